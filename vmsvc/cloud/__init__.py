@@ -1,0 +1,1 @@
+"""The cloud behind one contract (`port`), and openstacksdk behind that contract (`openstack`)."""

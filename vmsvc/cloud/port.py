@@ -1,0 +1,181 @@
+"""The cloud as the service sees it: plain frozen values and a dozen calls.
+
+Every call is a coroutine that is bounded in time and raises only `domain.errors`. Reads may be repeated inside; a
+write is sent at most once per call (OPENSTACK facts: a retried POST makes a second server).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from vmsvc.domain.resources import Inventory, Resources
+
+#: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
+MARK = "vmsvc_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Flavor:
+    """A size. `swap_mb` is MiB as Nova has it, `ram_mb` MiB, disks GiB."""
+
+    id: str
+    name: str
+    vcpus: int
+    ram_mb: int
+    disk_gb: int
+    ephemeral_gb: int = 0
+    swap_mb: int = 0
+    extra_specs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An image, a network or an availability zone: what a request refers to by id or name."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server as one answer of Nova showed it. `body` is that answer, for clients."""
+
+    id: str
+    name: str
+    status: str                    # ACTIVE, BUILD, ERROR, SHUTOFF, DELETED, SOFT_DELETED, UNKNOWN, ...
+    task_state: str | None
+    host_id: str                   # sha224(project + host), '' before it has a host
+    host: str | None               # operator only
+    availability_zone: str | None
+    locked: bool
+    created: datetime
+    launched_at: datetime | None
+    updated: datetime | None
+    fault: str | None              # Nova's sentence when status is ERROR (can lag the status: read once more)
+    metadata: Mapping[str, str]
+    flavor: Flavor                 # from the server's embedded flavor; its id is then the name
+    boot_from_volume: bool
+    body: Mapping[str, object]
+
+    @property
+    def vmsvc_id(self) -> str | None:
+        """The id we gave it, if it is ours."""
+        return self.metadata.get(MARK)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPage:
+    """All servers of the project, or those that changed. `as_of` is the cloud's own clock when reading began:
+    pass it as the next `changes_since`."""
+
+    servers: tuple[Server, ...]
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The project's quota, in the items `instances`, `cores`, `ram` (MiB). A missing limit is unlimited."""
+
+    limit: Resources
+    used: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A compute host as Placement and Nova know it (operator mode)."""
+
+    name: str                      # the compute service's host, which `POST /servers` takes as `host`
+    provider_id: str
+    provider_name: str             # hypervisor_hostname: may differ from `name`
+    inventories: Mapping[str, Inventory]
+    allocations: Mapping[str, Resources]   # consumer (server id) -> what it holds here
+    available: bool                # service up and enabled
+    availability_zone: str | None
+    traits: frozenset[str] = frozenset()
+    aggregates: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class BootSpec:
+    """All that a POST /servers takes. `host` pins it (operator mode, microversion 2.74)."""
+
+    vmsvc_id: str
+    name: str
+    flavor_id: str
+    image_id: str
+    network_id: str | None
+    metadata: Mapping[str, str]    # includes MARK
+    key_name: str | None = None
+    user_data: str | None = None   # base64
+    availability_zone: str | None = None
+    host: str | None = None
+
+
+class Cloud(Protocol):
+    """One cloud with one set of credentials. After `connect()` `mode` and `project_id` are known."""
+
+    mode: str                      # 'tenant' or 'operator'
+    project_id: str
+
+    async def connect(self) -> None:
+        """Authenticate, build the clients, find out mode and project. Safe to call again after a failure."""
+
+    async def create_server(self, spec: BootSpec) -> str:
+        """POST /servers, once. Returns the server's id. Raises QuotaExceeded, InvalidRequest, Forbidden,
+        CloudUnavailable (nothing was made) or OutcomeUnknown (look with `find_servers`)."""
+
+    async def find_servers(self, vmsvc_id: str) -> tuple[Server, ...]:
+        """The servers that carry this mark: none, one, or (a defect elsewhere) more."""
+
+    async def server(self, server_id: str) -> Server:
+        """GET one. Raises NotFound only when the cloud said 404."""
+
+    async def servers(self, changes_since: datetime | None = None) -> ServerPage:
+        """Every server of the project, all pages; with `changes_since` only those that changed, deleted ones
+        (status DELETED) included. A server missing here is not proven gone: ask `server()`."""
+
+    async def stop(self, server_id: str) -> None:
+        """os-stop. Raises NotFound, Locked, Conflict (already stopped, or busy)."""
+
+    async def delete(self, server_id: str, force: bool = False) -> None:
+        """DELETE, or forceDelete. Returns on 204 and on 404 alike: the server goes, or is gone. Raises Locked."""
+
+    async def set_metadata(self, server_id: str, items: Mapping[str, str]) -> None:
+        """Merge keys into the server's metadata. Raises NotFound, Locked, Conflict."""
+
+    async def unset_metadata(self, server_id: str, key: str) -> None:
+        """Remove one key; a key or server that is absent counts as done."""
+
+    async def quota(self) -> Quota:
+        """GET /limits of the project."""
+
+    async def flavors(self) -> tuple[Flavor, ...]:
+        """Every flavor the project may use, extra specs included."""
+
+    async def images(self) -> tuple[Named, ...]:
+        """Every active image."""
+
+    async def networks(self) -> tuple[Named, ...]:
+        """Every network of the project or shared with it."""
+
+    async def availability_zones(self) -> tuple[Named, ...]:
+        """The zones that are available."""
+
+    async def key_names(self) -> frozenset[str]:
+        """The names of the user's key pairs."""
+
+    async def hosts(self) -> tuple[Host, ...]:
+        """Operator mode: every compute host with its inventories and allocations."""
+
+    async def host(self, provider_id: str) -> Host:
+        """Operator mode: one host, read now."""
+
+    async def allocations(self, server_id: str) -> Mapping[str, Resources]:
+        """Operator mode: what the server holds, by provider id; empty when its room is free."""
+
+    async def ports(self, server_id: str) -> tuple[str, ...]:
+        """The ids of the ports whose device is this server."""
+
+    async def close(self) -> None:
+        """Give back sockets and threads."""

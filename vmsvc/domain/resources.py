@@ -1,0 +1,116 @@
+"""Amounts of resource classes as vectors, and what a flavor asks for.
+
+A class that is missing counts as 0, and 0 counts: a vector whose free DISK_GB is exactly 0 does not cover a request
+for 20 (Aardvark dropped zero-valued classes and said yes).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+class Resources(Mapping[str, int]):
+    """An immutable vector of integers by class name: `VCPU`, `MEMORY_MB`, `cores`, a custom class, ...
+
+    Reading a class that it lacks gives 0. Two vectors are equal when they agree in every class.
+    """
+
+    __slots__ = ("_amounts",)
+
+    def __init__(self, amounts: Mapping[str, int] | Iterable[tuple[str, int]] = ()):
+        items = amounts.items() if isinstance(amounts, Mapping) else amounts
+        self._amounts = {name: int(amount) for name, amount in items if amount}
+
+    def __getitem__(self, name: str) -> int:
+        return self._amounts.get(name, 0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._amounts)
+
+    def __len__(self) -> int:
+        return len(self._amounts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._amounts
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._amounts.items()))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return self._amounts == {name: amount for name, amount in other.items() if amount}
+
+    def __repr__(self) -> str:
+        return f"Resources({dict(sorted(self._amounts.items()))})"
+
+    def __add__(self, other: Mapping[str, int]) -> "Resources":
+        return Resources({name: self[name] + other.get(name, 0) for name in {*self, *other}})
+
+    def __sub__(self, other: Mapping[str, int]) -> "Resources":
+        return Resources({name: self[name] - other.get(name, 0) for name in {*self, *other}})
+
+    def floored(self) -> "Resources":
+        """The same with negative amounts as 0: a bin that racing claims over-committed has no room, not less."""
+        return Resources({name: max(0, amount) for name, amount in self._amounts.items()})
+
+    def covers(self, request: Mapping[str, int]) -> bool:
+        """True when there is at least as much of every class as the request asks for."""
+        return all(self[name] >= amount for name, amount in request.items() if amount > 0)
+
+    def deficit(self, request: Mapping[str, int]) -> "Resources":
+        """What is lacking to cover the request, class by class."""
+        return Resources({name: amount - self[name] for name, amount in request.items() if amount > self[name]})
+
+
+def total(vectors: Iterable[Resources]) -> Resources:
+    """The sum of vectors."""
+    amounts: dict[str, int] = {}
+    for vector in vectors:
+        for name, amount in vector.items():
+            amounts[name] = amounts.get(name, 0) + amount
+    return Resources(amounts)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a provider has of one class, as Placement keeps it."""
+
+    total: int
+    reserved: int = 0
+    allocation_ratio: float = 1.0
+    min_unit: int = 1
+    max_unit: int = 2**31 - 1
+    step_size: int = 1
+
+    @property
+    def capacity(self) -> int:
+        """(total - reserved) * allocation_ratio, rounded down as Placement does."""
+        return int((self.total - self.reserved) * Fraction(str(self.allocation_ratio)))
+
+    def admits(self, amount: int) -> bool:
+        """True when Placement would take a claim of this size on an empty provider."""
+        return self.min_unit <= amount <= min(self.max_unit, self.capacity) and amount % self.step_size == 0
+
+
+def placement_request(vcpus: int, ram_mb: int, disk_gb: int, *, ephemeral_gb: int = 0, swap_mb: int = 0,
+                      boot_from_volume: bool = False, extra_specs: Mapping[str, str] | None = None) -> Resources:
+    """What a server of this flavor claims from a host (nova/scheduler/utils.py).
+
+    Disk is root (0 when booted from a volume) + ephemeral + swap rounded up to GiB; `resources:<CLASS>` extra specs
+    override or add classes, and one that is 0 removes its class.
+    """
+    amounts = {
+        "VCPU": vcpus,
+        "MEMORY_MB": ram_mb,
+        "DISK_GB": (0 if boot_from_volume else disk_gb) + ephemeral_gb + -(-swap_mb // 1024),
+    }
+    for key, value in (extra_specs or {}).items():
+        if key.startswith("resources:"):
+            amounts[key.removeprefix("resources:")] = int(value)
+    return Resources(amounts)
+
+
+def quota_request(vcpus: int, ram_mb: int) -> Resources:
+    """What a server of this flavor counts for in the project's quota: one instance, its cores, its MiB."""
+    return Resources({"instances": 1, "cores": vcpus, "ram": ram_mb})

@@ -1,0 +1,1 @@
+"""What vmsvc does: commands, the loops that act, and the event feed."""
