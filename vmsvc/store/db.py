@@ -1,0 +1,121 @@
+"""The database: opening, migrating, and `unit()`, the only way to change anything.
+
+Peewee is synchronous: everything in this package runs in the database pool of `service.runtime`, never on the loop.
+"""
+
+import contextlib
+import datetime
+import enum
+import logging
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from peewee import InterfaceError, OperationalError, PostgresqlDatabase, SQL, fn
+from playhouse.migrations import Runner
+from playhouse.pool import PooledPostgresqlDatabase
+
+from vmsvc.store import models
+
+log = logging.getLogger(__name__)
+
+#: The doorbell: NOTIFY on it says that something was committed. The payload carries nothing that anybody relies on.
+CHANNEL = "vmsvc"
+#: A transaction waits no longer than this for a lock, nor runs longer: milliseconds are normal.
+_TIMEOUTS = "-c lock_timeout=10000 -c statement_timeout=20000 -c idle_in_transaction_session_timeout=30000"
+#: Keys of our advisory locks share this first half, so that they meet no other program's.
+_LOCK_SPACE = 0x766D7376
+
+DATABASE_ERRORS = (OperationalError, InterfaceError)
+
+
+class Lock(enum.IntEnum):
+    """Advisory locks, always taken in this order within one transaction."""
+
+    MIGRATE = 1
+    SCHEDULER = 2      # one planner at a time
+    OUTBOX = 3         # one writer of events at a time, to the end of its transaction
+
+
+def open_database(url: str, connections: int) -> PostgresqlDatabase:
+    """The pool of connections, bound to the models. Nothing is connected yet."""
+    pool = PooledPostgresqlDatabase(url, max_connections=connections, stale_timeout=300, timeout=10,
+                                    connect_timeout=5, options=_TIMEOUTS, application_name="vmsvc")
+    models.database.initialize(pool)
+    return pool
+
+
+def migrate(db: PostgresqlDatabase) -> list[str]:
+    """Bring the schema up to date, one process at a time; returns the names of what was applied."""
+    with db.connection_context():
+        db.execute_sql("SELECT pg_advisory_lock(%s, %s)", (_LOCK_SPACE, Lock.MIGRATE))
+        try:
+            return list(Runner(db, directory=str(Path(__file__).parent / "migrations")).up())
+        finally:
+            db.execute_sql("SELECT pg_advisory_unlock(%s, %s)", (_LOCK_SPACE, Lock.MIGRATE))
+
+
+def deployment_id() -> str:
+    """Who we are in the cloud; made at the first start and kept with the data."""
+    with unit() as work:
+        work.lock(Lock.SCHEDULER)
+        row = models.Deployment.get_or_none()
+        return (row or models.Deployment.create(id=uuid.uuid4().hex[:12], created_at=work.now)).id
+
+
+class Unit:
+    """One transaction: what it changes and the events that tell of it are committed together or not at all."""
+
+    def __init__(self, now: datetime.datetime):
+        self.now = now                 # the database's clock when the unit began
+        self._events: list[dict] = []
+        self._bell = False
+
+    def lock(self, lock: Lock) -> None:
+        """Wait for an advisory lock and keep it to the end of the transaction."""
+        models.database.execute_sql("SELECT pg_advisory_xact_lock(%s, %s)", (_LOCK_SPACE, lock))
+
+    def emit(self, **event: object) -> None:
+        """Add an event: `type`, `state`, `vm_id`, `subject`, `is_preemptible`, `data`."""
+        self._events.append(event)
+
+    def ring(self) -> None:
+        """Wake the loops of every replica when this is committed."""
+        self._bell = True
+
+    def finish(self) -> None:
+        """Insert the events last, under the lock that orders them.
+
+        A sequence gives numbers at insert and transactions commit in another order, so a reader that remembers the
+        highest number would miss the late one. With the lock held from the first number to the commit it cannot.
+        """
+        if self._events:
+            self.lock(Lock.OUTBOX)
+            stamp = fn.clock_timestamp()
+            models.Event.insert_many([{**event, "time": stamp} for event in self._events]).execute()
+        if self._events or self._bell:
+            models.database.execute_sql(f"NOTIFY {CHANNEL}")
+
+
+@contextlib.contextmanager
+def unit() -> Iterator[Unit]:
+    """A transaction that may emit events. No call to the cloud belongs inside one."""
+    db = models.database
+    with db.connection_context(), db.atomic():
+        now = db.execute_sql("SELECT clock_timestamp()").fetchone()[0]
+        work = Unit(now)
+        yield work
+        work.finish()
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+    """One consistent view of the database for several reads."""
+    db = models.database
+    with db.connection_context(), db.atomic(isolation_level="REPEATABLE READ"):
+        yield
+
+
+def clock() -> SQL:
+    """The database's clock, for comparisons inside a query."""
+    return SQL("clock_timestamp()")

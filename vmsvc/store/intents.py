@@ -1,0 +1,84 @@
+"""Intents: wishes to act on the cloud, committed first, claimed under a lease, done at least once."""
+
+from datetime import datetime
+
+from peewee import fn
+
+from vmsvc.store.db import Unit
+from vmsvc.store.models import Intent, database
+
+#: Seconds for which a claim holds; its owner renews it in a third of that. A killed replica's work goes on after it.
+LEASE_SECONDS = 30
+
+BOOT, NOTICE, REPRIEVE, EVICT, DELETE = "boot", "notice", "reprieve", "evict", "delete"
+
+_CLAIM = """
+UPDATE intent SET lease_owner = %s, lease_until = clock_timestamp() + make_interval(secs => %s),
+                  attempts = attempts + 1
+WHERE id IN (SELECT id FROM intent
+             WHERE done_at IS NULL AND not_before <= clock_timestamp()
+               AND (lease_until IS NULL OR lease_until < clock_timestamp())
+             ORDER BY not_before, id LIMIT %s FOR UPDATE SKIP LOCKED)
+RETURNING id, kind, vm_id, attempts
+"""
+
+
+def wish(work: Unit, kind: str, vm_id: str, not_before: datetime | None = None) -> None:
+    """Write an intent, unless an open one of this kind exists for the VM; it starts at `not_before` (now)."""
+    (Intent.insert(kind=kind, vm_id=vm_id, not_before=not_before or work.now, attempts=0, created_at=work.now)
+     .on_conflict_ignore().execute())
+    work.ring()
+
+
+def claim(owner: str, most: int) -> list[tuple[int, str, str, int]]:
+    """Take up to `most` due intents that nobody holds: (id, kind, vm id, attempts with this one)."""
+    return database.execute_sql(_CLAIM, (owner, LEASE_SECONDS, most)).fetchall()
+
+
+def renew(owner: str, ids: list[int]) -> set[int]:
+    """Prolong our leases; returns the ids that are still ours."""
+    kept = (Intent.update(lease_until=fn.clock_timestamp() + fn.make_interval(0, 0, 0, 0, 0, 0, LEASE_SECONDS))
+            .where(Intent.id.in_(ids), Intent.lease_owner == owner, Intent.done_at.is_null())
+            .returning(Intent.id).execute())
+    return {row.id for row in kept}
+
+
+def done(work: Unit, intent_id: int) -> None:
+    """The wish is fulfilled, or has become pointless."""
+    Intent.update(done_at=work.now, lease_until=None).where(Intent.id == intent_id).execute()
+
+
+def later(intent_id: int, seconds: float) -> None:
+    """Give the claim back; somebody tries again after so many seconds."""
+    (Intent.update(lease_owner=None, lease_until=None,
+                   not_before=fn.clock_timestamp() + fn.make_interval(0, 0, 0, 0, 0, 0, seconds))
+     .where(Intent.id == intent_id, Intent.done_at.is_null()).execute())
+
+
+def release(owner: str) -> None:
+    """An orderly stop: what this replica held is free at once."""
+    (Intent.update(lease_owner=None, lease_until=None)
+     .where(Intent.lease_owner == owner, Intent.done_at.is_null()).execute())
+
+
+def hasten(work: Unit, kind: str, vm_id: str) -> None:
+    """Let an open intent start now (a victim that left early need not wait for its time)."""
+    (Intent.update(not_before=work.now)
+     .where(Intent.kind == kind, Intent.vm_id == vm_id, Intent.done_at.is_null(), Intent.not_before > work.now)
+     .execute())
+    work.ring()
+
+
+def drop(work: Unit, kind: str, vm_id: str) -> None:
+    """A wish that is no longer wished (a reprieved victim's eviction)."""
+    (Intent.update(done_at=work.now)
+     .where(Intent.kind == kind, Intent.vm_id == vm_id, Intent.done_at.is_null()).execute())
+
+
+def seconds_to_next() -> float | None:
+    """Until the next open intent that nobody holds is due; None when there is none."""
+    query = database.execute_sql(
+        "SELECT extract(epoch FROM min(greatest(not_before, coalesce(lease_until, not_before))) - clock_timestamp())"
+        " FROM intent WHERE done_at IS NULL")
+    value = query.fetchone()[0]
+    return None if value is None else max(0.0, float(value))

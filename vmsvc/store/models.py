@@ -1,0 +1,147 @@
+"""The tables, as Peewee models. `store/migrations` makes them; a test compares the two.
+
+All times are the database's own clock (timestamptz): the clocks of replicas do not matter.
+"""
+
+from peewee import (BigAutoField, BigIntegerField, BooleanField, DatabaseProxy, IntegerField, Model,
+                    TextField)
+from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
+
+#: Bound by `store.db.open_database`; one database per process.
+database = DatabaseProxy()
+
+
+class Base(Model):
+    """Every table lies in the one database of the deployment."""
+
+    class Meta:
+        """Peewee's settings."""
+
+        database = database
+        legacy_table_names = False
+
+
+class Deployment(Base):
+    """One row: who we are in the cloud. Servers carry this id, so that two deployments in one project keep apart."""
+
+    id = TextField(primary_key=True)
+    created_at = DateTimeTZField()
+
+
+class Vm(Base):
+    """A request for a VM and, once there is one, its server. Never deleted: it is the answer to a retried request."""
+
+    id = TextField(primary_key=True)                     # the vmsvc id, made by us; in the server's metadata
+    cloud_id = TextField(null=True, unique=True)         # the server's id, saved the moment it is known
+    name = TextField()
+    is_preemptible = BooleanField()
+    state = TextField(index=True)                        # domain.lifecycle.State; written by store.vms.move() only
+    priority = IntegerField(default=0)
+    min_run_seconds = IntegerField(default=0)
+    principal = TextField()
+    flavor = TextField()
+    image = TextField()
+    network = TextField(null=True)
+    boot = BinaryJSONField(index=False)                              # what the POST needs: ids, key_name, user_data, ...
+    quota = BinaryJSONField(index=False)                             # what it counts for in the project's quota
+    room = BinaryJSONField(index=False)                              # what it claims from a host
+    host = TextField(null=True)                          # operator mode: the host it is pinned to
+    host_id = TextField(null=True)
+    created_at = DateTimeTZField()
+    updated_at = DateTimeTZField()
+    launched_at = DateTimeTZField(null=True)
+    ended_at = DateTimeTZField(null=True)
+    evict_at = DateTimeTZField(null=True)                # NOTICED: untouched before this
+    evicted_for = TextField(null=True)                   # the preemptor's vmsvc id
+    notice = BinaryJSONField(null=True, index=False)                 # what decided, for events and lists
+    refusal = BinaryJSONField(null=True, index=False)                # PENDING again: what the cloud said, {"error", "message"}
+    avoid = BinaryJSONField(default=list, index=False)               # hosts that refused it
+    rounds = IntegerField(default=0)                     # rounds of eviction for it, at most 2
+    outcome = BinaryJSONField(null=True, index=False)                # the answer to the POST, the same for every retry
+
+
+class Idempotency(Base):
+    """An Idempotency-Key that was used, and for what."""
+
+    principal = TextField()
+    key = TextField()
+    body_hash = TextField()
+    vm_id = TextField()
+    created_at = DateTimeTZField()
+
+    class Meta:
+        """One use of a key for each principal."""
+
+        indexes = ((("principal", "key"), True),)
+
+
+class Intent(Base):
+    """A wish to act on the cloud, committed before the act. Claimed under a lease; runs at least once."""
+
+    id = BigAutoField()
+    kind = TextField()                                   # boot, notice, reprieve, evict, delete
+    vm_id = TextField()
+    not_before = DateTimeTZField()
+    lease_owner = TextField(null=True)
+    lease_until = DateTimeTZField(null=True)
+    attempts = IntegerField(default=0)
+    created_at = DateTimeTZField()
+    done_at = DateTimeTZField(null=True)
+
+
+class Reservation(Base):
+    """Room that is kept for a standard VM while its victims go, until it is ACTIVE or has finally failed."""
+
+    id = BigAutoField()
+    vm_id = TextField()
+    bin_kind = TextField()                               # quota, host, host_id
+    bin = TextField()
+    members = BinaryJSONField(default=dict, index=False)             # host_id: who held what there when it was planned
+    created_at = DateTimeTZField()
+    released_at = DateTimeTZField(null=True)
+
+
+class Eviction(Base):
+    """Who went for whom and why, with every step's time: one row for each victim of each round."""
+
+    id = BigAutoField()
+    vm_id = TextField(index=True)
+    request_vm_id = TextField(index=True)
+    round = IntegerField()
+    bin = TextField()
+    criterion = TextField()
+    optimal = BooleanField()
+    planned_at = DateTimeTZField()
+    evict_at = DateTimeTZField()
+    noticed_at = DateTimeTZField(null=True)              # the guest could read it from then on
+    reprieved_at = DateTimeTZField(null=True)
+    evicting_at = DateTimeTZField(null=True)
+    stopped_at = DateTimeTZField(null=True)
+    freed_at = DateTimeTZField(null=True)
+    fulfilled_at = DateTimeTZField(null=True)            # the request that it was for became ACTIVE
+    wasted = TextField(null=True)                        # why it was for nothing, if it was
+
+
+class Event(Base):
+    """The outbox and the history in one. `seq` order is commit order: see `store.db.unit`."""
+
+    seq = BigAutoField()
+    type = TextField()
+    state = TextField()
+    vm_id = TextField(index=True)
+    subject = TextField(index=True)
+    is_preemptible = BooleanField()
+    time = DateTimeTZField()
+    data = BinaryJSONField(index=False)
+
+
+class Watermark(Base):
+    """One row: the newest event that was removed from history, so that a reader can be told that it came too late."""
+
+    id = IntegerField(primary_key=True)
+    removed_seq = BigIntegerField()
+
+
+MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Eviction, Event, Watermark)
+
+__all__ = [model.__name__ for model in MODELS] + ["MODELS", "database"]

@@ -1,0 +1,47 @@
+"""The history of events: reading it in order, and forgetting what is too old."""
+
+from collections.abc import Collection
+from typing import Any
+
+from peewee import fn
+
+from vmsvc.domain.errors import HistoryGone
+from vmsvc.domain.events import envelope
+from vmsvc.store.db import Lock, unit
+from vmsvc.store.models import Event, Watermark
+
+
+def newest() -> int:
+    """The newest event's number, 0 before the first. Read it before the rows that it shall vouch for."""
+    kept = Event.select(fn.MAX(Event.seq)).scalar()
+    return kept if kept is not None else Watermark.get_by_id(1).removed_seq
+
+
+def after(since: int, limit: int, *, types: Collection[str] = (), vm: str | None = None) -> list[dict[str, Any]]:
+    """The events after `since` in order, `limit` at most, as clients get them.
+
+    Raises HistoryGone when some of what came after `since` is no longer kept.
+    """
+    removed = Watermark.get_by_id(1).removed_seq
+    if since < removed:
+        raise HistoryGone(f"events up to {removed} are no longer kept; read the list again and go on from its seq")
+    query = Event.select().where(Event.seq > since).order_by(Event.seq).limit(limit)
+    if types:
+        query = query.where(Event.type.in_(list(types)))
+    if vm is not None:
+        query = query.where((Event.subject == vm) | (Event.vm_id == vm))
+    return [envelope(row) for row in query.dicts()]
+
+
+def forget(hours: float) -> int:
+    """Remove events older than so many hours, some thousands at a time; returns how many went."""
+    with unit() as work:
+        work.lock(Lock.OUTBOX)
+        old = (Event.select(Event.seq)
+               .where(Event.time < fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, hours * 3600))
+               .order_by(Event.seq).limit(5000))
+        last = max((row.seq for row in old), default=None)
+        if last is None:
+            return 0
+        Watermark.update(removed_seq=fn.GREATEST(Watermark.removed_seq, last)).where(Watermark.id == 1).execute()
+        return Event.delete().where(Event.seq <= last).execute()

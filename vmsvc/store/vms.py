@@ -1,0 +1,93 @@
+"""VMs: reading them, accepting a request, and `move()`, the only writer of a state."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from vmsvc.domain.errors import IdempotencyMismatch
+from vmsvc.domain.events import view
+from vmsvc.domain.lifecycle import State, event_of
+from vmsvc.store.db import Unit
+from vmsvc.store.models import Idempotency, Vm
+
+log = logging.getLogger(__name__)
+
+
+def row_of(vm: Vm) -> dict[str, Any]:
+    """The row as a plain mapping."""
+    return vm.__data__
+
+
+def get(ref: str) -> Vm | None:
+    """By the cloud's id or by ours."""
+    return Vm.get_or_none((Vm.cloud_id == ref) | (Vm.id == ref))
+
+
+def in_states(states: Collection[State]) -> list[Vm]:
+    """All VMs in one of these states, oldest first."""
+    return list(Vm.select().where(Vm.state.in_([str(state) for state in states])).order_by(Vm.created_at, Vm.id))
+
+
+def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str, key: str | None) -> str:
+    """Write down a request as PENDING with its event; returns the vmsvc id.
+
+    With an Idempotency-Key that was used before for the same body the earlier id is returned and nothing is written;
+    for another body IdempotencyMismatch is raised. The unique index decides between two at once.
+    """
+    if key is not None:
+        earlier = _earlier(work, vm_id, request, principal, key)
+        if earlier:
+            return earlier
+    Vm.create(id=vm_id, state=State.PENDING, principal=principal, created_at=work.now, updated_at=work.now, **request)
+    vm = Vm.get_by_id(vm_id)
+    _tell(work, vm, ("create", "pending"), None, {})
+    log.info("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
+    return vm_id
+
+
+def _earlier(work: Unit, vm_id: str, request: Mapping[str, Any], principal: str, key: str) -> str | None:
+    digest = hashlib.sha256(json.dumps(request["boot"]["asked"], sort_keys=True).encode()).hexdigest()
+    inserted = (Idempotency
+                .insert(principal=principal, key=key, body_hash=digest, vm_id=vm_id, created_at=work.now)
+                .on_conflict_ignore().returning(Idempotency.id).execute())
+    if list(inserted):
+        return None
+    used = Idempotency.get(Idempotency.principal == principal, Idempotency.key == key)
+    if used.body_hash != digest:
+        raise IdempotencyMismatch("this Idempotency-Key was used before with another body; use a new key")
+    return used.vm_id
+
+
+def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: Mapping[str, Any] | None = None,
+         **changes: Any) -> Vm | None:
+    """Move a VM to a state and write the event of it, if it still is where `vm` says: compare-and-set.
+
+    `changes` are columns that change with it. Returns the row as it is now, or None when somebody else moved it
+    first (the caller looks again). Raises InvalidTransition for a move that the table of life does not have.
+    """
+    source = State(vm.state)
+    told = event_of(source, target)
+    updated = (Vm.update(state=target, updated_at=work.now, **changes)
+               .where(Vm.id == vm.id, Vm.state == source).returning(Vm).execute())
+    rows = list(updated)
+    if not rows:
+        return None
+    now = rows[0]
+    if told:
+        _tell(work, now, told, reason, data or {})
+    work.ring()
+    log.info("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
+    return now
+
+
+def change(vm: Vm, **changes: Any) -> None:
+    """Change columns that are no part of its life (never `state`)."""
+    Vm.update(**changes).where(Vm.id == vm.id).execute()
+
+
+def _tell(work: Unit, vm: Vm, told: tuple[str, str], reason: str | None, data: Mapping[str, Any]) -> None:
+    shown = view(row_of(vm))
+    work.emit(type=told[0], state=told[1], vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
+              data={"vm": shown, **({"reason": reason} if reason else {}), **data})
