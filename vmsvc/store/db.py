@@ -11,7 +11,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from peewee import InterfaceError, OperationalError, PostgresqlDatabase, SQL, fn
+import psycopg2
+import psycopg2.extensions
+from peewee import InterfaceError, OperationalError, PostgresqlDatabase, fn
 from playhouse.migrations import Runner
 from playhouse.pool import PooledPostgresqlDatabase
 
@@ -26,7 +28,7 @@ _TIMEOUTS = "-c lock_timeout=10000 -c statement_timeout=20000 -c idle_in_transac
 #: Keys of our advisory locks share this first half, so that they meet no other program's.
 _LOCK_SPACE = 0x766D7376
 
-DATABASE_ERRORS = (OperationalError, InterfaceError)
+DATABASE_ERRORS = (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError)
 
 
 class Lock(enum.IntEnum):
@@ -116,6 +118,11 @@ def reading() -> Iterator[None]:
         yield
 
 
-def clock() -> SQL:
-    """The database's clock, for comparisons inside a query."""
-    return SQL("clock_timestamp()")
+def listen(url: str) -> psycopg2.extensions.connection:
+    """A connection of its own, outside the pool, on which the doorbell rings; poll it when it is readable."""
+    connection = psycopg2.connect(url, connect_timeout=5, application_name="vmsvc-listen",
+                                  keepalives_idle=10, keepalives_interval=5, keepalives_count=3)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"LISTEN {CHANNEL}")
+    return connection

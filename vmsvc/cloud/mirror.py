@@ -1,0 +1,107 @@
+"""The project's servers as last read, kept up to date by `changes-since`: one list for everybody who waits.
+
+The cost of following the cloud is one short call per interval, whatever the number of servers or of those who wait.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from vmsvc.cloud.port import Cloud, Server
+from vmsvc.domain.errors import NotFound
+
+log = logging.getLogger(__name__)
+
+_BUSY_SECONDS = 0.15       # between reads while somebody waits for a server
+_IDLE_SECONDS = 5.0
+_WHOLE_SECONDS = 60.0      # between reads of the whole list: it finds what changes-since has not told
+_GONE = frozenset({"DELETED"})
+
+
+class Mirror:
+    """Read it through `servers`; it is never older than the last successful `refresh`."""
+
+    def __init__(self, cloud: Cloud):
+        self._cloud = cloud
+        self._reading = asyncio.Lock()
+        self._changed = asyncio.Condition()
+        self._wanted = asyncio.Event()
+        self._waiting = 0
+        self._since = None
+        self._whole_at = float("-inf")
+        self.servers: dict[str, Server] = {}
+        self.read_at = float("-inf")       # time.monotonic() when the newest successful read began
+
+    async def refresh(self, max_age: float = 0.0) -> None:
+        """Make sure that what `servers` shows was read no longer ago than `max_age` seconds before this call.
+
+        Many callers at once share one read. Raises what the cloud raises; the old content then stays.
+        """
+        wanted = time.monotonic() - max_age
+        async with self._reading:
+            if self.read_at >= wanted:
+                return
+            began = time.monotonic()
+            whole = began - self._whole_at > _WHOLE_SECONDS
+            page = await self._cloud.servers(None if whole else self._since)
+            if whole:
+                await self._replace(page.servers)
+                self._whole_at = began
+            else:
+                self._merge(page.servers)
+            self._since = page.as_of
+            self.read_at = began
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _merge(self, servers: tuple[Server, ...]) -> None:
+        for server in servers:
+            if server.status in _GONE:
+                self.servers.pop(server.id, None)
+            else:
+                self.servers[server.id] = server
+
+    async def _replace(self, servers: tuple[Server, ...]) -> None:
+        """A server that a list leaves out may lie in a cell that is down: only a GET that says 404 removes it."""
+        fresh = {server.id: server for server in servers if server.status not in _GONE}
+        for server_id in self.servers.keys() - fresh.keys():
+            with contextlib.suppress(NotFound):
+                fresh[server_id] = await self._cloud.server(server_id)
+        self.servers = fresh
+
+    def forget(self, server_id: str) -> None:
+        """The cloud said 404: do not show it until the next read."""
+        self.servers.pop(server_id, None)
+
+    async def until(self, server_id: str, ready: Callable[[Server | None], bool], seconds: float) -> Server | None:
+        """Wait until `ready(server)` is true of a read that began after this call; None stands for a server that the
+        mirror does not show. Returns what it shows then, ready or not, when the time is over."""
+        called = time.monotonic()
+        deadline = called + seconds
+        self._waiting += 1
+        self._wanted.set()
+        try:
+            while True:
+                shown = self.servers.get(server_id)
+                left = deadline - time.monotonic()
+                if (self.read_at >= called and ready(shown)) or left <= 0:
+                    return shown
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left), self._changed:
+                        await self._changed.wait()
+        finally:
+            self._waiting -= 1
+
+    async def run(self, well: Callable[[], None]) -> None:
+        """Read again and again: often while somebody waits, seldom otherwise."""
+        while True:
+            self._wanted.clear()
+            await self.refresh(_BUSY_SECONDS / 2)
+            well()
+            if self._waiting:
+                await asyncio.sleep(_BUSY_SECONDS)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), _IDLE_SECONDS)

@@ -1,0 +1,236 @@
+"""What is to be done for a request: pure decisions over a `World`.
+
+`decide` is for a request without reserved room, `review` for one whose victims are on their way. Both answer with one
+of the decisions below; `service.scheduler` carries it out in one transaction.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.planner import Bin, Candidate, Fits, Preempt, plan
+from vmsvc.domain.planner import Refuse as NoPlan
+from vmsvc.domain.resources import Resources
+from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, HostFacts, Request, Reserved, VmFacts, World,
+                                group_room, host_room, quota_room)
+
+MAX_ROUNDS = 2          # of eviction for one request
+MAX_REFUSALS = 4        # of the cloud, where by our reckoning there was room
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Boot it now, on this host (operator) or wherever the cloud likes; NOTICED victims that are left stay."""
+
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Keep this bin's room for it and give these notice; no victims: the room is on its way by itself."""
+
+    kind: str
+    bin: str
+    victims: tuple[str, ...]
+    criterion: str
+    optimal: bool
+    runner_up: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reprieve:
+    """These victims are no longer needed."""
+
+    victims: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing now: something under way decides first."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """No: nobody is evicted. `error` is the slug that the client sees."""
+
+    error: str
+    message: str
+
+
+Decision = Place | Evict | Reprieve | Wait | Refuse
+
+
+def decide(request: Request, world: World) -> Decision:
+    """For a request that holds no room."""
+    if request.rounds >= MAX_ROUNDS:
+        return Refuse("no_capacity", f"room was freed {MAX_ROUNDS} times and taken by others each time")
+    if request.refusals >= MAX_REFUSALS:
+        return Refuse(request.refusal or "no_capacity", "the cloud refused it although there should be room")
+    return _decide_operator(request, world) if world.operator else _decide_tenant(request, world)
+
+
+def review(request: Request, kept: Reserved, world: World) -> Decision:
+    """For a request that holds room: is it there, are all its victims still needed, did somebody take the room?"""
+    noticed = world.victims_of(request.id, State.NOTICED)
+    stays = frozenset(vm.id for vm in noticed)
+    spot = _spot(request, kept, world, stays)
+    if spot is None:
+        return decide(request, world)
+    here, fits_now = spot
+    if fits_now:
+        return Place(kept.bin if kept.kind == HOST else None)
+    candidates = tuple(_candidate(vm, _held_in(vm, kept, world)) for vm in noticed)
+    answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims)
+    if isinstance(answer, NoPlan):
+        return decide(request, world)
+    needed = frozenset(answer.victims if isinstance(answer, Preempt) else ())
+    if stays - needed:
+        return Reprieve(tuple(sorted(stays - needed)))
+    return Wait("its room is being freed")
+
+
+def _spot(request: Request, kept: Reserved, world: World, stays: frozenset[str]) -> tuple[Bin, bool] | None:
+    """The reserved bin with the noticed victims counted as staying, and whether the request fits there already."""
+    quota = quota_room(world, request, stays)
+    if kept.kind == QUOTA:
+        return (Bin(PROJECT, request.quota, quota.soon, quota.capacity, ()), quota.now.covers(request.quota))
+    need = request.room + request.quota
+    if kept.kind == HOST:
+        host = world.hosts.get(kept.bin)
+        if host is None or not _eligible(host, request):
+            return None
+        room = host_room(world, host, request, stays)
+    else:
+        room = group_room(world, kept, stays)
+    return (Bin(kept.bin, need, room.soon + quota.soon, room.capacity + quota.capacity, ()),
+            (room.now + quota.now).covers(need))
+
+
+def _held_in(vm: VmFacts, kept: Reserved, world: World) -> Resources:
+    """What a victim frees in the reserved bin, quota included where that counts."""
+    if kept.kind == QUOTA:
+        return vm.quota
+    if kept.kind == HOST_ID:
+        return kept.members.get(vm.id, Resources()) + vm.quota
+    return world.hosts[kept.bin].allocations.get(vm.cloud_id or "", Resources()) + vm.quota
+
+
+# ---------------------------------------------------------------- operator: hosts are known
+
+def _decide_operator(request: Request, world: World) -> Decision:
+    quota = quota_room(world, request)
+    hosts = [host for host in world.hosts.values() if _eligible(host, request)]
+    rooms = {host.name: host_room(world, host, request) for host in hosts}
+    if quota.now.covers(request.quota):
+        roomy = [name for name, room in rooms.items() if room.now.covers(request.room)]
+        if roomy:
+            return Place(min(roomy, key=lambda name: (sum((rooms[name].now - request.room).values()), name)))
+    need = request.room + request.quota
+
+    def bins(building: bool) -> list[Bin]:
+        victims = _eligible_victims(world, building)
+        lacking = not quota.soon.covers(request.quota)
+        return [Bin(host.name, need, rooms[host.name].soon + quota.soon, rooms[host.name].capacity + quota.capacity,
+                    tuple(_on_host(victims, host, lacking))) for host in hosts]
+
+    return _by_plan(request, world, HOST, bins, "no_capacity",
+                    "no host could take it, were it empty" if not hosts else None)
+
+
+def _eligible(host: HostFacts, request: Request) -> bool:
+    return (host.available and host.name not in request.avoid and host.admits(request.room)
+            and request.availability_zone in (None, host.availability_zone))
+
+
+def _on_host(victims: Iterable[VmFacts], host: HostFacts, quota_lacks: bool) -> Iterable[Candidate]:
+    """Those on the host free its room and quota; those elsewhere free quota only, and count only if that lacks."""
+    for vm in victims:
+        if vm.cloud_id in host.allocations:
+            yield _candidate(vm, host.allocations[vm.cloud_id] + vm.quota)
+        elif vm.state is State.BUILDING and vm.host == host.name:
+            yield _candidate(vm, vm.room + vm.quota)
+        elif quota_lacks:
+            yield _candidate(vm, vm.quota)
+
+
+# ---------------------------------------------------------------- tenant: only the quota and hostId hashes are known
+
+def _decide_tenant(request: Request, world: World) -> Decision:
+    if any(kept.kind == HOST_ID and kept.vm_id != request.id for kept in world.reservations.values()):
+        return Wait("room is being freed for an earlier request, and this cloud does not say where a VM would go")
+    quota = quota_room(world, request)
+    if not quota.soon.covers(request.quota) or not quota.now.covers(request.quota):
+        return _by_plan(request, world, QUOTA, lambda building: [
+            Bin(PROJECT, request.quota, quota.soon, quota.capacity,
+                tuple(_candidate(vm, vm.quota) for vm in _eligible_victims(world, building)))], "quota_exceeded")
+    if request.refusal != "no_capacity" or request.freed_since:
+        return Place()
+    if any(vm.leaves and vm.evicted_for != request.id for vm in world.vms.values()):
+        return Wait("a VM is leaving and may make room")
+    if request.is_preemptible:
+        return Refuse("no_capacity", "no host has room, and a preemptible VM evicts nobody")
+    if any(vm.state is State.BUILDING and vm.id != request.id for vm in world.vms.values()):
+        return Wait("other VMs are being built; where they land decides")
+    return _by_plan(request, world, HOST_ID, lambda building: _group_bins(request, world, building), "no_capacity")
+
+
+def _group_bins(request: Request, world: World, building: bool) -> list[Bin]:
+    """One bin for each hostId: its true free room is unknown and taken as none, so what is freed there suffices."""
+    groups: dict[str, list[VmFacts]] = {}
+    for vm in _eligible_victims(world, building):
+        if vm.host_id:
+            groups.setdefault(vm.host_id, []).append(vm)
+    return [Bin(host_id, request.room, Resources(), request.room,
+                tuple(_candidate(vm, vm.room) for vm in members)) for host_id, members in sorted(groups.items())]
+
+
+# ---------------------------------------------------------------- both
+
+def _by_plan(request: Request, world: World, kind: str, bins, error: str, hopeless: str | None = None) -> Decision:
+    """Ask the planner; `bins(building)` gives them without or with the VMs that are still being built."""
+    without_victims = [Bin(each.id, each.need, each.free, each.capacity, ()) for each in bins(False)]
+    coming = plan(without_victims, max_victims=world.max_victims)
+    if isinstance(coming, Fits):
+        if request.is_preemptible:
+            return Wait("VMs are leaving and make room")
+        return Evict(kind, coming.bin_id, (), "room that is being freed already", True)
+    if request.is_preemptible:
+        return Refuse(_error(request, world, error), _said(coming.reason, hopeless))
+    answer = plan(bins(False), max_victims=world.max_victims)
+    if isinstance(answer, Preempt):
+        return Evict(kind, answer.bin_id, answer.victims, answer.criterion, answer.optimal,
+                     _words(answer.runner_up))
+    if not isinstance(plan(bins(True), max_victims=world.max_victims), NoPlan):
+        return Wait("VMs that could make room are still being built")
+    return Refuse(_error(request, world, error), _said(answer.reason, hopeless))
+
+
+def _eligible_victims(world: World, building: bool) -> list[VmFacts]:
+    states = {State.ACTIVE, State.BUILDING} if building else {State.ACTIVE}
+    return [vm for vm in world.vms.values() if vm.is_preemptible and vm.state in states and not vm.untouchable
+            and (vm.present or vm.state is State.BUILDING)]
+
+
+def _candidate(vm: VmFacts, frees: Resources) -> Candidate:
+    return Candidate(vm.id, frees, priority=vm.priority, ran=vm.ran, lost_work=vm.lost_work)
+
+
+def _error(request: Request, world: World, error: str) -> str:
+    """A host was looked for, but it is the quota that no eviction could satisfy: say so."""
+    if error == "no_capacity" and not quota_room(world, request).soon.covers(request.quota):
+        free = quota_room(world, request).soon
+        mine = Resources() if request.is_preemptible else sum(
+            (vm.quota for vm in _eligible_victims(world, False)), Resources())
+        if not (free + mine).covers(request.quota):
+            return "quota_exceeded"
+    return error
+
+
+def _said(reason: str, hopeless: str | None) -> str:
+    return hopeless or reason
+
+
+def _words(runner_up: object) -> str | None:
+    return None if runner_up is None else str(runner_up)

@@ -1,0 +1,70 @@
+"""LISTEN: somebody committed something. A doorbell, not a message: who hears it reads the database."""
+
+import asyncio
+import contextlib
+import logging
+
+from vmsvc.service.runtime import Runtime
+from vmsvc.store.db import listen
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 2.0
+
+
+class Doorbell:
+    """One connection that listens. A lost notification costs at most a poll of those who wait, never an event."""
+
+    def __init__(self, runtime: Runtime, url: str):
+        self._runtime = runtime
+        self._url = url
+        self._bells: list[asyncio.Event] = []
+
+    def bell(self) -> asyncio.Event:
+        """An event of one's own that is set at every ring; clear it before reading."""
+        bell = asyncio.Event()
+        self._bells.append(bell)
+        return bell
+
+    def ring(self) -> None:
+        """Wake everybody here at once (after a commit of our own, without the way through the database)."""
+        for bell in self._bells:
+            bell.set()
+
+    async def run(self) -> None:
+        """Listen, and connect again whenever the connection is lost."""
+        while True:
+            connection = await self._runtime.offload(listen, self._url)
+            lost = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            descriptor = connection.fileno()
+            loop.add_reader(descriptor, self._heard, connection, lost)
+            try:
+                self.ring()              # what was committed while nobody listened
+                self._runtime.well("doorbell")
+                await lost.wait()
+            finally:
+                loop.remove_reader(descriptor)
+                with contextlib.suppress(Exception):
+                    connection.close()
+            self._runtime.problems["doorbell"] = "the connection that listens was lost"
+            log.warning("the connection that listens to the database was lost; connecting again")
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def _heard(self, connection, lost: asyncio.Event) -> None:
+        try:
+            connection.poll()
+        except Exception:  # pylint: disable=broad-exception-caught
+            lost.set()
+            return
+        connection.notifies.clear()
+        if connection.closed:
+            lost.set()
+        self.ring()
+
+
+async def heard(bell: asyncio.Event, seconds: float) -> None:
+    """Wait for the bell, but no longer than so many seconds; then clear it."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(bell.wait(), seconds)
+    bell.clear()

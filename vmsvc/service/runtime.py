@@ -1,0 +1,81 @@
+"""Doors and loops: blocking work goes through `offload`, background work is supervised here and nowhere else."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from vmsvc.domain.errors import CloudUnavailable, Timeout
+from vmsvc.store.db import DATABASE_ERRORS
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_RESTART_DELAYS = (0.2, 1.0, 3.0, 10.0)
+_STOP_LIMIT = 10.0
+
+
+class Runtime:
+    """One thread pool for the database and the supervised loops of this process."""
+
+    def __init__(self, threads: int = 8):
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="database")
+        self._tasks: dict[str, asyncio.Task] = {}
+        #: loop name -> what is wrong with it, None when it runs
+        self.problems: dict[str, str | None] = {}
+        self.stopping = asyncio.Event()
+
+    async def offload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a database function in the pool; at most 30 s.
+
+        Raises CloudUnavailable when the database does not answer: nothing of that transaction was kept, unless it was
+        the commit itself that got no answer (which is why every step can run twice).
+        """
+        running = asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        try:
+            return await asyncio.wait_for(running, 30)
+        except TimeoutError:
+            raise Timeout("the database took longer than 30 s") from None
+        except DATABASE_ERRORS as error:
+            log.warning("database: %s", str(error).strip())
+            raise CloudUnavailable("the database does not answer now; try again", retry_after=2) from error
+
+    def supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Keep a loop running: one that dies is logged and started again with growing delays."""
+        self.problems[name] = None
+        self._tasks[name] = asyncio.create_task(self._keep(name, run), name=name)
+
+    async def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        failures = 0
+        while not self.stopping.is_set():
+            started = asyncio.get_running_loop().time()
+            try:
+                await run()
+                return
+            except asyncio.CancelledError:
+                raise
+            except CloudUnavailable as error:
+                self.problems[name] = error.message
+                log.warning("%s: %s", name, error.message)
+            except Exception as error:  # pylint: disable=broad-exception-caught
+                self.problems[name] = f"{type(error).__name__}: {error}"
+                log.exception("%s died and is started again", name)
+            failures = 0 if asyncio.get_running_loop().time() - started > 60 else failures + 1
+            await asyncio.sleep(_RESTART_DELAYS[min(failures, len(_RESTART_DELAYS)) - 1])
+
+    def well(self, name: str) -> None:
+        """A loop says that it got through a round."""
+        self.problems[name] = None
+
+    async def stop(self) -> None:
+        """End the loops, then the pool; what is under way in the pool may finish."""
+        self.stopping.set()
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=_STOP_LIMIT)
+        self._pool.shutdown(wait=False, cancel_futures=True)
