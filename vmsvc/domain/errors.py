@@ -65,6 +65,16 @@ class Locked(Conflict):
     """The server is locked in the cloud; only who locked it (or an admin) can touch it."""
 
 
+class HistoryGone(VmsvcError):
+    """The events asked for are older than the history that is kept; `oldest` is the first seq that still is."""
+
+    slug = "history_gone"
+
+    def __init__(self, oldest: int):
+        super().__init__(f"events before {oldest} are no longer kept: read the list of VMs and go on from its seq")
+        self.oldest = oldest
+
+
 class IdempotencyMismatch(VmsvcError):
     """The Idempotency-Key was used before with another body."""
 

@@ -1,0 +1,77 @@
+"""The web layer over real HTTP, in front of a stand-in of the service."""
+
+import json
+
+import pytest
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+
+from tests.api.standin import Service
+from vmsvc.service.hub import Hub
+from vmsvc.web.app import make_app, make_server
+from vmsvc.web.settings import WebSettings
+
+
+@pytest.fixture
+def service():
+    return Service()
+
+
+@pytest.fixture
+def hub():
+    return Hub()
+
+
+@pytest.fixture
+def settings(tmp_path):
+    (tmp_path / "index.html").write_text("<!doctype html><title>vmsvc</title>")
+    return WebSettings(static_path=tmp_path, request_timeout=7)
+
+
+@pytest.fixture
+def app(service, hub, settings):
+    return make_app(service, hub, settings)
+
+
+@pytest.fixture
+def http_server(request, io_loop, _unused_port, app):
+    """As pytest-tornado's, with the limits of the real server."""
+    server = make_server(app)
+    server.add_socket(_unused_port[0])
+
+    def stop():
+        server.stop()
+        io_loop.run_sync(server.close_all_connections, timeout=5)
+
+    request.addfinalizer(stop)
+    return server
+
+
+class Answer:
+    """An HTTP answer; `json` is its body."""
+
+    def __init__(self, response):
+        self.status, self.headers, self.raw = response.code, response.headers, response.body
+
+    @property
+    def json(self):
+        return json.loads(self.raw)
+
+
+@pytest.fixture
+def call(http_server, base_url, request):
+    """`await call(method, path, json=…, body=…, headers=…)`."""
+    del http_server
+    client = AsyncHTTPClient(force_instance=True)
+    request.addfinalizer(client.close)
+
+    async def fetch(method, path, *, json_body=None, body=None, headers=None, **kwargs):
+        headers = dict(headers or {})
+        if json_body is not None:
+            body = json.dumps(json_body)
+        if body is not None:
+            headers.setdefault("Content-Type", "application/json")
+        wanted = HTTPRequest(base_url + path, method, headers, body, allow_nonstandard_methods=True,
+                             follow_redirects=False, **kwargs)
+        return Answer(await client.fetch(wanted, raise_error=False))
+
+    return fetch

@@ -1,0 +1,94 @@
+"""A stand-in for the service behind the web layer: it keeps VMs and events in memory and notes every call."""
+
+from dataclasses import asdict
+
+from vmsvc.domain.errors import HistoryGone, InvalidRequest, NotFound
+from vmsvc.service.commands import CreateVm, Outcome
+
+
+def event(seq: int, kind: str = "create", vm: str = "vm-1", padding: str = "") -> dict:
+    """A CloudEvents object as the feed publishes it."""
+    return {
+        "specversion": "1.0", "id": str(seq), "source": "vmsvc", "type": kind, "subject": vm,
+        "time": "2026-11-23T12:00:00Z", "datacontenttype": "application/json",
+        "data": {"seq": seq, "state": "active", "vm": {"id": vm, "vmsvc_id": f"own-{vm}"}, "padding": padding},
+    }
+
+
+class Service:
+    """`outcome_of` is what creates end with; None: they do not end in time. `calls` is every call, in order."""
+
+    def __init__(self):
+        self.calls: list[tuple] = []
+        self.log: list[dict] = []
+        self.kept_from = 1
+        self.ends = True
+        self.error: Exception | None = None
+        self.refusal: tuple[str, str] | None = None
+        self.deletes_in_time = True
+        self.evicts: tuple[str, ...] = ()
+        self.parts: dict[str, str | None] = {"database": None, "cloud": None}
+        self.vm_rows: dict[str, dict] = {}
+
+    def _note(self, *call):
+        self.calls.append(call)
+        if self.error:
+            raise self.error
+
+    async def create(self, wish: CreateVm, *, idempotency_key=None, principal="anonymous") -> str:
+        self._note("create", wish, idempotency_key, principal)
+        if wish.flavor == "no-such-flavor":
+            raise InvalidRequest("there is no flavor no-such-flavor", field="flavor")
+        number = len(self.vm_rows) // 2 + 1
+        row = {"id": f"cloud-{number}", "name": wish.name or "standart", "vmsvc_id": f"own-{number}", "links": [],
+               "is_preemptible": wish.is_preemptible, "state": "active", "evict_at": None}
+        self.vm_rows[row["id"]] = self.vm_rows[row["vmsvc_id"]] = row
+        return row["vmsvc_id"]
+
+    async def outcome(self, vmsvc_id: str, timeout: float) -> Outcome | None:
+        self._note("outcome", vmsvc_id, timeout)
+        if not self.ends:
+            return None
+        if self.refusal:
+            return Outcome(False, self.vm_rows[vmsvc_id], (), *self.refusal)
+        return Outcome(True, self.vm_rows[vmsvc_id], self.evicts)
+
+    async def dry_run(self, wish: CreateVm) -> dict:
+        self._note("dry_run", wish)
+        return {"outcome": "placed", "wish": asdict(wish)["is_preemptible"]}
+
+    async def delete(self, ref: str, timeout: float) -> dict | None:
+        self._note("delete", ref, timeout)
+        row = await self.vm(ref)
+        return row if self.deletes_in_time else None
+
+    async def vms(self) -> tuple[list[dict], int]:
+        self._note("vms")
+        return [row for key, row in self.vm_rows.items() if key == row["id"]], len(self.log)
+
+    async def vm(self, ref: str) -> dict:
+        self._note("vm", ref)
+        if ref not in self.vm_rows:
+            raise NotFound(f"there is no vm {ref}")
+        return self.vm_rows[ref]
+
+    async def events(self, *, since: int, limit: int, types: frozenset, vm: str | None) -> tuple[list[dict], int]:
+        self._note("events", since, limit, types, vm)
+        if since + 1 < self.kept_from:
+            raise HistoryGone(self.kept_from)
+        found = [one for one in self.log if one["data"]["seq"] > since and (not types or one["type"] in types)
+                 and vm in (None, one["subject"], one["data"]["vm"]["vmsvc_id"])][:limit]
+        if len(found) == limit:
+            return found, found[-1]["data"]["seq"]
+        return found, self.log[-1]["data"]["seq"] if self.log else 0
+
+    async def capacity(self) -> dict:
+        self._note("capacity")
+        return {"mode": "tenant", "flavors": []}
+
+    def readiness(self) -> dict[str, str | None]:
+        return self.parts
+
+    def wrote(self) -> bool:
+        """True when something was asked for that changes the world."""
+        return any(call[0] in ("create", "delete") for call in self.calls)

@@ -1,0 +1,49 @@
+"""The Tornado application and its HTTP server: one place where bootstrap and tests build them alike."""
+
+import logging
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.web import Application, RequestHandler
+
+from vmsvc.service.hub import Hub
+from vmsvc.web import channel, status, vms
+from vmsvc.web.auth import Auth, NoAuth
+from vmsvc.web.base import Unknown
+from vmsvc.web.settings import MAX_DRAIN, WebSettings
+
+access_log = logging.getLogger("vmsvc.access")
+
+
+def log_request(handler: RequestHandler) -> None:
+    """One line a request; never a body, never a query (a ticket may be in it)."""
+    request = handler.request
+    notable = request.method not in ("GET", "HEAD") or handler.get_status() >= 400
+    access_log.log(logging.INFO if notable else logging.DEBUG, "%s %s %d %.1f ms %s %s", request.method,
+                   request.path, handler.get_status(), 1000 * request.request_time(), request.remote_ip,
+                   getattr(handler, "request_id", "-"))
+
+
+def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None = None) -> Application:
+    """The application. `commands` is the service (see `service.commands`), `hub` what its feed publishes to."""
+    return Application(
+        [*vms.routes, *channel.routes, *status.routes],
+        default_handler_class=Unknown,
+        commands=commands,
+        hub=hub,
+        web=settings,
+        auth=auth or NoAuth(),
+        log_function=log_request,
+        cross_origin_protection=True,
+        trusted_origins=settings.trusted_origins,
+        websocket_ping_interval=settings.ping_interval,
+        websocket_ping_timeout=settings.ping_timeout,
+        websocket_max_message_size=4096,
+    )
+
+
+def make_server(app: Application) -> HTTPServer:
+    """A server with limits on the time and the size of what a peer may send; it does not listen yet."""
+    settings: WebSettings = app.settings["web"]
+    return HTTPServer(app, max_header_size=32 * 1024, max_body_size=MAX_DRAIN,
+                      idle_connection_timeout=settings.header_timeout, body_timeout=settings.body_timeout)

@@ -1,0 +1,258 @@
+"""What every handler shares: who asks, the request's id, the answer's shape, and errors in one form.
+
+An error leaves as `{"code", "message", "message:", "error", "request_id"}` (and `field`), whatever raised it. The
+status of a domain error is looked up here and nowhere else.
+"""
+
+import logging
+import math
+import re
+import uuid
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from marshmallow import Schema
+from tornado.web import HTTPError, RequestHandler, stream_request_body
+
+from vmsvc.domain import errors
+from vmsvc.service.hub import Hub
+from vmsvc.web import prefer
+from vmsvc.web.body import parse_object
+from vmsvc.web.schemas import load
+from vmsvc.web.settings import MAX_BODY, WebSettings
+
+log = logging.getLogger("vmsvc.web")
+
+#: The status of each domain error; a subclass has its parent's unless it has its own.
+STATUS: dict[type[BaseException], int] = {
+    errors.VmsvcError: 500,
+    errors.InvalidRequest: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.QuotaExceeded: 403,
+    errors.NotFound: 404,
+    errors.NoCapacity: 409,
+    errors.Conflict: 409,
+    errors.HistoryGone: 410,
+    errors.IdempotencyMismatch: 422,
+    errors.TooManyRequests: 429,
+    errors.CloudError: 502,
+    errors.CloudUnavailable: 503,
+    errors.Timeout: 504,
+}
+STATUS_OF_SLUG = {cls.slug: status for cls, status in STATUS.items()}
+
+#: What HTTP itself refuses: status -> (slug, message).
+HTTP_REFUSALS = {
+    400: ("invalid_request", "the request is not valid HTTP"),
+    403: ("forbidden", "requests from another site's pages are refused"),
+    404: ("not_found", "there is nothing at this address"),
+    405: ("method_not_allowed", "this address does not know that method"),
+    413: ("payload_too_large", f"the body is larger than {MAX_BODY} bytes"),
+    415: ("unsupported_media_type", "the body must be sent as Content-Type: application/json, not compressed"),
+}
+INTERNAL = ("internal", "vmsvc failed at this; its log has the details under this request_id")
+
+_REQUEST_ID = re.compile(r"[0-9A-Za-z._:-]{1,128}")
+_PRINTABLE_ASCII = re.compile(r"[ -~]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error as a client gets to see it."""
+
+    status: int
+    slug: str
+    message: str
+    field: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def _headers_of(error: errors.VmsvcError, status: int) -> tuple[tuple[str, str], ...]:
+    if status == 401:
+        return (("WWW-Authenticate", "Bearer"),)
+    if status in (429, 503):
+        return (("Retry-After", str(math.ceil(getattr(error, "retry_after", 1)))),)
+    return ()
+
+
+def refusal_of(error: BaseException | None, status: int = 500) -> Refusal:
+    """What to answer for an exception. What is not ours or HTTP's own says nothing about itself."""
+    if isinstance(error, errors.VmsvcError):
+        status = next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+        return Refusal(status, error.slug, error.message, getattr(error, "field", None), _headers_of(error, status))
+    if isinstance(error, HTTPError):
+        status = error.status_code
+    return Refusal(status, *HTTP_REFUSALS.get(status, INTERNAL))
+
+
+@stream_request_body
+class Handler(RequestHandler):
+    """Host check, request id, security headers and error bodies. The body is read as a stream, so that one which
+    is too large, or whose sender may not ask, is answered before it is kept."""
+
+    csp = "default-src 'none'; frame-ancestors 'none'"
+
+    def initialize(self) -> None:
+        """Ready for the body's chunks."""
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    @property
+    def web(self) -> WebSettings:
+        """The web layer's settings."""
+        return self.settings["web"]
+
+    @cached_property
+    def request_id(self) -> str:
+        """The client's X-Request-Id when it is a sane one, else a new one."""
+        given = self.request.headers.get("X-Request-Id", "")
+        return given if _REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
+
+    def set_default_headers(self) -> None:
+        """On every answer, errors too."""
+        self.clear_header("Server")
+        self.set_header("X-Request-Id", self.request_id)
+        self.set_header("Content-Security-Policy", self.csp)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.set_header("Cache-Control", "no-cache")
+
+    async def prepare(self) -> None:
+        """Refuse what is not meant for us, before the body is read."""
+        self.check_host()
+        length = self.request.headers.get("Content-Length", "0")
+        if length.isdecimal() and int(length) > MAX_BODY:
+            raise HTTPError(413)
+
+    def check_host(self) -> None:
+        """Raises Forbidden when the request calls us by a name that is not ours."""
+        try:
+            name = urlsplit(f"//{self.request.host}").hostname or ""
+        except ValueError:
+            name = ""
+        if not self.web.allows_host(name.rstrip(".")):
+            raise errors.Forbidden("this Host is not served here")
+
+    def data_received(self, chunk: bytes) -> None:
+        """Keep a chunk of the body; of one that turns out too large, nothing."""
+        self._size += len(chunk)
+        if self._size <= MAX_BODY:
+            self._chunks.append(chunk)
+        else:
+            self._chunks.clear()
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """The one shape of all errors."""
+        refusal = refusal_of(kwargs.get("exc_info", (None, None))[1], status_code)
+        self.refuse(refusal)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Finish with an error."""
+        self.set_status(refusal.status)
+        for name, value in refusal.headers:
+            self.set_header(name, value)
+        if refusal.status == 405:
+            self.set_header("Allow", ", ".join(self.methods()))
+        if refusal.status == 413:
+            self.set_header("Connection", "close")
+        body = {"code": str(refusal.status), "message": refusal.message, "message:": refusal.message,
+                "error": refusal.slug, "request_id": self.request_id}
+        self.finish(body | ({"field": refusal.field} if refusal.field else {}))
+
+    @classmethod
+    def methods(cls) -> list[str]:
+        """The methods that this address knows."""
+        return [name for name in cls.SUPPORTED_METHODS
+                if getattr(cls, name.lower()) is not getattr(RequestHandler, name.lower())]
+
+    def log_exception(self, typ: type[BaseException] | None, value: BaseException | None,
+                      tb: TracebackType | None) -> None:
+        """A refusal is the client's news, not the log's; anything else is a defect of ours."""
+        if isinstance(value, HTTPError | errors.VmsvcError) and refusal_of(value).status != 500:
+            log.debug("%s refused: %s", self.request_id, value)
+        else:
+            log.error("%s failed: %s %s", self.request_id, self.request.method, self.request.path,
+                      exc_info=(typ, value, tb) if typ and value else None)
+
+
+class Unknown(Handler):
+    """Every address that no route knows."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        raise HTTPError(404)
+
+
+class ApiHandler(Handler):
+    """A handler of `/api/v1` with a principal, JSON both ways."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        self.principal = await self.settings["auth"].principal(self.request)
+        if self.request.method not in ("GET", "HEAD") and not self.principal.may_write:
+            raise errors.Forbidden("a reader may not do this")
+
+    async def head(self, *args: str) -> None:
+        """As GET; Tornado leaves the body out."""
+        await self.get(*args)
+
+    @property
+    def commands(self) -> Any:
+        """The service."""
+        return self.settings["commands"]
+
+    @property
+    def hub(self) -> Hub:
+        """Where live events come from."""
+        return self.settings["hub"]
+
+    @cached_property
+    def prefer(self) -> prefer.Prefer:
+        """How long the client wants to wait."""
+        return prefer.parse(self.request.headers.get("Prefer", ""))
+
+    @property
+    def timeout(self) -> float:
+        """How many seconds to wait for an outcome."""
+        return self.prefer.timeout(self.web.request_timeout)
+
+    def query(self, schema: type[Schema]) -> dict[str, Any]:
+        """The validated query; a name given more than once is joined with commas."""
+        arguments = {name: ",".join(self.get_query_arguments(name)) for name in self.request.query_arguments}
+        return load(schema, arguments)
+
+    def has_body(self) -> bool:
+        """True when the request came with a body."""
+        return self._size > 0
+
+    def json_body(self) -> dict[str, Any]:
+        """The JSON object in the body; raises HTTPError 413 or 415, or InvalidRequest."""
+        if self._size > MAX_BODY:
+            raise HTTPError(413)
+        if not self._size:
+            raise errors.InvalidRequest("there is no body; it must be a JSON object")
+        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json" or "Content-Encoding" in self.request.headers:
+            raise HTTPError(415)
+        return parse_object(b"".join(self._chunks))
+
+    def idempotency_key(self) -> str | None:
+        """The Idempotency-Key header, if there is one."""
+        key = self.request.headers.get("Idempotency-Key")
+        if key is not None and not _PRINTABLE_ASCII.fullmatch(key):
+            raise errors.InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters",
+                                        field="Idempotency-Key")
+        return key
+
+    def answer(self, status: int, message: str, code: int | None = None, **members: Any) -> None:
+        """Finish with a message under both of its keys; `code` is the status unless the contract says otherwise."""
+        applied = self.prefer.applied(went_async=status == 202)
+        if applied:
+            self.set_header("Preference-Applied", applied)
+        self.set_status(status)
+        self.finish({"code": str(code or status), "message:": message, "message": message, **members})

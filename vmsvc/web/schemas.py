@@ -1,0 +1,187 @@
+"""The shapes of what clients send. Limits are those of Nova's API, so that a wish we take is not refused there."""
+
+import base64
+import binascii
+import re
+import unicodedata
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates
+
+from vmsvc.domain.errors import InvalidRequest
+from vmsvc.service.commands import CreateVm
+from vmsvc.web.body import shorten
+
+#: Nova's default quota of metadata items is 128; some keys are ours.
+MAX_METADATA = 120
+OWN_PREFIX = "vmsvc_"
+MAX_USER_DATA = 65535
+MAX_SEQ = 2**63 - 1
+TYPES = ("create", "evict", "delete")
+
+#: An id in a path or a query: the cloud's or ours.
+VM_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+_METADATA_KEY = re.compile(r"[a-zA-Z0-9_:. -]{1,255}")
+
+
+def _printable(text: str) -> None:
+    """Nova's rule for names: no control characters, no separators but spaces, no space at either end."""
+    if text != text.strip():
+        raise ValidationError("Must not begin or end with a space.")
+    categories = {unicodedata.category(character) for character in text}
+    if any(category[0] == "C" or category in ("Zl", "Zp") for category in categories):
+        raise ValidationError("Must be printable.")
+
+
+class Text(fields.String):
+    """A string of 1 to 255 printable characters."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(validate=[validate.Length(1, 255), _printable], **kwargs)
+
+
+class Flag(fields.Boolean):
+    """A JSON boolean and nothing that merely looks like one."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+class Whole(fields.Integer):
+    """A JSON integer; a boolean or a fraction is none."""
+
+    def _validated(self, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValidationError("Must be an integer.")
+        return value
+
+
+class CreateVmSchema(Schema):
+    """The body of `POST /api/v1/vm`."""
+
+    class Meta:
+        """Whoever misspells a field should hear of it."""
+
+        unknown = RAISE
+
+    is_preemptible = Flag(required=True, metadata={"description": "true: may be evicted when a standard VM needs the "
+                                                                  "room, and never evicts anybody itself"})
+    name = Text(metadata={"description": "default `standart` or `preemptible`"})
+    flavor = Text(metadata={"description": "id or name"})
+    image = Text(metadata={"description": "id or name"})
+    network = Text(metadata={"description": "id or name"})
+    key_name = Text()
+    user_data = fields.String(validate=validate.Length(1, MAX_USER_DATA),
+                              metadata={"description": "base64", "format": "byte"})
+    metadata = fields.Dict(keys=fields.String(), values=fields.String(validate=validate.Length(max=255)),
+                           validate=validate.Length(max=MAX_METADATA))
+    availability_zone = Text()
+    priority = Whole(validate=validate.Range(-1000, 1000),
+                     metadata={"description": "of a preemptible VM: higher is evicted later", "default": 0})
+    min_run_seconds = Whole(validate=validate.Range(0, 31_536_000),
+                            metadata={"description": "younger than this it is no victim"})
+
+    @validates("user_data")
+    def _is_base64(self, value: str, data_key: str) -> None:
+        del data_key
+        try:
+            base64.b64decode("".join(value.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise ValidationError("Must be base64.") from None
+
+    @validates("metadata")
+    def _keys_are_free(self, value: dict[str, str], data_key: str) -> None:
+        del data_key
+        for key in value:
+            if not _METADATA_KEY.fullmatch(key):
+                raise ValidationError("Keys are 1 to 255 of a-z A-Z 0-9 - _ : . and space.")
+            if key.startswith(OWN_PREFIX):
+                raise ValidationError(f"Keys that begin with {OWN_PREFIX} are the service's own.")
+
+    @validates("availability_zone")
+    def _names_no_host(self, value: str, data_key: str) -> None:
+        # `zone:host` makes Nova skip its scheduler, when the credentials are an operator's.
+        del data_key
+        if ":" in value:
+            raise ValidationError("Must be the name of a zone alone.")
+
+
+class DeleteVmSchema(Schema):
+    """The optional body of `DELETE /api/v1/vm/{id}`."""
+
+    class Meta:
+        """As above."""
+
+        unknown = RAISE
+
+    cloud_vm_id = fields.String(metadata={"description": "the id in the path, once more"})
+
+
+class Number(fields.Integer):
+    """A whole number in a query string: digits and nothing else."""
+
+    def _validated(self, value: Any) -> int:
+        if not re.fullmatch(r"[0-9]{1,19}", value, re.ASCII):
+            raise ValidationError("Must be a whole number.")
+        return int(value)
+
+
+class CreateVmQuery(Schema):
+    """The query of `POST /api/v1/vm`. An unknown name is refused: `?dryrun=true` must not create anything."""
+
+    class Meta:
+        """As above."""
+
+        unknown = RAISE
+
+    dry_run = fields.String(validate=validate.OneOf(("true", "false")), load_default="false",
+                            metadata={"description": "`true`: say what would happen and do nothing"})
+
+
+class EventsQuery(Schema):
+    """The query of `GET /api/v1/events`."""
+
+    class Meta:
+        """As above."""
+
+        unknown = RAISE
+
+    since = Number(validate=validate.Range(0, MAX_SEQ),
+                   metadata={"description": "only events with a higher seq; without it a page begins at the oldest "
+                                            "event that is kept, and a WebSocket gets live events only"})
+    limit = Number(validate=validate.Range(1, 1000), load_default=100)
+    type = fields.String(metadata={"description": "`create`, `evict`, `delete`; repeatable, or a comma list"})
+    vm = fields.String(validate=validate.Regexp(re.compile(VM_ID.pattern + r"\Z")),
+                       metadata={"description": "the cloud's id or vmsvc's own"})
+
+    @validates("type")
+    def _known_types(self, value: str, data_key: str) -> None:
+        del data_key
+        if not set(value.split(",")) <= set(TYPES):
+            raise ValidationError(f"Must be one of: {', '.join(TYPES)}.")
+
+
+def _flat(messages: Any) -> str:
+    """The sentences of a nested collection of errors."""
+    if isinstance(messages, dict):
+        return " ".join(_flat(part) for part in messages.values())
+    if isinstance(messages, list):
+        return " ".join(_flat(part) for part in messages)
+    return str(messages)
+
+
+def load(schema: type[Schema], data: dict[str, Any]) -> dict[str, Any]:
+    """The data as the schema has it; raises InvalidRequest that names every field at fault, the first as `field`."""
+    try:
+        return schema().load(data)
+    except ValidationError as error:
+        faults = {shorten(str(name)): shorten(_flat(said), 200) for name, said in error.normalized_messages().items()}
+    said = "; ".join(f"{name!a}: {text}" for name, text in list(faults.items())[:10])
+    raise InvalidRequest(said, field=next(iter(faults)))
+
+
+def wish_of(data: dict[str, Any]) -> CreateVm:
+    """The wish in the body of a POST; raises InvalidRequest."""
+    return CreateVm(**load(CreateVmSchema, data))

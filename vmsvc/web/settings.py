@@ -1,0 +1,51 @@
+"""What the web layer needs to know of the configuration."""
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+#: The largest body that is read as one (1 MiB).
+MAX_BODY = 1024 * 1024
+#: How much of a body that is too large is still read and thrown away, so that its sender can see the 413.
+MAX_DRAIN = 16 * 1024 * 1024
+
+STATIC = Path(__file__).resolve().parents[2] / "static"
+
+
+def is_loopback(name: str) -> bool:
+    """True for `localhost` and the loopback addresses."""
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """Times are seconds. `hosts` are names under which clients may call us besides loopback;
+    `trusted_origins` are origins (`https://name`) whose pages may call us from another site."""
+
+    address: str = "127.0.0.1"
+    hosts: frozenset[str] = frozenset()
+    trusted_origins: frozenset[str] = frozenset()
+    static_path: Path = STATIC
+    request_timeout: float = 300.0
+    ping_interval: float = 20.0
+    ping_timeout: float = 20.0
+    header_timeout: float = 60.0       # also: how long an idle connection is kept
+    body_timeout: float = 30.0
+    max_sockets: int = 1000
+
+    def allows_host(self, name: str) -> bool:
+        """True when a request that calls us `name` (no port) is meant for us.
+
+        A page of another site can make its own name resolve to a loopback address (DNS rebinding) and then counts
+        as same-origin; the name it must still send gives it away.
+        """
+        if name in self.hosts:
+            return True
+        if is_loopback(self.address):
+            return is_loopback(name)
+        return not self.hosts

@@ -1,0 +1,93 @@
+"""`/api/v1/vm`: create, list, show, delete."""
+
+from vmsvc.domain.errors import InvalidRequest, NotFound
+from vmsvc.service.commands import CreateVm, Outcome
+from vmsvc.web.base import INTERNAL, STATUS_OF_SLUG, ApiHandler, Refusal
+from vmsvc.web.schemas import VM_ID, CreateVmQuery, DeleteVmSchema, load, wish_of
+
+VMS = "/api/v1/vm"
+
+
+def kind(wish: CreateVm) -> str:
+    """How the messages call it; this spelling is the contract's."""
+    return "Preemptible" if wish.is_preemptible else "Standart"
+
+
+class Vms(ApiHandler):
+    """The collection."""
+
+    async def get(self) -> None:
+        """List the servers of the project.
+
+        Every server as the cloud has it, those made elsewhere too. `seq` was read before the rows: go on with
+        `GET /api/v1/events?since=<seq>` and nothing is missed.
+        """
+        servers, seq = await self.commands.vms()
+        self.finish({"servers": servers, "seq": seq})
+
+    async def post(self) -> None:
+        """Create a standard or a preemptible VM.
+
+        Waits for the outcome unless `Prefer` says otherwise; 202 means that it is not known yet. A standard VM that
+        finds no room makes the service evict preemptible ones, after their notice.
+        """
+        query, wish, key = self.query(CreateVmQuery), wish_of(self.json_body()), self.idempotency_key()
+        if query["dry_run"] == "true":
+            self.finish(await self.commands.dry_run(wish))
+            return
+        vm_id = await self.commands.create(wish, idempotency_key=key, principal=self.principal.name)
+        outcome = await self.commands.outcome(vm_id, self.timeout)
+        if outcome is None:
+            await self.created_later(wish, vm_id)
+        else:
+            self.created(wish, vm_id, outcome)
+
+    def created(self, wish: CreateVm, vm_id: str, outcome: Outcome) -> None:
+        """Answer with the outcome of a create."""
+        self.set_header("Location", f"{VMS}/{outcome.vm['id'] if outcome.ok else vm_id}")
+        if outcome.ok:
+            message = f"{kind(wish)} vm {outcome.vm['id']} was created succesfully"
+            self.answer(201, message, vm=outcome.vm, evicted=list(outcome.evicted))
+        else:
+            slug = outcome.error if outcome.error in STATUS_OF_SLUG else INTERNAL[0]
+            self.refuse(Refusal(STATUS_OF_SLUG[slug], slug, outcome.message))
+
+    async def created_later(self, wish: CreateVm, vm_id: str) -> None:
+        """Answer that the outcome is still open, and where it will be."""
+        vm = await self.commands.vm(vm_id)
+        self.set_header("Location", f"{VMS}/{vm_id}")
+        self.answer(202, f"{kind(wish)} vm {vm_id} is being created", vm=vm)
+
+
+class Vm(ApiHandler):
+    """One of them."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        if not VM_ID.fullmatch(self.path_args[0]):
+            raise NotFound("there is no vm with this id")
+
+    async def get(self, ref: str) -> None:
+        """Show one server, by the cloud's id or vmsvc's own."""
+        self.finish(await self.commands.vm(ref))
+
+    async def delete(self, ref: str) -> None:
+        """Delete a VM that the service made.
+
+        Answers once it is gone from the cloud and the database, or with 202 when that takes longer than the client
+        wants to wait.
+        """
+        if self.has_body() and load(DeleteVmSchema, self.json_body()).get("cloud_vm_id", ref) != ref:
+            raise InvalidRequest("cloud_vm_id is not the id in the path", field="cloud_vm_id")
+        vm = await self.commands.delete(ref, self.timeout)
+        if vm is None:
+            self.set_header("Location", f"{VMS}/{ref}")
+            self.answer(202, f"vm {ref} is being deleted")
+        else:
+            self.answer(200, f"vm {ref} was deleted succesfully", code=204, vm=vm)
+
+
+routes = [
+    (VMS, Vms),
+    (rf"{VMS}/([^/]+)", Vm),
+]
