@@ -115,9 +115,3 @@ class Timeout(VmsvcError):
     """It did not happen within the time allowed."""
 
     slug = "timeout"
-
-
-class HistoryGone(VmsvcError):
-    """The events that were asked for are older than the history that is kept."""
-
-    slug = "history_gone"

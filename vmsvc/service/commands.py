@@ -1,6 +1,28 @@
-"""What clients may ask of the service."""
+"""What clients may ask of the service: create, delete, list, show, history."""
 
-from dataclasses import dataclass, field
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.port import Cloud, Server
+from vmsvc.domain.errors import Forbidden, NotFound
+from vmsvc.domain.events import view
+from vmsvc.domain.lifecycle import FINAL, State
+from vmsvc.domain.resources import placement_request, quota_request
+from vmsvc.service.catalog import Catalog
+from vmsvc.service.feed import Waiters
+from vmsvc.service.runtime import Runtime
+from vmsvc.service.scheduler import Scheduler
+from vmsvc.store import intents, outbox, vms
+from vmsvc.store.db import reading, unit
+from vmsvc.store.models import Vm
+
+log = logging.getLogger(__name__)
+
+_LIST_AGE = 1.0      # seconds: how old the cloud's part of a list may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +51,190 @@ class Outcome:
     evicted: tuple[str, ...] = ()
     error: str | None = None            # the slug of a domain error
     message: str = ""
+
+
+class Commands:
+    """The service's front. Every method may raise `domain.errors`, CloudUnavailable above all."""
+
+    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, catalog: Catalog, scheduler: Scheduler,
+                 waiters: Waiters, ring: Callable[[], None], min_run_seconds: int):
+        self._runtime = runtime
+        self._cloud = cloud
+        self._mirror = mirror
+        self._catalog = catalog
+        self._scheduler = scheduler
+        self._waiters = waiters
+        self._ring = ring
+        self._min_run_seconds = min_run_seconds
+
+    async def create(self, wish: CreateVm, *, idempotency_key: str | None = None,
+                     principal: str = "anonymous") -> str:
+        """Accept a wish and return its vmsvc id. Once this returns the request survives any crash.
+
+        Raises InvalidRequest for a name that the cloud does not have, IdempotencyMismatch for a key that was used
+        with another body; the same body returns the earlier id.
+        """
+        vm_id = await self._runtime.offload(_accept, str(uuid.uuid4()), self._request(wish), principal,
+                                            idempotency_key)
+        self._ring()
+        return vm_id
+
+    def _request(self, wish: CreateVm) -> dict[str, Any]:
+        """The columns of a request: names resolved, what it needs reckoned."""
+        flavor, image = self._catalog.flavor(wish.flavor), self._catalog.image(wish.image)
+        network = self._catalog.network(wish.network)
+        min_run = self._min_run_seconds if wish.min_run_seconds is None else wish.min_run_seconds
+        return {
+            "name": wish.name or ("preemptible" if wish.is_preemptible else "standart"),
+            "is_preemptible": wish.is_preemptible, "priority": wish.priority, "min_run_seconds": min_run,
+            "flavor": flavor.name, "image": image.name, "network": network.name,
+            "boot": {
+                "asked": asdict(wish), "flavor_id": flavor.id, "image_id": image.id, "network_id": network.id,
+                "key_name": self._catalog.key(wish.key_name), "user_data": wish.user_data,
+                "metadata": wish.metadata, "availability_zone": self._catalog.zone(wish.availability_zone),
+            },
+            "quota": dict(quota_request(flavor.vcpus, flavor.ram_mb)),
+            "room": dict(placement_request(flavor.vcpus, flavor.ram_mb, flavor.disk_gb,
+                                           ephemeral_gb=flavor.ephemeral_gb, swap_mb=flavor.swap_mb,
+                                           extra_specs=flavor.extra_specs)),
+        }
+
+    async def outcome(self, vmsvc_id: str, timeout: float) -> Outcome | None:
+        """The final answer to a create, or None when there is none within `timeout` seconds."""
+        async def look() -> Outcome | None:
+            found = await self._runtime.offload(_outcome, vmsvc_id)
+            return Outcome(**{**found, "evicted": tuple(found["evicted"])}) if found else None
+        return await self._waiters.until(vmsvc_id, look, timeout)
+
+    async def dry_run(self, wish: CreateVm) -> dict[str, Any]:
+        """What a create would do now; nothing is written anywhere."""
+        return await self._scheduler.preview(self._request(wish))
+
+    async def delete(self, ref: str, timeout: float) -> dict[str, Any] | None:
+        """Delete a VM of ours and wait until the cloud says 404: its last view, or None when that takes longer.
+
+        Raises NotFound, and Forbidden for a server that vmsvc did not make.
+        """
+        vm_id = await self._runtime.offload(_want_deleted, ref)
+        if vm_id is None:
+            await self._cloud.server(ref)      # NotFound when there is no such server either
+            raise Forbidden(f"server {ref} was not made by vmsvc; delete it where it was made")
+        self._ring()
+
+        async def look() -> dict[str, Any] | None:
+            row = await self._runtime.offload(_row, vm_id)
+            return view(vms.row_of(row)) if row and State(row.state) in FINAL else None
+        return await self._waiters.until(vm_id, look, timeout)
+
+    async def vms(self) -> tuple[list[dict[str, Any]], int]:
+        """Every server of the project as the cloud has it and the requests that have none yet, and the seq of the
+        newest event that this list certainly includes."""
+        seq, rows = await self._runtime.offload(_seq_and_rows)
+        await self._mirror.refresh(_LIST_AGE)
+        held = {row.cloud_id for row in rows if row.cloud_id and State(row.state) not in FINAL}
+        if held - self._mirror.servers.keys():
+            await self._mirror.refresh()
+        by_server = {row.cloud_id: row for row in rows if row.cloud_id}
+        listed = [_shown(server, by_server.get(server.id)) for server in self._mirror.servers.values()
+                  if not _over(by_server.get(server.id))]
+        waiting = [_awaited(row) for row in rows if not row.cloud_id and State(row.state) not in FINAL]
+        return listed + waiting, seq
+
+    async def vm(self, ref: str) -> dict[str, Any]:
+        """One server, or one request that has no server (yet). Raises NotFound."""
+        row = await self._runtime.offload(_row, ref)
+        if row is None:
+            return _shown(await self._cloud.server(ref), None)
+        state = State(row.state)
+        if state in (State.DELETED, State.EVICTED, State.LOST):
+            raise NotFound(f"vm {ref} was {state}")
+        if not row.cloud_id or state is State.FAILED:
+            return _awaited(row)
+        return _shown(await self._cloud.server(row.cloud_id), row)
+
+    async def events(self, *, since: int, limit: int, types: frozenset[str],
+                     vm: str | None) -> tuple[list[dict[str, Any]], int]:
+        """History after `since` in order, and the seq up to which it reaches. Raises HistoryGone."""
+        return await self._runtime.offload(_history, since, limit, types, vm)
+
+    async def capacity(self) -> dict[str, Any]:
+        """Mode, quota, hosts and how much of each flavor fits, now and with evictions."""
+        return await self._scheduler.capacity(self._catalog.flavors)
+
+    def readiness(self) -> dict[str, str | None]:
+        """Each part of the service: None when it works, else what is wrong."""
+        return dict(self._runtime.problems)
+
+
+# ---------------------------------------------------------------- in the database pool
+
+def _accept(vm_id: str, request: dict[str, Any], principal: str, key: str | None) -> str:
+    with unit() as work:
+        return vms.accept(work, vm_id, request, principal=principal, key=key)
+
+
+def _outcome(vm_id: str) -> dict[str, Any] | None:
+    with reading():
+        return Vm.get_by_id(vm_id).outcome
+
+
+def _row(ref: str) -> Vm | None:
+    with reading():
+        return vms.get(ref)
+
+
+def _seq_and_rows() -> tuple[int, list[Vm]]:
+    with reading():
+        return outbox.newest(), vms.current()
+
+
+def _history(since: int, limit: int, types: frozenset[str], vm: str | None) -> tuple[list[dict[str, Any]], int]:
+    with reading():
+        newest = outbox.newest()
+        events = outbox.after(since, limit, types=types, vm=vm)
+    full = len(events) == limit
+    return events, events[-1]["data"]["seq"] if full else max(newest, since)
+
+
+def _want_deleted(ref: str) -> str | None:
+    """Write the wish to delete; the vmsvc id, or None when the VM is not ours. Raises NotFound when it has gone."""
+    while True:
+        with unit() as work:
+            row = vms.get(ref)
+            if row is None:
+                return None
+            state = State(row.state)
+            if state in FINAL:
+                raise NotFound(f"vm {ref} was {state} before" if state is not State.FAILED
+                               else f"vm {ref} was never created")
+            if state in (State.DELETING, State.EVICTING):
+                return row.id                  # it goes already; wait with the others
+            if vms.move(work, row, State.DELETING, reason="deleted by its owner"):
+                intents.drop(work, intents.EVICT, row.id)
+                intents.wish(work, intents.DELETE, row.id)
+                return row.id
+
+
+# ---------------------------------------------------------------- what a list shows
+
+def _over(row: Vm | None) -> bool:
+    return row is not None and State(row.state) in FINAL
+
+
+def _shown(server: Server, row: Vm | None) -> dict[str, Any]:
+    """The cloud's own body, and ours beside it."""
+    if row is None:
+        return dict(server.body)
+    ours = view(vms.row_of(row))
+    return {**server.body, **{name: ours[name] for name in
+                              ("vmsvc_id", "is_preemptible", "state", "priority", "min_run_seconds", "evict_at")},
+            **({"notice": ours["notice"]} if "notice" in ours else {})}
+
+
+def _awaited(row: Vm) -> dict[str, Any]:
+    """A request without a server: what we know of it."""
+    shown = view(vms.row_of(row))
+    shown["links"] = [{"rel": "self", "href": f"/api/v1/vm/{row.id}"}]
+    if row.outcome and not row.outcome["ok"]:
+        shown["error"], shown["message"] = row.outcome["error"], row.outcome["message"]
+    return shown

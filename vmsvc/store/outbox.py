@@ -24,7 +24,7 @@ def after(since: int, limit: int, *, types: Collection[str] = (), vm: str | None
     """
     removed = Watermark.get_by_id(1).removed_seq
     if since < removed:
-        raise HistoryGone(f"events up to {removed} are no longer kept; read the list again and go on from its seq")
+        raise HistoryGone(removed + 1)
     query = Event.select().where(Event.seq > since).order_by(Event.seq).limit(limit)
     if types:
         query = query.where(Event.type.in_(list(types)))

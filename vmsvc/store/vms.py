@@ -6,9 +6,11 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from peewee import fn
+
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
-from vmsvc.domain.lifecycle import State, event_of
+from vmsvc.domain.lifecycle import FINAL, State, event_of
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Idempotency, Vm
 
@@ -28,6 +30,13 @@ def get(ref: str) -> Vm | None:
 def in_states(states: Collection[State]) -> list[Vm]:
     """All VMs in one of these states, oldest first."""
     return list(Vm.select().where(Vm.state.in_([str(state) for state in states])).order_by(Vm.created_at, Vm.id))
+
+
+def current() -> list[Vm]:
+    """All that have not ended, and those that ended within the hour: a list of the cloud may still show these."""
+    ended = Vm.ended_at > fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 1)
+    return list(Vm.select().where(Vm.state.not_in([str(state) for state in FINAL]) | ended)
+                .order_by(Vm.created_at, Vm.id))
 
 
 def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str, key: str | None) -> str:
@@ -69,6 +78,8 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
     """
     source = State(vm.state)
     told = event_of(source, target)
+    if target in FINAL:
+        changes["ended_at"] = work.now
     updated = (Vm.update(state=target, updated_at=work.now, **changes)
                .where(Vm.id == vm.id, Vm.state == source).returning(Vm).execute())
     rows = list(updated)

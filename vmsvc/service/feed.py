@@ -1,0 +1,102 @@
+"""The tail of the outbox: every replica follows it with a cursor of its own and tells its sockets and waiters."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from vmsvc.domain.errors import HistoryGone
+from vmsvc.service.doorbell import heard
+from vmsvc.service.hub import Hub
+from vmsvc.service.runtime import Runtime
+from vmsvc.store import outbox
+from vmsvc.store.db import reading
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_BATCH = 500
+_POLL_SECONDS = 1.0        # a lost notification costs this much
+_FORGET_SECONDS = 600.0
+
+
+class Waiters:
+    """Requests that wait for something to happen to a VM, on whichever replica it happens."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+
+    def tell(self, vm_id: str) -> None:
+        """Something happened to this VM."""
+        for event in self._waiting.get(vm_id, ()):
+            event.set()
+
+    async def until(self, vm_id: str, look: Callable[[], "asyncio.Future[T | None]"], seconds: float) -> T | None:
+        """Call `look` now and after every event of the VM until it gives something, or the time is over (None)."""
+        event = asyncio.Event()
+        self._waiting.setdefault(vm_id, set()).add(event)
+        try:
+            async with asyncio.timeout(seconds):
+                while (found := await look()) is None:
+                    with contextlib.suppress(TimeoutError):
+                        # The second look each few seconds covers a feed that is behind.
+                        await asyncio.wait_for(event.wait(), 5)
+                    event.clear()
+                return found
+        except TimeoutError:
+            return None
+        finally:
+            self._waiting[vm_id].discard(event)
+            if not self._waiting[vm_id]:
+                del self._waiting[vm_id]
+
+
+class Feed:
+    """Publishes what is committed, in order, each event once."""
+
+    def __init__(self, runtime: Runtime, hub: Hub, waiters: Waiters, bell: asyncio.Event, retention_hours: float):
+        self._runtime = runtime
+        self._hub = hub
+        self._waiters = waiters
+        self._bell = bell
+        self._retention_hours = retention_hours
+        self._cursor: int | None = None
+
+    async def run(self) -> None:
+        """Follow the outbox from its end."""
+        forgotten = asyncio.get_running_loop().time()
+        while True:
+            if self._cursor is None:
+                self._cursor = await self._runtime.offload(_newest)
+            while await self._publish() == _BATCH:
+                pass
+            self._runtime.well("feed")
+            if asyncio.get_running_loop().time() - forgotten > _FORGET_SECONDS:
+                forgotten = asyncio.get_running_loop().time()
+                await self._runtime.offload(outbox.forget, self._retention_hours)
+            await heard(self._bell, _POLL_SECONDS)
+
+    async def _publish(self) -> int:
+        try:
+            events = await self._runtime.offload(_after, self._cursor, _BATCH)
+        except HistoryGone as error:
+            log.error("the feed was so far behind that events before %d are gone", error.oldest)
+            self._cursor = error.oldest - 1
+            return _BATCH
+        for event in events:
+            self._hub.publish(event)
+            self._waiters.tell(event["data"]["vm"]["vmsvc_id"])
+            self._cursor = event["data"]["seq"]
+        return len(events)
+
+
+def _newest() -> int:
+    with reading():
+        return outbox.newest()
+
+
+def _after(since: int, limit: int) -> list[dict]:
+    with reading():
+        return outbox.after(since, limit)
