@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 from peewee import fn
@@ -12,7 +13,7 @@ from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State, event_of
 from vmsvc.store.db import Unit
-from vmsvc.store.models import Idempotency, Vm
+from vmsvc.store.models import Idempotency, Vm, database
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,17 @@ def current() -> list[Vm]:
     ended = Vm.ended_at > fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 1)
     return list(Vm.select().where(Vm.state.not_in([str(state) for state in FINAL]) | ended)
                 .order_by(Vm.created_at, Vm.id))
+
+
+def cloud_ids(vm_ids: Collection[str]) -> list[str]:
+    """The cloud's ids of these VMs, in the same order."""
+    known = {row.id: row.cloud_id for row in Vm.select(Vm.id, Vm.cloud_id).where(Vm.id.in_(list(vm_ids)))}
+    return [known[vm_id] for vm_id in vm_ids if known.get(vm_id)]
+
+
+def clock() -> datetime:
+    """The database's clock."""
+    return database.execute_sql("SELECT clock_timestamp()").fetchone()[0]
 
 
 def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str, key: str | None) -> str:

@@ -1,0 +1,130 @@
+"""Carrying out a decision: everything that it changes, in the scheduler's one transaction."""
+
+import logging
+from datetime import timedelta
+
+from vmsvc.domain.events import view
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.resources import Resources
+from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Reprieve
+from vmsvc.domain.world import HOST_ID, Request, World
+from vmsvc.store import intents, ledger, vms
+from vmsvc.store.db import Unit
+from vmsvc.store.models import Reservation, Vm
+
+log = logging.getLogger(__name__)
+
+
+class Lost(Exception):
+    """Somebody moved a VM between the reading and the lock; the whole pass is made again. (request, vm)"""
+
+
+def carry_out(work: Unit, row: Vm, request: Request, decision: Decision, world: World, grace: timedelta) -> None:
+    """Write a decision and keep `world` true for the next request. Raises Lost; nothing is kept then."""
+    match decision:
+        case Place(host=host):
+            _reprieve(work, world, _noticed_for(world, row.id), "the room is there already")
+            _must(vms.move(work, row, State.BUILDING, host=host), row, row)
+            intents.wish(work, intents.BOOT, row.id)
+            world.placed(request, host)
+            if row.id in world.reservations:
+                kept = world.reservations[row.id]
+                world.reservations[row.id] = type(kept)(kept.vm_id, kept.kind, kept.bin, Resources(), Resources(),
+                                                        kept.members)
+        case Evict():
+            _evict(work, row, request, decision, world, grace)
+        case Reprieve(victims=victims):
+            _reprieve(work, world, victims, "room appeared by itself")
+        case Refuse(error=error, message=message):
+            _reprieve(work, world, _noticed_for(world, row.id), "the request was refused")
+            world.settled(row.id)
+            fail(work, row, error, message)
+
+
+def _must(moved: Vm | None, row: Vm, other: Vm) -> Vm:
+    if moved is None:
+        raise Lost(row.id, other.id)
+    return moved
+
+
+def _evict(work: Unit, row: Vm, request: Request, plan: Evict, world: World, grace: timedelta) -> None:
+    """Reserve the bin and give notice: the promise to both sides in one commit."""
+    kept_noticed = set(plan.victims)
+    _reprieve(work, world, tuple(vm for vm in _noticed_for(world, row.id) if vm not in kept_noticed),
+              "another plan was made")
+    round_number = row.rounds + bool(plan.victims)
+    evict_at = work.now + grace
+    members = _members(world, plan)
+    ledger.reserve(work, row.id, plan.kind, plan.bin, members)
+    world.reserved(request, plan.kind, plan.bin, plan.victims,
+                   {member: Resources(held) for member, held in members.items()})
+    vms.change(row, rounds=round_number)
+    if not plan.victims:
+        return
+    notice = {"for": row.id, "request": row.name, "flavor": row.flavor, "bin": f"{plan.kind} {plan.bin}",
+              "criterion": plan.criterion, "runner_up": plan.runner_up, "optimal": plan.optimal,
+              "grace_seconds": grace.total_seconds(), "round": round_number}
+    for victim_id in plan.victims:
+        victim = vms.get(victim_id)
+        _must(vms.move(work, victim, State.NOTICED, reason=f"room for {row.name} ({row.flavor})",
+                       data={"grace_seconds": grace.total_seconds(), "makes_room_for": row.id,
+                             "criterion": plan.criterion},
+                       evict_at=evict_at, evicted_for=row.id, notice=notice), row, victim)
+        intents.wish(work, intents.NOTICE, victim_id)
+        intents.wish(work, intents.EVICT, victim_id, not_before=evict_at)
+    ledger.record_evictions(work, row.id, plan.victims, round_number=round_number, bin_id=plan.bin,
+                            criterion=plan.criterion, optimal=plan.optimal, evict_at=evict_at)
+
+
+def _members(world: World, plan: Evict) -> dict[str, dict[str, int]]:
+    if plan.kind != HOST_ID:
+        return {}
+    return {vm.id: dict(vm.room) for vm in world.vms.values() if vm.present and vm.host_id == plan.bin}
+
+
+def _noticed_for(world: World, request_id: str) -> tuple[str, ...]:
+    return tuple(vm.id for vm in world.victims_of(request_id, State.NOTICED))
+
+
+def _reprieve(work: Unit, world: World, victims: tuple[str, ...], why: str) -> None:
+    for victim_id in victims:
+        reprieve(work, vms.get(victim_id), why)
+    world.reprieved(victims)
+
+
+def reprieve(work: Unit, victim: Vm, why: str) -> None:
+    """A noticed VM stays. Raises Lost when its eviction has begun meanwhile."""
+    _must(vms.move(work, victim, State.ACTIVE, reason=why, evict_at=None, evicted_for=None, notice=None),
+          victim, victim)
+    intents.drop(work, intents.EVICT, victim.id)
+    intents.wish(work, intents.REPRIEVE, victim.id)
+    ledger.stamp(victim.id, "reprieved_at")
+
+
+def fail(work: Unit, row: Vm, error: str, message: str) -> None:
+    """The final no to a request; what it held is free again, and victims that went are on record as wasted."""
+    failed = vms.move(work, row, State.FAILED, reason=message, data={"error": error})
+    if failed is None:
+        return
+    victims = ledger.victims_of(row.id)
+    vms.change(row, outcome={"ok": False, "error": error, "message": message, "vm": view(vms.row_of(failed)),
+                             "evicted": vms.cloud_ids(victims)})
+    ledger.release(work, row.id)
+    ledger.settle(row.id, wasted=message)
+
+
+def drop_orphans(work: Unit, rows: list[Vm], reservations: list[Reservation]) -> bool:
+    """Room that is kept for a request that has ended (its owner deleted it) is free; its noticed victims stay."""
+    waiting = {row.id for row in rows if row.state in (State.PENDING, State.BUILDING)}
+    acted = False
+    for kept in [kept for kept in reservations if kept.vm_id not in waiting]:
+        ledger.release(work, kept.vm_id)
+        ledger.settle(kept.vm_id, wasted="the request was deleted before its room was free")
+        reservations.remove(kept)
+        acted = True
+    for index, row in enumerate(rows):
+        if row.state == State.NOTICED and row.evicted_for not in waiting:
+            reprieve(work, row, "the request that needed the room has gone")
+            rows[index] = vms.get(row.id)
+            acted = True
+    return acted
