@@ -50,6 +50,11 @@ class Resources(Mapping[str, int]):
     def __sub__(self, other: Mapping[str, int]) -> "Resources":
         return Resources({name: self[name] - other.get(name, 0) for name in {*self, *other}})
 
+    def along(self, names: Iterable[str]) -> tuple[int, ...]:
+        """The amounts of these classes, in their order."""
+        get = self._amounts.get
+        return tuple(get(name, 0) for name in names)
+
     def floored(self) -> "Resources":
         """The same with negative amounts as 0: a bin that racing claims over-committed has no room, not less."""
         return Resources({name: max(0, amount) for name, amount in self._amounts.items()})

@@ -1,0 +1,82 @@
+"""Vectors of resources and what a flavor asks for."""
+
+import pytest
+
+from vmsvc.domain.resources import Inventory, Resources, placement_request, quota_request, total
+
+
+def test_defect_1_a_class_whose_free_amount_is_exactly_zero_does_not_cover_a_request_for_it():
+    free = Resources({"VCPU": 8, "MEMORY_MB": 16384, "DISK_GB": 0})
+    request = Resources({"VCPU": 2, "MEMORY_MB": 2048, "DISK_GB": 20})
+    assert not free.covers(request)
+    assert free.deficit(request) == {"DISK_GB": 20}
+
+
+def test_a_class_that_is_missing_counts_as_zero_on_both_sides():
+    assert not Resources({"VCPU": 8}).covers({"VGPU": 1})
+    assert Resources().covers({"VCPU": 0})
+    assert Resources({"VCPU": 1, "DISK_GB": 0}) == Resources({"VCPU": 1}) == {"VCPU": 1, "DISK_GB": 0}
+    assert len({Resources({"VCPU": 1, "DISK_GB": 0}), Resources({"VCPU": 1})}) == 1
+
+
+def test_what_is_there_covers_a_request_of_the_same_size():
+    assert Resources({"VCPU": 2, "MEMORY_MB": 512}).covers({"VCPU": 2, "MEMORY_MB": 512})
+
+
+def test_sums_and_differences_go_class_by_class():
+    one, two = Resources({"VCPU": 1, "DISK_GB": 5}), Resources({"VCPU": 3, "VGPU": 1})
+    assert one + two == {"VCPU": 4, "DISK_GB": 5, "VGPU": 1}
+    assert one - two == {"VCPU": -2, "DISK_GB": 5, "VGPU": -1}
+    assert total([one, two, one]) == {"VCPU": 5, "DISK_GB": 10, "VGPU": 1}
+    assert total([]) == Resources()
+
+
+def test_a_host_that_was_over_committed_has_no_room_rather_than_less():
+    free = Resources({"VCPU": -4, "MEMORY_MB": 100}).floored()
+    assert free == {"MEMORY_MB": 100}
+    assert free.deficit({"VCPU": 2}) == {"VCPU": 2}
+
+
+def test_a_projection_has_the_amounts_in_the_order_of_the_names():
+    assert Resources({"VCPU": 2, "DISK_GB": 7}).along(("DISK_GB", "VGPU", "VCPU")) == (7, 0, 2)
+
+
+def test_defect_2_the_reserved_part_is_taken_off_before_the_allocation_ratio():
+    assert Inventory(total=64, reserved=2, allocation_ratio=4.0).capacity == 248
+
+
+@pytest.mark.parametrize("inventory, capacity", [
+    (Inventory(total=10, allocation_ratio=1.1), 11),
+    (Inventory(total=3, allocation_ratio=1.5), 4),
+    (Inventory(total=100, allocation_ratio=0.29), 29),
+])
+def test_a_capacity_is_rounded_down_but_not_for_the_error_of_a_binary_fraction(inventory, capacity):
+    assert inventory.capacity == capacity
+
+
+@pytest.mark.parametrize("amount, admitted", [(1, False), (2, True), (3, False), (6, True), (8, False)])
+def test_a_claim_must_respect_the_smallest_and_largest_unit_and_the_step(amount, admitted):
+    assert Inventory(total=64, min_unit=2, max_unit=6, step_size=2).admits(amount) is admitted
+
+
+def test_a_claim_larger_than_the_provider_is_never_admitted():
+    assert not Inventory(total=4).admits(5)
+
+
+def test_defect_3_disk_is_root_and_ephemeral_and_swap_rounded_up_to_gib():
+    request = placement_request(2, 2048, 20, ephemeral_gb=5, swap_mb=1025)
+    assert request == {"VCPU": 2, "MEMORY_MB": 2048, "DISK_GB": 27}
+
+
+def test_defect_3_a_server_booted_from_a_volume_takes_no_root_disk_but_its_swap_and_ephemeral():
+    request = placement_request(1, 512, 20, ephemeral_gb=1, swap_mb=512, boot_from_volume=True)
+    assert request["DISK_GB"] == 2
+
+
+def test_extra_specs_add_and_override_and_remove_classes():
+    specs = {"resources:VCPU": "0", "resources:CUSTOM_GOLD": "1", "resources:MEMORY_MB": "64", "hw:numa_nodes": "2"}
+    assert placement_request(4, 2048, 1, extra_specs=specs) == {"CUSTOM_GOLD": 1, "MEMORY_MB": 64, "DISK_GB": 1}
+
+
+def test_a_server_counts_as_one_instance_with_its_cores_and_ram_in_the_quota():
+    assert quota_request(4, 8192) == {"instances": 1, "cores": 4, "ram": 8192}
