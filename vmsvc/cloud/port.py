@@ -5,14 +5,20 @@ write is sent at most once per call (OPENSTACK facts: a retried POST makes a sec
 """
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
 from vmsvc.domain.resources import Inventory, Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
 MARK = "vmsvc_id"
+
+#: The request that the calls of this task belong to: sent along as X-Openstack-Request-Id, so that the cloud's own
+#: logs name it. OpenStack takes only `req-` and a uuid; other values are not sent.
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +69,27 @@ class Server:
         """The id we gave it, if it is ours."""
         return self.metadata.get(MARK)
 
+    @property
+    def failure(self) -> VmsvcError | None:
+        """Why it is in ERROR, by meaning: NoCapacity, QuotaExceeded or CloudError; None in any other status.
+
+        "No valid host was found. " has two endings (no candidate, or a lost race), so its beginning decides. The
+        quota is checked again after the 202, and then says so here.
+        """
+        if self.status != "ERROR":
+            return None
+        fault = self.fault or "the cloud gave no reason"
+        if fault.startswith("No valid host was found"):
+            return NoCapacity(fault.strip())
+        if "Quota exceeded for " in fault or "exceeds quota" in fault:
+            return QuotaExceeded(fault.strip())
+        return CloudError(fault.strip())
+
 
 @dataclass(frozen=True, slots=True)
 class ServerPage:
-    """All servers of the project, or those that changed. `as_of` is the cloud's own clock when reading began:
-    pass it as the next `changes_since`."""
+    """All servers of the project, or those that changed. `as_of` is the cloud's own clock when reading began, less
+    a margin: pass it as the next `changes_since`. So a change can be shown twice and is never missed."""
 
     servers: tuple[Server, ...]
     as_of: datetime
@@ -75,9 +97,10 @@ class ServerPage:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The project's quota, in the items `instances`, `cores`, `ram` (MiB). A missing limit is unlimited."""
+    """The project's quota, in the items `instances`, `cores`, `ram` (MiB). A missing limit is unlimited, and a limit
+    of 0 is a limit: hence a plain mapping, where `Resources` would not tell the two apart."""
 
-    limit: Resources
+    limit: Mapping[str, int]
     used: Resources
 
 
@@ -113,7 +136,10 @@ class BootSpec:
 
 
 class Cloud(Protocol):
-    """One cloud with one set of credentials. After `connect()` `mode` and `project_id` are known."""
+    """One cloud with one set of credentials. After `connect()` `mode` and `project_id` are known.
+
+    Any call can raise CloudUnavailable and CloudError, a write OutcomeUnknown too; the rest is said with each call.
+    """
 
     mode: str                      # 'tenant' or 'operator'
     project_id: str

@@ -1,0 +1,167 @@
+"""The way of one call: limits, a thread, a bounded retry when it is a read, one log line, one measurement."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Generic, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from vmsvc.cloud import parse, translate
+from vmsvc.cloud.exchange import Answer, NoAnswer, NotSent, Request
+from vmsvc.cloud.executor import Attempt, Executor, Late
+from vmsvc.cloud.limiter import Limiter
+from vmsvc.cloud.port import REQUEST_ID
+from vmsvc.domain.errors import CloudError, CloudUnavailable, OutcomeUnknown, VmsvcError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Exchange = Callable[[Request, Attempt, str | None], Answer]
+#: Seconds before the second and the third try of a read. A write is never sent again.
+RETRIES = (0.2, 0.8)
+#: A list longer than this has a defect in its links.
+MOST_PAGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Generic[T]):
+    """What a thread brings back: the answer if there was one, and its meaning or the error."""
+
+    answer: Answer | None = None
+    value: T | None = None
+    error: VmsvcError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list; `rest` are the query parameters of the next part."""
+
+    items: tuple[T, ...]
+    rest: dict[str, str] | None
+    date: datetime | None
+
+
+class Calls:
+    """Sends requests through `exchange`, which blocks and runs in one of `workers` threads.
+
+    A call waits at most `timeout` seconds to be let out and at most `timeout` seconds for its answer. `on_call` is
+    told (operation, 'ok' or the error's slug, seconds) after every request, on the loop.
+    """
+
+    def __init__(self, exchange: Exchange, *, workers: int, rate: float, timeout: float,
+                 on_call: Callable[[str, str, float], None] | None = None):
+        self._exchange = exchange
+        self._timeout = timeout
+        self._limiter = Limiter(workers, rate)
+        self._executor = Executor(workers)
+        self._on_call = on_call or (lambda operation, outcome, seconds: None)
+
+    async def send(self, request: Request, read: Callable[[Answer], T] = lambda answer: answer) -> T:
+        """Send it and return `read(answer)`, which runs in the thread too: a long list costs the loop nothing."""
+        deadline = time.monotonic() + self._timeout
+        for pause in (*RETRIES, None) if request.is_read else (None,):
+            try:
+                return await self._once(request, read)
+            except CloudUnavailable as error:
+                if pause is None or time.monotonic() + pause >= deadline:
+                    raise
+                log.info("%s, trying again in %.1f s", error.message, pause)
+                await asyncio.sleep(pause)
+        raise AssertionError("the last try returns or raises")
+
+    async def blocking(self, operation: str, work: Callable[[Attempt], T]) -> T:
+        """Run other blocking work of the SDK under the same limits: signing in."""
+        await self._limiter.enter("identity", self._timeout)
+        try:
+            return await self._executor.run(work, 2 * self._timeout, self._limiter.leave)
+        except Late:
+            raise CloudUnavailable(f"the cloud did not answer {operation} in time") from None
+        except NotSent as error:
+            raise CloudUnavailable(str(error)) from None
+
+    async def list(self, request: Request, key: str, read: Callable[[Mapping], T]) -> tuple[tuple[T, ...], datetime]:
+        """All items under `key`, page by page, and the cloud's clock at the first page (None without a Date)."""
+        items: list[T] = []
+        first: datetime | None = None
+        for number in range(MOST_PAGES):
+            page = await self.send(request, partial(_page, request.operation, key, read))
+            items += page.items
+            first = page.date if number == 0 else first
+            if page.rest is None:
+                return tuple(items), first
+            if page.rest == request.params:
+                break
+            request = replace(request, params=page.rest)
+        raise CloudError(f"the pages of {request.operation} do not end")
+
+    def close(self) -> None:
+        """Take no more calls."""
+        self._executor.close()
+
+    async def _once(self, request: Request, read: Callable[[Answer], T]) -> T:
+        await self._limiter.enter(request.service, self._timeout)
+        started = time.monotonic()
+        work = partial(_work, self._exchange, request, read, REQUEST_ID.get())
+        try:
+            result = await self._executor.run(work, self._timeout, self._limiter.leave)
+        except Late as late:
+            why = f"no answer in {self._timeout:.0f} s"
+            error = translate.unanswered(request, why) if late.sent else translate.unsent(request, why)
+            result = Result(error=error)
+        self._account(request, result, time.monotonic() - started)
+        if result.error is not None:
+            raise result.error
+        return result.value
+
+    def _account(self, request: Request, result: Result, seconds: float) -> None:
+        answer = result.answer
+        if answer is not None and answer.status in (429, 503) and answer.retry_after:
+            self._limiter.pause(request.service, answer.retry_after)
+        outcome = result.error.slug if result.error else "ok"
+        # No query and no body: they can hold what users wrote, and answers to a create hold adminPass.
+        log.debug("%s %s %s %s %.0f ms %s", request.operation, request.method, request.path,
+                  answer.status if answer else outcome, seconds * 1000,
+                  answer.headers.get("X-Openstack-Request-Id", "-") if answer else "-")
+        self._on_call(request.operation, outcome, seconds)
+
+
+class Caller:
+    """Base of the groups of calls that together make the port."""
+
+    def __init__(self, calls: Calls):
+        self._calls = calls
+
+
+def _work(exchange: Exchange, request: Request, read: Callable[[Answer], T], request_id: str | None,
+          attempt: Attempt) -> Result[T]:
+    """In the thread: exchange, find what the answer means, read it."""
+    try:
+        answer = exchange(request, attempt, request_id)
+    except NotSent as error:
+        return Result(error=translate.unsent(request, str(error)))
+    except NoAnswer as error:
+        return Result(error=translate.unanswered(request, str(error)))
+    if error := translate.error_of(request, answer):
+        return Result(answer, error=error)
+    try:
+        return Result(answer, read(answer))
+    except CloudError as error:
+        # A create that was answered 202 and garbage did make a server.
+        return Result(answer, error=error if request.is_read else OutcomeUnknown(error.message))
+
+
+def _page(what: str, key: str, read: Callable[[Mapping], T], answer: Answer) -> Page[T]:
+    body = answer.json()
+    with parse.parsing(what):
+        items = parse.each(what, body[key], read)
+        return Page(items, _rest(body, key), answer.date)
+
+
+def _rest(body: Mapping, key: str) -> dict[str, str] | None:
+    """Where the list goes on: Nova's and Neutron's `<key>_links`, Glance's `next`."""
+    links: Iterable[Mapping] = body.get(f"{key}_links") or ()
+    following = next((link["href"] for link in links if link["rel"] == "next"), body.get("next"))
+    return dict(parse_qsl(urlsplit(following).query)) if following else None

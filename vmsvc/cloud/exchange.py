@@ -1,0 +1,78 @@
+"""One request to the cloud and its answer, as plain values: what the SDK's module takes and gives."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from vmsvc.domain.errors import CloudError
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`operation` names the call in metrics and logs; `service` is 'compute', 'placement', 'image' or 'network';
+    `path` begins below that service's endpoint."""
+
+    operation: str
+    service: str
+    method: str
+    path: str
+    params: Mapping[str, str] | None = None
+    body: Mapping[str, object] | None = None
+
+    @property
+    def is_read(self) -> bool:
+        """A read may be repeated; a write whose outcome is unknown must not be."""
+        return self.method == "GET"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `headers` ignores case."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    def json(self) -> Mapping[str, object]:
+        """The body as an object; raises CloudError when it is anything else (a proxy's HTML, half a document)."""
+        try:
+            body = json.loads(self.text)
+        except ValueError:
+            raise CloudError(f"the cloud answered {self.status} with a body that is not JSON") from None
+        if not isinstance(body, dict):
+            raise CloudError(f"the cloud answered {self.status} with JSON that is no object")
+        return body
+
+    @property
+    def date(self) -> datetime | None:
+        """The cloud's clock when it answered, to the second."""
+        return _http_date(self.headers.get("Date"))
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds to stay away (Retry-After, as a number or a date), if the cloud asked for it."""
+        value = self.headers.get("Retry-After")
+        if value is None:
+            return None
+        if value.strip().isdigit():
+            return float(value)
+        when = _http_date(value)
+        return None if when is None else max(0.0, (when - (self.date or datetime.now(UTC))).total_seconds())
+
+
+class NotSent(Exception):
+    """The request never left: no token, no connection, no time. Nothing was done."""
+
+
+class NoAnswer(Exception):
+    """The request went out, at least in part, and no whole answer came back."""
+
+
+def _http_date(value: str | None) -> datetime | None:
+    try:
+        when = parsedate_to_datetime(value) if value else None
+    except ValueError:
+        return None
+    return when if when is None or when.tzinfo else when.replace(tzinfo=UTC)

@@ -1,0 +1,58 @@
+"""Any OpenStack cloud behind the port."""
+
+import logging
+from collections.abc import Callable
+
+from vmsvc.cloud.calls import Calls
+from vmsvc.cloud.catalog import Catalog
+from vmsvc.cloud.exchange import Request
+from vmsvc.cloud.hosts import Hosts
+from vmsvc.cloud.servers import Servers
+from vmsvc.cloud.session import Session
+from vmsvc.domain.errors import Forbidden, NotFound
+
+log = logging.getLogger(__name__)
+
+
+class OpenStack(Servers, Catalog, Hosts):
+    """A cloud and a set of credentials, as the port `Cloud` has it.
+
+    `cloud` and `config_file` name an entry of a clouds.yaml; without a file OS_CLOUD, OS_CLIENT_CONFIG_FILE and the
+    other OS_* variables are read as every OpenStack client does, when `connect()` is called. `workers` calls run at
+    once, `rate` start in a second, and each has `timeout` seconds to be let out and as many for its answer.
+    `on_call` is told (operation, 'ok' or an error's slug, seconds) after every request, on the loop.
+    """
+
+    def __init__(self, *, cloud: str | None = None, config_file: str | None = None, workers: int = 32,
+                 rate: float = 50.0, timeout: float = 30.0,
+                 on_call: Callable[[str, str, float], None] | None = None):
+        self._session = Session(cloud, config_file, workers, timeout)
+        calls = Calls(self._session.exchange, workers=workers, rate=rate, timeout=timeout, on_call=on_call)
+        super().__init__(calls)
+        self.mode = "tenant"
+        self.project_id = ""
+
+    async def connect(self) -> None:
+        """Sign in, build the clients, find out mode and project. Raises CloudUnavailable, or CloudError when the
+        settings cannot work; it may then be called again."""
+        self.project_id = await self._calls.blocking("connect", self._session.open)
+        self.mode = "operator" if await self._may_operate() else "tenant"
+        log.info("connected to the cloud in %s mode, project %s", self.mode, self.project_id)
+
+    async def close(self) -> None:
+        """Give back sockets and threads. Calls in flight end with their time-outs."""
+        self._calls.close()
+        self._session.close()
+
+    async def _may_operate(self) -> bool:
+        """Operator mode needs the compute services, the hypervisors and Placement's providers. Policies can grant
+        each by itself, so each is asked for."""
+        if "placement" not in self._session.services:
+            return False
+        try:
+            for service, path in (("compute", "/os-services"), ("compute", "/os-hypervisors"),
+                                  ("placement", "/resource_providers")):
+                await self._calls.send(Request("connect", service, "GET", path))
+        except (Forbidden, NotFound):
+            return False
+        return True

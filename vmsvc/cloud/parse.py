@@ -1,0 +1,110 @@
+"""From the JSON of Nova and Placement to the values of the port. Anything unexpected in it is a CloudError."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from vmsvc.cloud.exchange import Answer
+from vmsvc.cloud.port import Flavor, Quota, Server
+from vmsvc.domain.errors import CloudError
+from vmsvc.domain.resources import Inventory, Resources
+
+Json = Mapping[str, object]
+T = TypeVar("T")
+#: Seen by an operator: up to 64 KiB of user data, which can hold secrets. It leaves this module for nobody.
+HIDDEN = "OS-EXT-SRV-ATTR:user_data"
+QUOTA = {"instances": ("maxTotalInstances", "totalInstancesUsed"), "cores": ("maxTotalCores", "totalCoresUsed"),
+         "ram": ("maxTotalRAMSize", "totalRAMUsed")}
+
+
+@contextmanager
+def parsing(what: str) -> Iterator[None]:
+    """Reading an answer inside this turns every surprise (a key missing, a wrong type) into CloudError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CloudError(f"the cloud's answer about {what} was not understood: {error!r}") from None
+
+
+def whole(what: str, read: Callable[[Json], T], answer: Answer) -> T:
+    """Read the body of an answer that is one object."""
+    body = answer.json()
+    with parsing(what):
+        return read(body)
+
+
+def each(what: str, items: object, read: Callable[[Json], T]) -> tuple[T, ...]:
+    """Read every item of a list."""
+    with parsing(what):
+        return tuple(read(item) for item in items)
+
+
+def server(raw: Json) -> Server:
+    """A server of GET /servers/{id} or /servers/detail at microversion 2.53 or later.
+
+    Servers of a cell that is down come with id and status UNKNOWN and little else.
+    """
+    fault = raw.get("fault") or {}
+    return Server(
+        id=raw["id"], name=raw.get("name") or "", status=raw["status"],
+        task_state=raw.get("OS-EXT-STS:task_state"),
+        host_id=raw.get("hostId") or "", host=raw.get("OS-EXT-SRV-ATTR:host"),
+        availability_zone=raw.get("OS-EXT-AZ:availability_zone") or None,
+        locked=bool(raw.get("locked", False)),
+        created=moment(raw["created"]), launched_at=moment(raw.get("OS-SRV-USG:launched_at")),
+        updated=moment(raw.get("updated")),
+        fault=fault.get("message"), metadata=dict(raw.get("metadata") or {}),
+        flavor=embedded_flavor(raw.get("flavor") or {}),
+        boot_from_volume=raw.get("image") == "", body=_shown(raw))
+
+
+def embedded_flavor(raw: Json) -> Flavor:
+    """The flavor inside a server (2.47): it has no id, so the name stands for it."""
+    name = raw.get("original_name", "")
+    return Flavor(id=name, name=name, vcpus=raw.get("vcpus", 0), ram_mb=raw.get("ram", 0),
+                  disk_gb=raw.get("disk", 0), ephemeral_gb=raw.get("ephemeral", 0), swap_mb=raw.get("swap") or 0,
+                  extra_specs=dict(raw.get("extra_specs") or {}))
+
+
+def flavor(raw: Json) -> Flavor:
+    """A flavor of GET /flavors/detail (2.61 shows its extra specs; older swap is '' for none)."""
+    return Flavor(id=raw["id"], name=raw["name"], vcpus=raw["vcpus"], ram_mb=raw["ram"], disk_gb=raw["disk"],
+                  ephemeral_gb=raw.get("OS-FLV-EXT-DATA:ephemeral", 0), swap_mb=int(raw.get("swap") or 0),
+                  extra_specs=dict(raw.get("extra_specs") or {}))
+
+
+def quota(raw: Json) -> Quota:
+    """GET /limits; a limit of -1 is none."""
+    absolute = raw["limits"]["absolute"]
+    limits = {item: int(absolute[most]) for item, (most, _) in QUOTA.items()}
+    return Quota(limit={item: most for item, most in limits.items() if most >= 0},
+                 used=Resources({item: int(absolute[used]) for item, (_, used) in QUOTA.items()}))
+
+
+def inventories(raw: Json) -> dict[str, Inventory]:
+    """GET /resource_providers/{id}/inventories."""
+    fields = ("total", "reserved", "allocation_ratio", "min_unit", "max_unit", "step_size")
+    return {name: Inventory(**{field: entry[field] for field in fields})
+            for name, entry in raw["inventories"].items()}
+
+
+def allocations(raw: Json) -> dict[str, Resources]:
+    """GET /allocations/{consumer} (by provider) or /resource_providers/{id}/allocations (by consumer)."""
+    return {holder: Resources(entry["resources"]) for holder, entry in raw["allocations"].items()}
+
+
+def moment(value: str | None) -> datetime | None:
+    """An OpenStack time, with or without Z or microseconds: always UTC."""
+    if not value:
+        return None
+    when = datetime.fromisoformat(value)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def _shown(raw: Json) -> dict[str, object]:
+    """The answer for clients: without user data, and without the traceback that an admin's fault carries."""
+    body = {key: value for key, value in raw.items() if key not in (HIDDEN, "adminPass")}
+    if isinstance(body.get("fault"), dict):
+        body["fault"] = {key: value for key, value in body["fault"].items() if key != "details"}
+    return body

@@ -1,0 +1,211 @@
+"""The SDK's side: one Connection, its proxies, and how one request goes through them. All of it blocks.
+
+The only module that touches openstacksdk, keystoneauth and requests. They are imported when `open()` runs, because
+they cost a good part of a second. The rules below were measured on openstacksdk 4.22 and keystoneauth 5.18; nothing
+in the SDK's documents promises thread safety.
+"""
+
+import functools
+import importlib
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from vmsvc.cloud.exchange import Answer, NoAnswer, NotSent, Request
+from vmsvc.cloud.executor import Attempt
+from vmsvc.domain.errors import CloudError
+
+log = logging.getLogger(__name__)
+SERVICES = ("compute", "image", "network", "placement")
+#: What the parsers were written for. Newer ones are not asked for: they may change an answer's shape.
+NEWEST = {"compute": (2, 93), "placement": (1, 36)}
+#: 2.53: hypervisors by uuid (and tags in a create, 2.52). 1.19: providers' aggregates as they look now.
+OLDEST = {"compute": (2, 53), "placement": (1, 19)}
+CONNECT_SECONDS = 10.0
+#: What OpenStack takes as a request id from outside.
+REQUEST_ID = re.compile(r"^req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+
+
+class Session:
+    """A signed-in connection to one cloud. `open()` first; then `exchange()` from any number of threads."""
+
+    def __init__(self, cloud: str | None, config_file: str | None, workers: int, timeout: float):
+        self._cloud, self._config_file = cloud, config_file
+        self._workers, self._timeout = workers, timeout
+        self._opening, self._renewing = threading.Lock(), threading.Lock()
+        self._http: Any = None
+        self._keystone: Any = None
+        self._proxies: dict[str, Any] = {}
+        self._versions: dict[str, tuple[int, int]] = {}
+
+    @property
+    def services(self) -> frozenset[str]:
+        """The services that the catalogue shows us."""
+        return frozenset(self._proxies)
+
+    def version(self, service: str) -> tuple[int, int]:
+        """The microversion that requests to this service carry."""
+        return self._versions[service]
+
+    def open(self, _attempt: Attempt) -> str:
+        """Sign in and build everything that threads share; returns the project's id. Raises NotSent when the cloud
+        does not answer, CloudError when the settings cannot work."""
+        with self._opening, _sdk_errors():
+            self.close()
+            self._http = _http(self._workers)
+            connection = self._connection()
+            self._keystone = connection.session
+            project_id = self._keystone.get_project_id()
+            if not project_id:
+                raise CloudError("the credentials are not for a project: name one in clouds.yaml or OS_PROJECT_NAME")
+            # Built in one thread, before there are others: a first touch by 16 threads built 16 proxies.
+            proxies = {name: getattr(connection, name) for name in SERVICES if _in_catalog(connection, name)}
+            self._versions = {name: _negotiate(name, proxies[name]) for name in NEWEST if name in proxies}
+            self._proxies = proxies
+            return project_id
+
+    def exchange(self, request: Request, attempt: Attempt, request_id: str | None) -> Answer:
+        """Send it once; a 401 did nothing, so it is answered with a new token and one more try.
+
+        Raises NotSent when nothing left, NoAnswer when it may have been done.
+        """
+        if request.service not in self._proxies:
+            raise NotSent(f"there is no {request.service} service, or it is not connected yet")
+        token, answer = self._send(request, attempt, request_id)
+        if answer.status == 401:
+            self._renew(token)
+            _, answer = self._send(request, attempt, request_id)
+        return answer
+
+    def close(self) -> None:
+        """Close the sockets that are idle; those in use are closed by their threads."""
+        if self._http is not None:
+            self._http.close()
+
+    def _connection(self) -> Any:
+        # Two warnings of the SDK about its own code, which come whatever its user does.
+        warnings.filterwarnings("ignore", message="Support for InfluxDB")
+        warnings.filterwarnings("ignore", message="The 'service_type' parameter is unnecesary")
+        loader = importlib.import_module("openstack.config.loader")
+        keystoneauth = importlib.import_module("keystoneauth1.session")
+        config = loader.OpenStackConfig(
+            config_files=[self._config_file] if self._config_file else None,
+            load_envvars=self._config_file is None, app_name="vmsvc",
+            session_constructor=functools.partial(keystoneauth.Session, session=self._http))
+        # Without a time-out the SDK waits for ever.
+        region = config.get_one(cloud=self._cloud, api_timeout=self._timeout)
+        return importlib.import_module("openstack.connection").Connection(config=region)
+
+    def _send(self, request: Request, attempt: Attempt, request_id: str | None) -> tuple[str, Answer]:
+        """Returns the token that was used, and the answer."""
+        with _sdk_errors():
+            self._keystone.get_token()  # apart from the request, so that a failure to sign in has sent nothing
+        if not attempt.begin():
+            raise NotSent("its time was up before it could go out")
+        seconds = max(0.1, attempt.remaining)
+        options = {"params": request.params, "json": request.body,
+                   "microversion": ".".join(map(str, self._versions.get(request.service, ()))) or None,
+                   "global_request_id": request_id if REQUEST_ID.match(request_id or "") else None}
+        try:
+            response = self._proxies[request.service].request(
+                request.path, request.method, raise_exc=False,
+                # keystoneauth takes a read time-out for a failure to connect: with retries a POST went out 3 times.
+                connect_retries=0, status_code_retries=0,
+                # When 32 threads get a 401 at once, its own renewal helped 2 of them.
+                allow_reauth=False,
+                # Its log shows bodies, and so adminPass and user data.
+                log=False,
+                timeout=(min(CONNECT_SECONDS, seconds), seconds),
+                **{name: value for name, value in options.items() if value is not None})
+        except _failures() as error:
+            raise _meaning(error) from None
+        return (response.request.headers.get("X-Auth-Token", ""),
+                Answer(response.status_code, response.headers, response.content.decode("utf-8", "replace")))
+
+    def _renew(self, refused: str) -> None:
+        """Drop the refused token, unless another thread has a new one already: one sign-in serves them all."""
+        with self._renewing, _sdk_errors():
+            if self._keystone.get_token() == refused:
+                self._keystone.invalidate()
+                self._keystone.get_token()
+
+
+def _http(workers: int) -> Any:
+    """A pool of connections as large as the pool of threads: requests' own 10 were thrown away and made again."""
+    requests = importlib.import_module("requests")
+    adapter = importlib.import_module("keystoneauth1.session").TCPKeepAliveAdapter(
+        pool_connections=len(SERVICES) + 1, pool_maxsize=workers)
+    session = requests.Session()
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _in_catalog(connection: Any, service: str) -> bool:
+    config = connection.config
+    return connection.session.get_endpoint(service_type=service, interface=config.get_interface(service),
+                                           region_name=config.get_region_name(service)) is not None
+
+
+def _negotiate(service: str, proxy: Any) -> tuple[int, int]:
+    """The newest microversion that both sides know; raises CloudError when the cloud is too old."""
+    endpoint = proxy.get_endpoint_data()
+    if endpoint is None:
+        raise NotSent(f"the {service} service does not answer")
+    common = min(tuple(endpoint.max_microversion or (0, 0)), NEWEST[service])
+    if common < OLDEST[service]:
+        raise CloudError(f"the cloud's {service} service speaks microversion {common[0]}.{common[1]}; "
+                         f"{OLDEST[service][0]}.{OLDEST[service][1]} or later is needed")
+    return common
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Both trees of errors: connections fail with keystoneauth's, much else with the SDK's."""
+    return (importlib.import_module("keystoneauth1.exceptions").ClientException,
+            importlib.import_module("openstack.exceptions").SDKException)
+
+
+@contextmanager
+def _sdk_errors() -> Iterator[None]:
+    """While signing in or discovering: nothing of ours was sent, whatever happens."""
+    try:
+        yield
+    except _failures() as error:
+        exceptions = importlib.import_module("openstack.exceptions")
+        keystone = importlib.import_module("keystoneauth1.exceptions")
+        log.debug("signing in failed: %s", type(error).__name__)
+        if isinstance(error, (keystone.Unauthorized, keystone.Forbidden)):
+            raise NotSent("the cloud does not accept the service's credentials") from None
+        if isinstance(error, (exceptions.ConfigException, keystone.MissingRequiredOptions, keystone.NoMatchingPlugin)):
+            raise CloudError(f"the settings for the cloud are not complete: {error}") from None
+        raise NotSent(f"signing in failed ({type(error).__name__})") from None
+
+
+def _meaning(error: Exception) -> NotSent | NoAnswer:
+    """Whether a failed request had left. Only when no connection came about is it sure that it had not."""
+    requests = importlib.import_module("requests.exceptions")
+    pool = importlib.import_module("urllib3.exceptions")
+    for cause in _causes(error):
+        if isinstance(cause, (requests.ConnectTimeout, pool.NewConnectionError, pool.ConnectTimeoutError)):
+            return NotSent("no connection")
+    if any(isinstance(cause, (requests.Timeout, pool.ReadTimeoutError)) for cause in _causes(error)):
+        return NoAnswer("it timed out")
+    if any(isinstance(cause, requests.RequestException) for cause in _causes(error)):
+        return NoAnswer("the connection broke")
+    return NotSent(type(error).__name__)  # no endpoint, no token: the SDK gave up before the socket
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it: keystoneauth keeps it as context, requests and urllib3 as first argument."""
+    seen: set[int] = set()
+    pending = [error]
+    while pending:
+        current = pending.pop()
+        if isinstance(current, BaseException) and id(current) not in seen:
+            seen.add(id(current))
+            yield current
+            pending += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]

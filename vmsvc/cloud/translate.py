@@ -1,0 +1,130 @@
+"""From the cloud's refusals to ours: the one place that knows OpenStack's status codes and sentences.
+
+The sentences are Nova's, read in its source or heard from a real one. They matter, because one status means many
+things: 403 is quota as well as policy, 409 is a locked server as well as a busy one.
+"""
+
+import json
+import re
+from collections.abc import Callable
+
+from vmsvc.cloud.exchange import Answer, Request
+from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NotFound,
+                                 OutcomeUnknown, QuotaExceeded, VmsvcError)
+
+Rule = tuple[frozenset[int], re.Pattern[str], Callable[[str], VmsvcError]]
+
+
+def _rule(statuses: set[int], pattern: str, error: Callable[[str], VmsvcError]) -> Rule:
+    return frozenset(statuses), re.compile(pattern), error
+
+
+#: The first rule whose status and sentence fit decides; else the status alone does.
+SENTENCES: tuple[Rule, ...] = (
+    # 409 for want of a choice: the request has to name one.
+    _rule({400, 409}, r"^Multiple possible networks", lambda text: InvalidRequest(text, "network")),
+    # "Maximum number of metadata items exceeds 128" looks like quota, but no eviction makes room for it.
+    _rule({400, 403}, r"^Maximum number of metadata items", lambda text: InvalidRequest(text, "metadata")),
+    # Nova: 403 on POST /servers. Neutron: 409 OverQuota, or through Nova "Maximum number of ports exceeded".
+    _rule({403, 409, 413}, r"Quota exceeded for |^Maximum number of |exceeds quota", QuotaExceeded),
+    # Nova with unified limits (oslo.limit).
+    _rule({403, 413}, r"is over (a )?limit (of|for) ", QuotaExceeded),
+    _rule({409}, r"is locked\b", Locked),
+)
+
+STATUSES: dict[int, Callable[[str], VmsvcError]] = {
+    400: InvalidRequest,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: InvalidRequest,
+}
+
+#: Which field of a create request Nova's 400 speaks of.
+FIELDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), name) for pattern, name in (
+    (r"^invalid input for field/attribute flavorRef", "flavor"),
+    (r"^invalid input for field/attribute imageRef", "image"),
+    (r"^invalid input for field/attribute (uuid|networks)", "network"),
+    (r"^invalid input for field/attribute (?P<name>name|metadata|key_name|user_data|availability_zone)\b", ""),
+    (r"^flavor", "flavor"),
+    (r"requested image|^image", "image"),
+    (r"^network|^port |fixed ip", "network"),
+    (r"availability zone", "availability_zone"),
+    (r"key_name|keypair", "key_name"),
+    (r"user.?data", "user_data"),
+    (r"metadata", "metadata"),
+    (r"^compute host|^no compute host", "host"),
+))
+
+UNAVAILABLE_AFTER = 5.0
+
+
+def error_of(request: Request, answer: Answer) -> VmsvcError | None:
+    """What the answer to this request means, or None when it is a good one."""
+    if answer.status < 300:
+        return None
+    text = reason(answer)
+    if answer.status >= 500:
+        return _broken(request, answer, text)
+    if answer.status == 429:
+        return CloudUnavailable(f"the cloud asks for fewer calls: {text}", answer.retry_after or UNAVAILABLE_AFTER)
+    if answer.status == 401:
+        return CloudUnavailable("the cloud does not accept the service's token, not even a new one")
+    error = next((error for statuses, pattern, error in SENTENCES
+                  if answer.status in statuses and pattern.search(text)), STATUSES.get(answer.status))
+    if error is None:
+        return CloudError(f"the cloud answered {answer.status} to {request.operation}: {text}")
+    return _with_field(error(text))
+
+
+def unsent(request: Request, why: str) -> CloudUnavailable:
+    """The error for a request that never left."""
+    return CloudUnavailable(f"{request.operation} did not reach the cloud: {why}")
+
+
+def unanswered(request: Request, why: str) -> CloudUnavailable:
+    """The error for a request that went out and was not answered: a read failed, a write may have been done."""
+    if request.is_read:
+        return CloudUnavailable(f"the cloud did not answer {request.operation}: {why}")
+    return OutcomeUnknown(f"the cloud did not answer {request.operation}, which may have been done: {why}")
+
+
+def reason(answer: Answer) -> str:
+    """The sentence in an error's body: Nova's, Keystone's, Placement's and Neutron's shapes; never HTML."""
+    try:
+        text = _sentence(json.loads(answer.text))
+    except ValueError:
+        text = None
+    return " ".join(text.split())[:500] if text else "no reason was given"
+
+
+def _sentence(body: object) -> str | None:
+    if isinstance(body, str):
+        return body
+    if isinstance(body, list):
+        return _sentence(body[0]) if body else None
+    if not isinstance(body, dict):
+        return None
+    for key in ("message", "detail"):
+        if isinstance(body.get(key), str):
+            return body[key]
+    # One key around it: {"forbidden": {...}}, {"errors": [{...}]}, {"NeutronError": {...}}
+    return next((found for value in body.values() if isinstance(value, (dict, list))
+                 for found in [_sentence(value)] if found), None)
+
+
+def _broken(request: Request, answer: Answer, text: str) -> VmsvcError:
+    """5xx. A write may have been done before it failed: clouds have made a server and answered 503 or 504."""
+    error = unanswered(request, f"it said {answer.status}, {text}")
+    error.retry_after = answer.retry_after or UNAVAILABLE_AFTER
+    return error
+
+
+def _with_field(error: VmsvcError) -> VmsvcError:
+    if isinstance(error, InvalidRequest) and error.field is None:
+        for pattern, name in FIELDS:
+            if found := pattern.search(error.message):
+                error.field = name or found["name"]
+                break
+    return error
