@@ -4,13 +4,19 @@ import asyncio
 import json
 import socket
 import struct
+from dataclasses import replace
 
 import pytest
-from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
 from tests.api.standin import event
+from vmsvc.domain.errors import CloudUnavailable
+from vmsvc.service.hub import Hub
 from vmsvc.web.channel import PAGE
+
+UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+           "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
 
 
 @pytest.fixture
@@ -45,6 +51,7 @@ async def closed(client):
     seen = []
     while (message := await client.read_message()) is not None:
         seen.append(json.loads(message)["data"]["seq"])
+    client.close()
     return client.close_code, client.close_reason, seen
 
 
@@ -68,3 +75,238 @@ async def test_with_since_it_gets_what_came_after_and_then_the_live_ones(url, hu
     assert await read(client, 1) == [2 * PAGE + 51]
     assert [call[2] for call in service.calls] == [PAGE, PAGE, PAGE]
     client.close()
+
+
+@pytest.mark.gen_test
+async def test_events_that_come_while_the_history_is_read_and_sent_are_neither_lost_nor_doubled(url, commit, service):
+    last = 600
+    read_events = service.events
+
+    async def slow_read(**kwargs):
+        await asyncio.sleep(0)                # some come between the subscription and the reading,
+        page = await read_events(**kwargs)
+        await asyncio.sleep(0.002)            # and some after the reading, before it is sent
+        return page
+
+    async def keep_committing():
+        for seq in range(1, last + 1):
+            commit(seq)
+            await asyncio.sleep(0.0005)
+
+    async def follow(since):
+        client = await websocket_connect(f"{url}?since={since}")
+        seen = await read(client, last - since)
+        client.close()
+        return seen == list(range(since + 1, last + 1))
+
+    service.events = slow_read
+    committer = asyncio.create_task(keep_committing())
+    followers = []
+    for since in (0, 50, 100, 200, 300, 400):
+        await until(lambda since=since: len(service.log) >= since + 30)
+        followers.append(asyncio.create_task(follow(since)))
+    assert all(await asyncio.gather(*followers))
+    await committer
+
+
+class TestSmallQueues:
+    """Sockets whose queue holds four events."""
+
+    @pytest.fixture
+    def hub(self):
+        return Hub(bound=4)
+
+    @pytest.mark.gen_test
+    async def test_more_live_events_than_fit_while_catching_up_close_nothing(self, url, commit, service):
+        read_events, extra = service.events, iter([range(3, 13), range(13, 23), ()])
+
+        async def read_while_others_commit(**kwargs):
+            page = await read_events(**kwargs)
+            commit(*next(extra))
+            return page
+
+        commit(1, 2)
+        service.events = read_while_others_commit
+        client = await websocket_connect(f"{url}?since=0")
+        assert await read(client, 22) == list(range(1, 23))
+        client.close()
+
+    @pytest.mark.gen_test
+    async def test_a_peer_that_stops_reading_is_closed_with_4008_and_delays_nobody(self, url, hub, commit, http_port):
+        fast = await websocket_connect(url)
+        slow = await stalling_client(http_port)
+        await until(lambda: len(hub) == 2)
+        seq = 0
+        while len(hub) == 2:
+            seq += 1
+            commit(seq, padding="x" * 200_000)
+            assert await read(fast, 1) == [seq]
+        frames = await all_frames(slow)
+        assert frames[-1] == (8, struct.pack("!H", 4008) + b"reconnect with since")
+        seen = [json.loads(text)["data"]["seq"] for opcode, text in frames[:-1] if opcode == 1]
+        assert seen == list(range(1, len(seen) + 1)) and len(seen) < seq
+        fast.close()
+
+
+async def stalling_client(port):
+    """A socket that is upgraded and then read only when asked to."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def all_frames(client):
+    """(opcode, payload) of every frame up to the close."""
+    reader, writer = client
+    frames = []
+    while not frames or frames[-1][0] != 8:
+        head, length = await reader.readexactly(2)
+        if length == 126:
+            length, = struct.unpack("!H", await reader.readexactly(2))
+        elif length == 127:
+            length, = struct.unpack("!Q", await reader.readexactly(8))
+        frames.append((head & 15, await reader.readexactly(length)))
+    writer.close()
+    return frames
+
+
+@pytest.mark.gen_test
+async def test_a_since_older_than_the_history_is_closed_with_4009(url, hub, commit, service):
+    commit(*range(1, 11))
+    service.kept_from = 6
+    code, reason, seen = await closed(await websocket_connect(f"{url}?since=4"))
+    assert (code, reason, seen) == (4009, "history gone: reload the list", [])
+    client = await websocket_connect(f"{url}?since=5")
+    assert await read(client, 5) == [6, 7, 8, 9, 10]
+    client.close()
+    await until(lambda: not len(hub))
+
+
+@pytest.mark.gen_test
+async def test_a_history_that_cannot_be_read_asks_the_client_to_come_back(url, service):
+    service.error = CloudUnavailable("the database does not answer")
+    code, _, _ = await closed(await websocket_connect(f"{url}?since=1"))
+    assert code == 1013
+
+
+@pytest.mark.gen_test
+async def test_when_the_service_stops_every_socket_is_told_so(url, hub, commit):
+    clients = [await websocket_connect(url) for _ in range(3)]
+    await until(lambda: len(hub) == 3)
+    commit(1)
+    assert [await read(client, 1) for client in clients] == [[1]] * 3
+    hub.close()
+    assert [(await closed(client))[0] for client in clients] == [1012] * 3
+    assert len(hub) == 0
+
+
+@pytest.mark.gen_test
+async def test_two_views_get_what_each_asked_for(url, hub, commit):
+    commit(1, kind="evict", vm="a")
+    commit(2, kind="create", vm="a")
+    evictions = await websocket_connect(f"{url}?since=0&type=evict,delete")
+    one_vm = await websocket_connect(f"{url}?since=0&vm=own-b&type=create&type=delete")
+    await until(lambda: len(hub) == 2)
+    commit(3, kind="create", vm="b")
+    commit(4, kind="evict", vm="b")
+    commit(5, kind="delete", vm="b")
+    assert await read(evictions, 3) == [1, 4, 5]
+    assert await read(one_vm, 2) == [3, 5]
+    evictions.close()
+    one_vm.close()
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_leaves_is_forgotten(url, hub):
+    client = await websocket_connect(url)
+    await until(lambda: len(hub) == 1)
+    client.close()
+    await until(lambda: len(hub) == 0)
+
+
+@pytest.mark.gen_test
+async def test_what_a_client_says_is_dropped(url, hub, commit):
+    client = await websocket_connect(url)
+    await client.write_message("hello")
+    await until(lambda: len(hub) == 1)
+    commit(1)
+    assert await read(client, 1) == [1]
+    client.close()
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("query, field", [
+    ("since=-1", "since"), ("since=x", "since"), ("since=", "since"), ("since=1&since=2", "since"),
+    ("since=9223372036854775808", "since"), ("type=creates", "type"), ("type=", "type"), ("vm=%00", "vm"),
+    ("vm=a/b", "vm"), ("limit=0", "limit"), ("limit=1001", "limit"), ("sinc=1", "sinc"),
+])
+async def test_a_query_that_makes_no_sense_is_refused_before_the_upgrade(call, service, query, field):
+    for headers in ({}, UPGRADE):
+        answer = await call("GET", f"/api/v1/events?{query}", headers=headers)
+        assert (answer.status, answer.json["error"], answer.json["field"]) == (400, "invalid_request", field)
+    assert not service.calls
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Origin": "null"},
+                                     {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}])
+async def test_the_page_of_another_site_gets_no_socket(call, hub, headers):
+    answer = await call("GET", "/api/v1/events", headers=UPGRADE | headers)
+    assert (answer.status, answer.json["error"]) == (403, "forbidden")
+    assert len(hub) == 0
+
+
+@pytest.mark.gen_test
+async def test_our_own_page_gets_a_socket(url, http_port):
+    client = await websocket_connect(HTTPRequest(url, headers={"Origin": f"http://127.0.0.1:{http_port}"}))
+    client.close()
+
+
+@pytest.mark.gen_test
+async def test_a_service_that_stops_takes_no_more_sockets(call, hub):
+    hub.close()
+    answer = await call("GET", "/api/v1/events", headers=UPGRADE)
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+
+
+class TestFewSockets:
+    """A service with places for two sockets, that asks every 50 ms whether they are alive."""
+
+    @pytest.fixture
+    def settings(self, settings):
+        return replace(settings, max_sockets=2, ping_interval=0.05, ping_timeout=0.05)
+
+    @pytest.mark.gen_test
+    async def test_one_socket_too_many_is_429_and_leaves_the_others_alone(self, url, call, hub, commit):
+        clients = [await websocket_connect(url) for _ in range(2)]
+        await until(lambda: len(hub) == 2)
+        answer = await call("GET", "/api/v1/events", headers=UPGRADE)
+        assert (answer.status, answer.json["error"]) == (429, "too_many_requests")
+        commit(1)
+        assert [await read(client, 1) for client in clients] == [[1], [1]]
+        for client in clients:
+            client.close()
+
+    @pytest.mark.gen_test
+    async def test_a_peer_that_answers_no_ping_is_closed(self, http_server, hub, http_port):
+        del http_server
+        client = await stalling_client(http_port)
+        assert len(hub) == 1
+        frames = await all_frames(client)
+        assert frames[-1] == (8, struct.pack("!H", 1000) + b"ping timed out")
+        await until(lambda: len(hub) == 0)
+
+    @pytest.mark.gen_test
+    async def test_a_peer_that_answers_pings_stays(self, url, hub, commit):
+        client = await websocket_connect(url)
+        await asyncio.sleep(0.2)
+        commit(1)
+        assert await read(client, 1) == [1]
+        assert len(hub) == 1
+        client.close()

@@ -123,6 +123,8 @@ class Events(ApiHandler, WebSocketHandler):
         except Exception:  # pylint: disable=broad-exception-caught; the task is nobody else's to watch
             log.exception("%s: a socket failed", self.request_id)
             self.close(*INTERNAL)
+        finally:
+            self.hub.unsubscribe(subscription)
 
     async def catch_up(self, subscription: Subscription) -> int:
         """Send the history after `since`; returns the last seq that need not be sent again."""
