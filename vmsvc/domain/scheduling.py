@@ -4,11 +4,13 @@
 of the decisions below; `service.scheduler` carries it out in one transaction.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.planner import Bin, Candidate, Fits, Preempt, plan
+from vmsvc.domain.objective import Candidate, Objective
+from vmsvc.domain.planner import Bin, Fits, Preempt, plan
 from vmsvc.domain.planner import Refuse as NoPlan
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, HostFacts, Request, Reserved, VmFacts, World,
@@ -34,7 +36,8 @@ class Evict:
     victims: tuple[str, ...]
     criterion: str
     optimal: bool
-    runner_up: str | None = None
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    runner_up: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +191,8 @@ def _group_bins(request: Request, world: World, building: bool) -> list[Bin]:
 
 # ---------------------------------------------------------------- both
 
-def _by_plan(request: Request, world: World, kind: str, bins, error: str, hopeless: str | None = None) -> Decision:
+def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], list[Bin]], error: str,
+             hopeless: str | None = None) -> Decision:
     """Ask the planner; `bins(building)` gives them without or with the VMs that are still being built."""
     without_victims = [Bin(each.id, each.need, each.free, each.capacity, ()) for each in bins(False)]
     coming = plan(without_victims, max_victims=world.max_victims)
@@ -201,7 +205,7 @@ def _by_plan(request: Request, world: World, kind: str, bins, error: str, hopele
     answer = plan(bins(False), max_victims=world.max_victims)
     if isinstance(answer, Preempt):
         return Evict(kind, answer.bin_id, answer.victims, answer.criterion, answer.optimal,
-                     _words(answer.runner_up))
+                     _cost(answer.objective), _cost(answer.runner_up))
     if not isinstance(plan(bins(True), max_victims=world.max_victims), NoPlan):
         return Wait("VMs that could make room are still being built")
     return Refuse(_error(request, world, error), _said(answer.reason, hopeless))
@@ -232,5 +236,10 @@ def _said(reason: str, hopeless: str | None) -> str:
     return hopeless or reason
 
 
-def _words(runner_up: object) -> str | None:
-    return None if runner_up is None else str(runner_up)
+def _cost(objective: Objective | None) -> dict[str, Any] | None:
+    """What a plan costs, for people and programs: the criteria in their order."""
+    if objective is None:
+        return None
+    return {"victims_by_priority": {str(priority): count for priority, count in objective.victims},
+            "running_victims": objective.ran, "lost_work": objective.lost_work,
+            "surplus_ppm": objective.surplus_ppm}

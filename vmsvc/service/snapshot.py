@@ -18,6 +18,7 @@ from vmsvc.store.models import Reservation, Vm
 
 #: Statuses in which a server's room on its host is given back though the server is still there.
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
+_UNLIMITED = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def world_of(snapshot: Snapshot, rows: list[Vm], reservations: list[Reservation]
     """Join the two. `rows` are the open VMs and those that ended a short while ago; `now` the database's clock."""
     by_id = {row.id: row for row in rows}
     return World(
-        operator=operator, quota_limit=snapshot.quota.limit, quota_used=snapshot.quota.used,
+        operator=operator, quota_limit=_limit(snapshot.quota.limit), quota_used=snapshot.quota.used,
         hosts={host.name: _host(host) for host in snapshot.hosts if host.name},
         vms={row.id: _facts(row, snapshot, now, policy) for row in rows if row.state != State.PENDING},
         reservations={kept.vm_id: _reserved(kept, by_id[kept.vm_id]) for kept in reservations if kept.vm_id in by_id},
@@ -60,6 +61,11 @@ def request_of(row: Vm, ended_since: datetime | None) -> Request:
         availability_zone=row.boot.get("availability_zone"), refusal=refusal.get("error"),
         refusals=refusal.get("count", 0), avoid=frozenset(row.avoid), rounds=row.rounds,
         freed_since=bool(refused_at and ended_since and ended_since > refused_at))
+
+
+def _limit(limit: Mapping[str, int]) -> Resources:
+    """A limit that is missing is none: a number that no request reaches stands for it."""
+    return Resources({item: limit.get(item, _UNLIMITED) for item in ("instances", "cores", "ram")})
 
 
 def _host(host: Host) -> HostFacts:
@@ -101,5 +107,5 @@ def _lost_work(policy: str, vcpus: int, age: int) -> int:
     """The cost of criterion 3: what the victims lose, or, by the other policies, how old they are."""
     age = max(0, age)
     if policy == "oldest_first":
-        return max(0, 2**31 - age)
+        return -age
     return age if policy == "newest_first" else vcpus * age

@@ -1,0 +1,155 @@
+"""Composition: everything is built here, from settings, and handed to what needs it. Tests build it the same way."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.openstack import OpenStack
+from vmsvc.cloud.port import Cloud
+from vmsvc.config import Settings
+from vmsvc.service.actuator import Actuator
+from vmsvc.service.boot import Boot
+from vmsvc.service.catalog import Catalog
+from vmsvc.service.commands import Commands
+from vmsvc.service.doorbell import Doorbell
+from vmsvc.service.feed import Feed, Waiters
+from vmsvc.service.hub import Hub
+from vmsvc.service.leave import Leave
+from vmsvc.service.notice import Notices
+from vmsvc.service.reconciler import Reconciler
+from vmsvc.service.runtime import Runtime
+from vmsvc.service.scheduler import Scheduler
+from vmsvc.sim.cloud_process import CloudProcess
+from vmsvc.sim.postgres import Postgres
+from vmsvc.store import db, intents
+from vmsvc.web.app import make_app, make_server
+from vmsvc.web.settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """One replica. `start()` when the loop runs, `stop()` before it ends."""
+
+    def __init__(self, settings: Settings, database_url: str, cloud: Cloud):
+        self.settings = settings
+        self.cloud = cloud
+        self.runtime = Runtime()
+        self._database_url = database_url
+        self._database = db.open_database(database_url, self.runtime.threads + 2)
+        self.hub = Hub()
+        self._waiters = Waiters()
+        self._doorbell = Doorbell(self.runtime, database_url)
+        self._mirror = Mirror(cloud)
+        self._catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
+        self._scheduler = Scheduler(
+            self.runtime, cloud, self._mirror, self._doorbell.bell(), self._doorbell.ring,
+            grace_seconds=settings.grace_seconds, max_victims=settings.max_victims, policy=settings.victim_policy)
+        self.commands = Commands(self.runtime, cloud, self._mirror, self._catalog, self._scheduler, self._waiters,
+                                 self._doorbell.ring, settings.min_run_seconds)
+        self._actuator: Actuator | None = None
+        self._server: HTTPServer | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Bring the schema up to date, start the loops and listen. A cloud that is away only delays readiness."""
+        self.runtime.supervise("doorbell", self._doorbell.run)
+        applied = await self.runtime.offload(db.migrate, self._database)
+        if applied:
+            log.info("database: applied %s", ", ".join(applied))
+        deployment = await self.runtime.offload(db.deployment_id)
+        self.runtime.supervise("feed", Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell(),
+                                            self.settings.event_retention_hours).run)
+        self.runtime.problems["cloud"] = "not connected yet"
+        self.runtime.supervise("cloud", lambda: self._with_cloud(deployment))
+        self._listen()
+
+    async def _with_cloud(self, deployment: str) -> None:
+        """Connect, then start all that needs the cloud."""
+        await self.cloud.connect()
+        await self._catalog.refresh()
+        await self._mirror.refresh()
+        self.runtime.well("cloud")
+        self.runtime.supervise("catalog", lambda: self._catalog.run(lambda: self.runtime.well("catalog")))
+        self.runtime.supervise("mirror", lambda: self._mirror.run(lambda: self.runtime.well("mirror")))
+        self.runtime.supervise("scheduler", self._scheduler.run)
+        leave = Leave(self.runtime, self.cloud, self._mirror, self.settings.evict_action == "stop-delete")
+        notices = Notices(self.runtime, self.cloud)
+        boot = Boot(self.runtime, self.cloud, self._mirror, leave, deployment)
+        self._actuator = Actuator(self.runtime, {
+            intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
+            intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell())
+        self.runtime.supervise("actuator", self._actuator.run)
+        self.runtime.supervise("leases", self._actuator.renew)
+        self.runtime.supervise("reconciler",
+                               Reconciler(self.runtime, self.cloud, self._mirror, deployment).run)
+        log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)
+
+    def _listen(self) -> None:
+        app = make_app(self.commands, self.hub, WebSettings(address=self.settings.address,
+                                                            request_timeout=self.settings.request_timeout))
+        self._server = make_server(app)
+        sockets = bind_sockets(self.settings.port, self.settings.address)
+        self.port = sockets[0].getsockname()[1]
+        self._server.add_sockets(sockets)
+
+    async def stop(self) -> None:
+        """Take no new request, give the leases back, end the loops and close everything."""
+        if self._server:
+            self._server.stop()
+        self.hub.close()
+        if self._actuator:
+            await self._actuator.stop()
+        await self.runtime.stop()
+        if self._server:
+            await asyncio.wait_for(self._server.close_all_connections(), 5)
+        await self.cloud.close()
+        self._database.close_all()
+
+
+class Embedded:
+    """The parts that stand in for what is not configured: a PostgreSQL, a simulated cloud."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]):
+        self._settings = settings
+        self._postgres = None if settings.database_url else Postgres(settings.folder)
+        self._cloud = None if any(environ.get(name) for name in ("OS_CLOUD", "OS_AUTH_URL")) else CloudProcess(
+            settings.folder / "cloud", hosts=settings.sim_hosts, vcpus=settings.sim_vcpus,
+            ram_mb=settings.sim_ram_mb)
+
+    def start(self) -> tuple[Settings, str, dict[str, str | None]]:
+        """Start them; returns the settings with the stand-ins' defaults, the database's URL and the cloud's name."""
+        url, settings = self._settings.database_url, self._settings
+        if self._postgres:
+            url = self._postgres.start()
+            log.info("database: embedded PostgreSQL in %s (VMSVC_DATABASE_URL sets another)", settings.folder)
+        named: dict[str, str | None] = {"cloud": None, "config_file": None}
+        if self._cloud:
+            config_file = self._cloud.start()
+            named = {"cloud": "sim-admin", "config_file": str(config_file)}
+            log.info("cloud: simulated, %s (OS_CLOUD sets a real one; OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=sim-demo "
+                     "points the openstack client at this one)", self._cloud.url, config_file)
+        return settings, url, named
+
+    def stop(self) -> None:
+        """Stop what nobody else uses."""
+        if self._cloud:
+            self._cloud.stop()
+        if self._postgres:
+            self._postgres.stop()
+
+
+def cloud_of(settings: Settings, named: Mapping[str, str | None]) -> OpenStack:
+    """The adapter with the settings' limits. OS_* variables are read when it connects."""
+    return OpenStack(cloud=named["cloud"], config_file=named["config_file"], workers=settings.cloud_workers,
+                     rate=settings.cloud_rate, timeout=settings.cloud_timeout)
+
+
+def environment() -> Mapping[str, str]:
+    """The process's environment; the only place that reads it."""
+    return os.environ

@@ -1,0 +1,133 @@
+"""Claims intents and carries them out, each as one coroutine under a lease.
+
+A step may run twice (a lease that ran out, a crash), so each looks at the row and at the cloud before it acts. What a
+step raises is no end: the intent is tried again after a while, by whichever replica comes first.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from vmsvc.domain.errors import CloudUnavailable, VmsvcError
+from vmsvc.service.doorbell import heard
+from vmsvc.service.runtime import Runtime
+from vmsvc.store import intents
+from vmsvc.store.db import unit
+
+log = logging.getLogger(__name__)
+
+_MOST = 1000               # intents under way in one replica
+_BATCH = 100
+_IDLE_SECONDS = 2.0        # a lost notification costs this much
+_BACKOFF = (1.0, 2.0, 5.0, 15.0, 30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An intent of ours for now. `attempt` is 1 the first time."""
+
+    id: int
+    kind: str
+    vm_id: str
+    attempt: int
+
+
+Perform = Callable[[Claim], Awaitable[None]]
+
+
+class Actuator:
+    """`performers` by kind of intent; each returns when the wish is fulfilled or pointless, and raises otherwise."""
+
+    def __init__(self, runtime: Runtime, performers: Mapping[str, Perform], bell: asyncio.Event):
+        self._runtime = runtime
+        self._performers = performers
+        self._bell = bell
+        self._under_way: dict[int, asyncio.Task] = {}
+        self.owner = uuid.uuid4().hex
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    async def run(self) -> None:
+        """Claim what is due, again and again."""
+        while True:
+            room = min(_BATCH, _MOST - len(self._under_way))
+            claimed, pause = await self._runtime.offload(_claim, self.owner, room)
+            for row in claimed:
+                self._start(Claim(*row))
+            self._runtime.well("actuator")
+            if len(claimed) < room or not room:
+                await heard(self._bell, min(_IDLE_SECONDS, max(0.01, _IDLE_SECONDS if pause is None else pause)))
+
+    def _start(self, claim: Claim) -> None:
+        task = asyncio.create_task(self._perform(claim), name=f"{claim.kind} {claim.vm_id}")
+        self._under_way[claim.id] = task
+        task.add_done_callback(lambda _: (self._under_way.pop(claim.id, None), self._bell.set()))
+
+    async def _perform(self, claim: Claim) -> None:
+        try:
+            await self._performers[claim.kind](claim)
+            await self._runtime.offload(_done, claim.id)
+        except asyncio.CancelledError:
+            raise
+        except VmsvcError as error:
+            level = logging.WARNING if isinstance(error, CloudUnavailable) else logging.ERROR
+            log.log(level, "vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt,
+                    error.message)
+            await self._later(claim)
+        except Exception:  # pylint: disable=broad-exception-caught
+            log.exception("vm %s: %s died (attempt %d)", claim.vm_id, claim.kind, claim.attempt)
+            await self._later(claim)
+
+    async def _later(self, claim: Claim) -> None:
+        try:
+            await self._runtime.offload(_later, claim.id, _BACKOFF[min(claim.attempt, len(_BACKOFF)) - 1])
+        except VmsvcError as error:
+            log.warning("vm %s: the lease of its %s runs out by itself: %s", claim.vm_id, claim.kind, error.message)
+
+    async def renew(self) -> None:
+        """Prolong the leases of what is under way; give up what another replica took over."""
+        while True:
+            await asyncio.sleep(intents.LEASE_SECONDS / 3)
+            ids = list(self._under_way)
+            kept = await self._runtime.offload(_renew, self.owner, ids) if ids else set()
+            for intent_id in set(ids) - kept:
+                task = self._under_way.get(intent_id)
+                if task and not task.done():
+                    task.cancel()
+            self._runtime.well("leases")
+
+    async def stop(self) -> None:
+        """Cancel what is under way and give the leases back, so that another replica goes on at once."""
+        for task in list(self._under_way.values()):
+            task.cancel()
+        if self._under_way:
+            await asyncio.wait(list(self._under_way.values()), timeout=5)
+        await self._runtime.offload(_release, self.owner)
+
+
+def _claim(owner: str, most: int) -> tuple[list, float | None]:
+    with unit():
+        return (intents.claim(owner, most) if most > 0 else []), intents.seconds_to_next()
+
+
+def _done(intent_id: int) -> None:
+    with unit() as work:
+        intents.done(work, intent_id)
+
+
+def _later(intent_id: int, seconds: float) -> None:
+    with unit():
+        intents.later(intent_id, seconds)
+
+
+def _renew(owner: str, ids: list[int]) -> set[int]:
+    with unit():
+        return intents.renew(owner, ids)
+
+
+def _release(owner: str) -> None:
+    with unit():
+        intents.release(owner)

@@ -1,0 +1,174 @@
+"""The boot of a VM, from the intent to ACTIVE or to the reason why not."""
+
+import asyncio
+import logging
+from datetime import datetime
+
+from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
+from vmsvc.domain.errors import (CloudError, Conflict, Forbidden, InvalidRequest, NotFound, OutcomeUnknown,
+                                 QuotaExceeded)
+from vmsvc.domain.events import view
+from vmsvc.domain.lifecycle import State
+from vmsvc.service.actuator import Claim
+from vmsvc.service.leave import Leave
+from vmsvc.service.placing import fail
+from vmsvc.service.runtime import Runtime
+from vmsvc.store import ledger, vms
+from vmsvc.store.db import reading, unit
+from vmsvc.store.models import Vm
+
+log = logging.getLogger(__name__)
+
+OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
+_BUILD_LIMIT = 600.0             # seconds; Nova itself has no limit on BUILD by default
+_LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
+#: Room was confirmed free, yet the scheduler says no: its view lags. Try again before anything else.
+_AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)
+
+
+class Refused(Exception):
+    """The cloud said no in a way that room or quota would mend: (slug, message)."""
+
+
+class Boot:
+    """Performs `boot` intents."""
+
+    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, leave: Leave, deployment: str):
+        self._runtime = runtime
+        self._cloud = cloud
+        self._mirror = mirror
+        self._leave = leave
+        self._deployment = deployment
+
+    async def perform(self, claim: Claim) -> None:
+        """Make the server if it is not there yet, wait until it is ACTIVE, and write what became of it."""
+        row = await self._runtime.offload(_row, claim.vm_id)
+        retries = iter(_AFTER_EVICTION if row.rounds else ())
+        while row.state == State.BUILDING:
+            try:
+                server = await self._built(await self._made(row, claim.attempt > 1))
+                await self._runtime.offload(_active, row.id, server)
+                return
+            except Refused as refused:
+                slug, message = refused.args
+                pause = next(retries, None)
+                if pause is None or slug != "no_capacity":
+                    await self._runtime.offload(_refused, row.id, slug, message)
+                    return
+                await asyncio.sleep(pause)
+            except (InvalidRequest, Forbidden, Conflict, CloudError) as error:
+                await self._runtime.offload(_failed, row.id, error.slug, error.message)
+                return
+            row = await self._runtime.offload(_row, claim.vm_id)
+
+    async def _made(self, row: Vm, again: bool) -> str:
+        """The id of its server: the one that is there, or a new one."""
+        if row.cloud_id:
+            return row.cloud_id
+        server_id = await self._find(row.id) if again else None
+        if server_id is None:
+            server_id = await self._post(row)
+        await self._runtime.offload(_made, row.id, server_id)
+        return server_id
+
+    async def _post(self, row: Vm) -> str:
+        try:
+            return await self._cloud.create_server(self._spec(row))
+        except QuotaExceeded as error:
+            raise Refused("quota_exceeded", error.message) from error
+        except OutcomeUnknown:
+            # Nova may still be at it: only when it does not appear for a while is the POST sent again.
+            for pause in _LOOKS:
+                await asyncio.sleep(pause)
+                server_id = await self._find(row.id)
+                if server_id:
+                    return server_id
+            raise
+
+    async def _find(self, vm_id: str) -> str | None:
+        found = [server for server in await self._cloud.find_servers(vm_id)
+                 if server.metadata.get(OWNER) == self._deployment]
+        found.sort(key=lambda server: (server.status == "ERROR", server.created, server.id))
+        return found[0].id if found else None
+
+    def _spec(self, row: Vm) -> BootSpec:
+        boot = row.boot
+        return BootSpec(
+            vmsvc_id=row.id, name=row.name, flavor_id=boot["flavor_id"], image_id=boot["image_id"],
+            network_id=boot["network_id"], key_name=boot["key_name"], user_data=boot["user_data"],
+            availability_zone=boot["availability_zone"], host=row.host,
+            metadata={**boot["metadata"], MARK: row.id, OWNER: self._deployment,
+                      "vmsvc_kind": "preemptible" if row.is_preemptible else "standard"})
+
+    async def _built(self, server_id: str) -> Server:
+        """Wait for ACTIVE. A server in ERROR is deleted at once, for it counts against the quota; then the reason is
+        raised: Refused where room would mend it, CloudError otherwise."""
+        server = await self._mirror.until(server_id, _settled, _BUILD_LIMIT)
+        if server is not None and server.status == "ACTIVE":
+            return server
+        try:
+            server = await self._cloud.server(server_id)
+        except NotFound:
+            raise CloudError("the server was deleted while it was being built") from None
+        if server.status == "ACTIVE":
+            return server
+        await self._leave.remove(server_id)
+        failure = server.failure
+        if failure is None:
+            raise CloudError(f"the server was still {server.status} after {_BUILD_LIMIT:.0f} s")
+        if isinstance(failure, CloudError):
+            raise CloudError(f"the build failed: {failure.message}")
+        raise Refused(failure.slug, failure.message)
+
+
+def _settled(server: Server | None) -> bool:
+    return server is None or (server.status not in ("BUILD", "UNKNOWN") and server.task_state != "deleting")
+
+
+# ---------------------------------------------------------------- in the database pool
+
+def _row(vm_id: str) -> Vm:
+    with reading():
+        return Vm.get_by_id(vm_id)
+
+
+def _made(vm_id: str, server_id: str) -> None:
+    with unit() as work:
+        vms.change(Vm.get_by_id(vm_id), cloud_id=server_id, updated_at=work.now)
+
+
+def _active(vm_id: str, server: Server) -> None:
+    with unit() as work:
+        row = Vm.get_by_id(vm_id)
+        if row.state != State.BUILDING:
+            return
+        victims = vms.cloud_ids(ledger.victims_of(vm_id))
+        moved = vms.move(work, row, State.ACTIVE, data={"evicted": victims}, cloud_id=server.id,
+                         host=server.host or row.host, host_id=server.host_id,
+                         launched_at=server.launched_at or work.now, refusal=None)
+        if moved is None:
+            return
+        vms.change(moved, outcome={"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)),
+                                   "evicted": victims})
+        ledger.release(work, vm_id)
+        ledger.settle(vm_id, wasted=None)
+
+
+def _refused(vm_id: str, slug: str, message: str) -> None:
+    """The server is gone again; the request waits for room, and what the cloud said is remembered."""
+    with unit() as work:
+        row = Vm.get_by_id(vm_id)
+        avoid = row.avoid + [row.host] if row.host and slug == "no_capacity" else row.avoid
+        refusal = {"error": slug, "message": message, "at": _iso(work.now),
+                   "count": (row.refusal or {}).get("count", 0) + 1}
+        vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)
+
+
+def _failed(vm_id: str, slug: str, message: str) -> None:
+    with unit() as work:
+        fail(work, Vm.get_by_id(vm_id), slug, message)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat()

@@ -1,0 +1,143 @@
+"""The ways out of the cloud: eviction at its time, deletion by the owner, and what both end with."""
+
+import asyncio
+import logging
+
+from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.port import Cloud, Server
+from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
+from vmsvc.domain.lifecycle import State
+from vmsvc.service.actuator import Claim
+from vmsvc.service.placing import reprieve
+from vmsvc.service.runtime import Runtime
+from vmsvc.store import intents, ledger, vms
+from vmsvc.store.db import reading, unit
+from vmsvc.store.models import Intent, Vm
+
+log = logging.getLogger(__name__)
+
+_STOP_LIMIT = 75.0         # the guest has 60 s by Nova's default shutdown_timeout
+_LOOK_SECONDS = 5.0        # a GET at least this often: a list may leave a server out
+_AGAIN_SECONDS = 60.0      # a DELETE that hangs (its host was down) is sent again
+_GONE_LIMIT = 300.0
+
+
+class Leave:
+    """Performs `evict` and `delete` intents."""
+
+    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, stop_first: bool):
+        self._runtime = runtime
+        self._cloud = cloud
+        self._mirror = mirror
+        self._stop_first = stop_first
+
+    async def evict(self, claim: Claim) -> None:
+        """The notice has run out: stop, delete, wait for 404. Never before `evict_at`: see `intents.claim`."""
+        row = await self._runtime.offload(_row, claim.vm_id)
+        if row.state == State.NOTICED:
+            if await self._is_locked(row.cloud_id):
+                await self._runtime.offload(_spare, row.id, "it is locked in the cloud")
+                return
+            row = await self._runtime.offload(_evicting, row.id)
+        if row is None or row.state != State.EVICTING:
+            return
+        if self._stop_first:
+            await self._shut_down(row.cloud_id)
+            await self._runtime.offload(_stamp, row.id, "stopped_at")
+        await self.remove(row.cloud_id)
+        await self._runtime.offload(_gone, row.id, State.EVICTED)
+
+    async def delete(self, claim: Claim) -> None:
+        """The owner wants it gone, whatever its build is at."""
+        row = await self._runtime.offload(_row, claim.vm_id)
+        if row.state != State.DELETING:
+            return
+        if await self._runtime.offload(_is_booting, row.id):
+            # Its boot sees that it is unwanted and ends; until then a server may still be on its way.
+            raise CloudUnavailable("its boot is still under way")
+        servers = {row.cloud_id} if row.cloud_id else {server.id for server in
+                                                       await self._cloud.find_servers(row.id)}
+        for server_id in sorted(servers):
+            await self.remove(server_id)
+        await self._runtime.offload(_gone, row.id, State.DELETED)
+
+    async def remove(self, server_id: str) -> None:
+        """DELETE until GET says 404; then both its quota and its room are free (Nova removes the allocation before
+        the record). Raises Locked, or CloudUnavailable when it hangs for minutes."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _GONE_LIMIT
+        sent_at, force = float("-inf"), False
+        while loop.time() < deadline:
+            if loop.time() - sent_at > _AGAIN_SECONDS:
+                await self._cloud.delete(server_id, force)
+                sent_at = loop.time()
+            await self._mirror.until(server_id, _leaves_list, _LOOK_SECONDS)
+            try:
+                server = await self._cloud.server(server_id)
+            except NotFound:
+                self._mirror.forget(server_id)
+                return
+            if server.status == "SOFT_DELETED" and not force:
+                force, sent_at = True, float("-inf")       # it holds its host's room until it is reclaimed
+            await asyncio.sleep(0.05)
+        raise CloudUnavailable(f"server {server_id} is still there {_GONE_LIMIT:.0f} s after its DELETE")
+
+    async def _is_locked(self, server_id: str) -> bool:
+        try:
+            return (await self._cloud.server(server_id)).locked
+        except NotFound:
+            return False
+
+    async def _shut_down(self, server_id: str) -> None:
+        """Give the guest its ACPI shutdown, for a bounded time."""
+        try:
+            await self._cloud.stop(server_id)
+        except (Locked, NotFound, Conflict) as error:
+            log.info("server %s is not stopped first: %s", server_id, error.message)
+            return
+        await self._mirror.until(server_id, _is_down, _STOP_LIMIT)
+
+
+def _leaves_list(server: Server | None) -> bool:
+    return server is None or server.status in ("DELETED", "SOFT_DELETED", "ERROR")
+
+
+def _is_down(server: Server | None) -> bool:
+    return server is None or (server.status != "ACTIVE" and server.task_state is None)
+
+
+# ---------------------------------------------------------------- in the database pool
+
+def _row(vm_id: str) -> Vm:
+    with reading():
+        return Vm.get_by_id(vm_id)
+
+
+def _is_booting(vm_id: str) -> bool:
+    with reading():
+        return Intent.select().where(Intent.vm_id == vm_id, Intent.kind == intents.BOOT,
+                                     Intent.done_at.is_null()).exists()
+
+
+def _evicting(vm_id: str) -> Vm | None:
+    with unit() as work:
+        moved = vms.move(work, Vm.get_by_id(vm_id), State.EVICTING)
+        if moved:
+            ledger.stamp(vm_id, "evicting_at")
+        return moved
+
+
+def _spare(vm_id: str, why: str) -> None:
+    with unit() as work:
+        reprieve(work, Vm.get_by_id(vm_id), why)
+
+
+def _stamp(vm_id: str, step: str) -> None:
+    with unit():
+        ledger.stamp(vm_id, step)
+
+
+def _gone(vm_id: str, target: State) -> None:
+    with unit() as work:
+        if vms.move(work, Vm.get_by_id(vm_id), target) and target is State.EVICTED:
+            ledger.stamp(vm_id, "freed_at")
