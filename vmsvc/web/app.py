@@ -10,6 +10,7 @@ from vmsvc.service.hub import Hub
 from vmsvc.web import channel, status, vms
 from vmsvc.web.auth import Auth, NoAuth
 from vmsvc.web.base import Unknown
+from vmsvc.web.limits import Limits
 from vmsvc.web.settings import MAX_DRAIN, WebSettings
 
 access_log = logging.getLogger("vmsvc.access")
@@ -33,6 +34,7 @@ def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None =
         hub=hub,
         web=settings,
         auth=auth or NoAuth(),
+        limits=Limits(settings.max_in_flight, settings.write_rate, settings.write_burst),
         log_function=log_request,
         cross_origin_protection=True,
         trusted_origins=settings.trusted_origins,

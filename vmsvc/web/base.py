@@ -8,20 +8,16 @@ import logging
 import math
 import re
 import uuid
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from marshmallow import Schema
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from vmsvc.domain import errors
-from vmsvc.service.hub import Hub
-from vmsvc.web import prefer
-from vmsvc.web.body import parse_object
-from vmsvc.web.schemas import load
 from vmsvc.web.settings import MAX_BODY, WebSettings
 
 log = logging.getLogger("vmsvc.web")
@@ -57,7 +53,6 @@ HTTP_REFUSALS = {
 INTERNAL = ("internal", "vmsvc failed at this; its log has the details under this request_id")
 
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._:-]{1,128}")
-_PRINTABLE_ASCII = re.compile(r"[ -~]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +89,15 @@ class Handler(RequestHandler):
     """Host check, request id, security headers and error bodies. The body is read as a stream, so that one which
     is too large, or whose sender may not ask, is answered before it is kept."""
 
+    #: The address as the document and the metrics call it: `/api/v1/vm/{id}`.
+    address = "unknown"
     csp = "default-src 'none'; frame-ancestors 'none'"
+    _chunks: list[bytes]
+    _size = 0
 
     def initialize(self) -> None:
         """Ready for the body's chunks."""
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._chunks = []
 
     @property
     def web(self) -> WebSettings:
@@ -120,10 +118,15 @@ class Handler(RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "no-referrer")
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.set_header("Cross-Origin-Opener-Policy", "same-origin")
         self.set_header("Cache-Control", "no-cache")
 
-    async def prepare(self) -> None:
-        """Refuse what is not meant for us, before the body is read."""
+    def prepare(self) -> Awaitable[None]:
+        """Tornado's hook between the headers and the body."""
+        return self.admit()
+
+    async def admit(self) -> None:
+        """Raises what the request is refused with before its body is read. To be extended."""
         self.check_host()
         length = self.request.headers.get("Content-Length", "0")
         if length.isdecimal() and int(length) > MAX_BODY:
@@ -180,79 +183,14 @@ class Handler(RequestHandler):
                       exc_info=(typ, value, tb) if typ and value else None)
 
 
+def route(handler: type[Handler]) -> tuple[str, type[Handler]]:
+    """The routing rule of a handler: each `{part}` of its address is one argument."""
+    return re.sub(r"\{\w+\}", "([^/]+)", handler.address), handler
+
+
 class Unknown(Handler):
     """Every address that no route knows."""
 
-    async def prepare(self) -> None:
-        await super().prepare()
+    async def admit(self) -> None:
+        await super().admit()
         raise HTTPError(404)
-
-
-class ApiHandler(Handler):
-    """A handler of `/api/v1` with a principal, JSON both ways."""
-
-    async def prepare(self) -> None:
-        await super().prepare()
-        self.principal = await self.settings["auth"].principal(self.request)
-        if self.request.method not in ("GET", "HEAD") and not self.principal.may_write:
-            raise errors.Forbidden("a reader may not do this")
-
-    async def head(self, *args: str) -> None:
-        """As GET; Tornado leaves the body out."""
-        await self.get(*args)
-
-    @property
-    def commands(self) -> Any:
-        """The service."""
-        return self.settings["commands"]
-
-    @property
-    def hub(self) -> Hub:
-        """Where live events come from."""
-        return self.settings["hub"]
-
-    @cached_property
-    def prefer(self) -> prefer.Prefer:
-        """How long the client wants to wait."""
-        return prefer.parse(self.request.headers.get("Prefer", ""))
-
-    @property
-    def timeout(self) -> float:
-        """How many seconds to wait for an outcome."""
-        return self.prefer.timeout(self.web.request_timeout)
-
-    def query(self, schema: type[Schema]) -> dict[str, Any]:
-        """The validated query; a name given more than once is joined with commas."""
-        arguments = {name: ",".join(self.get_query_arguments(name)) for name in self.request.query_arguments}
-        return load(schema, arguments)
-
-    def has_body(self) -> bool:
-        """True when the request came with a body."""
-        return self._size > 0
-
-    def json_body(self) -> dict[str, Any]:
-        """The JSON object in the body; raises HTTPError 413 or 415, or InvalidRequest."""
-        if self._size > MAX_BODY:
-            raise HTTPError(413)
-        if not self._size:
-            raise errors.InvalidRequest("there is no body; it must be a JSON object")
-        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json" or "Content-Encoding" in self.request.headers:
-            raise HTTPError(415)
-        return parse_object(b"".join(self._chunks))
-
-    def idempotency_key(self) -> str | None:
-        """The Idempotency-Key header, if there is one."""
-        key = self.request.headers.get("Idempotency-Key")
-        if key is not None and not _PRINTABLE_ASCII.fullmatch(key):
-            raise errors.InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters",
-                                        field="Idempotency-Key")
-        return key
-
-    def answer(self, status: int, message: str, code: int | None = None, **members: Any) -> None:
-        """Finish with a message under both of its keys; `code` is the status unless the contract says otherwise."""
-        applied = self.prefer.applied(went_async=status == 202)
-        if applied:
-            self.set_header("Preference-Applied", applied)
-        self.set_status(status)
-        self.finish({"code": str(code or status), "message:": message, "message": message, **members})

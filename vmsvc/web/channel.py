@@ -13,7 +13,8 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from vmsvc.domain.errors import CloudUnavailable, Forbidden, HistoryGone, TooManyRequests, VmsvcError
 from vmsvc.service.hub import End, Message, Subscription, Wanted, encode
-from vmsvc.web.base import ApiHandler
+from vmsvc.web.api import ApiHandler
+from vmsvc.web.base import route
 from vmsvc.web.schemas import EventsQuery
 
 log = logging.getLogger("vmsvc.web.channel")
@@ -32,14 +33,19 @@ PAGE = 100
 class Events(ApiHandler, WebSocketHandler):
     """History and channel at one address."""
 
+    address = "/api/v1/events"
+
+    since: int | None
+    limit: int
+    wanted: Wanted
     subscription: Subscription | None = None
     writer: asyncio.Task[None] | None = None
 
-    async def prepare(self) -> None:
-        await super().prepare()
+    async def admit(self) -> None:
+        await super().admit()
         query = self.query(EventsQuery)
-        self.since: int | None = query.get("since")
-        self.limit: int = query["limit"]
+        self.since = query.get("since")
+        self.limit = query["limit"]
         self.wanted = Wanted(frozenset(filter(None, query.get("type", "").split(","))), query.get("vm"))
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
@@ -51,7 +57,7 @@ class Events(ApiHandler, WebSocketHandler):
         1012 when the service stops.
         """
         if self.request.headers.get("Upgrade", "").lower() == "websocket":
-            self.admit()
+            self.admit_socket()
             await WebSocketHandler.get(self, *args, **kwargs)
         else:
             events, seq = await self.page()
@@ -70,7 +76,7 @@ class Events(ApiHandler, WebSocketHandler):
         """The wanted events after `since`."""
         return await self.commands.events(since=since, limit=limit, types=self.wanted.types, vm=self.wanted.vm)
 
-    def admit(self) -> None:
+    def admit_socket(self) -> None:
         """Raises when there is no place for another socket."""
         if self.request.method != "GET":
             raise HTTPError(405)
@@ -85,7 +91,7 @@ class Events(ApiHandler, WebSocketHandler):
             raise Forbidden("sockets from another site's pages are refused")
         return True
 
-    def open(self, *args: str, **kwargs: str) -> None:
+    def open(self) -> None:
         """Subscribe, and start the one task that writes."""
         self.subscription = self.hub.subscribe(self.wanted, self.ended)
         self.writer = asyncio.create_task(self.write_all(self.subscription))
@@ -145,4 +151,4 @@ class Events(ApiHandler, WebSocketHandler):
         await self.write_message(message.text)
 
 
-routes = [("/api/v1/events", Events)]
+routes = [route(Events)]

@@ -37,6 +37,9 @@ class WebSettings:
     header_timeout: float = 60.0       # also: how long an idle connection is kept
     body_timeout: float = 30.0
     max_sockets: int = 1000
+    max_in_flight: int = 2000
+    write_rate: float = 100.0          # POSTs and DELETEs a second, per client, in the long run
+    write_burst: int = 1000
 
     def allows_host(self, name: str) -> bool:
         """True when a request that calls us `name` (no port) is meant for us.

@@ -1,6 +1,7 @@
 """How the service is: `/healthz`, `/readyz`, and `/api/v1/capacity`."""
 
-from vmsvc.web.base import ApiHandler, Handler
+from vmsvc.web.api import ApiHandler
+from vmsvc.web.base import Handler, route
 
 
 class Probe(Handler):
@@ -13,6 +14,8 @@ class Probe(Handler):
 class Health(Probe):
     """Is the loop alive?"""
 
+    address = "/healthz"
+
     async def get(self) -> None:
         """Answer at once, touching nothing but the loop."""
         self.finish({"status": "ok"})
@@ -20,6 +23,8 @@ class Health(Probe):
 
 class Ready(Probe):
     """May traffic come here?"""
+
+    address = "/readyz"
 
     async def get(self) -> None:
         """Say of each part whether it works, in words; 503 when one does not."""
@@ -33,13 +38,11 @@ class Ready(Probe):
 class Capacity(ApiHandler):
     """What there is room for."""
 
+    address = "/api/v1/capacity"
+
     async def get(self) -> None:
         """Show mode, quota, host room, and how many of each flavor fit now and after evictions."""
         self.finish(await self.commands.capacity())
 
 
-routes = [
-    ("/healthz", Health),
-    ("/readyz", Ready),
-    ("/api/v1/capacity", Capacity),
-]
+routes = [route(Health), route(Ready), route(Capacity)]

@@ -2,7 +2,8 @@
 
 from vmsvc.domain.errors import InvalidRequest, NotFound
 from vmsvc.service.commands import CreateVm, Outcome
-from vmsvc.web.base import INTERNAL, STATUS_OF_SLUG, ApiHandler, Refusal
+from vmsvc.web.api import ApiHandler
+from vmsvc.web.base import INTERNAL, STATUS_OF_SLUG, Refusal, route
 from vmsvc.web.schemas import VM_ID, CreateVmQuery, DeleteVmSchema, load, wish_of
 
 VMS = "/api/v1/vm"
@@ -15,6 +16,8 @@ def kind(wish: CreateVm) -> str:
 
 class Vms(ApiHandler):
     """The collection."""
+
+    address = VMS
 
     async def get(self) -> None:
         """List the servers of the project.
@@ -36,7 +39,7 @@ class Vms(ApiHandler):
             self.finish(await self.commands.dry_run(wish))
             return
         vm_id = await self.commands.create(wish, idempotency_key=key, principal=self.principal.name)
-        outcome = await self.commands.outcome(vm_id, self.timeout)
+        outcome = await self.while_connected(self.commands.outcome(vm_id, self.timeout))
         if outcome is None:
             await self.created_later(wish, vm_id)
         else:
@@ -62,8 +65,10 @@ class Vms(ApiHandler):
 class Vm(ApiHandler):
     """One of them."""
 
-    async def prepare(self) -> None:
-        await super().prepare()
+    address = f"{VMS}/{{id}}"
+
+    async def admit(self) -> None:
+        await super().admit()
         if not VM_ID.fullmatch(self.path_args[0]):
             raise NotFound("there is no vm with this id")
 
@@ -87,7 +92,4 @@ class Vm(ApiHandler):
             self.answer(200, f"vm {ref} was deleted succesfully", code=204, vm=vm)
 
 
-routes = [
-    (VMS, Vms),
-    (rf"{VMS}/([^/]+)", Vm),
-]
+routes = [route(Vms), route(Vm)]
