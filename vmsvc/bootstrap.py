@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -28,6 +29,7 @@ from vmsvc.sim.cloud_process import CloudProcess
 from vmsvc.sim.postgres import Postgres
 from vmsvc.store import db, intents
 from vmsvc.web.app import make_app, make_server
+from vmsvc.web.openapi import document
 from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -115,26 +117,31 @@ class Service:
 class Embedded:
     """The parts that stand in for what is not configured: a PostgreSQL, a simulated cloud."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str]):
+    def __init__(self, settings: Settings, environ: Mapping[str, str], *, database: bool = True):
         self._settings = settings
-        self._postgres = None if settings.database_url else Postgres(settings.folder)
-        self._cloud = None if any(environ.get(name) for name in ("OS_CLOUD", "OS_AUTH_URL")) else CloudProcess(
-            settings.folder / "cloud", hosts=settings.sim_hosts, vcpus=settings.sim_vcpus,
-            ram_mb=settings.sim_ram_mb)
+        wants_cloud = not any(environ.get(name) for name in ("OS_CLOUD", "OS_AUTH_URL"))
+        self._postgres = Postgres(settings.folder) if database and not settings.database_url else None
+        self._cloud = CloudProcess(settings.folder / "cloud", hosts=settings.sim_hosts, vcpus=settings.sim_vcpus,
+                                   ram_mb=settings.sim_ram_mb) if wants_cloud else None
 
     def start(self) -> tuple[Settings, str, dict[str, str | None]]:
-        """Start them; returns the settings with the stand-ins' defaults, the database's URL and the cloud's name."""
-        url, settings = self._settings.database_url, self._settings
+        """Start them; returns the settings with the stand-ins' defaults, the database's URL and the cloud's entry.
+
+        Raises PostgresFailed and CloudFailed; `stop()` is to be called all the same.
+        """
+        settings, url = self._settings, self._settings.database_url
+        entry: dict[str, str | None] = {"cloud": None, "config_file": None}
         if self._postgres:
             url = self._postgres.start()
-            log.info("database: embedded PostgreSQL in %s (VMSVC_DATABASE_URL sets another)", settings.folder)
-        named: dict[str, str | None] = {"cloud": None, "config_file": None}
+            log.info("database: embedded PostgreSQL in %s (VMSVC_DATABASE_URL names another)", settings.folder)
         if self._cloud:
-            config_file = self._cloud.start()
-            named = {"cloud": "sim-admin", "config_file": str(config_file)}
-            log.info("cloud: simulated, %s (OS_CLOUD sets a real one; OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=sim-demo "
-                     "points the openstack client at this one)", self._cloud.url, config_file)
-        return settings, url, named
+            entry = {"cloud": "sim-admin", "config_file": str(self._cloud.start())}
+            # The simulated cloud has four flavors as the real ones have: a bare request gets the smallest.
+            settings = replace(settings, flavor=settings.flavor or "m1.tiny")
+            log.info("cloud: simulated, at %s (OS_CLOUD names a real one); to look at it: "
+                     "OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=sim-admin openstack server list",
+                     self._cloud.url, entry["config_file"])
+        return settings, url, entry
 
     def stop(self) -> None:
         """Stop what nobody else uses."""
@@ -144,9 +151,23 @@ class Embedded:
             self._postgres.stop()
 
 
-def cloud_of(settings: Settings, named: Mapping[str, str | None]) -> OpenStack:
+def migrate(database_url: str) -> list[str]:
+    """Bring a database's schema up to date; the names of what was applied."""
+    database = db.open_database(database_url, 1)
+    try:
+        return db.migrate(database)
+    finally:
+        database.close_all()
+
+
+def openapi() -> dict:
+    """The OpenAPI document."""
+    return document()
+
+
+def cloud_of(settings: Settings, entry: Mapping[str, str | None]) -> OpenStack:
     """The adapter with the settings' limits. OS_* variables are read when it connects."""
-    return OpenStack(cloud=named["cloud"], config_file=named["config_file"], workers=settings.cloud_workers,
+    return OpenStack(cloud=entry["cloud"], config_file=entry["config_file"], workers=settings.cloud_workers,
                      rate=settings.cloud_rate, timeout=settings.cloud_timeout)
 
 

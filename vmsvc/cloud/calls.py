@@ -63,13 +63,14 @@ class Calls:
         """Send it and return `read(answer)`, which runs in the thread too: a long list costs the loop nothing."""
         deadline = time.monotonic() + self._timeout
         for pause in (*RETRIES, None) if request.is_read else (None,):
-            try:
-                return await self._once(request, read)
-            except CloudUnavailable as error:
-                if pause is None or time.monotonic() + pause >= deadline:
-                    raise
-                log.info("%s, trying again in %.1f s", error.message, pause)
-                await asyncio.sleep(pause)
+            result = await self._once(request, read)
+            if result.error is None:
+                return result.value
+            late = pause is None or time.monotonic() + pause >= deadline
+            if late or not isinstance(result.error, CloudUnavailable):
+                raise result.error
+            log.info("%s; trying again in %.1f s", result.error.message, pause)
+            await asyncio.sleep(pause)
         raise AssertionError("the last try returns or raises")
 
     async def blocking(self, operation: str, work: Callable[[Attempt], T]) -> T:
@@ -101,7 +102,8 @@ class Calls:
         """Take no more calls."""
         self._executor.close()
 
-    async def _once(self, request: Request, read: Callable[[Answer], T]) -> T:
+    async def _once(self, request: Request, read: Callable[[Answer], T]) -> Result[T]:
+        """One try; raises only what keeps it from being tried."""
         await self._limiter.enter(request.service, self._timeout)
         started = time.monotonic()
         work = partial(_work, self._exchange, request, read, REQUEST_ID.get())
@@ -112,9 +114,7 @@ class Calls:
             error = translate.unanswered(request, why) if late.sent else translate.unsent(request, why)
             result = Result(error=error)
         self._account(request, result, time.monotonic() - started)
-        if result.error is not None:
-            raise result.error
-        return result.value
+        return result
 
     def _account(self, request: Request, result: Result, seconds: float) -> None:
         answer = result.answer

@@ -23,16 +23,16 @@ class TokenBucket:
         self._clock = clock
         self._next = float("-inf")
 
-    def take(self, at_most: float = float("inf")) -> float | None:
-        """Take the next token; returns the seconds until it is due. None, and nothing taken, when that is longer
-        than `at_most`."""
-        now = self._clock()
-        due = max(self._next, now - self._credit)
-        delay = max(0.0, due - now)
-        if delay > at_most:
-            return None
-        self._next = due + self._interval
-        return delay
+    @property
+    def wait(self) -> float:
+        """Seconds until the next token is due."""
+        return max(0.0, self._next - self._clock())
+
+    def take(self) -> float:
+        """Take the next token; returns the seconds until it is due."""
+        wait = self.wait
+        self._next = max(self._next, self._clock() - self._credit) + self._interval
+        return wait
 
     def pause(self, seconds: float) -> None:
         """No token is due before `seconds` from now, and no burst follows."""
@@ -50,7 +50,7 @@ class Limiter:
         self._rate = rate
         self._clock = clock
         self._slots = asyncio.Semaphore(slots)
-        self._buckets: dict[str, TokenBucket] = {}
+        self._paused: dict[str, TokenBucket] = {}
         self._all = TokenBucket(rate, burst=max(1, round(rate / 10)), clock=clock)
         self._waiting = 0
         self._line = line
@@ -78,7 +78,7 @@ class Limiter:
 
     def pause(self, service: str, seconds: float) -> None:
         """The service asked (Retry-After) not to be called for so long."""
-        bucket = self._buckets.setdefault(service, TokenBucket(self._rate, clock=self._clock))
+        bucket = self._paused.setdefault(service, TokenBucket(self._rate, clock=self._clock))
         bucket.pause(min(max(0.0, seconds), LONGEST_PAUSE))
 
     async def _take_slot(self, patience: float) -> None:
@@ -89,12 +89,8 @@ class Limiter:
             raise CloudUnavailable("all calls to the cloud that may run at once are still waiting for it") from None
 
     def _delay(self, service: str, patience: float) -> float:
-        paused = self._buckets.get(service)
-        delay = paused.take(patience) if paused else 0.0
-        if delay is None:
-            raise CloudUnavailable(f"the cloud's {service} service asked to be left alone for a while",
-                                   retry_after=patience)
-        pace = self._all.take(patience)
-        if pace is None:
-            raise CloudUnavailable("too many calls to the cloud are waiting")
-        return max(delay, pace)
+        buckets = [self._all, *([self._paused[service]] if service in self._paused else [])]
+        wait = max(bucket.wait for bucket in buckets)
+        if wait > patience:
+            raise CloudUnavailable(f"the cloud's {service} service cannot be called for {wait:.0f} s", retry_after=wait)
+        return max(bucket.take() for bucket in buckets)

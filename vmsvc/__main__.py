@@ -1,0 +1,117 @@
+"""`python -m vmsvc`: serve, or one of the smaller jobs."""
+
+import argparse
+import asyncio
+import errno
+import json
+import logging
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+
+from vmsvc import __version__, bootstrap, config
+from vmsvc.domain.errors import VmsvcError
+from vmsvc.log import configure
+from vmsvc.sim.cloud_process import StartFailed
+from vmsvc.sim.postgres import PostgresFailed
+
+log = logging.getLogger("vmsvc")
+
+_JOBS = {
+    "serve": "run the service (the default)",
+    "migrate": "bring the database's schema up to date and end",
+    "openapi": "print the OpenAPI document",
+    "sim": "run the simulated cloud alone and say how to reach it",
+}
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Do the job; 0 when it was done, 2 with one line of words when it cannot be."""
+    flags = vars(_parser().parse_args(arguments))
+    job = flags.pop("job")
+    try:
+        settings = config.load(environ, flags)
+        configure(settings.log_format)
+        return {"serve": serve, "migrate": migrate, "openapi": openapi, "sim": simulate}[job](settings, environ)
+    except (config.ConfigError, PostgresFailed, StartFailed, VmsvcError) as error:
+        print(f"vmsvc: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        print(f"vmsvc: {settings.address}:{settings.port} is in use; stop who listens there or set VMSVC_PORT",
+              file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vmsvc", parents=[config.parser()], formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Preemptible VMs for any OpenStack cloud.\n\n" + "\n".join(
+            f"  {job:8} {what}" for job, what in _JOBS.items()))
+    parser.add_argument("job", nargs="?", choices=_JOBS, default="serve", help="what to do (default: serve)")
+    parser.add_argument("--version", action="version", version=f"vmsvc {__version__}")
+    return parser
+
+
+def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
+    """Run until SIGTERM or SIGINT; a second signal ends it at once."""
+    embedded = bootstrap.Embedded(settings, environ)
+    try:
+        settings, database_url, cloud = embedded.start()
+        asyncio.run(_serve(bootstrap.Service(settings, database_url, bootstrap.cloud_of(settings, cloud))))
+    finally:
+        embedded.stop()
+    return 0
+
+
+async def _serve(service: bootstrap.Service) -> None:
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _tell, told)
+    try:
+        await service.start()
+        log.info("listening on http://%s:%d/", service.settings.address, service.port)
+        await told.wait()
+        log.info("stopping")
+    finally:
+        await service.stop()
+
+
+def _tell(told: asyncio.Event) -> None:
+    if told.is_set():
+        raise KeyboardInterrupt
+    told.set()
+
+
+def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
+    """Apply what is missing."""
+    embedded = bootstrap.Embedded(settings, {**environ, "OS_CLOUD": "none is needed"})
+    try:
+        _, database_url, _ = embedded.start()
+        applied = bootstrap.migrate(database_url)
+        print("applied: " + ", ".join(applied) if applied else "the schema is up to date")
+    finally:
+        embedded.stop()
+    return 0
+
+
+def openapi(_settings: config.Settings, _environ: Mapping[str, str]) -> int:
+    """The document as clients get it at /api/v1/openapi.json."""
+    print(json.dumps(bootstrap.openapi(), indent=2))
+    return 0
+
+
+def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
+    """The simulated cloud until a signal comes."""
+    embedded = bootstrap.Embedded(settings, {}, database=False)
+    try:
+        _, _, cloud = embedded.start()
+        print(f"export OS_CLIENT_CONFIG_FILE={cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
+        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    finally:
+        embedded.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], bootstrap.environment()))

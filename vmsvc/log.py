@@ -1,0 +1,47 @@
+"""Log lines: one INFO line for each change of state, as text for people or JSON for machines; never a secret."""
+
+import json
+import logging
+import re
+import sys
+import time
+
+#: What looks like a credential in a line that was made elsewhere.
+_SECRET = re.compile(r"(?i)((?:x-auth-token|x-subject-token|authorization|password|adminpass|secret|token)"
+                     r"['\"]?\s*[:=]\s*)(['\"]?)(?:bearer\s+)?[^\s'\",}]+")
+_URL_PASSWORD = re.compile(r"(\w+://[^:/\s@]*:)[^@/\s]+@")
+
+
+def scrubbed(text: str) -> str:
+    """The text with credentials replaced by ***."""
+    return _URL_PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1\2***", text))
+
+
+class Text(logging.Formatter):
+    """time level logger message"""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        return scrubbed(super().format(record))
+
+
+class Json(Text):
+    """One object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {"time": f"{self.formatTime(record, self.datefmt)}.{int(record.msecs):03d}Z",
+                  "level": record.levelname.lower(), "logger": record.name, "message": scrubbed(record.getMessage())}
+        if record.exc_info:
+            fields["exception"] = scrubbed(self.formatException(record.exc_info))
+        return json.dumps(fields)
+
+
+def configure(log_format: str) -> None:
+    """Log to standard error in this format; libraries say only what is worth a warning."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Json() if log_format == "json" else Text())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("vmsvc").setLevel(logging.INFO)
