@@ -29,7 +29,6 @@ from vmsvc.sim.cloud_process import CloudProcess
 from vmsvc.sim.postgres import Postgres
 from vmsvc.store import db, intents
 from vmsvc.web.app import make_app, make_server
-from vmsvc.web.openapi import document
 from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -162,6 +161,7 @@ def migrate(database_url: str) -> list[str]:
 
 def openapi() -> dict:
     """The OpenAPI document."""
+    from vmsvc.web.openapi import document
     return document()
 
 

@@ -139,7 +139,7 @@ def _decide_operator(request: Request, world: World) -> Decision:
                     tuple(_on_host(victims, host, lacking))) for host in hosts]
 
     return _by_plan(request, world, HOST, bins, "no_capacity",
-                    "no host could take it, were it empty" if not hosts else None)
+                    "no host could take it, even were it empty" if not hosts else None)
 
 
 def _eligible(host: HostFacts, request: Request) -> bool:
@@ -201,14 +201,16 @@ def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], l
             return Wait("VMs are leaving and make room")
         return Evict(kind, coming.bin_id, (), "room that is being freed already", True)
     if request.is_preemptible:
-        return Refuse(_error(request, world, error), _said(coming.reason, hopeless))
+        why = "the quota has no room for it now" if _error(request, world, error) == "quota_exceeded" else \
+            "no host has room for it now"
+        return Refuse(_error(request, world, error), f"{hopeless or why}, and a preemptible VM evicts nobody")
     answer = plan(bins(False), max_victims=world.max_victims)
     if isinstance(answer, Preempt):
         return Evict(kind, answer.bin_id, answer.victims, answer.criterion, answer.optimal,
                      _cost(answer.objective), _cost(answer.runner_up))
     if not isinstance(plan(bins(True), max_victims=world.max_victims), NoPlan):
         return Wait("VMs that could make room are still being built")
-    return Refuse(_error(request, world, error), _said(answer.reason, hopeless))
+    return Refuse(_error(request, world, error), hopeless or answer.reason)
 
 
 def _eligible_victims(world: World, building: bool) -> list[VmFacts]:
@@ -230,10 +232,6 @@ def _error(request: Request, world: World, error: str) -> str:
         if not (free + mine).covers(request.quota):
             return "quota_exceeded"
     return error
-
-
-def _said(reason: str, hopeless: str | None) -> str:
-    return hopeless or reason
 
 
 def _cost(objective: Objective | None) -> dict[str, Any] | None:

@@ -1,0 +1,44 @@
+# Every target sets up what it needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
+
+.DEFAULT_GOAL := help
+.PHONY: help run run_test lint test_openstack bench clean
+
+help:  ## show this
+	@awk -F':.*## ' '/^[a-z_]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.service  ## run the service with an embedded database and a simulated cloud, on 127.0.0.1:8888
+	@VMSVC_GRACE_SECONDS=$${VMSVC_GRACE_SECONDS:-10} exec $(BIN)/python -m vmsvc
+
+run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tests  ## pylint over everything
+	$(BIN)/pylint --rcfile pyproject.toml vmsvc tests
+
+test_openstack: $(VENV)/.tests  ## the conformance and system tests against a real OpenStack on loopback
+	VMSVC_TEST_CLOUD=bed $(BIN)/python -m pytest tests/openstack
+
+bench: $(VENV)/.tests  ## benchmarks, each with its peers
+	$(BIN)/python -m tests.bench.bench_planner
+
+clean:  ## remove the virtual environment
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "vmsvc needs Python 3.11 or newer as '$(PYTHON)'; install python3, or say make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "Python's venv module is missing; install it: apt-get install python3-venv"; exit 1; }
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+
+$(VENV)/.service: requirements.txt | $(VENV)/bin/python
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.tests: requirements.txt requirements-dev.txt | $(VENV)/bin/python
+	$(PIP) -r requirements-dev.txt
+	@touch $(VENV)/.service $@
