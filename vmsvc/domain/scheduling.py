@@ -170,10 +170,15 @@ def _decide_tenant(request: Request, world: World) -> Decision:
                 tuple(_candidate(vm, vm.quota) for vm in _eligible_victims(world, building)))], "quota_exceeded")
     if request.refusal != "no_capacity" or request.freed_since:
         return Place()
+    return _decide_refused(request, world)
+
+
+def _decide_refused(request: Request, world: World) -> Decision:
+    """The cloud had no room for it: that is all a tenant is told."""
     if any(vm.leaves and vm.evicted_for != request.id for vm in world.vms.values()):
         return Wait("a VM is leaving and may make room")
     if request.is_preemptible:
-        return Refuse("no_capacity", "no host has room, and a preemptible VM evicts nobody")
+        return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
     if any(vm.state is State.BUILDING and vm.id != request.id for vm in world.vms.values()):
         return Wait("other VMs are being built; where they land decides")
     return _by_plan(request, world, HOST_ID, lambda building: _group_bins(request, world, building), "no_capacity")

@@ -70,8 +70,6 @@ class Actuator:
         try:
             await self._performers[claim.kind](claim)
             await self._runtime.offload(_done, claim.id)
-        except asyncio.CancelledError:
-            raise
         except VmsvcError as error:
             level = logging.WARNING if isinstance(error, CloudUnavailable) else logging.ERROR
             log.log(level, "vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt,

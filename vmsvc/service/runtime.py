@@ -56,8 +56,6 @@ class Runtime:
             try:
                 await run()
                 return
-            except asyncio.CancelledError:
-                raise
             except CloudUnavailable as error:
                 self.problems[name] = error.message
                 log.warning("%s: %s", name, error.message)

@@ -143,7 +143,8 @@ def _preview(decision, names) -> dict[str, Any]:
             return {"result": "evicts" if decision.victims else "waits",
                     "bin": {"kind": decision.kind, "id": decision.bin},
                     "victims": [names[victim] for victim in decision.victims],
-                    "criterion": decision.criterion, "cost": dict(decision.cost), "runner_up": decision.runner_up, "optimal": decision.optimal}
+                    "criterion": decision.criterion, "cost": dict(decision.cost),
+                    "runner_up": decision.runner_up, "optimal": decision.optimal}
         case Refuse(error=error, message=message):
             return {"result": "refused", "error": error, "reason": message, "victims": []}
         case Reprieve() | Wait():
