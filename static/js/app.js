@@ -68,6 +68,7 @@ function goOn(seq) {
   log.start(seq);
   stream.start(seq);
   byId("sign-out").hidden = !session.signedIn;
+  tick();
 }
 
 async function refresh() {

@@ -7,14 +7,15 @@ const CLASSES = {
   instances: ["VMs", count],
 };
 const ORDER = ["instances", "VCPU", "cores", "MEMORY_MB", "ram", "DISK_GB"];
-const PARTS = ["standard", "preemptible", "reserved", "free"];
+/** What a bar is made of, in this order. `foreign` is held by what vmsvc did not make. */
+export const PARTS = ["standard", "preemptible", "foreign", "reserved", "free"];
 
 function count(amount) {
   return amount.toLocaleString();
 }
 
 function mebibytes(amount) {
-  return amount >= 1024 ? `${Number((amount / 1024).toFixed(1)).toLocaleString()} GiB` : `${amount} MiB`;
+  return amount % 1024 && amount < 1024 ? `${amount} MiB` : `${Number((amount / 1024).toFixed(1)).toLocaleString()} GiB`;
 }
 
 function gibibytes(amount) {
@@ -27,48 +28,47 @@ function classesOf(...vectors) {
   return [...names].sort((one, other) => rank(one) - rank(other) || one.localeCompare(other));
 }
 
-function measure(name, total, { used = 0, preemptible = 0, reserved = 0, standard = null, free = null }) {
+/** One class of a bin. What is used and neither standard nor preemptible is foreign. */
+function measure(name, total, bin) {
   const [title, unit] = CLASSES[name] ?? [name, count];
-  const held = standard ?? Math.max(0, used - preemptible);
-  return {
-    title, unit, total,
-    amounts: {
-      standard: held, preemptible, reserved,
-      free: free ?? (total === null ? 0 : total - held - preemptible - reserved),
-    },
-  };
+  const of = part => Math.max(0, bin[part]?.[name] ?? 0);
+  const [standard, preemptible, reserved] = [of("standard"), of("preemptible"), of("reserved")];
+  const foreign = bin.foreign ? of("foreign") : Math.max(0, of("used") - standard - preemptible);
+  const left = total === null ? 0 : Math.max(0, total - standard - preemptible - foreign - reserved);
+  const free = bin.available === false ? 0 : bin.free?.[name] ?? left;
+  return { title, unit, total, amounts: { standard, preemptible, foreign, reserved, free: Math.max(0, free) } };
 }
 
-function quotaBin({ limit = {}, used = {}, reserved = {}, reclaimable = {} }) {
+function quotaBin(quota) {
+  const { limit = {}, used = {} } = quota;
   const measures = classesOf(limit, used).map(name => {
-    // Nova writes "no limit" as -1.
-    const total = limit[name] === undefined || limit[name] === null || limit[name] < 0 ? null : limit[name];
-    return measure(name, total, {
-      used: used[name], preemptible: reclaimable[name] ?? 0, reserved: reserved[name] ?? 0,
-    });
+    const unlimited = limit[name] === undefined || limit[name] === null || limit[name] < 0;
+    // Without a limit the answer has no `free` either; what it may say there is no measure.
+    return unlimited ? measure(name, null, { ...quota, free: {} }) : measure(name, limit[name], quota);
   });
   return { name: "quota:", title: "Quota", available: true, measures };
 }
 
 function hostBin(host) {
   const total = host.capacity ?? {};
-  const measures = classesOf(total).map(name => measure(name, total[name], {
-    used: host.used?.[name], standard: host.standard?.[name] ?? null, preemptible: host.preemptible?.[name] ?? 0,
-    reserved: host.reserved?.[name] ?? 0, free: host.free?.[name] ?? null,
-  }));
-  return { name: `host:${host.name}`, title: host.name, available: host.available !== false, measures };
+  return {
+    name: `host:${host.name}`, title: host.name, available: host.available !== false,
+    measures: classesOf(total).map(name => measure(name, total[name], host)),
+  };
 }
 
 function sumOf(hosts) {
   const sums = new Map();
   for (const { title, unit, total, amounts } of hosts.flatMap(({ measures }) => measures)) {
-    const sum = sums.get(title) ?? { title, unit, total: 0, amounts: { standard: 0, preemptible: 0, reserved: 0, free: 0 } };
+    const sum = sums.get(title) ?? {
+      title, unit, total: 0, amounts: Object.fromEntries(PARTS.map(part => [part, 0])),
+    };
     sum.total += total;
     PARTS.forEach(part => { sum.amounts[part] += amounts[part]; });
     sums.set(title, sum);
   }
-  return { name: "all:", title: `${hosts.length} ${hosts.length === 1 ? "host" : "hosts"}`, available: true,
-    measures: [...sums.values()] };
+  const title = `${hosts.length} ${hosts.length === 1 ? "host" : "hosts"}`;
+  return { name: "all:", title, available: true, measures: [...sums.values()] };
 }
 
 /** `wholes`: all hosts together and the quota; `hosts`: one by one. Each has name, title, available, measures. */

@@ -5,12 +5,11 @@ const WORDS = { connecting: "Connecting…", live: "Live", stopped: "Stopped" };
 /** The lamp in the header: whether what is seen is live, and when the next attempt is if it is not. */
 export class Connection {
   #state = { name: "connecting", retryAt: null };
-  #since = null;
 
   constructor(stream) {
     stream.addEventListener("state", ({ detail }) => {
       this.#state = detail;
-      this.#since = detail.name === "live" ? null : this.#since ?? performance.now();
+
       this.tick();
     });
   }

@@ -1,8 +1,8 @@
 import { newKey } from "./api.js";
 import { byId, closable, el } from "./dom.js";
 import { tell } from "./messages.js";
+import { describe } from "./plan.js";
 import { flavorOf, isOurs, nameOf } from "./vm.js";
-import { criterionOf, plain } from "./words.js";
 
 const AT_ONCE = 4;
 const WORDS = ["name", "flavor", "image", "network", "key_name", "availability_zone"];
@@ -154,7 +154,7 @@ export class CreateDialog {
   /** A create that was accepted can still fail, when the dialog is long closed. */
   #hear({ state, reason }, vm) {
     if (["active", "failed"].includes(state) && this.#asked.delete(vm.vmsvc_id) && state === "failed") {
-      tell(`“${nameOf(vm)}” could not be created. ${plain(reason)}`);
+      tell(`“${nameOf(vm)}” could not be created. ${reason ?? ""}`);
     }
   }
 
@@ -168,20 +168,4 @@ export class CreateDialog {
     this.#outcome.textContent = text;
     this.#outcome.dataset.tone = tone;
   }
-}
-
-/** The answer to a dry run as a sentence. `find` knows the VMs. */
-function describe(plan, find) {
-  const victims = plan.victims ?? plan.would_evict ?? plan.evicted ?? [];
-  if (victims.length === 0) {
-    return plan.message ?? (plan.outcome ? `It would be ${plain(plan.outcome)}.` : "It would be created; nobody would be evicted.");
-  }
-  const names = victims.map(victim => {
-    const id = typeof victim === "object" ? victim.vmsvc_id ?? victim.id : victim;
-    const known = find(id);
-    return known ? nameOf(known) : victim.name ?? String(id);
-  });
-  const decided = criterionOf(plan);
-  const listed = names.length > 5 ? `${names.slice(0, 5).join(", ")} and ${names.length - 5} more` : names.join(", ");
-  return `It would evict ${listed}${decided ? `, decided by: ${decided}` : ""}.`;
 }

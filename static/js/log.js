@@ -3,7 +3,7 @@ import { History } from "./history.js";
 import { Rows } from "./rows.js";
 import { clockTime, dateTime } from "./time.js";
 import { nameOf, toneOf } from "./vm.js";
-import { sentenceOf } from "./words.js";
+import { outlineOf, sentenceOf } from "./words.js";
 
 // More than this is not kept while nobody reads back.
 const KEPT = 2_000;
@@ -175,7 +175,7 @@ export class EventLog extends EventTarget {
       el("button", { type: "button", class: "log-name", title: name }, name), reason);
     element.addEventListener("click", () => this.dispatchEvent(new CustomEvent("open", { detail: event })));
     const update = () => {
-      const text = sentenceOf(event, this.#find);
+      const text = sentenceOf(event, this.#find) || outlineOf(data.vm ?? {});
       write(reason, text);
       mark(reason, "title", text || null);
     };

@@ -1,7 +1,7 @@
 import { byId, el, mark, write } from "./dom.js";
 import { clockTime, countdown, spoken } from "./time.js";
 import { flavorOf, hostOf, keyOf, nameOf } from "./vm.js";
-import { criterionOf, deadlineOf, preemptorOf } from "./words.js";
+import { criterionOf, deadlineOf, graceOf, preemptorOf } from "./words.js";
 
 const TICK = 200;
 // How long the outcome stays in sight.
@@ -76,21 +76,17 @@ export class Notices extends EventTarget {
     const tell = (term, text) => text && facts.append(el("div", {}, el("dt", {}, term), el("dd", { title: text }, text)));
     tell("Room for", preemptor?.name);
     tell("Decided by", criterion);
-    tell("Until", Number.isFinite(deadline) ? clockTime(deadline) : "");
+    mark(clock, "title", Number.isFinite(deadline) ? `Until ${clockTime(deadline)}` : null);
     const element = el("li", { class: "notice", "data-tone": "warn" },
       el("div", { class: "notice-head" }, name,
         el("span", { class: "note" }, [flavorOf(vm), hostOf(vm)].filter(Boolean).join(" · "))),
       clock, facts, el("span", { class: "notice-bar", "aria-hidden": "true" }, bar));
     this.#cards.set(keyOf(vm), {
-      element, clock, bar, deadline, state: data.state, outcome: null, grace: this.#graceOf(data, deadline),
+      element, clock, bar, deadline, state: data.state, outcome: null,
+      // Not said: what is left now counts as the whole.
+      grace: graceOf(data) || deadline - (this.#clock.now() ?? deadline),
     });
     this.#arrange();
-  }
-
-  /** The whole length of the notice, so that the bar begins full: as it was given, else what is left of it now. */
-  #graceOf(data, deadline) {
-    const seconds = data.grace_seconds ?? data.vm?.notice?.grace_seconds;
-    return seconds ? seconds * 1000 : deadline - (this.#clock.now() ?? deadline);
   }
 
   #end(key, outcome) {

@@ -1,7 +1,7 @@
 import { byId, el, mark, write } from "./dom.js";
-import { bins, fits } from "./capacity.js";
+import { bins, fits, PARTS } from "./capacity.js";
 
-const PARTS = ["standard", "preemptible", "reserved", "free"];
+const WORDS = { foreign: "not ours" };
 
 /** One stacked bar with its number; kept and changed in place, so that it glides. */
 class Bar {
@@ -15,16 +15,17 @@ class Bar {
   }
 
   update({ title, unit, total, amounts }) {
+    const { free, reserved, ...held } = amounts;
+    const used = Object.values(held).reduce((sum, amount) => sum + amount, 0);
+    // More may be held than there is: racing claims can over-commit a host.
+    const whole = Math.max(total ?? 0, used + reserved + free) || 1;
+    const words = PARTS.map(part => `${unit(amounts[part])} ${WORDS[part] ?? part}`).join(", ");
     write(this.#label, title);
-    write(this.#value, total === null ? `${unit(amounts.standard + amounts.preemptible)} used`
-      : `${unit(Math.max(0, amounts.free))} free`);
-    mark(this.#value, "title", total === null ? "No limit" : `of ${unit(total)}`);
-    const whole = Math.max(total ?? 0, PARTS.reduce((sum, part) => sum + Math.max(0, amounts[part] ?? 0), 0)) || 1;
+    write(this.#value, total === null ? `${unit(used)} used` : `${unit(free)} free`);
     for (const part of PARTS) {
-      this.#parts[part].style.width = `${100 * Math.max(0, amounts[part] ?? 0) / whole}%`;
+      this.#parts[part].style.width = `${100 * amounts[part] / whole}%`;
     }
-    mark(this.#track, "aria-label", `${title}: ${PARTS.map(part => `${unit(Math.max(0, amounts[part] ?? 0))} ${part}`)
-      .join(", ")}${total === null ? ", no limit" : `, of ${unit(total)}`}`);
+    mark(this.#track, "aria-label", `${title}: ${words}${total === null ? ", no limit" : `, of ${unit(total)}`}`);
     mark(this.#track, "title", this.#track.getAttribute("aria-label"));
   }
 }
@@ -105,7 +106,7 @@ export class Room {
   #showFits(flavors) {
     this.#fits.hidden = flavors.length === 0;
     const rows = flavors.map(({ name, size, now, later }) => el("tr", {},
-      el("th", { scope: "row" }, name, size ? el("span", { class: "note" }, size) : ""),
+      el("th", { scope: "row", title: size || null }, name),
       el("td", {}, now), el("td", { class: "after" }, later)));
     this.#fits.replaceChildren(el("table", {},
       el("caption", {}, "How many still fit"),

@@ -1,34 +1,25 @@
-import { nameOf } from "./vm.js";
+import { flavorOf, hostOf, kindOf, nameOf } from "./vm.js";
 import { clockTime } from "./time.js";
 
-/** A machine's slug as words. */
-export function plain(slug) {
-  return String(slug ?? "").replaceAll("_", " ").trim();
-}
-
-/** What is known about a notice: the event's data, and what the VM itself carries. */
-function noticeOf(data) {
-  return { ...data.vm?.notice, ...data };
+/** What is known about a notice: what the VM itself carries, and the event's data. */
+function noticeOf({ vm, ...data }) {
+  return { ...vm?.notice, ...data };
 }
 
 /** What decided that it was this victim, in words, or "" when it is not said. */
 export function criterionOf(data) {
-  const notice = noticeOf(data);
-  const said = notice.decided_by ?? notice.criterion ?? "";
-  return plain(typeof said === "object" ? said.text ?? said.criterion ?? said.name : said);
+  return String(noticeOf(data).criterion ?? "");
 }
 
 /** What a victim makes room for, as {id, name}, or null. `find` knows the VMs. */
 export function preemptorOf(data, find = () => undefined) {
-  const notice = noticeOf(data);
-  const said = notice.makes_room_for ?? notice.room_for ?? notice.preemptor ?? notice.for ?? null;
-  if (said === null) {
+  const { makes_room_for: told, for: kept, request } = noticeOf(data);
+  const id = told ?? kept ?? null;
+  if (id === null) {
     return null;
   }
-  const id = typeof said === "object" ? said.vmsvc_id ?? said.id : said;
   const known = find(id);
-  const name = (typeof said === "object" && said.name) || (known && nameOf(known)) || String(id);
-  return { id, name };
+  return { id, name: known ? nameOf(known) : String(request ?? id) };
 }
 
 /** When a victim goes, in milliseconds since the epoch, or NaN. */
@@ -36,9 +27,20 @@ export function deadlineOf(data) {
   return Date.parse(data.evict_at ?? data.vm?.evict_at ?? "");
 }
 
+/** The whole length of a notice in milliseconds, or NaN when it is not said. */
+export function graceOf(data) {
+  return Number(noticeOf(data).grace_seconds ?? NaN) * 1000;
+}
+
+/** What it is and where, in a few words. */
+export function outlineOf(vm) {
+  return [{ standard: "standard", preemptible: "preemptible" }[kindOf(vm)], flavorOf(vm), hostOf(vm)]
+    .filter(Boolean).join(" · ");
+}
+
 /** One event as a short sentence, without the VM's name; `find` knows the VMs. */
 export function sentenceOf({ type, data }, find) {
-  const reason = typeof data.reason === "string" ? plain(data.reason) : "";
+  const reason = String(data.reason ?? "");
   if (type !== "evict" || data.state !== "noticed") {
     return reason;
   }
