@@ -27,7 +27,7 @@ from vmsvc.store.db import Lock, reading, unit
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
-_WAITING_SECONDS = 0.4     # between passes while somebody waits
+_WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
 
 
 class Scheduler:

@@ -50,7 +50,7 @@ class Vm(Base):
     created_at = DateTimeTZField()
     updated_at = DateTimeTZField()
     launched_at = DateTimeTZField(null=True)
-    ended_at = DateTimeTZField(null=True)
+    ended_at = DateTimeTZField(null=True, index=True)
     evict_at = DateTimeTZField(null=True)                # NOTICED: untouched before this
     evicted_for = TextField(null=True)                   # the preemptor's vmsvc id
     notice = BinaryJSONField(null=True, index=False)  # what decided, for events and lists
@@ -85,6 +85,7 @@ class Intent(Base):
     lease_owner = TextField(null=True)
     lease_until = DateTimeTZField(null=True)
     attempts = IntegerField(default=0)
+    wishes = IntegerField(default=1)                     # how often it was wished; more than its performer saw: again
     created_at = DateTimeTZField()
     done_at = DateTimeTZField(null=True)
 

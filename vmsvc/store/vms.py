@@ -39,8 +39,8 @@ def of_ids(vm_ids: Collection[str]) -> list[Vm]:
 
 
 def current() -> list[Vm]:
-    """All that have not ended, and those that ended within the hour: a list of the cloud may still show these."""
-    ended = Vm.ended_at > fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 1)
+    """All that have not ended, and those that ended a short while ago: a list of the cloud may still show these."""
+    ended = Vm.ended_at > fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 2)
     return list(Vm.select().where(Vm.state.not_in([str(state) for state in FINAL]) | ended)
                 .order_by(Vm.created_at, Vm.id))
 
