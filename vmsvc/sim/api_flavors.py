@@ -1,0 +1,210 @@
+"""Flavors, key pairs, limits, quotas and server groups. Shapes measured at 2.1 and 2.93."""
+
+from vmsvc.sim.api_compute import ComputeHandler
+from vmsvc.sim.catalog import Flavor, KeyPair
+from vmsvc.sim.clock import micros_text
+from vmsvc.sim.quotas import DEFAULTS
+from vmsvc.sim.refusal import bad_request, conflict, forbidden, not_allowed, not_found
+
+MODERN = ("cores", "instances", "key_pairs", "metadata_items", "ram", "server_group_members", "server_groups")
+#: Shown below 2.36, when Nova still spoke of networks.
+OLD = {"fixed_ips": -1, "floating_ips": -1, "security_groups": -1, "security_group_rules": -1,
+       "injected_files": -1, "injected_file_content_bytes": -1, "injected_file_path_bytes": -1}
+
+
+class Flavors(ComputeHandler):
+    """GET /flavors, /flavors/detail, /flavors/{id}."""
+
+    def get(self, flavor_id: str | None = None) -> None:
+        """All or one."""
+        flavors = self.cloud.catalog.flavors
+        if flavor_id not in (None, "detail"):
+            if flavor_id not in flavors:
+                raise not_found(f"Flavor {flavor_id} could not be found.")
+            self.reply(200, {"flavor": self._whole(flavors[flavor_id])})
+            return
+        show = self._whole if flavor_id else self._brief
+        self.reply(200, {"flavors": [show(each) for each in flavors.values()]})
+
+    def _brief(self, flavor: Flavor) -> dict:
+        view = {"id": flavor.id, "name": flavor.id, "links": self.links("flavors", flavor.id)}
+        if self.version >= (2, 55):
+            view["description"] = None
+        return view
+
+    def _whole(self, flavor: Flavor) -> dict:
+        swap = flavor.swap if flavor.swap or self.version >= (2, 75) else ""
+        view = {**self._brief(flavor), "ram": flavor.ram, "disk": flavor.disk, "swap": swap, "vcpus": flavor.vcpus,
+                "OS-FLV-EXT-DATA:ephemeral": flavor.ephemeral, "OS-FLV-DISABLED:disabled": False,
+                "os-flavor-access:is_public": True, "rxtx_factor": 1.0}
+        if self.version >= (2, 61):
+            view["extra_specs"] = flavor.extra_specs
+        return view
+
+
+class ExtraSpecs(ComputeHandler):
+    """GET /flavors/{id}/os-extra_specs."""
+
+    def get(self, flavor_id: str) -> None:
+        """All of a flavor."""
+        if flavor_id not in self.cloud.catalog.flavors:
+            raise not_found(f"Flavor {flavor_id} could not be found.")
+        self.reply(200, {"extra_specs": self.cloud.catalog.flavors[flavor_id].extra_specs})
+
+
+class KeyPairs(ComputeHandler):
+    """/os-keypairs and /os-keypairs/{name}, of the calling user."""
+
+    def get(self, name: str | None = None) -> None:
+        """All or one."""
+        pairs = self.cloud.catalog.keypairs
+        if name is None:
+            self.reply(200, {"keypairs": [{"keypair": self._view(pair)} for (user_id, _), pair in pairs.items()
+                                          if user_id == self.token.user_id]})
+            return
+        pair = pairs.get((self.token.user_id, name))
+        if pair is None:
+            raise not_found(f"Keypair {name} not found for user {self.token.user_id}")
+        self.reply(200, {"keypair": {**self._view(pair), "user_id": pair.user_id, "deleted": False, "id": 1,
+                                     "created_at": micros_text(pair.created), "deleted_at": None, "updated_at": None}})
+
+    def post(self) -> None:
+        """Import a public key."""
+        asked = self.body().get("keypair") or {}
+        if not asked.get("name"):
+            raise bad_request("'name' is a required property")
+        if (self.token.user_id, asked["name"]) in self.cloud.catalog.keypairs:
+            raise conflict(f"Key pair '{asked['name']}' already exists.")
+        pair = KeyPair(self.token.user_id, asked["name"], asked.get("public_key") or "ssh-ed25519 AAAA sim",
+                       self.cloud.clock.now())
+        self.cloud.catalog.add_keypair(pair)
+        self.reply(201 if self.version >= (2, 2) else 200, {"keypair": {**self._view(pair), "user_id": pair.user_id}})
+
+    def delete(self, name: str) -> None:
+        """Forget it."""
+        if (self.token.user_id, name) not in self.cloud.catalog.keypairs:
+            raise not_found(f"Keypair {name} not found for user {self.token.user_id}")
+        self.cloud.catalog.drop_keypair(self.token.user_id, name)
+        self.reply(204 if self.version >= (2, 2) else 202)
+
+    @staticmethod
+    def _view(pair: KeyPair) -> dict:
+        return {"name": pair.name, "public_key": pair.public_key, "fingerprint": pair.fingerprint, "type": "ssh"}
+
+
+class Limits(ComputeHandler):
+    """GET /limits (measured)."""
+
+    def get(self) -> None:
+        """Limits and use of the caller's project; of another one for the admin."""
+        project_id = self.query.get("tenant_id", self.token.project_id)
+        if project_id != self.token.project_id and not self.token.is_admin:
+            raise not_allowed("os_compute_api:limits:other_project")
+        limits, used = self.cloud.quotas.limits(project_id), self.cloud.servers.used(project_id)
+        groups = sum(group.project_id == project_id for group in self.cloud.groups.all.values())
+        self.reply(200, {"limits": {"rate": [], "absolute": {
+            "maxTotalCores": limits["cores"], "maxTotalInstances": limits["instances"],
+            "maxTotalKeypairs": limits["key_pairs"], "maxServerMeta": limits["metadata_items"],
+            "maxTotalRAMSize": limits["ram"], "maxServerGroups": limits["server_groups"],
+            "maxServerGroupMembers": limits["server_group_members"], "totalRAMUsed": used["ram"],
+            "totalCoresUsed": used["cores"], "totalInstancesUsed": used["instances"],
+            "totalServerGroupsUsed": groups}}})
+
+
+class QuotaSets(ComputeHandler):
+    """/os-quota-sets/{project}, /detail, /defaults."""
+
+    def get(self, project_id: str, part: str | None = None) -> None:
+        """One's own, or any for the admin."""
+        if project_id != self.token.project_id and not self.token.is_admin and part != "defaults":
+            raise not_allowed("os_compute_api:os-quota-sets:" + ("detail" if part else "show"))
+        limits = DEFAULTS if part == "defaults" else self.cloud.quotas.limits(project_id)
+        used = self.cloud.servers.used(project_id)
+        shown = {name: limits[name] for name in MODERN}
+        if self.version < (2, 36):
+            shown.update(OLD)
+        if part == "detail":
+            shown = {name: {"limit": limit, "in_use": used.get(name, 0), "reserved": 0}
+                     for name, limit in shown.items()}
+        self.reply(200, {"quota_set": {"id": project_id, **shown}})
+
+    def put(self, project_id: str, _part: str | None = None) -> None:
+        """Set some (admin)."""
+        self.need_admin("os_compute_api:os-quota-sets:update")
+        values = self.body().get("quota_set")
+        if not isinstance(values, dict):
+            raise bad_request("'quota_set' is a required property")
+        used, force = self.cloud.servers.used(project_id), values.get("force")
+        changes = {}
+        for name, value in values.items():
+            if name in ("force", "tenant_id"):
+                continue
+            if name not in MODERN:
+                raise bad_request(f"Invalid input for field/attribute quota_set. Value: {values}. Additional "
+                                  f"properties are not allowed ('{name}' was unexpected)")
+            if not force and 0 <= int(value) < used.get(name, 0):
+                raise bad_request(f"Quota limit {value} for {name} must be greater than or equal to already used and "
+                                  f"reserved {used[name]}.")
+            changes[name] = int(value)
+        self.cloud.quotas.set(project_id, changes)
+        limits = self.cloud.quotas.limits(project_id)
+        self.reply(200, {"quota_set": {name: limits[name] for name in MODERN}})
+
+    def delete(self, project_id: str, _part: str | None = None) -> None:
+        """Back to the defaults (admin)."""
+        self.need_admin("os_compute_api:os-quota-sets:delete")
+        self.cloud.quotas.reset(project_id)
+        self.reply(202)
+
+
+class ServerGroups(ComputeHandler):
+    """/os-server-groups and one of them, in the form of 2.64 and later."""
+
+    def get(self, group_id: str | None = None) -> None:
+        """All of the project, or one."""
+        if group_id is None:
+            self.reply(200, {"server_groups": [self._view(group) for group in self.cloud.groups.all.values()
+                                               if group.project_id == self.token.project_id]})
+            return
+        self.reply(200, {"server_group": self._view(self._group(group_id))})
+
+    def _group(self, group_id: str):
+        return self.cloud.groups.get(group_id, None if self.token.is_admin else self.token.project_id)
+
+    def post(self) -> None:
+        """A new one."""
+        asked = self.body().get("server_group") or {}
+        policy = asked.get("policy") or next(iter(asked.get("policies") or []), "")
+        limit = self.cloud.quotas.limits(self.token.project_id)["server_groups"]
+        if 0 <= limit <= sum(group.project_id == self.token.project_id for group in self.cloud.groups.all.values()):
+            raise forbidden("Quota exceeded, too many server groups.")
+        group = self.cloud.groups.add(str(asked.get("name")), policy, self.token.project_id, self.token.user_id,
+                                      asked.get("rules") or {})
+        self.reply(200, {"server_group": self._view(group)})
+
+    def delete(self, group_id: str) -> None:
+        """Forget it."""
+        self.cloud.groups.remove(self._group(group_id))
+        self.reply(204)
+
+    def _view(self, group) -> dict:
+        view = {"id": group.id, "name": group.name, "members": group.members}
+        if self.version >= (2, 13):
+            view.update(project_id=group.project_id, user_id=group.user_id)
+        if self.version >= (2, 64):
+            return {**view, "policy": group.policy, "rules": group.rules}
+        return {**view, "policies": [group.policy], "metadata": {}}
+
+
+routes = [
+    (r"/compute/v2\.1/flavors", Flavors),
+    (r"/compute/v2\.1/flavors/([^/]+)", Flavors),
+    (r"/compute/v2\.1/flavors/([^/]+)/os-extra_specs", ExtraSpecs),
+    (r"/compute/v2\.1/os-keypairs", KeyPairs),
+    (r"/compute/v2\.1/os-keypairs/([^/]+)", KeyPairs),
+    (r"/compute/v2\.1/limits", Limits),
+    (r"/compute/v2\.1/os-quota-sets/([^/]+)", QuotaSets),
+    (r"/compute/v2\.1/os-quota-sets/([^/]+)/(detail|defaults)", QuotaSets),
+    (r"/compute/v2\.1/os-server-groups", ServerGroups),
+    (r"/compute/v2\.1/os-server-groups/([^/]+)", ServerGroups),
+]

@@ -1,0 +1,160 @@
+"""What can be done to a server once it is there: delete it, and Nova's actions. Texts measured on the real bed."""
+
+import uuid
+from collections.abc import Callable
+
+from vmsvc.sim.create import action_entry
+from vmsvc.sim.catalog import Image
+from vmsvc.sim.cloud import Cloud
+from vmsvc.sim.identity import Token
+from vmsvc.sim.refusal import bad_request, conflict, not_allowed
+from vmsvc.sim.servers import Server
+
+#: action -> (states it is allowed in, task state, state in the end, power in the end, name in os-instance-actions)
+PLAIN = {
+    "os-stop": (("active", "error"), "powering-off", "stopped", 4, "stop"),
+    "os-start": (("stopped",), "powering-on", "active", 1, "start"),
+    "pause": (("active",), "pausing", "paused", 3, "pause"),
+    "unpause": (("paused",), "unpausing", "active", 1, "unpause"),
+    "suspend": (("active",), "suspending", "suspended", 4, "suspend"),
+    "resume": (("suspended",), "resuming", "active", 1, "resume"),
+}
+ADMIN_ACTIONS = {"migrate": "os_compute_api:os-migrate-server:migrate",
+                 "os-migrateLive": "os_compute_api:os-migrate-server:migrate_live",
+                 "evacuate": "os_compute_api:os-evacuate",
+                 "os-resetState": "os_compute_api:os-admin-actions:reset_state",
+                 "resetNetwork": "os_compute_api:os-admin-actions:reset_network",
+                 "injectNetworkInfo": "os_compute_api:os-admin-actions:inject_network_info",
+                 "shelveOffload": "os_compute_api:os-shelve:shelve_offload"}
+
+
+def check_lock(server: Server, token: Token) -> None:
+    """409 for a locked server, unless an admin asks (measured, section 4)."""
+    if server.locked_by is not None and not token.is_admin:
+        raise conflict(f"Instance {server.id} is locked")
+
+
+def delete(cloud: Cloud, token: Token, server: Server) -> None:
+    """DELETE: soft when the cloud reclaims later (`reclaim_seconds`), for good otherwise."""
+    check_lock(server, token)
+    reclaim = cloud.settings.reclaim_seconds
+    if reclaim and server.host and server.vm_state not in ("soft-delete", "deleted") and not server.delete_asked:
+        server.pending = {"vm_state": server.vm_state, "power_state": server.power_state, "action": "restore"}
+        server.vm_state, server.task_state, server.power_state = "soft-delete", None, 4
+        cloud.servers.touch(server, cloud.clock.now())
+        cloud.life.then(server, "reclaim", reclaim)
+        return
+    if server.vm_state != "soft-delete":
+        cloud.departure.begin(server)
+
+
+def act(cloud: Cloud, token: Token, server: Server, name: str, values: object, request_id: str
+        ) -> tuple[int, dict | None]:
+    """Do an action; the status and body of the answer. Raises Refused."""
+    if name in ADMIN_ACTIONS and not token.is_admin:
+        raise not_allowed(ADMIN_ACTIONS[name])
+    deed = _DEEDS.get(name)
+    if deed is None and name not in PLAIN:
+        raise bad_request(f"There is no such action: {name}")
+    if name not in ("lock", "unlock"):
+        check_lock(server, token)
+    before = server.vm_state, server.task_state
+    entry = action_entry(name.removeprefix("os-"), request_id, token, server)
+    entry["start_time"] = entry["updated_at"] = cloud.clock.now()
+    if deed is None:
+        _plain(cloud, server, name, entry)
+        return 202, None
+    answer = deed(cloud, token, server, values if isinstance(values, dict) else {})
+    if (server.vm_state, server.task_state) != before:
+        server.actions.append(entry)
+        cloud.servers.save(server)
+    return 202, answer
+
+
+def _require(server: Server, verb: str, states: tuple[str, ...]) -> None:
+    """409 as Nova's state checks say it: the state first, then the task (measured, section 4)."""
+    if server.vm_state not in states:
+        raise conflict(f"Cannot '{verb}' instance {server.id} while it is in vm_state {server.vm_state}")
+    if server.task_state is not None:
+        raise conflict(f"Cannot '{verb}' instance {server.id} while it is in task_state {server.task_state}")
+
+
+def _plain(cloud: Cloud, server: Server, name: str, entry: dict) -> None:
+    states, task, outcome, power, verb = PLAIN[name]
+    _require(server, verb, states)
+    server.actions.append({**entry, "action": verb})
+    cloud.changes.begin(server, task, outcome, power, verb)
+
+
+def _reboot(cloud: Cloud, _token: Token, server: Server, values: dict) -> None:
+    kind = str(values.get("type", "")).upper()
+    if kind not in ("SOFT", "HARD"):
+        raise bad_request(f"Invalid input for field/attribute type. Value: {values.get('type')}. "
+                          f"'{values.get('type')}' is not one of ['HARD', 'Hard', 'hard', 'SOFT', 'Soft', 'soft']")
+    allowed = ("active",) if kind == "SOFT" else ("active", "stopped", "paused", "suspended", "error")
+    _require(server, "reboot", allowed)
+    cloud.changes.begin(server, "rebooting" if kind == "SOFT" else "rebooting_hard", "active", 1, "reboot")
+
+
+def _lock(cloud: Cloud, token: Token, server: Server, values: dict) -> None:
+    if server.locked_by != "admin":  # An owner cannot take over an admin's lock (read).
+        server.locked_by = "admin" if token.is_admin and token.project_id != server.project_id else "owner"
+        server.locked_reason = values.get("locked_reason")
+    cloud.servers.touch(server, cloud.clock.now())
+
+
+def _unlock(cloud: Cloud, token: Token, server: Server, _values: dict) -> None:
+    if server.locked_by == "admin" and not token.is_admin:
+        raise not_allowed("os_compute_api:os-lock-server:unlock:unlock_override")
+    server.locked_by = server.locked_reason = None
+    cloud.servers.touch(server, cloud.clock.now())
+
+
+def _force_delete(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
+    """Allowed to a member, in any state (measured, section 4)."""
+    if server.vm_state == "soft-delete":
+        server.step = None
+    cloud.departure.begin(server)
+
+
+def _restore(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
+    _require(server, "restore", ("soft-delete",))
+    cloud.quotas.check(server.project_id, {"instances": 1, "cores": server.flavor["vcpus"],
+                                           "ram": server.flavor["ram"]})
+    before, server.pending = server.pending, None
+    cloud.changes.begin(server, "restoring", before["vm_state"], before["power_state"], "restore")
+
+
+def _create_image(cloud: Cloud, token: Token, server: Server, values: dict) -> dict:
+    _require(server, "createImage", ("active", "stopped", "paused", "suspended"))
+    image = Image(str(uuid.uuid4()), str(values.get("name")), cloud.clock.now(), "queued", token.project_id, "private")
+    cloud.catalog.add_image(image)
+    cloud.changes.begin(server, "image_snapshot", server.vm_state, server.power_state, "createImage")
+    return {"image_id": image.id}
+
+
+def _reset_state(cloud: Cloud, _token: Token, server: Server, values: dict) -> None:
+    server.vm_state, server.task_state = values.get("state", "error"), None
+    cloud.servers.touch(server, cloud.clock.now())
+
+
+def _shelve(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
+    """The allocation goes, the port stays (measured, section 7; shelved_offload_time is 0)."""
+    _require(server, "shelve", ("active", "stopped", "paused", "suspended"))
+    cloud.changes.shelve(server)
+
+
+def _unshelve(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
+    _require(server, "unshelve", ("shelved", "shelved_offloaded"))
+    cloud.changes.unshelve(server)
+
+
+def _unsupported(_cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
+    raise conflict(f"Cannot 'confirmResize' instance {server.id} while it is in vm_state {server.vm_state}")
+
+
+_DEEDS: dict[str, Callable[[Cloud, Token, Server, dict], dict | None]] = {
+    "reboot": _reboot, "lock": _lock, "unlock": _unlock, "forceDelete": _force_delete, "restore": _restore,
+    "createImage": _create_image, "os-resetState": _reset_state, "shelve": _shelve, "unshelve": _unshelve,
+    "confirmResize": _unsupported, "revertResize": _unsupported,
+}

@@ -1,0 +1,175 @@
+"""Placement's model: providers with inventories, and who has claimed what of them."""
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from vmsvc.sim.refusal import conflict, not_found
+from vmsvc.sim.store import Store
+
+STANDARD_CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB", "PCI_DEVICE", "SRIOV_NET_VF", "NUMA_SOCKET", "NUMA_CORE",
+                    "NUMA_THREAD", "NUMA_MEMORY_MB", "IPV4_ADDRESS", "VGPU", "VGPU_DISPLAY_HEAD",
+                    "NET_BW_EGR_KILOBIT_PER_SEC", "NET_BW_IGR_KILOBIT_PER_SEC", "PCPU", "MEM_ENCRYPTION_CONTEXT",
+                    "FPGA", "PGPU", "NET_PACKET_RATE_KILOPACKET_PER_SEC")
+STANDARD_TRAITS = ("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_NET_ATTACH_INTERFACE",
+                   "COMPUTE_VOLUME_MULTI_ATTACH", "HW_CPU_X86_AVX2", "STORAGE_DISK_SSD", "OWNER_NOVA")
+HOST_TRAITS = ("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_NET_ATTACH_INTERFACE", "OWNER_NOVA")
+
+
+@dataclass
+class Provider:
+    """A resource provider; here always a compute node, so the root of its own tree."""
+
+    uuid: str
+    name: str
+    inventories: dict[str, dict] = field(default_factory=dict)
+    traits: list[str] = field(default_factory=lambda: list(HOST_TRAITS))
+    aggregates: list[str] = field(default_factory=list)
+    generation: int = 2
+
+    def capacity(self, name: str) -> int:
+        """(total - reserved) * allocation_ratio, as Placement computes it."""
+        inventory = self.inventories.get(name)
+        if inventory is None:
+            return 0
+        room = inventory["total"] - inventory["reserved"]
+        return math.floor(room * Fraction(str(inventory["allocation_ratio"])))
+
+
+@dataclass
+class Consumer:
+    """What one server (or anything else) holds, by provider and class."""
+
+    id: str
+    project_id: str
+    user_id: str
+    allocations: dict[str, dict[str, int]]
+    generation: int = 1
+    type: str = "unknown"  # nova gives none (measured: "consumer_type": "unknown")
+
+
+class Placement:
+    """All providers and claims, with usage kept as counters."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        self.providers: dict[str, Provider] = {}
+        self.by_name: dict[str, Provider] = {}
+        self.consumers: dict[str, Consumer] = {}
+        self.used: dict[str, dict[str, int]] = {}        # provider -> class -> amount
+        self.holders: dict[str, dict[str, None]] = {}    # provider -> consumers in order of claim
+        self.custom_classes: dict[str, None] = {}
+        for key, body in store.load("provider"):
+            self._add(Provider(**{**body, "uuid": key}))
+        for _, body in store.load("consumer"):
+            self._take(Consumer(**body))
+        for key, _ in store.load("class"):
+            self.custom_classes[key] = None
+
+    def _add(self, provider: Provider) -> None:
+        self.providers[provider.uuid] = self.by_name[provider.name] = provider
+        self.used.setdefault(provider.uuid, {})
+        self.holders.setdefault(provider.uuid, {})
+
+    def _take(self, consumer: Consumer) -> None:
+        self.consumers[consumer.id] = consumer
+        for uuid, amounts in consumer.allocations.items():
+            self.holders[uuid][consumer.id] = None
+            used = self.used[uuid]
+            for name, amount in amounts.items():
+                used[name] = used.get(name, 0) + amount
+
+    def add(self, provider: Provider) -> None:
+        """Keep a new provider."""
+        self._add(provider)
+        self._store.put("provider", provider.uuid, provider)
+
+    def remove(self, uuid: str) -> None:
+        """Forget a provider; 409 while something is claimed from it."""
+        if self.holders[uuid]:
+            raise conflict("Unable to delete resource provider " f"{uuid}: Resource provider has allocations.")
+        provider = self.providers.pop(uuid)
+        del self.by_name[provider.name], self.used[uuid], self.holders[uuid]
+        self._store.drop("provider", uuid)
+
+    def provider(self, uuid: str) -> Provider:
+        """The provider, or 404 in Placement's words (measured)."""
+        if uuid not in self.providers:
+            raise not_found(f"No resource provider with uuid {uuid} found")
+        return self.providers[uuid]
+
+    def changed(self, provider: Provider) -> None:
+        """After a change by hand: a new generation, kept."""
+        provider.generation += 1
+        self._store.put("provider", provider.uuid, provider)
+
+    def replace_inventories(self, provider: Provider, wanted: dict[str, dict], keep_rest: bool) -> None:
+        """Set the inventories of some classes; without `keep_rest` the others go."""
+        kept = provider.inventories if keep_rest else {}
+        provider.inventories = {**kept, **{name: full_inventory(values) for name, values in wanted.items()}}
+        self.changed(provider)
+
+    def classes(self) -> list[str]:
+        """Every resource class there is."""
+        return [*STANDARD_CLASSES, *self.custom_classes]
+
+    def add_class(self, name: str) -> None:
+        """A custom class."""
+        self.custom_classes[name] = None
+        self._store.put("class", name, {})
+
+    def usage(self, provider: Provider) -> dict[str, int]:
+        """Used amounts of every class that the provider has."""
+        used = self.used[provider.uuid]
+        return {name: used.get(name, 0) for name in provider.inventories}
+
+    def fits(self, provider: Provider, request: dict[str, int]) -> bool:
+        """True when a claim of this size would be granted."""
+        used = self.used[provider.uuid]
+        return all(self._fits_class(provider, used, name, amount) for name, amount in request.items() if amount)
+
+    @staticmethod
+    def _fits_class(provider: Provider, used: dict[str, int], name: str, amount: int) -> bool:
+        inventory = provider.inventories.get(name)
+        if inventory is None or used.get(name, 0) + amount > provider.capacity(name):
+            return False
+        return inventory["min_unit"] <= amount <= inventory["max_unit"] and amount % inventory["step_size"] == 0
+
+    def claim(self, consumer: Consumer) -> bool:
+        """Grant all of it or nothing. A consumer that holds something already gets this instead of it."""
+        before = self.consumers.get(consumer.id)
+        if before is not None:
+            self.release(consumer.id)
+            consumer.generation = before.generation + 1
+        if not all(uuid in self.providers and self.fits(self.providers[uuid], amounts)
+                   for uuid, amounts in consumer.allocations.items()):
+            if before is not None:
+                self._take(before)
+                self._store.put("consumer", before.id, before)
+            return False
+        self._take(consumer)
+        self._store.put("consumer", consumer.id, consumer)
+        for uuid in consumer.allocations:
+            self.changed(self.providers[uuid])
+        return True
+
+    def release(self, consumer_id: str) -> bool:
+        """Give back all that a consumer holds; False when it held nothing."""
+        consumer = self.consumers.pop(consumer_id, None)
+        if consumer is None:
+            return False
+        for uuid, amounts in consumer.allocations.items():
+            self.holders[uuid].pop(consumer_id, None)
+            for name, amount in amounts.items():
+                self.used[uuid][name] -= amount
+            self.changed(self.providers[uuid])
+        self._store.drop("consumer", consumer_id)
+        return True
+
+
+def full_inventory(values: dict) -> dict:
+    """An inventory with Placement's defaults for what is not said."""
+    inventory = {"total": 0, "reserved": 0, "min_unit": 1, "max_unit": 2147483647, "step_size": 1,
+                 "allocation_ratio": 1.0}
+    inventory.update({name: value for name, value in values.items() if name in inventory})
+    return inventory
