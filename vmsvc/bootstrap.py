@@ -66,8 +66,7 @@ class Service:
         deployment = await self.runtime.offload(db.deployment_id)
         self.runtime.supervise("feed", Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell(),
                                             self.settings.event_retention_hours).run)
-        self.runtime.problems["cloud"] = "not connected yet"
-        self.runtime.supervise("cloud", lambda: self._with_cloud(deployment))
+        self.runtime.supervise("cloud", lambda: self._with_cloud(deployment), "not connected yet")
         self._listen()
 
     async def _with_cloud(self, deployment: str) -> None:

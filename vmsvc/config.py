@@ -6,10 +6,10 @@ a typing mistake is found at start and not at three in the morning. The OS_* var
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 PREFIX = "VMSVC_"
 
@@ -18,39 +18,45 @@ class ConfigError(Exception):
     """A setting is unknown or has a value that cannot be; the message names it."""
 
 
-def _setting(default: Any, meaning: str, *, least: float | None = None, most: float | None = None,
-             choices: Sequence[str] = ()) -> Any:
-    return field(default=default, metadata={"help": meaning, "least": least, "most": most, "choices": choices})
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a setting means and may be."""
+
+    meaning: str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings, checked. Durations are seconds."""
 
-    address: str = _setting("127.0.0.1", "address to listen on")
-    port: int = _setting(8888, "port to listen on; 0 takes a free one", least=0, most=65535)
-    database_url: str = _setting("", "postgresql://…; empty: an embedded PostgreSQL in the data folder")
-    data_dir: str = _setting("", "folder of the embedded database and cloud; empty: the user's data folder")
-    flavor: str = _setting("", "flavor of a request that names none; empty: the only one there is")
-    image: str = _setting("", "image of a request that names none; empty: the only one there is")
-    network: str = _setting("", "network of a request that names none; empty: the only one there is")
-    grace_seconds: float = _setting(30.0, "notice before an eviction", least=0, most=86400)
-    evict_action: str = _setting("stop-delete", "what an eviction does", choices=("stop-delete", "delete"))
-    min_run_seconds: int = _setting(0, "a preemptible VM younger than this is no victim", least=0)
-    max_victims: int = _setting(20, "victims that one request may take", least=1, most=1000)
-    victim_policy: str = _setting("least_lost", "which of equal victims goes first",
-                                  choices=("least_lost", "oldest_first", "newest_first"))
-    request_timeout: float = _setting(300.0, "how long a POST waits before it turns into 202", least=0, most=86400)
-    cloud_workers: int = _setting(32, "calls to the cloud under way at once", least=1, most=256)
-    cloud_rate: float = _setting(50.0, "calls to the cloud per second", least=0.1)
-    cloud_timeout: float = _setting(30.0, "limit of one call to the cloud", least=0.1, most=600)
-    event_retention_hours: float = _setting(168.0, "how long event history is kept", least=0.01)
-    sim_hosts: int = _setting(4, "hosts of the simulated cloud", least=1, most=10000)
-    sim_vcpus: int = _setting(4, "vCPUs of each simulated host", least=1)
-    sim_ram_mb: int = _setting(8192, "MiB of each simulated host", least=1)
-    log_format: str = _setting("text", "log lines", choices=("text", "json"))
-    allow_remote: str = _setting("no", "listen on other addresses than loopback although nobody has to log in",
-                                 choices=("no", "yes, without authentication"))
+    address: Annotated[str, About("address to listen on")] = "127.0.0.1"
+    port: Annotated[int, About("port to listen on; 0 takes a free one", least=0, most=65535)] = 8888
+    database_url: Annotated[str, About("postgresql://…; empty: an embedded PostgreSQL in the data folder")] = ""
+    data_dir: Annotated[str, About("folder of the embedded database and cloud; empty: the user's data folder")] = ""
+    flavor: Annotated[str, About("flavor of a request that names none; empty: the only one there is")] = ""
+    image: Annotated[str, About("image of a request that names none; empty: the only one there is")] = ""
+    network: Annotated[str, About("network of a request that names none; empty: the only one there is")] = ""
+    grace_seconds: Annotated[float, About("notice before an eviction", least=0, most=86400)] = 30.0
+    evict_action: Annotated[str, About("what an eviction does", choices=("stop-delete", "delete"))] = "stop-delete"
+    min_run_seconds: Annotated[int, About("a preemptible VM younger than this is no victim", least=0)] = 0
+    max_victims: Annotated[int, About("victims that one request may take", least=1, most=1000)] = 20
+    victim_policy: Annotated[str, About("which of equal victims goes first",
+        choices=("least_lost", "oldest_first", "newest_first"))] = "least_lost"
+    request_timeout: Annotated[float, About("how long a POST waits before it turns into 202",
+        least=0, most=86400)] = 300.0
+    cloud_workers: Annotated[int, About("calls to the cloud under way at once", least=1, most=256)] = 32
+    cloud_rate: Annotated[float, About("calls to the cloud per second", least=0.1)] = 50.0
+    cloud_timeout: Annotated[float, About("limit of one call to the cloud", least=0.1, most=600)] = 30.0
+    event_retention_hours: Annotated[float, About("how long event history is kept", least=0.01)] = 168.0
+    sim_hosts: Annotated[int, About("hosts of the simulated cloud", least=1, most=10000)] = 4
+    sim_vcpus: Annotated[int, About("vCPUs of each simulated host", least=1)] = 4
+    sim_ram_mb: Annotated[int, About("MiB of each simulated host", least=1)] = 8192
+    log_format: Annotated[str, About("log lines", choices=("text", "json"))] = "text"
+    allow_remote: Annotated[str, About("listen on other addresses than loopback although nobody has to log in",
+        choices=("no", "yes, without authentication"))] = "no"
 
     @property
     def folder(self) -> Path:
@@ -63,12 +69,17 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
+def about(name: str) -> About:
+    """What the setting of this name is about."""
+    return get_type_hints(Settings, include_extras=True)[name].__metadata__[0]
+
+
 def parser() -> argparse.ArgumentParser:
     """The flags, one for each setting."""
     flags = argparse.ArgumentParser(prog="python -m vmsvc", add_help=False, argument_default=argparse.SUPPRESS)
     for item in dataclasses.fields(Settings):
         flags.add_argument("--" + item.name.replace("_", "-"), metavar="VALUE",
-                           help=f"{item.metadata['help']} (default: {item.default or '–'})")
+                           help=f"{about(item.name).meaning} (default: {item.default or '–'})")
     return flags
 
 
@@ -87,17 +98,17 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> 
 
 
 def _parse(item: dataclasses.Field, text: str) -> Any:
-    name, meta = variable(item.name), item.metadata
+    name, meant = variable(item.name), about(item.name)
     try:
-        value = {int: int, float: float, str: str}[type(item.default)](text)
+        value = type(item.default)(text)
     except ValueError:
         raise ConfigError(f"{name}={text!r} is not a number") from None
-    if meta["choices"] and value not in meta["choices"]:
-        raise ConfigError(f"{name}={text!r} is none of: {'; '.join(meta['choices'])}")
-    if meta["least"] is not None and not value >= meta["least"]:
-        raise ConfigError(f"{name}={text} is less than {meta['least']}")
-    if meta["most"] is not None and value > meta["most"]:
-        raise ConfigError(f"{name}={text} is more than {meta['most']}")
+    if meant.choices and value not in meant.choices:
+        raise ConfigError(f"{name}={text!r} is none of: {'; '.join(meant.choices)}")
+    if meant.least is not None and not value >= meant.least:
+        raise ConfigError(f"{name}={text} is less than {meant.least}")
+    if meant.most is not None and not value <= meant.most:
+        raise ConfigError(f"{name}={text} is more than {meant.most}")
     return value
 
 

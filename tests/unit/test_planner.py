@@ -2,8 +2,9 @@
 
 import pytest
 
-from vmsvc.domain.objective import Candidate, Objective
-from vmsvc.domain.planner import Bin, Fits, Preempt, Refuse, plan
+from vmsvc.domain.bins import Bin, Candidate
+from vmsvc.domain.objective import Objective
+from vmsvc.domain.planner import Fits, Preempt, Refuse, plan
 from vmsvc.domain.resources import Resources
 
 CAPACITY = {"VCPU": 16, "MEMORY_MB": 32768, "DISK_GB": 100}

@@ -1,112 +1,44 @@
 """The planner against brute force and against itself, on random small clouds."""
 
 import random
-from itertools import combinations
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from vmsvc.domain.objective import Candidate
-from vmsvc.domain.planner import Bin, Fits, Preempt, Refuse, plan
-from vmsvc.domain.resources import Resources, total
+from tests.unit.planner_cases import HOST, QUOTA, clouds, every_plan, random_cloud, vectors
+from vmsvc.domain.bound import Stock
+from vmsvc.domain.planner import Fits, Preempt, Refuse, plan
+from vmsvc.domain.resources import total
 
-HOST, QUOTA = ("VCPU", "MEMORY_MB"), ("cores",)
 some = settings(max_examples=150, deadline=None, database=None)
 
 
-def vectors(names, least=0, most=4):
-    """Vectors in which classes can be zero or missing."""
-    return st.dictionaries(st.sampled_from(names), st.integers(least, most)).map(Resources)
+def as_cost(objective):
+    """An objective in the form of `planner_cases.cost`."""
+    counts = dict(objective.victims)
+    return [counts.get(p, 0) for p in (2, 1, 0)], objective.ran, objective.lost_work, objective.surplus
 
 
-@st.composite
-def clouds(draw, most_bins=3, most_candidates=5, same_need=False):
-    """Bins over host classes, quota items or both, with candidates of three priorities and many ties."""
-    names = draw(st.sampled_from((HOST, QUOTA, HOST + QUOTA)))
-    need = draw(vectors(names, 0, 7))
-    bins = []
-    for index in range(draw(st.integers(1, most_bins))):
-        candidates = draw(st.lists(st.builds(
-            Candidate, st.just(""), vectors(names), st.integers(0, 2), st.booleans(), st.integers(-1, 2)),
-            max_size=most_candidates))
-        ids = draw(st.permutations([f"{index}{c}" for c in range(len(candidates))]))
-        candidates = [Candidate(i, c.resources, c.priority, c.ran, c.lost_work) for i, c in zip(ids, candidates)]
-        bins.append(Bin(f"h{index}", need if same_need else draw(vectors(names, 0, 7)), draw(vectors(names, -1, 3)),
-                        draw(vectors(names, 0, 9)), tuple(candidates)))
-    return draw(st.permutations(bins))
-
-
-def cost(place, victims, highest=2):
-    """The objective by its definition, as a plain tuple; None when the victims do not make room."""
-    surplus = 0
-    for name, need in place.need.items():
-        left = max(place.free[name], 0) + sum(victim.resources[name] for victim in victims) - need
-        if left < 0:
-            return None
-        surplus += left * (10**12 // (place.capacity[name] or need))
-    counts = [sum(victim.priority == p for victim in victims) for p in range(highest, -1, -1)]
-    return (counts, sum(victim.ran for victim in victims), sum(victim.lost_work for victim in victims), surplus,
-            place.id, sorted(victim.id for victim in victims))
-
-
-def every_plan(bins, max_victims=20):
-    """All plans without a needless victim, best first."""
-    plans = []
-    for place in bins:
-        covers: list[set] = []
-        for size in range(min(max_victims, len(place.candidates)) + 1):
-            for victims in combinations(place.candidates, size):
-                ids = {victim.id for victim in victims}
-                if not any(cover < ids for cover in covers) and cost(place, victims) is not None:
-                    covers.append(ids)
-                    plans.append(cost(place, victims))
-    return sorted(plans)
-
-
-def as_cost(outcome):
-    """A plan in the form of `cost`."""
-    counts = dict(outcome.objective.victims)
-    return ([counts.get(p, 0) for p in (2, 1, 0)], outcome.objective.ran, outcome.objective.lost_work,
-            outcome.objective.surplus, outcome.bin_id, sorted(outcome.victims))
-
-
-def check(bins, max_victims=20):
+def check(bins, max_victims=20, now=0):
     """The outcome is what brute force finds, and the runner-up the next best."""
-    plans = every_plan(bins, max_victims)
-    outcome = plan(bins, max_victims=max_victims)
+    plans = every_plan(bins, max_victims, now)
+    outcome = plan(bins, max_victims=max_victims, now=now)
     if not plans:
         assert isinstance(outcome, Refuse)
     elif not plans[0][5]:
         assert outcome == Fits(plans[0][4])
     else:
-        assert outcome.optimal and as_cost(outcome) == plans[0]
-        second = outcome.runner_up and (dict(outcome.runner_up.victims), *[getattr(outcome.runner_up, name) for name in
-                                                                          ("ran", "lost_work", "surplus")])
-        assert second == (({p: n for p, n in zip((2, 1, 0), plans[1][0]) if n}, *plans[1][1:4]) if plans[1:] else None)
-
-
-def random_cloud(rng, most_bins, most_candidates):
-    """As `clouds`, but quick: what hypothesis draws in ten milliseconds takes a tenth of one here."""
-    names = rng.choice((HOST, QUOTA, HOST + QUOTA))
-    largest, costs = rng.choice((1, 2, 5)), rng.choice((0, 1, 9))
-
-    def vector(least, most):
-        return Resources({name: rng.randint(least, most) for name in names if rng.random() < 0.85})
-
-    def candidates(index):
-        count = rng.randint(rng.choice((0, most_candidates)), most_candidates)
-        return tuple(Candidate(f"{index}{c}", vector(0, largest), rng.randint(0, 2), rng.random() < 0.7,
-                               rng.randint(-costs, costs)) for c in rng.sample(range(10), count))
-
-    return [Bin(f"h{index}", vector(0, largest * 2), vector(-1, largest // 2), vector(0, 20), candidates(index))
-            for index in range(rng.randint(1, most_bins))]
+        assert outcome.optimal
+        assert (*as_cost(outcome.objective), outcome.bin_id, sorted(outcome.victims)) == plans[0]
+        assert (outcome.runner_up and as_cost(outcome.runner_up)) == (plans[1][:4] if plans[1:] else None)
 
 
 @pytest.mark.parametrize("seed", range(16))
 def test_a_thousand_random_clouds_are_planned_as_by_brute_force(seed):
     rng = random.Random(seed)
     for _ in range(1000):
-        check(random_cloud(rng, *rng.choice(((4, 4), (2, 6), (1, 9)))), rng.choice((2, 3, 20, 20)))
+        check(random_cloud(rng, *rng.choice(((4, 4), (2, 6), (1, 9)))), rng.choice((2, 3, 20, 20)), rng.choice((0, 5)))
 
 
 @some
@@ -143,8 +75,8 @@ def test_a_search_that_stops_early_never_claims_a_better_plan_than_there_is(bins
 @some
 @given(clouds(), st.randoms(use_true_random=False))
 def test_the_order_of_the_input_does_not_matter(bins, rng):
-    shuffled = [Bin(b.id, b.need, b.free, b.capacity, tuple(rng.sample(b.candidates, len(b.candidates))))
-                for b in rng.sample(bins, len(bins))]
+    shuffled = [replace(place, candidates=tuple(rng.sample(place.candidates, len(place.candidates))))
+                for place in rng.sample(bins, len(bins))]
     assert plan(shuffled) == plan(bins)
 
 
@@ -152,7 +84,7 @@ def test_the_order_of_the_input_does_not_matter(bins, rng):
 @given(clouds(), clouds(most_bins=1))
 def test_one_more_place_never_makes_the_plan_worse(bins, extra):
     before = plan(bins)
-    after = plan([*bins, Bin("z", extra[0].need, extra[0].free, extra[0].capacity, extra[0].candidates)])
+    after = plan([*bins, replace(extra[0], id="z")])
     if isinstance(before, Preempt):
         assert isinstance(after, Fits) or after.objective <= before.objective
     elif isinstance(before, Fits):
@@ -163,7 +95,7 @@ def test_one_more_place_never_makes_the_plan_worse(bins, extra):
 @given(clouds(same_need=True), vectors(HOST + QUOTA, 0, 2))
 def test_a_larger_need_never_takes_fewer_victims_of_the_same_priorities(bins, more):
     small = plan(bins)
-    large = plan([Bin(b.id, b.need + more, b.free, b.capacity, b.candidates) for b in bins])
+    large = plan([replace(place, need=place.need + more) for place in bins])
     if isinstance(large, Preempt):
         assert isinstance(small, Fits) or small.objective.victims <= large.objective.victims
     elif isinstance(large, Fits):
@@ -176,8 +108,19 @@ def test_a_larger_need_never_takes_fewer_victims_of_the_same_priorities(bins, mo
 @given(clouds(), st.integers(-5, 5))
 def test_a_clock_that_is_off_changes_no_choice(bins, offset):
     """Costs of all candidates moved alike (another epoch for oldest_first) give the same victims."""
-    moved = [Bin(b.id, b.need, b.free, b.capacity,
-                 tuple(Candidate(c.id, c.resources, c.priority, c.ran, c.lost_work + offset) for c in b.candidates))
-             for b in bins]
+    moved = [replace(place, candidates=tuple(replace(one, lost_work=one.lost_work + offset)
+                                             for one in place.candidates)) for place in bins]
     before, after = plan(bins), plan(moved)
     assert getattr(before, "victims", before) == getattr(after, "victims", after)
+
+
+@some
+@given(clouds(most_candidates=7), st.sampled_from((1, 2, 3, 20)), st.integers(0, 3), st.integers(0, 3))
+def test_no_plan_costs_less_than_the_bound_of_its_bin_neither_now_nor_later(bins, max_victims, now, seconds):
+    for place in bins:
+        bound = Stock(place.candidates).bound(place, max_victims, now)
+        plans = every_plan([place], max_victims, now + seconds)
+        if plans:
+            later = replace(bound.objective, lost_work=bound.objective.lost_work + bound.rate * seconds)
+            assert as_cost(later) <= plans[0][:4]
+            assert bool(bound.objective.victims) is bool(plans[0][5])

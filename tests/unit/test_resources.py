@@ -37,8 +37,8 @@ def test_a_host_that_was_over_committed_has_no_room_rather_than_less():
     assert free.deficit({"VCPU": 2}) == {"VCPU": 2}
 
 
-def test_a_projection_has_the_amounts_in_the_order_of_the_names():
-    assert Resources({"VCPU": 2, "DISK_GB": 7}).along(("DISK_GB", "VGPU", "VCPU")) == (7, 0, 2)
+def test_a_column_has_one_amount_per_vector():
+    assert Resources.column([Resources({"VCPU": 2}), Resources({"DISK_GB": 7})], "VCPU") == [2, 0]
 
 
 def test_defect_2_the_reserved_part_is_taken_off_before_the_allocation_ratio():

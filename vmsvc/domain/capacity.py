@@ -44,7 +44,8 @@ def _host(world: World, host: HostFacts) -> dict[str, Any]:
     return {
         "name": host.name, "available": host.available, "availability_zone": host.availability_zone,
         "capacity": dict(host.capacity), "used": dict(used), "free": dict(room.now),
-        "standard": dict(held[False]), "preemptible": dict(held[True]), "foreign": dict(used - held[True] - held[False]),
+        "standard": dict(held[False]), "preemptible": dict(held[True]),
+        "foreign": dict(used - held[True] - held[False]),
         "reserved": dict(total(kept.room for kept in world.reservations.values()
                                if kept.kind == HOST and kept.bin == host.name)),
         "reclaimable": dict(total(host.allocations[vm.cloud_id] for vm in _victims(world)

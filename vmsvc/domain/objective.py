@@ -4,29 +4,10 @@ Every criterion is a sum over the victims, so the lexicographic order of sums is
 written as digits of one integer, most important first, each digit wide enough for the sum of `max_victims` of them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vmsvc.domain.resources import Resources
-
-#: The surplus is counted in these parts of a class's capacity: fine enough that rounding decides nothing that matters.
-WHOLE = 10**12
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A VM that may be evicted, as seen from one bin.
-
-    `resources` is what taking it frees in this bin; a VM on another host frees quota items only. `lost_work` is an
-    integer of the policy's choice, less is better: vCPU-seconds since launch (least_lost), the time of launch
-    (oldest_first) or its negative (newest_first).
-    """
-
-    id: str
-    resources: Resources
-    priority: int = 0       # higher is evicted later
-    ran: bool = True        # False: in ERROR or never scheduled, nobody loses anything
-    lost_work: int = 0
+from vmsvc.domain.bins import WHOLE, Bin, Candidate
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,14 +30,13 @@ class Objective:
         return (self.surplus * 10**6 + WHOLE // 2) // WHOLE
 
     @classmethod
-    def of(cls, victims: Iterable[Candidate], surplus: int) -> "Objective":
-        """The cost of evicting these and leaving that surplus."""
-        victims = tuple(victims)
+    def of(cls, place: Bin, victims: Sequence[Candidate], now: int = 0) -> "Objective":
+        """The cost of evicting these from that bin."""
         counts: dict[int, int] = {}
         for victim in victims:
             counts[victim.priority] = counts.get(victim.priority, 0) + 1
         return cls(tuple(sorted(counts.items(), reverse=True)), sum(victim.ran for victim in victims),
-                   sum(victim.lost_work for victim in victims), surplus)
+                   sum(victim.lost(now) for victim in victims), place.surplus(victims))
 
 
 def criterion(best: Objective, runner_up: Objective | None, cost_words: str) -> str:
@@ -74,19 +54,50 @@ def criterion(best: Objective, runner_up: Objective | None, cost_words: str) -> 
 
 
 class Pricing:
-    """Writes a victim's criteria as one positive integer; valid for sums of up to `max_victims` of the candidates."""
+    """Writes the criteria of a bin's candidates as positive integers, for sums of up to `max_victims` of them.
 
-    def __init__(self, candidates: Sequence[Candidate], largest_surplus: int, max_victims: int):
-        self._cheapest = min((candidate.lost_work for candidate in candidates), default=0)
-        dearest = max((candidate.lost_work for candidate in candidates), default=0)
-        self._lost_shift = (max_victims * largest_surplus).bit_length()
-        self._ran_shift = self._lost_shift + (max_victims * (dearest - self._cheapest)).bit_length()
+    The digits, lowest first: surplus, lost work, ran, then one count per priority.
+    """
+
+    def __init__(self, place: Bin, max_victims: int, now: int):
+        lost = [candidate.lost(now) for candidate in place.candidates]
+        self._now = now
+        self._least = min(lost, default=0)
+        self._weights = place.weights
+        largest = max((self._weigh(candidate) for candidate in place.candidates), default=0)
+        self._lost_at = (max_victims * largest).bit_length()
+        self._ran_at = self._lost_at + (max_victims * (max(lost, default=0) - self._least)).bit_length()
         width = max_victims.bit_length()
-        priorities = sorted({candidate.priority for candidate in candidates})
-        self._units = {p: 1 << (self._ran_shift + width * (rank + 1)) for rank, p in enumerate(priorities)}
+        priorities = sorted({candidate.priority for candidate in place.candidates})
+        self._units = {p: 1 << (self._ran_at + width * (rank + 1)) for rank, p in enumerate(priorities)}
 
-    def price(self, candidate: Candidate, surplus: int) -> int:
-        """The price of a victim that adds so much surplus. lost_work may be negative: only differences count,
-        because it is compared between plans of as many victims."""
-        return (self._units[candidate.priority] + (candidate.ran << self._ran_shift)
-                + ((candidate.lost_work - self._cheapest) << self._lost_shift) + surplus)
+    def _weigh(self, candidate: Candidate) -> int:
+        return sum(weight * candidate.resources[name] for name, weight in self._weights.items())
+
+    def price(self, candidate: Candidate) -> int:
+        """The price of a victim. Its surplus is all that it frees: that of a plan is short by what was lacking."""
+        lost = candidate.lost(self._now) - self._least
+        return (self._units[candidate.priority] + (candidate.ran << self._ran_at) + (lost << self._lost_at)
+                + self._weigh(candidate))
+
+    def limit(self, objective: Objective, inclusive: bool) -> int | None:
+        """The number that the sum of a plan's prices and the bin's surplus is below exactly when the plan costs less
+        than the objective (or, inclusive, as much); None when every plan here costs less. The objective is that of
+        another bin: it may have priorities and costs that do not occur here."""
+        limit, count = 0, 0
+        for priority, victims in objective.victims:
+            if priority not in self._units:
+                higher = [unit for p, unit in self._units.items() if p > priority]
+                return limit + min(higher) if higher else None
+            limit += victims * self._units[priority]
+            count += victims
+        limit += objective.ran << self._ran_at
+        lost = objective.lost_work - count * self._least
+        if lost < 0:
+            return limit
+        if lost >> (self._ran_at - self._lost_at):
+            return limit + (1 << self._ran_at)
+        limit += lost << self._lost_at
+        if objective.surplus >> self._lost_at:
+            return limit + (1 << self._lost_at)
+        return limit + objective.surplus + inclusive

@@ -7,28 +7,15 @@ that bin out and asks again.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vmsvc.domain.objective import WHOLE, Candidate, Objective, Pricing, criterion
-from vmsvc.domain.resources import Resources, total
+from vmsvc.domain.bins import Bin, Candidate
+from vmsvc.domain.bound import Stock
+from vmsvc.domain.objective import Objective, Pricing, criterion
+from vmsvc.domain.resources import total
 from vmsvc.domain.search import Budget, Cover, Item
 
 NODE_CAP = 200_000
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """One place where the request could go: a host, the project's quota, a group of servers with one hostId.
-
-    Quota and host short at once: one bin per host with the vectors joined (`VCPU`... and `cores`...), in which the
-    project's VMs on other hosts are candidates with their quota part alone.
-    """
-
-    id: str
-    need: Resources                       # what the request needs here
-    free: Resources                       # below 0 counts as 0; empty when nobody knows (hostId groups)
-    capacity: Resources                   # the measure of surplus; a class it lacks is measured by the need
-    candidates: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,85 +56,87 @@ class Refuse:
 Outcome = Fits | Preempt | Refuse
 
 
-@dataclass(slots=True)
-class _Problem:
-    """A bin that lacks something, with its candidates priced."""
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A plan found in a bin."""
 
     place: Bin
-    base: int           # surplus before anybody is evicted; negative, for the lacking classes count in full
-    cover: Cover
+    victims: tuple[Candidate, ...]   # in the order of eviction
+    objective: Objective
 
     @property
-    def bound(self) -> tuple[int, str]:
-        """No plan in this bin is better than that."""
-        return self.base + self.cover.bound, self.place.id
-
-    def solve(self, incumbent: "_Solution | None", budget: Budget) -> "_Solution | None":
-        """The best plan in this bin, if it is better than the incumbent."""
-        limit = None
-        if incumbent is not None:
-            limit = incumbent.rank[0] - self.base + (self.place.id < incumbent.rank[1])
-        found = self.cover.solve(limit, budget)
-        return found and _Solution((found[0] + self.base, self.place.id), self, found[1])
-
-    def without(self, candidate_id: str) -> "_Problem":
-        """The same with one candidate untouchable."""
-        cover = self.cover
-        items = [item for item in cover.items if item.id != candidate_id]
-        return _Problem(self.place, self.base, Cover(cover.deficit, items, cover.slots))
-
-
-@dataclass(frozen=True, slots=True)
-class _Solution:
-    rank: tuple[int, str]
-    problem: _Problem
-    victims: tuple[str, ...]
+    def rank(self) -> tuple[Objective, str]:
+        """What plans of different bins are compared by."""
+        return self.objective, self.place.id
 
     @property
-    def objective(self) -> Objective:
-        """The cost of it, criterion by criterion."""
-        place, ids = self.problem.place, set(self.victims)
-        victims = [candidate for candidate in place.candidates if candidate.id in ids]
-        freed = total(candidate.resources for candidate in victims)
-        return Objective.of(victims, _surplus(place, place.free.floored() + freed - place.need))
-
-    def ordered(self) -> tuple[str, ...]:
-        """The victims in the order of eviction: lowest priority first, then the cheapest."""
-        ids = set(self.victims)
-        victims = [candidate for candidate in self.problem.place.candidates if candidate.id in ids]
-        victims.sort(key=lambda victim: (victim.priority, victim.ran, victim.lost_work, victim.id))
-        return tuple(victim.id for victim in victims)
+    def ids(self) -> tuple[str, ...]:
+        """The victims' ids in the order of eviction: lowest priority first, then the cheapest."""
+        return tuple(victim.id for victim in self.victims)
 
 
-def _surplus(place: Bin, amounts: Resources) -> int:
-    """These amounts as parts of the bin's capacity, over the classes that the request needs. Exactly additive."""
-    return sum(amounts[name] * (WHOLE // (place.capacity[name] or need)) for name, need in place.need.items()
-               if need > 0)
+def solve(place: Bin, incumbent: Solution | None, max_victims: int, budget: Budget, now: int = 0) -> Solution | None:
+    """The best plan in a bin that lacks something, if it is better than the incumbent."""
+    deficit = place.deficit
+    pricing = Pricing(place, max_victims, now)
+    items = [Item(candidate.priority, tuple(min(max(candidate.resources[name], 0), lack)
+                                            for name, lack in deficit.items()), pricing.price(candidate), candidate.id)
+             for candidate in place.candidates]
+    limit = incumbent and pricing.limit(incumbent.objective, place.id < incumbent.place.id)
+    if limit is not None:
+        limit -= place.surplus()
+    found = Cover(tuple(deficit.values()), items, max_victims).solve(limit, budget)
+    if found is None:
+        return None
+    victims = [candidate for candidate in place.candidates if candidate.id in found]
+    victims.sort(key=lambda victim: (victim.priority, victim.ran, victim.lost(now), victim.id))
+    return Solution(place, tuple(victims), Objective.of(place, victims, now))
 
 
-def plan(bins: Iterable[Bin], *, max_victims: int = 20, node_cap: int = NODE_CAP,
+def best_of(queue: Iterable[tuple[Objective, Bin]], max_victims: int, budget: Budget, now: int = 0) -> Solution | None:
+    """The best plan of all bins, which come with their bounds, most promising first: one incumbent, until no bin
+    that is left can beat it."""
+    best = None
+    for bound, place in queue:
+        if best is not None and (bound, place.id) >= best.rank:
+            break
+        best = solve(place, best, max_victims, budget, now) or best
+    return best
+
+
+def plan(bins: Iterable[Bin], *, max_victims: int = 20, node_cap: int = NODE_CAP, now: int = 0,
          cost_words: str = "less lost work") -> Outcome:
     """Decide where a request goes and who has to leave for it.
 
-    Takes the eligible bins in any order. `cost_words` is what criterion 3 is called in the explanation (it depends
-    on the policy). Raises ValueError when an id occurs twice. The same input gives the same outcome.
+    Takes the eligible bins in any order. `now` is in the seconds that the candidates' `rate` counts in, and of no
+    interest when that is 0. `cost_words` is what criterion 3 is called in the explanation (it depends on the policy).
+    Raises ValueError when an id occurs twice. The same input gives the same outcome.
     """
     places = sorted(bins, key=lambda place: place.id)
     _check_unique(places)
-    fitting = [place for place in places if place.free.covers(place.need)]
-    if fitting:
-        return Fits(min((_surplus(place, place.free.floored() - place.need), place.id) for place in fitting)[1])
-    problems = _problems(places, max_victims)
+    queue = _queue(places, max_victims, now)
+    if queue and not queue[0][0].victims:
+        return Fits(queue[0][1].id)
     budget = Budget(node_cap)
-    best = _best([problem for problem in problems if problem.cover.bound is not None], budget)
+    best = best_of(queue, max_victims, budget, now)
     if best is None:
-        return Refuse(_reason(places, max_victims, budget))
-    others = [problem for problem in problems if problem is not best.problem]
-    others += [best.problem.without(victim) for victim in best.victims]
-    second = _best([problem for problem in others if problem.cover.bound is not None], Budget(node_cap))
+        return Refuse(refusal(places, max_victims, budget))
+    others = _queue(variants(best), max_victims, now) + [entry for entry in queue if entry[1] is not best.place]
+    second = best_of(sorted(others, key=_order), max_victims, Budget(node_cap), now)
+    return preempt(best, second, cost_words, optimal=not budget.spent)
+
+
+def variants(best: Solution) -> list[Bin]:
+    """The bin of a plan once for each victim, with this victim untouchable: every other plan there is in one."""
+    return [replace(best.place, candidates=tuple(one for one in best.place.candidates if one is not victim))
+            for victim in best.victims]
+
+
+def preempt(best: Solution, second: Solution | None, cost_words: str, optimal: bool) -> Preempt:
+    """The plan with its explanation."""
     runner_up = second and second.objective
-    return Preempt(best.problem.place.id, best.ordered(), best.objective,
-                   criterion(best.objective, runner_up, cost_words), runner_up, optimal=not budget.spent)
+    return Preempt(best.place.id, best.ids, best.objective, criterion(best.objective, runner_up, cost_words),
+                   runner_up, optimal)
 
 
 def _check_unique(places: Sequence[Bin]) -> None:
@@ -158,34 +147,17 @@ def _check_unique(places: Sequence[Bin]) -> None:
             raise ValueError(f"bin {place.id} has a candidate twice")
 
 
-def _problems(places: Sequence[Bin], max_victims: int) -> list[_Problem]:
-    """The bins as covering problems over what they lack, all priced alike."""
-    weights = {place.id: [_surplus(place, candidate.resources) for candidate in place.candidates] for place in places}
-    pricing = Pricing([candidate for place in places for candidate in place.candidates],
-                      max((max(row, default=0) for row in weights.values()), default=0), max_victims)
-    problems = []
-    for place in places:
-        deficit = place.free.floored().deficit(place.need)
-        items = [Item(candidate.priority,
-                      tuple(min(max(candidate.resources[name], 0), lack) for name, lack in deficit.items()),
-                      pricing.price(candidate, weight), candidate.id)
-                 for candidate, weight in zip(place.candidates, weights[place.id])]
-        base = _surplus(place, place.free.floored() - place.need)
-        problems.append(_Problem(place, base, Cover(tuple(deficit.values()), items, max_victims)))
-    return problems
+def _queue(places: Iterable[Bin], max_victims: int, now: int) -> list[tuple[Objective, Bin]]:
+    """The bins in which there can be a plan, with their bounds, most promising first."""
+    bounds = [(Stock(place.candidates).bound(place, max_victims, now), place) for place in places]
+    return sorted([(bound.objective, place) for bound, place in bounds if bound is not None], key=_order)
 
 
-def _best(problems: Iterable[_Problem], budget: Budget) -> _Solution | None:
-    """The best plan of all bins: one incumbent, most promising bin first, until no bin left can beat it."""
-    incumbent = None
-    for problem in sorted(problems, key=lambda problem: problem.bound):
-        if incumbent is not None and problem.bound >= incumbent.rank:
-            break
-        incumbent = problem.solve(incumbent, budget) or incumbent
-    return incumbent
+def _order(entry: tuple[Objective, Bin]) -> tuple[Objective, str]:
+    return entry[0], entry[1].id
 
 
-def _reason(places: Sequence[Bin], max_victims: int, budget: Budget) -> str:
+def refusal(places: Sequence[Bin], max_victims: int, budget: Budget) -> str:
     """Why nobody is evicted."""
     if not places:
         return "There is no place where this request could go."
@@ -195,7 +167,8 @@ def _reason(places: Sequence[Bin], max_victims: int, budget: Budget) -> str:
              for place in places}
     if not all(lacks.values()):
         return f"More than {max_victims} preemptible VMs would have to go for this request."
-    closest = min(places, key=lambda place: (_surplus(place, lacks[place.id]), place.id))
+    closest = min(places, key=lambda place: (sum(place.weights[name] * lack for name, lack in lacks[place.id].items()),
+                                             place.id))
     lack = ", ".join(f"{amount} {name}" for name, amount in sorted(lacks[closest.id].items()))
     evicted = f"with all {len(closest.candidates)} preemptible VMs evicted" if closest.candidates \
         else "and has no preemptible VM to evict"

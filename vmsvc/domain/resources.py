@@ -12,37 +12,38 @@ from fractions import Fraction
 class Resources(Mapping[str, int]):
     """An immutable vector of integers by class name: `VCPU`, `MEMORY_MB`, `cores`, a custom class, ...
 
-    Reading a class that it lacks gives 0. Two vectors are equal when they agree in every class.
+    Reading a class that it lacks gives 0. Two vectors are equal when they agree in every class. `amounts` is the
+    plain dict of what is not 0, for loops that must be quick: read it, never change it.
     """
 
-    __slots__ = ("_amounts",)
+    __slots__ = ("amounts",)
 
     def __init__(self, amounts: Mapping[str, int] | Iterable[tuple[str, int]] = ()):
         items = amounts.items() if isinstance(amounts, Mapping) else amounts
-        self._amounts = {name: int(amount) for name, amount in items if amount}
+        self.amounts = {name: int(amount) for name, amount in items if amount}
 
     def __getitem__(self, name: str) -> int:
-        return self._amounts.get(name, 0)
+        return self.amounts.get(name, 0)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._amounts)
+        return iter(self.amounts)
 
     def __len__(self) -> int:
-        return len(self._amounts)
+        return len(self.amounts)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._amounts
+        return name in self.amounts
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._amounts.items()))
+        return hash(frozenset(self.amounts.items()))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
-        return self._amounts == {name: amount for name, amount in other.items() if amount}
+        return self.amounts == {name: amount for name, amount in other.items() if amount}
 
     def __repr__(self) -> str:
-        return f"Resources({dict(sorted(self._amounts.items()))})"
+        return f"Resources({dict(sorted(self.amounts.items()))})"
 
     def __add__(self, other: Mapping[str, int]) -> "Resources":
         return Resources({name: self[name] + other.get(name, 0) for name in {*self, *other}})
@@ -50,14 +51,14 @@ class Resources(Mapping[str, int]):
     def __sub__(self, other: Mapping[str, int]) -> "Resources":
         return Resources({name: self[name] - other.get(name, 0) for name in {*self, *other}})
 
-    def along(self, names: Iterable[str]) -> tuple[int, ...]:
-        """The amounts of these classes, in their order."""
-        get = self._amounts.get
-        return tuple(get(name, 0) for name in names)
+    @staticmethod
+    def column(vectors: Iterable["Resources"], name: str) -> list[int]:
+        """The amounts of one class in many vectors."""
+        return [vector.amounts.get(name, 0) for vector in vectors]
 
     def floored(self) -> "Resources":
         """The same with negative amounts as 0: a bin that racing claims over-committed has no room, not less."""
-        return Resources({name: max(0, amount) for name, amount in self._amounts.items()})
+        return Resources({name: max(0, amount) for name, amount in self.amounts.items()})
 
     def covers(self, request: Mapping[str, int]) -> bool:
         """True when there is at least as much of every class as the request asks for."""

@@ -69,7 +69,7 @@ def decide(request: Request, world: World) -> Decision:
     """For a request that holds no room."""
     if request.rounds >= MAX_ROUNDS:
         return Refuse("no_capacity", f"room was freed {MAX_ROUNDS} times and taken by others each time")
-    if request.refusals >= MAX_REFUSALS:
+    if request.refusals >= MAX_REFUSALS and (world.operator or request.refusal != "no_capacity"):
         return Refuse(request.refusal or "no_capacity", "the cloud refused it although there should be room")
     return _decide_operator(request, world) if world.operator else _decide_tenant(request, world)
 
@@ -168,12 +168,17 @@ def _decide_tenant(request: Request, world: World) -> Decision:
         return _by_plan(request, world, QUOTA, lambda building: [
             Bin(PROJECT, request.quota, quota.soon, quota.capacity,
                 tuple(_candidate(vm, vm.quota) for vm in _eligible_victims(world, building)))], "quota_exceeded")
-    if request.refusal != "no_capacity" or request.freed_since:
+    if request.refusal != "no_capacity" or (request.freed_since and request.refusals < MAX_REFUSALS):
         return Place()
+    return _decide_refused(request, world)
+
+
+def _decide_refused(request: Request, world: World) -> Decision:
+    """The cloud had no room for it: that is all a tenant is told."""
     if any(vm.leaves and vm.evicted_for != request.id for vm in world.vms.values()):
         return Wait("a VM is leaving and may make room")
     if request.is_preemptible:
-        return Refuse("no_capacity", "no host has room, and a preemptible VM evicts nobody")
+        return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
     if any(vm.state is State.BUILDING and vm.id != request.id for vm in world.vms.values()):
         return Wait("other VMs are being built; where they land decides")
     return _by_plan(request, world, HOST_ID, lambda building: _group_bins(request, world, building), "no_capacity")

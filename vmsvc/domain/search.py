@@ -106,21 +106,9 @@ class Cover:
         self.deficit = deficit
         self.items = [item for item in items if any(item.amounts)]
         self.slots = slots
-        self.bound = self._root_bound()
 
-    def _root_bound(self) -> int | None:
-        levels: dict[int, list[tuple[Amounts, int]]] = {}
-        for item in self.items:
-            levels.setdefault(item.level, []).append((item.amounts, item.price))
-        suffixes: list[_Suffix] = []
-        below = (0,) * len(self.deficit)
-        for at, level in enumerate(sorted(levels)):
-            suffixes.append(_suffix(levels[level], below, len(levels) - at, self.slots))
-            below = _sums([below, *(amounts for amounts, _ in levels[level])], len(below))
-        return _lower_bound(suffixes[::-1], 0, self.deficit, self.slots)
-
-    def solve(self, limit: int | None, budget: Budget) -> tuple[int, tuple[str, ...]] | None:
-        """The cheapest cover with a price below the limit, as (price, ids), or None when there is none.
+    def solve(self, limit: int | None, budget: Budget) -> tuple[str, ...] | None:
+        """The ids of the cheapest cover with a price below the limit, or None when there is none.
 
         When the budget runs out it is the best that was found. No item of it is needless in either case.
         """
@@ -136,8 +124,7 @@ class Cover:
         best = self._descend(classes, cutoff, budget) or best
         if best is None:
             return None
-        best = self._needed(best)
-        return sum(item.price for item in best) >> width, tuple(sorted(item.id for item in best))
+        return tuple(sorted(item.id for item in self._needed(best)))
 
     def _classes(self) -> tuple[list[_Class], int]:
         """The classes, highest level first, and by how many bits their prices were widened.

@@ -32,6 +32,7 @@ class Claim:
     kind: str
     vm_id: str
     attempt: int
+    wishes: int
 
 
 Perform = Callable[[Claim], Awaitable[None]]
@@ -69,9 +70,7 @@ class Actuator:
     async def _perform(self, claim: Claim) -> None:
         try:
             await self._performers[claim.kind](claim)
-            await self._runtime.offload(_done, claim.id)
-        except asyncio.CancelledError:
-            raise
+            await self._runtime.offload(_done, claim)
         except VmsvcError as error:
             level = logging.WARNING if isinstance(error, CloudUnavailable) else logging.ERROR
             log.log(level, "vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt,
@@ -113,9 +112,9 @@ def _claim(owner: str, most: int) -> tuple[list, float | None]:
         return (intents.claim(owner, most) if most > 0 else []), intents.seconds_to_next()
 
 
-def _done(intent_id: int) -> None:
+def _done(claim: Claim) -> None:
     with unit() as work:
-        intents.done(work, intent_id)
+        intents.done(work, claim.id, claim.wishes)
 
 
 def _later(intent_id: int, seconds: float) -> None:

@@ -159,15 +159,21 @@ def _refused(vm_id: str, slug: str, message: str) -> None:
     """The server is gone again; the request waits for room, and what the cloud said is remembered."""
     with unit() as work:
         row = Vm.get_by_id(vm_id)
+        if row.state != State.BUILDING:
+            return
         avoid = row.avoid + [row.host] if row.host and slug == "no_capacity" else row.avoid
         refusal = {"error": slug, "message": message, "at": _iso(work.now),
                    "count": (row.refusal or {}).get("count", 0) + 1}
         vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)
+        # Room that was freed for it is not there: somebody took it, or the host will not have it.
+        ledger.release(work, vm_id)
 
 
 def _failed(vm_id: str, slug: str, message: str) -> None:
     with unit() as work:
-        fail(work, Vm.get_by_id(vm_id), slug, message)
+        row = Vm.get_by_id(vm_id)
+        if row.state == State.BUILDING:
+            fail(work, row, slug, message)
 
 
 def _iso(moment: datetime) -> str:

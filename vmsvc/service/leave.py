@@ -52,9 +52,10 @@ class Leave:
         row = await self._runtime.offload(_row, claim.vm_id)
         if row.state != State.DELETING:
             return
-        if await self._runtime.offload(_is_booting, row.id):
-            # Its boot sees that it is unwanted and ends; until then a server may still be on its way.
-            raise CloudUnavailable("its boot is still under way")
+        while not row.cloud_id and await self._runtime.offload(_is_booting, row.id):
+            # Its POST may be under way: the boot writes down the server, or sees that it is unwanted and ends.
+            await asyncio.sleep(0.2)
+            row = await self._runtime.offload(_row, claim.vm_id)
         servers = {row.cloud_id} if row.cloud_id else {server.id for server in
                                                        await self._cloud.find_servers(row.id)}
         for server_id in sorted(servers):
@@ -121,10 +122,12 @@ def _is_booting(vm_id: str) -> bool:
 
 def _evicting(vm_id: str) -> Vm | None:
     with unit() as work:
-        moved = vms.move(work, Vm.get_by_id(vm_id), State.EVICTING)
+        row = Vm.get_by_id(vm_id)
+        # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
+        moved = row.evict_at and row.evict_at <= work.now and vms.move(work, row, State.EVICTING)
         if moved:
             ledger.stamp(vm_id, "evicting_at")
-        return moved
+        return moved or None
 
 
 def _spare(vm_id: str, why: str) -> None:

@@ -62,7 +62,8 @@ def _evict(work: Unit, row: Vm, request: Request, plan: Evict, world: World, gra
     if not plan.victims:
         return
     notice = {"for": row.id, "request": row.name, "flavor": row.flavor, "bin": f"{plan.kind} {plan.bin}",
-              "criterion": plan.criterion, "cost": dict(plan.cost), "runner_up": plan.runner_up, "optimal": plan.optimal,
+              "criterion": plan.criterion, "cost": dict(plan.cost), "runner_up": plan.runner_up,
+              "optimal": plan.optimal,
               "grace_seconds": grace.total_seconds(), "round": round_number}
     for victim_id in plan.victims:
         victim = vms.get(victim_id)

@@ -80,7 +80,7 @@ def _lost(vm_id: str) -> None:
 def _left_over(ours: dict[str, str]) -> set[str]:
     """Servers of ours that no open row wants: their row has ended, or has another server."""
     with reading():
-        rows = {row.id: row for row in Vm.select().where(Vm.id.in_(set(ours.values())))}
+        rows = {row.id: row for row in vms.of_ids(set(ours.values()))}
     return {server_id for server_id, vm_id in ours.items()
             if vm_id not in rows or State(rows[vm_id].state) in FINAL
             or rows[vm_id].cloud_id not in (None, server_id)}

@@ -44,9 +44,12 @@ class Runtime:
             log.warning("database: %s", str(error).strip())
             raise CloudUnavailable("the database does not answer now; try again", retry_after=2) from error
 
-    def supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        """Keep a loop running: one that dies is logged and started again with growing delays."""
-        self.problems[name] = None
+    def supervise(self, name: str, run: Callable[[], Awaitable[None]], problem: str | None = None) -> None:
+        """Keep a loop running: one that dies is logged and started again with growing delays.
+
+        `problem` is what is wrong until the loop says that it is well.
+        """
+        self.problems[name] = problem
         self._tasks[name] = asyncio.create_task(self._keep(name, run), name=name)
 
     async def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -56,8 +59,6 @@ class Runtime:
             try:
                 await run()
                 return
-            except asyncio.CancelledError:
-                raise
             except CloudUnavailable as error:
                 self.problems[name] = error.message
                 log.warning("%s: %s", name, error.message)

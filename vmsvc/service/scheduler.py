@@ -27,7 +27,7 @@ from vmsvc.store.db import Lock, reading, unit
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
-_WAITING_SECONDS = 0.4     # between passes while somebody waits
+_WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
 
 
 class Scheduler:
@@ -143,7 +143,8 @@ def _preview(decision, names) -> dict[str, Any]:
             return {"result": "evicts" if decision.victims else "waits",
                     "bin": {"kind": decision.kind, "id": decision.bin},
                     "victims": [names[victim] for victim in decision.victims],
-                    "criterion": decision.criterion, "cost": dict(decision.cost), "runner_up": decision.runner_up, "optimal": decision.optimal}
+                    "criterion": decision.criterion, "cost": dict(decision.cost),
+                    "runner_up": decision.runner_up, "optimal": decision.optimal}
         case Refuse(error=error, message=message):
             return {"result": "refused", "error": error, "reason": message, "victims": []}
         case Reprieve() | Wait():

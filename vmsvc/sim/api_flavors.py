@@ -1,7 +1,5 @@
 """Flavors, key pairs, limits, quotas and server groups. Shapes measured at 2.1 and 2.93."""
 
-import base64
-
 from vmsvc.sim.api_compute import ComputeHandler
 from vmsvc.sim.catalog import Flavor, KeyPair
 from vmsvc.sim.clock import micros_text
@@ -196,19 +194,6 @@ class ServerGroups(ComputeHandler):
         if self.version >= (2, 64):
             return {**view, "policy": group.policy, "rules": group.rules}
         return {**view, "policies": [group.policy], "metadata": {}}
-
-
-class UserData(ComputeHandler):
-    """What a guest reads at /openstack/latest/user_data (no token: it is the guest who asks)."""
-
-    needs_token = False
-
-    def get(self, server_id: str) -> None:
-        """The decoded user data; 404 without any."""
-        server = self.server(server_id) if self.token else self.cloud.servers.all.get(server_id)
-        if server is None or not server.user_data:
-            raise not_found("no user data")
-        self.finish(base64.b64decode(server.user_data, validate=False))
 
 
 routes = [

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlencode
 
-from vmsvc.sim import boots, deeds
+from vmsvc.sim import create, deeds
 from vmsvc.sim.api_compute import ComputeHandler
 from vmsvc.sim.listing import Listing
 from vmsvc.sim.refusal import bad_request, not_allowed
@@ -47,7 +47,7 @@ class Servers(ServersHandler):
 
     def post(self) -> None:
         """202 with the id; what becomes of it shows later (measured, section 1)."""
-        server = boots.boot(self.cloud, self.token, self.body(), self.version, self.request_id)[0]
+        server = create.create(self.cloud, self.token, self.body(), self.version, self.request_id)[0]
         self.set_header("Location", f"{self.address}/v2.1/servers/{server.id}")
         self.reply(202, {"server": {"id": server.id, "links": links(server, self.address), "OS-DCF:diskConfig":
                                     "MANUAL", "security_groups": [{"name": "default"}],

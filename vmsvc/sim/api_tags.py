@@ -1,7 +1,7 @@
 """Metadata and tags of servers. Statuses and texts measured on the real bed (section 6)."""
 
 from vmsvc.sim.api_servers import ServersHandler
-from vmsvc.sim.boots import check_metadata, check_tag
+from vmsvc.sim.create import check_metadata, check_tag
 from vmsvc.sim.deeds import check_lock
 from vmsvc.sim.refusal import Refused, bad_request, conflict, forbidden, not_found
 from vmsvc.sim.servers import Server

@@ -1,72 +1,51 @@
-"""The simulated cloud: all parts of the model put together, without HTTP."""
+"""The simulated cloud: the model put together with the life of its servers, without HTTP."""
 
 import uuid
 from dataclasses import asdict
 from pathlib import Path
 
-from vmsvc.sim.catalog import Catalog
-from vmsvc.sim.clock import Clock
-from vmsvc.sim.groups import Groups
-from vmsvc.sim.guests import Guests
-from vmsvc.sim.hosts import Hosts
-from vmsvc.sim.identity import Identity, Project
+from vmsvc.sim.boot import Boot
+from vmsvc.sim.changes import Changes
+from vmsvc.sim.departure import Departure
+from vmsvc.sim.identity import Project
 from vmsvc.sim.life import Life
-from vmsvc.sim.placement import Placement
-from vmsvc.sim.ports import Ports
-from vmsvc.sim.quotas import Quotas
+from vmsvc.sim.model import Model
 from vmsvc.sim.refusal import bad_request
-from vmsvc.sim.servers import Server, Servers
-from vmsvc.sim.settings import Settings
+from vmsvc.sim.servers import Server
 from vmsvc.sim.store import Store
-from vmsvc.sim.troubles import Troubles
+
+#: What a reset empties. Users, image and network stay, so that clients need not look them up again.
+VOLATILE = ("server", "port", "consumer", "host", "provider", "class", "quota", "group", "trouble", "keypair", "flavor")
 
 
-class Cloud:
-    """One cloud, kept in a folder. `size` (hosts, vcpus, ram_mb, disk_gb) is used when the folder is new."""
+class Cloud(Model):
+    """One cloud, kept in a folder. `size` (hosts, vcpus, ram_mb, disk_gb) is used when the folder is new and by a
+    reset; `settings` are those of the start."""
 
     def __init__(self, folder: Path, size: dict[str, int], settings: dict | None = None):
-        self.store = Store(folder / "cloud.sqlite")
-        self.size = size
+        self._size = size
         self._start_settings = settings or {}
-        self.build(self._start_settings)
+        super().__init__(Store(folder / "cloud.sqlite"))
 
-    def build(self, settings: dict | None = None) -> None:
-        """Make the model from what is kept; seed it if there is nothing."""
-        kept = dict(self.store.load("setting"))
-        self.settings = Settings()
-        self.settings.change({**kept.get("all", {}), **(settings or {})})
-        self.clock = Clock(**kept.get("clock", {}))
-        self.identity = Identity(self.store, self.clock, self.settings)
-        self.catalog = Catalog(self.store)
-        self.placement = Placement(self.store)
-        self.hosts = Hosts(self.store, self.placement, self.clock, self.settings)
-        self.servers = Servers(self.store, int(self.settings.deleted_kept))
-        self.ports = Ports(self.store, self.catalog)
-        self.quotas = Quotas(self.store, self.servers)
-        self.groups = Groups(self.store, self.servers)
-        self.troubles = Troubles(self.store)
-        self.guests = Guests(self.clock, self.settings)
-        self.life = Life(self.clock, self.settings, self.servers, self.hosts, self.placement, self.ports,
-                         self.catalog, self.groups, self.troubles)
+    def build(self, settings: dict) -> None:
+        """Read what is kept, seed what is not there, and let everything go on."""
+        super().build({**self._start_settings, **settings})
+        self.life = Life(self)
+        self.boot, self.departure, self.changes = Boot(self.life), Departure(self.life), Changes(self.life)
         if not self.identity.users:
-            self._seed()
+            self.identity.seed()
+            admin = self.identity.find(self.identity.projects, {"name": "admin"})
+            self.catalog.seed(admin.id, self.clock.now())
+        if not self.hosts.all and not self.catalog.flavors:
+            self.catalog.seed_flavors()
+            for number in range(1, self._size["hosts"] + 1):
+                self.hosts.add(f"sim-{number}", vcpus=self._size["vcpus"], ram_mb=self._size["ram_mb"],
+                               disk_gb=self._size["disk_gb"])
         self.keep_settings()
         self.keep_clock()
         self.store.commit()
         self.clock.after_run = self.store.commit
         self.life.resume()
-
-    def _seed(self) -> None:
-        self.identity.seed()
-        admin = self.identity.find(self.identity.projects, {"name": "admin"})
-        self.catalog.seed(admin.id, self.clock.now())
-        self._seed_size()
-
-    def _seed_size(self) -> None:
-        self.catalog.seed_flavors()
-        for number in range(1, self.size["hosts"] + 1):
-            self.hosts.add(f"sim-{number}", vcpus=self.size["vcpus"], ram_mb=self.size["ram_mb"],
-                           disk_gb=self.size["disk_gb"])
 
     def keep_settings(self) -> None:
         """After a change of settings."""
@@ -94,24 +73,20 @@ class Cloud:
                             user_id=owner, flavor=kind.embedded(), image_id=next(iter(self.catalog.images), ""),
                             network_ids=list(self.catalog.networks)[:1], created=now, updated=now, hostname=name,
                             metadata=dict(metadata or {}), tags=sorted(tags or []))
-            if not self.life.settle(server, host):
+            if not self.boot.settle(server, host):
                 break
             made.append(server)
         return made
 
     def reset(self, keep_tokens: bool = True) -> None:
-        """As new: no servers, ports, troubles or quotas; hosts as at the start; the clock runs on.
-
-        Users, ids of image and network, and (unless told otherwise) tokens stay, so that clients need not reconnect.
-        """
+        """As new: no servers, ports, troubles or quotas; hosts, flavors and settings as at the start, the clock
+        running. Unless told otherwise tokens stay valid."""
         self.clock.forget()
-        self.store.clear("server", "port", "consumer", "host", "provider", "class", "quota", "group", "trouble",
-                         "keypair", "flavor", *(() if keep_tokens else ("token",)))
-        self.store.put("setting", "all", self._start_settings)
+        self.clock.freeze(False)
         self.keep_clock()
-        self.store.commit()
-        self.build()
-        self._seed_size()
+        self.store.put("setting", "all", {})
+        self.store.clear(*VOLATILE, *(() if keep_tokens else ("token",)))
+        self.build({})
 
     def close(self) -> None:
         """Keep everything and close."""

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable
 
-from vmsvc.sim.boots import action_entry
+from vmsvc.sim.create import action_entry
 from vmsvc.sim.catalog import Image
 from vmsvc.sim.cloud import Cloud
 from vmsvc.sim.identity import Token
@@ -45,7 +45,7 @@ def delete(cloud: Cloud, token: Token, server: Server) -> None:
         cloud.life.then(server, "reclaim", reclaim)
         return
     if server.vm_state != "soft-delete":
-        cloud.life.delete(server)
+        cloud.departure.begin(server)
 
 
 def act(cloud: Cloud, token: Token, server: Server, name: str, values: object, request_id: str
@@ -83,7 +83,7 @@ def _plain(cloud: Cloud, server: Server, name: str, entry: dict) -> None:
     states, task, outcome, power, verb = PLAIN[name]
     _require(server, verb, states)
     server.actions.append({**entry, "action": verb})
-    cloud.life.busy(server, task, outcome, power, verb)
+    cloud.changes.begin(server, task, outcome, power, verb)
 
 
 def _reboot(cloud: Cloud, _token: Token, server: Server, values: dict) -> None:
@@ -93,7 +93,7 @@ def _reboot(cloud: Cloud, _token: Token, server: Server, values: dict) -> None:
                           f"'{values.get('type')}' is not one of ['HARD', 'Hard', 'hard', 'SOFT', 'Soft', 'soft']")
     allowed = ("active",) if kind == "SOFT" else ("active", "stopped", "paused", "suspended", "error")
     _require(server, "reboot", allowed)
-    cloud.life.busy(server, "rebooting" if kind == "SOFT" else "rebooting_hard", "active", 1, "reboot")
+    cloud.changes.begin(server, "rebooting" if kind == "SOFT" else "rebooting_hard", "active", 1, "reboot")
 
 
 def _lock(cloud: Cloud, token: Token, server: Server, values: dict) -> None:
@@ -114,7 +114,7 @@ def _force_delete(cloud: Cloud, _token: Token, server: Server, _values: dict) ->
     """Allowed to a member, in any state (measured, section 4)."""
     if server.vm_state == "soft-delete":
         server.step = None
-    cloud.life.delete(server)
+    cloud.departure.begin(server)
 
 
 def _restore(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
@@ -122,14 +122,14 @@ def _restore(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None
     cloud.quotas.check(server.project_id, {"instances": 1, "cores": server.flavor["vcpus"],
                                            "ram": server.flavor["ram"]})
     before, server.pending = server.pending, None
-    cloud.life.busy(server, "restoring", before["vm_state"], before["power_state"], "restore")
+    cloud.changes.begin(server, "restoring", before["vm_state"], before["power_state"], "restore")
 
 
 def _create_image(cloud: Cloud, token: Token, server: Server, values: dict) -> dict:
     _require(server, "createImage", ("active", "stopped", "paused", "suspended"))
     image = Image(str(uuid.uuid4()), str(values.get("name")), cloud.clock.now(), "queued", token.project_id, "private")
     cloud.catalog.add_image(image)
-    cloud.life.busy(server, "image_snapshot", server.vm_state, server.power_state, "createImage")
+    cloud.changes.begin(server, "image_snapshot", server.vm_state, server.power_state, "createImage")
     return {"image_id": image.id}
 
 
@@ -141,12 +141,12 @@ def _reset_state(cloud: Cloud, _token: Token, server: Server, values: dict) -> N
 def _shelve(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
     """The allocation goes, the port stays (measured, section 7; shelved_offload_time is 0)."""
     _require(server, "shelve", ("active", "stopped", "paused", "suspended"))
-    cloud.life.shelve(server)
+    cloud.changes.shelve(server)
 
 
 def _unshelve(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
     _require(server, "unshelve", ("shelved", "shelved_offloaded"))
-    cloud.life.unshelve(server)
+    cloud.changes.unshelve(server)
 
 
 def _unsupported(_cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:

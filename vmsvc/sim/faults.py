@@ -24,7 +24,7 @@ ACTIONS = {
 
 
 @dataclass
-class Fault:
+class Fault:  # pylint: disable=too-many-instance-attributes
     """One fault. Matches on `service`, `method` and `path` (a regular expression); skips the first `skip` calls, then
     strikes with `probability` (drawn from `seed`), at most `count` times; `nth` strikes exactly those calls."""
 

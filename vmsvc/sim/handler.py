@@ -46,13 +46,16 @@ class ServiceHandler(RequestHandler):
     _spoiling = False
     _call: dict | None = None
 
-    def initialize(self, world: World) -> None:
-        """Keep what the application gives."""
+    def __init__(self, application, request, world: World):
         self.world = world
         self.cloud = world.cloud
         self.request_id = f"req-{uuid.uuid4()}"
+        super().__init__(application, request)
 
-    async def prepare(self) -> None:
+    def data_received(self, chunk: bytes) -> None:
+        """Bodies come whole."""
+
+    async def prepare(self) -> None:  # pylint: disable=invalid-overridden-method
         """Log the call, meet its faults, find out who asks."""
         known = self.cloud.identity.token(self.request.headers.get("X-Auth-Token"))
         user = self.cloud.identity.users[known.user_id].name if known else None

@@ -9,8 +9,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from vmsvc.sim import (api_claims, api_compute, api_flavors, api_hosts, api_identity, api_image, api_network, api_parts,
-                       api_placement, api_servers, api_sim, api_tags)
+from vmsvc.sim import (api_claims, api_compute, api_flavors, api_hosts, api_identity, api_image, api_inventories,
+                       api_network, api_parts, api_placement, api_servers, api_sim, api_steer, api_tags, api_users)
 from vmsvc.sim.cloud import Cloud
 from vmsvc.sim.handler import World
 from vmsvc.sim.lock import Lock, write_atomically
@@ -32,9 +32,10 @@ CLOUDS = """clouds:
 
 def application(cloud: Cloud) -> Application:
     """All services of one cloud."""
-    modules = (api_sim, api_identity, api_compute, api_servers, api_tags, api_parts, api_flavors, api_hosts,
-               api_placement, api_claims, api_image, api_network)
-    routes = [route for module in modules for route in module.routes] + api_compute.last_routes
+    modules = (api_sim, api_steer, api_identity, api_users, api_compute, api_servers, api_tags, api_parts, api_flavors,
+               api_hosts, api_placement, api_inventories, api_claims, api_image, api_network)
+    routes = [route for module in modules for route in module.routes]
+    routes += [route for module in modules for route in getattr(module, "last_routes", ())]
     world = World(cloud)
     return Application([(path, handler, {"world": world}) for path, handler in routes], log_function=lambda _: None)
 

@@ -16,7 +16,7 @@ REBOOTS = {"rebooting": "REBOOT", "reboot_pending": "REBOOT", "reboot_started": 
 
 
 @dataclass
-class Server:
+class Server:  # pylint: disable=too-many-instance-attributes
     """A server as Nova's database has it. Times are seconds of the cloud's clock."""
 
     id: str

@@ -19,19 +19,23 @@ WHERE id IN (SELECT id FROM intent
              WHERE done_at IS NULL AND not_before <= clock_timestamp()
                AND (lease_until IS NULL OR lease_until < clock_timestamp())
              ORDER BY not_before, id LIMIT %s FOR UPDATE SKIP LOCKED)
-RETURNING id, kind, vm_id, attempts
+RETURNING id, kind, vm_id, attempts, wishes
 """
 
 
 def wish(work: Unit, kind: str, vm_id: str, not_before: datetime | None = None) -> None:
-    """Write an intent, unless an open one of this kind exists for the VM; it starts at `not_before` (now)."""
-    (Intent.insert(kind=kind, vm_id=vm_id, not_before=not_before or work.now, attempts=0, created_at=work.now)
-     .on_conflict_ignore().execute())
+    """Write an intent that starts at `not_before` (now). Where one of this kind is open for the VM, that one is done
+    (again): its performer may have looked at the VM before what is wished now."""
+    (Intent.insert(kind=kind, vm_id=vm_id, not_before=not_before or work.now, attempts=0, wishes=1,
+                   created_at=work.now)
+     .on_conflict(conflict_target=[Intent.vm_id, Intent.kind], conflict_where=Intent.done_at.is_null(),
+                  update={Intent.wishes: Intent.wishes + 1})
+     .execute())
     work.ring()
 
 
-def claim(owner: str, most: int) -> list[tuple[int, str, str, int]]:
-    """Take up to `most` due intents that nobody holds: (id, kind, vm id, attempts with this one)."""
+def claim(owner: str, most: int) -> list[tuple[int, str, str, int, int]]:
+    """Take up to `most` due intents that nobody holds: (id, kind, vm id, attempts with this one, wishes)."""
     return database.execute_sql(_CLAIM, (owner, LEASE_SECONDS, most)).fetchall()
 
 
@@ -43,9 +47,12 @@ def renew(owner: str, ids: list[int]) -> set[int]:
     return {row.id for row in kept}
 
 
-def done(work: Unit, intent_id: int) -> None:
-    """The wish is fulfilled, or has become pointless."""
-    Intent.update(done_at=work.now, lease_until=None).where(Intent.id == intent_id).execute()
+def done(work: Unit, intent_id: int, wishes: int) -> None:
+    """The wish is fulfilled, or has become pointless; if it was wished again meanwhile it is free to be claimed."""
+    closed = (Intent.update(done_at=work.now, lease_until=None)
+              .where(Intent.id == intent_id, Intent.wishes == wishes).execute())
+    if not closed:
+        Intent.update(lease_owner=None, lease_until=None).where(Intent.id == intent_id).execute()
 
 
 def later(intent_id: int, seconds: float) -> None:

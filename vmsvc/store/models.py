@@ -42,22 +42,22 @@ class Vm(Base):
     flavor = TextField()
     image = TextField()
     network = TextField(null=True)
-    boot = BinaryJSONField(index=False)                              # what the POST needs: ids, key_name, user_data, ...
-    quota = BinaryJSONField(index=False)                             # what it counts for in the project's quota
-    room = BinaryJSONField(index=False)                              # what it claims from a host
+    boot = BinaryJSONField(index=False)  # what the POST needs: ids, key_name, user_data, ...
+    quota = BinaryJSONField(index=False)  # what it counts for in the project's quota
+    room = BinaryJSONField(index=False)  # what it claims from a host
     host = TextField(null=True)                          # operator mode: the host it is pinned to
     host_id = TextField(null=True)
     created_at = DateTimeTZField()
     updated_at = DateTimeTZField()
     launched_at = DateTimeTZField(null=True)
-    ended_at = DateTimeTZField(null=True)
+    ended_at = DateTimeTZField(null=True, index=True)
     evict_at = DateTimeTZField(null=True)                # NOTICED: untouched before this
     evicted_for = TextField(null=True)                   # the preemptor's vmsvc id
-    notice = BinaryJSONField(null=True, index=False)                 # what decided, for events and lists
-    refusal = BinaryJSONField(null=True, index=False)                # PENDING again: what the cloud said, {"error", "message"}
-    avoid = BinaryJSONField(default=list, index=False)               # hosts that refused it
+    notice = BinaryJSONField(null=True, index=False)  # what decided, for events and lists
+    refusal = BinaryJSONField(null=True, index=False)  # PENDING again: what the cloud said and when
+    avoid = BinaryJSONField(default=list, index=False)  # hosts that refused it
     rounds = IntegerField(default=0)                     # rounds of eviction for it, at most 2
-    outcome = BinaryJSONField(null=True, index=False)                # the answer to the POST, the same for every retry
+    outcome = BinaryJSONField(null=True, index=False)  # the answer to the POST, the same for every retry
 
 
 class Idempotency(Base):
@@ -85,6 +85,7 @@ class Intent(Base):
     lease_owner = TextField(null=True)
     lease_until = DateTimeTZField(null=True)
     attempts = IntegerField(default=0)
+    wishes = IntegerField(default=1)                     # how often it was wished; more than its performer saw: again
     created_at = DateTimeTZField()
     done_at = DateTimeTZField(null=True)
 
@@ -96,7 +97,7 @@ class Reservation(Base):
     vm_id = TextField()
     bin_kind = TextField()                               # quota, host, host_id
     bin = TextField()
-    members = BinaryJSONField(default=dict, index=False)             # host_id: who held what there when it was planned
+    members = BinaryJSONField(default=dict, index=False)  # host_id: who held what there when it was planned
     created_at = DateTimeTZField()
     released_at = DateTimeTZField(null=True)
 

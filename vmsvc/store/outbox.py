@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from peewee import fn
+from peewee import ModelDelete, fn
 
 from vmsvc.domain.errors import HistoryGone
 from vmsvc.domain.events import envelope
@@ -44,4 +44,4 @@ def forget(hours: float) -> int:
         if last is None:
             return 0
         Watermark.update(removed_seq=fn.GREATEST(Watermark.removed_seq, last)).where(Watermark.id == 1).execute()
-        return Event.delete().where(Event.seq <= last).execute()
+        return ModelDelete(Event).where(Event.seq <= last).execute()

@@ -33,16 +33,21 @@ def in_states(states: Collection[State]) -> list[Vm]:
     return list(Vm.select().where(Vm.state.in_([str(state) for state in states])).order_by(Vm.created_at, Vm.id))
 
 
+def of_ids(vm_ids: Collection[str]) -> list[Vm]:
+    """These VMs, in no order."""
+    return list(Vm.select().where(Vm.id.in_(list(vm_ids))))
+
+
 def current() -> list[Vm]:
-    """All that have not ended, and those that ended within the hour: a list of the cloud may still show these."""
-    ended = Vm.ended_at > fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 1)
+    """All that have not ended, and those that ended a short while ago: a list of the cloud may still show these."""
+    ended = Vm.ended_at > fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 2)
     return list(Vm.select().where(Vm.state.not_in([str(state) for state in FINAL]) | ended)
                 .order_by(Vm.created_at, Vm.id))
 
 
 def cloud_ids(vm_ids: Collection[str]) -> list[str]:
     """The cloud's ids of these VMs, in the same order."""
-    known = {row.id: row.cloud_id for row in Vm.select(Vm.id, Vm.cloud_id).where(Vm.id.in_(list(vm_ids)))}
+    known = {row.id: row.cloud_id for row in of_ids(vm_ids)}
     return [known[vm_id] for vm_id in vm_ids if known.get(vm_id)]
 
 
@@ -72,7 +77,7 @@ def _earlier(work: Unit, vm_id: str, request: Mapping[str, Any], principal: str,
     digest = hashlib.sha256(json.dumps(request["boot"]["asked"], sort_keys=True).encode()).hexdigest()
     inserted = (Idempotency
                 .insert(principal=principal, key=key, body_hash=digest, vm_id=vm_id, created_at=work.now)
-                .on_conflict_ignore().returning(Idempotency.id).execute())
+                .on_conflict_ignore().returning(Idempotency.vm_id).execute())
     if list(inserted):
         return None
     used = Idempotency.get(Idempotency.principal == principal, Idempotency.key == key)

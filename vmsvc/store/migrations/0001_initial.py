@@ -37,6 +37,7 @@ CREATE TABLE vm (
 CREATE UNIQUE INDEX vm_cloud_id ON vm (cloud_id);
 -- The states in which work is left: the loops read these and never the ended ones.
 CREATE INDEX vm_open ON vm (state) WHERE state NOT IN ('evicted', 'deleted', 'failed', 'lost');
+CREATE INDEX vm_ended_at ON vm (ended_at);
 CREATE TABLE idempotency (
     id serial PRIMARY KEY,
     principal text NOT NULL,
@@ -54,6 +55,7 @@ CREATE TABLE intent (
     lease_owner text,
     lease_until timestamptz,
     attempts integer NOT NULL,
+    wishes integer NOT NULL,
     created_at timestamptz NOT NULL,
     done_at timestamptz
 );

@@ -19,7 +19,7 @@ KNOWN = {"name", "flavorRef", "imageRef", "networks", "metadata", "tags", "key_n
 UUID = re.compile(r"^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$", re.I)
 
 
-def boot(cloud: Cloud, token: Token, body: dict, version: tuple[int, int], request_id: str) -> list[Server]:
+def create(cloud: Cloud, token: Token, body: dict, version: tuple[int, int], request_id: str) -> list[Server]:
     """Make the servers that a POST asks for. Raises Refused, having made none."""
     asked = _shape(body, version)
     hints = body.get("os:scheduler_hints") or body.get("OS-SCH-HNT:scheduler_hints") or {}
@@ -46,7 +46,7 @@ def boot(cloud: Cloud, token: Token, body: dict, version: tuple[int, int], reque
         if hints.get("group"):
             server.group_id = hints["group"]
             cloud.groups.join(server.group_id, server)
-        cloud.life.begin(server)
+        cloud.boot.begin(server)
         made.append(server)
     return made
 
@@ -91,7 +91,8 @@ def _shape(body: object, version: tuple[int, int]) -> dict:
     if not asked.get("imageRef") and not asked.get("block_device_mapping_v2"):
         raise bad_request("Missing imageRef attribute")
     if not UUID.match(str(asked.get("imageRef"))):
-        raise _schema("imageRef", asked["imageRef"], f"{asked['imageRef']!r} is not valid under any of the given schemas")
+        raise _schema("imageRef", asked["imageRef"],
+                      f"{asked['imageRef']!r} is not valid under any of the given schemas")
     check_metadata(asked.get("metadata") or {})
     for index, tag in enumerate(asked.get("tags") or []):
         check_tag(tag, lambda text, index=index, tag=tag: _schema(str(index), tag, text))
@@ -110,7 +111,8 @@ def check_metadata(items: dict) -> None:
         if len(value) > 255:
             raise _schema(key, value, f"{value!r} is too long")
         if not 0 < len(key) <= 255 or not re.fullmatch(r"[a-zA-Z0-9-_:. ]{1,255}", key):
-            raise _schema("metadata", items, f"'{key}' does not match any of the regexes: '^[a-zA-Z0-9-_:. ]{{1,255}}$'")
+            raise _schema("metadata", items,
+                          f"'{key}' does not match any of the regexes: '^[a-zA-Z0-9-_:. ]{{1,255}}$'")
 
 
 def check_tag(tag: object, refusal) -> None:

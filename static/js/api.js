@@ -1,0 +1,115 @@
+// The REST contract, as this page uses it. All addresses are relative to the page, so a path prefix does not matter.
+
+const BASE = new URL("api/v1/", document.baseURI);
+const READ_LIMIT = 30_000;
+// A delete answers when the server is gone from the cloud; the service's own limit is 300 s.
+const WRITE_LIMIT = 330_000;
+// How long a create may take before the service answers 202: long enough to hear a refusal in the dialog.
+const CREATE_WAIT_SECONDS = 3;
+
+/** The service said no, or could not be asked. `message` is for people. */
+export class ApiError extends Error {
+  constructor(message, { status = 0, slug = "", requestId = "" } = {}) {
+    super(message);
+    this.name = "ApiError";
+    this.status = status;
+    this.slug = slug;
+    this.requestId = requestId;
+  }
+}
+
+/** A key for one wish, so that sending it twice does not make two VMs. `randomUUID` needs https; this does not. */
+export function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Calls to the service. Each resolves with the parsed body or rejects with ApiError. */
+export class Api {
+  #clock;
+  #session;
+
+  constructor(clock, session) {
+    this.#clock = clock;
+    this.#session = session;
+  }
+
+  /** The WebSocket address of the events after `since`. */
+  static eventsUrl(since) {
+    const url = new URL("events", BASE);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    url.searchParams.set("since", since);
+    return url.href;
+  }
+
+  list() {
+    return this.#call("GET", "vm");
+  }
+
+  capacity() {
+    return this.#call("GET", "capacity");
+  }
+
+  /** A page of history: `since`, `limit`, `type`, `vm`. */
+  history(query) {
+    return this.#call("GET", `events?${new URLSearchParams(query)}`);
+  }
+
+  create(body, key) {
+    return this.#call("POST", "vm", {
+      body, headers: { "Idempotency-Key": key, Prefer: `wait=${CREATE_WAIT_SECONDS}` },
+    });
+  }
+
+  /** What a create would do, without doing it. */
+  dryRun(body) {
+    return this.#call("POST", "vm?dry_run=true", { body });
+  }
+
+  remove(id) {
+    return this.#call("DELETE", `vm/${encodeURIComponent(id)}`);
+  }
+
+  async #call(method, path, { body, headers = {} } = {}) {
+    const response = await this.#send(method, path, body, headers);
+    const answer = await response.json().catch(() => null);
+    if (response.ok && answer !== null) {
+      return answer;
+    }
+    const { message, error, request_id: requestId } = answer ?? {};
+    throw new ApiError(message ?? (response.ok
+      ? "The service gave an answer that is not JSON."
+      : `The service answered ${response.status} ${response.statusText}.`.replace(" .", ".")),
+    { status: response.status, slug: error, requestId });
+  }
+
+  async #send(method, path, body, headers) {
+    for (;;) {
+      const response = await this.#fetch(method, path, body, headers);
+      if (response.status !== 401) {
+        return response;
+      }
+      await this.#session.ask(response.headers.get("WWW-Authenticate") ?? "", "That token was not accepted.");
+    }
+  }
+
+  async #fetch(method, path, body, headers) {
+    const sent = this.#clock.reading();
+    try {
+      const response = await fetch(new URL(path, BASE), {
+        method,
+        headers: {
+          Accept: "application/json", ...this.#session.headers(), ...headers,
+          ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+        },
+        body: body === undefined ? undefined : JSON.stringify(body),
+        cache: "no-store",
+        signal: AbortSignal.timeout(method === "GET" ? READ_LIMIT : WRITE_LIMIT),
+      });
+      this.#clock.answered(response.headers.get("Date"), sent);
+      return response;
+    } catch (error) {
+      throw new ApiError(error.name === "TimeoutError"
+        ? "The service did not answer in time." : "The service cannot be reached.");
+    }
+  }
+}

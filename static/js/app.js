@@ -1,0 +1,124 @@
+// The page: everything is made and joined here.
+
+import { Announcer } from "./announcer.js";
+import { Api } from "./api.js";
+import { Backoff } from "./backoff.js";
+import { ServerClock } from "./clock.js";
+import { Connection } from "./connection.js";
+import { CreateDialog } from "./create.js";
+import { DetailsDialog } from "./details.js";
+import { byId, write } from "./dom.js";
+import { EventLog } from "./log.js";
+import { Notices } from "./notices.js";
+import { Poll } from "./poll.js";
+import { DeleteDialog } from "./remove.js";
+import { Room } from "./room.js";
+import { Session } from "./session.js";
+import { Store } from "./store.js";
+import { EventStream } from "./stream.js";
+import { Table } from "./table.js";
+import { clockTime } from "./time.js";
+
+const clock = new ServerClock();
+const session = new Session();
+const api = new Api(clock, session);
+const store = new Store();
+const stream = new EventStream({
+  url: since => Api.eventsUrl(since),
+  protocols: () => session.protocols(),
+  latest: async since => (await api.history({ since, limit: 1 })).events.at(-1)?.data.seq ?? since,
+});
+const find = id => store.get(id);
+const connection = new Connection(stream);
+const table = new Table(store, clock);
+const room = new Room();
+const log = new EventLog(query => api.history(query), find);
+const notices = new Notices(store, clock, new Announcer());
+const details = new DetailsDialog(api, clock, find);
+const removal = new DeleteDialog(api);
+const creation = new CreateDialog(api, store);
+
+const capacity = new Poll(measure, { least: 1_500, most: 10_000 });
+// Servers made elsewhere have no events. A long list is read more seldom.
+const list = new Poll(refresh, { least: 5_000, most: () => Math.max(60_000, 60 * store.size) });
+let reading = null;
+
+/** The list, read once however many ask meanwhile. Resolves with its seq. */
+function readList() {
+  reading ??= store.read(() => api.list()).finally(() => { reading = null; });
+  return reading;
+}
+
+/** Begin with the list, however long it takes, and go on from its seq. */
+async function begin() {
+  const backoff = new Backoff(1_000);
+  for (;;) {
+    try {
+      goOn(await readList());
+      return;
+    } catch (error) {
+      connection.explain(error.message);
+      table.explain(error.message);
+      await new Promise(resolve => { setTimeout(resolve, backoff.next()); });
+    }
+  }
+}
+
+function goOn(seq) {
+  log.start(seq);
+  stream.start(seq);
+  byId("sign-out").hidden = !session.signedIn;
+  tick();
+}
+
+async function refresh() {
+  const { since } = stream;
+  const seq = await readList().catch(() => since);
+  if (seq < since) {
+    // The numbers began anew: another database. What was seen before counts for nothing.
+    goOn(seq);
+  }
+}
+
+async function measure() {
+  try {
+    const measured = await api.capacity();
+    room.show(measured);
+    creation.know(measured);
+  } catch (error) {
+    room.explain(error.message);
+  }
+}
+
+function tick() {
+  const now = clock.now();
+  write(byId("server-time"), now === null ? "" : clockTime(now));
+  connection.tick();
+  store.sweep();
+  if (!document.hidden) {
+    table.tick();
+  }
+}
+
+stream.addEventListener("event", ({ detail }) => {
+  clock.heard(detail.time);
+  store.apply(detail);
+  log.add(detail);
+  capacity.soon();
+});
+stream.addEventListener("stale", begin);
+stream.addEventListener("state", ({ detail }) => { if (detail.name === "live") { capacity.soon(); } });
+
+table.addEventListener("open", ({ detail }) => details.show(detail));
+notices.addEventListener("open", ({ detail }) => details.show(detail));
+log.addEventListener("open", ({ detail: event }) => details.show(find(event.data.vm?.vmsvc_id) ?? event.data.vm, event));
+table.addEventListener("remove", ({ detail }) => removal.ask(detail));
+details.addEventListener("remove", ({ detail }) => removal.ask(detail));
+removal.addEventListener("closed", () => table.focus());
+
+byId("sign-out").addEventListener("click", () => { session.clear(); window.location.reload(); });
+
+setInterval(tick, 1_000);
+capacity.soon();
+list.later();
+begin();

@@ -1,0 +1,93 @@
+// An answer of `GET capacity` as bars. Read tolerantly: a tenant sees no hosts, a cloud may have no limit.
+
+const CLASSES = {
+  VCPU: ["vCPU", count], cores: ["vCPU", count],
+  MEMORY_MB: ["RAM", mebibytes], ram: ["RAM", mebibytes],
+  DISK_GB: ["Disk", gibibytes],
+  instances: ["VMs", count],
+};
+const ORDER = ["instances", "VCPU", "cores", "MEMORY_MB", "ram", "DISK_GB"];
+/** What a bar is made of, in this order. `foreign` is held by what vmsvc did not make. */
+export const PARTS = ["standard", "preemptible", "foreign", "reserved", "free"];
+
+function count(amount) {
+  return amount.toLocaleString();
+}
+
+function mebibytes(amount) {
+  return amount % 1024 && amount < 1024 ? `${amount} MiB` : `${Number((amount / 1024).toFixed(1)).toLocaleString()} GiB`;
+}
+
+function gibibytes(amount) {
+  return amount >= 1024 ? `${Number((amount / 1024).toFixed(1)).toLocaleString()} TiB` : `${amount} GiB`;
+}
+
+function classesOf(...vectors) {
+  const names = new Set(vectors.flatMap(vector => Object.keys(vector ?? {})));
+  const rank = name => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
+  return [...names].sort((one, other) => rank(one) - rank(other) || one.localeCompare(other));
+}
+
+/** One class of a bin. What is used and neither standard nor preemptible is foreign. */
+function measure(name, total, bin) {
+  const [title, unit] = CLASSES[name] ?? [name, count];
+  const of = part => Math.max(0, bin[part]?.[name] ?? 0);
+  const [standard, preemptible, reserved] = [of("standard"), of("preemptible"), of("reserved")];
+  const foreign = bin.foreign ? of("foreign") : Math.max(0, of("used") - standard - preemptible);
+  const left = total === null ? 0 : Math.max(0, total - standard - preemptible - foreign - reserved);
+  const free = bin.available === false ? 0 : bin.free?.[name] ?? left;
+  return { title, unit, total, amounts: { standard, preemptible, foreign, reserved, free: Math.max(0, free) } };
+}
+
+function quotaBin(quota) {
+  const { limit = {}, used = {} } = quota;
+  const measures = classesOf(limit, used).map(name => {
+    const unlimited = limit[name] === undefined || limit[name] === null || limit[name] < 0;
+    // Without a limit the answer has no `free` either; what it may say there is no measure.
+    return unlimited ? measure(name, null, { ...quota, free: {} }) : measure(name, limit[name], quota);
+  });
+  return { name: "quota:", title: "Quota", available: true, measures };
+}
+
+function hostBin(host) {
+  const total = host.capacity ?? {};
+  return {
+    name: `host:${host.name}`, title: host.name, available: host.available !== false,
+    measures: classesOf(total).map(name => measure(name, total[name], host)),
+  };
+}
+
+function sumOf(hosts) {
+  const sums = new Map();
+  for (const { title, unit, total, amounts } of hosts.flatMap(({ measures }) => measures)) {
+    const sum = sums.get(title) ?? {
+      title, unit, total: 0, amounts: Object.fromEntries(PARTS.map(part => [part, 0])),
+    };
+    sum.total += total;
+    PARTS.forEach(part => { sum.amounts[part] += amounts[part]; });
+    sums.set(title, sum);
+  }
+  const title = `${hosts.length} ${hosts.length === 1 ? "host" : "hosts"}`;
+  return { name: "all:", title, available: true, measures: [...sums.values()] };
+}
+
+/** `wholes`: all hosts together and the quota; `hosts`: one by one. Each has name, title, available, measures. */
+export function bins({ quota, hosts = [] }) {
+  const single = (hosts ?? []).map(hostBin);
+  const up = single.filter(({ available }) => available);
+  return {
+    wholes: [...(up.length ? [sumOf(up)] : []), ...(quota ? [quotaBin(quota)] : [])],
+    hosts: single,
+  };
+}
+
+/** How many VMs of each flavor fit, as texts: name, size, now, later. */
+export function fits({ flavors = [] }) {
+  const known = amount => (amount === null || amount === undefined ? "?" : count(amount));
+  return (flavors ?? []).map(flavor => ({
+    name: String(flavor.name ?? flavor.id),
+    size: flavor.vcpus ? `${flavor.vcpus} × ${mebibytes(flavor.ram_mb ?? flavor.ram ?? 0)}` : "",
+    now: known(flavor.fits_now),
+    later: known(flavor.fits_after_evictions),
+  }));
+}

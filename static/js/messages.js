@@ -1,0 +1,18 @@
+import { byId, el } from "./dom.js";
+
+const MOST = 4;
+const KEEP = 12_000;
+
+/** A message at the edge of the page: what went wrong (`bad`) or well (`good`), in words. */
+export function tell(text, tone = "bad") {
+  const close = el("button", { type: "button", class: "plain", "aria-label": "Dismiss" }, "✕");
+  const box = el("div", { class: "message", "data-tone": tone, role: tone === "bad" ? "alert" : "status" },
+    el("p", {}, text), close);
+  const home = byId("messages");
+  home.append(box);
+  while (home.children.length > MOST) {
+    home.firstElementChild.remove();
+  }
+  const timer = setTimeout(() => box.remove(), KEEP);
+  close.addEventListener("click", () => { clearTimeout(timer); box.remove(); });
+}

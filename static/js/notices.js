@@ -1,0 +1,130 @@
+import { byId, el, mark, write } from "./dom.js";
+import { clockTime, countdown, spoken } from "./time.js";
+import { flavorOf, hostOf, keyOf, nameOf } from "./vm.js";
+import { criterionOf, deadlineOf, graceOf, preemptorOf } from "./words.js";
+
+const TICK = 200;
+// How long the outcome stays in sight.
+const LINGER = 12_000;
+const OUTCOMES = { evicted: "Evicted", reprieved: "Reprieved", deleted: "Deleted by its owner", lost: "Vanished" };
+
+/**
+ * The VMs that were told when they go: a countdown each, by the server's clock, then what became of them.
+ *
+ * Dispatches `open` (detail: the VM).
+ */
+export class Notices extends EventTarget {
+  #store;
+  #clock;
+  #announcer;
+  #cards = new Map();
+  #timer = 0;
+
+  constructor(store, clock, announcer) {
+    super();
+    this.#store = store;
+    this.#clock = clock;
+    this.#announcer = announcer;
+    store.addEventListener("event", ({ detail }) => this.#hear(detail.event, detail.vm));
+    store.addEventListener("replaced", () => this.#meet());
+  }
+
+  /** What the list says: a notice that was given before this page came, or that ended while it was away. */
+  #meet() {
+    for (const vm of this.#store.all().filter(({ state }) => ["noticed", "evicting"].includes(state))) {
+      if (!this.#cards.has(keyOf(vm))) {
+        this.#add(vm, { vm, state: vm.state });
+      }
+    }
+    for (const [key, card] of this.#cards) {
+      const state = this.#store.get(key)?.state;
+      if (!card.outcome && !["noticed", "evicting"].includes(state)) {
+        this.#end(key, state === "active" ? "reprieved" : "evicted");
+      }
+    }
+  }
+
+  #hear({ data }, vm) {
+    const key = keyOf(vm);
+    if (data.state === "noticed") {
+      this.#cards.get(key)?.element.remove();
+      this.#add(vm, data);
+      const left = deadlineOf(data) - (this.#clock.now() ?? deadlineOf(data));
+      const preemptor = preemptorOf(data, id => this.#store.get(id));
+      this.#announcer.say(`${nameOf(vm)} will be evicted in ${spoken(left)}${
+        preemptor ? ` to make room for ${preemptor.name}` : ""}.`, "VMs were told that they will be evicted");
+    } else if (OUTCOMES[data.state] && this.#cards.has(key)) {
+      this.#end(key, data.state);
+      this.#announcer.say(`${nameOf(vm)}: ${OUTCOMES[data.state].toLowerCase()}.`,
+        `VMs: ${OUTCOMES[data.state].toLowerCase()}`);
+    } else if (this.#cards.has(key)) {
+      this.#cards.get(key).state = data.state;
+      this.#tick();
+    }
+  }
+
+  #add(vm, data) {
+    const clock = el("span", { class: "notice-clock", role: "timer", "aria-live": "off" });
+    const bar = el("span");
+    const preemptor = preemptorOf(data, id => this.#store.get(id));
+    const criterion = criterionOf(data);
+    const name = el("button", { type: "button", class: "notice-name" }, nameOf(vm));
+    name.addEventListener("click", () =>
+      this.dispatchEvent(new CustomEvent("open", { detail: this.#store.get(keyOf(vm)) ?? vm })));
+    const facts = el("dl", {});
+    const deadline = deadlineOf(data);
+    const tell = (term, text) => text && facts.append(el("div", {}, el("dt", {}, term), el("dd", { title: text }, text)));
+    tell("Room for", preemptor?.name);
+    tell("Decided by", criterion);
+    mark(clock, "title", Number.isFinite(deadline) ? `Until ${clockTime(deadline)}` : null);
+    const element = el("li", { class: "notice", "data-tone": "warn" },
+      el("div", { class: "notice-head" }, name,
+        el("span", { class: "note" }, [flavorOf(vm), hostOf(vm)].filter(Boolean).join(" · "))),
+      clock, facts, el("span", { class: "notice-bar", "aria-hidden": "true" }, bar));
+    this.#cards.set(keyOf(vm), {
+      element, clock, bar, deadline, state: data.state, outcome: null,
+      // Not said: what is left now counts as the whole.
+      grace: graceOf(data) || deadline - (this.#clock.now() ?? deadline),
+    });
+    this.#arrange();
+  }
+
+  #end(key, outcome) {
+    const card = this.#cards.get(key);
+    card.outcome = outcome;
+    this.#tick();
+    setTimeout(() => {
+      if (this.#cards.get(key) === card) {
+        this.#cards.delete(key);
+        card.element.remove();
+        this.#arrange();
+      }
+    }, LINGER);
+  }
+
+  /** The next to go comes first. */
+  #arrange() {
+    const cards = [...this.#cards.values()].sort((one, other) => one.deadline - other.deadline);
+    const list = byId("notice-list");
+    cards.forEach(({ element }, index) => {
+      if (list.children[index] !== element) {
+        list.insertBefore(element, list.children[index] ?? null);
+      }
+    });
+    byId("notices").hidden = cards.length === 0;
+    clearInterval(this.#timer);
+    this.#timer = cards.length ? setInterval(() => this.#tick(), TICK) : 0;
+    this.#tick();
+  }
+
+  #tick() {
+    const now = this.#clock.now();
+    for (const { element, clock, bar, deadline, grace, state, outcome } of this.#cards.values()) {
+      const left = now === null ? NaN : deadline - now;
+      const waiting = state === "noticed" && left > 0;
+      write(clock, outcome ? OUTCOMES[outcome] : (waiting ? countdown(left) : "Evicting"));
+      mark(element, "data-tone", { reprieved: "good" }[outcome] ?? (outcome ? "gone" : (waiting ? "warn" : "leaving")));
+      bar.style.transform = `scaleX(${outcome || !waiting ? 0 : Math.min(1, left / Math.max(grace, 1)).toFixed(3)})`;
+    }
+  }
+}

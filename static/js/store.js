@@ -1,0 +1,91 @@
+import { FINAL, keyOf, stateOf } from "./vm.js";
+
+// How long a VM that is gone stays in sight, so that a person sees what became of it.
+const LINGER = 10_000;
+
+/**
+ * The VMs as last heard. Filled by the list, kept up to date by events.
+ *
+ * Dispatches `change` when a row was added, changed or removed, `replaced` when the list was read anew, and `event`
+ * (detail: {event, vm}) for each event after it was applied.
+ */
+export class Store extends EventTarget {
+  #vms = new Map();
+  #gone = new Map();
+  #held = null;
+
+  get size() {
+    return this.#vms.size;
+  }
+
+  /** The VM with this key (the cloud's id is tried as well), or undefined. */
+  get(id) {
+    return this.#vms.get(id) ?? this.all().find(vm => vm.id === id);
+  }
+
+  all() {
+    return [...this.#vms.values()];
+  }
+
+  /**
+   * Read the list anew: `list()` resolves with {servers, seq}. What events say meanwhile is kept and applied to what
+   * the list says, for its rows are as old as its `seq`. Returns that seq, or rejects as `list` did.
+   */
+  async read(list) {
+    const held = this.#held = [];
+    try {
+      const { servers, seq } = await list();
+      this.#replace(servers, held.filter(({ data }) => data.seq > seq));
+      return seq;
+    } finally {
+      this.#held = null;
+    }
+  }
+
+  apply(event) {
+    this.#held?.push(event);
+    const vm = this.#write(event);
+    this.dispatchEvent(new CustomEvent("event", { detail: { event, vm } }));
+    this.dispatchEvent(new CustomEvent("change"));
+  }
+
+  /** Remove what has been gone for long enough. */
+  sweep() {
+    const limit = performance.now() - LINGER;
+    const due = [...this.#gone].filter(([, since]) => since < limit);
+    for (const [key] of due) {
+      this.#gone.delete(key);
+      this.#vms.delete(key);
+    }
+    if (due.length) {
+      this.dispatchEvent(new CustomEvent("change"));
+    }
+  }
+
+  #replace(servers, later) {
+    // Rows that are gone keep their last seconds in sight.
+    const lingering = [...this.#gone.keys()].map(key => [key, this.#vms.get(key)]);
+    this.#vms = new Map([...lingering, ...servers.map(vm => [keyOf(vm), vm])]);
+    later.forEach(event => this.#write(event));
+    this.dispatchEvent(new CustomEvent("replaced"));
+    this.dispatchEvent(new CustomEvent("change"));
+  }
+
+  #write({ data, subject }) {
+    const said = data.vm ?? { id: subject };
+    const key = keyOf(said);
+    const vm = { ...this.#vms.get(key), ...said, state: said.state ?? (data.state === "reprieved" ? "active" : data.state) };
+    if (data.state === "noticed") {
+      vm.evict_at = data.evict_at ?? said.evict_at;
+    } else if (!["noticed", "evicting"].includes(vm.state)) {
+      vm.evict_at = null;
+    }
+    this.#vms.set(key, vm);
+    if (FINAL.has(stateOf(vm))) {
+      this.#gone.set(key, performance.now());
+    } else {
+      this.#gone.delete(key);
+    }
+    return vm;
+  }
+}

@@ -1,0 +1,206 @@
+import { arrange, COLUMNS } from "./columns.js";
+import { byId, el, mark, write } from "./dom.js";
+import { Rows } from "./rows.js";
+import { age, countdown } from "./time.js";
+import {
+  createdOf, flavorOf, hostOf, isDeletable, isOurs, keyOf, kindOf, nameOf, stateOf, statusNote, toneOf,
+} from "./vm.js";
+
+const KIND_WORDS = { standard: "Standard", preemptible: "Preemptible", foreign: "Not ours" };
+const NO_ROWS = "No VM matches the filter.";
+const NO_VMS = "No VMs yet. Create the first one.";
+
+/**
+ * The table of VMs: sorted, filtered, driven by keys. The grid keeps the focus and names the active row
+ * (`aria-activedescendant`), because rows come and go while it is scrolled.
+ *
+ * Dispatches `open` and `remove` (detail: the VM).
+ */
+export class Table extends EventTarget {
+  #store;
+  #clock;
+  #grid = byId("vm-grid");
+  #sort = { column: "age", descending: false };
+  #active = null;
+  #ids = 0;
+  #rows;
+  #frame = 0;
+  #states = "";
+  #loaded = false;
+
+  constructor(store, clock) {
+    super();
+    this.#store = store;
+    this.#clock = clock;
+    this.#rows = new Rows({ scroller: this.#grid, body: byId("vm-rows"), make: vm => this.#makeRow(vm), keyOf });
+    this.#makeHead();
+    for (const id of ["filter-text", "filter-kind", "filter-state"]) {
+      byId(id).addEventListener("input", () => { this.#grid.scrollTop = 0; this.draw(); });
+    }
+    this.#grid.addEventListener("keydown", event => this.#key(event));
+    store.addEventListener("change", () => this.draw());
+    store.addEventListener("replaced", () => { this.#loaded = true; });
+  }
+
+  /** Give the table the focus, for example when a dialog about one of its rows has closed. */
+  focus() {
+    this.#grid.focus();
+  }
+
+  /** Show the ages of now. */
+  tick() {
+    this.#rows.draw();
+  }
+
+  /** In place of rows, while there is no list: why. */
+  explain(text) {
+    if (!this.#loaded) {
+      write(byId("vm-empty"), text);
+    }
+  }
+
+  /** Arrange and draw before the next frame, once however many events came. */
+  draw() {
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#arrange();
+    });
+  }
+
+  #arrange() {
+    if (!this.#loaded) {
+      return;
+    }
+    const vms = this.#store.all();
+    this.#offerStates(vms);
+    const filter = {
+      text: byId("filter-text").value, kind: byId("filter-kind").value, state: byId("filter-state").value,
+    };
+    const shown = arrange(vms, filter, this.#sort);
+    this.#rows.set(shown);
+    this.#grid.setAttribute("aria-rowcount", shown.length + 1);
+    write(byId("vm-count"), shown.length === vms.length
+      ? vms.length.toLocaleString() : `${shown.length.toLocaleString()} of ${vms.length.toLocaleString()}`);
+    byId("vm-empty").hidden = shown.length > 0;
+    write(byId("vm-empty"), vms.length ? NO_ROWS : NO_VMS);
+    this.#activate(shown.some(vm => keyOf(vm) === this.#active) ? this.#active : null);
+  }
+
+  #offerStates(vms) {
+    const select = byId("filter-state");
+    const states = [...new Set([...vms.map(stateOf), ...(select.value ? [select.value] : [])])].sort();
+    if (states.join() !== this.#states) {
+      this.#states = states.join();
+      const chosen = select.value;
+      select.replaceChildren(new Option("All states", ""),
+        ...states.map(state => new Option(state[0].toUpperCase() + state.slice(1), state)));
+      select.value = chosen;
+    }
+  }
+
+  #makeHead() {
+    const heads = COLUMNS.map(({ name, title }) => {
+      const button = el("button", { type: "button", "data-column": name }, title);
+      button.addEventListener("click", () => this.#sortBy(name));
+      return el("div", { role: "columnheader", class: `cell ${name}` }, button);
+    });
+    byId("vm-columns").replaceChildren(...heads,
+      el("div", { role: "columnheader", class: "cell actions" }, el("span", { class: "unseen" }, "Actions")));
+    this.#markSort();
+  }
+
+  #sortBy(column) {
+    this.#sort = { column, descending: this.#sort.column === column && !this.#sort.descending };
+    this.#markSort();
+    this.#grid.scrollTop = 0;
+    this.draw();
+  }
+
+  #markSort() {
+    for (const head of byId("vm-columns").children) {
+      const sorted = head.firstElementChild?.dataset.column === this.#sort.column;
+      mark(head, "aria-sort", sorted ? (this.#sort.descending ? "descending" : "ascending") : null);
+    }
+  }
+
+  #makeRow(first) {
+    let vm = first;
+    const cells = Object.fromEntries(COLUMNS.map(({ name }) =>
+      [name, el("div", { role: "gridcell", class: `cell ${name}` })]));
+    const chip = el("span", { class: "chip" });
+    const note = el("span", { class: "note" });
+    cells.state.append(chip, note);
+    const remove = el("button", { type: "button", class: "row-delete", tabindex: "-1" });
+    remove.append(el("span", { "aria-hidden": "true" }, "✕"));
+    const element = el("div", { role: "row", class: "vm-row", id: `vm-${this.#ids += 1}` },
+      ...Object.values(cells), el("div", { role: "gridcell", class: "cell actions" }, remove));
+    element.addEventListener("click", event => {
+      this.#activate(keyOf(vm));
+      this.#send(remove.contains(event.target) ? "remove" : "open", vm);
+    });
+    const update = (item, index) => {
+      vm = item;
+      mark(element, "aria-rowindex", index + 2);
+      mark(element, "data-active", keyOf(vm) === this.#active);
+      this.#write(vm, cells, { chip, note, remove });
+    };
+    return { element, update };
+  }
+
+  #write(vm, cells, { chip, note, remove }) {
+    const state = stateOf(vm);
+    const kind = kindOf(vm);
+    const now = this.#clock.now();
+    write(cells.name, nameOf(vm));
+    mark(cells.name, "title", `${nameOf(vm)}\n${vm.id}`);
+    write(cells.kind, KIND_WORDS[kind]);
+    mark(cells.kind, "data-kind", kind);
+    write(chip, state);
+    mark(chip, "data-tone", toneOf(state));
+    write(note, state === "noticed" && now !== null
+      ? countdown(Date.parse(vm.evict_at) - now) : statusNote(vm));
+    write(cells.flavor, flavorOf(vm));
+    write(cells.host, hostOf(vm));
+    write(cells.priority, kind === "preemptible" ? String(vm.priority ?? 0) : "");
+    write(cells.age, now === null ? "" : age(now - createdOf(vm)));
+    remove.disabled = !isDeletable(vm);
+    mark(remove, "aria-label", `Delete ${nameOf(vm)}`);
+    mark(remove, "title", isOurs(vm) ? "Delete" : "Not made by vmsvc");
+  }
+
+  #activate(key) {
+    this.#active = key;
+    this.#rows.draw();
+    // The row's element may come with the next frame.
+    requestAnimationFrame(() => mark(this.#grid, "aria-activedescendant",
+      byId("vm-rows").querySelector("[data-active]")?.id));
+  }
+
+  #key(event) {
+    if (event.target !== this.#grid || event.ctrlKey || event.metaKey || event.altKey) {
+      return;
+    }
+    const { items } = this.#rows;
+    const at = items.findIndex(vm => keyOf(vm) === this.#active);
+    const page = Math.max(1, Math.floor(this.#grid.clientHeight / this.#rows.height) - 1);
+    const to = {
+      ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: items.length - 1,
+    }[event.key];
+    if (to !== undefined && items.length) {
+      event.preventDefault();
+      const index = Math.min(Math.max(to, 0), items.length - 1);
+      this.#rows.reveal(index);
+      this.#activate(keyOf(items[index]));
+    } else if (at >= 0 && event.key === "Enter") {
+      this.#send("open", items[at]);
+    } else if (at >= 0 && event.key === "Delete" && isDeletable(items[at])) {
+      this.#send("remove", items[at]);
+    }
+  }
+
+  #send(type, vm) {
+    if (type === "open" || isDeletable(vm)) {
+      this.dispatchEvent(new CustomEvent(type, { detail: vm }));
+    }
+  }
+}

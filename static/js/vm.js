@@ -1,0 +1,75 @@
+// A VM as the service shows it, read tolerantly: rows of the list, `vm` of an event, servers made elsewhere.
+
+/** One VM is one key: vmsvc's own id when it is ours, for a request has no server yet; else the cloud's. */
+export function keyOf(vm) {
+  return vm.vmsvc_id ?? vm.id;
+}
+
+export function isOurs(vm) {
+  return vm.vmsvc_id !== undefined && vm.vmsvc_id !== null;
+}
+
+/** `standard`, `preemptible`, or `foreign` for a server that vmsvc did not make. */
+export function kindOf(vm) {
+  if (!isOurs(vm)) {
+    return "foreign";
+  }
+  return vm.is_preemptible ? "preemptible" : "standard";
+}
+
+/** Where it is in its life, in one lower-case word. */
+export function stateOf(vm) {
+  return String(vm.state ?? vm.status ?? "unknown").toLowerCase();
+}
+
+/** How the state is shown: `good`, `busy`, `warn`, `leaving`, `bad`, `off` or `gone`. */
+export function toneOf(state) {
+  return TONES[state] ?? "off";
+}
+
+const TONES = {
+  active: "good", reprieved: "good",
+  pending: "busy", building: "busy", build: "busy",
+  noticed: "warn",
+  evicting: "leaving", deleting: "leaving",
+  failed: "bad", error: "bad", lost: "bad",
+  evicted: "gone", deleted: "gone",
+};
+
+/** The states that nothing leads out of. */
+export const FINAL = new Set(["evicted", "deleted", "failed", "lost"]);
+
+/** Nova's own word when it says more than ours: an active VM that is switched off, for example. */
+export function statusNote(vm) {
+  const status = String(vm.status ?? "").toLowerCase();
+  const expected = { active: "active", noticed: "active", building: "build" }[vm.state];
+  return expected && status && status !== expected && vm.state !== "building" ? status : "";
+}
+
+export function nameOf(vm) {
+  return String(vm.name || vm.id || vm.vmsvc_id || "unnamed");
+}
+
+export function flavorOf(vm) {
+  const { flavor } = vm;
+  if (flavor && typeof flavor === "object") {
+    return String(flavor.original_name ?? flavor.name ?? flavor.id ?? "");
+  }
+  return String(flavor ?? "");
+}
+
+/** The host's name for an operator; for a tenant the beginning of the hash that stands for it. */
+export function hostOf(vm) {
+  const host = vm.host ?? vm["OS-EXT-SRV-ATTR:host"];
+  return String(host ?? (vm.hostId ?? vm.host_id ?? "").slice(0, 8));
+}
+
+/** When it was created, in milliseconds since the epoch, or NaN. */
+export function createdOf(vm) {
+  return Date.parse(vm.created ?? vm.created_at ?? "");
+}
+
+/** True when the service would delete it for us. */
+export function isDeletable(vm) {
+  return isOurs(vm) && !FINAL.has(stateOf(vm)) && !["deleting", "evicting"].includes(stateOf(vm));
+}

@@ -1,0 +1,79 @@
+"""Random small clouds, and every plan there is in them: what the planner's tests compare it with."""
+
+from dataclasses import replace
+from itertools import combinations
+
+from hypothesis import strategies as st
+
+from vmsvc.domain.bins import Bin, Candidate
+from vmsvc.domain.resources import Resources
+
+HOST, QUOTA = ("VCPU", "MEMORY_MB"), ("cores",)
+
+
+def vectors(names, least=0, most=4):
+    """Vectors in which classes can be zero or missing."""
+    return st.dictionaries(st.sampled_from(names), st.integers(least, most)).map(Resources)
+
+
+@st.composite
+def clouds(draw, most_bins=3, most_candidates=5, same_need=False):
+    """Bins over host classes, quota items or both, with candidates of three priorities and many ties."""
+    names = draw(st.sampled_from((HOST, QUOTA, HOST + QUOTA)))
+    need = draw(vectors(names, 0, 7))
+    bins = []
+    for index in range(draw(st.integers(1, most_bins))):
+        candidates = draw(st.lists(st.builds(
+            Candidate, st.just(""), vectors(names), st.integers(0, 2), st.booleans(), st.integers(-1, 2),
+            st.integers(0, 2)),
+            max_size=most_candidates))
+        ids = draw(st.permutations([f"{index}{c}" for c in range(len(candidates))]))
+        candidates = [replace(candidate, id=name) for name, candidate in zip(ids, candidates)]
+        bins.append(Bin(f"h{index}", need if same_need else draw(vectors(names, 0, 7)), draw(vectors(names, -1, 3)),
+                        draw(vectors(names, 0, 9)), tuple(candidates)))
+    return draw(st.permutations(bins))
+
+
+def cost(place, victims, now=0):
+    """The objective by its definition, as a plain tuple; None when the victims do not make room."""
+    surplus = 0
+    for name, need in place.need.items():
+        left = max(place.free[name], 0) + sum(victim.resources[name] for victim in victims) - need
+        if left < 0:
+            return None
+        surplus += left * (10**12 // (place.capacity[name] or need))
+    counts = [sum(victim.priority == p for victim in victims) for p in (2, 1, 0)]
+    return (counts, sum(victim.ran for victim in victims),
+            sum(victim.lost_work + victim.rate * now for victim in victims), surplus,
+            place.id, sorted(victim.id for victim in victims))
+
+
+def every_plan(bins, max_victims=20, now=0):
+    """All plans without a needless victim, best first."""
+    plans = []
+    for place in bins:
+        covers: list[set] = []
+        for size in range(min(max_victims, len(place.candidates)) + 1):
+            for victims in combinations(place.candidates, size):
+                ids = {victim.id for victim in victims}
+                if not any(cover < ids for cover in covers) and cost(place, victims) is not None:
+                    covers.append(ids)
+                    plans.append(cost(place, victims, now))
+    return sorted(plans)
+
+
+def random_cloud(rng, most_bins, most_candidates):
+    """As `clouds`, but quick: what hypothesis draws in ten milliseconds takes a tenth of one here."""
+    names = rng.choice((HOST, QUOTA, HOST + QUOTA))
+    largest, costs = rng.choice((1, 2, 5)), rng.choice((0, 1, 9))
+
+    def vector(least, most):
+        return Resources({name: rng.randint(least, most) for name in names if rng.random() < 0.85})
+
+    def candidates(index):
+        count = rng.randint(rng.choice((0, most_candidates)), most_candidates)
+        return tuple(Candidate(f"{index}{c}", vector(0, largest), rng.randint(0, 2), rng.random() < 0.7,
+                               rng.randint(-costs, costs), rng.randint(0, 2)) for c in rng.sample(range(10), count))
+
+    return [Bin(f"h{index}", vector(0, largest * 2), vector(-1, largest // 2), vector(0, 20), candidates(index))
+            for index in range(rng.randint(1, most_bins))]
