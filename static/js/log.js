@@ -36,7 +36,7 @@ export class EventLog extends EventTarget {
     this.#read = read;
     this.#find = find;
     this.#rows = new Rows({
-      scroller: this.#scroll, body: byId("log-rows"), make: event => this.#makeRow(event), keyOf: seqOf,
+      scroller: this.#scroll, body: byId("log-rows"), make: event => this.#makeRow(event), keyOf: event => event,
     });
     this.#scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     byId("log-new").addEventListener("click", () => { this.#scroll.scrollTop = 0; this.#scroll.focus(); });

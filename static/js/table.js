@@ -192,6 +192,8 @@ export class Table extends EventTarget {
       this.#rows.reveal(index);
       this.#activate(keyOf(items[index]));
     } else if (at >= 0 && event.key === "Enter") {
+      // Else the same key would press the button that has the focus in the dialog it opens.
+      event.preventDefault();
       this.#send("open", items[at]);
     } else if (at >= 0 && event.key === "Delete" && isDeletable(items[at])) {
       this.#send("remove", items[at]);

@@ -1,6 +1,7 @@
 """The service as the page sees it, with answers that a test dictates: for what a real one seldom does on demand."""
 
 import asyncio
+import base64
 import json
 import threading
 from collections.abc import Callable
@@ -63,9 +64,15 @@ class _Base(RequestHandler):
         self.set_header("Date", format_datetime(self.api.now(), usegmt=True))
         self.api.requests.append((self.request.method, self.request.path, dict(self.request.headers),
                                   json.loads(self.request.body or b"null")))
-        if self.api.token is not None and self.request.headers.get("Authorization") != f"Bearer {self.api.token}":
+        if self.api.token is not None and "/api/" in self.request.path and not self._signed_in(self.api.token):
             self.set_header("WWW-Authenticate", "Bearer")
             self.fail(401, "unauthenticated", "Say who you are.")
+
+    def _signed_in(self, token: str) -> bool:
+        offered = self.request.headers.get("Sec-WebSocket-Protocol", "")
+        bearer = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
+        return (self.request.headers.get("Authorization") == f"Bearer {token}"
+                or f"bearer.{bearer}" in offered.split(", "))
 
     def fail(self, status: int, slug: str, message: str) -> None:
         """An error in the contract's shape."""
@@ -92,7 +99,7 @@ class _Vms(_Base):
             self.finish(self.api.plan)
         else:
             vm = self.api.boot(body)
-            self.set_status(201)
+            self.set_status(202 if self.api.building else 201)
             self.finish({"code": "201", "message": "ok", "vm": vm, "evicted": []})
 
 
@@ -152,9 +159,8 @@ class _Events(WebSocketHandler, _Base):
                 self.write_message(json.dumps(event))
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        """The first, if the page offers any."""
-        self.api.subprotocols = subprotocols
-        return subprotocols[0] if subprotocols else None
+        """Never the one that carries a token."""
+        return "vmsvc" if "vmsvc" in subprotocols else None
 
     def on_message(self, message: str | bytes) -> None:
         """The page never speaks."""
@@ -178,7 +184,7 @@ class ScriptedApi:
     """A server in a thread of its own. Fields may be set by the test at any time; the methods may be called from it.
 
     `servers` is the cloud by vmsvc id (or the cloud's), `removed` the newest seq that history no longer has,
-    `refusing` turns upgrades down, the `*_failure` fields are (status, slug, message).
+    `refusing` turns upgrades down, `building` leaves new VMs unfinished (202), the `*_failure` fields are (status, slug, message).
     """
 
     def __init__(self, prefix: str = "/", skew: timedelta = timedelta()):
@@ -191,11 +197,10 @@ class ScriptedApi:
         self.create_failure: tuple[int, str, str] | None = None
         self.delete_failure: tuple[int, str, str] | None = None
         self.list_failure: tuple[int, str, str] | None = None
-        self.refusing = False
+        self.refusing = self.building = False
         self.seq = self.removed = 0
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
         self.connects: list[int] = []
-        self.subprotocols: list[str] = []
         self.sockets: set[_Events] = set()
         self._loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -260,18 +265,23 @@ class ScriptedApi:
         """A VM that was asked for, with its three events. From the server's own thread."""
         vm = self.add(body.get("name", "standart"), preemptible=body["is_preemptible"],
                       **{key: value for key, value in body.items() if key not in ("is_preemptible", "name")})
-        for state in ("pending", "building", "active"):
+        for state in ("pending", "building") if self.building else ("pending", "building", "active"):
             self.tell("create", state, vm)
         return vm
 
     def drop(self, code: int = 1012) -> None:
         """Close every socket with this code."""
-        self._call(lambda: [socket.close(code) for socket in tuple(self.sockets)])
+        def close() -> None:
+            for socket in tuple(self.sockets):
+                self.sockets.discard(socket)
+                socket.close(code)
+        self._call(close)
 
     def break_off(self) -> None:
         """End every connection of the channel without a word, as a cut wire does."""
         def cut() -> None:
             for socket in tuple(self.sockets):
+                self.sockets.discard(socket)
                 if socket.ws_connection is not None:
                     socket.ws_connection.stream.close()
         self._call(cut)

@@ -234,6 +234,7 @@ def _shown(server: Server, row: Vm | None) -> dict[str, Any]:
 def _awaited(row: Vm) -> dict[str, Any]:
     """A request without a server: what we know of it."""
     shown = view(vms.row_of(row))
+    shown["status"] = None      # the cloud does not know it
     shown["links"] = [{"rel": "self", "href": f"/api/v1/vm/{row.id}"}]
     if row.outcome and not row.outcome["ok"]:
         shown["error"], shown["message"] = row.outcome["error"], row.outcome["message"]

@@ -1,0 +1,80 @@
+"""A browser for all of these tests, a scripted service for each, and what must hold after every one of them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from tests.browser.scripted_api import ScriptedApi
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+             "--disable-sync"]
+# Chromium logs answers of 4xx and 5xx and lost sockets as errors; a test that provokes them says so.
+PROVOKED = ("Failed to load resource: the server responded with a status of", "WebSocket connection to")
+WAIT = 10_000  # milliseconds for anything that the page has to do
+
+
+# Playwright's synchronous interface keeps an event loop in this thread: it must be gone before other tests want one.
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def api() -> Iterator[ScriptedApi]:
+    """The service, scripted."""
+    scripted = ScriptedApi()
+    yield scripted
+    scripted.stop()
+
+
+class Watch:
+    """What a page does that it must not: errors on the console (a breach of the policy is one), requests elsewhere."""
+
+    def __init__(self, page: Page, origin: str, provoked: bool):
+        self.faults: list[str] = []
+        self._origin, self._provoked = origin, provoked
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.faults.append(f"uncaught: {error}"))
+        page.on("request", self._request)
+        page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not (self._provoked and message.text.startswith(PROVOKED)):
+            self.faults.append(f"{message.type}: {message.text}")
+
+    def _request(self, request: Request) -> None:
+        if urlsplit(request.url).netloc != self._origin:
+            self.faults.append(f"request to {request.url}")
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens the page of a scripted service. `provoked`: the test makes answers or sockets fail; the rest are options
+    of the browser context. What every test relies on is checked at its end."""
+    opened: list[tuple[Page, Watch]] = []
+
+    def open_page(api: ScriptedApi, *, provoked: bool = False, live: bool = True, **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        page = context.new_page()
+        page.set_default_timeout(WAIT)
+        opened.append((page, Watch(page, urlsplit(api.url).netloc, provoked)))
+        page.goto(api.url)
+        if live:
+            page.wait_for_selector("body[data-connection=live]")
+        return page
+
+    yield open_page
+    faults = [fault for _, watch in opened for fault in watch.faults]
+    for page, _ in opened:
+        page.context.close()
+    assert not faults
+
+

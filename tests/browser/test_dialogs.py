@@ -1,0 +1,157 @@
+"""Creating, asking and deleting, with the keyboard alone; and errors in words."""
+
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.scripted_api import ScriptedApi
+
+
+def posts(api: ScriptedApi) -> list[tuple[str, str, dict[str, str], dict]]:
+    """The creates that were asked for."""
+    return [request for request in api.requests if request[0] == "POST"]
+
+
+def press(page: Page, *keys: str) -> None:
+    """Keys, one after the other."""
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def test_a_preemptible_vm_is_created_with_the_keyboard_alone(api: ScriptedApi, visit: Callable[..., Page]):
+    page = visit(api)
+    press(page, "Tab", "Tab")
+    expect(page.get_by_role("button", name="Create VM")).to_be_focused()
+    press(page, "Enter")
+    expect(page.get_by_role("radio", name="Standard")).to_be_focused()
+    press(page, "ArrowDown", "Tab")
+    page.keyboard.type("batch-1")
+    press(page, "Tab")
+    page.keyboard.type("m1.tiny")
+    press(page, "Tab", "Tab", "Tab", "Tab")
+    page.keyboard.type("5")
+    press(page, "Enter")
+    expect(page.locator("#create-dialog")).to_be_hidden()
+    expect(page.get_by_role("button", name="Create VM")).to_be_focused()
+    expect(page.locator("#vm-rows .name")).to_have_text(["batch-1"])
+    assert [body for *_, body in posts(api)] == [
+        {"is_preemptible": True, "name": "batch-1", "flavor": "m1.tiny", "priority": 5}]
+
+
+def test_a_vm_is_deleted_with_the_keyboard_alone(api: ScriptedApi, visit: Callable[..., Page]):
+    api.add("web-1", age=1)
+    api.add("web-2", age=2)
+    page = visit(api)
+    page.locator("#vm-grid").focus()
+    press(page, "ArrowDown", "Delete")
+    expect(page.locator("#delete-text")).to_contain_text("“web-1”")
+    expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+    press(page, "Tab", "Enter")
+    expect(page.locator("#delete-dialog")).to_be_hidden()
+    expect(page.locator("#vm-grid")).to_be_focused()
+    expect(page.locator("#vm-rows .chip")).to_have_text(["deleted", "active"])
+    assert [request[:2] for request in api.requests if request[0] == "DELETE"] == [
+        ("DELETE", "/api/v1/vm/c0000001-0000-4000-8000-000000000000")]
+
+
+def test_nothing_is_deleted_without_a_yes(api: ScriptedApi, visit: Callable[..., Page]):
+    api.add("web-1")
+    page = visit(api)
+    page.get_by_role("button", name="Delete web-1").click()
+    press(page, "Escape")
+    expect(page.locator("#delete-dialog")).to_be_hidden()
+    page.get_by_role("button", name="Delete web-1").click()
+    press(page, "Enter")
+    expect(page.locator("#delete-dialog")).to_be_hidden()
+    assert not [request for request in api.requests if request[0] == "DELETE"]
+
+
+def test_a_refused_create_says_why_and_trying_again_is_the_same_wish(api: ScriptedApi, visit: Callable[..., Page]):
+    api.create_failure = (409, "no_capacity", "no host has room, and no eviction would make it")
+    page = visit(api, provoked=True)
+    page.get_by_role("button", name="Create VM").click()
+    page.locator("#create-submit").click()
+    expect(page.locator("#create-outcome")).to_have_text("no host has room, and no eviction would make it")
+    api.create_failure = None
+    page.locator("#create-submit").click()
+    expect(page.locator("#create-dialog")).to_be_hidden()
+    keys = [headers["Idempotency-Key"] for _, _, headers, _ in posts(api)]
+    assert len(keys) == 2 and keys[0] == keys[1]
+    assert posts(api)[0][3] == {"is_preemptible": False}
+
+
+def test_a_count_creates_so_many_each_with_its_own_name_and_key(api: ScriptedApi, visit: Callable[..., Page]):
+    page = visit(api)
+    page.get_by_role("button", name="Create VM").click()
+    page.get_by_label("Name", exact=True).fill("node")
+    page.get_by_label("Count").fill("5")
+    page.get_by_role("button", name="Create 5").click()
+    expect(page.locator("#vm-count")).to_have_text("5")
+    assert sorted(body["name"] for *_, body in posts(api)) == [f"node-{number}" for number in range(1, 6)]
+    assert len({headers["Idempotency-Key"] for _, _, headers, _ in posts(api)}) == 5
+
+
+def test_what_would_happen_names_the_victims_and_creates_nothing(api: ScriptedApi, visit: Callable[..., Page]):
+    victim = api.add("batch-1", preemptible=True)
+    api.plan = {"result": "evicts", "bin": {"kind": "host", "id": "bed-1"}, "victims": [victim["id"]],
+                "criterion": "less lost work"}
+    page = visit(api)
+    page.get_by_role("button", name="Create VM").click()
+    page.get_by_role("button", name="What would happen?").click()
+    expect(page.locator("#create-outcome")).to_have_text("It would evict batch-1 (decided by: less lost work).")
+    expect(page.locator("#vm-count")).to_have_text("1")
+
+
+def test_a_wrong_number_is_named_before_anybody_is_asked(api: ScriptedApi, visit: Callable[..., Page]):
+    page = visit(api)
+    page.get_by_role("button", name="Create VM").click()
+    page.get_by_label("Count").fill("0")
+    press(page, "Enter")
+    expect(page.locator("#create-outcome")).to_contain_text("Count:")
+    expect(page.get_by_label("Count")).to_be_focused()
+    assert not posts(api)
+
+
+def test_flavors_are_offered(api: ScriptedApi, visit: Callable[..., Page]):
+    page = visit(api)
+    page.wait_for_selector(".room-fits td")
+    page.get_by_role("button", name="Create VM").click()
+    values = page.locator("#flavor-list option").evaluate_all("options => options.map(({value}) => value)")
+    assert values == ["m1.tiny", "m1.small", "m1.medium", "m1.large"]
+
+
+def test_a_failed_delete_is_told_in_words(api: ScriptedApi, visit: Callable[..., Page]):
+    api.add("web-1")
+    api.delete_failure = (409, "conflict", "the server is locked in the cloud")
+    page = visit(api, provoked=True)
+    page.get_by_role("button", name="Delete web-1").click()
+    page.locator("#delete-form .danger").click()
+    expect(page.get_by_role("alert")).to_contain_text("“web-1” was not deleted. the server is locked in the cloud")
+
+
+def test_a_create_that_fails_later_is_told_to_who_asked(api: ScriptedApi, visit: Callable[..., Page]):
+    api.building = True
+    page = visit(api)
+    page.get_by_role("button", name="Create VM").click()
+    page.get_by_label("Name", exact=True).fill("db-1")
+    page.locator("#create-submit").click()
+    expect(page.locator("#create-dialog")).to_be_hidden()
+    api.emit("create", "failed", api.add("not-mine"), reason="the image is broken")
+    api.emit("create", "failed", next(vm for vm in api.servers.values() if vm["name"] == "db-1"),
+             reason="No host would build it.")
+    expect(page.get_by_role("alert")).to_have_text(["“db-1” could not be created. No host would build it.✕"])
+
+
+def test_details_show_facts_history_and_json(api: ScriptedApi, visit: Callable[..., Page]):
+    vm = api.add("web-1")
+    api.emit("create", "pending", vm)
+    api.emit("create", "active", vm)
+    page = visit(api)
+    page.locator("#vm-grid").focus()
+    press(page, "ArrowDown", "Enter")
+    expect(page.locator("#details-title")).to_have_text("web-1")
+    expect(page.locator("#details-history .chip")).to_have_text(["pending", "active"])
+    page.get_by_text("As JSON").click()
+    expect(page.locator("#details-json")).to_contain_text('"vmsvc_id": "v0000001"')
+    press(page, "Escape")
+    expect(page.locator("#vm-grid")).to_be_focused()

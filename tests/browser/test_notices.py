@@ -1,0 +1,94 @@
+"""Notices: a countdown that can be believed, whatever the browser's clock says."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.scripted_api import ScriptedApi
+
+
+def seconds_shown(page: Page) -> int:
+    """What the first countdown says."""
+    minutes, seconds = (page.locator(".notice-clock").first.text_content() or "").split(":")
+    return 60 * int(minutes) + int(seconds)
+
+
+def test_a_notice_says_who_goes_when_for_whom_and_why(api: ScriptedApi, visit: Callable[..., Page]):
+    db = api.add("db-1")
+    victim = api.add("batch-1", preemptible=True)
+    page = visit(api)
+    expect(page.locator("#notices")).to_be_hidden()
+    api.notice(victim, 30, makes_room_for=db["vmsvc_id"], criterion="less lost work")
+    notice = page.locator(".notice")
+    expect(notice.locator(".notice-name")).to_have_text("batch-1")
+    expect(notice.locator("dd")).to_have_text(["db-1", "less lost work"])
+    expect(notice.locator(".notice-clock")).to_have_text(re.compile(r"0:(30|2\d)"))
+    expect(page.locator("#announcer")).to_have_text(
+        re.compile(r"batch-1 will be evicted in (30|29) seconds to make room for db-1\."))
+
+
+@pytest.mark.parametrize("skew", [timedelta(hours=-7), timedelta(days=400, seconds=0.4)])
+def test_the_countdown_goes_by_the_servers_clock(skew: timedelta, visit: Callable[..., Page]):
+    api = ScriptedApi(skew=skew)
+    try:
+        victim = api.add("batch-1", preemptible=True)
+        page = visit(api)
+        api.notice(victim, 20)
+        expect(page.locator(".notice-clock")).to_have_text(re.compile(r"0:(20|19)"))
+        page.wait_for_timeout(2000)
+        left = (20 - 2)
+        assert left - 1.6 <= seconds_shown(page) <= left + 1
+    finally:
+        api.stop()
+
+
+@pytest.mark.parametrize(("state", "shown"), [("reprieved", "Reprieved"), ("evicted", "Evicted")])
+def test_what_became_of_it_is_shown_and_said(state: str, shown: str, api: ScriptedApi, visit: Callable[..., Page]):
+    victim = api.add("batch-1", preemptible=True)
+    page = visit(api)
+    victim = api.notice(victim, 30)
+    expect(page.locator(".notice-clock")).to_have_text(re.compile(r"0:\d\d"))
+    api.emit("evict", state, {**victim, "evict_at": None})
+    expect(page.locator(".notice-clock")).to_have_text(shown)
+    expect(page.locator("#announcer")).to_contain_text(f"batch-1: {shown.lower()}.")
+
+
+def test_at_its_deadline_a_notice_does_not_count_on(api: ScriptedApi, visit: Callable[..., Page]):
+    victim = api.add("batch-1", preemptible=True)
+    page = visit(api)
+    api.notice(victim, 1)
+    expect(page.locator(".notice-clock")).to_have_text("Evicting")
+
+
+def test_a_notice_given_before_the_page_came_is_shown(api: ScriptedApi, visit: Callable[..., Page]):
+    api.add("batch-1", preemptible=True, state="noticed", evict_at=api.instant(50),
+            notice={"for": "v9", "request": "db-9", "criterion": "the only possibility", "grace_seconds": 60})
+    notice = visit(api).locator(".notice")
+    expect(notice.locator("dd")).to_have_text(["db-9", "the only possibility"])
+    expect(notice.locator(".notice-clock")).to_have_text(re.compile(r"0:(50|4\d)"))
+
+
+def test_many_notices_at_once_are_announced_as_one_and_sorted_by_time(api: ScriptedApi, visit: Callable[..., Page]):
+    victims = [api.add(f"batch-{number}", preemptible=True) for number in range(6)]
+    page = visit(api)
+    for number, victim in enumerate(victims):
+        api.notice(victim, 60 - number)
+    expect(page.locator("#announcer")).to_have_text("6 VMs were told that they will be evicted.")
+    expect(page.locator(".notice-name")).to_have_text([f"batch-{number}" for number in reversed(range(6))])
+
+
+def test_a_notice_that_ended_while_the_page_was_away_does_not_stay(api: ScriptedApi, visit: Callable[..., Page]):
+    victim = api.add("batch-1", preemptible=True)
+    page = visit(api, provoked=True)
+    victim = api.notice(victim, 300)
+    expect(page.locator(".notice")).to_have_count(1)
+    api.refusing = True
+    api.drop()
+    api.emit("evict", "reprieved", {**victim, "evict_at": None})
+    api.removed = api.seq
+    api.events.clear()
+    api.refusing = False
+    expect(page.locator(".notice-clock")).to_have_text("Reprieved")
