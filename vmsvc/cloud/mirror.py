@@ -104,4 +104,5 @@ class Mirror:
                 await asyncio.sleep(_BUSY_SECONDS)
             else:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wanted.wait(), _IDLE_SECONDS)
+                    async with asyncio.timeout(_IDLE_SECONDS):
+                        await self._wanted.wait()

@@ -56,6 +56,7 @@ class Boot:
                 if pause is None or slug != "no_capacity":
                     await self._runtime.offload(_refused, row.id, slug, message)
                     return
+                await self._runtime.offload(_again, row.id)
                 await asyncio.sleep(pause)
             except (InvalidRequest, Forbidden, Conflict, CloudError) as error:
                 await self._runtime.offload(_failed, row.id, error.slug, error.message)
@@ -136,6 +137,12 @@ def _row(vm_id: str) -> Vm:
 def _made(vm_id: str, server_id: str) -> None:
     with unit() as work:
         vms.change(Vm.get_by_id(vm_id), cloud_id=server_id, updated_at=work.now)
+
+
+def _again(vm_id: str) -> None:
+    """The server is gone; the next try makes another."""
+    with unit() as work:
+        vms.change(Vm.get_by_id(vm_id), cloud_id=None, updated_at=work.now)
 
 
 def _active(vm_id: str, server: Server) -> None:

@@ -66,5 +66,7 @@ class Doorbell:
 async def heard(bell: asyncio.Event, seconds: float) -> None:
     """Wait for the bell, but no longer than so many seconds; then clear it."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(bell.wait(), seconds)
+        # Not wait_for: before Python 3.12 it drops a cancellation that comes together with the ring.
+        async with asyncio.timeout(seconds):
+            await bell.wait()
     bell.clear()

@@ -42,7 +42,8 @@ class Waiters:
                 while (found := await look()) is None:
                     with contextlib.suppress(TimeoutError):
                         # The second look each few seconds covers a feed that is behind.
-                        await asyncio.wait_for(event.wait(), 5)
+                        async with asyncio.timeout(5):
+                            await event.wait()
                     event.clear()
                 return found
         except TimeoutError:

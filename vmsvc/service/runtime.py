@@ -37,7 +37,8 @@ class Runtime:
         """
         running = asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*args, **kwargs))
         try:
-            return await asyncio.wait_for(running, 30)
+            async with asyncio.timeout(30):
+                return await running
         except TimeoutError:
             raise Timeout("the database took longer than 30 s") from None
         except DATABASE_ERRORS as error:

@@ -1,0 +1,64 @@
+"""What tests of several kinds share: one embedded PostgreSQL for the whole run, a fresh database for each test."""
+
+import itertools
+import shutil
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2.extras import RealDictCursor
+
+from vmsvc import bootstrap
+from vmsvc.sim.postgres import Postgres
+
+_NUMBERS = itertools.count(1)
+
+
+class Database:
+    """One database of the run's server, for looking at it from outside."""
+
+    def __init__(self, url: str):
+        self.url = url
+
+    def rows(self, query: str, *values: object) -> list[dict]:
+        """The rows of a query; what it changes is committed."""
+        with closing(psycopg2.connect(self.url)) as connection, connection, \
+                connection.cursor(cursor_factory=RealDictCursor) as cursor:
+            cursor.execute(query, values or None)
+            return [dict(row) for row in cursor.fetchall()] if cursor.description else []
+
+    def command(self, statement: str) -> None:
+        """A statement that no transaction may hold, such as CREATE DATABASE."""
+        with closing(psycopg2.connect(self.url)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+
+
+@pytest.fixture(name="postgres", scope="session")
+def fixture_postgres():
+    """The server, with a migrated database `template` that each test's is copied from."""
+    folder = Path(tempfile.mkdtemp(prefix="vmsvc-"))
+    server = Postgres(folder)
+    try:
+        maintenance = Database(server.start())
+        # Nobody pulls the plug of a test run.
+        maintenance.command("ALTER SYSTEM SET fsync = off")
+        maintenance.rows("SELECT pg_reload_conf()")
+        maintenance.command("CREATE DATABASE template")
+        bootstrap.migrate(maintenance.url.replace("/postgres?", "/template?"))
+        yield maintenance
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(name="database")
+def fixture_database(postgres):
+    """A migrated, empty database."""
+    name = f"test_{next(_NUMBERS)}"
+    postgres.command(f"CREATE DATABASE {name} TEMPLATE template")
+    yield Database(postgres.url.replace("/postgres?", f"/{name}?"))
+    postgres.command(f"DROP DATABASE {name} WITH (FORCE)")

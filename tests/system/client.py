@@ -1,0 +1,104 @@
+"""A client of vmsvc, as small as a test can use it, and the one way in which tests wait."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import urlencode
+
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.websocket import websocket_connect
+
+T = TypeVar("T")
+API = "/api/v1"
+
+
+async def until(look: Callable[[], T], what: str = "it", seconds: float = 15.0) -> T:
+    """What `look()` gives as soon as it is true; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
+        await asyncio.sleep(0.02)
+    return found
+
+
+class Answer:
+    """An HTTP answer; `json` is its body."""
+
+    def __init__(self, response):
+        self.status, self.headers = response.code, response.headers
+        self.json = json.loads(response.body) if response.body else None
+
+    @property
+    def id(self) -> str:
+        """The cloud's id of the VM in the answer to a create."""
+        return self.json["vm"]["id"]
+
+
+class Client:
+    """The verbs of the REST API."""
+
+    def __init__(self, port: int):
+        self.port = port
+        self._http = AsyncHTTPClient(force_instance=True, max_clients=200)
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        self._http.close()
+
+    async def call(self, method: str, path: str, body: object = None, headers: dict | None = None) -> Answer:
+        """Any request; an error is an answer too."""
+        headers = {**({"Content-Type": "application/json"} if body is not None else {}), **(headers or {})}
+        wanted = HTTPRequest(f"http://127.0.0.1:{self.port}{path}", method, headers,
+                             None if body is None else json.dumps(body), allow_nonstandard_methods=True,
+                             request_timeout=60)
+        return Answer(await self._http.fetch(wanted, raise_error=False))
+
+    async def create(self, preemptible: bool, *, headers: dict | None = None, query: str = "", **fields) -> Answer:
+        """POST /vm."""
+        return await self.call("POST", f"{API}/vm{query}", {"is_preemptible": preemptible, **fields}, headers)
+
+    async def fill(self, count: int, flavor: str = "m1.tiny", **fields) -> list[str]:
+        """That many preemptible VMs; their cloud ids, in the order of their creation."""
+        answers = await asyncio.gather(*(self.create(True, flavor=flavor, **fields) for _ in range(count)))
+        assert [answer.status for answer in answers] == [201] * count, [answer.json for answer in answers]
+        return [answer.id for answer in answers]
+
+    async def delete(self, ref: str, headers: dict | None = None) -> Answer:
+        """DELETE /vm/{ref}."""
+        return await self.call("DELETE", f"{API}/vm/{ref}", headers=headers)
+
+    async def show(self, ref: str) -> Answer:
+        """GET /vm/{ref}."""
+        return await self.call("GET", f"{API}/vm/{ref}")
+
+    async def listed(self) -> dict[str, dict]:
+        """GET /vm: the servers by id."""
+        answer = await self.call("GET", f"{API}/vm")
+        assert answer.status == 200, answer.json
+        return {server["id"]: server for server in answer.json["servers"]}
+
+    async def events(self, since: int = 0, **query) -> list[dict]:
+        """GET /events: one page of up to 1000."""
+        answer = await self.call("GET", f"{API}/events?{urlencode({'since': since, 'limit': 1000, **query})}")
+        assert answer.status == 200, answer.json
+        return answer.json["events"]
+
+    async def steps(self, ref: str) -> list[str]:
+        """The history of one VM in short: ["create/pending", ...]."""
+        return [f"{event['type']}/{event['data']['state']}" for event in await self.events(vm=ref)]
+
+    async def saw(self, step: str, ref: str | None = None, seconds: float = 15.0) -> dict:
+        """Wait for an event such as "evict/noticed" (of this VM); returns it."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for event in await self.events(**({"vm": ref} if ref else {})):
+                if step == f"{event['type']}/{event['data']['state']}":
+                    return event
+            assert time.monotonic() < deadline, f"no {step} within {seconds} s"
+            await asyncio.sleep(0.02)
+
+    async def channel(self, query: str = ""):
+        """A WebSocket on the events."""
+        return await websocket_connect(f"ws://127.0.0.1:{self.port}{API}/events{query}")

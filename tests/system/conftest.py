@@ -1,0 +1,151 @@
+"""The whole service, built as `python -m vmsvc` builds it, on a real PostgreSQL and a simulated cloud over HTTP."""
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.system import invariants
+from tests.system.client import Client, until
+from tests.system.simulated import Sim
+from vmsvc import bootstrap, config
+from vmsvc.sim.start import start
+
+#: A cloud that works as a real one does, only sooner.
+QUICK = {"schedule_seconds": 0.02, "boot_seconds": 0.1, "delete_seconds": 0.05, "stop_seconds": 0.03}
+#: How often the service looks again, with real clouds' patience taken out.
+PATIENCE = {
+    "vmsvc.service.reconciler._ROUND_SECONDS": 0.3,
+    "vmsvc.service.boot._LOOKS": (0.1, 0.2, 0.4, 0.8),
+    "vmsvc.service.boot._AFTER_EVICTION": (0.05, 0.1, 0.2),
+    "vmsvc.service.actuator._BACKOFF": (0.1, 0.3, 0.5),
+}
+CLOUD_OF_MODE = {"operator": ("sim-admin", "admin"), "tenant": ("sim-demo", "demo")}
+
+
+@pytest.fixture(name="sim_process", scope="session")
+def fixture_sim_process():
+    """One simulated cloud for the whole run."""
+    folder = Path(tempfile.mkdtemp(prefix="vmsvc-sim-"))
+    running = start(folder, hosts=1, **QUICK)
+    yield Sim(running)
+    os.kill(running.pid, signal.SIGTERM)
+    os.waitpid(running.pid, 0)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(name="mode")
+def fixture_mode():
+    """Whose credentials the service has: an operator's, unless a test says otherwise."""
+    return "operator"
+
+
+@pytest.fixture(name="project")
+def fixture_project(mode):
+    """The project in which the service works."""
+    return CLOUD_OF_MODE[mode][1]
+
+
+@pytest.fixture(name="hosts")
+def fixture_hosts():
+    """How many hosts the cloud has, each of 4 vCPUs and 8 GiB."""
+    return 1
+
+
+@pytest.fixture(name="options")
+def fixture_options():
+    """Settings that differ from the tests' own."""
+    return {}
+
+
+@pytest.fixture(name="sim")
+def fixture_sim(sim_process, hosts):
+    """The cloud, as new."""
+    sim_process.reset()
+    for number in range(2, hosts + 1):
+        sim_process.add_host(f"sim-{number}")
+    sim_process.forget_calls()
+    return sim_process
+
+
+@pytest.fixture(name="environ")
+def fixture_environ(database, sim, mode, options):
+    """The environment of a service process."""
+    settings = {"port": 0, "database_url": database.url, "grace_seconds": 1, "flavor": "m1.tiny",
+                "cloud_rate": 1000, **options}
+    return {"OS_CLOUD": CLOUD_OF_MODE[mode][0], "OS_CLIENT_CONFIG_FILE": sim.clouds,
+            **{config.variable(name): str(value) for name, value in settings.items()}}
+
+
+class Replica:
+    """One service in this process, and a client of it."""
+
+    def __init__(self, io_loop, environ):
+        self._loop = io_loop
+        settings = config.load({name: value for name, value in environ.items() if name.startswith(config.PREFIX)})
+        cloud = bootstrap.cloud_of(settings, {"cloud": environ["OS_CLOUD"],
+                                              "config_file": environ["OS_CLIENT_CONFIG_FILE"]})
+        self.service = bootstrap.Service(settings, settings.database_url, cloud)
+        self.running = False
+
+    async def start(self) -> Client:
+        """Start, and wait until it is ready."""
+        await self.service.start()
+        self.running = True
+        problems = self.service.runtime.problems
+        await until(lambda: "reconciler" in problems and not any(problems.values()), f"readiness: {problems}")
+        return Client(self.service.port)
+
+    async def stop(self) -> None:
+        """Stop it, once."""
+        if self.running:
+            self.running = False
+            await self.service.stop()
+
+
+@pytest.fixture(name="quick")
+def fixture_quick(monkeypatch):
+    """Less patience than with a real cloud."""
+    for name, value in PATIENCE.items():
+        monkeypatch.setattr(name, value)
+
+
+@pytest.fixture(name="new_replica")
+def fixture_new_replica(io_loop, environ, database, sim, quick, caplog):
+    """`replica, client = await new_replica()`; all are stopped, and the world is checked, when the test is over."""
+    del quick
+    caplog.set_level(logging.INFO, "vmsvc")
+    started = []
+
+    async def new_replica():
+        replica = Replica(io_loop, environ)
+        started.append((replica, None))
+        client = await replica.start()
+        started[-1] = (replica, client)
+        return replica, client
+
+    async def end():
+        try:
+            await invariants.all_settled(database)
+        finally:
+            for replica, client in started:
+                await replica.stop()
+                if client:
+                    client.close()
+
+    yield new_replica
+    if started:
+        io_loop.run_sync(end, timeout=60)
+        invariants.check(database, sim)
+    defects = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    assert not defects
+
+
+@pytest.fixture(name="client")
+def fixture_client(io_loop, new_replica):
+    """A client of one running service."""
+    return io_loop.run_sync(new_replica, timeout=30)[1]

@@ -1,0 +1,100 @@
+"""What must be true after every test, however the test ended up there: read from the database and from the cloud."""
+
+from datetime import datetime
+
+from tests.conftest import Database
+from tests.system.client import until
+from tests.system.simulated import Sim
+from vmsvc.domain.lifecycle import MOVES, State
+from vmsvc.service.notice import EVICT_AT
+
+_REST = ("active", "evicted", "deleted", "failed", "lost")
+
+
+async def all_settled(database: Database, seconds: float = 20.0) -> None:
+    """Wait until nobody waits, builds or goes, and no wish is left."""
+    def busy() -> list:
+        return database.rows("SELECT id, name, state, refusal FROM vm WHERE state NOT IN %s", _REST) + database.rows(
+            "SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL")
+    try:
+        await until(lambda: not busy(), "rest", seconds)
+    except AssertionError:
+        raise AssertionError(f"these never came to rest: {busy()}") from None
+
+
+def check(database: Database, sim: Sim) -> None:
+    """Every invariant; to be called at rest."""
+    _ledger_is_closed(database)
+    _cloud_and_rows_agree(database, sim)
+    _nothing_is_left_over(sim)
+    _history_is_legal(database)
+    _evictions_are_accounted_for(database)
+
+
+def _ledger_is_closed(database: Database) -> None:
+    assert not database.rows("SELECT * FROM reservation WHERE released_at IS NULL")
+    assert not database.rows("SELECT id, state FROM vm WHERE outcome IS NULL AND state IN ('active', 'failed')")
+    assert not database.rows("SELECT id FROM vm WHERE state = 'active' AND (evict_at IS NOT NULL OR evicted_for "
+                             "IS NOT NULL OR notice IS NOT NULL)")
+
+
+def _cloud_and_rows_agree(database: Database, sim: Sim) -> None:
+    (deployment,) = [row["id"] for row in database.rows("SELECT id FROM deployment")] or [None]
+    ours = {server_id: server for server_id, server in sim.servers().items()
+            if server["metadata"].get("vmsvc_deployment") == deployment}
+    rows = {row["cloud_id"]: row["id"] for row in database.rows("SELECT id, cloud_id FROM vm WHERE state = 'active'")}
+    assert {server_id: server["metadata"]["vmsvc_id"] for server_id, server in ours.items()} == rows
+    assert not [server for server in ours.values() if server["status"] == "ERROR"]
+
+
+def _nothing_is_left_over(sim: Sim) -> None:
+    servers = sim.servers()
+    assert set(sim.ports().values()) <= servers.keys()
+    assert sim.allocated() <= servers.keys()
+    assert not [server["id"] for server in servers.values() if EVICT_AT in server["metadata"]]
+
+
+def _history_is_legal(database: Database) -> None:
+    events = database.rows("SELECT seq, type, state, vm_id, time, data FROM event ORDER BY seq")
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert [event["time"] for event in events] == sorted(event["time"] for event in events)
+    states = {row["id"]: row["state"] for row in database.rows("SELECT id, state FROM vm")}
+    for vm_id, state in states.items():
+        steps = [event for event in events if event["vm_id"] == vm_id]
+        assert _walk([(step["type"], step["state"]) for step in steps]) == state, vm_id
+        active = sum(step["type"] == "create" and step["state"] == "active" for step in steps)
+        assert active == 1 if state == "active" else active <= 1, vm_id
+        _no_notice_was_cut_short(steps)
+
+
+def _walk(steps: list[tuple[str, str]]) -> State:
+    """Follow the table of life from event to event; returns the state at the end. Only the way back from BUILDING
+    to PENDING leaves no event."""
+    assert steps[0] == ("create", "pending")
+    state = State.PENDING
+    for step in steps[1:]:
+        sources = {state} | ({State.PENDING} if state is State.BUILDING else set())
+        targets = {target for (source, target), told in MOVES.items() if source in sources and told == step}
+        assert len(targets) == 1, f"{step} after {state}: {steps}"
+        state = targets.pop()
+    return state
+
+
+def _no_notice_was_cut_short(steps: list[dict]) -> None:
+    due = None
+    for step in steps:
+        if step["state"] == "noticed":
+            due = datetime.fromisoformat(step["data"]["vm"]["evict_at"])
+        if step["state"] == "evicting":
+            assert step["time"] >= due, step
+
+
+def _evictions_are_accounted_for(database: Database) -> None:
+    """Who was evicted went for one request that is on record, with the time of each step and what came of it."""
+    unexplained = database.rows("""
+        SELECT vm.id FROM vm WHERE vm.state = 'evicted' AND NOT EXISTS (
+            SELECT 1 FROM eviction WHERE eviction.vm_id = vm.id AND reprieved_at IS NULL AND noticed_at IS NOT NULL
+            AND evicting_at >= evict_at AND freed_at >= evicting_at AND (fulfilled_at IS NULL) <> (wasted IS NULL))""")
+    assert not unexplained, database.rows("SELECT * FROM eviction")
+    assert not database.rows("SELECT vm_id FROM eviction WHERE reprieved_at IS NULL GROUP BY vm_id HAVING count(*) > 1")
+    assert not database.rows("SELECT request_vm_id FROM eviction GROUP BY request_vm_id HAVING max(round) > 2")

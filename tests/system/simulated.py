@@ -1,0 +1,110 @@
+"""The simulated cloud as a test steers it: faults, hosts, quotas, and a look at everything that is in it."""
+
+import json
+import urllib.parse
+import urllib.request
+
+from vmsvc.sim.start import Running
+
+
+class Sim:
+    """Calls to a running simulated cloud: /sim for steering, and the admin's own view of the services."""
+
+    def __init__(self, running: Running):
+        self.clouds = str(running.clouds)
+        self._url = running.url
+        self._token = ""
+
+    def call(self, method: str, path: str, body: object = None, headers: dict | None = None):
+        """One request; the JSON of its answer (None without one). Raises HTTPError."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json",
+                                                                  **(headers or {})}, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            text = answer.read()
+            return json.loads(text) if text else None
+
+    def reset(self) -> None:
+        """As new; tokens stay valid."""
+        self.call("DELETE", "/sim/state")
+
+    def settings(self, **values: float) -> None:
+        """Durations of the cloud's own work, in seconds."""
+        self.call("PUT", "/sim/settings", values)
+
+    def fault(self, **values: object) -> None:
+        """A fault of the wire (`action`) or a trouble of servers (`kind`)."""
+        self.call("POST", "/sim/faults", values)
+
+    def clear_faults(self) -> None:
+        """All is well again; what hangs is cut."""
+        self.call("DELETE", "/sim/faults")
+
+    def quota(self, project: str, **limits: int) -> None:
+        """Set a project's limits: instances, cores, ram, port."""
+        self.call("PUT", f"/sim/quotas/{project}", limits)
+
+    def add_host(self, name: str, **values: object) -> None:
+        """One more host."""
+        self.call("POST", "/sim/hosts", {"name": name, **values})
+
+    def host(self, name: str, **values: object) -> None:
+        """Change a host."""
+        self.call("PUT", f"/sim/hosts/{name}", values)
+
+    def foreign(self, project: str, **values: object) -> list[str]:
+        """Servers that somebody else made, ACTIVE at once; their ids."""
+        return self.call("POST", "/sim/servers", {"project": project, **values})["ids"]
+
+    def change(self, server_id: str, **values: object) -> None:
+        """Change a server behind everybody's back."""
+        self.call("PUT", f"/sim/servers/{server_id}", values)
+
+    def vanish(self, server_id: str) -> None:
+        """A server is gone at once, not by our hand."""
+        self.call("DELETE", f"/sim/servers/{server_id}")
+
+    def calls(self, **wanted: str) -> list[dict]:
+        """What clients asked since the last reset (`service`, `method`, `path` as a regular expression)."""
+        return self.call("GET", "/sim/calls?" + urllib.parse.urlencode(wanted))["calls"]
+
+    def forget_calls(self) -> None:
+        """Begin the log of calls anew."""
+        self.call("DELETE", "/sim/calls")
+
+    def servers(self) -> dict[str, dict]:
+        """Every server of every project, by id."""
+        return {server["id"]: server for server in self.call("GET", "/sim/state")["servers"]}
+
+    def guest_metadata(self, server_id: str) -> dict[str, str]:
+        """The user metadata in the guest's meta_data.json."""
+        return self.call("GET", f"/metadata/{server_id}/openstack/latest/meta_data.json").get("meta", {})
+
+    def ports(self) -> dict[str, str]:
+        """The server of every port, by the port's id."""
+        return {port["id"]: port["device_id"] for port in self._admin("/network/v2.0/ports")["ports"]
+                if port["device_id"]}
+
+    def allocated(self) -> set[str]:
+        """Every consumer that holds room on any host."""
+        providers = self._admin("/placement/resource_providers")["resource_providers"]
+        return {consumer for provider in providers for consumer in self._admin(
+            f"/placement/resource_providers/{provider['uuid']}/allocations")["allocations"]}
+
+    def _admin(self, path: str):
+        try:
+            return self.call("GET", path, headers={"X-Auth-Token": self._token})
+        except urllib.error.HTTPError as error:
+            if error.code != 401:
+                raise
+            self._sign_in()
+            return self.call("GET", path, headers={"X-Auth-Token": self._token})
+
+    def _sign_in(self) -> None:
+        who = {"name": "admin", "domain": {"name": "Default"}, "password": "sim"}
+        scope = {"project": {"name": "admin", "domain": {"name": "Default"}}}
+        request = urllib.request.Request(self._url + "/identity/v3/auth/tokens", json.dumps({"auth": {
+            "identity": {"methods": ["password"], "password": {"user": who}}, "scope": scope}}).encode(),
+            {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            self._token = answer.headers["X-Subject-Token"]
