@@ -1,6 +1,7 @@
 """Hypervisors, services, aggregates and zones: the admin's view of the hosts (measured at 2.1 and 2.93)."""
 
 import json
+import uuid
 
 from vmsvc.sim.api_compute import ComputeHandler
 from vmsvc.sim.clock import micros_text
@@ -88,13 +89,14 @@ class Services(ComputeHandler):
     def get(self) -> None:
         """nova-compute of every host, and the scheduler and conductor."""
         self.need_admin("os_compute_api:os-services:list")
-        views = [self._other("nova-scheduler", 100001), self._other("nova-conductor", 100002)]
+        views = [self._other("nova-scheduler", 100002), self._other("nova-conductor", 100003)]
         views += [self._view(host) for host in self.cloud.hosts.all.values()]
         self.reply(200, {"services": [view for view in views if all(
             self.query.get(name) in (None, view[name]) for name in ("binary", "host"))]})
 
     def _other(self, binary: str, number: int) -> dict:
-        view = {"binary": binary, "host": "sim", "id": f"{binary}-sim" if self.version >= (2, 53) else number,
+        view = {"binary": binary, "host": "sim",
+                "id": str(uuid.uuid5(uuid.NAMESPACE_DNS, binary)) if self.version >= (2, 53) else number,
                 "zone": "internal", "status": "enabled", "state": "up", "disabled_reason": None,
                 "updated_at": micros_text(self.cloud.clock.now())}
         return view if self.version < (2, 11) else {**view, "forced_down": False}
@@ -152,6 +154,15 @@ class Aggregates(ComputeHandler):
              "deleted_at": None} for number, (name, hosts) in enumerate(zones, 1)]})
 
 
+class Migrations(ComputeHandler):
+    """GET /os-migrations: there are none."""
+
+    def get(self) -> None:
+        """None."""
+        self.need_admin("os_compute_api:os-migrations:index")
+        self.reply(200, {"migrations": []})
+
+
 class Zones(ComputeHandler):
     """GET /os-availability-zone: zones without hosts for all, with them for the admin (measured, section 5)."""
 
@@ -163,11 +174,16 @@ class Zones(ComputeHandler):
             self.cloud.hosts.is_up(host) and not host.disabled for host in hosts)},
                   "hosts": {host.name: self._services(host) for host in hosts} if detail else None}
                  for name, hosts in self.cloud.hosts.zones().items()]
+        if detail:
+            zones.insert(0, {"zoneName": "internal", "zoneState": {"available": True}, "hosts": {
+                "sim": {"nova-scheduler": self._state(True, True), "nova-conductor": self._state(True, True)}}})
         self.reply(200, {"availabilityZoneInfo": zones})
 
     def _services(self, host: Host) -> dict:
-        return {"nova-compute": {"available": self.cloud.hosts.is_up(host), "active": not host.disabled,
-                                 "updated_at": micros_text(self.cloud.clock.now())}}
+        return {"nova-compute": self._state(self.cloud.hosts.is_up(host), not host.disabled)}
+
+    def _state(self, available: bool, active: bool) -> dict:
+        return {"available": available, "active": active, "updated_at": micros_text(self.cloud.clock.now())}
 
 
 routes = [
@@ -177,6 +193,7 @@ routes = [
     (r"/compute/v2\.1/os-services", Services),
     (r"/compute/v2\.1/os-services/([^/]+)", Services),
     (r"/compute/v2\.1/os-aggregates", Aggregates),
+    (r"/compute/v2\.1/os-migrations", Migrations),
     (r"/compute/v2\.1/os-availability-zone", Zones),
     (r"/compute/v2\.1/os-availability-zone/(detail)", Zones),
 ]
