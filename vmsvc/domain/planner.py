@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from vmsvc.domain.bins import Bin, Candidate
 from vmsvc.domain.bound import Stock
 from vmsvc.domain.objective import Objective, Pricing, criterion
-from vmsvc.domain.resources import total
-from vmsvc.domain.search import Budget, Cover, Item
+from vmsvc.domain.resources import Resources, total
+from vmsvc.domain.search import Budget, Cover, Item, Limit
 
 NODE_CAP = 200_000
 
@@ -79,12 +79,12 @@ def solve(place: Bin, incumbent: Solution | None, max_victims: int, budget: Budg
     """The best plan in a bin that lacks something, if it is better than the incumbent."""
     deficit = place.deficit
     pricing = Pricing(place, max_victims, now)
-    items = [Item(candidate.priority, tuple(min(max(candidate.resources[name], 0), lack)
-                                            for name, lack in deficit.items()), pricing.price(candidate), candidate.id)
-             for candidate in place.candidates]
-    limit = incumbent and pricing.limit(incumbent.objective, place.id < incumbent.place.id)
-    if limit is not None:
-        limit -= place.surplus()
+    vectors = [candidate.resources for candidate in place.candidates]
+    columns = [[min(amount, lack) for amount in Resources.column(vectors, name)] for name, lack in deficit.items()]
+    items = [Item(candidate.priority, amounts, price, candidate.id)
+             for candidate, amounts, price in zip(place.candidates, zip(*columns), pricing.prices)]
+    limit = incumbent and Limit(incumbent.objective.victims,
+                                pricing.limit(incumbent.objective, place.id < incumbent.place.id))
     found = Cover(tuple(deficit.values()), items, max_victims).solve(limit, budget)
     if found is None:
         return None
