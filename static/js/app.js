@@ -109,6 +109,7 @@ stream.addEventListener("event", ({ detail }) => {
 stream.addEventListener("stale", begin);
 stream.addEventListener("state", ({ detail }) => { if (detail.name === "live") { capacity.soon(); } });
 
+store.addEventListener("event", ({ detail }) => details.hear(detail.vm));
 table.addEventListener("open", ({ detail }) => details.show(detail));
 notices.addEventListener("open", ({ detail }) => details.show(detail));
 log.addEventListener("open", ({ detail: event }) => details.show(find(event.data.vm?.vmsvc_id) ?? event.data.vm, event));

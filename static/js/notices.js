@@ -3,6 +3,7 @@ import { clockTime, countdown, spoken } from "./time.js";
 import { flavorOf, hostOf, keyOf, nameOf } from "./vm.js";
 import { criterionOf, deadlineOf, graceOf, preemptorOf } from "./words.js";
 
+const TITLE = document.title;
 const TICK = 200;
 // How long the outcome stays in sight.
 const LINGER = 12_000;
@@ -112,6 +113,7 @@ export class Notices extends EventTarget {
       }
     });
     byId("notices").hidden = cards.length === 0;
+    document.title = cards.length ? `(${cards.length}) ${TITLE}` : TITLE;
     clearInterval(this.#timer);
     this.#timer = cards.length ? setInterval(() => this.#tick(), TICK) : 0;
     this.#tick();

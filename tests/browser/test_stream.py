@@ -113,6 +113,15 @@ def test_a_token_is_asked_for_and_used_for_calls_and_the_socket(api: ScriptedApi
     expect(page.locator("#connection-text")).to_have_text("Live")
 
 
+def test_a_token_that_runs_out_is_asked_for_again(api: ScriptedApi, visit: Callable[..., Page]):
+    page = visit(api, provoked=True)
+    api.token = "s3cret"
+    api.drop()
+    page.get_by_label("Token").fill("s3cret")
+    page.keyboard.press("Enter")
+    expect(page.locator("#connection-text")).to_have_text("Live")
+
+
 @pytest.mark.parametrize("hours", [-5, 5])
 def test_ages_go_by_the_servers_clock(hours: int, visit: Callable[..., Page]):
     api = ScriptedApi(skew=timedelta(hours=hours))
