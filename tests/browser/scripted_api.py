@@ -21,7 +21,8 @@ class ScriptedApi:
     """A server in a thread of its own. Fields may be set by the test at any time; the methods may be called from it.
 
     `servers` is the cloud by vmsvc id (or the cloud's), `removed` the newest seq that history no longer has,
-    `refusing` turns upgrades down, `building` leaves new VMs unfinished (202), the `*_failure` fields are
+    `refusing` turns upgrades down, `building` leaves new VMs unfinished (202),
+    `holding` keeps back the list as it was when it was asked for, the `*_failure` fields are
     (status, slug, message).
     """
 
@@ -35,7 +36,7 @@ class ScriptedApi:
         self.create_failure: tuple[int, str, str] | None = None
         self.delete_failure: tuple[int, str, str] | None = None
         self.list_failure: tuple[int, str, str] | None = None
-        self.refusing = self.building = False
+        self.refusing = self.building = self.holding = False
         self.seq = self.removed = 0
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
         self.connects: list[int] = []

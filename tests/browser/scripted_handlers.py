@@ -1,5 +1,6 @@
 """The handlers of the scripted service: thin, and obedient to the script."""
 
+import asyncio
 import base64
 import json
 from email.utils import format_datetime
@@ -56,11 +57,15 @@ class Vms(Base):
     """`/api/v1/vm`."""
 
     async def get(self) -> None:
-        """The list as scripted; a new one is made for every answer, as the database would."""
+        """The list as it is now, sent when it is no longer held back."""
         if self.api.list_failure:
             self.fail(*self.api.list_failure)
             return
-        self.finish({"servers": list(self.api.servers.values()), "seq": self.api.seq})
+        answer = json.dumps({"servers": list(self.api.servers.values()), "seq": self.api.seq})
+        while self.api.holding:
+            await asyncio.sleep(0.02)
+        self.set_header("Content-Type", "application/json")
+        self.finish(answer)
 
     async def post(self) -> None:
         """What the script says, else a VM that is active at once."""
