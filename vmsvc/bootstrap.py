@@ -28,7 +28,7 @@ from vmsvc.service.scheduler import Scheduler
 from vmsvc.sim.cloud_process import CloudProcess
 from vmsvc.sim.postgres import Postgres
 from vmsvc.store import db, intents
-from vmsvc.web.app import make_app, make_server
+from vmsvc.web.app import api_document, make_app, make_server
 from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -160,8 +160,7 @@ def migrate(database_url: str) -> list[str]:
 
 def openapi() -> dict:
     """The OpenAPI document."""
-    from vmsvc.web.openapi import document
-    return document()
+    return api_document()
 
 
 def cloud_of(settings: Settings, entry: Mapping[str, str | None]) -> OpenStack:

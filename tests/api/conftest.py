@@ -5,35 +5,36 @@ import json
 import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
+from tests.api.contract import check
 from tests.api.standin import Service
 from vmsvc.service.hub import Hub
 from vmsvc.web.app import make_app, make_server
 from vmsvc.web.settings import WebSettings
 
 
-@pytest.fixture
-def service():
+@pytest.fixture(name="service")
+def _service():
     return Service()
 
 
-@pytest.fixture
-def hub():
+@pytest.fixture(name="hub")
+def _hub():
     return Hub()
 
 
-@pytest.fixture
-def settings(tmp_path):
+@pytest.fixture(name="settings")
+def _settings(tmp_path):
     (tmp_path / "index.html").write_text("<!doctype html><title>vmsvc</title>")
     return WebSettings(static_path=tmp_path, request_timeout=7)
 
 
-@pytest.fixture
-def app(service, hub, settings):
+@pytest.fixture(name="app")
+def _app(service, hub, settings):
     return make_app(service, hub, settings)
 
 
-@pytest.fixture
-def http_server(request, io_loop, _unused_port, app):
+@pytest.fixture(name="http_server")
+def _http_server(request, io_loop, _unused_port, app):
     """As pytest-tornado's, with the limits of the real server."""
     server = make_server(app)
     server.add_socket(_unused_port[0])
@@ -57,9 +58,9 @@ class Answer:
         return json.loads(self.raw)
 
 
-@pytest.fixture
-def call(http_server, base_url, request):
-    """`await call(method, path, json=…, body=…, headers=…)`."""
+@pytest.fixture(name="call")
+def _call(http_server, base_url, request):
+    """`await call(method, path, json_body=…, body=…, headers=…)`; what comes must be as documented."""
     del http_server
     client = AsyncHTTPClient(force_instance=True)
     request.addfinalizer(client.close)
@@ -72,6 +73,8 @@ def call(http_server, base_url, request):
             headers.setdefault("Content-Type", "application/json")
         wanted = HTTPRequest(base_url + path, method, headers, body, allow_nonstandard_methods=True,
                              follow_redirects=False, **kwargs)
-        return Answer(await client.fetch(wanted, raise_error=False))
+        answer = Answer(await client.fetch(wanted, raise_error=False))
+        check(method, path, answer.status, answer.headers, answer.raw)
+        return answer
 
     return fetch

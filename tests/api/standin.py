@@ -11,7 +11,8 @@ def event(seq: int, kind: str = "create", vm: str = "vm-1", padding: str = "") -
     return {
         "specversion": "1.0", "id": str(seq), "source": "vmsvc", "type": kind, "subject": vm,
         "time": "2026-11-23T12:00:00Z", "datacontenttype": "application/json",
-        "data": {"seq": seq, "state": "active", "vm": {"id": vm, "vmsvc_id": f"own-{vm}"}, "padding": padding},
+        "data": {"seq": seq, "state": "active", "vm": {"id": vm, "name": "x", "vmsvc_id": f"own-{vm}"},
+                 "padding": padding},
     }
 
 
@@ -36,6 +37,7 @@ class Service:
             raise self.error
 
     async def create(self, wish: CreateVm, *, idempotency_key=None, principal="anonymous") -> str:
+        """The same id comes in `outcome`."""
         self._note("create", wish, idempotency_key, principal)
         if wish.flavor == "no-such-flavor":
             raise InvalidRequest("there is no flavor no-such-flavor", field="flavor")
@@ -46,6 +48,7 @@ class Service:
         return row["vmsvc_id"]
 
     async def outcome(self, vmsvc_id: str, timeout: float) -> Outcome | None:
+        """What it ended with."""
         self._note("outcome", vmsvc_id, timeout)
         if not self.ends:
             return None
@@ -58,21 +61,25 @@ class Service:
         return {"outcome": "placed", "wish": asdict(wish)["is_preemptible"]}
 
     async def delete(self, ref: str, timeout: float) -> dict | None:
+        """Gone, or not yet."""
         self._note("delete", ref, timeout)
         row = await self.vm(ref)
         return row if self.deletes_in_time else None
 
     async def vms(self) -> tuple[list[dict], int]:
+        """Each once."""
         self._note("vms")
         return [row for key, row in self.vm_rows.items() if key == row["id"]], len(self.log)
 
     async def vm(self, ref: str) -> dict:
+        """By either id."""
         self._note("vm", ref)
         if ref not in self.vm_rows:
             raise NotFound(f"there is no vm {ref}")
         return self.vm_rows[ref]
 
     async def events(self, *, since: int, limit: int, types: frozenset, vm: str | None) -> tuple[list[dict], int]:
+        """A page of the log."""
         self._note("events", since, limit, types, vm)
         if since + 1 < self.kept_from:
             raise HistoryGone(self.kept_from)

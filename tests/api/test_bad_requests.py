@@ -14,8 +14,9 @@ def with_field(name, value):
 
 
 NOT_AN_OBJECT = ["[]", "null", "1", '"is_preemptible"', "true"]
-NOT_JSON = ["{", "{'is_preemptible': true}", '{"is_preemptible": True}', "is_preemptible=true", GOOD + "x", "\ufeff" + GOOD,
-            b"\xff" + GOOD.encode(), GOOD.encode("utf-16"), "[" * 100_000, '{"priority": NaN, "is_preemptible": true}',
+NOT_JSON = ["{", "{'is_preemptible': true}", '{"is_preemptible": True}', "is_preemptible=true", GOOD + "x",
+            "\ufeff" + GOOD, b"\xff" + GOOD.encode(), GOOD.encode("utf-16"), "[" * 100_000,
+            '{"priority": NaN, "is_preemptible": true}',
             '{"priority": -Infinity, "is_preemptible": true}', '{"priority": ' + "9" * 5000 + "}", "{}{}"]
 
 BAD_FIELDS = [
@@ -125,8 +126,9 @@ async def test_the_largest_wish_that_is_allowed_is_accepted(call, service):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/json-patch+json",
-                                        "multipart/form-data; boundary=x", "", "application/xml"])
+@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded",
+                                        "application/json-patch+json", "multipart/form-data; boundary=x", "",
+                                        "application/xml"])
 async def test_a_body_that_is_not_sent_as_json_is_415(call, service, media_type):
     said = await refused(call, service, GOOD, 415, headers={"Content-Type": media_type})
     assert said["error"] == "unsupported_media_type"

@@ -19,14 +19,14 @@ UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Versi
            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
 
 
-@pytest.fixture
-def url(http_server, http_port):
+@pytest.fixture(name="url")
+def _url(http_server, http_port):
     del http_server
     return f"ws://127.0.0.1:{http_port}/api/v1/events"
 
 
-@pytest.fixture
-def commit(service, hub):
+@pytest.fixture(name="commit")
+def _commit(service, hub):
     """Commit events and publish them, as outbox and feed do."""
     def write(*seqs, **kwargs):
         for seq in seqs:
@@ -112,8 +112,8 @@ async def test_events_that_come_while_the_history_is_read_and_sent_are_neither_l
 class TestSmallQueues:
     """Sockets whose queue holds four events."""
 
-    @pytest.fixture
-    def hub(self):
+    @pytest.fixture(name="hub")
+    def _hub(self):
         return Hub(bound=4)
 
     @pytest.mark.gen_test
@@ -185,7 +185,7 @@ async def test_a_since_older_than_the_history_is_closed_with_4009(url, hub, comm
     client = await websocket_connect(f"{url}?since=5")
     assert await read(client, 5) == [6, 7, 8, 9, 10]
     client.close()
-    await until(lambda: not len(hub))
+    await until(lambda: len(hub) == 0)
 
 
 @pytest.mark.gen_test
@@ -269,6 +269,13 @@ async def test_our_own_page_gets_a_socket(url, http_port):
 
 
 @pytest.mark.gen_test
+async def test_of_the_subprotocols_the_name_is_chosen_and_never_the_token(url):
+    client = await websocket_connect(url, subprotocols=["vmsvc", "bearer.c2VjcmV0"])
+    assert client.selected_subprotocol == "vmsvc"
+    client.close()
+
+
+@pytest.mark.gen_test
 async def test_a_service_that_stops_takes_no_more_sockets(call, hub):
     hub.close()
     answer = await call("GET", "/api/v1/events", headers=UPGRADE)
@@ -278,8 +285,8 @@ async def test_a_service_that_stops_takes_no_more_sockets(call, hub):
 class TestFewSockets:
     """A service with places for two sockets, that asks every 50 ms whether they are alive."""
 
-    @pytest.fixture
-    def settings(self, settings):
+    @pytest.fixture(name="settings")
+    def _settings(self, settings):
         return replace(settings, max_sockets=2, ping_interval=0.05, ping_timeout=0.05)
 
     @pytest.mark.gen_test

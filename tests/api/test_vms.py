@@ -2,6 +2,7 @@
 
 import pytest
 
+from vmsvc.domain.errors import NotFound
 from vmsvc.service.commands import CreateVm
 
 VMS = "/api/v1/vm"
@@ -67,6 +68,19 @@ async def test_a_client_that_will_not_wait_gets_202_and_the_place_to_look(call, 
     assert answer.json["message"] == answer.json["message:"] == "Standart vm own-1 is being created"
     assert answer.json["vm"]["vmsvc_id"] == "own-1"
     assert ("outcome", "own-1", waited) in service.calls
+
+
+@pytest.mark.gen_test
+async def test_a_wish_that_was_accepted_is_202_even_when_it_cannot_be_shown(call, service):
+    service.ends = False
+
+    async def vm(_ref):
+        raise NotFound("vm own-1 was deleted")
+
+    service.vm = vm
+    answer = await call("POST", VMS, json_body={"is_preemptible": False}, headers={"Prefer": "wait=1"})
+    assert (answer.status, answer.headers["Location"]) == (202, "/api/v1/vm/own-1")
+    assert "vm" not in answer.json
 
 
 @pytest.mark.gen_test

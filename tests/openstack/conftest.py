@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -137,7 +138,15 @@ def real_cloud() -> Iterator[Path]:
 
 def simulated_cloud(folder: Path) -> Iterator[Path]:
     """The simulated cloud, in a process of its own."""
-    raise NotImplementedError
+    command = [sys.executable, "-m", "vmsvc.sim", "--dir", str(folder), "--schedule-seconds", "0.05",
+               "--boot-seconds", "0.1", "--delete-seconds", "0.05", "--stop-seconds", "0.05"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            started = process.stdout.readline()  # ends when the process does, so this cannot hang on one that failed
+            yield Path(re.search(r"clouds.yaml at (.+)", started)[1])
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
 
 
 @pytest.fixture(scope="session", name="entries")
@@ -218,6 +227,17 @@ def booter(post) -> Callable[..., dict]:
         until(f"{server_id} is {status}", lambda: api.server(server_id)["status"] == status)
         return api.server(server_id)
     return boot
+
+
+@pytest.fixture(name="fill")
+def filler(post) -> Callable[..., list[dict]]:
+    """Fills the cloud with four of the largest servers, one on each host; returns them."""
+    def fill(api: Api) -> list[dict]:
+        made = [post(api, flavorRef="m1.large").body["server"]["id"] for _ in range(4)]
+        return [until(f"{server_id} is ACTIVE", lambda server_id=server_id: next(
+            (server for server in [api.server(server_id)] if server["status"] == "ACTIVE"), None))
+            for server_id in made]
+    return fill
 
 
 @pytest.fixture(name="gone")

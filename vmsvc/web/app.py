@@ -1,13 +1,15 @@
 """The Tornado application and its HTTP server: one place where bootstrap and tests build them alike."""
 
+import functools
 import logging
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 from vmsvc.service.hub import Hub
-from vmsvc.web import channel, status, vms
+from vmsvc.web import assets, channel, metrics, openapi, status, vms
 from vmsvc.web.auth import Auth, NoAuth
 from vmsvc.web.base import Unknown
 from vmsvc.web.limits import Limits
@@ -15,9 +17,12 @@ from vmsvc.web.settings import MAX_DRAIN, WebSettings
 
 access_log = logging.getLogger("vmsvc.access")
 
+ROUTES = [*vms.routes, *channel.routes, *status.routes, *metrics.routes, *openapi.routes]
+
 
 def log_request(handler: RequestHandler) -> None:
-    """One line a request; never a body, never a query (a ticket may be in it)."""
+    """Count the request, and write one line; never a body, never a query (a ticket may be in it)."""
+    handler.settings["metrics"].answered(handler)
     request = handler.request
     notable = request.method not in ("GET", "HEAD") or handler.get_status() >= 400
     access_log.log(logging.INFO if notable else logging.DEBUG, "%s %s %d %.1f ms %s %s", request.method,
@@ -25,16 +30,27 @@ def log_request(handler: RequestHandler) -> None:
                    getattr(handler, "request_id", "-"))
 
 
-def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None = None) -> Application:
-    """The application. `commands` is the service (see `service.commands`), `hub` what its feed publishes to."""
+@functools.cache
+def api_document() -> dict[str, Any]:
+    """The OpenAPI document of all routes."""
+    return openapi.document(handler for _, handler in ROUTES)
+
+
+def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None = None,
+             registry: CollectorRegistry | None = None) -> Application:
+    """The application. `commands` is the service (see `service.commands`), `hub` what its feed publishes to;
+    `registry` is where `/metrics` reads, for instruments of other layers too."""
+    limits = Limits(settings.max_in_flight, settings.write_rate, settings.write_burst)
     return Application(
-        [*vms.routes, *channel.routes, *status.routes],
+        [*ROUTES, *assets.routes(settings)],
         default_handler_class=Unknown,
         commands=commands,
         hub=hub,
         web=settings,
         auth=auth or NoAuth(),
-        limits=Limits(settings.max_in_flight, settings.write_rate, settings.write_burst),
+        limits=limits,
+        metrics=metrics.WebMetrics(registry or CollectorRegistry(), hub, limits),
+        document=api_document(),
         log_function=log_request,
         cross_origin_protection=True,
         trusted_origins=settings.trusted_origins,

@@ -15,7 +15,10 @@ class Principal:
 
 
 class Auth(Protocol):
-    """Finds out who makes a request, before its body is read and before an upgrade."""
+    """Finds out who makes a request, before its body is read and before an upgrade. A browser cannot set headers on
+    a WebSocket: the dashboard offers the subprotocols `vmsvc` and `bearer.<base64url of the token>`."""
+
+    challenge: str      # the WWW-Authenticate of a 401
 
     async def principal(self, request: HTTPServerRequest) -> Principal:
         """The one who asks; raises Unauthenticated, Forbidden or CloudUnavailable."""
@@ -23,6 +26,8 @@ class Auth(Protocol):
 
 class NoAuth:
     """`VMSVC_AUTH=none`: everyone is `anonymous` and may do all."""
+
+    challenge = "Bearer"
 
     async def principal(self, request: HTTPServerRequest) -> Principal:
         """Always the same one."""

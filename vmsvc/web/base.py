@@ -52,6 +52,9 @@ HTTP_REFUSALS = {
 }
 INTERNAL = ("internal", "vmsvc failed at this; its log has the details under this request_id")
 
+#: Seconds, when the one who refuses did not say.
+RETRY_AFTER = 5.0
+
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._:-]{1,128}")
 
 
@@ -63,22 +66,19 @@ class Refusal:
     slug: str
     message: str
     field: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()
+    retry_after: float = RETRY_AFTER
 
 
-def _headers_of(error: errors.VmsvcError, status: int) -> tuple[tuple[str, str], ...]:
-    if status == 401:
-        return (("WWW-Authenticate", "Bearer"),)
-    if status in (429, 503):
-        return (("Retry-After", str(math.ceil(getattr(error, "retry_after", 1)))),)
-    return ()
+def status_of(kind: type[BaseException]) -> int:
+    """The status of a class of domain errors: its own, or that of the nearest parent that has one."""
+    return next(STATUS[cls] for cls in kind.__mro__ if cls in STATUS)
 
 
 def refusal_of(error: BaseException | None, status: int = 500) -> Refusal:
     """What to answer for an exception. What is not ours or HTTP's own says nothing about itself."""
     if isinstance(error, errors.VmsvcError):
-        status = next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
-        return Refusal(status, error.slug, error.message, getattr(error, "field", None), _headers_of(error, status))
+        return Refusal(status_of(type(error)), error.slug, error.message, getattr(error, "field", None),
+                       getattr(error, "retry_after", RETRY_AFTER))
     if isinstance(error, HTTPError):
         status = error.status_code
     return Refusal(status, *HTTP_REFUSALS.get(status, INTERNAL))
@@ -92,12 +92,11 @@ class Handler(RequestHandler):
     #: The address as the document and the metrics call it: `/api/v1/vm/{id}`.
     address = "unknown"
     csp = "default-src 'none'; frame-ancestors 'none'"
-    _chunks: list[bytes]
     _size = 0
 
-    def initialize(self) -> None:
-        """Ready for the body's chunks."""
-        self._chunks = []
+    @cached_property
+    def _chunks(self) -> list[bytes]:
+        return []
 
     @property
     def web(self) -> WebSettings:
@@ -157,12 +156,15 @@ class Handler(RequestHandler):
     def refuse(self, refusal: Refusal) -> None:
         """Finish with an error."""
         self.set_status(refusal.status)
-        for name, value in refusal.headers:
-            self.set_header(name, value)
-        if refusal.status == 405:
-            self.set_header("Allow", ", ".join(self.methods()))
-        if refusal.status == 413:
-            self.set_header("Connection", "close")
+        match refusal.status:
+            case 401:
+                self.set_header("WWW-Authenticate", self.settings["auth"].challenge)
+            case 405:
+                self.set_header("Allow", ", ".join(self.methods()))
+            case 413:
+                self.set_header("Connection", "close")
+            case 429 | 503:
+                self.set_header("Retry-After", str(math.ceil(refusal.retry_after)))
         body = {"code": str(refusal.status), "message": refusal.message, "message:": refusal.message,
                 "error": refusal.slug, "request_id": self.request_id}
         self.finish(body | ({"field": refusal.field} if refusal.field else {}))

@@ -11,10 +11,12 @@ from typing import Any
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from vmsvc.domain.errors import CloudUnavailable, Forbidden, HistoryGone, TooManyRequests, VmsvcError
+from vmsvc.domain.errors import CloudUnavailable, Forbidden, HistoryGone, Timeout, TooManyRequests, VmsvcError
 from vmsvc.service.hub import End, Message, Subscription, Wanted, encode
+from vmsvc.web import answers
 from vmsvc.web.api import ApiHandler
 from vmsvc.web.base import route
+from vmsvc.web.describe import Answer, describe
 from vmsvc.web.schemas import EventsQuery
 
 log = logging.getLogger("vmsvc.web.channel")
@@ -48,6 +50,9 @@ class Events(ApiHandler, WebSocketHandler):
         self.limit = query["limit"]
         self.wanted = Wanted(frozenset(filter(None, query.get("type", "").split(","))), query.get("vm"))
 
+    @describe(Answer(101, "The live channel: each message is an Event."),
+              Answer(200, "A page of the history.", answers.EventPage, {"events": [answers.EVENT], "seq": 42}),
+              query=EventsQuery, errors=(HistoryGone, Timeout))
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Read the history, or with an upgrade listen.
 
@@ -91,6 +96,10 @@ class Events(ApiHandler, WebSocketHandler):
             raise Forbidden("sockets from another site's pages are refused")
         return True
 
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """A browser that offers some gives up unless one is chosen; a token among them is not to be said back."""
+        return "vmsvc" if "vmsvc" in subprotocols else None
+
     def open(self) -> None:
         """Subscribe, and start the one task that writes."""
         self.subscription = self.hub.subscribe(self.wanted, self.ended)
@@ -109,7 +118,12 @@ class Events(ApiHandler, WebSocketHandler):
     def ended(self, why: End) -> None:
         """The hub ended the subscription. A write that hangs must not keep the close from being sent."""
         self.on_close()
-        self.close(*ENDS[why])
+        self.hang_up(*ENDS[why])
+
+    def hang_up(self, code: int, reason: str) -> None:
+        """Close from our side, and count it."""
+        self.settings["metrics"].ended(code)
+        self.close(code, reason)
 
     async def write_all(self, subscription: Subscription) -> None:
         """All that this socket is to get, until it closes."""
@@ -120,15 +134,15 @@ class Events(ApiHandler, WebSocketHandler):
                 if message.seq > sent:
                     await self.send(message)
         except HistoryGone:
-            self.close(*HISTORY_GONE)
+            self.hang_up(*HISTORY_GONE)
         except WebSocketClosedError:
             log.debug("%s: the peer is gone", self.request_id)
         except VmsvcError as error:
             log.warning("%s: no history for a socket: %s", self.request_id, error)
-            self.close(*TRY_LATER)
+            self.hang_up(*TRY_LATER)
         except Exception:  # pylint: disable=broad-exception-caught; the task is nobody else's to watch
             log.exception("%s: a socket failed", self.request_id)
-            self.close(*INTERNAL)
+            self.hang_up(*INTERNAL)
         finally:
             self.hub.unsubscribe(subscription)
 

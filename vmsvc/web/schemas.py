@@ -76,7 +76,8 @@ class CreateVmSchema(Schema):
     user_data = fields.String(validate=validate.Length(1, MAX_USER_DATA),
                               metadata={"description": "base64", "format": "byte"})
     metadata = fields.Dict(keys=fields.String(), values=fields.String(validate=validate.Length(max=255)),
-                           validate=validate.Length(max=MAX_METADATA))
+                           metadata={"maxProperties": MAX_METADATA,
+                                     "description": "for the server; keys that begin with `vmsvc_` are ours"})
     availability_zone = Text()
     priority = Whole(validate=validate.Range(-1000, 1000),
                      metadata={"description": "of a preemptible VM: higher is evicted later", "default": 0})
@@ -94,6 +95,8 @@ class CreateVmSchema(Schema):
     @validates("metadata")
     def _keys_are_free(self, value: dict[str, str], data_key: str) -> None:
         del data_key
+        if len(value) > MAX_METADATA:
+            raise ValidationError(f"Must not have more than {MAX_METADATA} keys.")
         for key in value:
             if not _METADATA_KEY.fullmatch(key):
                 raise ValidationError("Keys are 1 to 255 of a-z A-Z 0-9 - _ : . and space.")

@@ -1,7 +1,10 @@
 """How the service is: `/healthz`, `/readyz`, and `/api/v1/capacity`."""
 
+from vmsvc.domain.errors import CloudError, Timeout
+from vmsvc.web import answers
 from vmsvc.web.api import ApiHandler
 from vmsvc.web.base import Handler, route
+from vmsvc.web.describe import Answer, describe
 
 
 class Probe(Handler):
@@ -16,6 +19,7 @@ class Health(Probe):
 
     address = "/healthz"
 
+    @describe(Answer(200, "It is.", answers.HealthView, {"status": "ok"}))
     async def get(self) -> None:
         """Answer at once, touching nothing but the loop."""
         self.finish({"status": "ok"})
@@ -26,6 +30,10 @@ class Ready(Probe):
 
     address = "/readyz"
 
+    @describe(Answer(200, "All parts work.", answers.ReadyView,
+                     {"status": "ready", "parts": {"database": "ok", "cloud": "ok"}}),
+              Answer(503, "A part does not.", answers.ReadyView,
+                     {"status": "not ready", "parts": {"database": "ok", "cloud": "no answer since 12:00:03"}}))
     async def get(self) -> None:
         """Say of each part whether it works, in words; 503 when one does not."""
         parts = self.settings["commands"].readiness()
@@ -40,6 +48,8 @@ class Capacity(ApiHandler):
 
     address = "/api/v1/capacity"
 
+    @describe(Answer(200, "The room there is.", answers.CapacityView, {"mode": "tenant"}),
+              errors=(CloudError, Timeout))
     async def get(self) -> None:
         """Show mode, quota, host room, and how many of each flavor fit now and after evictions."""
         self.finish(await self.commands.capacity())

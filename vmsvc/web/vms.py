@@ -1,10 +1,15 @@
 """`/api/v1/vm`: create, list, show, delete."""
 
-from vmsvc.domain.errors import InvalidRequest, NotFound
+import contextlib
+
+from vmsvc.domain.errors import (CloudError, Conflict, IdempotencyMismatch, InvalidRequest, NoCapacity, NotFound,
+                                 QuotaExceeded, Timeout, VmsvcError)
 from vmsvc.service.commands import CreateVm, Outcome
+from vmsvc.web import answers
 from vmsvc.web.api import ApiHandler
 from vmsvc.web.base import INTERNAL, STATUS_OF_SLUG, Refusal, route
-from vmsvc.web.schemas import VM_ID, CreateVmQuery, DeleteVmSchema, load, wish_of
+from vmsvc.web.describe import Answer, describe
+from vmsvc.web.schemas import VM_ID, CreateVmQuery, CreateVmSchema, DeleteVmSchema, load, wish_of
 
 VMS = "/api/v1/vm"
 
@@ -19,6 +24,8 @@ class Vms(ApiHandler):
 
     address = VMS
 
+    @describe(Answer(200, "The servers.", answers.VmList, {"servers": [answers.VM], "seq": 42}),
+              errors=(CloudError, Timeout))
     async def get(self) -> None:
         """List the servers of the project.
 
@@ -28,6 +35,19 @@ class Vms(ApiHandler):
         servers, seq = await self.commands.vms()
         self.finish({"servers": servers, "seq": seq})
 
+    @describe(
+        Answer(200, "With `dry_run=true`: what would happen.", answers.DryRun, {"outcome": "placed"}),
+        Answer(201, "It runs.", answers.Created, answers.said(
+            "201", f"Standart vm {answers.VM['id']} was created succesfully", vm=answers.VM,
+            evicted=[answers.VICTIM]), headers=("Location", "Preference-Applied")),
+        Answer(202, "The outcome is still open.", answers.Accepted, answers.said(
+            "202", f"Standart vm {answers.VM['vmsvc_id']} is being created",
+            vm=answers.VM | {"id": answers.VM["vmsvc_id"], "state": "pending"}),
+               headers=("Location", "Preference-Applied")),
+        query=CreateVmQuery, headers=("Prefer", "Idempotency-Key"), body=CreateVmSchema,
+        examples=(("standard", {"is_preemptible": False}),
+                  ("preemptible", {"is_preemptible": True, "name": "batch-7", "flavor": "m1.small", "priority": 10})),
+        errors=(413, 415, QuotaExceeded, NoCapacity, Conflict, IdempotencyMismatch, CloudError, Timeout))
     async def post(self) -> None:
         """Create a standard or a preemptible VM.
 
@@ -56,10 +76,13 @@ class Vms(ApiHandler):
             self.refuse(Refusal(STATUS_OF_SLUG[slug], slug, outcome.message))
 
     async def created_later(self, wish: CreateVm, vm_id: str) -> None:
-        """Answer that the outcome is still open, and where it will be."""
-        vm = await self.commands.vm(vm_id)
+        """Answer that the outcome is still open, and where it will be. The wish is accepted, so that it cannot be
+        shown just now (the cloud is away, it was deleted meanwhile) is no failure."""
+        shown: dict[str, dict] = {}
+        with contextlib.suppress(VmsvcError):
+            shown["vm"] = await self.commands.vm(vm_id)
         self.set_header("Location", f"{VMS}/{vm_id}")
-        self.answer(202, f"{kind(wish)} vm {vm_id} is being created", vm=vm)
+        self.answer(202, f"{kind(wish)} vm {vm_id} is being created", **shown)
 
 
 class Vm(ApiHandler):
@@ -72,10 +95,20 @@ class Vm(ApiHandler):
         if not VM_ID.fullmatch(self.path_args[0]):
             raise NotFound("there is no vm with this id")
 
+    @describe(Answer(200, "The server.", answers.VmView, answers.VM), errors=(NotFound, CloudError, Timeout))
     async def get(self, ref: str) -> None:
         """Show one server, by the cloud's id or vmsvc's own."""
         self.finish(await self.commands.vm(ref))
 
+    @describe(
+        Answer(200, "It is gone.", answers.Deleted, answers.said(
+            "204", f"vm {answers.VM['id']} was deleted succesfully", vm=answers.VM | {"state": "deleted"}),
+               headers=("Preference-Applied",)),
+        Answer(202, "It is not gone yet.", answers.Accepted, answers.said(
+            "202", f"vm {answers.VM['id']} is being deleted"), headers=("Location", "Preference-Applied")),
+        headers=("Prefer",), body=DeleteVmSchema, body_required=False,
+        examples=(("the id once more", {"cloud_vm_id": answers.VM["id"]}),),
+        errors=(413, 415, NotFound, Conflict, CloudError, Timeout))
     async def delete(self, ref: str) -> None:
         """Delete a VM that the service made.
 

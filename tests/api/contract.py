@@ -1,0 +1,47 @@
+"""Holds every answer that a test gets against the OpenAPI document, so that the document cannot lie."""
+
+import json
+import re
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from vmsvc.web.app import api_document
+
+
+def as_json_schema(part: Any) -> Any:
+    """OpenAPI 3.0's `nullable` in the words of JSON Schema."""
+    if isinstance(part, list):
+        return [as_json_schema(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    part = {name: as_json_schema(value) for name, value in part.items()}
+    if part.pop("nullable", False) and isinstance(part.get("type"), str):
+        part["type"] = [part["type"], "null"]
+    return part
+
+
+def validator(schema: dict[str, Any]) -> Draft202012Validator:
+    """A validator of a schema of the document's, whose references it can follow."""
+    return Draft202012Validator(as_json_schema(schema | {"components": api_document()["components"]}))
+
+
+def described(method: str, path: str) -> dict[str, Any] | None:
+    """What the document says of this call; None when it knows no such address or method."""
+    for template, item in api_document()["paths"].items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path.partition("?")[0]):
+            return item.get("get" if method == "HEAD" else method.lower())
+    return None
+
+
+def check(method: str, path: str, status: int, headers: Any, raw: bytes) -> None:
+    """Fail when the document does not tell of such an answer to this call."""
+    operation = described(method, path)
+    if operation is None or status in (304, 405):
+        return
+    assert str(status) in operation["responses"], f"the document knows no {status} of {method} {path}"
+    answer = operation["responses"][str(status)]
+    for name in ("Location", "Retry-After", "Preference-Applied"):
+        assert name not in headers or name in answer["headers"] or status >= 400, f"{name} is not in the document"
+    if "content" in answer and raw:
+        validator(answer["content"]["application/json"]["schema"]).validate(json.loads(raw))

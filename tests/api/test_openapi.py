@@ -1,0 +1,104 @@
+"""The OpenAPI document: complete, consistent, and what the service is. (Each answer in these tests is held against
+it; see contract.py.)"""
+
+import json
+import re
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.api.contract import as_json_schema, validator
+from tests.api.standin import event
+from vmsvc.web import assets
+from vmsvc.web.app import ROUTES, api_document
+from vmsvc.web.base import STATUS, status_of
+from vmsvc.web.vms import Vms
+
+OPERATIONS = [(path, method, operation) for path, item in api_document()["paths"].items()
+              for method, operation in item.items() if method != "parameters"]
+NAMES = [f"{method} {path}" for path, method, _ in OPERATIONS]
+
+
+@pytest.mark.gen_test
+async def test_the_document_is_served_as_it_is_made(call):
+    answer = await call("GET", "/api/v1/openapi.json")
+    assert (answer.status, answer.json) == (200, json.loads(json.dumps(api_document())))
+    assert answer.json["openapi"] == "3.0.3"
+
+
+def test_every_route_and_method_is_in_it():
+    written = {(handler.address, method.lower()) for _, handler in ROUTES for method in handler.methods()
+               if method != "HEAD"}
+    assert written == {(path, method) for path, method, _ in OPERATIONS}
+    assert not [handler for _, handler, *_ in assets.routes(assets.WebSettings()) if handler.address in
+                api_document()["paths"]]
+
+
+def test_every_reference_leads_somewhere_and_every_schema_is_one():
+    text = json.dumps(api_document())
+    for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', text)):
+        part = api_document()
+        for step in reference.split("/"):
+            part = part[step]
+    for schema in api_document()["components"]["schemas"].values():
+        Draft202012Validator.check_schema(as_json_schema(schema))
+
+
+def test_operations_have_names_of_their_own():
+    names = [operation["operationId"] for _, _, operation in OPERATIONS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("path, method, operation", OPERATIONS, ids=NAMES)
+def test_an_operation_says_what_it_does_and_what_each_status_means(path, method, operation):
+    assert operation["summary"] and not operation["summary"].endswith(".")
+    assert operation["responses"]
+    for answer in operation["responses"].values():
+        assert answer["description"]
+        assert "X-Request-Id" in answer["headers"]
+    placeholders = re.findall(r"\{(\w+)\}", path)
+    shared = api_document()["paths"][path].get("parameters", [])
+    assert [one["name"] for one in shared] == placeholders and method in ("get", "post", "delete")
+
+
+@pytest.mark.parametrize("path, method, operation", OPERATIONS, ids=NAMES)
+def test_every_example_is_an_example_of_its_schema(path, method, operation):
+    del path, method
+    contents = [answer["content"] for answer in operation["responses"].values() if "content" in answer]
+    if "requestBody" in operation:
+        contents.append(operation["requestBody"]["content"])
+    for content in contents:
+        media = content["application/json"]
+        examples = [one["value"] for one in media.get("examples", {}).values()] or [media["example"]]
+        for example in examples:
+            validator(media["schema"]).validate(example)
+
+
+def test_every_kind_of_error_is_told_somewhere_with_its_status():
+    told = {(int(status), slug) for _, _, operation in OPERATIONS
+            for status, answer in operation["responses"].items() if "content" in answer
+            for slug in answer["content"]["application/json"].get("examples", {})}
+    assert {(status_of(kind), kind.slug) for kind in STATUS} <= told
+
+
+def test_what_a_create_may_end_with_is_told():
+    post = api_document()["paths"][Vms.address]["post"]
+    assert [int(status) for status in sorted(post["responses"])] == [
+        200, 201, 202, 400, 401, 403, 409, 413, 415, 422, 429, 500, 502, 503, 504]
+    refused = post["responses"]["403"]["content"]["application/json"]
+    assert set(refused["examples"]) == {"forbidden", "quota_exceeded"}
+    assert {one["name"] for one in post["parameters"]} == {"dry_run", "Prefer", "Idempotency-Key"}
+
+
+def test_the_limits_of_a_wish_are_told():
+    wish = api_document()["components"]["schemas"]["CreateVm"]
+    assert wish["required"] == ["is_preemptible"] and wish["additionalProperties"] is False
+    assert (wish["properties"]["priority"]["minimum"], wish["properties"]["metadata"]["maxProperties"]) == (-1000, 120)
+
+
+@pytest.mark.gen_test
+async def test_events_are_as_told(call, service):
+    service.log = [event(1), event(2, kind="evict")]
+    page = (await call("GET", "/api/v1/events?since=0")).json
+    assert [one["data"]["seq"] for one in page["events"]] == [1, 2]
+    validator(api_document()["components"]["schemas"]["Event"]).validate(page["events"][0])

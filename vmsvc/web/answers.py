@@ -1,0 +1,149 @@
+"""The shapes of what the service answers, for the document: nothing is filtered through them. Views may grow new
+members, so clients should ignore what they do not know."""
+
+from marshmallow import INCLUDE, Schema, fields, validate
+
+from vmsvc.domain.lifecycle import State
+from vmsvc.web.schemas import TYPES
+
+VM = {
+    "id": "6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11", "name": "standart",
+    "vmsvc_id": "b1d6b0f4-7a0e-4a8e-8a55-2f3cf1f0a9c4",
+    "links": [{"rel": "self", "href": "http://cloud.example/v2.1/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"},
+              {"rel": "bookmark", "href": "http://cloud.example/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"}],
+    "is_preemptible": False, "state": "active", "evict_at": None,
+}
+VICTIM = "0e4c4f1e-2a3f-4bb6-a4a7-6c5d9f2b8e77"
+EVENT = {
+    "specversion": "1.0", "id": "42", "source": "vmsvc", "type": "evict", "subject": VICTIM,
+    "time": "2026-11-23T12:00:00Z", "datacontenttype": "application/json",
+    "data": {"seq": 42, "state": "noticed", "vm": VM | {"id": VICTIM, "name": "preemptible", "is_preemptible": True},
+             "reason": "makes room for a standard vm", "evict_at": "2026-11-23T12:00:30Z", "grace_seconds": 30},
+}
+
+
+def said(code: str, message: str, **members: object) -> dict[str, object]:
+    """An example of a body with a message."""
+    return {"code": code, "message:": message, "message": message, **members}
+
+
+class Open(Schema):
+    """An object that may have more members than are listed."""
+
+    class Meta:
+        """Views grow."""
+
+        unknown = INCLUDE
+
+
+class Link(Open):
+    """Where the cloud has it."""
+
+    rel = fields.String(required=True)
+    href = fields.String(required=True)
+
+
+class VmView(Open):
+    """A server of the project, or a request that has none yet. The last four are there when vmsvc made it."""
+
+    id = fields.String(required=True, metadata={"description": "the cloud's id; vmsvc's own while there is no server"})
+    name = fields.String(required=True)
+    links = fields.List(fields.Nested(Link))
+    vmsvc_id = fields.String()
+    is_preemptible = fields.Boolean()
+    state = fields.String(validate=validate.OneOf([str(state) for state in State]))
+    evict_at = fields.DateTime(allow_none=True, metadata={"description": "a victim is untouched before this"})
+
+
+class Said(Open):
+    """A body with a message, under two keys: the documented original has the second one."""
+
+    code = fields.String(required=True, metadata={"description": "the status; 204 for a delete"})
+    message = fields.String(required=True)
+    message_colon = fields.String(required=True, data_key="message:")
+
+
+class Created(Said):
+    """The VM runs."""
+
+    vm = fields.Nested(VmView, required=True)
+    evicted = fields.List(fields.String(), required=True, metadata={"description": "ids of those who made room"})
+
+
+class Accepted(Said):
+    """Under way; `Location` says where to look."""
+
+    vm = fields.Nested(VmView)
+
+
+class Deleted(Said):
+    """The VM is gone from the cloud and the database."""
+
+    vm = fields.Nested(VmView, required=True)
+
+
+class DryRun(Open):
+    """What would happen: placed, who would be evicted and by which criterion, or refused and why."""
+
+
+class VmList(Open):
+    """Every server of the project, and the seq that was read before them."""
+
+    servers = fields.List(fields.Nested(VmView), required=True)
+    seq = fields.Integer(required=True)
+
+
+class EventData(Open):
+    """The finer step, and the VM as it was then."""
+
+    seq = fields.Integer(required=True)
+    state = fields.String(required=True)
+    vm = fields.Nested(VmView)
+    reason = fields.String(allow_none=True)
+
+
+class Event(Open):
+    """A CloudEvents 1.0 object."""
+
+    specversion = fields.String(required=True, validate=validate.Equal("1.0"))
+    id = fields.String(required=True)
+    source = fields.String(required=True)
+    type = fields.String(required=True, validate=validate.OneOf(TYPES))
+    subject = fields.String()
+    time = fields.DateTime(required=True)
+    datacontenttype = fields.String()
+    data = fields.Nested(EventData, required=True)
+
+
+class EventPage(Open):
+    """Events in the order of their seq; ask for the next page with `since=<seq>`."""
+
+    events = fields.List(fields.Nested(Event), required=True)
+    seq = fields.Integer(required=True)
+
+
+class CapacityView(Open):
+    """Mode, quota, host room, and how many of each flavor fit."""
+
+    mode = fields.String(required=True, validate=validate.OneOf(["tenant", "operator"]))
+
+
+class HealthView(Open):
+    """The loop turns."""
+
+    status = fields.String(required=True)
+
+
+class ReadyView(Open):
+    """Each part and what is wrong with it, or `ok`."""
+
+    status = fields.String(required=True, validate=validate.OneOf(["ready", "not ready"]))
+    parts = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
+
+
+class Error(Said):
+    """Any error. Quote `request_id` when you ask about it."""
+
+    error = fields.String(required=True, metadata={"description": "a stable word"})
+    request_id = fields.String(required=True)
+    field = fields.String(metadata={"description": "the part of the request to mend"})
