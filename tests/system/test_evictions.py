@@ -222,3 +222,50 @@ async def test_when_the_scheduler_lags_behind_the_freed_room_nobody_else_goes(cl
     created = await client.create(False, name="wanted")
     assert created.status == 201
     assert len(created.json["evicted"]) == 1 and len(sim.servers()) == 4
+
+
+@BOTH
+@grace(0.3)
+@pytest.mark.gen_test(timeout=30)
+async def test_vms_that_are_still_being_built_can_go_once_they_run(client, sim, mode):
+    sim.settings(boot_seconds=1)
+    flavor = "m1.tiny" if mode == "operator" else "m1.small"
+    filling = asyncio.ensure_future(client.fill(4, flavor))
+    await client.saw("create/building")
+    created = await client.create(False, flavor=flavor)
+    preemptible = await filling
+    assert created.status == 201, created.json
+    assert len(created.json["evicted"]) == 1 and set(created.json["evicted"]) < set(preemptible)
+
+
+@pytest.mark.gen_test(timeout=30)
+@FOUR_HOSTS
+async def test_a_host_that_refuses_costs_nobody_anything(client, sim):
+    """Placement has room on it and a filter of the scheduler says no: another host is tried."""
+    sim.host("sim-1", refuses=True)
+    sim.host("sim-2", refuses=True)
+    created = await client.create(False)
+    assert created.status == 201
+    assert sim.servers()[created.id]["host"] in ("sim-3", "sim-4")
+
+
+@grace(0.3)
+@pytest.mark.parametrize("hosts", [3])
+@pytest.mark.gen_test(timeout=40)
+async def test_a_thief_costs_at_most_two_rounds_and_all_victims_are_on_record(client, sim, database):
+    """Somebody outside takes the freed room each time before the request can."""
+    mine = await client.fill(12)
+    hosts = {server_id: server["host"] for server_id, server in sim.servers().items()}
+    # The first try of each round is slow (there are three more): the thief is first for sure.
+    sim.fault(action="delay", method="POST", path="/servers$", body_matches="robbed", nth=[1, 5], seconds=1)
+    creating = asyncio.ensure_future(client.create(False, name="robbed"))
+    for round_number in (1, 2):
+        gone = await client.saw_times("evict/evicted", round_number)
+        assert sim.foreign("demo", host=hosts[gone[-1]["subject"]])
+    answer = await creating
+    assert (answer.status, answer.json["error"]) == (409, "no_capacity")
+    assert len(sim.servers()) == 12
+    record = database.rows("SELECT vm_id, round, wasted FROM eviction ORDER BY round")
+    assert [row["round"] for row in record] == [1, 2]
+    assert all(row["wasted"] for row in record)
+    assert len({event["subject"] for event in gone} & set(mine)) == 2

@@ -113,9 +113,9 @@ def _facts(row: Vm, snapshot: Snapshot, marked: Mapping[str | None, Server], now
 
 def _untouchable(row: Vm, server: Server | None, age: int) -> bool:
     """Never a victim: who is locked, too young, being changed by others, or no longer carries our mark."""
-    if server is None:
-        return row.state != State.BUILDING
-    return (server.locked or age < row.min_run_seconds or server.metadata.get(MARK) != row.id
+    if row.state == State.BUILDING:
+        return row.min_run_seconds > 0
+    return (server is None or server.locked or age < row.min_run_seconds or server.metadata.get(MARK) != row.id
             or server.task_state is not None)
 
 
