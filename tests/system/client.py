@@ -91,12 +91,17 @@ class Client:
 
     async def saw(self, step: str, ref: str | None = None, seconds: float = 15.0) -> dict:
         """Wait for an event such as "evict/noticed" (of this VM); returns it."""
+        return (await self.saw_times(step, 1, ref, seconds))[0]
+
+    async def saw_times(self, step: str, times: int, ref: str | None = None, seconds: float = 15.0) -> list[dict]:
+        """Wait for that many events of a kind; returns them."""
         deadline = time.monotonic() + seconds
         while True:
-            for event in await self.events(**({"vm": ref} if ref else {})):
-                if step == f"{event['type']}/{event['data']['state']}":
-                    return event
-            assert time.monotonic() < deadline, f"no {step} within {seconds} s"
+            found = [event for event in await self.events(**({"vm": ref} if ref else {}))
+                     if step == f"{event['type']}/{event['data']['state']}"]
+            if len(found) >= times:
+                return found
+            assert time.monotonic() < deadline, f"{step}: {len(found)} of {times} within {seconds} s"
             await asyncio.sleep(0.02)
 
     async def channel(self, query: str = ""):

@@ -8,7 +8,7 @@ from typing import Any
 
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Server
-from vmsvc.domain.errors import Forbidden, NotFound
+from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.resources import placement_request, quota_request
@@ -209,7 +209,12 @@ def _want_deleted(ref: str) -> str | None:
                                else f"vm {ref} was never created")
             if state in (State.DELETING, State.EVICTING):
                 return row.id                  # it goes already; wait with the others
-            if vms.move(work, row, State.DELETING, reason="deleted by its owner"):
+            moved = vms.move(work, row, State.DELETING, reason="deleted by its owner")
+            if moved:
+                if moved.outcome is None:      # whoever waits for it hears why it will never be
+                    vms.change(row, outcome={"ok": False, "error": Conflict.slug, "evicted": [],
+                                             "message": f"vm {row.id} was deleted before it was active",
+                                             "vm": view(vms.row_of(moved))})
                 intents.drop(work, intents.EVICT, row.id)
                 intents.wish(work, intents.DELETE, row.id)
                 return row.id

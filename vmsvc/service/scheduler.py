@@ -15,19 +15,24 @@ from vmsvc.cloud.port import Cloud, Flavor
 from vmsvc.domain import capacity
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import Evict, Place, Refuse, Reprieve, Wait, decide, review
-from vmsvc.domain.world import Request
+from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Reprieve, Wait, decide, review
+from vmsvc.domain.world import HOST, Request
 from vmsvc.service.doorbell import heard
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
 from vmsvc.service.runtime import Runtime
-from vmsvc.service.snapshot import Snapshot, look, request_of, world_of
+from vmsvc.service.snapshot import Snapshot, look, look_again, request_of, world_of
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
+_VERIFICATIONS = 10        # hosts that one pass reads anew before it notices somebody
 _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
+
+
+class Unverified(Exception):
+    """Victims were chosen on a host whose inventories may be old; nothing is kept. (host)"""
 
 
 class Scheduler:
@@ -57,14 +62,19 @@ class Scheduler:
         if not ids:
             return False
         snapshot = await look(self._cloud, self._mirror)
-        try:
-            acted, waits = await self._runtime.offload(self._decide_all, ids, snapshot)
-        except Lost as lost:
-            log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
-            return True
-        if acted:
-            self._ring()
-        return waits
+        for _ in range(_VERIFICATIONS):
+            try:
+                acted, waits = await self._runtime.offload(self._decide_all, ids, snapshot)
+            except Lost as lost:
+                log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
+                return True
+            except Unverified as chosen:
+                snapshot = await look_again(self._cloud, self._mirror, snapshot, chosen.args[0])
+                continue
+            if acted:
+                self._ring()
+            return waits
+        return True
 
     def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, bool]:
         acted = waits = False
@@ -78,6 +88,7 @@ class Scheduler:
                 request = request_of(row, ended)
                 kept = world.reservations.get(row.id)
                 decision = review(request, kept, world) if kept else decide(request, world)
+                _verify(decision, snapshot)
                 if not isinstance(decision, Wait):
                     carry_out(work, row, request, decision, world, self._grace)
                     acted = True
@@ -114,6 +125,13 @@ class Scheduler:
         return {"mode": self._cloud.mode, **capacity.of(world, {
             flavor.name: (flavor.vcpus, flavor.ram_mb, flavor.disk_gb, flavor.ephemeral_gb, flavor.swap_mb,
                           dict(flavor.extra_specs)) for flavor in flavors})}
+
+
+def _verify(decision: Decision, snapshot: Snapshot) -> None:
+    """Raises Unverified before anybody would be noticed on old news of the host."""
+    if isinstance(decision, Evict) and decision.kind == HOST and decision.victims \
+            and decision.bin not in snapshot.fresh:
+        raise Unverified(decision.bin)
 
 
 def _waiting_ids() -> frozenset[str]:
