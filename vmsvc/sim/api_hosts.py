@@ -83,14 +83,28 @@ class Statistics(ComputeHandler):
         self.reply(200, {"hypervisor_statistics": totals})
 
 
-class Services(ComputeHandler):
-    """/os-services: GET all, PUT one (2.53 and later by id; before: /enable, /disable, /force-down by host)."""
+class ServiceHandler(ComputeHandler):
+    """How the nova-compute of a host looks."""
+
+    def view(self, host: Host) -> dict:
+        """As JSON."""
+        view = {"binary": "nova-compute", "host": host.name,
+                "id": host.service_id if self.version >= (2, 53) else host.number, "zone": host.az,
+                "status": "disabled" if host.disabled else "enabled",
+                "state": "up" if self.cloud.hosts.is_up(host) else "down",
+                "updated_at": micros_text(host.silent_since or self.cloud.clock.now()),
+                "disabled_reason": host.disabled_reason}
+        return view if self.version < (2, 11) else {**view, "forced_down": host.forced_down}
+
+
+class Services(ServiceHandler):
+    """GET /os-services."""
 
     def get(self) -> None:
         """nova-compute of every host, and the scheduler and conductor."""
         self.need_admin("os_compute_api:os-services:list")
         views = [self._other("nova-scheduler", 100002), self._other("nova-conductor", 100003)]
-        views += [self._view(host) for host in self.cloud.hosts.all.values()]
+        views += [self.view(host) for host in self.cloud.hosts.all.values()]
         self.reply(200, {"services": [view for view in views if all(
             self.query.get(name) in (None, view[name]) for name in ("binary", "host"))]})
 
@@ -101,14 +115,9 @@ class Services(ComputeHandler):
                 "updated_at": micros_text(self.cloud.clock.now())}
         return view if self.version < (2, 11) else {**view, "forced_down": False}
 
-    def _view(self, host: Host) -> dict:
-        view = {"binary": "nova-compute", "host": host.name,
-                "id": host.service_id if self.version >= (2, 53) else host.number, "zone": host.az,
-                "status": "disabled" if host.disabled else "enabled",
-                "state": "up" if self.cloud.hosts.is_up(host) else "down",
-                "updated_at": micros_text(host.silent_since or self.cloud.clock.now()),
-                "disabled_reason": host.disabled_reason}
-        return view if self.version < (2, 11) else {**view, "forced_down": host.forced_down}
+
+class OneService(ServiceHandler):
+    """PUT /os-services/{id} from 2.53 on; before that /enable, /disable, /force-down by host."""
 
     def put(self, key: str) -> None:
         """Enable, disable, force down."""
@@ -121,7 +130,7 @@ class Services(ComputeHandler):
         else:
             host, changes = self._by(lambda each: each.service_id == key, key), body
         self._change(host, changes)
-        self.reply(200, {"service": self._view(host)})
+        self.reply(200, {"service": self.view(host)})
 
     def _by(self, test, key) -> Host:
         found = [host for host in self.cloud.hosts.all.values() if test(host)]
@@ -191,7 +200,7 @@ routes = [
     (r"/compute/v2\.1/os-hypervisors/statistics", Statistics),
     (r"/compute/v2\.1/os-hypervisors/([^/]+)", Hypervisors),
     (r"/compute/v2\.1/os-services", Services),
-    (r"/compute/v2\.1/os-services/([^/]+)", Services),
+    (r"/compute/v2\.1/os-services/([^/]+)", OneService),
     (r"/compute/v2\.1/os-aggregates", Aggregates),
     (r"/compute/v2\.1/os-migrations", Migrations),
     (r"/compute/v2\.1/os-availability-zone", Zones),

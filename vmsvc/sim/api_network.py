@@ -104,7 +104,8 @@ class Subnets(NetworkHandler):
                 "ipv6_ra_mode": None, "ipv6_address_mode": None,
                 "allocation_pools": [{"start": str(subnet[2]), "end": str(subnet[-2])}], "host_routes": [],
                 "dns_nameservers": [], "description": "", "router:external": False, "service_types": [], "tags": [],
-                "created_at": made, "updated_at": made, "revision_number": 0, "project_id": network.owner, "tenant_id": network.owner}
+                "created_at": made, "updated_at": made, "revision_number": 0, "project_id": network.owner,
+                "tenant_id": network.owner}
 
 
 class Ports(NetworkHandler):
