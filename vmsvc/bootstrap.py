@@ -18,13 +18,16 @@ from vmsvc.service.boot import Boot
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.commands import Commands
 from vmsvc.service.doorbell import Doorbell
+from vmsvc.service.evictions import Evictions
 from vmsvc.service.feed import Feed, Waiters
 from vmsvc.service.hub import Hub
 from vmsvc.service.leave import Leave
+from vmsvc.service.lifetimes import Lifetimes
 from vmsvc.service.notice import Notices
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
+from vmsvc.service.snapshot import Policy
 from vmsvc.sim.cloud_process import CloudProcess
 from vmsvc.sim.postgres import Postgres
 from vmsvc.store import db, intents
@@ -50,7 +53,9 @@ class Service:
         self._catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
         self._scheduler = Scheduler(
             self.runtime, cloud, self._mirror, self._doorbell.bell(), self._doorbell.ring,
-            grace_seconds=settings.grace_seconds, max_victims=settings.max_victims, policy=settings.victim_policy)
+            grace_seconds=settings.grace_seconds, policy=Policy(
+                settings.victim_policy, settings.owner_eviction_cost, settings.max_victims))
+        self.evictions = Evictions(self.runtime, self._doorbell.ring, settings.grace_seconds)
         self.commands = Commands(self.runtime, cloud, self._mirror, self._catalog, self._scheduler, self._waiters,
                                  self._doorbell.ring, settings.min_run_seconds)
         self._actuator: Actuator | None = None
@@ -86,6 +91,8 @@ class Service:
             intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell())
         self.runtime.supervise("actuator", self._actuator.run)
         self.runtime.supervise("leases", self._actuator.renew)
+        self.runtime.supervise("lifetimes", Lifetimes(self.runtime, self.settings.max_lifetime_seconds,
+                                                      self.settings.grace_seconds).run)
         self.runtime.supervise("reconciler",
                                Reconciler(self.runtime, self.cloud, self._mirror, deployment).run)
         log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)

@@ -42,6 +42,12 @@ class Settings:
     grace_seconds: Annotated[float, About("notice before an eviction", least=0, most=86400)] = 30.0
     evict_action: Annotated[str, About("what an eviction does", choices=("stop-delete", "delete"))] = "stop-delete"
     min_run_seconds: Annotated[int, About("a preemptible VM younger than this is no victim", least=0)] = 0
+    max_lifetime_seconds: Annotated[float, About(
+        "a preemptible VM older than this is evicted with notice; ends are spread over the last 10 %; 0: none",
+        least=0)] = 0.0
+    owner_eviction_cost: Annotated[int, About(
+        "what each VM that an owner lost in the last 24 h adds to the cost of taking one more, in vCPU-seconds",
+        least=0)] = 3600
     max_victims: Annotated[int, About("victims that one request may take", least=1, most=1000)] = 20
     victim_policy: Annotated[str, About("which of equal victims goes first",
         choices=("least_lost", "oldest_first", "newest_first"))] = "least_lost"

@@ -9,18 +9,23 @@ const CREATE_WAIT_SECONDS = 3;
 
 /** The service said no, or could not be asked. `message` is for people. */
 export class ApiError extends Error {
-  constructor(message, { status = 0, slug = "", requestId = "" } = {}) {
+  /** `retryAfter` is milliseconds, null when the service did not say when it may be asked again. */
+  constructor(message, { status = 0, retryAfter = null } = {}) {
     super(message);
     this.name = "ApiError";
     this.status = status;
-    this.slug = slug;
-    this.requestId = requestId;
+    this.retryAfter = retryAfter;
   }
 }
 
 /** A key for one wish, so that sending it twice does not make two VMs. `randomUUID` needs https; this does not. */
 export function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** An answer that is not the service's own: a proxy's error page, for example. */
+function wordsOf({ ok, status, statusText }) {
+  return ok ? "The service gave an answer that is not JSON." : `The service answered ${[status, statusText].join(" ").trim()}.`;
 }
 
 /** Calls to the service. Each resolves with the parsed body or rejects with ApiError. */
@@ -75,11 +80,9 @@ export class Api {
     if (response.ok && answer !== null) {
       return answer;
     }
-    const { message, error, request_id: requestId } = answer ?? {};
-    throw new ApiError(message ?? (response.ok
-      ? "The service gave an answer that is not JSON."
-      : `The service answered ${response.status} ${response.statusText}.`.replace(" .", ".")),
-    { status: response.status, slug: error, requestId });
+    const seconds = response.headers.get("Retry-After");
+    throw new ApiError(answer?.message ?? wordsOf(response),
+      { status: response.status, retryAfter: seconds === null ? null : 1000 * Number(seconds) });
   }
 
   async #send(method, path, body, headers) {

@@ -15,11 +15,12 @@ function count(amount) {
 }
 
 function mebibytes(amount) {
-  return amount % 1024 && amount < 1024 ? `${amount} MiB` : `${Number((amount / 1024).toFixed(1)).toLocaleString()} GiB`;
+  return amount % 1024 && amount < 1024 ? `${amount} MiB` : gibibytes(amount / 1024);
 }
 
 function gibibytes(amount) {
-  return amount >= 1024 ? `${Number((amount / 1024).toFixed(1)).toLocaleString()} TiB` : `${amount} GiB`;
+  const [size, unit] = amount >= 1024 ? [amount / 1024, "TiB"] : [amount, "GiB"];
+  return `${Number(size.toFixed(1)).toLocaleString()} ${unit}`;
 }
 
 function classesOf(...vectors) {

@@ -143,11 +143,25 @@ export class CreateDialog {
 
   async #one(index, count) {
     this.#keys[index] ??= newKey();
-    const { vm } = await this.#api.create(this.#body(index, count), this.#keys[index]);
+    const { vm } = await this.#send(this.#body(index, count), this.#keys[index]);
     this.#asked.add(vm?.vmsvc_id);
     this.#keys[index] = "done";
     if (count > 1) {
       this.#say(`${this.#keys.filter(key => key === "done").length} of ${count} accepted…`, "");
+    }
+  }
+
+  /** Send it; when the service says "not so fast", as often as it says. */
+  async #send(body, key) {
+    for (;;) {
+      try {
+        return await this.#api.create(body, key);
+      } catch (error) {
+        if (error.status !== 429 || !error.retryAfter || !this.#dialog.open) {
+          throw error;
+        }
+        await new Promise(resolve => { setTimeout(resolve, error.retryAfter); });
+      }
     }
   }
 

@@ -1,7 +1,7 @@
 import { byId, closable, el } from "./dom.js";
 import { age, dateTime } from "./time.js";
 import {
-  createdOf, flavorOf, hostOf, isDeletable, isOurs, kindOf, nameOf, stateOf, statusNote, toneOf,
+  createdOf, flavorOf, hostOf, isDeletable, isOurs, keyOf, kindOf, nameOf, stateOf, statusNote, toneOf,
 } from "./vm.js";
 import { criterionOf, preemptorOf, sentenceOf } from "./words.js";
 
@@ -31,14 +31,24 @@ export class DetailsDialog extends EventTarget {
 
   /** Show a VM; `json` is what stands under "As JSON", by default the VM. */
   show(vm, json = vm) {
+    byId("details-history").replaceChildren();
+    byId("details-json").textContent = JSON.stringify(json, null, 2);
+    this.#write(vm);
+    this.#dialog.showModal();
+  }
+
+  /** Something happened to a VM: if it is the one that is shown, show what it is now. */
+  hear(vm) {
+    if (this.#dialog.open && keyOf(vm) === keyOf(this.#vm)) {
+      this.#write(vm);
+    }
+  }
+
+  #write(vm) {
     this.#vm = vm;
     byId("details-title").textContent = nameOf(vm);
     byId("details-facts").replaceChildren(...this.#facts(vm));
-    byId("details-json").textContent = JSON.stringify(json, null, 2);
     byId("details-delete").hidden = !isDeletable(vm);
-    if (!this.#dialog.open) {
-      this.#dialog.showModal();
-    }
     this.#tell(vm);
   }
 
@@ -71,7 +81,6 @@ export class DetailsDialog extends EventTarget {
   async #tell(vm) {
     const list = byId("details-history");
     const title = byId("details-history-title");
-    list.replaceChildren();
     title.hidden = list.hidden = !isOurs(vm);
     if (!isOurs(vm)) {
       return;

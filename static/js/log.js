@@ -5,8 +5,9 @@ import { clockTime, dateTime } from "./time.js";
 import { nameOf, toneOf } from "./vm.js";
 import { outlineOf, sentenceOf } from "./words.js";
 
-// More than this is not kept while nobody reads back.
+// So many are kept while nobody reads back, and so many at most.
 const KEPT = 2_000;
+const MOST = 20_000;
 const NEAR_END = 400;
 
 const seqOf = event => event.data.seq;
@@ -71,10 +72,11 @@ export class EventLog extends EventTarget {
     return !this.#hidden.has(type);
   }
 
-  /** Without a reader of the past, the page's memory stays bounded however long it hangs on the wall. */
+  /** The page's memory stays bounded however long it hangs on the wall. */
   #trim() {
-    if (this.#events.length > 2 * KEPT && this.#scroll.scrollTop === 0) {
-      this.#events.splice(0, this.#events.length - KEPT);
+    const kept = this.#scroll.scrollTop === 0 ? KEPT : MOST;
+    if (this.#events.length > 2 * kept) {
+      this.#events.splice(0, this.#events.length - kept);
       this.#history = new History(this.#read, seqOf(this.#events[0]));
     }
   }

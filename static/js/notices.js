@@ -3,7 +3,7 @@ import { clockTime, countdown, spoken } from "./time.js";
 import { flavorOf, hostOf, keyOf, nameOf } from "./vm.js";
 import { criterionOf, deadlineOf, graceOf, preemptorOf } from "./words.js";
 
-const TICK = 200;
+const TITLE = document.title;
 // How long the outcome stays in sight.
 const LINGER = 12_000;
 const OUTCOMES = { evicted: "Evicted", reprieved: "Reprieved", deleted: "Deleted by its owner", lost: "Vanished" };
@@ -18,7 +18,6 @@ export class Notices extends EventTarget {
   #clock;
   #announcer;
   #cards = new Map();
-  #timer = 0;
 
   constructor(store, clock, announcer) {
     super();
@@ -59,7 +58,7 @@ export class Notices extends EventTarget {
         `VMs: ${OUTCOMES[data.state].toLowerCase()}`);
     } else if (this.#cards.has(key)) {
       this.#cards.get(key).state = data.state;
-      this.#tick();
+      this.tick();
     }
   }
 
@@ -73,13 +72,14 @@ export class Notices extends EventTarget {
       this.dispatchEvent(new CustomEvent("open", { detail: this.#store.get(keyOf(vm)) ?? vm })));
     const facts = el("dl", {});
     const deadline = deadlineOf(data);
-    const tell = (term, text) => text && facts.append(el("div", {}, el("dt", {}, term), el("dd", { title: text }, text)));
-    tell("Room for", preemptor?.name);
+    const tell = (term, text, where = "") => text && facts.append(el("div", {},
+      el("dt", {}, term), el("dd", { title: text }, text), where ? el("dd", { class: "where" }, `on ${where}`) : ""));
+    tell("Room for", preemptor?.name, hostOf(vm));
     tell("Decided by", criterion);
     mark(clock, "title", Number.isFinite(deadline) ? `Until ${clockTime(deadline)}` : null);
     const element = el("li", { class: "notice", "data-tone": "warn" },
       el("div", { class: "notice-head" }, name,
-        el("span", { class: "note" }, [flavorOf(vm), hostOf(vm)].filter(Boolean).join(" · "))),
+        el("span", { class: "note" }, flavorOf(vm))),
       clock, facts, el("span", { class: "notice-bar", "aria-hidden": "true" }, bar));
     this.#cards.set(keyOf(vm), {
       element, clock, bar, deadline, state: data.state, outcome: null,
@@ -92,7 +92,7 @@ export class Notices extends EventTarget {
   #end(key, outcome) {
     const card = this.#cards.get(key);
     card.outcome = outcome;
-    this.#tick();
+    this.tick();
     setTimeout(() => {
       if (this.#cards.get(key) === card) {
         this.#cards.delete(key);
@@ -112,12 +112,12 @@ export class Notices extends EventTarget {
       }
     });
     byId("notices").hidden = cards.length === 0;
-    clearInterval(this.#timer);
-    this.#timer = cards.length ? setInterval(() => this.#tick(), TICK) : 0;
-    this.#tick();
+    document.title = cards.length ? `(${cards.length}) ${TITLE}` : TITLE;
+    this.tick();
   }
 
-  #tick() {
+  /** Show what is left now. */
+  tick() {
     const now = this.#clock.now();
     for (const { element, clock, bar, deadline, grace, state, outcome } of this.#cards.values()) {
       const left = now === null ? NaN : deadline - now;

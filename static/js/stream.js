@@ -84,6 +84,10 @@ export class EventStream extends EventTarget {
 
   #lost(code) {
     const steady = this.#opened && performance.now() - this.#opened > STEADY;
+    if (!this.#opened) {
+      // A browser does not say why an upgrade was refused. An ordinary call does, and asks for a token if that is it.
+      this.#latest(this.since).catch(() => {});
+    }
     this.#opened = 0;
     if (steady || code === SLOW || code === RESTART) {
       this.#backoff.reset();

@@ -1,7 +1,5 @@
 """A stand-in for the service behind the web layer: it keeps VMs and events in memory and notes every call."""
 
-from dataclasses import asdict
-
 from vmsvc.domain.errors import HistoryGone, InvalidRequest, NotFound
 from vmsvc.service.commands import CreateVm, Outcome
 
@@ -58,7 +56,7 @@ class Service:
 
     async def dry_run(self, wish: CreateVm) -> dict:
         self._note("dry_run", wish)
-        return {"outcome": "placed", "wish": asdict(wish)["is_preemptible"]}
+        return {"result": "placed", "victims": []}
 
     async def delete(self, ref: str, timeout: float) -> dict | None:
         """Gone, or not yet."""

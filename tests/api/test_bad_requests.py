@@ -1,6 +1,8 @@
 """What the service must never act on: every bad request is refused by name, and the service is not asked."""
 
+import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -173,3 +175,25 @@ async def test_the_page_of_another_site_can_create_and_delete_nothing(call, serv
     answer = await call("DELETE", f"{VMS}/cloud-1", headers=headers)
     assert (answer.status, answer.json["error"]) == (403, "forbidden")
     assert not service.calls
+
+
+class TestWithShortTimeOuts:
+    """A server that waits a tenth of a second for headers, and as long for a body."""
+
+    @pytest.fixture(name="settings")
+    def _settings(self, settings):
+        return replace(settings, header_timeout=0.1, body_timeout=0.1)
+
+    @pytest.mark.gen_test
+    @pytest.mark.parametrize("start", [
+        b"", b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+        b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 23\r\n\r\n{",
+    ])
+    async def test_a_client_that_never_finishes_is_hung_up_on(self, http_server, http_port, service, start):
+        del http_server
+        reader, writer = await asyncio.open_connection("127.0.0.1", http_port)
+        writer.write(start)
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        assert not service.calls

@@ -109,6 +109,27 @@ async def test_events_that_come_while_the_history_is_read_and_sent_are_neither_l
     await committer
 
 
+@pytest.mark.gen_test
+async def test_an_event_that_is_in_the_history_and_comes_live_too_is_sent_once(url, hub, commit, service):
+    read_events = service.events
+
+    async def read_while_others_commit(**kwargs):
+        commit(3)                                   # published before the reading sees it,
+        service.log.append(event(4))                # seen before it is published,
+        page = await read_events(**kwargs)
+        hub.publish(event(4))
+        commit(5)                                   # and one that the reading missed
+        return page
+
+    commit(1, 2)
+    service.events = read_while_others_commit
+    client = await websocket_connect(f"{url}?since=0")
+    assert await read(client, 5) == [1, 2, 3, 4, 5]
+    commit(6)
+    assert await read(client, 1) == [6]
+    client.close()
+
+
 class TestSmallQueues:
     """Sockets whose queue holds four events."""
 
@@ -129,6 +150,8 @@ class TestSmallQueues:
         service.events = read_while_others_commit
         client = await websocket_connect(f"{url}?since=0")
         assert await read(client, 22) == list(range(1, 23))
+        commit(23)
+        assert await read(client, 1) == [23]
         client.close()
 
     @pytest.mark.gen_test

@@ -90,6 +90,12 @@ def test_what_a_create_may_end_with_is_told():
     assert {one["name"] for one in post["parameters"]} == {"dry_run", "Prefer", "Idempotency-Key"}
 
 
+def test_no_example_of_a_key_is_there_for_swagger_ui_to_send_for_everybody():
+    key, = [one for one in api_document()["paths"][Vms.address]["post"]["parameters"]
+            if one["name"] == "Idempotency-Key"]
+    assert "example" not in key and "examples" not in key and "example" not in key["schema"]
+
+
 def test_the_limits_of_a_wish_are_told():
     wish = api_document()["components"]["schemas"]["CreateVm"]
     assert wish["required"] == ["is_preemptible"] and wish["additionalProperties"] is False

@@ -149,8 +149,8 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_holds_no_place(app
         await asyncio.sleep(0)
     writer.close()
     await writer.wait_closed()
-    while limits.in_flight:
-        await asyncio.sleep(0)
+    while limits.in_flight or any(task.get_coro().__name__ == "_execute" for task in asyncio.all_tasks()):
+        await asyncio.sleep(0.001)
 
 
 def test_a_bucket_fills_at_its_rate_and_never_above_its_size():

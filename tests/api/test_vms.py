@@ -99,7 +99,7 @@ async def test_the_idempotency_key_reaches_the_service(call, service):
 @pytest.mark.gen_test
 async def test_a_dry_run_creates_nothing(call, service):
     answer = await call("POST", f"{VMS}?dry_run=true", json_body={"is_preemptible": False})
-    assert (answer.status, answer.json["outcome"]) == (200, "placed")
+    assert (answer.status, answer.json["result"]) == (200, "placed")
     assert not service.wrote()
 
 

@@ -8,10 +8,13 @@ import random
 import statistics
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from unittest import mock
 
 from vmsvc.domain import planner
-from vmsvc.domain.planner import Bin, Candidate
+from vmsvc.domain.bins import Bin, Candidate
+from vmsvc.domain.index import Index
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.search import Budget
 
@@ -26,7 +29,7 @@ def typical(rng: random.Random, hosts: int, candidates: int) -> list[Bin]:
                                                  "DISK_GB": rng.randint(0, 30)}),
                 Resources({"VCPU": 128, "MEMORY_MB": 524288, "DISK_GB": 4000}),
                 tuple(Candidate(f"vm-{h}-{c}", size, rng.choice((0, 0, 0, 1, 2)), rng.random() < 0.97,
-                                size["VCPU"] * rng.randint(60, 10**6))
+                                size["VCPU"] * rng.randint(60, 10**6), size["VCPU"])
                       for c in range(candidates) for size in (rng.choice(sizes),)))
             for h in range(hosts)]
 
@@ -38,25 +41,57 @@ def hard(rng: random.Random, hosts: int, candidates: int) -> list[Bin]:
                 Resources({"VCPU": 128, "MEMORY_MB": 524288, "DISK_GB": 4000}),
                 tuple(Candidate(f"vm-{h}-{c}", Resources({"VCPU": vcpus, "MEMORY_MB": rng.randint(512, 16384),
                                                           "DISK_GB": rng.randint(1, 80)}),
-                                rng.choice((0, 1, 2)), True, vcpus * rng.randint(60, 10**6))
+                                rng.choice((0, 1, 2)), True, vcpus * rng.randint(60, 10**6), vcpus)
                       for c in range(candidates) for vcpus in (rng.randint(1, 8),)))
             for h in range(hosts)]
 
 
-def measure(make, hosts: int, candidates: int, rounds: int) -> str:
-    """One line of the table: CPU milliseconds (median, worst) and nodes (median, worst) over some random clouds."""
-    times, nodes, capped = [], [], 0
+def report(kind: str, times: Sequence[float], nodes: Sequence[int]) -> None:
+    """One line of the table: CPU milliseconds and nodes, median and worst."""
+    print(f"{kind:36} median {statistics.median(times):8.2f} ms  worst {max(times):8.2f} ms  "
+          f"nodes {statistics.median(nodes):7.0f} / {max(nodes):7}", flush=True)
+
+
+def timed(call) -> tuple[float, int]:
+    """CPU milliseconds and nodes of one plan, the search for the runner-up included."""
+    budgets = [Budget(planner.NODE_CAP), Budget(planner.NODE_CAP)]
+    with mock.patch.object(planner, "Budget", side_effect=list(budgets)):
+        start = time.process_time()
+        outcome = call()
+        elapsed = (time.process_time() - start) * 1000
+    assert outcome.optimal
+    return elapsed, sum(budget.size - budget.left for budget in budgets)
+
+
+def once(make, hosts: int, candidates: int, rounds: int) -> None:
+    """Plans over bins that are seen for the first time."""
+    figures = []
     for seed in range(rounds):
         bins = make(random.Random(seed), hosts, candidates)
-        budgets = [Budget(planner.NODE_CAP), Budget(planner.NODE_CAP)]   # the plan's and the runner-up's
-        with mock.patch.object(planner, "Budget", side_effect=list(budgets)):
-            start = time.process_time()
-            outcome = planner.plan(bins)
-            times.append((time.process_time() - start) * 1000)
-        nodes.append(sum(budget.size - budget.left for budget in budgets))
-        capped += not getattr(outcome, "optimal", True)
-    return (f"{make.__name__:8} {hosts:6} x {candidates:3}  median {statistics.median(times):8.1f} ms  "
-            f"worst {max(times):8.1f} ms  nodes {statistics.median(nodes):9.0f} / {max(nodes):9}  capped {capped}")
+        figures.append(timed(lambda bins=bins: planner.plan(bins)))
+    report(f"{make.__name__:8} {hosts:6} x {candidates:3}", *zip(*figures))
+
+
+def warm(make, hosts: int, candidates: int, rounds: int, changes: int) -> None:
+    """Plans over an index: the first for a need, then again and again while bins change, time passes and the victims
+    of each plan are gone."""
+    rng = random.Random(0)
+    bins = {place.id: place for place in make(rng, hosts, candidates)}
+    need = next(iter(bins.values())).need
+    index = Index()
+    for place in bins.values():
+        index.put(place)
+    report(f"{make.__name__:8} {hosts:6} x {candidates:3} index, new need", *zip(timed(lambda: index.plan(need))))
+    figures = []
+    for at in range(1, rounds + 1):
+        outcome = index.plan(need, now=at * 30 - 30)
+        place = bins[outcome.bin_id]
+        left = tuple(one for one in place.candidates if one.id not in outcome.victims)
+        for place in [replace(place, candidates=left), *rng.sample(list(bins.values()), changes)]:
+            bins[place.id] = place
+            index.put(place)
+        figures.append(timed(lambda at=at: index.plan(need, now=at * 30)))
+    report(f"{make.__name__:8} {hosts:6} x {candidates:3} index, {changes} changed", *zip(*figures))
 
 
 def main() -> None:
@@ -64,7 +99,9 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     for hosts, candidates in ((100, 20), (500, 40), (1000, 40), (10000, 20)):
         for make in (typical, hard):
-            print(measure(make, hosts, candidates, rounds if hosts <= 1000 else 1), flush=True)
+            once(make, hosts, candidates, rounds if hosts <= 1000 else 1)
+    for make in (typical, hard):
+        warm(make, 10000, 20, rounds, 50)
 
 
 if __name__ == "__main__":

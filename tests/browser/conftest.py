@@ -18,17 +18,17 @@ WAIT = 10_000  # milliseconds for anything that the page has to do
 
 
 # Playwright's synchronous interface keeps an event loop in this thread: it must be gone before other tests want one.
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+@pytest.fixture(name="browser", scope="package")
+def chromium() -> Iterator[Browser]:
     """Debian's Chromium."""
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield running
+        running.close()
 
 
-@pytest.fixture
-def api() -> Iterator[ScriptedApi]:
+@pytest.fixture(name="api")
+def scripted_api() -> Iterator[ScriptedApi]:
     """The service, scripted."""
     scripted = ScriptedApi()
     yield scripted
@@ -61,12 +61,12 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     of the browser context. What every test relies on is checked at its end."""
     opened: list[tuple[Page, Watch]] = []
 
-    def open_page(api: ScriptedApi, *, provoked: bool = False, live: bool = True, **options: Any) -> Page:
+    def open_page(service: ScriptedApi, *, provoked: bool = False, live: bool = True, **options: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         page = context.new_page()
         page.set_default_timeout(WAIT)
-        opened.append((page, Watch(page, urlsplit(api.url).netloc, provoked)))
-        page.goto(api.url)
+        opened.append((page, Watch(page, urlsplit(service.url).netloc, provoked)))
+        page.goto(service.url)
         if live:
             page.wait_for_selector("body[data-connection=live]")
         return page
@@ -76,5 +76,3 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     for page, _ in opened:
         page.context.close()
     assert not faults
-
-

@@ -91,6 +91,17 @@ def test_a_count_creates_so_many_each_with_its_own_name_and_key(api: ScriptedApi
     assert len({headers["Idempotency-Key"] for _, _, headers, _ in posts(api)}) == 5
 
 
+def test_a_service_that_says_not_so_fast_is_asked_again_when_it_says(api: ScriptedApi, visit: Callable[..., Page]):
+    api.create_failure = (429, "too_many_requests", "too many creates")
+    page = visit(api, provoked=True)
+    page.get_by_role("button", name="Create VM").click()
+    with page.expect_response(lambda response: response.status == 429):
+        page.locator("#create-submit").click()
+    api.create_failure = None
+    expect(page.locator("#create-dialog")).to_be_hidden()
+    assert len({headers["Idempotency-Key"] for _, _, headers, _ in posts(api)}) == 1
+
+
 def test_what_would_happen_names_the_victims_and_creates_nothing(api: ScriptedApi, visit: Callable[..., Page]):
     victim = api.add("batch-1", preemptible=True)
     api.plan = {"result": "evicts", "bin": {"kind": "host", "id": "bed-1"}, "victims": [victim["id"]],
@@ -151,6 +162,9 @@ def test_details_show_facts_history_and_json(api: ScriptedApi, visit: Callable[.
     press(page, "ArrowDown", "Enter")
     expect(page.locator("#details-title")).to_have_text("web-1")
     expect(page.locator("#details-history .chip")).to_have_text(["pending", "active"])
+    api.emit("delete", "deleting", vm)
+    expect(page.locator("#details-facts .chip")).to_have_text("deleting")
+    expect(page.locator("#details-history .chip")).to_have_text(["pending", "active", "deleting"])
     page.get_by_text("As JSON").click()
     expect(page.locator("#details-json")).to_contain_text('"vmsvc_id": "v0000001"')
     press(page, "Escape")

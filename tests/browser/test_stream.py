@@ -83,6 +83,23 @@ def test_every_minute_the_list_is_read_again_for_what_has_no_events(api: Scripte
     expect(page.locator("#vm-rows .name")).to_have_text(["made-elsewhere"])
 
 
+def test_a_list_that_was_long_on_its_way_takes_nothing_back(api: ScriptedApi, visit: Callable[..., Page]):
+    vm = api.add("web-1")
+    page = visit(api, live=False)
+    page.clock.install()
+    page.reload()
+    expect(page.locator("#connection-text")).to_have_text("Live")
+    api.holding = True
+    api.servers["f-1"] = {"id": "f-1", "name": "made-elsewhere", "status": "ACTIVE", "created": api.instant()}
+    with page.expect_request("**/api/v1/vm"):
+        page.clock.run_for(61_000)
+    api.emit("delete", "deleting", vm)
+    expect(page.locator("#vm-rows .chip")).to_have_text(["deleting"])
+    api.holding = False
+    expect(page.locator("#vm-rows .name")).to_have_text(["made-elsewhere", "web-1"])
+    expect(page.locator("#vm-rows .chip")).to_have_text(["active", "deleting"])
+
+
 def test_a_new_database_with_smaller_numbers_begins_a_new_history(api: ScriptedApi, visit: Callable[..., Page]):
     for _ in range(3):
         api.emit("create", "active", api.add("old"))
@@ -110,6 +127,15 @@ def test_a_token_is_asked_for_and_used_for_calls_and_the_socket(api: ScriptedApi
     page.keyboard.press("Enter")
     expect(page.locator("#vm-rows .name")).to_have_text(["web-1"])
     expect(page.locator("#sign-in-dialog")).to_be_hidden()
+    expect(page.locator("#connection-text")).to_have_text("Live")
+
+
+def test_a_token_that_runs_out_is_asked_for_again(api: ScriptedApi, visit: Callable[..., Page]):
+    page = visit(api, provoked=True)
+    api.token = "s3cret"
+    api.drop()
+    page.get_by_label("Token").fill("s3cret")
+    page.keyboard.press("Enter")
     expect(page.locator("#connection-text")).to_have_text("Live")
 
 

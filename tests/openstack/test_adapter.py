@@ -123,10 +123,9 @@ async def test_creates_that_race_for_the_last_of_the_quota_are_refused_now_or_a_
     assert sum(server.status == "ACTIVE" for server in made) <= 1
 
 
-async def test_no_room_is_a_failed_server_that_is_found_by_its_mark(connect, spec):
+async def test_no_room_is_a_failed_server_that_is_found_by_its_mark(connect, spec, demo, fill):
+    fill(demo)
     cloud = await connect("demo")
-    for _ in range(4):
-        await settled(cloud, await cloud.create_server(spec("m1.large")))
     refused = spec()
     server = await settled(cloud, await cloud.create_server(refused))
     assert (server.status, server.fault, server.host_id) == ("ERROR", "No valid host was found. ", "")

@@ -58,13 +58,17 @@ def test_changes_since_shows_what_changed_and_what_was_deleted(demo, boot, gone)
     until("the next second", lambda: datetime.now(UTC).replace(microsecond=0) > moment(old["updated"]))
     since = datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
     new = boot(demo, name="new")
-    assert ids(demo("GET", f"/servers/detail?changes-since={since}")) == {new["id"]}
+
+    def changed() -> dict[str, str]:
+        # A real Nova also shows servers deleted long ago, when a periodic task of its own cleans up after them.
+        found = demo("GET", f"/servers/detail?changes-since={since}").body["servers"]
+        return {server["name"]: server["status"] for server in found if server["id"] in (old["id"], new["id"])}
+    assert changed() == {"new": "ACTIVE"}
     demo("DELETE", f"/servers/{new['id']}")
     gone(demo, new["id"])
-    [seen] = demo("GET", f"/servers/detail?changes-since={since}").body["servers"]
-    assert (seen["id"], seen["status"]) == (new["id"], "DELETED")
+    assert changed() == {"new": "DELETED"}
     demo("POST", f"/servers/{old['id']}/metadata", {"metadata": {"a": "b"}})
-    assert ids(demo("GET", f"/servers/detail?changes-since={since}")) == {new["id"], old["id"]}
+    assert changed() == {"new": "DELETED", "old": "ACTIVE"}
 
 
 def moment(text: str) -> datetime:

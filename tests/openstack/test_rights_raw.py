@@ -119,9 +119,8 @@ def test_placement_shows_what_a_server_holds(admin, demo, boot):
     assert admin("GET", f"{path}/aggregates", service="placement").body["aggregates"] == []
 
 
-def test_a_full_cloud_has_no_candidates(admin, demo, boot):
+def test_a_full_cloud_has_no_candidates(admin, demo, fill):
     query = "/allocation_candidates?resources=VCPU:4,MEMORY_MB:8192,DISK_GB:1"
     assert len(admin("GET", query, service="placement").body["allocation_requests"]) == 4
-    for _ in range(4):
-        boot(demo)
+    fill(demo)
     assert admin("GET", query, service="placement").body["allocation_requests"] == []

@@ -92,9 +92,8 @@ def test_an_unlimited_quota_is_minus_one(demo, quota):
     assert demo("GET", "/limits").body["limits"]["absolute"]["maxTotalCores"] == -1
 
 
-def test_no_room_is_a_202_and_then_an_error_with_a_fault(demo, admin, boot, post):
-    for _ in range(4):
-        boot(demo, flavorRef="m1.large")
+def test_no_room_is_a_202_and_then_an_error_with_a_fault(demo, admin, fill, post):
+    fill(demo)
     reply = post(demo)
     assert reply.status == 202
     server_id = reply.body["server"]["id"]
@@ -138,8 +137,8 @@ def test_when_get_says_404_the_room_the_quota_and_the_port_are_free(demo, admin,
     assert demo("GET", "/limits").body["limits"]["absolute"]["totalInstancesUsed"] == 0
 
 
-def test_after_404_a_full_cloud_takes_a_new_server(demo, boot, gone):
-    servers = [boot(demo, flavorRef="m1.large") for _ in range(4)]
+def test_after_404_a_full_cloud_takes_a_new_server(demo, fill, boot, gone):
+    servers = fill(demo)
     demo("DELETE", f"/servers/{servers[0]['id']}")
     gone(demo, servers[0]["id"])
     assert boot(demo, flavorRef="m1.large")["hostId"] == servers[0]["hostId"]

@@ -11,7 +11,7 @@ from vmsvc.domain.bound import Stock
 from vmsvc.domain.planner import Fits, Preempt, Refuse, plan
 from vmsvc.domain.resources import total
 
-some = settings(max_examples=150, deadline=None, database=None)
+some = settings(max_examples=100, deadline=None, database=None)
 
 
 def as_cost(objective):

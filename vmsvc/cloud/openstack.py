@@ -12,6 +12,8 @@ from vmsvc.cloud.session import Session
 from vmsvc.domain.errors import Forbidden, NotFound
 
 log = logging.getLogger(__name__)
+#: The microversion that has `host` in the create.
+PINS = (2, 74)
 
 
 class OpenStack(Servers, Catalog, Hosts):
@@ -45,9 +47,9 @@ class OpenStack(Servers, Catalog, Hosts):
         self._session.close()
 
     async def _may_operate(self) -> bool:
-        """Operator mode needs the compute services, the hypervisors and Placement's providers. Policies can grant
-        each by itself, so each is asked for."""
-        if "placement" not in self._session.services:
+        """Operator mode needs the compute services, the hypervisors and Placement's providers: policies can grant
+        each by itself, so each is asked for. And a Nova that can pin a server to a host."""
+        if "placement" not in self._session.services or self._session.version("compute") < PINS:
             return False
         try:
             for service, path in (("compute", "/os-services"), ("compute", "/os-hypervisors"),

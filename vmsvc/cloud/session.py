@@ -121,12 +121,13 @@ class Session:
                 allow_reauth=False,
                 # Its log shows bodies, and so adminPass and user data.
                 log=False,
+                stream=True,
                 timeout=(min(CONNECT_SECONDS, seconds), seconds),
                 **{name: value for name, value in options.items() if value is not None})
+            text = _body(response, attempt).decode("utf-8", "replace")
         except _failures() as error:
             raise _meaning(error) from None
-        return (response.request.headers.get("X-Auth-Token", ""),
-                Answer(response.status_code, response.headers, response.content.decode("utf-8", "replace")))
+        return response.request.headers.get("X-Auth-Token", ""), Answer(response.status_code, response.headers, text)
 
     def _renew(self, refused: str) -> None:
         """Drop the refused token, unless another thread has a new one already: one sign-in serves them all."""
@@ -145,6 +146,18 @@ def _http(workers: int) -> Any:
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
+
+
+def _body(response: Any, attempt: Attempt) -> bytes:
+    """The whole body, taken as it comes. The socket's time-out is for each piece: a cloud that drips its answer
+    would hold the thread for as long as it likes."""
+    parts = []
+    with response:
+        while part := response.raw.read1(65536, decode_content=True):
+            parts.append(part)
+            if not attempt.remaining:
+                raise NoAnswer("its answer did not end in time")
+    return b"".join(parts)
 
 
 def _in_catalog(connection: Any, service: str) -> bool:
@@ -169,9 +182,10 @@ def _negotiate(service: str, proxy: Any) -> tuple[int, int]:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Both trees of errors: connections fail with keystoneauth's, much else with the SDK's."""
+    """The trees of errors: connections fail with keystoneauth's, bodies with urllib3's, much else with the SDK's."""
     return (importlib.import_module("keystoneauth1.exceptions").ClientException,
-            importlib.import_module("openstack.exceptions").SDKException)
+            importlib.import_module("openstack.exceptions").SDKException,
+            importlib.import_module("urllib3.exceptions").HTTPError)
 
 
 @contextmanager
@@ -199,7 +213,7 @@ def _meaning(error: Exception) -> NotSent | NoAnswer:
             return NotSent("no connection")
     if any(isinstance(cause, (requests.Timeout, pool.ReadTimeoutError)) for cause in _causes(error)):
         return NoAnswer("it timed out")
-    if any(isinstance(cause, requests.RequestException) for cause in _causes(error)):
+    if any(isinstance(cause, (requests.RequestException, pool.HTTPError)) for cause in _causes(error)):
         return NoAnswer("the connection broke")
     return NotSent(type(error).__name__)  # no endpoint, no token: the SDK gave up before the socket
 

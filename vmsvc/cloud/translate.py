@@ -127,4 +127,6 @@ def _with_field(error: VmsvcError) -> VmsvcError:
             if found := pattern.search(error.message):
                 error.field = name or found["name"]
                 break
+        if error.field == "user_data":  # Nova repeats the value: a secret, in a message that others come to read
+            return InvalidRequest("user_data must be base64, at most 65535 characters", "user_data")
     return error

@@ -8,7 +8,7 @@ SOURCE = "/vmsvc"
 TYPES = frozenset({"create", "evict", "delete"})
 #: Fields of a VM's row that clients may see, in the order in which they are shown.
 _SHOWN = ("name", "is_preemptible", "state", "priority", "min_run_seconds", "flavor", "image", "network", "host",
-          "created_at", "launched_at", "evict_at", "ended_at")
+          "max_unavailable", "created_at", "launched_at", "evict_at", "acknowledged_at", "ended_at")
 
 
 def instant(moment: datetime | None) -> str | None:
@@ -24,6 +24,7 @@ def view(row: Mapping[str, Any]) -> dict[str, Any]:
     for name in _SHOWN:
         value = row[name]
         shown[name] = instant(value) if isinstance(value, datetime) else value
+    shown["group"] = row["group_name"]
     if row["notice"]:
         shown["notice"] = row["notice"]
     return shown

@@ -1,13 +1,14 @@
 """What a plan costs: the criteria in their order, and one integer per victim that orders plans alike.
 
 Every criterion is a sum over the victims, so the lexicographic order of sums is kept when each victim's criteria are
-written as digits of one integer, most important first, each digit wide enough for the sum of `max_victims` of them.
+written as digits of one integer, most important first, each digit wide enough for the sum.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmsvc.domain.bins import WHOLE, Bin, Candidate
+from vmsvc.domain.resources import Resources
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -54,50 +55,33 @@ def criterion(best: Objective, runner_up: Objective | None, cost_words: str) -> 
 
 
 class Pricing:
-    """Writes the criteria of a bin's candidates as positive integers, for sums of up to `max_victims` of them.
-
-    The digits, lowest first: surplus, lost work, ran, then one count per priority.
-    """
+    """Writes the criteria after the counts of victims as one integer per candidate of a bin, good for comparing sets
+    of equal counts. The digits, lowest first: surplus, lost work, ran; each is wide enough for a sum of
+    `max_victims`."""
 
     def __init__(self, place: Bin, max_victims: int, now: int):
-        lost = [candidate.lost(now) for candidate in place.candidates]
-        self._now = now
+        candidates = place.candidates
+        vectors = [candidate.resources for candidate in candidates]
+        freed = [[weight * amount for amount in Resources.column(vectors, name)]
+                 for name, weight in place.weights.items()]
+        surplus = [sum(row) for row in zip(*freed)]
+        lost = [candidate.lost(now) for candidate in candidates]
         self._least = min(lost, default=0)
-        self._weights = place.weights
-        largest = max((self._weigh(candidate) for candidate in place.candidates), default=0)
-        self._lost_at = (max_victims * largest).bit_length()
+        self._base = place.surplus()
+        self._lost_at = (max_victims * max(surplus, default=0)).bit_length()
         self._ran_at = self._lost_at + (max_victims * (max(lost, default=0) - self._least)).bit_length()
-        width = max_victims.bit_length()
-        priorities = sorted({candidate.priority for candidate in place.candidates})
-        self._units = {p: 1 << (self._ran_at + width * (rank + 1)) for rank, p in enumerate(priorities)}
+        #: The prices of the candidates, in their order. All that a victim frees counts as surplus here: the plan's is
+        #: that without what was lacking.
+        self.prices = [(candidate.ran << self._ran_at) + (work - self._least << self._lost_at) + over
+                       for candidate, work, over in zip(candidates, lost, surplus)]
 
-    def _weigh(self, candidate: Candidate) -> int:
-        return sum(weight * candidate.resources[name] for name, weight in self._weights.items())
-
-    def price(self, candidate: Candidate) -> int:
-        """The price of a victim. Its surplus is all that it frees: that of a plan is short by what was lacking."""
-        lost = candidate.lost(self._now) - self._least
-        return (self._units[candidate.priority] + (candidate.ran << self._ran_at) + (lost << self._lost_at)
-                + self._weigh(candidate))
-
-    def limit(self, objective: Objective, inclusive: bool) -> int | None:
-        """The number that the sum of a plan's prices and the bin's surplus is below exactly when the plan costs less
-        than the objective (or, inclusive, as much); None when every plan here costs less. The objective is that of
-        another bin: it may have priorities and costs that do not occur here."""
-        limit, count = 0, 0
-        for priority, victims in objective.victims:
-            if priority not in self._units:
-                higher = [unit for p, unit in self._units.items() if p > priority]
-                return limit + min(higher) if higher else None
-            limit += victims * self._units[priority]
-            count += victims
-        limit += objective.ran << self._ran_at
-        lost = objective.lost_work - count * self._least
-        if lost < 0:
-            return limit
-        if lost >> (self._ran_at - self._lost_at):
-            return limit + (1 << self._ran_at)
-        limit += lost << self._lost_at
-        if objective.surplus >> self._lost_at:
-            return limit + (1 << self._lost_at)
-        return limit + objective.surplus + inclusive
+    def limit(self, objective: Objective, inclusive: bool) -> int:
+        """What the sum of prices of a set with the same counts is below exactly when it costs less than the
+        objective (or, inclusive, as much). The objective is another bin's: its costs may not occur here."""
+        lost = objective.lost_work - sum(count for _, count in objective.victims) * self._least
+        limit = objective.ran << self._ran_at
+        if lost >= 0:
+            limit += min(lost, 1 << self._ran_at - self._lost_at) << self._lost_at
+        if 0 <= lost < 1 << self._ran_at - self._lost_at:
+            limit += min(objective.surplus + inclusive, 1 << self._lost_at)
+        return limit - self._base

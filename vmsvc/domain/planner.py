@@ -6,14 +6,18 @@ reported as `Fits`, never as a plan with zero victims, and a caller to whom the 
 that bin out and asks again.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from heapq import merge
+from itertools import chain
 
-from vmsvc.domain.bins import Bin, Candidate
+from vmsvc.domain.bins import Bin
 from vmsvc.domain.bound import Stock
-from vmsvc.domain.objective import Objective, Pricing, criterion
+from vmsvc.domain.objective import Objective, criterion
 from vmsvc.domain.resources import total
-from vmsvc.domain.search import Budget, Cover, Item
+from vmsvc.domain.search import Budget
+from vmsvc.domain.solution import best_of, variants
 
 NODE_CAP = 200_000
 
@@ -56,54 +60,6 @@ class Refuse:
 Outcome = Fits | Preempt | Refuse
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """A plan found in a bin."""
-
-    place: Bin
-    victims: tuple[Candidate, ...]   # in the order of eviction
-    objective: Objective
-
-    @property
-    def rank(self) -> tuple[Objective, str]:
-        """What plans of different bins are compared by."""
-        return self.objective, self.place.id
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The victims' ids in the order of eviction: lowest priority first, then the cheapest."""
-        return tuple(victim.id for victim in self.victims)
-
-
-def solve(place: Bin, incumbent: Solution | None, max_victims: int, budget: Budget, now: int = 0) -> Solution | None:
-    """The best plan in a bin that lacks something, if it is better than the incumbent."""
-    deficit = place.deficit
-    pricing = Pricing(place, max_victims, now)
-    items = [Item(candidate.priority, tuple(min(max(candidate.resources[name], 0), lack)
-                                            for name, lack in deficit.items()), pricing.price(candidate), candidate.id)
-             for candidate in place.candidates]
-    limit = incumbent and pricing.limit(incumbent.objective, place.id < incumbent.place.id)
-    if limit is not None:
-        limit -= place.surplus()
-    found = Cover(tuple(deficit.values()), items, max_victims).solve(limit, budget)
-    if found is None:
-        return None
-    victims = [candidate for candidate in place.candidates if candidate.id in found]
-    victims.sort(key=lambda victim: (victim.priority, victim.ran, victim.lost(now), victim.id))
-    return Solution(place, tuple(victims), Objective.of(place, victims, now))
-
-
-def best_of(queue: Iterable[tuple[Objective, Bin]], max_victims: int, budget: Budget, now: int = 0) -> Solution | None:
-    """The best plan of all bins, which come with their bounds, most promising first: one incumbent, until no bin
-    that is left can beat it."""
-    best = None
-    for bound, place in queue:
-        if best is not None and (bound, place.id) >= best.rank:
-            break
-        best = solve(place, best, max_victims, budget, now) or best
-    return best
-
-
 def plan(bins: Iterable[Bin], *, max_victims: int = 20, node_cap: int = NODE_CAP, now: int = 0,
          cost_words: str = "less lost work") -> Outcome:
     """Decide where a request goes and who has to leave for it.
@@ -114,29 +70,40 @@ def plan(bins: Iterable[Bin], *, max_victims: int = 20, node_cap: int = NODE_CAP
     """
     places = sorted(bins, key=lambda place: place.id)
     _check_unique(places)
-    queue = _queue(places, max_victims, now)
-    if queue and not queue[0][0].victims:
-        return Fits(queue[0][1].id)
-    budget = Budget(node_cap)
-    best = best_of(queue, max_victims, budget, now)
+    entries = _queue(places, max_victims, now)
+    return decide(lambda skipped: (entry for entry in entries if entry[1].id != skipped),
+                  lambda budget: refusal(places, max_victims, budget),
+                  Terms(max_victims, node_cap, now, cost_words))
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a plan is made under: see `plan`."""
+
+    max_victims: int
+    node_cap: int
+    now: int
+    cost_words: str
+
+
+def decide(queue: Callable[[str | None], Generator[tuple[Objective, Bin], None, None]],
+           refuse: Callable[[Budget], str], terms: Terms) -> Outcome:
+    """`plan` over bins that stand in the order of their bounds. `queue` gives (bound, bin), most promising first,
+    without the bin of the given id; `refuse` says why there is no plan."""
+    budget = Budget(terms.node_cap)
+    with closing(queue(None)) as entries:
+        first = next(entries, None)
+        if first is not None and not first[0].victims:
+            return Fits(first[1].id)
+        best = first and best_of(chain([first], entries), terms.max_victims, budget, terms.now)
     if best is None:
-        return Refuse(refusal(places, max_victims, budget))
-    others = _queue(variants(best), max_victims, now) + [entry for entry in queue if entry[1] is not best.place]
-    second = best_of(sorted(others, key=_order), max_victims, Budget(node_cap), now)
-    return preempt(best, second, cost_words, optimal=not budget.spent)
-
-
-def variants(best: Solution) -> list[Bin]:
-    """The bin of a plan once for each victim, with this victim untouchable: every other plan there is in one."""
-    return [replace(best.place, candidates=tuple(one for one in best.place.candidates if one is not victim))
-            for victim in best.victims]
-
-
-def preempt(best: Solution, second: Solution | None, cost_words: str, optimal: bool) -> Preempt:
-    """The plan with its explanation."""
+        return Refuse(refuse(budget))
+    spared = _queue(variants(best), terms.max_victims, terms.now)
+    with closing(queue(best.place.id)) as entries:
+        second = best_of(merge(spared, entries, key=_order), terms.max_victims, Budget(terms.node_cap), terms.now)
     runner_up = second and second.objective
-    return Preempt(best.place.id, best.ids, best.objective, criterion(best.objective, runner_up, cost_words),
-                   runner_up, optimal)
+    return Preempt(best.place.id, best.ids, best.objective, criterion(best.objective, runner_up, terms.cost_words),
+                   runner_up, optimal=not budget.spent)
 
 
 def _check_unique(places: Sequence[Bin]) -> None:

@@ -1,14 +1,18 @@
 """The cheapest set of items that covers a deficit: branch and bound, exact.
 
-Items of one level (priority) that give the same amounts are alike but for their price. For a fixed number taken from
-such a class the cheapest are optimal, so the search runs over one count per class. Prices are those of
-`objective.Pricing`: one item of a higher level costs more than all the items below it together.
+The counts per level (priority) come first: from the least possible on, the first counts with a cover are the best.
+With the counts fixed, items of one level that give the same amounts are alike but for their price, and for a fixed
+number of such a class the cheapest are optimal; so the search runs over one count per class.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, groupby
+from math import inf
+from operator import ge, mul
 from typing import NamedTuple
+
+from vmsvc.domain.counts import Counts, least_counts, least_share, raised, slack
+from vmsvc.domain.multipliers import multipliers
 
 Amounts = tuple[int, ...]
 
@@ -20,6 +24,13 @@ class Item(NamedTuple):
     amounts: Amounts
     price: int
     id: str
+
+
+class Limit(NamedTuple):
+    """Only covers below this are of interest: (level, count), highest first, without zeros, then the price."""
+
+    counts: tuple[tuple[int, int], ...]
+    price: int | float
 
 
 class Budget:
@@ -37,158 +48,174 @@ class Budget:
         return self.left < 0
 
 
-class _Suffix(NamedTuple):
-    """What the classes from one on, to the end of their level, can give at best."""
+class _Class(NamedTuple):
+    """Items of one level with equal amounts, cheapest first."""
 
-    top: tuple[list[int], ...]   # top[c][k]: the most of class c that k items give
-    cheap: list[int]             # cheap[k]: the least price of k items
-    below: Amounts               # what all items of the lower levels give together
+    amounts: Amounts
+    items: list[Item]
+
+
+class _Suffix(NamedTuple):
+    """A class, and what it and the later ones offer when k more of its level are taken, with all lower levels."""
+
+    amounts: Amounts
+    items: list[Item]
+    prices: list[int]            # of the first k of the class
+    reduced: list[int]
+    top: tuple[list[int], ...]   # top[c][k]: the most there is of class c
+    least: list[int]             # least[k]: the least price
+    least_reduced: list[int]
+    others: int                  # how many items of the level come after the class
     after: int                   # where the next lower level begins
 
 
-class _Class(NamedTuple):
-    """Items of equal level and amounts, cheapest first; prices[k] is the price of the first k."""
-
-    level: int
-    amounts: Amounts
-    items: list[Item]
-    prices: list[int]
-
-
-def _suffix(items: Sequence[tuple[Amounts, int]], below: Amounts, after: int, slots: int) -> _Suffix:
-    columns = zip(*(amounts for amounts, _ in items))
-    top = tuple([0, *accumulate(sorted(column, reverse=True)[:slots])] for column in columns)
-    cheap = [0, *accumulate(sorted([price for _, price in items])[:slots])]
-    return _Suffix(top, cheap, below, after)
-
-
-def _lower_bound(suffixes: Sequence[_Suffix], first: int, lacking: Amounts, slots: int) -> int | None:
-    """A price that no cover of what is lacking can be below; None when there is no cover.
-
-    For each class alone: from the highest level down, the fewest items that still suffice when all lower levels are
-    taken whole, at the price of the cheapest. The dearest of these answers holds for all classes together.
-    """
-    if first >= len(suffixes):
-        return None
-    bound = 0
-    for column, lack in enumerate(lacking):
-        price, left, at = 0, slots, first
-        while lack > 0:
-            suffix = suffixes[at]
-            short = lack - suffix.below[column]
-            if short > 0:
-                top = suffix.top[column]
-                count = bisect_left(top, short)
-                if count == len(top) or count > left:
-                    if at == first:
-                        return None
-                    break  # more of a higher level might do: what was counted so far stays a bound
-                price += suffix.cheap[count]
-                left -= count
-                lack -= top[count]
-            at = suffix.after
-        bound = max(bound, price)
-    return bound
-
-
-def _sums(vectors: Iterable[Amounts], width: int) -> Amounts:
-    total = [0] * width
-    for vector in vectors:
-        for column, amount in enumerate(vector):
-            total[column] += amount
-    return tuple(total)
+def _sums(values: Iterable[int], start: int = 0) -> list[int]:
+    return list(accumulate(values, initial=start))
 
 
 class Cover:
     """One covering problem: what is lacking of each class, the items there are, how many may be taken."""
 
     def __init__(self, deficit: Amounts, items: Iterable[Item], slots: int):
-        self.deficit = deficit
-        self.items = [item for item in items if any(item.amounts)]
-        self.slots = slots
+        self._deficit = deficit
+        self._slots = slots
+        self._levels, self._width = self._classes(item for item in items if any(item.amounts))
+        members = [[item for group in level for item in group.items] for level in self._levels]
+        self._priorities = [level[0].level for level in members]
+        self._sizes = [len(level) for level in members]
+        self._offers = [[_sums(sorted([item.amounts[at] for item in level], reverse=True)[:slots])
+                         for level in members] for at in range(len(deficit))]
 
-    def solve(self, limit: int | None, budget: Budget) -> tuple[str, ...] | None:
-        """The ids of the cheapest cover with a price below the limit, or None when there is none.
+    def _classes(self, items: Iterable[Item]) -> tuple[list[list[_Class]], int]:
+        """The classes by level, highest first, and by how many bits their prices were widened.
+
+        The new bits make the sorted ids the last criterion: among sets of one size those with the lowest ids have
+        the greatest sum of 2**-rank. No two sets have the same price then.
+        """
+        chosen: list[Item] = []
+        for (_, amounts), group in groupby(sorted(items, key=lambda item: (-item.level, *item[1:])),
+                                           key=lambda item: item[:2]):
+            useful = max(-(-lack // amount) for lack, amount in zip(self._deficit, amounts) if amount)
+            chosen += list(group)[:min(useful, self._slots)]
+        width, whole = len(chosen) + self._slots.bit_length(), 1 << len(chosen)
+        rank = {item.id: rank for rank, item in enumerate(sorted(chosen, key=lambda item: item.id), 1)}
+        chosen = [item._replace(price=(item.price << width) + whole - (whole >> rank[item.id])) for item in chosen]
+        return [[_Class(amounts, list(group)) for amounts, group in groupby(level, key=lambda item: item.amounts)]
+                for _, level in groupby(chosen, key=lambda item: item.level)], width
+
+    def solve(self, limit: Limit | None, budget: Budget) -> tuple[str, ...] | None:
+        """The ids of the best cover below the limit, or None when there is none.
 
         When the budget runs out it is the best that was found. No item of it is needless in either case.
         """
-        classes, width = self._classes()
-        cutoff = None if limit is None else limit << width
-        best = self._greedy(classes)
+        limit = Limit(limit.counts, limit.price << self._width) if limit else Limit(((inf, 0),), inf)
+        best = self._greedy()
         if best is not None:
-            price = sum(item.price for item in best)
-            if cutoff is None or price < cutoff:
-                cutoff = price
-            else:
-                best = None
-        best = self._descend(classes, cutoff, budget) or best
-        if best is None:
+            cost = Limit(self._named([sum(item.level == level for item in best) for level in self._priorities]),
+                         sum(item.price for item in best))
+            limit, best = (cost, best) if cost < limit else (limit, None)
+        floor: Counts | None = ()
+        while floor is not None:
+            counts = least_counts(zip(self._deficit, self._offers), len(self._sizes), self._slots, floor)
+            if counts is None or self._named(counts) > limit.counts or budget.spent:
+                break
+            found = self._search(counts, limit.price if self._named(counts) == limit.counts else inf, budget)
+            if found is not None:
+                best = found
+                break
+            floor = raised(counts, self._sizes, self._slots)
+        return None if best is None else tuple(sorted(item.id for item in self._needed(best)))
+
+    def _named(self, counts: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        return tuple((level, count) for level, count in zip(self._priorities, counts) if count)
+
+    def _search(self, counts: Counts, cutoff: int | float, budget: Budget) -> list[Item] | None:
+        """The cheapest cover with just these counts and below the cutoff: depth first, class by class."""
+        levels = self._eligible(counts)
+        if levels is None:
             return None
-        return tuple(sorted(item.id for item in self._needed(best)))
-
-    def _classes(self) -> tuple[list[_Class], int]:
-        """The classes, highest level first, and by how many bits their prices were widened.
-
-        The new bits make the sorted ids the last criterion: among sets of one size those with the lowest ids have
-        the greatest sum of 2**-rank.
-        """
-        chosen: list[Item] = []
-        for (_, amounts), group in groupby(sorted(self.items, key=lambda item: (-item.level, item.amounts, item.price,
-                                                                                item.id)), key=lambda item: item[:2]):
-            useful = max(-(-lack // amount) for lack, amount in zip(self.deficit, amounts) if amount)
-            chosen += list(group)[:min(useful, self.slots)]
-        width = len(chosen) + self.slots.bit_length()
-        rank = {item.id: rank for rank, item in enumerate(sorted(chosen, key=lambda item: item.id))}
-        whole = 1 << len(chosen)
-        priced = [item._replace(price=(item.price << width) + whole - (whole >> rank[item.id] + 1)) for item in chosen]
-        classes = []
-        for (level, amounts), group in groupby(priced, key=lambda item: item[:2]):
-            items = list(group)
-            classes.append(_Class(level, amounts, items, [0, *accumulate(item.price for item in items)]))
-        return classes, width
-
-    def _suffixes(self, classes: list[_Class]) -> list[_Suffix]:
-        suffixes: list[_Suffix] = []
-        below, total, after, level = (0,) * len(self.deficit), (0,) * len(self.deficit), len(classes), None
-        members: list[tuple[Amounts, int]] = []
-        for at in reversed(range(len(classes))):
-            group = classes[at]
-            if group.level != level:
-                below, after, level, members = total, at + 1, group.level, []
-            members = members + [(group.amounts, item.price) for item in group.items]
-            total = _sums([total, *(item.amounts for item in group.items)], len(total))
-            suffixes.append(_suffix(members, below, after, self.slots))
-        return suffixes[::-1]
-
-    def _descend(self, classes: list[_Class], cutoff: int | None, budget: Budget) -> list[Item] | None:
-        """The cheapest cover below the cutoff: depth first, the count of one class after the other."""
-        suffixes = self._suffixes(classes)
+        suffixes, reduced = self._suffixes(levels, cutoff)
         best = None
-        stack = [(0, self.deficit, self.slots, 0, ())]
+        stack = [(0, levels[0][0], self._deficit, 0, reduced, ())]
         while stack and not budget.spent:
-            at, lacking, slots, price, taken = stack.pop()
-            if max(lacking) <= 0:
-                if cutoff is None or price < cutoff:
+            at, left, lacking, price, reduced, taken = stack.pop()
+            if not left:
+                if price < cutoff and max(lacking) <= 0:
                     cutoff, best = price, taken
                 continue
             budget.left -= 1
-            rest = _lower_bound(suffixes, at, lacking, slots)
-            if rest is None or cutoff is not None and price + rest >= cutoff:
+            suffix = suffixes[at]
+            if price + suffix.least[left] >= cutoff or reduced + suffix.least_reduced[left] >= cutoff:
                 continue
-            group = classes[at]
-            useful = max((-(-lack // amount) for lack, amount in zip(lacking, group.amounts) if amount and lack > 0),
-                         default=0)
-            for count in range(min(useful, slots, len(group.items)) + 1):
-                left = tuple(lack - count * amount for lack, amount in zip(lacking, group.amounts))
-                stack.append((at + 1, left, slots - count, price + group.prices[count],
+            if any(lack > top[left] for lack, top in zip(lacking, suffix.top)):
+                continue
+            for count in range(max(0, left - suffix.others), min(left, len(suffix.items)) + 1):
+                stack.append((*((at + 1, left - count) if count < left else suffix.after),
+                              tuple(lack - count * amount for lack, amount in zip(lacking, suffix.amounts)),
+                              price + suffix.prices[count], reduced + suffix.reduced[count],
                               (*taken, (at, count)) if count else taken))
-        return None if best is None else [item for at, count in best for item in classes[at].items[:count]]
+        return None if best is None else [item for at, count in best for item in suffixes[at].items[:count]]
 
-    def _greedy(self, classes: list[_Class]) -> list[Item] | None:
+    def _eligible(self, counts: Counts) -> list[tuple[int, list[_Class]]] | None:
+        """Per level with a count: the classes that can be in a cover with just these counts."""
+        overs = slack(self._deficit, self._offers, counts)
+        if min(overs) < 0:
+            return None
+        levels = []
+        for at, (count, level) in enumerate(zip(counts, self._levels)):
+            if count:
+                shares = [least_share(offers[at], count, over) for offers, over in zip(self._offers, overs)]
+                level = [group for group in level if all(map(ge, group.amounts, shares))]
+                if sum(len(group.items) for group in level) < count:
+                    return None
+                levels.append((count, level))
+        return levels
+
+    def _suffixes(self, levels: Sequence[tuple[int, list[_Class]]], cutoff: int | float) -> tuple[list[_Suffix], int]:
+        """The classes in the order of search, and the reduced price of the deficit."""
+        worth = self._worth(levels, cutoff)
+        suffixes: list[_Suffix] = []
+        after = (sum(len(groups) for _, groups in levels), 0)
+        top, least, least_reduced = [0] * len(self._deficit), 0, 0
+        for count, groups in reversed(levels):
+            amounts: list[list[int]] = [[] for _ in self._deficit]
+            prices: list[int] = []
+            reduced_prices: list[int] = []
+            priced = [([item.price - sum(map(mul, worth, group.amounts)) for item in group.items], group)
+                      for group in groups]
+            others = 0
+            for reduced, group in sorted(priced, key=lambda entry: entry[0][0], reverse=True):
+                members = len(group.items)
+                amounts = [sorted(column + [amount] * members, reverse=True)[:count]
+                           for column, amount in zip(amounts, group.amounts)]
+                own = [item.price for item in group.items]
+                prices = sorted(prices + own)[:count]
+                reduced_prices = sorted(reduced_prices + reduced)[:count]
+                suffixes.append(_Suffix(group.amounts, group.items, _sums(own), _sums(reduced),
+                                        tuple(_sums(column, most) for column, most in zip(amounts, top)),
+                                        _sums(prices, least), _sums(reduced_prices, least_reduced), others, after))
+                others += members
+            after = (after[0] - len(groups), count)
+            top = [column[count] for column in suffixes[-1].top]
+            least, least_reduced = suffixes[-1].least[count], suffixes[-1].least_reduced[count]
+        return suffixes[::-1], sum(map(mul, worth, self._deficit))
+
+    def _worth(self, levels: Sequence[tuple[int, list[_Class]]], cutoff: int | float) -> Amounts:
+        if sum(count for count, _ in levels) == 1:
+            return (0,) * len(self._deficit)
+        items = [(count, [(item.amounts, item.price >> self._width) for group in groups for item in group.items])
+                 for count, groups in levels]
+        if cutoff == inf:
+            target = sum(count * max(price for _, price in priced) for count, priced in items)
+        else:
+            target = cutoff >> self._width
+        return tuple(worth << self._width for worth in multipliers(self._deficit, items, target))
+
+    def _greedy(self) -> list[Item] | None:
         """A cover that is good enough to prune with: level by level from the lowest, what covers most goes first."""
-        lacking = self.deficit
+        lacking = self._deficit
         taken: list[Item] = []
-        for _, level in groupby(reversed(classes), key=lambda group: group.level):
+        for level in reversed(self._levels):
             offers = {group.amounts: group.items[::-1] for group in level}
             while offers and max(lacking) > 0:
                 gain, _, amounts = max((self._gain(amounts, lacking), -items[-1].price, amounts)
@@ -202,20 +229,19 @@ class Cover:
         if max(lacking) > 0:
             return None
         taken = self._needed(taken)
-        return taken if len(taken) <= self.slots else None
+        return taken if len(taken) <= self._slots else None
 
     def _gain(self, amounts: Amounts, lacking: Amounts) -> int:
         """How much of the deficit an item would cover, in parts per million summed over the classes."""
         return sum(min(amount, lack) * 10**6 // whole
-                   for amount, lack, whole in zip(amounts, lacking, self.deficit) if lack > 0)
+                   for amount, lack, whole in zip(amounts, lacking, self._deficit) if lack > 0)
 
     def _needed(self, items: list[Item]) -> list[Item]:
         """The cover without what it does not need, the dearest given back first."""
-        spare = [have - lack for have, lack in zip(_sums((item.amounts for item in items), len(self.deficit)),
-                                                   self.deficit)]
+        spare = [sum(column) - lack for column, lack in zip(zip(*(item.amounts for item in items)), self._deficit)]
         kept = []
-        for item in sorted(items, key=lambda item: -item.price):
-            if all(amount <= over for amount, over in zip(item.amounts, spare)):
+        for item in sorted(items, key=lambda item: (-item.level, -item.price)):
+            if all(map(ge, spare, item.amounts)):
                 spare = [over - amount for over, amount in zip(spare, item.amounts)]
             else:
                 kept.append(item)

@@ -32,6 +32,8 @@ class VmFacts:
     ran: bool = True
     lost_work: int = 0
     evicted_for: str | None = None
+    group: str | None = None
+    running: bool = True               # its guest can read a notice
 
     @property
     def leaves(self) -> bool:
@@ -103,6 +105,7 @@ class World:
     hosts: Mapping[str, HostFacts]
     vms: dict[str, VmFacts]
     reservations: dict[str, Reserved]
+    budgets: dict[str, int] = field(default_factory=dict)    # group -> how many more of it may be noticed
     max_victims: int = 20
 
     def victims_of(self, vm_id: str, *states: State) -> list[VmFacts]:
@@ -119,12 +122,16 @@ class World:
         """Room is kept for the request and its victims are told."""
         self.reservations[request.id] = Reserved(request.id, kind, bin_id, request.quota, request.room, members)
         for victim in victims:
-            self.vms[victim] = replace(self.vms[victim], state=State.NOTICED, evicted_for=request.id)
+            noticed = self.vms[victim] = replace(self.vms[victim], state=State.NOTICED, evicted_for=request.id)
+            if noticed.group:
+                self.budgets[noticed.group] -= 1
 
     def reprieved(self, victims: tuple[str, ...]) -> None:
         """These stay after all."""
         for victim in victims:
-            self.vms[victim] = replace(self.vms[victim], state=State.ACTIVE, evicted_for=None)
+            spared = self.vms[victim] = replace(self.vms[victim], state=State.ACTIVE, evicted_for=None)
+            if spared.group:
+                self.budgets[spared.group] += 1
 
     def settled(self, vm_id: str) -> None:
         """The request no longer holds room."""

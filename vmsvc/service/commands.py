@@ -40,6 +40,8 @@ class CreateVm:
     availability_zone: str | None = None
     priority: int = 0
     min_run_seconds: int | None = None
+    group: str | None = None
+    max_unavailable: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Commands:
         return {
             "name": wish.name or ("preemptible" if wish.is_preemptible else "standart"),
             "is_preemptible": wish.is_preemptible, "priority": wish.priority, "min_run_seconds": min_run,
+            "group_name": wish.group, "max_unavailable": wish.max_unavailable,
             "flavor": flavor.name, "image": image.name, "network": network.name,
             "boot": {
                 "asked": asdict(wish), "flavor_id": flavor.id, "image_id": image.id, "network_id": network.id,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Server
@@ -34,6 +35,9 @@ class Leave:
     async def evict(self, claim: Claim) -> None:
         """The notice has run out: stop, delete, wait for 404. Never before `evict_at`: see `intents.claim`."""
         row = await self._runtime.offload(_row, claim.vm_id)
+        if row.state == State.NOTICED and (row.notice or {}).get("notice_only"):
+            await self._runtime.offload(_spare, row.id, "the notice was only practised")
+            return
         if row.state == State.NOTICED:
             if await self._is_locked(row.cloud_id):
                 await self._runtime.offload(_spare, row.id, "it is locked in the cloud")
@@ -44,7 +48,7 @@ class Leave:
         if self._stop_first:
             await self._shut_down(row.cloud_id)
             await self._runtime.offload(_stamp, row.id, "stopped_at")
-        await self.remove(row.cloud_id)
+        await self.remove(row.cloud_id, lambda: self._runtime.offload(_stamp, row.id, "deleted_at"))
         await self._runtime.offload(_gone, row.id, State.EVICTED)
 
     async def delete(self, claim: Claim) -> None:
@@ -62,9 +66,9 @@ class Leave:
             await self.remove(server_id)
         await self._runtime.offload(_gone, row.id, State.DELETED)
 
-    async def remove(self, server_id: str) -> None:
+    async def remove(self, server_id: str, taken: Callable[[], Awaitable[None]] | None = None) -> None:
         """DELETE until GET says 404; then both its quota and its room are free (Nova removes the allocation before
-        the record). Raises Locked, or CloudUnavailable when it hangs for minutes."""
+        the record). `taken` is called when the cloud has taken the DELETE. Raises Locked, or CloudUnavailable when it hangs for minutes."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _GONE_LIMIT
         sent_at, force = float("-inf"), False
@@ -72,6 +76,8 @@ class Leave:
             if loop.time() - sent_at > _AGAIN_SECONDS:
                 await self._cloud.delete(server_id, force)
                 sent_at = loop.time()
+                if taken:
+                    await taken()
             await self._mirror.until(server_id, _leaves_list, _LOOK_SECONDS)
             try:
                 server = await self._cloud.server(server_id)
@@ -124,7 +130,8 @@ def _evicting(vm_id: str) -> Vm | None:
     with unit() as work:
         row = Vm.get_by_id(vm_id)
         # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
-        moved = row.evict_at and row.evict_at <= work.now and vms.move(work, row, State.EVICTING)
+        due = row.evict_at and (row.evict_at <= work.now or row.acknowledged_at)
+        moved = due and vms.move(work, row, State.EVICTING)
         if moved:
             ledger.stamp(vm_id, "evicting_at")
         return moved or None
@@ -132,7 +139,9 @@ def _evicting(vm_id: str) -> Vm | None:
 
 def _spare(vm_id: str, why: str) -> None:
     with unit() as work:
-        reprieve(work, Vm.get_by_id(vm_id), why)
+        row = Vm.get_by_id(vm_id)
+        if row.state == State.NOTICED:
+            reprieve(work, row, why)
 
 
 def _stamp(vm_id: str, step: str) -> None:

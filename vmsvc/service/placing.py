@@ -1,9 +1,10 @@
 """Carrying out a decision: everything that it changes, in the scheduler's one transaction."""
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
-from vmsvc.domain.events import view
+from vmsvc.domain.events import instant, view
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Reprieve
@@ -61,20 +62,32 @@ def _evict(work: Unit, row: Vm, request: Request, plan: Evict, world: World, gra
     vms.change(row, rounds=round_number)
     if not plan.victims:
         return
-    notice = {"for": row.id, "request": row.name, "flavor": row.flavor, "bin": f"{plan.kind} {plan.bin}",
-              "criterion": plan.criterion, "cost": dict(plan.cost), "runner_up": plan.runner_up,
-              "optimal": plan.optimal,
-              "grace_seconds": grace.total_seconds(), "round": round_number}
+    shape = {"round": round_number, "bin": f"{plan.kind} {plan.bin}", "criterion": plan.criterion,
+             "cost": dict(plan.cost), "runner_up": plan.runner_up, "optimal": plan.optimal}
     for victim_id in plan.victims:
         victim = vms.get(victim_id)
-        _must(vms.move(work, victim, State.NOTICED, reason=f"room for {row.name} ({row.flavor})",
-                       data={"grace_seconds": grace.total_seconds(), "makes_room_for": row.id,
-                             "criterion": plan.criterion},
-                       evict_at=evict_at, evicted_for=row.id, notice=notice), row, victim)
-        intents.wish(work, intents.NOTICE, victim_id)
-        intents.wish(work, intents.EVICT, victim_id, not_before=evict_at)
-    ledger.record_evictions(work, row.id, plan.victims, round_number=round_number, bin_id=plan.bin,
-                            criterion=plan.criterion, optimal=plan.optimal, evict_at=evict_at)
+        noticed = give_notice(work, victim, evict_at, f"room for {row.name} ({row.flavor})", grace, {
+            "for": row.id, "request": row.name, "flavor": row.flavor, "running": world.vms[victim_id].running,
+            **shape}, evicted_for=row.id)
+        _must(noticed, row, victim)
+        ledger.record_eviction(work, victim, reason="capacity", evict_at=evict_at, request_vm_id=row.id, plan=shape)
+
+
+def give_notice(work: Unit, victim: Vm, evict_at: datetime, reason: str, grace: timedelta, notice: dict[str, Any],
+                evicted_for: str | None = None) -> Vm | None:
+    """Tell a VM when it goes: its state, the event, and the intents that write it into the guest and carry it out.
+
+    Returns None when somebody else moved it first.
+    """
+    said = {"evict_at": instant(evict_at), "grace_seconds": grace.total_seconds(), "makes_room_for": evicted_for,
+            "criterion": notice.get("criterion"), "simulated": notice.get("simulated", False)}
+    noticed = vms.move(work, victim, State.NOTICED, reason=reason, data=said, evict_at=evict_at,
+                       evicted_for=evicted_for, acknowledged_at=None,
+                       notice={"reason": reason, "grace_seconds": grace.total_seconds(), **notice})
+    if noticed:
+        intents.wish(work, intents.NOTICE, victim.id)
+        intents.wish(work, intents.EVICT, victim.id, not_before=evict_at)
+    return noticed
 
 
 def _members(world: World, plan: Evict) -> dict[str, dict[str, int]]:
@@ -95,11 +108,16 @@ def _reprieve(work: Unit, world: World, victims: tuple[str, ...], why: str) -> N
 
 def reprieve(work: Unit, victim: Vm, why: str) -> None:
     """A noticed VM stays. Raises Lost when its eviction has begun meanwhile."""
-    _must(vms.move(work, victim, State.ACTIVE, reason=why, evict_at=None, evicted_for=None, notice=None),
+    _must(vms.move(work, victim, State.ACTIVE, reason=why, evict_at=None, evicted_for=None,
+                   acknowledged_at=None, notice=None, data=_simulated(victim)),
           victim, victim)
     intents.drop(work, intents.EVICT, victim.id)
     intents.wish(work, intents.REPRIEVE, victim.id)
     ledger.stamp(victim.id, "reprieved_at")
+
+
+def _simulated(vm: Vm) -> dict[str, bool]:
+    return {"simulated": bool((vm.notice or {}).get("simulated"))}
 
 
 def fail(work: Unit, row: Vm, error: str, message: str) -> None:
@@ -124,7 +142,7 @@ def drop_orphans(work: Unit, rows: list[Vm], reservations: list[Reservation]) ->
         reservations.remove(kept)
         acted = True
     for index, row in enumerate(rows):
-        if row.state == State.NOTICED and row.evicted_for not in waiting:
+        if row.state == State.NOTICED and row.evicted_for and row.evicted_for not in waiting:
             reprieve(work, row, "the request that needed the room has gone")
             rows[index] = vms.get(row.id)
             acted = True

@@ -12,6 +12,7 @@ from vmsvc.cloud.port import MARK, Cloud
 from vmsvc.domain.errors import NotFound
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.service.boot import OWNER
+from vmsvc.service.evictions import acknowledge
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, vms
 from vmsvc.store.db import reading, unit
@@ -20,6 +21,7 @@ from vmsvc.store.models import Vm
 log = logging.getLogger(__name__)
 
 _ROUND_SECONDS = 5.0
+_NOTICED_SECONDS = 1.0     # while somebody is noticed: who powers itself off need not wait for its time
 _CONFIRMATIONS = 20        # GETs in one round, at most
 
 
@@ -35,10 +37,14 @@ class Reconciler:
 
     async def run(self) -> None:
         """Round after round."""
+        pause = _ROUND_SECONDS
         while True:
-            await asyncio.sleep(_ROUND_SECONDS)
-            await self._mirror.refresh(_ROUND_SECONDS)
+            await asyncio.sleep(pause)
+            await self._mirror.refresh(pause)
             shown = dict(self._mirror.servers)
+            noticed = await self._runtime.offload(_let_go, {
+                server.id for server in shown.values() if server.status == "SHUTOFF" and server.task_state is None})
+            pause = _NOTICED_SECONDS if noticed else _ROUND_SECONDS
             await self._find_lost(shown)
             await self._sweep(shown)
             self._runtime.well("reconciler")
@@ -66,6 +72,17 @@ def _held() -> list[tuple[str, str]]:
     with reading():
         return [(row.id, row.cloud_id) for row in vms.in_states([State.BUILDING, State.ACTIVE, State.NOTICED])
                 if row.cloud_id]
+
+
+def _let_go(down: set[str]) -> bool:
+    """End the notice of guests that ran when it began and have powered themselves off. True while any is noticed."""
+    with unit() as work:
+        noticed = vms.in_states([State.NOTICED])
+        for row in noticed:
+            if row.cloud_id in down and (row.notice or {}).get("running") and row.acknowledged_at is None:
+                log.info("vm %s: powered off during its notice; it goes now", row.id)
+                acknowledge(work, row)
+        return bool(noticed)
 
 
 def _lost(vm_id: str) -> None:

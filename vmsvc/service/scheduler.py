@@ -20,7 +20,7 @@ from vmsvc.domain.world import HOST, Request
 from vmsvc.service.doorbell import heard
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
 from vmsvc.service.runtime import Runtime
-from vmsvc.service.snapshot import Snapshot, look, look_again, request_of, world_of
+from vmsvc.service.snapshot import Policy, Snapshot, look, look_again, request_of, world_of
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
 _VERIFICATIONS = 10        # hosts that one pass reads anew before it notices somebody
+_LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
 _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
 
 
@@ -39,14 +40,13 @@ class Scheduler:
     """The planner's shell: `run` for real, `preview` for asking first."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, bell: asyncio.Event, ring, *,
-                 grace_seconds: float, max_victims: int, policy: str):
+                 grace_seconds: float, policy: Policy):
         self._runtime = runtime
         self._cloud = cloud
         self._mirror = mirror
         self._bell = bell
         self._ring = ring
         self._grace = timedelta(seconds=grace_seconds)
-        self._max_victims = max_victims
         self._policy = policy
 
     async def run(self) -> None:
@@ -97,7 +97,7 @@ class Scheduler:
 
     def _world(self, snapshot: Snapshot, rows, reservations, now):
         return world_of(snapshot, rows, reservations, now=now, operator=self._cloud.mode == "operator",
-                        max_victims=self._max_victims, policy=self._policy)
+                        policy=self._policy, lost=ledger.recent_losses(_LOSSES_SECONDS))
 
     async def preview(self, columns: dict[str, Any]) -> dict[str, Any]:
         """What would be decided for this request now. Writes nothing."""

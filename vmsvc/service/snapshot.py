@@ -12,9 +12,11 @@ from datetime import datetime
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, Cloud, Host, Quota, Server
 from vmsvc.domain.errors import NotFound
+from vmsvc.domain.groups import budgets
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.world import HostFacts, Request, Reserved, VmFacts, World
+from vmsvc.store import vms
 from vmsvc.store.models import Reservation, Vm
 
 #: Statuses in which a server's room on its host is given back though the server is still there.
@@ -31,6 +33,21 @@ class Snapshot:
     servers: Mapping[str, Server]      # ... and after
     hosts: tuple[Host, ...]
     fresh: frozenset[str] = frozenset()    # hosts whose inventories were read now; the others' may be a minute old
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How victims are chosen: the order of criterion 3, its price for owners who lost VMs, and how many at most."""
+
+    name: str = "least_lost"
+    owner_cost: int = 0
+    max_victims: int = 20
+
+    def lost_work(self, vcpus: int, age: int, lost: int) -> int:
+        """The cost of criterion 3: what the victim loses, or, by the other policies, how old it is."""
+        age = max(0, age)
+        worth = {"least_lost": vcpus * age, "oldest_first": -age, "newest_first": age}[self.name]
+        return worth + lost * self.owner_cost
 
 
 async def look(cloud: Cloud, mirror: Mirror) -> Snapshot:
@@ -55,16 +72,18 @@ async def look_again(cloud: Cloud, mirror: Mirror, snapshot: Snapshot, name: str
 
 
 def world_of(snapshot: Snapshot, rows: list[Vm], reservations: list[Reservation], *, now: datetime, operator: bool,
-             max_victims: int, policy: str) -> World:
-    """Join the two. `rows` are the open VMs and those that ended a short while ago; `now` the database's clock."""
+             policy: Policy, lost: Mapping[str, int]) -> World:
+    """Join the two. `rows` are the open VMs and those that ended a short while ago, `now` is the database's clock,
+    `lost` how many VMs each owner lost to evictions lately."""
     by_id = {row.id: row for row in rows}
     marked = {server.vmsvc_id: server for server in snapshot.servers.values() if server.status != "ERROR"}
     return World(
         operator=operator, quota_limit=_limit(snapshot.quota.limit), quota_used=snapshot.quota.used,
         hosts={host.name: _host(host) for host in snapshot.hosts if host.name},
-        vms={row.id: _facts(row, snapshot, marked, now, policy) for row in rows if row.state != State.PENDING},
+        vms={row.id: _facts(row, snapshot, marked, now, policy, lost.get(row.principal, 0))
+             for row in rows if row.state != State.PENDING},
         reservations={kept.vm_id: _reserved(kept, by_id[kept.vm_id]) for kept in reservations if kept.vm_id in by_id},
-        max_victims=max_victims)
+        budgets=budgets(vms.row_of(row) for row in rows), max_victims=policy.max_victims)
 
 
 def request_of(row: Vm, ended_since: datetime | None) -> Request:
@@ -95,8 +114,9 @@ def _reserved(kept: Reservation, row: Vm) -> Reserved:
                     {member: Resources(held) for member, held in kept.members.items()})
 
 
-def _facts(row: Vm, snapshot: Snapshot, marked: Mapping[str | None, Server], now: datetime, policy: str) -> VmFacts:
-    state = State(row.state)
+def _facts(row: Vm, snapshot: Snapshot, marked: Mapping[str | None, Server], now: datetime, policy: Policy,
+           lost: int) -> VmFacts:
+    state = _state(row)
     # The cloud may have made its server while we do not know the id yet: then only the mark tells.
     server = snapshot.servers.get(row.cloud_id) if row.cloud_id else marked.get(row.id)
     present = server is not None or (state is not State.BUILDING and row.cloud_id in snapshot.before)
@@ -108,20 +128,18 @@ def _facts(row: Vm, snapshot: Snapshot, marked: Mapping[str | None, Server], now
         priority=row.priority, cloud_id=row.cloud_id or (server.id if server else None), host=host,
         host_id=(server.host_id if server is not None else row.host_id) or "", present=present,
         untouchable=_untouchable(row, server, age), ran=row.launched_at is not None,
-        lost_work=_lost_work(policy, int(row.quota.get("cores", 0)), age), evicted_for=row.evicted_for)
+        lost_work=policy.lost_work(int(row.quota.get("cores", 0)), age, lost), evicted_for=row.evicted_for,
+        group=row.group_name, running=server is not None and server.status == "ACTIVE")
+
+
+def _state(row: Vm) -> State:
+    """A VM that only practises its notice stays: its room is not on its way."""
+    return State.ACTIVE if (row.notice or {}).get("notice_only") else State(row.state)
 
 
 def _untouchable(row: Vm, server: Server | None, age: int) -> bool:
     """Never a victim: who is locked, too young, being changed by others, or no longer carries our mark."""
     if row.state == State.BUILDING:
         return row.min_run_seconds > 0
-    return (server is None or server.locked or age < row.min_run_seconds or server.metadata.get(MARK) != row.id
+    return (server is None or row.state != State.ACTIVE or server.locked or age < row.min_run_seconds or server.metadata.get(MARK) != row.id
             or server.task_state is not None)
-
-
-def _lost_work(policy: str, vcpus: int, age: int) -> int:
-    """The cost of criterion 3: what the victims lose, or, by the other policies, how old they are."""
-    age = max(0, age)
-    if policy == "oldest_first":
-        return -age
-    return age if policy == "newest_first" else vcpus * age

@@ -48,9 +48,20 @@ class Allocations(PlacementHandler):
         if not claim.allocations:
             placement.release(consumer_id)
         elif not placement.claim(claim):
-            raise Refused(409, "Unable to allocate inventory: Unable to create allocation for resource class on "
-                          "resource provider. The requested amount would exceed the capacity.")
+            raise Refused(409, self._why_not(claim))
         self.reply(204)
+
+    def _why_not(self, claim: Consumer) -> str:
+        """Which class is too small, and how (measured)."""
+        placement = self.cloud.placement
+        for uuid, amounts in claim.allocations.items():
+            for name, amount in amounts.items():
+                if not placement.fits(placement.providers[uuid], {name: amount}):
+                    reason = ("exceed the capacity" if placement.admits(placement.providers[uuid], name, amount)
+                              else "violate inventory constraints")
+                    return (f"Unable to allocate inventory: Unable to create allocation for '{name}' on resource "
+                            f"provider '{uuid}'. The requested amount would {reason}.")
+        return "Unable to allocate inventory"
 
     def delete(self, consumer_id: str) -> None:
         """Give it all back."""
@@ -68,7 +79,7 @@ class Candidates(PlacementHandler):
         self.need_version(1, 10)
         self.need_admin("allocation_candidates:list")
         if "resources" not in self.query:
-            raise bad_request("Invalid query string parameters: 'resources' is a required property")
+            raise bad_request("There must be at least one resources or resources[$S] parameter.")
         request = self.amounts(self.query["resources"])
         limit = int(self.query.get("limit", 0)) or None
         filters = {name: self.query[name] for name in ("resources", "required", "member_of", "in_tree")

@@ -46,6 +46,7 @@ class ComputeHandler(ServiceHandler):
         return self.request.headers.get("X-OpenStack-Nova-API-Version")
 
     def refuse(self, status: int, message: str) -> None:
+        self.content_type = "application/json; charset=UTF-8"
         self.reply(status, {KINDS.get(status, "computeFault"): {"code": status, "message": message}})
 
     @property

@@ -1,5 +1,7 @@
 """Flavors, key pairs, limits, quotas and server groups. Shapes measured at 2.1 and 2.93."""
 
+import re
+
 from vmsvc.sim.api_compute import ComputeHandler
 from vmsvc.sim.catalog import Flavor, KeyPair
 from vmsvc.sim.clock import micros_text
@@ -9,7 +11,10 @@ from vmsvc.sim.refusal import bad_request, conflict, forbidden, not_allowed, not
 MODERN = ("cores", "instances", "key_pairs", "metadata_items", "ram", "server_group_members", "server_groups")
 #: Shown below 2.36, when Nova still spoke of networks.
 OLD = {"fixed_ips": -1, "floating_ips": -1, "security_groups": -1, "security_group_rules": -1,
-       "injected_files": -1, "injected_file_content_bytes": -1, "injected_file_path_bytes": -1}
+       "injected_files": 5, "injected_file_content_bytes": 10240, "injected_file_path_bytes": 255}
+OLD_LIMITS = {"maxImageMeta": 128, "maxPersonality": 5, "maxPersonalitySize": 10240, "maxSecurityGroupRules": -1,
+              "maxSecurityGroups": -1, "maxTotalFloatingIps": -1, "totalFloatingIpsUsed": 0,
+              "totalSecurityGroupsUsed": 0}
 
 
 class Flavors(ComputeHandler):
@@ -102,7 +107,8 @@ class Limits(ComputeHandler):
             raise not_allowed("os_compute_api:limits:other_project")
         limits, used = self.cloud.quotas.limits(project_id), self.cloud.servers.used(project_id)
         groups = sum(group.project_id == project_id for group in self.cloud.groups.all.values())
-        self.reply(200, {"limits": {"rate": [], "absolute": {
+        old = OLD_LIMITS if self.version < (2, 36) else {}
+        self.reply(200, {"limits": {"rate": [], "absolute": {**old,
             "maxTotalCores": limits["cores"], "maxTotalInstances": limits["instances"],
             "maxTotalKeypairs": limits["key_pairs"], "maxServerMeta": limits["metadata_items"],
             "maxTotalRAMSize": limits["ram"], "maxServerGroups": limits["server_groups"],
@@ -118,6 +124,8 @@ class QuotaSets(ComputeHandler):
         """One's own, or any for the admin."""
         if project_id != self.token.project_id and not self.token.is_admin and part != "defaults":
             raise not_allowed("os_compute_api:os-quota-sets:" + ("detail" if part else "show"))
+        if project_id not in self.cloud.identity.projects:
+            raise bad_request(f"Project ID {project_id} is not a valid project.")
         limits = DEFAULTS if part == "defaults" else self.cloud.quotas.limits(project_id)
         used = self.cloud.servers.used(project_id)
         shown = {name: limits[name] for name in MODERN}
@@ -142,6 +150,9 @@ class QuotaSets(ComputeHandler):
             if name not in MODERN:
                 raise bad_request(f"Invalid input for field/attribute quota_set. Value: {values}. Additional "
                                   f"properties are not allowed ('{name}' was unexpected)")
+            if not re.fullmatch("-?[0-9]+", str(value)):
+                raise bad_request(f"Invalid input for field/attribute {name}. Value: {value}. {value!r} does not match "
+                                  "'^-?[0-9]+$'")
             if not force and 0 <= int(value) < used.get(name, 0):
                 raise bad_request(f"Quota limit {value} for {name} must be greater than or equal to already used and "
                                   f"reserved {used[name]}.")

@@ -1,6 +1,7 @@
 """Hypervisors, services, aggregates and zones: the admin's view of the hosts (measured at 2.1 and 2.93)."""
 
 import json
+import uuid
 
 from vmsvc.sim.api_compute import ComputeHandler
 from vmsvc.sim.clock import micros_text
@@ -82,24 +83,11 @@ class Statistics(ComputeHandler):
         self.reply(200, {"hypervisor_statistics": totals})
 
 
-class Services(ComputeHandler):
-    """/os-services: GET all, PUT one (2.53 and later by id; before: /enable, /disable, /force-down by host)."""
+class ServiceHandler(ComputeHandler):
+    """How the nova-compute of a host looks."""
 
-    def get(self) -> None:
-        """nova-compute of every host, and the scheduler and conductor."""
-        self.need_admin("os_compute_api:os-services:list")
-        views = [self._other("nova-scheduler", 100001), self._other("nova-conductor", 100002)]
-        views += [self._view(host) for host in self.cloud.hosts.all.values()]
-        self.reply(200, {"services": [view for view in views if all(
-            self.query.get(name) in (None, view[name]) for name in ("binary", "host"))]})
-
-    def _other(self, binary: str, number: int) -> dict:
-        view = {"binary": binary, "host": "sim", "id": f"{binary}-sim" if self.version >= (2, 53) else number,
-                "zone": "internal", "status": "enabled", "state": "up", "disabled_reason": None,
-                "updated_at": micros_text(self.cloud.clock.now())}
-        return view if self.version < (2, 11) else {**view, "forced_down": False}
-
-    def _view(self, host: Host) -> dict:
+    def view(self, host: Host) -> dict:
+        """As JSON."""
         view = {"binary": "nova-compute", "host": host.name,
                 "id": host.service_id if self.version >= (2, 53) else host.number, "zone": host.az,
                 "status": "disabled" if host.disabled else "enabled",
@@ -107,6 +95,29 @@ class Services(ComputeHandler):
                 "updated_at": micros_text(host.silent_since or self.cloud.clock.now()),
                 "disabled_reason": host.disabled_reason}
         return view if self.version < (2, 11) else {**view, "forced_down": host.forced_down}
+
+
+class Services(ServiceHandler):
+    """GET /os-services."""
+
+    def get(self) -> None:
+        """nova-compute of every host, and the scheduler and conductor."""
+        self.need_admin("os_compute_api:os-services:list")
+        views = [self._other("nova-scheduler", 100002), self._other("nova-conductor", 100003)]
+        views += [self.view(host) for host in self.cloud.hosts.all.values()]
+        self.reply(200, {"services": [view for view in views if all(
+            self.query.get(name) in (None, view[name]) for name in ("binary", "host"))]})
+
+    def _other(self, binary: str, number: int) -> dict:
+        view = {"binary": binary, "host": "sim",
+                "id": str(uuid.uuid5(uuid.NAMESPACE_DNS, binary)) if self.version >= (2, 53) else number,
+                "zone": "internal", "status": "enabled", "state": "up", "disabled_reason": None,
+                "updated_at": micros_text(self.cloud.clock.now())}
+        return view if self.version < (2, 11) else {**view, "forced_down": False}
+
+
+class OneService(ServiceHandler):
+    """PUT /os-services/{id} from 2.53 on; before that /enable, /disable, /force-down by host."""
 
     def put(self, key: str) -> None:
         """Enable, disable, force down."""
@@ -119,7 +130,7 @@ class Services(ComputeHandler):
         else:
             host, changes = self._by(lambda each: each.service_id == key, key), body
         self._change(host, changes)
-        self.reply(200, {"service": self._view(host)})
+        self.reply(200, {"service": self.view(host)})
 
     def _by(self, test, key) -> Host:
         found = [host for host in self.cloud.hosts.all.values() if test(host)]
@@ -152,6 +163,15 @@ class Aggregates(ComputeHandler):
              "deleted_at": None} for number, (name, hosts) in enumerate(zones, 1)]})
 
 
+class Migrations(ComputeHandler):
+    """GET /os-migrations: there are none."""
+
+    def get(self) -> None:
+        """None."""
+        self.need_admin("os_compute_api:os-migrations:index")
+        self.reply(200, {"migrations": []})
+
+
 class Zones(ComputeHandler):
     """GET /os-availability-zone: zones without hosts for all, with them for the admin (measured, section 5)."""
 
@@ -163,11 +183,16 @@ class Zones(ComputeHandler):
             self.cloud.hosts.is_up(host) and not host.disabled for host in hosts)},
                   "hosts": {host.name: self._services(host) for host in hosts} if detail else None}
                  for name, hosts in self.cloud.hosts.zones().items()]
+        if detail:
+            zones.insert(0, {"zoneName": "internal", "zoneState": {"available": True}, "hosts": {
+                "sim": {"nova-scheduler": self._state(True, True), "nova-conductor": self._state(True, True)}}})
         self.reply(200, {"availabilityZoneInfo": zones})
 
     def _services(self, host: Host) -> dict:
-        return {"nova-compute": {"available": self.cloud.hosts.is_up(host), "active": not host.disabled,
-                                 "updated_at": micros_text(self.cloud.clock.now())}}
+        return {"nova-compute": self._state(self.cloud.hosts.is_up(host), not host.disabled)}
+
+    def _state(self, available: bool, active: bool) -> dict:
+        return {"available": available, "active": active, "updated_at": micros_text(self.cloud.clock.now())}
 
 
 routes = [
@@ -175,8 +200,9 @@ routes = [
     (r"/compute/v2\.1/os-hypervisors/statistics", Statistics),
     (r"/compute/v2\.1/os-hypervisors/([^/]+)", Hypervisors),
     (r"/compute/v2\.1/os-services", Services),
-    (r"/compute/v2\.1/os-services/([^/]+)", Services),
+    (r"/compute/v2\.1/os-services/([^/]+)", OneService),
     (r"/compute/v2\.1/os-aggregates", Aggregates),
+    (r"/compute/v2\.1/os-migrations", Migrations),
     (r"/compute/v2\.1/os-availability-zone", Zones),
     (r"/compute/v2\.1/os-availability-zone/(detail)", Zones),
 ]

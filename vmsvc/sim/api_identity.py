@@ -111,8 +111,7 @@ class Tokens(IdentityHandler):
 
     def head(self) -> None:
         """200 when it is valid."""
-        self._subject()
-        self.reply(200)
+        self.get()
 
     def delete(self) -> None:
         """Revoke it."""

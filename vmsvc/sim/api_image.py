@@ -1,5 +1,6 @@
 """Glance v2 over HTTP: images without bytes (measured)."""
 
+import hashlib
 from urllib.parse import urlencode
 
 from vmsvc.sim.catalog import Image
@@ -21,6 +22,7 @@ class ImageHandler(ServiceHandler):
         self.finish(f"{status} {TITLES.get(status, 'Error')}\n\n{message}\n\n   ")
 
     def unauthorized(self) -> None:
+        self.set_header("WWW-Authenticate", f'Keystone uri="{self.base}/identity/v3"')
         self.refuse(401, "This server could not verify that you are authorized to access the document you requested. "
                     "Either you supplied the wrong credentials (e.g., bad password), or your browser does not "
                     "understand how to supply the credentials required.")
@@ -106,8 +108,9 @@ def view(image: Image) -> dict:
             "owner": image.owner, "disk_format": "raw", "container_format": "bare", "size": 65536 if active else None,
             "virtual_size": 65536 if active else None,
             "checksum": "fcd6bcb56c1689fcef28b57c22475bad" if active else None, "protected": False, "min_ram": 0,
-            "min_disk": 0, "os_hidden": False, "os_hash_algo": None, "os_hash_value": None, "created_at": made,
-            "updated_at": made, "tags": [], "self": f"/v2/images/{image.id}",
+            "min_disk": 0, "os_hidden": False, "os_hash_algo": "sha512" if active else None,
+            "os_hash_value": hashlib.sha512(image.id.encode()).hexdigest() if active else None, "stores": "disk",
+            "created_at": made, "updated_at": made, "tags": [], "self": f"/v2/images/{image.id}",
             "file": f"/v2/images/{image.id}/file", "schema": "/v2/schemas/image"}
 
 

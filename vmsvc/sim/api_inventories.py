@@ -23,7 +23,9 @@ class Inventories(PlacementHandler):
         """Replace all, or one class. 409 with another generation, or when a used class would go."""
         self.need_admin("resource_providers:inventories:update")
         provider, body = self.provider(uuid), self.body()
-        if body.get("resource_provider_generation") != provider.generation:
+        if "resource_provider_generation" not in body:
+            raise bad_request("JSON does not validate: 'resource_provider_generation' is a required property")
+        if body["resource_provider_generation"] != provider.generation:
             raise Refused(409, "resource provider generation conflict")
         wanted = {name: body} if name else body.get("inventories")
         if not isinstance(wanted, dict) or not all(isinstance(each, dict) and "total" in each

@@ -21,8 +21,9 @@ class NetworkHandler(ServiceHandler):
 
     def refuse(self, status: int, message: str) -> None:
         kind = KINDS.get(status, "HTTPInternalServerError")
-        if status == 404 and " could not be found" in message:
+        if status == 404 and not message.startswith("The "):
             kind = message.split()[0] + "NotFound"
+            message = message.replace("SecurityGroup", "Security group")
         self.reply(status, {"NeutronError": {"type": kind, "message": message, "detail": ""}})
 
     def filtered(self, key: str, items: list[dict]) -> None:
@@ -79,7 +80,8 @@ class Networks(NetworkHandler):
         return {"id": network.id, "name": network.name, "tenant_id": network.owner, "project_id": network.owner,
                 "admin_state_up": True, "mtu": 1500, "status": "ACTIVE", "subnets": [network.subnet_id],
                 "shared": True, "availability_zone_hints": [], "availability_zones": [], "ipv4_address_scope": None,
-                "ipv6_address_scope": None, "router:external": False, "description": "", "tags": [],
+                "ipv6_address_scope": None, "router:external": False, "qinq": False, "vlan_transparent": False,
+                "description": "", "tags": [],
                 "created_at": made, "updated_at": made, "revision_number": 2}
 
 
@@ -101,8 +103,9 @@ class Subnets(NetworkHandler):
                 "cidr": network.cidr, "gateway_ip": str(subnet[1]), "enable_dhcp": False, "subnetpool_id": None,
                 "ipv6_ra_mode": None, "ipv6_address_mode": None,
                 "allocation_pools": [{"start": str(subnet[2]), "end": str(subnet[-2])}], "host_routes": [],
-                "dns_nameservers": [], "description": "", "service_types": [], "tags": [], "created_at": made,
-                "updated_at": made, "revision_number": 0, "project_id": network.owner, "tenant_id": network.owner}
+                "dns_nameservers": [], "description": "", "router:external": False, "service_types": [], "tags": [],
+                "created_at": made, "updated_at": made, "revision_number": 0, "project_id": network.owner,
+                "tenant_id": network.owner}
 
 
 class Ports(NetworkHandler):
@@ -165,6 +168,8 @@ class SecurityGroups(NetworkHandler):
                   "security_group_rules": [], "tags": [], "revision_number": 1} for project in projects]
         if group_id is None:
             self.filtered("security_groups", items)
+        elif group_id not in [item["id"] for item in items]:
+            raise not_found(f"SecurityGroup {group_id} does not exist")
         else:
             self.show("security_group", items, group_id)
 
@@ -201,16 +206,13 @@ class Extensions(NetworkHandler):
                   "updated": "2020-01-01T00:00:00-00:00"} for name in EXTENSIONS]
         if alias is None:
             self.reply(200, {"extensions": items})
-        else:
+        elif alias in EXTENSIONS:
             self.show("extension", items, alias)
-
-
-class Empty(NetworkHandler):
-    """Kinds of things of which there are none."""
-
-    def get(self, kind: str) -> None:
-        """None."""
-        self.reply(200, {kind.replace("-", "_"): []})
+        else:
+            self.set_status(404)
+            self.set_header("Content-Type", "text/plain; charset=UTF-8")
+            self.finish(f"404 Not Found\n\nThe resource could not be found.\n\n Extension with alias {alias} does not "
+                        "exist  ")
 
 
 class Missing(NetworkHandler):
@@ -231,6 +233,5 @@ routes = [
     (r"/network/v2\.0/security-groups", SecurityGroups), (r"/network/v2\.0/security-groups/([^/]+)", SecurityGroups),
     (r"/network/v2\.0/quotas/([^/]+)", Quotas), (r"/network/v2\.0/quotas/([^/]+)/(details)(?:\.json)?", Quotas),
     (r"/network/v2\.0/extensions", Extensions), (r"/network/v2\.0/extensions/([^/]+)", Extensions),
-    (r"/network/v2\.0/(floatingips|routers|subnetpools|agents|security-group-rules)", Empty),
     (r"/network/.*", Missing),
 ]

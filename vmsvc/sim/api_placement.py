@@ -78,7 +78,9 @@ class PlacementHandler(ServiceHandler):
             name, _, amount = part.partition(":")
             if name not in self.cloud.placement.classes():
                 raise bad_request(f"Invalid resource class in resources parameter: No such resource class {name}.")
-            if not amount.isdigit() or int(amount) < 1:
+            if amount == "0":
+                raise bad_request(f"Requested resource {name} requires amount >= 1. Got: 0.")
+            if not amount.isdigit():
                 raise bad_request(f"Badly formed resources parameter. Expected resources query string parameter in "
                                   f"form: ?resources=VCPU:2,MEMORY_MB:1024. Got: {text}.")
             amounts[name] = int(amount)

@@ -45,10 +45,10 @@ class Projects(UsersHandler):
             self.listing("projects", [self.project_view(each) for each in projects.values()
                                       if self.query.get("name") in (None, each.name)])
             return
-        if project_id not in projects:
-            raise not_found(f"Could not find project: {project_id}.")
         if project_id != self.token.project_id:
             self.need_admin("identity:get_project")
+        if project_id not in projects:
+            raise not_found(f"Could not find project: {project_id}.")
         self.reply(200, {"project": self.project_view(projects[project_id])})
 
 
@@ -81,6 +81,7 @@ class Domains(UsersHandler):
             self.need_admin("identity:list_domains")
             self.listing("domains", [domain] if self.query.get("name") in (None, "Default") else [])
         elif domain_id != "default":
+            self.need_admin("identity:get_domain")
             raise not_found(f"Could not find domain: {domain_id}.")
         else:
             self.reply(200, {"domain": domain})

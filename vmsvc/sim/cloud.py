@@ -10,6 +10,7 @@ from vmsvc.sim.departure import Departure
 from vmsvc.sim.identity import Project
 from vmsvc.sim.life import Life
 from vmsvc.sim.model import Model
+from vmsvc.sim.quotas import AMPLE
 from vmsvc.sim.refusal import bad_request
 from vmsvc.sim.servers import Server
 from vmsvc.sim.store import Store
@@ -38,6 +39,7 @@ class Cloud(Model):
             self.catalog.seed(admin.id, self.clock.now())
         if not self.hosts.all and not self.catalog.flavors:
             self.catalog.seed_flavors()
+            self.quotas.set(self.identity.find(self.identity.projects, {"name": "demo"}).id, dict(AMPLE))
             for number in range(1, self._size["hosts"] + 1):
                 self.hosts.add(f"sim-{number}", vcpus=self._size["vcpus"], ram_mb=self._size["ram_mb"],
                                disk_gb=self._size["disk_gb"])

@@ -3,6 +3,7 @@
 The 400 texts were measured on the real bed at microversion 2.93; those of policy and quota are sections 3 and 5.
 """
 
+import base64
 import re
 import secrets
 import uuid
@@ -93,6 +94,7 @@ def _shape(body: object, version: tuple[int, int]) -> dict:
     if not UUID.match(str(asked.get("imageRef"))):
         raise _schema("imageRef", asked["imageRef"],
                       f"{asked['imageRef']!r} is not valid under any of the given schemas")
+    _check_user_data(asked.get("user_data", ""))
     check_metadata(asked.get("metadata") or {})
     for index, tag in enumerate(asked.get("tags") or []):
         check_tag(tag, lambda text, index=index, tag=tag: _schema(str(index), tag, text))
@@ -101,6 +103,16 @@ def _shape(body: object, version: tuple[int, int]) -> dict:
 
 def _schema(field: str, value: object, text: str) -> Refused:
     return bad_request(f"Invalid input for field/attribute {field}. Value: {value}. {text}")
+
+
+def _check_user_data(value: object) -> None:
+    """Base64 of up to 65535 characters; ends of lines are ignored."""
+    try:
+        base64.b64decode("".join(value.split()), validate=True)
+    except (AttributeError, ValueError):
+        raise _schema("user_data", value, f"{value!r} is not a 'base64'") from None
+    if len(value) > 65535:
+        raise _schema("user_data", value, f"{value!r} is too long")
 
 
 def check_metadata(items: dict) -> None:

@@ -7,7 +7,7 @@ from vmsvc.sim.refusal import bad_request, not_found
 from vmsvc.sim.servers import Server, Servers
 from vmsvc.sim.store import Store
 
-POLICIES = ("affinity", "anti-affinity", "soft-affinity", "soft-anti-affinity")
+POLICIES = ("anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity")
 
 
 @dataclass

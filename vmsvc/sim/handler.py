@@ -41,6 +41,7 @@ class ServiceHandler(RequestHandler):
 
     service = ""
     needs_token = True
+    content_type = "application/json"
     token: Token | None = None
     _spoilers: tuple[Fault, ...] = ()
     _spoiling = False
@@ -103,7 +104,7 @@ class ServiceHandler(RequestHandler):
             self.clear_header("Content-Type")
             self.finish()
             return
-        self.set_header("Content-Type", "application/json")
+        self.set_header("Content-Type", self.content_type)
         self.finish(json.dumps(body))
 
     def unauthorized(self) -> None:

@@ -153,7 +153,7 @@ class Listing:
         if self._version < (2, 26):
             return []
         checks = {"tags": lambda wanted, has: wanted <= has, "tags-any": lambda wanted, has: bool(wanted & has),
-                  "not-tags": lambda wanted, has: not wanted <= has, 
+                  "not-tags": lambda wanted, has: not wanted <= has,
                   "not-tags-any": lambda wanted, has: not wanted & has}
         return [lambda server, check=check, wanted=frozenset(self.query[name].split(",")):
                 check(wanted, frozenset(server.tags)) for name, check in checks.items() if name in self.query]

@@ -130,10 +130,14 @@ class Placement:
 
     @staticmethod
     def _fits_class(provider: Provider, used: dict[str, int], name: str, amount: int) -> bool:
+        return used.get(name, 0) + amount <= provider.capacity(name) and Placement.admits(provider, name, amount)
+
+    @staticmethod
+    def admits(provider: Provider, name: str, amount: int) -> bool:
+        """True when the amount respects min_unit, max_unit and step_size."""
         inventory = provider.inventories.get(name)
-        if inventory is None or used.get(name, 0) + amount > provider.capacity(name):
-            return False
-        return inventory["min_unit"] <= amount <= inventory["max_unit"] and amount % inventory["step_size"] == 0
+        return (inventory is not None and inventory["min_unit"] <= amount <= inventory["max_unit"]
+                and amount % inventory["step_size"] == 0)
 
     def claim(self, consumer: Consumer) -> bool:
         """Grant all of it or nothing. A consumer that holds something already gets this instead of it."""

@@ -4,9 +4,12 @@ from vmsvc.sim.refusal import forbidden
 from vmsvc.sim.servers import Servers
 from vmsvc.sim.store import Store
 
-#: The real bed's defaults (measured); -1 is unlimited.
-DEFAULTS = {"cores": 1000000, "instances": 100000, "key_pairs": 1000, "metadata_items": 128, "ram": 1000000000,
-            "server_group_members": 1000, "server_groups": 1000}
+#: Nova's defaults (measured); -1 is unlimited.
+DEFAULTS = {"cores": 20, "instances": 10, "key_pairs": 100, "metadata_items": 128, "ram": 51200,
+            "server_group_members": 10, "server_groups": 10}
+#: What the real bed gives to demo (measured).
+AMPLE = {"cores": 1000000, "instances": 100000, "key_pairs": 1000, "metadata_items": 128, "ram": 1000000000,
+         "server_group_members": 1000, "server_groups": 1000}
 
 
 class Quotas:

@@ -38,8 +38,9 @@ class ServerView:
             "OS-SRV-USG:launched_at": micros_text(server.launched_at),
             "OS-SRV-USG:terminated_at": micros_text(server.terminated_at),
             "OS-EXT-STS:task_state": server.task_state, "OS-EXT-STS:vm_state": server.vm_state,
-            "OS-EXT-STS:power_state": server.power_state, "os-extended-volumes:volumes_attached": [],
-            "security_groups": [{"name": "default"}]}
+            "OS-EXT-STS:power_state": server.power_state, "os-extended-volumes:volumes_attached": []}
+        if server.vm_state != "error" or server.host:
+            view["security_groups"] = [{"name": "default"}]
         if server.status in ("BUILD", "ACTIVE", "REBOOT", "HARD_REBOOT"):
             view["progress"] = 0
         if server.fault is not None and server.status in ("ERROR", "DELETED"):
@@ -115,7 +116,7 @@ class ServerView:
             view.update({"OS-EXT-SRV-ATTR:hostname": server.hostname, "OS-EXT-SRV-ATTR:kernel_id": "",
                          "OS-EXT-SRV-ATTR:launch_index": server.launch_index, "OS-EXT-SRV-ATTR:ramdisk_id": "",
                          "OS-EXT-SRV-ATTR:reservation_id": server.reservation_id,
-                         "OS-EXT-SRV-ATTR:root_device_name": "/dev/sda",
+                         "OS-EXT-SRV-ATTR:root_device_name": "/dev/sda" if server.host else None,
                          "OS-EXT-SRV-ATTR:user_data": server.user_data})
         if self._version >= (2, 16):
             view["host_status"] = self._host_status(host)

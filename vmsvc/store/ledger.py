@@ -1,13 +1,13 @@
 """What we have promised of the cloud's room: open reservations, and the record of evictions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from peewee import fn
+from peewee import JOIN, fn
 
 from vmsvc.store.db import Unit
-from vmsvc.store.models import Eviction, Reservation
+from vmsvc.store.models import Eviction, Reservation, Vm
 
 
 def open_reservations() -> list[Reservation]:
@@ -29,13 +29,12 @@ def release(work: Unit, vm_id: str) -> None:
         work.ring()
 
 
-def record_evictions(work: Unit, request_vm_id: str, victims: Iterable[str], *, round_number: int, bin_id: str,
-                     criterion: str, optimal: bool, evict_at: datetime) -> None:
-    """Write who is to go for whom."""
-    Eviction.insert_many([{
-        "vm_id": victim, "request_vm_id": request_vm_id, "round": round_number, "bin": bin_id,
-        "criterion": criterion, "optimal": optimal, "planned_at": work.now, "evict_at": evict_at,
-    } for victim in victims]).execute()
+def record_eviction(work: Unit, victim: Vm, *, reason: str, evict_at: datetime, request_vm_id: str | None = None,
+                    simulated: bool = False, plan: Mapping[str, Any] | None = None) -> None:
+    """Write who is to go, for whom and why. `plan`: round, bin, criterion, cost, runner_up, optimal."""
+    blank = {"round": 0, "bin": None, "criterion": None, "cost": {}, "runner_up": None, "optimal": True}
+    Eviction.create(vm_id=victim.id, owner=victim.principal, reason=reason, simulated=simulated,
+                    request_vm_id=request_vm_id, planned_at=work.now, evict_at=evict_at, **{**blank, **(plan or {})})
 
 
 def stamp(vm_id: str, step: str) -> None:
@@ -61,3 +60,31 @@ def victims_of(request_vm_id: str) -> list[str]:
             .where(Eviction.request_vm_id == request_vm_id, Eviction.reprieved_at.is_null())
             .order_by(Eviction.id))
     return [row.vm_id for row in rows]
+
+
+def recent_losses(seconds: float) -> dict[str, int]:
+    """How many VMs each owner lost to evictions within so many seconds."""
+    since = fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    rows = (Eviction.select(Eviction.owner, fn.COUNT(Eviction.id).alias("lost"))
+            .where(Eviction.evicting_at > since).group_by(Eviction.owner).tuples())
+    return dict(rows)
+
+
+def evictions(*, before: int | None, limit: int, vm_ids: Collection[str] | None = None,
+              request_ids: Collection[str] | None = None, reason: str | None = None) -> list[dict[str, Any]]:
+    """The record, newest first: rows joined with the two VMs' names and cloud ids."""
+    victim, asker = Vm.alias(), Vm.alias()
+    query = (Eviction.select(Eviction, victim.cloud_id.alias("victim_id"), victim.name.alias("victim_name"),
+                             asker.cloud_id.alias("asker_id"), asker.name.alias("asker_name"))
+             .join(victim, JOIN.LEFT_OUTER, on=victim.id == Eviction.vm_id)
+             .join(asker, JOIN.LEFT_OUTER, on=asker.id == Eviction.request_vm_id)
+             .order_by(Eviction.id.desc()).limit(limit))
+    if before is not None:
+        query = query.where(Eviction.id < before)
+    if vm_ids is not None:
+        query = query.where(Eviction.vm_id.in_(list(vm_ids)))
+    if request_ids is not None:
+        query = query.where(Eviction.request_vm_id.in_(list(request_ids)))
+    if reason is not None:
+        query = query.where(Eviction.reason == reason)
+    return list(query.dicts())

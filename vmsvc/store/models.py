@@ -38,6 +38,8 @@ class Vm(Base):
     state = TextField(index=True)                        # domain.lifecycle.State; written by store.vms.move() only
     priority = IntegerField(default=0)
     min_run_seconds = IntegerField(default=0)
+    group_name = TextField(null=True)                    # its eviction group, and that group's budget
+    max_unavailable = IntegerField(null=True)
     principal = TextField()
     flavor = TextField()
     image = TextField()
@@ -52,6 +54,7 @@ class Vm(Base):
     launched_at = DateTimeTZField(null=True)
     ended_at = DateTimeTZField(null=True, index=True)
     evict_at = DateTimeTZField(null=True)                # NOTICED: untouched before this
+    acknowledged_at = DateTimeTZField(null=True)         # the guest, or its owner, said that it may go early
     evicted_for = TextField(null=True)                   # the preemptor's vmsvc id
     notice = BinaryJSONField(null=True, index=False)  # what decided, for events and lists
     refusal = BinaryJSONField(null=True, index=False)  # PENDING again: what the cloud said and when
@@ -107,18 +110,25 @@ class Eviction(Base):
 
     id = BigAutoField()
     vm_id = TextField(index=True)
-    request_vm_id = TextField(index=True)
+    owner = TextField()                                  # who had asked for the victim
+    reason = TextField()                                 # capacity, lifetime, simulated
+    simulated = BooleanField()
+    request_vm_id = TextField(null=True, index=True)     # who needed the room
     round = IntegerField()
-    bin = TextField()
-    criterion = TextField()
+    bin = TextField(null=True)
+    criterion = TextField(null=True)
+    cost = BinaryJSONField(index=False)
+    runner_up = BinaryJSONField(null=True, index=False)
     optimal = BooleanField()
     planned_at = DateTimeTZField()
     evict_at = DateTimeTZField()
     noticed_at = DateTimeTZField(null=True)              # the guest could read it from then on
+    acknowledged_at = DateTimeTZField(null=True)
     reprieved_at = DateTimeTZField(null=True)
-    evicting_at = DateTimeTZField(null=True)
+    evicting_at = DateTimeTZField(null=True, index=True)
     stopped_at = DateTimeTZField(null=True)
-    freed_at = DateTimeTZField(null=True)
+    deleted_at = DateTimeTZField(null=True)              # the cloud has taken the DELETE
+    freed_at = DateTimeTZField(null=True)                # the cloud says 404: quota and room are free
     fulfilled_at = DateTimeTZField(null=True)            # the request that it was for became ACTIVE
     wasted = TextField(null=True)                        # why it was for nothing, if it was
 

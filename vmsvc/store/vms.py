@@ -117,5 +117,7 @@ def change(vm: Vm, **changes: Any) -> None:
 
 def _tell(work: Unit, vm: Vm, told: tuple[str, str], reason: str | None, data: Mapping[str, Any]) -> None:
     shown = view(row_of(vm))
+    if (vm.notice or {}).get("simulated"):
+        data = {"simulated": True, **data}
     work.emit(type=told[0], state=told[1], vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
               data={"vm": shown, **({"reason": reason} if reason else {}), **data})

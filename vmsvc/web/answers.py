@@ -11,14 +11,17 @@ VM = {
     "vmsvc_id": "b1d6b0f4-7a0e-4a8e-8a55-2f3cf1f0a9c4",
     "links": [{"rel": "self", "href": "http://cloud.example/v2.1/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"},
               {"rel": "bookmark", "href": "http://cloud.example/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"}],
-    "is_preemptible": False, "state": "active", "evict_at": None,
+    "is_preemptible": False, "state": "active", "priority": 0, "min_run_seconds": 0, "evict_at": None,
 }
 VICTIM = "0e4c4f1e-2a3f-4bb6-a4a7-6c5d9f2b8e77"
 EVENT = {
     "specversion": "1.0", "id": "42", "source": "vmsvc", "type": "evict", "subject": VICTIM,
     "time": "2026-11-23T12:00:00Z", "datacontenttype": "application/json",
-    "data": {"seq": 42, "state": "noticed", "vm": VM | {"id": VICTIM, "name": "preemptible", "is_preemptible": True},
-             "reason": "makes room for a standard vm", "evict_at": "2026-11-23T12:00:30Z", "grace_seconds": 30},
+    "data": {"seq": 42, "state": "noticed",
+             "vm": VM | {"id": VICTIM, "name": "preemptible", "is_preemptible": True, "state": "noticed",
+                         "evict_at": "2026-11-23T12:00:30Z"},
+             "reason": "room for standart (m1.large)", "grace_seconds": 30, "makes_room_for": VM["vmsvc_id"],
+             "criterion": "lost_work"},
 }
 
 
@@ -44,7 +47,8 @@ class Link(Open):
 
 
 class VmView(Open):
-    """A server of the project, or a request that has none yet. The last four are there when vmsvc made it."""
+    """A server of the project, or a request that has none yet. What the cloud says of it is there too, under the
+    cloud's names; the members below `links` are there when vmsvc made it."""
 
     id = fields.String(required=True, metadata={"description": "the cloud's id; vmsvc's own while there is no server"})
     name = fields.String(required=True)
@@ -52,7 +56,10 @@ class VmView(Open):
     vmsvc_id = fields.String()
     is_preemptible = fields.Boolean()
     state = fields.String(validate=validate.OneOf([str(state) for state in State]))
+    priority = fields.Integer()
+    min_run_seconds = fields.Integer()
     evict_at = fields.DateTime(allow_none=True, metadata={"description": "a victim is untouched before this"})
+    notice = fields.Dict(metadata={"description": "of a victim: what it makes room for and the criterion that decided"})
 
 
 class Said(Open):
@@ -83,7 +90,13 @@ class Deleted(Said):
 
 
 class DryRun(Open):
-    """What would happen: placed, who would be evicted and by which criterion, or refused and why."""
+    """What would happen: placed at once, placed after evictions, waiting for room that is being made, or refused."""
+
+    result = fields.String(required=True, validate=validate.OneOf(["placed", "evicts", "waits", "refused"]))
+    victims = fields.List(fields.Raw(), metadata={"description": "who would be evicted"})
+    criterion = fields.String(allow_none=True, metadata={"description": "what decided between the victims"})
+    error = fields.String(metadata={"description": "of a refusal: the slug that a create would end with"})
+    reason = fields.String()
 
 
 class VmList(Open):
@@ -100,6 +113,9 @@ class EventData(Open):
     state = fields.String(required=True)
     vm = fields.Nested(VmView)
     reason = fields.String(allow_none=True)
+    grace_seconds = fields.Float(metadata={"description": "of `noticed`"})
+    makes_room_for = fields.String(metadata={"description": "of `noticed`: the vmsvc id of the request"})
+    criterion = fields.String(allow_none=True, metadata={"description": "of `noticed`: what decided"})
 
 
 class Event(Open):
@@ -122,10 +138,21 @@ class EventPage(Open):
     seq = fields.Integer(required=True)
 
 
+class FlavorRoom(Open):
+    """How many more of a flavor fit."""
+
+    name = fields.String(required=True)
+    fits_now = fields.Integer(required=True)
+    fits_after_evictions = fields.Integer(required=True)
+
+
 class CapacityView(Open):
     """Mode, quota, host room, and how many of each flavor fit."""
 
     mode = fields.String(required=True, validate=validate.OneOf(["tenant", "operator"]))
+    quota = fields.Dict(metadata={"description": "limit, used, free, reserved, reclaimable, and who holds what"})
+    hosts = fields.List(fields.Dict(), metadata={"description": "the same of each host; empty in tenant mode"})
+    flavors = fields.List(fields.Nested(FlavorRoom), required=True)
 
 
 class HealthView(Open):

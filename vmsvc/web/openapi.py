@@ -21,10 +21,11 @@ METHODS = ("get", "post", "delete")
 COMMON = (errors.InvalidRequest, errors.Unauthenticated, errors.Forbidden, errors.TooManyRequests,
           errors.CloudUnavailable, errors.VmsvcError)
 
+#: Without examples: Swagger UI would send them, and one Idempotency-Key for everybody.
 REQUEST_HEADERS = {
-    "Prefer": ("RFC 7240: `respond-async` and `wait=<seconds>`", {"type": "string"}, "respond-async, wait=10"),
+    "Prefer": ("RFC 7240: `respond-async` and `wait=<seconds>`", {"type": "string"}),
     "Idempotency-Key": ("the same key and body give the same VM and the same answer",
-                        {"type": "string", "minLength": 1, "maxLength": 255}, "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+                        {"type": "string", "minLength": 1, "maxLength": 255}),
 }
 ANSWER_HEADERS = {
     "Location": "where the VM is",
@@ -76,8 +77,8 @@ def _operation(handler: type[Handler], name: str) -> dict[str, Any]:
 def _parameters(operation: Operation) -> list[Any]:
     headers = []
     for name in operation.headers:
-        text, schema, example = REQUEST_HEADERS[name]
-        headers.append({"name": name, "in": "header", "description": text, "schema": schema, "example": example})
+        text, schema = REQUEST_HEADERS[name]
+        headers.append({"name": name, "in": "header", "description": text, "schema": schema})
     return ([{"in": "query", "schema": operation.query}] if operation.query else []) + headers
 
 

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates, validates_schema
 
 from vmsvc.domain.errors import InvalidRequest
 from vmsvc.service.commands import CreateVm
@@ -83,6 +83,17 @@ class CreateVmSchema(Schema):
                      metadata={"description": "of a preemptible VM: higher is evicted later", "default": 0})
     min_run_seconds = Whole(validate=validate.Range(0, 31_536_000),
                             metadata={"description": "younger than this it is no victim"})
+    group = Text(metadata={"description": "eviction group of a preemptible VM: see `max_unavailable`"})
+    max_unavailable = Whole(validate=validate.Range(1, 100_000),
+                            metadata={"description": "never more than so many of its group in notice or eviction at "
+                                                     "once; default 1. The least of the group's VMs counts"})
+
+    @validates_schema
+    def _budgets_have_a_group(self, data: dict[str, Any], **_: Any) -> None:
+        if "max_unavailable" in data and "group" not in data:
+            raise ValidationError("Needs a group.", "max_unavailable")
+        if "group" in data and data.get("is_preemptible") is False:
+            raise ValidationError("Is for preemptible VMs: nobody evicts a standard one.", "group")
 
     @validates("user_data")
     def _is_base64(self, value: str, data_key: str) -> None:

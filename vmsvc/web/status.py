@@ -48,7 +48,9 @@ class Capacity(ApiHandler):
 
     address = "/api/v1/capacity"
 
-    @describe(Answer(200, "The room there is.", answers.CapacityView, {"mode": "tenant"}),
+    @describe(Answer(200, "The room there is.", answers.CapacityView, {
+        "mode": "tenant", "quota": {"limit": {"cores": 20}, "used": {"cores": 12}, "free": {"cores": 8}}, "hosts": [],
+        "flavors": [{"name": "m1.small", "fits_now": 4, "fits_after_evictions": 7}]}),
               errors=(CloudError, Timeout))
     async def get(self) -> None:
         """Show mode, quota, host room, and how many of each flavor fit now and after evictions."""

@@ -36,7 +36,8 @@ class Vms(ApiHandler):
         self.finish({"servers": servers, "seq": seq})
 
     @describe(
-        Answer(200, "With `dry_run=true`: what would happen.", answers.DryRun, {"outcome": "placed"}),
+        Answer(200, "With `dry_run=true`: what would happen.", answers.DryRun,
+               {"result": "placed", "host": "host-1", "victims": []}),
         Answer(201, "It runs.", answers.Created, answers.said(
             "201", f"Standart vm {answers.VM['id']} was created succesfully", vm=answers.VM,
             evicted=[answers.VICTIM]), headers=("Location", "Preference-Applied")),

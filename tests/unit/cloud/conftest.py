@@ -48,6 +48,15 @@ def cut(handler: "Handler") -> None:
     handler.close_connection = True
 
 
+def drip(handler: "Handler") -> None:
+    """An answer that comes a character at a time and does not end."""
+    handler.reply(200, '{"servers": [', {**JSON, "Content-Length": "100000"})
+    with suppress(OSError):
+        while not handler.cloud.released.wait(0.05):
+            handler.wfile.write(b" ")
+    handler.close_connection = True
+
+
 def slowly(seconds: float, answer: Callable) -> Callable:
     """Answer after a while."""
     def late(handler: "Handler") -> None:
@@ -68,6 +77,7 @@ class RogueCloud:
     password: str = "open sesame"
     newest: str = "2.100"
     keep_alive: bool = True
+    placement: bool = False
     server: ThreadingHTTPServer | None = None
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -106,6 +116,9 @@ class RogueCloud:
         catalog = [{"type": kind, "name": kind, "id": kind, "endpoints": [
             {"id": kind, "interface": "public", "region": "r", "region_id": "r", "url": f"{self.url}/{path}"}]}
             for kind, path in (("compute", "compute/v2.1"), ("image", "image/v2"), ("network", "network/v2.0"))]
+        if self.placement:
+            catalog.append({"type": "placement", "name": "placement", "id": "placement", "endpoints": [
+                {"id": "p", "interface": "public", "region": "r", "region_id": "r", "url": f"{self.url}/place/ment"}]})
         body = {"token": {"methods": ["password"], "expires_at": "2099-01-01T00:00:00.000000Z",
                           "issued_at": "2026-01-01T00:00:00.000000Z", "catalog": catalog, "roles": [],
                           "project": {"id": "p1", "name": "p", "domain": {"id": "d", "name": "d"}},
@@ -137,6 +150,10 @@ class Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if path.startswith("/v3"):
             self.identity(path, body)
+        elif path.rstrip("/") == "/place/ment":
+            self.reply(200, json.dumps({"versions": [{
+                "id": "v1.0", "min_version": "1.0", "max_version": "1.39", "status": "CURRENT",
+                "links": [{"rel": "self", "href": ""}]}]}), JSON)
         elif path.rstrip("/") in ("/compute/v2.1", "/image/v2", "/network/v2.0"):
             self.discovery(path.rstrip("/"))
         else:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.unit.cloud.conftest import cut, hang, say, slowly
+from tests.unit.cloud.conftest import cut, drip, hang, say, slowly
 from vmsvc.cloud.port import MARK, REQUEST_ID, BootSpec
 from vmsvc.domain.errors import CloudError, CloudUnavailable, InvalidRequest, OutcomeUnknown
 
@@ -125,10 +125,11 @@ async def test_a_service_that_asks_for_a_rest_gets_it(rogue, adapter):
 
 
 @pytest.mark.gen_test
-async def test_a_hung_cloud_leaves_the_loop_free_and_gives_the_threads_back(rogue, adapter):
+@pytest.mark.parametrize("trouble", [hang, drip])
+async def test_a_hung_cloud_leaves_the_loop_free_and_gives_the_threads_back(rogue, adapter, trouble):
     cloud = adapter(workers=2, timeout=0.5)
     await cloud.connect()
-    rogue.on("GET", LIST, hang)
+    rogue.on("GET", LIST, trouble)
     calls = asyncio.gather(*(cloud.servers() for _ in range(6)), return_exceptions=True)
     longest, before = 0.0, time.monotonic()
     while not calls.done():
@@ -199,6 +200,19 @@ async def test_connect_works_once_the_cloud_is_back(rogue, adapter):
     rogue.password = "open sesame"
     await cloud.connect()
     assert (cloud.mode, cloud.project_id) == ("tenant", "p1")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("newest", "refused", "mode"), [
+    ("2.100", None, "operator"), ("2.72", None, "tenant"), ("2.100", "/os-services", "tenant"),
+    ("2.100", "/os-hypervisors", "tenant"), ("2.100", "/resource_providers", "tenant")])
+async def test_operator_mode_needs_every_right_and_a_cloud_that_can_pin(rogue, adapter, newest, refused, mode):
+    rogue.placement, rogue.newest = True, newest
+    for path in ("/os-services", "/os-hypervisors", "/resource_providers"):
+        rogue.on("GET", path, say(403, {"forbidden": {"message": "no"}}) if path == refused else say(200, {}))
+    cloud = adapter()
+    await cloud.connect()
+    assert cloud.mode == mode
 
 
 @pytest.mark.gen_test

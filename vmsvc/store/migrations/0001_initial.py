@@ -13,6 +13,8 @@ CREATE TABLE vm (
     state text NOT NULL,
     priority integer NOT NULL,
     min_run_seconds integer NOT NULL,
+    group_name text,
+    max_unavailable integer,
     principal text NOT NULL,
     flavor text NOT NULL,
     image text NOT NULL,
@@ -27,6 +29,7 @@ CREATE TABLE vm (
     launched_at timestamptz,
     ended_at timestamptz,
     evict_at timestamptz,
+    acknowledged_at timestamptz,
     evicted_for text,
     notice jsonb,
     refusal jsonb,
@@ -76,23 +79,32 @@ CREATE UNIQUE INDEX reservation_open ON reservation (vm_id) WHERE released_at IS
 CREATE TABLE eviction (
     id bigserial PRIMARY KEY,
     vm_id text NOT NULL,
-    request_vm_id text NOT NULL,
+    owner text NOT NULL,
+    reason text NOT NULL,
+    simulated boolean NOT NULL,
+    request_vm_id text,
     round integer NOT NULL,
-    bin text NOT NULL,
-    criterion text NOT NULL,
+    bin text,
+    criterion text,
+    cost jsonb NOT NULL,
+    runner_up jsonb,
     optimal boolean NOT NULL,
     planned_at timestamptz NOT NULL,
     evict_at timestamptz NOT NULL,
     noticed_at timestamptz,
+    acknowledged_at timestamptz,
     reprieved_at timestamptz,
     evicting_at timestamptz,
     stopped_at timestamptz,
+    deleted_at timestamptz,
     freed_at timestamptz,
     fulfilled_at timestamptz,
     wasted text
 );
 CREATE INDEX eviction_vm_id ON eviction (vm_id);
 CREATE INDEX eviction_request_vm_id ON eviction (request_vm_id);
+-- What an owner lost lately is a cost of taking more.
+CREATE INDEX eviction_evicting_at ON eviction (evicting_at);
 CREATE TABLE event (
     seq bigserial PRIMARY KEY,
     type text NOT NULL,

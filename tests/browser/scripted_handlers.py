@@ -1,0 +1,158 @@
+"""The handlers of the scripted service: thin, and obedient to the script."""
+
+import asyncio
+import base64
+import json
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+from tornado.web import RequestHandler
+from tornado.websocket import WebSocketHandler
+
+STATIC = Path(__file__).parents[2] / "static"
+POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+          "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'")
+
+
+class Base(RequestHandler):
+    """What all answers share: the policy of the real service, and a Date of the scripted clock."""
+
+    @property
+    def api(self) -> Any:
+        """The script."""
+        return self.settings["api"]
+
+    def data_received(self, chunk: bytes) -> None:
+        """Bodies are read whole."""
+
+    def set_default_headers(self) -> None:
+        """The headers of the real service."""
+        self.set_header("Cache-Control", "no-store")
+
+    def prepare(self) -> None:
+        """Note the request; date the answer."""
+        self.set_header("Date", format_datetime(self.api.now(), usegmt=True))
+        self.api.requests.append((self.request.method, self.request.path, dict(self.request.headers),
+                                  json.loads(self.request.body or b"null")))
+        if self.api.token is not None and "/api/" in self.request.path and not self._signed_in(self.api.token):
+            self.set_header("WWW-Authenticate", "Bearer")
+            self.fail(401, "unauthenticated", "Say who you are.")
+
+    def _signed_in(self, token: str) -> bool:
+        offered = self.request.headers.get("Sec-WebSocket-Protocol", "")
+        bearer = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
+        return (self.request.headers.get("Authorization") == f"Bearer {token}"
+                or f"bearer.{bearer}" in offered.split(", "))
+
+    def fail(self, status: int, slug: str, message: str) -> None:
+        """An error in the contract's shape."""
+        if status in (429, 503):
+            self.set_header("Retry-After", "1")
+        self.set_status(status)
+        self.finish({"code": str(status), "error": slug, "message": message, "message:": message, "request_id": "r-1"})
+
+
+class Vms(Base):
+    """`/api/v1/vm`."""
+
+    async def get(self) -> None:
+        """The list as it is now, sent when it is no longer held back."""
+        if self.api.list_failure:
+            self.fail(*self.api.list_failure)
+            return
+        answer = json.dumps({"servers": list(self.api.servers.values()), "seq": self.api.seq})
+        while self.api.holding:
+            await asyncio.sleep(0.02)
+        self.set_header("Content-Type", "application/json")
+        self.finish(answer)
+
+    async def post(self) -> None:
+        """What the script says, else a VM that is active at once."""
+        body = json.loads(self.request.body)
+        if self.api.create_failure:
+            self.fail(*self.api.create_failure)
+        elif self.get_query_argument("dry_run", "") == "true":
+            self.finish(self.api.plan)
+        else:
+            vm = self.api.boot(body)
+            self.set_status(202 if self.api.building else 201)
+            self.finish({"code": "201", "message": "ok", "vm": vm, "evicted": []})
+
+
+class Vm(Base):
+    """`/api/v1/vm/{id}`."""
+
+    async def delete(self, vm_id: str) -> None:
+        """Gone at once, or what the script says."""
+        if self.api.delete_failure:
+            self.fail(*self.api.delete_failure)
+            return
+        vm = next(vm for vm in self.api.servers.values() if vm["id"] == vm_id)
+        self.api.tell("delete", "deleting", vm)
+        self.api.tell("delete", "deleted", vm)
+        self.finish({"code": "204", "message": f"vm {vm_id} was deleted succesfully"})
+
+
+class Capacity(Base):
+    """`/api/v1/capacity`."""
+
+    async def get(self) -> None:
+        """As scripted."""
+        self.finish(self.api.room)
+
+
+class Events(WebSocketHandler, Base):
+    """`/api/v1/events`: pages of history, and the channel."""
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """History, or an upgrade."""
+        if self.request.headers.get("Upgrade", "").lower() == "websocket":
+            if self.api.refusing:
+                self.set_status(503)
+                self.finish()
+                return
+            await WebSocketHandler.get(self, *args, **kwargs)
+            return
+        since = int(self.get_query_argument("since", str(self.api.removed)))
+        vm = self.get_query_argument("vm", None)
+        if since < self.api.removed:
+            self.fail(410, "history_gone", f"events up to {self.api.removed} are no longer kept")
+            return
+        found = [event for event in self.api.events if event["data"]["seq"] > since
+                 and (vm is None or vm in (event["subject"], event["data"]["vm"].get("vmsvc_id")))]
+        self.finish({"events": found[:int(self.get_query_argument("limit", "100"))], "seq": self.api.seq})
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        """Send what came after `since`, then live."""
+        del args, kwargs
+        since = int(self.get_query_argument("since"))
+        self.api.connects.append(since)
+        if since < self.api.removed:
+            self.close(4009, "history gone")
+            return
+        self.api.sockets.add(self)
+        for event in self.api.events:
+            if event["data"]["seq"] > since:
+                self.write_message(json.dumps(event))
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """Never the one that carries a token."""
+        return "vmsvc" if "vmsvc" in subprotocols else None
+
+    def on_message(self, message: str | bytes) -> None:
+        """The page never speaks."""
+
+    def on_close(self) -> None:
+        """Forget the socket."""
+        self.api.sockets.discard(self)
+
+
+class Index(Base):
+    """The page itself."""
+
+    async def get(self) -> None:
+        """index.html under the service's policy."""
+        self.set_header("Content-Security-Policy", POLICY)
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.finish((STATIC / "index.html").read_bytes())
