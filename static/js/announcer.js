@@ -19,7 +19,8 @@ export class Announcer {
     this.#timer = 0;
     const all = this.#waiting.splice(0);
     const sentences = all.length > MOST
-      ? [...new Set(all.map(({ topic }) => topic))].map(topic => `${all.filter(one => one.topic === topic).length} ${topic}.`)
+      ? [...new Set(all.map(({ topic }) => topic))]
+        .map(topic => `${all.filter(one => one.topic === topic).length} ${topic}.`)
       : all.map(({ sentence }) => sentence);
     const lines = sentences.map(sentence => el("p", {}, sentence));
     byId("announcer").append(...lines);

@@ -25,7 +25,8 @@ export function newKey() {
 
 /** An answer that is not the service's own: a proxy's error page, for example. */
 function wordsOf({ ok, status, statusText }) {
-  return ok ? "The service gave an answer that is not JSON." : `The service answered ${[status, statusText].join(" ").trim()}.`;
+  return ok ? "The service gave an answer that is not JSON."
+    : `The service answered ${[status, statusText].join(" ").trim()}.`;
 }
 
 /** Calls to the service. Each resolves with the parsed body or rejects with ApiError. */

@@ -117,7 +117,9 @@ stream.addEventListener("state", ({ detail }) => { if (detail.name === "live") {
 store.addEventListener("event", ({ detail }) => details.hear(detail.vm));
 table.addEventListener("open", ({ detail }) => details.show(detail));
 notices.addEventListener("open", ({ detail }) => details.show(detail));
-log.addEventListener("open", ({ detail: event }) => details.show(find(event.data.vm?.vmsvc_id) ?? event.data.vm, event));
+log.addEventListener("open", ({ detail: event }) => {
+  details.show(find(event.data.vm?.vmsvc_id) ?? event.data.vm ?? { id: event.subject }, event);
+});
 table.addEventListener("remove", ({ detail }) => removal.ask(detail));
 details.addEventListener("remove", ({ detail }) => removal.ask(detail));
 removal.addEventListener("closed", () => table.focus());

@@ -74,7 +74,8 @@ export class Store extends EventTarget {
   #write({ data, subject }) {
     const said = data.vm ?? { id: subject };
     const key = keyOf(said);
-    const vm = { ...this.#vms.get(key), ...said, state: said.state ?? (data.state === "reprieved" ? "active" : data.state) };
+    const state = said.state ?? (data.state === "reprieved" ? "active" : data.state);
+    const vm = { ...this.#vms.get(key), ...said, state };
     if (data.state === "noticed") {
       vm.evict_at = data.evict_at ?? said.evict_at;
     } else if (!["noticed", "evicting"].includes(vm.state)) {

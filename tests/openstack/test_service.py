@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.openstack.conftest import ROOT, Api, Reply, send, until
+from tests.openstack.conftest import LARGE, ROOT, Api, Reply, send, until
 
 GRACE = 4.0
 USER_OF = {"tenant": "demo", "operator": "admin"}
@@ -63,8 +63,9 @@ def fixture_mode(request) -> str:
 
 
 @pytest.fixture(scope="module", name="service")
-def fixture_service(mode, clouds_yaml, entries):
-    """A service on this cloud with a database of its own."""
+def fixture_service(mode, clouds_yaml, entries, demo, admin):
+    """A service on this cloud with a database of its own, in a project whose quota is no limit."""
+    set_quota(admin, {"tenant": demo, "operator": admin}[mode], **LARGE)
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-"))
     service = Service(clouds_yaml, entries[USER_OF[mode]][0], folder)
     yield service
@@ -173,7 +174,7 @@ def test_a_full_quota_evicts_exactly_one(service, project, admin):
         assert reply.status == 201
         assert len(reply.body["evicted"]) == 1 and set(reply.body["evicted"]) < set(made)
     finally:
-        set_quota(admin, project, instances=100000)
+        set_quota(admin, project, **LARGE)
 
 
 def test_what_no_eviction_can_make_room_for_evicts_nobody(service, project, admin):
@@ -184,7 +185,7 @@ def test_what_no_eviction_can_make_room_for_evicts_nobody(service, project, admi
         reply = service("POST", "/vm", {"is_preemptible": False, "flavor": "m1.large"})
         assert (reply.status, reply.body["error"]) == (403, "quota_exceeded")
     finally:
-        set_quota(admin, project, cores=1000000)
+        set_quota(admin, project, **LARGE)
     assert not [event for event in service.events(since) if event["type"] == "evict"]
 
 

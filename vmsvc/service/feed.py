@@ -38,13 +38,15 @@ class Waiters:
         event = asyncio.Event()
         self._waiting.setdefault(vm_id, set()).add(event)
         try:
+            found = await look()       # even a client that does not wait gets what is there already
             async with asyncio.timeout(seconds):
-                while (found := await look()) is None:
+                while found is None:
                     with contextlib.suppress(TimeoutError):
                         # The second look each few seconds covers a feed that is behind.
                         async with asyncio.timeout(5):
                             await event.wait()
                     event.clear()
+                    found = await look()
                 return found
         except TimeoutError:
             return None

@@ -69,7 +69,8 @@ class Leave:
 
     async def remove(self, server_id: str, taken: Callable[[], Awaitable[None]] | None = None) -> None:
         """DELETE until GET says 404; then both its quota and its room are free (Nova removes the allocation before
-        the record). `taken` is called when the cloud has taken the DELETE. Raises Locked, or CloudUnavailable when it hangs for minutes."""
+        the record). `taken` is called when the cloud has taken the DELETE. Raises Locked, or CloudUnavailable when it
+        hangs for minutes."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _GONE_LIMIT
         sent_at, again, force, pause = float("-inf"), 0.0, False, 0.05

@@ -141,5 +141,5 @@ def _untouchable(row: Vm, server: Server | None, age: int) -> bool:
     """Never a victim: who is locked, too young, being changed by others, or no longer carries our mark."""
     if row.state == State.BUILDING:
         return row.min_run_seconds > 0
-    return (server is None or row.state != State.ACTIVE or server.locked or age < row.min_run_seconds or server.metadata.get(MARK) != row.id
-            or server.task_state is not None)
+    return (server is None or row.state != State.ACTIVE or server.locked or age < row.min_run_seconds
+            or server.metadata.get(MARK) != row.id or server.task_state is not None)

@@ -39,7 +39,8 @@ class Cloud(Model):
             self.catalog.seed(admin.id, self.clock.now())
         if not self.hosts.all and not self.catalog.flavors:
             self.catalog.seed_flavors()
-            self.quotas.set(self.identity.find(self.identity.projects, {"name": "demo"}).id, dict(AMPLE))
+            for name in ("admin", "demo"):
+                self.quotas.set(self.identity.find(self.identity.projects, {"name": name}).id, dict(AMPLE))
             for number in range(1, self._size["hosts"] + 1):
                 self.hosts.add(f"sim-{number}", vcpus=self._size["vcpus"], ram_mb=self._size["ram_mb"],
                                disk_gb=self._size["disk_gb"])
