@@ -93,7 +93,7 @@ def _evictions_are_accounted_for(database: Database) -> None:
     """Who was evicted went for one request that is on record, with the time of each step and what came of it."""
     unexplained = database.rows("""
         SELECT vm.id FROM vm WHERE vm.state = 'evicted' AND NOT EXISTS (
-            SELECT 1 FROM eviction WHERE eviction.vm_id = vm.id AND reprieved_at IS NULL AND noticed_at IS NOT NULL
+            SELECT 1 FROM eviction WHERE eviction.vm_id = vm.id AND reprieved_at IS NULL
             AND evicting_at >= evict_at AND freed_at >= evicting_at AND (fulfilled_at IS NULL) <> (wasted IS NULL))""")
     assert not unexplained, database.rows("SELECT * FROM eviction")
     assert not database.rows("SELECT vm_id FROM eviction WHERE reprieved_at IS NULL GROUP BY vm_id HAVING count(*) > 1")

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 _STOP_LIMIT = 75.0         # the guest has 60 s by Nova's default shutdown_timeout
 _LOOK_SECONDS = 5.0        # a GET at least this often: a list may leave a server out
 _AGAIN_SECONDS = 60.0      # a DELETE that hangs (its host was down) is sent again
+_FAILED_SECONDS = 2.0      # a DELETE that failed in the cloud is sent again
 _GONE_LIMIT = 300.0
 
 
@@ -72,11 +73,11 @@ class Leave:
         hangs for minutes."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _GONE_LIMIT
-        sent_at, force = float("-inf"), False
+        sent_at, again, force, pause = float("-inf"), 0.0, False, 0.05
         while loop.time() < deadline:
-            if loop.time() - sent_at > _AGAIN_SECONDS:
+            if loop.time() - sent_at > again:
                 await self._cloud.delete(server_id, force)
-                sent_at = loop.time()
+                sent_at, again = loop.time(), _AGAIN_SECONDS
                 if taken:
                     await taken()
             await self._mirror.until(server_id, _leaves_list, _LOOK_SECONDS)
@@ -86,8 +87,11 @@ class Leave:
                 self._mirror.forget(server_id)
                 return
             if server.status == "SOFT_DELETED" and not force:
-                force, sent_at = True, float("-inf")       # it holds its host's room until it is reclaimed
-            await asyncio.sleep(0.05)
+                force, again = True, 0.0            # it holds its host's room until it is reclaimed
+            elif server.status == "ERROR" and server.task_state is None:
+                again = _FAILED_SECONDS             # its teardown failed
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 1.0)
         raise CloudUnavailable(f"server {server_id} is still there {_GONE_LIMIT:.0f} s after its DELETE")
 
     async def _is_locked(self, server_id: str) -> bool:
