@@ -35,6 +35,7 @@ def fixture_folder():
 
 
 def query(url, text):
+    """Run one statement in a connection of its own."""
     connection = psycopg2.connect(url)
     try:
         with connection, connection.cursor() as cursor:
@@ -51,6 +52,7 @@ def user(folder):
 
 
 def leave(process):
+    """Let a user go, in order."""
     process.communicate("go\n", timeout=30)
     assert process.returncode == 0
 

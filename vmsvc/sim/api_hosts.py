@@ -26,6 +26,7 @@ class Hypervisors(ComputeHandler):
         elif key == "detail":
             self.reply(200, {"hypervisors": [self._whole(host) for host in hosts]})
         else:
+            self.need_uuid(key)
             found = [host for host in hosts if key in (host.provider_id, str(host.number))]
             if not found:
                 raise not_found(f"Hypervisor with ID '{key}' could not be found.")
@@ -128,6 +129,7 @@ class OneService(ServiceHandler):
             changes = {"enable": {"status": "enabled"}, "force-down": {"forced_down": body.get("forced_down", True)}
                        }.get(key, {"status": "disabled", "disabled_reason": body.get("disabled_reason")})
         else:
+            self.need_uuid(key)
             host, changes = self._by(lambda each: each.service_id == key, key), body
         self._change(host, changes)
         self.reply(200, {"service": self.view(host)})

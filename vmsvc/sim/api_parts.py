@@ -18,15 +18,20 @@ class Interfaces(ServersHandler):
 
 
 class Addresses(ServersHandler):
-    """GET /servers/{id}/ips."""
+    """GET /servers/{id}/ips and /ips/{network}."""
 
-    def get(self, server_id: str) -> None:
+    def get(self, server_id: str, network: str | None = None) -> None:
         """Its addresses by network."""
         addresses: dict[str, list] = {}
         for port in self.cloud.ports.of(self.server(server_id).id):
             name = self.cloud.catalog.networks[port.network_id].name
             addresses.setdefault(name, []).append({"version": 4, "addr": port.address})
-        self.reply(200, {"addresses": addresses})
+        if network is None:
+            self.reply(200, {"addresses": addresses})
+        elif network not in addresses:
+            raise not_found("Instance is not a member of specified network")
+        else:
+            self.reply(200, {network: addresses[network]})
 
 
 class Volumes(ServersHandler):
@@ -68,17 +73,20 @@ class Actions(ServersHandler):
             return
         for action in server.actions:
             if action["request_id"] == request_id:
-                self.reply(200, {"instanceAction": {**self._view(server, action), "events": self._events(action)}})
+                events = self._events(server, action)
+                self.reply(200, {"instanceAction": {**self._view(server, action), "events": events}})
                 return
-        raise not_found(f"Action for request_id {request_id} on instance {server_id} not found")
+        raise not_found(f"Action {request_id} not found")
 
-    def _events(self, action: dict) -> list[dict]:
+    def _events(self, server: Server, action: dict) -> list[dict]:
         failed = action["message"] == "Error"
         event = {"event": "conductor_schedule_and_build_instances" if action["action"] == "create" else
                  f"compute_{action['action']}_instance", "start_time": micros_text(action["start_time"]),
                  "finish_time": micros_text(action["updated_at"]), "result": "Error" if failed else "Success"}
+        if self.version >= (2, 62):
+            event["hostId"] = server.host_id
         if self.token.is_admin:
-            event.update(traceback=None, host=None, hostId="", details=None)
+            event.update(traceback=None, host=server.host, details=None)
         return [event]
 
     @staticmethod
@@ -90,6 +98,7 @@ class Actions(ServersHandler):
 routes = [
     (r"/compute/v2\.1/servers/([^/]+)/os-interface", Interfaces),
     (r"/compute/v2\.1/servers/([^/]+)/ips", Addresses),
+    (r"/compute/v2\.1/servers/([^/]+)/ips/([^/]+)", Addresses),
     (r"/compute/v2\.1/servers/([^/]+)/os-volume_attachments", Volumes),
     (r"/compute/v2\.1/servers/([^/]+)/os-security-groups", SecurityGroups),
     (r"/compute/v2\.1/servers/([^/]+)/topology", Topology),

@@ -78,6 +78,11 @@ class OneServer(ServersHandler):
         server, values = self.server(server_id), self.body().get("server")
         if not isinstance(values, dict):
             raise bad_request("'server' is a required property")
+        for name in values:
+            if name not in ("name", "description", "hostname", "accessIPv4", "accessIPv6", "OS-DCF:diskConfig"):
+                raise create.invalid("server", values,
+                                     f"Additional properties are not allowed ('{name}' was unexpected)")
+        create.check_name("name", values.get("name", server.name))
         server.name = values.get("name", server.name)
         server.description = values.get("description", server.description)
         self.cloud.servers.touch(server, self.cloud.clock.now())

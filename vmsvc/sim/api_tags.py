@@ -1,7 +1,7 @@
 """Metadata and tags of servers. Statuses and texts measured on the real bed (section 6)."""
 
 from vmsvc.sim.api_servers import ServersHandler
-from vmsvc.sim.create import check_metadata, check_tag
+from vmsvc.sim.create import check_metadata, check_tag, invalid
 from vmsvc.sim.deeds import check_lock
 from vmsvc.sim.refusal import Refused, bad_request, conflict, forbidden, not_found
 from vmsvc.sim.servers import Server
@@ -33,8 +33,10 @@ class MetadataHandler(ServersHandler):
     def items(self) -> dict[str, str]:
         """The body's metadata."""
         items = self.body().get("metadata")
-        if not isinstance(items, dict):
+        if items is None:
             raise bad_request("'metadata' is a required property")
+        if not isinstance(items, dict):
+            raise invalid("metadata", items, f"{items} is not of type 'object'")
         check_metadata(items)
         return items
 
@@ -74,6 +76,8 @@ class MetadataItem(MetadataHandler):
         server, meta = self.writable(server_id), self.body().get("meta")
         if not isinstance(meta, dict):
             raise bad_request("'meta' is a required property")
+        if len(meta) > 1:
+            raise invalid("meta", meta, f"{meta} has too many properties")
         if list(meta) != [key]:
             raise bad_request("Request body and URI mismatch")
         check_metadata(meta)
@@ -101,7 +105,7 @@ class TagsHandler(ServersHandler):
     def keep(self, server: Server, tags: list[str]) -> None:
         """All tags of the server from now on."""
         if len(tags) > 50:
-            raise bad_request("The number of tags exceeded the per-server limit 50")
+            raise invalid("tags", tags, f"{tags} is too long")
         server.tags = sorted(tags)
         self.cloud.servers.save(server)
 
@@ -119,8 +123,7 @@ class Tags(TagsHandler):
         if not isinstance(tags, list):
             raise bad_request("'tags' is a required property")
         for index, tag in enumerate(tags):
-            check_tag(tag, lambda text, index=index, tag=tag: bad_request(
-                f"Invalid input for field/attribute {index}. Value: {tag}. {text}"))
+            check_tag(tag, lambda text, index=index, tag=tag: invalid(str(index), tag, text))
         self.keep(server, list(dict.fromkeys(tags)))
         self.reply(200, {"tags": server.tags})
 
@@ -165,5 +168,5 @@ routes = [
     (r"/compute/v2\.1/servers/([^/]+)/metadata", Metadata),
     (r"/compute/v2\.1/servers/([^/]+)/metadata/([^/]+)", MetadataItem),
     (r"/compute/v2\.1/servers/([^/]+)/tags", Tags),
-    (r"/compute/v2\.1/servers/([^/]+)/tags/(.+)", Tag),
+    (r"/compute/v2\.1/servers/([^/]+)/tags/([^/]+)", Tag),
 ]

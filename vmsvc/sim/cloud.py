@@ -82,11 +82,10 @@ class Cloud(Model):
         return made
 
     def reset(self, keep_tokens: bool = True) -> None:
-        """As new: no servers, ports, troubles or quotas; hosts, flavors and settings as at the start, the clock
-        running. Unless told otherwise tokens stay valid."""
+        """As new: no servers, ports, troubles or quotas; hosts, flavors and settings as at the start; the clock
+        is the machine's again. Unless told otherwise tokens stay valid."""
         self.clock.forget()
-        self.clock.freeze(False)
-        self.keep_clock()
+        self.store.put("setting", "clock", {})
         self.store.put("setting", "all", {})
         self.store.clear(*VOLATILE, *(() if keep_tokens else ("token",)))
         self.build({})

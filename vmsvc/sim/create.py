@@ -34,8 +34,13 @@ def create(cloud: Cloud, token: Token, body: dict, version: tuple[int, int], req
     if asked.get("key_name") and (token.user_id, asked["key_name"]) not in cloud.catalog.keypairs:
         raise bad_request("Invalid key_name provided.")
     networks = _networks(cloud, asked)
+    if hints.get("group") and not UUID.match(str(hints["group"])):
+        raise invalid("group", hints["group"], f"{hints['group']!r} is not valid under any of the given schemas")
     if hints.get("group") and hints["group"] not in cloud.groups.all:
-        raise bad_request(f"Invalid input received: Instance group {hints['group']} could not be found.")
+        raise bad_request(f"Instance group {hints['group']} could not be found.")
+    for group in asked.get("security_groups") or []:
+        if group.get("name") != "default":
+            raise bad_request(f"Unable to find security_group with name or id '{group.get('name')}'")
     count = _within_quota(cloud, token, asked, count, {"cores": flavor.vcpus, "ram": flavor.ram}, len(networks))
     reservation = "r-" + secrets.token_hex(4)
     made = []
@@ -75,33 +80,38 @@ def _make(cloud: Cloud, token: Token, asked: dict, flavor: dict, networks: list[
 
 def _shape(body: object, version: tuple[int, int]) -> dict:
     """The part `server`, after what Nova's JSON schema says."""
-    if not isinstance(body, dict) or not isinstance(body.get("server"), dict):
+    if "server" not in body:
         raise bad_request("'server' is a required property")
+    if not isinstance(body["server"], dict):
+        raise invalid("server", body["server"], f"{body['server']} is not of type 'object'")
     asked = body["server"]
     required = ["name", "flavorRef"] + (["networks"] if version >= (2, 37) else [])
     for name in required:
         if name not in asked:
-            raise _schema("server", asked, f"'{name}' is a required property")
+            raise invalid("server", asked, f"'{name}' is a required property")
     known = KNOWN if version >= (2, 74) else KNOWN - {"host", "hypervisor_hostname"}
     for name in asked:
         if name not in (known if version >= (2, 52) else known - {"tags"}):
-            raise _schema("server", asked, f"Additional properties are not allowed ('{name}' was unexpected)")
-    if not isinstance(asked["name"], str) or not asked["name"]:
-        raise _schema("name", asked["name"], "'' should be non-empty" if asked["name"] == "" else
-                      f"{asked['name']!r} is not of type 'string'")
+            raise invalid("server", asked, f"Additional properties are not allowed ('{name}' was unexpected)")
+    check_name("name", asked["name"])
+    if asked.get("availability_zone") is not None:
+        check_name("availability_zone", asked["availability_zone"])
     if not asked.get("imageRef") and not asked.get("block_device_mapping_v2"):
         raise bad_request("Missing imageRef attribute")
     if not UUID.match(str(asked.get("imageRef"))):
-        raise _schema("imageRef", asked["imageRef"],
+        raise invalid("imageRef", asked["imageRef"],
                       f"{asked['imageRef']!r} is not valid under any of the given schemas")
     _check_user_data(asked.get("user_data", ""))
     check_metadata(asked.get("metadata") or {})
+    if len(asked.get("tags") or []) > 50:
+        raise invalid("tags", asked["tags"], f"{asked['tags']} is too long")
     for index, tag in enumerate(asked.get("tags") or []):
-        check_tag(tag, lambda text, index=index, tag=tag: _schema(str(index), tag, text))
+        check_tag(tag, lambda text, index=index, tag=tag: invalid(str(index), tag, text))
     return asked
 
 
-def _schema(field: str, value: object, text: str) -> Refused:
+def invalid(field: str, value: object, text: str) -> Refused:
+    """400 as Nova's JSON schema says it."""
     return bad_request(f"Invalid input for field/attribute {field}. Value: {value}. {text}")
 
 
@@ -110,20 +120,30 @@ def _check_user_data(value: object) -> None:
     try:
         base64.b64decode("".join(value.split()), validate=True)
     except (AttributeError, ValueError):
-        raise _schema("user_data", value, f"{value!r} is not a 'base64'") from None
+        raise invalid("user_data", value, f"{value!r} is not a 'base64'") from None
     if len(value) > 65535:
-        raise _schema("user_data", value, f"{value!r} is too long")
+        raise invalid("user_data", value, f"{value!r} is too long")
+
+
+def check_name(field: str, value: object) -> None:
+    """A string of 1 to 255 characters."""
+    if not isinstance(value, str):
+        raise invalid(field, value, f"{value!r} is not of type 'string'")
+    if not value:
+        raise invalid(field, value, "'' should be non-empty")
+    if len(value) > 255:
+        raise invalid(field, value, f"{value!r} is too long")
 
 
 def check_metadata(items: dict) -> None:
     """Keys and values are strings of up to 255 characters; 400 names the key."""
     for key, value in items.items():
         if not isinstance(value, str):
-            raise _schema(key, value, f"{value!r} is not of type 'string'")
+            raise invalid(key, value, f"{value!r} is not of type 'string'")
         if len(value) > 255:
-            raise _schema(key, value, f"{value!r} is too long")
+            raise invalid(key, value, f"{value!r} is too long")
         if not 0 < len(key) <= 255 or not re.fullmatch(r"[a-zA-Z0-9-_:. ]{1,255}", key):
-            raise _schema("metadata", items,
+            raise invalid("metadata", items,
                           f"'{key}' does not match any of the regexes: '^[a-zA-Z0-9-_:. ]{{1,255}}$'")
 
 
@@ -138,11 +158,14 @@ def check_tag(tag: object, refusal) -> None:
 
 
 def _count(asked: dict) -> tuple[int, int]:
-    try:
-        low = int(asked.get("min_count") or 1)
-        high = int(asked.get("max_count") or low)
-    except (TypeError, ValueError):
-        raise _schema("min_count", asked.get("min_count"), "is not an integer") from None
+    for name in ("min_count", "max_count"):
+        value = asked.get(name, 1)
+        if not re.fullmatch("[0-9]*", str(value)):
+            raise invalid(name, value, f"{value!r} does not match '^[0-9]*$'")
+        if int(value) < 1:
+            raise invalid(name, value, f"{value} is less than the minimum of 1")
+    low = int(asked.get("min_count", 1))
+    high = int(asked.get("max_count", low))
     if low > high:
         raise bad_request("min_count must be <= max_count")
     return low, high
@@ -171,7 +194,7 @@ def _networks(cloud: Cloud, asked: dict) -> list[str]:
         return list(cloud.catalog.networks)[:1]
     if not isinstance(wanted, list) or not all(isinstance(each, dict) and UUID.match(str(each.get("uuid", "")))
                                                for each in wanted):
-        raise _schema("networks", wanted, f"{wanted} is not valid under any of the given schemas")
+        raise invalid("networks", wanted, f"{wanted} is not valid under any of the given schemas")
     for each in wanted:
         if each["uuid"] not in cloud.catalog.networks:
             raise bad_request(f"Network {each['uuid']} could not be found.")

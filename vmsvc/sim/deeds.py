@@ -81,13 +81,17 @@ def _require(server: Server, verb: str, states: tuple[str, ...]) -> None:
 
 def _plain(cloud: Cloud, server: Server, name: str, entry: dict) -> None:
     states, task, outcome, power, verb = PLAIN[name]
+    if server.host is None and verb in ("start", "stop"):
+        raise conflict(f"Instance {server.id} is not ready")
     _require(server, verb, states)
     server.actions.append({**entry, "action": verb})
     cloud.changes.begin(server, task, outcome, power, verb)
 
 
 def _reboot(cloud: Cloud, _token: Token, server: Server, values: dict) -> None:
-    kind = str(values.get("type", "")).upper()
+    if "type" not in values:
+        raise bad_request(f"Invalid input for field/attribute reboot. Value: {values}. 'type' is a required property")
+    kind = str(values["type"]).upper()
     if kind not in ("SOFT", "HARD"):
         raise bad_request(f"Invalid input for field/attribute type. Value: {values.get('type')}. "
                           f"'{values.get('type')}' is not one of ['HARD', 'Hard', 'hard', 'SOFT', 'Soft', 'soft']")
@@ -97,8 +101,9 @@ def _reboot(cloud: Cloud, _token: Token, server: Server, values: dict) -> None:
 
 
 def _lock(cloud: Cloud, token: Token, server: Server, values: dict) -> None:
-    if server.locked_by != "admin":  # An owner cannot take over an admin's lock (read).
-        server.locked_by = "admin" if token.is_admin and token.project_id != server.project_id else "owner"
+    is_owner = token.project_id == server.project_id
+    if server.locked_by is None or not is_owner:  # An owner's second lock changes nothing (measured).
+        server.locked_by = "owner" if is_owner else "admin"
         server.locked_reason = values.get("locked_reason")
     cloud.servers.touch(server, cloud.clock.now())
 

@@ -18,7 +18,8 @@ MEMBERS = {"name", "status", "reservation_id", "changes-since", "changes-before"
            "created_at", "launched_at", "terminated_at", "power_state", "task_state", "vm_state", "progress",
            "user_id", "hostname"}
 ADMINS = {"host", "node", "uuid", "project_id", "tenant_id", "deleted", "all_tenants", "hypervisor_hostname",
-          "metadata", "system_metadata", "display_name", "root_device_name"}
+          "metadata", "system_metadata", "display_name", "root_device_name", "soft_deleted", "access_ip_v4",
+          "access_ip_v6"}
 PAGING = {"limit", "marker", "sort_key", "sort_dir"}
 SORTS = {"created_at": "number", "display_name": "name", "uuid": "id", "updated_at": "updated", "vm_state": "vm_state",
          "launched_at": "launched_at", "host": "host", "power_state": "power_state", "project_id": "project_id",
@@ -42,6 +43,13 @@ class Listing:
                 raise bad_request(f"'{name}' does not match any of the regexes: '^_'")
         if not re.fullmatch("[0-9]*", query.get("limit", "")):
             raise _invalid("limit", query["limit"], f"'{query['limit']}' does not match '^[0-9]*$'")
+        if query.get("sort_dir", "asc") not in ("asc", "desc"):
+            raise bad_request("Invalid input received: Unknown sort direction, must be 'desc' or 'asc'")
+        for name in ("tags", "tags-any", "not-tags", "not-tags-any"):
+            if query.get(name) == "":
+                raise _invalid(name, "", "'' is not a 'regex'")
+        for name in ("locked", "all_tenants"):
+            _truth(query.get(name) or "0")
         if query.get("sort_key", "created_at") not in SORTS:
             raise _invalid("sort_key", query["sort_key"], f"'{query['sort_key']}' is not one of {list(SORTS)}")
         if "metadata" in query and self._token.is_admin:
@@ -54,7 +62,7 @@ class Listing:
             raise forbidden("Only administrators may list deleted instances")
 
     def _wants_all(self) -> bool:
-        return self.query.get("all_tenants", "0").lower() in ("1", "true", "yes", "on", "")
+        return self.query.get("all_tenants") == "" or _truth(self.query.get("all_tenants", "0"))
 
     @property
     def limit(self) -> int:
@@ -139,13 +147,15 @@ class Listing:
             before = _moment(query["changes-before"], "changes-before")
             tests.append(lambda server: int(server.updated) <= before)
         for name, attribute in (("vm_state", "vm_state"), ("task_state", "task_state"), ("key_name", "key_name"),
-                                ("image", "image_id"), ("availability_zone", "az"), ("user_id", "user_id")):
+                                ("image", "image_id"), ("availability_zone", "az"), ("user_id", "user_id"),
+                                ("power_state", "power_state")):
             if name in query:
-                tests.append(lambda server, name=name, attribute=attribute: getattr(server, attribute) == query[name])
+                tests.append(lambda server, name=name, attribute=attribute:
+                             str(getattr(server, attribute)) == query[name])
         if "flavor" in query:
             tests.append(lambda server: server.flavor["id"] == query["flavor"])
         if "locked" in query and self._version >= (2, 73):
-            tests.append(lambda server: (server.locked_by is not None) == (query["locked"].lower() in ("true", "1")))
+            tests.append(lambda server: (server.locked_by is not None) == _truth(query["locked"]))
         return tests + self._tag_tests() + self._admin_tests()
 
     def _tag_tests(self) -> list[Callable[[Server], bool]]:
@@ -170,6 +180,15 @@ class Listing:
 
 def _invalid(name: str, value: str, text: str) -> Refused:
     return bad_request(f"Invalid input for query parameters {name}. Value: {value}. {text}")
+
+
+def _truth(text: str) -> bool:
+    """A boolean of the query; 400 for another word (measured)."""
+    word = text.strip().lower()
+    if word not in ("0", "1", "f", "false", "n", "no", "off", "on", "t", "true", "y", "yes"):
+        raise bad_request(f"Unrecognized value '{text}', acceptable values are: '0', '1', 'f', 'false', 'n', 'no', "
+                          "'off', 'on', 't', 'true', 'y', 'yes'")
+    return word in ("1", "t", "true", "on", "y", "yes")
 
 
 def _moment(text: str | None, name: str) -> float:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """The whole text or the old one, never a part."""
+    """The whole text or the old one, never a part; for its owner only."""
     draft = path.with_suffix(f"{path.suffix}.{os.getpid()}")
+    draft.touch(mode=0o600)
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 

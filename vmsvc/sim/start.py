@@ -39,6 +39,8 @@ def start(folder: Path | str, *, hosts: int = 4, vcpus: int = 4, ram_mb: int = 8
     while time.monotonic() < deadline:
         address = lock.living()
         if address is not None and _answers(address["url"]):
+            if child not in (None, address["pid"]):
+                os.waitpid(child, 0)  # It lost the race for the lock and ends at once.
             return Running(address["url"], Path(address["clouds"]), address["pid"])
         status = None if child is None else _exit_status(child)
         if status not in (None, 3):  # 3: another starter was first

@@ -41,7 +41,7 @@ class ServerView:
             "OS-EXT-STS:power_state": server.power_state, "os-extended-volumes:volumes_attached": []}
         if server.vm_state != "error" or server.host:
             view["security_groups"] = [{"name": "default"}]
-        if server.status in ("BUILD", "ACTIVE", "REBOOT", "HARD_REBOOT"):
+        if server.status in ("BUILD", "ACTIVE"):
             view["progress"] = 0
         if server.fault is not None and server.status in ("ERROR", "DELETED"):
             self._add_fault(view, server)

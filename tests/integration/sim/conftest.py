@@ -43,13 +43,13 @@ class Api:
 class Steering(Api):
     """The other side: /sim."""
 
-    def set(self, path: str, **values):
+    def set(self, path: str, /, **values):
         """PUT to /sim/…"""
         answer = self("PUT", f"/sim/{path}", values)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def add(self, path: str, **values):
+    def add(self, path: str, /, **values):
         """POST to /sim/…"""
         answer = self("POST", f"/sim/{path}", values)
         assert answer.ok, answer.text

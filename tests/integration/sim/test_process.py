@@ -1,0 +1,113 @@
+"""The process: what survives a kill, who starts it, where it listens."""
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from vmsvc.sim.lock import Lock, start_time
+from vmsvc.sim.start import start
+
+
+def end(pid: int, number: int = signal.SIGKILL) -> int:
+    """Kill our child and wait until it is gone; its wait status."""
+    os.kill(pid, number)
+    return os.waitpid(pid, 0)[1]
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path):
+    yield tmp_path
+    living = Lock(tmp_path).living()
+    if living:
+        end(living["pid"])
+
+
+def steer(running, method, path, body=None):
+    return requests.request(method, f"{running.url}/sim/{path}", json=body, timeout=10)
+
+
+def statuses(running):
+    return {each["name"]: each["status"] for each in steer(running, "GET", "state").json()["servers"]}
+
+
+def test_a_killed_sim_forgets_nothing_that_it_answered(folder):
+    first = start(folder)
+    made, stop = [], threading.Event()
+
+    def make():
+        while not stop.is_set():
+            try:
+                answer = steer(first, "POST", "servers", {"flavor": "m1.tiny", "name": f"n{len(made)}"})
+            except requests.RequestException:
+                return
+            made.extend(answer.json()["ids"])
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    while len(made) < 8:
+        time.sleep(0.001)
+    end(first.pid)
+    stop.set()
+    thread.join()
+    second = start(folder)
+    assert second.url == first.url and second.pid != first.pid
+    kept = [each["id"] for each in steer(second, "GET", "state").json()["servers"]]
+    assert set(made) <= set(kept) and len(kept) - len(made) <= 1
+    state = steer(second, "GET", "state").json()
+    assert sum(host["used"]["VCPU"] for host in state["hosts"]) == len(kept) == state["ports"]
+
+
+def test_what_was_under_way_goes_on_after_a_restart(folder):
+    running = start(folder)
+    steer(running, "POST", "clock", {"frozen": True})
+    steer(running, "PUT", "settings", {"delete_seconds": 10})
+    steer(running, "POST", "servers", {"name": "leaving"})
+    token = requests.post(f"{running.url}/identity/v3/auth/tokens", timeout=10, json={"auth": {
+        "identity": {"methods": ["password"], "password": {"user": {
+            "name": "demo", "domain": {"name": "Default"}, "password": "sim"}}},
+        "scope": {"project": {"name": "demo", "domain": {"name": "Default"}}}}}).headers["X-Subject-Token"]
+    server_id = steer(running, "GET", "state").json()["servers"][0]["id"]
+    url = f"{running.url}/compute/v2.1/servers/{server_id}"
+    assert requests.delete(url, headers={"X-Auth-Token": token}, timeout=10).status_code == 204
+    end(running.pid)
+    running = start(folder)
+    assert requests.get(url, headers={"X-Auth-Token": token}, timeout=10).json()["server"]["status"] == "ACTIVE"
+    steer(running, "POST", "clock", {"advance": 11})
+    assert requests.get(url, headers={"X-Auth-Token": token}, timeout=10).status_code == 404
+
+
+def test_starters_at_once_end_with_one_sim(folder):
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: start(folder), range(4)))
+    assert len({each.pid for each in found}) == 1 and len({each.url for each in found}) == 1
+
+
+def test_sigterm_stops_it_cleanly_and_the_port_is_kept(folder):
+    first = start(folder)
+    assert os.waitstatus_to_exitcode(end(first.pid, signal.SIGTERM)) == 0
+    assert Lock(folder).living() is None
+    assert start(folder).url == first.url
+
+
+def test_another_processs_pid_is_not_taken_for_the_sim(folder):
+    running = start(folder)
+    end(running.pid)
+    lock = Lock(folder)
+    text = (folder / "address").read_text(encoding="utf-8")
+    (folder / "address").write_text(text.replace(f'"pid": {running.pid}', f'"pid": {os.getpid()}'), encoding="utf-8")
+    assert start_time(os.getpid()) and lock.living() is None
+    assert start(folder).pid != os.getpid()
+
+
+def test_size_and_speed_are_options(folder):
+    running = start(folder, hosts=2, vcpus=8, ram_mb=1024, boot_seconds=0)
+    state = steer(running, "GET", "state").json()
+    assert [host["inventories"]["VCPU"]["total"] for host in state["hosts"]] == [8, 8]
+    assert state["settings"]["boot_seconds"] == 0
+    assert oct((folder / "clouds.yaml").stat().st_mode)[-3:] == "600"
+    assert statuses(running) == {}
