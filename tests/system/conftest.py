@@ -11,6 +11,7 @@ import pytest
 
 from tests.system import invariants
 from tests.system.client import Client, until
+from tests.system.processes import Process
 from tests.system.simulated import Sim
 from vmsvc import bootstrap, config
 from vmsvc.sim.start import start
@@ -93,7 +94,7 @@ class Replica:
         self.running = False
 
     async def start(self) -> Client:
-        """Start, and wait until it is ready."""
+        """Start, and wait until it is ready. (One at a time: a process has one database pool.)"""
         await self.service.start()
         self.running = True
         problems = self.service.runtime.problems
@@ -143,6 +144,20 @@ def fixture_new_replica(io_loop, environ, database, sim, quick, caplog):
         invariants.check(database, sim)
     defects = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
     assert not defects
+
+
+@pytest.fixture(name="new_process")
+def fixture_new_process(tmp_path):
+    """`process = new_process(environ)`: the service as a process of its own; none is left behind."""
+    started = []
+
+    def new_process(environ, *arguments):
+        started.append(Process(environ, tmp_path / f"log{len(started)}", *arguments))
+        return started[-1]
+
+    yield new_process
+    for process in started:
+        process.clean_up()
 
 
 @pytest.fixture(name="client")

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vmsvc.cloud.mirror import Mirror
-from vmsvc.cloud.port import Cloud, Server
+from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.resources import placement_request, quota_request
+from vmsvc.service import listing
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.feed import Waiters
 from vmsvc.service.runtime import Runtime
@@ -132,28 +133,25 @@ class Commands:
     async def vms(self) -> tuple[list[dict[str, Any]], int]:
         """Every server of the project as the cloud has it and the requests that have none yet, and the seq of the
         newest event that this list certainly includes."""
-        seq, rows = await self._runtime.offload(_seq_and_rows)
+        seq = await self._runtime.offload(_newest)
         await self._mirror.refresh(_LIST_AGE)
+        rows = await self._runtime.offload(_rows)      # after the servers: each server of ours has its row by now
         held = {row.cloud_id for row in rows if row.cloud_id and State(row.state) not in FINAL}
         if held - self._mirror.servers.keys():
             await self._mirror.refresh()
-        by_server = {row.cloud_id: row for row in rows if row.cloud_id}
-        listed = [_shown(server, by_server.get(server.id)) for server in self._mirror.servers.values()
-                  if not _over(by_server.get(server.id))]
-        waiting = [_awaited(row) for row in rows if not row.cloud_id and State(row.state) not in FINAL]
-        return listed + waiting, seq
+        return listing.joined(self._mirror.servers.values(), rows), seq
 
     async def vm(self, ref: str) -> dict[str, Any]:
         """One server, or one request that has no server (yet). Raises NotFound."""
         row = await self._runtime.offload(_row, ref)
         if row is None:
-            return _shown(await self._cloud.server(ref), None)
+            return listing.shown(await self._cloud.server(ref), None)
         state = State(row.state)
         if state in (State.DELETED, State.EVICTED, State.LOST):
             raise NotFound(f"vm {ref} was {state}")
         if not row.cloud_id or state is State.FAILED:
-            return _awaited(row)
-        return _shown(await self._cloud.server(row.cloud_id), row)
+            return listing.awaited(row)
+        return listing.shown(await self._cloud.server(row.cloud_id), row)
 
     async def events(self, *, since: int, limit: int, types: frozenset[str],
                      vm: str | None) -> tuple[list[dict[str, Any]], int]:
@@ -186,9 +184,14 @@ def _row(ref: str) -> Vm | None:
         return vms.get(ref)
 
 
-def _seq_and_rows() -> tuple[int, list[Vm]]:
+def _newest() -> int:
     with reading():
-        return outbox.newest(), vms.current()
+        return outbox.newest()
+
+
+def _rows() -> list[Vm]:
+    with reading():
+        return vms.current()
 
 
 def _history(since: int, limit: int, types: frozenset[str], vm: str | None) -> tuple[list[dict[str, Any]], int]:
@@ -221,29 +224,3 @@ def _want_deleted(ref: str) -> str | None:
                 intents.drop(work, intents.EVICT, row.id)
                 intents.wish(work, intents.DELETE, row.id)
                 return row.id
-
-
-# ---------------------------------------------------------------- what a list shows
-
-def _over(row: Vm | None) -> bool:
-    return row is not None and State(row.state) in FINAL
-
-
-def _shown(server: Server, row: Vm | None) -> dict[str, Any]:
-    """The cloud's own body, and ours beside it."""
-    if row is None:
-        return dict(server.body)
-    ours = view(vms.row_of(row))
-    return {**server.body, **{name: ours[name] for name in
-                              ("vmsvc_id", "is_preemptible", "state", "priority", "min_run_seconds", "evict_at")},
-            **({"notice": ours["notice"]} if "notice" in ours else {})}
-
-
-def _awaited(row: Vm) -> dict[str, Any]:
-    """A request without a server: what we know of it."""
-    shown = view(vms.row_of(row))
-    shown["status"] = None      # the cloud does not know it
-    shown["links"] = [{"rel": "self", "href": f"/api/v1/vm/{row.id}"}]
-    if row.outcome and not row.outcome["ok"]:
-        shown["error"], shown["message"] = row.outcome["error"], row.outcome["message"]
-    return shown
