@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from tests.system.client import until
+
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 FOUR_HOSTS = pytest.mark.parametrize("hosts", [4])
 
@@ -33,8 +35,8 @@ async def test_in_a_full_cloud_a_standard_vm_gets_a_host_whose_preemptible_vms_g
     notice = await client.saw("evict/noticed")
     victim = notice["subject"]
     assert sim.servers()[victim]["status"] == "ACTIVE"
-    guest = sim.guest_metadata(victim)
-    assert guest["vmsvc_evict_at"] == notice["data"]["vm"]["evict_at"]
+    told = await until(lambda: sim.guest_metadata(victim).get("vmsvc_evict_at"), "the notice in the guest")
+    assert told == notice["data"]["vm"]["evict_at"]
     assert (await client.listed())[victim]["state"] == "noticed"
     created = await creating
 

@@ -1,7 +1,6 @@
 """The least that a plan in a bin can cost, found without searching."""
 
 from collections.abc import Iterable, Sequence
-from heapq import nsmallest
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -92,7 +91,7 @@ class Stock:
                 for name, levels, over in zip(deficit, offers, overs):
                     least = least_share(levels[at], count, over)
                     if least > 0:
-                        candidates = [candidate for candidate in candidates if candidate.resources[name] >= least]
+                        candidates = [one for one in candidates if one.resources.amounts.get(name, 0) >= least]
                 if len(candidates) < count:
                     return None
                 groups.append((count, candidates))
@@ -102,16 +101,15 @@ class Stock:
 def _cost(place: Bin, groups: Sequence[tuple[int, list[Candidate]]], now: int) -> Bound:
     """The cheapest that so many of each group can be, criterion by criterion."""
     ran = lost = rate = 0
+    left = {name: max(place.free[name], 0) - place.need[name] for name in place.weights}
     for count, candidates in groups:
-        for one_ran, one_lost in nsmallest(count, [(one.ran, one.lost_work + one.rate * now) for one in candidates]):
+        for one_ran, one_lost in sorted([(one.ran, one.lost_work + one.rate * now) for one in candidates])[:count]:
             ran += one_ran
             lost += one_lost
-        rate += sum(nsmallest(count, [one.rate for one in candidates]))
-    surplus = 0
-    for name, weight in place.weights.items():
-        left = max(place.free[name], 0) - place.need[name]
-        for count, candidates in groups:
-            left += sum(nsmallest(count, Resources.column([one.resources for one in candidates], name)))
-        surplus += weight * max(left, 0)
-    victims = tuple((candidates[0].priority, count) for count, candidates in groups)
-    return Bound(Objective(victims, ran, lost, surplus), rate)
+        rate += sum(sorted([one.rate for one in candidates])[:count])
+        vectors = [one.resources for one in candidates]
+        for name in left:
+            left[name] += sum(sorted(Resources.column(vectors, name))[:count])
+    surplus = sum(weight * left[name] for name, weight in place.weights.items() if left[name] > 0)
+    return Bound(Objective(tuple((candidates[0].priority, count) for count, candidates in groups), ran, lost, surplus),
+                 rate)

@@ -5,7 +5,6 @@ search is exact with whatever comes from here, only the number of its nodes depe
 """
 
 from collections.abc import Sequence
-from heapq import nsmallest
 from operator import mul
 
 STEPS = 12
@@ -23,7 +22,7 @@ def multipliers(deficit: Sequence[int], levels: Sequence[tuple[int, Sequence[tup
         value, slope = sum(worth), [1.0] * len(deficit)
         for count, items in scaled:
             reduced = [(price - sum(map(mul, worth, shares)), at) for at, (shares, price) in enumerate(items)]
-            for price, at in nsmallest(count, reduced):
+            for price, at in sorted(reduced)[:count]:
                 value += price
                 for column, share in enumerate(items[at][0]):
                     slope[column] -= share

@@ -30,6 +30,14 @@ class Objective:
         """The surplus in parts per million of capacity, rounded, for people."""
         return (self.surplus * 10**6 + WHOLE // 2) // WHOLE
 
+    def __add__(self, other: "Objective") -> "Objective":
+        """The cost of two plans in different bins; adding keeps the order."""
+        counts = dict(self.victims)
+        for priority, count in other.victims:
+            counts[priority] = counts.get(priority, 0) + count
+        return Objective(tuple(sorted(counts.items(), reverse=True)), self.ran + other.ran,
+                         self.lost_work + other.lost_work, self.surplus + other.surplus)
+
     @classmethod
     def of(cls, place: Bin, victims: Sequence[Candidate], now: int = 0) -> "Objective":
         """The cost of evicting these from that bin."""

@@ -60,6 +60,16 @@ class Refuse:
 Outcome = Fits | Preempt | Refuse
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a plan is made under: see `plan`."""
+
+    max_victims: int = 20
+    node_cap: int = NODE_CAP
+    now: int = 0
+    cost_words: str = "less lost work"
+
+
 def plan(bins: Iterable[Bin], *, max_victims: int = 20, node_cap: int = NODE_CAP, now: int = 0,
          cost_words: str = "less lost work") -> Outcome:
     """Decide where a request goes and who has to leave for it.
@@ -69,21 +79,11 @@ def plan(bins: Iterable[Bin], *, max_victims: int = 20, node_cap: int = NODE_CAP
     Raises ValueError when an id occurs twice. The same input gives the same outcome.
     """
     places = sorted(bins, key=lambda place: place.id)
-    _check_unique(places)
-    entries = _queue(places, max_victims, now)
+    check_unique(places)
+    entries = queue_of(places, max_victims, now)
     return decide(lambda skipped: (entry for entry in entries if entry[1].id != skipped),
                   lambda budget: refusal(places, max_victims, budget),
                   Terms(max_victims, node_cap, now, cost_words))
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a plan is made under: see `plan`."""
-
-    max_victims: int
-    node_cap: int
-    now: int
-    cost_words: str
 
 
 def decide(queue: Callable[[str | None], Generator[tuple[Objective, Bin], None, None]],
@@ -95,18 +95,20 @@ def decide(queue: Callable[[str | None], Generator[tuple[Objective, Bin], None, 
         first = next(entries, None)
         if first is not None and not first[0].victims:
             return Fits(first[1].id)
-        best = first and best_of(chain([first], entries), terms.max_victims, budget, terms.now)
-    if best is None:
+        found = best_of(chain([first], entries), terms.max_victims, budget, terms.now) if first else []
+    if not found:
         return Refuse(refuse(budget))
-    spared = _queue(variants(best), terms.max_victims, terms.now)
+    best = found[0]
+    spared = queue_of(variants(best), terms.max_victims, terms.now)
     with closing(queue(best.place.id)) as entries:
         second = best_of(merge(spared, entries, key=_order), terms.max_victims, Budget(terms.node_cap), terms.now)
-    runner_up = second and second.objective
+    runner_up = second[0].objective if second else None
     return Preempt(best.place.id, best.ids, best.objective, criterion(best.objective, runner_up, terms.cost_words),
                    runner_up, optimal=not budget.spent)
 
 
-def _check_unique(places: Sequence[Bin]) -> None:
+def check_unique(places: Sequence[Bin]) -> None:
+    """Raises ValueError when two bins have one id, or a bin has a candidate twice."""
     if len({place.id for place in places}) < len(places):
         raise ValueError("two bins have the same id")
     for place in places:
@@ -114,7 +116,7 @@ def _check_unique(places: Sequence[Bin]) -> None:
             raise ValueError(f"bin {place.id} has a candidate twice")
 
 
-def _queue(places: Iterable[Bin], max_victims: int, now: int) -> list[tuple[Objective, Bin]]:
+def queue_of(places: Iterable[Bin], max_victims: int, now: int) -> list[tuple[Objective, Bin]]:
     """The bins in which there can be a plan, with their bounds, most promising first."""
     bounds = [(Stock(place.candidates).bound(place, max_victims, now), place) for place in places]
     return sorted([(bound.objective, place) for bound, place in bounds if bound is not None], key=_order)

@@ -13,6 +13,7 @@ from vmsvc.domain.objective import Candidate, Objective
 from vmsvc.domain.planner import Bin, Fits, Preempt, plan
 from vmsvc.domain.planner import Refuse as NoPlan
 from vmsvc.domain.resources import Resources
+from vmsvc.domain.victims import candidate, eligible_victims
 from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, HostFacts, Request, Reserved, VmFacts, World,
                                 group_room, host_room, quota_room)
 
@@ -67,8 +68,6 @@ Decision = Place | Evict | Reprieve | Wait | Refuse
 
 def decide(request: Request, world: World) -> Decision:
     """For a request that holds no room."""
-    if request.rounds >= MAX_ROUNDS:
-        return Refuse("no_capacity", f"room was freed {MAX_ROUNDS} times and taken by others each time")
     if request.refusals >= MAX_REFUSALS and (world.operator or request.refusal != "no_capacity"):
         return Refuse(request.refusal or "no_capacity", "the cloud refused it although there should be room")
     return _decide_operator(request, world) if world.operator else _decide_tenant(request, world)
@@ -84,7 +83,7 @@ def review(request: Request, kept: Reserved, world: World) -> Decision:
     here, fits_now = spot
     if fits_now:
         return Place(kept.bin if kept.kind == HOST else None)
-    candidates = tuple(_candidate(vm, _held_in(vm, kept, world)) for vm in noticed)
+    candidates = tuple(candidate(vm, _held_in(vm, kept, world)) for vm in noticed)
     answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims)
     if isinstance(answer, NoPlan):
         return decide(request, world)
@@ -96,18 +95,20 @@ def review(request: Request, kept: Reserved, world: World) -> Decision:
 
 def _spot(request: Request, kept: Reserved, world: World, stays: frozenset[str]) -> tuple[Bin, bool] | None:
     """The reserved bin with the noticed victims counted as staying, and whether the request fits there already."""
+    # What others were promised counts with the need: a victim of ours may be what makes room for both of us.
     quota = quota_room(world, request, stays)
     if kept.kind == QUOTA:
-        return (Bin(PROJECT, request.quota, quota.soon, quota.capacity, ()), quota.now.covers(request.quota))
+        return (Bin(PROJECT, request.quota + quota.short, quota.soon, quota.capacity, ()),
+                quota.now.covers(request.quota))
     need = request.room + request.quota
     if kept.kind == HOST:
         host = world.hosts.get(kept.bin)
-        if host is None or not _eligible(host, request):
+        if host is None or not eligible(host, request):
             return None
         room = host_room(world, host, request, stays)
     else:
         room = group_room(world, kept, stays)
-    return (Bin(kept.bin, need, room.soon + quota.soon, room.capacity + quota.capacity, ()),
+    return (Bin(kept.bin, need + room.short + quota.short, room.soon + quota.soon, room.capacity + quota.capacity, ()),
             (room.now + quota.now).covers(need))
 
 
@@ -124,7 +125,7 @@ def _held_in(vm: VmFacts, kept: Reserved, world: World) -> Resources:
 
 def _decide_operator(request: Request, world: World) -> Decision:
     quota = quota_room(world, request)
-    hosts = [host for host in world.hosts.values() if _eligible(host, request)]
+    hosts = [host for host in world.hosts.values() if eligible(host, request)]
     rooms = {host.name: host_room(world, host, request) for host in hosts}
     if quota.now.covers(request.quota):
         roomy = [name for name, room in rooms.items() if room.now.covers(request.room)]
@@ -133,7 +134,7 @@ def _decide_operator(request: Request, world: World) -> Decision:
     need = request.room + request.quota
 
     def bins(building: bool) -> list[Bin]:
-        victims = _eligible_victims(world, building)
+        victims = eligible_victims(world, building)
         lacking = not quota.soon.covers(request.quota)
         return [Bin(host.name, need, rooms[host.name].soon + quota.soon, rooms[host.name].capacity + quota.capacity,
                     tuple(_on_host(victims, host, lacking))) for host in hosts]
@@ -142,7 +143,8 @@ def _decide_operator(request: Request, world: World) -> Decision:
                     "no host could take it, even were it empty" if not hosts else None)
 
 
-def _eligible(host: HostFacts, request: Request) -> bool:
+def eligible(host: HostFacts, request: Request) -> bool:
+    """True when the cloud would take the request there, were it empty."""
     return (host.available and host.name not in request.avoid and host.admits(request.room)
             and request.availability_zone in (None, host.availability_zone))
 
@@ -151,11 +153,11 @@ def _on_host(victims: Iterable[VmFacts], host: HostFacts, quota_lacks: bool) -> 
     """Those on the host free its room and quota; those elsewhere free quota only, and count only if that lacks."""
     for vm in victims:
         if vm.cloud_id in host.allocations:
-            yield _candidate(vm, host.allocations[vm.cloud_id] + vm.quota)
+            yield candidate(vm, host.allocations[vm.cloud_id] + vm.quota)
         elif vm.state is State.BUILDING and vm.host == host.name:
-            yield _candidate(vm, vm.room + vm.quota)
+            yield candidate(vm, vm.room + vm.quota)
         elif quota_lacks:
-            yield _candidate(vm, vm.quota)
+            yield candidate(vm, vm.quota)
 
 
 # ---------------------------------------------------------------- tenant: only the quota and hostId hashes are known
@@ -167,7 +169,7 @@ def _decide_tenant(request: Request, world: World) -> Decision:
     if not quota.soon.covers(request.quota) or not quota.now.covers(request.quota):
         return _by_plan(request, world, QUOTA, lambda building: [
             Bin(PROJECT, request.quota, quota.soon, quota.capacity,
-                tuple(_candidate(vm, vm.quota) for vm in _eligible_victims(world, building)))], "quota_exceeded")
+                tuple(candidate(vm, vm.quota) for vm in eligible_victims(world, building)))], "quota_exceeded")
     if request.refusal != "no_capacity" or (request.freed_since and request.refusals < MAX_REFUSALS):
         return Place()
     return _decide_refused(request, world)
@@ -181,17 +183,17 @@ def _decide_refused(request: Request, world: World) -> Decision:
         return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
     if any(vm.state is State.BUILDING and vm.id != request.id for vm in world.vms.values()):
         return Wait("other VMs are being built; where they land decides")
-    return _by_plan(request, world, HOST_ID, lambda building: _group_bins(request, world, building), "no_capacity")
+    return _by_plan(request, world, HOST_ID, lambda building: group_bins(request, world, building), "no_capacity")
 
 
-def _group_bins(request: Request, world: World, building: bool) -> list[Bin]:
+def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
     """One bin for each hostId: its true free room is unknown and taken as none, so what is freed there suffices."""
     groups: dict[str, list[VmFacts]] = {}
-    for vm in _eligible_victims(world, building):
+    for vm in eligible_victims(world, building):
         if vm.host_id:
             groups.setdefault(vm.host_id, []).append(vm)
     return [Bin(host_id, request.room, Resources(), request.room,
-                tuple(_candidate(vm, vm.room) for vm in members)) for host_id, members in sorted(groups.items())]
+                tuple(candidate(vm, vm.room) for vm in members)) for host_id, members in sorted(groups.items())]
 
 
 # ---------------------------------------------------------------- both
@@ -201,31 +203,28 @@ def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], l
     """Ask the planner; `bins(building)` gives them without or with the VMs that are still being built."""
     without_victims = [Bin(each.id, each.need, each.free, each.capacity, ()) for each in bins(False)]
     coming = plan(without_victims, max_victims=world.max_victims)
-    if isinstance(coming, Fits):
-        if request.is_preemptible:
-            return Wait("VMs are leaving and make room")
-        return Evict(kind, coming.bin_id, (), "room that is being freed already", True)
     if request.is_preemptible:
+        if isinstance(coming, Fits):
+            return Wait("VMs are leaving and make room")
         why = "the quota has no room for it now" if _error(request, world, error) == "quota_exceeded" else \
             "no host has room for it now"
         return Refuse(_error(request, world, error), f"{hopeless or why}, and a preemptible VM evicts nobody")
+    if isinstance(coming, Fits):
+        return Evict(kind, coming.bin_id, (), "room that is being freed already", True)
+    return _by_victims(request, world, kind, bins, error, hopeless)
+
+
+def _by_victims(request: Request, world: World, kind: str, bins: Callable[[bool], list[Bin]], error: str,
+                hopeless: str | None) -> Decision:
     answer = plan(bins(False), max_victims=world.max_victims)
     if isinstance(answer, Preempt):
+        if request.rounds >= MAX_ROUNDS:
+            return Refuse("no_capacity", f"room was freed {MAX_ROUNDS} times and taken by others each time")
         return Evict(kind, answer.bin_id, answer.victims, answer.criterion, answer.optimal,
-                     _cost(answer.objective), _cost(answer.runner_up))
+                     cost_of(answer.objective), cost_of(answer.runner_up))
     if not isinstance(plan(bins(True), max_victims=world.max_victims), NoPlan):
         return Wait("VMs that could make room are still being built")
     return Refuse(_error(request, world, error), hopeless or answer.reason)
-
-
-def _eligible_victims(world: World, building: bool) -> list[VmFacts]:
-    states = {State.ACTIVE, State.BUILDING} if building else {State.ACTIVE}
-    return [vm for vm in world.vms.values() if vm.is_preemptible and vm.state in states and not vm.untouchable
-            and (vm.present or vm.state is State.BUILDING)]
-
-
-def _candidate(vm: VmFacts, frees: Resources) -> Candidate:
-    return Candidate(vm.id, frees, priority=vm.priority, ran=vm.ran, lost_work=vm.lost_work)
 
 
 def _error(request: Request, world: World, error: str) -> str:
@@ -233,13 +232,13 @@ def _error(request: Request, world: World, error: str) -> str:
     if error == "no_capacity" and not quota_room(world, request).soon.covers(request.quota):
         free = quota_room(world, request).soon
         mine = Resources() if request.is_preemptible else sum(
-            (vm.quota for vm in _eligible_victims(world, False)), Resources())
+            (vm.quota for vm in eligible_victims(world, False)), Resources())
         if not (free + mine).covers(request.quota):
             return "quota_exceeded"
     return error
 
 
-def _cost(objective: Objective | None) -> dict[str, Any] | None:
+def cost_of(objective: Objective | None) -> dict[str, Any] | None:
     """What a plan costs, for people and programs: the criteria in their order."""
     if objective is None:
         return None

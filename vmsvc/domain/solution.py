@@ -1,5 +1,6 @@
 """The best plan of one bin, and of many."""
 
+from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -28,32 +29,40 @@ class Solution:
         return tuple(victim.id for victim in self.victims)
 
 
-def solve(place: Bin, incumbent: Solution | None, max_victims: int, budget: Budget, now: int = 0) -> Solution | None:
-    """The best plan in a bin that lacks something, if it is better than the incumbent."""
+def solve(place: Bin, limit: tuple[Objective, str] | None, max_victims: int, budget: Budget,
+          now: int = 0) -> Solution | None:
+    """The best plan in a bin, if its rank is below the limit. It has no victims where there is room."""
     deficit = place.deficit
+    if not deficit:
+        found = Solution(place, (), Objective.of(place, ()))
+        return found if limit is None or found.rank < limit else None
     pricing = Pricing(place, max_victims, now)
     vectors = [candidate.resources for candidate in place.candidates]
     columns = [[min(amount, lack) for amount in Resources.column(vectors, name)] for name, lack in deficit.items()]
     items = [Item(candidate.priority, amounts, price, candidate.id)
              for candidate, amounts, price in zip(place.candidates, zip(*columns), pricing.prices)]
-    limit = incumbent and Limit(incumbent.objective.victims,
-                                pricing.limit(incumbent.objective, place.id < incumbent.place.id))
-    found = Cover(tuple(deficit.values()), items, max_victims).solve(limit, budget)
-    if found is None:
+    ids = Cover(tuple(deficit.values()), items, max_victims).solve(
+        limit and Limit(limit[0].victims, pricing.limit(limit[0], inclusive=place.id < limit[1])), budget)
+    if ids is None:
         return None
-    victims = [candidate for candidate in place.candidates if candidate.id in found]
+    victims = [candidate for candidate in place.candidates if candidate.id in ids]
     victims.sort(key=lambda victim: (victim.priority, victim.ran, victim.lost(now), victim.id))
     return Solution(place, tuple(victims), Objective.of(place, victims, now))
 
 
-def best_of(queue: Iterable[tuple[Objective, Bin]], max_victims: int, budget: Budget, now: int = 0) -> Solution | None:
-    """The best plan of all bins, which come with their bounds, most promising first: one incumbent, until no bin
-    that is left can beat it."""
-    best = None
+def best_of(queue: Iterable[tuple[Objective, Bin]], max_victims: int, budget: Budget, now: int = 0,
+            wanted: int = 1) -> list[Solution]:
+    """The best plans of so many different bins, best first. The bins come with their bounds, most promising first;
+    those that can beat none of the plans in hand are not searched."""
+    best: list[Solution] = []
     for bound, place in queue:
-        if best is not None and (bound, place.id) >= best.rank:
+        limit = best[-1].rank if len(best) == wanted else None
+        if limit is not None and (bound, place.id) >= limit:
             break
-        best = solve(place, best, max_victims, budget, now) or best
+        found = solve(place, limit, max_victims, budget, now)
+        if found is not None:
+            insort(best, found, key=lambda solution: solution.rank)
+            del best[wanted:]
     return best
 
 

@@ -140,19 +140,22 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Room in one bin for one request: `now` it can be claimed, `soon` when all that leaves is gone."""
+    """Room in one bin for one request: `now` it can be claimed, `soon` when all that leaves is gone; `short` is what
+    others were promised there beyond that."""
 
     now: Resources
     soon: Resources
     capacity: Resources
+    short: Resources = Resources()
 
 
 def _room(capacity: Resources, used: Resources, held: Resources, coming_for_held: Resources,
           coming: Resources) -> Room:
     """Others' reservations count, less what their own victims still hold: that part is not free yet anyway."""
     free = capacity - used
-    return Room(now=(free - (held - coming_for_held).floored()).floored(),
-                soon=(free + coming - held).floored(), capacity=capacity)
+    later = free + coming - held
+    return Room(now=(free - (held - coming_for_held).floored()).floored(), soon=later.floored(), capacity=capacity,
+                short=(Resources() - later).floored())
 
 
 def quota_room(world: World, request: Request, stays: frozenset[str] = frozenset()) -> Room:

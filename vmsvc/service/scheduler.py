@@ -6,29 +6,33 @@ what the database has promised meanwhile, decides for the waiting requests in th
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Flavor
 from vmsvc.domain import capacity
+from vmsvc.domain.batching import alike, decide_batch
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Reprieve, Wait, decide, review
-from vmsvc.domain.world import HOST, Request
+from vmsvc.domain.world import HOST, Request, World
 from vmsvc.service.doorbell import heard
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.snapshot import Policy, Snapshot, look, look_again, request_of, world_of
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
+from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
 _VERIFICATIONS = 10        # hosts that one pass reads anew before it notices somebody
 _LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
+_SETTLE_SECONDS = 0.15     # without a new standard request, before somebody is evicted
+_SETTLE_LIMIT = 1.0
 _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
 
 
@@ -54,45 +58,46 @@ class Scheduler:
         while True:
             waiting = await self._pass()
             self._runtime.well("scheduler")
-            await heard(self._bell, _WAITING_SECONDS if waiting else _POLL_SECONDS)
+            await heard(self._bell, waiting or _POLL_SECONDS)
 
-    async def _pass(self) -> bool:
-        """Decide for all who waited before the cloud was read. True while somebody still waits."""
+    async def _pass(self) -> float:
+        """Decide for all who waited before the cloud was read. Seconds to the next pass, 0 when nobody waits."""
         ids = await self._runtime.offload(_waiting_ids)
         if not ids:
-            return False
+            return 0
         snapshot = await look(self._cloud, self._mirror)
         for _ in range(_VERIFICATIONS):
             try:
                 acted, waits = await self._runtime.offload(self._decide_all, ids, snapshot)
             except Lost as lost:
                 log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
-                return True
+                return _WAITING_SECONDS
             except Unverified as chosen:
                 snapshot = await look_again(self._cloud, self._mirror, snapshot, chosen.args[0])
                 continue
             if acted:
                 self._ring()
             return waits
-        return True
+        return _WAITING_SECONDS
 
-    def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, bool]:
-        acted = waits = False
+    def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
+        acted, waits = False, 0.0
         with unit() as work:
             work.lock(Lock.SCHEDULER)
             rows, reservations = vms.current(), ledger.open_reservations()
             acted = drop_orphans(work, rows, reservations)
             world = self._world(snapshot, rows, reservations, work.now)
             ended = max((row.ended_at for row in rows if row.ended_at), default=None)
-            for row in _in_order(rows, ids):
-                request = request_of(row, ended)
-                kept = world.reservations.get(row.id)
-                decision = review(request, kept, world) if kept else decide(request, world)
-                _verify(decision, snapshot)
-                if not isinstance(decision, Wait):
-                    carry_out(work, row, request, decision, world, self._grace)
-                    acted = True
-                waits = waits or not isinstance(decision, (Place, Refuse))
+            waiting = [(row, request_of(row, ended)) for row in _in_order(rows, ids)]
+            settled = _settled(work.now, [row for row, _ in waiting])
+            while waiting:
+                for (row, request), decision in _decided(waiting, world, settled):
+                    _verify(decision, snapshot)
+                    if not isinstance(decision, Wait):
+                        carry_out(work, row, request, decision, world, self._grace)
+                        acted = True
+                    if not isinstance(decision, (Place, Refuse)):
+                        waits = _WAITING_SECONDS if settled else _SETTLE_SECONDS
         return acted, waits
 
     def _world(self, snapshot: Snapshot, rows, reservations, now):
@@ -125,6 +130,33 @@ class Scheduler:
         return {"mode": self._cloud.mode, **capacity.of(world, {
             flavor.name: (flavor.vcpus, flavor.ram_mb, flavor.disk_gb, flavor.ephemeral_gb, flavor.swap_mb,
                           dict(flavor.extra_specs)) for flavor in flavors})}
+
+
+def _decided(waiting: list[tuple[Vm, Request]], world: World,
+             settled: bool) -> Iterable[tuple[tuple[Vm, Request], Decision]]:
+    """Take the first that wait off the list, with a decision for each: one, or as many equal ones as need victims."""
+    first = waiting.pop(0)
+    row, request = first
+    kept = world.reservations.get(row.id)
+    decision = review(request, kept, world) if kept else decide(request, world)
+    if not isinstance(decision, Evict) or not decision.victims:
+        return [(first, decision)]
+    if not settled:
+        return [(first, Wait("others may come with the same wish: they are planned together"))]
+    peers = [] if kept else [one for one in waiting if alike(request, one[1]) and one[0].id not in world.reservations]
+    together = peers and decide_batch([request, *(peer for _, peer in peers)], decision.kind, world)
+    if not together:
+        return [(first, decision)]
+    taken = [first, *peers][:len(together)]
+    waiting[:] = [one for one in waiting if one not in taken]
+    return zip(taken, together)
+
+
+def _settled(now: datetime, rows: Sequence[Vm]) -> bool:
+    """True unless a burst of requests seems to be still coming in: then evictions wait a moment, for a plan for all
+    of them together costs fewer victims than plans one by one."""
+    ages = [(now - row.created_at).total_seconds() for row in rows if not row.is_preemptible]
+    return not ages or min(ages) >= _SETTLE_SECONDS or max(ages) >= _SETTLE_LIMIT
 
 
 def _verify(decision: Decision, snapshot: Snapshot) -> None:

@@ -118,15 +118,7 @@ class ProjectUsages(PlacementHandler):
             raise bad_request("Invalid query string parameters: 'project_id' is a required property")
         if project_id != self.token.project_id:
             self.need_admin("usages")
-        totals: dict[str, dict[str, int]] = {}
-        for consumer in self.cloud.placement.consumers.values():
-            if consumer.project_id != project_id or self.query.get("user_id") not in (None, consumer.user_id):
-                continue
-            total = totals.setdefault(consumer.type, {"consumer_count": 0})
-            total["consumer_count"] += 1
-            for amounts in consumer.allocations.values():
-                for name, amount in amounts.items():
-                    total[name] = total.get(name, 0) + amount
+        totals = self.cloud.placement.project_usage(project_id)
         if self.version >= (1, 38):
             self.answer({"usages": totals})
             return

@@ -5,7 +5,7 @@ import ipaddress
 from vmsvc.sim.catalog import Network
 from vmsvc.sim.clock import seconds_text
 from vmsvc.sim.handler import ServiceHandler
-from vmsvc.sim.ports import Port
+from vmsvc.sim.ports import Port, default_group
 from vmsvc.sim.refusal import Refused, bad_request, not_found
 
 KINDS = {400: "HTTPBadRequest", 403: "PolicyNotAuthorized", 404: "HTTPNotFound", 409: "OverQuota"}
@@ -149,7 +149,7 @@ def port_view(port: Port, is_admin: bool) -> dict:
             "tenant_id": port.project_id, "mac_address": port.mac, "admin_state_up": True, "status": port.status,
             "device_id": port.device_id, "device_owner": "compute:nova" if port.device_id else "",
             "fixed_ips": [{"subnet_id": port.subnet_id, "ip_address": port.address}], "allowed_address_pairs": [],
-            "extra_dhcp_opts": [], "security_groups": [f"default-{port.project_id}"], "description": "",
+            "extra_dhcp_opts": [], "security_groups": [default_group(port.project_id)], "description": "",
             "binding:vnic_type": "normal", "tags": [], "created_at": made, "updated_at": made, "revision_number": 4}
     if is_admin:
         view.update({"binding:profile": {}, "binding:host_id": port.host, "binding:vif_type": "ovs",
@@ -163,7 +163,7 @@ class SecurityGroups(NetworkHandler):
     def get(self, group_id: str | None = None) -> None:
         """All or one."""
         projects = self.cloud.identity.projects if self.token.is_admin else [self.token.project_id]
-        items = [{"id": f"default-{project}", "name": "default", "stateful": True, "tenant_id": project,
+        items = [{"id": default_group(project), "name": "default", "stateful": True, "tenant_id": project,
                   "project_id": project, "description": "Default security group", "shared": False,
                   "security_group_rules": [], "tags": [], "revision_number": 1} for project in projects]
         if group_id is None:

@@ -2,6 +2,7 @@
 
 from vmsvc.sim.api_servers import ServersHandler
 from vmsvc.sim.clock import micros_text
+from vmsvc.sim.ports import default_group
 from vmsvc.sim.refusal import not_found
 from vmsvc.sim.servers import Server
 
@@ -49,7 +50,7 @@ class SecurityGroups(ServersHandler):
     def get(self, server_id: str) -> None:
         """The default one, without its rules."""
         project_id = self.server(server_id).project_id
-        self.reply(200, {"security_groups": [{"id": f"default-{project_id}", "name": "default", "rules": [],
+        self.reply(200, {"security_groups": [{"id": default_group(project_id), "name": "default", "rules": [],
                                               "description": "Default security group", "tenant_id": project_id}]})
 
 

@@ -180,7 +180,7 @@ def _check_destination(cloud: Cloud, token: Token, asked: dict) -> None:
         if not token.is_admin:
             raise not_allowed("compute:servers:create:requested_destination")
         host, node = asked.get("host"), asked.get("hypervisor_hostname")
-        if not any(host in (None, each.name) and node in (None, each.node) for each in cloud.hosts.all.values()):
+        if not cloud.hosts.matching(host, node):
             raise bad_request(f"Compute host {host or node} could not be found.")
     if zone and zone not in cloud.hosts.zones():
         raise bad_request("The requested availability zone is not available")

@@ -74,6 +74,17 @@ class Hosts:
             raise not_found(f"Compute host {name} could not be found.")
         return self.all[name]
 
+    def matching(self, name: str | None, node: str | None) -> list[Host]:
+        """The hosts that a pin means; all of them without one."""
+        if name is not None:
+            found = [self.all[name]] if name in self.all else []
+        elif node is not None:
+            provider = self._placement.by_name.get(node)
+            found = [self.by_provider[provider.uuid]] if provider and provider.uuid in self.by_provider else []
+        else:
+            return list(self.all.values())
+        return [host for host in found if node in (None, host.node)]
+
     def resize(self, host: Host, values: dict) -> None:
         """Set `vcpus`, `ram_mb`, `disk_gb`, `reserved` and `ratio` (both by class)."""
         provider = self._placement.providers[host.provider_id]

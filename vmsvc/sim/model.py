@@ -39,4 +39,4 @@ class Model:
         self.groups = Groups(self.store, self.servers)
         self.troubles = Troubles(self.store)
         self.guests = Guests(self.clock, self.settings)
-        self.scheduler = Scheduler(self.hosts, self.placement, self.catalog, self.groups)
+        self.scheduler = Scheduler(self.hosts, self.placement, self.groups)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from vmsvc.sim.refusal import conflict, not_found
+from vmsvc.sim.room import Room
 from vmsvc.sim.store import Store
 
 STANDARD_CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB", "PCI_DEVICE", "SRIOV_NET_VF", "NUMA_SOCKET", "NUMA_CORE",
@@ -33,6 +34,8 @@ class Provider:
         if inventory is None:
             return 0
         room = inventory["total"] - inventory["reserved"]
+        if inventory["allocation_ratio"] == 1.0:
+            return room
         return math.floor(room * Fraction(str(inventory["allocation_ratio"])))
 
 
@@ -59,6 +62,8 @@ class Placement:
         self.used: dict[str, dict[str, int]] = {}        # provider -> class -> amount
         self.holders: dict[str, dict[str, None]] = {}    # provider -> consumers in order of claim
         self.custom_classes: dict[str, None] = {}
+        self.room = Room()
+        self._by_project: dict[tuple[str, str], dict[str, int]] = {}
         for key, body in store.load("provider"):
             self._add(Provider(**{**body, "uuid": key}))
         for _, body in store.load("consumer"):
@@ -70,14 +75,28 @@ class Placement:
         self.providers[provider.uuid] = self.by_name[provider.name] = provider
         self.used.setdefault(provider.uuid, {})
         self.holders.setdefault(provider.uuid, {})
+        self._weigh(provider)
+
+    def _weigh(self, provider: Provider) -> None:
+        used = self.used[provider.uuid]
+        self.room.update(provider.uuid, provider.capacity("MEMORY_MB") - used.get("MEMORY_MB", 0),
+                         provider.capacity("VCPU") - used.get("VCPU", 0))
 
     def _take(self, consumer: Consumer) -> None:
         self.consumers[consumer.id] = consumer
-        for uuid, amounts in consumer.allocations.items():
+        for uuid in consumer.allocations:
             self.holders[uuid][consumer.id] = None
-            used = self.used[uuid]
+        self._add_up(consumer, 1)
+
+    def _add_up(self, consumer: Consumer, sign: int) -> None:
+        """Add a consumer to the sums, or take it out."""
+        total = self._by_project.setdefault((consumer.project_id, consumer.type), {"consumer_count": 0})
+        total["consumer_count"] += sign
+        for uuid, amounts in consumer.allocations.items():
             for name, amount in amounts.items():
-                used[name] = used.get(name, 0) + amount
+                self.used[uuid][name] = self.used[uuid].get(name, 0) + sign * amount
+                total[name] = total.get(name, 0) + sign * amount
+            self._weigh(self.providers[uuid])
 
     def add(self, provider: Provider) -> None:
         """Keep a new provider."""
@@ -90,6 +109,7 @@ class Placement:
             raise conflict("Unable to delete resource provider " f"{uuid}: Resource provider has allocations.")
         provider = self.providers.pop(uuid)
         del self.by_name[provider.name], self.used[uuid], self.holders[uuid]
+        self.room.remove(uuid)
         self._store.drop("provider", uuid)
 
     def provider(self, uuid: str) -> Provider:
@@ -101,6 +121,7 @@ class Placement:
     def changed(self, provider: Provider) -> None:
         """After a change by hand: a new generation, kept."""
         provider.generation += 1
+        self._weigh(provider)
         self._store.put("provider", provider.uuid, provider)
 
     def replace_inventories(self, provider: Provider, wanted: dict[str, dict], keep_rest: bool) -> None:
@@ -122,6 +143,12 @@ class Placement:
         """Used amounts of every class that the provider has."""
         used = self.used[provider.uuid]
         return {name: used.get(name, 0) for name in provider.inventories}
+
+    def project_usage(self, project_id: str) -> dict[str, dict[str, int]]:
+        """Sums over a project's consumers, by their type, with `consumer_count`."""
+        return {kind: {name: amount for name, amount in total.items() if amount}
+                for (project, kind), total in self._by_project.items()
+                if project == project_id and total["consumer_count"]}
 
     def fits(self, provider: Provider, request: dict[str, int]) -> bool:
         """True when a claim of this size would be granted."""
@@ -162,10 +189,9 @@ class Placement:
         consumer = self.consumers.pop(consumer_id, None)
         if consumer is None:
             return False
-        for uuid, amounts in consumer.allocations.items():
+        self._add_up(consumer, -1)
+        for uuid in consumer.allocations:
             self.holders[uuid].pop(consumer_id, None)
-            for name, amount in amounts.items():
-                self.used[uuid][name] -= amount
             self.changed(self.providers[uuid])
         self._store.drop("consumer", consumer_id)
         return True

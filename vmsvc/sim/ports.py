@@ -26,6 +26,11 @@ class Port:
     status: str = "ACTIVE"
 
 
+def default_group(project_id: str) -> str:
+    """The id of a project's default security group."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, project_id))
+
+
 class Ports:
     """All ports, by id and by device."""
 

@@ -1,6 +1,7 @@
 """Where a server goes: Placement's room first, then Nova's filters, then the weigher."""
 
-from vmsvc.sim.catalog import Catalog
+from collections.abc import Iterator
+
 from vmsvc.sim.groups import Groups
 from vmsvc.sim.hosts import Host, Hosts
 from vmsvc.sim.placement import Consumer, Placement
@@ -20,42 +21,39 @@ class NoValidHost(Exception):
 class Scheduler:
     """Chooses a host and claims the room on it."""
 
-    def __init__(self, hosts: Hosts, placement: Placement, catalog: Catalog, groups: Groups):
+    def __init__(self, hosts: Hosts, placement: Placement, groups: Groups):
         self._hosts = hosts
         self._placement = placement
-        self._catalog = catalog
         self._groups = groups
 
     def place(self, server: Server) -> Host:
         """Claim room for the server and return its host. Raises NoValidHost."""
-        request = server.flavor["request"]
-        offered = [host for host in self._asked(server) if self._has_room(host, server, request)]
-        if not offered:
-            raise NoValidHost(NO_CANDIDATES)
-        passed = [host for host in offered if self._hosts.takes_servers(host) and host.name not in server.tried_hosts
-                  and self._groups.allows(server, host.name)]
-        if not passed:
-            raise NoValidHost(ALL_FILTERED)
-        best = min(passed, key=self._weight)
-        claim = Consumer(server.id, server.project_id, server.user_id, {best.provider_id: dict(request)})
-        if not self._placement.claim(claim):
-            raise NoValidHost(ALL_FILTERED)
-        return best
+        request, offered = server.flavor["request"], False
+        for host in self._by_weight(server, request):
+            if not self._has_room(host, server, request):
+                continue
+            offered = True
+            if self._passes(host, server):
+                claim = Consumer(server.id, server.project_id, server.user_id, {host.provider_id: dict(request)})
+                if self._placement.claim(claim):
+                    return host
+        raise NoValidHost(ALL_FILTERED if offered else NO_CANDIDATES)
 
-    def _asked(self, server: Server) -> list[Host]:
-        """The hosts that the request leaves: a pin, a zone, or all."""
+    def _by_weight(self, server: Server, request: dict[str, int]) -> Iterator[Host]:
+        """The hosts that the request leaves (a pin, a zone, or all), the best first."""
         if server.asked_host or server.asked_node:
-            return [host for host in self._hosts.all.values()
-                    if server.asked_host in (None, host.name) and server.asked_node in (None, host.node)]
-        return [host for host in self._hosts.all.values() if server.asked_az in (None, host.az)]
+            yield from self._hosts.matching(server.asked_host, server.asked_node)
+            return
+        for uuid in self._placement.room.with_ram(request.get("MEMORY_MB", 0)):
+            host = self._hosts.by_provider[uuid]
+            if server.asked_az in (None, host.az):
+                yield host
 
     def _has_room(self, host: Host, server: Server, request: dict[str, int]) -> bool:
         provider = self._placement.providers[host.provider_id]
         return self._placement.fits(provider, request) and set(server.flavor["traits"]) <= set(provider.traits)
 
-    def _weight(self, host: Host) -> tuple[int, int, int]:
-        """Nova's RAM weigher: most free memory first. Ties go to free VCPUs, then to the oldest host."""
-        provider, used = self._placement.providers[host.provider_id], self._placement.used[host.provider_id]
-        free_ram = provider.capacity("MEMORY_MB") - used.get("MEMORY_MB", 0)
-        free_vcpus = provider.capacity("VCPU") - used.get("VCPU", 0)
-        return (-free_ram, -free_vcpus, host.number)
+    def _passes(self, host: Host, server: Server) -> bool:
+        """Nova's filters: the service, the hosts tried before, the server's group."""
+        return (self._hosts.takes_servers(host) and host.name not in server.tried_hosts
+                and self._groups.allows(server, host.name))

@@ -1,4 +1,4 @@
-"""One simulated cloud for all these tests, reset before each, with its clock standing still unless a test lets it run."""
+"""One simulated cloud for all these tests, reset before each, its clock standing still unless a test lets it run."""
 
 import os
 import signal
@@ -15,6 +15,7 @@ class Api:
 
     def __init__(self, url: str, session: requests.Session):
         self.url = url
+        self.token: dict = {}
         self._session = session
 
     def __call__(self, method: str, path: str, body: object = None, version: str = "2.93", **headers: str):

@@ -80,7 +80,8 @@ def test_a_down_cell_is_left_out_of_filtered_lists_and_unknown_in_plain_ones(sim
 
 def test_metadata_merges_replaces_and_shows_in_the_guest(sim, demo):
     server_id, = sim.add("servers", name="guest", metadata={"a": "1"})["ids"]
-    path, guest = f"/compute/v2.1/servers/{server_id}/metadata", f"/metadata/{server_id}/openstack/latest/meta_data.json"
+    path = f"/compute/v2.1/servers/{server_id}/metadata"
+    guest = f"/metadata/{server_id}/openstack/latest/meta_data.json"
     demo.api("POST", path, {"metadata": {"vmsvc_evict_at": "soon"}})
     seen = sim.get(guest)
     assert (seen["uuid"], seen["name"], seen["meta"]) == (server_id, "guest", {"a": "1", "vmsvc_evict_at": "soon"})

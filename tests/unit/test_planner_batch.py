@@ -1,0 +1,141 @@
+"""Room for many requests at once: exact for equal ones, sound for different ones."""
+
+import random
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from tests.unit.planner_cases import every_plan, random_cloud
+from vmsvc.domain.batch import Ask, BatchPlan, Share, plan_batch, plan_mixed, several
+from vmsvc.domain.bins import Bin, Candidate
+from vmsvc.domain.objective import Objective
+from vmsvc.domain.planner import Fits, Preempt, Refuse, plan
+from vmsvc.domain.resources import Resources, total
+
+
+def host(name, *sizes, free=0, need=4, **facts):
+    """A host of 16 VCPU with VMs of these sizes."""
+    return Bin(name, Resources({"VCPU": need}), Resources({"VCPU": free}), Resources({"VCPU": 16}),
+               tuple(Candidate(f"{name}{at}", Resources({"VCPU": size}), lost_work=size, **facts)
+                     for at, size in enumerate(sizes)))
+
+
+def every_batch(bins, count, max_victims):
+    """The best of all ways to place a batch: (counts, ran, lost work, surplus, a bin id per request, victims)."""
+    options = []
+    for place in bins:
+        costs = [([0, 0, 0], 0, 0, 0, place.id, [])]
+        for share in range(1, count + 1):
+            plans = every_plan([several(place, share)], share * max_victims)
+            costs.append(plans[0] if plans else None)
+        options.append(costs)
+    found = []
+    for shares in product(range(count + 1), repeat=len(bins)):
+        if sum(shares) == count:
+            parts = [costs[share] for costs, share in zip(options, shares)]
+            if None not in parts:
+                ids = sorted(place.id for place, share in zip(bins, shares) for _ in range(share))
+                found.append(([sum(column) for column in zip(*(part[0] for part in parts))],
+                              *(sum(part[at] for part in parts) for at in (1, 2, 3)), ids,
+                              sorted(victim for part in parts for victim in part[5])))
+    return min(found, default=None)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_batches_are_planned_as_by_brute_force(seed):
+    rng = random.Random(seed)
+    for _ in range(60):
+        need = Resources({"VCPU": rng.randint(0, 3), "MEMORY_MB": rng.randint(0, 3)})
+        bins = [replace(place, id=f"h{at}", need=need, candidates=tuple(
+            replace(one, id=f"{at}.{one.id}") for one in place.candidates))
+                for at, place in enumerate(random_cloud(rng, 1, 6)[0] for _ in range(rng.randint(1, 3)))]
+        count, max_victims = rng.randint(1, 4), rng.choice((1, 20))
+        expected, outcome = every_batch(bins, count, max_victims), plan_batch(bins, count, max_victims=max_victims)
+        if expected is None:
+            assert isinstance(outcome, Refuse)
+        else:
+            counts, cost = dict(outcome.objective.victims), outcome.objective
+            assert outcome.optimal
+            assert ([counts.get(p, 0) for p in (2, 1, 0)], cost.ran, cost.lost_work, cost.surplus,
+                    sorted(share.bin_id for share in outcome.shares for _ in range(share.count)),
+                    sorted(victim for share in outcome.shares for victim in share.victims)) == expected
+
+
+def test_a_batch_of_one_is_planned_as_one_request():
+    bins = [host("a", 2, 2, 6), host("b", 5, 1), host("c", 3)]
+    alone, batch = plan(bins), plan_batch(bins, 1)
+    assert isinstance(alone, Preempt)
+    assert batch == BatchPlan((Share(alone.bin_id, 1, alone.victims),), alone.objective)
+
+
+def test_two_requests_share_the_room_of_one_large_victim_where_one_by_one_would_take_two():
+    bins = [host("a", 8), host("b", 4), host("c", 4)]
+    assert plan(bins).victims == ("b0",)
+    assert plan_batch(bins, 2).shares == (Share("a", 2, ("a0",)),)
+
+
+def test_requests_that_fit_evict_nobody():
+    outcome = plan_batch([host("a", 4, free=9), host("b", 4, free=5)], 3)
+    assert outcome.shares == (Share("a", 2, ()), Share("b", 1, ()))
+    assert not outcome.objective.victims
+
+
+def test_a_batch_is_placed_as_a_whole_or_refused():
+    assert plan_batch([host("a", 4), host("b", 4)], 3) == Refuse(
+        "There is no room for 3 such requests at once, even after evictions.")
+    assert "lacks 1 VCPU" in plan_batch([host("a", 3)], 2).reason
+
+
+def test_bins_that_share_a_candidate_cannot_be_planned_as_a_batch():
+    with pytest.raises(ValueError):
+        plan_batch([host("a", 4), replace(host("a", 4), id="b")], 2)
+
+
+def test_a_batch_at_the_cap_says_that_it_may_not_be_the_best():
+    outcome = plan_batch([host(name, 3, 3, 2, 1) for name in "abc"], 3, node_cap=0)
+    assert isinstance(outcome, BatchPlan) and not outcome.optimal
+
+
+def test_of_different_requests_the_largest_comes_first_and_its_room_is_taken_for_the_others():
+    bins = [host("a", 8), host("b", 3)]
+    outcome = plan_mixed(bins, [Ask("small", Resources({"VCPU": 3})), Ask("large", Resources({"VCPU": 8}))])
+    assert outcome["large"].shares == (Share("a", 1, ("a0",)),)
+    assert outcome["small"].shares == (Share("b", 1, ("b0",)),)
+    assert not outcome["large"].optimal
+
+
+def test_of_different_requests_one_that_is_refused_takes_nothing_from_the_others():
+    bins = [host("a", 8), host("b", 3)]
+    outcome = plan_mixed(bins, [Ask("huge", Resources({"VCPU": 9})),
+                                Ask("two", Resources({"VCPU": 4}), 2, frozenset("a"))])
+    assert isinstance(outcome["huge"], Refuse)
+    assert outcome["two"].shares == (Share("a", 2, ("a0",)),)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_planned_for_different_requests_fits_together_and_has_no_victim_twice(seed):
+    rng = random.Random(seed)
+    for _ in range(50):
+        bins = [host(f"h{at}", *(rng.randint(1, 6) for _ in range(rng.randint(0, 4))), free=rng.randint(-1, 4))
+                for at in range(4)]
+        asks = [Ask(str(at), Resources({"VCPU": rng.randint(1, 6)}), rng.randint(1, 3)) for at in range(3)]
+        plans = {name: one for name, one in plan_mixed(bins, asks).items() if isinstance(one, BatchPlan)}
+        for place in bins:
+            shares = [(ask, share) for ask in asks if ask.id in plans for share in plans[ask.id].shares
+                      if share.bin_id == place.id]
+            victims = [victim for _, share in shares for victim in share.victims]
+            freed = total(one.resources for one in place.candidates if one.id in victims)
+            assert len(set(victims)) == len(victims)
+            assert (place.free.floored() + freed).covers(total(ask.need for ask, share in shares
+                                                               for _ in range(share.count)))
+
+
+def test_the_sum_of_objectives_is_the_cost_of_both_plans():
+    one, two = Objective(((2, 1), (0, 3)), 4, 10, 7), Objective(((1, 1), (0, 1)), 1, 5, 1)
+    assert one + two == Objective(((2, 1), (1, 1), (0, 4)), 5, 15, 8)
+
+
+def test_nothing_is_needed_by_a_batch_of_requests_for_nothing():
+    assert plan([host("a", need=0)]) == Fits("a")
+    assert plan_batch([host("a", need=0)], 2).shares == (Share("a", 2, ()),)

@@ -1,0 +1,149 @@
+"""Room for many requests at once.
+
+Equal requests: what j of them cost in each bin, then a knapsack over the bins; exact. One after the other would be
+worse, or stuck: the first would take the bin that the others could share. Different requests: the largest first, each
+kind exact for itself, together not.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from vmsvc.domain.bins import WHOLE, Bin
+from vmsvc.domain.objective import Objective
+from vmsvc.domain.planner import NODE_CAP, Refuse, Terms, check_unique, queue_of, refusal
+from vmsvc.domain.resources import Resources, total
+from vmsvc.domain.search import Budget
+from vmsvc.domain.solution import Solution, best_of
+
+NOTHING = Objective((), 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one bin takes of a batch: so many requests, after the eviction of these (in this order)."""
+
+    bin_id: str
+    count: int
+    victims: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """Where all requests of a batch go, by bin id, and at what cost; no victims where there is room.
+
+    Of plans with the least objective it is the one whose bins, listed once per request, have the lowest ids.
+    """
+
+    shares: tuple[Share, ...]
+    objective: Objective
+    optimal: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Equal requests in a mixed batch. `eligible`: the bins that would be accepted for them; None for all."""
+
+    id: str
+    need: Resources
+    count: int = 1
+    eligible: frozenset[str] | None = None
+
+
+def several(place: Bin, count: int) -> Bin:
+    """The bin for so many requests at once; surplus is measured as for one."""
+    capacity = {name: place.capacity[name] or need for name, need in place.need.items()}
+    return replace(place, need=Resources({name: need * count for name, need in place.need.items()}),
+                   capacity=Resources(capacity))
+
+
+def plan_batch(bins: Iterable[Bin], count: int, *, max_victims: int = 20, node_cap: int = NODE_CAP,
+               now: int = 0) -> BatchPlan | Refuse:
+    """Room for `count` equal requests, or for none of them.
+
+    Takes bins as `planner.plan` does; a bin that takes j requests may lose up to j * `max_victims` VMs. Raises
+    ValueError when an id occurs twice, also the same candidate in two bins: bins that share candidates (quota and
+    hosts both short) cost less together than apart, so they cannot be planned like this.
+    """
+    places = sorted(bins, key=lambda place: place.id)
+    check_unique(places)
+    if len({one.id for place in places for one in place.candidates}) < sum(len(place.candidates) for place in places):
+        raise ValueError("a candidate is in two bins")
+
+    def queue(share: int) -> Generator[tuple[Objective, Bin], None, None]:
+        yield from queue_of([several(place, share) for place in places], share * max_victims, now)
+
+    return decide_batch(queue, lambda budget: refusal(places, max_victims, budget), count,
+                        Terms(max_victims, node_cap, now))
+
+
+def decide_batch(queue: Callable[[int], Generator[tuple[Objective, Bin], None, None]],
+                 refuse: Callable[[Budget], str], count: int, terms: Terms) -> BatchPlan | Refuse:
+    """`plan_batch` over bins in the order of their bounds: `queue(j)` gives (bound, bin for j requests).
+
+    For j requests only the count - j + 1 best bins matter: the other requests are in at most count - j bins, so one
+    of these is left over and can stand in for any bin that is worse.
+    """
+    budget = Budget(terms.node_cap)
+    options: dict[str, list[tuple[int, Solution]]] = {}
+    for share in range(1, count + 1):
+        with closing(queue(share)) as entries:
+            found = best_of(entries, share * terms.max_victims, budget, terms.now, wanted=count - share + 1)
+        for solution in found:
+            options.setdefault(solution.place.id, []).append((share, solution))
+        if not found:
+            break
+    best = _knapsack(options, count)
+    if best is None:
+        if not options or budget.spent:
+            return Refuse(refuse(budget))
+        return Refuse(f"There is no room for {count} such requests at once, even after evictions.")
+    objective, _, shares = best
+    return BatchPlan(shares, objective, optimal=not budget.spent)
+
+
+def _knapsack(options: dict[str, list[tuple[int, Solution]]],
+              count: int) -> tuple[Objective, tuple[str, ...], tuple[Share, ...]] | None:
+    """The best way to share out the requests; per number placed so far (cost, a bin id per request, shares)."""
+    best: dict[int, tuple[Objective, tuple[str, ...], tuple[Share, ...]]] = {0: (NOTHING, (), ())}
+    for bin_id, shares in sorted(options.items()):
+        before = dict(best)
+        for share, solution in shares:
+            for placed, (objective, ids, taken) in before.items():
+                if placed + share <= count:
+                    entry = objective + solution.objective, ids + (bin_id,) * share
+                    known = best.get(placed + share)
+                    if known is None or entry < known[:2]:
+                        best[placed + share] = *entry, (*taken, Share(bin_id, share, solution.ids))
+    return best.get(count)
+
+
+def plan_mixed(bins: Iterable[Bin], asks: Sequence[Ask], *, max_victims: int = 20, node_cap: int = NODE_CAP,
+               now: int = 0) -> dict[str, BatchPlan | Refuse]:
+    """Room for different requests, the largest first; what one kind takes and evicts is gone for the next. The need of
+    the bins does not matter. Each kind is placed as a whole or refused; with several kinds no plan is called optimal.
+    """
+    places = {place.id: place for place in bins}
+    capacity = total(place.capacity for place in places.values())
+
+    def size(ask: Ask) -> int:
+        return sum(amount * (WHOLE // (capacity[name] or amount)) for name, amount in ask.need.items() if amount > 0)
+
+    outcomes: dict[str, BatchPlan | Refuse] = {}
+    for ask in sorted(asks, key=lambda ask: (-size(ask), ask.id)):
+        eligible = [replace(place, need=ask.need) for place in places.values()
+                    if ask.eligible is None or place.id in ask.eligible]
+        outcome = plan_batch(eligible, ask.count, max_victims=max_victims, node_cap=node_cap, now=now)
+        if isinstance(outcome, BatchPlan):
+            outcome = replace(outcome, optimal=outcome.optimal and len(asks) == 1)
+            for share in outcome.shares:
+                places[share.bin_id] = _after(places[share.bin_id], ask.need, share)
+        outcomes[ask.id] = outcome
+    return outcomes
+
+
+def _after(place: Bin, need: Resources, share: Share) -> Bin:
+    freed = total(one.resources for one in place.candidates if one.id in share.victims)
+    taken = total([need] * share.count)
+    return replace(place, free=place.free.floored() + freed - taken,
+                   candidates=tuple(one for one in place.candidates if one.id not in share.victims))
