@@ -24,10 +24,10 @@ class Database:
 
     def rows(self, query: str, *values: object) -> list[dict]:
         """The rows of a query; what it changes is committed."""
-        with closing(psycopg2.connect(self.url)) as connection, connection, \
-                connection.cursor(cursor_factory=RealDictCursor) as cursor:
-            cursor.execute(query, values or None)
-            return [dict(row) for row in cursor.fetchall()] if cursor.description else []
+        with closing(psycopg2.connect(self.url, cursor_factory=RealDictCursor)) as connection:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(query, values or None)
+                return [dict(row) for row in cursor.fetchall()] if cursor.description else []
 
     def command(self, statement: str) -> None:
         """A statement that no transaction may hold, such as CREATE DATABASE."""

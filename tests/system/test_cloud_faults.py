@@ -53,9 +53,9 @@ async def test_revoked_tokens_are_nobodys_trouble(client, sim):
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_an_eviction_goes_through_a_cloud_that_fails_every_third_call(client, sim):
+async def test_an_eviction_goes_through_a_cloud_that_fails_every_fifth_call(client, sim):
     await client.fill(4)
-    sim.fault(action="status", status=500, service="compute", probability=0.3, seed=7)
+    sim.fault(action="status", status=500, service="compute", probability=0.2, seed=7)
     created = await client.create(False)
     assert created.status == 201 and len(created.json["evicted"]) == 1
     sim.clear_faults()

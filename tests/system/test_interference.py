@@ -54,7 +54,7 @@ async def test_a_victim_that_vanishes_during_its_notice_ends_the_wait(client, si
     assert created.status == 201
     assert (await client.saw("create/active", created.id))["time"] < notice["data"]["vm"]["evict_at"]
     # Gone is gone: it is told as lost, or as reprieved first when the room was seen before the loss.
-    assert (await client.saw("delete/lost", notice["subject"]))
+    await client.saw("delete/lost", notice["subject"])
     assert not [event for event in await client.events(type="evict") if event["data"]["state"] == "evicting"]
 
 
@@ -92,7 +92,7 @@ async def test_a_locked_vm_is_no_victim(client, sim):
 @BOTH
 @grace(0.3)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_vm_that_lost_our_mark_is_nobody_we_may_touch(client, sim, database, mode):
+async def test_a_vm_that_lost_our_mark_is_nobody_we_may_touch(client, sim, mode):
     flavor = "m1.tiny" if mode == "operator" else "m1.small"
     vms = await client.fill(4, flavor)
     marks = {vm: sim.servers()[vm]["metadata"] for vm in vms}
@@ -139,7 +139,7 @@ async def test_a_guest_that_does_not_take_its_notice_goes_on_time_all_the_same(c
 
 @BOTH
 @pytest.mark.gen_test(timeout=30)
-async def test_a_server_with_our_mark_that_no_request_wants_is_removed(client, sim, database, project):
+async def test_a_server_with_our_mark_that_no_request_wants_is_removed(client, sim, project):
     mine = (await client.create(True)).id
     deployment = sim.servers()[mine]["metadata"]["vmsvc_deployment"]
     (left_over,) = sim.foreign(project, metadata={"vmsvc_id": "of-a-request-long-gone",

@@ -1,0 +1,94 @@
+"""Accepting requests: keys, either id, and what a restart finds."""
+
+import threading
+
+import pytest
+
+from tests.integration.conftest import new_vm, read, request
+from vmsvc.domain.errors import IdempotencyMismatch
+from vmsvc.domain.lifecycle import State
+from vmsvc.store import db, ledger, vms
+from vmsvc.store.db import reading, unit
+
+
+def accept(vm_id, key, principal="anonymous", **asked):
+    """Accept a request under a key."""
+    with unit() as work:
+        return vms.accept(work, vm_id, request(boot={"asked": {"is_preemptible": True, **asked}}),
+                          principal=principal, key=key)
+
+
+def test_a_key_stands_for_one_request_of_one_client(store):
+    assert accept("a", "key") == "a"
+    assert accept("b", "key") == "a"
+    assert accept("c", "key", principal="somebody else") == "c"
+    assert accept("d", "another key") == "d"
+    with pytest.raises(IdempotencyMismatch):
+        accept("e", "key", name="other")
+    assert sorted(row["id"] for row in store.rows("SELECT id FROM vm")) == ["a", "c", "d"]
+    assert store.rows("SELECT count(*) FROM event") == [{"count": 3}]
+
+
+def test_twenty_with_one_key_at_once_are_one_request(store, threads):
+    start = threading.Barrier(20)
+
+    def race(number):
+        start.wait(10)
+        return accept(f"vm-{number}", "key")
+    (winner,) = set(threads.map(race, range(20)))
+    assert store.rows("SELECT id FROM vm") == [{"id": winner}]
+    assert store.rows("SELECT count(*) FROM event") == [{"count": 1}]
+
+
+def test_a_vm_is_found_by_either_id(store):
+    vm = new_vm()
+    with unit() as work:
+        vms.move(work, vm, State.BUILDING)
+        vms.change(vm, cloud_id="server-1")
+    with reading():
+        assert vms.get("server-1").id == vms.get(vm.id).id == vm.id
+        assert vms.get("nobody") is None
+        assert vms.cloud_ids([vm.id, "nobody"]) == ["server-1"]
+    assert store.rows("SELECT cloud_id FROM vm") == [{"cloud_id": "server-1"}]
+
+
+def test_what_has_ended_long_ago_is_not_current(store):
+    old, young, running = new_vm(), new_vm(), new_vm()
+    for vm in (old, young):
+        with unit() as work:
+            assert vms.move(work, vm, State.FAILED).ended_at
+    store.rows("UPDATE vm SET ended_at = ended_at - interval '1 hour' WHERE id = %s", old.id)
+    with reading():
+        assert [vm.id for vm in vms.current()] == [young.id, running.id]
+        assert [vm.id for vm in vms.in_states([State.PENDING])] == [running.id]
+
+
+def test_a_request_holds_room_in_one_place_at_a_time(store):
+    vm = new_vm()
+    with unit() as work:
+        ledger.reserve(work, vm.id, "host", "sim-1", {})
+        ledger.reserve(work, vm.id, "host", "sim-2", {})
+    with reading():
+        assert [(kept.vm_id, kept.bin) for kept in ledger.open_reservations()] == [(vm.id, "sim-2")]
+    with unit() as work:
+        ledger.release(work, vm.id)
+    with reading():
+        assert not ledger.open_reservations()
+    assert store.rows("SELECT count(*) FROM reservation WHERE released_at IS NOT NULL") == [{"count": 2}]
+
+
+def test_the_deployment_is_the_same_for_all_who_ask_and_for_ever(store, threads):
+    start = threading.Barrier(10)
+
+    def ask(_):
+        start.wait(10)
+        return db.deployment_id()
+    (first,) = set(threads.map(ask, range(10)))
+    assert store.rows("SELECT id FROM deployment") == [{"id": first}]
+
+
+def test_what_was_accepted_is_there_after_everything_was_closed(store):
+    vm_id = new_vm().id
+    pool = db.open_database(store.url, 2)
+    assert read(vm_id).state == State.PENDING
+    pool.close_all()
