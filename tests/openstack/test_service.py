@@ -94,7 +94,7 @@ def create_many(service: Service, number: int, body: dict) -> list[str]:
     """The ids of so many VMs, made side by side."""
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(lambda _: service("POST", "/vm", body), range(number)))
-    assert {reply.status for reply in replies} == {201}, replies
+    assert {reply.status for reply in replies} == {201}, [reply.body.get("message") for reply in replies]
     return [reply.body["vm"]["id"] for reply in replies]
 
 
