@@ -25,6 +25,7 @@ server.stop()
 
 @pytest.fixture(name="folder")
 def fixture_folder():
+    """A folder for a server, with a short path; whatever a test leaves running is stopped."""
     path = Path(tempfile.mkdtemp(prefix="vmsvc-pg-"))
     yield path
     if (path / "postgres" / "postmaster.pid").exists():   # a test that failed left it running

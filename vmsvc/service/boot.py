@@ -15,7 +15,7 @@ from vmsvc.service.leave import Leave
 from vmsvc.service.placing import fail
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import ledger, vms
-from vmsvc.store.db import reading, unit
+from vmsvc.store.db import unit
 from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Boot:
 
     async def perform(self, claim: Claim) -> None:
         """Make the server if it is not there yet, wait until it is ACTIVE, and write what became of it."""
-        row = await self._runtime.offload(_row, claim.vm_id)
+        row = await self._runtime.offload(vms.read, claim.vm_id)
         retries = iter(_AFTER_EVICTION if row.rounds else ())
         while row.state == State.BUILDING:
             try:
@@ -61,7 +61,7 @@ class Boot:
             except (InvalidRequest, Forbidden, Conflict, CloudError) as error:
                 await self._runtime.offload(_failed, row.id, error.slug, error.message)
                 return
-            row = await self._runtime.offload(_row, claim.vm_id)
+            row = await self._runtime.offload(vms.read, claim.vm_id)
 
     async def _made(self, row: Vm, again: bool) -> str:
         """The id of its server: the one that is there, or a new one."""
@@ -128,11 +128,6 @@ def _settled(server: Server | None) -> bool:
 
 
 # ---------------------------------------------------------------- in the database pool
-
-def _row(vm_id: str) -> Vm:
-    with reading():
-        return Vm.get_by_id(vm_id)
-
 
 def _made(vm_id: str, server_id: str) -> None:
     with unit() as work:

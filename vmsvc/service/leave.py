@@ -35,7 +35,7 @@ class Leave:
 
     async def evict(self, claim: Claim) -> None:
         """The notice has run out: stop, delete, wait for 404. Never before `evict_at`: see `intents.claim`."""
-        row = await self._runtime.offload(_row, claim.vm_id)
+        row = await self._runtime.offload(vms.read, claim.vm_id)
         if row.state == State.NOTICED and (row.notice or {}).get("notice_only"):
             await self._runtime.offload(_spare, row.id, "the notice was only practised")
             return
@@ -54,13 +54,13 @@ class Leave:
 
     async def delete(self, claim: Claim) -> None:
         """The owner wants it gone, whatever its build is at."""
-        row = await self._runtime.offload(_row, claim.vm_id)
+        row = await self._runtime.offload(vms.read, claim.vm_id)
         if row.state != State.DELETING:
             return
         while not row.cloud_id and await self._runtime.offload(_is_booting, row.id):
             # Its POST may be under way: the boot writes down the server, or sees that it is unwanted and ends.
             await asyncio.sleep(0.2)
-            row = await self._runtime.offload(_row, claim.vm_id)
+            row = await self._runtime.offload(vms.read, claim.vm_id)
         servers = {row.cloud_id} if row.cloud_id else {server.id for server in
                                                        await self._cloud.find_servers(row.id)}
         for server_id in sorted(servers):
@@ -119,11 +119,6 @@ def _is_down(server: Server | None) -> bool:
 
 
 # ---------------------------------------------------------------- in the database pool
-
-def _row(vm_id: str) -> Vm:
-    with reading():
-        return Vm.get_by_id(vm_id)
-
 
 def _is_booting(vm_id: str) -> bool:
     with reading():

@@ -7,8 +7,8 @@ from vmsvc.domain.events import instant
 from vmsvc.domain.lifecycle import State
 from vmsvc.service.actuator import Claim
 from vmsvc.service.runtime import Runtime
-from vmsvc.store import ledger
-from vmsvc.store.db import reading, unit
+from vmsvc.store import ledger, vms
+from vmsvc.store.db import unit
 from vmsvc.store.models import Vm
 
 EVICT_AT, EVICT_WHY = "vmsvc_evict_at", "vmsvc_evict_reason"
@@ -25,7 +25,7 @@ class Notices:
     async def perform(self, claim: Claim) -> None:
         """Bring the metadata in line with the row, and look again whether the row has changed meanwhile."""
         while True:
-            row = await self._runtime.offload(_row, claim.vm_id)
+            row = await self._runtime.offload(vms.read, claim.vm_id)
             try:
                 if row.state == State.NOTICED:
                     await self._cloud.set_metadata(row.cloud_id, {EVICT_AT: instant(row.evict_at),
@@ -36,7 +36,7 @@ class Notices:
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_WHY)
             except NotFound:
                 return                  # it has left already; others find out why
-            after = await self._runtime.offload(_row, claim.vm_id)
+            after = await self._runtime.offload(vms.read, claim.vm_id)
             if (after.state, after.evict_at) == (row.state, row.evict_at):
                 return
 
@@ -45,11 +45,6 @@ def _why(row: Vm) -> str:
     """At most 255 characters, which is what Nova takes."""
     notice = row.notice or {}
     return f"room for {notice.get('request', '')} ({notice.get('flavor', '')}): {notice.get('criterion', '')}"[:255]
-
-
-def _row(vm_id: str) -> Vm:
-    with reading():
-        return Vm.get_by_id(vm_id)
 
 
 def _stamp(vm_id: str) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 after SIGTERM, 3 when a sim of this folder runs already."""
+    os.umask(0o077)  # The state holds passwords and tokens.
     options = vars(parser().parse_args(arguments))
     folder = options.pop("dir").resolve()
     lock = Lock(folder)

@@ -33,6 +33,7 @@ class Cloud(Model):
         super().build({**self._start_settings, **settings})
         self.life = Life(self)
         self.boot, self.departure, self.changes = Boot(self.life), Departure(self.life), Changes(self.life)
+        self.departure.thief = self._steal
         if not self.identity.users:
             self.identity.seed()
             admin = self.identity.find(self.identity.projects, {"name": "admin"})
@@ -68,18 +69,24 @@ class Cloud(Model):
         """Servers of a project that are ACTIVE at once; fewer than asked for when the room ends. No quota is asked."""
         if flavor not in self.catalog.flavors:
             raise bad_request(f"no flavor {flavor}")
-        kind, made = self.catalog.flavors[flavor], []
+        embedded, made = self.catalog.flavors[flavor].embedded(), []
         owner = next((user.id for user in self.identity.users.values() if project.id in user.roles), "")
         for _ in range(count):
             now = self.clock.now()
             server = Server(id=str(uuid.uuid4()), number=self.servers.next_number(), name=name, project_id=project.id,
-                            user_id=owner, flavor=kind.embedded(), image_id=next(iter(self.catalog.images), ""),
+                            user_id=owner, flavor=embedded, image_id=next(iter(self.catalog.images), ""),
                             network_ids=list(self.catalog.networks)[:1], created=now, updated=now, hostname=name,
                             metadata=dict(metadata or {}), tags=sorted(tags or []))
             if not self.boot.settle(server, host):
                 break
             made.append(server)
         return made
+
+    def _steal(self, project_name: str, victim: Server, host_name: str) -> None:
+        """Somebody else's server takes the room that this one leaves, before anybody can see it free."""
+        project = self.identity.find(self.identity.projects, {"name": project_name})
+        if project is not None:
+            self.settle(project, victim.flavor["id"], host=host_name, name="thief")
 
     def reset(self, keep_tokens: bool = True) -> None:
         """As new: no servers, ports, troubles or quotas; hosts, flavors and settings as at the start; the clock

@@ -42,11 +42,11 @@ def create(cloud: Cloud, token: Token, body: dict, version: tuple[int, int], req
         if group.get("name") != "default":
             raise bad_request(f"Unable to find security_group with name or id '{group.get('name')}'")
     count = _within_quota(cloud, token, asked, count, {"cores": flavor.vcpus, "ram": flavor.ram}, len(networks))
-    reservation = "r-" + secrets.token_hex(4)
+    reservation, embedded = "r-" + secrets.token_hex(4), flavor.embedded()
     made = []
     for index in range(count):
         name = asked["name"] if count == 1 else f"{asked['name']}-{index + 1}"
-        server = _make(cloud, token, {**asked, "name": name}, flavor.embedded(), networks)
+        server = _make(cloud, token, {**asked, "name": name}, embedded, networks)
         server.reservation_id, server.launch_index = reservation, index
         server.actions.append(action_entry("create", request_id, token, server))
         if hints.get("group"):

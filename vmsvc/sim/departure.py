@@ -1,5 +1,7 @@
 """From DELETE to 404, in the order that was measured (section 4)."""
 
+from collections.abc import Callable
+
 from vmsvc.sim.clock import seconds_text
 from vmsvc.sim.life import WAITING, Life
 from vmsvc.sim.servers import Server
@@ -11,6 +13,7 @@ class Departure:
     def __init__(self, life: Life):
         self._life = life
         self._model = life.model
+        self.thief: Callable[[str, Server, str], None] = lambda project, victim, host: None
         life.steps.update({"teardown": self._teardown, "destroyed": self._destroyed, "purge": self.purge,
                            "reclaim": self.begin})
 
@@ -61,6 +64,9 @@ class Departure:
         server.vm_state, server.task_state, server.power_state = "deleted", None, 0
         server.terminated_at = self._model.clock.now()
         self._model.placement.release(server.id)
+        theft = self._model.troubles.strike("thief", server)
+        if theft is not None:
+            self.thief(theft.project, server, server.chosen)
         self._life.touch(server)
         self._life.then(server, "purge", 0.1)
 

@@ -51,6 +51,7 @@ class ServiceHandler(RequestHandler):
         self.world = world
         self.cloud = world.cloud
         self.request_id = f"req-{uuid.uuid4()}"
+        self._closed = asyncio.Event()
         super().__init__(application, request)
 
     def data_received(self, chunk: bytes) -> None:
@@ -159,6 +160,7 @@ class ServiceHandler(RequestHandler):
 
     def on_connection_close(self) -> None:
         """The client went away before its answer."""
+        self._closed.set()
         if self._call is not None:
             self.world.calls.end(self._call, None)
             self._call = None
@@ -207,11 +209,11 @@ class ServiceHandler(RequestHandler):
             self._cut(raising=False)
 
     async def _pause(self, seconds: float | None) -> None:
-        """Wait so long (None: for ever), at most until the faults are cleared."""
-        try:
-            await asyncio.wait_for(self.world.released.wait(), seconds)
-        except TimeoutError:
-            pass
+        """Wait so long (None: for ever), at most until the faults are cleared or the client has left."""
+        ends = [asyncio.ensure_future(event.wait()) for event in (self.world.released, self._closed)]
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
 
     def _answer(self, fault: Fault) -> None:
         self.set_status(fault.status, REASONS.get(fault.status, "Simulated"))

@@ -102,7 +102,9 @@ class Servers:
         self._deleted: OrderedDict[str, None] = OrderedDict()
         self._places: dict[str, tuple[str | None, tuple[str, ...]]] = {}
         self.last_number = 0
+        shared: dict[str, dict] = {}  # One dictionary per flavor, as before the restart.
         for server in sorted((Server(**body) for _, body in store.load("server")), key=lambda each: each.updated):
+            server.flavor = shared.setdefault(repr(server.flavor), server.flavor)
             self._index(server)
 
     def __len__(self) -> int:

@@ -7,13 +7,13 @@ from vmsvc.sim.refusal import bad_request
 from vmsvc.sim.servers import Server
 from vmsvc.sim.store import Store
 
-KINDS = ("spawn_fails", "delete_hangs", "delete_fails", "metadata_refused", "build_hangs", "no_valid_host")
+KINDS = ("spawn_fails", "delete_hangs", "delete_fails", "metadata_refused", "build_hangs", "no_valid_host", "thief")
 
 
 @dataclass
 class Trouble:
     """One trouble: which servers (`name` is a regular expression, `host` a name), how often (`count`, None for
-    always) and, for spawn_fails, with which text."""
+    always); for spawn_fails with which text, for thief whose server takes the room that a deleted one leaves."""
 
     id: str
     kind: str
@@ -22,6 +22,7 @@ class Trouble:
     server_id: str | None = None
     count: int | None = None
     text: str = "Simulated spawn failure"
+    project: str = "admin"
     hits: int = 0
 
     def meets(self, server: Server, host: str | None) -> bool:

@@ -12,7 +12,7 @@ from peewee import fn
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State, event_of
-from vmsvc.store.db import Unit
+from vmsvc.store.db import Unit, reading
 from vmsvc.store.models import Idempotency, Vm, database
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,12 @@ def row_of(vm: Vm) -> dict[str, Any]:
 def get(ref: str) -> Vm | None:
     """By the cloud's id or by ours."""
     return Vm.get_or_none((Vm.cloud_id == ref) | (Vm.id == ref))
+
+
+def read(vm_id: str) -> Vm:
+    """One VM by our id, in a transaction of its own."""
+    with reading():
+        return Vm.get_by_id(vm_id)
 
 
 def in_states(states: Collection[State]) -> list[Vm]:

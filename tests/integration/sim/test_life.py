@@ -207,3 +207,16 @@ def test_room_freed_by_404_takes_the_next_server(sim, demo):
     in_time = demo.boot(flavor="m1.large")
     sim.wait(5)
     assert demo.state(in_time) == ("ACTIVE", None)
+
+
+def test_a_thief_takes_the_room_before_anybody_sees_it_free(sim, demo, admin):
+    sim.add("faults", kind="thief", count=1)
+    servers = [demo.boot(flavor="m1.large") for _ in range(4)]
+    sim.wait(5)
+    for victim, outcome in ((servers[0], "ERROR"), (servers[1], "ACTIVE")):
+        demo.delete(victim)
+        sim.wait(5)
+        server_id = demo.boot(flavor="m1.large")
+        sim.wait(5)
+        assert demo.show(server_id)["status"] == outcome
+    assert admin.names() == ["thief"]
