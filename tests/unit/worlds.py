@@ -17,9 +17,9 @@ def quota(cpus=1):
 
 def vm(name, cpus=1, **facts):
     """A preemptible VM that runs, on sim-1 unless told otherwise; its cloud id is its name in capitals."""
-    host = facts.pop("host", "sim-1")
+    place = facts.pop("host", "sim-1")
     return VmFacts(name, **{"state": State.ACTIVE, "is_preemptible": True, "quota": quota(cpus), "room": room(cpus),
-                            "cloud_id": name.upper(), "host": host, "host_id": f"id-of-{host}", "present": True,
+                            "cloud_id": name.upper(), "host": place, "host_id": f"id-of-{place}", "present": True,
                             **facts})
 
 
