@@ -16,7 +16,10 @@ def as_json_schema(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     part = {name: as_json_schema(value) for name, value in part.items()}
-    if part.pop("nullable", False) and isinstance(part.get("type"), str):
+    if part.get("nullable") is True:
+        del part["nullable"]
+        if "type" not in part:
+            return {"anyOf": [part, {"type": "null"}]}
         part["type"] = [part["type"], "null"]
     return part
 

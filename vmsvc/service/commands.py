@@ -23,6 +23,9 @@ from vmsvc.store.models import Vm
 log = logging.getLogger(__name__)
 
 _LIST_AGE = 1.0      # seconds: how old the cloud's part of a list may be
+#: What a list says of a VM of ours beside the cloud's own body.
+_BESIDE = ("vmsvc_id", "is_preemptible", "state", "priority", "min_run_seconds", "group", "max_unavailable", "evict_at",
+           "acknowledged_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,10 @@ class Commands:
         """Mode, quota, hosts and how much of each flavor fits, now and with evictions."""
         return await self._scheduler.capacity(self._catalog.flavors)
 
+    def catalog(self) -> dict[str, Any]:
+        """What a request may name, as last read. Raises CloudUnavailable before the first reading."""
+        return self._catalog.offer()
+
     def readiness(self) -> dict[str, str | None]:
         """Each part of the service: None when it works, else what is wrong."""
         return dict(self._runtime.problems)
@@ -234,8 +241,7 @@ def _shown(server: Server, row: Vm | None) -> dict[str, Any]:
     if row is None:
         return dict(server.body)
     ours = view(vms.row_of(row))
-    return {**server.body, **{name: ours[name] for name in
-                              ("vmsvc_id", "is_preemptible", "state", "priority", "min_run_seconds", "evict_at")},
+    return {**server.body, **{name: ours[name] for name in _BESIDE},
             **({"notice": ours["notice"]} if "notice" in ours else {})}
 
 
