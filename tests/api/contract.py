@@ -1,5 +1,6 @@
 """Holds every answer that a test gets against the OpenAPI document, so that the document cannot lie."""
 
+import functools
 import json
 import re
 from typing import Any
@@ -24,9 +25,14 @@ def as_json_schema(part: Any) -> Any:
     return part
 
 
+@functools.cache
+def _components() -> dict[str, Any]:
+    return as_json_schema(api_document()["components"])
+
+
 def validator(schema: dict[str, Any]) -> Draft202012Validator:
     """A validator of a schema of the document's, whose references it can follow."""
-    return Draft202012Validator(as_json_schema(schema | {"components": api_document()["components"]}))
+    return Draft202012Validator(as_json_schema(schema) | {"components": _components()})
 
 
 def described(method: str, path: str) -> dict[str, Any] | None:
