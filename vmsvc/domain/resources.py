@@ -117,6 +117,10 @@ def placement_request(vcpus: int, ram_mb: int, disk_gb: int, *, ephemeral_gb: in
     return Resources(amounts)
 
 
+#: What a project's quota counts; ram in MiB.
+QUOTA_ITEMS = ("instances", "cores", "ram")
+
+
 def quota_request(vcpus: int, ram_mb: int) -> Resources:
     """What a server of this flavor counts for in the project's quota: one instance, its cores, its MiB."""
     return Resources({"instances": 1, "cores": vcpus, "ram": ram_mb})
