@@ -11,7 +11,7 @@ from math import inf
 from operator import ge, mul
 from typing import NamedTuple
 
-from vmsvc.domain.counts import Counts, least_counts, offers_of, raised, shares
+from vmsvc.domain.counts import Counts, least_counts, raised, shares
 from vmsvc.domain.cover import Amounts, Class, Item, greedy_cover, needed
 from vmsvc.domain.multipliers import multipliers
 
@@ -76,7 +76,7 @@ class Cover:
         members = [[item for group in level for item in group.items] for level in self._levels]
         self._priorities = [level[0].level for level in members]
         self._sizes = [len(level) for level in members]
-        self._offers = [offers_of([item.amounts[at] for item in level] for level in members)
+        self._offers = [[_sums(sorted([item.amounts[at] for item in level], reverse=True)) for level in members]
                         for at in range(len(deficit))]
 
     def _classes(self, items: Iterable[Item]) -> tuple[list[list[Class]], int]:
