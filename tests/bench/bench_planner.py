@@ -13,6 +13,7 @@ from dataclasses import replace
 from unittest import mock
 
 from vmsvc.domain import planner
+from vmsvc.domain.batch import plan_batch
 from vmsvc.domain.bins import Bin, Candidate
 from vmsvc.domain.index import Index
 from vmsvc.domain.resources import Resources
@@ -84,14 +85,29 @@ def warm(make, hosts: int, candidates: int, rounds: int, changes: int) -> None:
     report(f"{make.__name__:8} {hosts:6} x {candidates:3} index, new need", *zip(timed(lambda: index.plan(need))))
     figures = []
     for at in range(1, rounds + 1):
-        outcome = index.plan(need, now=at * 30 - 30)
+        outcome = index.plan(need, terms=planner.Terms(now=at * 30 - 30))
         place = bins[outcome.bin_id]
         left = tuple(one for one in place.candidates if one.id not in outcome.victims)
         for place in [replace(place, candidates=left), *rng.sample(list(bins.values()), changes)]:
             bins[place.id] = place
             index.put(place)
-        figures.append(timed(lambda at=at: index.plan(need, now=at * 30)))
+        figures.append(timed(lambda at=at: index.plan(need, terms=planner.Terms(now=at * 30))))
     report(f"{make.__name__:8} {hosts:6} x {candidates:3} index, {changes} changed", *zip(*figures))
+
+
+def batch(make, hosts: int, candidates: int, count: int) -> None:
+    """Batches: over bins that are seen for the first time, then over an index that knows the need."""
+    bins = make(random.Random(0), hosts, candidates)
+    index = Index()
+    for place in bins:
+        index.put(place)
+    for title, call in (("batch", lambda: plan_batch(bins, count)),
+                        ("index, batch, new", lambda: index.plan_batch(bins[0].need, count)),
+                        ("index, batch", lambda: index.plan_batch(bins[0].need, count))):
+        start = time.process_time()
+        assert call().optimal
+        print(f"{make.__name__:8} {hosts:6} x {candidates:3} {title} of {count:3}: "
+              f"{(time.process_time() - start) * 1000:8.1f} ms", flush=True)
 
 
 def main() -> None:
@@ -102,6 +118,8 @@ def main() -> None:
             once(make, hosts, candidates, rounds if hosts <= 1000 else 1)
     for make in (typical, hard):
         warm(make, 10000, 20, rounds, 50)
+        for hosts, count in ((100, 10), (1000, 10), (1000, 30)):
+            batch(make, hosts, 20, count)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vmsvc.domain.flavors import placement_request, quota_request
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.resources import Resources, placement_request, quota_request, total
-from vmsvc.domain.world import HOST, HostFacts, Request, World, host_room, quota_room
+from vmsvc.domain.resources import QUOTA_ITEMS, Resources, total
+from vmsvc.domain.world import HOST, UNLIMITED, HostFacts, Request, World, host_room, quota_room
 
 _NOBODY = Request("", False, Resources(), Resources())
 
@@ -15,7 +16,8 @@ def of(world: World, flavors: Mapping[str, tuple]) -> dict[str, Any]:
     return {
         "quota": _quota(world),
         "hosts": [_host(world, host) for _, host in sorted(world.hosts.items())],
-        "flavors": [{"name": name, **_fits(world, flavor)} for name, flavor in sorted(flavors.items())],
+        "flavors": [{"name": name, "vcpus": flavor[0], "ram": flavor[1], **_fits(world, flavor)}
+                    for name, flavor in sorted(flavors.items())],
     }
 
 
@@ -25,10 +27,13 @@ def _victims(world: World) -> list:
 
 
 def _quota(world: World) -> dict[str, Any]:
+    """Of an item without a limit (None) nobody can say how much is free."""
     room = quota_room(world, _NOBODY)
     mine = [vm for vm in world.vms.values() if vm.present or vm.state is State.BUILDING]
+    limit = {item: None if world.quota_limit[item] >= UNLIMITED else world.quota_limit[item] for item in QUOTA_ITEMS}
     return {
-        "limit": dict(world.quota_limit), "used": dict(world.quota_used), "free": dict(room.now),
+        "limit": limit, "used": dict(world.quota_used),
+        "free": {item: room.now[item] for item, most in limit.items() if most is not None},
         "standard": dict(total(vm.quota for vm in mine if not vm.is_preemptible)),
         "preemptible": dict(total(vm.quota for vm in mine if vm.is_preemptible)),
         "reserved": dict(total(kept.quota for kept in world.reservations.values())),

@@ -11,7 +11,7 @@ from math import inf
 from operator import ge, mul
 from typing import NamedTuple
 
-from vmsvc.domain.counts import Counts, least_counts, least_share, raised, slack
+from vmsvc.domain.counts import Counts, least_counts, offers_of, raised, shares
 from vmsvc.domain.multipliers import multipliers
 
 Amounts = tuple[int, ...]
@@ -83,8 +83,8 @@ class Cover:
         members = [[item for group in level for item in group.items] for level in self._levels]
         self._priorities = [level[0].level for level in members]
         self._sizes = [len(level) for level in members]
-        self._offers = [[_sums(sorted([item.amounts[at] for item in level], reverse=True)[:slots])
-                         for level in members] for at in range(len(deficit))]
+        self._offers = [offers_of([item.amounts[at] for item in level] for level in members)
+                        for at in range(len(deficit))]
 
     def _classes(self, items: Iterable[Item]) -> tuple[list[list[_Class]], int]:
         """The classes by level, highest first, and by how many bits their prices were widened.
@@ -115,8 +115,8 @@ class Cover:
                          sum(item.price for item in best))
             limit, best = (cost, best) if cost < limit else (limit, None)
         floor: Counts | None = ()
-        while floor is not None:
-            counts = least_counts(zip(self._deficit, self._offers), len(self._sizes), self._slots, floor)
+        while floor is not None and self._levels:
+            counts = least_counts(self._deficit, self._offers, self._slots, floor)
             if counts is None or self._named(counts) > limit.counts or budget.spent:
                 break
             found = self._search(counts, limit.price if self._named(counts) == limit.counts else inf, budget)
@@ -158,14 +158,10 @@ class Cover:
 
     def _eligible(self, counts: Counts) -> list[tuple[int, list[_Class]]] | None:
         """Per level with a count: the classes that can be in a cover with just these counts."""
-        overs = slack(self._deficit, self._offers, counts)
-        if min(overs) < 0:
-            return None
         levels = []
-        for at, (count, level) in enumerate(zip(counts, self._levels)):
+        for count, level, least in zip(counts, self._levels, shares(self._deficit, self._offers, counts)):
             if count:
-                shares = [least_share(offers[at], count, over) for offers, over in zip(self._offers, overs)]
-                level = [group for group in level if all(map(ge, group.amounts, shares))]
+                level = [group for group in level if all(map(ge, group.amounts, least))]
                 if sum(len(group.items) for group in level) < count:
                     return None
                 levels.append((count, level))

@@ -11,7 +11,7 @@ from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.domain.resources import placement_request, quota_request
+from vmsvc.domain.flavors import placement_request, quota_request
 from vmsvc.service import listing
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.feed import Waiters
@@ -161,6 +161,10 @@ class Commands:
     async def capacity(self) -> dict[str, Any]:
         """Mode, quota, hosts and how much of each flavor fits, now and with evictions."""
         return await self._scheduler.capacity(self._catalog.flavors)
+
+    def catalog(self) -> dict[str, Any]:
+        """What a request may name, as last read. Raises CloudUnavailable before the first reading."""
+        return self._catalog.offer()
 
     def readiness(self) -> dict[str, str | None]:
         """Each part of the service: None when it works, else what is wrong."""

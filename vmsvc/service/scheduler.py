@@ -14,12 +14,14 @@ from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Flavor
 from vmsvc.domain import capacity
 from vmsvc.domain.batching import alike, decide_batch
+from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Reprieve, Wait, decide, review
+from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Wait, decide, review
 from vmsvc.domain.world import HOST, Request, World
 from vmsvc.service.doorbell import heard
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
+from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.snapshot import Policy, Snapshot, look, look_again, request_of, world_of
 from vmsvc.store import ledger, vms
@@ -105,17 +107,28 @@ class Scheduler:
                         policy=self._policy, lost=ledger.recent_losses(_LOSSES_SECONDS))
 
     async def preview(self, columns: dict[str, Any]) -> dict[str, Any]:
-        """What would be decided for this request now. Writes nothing."""
+        """What would be decided for this request now, upon the same news of the cloud as in earnest. Writes
+        nothing."""
         snapshot = await look(self._cloud, self._mirror)
-        world, names = await self._runtime.offload(self._read_world, snapshot)
+        for _ in range(_VERIFICATIONS):
+            try:
+                return await self._runtime.offload(self._foresee, columns, snapshot)
+            except Unverified as chosen:
+                snapshot = await look_again(self._cloud, self._mirror, snapshot, chosen.args[0])
+        raise CloudUnavailable("the cloud's hosts change too quickly to say; try again")
+
+    def _foresee(self, columns: dict[str, Any], snapshot: Snapshot) -> dict[str, Any]:
+        world, names = self._read_world(snapshot)
         request = Request("", columns["is_preemptible"], Resources(columns["quota"]), Resources(columns["room"]),
                           availability_zone=columns["boot"]["availability_zone"])
         decision = decide(request, world)
+        _verify(decision, snapshot)
+        shown = preview(decision, names, self._grace.total_seconds())
         if isinstance(decision, Place) and not world.operator:
             # The cloud alone knows whether a host has room; what it would cost if none has is known.
             full = decide(_refused(request), world)
-            return {**_preview(decision, names), "if_no_host_has_room": _preview(full, names)}
-        return _preview(decision, names)
+            shown["if_no_host_has_room"] = preview(full, names, self._grace.total_seconds())
+        return shown
 
     def _read_world(self, snapshot: Snapshot):
         with reading():
@@ -183,20 +196,3 @@ def _in_order(rows, ids: frozenset[str]) -> list:
 def _refused(request: Request) -> Request:
     return Request(request.id, request.is_preemptible, request.quota, request.room,
                    availability_zone=request.availability_zone, refusal="no_capacity", refusals=1)
-
-
-def _preview(decision, names) -> dict[str, Any]:
-    match decision:
-        case Place(host=host):
-            return {"result": "placed", "host": host, "victims": []}
-        case Evict():
-            return {"result": "evicts" if decision.victims else "waits",
-                    "bin": {"kind": decision.kind, "id": decision.bin},
-                    "victims": [names[victim] for victim in decision.victims],
-                    "criterion": decision.criterion, "cost": dict(decision.cost),
-                    "runner_up": decision.runner_up, "optimal": decision.optimal}
-        case Refuse(error=error, message=message):
-            return {"result": "refused", "error": error, "reason": message, "victims": []}
-        case Reprieve() | Wait():
-            return {"result": "waits", "reason": getattr(decision, "why", ""), "victims": []}
-    raise AssertionError(decision)

@@ -14,14 +14,13 @@ from vmsvc.cloud.port import MARK, Cloud, Host, Quota, Server
 from vmsvc.domain.errors import NotFound
 from vmsvc.domain.groups import budgets
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.resources import Resources
-from vmsvc.domain.world import HostFacts, Request, Reserved, VmFacts, World
+from vmsvc.domain.resources import QUOTA_ITEMS, Resources
+from vmsvc.domain.world import UNLIMITED, HostFacts, Request, Reserved, VmFacts, World
 from vmsvc.store import vms
 from vmsvc.store.models import Reservation, Vm
 
 #: Statuses in which a server's room on its host is given back though the server is still there.
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
-_UNLIMITED = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +97,8 @@ def request_of(row: Vm, ended_since: datetime | None) -> Request:
 
 
 def _limit(limit: Mapping[str, int]) -> Resources:
-    """A limit that is missing is none: a number that no request reaches stands for it."""
-    return Resources({item: limit.get(item, _UNLIMITED) for item in ("instances", "cores", "ram")})
+    """A limit that is missing is none."""
+    return Resources({item: limit.get(item, UNLIMITED) for item in QUOTA_ITEMS})
 
 
 def _host(host: Host) -> HostFacts:
