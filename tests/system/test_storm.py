@@ -4,6 +4,8 @@ what must always be true must be true: the fixture checks it."""
 import asyncio
 import os
 import random
+from contextlib import suppress
+from urllib.error import HTTPError
 
 import pytest
 
@@ -56,7 +58,11 @@ class Storm:
         self._sim.clear_faults()
         self._sim.quota(self._project)
         for server_id in self._sim.servers():
-            self._sim.change(server_id, locked_by=None)
+            self._change(server_id, locked_by=None)
+
+    def _change(self, server_id: str, **values) -> None:
+        with suppress(HTTPError):     # it has just left
+            self._sim.change(server_id, **values)
 
     def _ask(self, call) -> None:
         self._asked.append(asyncio.ensure_future(call))
@@ -90,13 +96,14 @@ class Storm:
         """Somebody locks a server, or unlocks it."""
         servers = self._sim.servers()
         if servers:
-            self._sim.change(self._chance.choice(sorted(servers)), locked_by=self._chance.choice(["owner", None]))
+            self._change(self._chance.choice(sorted(servers)), locked_by=self._chance.choice(["owner", None]))
 
     async def vanish(self) -> None:
         """A server is gone."""
         servers = [server_id for server_id, server in self._sim.servers().items() if server["status"] == "ACTIVE"]
         if servers:
-            self._sim.vanish(self._chance.choice(sorted(servers)))
+            with suppress(HTTPError):
+                self._sim.vanish(self._chance.choice(sorted(servers)))
 
     async def dry_run(self) -> None:
         """A client only asks."""
