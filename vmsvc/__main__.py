@@ -58,7 +58,7 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     embedded = bootstrap.Embedded(settings, environ)
     try:
         settings, database_url, cloud = embedded.start()
-        asyncio.run(_serve(bootstrap.Service(settings, database_url, bootstrap.cloud_of(settings, cloud))))
+        asyncio.run(_serve(bootstrap.service_of(settings, database_url, cloud)))
     finally:
         embedded.stop()
     return 0

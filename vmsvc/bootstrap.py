@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
+from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
@@ -33,6 +34,7 @@ from vmsvc.sim.cloud_process import CloudProcess
 from vmsvc.sim.postgres import Postgres
 from vmsvc.store import db, intents
 from vmsvc.web.app import api_document, make_app, make_server
+from vmsvc.web.metrics import CloudMetrics
 from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -41,8 +43,10 @@ log = logging.getLogger(__name__)
 class Service:
     """One replica. `start()` when the loop runs, `stop()` before it ends."""
 
-    def __init__(self, settings: Settings, database_url: str, cloud: Cloud):
+    def __init__(self, settings: Settings, database_url: str, cloud: Cloud,
+                 registry: CollectorRegistry | None = None):
         self.settings = settings
+        self._registry = registry or CollectorRegistry()
         self.cloud = cloud
         self.runtime = Runtime()
         self._database_url = database_url
@@ -57,7 +61,7 @@ class Service:
             self.runtime, cloud, self._mirror, self._fleet, self._doorbell.bell(), self._doorbell.ring,
             grace_seconds=settings.grace_seconds, policy=Policy(
                 settings.victim_policy, settings.owner_eviction_cost, settings.max_victims))
-        self.evictions = Evictions(self.runtime, self._doorbell.ring, settings.grace_seconds)
+        self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, settings.grace_seconds)
         self.commands = Commands(self.runtime, cloud, self._mirror, self._catalog, self._scheduler, self._waiters,
                                  self._doorbell.ring, settings.min_run_seconds)
         self._actuator: Actuator | None = None
@@ -96,7 +100,7 @@ class Service:
             intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell())
         self.runtime.supervise("actuator", self._actuator.run)
         self.runtime.supervise("leases", self._actuator.renew)
-        self.runtime.supervise("lifetimes", Lifetimes(self.runtime, self.settings.max_lifetime_seconds,
+        self.runtime.supervise("lifetimes", Lifetimes(self.runtime, self._mirror, self.settings.max_lifetime_seconds,
                                                       self.settings.grace_seconds).run)
         self.runtime.supervise("reconciler",
                                Reconciler(self.runtime, self.cloud, self._mirror, deployment).run)
@@ -104,7 +108,8 @@ class Service:
 
     def _listen(self) -> None:
         app = make_app(self.commands, self.hub, WebSettings(address=self.settings.address,
-                                                            request_timeout=self.settings.request_timeout))
+                                                            request_timeout=self.settings.request_timeout),
+                       evictions=self.evictions, registry=self._registry)
         self._server = make_server(app)
         sockets = bind_sockets(self.settings.port, self.settings.address)
         self.port = sockets[0].getsockname()[1]
@@ -175,10 +180,19 @@ def openapi() -> dict:
     return api_document()
 
 
-def cloud_of(settings: Settings, entry: Mapping[str, str | None]) -> OpenStack:
-    """The adapter with the settings' limits. OS_* variables are read when it connects."""
+def service_of(settings: Settings, database_url: str, entry: Mapping[str, str | None]) -> Service:
+    """A replica that works on the cloud of this entry."""
+    registry = CollectorRegistry()
+    return Service(settings, database_url, cloud_of(settings, entry, registry), registry)
+
+
+def cloud_of(settings: Settings, entry: Mapping[str, str | None],
+             registry: CollectorRegistry | None = None) -> OpenStack:
+    """The adapter with the settings' limits; its calls are counted in `registry`. OS_* variables are read when it
+    connects."""
     return OpenStack(cloud=entry["cloud"], config_file=entry["config_file"], workers=settings.cloud_workers,
-                     rate=settings.cloud_rate, timeout=settings.cloud_timeout)
+                     rate=settings.cloud_rate, timeout=settings.cloud_timeout,
+                     on_call=CloudMetrics(registry or CollectorRegistry()).called)
 
 
 def environment() -> Mapping[str, str]:

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from prometheus_client import CollectorRegistry
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from tests.api.contract import check
-from tests.api.standin import Service
+from tests.api.standin import Evictions, Service
 from vmsvc.service.hub import Hub
 from vmsvc.web.app import make_app, make_server
 from vmsvc.web.settings import WebSettings
@@ -15,6 +16,16 @@ from vmsvc.web.settings import WebSettings
 @pytest.fixture(name="service")
 def _service():
     return Service()
+
+
+@pytest.fixture(name="evictions")
+def _evictions():
+    return Evictions()
+
+
+@pytest.fixture(name="registry")
+def _registry():
+    return CollectorRegistry()
 
 
 @pytest.fixture(name="hub")
@@ -29,8 +40,8 @@ def _settings(tmp_path):
 
 
 @pytest.fixture(name="app")
-def _app(service, hub, settings):
-    return make_app(service, hub, settings)
+def _app(service, evictions, hub, settings, registry):
+    return make_app(service, hub, settings, evictions=evictions, registry=registry)
 
 
 @pytest.fixture(name="http_server")

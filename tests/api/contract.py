@@ -1,5 +1,6 @@
 """Holds every answer that a test gets against the OpenAPI document, so that the document cannot lie."""
 
+import functools
 import json
 import re
 from typing import Any
@@ -16,14 +17,22 @@ def as_json_schema(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     part = {name: as_json_schema(value) for name, value in part.items()}
-    if part.pop("nullable", False) and isinstance(part.get("type"), str):
+    if part.get("nullable") is True:
+        del part["nullable"]
+        if "type" not in part:
+            return {"anyOf": [part, {"type": "null"}]}
         part["type"] = [part["type"], "null"]
     return part
 
 
+@functools.cache
+def _components() -> dict[str, Any]:
+    return as_json_schema(api_document()["components"])
+
+
 def validator(schema: dict[str, Any]) -> Draft202012Validator:
     """A validator of a schema of the document's, whose references it can follow."""
-    return Draft202012Validator(as_json_schema(schema | {"components": api_document()["components"]}))
+    return Draft202012Validator(as_json_schema(schema) | {"components": _components()})
 
 
 def described(method: str, path: str) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ class Service:
 
     async def dry_run(self, wish: CreateVm) -> dict:
         self._note("dry_run", wish)
-        return {"result": "placed", "victims": []}
+        return {"result": "placed", "reason": "host one has room for it", "host": "one", "victims": []}
 
     async def delete(self, ref: str, timeout: float) -> dict | None:
         """Gone, or not yet."""
@@ -89,11 +89,51 @@ class Service:
 
     async def capacity(self) -> dict:
         self._note("capacity")
-        return {"mode": "tenant", "flavors": []}
+        quota = {name: {} for name in ("used", "free", "standard", "preemptible", "reserved", "reclaimable")}
+        return {"mode": "tenant", "quota": {"limit": {"cores": 4, "ram": None}, **quota}, "hosts": [], "flavors": []}
 
     def readiness(self) -> dict[str, str | None]:
         return self.parts
 
+    def catalog(self) -> dict:
+        self._note("catalog")
+        return {"flavors": [{"id": "1", "name": "m1.tiny", "vcpus": 1, "ram": 512, "disk": 1}],
+                "images": [], "networks": [{"id": "n", "name": "private"}], "availability_zones": ["nova"],
+                "key_names": ["mine"], "defaults": {"flavor": "m1.tiny", "image": None, "network": "private"}}
+
     def wrote(self) -> bool:
         """True when something was asked for that changes the world."""
         return any(call[0] in ("create", "delete") for call in self.calls)
+
+
+class Evictions:
+    """A stand-in for the service's evictions. `error` is raised by every call; `calls` is every call, in order."""
+
+    def __init__(self):
+        self.calls: list[tuple] = []
+        self.error: Exception | None = None
+        self.vm = {"id": "cloud-1", "name": "preemptible", "vmsvc_id": "own-1", "state": "noticed",
+                   "evict_at": "2026-11-23T12:00:30.000Z"}
+        self.found: list[dict] = []
+        self.next: int | None = None
+
+    def _note(self, *call):
+        self.calls.append(call)
+        if self.error:
+            raise self.error
+
+    async def acknowledge(self, ref: str) -> dict:
+        self._note("acknowledge", ref)
+        return self.vm
+
+    async def practise(self, ref: str, notice_only: bool) -> dict:
+        self._note("practise", ref, notice_only)
+        return self.vm
+
+    async def record(self, **query) -> tuple[list[dict], int | None]:
+        self._note("record", query)
+        return self.found, self.next
+
+    async def one(self, eviction_id: int) -> dict:
+        self._note("one", eviction_id)
+        return self.found[0]

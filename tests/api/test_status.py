@@ -7,8 +7,9 @@ import pytest
 from tornado.websocket import websocket_connect
 
 from tests.api.standin import event
-from vmsvc.domain.errors import TooManyRequests
+from vmsvc.domain.errors import CloudUnavailable, TooManyRequests
 from vmsvc.web.limits import Limits
+from vmsvc.web.metrics import CloudMetrics
 
 VMS = "/api/v1/vm"
 
@@ -33,6 +34,14 @@ async def test_readiness_says_in_words_which_part_fails(call, service):
 async def test_capacity_is_the_services(call):
     answer = await call("GET", "/api/v1/capacity")
     assert (answer.status, answer.json["mode"]) == (200, "tenant")
+
+
+@pytest.mark.gen_test
+async def test_the_catalog_is_the_services_or_503_before_it_was_read(call, service):
+    answer = await call("GET", "/api/v1/catalog")
+    assert (answer.status, answer.json["defaults"]) == (200, {"flavor": "m1.tiny", "image": None, "network": "private"})
+    service.error = CloudUnavailable("the cloud has not been read yet; try again in a moment")
+    assert (await call("GET", "/api/v1/catalog")).status == 503
 
 
 async def metrics(call):
@@ -77,6 +86,18 @@ async def test_metrics_show_sockets_and_how_far_behind_events_are(call, hub, htt
         client.close()
     seen = await metrics(call)
     assert (seen["vmsvc_sockets"], seen['vmsvc_sockets_ended_total{code="1012"}']) == (0, 2)
+
+
+@pytest.mark.gen_test
+async def test_metrics_show_what_other_layers_have_in_the_registry(call, registry):
+    cloud = CloudMetrics(registry)
+    for outcome, seconds in (("ok", 0.02), ("ok", 0.3), ("no_capacity", 0.1)):
+        cloud.called("create server", outcome, seconds)
+    seen = await metrics(call)
+    assert seen['vmsvc_cloud_calls_total{operation="create server",outcome="ok"}'] == 2
+    assert seen['vmsvc_cloud_calls_total{operation="create server",outcome="no_capacity"}'] == 1
+    assert seen['vmsvc_cloud_call_seconds_bucket{le="0.1",operation="create server"}'] == 2
+    assert seen['vmsvc_cloud_call_seconds_count{operation="create server"}'] == 3
 
 
 class TestWithTightLimits:

@@ -4,6 +4,7 @@ typical: six flavors, hosts full, three priorities. hard: every VM has its own o
 once and most VMs are too small, so that counting alone does not decide.
 """
 
+import gc
 import random
 import statistics
 import sys
@@ -13,6 +14,7 @@ from dataclasses import replace
 from unittest import mock
 
 from vmsvc.domain import planner
+from vmsvc.domain.batch import plan_batch
 from vmsvc.domain.bins import Bin, Candidate
 from vmsvc.domain.index import Index
 from vmsvc.domain.resources import Resources
@@ -82,16 +84,34 @@ def warm(make, hosts: int, candidates: int, rounds: int, changes: int) -> None:
     for place in bins.values():
         index.put(place)
     report(f"{make.__name__:8} {hosts:6} x {candidates:3} index, new need", *zip(timed(lambda: index.plan(need))))
+    gc.collect()
+    gc.freeze()   # as a service should once its index is filled: a full collection costs more than a plan
     figures = []
     for at in range(1, rounds + 1):
-        outcome = index.plan(need, now=at * 30 - 30)
+        outcome = index.plan(need, terms=planner.Terms(now=at * 30 - 30))
         place = bins[outcome.bin_id]
         left = tuple(one for one in place.candidates if one.id not in outcome.victims)
         for place in [replace(place, candidates=left), *rng.sample(list(bins.values()), changes)]:
             bins[place.id] = place
             index.put(place)
-        figures.append(timed(lambda at=at: index.plan(need, now=at * 30)))
+        figures.append(timed(lambda at=at: index.plan(need, terms=planner.Terms(now=at * 30))))
+    gc.unfreeze()
     report(f"{make.__name__:8} {hosts:6} x {candidates:3} index, {changes} changed", *zip(*figures))
+
+
+def batch(make, hosts: int, candidates: int, count: int) -> None:
+    """Batches: over bins that are seen for the first time, then over an index that knows the need."""
+    bins = make(random.Random(0), hosts, candidates)
+    index = Index()
+    for place in bins:
+        index.put(place)
+    for title, call in (("batch", lambda: plan_batch(bins, count)),
+                        ("index, batch, new", lambda: index.plan_batch(bins[0].need, count)),
+                        ("index, batch", lambda: index.plan_batch(bins[0].need, count))):
+        start = time.process_time()
+        assert call().optimal
+        print(f"{make.__name__:8} {hosts:6} x {candidates:3} {title} of {count:3}: "
+              f"{(time.process_time() - start) * 1000:8.1f} ms", flush=True)
 
 
 def main() -> None:
@@ -102,6 +122,8 @@ def main() -> None:
             once(make, hosts, candidates, rounds if hosts <= 1000 else 1)
     for make in (typical, hard):
         warm(make, 10000, 20, rounds, 50)
+        for hosts, count in ((100, 10), (1000, 10), (1000, 30)):
+            batch(make, hosts, 20, count)
 
 
 if __name__ == "__main__":

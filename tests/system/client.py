@@ -10,6 +10,8 @@ from urllib.parse import urlencode
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
+from tests.api.contract import check
+
 T = TypeVar("T")
 API = "/api/v1"
 
@@ -53,7 +55,10 @@ class Client:
         wanted = HTTPRequest(f"http://127.0.0.1:{self.port}{path}", method, headers,
                              None if body is None else json.dumps(body), allow_nonstandard_methods=True,
                              request_timeout=60)
-        return Answer(await self._http.fetch(wanted, raise_error=False))
+        response = await self._http.fetch(wanted, raise_error=False)
+        if "/events" not in path:           # asked again and again; each event is held against the document at the end
+            check(method, path, response.code, response.headers, response.body)
+        return Answer(response)
 
     async def create(self, preemptible: bool, *, headers: dict | None = None, query: str = "", **fields) -> Answer:
         """POST /vm."""
@@ -68,6 +73,20 @@ class Client:
     async def delete(self, ref: str, headers: dict | None = None) -> Answer:
         """DELETE /vm/{ref}."""
         return await self.call("DELETE", f"{API}/vm/{ref}", headers=headers)
+
+    async def acknowledge(self, ref: str) -> Answer:
+        """POST /vm/{ref}/ack."""
+        return await self.call("POST", f"{API}/vm/{ref}/ack", {})
+
+    async def practise(self, ref: str, **fields: bool) -> Answer:
+        """POST /vm/{ref}/evict."""
+        return await self.call("POST", f"{API}/vm/{ref}/evict", fields)
+
+    async def record(self, **query) -> list[dict]:
+        """GET /evictions: one page."""
+        answer = await self.call("GET", f"{API}/evictions?{urlencode(query)}")
+        assert answer.status == 200, answer.json
+        return answer.json["evictions"]
 
     async def show(self, ref: str) -> Answer:
         """GET /vm/{ref}."""

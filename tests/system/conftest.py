@@ -88,9 +88,8 @@ class Replica:
     def __init__(self, io_loop, environ):
         self._loop = io_loop
         settings = config.load({name: value for name, value in environ.items() if name.startswith(config.PREFIX)})
-        cloud = bootstrap.cloud_of(settings, {"cloud": environ["OS_CLOUD"],
-                                              "config_file": environ["OS_CLIENT_CONFIG_FILE"]})
-        self.service = bootstrap.Service(settings, settings.database_url, cloud)
+        self.service = bootstrap.service_of(settings, settings.database_url, {
+            "cloud": environ["OS_CLOUD"], "config_file": environ["OS_CLIENT_CONFIG_FILE"]})
         self.running = False
 
     async def start(self) -> Client:
@@ -131,7 +130,7 @@ def fixture_new_replica(io_loop, environ, database, sim, quick, caplog):
 
     async def end():
         try:
-            await invariants.all_settled(database)
+            await invariants.all_settled(database, sim)
         finally:
             for replica, client in started:
                 await replica.stop()

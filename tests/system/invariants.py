@@ -2,17 +2,20 @@
 
 from datetime import datetime
 
+from tests.api.contract import validator
 from tests.conftest import Database
 from tests.system.client import until
 from tests.system.simulated import Sim
+from vmsvc.domain.events import envelope
 from vmsvc.domain.lifecycle import MOVES, State
 from vmsvc.service.notice import EVICT_AT
+from vmsvc.web.app import api_document
 
 _REST = ("active", "evicted", "deleted", "failed", "lost")
 
 
-async def all_settled(database: Database, seconds: float = 20.0) -> None:
-    """Wait until nobody waits, builds or goes, and no wish is left."""
+async def all_settled(database: Database, sim: Sim, seconds: float = 20.0) -> None:
+    """Wait until nobody waits, builds or goes, no wish is left, and what is lost or left over has been seen."""
     def busy() -> list:
         return database.rows("SELECT id, name, state, refusal FROM vm WHERE state NOT IN %s", _REST) + database.rows(
             "SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL")
@@ -20,6 +23,7 @@ async def all_settled(database: Database, seconds: float = 20.0) -> None:
         await until(lambda: not busy(), "rest", seconds)
     except AssertionError:
         raise AssertionError(f"these never came to rest: {busy()}") from None
+    await until(lambda: _held(database) == _ours(database, sim), "the agreement of rows and cloud")
 
 
 def check(database: Database, sim: Sim) -> None:
@@ -38,13 +42,23 @@ def _ledger_is_closed(database: Database) -> None:
                              "IS NOT NULL OR notice IS NOT NULL)")
 
 
-def _cloud_and_rows_agree(database: Database, sim: Sim) -> None:
+def _ours(database: Database, sim: Sim) -> dict[str, str]:
+    """The VM of every server that carries our mark."""
     (deployment,) = [row["id"] for row in database.rows("SELECT id FROM deployment")] or [None]
-    ours = {server_id: server for server_id, server in sim.servers().items()
+    return {server_id: server["metadata"]["vmsvc_id"] for server_id, server in sim.servers().items()
             if server["metadata"].get("vmsvc_deployment") == deployment}
-    rows = {row["cloud_id"]: row["id"] for row in database.rows("SELECT id, cloud_id FROM vm WHERE state = 'active'")}
-    assert {server_id: server["metadata"]["vmsvc_id"] for server_id, server in ours.items()} == rows
-    assert not [server for server in ours.values() if server["status"] == "ERROR"]
+
+
+def _held(database: Database) -> dict[str, str]:
+    """The VM of every server that a row says is there."""
+    return {row["cloud_id"]: row["id"] for row in database.rows("SELECT id, cloud_id FROM vm WHERE state = 'active'")}
+
+
+def _cloud_and_rows_agree(database: Database, sim: Sim) -> None:
+    ours = _ours(database, sim)
+    assert ours == _held(database)
+    assert not [server for server_id, server in sim.servers().items()
+                if server_id in ours and server["status"] == "ERROR"]
 
 
 def _nothing_is_left_over(sim: Sim) -> None:
@@ -55,7 +69,10 @@ def _nothing_is_left_over(sim: Sim) -> None:
 
 
 def _history_is_legal(database: Database) -> None:
-    events = database.rows("SELECT seq, type, state, vm_id, time, data FROM event ORDER BY seq")
+    events = database.rows("SELECT seq, type, state, vm_id, subject, time, data FROM event ORDER BY seq")
+    as_documented = validator(api_document()["components"]["schemas"]["Event"])
+    for event in events:
+        as_documented.validate(envelope(event))
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert [event["time"] for event in events] == sorted(event["time"] for event in events)
     states = {row["id"]: row["state"] for row in database.rows("SELECT id, state FROM vm")}
@@ -86,15 +103,16 @@ def _no_notice_was_cut_short(steps: list[dict]) -> None:
         if step["state"] == "noticed":
             due = datetime.fromisoformat(step["data"]["vm"]["evict_at"])
         if step["state"] == "evicting":
-            assert step["time"] >= due, step
+            assert step["time"] >= due or step["data"]["vm"]["acknowledged_at"], step
 
 
 def _evictions_are_accounted_for(database: Database) -> None:
-    """Who was evicted went for one request that is on record, with the time of each step and what came of it."""
+    """Who was evicted is on record with the time of each step, and, if it went for a request, with what came of it."""
     unexplained = database.rows("""
         SELECT vm.id FROM vm WHERE vm.state = 'evicted' AND NOT EXISTS (
             SELECT 1 FROM eviction WHERE eviction.vm_id = vm.id AND reprieved_at IS NULL
-            AND evicting_at >= evict_at AND freed_at >= evicting_at AND (fulfilled_at IS NULL) <> (wasted IS NULL))""")
+            AND evicting_at >= least(evict_at, acknowledged_at) AND freed_at >= evicting_at
+            AND (fulfilled_at IS NULL) = (wasted IS NOT NULL OR request_vm_id IS NULL))""")
     assert not unexplained, database.rows("SELECT * FROM eviction")
     assert not database.rows("SELECT vm_id FROM eviction WHERE reprieved_at IS NULL GROUP BY vm_id HAVING count(*) > 1")
     assert not database.rows("SELECT request_vm_id FROM eviction GROUP BY request_vm_id HAVING max(round) > 2")

@@ -9,8 +9,9 @@ import pytest
 from tests.unit.planner_cases import every_plan, random_cloud
 from vmsvc.domain.batch import Ask, BatchPlan, Share, plan_batch, plan_mixed, several
 from vmsvc.domain.bins import Bin, Candidate
+from vmsvc.domain.index import Index
 from vmsvc.domain.objective import Objective
-from vmsvc.domain.planner import Fits, Preempt, Refuse, plan
+from vmsvc.domain.planner import Fits, Preempt, Refuse, Terms, plan
 from vmsvc.domain.resources import Resources, total
 
 
@@ -60,6 +61,19 @@ def test_random_batches_are_planned_as_by_brute_force(seed):
             assert ([counts.get(p, 0) for p in (2, 1, 0)], cost.ran, cost.lost_work, cost.surplus,
                     sorted(share.bin_id for share in outcome.shares for _ in range(share.count)),
                     sorted(victim for share in outcome.shares for victim in share.victims)) == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_index_plans_a_batch_as_it_is_planned_over_its_bins(seed):
+    rng = random.Random(seed)
+    index, bins = Index(), {}
+    for now in range(40):
+        place = host(f"h{rng.randint(0, 5)}", *(rng.randint(1, 6) for _ in range(rng.randint(0, 4))),
+                     free=rng.randint(-1, 4), rate=rng.randint(0, 2))
+        bins[place.id] = place
+        index.put(place)
+        count = rng.randint(1, 4)
+        assert index.plan_batch(place.need, count, terms=Terms(now=now)) == plan_batch(bins.values(), count, now=now)
 
 
 def test_a_batch_of_one_is_planned_as_one_request():

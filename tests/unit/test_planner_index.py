@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from tests.unit.planner_cases import clouds, random_cloud
 from vmsvc.domain.bins import Bin, Candidate
 from vmsvc.domain.index import NEEDS, Index
-from vmsvc.domain.planner import Fits, plan
+from vmsvc.domain.planner import Fits, Terms, plan
 from vmsvc.domain.resources import Resources
 
 NEED = Resources({"VCPU": 2})
@@ -48,7 +48,7 @@ def test_after_any_changes_and_at_any_time_it_plans_as_the_planner_does(seed):
         expected = plan([replace(place, need=need) for place in bins.values() if place.id != barred],
                         max_victims=max_victims, now=now)
         eligible = None if barred is None else lambda place, barred=barred: place.id != barred
-        assert index.plan(need, now=now, max_victims=max_victims, eligible=eligible) == expected
+        assert index.plan(need, eligible=eligible, terms=Terms(max_victims, now=now)) == expected
 
 
 @settings(max_examples=100, deadline=None, database=None)
@@ -56,19 +56,19 @@ def test_after_any_changes_and_at_any_time_it_plans_as_the_planner_does(seed):
 def test_as_time_passes_it_plans_as_the_planner_does(bins, times):
     index = filled(*bins)
     for now in times:
-        assert index.plan(bins[0].need, now=now) == plan(bins, now=now)
+        assert index.plan(bins[0].need, terms=Terms(now=now)) == plan(bins, now=now)
 
 
 def test_who_lost_least_changes_with_time_when_one_grows_faster():
     index = filled(host("fast", 10, rate=8), host("slow", 50, rate=1))
-    assert index.plan(NEED, now=0).victims == ("fast0",)
-    assert index.plan(NEED, now=100).victims == ("slow0",)
+    assert index.plan(NEED).victims == ("fast0",)
+    assert index.plan(NEED, terms=Terms(now=100)).victims == ("slow0",)
 
 
 def test_a_clock_that_goes_back_is_believed():
     index = filled(host("fast", 10, rate=8), host("slow", 50, rate=1))
-    assert index.plan(NEED, now=100).victims == ("slow0",)
-    assert index.plan(NEED, now=0).victims == ("fast0",)
+    assert index.plan(NEED, terms=Terms(now=100)).victims == ("slow0",)
+    assert index.plan(NEED).victims == ("fast0",)
 
 
 def test_a_bin_that_changed_is_seen_as_it_is_now():

@@ -5,7 +5,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from vmsvc.domain.bins import Bin, Candidate
-from vmsvc.domain.counts import Counts, Offers, least_counts, least_share, raised, slack
+from vmsvc.domain.counts import Counts, Offers, least_counts, raised, shares
 from vmsvc.domain.objective import Objective
 from vmsvc.domain.resources import Resources
 
@@ -23,78 +23,61 @@ class Bound(NamedTuple):
     rate: int = 0
 
 
-class Level:
-    """The candidates of one priority, and what they can give of a class; sorted when first asked for."""
-
-    __slots__ = ("priority", "candidates", "_offers")
-
-    def __init__(self, priority: int, candidates: list[Candidate]):
-        self.priority = priority
-        self.candidates = candidates
-        self._offers: dict[str, list[int]] = {}
-
-    def offer(self, name: str) -> list[int]:
-        """offer[k] is the most of the class that k candidates give together."""
-        found = self._offers.get(name)
-        if found is None:
-            amounts = Resources.column([candidate.resources for candidate in self.candidates], name)
-            amounts.sort(reverse=True)
-            found = self._offers[name] = [0, *accumulate(amounts)]
-        return found
-
-
 class Stock:
     """The candidates of a bin by level, highest priority first: all of a bound that no request changes."""
 
-    __slots__ = ("levels",)
+    __slots__ = ("levels", "_offers")
 
     def __init__(self, candidates: Iterable[Candidate]):
         groups: dict[int, list[Candidate]] = {}
         for candidate in candidates:
             groups.setdefault(candidate.priority, []).append(candidate)
-        self.levels = [Level(priority, groups[priority]) for priority in sorted(groups, reverse=True)]
+        self.levels = [groups[priority] for priority in sorted(groups, reverse=True)]
+        self._offers: dict[str, Offers] = {}
+
+    def _offer(self, name: str) -> Offers:
+        """What the levels offer of a class; found when first asked for."""
+        found = self._offers.get(name)
+        if found is None:
+            columns = (Resources.column([one.resources for one in level], name) for level in self.levels)
+            found = self._offers[name] = [[0, *accumulate(sorted(column, reverse=True))] for column in columns]
+        return found
 
     def bound(self, place: Bin, max_victims: int, now: int) -> Bound | None:
         """A lower bound on every plan of up to `max_victims` for the bin; None when there is no plan."""
         deficit = place.deficit
         if not deficit:
             return Bound(Objective((), 0, 0, place.surplus()))
+        if not self.levels:
+            return None
         lacking = tuple(deficit.values())
-        offers = [[level.offer(name) for level in self.levels] for name in deficit]
+        offers = [self._offer(name) for name in deficit]
         floor: Counts | None = ()
         groups = None
         for _ in range(RAISES):
-            counts = least_counts(zip(lacking, offers), len(self.levels), max_victims, floor)
-            if counts is None:
+            counts = floor is not None and least_counts(lacking, offers, max_victims, floor)
+            if not counts:
                 return None
             groups = self._eligible(counts, deficit, offers)
             if groups is not None:
                 break
-            floor = raised(counts, [len(level.candidates) for level in self.levels], max_victims)
-            if floor is None:
-                return None
+            floor = raised(counts, [len(level) for level in self.levels], max_victims)
         if groups is None:
-            groups = [(count, level.candidates) for count, level in zip(counts, self.levels) if count]
+            groups = [(count, level) for count, level in zip(counts, self.levels) if count]
         return _cost(place, groups, now)
 
     def _eligible(self, counts: Counts, deficit: dict[str, int],
                   offers: Sequence[Offers]) -> list[tuple[int, list[Candidate]]] | None:
-        """Per level with a count: who can be among just so many victims, because the others at their largest leave no
-        more to cover than this one gives. None when there are too few of them."""
-        overs = slack(tuple(deficit.values()), offers, counts)
-        if min(overs) < 0:
-            return None
+        """Per level with a count: who can be among just so many victims. None when there are too few of them."""
         groups = []
-        for at, (count, level) in enumerate(zip(counts, self.levels)):
+        for count, level, least in zip(counts, self.levels, shares(tuple(deficit.values()), offers, counts)):
             if count:
-                candidates = level.candidates
-                for name, levels, over in zip(deficit, offers, overs):
-                    least = least_share(levels[at], count, over)
-                    if least > 0:
-                        candidates = [one for one in candidates if one.resources.amounts.get(name, 0) >= least]
-                if len(candidates) < count:
+                for name, share in zip(deficit, least):
+                    if share > 0:
+                        level = [one for one in level if one.resources.amounts.get(name, 0) >= share]
+                if len(level) < count:
                     return None
-                groups.append((count, candidates))
+                groups.append((count, level))
         return groups
 
 

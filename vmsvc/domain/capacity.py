@@ -5,11 +5,11 @@ from typing import Any
 
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.resources import Resources, total
+from vmsvc.domain.resources import QUOTA_ITEMS, Resources, total
 from vmsvc.domain.scheduling import eligible
 from vmsvc.domain.victims import frees, on_hosts
 from vmsvc.domain.vm import VmFacts
-from vmsvc.domain.world import HOST, Request, Room, World, host_rooms, quota_room
+from vmsvc.domain.world import HOST, UNLIMITED, Request, Room, World, host_rooms, quota_room
 
 _NOBODY = Request("", False, Resources(), Resources())
 
@@ -24,7 +24,8 @@ def of(world: World, flavors: Mapping[str, Request]) -> dict[str, Any]:
         "quota": _quota(world),
         "hosts": [_host(world, host, rooms[name], reclaimable.get(name, Resources()))
                   for name, host in sorted(world.hosts.items())],
-        "flavors": [{"name": name, **_fits(world, wish, rooms, reclaimable)} for name, wish in sorted(flavors.items())],
+        "flavors": [{"name": name, "vcpus": wish.quota["cores"], "ram": wish.quota["ram"],
+                     **_fits(world, wish, rooms, reclaimable)} for name, wish in sorted(flavors.items())],
     }
 
 
@@ -34,10 +35,13 @@ def _victims(world: World) -> list:
 
 
 def _quota(world: World) -> dict[str, Any]:
+    """Of an item without a limit (None) nobody can say how much is free."""
     room = quota_room(world, _NOBODY)
     mine = [vm for vm in world.vms.values() if vm.present or vm.state is State.BUILDING]
+    limit = {item: None if world.quota_limit[item] >= UNLIMITED else world.quota_limit[item] for item in QUOTA_ITEMS}
     return {
-        "limit": dict(world.quota_limit), "used": dict(world.quota_used), "free": dict(room.now),
+        "limit": limit, "used": dict(world.quota_used),
+        "free": {item: room.now[item] for item, most in limit.items() if most is not None},
         "standard": dict(total(vm.quota for vm in mine if not vm.is_preemptible)),
         "preemptible": dict(total(vm.quota for vm in mine if vm.is_preemptible)),
         "reserved": dict(total(kept.quota for kept in world.reservations.values())),

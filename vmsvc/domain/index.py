@@ -1,89 +1,25 @@
 """The bins of a cloud kept between requests, so that a plan looks at the few that matter.
 
-For each need that was asked for, the bins stand in the order of their bounds. A bin that changes loses its place in
-every order and gets a new one when the need is asked for again. Lost work grows with time: a bound holds its growth
-rate, bins that grow alike share a sorted list whose order time does not change, and a bound that has fallen behind is
-made anew when its turn comes.
+For each need that was asked for, the bins stand in the order of their bounds. A bin that changes gets a new place in
+each order when that is asked for again.
 """
 
-from bisect import bisect_left, insort
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
-from heapq import heapify, heappop, heappush
 
+from vmsvc.domain.batch import BatchPlan, decide_batch, several
 from vmsvc.domain.bins import Bin
 from vmsvc.domain.bound import Bound, Stock
 from vmsvc.domain.objective import Objective
-from vmsvc.domain.planner import NODE_CAP, Outcome, Terms, decide, refusal
+from vmsvc.domain.order import Order
+from vmsvc.domain.planner import Outcome, Refuse, Terms, decide, refusal
+from vmsvc.domain.quota import Joint
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.search import Budget
 
 #: How many needs an index keeps an order for: flavors are few; the need that was not asked for longest goes.
 NEEDS = 32
-
-_Key = tuple[tuple[tuple[int, int], ...], int, int]     # victims, ran, rate
-_Place = tuple[int, int, str]                           # lost work at time 0, surplus, bin id
-
-
-class _Order:
-    """The bins in the order of their bounds for one need."""
-
-    def __init__(self, need: Resources, max_victims: int, bin_ids: Iterable[str]):
-        self.need = need
-        self.max_victims = max_victims
-        self.stale = set(bin_ids)
-        self.refusal: str | None = None
-        self._lists: dict[_Key, list[_Place]] = {}
-        self._places: dict[str, tuple[_Key, _Place, int]] = {}
-
-    def put(self, bin_id: str, bound: Bound | None, now: int) -> None:
-        """Give a bin its place, or none when there can be no plan in it."""
-        self.drop(bin_id)
-        if bound is not None:
-            objective = bound.objective
-            key = objective.victims, objective.ran, bound.rate
-            place = objective.lost_work - bound.rate * now, objective.surplus, bin_id
-            insort(self._lists.setdefault(key, []), place)
-            self._places[bin_id] = key, place, now
-
-    def drop(self, bin_id: str) -> None:
-        """Take a bin out."""
-        found = self._places.pop(bin_id, None)
-        if found is not None:
-            key, place, _ = found
-            places = self._lists[key]
-            del places[bisect_left(places, place)]
-            if not places:
-                del self._lists[key]
-
-    def bounds(self, now: int, renew: Callable[[str], Bound | None]) -> Generator[tuple[Objective, str], None, None]:
-        """(bound, bin id) in ascending order; `renew` makes the bound of a bin as of now. The bounds that were renewed
-        are kept when the iterator is closed or ends."""
-        heads = []
-        for key, places in self._lists.items():
-            lost, surplus, bin_id = places[0]
-            heads.append((Objective(*key[:2], lost + key[2] * now, surplus), bin_id, key, 0))
-        heapify(heads)
-        renewed: dict[str, Bound] = {}
-        try:
-            while heads:
-                objective, bin_id, key, at = heappop(heads)
-                if at is None:
-                    yield objective, bin_id
-                    continue
-                if at + 1 < len(self._lists[key]):
-                    lost, surplus, other = self._lists[key][at + 1]
-                    heappush(heads, (Objective(*key[:2], lost + key[2] * now, surplus), other, key, at + 1))
-                if self._places[bin_id][2] < now:
-                    bound = renewed[bin_id] = renew(bin_id)
-                    if bound.objective > objective:
-                        heappush(heads, (bound.objective, bin_id, key, None))
-                        continue
-                yield objective, bin_id
-        finally:
-            for bin_id, bound in renewed.items():
-                self.put(bin_id, bound, now)
 
 
 class Index:
@@ -95,7 +31,7 @@ class Index:
     def __init__(self):
         self._bins: dict[str, Bin] = {}
         self._stocks: dict[str, Stock] = {}
-        self._orders: dict[tuple[Resources, int], _Order] = {}
+        self._orders: dict[tuple[Resources, int, int], Order] = {}   # the last one used is last
         self._now = 0
 
     def put(self, place: Bin) -> None:
@@ -117,31 +53,47 @@ class Index:
     def __len__(self) -> int:
         return len(self._bins)
 
-    def plan(self, need: Resources, *, now: int = 0, eligible: Callable[[Bin], bool] | None = None,
-             max_victims: int = 20, node_cap: int = NODE_CAP, cost_words: str = "less lost work") -> Outcome:
-        """As `planner.plan`, over the bins for which `eligible` is true."""
-        if now < self._now:
-            self._orders.clear()  # bounds hold for later times only
-        self._now = now
-        order = self._order(need, max_victims)
+    def plan(self, need: Resources, *, quota: Bin | None = None, eligible: Callable[[Bin], bool] | None = None,
+             terms: Terms = Terms()) -> Outcome:
+        """As `planner.plan`, over the bins for which `eligible` is true; with a quota that lacks something, over these
+        bins joined with it (`domain.quota`)."""
+        order = self._order(need, 1, terms)
+        joint = None if quota is None or not quota.deficit else Joint(quota, terms.max_victims, terms.now)
+
+        def queue(skipped: str | None) -> Generator[tuple[Objective, Bin], None, None]:
+            entries = self._queue(order, skipped, eligible)
+            return entries if joint is None else joint.queue(entries)
 
         def refuse(budget: Budget) -> str:
-            if order.refusal is None or eligible is not None or budget.spent:
-                places = [replace(place, need=need) for _, place in sorted(self._bins.items())
-                          if eligible is None or eligible(place)]
-                reason = refusal(places, max_victims, budget)
-                if eligible is not None or budget.spent:
-                    return reason
-                order.refusal = reason
+            if joint is not None and joint.bound is None:
+                return refusal([quota], terms.max_victims, budget)
+            return self._refusal(order, eligible, budget)
+
+        return decide(queue, refuse, terms)
+
+    def plan_batch(self, need: Resources, count: int, *, eligible: Callable[[Bin], bool] | None = None,
+                   terms: Terms = Terms()) -> BatchPlan | Refuse:
+        """As `batch.plan_batch`; the bins must not share candidates."""
+        return decide_batch(lambda share: self._queue(self._order(need, share, terms), None, eligible),
+                            lambda budget: self._refusal(self._order(need, 1, terms), eligible, budget), count, terms)
+
+    def _refusal(self, order: Order, eligible: Callable[[Bin], bool] | None, budget: Budget) -> str:
+        """Why there is no plan. Asking all bins takes long, so the answer is kept until one of them changes."""
+        if order.refusal is not None and eligible is None and not budget.spent:
             return order.refusal
+        reason = refusal([replace(place, need=order.need) for _, place in sorted(self._bins.items())
+                          if eligible is None or eligible(place)], order.max_victims, budget)
+        if eligible is None and not budget.spent:
+            order.refusal = reason
+        return reason
 
-        return decide(lambda skipped: self._queue(order, skipped, eligible), refuse,
-                      Terms(max_victims, node_cap, now, cost_words))
-
-    def _order(self, need: Resources, max_victims: int) -> _Order:
-        """The order for a need, up to date; the one that was used last is last."""
-        key = need, max_victims
-        order = self._orders.pop(key, None) or _Order(need, max_victims, self._bins)
+    def _order(self, need: Resources, share: int, terms: Terms) -> Order:
+        """The order for a need, up to date."""
+        if terms.now < self._now:
+            self._orders.clear()  # bounds hold for later times only
+        self._now = terms.now
+        key = need, share, terms.max_victims
+        order = self._orders.pop(key, None) or Order(need, share, share * terms.max_victims, self._bins)
         self._orders[key] = order
         if len(self._orders) > NEEDS:
             del self._orders[next(iter(self._orders))]
@@ -155,17 +107,19 @@ class Index:
         order.stale.clear()
         return order
 
-    def _bound(self, order: _Order, bin_id: str) -> Bound | None:
-        place = self._bins[bin_id]
+    def _place(self, order: Order, bin_id: str) -> Bin:
+        place = replace(self._bins[bin_id], need=order.need)
+        return place if order.share == 1 else several(place, order.share)
+
+    def _bound(self, order: Order, bin_id: str) -> Bound | None:
         stock = self._stocks.get(bin_id)
         if stock is None:
-            stock = self._stocks[bin_id] = Stock(place.candidates)
-        return stock.bound(replace(place, need=order.need), order.max_victims, self._now)
+            stock = self._stocks[bin_id] = Stock(self._bins[bin_id].candidates)
+        return stock.bound(self._place(order, bin_id), order.max_victims, self._now)
 
-    def _queue(self, order: _Order, skipped: str | None,
+    def _queue(self, order: Order, skipped: str | None,
                eligible: Callable[[Bin], bool] | None) -> Generator[tuple[Objective, Bin], None, None]:
         with closing(order.bounds(self._now, lambda bin_id: self._bound(order, bin_id))) as bounds:
             for objective, bin_id in bounds:
-                place = self._bins[bin_id]
-                if bin_id != skipped and (eligible is None or eligible(place)):
-                    yield objective, replace(place, need=order.need)
+                if bin_id != skipped and (eligible is None or eligible(self._bins[bin_id])):
+                    yield objective, self._place(order, bin_id)

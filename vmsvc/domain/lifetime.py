@@ -7,6 +7,11 @@ from datetime import datetime, timedelta
 SPREAD = 0.1
 
 
+def earliest_end(lifetime_seconds: float) -> timedelta:
+    """How long every VM may run at least."""
+    return timedelta(seconds=lifetime_seconds * (1 - SPREAD))
+
+
 def end_of_life(vm_id: str, launched_at: datetime, lifetime_seconds: float) -> datetime:
     """When a VM's time is up: between 90 and 100 % of the lifetime after launch, by its id, the same on every
     replica and after every restart."""

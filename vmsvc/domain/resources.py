@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from math import gcd
 
 
+#: What a project's quota counts; ram in MiB.
+QUOTA_ITEMS = ("instances", "cores", "ram")
+
+
 class Resources(Mapping[str, int]):
     """An immutable vector of integers by class name: `VCPU`, `MEMORY_MB`, `cores`, a custom class, ...
 

@@ -16,6 +16,7 @@ from vmsvc.domain.vm import VmFacts
 
 QUOTA, HOST, HOST_ID = "quota", "host", "host_id"    # kinds of bin
 PROJECT = "project"                                  # the one bin of kind QUOTA
+UNLIMITED = 2**53                                    # stands for a quota without a limit: no request reaches it
 
 
 @dataclass(frozen=True, slots=True)

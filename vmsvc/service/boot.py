@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
 _BUILD_LIMIT = 600.0             # seconds; Nova itself has no limit on BUILD by default
+_LOOK_AGAIN = 0.3
+_EXPLAIN = 10                    # looks at a server in ERROR before we do without its reason
 _LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
 #: Room was confirmed free, yet the scheduler says no: its view lags. Try again before anything else.
 _AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)
@@ -105,13 +107,7 @@ class Boot:
     async def _built(self, server_id: str) -> Server:
         """Wait for ACTIVE. A server in ERROR is deleted at once, for it counts against the quota; then the reason is
         raised: Refused where room would mend it, CloudError otherwise."""
-        server = await self._mirror.until(server_id, _settled, _BUILD_LIMIT)
-        if server is not None and server.status == "ACTIVE":
-            return server
-        try:
-            server = await self._cloud.server(server_id)
-        except NotFound:
-            raise CloudError("the server was deleted while it was being built") from None
+        server = await self._finished(server_id)
         if server.status == "ACTIVE":
             return server
         await self._leave.remove(server_id)
@@ -121,6 +117,30 @@ class Boot:
         if isinstance(failure, CloudError):
             raise CloudError(f"the build failed: {failure.message}")
         raise Refused(failure.slug, failure.message)
+
+
+    async def _finished(self, server_id: str) -> Server:
+        """The server when its build has ended, or as it is when the limit is reached. Raises CloudError when it has
+        gone: a list may leave it out for a moment, while Nova hands it from the API to its cell."""
+        loop = asyncio.get_running_loop()
+        deadline, gone, unexplained = loop.time() + _BUILD_LIMIT, 0, 0
+        while True:
+            server = await self._mirror.until(server_id, _settled, deadline - loop.time())
+            if server is not None and server.status == "ACTIVE":
+                return server
+            try:
+                server = await self._cloud.server(server_id)
+            except NotFound:
+                gone += 1
+                if gone > 1:
+                    raise CloudError("the server was deleted while it was being built") from None
+            else:
+                # The fault of a server in ERROR can be a moment behind its status.
+                unexplained += server.status == "ERROR" and server.fault is None
+                if loop.time() >= deadline or _settled(server) and (server.fault or unexplained > _EXPLAIN
+                                                                    or server.status != "ERROR"):
+                    return server
+            await asyncio.sleep(_LOOK_AGAIN)
 
 
 def _settled(server: Server | None) -> bool:

@@ -4,6 +4,7 @@ cloud; read again every half minute."""
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from vmsvc.cloud.port import Cloud, Flavor, Named
 from vmsvc.domain.errors import CloudUnavailable, InvalidRequest
@@ -64,9 +65,32 @@ class Catalog:
             raise InvalidRequest(f"there is no key pair {ref!r}", "key_name")
         return ref
 
-    def _find(self, kind: str, items: Sequence, ref: str | None):
+    def offer(self) -> dict[str, Any]:
+        """All of it as clients see it. Raises CloudUnavailable before the first reading."""
+        self._require_loaded()
+        flavors = sorted(self.flavors, key=lambda flavor: (flavor.vcpus, flavor.ram_mb, flavor.disk_gb, flavor.name))
+        return {
+            "flavors": [{"id": flavor.id, "name": flavor.name, "vcpus": flavor.vcpus, "ram": flavor.ram_mb,
+                         "disk": flavor.disk_gb} for flavor in flavors],
+            "images": _named(self.images), "networks": _named(self.networks),
+            "availability_zones": sorted(zone.name for zone in self.zones), "key_names": sorted(self.keys),
+            "defaults": {"flavor": self._default("flavor", self.flavors), "image": self._default("image", self.images),
+                         "network": self._default("network", self.networks)},
+        }
+
+    def _default(self, kind: str, items: Sequence) -> str | None:
+        """What a request gets that names none; None when it has to."""
+        try:
+            return self._find(kind, items, None).name
+        except InvalidRequest:
+            return None
+
+    def _require_loaded(self) -> None:
         if not self.loaded:
             raise CloudUnavailable("the cloud has not been read yet; try again in a moment")
+
+    def _find(self, kind: str, items: Sequence, ref: str | None):
+        self._require_loaded()
         ref = ref or self._defaults[kind]
         if not ref:
             if len(items) == 1:
@@ -78,6 +102,10 @@ class Catalog:
             problem = f"there is no {kind} {ref!r}" if not found else f"{len(found)} have the name {ref!r}: use the id"
             raise InvalidRequest(f"{problem}{_offer(items) if not found else ''}", kind)
         return found[0]
+
+
+def _named(items: Sequence[Named]) -> list[dict[str, str]]:
+    return [{"id": item.id, "name": item.name} for item in sorted(items, key=lambda item: (item.name, item.id))]
 
 
 def _offer(items: Sequence) -> str:

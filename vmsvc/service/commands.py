@@ -161,6 +161,10 @@ class Commands:
         """Mode, quota, hosts and how much of each flavor fits, now and with evictions."""
         return await self._scheduler.capacity(self._catalog.flavors)
 
+    def catalog(self) -> dict[str, Any]:
+        """What a request may name, as last read. Raises CloudUnavailable before the first reading."""
+        return self._catalog.offer()
+
     def readiness(self) -> dict[str, str | None]:
         """Each part of the service: None when it works, else what is wrong."""
         return dict(self._runtime.problems)

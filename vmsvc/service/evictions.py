@@ -1,10 +1,12 @@
 """Evictions as their victims and their owners meet them: acknowledging, practising, and the record."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.port import Server
 from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import instant, view
 from vmsvc.domain.groups import budgets
@@ -17,6 +19,7 @@ from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
+_LOOK_AGE = 1.0      # seconds: how old the cloud's list may be when somebody practises
 _STEPS = ("planned_at", "evict_at", "noticed_at", "acknowledged_at", "reprieved_at", "evicting_at", "stopped_at",
           "deleted_at", "freed_at", "fulfilled_at")
 
@@ -24,13 +27,14 @@ _STEPS = ("planned_at", "evict_at", "noticed_at", "acknowledged_at", "reprieved_
 class Evictions:
     """What clients may ask about evictions."""
 
-    def __init__(self, runtime: Runtime, ring: Callable[[], None], grace_seconds: float):
+    def __init__(self, runtime: Runtime, mirror: Mirror, ring: Callable[[], None], grace_seconds: float):
         self._runtime = runtime
+        self._mirror = mirror
         self._ring = ring
         self._grace = timedelta(seconds=grace_seconds)
 
     async def acknowledge(self, ref: str) -> dict[str, Any]:
-        """A noticed VM says that it may go early. Saying it twice is no error; raises NotFound, Forbidden, Conflict."""
+        """A noticed VM says that it may go early; its view. Saying it twice is no error; raises NotFound, Conflict."""
         shown = await self._runtime.offload(_acknowledge, ref)
         self._ring()
         return shown
@@ -39,9 +43,10 @@ class Evictions:
         """Give an ACTIVE preemptible VM the notice of an eviction that nobody needs, marked `simulated`: same events,
         timing and metadata. With `notice_only` it is reprieved when the time is up, else it goes.
 
-        Raises NotFound, Forbidden, and Conflict for one that cannot be noticed now.
+        Raises NotFound, Forbidden, Conflict for one that cannot be noticed now, and what the cloud raises.
         """
-        shown = await self._runtime.offload(_practise, ref, self._grace, notice_only)
+        await self._mirror.refresh(_LOOK_AGE)
+        shown = await self._runtime.offload(_practise, ref, dict(self._mirror.servers), self._grace, notice_only)
         self._ring()
         return shown
 
@@ -61,9 +66,12 @@ class Evictions:
 # ---------------------------------------------------------------- in the database pool
 
 def _ours(ref: str) -> Vm:
-    row = vms.get(ref)
+    """The row, locked: whoever else wants to move it waits. Raises NotFound for one that is gone, or never was."""
+    row = vms.get(ref, lock=True)
     if row is None:
         raise NotFound(f"vmsvc made no vm {ref}")
+    if row.state in (State.DELETED, State.LOST):
+        raise NotFound(f"vm {ref} was {row.state}")
     return row
 
 
@@ -78,30 +86,38 @@ def _acknowledge(ref: str) -> dict[str, Any]:
 
 
 def acknowledge(work: Unit, row: Vm) -> None:
-    """End the notice early: at the victim's own word, never at ours."""
+    """End the notice early: at the victim's own word, never at ours. The row is locked and NOTICED."""
     if row.acknowledged_at is None:
         vms.change(row, acknowledged_at=work.now)
         ledger.stamp(row.id, "acknowledged_at")
     intents.hasten(work, intents.EVICT, row.id)
 
 
-def _practise(ref: str, grace: timedelta, notice_only: bool) -> dict[str, Any]:
+def _practise(ref: str, shown: Mapping[str, Server], grace: timedelta, notice_only: bool) -> dict[str, Any]:
     with unit() as work:
         work.lock(Lock.SCHEDULER)          # the planner must not take the same VM at the same time
         row = _ours(ref)
-        if not row.is_preemptible:
-            raise Forbidden(f"vm {ref} is a standard vm: it is never evicted")
-        if row.state != State.ACTIVE:
-            raise Conflict(f"vm {ref} is {row.state}: only an active one can be noticed")
-        if row.group_name and budgets(vms.row_of(other) for other in vms.current()).get(row.group_name, 0) < 1:
-            raise Conflict(f"the budget of group {row.group_name!r} is used up: as many of it as may be are noticed")
+        server = shown.get(row.cloud_id)
+        _require_evictable(row, server, ref)
         evict_at = work.now + grace
-        noticed = give_notice(work, row, evict_at, "simulated by its owner", grace,
-                              {"simulated": True, "notice_only": notice_only, "running": True})
-        if noticed is None:
-            raise Conflict(f"vm {ref} was changed at the same moment; try again")
+        noticed = give_notice(work, row, evict_at, "simulated by its owner", grace, {
+            "simulated": True, "notice_only": notice_only, "running": server.status == "ACTIVE"})
         ledger.record_eviction(work, row, reason="simulated", evict_at=evict_at, simulated=True)
         return view(vms.row_of(noticed))
+
+
+def _require_evictable(row: Vm, server: Server | None, ref: str) -> None:
+    """Raises Forbidden or Conflict, with the reason."""
+    if not row.is_preemptible:
+        raise Forbidden(f"vm {ref} is a standard vm: it is never evicted")
+    if row.state != State.ACTIVE:
+        raise Conflict(f"vm {ref} is {row.state}: only an active one can be noticed")
+    if server is None:
+        raise Conflict(f"the cloud does not show vm {ref}")
+    if server.locked:
+        raise Conflict(f"vm {ref} is locked in the cloud: unlock it first")
+    if row.group_name and budgets(vms.row_of(other) for other in vms.current())[row.group_name] < 1:
+        raise Conflict(f"the budget of group {row.group_name!r} is used up: as many of it as may be are noticed")
 
 
 def _record(before: int | None, limit: int, vm: str | None, request: str | None,
@@ -135,8 +151,10 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _state(row: dict[str, Any]) -> str:
+    """How far it got. A victim that left during its notice was not evicted: its owner deleted it, or it was lost."""
     if row["reprieved_at"]:
         return "reprieved"
-    if row["freed_at"]:
-        return "evicted"
-    return "evicting" if row["evicting_at"] else "noticed"
+    if row["evicting_at"]:
+        return "evicted" if row["freed_at"] else "evicting"
+    left = {State.DELETING: "deleted", State.DELETED: "deleted", State.LOST: "lost"}
+    return left.get(row["victim_state"], "noticed")

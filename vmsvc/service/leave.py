@@ -1,6 +1,7 @@
 """The ways out of the cloud: eviction at its time, deletion by the owner, and what both end with."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -9,7 +10,7 @@ from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
 from vmsvc.domain.lifecycle import State
 from vmsvc.service.actuator import Claim
-from vmsvc.service.placing import reprieve
+from vmsvc.service.placing import Lost, reprieve
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms
 from vmsvc.store.db import reading, unit
@@ -141,7 +142,8 @@ def _spare(vm_id: str, why: str) -> None:
     with unit() as work:
         row = Vm.get_by_id(vm_id)
         if row.state == State.NOTICED:
-            reprieve(work, row, why)
+            with contextlib.suppress(Lost):      # it has just left by itself
+                reprieve(work, row, why)
 
 
 def _stamp(vm_id: str, step: str) -> None:

@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 
+from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.port import Server
 from vmsvc.domain.groups import budgets
-from vmsvc.domain.lifecycle import State
-from vmsvc.domain.lifetime import end_of_life
+from vmsvc.domain.lifetime import earliest_end, end_of_life
 from vmsvc.service.placing import give_notice
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import ledger, vms
-from vmsvc.store.db import Lock, unit
+from vmsvc.store.db import Lock, Unit, unit
+from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +23,9 @@ _ROUND_SECONDS = 2.0
 class Lifetimes:
     """Looks for VMs whose time is nearly up; does nothing when no lifetime is set."""
 
-    def __init__(self, runtime: Runtime, lifetime_seconds: float, grace_seconds: float):
+    def __init__(self, runtime: Runtime, mirror: Mirror, lifetime_seconds: float, grace_seconds: float):
         self._runtime = runtime
+        self._mirror = mirror
         self._lifetime = lifetime_seconds
         self._grace = timedelta(seconds=grace_seconds)
 
@@ -29,25 +33,29 @@ class Lifetimes:
         """Round after round."""
         while True:
             if self._lifetime:
-                await self._runtime.offload(self._notice_the_old)
+                await self._runtime.offload(self._notice_the_old, dict(self._mirror.servers))
             self._runtime.well("lifetimes")
             await asyncio.sleep(_ROUND_SECONDS)
 
-    def _notice_the_old(self) -> None:
-        """Notice each so early that its grace period ends with its life; a group's budget makes some live longer."""
+    def _notice_the_old(self, shown: Mapping[str, Server]) -> None:
+        """Notice each so early that its grace period ends with its life. A group's budget makes some live longer, and
+        so does a lock in the cloud: it would spare them at their time."""
         with unit() as work:
             work.lock(Lock.SCHEDULER)
-            rows = vms.in_states([State.ACTIVE, State.NOTICED, State.EVICTING, State.BUILDING])
-            left = budgets(vms.row_of(row) for row in rows)
-            for row in rows:
-                if row.state != State.ACTIVE or not row.is_preemptible or not row.launched_at:
-                    continue
+            old = vms.preemptible_since(work.now + self._grace - earliest_end(self._lifetime))
+            if not old:
+                return
+            left = budgets(vms.row_of(row) for row in vms.current())
+            for row in old:
+                server = shown.get(row.cloud_id)
                 end = end_of_life(row.id, row.launched_at, self._lifetime)
-                if end - self._grace > work.now or left.get(row.group_name, 1) < 1:
-                    continue
-                evict_at = max(end, work.now + self._grace)
-                reason = f"its lifetime of {self._lifetime:g} s ends"
-                if give_notice(work, row, evict_at, reason, evict_at - work.now, {"running": True}):
-                    ledger.record_eviction(work, row, reason="lifetime", evict_at=evict_at)
+                if (end - self._grace <= work.now and server and not server.locked
+                        and left.get(row.group_name, 1) > 0):
+                    self._notice(work, row, max(end, work.now + self._grace), server.status == "ACTIVE")
                     if row.group_name:
                         left[row.group_name] -= 1
+
+    def _notice(self, work: Unit, row: Vm, evict_at: datetime, running: bool) -> None:
+        if give_notice(work, row, evict_at, f"its lifetime of {self._lifetime:g} s ends", evict_at - work.now,
+                       {"running": running}):
+            ledger.record_eviction(work, row, reason="lifetime", evict_at=evict_at)

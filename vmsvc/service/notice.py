@@ -44,7 +44,7 @@ class Notices:
 def _why(row: Vm) -> str:
     """At most 255 characters, which is what Nova takes."""
     notice = row.notice or {}
-    return f"room for {notice.get('request', '')} ({notice.get('flavor', '')}): {notice.get('criterion', '')}"[:255]
+    return "; ".join(filter(None, (notice.get("reason"), notice.get("criterion"))))[:255]
 
 
 def _stamp(vm_id: str) -> None:

@@ -80,7 +80,7 @@ def give_notice(work: Unit, victim: Vm, evict_at: datetime, reason: str, grace: 
     Returns None when somebody else moved it first.
     """
     said = {"evict_at": instant(evict_at), "grace_seconds": grace.total_seconds(), "makes_room_for": evicted_for,
-            "criterion": notice.get("criterion"), "simulated": notice.get("simulated", False)}
+            "criterion": notice.get("criterion")}
     noticed = vms.move(work, victim, State.NOTICED, reason=reason, data=said, evict_at=evict_at,
                        evicted_for=evicted_for, acknowledged_at=None,
                        notice={"reason": reason, "grace_seconds": grace.total_seconds(), **notice})

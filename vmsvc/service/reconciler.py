@@ -79,9 +79,11 @@ def _let_go(down: set[str]) -> bool:
     with unit() as work:
         noticed = vms.in_states([State.NOTICED])
         for row in noticed:
-            if row.cloud_id in down and (row.notice or {}).get("running") and row.acknowledged_at is None:
-                log.info("vm %s: powered off during its notice; it goes now", row.id)
-                acknowledge(work, row)
+            if row.cloud_id in down and row.notice["running"] and row.acknowledged_at is None:
+                row = vms.get(row.id, lock=True)
+                if row.state == State.NOTICED:
+                    log.info("vm %s: powered off during its notice; it goes now", row.id)
+                    acknowledge(work, row)
         return bool(noticed)
 
 

@@ -15,13 +15,15 @@ from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Flavor
 from vmsvc.domain import capacity
 from vmsvc.domain.batching import alike, decide_batch
+from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Reprieve, Wait, decide, review
+from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Wait, decide, review
 from vmsvc.domain.world import Request, World, host_room
 from vmsvc.service.doorbell import heard
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
+from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.snapshot import Policy, Snapshot, look, look_again, request_of, traits_in, world_of
 from vmsvc.store import ledger, vms
@@ -92,7 +94,8 @@ class Scheduler:
             world = self._world(snapshot, rows, reservations, work.now)
             ended = max((row.ended_at for row in rows if row.ended_at), default=None)
             waiting = [(row, request_of(row, ended)) for row in _in_order(rows, ids)]
-            settled = _settled(work.now, [row for row, _ in waiting])
+            settled = _settled(work.now, [row for row in rows if row.state == State.PENDING and not row.is_preemptible
+                                          and row.id not in world.reservations])
             while waiting:
                 for (row, request), decision in _decided(waiting, world, settled):
                     unsure |= _unsure(request, decision, world, snapshot)
@@ -110,26 +113,30 @@ class Scheduler:
                         policy=self._policy, lost=ledger.recent_losses(_LOSSES_SECONDS))
 
     async def preview(self, columns: dict[str, Any]) -> dict[str, Any]:
-        """What would be decided for this request now. Writes nothing."""
+        """What would be decided for this request now, upon the same news of the cloud as in earnest. Writes
+        nothing."""
         traits = traits_in(columns["boot"])
         request = Request("", columns["is_preemptible"], Resources(columns["quota"]), Resources(columns["room"]),
                           availability_zone=columns["boot"]["availability_zone"], traits=traits)
         snapshot = await look(self._cloud, self._mirror, self._fleet, traits.required | traits.forbidden)
         for _ in range(_VERIFICATIONS):
-            shown, unsure = await self._runtime.offload(self._foresee, request, snapshot)
-            if not unsure:
-                break
-            snapshot = await look_again(self._mirror, self._fleet, snapshot, unsure)
-        return shown
+            try:
+                return await self._runtime.offload(self._foresee, request, snapshot)
+            except Unverified as chosen:
+                snapshot = await look_again(self._mirror, self._fleet, snapshot, chosen.args[0])
+        raise CloudUnavailable("the cloud's hosts change too quickly to say; try again")
 
-    def _foresee(self, request: Request, snapshot: Snapshot) -> tuple[dict[str, Any], set[str]]:
+    def _foresee(self, request: Request, snapshot: Snapshot) -> dict[str, Any]:
         world, names = self._read_world(snapshot)
         decision = decide(request, world)
-        shown = _preview(decision, names)
+        if unsure := _unsure(request, decision, world, snapshot):
+            raise Unverified(unsure)
+        shown = preview(decision, names, self._grace.total_seconds())
         if isinstance(decision, Place) and not world.operator:
             # The cloud alone knows whether a host has room; what it would cost if none has is known.
-            shown["if_no_host_has_room"] = _preview(decide(_refused(request), world), names)
-        return shown, _unsure(request, decision, world, snapshot)
+            full = decide(_refused(request), world)
+            shown["if_no_host_has_room"] = preview(full, names, self._grace.total_seconds())
+        return shown
 
     def _read_world(self, snapshot: Snapshot):
         with reading():
@@ -170,9 +177,10 @@ def _decided(waiting: list[tuple[Vm, Request]], world: World,
 
 
 def _settled(now: datetime, rows: Sequence[Vm]) -> bool:
-    """True unless a burst of requests seems to be still coming in: then evictions wait a moment, for a plan for all
-    of them together costs fewer victims than plans one by one."""
-    ages = [(now - row.created_at).total_seconds() for row in rows if not row.is_preemptible]
+    """True unless a burst of standard requests seems to be still coming in, or coming back refused: then evictions
+    wait a moment, for a plan for all of them together costs fewer victims than plans one by one. `rows` includes
+    those that came after the cloud was read."""
+    ages = [(now - row.updated_at).total_seconds() for row in rows]
     return not ages or min(ages) >= _SETTLE_SECONDS or max(ages) >= _SETTLE_LIMIT
 
 
@@ -210,20 +218,3 @@ def _refused(request: Request) -> Request:
     return Request(request.id, request.is_preemptible, request.quota, request.room,
                    availability_zone=request.availability_zone, traits=request.traits, refusal="no_capacity",
                    refusals=1)
-
-
-def _preview(decision, names) -> dict[str, Any]:
-    match decision:
-        case Place(host=host):
-            return {"result": "placed", "host": host, "victims": []}
-        case Evict():
-            return {"result": "evicts" if decision.victims else "waits",
-                    "bin": {"kind": decision.kind, "id": decision.bin},
-                    "victims": [names[victim] for victim in decision.victims],
-                    "criterion": decision.criterion, "cost": dict(decision.cost),
-                    "runner_up": decision.runner_up, "optimal": decision.optimal}
-        case Refuse(error=error, message=message):
-            return {"result": "refused", "error": error, "reason": message, "victims": []}
-        case Reprieve() | Wait():
-            return {"result": "waits", "reason": getattr(decision, "why", ""), "victims": []}
-    raise AssertionError(decision)

@@ -18,16 +18,15 @@ from vmsvc.domain.flavors import Traits
 from vmsvc.domain.groups import budgets
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.resources import Resources
+from vmsvc.domain.resources import QUOTA_ITEMS, Resources
 from vmsvc.domain.roster import Roster
 from vmsvc.domain.vm import VmFacts
-from vmsvc.domain.world import Request, Reserved, World
+from vmsvc.domain.world import UNLIMITED, Request, Reserved, World
 from vmsvc.store import vms
 from vmsvc.store.models import Reservation, Vm
 
 #: Statuses in which a server's room on its host is given back though the server is still there.
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
-_UNLIMITED = 2**53
 _NEWS_SECONDS = 2.0    # how old the changes of other projects' servers may be
 
 
@@ -113,8 +112,8 @@ def traits_in(boot: Mapping[str, Any]) -> Traits:
 
 
 def _limit(limit: Mapping[str, int]) -> Resources:
-    """A limit that is missing is none: a number that no request reaches stands for it."""
-    return Resources({item: limit.get(item, _UNLIMITED) for item in ("instances", "cores", "ram")})
+    """A limit that is missing is none."""
+    return Resources({item: limit.get(item, UNLIMITED) for item in QUOTA_ITEMS})
 
 
 def _reserved(kept: Reservation, row: Vm) -> Reserved:

@@ -55,18 +55,19 @@ def settle(request_vm_id: str, wasted: str | None) -> None:
 
 
 def victims_of(request_vm_id: str) -> list[str]:
-    """The vmsvc ids of those that went, or are going, for a request; reprieved ones left out."""
+    """The vmsvc ids of those that were evicted for a request, or are being so; who was reprieved, or left by itself
+    during its notice, is none of them."""
     rows = (Eviction.select(Eviction.vm_id)
-            .where(Eviction.request_vm_id == request_vm_id, Eviction.reprieved_at.is_null())
+            .where(Eviction.request_vm_id == request_vm_id, Eviction.evicting_at.is_null(False))
             .order_by(Eviction.id))
     return [row.vm_id for row in rows]
 
 
 def recent_losses(seconds: float) -> dict[str, int]:
-    """How many VMs each owner lost to evictions within so many seconds."""
+    """How many VMs each owner lost to evictions within so many seconds; those that it only practised are its own."""
     since = fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, seconds)
     rows = (Eviction.select(Eviction.owner, fn.COUNT(Eviction.id).alias("lost"))
-            .where(Eviction.evicting_at > since).group_by(Eviction.owner).tuples())
+            .where(Eviction.evicting_at > since, ~Eviction.simulated).group_by(Eviction.owner).tuples())
     return dict(rows)
 
 
@@ -75,6 +76,7 @@ def evictions(*, before: int | None, limit: int, vm_ids: Collection[str] | None 
     """The record, newest first: rows joined with the two VMs' names and cloud ids."""
     victim, asker = Vm.alias(), Vm.alias()
     query = (Eviction.select(Eviction, victim.cloud_id.alias("victim_id"), victim.name.alias("victim_name"),
+                             victim.state.alias("victim_state"),
                              asker.cloud_id.alias("asker_id"), asker.name.alias("asker_name"))
              .join(victim, JOIN.LEFT_OUTER, on=victim.id == Eviction.vm_id)
              .join(asker, JOIN.LEFT_OUTER, on=asker.id == Eviction.request_vm_id)

@@ -23,9 +23,10 @@ def row_of(vm: Vm) -> dict[str, Any]:
     return vm.__data__
 
 
-def get(ref: str) -> Vm | None:
-    """By the cloud's id or by ours."""
-    return Vm.get_or_none((Vm.cloud_id == ref) | (Vm.id == ref))
+def get(ref: str, lock: bool = False) -> Vm | None:
+    """By the cloud's id or by ours; with `lock` nobody else changes it before this transaction ends."""
+    query = Vm.select().where((Vm.cloud_id == ref) | (Vm.id == ref))
+    return (query.for_update() if lock else query).first()
 
 
 def read(vm_id: str) -> Vm:
@@ -37,6 +38,12 @@ def read(vm_id: str) -> Vm:
 def in_states(states: Collection[State]) -> list[Vm]:
     """All VMs in one of these states, oldest first."""
     return list(Vm.select().where(Vm.state.in_([str(state) for state in states])).order_by(Vm.created_at, Vm.id))
+
+
+def preemptible_since(moment: datetime) -> list[Vm]:
+    """Preemptible VMs that are ACTIVE and were launched by then, oldest first."""
+    return list(Vm.select().where(Vm.state == State.ACTIVE, Vm.is_preemptible, Vm.launched_at <= moment)
+                .order_by(Vm.launched_at, Vm.id))
 
 
 def of_ids(vm_ids: Collection[str]) -> list[Vm]:
@@ -123,7 +130,7 @@ def change(vm: Vm, **changes: Any) -> None:
 
 def _tell(work: Unit, vm: Vm, told: tuple[str, str], reason: str | None, data: Mapping[str, Any]) -> None:
     shown = view(row_of(vm))
-    if (vm.notice or {}).get("simulated"):
-        data = {"simulated": True, **data}
+    if told[0] == "evict":
+        data = {"simulated": bool((vm.notice or {}).get("simulated")), **data}
     work.emit(type=told[0], state=told[1], vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
               data={"vm": shown, **({"reason": reason} if reason else {}), **data})

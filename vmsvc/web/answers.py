@@ -11,17 +11,25 @@ VM = {
     "vmsvc_id": "b1d6b0f4-7a0e-4a8e-8a55-2f3cf1f0a9c4",
     "links": [{"rel": "self", "href": "http://cloud.example/v2.1/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"},
               {"rel": "bookmark", "href": "http://cloud.example/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"}],
-    "is_preemptible": False, "state": "active", "priority": 0, "min_run_seconds": 0, "evict_at": None,
+    "is_preemptible": False, "state": "active", "priority": 0, "min_run_seconds": 0, "group": None,
+    "max_unavailable": None, "evict_at": None, "acknowledged_at": None,
 }
 VICTIM = "0e4c4f1e-2a3f-4bb6-a4a7-6c5d9f2b8e77"
+COST = {"victims_by_priority": {"0": 1}, "running_victims": 1, "lost_work": 7260, "surplus_ppm": 0}
+PLAN = {
+    "result": "evicts", "reason": "1 preemptible VM would make room in host compute-7 after 30 s of notice; what "
+                                  "decided: less lost work", "victims": [VICTIM], "host": "compute-7",
+    "bin": {"kind": "host", "id": "compute-7"}, "grace_seconds": 30, "criterion": "less lost work", "cost": COST,
+    "runner_up": COST | {"lost_work": 9000}, "optimal": True,
+}
 EVENT = {
     "specversion": "1.0", "id": "42", "source": "vmsvc", "type": "evict", "subject": VICTIM,
     "time": "2026-11-23T12:00:00Z", "datacontenttype": "application/json",
     "data": {"seq": 42, "state": "noticed",
              "vm": VM | {"id": VICTIM, "name": "preemptible", "is_preemptible": True, "state": "noticed",
                          "evict_at": "2026-11-23T12:00:30Z"},
-             "reason": "room for standart (m1.large)", "grace_seconds": 30, "makes_room_for": VM["vmsvc_id"],
-             "criterion": "lost_work"},
+             "reason": "room for standart (m1.large)", "evict_at": "2026-11-23T12:00:30Z", "grace_seconds": 30,
+             "makes_room_for": VM["vmsvc_id"], "criterion": "less lost work", "simulated": False},
 }
 
 
@@ -58,7 +66,11 @@ class VmView(Open):
     state = fields.String(validate=validate.OneOf([str(state) for state in State]))
     priority = fields.Integer()
     min_run_seconds = fields.Integer()
+    group = fields.String(allow_none=True, metadata={"description": "its eviction group"})
+    max_unavailable = fields.Integer(allow_none=True, metadata={"description": "and what it asks for that group"})
     evict_at = fields.DateTime(allow_none=True, metadata={"description": "a victim is untouched before this"})
+    acknowledged_at = fields.DateTime(allow_none=True, metadata={
+        "description": "... unless its owner or its guest let it go early, which was then"})
     notice = fields.Dict(metadata={"description": "of a victim: what it makes room for and the criterion that decided"})
 
 
@@ -83,20 +95,43 @@ class Accepted(Said):
     vm = fields.Nested(VmView)
 
 
-class Deleted(Said):
-    """The VM is gone from the cloud and the database."""
+class Done(Said):
+    """It is as was asked."""
 
     vm = fields.Nested(VmView, required=True)
 
 
-class DryRun(Open):
+class Bin(Open):
+    """Where room would be made."""
+
+    kind = fields.String(required=True, validate=validate.OneOf(["host", "quota", "host_id"]), metadata={
+        "description": "a host (operator), the project's quota, or the VMs that share a `hostId` (tenant)"})
+    id = fields.String(required=True)
+
+
+class Plan(Open):
     """What would happen: placed at once, placed after evictions, waiting for room that is being made, or refused."""
 
     result = fields.String(required=True, validate=validate.OneOf(["placed", "evicts", "waits", "refused"]))
-    victims = fields.List(fields.Raw(), metadata={"description": "who would be evicted"})
-    criterion = fields.String(allow_none=True, metadata={"description": "what decided between the victims"})
-    error = fields.String(metadata={"description": "of a refusal: the slug that a create would end with"})
-    reason = fields.String()
+    reason = fields.String(required=True, metadata={"description": "the same in a sentence"})
+    victims = fields.List(fields.String(), required=True, metadata={
+        "description": "the ids of those who would be evicted, in that order"})
+    host = fields.String(allow_none=True, metadata={"description": "where it would be; null: the cloud chooses"})
+    error = fields.String(metadata={"description": "of `refused`: the slug that a create would end with"})
+    bin = fields.Nested(Bin, metadata={"description": "of `evicts`, and of `waits` for room that is on its way"})
+    grace_seconds = fields.Float(metadata={"description": "of `evicts`: the victims' notice"})
+    criterion = fields.String(metadata={"description": "of `evicts`: what decided between this plan and the next best"})
+    cost = fields.Dict(metadata={"description": "of `evicts`, in the order in which plans are compared"})
+    runner_up = fields.Dict(allow_none=True, metadata={
+        "description": "of `evicts`: the cost of the next best plan; null: there is no other"})
+    optimal = fields.Boolean(metadata={"description": "of `evicts`; false: a better plan was not ruled out"})
+
+
+class DryRun(Plan):
+    """What would happen. A tenant is not told whether a host has room: `if_no_host_has_room` says what would happen
+    when the cloud finds none."""
+
+    if_no_host_has_room = fields.Nested(Plan)
 
 
 class VmList(Open):
@@ -113,9 +148,14 @@ class EventData(Open):
     state = fields.String(required=True)
     vm = fields.Nested(VmView)
     reason = fields.String(allow_none=True)
+    evict_at = fields.DateTime(metadata={"description": "of `noticed`"})
     grace_seconds = fields.Float(metadata={"description": "of `noticed`"})
-    makes_room_for = fields.String(metadata={"description": "of `noticed`: the vmsvc id of the request"})
+    makes_room_for = fields.String(allow_none=True, metadata={"description": "of `noticed`: the vmsvc id of the "
+                                                              "request; null when there is none"})
     criterion = fields.String(allow_none=True, metadata={"description": "of `noticed`: what decided"})
+    simulated = fields.Boolean(metadata={"description": "of every `evict`: its owner only practises"})
+    evicted = fields.List(fields.String(), metadata={"description": "of `active`: the ids of those who made room"})
+    error = fields.String(metadata={"description": "of `failed`: the slug that the create ends with"})
 
 
 class Event(Open):
@@ -136,23 +176,6 @@ class EventPage(Open):
 
     events = fields.List(fields.Nested(Event), required=True)
     seq = fields.Integer(required=True)
-
-
-class FlavorRoom(Open):
-    """How many more of a flavor fit."""
-
-    name = fields.String(required=True)
-    fits_now = fields.Integer(required=True)
-    fits_after_evictions = fields.Integer(required=True)
-
-
-class CapacityView(Open):
-    """Mode, quota, host room, and how many of each flavor fit."""
-
-    mode = fields.String(required=True, validate=validate.OneOf(["tenant", "operator"]))
-    quota = fields.Dict(metadata={"description": "limit, used, free, reserved, reclaimable, and who holds what"})
-    hosts = fields.List(fields.Dict(), metadata={"description": "the same of each host; empty in tenant mode"})
-    flavors = fields.List(fields.Nested(FlavorRoom), required=True)
 
 
 class HealthView(Open):

@@ -16,7 +16,7 @@ from vmsvc.web.auth import Principal
 from vmsvc.web.base import Handler
 from vmsvc.web.body import parse_object
 from vmsvc.web.limits import Limits
-from vmsvc.web.schemas import load
+from vmsvc.web.schemas import VM_ID, load
 from vmsvc.web.settings import MAX_BODY
 
 _PRINTABLE_ASCII = re.compile(r"[ -~]{1,255}")
@@ -86,6 +86,11 @@ class ApiHandler(Handler):
         return self.settings["commands"]
 
     @property
+    def evictions(self) -> Any:
+        """What the service knows of evictions."""
+        return self.settings["evictions"]
+
+    @property
     def limits(self) -> Limits:
         """How much at once."""
         return self.settings["limits"]
@@ -140,3 +145,13 @@ class ApiHandler(Handler):
             self.set_header("Preference-Applied", applied)
         self.set_status(status)
         self.finish({"code": str(code or status), "message:": message, "message": message, **members})
+
+
+class OneVm(ApiHandler):
+    """A handler whose address names a VM, by the cloud's id or vmsvc's own."""
+
+    async def admit(self) -> None:
+        """As of any; no id is as strange as to reach the service."""
+        await super().admit()
+        if not VM_ID.fullmatch(self.path_args[0]):
+            raise errors.NotFound("there is no vm with this id")

@@ -9,15 +9,17 @@ from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 from vmsvc.service.hub import Hub
-from vmsvc.web import assets, channel, metrics, openapi, status, vms
+from vmsvc.web import assets, channel, metrics, openapi, room, status, vms
 from vmsvc.web.auth import Auth, NoAuth
 from vmsvc.web.base import Unknown
+from vmsvc.web.evictions import routes as eviction_routes
 from vmsvc.web.limits import Limits
 from vmsvc.web.settings import MAX_DRAIN, WebSettings
 
 access_log = logging.getLogger("vmsvc.access")
 
-ROUTES = [*vms.routes, *channel.routes, *status.routes, *metrics.routes, *openapi.routes]
+ROUTES = [*vms.routes, *eviction_routes, *channel.routes, *room.routes, *status.routes, *metrics.routes,
+          *openapi.routes]
 
 
 def log_request(handler: RequestHandler) -> None:
@@ -36,15 +38,16 @@ def api_document() -> dict[str, Any]:
     return openapi.document(handler for _, handler in ROUTES)
 
 
-def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None = None,
+def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None = None, *, evictions: Any,
              registry: CollectorRegistry | None = None) -> Application:
-    """The application. `commands` is the service (see `service.commands`), `hub` what its feed publishes to;
-    `registry` is where `/metrics` reads, for instruments of other layers too."""
+    """The application. `commands` and `evictions` are the service (see `service.commands`, `service.evictions`),
+    `hub` what its feed publishes to; `registry` is where `/metrics` reads, for instruments of other layers too."""
     limits = Limits(settings.max_in_flight, settings.write_rate, settings.write_burst)
     return Application(
         [*ROUTES, *assets.routes(settings)],
         default_handler_class=Unknown,
         commands=commands,
+        evictions=evictions,
         hub=hub,
         web=settings,
         auth=auth or NoAuth(),

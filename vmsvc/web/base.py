@@ -91,6 +91,8 @@ class Handler(RequestHandler):
 
     #: The address as the document and the metrics call it: `/api/v1/vm/{id}`.
     address = "unknown"
+    #: What the parts of the address are, for the document.
+    parameters = {"id": "the cloud's id, or vmsvc's own"}
     csp = "default-src 'none'; frame-ancestors 'none'"
     _size = 0
 
@@ -172,8 +174,9 @@ class Handler(RequestHandler):
     @classmethod
     def methods(cls) -> list[str]:
         """The methods that this address knows."""
-        return [name for name in cls.SUPPORTED_METHODS
-                if getattr(cls, name.lower()) is not getattr(RequestHandler, name.lower())]
+        own = [name for name in cls.SUPPORTED_METHODS
+               if getattr(cls, name.lower()) is not getattr(RequestHandler, name.lower())]
+        return own if "GET" in own else [name for name in own if name != "HEAD"]
 
     def log_exception(self, typ: type[BaseException] | None, value: BaseException | None,
                       tb: TracebackType | None) -> None:

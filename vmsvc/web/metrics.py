@@ -1,4 +1,4 @@
-"""What Prometheus may know of the web layer; `/metrics` shows all that is in the registry."""
+"""What Prometheus may know of the web layer and of the cloud; `/metrics` shows all that is in the registry."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -12,6 +12,21 @@ from vmsvc.web.limits import Limits
 
 #: Seconds; a POST may wait for an eviction.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class CloudMetrics:
+    """The cloud adapter's instruments."""
+
+    def __init__(self, registry: CollectorRegistry):
+        self._calls = Counter("vmsvc_cloud_calls", "Requests to the cloud, by what came of them",
+                              ["operation", "outcome"], registry=registry)
+        self._seconds = Histogram("vmsvc_cloud_call_seconds", "From the request to its answer", ["operation"],
+                                  buckets=BUCKETS, registry=registry)
+
+    def called(self, operation: str, outcome: str, seconds: float) -> None:
+        """Count a request: `outcome` is 'ok' or the slug of the error."""
+        self._calls.labels(operation, outcome).inc()
+        self._seconds.labels(operation).observe(seconds)
 
 
 class WebMetrics:

@@ -52,7 +52,7 @@ def document(handlers: Iterable[type[Handler]]) -> dict[str, Any]:
 
 def _path_parameters(handler: type[Handler]) -> list[dict[str, Any]]:
     return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"},
-             "description": "the cloud's id, or vmsvc's own"} for name in re.findall(r"\{(\w+)\}", handler.address)]
+             "description": handler.parameters[name]} for name in re.findall(r"\{(\w+)\}", handler.address)]
 
 
 def _operation(handler: type[Handler], name: str) -> dict[str, Any]:

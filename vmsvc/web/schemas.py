@@ -142,6 +142,13 @@ class Number(fields.Integer):
         return int(value)
 
 
+class VmRef(fields.String):
+    """An id in a query string."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(validate=validate.Regexp(re.compile(VM_ID.pattern + r"\Z")), **kwargs)
+
+
 class CreateVmQuery(Schema):
     """The query of `POST /api/v1/vm`. An unknown name is refused: `?dryrun=true` must not create anything."""
 
@@ -167,8 +174,7 @@ class EventsQuery(Schema):
                                             "event that is kept, and a WebSocket gets live events only"})
     limit = Number(validate=validate.Range(1, 1000), load_default=100)
     type = fields.String(metadata={"description": "`create`, `evict`, `delete`; repeatable, or a comma list"})
-    vm = fields.String(validate=validate.Regexp(re.compile(VM_ID.pattern + r"\Z")),
-                       metadata={"description": "the cloud's id or vmsvc's own"})
+    vm = VmRef(metadata={"description": "the cloud's id or vmsvc's own"})
 
     @validates("type")
     def _known_types(self, value: str, data_key: str) -> None:

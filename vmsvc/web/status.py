@@ -1,8 +1,6 @@
-"""How the service is: `/healthz`, `/readyz`, and `/api/v1/capacity`."""
+"""How the service is: `/healthz` and `/readyz`."""
 
-from vmsvc.domain.errors import CloudError, Timeout
 from vmsvc.web import answers
-from vmsvc.web.api import ApiHandler
 from vmsvc.web.base import Handler, route
 from vmsvc.web.describe import Answer, describe
 
@@ -43,18 +41,4 @@ class Ready(Probe):
                      "parts": {name: trouble or "ok" for name, trouble in parts.items()}})
 
 
-class Capacity(ApiHandler):
-    """What there is room for."""
-
-    address = "/api/v1/capacity"
-
-    @describe(Answer(200, "The room there is.", answers.CapacityView, {
-        "mode": "tenant", "quota": {"limit": {"cores": 20}, "used": {"cores": 12}, "free": {"cores": 8}}, "hosts": [],
-        "flavors": [{"name": "m1.small", "fits_now": 4, "fits_after_evictions": 7}]}),
-              errors=(CloudError, Timeout))
-    async def get(self) -> None:
-        """Show mode, quota, host room, and how many of each flavor fit now and after evictions."""
-        self.finish(await self.commands.capacity())
-
-
-routes = [route(Health), route(Ready), route(Capacity)]
+routes = [route(Health), route(Ready)]

@@ -6,10 +6,10 @@ from vmsvc.domain.errors import (CloudError, Conflict, IdempotencyMismatch, Inva
                                  QuotaExceeded, Timeout, VmsvcError)
 from vmsvc.service.commands import CreateVm, Outcome
 from vmsvc.web import answers
-from vmsvc.web.api import ApiHandler
+from vmsvc.web.api import ApiHandler, OneVm
 from vmsvc.web.base import INTERNAL, STATUS_OF_SLUG, Refusal, route
 from vmsvc.web.describe import Answer, describe
-from vmsvc.web.schemas import VM_ID, CreateVmQuery, CreateVmSchema, DeleteVmSchema, load, wish_of
+from vmsvc.web.schemas import CreateVmQuery, CreateVmSchema, DeleteVmSchema, load, wish_of
 
 VMS = "/api/v1/vm"
 
@@ -36,8 +36,7 @@ class Vms(ApiHandler):
         self.finish({"servers": servers, "seq": seq})
 
     @describe(
-        Answer(200, "With `dry_run=true`: what would happen.", answers.DryRun,
-               {"result": "placed", "host": "host-1", "victims": []}),
+        Answer(200, "With `dry_run=true`: what would happen.", answers.DryRun, answers.PLAN),
         Answer(201, "It runs.", answers.Created, answers.said(
             "201", f"Standart vm {answers.VM['id']} was created succesfully", vm=answers.VM,
             evicted=[answers.VICTIM]), headers=("Location", "Preference-Applied")),
@@ -86,15 +85,10 @@ class Vms(ApiHandler):
         self.answer(202, f"{kind(wish)} vm {vm_id} is being created", **shown)
 
 
-class Vm(ApiHandler):
+class Vm(OneVm):
     """One of them."""
 
     address = f"{VMS}/{{id}}"
-
-    async def admit(self) -> None:
-        await super().admit()
-        if not VM_ID.fullmatch(self.path_args[0]):
-            raise NotFound("there is no vm with this id")
 
     @describe(Answer(200, "The server.", answers.VmView, answers.VM), errors=(NotFound, CloudError, Timeout))
     async def get(self, ref: str) -> None:
@@ -102,7 +96,7 @@ class Vm(ApiHandler):
         self.finish(await self.commands.vm(ref))
 
     @describe(
-        Answer(200, "It is gone.", answers.Deleted, answers.said(
+        Answer(200, "It is gone.", answers.Done, answers.said(
             "204", f"vm {answers.VM['id']} was deleted succesfully", vm=answers.VM | {"state": "deleted"}),
                headers=("Preference-Applied",)),
         Answer(202, "It is not gone yet.", answers.Accepted, answers.said(

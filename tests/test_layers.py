@@ -1,0 +1,119 @@
+"""The rules of the architecture: who imports whom, and how long things are."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "vmsvc").rglob("*.py"))}
+SDK = {"openstack", "keystoneauth1", "requests", "os_client_config", "os_service_types"}
+#: Layer -> the parts of vmsvc that it may import. `cloud.port` and `cloud.mirror` are what the service sees of a cloud.
+MAY_IMPORT = {
+    "domain": {"domain"},
+    "store": {"store", "domain"},
+    "cloud": {"cloud", "domain"},
+    "service": {"service", "store", "cloud.port", "cloud.mirror", "domain"},
+    "web": {"web", "service", "domain"},
+    "sim": {"sim"},
+}
+#: What a pure layer must not have: clocks, chance, the world.
+IMPURE = {"time", "random", "os", "io", "pathlib", "socket", "subprocess", "threading", "asyncio", "logging", "secrets",
+          "uuid", "tempfile", "shutil", "sys"}
+
+
+def name_of(path):
+    """`service.boot` for vmsvc/service/boot.py."""
+    return ".".join(path.relative_to(ROOT / "vmsvc").with_suffix("").parts)
+
+
+def layer_of(path):
+    """`service`, or the module itself when it lies above all layers."""
+    return name_of(path).partition(".")[0]
+
+
+def imports_of(tree):
+    """Every module that is imported anywhere in the text, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module" and node.args:
+            if isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value
+
+
+def parts_of(path):
+    """What of vmsvc a module imports, as `cloud.port`."""
+    return {name.removeprefix("vmsvc.") for name in imports_of(MODULES[path]) if name.startswith("vmsvc.")} \
+        - {"__version__"}
+
+
+def modules(*layers):
+    """The modules of these layers."""
+    return [pytest.param(path, id=name_of(path)) for path in MODULES if layer_of(path) in layers]
+
+
+@pytest.mark.parametrize("path", modules(*MAY_IMPORT))
+def test_imports_go_down(path):
+    allowed = MAY_IMPORT[layer_of(path)]
+    assert not {part for part in parts_of(path) if not any(part == one or part.startswith(f"{one}.")
+                                                           for one in allowed)}
+
+
+@pytest.mark.parametrize("path", modules("domain"))
+def test_the_domain_is_pure(path):
+    top = {name.partition(".")[0] for name in imports_of(MODULES[path])} - {"vmsvc"}
+    assert top <= sys.stdlib_module_names
+    assert not top & IMPURE
+    called = {ast.unparse(node.func) for node in ast.walk(MODULES[path]) if isinstance(node, ast.Call)}
+    assert not called & {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "open", "print", "input"}
+
+
+def test_one_module_knows_the_sdk():
+    knows = {name_of(path) for path, tree in MODULES.items()
+             if {name.partition(".")[0] for name in imports_of(tree)} & SDK}
+    assert knows <= {"cloud.session"}
+    assert "openstack" in (ROOT / "vmsvc/cloud/session.py").read_text(encoding="utf-8")
+
+
+def test_tornado_is_the_web_s_the_sim_s_and_the_start_up_s():
+    users = {layer_of(path) for path, tree in MODULES.items()
+             if "tornado" in {name.partition(".")[0] for name in imports_of(tree)}}
+    assert users <= {"web", "sim", "bootstrap", "__main__"}
+
+
+def test_peewee_and_the_driver_are_the_store_s():
+    users = {layer_of(path) for path, tree in MODULES.items()
+             if {name.partition(".")[0] for name in imports_of(tree)} & {"peewee", "playhouse", "psycopg2"}}
+    assert users == {"store"}
+
+
+def test_no_layer_reads_the_environment_but_the_start_up():
+    readers = {name_of(path) for path, tree in MODULES.items() if layer_of(path) not in ("sim", "bootstrap", "__main__")
+               for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")}
+    assert not readers
+
+
+def test_only_move_writes_a_state():
+    """Everybody else goes through the table of life."""
+    for path, tree in MODULES.items():
+        if layer_of(path) not in ("service", "store"):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Vm.update", "vms.change", "Vm.create"):
+                writes = {keyword.arg for keyword in node.keywords}
+                owner = name_of(path) == "store.vms" and ast.unparse(node.func) in ("Vm.update", "Vm.create")
+                assert "state" not in writes or owner, f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=name_of(path)) for path in MODULES])
+def test_modules_and_functions_are_short(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 250 or layer_of(path) == "sim"
+    for node in ast.walk(MODULES[path]):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < 40, f"{node.name} has {node.end_lineno - node.lineno + 1} lines"

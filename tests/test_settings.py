@@ -1,0 +1,62 @@
+"""The settings: what is written of them and what is refused."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from vmsvc import config
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+NAMES = [config.variable(field.name) for field in dataclasses.fields(config.Settings)]
+
+
+def documented():
+    """The names in the first column of the README's tables; a row may have several."""
+    return {name for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("|")
+            for name in re.findall(r"`(VMSVC_\w+)`", line.split("|")[1])}
+
+
+def test_every_setting_is_in_the_readme_and_every_name_there_is_a_setting():
+    assert documented() == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_has_a_meaning_and_a_default_that_is_valid(name):
+    (field,) = (field for field in dataclasses.fields(config.Settings) if config.variable(field.name) == name)
+    (flag,) = (action for action in config.parser()._actions if action.dest == field.name)  # pylint: disable=W0212
+    assert len(flag.help) > 10
+    assert config.load({name: str(field.default)}) == config.Settings()
+
+
+def test_a_name_that_is_not_known_is_refused_with_those_that_are():
+    with pytest.raises(config.ConfigError, match="VMSVC_GRACE_SECS.*VMSVC_GRACE_SECONDS"):
+        config.load({"VMSVC_GRACE_SECS": "1"})
+
+
+def test_the_flag_wins_over_the_variable():
+    assert config.load({"VMSVC_GRACE_SECONDS": "5"}, {"grace_seconds": "7"}).grace_seconds == 7
+    flags = vars(config.parser().parse_args(["--grace-seconds", "8", "--evict-action", "delete"]))
+    settings = config.load({"VMSVC_GRACE_SECONDS": "5", "PATH": "/bin"}, flags)
+    assert (settings.grace_seconds, settings.evict_action) == (8, "delete")
+
+
+@pytest.mark.parametrize("name, value", [
+    ("VMSVC_PORT", "70000"), ("VMSVC_PORT", "-1"), ("VMSVC_PORT", "http"), ("VMSVC_GRACE_SECONDS", "-1"),
+    ("VMSVC_GRACE_SECONDS", "nan"), ("VMSVC_EVICT_ACTION", "shelve"), ("VMSVC_MAX_VICTIMS", "0"),
+    ("VMSVC_MAX_VICTIMS", "1.5"), ("VMSVC_LOG_FORMAT", "xml"), ("VMSVC_CLOUD_RATE", "0")])
+def test_a_value_that_cannot_be_is_refused_by_name(name, value):
+    with pytest.raises(config.ConfigError, match=name):
+        config.load({name: value})
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1", "host.example"])
+def test_other_machines_are_let_in_only_when_that_is_said_in_plain_words(address):
+    with pytest.raises(config.ConfigError, match="VMSVC_"):
+        config.load({"VMSVC_ADDRESS": address})
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_this_machine_is_let_in(address):
+    assert config.load({"VMSVC_ADDRESS": address}).address == address

@@ -1,0 +1,204 @@
+"""What is decided for a request where hosts are known: worlds in, literal decisions out."""
+
+import pytest
+
+from tests.unit.worlds import host, operator, request, reserved, vm
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.scheduling import MAX_REFUSALS, MAX_ROUNDS, Evict, Place, Refuse, Reprieve, Wait, decide, review
+from vmsvc.domain.world import HOST
+
+
+def plan(decision):
+    """Where, and who goes."""
+    assert isinstance(decision, Evict), decision
+    return decision.bin, set(decision.victims)
+
+
+def refusal(decision):
+    """The slug."""
+    assert isinstance(decision, Refuse), decision
+    return decision.error
+
+
+FULL = [vm(name) for name in "abcd"]
+
+
+@pytest.mark.parametrize("preemptible", [True, False])
+def test_who_fits_is_placed_on_the_host_where_least_stays_free(preemptible):
+    vms = [vm("a", 3, host="sim-2"), vm("b", 1, host="sim-3")]
+    world = operator(*vms, hosts=[host(f"sim-{number}", vms) for number in (1, 2, 3)])
+    assert decide(request(is_preemptible=preemptible), world) == Place("sim-2")
+    assert decide(request(cpus=2, is_preemptible=preemptible), world) == Place("sim-3")
+    assert decide(request(cpus=4, is_preemptible=preemptible), world) == Place("sim-1")
+
+
+def test_a_preemptible_vm_evicts_nobody():
+    assert refusal(decide(request(is_preemptible=True), operator(*FULL))) == "no_capacity"
+
+
+def test_a_standard_vm_evicts_as_many_as_it_needs_and_no_more():
+    place, victims = plan(decide(request(cpus=3), operator(*FULL)))
+    assert place == "sim-1" and len(victims) == 3
+    assert plan(decide(request(cpus=3), operator(*FULL[:3]))) [1] < {"a", "b", "c"}
+
+
+def test_the_best_host_is_chosen_over_all():
+    vms = [vm(name, 1, host="sim-1") for name in "abcd"] + [vm("large", 4, host="sim-2")]
+    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)])
+    assert plan(decide(request(cpus=4), world)) == ("sim-2", {"large"})
+    assert plan(decide(request(cpus=1), world))[0] == "sim-1"
+
+
+def test_a_request_that_no_host_could_take_evicts_nobody():
+    assert refusal(decide(request(cpus=5), operator(*FULL))) == "no_capacity"
+
+
+def test_what_others_hold_cannot_be_freed():
+    assert refusal(decide(request(cpus=3), operator(*FULL[:2], foreign=2))) == "no_capacity"
+
+
+@pytest.mark.parametrize("facts", [{"untouchable": True}, {"is_preemptible": False}, {"state": State.NOTICED},
+                                   {"present": False}])
+def test_who_may_not_be_a_victim_is_none(facts):
+    keeper = vm("a", 4, **facts)
+    world = operator(keeper) if keeper.present else operator(keeper, foreign=4)
+    decision = decide(request(), world)
+    assert isinstance(decision, Refuse) or (isinstance(decision, Evict) and not decision.victims), decision
+
+
+@pytest.mark.parametrize("facts", [{"available": False}, {"availability_zone": "other"}])
+def test_hosts_that_the_cloud_would_not_take_are_not_thought_of(facts):
+    world = operator(hosts=[host("sim-1", **facts)])
+    assert refusal(decide(request(availability_zone="nova"), world)) == "no_capacity"
+    full = operator(*FULL, hosts=[host("sim-1", FULL, **facts)])
+    assert refusal(decide(request(availability_zone="nova"), full)) == "no_capacity"
+
+
+def test_a_host_that_refused_it_is_avoided():
+    vms = [vm("a", 4, host="sim-2")]
+    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)])
+    assert decide(request(cpus=4), world) == Place("sim-1")
+    assert plan(decide(request(cpus=4, avoid=frozenset({"sim-1"})), world)) == ("sim-2", {"a"})
+
+
+def test_room_that_is_on_its_way_is_kept_and_nobody_goes_for_it():
+    leaving = [vm("a", state=State.DELETING), *FULL[1:]]
+    assert plan(decide(request(), operator(*leaving))) == ("sim-1", set())
+    assert decide(request(is_preemptible=True), operator(*leaving)) == Wait("VMs are leaving and make room")
+
+
+def test_vms_that_are_being_built_are_waited_for():
+    building = [vm(name, state=State.BUILDING) for name in "abcd"]
+    assert isinstance(decide(request(), operator(*building)), Wait)
+    standard = [vm(name, state=State.BUILDING, is_preemptible=False) for name in "abcd"]
+    assert refusal(decide(request(), operator(*standard))) == "no_capacity"
+
+
+def test_two_requests_share_no_victim():
+    vms = FULL + [vm(name, host="sim-2") for name in "efgh"]
+    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)])
+    seen = set()
+    for name in ("one", "two", "three", "four"):
+        wanted = request(name, 2)
+        place, victims = plan(decide(wanted, world))
+        assert len(victims) == 2 and not victims & seen
+        seen |= victims
+        world.reserved(wanted, HOST, place, tuple(victims), {})
+    assert refusal(decide(request("five"), world)) == "no_capacity"
+
+
+def test_a_later_standard_request_does_not_take_room_that_is_kept_for_an_earlier_one():
+    kept = [reserved("earlier", HOST, "sim-1", 4)]
+    victims = [vm(name, state=State.EVICTING, evicted_for="earlier") for name in "abcd"]
+    assert refusal(decide(request("later"), operator(*victims, kept=kept))) == "no_capacity"
+    gone = operator(kept=kept)
+    assert refusal(decide(request("later"), gone)) == "no_capacity"
+    assert refusal(decide(request("later", is_preemptible=True), gone)) == "no_capacity"
+    assert review(request("earlier", 4), kept[0], gone) == Place("sim-1")
+
+
+def test_the_quota_alone_may_be_short():
+    vms = [vm("a", host="sim-1"), vm("b", host="sim-2")]
+    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], limit={"instances": 2})
+    _, victims = plan(decide(request(), world))
+    assert len(victims) == 1
+    assert refusal(decide(request(is_preemptible=True), world)) == "quota_exceeded"
+    assert refusal(decide(request(cpus=3), operator(*vms, hosts=[host("sim-1", vms)], limit={"cores": 2}))) \
+        == "quota_exceeded"
+
+
+def test_quota_and_host_may_be_short_at_once():
+    """Room on sim-1 needs two of its VMs; the quota is short of one instance, which those two give."""
+    world = operator(*FULL, limit={"instances": 4})
+    assert len(plan(decide(request(cpus=2), world))[1]) == 2
+
+
+def test_a_request_that_had_its_rounds_has_no_third():
+    assert refusal(decide(request(rounds=MAX_ROUNDS), operator(*FULL))) == "no_capacity"
+    assert decide(request(rounds=MAX_ROUNDS), operator()) == Place("sim-1"), "room that is there costs nobody anything"
+
+
+def test_a_cloud_that_refuses_again_and_again_is_believed():
+    assert refusal(decide(request(refusal="no_capacity", refusals=MAX_REFUSALS), operator())) == "no_capacity"
+
+
+def test_no_more_victims_than_allowed():
+    assert refusal(decide(request(cpus=3), operator(*FULL, max_victims=2))) == "no_capacity"
+
+
+# ---------------------------------------------------------------- review: victims are on their way
+
+def noticed(*names, **facts):
+    """Victims of the request "wanted"."""
+    return [vm(name, state=State.NOTICED, evicted_for="wanted", **facts) for name in names]
+
+
+def looked_at(world, cpus=2, **facts):
+    """The review of "wanted", which holds room on sim-1."""
+    kept = reserved("wanted", HOST, "sim-1", cpus)
+    world.reservations["wanted"] = kept
+    return review(request(cpus=cpus, rounds=1, **facts), kept, world)
+
+
+def test_while_its_victims_go_a_request_waits():
+    assert isinstance(looked_at(operator(*noticed("a", "b"), *FULL[2:])), Wait)
+    going = [vm("a", state=State.EVICTING, evicted_for="wanted"), *noticed("b")]
+    assert isinstance(looked_at(operator(*going, *FULL[2:])), Wait)
+
+
+def test_when_they_are_gone_it_is_placed():
+    assert looked_at(operator(*FULL[2:])) == Place("sim-1")
+
+
+def test_a_victim_that_is_no_longer_needed_is_reprieved():
+    decision = looked_at(operator(*noticed("a", "b"), FULL[2]))
+    assert isinstance(decision, Reprieve) and len(decision.victims) == 1
+    # With room for all of it nobody need go: it is placed, and who carries it out spares those that are left.
+    assert looked_at(operator(*noticed("a", "b"))) == Place("sim-1")
+
+
+def test_room_that_was_taken_costs_another_round_elsewhere():
+    vms = [vm(name, host="sim-2") for name in "efgh"]
+    world = operator(*vms, hosts=[host("sim-1", foreign=4), host("sim-2", vms)])
+    place, victims = plan(looked_at(world))
+    assert place == "sim-2" and len(victims) == 2
+
+
+def test_a_host_that_has_gone_costs_another_round_elsewhere():
+    vms = [vm(name, host="sim-2") for name in "efgh"]
+    world = operator(*vms, hosts=[host("sim-2", vms)])
+    assert plan(looked_at(world))[0] == "sim-2"
+    down = operator(*vms, hosts=[host("sim-1", available=False), host("sim-2", vms)])
+    assert plan(looked_at(down))[0] == "sim-2"
+
+
+def test_a_victim_that_was_reprieved_meanwhile_is_replaced():
+    """It was locked and stays: somebody else goes."""
+    locked = vm("a", untouchable=True)
+    world = operator(locked, *noticed("b"), *FULL[2:])
+    place, victims = plan(looked_at(world))
+    assert place == "sim-1" and "a" not in victims and victims
+
+
+def test_with_nobody_left_to_go_it_is_refused():
+    assert refusal(looked_at(operator(*noticed("b"), foreign=3))) == "no_capacity"

@@ -1,0 +1,117 @@
+"""What is decided where only the quota and the project's own servers are known."""
+
+from tests.unit.worlds import request, reserved, tenant, vm
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.scheduling import MAX_ROUNDS, Evict, Place, Refuse, Reprieve, Wait, decide, review
+from vmsvc.domain.world import HOST_ID, PROJECT, QUOTA
+
+GROUP = [vm(name) for name in "abcd"]
+REFUSED = {"refusal": "no_capacity", "refusals": 1}
+
+
+def plan(decision):
+    """Of which bin, where, and who goes."""
+    assert isinstance(decision, Evict), decision
+    return decision.kind, decision.bin, set(decision.victims)
+
+
+def refusal(decision):
+    """The slug."""
+    assert isinstance(decision, Refuse), decision
+    return decision.error
+
+
+def test_the_cloud_is_tried_first():
+    assert decide(request(), tenant(*GROUP)) == Place(None)
+    assert decide(request(is_preemptible=True), tenant(*GROUP)) == Place(None)
+
+
+def test_a_full_quota_is_known_without_trying():
+    full = tenant(*GROUP, limit={"cores": 4})
+    kind, place, victims = plan(decide(request(cpus=2), full))
+    assert (kind, place, len(victims)) == (QUOTA, PROJECT, 2)
+    assert refusal(decide(request(is_preemptible=True), full)) == "quota_exceeded"
+    assert refusal(decide(request(cpus=5), full)) == "quota_exceeded"
+
+
+def test_after_a_refusal_for_want_of_room_one_group_of_servers_gives_it_whole():
+    vms = GROUP[:2] + [vm(name, host="sim-2") for name in "efg"]
+    assert plan(decide(request(cpus=3, **REFUSED), tenant(*vms))) == (HOST_ID, "id-of-sim-2", {"e", "f", "g"})
+    assert refusal(decide(request(cpus=4, **REFUSED), tenant(*vms))) == "no_capacity"
+    assert refusal(decide(request(is_preemptible=True, **REFUSED), tenant(*vms))) == "no_capacity"
+
+
+def test_a_server_whose_host_is_not_told_gives_no_room():
+    assert refusal(decide(request(**REFUSED), tenant(vm("a", host_id="")))) == "no_capacity"
+
+
+def test_room_that_was_freed_since_is_tried_before_anybody_goes():
+    assert decide(request(freed_since=True, **REFUSED), tenant(*GROUP)) == Place(None)
+
+
+def test_while_a_vm_leaves_or_is_built_nobody_goes():
+    leaving = tenant(*GROUP, vm("x", state=State.DELETING))
+    assert isinstance(decide(request(**REFUSED), leaving), Wait)
+    building = tenant(*GROUP, vm("x", state=State.BUILDING))
+    assert isinstance(decide(request(**REFUSED), building), Wait)
+
+
+def test_while_room_on_a_host_is_freed_nobody_else_may_try():
+    """The cloud alone decides where a VM goes: it could go right there."""
+    gate = tenant(*GROUP, kept=[reserved("earlier", HOST_ID, "id-of-sim-1", 2, GROUP[:2])])
+    for preemptible in (True, False):
+        assert isinstance(decide(request(is_preemptible=preemptible), gate), Wait)
+    quota_only = tenant(*GROUP, kept=[reserved("earlier", QUOTA, PROJECT)])
+    assert decide(request(), quota_only) == Place(None)
+
+
+def test_a_request_that_had_its_rounds_has_no_third():
+    assert refusal(decide(request(rounds=MAX_ROUNDS, **REFUSED), tenant(*GROUP))) == "no_capacity"
+
+
+def looked_at(kind, members, world, cpus=2):
+    """The review of "wanted", which holds room that was planned with these members."""
+    place = PROJECT if kind == QUOTA else "id-of-sim-1"
+    kept = reserved("wanted", kind, place, cpus, members)
+    world.reservations["wanted"] = kept
+    return review(request(cpus=cpus, rounds=1, **REFUSED), kept, world)
+
+
+def noticed(*names):
+    """Victims of the request "wanted"."""
+    return [vm(name, state=State.NOTICED, evicted_for="wanted") for name in names]
+
+
+def test_a_group_s_room_is_there_when_members_that_held_as_much_have_left():
+    assert isinstance(looked_at(HOST_ID, GROUP, tenant(*noticed("a", "b"), *GROUP[2:])), Wait)
+    one_left = tenant(vm("a", state=State.EVICTED, present=False), *noticed("b"), *GROUP[2:])
+    assert isinstance(looked_at(HOST_ID, GROUP, one_left), Wait)
+    assert looked_at(HOST_ID, GROUP, tenant(*GROUP[2:])) == Place(None)
+
+
+def test_any_member_that_leaves_counts_and_spares_a_victim():
+    """Its owner deleted "c", who was no victim: one of the two victims may stay."""
+    world = tenant(*noticed("a", "b"), GROUP[3])
+    decision = looked_at(HOST_ID, GROUP, world)
+    assert isinstance(decision, Reprieve) and len(decision.victims) == 1
+
+
+def test_quota_that_appears_reprieves_and_then_places():
+    world = tenant(*noticed("a", "b"), limit={"cores": 3})
+    decision = looked_at(QUOTA, (), world)
+    assert isinstance(decision, Reprieve) and len(decision.victims) == 1
+    assert looked_at(QUOTA, (), tenant(*noticed("a", "b"), limit={"cores": 4})) == Place(None)
+
+
+def test_quota_that_was_taken_costs_another_round():
+    thief = vm("thief", 2, is_preemptible=False)
+    world = tenant(thief, *GROUP[2:], limit={"cores": 4})
+    kind, _, victims = plan(looked_at(QUOTA, (), world))
+    assert (kind, victims) == (QUOTA, {"c", "d"})
+
+
+def test_a_group_that_can_no_longer_give_it_is_left_for_another():
+    stays = vm("a", untouchable=True)
+    others = [vm(name, host="sim-2") for name in "ef"]
+    kind, place, victims = plan(looked_at(HOST_ID, [stays], tenant(stays, *others)))
+    assert (kind, place, victims) == (HOST_ID, "id-of-sim-2", {"e", "f"})

@@ -1,0 +1,44 @@
+"""The answer to a dry run: a decision in words and in figures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Reprieve, Wait
+from vmsvc.domain.world import HOST, QUOTA
+
+
+def preview(decision: Decision, names: Mapping[str, str], grace_seconds: float) -> dict[str, Any]:
+    """What a create would do. `names`: the id by which clients know a VM, by vmsvc id."""
+    match decision:
+        case Place(host=host):
+            reason = f"host {host} has room for it" if host else "the quota has room for it; the cloud chooses a host"
+            return {"result": "placed", "reason": reason, "host": host, "victims": []}
+        case Evict(victims=()):
+            return {"result": "waits", "reason": f"room for it is being freed already, in {_place(decision)}",
+                    "victims": [], **_where(decision)}
+        case Evict():
+            return {"result": "evicts", "reason": _reason(decision, grace_seconds),
+                    "victims": [names[victim] for victim in decision.victims], **_where(decision),
+                    "grace_seconds": grace_seconds, "criterion": decision.criterion, "cost": dict(decision.cost),
+                    "runner_up": decision.runner_up, "optimal": decision.optimal}
+        case Refuse(error=error, message=message):
+            return {"result": "refused", "reason": message, "victims": [], "error": error}
+        case Wait(why=why):
+            return {"result": "waits", "reason": why, "victims": []}
+        case Reprieve():
+            return {"result": "waits", "reason": "room for it is being freed already", "victims": []}
+    raise AssertionError(decision)
+
+
+def _where(plan: Evict) -> dict[str, Any]:
+    return {"host": plan.bin if plan.kind == HOST else None, "bin": {"kind": plan.kind, "id": plan.bin}}
+
+
+def _place(plan: Evict) -> str:
+    return "the project's quota" if plan.kind == QUOTA else f"{plan.kind} {plan.bin}"
+
+
+def _reason(plan: Evict, grace_seconds: float) -> str:
+    count = len(plan.victims)
+    return (f"{count} preemptible VM{'s' * (count > 1)} would make room in {_place(plan)} after {grace_seconds:g} s of "
+            f"notice; what decided: {plan.criterion}")

@@ -1,0 +1,198 @@
+"""`/api/v1/evictions`, the record, and what a VM's owner or guest may do: acknowledge a notice, practise one."""
+
+import re
+
+from marshmallow import RAISE, Schema, fields, validate
+
+from vmsvc.domain.errors import CloudError, Conflict, NotFound, Timeout
+from vmsvc.web import answers
+from vmsvc.web.api import ApiHandler, OneVm
+from vmsvc.web.base import route
+from vmsvc.web.describe import Answer, describe
+from vmsvc.web.schemas import MAX_SEQ, Flag, Number, VmRef, load
+
+EVICTIONS = "/api/v1/evictions"
+REASONS = ("capacity", "lifetime", "simulated")
+STATES = ("noticed", "reprieved", "evicting", "evicted", "deleted", "lost")
+
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+EVICTION = {
+    "id": 17, "state": "evicted", "reason": "capacity", "simulated": False,
+    "vm": {"id": answers.VICTIM, "name": "preemptible", "vmsvc_id": "5b0f7c1e-3a46-4a39-9f1d-2b8f6f3a7c10"},
+    "owner": "anonymous",
+    "request": {"id": answers.VM["id"], "name": "standart", "vmsvc_id": answers.VM["vmsvc_id"]},
+    "round": 1, "bin": "host compute-7", "criterion": "less lost work", "cost": answers.COST,
+    "runner_up": answers.COST | {"lost_work": 9000}, "optimal": True, "wasted": None,
+    "planned_at": "2026-11-23T12:00:00.000Z", "evict_at": "2026-11-23T12:00:30.000Z",
+    "noticed_at": "2026-11-23T12:00:00.140Z", "acknowledged_at": None, "reprieved_at": None,
+    "evicting_at": "2026-11-23T12:00:30.012Z", "stopped_at": "2026-11-23T12:00:33.400Z",
+    "deleted_at": "2026-11-23T12:00:33.520Z", "freed_at": "2026-11-23T12:00:34.010Z",
+    "fulfilled_at": "2026-11-23T12:00:36.900Z",
+}
+NOTICED = answers.EVENT["data"]["vm"]
+
+
+class NothingSchema(Schema):
+    """No fields at all."""
+
+    class Meta:
+        """Whoever sends one should hear that it does nothing."""
+
+        unknown = RAISE
+
+
+class PracticeSchema(Schema):
+    """The optional body of `POST /api/v1/vm/{id}/evict`."""
+
+    class Meta:
+        """As above: a misspelt `notice_only` must not delete anything."""
+
+        unknown = RAISE
+
+    notice_only = Flag(metadata={"description": "true: the VM is reprieved when its time is up", "default": False})
+
+
+class EvictionsQuery(Schema):
+    """The query of `GET /api/v1/evictions`."""
+
+    class Meta:
+        """As above."""
+
+        unknown = RAISE
+
+    before = Number(validate=validate.Range(1, MAX_SEQ),
+                    metadata={"description": "only evictions with a lower id: the `before` of the page before"})
+    limit = Number(validate=validate.Range(1, 1000), load_default=100)
+    vm = VmRef(metadata={"description": "of this VM; the cloud's id or vmsvc's own"})
+    request = VmRef(metadata={"description": "for this VM; the cloud's id or vmsvc's own"})
+    reason = fields.String(validate=validate.OneOf(REASONS))
+
+
+class Party(answers.Open):
+    """One of the two VMs of an eviction. `id` is the cloud's, or vmsvc's own where there never was a server."""
+
+    id = fields.String(required=True)
+    vmsvc_id = fields.String(required=True)
+    name = fields.String(required=True)
+
+
+class Eviction(answers.Open):
+    """Who went (or was to go) for whom and why, and when each step was done: null for a step that was not."""
+
+    id = fields.Integer(required=True)
+    state = fields.String(required=True, validate=validate.OneOf(STATES), metadata={
+        "description": "`deleted` and `lost`: it left during its notice, not by our hand"})
+    reason = fields.String(required=True, validate=validate.OneOf(REASONS))
+    simulated = fields.Boolean(required=True)
+    vm = fields.Nested(Party, required=True)
+    owner = fields.String(required=True, metadata={"description": "who had asked for the VM"})
+    request = fields.Nested(Party, required=True, allow_none=True, metadata={
+        "description": "who needed the room; null for a lifetime that ended and a simulated eviction"})
+    round = fields.Integer(required=True, metadata={"description": "of the request's rounds of eviction, from 1"})
+    bin = fields.String(required=True, allow_none=True, metadata={"description": "where room was made"})
+    criterion = fields.String(required=True, allow_none=True, metadata={"description": "what decided"})
+    cost = fields.Dict(required=True, metadata={"description": "of all victims of the round, in the order in which "
+                                                               "plans are compared"})
+    runner_up = fields.Dict(required=True, allow_none=True, metadata={"description": "the cost of the next best plan"})
+    optimal = fields.Boolean(required=True, metadata={"description": "false: a better plan was not ruled out"})
+    wasted = fields.String(required=True, allow_none=True, metadata={"description": "why it was for nothing"})
+    planned_at = fields.DateTime(required=True)
+    evict_at = fields.DateTime(required=True)
+    noticed_at = fields.DateTime(required=True, allow_none=True, metadata={
+        "description": "the notice was in the server's metadata"})
+    acknowledged_at = fields.DateTime(required=True, allow_none=True, metadata={
+        "description": "the owner or the guest let it go early"})
+    reprieved_at = fields.DateTime(required=True, allow_none=True)
+    evicting_at = fields.DateTime(required=True, allow_none=True)
+    stopped_at = fields.DateTime(required=True, allow_none=True)
+    deleted_at = fields.DateTime(required=True, allow_none=True, metadata={"description": "the DELETE was taken"})
+    freed_at = fields.DateTime(required=True, allow_none=True, metadata={
+        "description": "the cloud said 404: its room and quota are free"})
+    fulfilled_at = fields.DateTime(required=True, allow_none=True, metadata={
+        "description": "the VM that it went for was active"})
+
+
+class EvictionPage(answers.Open):
+    """Evictions, newest first; ask for the next page with `before=<before>` (null: there is none)."""
+
+    evictions = fields.List(fields.Nested(Eviction), required=True)
+    before = fields.Integer(required=True, allow_none=True)
+
+
+class Acknowledgement(OneVm):
+    """A victim may go early."""
+
+    address = "/api/v1/vm/{id}/ack"
+
+    @describe(Answer(200, "It goes now.", answers.Done, answers.said(
+        "200", f"vm {answers.VICTIM} may go before its time", vm=NOTICED | {
+            "acknowledged_at": "2026-11-23T12:00:09.000Z"})),
+              body=NothingSchema, body_required=False, examples=(("nothing", {}),),
+              errors=(413, 415, NotFound, Conflict, Timeout))
+    async def post(self, ref: str) -> None:
+        """Let a noticed VM go before its time.
+
+        For the VM's owner or its guest, once its work is saved: whoever waits for the room gets it so much earlier.
+        To say it twice is no error. It cannot be taken back. 409 for a VM that was not noticed.
+        """
+        if self.has_body():
+            load(NothingSchema, self.json_body())
+        vm = await self.evictions.acknowledge(ref)
+        self.answer(200, f"vm {ref} may go before its time", vm=vm)
+
+
+class Practice(OneVm):
+    """An eviction that nobody needs."""
+
+    address = "/api/v1/vm/{id}/evict"
+
+    @describe(Answer(202, "It was noticed.", answers.Done, answers.said(
+        "202", f"vm {answers.VICTIM} was noticed; it goes at 2026-11-23T12:00:30.000Z", vm=NOTICED)),
+              body=PracticeSchema, body_required=False,
+              examples=(("to the end", {}), ("notice only", {"notice_only": True})),
+              errors=(413, 415, NotFound, Conflict, CloudError, Timeout))
+    async def post(self, ref: str) -> None:
+        """Practise the eviction of a preemptible VM.
+
+        It gets the notice of a real eviction: the same events (with `simulated: true`), timing and metadata, and goes
+        in the end; with `notice_only` it is reprieved when its time is up. 403 for a standard VM; 409 when it is not
+        active, is locked, or when the budget of its group is used up.
+        """
+        body = load(PracticeSchema, self.json_body()) if self.has_body() else {}
+        notice_only = body.get("notice_only", False)
+        vm = await self.evictions.practise(ref, notice_only)
+        goes = f"it stays, and is reprieved at {vm['evict_at']}" if notice_only else f"it goes at {vm['evict_at']}"
+        self.answer(202, f"vm {ref} was noticed; {goes}", vm=vm)
+
+
+class Evictions(ApiHandler):
+    """The record."""
+
+    address = EVICTIONS
+
+    @describe(Answer(200, "A page of the record.", EvictionPage, {"evictions": [EVICTION], "before": 17}),
+              query=EvictionsQuery, errors=(Timeout,))
+    async def get(self) -> None:
+        """Show who was evicted for whom and why, newest first."""
+        query = self.query(EvictionsQuery)
+        found, before = await self.evictions.record(
+            before=query.get("before"), limit=query["limit"], vm=query.get("vm"), request=query.get("request"),
+            reason=query.get("reason"))
+        self.finish({"evictions": found, "before": before})
+
+
+class OneEviction(ApiHandler):
+    """One of them."""
+
+    address = f"{EVICTIONS}/{{id}}"
+    parameters = {"id": "the eviction's number"}
+
+    @describe(Answer(200, "The eviction.", Eviction, EVICTION), errors=(NotFound, Timeout))
+    async def get(self, number: str) -> None:
+        """Show one eviction."""
+        if not _NUMBER.fullmatch(number):
+            raise NotFound("there is no eviction with this id")
+        self.finish(await self.evictions.one(int(number)))
+
+
+routes = [route(Acknowledgement), route(Practice), route(Evictions), route(OneEviction)]

@@ -1,0 +1,148 @@
+"""`/api/v1/capacity` and `/api/v1/catalog`: what there is room for, and what a request may name."""
+
+from marshmallow import fields, validate
+
+from vmsvc.domain.errors import CloudError, Timeout
+from vmsvc.web.answers import Open
+from vmsvc.web.api import ApiHandler
+from vmsvc.web.base import route
+from vmsvc.web.describe import Answer, describe
+
+_QUOTA = {"instances": 10, "cores": 20, "ram": 40960}
+_ROOM = {"VCPU": 4, "MEMORY_MB": 8192, "DISK_GB": 100}
+
+
+class Amounts(fields.Dict):
+    """How much of each: quota items (`instances`, `cores`, `ram` in MiB) or Placement's resource classes. One that
+    is missing is 0."""
+
+    def __init__(self, about: str, nullable: bool = False):
+        super().__init__(keys=fields.String(), values=fields.Integer(allow_none=nullable), required=True,
+                         metadata={"description": about})
+
+
+class QuotaRoom(Open):
+    """The project's quota."""
+
+    limit = Amounts("null: this item has no limit", nullable=True)
+    used = Amounts("by every server of the project, as the cloud counts")
+    free = Amounts("limit less used, less what is reserved; of items with a limit")
+    standard = Amounts("held by standard VMs of ours")
+    preemptible = Amounts("held by preemptible VMs of ours")
+    reserved = Amounts("kept for standard VMs whose victims are going")
+    reclaimable = Amounts("held by preemptible VMs that could be evicted now")
+
+
+class HostRoom(Open):
+    """One compute host, in Placement's resource classes."""
+
+    name = fields.String(required=True)
+    available = fields.Boolean(required=True, metadata={"description": "its compute service is up and enabled"})
+    availability_zone = fields.String(required=True, allow_none=True)
+    capacity = Amounts("(total - reserved) x allocation ratio")
+    used = Amounts("by anybody")
+    free = Amounts("capacity less used, less what is reserved")
+    standard = Amounts("held by standard VMs of ours")
+    preemptible = Amounts("held by preemptible VMs of ours")
+    foreign = Amounts("held by servers that vmsvc did not make")
+    reserved = Amounts("kept for standard VMs whose victims are going")
+    reclaimable = Amounts("held by preemptible VMs that could be evicted now")
+
+
+class FlavorRoom(Open):
+    """How many more of a flavor fit."""
+
+    name = fields.String(required=True)
+    vcpus = fields.Integer(required=True)
+    ram = fields.Integer(required=True, metadata={"description": "MiB"})
+    fits_now = fields.Integer(required=True, metadata={"description": "by the quota, and in operator mode by the "
+                                                                      "hosts; a tenant is not told of hosts"})
+    fits_after_evictions = fields.Integer(required=True, metadata={"description": "of standard VMs"})
+
+
+class CapacityView(Open):
+    """Mode, quota, host room, and how many of each flavor fit."""
+
+    mode = fields.String(required=True, validate=validate.OneOf(["tenant", "operator"]))
+    quota = fields.Nested(QuotaRoom, required=True)
+    hosts = fields.List(fields.Nested(HostRoom), required=True, metadata={"description": "empty in tenant mode"})
+    flavors = fields.List(fields.Nested(FlavorRoom), required=True)
+
+
+class Named(Open):
+    """What a request names by id or name."""
+
+    id = fields.String(required=True)
+    name = fields.String(required=True)
+
+
+class FlavorView(Named):
+    """A size."""
+
+    vcpus = fields.Integer(required=True)
+    ram = fields.Integer(required=True, metadata={"description": "MiB"})
+    disk = fields.Integer(required=True, metadata={"description": "GiB"})
+
+
+class Defaults(Open):
+    """What a request gets that names none; null: it has to name one."""
+
+    flavor = fields.String(required=True, allow_none=True)
+    image = fields.String(required=True, allow_none=True)
+    network = fields.String(required=True, allow_none=True)
+
+
+class CatalogView(Open):
+    """What a request may name."""
+
+    flavors = fields.List(fields.Nested(FlavorView), required=True, metadata={"description": "smallest first"})
+    images = fields.List(fields.Nested(Named), required=True)
+    networks = fields.List(fields.Nested(Named), required=True)
+    availability_zones = fields.List(fields.String(), required=True)
+    key_names = fields.List(fields.String(), required=True)
+    defaults = fields.Nested(Defaults, required=True)
+
+
+class Capacity(ApiHandler):
+    """What there is room for."""
+
+    address = "/api/v1/capacity"
+
+    @describe(Answer(200, "The room there is.", CapacityView, {
+        "mode": "operator",
+        "quota": {"limit": _QUOTA, "used": {"instances": 4, "cores": 4, "ram": 2048}, "reserved": {}, "standard": {},
+                  "free": {"instances": 6, "cores": 16, "ram": 38912},
+                  "preemptible": {"instances": 4, "cores": 4, "ram": 2048},
+                  "reclaimable": {"instances": 4, "cores": 4, "ram": 2048}},
+        "hosts": [{"name": "compute-7", "available": True, "availability_zone": "nova", "capacity": _ROOM,
+                   "used": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4},
+                   "free": {"MEMORY_MB": 6144, "DISK_GB": 96}, "standard": {}, "foreign": {}, "reserved": {},
+                   "preemptible": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4},
+                   "reclaimable": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4}}],
+        "flavors": [{"name": "m1.tiny", "vcpus": 1, "ram": 512, "fits_now": 0, "fits_after_evictions": 4}]}),
+              errors=(CloudError, Timeout))
+    async def get(self) -> None:
+        """Show mode, quota, host room, and how many of each flavor fit now and after evictions."""
+        self.finish(await self.commands.capacity())
+
+
+class Catalog(ApiHandler):
+    """What there is to choose from."""
+
+    address = "/api/v1/catalog"
+
+    @describe(Answer(200, "What a request may name.", CatalogView, {
+        "flavors": [{"id": "1", "name": "m1.tiny", "vcpus": 1, "ram": 512, "disk": 1}],
+        "images": [{"id": "9d1c2a0e-6a0a-4d0e-8f57-3b9f0f2a7a11", "name": "cirros"}],
+        "networks": [{"id": "5c0a6f3b-0d57-4f0c-9a3e-7a3a1f0f6c22", "name": "private"}],
+        "availability_zones": ["nova"], "key_names": [],
+        "defaults": {"flavor": "m1.tiny", "image": "cirros", "network": "private"}}))
+    async def get(self) -> None:
+        """Show what a request may name: flavors, images, networks, zones and keys, and what it gets by default.
+
+        As read from the cloud within the last half minute; to ask costs the cloud nothing.
+        """
+        self.finish(self.commands.catalog())
+
+
+routes = [route(Capacity), route(Catalog)]
