@@ -58,7 +58,7 @@ class Fleet:
         """Read everything. `since` is the cloud's clock at a moment before this call. May be called again."""
         if self._cloud.mode == "operator":
             self._since = self._since or since
-            self._services = await self._cloud.services()
+            await self._look_at_services()
             await self._list_providers()
             log.info("%d compute hosts", len(self._entries))
 
