@@ -79,14 +79,14 @@ def review(request: Request, kept: Reserved, world: World) -> Decision:
     stays = frozenset(vm.id for vm in noticed)
     spot = _spot(request, kept, world, stays)
     if spot is None:
-        return decide(request, world)
+        return decide(request, world.unnoticed(request.id))
     here, fits_now = spot
     if fits_now:
         return Place(kept.bin if kept.kind == HOST else None)
-    candidates = tuple(candidate(vm, _held_in(vm, kept, world)) for vm in noticed)
+    candidates = tuple(candidate(vm, _held_in(vm, kept, world)) for vm in noticed if not vm.locked)
     answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims)
     if isinstance(answer, NoPlan):
-        return decide(request, world)
+        return decide(request, world.unnoticed(request.id))
     needed = frozenset(answer.victims if isinstance(answer, Preempt) else ())
     if stays - needed:
         return Reprieve(tuple(sorted(stays - needed)))

@@ -35,11 +35,13 @@ class VmFacts:
     evicted_for: str | None = None
     group: str | None = None
     running: bool = True               # its guest can read a notice
+    locked: bool = False               # nobody but who locked it can delete it
 
     @property
     def leaves(self) -> bool:
         """True when the room that it still holds will be free without our doing more."""
-        return self.present and (self.state in LEAVING or self.state is State.NOTICED or self.ended)
+        goes = self.state is State.NOTICED and not self.locked
+        return self.present and (self.state in LEAVING or goes or self.ended)
 
     @property
     def ended(self) -> bool:
@@ -123,9 +125,10 @@ class World:
         """Room is kept for the request and its victims are told."""
         self.reservations[request.id] = Reserved(request.id, kind, bin_id, request.quota, request.room, members)
         for victim in victims:
-            noticed = self.vms[victim] = replace(self.vms[victim], state=State.NOTICED, evicted_for=request.id)
-            if noticed.group:
-                self.budgets[noticed.group] -= 1
+            known = self.vms[victim]
+            if known.group and known.state is not State.NOTICED:
+                self.budgets[known.group] -= 1
+            self.vms[victim] = replace(known, state=State.NOTICED, evicted_for=request.id)
 
     def reprieved(self, victims: tuple[str, ...]) -> None:
         """These stay after all."""
@@ -133,6 +136,15 @@ class World:
             spared = self.vms[victim] = replace(self.vms[victim], state=State.ACTIVE, evicted_for=None)
             if spared.group:
                 self.budgets[spared.group] += 1
+
+    def unnoticed(self, request_id: str) -> "World":
+        """The same world as if nobody had been noticed for this request yet: for making its plan again."""
+        again = replace(self, vms=dict(self.vms), budgets=dict(self.budgets))
+        noticed = self.victims_of(request_id, State.NOTICED)
+        again.reprieved(tuple(vm.id for vm in noticed))
+        for vm in noticed:
+            again.vms[vm.id] = replace(again.vms[vm.id], untouchable=vm.locked)
+        return again
 
     def settled(self, vm_id: str) -> None:
         """The request no longer holds room."""

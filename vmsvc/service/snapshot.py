@@ -128,7 +128,8 @@ def _facts(row: Vm, snapshot: Snapshot, marked: Mapping[str | None, Server], now
         host_id=(server.host_id if server is not None else row.host_id) or "", present=present,
         untouchable=_untouchable(row, server, age), ran=row.launched_at is not None,
         lost_work=policy.lost_work(int(row.quota.get("cores", 0)), age, lost), evicted_for=row.evicted_for,
-        group=row.group_name, running=server is not None and server.status == "ACTIVE")
+        group=row.group_name, running=server is not None and server.status == "ACTIVE",
+        locked=server is not None and server.locked)
 
 
 def _state(row: Vm) -> State:
