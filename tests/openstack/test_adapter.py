@@ -8,7 +8,8 @@ import pytest
 from vmsvc.cloud.port import MARK, BootSpec, Server
 from vmsvc.domain.errors import (CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NoCapacity, NotFound,
                                  QuotaExceeded)
-from vmsvc.domain.resources import Resources, placement_request
+from vmsvc.domain.flavors import placement_request
+from vmsvc.domain.resources import Resources
 
 UNKNOWN = "0c4f0c4f-0000-4000-8000-000000000000"
 pytestmark = pytest.mark.gen_test(timeout=60)

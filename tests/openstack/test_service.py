@@ -15,7 +15,7 @@ import pytest
 
 from tests.openstack.conftest import LARGE, ROOT, Api, Reply, send, until
 
-GRACE = 4.0
+GRACE = 8.0
 USER_OF = {"tenant": "demo", "operator": "admin"}
 
 

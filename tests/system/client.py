@@ -11,6 +11,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from tests.api.contract import check
+from tests.system.simulated import Sim
 
 T = TypeVar("T")
 API = "/api/v1"
@@ -60,6 +61,10 @@ class Client:
             check(method, path, response.code, response.headers, response.body)
         return Answer(response)
 
+    async def text(self, path: str) -> str:
+        """The body of a GET, as it is."""
+        return (await self._http.fetch(f"http://127.0.0.1:{self.port}{path}")).body.decode()
+
     async def create(self, preemptible: bool, *, headers: dict | None = None, query: str = "", **fields) -> Answer:
         """POST /vm."""
         return await self.call("POST", f"{API}/vm{query}", {"is_preemptible": preemptible, **fields}, headers)
@@ -103,6 +108,10 @@ class Client:
         answer = await self.call("GET", f"{API}/events?{urlencode({'since': since, 'limit': 1000, **query})}")
         assert answer.status == 200, answer.json
         return answer.json["events"]
+
+    async def noticed(self, sim: Sim, vm: str, evict_at: str | None) -> None:
+        """Wait until the guest reads that it goes then, or (None) that it stays."""
+        await until(lambda: sim.guest_metadata(vm).get("vmsvc_evict_at") == evict_at, f"notice of {evict_at}")
 
     async def steps(self, ref: str) -> list[str]:
         """The history of one VM in short: ["create/pending", ...]."""

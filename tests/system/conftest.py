@@ -130,7 +130,7 @@ def fixture_new_replica(io_loop, environ, database, sim, quick, caplog):
 
     async def end():
         try:
-            await invariants.all_settled(database)
+            await invariants.all_settled(database, sim)
         finally:
             for replica, client in started:
                 await replica.stop()

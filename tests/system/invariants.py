@@ -14,8 +14,8 @@ from vmsvc.web.app import api_document
 _REST = ("active", "evicted", "deleted", "failed", "lost")
 
 
-async def all_settled(database: Database, seconds: float = 20.0) -> None:
-    """Wait until nobody waits, builds or goes, and no wish is left."""
+async def all_settled(database: Database, sim: Sim, seconds: float = 20.0) -> None:
+    """Wait until nobody waits, builds or goes, no wish is left, and what is lost or left over has been seen."""
     def busy() -> list:
         return database.rows("SELECT id, name, state, refusal FROM vm WHERE state NOT IN %s", _REST) + database.rows(
             "SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL")
@@ -23,6 +23,7 @@ async def all_settled(database: Database, seconds: float = 20.0) -> None:
         await until(lambda: not busy(), "rest", seconds)
     except AssertionError:
         raise AssertionError(f"these never came to rest: {busy()}") from None
+    await until(lambda: _held(database) == _ours(database, sim), "the agreement of rows and cloud")
 
 
 def check(database: Database, sim: Sim) -> None:
@@ -46,13 +47,23 @@ def _ledger_is_closed(database: Database) -> None:
                              "IS NOT NULL OR notice IS NOT NULL)")
 
 
-def _cloud_and_rows_agree(database: Database, sim: Sim) -> None:
+def _ours(database: Database, sim: Sim) -> dict[str, str]:
+    """The VM of every server that carries our mark."""
     (deployment,) = [row["id"] for row in database.rows("SELECT id FROM deployment")] or [None]
-    ours = {server_id: server for server_id, server in sim.servers().items()
+    return {server_id: server["metadata"]["vmsvc_id"] for server_id, server in sim.servers().items()
             if server["metadata"].get("vmsvc_deployment") == deployment}
-    rows = {row["cloud_id"]: row["id"] for row in database.rows("SELECT id, cloud_id FROM vm WHERE state = 'active'")}
-    assert {server_id: server["metadata"]["vmsvc_id"] for server_id, server in ours.items()} == rows
-    assert not [server for server in ours.values() if server["status"] == "ERROR"]
+
+
+def _held(database: Database) -> dict[str, str]:
+    """The VM of every server that a row says is there."""
+    return {row["cloud_id"]: row["id"] for row in database.rows("SELECT id, cloud_id FROM vm WHERE state = 'active'")}
+
+
+def _cloud_and_rows_agree(database: Database, sim: Sim) -> None:
+    ours = _ours(database, sim)
+    assert ours == _held(database)
+    assert not [server for server_id, server in sim.servers().items()
+                if server_id in ours and server["status"] == "ERROR"]
 
 
 def _nothing_is_left_over(sim: Sim) -> None:

@@ -80,6 +80,14 @@ class Sim:
         """The user metadata in the guest's meta_data.json."""
         return self.call("GET", f"/metadata/{server_id}/openstack/latest/meta_data.json").get("meta", {})
 
+    def power_off(self, server_id: str) -> None:
+        """The guest halts itself."""
+        self.change(server_id, power="off")
+
+    def address(self, path: str) -> str:
+        """Where a guest, or its hypervisor, finds this path."""
+        return self._url + path
+
     def ports(self) -> dict[str, str]:
         """The server of every port, by the port's id."""
         return {port["id"]: port["device_id"] for port in self._admin("/network/v2.0/ports")["ports"]

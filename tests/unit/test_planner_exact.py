@@ -66,6 +66,8 @@ def test_a_search_that_stops_early_never_claims_a_better_plan_than_there_is(bins
     full, early = plan(bins, max_victims=max_victims), plan(bins, node_cap=node_cap, max_victims=max_victims)
     if isinstance(early, Preempt):
         assert (early.objective, early.bin_id) >= (full.objective, full.bin_id)
+        if early.criterion == "the only possibility":
+            assert full.runner_up is None
         if early.optimal:
             assert (early.objective, early.bin_id, early.victims) == (full.objective, full.bin_id, full.victims)
     else:
@@ -124,3 +126,9 @@ def test_no_plan_costs_less_than_the_bound_of_its_bin_neither_now_nor_later(bins
             later = replace(bound.objective, lost_work=bound.objective.lost_work + bound.rate * seconds)
             assert as_cost(later) <= plans[0][:4]
             assert bool(bound.objective.victims) is bool(plans[0][5])
+
+
+def test_a_plan_whose_rival_was_not_looked_for_to_the_end_does_not_call_itself_the_only_one():
+    bins = random_cloud(random.Random(85), 1, 9)
+    assert plan(bins, max_victims=2, node_cap=0).criterion == "the best that was found"
+    assert plan(bins, max_victims=2).runner_up is not None

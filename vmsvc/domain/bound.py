@@ -1,10 +1,11 @@
 """The least that a plan in a bin can cost, found without searching."""
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from vmsvc.domain.bins import Bin, Candidate
-from vmsvc.domain.counts import Counts, Offer, least_counts, offers_of, raised, shares
+from vmsvc.domain.counts import Counts, Offers, least_counts, raised, shares
 from vmsvc.domain.objective import Objective
 from vmsvc.domain.resources import Resources
 
@@ -32,14 +33,14 @@ class Stock:
         for candidate in candidates:
             groups.setdefault(candidate.priority, []).append(candidate)
         self.levels = [groups[priority] for priority in sorted(groups, reverse=True)]
-        self._offers: dict[str, list[Offer]] = {}
+        self._offers: dict[str, Offers] = {}
 
-    def _offer(self, name: str) -> list[Offer]:
+    def _offer(self, name: str) -> Offers:
         """What the levels offer of a class; found when first asked for."""
         found = self._offers.get(name)
         if found is None:
-            found = self._offers[name] = offers_of(Resources.column([one.resources for one in level], name)
-                                                   for level in self.levels)
+            columns = (Resources.column([one.resources for one in level], name) for level in self.levels)
+            found = self._offers[name] = [[0, *accumulate(sorted(column, reverse=True))] for column in columns]
         return found
 
     def bound(self, place: Bin, max_victims: int, now: int) -> Bound | None:
@@ -66,7 +67,7 @@ class Stock:
         return _cost(place, groups, now)
 
     def _eligible(self, counts: Counts, deficit: dict[str, int],
-                  offers: Sequence[list[Offer]]) -> list[tuple[int, list[Candidate]]] | None:
+                  offers: Sequence[Offers]) -> list[tuple[int, list[Candidate]]] | None:
         """Per level with a count: who can be among just so many victims. None when there are too few of them."""
         groups = []
         for count, level, least in zip(counts, self.levels, shares(tuple(deficit.values()), offers, counts)):

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vmsvc.domain.flavors import placement_request, quota_request
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.resources import QUOTA_ITEMS, Resources, placement_request, quota_request, total
+from vmsvc.domain.resources import QUOTA_ITEMS, Resources, total
 from vmsvc.domain.world import HOST, UNLIMITED, HostFacts, Request, World, host_room, quota_room
 
 _NOBODY = Request("", False, Resources(), Resources())

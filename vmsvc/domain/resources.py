@@ -1,12 +1,16 @@
-"""Amounts of resource classes as vectors, and what a flavor asks for.
+"""Amounts of resource classes as vectors, and what a provider has of one class.
 
 A class that is missing counts as 0, and 0 counts: a vector whose free DISK_GB is exactly 0 does not cover a request
 for 20 (Aardvark dropped zero-valued classes and said yes).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import gcd
+
+
+#: What a project's quota counts; ram in MiB.
+QUOTA_ITEMS = ("instances", "cores", "ram")
 
 
 class Resources(Mapping[str, int]):
@@ -80,7 +84,11 @@ def total(vectors: Iterable[Resources]) -> Resources:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What a provider has of one class, as Placement keeps it."""
+    """What a provider has of one class, as Placement keeps it.
+
+    `capacity` is (total - reserved) * allocation_ratio, in floating point and rounded down, because that is how
+    Placement compares: of a total of 100 at a ratio of 0.29 it grants 28.
+    """
 
     total: int
     reserved: int = 0
@@ -88,39 +96,22 @@ class Inventory:
     min_unit: int = 1
     max_unit: int = 2**31 - 1
     step_size: int = 1
+    capacity: int = field(init=False)
 
-    @property
-    def capacity(self) -> int:
-        """(total - reserved) * allocation_ratio, rounded down as Placement does."""
-        return int((self.total - self.reserved) * Fraction(str(self.allocation_ratio)))
+    def __post_init__(self):
+        object.__setattr__(self, "capacity", int((self.total - self.reserved) * self.allocation_ratio))
 
     def admits(self, amount: int) -> bool:
         """True when Placement would take a claim of this size on an empty provider."""
         return self.min_unit <= amount <= min(self.max_unit, self.capacity) and amount % self.step_size == 0
 
 
-def placement_request(vcpus: int, ram_mb: int, disk_gb: int, *, ephemeral_gb: int = 0, swap_mb: int = 0,
-                      boot_from_volume: bool = False, extra_specs: Mapping[str, str] | None = None) -> Resources:
-    """What a server of this flavor claims from a host (nova/scheduler/utils.py).
-
-    Disk is root (0 when booted from a volume) + ephemeral + swap rounded up to GiB; `resources:<CLASS>` extra specs
-    override or add classes, and one that is 0 removes its class.
-    """
-    amounts = {
-        "VCPU": vcpus,
-        "MEMORY_MB": ram_mb,
-        "DISK_GB": (0 if boot_from_volume else disk_gb) + ephemeral_gb + -(-swap_mb // 1024),
-    }
-    for key, value in (extra_specs or {}).items():
-        if key.startswith("resources:"):
-            amounts[key.removeprefix("resources:")] = int(value)
-    return Resources(amounts)
-
-
-#: What a project's quota counts; ram in MiB.
-QUOTA_ITEMS = ("instances", "cores", "ram")
-
-
-def quota_request(vcpus: int, ram_mb: int) -> Resources:
-    """What a server of this flavor counts for in the project's quota: one instance, its cores, its MiB."""
-    return Resources({"instances": 1, "cores": vcpus, "ram": ram_mb})
+def merged(inventories: Sequence[Inventory]) -> Inventory:
+    """One class of a host and of what is nested in it (GPUs, NUMA cells) as one inventory: the sum of the capacities,
+    of which a claim gets no more than the largest part has."""
+    if len(inventories) == 1:
+        return inventories[0]
+    return Inventory(
+        total=sum(each.capacity for each in inventories), min_unit=min(each.min_unit for each in inventories),
+        max_unit=max(min(each.max_unit, each.capacity) for each in inventories),
+        step_size=gcd(*(each.step_size for each in inventories)))

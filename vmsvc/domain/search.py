@@ -11,19 +11,9 @@ from math import inf
 from operator import ge, mul
 from typing import NamedTuple
 
-from vmsvc.domain.counts import Counts, least_counts, offers_of, raised, shares
+from vmsvc.domain.counts import Counts, least_counts, raised, shares
+from vmsvc.domain.cover import Amounts, Class, Item, greedy_cover, needed
 from vmsvc.domain.multipliers import multipliers
-
-Amounts = tuple[int, ...]
-
-
-class Item(NamedTuple):
-    """What one candidate gives of each lacking class (never more than is lacking), and its price."""
-
-    level: int
-    amounts: Amounts
-    price: int
-    id: str
 
 
 class Limit(NamedTuple):
@@ -48,13 +38,6 @@ class Budget:
         return self.left < 0
 
 
-class _Class(NamedTuple):
-    """Items of one level with equal amounts, cheapest first."""
-
-    amounts: Amounts
-    items: list[Item]
-
-
 class _Suffix(NamedTuple):
     """A class, and what it and the later ones offer when k more of its level are taken, with all lower levels."""
 
@@ -66,27 +49,37 @@ class _Suffix(NamedTuple):
     least: list[int]             # least[k]: the least price
     least_reduced: list[int]
     others: int                  # how many items of the level come after the class
-    after: int                   # where the next lower level begins
+    after: tuple[int, int]       # where the next lower level begins, and how many of it are taken
 
 
 def _sums(values: Iterable[int], start: int = 0) -> list[int]:
     return list(accumulate(values, initial=start))
 
 
+def _with_sum(deficit: Amounts, items: Iterable[Item]) -> tuple[Amounts, list[Item]]:
+    """One class more, that every cover covers: the sum of all, in parts of what is lacking. Alone it tells what the
+    classes one by one do not, for instance that items rich in one are poor in the other."""
+    weights = [10**6 // lack or 1 for lack in deficit]
+    return ((*deficit, sum(map(mul, weights, deficit))),
+            [item._replace(amounts=(*item.amounts, sum(map(mul, weights, item.amounts)))) for item in items])
+
+
 class Cover:
     """One covering problem: what is lacking of each class, the items there are, how many may be taken."""
 
     def __init__(self, deficit: Amounts, items: Iterable[Item], slots: int):
+        if len(deficit) > 1:
+            deficit, items = _with_sum(deficit, items)
         self._deficit = deficit
         self._slots = slots
         self._levels, self._width = self._classes(item for item in items if any(item.amounts))
         members = [[item for group in level for item in group.items] for level in self._levels]
         self._priorities = [level[0].level for level in members]
         self._sizes = [len(level) for level in members]
-        self._offers = [offers_of([item.amounts[at] for item in level] for level in members)
+        self._offers = [[_sums(sorted([item.amounts[at] for item in level], reverse=True)) for level in members]
                         for at in range(len(deficit))]
 
-    def _classes(self, items: Iterable[Item]) -> tuple[list[list[_Class]], int]:
+    def _classes(self, items: Iterable[Item]) -> tuple[list[list[Class]], int]:
         """The classes by level, highest first, and by how many bits their prices were widened.
 
         The new bits make the sorted ids the last criterion: among sets of one size those with the lowest ids have
@@ -100,7 +93,7 @@ class Cover:
         width, whole = len(chosen) + self._slots.bit_length(), 1 << len(chosen)
         rank = {item.id: rank for rank, item in enumerate(sorted(chosen, key=lambda item: item.id), 1)}
         chosen = [item._replace(price=(item.price << width) + whole - (whole >> rank[item.id])) for item in chosen]
-        return [[_Class(amounts, list(group)) for amounts, group in groupby(level, key=lambda item: item.amounts)]
+        return [[Class(amounts, list(group)) for amounts, group in groupby(level, key=lambda item: item.amounts)]
                 for _, level in groupby(chosen, key=lambda item: item.level)], width
 
     def solve(self, limit: Limit | None, budget: Budget) -> tuple[str, ...] | None:
@@ -109,7 +102,7 @@ class Cover:
         When the budget runs out it is the best that was found. No item of it is needless in either case.
         """
         limit = Limit(limit.counts, limit.price << self._width) if limit else Limit(((inf, 0),), inf)
-        best = self._greedy()
+        best = greedy_cover(self._deficit, self._levels, self._slots)
         if best is not None:
             cost = Limit(self._named([sum(item.level == level for item in best) for level in self._priorities]),
                          sum(item.price for item in best))
@@ -124,7 +117,7 @@ class Cover:
                 best = found
                 break
             floor = raised(counts, self._sizes, self._slots)
-        return None if best is None else tuple(sorted(item.id for item in self._needed(best)))
+        return None if best is None else tuple(sorted(item.id for item in needed(self._deficit, best)))
 
     def _named(self, counts: Sequence[int]) -> tuple[tuple[int, int], ...]:
         return tuple((level, count) for level, count in zip(self._priorities, counts) if count)
@@ -156,7 +149,7 @@ class Cover:
                               (*taken, (at, count)) if count else taken))
         return None if best is None else [item for at, count in best for item in suffixes[at].items[:count]]
 
-    def _eligible(self, counts: Counts) -> list[tuple[int, list[_Class]]] | None:
+    def _eligible(self, counts: Counts) -> list[tuple[int, list[Class]]] | None:
         """Per level with a count: the classes that can be in a cover with just these counts."""
         levels = []
         for count, level, least in zip(counts, self._levels, shares(self._deficit, self._offers, counts)):
@@ -167,7 +160,7 @@ class Cover:
                 levels.append((count, level))
         return levels
 
-    def _suffixes(self, levels: Sequence[tuple[int, list[_Class]]], cutoff: int | float) -> tuple[list[_Suffix], int]:
+    def _suffixes(self, levels: Sequence[tuple[int, list[Class]]], cutoff: int | float) -> tuple[list[_Suffix], int]:
         """The classes in the order of search, and the reduced price of the deficit."""
         worth = self._worth(levels, cutoff)
         suffixes: list[_Suffix] = []
@@ -196,7 +189,7 @@ class Cover:
             least, least_reduced = suffixes[-1].least[count], suffixes[-1].least_reduced[count]
         return suffixes[::-1], sum(map(mul, worth, self._deficit))
 
-    def _worth(self, levels: Sequence[tuple[int, list[_Class]]], cutoff: int | float) -> Amounts:
+    def _worth(self, levels: Sequence[tuple[int, list[Class]]], cutoff: int | float) -> Amounts:
         if sum(count for count, _ in levels) == 1:
             return (0,) * len(self._deficit)
         items = [(count, [(item.amounts, item.price >> self._width) for group in groups for item in group.items])
@@ -206,39 +199,3 @@ class Cover:
         else:
             target = cutoff >> self._width
         return tuple(worth << self._width for worth in multipliers(self._deficit, items, target))
-
-    def _greedy(self) -> list[Item] | None:
-        """A cover that is good enough to prune with: level by level from the lowest, what covers most goes first."""
-        lacking = self._deficit
-        taken: list[Item] = []
-        for level in reversed(self._levels):
-            offers = {group.amounts: group.items[::-1] for group in level}
-            while offers and max(lacking) > 0:
-                gain, _, amounts = max((self._gain(amounts, lacking), -items[-1].price, amounts)
-                                       for amounts, items in offers.items())
-                if not gain:
-                    break
-                taken.append(offers[amounts].pop())
-                lacking = tuple(lack - amount for lack, amount in zip(lacking, amounts))
-                if not offers[amounts]:
-                    del offers[amounts]
-        if max(lacking) > 0:
-            return None
-        taken = self._needed(taken)
-        return taken if len(taken) <= self._slots else None
-
-    def _gain(self, amounts: Amounts, lacking: Amounts) -> int:
-        """How much of the deficit an item would cover, in parts per million summed over the classes."""
-        return sum(min(amount, lack) * 10**6 // whole
-                   for amount, lack, whole in zip(amounts, lacking, self._deficit) if lack > 0)
-
-    def _needed(self, items: list[Item]) -> list[Item]:
-        """The cover without what it does not need, the dearest given back first."""
-        spare = [sum(column) - lack for column, lack in zip(zip(*(item.amounts for item in items)), self._deficit)]
-        kept = []
-        for item in sorted(items, key=lambda item: (-item.level, -item.price)):
-            if all(map(ge, spare, item.amounts)):
-                spare = [over - amount for over, amount in zip(spare, item.amounts)]
-            else:
-                kept.append(item)
-        return kept

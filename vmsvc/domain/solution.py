@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vmsvc.domain.bins import Bin, Candidate
+from vmsvc.domain.cover import Item
 from vmsvc.domain.objective import Objective, Pricing
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.search import Budget, Cover, Item, Limit
+from vmsvc.domain.search import Budget, Cover, Limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from vmsvc.domain.errors import CloudUnavailable, Conflict, VmsvcError
+from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.doorbell import heard
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents
@@ -72,10 +72,8 @@ class Actuator:
             await self._performers[claim.kind](claim)
             await self._runtime.offload(_done, claim)
         except VmsvcError as error:
-            # A server that others lock or work on is no fault, nor is a cloud that is away.
-            level = logging.WARNING if isinstance(error, CloudUnavailable | Conflict) else logging.ERROR
-            log.log(level, "vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt,
-                    error.message)
+            log.warning("vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt,
+                        error.message)
             await self._later(claim)
         except Exception:  # pylint: disable=broad-exception-caught
             log.exception("vm %s: %s died (attempt %d)", claim.vm_id, claim.kind, claim.attempt)

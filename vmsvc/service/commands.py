@@ -11,7 +11,7 @@ from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.domain.resources import placement_request, quota_request
+from vmsvc.domain.flavors import placement_request, quota_request
 from vmsvc.service import listing
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.feed import Waiters

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
-from vmsvc.domain.lifecycle import State
+from vmsvc.domain.lifecycle import LEAVING, State
 from vmsvc.service.actuator import Claim
 from vmsvc.service.placing import Lost, reprieve
 from vmsvc.service.runtime import Runtime
@@ -131,7 +131,7 @@ def _evicting(vm_id: str) -> Vm | None:
     with unit() as work:
         row = Vm.get_by_id(vm_id)
         # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
-        due = row.evict_at and (row.evict_at <= work.now or row.acknowledged_at)
+        due = row.state == State.NOTICED and (row.evict_at <= work.now or row.acknowledged_at)
         moved = due and vms.move(work, row, State.EVICTING)
         if moved:
             ledger.stamp(vm_id, "evicting_at")
@@ -140,10 +140,8 @@ def _evicting(vm_id: str) -> Vm | None:
 
 def _spare(vm_id: str, why: str) -> None:
     with unit() as work:
-        row = Vm.get_by_id(vm_id)
-        if row.state == State.NOTICED:
-            with contextlib.suppress(Lost):      # it has just left by itself
-                reprieve(work, row, why)
+        with contextlib.suppress(Lost):      # it has just left by itself
+            reprieve(work, Vm.get_by_id(vm_id), why)
 
 
 def _stamp(vm_id: str, step: str) -> None:
@@ -153,5 +151,6 @@ def _stamp(vm_id: str, step: str) -> None:
 
 def _gone(vm_id: str, target: State) -> None:
     with unit() as work:
-        if vms.move(work, Vm.get_by_id(vm_id), target) and target is State.EVICTED:
+        row = Vm.get_by_id(vm_id)
+        if row.state in LEAVING and vms.move(work, row, target) and target is State.EVICTED:
             ledger.stamp(vm_id, "freed_at")

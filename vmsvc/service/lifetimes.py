@@ -38,19 +38,20 @@ class Lifetimes:
             await asyncio.sleep(_ROUND_SECONDS)
 
     def _notice_the_old(self, shown: Mapping[str, Server]) -> None:
-        """Notice each so early that its grace period ends with its life. A group's budget makes some live longer, and
-        so does a lock in the cloud: it would spare them at their time."""
+        """Notice each a little more than its grace period before the end of its life, so that it goes just then and
+        not together with all whom the same round found. A group's budget makes some live longer, and so does a lock
+        in the cloud: it would spare them at their time."""
         with unit() as work:
             work.lock(Lock.SCHEDULER)
-            old = vms.preemptible_since(work.now + self._grace - earliest_end(self._lifetime))
+            horizon = work.now + self._grace + 2 * timedelta(seconds=_ROUND_SECONDS)
+            old = vms.preemptible_since(horizon - earliest_end(self._lifetime))
             if not old:
                 return
             left = budgets(vms.row_of(row) for row in vms.current())
             for row in old:
                 server = shown.get(row.cloud_id)
                 end = end_of_life(row.id, row.launched_at, self._lifetime)
-                if (end - self._grace <= work.now and server and not server.locked
-                        and left.get(row.group_name, 1) > 0):
+                if end <= horizon and server and not server.locked and left.get(row.group_name, 1) > 0:
                     self._notice(work, row, max(end, work.now + self._grace), server.status == "ACTIVE")
                     if row.group_name:
                         left[row.group_name] -= 1

@@ -79,6 +79,8 @@ def give_notice(work: Unit, victim: Vm, evict_at: datetime, reason: str, grace: 
 
     Returns None when somebody else moved it first.
     """
+    if victim.state != State.ACTIVE:
+        return None
     said = {"evict_at": instant(evict_at), "grace_seconds": grace.total_seconds(), "makes_room_for": evicted_for,
             "criterion": notice.get("criterion")}
     noticed = vms.move(work, victim, State.NOTICED, reason=reason, data=said, evict_at=evict_at,
@@ -108,6 +110,8 @@ def _reprieve(work: Unit, world: World, victims: tuple[str, ...], why: str) -> N
 
 def reprieve(work: Unit, victim: Vm, why: str) -> None:
     """A noticed VM stays. Raises Lost when its eviction has begun meanwhile."""
+    if victim.state != State.NOTICED:
+        raise Lost(victim.id, victim.id)
     _must(vms.move(work, victim, State.ACTIVE, reason=why, evict_at=None, evicted_for=None,
                    acknowledged_at=None, notice=None, data=_simulated(victim)),
           victim, victim)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from vmsvc.domain.errors import CloudUnavailable, Timeout
+from vmsvc.domain.errors import CloudUnavailable, Timeout, VmsvcError
 from vmsvc.store.db import DATABASE_ERRORS
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Runtime:
             try:
                 await run()
                 return
-            except CloudUnavailable as error:
+            except VmsvcError as error:         # the cloud is away, or talks nonsense
                 self.problems[name] = error.message
                 log.warning("%s: %s", name, error.message)
             except Exception as error:  # pylint: disable=broad-exception-caught

@@ -91,7 +91,8 @@ class Scheduler:
             world = self._world(snapshot, rows, reservations, work.now)
             ended = max((row.ended_at for row in rows if row.ended_at), default=None)
             waiting = [(row, request_of(row, ended)) for row in _in_order(rows, ids)]
-            settled = _settled(work.now, [row for row, _ in waiting])
+            settled = _settled(work.now, [row for row in rows if row.state == State.PENDING and not row.is_preemptible
+                                          and row.id not in world.reservations])
             while waiting:
                 for (row, request), decision in _decided(waiting, world, settled):
                     _verify(decision, snapshot)
@@ -166,9 +167,10 @@ def _decided(waiting: list[tuple[Vm, Request]], world: World,
 
 
 def _settled(now: datetime, rows: Sequence[Vm]) -> bool:
-    """True unless a burst of requests seems to be still coming in: then evictions wait a moment, for a plan for all
-    of them together costs fewer victims than plans one by one."""
-    ages = [(now - row.created_at).total_seconds() for row in rows if not row.is_preemptible]
+    """True unless a burst of standard requests seems to be still coming in, or coming back refused: then evictions
+    wait a moment, for a plan for all of them together costs fewer victims than plans one by one. `rows` includes
+    those that came after the cloud was read."""
+    ages = [(now - row.updated_at).total_seconds() for row in rows]
     return not ages or min(ages) >= _SETTLE_SECONDS or max(ages) >= _SETTLE_LIMIT
 
 

@@ -1,0 +1,129 @@
+"""The notice as a protocol: what a victim hears, and how it says that it may go early."""
+
+import asyncio
+
+import pytest
+
+BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
+
+
+def grace(seconds):
+    """The notice that the service gives in a test."""
+    return pytest.mark.parametrize("options", [{"grace_seconds": seconds}], ids=[f"grace{seconds}"])
+
+
+def flavor_of(mode):
+    """One that fills a host four times over, or, where nobody sees free room, by half."""
+    return "m1.tiny" if mode == "operator" else "m1.small"
+
+
+async def evict_one(client, flavor="m1.tiny"):
+    """A full host, a standard VM that wants in, and the notice of its victim: (its create, the event)."""
+    await client.fill(4, flavor)
+    creating = asyncio.ensure_future(client.create(False, flavor=flavor, name="wanted"))
+    return creating, await client.saw("evict/noticed")
+
+
+@BOTH
+@grace(8)
+@pytest.mark.gen_test(timeout=30)
+async def test_a_notice_says_when_for_whom_and_why(client, sim, mode):
+    creating, notice = await evict_one(client, flavor_of(mode))
+    victim, said = notice["subject"], notice["data"]
+    request, = [server for server in (await client.listed()).values() if server["name"] == "wanted"]
+    assert said["evict_at"] == said["vm"]["evict_at"] > notice["time"]
+    assert (said["grace_seconds"], said["simulated"]) == (8, False)
+    assert said["makes_room_for"] == request["vmsvc_id"]
+    assert said["criterion"] and said["reason"] == f"room for wanted ({flavor_of(mode)})"
+    shown = (await client.show(victim)).json
+    assert (shown["state"], shown["evict_at"], shown["acknowledged_at"]) == ("noticed", said["evict_at"], None)
+    assert shown["notice"]["request"] == "wanted"
+    await client.noticed(sim, victim, said["evict_at"])
+    assert sim.guest_metadata(victim)["vmsvc_evict_reason"] == f"{said['reason']}; {said['criterion']}"
+    await client.acknowledge(victim)
+    assert (await creating).status == 201
+
+
+@BOTH
+@grace(30)
+@pytest.mark.gen_test(timeout=30)
+async def test_a_victim_that_says_it_may_go_goes_at_once_and_the_room_is_there_early(client, sim, mode):
+    creating, notice = await evict_one(client, flavor_of(mode))
+    victim, evict_at = notice["subject"], notice["data"]["evict_at"]
+    await client.noticed(sim, victim, evict_at)
+    said = await client.acknowledge(victim)
+    assert (said.status, said.json["message"]) == (200, f"vm {victim} may go before its time")
+    assert evict_at > said.json["vm"]["acknowledged_at"] > notice["time"]
+    created = await creating
+    assert (created.status, created.json["evicted"]) == (201, [victim])
+    assert (await client.saw("create/active", created.id))["time"] < evict_at
+    assert (await client.steps(victim))[-3:] == ["evict/noticed", "evict/evicting", "evict/evicted"]
+    one, = await client.record()
+    assert one["state"] == "evicted" and one["planned_at"] < one["acknowledged_at"] <= one["evicting_at"] < evict_at
+
+
+@grace(30)
+@pytest.mark.gen_test(timeout=30)
+async def test_to_say_it_twice_or_by_the_other_id_changes_nothing(client):
+    creating, notice = await evict_one(client)
+    own_id = notice["data"]["vm"]["vmsvc_id"]
+    answers = await asyncio.gather(*(client.acknowledge(ref) for ref in (notice["subject"], own_id) * 3))
+    assert [answer.status for answer in answers] == [200] * 6
+    assert len({answer.json["vm"]["acknowledged_at"] for answer in answers}) == 1
+    assert (await creating).status == 201
+    assert (await client.acknowledge(own_id)).status == 200
+    assert len(await client.record()) == 1
+
+
+@grace(1.5)
+@pytest.mark.gen_test(timeout=30)
+async def test_a_victim_that_lets_go_does_not_take_the_others_with_it(client):
+    await client.fill(4)
+    creating = asyncio.ensure_future(client.create(False, flavor="m1.medium"))
+    first, second = await client.saw_times("evict/noticed", 2)
+    await client.acknowledge(first["subject"])
+    gone = await client.saw("evict/evicted", first["subject"])
+    assert gone["time"] < first["data"]["evict_at"]
+    assert (await creating).status == 201
+    assert (await client.saw("evict/evicting", second["subject"]))["time"] >= second["data"]["evict_at"]
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_only_who_was_noticed_can_say_that_it_may_go(client, sim, project):
+    standard, preemptible, gone = [(await client.create(kind)).id for kind in (False, True, True)]
+    await client.delete(gone)
+    foreign, = sim.foreign(project)
+    for ref, status, error in ((standard, 409, "conflict"), (preemptible, 409, "conflict"), (gone, 404, "not_found"),
+                               (foreign, 404, "not_found"), ("nobody", 404, "not_found")):
+        answer = await client.acknowledge(ref)
+        assert (answer.status, answer.json["error"]) == (status, error), ref
+    assert {standard, preemptible} <= (await client.listed()).keys()
+    assert sim.servers().keys() == {standard, preemptible, foreign}
+    assert not await client.record()
+
+
+@grace(30)
+@pytest.mark.gen_test(timeout=30)
+async def test_a_guest_that_powers_itself_off_ends_its_notice(client, sim):
+    creating, notice = await evict_one(client)
+    victim = notice["subject"]
+    sim.power_off(victim)
+    created = await creating
+    assert (created.status, created.json["evicted"]) == (201, [victim])
+    assert (await client.saw("create/active", created.id))["time"] < notice["data"]["evict_at"]
+    assert (await client.record())[0]["acknowledged_at"]
+
+
+@grace(1)
+@pytest.mark.gen_test(timeout=30)
+async def test_a_victim_that_was_off_before_its_notice_has_all_of_it_nevertheless(client, sim):
+    """Its owner may be about to start it; to be off is no answer to a notice that it could not read."""
+    mine = await client.fill(4)
+    for vm in mine:
+        sim.power_off(vm)
+    created = await client.create(False)
+    assert created.status == 201
+    victim, = created.json["evicted"]
+    due = (await client.saw("evict/noticed", victim))["data"]["evict_at"]
+    assert (await client.saw("evict/evicting", victim))["time"] >= due
+    assert (await client.record())[0]["acknowledged_at"] is None

@@ -1,0 +1,62 @@
+"""Items that cover a deficit, and a cover that is quickly found: good enough to prune a search with."""
+
+from collections.abc import Iterable, Sequence
+from operator import ge
+from typing import NamedTuple
+
+Amounts = tuple[int, ...]
+
+
+class Item(NamedTuple):
+    """What one candidate gives of each lacking class (never more than is lacking), and its price."""
+
+    level: int
+    amounts: Amounts
+    price: int
+    id: str
+
+
+class Class(NamedTuple):
+    """Items of one level with equal amounts, cheapest first."""
+
+    amounts: Amounts
+    items: list[Item]
+
+
+def greedy_cover(deficit: Amounts, levels: Sequence[Iterable[Class]], slots: int) -> list[Item] | None:
+    """A cover without needless items, or None when it did not come to one within `slots`. From the lowest level up
+    (levels come highest first), what covers most goes first."""
+    lacking = deficit
+    taken: list[Item] = []
+    for level in reversed(levels):
+        offers = {group.amounts: group.items[::-1] for group in level}
+        while offers and max(lacking) > 0:
+            gain, _, amounts = max((_gain(amounts, lacking, deficit), -items[-1].price, amounts)
+                                   for amounts, items in offers.items())
+            if not gain:
+                break
+            taken.append(offers[amounts].pop())
+            lacking = tuple(lack - amount for lack, amount in zip(lacking, amounts))
+            if not offers[amounts]:
+                del offers[amounts]
+    if max(lacking) > 0:
+        return None
+    taken = needed(deficit, taken)
+    return taken if len(taken) <= slots else None
+
+
+def _gain(amounts: Amounts, lacking: Amounts, deficit: Amounts) -> int:
+    """How much of the deficit an item would cover, in parts per million summed over the classes."""
+    return sum(min(amount, lack) * 10**6 // whole for amount, lack, whole in zip(amounts, lacking, deficit) if lack > 0)
+
+
+def needed(deficit: Amounts, items: Sequence[Item]) -> list[Item]:
+    """The cover without what it does not need, the dearest given back first."""
+    spare = [sum(column) - lack for column, lack in zip(zip(*(item.amounts for item in items)), deficit)]
+    kept = []
+    for item in sorted(items, key=lambda item: (-item.level, -item.price)):
+        if all(map(ge, spare, item.amounts)):
+            spare = [over - amount for over, amount in zip(spare, item.amounts)]
+        else:
+            kept.append(item)
+    return kept
