@@ -1,5 +1,7 @@
 """How much room there is for a request: what is used, what is promised to others, what is on its way."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.worlds import host, operator, quota, request, reserved, room, tenant, vm
@@ -95,6 +97,27 @@ def test_room_in_a_group_is_what_its_members_have_given_back_since_the_plan():
     assert (found.now, found.soon) == (room(1), room(3))
     found = group_room(tenant(a, b, gone_c, kept=[kept]), kept, frozenset({"a"}))
     assert (found.now, found.soon) == (room(1), room(1))
+
+
+def test_two_of_a_batch_do_not_count_the_same_room_of_a_group_for_each_of_them():
+    """Each has a victim of its own: the one that leaves for the first makes no room for the second."""
+    a, b = vm("a", state=State.NOTICED, evicted_for="first"), vm("b", state=State.NOTICED, evicted_for="second")
+    first, second = (reserved(name, HOST_ID, "id-of-sim-1", 1, [a, b]) for name in ("first", "second"))
+    found = group_room(tenant(a, b, kept=[first, second]), second, frozenset({"b"}))
+    assert (found.now, found.soon) == (room(0), room(0))
+    found = group_room(tenant(a, b, kept=[first, second]), second)
+    assert (found.now, found.soon) == (room(0), room(1))
+
+
+def test_room_of_a_group_that_another_of_the_batch_has_taken_is_taken():
+    gone, b = vm("a", state=State.EVICTED, present=False), vm("b", state=State.NOTICED, evicted_for="second")
+    second = reserved("second", HOST_ID, "id-of-sim-1", 1, [gone, b])
+    builds = vm("first", state=State.BUILDING, is_preemptible=False, present=False, host=None)
+    runs = vm("first", is_preemptible=False)
+    for first, kept in ((replace(builds, host_id=""), [reserved("first", HOST_ID, "id-of-sim-1", 0), second]),
+                        (runs, [second])):
+        found = group_room(tenant(gone, b, first, kept=kept), second, frozenset({"b"}))
+        assert (found.now, found.soon) == (room(0), room(0))
 
 
 def test_a_limit_of_zero_is_a_limit():

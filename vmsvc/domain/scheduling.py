@@ -170,13 +170,15 @@ def _decide_tenant(request: Request, world: World) -> Decision:
     if any(kept.kind == HOST_ID and kept.vm_id != request.id for kept in world.reservations.values()):
         return Wait("room is being freed for an earlier request, and this cloud does not say where a VM would go")
     quota = quota_room(world, request)
-    if not quota.soon.covers(request.quota) or not quota.now.covers(request.quota):
-        return _by_plan(request, world, QUOTA, lambda building: [
-            Bin(PROJECT, request.quota, quota.soon, quota.capacity,
-                tuple(candidate(vm, vm.quota) for vm in eligible_victims(world, building)))], "quota_exceeded")
-    if request.refusal != "no_capacity" or (request.freed_since and request.refusals < MAX_REFUSALS):
+    refused = request.refusal == "no_capacity"
+    worth_trying = not refused or (request.freed_since and request.refusals < MAX_REFUSALS)
+    if quota.now.covers(request.quota) and worth_trying:
         return Place()
-    return _decide_refused(request, world)
+    if refused:                 # quota alone would not help it
+        return _decide_refused(request, world)
+    return _by_plan(request, world, QUOTA, lambda building: [
+        Bin(PROJECT, request.quota, quota.soon, quota.capacity,
+            tuple(candidate(vm, vm.quota) for vm in eligible_victims(world, building)))], "quota_exceeded")
 
 
 def _decide_refused(request: Request, world: World) -> Decision:
@@ -191,13 +193,16 @@ def _decide_refused(request: Request, world: World) -> Decision:
 
 
 def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
-    """One bin for each hostId: its true free room is unknown and taken as none, so what is freed there suffices."""
-    groups: dict[str, list[VmFacts]] = {}
-    for vm in eligible_victims(world, building):
-        if vm.host_id:
-            groups.setdefault(vm.host_id, []).append(vm)
-    return [Bin(host_id, request.room, Resources(), request.room,
-                tuple(candidate(vm, vm.room) for vm in members)) for host_id, members in sorted(groups.items())]
+    """One bin for each hostId: its true free room is unknown and taken as none, so what is freed there suffices.
+    Where quota is short too, those elsewhere free that."""
+    victims, quota = eligible_victims(world, building), quota_room(world, request)
+    groups = sorted({vm.host_id for vm in victims if vm.host_id})
+    if quota.soon.covers(request.quota):
+        return [Bin(group, request.room, Resources(), request.room,
+                    tuple(candidate(vm, vm.room) for vm in victims if vm.host_id == group)) for group in groups]
+    return [Bin(group, request.room + request.quota, quota.soon, request.room + quota.capacity,
+                tuple(candidate(vm, vm.room + vm.quota if vm.host_id == group else vm.quota) for vm in victims))
+            for group in groups]
 
 
 # ---------------------------------------------------------------- both

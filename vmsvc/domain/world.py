@@ -159,9 +159,17 @@ def _host_room(world: World, host: Host, others: list[Reserved], request: Reques
 
 
 def group_room(world: World, kept: Reserved, stays: frozenset[str] = frozenset()) -> Room:
-    """A hostId group whose true free room nobody tells us: what its members held that have left since the plan."""
+    """A hostId group whose true free room nobody tells us: what its members held that have left since the plan, less
+    what newcomers have taken of it and what is kept there for others of the same batch."""
     present = {vm.id: vm for vm in world.vms.values() if vm.present}
     gone = total(held for member, held in kept.members.items() if member not in present)
-    coming = total(held for member, held in kept.members.items()
-                   if member in present and present[member].leaves and member not in stays)
-    return Room(now=gone, soon=gone + coming, capacity=kept.room)
+    others = {other.vm_id for other in world.reservations.values()
+              if other.vm_id != kept.vm_id and (other.kind, other.bin) == (kept.kind, kept.bin)}
+    taken = total(vm.room for vm in world.vms.values() if vm.id not in kept.members and vm.id != kept.vm_id
+                  and (vm.present and vm.host_id == kept.bin
+                       or vm.state is State.BUILDING and not vm.host_id and vm.id in others))
+    leaving = [(present[member], held) for member, held in kept.members.items()
+               if member in present and present[member].leaves and member not in stays]
+    room = _room(gone, taken, total(world.reservations[other].room for other in others),
+                 total(held for vm, held in leaving if vm.evicted_for in others), total(held for _, held in leaving))
+    return replace(room, capacity=kept.room)
