@@ -16,6 +16,11 @@ from vmsvc.sim.postgres import Postgres
 _NUMBERS = itertools.count(1)
 
 
+def pytest_addoption(parser):
+    """How long to look for interleavings that break a promise."""
+    parser.addoption("--examples", type=int, help="random interleavings to try, other ones in each run")
+
+
 class Database:
     """One database of the run's server, for looking at it from outside."""
 

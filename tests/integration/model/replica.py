@@ -1,0 +1,87 @@
+"""A replica of the service: the real loops and performers on the model's cloud, each step let on by the test."""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
+
+from tests.integration.model.cloud import ModelCloud, ModelMirror
+from tests.integration.model.stepping import OWNER, Steps
+from vmsvc.domain.errors import VmsvcError
+from vmsvc.service.actuator import Actuator
+from vmsvc.service.boot import Boot
+from vmsvc.service.leave import Leave
+from vmsvc.service.notice import Notices
+from vmsvc.service.reconciler import Reconciler
+from vmsvc.service.scheduler import Scheduler
+from vmsvc.service.snapshot import Policy
+from vmsvc.store import intents
+
+DEPLOYMENT = "model"
+
+
+class ModelRuntime:
+    """Database functions run when their gate opens, in the one thread there is."""
+
+    def __init__(self, gate, after: Callable[[str], None]):
+        self._gate = gate
+        self._after = after
+
+    async def offload(self, function, *args):
+        """One transaction is one step; `after` looks at what it left behind."""
+        name = getattr(function, "__name__", "?")
+        await self._gate(name)
+        result = function(*args)
+        self._after(name)
+        return result
+
+    def well(self, name: str) -> None:
+        """Nobody asks."""
+
+
+class Replica:
+    """One process of the service, until it crashes."""
+
+    def __init__(self, name: str, steps: Steps, cloud: ModelCloud, grace_seconds: float, max_victims: int,
+                 after: Callable[[str], None]):
+        self.name = name
+        self._steps = steps
+        self._bells = [asyncio.Event(), asyncio.Event()]
+        runtime, mirror = ModelRuntime(steps.gate, after), ModelMirror(cloud)
+        leave, notices = Leave(runtime, cloud, mirror, True), Notices(runtime, cloud)
+        boot = Boot(runtime, cloud, mirror, leave, DEPLOYMENT)
+        scheduler = Scheduler(runtime, cloud, mirror, self._bells[0], self.ring, grace_seconds=grace_seconds,
+                              policy=Policy(max_victims=max_victims))
+        self._actuator = Actuator(runtime, {
+            intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
+            intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._bells[1])
+        self._actuator.owner = name
+        reconciler = Reconciler(runtime, cloud, mirror, DEPLOYMENT)
+        loops = {"scheduler": scheduler.run, "actuator": self._actuator.run, "leases": self._actuator.renew,
+                 "reconciler": reconciler.run}
+        context = copy_context()
+        context.run(OWNER.set, name)
+        self._tasks = [steps.loop.create_task(_kept(loop), name=f"{name} {task}", context=context)
+                       for task, loop in loops.items()]
+        steps.turn()
+
+    def ring(self) -> None:
+        """Wake its loops."""
+        for bell in self._bells:
+            bell.set()
+
+    def died(self) -> list[BaseException]:
+        """What its loops died of: nothing may kill one here."""
+        return [task.exception() for task in self._tasks if task.done() and not task.cancelled()]
+
+    def crash(self) -> None:
+        """All that is not in the database or in the cloud is forgotten."""
+        self._steps.cancel([*self._tasks, *self._actuator._under_way.values()])  # pylint: disable=protected-access
+
+
+async def _kept(loop) -> None:
+    """As `Runtime.supervise` does: what a loop raises on purpose ends one round of it, not the loop."""
+    while True:
+        try:
+            await loop()
+        except VmsvcError:
+            await asyncio.sleep(1)
