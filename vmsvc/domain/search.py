@@ -75,7 +75,7 @@ class Cover:
             deficit, items = _with_sum(deficit, items)
         self._deficit = deficit
         self._slots = slots
-        self._budgets = budgets
+        self._budgets = {group: max(0, most) for group, most in budgets.items()}
         self._levels, self._width = self._classes(item for item in items if any(item.amounts))
         members = [[item for kind in level for item in kind.items] for level in self._levels]
         self._priorities = [level[0].level for level in members]
