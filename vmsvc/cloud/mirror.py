@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from vmsvc.cloud.port import Cloud, Server
-from vmsvc.domain.errors import NotFound
+from vmsvc.domain.errors import NotFound, VmsvcError
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,13 @@ class Mirror:
         """A server that a list leaves out may lie in a cell that is down: only a GET that says 404 removes it."""
         fresh = {server.id: server for server in servers if server.status not in _GONE}
         for server_id in self.servers.keys() - fresh.keys():
-            with contextlib.suppress(NotFound):
+            try:
                 fresh[server_id] = await self._cloud.server(server_id)
+            except NotFound:
+                pass
+            except VmsvcError as error:     # a broken cell must not keep us from seeing the others
+                log.info("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
+                fresh[server_id] = self.servers[server_id]
         self.servers = fresh
 
     def forget(self, server_id: str) -> None:
