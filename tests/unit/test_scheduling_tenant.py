@@ -49,6 +49,16 @@ def test_room_that_was_freed_since_is_tried_before_anybody_goes():
     assert decide(request(freed_since=True, **REFUSED), tenant(*GROUP)) == Place(None)
 
 
+def test_who_was_refused_for_want_of_room_takes_nobody_for_quota_alone():
+    """A victim has to free room too, or it would go for nothing."""
+    lone, pair = vm("a", host="sim-2"), [vm("b"), vm("c")]
+    full = tenant(lone, *pair, limit={"cores": 3})
+    assert plan(decide(request(cpus=2, **REFUSED), full)) == (HOST_ID, "id-of-sim-1", {"b", "c"})
+    assert refusal(decide(request(cpus=3, **REFUSED), full)) == "no_capacity"
+    building = tenant(*pair, vm("x", state=State.BUILDING, is_preemptible=False), limit={"cores": 3})
+    assert isinstance(decide(request(**REFUSED), building), Wait)
+
+
 def test_while_a_vm_leaves_or_is_built_nobody_goes():
     leaving = tenant(*GROUP, vm("x", state=State.DELETING))
     assert isinstance(decide(request(**REFUSED), leaving), Wait)

@@ -1,11 +1,14 @@
 """How much room there is for a request: what is used, what is promised to others, what is on its way."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.worlds import host, operator, quota, request, reserved, room, tenant, vm
+from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, HostFacts, group_room, host_room, quota_room
+from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, group_room, host_room, quota_room
 
 
 def cpus(world, name="sim-1", asks=None, stays=()):
@@ -96,6 +99,27 @@ def test_room_in_a_group_is_what_its_members_have_given_back_since_the_plan():
     assert (found.now, found.soon) == (room(1), room(1))
 
 
+def test_two_of_a_batch_do_not_count_the_same_room_of_a_group_for_each_of_them():
+    """Each has a victim of its own: the one that leaves for the first makes no room for the second."""
+    a, b = vm("a", state=State.NOTICED, evicted_for="first"), vm("b", state=State.NOTICED, evicted_for="second")
+    first, second = (reserved(name, HOST_ID, "id-of-sim-1", 1, [a, b]) for name in ("first", "second"))
+    found = group_room(tenant(a, b, kept=[first, second]), second, frozenset({"b"}))
+    assert (found.now, found.soon) == (room(0), room(0))
+    found = group_room(tenant(a, b, kept=[first, second]), second)
+    assert (found.now, found.soon) == (room(0), room(1))
+
+
+def test_room_of_a_group_that_another_of_the_batch_has_taken_is_taken():
+    gone, b = vm("a", state=State.EVICTED, present=False), vm("b", state=State.NOTICED, evicted_for="second")
+    second = reserved("second", HOST_ID, "id-of-sim-1", 1, [gone, b])
+    builds = vm("first", state=State.BUILDING, is_preemptible=False, present=False, host=None)
+    runs = vm("first", is_preemptible=False)
+    for first, kept in ((replace(builds, host_id=""), [reserved("first", HOST_ID, "id-of-sim-1", 0), second]),
+                        (runs, [second])):
+        found = group_room(tenant(gone, b, first, kept=kept), second, frozenset({"b"}))
+        assert (found.now, found.soon) == (room(0), room(0))
+
+
 def test_a_limit_of_zero_is_a_limit():
     assert quota_room(tenant(limit={"instances": 0}), request()).now["instances"] == 0
 
@@ -123,8 +147,8 @@ def test_the_quota_is_one_place_for_reservations_of_every_kind():
     (Inventory(4, max_unit=1), False), (Inventory(4, reserved=3), False), (Inventory(4, step_size=4), False),
     (Inventory(1, allocation_ratio=2.0), True), (Inventory(4), True)])
 def test_a_host_admits_what_placement_would_let_be_claimed_of_it_when_empty(inventory, admitted):
-    assert HostFacts("sim-1", {"VCPU": inventory}, {}).admits(Resources({"VCPU": 2})) is admitted
-    assert not HostFacts("sim-1", {}, {}).admits(Resources({"VCPU": 1}))
+    assert Host("sim-1", {"VCPU": inventory}, {}).admits(Resources({"VCPU": 2})) is admitted
+    assert not Host("sim-1", {}, {}).admits(Resources({"VCPU": 1}))
 
 
 def test_what_a_vm_counts_for_and_what_it_claims_have_different_names():

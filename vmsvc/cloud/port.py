@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
+from vmsvc.domain.flavors import placement_request
 from vmsvc.domain.resources import Inventory, Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
@@ -34,6 +35,12 @@ class Flavor:
     swap_mb: int = 0
     extra_specs: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def room(self) -> Resources:
+        """What a server of it that boots from an image claims from its host."""
+        return placement_request(self.vcpus, self.ram_mb, self.disk_gb, ephemeral_gb=self.ephemeral_gb,
+                                 swap_mb=self.swap_mb, extra_specs=self.extra_specs)
+
 
 @dataclass(frozen=True, slots=True)
 class Named:
@@ -41,6 +48,16 @@ class Named:
 
     id: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """A server, anybody's, as far as it takes room from a host."""
+
+    id: str
+    status: str
+    host: str | None
+    room: Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +79,18 @@ class Server:
     metadata: Mapping[str, str]
     flavor: Flavor                 # from the server's embedded flavor; its id is then the name
     boot_from_volume: bool
+    room: Resources                # what its flavor claims from its host
     body: Mapping[str, object]
 
     @property
     def vmsvc_id(self) -> str | None:
         """The id we gave it, if it is ours."""
         return self.metadata.get(MARK)
+
+    @property
+    def occupant(self) -> Occupant:
+        """What it takes from its host."""
+        return Occupant(self.id, self.status, self.host, self.room)
 
     @property
     def failure(self) -> VmsvcError | None:
@@ -105,18 +128,39 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """A compute host as Placement and Nova know it (operator mode)."""
+class Provider:
+    """A compute host in Placement's list. `version` grows with every change of its inventories and traits and with
+    every claim; the end of a claim may leave it as it is."""
 
-    name: str                      # the compute service's host, which `POST /servers` takes as `host`
-    provider_id: str
-    provider_name: str             # hypervisor_hostname: may differ from `name`
+    id: str
+    host: str                      # the compute service's host, which `POST /servers` takes as `host`
+    parts: tuple[str, ...]         # the providers of its tree: itself, and what is nested in it (GPUs, NUMA cells)
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What Placement says of one compute host, its tree taken together."""
+
     inventories: Mapping[str, Inventory]
-    allocations: Mapping[str, Resources]   # consumer (server id) -> what it holds here
-    available: bool                # service up and enabled
-    availability_zone: str | None
-    traits: frozenset[str] = frozenset()
-    aggregates: frozenset[str] = frozenset()
+    allocations: Mapping[str, Resources]   # consumer (mostly a server's id) -> what it holds
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A compute service: usable when it is up and nobody disabled it."""
+
+    available: bool
+    zone: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OccupantPage:
+    """Servers of other projects that changed; `as_of` as with ServerPage."""
+
+    occupants: tuple[Occupant, ...]
+    as_of: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +235,22 @@ class Cloud(Protocol):
     async def key_names(self) -> frozenset[str]:
         """The names of the user's key pairs."""
 
-    async def hosts(self) -> tuple[Host, ...]:
-        """Operator mode: every compute host with its inventories and allocations."""
+    async def occupants(self, changes_since: datetime) -> OccupantPage:
+        """Operator mode: the servers of all other projects that changed, deleted ones included. Servers in a cell
+        that is down are left out without a word."""
 
-    async def host(self, provider_id: str) -> Host:
-        """Operator mode: one host, read now."""
+    async def providers(self) -> tuple[Provider, ...]:
+        """Operator mode: every compute host, in one call however many there are."""
+
+    async def services(self) -> Mapping[str, Service]:
+        """Operator mode: the compute service of every host, by the host's name, in one call."""
+
+    async def content(self, provider: Provider) -> Content:
+        """Operator mode: what one host has and who holds what there, read now. Raises NotFound."""
+
+    async def with_trait(self, trait: str) -> frozenset[str]:
+        """Operator mode: the ids of the providers, nested ones too, that have a trait. One that does not exist has
+        none."""
 
     async def allocations(self, server_id: str) -> Mapping[str, Resources]:
         """Operator mode: what the server holds, by provider id; empty when its room is free."""

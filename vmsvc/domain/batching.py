@@ -6,15 +6,16 @@ from vmsvc.domain.batch import BatchPlan, plan_batch
 from vmsvc.domain.bins import Bin
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.scheduling import MAX_ROUNDS, Decision, Evict, Place, cost_of, eligible, group_bins
-from vmsvc.domain.victims import candidate, eligible_victims
-from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, World, host_room, quota_room
+from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts
+from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, World, host_room, host_rooms, quota_room
 
 
 def alike(one: Request, other: Request) -> bool:
     """True when the two can stand for each other."""
-    return ((one.is_preemptible, one.quota, one.room, one.availability_zone, one.refusal, one.avoid, one.rounds)
+    return ((one.is_preemptible, one.quota, one.room, one.availability_zone, one.refusal, one.avoid, one.rounds,
+             one.traits)
             == (other.is_preemptible, other.quota, other.room, other.availability_zone, other.refusal, other.avoid,
-                other.rounds))
+                other.rounds, other.traits))
 
 
 def decide_batch(requests: Sequence[Request], kind: str, world: World) -> list[Decision] | None:
@@ -41,11 +42,12 @@ def _bins(request: Request, count: int, kind: str, world: World) -> list[Bin] | 
         return None
     if kind == HOST_ID:
         return group_bins(request, world, False)
-    victims = eligible_victims(world, False)
-    rooms = [(host, host_room(world, host, request)) for host in world.hosts.values() if eligible(host, request)]
-    return [Bin(host.name, request.room, room.soon, room.capacity,
-                tuple(candidate(vm, host.allocations[vm.cloud_id]) for vm in victims
-                      if vm.cloud_id in host.allocations)) for host, room in rooms]
+    hosts = {host.name: host for host in world.hosts.values() if eligible(host, request)}
+    there = on_hosts(eligible_victims(world, False))
+    # An over-committed host must lose more than the requests need, once: that is planned for one request at a time.
+    return [Bin(name, request.room, room.soon, room.capacity,
+                tuple(candidate(vm, held) for vm in there.get(name, []) if (held := frees(vm, hosts[name]))))
+            for name, room in host_rooms(world, hosts.values(), request).items() if not room.short]
 
 
 def _largest(bins: list[Bin], count: int, max_victims: int) -> BatchPlan | None:

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.objective import Candidate, Objective
 from vmsvc.domain.planner import Bin, Fits, Preempt, plan
 from vmsvc.domain.planner import Refuse as NoPlan
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.victims import candidate, eligible_victims
-from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, HostFacts, Request, Reserved, VmFacts, World,
-                                group_room, host_room, quota_room)
+from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts
+from vmsvc.domain.vm import VmFacts
+from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved, World, group_room, host_room,
+                                host_rooms, quota_room)
 
 MAX_ROUNDS = 2          # of eviction for one request
 MAX_REFUSALS = 4        # of the cloud, where by our reckoning there was room
@@ -118,7 +120,7 @@ def _held_in(vm: VmFacts, kept: Reserved, world: World) -> Resources:
         return vm.quota
     if kept.kind == HOST_ID:
         return kept.members.get(vm.id, Resources()) + vm.quota
-    return world.hosts[kept.bin].allocations.get(vm.cloud_id or "", Resources()) + vm.quota
+    return frees(vm, world.hosts[kept.bin]) + vm.quota
 
 
 # ---------------------------------------------------------------- operator: hosts are known
@@ -126,7 +128,7 @@ def _held_in(vm: VmFacts, kept: Reserved, world: World) -> Resources:
 def _decide_operator(request: Request, world: World) -> Decision:
     quota = quota_room(world, request)
     hosts = [host for host in world.hosts.values() if eligible(host, request)]
-    rooms = {host.name: host_room(world, host, request) for host in hosts}
+    rooms = host_rooms(world, hosts, request)
     if quota.now.covers(request.quota):
         roomy = [name for name, room in rooms.items() if room.now.covers(request.room)]
         if roomy:
@@ -135,28 +137,30 @@ def _decide_operator(request: Request, world: World) -> Decision:
 
     def bins(building: bool) -> list[Bin]:
         victims = eligible_victims(world, building)
-        lacking = not quota.soon.covers(request.quota)
-        return [Bin(host.name, need, rooms[host.name].soon + quota.soon, rooms[host.name].capacity + quota.capacity,
-                    tuple(_on_host(victims, host, lacking))) for host in hosts]
+        elsewhere = victims if not quota.soon.covers(request.quota) else []
+        there = on_hosts(victims)
+        return [Bin(host.name, need + rooms[host.name].short + quota.short, rooms[host.name].soon + quota.soon,
+                    rooms[host.name].capacity + quota.capacity,
+                    tuple(_on_host(there.get(host.name, []), elsewhere, host))) for host in hosts]
 
     return _by_plan(request, world, HOST, bins, "no_capacity",
                     "no host could take it, even were it empty" if not hosts else None)
 
 
-def eligible(host: HostFacts, request: Request) -> bool:
+def eligible(host: Host, request: Request) -> bool:
     """True when the cloud would take the request there, were it empty."""
     return (host.available and host.name not in request.avoid and host.admits(request.room)
-            and request.availability_zone in (None, host.availability_zone))
+            and request.availability_zone in (None, host.availability_zone) and request.traits.allow(host.traits))
 
 
-def _on_host(victims: Iterable[VmFacts], host: HostFacts, quota_lacks: bool) -> Iterable[Candidate]:
-    """Those on the host free its room and quota; those elsewhere free quota only, and count only if that lacks."""
-    for vm in victims:
-        if vm.cloud_id in host.allocations:
-            yield candidate(vm, host.allocations[vm.cloud_id] + vm.quota)
-        elif vm.state is State.BUILDING and vm.host == host.name:
-            yield candidate(vm, vm.room + vm.quota)
-        elif quota_lacks:
+def _on_host(there: Iterable[VmFacts], elsewhere: Iterable[VmFacts], host: Host) -> Iterable[Candidate]:
+    """Those on the host free its room and quota; those elsewhere free quota only: there are none unless that lacks."""
+    here = {vm.id: frees(vm, host) for vm in there}
+    for vm in there:
+        if here[vm.id]:
+            yield candidate(vm, here[vm.id] + vm.quota)
+    for vm in elsewhere:
+        if not here.get(vm.id):
             yield candidate(vm, vm.quota)
 
 
@@ -166,34 +170,39 @@ def _decide_tenant(request: Request, world: World) -> Decision:
     if any(kept.kind == HOST_ID and kept.vm_id != request.id for kept in world.reservations.values()):
         return Wait("room is being freed for an earlier request, and this cloud does not say where a VM would go")
     quota = quota_room(world, request)
-    if not quota.soon.covers(request.quota) or not quota.now.covers(request.quota):
-        return _by_plan(request, world, QUOTA, lambda building: [
-            Bin(PROJECT, request.quota, quota.soon, quota.capacity,
-                tuple(candidate(vm, vm.quota) for vm in eligible_victims(world, building)))], "quota_exceeded")
-    if request.refusal != "no_capacity" or (request.freed_since and request.refusals < MAX_REFUSALS):
+    refused = request.refusal == "no_capacity"
+    worth_trying = not refused or (request.freed_since and request.refusals < MAX_REFUSALS)
+    if quota.now.covers(request.quota) and worth_trying:
         return Place()
-    return _decide_refused(request, world)
+    if refused:                 # quota alone would not help it
+        return _decide_refused(request, world)
+    return _by_plan(request, world, QUOTA, lambda building: [
+        Bin(PROJECT, request.quota, quota.soon, quota.capacity,
+            tuple(candidate(vm, vm.quota) for vm in eligible_victims(world, building)))], "quota_exceeded")
 
 
 def _decide_refused(request: Request, world: World) -> Decision:
     """The cloud had no room for it: that is all a tenant is told."""
-    if any(vm.leaves and vm.evicted_for != request.id for vm in world.vms.values()):
+    if any(vm.evicted_for != request.id for vm in world.vms.leaving):
         return Wait("a VM is leaving and may make room")
     if request.is_preemptible:
         return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
-    if any(vm.state is State.BUILDING and vm.id != request.id for vm in world.vms.values()):
+    if any(vm.id != request.id for vm in world.vms.building):
         return Wait("other VMs are being built; where they land decides")
     return _by_plan(request, world, HOST_ID, lambda building: group_bins(request, world, building), "no_capacity")
 
 
 def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
-    """One bin for each hostId: its true free room is unknown and taken as none, so what is freed there suffices."""
-    groups: dict[str, list[VmFacts]] = {}
-    for vm in eligible_victims(world, building):
-        if vm.host_id:
-            groups.setdefault(vm.host_id, []).append(vm)
-    return [Bin(host_id, request.room, Resources(), request.room,
-                tuple(candidate(vm, vm.room) for vm in members)) for host_id, members in sorted(groups.items())]
+    """One bin for each hostId: its true free room is unknown and taken as none, so what is freed there suffices.
+    Where quota is short too, those elsewhere free that."""
+    victims, quota = eligible_victims(world, building), quota_room(world, request)
+    groups = sorted({vm.host_id for vm in victims if vm.host_id})
+    if quota.soon.covers(request.quota):
+        return [Bin(group, request.room, Resources(), request.room,
+                    tuple(candidate(vm, vm.room) for vm in victims if vm.host_id == group)) for group in groups]
+    return [Bin(group, request.room + request.quota, quota.soon, request.room + quota.capacity,
+                tuple(candidate(vm, vm.room + vm.quota if vm.host_id == group else vm.quota) for vm in victims))
+            for group in groups]
 
 
 # ---------------------------------------------------------------- both
