@@ -60,6 +60,7 @@ class World:
     reservations: dict[str, Reserved]
     budgets: dict[str, int] = field(default_factory=dict)    # group -> how many more of it may be noticed
     max_victims: int = 20
+    cost_words: str = "less lost work"                       # what criterion 3 is called, by the policy
 
     def victims_of(self, vm_id: str, *states: State) -> list[VmFacts]:
         """Who is to go for a request, in these states."""
@@ -170,6 +171,6 @@ def group_room(world: World, kept: Reserved, stays: frozenset[str] = frozenset()
                        or vm.state is State.BUILDING and not vm.host_id and vm.id in others))
     leaving = [(present[member], held) for member, held in kept.members.items()
                if member in present and present[member].leaves and member not in stays]
-    room = _room(gone, taken, total(world.reservations[other].room for other in others),
-                 total(held for vm, held in leaving if vm.evicted_for in others), total(held for _, held in leaving))
-    return replace(room, capacity=kept.room)
+    promised = [(world.reservations[other].room, total(held for vm, held in leaving if vm.evicted_for == other))
+                for other in others]
+    return _room(kept.room, gone - taken, promised, total(held for _, held in leaving), kept.room)
