@@ -6,7 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from vmsvc.cloud.port import MARK, BootSpec, Occupant, Provider, Server, Service
+from vmsvc.cloud.hosting import Occupant, Provider, Service
+from vmsvc.cloud.port import MARK, BootSpec, Server
 from vmsvc.domain.errors import (CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NoCapacity, NotFound,
                                  QuotaExceeded)
 from vmsvc.domain.flavors import placement_request

@@ -9,7 +9,7 @@ all (a server that moved holds room in two places for a while) the host is doubt
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from vmsvc.cloud.port import Occupant
+from vmsvc.cloud.hosting import Occupant
 from vmsvc.domain.resources import Resources
 
 _GONE = frozenset({"DELETED"})

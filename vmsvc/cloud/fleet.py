@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from vmsvc.cloud.claims import Claims
-from vmsvc.cloud.port import Cloud, Content, Provider, Service
+from vmsvc.cloud.hosting import Content, Provider, Service
+from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import NotFound
 from vmsvc.domain.host import Host
 

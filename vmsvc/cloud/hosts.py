@@ -8,7 +8,7 @@ from functools import partial
 from vmsvc.cloud import parse
 from vmsvc.cloud.calls import Caller, Calls
 from vmsvc.cloud.exchange import Request
-from vmsvc.cloud.port import Content, OccupantPage, Provider, Service
+from vmsvc.cloud.hosting import Content, OccupantPage, Provider, Service
 from vmsvc.cloud.servers import MARGIN, OWN_CLOCK_MARGIN
 from vmsvc.domain.errors import InvalidRequest
 from vmsvc.domain.resources import Inventory, Resources, merged, total

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from vmsvc.cloud.claims import Claims
 from vmsvc.cloud.port import Cloud, Server
-from vmsvc.domain.errors import NotFound
+from vmsvc.domain.errors import NotFound, VmsvcError
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,9 @@ class Mirror:
                 fresh[server_id] = await self._cloud.server(server_id)
             except NotFound:
                 self._claims.gone(server_id)
+            except VmsvcError as error:     # a broken cell must not keep us from seeing the others
+                log.info("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
+                fresh[server_id] = self.servers[server_id]
         self.servers = fresh
         for server in fresh.values():
             self._claim(server)

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import TypeVar
 
 from vmsvc.cloud.exchange import Answer
-from vmsvc.cloud.port import Flavor, Occupant, Quota, Server
+from vmsvc.cloud.hosting import Occupant
+from vmsvc.cloud.port import Flavor, Quota, Server
 from vmsvc.domain.errors import CloudError
 from vmsvc.domain.flavors import placement_request
 from vmsvc.domain.resources import Inventory, Resources

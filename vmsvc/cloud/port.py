@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
 from vmsvc.domain.flavors import placement_request
-from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.resources import Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
 MARK = "vmsvc_id"
@@ -48,16 +49,6 @@ class Named:
 
     id: str
     name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Occupant:
-    """A server, anybody's, as far as it takes room from a host."""
-
-    id: str
-    status: str
-    host: str | None
-    room: Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,42 +116,6 @@ class Quota:
 
     limit: Mapping[str, int]
     used: Resources
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """A compute host in Placement's list. `version` grows with every change of its inventories and traits and with
-    every claim; the end of a claim may leave it as it is."""
-
-    id: str
-    host: str                      # the compute service's host, which `POST /servers` takes as `host`
-    parts: tuple[str, ...]         # the providers of its tree: itself, and what is nested in it (GPUs, NUMA cells)
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What Placement says of one compute host, its tree taken together."""
-
-    inventories: Mapping[str, Inventory]
-    allocations: Mapping[str, Resources]   # consumer (mostly a server's id) -> what it holds
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A compute service: usable when it is up and nobody disabled it."""
-
-    available: bool
-    zone: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class OccupantPage:
-    """Servers of other projects that changed; `as_of` as with ServerPage."""
-
-    occupants: tuple[Occupant, ...]
-    as_of: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from vmsvc.cloud.claims import Claims
-from vmsvc.cloud.port import Occupant
+from vmsvc.cloud.hosting import Occupant
 from vmsvc.domain.resources import Resources
 
 SMALL, LARGE = Resources({"VCPU": 1}), Resources({"VCPU": 4})

@@ -7,7 +7,7 @@ import pytest
 
 from vmsvc.cloud import fleet as module
 from vmsvc.cloud.fleet import Fleet
-from vmsvc.cloud.port import Content, Occupant, OccupantPage, Provider, Service
+from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
 from vmsvc.domain.errors import CloudUnavailable, NotFound
 from vmsvc.domain.resources import Inventory, Resources
 
