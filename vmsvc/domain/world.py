@@ -32,7 +32,9 @@ class Request:
     refusal: str | None = None                 # what the cloud said last: no_capacity, quota_exceeded
     refusals: int = 0
     freed_since: bool = False                  # room was freed after that refusal: trying again is worth it
-    avoid: frozenset[str] = frozenset()
+    said: str | None = None                    # ... in its own words
+    avoid: frozenset[str] = frozenset()        # hosts that refused it
+    cooling: Mapping[str, str] = field(default_factory=dict)   # hosts that refused others like it lately, and how
     rounds: int = 0
 
 
@@ -170,6 +172,6 @@ def group_room(world: World, kept: Reserved, stays: frozenset[str] = frozenset()
                        or vm.state is State.BUILDING and not vm.host_id and vm.id in others))
     leaving = [(present[member], held) for member, held in kept.members.items()
                if member in present and present[member].leaves and member not in stays]
-    room = _room(gone, taken, total(world.reservations[other].room for other in others),
-                 total(held for vm, held in leaving if vm.evicted_for in others), total(held for _, held in leaving))
-    return replace(room, capacity=kept.room)
+    promised = [(world.reservations[other].room, total(held for vm, held in leaving if vm.evicted_for == other))
+                for other in others]
+    return _room(kept.room, gone - taken, promised, total(held for _, held in leaving), kept.room)

@@ -30,6 +30,10 @@ _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
 _NEWS_SECONDS = 2.0    # how old the changes of other projects' servers may be
 
 
+#: (flavor id, image id) -> the hosts that refused such VMs lately, and what the cloud said.
+Cooling = Mapping[tuple[str, str], Mapping[str, str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the cloud said, in plain values."""
@@ -95,14 +99,16 @@ def world_of(snapshot: Snapshot, rows: list[Vm], reservations: list[Reservation]
         budgets=budgets(vms.row_of(row) for row in rows), max_victims=policy.max_victims)
 
 
-def request_of(row: Vm, ended_since: datetime | None) -> Request:
+def request_of(row: Vm, ended_since: datetime | None, cooling: Cooling) -> Request:
     """A row that waits. `ended_since`: when the newest VM ended, to see whether trying again is worth it."""
     refusal = row.refusal or {}
     refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
     return Request(
         row.id, row.is_preemptible, Resources(row.quota), Resources(row.room),
         availability_zone=row.boot.get("availability_zone"), traits=traits_in(row.boot), refusal=refusal.get("error"),
-        refusals=refusal.get("count", 0), avoid=frozenset(row.avoid), rounds=row.rounds,
+        refusals=refusal.get("count", 0), said=refusal.get("message"),
+        avoid=frozenset(row.avoid), cooling=cooling.get((row.boot["flavor_id"], row.boot["image_id"]), {}),
+        rounds=row.rounds,
         freed_since=bool(refused_at and ended_since and ended_since > refused_at))
 
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from vmsvc.sim.refusal import conflict, not_found
 from vmsvc.sim.room import Room
@@ -30,14 +29,11 @@ class Provider:
     generation: int = 2
 
     def capacity(self, name: str) -> int:
-        """(total - reserved) * allocation_ratio, as Placement computes it."""
+        """(total - reserved) * allocation_ratio, in floating point (measured: of 100 at 0.29 a claim of 29 is 409)."""
         inventory = self.inventories.get(name)
         if inventory is None:
             return 0
-        room = inventory["total"] - inventory["reserved"]
-        if inventory["allocation_ratio"] == 1.0:
-            return room
-        return math.floor(room * Fraction(str(inventory["allocation_ratio"])))
+        return math.floor((inventory["total"] - inventory["reserved"]) * inventory["allocation_ratio"])
 
 
 @dataclass
@@ -204,15 +200,17 @@ class Placement:
             self.changed(self.providers[uuid])
         return True
 
-    def release(self, consumer_id: str) -> bool:
-        """Give back all that a consumer holds; False when it held nothing."""
+    def release(self, consumer_id: str, by_claim: bool = False) -> bool:
+        """Give back all that a consumer holds; False when it held nothing. The providers' generations grow when it is
+        done by a claim for nothing, and stay when the allocations are deleted, as with a server (measured)."""
         consumer = self.consumers.pop(consumer_id, None)
         if consumer is None:
             return False
         self._add_up(consumer, -1)
         for uuid in consumer.allocations:
             self.holders[uuid].pop(consumer_id, None)
-            self.changed(self.providers[uuid])
+            if by_claim:
+                self.changed(self.providers[uuid])
         self._store.drop("consumer", consumer_id)
         return True
 
