@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from vmsvc.cloud.port import MARK, Flavor, Host, Quota, Server
+from vmsvc.cloud.port import MARK, Flavor, Quota, Server
+from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.service.snapshot import Policy, Snapshot, request_of, world_of
@@ -22,6 +23,7 @@ def server(name, **fields):
         "id": name, "name": "any", "status": "ACTIVE", "task_state": None, "host_id": "hash", "host": "sim-1",
         "availability_zone": "nova", "locked": False, "created": NOW, "launched_at": NOW, "updated": NOW, "fault": None,
         "metadata": {MARK: name.lower()}, "flavor": Flavor("m1.tiny", "m1.tiny", 1, 1024, 1), "boot_from_volume": False,
+        "room": Resources({"VCPU": 2}),
         "body": {}, **fields})
 
 
@@ -37,9 +39,9 @@ def row(name, state=State.ACTIVE, **fields):
 
 def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, lost=None, policy=POLICY):
     """The world of these."""
-    hosts = (Host("sim-1", "uuid", "sim-1", {"VCPU": Inventory(4)}, allocations or {}, True, "nova"),)
-    snapshot = Snapshot(Quota({"instances": 10, "cores": 0}, Resources({"instances": 1})), frozenset(before),
-                        {each.id: each for each in servers}, hosts if operator else ())
+    hosts = {"sim-1": Host("sim-1", {"VCPU": Inventory(4)}, allocations or {}, True, "nova")} if operator else {}
+    snapshot = Snapshot(0.0, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1})), frozenset(before),
+                        {each.id: each for each in servers}, hosts, frozenset(hosts), frozenset())
     return world_of(snapshot, rows, list(kept), now=NOW, operator=operator, policy=policy, lost=lost or {})
 
 
