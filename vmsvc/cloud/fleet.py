@@ -195,7 +195,8 @@ class Fleet:
 
     def _host(self, name: str, entry: _Entry) -> Host:
         service = self._services.get(name, _NO_SERVICE)
-        return Host(name, entry.content.inventories, dict(self.claims.of(name)), available=service.up and service.enabled,
+        return Host(name, entry.content.inventories, dict(self.claims.of(name)),
+                    available=service.up and service.enabled,
                     availability_zone=service.zone,
                     traits=frozenset(trait for trait, ids in self._traits.items() if not ids.isdisjoint(
                         entry.provider.parts)))

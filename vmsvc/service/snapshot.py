@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from vmsvc.cloud.fleet import Fleet
@@ -99,7 +100,7 @@ def world_of(snapshot: Snapshot, rows: list[Vm], reservations: list[Reservation]
         budgets=budgets(vms.row_of(row) for row in rows), max_victims=policy.max_victims)
 
 
-def request_of(row: Vm, ended_since: datetime | None, cooling: Cooling) -> Request:
+def request_of(row: Vm, ended_since: datetime | None, cooling: Cooling = MappingProxyType({})) -> Request:
     """A row that waits. `ended_since`: when the newest VM ended, to see whether trying again is worth it."""
     refusal = row.refusal or {}
     refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
@@ -107,7 +108,7 @@ def request_of(row: Vm, ended_since: datetime | None, cooling: Cooling) -> Reque
         row.id, row.is_preemptible, Resources(row.quota), Resources(row.room),
         availability_zone=row.boot.get("availability_zone"), traits=traits_in(row.boot), refusal=refusal.get("error"),
         refusals=refusal.get("count", 0), said=refusal.get("message"),
-        avoid=frozenset(row.avoid), cooling=cooling.get((row.boot["flavor_id"], row.boot["image_id"]), {}),
+        avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
         rounds=row.rounds,
         freed_since=bool(refused_at and ended_since and ended_since > refused_at))
 
