@@ -48,7 +48,12 @@ def cost(place, victims, now=0):
             place.id, sorted(victim.id for victim in victims))
 
 
-def every_plan(bins, max_victims=20, now=0):
+def within(groups, budgets):
+    """True when no more of a group go than may; a group that is not named has no limit."""
+    return all(list(groups).count(group) <= most for group, most in (budgets or {}).items())
+
+
+def every_plan(bins, max_victims=20, now=0, budgets=None):
     """All plans without a needless victim, best first."""
     plans = []
     for place in bins:
@@ -58,8 +63,17 @@ def every_plan(bins, max_victims=20, now=0):
                 ids = {victim.id for victim in victims}
                 if not any(cover < ids for cover in covers) and cost(place, victims) is not None:
                     covers.append(ids)
-                    plans.append(cost(place, victims, now))
+                    if within([victim.group for victim in victims], budgets):
+                        plans.append(cost(place, victims, now))
     return sorted(plans)
+
+
+def grouped(rng, bins):
+    """The same with some of the candidates in groups, and how many of each may go."""
+    names = rng.choice(((None, "a"), (None, "a", "b"), ("a", "b", "free")))
+    bins = [replace(place, candidates=tuple(replace(one, group=rng.choice(names)) for one in place.candidates))
+            for place in bins]
+    return bins, {"a": rng.randint(0, 3), "b": rng.randint(0, 2)}
 
 
 def random_cloud(rng, most_bins, most_candidates):

@@ -170,6 +170,35 @@ def test_a_build_that_failed_is_tried_on_other_hosts_and_nobody_goes_for_it():
         == Refuse("cloud_error", "it burnt")
 
 
+def test_of_an_eviction_group_no_more_go_than_may():
+    vms = [vm(name, lost_work=at, group="web") for at, name in enumerate("ab")] + [
+        vm(name, lost_work=9) for name in "cd"]
+    assert set(decide(request(cpus=2), operator(*vms, budgets={"web": 1})).victims) == {"a", "c"}
+    assert set(decide(request(cpus=2), operator(*vms, budgets={"web": 2})).victims) == {"a", "b"}
+    vms = [vm("a", lost_work=0, group="web"), vm("b", lost_work=1, group="web"), vm("c", 2, lost_work=9)]
+    assert decide(request(cpus=2), operator(*vms, budgets={"web": 0})).victims == ("c",)
+
+
+def test_the_member_of_a_group_that_is_on_the_right_host_goes():
+    vms = [vm("a", 1, lost_work=1, group="web"), vm("b", 3, lost_work=2, is_preemptible=False),
+           vm("c", 1, lost_work=3, group="web", host="sim-2"), vm("d", 2, lost_work=3, host="sim-2"),
+           vm("e", 1, lost_work=9, host="sim-2", is_preemptible=False)]
+    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], budgets={"web": 1})
+    assert decide(request(cpus=3), world).victims == ("c", "d")
+
+
+def test_victims_that_were_noticed_already_do_not_count_against_their_group_again():
+    victim = vm("a", 4, group="web", state=State.NOTICED, evicted_for="wanted")
+    world = operator(victim, kept=[reserved("wanted", HOST, "sim-1", 4)], budgets={"web": 0})
+    assert isinstance(review(request(cpus=4), world.reservations["wanted"], world), Wait)
+
+
+def test_the_criterion_is_called_as_the_policy_has_it():
+    vms = [vm("a", 4, lost_work=-9), vm("b", 4, lost_work=-5, host="sim-2")]
+    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], cost_words="oldest first")
+    assert decide(request(cpus=4), world).criterion == "oldest first"
+
+
 def test_no_more_victims_than_allowed():
     assert refusal(decide(request(cpus=3), operator(*FULL, max_victims=2))) == "no_capacity"
 

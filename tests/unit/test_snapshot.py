@@ -96,9 +96,12 @@ def test_a_server_without_a_host_frees_quota_and_no_room(status):
     assert known.quota and not known.room
 
 
-@pytest.mark.parametrize("name, lost_work", [("least_lost", 200), ("oldest_first", -100), ("newest_first", 100)])
-def test_the_policy_says_who_is_the_cheapest(name, lost_work):
+@pytest.mark.parametrize("name, lost_work, words", [
+    ("least_lost", 200, "less lost work"), ("oldest_first", -100, "oldest first"),
+    ("newest_first", 100, "newest first")])
+def test_the_policy_says_who_is_the_cheapest_and_in_which_words(name, lost_work, words):
     assert facts(policy=Policy(name)).lost_work == lost_work
+    assert Policy(name).words == words
 
 
 def test_what_an_owner_lost_lately_makes_its_vms_dearer():

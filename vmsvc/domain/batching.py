@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from vmsvc.domain.batch import BatchPlan, plan_batch
 from vmsvc.domain.bins import Bin
 from vmsvc.domain.eligibility import eligible
+from vmsvc.domain.objective import cost_of
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import MAX_ROUNDS, Decision, Evict, Place, cost_of, group_bins
+from vmsvc.domain.scheduling import MAX_ROUNDS, Decision, Evict, Place, group_bins
 from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts
 from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, World, host_room, host_rooms, quota_room
 
@@ -30,7 +31,7 @@ def decide_batch(requests: Sequence[Request], kind: str, world: World) -> list[D
     bins = _bins(requests[0], len(requests), kind, world)
     if bins is None:
         return None
-    found = _largest(bins, len(requests), world.max_victims)
+    found = _largest(bins, len(requests), world)
     return found and _decisions(found, kind, world, requests[0])
 
 
@@ -51,12 +52,12 @@ def _bins(request: Request, count: int, kind: str, world: World) -> list[Bin] | 
             for name, room in host_rooms(world, hosts.values(), request).items() if not room.short]
 
 
-def _largest(bins: list[Bin], count: int, max_victims: int) -> BatchPlan | None:
+def _largest(bins: list[Bin], count: int, world: World) -> BatchPlan | None:
     """The plan for as many as possible; more never fit where fewer do not."""
     best, low, high = None, 1, count
     while low <= high:
         middle = high if best is None and low == 1 and high == count else (low + high) // 2
-        found = plan_batch(bins, middle, max_victims=max_victims)
+        found = plan_batch(bins, middle, max_victims=world.max_victims, budgets=world.budgets)
         if isinstance(found, BatchPlan):
             best, low = found, middle + 1
         else:

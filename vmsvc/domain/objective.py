@@ -6,6 +6,7 @@ written as digits of one integer, most important first, each digit wide enough f
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vmsvc.domain.bins import WHOLE, Bin, Candidate
 from vmsvc.domain.resources import Resources
@@ -60,6 +61,15 @@ def criterion(best: Objective, runner_up: Objective | None, cost_words: str) -> 
     if best.lost_work != runner_up.lost_work:
         return cost_words
     return "less surplus" if best.surplus != runner_up.surplus else "lowest id"
+
+
+def cost_of(objective: Objective | None) -> dict[str, Any] | None:
+    """What a plan costs, for people and programs: the criteria in their order."""
+    if objective is None:
+        return None
+    return {"victims_by_priority": {str(priority): count for priority, count in objective.victims},
+            "running_victims": objective.ran, "lost_work": objective.lost_work,
+            "surplus_ppm": objective.surplus_ppm}
 
 
 class Pricing:

@@ -11,9 +11,10 @@ from typing import Any
 from vmsvc.domain.eligibility import eligible, why_none
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.objective import Candidate, Objective
-from vmsvc.domain.planner import Bin, Fits, Preempt, plan
+from vmsvc.domain.objective import Candidate, cost_of
+from vmsvc.domain.planner import Bin, Fits, Outcome, Preempt, plan
 from vmsvc.domain.planner import Refuse as NoPlan
+from vmsvc.domain.quota import join
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts
 from vmsvc.domain.vm import VmFacts
@@ -141,29 +142,23 @@ def _decide_operator(request: Request, world: World) -> Decision:
     if request.refusal == "cloud_error":
         # Its build failed. It may be tried on another host, as Nova does by itself, but nobody goes for that.
         return Refuse("cloud_error", request.said or "its build failed")
-    need = request.room + request.quota
 
     def bins(building: bool) -> list[Bin]:
         victims = eligible_victims(world, building)
-        elsewhere = victims if not quota.soon.covers(request.quota) else []
         there = on_hosts(victims)
-        return [Bin(host.name, need + rooms[host.name].short + quota.short, rooms[host.name].soon + quota.soon,
-                    rooms[host.name].capacity + quota.capacity,
-                    tuple(_on_host(there.get(host.name, []), elsewhere, host))) for host in hosts]
+        places = [Bin(host.name, request.room + rooms[host.name].short, rooms[host.name].soon,
+                      rooms[host.name].capacity, _on_host(there.get(host.name, []), host)) for host in hosts]
+        project = Bin(PROJECT, request.quota + quota.short, quota.soon, quota.capacity,
+                      tuple(candidate(vm, vm.quota) for vm in victims))
+        return join(places, project, max_victims=world.max_victims)
 
     return _by_plan(request, world, HOST, bins, "no_capacity",
                     None if hosts else why_none(request, world))
 
 
-def _on_host(there: Iterable[VmFacts], elsewhere: Iterable[VmFacts], host: Host) -> Iterable[Candidate]:
-    """Those on the host free its room and quota; those elsewhere free quota only: there are none unless that lacks."""
-    here = {vm.id: frees(vm, host) for vm in there}
-    for vm in there:
-        if here[vm.id]:
-            yield candidate(vm, here[vm.id] + vm.quota)
-    for vm in elsewhere:
-        if not here.get(vm.id):
-            yield candidate(vm, vm.quota)
+def _on_host(there: Iterable[VmFacts], host: Host) -> tuple[Candidate, ...]:
+    """Those who free room there."""
+    return tuple(candidate(vm, freed) for vm in there if (freed := frees(vm, host)))
 
 
 # ---------------------------------------------------------------- tenant: only the quota and hostId hashes are known
@@ -227,15 +222,19 @@ def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], l
 
 def _by_victims(request: Request, world: World, kind: str, bins: Callable[[bool], list[Bin]], error: str,
                 hopeless: str | None) -> Decision:
-    answer = plan(bins(False), max_victims=world.max_victims)
+    answer = _plan(bins(False), world)
     if isinstance(answer, Preempt):
         if request.rounds >= MAX_ROUNDS:
             return Refuse("no_capacity", f"room was freed {MAX_ROUNDS} times and taken by others each time")
         return Evict(kind, answer.bin_id, answer.victims, answer.criterion, answer.optimal,
                      cost_of(answer.objective), cost_of(answer.runner_up))
-    if not isinstance(plan(bins(True), max_victims=world.max_victims), NoPlan):
+    if not isinstance(_plan(bins(True), world), NoPlan):
         return Wait("VMs that could make room are still being built")
     return Refuse(_error(request, world, error), hopeless or answer.reason)
+
+
+def _plan(bins: list[Bin], world: World) -> Outcome:
+    return plan(bins, max_victims=world.max_victims, cost_words=world.cost_words, budgets=world.budgets)
 
 
 def _error(request: Request, world: World, error: str) -> str:
@@ -247,12 +246,3 @@ def _error(request: Request, world: World, error: str) -> str:
         if not (free + mine).covers(request.quota):
             return "quota_exceeded"
     return error
-
-
-def cost_of(objective: Objective | None) -> dict[str, Any] | None:
-    """What a plan costs, for people and programs: the criteria in their order."""
-    if objective is None:
-        return None
-    return {"victims_by_priority": {str(priority): count for priority, count in objective.victims},
-            "running_victims": objective.ran, "lost_work": objective.lost_work,
-            "surplus_ppm": objective.surplus_ppm}

@@ -11,25 +11,16 @@ from vmsvc.domain.world import World
 
 
 def eligible_victims(world: World, building: bool) -> list[VmFacts]:
-    """Who may go, of each eviction group no more than its budget allows; `building` adds those that are not up yet."""
+    """Who may go, as far as it is for each to say; `building` adds those that are not up yet. How many of an eviction
+    group may go together is for the plan to see to."""
     states = {State.ACTIVE, State.BUILDING} if building else {State.ACTIVE}
-    found = [vm for vm in world.vms.values() if vm.is_preemptible and vm.state in states and not vm.untouchable
+    return [vm for vm in world.vms.values() if vm.is_preemptible and vm.state in states and not vm.untouchable
              and (vm.present or vm.state is State.BUILDING)]
-    if not any(vm.group for vm in found):
-        return found
-    left = dict(world.budgets)
-    within = []
-    for vm in sorted(found, key=lambda vm: (vm.priority, vm.ran, vm.lost_work, vm.id)):
-        if vm.group:
-            left[vm.group] = left.get(vm.group, 0) - 1
-        if not vm.group or left[vm.group] >= 0:
-            within.append(vm)
-    return within
 
 
 def candidate(vm: VmFacts, freed: Resources) -> Candidate:
     """A VM as the planner sees it, with what taking it frees in the bin at hand."""
-    return Candidate(vm.id, freed, priority=vm.priority, ran=vm.ran, lost_work=vm.lost_work)
+    return Candidate(vm.id, freed, priority=vm.priority, ran=vm.ran, lost_work=vm.lost_work, group=vm.group)
 
 
 def on_hosts(victims: Iterable[VmFacts]) -> dict[str, list[VmFacts]]:

@@ -62,6 +62,7 @@ class World:
     reservations: dict[str, Reserved]
     budgets: dict[str, int] = field(default_factory=dict)    # group -> how many more of it may be noticed
     max_victims: int = 20
+    cost_words: str = "less lost work"                       # what criterion 3 is called, by the policy
 
     def victims_of(self, vm_id: str, *states: State) -> list[VmFacts]:
         """Who is to go for a request, in these states."""

@@ -56,6 +56,11 @@ class Policy:
     owner_cost: int = 0
     max_victims: int = 20
 
+    @property
+    def words(self) -> str:
+        """What criterion 3 is called where it decided."""
+        return "less lost work" if self.name == "least_lost" else self.name.replace("_", " ")
+
     def lost_work(self, vcpus: int, age: int, lost: int) -> int:
         """The cost of criterion 3: what the victim loses, or, by the other policies, how old it is."""
         age = max(0, age)
@@ -97,7 +102,8 @@ def world_of(snapshot: Snapshot, rows: list[Vm], reservations: list[Reservation]
         vms=Roster(_facts(row, snapshot, marked, now, policy, lost.get(row.principal, 0))
                    for row in rows if row.state != State.PENDING),
         reservations={kept.vm_id: _reserved(kept, by_id[kept.vm_id]) for kept in reservations if kept.vm_id in by_id},
-        budgets=budgets(vms.row_of(row) for row in rows), max_victims=policy.max_victims)
+        budgets=budgets(vms.row_of(row) for row in rows), max_victims=policy.max_victims,
+        cost_words=policy.words)
 
 
 def request_of(row: Vm, ended_since: datetime | None, cooling: Cooling = MappingProxyType({})) -> Request:
