@@ -94,7 +94,7 @@ class Service:
         self.runtime.supervise("scheduler", self._scheduler.run)
         leave = Leave(self.runtime, self.cloud, self._mirror, self.settings.evict_action == "stop-delete")
         notices = Notices(self.runtime, self.cloud)
-        boot = Boot(self.runtime, self.cloud, self._mirror, leave, deployment)
+        boot = Boot(self.runtime, self.cloud, self._mirror, self._fleet, leave, deployment)
         self._actuator = Actuator(self.runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
             intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell())

@@ -210,7 +210,7 @@ async def test_an_operator_sees_hosts_and_what_servers_hold(connect, spec):
     cloud = await connect("admin")
     providers, services = await cloud.providers(), await cloud.services()
     assert len(providers) == 4 and {provider.host for provider in providers} == services.keys()
-    assert all(service == Service(True, "nova") for service in services.values())
+    assert all(service == Service(True, True, "nova") for service in services.values())
     chosen = providers[-1]
     before = await cloud.content(chosen)
     assert {name: before.inventories[name].capacity for name in ("VCPU", "MEMORY_MB")} == {"VCPU": 4, "MEMORY_MB": 8192}
@@ -269,10 +269,10 @@ async def test_a_disabled_host_is_not_available(connect, admin):
     [service, *_] = admin("GET", "/os-services?binary=nova-compute").body["services"]
     try:
         admin("PUT", f"/os-services/{service['id']}", {"status": "disabled"})
-        assert [host for host, seen in (await cloud.services()).items() if not seen.available] == [service["host"]]
+        assert [host for host, seen in (await cloud.services()).items() if not seen.enabled] == [service["host"]]
     finally:
         admin("PUT", f"/os-services/{service['id']}", {"status": "enabled"})
-    assert all(seen.available for seen in (await cloud.services()).values())
+    assert all(seen.enabled for seen in (await cloud.services()).values())
 
 
 async def test_thirty_two_calls_in_flight_work_over_one_connection_of_the_sdk(connect, spec):

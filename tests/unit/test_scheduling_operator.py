@@ -3,8 +3,11 @@
 import pytest
 
 from tests.unit.worlds import host, operator, request, reserved, vm
+from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.scheduling import MAX_REFUSALS, MAX_ROUNDS, Evict, Place, Refuse, Reprieve, Wait, decide, review
+from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.scheduling import (MAX_BUILDS, MAX_REFUSALS, MAX_ROUNDS, Evict, Place, Refuse, Reprieve, Wait, decide,
+                                     review)
 from vmsvc.domain.world import HOST
 
 
@@ -140,6 +143,31 @@ def test_a_request_that_had_its_rounds_has_no_third():
 
 def test_a_cloud_that_refuses_again_and_again_is_believed():
     assert refusal(decide(request(refusal="no_capacity", refusals=MAX_REFUSALS), operator())) == "no_capacity"
+
+
+def test_what_a_host_is_over_committed_by_must_leave_too_before_anything_fits():
+    """Six of four VCPUs are claimed: one more fits when three are gone."""
+    world = operator(*FULL, foreign=2)
+    place, victims = plan(decide(request(), world))
+    assert place == "sim-1" and len(victims) == 3
+    assert refusal(decide(request(), operator(*FULL[:2], foreign=4))) == "no_capacity"
+
+
+def test_a_class_that_it_does_not_ask_for_may_be_over_committed():
+    crowded = host("sim-1", FULL[:1])
+    crowded = Host("sim-1", {**crowded.inventories, "DISK_GB": Inventory(1)},
+                   {**crowded.allocations, "x": Resources({"DISK_GB": 5})}, availability_zone="nova")
+    assert decide(request(), operator(FULL[0], hosts=[crowded])) == Place("sim-1")
+
+
+def test_a_build_that_failed_is_tried_on_other_hosts_and_nobody_goes_for_it():
+    failed = {"refusal": "cloud_error", "refusals": 1, "said": "it burnt", "avoid": frozenset({"sim-1"})}
+    vms = [vm(name, host="sim-2") for name in "abcd"]
+    assert decide(request(**failed), operator(hosts=[host("sim-1"), host("sim-2")])) == Place("sim-2")
+    assert decide(request(**failed), operator(*vms, hosts=[host("sim-1"), host("sim-2", vms)])) \
+        == Refuse("cloud_error", "it burnt")
+    assert decide(request(**{**failed, "refusals": MAX_BUILDS}), operator(hosts=[host("sim-2")])) \
+        == Refuse("cloud_error", "it burnt")
 
 
 def test_of_an_eviction_group_no_more_go_than_may():

@@ -30,6 +30,7 @@ _ROUND_SECONDS = 10.0      # between hosts that are read without a reason
 _STEP_SECONDS = 1.0        # between hosts that are read with one
 #: Hosts that are read at a time: the other calls must not stand in line behind a thousand hosts.
 _ABREAST = 8
+_NO_SERVICE = Service(False, False, None)
 
 
 @dataclass(slots=True)
@@ -72,6 +73,10 @@ class Fleet:
             if entry.host is None and entry.content is not None:
                 entry.host = self._host(name, entry)
         return {name: entry.host for name, entry in self._entries.items() if entry.host is not None}
+
+    def is_down(self, name: str) -> bool:
+        """True when Nova says that the host's compute service is down, or knows none."""
+        return self._cloud.mode == "operator" and not self._services.get(name, _NO_SERVICE).up
 
     def read_since(self, moment: float) -> frozenset[str]:
         """The hosts that were read at or after this time.monotonic()."""
@@ -190,8 +195,9 @@ class Fleet:
         self.claims.forget(name)
 
     def _host(self, name: str, entry: _Entry) -> Host:
-        service = self._services.get(name, Service(False, None))
-        return Host(name, entry.content.inventories, dict(self.claims.of(name)), available=service.available,
+        service = self._services.get(name, _NO_SERVICE)
+        return Host(name, entry.content.inventories, dict(self.claims.of(name)),
+                    available=service.up and service.enabled,
                     availability_zone=service.zone,
                     traits=frozenset(trait for trait, ids in self._traits.items() if not ids.isdisjoint(
                         entry.provider.parts)))

@@ -39,9 +39,10 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A compute service: usable when it is up and nobody disabled it."""
+    """A compute service: what is `up` finishes its work, and takes new work when it is `enabled` too."""
 
-    available: bool
+    up: bool
+    enabled: bool
     zone: str | None
 
 

@@ -55,7 +55,7 @@ class Hosts(Caller):
         """The compute service of every host, by the host's name."""
         found, _ = await self._calls.list(
             Request("services", "compute", "GET", "/os-services", {"binary": "nova-compute"}), "services",
-            lambda raw: (raw["host"], Service(raw["state"] == "up" and raw["status"] == "enabled", raw.get("zone"))))
+            lambda raw: (raw["host"], Service(raw["state"] == "up", raw["status"] == "enabled", raw.get("zone"))))
         return dict(found)
 
     async def content(self, provider: Provider) -> Content:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from vmsvc.domain.batch import BatchPlan, plan_batch
 from vmsvc.domain.bins import Bin
+from vmsvc.domain.eligibility import eligible
 from vmsvc.domain.objective import cost_of
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import MAX_ROUNDS, Decision, Evict, Place, eligible, group_bins
+from vmsvc.domain.scheduling import MAX_ROUNDS, Decision, Evict, Place, group_bins
 from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts
 from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, World, host_room, host_rooms, quota_room
 
@@ -14,9 +15,9 @@ from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, World, ho
 def alike(one: Request, other: Request) -> bool:
     """True when the two can stand for each other."""
     return ((one.is_preemptible, one.quota, one.room, one.availability_zone, one.refusal, one.avoid, one.rounds,
-             one.traits)
+             one.traits, one.cooling)
             == (other.is_preemptible, other.quota, other.room, other.availability_zone, other.refusal, other.avoid,
-                other.rounds, other.traits))
+                other.rounds, other.traits, other.cooling))
 
 
 def decide_batch(requests: Sequence[Request], kind: str, world: World) -> list[Decision] | None:

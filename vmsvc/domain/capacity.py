@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vmsvc.domain.eligibility import eligible
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources, total
-from vmsvc.domain.scheduling import eligible
 from vmsvc.domain.victims import frees, on_hosts
 from vmsvc.domain.vm import VmFacts
 from vmsvc.domain.world import HOST, UNLIMITED, Request, Room, World, host_rooms, quota_room

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vmsvc.domain.eligibility import eligible, why_none
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.objective import Candidate, cost_of
@@ -22,6 +23,7 @@ from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved
 
 MAX_ROUNDS = 2          # of eviction for one request
 MAX_REFUSALS = 4        # of the cloud, where by our reckoning there was room
+MAX_BUILDS = 3          # that fail, each on another host: as many as Nova tries where it may choose the host
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,11 @@ Decision = Place | Evict | Reprieve | Wait | Refuse
 
 def decide(request: Request, world: World) -> Decision:
     """For a request that holds no room."""
+    if request.refusal == "cloud_error" and request.refusals >= MAX_BUILDS:
+        return Refuse("cloud_error", request.said or "its build failed")
     if request.refusals >= MAX_REFUSALS and (world.operator or request.refusal != "no_capacity"):
-        return Refuse(request.refusal or "no_capacity", "the cloud refused it although there should be room")
+        return Refuse(request.refusal or "no_capacity",
+                      f"the cloud refused it although there should be room: {request.said or 'it does not say why'}")
     return _decide_operator(request, world) if world.operator else _decide_tenant(request, world)
 
 
@@ -134,6 +139,9 @@ def _decide_operator(request: Request, world: World) -> Decision:
         roomy = [name for name, room in rooms.items() if room.now.covers(request.room)]
         if roomy:
             return Place(min(roomy, key=lambda name: (sum((rooms[name].now - request.room).values()), name)))
+    if request.refusal == "cloud_error":
+        # Its build failed. It may be tried on another host, as Nova does by itself, but nobody goes for that.
+        return Refuse("cloud_error", request.said or "its build failed")
 
     def bins(building: bool) -> list[Bin]:
         victims = eligible_victims(world, building)
@@ -145,13 +153,7 @@ def _decide_operator(request: Request, world: World) -> Decision:
         return join(places, project, max_victims=world.max_victims)
 
     return _by_plan(request, world, HOST, bins, "no_capacity",
-                    "no host could take it, even were it empty" if not hosts else None)
-
-
-def eligible(host: Host, request: Request) -> bool:
-    """True when the cloud would take the request there, were it empty."""
-    return (host.available and host.name not in request.avoid and host.admits(request.room)
-            and request.availability_zone in (None, host.availability_zone) and request.traits.allow(host.traits))
+                    None if hosts else why_none(request, world))
 
 
 def _on_host(there: Iterable[VmFacts], host: Host) -> tuple[Candidate, ...]:

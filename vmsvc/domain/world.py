@@ -32,7 +32,9 @@ class Request:
     refusal: str | None = None                 # what the cloud said last: no_capacity, quota_exceeded
     refusals: int = 0
     freed_since: bool = False                  # room was freed after that refusal: trying again is worth it
-    avoid: frozenset[str] = frozenset()
+    said: str | None = None                    # ... in its own words
+    avoid: frozenset[str] = frozenset()        # hosts that refused it
+    cooling: Mapping[str, str] = field(default_factory=dict)   # hosts that refused others like it lately, and how
     rounds: int = 0
 
 

@@ -7,6 +7,7 @@ what the database has promised meanwhile, decides for the waiting requests in th
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -93,7 +94,8 @@ class Scheduler:
             acted = drop_orphans(work, rows, reservations)
             world = self._world(snapshot, rows, reservations, work.now)
             ended = max((row.ended_at for row in rows if row.ended_at), default=None)
-            waiting = [(row, request_of(row, ended)) for row in _in_order(rows, ids)]
+            cooling = ledger.cooling()
+            waiting = [(row, request_of(row, ended, cooling)) for row in _in_order(rows, ids)]
             settled = _settled(work.now, [row for row in rows if row.state == State.PENDING and not row.is_preemptible
                                           and row.id not in world.reservations])
             while waiting:
@@ -121,13 +123,16 @@ class Scheduler:
         snapshot = await look(self._cloud, self._mirror, self._fleet, traits.required | traits.forbidden)
         for _ in range(_VERIFICATIONS):
             try:
-                return await self._runtime.offload(self._foresee, request, snapshot)
+                return await self._runtime.offload(self._foresee, request, columns["boot"], snapshot)
             except Unverified as chosen:
                 snapshot = await look_again(self._mirror, self._fleet, snapshot, chosen.args[0])
         raise CloudUnavailable("the cloud's hosts change too quickly to say; try again")
 
-    def _foresee(self, request: Request, snapshot: Snapshot) -> dict[str, Any]:
+    def _foresee(self, request: Request, boot: dict[str, Any], snapshot: Snapshot) -> dict[str, Any]:
         world, names = self._read_world(snapshot)
+        with reading():
+            cooling = ledger.cooling().get((boot["flavor_id"], boot["image_id"]), {})
+        request = replace(request, cooling=cooling)
         decision = decide(request, world)
         if unsure := _unsure(request, decision, world, snapshot):
             raise Unverified(unsure)

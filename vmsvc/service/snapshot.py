@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from vmsvc.cloud.fleet import Fleet
@@ -28,6 +29,10 @@ from vmsvc.store.models import Reservation, Vm
 #: Statuses in which a server's room on its host is given back though the server is still there.
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
 _NEWS_SECONDS = 2.0    # how old the changes of other projects' servers may be
+
+
+#: (flavor id, image id) -> the hosts that refused such VMs lately, and what the cloud said.
+Cooling = Mapping[tuple[str, str], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +106,16 @@ def world_of(snapshot: Snapshot, rows: list[Vm], reservations: list[Reservation]
         cost_words=policy.words)
 
 
-def request_of(row: Vm, ended_since: datetime | None) -> Request:
+def request_of(row: Vm, ended_since: datetime | None, cooling: Cooling = MappingProxyType({})) -> Request:
     """A row that waits. `ended_since`: when the newest VM ended, to see whether trying again is worth it."""
     refusal = row.refusal or {}
     refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
     return Request(
         row.id, row.is_preemptible, Resources(row.quota), Resources(row.room),
         availability_zone=row.boot.get("availability_zone"), traits=traits_in(row.boot), refusal=refusal.get("error"),
-        refusals=refusal.get("count", 0), avoid=frozenset(row.avoid), rounds=row.rounds,
+        refusals=refusal.get("count", 0), said=refusal.get("message"),
+        avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
+        rounds=row.rounds,
         freed_since=bool(refused_at and ended_since and ended_since > refused_at))
 
 

@@ -42,7 +42,7 @@ class Cloud:
     async def services(self):
         """All up but some."""
         self._called("services")
-        return {name: Service(name not in self.down, "nova") for name in self.held}
+        return {name: Service(name not in self.down, True, "nova") for name in self.held}
 
     async def content(self, provider):
         """What a host has now."""
