@@ -6,6 +6,7 @@ from itertools import combinations
 from hypothesis import strategies as st
 
 from vmsvc.domain.bins import Bin, Candidate
+from vmsvc.domain.planner import Fits, Refuse
 from vmsvc.domain.resources import Resources
 
 HOST, QUOTA = ("VCPU", "MEMORY_MB"), ("cores",)
@@ -91,3 +92,21 @@ def random_cloud(rng, most_bins, most_candidates):
 
     return [Bin(f"h{index}", vector(0, largest * 2), vector(-1, largest // 2), vector(0, 20), candidates(index))
             for index in range(rng.randint(1, most_bins))]
+
+
+def as_cost(objective):
+    """An objective in the form of `cost`."""
+    counts = dict(objective.victims)
+    return [counts.get(p, 0) for p in (2, 1, 0)], objective.ran, objective.lost_work, objective.surplus
+
+
+def assert_best(outcome, plans):
+    """The outcome is the best of every plan there is, and its runner-up the next."""
+    if not plans:
+        assert isinstance(outcome, Refuse)
+    elif not plans[0][5]:
+        assert outcome == Fits(plans[0][4])
+    else:
+        assert outcome.optimal
+        assert (*as_cost(outcome.objective), outcome.bin_id, sorted(outcome.victims)) == plans[0]
+        assert (outcome.runner_up and as_cost(outcome.runner_up)) == (plans[1][:4] if plans[1:] else None)
