@@ -84,7 +84,7 @@ def looked_at(kind, members, world, cpus=2):
     place = PROJECT if kind == QUOTA else "id-of-sim-1"
     kept = reserved("wanted", kind, place, cpus, members)
     world.reservations["wanted"] = kept
-    return review(request(cpus=cpus, rounds=1, **REFUSED), kept, world)
+    return review(request(cpus=cpus, rounds=1, **({} if kind == QUOTA else REFUSED)), kept, world)
 
 
 def noticed(*names):

@@ -167,8 +167,7 @@ def _decide_tenant(request: Request, world: World) -> Decision:
         return Wait("room is being freed for an earlier request, and this cloud does not say where a VM would go")
     quota = quota_room(world, request)
     refused = request.refusal == "no_capacity"
-    worth_trying = not refused or (request.freed_since and request.refusals < MAX_REFUSALS)
-    if quota.now.covers(request.quota) and worth_trying:
+    if quota.now.covers(request.quota) and (not refused or request.freed_since and request.refusals < MAX_REFUSALS):
         return Place()
     if refused:                 # quota alone would not help it
         return _decide_refused(request, world)
@@ -183,7 +182,7 @@ def _decide_refused(request: Request, world: World) -> Decision:
         return Wait("a VM is leaving and may make room")
     if request.is_preemptible:
         return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
-    if any(vm.state is State.BUILDING and vm.id != request.id for vm in world.vms.values()):
+    if any(vm.state is State.BUILDING for vm in world.vms.values()):
         return Wait("other VMs are being built; where they land decides")
     return _by_plan(request, world, HOST_ID, lambda building: group_bins(request, world, building), "no_capacity")
 
@@ -192,7 +191,7 @@ def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
     """One bin for each hostId: its true free room is unknown and taken as none, so what is freed there suffices.
     Where quota is short too, those elsewhere free that."""
     victims, quota = eligible_victims(world, building), quota_room(world, request)
-    groups = sorted({vm.host_id for vm in victims if vm.host_id})
+    groups = sorted({vm.host_id for vm in victims} - {""})
     if quota.soon.covers(request.quota):
         return [Bin(group, request.room, Resources(), request.room,
                     tuple(candidate(vm, vm.room) for vm in victims if vm.host_id == group)) for group in groups]
