@@ -165,8 +165,7 @@ def _on_host(victims: Iterable[VmFacts], host: HostFacts, quota_lacks: bool) -> 
 def _decide_tenant(request: Request, world: World) -> Decision:
     if any(kept.kind == HOST_ID and kept.vm_id != request.id for kept in world.reservations.values()):
         return Wait("room is being freed for an earlier request, and this cloud does not say where a VM would go")
-    quota = quota_room(world, request)
-    refused = request.refusal == "no_capacity"
+    quota, refused = quota_room(world, request), request.refusal == "no_capacity"
     if quota.now.covers(request.quota) and (not refused or request.freed_since and request.refusals < MAX_REFUSALS):
         return Place()
     if refused:                 # quota alone would not help it
