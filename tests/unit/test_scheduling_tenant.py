@@ -113,6 +113,15 @@ def test_quota_that_appears_reprieves_and_then_places():
     assert looked_at(QUOTA, (), tenant(*noticed("a", "b"), limit={"cores": 4})) == Place(None)
 
 
+def test_quota_that_a_new_server_may_have_taken_spares_nobody_yet():
+    """It came after the quota was read: the room that seems to be there may be its own."""
+    for unseen, expected in ((True, Wait), (False, Reprieve)):
+        new = vm("new", state=State.BUILDING, is_preemptible=False, unseen=unseen)
+        world = tenant(new, *noticed("a", "b"), limit={"cores": 3})
+        world.quota_used = world.quota_used - new.quota
+        assert isinstance(looked_at(QUOTA, (), world), expected)
+
+
 def test_quota_that_was_taken_costs_another_round():
     thief = vm("thief", 2, is_preemptible=False)
     world = tenant(thief, *GROUP[2:], limit={"cores": 4})

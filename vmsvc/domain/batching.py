@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from vmsvc.domain.batch import BatchPlan, plan_batch
 from vmsvc.domain.bins import Bin
+from vmsvc.domain.objective import cost_of
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import MAX_ROUNDS, Decision, Evict, Place, cost_of, eligible, group_bins
+from vmsvc.domain.scheduling import MAX_ROUNDS, Decision, Evict, Place, eligible, group_bins
 from vmsvc.domain.victims import candidate, eligible_victims
 from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, World, host_room, quota_room
 

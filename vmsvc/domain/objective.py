@@ -4,8 +4,9 @@ Every criterion is a sum over the victims, so the lexicographic order of sums is
 written as digits of one integer, most important first, each digit wide enough for the sum.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vmsvc.domain.bins import WHOLE, Bin, Candidate
 from vmsvc.domain.resources import Resources
@@ -60,6 +61,15 @@ def criterion(best: Objective, runner_up: Objective | None, cost_words: str) -> 
     if best.lost_work != runner_up.lost_work:
         return cost_words
     return "less surplus" if best.surplus != runner_up.surplus else "lowest id"
+
+
+def cost_of(objective: Objective | None) -> dict[str, Any] | None:
+    """What a plan costs, for people and programs: the criteria in their order."""
+    if objective is None:
+        return None
+    return {"victims_by_priority": {str(priority): count for priority, count in objective.victims},
+            "running_victims": objective.ran, "lost_work": objective.lost_work,
+            "surplus_ppm": objective.surplus_ppm}
 
 
 class Pricing:

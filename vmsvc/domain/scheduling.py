@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.objective import Candidate, Objective
+from vmsvc.domain.objective import Candidate, cost_of
 from vmsvc.domain.planner import Bin, Fits, Preempt, plan
 from vmsvc.domain.planner import Refuse as NoPlan
 from vmsvc.domain.resources import Resources
@@ -86,6 +86,8 @@ def review(request: Request, kept: Reserved, world: World) -> Decision:
     candidates = tuple(candidate(vm, _held_in(vm, kept, world)) for vm in noticed)
     answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims)
     if isinstance(answer, NoPlan):
+        if any(vm.unseen for vm in world.vms.values()):
+            return Wait("servers came while the cloud was read: the next look tells whether they were counted")
         return decide(request, world)
     needed = frozenset(answer.victims if isinstance(answer, Preempt) else ())
     if stays - needed:
@@ -98,7 +100,7 @@ def _spot(request: Request, kept: Reserved, world: World, stays: frozenset[str])
     # What others were promised counts with the need: a victim of ours may be what makes room for both of us.
     quota = quota_room(world, request, stays)
     if kept.kind == QUOTA:
-        return (Bin(PROJECT, request.quota + quota.short, quota.soon, quota.capacity, ()),
+        return (Bin(PROJECT, request.quota + quota.short, quota.sure, quota.capacity, ()),
                 quota.now.covers(request.quota))
     need = request.room + request.quota
     if kept.kind == HOST:
@@ -108,7 +110,7 @@ def _spot(request: Request, kept: Reserved, world: World, stays: frozenset[str])
         room = host_room(world, host, request, stays)
     else:
         room = group_room(world, kept, stays)
-    return (Bin(kept.bin, need + room.short + quota.short, room.soon + quota.soon, room.capacity + quota.capacity, ()),
+    return (Bin(kept.bin, need + room.short + quota.short, room.sure + quota.sure, room.capacity + quota.capacity, ()),
             (room.now + quota.now).covers(need))
 
 
@@ -239,12 +241,3 @@ def _error(request: Request, world: World, error: str) -> str:
         if not (free + mine).covers(request.quota):
             return "quota_exceeded"
     return error
-
-
-def cost_of(objective: Objective | None) -> dict[str, Any] | None:
-    """What a plan costs, for people and programs: the criteria in their order."""
-    if objective is None:
-        return None
-    return {"victims_by_priority": {str(priority): count for priority, count in objective.victims},
-            "running_victims": objective.ran, "lost_work": objective.lost_work,
-            "surplus_ppm": objective.surplus_ppm}

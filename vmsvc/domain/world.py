@@ -29,6 +29,7 @@ class VmFacts:
     host: str | None = None            # operator: where it is, or where it is to be built
     host_id: str = ""
     present: bool = False              # the cloud's answer counted its server
+    unseen: bool = False               # it stays, and its server came so late that the quota may not count it yet
     untouchable: bool = False          # locked, too young, or no longer carrying our mark: never a victim
     ran: bool = True
     lost_work: int = 0
@@ -142,12 +143,19 @@ class World:
 @dataclass(frozen=True, slots=True)
 class Room:
     """Room in one bin for one request: `now` it can be claimed, `soon` when all that leaves is gone; `short` is what
-    others were promised there beyond that."""
+    others were promised there beyond that. Servers so new that the cloud's answer may lack them (`unseen`) take room
+    off `now`, lest a request be placed too early, and not off `soon`, lest somebody go for room that is there."""
 
     now: Resources
     soon: Resources
     capacity: Resources
     short: Resources = Resources()
+    unseen: Resources = Resources()
+
+    @property
+    def sure(self) -> Resources:
+        """What will be there even if the new servers were not counted: enough to spare a victim."""
+        return (self.soon - self.unseen).floored()
 
 
 def _room(capacity: Resources, used: Resources, held: Resources, coming_for_held: Resources,
@@ -166,8 +174,11 @@ def quota_room(world: World, request: Request, stays: frozenset[str] = frozenset
     others = [kept for kept in world.reservations.values() if kept.vm_id != request.id]
     leaving = [vm for vm in world.vms.values() if vm.leaves and vm.id not in stays]
     owners = {kept.vm_id for kept in others}
-    return _room(world.quota_limit, world.quota_used + building, total(kept.quota for kept in others),
+    unseen = total(vm.quota for vm in world.vms.values() if vm.unseen and vm.id != request.id
+                   and (vm.present or vm.state is not State.BUILDING))
+    room = _room(world.quota_limit, world.quota_used + building, total(kept.quota for kept in others),
                  total(vm.quota for vm in leaving if vm.evicted_for in owners), total(vm.quota for vm in leaving))
+    return replace(room, now=(room.now - unseen).floored(), unseen=unseen)
 
 
 def host_room(world: World, host: HostFacts, request: Request, stays: frozenset[str] = frozenset()) -> Room:
@@ -180,8 +191,11 @@ def host_room(world: World, host: HostFacts, request: Request, stays: frozenset[
     owners = {kept.vm_id for kept in others}
     leaving = [(vm, host.allocations[vm.cloud_id]) for vm in world.vms.values()
                if vm.leaves and vm.cloud_id in host.allocations and vm.id not in stays]
-    return _room(host.capacity, total(host.allocations.values()) + building, total(kept.room for kept in others),
+    unseen = total(vm.room for vm in world.vms.values() if vm.unseen and vm.state is not State.BUILDING
+                   and vm.host == host.name and vm.cloud_id not in host.allocations)
+    room = _room(host.capacity, total(host.allocations.values()) + building, total(kept.room for kept in others),
                  total(held for vm, held in leaving if vm.evicted_for in owners), total(held for _, held in leaving))
+    return replace(room, now=(room.now - unseen).floored(), unseen=unseen)
 
 
 def group_room(world: World, kept: Reserved, stays: frozenset[str] = frozenset()) -> Room:
