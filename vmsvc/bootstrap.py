@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.openstack import OpenStack
 from vmsvc.cloud.port import Cloud
@@ -53,10 +54,11 @@ class Service:
         self.hub = Hub()
         self._waiters = Waiters()
         self._doorbell = Doorbell(self.runtime, database_url)
-        self._mirror = Mirror(cloud)
+        self._fleet = Fleet(cloud)
+        self._mirror = Mirror(cloud, self._fleet.claims)
         self._catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
         self._scheduler = Scheduler(
-            self.runtime, cloud, self._mirror, self._doorbell.bell(), self._doorbell.ring,
+            self.runtime, cloud, self._mirror, self._fleet, self._doorbell.bell(), self._doorbell.ring,
             grace_seconds=settings.grace_seconds, policy=Policy(
                 settings.victim_policy, settings.owner_eviction_cost, settings.max_victims))
         self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, settings.grace_seconds)
@@ -83,13 +85,16 @@ class Service:
         await self.cloud.connect()
         await self._catalog.refresh()
         await self._mirror.refresh()
+        await self._fleet.start(self._mirror.as_of)
         self.runtime.well("cloud")
         self.runtime.supervise("catalog", lambda: self._catalog.run(lambda: self.runtime.well("catalog")))
         self.runtime.supervise("mirror", lambda: self._mirror.run(lambda: self.runtime.well("mirror")))
+        if self.cloud.mode == "operator":
+            self.runtime.supervise("fleet", lambda: self._fleet.run(lambda: self.runtime.well("fleet")))
         self.runtime.supervise("scheduler", self._scheduler.run)
         leave = Leave(self.runtime, self.cloud, self._mirror, self.settings.evict_action == "stop-delete")
         notices = Notices(self.runtime, self.cloud)
-        boot = Boot(self.runtime, self.cloud, self._mirror, leave, deployment)
+        boot = Boot(self.runtime, self.cloud, self._mirror, self._fleet, leave, deployment)
         self._actuator = Actuator(self.runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
             intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell())

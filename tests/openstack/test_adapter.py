@@ -1,10 +1,12 @@
 """The port's promises, kept by the adapter on a whole cloud."""
 
 import asyncio
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 
+from vmsvc.cloud.hosting import Occupant, Provider, Service
 from vmsvc.cloud.port import MARK, BootSpec, Server
 from vmsvc.domain.errors import (CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NoCapacity, NotFound,
                                  QuotaExceeded)
@@ -197,7 +199,8 @@ async def test_a_locked_server_is_locked_for_every_write(connect, spec, admin):
 
 async def test_a_member_is_refused_what_is_the_operators(connect, spec):
     cloud = await connect("demo")
-    for call in (cloud.hosts(), cloud.host(UNKNOWN), cloud.allocations(UNKNOWN),
+    for call in (cloud.providers(), cloud.services(), cloud.with_trait("COMPUTE_NODE"), cloud.allocations(UNKNOWN),
+                 cloud.occupants(datetime.now(UTC)), cloud.content(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
                  cloud.create_server(spec(host="bed-1"))):
         with pytest.raises(Forbidden):
             await call
@@ -205,31 +208,54 @@ async def test_a_member_is_refused_what_is_the_operators(connect, spec):
 
 async def test_an_operator_sees_hosts_and_what_servers_hold(connect, spec):
     cloud = await connect("admin")
-    hosts = await cloud.hosts()
-    assert len(hosts) == 4
-    assert all(host.available and host.availability_zone == "nova" and not host.allocations for host in hosts)
-    assert {(host.inventories["VCPU"].capacity, host.inventories["MEMORY_MB"].capacity) for host in hosts} == {
-        (4, 8192)}
-    assert all("COMPUTE_NODE" in host.traits for host in hosts)
-    chosen = hosts[-1]
-    server_id = await cloud.create_server(spec("m1.medium", host=chosen.name))
+    providers, services = await cloud.providers(), await cloud.services()
+    assert len(providers) == 4 and {provider.host for provider in providers} == services.keys()
+    assert all(service == Service(True, True, "nova") for service in services.values())
+    chosen = providers[-1]
+    before = await cloud.content(chosen)
+    assert {name: before.inventories[name].capacity for name in ("VCPU", "MEMORY_MB")} == {"VCPU": 4, "MEMORY_MB": 8192}
+    assert not before.allocations and before.version == chosen.version
+    server_id = await cloud.create_server(spec("m1.medium", host=chosen.host))
     server = await settled(cloud, server_id)
     held = placement_request(2, 4096, 1)
-    assert server.host == chosen.name
-    assert await cloud.allocations(server_id) == {chosen.provider_id: held}
-    assert (await cloud.host(chosen.provider_id)).allocations == {server_id: held}
-    assert {host.name: host.allocations for host in await cloud.hosts() if host.allocations} == {
-        chosen.name: {server_id: held}}
+    assert (server.host, server.room) == (chosen.host, held)
+    assert await cloud.allocations(server_id) == {chosen.id: held}
+    after = await cloud.content(chosen)
+    assert after.allocations == {server_id: held} and after.version > before.version
+    assert {provider.host for provider, old in zip(await cloud.providers(), providers, strict=True)
+            if provider.version != old.version} == {chosen.host}
     await cloud.delete(server_id)
     await gone(cloud, server_id)
     assert await cloud.allocations(server_id) == {}
+    assert not (await cloud.content(chosen)).allocations
     with pytest.raises(NotFound):
-        await cloud.host(UNKNOWN)
+        await cloud.content(Provider(UNKNOWN, "nowhere", (UNKNOWN,), 0))
+
+
+async def test_an_operator_hears_of_what_others_make_and_not_of_its_own_in_that_list(connect, spec, boot, demo, admin):
+    cloud = await connect("admin")
+    start = (await cloud.servers()).as_of
+    own = await settled(cloud, await cloud.create_server(spec()))
+    other = boot(demo, flavorRef="m1.medium")["id"]
+    page = await cloud.occupants(start)
+    seen = {occupant.id: occupant for occupant in page.occupants}
+    host = admin.server(other)["OS-EXT-SRV-ATTR:host"]
+    assert seen[other] == Occupant(other, "ACTIVE", host, placement_request(2, 4096, 1))
+    assert own.id not in seen
+    await cloud.delete(other)
+    await gone(cloud, other)
+    assert {each.id: each.status for each in (await cloud.occupants(page.as_of)).occupants}[other] == "DELETED"
+
+
+async def test_traits_are_found_by_their_names(connect):
+    cloud = await connect("admin")
+    assert await cloud.with_trait("COMPUTE_NODE") == {provider.id for provider in await cloud.providers()}
+    assert await cloud.with_trait("CUSTOM_NOBODY_HAS_THIS") == frozenset()
 
 
 async def test_a_pin_to_a_full_host_has_no_capacity_and_to_none_is_invalid(connect, spec):
     cloud = await connect("admin")
-    host = (await cloud.hosts())[0].name
+    host = (await cloud.providers())[0].host
     await settled(cloud, await cloud.create_server(spec("m1.large", host=host)))
     server = await settled(cloud, await cloud.create_server(spec(host=host)))
     assert isinstance(server.failure, NoCapacity)
@@ -243,10 +269,10 @@ async def test_a_disabled_host_is_not_available(connect, admin):
     [service, *_] = admin("GET", "/os-services?binary=nova-compute").body["services"]
     try:
         admin("PUT", f"/os-services/{service['id']}", {"status": "disabled"})
-        assert [host.name for host in await cloud.hosts() if not host.available] == [service["host"]]
+        assert [host for host, seen in (await cloud.services()).items() if not seen.enabled] == [service["host"]]
     finally:
         admin("PUT", f"/os-services/{service['id']}", {"status": "enabled"})
-    assert all(host.available for host in await cloud.hosts())
+    assert all(seen.enabled for seen in (await cloud.services()).values())
 
 
 async def test_thirty_two_calls_in_flight_work_over_one_connection_of_the_sdk(connect, spec):

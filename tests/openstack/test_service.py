@@ -238,3 +238,25 @@ def test_a_practised_notice_is_in_the_guest_and_goes_away(service, project):
     until("the key is gone", lambda: "vmsvc_evict_at" not in project.server(vm_id)["metadata"])
     assert all(event["data"]["simulated"] for event in of(service, since, "noticed") + of(service, since, "reprieved"))
     assert project.server(vm_id)["status"] == "ACTIVE"
+
+
+def test_a_victim_that_its_owner_locks_stays_and_nobody_goes_for_nothing(service, project):
+    everybody = set(create_many(service, 16, {"is_preemptible": True, "flavor": "m1.small"}))
+    host_of = {server["id"]: server["hostId"] for server in project("GET", "/servers/detail").body["servers"]}
+    since = service.seq()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(service, "POST", "/vm", {"is_preemptible": False, "flavor": "m1.large"})
+        until("four VMs are noticed", lambda: len(of(service, since, "noticed")) == 4)
+        locked = of(service, since, "noticed")[0]["subject"]
+        assert project("POST", f"/servers/{locked}/action", {"lock": None}).status == 202
+        until("another plan is made", lambda: len(of(service, since, "noticed")) == 8)
+        reply = asked.result(timeout=180)
+    try:
+        assert reply.status == 201
+        left = {server["id"] for server in project("GET", "/servers").body["servers"]}
+        gone = everybody - left
+        assert set(reply.body["evicted"]) == gone and len(gone) == 4
+        assert host_of[locked] not in {host_of[victim] for victim in gone}
+        assert len(of(service, since, "reprieved")) == 4
+    finally:
+        project("POST", f"/servers/{locked}/action", {"unlock": None})

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from tests.system.client import until
+
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 
 
@@ -143,10 +145,29 @@ async def test_a_server_with_our_mark_that_no_request_wants_is_removed(client, s
     (left_over,) = sim.foreign(project, metadata={"vmsvc_id": "of-a-request-long-gone",
                                                   "vmsvc_deployment": deployment})
     (other,) = sim.foreign(project, metadata={"vmsvc_id": "of-another", "vmsvc_deployment": "another-deployment"})
-    async with asyncio.timeout(15):
-        while left_over in sim.servers():
-            await asyncio.sleep(0.05)
+    await until(lambda: left_over not in sim.servers(), "the removal")
     assert sim.servers().keys() == {mine, other}
+
+
+@pytest.mark.parametrize("mode", ["tenant"])
+@pytest.mark.gen_test(timeout=30)
+async def test_what_cannot_be_deleted_or_read_keeps_nothing_else_from_being_seen(monkeypatch, client, sim, project):
+    monkeypatch.setattr("vmsvc.cloud.mirror._WHOLE_SECONDS", 0.5)
+    one, other, gone = await client.fill(3)
+    deployment = sim.servers()[one]["metadata"]["vmsvc_deployment"]
+    left_over = sorted(sim.foreign(project, count=3, flavor="m1.tiny", metadata={
+        "vmsvc_id": "of-a-request-long-gone", "vmsvc_deployment": deployment}))
+    assert len(left_over) == 1, "the fourth place on the host"
+    sim.change(left_over[0], locked_by="admin")
+    sim.host("sim-1", cell_down=True)
+    sim.fault(action="status", status=500, method="GET", path=f"/servers/({one}|{other})")
+    sim.vanish(gone)
+    await client.saw("delete/lost", gone)
+    assert (await client.listed()).keys() >= {one, other}
+    sim.clear_faults()
+    sim.host("sim-1", cell_down=False)
+    sim.change(left_over[0], locked_by=None)
+    await until(lambda: sim.servers().keys() == {one, other}, "the removal")
 
 
 @grace(0.5)

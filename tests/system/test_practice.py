@@ -69,7 +69,6 @@ async def test_who_cannot_be_evicted_cannot_practise_it(client, sim, project):
     await client.delete(gone)
     foreign, = sim.foreign(project)
     sim.change(locked, locked_by="owner")
-    await client.listed()
     assert (await client.practise(noticed, notice_only=True)).status == 202
     for ref, status, error in ((standard, 403, "forbidden"), (noticed, 409, "conflict"), (locked, 409, "conflict"),
                                (gone, 404, "not_found"), (foreign, 404, "not_found"), ("nobody", 404, "not_found")):

@@ -15,6 +15,7 @@ from tests.system.simulated import Sim
 #: A seed stands for what is tried, not for how it interleaves. STORM_SEEDS="1 2 3" tries others.
 SEEDS = [int(seed) for seed in os.environ.get("STORM_SEEDS", "7").split()]
 STEPS = 60
+KILLS = 2
 FLAVORS = ("m1.tiny", "m1.tiny", "m1.small", "m1.medium", "m1.large")
 FAULTS = (
     {"action": "status", "status": 500, "service": "compute", "count": 2},
@@ -124,3 +125,24 @@ async def test_after_a_storm_everything_is_accounted_for(client, sim, project, s
     answers = await Storm(client, sim, project, seed).rage()
     assert {answer.status for answer in answers} <= {200, 201, 202, 403, 404, 409, 502, 503}
     assert any(answer.status == 201 for answer in answers)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("options", [{"grace_seconds": 0.5}], ids=["grace0.5"])
+@pytest.mark.gen_test(timeout=90)
+async def test_a_service_that_is_killed_again_and_again_leaves_nothing_undone(new_process, new_replica, environ,
+                                                                              database, seed):
+    chance = random.Random(seed)
+    for _ in range(KILLS):
+        process = new_process(environ)
+        client = await process.ready()
+        keyed = [client.create(number % 3 == 0, flavor=chance.choice(FLAVORS),
+                               headers={"Idempotency-Key": f"{seed}-{chance.randrange(10**6)}"}) for number in range(6)]
+        asked = [asyncio.ensure_future(call) for call in keyed]
+        asked += [asyncio.ensure_future(client.delete(vm)) for vm in list(await client.listed())[:2]]
+        await asyncio.sleep(chance.random() * 1.5)
+        process.kill()
+        await asyncio.gather(*asked, return_exceptions=True)
+        # As if half a minute had passed: a killed replica renews nothing.
+        database.rows("UPDATE intent SET lease_until = clock_timestamp() WHERE done_at IS NULL")
+    await new_replica()

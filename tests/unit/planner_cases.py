@@ -6,6 +6,7 @@ from itertools import combinations
 from hypothesis import strategies as st
 
 from vmsvc.domain.bins import Bin, Candidate
+from vmsvc.domain.planner import Fits, Refuse
 from vmsvc.domain.resources import Resources
 
 HOST, QUOTA = ("VCPU", "MEMORY_MB"), ("cores",)
@@ -48,7 +49,12 @@ def cost(place, victims, now=0):
             place.id, sorted(victim.id for victim in victims))
 
 
-def every_plan(bins, max_victims=20, now=0):
+def within(groups, budgets):
+    """True when no more of a group go than may; a group that is not named has no limit."""
+    return all(list(groups).count(group) <= most for group, most in (budgets or {}).items())
+
+
+def every_plan(bins, max_victims=20, now=0, budgets=None):
     """All plans without a needless victim, best first."""
     plans = []
     for place in bins:
@@ -58,8 +64,17 @@ def every_plan(bins, max_victims=20, now=0):
                 ids = {victim.id for victim in victims}
                 if not any(cover < ids for cover in covers) and cost(place, victims) is not None:
                     covers.append(ids)
-                    plans.append(cost(place, victims, now))
+                    if within([victim.group for victim in victims], budgets):
+                        plans.append(cost(place, victims, now))
     return sorted(plans)
+
+
+def grouped(rng, bins):
+    """The same with some of the candidates in groups, and how many of each may go."""
+    names = rng.choice(((None, "a"), (None, "a", "b"), ("a", "b", "free")))
+    bins = [replace(place, candidates=tuple(replace(one, group=rng.choice(names)) for one in place.candidates))
+            for place in bins]
+    return bins, {"a": rng.randint(0, 3), "b": rng.randint(0, 2)}
 
 
 def random_cloud(rng, most_bins, most_candidates):
@@ -77,3 +92,21 @@ def random_cloud(rng, most_bins, most_candidates):
 
     return [Bin(f"h{index}", vector(0, largest * 2), vector(-1, largest // 2), vector(0, 20), candidates(index))
             for index in range(rng.randint(1, most_bins))]
+
+
+def as_cost(objective):
+    """An objective in the form of `cost`."""
+    counts = dict(objective.victims)
+    return [counts.get(p, 0) for p in (2, 1, 0)], objective.ran, objective.lost_work, objective.surplus
+
+
+def assert_best(outcome, plans):
+    """The outcome is the best of every plan there is, and its runner-up the next."""
+    if not plans:
+        assert isinstance(outcome, Refuse)
+    elif not plans[0][5]:
+        assert outcome == Fits(plans[0][4])
+    else:
+        assert outcome.optimal
+        assert (*as_cost(outcome.objective), outcome.bin_id, sorted(outcome.victims)) == plans[0]
+        assert (outcome.runner_up and as_cost(outcome.runner_up)) == (plans[1][:4] if plans[1:] else None)

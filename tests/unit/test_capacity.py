@@ -1,12 +1,12 @@
 """Room as people see it."""
 
-from tests.unit.worlds import host, operator, reserved, tenant, vm
+from tests.unit.worlds import host, operator, request, reserved, tenant, vm
 from vmsvc.domain import capacity
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.world import HOST
 
-FLAVORS = {"m1.tiny": (1, 1024, 0, 0, 0, {}), "m1.large": (4, 8192, 0, 0, 0, {}), "huge": (9, 1024, 0, 0, 0, {})}
+FLAVORS = {"m1.tiny": request(), "m1.large": request(cpus=4), "huge": request(cpus=9)}
 
 
 def fits(world):

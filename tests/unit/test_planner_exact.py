@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tests.unit.planner_cases import HOST, QUOTA, clouds, every_plan, random_cloud, vectors
+from tests.unit.planner_cases import HOST, QUOTA, as_cost, assert_best, clouds, every_plan, random_cloud, vectors
 from vmsvc.domain.bound import Stock
 from vmsvc.domain.planner import Fits, Preempt, Refuse, plan
 from vmsvc.domain.resources import total
@@ -14,24 +14,11 @@ from vmsvc.domain.resources import total
 some = settings(max_examples=100, deadline=None, database=None)
 
 
-def as_cost(objective):
-    """An objective in the form of `planner_cases.cost`."""
-    counts = dict(objective.victims)
-    return [counts.get(p, 0) for p in (2, 1, 0)], objective.ran, objective.lost_work, objective.surplus
-
-
 def check(bins, max_victims=20, now=0):
     """The outcome is what brute force finds, and the runner-up the next best."""
     plans = every_plan(bins, max_victims, now)
     outcome = plan(bins, max_victims=max_victims, now=now)
-    if not plans:
-        assert isinstance(outcome, Refuse)
-    elif not plans[0][5]:
-        assert outcome == Fits(plans[0][4])
-    else:
-        assert outcome.optimal
-        assert (*as_cost(outcome.objective), outcome.bin_id, sorted(outcome.victims)) == plans[0]
-        assert (outcome.runner_up and as_cost(outcome.runner_up)) == (plans[1][:4] if plans[1:] else None)
+    assert_best(outcome, plans)
 
 
 @pytest.mark.parametrize("seed", range(16))

@@ -3,8 +3,11 @@
 import pytest
 
 from tests.unit.worlds import host, operator, request, reserved, vm
+from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.scheduling import MAX_REFUSALS, MAX_ROUNDS, Evict, Place, Refuse, Reprieve, Wait, decide, review
+from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.scheduling import (MAX_BUILDS, MAX_REFUSALS, MAX_ROUNDS, Evict, Place, Refuse, Reprieve, Wait, decide,
+                                     review)
 from vmsvc.domain.world import HOST
 
 
@@ -140,6 +143,60 @@ def test_a_request_that_had_its_rounds_has_no_third():
 
 def test_a_cloud_that_refuses_again_and_again_is_believed():
     assert refusal(decide(request(refusal="no_capacity", refusals=MAX_REFUSALS), operator())) == "no_capacity"
+
+
+def test_what_a_host_is_over_committed_by_must_leave_too_before_anything_fits():
+    """Six of four VCPUs are claimed: one more fits when three are gone."""
+    world = operator(*FULL, foreign=2)
+    place, victims = plan(decide(request(), world))
+    assert place == "sim-1" and len(victims) == 3
+    assert refusal(decide(request(), operator(*FULL[:2], foreign=4))) == "no_capacity"
+
+
+def test_a_class_that_it_does_not_ask_for_may_be_over_committed():
+    crowded = host("sim-1", FULL[:1])
+    crowded = Host("sim-1", {**crowded.inventories, "DISK_GB": Inventory(1)},
+                   {**crowded.allocations, "x": Resources({"DISK_GB": 5})}, availability_zone="nova")
+    assert decide(request(), operator(FULL[0], hosts=[crowded])) == Place("sim-1")
+
+
+def test_a_build_that_failed_is_tried_on_other_hosts_and_nobody_goes_for_it():
+    failed = {"refusal": "cloud_error", "refusals": 1, "said": "it burnt", "avoid": frozenset({"sim-1"})}
+    vms = [vm(name, host="sim-2") for name in "abcd"]
+    assert decide(request(**failed), operator(hosts=[host("sim-1"), host("sim-2")])) == Place("sim-2")
+    assert decide(request(**failed), operator(*vms, hosts=[host("sim-1"), host("sim-2", vms)])) \
+        == Refuse("cloud_error", "it burnt")
+    assert decide(request(**{**failed, "refusals": MAX_BUILDS}), operator(hosts=[host("sim-2")])) \
+        == Refuse("cloud_error", "it burnt")
+
+
+def test_of_an_eviction_group_no_more_go_than_may():
+    vms = [vm(name, lost_work=at, group="web") for at, name in enumerate("ab")] + [
+        vm(name, lost_work=9) for name in "cd"]
+    assert set(decide(request(cpus=2), operator(*vms, budgets={"web": 1})).victims) == {"a", "c"}
+    assert set(decide(request(cpus=2), operator(*vms, budgets={"web": 2})).victims) == {"a", "b"}
+    vms = [vm("a", lost_work=0, group="web"), vm("b", lost_work=1, group="web"), vm("c", 2, lost_work=9)]
+    assert decide(request(cpus=2), operator(*vms, budgets={"web": 0})).victims == ("c",)
+
+
+def test_the_member_of_a_group_that_is_on_the_right_host_goes():
+    vms = [vm("a", 1, lost_work=1, group="web"), vm("b", 3, lost_work=2, is_preemptible=False),
+           vm("c", 1, lost_work=3, group="web", host="sim-2"), vm("d", 2, lost_work=3, host="sim-2"),
+           vm("e", 1, lost_work=9, host="sim-2", is_preemptible=False)]
+    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], budgets={"web": 1})
+    assert decide(request(cpus=3), world).victims == ("c", "d")
+
+
+def test_victims_that_were_noticed_already_do_not_count_against_their_group_again():
+    victim = vm("a", 4, group="web", state=State.NOTICED, evicted_for="wanted")
+    world = operator(victim, kept=[reserved("wanted", HOST, "sim-1", 4)], budgets={"web": 0})
+    assert isinstance(review(request(cpus=4), world.reservations["wanted"], world), Wait)
+
+
+def test_the_criterion_is_called_as_the_policy_has_it():
+    vms = [vm("a", 4, lost_work=-9), vm("b", 4, lost_work=-5, host="sim-2")]
+    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], cost_words="oldest first")
+    assert decide(request(cpus=4), world).criterion == "oldest first"
 
 
 def test_no_more_victims_than_allowed():

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.worlds import host, operator, quota, request, reserved, room, tenant, vm
+from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, HostFacts, group_room, host_room, quota_room
+from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, group_room, host_room, quota_room
 
 
 def cpus(world, name="sim-1", asks=None, stays=()):
@@ -158,8 +159,8 @@ def test_the_quota_is_one_place_for_reservations_of_every_kind():
     (Inventory(4, max_unit=1), False), (Inventory(4, reserved=3), False), (Inventory(4, step_size=4), False),
     (Inventory(1, allocation_ratio=2.0), True), (Inventory(4), True)])
 def test_a_host_admits_what_placement_would_let_be_claimed_of_it_when_empty(inventory, admitted):
-    assert HostFacts("sim-1", {"VCPU": inventory}, {}).admits(Resources({"VCPU": 2})) is admitted
-    assert not HostFacts("sim-1", {}, {}).admits(Resources({"VCPU": 1}))
+    assert Host("sim-1", {"VCPU": inventory}, {}).admits(Resources({"VCPU": 2})) is admitted
+    assert not Host("sim-1", {}, {}).admits(Resources({"VCPU": 1}))
 
 
 def test_what_a_vm_counts_for_and_what_it_claims_have_different_names():

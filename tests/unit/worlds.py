@@ -1,8 +1,11 @@
 """Small worlds, written down: hosts of 4 VCPU and 8 GiB, VMs of one VCPU and 1 GiB unless they say otherwise."""
 
+from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.domain.world import HostFacts, Request, Reserved, VmFacts, World
+from vmsvc.domain.roster import Roster
+from vmsvc.domain.vm import VmFacts
+from vmsvc.domain.world import Request, Reserved, World
 
 
 def room(cpus=1):
@@ -39,7 +42,7 @@ def host(name="sim-1", vms=(), foreign=0, **facts):
     allocations = {each.cloud_id: each.room for each in vms if each.host == name and each.present}
     if foreign:
         allocations["foreign"] = room(foreign)
-    return HostFacts(name, inventories, allocations, availability_zone=facts.pop("availability_zone", "nova"), **facts)
+    return Host(name, inventories, allocations, availability_zone=facts.pop("availability_zone", "nova"), **facts)
 
 
 def operator(*vms, hosts=None, foreign=0, kept=(), limit=None, **facts):
@@ -56,5 +59,5 @@ def tenant(*vms, kept=(), limit=None, **facts):
 def _world(vms, kept, limit, **facts):
     used = sum((each.quota for each in vms if each.present), Resources())
     limits = Resources({"instances": 100, "cores": 100, "ram": 100_000, **(limit or {})})
-    return World(quota_limit=limits, quota_used=used, vms={each.id: each for each in vms},
+    return World(quota_limit=limits, quota_used=used, vms=Roster(vms),
                  reservations={each.vm_id: each for each in kept}, **facts)

@@ -12,7 +12,7 @@ from vmsvc.domain.errors import CloudError
 @dataclass(frozen=True, slots=True)
 class Request:
     """`operation` names the call in metrics and logs; `service` is 'compute', 'placement', 'image' or 'network';
-    `path` begins below that service's endpoint."""
+    `path` begins below that service's endpoint. `version` is a microversion to be used instead of the newest."""
 
     operation: str
     service: str
@@ -20,6 +20,7 @@ class Request:
     path: str
     params: Mapping[str, str] | None = None
     body: Mapping[str, object] | None = None
+    version: tuple[int, int] | None = None
 
     @property
     def is_read(self) -> bool:

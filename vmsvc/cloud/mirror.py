@@ -1,5 +1,7 @@
 """The project's servers as last read, kept up to date by `changes-since`: one list for everybody who waits.
 
+In operator mode the claims on hosts hear of every change first here.
+
 The cost of following the cloud is one short call per interval, whatever the number of servers or of those who wait.
 """
 
@@ -8,9 +10,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime
 
+from vmsvc.cloud.claims import Claims
 from vmsvc.cloud.port import Cloud, Server
-from vmsvc.domain.errors import NotFound
+from vmsvc.domain.errors import NotFound, VmsvcError
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +27,15 @@ _GONE = frozenset({"DELETED"})
 class Mirror:
     """Read it through `servers`; it is never older than the last successful `refresh`."""
 
-    def __init__(self, cloud: Cloud):
+    def __init__(self, cloud: Cloud, claims: Claims):
         self._cloud = cloud
+        self._claims = claims
         self._reading = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._wanted = asyncio.Event()
         self._waiting = 0
-        self._since = None
         self._whole_at = float("-inf")
+        self.as_of: datetime | None = None   # the cloud's clock when that read began, less a margin
         self.servers: dict[str, Server] = {}
         self.read_at = float("-inf")       # time.monotonic() when the newest successful read began
 
@@ -45,13 +50,13 @@ class Mirror:
                 return
             began = time.monotonic()
             whole = began - self._whole_at > _WHOLE_SECONDS
-            page = await self._cloud.servers(None if whole else self._since)
+            page = await self._cloud.servers(None if whole else self.as_of)
             if whole:
                 await self._replace(page.servers)
                 self._whole_at = began
             else:
                 self._merge(page.servers)
-            self._since = page.as_of
+            self.as_of = page.as_of
             self.read_at = began
         async with self._changed:
             self._changed.notify_all()
@@ -59,21 +64,34 @@ class Mirror:
     def _merge(self, servers: tuple[Server, ...]) -> None:
         for server in servers:
             if server.status in _GONE:
-                self.servers.pop(server.id, None)
+                self.forget(server.id)
             else:
                 self.servers[server.id] = server
+                self._claim(server)
 
     async def _replace(self, servers: tuple[Server, ...]) -> None:
         """A server that a list leaves out may lie in a cell that is down: only a GET that says 404 removes it."""
         fresh = {server.id: server for server in servers if server.status not in _GONE}
         for server_id in self.servers.keys() - fresh.keys():
-            with contextlib.suppress(NotFound):
+            try:
                 fresh[server_id] = await self._cloud.server(server_id)
+            except NotFound:
+                self._claims.gone(server_id)
+            except VmsvcError as error:     # a broken cell must not keep us from seeing the others
+                log.info("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
+                fresh[server_id] = self.servers[server_id]
         self.servers = fresh
+        for server in fresh.values():
+            self._claim(server)
 
     def forget(self, server_id: str) -> None:
         """The cloud said 404: do not show it until the next read."""
         self.servers.pop(server_id, None)
+        self._claims.gone(server_id)
+
+    def _claim(self, server: Server) -> None:
+        if self._cloud.mode == "operator":
+            self._claims.saw(server.occupant)
 
     async def until(self, server_id: str, ready: Callable[[Server | None], bool], seconds: float) -> Server | None:
         """Wait until `ready(server)` is true of a read that began after this call; None stands for a server that the

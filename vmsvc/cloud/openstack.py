@@ -14,6 +14,9 @@ from vmsvc.domain.errors import Forbidden, NotFound
 log = logging.getLogger(__name__)
 #: The microversion that has `host` in the create.
 PINS = (2, 74)
+#: What an operator may read.
+PROBES = (("compute", "/os-services", {"binary": "nova-compute"}), ("compute", "/os-hypervisors", {"limit": "1"}),
+          ("compute", "/servers", {"all_tenants": "1", "limit": "1"}), ("placement", "/resource_providers", None))
 
 
 class OpenStack(Servers, Catalog, Hosts):
@@ -47,14 +50,13 @@ class OpenStack(Servers, Catalog, Hosts):
         self._session.close()
 
     async def _may_operate(self) -> bool:
-        """Operator mode needs the compute services, the hypervisors and Placement's providers: policies can grant
-        each by itself, so each is asked for. And a Nova that can pin a server to a host."""
+        """Operator mode needs the compute services, the hypervisors, everybody's servers and Placement's providers:
+        policies can grant each by itself, so each is asked for. And a Nova that can pin a server to a host."""
         if "placement" not in self._session.services or self._session.version("compute") < PINS:
             return False
         try:
-            for service, path in (("compute", "/os-services"), ("compute", "/os-hypervisors"),
-                                  ("placement", "/resource_providers")):
-                await self._calls.send(Request("connect", service, "GET", path))
+            for service, path, params in PROBES:
+                await self._calls.send(Request("connect", service, "GET", path, params))
         except (Forbidden, NotFound):
             return False
         return True

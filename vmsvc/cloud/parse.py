@@ -1,13 +1,17 @@
 """From the JSON of Nova and Placement to the values of the port. Anything unexpected in it is a CloudError."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TypeVar
 
 from vmsvc.cloud.exchange import Answer
+from vmsvc.cloud.hosting import Occupant
 from vmsvc.cloud.port import Flavor, Quota, Server
 from vmsvc.domain.errors import CloudError
+from vmsvc.domain.flavors import placement_request
 from vmsvc.domain.resources import Inventory, Resources
 
 Json = Mapping[str, object]
@@ -55,8 +59,8 @@ def server(raw: Json) -> Server:
         created=moment(raw["created"]), launched_at=moment(raw.get("OS-SRV-USG:launched_at")),
         updated=moment(raw.get("updated")),
         fault=fault.get("message"), metadata=dict(raw.get("metadata") or {}),
-        flavor=embedded_flavor(raw.get("flavor") or {}),
-        boot_from_volume=raw.get("image") == "", body=_shown(raw))
+        flavor=embedded_flavor(raw.get("flavor") or {}), boot_from_volume=raw.get("image") == "", room=_claim(raw),
+        body=_shown(raw))
 
 
 def embedded_flavor(raw: Json) -> Flavor:
@@ -82,11 +86,37 @@ def quota(raw: Json) -> Quota:
                  used=Resources({item: int(absolute[used]) for item, (_, used) in QUOTA.items()}))
 
 
-def inventories(raw: Json) -> dict[str, Inventory]:
-    """GET /resource_providers/{id}/inventories."""
+def occupant(project_id: str, raw: Json) -> Occupant | None:
+    """A server of GET /servers/detail?all_tenants=1 as far as it takes room; None for one of this project.
+
+    Strings and amounts that many servers share are kept once.
+    """
+    if raw["tenant_id"] == project_id:
+        return None
+    host = raw.get("OS-EXT-SRV-ATTR:host")
+    return Occupant(raw["id"], sys.intern(raw["status"]), sys.intern(host) if host else None, _claim(raw))
+
+
+def _claim(raw: Json) -> Resources:
+    """What a server claims from its host, by the flavor inside it."""
+    sizes = raw.get("flavor") or {}
+    specs = tuple(sorted((sizes.get("extra_specs") or {}).items()))
+    return _room(sizes.get("vcpus", 0), sizes.get("ram", 0), sizes.get("disk", 0), sizes.get("ephemeral", 0),
+                 sizes.get("swap") or 0, raw.get("image") == "", specs)
+
+
+@lru_cache(4096)
+def _room(vcpus: int, ram_mb: int, disk_gb: int, ephemeral_gb: int, swap_mb: int, boot_from_volume: bool,
+          specs: tuple[tuple[str, str], ...]) -> Resources:
+    return placement_request(vcpus, ram_mb, disk_gb, ephemeral_gb=ephemeral_gb, swap_mb=swap_mb,
+                             boot_from_volume=boot_from_volume, extra_specs=dict(specs))
+
+
+def inventories(raw: Json) -> tuple[dict[str, Inventory], int]:
+    """GET /resource_providers/{id}/inventories, with the provider's generation."""
     fields = ("total", "reserved", "allocation_ratio", "min_unit", "max_unit", "step_size")
-    return {name: Inventory(**{field: entry[field] for field in fields})
-            for name, entry in raw["inventories"].items()}
+    return ({name: Inventory(**{field: entry[field] for field in fields})
+             for name, entry in raw["inventories"].items()}, raw["resource_provider_generation"])
 
 
 def allocations(raw: Json) -> dict[str, Resources]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
-from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.flavors import placement_request
+from vmsvc.domain.resources import Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
 MARK = "vmsvc_id"
@@ -33,6 +35,12 @@ class Flavor:
     ephemeral_gb: int = 0
     swap_mb: int = 0
     extra_specs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def room(self) -> Resources:
+        """What a server of it that boots from an image claims from its host."""
+        return placement_request(self.vcpus, self.ram_mb, self.disk_gb, ephemeral_gb=self.ephemeral_gb,
+                                 swap_mb=self.swap_mb, extra_specs=self.extra_specs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +70,18 @@ class Server:
     metadata: Mapping[str, str]
     flavor: Flavor                 # from the server's embedded flavor; its id is then the name
     boot_from_volume: bool
+    room: Resources                # what its flavor claims from its host
     body: Mapping[str, object]
 
     @property
     def vmsvc_id(self) -> str | None:
         """The id we gave it, if it is ours."""
         return self.metadata.get(MARK)
+
+    @property
+    def occupant(self) -> Occupant:
+        """What it takes from its host."""
+        return Occupant(self.id, self.status, self.host, self.room)
 
     @property
     def failure(self) -> VmsvcError | None:
@@ -102,21 +116,6 @@ class Quota:
 
     limit: Mapping[str, int]
     used: Resources
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """A compute host as Placement and Nova know it (operator mode)."""
-
-    name: str                      # the compute service's host, which `POST /servers` takes as `host`
-    provider_id: str
-    provider_name: str             # hypervisor_hostname: may differ from `name`
-    inventories: Mapping[str, Inventory]
-    allocations: Mapping[str, Resources]   # consumer (server id) -> what it holds here
-    available: bool                # service up and enabled
-    availability_zone: str | None
-    traits: frozenset[str] = frozenset()
-    aggregates: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +190,22 @@ class Cloud(Protocol):
     async def key_names(self) -> frozenset[str]:
         """The names of the user's key pairs."""
 
-    async def hosts(self) -> tuple[Host, ...]:
-        """Operator mode: every compute host with its inventories and allocations."""
+    async def occupants(self, changes_since: datetime) -> OccupantPage:
+        """Operator mode: the servers of all other projects that changed, deleted ones included. Servers in a cell
+        that is down are left out without a word."""
 
-    async def host(self, provider_id: str) -> Host:
-        """Operator mode: one host, read now."""
+    async def providers(self) -> tuple[Provider, ...]:
+        """Operator mode: every compute host, in one call however many there are."""
+
+    async def services(self) -> Mapping[str, Service]:
+        """Operator mode: the compute service of every host, by the host's name, in one call."""
+
+    async def content(self, provider: Provider) -> Content:
+        """Operator mode: what one host has and who holds what there, read now. Raises NotFound."""
+
+    async def with_trait(self, trait: str) -> frozenset[str]:
+        """Operator mode: the ids of the providers, nested ones too, that have a trait. One that does not exist has
+        none."""
 
     async def allocations(self, server_id: str) -> Mapping[str, Resources]:
         """Operator mode: what the server holds, by provider id; empty when its room is free."""

@@ -109,8 +109,9 @@ class Session:
         if not attempt.begin():
             raise NotSent("its time was up before it could go out")
         seconds = max(0.1, attempt.remaining)
+        version = request.version or self._versions.get(request.service, ())
         options = {"params": request.params, "json": request.body,
-                   "microversion": ".".join(map(str, self._versions.get(request.service, ()))) or None,
+                   "microversion": ".".join(map(str, version)) or None,
                    "global_request_id": request_id if REQUEST_ID.match(request_id or "") else None}
         try:
             response = self._proxies[request.service].request(

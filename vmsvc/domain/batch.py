@@ -2,21 +2,24 @@
 
 Equal requests: what j of them cost in each bin, then a knapsack over the bins; exact. One after the other would be
 worse, or stuck: the first would take the bin that the others could share. Different requests: the largest first, each
-kind exact for itself, together not.
+kind exact for itself, together not. Nor is a batch exact when bins would together take too many of an eviction group.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from vmsvc.domain.bins import WHOLE, Bin
+from vmsvc.domain.bins import WHOLE, Bin, Candidate
 from vmsvc.domain.objective import Objective
-from vmsvc.domain.planner import NODE_CAP, Refuse, Terms, check_unique, queue_of, refusal
+from vmsvc.domain.planner import Refuse, check_unique, queue_of, refusal
 from vmsvc.domain.resources import Resources, total
 from vmsvc.domain.search import Budget
 from vmsvc.domain.solution import Solution, best_of
+from vmsvc.domain.terms import NODE_CAP, Terms
 
 NOTHING = Objective((), 0, 0, 0)
+
+Options = dict[str, list[tuple[int, Solution]]]     # by bin id: so many requests, and their best plan there
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def several(place: Bin, count: int) -> Bin:
 
 
 def plan_batch(bins: Iterable[Bin], count: int, *, max_victims: int = 20, node_cap: int = NODE_CAP,
-               now: int = 0) -> BatchPlan | Refuse:
+               now: int = 0, budgets: Mapping[str, int] | None = None) -> BatchPlan | Refuse:
     """Room for `count` equal requests, or for none of them.
 
     Takes bins as `planner.plan` does; a bin that takes j requests may lose up to j * `max_victims` VMs. Raises
@@ -71,38 +74,76 @@ def plan_batch(bins: Iterable[Bin], count: int, *, max_victims: int = 20, node_c
         raise ValueError("a candidate is in two bins")
 
     def queue(share: int) -> Generator[tuple[Objective, Bin], None, None]:
-        yield from queue_of([several(place, share) for place in places], share * max_victims, now)
+        yield from queue_of([several(place, share) for place in places], _for(share, terms))
 
-    return decide_batch(queue, lambda budget: refusal(places, max_victims, budget), count,
-                        Terms(max_victims, node_cap, now))
+    terms = Terms(max_victims, node_cap, now, budgets=budgets or {})
+    return decide_batch(queue, lambda budget: refusal(places, max_victims, budget), count, terms)
+
+
+def _for(share: int, terms: Terms) -> Terms:
+    return replace(terms, max_victims=share * terms.max_victims)
 
 
 def decide_batch(queue: Callable[[int], Generator[tuple[Objective, Bin], None, None]],
                  refuse: Callable[[Budget], str], count: int, terms: Terms) -> BatchPlan | Refuse:
     """`plan_batch` over bins in the order of their bounds: `queue(j)` gives (bound, bin for j requests).
 
+    Each bin keeps to the groups' budgets. Where the bins together do not, of such a group only the cheapest that would
+    have gone may go, and all is planned again: sound, though there may be a better way.
+    """
+    budget = Budget(terms.node_cap)
+    chosen: dict[str, frozenset[str]] = {}
+    while True:
+        options = _options(queue, count, terms, budget, chosen)
+        best = _knapsack(options, count)
+        if best is None:
+            if not options or budget.spent:
+                return Refuse(refuse(budget))
+            return Refuse(f"There is no room for {count} such requests at once, even after evictions.")
+        objective, _, shares = best
+        over = _over([dict(options[share.bin_id])[share.count] for share in shares], terms)
+        if not over:
+            return BatchPlan(shares, objective, optimal=not budget.spent and not chosen)
+        chosen |= over
+
+
+def _options(queue: Callable[[int], Generator[tuple[Objective, Bin], None, None]], count: int, terms: Terms,
+             budget: Budget, chosen: Mapping[str, frozenset[str]]) -> Options:
+    """What j requests cost in the bins that matter; of the groups in `chosen` nobody else goes.
+
     For j requests only the count - j + 1 best bins matter: the other requests are in at most count - j bins, so one
     of these is left over and can stand in for any bin that is worse.
     """
-    budget = Budget(terms.node_cap)
-    options: dict[str, list[tuple[int, Solution]]] = {}
+    options: Options = {}
     for share in range(1, count + 1):
         with closing(queue(share)) as entries:
-            found = best_of(entries, share * terms.max_victims, budget, terms.now, wanted=count - share + 1)
+            kept = entries if not chosen else ((bound, _keeping(place, chosen)) for bound, place in entries)
+            found = best_of(kept, _for(share, terms), budget, wanted=count - share + 1)
         for solution in found:
             options.setdefault(solution.place.id, []).append((share, solution))
         if not found:
             break
-    best = _knapsack(options, count)
-    if best is None:
-        if not options or budget.spent:
-            return Refuse(refuse(budget))
-        return Refuse(f"There is no room for {count} such requests at once, even after evictions.")
-    objective, _, shares = best
-    return BatchPlan(shares, objective, optimal=not budget.spent)
+    return options
 
 
-def _knapsack(options: dict[str, list[tuple[int, Solution]]],
+def _keeping(place: Bin, chosen: Mapping[str, frozenset[str]]) -> Bin:
+    return replace(place, candidates=tuple(one for one in place.candidates
+                                           if one.group not in chosen or one.id in chosen[one.group]))
+
+
+def _over(solutions: Iterable[Solution], terms: Terms) -> dict[str, frozenset[str]]:
+    """The groups of which too many would go, each with the cheapest of them, as many as may."""
+    groups: dict[str, list[Candidate]] = {}
+    for solution in solutions:
+        for victim in solution.victims:
+            if victim.group in terms.budgets:
+                groups.setdefault(victim.group, []).append(victim)
+    return {group: frozenset(victim.id for victim in sorted(
+        victims, key=lambda victim: (victim.priority, victim.ran, victim.lost(terms.now), victim.id)
+    )[:terms.budgets[group]]) for group, victims in groups.items() if len(victims) > terms.budgets[group]}
+
+
+def _knapsack(options: Options,
               count: int) -> tuple[Objective, tuple[str, ...], tuple[Share, ...]] | None:
     """The best way to share out the requests; per number placed so far (cost, a bin id per request, shares)."""
     best: dict[int, tuple[Objective, tuple[str, ...], tuple[Share, ...]]] = {0: (NOTHING, (), ())}
@@ -119,12 +160,13 @@ def _knapsack(options: dict[str, list[tuple[int, Solution]]],
 
 
 def plan_mixed(bins: Iterable[Bin], asks: Sequence[Ask], *, max_victims: int = 20, node_cap: int = NODE_CAP,
-               now: int = 0) -> dict[str, BatchPlan | Refuse]:
+               now: int = 0, budgets: Mapping[str, int] | None = None) -> dict[str, BatchPlan | Refuse]:
     """Room for different requests, the largest first; what one kind takes and evicts is gone for the next. The need of
     the bins does not matter. Each kind is placed as a whole or refused; with several kinds no plan is called optimal.
     """
     places = {place.id: place for place in bins}
     capacity = total(place.capacity for place in places.values())
+    left = dict(budgets or {})
 
     def size(ask: Ask) -> int:
         return sum(amount * (WHOLE // (capacity[name] or amount)) for name, amount in ask.need.items() if amount > 0)
@@ -133,10 +175,14 @@ def plan_mixed(bins: Iterable[Bin], asks: Sequence[Ask], *, max_victims: int = 2
     for ask in sorted(asks, key=lambda ask: (-size(ask), ask.id)):
         eligible = [replace(place, need=ask.need) for place in places.values()
                     if ask.eligible is None or place.id in ask.eligible]
-        outcome = plan_batch(eligible, ask.count, max_victims=max_victims, node_cap=node_cap, now=now)
+        outcome = plan_batch(eligible, ask.count, max_victims=max_victims, node_cap=node_cap, now=now,
+                             budgets=left)
         if isinstance(outcome, BatchPlan):
             outcome = replace(outcome, optimal=outcome.optimal and len(asks) == 1)
             for share in outcome.shares:
+                for one in places[share.bin_id].candidates:
+                    if one.id in share.victims and one.group in left:
+                        left[one.group] -= 1
                 places[share.bin_id] = _after(places[share.bin_id], ask.need, share)
         outcomes[ask.id] = outcome
     return outcomes

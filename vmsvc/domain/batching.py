@@ -4,18 +4,20 @@ from collections.abc import Sequence
 
 from vmsvc.domain.batch import BatchPlan, plan_batch
 from vmsvc.domain.bins import Bin
+from vmsvc.domain.eligibility import eligible
 from vmsvc.domain.objective import cost_of
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import MAX_ROUNDS, Decision, Evict, Place, eligible, group_bins
-from vmsvc.domain.victims import candidate, eligible_victims
-from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, World, host_room, quota_room
+from vmsvc.domain.scheduling import MAX_ROUNDS, Decision, Evict, Place, group_bins
+from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts
+from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, World, host_room, host_rooms, quota_room
 
 
 def alike(one: Request, other: Request) -> bool:
     """True when the two can stand for each other."""
-    return ((one.is_preemptible, one.quota, one.room, one.availability_zone, one.refusal, one.avoid, one.rounds)
+    return ((one.is_preemptible, one.quota, one.room, one.availability_zone, one.refusal, one.avoid, one.rounds,
+             one.traits, one.cooling)
             == (other.is_preemptible, other.quota, other.room, other.availability_zone, other.refusal, other.avoid,
-                other.rounds))
+                other.rounds, other.traits, other.cooling))
 
 
 def decide_batch(requests: Sequence[Request], kind: str, world: World) -> list[Decision] | None:
@@ -29,7 +31,7 @@ def decide_batch(requests: Sequence[Request], kind: str, world: World) -> list[D
     bins = _bins(requests[0], len(requests), kind, world)
     if bins is None:
         return None
-    found = _largest(bins, len(requests), world.max_victims)
+    found = _largest(bins, len(requests), world)
     return found and _decisions(found, kind, world, requests[0])
 
 
@@ -42,19 +44,20 @@ def _bins(request: Request, count: int, kind: str, world: World) -> list[Bin] | 
         return None
     if kind == HOST_ID:
         return group_bins(request, world, False)
-    victims = eligible_victims(world, False)
-    rooms = [(host, host_room(world, host, request)) for host in world.hosts.values() if eligible(host, request)]
-    return [Bin(host.name, request.room, room.soon, room.capacity,
-                tuple(candidate(vm, host.allocations[vm.cloud_id]) for vm in victims
-                      if vm.cloud_id in host.allocations)) for host, room in rooms]
+    hosts = {host.name: host for host in world.hosts.values() if eligible(host, request)}
+    there = on_hosts(eligible_victims(world, False))
+    # An over-committed host must lose more than the requests need, once: that is planned for one request at a time.
+    return [Bin(name, request.room, room.soon, room.capacity,
+                tuple(candidate(vm, held) for vm in there.get(name, []) if (held := frees(vm, hosts[name]))))
+            for name, room in host_rooms(world, hosts.values(), request).items() if not room.short]
 
 
-def _largest(bins: list[Bin], count: int, max_victims: int) -> BatchPlan | None:
+def _largest(bins: list[Bin], count: int, world: World) -> BatchPlan | None:
     """The plan for as many as possible; more never fit where fewer do not."""
     best, low, high = None, 1, count
     while low <= high:
         middle = high if best is None and low == 1 and high == count else (low + high) // 2
-        found = plan_batch(bins, middle, max_victims=max_victims)
+        found = plan_batch(bins, middle, max_victims=world.max_victims, budgets=world.budgets)
         if isinstance(found, BatchPlan):
             best, low = found, middle + 1
         else:

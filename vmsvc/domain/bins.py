@@ -25,6 +25,7 @@ class Candidate:
     ran: bool = True        # False: in ERROR or never scheduled, nobody loses anything
     lost_work: int = 0
     rate: int = 0
+    group: str | None = None    # eviction group, of which only so many may go at once
 
     def lost(self, now: int) -> int:
         """The lost work if it goes now."""

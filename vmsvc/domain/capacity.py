@@ -3,21 +3,29 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vmsvc.domain.flavors import placement_request, quota_request
+from vmsvc.domain.eligibility import eligible
+from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources, total
-from vmsvc.domain.world import HOST, UNLIMITED, HostFacts, Request, World, host_room, quota_room
+from vmsvc.domain.victims import frees, on_hosts
+from vmsvc.domain.vm import VmFacts
+from vmsvc.domain.world import HOST, UNLIMITED, Request, Room, World, host_rooms, quota_room
 
 _NOBODY = Request("", False, Resources(), Resources())
 
 
-def of(world: World, flavors: Mapping[str, tuple]) -> dict[str, Any]:
-    """Quota, hosts (operator) and flavors. A flavor is (vcpus, ram MiB, disk, ephemeral GiB, swap MiB, specs)."""
+def of(world: World, flavors: Mapping[str, Request]) -> dict[str, Any]:
+    """Quota, hosts (operator) and flavors, each as a standard request for it."""
+    rooms = host_rooms(world, world.hosts.values(), _NOBODY)
+    victims = on_hosts(_victims(world))
+    reclaimable = {name: total(frees(vm, world.hosts[name]) for vm in there)
+                   for name, there in victims.items() if name in world.hosts}
     return {
         "quota": _quota(world),
-        "hosts": [_host(world, host) for _, host in sorted(world.hosts.items())],
-        "flavors": [{"name": name, "vcpus": flavor[0], "ram": flavor[1], **_fits(world, flavor)}
-                    for name, flavor in sorted(flavors.items())],
+        "hosts": [_host(world, host, rooms[name], reclaimable.get(name, Resources()))
+                  for name, host in sorted(world.hosts.items())],
+        "flavors": [{"name": name, "vcpus": wish.quota["cores"], "ram": wish.quota["ram"],
+                     **_fits(world, wish, rooms, reclaimable)} for name, wish in sorted(flavors.items())],
     }
 
 
@@ -41,43 +49,41 @@ def _quota(world: World) -> dict[str, Any]:
     }
 
 
-def _host(world: World, host: HostFacts) -> dict[str, Any]:
-    room = host_room(world, host, _NOBODY)
-    held = {kind: total(host.allocations[vm.cloud_id] for vm in world.vms.values()
-                        if vm.cloud_id in host.allocations and vm.is_preemptible is kind) for kind in (True, False)}
-    used = total(host.allocations.values())
+def _host(world: World, host: Host, room: Room, reclaimable: Resources) -> dict[str, Any]:
+    ours: dict[bool, list[VmFacts]] = {True: [], False: []}
+    for vm in world.vms.at(host.name):
+        if vm.cloud_id in host.allocations:
+            ours[vm.is_preemptible].append(vm)
+    held = {kind: total(frees(vm, host) for vm in vms) for kind, vms in ours.items()}
     return {
         "name": host.name, "available": host.available, "availability_zone": host.availability_zone,
-        "capacity": dict(host.capacity), "used": dict(used), "free": dict(room.now),
+        "capacity": dict(host.capacity), "used": dict(host.used), "free": dict(room.now),
         "standard": dict(held[False]), "preemptible": dict(held[True]),
-        "foreign": dict(used - held[True] - held[False]),
+        "foreign": dict(host.used - held[True] - held[False]),
         "reserved": dict(total(kept.room for kept in world.reservations.values()
                                if kept.kind == HOST and kept.bin == host.name)),
-        "reclaimable": dict(total(host.allocations[vm.cloud_id] for vm in _victims(world)
-                                  if vm.cloud_id in host.allocations)),
+        "reclaimable": dict(reclaimable),
     }
 
 
-def _fits(world: World, flavor: tuple) -> dict[str, int]:
+def _fits(world: World, wish: Request, rooms: Mapping[str, Room],
+          reclaimable: Mapping[str, Resources]) -> dict[str, int]:
     """How many more of a flavor fit: by the quota, and in operator mode by the hosts too."""
-    vcpus, ram, disk, ephemeral, swap, specs = flavor
-    quota, room = quota_request(vcpus, ram), placement_request(vcpus, ram, disk, ephemeral_gb=ephemeral,
-                                                               swap_mb=swap, extra_specs=specs)
-    free, victims = quota_room(world, _NOBODY).now, _victims(world)
-    now = times(free, quota)
-    after = times(free + total(vm.quota for vm in victims), quota)
+    free = quota_room(world, _NOBODY).now
+    now = times(free, wish.quota)
+    after = times(free + total(vm.quota for vm in _victims(world)), wish.quota)
     if world.operator:
-        hosts = [host for host in world.hosts.values() if host.available and host.admits(room)]
-        now = min(now, sum(times(host_room(world, host, _NOBODY).now, room) for host in hosts))
-        after = min(after, sum(times(_reclaimed(world, host, victims), room) for host in hosts))
+        hosts = [host for host in world.hosts.values() if eligible(host, wish)]
+        now = min(now, sum(times(rooms[host.name].now, wish.room) for host in hosts))
+        after = min(after, sum(times(_after(host, rooms[host.name], reclaimable), wish.room) for host in hosts))
     return {"fits_now": now, "fits_after_evictions": after}
 
 
-def _reclaimed(world: World, host: HostFacts, victims: list) -> Resources:
-    freed = total(host.allocations[vm.cloud_id] for vm in victims if vm.cloud_id in host.allocations)
-    return host_room(world, host, _NOBODY).now + freed
+def _after(host: Host, room: Room, reclaimable: Mapping[str, Resources]) -> Resources:
+    """What could be free with all victims gone; what the host is over-committed by is not."""
+    return room.now + reclaimable.get(host.name, Resources()) - (Resources() - host.free).floored()
 
 
 def times(free: Resources, need: Resources) -> int:
     """How often the need fits in what is free."""
-    return min((free[name] // amount for name, amount in need.items() if amount > 0), default=0)
+    return max(0, min((free[name] // amount for name, amount in need.items() if amount > 0), default=0))

@@ -1,6 +1,6 @@
 """Items that cover a deficit, and a cover that is quickly found: good enough to prune a search with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import ge
 from typing import NamedTuple
 
@@ -14,31 +14,41 @@ class Item(NamedTuple):
     amounts: Amounts
     price: int
     id: str
+    group: str = ""     # of which only so many may be taken; "" has no limit
 
 
 class Class(NamedTuple):
-    """Items of one level with equal amounts, cheapest first."""
+    """Items of one level and group with equal amounts, cheapest first."""
 
     amounts: Amounts
+    group: str
     items: list[Item]
 
 
-def greedy_cover(deficit: Amounts, levels: Sequence[Iterable[Class]], slots: int) -> list[Item] | None:
-    """A cover without needless items, or None when it did not come to one within `slots`. From the lowest level up
-    (levels come highest first), what covers most goes first."""
+def greedy_cover(deficit: Amounts, levels: Sequence[Iterable[Class]], slots: int,
+                 budgets: Mapping[str, int]) -> list[Item] | None:
+    """A cover without needless items, or None when it did not come to one within `slots` and the groups' budgets.
+    From the lowest level up (levels come highest first), what covers most goes first."""
     lacking = deficit
     taken: list[Item] = []
+    room = dict(budgets)
     for level in reversed(levels):
-        offers = {group.amounts: group.items[::-1] for group in level}
+        offers = {(kind.amounts, kind.group): kind.items[::-1] for kind in level}
         while offers and max(lacking) > 0:
-            gain, _, amounts = max((_gain(amounts, lacking, deficit), -items[-1].price, amounts)
-                                   for amounts, items in offers.items())
+            gain, _, key = max((_gain(key[0], lacking, deficit), -items[-1].price, key)
+                               for key, items in offers.items())
             if not gain:
                 break
-            taken.append(offers[amounts].pop())
+            amounts, group = key
+            if group:
+                room[group] -= 1
+                if room[group] < 0:
+                    del offers[key]
+                    continue
+            taken.append(offers[key].pop())
             lacking = tuple(lack - amount for lack, amount in zip(lacking, amounts))
-            if not offers[amounts]:
-                del offers[amounts]
+            if not offers[key]:
+                del offers[key]
     if max(lacking) > 0:
         return None
     taken = needed(deficit, taken)

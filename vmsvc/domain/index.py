@@ -13,10 +13,11 @@ from vmsvc.domain.bins import Bin
 from vmsvc.domain.bound import Bound, Stock
 from vmsvc.domain.objective import Objective
 from vmsvc.domain.order import Order
-from vmsvc.domain.planner import Outcome, Refuse, Terms, decide, refusal
+from vmsvc.domain.planner import Outcome, Refuse, decide, refusal
 from vmsvc.domain.quota import Joint
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.search import Budget
+from vmsvc.domain.terms import Terms
 
 #: How many needs an index keeps an order for: flavors are few; the need that was not asked for longest goes.
 NEEDS = 32

@@ -6,7 +6,7 @@ reported as `Fits`, never as a plan with zero victims, and a caller to whom the 
 that bin out and asks again.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from heapq import merge
@@ -18,10 +18,7 @@ from vmsvc.domain.objective import Objective, criterion
 from vmsvc.domain.resources import total
 from vmsvc.domain.search import Budget
 from vmsvc.domain.solution import best_of, variants
-
-#: How many nodes the search for a plan may visit, about half a second. That for the runner-up may visit a quarter.
-NODE_CAP = 100_000
-
+from vmsvc.domain.terms import NODE_CAP, Terms
 
 @dataclass(frozen=True, slots=True)
 class Fits:
@@ -62,18 +59,8 @@ class Refuse:
 Outcome = Fits | Preempt | Refuse
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a plan is made under: see `plan`."""
-
-    max_victims: int = 20
-    node_cap: int = NODE_CAP
-    now: int = 0
-    cost_words: str = "less lost work"
-
-
 def plan(bins: Iterable[Bin], *, max_victims: int = 20, node_cap: int = NODE_CAP, now: int = 0,
-         cost_words: str = "less lost work") -> Outcome:
+         cost_words: str = "less lost work", budgets: Mapping[str, int] | None = None) -> Outcome:
     """Decide where a request goes and who has to leave for it.
 
     Takes the eligible bins in any order. `now` is in the seconds that the candidates' `rate` counts in, and of no
@@ -82,10 +69,10 @@ def plan(bins: Iterable[Bin], *, max_victims: int = 20, node_cap: int = NODE_CAP
     """
     places = sorted(bins, key=lambda place: place.id)
     check_unique(places)
-    entries = queue_of(places, max_victims, now)
+    terms = Terms(max_victims, node_cap, now, cost_words, budgets or {})
+    entries = queue_of(places, terms)
     return decide(lambda skipped: (entry for entry in entries if entry[1].id != skipped),
-                  lambda budget: refusal(places, max_victims, budget),
-                  Terms(max_victims, node_cap, now, cost_words))
+                  lambda budget: refusal(places, max_victims, budget), terms)
 
 
 def decide(queue: Callable[[str | None], Generator[tuple[Objective, Bin], None, None]],
@@ -97,14 +84,14 @@ def decide(queue: Callable[[str | None], Generator[tuple[Objective, Bin], None, 
         first = next(entries, None)
         if first is not None and not first[0].victims:
             return Fits(first[1].id)
-        found = best_of(chain([first], entries), terms.max_victims, budget, terms.now) if first else []
+        found = best_of(chain([first], entries), terms, budget) if first else []
     if not found:
         return Refuse(refuse(budget))
     best = found[0]
-    spared = queue_of(variants(best), terms.max_victims, terms.now)
+    spared = queue_of(variants(best), terms)
     more = Budget(terms.node_cap // 4)
     with closing(queue(best.place.id)) as entries:
-        others = best_of(merge(spared, entries, key=_order), terms.max_victims, more, terms.now)
+        others = best_of(merge(spared, entries, key=_order), terms, more)
     best, *others = sorted([best, *others], key=lambda solution: solution.rank)  # a capped search can be outdone
     runner_up = others[0].objective if others else None
     words = "the best that was found" if more.spent and not others else \
@@ -121,9 +108,10 @@ def check_unique(places: Sequence[Bin]) -> None:
             raise ValueError(f"bin {place.id} has a candidate twice")
 
 
-def queue_of(places: Iterable[Bin], max_victims: int, now: int) -> list[tuple[Objective, Bin]]:
+def queue_of(places: Iterable[Bin], terms: Terms) -> list[tuple[Objective, Bin]]:
     """The bins in which there can be a plan, with their bounds, most promising first."""
-    bounds = [(Stock(place.candidates).bound(place, max_victims, now), place) for place in places]
+    bounds = [(Stock(one for one in place.candidates if not terms.barred(one))
+               .bound(place, terms.max_victims, terms.now), place) for place in places]
     return sorted([(bound.objective, place) for bound, place in bounds if bound is not None], key=_order)
 
 
@@ -140,7 +128,9 @@ def refusal(places: Sequence[Bin], max_victims: int, budget: Budget) -> str:
     lacks = {place.id: (place.free.floored() + total(c.resources for c in place.candidates)).deficit(place.need)
              for place in places}
     if not all(lacks.values()):
-        return f"More than {max_victims} preemptible VMs would have to go for this request."
+        grouped = any(one.group for place in places for one in place.candidates)
+        return f"More than {max_victims} preemptible VMs would have to go for this request" + \
+            (", or more of an eviction group than may go at once." if grouped else ".")
     closest = min(places, key=lambda place: (sum(place.weights[name] * lack for name, lack in lacks[place.id].items()),
                                              place.id))
     lack = ", ".join(f"{amount} {name}" for name, amount in sorted(lacks[closest.id].items()))

@@ -31,19 +31,19 @@ def join(hosts: Iterable[Bin], quota: Bin, *, max_victims: int = 20, now: int = 
 class Joint:
     """A quota that lacks something, to be joined with one host after the other.
 
-    Of the VMs elsewhere each bin gets the few that can matter: of those of one priority that free the same, the
-    cheapest that could be taken together, and one more that could stand in for any of these.
+    Of the VMs elsewhere each bin gets the few that can matter: of those of one priority and group that free the same,
+    the cheapest that could be taken together, and one more that could stand in for any of these.
     """
 
     def __init__(self, quota: Bin, max_victims: int, now: int):
         self.quota = quota
         self.bound = Stock(quota.candidates).bound(quota, max_victims, now)
         self._frees = {candidate.id: candidate.resources for candidate in quota.candidates}
-        groups: dict[tuple[int, Resources], list[Candidate]] = {}
+        groups: dict[tuple[int, str | None, Resources], list[Candidate]] = {}
         for candidate in quota.candidates:
-            groups.setdefault((candidate.priority, candidate.resources), []).append(candidate)
+            groups.setdefault((candidate.priority, candidate.group, candidate.resources), []).append(candidate)
         self._groups: list[tuple[int, list[Candidate]]] = []
-        for (_, frees), group in groups.items():
+        for (*_, frees), group in groups.items():
             useful = max((-(-lack // frees[name]) for name, lack in quota.deficit.items() if frees[name] > 0),
                          default=0)
             if useful:

@@ -8,17 +8,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vmsvc.domain.eligibility import eligible, why_none
+from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.objective import Candidate, cost_of
-from vmsvc.domain.planner import Bin, Fits, Preempt, plan
+from vmsvc.domain.planner import Bin, Fits, Outcome, Preempt, plan
 from vmsvc.domain.planner import Refuse as NoPlan
+from vmsvc.domain.quota import join
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.victims import candidate, eligible_victims
-from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, HostFacts, Request, Reserved, VmFacts, World,
-                                group_room, host_room, quota_room)
+from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts
+from vmsvc.domain.vm import VmFacts
+from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved, World, group_room, host_room,
+                                host_rooms, quota_room)
 
 MAX_ROUNDS = 2          # of eviction for one request
 MAX_REFUSALS = 4        # of the cloud, where by our reckoning there was room
+MAX_BUILDS = 3          # that fail, each on another host: as many as Nova tries where it may choose the host
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,11 @@ Decision = Place | Evict | Reprieve | Wait | Refuse
 
 def decide(request: Request, world: World) -> Decision:
     """For a request that holds no room."""
+    if request.refusal == "cloud_error" and request.refusals >= MAX_BUILDS:
+        return Refuse("cloud_error", request.said or "its build failed")
     if request.refusals >= MAX_REFUSALS and (world.operator or request.refusal != "no_capacity"):
-        return Refuse(request.refusal or "no_capacity", "the cloud refused it although there should be room")
+        return Refuse(request.refusal or "no_capacity",
+                      f"the cloud refused it although there should be room: {request.said or 'it does not say why'}")
     return _decide_operator(request, world) if world.operator else _decide_tenant(request, world)
 
 
@@ -79,16 +87,16 @@ def review(request: Request, kept: Reserved, world: World) -> Decision:
     stays = frozenset(vm.id for vm in noticed)
     spot = _spot(request, kept, world, stays)
     if spot is None:
-        return decide(request, world)
+        return decide(request, world.unnoticed(request.id))
     here, fits_now = spot
     if fits_now:
         return Place(kept.bin if kept.kind == HOST else None)
-    candidates = tuple(candidate(vm, _held_in(vm, kept, world)) for vm in noticed)
+    candidates = tuple(candidate(vm, _held_in(vm, kept, world)) for vm in noticed if not vm.locked)
     answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims)
     if isinstance(answer, NoPlan):
-        if any(vm.unseen for vm in world.vms.values()):
+        if world.vms.unseen:
             return Wait("servers came while the cloud was read: the next look tells whether they were counted")
-        return decide(request, world)
+        return decide(request, world.unnoticed(request.id))
     needed = frozenset(answer.victims if isinstance(answer, Preempt) else ())
     if stays - needed:
         return Reprieve(tuple(sorted(stays - needed)))
@@ -120,7 +128,7 @@ def _held_in(vm: VmFacts, kept: Reserved, world: World) -> Resources:
         return vm.quota
     if kept.kind == HOST_ID:
         return kept.members.get(vm.id, Resources()) + vm.quota
-    return world.hosts[kept.bin].allocations.get(vm.cloud_id or "", Resources()) + vm.quota
+    return frees(vm, world.hosts[kept.bin]) + vm.quota
 
 
 # ---------------------------------------------------------------- operator: hosts are known
@@ -128,38 +136,31 @@ def _held_in(vm: VmFacts, kept: Reserved, world: World) -> Resources:
 def _decide_operator(request: Request, world: World) -> Decision:
     quota = quota_room(world, request)
     hosts = [host for host in world.hosts.values() if eligible(host, request)]
-    rooms = {host.name: host_room(world, host, request) for host in hosts}
+    rooms = host_rooms(world, hosts, request)
     if quota.now.covers(request.quota):
         roomy = [name for name, room in rooms.items() if room.now.covers(request.room)]
         if roomy:
             return Place(min(roomy, key=lambda name: (sum((rooms[name].now - request.room).values()), name)))
-    need = request.room + request.quota
+    if request.refusal == "cloud_error":
+        # Its build failed. It may be tried on another host, as Nova does by itself, but nobody goes for that.
+        return Refuse("cloud_error", request.said or "its build failed")
 
     def bins(building: bool) -> list[Bin]:
         victims = eligible_victims(world, building)
-        lacking = not quota.soon.covers(request.quota)
-        return [Bin(host.name, need, rooms[host.name].soon + quota.soon, rooms[host.name].capacity + quota.capacity,
-                    tuple(_on_host(victims, host, lacking))) for host in hosts]
+        there = on_hosts(victims)
+        places = [Bin(host.name, request.room + rooms[host.name].short, rooms[host.name].soon,
+                      rooms[host.name].capacity, _on_host(there.get(host.name, []), host)) for host in hosts]
+        project = Bin(PROJECT, request.quota + quota.short, quota.soon, quota.capacity,
+                      tuple(candidate(vm, vm.quota) for vm in victims))
+        return join(places, project, max_victims=world.max_victims)
 
     return _by_plan(request, world, HOST, bins, "no_capacity",
-                    "no host could take it, even were it empty" if not hosts else None)
+                    None if hosts else why_none(request, world))
 
 
-def eligible(host: HostFacts, request: Request) -> bool:
-    """True when the cloud would take the request there, were it empty."""
-    return (host.available and host.name not in request.avoid and host.admits(request.room)
-            and request.availability_zone in (None, host.availability_zone))
-
-
-def _on_host(victims: Iterable[VmFacts], host: HostFacts, quota_lacks: bool) -> Iterable[Candidate]:
-    """Those on the host free its room and quota; those elsewhere free quota only, and count only if that lacks."""
-    for vm in victims:
-        if vm.cloud_id in host.allocations:
-            yield candidate(vm, host.allocations[vm.cloud_id] + vm.quota)
-        elif vm.state is State.BUILDING and vm.host == host.name:
-            yield candidate(vm, vm.room + vm.quota)
-        elif quota_lacks:
-            yield candidate(vm, vm.quota)
+def _on_host(there: Iterable[VmFacts], host: Host) -> tuple[Candidate, ...]:
+    """Those who free room there."""
+    return tuple(candidate(vm, freed) for vm in there if (freed := frees(vm, host)))
 
 
 # ---------------------------------------------------------------- tenant: only the quota and hostId hashes are known
@@ -167,8 +168,10 @@ def _on_host(victims: Iterable[VmFacts], host: HostFacts, quota_lacks: bool) -> 
 def _decide_tenant(request: Request, world: World) -> Decision:
     if any(kept.kind == HOST_ID and kept.vm_id != request.id for kept in world.reservations.values()):
         return Wait("room is being freed for an earlier request, and this cloud does not say where a VM would go")
-    quota, refused = quota_room(world, request), request.refusal == "no_capacity"
-    if quota.now.covers(request.quota) and (not refused or request.freed_since and request.refusals < MAX_REFUSALS):
+    quota = quota_room(world, request)
+    refused = request.refusal == "no_capacity"
+    worth_trying = not refused or (request.freed_since and request.refusals < MAX_REFUSALS)
+    if quota.now.covers(request.quota) and worth_trying:
         return Place()
     if refused:                 # quota alone would not help it
         return _decide_refused(request, world)
@@ -179,11 +182,11 @@ def _decide_tenant(request: Request, world: World) -> Decision:
 
 def _decide_refused(request: Request, world: World) -> Decision:
     """The cloud had no room for it: that is all a tenant is told."""
-    if any(vm.leaves and vm.evicted_for != request.id for vm in world.vms.values()):
+    if any(vm.evicted_for != request.id for vm in world.vms.leaving):
         return Wait("a VM is leaving and may make room")
     if request.is_preemptible:
         return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
-    if any(vm.state is State.BUILDING for vm in world.vms.values()):
+    if any(vm.id != request.id for vm in world.vms.building):
         return Wait("other VMs are being built; where they land decides")
     return _by_plan(request, world, HOST_ID, lambda building: group_bins(request, world, building), "no_capacity")
 
@@ -192,7 +195,7 @@ def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
     """One bin for each hostId: its true free room is unknown and taken as none, so what is freed there suffices.
     Where quota is short too, those elsewhere free that."""
     victims, quota = eligible_victims(world, building), quota_room(world, request)
-    groups = sorted({vm.host_id for vm in victims} - {""})
+    groups = sorted({vm.host_id for vm in victims if vm.host_id})
     if quota.soon.covers(request.quota):
         return [Bin(group, request.room, Resources(), request.room,
                     tuple(candidate(vm, vm.room) for vm in victims if vm.host_id == group)) for group in groups]
@@ -221,15 +224,19 @@ def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], l
 
 def _by_victims(request: Request, world: World, kind: str, bins: Callable[[bool], list[Bin]], error: str,
                 hopeless: str | None) -> Decision:
-    answer = plan(bins(False), max_victims=world.max_victims)
+    answer = _plan(bins(False), world)
     if isinstance(answer, Preempt):
         if request.rounds >= MAX_ROUNDS:
             return Refuse("no_capacity", f"room was freed {MAX_ROUNDS} times and taken by others each time")
         return Evict(kind, answer.bin_id, answer.victims, answer.criterion, answer.optimal,
                      cost_of(answer.objective), cost_of(answer.runner_up))
-    if not isinstance(plan(bins(True), max_victims=world.max_victims), NoPlan):
+    if not isinstance(_plan(bins(True), world), NoPlan):
         return Wait("VMs that could make room are still being built")
     return Refuse(_error(request, world, error), hopeless or answer.reason)
+
+
+def _plan(bins: list[Bin], world: World) -> Outcome:
+    return plan(bins, max_victims=world.max_victims, cost_words=world.cost_words, budgets=world.budgets)
 
 
 def _error(request: Request, world: World, error: str) -> str:

@@ -2,10 +2,11 @@
 
 The counts per level (priority) come first: from the least possible on, the first counts with a cover are the best.
 With the counts fixed, items of one level that give the same amounts are alike but for their price, and for a fixed
-number of such a class the cheapest are optimal; so the search runs over one count per class.
+number of such a class the cheapest are optimal; so the search runs over one count per class. Items of a group with a
+budget are alike only among themselves.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, groupby
 from math import inf
 from operator import ge, mul
@@ -42,6 +43,7 @@ class _Suffix(NamedTuple):
     """A class, and what it and the later ones offer when k more of its level are taken, with all lower levels."""
 
     amounts: Amounts
+    group: str
     items: list[Item]
     prices: list[int]            # of the first k of the class
     reduced: list[int]
@@ -65,19 +67,34 @@ def _with_sum(deficit: Amounts, items: Iterable[Item]) -> tuple[Amounts, list[It
 
 
 class Cover:
-    """One covering problem: what is lacking of each class, the items there are, how many may be taken."""
+    """One covering problem: what is lacking of each class, the items there are, how many may be taken in all and of
+    each group."""
 
-    def __init__(self, deficit: Amounts, items: Iterable[Item], slots: int):
+    def __init__(self, deficit: Amounts, items: Iterable[Item], slots: int, budgets: Mapping[str, int]):
         if len(deficit) > 1:
             deficit, items = _with_sum(deficit, items)
         self._deficit = deficit
         self._slots = slots
+        self._budgets = {group: max(0, most) for group, most in budgets.items()}
         self._levels, self._width = self._classes(item for item in items if any(item.amounts))
-        members = [[item for group in level for item in group.items] for level in self._levels]
+        members = [[item for kind in level for item in kind.items] for level in self._levels]
         self._priorities = [level[0].level for level in members]
-        self._sizes = [len(level) for level in members]
-        self._offers = [[_sums(sorted([item.amounts[at] for item in level], reverse=True)) for level in members]
-                        for at in range(len(deficit))]
+        self._offers = [[_sums(sorted([item.amounts[at] for item in self._most(level, at)], reverse=True))
+                         for level in members] for at in range(len(deficit))]
+        self._sizes = [len(offer) - 1 for offer in self._offers[0]]
+
+    def _most(self, level: list[Item], at: int) -> list[Item]:
+        """The items of a level without those that are more than a group's budget, the largest in a class left."""
+        if not any(item.group for item in level):
+            return level
+        room = dict(self._budgets)
+        most = []
+        for item in sorted(level, key=lambda item: item.amounts[at], reverse=True):
+            if item.group:
+                room[item.group] -= 1
+            if not item.group or room[item.group] >= 0:
+                most.append(item)
+        return most
 
     def _classes(self, items: Iterable[Item]) -> tuple[list[list[Class]], int]:
         """The classes by level, highest first, and by how many bits their prices were widened.
@@ -86,14 +103,16 @@ class Cover:
         the greatest sum of 2**-rank. No two sets have the same price then.
         """
         chosen: list[Item] = []
-        for (_, amounts), group in groupby(sorted(items, key=lambda item: (-item.level, *item[1:])),
-                                           key=lambda item: item[:2]):
+        for (_, amounts, group), alike in groupby(
+                sorted(items, key=lambda item: (-item.level, item.amounts, item.group, item.price, item.id)),
+                key=lambda item: (item.level, item.amounts, item.group)):
             useful = max(-(-lack // amount) for lack, amount in zip(self._deficit, amounts) if amount)
-            chosen += list(group)[:min(useful, self._slots)]
+            chosen += list(alike)[:min(useful, self._slots, self._budgets.get(group, useful))]
         width, whole = len(chosen) + self._slots.bit_length(), 1 << len(chosen)
         rank = {item.id: rank for rank, item in enumerate(sorted(chosen, key=lambda item: item.id), 1)}
         chosen = [item._replace(price=(item.price << width) + whole - (whole >> rank[item.id])) for item in chosen]
-        return [[Class(amounts, list(group)) for amounts, group in groupby(level, key=lambda item: item.amounts)]
+        return [[Class(*kind, list(alike))
+                 for kind, alike in groupby(level, key=lambda item: (item.amounts, item.group))]
                 for _, level in groupby(chosen, key=lambda item: item.level)], width
 
     def solve(self, limit: Limit | None, budget: Budget) -> tuple[str, ...] | None:
@@ -102,7 +121,7 @@ class Cover:
         When the budget runs out it is the best that was found. No item of it is needless in either case.
         """
         limit = Limit(limit.counts, limit.price << self._width) if limit else Limit(((inf, 0),), inf)
-        best = greedy_cover(self._deficit, self._levels, self._slots)
+        best = greedy_cover(self._deficit, self._levels, self._slots, self._budgets)
         if best is not None:
             cost = Limit(self._named([sum(item.level == level for item in best) for level in self._priorities]),
                          sum(item.price for item in best))
@@ -142,7 +161,11 @@ class Cover:
                 continue
             if any(lack > top[left] for lack, top in zip(lacking, suffix.top)):
                 continue
-            for count in range(max(0, left - suffix.others), min(left, len(suffix.items)) + 1):
+            most = min(left, len(suffix.items))
+            if suffix.group:
+                most = min(most, self._budgets[suffix.group] - sum(
+                    count for other, count in taken if suffixes[other].group == suffix.group))
+            for count in range(max(0, left - suffix.others), most + 1):
                 stack.append((*((at + 1, left - count) if count < left else suffix.after),
                               tuple(lack - count * amount for lack, amount in zip(lacking, suffix.amounts)),
                               price + suffix.prices[count], reduced + suffix.reduced[count],
@@ -154,8 +177,8 @@ class Cover:
         levels = []
         for count, level, least in zip(counts, self._levels, shares(self._deficit, self._offers, counts)):
             if count:
-                level = [group for group in level if all(map(ge, group.amounts, least))]
-                if sum(len(group.items) for group in level) < count:
+                level = [kind for kind in level if all(map(ge, kind.amounts, least))]
+                if sum(len(kind.items) for kind in level) < count:
                     return None
                 levels.append((count, level))
         return levels
@@ -164,27 +187,27 @@ class Cover:
         """The classes in the order of search, and the reduced price of the deficit."""
         worth = self._worth(levels, cutoff)
         suffixes: list[_Suffix] = []
-        after = (sum(len(groups) for _, groups in levels), 0)
+        after = (sum(len(kinds) for _, kinds in levels), 0)
         top, least, least_reduced = [0] * len(self._deficit), 0, 0
-        for count, groups in reversed(levels):
+        for count, kinds in reversed(levels):
             amounts: list[list[int]] = [[] for _ in self._deficit]
             prices: list[int] = []
             reduced_prices: list[int] = []
-            priced = [([item.price - sum(map(mul, worth, group.amounts)) for item in group.items], group)
-                      for group in groups]
+            priced = [([item.price - sum(map(mul, worth, kind.amounts)) for item in kind.items], kind)
+                      for kind in kinds]
             others = 0
-            for reduced, group in sorted(priced, key=lambda entry: entry[0][0], reverse=True):
-                members = len(group.items)
+            for reduced, kind in sorted(priced, key=lambda entry: entry[0][0], reverse=True):
+                members = len(kind.items)
                 amounts = [sorted(column + [amount] * members, reverse=True)[:count]
-                           for column, amount in zip(amounts, group.amounts)]
-                own = [item.price for item in group.items]
+                           for column, amount in zip(amounts, kind.amounts)]
+                own = [item.price for item in kind.items]
                 prices = sorted(prices + own)[:count]
                 reduced_prices = sorted(reduced_prices + reduced)[:count]
-                suffixes.append(_Suffix(group.amounts, group.items, _sums(own), _sums(reduced),
+                suffixes.append(_Suffix(*kind, _sums(own), _sums(reduced),
                                         tuple(_sums(column, most) for column, most in zip(amounts, top)),
                                         _sums(prices, least), _sums(reduced_prices, least_reduced), others, after))
                 others += members
-            after = (after[0] - len(groups), count)
+            after = (after[0] - len(kinds), count)
             top = [column[count] for column in suffixes[-1].top]
             least, least_reduced = suffixes[-1].least[count], suffixes[-1].least_reduced[count]
         return suffixes[::-1], sum(map(mul, worth, self._deficit))
@@ -192,8 +215,8 @@ class Cover:
     def _worth(self, levels: Sequence[tuple[int, list[Class]]], cutoff: int | float) -> Amounts:
         if sum(count for count, _ in levels) == 1:
             return (0,) * len(self._deficit)
-        items = [(count, [(item.amounts, item.price >> self._width) for group in groups for item in group.items])
-                 for count, groups in levels]
+        items = [(count, [(item.amounts, item.price >> self._width) for kind in kinds for item in kind.items])
+                 for count, kinds in levels]
         if cutoff == inf:
             target = sum(count * max(price for _, price in priced) for count, priced in items)
         else:

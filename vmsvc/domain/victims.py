@@ -1,28 +1,40 @@
 """Who may be a victim at all, and what the planner sees of it."""
 
+from collections.abc import Iterable
+
 from vmsvc.domain.bins import Candidate
+from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.world import VmFacts, World
+from vmsvc.domain.vm import VmFacts
+from vmsvc.domain.world import World
 
 
 def eligible_victims(world: World, building: bool) -> list[VmFacts]:
-    """Who may go, of each eviction group no more than its budget allows; `building` adds those that are not up yet."""
+    """Who may go, as far as it is for each to say; `building` adds those that are not up yet. How many of an eviction
+    group may go together is for the plan to see to."""
     states = {State.ACTIVE, State.BUILDING} if building else {State.ACTIVE}
-    found = [vm for vm in world.vms.values() if vm.is_preemptible and vm.state in states and not vm.untouchable
+    return [vm for vm in world.vms.values() if vm.is_preemptible and vm.state in states and not vm.untouchable
              and (vm.present or vm.state is State.BUILDING)]
-    if not any(vm.group for vm in found):
-        return found
-    left = dict(world.budgets)
-    within = []
-    for vm in sorted(found, key=lambda vm: (vm.priority, vm.ran, vm.lost_work, vm.id)):
-        if vm.group:
-            left[vm.group] = left.get(vm.group, 0) - 1
-        if not vm.group or left[vm.group] >= 0:
-            within.append(vm)
-    return within
 
 
-def candidate(vm: VmFacts, frees: Resources) -> Candidate:
+def candidate(vm: VmFacts, freed: Resources) -> Candidate:
     """A VM as the planner sees it, with what taking it frees in the bin at hand."""
-    return Candidate(vm.id, frees, priority=vm.priority, ran=vm.ran, lost_work=vm.lost_work)
+    return Candidate(vm.id, freed, priority=vm.priority, ran=vm.ran, lost_work=vm.lost_work, group=vm.group)
+
+
+def on_hosts(victims: Iterable[VmFacts]) -> dict[str, list[VmFacts]]:
+    """Victims by the host that they are on, or are to be built on."""
+    found: dict[str, list[VmFacts]] = {}
+    for vm in victims:
+        if vm.host is not None:
+            found.setdefault(vm.host, []).append(vm)
+    return found
+
+
+def frees(vm: VmFacts, host: Host) -> Resources:
+    """The room that a VM gives back on its host when it goes: what Placement says that it holds there."""
+    held = host.allocations.get(vm.cloud_id or "")
+    if held is None:
+        return vm.room if vm.state is State.BUILDING and vm.host == host.name else Resources()
+    return held

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from datetime import datetime
 
+from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
 from vmsvc.domain.errors import (CloudError, Conflict, Forbidden, InvalidRequest, NotFound, OutcomeUnknown,
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
 _BUILD_LIMIT = 600.0             # seconds; Nova itself has no limit on BUILD by default
+_HOST_SECONDS = 5.0              # between looks at the state of the host while a build goes on
+_COOL_SECONDS = 300.0            # for so long others like it do not go to a host that refused it
 _LOOK_AGAIN = 0.3
 _EXPLAIN = 10                    # looks at a server in ERROR before we do without its reason
 _LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
@@ -36,10 +39,11 @@ class Refused(Exception):
 class Boot:
     """Performs `boot` intents."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, leave: Leave, deployment: str):
+    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, fleet: Fleet, leave: Leave, deployment: str):
         self._runtime = runtime
         self._cloud = cloud
         self._mirror = mirror
+        self._fleet = fleet
         self._leave = leave
         self._deployment = deployment
 
@@ -49,14 +53,14 @@ class Boot:
         retries = iter(_AFTER_EVICTION if row.rounds else ())
         while row.state == State.BUILDING:
             try:
-                server = await self._built(await self._made(row, claim.attempt > 1))
+                server = await self._built(await self._made(row, claim.attempt > 1), row.host)
                 await self._runtime.offload(_active, row.id, server)
                 return
             except Refused as refused:
                 slug, message = refused.args
                 pause = next(retries, None)
                 if pause is None or slug != "no_capacity":
-                    await self._runtime.offload(_refused, row.id, slug, message)
+                    await self._runtime.offload(_refused, row.id, slug, message, await self._host_refuses(row, slug))
                     return
                 await self._runtime.offload(_again, row.id)
                 await asyncio.sleep(pause)
@@ -80,6 +84,10 @@ class Boot:
             return await self._cloud.create_server(self._spec(row))
         except QuotaExceeded as error:
             raise Refused("quota_exceeded", error.message) from error
+        except InvalidRequest as error:
+            if error.field == "host":        # it has gone since
+                raise Refused("no_capacity", error.message) from error
+            raise
         except OutcomeUnknown:
             # Nova may still be at it: only when it does not appear for a while is the POST sent again.
             for pause in _LOOKS:
@@ -104,30 +112,46 @@ class Boot:
             metadata={**boot["metadata"], MARK: row.id, OWNER: self._deployment,
                       "vmsvc_kind": "preemptible" if row.is_preemptible else "standard"})
 
-    async def _built(self, server_id: str) -> Server:
+    async def _host_refuses(self, row: Vm, slug: str) -> bool:
+        """True when it is the host that will not have it: it is up and Placement says that it has room."""
+        if row.host is None or slug == "quota_exceeded":
+            return False
+        await self._fleet.refresh(0)
+        await self._fleet.read([row.host])
+        host = self._fleet.hosts().get(row.host)
+        return host is not None and host.available and (slug == "cloud_error" or host.free.covers(row.room))
+
+    async def _built(self, server_id: str, host: str | None) -> Server:
         """Wait for ACTIVE. A server in ERROR is deleted at once, for it counts against the quota; then the reason is
-        raised: Refused where room would mend it, CloudError otherwise."""
-        server = await self._finished(server_id)
+        raised: Refused where room, quota or another host would mend it, CloudError otherwise."""
+        server = await self._finished(server_id, host)
         if server.status == "ACTIVE":
             return server
         await self._leave.remove(server_id)
         failure = server.failure
+        if failure is None and host is not None and self._fleet.is_down(host):
+            raise Refused("no_capacity", f"host {host} went down while the server was being built there")
         if failure is None:
             raise CloudError(f"the server was still {server.status} after {_BUILD_LIMIT:.0f} s")
-        if isinstance(failure, CloudError):
+        if isinstance(failure, CloudError) and host is None:
             raise CloudError(f"the build failed: {failure.message}")
-        raise Refused(failure.slug, failure.message)
+        # Nova tries a failed build on other hosts by itself, unless it was told the host.
+        raise Refused(failure.slug, f"the build failed: {failure.message}" if isinstance(failure, CloudError)
+                      else failure.message)
 
-
-    async def _finished(self, server_id: str) -> Server:
-        """The server when its build has ended, or as it is when the limit is reached. Raises CloudError when it has
-        gone: a list may leave it out for a moment, while Nova hands it from the API to its cell."""
+    async def _finished(self, server_id: str, host: str | None) -> Server:
+        """The server when its build has ended, or as it is when its host is down or the limit is reached. Raises
+        CloudError when it has gone: a list may leave it out for a moment, while Nova hands it from the API to its
+        cell."""
         loop = asyncio.get_running_loop()
         deadline, gone, unexplained = loop.time() + _BUILD_LIMIT, 0, 0
         while True:
-            server = await self._mirror.until(server_id, _settled, deadline - loop.time())
+            server = await self._mirror.until(server_id, _settled, min(_HOST_SECONDS, deadline - loop.time()))
             if server is not None and server.status == "ACTIVE":
                 return server
+            over = loop.time() >= deadline or (host is not None and self._fleet.is_down(host))
+            if not _settled(server) and not over:
+                continue
             try:
                 server = await self._cloud.server(server_id)
             except NotFound:
@@ -137,7 +161,7 @@ class Boot:
             else:
                 # The fault of a server in ERROR can be a moment behind its status.
                 unexplained += server.status == "ERROR" and server.fault is None
-                if loop.time() >= deadline or _settled(server) and (server.fault or unexplained > _EXPLAIN
+                if over or _settled(server) and (server.fault or unexplained > _EXPLAIN
                                                                     or server.status != "ERROR"):
                     return server
             await asyncio.sleep(_LOOK_AGAIN)
@@ -177,15 +201,18 @@ def _active(vm_id: str, server: Server) -> None:
         ledger.settle(vm_id, wasted=None)
 
 
-def _refused(vm_id: str, slug: str, message: str) -> None:
-    """The server is gone again; the request waits for room, and what the cloud said is remembered."""
+def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
+    """The server is gone again; the request waits for room, and what the cloud said is remembered: of the host too,
+    if it was `by_host`."""
     with unit() as work:
         row = Vm.get_by_id(vm_id)
         if row.state != State.BUILDING:
             return
-        avoid = row.avoid + [row.host] if row.host and slug == "no_capacity" else row.avoid
+        avoid = row.avoid + [row.host] if row.host and slug != "quota_exceeded" else row.avoid
         refusal = {"error": slug, "message": message, "at": _iso(work.now),
                    "count": (row.refusal or {}).get("count", 0) + 1}
+        if by_host:
+            ledger.cool(work, row.host, row.boot, message, _COOL_SECONDS)
         vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)
         # Room that was freed for it is not there: somebody took it, or the host will not have it.
         ledger.release(work, vm_id)

@@ -11,7 +11,7 @@ from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.domain.flavors import placement_request, quota_request
+from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.service import listing
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.feed import Waiters
@@ -96,11 +96,10 @@ class Commands:
                 "asked": asdict(wish), "flavor_id": flavor.id, "image_id": image.id, "network_id": network.id,
                 "key_name": self._catalog.key(wish.key_name), "user_data": wish.user_data,
                 "metadata": wish.metadata, "availability_zone": self._catalog.zone(wish.availability_zone),
+                "traits": {kind: sorted(names) for kind, names in asdict(traits_of(flavor.extra_specs)).items()},
             },
             "quota": dict(quota_request(flavor.vcpus, flavor.ram_mb)),
-            "room": dict(placement_request(flavor.vcpus, flavor.ram_mb, flavor.disk_gb,
-                                           ephemeral_gb=flavor.ephemeral_gb, swap_mb=flavor.swap_mb,
-                                           extra_specs=flavor.extra_specs)),
+            "room": dict(flavor.room),
         }
 
     async def outcome(self, vmsvc_id: str, timeout: float) -> Outcome | None:

@@ -19,7 +19,6 @@ from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
-_LOOK_AGE = 1.0      # seconds: how old the cloud's list may be when somebody practises
 _STEPS = ("planned_at", "evict_at", "noticed_at", "acknowledged_at", "reprieved_at", "evicting_at", "stopped_at",
           "deleted_at", "freed_at", "fulfilled_at")
 
@@ -45,7 +44,7 @@ class Evictions:
 
         Raises NotFound, Forbidden, Conflict for one that cannot be noticed now, and what the cloud raises.
         """
-        await self._mirror.refresh(_LOOK_AGE)
+        await self._mirror.refresh()      # is it locked now?
         shown = await self._runtime.offload(_practise, ref, dict(self._mirror.servers), self._grace, notice_only)
         self._ring()
         return shown

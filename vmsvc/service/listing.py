@@ -32,11 +32,11 @@ def _over(row: Vm) -> bool:
 
 
 def shown(server: Server, row: Vm | None) -> dict[str, Any]:
-    """The cloud's own body, and ours beside it."""
+    """The cloud's own body, and ours beside it. Of a server in a cell that is down the cloud says no name."""
     if row is None:
-        return dict(server.body)
+        return {"name": server.name, **server.body}
     ours = view(vms.row_of(row))
-    return {**server.body, **{name: ours[name] for name in _OURS},
+    return {"name": row.name, **server.body, **{name: ours[name] for name in _OURS},
             **({"notice": ours["notice"]} if "notice" in ours else {})}
 
 

@@ -50,21 +50,19 @@ def _must(moved: Vm | None, row: Vm, other: Vm) -> Vm:
 
 def _evict(work: Unit, row: Vm, request: Request, plan: Evict, world: World, grace: timedelta) -> None:
     """Reserve the bin and give notice: the promise to both sides in one commit."""
-    kept_noticed = set(plan.victims)
-    _reprieve(work, world, tuple(vm for vm in _noticed_for(world, row.id) if vm not in kept_noticed),
-              "another plan was made")
-    round_number = row.rounds + bool(plan.victims)
+    noticed_before = _noticed_for(world, row.id)
+    _reprieve(work, world, tuple(vm for vm in noticed_before if vm not in plan.victims), "another plan was made")
+    fresh = [vm for vm in plan.victims if vm not in noticed_before]    # the others' notice runs on as it is
+    round_number = row.rounds + bool(fresh)
     evict_at = work.now + grace
     members = _members(world, plan)
     ledger.reserve(work, row.id, plan.kind, plan.bin, members)
     world.reserved(request, plan.kind, plan.bin, plan.victims,
                    {member: Resources(held) for member, held in members.items()})
     vms.change(row, rounds=round_number)
-    if not plan.victims:
-        return
     shape = {"round": round_number, "bin": f"{plan.kind} {plan.bin}", "criterion": plan.criterion,
              "cost": dict(plan.cost), "runner_up": plan.runner_up, "optimal": plan.optimal}
-    for victim_id in plan.victims:
+    for victim_id in fresh:
         victim = vms.get(victim_id)
         noticed = give_notice(work, victim, evict_at, f"room for {row.name} ({row.flavor})", grace, {
             "for": row.id, "request": row.name, "flavor": row.flavor, "running": world.vms[victim_id].running,

@@ -9,7 +9,7 @@ import logging
 
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, Cloud
-from vmsvc.domain.errors import NotFound
+from vmsvc.domain.errors import NotFound, VmsvcError
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.service.boot import OWNER
 from vmsvc.service.evictions import acknowledge
@@ -34,6 +34,8 @@ class Reconciler:
         self._mirror = mirror
         self._deployment = deployment
         self._suspects: set[str] = set()
+        self._round = 0
+        self._looked_at: dict[str, int] = {}     # missing server -> the round in which it was last asked for
 
     async def run(self) -> None:
         """Round after round."""
@@ -51,12 +53,18 @@ class Reconciler:
 
     async def _find_lost(self, shown: dict) -> None:
         held = await self._runtime.offload(_held)
-        missing = [(vm_id, server_id) for vm_id, server_id in held if server_id not in shown]
-        for vm_id, server_id in missing[:_CONFIRMATIONS]:
+        missing = {server_id: vm_id for vm_id, server_id in held if server_id not in shown}
+        # Who waited longest comes first: those of a cell that is down must not keep the others from being looked at.
+        self._looked_at = {server_id: self._looked_at.get(server_id, 0) for server_id in missing}
+        self._round += 1
+        for server_id in sorted(missing, key=self._looked_at.__getitem__)[:_CONFIRMATIONS]:
+            self._looked_at[server_id] = self._round
             try:
                 await self._cloud.server(server_id)
             except NotFound:
-                await self._runtime.offload(_lost, vm_id)
+                await self._runtime.offload(_lost, missing[server_id])
+            except VmsvcError as error:
+                log.warning("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
 
     async def _sweep(self, shown: dict) -> None:
         ours = {server.id: server.metadata[MARK] for server in shown.values()
@@ -64,7 +72,10 @@ class Reconciler:
         left_over = await self._runtime.offload(_left_over, ours) if ours else set()
         for server_id in sorted(left_over & self._suspects)[:_CONFIRMATIONS]:
             log.warning("server %s carries our mark but no request of ours wants it: deleting it", server_id)
-            await self._cloud.delete(server_id)
+            try:
+                await self._cloud.delete(server_id)
+            except VmsvcError as error:
+                log.warning("server %s cannot be deleted now: %s", server_id, error.message)
         self._suspects = left_over
 
 

@@ -7,23 +7,26 @@ what the database has promised meanwhile, decides for the waiting requests in th
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Flavor
 from vmsvc.domain import capacity
 from vmsvc.domain.batching import alike, decide_batch
 from vmsvc.domain.errors import CloudUnavailable
+from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Wait, decide, review
-from vmsvc.domain.world import HOST, Request, World
+from vmsvc.domain.world import Request, World, host_room
 from vmsvc.service.doorbell import heard
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
 from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
-from vmsvc.service.snapshot import Policy, Snapshot, look, look_again, request_of, world_of
+from vmsvc.service.snapshot import Policy, Snapshot, look, look_again, request_of, traits_in, world_of
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
 from vmsvc.store.models import Vm
@@ -39,17 +42,18 @@ _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the datab
 
 
 class Unverified(Exception):
-    """Victims were chosen on a host whose inventories may be old; nothing is kept. (host)"""
+    """Hosts were chosen that Placement must be asked about first; nothing is kept. (names)"""
 
 
 class Scheduler:
     """The planner's shell: `run` for real, `preview` for asking first."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, bell: asyncio.Event, ring, *,
+    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, fleet: Fleet, bell: asyncio.Event, ring, *,
                  grace_seconds: float, policy: Policy):
         self._runtime = runtime
         self._cloud = cloud
         self._mirror = mirror
+        self._fleet = fleet
         self._bell = bell
         self._ring = ring
         self._grace = timedelta(seconds=grace_seconds)
@@ -64,10 +68,10 @@ class Scheduler:
 
     async def _pass(self) -> float:
         """Decide for all who waited before the cloud was read. Seconds to the next pass, 0 when nobody waits."""
-        ids = await self._runtime.offload(_waiting_ids)
+        ids, traits = await self._runtime.offload(_waiting)
         if not ids:
             return 0
-        snapshot = await look(self._cloud, self._mirror)
+        snapshot = await look(self._cloud, self._mirror, self._fleet, traits)
         for _ in range(_VERIFICATIONS):
             try:
                 acted, waits = await self._runtime.offload(self._decide_all, ids, snapshot)
@@ -75,7 +79,7 @@ class Scheduler:
                 log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
                 return _WAITING_SECONDS
             except Unverified as chosen:
-                snapshot = await look_again(self._cloud, self._mirror, snapshot, chosen.args[0])
+                snapshot = await look_again(self._mirror, self._fleet, snapshot, chosen.args[0])
                 continue
             if acted:
                 self._ring()
@@ -83,24 +87,27 @@ class Scheduler:
         return _WAITING_SECONDS
 
     def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
-        acted, waits = False, 0.0
+        acted, waits, unsure = False, 0.0, set()
         with unit() as work:
             work.lock(Lock.SCHEDULER)
             rows, reservations = vms.current(), ledger.open_reservations()
             acted = drop_orphans(work, rows, reservations)
             world = self._world(snapshot, rows, reservations, work.now)
             ended = max((row.ended_at for row in rows if row.ended_at), default=None)
-            waiting = [(row, request_of(row, ended)) for row in _in_order(rows, ids)]
+            cooling = ledger.cooling()
+            waiting = [(row, request_of(row, ended, cooling)) for row in _in_order(rows, ids)]
             settled = _settled(work.now, [row for row in rows if row.state == State.PENDING and not row.is_preemptible
                                           and row.id not in world.reservations])
             while waiting:
                 for (row, request), decision in _decided(waiting, world, settled):
-                    _verify(decision, snapshot)
+                    unsure |= _unsure(request, decision, world, snapshot)
                     if not isinstance(decision, Wait):
                         carry_out(work, row, request, decision, world, self._grace)
                         acted = True
                     if not isinstance(decision, (Place, Refuse)):
                         waits = _WAITING_SECONDS if settled else _SETTLE_SECONDS
+            if unsure:
+                raise Unverified(unsure)
         return acted, waits
 
     def _world(self, snapshot: Snapshot, rows, reservations, now):
@@ -110,20 +117,25 @@ class Scheduler:
     async def preview(self, columns: dict[str, Any]) -> dict[str, Any]:
         """What would be decided for this request now, upon the same news of the cloud as in earnest. Writes
         nothing."""
-        snapshot = await look(self._cloud, self._mirror)
+        traits = traits_in(columns["boot"])
+        request = Request("", columns["is_preemptible"], Resources(columns["quota"]), Resources(columns["room"]),
+                          availability_zone=columns["boot"]["availability_zone"], traits=traits)
+        snapshot = await look(self._cloud, self._mirror, self._fleet, traits.required | traits.forbidden)
         for _ in range(_VERIFICATIONS):
             try:
-                return await self._runtime.offload(self._foresee, columns, snapshot)
+                return await self._runtime.offload(self._foresee, request, columns["boot"], snapshot)
             except Unverified as chosen:
-                snapshot = await look_again(self._cloud, self._mirror, snapshot, chosen.args[0])
+                snapshot = await look_again(self._mirror, self._fleet, snapshot, chosen.args[0])
         raise CloudUnavailable("the cloud's hosts change too quickly to say; try again")
 
-    def _foresee(self, columns: dict[str, Any], snapshot: Snapshot) -> dict[str, Any]:
+    def _foresee(self, request: Request, boot: dict[str, Any], snapshot: Snapshot) -> dict[str, Any]:
         world, names = self._read_world(snapshot)
-        request = Request("", columns["is_preemptible"], Resources(columns["quota"]), Resources(columns["room"]),
-                          availability_zone=columns["boot"]["availability_zone"])
+        with reading():
+            cooling = ledger.cooling().get((boot["flavor_id"], boot["image_id"]), {})
+        request = replace(request, cooling=cooling)
         decision = decide(request, world)
-        _verify(decision, snapshot)
+        if unsure := _unsure(request, decision, world, snapshot):
+            raise Unverified(unsure)
         shown = preview(decision, names, self._grace.total_seconds())
         if isinstance(decision, Place) and not world.operator:
             # The cloud alone knows whether a host has room; what it would cost if none has is known.
@@ -139,11 +151,14 @@ class Scheduler:
 
     async def capacity(self, flavors: Sequence[Flavor]) -> dict[str, Any]:
         """Room as clients see it."""
-        snapshot = await look(self._cloud, self._mirror)
-        world, _ = await self._runtime.offload(self._read_world, snapshot)
-        return {"mode": self._cloud.mode, **capacity.of(world, {
-            flavor.name: (flavor.vcpus, flavor.ram_mb, flavor.disk_gb, flavor.ephemeral_gb, flavor.swap_mb,
-                          dict(flavor.extra_specs)) for flavor in flavors})}
+        wishes = {flavor.name: Request("", False, quota_request(flavor.vcpus, flavor.ram_mb), flavor.room,
+                                       traits=traits_of(flavor.extra_specs)) for flavor in flavors}
+        named = {trait for wish in wishes.values() for trait in wish.traits.required | wish.traits.forbidden}
+        snapshot = await look(self._cloud, self._mirror, self._fleet, named)
+
+        def of() -> dict[str, Any]:
+            return capacity.of(self._read_world(snapshot)[0], wishes)
+        return {"mode": self._cloud.mode, **await self._runtime.offload(of)}
 
 
 def _decided(waiting: list[tuple[Vm, Request]], world: World,
@@ -174,19 +189,28 @@ def _settled(now: datetime, rows: Sequence[Vm]) -> bool:
     return not ages or min(ages) >= _SETTLE_SECONDS or max(ages) >= _SETTLE_LIMIT
 
 
-def _verify(decision: Decision, snapshot: Snapshot) -> None:
-    """Raises Unverified before anybody would be noticed on old news of the host."""
-    if isinstance(decision, Evict) and decision.kind == HOST and decision.victims \
-            and decision.bin not in snapshot.fresh:
-        raise Unverified(decision.bin)
+def _unsure(request: Request, decision: Decision, world: World, snapshot: Snapshot) -> set[str]:
+    """The host that Placement has to be asked about before this is done: always before anybody is noticed, and before
+    a boot when the host is doubted or is nearly full by our reckoning."""
+    match decision:
+        case Evict(kind="host", bin=host, victims=victims) if victims:
+            doubtful = True
+        case Place(host=str() as host):
+            left = host_room(world, world.hosts[host], request).now - request.room
+            doubtful = host in snapshot.doubted or not left.covers(request.room)
+        case _:
+            return set()
+    return {host} if doubtful and host not in snapshot.fresh else set()
 
 
-def _waiting_ids() -> frozenset[str]:
-    """Requests that wait, and those that hold room; read before the cloud is."""
+def _waiting() -> tuple[frozenset[str], frozenset[str]]:
+    """Requests that wait, and those that hold room; read before the cloud is. And the traits that they name."""
     with reading():
-        waiting = {row.id for row in vms.in_states([State.PENDING])}
-        return frozenset(waiting | {kept.vm_id for kept in ledger.open_reservations()}
-                         | {row.evicted_for for row in vms.in_states([State.NOTICED])})
+        waiting = vms.in_states([State.PENDING])
+        ids = ({row.id for row in waiting} | {kept.vm_id for kept in ledger.open_reservations()}
+               | {row.evicted_for for row in vms.in_states([State.NOTICED])})
+    asked = [traits_in(row.boot) for row in waiting]
+    return frozenset(ids), frozenset(trait for traits in asked for trait in traits.required | traits.forbidden)
 
 
 def _in_order(rows, ids: frozenset[str]) -> list:
@@ -197,4 +221,5 @@ def _in_order(rows, ids: frozenset[str]) -> list:
 
 def _refused(request: Request) -> Request:
     return Request(request.id, request.is_preemptible, request.quota, request.room,
-                   availability_zone=request.availability_zone, refusal="no_capacity", refusals=1)
+                   availability_zone=request.availability_zone, traits=request.traits, refusal="no_capacity",
+                   refusals=1)

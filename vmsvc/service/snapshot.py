@@ -1,37 +1,51 @@
 """One look at the cloud for scheduling, and its join with the database into a `World`.
 
-The order of reading matters. The quota and the hosts are read before the servers: a build that starts in between is
-then not counted twice. Whether the quota counted it is not known: it does when the server was there before. What leaves is counted as leaving
-when the cloud showed it before or after: at worst a request waits for one more look.
+The order of reading matters. The quota and other projects' servers are read before our own: a build that starts in
+between is then not counted twice. Whether the quota counts it is sure only if its server was there before. What leaves
+is counted as leaving when the cloud showed it before or after: at worst a request waits for one more look.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
+from typing import Any
 
+from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
-from vmsvc.cloud.port import MARK, Cloud, Host, Quota, Server
-from vmsvc.domain.errors import NotFound
+from vmsvc.cloud.port import MARK, Cloud, Quota, Server
+from vmsvc.domain.flavors import Traits
 from vmsvc.domain.groups import budgets
+from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources
-from vmsvc.domain.world import UNLIMITED, HostFacts, Request, Reserved, VmFacts, World
+from vmsvc.domain.roster import Roster
+from vmsvc.domain.vm import VmFacts
+from vmsvc.domain.world import UNLIMITED, Request, Reserved, World
 from vmsvc.store import vms
 from vmsvc.store.models import Reservation, Vm
 
 #: Statuses in which a server's room on its host is given back though the server is still there.
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
+_NEWS_SECONDS = 2.0    # how old the changes of other projects' servers may be
+
+
+#: (flavor id, image id) -> the hosts that refused such VMs lately, and what the cloud said.
+Cooling = Mapping[tuple[str, str], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the cloud said, in plain values."""
 
+    began: float                       # time.monotonic()
     quota: Quota
     before: frozenset[str]             # servers that were there before the quota was read
     servers: Mapping[str, Server]      # ... and after
-    hosts: tuple[Host, ...]
-    fresh: frozenset[str] = frozenset()    # hosts whose inventories were read now; the others' may be a minute old
+    hosts: Mapping[str, Host]
+    fresh: frozenset[str]              # hosts that Placement was asked about since it began
+    doubted: frozenset[str]            # hosts of which it is known that Placement may say something else
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,11 @@ class Policy:
     owner_cost: int = 0
     max_victims: int = 20
 
+    @property
+    def words(self) -> str:
+        """What criterion 3 is called where it decided."""
+        return "less lost work" if self.name == "least_lost" else self.name.replace("_", " ")
+
     def lost_work(self, vcpus: int, age: int, lost: int) -> int:
         """The cost of criterion 3: what the victim loses, or, by the other policies, how old it is."""
         age = max(0, age)
@@ -49,25 +68,26 @@ class Policy:
         return worth + lost * self.owner_cost
 
 
-async def look(cloud: Cloud, mirror: Mirror) -> Snapshot:
-    """Read the cloud now. Raises what the cloud raises."""
-    before = frozenset(mirror.servers)
+async def look(cloud: Cloud, mirror: Mirror, fleet: Fleet, traits: Collection[str] = ()) -> Snapshot:
+    """Read the cloud now. `traits` are those that requests name. Raises what the cloud raises."""
+    began, before = time.monotonic(), frozenset(mirror.servers)
     quota = await cloud.quota()
-    hosts = await cloud.hosts() if cloud.mode == "operator" else ()
+    await fleet.refresh(_NEWS_SECONDS, traits)
     await mirror.refresh()
-    return Snapshot(quota, before, dict(mirror.servers), hosts)
+    return _snapshot(began, quota, before, mirror, fleet)
 
 
-async def look_again(cloud: Cloud, mirror: Mirror, snapshot: Snapshot, name: str) -> Snapshot:
-    """The snapshot with one host read anew as a whole, or without it if it has gone. Raises what the cloud raises."""
-    (chosen,) = (host for host in snapshot.hosts if host.name == name)
-    others = tuple(host for host in snapshot.hosts if host is not chosen)
-    try:
-        hosts = (*others, await cloud.host(chosen.provider_id))
-    except NotFound:
-        hosts = others
+async def look_again(mirror: Mirror, fleet: Fleet, snapshot: Snapshot, names: Collection[str]) -> Snapshot:
+    """The snapshot with some hosts read anew from Placement, without those that have gone. Raises what the cloud
+    raises."""
+    await fleet.read(names)
     await mirror.refresh()
-    return replace(snapshot, hosts=hosts, servers=dict(mirror.servers), fresh=snapshot.fresh | {name})
+    return _snapshot(snapshot.began, snapshot.quota, snapshot.before, mirror, fleet)
+
+
+def _snapshot(began: float, quota: Quota, before: frozenset[str], mirror: Mirror, fleet: Fleet) -> Snapshot:
+    return Snapshot(began, quota, before, dict(mirror.servers), fleet.hosts(), fleet.read_since(began),
+                    frozenset(fleet.claims.doubted))
 
 
 def world_of(snapshot: Snapshot, rows: list[Vm], reservations: list[Reservation], *, now: datetime, operator: bool,
@@ -78,31 +98,35 @@ def world_of(snapshot: Snapshot, rows: list[Vm], reservations: list[Reservation]
     marked = {server.vmsvc_id: server for server in snapshot.servers.values() if server.status != "ERROR"}
     return World(
         operator=operator, quota_limit=_limit(snapshot.quota.limit), quota_used=snapshot.quota.used,
-        hosts={host.name: _host(host) for host in snapshot.hosts if host.name},
-        vms={row.id: _facts(row, snapshot, marked, now, policy, lost.get(row.principal, 0))
-             for row in rows if row.state != State.PENDING},
+        hosts=snapshot.hosts,
+        vms=Roster(_facts(row, snapshot, marked, now, policy, lost.get(row.principal, 0))
+                   for row in rows if row.state != State.PENDING),
         reservations={kept.vm_id: _reserved(kept, by_id[kept.vm_id]) for kept in reservations if kept.vm_id in by_id},
-        budgets=budgets(vms.row_of(row) for row in rows), max_victims=policy.max_victims)
+        budgets=budgets(vms.row_of(row) for row in rows), max_victims=policy.max_victims,
+        cost_words=policy.words)
 
 
-def request_of(row: Vm, ended_since: datetime | None) -> Request:
+def request_of(row: Vm, ended_since: datetime | None, cooling: Cooling = MappingProxyType({})) -> Request:
     """A row that waits. `ended_since`: when the newest VM ended, to see whether trying again is worth it."""
     refusal = row.refusal or {}
     refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
     return Request(
         row.id, row.is_preemptible, Resources(row.quota), Resources(row.room),
-        availability_zone=row.boot.get("availability_zone"), refusal=refusal.get("error"),
-        refusals=refusal.get("count", 0), avoid=frozenset(row.avoid), rounds=row.rounds,
+        availability_zone=row.boot.get("availability_zone"), traits=traits_in(row.boot), refusal=refusal.get("error"),
+        refusals=refusal.get("count", 0), said=refusal.get("message"),
+        avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
+        rounds=row.rounds,
         freed_since=bool(refused_at and ended_since and ended_since > refused_at))
+
+
+def traits_in(boot: Mapping[str, Any]) -> Traits:
+    """The traits that a request's flavor asks for."""
+    return Traits(**{kind: frozenset(names) for kind, names in boot.get("traits", {}).items()})
 
 
 def _limit(limit: Mapping[str, int]) -> Resources:
     """A limit that is missing is none."""
     return Resources({item: limit.get(item, UNLIMITED) for item in QUOTA_ITEMS})
-
-
-def _host(host: Host) -> HostFacts:
-    return HostFacts(host.name, host.inventories, host.allocations, host.available, host.availability_zone)
 
 
 def _reserved(kept: Reservation, row: Vm) -> Reserved:
@@ -130,7 +154,8 @@ def _facts(row: Vm, snapshot: Snapshot, marked: Mapping[str | None, Server], now
         unseen=state in (State.BUILDING, State.ACTIVE) and cloud_id not in snapshot.before,
         untouchable=_untouchable(row, server, age), ran=row.launched_at is not None,
         lost_work=policy.lost_work(int(row.quota.get("cores", 0)), age, lost), evicted_for=row.evicted_for,
-        group=row.group_name, running=server is not None and server.status == "ACTIVE")
+        group=row.group_name, running=server is not None and server.status == "ACTIVE",
+        locked=server is not None and server.locked)
 
 
 def _state(row: Vm) -> State:

@@ -46,7 +46,7 @@ class Allocations(PlacementHandler):
                          {uuid: dict(each["resources"]) for uuid, each in asked.items()},
                          type=body.get("consumer_type", "unknown"))
         if not claim.allocations:
-            placement.release(consumer_id)
+            placement.release(consumer_id, by_claim=True)
         elif not placement.claim(claim):
             raise Refused(409, self._why_not(claim))
         self.reply(204)

@@ -1,11 +1,12 @@
 """Placement over HTTP, 1.0 to 1.39. Shapes and refusals measured on the real bed."""
 
 import re
+from uuid import uuid4
 
 from vmsvc.sim.clock import http_date
 from vmsvc.sim.handler import ServiceHandler
 from vmsvc.sim.placement import STANDARD_TRAITS, Provider
-from vmsvc.sim.refusal import Refused, bad_request, not_found
+from vmsvc.sim.refusal import Refused, bad_request, conflict, not_found
 
 MIN, MAX = (1, 0), (1, 39)
 TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
@@ -155,8 +156,28 @@ class Providers(PlacementHandler):
         view = {"uuid": provider.uuid, "name": provider.name, "generation": provider.generation,
                 "links": [{"rel": "self", "href": path}, *({"rel": rel, "href": f"{path}/{rel}"} for rel in rels)]}
         if self.version >= (1, 14):
-            view.update(parent_provider_uuid=None, root_provider_uuid=provider.uuid)
+            view.update(parent_provider_uuid=provider.parent, root_provider_uuid=provider.parent or provider.uuid)
         return view
+
+    def post(self) -> None:
+        """A provider that is nested in a compute node: {"name", "uuid", "parent_provider_uuid"}."""
+        self.need_version(1, 14)
+        self.need_admin("resource_providers:create")
+        body, placement = self.body(), self.cloud.placement
+        parent = body.get("parent_provider_uuid")
+        if parent not in placement.providers:
+            raise bad_request(f"parent provider UUID provided does not exist: {parent}")
+        if body.get("name") in placement.by_name:
+            raise conflict(f"Conflicting resource provider name: {body['name']} already exists.")
+        provider = Provider(body.get("uuid") or str(uuid4()), body["name"], parent, traits=[], generation=0)
+        placement.add(provider)
+        self.answer(self._view(provider))
+
+    def delete(self, uuid: str) -> None:
+        """Take it away; 409 while something is claimed from it."""
+        self.need_admin("resource_providers:delete")
+        self.cloud.placement.remove(self.provider(uuid).uuid)
+        self.reply(204)
 
 
 class AllTraits(PlacementHandler):

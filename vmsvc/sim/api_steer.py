@@ -22,14 +22,14 @@ class HostsHandler(SimHandler):
 
 class OneHost(SimHandler):
     """PUT and DELETE /sim/hosts/{name}. PUT takes vcpus, ram_mb, disk_gb, reserved, ratio, az, alive, disabled,
-    forced_down, refuses, cell_down, traits, aggregates."""
+    forced_down, refuses, cell_down, traits, aggregates, inventories (by class; null takes one away)."""
 
     def put(self, name: str) -> None:
         """Change it."""
         hosts, values = self.cloud.hosts, self.values()
         host = hosts.get(name)
         known = {"vcpus", "ram_mb", "disk_gb", "reserved", "ratio", "az", "alive", "disabled", "forced_down",
-                 "refuses", "cell_down", "traits", "aggregates"}
+                 "refuses", "cell_down", "traits", "aggregates", "inventories"}
         if set(values) - known:
             raise bad_request(f"unknown: {', '.join(sorted(set(values) - known))}")
         for key in ("az", "disabled", "forced_down", "refuses", "cell_down"):
@@ -74,7 +74,7 @@ class ServersHandler(SimHandler):
     """POST /sim/servers: foreign servers that are there at once, whoever's they are."""
 
     def post(self) -> None:
-        """{"project", "flavor", "count", "host", "name", "metadata", "tags"}; answers with their ids."""
+        """{"project", "flavor", "count", "host", "name", "metadata", "tags", "volume"}; answers with their ids."""
         values, identity = self.values(), self.cloud.identity
         project = identity.find(identity.projects, {"name": values.pop("project", "demo")})
         if project is None:

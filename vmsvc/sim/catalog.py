@@ -1,6 +1,7 @@
 """What servers are made of: flavors, images, key pairs, and the one network. Names and sizes as on the real bed."""
 
 import hashlib
+import re
 import uuid
 from dataclasses import asdict, dataclass, field
 
@@ -19,23 +20,30 @@ class Flavor:
     swap: int = 0
     extra_specs: dict[str, str] = field(default_factory=dict)
 
-    def request(self) -> dict[str, int]:
+    def request(self, from_volume: bool) -> dict[str, int]:
         """What a server of this size claims in Placement (nova/scheduler/utils.py, read)."""
-        amounts = {"VCPU": self.vcpus, "MEMORY_MB": self.ram,
-                   "DISK_GB": self.disk + self.ephemeral + -(-self.swap // 1024)}
+        amounts: dict[str, int] = {}
         for key, value in self.extra_specs.items():
-            if key.startswith("resources:"):
-                amounts[key.removeprefix("resources:")] = int(value)
+            found = re.match(r"resources([\w-]*):(.+)", key)
+            if found:
+                amounts[found[2]] = amounts.get(found[2], 0) + int(value)
+        if self.extra_specs.get("hw:cpu_policy") == "dedicated":
+            amounts["PCPU"] = self.vcpus
+        if "VCPU" not in amounts and "PCPU" not in amounts:
+            amounts["VCPU"] = self.vcpus
+        amounts.setdefault("MEMORY_MB", self.ram)
+        amounts.setdefault("DISK_GB", (0 if from_volume else self.disk) + self.ephemeral + -(-self.swap // 1024))
         return {name: amount for name, amount in amounts.items() if amount}
 
-    def embedded(self) -> dict:
+    def embedded(self, from_volume: bool = False) -> dict:
         """What a server remembers of it."""
-        return {**asdict(self), "request": self.request(), "traits": sorted(self.traits())}
+        return {**asdict(self), "request": self.request(from_volume), "traits": self.traits("required"),
+                "forbidden": self.traits("forbidden")}
 
-    def traits(self) -> set[str]:
-        """The traits that a host must have."""
-        return {key.removeprefix("trait:") for key, value in self.extra_specs.items()
-                if key.startswith("trait:") and value == "required"}
+    def traits(self, kind: str) -> list[str]:
+        """The traits that a host must have ('required'), or must not have."""
+        return sorted(key.removeprefix("trait:") for key, value in self.extra_specs.items()
+                      if key.startswith("trait:") and value == kind)
 
 
 @dataclass

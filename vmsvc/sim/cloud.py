@@ -65,16 +65,18 @@ class Cloud(Model):
         self.keep_clock()
 
     def settle(self, project: Project, flavor: str = "m1.tiny", count: int = 1, host: str | None = None,
-               name: str = "foreign", metadata: dict | None = None, tags: list[str] | None = None) -> list[Server]:
+               name: str = "foreign", metadata: dict | None = None, tags: list[str] | None = None,
+               volume: bool = False) -> list[Server]:
         """Servers of a project that are ACTIVE at once; fewer than asked for when the room ends. No quota is asked."""
         if flavor not in self.catalog.flavors:
             raise bad_request(f"no flavor {flavor}")
-        embedded, made = self.catalog.flavors[flavor].embedded(), []
+        embedded, made = self.catalog.flavors[flavor].embedded(volume), []
         owner = next((user.id for user in self.identity.users.values() if project.id in user.roles), "")
+        image_id = "" if volume else next(iter(self.catalog.images), "")
         for _ in range(count):
             now = self.clock.now()
             server = Server(id=str(uuid.uuid4()), number=self.servers.next_number(), name=name, project_id=project.id,
-                            user_id=owner, flavor=embedded, image_id=next(iter(self.catalog.images), ""),
+                            user_id=owner, flavor=embedded, image_id=image_id,
                             network_ids=list(self.catalog.networks)[:1], created=now, updated=now, hostname=name,
                             metadata=dict(metadata or {}), tags=sorted(tags or []))
             if not self.boot.settle(server, host):

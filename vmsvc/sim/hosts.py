@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 
 from vmsvc.sim.clock import Clock
-from vmsvc.sim.placement import Placement, Provider
+from vmsvc.sim.placement import Placement, Provider, full_inventory
 from vmsvc.sim.refusal import bad_request, conflict, not_found
 from vmsvc.sim.settings import Settings
 from vmsvc.sim.store import Store
@@ -86,8 +86,15 @@ class Hosts:
         return [host for host in found if node in (None, host.node)]
 
     def resize(self, host: Host, values: dict) -> None:
-        """Set `vcpus`, `ram_mb`, `disk_gb`, `reserved` and `ratio` (both by class)."""
+        """Set `vcpus`, `ram_mb`, `disk_gb`, `inventories`, `reserved` and `ratio` (these by class)."""
         provider = self._placement.providers[host.provider_id]
+        for resource, inventory in values.get("inventories", {}).items():
+            if inventory is None:
+                provider.inventories.pop(resource, None)
+            else:
+                provider.inventories[resource] = full_inventory(inventory)
+                if resource.startswith("CUSTOM_"):
+                    self._placement.add_class(resource)
         for key, resource in (("vcpus", "VCPU"), ("ram_mb", "MEMORY_MB"), ("disk_gb", "DISK_GB")):
             if key in values:
                 provider.inventories[resource].update(total=values[key], max_unit=values[key])

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from vmsvc.sim.refusal import conflict, not_found
 from vmsvc.sim.room import Room
@@ -19,24 +18,22 @@ HOST_TRAITS = ("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_NET_ATTACH_INT
 
 @dataclass
 class Provider:
-    """A resource provider; here always a compute node, so the root of its own tree."""
+    """A resource provider: a compute node, or what is nested in one (`parent` is its uuid)."""
 
     uuid: str
     name: str
+    parent: str | None = None
     inventories: dict[str, dict] = field(default_factory=dict)
     traits: list[str] = field(default_factory=lambda: list(HOST_TRAITS))
     aggregates: list[str] = field(default_factory=list)
     generation: int = 2
 
     def capacity(self, name: str) -> int:
-        """(total - reserved) * allocation_ratio, as Placement computes it."""
+        """(total - reserved) * allocation_ratio, in floating point (measured: of 100 at 0.29 a claim of 29 is 409)."""
         inventory = self.inventories.get(name)
         if inventory is None:
             return 0
-        room = inventory["total"] - inventory["reserved"]
-        if inventory["allocation_ratio"] == 1.0:
-            return room
-        return math.floor(room * Fraction(str(inventory["allocation_ratio"])))
+        return math.floor((inventory["total"] - inventory["reserved"]) * inventory["allocation_ratio"])
 
 
 @dataclass
@@ -62,6 +59,7 @@ class Placement:
         self.used: dict[str, dict[str, int]] = {}        # provider -> class -> amount
         self.holders: dict[str, dict[str, None]] = {}    # provider -> consumers in order of claim
         self.custom_classes: dict[str, None] = {}
+        self._nested: dict[str, list[Provider]] = {}     # root -> what is nested in it
         self.room = Room()
         self._by_project: dict[tuple[str, str], dict[str, int]] = {}
         for key, body in store.load("provider"):
@@ -75,6 +73,8 @@ class Placement:
         self.providers[provider.uuid] = self.by_name[provider.name] = provider
         self.used.setdefault(provider.uuid, {})
         self.holders.setdefault(provider.uuid, {})
+        if provider.parent:
+            self._nested.setdefault(provider.parent, []).append(provider)
         self._weigh(provider)
 
     def _weigh(self, provider: Provider) -> None:
@@ -110,6 +110,8 @@ class Placement:
         provider = self.providers.pop(uuid)
         del self.by_name[provider.name], self.used[uuid], self.holders[uuid]
         self.room.remove(uuid)
+        if provider.parent:
+            self._nested[provider.parent].remove(provider)
         self._store.drop("provider", uuid)
 
     def provider(self, uuid: str) -> Provider:
@@ -117,6 +119,20 @@ class Placement:
         if uuid not in self.providers:
             raise not_found(f"No resource provider with uuid {uuid} found")
         return self.providers[uuid]
+
+    def tree(self, uuid: str) -> list[Provider]:
+        """A compute node and what is nested in it."""
+        return [self.providers[uuid], *self._nested.get(uuid, ())]
+
+    def shares(self, uuid: str, request: dict[str, int]) -> dict[str, dict[str, int]] | None:
+        """A claim dealt out over a tree, each class to one provider that has room for it; None without room."""
+        tree, shares = self.tree(uuid), {}
+        for name, amount in request.items():
+            giver = next((part for part in tree if self.fits(part, {name: amount})), None)
+            if giver is None:
+                return None
+            shares.setdefault(giver.uuid, {})[name] = amount
+        return shares
 
     def changed(self, provider: Provider) -> None:
         """After a change by hand: a new generation, kept."""
@@ -184,15 +200,17 @@ class Placement:
             self.changed(self.providers[uuid])
         return True
 
-    def release(self, consumer_id: str) -> bool:
-        """Give back all that a consumer holds; False when it held nothing."""
+    def release(self, consumer_id: str, by_claim: bool = False) -> bool:
+        """Give back all that a consumer holds; False when it held nothing. The providers' generations grow when it is
+        done by a claim for nothing, and stay when the allocations are deleted, as with a server (measured)."""
         consumer = self.consumers.pop(consumer_id, None)
         if consumer is None:
             return False
         self._add_up(consumer, -1)
         for uuid in consumer.allocations:
             self.holders[uuid].pop(consumer_id, None)
-            self.changed(self.providers[uuid])
+            if by_claim:
+                self.changed(self.providers[uuid])
         self._store.drop("consumer", consumer_id)
         return True
 

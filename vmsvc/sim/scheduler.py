@@ -30,11 +30,12 @@ class Scheduler:
         """Claim room for the server and return its host. Raises NoValidHost."""
         request, offered = server.flavor["request"], False
         for host in self._by_weight(server, request):
-            if not self._has_room(host, server, request):
+            shares = self._shares(host, server, request)
+            if shares is None:
                 continue
             offered = True
             if self._passes(host, server):
-                claim = Consumer(server.id, server.project_id, server.user_id, {host.provider_id: dict(request)})
+                claim = Consumer(server.id, server.project_id, server.user_id, shares)
                 if self._placement.claim(claim):
                     return host
         raise NoValidHost(ALL_FILTERED if offered else NO_CANDIDATES)
@@ -45,13 +46,16 @@ class Scheduler:
             yield from self._hosts.matching(server.asked_host, server.asked_node)
             return
         for uuid in self._placement.room.with_ram(request.get("MEMORY_MB", 0)):
-            host = self._hosts.by_provider[uuid]
-            if server.asked_az in (None, host.az):
+            host = self._hosts.by_provider.get(uuid)
+            if host is not None and server.asked_az in (None, host.az):
                 yield host
 
-    def _has_room(self, host: Host, server: Server, request: dict[str, int]) -> bool:
-        provider = self._placement.providers[host.provider_id]
-        return self._placement.fits(provider, request) and set(server.flavor["traits"]) <= set(provider.traits)
+    def _shares(self, host: Host, server: Server, request: dict[str, int]) -> dict[str, dict[str, int]] | None:
+        """What each provider of the host's tree would give, None when there is no room or a trait is wrong."""
+        traits = {trait for part in self._placement.tree(host.provider_id) for trait in part.traits}
+        if not set(server.flavor["traits"]) <= traits or traits & set(server.flavor.get("forbidden", ())):
+            return None
+        return self._placement.shares(host.provider_id, request)
 
     def _passes(self, host: Host, server: Server) -> bool:
         """Nova's filters: the service, the hosts tried before, the server's group."""

@@ -1,13 +1,13 @@
 """What we have promised of the cloud's room: open reservations, and the record of evictions."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from peewee import JOIN, fn
 
 from vmsvc.store.db import Unit
-from vmsvc.store.models import Eviction, Reservation, Vm
+from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, database
 
 
 def open_reservations() -> list[Reservation]:
@@ -27,6 +27,23 @@ def release(work: Unit, vm_id: str) -> None:
               .where(Reservation.vm_id == vm_id, Reservation.released_at.is_null()).execute())
     if closed:
         work.ring()
+
+
+def cool(work: Unit, host: str, boot: Mapping[str, Any], reason: str, seconds: float) -> None:
+    """A host refused such a VM (`boot` has its flavor_id and image_id): others like it go elsewhere for a while."""
+    until = work.now + timedelta(seconds=seconds)
+    database.execute_sql("DELETE FROM cooldown WHERE until_at < %s", (work.now,))
+    (Cooldown.insert(host=host, flavor_id=boot["flavor_id"], image_id=boot["image_id"], reason=reason, until_at=until)
+     .on_conflict(conflict_target=[Cooldown.flavor_id, Cooldown.image_id, Cooldown.host],
+                  update={Cooldown.reason: reason, Cooldown.until_at: until}).execute())
+
+
+def cooling() -> dict[tuple[str, str], dict[str, str]]:
+    """(flavor id, image id) -> the hosts that refused such VMs lately, with what the cloud said."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in list(Cooldown.select().where(Cooldown.until_at > fn.clock_timestamp())):
+        found.setdefault((row.flavor_id, row.image_id), {})[row.host] = row.reason
+    return found
 
 
 def record_eviction(work: Unit, victim: Vm, *, reason: str, evict_at: datetime, request_vm_id: str | None = None,

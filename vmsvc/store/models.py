@@ -105,6 +105,22 @@ class Reservation(Base):
     released_at = DateTimeTZField(null=True)
 
 
+class Cooldown(Base):
+    """A host that refused a kind of VM though there was room on it: not to be tried again for a while."""
+
+    id = BigAutoField()
+    host = TextField()
+    flavor_id = TextField()
+    image_id = TextField()
+    reason = TextField()                                 # what the cloud said
+    until_at = DateTimeTZField()
+
+    class Meta:
+        """One for each kind of VM on a host."""
+
+        indexes = ((("flavor_id", "image_id", "host"), True),)
+
+
 class Eviction(Base):
     """Who went for whom and why, with every step's time: one row for each victim of each round."""
 
@@ -153,6 +169,6 @@ class Watermark(Base):
     removed_seq = BigIntegerField()
 
 
-MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Eviction, Event, Watermark)
+MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Cooldown, Eviction, Event, Watermark)
 
 __all__ = [model.__name__ for model in MODELS] + ["MODELS", "database"]

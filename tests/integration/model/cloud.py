@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
 
-from vmsvc.cloud.port import Flavor, Host, Quota, Server, ServerPage
+from vmsvc.cloud.port import Flavor, Quota, Server, ServerPage
 from vmsvc.domain.errors import Conflict, Locked, NotFound, OutcomeUnknown, QuotaExceeded
+from vmsvc.domain.host import Host
 from vmsvc.domain.resources import Inventory, Resources
 
 RAM = 1024      # MiB for each VCPU of every flavor
@@ -114,7 +115,7 @@ class ModelCloud:
         return Server(machine.id, machine.id, machine.status, machine.task_state,
                       f"id-of-{machine.host}" if machine.host else "", machine.host if operator else None, "nova",
                       machine.locked, machine.created, machine.launched_at, None, machine.fault,
-                      dict(machine.metadata), flavor, False, {})
+                      dict(machine.metadata), flavor, False, room(machine.cpus), {})
 
     def shown(self) -> dict[str, Server]:
         """Every server of the project."""
@@ -199,41 +200,10 @@ class ModelCloud:
         await self.gate("quota")
         return Quota({"instances": 1000, "cores": self.cores, "ram": RAM * 1000}, self._used())
 
-    async def hosts(self) -> tuple[Host, ...]:
-        """Every host."""
-        await self.gate("hosts")
-        return tuple(self._host(name) for name in self.sizes)
-
-    async def host(self, provider_id: str) -> Host:
-        """One host."""
-        await self.gate(f"host {provider_id}")
-        return self._host(provider_id)
-
-    def _host(self, name: str) -> Host:
+    def host(self, name: str) -> Host:
+        """A host as Placement and Nova have it now."""
         size = self.sizes[name]
-        return Host(name, name, name, {"VCPU": Inventory(size, max_unit=size),
-                                       "MEMORY_MB": Inventory(size * RAM, max_unit=size * RAM)},
+        return Host(name, {"VCPU": Inventory(size, max_unit=size),
+                           "MEMORY_MB": Inventory(size * RAM, max_unit=size * RAM)},
                     {each.id: room(each.cpus) for each in self.machines.values() if each.holds and each.host == name},
                     name not in self.down, "nova")
-
-
-class ModelMirror:
-    """The mirror without its rhythm: each wish to see is one read of the list."""
-
-    def __init__(self, cloud: ModelCloud):
-        self._cloud = cloud
-        self.servers: dict[str, Server] = {}
-
-    async def refresh(self, _max_age: float = 0.0) -> None:
-        """Read the list."""
-        await self._cloud.gate("list")
-        self.servers = self._cloud.shown()
-
-    async def until(self, server_id: str, _ready, _seconds: float) -> Server | None:
-        """One look; whoever waits looks again."""
-        await self.refresh()
-        return self.servers.get(server_id)
-
-    def forget(self, server_id: str) -> None:
-        """The cloud said 404."""
-        self.servers.pop(server_id, None)

@@ -208,7 +208,7 @@ async def test_connect_works_once_the_cloud_is_back(rogue, adapter):
     ("2.100", "/os-hypervisors", "tenant"), ("2.100", "/resource_providers", "tenant")])
 async def test_operator_mode_needs_every_right_and_a_cloud_that_can_pin(rogue, adapter, newest, refused, mode):
     rogue.placement, rogue.newest = True, newest
-    for path in ("/os-services", "/os-hypervisors", "/resource_providers"):
+    for path in ("/os-services", "/os-hypervisors", "/servers", "/resource_providers"):
         rogue.on("GET", path, say(403, {"forbidden": {"message": "no"}}) if path == refused else say(200, {}))
     cloud = adapter()
     await cloud.connect()

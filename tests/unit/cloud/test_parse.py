@@ -63,7 +63,8 @@ def test_no_swap_is_written_in_more_than_one_way(swap):
 
 def test_inventories_and_allocations():
     entry = {"total": 64, "reserved": 2, "allocation_ratio": 4.0, "min_unit": 1, "max_unit": 64, "step_size": 1}
-    assert parse.inventories({"inventories": {"VCPU": entry}}) == {"VCPU": Inventory(64, 2, 4.0, 1, 64, 1)}
+    shown = {"inventories": {"VCPU": entry}, "resource_provider_generation": 7}
+    assert parse.inventories(shown) == ({"VCPU": Inventory(64, 2, 4.0, 1, 64, 1)}, 7)
     held = {"allocations": {"s1": {"resources": {"VCPU": 1, "MEMORY_MB": 1024}}}}
     assert parse.allocations(held) == {"s1": Resources({"VCPU": 1, "MEMORY_MB": 1024})}
 

@@ -9,6 +9,7 @@ from vmsvc.cloud.port import Server
 from vmsvc.cloud.translate import error_of, reason
 from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NoCapacity,
                                  NotFound, OutcomeUnknown, QuotaExceeded)
+from vmsvc.domain.resources import Resources
 
 READ = Request("server", "compute", "GET", "/servers/x")
 WRITE = Request("create_server", "compute", "POST", "/servers")
@@ -118,7 +119,7 @@ def in_error(fault: str | None, status: str = "ERROR") -> Server:
     """A server with this fault."""
     return Server(id="s", name="n", status=status, task_state=None, host_id="", host=None, availability_zone=None,
                   locked=False, created=None, launched_at=None, updated=None, fault=fault, metadata={}, flavor=None,
-                  boot_from_volume=False, body={})
+                  boot_from_volume=False, room=Resources(), body={})
 
 
 @pytest.mark.parametrize(("fault", "meaning"), [

@@ -76,6 +76,15 @@ CREATE TABLE reservation (
 );
 -- A request holds room in one place at a time.
 CREATE UNIQUE INDEX reservation_open ON reservation (vm_id) WHERE released_at IS NULL;
+CREATE TABLE cooldown (
+    id bigserial PRIMARY KEY,
+    host text NOT NULL,
+    flavor_id text NOT NULL,
+    image_id text NOT NULL,
+    reason text NOT NULL,
+    until_at timestamptz NOT NULL
+);
+CREATE UNIQUE INDEX cooldown_kind ON cooldown (flavor_id, image_id, host);
 CREATE TABLE eviction (
     id bigserial PRIMARY KEY,
     vm_id text NOT NULL,

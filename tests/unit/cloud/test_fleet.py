@@ -1,0 +1,239 @@
+"""Hosts kept up to date: which calls are made for it, and when."""
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from vmsvc.cloud import fleet as module
+from vmsvc.cloud.fleet import Fleet
+from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
+from vmsvc.domain.errors import CloudUnavailable, NotFound
+from vmsvc.domain.resources import Inventory, Resources
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+SMALL = Resources({"VCPU": 1})
+
+
+class Cloud:
+    """The calls of operator mode, counted. `held` is what Placement would say, by host."""
+
+    mode = "operator"
+
+    def __init__(self, hosts):
+        self.calls = Counter()
+        self.read = []
+        self.held = {f"h{number}": {} for number in range(hosts)}
+        self.versions = dict.fromkeys(self.held, 1)
+        self.down, self.gone, self.news, self.having = set(), set(), [], {}
+        self.away = False
+
+    def _called(self, name):
+        self.calls[name] += 1
+        if self.away:
+            raise CloudUnavailable("away")
+
+    async def providers(self):
+        """The list, without the hosts that are gone."""
+        self._called("providers")
+        return tuple(Provider(f"id-{name}", name, (f"id-{name}", f"gpu-{name}"), self.versions[name])
+                     for name in self.held if name not in self.gone)
+
+    async def services(self):
+        """All up but some."""
+        self._called("services")
+        return {name: Service(name not in self.down, True, "nova") for name in self.held}
+
+    async def content(self, provider):
+        """What a host has now."""
+        self._called("content")
+        self.read.append(provider.host)
+        if provider.host in self.gone:
+            raise NotFound("gone")
+        return Content({"VCPU": Inventory(4)}, self.held[provider.host], self.versions[provider.host])
+
+    async def occupants(self, changes_since):
+        """What is new, once."""
+        self._called("occupants")
+        assert changes_since == NOW
+        page, self.news = tuple(self.news), []
+        return OccupantPage(page, NOW)
+
+    async def with_trait(self, trait):
+        """Whoever has it."""
+        self._called("with_trait")
+        return self.having.get(trait, frozenset())
+
+
+@pytest.fixture(name="cloud")
+def fixture_cloud():
+    """Fifty hosts."""
+    return Cloud(50)
+
+
+@pytest.fixture(name="clock")
+def fixture_clock(monkeypatch):
+    """Time that goes on when it is told to."""
+    class Clock:
+        """In seconds."""
+
+        now = 1000.0
+
+        def monotonic(self):
+            """As time.monotonic()."""
+            return self.now
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "_STEP_SECONDS", 0)
+    return clock
+
+
+@pytest.fixture(name="fleet")
+def fixture_fleet(io_loop, cloud, clock):
+    """A fleet that has read everything."""
+    assert clock.now
+    fleet = Fleet(cloud)
+    io_loop.run_sync(lambda: fleet.start(NOW))
+    return fleet
+
+
+async def live(fleet, clock, seconds):
+    """Let the loop go on for so long; a round of it takes a second, without the waiting."""
+    end = clock.now + seconds
+
+    def well():
+        clock.now += 1
+        if clock.now >= end:
+            raise StopAsyncIteration
+    with pytest.raises(StopAsyncIteration):
+        await fleet.run(well)
+
+
+@pytest.mark.gen_test
+async def test_every_host_is_read_once_to_begin_with(cloud, fleet):
+    assert cloud.calls == {"services": 1, "providers": 1, "content": 50}
+    hosts = fleet.hosts()
+    assert len(hosts) == 50 and hosts["h7"].capacity == {"VCPU": 4} and hosts["h7"].availability_zone == "nova"
+
+
+@pytest.mark.gen_test
+async def test_servers_that_come_and_go_cost_one_call_whatever_the_number_of_hosts(cloud, clock, fleet):
+    cloud.calls.clear()
+    clock.now += 5
+    cloud.news = [Occupant("s1", "ACTIVE", "h1", SMALL), Occupant("s2", "ACTIVE", "h2", SMALL)]
+    await fleet.refresh(2)
+    assert fleet.hosts()["h1"].free == {"VCPU": 3}
+    cloud.news = [Occupant("s1", "DELETED", None, SMALL)]
+    clock.now += 5
+    await fleet.refresh(2)
+    await fleet.refresh(2)
+    hosts = fleet.hosts()
+    assert hosts["h1"].allocations == {} and hosts["h2"].allocations == {"s2": SMALL}
+    assert cloud.calls == {"occupants": 2}
+
+
+@pytest.mark.gen_test
+async def test_hosts_on_which_nothing_changed_are_the_same_objects(cloud, clock, fleet):
+    before = fleet.hosts()
+    cloud.news = [Occupant("s1", "ACTIVE", "h1", SMALL)]
+    clock.now += 5
+    await fleet.refresh(2)
+    after = fleet.hosts()
+    assert [name for name in after if after[name] is not before[name]] == ["h1"]
+
+
+@pytest.mark.gen_test
+async def test_idle_it_costs_the_same_for_few_hosts_and_for_many(io_loop, clock):
+    assert io_loop
+    counts = []
+    for number in (50, 500):
+        cloud = Cloud(number)
+        fleet = Fleet(cloud)
+        await fleet.start(NOW)
+        cloud.calls.clear()
+        clock.now += 1000
+        await live(fleet, clock, 600)
+        counts.append(cloud.calls)
+    assert counts[0] == counts[1]
+    assert 55 <= counts[0]["content"] <= 61 and counts[0].total() < 250
+
+
+@pytest.mark.gen_test
+async def test_in_time_every_host_is_read_again(cloud, clock, fleet):
+    cloud.read.clear()
+    await live(fleet, clock, 700)
+    assert set(cloud.read) == set(cloud.held)
+
+
+@pytest.mark.gen_test
+async def test_a_host_that_changed_in_other_ways_is_read_soon_after_the_list_shows_it(cloud, clock, fleet):
+    cloud.read.clear()
+    cloud.versions["h9"] += 1
+    cloud.held["h9"] = {"migration": SMALL}
+    await live(fleet, clock, 70)
+    assert cloud.read.count("h9") == 1
+    assert fleet.hosts()["h9"].used == SMALL
+
+
+@pytest.mark.gen_test
+async def test_a_host_that_is_doubted_is_read_first(cloud, clock, fleet):
+    cloud.read.clear()
+    cloud.news = [Occupant("s1", "VERIFY_RESIZE", "h3", SMALL)]
+    await live(fleet, clock, 15)
+    assert cloud.read[0] == "h3" and not fleet.claims.doubted
+
+
+@pytest.mark.gen_test
+async def test_hosts_that_are_asked_for_are_read_now_together_with_the_services(cloud, clock, fleet):
+    cloud.calls.clear()
+    clock.now += 5
+    cloud.held["h5"], cloud.down = {"x": SMALL}, {"h6"}
+    await fleet.read({"h5", "h6"})
+    assert cloud.calls == {"services": 1, "content": 2}
+    assert fleet.hosts()["h5"].used == SMALL and not fleet.hosts()["h6"].available
+    assert fleet.read_since(clock.now) == {"h5", "h6"}
+
+
+@pytest.mark.gen_test
+async def test_hosts_come_and_go(cloud, clock, fleet):
+    cloud.gone = {"h1"}
+    cloud.held["new"], cloud.versions["new"] = {}, 1
+    await fleet.read({"h1"})
+    assert "h1" not in fleet.hosts()
+    await live(fleet, clock, 2)
+    assert fleet.hosts().keys() == cloud.held.keys() - {"h1"}
+
+
+@pytest.mark.gen_test
+async def test_traits_are_asked_for_by_name_and_those_of_nested_providers_count(cloud, clock, fleet):
+    cloud.having = {"SSD": frozenset({"id-h1"}), "NVLINK": frozenset({"gpu-h1", "gpu-h2"})}
+    for _ in range(2):
+        await fleet.refresh(2, {"SSD", "NVLINK", "NONE"})
+    assert cloud.calls["with_trait"] == 3
+    hosts = fleet.hosts()
+    assert [hosts[name].traits for name in ("h1", "h2", "h3")] == [{"SSD", "NVLINK"}, {"NVLINK"}, frozenset()]
+    cloud.having["SSD"] = frozenset({"id-h3"})
+    clock.now += 61
+    await live(fleet, clock, 2)
+    assert fleet.hosts()["h3"].traits == {"SSD"}
+
+
+@pytest.mark.gen_test
+async def test_a_cloud_that_is_away_leaves_everything_as_it_was(cloud, clock, fleet):
+    cloud.away = True
+    clock.now += 100
+    for attempt in (fleet.refresh(2), fleet.read({"h1"}), fleet.start(NOW)):
+        with pytest.raises(CloudUnavailable):
+            await attempt
+    assert len(fleet.hosts()) == 50
+
+
+@pytest.mark.gen_test
+async def test_in_tenant_mode_nothing_is_asked(io_loop):
+    assert io_loop
+    cloud = Cloud(3)
+    cloud.mode = "tenant"
+    fleet = Fleet(cloud)
+    await fleet.start(NOW)
+    await fleet.refresh(0)
+    assert not cloud.calls and not fleet.hosts()

@@ -1,0 +1,152 @@
+"""The join of what the cloud said with what the database has promised."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from vmsvc.cloud.port import MARK, Flavor, Quota, Server
+from vmsvc.domain.host import Host
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.service.snapshot import Policy, Snapshot, request_of, world_of
+from vmsvc.store.models import Reservation, Vm
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+POLICY = Policy()
+NOTHING = dict.fromkeys(("host", "host_id", "group_name", "max_unavailable", "evicted_for", "notice", "refusal",
+                         "outcome"))
+
+
+def server(name, **fields):
+    """A server of ours as Nova shows it; its mark is its name in small letters."""
+    return Server(**{
+        "id": name, "name": "any", "status": "ACTIVE", "task_state": None, "host_id": "hash", "host": "sim-1",
+        "availability_zone": "nova", "locked": False, "created": NOW, "launched_at": NOW, "updated": NOW, "fault": None,
+        "metadata": {MARK: name.lower()}, "flavor": Flavor("m1.tiny", "m1.tiny", 1, 1024, 1), "boot_from_volume": False,
+        "room": Resources({"VCPU": 2}),
+        "body": {}, **fields})
+
+
+def row(name, state=State.ACTIVE, **fields):
+    """A row; its server's id is its name in capitals, once it has one."""
+    known = None if state is State.PENDING else name.upper()
+    return Vm(**{
+        **NOTHING, "id": name, "cloud_id": known, "name": "any", "is_preemptible": True, "state": state, "priority": 0,
+        "min_run_seconds": 0, "principal": "anonymous", "quota": {"instances": 1, "cores": 2, "ram": 2048},
+        "room": {"VCPU": 2}, "boot": {}, "avoid": [], "rounds": 0, "created_at": NOW, "launched_at":
+        None if state in (State.PENDING, State.BUILDING) else NOW - timedelta(seconds=100), **fields})
+
+
+def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, lost=None, policy=POLICY):
+    """The world of these."""
+    hosts = {"sim-1": Host("sim-1", {"VCPU": Inventory(4)}, allocations or {}, True, "nova")} if operator else {}
+    snapshot = Snapshot(0.0, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1})), frozenset(before),
+                        {each.id: each for each in servers}, hosts, frozenset(hosts), frozenset())
+    return world_of(snapshot, rows, list(kept), now=NOW, operator=operator, policy=policy, lost=lost or {})
+
+
+def facts(state=State.ACTIVE, shown=True, *, before=(), policy=POLICY, lost=None, server_fields=None, **fields):
+    """What is known of one VM."""
+    servers = [server("A", **(server_fields or {}))] if shown else []
+    return joined([row("a", state, **fields)], servers, before=before, policy=policy, lost=lost).vms["a"]
+
+
+def test_a_vm_and_its_server_are_one():
+    known = facts()
+    assert (known.id, known.cloud_id, known.host, known.host_id, known.present) == ("a", "A", "sim-1", "hash", True)
+    assert (known.quota, known.room) == (Resources({"instances": 1, "cores": 2, "ram": 2048}), Resources({"VCPU": 2}))
+    assert not known.untouchable and known.ran and known.lost_work == 200
+
+
+def test_a_request_that_waits_is_no_vm_yet():
+    assert not joined([row("a", State.PENDING)], []).vms
+
+
+def test_a_server_whose_id_we_do_not_know_yet_is_found_by_its_mark():
+    known = facts(State.BUILDING, cloud_id=None)
+    assert known.present and known.cloud_id == "A"
+    lone = facts(State.BUILDING, shown=False, cloud_id=None)
+    assert not lone.present and lone.cloud_id is None
+    failed = facts(State.BUILDING, cloud_id=None, server_fields={"status": "ERROR"})
+    assert not failed.present, "one that is about to be removed is not the one that is on its way"
+
+
+def test_a_server_that_was_there_before_the_quota_was_read_is_counted_though_it_has_gone_since():
+    assert facts(State.EVICTED, shown=False, before=["A"]).leaves
+    assert not facts(State.EVICTED, shown=False).leaves
+    assert not facts(State.BUILDING, shown=False, before=["A"]).present
+
+
+@pytest.mark.parametrize("field, value", [
+    ("locked", True), ("task_state", "powering-off"), ("metadata", {}), ("metadata", {MARK: "somebody else's"})])
+def test_a_server_that_others_hold_is_untouchable(field, value):
+    assert facts(server_fields={field: value}).untouchable
+
+
+def test_a_vm_whose_server_is_not_shown_or_which_is_too_young_is_untouchable():
+    assert facts(shown=False).untouchable
+    assert facts(min_run_seconds=101).untouchable
+    assert not facts(min_run_seconds=100).untouchable
+    assert not facts(State.BUILDING, server_fields={"task_state": "spawning", "status": "BUILD"}).untouchable
+
+
+@pytest.mark.parametrize("status", ["SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"])
+def test_a_server_without_a_host_frees_quota_and_no_room(status):
+    known = facts(server_fields={"status": status})
+    assert known.quota and not known.room
+
+
+@pytest.mark.parametrize("name, lost_work, words", [
+    ("least_lost", 200, "less lost work"), ("oldest_first", -100, "oldest first"),
+    ("newest_first", 100, "newest first")])
+def test_the_policy_says_who_is_the_cheapest_and_in_which_words(name, lost_work, words):
+    assert facts(policy=Policy(name)).lost_work == lost_work
+    assert Policy(name).words == words
+
+
+def test_what_an_owner_lost_lately_makes_its_vms_dearer():
+    assert facts(policy=Policy(owner_cost=50), lost={"anonymous": 3}).lost_work == 200 + 150
+    assert facts(policy=Policy(owner_cost=50), lost={"somebody": 3}).lost_work == 200
+
+
+def test_a_vm_that_only_practises_its_notice_stays():
+    known = facts(State.NOTICED, notice={"notice_only": True})
+    assert known.state is State.ACTIVE and not known.leaves and known.untouchable
+    assert facts(State.NOTICED, notice={}).leaves
+
+
+def test_a_clock_that_is_behind_makes_no_lost_work_negative():
+    assert facts(launched_at=NOW + timedelta(seconds=5)).lost_work == 0
+
+
+def test_a_limit_that_is_missing_is_none_and_one_of_zero_is_a_limit():
+    world = joined([], [])
+    assert world.quota_limit["cores"] == 0 and world.quota_limit["ram"] > 10**12
+
+
+def test_while_a_request_builds_its_reservation_holds_nothing_more():
+    kept = Reservation(vm_id="a", bin_kind="host", bin="sim-1", members={})
+    waiting = joined([row("a", State.PENDING, room={"VCPU": 3})], [], kept=[kept]).reservations["a"]
+    assert (waiting.bin, waiting.room) == ("sim-1", Resources({"VCPU": 3}))
+    building = joined([row("a", State.BUILDING)], [], kept=[kept]).reservations["a"]
+    assert not building.room and not building.quota
+    assert not joined([], [], kept=[kept]).reservations, "of a request that has long ended"
+
+
+def test_hosts_are_seen_with_who_is_on_them():
+    world = joined([], [], allocations={"A": Resources({"VCPU": 2})})
+    assert world.hosts["sim-1"].allocations == {"A": {"VCPU": 2}}
+    assert world.hosts["sim-1"].capacity == {"VCPU": 4}
+
+
+def test_a_request_remembers_what_the_cloud_said_and_whether_room_was_freed_since():
+    refusal = {"error": "no_capacity", "message": "No valid host", "at": (NOW - timedelta(seconds=5)).isoformat(),
+               "count": 2}
+    asked = row("a", State.PENDING, refusal=refusal, avoid=["sim-2"], rounds=1, boot={"availability_zone": "nova"})
+    known = request_of(asked, NOW)
+    assert (known.refusal, known.refusals, known.avoid, known.rounds) == ("no_capacity", 2, {"sim-2"}, 1)
+    assert known.availability_zone == "nova" and known.freed_since
+    assert not request_of(asked, NOW - timedelta(seconds=6)).freed_since
+    assert not request_of(asked, None).freed_since
+    fresh = request_of(row("b", State.PENDING), NOW)
+    assert (fresh.refusal, fresh.refusals, fresh.freed_since) == (None, 0, False)

@@ -1,0 +1,203 @@
+"""The hosts of an operator's cloud, kept up to date at a cost of calls per change, not per host.
+
+Every host is read from Placement once. After that the servers' changes tell who came and went (`claims`), one list of
+providers tells by their versions which hosts changed in other ways, and one list of services which are up. Hosts are
+read again when they are doubted, when their version has changed, and in slow rounds: so many in a minute, however many
+there are. Who is about to act on a host has it read first.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from vmsvc.cloud.claims import Claims
+from vmsvc.cloud.hosting import Content, Provider, Service
+from vmsvc.cloud.port import Cloud
+from vmsvc.domain.errors import NotFound
+from vmsvc.domain.host import Host
+
+log = logging.getLogger(__name__)
+
+_NEWS_SECONDS = 10.0       # between looks at other projects' servers while nobody asks
+_SERVICES_SECONDS = 10.0
+_PROVIDERS_SECONDS = 60.0
+_STALE_SECONDS = 60.0      # a host whose version has changed is read again, at most so often
+_DOUBT_SECONDS = 3.0       # and one that is doubted
+_ROUND_SECONDS = 10.0      # between hosts that are read without a reason
+_STEP_SECONDS = 1.0        # between hosts that are read with one
+#: Hosts that are read at a time: the other calls must not stand in line behind a thousand hosts.
+_ABREAST = 8
+_NO_SERVICE = Service(False, False, None)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one host. `version` is that of the newest list of providers."""
+
+    provider: Provider
+    content: Content | None = None
+    read_at: float = float("-inf")     # time.monotonic() when the last reading began
+    host: Host | None = field(default=None, repr=False)
+
+
+class Fleet:
+    """Read it through `hosts()`. In tenant mode it is empty and asks for nothing."""
+
+    def __init__(self, cloud: Cloud):
+        self._cloud = cloud
+        self.claims = Claims()
+        self._entries: dict[str, _Entry] = {}
+        self._services: Mapping[str, Service] = {}
+        self._traits: dict[str, frozenset[str]] = {}
+        self._since: datetime | None = None
+        self._looking = asyncio.Lock()
+        self._news_at = self._services_at = self._providers_at = self._round_at = float("-inf")
+
+    async def start(self, since: datetime) -> None:
+        """Read everything. `since` is the cloud's clock at a moment before this call. May be called again."""
+        if self._cloud.mode == "operator":
+            self._since = self._since or since
+            await self._look_at_services()
+            await self._list_providers()
+            log.info("%d compute hosts", len(self._entries))
+
+    def hosts(self) -> dict[str, Host]:
+        """The hosts by name, as they are known now; what is returned does not change."""
+        for name in self.claims.changed & self._entries.keys():
+            self._entries[name].host = None
+        self.claims.changed.clear()
+        for name, entry in self._entries.items():
+            if entry.host is None and entry.content is not None:
+                entry.host = self._host(name, entry)
+        return {name: entry.host for name, entry in self._entries.items() if entry.host is not None}
+
+    def is_down(self, name: str) -> bool:
+        """True when Nova says that the host's compute service is down, or knows none."""
+        return self._cloud.mode == "operator" and not self._services.get(name, _NO_SERVICE).up
+
+    def read_since(self, moment: float) -> frozenset[str]:
+        """The hosts that were read at or after this time.monotonic()."""
+        return frozenset(name for name, entry in self._entries.items() if entry.read_at >= moment)
+
+    async def refresh(self, max_age: float, traits: Collection[str] = ()) -> None:
+        """Make sure that other projects' changes are known up to `max_age` seconds before this call, and which hosts
+        have these traits. Raises what the cloud raises; the old content then stays."""
+        if self._cloud.mode != "operator":
+            return
+        wanted = time.monotonic() - max_age
+        async with self._looking:
+            if self._news_at < wanted:
+                began = time.monotonic()
+                page = await self._cloud.occupants(self._since)
+                for occupant in page.occupants:
+                    self.claims.saw(occupant)
+                self._since, self._news_at = page.as_of, began
+            if time.monotonic() - self._services_at > _SERVICES_SECONDS:
+                await self._look_at_services()
+            for trait in set(traits) - self._traits.keys():
+                await self._learn(trait)
+
+    async def read(self, names: Iterable[str]) -> None:
+        """Read these hosts now, and whether they are up. One that is gone is forgotten. Raises what the cloud
+        raises."""
+        await self._look_at_services()
+        await self._read(names)
+
+    async def run(self, well: Callable[[], None]) -> None:
+        """Keep it up to date."""
+        while True:
+            await self.refresh(_NEWS_SECONDS)
+            if time.monotonic() - self._providers_at > _PROVIDERS_SECONDS:
+                await self._list_providers()
+                for trait in list(self._traits):
+                    await self._learn(trait)
+            name = self._due(time.monotonic())
+            if name is not None:
+                await self._read([name])
+            well()
+            await asyncio.sleep(_STEP_SECONDS)
+
+    def _due(self, now: float) -> str | None:
+        """The host to be read next, if any should be."""
+        doubted = [name for name in self.claims.doubted
+                   if name in self._entries and now - self._entries[name].read_at > _DOUBT_SECONDS]
+        if doubted:
+            return min(doubted, key=lambda name: self._entries[name].read_at)
+        old = [(entry.read_at, name) for name, entry in self._entries.items()
+               if now - entry.read_at > _STALE_SECONDS
+               and (entry.content is None or entry.content.version != entry.provider.version)]
+        if not old and now - self._round_at > _ROUND_SECONDS:
+            self._round_at = now
+            old = [(entry.read_at, name) for name, entry in self._entries.items()
+                   if now - entry.read_at > _STALE_SECONDS]
+        return min(old)[1] if old else None
+
+    async def _list_providers(self) -> None:
+        began = time.monotonic()
+        providers = {provider.host: provider for provider in await self._cloud.providers()}
+        for name in self._entries.keys() - providers.keys():
+            self._forget(name)
+        for name, provider in providers.items():
+            entry = self._entries.get(name)
+            if entry is None or entry.provider.id != provider.id:
+                self._forget(name)
+                self._entries[name] = _Entry(provider)
+            else:
+                entry.provider = provider
+        await self._read([name for name, entry in self._entries.items() if entry.content is None])
+        self._providers_at = began
+
+    async def _look_at_services(self) -> None:
+        began = time.monotonic()
+        services = await self._cloud.services()
+        for name, entry in self._entries.items():
+            if services.get(name) != self._services.get(name):
+                entry.host = None
+        self._services, self._services_at = services, began
+
+    async def _learn(self, trait: str) -> None:
+        """Find out which hosts have a trait."""
+        found = await self._cloud.with_trait(trait)
+        if found != self._traits.get(trait):
+            self._traits[trait] = found
+            for entry in self._entries.values():
+                entry.host = None
+
+    async def _read(self, names: Iterable[str]) -> None:
+        turn = asyncio.Semaphore(_ABREAST)
+
+        async def one(name: str) -> None:
+            async with turn:
+                await self._read_one(name)
+        await asyncio.gather(*map(one, names))
+
+    async def _read_one(self, name: str) -> None:
+        entry = self._entries.get(name)
+        if entry is None:
+            return
+        began = time.monotonic()
+        with self.claims.reading() as meanwhile:
+            try:
+                content = await self._cloud.content(entry.provider)
+            except NotFound:
+                self._forget(name)
+                self._providers_at = float("-inf")
+                return
+            if self._entries.get(name) is entry:
+                self.claims.told(name, content.allocations, meanwhile)
+                entry.content, entry.read_at, entry.host = content, began, None
+
+    def _forget(self, name: str) -> None:
+        self._entries.pop(name, None)
+        self.claims.forget(name)
+
+    def _host(self, name: str, entry: _Entry) -> Host:
+        service = self._services.get(name, _NO_SERVICE)
+        return Host(name, entry.content.inventories, dict(self.claims.of(name)),
+                    available=service.up and service.enabled,
+                    availability_zone=service.zone,
+                    traits=frozenset(trait for trait, ids in self._traits.items() if not ids.isdisjoint(
+                        entry.provider.parts)))

@@ -1,0 +1,41 @@
+"""One of our VMs as scheduling sees it."""
+
+from dataclasses import dataclass
+
+from vmsvc.domain.lifecycle import LEAVING, State
+from vmsvc.domain.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class VmFacts:
+    """One of our VMs: row and server together."""
+
+    id: str
+    state: State
+    is_preemptible: bool
+    quota: Resources
+    room: Resources
+    priority: int = 0
+    cloud_id: str | None = None
+    host: str | None = None            # operator: where it is, or where it is to be built
+    host_id: str = ""
+    present: bool = False              # the cloud's answer counted its server
+    unseen: bool = False               # it stays, and its server came so late that the quota may not count it yet
+    untouchable: bool = False          # locked, too young, or no longer carrying our mark: never a victim
+    ran: bool = True
+    lost_work: int = 0
+    evicted_for: str | None = None
+    group: str | None = None
+    running: bool = True               # its guest can read a notice
+    locked: bool = False               # nobody but who locked it can delete it
+
+    @property
+    def leaves(self) -> bool:
+        """True when the room that it still holds will be free without our doing more."""
+        goes = self.state is State.NOTICED and not self.locked
+        return self.present and (self.state in LEAVING or goes or self.ended)
+
+    @property
+    def ended(self) -> bool:
+        """True when it ended after the cloud was read: the answer still counts it."""
+        return self.state in (State.EVICTED, State.DELETED, State.LOST, State.FAILED)
