@@ -1,12 +1,14 @@
 """A cloud as the port `Cloud` shows it: hosts, servers, a quota. What takes Nova time takes a `step` here."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
 
-from vmsvc.cloud.port import Flavor, Host, Quota, Server, ServerPage
+from vmsvc.cloud.port import Flavor, Quota, Server, ServerPage
 from vmsvc.domain.errors import Conflict, Locked, NotFound, OutcomeUnknown, QuotaExceeded
+from vmsvc.domain.host import Host
 from vmsvc.domain.resources import Inventory, Resources
 
 RAM = 1024      # MiB for each VCPU of every flavor
@@ -114,7 +116,7 @@ class ModelCloud:
         return Server(machine.id, machine.id, machine.status, machine.task_state,
                       f"id-of-{machine.host}" if machine.host else "", machine.host if operator else None, "nova",
                       machine.locked, machine.created, machine.launched_at, None, machine.fault,
-                      dict(machine.metadata), flavor, False, {})
+                      dict(machine.metadata), flavor, False, room(machine.cpus), {})
 
     def shown(self) -> dict[str, Server]:
         """Every server of the project."""
@@ -199,22 +201,49 @@ class ModelCloud:
         await self.gate("quota")
         return Quota({"instances": 1000, "cores": self.cores, "ram": RAM * 1000}, self._used())
 
-    async def hosts(self) -> tuple[Host, ...]:
-        """Every host."""
-        await self.gate("hosts")
-        return tuple(self._host(name) for name in self.sizes)
-
-    async def host(self, provider_id: str) -> Host:
-        """One host."""
-        await self.gate(f"host {provider_id}")
-        return self._host(provider_id)
-
-    def _host(self, name: str) -> Host:
+    def host(self, name: str) -> Host:
+        """A host as Placement and Nova know it."""
         size = self.sizes[name]
-        return Host(name, name, name, {"VCPU": Inventory(size, max_unit=size),
-                                       "MEMORY_MB": Inventory(size * RAM, max_unit=size * RAM)},
+        return Host(name, {"VCPU": Inventory(size, max_unit=size),
+                           "MEMORY_MB": Inventory(size * RAM, max_unit=size * RAM)},
                     {each.id: room(each.cpus) for each in self.machines.values() if each.holds and each.host == name},
                     name not in self.down, "nova")
+
+
+class ModelFleet:
+    """The hosts without their rhythm: each look shows them as they are."""
+
+    claims = SimpleNamespace(doubted=frozenset())
+
+    def __init__(self, cloud: ModelCloud):
+        self._cloud = cloud
+        self._hosts: dict[str, Host] = {}
+        self._read_at: dict[str, float] = {}
+
+    def hosts(self) -> dict[str, Host]:
+        """As last read."""
+        return dict(self._hosts)
+
+    def is_down(self, name: str) -> bool:
+        """As Nova says."""
+        return self._cloud.mode == "operator" and name in self._cloud.down
+
+    def read_since(self, moment: float) -> frozenset[str]:
+        """Those that were read by name."""
+        return frozenset(name for name, at in self._read_at.items() if at >= moment)
+
+    async def refresh(self, _max_age: float, _traits=()) -> None:
+        """Look at all of them."""
+        if self._cloud.mode == "operator":
+            await self._cloud.gate("hosts")
+            self._hosts = {name: self._cloud.host(name) for name in self._cloud.sizes}
+
+    async def read(self, names) -> None:
+        """Look at some."""
+        for name in sorted(names):
+            began = time.monotonic()
+            await self._cloud.gate(f"host {name}")
+            self._hosts[name], self._read_at[name] = self._cloud.host(name), began
 
 
 class ModelMirror:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
 
-from tests.integration.model.cloud import ModelCloud, ModelMirror
+from tests.integration.model.cloud import ModelCloud, ModelFleet, ModelMirror
 from tests.integration.model.stepping import OWNER, Steps
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.actuator import Actuator
@@ -46,10 +46,10 @@ class Replica:
         self.name = name
         self._steps = steps
         self._bells = [asyncio.Event(), asyncio.Event()]
-        runtime, mirror = ModelRuntime(steps.gate, after), ModelMirror(cloud)
+        runtime, mirror, fleet = ModelRuntime(steps.gate, after), ModelMirror(cloud), ModelFleet(cloud)
         leave, notices = Leave(runtime, cloud, mirror, True), Notices(runtime, cloud)
-        boot = Boot(runtime, cloud, mirror, leave, DEPLOYMENT)
-        scheduler = Scheduler(runtime, cloud, mirror, self._bells[0], self.ring, grace_seconds=grace_seconds,
+        boot = Boot(runtime, cloud, mirror, fleet, leave, DEPLOYMENT)
+        scheduler = Scheduler(runtime, cloud, mirror, fleet, self._bells[0], self.ring, grace_seconds=grace_seconds,
                               policy=Policy(max_victims=max_victims))
         self._actuator = Actuator(runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
