@@ -4,7 +4,7 @@ Every criterion is a sum over the victims, so the lexicographic order of sums is
 written as digits of one integer, most important first, each digit wide enough for the sum.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 

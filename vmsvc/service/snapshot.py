@@ -28,7 +28,7 @@ from vmsvc.store.models import Reservation, Vm
 
 #: Statuses in which a server's room on its host is given back though the server is still there.
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
-_NEWS_SECONDS = 2.0    # how old the changes of other projects' servers may be
+_NEWS_SECONDS = 0.0    # how old the changes of other projects' servers may be: one call a pass, however many hosts
 
 
 #: (flavor id, image id) -> the hosts that refused such VMs lately, and what the cloud said.
