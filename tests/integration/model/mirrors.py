@@ -53,8 +53,8 @@ class ModelFleet:
 
     async def refresh(self, _max_age: float, _traits=()) -> None:
         """Hear of all changes."""
-        await self._cloud.gate("hosts")
         if self._cloud.mode == "operator":
+            await self._cloud.gate("hosts")
             self._hosts = {name: self._cloud.host(name) for name in self._cloud.sizes}
 
     async def read(self, names) -> None:

@@ -89,9 +89,12 @@ class Promises:
 
     def _nothing_was_wasted(self) -> None:
         """Without interference only an owner who takes the request back makes an eviction vain."""
+        # A round that ended in reprieves cost nobody anything; one that was carried out has to be the last.
         vain = self._clock.rows(
             "SELECT eviction.*, vm.state FROM eviction JOIN vm ON vm.id = eviction.request_vm_id "
-            "WHERE (round > 1 OR wasted IS NOT NULL) AND vm.state <> 'deleted'")
+            "WHERE vm.state <> 'deleted' AND (wasted IS NOT NULL OR EXISTS (SELECT 1 FROM eviction AS earlier "
+            "WHERE earlier.request_vm_id = vm.id AND earlier.round < eviction.round "
+            "AND earlier.evicting_at IS NOT NULL))")
         if self._cloud.mode == "tenant":
             # Nova looks at the quota first: whether a host has room shows only when the quota's victims have gone.
             blind = {row["request_vm_id"] for row in self._clock.rows(
