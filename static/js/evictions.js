@@ -20,7 +20,7 @@ const REASONS = { capacity: "", lifetime: "Its lifetime ended", simulated: "Prac
 
 /** One eviction, folded. `whose` is the VM whose page it stands on: as the victim, or as who needed the room. */
 export function fold(record, whose, open) {
-  return el("details", { class: "eviction", open, "data-id": record.id },
+  return el("details", { class: "record", open, "data-id": record.id },
     el("summary", {}, el("strong", {}, titleOf(record, whose)),
       el("span", { class: "chip", "data-tone": toneOf(record.state) }, record.state),
       el("time", { datetime: record.planned_at, class: "note" }, dateTime(Date.parse(record.planned_at)))),

@@ -83,7 +83,7 @@ export class Notifier {
 
   #show() {
     const refused = "Notification" in window && Notification.permission === "denied";
-    mark(this.#button, "aria-pressed", this.#on);
+    mark(this.#button, "aria-pressed", String(this.#on));
     this.#button.disabled = refused;
     mark(this.#button, "title", refused ? "The browser's settings forbid notifications of this page"
       : "Show a notification of the browser when a VM is told to go, and when it has gone");

@@ -181,7 +181,7 @@ export class Table extends EventTarget {
     mark(remove, "aria-label", `Delete ${nameOf(vm)}`);
     mark(remove, "title", isOurs(vm) ? "Delete" : "Not made by vmsvc");
     const { sign, words } = OTHERS[otherOf(vm)] ?? { sign: "", words: () => "" };
-    other.disabled = !sign;
+    other.hidden = !sign;
     write(other.firstElementChild, sign);
     mark(other, "aria-label", words(nameOf(vm)) || null);
     mark(other, "title", words("it") || null);

@@ -121,7 +121,7 @@ def test_a_hostile_name_stays_a_name_wherever_it_is_shown(name: str, api: Script
     page.locator(".log-name").first.click()
     expect(page.locator("#details-title")).to_have_text(name)
     page.get_by_role("button", name="Delete…").click()
-    expect(page.locator("#delete-text")).to_contain_text(name)
+    expect(page.locator("#confirm-text")).to_contain_text(name)
     assert page.locator("img").count() == images
     assert page.locator("script").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
