@@ -99,7 +99,8 @@ def test_peewee_and_the_driver_are_the_store_s():
 
 
 def test_no_layer_reads_the_environment_but_the_start_up():
-    readers = {name_of(path) for path, tree in MODULES.items() if layer_of(path) not in ("sim", "bootstrap", "__main__", "demo")
+    starters = ("sim", "bootstrap", "__main__", "demo")
+    readers = {name_of(path) for path, tree in MODULES.items() if layer_of(path) not in starters
                for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")}
     assert not readers
 

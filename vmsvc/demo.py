@@ -120,12 +120,16 @@ class Story:
 
     async def prepare(self) -> None:
         """Choose the smallest and the largest flavor of which some would fit."""
-        sizes = [flavor for flavor in (await self._service.demand("GET", "capacity"))["flavors"]
+        sizes = [flavor for flavor in await self.flavors()
                  if flavor["fits_after_evictions"] > 0 or flavor["fits_now"] > 0]
         if not sizes:
             raise DemoFailed("there is no room at all, not even after evictions")
         sizes.sort(key=lambda flavor: (flavor["vcpus"], flavor["ram"]))
         self._small, self._large = sizes[0]["name"], sizes[-1]["name"]
+
+    async def flavors(self) -> list[dict[str, Any]]:
+        """How many of each flavor fit."""
+        return (await self._service.demand("GET", "capacity"))["flavors"]
 
     async def round(self) -> None:
         """Fill, ask, notice, evict, create, delete."""
@@ -142,17 +146,18 @@ class Story:
         await self.clear("demo-training")
 
     async def fill(self) -> None:
-        """Preemptible VMs until there is room for no more, or until there are enough."""
-        say(f"filling the room with preemptible VMs of {self._small}")
-        full = False
+        """Preemptible VMs while they fit, by what the service says, or until there are enough."""
+        fits = next(flavor["fits_now"] for flavor in await self.flavors() if flavor["name"] == self._small)
+        count = min(fits, self._most - len(self._service.made))
+        say(f"filling the room with {count} preemptible VMs of {self._small}")
+        left = iter(range(count))
 
         async def work() -> None:
-            nonlocal full
-            while not full and len(self._service.made) < self._most:
+            for _ in left:
                 vm_id = await self._service.create(self._name("batch"), self._small, True, self._number % 3)
-                full = not await self.outcome(vm_id)
+                await self.outcome(vm_id)
         await together(work() for _ in range(_AT_ONCE))
-        say(f"{len(self._service.made)} VMs: " + ("the room is full" if full else "that is enough"))
+        say("that is enough" if count < fits else "the room is full")
 
     async def outcome(self, vm_id: str) -> bool:
         """Wait until a VM runs, or (False) was refused for want of room. Raises DemoFailed for any other end."""

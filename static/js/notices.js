@@ -76,17 +76,17 @@ export class Notices extends EventTarget {
     release.addEventListener("click", send("release"));
     const facts = el("dl", {});
     const deadline = deadlineOf(data);
-    const tell = (term, text, where = "") => text && facts.append(el("div", {},
-      el("dt", {}, term), el("dd", { title: text }, text), where ? el("dd", { class: "where" }, `on ${where}`) : ""));
+    const tell = (term, text) => text
+      && facts.append(el("div", {}, el("dt", {}, term), el("dd", { title: text }, text)));
     const simulated = data.simulated ?? vm.notice?.simulated;
-    tell("Room for", preemptor?.name, hostOf(vm));
+    tell("Room for", preemptor?.name);
     tell("Decided by", criterion);
     tell("Why", preemptor ? "" : data.reason || (simulated ? "practice" : "its lifetime ends"));
     tell("Then", data.notice_only ?? vm.notice?.notice_only ? "it is reprieved" : "");
     mark(clock, "title", Number.isFinite(deadline) ? `Until ${clockTime(deadline)}` : null);
     const element = el("li", { class: "notice", "data-tone": "warn" },
       el("div", { class: "notice-head" }, name,
-        el("span", { class: "note" }, flavorOf(vm))),
+        el("span", { class: "note" }, [flavorOf(vm), hostOf(vm)].filter(Boolean).join(" on "))),
       clock, facts, release, el("span", { class: "notice-bar", "aria-hidden": "true" }, bar));
     this.#cards.set(keyOf(vm), {
       element, clock, bar, release, deadline, state: data.state, outcome: null,

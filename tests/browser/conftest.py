@@ -14,7 +14,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
              "--disable-sync"]
 # Chromium logs answers of 4xx and 5xx and lost sockets as errors; a test that provokes them says so.
 PROVOKED = ("Failed to load resource: the server responded with a status of", "WebSocket connection to")
-# Chromium cuts every request, those to loopback too, when an interface of the machine comes or goes: a container starts.
+# Chromium cuts every request, to loopback too, when an interface of the machine comes or goes: a container starts.
 CUT = "net::ERR_NETWORK_CHANGED"
 LOADS = 3
 WAIT = 10_000  # milliseconds for anything that the page has to do

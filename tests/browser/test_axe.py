@@ -1,4 +1,4 @@
-"""axe-core finds nothing: with everything on the page, on a wall and on a phone, by day and by night, in each dialog."""
+"""axe-core finds nothing: with some of everything on the page, on a wall and a phone, by day and night, in dialogs."""
 
 from collections.abc import Callable
 

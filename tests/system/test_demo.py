@@ -20,7 +20,7 @@ def fixture_sooner(monkeypatch):
 async def test_it_fills_asks_evicts_creates_and_deletes_and_leaves_nothing(client, capsys):
     await demo.play(f"http://127.0.0.1:{client.port}/", 2, 0, 64)
     story = told(capsys)
-    assert story.count("4 VMs: the room is full") == story.count("is active; 4 were evicted") == 2
+    assert story.count("filling the room with 4 ") == story.count("is active; 4 were evicted") == 2
     steps = [(event["type"], event["data"]["state"]) for event in await client.events()]
     assert steps.count(("evict", "evicted")) == 8
     assert await client.listed() == {}
