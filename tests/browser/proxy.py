@@ -1,10 +1,12 @@
-"""A reverse proxy in front of a service: under a path prefix, with another Host, upgrades passed on. As plain as one
-can be: each connection is one request, or one WebSocket."""
+"""A reverse proxy in front of a service: under a name and a path of its own, upgrades passed on. As plain as one can
+be: each connection is one request, or one WebSocket."""
 
 import asyncio
 import contextlib
 import threading
+import weakref
 
+NAME = "vmsvc.example"
 LIMIT = 30  # seconds that a test thread waits for the proxy's thread
 _BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -17,6 +19,7 @@ class ReverseProxy:
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._ready = threading.Event()
+        self._open: weakref.WeakSet[asyncio.StreamWriter] = weakref.WeakSet()
         self.port = 0
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
         self._thread.start()
@@ -24,26 +27,28 @@ class ReverseProxy:
 
     @property
     def url(self) -> str:
-        """Where the page is for a browser. `localhost` is another origin than 127.0.0.1."""
-        return f"http://localhost:{self.port}{self._prefix}"
+        """Where the page is for a browser of these tests, which finds this name here."""
+        return f"http://{NAME}:{self.port}{self._prefix}"
 
     def stop(self) -> None:
         """End it and its thread."""
         self._loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join(LIMIT)
+        self._loop.close()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connection, "localhost", 0)
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stopped.wait()
         server.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
+        for writer in self._open:
+            writer.transport.abort()        # each connection's task ends by itself then
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
         with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.IncompleteReadError):
             head = self._rewritten(await reader.readuntil(b"\r\n\r\n"))
             if head is None:
@@ -77,6 +82,7 @@ class ReverseProxy:
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while chunk := await reader.read(65536):
-        writer.write(chunk)
-        await writer.drain()
+    with contextlib.suppress(OSError):
+        while chunk := await reader.read(65536):
+            writer.write(chunk)
+            await writer.drain()

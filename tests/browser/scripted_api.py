@@ -138,6 +138,7 @@ class ScriptedApi:
         """End the server and its thread."""
         self._call(lambda: self._stopped and self._stopped.set())
         self._thread.join(LIMIT)
+        self._loop.close()
 
     def _call(self, work: Callable[[], Any]) -> Any:
         async def run() -> Any:

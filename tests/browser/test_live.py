@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.live import LiveService
-from tests.browser.proxy import ReverseProxy
+from tests.browser.proxy import NAME, ReverseProxy
 from vmsvc.sim.start import start
 
 SLOW = 30_000  # milliseconds for what the cloud has to do
@@ -33,7 +33,8 @@ def simulated_cloud() -> Iterator[str]:
 def live_service(cloud: str, database, tmp_path: Path) -> Iterator[LiveService]:
     """The service with an operator's credentials and three seconds of notice; its VMs are gone afterwards."""
     service = LiveService({"OS_CLOUD": "sim-admin", "OS_CLIENT_CONFIG_FILE": cloud, "VMSVC_FLAVOR": "m1.tiny",
-                           "VMSVC_DATABASE_URL": database.url, "VMSVC_GRACE_SECONDS": "3"}, tmp_path)
+                           "VMSVC_DATABASE_URL": database.url, "VMSVC_GRACE_SECONDS": "3",
+                           "VMSVC_HOSTS": NAME}, tmp_path)
     yield service
     for server in service.call("GET", "api/v1/vm")["servers"]:
         service.call("DELETE", f"api/v1/vm/{server['id']}")
