@@ -128,15 +128,6 @@ async def test_a_cloud_that_deletes_softly_gives_its_room_back_all_the_same(clie
     assert created.id not in sim.servers()
 
 
-@grace(0.3)
-@pytest.mark.gen_test(timeout=40)
-async def test_a_guest_that_does_not_take_its_notice_goes_on_time_all_the_same(client, sim):
-    sim.fault(kind="metadata_refused", count=3)
-    await client.fill(4)
-    created = await client.create(False)
-    assert created.status == 201 and len(created.json["evicted"]) == 1
-
-
 @BOTH
 @pytest.mark.gen_test(timeout=30)
 async def test_a_server_with_our_mark_that_no_request_wants_is_removed(client, sim, project):

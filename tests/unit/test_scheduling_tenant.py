@@ -2,7 +2,8 @@
 
 from tests.unit.worlds import request, reserved, tenant, vm
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.scheduling import MAX_ROUNDS, Evict, Place, Refuse, Reprieve, Wait, decide, review
+from vmsvc.domain.decisions import Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.domain.scheduling import MAX_ROUNDS, decide, review
 from vmsvc.domain.world import HOST_ID, PROJECT, QUOTA
 
 GROUP = [vm(name) for name in "abcd"]
@@ -134,3 +135,13 @@ def test_a_group_that_can_no_longer_give_it_is_left_for_another():
     others = [vm(name, host="sim-2") for name in "ef"]
     kind, place, victims = plan(looked_at(HOST_ID, [stays], tenant(stays, *others)))
     assert (kind, place, victims) == (HOST_ID, "id-of-sim-2", {"e", "f"})
+
+
+def test_a_used_up_budget_is_waited_for_by_quota_and_by_host():
+    vms = [vm("a", group="web"), vm("b", group="web", state=State.NOTICED, host="sim-2")]
+    for wish, limit in ((request(), {"cores": 2}), (request(**REFUSED), None)):
+        world = tenant(*vms, limit=limit, budgets={"web": 0}, limits={"web": 1},
+                       kept=[reserved("other", QUOTA, PROJECT)])
+        world.vms.put(vm("b", group="web", state=State.ACTIVE, untouchable=True))     # it only practises
+        assert decide(wish, world) == Postpone("as many VMs of eviction group web as may go at once are noticed or "
+                                               "leaving", frozenset({"web"}))

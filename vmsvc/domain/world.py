@@ -36,6 +36,7 @@ class Request:
     avoid: frozenset[str] = frozenset()        # hosts that refused it
     cooling: Mapping[str, str] = field(default_factory=dict)   # hosts that refused others like it lately, and how
     rounds: int = 0
+    waited: float = 0.0                        # seconds since it came, or came back refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class World:
     vms: Roster
     reservations: dict[str, Reserved]
     budgets: dict[str, int] = field(default_factory=dict)    # group -> how many more of it may be noticed
+    limits: Mapping[str, int] = field(default_factory=dict)  # ... and how many when nobody of it is away
+    patience: float = 600.0                                  # seconds for which a request waits for a budget
     max_victims: int = 20
     cost_words: str = "less lost work"                       # what criterion 3 is called, by the policy
 
@@ -99,6 +102,10 @@ class World:
         for vm in noticed:
             again.vms.put(replace(again.vms[vm.id], untouchable=vm.locked))
         return again
+
+    def held_back(self, groups: Iterable[str]) -> None:
+        """An earlier request waits for the budgets of these: nobody later in the order uses what is left of them."""
+        self.budgets.update(dict.fromkeys(groups, 0))
 
     def settled(self, vm_id: str) -> None:
         """The request no longer holds room."""
