@@ -229,6 +229,16 @@ def test_nobody_later_in_the_order_uses_the_budget_that_an_earlier_request_waits
     assert isinstance(decide(request("later", 2), world), Postpone)
 
 
+def test_room_that_appears_on_another_host_is_taken_and_the_victims_stay():
+    vms = [vm("a", 4, state=State.NOTICED, evicted_for="wanted"), vm("b", 1, host="sim-2")]
+    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], kept=[reserved("wanted", HOST, "sim-1", 3)])
+    assert review(request(cpus=3), world.reservations["wanted"], world) == Place("sim-2")
+    going = [vm("a", 4, state=State.EVICTING, evicted_for="wanted"), vms[1]]
+    world = operator(*going, hosts=[host("sim-1", going), host("sim-2", going)],
+                     kept=[reserved("wanted", HOST, "sim-1", 3)])
+    assert isinstance(review(request(cpus=3), world.reservations["wanted"], world), Wait), "nobody can be spared"
+
+
 def test_the_criterion_is_called_as_the_policy_has_it():
     vms = [vm("a", 4, lost_work=-9), vm("b", 4, lost_work=-5, host="sim-2")]
     world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], cost_words="oldest first")

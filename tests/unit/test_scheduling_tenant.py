@@ -145,3 +145,18 @@ def test_a_used_up_budget_is_waited_for_by_quota_and_by_host():
         world.vms.put(vm("b", group="web", state=State.ACTIVE, untouchable=True))     # it only practises
         assert decide(wish, world) == Postpone("as many VMs of eviction group web as may go at once are noticed or "
                                                "leaving", frozenset({"web"}))
+
+
+def test_when_a_vm_as_large_has_just_left_elsewhere_the_cloud_is_tried_before_the_victims_go():
+    noticed = vm("a", 2, state=State.NOTICED, evicted_for="wanted")
+    gone = {"host": "sim-2", "present": False, "is_preemptible": False}
+
+    def decision(*vms, more=()):
+        world = tenant(noticed, *vms, kept=[reserved("wanted", HOST_ID, "id-of-sim-1", 2, [noticed]), *more])
+        return review(request(cpus=2, **REFUSED), world.reservations["wanted"], world)
+    assert decision(vm("b", 2, state=State.DELETED, **gone)) == Place()
+    for still in (vm("b", 1, state=State.DELETED, **gone), vm("b", 2, state=State.EVICTED, evicted_for="other", **gone),
+                  vm("b", 2, host="sim-2")):
+        assert isinstance(decision(still), Wait), still
+    other = reserved("other", HOST_ID, "id-of-sim-3")
+    assert isinstance(decision(vm("b", 2, state=State.DELETED, **gone), more=[other]), Wait)
