@@ -60,6 +60,7 @@ async def test_a_victim_that_says_it_may_go_goes_at_once_and_the_room_is_there_e
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, [victim])
     assert (await client.saw("create/active", created.id))["time"] < evict_at
+    await client.saw("evict/evicted", victim)
     assert (await client.steps(victim))[-3:] == ["evict/noticed", "evict/evicting", "evict/evicted"]
     one, = await client.record()
     assert one["state"] == "evicted" and one["planned_at"] < one["acknowledged_at"] <= one["evicting_at"] < evict_at
