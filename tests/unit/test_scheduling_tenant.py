@@ -1,5 +1,7 @@
 """What is decided where only the quota and the project's own servers are known."""
 
+from datetime import UTC, datetime, timedelta
+
 from tests.unit.worlds import request, reserved, tenant, vm
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.decisions import Evict, Place, Postpone, Refuse, Reprieve, Wait
@@ -149,14 +151,15 @@ def test_a_used_up_budget_is_waited_for_by_quota_and_by_host():
 
 def test_when_a_vm_as_large_has_just_left_elsewhere_the_cloud_is_tried_before_the_victims_go():
     noticed = vm("a", 2, state=State.NOTICED, evicted_for="wanted")
-    gone = {"host": "sim-2", "present": False, "is_preemptible": False}
+    said_no = datetime(2026, 11, 23, tzinfo=UTC)
+    gone = {"host": "sim-2", "present": False, "is_preemptible": False, "ended_at": said_no + timedelta(seconds=1)}
 
     def decision(*vms, more=()):
         world = tenant(noticed, *vms, kept=[reserved("wanted", HOST_ID, "id-of-sim-1", 2, [noticed]), *more])
-        return review(request(cpus=2, **REFUSED), world.reservations["wanted"], world)
+        return review(request(cpus=2, refused_at=said_no, **REFUSED), world.reservations["wanted"], world)
     assert decision(vm("b", 2, state=State.DELETED, **gone)) == Place()
     for still in (vm("b", 1, state=State.DELETED, **gone), vm("b", 2, state=State.EVICTED, evicted_for="other", **gone),
-                  vm("b", 2, host="sim-2")):
+                  vm("b", 2, host="sim-2"), vm("b", 2, state=State.DELETED, **{**gone, "ended_at": said_no})):
         assert isinstance(decision(still), Wait), still
     other = reserved("other", HOST_ID, "id-of-sim-3")
     assert isinstance(decision(vm("b", 2, state=State.DELETED, **gone), more=[other]), Wait)

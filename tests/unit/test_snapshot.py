@@ -34,7 +34,7 @@ def row(name, state=State.ACTIVE, **fields):
         **NOTHING, "id": name, "cloud_id": known, "name": "any", "is_preemptible": True, "state": state, "priority": 0,
         "min_run_seconds": 0, "principal": "anonymous", "quota": {"instances": 1, "cores": 2, "ram": 2048},
         "room": {"VCPU": 2}, "boot": {}, "avoid": [], "rounds": 0, "created_at": NOW,
-        "updated_at": NOW - timedelta(seconds=9), "launched_at":
+        "updated_at": NOW - timedelta(seconds=9), "ended_at": None, "launched_at":
         None if state in (State.PENDING, State.BUILDING) else NOW - timedelta(seconds=100), **fields})
 
 

@@ -81,13 +81,13 @@ def _spot(request: Request, kept: Reserved, world: World, stays: frozenset[str])
 
 
 def _elsewhere(request: Request, world: World) -> Place | None:
-    """Room that has appeared in another place: whoever is only noticed need not go. A tenant knows of it when a VM has
-    just left that was as large, and not to make room."""
+    """Room that has appeared in another place: whoever is only noticed need not go. A tenant may know of it when a VM
+    as large has left since the cloud said no, and not to make room."""
     if world.operator:
         return _roomy(request, host_rooms(world, _eligible_hosts(request, world), request), quota_room(world, request))
     alone = not any(kept.kind == HOST_ID for owner, kept in world.reservations.items() if owner != request.id)
     left = any(vm.state in (State.DELETED, State.LOST) and vm.evicted_for is None and vm.room.covers(request.room)
-               for vm in world.vms.values())
+               and vm.ended_at > request.refused_at for vm in world.vms.values()) if request.refused_at else False
     return Place() if alone and left and quota_room(world, request).now.covers(request.quota) else None
 
 

@@ -6,6 +6,7 @@ sum of a quota vector and a room vector is one vector in which both shortages ca
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Host
@@ -31,6 +32,7 @@ class Request:
     traits: Traits = Traits()
     refusal: str | None = None                 # what the cloud said last: no_capacity, quota_exceeded
     refusals: int = 0
+    refused_at: datetime | None = None
     freed_since: bool = False                  # room was freed after that refusal: trying again is worth it
     said: str | None = None                    # ... in its own words
     avoid: frozenset[str] = frozenset()        # hosts that refused it

@@ -119,6 +119,7 @@ def request_of(row: Vm, now: datetime, ended_since: datetime | None,
         refusals=refusal.get("count", 0), said=refusal.get("message"),
         avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
         rounds=row.rounds, waited=(now - row.updated_at).total_seconds(),
+        refused_at=refused_at,
         freed_since=bool(refused_at and ended_since and ended_since > refused_at))
 
 
@@ -157,6 +158,7 @@ def _facts(row: Vm, snapshot: Snapshot, marked: Mapping[str | None, Server], now
         unseen=state in (State.BUILDING, State.ACTIVE) and cloud_id not in snapshot.before,
         untouchable=untold or _untouchable(row, server, age), ran=row.launched_at is not None,
         lost_work=policy.lost_work(int(row.quota.get("cores", 0)), age, lost), evicted_for=row.evicted_for,
+        ended_at=row.ended_at,
         group=row.group_name, running=server is not None and server.status == "ACTIVE",
         locked=server is not None and server.locked)
 
