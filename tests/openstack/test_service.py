@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from tests.openstack.conftest import LARGE
 from tests.openstack.http import Reply, until
-from tests.openstack.service import GRACE, PREEMPTIBLE, STANDARD, instant, nothing_is_left_of, set_quota
+from tests.openstack.service import GRACE, STANDARD, instant, nothing_is_left_of, set_quota
 
 
 def test_a_bare_request_answers_in_the_documented_words(service):

@@ -176,7 +176,7 @@ def test_a_host_that_goes_down_is_left_before_anybody_goes_for_it_and_costs_a_ro
         service, project, mode, keeper, full, force_down, gone, admin):
     host_of = {vm: admin.server(vm)["OS-EXT-SRV-ATTR:host"] for vm in full}
     if mode == "tenant":        # nobody tells it of hosts: what it sees is that the cloud has no room
-        return_is_honest_without_hosts(service, project, keeper, full, force_down, gone, host_of)
+        a_host_is_lost_when_its_room_is_free(service, project, keeper, full, force_down, gone, host_of)
         return
     with asked(service) as (answer, noticed):
         spared = noticed()
@@ -192,7 +192,7 @@ def test_a_host_that_goes_down_is_left_before_anybody_goes_for_it_and_costs_a_ro
         first(service, "evict/noticed", spared)["data"]["evict_at"])
 
 
-def return_is_honest_without_hosts(service, project, keeper, full, force_down, gone, host_of):
+def a_host_is_lost_when_its_room_is_free(service, project, keeper, full, force_down, gone, host_of):
     """The host of the victim goes down when its room is free: a second round, on another host."""
     with keeper.slow_deletes(2), asked(service) as (answer, noticed):
         vain = noticed()
@@ -206,4 +206,5 @@ def return_is_honest_without_hosts(service, project, keeper, full, force_down, g
         created = answer.result(timeout=180)
     assert (created.status, sorted(created.body["evicted"])) == (201, sorted([vain, victim]))
     assert states(project) == dict.fromkeys({*full, created.body["vm"]["id"]} - {vain, victim}, "ACTIVE")
-    assert {row["vm"]["id"]: row["round"] for row in service.record() if row["vm"]["id"] in full} == {vain: 1, victim: 2}
+    rounds = {row["vm"]["id"]: row["round"] for row in service.record() if row["vm"]["id"] in full}
+    assert rounds == {vain: 1, victim: 2}

@@ -150,12 +150,12 @@ def test_a_used_up_budget_is_waited_for_by_quota_and_by_host():
 
 
 def test_when_a_vm_as_large_has_just_left_elsewhere_the_cloud_is_tried_before_the_victims_go():
-    noticed = vm("a", 2, state=State.NOTICED, evicted_for="wanted")
+    victim = vm("a", 2, state=State.NOTICED, evicted_for="wanted")
     said_no = datetime(2026, 11, 23, tzinfo=UTC)
     gone = {"host": "sim-2", "present": False, "is_preemptible": False, "ended_at": said_no + timedelta(seconds=1)}
 
     def decision(*vms, more=()):
-        world = tenant(noticed, *vms, kept=[reserved("wanted", HOST_ID, "id-of-sim-1", 2, [noticed]), *more])
+        world = tenant(victim, *vms, kept=[reserved("wanted", HOST_ID, "id-of-sim-1", 2, [victim]), *more])
         return review(request(cpus=2, refused_at=said_no, **REFUSED), world.reservations["wanted"], world)
     assert decision(vm("b", 2, state=State.DELETED, **gone)) == Place()
     for still in (vm("b", 1, state=State.DELETED, **gone), vm("b", 2, state=State.EVICTED, evicted_for="other", **gone),

@@ -4,7 +4,7 @@
 of `domain.decisions`; `service.scheduler` carries it out in one transaction.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.domain.eligibility import eligible, why_none
@@ -15,9 +15,10 @@ from vmsvc.domain.planner import Bin, Fits, Outcome, Preempt, plan
 from vmsvc.domain.planner import Refuse as NoPlan
 from vmsvc.domain.quota import join
 from vmsvc.domain.resources import Resources
+from vmsvc.domain.roomy import eligible_hosts, elsewhere, roomy
 from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts, within
 from vmsvc.domain.vm import VmFacts
-from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved, Room, World, group_room, host_room,
+from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved, World, group_room, host_room,
                                 host_rooms, quota_room)
 
 MAX_ROUNDS = 2          # of eviction for one request
@@ -47,8 +48,13 @@ def review(request: Request, kept: Reserved, world: World) -> Decision:
     here, fits_now = spot
     if fits_now:
         return Place(kept.bin if kept.kind == HOST else None)
-    if noticed and (elsewhere := _elsewhere(request, world)):
-        return elsewhere
+    return (elsewhere(request, world) if noticed else None) or _go_on(request, kept, here, world)
+
+
+def _go_on(request: Request, kept: Reserved, here: Bin, world: World) -> Decision:
+    """The room is not there yet: whom does it still take?"""
+    noticed = world.victims_of(request.id, State.NOTICED)
+    stays = frozenset(vm.id for vm in noticed)
     candidates = tuple(candidate(vm, _held_in(vm, kept, world)) for vm in noticed if not vm.locked)
     answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims)
     if isinstance(answer, NoPlan):
@@ -80,17 +86,6 @@ def _spot(request: Request, kept: Reserved, world: World, stays: frozenset[str])
             (room.now + quota.now).covers(need))
 
 
-def _elsewhere(request: Request, world: World) -> Place | None:
-    """Room that has appeared in another place: whoever is only noticed need not go. A tenant may know of it when a VM
-    as large has left since the cloud said no, and not to make room."""
-    if world.operator:
-        return _roomy(request, host_rooms(world, _eligible_hosts(request, world), request), quota_room(world, request))
-    alone = not any(kept.kind == HOST_ID for owner, kept in world.reservations.items() if owner != request.id)
-    left = any(vm.state in (State.DELETED, State.LOST) and vm.evicted_for is None and vm.room.covers(request.room)
-               and vm.ended_at > request.refused_at for vm in world.vms.values()) if request.refused_at else False
-    return Place() if alone and left and quota_room(world, request).now.covers(request.quota) else None
-
-
 def _held_in(vm: VmFacts, kept: Reserved, world: World) -> Resources:
     """What a victim frees in the reserved bin, quota included where that counts."""
     if kept.kind == QUOTA:
@@ -104,9 +99,9 @@ def _held_in(vm: VmFacts, kept: Reserved, world: World) -> Resources:
 
 def _decide_operator(request: Request, world: World) -> Decision:
     quota = quota_room(world, request)
-    hosts = _eligible_hosts(request, world)
+    hosts = eligible_hosts(request, world)
     rooms = host_rooms(world, hosts, request)
-    if place := _roomy(request, rooms, quota):
+    if place := roomy(request, rooms, quota):
         return place
     if request.refusal == "cloud_error":
         # Its build failed. It may be tried on another host, as Nova does by itself, but nobody goes for that.
@@ -123,18 +118,6 @@ def _decide_operator(request: Request, world: World) -> Decision:
 
     return _by_plan(request, world, HOST, bins, "no_capacity",
                     None if hosts else why_none(request, world))
-
-
-def _eligible_hosts(request: Request, world: World) -> list[Host]:
-    return [host for host in world.hosts.values() if eligible(host, request)]
-
-
-def _roomy(request: Request, rooms: Mapping[str, Room], quota: Room) -> Place | None:
-    """Where it fits at once, and least stays free."""
-    fits = [name for name, room in rooms.items() if room.now.covers(request.room)]
-    if not fits or not quota.now.covers(request.quota):
-        return None
-    return Place(min(fits, key=lambda name: (sum((rooms[name].now - request.room).values()), name)))
 
 
 def _on_host(there: Iterable[VmFacts], host: Host) -> tuple[Candidate, ...]:
