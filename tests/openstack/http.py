@@ -63,14 +63,14 @@ class Api:
         return reply.body["server"]
 
 
-def send(method: str, url: str, body: object = None, headers: dict | None = None) -> Reply:
+def send(method: str, url: str, body: object = None, headers: dict | None = None, timeout: float = 60) -> Reply:
     """An HTTP exchange without proxies, whatever the environment says."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json", "Accept": "application/json",
                                                  **(headers or {})}, method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=60) as answer:
+        with opener.open(request, timeout=timeout) as answer:
             return _reply(answer.status, answer.headers, answer.read())
     except urllib.error.HTTPError as error:
         with error:
@@ -84,7 +84,7 @@ def _reply(status: int, headers: Any, data: bytes) -> Reply:
         return Reply(status, headers, data.decode())
 
 
-def until(what: str, look: Callable[[], object], seconds: float = 60) -> object:
+def until(what: str, look: Callable[[], object], seconds: float = 120) -> object:
     """Look again and again until it is true; returns what was seen."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):

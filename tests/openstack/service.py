@@ -62,7 +62,7 @@ class Service:
         assert self.process.wait(timeout=60) == 0, self.log.read_text()
 
     def __call__(self, method: str, path: str, body: object = None, headers: dict | None = None) -> Reply:
-        return send(method, f"{self.url}/api/v1{path}", body, headers)
+        return send(method, f"{self.url}/api/v1{path}", body, headers, timeout=300)
 
     def create_many(self, number: int, body: dict) -> list[str]:
         """The ids of so many VMs, made side by side."""

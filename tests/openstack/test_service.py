@@ -42,7 +42,7 @@ def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_no
         if datetime.now(UTC) < deadline:
             assert {server["status"] for server in seen} == {"ACTIVE"}, f"touched before {deadline}, at {asked_at}"
             assert {server["OS-EXT-STS:task_state"] for server in seen} == {None}
-    asking.join(timeout=180)
+    asking.join(timeout=300)
 
     assert answers[0].status == 201, answers[0]
     assert set(answers[0].body["evicted"]) == victims
@@ -96,7 +96,7 @@ def test_two_at_once_are_asked_first_planned_together_acknowledged_and_on_record
             victim = until("another VM is noticed", lambda: next(
                 iter(service.victims(since) - acknowledged.keys()), None))
             acknowledged[victim] = service("POST", f"/vm/{victim}/ack").status
-        answers = [one.result(timeout=180) for one in asked]
+        answers = [one.result(timeout=300) for one in asked]
 
     assert acknowledged == dict.fromkeys(acknowledged, 200)
     assert [reply.status for reply in answers] == [201, 201]
@@ -171,7 +171,7 @@ def test_a_victim_that_its_owner_locks_stays_and_nobody_goes_for_nothing(service
         locked = service.evictions(since, "noticed")[0]["subject"]
         assert project("POST", f"/servers/{locked}/action", {"lock": None}).status == 202
         until("another plan is made", lambda: len(service.evictions(since, "noticed")) == 8)
-        reply = asked.result(timeout=180)
+        reply = asked.result(timeout=300)
     try:
         assert reply.status == 201
         left = {server["id"] for server in project("GET", "/servers").body["servers"]}

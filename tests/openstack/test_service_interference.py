@@ -47,7 +47,7 @@ def test_owners_who_stop_or_delete_a_victim_end_the_wait_and_room_that_appears_s
         stopped = noticed()
         until("the guest can read it", lambda: "vmsvc_evict_at" in project.server(stopped)["metadata"])
         assert project("POST", f"/servers/{stopped}/action", {"os-stop": None}).status == 202
-        one = answer.result(timeout=180)
+        one = answer.result(timeout=300)
     assert (one.status, one.body["evicted"]) == (201, [stopped])
     notice = first(service, "evict/noticed", stopped)
     assert first(service, "evict/evicting", stopped)["time"] < notice["data"]["evict_at"], "it ended its notice itself"
@@ -55,7 +55,7 @@ def test_owners_who_stop_or_delete_a_victim_end_the_wait_and_room_that_appears_s
     with asked(service) as (answer, noticed):
         deleted = noticed()
         assert project("DELETE", f"/servers/{deleted}").status == 204
-        two = answer.result(timeout=180)
+        two = answer.result(timeout=300)
     assert (two.status, two.body["evicted"]) == (201, [])
     assert first(service, "create/building", two.body["vm"]["id"]) or first(
         service, "create/building", two.body["vm"]["vmsvc_id"])
@@ -65,7 +65,7 @@ def test_owners_who_stop_or_delete_a_victim_end_the_wait_and_room_that_appears_s
         spared = noticed()
         until("the guest can read it", lambda: "vmsvc_evict_at" in project.server(spared)["metadata"])
         assert service("DELETE", f"/vm/{one.body['vm']['id']}").status == 200
-        three = answer.result(timeout=180)
+        three = answer.result(timeout=300)
     assert (three.status, three.body["evicted"]) == (201, [])
     assert first(service, "evict/reprieved", spared) and not first(service, "evict/evicting", spared)
     until("the key is gone", lambda: "vmsvc_evict_at" not in project.server(spared)["metadata"])
@@ -89,7 +89,7 @@ def test_a_thief_costs_two_rounds_at_most_and_all_of_it_is_on_record(service, pr
             with service.paused():
                 gone(project, robbed[-1])
                 boot(outsider, flavorRef="m1.large")
-        reply = answer.result(timeout=180)
+        reply = answer.result(timeout=300)
     assert (reply.status, reply.body["error"]) == (409, "no_capacity")
     assert reply.body["message"].startswith("after 2 rounds of eviction there is no room for it")
     assert states(project) == dict.fromkeys(set(full) - set(robbed), "ACTIVE"), "nobody else went, no ERROR is left"
@@ -120,8 +120,8 @@ def test_the_earlier_request_comes_first_and_nobody_gets_the_room_that_is_kept_f
             assert later.result(timeout=60).status == 201, "what is left of the fourth host is nobody's"
             assert not answer.done()
         assert service("POST", f"/vm/{victim}/ack").status == 200
-        created = answer.result(timeout=180)
-        refused = [other.result(timeout=180) for other in others]
+        created = answer.result(timeout=300)
+        refused = [other.result(timeout=300) for other in others]
     assert (created.status, created.body["evicted"]) == (201, [victim])
     assert {(reply.status, reply.body["error"]) for reply in refused} == {(409, "no_capacity")}
     second = later.result()
@@ -143,7 +143,7 @@ def test_a_cloud_that_deletes_softly_gives_the_room_back_all_the_same(service, p
         with asked(service) as (answer, noticed):
             victim = noticed()
             assert service("POST", f"/vm/{victim}/ack").status == 200
-            created = answer.result(timeout=180)
+            created = answer.result(timeout=300)
         assert (created.status, created.body["evicted"]) == (201, [victim])
         deleted = created.body["vm"]["id"]
         assert service("DELETE", f"/vm/{deleted}").status == 200
@@ -184,7 +184,7 @@ def test_a_host_that_goes_down_is_left_before_anybody_goes_for_it_and_costs_a_ro
         victim = noticed()
         until("it is spared", lambda: first(service, "evict/reprieved", spared))
         assert service("POST", f"/vm/{victim}/ack").status == 200
-        created = answer.result(timeout=180)
+        created = answer.result(timeout=300)
     assert (created.status, created.body["evicted"]) == (201, [victim])
     assert admin.server(created.body["vm"]["id"])["OS-EXT-SRV-ATTR:host"] == host_of[victim]
     assert project.server(spared)["status"] == "ACTIVE"
@@ -203,7 +203,7 @@ def a_host_is_lost_when_its_room_is_free(service, project, keeper, full, force_d
             force_down(host_of[vain])
         victim = noticed()
         assert service("POST", f"/vm/{victim}/ack").status == 200
-        created = answer.result(timeout=180)
+        created = answer.result(timeout=300)
     assert (created.status, sorted(created.body["evicted"])) == (201, sorted([vain, victim]))
     assert states(project) == dict.fromkeys({*full, created.body["vm"]["id"]} - {vain, victim}, "ACTIVE")
     rounds = {row["vm"]["id"]: row["round"] for row in service.record() if row["vm"]["id"] in full}
