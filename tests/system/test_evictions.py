@@ -244,6 +244,9 @@ async def test_a_host_that_refuses_costs_nobody_anything(client, sim):
     created = await client.create(False)
     assert created.status == 201
     assert sim.servers()[created.id]["host"] in ("sim-3", "sim-4")
+    sim.forget_calls()
+    assert (await client.create(False)).status == 201
+    assert len(sim.calls(method="POST", path="/servers$")) == 1, "those that refused are not asked again so soon"
 
 
 @grace(0.3)
