@@ -17,7 +17,8 @@ demo: $(VENV)/.service  ## play the story on the running service of VMSVC_URL (d
 	@exec $(BIN)/python -m vmsvc.demo
 
 run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
-	$(BIN)/python -m pytest --ignore=tests/browser
+	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.
+	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/browser
 	@# Apart: Playwright keeps an event loop of its own in the thread of the tests.
 	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest tests/browser; \
 	else echo "The browser tests were left out: install chromium (apt-get install chromium) to run them."; fi
