@@ -305,3 +305,15 @@ def test_a_victim_that_was_reprieved_meanwhile_is_replaced():
 
 def test_with_nobody_left_to_go_it_is_refused():
     assert refusal(looked_at(operator(*noticed("b"), foreign=3))) == "no_capacity"
+
+
+def test_room_that_a_new_server_may_take_up_is_promised_to_nobody():
+    """One leaves, for an earlier request. The quota leaves room for one more, unless it lacks the newest server."""
+    for unseen in (True, False):
+        new = vm("new", is_preemptible=False, unseen=unseen, host="sim-2")
+        going = vm("going", state=State.EVICTING, evicted_for="first")
+        world = operator(new, going, vm("other"), limit={"cores": 3},
+                         hosts=[host("sim-1", [going]), host("sim-2", [new])],
+                         kept=[reserved("first", HOST, "sim-1")])
+        world.quota_used = world.quota_used - new.quota
+        assert isinstance(decide(request(), world), Wait if unseen else Place)

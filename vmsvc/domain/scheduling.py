@@ -24,6 +24,7 @@ from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved
 MAX_ROUNDS = 2          # of eviction for one request
 MAX_REFUSALS = 4        # of the cloud, where by our reckoning there was room
 MAX_BUILDS = 3          # that fail, each on another host: as many as Nova tries where it may choose the host
+_UNSEEN = "servers came while the cloud was read: the next look tells whether they were counted"
 _NO_MORE_ROUNDS = Refuse("no_capacity", f"after {MAX_ROUNDS} rounds of eviction there is no room for it: others took "
                                         f"it each time, or its victims could not go")
 
@@ -59,7 +60,7 @@ def _go_on(request: Request, kept: Reserved, here: Bin, world: World) -> Decisio
     answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims)
     if isinstance(answer, NoPlan):
         if world.vms.unseen:
-            return Wait("servers came while the cloud was read: the next look tells whether they were counted")
+            return Wait(_UNSEEN)
         return decide(request, world.unnoticed(request.id))
     needed = frozenset(answer.victims if isinstance(answer, Preempt) else ())
     if stays - needed:
@@ -116,7 +117,11 @@ def _decide_operator(request: Request, world: World) -> Decision:
                       tuple(candidate(vm, vm.quota) for vm in victims))
         return join(places, project, max_victims=world.max_victims)
 
-    return _by_plan(request, world, HOST, bins, "no_capacity",
+    def sure(host: str) -> bool:
+        return (rooms[host].sure.covers(request.room + rooms[host].short)
+                and quota.sure.covers(request.quota + quota.short))
+
+    return _by_plan(request, world, HOST, bins, sure, "no_capacity",
                     None if hosts else why_none(request, world))
 
 
@@ -139,7 +144,8 @@ def _decide_tenant(request: Request, world: World) -> Decision:
         return _decide_refused(request, world)
     return _by_plan(request, world, QUOTA, lambda building: [
         Bin(PROJECT, request.quota, quota.soon, quota.capacity,
-            tuple(candidate(vm, vm.quota) for vm in eligible_victims(world, building)))], "quota_exceeded")
+            tuple(candidate(vm, vm.quota) for vm in eligible_victims(world, building)))],
+            lambda _: quota.sure.covers(request.quota + quota.short), "quota_exceeded")
 
 
 def _decide_refused(request: Request, world: World) -> Decision:
@@ -150,7 +156,8 @@ def _decide_refused(request: Request, world: World) -> Decision:
         return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
     if any(vm.id != request.id for vm in world.vms.building):
         return Wait("other VMs are being built; where they land decides")
-    return _by_plan(request, world, HOST_ID, lambda building: group_bins(request, world, building), "no_capacity")
+    return _by_plan(request, world, HOST_ID, lambda building: group_bins(request, world, building), lambda _: True,
+                    "no_capacity")
 
 
 def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
@@ -168,9 +175,10 @@ def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
 
 # ---------------------------------------------------------------- both
 
-def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], list[Bin]], error: str,
-             hopeless: str | None = None) -> Decision:
-    """Ask the planner; `bins(building)` gives them without or with the VMs that are still being built."""
+def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], list[Bin]],
+             sure: Callable[[str], bool], error: str, hopeless: str | None = None) -> Decision:
+    """Ask the planner; `bins(building)` gives them without or with the VMs that are still being built, `sure` tells
+    of a bin whether what is coming there suffices even if the cloud has not counted the newest servers yet."""
     without_victims = [Bin(each.id, each.need, each.free, each.capacity, ()) for each in bins(False)]
     coming = plan(without_victims, max_victims=world.max_victims)
     if request.is_preemptible:
@@ -180,6 +188,8 @@ def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], l
             "no host has room for it now"
         return Refuse(_error(request, world, error), f"{hopeless or why}, and a preemptible VM evicts nobody")
     if isinstance(coming, Fits):
+        if not sure(coming.bin_id):
+            return Wait(_UNSEEN)
         return Evict(kind, coming.bin_id, (), "room that is being freed already", True)
     return _by_victims(request, world, kind, bins, error, hopeless)
 

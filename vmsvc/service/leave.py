@@ -94,7 +94,7 @@ class Leave:
             elif server.status == "ERROR" and server.task_state is None:
                 again = _FAILED_SECONDS             # its teardown failed
             await asyncio.sleep(pause)
-            pause = min(2 * pause, 1.0)
+            pause = min(2 * pause, 0.5)
         raise CloudUnavailable(f"server {server_id} is still there {_GONE_LIMIT:.0f} s after its DELETE")
 
     async def _is_locked(self, server_id: str) -> bool:
