@@ -31,8 +31,8 @@ class QuotaRoom(Open):
     standard = Amounts("held by standard VMs of ours")
     preemptible = Amounts("held by preemptible VMs of ours")
     reserved = Amounts("kept for standard VMs whose victims are going")
-    reclaimable = Amounts("held by preemptible VMs that could all be evicted now: of an eviction group no more than its "
-                          "budget has left, the largest")
+    reclaimable = Amounts("held by preemptible VMs that could all be evicted now: of an eviction group as many as its "
+                          "budget allows, the largest")
 
 
 class HostRoom(Open):
