@@ -39,6 +39,8 @@ from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
+BACKLOG = 1024
+
 
 class Service:
     """One replica. `start()` when the loop runs, `stop()` before it ends."""
@@ -75,8 +77,9 @@ class Service:
         if applied:
             log.info("database: applied %s", ", ".join(applied))
         deployment = await self.runtime.offload(db.deployment_id)
-        self.runtime.supervise("feed", Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell(),
-                                            self.settings.event_retention_hours).run)
+        feed = Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell(), self.settings.event_retention_hours)
+        await feed.begin()
+        self.runtime.supervise("feed", feed.run)
         self.runtime.supervise("cloud", lambda: self._with_cloud(deployment), "not connected yet")
         self._listen()
 
@@ -111,7 +114,8 @@ class Service:
                                                             request_timeout=self.settings.request_timeout),
                        evictions=self.evictions, registry=self._registry)
         self._server = make_server(app)
-        sockets = bind_sockets(self.settings.port, self.settings.address)
+        # After a restart all who listened come back at once.
+        sockets = bind_sockets(self.settings.port, self.settings.address, backlog=BACKLOG)
         self.port = sockets[0].getsockname()[1]
         self._server.add_sockets(sockets)
 

@@ -31,7 +31,7 @@ def _commit(service, hub):
     def write(*seqs, **kwargs):
         for seq in seqs:
             service.log.append(event(seq, **kwargs))
-            hub.publish(service.log[-1])
+            hub.publish([service.log[-1]])
     return write
 
 
@@ -117,7 +117,7 @@ async def test_an_event_that_is_in_the_history_and_comes_live_too_is_sent_once(u
         commit(3)                                   # published before the reading sees it,
         service.log.append(event(4))                # seen before it is published,
         page = await read_events(**kwargs)
-        hub.publish(event(4))
+        hub.publish([event(4)])
         commit(5)                                   # and one that the reading missed
         return page
 
