@@ -89,7 +89,7 @@ async def test_a_since_that_is_still_to_come_gets_what_comes_after_it(url, hub, 
     client.close()
 
 
-@pytest.mark.gen_test
+@pytest.mark.gen_test(timeout=20)
 async def test_all_clients_that_come_back_at_once_are_served_from_memory(url, commit, service):
     commit(*range(1, 301))
 
@@ -99,7 +99,7 @@ async def test_all_clients_that_come_back_at_once_are_served_from_memory(url, co
         client.close()
         return seen == list(range(since + 1, 302))
 
-    comers = [asyncio.ensure_future(come_back(50 + number)) for number in range(200)]
+    comers = [asyncio.ensure_future(come_back(50 + number)) for number in range(60)]
     await asyncio.sleep(0.02)
     commit(301)
     assert all(await asyncio.gather(*comers))
@@ -124,7 +124,7 @@ class TestForgetful:
         client.close()
 
     @pytest.mark.gen_test
-    async def test_events_that_come_while_the_history_is_read_and_sent_are_neither_lost_nor_doubled(self, url, commit, service):
+    async def test_events_that_come_while_the_history_is_read_are_neither_lost_nor_doubled(self, url, commit, service):
         last = 600
         read_events = service.events
 
@@ -256,11 +256,11 @@ class TestSmallQueues:
 
 
 class TestPause:
-    """Peers that stop reading for a while, of a service that pings them meanwhile."""
+    """Peers that stop reading for a while."""
 
     @pytest.fixture(name="settings")
     def _settings(self, settings):
-        return replace(settings, max_queue=50_000_000, ping_interval=0.2)
+        return replace(settings, max_queue=50_000_000)
 
     @pytest.mark.gen_test(timeout=20)
     async def test_a_peer_that_pauses_gets_all_of_it_later_whole_and_in_order(self, http_server, commit, http_port):
@@ -271,16 +271,16 @@ class TestPause:
             commit(seq, padding="x" * (seq * 50))
             if seq % 4 == 0:
                 await asyncio.sleep(0.0005)
-        await asyncio.sleep(0.21)                       # a ping goes where the queue is
-        seen, pings = [], 0
-        while len(seen) < last:
+            if seq == 200:
+                writer.write(b"\x89\x80\0\0\0\0")       # a ping: Tornado's answer goes where the queue is
+        seen, pongs = [], 0
+        while len(seen) < last or not pongs:
             opcode, payload = await next_frame(reader)
-            if opcode == 9:
-                pings += 1
-                writer.write(b"\x8a\x80\0\0\0\0")
+            if opcode == 10:
+                pongs += 1
             else:
                 seen.append(json.loads(payload)["data"]["seq"])
-        assert seen == list(range(1, last + 1)) and pings
+        assert seen == list(range(1, last + 1)) and pongs == 1
         writer.close()
 
 
