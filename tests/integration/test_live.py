@@ -6,62 +6,20 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
-from tornado.netutil import bind_sockets
-from tornado.websocket import websocket_connect
 
 from tests.api.contract import check_event
-from tests.integration.writer import emit
+from tests.integration.live import Replica
+from tests.integration.writer import TRIGGER, emit
 from vmsvc.domain.events import TYPES
-from vmsvc.service.commands import Commands
-from vmsvc.service.doorbell import Doorbell
-from vmsvc.service.feed import Feed, Waiters
-from vmsvc.service.hub import Hub
-from vmsvc.service.runtime import Runtime
 from vmsvc.store import outbox
 from vmsvc.store.db import unit
-from vmsvc.web.app import make_app, make_server
-from vmsvc.web.settings import WebSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITERS = 3
 #: The event that ends a run.
 END = "the-end"
-
-
-class Replica:
-    """What of a service brings events to sockets: doorbell, feed, hub and channel."""
-
-    def __init__(self, url: str, recent: int):
-        self._runtime = Runtime(4)
-        self.hub = Hub(recent)
-        self._doorbell = Doorbell(self._runtime, url)
-        self.feed = Feed(self._runtime, self.hub, Waiters(), self._doorbell.bell(), 168)
-        commands = Commands(self._runtime, None, None, None, None, None, None, 0)
-        self._server = make_server(make_app(commands, self.hub, WebSettings(), evictions=None))
-        self.port = 0
-
-    async def start(self) -> None:
-        """Start, and listen."""
-        self._runtime.supervise("doorbell", self._doorbell.run)
-        await self.feed.begin()
-        self._runtime.supervise("feed", self.feed.run)
-        sockets = bind_sockets(0, "127.0.0.1")
-        self.port = sockets[0].getsockname()[1]
-        self._server.add_sockets(sockets)
-
-    async def channel(self, **query):
-        """A WebSocket on the events."""
-        return await websocket_connect(f"ws://127.0.0.1:{self.port}/api/v1/events?{urlencode(query)}")
-
-    async def stop(self) -> None:
-        """Stop it."""
-        self._server.stop()
-        self.hub.close()
-        await self._runtime.stop()
-        await self._server.close_all_connections()
 
 
 @pytest.fixture(name="replicas")
@@ -131,6 +89,7 @@ def selected(store, wanted: dict) -> list[int]:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.gen_test(timeout=60)
 async def test_whoever_resumes_from_any_since_at_any_replica_sees_each_event_once_and_in_order(store, replicas, seed):
+    store.rows(TRIGGER)
     writers = [subprocess.Popen(    # pylint: disable=consider-using-with; waited for below
         [sys.executable, "-m", "tests.integration.writer", store.url, f"w{number}", f"{seed} {number}", "30"], cwd=ROOT)
         for number in range(WRITERS)]
