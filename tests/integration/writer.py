@@ -19,7 +19,7 @@ THREADS = 4
 TRIGGER = """
 CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF random() < 0.3 THEN PERFORM pg_sleep(random() * 0.004); END IF;
+    IF random() < 0.1 THEN PERFORM pg_sleep(random() * 0.04); END IF;
     IF random() < 0.1 AND NEW.vm_id LIKE 'w%' THEN RAISE 'given up'; END IF;
     RETURN NULL;
 END $$;
