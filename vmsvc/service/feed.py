@@ -11,7 +11,7 @@ from vmsvc.service.doorbell import heard
 from vmsvc.service.hub import RECENT, Hub
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import outbox
-from vmsvc.store.db import reading
+from vmsvc.store.db import connected, reading
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Feed:
 
     async def _publish(self) -> int:
         try:
-            events, removed = await self._runtime.offload(_after, self._cursor, _BATCH)
+            events, removed = await self._runtime.offload(_tail, self._cursor, _BATCH)
         except HistoryGone as error:
             log.error("the feed was so far behind that events before %d are gone", error.oldest)
             self._cursor = error.oldest - 1
@@ -106,6 +106,6 @@ def _latest(limit: int) -> tuple[int, list[dict]]:
         return outbox.latest(limit)
 
 
-def _after(since: int, limit: int) -> tuple[list[dict], int]:
-    with reading():
-        return outbox.after(since, limit), outbox.removed()
+def _tail(since: int, limit: int) -> tuple[list[dict], int]:
+    with connected():
+        return outbox.tail(since, limit)

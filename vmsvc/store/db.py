@@ -138,6 +138,13 @@ def reading() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    """A connection without a transaction, for a single statement that reads."""
+    with models.database.connection_context():
+        yield
+
+
 def listen(url: str) -> psycopg2.extensions.connection:
     """A connection of its own, outside the pool, on which the doorbell rings; poll it when it is readable."""
     connection = psycopg2.connect(url, connect_timeout=5, application_name="vmsvc-listen",
