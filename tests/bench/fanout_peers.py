@@ -1,7 +1,6 @@
 """What the fan-out benchmark measures with: servers as processes, and one client that holds thousands of sockets."""
 
 import http.client
-import itertools
 import selectors
 import shutil
 import socket
@@ -76,10 +75,10 @@ http {{
 """
 
 
-class Nchan(Server):    # pylint: disable=super-init-not-called; another process altogether
+class Nchan(Server):
     """nginx with one worker and nchan; each event is a POST over one connection that is kept."""
 
-    def __init__(self, _: str):
+    def __init__(self, _: str):    # pylint: disable=super-init-not-called; another process altogether
         self._folder = Path(tempfile.mkdtemp(prefix="nchan-"))
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
@@ -119,8 +118,8 @@ class Crowd:
         self._sockets = []
         self._received = [0] * size
         self._awaited = 0
-        for batch in itertools.batched(range(size), 100) if sys.version_info >= (3, 12) else _batches(size, 100):
-            opened = [socket.create_connection(("127.0.0.1", port)) for _ in batch]
+        for first in range(0, size, 100):
+            opened = [socket.create_connection(("127.0.0.1", port)) for _ in range(min(100, size - first))]
             for one in opened:
                 one.sendall(UPGRADE)
             for one in opened:
@@ -154,10 +153,6 @@ class Crowd:
         for one in self._sockets:
             one.close()
         self._selector.close()
-
-
-def _batches(size: int, length: int) -> list[range]:
-    return [range(first, min(first + length, size)) for first in range(0, size, length)]
 
 
 def _read_head(one: socket.socket) -> None:

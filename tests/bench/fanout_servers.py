@@ -6,6 +6,7 @@ many events at once. Nobody compresses; everybody encodes each event once.
 
 import asyncio
 import gc
+import importlib
 import itertools
 import json
 import os
@@ -16,6 +17,10 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
+
+from vmsvc.service.hub import Hub
+from vmsvc.web.app import make_app, make_server
+from vmsvc.web.settings import WebSettings
 
 EVENT_BYTES = 300
 BACKLOG = 4096
@@ -42,9 +47,6 @@ def text_of(made: dict) -> str:
 
 async def vmsvc(port_of: Callable) -> Publish:
     """Our hub and channel, as the service builds them."""
-    from vmsvc.service.hub import Hub
-    from vmsvc.web.app import make_app, make_server
-    from vmsvc.web.settings import WebSettings
     hub = Hub()
     settings = WebSettings(max_sockets=20_000, max_in_flight=20_000, ping_interval=600)
     make_server(make_app(None, hub, settings, evictions=None)).add_sockets(port_of())
@@ -55,7 +57,7 @@ async def tornado(port_of: Callable) -> Publish:
     """`write_message` to each socket."""
     handlers: set[WebSocketHandler] = set()
 
-    class Channel(WebSocketHandler):
+    class Channel(WebSocketHandler):    # pylint: disable=abstract-method; of request bodies
         """Everybody gets everything."""
 
         def open(self) -> None:
@@ -78,7 +80,7 @@ async def tornado(port_of: Callable) -> Publish:
 
 async def websockets(port_of: Callable) -> Publish:
     """The package's own `broadcast`."""
-    from websockets.asyncio.server import broadcast, serve
+    package = importlib.import_module("websockets.asyncio.server")      # only `make bench` installs it
     connections = set()
 
     async def channel(connection) -> None:
@@ -90,18 +92,18 @@ async def websockets(port_of: Callable) -> Publish:
 
     def publish(events: list[dict]) -> None:
         for text in map(text_of, events):
-            broadcast(connections, text)
+            package.broadcast(connections, text)
 
-    await serve(channel, sock=port_of()[0], compression=None, ping_interval=None)
+    await package.serve(channel, sock=port_of()[0], compression=None, ping_interval=None)
     return publish
 
 
 async def aiohttp(port_of: Callable) -> Publish:
     """`send_str` to each socket, awaited, as its documentation shows."""
-    from aiohttp import web
+    web = importlib.import_module("aiohttp.web")
     responses = set()
 
-    async def channel(request) -> web.WebSocketResponse:
+    async def channel(request):
         response = web.WebSocketResponse(compress=False)
         await response.prepare(request)
         responses.add(response)
