@@ -39,7 +39,8 @@ from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 1024
+_BACKLOG = 1024              # connections that wait to be accepted
+_LEAVING_SECONDS = 600.0     # beyond its notice, for a victim whose guest and whose host are slow to let it go
 
 
 class Service:
@@ -62,7 +63,8 @@ class Service:
         self._scheduler = Scheduler(
             self.runtime, cloud, self._mirror, self._fleet, self._doorbell.bell(), self._doorbell.ring,
             grace_seconds=settings.grace_seconds, policy=Policy(
-                settings.victim_policy, settings.owner_eviction_cost, settings.max_victims))
+                settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
+                patience=2 * settings.grace_seconds + _LEAVING_SECONDS))
         self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, settings.grace_seconds)
         self.commands = Commands(self.runtime, cloud, self._mirror, self._catalog, self._scheduler, self._waiters,
                                  self._doorbell.ring, settings.min_run_seconds)
@@ -115,7 +117,7 @@ class Service:
                        evictions=self.evictions, registry=self._registry)
         self._server = make_server(app)
         # After a restart all who listened come back at once.
-        sockets = bind_sockets(self.settings.port, self.settings.address, backlog=BACKLOG)
+        sockets = bind_sockets(self.settings.port, self.settings.address, backlog=_BACKLOG)
         self.port = sockets[0].getsockname()[1]
         self._server.add_sockets(sockets)
 
