@@ -29,9 +29,13 @@ lint: $(VENV)/.tests  ## pylint over everything
 test_openstack: $(VENV)/.tests  ## the conformance and system tests against a real OpenStack on loopback
 	VMSVC_TEST_CLOUD=bed $(BIN)/python -m pytest tests/openstack
 
-bench: $(VENV)/.tests  ## benchmarks, each with its peers
+bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_planner
 	$(BIN)/python -m tests.bench.bench_choice
+	$(BIN)/python -m tests.bench.bench_events
+	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so || \
+		echo "Without nginx and nchan (apt-get install nginx libnginx-mod-nchan) the next tables lack that peer."
+	$(BIN)/python -m tests.bench.bench_fanout
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)
@@ -50,3 +54,7 @@ $(VENV)/.service: requirements.txt | $(VENV)/bin/python
 $(VENV)/.tests: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 	$(PIP) -r requirements-dev.txt
 	@touch $(VENV)/.service $@
+
+$(VENV)/.bench: requirements.txt requirements-dev.txt requirements-bench.txt | $(VENV)/bin/python
+	$(PIP) -r requirements-bench.txt
+	@touch $(VENV)/.service $(VENV)/.tests $@

@@ -5,6 +5,7 @@ import asyncio
 import errno
 import json
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from vmsvc.sim.cloud_process import StartFailed
 from vmsvc.sim.postgres import PostgresFailed
 
 log = logging.getLogger("vmsvc")
+
+_OPEN_FILES = 65536
 
 _JOBS = {
     "serve": "run the service (the default)",
@@ -55,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT; a second signal ends it at once."""
+    _allow_many_sockets()
     embedded = bootstrap.Embedded(settings, environ)
     try:
         settings, database_url, cloud = embedded.start()
@@ -62,6 +66,13 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     finally:
         embedded.stop()
     return 0
+
+
+def _allow_many_sockets() -> None:
+    """The usual soft limit of 1024 open files is for programs that use select(); this one does not."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES) if hard != resource.RLIM_INFINITY
+                                                else _OPEN_FILES, hard))
 
 
 async def _serve(service: bootstrap.Service) -> None:

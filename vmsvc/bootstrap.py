@@ -39,6 +39,7 @@ from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
+_BACKLOG = 1024              # connections that wait to be accepted
 _LEAVING_SECONDS = 600.0     # beyond its notice, for a victim whose guest and whose host are slow to let it go
 
 
@@ -78,8 +79,9 @@ class Service:
         if applied:
             log.info("database: applied %s", ", ".join(applied))
         deployment = await self.runtime.offload(db.deployment_id)
-        self.runtime.supervise("feed", Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell(),
-                                            self.settings.event_retention_hours).run)
+        feed = Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell(), self.settings.event_retention_hours)
+        await feed.begin()
+        self.runtime.supervise("feed", feed.run)
         self.runtime.supervise("cloud", lambda: self._with_cloud(deployment), "not connected yet")
         self._listen()
 
@@ -114,7 +116,8 @@ class Service:
                           request_timeout=self.settings.request_timeout)
         app = make_app(self.commands, self.hub, web, evictions=self.evictions, registry=self._registry)
         self._server = make_server(app)
-        sockets = bind_sockets(self.settings.port, self.settings.address)
+        # After a restart all who listened come back at once.
+        sockets = bind_sockets(self.settings.port, self.settings.address, backlog=_BACKLOG)
         self.port = sockets[0].getsockname()[1]
         self._server.add_sockets(sockets)
 

@@ -84,7 +84,7 @@ async def test_metrics_count_requests_by_route_and_never_by_path(call):
 async def test_metrics_show_sockets_and_how_far_behind_events_are(call, hub, http_port):
     clients = [await websocket_connect(f"ws://127.0.0.1:{http_port}/api/v1/events") for _ in range(2)]
     await asyncio.gather(*(client.write_message("so that the upgrade is over") for client in clients))
-    hub.publish(event(41))
+    hub.publish([event(41)])
     for client in clients:
         await client.read_message()
     seen = await metrics(call)

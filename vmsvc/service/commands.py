@@ -152,10 +152,10 @@ class Commands:
             return listing.awaited(row)
         return listing.shown(await self._cloud.server(row.cloud_id), row)
 
-    async def events(self, *, since: int, limit: int, types: frozenset[str],
-                     vm: str | None) -> tuple[list[dict[str, Any]], int]:
+    async def events(self, *, since: int, limit: int, types: frozenset[str], vm: str | None,
+                     preemptible: bool | None) -> tuple[list[dict[str, Any]], int]:
         """History after `since` in order, and the seq up to which it reaches. Raises HistoryGone."""
-        return await self._runtime.offload(_history, since, limit, types, vm)
+        return await self._runtime.offload(_history, since, limit, types=types, vm=vm, preemptible=preemptible)
 
     async def capacity(self) -> dict[str, Any]:
         """Mode, quota, hosts and how much of each flavor fits, now and with evictions."""
@@ -201,10 +201,10 @@ def _rows() -> list[Vm]:
         return vms.current()
 
 
-def _history(since: int, limit: int, types: frozenset[str], vm: str | None) -> tuple[list[dict[str, Any]], int]:
+def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]], int]:
     with reading():
         newest = outbox.newest()
-        events = outbox.after(since, limit, types=types, vm=vm)
+        events = outbox.after(since, limit, **wanted)
     full = len(events) == limit
     return events, events[-1]["data"]["seq"] if full else max(newest, since)
 
