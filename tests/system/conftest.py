@@ -21,6 +21,8 @@ QUICK = {"schedule_seconds": 0.02, "boot_seconds": 0.1, "delete_seconds": 0.05, 
 #: How often the service looks again, with real clouds' patience taken out.
 PATIENCE = {
     "vmsvc.service.reconciler._ROUND_SECONDS": 0.3,
+    "vmsvc.cloud.fleet._SERVICES_SECONDS": 0.3,
+    "vmsvc.service.boot._HOST_SECONDS": 0.5,
     "vmsvc.service.boot._LOOKS": (0.1, 0.2, 0.4, 0.8),
     "vmsvc.service.boot._AFTER_EVICTION": (0.05, 0.1, 0.2),
     "vmsvc.service.actuator._BACKOFF": (0.1, 0.3, 0.5),

@@ -17,12 +17,14 @@ from vmsvc.cloud.claims import Claims
 from vmsvc.cloud.hosting import Content, Provider, Service
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import NotFound
+from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Host
+from vmsvc.domain.resources import Resources
 
 log = logging.getLogger(__name__)
 
-_NEWS_SECONDS = 10.0       # between looks at other projects' servers while nobody asks
-_SERVICES_SECONDS = 10.0
+_NEWS_SECONDS = 10.0       # between looks at other projects' servers and at services while nobody asks
+_SERVICES_SECONDS = 2.0    # between looks at the services while somebody asks
 _PROVIDERS_SECONDS = 60.0
 _STALE_SECONDS = 60.0      # a host whose version has changed is read again, at most so often
 _DOUBT_SECONDS = 3.0       # and one that is doubted
@@ -83,8 +85,8 @@ class Fleet:
         return frozenset(name for name, entry in self._entries.items() if entry.read_at >= moment)
 
     async def refresh(self, max_age: float, traits: Collection[str] = ()) -> None:
-        """Make sure that other projects' changes are known up to `max_age` seconds before this call, and which hosts
-        have these traits. Raises what the cloud raises; the old content then stays."""
+        """Make sure that other projects' changes are known up to `max_age` seconds before this call, which hosts are up
+        about as well, and which have these traits. Raises what the cloud raises; the old content then stays."""
         if self._cloud.mode != "operator":
             return
         wanted = time.monotonic() - max_age
@@ -95,7 +97,7 @@ class Fleet:
                 for occupant in page.occupants:
                     self.claims.saw(occupant)
                 self._since, self._news_at = page.as_of, began
-            if time.monotonic() - self._services_at > _SERVICES_SECONDS:
+            if time.monotonic() - self._services_at > max(max_age, _SERVICES_SECONDS):
                 await self._look_at_services()
             for trait in set(traits) - self._traits.keys():
                 await self._learn(trait)
@@ -105,6 +107,13 @@ class Fleet:
         raises."""
         await self._look_at_services()
         await self._read(names)
+
+    async def seek(self, room: Resources, traits: Traits) -> None:
+        """Ask Placement once who has such room; read the hosts where we know of none. Raises what the cloud raises."""
+        roomy = await self._cloud.roomy(room, traits)
+        hosts = self.hosts()
+        await self._read([name for name, entry in self._entries.items() if entry.provider.id in roomy
+                          and name in hosts and not hosts[name].free.covers(room)])
 
     async def run(self, well: Callable[[], None]) -> None:
         """Keep it up to date."""

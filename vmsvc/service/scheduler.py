@@ -21,12 +21,13 @@ from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Wait, decide, review
-from vmsvc.domain.world import Request, World, host_room
+from vmsvc.domain.world import Request, World
 from vmsvc.service.doorbell import heard
+from vmsvc.service.doubts import doubts_of
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
 from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
-from vmsvc.service.snapshot import Policy, Snapshot, look, look_again, request_of, traits_in, world_of
+from vmsvc.service.snapshot import Doubts, Policy, Snapshot, look, look_again, request_of, traits_in, world_of
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
 from vmsvc.store.models import Vm
@@ -34,7 +35,8 @@ from vmsvc.store.models import Vm
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
-_VERIFICATIONS = 10        # hosts that one pass reads anew before it notices somebody
+_VERIFICATIONS = 10        # times that one pass asks Placement anew before it acts
+_NEWS_SECONDS = 1.0        # how old the changes of other projects' servers may be when a request is decided
 _LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
 _SETTLE_SECONDS = 0.15     # without a new standard request, before somebody is evicted
 _SETTLE_LIMIT = 1.0
@@ -42,7 +44,7 @@ _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the datab
 
 
 class Unverified(Exception):
-    """Hosts were chosen that Placement must be asked about first; nothing is kept. (names)"""
+    """Placement must be asked first; nothing is kept. (doubts)"""
 
 
 class Scheduler:
@@ -71,7 +73,7 @@ class Scheduler:
         ids, traits = await self._runtime.offload(_waiting)
         if not ids:
             return 0
-        snapshot = await look(self._cloud, self._mirror, self._fleet, traits)
+        snapshot = await look(self._cloud, self._mirror, self._fleet, traits, _NEWS_SECONDS)
         for _ in range(_VERIFICATIONS):
             try:
                 acted, waits = await self._runtime.offload(self._decide_all, ids, snapshot)
@@ -87,7 +89,7 @@ class Scheduler:
         return _WAITING_SECONDS
 
     def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
-        acted, waits, unsure = False, 0.0, set()
+        acted, waits, doubts = False, 0.0, Doubts()
         with unit() as work:
             work.lock(Lock.SCHEDULER)
             rows, reservations = vms.current(), ledger.open_reservations()
@@ -100,14 +102,14 @@ class Scheduler:
                                           and row.id not in world.reservations])
             while waiting:
                 for (row, request), decision in _decided(waiting, world, settled):
-                    unsure |= _unsure(request, decision, world, snapshot)
+                    doubts |= doubts_of(request, decision, world, snapshot)
                     if not isinstance(decision, Wait):
                         carry_out(work, row, request, decision, world, self._grace)
                         acted = True
                     if not isinstance(decision, (Place, Refuse)):
                         waits = _WAITING_SECONDS if settled else _SETTLE_SECONDS
-            if unsure:
-                raise Unverified(unsure)
+            if doubts:
+                raise Unverified(doubts)
         return acted, waits
 
     def _world(self, snapshot: Snapshot, rows, reservations, now):
@@ -134,8 +136,8 @@ class Scheduler:
             cooling = ledger.cooling().get((boot["flavor_id"], boot["image_id"]), {})
         request = replace(request, cooling=cooling)
         decision = decide(request, world)
-        if unsure := _unsure(request, decision, world, snapshot):
-            raise Unverified(unsure)
+        if doubts := doubts_of(request, decision, world, snapshot):
+            raise Unverified(doubts)
         shown = preview(decision, names, self._grace.total_seconds())
         if isinstance(decision, Place) and not world.operator:
             # The cloud alone knows whether a host has room; what it would cost if none has is known.
@@ -187,20 +189,6 @@ def _settled(now: datetime, rows: Sequence[Vm]) -> bool:
     those that came after the cloud was read."""
     ages = [(now - row.updated_at).total_seconds() for row in rows]
     return not ages or min(ages) >= _SETTLE_SECONDS or max(ages) >= _SETTLE_LIMIT
-
-
-def _unsure(request: Request, decision: Decision, world: World, snapshot: Snapshot) -> set[str]:
-    """The host that Placement has to be asked about before this is done: always before anybody is noticed, and before
-    a boot when the host is doubted or is nearly full by our reckoning."""
-    match decision:
-        case Evict(kind="host", bin=host, victims=victims) if victims:
-            doubtful = True
-        case Place(host=str() as host):
-            left = host_room(world, world.hosts[host], request).now - request.room
-            doubtful = host in snapshot.doubted or not left.covers(request.room)
-        case _:
-            return set()
-    return {host} if doubtful and host not in snapshot.fresh else set()
 
 
 def _waiting() -> tuple[frozenset[str], frozenset[str]]:

@@ -7,7 +7,7 @@ leaving when the cloud showed it before or after: at worst a request waits for o
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -28,9 +28,9 @@ from vmsvc.store.models import Reservation, Vm
 
 #: Statuses in which a server's room on its host is given back though the server is still there.
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
-_NEWS_SECONDS = 2.0    # how old the changes of other projects' servers may be
 
 
+Need = tuple[Resources, Traits]
 #: (flavor id, image id) -> the hosts that refused such VMs lately, and what the cloud said.
 Cooling = Mapping[tuple[str, str], Mapping[str, str]]
 
@@ -46,6 +46,21 @@ class Snapshot:
     hosts: Mapping[str, Host]
     fresh: frozenset[str]              # hosts that Placement was asked about since it began
     doubted: frozenset[str]            # hosts of which it is known that Placement may say something else
+    sought: frozenset[Need] = frozenset()    # needs for which Placement was asked who has the room
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """What Placement is to be asked before something is done: about hosts, and who has room for a need."""
+
+    hosts: frozenset[str] = frozenset()
+    needs: frozenset[Need] = frozenset()
+
+    def __or__(self, other: "Doubts") -> "Doubts":
+        return Doubts(self.hosts | other.hosts, self.needs | other.needs)
+
+    def __bool__(self) -> bool:
+        return bool(self.hosts or self.needs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +83,25 @@ class Policy:
         return worth + lost * self.owner_cost
 
 
-async def look(cloud: Cloud, mirror: Mirror, fleet: Fleet, traits: Collection[str] = ()) -> Snapshot:
-    """Read the cloud now. `traits` are those that requests name. Raises what the cloud raises."""
+async def look(cloud: Cloud, mirror: Mirror, fleet: Fleet, traits: Collection[str] = (), max_age: float = 0) -> Snapshot:
+    """Read the cloud now. `traits` are those that requests name; what other projects did may be known up to `max_age`
+    seconds ago only: in a large cloud that is the dear part. Raises what the cloud raises."""
     began, before = time.monotonic(), frozenset(mirror.servers)
     quota = await cloud.quota()
-    await fleet.refresh(_NEWS_SECONDS, traits)
+    await fleet.refresh(max_age, traits)
     await mirror.refresh()
     return _snapshot(began, quota, before, mirror, fleet)
 
 
-async def look_again(mirror: Mirror, fleet: Fleet, snapshot: Snapshot, names: Collection[str]) -> Snapshot:
-    """The snapshot with some hosts read anew from Placement, without those that have gone. Raises what the cloud
+async def look_again(mirror: Mirror, fleet: Fleet, snapshot: Snapshot, doubts: Doubts) -> Snapshot:
+    """The snapshot with those hosts read anew from Placement, without those that have gone. Raises what the cloud
     raises."""
-    await fleet.read(names)
+    for room, traits in doubts.needs:
+        await fleet.seek(room, traits)
+    await fleet.read(doubts.hosts)
     await mirror.refresh()
-    return _snapshot(snapshot.began, snapshot.quota, snapshot.before, mirror, fleet)
+    again = _snapshot(snapshot.began, snapshot.quota, snapshot.before, mirror, fleet)
+    return replace(again, sought=snapshot.sought | doubts.needs)
 
 
 def _snapshot(began: float, quota: Quota, before: frozenset[str], mirror: Mirror, fleet: Fleet) -> Snapshot:
