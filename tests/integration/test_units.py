@@ -177,3 +177,16 @@ def test_connections_that_the_server_ended_fail_at_most_once_and_are_replaced(st
     assert read(vm.id).state == State.PENDING
     new_vm()
     assert store.rows("SELECT count(*) FROM vm") == [{"count": 2}]
+
+
+def test_the_log_tells_what_was_committed_and_nothing_else(store, caplog):
+    caplog.set_level("INFO", "vmsvc")
+    vm = new_vm()
+    with pytest.raises(RuntimeError), unit() as work:
+        vms.move(work, vm, State.BUILDING)
+        raise RuntimeError
+    with unit() as work:
+        vms.move(work, vm, State.FAILED, reason="no room")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"vm {vm.id}: accepted, standard m1.tiny", f"vm {vm.id}: pending -> failed (no room)"]
+    assert store.rows("SELECT state FROM vm") == [{"state": "failed"}]

@@ -130,7 +130,7 @@ class Client:
             if len(found) >= times:
                 return found
             assert time.monotonic() < deadline, f"{step}: {len(found)} of {times} within {seconds} s"
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.04)
 
     async def channel(self, query: str = ""):
         """A WebSocket on the events."""

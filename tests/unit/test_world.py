@@ -60,6 +60,18 @@ def test_a_build_that_the_cloud_counts_is_not_counted_twice():
     assert cores(tenant(building, limit={"cores": 4})) == (1, 1)
 
 
+def test_a_server_that_came_while_the_cloud_was_read_takes_room_for_now_and_costs_nobody_its_place():
+    """The cloud may or may not count it: too early a boot loses its place, too early a victim its life."""
+    for state in (State.BUILDING, State.ACTIVE):
+        late = vm("b", 3, state=state, unseen=True)
+        world = tenant(late, limit={"cores": 4})
+        world.quota_used = quota(0)
+        assert cores(world) == (1, 4)
+        assert cores(world, asks=request("b")) == (4, 4)
+    late = vm("b", 3, unseen=True, present=False)
+    assert cpus(operator(late)) == (1, 4)
+
+
 def test_room_that_is_kept_for_another_is_not_free():
     kept = [reserved("other", HOST, "sim-1", 3)]
     assert cpus(operator(kept=kept)) == (1, 1)

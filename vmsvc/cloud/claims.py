@@ -67,7 +67,8 @@ class Claims:
         try:
             yield meanwhile
         finally:
-            self._meanwhile.remove(meanwhile)
+            # By identity: two readings in which nothing has changed are equal.
+            self._meanwhile = [other for other in self._meanwhile if other is not meanwhile]
 
     def told(self, host: str, allocations: Mapping[str, Resources], meanwhile: set[str]) -> None:
         """What Placement said of a host. What is known of servers that changed meanwhile is newer than that."""

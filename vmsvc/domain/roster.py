@@ -20,6 +20,7 @@ class Roster(Mapping[str, VmFacts]):
         self._moving: dict[str, dict[str, VmFacts]] = {}
         self._building: dict[str, VmFacts] = {}
         self._leaving: dict[str, VmFacts] = {}
+        self._unseen: dict[str, VmFacts] = {}
         self._victims: dict[str, dict[str, VmFacts]] = {}
         for vm in vms:
             self.put(vm)
@@ -36,6 +37,8 @@ class Roster(Mapping[str, VmFacts]):
             self._building[vm.id] = vm
         if vm.leaves:
             self._leaving[vm.id] = vm
+        if vm.unseen:
+            self._unseen[vm.id] = vm
         if vm.host is not None and (vm.leaves or vm.state is State.BUILDING):
             self._moving.setdefault(vm.host, {})[vm.id] = vm
         if vm.evicted_for is not None:
@@ -44,6 +47,7 @@ class Roster(Mapping[str, VmFacts]):
     def _forget(self, vm: VmFacts) -> None:
         self._building.pop(vm.id, None)
         self._leaving.pop(vm.id, None)
+        self._unseen.pop(vm.id, None)
         for index, key in ((self._hosts, vm.host), (self._moving, vm.host), (self._victims, vm.evicted_for)):
             index.get(key, {}).pop(vm.id, None)
 
@@ -64,6 +68,11 @@ class Roster(Mapping[str, VmFacts]):
     def leaving(self) -> Collection[VmFacts]:
         """Those whose room will be free without our doing more."""
         return self._leaving.values()
+
+    @property
+    def unseen(self) -> Collection[VmFacts]:
+        """Those so new that the cloud's answer may not count them."""
+        return self._unseen.values()
 
     def victims_of(self, vm_id: str) -> Collection[VmFacts]:
         """Who is to go, or has gone, for a request."""

@@ -94,6 +94,8 @@ def review(request: Request, kept: Reserved, world: World) -> Decision:
     candidates = tuple(candidate(vm, _held_in(vm, kept, world)) for vm in noticed if not vm.locked)
     answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims)
     if isinstance(answer, NoPlan):
+        if world.vms.unseen:
+            return Wait("servers came while the cloud was read: the next look tells whether they were counted")
         return decide(request, world.unnoticed(request.id))
     needed = frozenset(answer.victims if isinstance(answer, Preempt) else ())
     if stays - needed:
@@ -106,7 +108,7 @@ def _spot(request: Request, kept: Reserved, world: World, stays: frozenset[str])
     # What others were promised counts with the need: a victim of ours may be what makes room for both of us.
     quota = quota_room(world, request, stays)
     if kept.kind == QUOTA:
-        return (Bin(PROJECT, request.quota + quota.short, quota.soon, quota.capacity, ()),
+        return (Bin(PROJECT, request.quota + quota.short, quota.sure, quota.capacity, ()),
                 quota.now.covers(request.quota))
     need = request.room + request.quota
     if kept.kind == HOST:
@@ -116,7 +118,7 @@ def _spot(request: Request, kept: Reserved, world: World, stays: frozenset[str])
         room = host_room(world, host, request, stays)
     else:
         room = group_room(world, kept, stays)
-    return (Bin(kept.bin, need + room.short + quota.short, room.soon + quota.soon, room.capacity + quota.capacity, ()),
+    return (Bin(kept.bin, need + room.short + quota.short, room.sure + quota.sure, room.capacity + quota.capacity, ()),
             (room.now + quota.now).covers(need))
 
 

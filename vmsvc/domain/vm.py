@@ -20,6 +20,7 @@ class VmFacts:
     host: str | None = None            # operator: where it is, or where it is to be built
     host_id: str = ""
     present: bool = False              # the cloud's answer counted its server
+    unseen: bool = False               # it stays, and its server came so late that the quota may not count it yet
     untouchable: bool = False          # locked, too young, or no longer carrying our mark: never a victim
     ran: bool = True
     lost_work: int = 0

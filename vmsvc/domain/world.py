@@ -108,22 +108,31 @@ class World:
 @dataclass(frozen=True, slots=True)
 class Room:
     """Room in one bin for one request: `now` it can be claimed, `soon` when all that leaves is gone; `short` is what
-    must leave beyond that before anything fits, because the bin is over-committed or others were promised its room."""
+    must leave beyond that before anything fits, because the bin is over-committed or others were promised its room.
+    Servers so new that the cloud's answer may lack them (`unseen`) take room off `now`, lest a request be placed too
+    early, and not off `soon`, lest somebody go for room that is there."""
 
     now: Resources
     soon: Resources
     capacity: Resources
     short: Resources = Resources()
+    unseen: Resources = Resources()
+
+    @property
+    def sure(self) -> Resources:
+        """What will be there even if the new servers were not counted: enough to spare a victim."""
+        return (self.soon - self.unseen).floored()
 
 
 def _room(capacity: Resources, free: Resources, kept: Iterable[tuple[Resources, Resources]],
-          coming: Resources, needed: Resources) -> Room:
+          coming: Resources, needed: Resources, unseen: Resources = Resources()) -> Room:
     """`kept`: others' reservations, each with what its own victims still hold of it: that part is not free yet."""
     later, now = free + coming, free
     for held, still in kept:
         later, now = later - held, now - (held - still).floored()
     short = {name: -later[name] for name in needed if later[name] < 0}
-    return Room(now=now.floored(), soon=later.floored(), capacity=capacity, short=Resources(short))
+    return Room(now=(now - unseen).floored(), soon=later.floored(), capacity=capacity, short=Resources(short),
+                unseen=unseen)
 
 
 def quota_room(world: World, request: Request, stays: frozenset[str] = frozenset()) -> Room:
@@ -132,8 +141,10 @@ def quota_room(world: World, request: Request, stays: frozenset[str] = frozenset
     leaving = [vm for vm in world.vms.leaving if vm.id not in stays]
     kept = [(kept.quota, total(vm.quota for vm in leaving if vm.evicted_for == kept.vm_id))
             for kept in world.reservations.values() if kept.vm_id != request.id]
+    unseen = total(vm.quota for vm in world.vms.unseen if vm.id != request.id
+                   and (vm.present or vm.state is not State.BUILDING))
     return _room(world.quota_limit, world.quota_limit - world.quota_used - building, kept,
-                 total(vm.quota for vm in leaving), request.quota)
+                 total(vm.quota for vm in leaving), request.quota, unseen)
 
 
 def host_rooms(world: World, hosts: Iterable[Host], request: Request,
@@ -158,7 +169,9 @@ def _host_room(world: World, host: Host, others: list[Reserved], request: Reques
                if vm.leaves and vm.cloud_id in host.allocations}
     kept = [(each.room, total(held for owner, held in leaving.values() if owner == each.vm_id)) for each in others]
     free = host.free - total(building) if building else host.free
-    return _room(host.capacity, free, kept, total(held for _, held in leaving.values()), request.room)
+    unseen = total(vm.room for vm in world.vms.unseen if vm.host == host.name and vm.state is not State.BUILDING
+                   and vm.cloud_id not in host.allocations)
+    return _room(host.capacity, free, kept, total(held for _, held in leaving.values()), request.room, unseen)
 
 
 def group_room(world: World, kept: Reserved, stays: frozenset[str] = frozenset()) -> Room:

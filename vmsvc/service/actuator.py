@@ -46,6 +46,8 @@ class Actuator:
         self._performers = performers
         self._bell = bell
         self._under_way: dict[int, asyncio.Task] = {}
+        self._claiming = asyncio.Lock()
+        self._stopped = False
         self.owner = uuid.uuid4().hex
 
     def __len__(self) -> int:
@@ -53,11 +55,12 @@ class Actuator:
 
     async def run(self) -> None:
         """Claim what is due, again and again."""
-        while True:
-            room = min(_BATCH, _MOST - len(self._under_way))
-            claimed, pause = await self._runtime.offload(_claim, self.owner, room)
-            for row in claimed:
-                self._start(Claim(*row))
+        while not self._stopped:
+            async with self._claiming:
+                room = 0 if self._stopped else min(_BATCH, _MOST - len(self._under_way))
+                claimed, pause = await self._runtime.offload(_claim, self.owner, room)
+                for row in claimed:
+                    self._start(Claim(*row))
             self._runtime.well("actuator")
             if len(claimed) < room or not room:
                 await heard(self._bell, min(_IDLE_SECONDS, max(0.01, _IDLE_SECONDS if pause is None else pause)))
@@ -99,11 +102,13 @@ class Actuator:
 
     async def stop(self) -> None:
         """Cancel what is under way and give the leases back, so that another replica goes on at once."""
-        for task in list(self._under_way.values()):
-            task.cancel()
-        if self._under_way:
-            await asyncio.wait(list(self._under_way.values()), timeout=5)
-        await self._runtime.offload(_release, self.owner)
+        self._stopped = True
+        async with self._claiming:         # what is being claimed just now is given back too
+            for task in list(self._under_way.values()):
+                task.cancel()
+            if self._under_way:
+                await asyncio.wait(list(self._under_way.values()), timeout=5)
+            await self._runtime.offload(_release, self.owner)
 
 
 def _claim(owner: str, most: int) -> tuple[list, float | None]:

@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
 _VERIFICATIONS = 10        # times that one pass asks Placement anew before it acts
-_NEWS_SECONDS = 1.0        # how old the changes of other projects' servers may be when a request is decided
 _LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
 _SETTLE_SECONDS = 0.15     # without a new standard request, before somebody is evicted
 _SETTLE_LIMIT = 1.0
@@ -73,7 +72,7 @@ class Scheduler:
         ids, traits = await self._runtime.offload(_waiting)
         if not ids:
             return 0
-        snapshot = await look(self._cloud, self._mirror, self._fleet, traits, _NEWS_SECONDS)
+        snapshot = await look(self._cloud, self._mirror, self._fleet, traits)
         for _ in range(_VERIFICATIONS):
             try:
                 acted, waits = await self._runtime.offload(self._decide_all, ids, snapshot)

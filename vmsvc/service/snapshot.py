@@ -1,8 +1,8 @@
 """One look at the cloud for scheduling, and its join with the database into a `World`.
 
 The order of reading matters. The quota and other projects' servers are read before our own: a build that starts in
-between is then not counted twice, and the cloud itself is the judge if that was too hopeful. What leaves is counted as
-leaving when the cloud showed it before or after: at worst a request waits for one more look.
+between is then not counted twice. Whether the quota counts it is sure only if its server was there before. What leaves
+is counted as leaving when the cloud showed it before or after: at worst a request waits for one more look.
 """
 
 import time
@@ -83,12 +83,11 @@ class Policy:
         return worth + lost * self.owner_cost
 
 
-async def look(cloud: Cloud, mirror: Mirror, fleet: Fleet, traits: Collection[str] = (), max_age: float = 0) -> Snapshot:
-    """Read the cloud now. `traits` are those that requests name; what other projects did may be known up to `max_age`
-    seconds ago only: in a large cloud that is the dear part. Raises what the cloud raises."""
+async def look(cloud: Cloud, mirror: Mirror, fleet: Fleet, traits: Collection[str] = ()) -> Snapshot:
+    """Read the cloud now. `traits` are those that requests name. Raises what the cloud raises."""
     began, before = time.monotonic(), frozenset(mirror.servers)
     quota = await cloud.quota()
-    await fleet.refresh(max_age, traits)
+    await fleet.refresh(0, traits)
     await mirror.refresh()
     return _snapshot(began, quota, before, mirror, fleet)
 
@@ -165,10 +164,12 @@ def _facts(row: Vm, snapshot: Snapshot, marked: Mapping[str | None, Server], now
     age = int((now - row.launched_at).total_seconds()) if row.launched_at else 0
     holds = server is None or server.status not in _HOLDS_NO_ROOM
     host = server.host if server is not None and server.host else row.host
+    cloud_id = row.cloud_id or (server.id if server else None)
     return VmFacts(
         row.id, state, row.is_preemptible, Resources(row.quota), Resources(row.room if holds else {}),
-        priority=row.priority, cloud_id=row.cloud_id or (server.id if server else None), host=host,
+        priority=row.priority, cloud_id=cloud_id, host=host,
         host_id=(server.host_id if server is not None else row.host_id) or "", present=present,
+        unseen=state in (State.BUILDING, State.ACTIVE) and cloud_id not in snapshot.before,
         untouchable=_untouchable(row, server, age), ran=row.launched_at is not None,
         lost_work=policy.lost_work(int(row.quota.get("cores", 0)), age, lost), evicted_for=row.evicted_for,
         group=row.group_name, running=server is not None and server.status == "ACTIVE",

@@ -72,6 +72,7 @@ class Unit:
         self.now = now                 # the database's clock when the unit began
         self._events: list[dict] = []
         self._bell = False
+        self._news: list[tuple[object, ...]] = []
 
     def lock(self, lock: Lock) -> None:
         """Wait for an advisory lock and keep it to the end of the transaction."""
@@ -80,6 +81,10 @@ class Unit:
     def emit(self, **event: object) -> None:
         """Add an event: `type`, `state`, `vm_id`, `subject`, `is_preemptible`, `data`."""
         self._events.append(event)
+
+    def note(self, message: str, *args: object) -> None:
+        """A line for the log, written when this is committed: a unit that fails has changed nothing."""
+        self._news.append((message, *args))
 
     def ring(self) -> None:
         """Wake the loops of every replica when this is committed."""
@@ -98,6 +103,11 @@ class Unit:
         if self._events or self._bell:
             models.database.execute_sql(f"NOTIFY {CHANNEL}")
 
+    def tell(self) -> None:
+        """It is committed: write what was noted into the log."""
+        for line in self._news:
+            log.info(*line)
+
 
 @contextlib.contextmanager
 def unit() -> Iterator[Unit]:
@@ -108,6 +118,7 @@ def unit() -> Iterator[Unit]:
         work = Unit(now)
         yield work
         work.finish()
+    work.tell()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
@@ -14,8 +13,6 @@ from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State, event_of
 from vmsvc.store.db import Unit, reading
 from vmsvc.store.models import Idempotency, Vm, database
-
-log = logging.getLogger(__name__)
 
 
 def row_of(vm: Vm) -> dict[str, Any]:
@@ -82,7 +79,7 @@ def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str
     Vm.create(id=vm_id, state=State.PENDING, principal=principal, created_at=work.now, updated_at=work.now, **request)
     vm = Vm.get_by_id(vm_id)
     _tell(work, vm, ("create", "pending"), None, {})
-    log.info("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
+    work.note("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
     return vm_id
 
 
@@ -119,7 +116,7 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
     if told:
         _tell(work, now, told, reason, data or {})
     work.ring()
-    log.info("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
+    work.note("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
     return now
 
 

@@ -1,6 +1,5 @@
 """A cloud as the port `Cloud` shows it: hosts, servers, a quota. What takes Nova time takes a `step` here."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -202,70 +201,9 @@ class ModelCloud:
         return Quota({"instances": 1000, "cores": self.cores, "ram": RAM * 1000}, self._used())
 
     def host(self, name: str) -> Host:
-        """A host as Placement and Nova know it."""
+        """A host as Placement and Nova have it now."""
         size = self.sizes[name]
         return Host(name, {"VCPU": Inventory(size, max_unit=size),
                            "MEMORY_MB": Inventory(size * RAM, max_unit=size * RAM)},
                     {each.id: room(each.cpus) for each in self.machines.values() if each.holds and each.host == name},
                     name not in self.down, "nova")
-
-
-class ModelFleet:
-    """The hosts without their rhythm: each look shows them as they are."""
-
-    claims = SimpleNamespace(doubted=frozenset())
-
-    def __init__(self, cloud: ModelCloud):
-        self._cloud = cloud
-        self._hosts: dict[str, Host] = {}
-        self._read_at: dict[str, float] = {}
-
-    def hosts(self) -> dict[str, Host]:
-        """As last read."""
-        return dict(self._hosts)
-
-    def is_down(self, name: str) -> bool:
-        """As Nova says."""
-        return self._cloud.mode == "operator" and name in self._cloud.down
-
-    def read_since(self, moment: float) -> frozenset[str]:
-        """Those that were read by name."""
-        return frozenset(name for name, at in self._read_at.items() if at >= moment)
-
-    async def refresh(self, _max_age: float, _traits=()) -> None:
-        """Look at all of them."""
-        if self._cloud.mode == "operator":
-            await self._cloud.gate("hosts")
-            self._hosts = {name: self._cloud.host(name) for name in self._cloud.sizes}
-
-    async def seek(self, _room, _traits) -> None:
-        """Nothing is hidden here."""
-
-    async def read(self, names) -> None:
-        """Look at some."""
-        for name in sorted(names):
-            began = time.monotonic()
-            await self._cloud.gate(f"host {name}")
-            self._hosts[name], self._read_at[name] = self._cloud.host(name), began
-
-
-class ModelMirror:
-    """The mirror without its rhythm: each wish to see is one read of the list."""
-
-    def __init__(self, cloud: ModelCloud):
-        self._cloud = cloud
-        self.servers: dict[str, Server] = {}
-
-    async def refresh(self, _max_age: float = 0.0) -> None:
-        """Read the list."""
-        await self._cloud.gate("list")
-        self.servers = self._cloud.shown()
-
-    async def until(self, server_id: str, _ready, _seconds: float) -> Server | None:
-        """One look; whoever waits looks again."""
-        await self.refresh()
-        return self.servers.get(server_id)
-
-    def forget(self, server_id: str) -> None:
-        """The cloud said 404."""
-        self.servers.pop(server_id, None)

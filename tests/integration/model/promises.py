@@ -32,7 +32,7 @@ class Promises:
         if row["state"] in ("active", "noticed"):
             assert row["cloud_id"] != machine.id, f"a server is removed under {dict(row)}"
         if row["state"] == "building" and row["cloud_id"] in (machine.id, None):
-            assert machine.status == "ERROR", f"a build is removed: {dict(row)}"
+            assert machine.status == "ERROR" or self.interfered, f"a build is removed: {dict(row)}"
         if row["state"] == "evicting":
             assert row["evict_at"] <= self._clock.now or row["acknowledged_at"], f"too early: {dict(row)}"
 
@@ -67,8 +67,6 @@ class Promises:
             if row["state"] == "noticed":
                 assert row["is_preemptible"] and row["evict_at"], f"{step}: {dict(row)}"
             assert row["rounds"] <= 2, f"{step}: {dict(row)}"
-            if not self.interfered:
-                assert row["rounds"] <= 1, f"{step}: a second round although nobody interfered: {dict(row)}"
         if step == "_decide_all":
             for row in rows:
                 if row["state"] == "noticed" and row["evicted_for"]:
@@ -91,8 +89,15 @@ class Promises:
 
     def _nothing_was_wasted(self) -> None:
         """Without interference only an owner who takes the request back makes an eviction vain."""
-        wasted = self._clock.rows(
-            "SELECT eviction.wasted, vm.id, vm.state FROM eviction JOIN vm ON vm.id = eviction.request_vm_id "
-            "WHERE eviction.wasted IS NOT NULL AND vm.state <> 'deleted'")
-        assert not wasted, wasted
-        assert not self._clock.rows("SELECT vm_id FROM eviction WHERE round > 1")
+        # A round that ended in reprieves cost nobody anything; one that was carried out has to be the last.
+        vain = self._clock.rows(
+            "SELECT eviction.*, vm.state FROM eviction JOIN vm ON vm.id = eviction.request_vm_id "
+            "WHERE vm.state <> 'deleted' AND (wasted IS NOT NULL OR EXISTS (SELECT 1 FROM eviction AS earlier "
+            "WHERE earlier.request_vm_id = vm.id AND earlier.round < eviction.round "
+            "AND earlier.evicting_at IS NOT NULL))")
+        if self._cloud.mode == "tenant":
+            # Nova looks at the quota first: whether a host has room shows only when the quota's victims have gone.
+            blind = {row["request_vm_id"] for row in self._clock.rows(
+                "SELECT request_vm_id FROM eviction WHERE bin = 'quota project' AND reprieved_at IS NULL")}
+            vain = [row for row in vain if row["request_vm_id"] not in blind]
+        assert not vain, vain

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
 
-from tests.integration.model.cloud import ModelCloud, ModelFleet, ModelMirror
+from tests.integration.model.cloud import ModelCloud
+from tests.integration.model.mirrors import ModelFleet, ModelMirror
 from tests.integration.model.stepping import OWNER, Steps
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.actuator import Actuator

@@ -128,3 +128,12 @@ def test_only_hosts_on_which_something_changed_are_named(claims):
     assert not claims.changed
     claims.saw(server("b", host="two"))
     assert claims.changed == {"two"}
+
+
+def test_of_two_readings_at_once_the_one_that_ends_first_ends_alone():
+    claims = Claims()
+    with claims.reading() as longer:
+        with claims.reading() as shorter:
+            assert shorter is not longer
+        claims.gone("a")
+        assert "a" in longer and "a" not in shorter

@@ -1,0 +1,68 @@
+"""What a replica remembers of the model cloud, without the rhythm of the real memory: each wish to see is one read."""
+
+import time
+from types import SimpleNamespace
+
+from tests.integration.model.cloud import ModelCloud
+from vmsvc.cloud.port import Server
+from vmsvc.domain.host import Host
+
+
+class ModelMirror:
+    """The mirror without its rhythm: each wish to see is one read of the list."""
+
+    def __init__(self, cloud: ModelCloud):
+        self._cloud = cloud
+        self.servers: dict[str, Server] = {}
+
+    async def refresh(self, _max_age: float = 0.0) -> None:
+        """Read the list."""
+        await self._cloud.gate("list")
+        self.servers = self._cloud.shown()
+
+    async def until(self, server_id: str, _ready, _seconds: float) -> Server | None:
+        """One look; whoever waits looks again."""
+        await self.refresh()
+        return self.servers.get(server_id)
+
+    def forget(self, server_id: str) -> None:
+        """The cloud said 404."""
+        self.servers.pop(server_id, None)
+
+
+class ModelFleet:
+    """The hosts; they are up to date when they were refreshed, and sure when they were read."""
+
+    def __init__(self, cloud: ModelCloud):
+        self._cloud = cloud
+        self._hosts: dict[str, Host] = {}
+        self._read_at: dict[str, float] = {}
+        self.claims = SimpleNamespace(doubted=set())
+
+    def hosts(self) -> dict[str, Host]:
+        """As they are known now."""
+        return dict(self._hosts)
+
+    def is_down(self, name: str) -> bool:
+        """As far as is known."""
+        return name in self._hosts and not self._hosts[name].available
+
+    def read_since(self, moment: float) -> frozenset[str]:
+        """Those that were read since."""
+        return frozenset(name for name, read_at in self._read_at.items() if read_at >= moment)
+
+    async def refresh(self, _max_age: float, _traits=()) -> None:
+        """Hear of all changes."""
+        if self._cloud.mode == "operator":
+            await self._cloud.gate("hosts")
+            self._hosts = {name: self._cloud.host(name) for name in self._cloud.sizes}
+
+    async def seek(self, _room, _traits) -> None:
+        """Nothing is hidden here."""
+
+    async def read(self, names) -> None:
+        """Ask Placement about these."""
+        began = time.monotonic()
+        await self._cloud.gate(f"read {sorted(names)}")
+        for name in names:
+            self._hosts[name], self._read_at[name] = self._cloud.host(name), began
