@@ -7,17 +7,18 @@ from vmsvc.domain.eligibility import eligible
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources, total
-from vmsvc.domain.victims import frees, on_hosts
+from vmsvc.domain.rooms import Room, host_rooms, quota_room
+from vmsvc.domain.victims import by_host, eligible_victims, frees
 from vmsvc.domain.vm import VmFacts
-from vmsvc.domain.world import HOST, UNLIMITED, Request, Room, World, host_rooms, quota_room
+from vmsvc.domain.world import HOST, UNLIMITED, Request, World
 
 _NOBODY = Request("", False, Resources(), Resources())
 
 
 def of(world: World, flavors: Mapping[str, Request]) -> dict[str, Any]:
     """Quota, hosts (operator) and flavors, each as a standard request for it."""
-    rooms = host_rooms(world, world.hosts.values(), _NOBODY)
-    victims = on_hosts(_victims(world))
+    rooms = host_rooms(world, world.hosts.values())
+    victims = by_host(eligible_victims(world, False))
     reclaimable = {name: total(frees(vm, world.hosts[name]) for vm in there)
                    for name, there in victims.items() if name in world.hosts}
     return {
@@ -27,11 +28,6 @@ def of(world: World, flavors: Mapping[str, Request]) -> dict[str, Any]:
         "flavors": [{"name": name, "vcpus": wish.quota["cores"], "ram": wish.quota["ram"],
                      **_fits(world, wish, rooms, reclaimable)} for name, wish in sorted(flavors.items())],
     }
-
-
-def _victims(world: World) -> list:
-    return [vm for vm in world.vms.values() if vm.is_preemptible and vm.state is State.ACTIVE and vm.present
-            and not vm.untouchable]
 
 
 def _quota(world: World) -> dict[str, Any]:
@@ -45,7 +41,7 @@ def _quota(world: World) -> dict[str, Any]:
         "standard": dict(total(vm.quota for vm in mine if not vm.is_preemptible)),
         "preemptible": dict(total(vm.quota for vm in mine if vm.is_preemptible)),
         "reserved": dict(total(kept.quota for kept in world.reservations.values())),
-        "reclaimable": dict(total(vm.quota for vm in _victims(world))),
+        "reclaimable": dict(total(vm.quota for vm in eligible_victims(world, False))),
     }
 
 
@@ -71,7 +67,7 @@ def _fits(world: World, wish: Request, rooms: Mapping[str, Room],
     """How many more of a flavor fit: by the quota, and in operator mode by the hosts too."""
     free = quota_room(world, _NOBODY).now
     now = times(free, wish.quota)
-    after = times(free + total(vm.quota for vm in _victims(world)), wish.quota)
+    after = times(free + total(vm.quota for vm in eligible_victims(world, False)), wish.quota)
     if world.operator:
         hosts = [host for host in world.hosts.values() if eligible(host, wish)]
         now = min(now, sum(times(rooms[host.name].now, wish.room) for host in hosts))

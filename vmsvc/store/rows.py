@@ -1,7 +1,8 @@
 """The VMs that matter now, kept between readings: to bring them up to date costs what changed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from vmsvc.domain.lifecycle import FINAL
 from vmsvc.store import vms
@@ -13,15 +14,38 @@ _MARK = """SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_post
                   pg_current_xact_id_if_assigned() IS NOT NULL"""
 
 
-class Rows(Mapping[str, Vm]):
-    """Those that `vms.current` gives, by id; `by_state` holds the ids again. Not for two threads at once.
+class Row(NamedTuple):
+    """Those columns of a VM that scheduling needs of each."""
 
-    A row that has not changed stays the same object; nobody changes them.
-    """
+    id: str
+    state: str
+    cloud_id: str | None
+    is_preemptible: bool
+    priority: int
+    min_run_seconds: int
+    group_name: str | None
+    max_unavailable: int | None
+    principal: str
+    quota: dict[str, int]
+    room: dict[str, int]
+    host: str | None
+    host_id: str | None
+    updated_at: datetime
+    launched_at: datetime | None
+    ended_at: datetime | None
+    evicted_for: str | None
+    notice: dict[str, Any] | None
+
+
+_COLUMNS = [getattr(Vm, name) for name in Row._fields]
+
+
+class Rows(Mapping[str, Row]):
+    """Those that `vms.current` gives, by id. Not for two threads at once."""
 
     def __init__(self):
-        self._rows: dict[str, Vm] = {}
-        self.by_state: dict[str, dict[str, Vm]] = {}
+        self._rows: dict[str, Row] = {}
+        self._states: dict[str, dict[str, Row]] = {}
         self._mark: tuple[int, datetime] | None = None
 
     def update(self, now: datetime) -> set[str]:
@@ -32,13 +56,13 @@ class Rows(Mapping[str, Vm]):
         if wrote:
             raise RuntimeError("rows are to be read before anything is written")
         whole = self._mark is None or self._mark[1] != mark[1]
-        found = list(Vm.select().where(vms.is_current() if whole else Vm.changed >= self._mark[0]))
+        query = Vm.select(*_COLUMNS).where(vms.is_current() if whole else Vm.changed >= self._mark[0])
+        found = [Row(*values) for values in query.tuples()]
         changed = self._rows.keys() - {row.id for row in found} if whole else set()
         for row_id in changed:
             self._drop(row_id)
         for row in found:
-            known = self._rows.get(row.id)
-            if known is None or known.__data__ != row.__data__:
+            if self._rows.get(row.id) != row:
                 self._put(row)
                 changed.add(row.id)
         self._mark = mark[0], mark[1]
@@ -46,28 +70,28 @@ class Rows(Mapping[str, Vm]):
 
     def _forget_ended(self, now: datetime) -> set[str]:
         since = now - timedelta(seconds=vms.SHOWN_SECONDS)
-        over = {row.id for state in FINAL for row in self.by_state.get(state, {}).values() if row.ended_at < since}
+        over = {row.id for row in self.in_states(*FINAL) if row.ended_at < since}
         for row_id in over:
             self._drop(row_id)
         return over
 
-    def _put(self, row: Vm) -> None:
+    def _put(self, row: Row) -> None:
         if row.id in self._rows:
             self._drop(row.id)
         self._rows[row.id] = row
-        self.by_state.setdefault(row.state, {})[row.id] = row
+        self._states.setdefault(row.state, {})[row.id] = row
 
     def _drop(self, row_id: str) -> None:
-        del self.by_state[self._rows.pop(row_id).state][row_id]
+        del self._states[self._rows.pop(row_id).state][row_id]
 
-    def in_states(self, *states: str) -> list[Vm]:
+    def in_states(self, *states: str) -> list[Row]:
         """Those in these states, in no order."""
-        return [row for state in states for row in self.by_state.get(state, {}).values()]
+        return [row for state in states for row in self._states.get(state, {}).values()]
 
-    def __getitem__(self, row_id: str) -> Vm:
+    def __getitem__(self, row_id: str) -> Row:
         return self._rows[row_id]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
 
     def __len__(self) -> int:
