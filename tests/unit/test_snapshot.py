@@ -39,10 +39,11 @@ def row(name, state=State.ACTIVE, **fields):
         **NOTHING, "id": name, "cloud_id": known, "name": "any", "is_preemptible": True, "state": state, "priority": 0,
         "min_run_seconds": 0, "principal": "anonymous", "quota": {"instances": 1, "cores": 2, "ram": 2048},
         "room": {"VCPU": 2}, "boot": {}, "avoid": [], "rounds": 0, "created_at": NOW,
-        "updated_at": NOW, "launched_at": None if state in (State.PENDING, State.BUILDING) else NOW - timedelta(seconds=100), **fields})
+        "updated_at": NOW, "ended_at": None,
+        "launched_at": None if state in (State.PENDING, State.BUILDING) else NOW - timedelta(seconds=100), **fields})
 
 
-def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, lost=None, policy=POLICY):
+def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, losses=None, policy=POLICY):
     """The world of these."""
     hosts = {"sim-1": Host("sim-1", {"VCPU": Inventory(4)}, allocations or {}, True, "nova")} if operator else {}
     picture, shown = Picture(policy), {each.id: each for each in servers}
@@ -50,7 +51,7 @@ def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True
     known = {each.id: Row(*(getattr(each, name) for name in Row._fields)) for each in rows}
     return picture.update(
         known, known, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1})),
-        Promises(NOW, kept, lost or {}), operator=operator, came=shown.keys() - set(before),
+        Promises(NOW, kept, losses or {}), operator=operator, came=shown.keys() - set(before),
         went=set(before) - shown.keys())
 
 
@@ -68,7 +69,7 @@ def facts(state=State.ACTIVE, shown=True, *, before=(), server_fields=None, **fi
 
 def cost(policy=POLICY, losses=None, **fields):
     """What its going costs."""
-    return lost(joined([row("a", **fields)], [server("A")], policy=policy, lost=losses))
+    return lost(joined([row("a", **fields)], [server("A")], policy=policy, losses=losses))
 
 
 def test_a_vm_and_its_server_are_one():

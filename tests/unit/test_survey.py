@@ -34,6 +34,7 @@ class Cloud:
         self.reservations = {}
         self.lost = {}
         self.now = 1000
+        self.limit = self.budget = self.most = 0
         self.kept = operator(hosts=[])
         for number in range(5):
             self.host(f"sim-{number}")
@@ -72,8 +73,8 @@ class Cloud:
             if rng.random() < 0.4:
                 held["foreign"] = Resources({"VCPU": rng.randint(1, 3), "MEMORY_MB": 512})
             self.hosts[name] = self.kept.hosts[name] = Host(
-                name, inventories, held, available=rng.random() < 0.95, availability_zone=rng.choice(("nova", "nova",
-                                                                                                   "other")))
+                name, inventories, held, available=rng.random() < 0.95,
+                availability_zone=rng.choice(("nova", "nova", "other")))
         self.kept.touch(name)
 
     def reserve(self):
@@ -119,7 +120,8 @@ class Cloud:
 def wanted(rng):
     """A request of some size."""
     return request("wanted", rng.choice((1, 1, 2, 3, 4, 7)), availability_zone=rng.choice((None, None, "nova")),
-                   is_preemptible=rng.random() < 0.2, avoid=frozenset(rng.sample(["sim-1", "sim-2"], rng.randint(0, 1))))
+                   is_preemptible=rng.random() < 0.2,
+                   avoid=frozenset(rng.sample(["sim-1", "sim-2"], rng.randint(0, 1))))
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -180,7 +180,7 @@ class Fleet:
     async def _look_at_services(self) -> None:
         began = time.monotonic()
         services = await self._cloud.services()
-        for name, entry in self._entries.items():
+        for name in self._entries:
             if services.get(name) != self._services.get(name):
                 self._stale.add(name)
         self._services, self._services_at = services, began

@@ -1,5 +1,6 @@
 """Where decisions are made: the world kept in one place, brought up to date for each of them."""
 
+import gc
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from vmsvc.store.models import Reservation
 from vmsvc.store.rows import Rows
 
 _LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
+_LARGE = 10_000            # VMs and hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Desk:
         self._turn = threading.Lock()
         self._rows = Rows()
         self._picture = Picture(policy)
+        self._frozen = 0
 
     def tell(self, news: News) -> None:
         """What changed in the cloud, for the decisions from now on. May be called at any time."""
@@ -55,3 +58,11 @@ class Desk:
                 raise
             with world.trial():
                 yield View(world, self._rows, promises.reservations)
+            self._freeze(len(world.vms) + len(world.hosts))
+
+    def _freeze(self, size: int) -> None:
+        """Of a large world next to nothing becomes garbage, and a full collection that looks at all of it takes longer
+        than a decision: after a start, and when it has grown by half, what is there is left out of collections."""
+        if size > max(_LARGE, self._frozen * 3 // 2):
+            self._frozen = size
+            gc.freeze()

@@ -109,7 +109,7 @@ class Join:
         """The cloud may have made its server while we do not know the id yet: then only the mark tells."""
         if row.cloud_id:
             return self._servers.get(row.cloud_id)
-        marked = [self._servers[server_id] for server_id in self._marked.get(row.id, ())]
+        marked = (self._servers[server_id] for server_id in sorted(self._marked.get(row.id, ())))
         return next((server for server in marked if server.status != "ERROR"), None)
 
 
