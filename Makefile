@@ -28,6 +28,8 @@ test_openstack: $(VENV)/.tests  ## the conformance and system tests against a re
 bench: $(VENV)/.tests  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_planner
 	$(BIN)/python -m tests.bench.bench_choice
+	$(BIN)/python -m tests.bench.bench_decision
+	$(BIN)/python -m tests.bench.bench_fleet
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)

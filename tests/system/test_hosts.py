@@ -45,6 +45,28 @@ async def test_traits_and_classes_decide_where_a_vm_goes_and_who_has_to_go_for_i
     assert (shown["ssd"]["fits_now"], shown["gpu"]["fits_now"], shown["gpu"]["fits_after_evictions"]) == (3, 0, 0)
 
 
+@pytest.mark.parametrize("hosts", [4])
+@grace(0.3)
+@pytest.mark.gen_test(timeout=40)
+async def test_zones_disabled_hosts_and_steps_decide_too(sim, new_replica):
+    """Mars is a zone of its own, sim-2 takes nobody, and sim-3 gives memory in pieces of 4 GiB."""
+    sim.host("sim-1", az="mars")
+    sim.host("sim-2", disabled=True)
+    sim.host("sim-3", inventories={"MEMORY_MB": {"total": 8192, "max_unit": 8192, "step_size": 4096}})
+    _, client = await new_replica()
+    made = [(await client.create(True)).id for _ in range(8)]
+    assert {host_of(sim, vm) for vm in made} == {"sim-1", "sim-4"}
+    assert (await client.create(True)).json["error"] == "no_capacity"
+    for zone, host in (("mars", "sim-1"), ("nova", "sim-4")):
+        victims = {vm for vm in made if host_of(sim, vm) == host}
+        created = await client.create(False, availability_zone=zone)
+        assert created.status == 201 and host_of(sim, created.id) == host
+        assert len(created.json["evicted"]) == 1 and set(created.json["evicted"]) < victims
+        made = [vm for vm in made if vm not in created.json["evicted"]]
+    created = await client.create(False, flavor="m1.medium")
+    assert (created.json["evicted"], host_of(sim, created.id)) == ([], "sim-3")
+
+
 @TWO_HOSTS
 @pytest.mark.gen_test(timeout=30)
 async def test_what_others_servers_hold_is_reckoned_as_placement_counts_it(sim, new_replica):

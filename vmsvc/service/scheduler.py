@@ -22,6 +22,7 @@ from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Wait, decide, review
+from vmsvc.domain.survey import survey_of
 from vmsvc.domain.world import Request, World
 from vmsvc.service.desk import Desk, View
 from vmsvc.service.doorbell import heard
@@ -67,7 +68,10 @@ class Scheduler:
         self._observer = Observer(cloud, mirror, fleet, self._desk.tell)
 
     async def run(self) -> None:
-        """Pass after pass while anybody waits."""
+        """Pass after pass while anybody waits. In operator mode all that there is is read before the first, when nobody
+        waits for the lock yet."""
+        if self._cloud.mode == "operator":
+            await self._verified(frozenset(), self._prepare)
         while True:
             waiting = await self._pass()
             self._runtime.well("scheduler")
@@ -124,6 +128,10 @@ class Scheduler:
                 if doubts:
                     raise Unverified(doubts)
         return acted, waits
+
+    def _prepare(self, snapshot: Snapshot) -> None:
+        with reading(), self._at(snapshot, vms.clock()) as view:
+            survey_of(view.world)
 
     def _at(self, snapshot: Snapshot, now: datetime) -> AbstractContextManager[View]:
         return self._desk.at(snapshot, now, self._cloud.mode == "operator")

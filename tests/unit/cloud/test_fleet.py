@@ -260,3 +260,27 @@ async def test_in_tenant_mode_nothing_is_asked(io_loop):
     await fleet.start(NOW)
     await fleet.refresh(0)
     assert not cloud.calls and not fleet.hosts()
+
+
+@pytest.mark.gen_test
+async def test_news_are_the_hosts_that_changed_since_the_last_time(cloud, clock, fleet):
+    assert fleet.news() == fleet.hosts() and not fleet.news()
+    clock.now += 5
+    cloud.news = [Occupant("s1", "ACTIVE", "h1", SMALL)]
+    cloud.down = {"h2"}
+    await fleet.refresh(0)
+    assert fleet.news() == {name: fleet.hosts()[name] for name in ("h1", "h2")}
+    cloud.gone = {"h3"}
+    await fleet.read(["h3"])
+    assert fleet.news() == {"h3": None} and not fleet.news()
+
+
+@pytest.mark.gen_test
+async def test_a_host_is_fresh_when_its_reading_began_late_enough(cloud, clock, fleet):
+    await fleet.read(["h1"])
+    clock.now += 5
+    began = clock.now
+    assert fleet.read_since(began) == frozenset()
+    await fleet.read(["h2", "h3"])
+    assert fleet.read_since(began) == {"h2", "h3"}
+    assert len(fleet.read_since(began - 100)) == len(cloud.held)
