@@ -44,7 +44,8 @@ class Life:
         state = rng.choice(STATES)
         found = row(name, state, cloud_id=None if state is State.BUILDING and rng.random() < 0.5 else name.upper(),
                     priority=rng.choice((0, 1)), group_name=rng.choice((None, "web")),
-                    max_unavailable=rng.choice((1, 2)), principal=rng.choice(("ann", "bob")), min_run_seconds=rng.choice((0, 0, 150)),
+                    max_unavailable=rng.choice((1, 2)), principal=rng.choice(("ann", "bob")),
+                    min_run_seconds=rng.choice((0, 0, 150)),
                     evicted_for="w" if state in (State.NOTICED, State.EVICTING) else None)
         self.rows[name] = Row(*(getattr(found, column) for column in Row._fields))
 
@@ -57,7 +58,8 @@ class Life:
         else:
             self.servers[name] = server(
                 name, host=rng.choice(("sim-1", "sim-2") * 3 + (None,)),
-                status=rng.choice(("ACTIVE",) * 5 + ("ERROR",)), locked=rng.random() < 0.2, metadata={MARK: rng.choice((name,) * 7 + ("H",)).lower()})
+                status=rng.choice(("ACTIVE",) * 5 + ("ERROR",)), locked=rng.random() < 0.2,
+                metadata={MARK: rng.choice((name,) * 7 + ("H",)).lower()})
         for place in ("sim-1", "sim-2"):
             self.change_host(place)
 
