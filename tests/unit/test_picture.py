@@ -9,10 +9,11 @@ import pytest
 from tests.unit.test_snapshot import NOW, row, server
 from tests.unit.worlds import request
 from vmsvc.cloud.port import MARK, Quota
+from vmsvc.domain.decisions import Evict
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.domain.scheduling import Evict, decide
+from vmsvc.domain.scheduling import decide
 from vmsvc.domain.victims import candidate
 from vmsvc.service.join import Policy
 from vmsvc.service.picture import News, Picture, Promises
@@ -32,7 +33,7 @@ class Life:
         self.kept = Picture(POLICY)
         self.rows, self.servers, self.hosts, self.lost = {}, {}, {}, {}
         self.changed, self.news = set(), (set(), set())
-        self.came, self.went, self.reservations = frozenset(), frozenset(), []
+        self.came, self.went, self.untold, self.reservations = frozenset(), frozenset(), frozenset(), []
 
     def change_row(self):
         """A row is new, changes, or is left out."""
@@ -80,6 +81,7 @@ class Life:
         self.came, self.went = (frozenset(self.rng.sample(names, self.rng.choice((0, 0, 2)))) for _ in range(2))
         self.came &= self.servers.keys()
         self.went -= self.servers.keys()
+        self.untold = frozenset(self.rng.sample("abcdefgh", self.rng.choice((0, 0, 1))))
         self.reservations = [Reservation(vm_id="w", bin_kind="host", bin="sim-1", members={})] * self.rng.randint(0, 1)
 
     def worlds(self, now):
@@ -90,7 +92,7 @@ class Life:
         anew.tell(News(self.servers, self.hosts))
         rows = {**self.rows, "w": Row(*(getattr(row("w", State.PENDING), column) for column in Row._fields))}
         how = {"operator": True, "came": self.came, "went": self.went}
-        promises = Promises(now, self.reservations, self.lost)
+        promises = Promises(now, self.reservations, self.lost, self.untold)
         worlds = (self.kept.update(rows, self.changed | {"w"}, QUOTA, promises, **how),
                   anew.update(rows, rows, QUOTA, promises, **how))
         self.changed, self.news = set(), (set(), set())
@@ -112,8 +114,8 @@ def test_whatever_changed_it_shows_the_same_world(seed):
             life.changed.update(life.rows)
         kept, anew = life.worlds(NOW + timedelta(seconds=at))
         assert dict(kept.vms) == dict(anew.vms)
-        assert (kept.hosts, kept.reservations, kept.budgets, kept.now) == (
-            anew.hosts, anew.reservations, anew.budgets, anew.now)
+        assert (kept.hosts, kept.reservations, kept.budgets, kept.limits, kept.now) == (
+            anew.hosts, anew.reservations, anew.budgets, anew.limits, anew.now)
         assert costs(kept) == costs(anew)
         asked = replace(request("n"), room=Resources({"VCPU": life.rng.choice((1, 2, 4))}))
         decision = decide(asked, anew)

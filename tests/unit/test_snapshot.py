@@ -39,11 +39,12 @@ def row(name, state=State.ACTIVE, **fields):
         **NOTHING, "id": name, "cloud_id": known, "name": "any", "is_preemptible": True, "state": state, "priority": 0,
         "min_run_seconds": 0, "principal": "anonymous", "quota": {"instances": 1, "cores": 2, "ram": 2048},
         "room": {"VCPU": 2}, "boot": {}, "avoid": [], "rounds": 0, "created_at": NOW,
-        "updated_at": NOW, "ended_at": None,
+        "updated_at": NOW - timedelta(seconds=9), "ended_at": None,
         "launched_at": None if state in (State.PENDING, State.BUILDING) else NOW - timedelta(seconds=100), **fields})
 
 
-def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, losses=None, policy=POLICY):
+def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, losses=None, policy=POLICY,
+           untold=()):
     """The world of these."""
     hosts = {"sim-1": Host("sim-1", {"VCPU": Inventory(4)}, allocations or {}, True, "nova")} if operator else {}
     picture, shown = Picture(policy), {each.id: each for each in servers}
@@ -51,7 +52,7 @@ def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True
     known = {each.id: Row(*(getattr(each, name) for name in Row._fields)) for each in rows}
     return picture.update(
         known, known, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1})),
-        Promises(NOW, kept, losses or {}), operator=operator, came=shown.keys() - set(before),
+        Promises(NOW, kept, losses or {}, frozenset(untold)), operator=operator, came=shown.keys() - set(before),
         went=set(before) - shown.keys())
 
 
@@ -137,7 +138,7 @@ def test_a_vm_that_only_practises_its_notice_stays():
 
 
 def test_a_clock_that_is_behind_makes_no_lost_work_negative():
-    assert cost(launched_at=NOW + timedelta(seconds=5)) == 0
+    assert cost(launched_at=NOW + timedelta(seconds=5), updated_at=NOW) == 0
 
 
 def test_a_limit_that_is_missing_is_none_and_one_of_zero_is_a_limit():
@@ -164,10 +165,18 @@ def test_a_request_remembers_what_the_cloud_said_and_whether_room_was_freed_sinc
     refusal = {"error": "no_capacity", "message": "No valid host", "at": (NOW - timedelta(seconds=5)).isoformat(),
                "count": 2}
     asked = row("a", State.PENDING, refusal=refusal, avoid=["sim-2"], rounds=1, boot={"availability_zone": "nova"})
-    known = request_of(asked, NOW)
+    known = request_of(asked, NOW, NOW)
     assert (known.refusal, known.refusals, known.avoid, known.rounds) == ("no_capacity", 2, {"sim-2"}, 1)
+    assert known.waited == 9
     assert known.availability_zone == "nova" and known.freed_since
-    assert not request_of(asked, NOW - timedelta(seconds=6)).freed_since
-    assert not request_of(asked, None).freed_since
-    fresh = request_of(row("b", State.PENDING), NOW)
+    assert not request_of(asked, NOW, NOW - timedelta(seconds=6)).freed_since
+    assert not request_of(asked, NOW, None).freed_since
+    fresh = request_of(row("b", State.PENDING), NOW, NOW)
     assert (fresh.refusal, fresh.refusals, fresh.freed_since) == (None, 0, False)
+
+
+def test_who_could_not_be_told_lately_is_left_alone_and_groups_have_limits_beside_budgets():
+    rows = [row("a", group_name="web", max_unavailable=2), row("b", State.NOTICED, group_name="web", max_unavailable=3)]
+    world = joined(rows, [server("A"), server("B")], untold={"a"})
+    assert world.vms["a"].untouchable
+    assert (world.budgets, world.limits) == ({"web": 1}, {"web": 2})

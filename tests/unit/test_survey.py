@@ -8,6 +8,7 @@ import pytest
 from tests.unit.worlds import operator, request, reserved, vm
 from vmsvc.domain.batching import decide_batch
 from vmsvc.domain.bins import Bin
+from vmsvc.domain.decisions import Evict, Place
 from vmsvc.domain.eligibility import eligible
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
@@ -16,7 +17,7 @@ from vmsvc.domain.quota import join
 from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.domain.roster import Roster
 from vmsvc.domain.rooms import host_rooms, quota_room
-from vmsvc.domain.scheduling import Evict, Place, decide, review
+from vmsvc.domain.scheduling import decide, review
 from vmsvc.domain.victims import by_host, candidate, cost, eligible_victims, frees
 from vmsvc.domain.world import HOST, PROJECT, World
 
@@ -102,7 +103,7 @@ class Cloud:
         used = sum((each.quota for each in self.vms.values() if each.present), Resources())
         limits = Resources({"instances": 100, "cores": self.limit, "ram": 100_000})
         return {"quota_limit": limits, "quota_used": used, "now": self.now, "surcharges": dict(self.lost),
-                "budgets": {"web": self.budget}, "max_victims": self.most}
+                "budgets": {"web": self.budget}, "limits": {"web": 2}, "max_victims": self.most}
 
     def worlds(self):
         """The kept world and one built anew."""

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from vmsvc.domain.batch import BatchPlan, plan_batch
+from vmsvc.domain.decisions import Decision, Evict, Place
 from vmsvc.domain.places import group_bins, quota_bin
 from vmsvc.domain.planner import Refuse as NoPlan
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.rooms import host_room, quota_room
-from vmsvc.domain.scheduling import MAX_ROUNDS, Decision, Evict, Place
+from vmsvc.domain.scheduling import MAX_ROUNDS
 from vmsvc.domain.survey import survey_of, terms_of
 from vmsvc.domain.victims import cost
 from vmsvc.domain.world import HOST, HOST_ID, QUOTA, Request, World

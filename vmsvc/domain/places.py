@@ -1,14 +1,14 @@
 """The places that a request could go to: all hosts (operator), or the project's quota and its groups (tenant)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from vmsvc.domain.bins import Bin
 from vmsvc.domain.planner import Fits, Outcome, plan
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.rooms import quota_room
-from vmsvc.domain.survey import survey_of, terms_of
+from vmsvc.domain.rooms import host_room, quota_room
+from vmsvc.domain.survey import survey_of
 from vmsvc.domain.victims import candidate, eligible_victims
 from vmsvc.domain.world import PROJECT, Request, World
 
@@ -19,30 +19,35 @@ class Places(Protocol):
     def soon(self) -> str | None:
         """The place where the request fits without anybody's being evicted, once all that leaves has gone."""
 
-    def plan(self, building: bool) -> Outcome:
-        """Where it goes and who leaves for it; `building` allows for those that are still being built."""
+    def sure(self, place: str) -> bool:
+        """True when it fits there even if the cloud has not counted the newest servers yet."""
+
+    def plan(self, building: bool, budgets: Mapping[str, int]) -> Outcome:
+        """Where it goes and who leaves for it, so many of each eviction group at most; `building` allows for those
+        that are still being built."""
 
 
 class Listed:
     """Few places: `bins(building)` are all of them."""
 
-    def __init__(self, bins: Callable[[bool], Sequence[Bin]], world: World):
+    def __init__(self, bins: Callable[[bool], Sequence[Bin]], world: World,
+                 sure: Callable[[str], bool] = lambda _: True):
         self._bins = bins
-        self._terms = terms_of(world)
+        self._world = world
+        self.sure = sure
 
     def soon(self) -> str | None:
         """See Places."""
-        outcome = self._plan([replace(each, candidates=()) for each in self._bins(False)])
+        outcome = self._plan([replace(each, candidates=()) for each in self._bins(False)], {})
         return outcome.bin_id if isinstance(outcome, Fits) else None
 
-    def plan(self, building: bool) -> Outcome:
+    def plan(self, building: bool, budgets: Mapping[str, int]) -> Outcome:
         """See Places."""
-        return self._plan(self._bins(building))
+        return self._plan(self._bins(building), budgets)
 
-    def _plan(self, bins: Sequence[Bin]) -> Outcome:
-        terms = self._terms
-        return plan(bins, max_victims=terms.max_victims, now=terms.now, cost_words=terms.cost_words,
-                    budgets=terms.budgets)
+    def _plan(self, bins: Sequence[Bin], budgets: Mapping[str, int]) -> Outcome:
+        return plan(bins, max_victims=self._world.max_victims, now=self._world.now, cost_words=self._world.cost_words,
+                    budgets=budgets)
 
 
 class Hosts:
@@ -51,20 +56,27 @@ class Hosts:
     def __init__(self, request: Request, world: World):
         self._request = request
         self._world = world
+        self._quota = quota_room(world, request)
 
     def soon(self) -> str | None:
         """See Places."""
-        if not quota_room(self._world, self._request).soon.covers(self._request.quota):
+        if not self._quota.soon.covers(self._request.quota):
             return None
         return survey_of(self._world).soon(self._request, self._world)
 
-    def plan(self, building: bool) -> Outcome:
+    def sure(self, place: str) -> bool:
+        """See Places."""
+        room = host_room(self._world, self._world.hosts[place], self._request)
+        return (room.sure.covers(self._request.room + room.short)
+                and self._quota.sure.covers(self._request.quota + self._quota.short))
+
+    def plan(self, building: bool, budgets: Mapping[str, int]) -> Outcome:
         """See Places."""
         quota, survey = quota_bin(self._request, self._world, building), survey_of(self._world)
         if not building:
-            return survey.plan(self._request, self._world, quota)
+            return survey.plan(self._request, self._world, quota, budgets)
         with survey.with_building(self._world):
-            return survey.plan(self._request, self._world, quota)
+            return survey.plan(self._request, self._world, quota, budgets)
 
 
 def quota_bin(request: Request, world: World, building: bool) -> Bin:

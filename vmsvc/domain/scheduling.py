@@ -1,74 +1,31 @@
 """What is to be done for a request: pure decisions over a `World`.
 
 `decide` is for a request without reserved room, `review` for one whose victims are on their way. Both answer with one
-of the decisions below; `service.scheduler` carries it out in one transaction.
+of `domain.decisions`; `service.scheduler` carries it out in one transaction.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from vmsvc.domain.bins import Bin
+from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.domain.eligibility import eligible, why_none
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.places import Hosts, Listed, Places, group_bins, quota_bin
 from vmsvc.domain.planner import Preempt, plan
 from vmsvc.domain.planner import Refuse as NoPlan
 from vmsvc.domain.resources import Resources, total
+from vmsvc.domain.roomy import elsewhere, roomy
 from vmsvc.domain.rooms import group_room, host_room, quota_room
-from vmsvc.domain.survey import survey_of
-from vmsvc.domain.victims import candidate, cost, eligible_victims, frees
+from vmsvc.domain.victims import candidate, cost, eligible_victims, frees, within
 from vmsvc.domain.vm import VmFacts
 from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved, World
 
 MAX_ROUNDS = 2          # of eviction for one request
 MAX_REFUSALS = 4        # of the cloud, where by our reckoning there was room
 MAX_BUILDS = 3          # that fail, each on another host: as many as Nova tries where it may choose the host
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Boot it now, on this host (operator) or wherever the cloud likes; NOTICED victims that are left stay."""
-
-    host: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Evict:
-    """Keep this bin's room for it and give these notice; no victims: the room is on its way by itself."""
-
-    kind: str
-    bin: str
-    victims: tuple[str, ...]
-    criterion: str
-    optimal: bool
-    cost: Mapping[str, Any] = field(default_factory=dict)
-    runner_up: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reprieve:
-    """These victims are no longer needed."""
-
-    victims: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing now: something under way decides first."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """No: nobody is evicted. `error` is the slug that the client sees."""
-
-    error: str
-    message: str
-
-
-Decision = Place | Evict | Reprieve | Wait | Refuse
+_UNSEEN = "servers came while the cloud was read: the next look tells whether they were counted"
+_NO_MORE_ROUNDS = Refuse("no_capacity", f"after {MAX_ROUNDS} rounds of eviction there is no room for it: others took "
+                                        f"it each time, or its victims could not go")
 
 
 def decide(request: Request, world: World) -> Decision:
@@ -91,12 +48,19 @@ def review(request: Request, kept: Reserved, world: World) -> Decision:
     here, fits_now = spot
     if fits_now:
         return Place(kept.bin if kept.kind == HOST else None)
+    return (elsewhere(request, world) if noticed else None) or _go_on(request, kept, here, world)
+
+
+def _go_on(request: Request, kept: Reserved, here: Bin, world: World) -> Decision:
+    """The room is not there yet: whom does it still take?"""
+    noticed = world.victims_of(request.id, State.NOTICED)
+    stays = frozenset(vm.id for vm in noticed)
     candidates = tuple(candidate(vm, _held_in(vm, kept, world), world) for vm in noticed if not vm.locked)
     answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims,
                   now=world.now)
     if isinstance(answer, NoPlan):
         if world.vms.unseen:
-            return Wait("servers came while the cloud was read: the next look tells whether they were counted")
+            return Wait(_UNSEEN)
         return _decide_again(request, world)
     needed = frozenset(answer.victims if isinstance(answer, Preempt) else ())
     if stays - needed:
@@ -140,10 +104,8 @@ def _held_in(vm: VmFacts, kept: Reserved, world: World) -> Resources:
 # ---------------------------------------------------------------- operator: hosts are known
 
 def _decide_operator(request: Request, world: World) -> Decision:
-    if quota_room(world, request).now.covers(request.quota):
-        roomy = survey_of(world).vacancy(request, world)
-        if roomy is not None:
-            return Place(roomy)
+    if place := roomy(request, world):
+        return place
     if request.refusal == "cloud_error":
         # Its build failed. It may be tried on another host, as Nova does by itself, but nobody goes for that.
         return Refuse("cloud_error", request.said or "its build failed")
@@ -163,8 +125,9 @@ def _decide_tenant(request: Request, world: World) -> Decision:
         return Place()
     if refused:                 # quota alone would not help it
         return _decide_refused(request, world)
-    return _by_plan(request, world, QUOTA, Listed(lambda building: [replace(
-        quota_bin(request, world, building), need=request.quota)], world), "quota_exceeded")
+    bins = Listed(lambda building: [replace(quota_bin(request, world, building), need=request.quota)], world,
+                  lambda _: quota.sure.covers(request.quota + quota.short))
+    return _by_plan(request, world, QUOTA, bins, "quota_exceeded")
 
 
 def _decide_refused(request: Request, world: World) -> Decision:
@@ -191,28 +154,52 @@ def _by_plan(request: Request, world: World, kind: str, places: Places, error: s
             "no host has room for it now"
         return Refuse(_error(request, world, error), f"{hopeless or why}, and a preemptible VM evicts nobody")
     if coming is not None:
+        if not places.sure(coming):
+            return Wait(_UNSEEN)
         return Evict(kind, coming, (), "room that is being freed already", True)
     return _by_victims(request, world, kind, places, error, hopeless)
 
 
 def _by_victims(request: Request, world: World, kind: str, places: Places, error: str,
                 hopeless: str | None) -> Decision:
-    answer = places.plan(building=False)
+    answer = places.plan(False, world.budgets)
     if isinstance(answer, Preempt):
         if request.rounds >= MAX_ROUNDS:
-            return Refuse("no_capacity", f"room was freed {MAX_ROUNDS} times and taken by others each time")
+            return _NO_MORE_ROUNDS
         return Evict(kind, answer.bin_id, answer.victims, answer.criterion, answer.optimal,
                      cost(answer.objective, world), cost(answer.runner_up, world))
-    if any(vm.is_preemptible for vm in world.vms.building) and not isinstance(places.plan(building=True), NoPlan):
+    building = any(vm.is_preemptible for vm in world.vms.building)
+    if building and not isinstance(places.plan(True, world.budgets), NoPlan):
         return Wait("VMs that could make room are still being built")
+    if groups := _used_up(places, world):
+        return _until_they_are_back(request, world, groups)
     return Refuse(_error(request, world, error), hopeless or answer.reason)
+
+
+def _until_they_are_back(request: Request, world: World, groups: frozenset[str]) -> Decision:
+    names = ", ".join(sorted(groups))
+    if request.rounds >= MAX_ROUNDS:
+        return _NO_MORE_ROUNDS
+    if request.waited >= world.patience:
+        return Refuse("no_capacity", f"the budget of eviction group {names} has been used up all the while")
+    return Postpone(f"as many VMs of eviction group {names} as may go at once are noticed or leaving", groups)
+
+
+def _used_up(places: Places, world: World) -> frozenset[str]:
+    """The groups of the best plan where there is none only because some of a group are away now."""
+    if all(world.budgets.get(group, 0) >= most for group, most in world.limits.items()):
+        return frozenset()
+    answer = places.plan(True, world.limits)
+    victims = answer.victims if isinstance(answer, Preempt) else ()
+    return frozenset(group for group in (world.vms[victim].group for victim in victims) if group)
 
 
 def _error(request: Request, world: World, error: str) -> str:
     """A host was looked for, but it is the quota that no eviction could satisfy: say so."""
     if error == "no_capacity" and not quota_room(world, request).soon.covers(request.quota):
         free = quota_room(world, request).soon
-        mine = Resources() if request.is_preemptible else total(vm.quota for vm in eligible_victims(world, False))
+        mine = Resources() if request.is_preemptible else total(
+            vm.quota for vm in within(eligible_victims(world, False), world.limits))
         if not (free + mine).covers(request.quota):
             return "quota_exceeded"
     return error

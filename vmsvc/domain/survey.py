@@ -3,8 +3,9 @@
 A decision looks again at the hosts on which something changed, and at those few of the others that can be the best.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from heapq import heappop, heappush
 
@@ -80,10 +81,11 @@ class Survey:
         """The host where it will fit when all that leaves has gone, and least would stay free."""
         return self._index.fits(request.room, eligible=_takes(request, world), terms=terms_of(world))
 
-    def plan(self, request: Request, world: World, quota: Bin) -> Outcome:
+    def plan(self, request: Request, world: World, quota: Bin, budgets: Mapping[str, int]) -> Outcome:
         """Where it goes and who leaves for it; `quota` is the project's, joined with each host when it lacks
         something."""
-        return self._index.plan(request.room, quota=quota, eligible=_takes(request, world), terms=terms_of(world))
+        return self._index.plan(request.room, quota=quota, eligible=_takes(request, world),
+                                terms=replace(terms_of(world), budgets=budgets))
 
     def plan_batch(self, request: Request, world: World, count: int) -> BatchPlan | Refuse:
         """For so many like this one. An over-committed host must lose more than they need, once: that is planned for

@@ -25,6 +25,18 @@ def eligible_victims(world: World, building: bool) -> list[VmFacts]:
     return [vm for vm in world.vms.values() if may_go(vm, building) and vm.spared_until <= world.now]
 
 
+def within(victims: Iterable[VmFacts], budgets: Mapping[str, int]) -> list[VmFacts]:
+    """Those that could go together: all without a group, and of each group as many of the largest as may."""
+    left = dict(budgets)
+    chosen = []
+    for vm in sorted(victims, key=lambda vm: (-vm.quota["cores"], -vm.quota["ram"], vm.id)):
+        if vm.group not in left or left[vm.group] > 0:
+            chosen.append(vm)
+        if vm.group in left:
+            left[vm.group] -= 1
+    return chosen
+
+
 def candidate(vm: VmFacts, freed: Resources, world: World) -> Candidate:
     """A VM as the planner sees it, with what taking it frees in the bin at hand. Its cost is a linear function of
     time, so that it stays the same VM while time passes."""

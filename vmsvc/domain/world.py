@@ -4,9 +4,10 @@ Quota items (`instances`, `cores`, `ram`) and resource classes (`VCPU`, `MEMORY_
 sum of a quota vector and a room vector is one vector in which both shortages can be seen at once.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Host
@@ -32,11 +33,13 @@ class Request:
     traits: Traits = Traits()
     refusal: str | None = None                 # what the cloud said last: no_capacity, quota_exceeded
     refusals: int = 0
+    refused_at: datetime | None = None
     freed_since: bool = False                  # room was freed after that refusal: trying again is worth it
     said: str | None = None                    # ... in its own words
     avoid: frozenset[str] = frozenset()        # hosts that refused it
     cooling: Mapping[str, str] = field(default_factory=dict)   # hosts that refused others like it lately, and how
     rounds: int = 0
+    waited: float = 0.0                        # seconds since it came, or came back refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class World:
     vms: Roster
     reservations: dict[str, Reserved]
     budgets: dict[str, int] = field(default_factory=dict)    # group -> how many more of it may be noticed
+    limits: dict[str, int] = field(default_factory=dict)     # ... and how many when nobody of it is away
+    patience: float = 600.0                                  # seconds for which a request waits for a budget
     surcharges: Mapping[str, int] = field(default_factory=dict)    # owner -> what it lost lately, as a cost ...
     usual: int = 0                   # ... of which this much is left out of all plans: it decides nothing
     max_victims: int = 20
@@ -142,6 +147,10 @@ class World:
             for vm in noticed:
                 self.vms.put(replace(self.vms[vm.id], untouchable=vm.locked))
             yield
+
+    def held_back(self, groups: Iterable[str]) -> None:
+        """An earlier request waits for the budgets of these: nobody later in the order uses what is left of them."""
+        self.budgets.update(dict.fromkeys(groups, 0))
 
     def settled(self, vm_id: str) -> None:
         """The request no longer holds room."""

@@ -16,6 +16,7 @@ from vmsvc.store.models import Reservation
 from vmsvc.store.rows import Rows
 
 _LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
+_UNTOLD_SECONDS = 300      # for so long a VM is left alone whose guest could not be told of its eviction
 _LARGE = 10_000            # VMs and hosts
 
 
@@ -46,7 +47,8 @@ class Desk:
         """The world as it is now, by the caller's transaction, which has written nothing yet. What is decided in it is
         undone at the end: what was written and committed comes back with the next reading."""
         with self._turn:
-            promises = Promises(now, ledger.open_reservations(), ledger.recent_losses(_LOSSES_SECONDS))
+            promises = Promises(now, ledger.open_reservations(), ledger.recent_losses(_LOSSES_SECONDS),
+                                ledger.untold(_UNTOLD_SECONDS))
             changed = self._rows.update(now)
             try:
                 world = self._picture.update(

@@ -1,7 +1,7 @@
 """What Placement has to be asked before a decision is carried out."""
 
+from vmsvc.domain.decisions import Decision, Evict, Place, Refuse
 from vmsvc.domain.rooms import host_room
-from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse
 from vmsvc.domain.world import HOST, Request, World
 from vmsvc.service.snapshot import Doubts, Snapshot
 

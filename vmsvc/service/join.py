@@ -17,11 +17,13 @@ _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How victims are chosen: the order of criterion 3, its price for owners who lost VMs, and how many at most."""
+    """How victims are chosen: the order of criterion 3, its price for owners who lost VMs, and how many at most; and
+    for how many seconds a request waits for the budget of an eviction group."""
 
     name: str = "least_lost"
     owner_cost: int = 0
     max_victims: int = 20
+    patience: float = 600.0
 
     @property
     def words(self) -> str:
@@ -46,6 +48,7 @@ class Join:
         self._row_of: dict[str, str] = {}                # server -> row that names it
         self._known: dict[str, str] = {}                 # ... and back
         self._odd: Set[str] = frozenset()
+        self._untold: Set[str] = frozenset()
 
     def saw(self, servers: Mapping[str, Server | None]) -> set[str]:
         """These changed; None has gone. Returns the rows that may be concerned, for `update`."""
@@ -73,11 +76,13 @@ class Join:
         self.roster, self._row_of, self._known = Roster(()), {}, {}
         return set(self._marked)
 
-    def update(self, rows: Mapping[str, Row], concerned: Iterable[str], came: Set[str], went: Set[str]) -> None:
+    def update(self, rows: Mapping[str, Row], concerned: Iterable[str], *, came: Set[str], went: Set[str],
+               untold: Set[str]) -> None:
         """Join these again. `came` and `went`: the servers that were not, or no longer, there when the quota was
-        read."""
+        read; `untold`: the rows that the cloud did not let us notice lately."""
         odd = came | went
-        again = set(concerned)
+        again = {*concerned, *(untold ^ self._untold)}
+        self._untold = untold
         for server_id in odd | self._odd:
             again.update(self._marks_and_rows(server_id))
         self._odd = odd
@@ -101,7 +106,7 @@ class Join:
         server = self._server(row)
         known = server.id if server is not None else row.cloud_id
         was_there = known is not None and (known in went or server is not None and known not in came)
-        facts = _facts(row, server, was_there, self._policy)
+        facts = _facts(row, server, was_there, self._policy, row_id in self._untold)
         if self.roster.get(row_id) != facts:
             self.roster.put(facts)
 
@@ -113,7 +118,7 @@ class Join:
         return next((server for server in marked if server.status != "ERROR"), None)
 
 
-def _facts(row: Row, server: Server | None, was_there: bool, policy: Policy) -> VmFacts:
+def _facts(row: Row, server: Server | None, was_there: bool, policy: Policy, untold: bool) -> VmFacts:
     state = _state(row)
     present = server is not None or (state is not State.BUILDING and was_there)
     holds = server is None or server.status not in _HOLDS_NO_ROOM
@@ -124,11 +129,11 @@ def _facts(row: Row, server: Server | None, was_there: bool, policy: Policy) -> 
         host=server.host if server is not None and server.host else row.host,
         host_id=(server.host_id if server is not None else row.host_id) or "", present=present,
         unseen=state in (State.BUILDING, State.ACTIVE) and not was_there,
-        untouchable=_untouchable(row, server), spared_until=launched + row.min_run_seconds,
+        untouchable=untold or _untouchable(row, server), spared_until=launched + row.min_run_seconds,
         ran=row.launched_at is not None, rate=policy.rate(int(row.quota.get("cores", 0))) if launched else 0,
         # Nova's clock may be ahead of the database's: nobody has lost less than nothing.
         since=min(launched, _seconds(row.updated_at)), owner=row.principal,
-        evicted_for=row.evicted_for, group=row.group_name,
+        evicted_for=row.evicted_for, ended_at=row.ended_at, group=row.group_name,
         running=server is not None and server.status == "ACTIVE", locked=server is not None and server.locked)
 
 

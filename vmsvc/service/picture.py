@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from vmsvc.cloud.port import Quota, Server
-from vmsvc.domain.groups import budgets
+from vmsvc.domain.groups import budgets, limits
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources
@@ -30,11 +30,13 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Promises:
-    """What the database says, besides the rows. `lost`: how many VMs each owner lost to evictions lately."""
+    """What the database says, besides the rows. `lost`: how many VMs each owner lost to evictions lately; `untold`:
+    whom the cloud did not let us notice lately."""
 
     now: datetime
     reservations: Sequence[Reservation] = ()
     lost: Mapping[str, int] = field(default_factory=dict)
+    untold: Set[str] = frozenset()
 
 
 class Picture:
@@ -69,9 +71,10 @@ class Picture:
         world = self._world
         if world is None:
             world = self._world = World(operator, Resources(), Resources(), self._hosts, self._join.roster, {},
-                                        max_victims=self._policy.max_victims, cost_words=self._policy.words)
+                                        patience=self._policy.patience, max_victims=self._policy.max_victims,
+                                        cost_words=self._policy.words)
         concerned |= self._take_in(world)
-        self._join.update(rows, concerned, came, went)
+        self._join.update(rows, concerned, came=came, went=went, untold=promises.untold)
         self._count_groups(rows, concerned, world)
         world.quota_limit, world.quota_used = _limit(quota.limit), quota.used
         world.now = int(promises.now.timestamp())
@@ -106,8 +109,10 @@ class Picture:
                 self._group_of[row_id] = row.group_name
                 self._groups.setdefault(row.group_name, {})[row_id] = row
         for group in touched:
-            world.budgets.pop(group, None)
-            world.budgets.update(budgets(row._asdict() for row in self._groups[group].values()))
+            members = [row._asdict() for row in self._groups[group].values()]
+            for counts, counted in ((world.budgets, budgets), (world.limits, limits)):
+                counts.pop(group, None)
+                counts.update(counted(members))
             if not self._groups[group]:
                 del self._groups[group]
 

@@ -17,11 +17,12 @@ from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Flavor
 from vmsvc.domain import capacity
 from vmsvc.domain.batching import alike, decide_batch
+from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Wait
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Wait, decide, review
+from vmsvc.domain.scheduling import decide, review
 from vmsvc.domain.survey import survey_of
 from vmsvc.domain.world import Request, World
 from vmsvc.service.desk import Desk, View
@@ -114,15 +115,16 @@ class Scheduler:
                 acted = drop_orphans(work, world, rows, view.reservations)
                 ended = max((row.ended_at for row in rows.in_states(*FINAL)), default=None)
                 cooling = ledger.cooling()
-                waiting = [(row, request_of(row, ended, cooling)) for row in _in_order(view, ids)]
+                waiting = [(row, request_of(row, work.now, ended, cooling)) for row in _in_order(view, ids)]
                 settled = _settled(work.now, [row for row in rows.in_states(State.PENDING)
                                               if not row.is_preemptible and row.id not in world.reservations])
                 while waiting:
                     for (row, request), decision in _decided(waiting, world, settled):
                         doubts |= doubts_of(request, decision, world, snapshot)
                         if not isinstance(decision, Wait):
+                            holds = row.id in world.reservations
                             carry_out(work, row, request, decision, world, self._grace)
-                            acted = True
+                            acted |= holds or not isinstance(decision, Postpone)
                         if not isinstance(decision, (Place, Refuse)):
                             waits = _WAITING_SECONDS if settled else _SETTLE_SECONDS
                 if doubts:

@@ -85,7 +85,8 @@ class Observer:
                        doubted=frozenset(self._fleet.claims.doubted))
 
 
-def request_of(row: Vm, ended_since: datetime | None, cooling: Cooling = MappingProxyType({})) -> Request:
+def request_of(row: Vm, now: datetime, ended_since: datetime | None,
+               cooling: Cooling = MappingProxyType({})) -> Request:
     """A row that waits. `ended_since`: when the newest VM ended, to see whether trying again is worth it."""
     refusal = row.refusal or {}
     refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
@@ -94,7 +95,7 @@ def request_of(row: Vm, ended_since: datetime | None, cooling: Cooling = Mapping
         availability_zone=row.boot.get("availability_zone"), traits=traits_in(row.boot), refusal=refusal.get("error"),
         refusals=refusal.get("count", 0), said=refusal.get("message"),
         avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
-        rounds=row.rounds,
+        rounds=row.rounds, waited=(now - row.updated_at).total_seconds(), refused_at=refused_at,
         freed_since=bool(refused_at and ended_since and ended_since > refused_at))
 
 
