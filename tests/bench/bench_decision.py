@@ -47,8 +47,8 @@ from vmsvc.store.db import Lock, open_database, unit
 FLAVOR = Flavor("any", "any", 1, 1024, 1)
 NOW = datetime.now(UTC)
 QUOTA = Quota({}, Resources())
-COLUMNS = ("id, cloud_id, name, is_preemptible, state, priority, min_run_seconds, principal, flavor, image, boot, quota,"
-           " room, host, host_id, avoid, rounds, created_at, updated_at, launched_at")
+COLUMNS = ("id, cloud_id, name, is_preemptible, state, priority, min_run_seconds, principal, flavor, image, boot,"
+           " quota, room, host, host_id, avoid, rounds, created_at, updated_at, launched_at")
 
 
 class Installation:
@@ -131,7 +131,8 @@ def cpu(call: Callable[[], object]) -> tuple[float, float, object]:
 def bins_of(world: World, need: Resources) -> list[Bin]:
     """Every host as a place for the need."""
     survey_of(world)
-    return [Bin(host.name, need, host.free, host.capacity, on_host(world, host, False)) for host in world.hosts.values()]
+    return [Bin(host.name, need, host.free, host.capacity, on_host(world, host, False))
+            for host in world.hosts.values()]
 
 
 def measured(make: Callable, hosts: int, candidates: int, rounds: int, url: str) -> None:
