@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run run_test lint test_openstack bench clean
+.PHONY: help run demo run_test lint test_openstack bench clean
 
 help:  ## show this
 	@awk -F':.*## ' '/^[a-z_]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.service  ## run the service with an embedded database and a simulated cloud, on 127.0.0.1:8888
 	@VMSVC_GRACE_SECONDS=$${VMSVC_GRACE_SECONDS:-10} exec $(BIN)/python -m vmsvc
+
+demo: $(VENV)/.service  ## play the story on the running service of VMSVC_URL (default: that of `make run`), until Ctrl-C
+	@exec $(BIN)/python -m vmsvc.demo
 
 run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.

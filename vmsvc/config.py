@@ -34,6 +34,8 @@ class Settings:
 
     address: Annotated[str, About("address to listen on")] = "127.0.0.1"
     port: Annotated[int, About("port to listen on; 0 takes a free one", least=0, most=65535)] = 8888
+    hosts: Annotated[str, About("names under which a reverse proxy calls it, with commas; loopback's are always "
+                                "good")] = ""
     database_url: Annotated[str, About("postgresql://…; empty: an embedded PostgreSQL in the data folder")] = ""
     data_dir: Annotated[str, About("folder of the embedded database and cloud; empty: the user's data folder")] = ""
     flavor: Annotated[str, About("flavor of a request that names none; empty: the only one there is")] = ""
@@ -63,6 +65,11 @@ class Settings:
     log_format: Annotated[str, About("log lines", choices=("text", "json"))] = "text"
     allow_remote: Annotated[str, About("listen on other addresses than loopback although nobody has to log in",
         choices=("no", "yes, without authentication"))] = "no"
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names in `hosts`."""
+        return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
 
     @property
     def folder(self) -> Path:

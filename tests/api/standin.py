@@ -92,6 +92,11 @@ class Service:
         quota = {name: {} for name in ("used", "free", "standard", "preemptible", "reserved", "reclaimable")}
         return {"mode": "tenant", "quota": {"limit": {"cores": 4, "ram": None}, **quota}, "hosts": [], "flavors": []}
 
+    async def usage(self, hours: float) -> dict:
+        self._note("usage", hours)
+        return {"since": "2026-11-23T11:00:00.000Z", "until": "2026-11-23T12:00:00.000Z", "step_seconds": 1800,
+                "standard": [0, 4], "preemptible": [8, 4], "evictions": [0, 4]}
+
     def readiness(self) -> dict[str, str | None]:
         return self.parts
 

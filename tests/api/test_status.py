@@ -37,6 +37,15 @@ async def test_capacity_is_the_services(call):
 
 
 @pytest.mark.gen_test
+async def test_usage_is_of_the_last_six_hours_unless_others_are_asked_for(call, service):
+    assert (await call("GET", "/api/v1/usage")).json["evictions"] == [0, 4]
+    assert (await call("GET", "/api/v1/usage?hours=24")).status == 200
+    assert service.calls == [("usage", 6), ("usage", 24)]
+    for query in ("hours=0", "hours=169", "hours=x", "hour=1"):
+        assert (await call("GET", f"/api/v1/usage?{query}")).status == 400
+
+
+@pytest.mark.gen_test
 async def test_the_catalog_is_the_services_or_503_before_it_was_read(call, service):
     answer = await call("GET", "/api/v1/catalog")
     assert (answer.status, answer.json["defaults"]) == (200, {"flavor": "m1.tiny", "image": None, "network": "private"})

@@ -12,7 +12,7 @@ from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.flavors import quota_request, traits_of
-from vmsvc.service import listing
+from vmsvc.service import listing, usage
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.feed import Waiters
 from vmsvc.service.runtime import Runtime
@@ -160,6 +160,10 @@ class Commands:
     async def capacity(self) -> dict[str, Any]:
         """Mode, quota, hosts and how much of each flavor fits, now and with evictions."""
         return await self._scheduler.capacity(self._catalog.flavors)
+
+    async def usage(self, hours: float) -> dict[str, Any]:
+        """vCPUs held by VMs of ours, and evictions, over the last hours."""
+        return await self._runtime.offload(usage.over, hours)
 
     def catalog(self) -> dict[str, Any]:
         """What a request may name, as last read. Raises CloudUnavailable before the first reading."""
