@@ -36,6 +36,8 @@ bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so || \
 		echo "Without nginx and nchan (apt-get install nginx libnginx-mod-nchan) the next tables lack that peer."
 	$(BIN)/python -m tests.bench.bench_fanout
+	$(BIN)/python -m tests.bench.bench_decision
+	$(BIN)/python -m tests.bench.bench_fleet
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)

@@ -23,13 +23,13 @@ from vmsvc.service.doorbell import Doorbell
 from vmsvc.service.evictions import Evictions
 from vmsvc.service.feed import Feed, Waiters
 from vmsvc.service.hub import Hub
+from vmsvc.service.join import Policy
 from vmsvc.service.leave import Leave
 from vmsvc.service.lifetimes import Lifetimes
 from vmsvc.service.notice import Notices
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
-from vmsvc.service.snapshot import Policy
 from vmsvc.sim.cloud_process import CloudProcess
 from vmsvc.sim.postgres import Postgres
 from vmsvc.store import db, intents

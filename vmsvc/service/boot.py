@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from datetime import datetime
 
 from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
-from vmsvc.domain.errors import (CloudError, Conflict, Forbidden, InvalidRequest, NotFound, OutcomeUnknown,
-                                 QuotaExceeded)
+from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound,
+                                 OutcomeUnknown, QuotaExceeded)
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
 from vmsvc.service.actuator import Claim
@@ -149,6 +150,8 @@ class Boot:
             server = await self._mirror.until(server_id, _settled, min(_HOST_SECONDS, deadline - loop.time()))
             if server is not None and server.status == "ACTIVE":
                 return server
+            with suppress(CloudUnavailable):
+                await self._fleet.refresh(_HOST_SECONDS)
             over = loop.time() >= deadline or (host is not None and self._fleet.is_down(host))
             if not _settled(server) and not over:
                 continue
