@@ -152,8 +152,8 @@ def own(sim: Sim, url: str, hosts: int, count: int) -> None:
         rows.append((vm_id, server_id, "preemptible", True, "active", number % 3, 0, "anonymous", "m1.tiny",
                      "bed-image", "bed-net", "{}", '{"instances": 1, "cores": 1, "ram": 1024}',
                      '{"VCPU": 1, "MEMORY_MB": 1024, "DISK_GB": 1}', host, "", "[]", 0))
-    columns = ("id, cloud_id, name, is_preemptible, state, priority, min_run_seconds, principal, flavor, image, network,"
-               " boot, quota, room, host, host_id, avoid, rounds, created_at, updated_at, launched_at")
+    columns = ("id, cloud_id, name, is_preemptible, state, priority, min_run_seconds, principal, flavor, image,"
+               " network, boot, quota, room, host, host_id, avoid, rounds, created_at, updated_at, launched_at")
     template = "(" + ", ".join(["%s"] * 18) + ", now(), now(), now())"
     with psycopg2.connect(url) as connection, connection.cursor() as cursor:
         execute_values(cursor, f"INSERT INTO vm ({columns}) VALUES %s", rows, template)
