@@ -14,16 +14,17 @@ from vmsvc.web.app import api_document
 _REST = ("active", "evicted", "deleted", "failed", "lost")
 
 
-async def all_settled(database: Database, sim: Sim, seconds: float = 20.0) -> None:
+async def all_settled(database: Database, sim: Sim, seconds: float = 20.0, pause: float = 0.02) -> None:
     """Wait until nobody waits, builds or goes, no wish is left, and what is lost or left over has been seen."""
     def busy() -> list:
         return database.rows("SELECT id, name, state, refusal FROM vm WHERE state NOT IN %s", _REST) + database.rows(
             "SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL")
     try:
-        await until(lambda: not busy(), "rest", seconds)
+        await until(lambda: not busy(), "rest", seconds, pause)
     except AssertionError:
         raise AssertionError(f"these never came to rest: {busy()}") from None
-    await until(lambda: _held(database) == _ours(database, sim), "the agreement of rows and cloud")
+    await until(lambda: _held(database) == _ours(database, sim), "the agreement of rows and cloud",
+                seconds, pause)
 
 
 def check(database: Database, sim: Sim) -> None:
