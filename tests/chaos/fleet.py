@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tornado.simple_httpclient import HTTPStreamClosedError
+
 from tests.system.client import Client, until
 
 ROOT = Path(__file__).parents[2]
@@ -68,10 +70,11 @@ class Replica:
 
     async def ready(self) -> None:
         """Wait until it serves, or is dead."""
-        await until(lambda: self.client or not self.lives, "listening", 30, 0.03)
+        await until(lambda: self.client or not self.lives, "listening", 30, 0.05)
         async with asyncio.timeout(30):
-            while self.client and (await self.client.call("GET", "/readyz")).status != 200:
-                await asyncio.sleep(0.03)
+            with contextlib.suppress(OSError, HTTPStreamClosedError):      # it dies just now
+                while self.client and (await self.client.call("GET", "/readyz")).status != 200:
+                    await asyncio.sleep(0.08)
 
     def kill(self) -> None:
         """SIGKILL."""

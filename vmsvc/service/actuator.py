@@ -73,7 +73,7 @@ class Actuator:
     async def _perform(self, claim: Claim) -> None:
         try:
             await self._performers[claim.kind](claim)
-            await self._runtime.offload(_done, claim)
+            await self._runtime.offload(_done, self.owner, claim)
         except VmsvcError as error:
             log.warning("vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt,
                         error.message)
@@ -84,7 +84,7 @@ class Actuator:
 
     async def _later(self, claim: Claim) -> None:
         try:
-            await self._runtime.offload(_later, claim.id, _BACKOFF[min(claim.attempt, len(_BACKOFF)) - 1])
+            await self._runtime.offload(_later, self.owner, claim.id, _BACKOFF[min(claim.attempt, len(_BACKOFF)) - 1])
         except VmsvcError as error:
             log.warning("vm %s: the lease of its %s runs out by itself: %s", claim.vm_id, claim.kind, error.message)
 
@@ -116,14 +116,14 @@ def _claim(owner: str, most: int) -> tuple[list, float | None]:
         return (intents.claim(owner, most) if most > 0 else []), intents.seconds_to_next()
 
 
-def _done(claim: Claim) -> None:
+def _done(owner: str, claim: Claim) -> None:
     with unit() as work:
-        intents.done(work, claim.id, claim.wishes)
+        intents.done(work, owner, claim.id, claim.wishes)
 
 
-def _later(intent_id: int, seconds: float) -> None:
+def _later(owner: str, intent_id: int, seconds: float) -> None:
     with unit():
-        intents.later(intent_id, seconds)
+        intents.later(owner, intent_id, seconds)
 
 
 def _renew(owner: str, ids: list[int]) -> set[int]:

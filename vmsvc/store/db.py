@@ -28,6 +28,11 @@ _TIMEOUTS = "-c lock_timeout=10000 -c statement_timeout=20000 -c idle_in_transac
 #: Keys of our advisory locks share this first half, so that they meet no other program's.
 _LOCK_SPACE = 0x766D7376
 
+_NEXT_SEQ = """
+SELECT setval(pg_get_serial_sequence('event', 'seq'), 1 + greatest(
+    coalesce((SELECT max(seq) FROM event), 0), (SELECT removed_seq FROM watermark)), false)
+"""
+
 DATABASE_ERRORS = (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError)
 
 
@@ -94,10 +99,12 @@ class Unit:
         """Insert the events last, under the lock that orders them.
 
         A sequence gives numbers at insert and transactions commit in another order, so a reader that remembers the
-        highest number would miss the late one. With the lock held from the first number to the commit it cannot.
+        highest number would miss the late one. With the lock held from the first number to the commit it cannot. Nor
+        does a sequence take numbers back, so it is set anew: what was rolled back leaves no gap that looks like a loss.
         """
         if self._events:
             self.lock(Lock.OUTBOX)
+            models.database.execute_sql(_NEXT_SEQ)
             stamp = fn.clock_timestamp()
             models.Event.insert_many([{**event, "time": stamp} for event in self._events]).execute()
         if self._events or self._bell:
