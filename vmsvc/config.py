@@ -34,6 +34,7 @@ class Settings:
 
     address: Annotated[str, About("address to listen on")] = "127.0.0.1"
     port: Annotated[int, About("port to listen on; 0 takes a free one", least=0, most=65535)] = 8888
+    replicas: Annotated[int, About("processes that serve on this port", least=1, most=64)] = 1
     database_url: Annotated[str, About("postgresql://…; empty: an embedded PostgreSQL in the data folder")] = ""
     data_dir: Annotated[str, About("folder of the embedded database and cloud; empty: the user's data folder")] = ""
     flavor: Annotated[str, About("flavor of a request that names none; empty: the only one there is")] = ""

@@ -34,10 +34,15 @@ def serve(order: dict) -> int:
 
 
 def fork(order: dict) -> int:
-    """The id of the new process."""
+    """The id of the new process, which does not return from here."""
     pid = os.fork()
-    if pid:
-        return pid
+    if not pid:
+        be_a_service(order)
+    return pid
+
+
+def be_a_service(order: dict) -> None:
+    """In a session of its own, to the end."""
     status = 70
     try:
         os.setsid()

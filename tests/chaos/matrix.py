@@ -13,6 +13,7 @@ import shutil
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,7 +116,7 @@ class Lane:
         number, again_after = VARIANTS[case.variant]
         for _ in range(number):
             add()
-        undertaker = asyncio.create_task(self._replace(replicas, add, again_after, folder))
+        undertaker = asyncio.create_task(self._replace(add, again_after, folder))
         try:
             await asyncio.gather(*(replica.ready() for replica in list(replicas)))
             made = await SCENARIOS[case.scenario](Clients(replicas), self.sim)
@@ -128,7 +129,7 @@ class Lane:
         finally:
             undertaker.cancel()
 
-    async def _replace(self, replicas: list[Replica], add, after: float | None, folder: Path) -> None:
+    async def _replace(self, add: Callable[[], None], after: float | None, folder: Path) -> None:
         """Start the dead one again, once."""
         while (folder / "token").exists():
             await asyncio.sleep(0.02)
@@ -186,13 +187,16 @@ class Matrix:
         await asyncio.gather(*(work(lane) for lane in self._lanes))
         return traces
 
-    async def record(self, scenarios: list[tuple[str, str]], tally: Tally) -> list[Case]:
-        """A clean run of each (scenario, mode); returns the cases to try."""
+    async def record(self, scenarios: list[tuple[str, str]], tally: Tally, seed: int = 0) -> list[Case]:
+        """A clean run of each (scenario, mode); returns the cases to try: each point of `life` in all variants, the
+        others' in one each, another one for each seed."""
         clean = [Case(scenario, mode, None, "alone, at once") for scenario, mode in scenarios]
         traces = await self.run(clean, tally)
         assert not tally.failures, tally.failures[0]
+        names = list(VARIANTS)
         return [Case(case.scenario, case.mode, point, variant) for case, trace in traces.items()
-                for point in points_of(trace) for variant in VARIANTS]
+                for number, point in enumerate(points_of(trace))
+                for variant in (names if case.scenario == "life" else [names[(number + seed) % len(names)]])]
 
 
 def sample(cases: list[Case], number: int, seed: int) -> list[Case]:

@@ -71,7 +71,7 @@ def _has_changed_something() -> bool:
 def _committer() -> str:
     """The function whose `with unit()` ends here: the first frame outside the machinery of contexts."""
     frame = sys._getframe(2)    # pylint: disable=protected-access
-    while frame.f_code.co_filename.endswith(("contextlib.py", "store/db.py")) and frame.f_code.co_name != "deployment_id":
+    while frame.f_code.co_filename.endswith("contextlib.py") or frame.f_code.co_name in ("unit", "finishing"):
         frame = frame.f_back
     return frame.f_code.co_name
 

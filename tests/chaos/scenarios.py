@@ -118,19 +118,19 @@ async def change_of_mind(clients: Clients, sim: Sim) -> int:
     """A VM is deleted while it is being built, and another while it waits for its room."""
     sim.fault(kind="build_hangs", name="^slow$", count=1)
     accepted = await clients.create("slow", False, "m1.tiny", LATER, name="slow")
-    await clients.saw("create/building", ref(accepted))
-    await clients.delete(ref(accepted))
+    await clients.saw("create/building", name_in(accepted))
+    await clients.delete(name_in(accepted))
     victim = await clients.created("victim", True, "m1.large")
     accepted = await clients.create("big", False, "m1.large", LATER)
     await clients.saw("evict/noticed", victim.id)
-    await clients.delete(ref(accepted))
+    await clients.delete(name_in(accepted))
     # It stays, unless its time was up before the request for its room had gone.
     assert (await clients.ask("DELETE", f"/vm/{victim.id}")).status in (200, 404)
     assert not sim.servers()
     return 3
 
 
-def ref(answer: Answer) -> str:
+def name_in(answer: Answer) -> str:
     """The id by which the answer calls the VM."""
     return answer.headers["Location"].rpartition("/")[2]
 

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 _MOST = 1000               # intents under way in one replica
 _BATCH = 100
 _IDLE_SECONDS = 2.0        # a lost notification costs this much
+_CANCEL_SECONDS = 5.0
 _BACKOFF = (1.0, 2.0, 5.0, 15.0, 30.0)
 
 
@@ -100,15 +101,21 @@ class Actuator:
                     task.cancel()
             self._runtime.well("leases")
 
-    async def stop(self) -> None:
-        """Cancel what is under way and give the leases back, so that another replica goes on at once."""
+    async def stop(self, seconds: float) -> None:
+        """Claim no more. What is under way may end within so many seconds; then it is cancelled, and its leases are
+        given back, so that another replica goes on at once."""
         self._stopped = True
         async with self._claiming:         # what is being claimed just now is given back too
-            for task in list(self._under_way.values()):
-                task.cancel()
-            if self._under_way:
-                await asyncio.wait(list(self._under_way.values()), timeout=5)
-            await self._runtime.offload(_release, self.owner)
+            for limit in (seconds, _CANCEL_SECONDS):
+                if self._under_way:
+                    await asyncio.wait(list(self._under_way.values()), timeout=limit)
+                for task in list(self._under_way.values()):
+                    task.cancel()
+            try:
+                async with asyncio.timeout(_CANCEL_SECONDS):
+                    await self._runtime.offload(_release, self.owner)
+            except (VmsvcError, TimeoutError) as error:
+                log.warning("the leases run out by themselves: %s", error)
 
 
 def _claim(owner: str, most: int) -> tuple[list, float | None]:
