@@ -4,7 +4,6 @@ An error leaves as `{"code", "message", "message:", "error", "request_id"}` (and
 status of a domain error is looked up here and nowhere else.
 """
 
-import asyncio
 import logging
 import math
 import re
@@ -80,8 +79,6 @@ def refusal_of(error: BaseException | None, status: int = 500) -> Refusal:
     if isinstance(error, errors.VmsvcError):
         return Refusal(status_of(type(error)), error.slug, error.message, getattr(error, "field", None),
                        getattr(error, "retry_after", RETRY_AFTER))
-    if isinstance(error, asyncio.CancelledError):      # the service is being stopped at once
-        return Refusal(503, errors.CloudUnavailable.slug, "the service stops; ask again", retry_after=1)
     if isinstance(error, HTTPError):
         status = error.status_code
     return Refusal(status, *HTTP_REFUSALS.get(status, INTERNAL))
@@ -155,8 +152,10 @@ class Handler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """The one shape of all errors."""
-        refusal = refusal_of(kwargs.get("exc_info", (None, None))[1], status_code)
-        self.refuse(refusal)
+        if status_code == 500 and "exc_info" not in kwargs:      # Tornado's word for a handler that is cancelled
+            self.refuse(Refusal(503, errors.CloudUnavailable.slug, "the service stops; ask again", retry_after=1))
+        else:
+            self.refuse(refusal_of(kwargs.get("exc_info", (None, None))[1], status_code))
 
     def refuse(self, refusal: Refusal) -> None:
         """Finish with an error."""
@@ -184,7 +183,7 @@ class Handler(RequestHandler):
     def log_exception(self, typ: type[BaseException] | None, value: BaseException | None,
                       tb: TracebackType | None) -> None:
         """A refusal is the client's news, not the log's; anything else is a defect of ours."""
-        if isinstance(value, HTTPError | errors.VmsvcError | asyncio.CancelledError) and refusal_of(value).status != 500:
+        if isinstance(value, HTTPError | errors.VmsvcError) and refusal_of(value).status != 500:
             log.debug("%s refused: %s", self.request_id, value)
         else:
             log.error("%s failed: %s %s", self.request_id, self.request.method, self.request.path,
