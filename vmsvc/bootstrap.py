@@ -73,6 +73,7 @@ class Service:
         self._actuator: Actuator | None = None
         self._server: HTTPServer | None = None
         self._limits: Limits | None = None
+        self._connected = False
         self.port = 0
 
     async def start(self) -> None:
@@ -88,8 +89,10 @@ class Service:
         self._listen()
 
     async def _with_cloud(self, deployment: str) -> None:
-        """Connect, then start all that needs the cloud."""
-        await self.cloud.connect()
+        """Connect, then start all that needs the cloud. Called again after a failure, it goes on from there."""
+        if not self._connected:
+            await self.cloud.connect()
+            self._connected = True
         await self._catalog.refresh()
         await self._mirror.refresh()
         await self._fleet.start(self._mirror.as_of)

@@ -19,12 +19,13 @@ class Clients:
     """Clients as they should be: an `Idempotency-Key` on each create; who is cut off, or told to come back, asks
     again, wherever somebody listens. `replicas` is a list that changes under them."""
 
-    def __init__(self, replicas: list[Replica]):
+    def __init__(self, replicas: list[Replica], patience: float = PATIENCE):
         self._replicas = replicas
+        self._patience = patience
 
     async def ask(self, method: str, path: str, body: object = None, headers: dict | None = None) -> Answer:
         """An answer that is no "come back"."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(self._patience):
             while True:
                 for replica in reversed(self._replicas):
                     if replica.client is None:
@@ -35,7 +36,7 @@ class Clients:
                         continue
                     if answer.status not in (202, 503) or answer.status == 202 and headers and "Prefer" in headers:
                         return answer
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
 
     async def create(self, key: str, preemptible: bool, flavor: str, headers: dict | None = None, **more) -> Answer:
         """POST /vm with a key."""

@@ -31,7 +31,7 @@ def check(database: Database, sim: Sim) -> None:
     """Every invariant; to be called at rest."""
     of_the_database(database)
     _cloud_and_rows_agree(database, sim)
-    _nothing_is_left_over(sim)
+    assert not left_over(database, sim)
 
 
 def of_the_database(database: Database) -> None:
@@ -67,11 +67,16 @@ def _cloud_and_rows_agree(database: Database, sim: Sim) -> None:
                 if server_id in ours and server["status"] == "ERROR"]
 
 
-def _nothing_is_left_over(sim: Sim) -> None:
-    servers = sim.servers()
-    assert set(sim.ports().values()) <= servers.keys()
-    assert sim.allocated() <= servers.keys()
-    assert not [server["id"] for server in servers.values() if EVICT_AT in server["metadata"]]
+def left_over(database: Database, sim: Sim) -> list[str]:
+    """What is there and should not be: servers of ours that no row has, ports and allocations of no server,
+    metadata of notices that are over, reservations of nobody."""
+    servers, held = sim.servers(), _held(database)
+    return [*(f"server {one}" for one in _ours(database, sim).keys() - held.keys()),
+            *(f"port of {one}" for one in set(sim.ports().values()) - servers.keys()),
+            *(f"allocation of {one}" for one in sim.allocated() - servers.keys()),
+            *(f"notice in {one}" for one, server in servers.items() if EVICT_AT in server["metadata"]),
+            *(f"reservation of {row['vm_id']}" for row in database.rows(
+                "SELECT vm_id FROM reservation WHERE released_at IS NULL"))]
 
 
 def _history_is_legal(database: Database) -> None:
