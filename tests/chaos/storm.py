@@ -16,10 +16,10 @@ from tests.system import invariants
 from tests.system.patience import QUICK
 from tests.chaos.matrix import QUICKLY
 
-CLIENTS = 12
+CLIENTS = 20
 KILL_SECONDS = 12.0
 CUT_SECONDS = 5.0
-TROUBLE_SECONDS = 0.5
+TROUBLE_SECONDS = 2.0
 FLAVORS = ("m1.tiny", "m1.tiny", "m1.small", "m1.medium", "m1.large")
 #: Shares of all calls to the cloud, each kind by its own dice.
 WIRE = (
@@ -48,6 +48,8 @@ class Result:
     doubled: int = 0
     recovery: float = 0.0
     seconds: float = 0.0
+    memory: str = ""
+    rest: str = ""
     problems: str = ""
 
 
@@ -151,7 +153,7 @@ class Storm:
 
 async def storm(folder: Path, postgres: Database, faults: int, seed: int) -> Result:
     """A storm of so many faults over two replicas."""
-    plant = Plant(folder, postgres, "storm", replicas=2, patience=QUICKLY, cloud=QUICK,
+    plant = Plant(folder, postgres, "storm", replicas=2, patience={**QUICKLY, "vmsvc.service.boot._COOL_SECONDS": 1.0}, cloud=QUICK,
                   settings={"grace_seconds": 0.5, "cloud_timeout": 1.5})
     try:
         await plant.open()
