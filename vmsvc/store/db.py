@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg2
 import psycopg2.extensions
-from peewee import InterfaceError, OperationalError, PostgresqlDatabase, fn
+from peewee import InterfaceError, InternalError, OperationalError, PostgresqlDatabase, fn
 from playhouse.migrations import Runner
 from playhouse.pool import PooledPostgresqlDatabase
 
@@ -33,7 +33,9 @@ SELECT setval(pg_get_serial_sequence('event', 'seq'), 1 + greatest(
     coalesce((SELECT max(seq) FROM event), 0), (SELECT removed_seq FROM watermark)), false)
 """
 
-DATABASE_ERRORS = (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError)
+#: InternalError is what a server that takes no changes says (it is a standby, or was told to be read-only).
+DATABASE_ERRORS = (OperationalError, InterfaceError, InternalError, psycopg2.OperationalError, psycopg2.InterfaceError,
+                   psycopg2.InternalError)
 
 
 class Lock(enum.IntEnum):
