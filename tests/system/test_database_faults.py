@@ -7,12 +7,14 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 import psycopg2
 import pytest
 
 from tests.conftest import Database
+from tests.system.client import until
 from vmsvc.sim.postgres import Postgres, PostgresFailed
 
 
@@ -35,10 +37,11 @@ def cut(postgres, name):
 
 async def settled_answer(client, path, status):
     """The answer as soon as it has this status."""
-    async with asyncio.timeout(20):
-        while (answer := await client.call("GET", path)).status != status:
-            await asyncio.sleep(0.05)
-        return answer
+    deadline = time.monotonic() + 40
+    while (answer := await client.call("GET", path)).status != status:
+        assert time.monotonic() < deadline, answer.json
+        await asyncio.sleep(0.05)
+    return answer
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -142,7 +145,7 @@ async def test_a_database_that_is_slow_slows_its_clients_and_nothing_else(client
     assert list(sim.servers()) == [created.id]
 
 
-@pytest.fixture(name="own_postgres")
+@pytest.fixture(name="own_postgres", scope="module")
 def fixture_own_postgres():
     """A server that may be killed."""
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-own-"))
@@ -155,6 +158,13 @@ def fixture_own_postgres():
         shutil.rmtree(folder)
 
 
+def own_database(server, name):
+    """A new database on it."""
+    url = server.start()
+    Database(url).command(f"CREATE DATABASE {name}")
+    return Database(url.replace("/postgres?", f"/{name}?"))
+
+
 def pid_of(server):
     """The process that all of a server's sessions come from."""
     return int((server.data / "postmaster.pid").read_text().split("\n", 1)[0])
@@ -163,7 +173,7 @@ def pid_of(server):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["restarted", "killed"])
 @pytest.mark.gen_test(timeout=90)
 async def test_a_database_that_is_restarted_loses_nothing_that_was_answered(own_postgres, new_process, environ, sim, how):
-    database = Database(own_postgres.start())
+    database = own_database(own_postgres, f"of_{how.name.lower()}")
     client = await new_process({**environ, "VMSVC_DATABASE_URL": database.url}).ready()
     first = await client.create(True, headers={"Idempotency-Key": "first"})
     channel = await client.channel("?since=0")
@@ -172,6 +182,7 @@ async def test_a_database_that_is_restarted_loses_nothing_that_was_answered(own_
     assert accepted.status == 202
     pid = pid_of(own_postgres)
     os.kill(pid, how)
+    await until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the server")
     await settled_answer(client, "/readyz", 503)
     assert (await client.call("GET", "/healthz")).status == 200
     async with asyncio.timeout(30):
@@ -194,7 +205,7 @@ async def test_a_database_that_is_restarted_loses_nothing_that_was_answered(own_
 
 @pytest.mark.gen_test(timeout=90)
 async def test_a_database_without_a_connection_to_spare_is_waited_for(own_postgres, new_process, environ, sim):
-    database = Database(own_postgres.start())
+    database = own_database(own_postgres, "crowded")
     process = new_process({**environ, "VMSVC_DATABASE_URL": database.url})
     client = await process.ready()
     taken = []
