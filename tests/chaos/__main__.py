@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 from tests.chaos.matrix import ALL, Tally, matrix, sample
+from tests.chaos.plant import Result
 from tests.chaos.soak import soak
-from tests.chaos.storm import Result, storm
+from tests.chaos.storm import storm
 from tests.conftest import Database
 from vmsvc import bootstrap
 from vmsvc.sim.postgres import Postgres

@@ -8,12 +8,14 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.chaos.fleet import Launcher, Replica
 from tests.conftest import Database
+from tests.system import invariants
 from tests.system.simulated import Sim
 from vmsvc import config
 from vmsvc.sim.start import start
@@ -136,3 +138,38 @@ class Watcher:
         while self.seq < newest and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         self.lost += newest - self.seq
+
+
+@dataclass
+class Result:
+    """What a storm, or a soak, came to."""
+
+    faults: int = 0
+    kills: int = 0
+    requests: int = 0
+    servers: int = 0
+    left_over: int = 0
+    lost: int = 0
+    doubled: int = 0
+    recovery: float = 0.0
+    seconds: float = 0.0
+    memory: str = ""
+    rest: str = ""
+    problems: str = ""
+
+
+async def account(plant: Plant, watchers: list[Watcher], result: Result) -> None:
+    """After it is calm: what is left over, lost, doubled, or not as it must always be."""
+    try:
+        await invariants.all_settled(plant.database, plant.sim, 120, 0.3)
+        invariants.check(plant.database, plant.sim)
+    except AssertionError as error:
+        result.problems += f"{error!r} "
+    result.left_over = len(invariants.left_over(plant.database, plant.sim))
+    result.servers = plant.database.rows("SELECT count(*) AS number FROM event WHERE type = 'create' AND "
+                                         "state = 'active'")[0]["number"]
+    for watcher in watchers:
+        await watcher.caught_up(plant.database)
+    result.lost = sum(watcher.lost for watcher in watchers)
+    result.doubled = sum(watcher.doubled for watcher in watchers)
+    result.problems += "; ".join(plant.defects()[:3])

@@ -18,10 +18,8 @@ from pathlib import Path
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from tests.chaos.fleet import Replica
-from tests.chaos.plant import HOSTS, Plant, Watcher
-from tests.chaos.storm import Result
+from tests.chaos.plant import HOSTS, Plant, Result, Watcher, account
 from tests.conftest import Database
-from tests.system import invariants
 
 RATE = 20                # creates a second; as many deletes
 SOCKETS = 500
@@ -31,7 +29,8 @@ IN_FLIGHT = 60           # clients at once: where the machine is too slow for th
 SAMPLE_SECONDS = 5.0
 FAULTS = (
     {"action": "status", "status": 500, "count": 3}, {"action": "cut_after", "count": 2},
-    {"action": "half_json", "count": 2}, {"action": "delay", "seconds": 1.0, "count": 5}, {"action": "html", "count": 2},
+    {"action": "half_json", "count": 2}, {"action": "html", "count": 2},
+    {"action": "delay", "seconds": 1.0, "count": 5},
     {"action": "hang", "count": 1}, {"action": "status", "status": 503, "headers": {"Retry-After": "1"}, "count": 1},
     {"kind": "spawn_fails", "count": 1}, {"kind": "delete_fails", "count": 1}, {"action": "revoke", "count": 1},
 )
@@ -82,7 +81,7 @@ class Soak:
         self._over = True
         self.result.seconds = time.monotonic() - began
         await asyncio.gather(*clients, *others)
-        await self._check(watchers)
+        await account(self._plant, watchers, self.result)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
@@ -165,25 +164,10 @@ class Soak:
                     application_name LIKE 'vmsvc%%') AS connections,
                    (SELECT count(*) FROM intent WHERE done_at IS NULL AND lease_owner IS NOT NULL) AS leases
             WHERE %s""", True)
-        return Sample(int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024, int(re.search(r"Threads:\s+(\d+)", status)[1]),
-                      len(os.listdir(f"/proc/{pid}/fd")), int(float(re.search(r"^vmsvc_tasks (\S+)", exposed, re.M)[1])),
-                      counts["connections"], counts["leases"])
-
-    async def _check(self, watchers: list[Watcher]) -> None:
-        database, sim = self._plant.database, self._plant.sim
-        try:
-            await invariants.all_settled(database, sim, 120, 0.5)
-            invariants.check(database, sim)
-        except AssertionError as error:
-            self.result.problems += f"{error!r} "
-        self.result.left_over = len(invariants.left_over(database, sim))
-        self.result.servers = database.rows("SELECT count(*) AS number FROM event WHERE type = 'create' AND "
-                                            "state = 'active'")[0]["number"]
-        for watcher in watchers:
-            await watcher.caught_up(database)
-        self.result.lost = sum(watcher.lost for watcher in watchers)
-        self.result.doubled = sum(watcher.doubled for watcher in watchers)
-        self.result.problems += "; ".join(self._plant.defects()[:3])
+        rss, threads = (int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("VmRSS", "Threads"))
+        tasks = float(re.search(r"^vmsvc_tasks (\S+)", exposed, re.M)[1])
+        return Sample(rss / 1024, threads, len(os.listdir(f"/proc/{pid}/fd")), int(tasks), counts["connections"],
+                      counts["leases"])
 
     async def _nothing_leaked(self) -> None:
         """Memory is flat: what it was after a fifth of the time, when all pools and caches were full. And at rest
@@ -196,7 +180,8 @@ class Soak:
         self.result.memory = f"{early:.0f} -> {late:.0f} MiB"
         self.result.rest = (f"{rest.threads} threads, {rest.tasks} tasks, {rest.connections} connections, "
                             f"{rest.descriptors} descriptors, {rest.leases} leases")
-        most = {"rss_mb": early * 1.1 + 10, "threads": 60, "tasks": 40, "connections": 12, "descriptors": 100, "leases": 0}
+        most = {"rss_mb": early * 1.1 + 10, "threads": 60, "tasks": 40, "connections": 12,
+                "descriptors": 100, "leases": 0}
         for name, limit in most.items():
             value = late if name == "rss_mb" else getattr(rest, name)
             if value > limit:

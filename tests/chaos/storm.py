@@ -6,15 +6,13 @@ import asyncio
 import itertools
 import random
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.plant import Plant, Watcher
+from tests.chaos.matrix import QUICKLY
+from tests.chaos.plant import Plant, Result, Watcher, account
 from tests.chaos.scenarios import Clients
 from tests.conftest import Database
-from tests.system import invariants
 from tests.system.patience import QUICK
-from tests.chaos.matrix import QUICKLY
 
 CLIENTS = 20
 KILL_SECONDS = 12.0
@@ -33,24 +31,6 @@ WIRE = (
     {"action": "hang_after", "probability": 0.002}, {"action": "revoke", "probability": 0.005},
 )
 TROUBLES = ("spawn_fails", "no_valid_host", "delete_fails", "metadata_refused")
-
-
-@dataclass
-class Result:
-    """What a storm, or a soak, came to."""
-
-    faults: int = 0
-    kills: int = 0
-    requests: int = 0
-    servers: int = 0
-    left_over: int = 0
-    lost: int = 0
-    doubled: int = 0
-    recovery: float = 0.0
-    seconds: float = 0.0
-    memory: str = ""
-    rest: str = ""
-    problems: str = ""
 
 
 class Storm:
@@ -82,7 +62,7 @@ class Storm:
         await asyncio.gather(*fates)
         await asyncio.gather(*clients)
         self.result.seconds = time.monotonic() - began
-        await self._check(watchers)
+        await account(self._plant, watchers, self.result)
         for task in watching:
             task.cancel()
         return self.result
@@ -133,27 +113,11 @@ class Storm:
             await asyncio.sleep(TROUBLE_SECONDS)
             self._plant.sim.fault(kind=self._chance.choice(TROUBLES), count=1)
 
-    async def _check(self, watchers: list[Watcher]) -> None:
-        database, sim = self._plant.database, self._plant.sim
-        try:
-            await invariants.all_settled(database, sim, 90, 0.2)
-            invariants.check(database, sim)
-        except AssertionError as error:
-            self.result.problems += f"{error!r} "
-        self.result.left_over = len(invariants.left_over(database, sim))
-        self.result.servers = database.rows("SELECT count(*) AS number FROM event WHERE type = 'create' AND "
-                                            "state = 'active'")[0]["number"]
-        for watcher in watchers:
-            await watcher.caught_up(database)
-        self.result.lost = sum(watcher.lost for watcher in watchers)
-        self.result.doubled = sum(watcher.doubled for watcher in watchers)
-        defects = self._plant.defects()
-        self.result.problems += "; ".join(defects[:3])
-
 
 async def storm(folder: Path, postgres: Database, faults: int, seed: int) -> Result:
     """A storm of so many faults over two replicas."""
-    plant = Plant(folder, postgres, "storm", replicas=2, patience={**QUICKLY, "vmsvc.service.boot._COOL_SECONDS": 1.0}, cloud=QUICK,
+    plant = Plant(folder, postgres, "storm", replicas=2, cloud=QUICK,
+                  patience={**QUICKLY, "vmsvc.service.boot._COOL_SECONDS": 1.0},
                   settings={"grace_seconds": 0.5, "cloud_timeout": 1.5})
     try:
         await plant.open()

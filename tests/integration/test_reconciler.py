@@ -1,5 +1,5 @@
-"""The reconciler among look-alikes: whatever the cloud shows, it deletes what is ours and unwanted, after two sightings,
-and nothing else; and it tells of a loss only after a 404."""
+"""The reconciler among look-alikes: whatever the cloud shows, it deletes what is ours and unwanted, after two
+sightings, and nothing else; and it tells of a loss only after a 404."""
 
 import asyncio
 from datetime import UTC, datetime

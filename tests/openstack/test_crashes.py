@@ -92,8 +92,8 @@ async def a_busy_day(clients: Clients, project: Api) -> None:
 @pytest.mark.parametrize("deadly", HERE)
 @pytest.mark.parametrize("mode", ["tenant", "operator"])
 @pytest.mark.gen_test(timeout=900)
-async def test_a_kill_at_this_step_costs_time_and_nothing_else(mode, deadly, database, clouds_yaml, entries, demo, admin,
-                                                               folder):
+async def test_a_kill_at_this_step_costs_time_and_nothing_else(mode, deadly, database, clouds_yaml, entries, demo,
+                                                               admin, folder):
     project = {"tenant": demo, "operator": admin}[mode]
     assert admin("PUT", f"/os-quota-sets/{project.project}", {"quota_set": {**LARGE, "force": True}}).status == 200
     environ = {"OS_CLOUD": entries[USER_OF[mode]][0], "OS_CLIENT_CONFIG_FILE": str(clouds_yaml), "VMSVC_PORT": "0",

@@ -172,7 +172,8 @@ def pid_of(server):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["restarted", "killed"])
 @pytest.mark.gen_test(timeout=90)
-async def test_a_database_that_is_restarted_loses_nothing_that_was_answered(own_postgres, new_process, environ, sim, how):
+async def test_a_database_that_is_restarted_loses_nothing_that_was_answered(own_postgres, new_process, environ, sim,
+                                                                           how):
     database = own_database(own_postgres, f"of_{how.name.lower()}")
     client = await new_process({**environ, "VMSVC_DATABASE_URL": database.url}).ready()
     first = await client.create(True, headers={"Idempotency-Key": "first"})
