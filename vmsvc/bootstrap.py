@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _FINISH_SECONDS = 5.0      # in which steps that are under way may end when the service is to stop
 _ANSWER_SECONDS = 2.0      # and then its answers
+_LEAVING_SECONDS = 600.0     # beyond its notice, for a victim whose guest and whose host are slow to let it go
 
 
 class Service:
@@ -66,7 +67,8 @@ class Service:
         self._scheduler = Scheduler(
             self.runtime, cloud, self._mirror, self._fleet, self._doorbell.bell(), self._doorbell.ring,
             grace_seconds=settings.grace_seconds, policy=Policy(
-                settings.victim_policy, settings.owner_eviction_cost, settings.max_victims))
+                settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
+                patience=2 * settings.grace_seconds + _LEAVING_SECONDS))
         self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, settings.grace_seconds)
         self.commands = Commands(self.runtime, cloud, self._mirror, self._catalog, self._scheduler, self._waiters,
                                  self._doorbell.ring, settings.min_run_seconds)

@@ -9,17 +9,27 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.matrix import ALL, Tally, matrix, sample
+from vmsvc import bootstrap
 
 RUNS = 16
 SEED = int(os.environ.get("CHAOS_SEED") or datetime.date.today().toordinal())
 
 
+@pytest.fixture(name="template")
+def fixture_template(postgres):
+    """The server, with the migrated database that each run's is copied from."""
+    postgres.command("CREATE DATABASE template")
+    bootstrap.migrate(postgres.url.replace("/postgres?", "/template?"))
+    yield postgres
+    postgres.command("DROP DATABASE template WITH (FORCE)")
+
+
 @pytest.mark.gen_test(timeout=240)
-async def test_a_service_that_is_killed_at_any_step_leaves_nothing_behind(postgres):
+async def test_a_service_that_is_killed_at_any_step_leaves_nothing_behind(template):
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-crashes-"))
     tally = Tally()
     try:
-        with matrix(folder, postgres, lanes=3) as lanes:
+        with matrix(folder, template, lanes=3) as lanes:
             cases = await lanes.record(ALL, tally, SEED)
             await lanes.run(sample(cases, RUNS, SEED), tally)
     finally:

@@ -8,8 +8,10 @@ import pytest
 from tests.chaos.fleet import Launcher
 from tests.chaos.plant import Watcher
 from tests.chaos.scenarios import Clients
+from tests.conftest import Database
 from tests.system import invariants
 from tests.system.patience import PATIENCE
+from vmsvc import bootstrap
 
 ROUNDS = 2
 #: As the next release would change the schema: what it adds the release before neither reads nor writes.
@@ -20,6 +22,16 @@ NEXT_RELEASE = (
     "CREATE INDEX next_index ON vm (principal)",
     "INSERT INTO schema_migration (name, applied) VALUES ('9999_next', now())",
 )
+
+
+@pytest.fixture(name="database")
+def fixture_database(postgres):
+    """One of its own: its schema changes."""
+    postgres.command("CREATE DATABASE rolling")
+    database = Database(postgres.url.replace("/postgres?", "/rolling?"))
+    bootstrap.migrate(database.url)
+    yield database
+    postgres.command("DROP DATABASE rolling WITH (FORCE)")
 
 
 @pytest.fixture(name="launcher")
