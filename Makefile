@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo run_test lint test_openstack bench clean
+.PHONY: help run demo run_test lint test_openstack test_chaos bench clean
 
 help:  ## show this
 	@awk -F':.*## ' '/^[a-z_]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ lint: $(VENV)/.tests  ## pylint over everything
 
 test_openstack: $(VENV)/.tests  ## the conformance and system tests against a real OpenStack on loopback
 	VMSVC_TEST_CLOUD=bed $(BIN)/python -m pytest tests/openstack
+
+test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults and a soak (SOAK_MINUTES=30, STORM_FAULTS=10000)
+	$(BIN)/python -m tests.chaos
 
 bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_planner

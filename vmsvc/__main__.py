@@ -5,6 +5,7 @@ import asyncio
 import errno
 import json
 import logging
+import os
 import resource
 import signal
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from vmsvc import __version__, bootstrap, config
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.log import configure
+from vmsvc.replicas import Supervisor
 from vmsvc.sim.cloud_process import StartFailed
 from vmsvc.sim.postgres import PostgresFailed
 
@@ -36,6 +38,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         settings = config.load(environ, flags)
         configure(settings.log_format)
         return {"serve": serve, "migrate": migrate, "openapi": openapi, "sim": simulate}[job](settings, environ)
+    except KeyboardInterrupt:
+        return 130
     except (config.ConfigError, PostgresFailed, StartFailed, VmsvcError) as error:
         print(f"vmsvc: {error}", file=sys.stderr)
     except OSError as error:
@@ -62,7 +66,14 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     embedded = bootstrap.Embedded(settings, environ)
     try:
         settings, database_url, cloud = embedded.start()
-        asyncio.run(_serve(bootstrap.service_of(settings, database_url, cloud)))
+
+        def replica(sockets: list | None = None, parent: int | None = None) -> int:
+            asyncio.run(_serve(bootstrap.service_of(settings, database_url, cloud, sockets), parent))
+            return 0
+        if settings.replicas == 1:
+            return replica()
+        sockets = bootstrap.listening(settings)
+        Supervisor(settings.replicas, sockets, lambda parent: replica(sockets, parent)).run()
     finally:
         embedded.stop()
     return 0
@@ -75,10 +86,12 @@ def _allow_many_sockets() -> None:
                                                 else _OPEN_FILES, hard))
 
 
-async def _serve(service: bootstrap.Service) -> None:
+async def _serve(service: bootstrap.Service, parent: int | None) -> None:
     loop, told = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _tell, told)
+    if parent is not None:
+        loop.add_reader(parent, _orphaned, parent, told)
     try:
         await service.start()
         log.info("listening on http://%s:%d/", service.settings.address, service.port)
@@ -86,6 +99,12 @@ async def _serve(service: bootstrap.Service) -> None:
         log.info("stopping")
     finally:
         await service.stop()
+
+
+def _orphaned(parent: int, told: asyncio.Event) -> None:
+    """The supervisor has died: nobody would start us again, or stop us."""
+    asyncio.get_running_loop().remove_reader(parent)
+    told.set()
 
 
 def _tell(told: asyncio.Event) -> None:
@@ -125,4 +144,8 @@ def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], bootstrap.environment()))
+    STATUS = main(sys.argv[1:], bootstrap.environment())
+    logging.shutdown()
+    sys.stdout.flush()
+    # Not sys.exit: it would wait for threads that hang in a call to the cloud, up to VMSVC_CLOUD_TIMEOUT.
+    os._exit(STATUS)    # pylint: disable=protected-access

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
@@ -34,12 +35,15 @@ from vmsvc.sim.cloud_process import CloudProcess
 from vmsvc.sim.postgres import Postgres
 from vmsvc.store import db, intents
 from vmsvc.web.app import api_document, make_app, make_server
+from vmsvc.web.limits import Limits
 from vmsvc.web.metrics import CloudMetrics
 from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024              # connections that wait to be accepted
+_FINISH_SECONDS = 5.0      # in which steps that are under way may end when the service is to stop
+_ANSWER_SECONDS = 2.0      # and then its answers
 _LEAVING_SECONDS = 600.0     # beyond its notice, for a victim whose guest and whose host are slow to let it go
 
 
@@ -47,8 +51,9 @@ class Service:
     """One replica. `start()` when the loop runs, `stop()` before it ends."""
 
     def __init__(self, settings: Settings, database_url: str, cloud: Cloud,
-                 registry: CollectorRegistry | None = None):
+                 registry: CollectorRegistry | None = None, sockets: Sequence[socket.socket] | None = None):
         self.settings = settings
+        self._sockets = sockets
         self._registry = registry or CollectorRegistry()
         self.cloud = cloud
         self.runtime = Runtime()
@@ -70,6 +75,8 @@ class Service:
                                  self._doorbell.ring, settings.min_run_seconds)
         self._actuator: Actuator | None = None
         self._server: HTTPServer | None = None
+        self._limits: Limits | None = None
+        self._connected = False
         self.port = 0
 
     async def start(self) -> None:
@@ -86,8 +93,10 @@ class Service:
         self._listen()
 
     async def _with_cloud(self, deployment: str) -> None:
-        """Connect, then start all that needs the cloud."""
-        await self.cloud.connect()
+        """Connect, then start all that needs the cloud. Called again after a failure, it goes on from there."""
+        if not self._connected:
+            await self.cloud.connect()
+            self._connected = True
         await self._catalog.refresh()
         await self._mirror.refresh()
         await self._fleet.start(self._mirror.as_of)
@@ -115,24 +124,33 @@ class Service:
         web = WebSettings(address=self.settings.address, hosts=self.settings.host_names,
                           request_timeout=self.settings.request_timeout)
         app = make_app(self.commands, self.hub, web, evictions=self.evictions, registry=self._registry)
+        self._limits = app.settings["limits"]
         self._server = make_server(app)
-        # After a restart all who listened come back at once.
-        sockets = bind_sockets(self.settings.port, self.settings.address, backlog=_BACKLOG)
+        sockets = self._sockets or listening(self.settings)
         self.port = sockets[0].getsockname()[1]
         self._server.add_sockets(sockets)
 
     async def stop(self) -> None:
-        """Take no new request, give the leases back, end the loops and close everything."""
+        """Take no new connection; let what is under way end, for some seconds; tell those who still wait to come back,
+        give the leases back, end the loops and close everything."""
         if self._server:
             self._server.stop()
         self.hub.close()
         if self._actuator:
-            await self._actuator.stop()
+            await self._actuator.stop(_FINISH_SECONDS)
+        self._waiters.close()
+        await self._answered()
         await self.runtime.stop()
         if self._server:
             await asyncio.wait_for(self._server.close_all_connections(), 5)
         await self.cloud.close()
         self._database.close_all()
+
+    async def _answered(self) -> None:
+        """Wait until every request has its answer, but not for long."""
+        deadline = asyncio.get_running_loop().time() + _ANSWER_SECONDS
+        while self._server and self._limits.in_flight and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
 
 
 class Embedded:
@@ -186,10 +204,17 @@ def openapi() -> dict:
     return api_document()
 
 
-def service_of(settings: Settings, database_url: str, entry: Mapping[str, str | None]) -> Service:
-    """A replica that works on the cloud of this entry."""
+def listening(settings: Settings) -> list[socket.socket]:
+    """The sockets of the settings' address. Raises OSError when it is taken."""
+    # After a restart all who listened come back at once.
+    return bind_sockets(settings.port, settings.address, backlog=_BACKLOG)
+
+
+def service_of(settings: Settings, database_url: str, entry: Mapping[str, str | None],
+               sockets: Sequence[socket.socket] | None = None) -> Service:
+    """A replica that works on the cloud of this entry. With `sockets` it serves on these, which others may share."""
     registry = CollectorRegistry()
-    return Service(settings, database_url, cloud_of(settings, entry, registry), registry)
+    return Service(settings, database_url, cloud_of(settings, entry, registry), registry, sockets)
 
 
 def cloud_of(settings: Settings, entry: Mapping[str, str | None],

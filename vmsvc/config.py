@@ -36,6 +36,7 @@ class Settings:
     port: Annotated[int, About("port to listen on; 0 takes a free one", least=0, most=65535)] = 8888
     hosts: Annotated[str, About("names under which a reverse proxy calls it, with commas; loopback's are always "
                                 "good")] = ""
+    replicas: Annotated[int, About("processes that serve on this port", least=1, most=64)] = 1
     database_url: Annotated[str, About("postgresql://…; empty: an embedded PostgreSQL in the data folder")] = ""
     data_dir: Annotated[str, About("folder of the embedded database and cloud; empty: the user's data folder")] = ""
     flavor: Annotated[str, About("flavor of a request that names none; empty: the only one there is")] = ""

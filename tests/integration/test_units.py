@@ -29,6 +29,20 @@ def test_a_change_that_fails_leaves_no_event_behind(store):
     assert store.rows("SELECT count(*) FROM event") == [{"count": 1}]
 
 
+def test_what_is_rolled_back_after_its_events_leaves_no_gap_in_seq(store):
+    vm = new_vm()
+    with pytest.raises(RuntimeError):
+        with unit() as work:
+            vms.move(work, vm, State.BUILDING)
+            work.finish()
+            raise RuntimeError("killed right before the commit")
+    new_vm()
+    store.rows("DELETE FROM event")
+    store.rows("UPDATE watermark SET removed_seq = 2")
+    new_vm()
+    assert store.rows("SELECT seq FROM event") == [{"seq": 3}], "numbers go on after those that are forgotten"
+
+
 def test_an_event_carries_the_vm_as_it_is_after_the_change(store):
     vm = new_vm(name="web")
     with unit() as work:

@@ -27,6 +27,13 @@ class Waiters:
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """The service stops: who waits gets what is there, and nobody waits any more."""
+        self._closed = True
+        for vm_id in self._waiting:
+            self.tell(vm_id)
 
     def tell(self, vm_id: str) -> None:
         """Something happened to this VM."""
@@ -40,7 +47,7 @@ class Waiters:
         try:
             found = await look()       # even a client that does not wait gets what is there already
             async with asyncio.timeout(seconds):
-                while found is None:
+                while found is None and not self._closed:
                     with contextlib.suppress(TimeoutError):
                         # The second look each few seconds covers a feed that is behind.
                         async with asyncio.timeout(5):

@@ -35,6 +35,8 @@ class Runtime:
         Raises CloudUnavailable when the database does not answer: nothing of that transaction was kept, unless it was
         the commit itself that got no answer (which is why every step can run twice).
         """
+        if self.stopping.is_set():
+            raise CloudUnavailable("the service stops; try again", retry_after=1)
         running = asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*args, **kwargs))
         try:
             async with asyncio.timeout(30):
