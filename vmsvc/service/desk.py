@@ -35,6 +35,7 @@ class Desk:
     def __init__(self, policy: Policy):
         self._turn = threading.Lock()
         self._rows = Rows()
+        self._changed: set[str] = set()
         self._picture = Picture(policy)
         self._frozen = 0
 
@@ -47,20 +48,25 @@ class Desk:
         """The world as it is now, by the caller's transaction, which has written nothing yet. What is decided in it is
         undone at the end: what was written and committed comes back with the next reading."""
         with self._turn:
+            # First the rows: a request that has just got its room would otherwise hold some that nobody waits for.
+            self._changed |= self._rows.update(now)
             promises = Promises(now, ledger.open_reservations(), ledger.recent_losses(_LOSSES_SECONDS),
                                 ledger.untold(_UNTOLD_SECONDS))
-            changed = self._rows.update(now)
-            try:
-                world = self._picture.update(
-                    self._rows, changed, snapshot.quota, promises, operator=operator,
-                    came=frozenset(snapshot.watch.came), went=frozenset(snapshot.watch.went))
-            except BaseException:
-                self._rows = Rows()
-                self._picture.forget()
-                raise
+            world = self._take_in(snapshot, promises, operator)
             with world.trial():
                 yield View(world, self._rows, promises.reservations)
             self._freeze(len(world.vms) + len(world.hosts))
+
+    def _take_in(self, snapshot: Snapshot, promises: Promises, operator: bool) -> World:
+        changed, self._changed = self._changed, set()
+        try:
+            return self._picture.update(
+                self._rows, changed, snapshot.quota, promises, operator=operator,
+                came=frozenset(snapshot.watch.came), went=frozenset(snapshot.watch.went))
+        except BaseException:       # half of it may have been taken in: begin anew
+            self._rows = Rows()
+            self._picture.forget()
+            raise
 
     def _freeze(self, size: int) -> None:
         """Of a large world next to nothing becomes garbage, and a full collection that looks at all of it takes longer
