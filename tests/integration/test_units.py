@@ -1,5 +1,6 @@
 """`unit()`: what changes and what tells of it are one, and the order of events is the order of commits."""
 
+import select
 import threading
 from contextlib import closing, suppress
 
@@ -149,6 +150,7 @@ def test_a_later_event_that_is_older_by_its_clock_is_kept_with_those_before_it(s
 def test_the_doorbell_rings_after_the_commit_and_not_without_one(store):
     with closing(listen(store.url)) as connection:
         vm = new_vm()
+        select.select([connection], [], [], 10)
         connection.poll()
         assert [notice.channel for notice in connection.notifies] == [CHANNEL]
         connection.notifies.clear()
