@@ -107,9 +107,9 @@ class Service:
         log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)
 
     def _listen(self) -> None:
-        app = make_app(self.commands, self.hub, WebSettings(address=self.settings.address,
-                                                            request_timeout=self.settings.request_timeout),
-                       evictions=self.evictions, registry=self._registry)
+        web = WebSettings(address=self.settings.address, hosts=self.settings.host_names,
+                          request_timeout=self.settings.request_timeout)
+        app = make_app(self.commands, self.hub, web, evictions=self.evictions, registry=self._registry)
         self._server = make_server(app)
         sockets = bind_sockets(self.settings.port, self.settings.address)
         self.port = sockets[0].getsockname()[1]

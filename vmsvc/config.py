@@ -63,6 +63,13 @@ class Settings:
     log_format: Annotated[str, About("log lines", choices=("text", "json"))] = "text"
     allow_remote: Annotated[str, About("listen on other addresses than loopback although nobody has to log in",
         choices=("no", "yes, without authentication"))] = "no"
+    hosts: Annotated[str, About(
+        "names (no port, commas between) by which clients may call it; empty: loopback's, or any when not on loopback")] = ""
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names by which clients may call the service."""
+        return frozenset(name.strip() for name in self.hosts.split(",") if name.strip())
 
     @property
     def folder(self) -> Path:
