@@ -1,0 +1,62 @@
+"""`make build` and what it started, as an operator has them in hand."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def tree_without(root: Path) -> Iterator[str]:
+    """The names of the files under version control, or about to be, that are there."""
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root,
+                            check=True, capture_output=True, text=True).stdout
+    return (name for name in listed.split("\0") if name and (root / name).is_file())
+
+
+def docker(*arguments: str) -> str:
+    """What the docker client says; fails with its own words."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class Installation:
+    """One tree with its containers, under a project name of its own."""
+
+    def __init__(self, tree: Path, project: str, port: int):
+        self.tree, self.project, self.port = tree, project, port
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("VMSVC_", "OS_", "COMPOSE_"))}
+        self._environ = {**own, "COMPOSE_PROJECT_NAME": project, "DOCKER_BUILDKIT": own.get("DOCKER_BUILDKIT", "0")}
+
+    def make(self, target: str, /, **environ: str) -> subprocess.CompletedProcess:
+        """Run a target to its end."""
+        return subprocess.run(["make", target, f"PORT={self.port}"], cwd=self.tree, text=True, capture_output=True,
+                              env={**self._environ, **environ}, timeout=400, check=False)
+
+    def build(self, **environ: str) -> str:
+        """`make build`; what it said."""
+        done = self.make("build", **environ)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def containers(self, service: str) -> list[str]:
+        """The ids of a service's containers, those that ended too."""
+        return docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.project}",
+                      "--filter", f"label=com.docker.compose.service={service}").split()
+
+    def container(self, service: str) -> str:
+        """The only one."""
+        (only,) = self.containers(service)
+        return only
+
+    def inspect(self, service: str) -> list[dict]:
+        """All that the engine knows of a service's containers."""
+        return json.loads(docker("inspect", *self.containers(service)))
+
+    def remove(self) -> None:
+        """Containers, networks and data."""
+        self.make("down")
+        kept = docker("volume", "ls", "-q", "--filter", f"name={self.project}_").split()
+        if kept:
+            docker("volume", "rm", *kept)
