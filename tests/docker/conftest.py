@@ -1,5 +1,6 @@
 """An installation as `make build` makes it, from a copy of the tree, on the Docker of this machine."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker.installation import Installation, tree_without
+from tests.system import invariants
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,3 +49,21 @@ def fixture_installation(tree):
         yield installation
     finally:
         installation.remove()
+
+
+@pytest.fixture(name="emptied")
+def fixture_emptied(installation):
+    """The installation, with every VM of former tests deleted; the world is checked when the test is over."""
+    async def wipe():
+        client = await installation.ready()
+        for vm in await client.listed():
+            assert (await client.delete(vm)).status in (200, 404)
+        client.close()
+
+    async def settle():
+        await invariants.all_settled(installation.database, installation.sim, 60)
+
+    asyncio.run(wipe())
+    yield installation
+    asyncio.run(settle())
+    invariants.check(installation.database, installation.sim)

@@ -1,10 +1,16 @@
 """`make build` and what it started, as an operator has them in hand."""
 
+import asyncio
 import json
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.conftest import Database
+from tests.system.client import Client
+from tests.system.simulated import Sim
+from vmsvc.sim.start import Running
 
 
 def tree_without(root: Path) -> Iterator[str]:
@@ -53,6 +59,36 @@ class Installation:
     def inspect(self, service: str) -> list[dict]:
         """All that the engine knows of a service's containers."""
         return json.loads(docker("inspect", *self.containers(service)))
+
+    def address(self, service: str, network: str) -> str:
+        """Where the machine itself finds a container, though its port is not published."""
+        (container,) = self.inspect(service)
+        return container["NetworkSettings"]["Networks"][f"{self.project}_{network}"]["IPAddress"]
+
+    @property
+    def database(self) -> Database:
+        """For looking at it from outside."""
+        (password,) = [line.partition("=")[2] for line in (self.tree / ".env").read_text(encoding="utf-8").splitlines()
+                       if line.startswith("POSTGRES_PASSWORD=")]
+        return Database(f"postgresql://vmsvc:{password}@{self.address('database', 'back')}/vmsvc")
+
+    @property
+    def sim(self) -> Sim:
+        """The simulated cloud, to look into it."""
+        return Sim(Running(f"http://{self.address('cloud', 'front')}:8774", Path(), 0))
+
+    async def ready(self) -> Client:
+        """A client, when all is ready."""
+        client = Client(self.port)
+        for _ in range(600):
+            try:
+                if (await client.call("GET", "/readyz")).status == 200:
+                    return client
+            except OSError:             # nobody listens, or did and was killed
+                pass
+            await asyncio.sleep(0.1)
+        client.close()
+        raise AssertionError(docker("logs", "--tail", "40", self.containers("vmsvc")[0]))
 
     def remove(self) -> None:
         """Containers, networks and data."""
