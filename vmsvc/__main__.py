@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from vmsvc import __version__, bootstrap, config
+from vmsvc import check as report
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.log import configure
 from vmsvc.sim.cloud_process import StartFailed
@@ -20,6 +21,7 @@ log = logging.getLogger("vmsvc")
 _JOBS = {
     "serve": "run the service (the default)",
     "migrate": "bring the database's schema up to date and end",
+    "check": "say what is wrong with settings, database, credentials, rights, quota and clocks; start nothing",
     "openapi": "print the OpenAPI document",
     "sim": "run the simulated cloud alone and say how to reach it",
 }
@@ -32,7 +34,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         settings = config.load(environ, flags)
         configure(settings.log_format)
-        return {"serve": serve, "migrate": migrate, "openapi": openapi, "sim": simulate}[job](settings, environ)
+        return {"serve": serve, "migrate": migrate, "check": check, "openapi": openapi,
+                "sim": simulate}[job](settings, environ)
     except (config.ConfigError, PostgresFailed, StartFailed, VmsvcError) as error:
         print(f"vmsvc: {error}", file=sys.stderr)
     except OSError as error:
@@ -93,6 +96,22 @@ def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
     finally:
         embedded.stop()
     return 0
+
+
+def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
+    """Look at everything and say what was found; 0 when nothing is wrong, else 1."""
+    async def look() -> bool:
+        cloud = bootstrap.cloud_of(settings, bootstrap.FROM_ENVIRONMENT) if bootstrap.names_cloud(environ) else None
+        found = []
+        try:
+            async for finding in report.findings(settings, settings.database_url, cloud):
+                print(finding, flush=True)
+                found.append(finding)
+        finally:
+            if cloud:
+                await cloud.close()
+        return report.passed(found)
+    return 0 if asyncio.run(look()) else 1
 
 
 def openapi(_settings: config.Settings, _environ: Mapping[str, str]) -> int:

@@ -134,10 +134,9 @@ class Embedded:
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], *, database: bool = True):
         self._settings = settings
-        wants_cloud = not any(environ.get(name) for name in ("OS_CLOUD", "OS_AUTH_URL"))
         self._postgres = Postgres(settings.folder) if database and not settings.database_url else None
         self._cloud = CloudProcess(settings.folder / "cloud", hosts=settings.sim_hosts, vcpus=settings.sim_vcpus,
-                                   ram_mb=settings.sim_ram_mb) if wants_cloud else None
+                                   ram_mb=settings.sim_ram_mb) if not names_cloud(environ) else None
 
     def start(self) -> tuple[Settings, str, dict[str, str | None]]:
         """Start them; returns the settings with the stand-ins' defaults, the database's URL and the cloud's entry.
@@ -145,7 +144,7 @@ class Embedded:
         Raises PostgresFailed and CloudFailed; `stop()` is to be called all the same.
         """
         settings, url = self._settings, self._settings.database_url
-        entry: dict[str, str | None] = {"cloud": None, "config_file": None}
+        entry: dict[str, str | None] = {**FROM_ENVIRONMENT}
         if self._postgres:
             url = self._postgres.start()
             log.info("database: embedded PostgreSQL in %s (VMSVC_DATABASE_URL names another)", settings.folder)
@@ -164,6 +163,15 @@ class Embedded:
             self._cloud.stop()
         if self._postgres:
             self._postgres.stop()
+
+
+#: The cloud's entry when OS_CLOUD or the OS_* variables name it.
+FROM_ENVIRONMENT: Mapping[str, str | None] = {"cloud": None, "config_file": None}
+
+
+def names_cloud(environ: Mapping[str, str]) -> bool:
+    """True when a real cloud is configured."""
+    return any(environ.get(name) for name in ("OS_CLOUD", "OS_AUTH_URL"))
 
 
 def migrate(database_url: str) -> list[str]:
