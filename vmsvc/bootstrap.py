@@ -34,7 +34,7 @@ from vmsvc.sim.cloud_process import CloudProcess
 from vmsvc.sim.postgres import Postgres
 from vmsvc.store import db, intents
 from vmsvc.web.app import api_document, make_app, make_server
-from vmsvc.web.metrics import CloudMetrics
+from vmsvc.web.metrics import CloudMetrics, LifeMetrics
 from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ class Service:
         self.cloud = cloud
         self.runtime = Runtime()
         self._database_url = database_url
-        self._database = db.open_database(database_url, self.runtime.threads + 2)
+        metrics = LifeMetrics(self._registry)
+        self._database = db.open_database(database_url, self.runtime.threads + 2, metrics.committed)
         self.hub = Hub()
         self._waiters = Waiters()
         self._doorbell = Doorbell(self.runtime, database_url)
@@ -60,13 +61,26 @@ class Service:
         self._scheduler = Scheduler(
             self.runtime, cloud, self._mirror, self._fleet, self._doorbell.bell(), self._doorbell.ring,
             grace_seconds=settings.grace_seconds, policy=Policy(
-                settings.victim_policy, settings.owner_eviction_cost, settings.max_victims))
+                settings.victim_policy, settings.owner_eviction_cost, settings.max_victims),
+            planned=metrics.planned)
         self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, settings.grace_seconds)
         self.commands = Commands(self.runtime, cloud, self._mirror, self._catalog, self._scheduler, self._waiters,
                                  self._doorbell.ring, settings.min_run_seconds)
         self._actuator: Actuator | None = None
         self._server: HTTPServer | None = None
         self.port = 0
+        self._show_queues(metrics)
+
+    def _show_queues(self, metrics: LifeMetrics) -> None:
+        """How much waits, and where."""
+        metrics.show("vmsvc_requests_waiting", "Requests that wait for room, in the whole deployment",
+                     lambda: self._scheduler.waiting)
+        metrics.show("vmsvc_intents_under_way", "Acts on the cloud that this replica has claimed",
+                     lambda: len(self._actuator) if self._actuator else 0)
+        metrics.show("vmsvc_database_calls", "Database work under way, or waiting for a thread",
+                     lambda: self.runtime.offloaded)
+        metrics.show("vmsvc_parts_not_ready", "Parts of this replica that do not work now (see /readyz)",
+                     lambda: sum(problem is not None for problem in self.runtime.problems.values()))
 
     async def start(self) -> None:
         """Bring the schema up to date, start the loops and listen. A cloud that is away only delays readiness."""

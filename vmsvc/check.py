@@ -177,12 +177,12 @@ def _ours(servers: Mapping[str, Server], known: condition.Condition | None) -> I
     if known is None:
         return
     if known.servers and not known.servers & servers.keys():
-        yield Finding(Level.WRONG, "cloud", f"the database has {len(known.servers)} VMs, and not one of them is in this "
+        yield Finding(Level.WRONG, "cloud", f"the database has {len(known.servers)} VMs and not one of them is in this "
                       "project: started now, the service would write all of them off as lost. Is it the right cloud, "
                       "project and database?")
-    strange = [server for server in servers.values() if server.metadata.get(OWNER, known.deployment) != known.deployment]
+    strange = sum(server.metadata.get(OWNER, known.deployment) != known.deployment for server in servers.values())
     if strange:
-        yield Finding(Level.NOTABLE, "cloud", f"{len(strange)} servers were made by a vmsvc with another database, and "
+        yield Finding(Level.NOTABLE, "cloud", f"{strange} servers were made by a vmsvc with another database, and "
                       "this one will never touch them; see RUNBOOK.md, 'The database is lost'")
 
 

@@ -64,7 +64,7 @@ class Settings:
     allow_remote: Annotated[str, About("listen on other addresses than loopback although nobody has to log in",
         choices=("no", "yes, without authentication"))] = "no"
     hosts: Annotated[str, About(
-        "names (no port, commas between) by which clients may call it; empty: loopback's, or any when not on loopback")] = ""
+        "names, with commas between, by which clients may call it; empty: loopback's, elsewhere any")] = ""
 
     @property
     def host_names(self) -> frozenset[str]:

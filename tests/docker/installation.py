@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from tornado.httpclient import HTTPClientError
+
 from tests.conftest import Database
 from tests.system.client import Client
 from tests.system.simulated import Sim
@@ -84,7 +86,7 @@ class Installation:
             try:
                 if (await client.call("GET", "/readyz")).status == 200:
                     return client
-            except OSError:             # nobody listens, or did and was killed
+            except (OSError, HTTPClientError):      # nobody listens, or did and was killed
                 pass
             await asyncio.sleep(0.1)
         client.close()

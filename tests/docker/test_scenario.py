@@ -42,7 +42,7 @@ async def noticed(client):
     last = (await client.call("GET", "/api/v1/vm")).json["seq"]
     asked = await client.create(False, flavor=HOST_SIZED, headers={"Prefer": "respond-async"})
     assert asked.status == 202
-    while len(notices := [event for event in await client.events(last, type="evict")]) < 4:
+    while len(notices := await client.events(last, type="evict")) < 4:
         await asyncio.sleep(0.1)
     return asked.json["vm"]["vmsvc_id"], notices
 

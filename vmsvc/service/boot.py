@@ -11,6 +11,7 @@ from vmsvc.domain.errors import (CloudError, Conflict, Forbidden, InvalidRequest
                                  QuotaExceeded)
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
+from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.leave import Leave
 from vmsvc.service.placing import fail
@@ -50,6 +51,7 @@ class Boot:
     async def perform(self, claim: Claim) -> None:
         """Make the server if it is not there yet, wait until it is ACTIVE, and write what became of it."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
+        trace.begin_create(row)
         retries = iter(_AFTER_EVICTION if row.rounds else ())
         while row.state == State.BUILDING:
             try:

@@ -9,6 +9,7 @@ from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
 from vmsvc.domain.lifecycle import LEAVING, State
+from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.placing import Lost, reprieve
 from vmsvc.service.runtime import Runtime
@@ -37,6 +38,7 @@ class Leave:
     async def evict(self, claim: Claim) -> None:
         """The notice has run out: stop, delete, wait for 404. Never before `evict_at`: see `intents.claim`."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
+        await trace.begin_eviction(self._runtime, row)
         if row.state == State.NOTICED and (row.notice or {}).get("notice_only"):
             await self._runtime.offload(_spare, row.id, "the notice was only practised")
             return
@@ -56,6 +58,7 @@ class Leave:
     async def delete(self, claim: Claim) -> None:
         """The owner wants it gone, whatever its build is at."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
+        trace.begin_delete(row)
         if row.state != State.DELETING:
             return
         while not row.cloud_id and await self._runtime.offload(_is_booting, row.id):

@@ -6,7 +6,8 @@ what the database has promised meanwhile, decides for the waiting requests in th
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -49,7 +50,7 @@ class Scheduler:
     """The planner's shell: `run` for real, `preview` for asking first."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, fleet: Fleet, bell: asyncio.Event, ring, *,
-                 grace_seconds: float, policy: Policy):
+                 grace_seconds: float, policy: Policy, planned: Callable[[float], None] = lambda seconds: None):
         self._runtime = runtime
         self._cloud = cloud
         self._mirror = mirror
@@ -58,6 +59,9 @@ class Scheduler:
         self._ring = ring
         self._grace = timedelta(seconds=grace_seconds)
         self._policy = policy
+        self._planned = planned
+        #: Requests that wait for room, as of the last pass.
+        self.waiting = 0
 
     async def run(self) -> None:
         """Pass after pass while anybody waits."""
@@ -69,12 +73,13 @@ class Scheduler:
     async def _pass(self) -> float:
         """Decide for all who waited before the cloud was read. Seconds to the next pass, 0 when nobody waits."""
         ids, traits = await self._runtime.offload(_waiting)
+        self.waiting = len(ids)
         if not ids:
             return 0
         snapshot = await look(self._cloud, self._mirror, self._fleet, traits)
         for _ in range(_VERIFICATIONS):
             try:
-                acted, waits = await self._runtime.offload(self._decide_all, ids, snapshot)
+                acted, waits = await self._runtime.offload(self._timed, ids, snapshot)
             except Lost as lost:
                 log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
                 return _WAITING_SECONDS
@@ -85,6 +90,13 @@ class Scheduler:
                 self._ring()
             return waits
         return _WAITING_SECONDS
+
+    def _timed(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
+        started = time.monotonic()
+        try:
+            return self._decide_all(ids, snapshot)
+        finally:
+            self._planned(time.monotonic() - started)
 
     def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
         acted, waits, unsure = False, 0.0, set()

@@ -72,8 +72,8 @@ async def serve(folder: Path, address: str, name: str, port: int, size: dict[str
     lock.announce(bound)
     print(f"simulated cloud at {url}, clouds.yaml at {clouds}", flush=True)
     stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     server.stop()
     await server.close_all_connections()

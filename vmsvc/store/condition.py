@@ -56,5 +56,5 @@ def _look(database) -> Condition:
 
 
 def _servers() -> frozenset[str]:
-    held = Vm.select(Vm.cloud_id).where(Vm.state.in_(("active", "noticed")), Vm.cloud_id.is_null(False))
+    held = list(Vm.select(Vm.cloud_id).where(Vm.state.in_(("active", "noticed")), Vm.cloud_id.is_null(False)))
     return frozenset(row.cloud_id for row in held)
