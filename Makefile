@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run run_test lint test_openstack bench clean build down logs development test_docker
+.PHONY: help run run_test lint test_openstack bench clean build down logs development test_docker test_image
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
@@ -46,6 +46,10 @@ development:  ## the image with the tests in it: docker run --rm vmsvc-developme
 
 test_docker: $(VENV)/.tests  ## the images, the README's scenario and what a kill does, on the Docker of this machine
 	$(BIN)/python -m pytest tests/docker
+
+test_image: development  ## lint and the quick tests inside the development image
+	docker run --rm vmsvc-development make lint
+	docker run --rm vmsvc-development .venv/bin/python -m pytest tests/unit tests/api tests/test_settings.py tests/test_layers.py
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)

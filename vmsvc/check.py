@@ -4,7 +4,7 @@ Each part is looked at by itself, so that one run tells of all that is wrong.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -70,7 +70,7 @@ async def findings(settings: Settings, database_url: str, cloud: OpenStack | Non
         return
     for finding in _rights(cloud):
         yield finding
-    async for finding in _cloud(cloud, settings, known):
+    async for finding in _cloud(cloud, settings, known, database_url):
         yield finding
 
 
@@ -117,7 +117,8 @@ def _rights(cloud: OpenStack) -> Iterator[Finding]:
                       "servers most clouds ask for the role member")
 
 
-async def _cloud(cloud: OpenStack, settings: Settings, known: condition.Condition | None) -> AsyncIterator[Finding]:
+async def _cloud(cloud: OpenStack, settings: Settings, known: condition.Condition | None,
+                 database_url: str) -> AsyncIterator[Finding]:
     page, trouble = await _read(cloud.servers(), "list servers")
     quota, no_quota = await _read(cloud.quota(), "read the quota (limits)")
     catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
@@ -131,7 +132,7 @@ async def _cloud(cloud: OpenStack, settings: Settings, known: condition.Conditio
         yield _quota(quota, catalog)
     if page:
         clock = _clock("cloud's", page.as_of + MARGIN)
-        for finding in (*clock, *_ours({server.id: server for server in page.servers}, known)):
+        for finding in (*clock, *await asyncio.to_thread(_ours, page.servers, known, database_url)):
             yield finding
         if not clock:
             yield Finding(Level.GOOD, "clock", "this machine, the cloud and the database agree")
@@ -172,18 +173,27 @@ def _quota(quota: Quota, catalog: Catalog) -> Finding:
     return Finding(Level.GOOD, "quota", used or "unlimited")
 
 
-def _ours(servers: Mapping[str, Server], known: condition.Condition | None) -> Iterator[Finding]:
+def _ours(servers: Sequence[Server], known: condition.Condition | None, database_url: str) -> list[Finding]:
     """Does this database belong to this cloud?"""
-    if known is None:
-        return
-    if known.servers and not known.servers & servers.keys():
-        yield Finding(Level.WRONG, "cloud", f"the database has {len(known.servers)} VMs and not one of them is in this "
-                      "project: started now, the service would write all of them off as lost. Is it the right cloud, "
-                      "project and database?")
-    strange = sum(server.metadata.get(OWNER, known.deployment) != known.deployment for server in servers.values())
+    if known is None or known.deployment is None:
+        return []
+    found = []
+    if known.servers and not known.servers & {server.id for server in servers}:
+        found.append(Finding(Level.WRONG, "cloud", f"the database has {len(known.servers)} VMs and not one of them is "
+                             "in this project: started now, the service would write all of them off as lost. Is it the "
+                             "right cloud, project and database?"))
+    marked = [server for server in servers if server.vmsvc_id and server.id not in known.servers]
+    ours = {server.vmsvc_id for server in marked if server.metadata.get(OWNER) == known.deployment}
+    forgotten = condition.without_row(database_url, ours)
+    if forgotten:
+        found.append(Finding(Level.WRONG, "cloud", f"{len(forgotten)} servers were made with this database, and it "
+                             "does not know them (an older backup?): started now, the service would DELETE them. See "
+                             "RUNBOOK.md, 'The database is lost'"))
+    strange = sum(server.metadata.get(OWNER) != known.deployment for server in marked)
     if strange:
-        yield Finding(Level.NOTABLE, "cloud", f"{strange} servers were made by a vmsvc with another database, and "
-                      "this one will never touch them; see RUNBOOK.md, 'The database is lost'")
+        found.append(Finding(Level.NOTABLE, "cloud", f"{strange} servers were made by a vmsvc with another database, "
+                             "and this one will never touch them; see RUNBOOK.md, 'The database is lost'"))
+    return found
 
 
 def passed(found: list[Finding]) -> bool:

@@ -35,7 +35,7 @@ class Installation:
     def __init__(self, tree: Path, project: str, port: int):
         self.tree, self.project, self.port = tree, project, port
         own = {name: value for name, value in os.environ.items() if not name.startswith(("VMSVC_", "OS_", "COMPOSE_"))}
-        self._environ = {**own, "COMPOSE_PROJECT_NAME": project, "DOCKER_BUILDKIT": own.get("DOCKER_BUILDKIT", "0")}
+        self._environ = {**own, "COMPOSE_PROJECT_NAME": project}
 
     def make(self, target: str, /, **environ: str) -> subprocess.CompletedProcess:
         """Run a target to its end."""

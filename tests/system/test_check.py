@@ -42,7 +42,8 @@ async def test_everything_that_is_wrong_is_told_in_one_run(says, sim, database):
     sim.settings(token_seconds=3600)
     sim.quota("admin", cores=0)
     sim.call("POST", "/sim/clock", {"advance": 120})
-    database.command("ALTER DATABASE " + database.url.partition("?")[0].rpartition("/")[2] + " SET search_path = nobody")
+    name = database.url.partition("?")[0].rpartition("/")[2]
+    database.command(f"ALTER DATABASE {name} SET search_path = nobody")
     status, said = await says(VMSVC_FLAVOR="m9.none", VMSVC_IMAGE="")
     assert status == 1
     assert "m9.none" in found(said, "WRONG", "flavor")[0]
@@ -111,6 +112,23 @@ async def test_servers_of_a_lost_database_are_counted(says, new_process, environ
     finally:
         connection.close()
         postgres.command("DROP DATABASE replacement WITH (FORCE)")
+    assert len(sim.servers()) == 2
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_servers_that_a_restored_backup_does_not_know_are_found_before_they_are_deleted(says, new_process,
+                                                                                            environ, database, sim):
+    process = new_process(environ)
+    client = await process.ready()
+    await client.fill(2)
+    process.tell_to_stop()
+    await process.exit_status()
+    database.rows("DELETE FROM vm")
+    status, said = await says()
+    assert status == 1
+    assert "2 servers were made with this database" in found(said, "WRONG", "cloud")[0]
+    database.rows("UPDATE deployment SET id = 'restored'")       # as the runbook says
+    assert (await says())[0] == 0
     assert len(sim.servers()) == 2
 
 

@@ -1,12 +1,13 @@
 """Is this a database that the service can work with? Looks, and changes nothing."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from playhouse.migrations import Runner
 
-from vmsvc.store import db
+from vmsvc.store import db, vms
 from vmsvc.store.models import Deployment, Vm
 
 #: The oldest PostgreSQL that has all that we use, as `SHOW server_version_num` writes it.
@@ -37,6 +38,16 @@ def examine(url: str) -> Condition:
     try:
         with database.connection_context():
             return _look(database)
+    finally:
+        database.close_all()
+
+
+def without_row(url: str, vm_ids: Collection[str]) -> frozenset[str]:
+    """Those of these vmsvc ids that the database has never heard of. Raises as `examine` does."""
+    database = db.open_database(url, 1)
+    try:
+        with database.connection_context():
+            return frozenset(vm_ids) - {row.id for row in vms.of_ids(vm_ids)}
     finally:
         database.close_all()
 
