@@ -118,6 +118,7 @@ def test_a_service_that_is_told_to_stop_answers_what_is_under_way_and_ends_with_
             docker("stop", emptied.container("vmsvc"))
             assert await channel.read_message() is None
             assert channel.close_code == 1012
+            channel.close()
     asyncio.run(story())
     (container,) = emptied.inspect("vmsvc")
     assert container["State"]["ExitCode"] == 0
