@@ -17,7 +17,8 @@ run: $(VENV)/.service  ## run the service with an embedded database and a simula
 	@VMSVC_GRACE_SECONDS=$${VMSVC_GRACE_SECONDS:-10} exec $(BIN)/python -m vmsvc
 
 run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
-	$(BIN)/python -m pytest --ignore=tests/browser --ignore=tests/docker
+	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.
+	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/browser --ignore=tests/docker
 	@# Apart: Playwright keeps an event loop of its own in the thread of the tests.
 	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest tests/browser; \
 	else echo "The browser tests were left out: install chromium (apt-get install chromium) to run them."; fi

@@ -1,6 +1,5 @@
 """What tests of several kinds share: one embedded PostgreSQL for the whole run, a fresh database for each test."""
 
-import itertools
 import shutil
 import tempfile
 from contextlib import closing
@@ -13,8 +12,7 @@ from psycopg2.extras import RealDictCursor
 from vmsvc import bootstrap
 from vmsvc.sim.postgres import Postgres
 
-_NUMBERS = itertools.count(1)
-
+_HISTORY = "schema_migration"     # what Peewee's runner remembers
 
 def pytest_addoption(parser):
     """How long to look for interleavings that break a promise."""
@@ -44,7 +42,7 @@ class Database:
 
 @pytest.fixture(name="postgres", scope="session")
 def fixture_postgres():
-    """The server, with a migrated database `template` that each test's is copied from."""
+    """The server, with a migrated database `test` that every test finds as new."""
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-"))
     server = Postgres(folder)
     try:
@@ -52,8 +50,8 @@ def fixture_postgres():
         # Nobody pulls the plug of a test run.
         maintenance.command("ALTER SYSTEM SET fsync = off")
         maintenance.rows("SELECT pg_reload_conf()")
-        maintenance.command("CREATE DATABASE template")
-        bootstrap.migrate(maintenance.url.replace("/postgres?", "/template?"))
+        maintenance.command("CREATE DATABASE test")
+        bootstrap.migrate(maintenance.url.replace("/postgres?", "/test?"))
         yield maintenance
     finally:
         server.stop()
@@ -62,8 +60,12 @@ def fixture_postgres():
 
 @pytest.fixture(name="database")
 def fixture_database(postgres):
-    """A migrated, empty database."""
-    name = f"test_{next(_NUMBERS)}"
-    postgres.command(f"CREATE DATABASE {name} TEMPLATE template")
-    yield Database(postgres.url.replace("/postgres?", f"/{name}?"))
-    postgres.command(f"DROP DATABASE {name} WITH (FORCE)")
+    """A migrated, empty database. (Emptying one takes a tenth of the time that making one does.)"""
+    database = Database(postgres.url.replace("/postgres?", "/test?"))
+    database.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                  "WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    tables = ", ".join(row["tablename"] for row in database.rows(
+        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> %s", _HISTORY))
+    database.rows("ALTER DATABASE test RESET ALL")
+    database.rows(f"TRUNCATE {tables} RESTART IDENTITY; INSERT INTO watermark (id, removed_seq) VALUES (1, 0)")
+    return database

@@ -39,6 +39,8 @@ from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
+_LEAVING_SECONDS = 600.0     # beyond its notice, for a victim whose guest and whose host are slow to let it go
+
 
 class Service:
     """One replica. `start()` when the loop runs, `stop()` before it ends."""
@@ -61,7 +63,8 @@ class Service:
         self._scheduler = Scheduler(
             self.runtime, cloud, self._mirror, self._fleet, self._doorbell.bell(), self._doorbell.ring,
             grace_seconds=settings.grace_seconds, policy=Policy(
-                settings.victim_policy, settings.owner_eviction_cost, settings.max_victims),
+                settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
+                patience=2 * settings.grace_seconds + _LEAVING_SECONDS),
             planned=metrics.planned)
         self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, settings.grace_seconds)
         self.commands = Commands(self.runtime, cloud, self._mirror, self._catalog, self._scheduler, self._waiters,

@@ -10,6 +10,7 @@ from tornado.httpclient import HTTPClientError
 from tests.docker.installation import docker
 from tests.system.client import Client
 
+
 @pytest.fixture(name="three", scope="module")
 def fixture_three(installation):
     """The installation with three replicas."""
@@ -28,7 +29,9 @@ async def shares(ports):
     """What each replica says of itself: (API requests that it has answered, sockets that are open there)."""
     found = []
     for port in ports:
-        lines = (await Client(port).text("/metrics")).splitlines()
+        client = Client(port)
+        lines = (await client.text("/metrics")).splitlines()
+        client.close()
         found.append((sum(float(line.split()[-1]) for line in lines
                           if line.startswith("vmsvc_http_requests_total{") and "/api/v1/vm" in line),
                       next(float(line.split()[-1]) for line in lines if line.startswith("vmsvc_sockets "))))

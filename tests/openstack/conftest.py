@@ -1,116 +1,30 @@
 """The clouds that the conformance tests run on: VMSVC_TEST_CLOUD=sim (the simulated one) or bed (a real OpenStack).
 
 Both have the users demo (a member) and admin, four hosts of 4 vCPU and 8 GiB, the flavors m1.*, one image and one
-network. What differs between them is in this file alone.
+network. What differs between them is in this file and in `keeper` alone.
 """
 
-import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
+import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from tests.openstack.http import Api, Reply, send, until
+from tests.openstack.keeper import Bed, Simulator
+from tests.openstack.service import USER_OF, Service, set_quota
 from vmsvc.cloud.openstack import OpenStack
 
 BED = Path(__file__).parent / "bed" / "bed"
 ROOT = Path(__file__).parents[2]
 #: As large as the bed's own: no test meets it unless it asks for less.
 LARGE = {"instances": 100000, "cores": 1000000, "ram": 1000000000}
-
-
-@dataclass
-class Reply:
-    """A raw answer."""
-
-    status: int
-    headers: Any
-    body: Any
-
-    @property
-    def message(self) -> str:
-        """Nova's sentence in an error."""
-        return next(iter(self.body.values()))["message"]
-
-
-class Api:
-    """One user of one cloud over plain HTTP: nothing of the SDK and nothing of ours in between."""
-
-    def __init__(self, entry: dict):
-        self.auth = entry["auth"]
-        self.token, self.project, self.endpoints = "", "", {}
-        self.sign_in()
-
-    def sign_in(self, password: str | None = None) -> Reply:
-        """POST /v3/auth/tokens."""
-        user = {"name": self.auth["username"], "domain": {"name": "Default"},
-                "password": password or self.auth["password"]}
-        scope = {"project": {"name": self.auth["project_name"], "domain": {"name": "Default"}}}
-        reply = send("POST", f"{self.auth['auth_url']}/auth/tokens", {"auth": {
-            "identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}})
-        if reply.status == 201:
-            self.token = reply.headers["X-Subject-Token"]
-            self.project = reply.body["token"]["project"]["id"]
-            self.endpoints = {service["type"]: endpoint["url"].rstrip("/")
-                              for service in reply.body["token"]["catalog"]
-                              for endpoint in service["endpoints"] if endpoint["interface"] == "public"}
-        return reply
-
-    def __call__(self, method: str, path: str, body: object = None, *, service: str = "compute",
-                 version: str | None = None, token: str | None = None) -> Reply:
-        """One request; `path` begins below the service's endpoint in the catalogue."""
-        headers = {"X-Auth-Token": token or self.token}
-        if service in ("compute", "placement"):
-            asked = version or {"compute": "2.93", "placement": "1.36"}[service]
-            headers["OpenStack-API-Version"] = f"{service} {asked}"
-        prefix = {"image": "/v2", "network": "/v2.0"}.get(service, "")
-        return send(method, self.endpoints[service] + prefix + path, body, headers)
-
-    def server(self, server_id: str) -> dict:
-        """GET one server, which must be there."""
-        reply = self("GET", f"/servers/{server_id}")
-        assert reply.status == 200, reply
-        return reply.body["server"]
-
-
-def send(method: str, url: str, body: object = None, headers: dict | None = None) -> Reply:
-    """An HTTP exchange without proxies, whatever the environment says."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json", "Accept": "application/json",
-                                                 **(headers or {})}, method=method)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=60) as answer:
-            return _reply(answer.status, answer.headers, answer.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return _reply(error.code, error.headers, error.read())
-
-
-def _reply(status: int, headers: Any, data: bytes) -> Reply:
-    try:
-        return Reply(status, headers, json.loads(data) if data else None)
-    except ValueError:
-        return Reply(status, headers, data.decode())
-
-
-def until(what: str, look: Callable[[], object], seconds: float = 60) -> object:
-    """Look again and again until it is true; returns what was seen."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"{what} did not come true in {seconds} s"
-        time.sleep(0.05)
-    return seen
 
 
 @pytest.fixture(scope="session", name="clouds_yaml")
@@ -154,6 +68,18 @@ def entries_of(clouds_yaml) -> dict:
     """The member's and the admin's entry: ('demo' and 'admin') -> (name in clouds.yaml, entry)."""
     clouds = yaml.safe_load(clouds_yaml.read_text())["clouds"]
     return {entry["auth"]["username"]: (name, entry) for name, entry in clouds.items()}
+
+
+@pytest.fixture(scope="session", name="keeper")
+def keeper_of_the_cloud(entries) -> Bed | Simulator:
+    """Who can change how the cloud behaves."""
+    if os.environ.get("VMSVC_TEST_CLOUD", "sim") == "bed":
+        return Bed(BED)
+    root = entries["demo"][1]["auth"]["auth_url"].partition("/identity")[0]
+
+    def put(values: dict) -> None:
+        assert send("PUT", f"{root}/sim/settings", values).status == 200
+    return Simulator(put)
 
 
 @pytest.fixture(scope="session", name="demo")
@@ -263,3 +189,39 @@ def connector(clouds_yaml, entries, io_loop) -> Iterator[Callable]:
     yield connect
     for cloud in made:
         io_loop.run_sync(cloud.close)
+
+
+@pytest.fixture(scope="module", name="mode", params=["tenant", "operator"])
+def fixture_mode(request) -> str:
+    """How much the credentials allow."""
+    return request.param
+
+
+@pytest.fixture(scope="module", name="running")
+def fixture_running(mode, clouds_yaml, entries, demo, admin) -> Iterator[Service]:
+    """A service on this cloud with a database of its own, in a project whose quota is no limit."""
+    set_quota(admin, {"tenant": demo, "operator": admin}[mode], **LARGE)
+    folder = Path(tempfile.mkdtemp(prefix="vmsvc-"))
+    service = Service(clouds_yaml, entries[USER_OF[mode]][0], folder)
+    yield service
+    service.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(name="service")
+def fixture_service(running) -> Iterator[Service]:
+    """It forgets nothing and leaves nothing: after each test all that it made is deleted through it."""
+    yield running
+    running.empty()
+
+
+@pytest.fixture(name="project")
+def fixture_project(mode, demo, admin) -> Api:
+    """The service's project, without vmsvc in between."""
+    return {"tenant": demo, "operator": admin}[mode]
+
+
+@pytest.fixture(name="outsider")
+def fixture_outsider(mode, demo, admin) -> Api:
+    """Another project, of which the service is told nothing but that it takes room on hosts; or not even that."""
+    return {"tenant": admin, "operator": demo}[mode]

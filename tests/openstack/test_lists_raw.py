@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from tests.openstack.conftest import until
+from tests.openstack.http import until
 
 
 def ids(reply) -> set[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.openstack.conftest import send, until
+from tests.openstack.http import send, until
 
 DESTINATION = "Policy doesn't allow compute:servers:create:requested_destination to be performed."
 

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from tests.openstack.conftest import until
+from tests.openstack.http import until
 
 UNKNOWN = "0c4f0c4f-0000-4000-8000-000000000000"
 

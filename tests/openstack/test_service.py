@@ -1,106 +1,12 @@
 """The whole service on a cloud, with a member's credentials (tenant mode) and with an admin's (operator mode)."""
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 
-import pytest
-
-from tests.openstack.conftest import LARGE, ROOT, Api, Reply, send, until
-
-GRACE = 8.0
-USER_OF = {"tenant": "demo", "operator": "admin"}
-
-
-class Service:
-    """One vmsvc as its users meet it: a process and its REST interface."""
-
-    def __init__(self, clouds: Path, cloud: str, folder: Path):
-        environment = {name: value for name, value in os.environ.items()
-                       if not name.startswith(("VMSVC_", "OS_"))}
-        environment |= {"OS_CLIENT_CONFIG_FILE": str(clouds), "OS_CLOUD": cloud, "VMSVC_DATA_DIR": str(folder),
-                        "VMSVC_PORT": "0", "VMSVC_GRACE_SECONDS": str(GRACE), "VMSVC_FLAVOR": "m1.small"}
-        self.log = folder / "service.log"
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-                [sys.executable, "-m", "vmsvc"], cwd=ROOT, env=environment, stderr=log)
-        self.url = until("the service listens", self._address)
-        until("the service is ready", lambda: send("GET", f"{self.url}/readyz").status == 200)
-
-    def _address(self) -> str | None:
-        assert self.process.poll() is None, self.log.read_text()
-        found = re.search(r"listening on (http://\S+?)/?$", self.log.read_text(), re.MULTILINE)
-        return found and found[1]
-
-    def __call__(self, method: str, path: str, body: object = None) -> Reply:
-        return send(method, f"{self.url}/api/v1{path}", body)
-
-    def events(self, since: int) -> list[dict]:
-        """All events after `since`."""
-        return self("GET", f"/events?since={since}&limit=1000").body["events"]
-
-    def seq(self) -> int:
-        """The number of the newest event."""
-        return self("GET", "/vm").body["seq"]
-
-    def stop(self) -> None:
-        """SIGTERM, and an orderly end."""
-        self.process.terminate()
-        assert self.process.wait(timeout=60) == 0, self.log.read_text()
-
-
-@pytest.fixture(scope="module", name="mode", params=["tenant", "operator"])
-def fixture_mode(request) -> str:
-    """How much the credentials allow."""
-    return request.param
-
-
-@pytest.fixture(scope="module", name="service")
-def fixture_service(mode, clouds_yaml, entries, demo, admin):
-    """A service on this cloud with a database of its own, in a project whose quota is no limit."""
-    set_quota(admin, {"tenant": demo, "operator": admin}[mode], **LARGE)
-    folder = Path(tempfile.mkdtemp(prefix="vmsvc-"))
-    service = Service(clouds_yaml, entries[USER_OF[mode]][0], folder)
-    yield service
-    service.stop()
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(name="project")
-def fixture_project(mode, demo, admin) -> Api:
-    """The project's user, without vmsvc in between."""
-    return {"tenant": demo, "operator": admin}[mode]
-
-
-@pytest.fixture(autouse=True)
-def fixture_everything_is_deleted(service):
-    """The service forgets nothing and leaves nothing: after each test all that it made is deleted through it."""
-    yield
-    ours = [server["id"] for server in service("GET", "/vm").body["servers"] if "state" in server]
-    with ThreadPoolExecutor(8) as pool:
-        replies = list(pool.map(lambda server_id: service("DELETE", f"/vm/{server_id}"), ours))
-    assert [reply.status for reply in replies] == [200] * len(ours)
-    assert [server for server in service("GET", "/vm").body["servers"] if "state" in server] == []
-
-
-def create_many(service: Service, number: int, body: dict) -> list[str]:
-    """The ids of so many VMs, made side by side."""
-    with ThreadPoolExecutor(8) as pool:
-        replies = list(pool.map(lambda _: service("POST", "/vm", body), range(number)))
-    assert {reply.status for reply in replies} == {201}, [reply.body.get("message") for reply in replies]
-    return [reply.body["vm"]["id"] for reply in replies]
-
-
-def instant(text: str) -> datetime:
-    """The moment that an RFC 3339 text means."""
-    return datetime.fromisoformat(text)
+from tests.openstack.conftest import LARGE
+from tests.openstack.http import Reply, until
+from tests.openstack.service import GRACE, STANDARD, instant, nothing_is_left_of, set_quota
 
 
 def test_a_bare_request_answers_in_the_documented_words(service):
@@ -115,17 +21,17 @@ def test_a_bare_request_answers_in_the_documented_words(service):
 
 
 def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_notice(service, project, admin):
-    everybody = set(create_many(service, 16, {"is_preemptible": True, "flavor": "m1.small"}))
+    everybody = set(service.create_many(16, {"is_preemptible": True, "flavor": "m1.small"}))
     refused = service("POST", "/vm", {"is_preemptible": True, "flavor": "m1.small"})
     assert (refused.status, refused.body["error"]) == (409, "no_capacity")
     since = service.seq()
 
     answers: list[Reply] = []
     asking = threading.Thread(target=lambda: answers.append(
-        service("POST", "/vm", {"is_preemptible": False, "flavor": "m1.large"})))
+        service("POST", "/vm", STANDARD)))
     asking.start()
-    noticed = until("four VMs are noticed", lambda: len(of(service, since, "noticed")) == 4
-                    and of(service, since, "noticed"))
+    noticed = until("four VMs are noticed", lambda: len(service.evictions(since, "noticed")) == 4
+                    and service.evictions(since, "noticed"))
     victims = {event["subject"] for event in noticed}
     assert victims < everybody
     until("each guest can read its notice", lambda: all(
@@ -136,7 +42,7 @@ def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_no
         if datetime.now(UTC) < deadline:
             assert {server["status"] for server in seen} == {"ACTIVE"}, f"touched before {deadline}, at {asked_at}"
             assert {server["OS-EXT-STS:task_state"] for server in seen} == {None}
-    asking.join(timeout=180)
+    asking.join(timeout=300)
 
     assert answers[0].status == 201, answers[0]
     assert set(answers[0].body["evicted"]) == victims
@@ -147,27 +53,14 @@ def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_no
         states = [event["data"]["state"] for event in service.events(since) if event["subject"] == victim]
         assert states == ["noticed", "evicting", "evicted"]
     assert all(instant(event["time"]) >= instant(event["data"]["vm"]["evict_at"])
-               for event in of(service, since, "evicting"))
+               for event in service.evictions(since, "evicting"))
     nothing_is_left_of(victims, admin)
-
-
-def of(service: Service, since: int, state: str) -> list[dict]:
-    """The events of eviction with this state."""
-    return [event for event in service.events(since) if event["type"] == "evict" and event["data"]["state"] == state]
-
-
-def nothing_is_left_of(servers: set[str], admin: Api) -> None:
-    """No port and no allocation of theirs."""
-    ports = admin("GET", "/ports", service="network").body["ports"]
-    assert not servers & {port["device_id"] for port in ports}
-    for server_id in servers:
-        assert admin("GET", f"/allocations/{server_id}", service="placement").body["allocations"] == {}
 
 
 def test_a_full_quota_evicts_exactly_one(service, project, admin):
     set_quota(admin, project, instances=3)
     try:
-        made = create_many(service, 3, {"is_preemptible": True, "flavor": "m1.tiny"})
+        made = service.create_many(3, {"is_preemptible": True, "flavor": "m1.tiny"})
         refused = service("POST", "/vm", {"is_preemptible": True, "flavor": "m1.tiny"})
         assert (refused.status, refused.body["error"]) == (403, "quota_exceeded")
         reply = service("POST", "/vm", {"is_preemptible": False, "flavor": "m1.tiny"})
@@ -178,48 +71,42 @@ def test_a_full_quota_evicts_exactly_one(service, project, admin):
 
 
 def test_what_no_eviction_can_make_room_for_evicts_nobody(service, project, admin):
-    create_many(service, 2, {"is_preemptible": True, "flavor": "m1.tiny"})
+    service.create_many(2, {"is_preemptible": True, "flavor": "m1.tiny"})
     since = service.seq()
     set_quota(admin, project, cores=3)
     try:
-        reply = service("POST", "/vm", {"is_preemptible": False, "flavor": "m1.large"})
+        reply = service("POST", "/vm", STANDARD)
         assert (reply.status, reply.body["error"]) == (403, "quota_exceeded")
     finally:
         set_quota(admin, project, **LARGE)
     assert not [event for event in service.events(since) if event["type"] == "evict"]
 
 
-def set_quota(admin: Api, project: Api, **limits: int) -> None:
-    """Change the project's quota as an admin does."""
-    reply = admin("PUT", f"/os-quota-sets/{project.project}", {"quota_set": {**limits, "force": True}})
-    assert reply.status == 200, reply
-
-
 def test_two_at_once_are_asked_first_planned_together_acknowledged_and_on_record(service, project, admin):
-    everybody = set(create_many(service, 16, {"is_preemptible": True, "flavor": "m1.small"}))
+    everybody = set(service.create_many(16, {"is_preemptible": True, "flavor": "m1.small"}))
     since = service.seq()
-    large = {"is_preemptible": False, "flavor": "m1.large"}
-    foreseen = service("POST", "/vm?dry_run=true", large).body
-    foreseen = foreseen.get("if_no_host_has_room", foreseen)      # a tenant's cloud says no only when it is asked
+    foreseen = service.ask(STANDARD)
     assert (foreseen["result"], len(foreseen["victims"])) == ("evicts", 4)
     assert service.seq() == since, "asking writes nothing"
 
     with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(service, "POST", "/vm", large) for _ in range(2)]
-        until("eight VMs are noticed", lambda: len(of(service, since, "noticed")) == 8)
-        victims = [event["subject"] for event in of(service, since, "noticed")]
-        acknowledged = [service("POST", f"/vm/{victim}/ack") for victim in victims]
-        answers = [one.result(timeout=180) for one in asked]
+        asked = [pool.submit(service, "POST", "/vm", STANDARD) for _ in range(2)]
+        acknowledged = {}
+        while len(acknowledged) < 8:
+            victim = until("another VM is noticed", lambda: next(
+                iter(service.victims(since) - acknowledged.keys()), None))
+            acknowledged[victim] = service("POST", f"/vm/{victim}/ack").status
+        answers = [one.result(timeout=300) for one in asked]
 
-    assert [reply.status for reply in acknowledged] == [200] * 8
+    assert acknowledged == dict.fromkeys(acknowledged, 200)
     assert [reply.status for reply in answers] == [201, 201]
     gone = [victim for reply in answers for victim in reply.body["evicted"]]
-    assert sorted(gone) == sorted(victims) and len(set(gone)) == 8
+    assert sorted(gone) == sorted(acknowledged)
     assert set(foreseen["victims"]) < set(gone)
     left = {server["id"] for server in project("GET", "/servers").body["servers"]}
     assert left == (everybody - set(gone)) | {reply.body["vm"]["id"] for reply in answers}
     nothing_is_left_of(set(gone), admin)
-    record = [one for one in service("GET", "/evictions?limit=50").body["evictions"] if one["vm"]["id"] in gone]
+    record = [one for one in service.record() if one["vm"]["id"] in gone]
     assert len(record) == 8
     for one in record:
         steps = [one[step] for step in ("planned_at", "acknowledged_at", "evicting_at", "deleted_at", "freed_at",
@@ -228,35 +115,69 @@ def test_two_at_once_are_asked_first_planned_together_acknowledged_and_on_record
         assert one["evicting_at"] < one["evict_at"], "it went early, at its own word"
 
 
-def test_a_practised_notice_is_in_the_guest_and_goes_away(service, project):
-    vm_id = create_many(service, 1, {"is_preemptible": True, "flavor": "m1.tiny"})[0]
+def test_practised_evictions_are_as_real_ones_and_their_record_comes_in_pages_and_survives_a_restart(service, project):
+    told, gone = service.create_many(2, {"is_preemptible": True, "flavor": "m1.tiny"})
     since = service.seq()
-    reply = service("POST", f"/vm/{vm_id}/evict", {"notice_only": True})
-    assert reply.status == 202
-    until("the guest can read it", lambda: project.server(vm_id)["metadata"].get("vmsvc_evict_at"))
-    until("it is reprieved", lambda: of(service, since, "reprieved"))
-    until("the key is gone", lambda: "vmsvc_evict_at" not in project.server(vm_id)["metadata"])
-    assert all(event["data"]["simulated"] for event in of(service, since, "noticed") + of(service, since, "reprieved"))
-    assert project.server(vm_id)["status"] == "ACTIVE"
+    for vm, body in ((told, {"notice_only": True}), (gone, None)):
+        reply = service("POST", f"/vm/{vm}/evict", body)
+        assert reply.status == 202
+        evict_at = reply.body["vm"]["evict_at"]
+        until("the guest can read it", lambda vm=vm: "vmsvc_evict_at" in project.server(vm)["metadata"])
+        metadata = project.server(vm)["metadata"]
+        assert instant(metadata["vmsvc_evict_at"]) >= instant(evict_at)
+        assert metadata["vmsvc_evict_reason"] == "simulated by its owner"
+    until("one is reprieved", lambda: service.evictions(since, "reprieved"))
+    until("the other is gone", lambda: service.evictions(since, "evicted"))
+    until("the key is gone", lambda: "vmsvc_evict_at" not in project.server(told)["metadata"])
+    assert project.server(told)["status"] == "ACTIVE" and project("GET", f"/servers/{gone}").status == 404
+    events = [event for event in service.events(since) if event["type"] == "evict"]
+    assert all(event["data"]["simulated"] for event in events)
+    states = {vm: sorted({event["data"]["state"] for event in events if event["subject"] == vm}) for vm in (told, gone)}
+    assert states == {told: ["noticed", "reprieved"], gone: ["evicted", "evicting", "noticed"]}
+    the_record_is_complete(service, told, gone)
+
+
+def the_record_is_complete(service, told, gone):
+    """It has these two evictions; pages and filters find them; a restart changes nothing."""
+    whole = service.record()
+    assert [one["id"] for one in whole] == sorted((one["id"] for one in whole), reverse=True)
+    newest = {one["vm"]["id"]: one for one in whole[:2]}
+    assert {vm: newest[vm]["state"] for vm in (told, gone)} == {told: "reprieved", gone: "evicted"}
+    steps = [newest[gone][step] for step in ("planned_at", "noticed_at", "evicting_at", "deleted_at", "freed_at")]
+    assert None not in steps and steps == sorted(steps)
+    assert (instant(steps[2]) - instant(steps[1])).total_seconds() >= GRACE, "the guest could read it all the while"
+    pages, before = [], ""
+    while before is not None:
+        page = service("GET", f"/evictions?limit=1{before and f'&before={before}'}").body
+        pages, before = pages + page["evictions"], page["before"]
+    assert pages == whole
+    assert service.record(f"vm={gone}") == [newest[gone]]
+    assert [one for one in service.record("reason=simulated") if one in whole[:2]] == whole[:2]
+    assert service.record("reason=lifetime") == service.record("request=nobody") == []
+    assert service("GET", f"/evictions/{newest[gone]['id']}").body == newest[gone]
+    history = service.events(0)
+    service.stop()
+    service.start()
+    assert service.record() == whole and service.events(0) == history
 
 
 def test_a_victim_that_its_owner_locks_stays_and_nobody_goes_for_nothing(service, project):
-    everybody = set(create_many(service, 16, {"is_preemptible": True, "flavor": "m1.small"}))
+    everybody = set(service.create_many(16, {"is_preemptible": True, "flavor": "m1.small"}))
     host_of = {server["id"]: server["hostId"] for server in project("GET", "/servers/detail").body["servers"]}
     since = service.seq()
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(service, "POST", "/vm", {"is_preemptible": False, "flavor": "m1.large"})
-        until("four VMs are noticed", lambda: len(of(service, since, "noticed")) == 4)
-        locked = of(service, since, "noticed")[0]["subject"]
+        asked = pool.submit(service, "POST", "/vm", STANDARD)
+        until("four VMs are noticed", lambda: len(service.evictions(since, "noticed")) == 4)
+        locked = service.evictions(since, "noticed")[0]["subject"]
         assert project("POST", f"/servers/{locked}/action", {"lock": None}).status == 202
-        until("another plan is made", lambda: len(of(service, since, "noticed")) == 8)
-        reply = asked.result(timeout=180)
+        until("another plan is made", lambda: len(service.evictions(since, "noticed")) == 8)
+        reply = asked.result(timeout=300)
     try:
         assert reply.status == 201
         left = {server["id"] for server in project("GET", "/servers").body["servers"]}
         gone = everybody - left
         assert set(reply.body["evicted"]) == gone and len(gone) == 4
         assert host_of[locked] not in {host_of[victim] for victim in gone}
-        assert len(of(service, since, "reprieved")) == 4
+        assert len(service.evictions(since, "reprieved")) == 4
     finally:
         project("POST", f"/servers/{locked}/action", {"unlock": None})

@@ -82,7 +82,7 @@ def fixture_sim(sim_process, hosts):
 @pytest.fixture(name="environ")
 def fixture_environ(database, sim, mode, options):
     """The environment of a service process."""
-    settings = {"port": 0, "database_url": database.url, "grace_seconds": 1, "flavor": "m1.tiny",
+    settings = {"port": 0, "database_url": database.url, "grace_seconds": 0.5, "flavor": "m1.tiny",
                 "cloud_rate": 1000, **options}
     return {"OS_CLOUD": CLOUD_OF_MODE[mode][0], "OS_CLIENT_CONFIG_FILE": sim.clouds,
             **{config.variable(name): str(value) for name, value in settings.items()}}

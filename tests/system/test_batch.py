@@ -44,3 +44,24 @@ async def test_of_too_many_requests_at_once_the_oldest_are_served_and_the_rest_h
     answers = await asyncio.gather(*(client.create(False, flavor="m1.large") for _ in range(3)))
     assert sorted(answer.status for answer in answers) == [201, 201, 409]
     assert len(sim.servers()) == 2
+
+
+@pytest.mark.parametrize("options", [{"grace_seconds": 30}], ids=["grace30"])
+@pytest.mark.gen_test(timeout=40)
+async def test_standard_vms_come_before_preemptible_ones_and_the_older_before_the_younger(client, sim):
+    """All of them wait for one place that is on its way."""
+    (leaving, *others) = await client.fill(4)
+    for vm in others:
+        sim.change(vm, locked_by="owner")
+    await client.practise(leaving)
+    waiting = []
+    for name, kind in (("spot", True), ("older", False), ("younger", False)):
+        waiting.append(asyncio.ensure_future(client.create(kind, name=name)))
+        while name not in {server["name"] for server in (await client.listed()).values()}:
+            assert not waiting[-1].done() or name == "younger"
+    await client.acknowledge(leaving)
+    answers = [await answer for answer in waiting]
+    assert [answer.status for answer in answers] == [409, 201, 409], [answer.json for answer in answers]
+    assert sim.servers().keys() == {*others, answers[1].id}
+    for vm in others:
+        sim.change(vm, locked_by=None)

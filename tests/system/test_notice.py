@@ -1,8 +1,11 @@
 """The notice as a protocol: what a victim hears, and how it says that it may go early."""
 
 import asyncio
+from datetime import datetime, timedelta
 
 import pytest
+
+from tests.system.client import until
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 
@@ -57,6 +60,7 @@ async def test_a_victim_that_says_it_may_go_goes_at_once_and_the_room_is_there_e
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, [victim])
     assert (await client.saw("create/active", created.id))["time"] < evict_at
+    await client.saw("evict/evicted", victim)
     assert (await client.steps(victim))[-3:] == ["evict/noticed", "evict/evicting", "evict/evicted"]
     one, = await client.record()
     assert one["state"] == "evicted" and one["planned_at"] < one["acknowledged_at"] <= one["evicting_at"] < evict_at
@@ -127,3 +131,80 @@ async def test_a_victim_that_was_off_before_its_notice_has_all_of_it_nevertheles
     due = (await client.saw("evict/noticed", victim))["data"]["evict_at"]
     assert (await client.saw("evict/evicting", victim))["time"] >= due
     assert (await client.record())[0]["acknowledged_at"] is None
+
+
+METADATA = {"service": "compute", "method": "POST", "path": "/metadata$"}
+
+
+def seconds_of_notice(one):
+    """How long the guest could read its notice before its eviction began."""
+    return (datetime.fromisoformat(one["evicting_at"]) - datetime.fromisoformat(one["noticed_at"])).total_seconds()
+
+
+@BOTH
+@grace(1.5)
+@pytest.mark.gen_test(timeout=40)
+async def test_a_guest_that_is_told_late_goes_so_much_later_and_everybody_hears_of_it(client, sim, mode):
+    """The cloud takes the notice only when it was to be over."""
+    sim.fault(action="delay", count=1, seconds=2.5, **METADATA)
+    creating, notice = await evict_one(client, flavor_of(mode))
+    victim = notice["subject"]
+    again = (await client.saw_times("evict/noticed", 2, victim))[1]
+    assert again["data"]["evict_at"] > notice["data"]["evict_at"]
+    assert {**again["data"], "evict_at": 0, "seq": 0, "vm": 0} == {**notice["data"], "evict_at": 0, "seq": 0, "vm": 0}
+    await client.noticed(sim, victim, again["data"]["evict_at"])
+    assert (await client.show(victim)).json["evict_at"] == again["data"]["evict_at"]
+    created = await creating
+    assert (created.status, created.json["evicted"]) == (201, [victim])
+    one, = await client.record()
+    assert one["evict_at"] == again["data"]["evict_at"] and seconds_of_notice(one) >= 1.5
+
+
+@grace(1)
+@pytest.mark.gen_test(timeout=40)
+async def test_even_a_little_late_the_guest_has_its_whole_notice(client, sim):
+    sim.fault(action="delay", count=1, seconds=0.5, **METADATA)
+    creating, _ = await evict_one(client)
+    assert (await creating).status == 201
+    one, = await client.record()
+    assert seconds_of_notice(one) >= 1
+    assert len([event for event in await client.events() if event["data"]["state"] == "noticed"]) == 1
+
+
+@BOTH
+@grace(0.3)
+@pytest.mark.gen_test(timeout=40)
+async def test_a_guest_that_cannot_be_told_is_spared_and_another_goes(monkeypatch, client, sim, mode):
+    monkeypatch.setattr("vmsvc.service.leave._UNTOLD_LIMIT", timedelta(seconds=1))
+    monkeypatch.setattr("vmsvc.service.leave._UNTOLD_PAUSE", timedelta(seconds=0.1))
+    flavor = flavor_of(mode)
+    await client.fill(4, flavor)
+    plan = (await client.create(False, query="?dry_run=true", flavor=flavor)).json
+    deaf, = plan.get("if_no_host_has_room", plan)["victims"]
+    sim.fault(action="status", status=403, service="compute", method="POST", path=f"/{deaf}/metadata$")
+    created = await client.create(False, flavor=flavor)
+    assert created.status == 201 and deaf in sim.servers() and deaf not in created.json["evicted"]
+    spared = await client.saw("evict/reprieved", deaf)
+    assert spared["data"]["reason"] == "its guest could not be told that it was to go"
+    states = {one["vm"]["id"]: one["state"] for one in await client.record()}
+    assert states == {deaf: "reprieved", created.json["evicted"][0]: "evicted"}
+    sim.clear_faults()
+
+
+@grace(1.5)
+@pytest.mark.gen_test(timeout=40)
+async def test_a_restart_forgets_no_notice_that_came_late(new_replica, sim):
+    """The replica that was to write it stops before the cloud takes it; the next one starts the time anew."""
+    replica, client = await new_replica()
+    sim.fault(action="status", status=500, **METADATA)
+    creating = (await client.fill(4)) and await client.create(False, headers={"Prefer": "respond-async"})
+    notice = await client.saw("evict/noticed")
+    victim, due = notice["subject"], datetime.fromisoformat(notice["data"]["evict_at"])
+    await until(lambda: datetime.now(due.tzinfo) > due + timedelta(seconds=0.3), "the end of its time")
+    assert sim.servers()[victim]["status"] == "ACTIVE", "its time is up, and it does not know"
+    await replica.stop()
+    sim.clear_faults()
+    _, client = await new_replica()
+    await client.saw("create/active", creating.json["vm"]["vmsvc_id"])
+    one, = await client.record()
+    assert one["vm"]["id"] == victim and seconds_of_notice(one) >= 1.5

@@ -61,3 +61,19 @@ def test_the_quota_shows_who_uses_it():
 def test_a_flavor_that_needs_nothing_that_is_counted_fits_never():
     assert capacity.times(Resources({"VCPU": 3}), Resources()) == 0
     assert capacity.times(Resources({"VCPU": 3, "DISK_GB": 1}), Resources({"VCPU": 1, "DISK_GB": 2})) == 0
+
+
+def test_what_no_plan_may_take_at_once_is_not_reclaimable():
+    vms = [vm("a", 1, group="web"), vm("b", 2, group="web"), vm("c", 1, group="db"), vm("d", 4, group="web", host="sim-2")]
+    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], budgets={"web": 1, "db": 0},
+                     limits={"web": 1, "db": 1})
+    shown = capacity.of(world, FLAVORS)
+    assert [each["reclaimable"].get("VCPU", 0) for each in shown["hosts"]] == [2, 4]
+    assert shown["quota"]["reclaimable"]["cores"] == 4
+    # One of the group may go: the two on sim-1 free room for two, those on sim-2 then none.
+    assert fits(world) == {"m1.tiny": (0, 2), "m1.large": (0, 1), "huge": (0, 0)}
+
+
+def test_a_flavor_for_which_too_many_would_have_to_go_does_not_fit():
+    vms = [vm(name) for name in "abcd"]
+    assert fits(operator(*vms, max_victims=3)) == {"m1.tiny": (0, 4), "m1.large": (0, 0), "huge": (0, 0)}

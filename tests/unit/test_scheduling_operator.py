@@ -6,8 +6,8 @@ from tests.unit.worlds import host, operator, request, reserved, vm
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.domain.scheduling import (MAX_BUILDS, MAX_REFUSALS, MAX_ROUNDS, Evict, Place, Refuse, Reprieve, Wait, decide,
-                                     review)
+from vmsvc.domain.decisions import Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.domain.scheduling import MAX_BUILDS, MAX_REFUSALS, MAX_ROUNDS, decide, review
 from vmsvc.domain.world import HOST
 
 
@@ -193,6 +193,52 @@ def test_victims_that_were_noticed_already_do_not_count_against_their_group_agai
     assert isinstance(review(request(cpus=4), world.reservations["wanted"], world), Wait)
 
 
+def test_a_request_that_only_a_used_up_budget_keeps_out_waits_for_it():
+    vms = [vm("a", 2, group="web"), vm("b", 2, group="web", state=State.NOTICED, evicted_for="other")]
+    world = operator(*vms, kept=[reserved("other", HOST, "sim-1", 2)], budgets={"web": 0}, limits={"web": 1})
+    waits = decide(request(), world)
+    assert isinstance(waits, Postpone) and waits.groups == {"web"}
+    assert refusal(decide(request(waited=600), world)) == "no_capacity"
+    assert refusal(decide(request(rounds=MAX_ROUNDS), world)) == "no_capacity"
+    assert refusal(decide(request(cpus=3), world)) == "no_capacity"
+    assert refusal(decide(request(is_preemptible=True), world)) == "no_capacity"
+
+
+def test_a_request_that_needs_more_of_a_group_than_may_ever_go_at_once_is_refused():
+    vms = [vm(name, group="web") for name in "abcd"]
+    world = operator(*vms, budgets={"web": 1}, limits={"web": 1})
+    assert refusal(decide(request(cpus=2), world)) == "no_capacity"
+
+
+def test_a_plan_that_comes_to_want_a_used_up_budget_lets_its_victims_off():
+    """One of its victims was locked; the other that could go instead is of a group that has lost enough for now."""
+    vms = [vm("a", 2, state=State.NOTICED, evicted_for="wanted", locked=True, untouchable=True),
+           vm("b", 1, state=State.NOTICED, evicted_for="wanted"), vm("c", 1, group="web"),
+           vm("d", 1, group="web", state=State.NOTICED, host="sim-2")]
+    world = operator(*vms, hosts=[host("sim-1", vms)], kept=[reserved("wanted", HOST, "sim-1", 2)], budgets={"web": 0},
+                     limits={"web": 1})
+    assert isinstance(review(request(cpus=2), world.reservations["wanted"], world), Postpone)
+
+
+def test_nobody_later_in_the_order_uses_the_budget_that_an_earlier_request_waits_for():
+    vms = [vm(name, group="web") for name in "abc"] + [vm("d", 1, group="web", state=State.NOTICED)]
+    world = operator(*vms, budgets={"web": 1}, limits={"web": 2})
+    waits = decide(request(cpus=3), operator(*vms, budgets={"web": 1}, limits={"web": 3}))
+    assert isinstance(waits, Postpone) and not isinstance(decide(request("later", 2), world), Postpone)
+    world.held_back(waits.groups)
+    assert isinstance(decide(request("later", 2), world), Postpone)
+
+
+def test_room_that_appears_on_another_host_is_taken_and_the_victims_stay():
+    vms = [vm("a", 4, state=State.NOTICED, evicted_for="wanted"), vm("b", 1, host="sim-2")]
+    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], kept=[reserved("wanted", HOST, "sim-1", 3)])
+    assert review(request(cpus=3), world.reservations["wanted"], world) == Place("sim-2")
+    going = [vm("a", 4, state=State.EVICTING, evicted_for="wanted"), vms[1]]
+    world = operator(*going, hosts=[host("sim-1", going), host("sim-2", going)],
+                     kept=[reserved("wanted", HOST, "sim-1", 3)])
+    assert isinstance(review(request(cpus=3), world.reservations["wanted"], world), Wait), "nobody can be spared"
+
+
 def test_the_criterion_is_called_as_the_policy_has_it():
     vms = [vm("a", 4, lost_work=-9), vm("b", 4, lost_work=-5, host="sim-2")]
     world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], cost_words="oldest first")
@@ -259,3 +305,15 @@ def test_a_victim_that_was_reprieved_meanwhile_is_replaced():
 
 def test_with_nobody_left_to_go_it_is_refused():
     assert refusal(looked_at(operator(*noticed("b"), foreign=3))) == "no_capacity"
+
+
+def test_room_that_a_new_server_may_take_up_is_promised_to_nobody():
+    """One leaves, for an earlier request. The quota leaves room for one more, unless it lacks the newest server."""
+    for unseen in (True, False):
+        new = vm("new", is_preemptible=False, unseen=unseen, host="sim-2")
+        going = vm("going", state=State.EVICTING, evicted_for="first")
+        world = operator(new, going, vm("other"), limit={"cores": 3},
+                         hosts=[host("sim-1", [going]), host("sim-2", [new])],
+                         kept=[reserved("first", HOST, "sim-1")])
+        world.quota_used = world.quota_used - new.quota
+        assert isinstance(decide(request(), world), Wait if unseen else Place)

@@ -1,8 +1,11 @@
 """What is decided where only the quota and the project's own servers are known."""
 
+from datetime import UTC, datetime, timedelta
+
 from tests.unit.worlds import request, reserved, tenant, vm
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.scheduling import MAX_ROUNDS, Evict, Place, Refuse, Reprieve, Wait, decide, review
+from vmsvc.domain.decisions import Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.domain.scheduling import MAX_ROUNDS, decide, review
 from vmsvc.domain.world import HOST_ID, PROJECT, QUOTA
 
 GROUP = [vm(name) for name in "abcd"]
@@ -134,3 +137,29 @@ def test_a_group_that_can_no_longer_give_it_is_left_for_another():
     others = [vm(name, host="sim-2") for name in "ef"]
     kind, place, victims = plan(looked_at(HOST_ID, [stays], tenant(stays, *others)))
     assert (kind, place, victims) == (HOST_ID, "id-of-sim-2", {"e", "f"})
+
+
+def test_a_used_up_budget_is_waited_for_by_quota_and_by_host():
+    vms = [vm("a", group="web"), vm("b", group="web", state=State.NOTICED, host="sim-2")]
+    for wish, limit in ((request(), {"cores": 2}), (request(**REFUSED), None)):
+        world = tenant(*vms, limit=limit, budgets={"web": 0}, limits={"web": 1},
+                       kept=[reserved("other", QUOTA, PROJECT)])
+        world.vms.put(vm("b", group="web", state=State.ACTIVE, untouchable=True))     # it only practises
+        assert decide(wish, world) == Postpone("as many VMs of eviction group web as may go at once are noticed or "
+                                               "leaving", frozenset({"web"}))
+
+
+def test_when_a_vm_as_large_has_just_left_elsewhere_the_cloud_is_tried_before_the_victims_go():
+    victim = vm("a", 2, state=State.NOTICED, evicted_for="wanted")
+    said_no = datetime(2026, 11, 23, tzinfo=UTC)
+    gone = {"host": "sim-2", "present": False, "is_preemptible": False, "ended_at": said_no + timedelta(seconds=1)}
+
+    def decision(*vms, more=()):
+        world = tenant(victim, *vms, kept=[reserved("wanted", HOST_ID, "id-of-sim-1", 2, [victim]), *more])
+        return review(request(cpus=2, refused_at=said_no, **REFUSED), world.reservations["wanted"], world)
+    assert decision(vm("b", 2, state=State.DELETED, **gone)) == Place()
+    for still in (vm("b", 1, state=State.DELETED, **gone), vm("b", 2, state=State.EVICTED, evicted_for="other", **gone),
+                  vm("b", 2, host="sim-2"), vm("b", 2, state=State.DELETED, **{**gone, "ended_at": said_no})):
+        assert isinstance(decision(still), Wait), still
+    other = reserved("other", HOST_ID, "id-of-sim-3")
+    assert isinstance(decision(vm("b", 2, state=State.DELETED, **gone), more=[other]), Wait)

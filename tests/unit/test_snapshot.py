@@ -33,16 +33,18 @@ def row(name, state=State.ACTIVE, **fields):
     return Vm(**{
         **NOTHING, "id": name, "cloud_id": known, "name": "any", "is_preemptible": True, "state": state, "priority": 0,
         "min_run_seconds": 0, "principal": "anonymous", "quota": {"instances": 1, "cores": 2, "ram": 2048},
-        "room": {"VCPU": 2}, "boot": {}, "avoid": [], "rounds": 0, "created_at": NOW, "launched_at":
+        "room": {"VCPU": 2}, "boot": {}, "avoid": [], "rounds": 0, "created_at": NOW,
+        "updated_at": NOW - timedelta(seconds=9), "ended_at": None, "launched_at":
         None if state in (State.PENDING, State.BUILDING) else NOW - timedelta(seconds=100), **fields})
 
 
-def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, lost=None, policy=POLICY):
+def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, lost=None, policy=POLICY, untold=()):
     """The world of these."""
     hosts = {"sim-1": Host("sim-1", {"VCPU": Inventory(4)}, allocations or {}, True, "nova")} if operator else {}
     snapshot = Snapshot(0.0, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1})), frozenset(before),
                         {each.id: each for each in servers}, hosts, frozenset(hosts), frozenset())
-    return world_of(snapshot, rows, list(kept), now=NOW, operator=operator, policy=policy, lost=lost or {})
+    return world_of(snapshot, rows, list(kept), now=NOW, operator=operator, policy=policy, lost=lost or {},
+                    untold=untold)
 
 
 def facts(state=State.ACTIVE, shown=True, *, before=(), policy=POLICY, lost=None, server_fields=None, **fields):
@@ -143,10 +145,18 @@ def test_a_request_remembers_what_the_cloud_said_and_whether_room_was_freed_sinc
     refusal = {"error": "no_capacity", "message": "No valid host", "at": (NOW - timedelta(seconds=5)).isoformat(),
                "count": 2}
     asked = row("a", State.PENDING, refusal=refusal, avoid=["sim-2"], rounds=1, boot={"availability_zone": "nova"})
-    known = request_of(asked, NOW)
+    known = request_of(asked, NOW, NOW)
     assert (known.refusal, known.refusals, known.avoid, known.rounds) == ("no_capacity", 2, {"sim-2"}, 1)
+    assert known.waited == 9
     assert known.availability_zone == "nova" and known.freed_since
-    assert not request_of(asked, NOW - timedelta(seconds=6)).freed_since
-    assert not request_of(asked, None).freed_since
-    fresh = request_of(row("b", State.PENDING), NOW)
+    assert not request_of(asked, NOW, NOW - timedelta(seconds=6)).freed_since
+    assert not request_of(asked, NOW, None).freed_since
+    fresh = request_of(row("b", State.PENDING), NOW, NOW)
     assert (fresh.refusal, fresh.refusals, fresh.freed_since) == (None, 0, False)
+
+
+def test_who_could_not_be_told_lately_is_left_alone_and_groups_have_limits_beside_budgets():
+    rows = [row("a", group_name="web", max_unavailable=2), row("b", State.NOTICED, group_name="web", max_unavailable=3)]
+    world = joined(rows, [server("A"), server("B")], untold={"a"})
+    assert world.vms["a"].untouchable
+    assert (world.budgets, world.limits) == ({"web": 1}, {"web": 2})

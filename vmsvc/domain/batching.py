@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from vmsvc.domain.batch import BatchPlan, plan_batch
 from vmsvc.domain.bins import Bin
+from vmsvc.domain.decisions import Decision, Evict, Place
 from vmsvc.domain.eligibility import eligible
 from vmsvc.domain.objective import cost_of
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import MAX_ROUNDS, Decision, Evict, Place, group_bins
+from vmsvc.domain.scheduling import MAX_ROUNDS, group_bins
 from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts
 from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, World, host_room, host_rooms, quota_room
 

@@ -1,13 +1,13 @@
 """Room as people want to see it: what there is, who has it, and how many of each flavor would fit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vmsvc.domain.eligibility import eligible
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources, total
-from vmsvc.domain.victims import frees, on_hosts
+from vmsvc.domain.victims import eligible_victims, frees, on_hosts, within
 from vmsvc.domain.vm import VmFacts
 from vmsvc.domain.world import HOST, UNLIMITED, Request, Room, World, host_rooms, quota_room
 
@@ -17,21 +17,20 @@ _NOBODY = Request("", False, Resources(), Resources())
 def of(world: World, flavors: Mapping[str, Request]) -> dict[str, Any]:
     """Quota, hosts (operator) and flavors, each as a standard request for it."""
     rooms = host_rooms(world, world.hosts.values(), _NOBODY)
-    victims = on_hosts(_victims(world))
-    reclaimable = {name: total(frees(vm, world.hosts[name]) for vm in there)
-                   for name, there in victims.items() if name in world.hosts}
+    victims = on_hosts(eligible_victims(world, False))
     return {
         "quota": _quota(world),
-        "hosts": [_host(world, host, rooms[name], reclaimable.get(name, Resources()))
-                  for name, host in sorted(world.hosts.items())],
+        "hosts": [_host(world, host, rooms[name], total(
+            frees(vm, host) for vm in within(victims.get(name, ()), world.budgets)))
+            for name, host in sorted(world.hosts.items())],
         "flavors": [{"name": name, "vcpus": wish.quota["cores"], "ram": wish.quota["ram"],
-                     **_fits(world, wish, rooms, reclaimable)} for name, wish in sorted(flavors.items())],
+                     **_fits(world, wish, rooms, victims)} for name, wish in sorted(flavors.items())],
     }
 
 
-def _victims(world: World) -> list:
-    return [vm for vm in world.vms.values() if vm.is_preemptible and vm.state is State.ACTIVE and vm.present
-            and not vm.untouchable]
+def _reclaimable(world: World) -> Resources:
+    """The quota that those hold who could all go now."""
+    return total(vm.quota for vm in within(eligible_victims(world, False), world.budgets))
 
 
 def _quota(world: World) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def _quota(world: World) -> dict[str, Any]:
         "standard": dict(total(vm.quota for vm in mine if not vm.is_preemptible)),
         "preemptible": dict(total(vm.quota for vm in mine if vm.is_preemptible)),
         "reserved": dict(total(kept.quota for kept in world.reservations.values())),
-        "reclaimable": dict(total(vm.quota for vm in _victims(world))),
+        "reclaimable": dict(_reclaimable(world)),
     }
 
 
@@ -67,21 +66,38 @@ def _host(world: World, host: Host, room: Room, reclaimable: Resources) -> dict[
 
 
 def _fits(world: World, wish: Request, rooms: Mapping[str, Room],
-          reclaimable: Mapping[str, Resources]) -> dict[str, int]:
+          victims: Mapping[str, list[VmFacts]]) -> dict[str, int]:
     """How many more of a flavor fit: by the quota, and in operator mode by the hosts too."""
     free = quota_room(world, _NOBODY).now
     now = times(free, wish.quota)
-    after = times(free + total(vm.quota for vm in _victims(world)), wish.quota)
+    after = times(free + _reclaimable(world), wish.quota)
     if world.operator:
-        hosts = [host for host in world.hosts.values() if eligible(host, wish)]
+        hosts = sorted((host for host in world.hosts.values() if eligible(host, wish)), key=lambda host: host.name)
         now = min(now, sum(times(rooms[host.name].now, wish.room) for host in hosts))
-        after = min(after, sum(times(_after(host, rooms[host.name], reclaimable), wish.room) for host in hosts))
+        left = dict(world.budgets)
+        after = min(after, sum(_after(host, rooms[host.name], wish.room, victims.get(host.name, ()), world.max_victims,
+                                      left) for host in hosts))
     return {"fits_now": now, "fits_after_evictions": after}
 
 
-def _after(host: Host, room: Room, reclaimable: Mapping[str, Resources]) -> Resources:
-    """What could be free with all victims gone; what the host is over-committed by is not."""
-    return room.now + reclaimable.get(host.name, Resources()) - (Resources() - host.free).floored()
+def _after(host: Host, room: Room, need: Resources, there: Iterable[VmFacts], most: int, left: dict[str, int]) -> int:
+    """How many would fit there with victims gone, up to `most` for each: no fewer than can be had at once with other
+    hosts, for what they take of the groups' budgets is gone from `left`. What the host is over-committed by is not
+    free."""
+    chosen = within(there, left)
+    free = room.now - (Resources() - host.free).floored()
+    full = times(free + total(frees(vm, host) for vm in chosen), need)
+    if not full or len(chosen) <= most and not any(vm.group for vm in chosen):
+        return full
+    fits, taken = times(free, need), 0
+    for number, vm in enumerate(chosen, 1):
+        free += frees(vm, host)
+        if fits < times(free, need) and number <= times(free, need) * most:
+            fits, taken = times(free, need), number
+    for vm in chosen[:taken]:
+        if vm.group in left:
+            left[vm.group] -= 1
+    return fits
 
 
 def times(free: Resources, need: Resources) -> int:

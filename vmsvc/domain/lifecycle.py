@@ -30,6 +30,7 @@ MOVES: dict[tuple[State, State], tuple[str, str] | None] = {
     (State.PENDING, State.FAILED): ("create", "failed"),
     (State.BUILDING, State.FAILED): ("create", "failed"),
     (State.ACTIVE, State.NOTICED): ("evict", "noticed"),
+    (State.NOTICED, State.NOTICED): ("evict", "noticed"),        # told late, so it goes later than was said first
     (State.NOTICED, State.ACTIVE): ("evict", "reprieved"),
     (State.NOTICED, State.EVICTING): ("evict", "evicting"),
     (State.EVICTING, State.EVICTED): ("evict", "evicted"),

@@ -1,13 +1,12 @@
 """What is to be done for a request: pure decisions over a `World`.
 
 `decide` is for a request without reserved room, `review` for one whose victims are on their way. Both answer with one
-of the decisions below; `service.scheduler` carries it out in one transaction.
+of `domain.decisions`; `service.scheduler` carries it out in one transaction.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable
 
+from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.domain.eligibility import eligible, why_none
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
@@ -16,7 +15,8 @@ from vmsvc.domain.planner import Bin, Fits, Outcome, Preempt, plan
 from vmsvc.domain.planner import Refuse as NoPlan
 from vmsvc.domain.quota import join
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts
+from vmsvc.domain.roomy import eligible_hosts, elsewhere, roomy
+from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts, within
 from vmsvc.domain.vm import VmFacts
 from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved, World, group_room, host_room,
                                 host_rooms, quota_room)
@@ -24,51 +24,9 @@ from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved
 MAX_ROUNDS = 2          # of eviction for one request
 MAX_REFUSALS = 4        # of the cloud, where by our reckoning there was room
 MAX_BUILDS = 3          # that fail, each on another host: as many as Nova tries where it may choose the host
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Boot it now, on this host (operator) or wherever the cloud likes; NOTICED victims that are left stay."""
-
-    host: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Evict:
-    """Keep this bin's room for it and give these notice; no victims: the room is on its way by itself."""
-
-    kind: str
-    bin: str
-    victims: tuple[str, ...]
-    criterion: str
-    optimal: bool
-    cost: Mapping[str, Any] = field(default_factory=dict)
-    runner_up: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reprieve:
-    """These victims are no longer needed."""
-
-    victims: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing now: something under way decides first."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """No: nobody is evicted. `error` is the slug that the client sees."""
-
-    error: str
-    message: str
-
-
-Decision = Place | Evict | Reprieve | Wait | Refuse
+_UNSEEN = "servers came while the cloud was read: the next look tells whether they were counted"
+_NO_MORE_ROUNDS = Refuse("no_capacity", f"after {MAX_ROUNDS} rounds of eviction there is no room for it: others took "
+                                        f"it each time, or its victims could not go")
 
 
 def decide(request: Request, world: World) -> Decision:
@@ -91,11 +49,18 @@ def review(request: Request, kept: Reserved, world: World) -> Decision:
     here, fits_now = spot
     if fits_now:
         return Place(kept.bin if kept.kind == HOST else None)
+    return (elsewhere(request, world) if noticed else None) or _go_on(request, kept, here, world)
+
+
+def _go_on(request: Request, kept: Reserved, here: Bin, world: World) -> Decision:
+    """The room is not there yet: whom does it still take?"""
+    noticed = world.victims_of(request.id, State.NOTICED)
+    stays = frozenset(vm.id for vm in noticed)
     candidates = tuple(candidate(vm, _held_in(vm, kept, world)) for vm in noticed if not vm.locked)
     answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims)
     if isinstance(answer, NoPlan):
         if world.vms.unseen:
-            return Wait("servers came while the cloud was read: the next look tells whether they were counted")
+            return Wait(_UNSEEN)
         return decide(request, world.unnoticed(request.id))
     needed = frozenset(answer.victims if isinstance(answer, Preempt) else ())
     if stays - needed:
@@ -135,12 +100,10 @@ def _held_in(vm: VmFacts, kept: Reserved, world: World) -> Resources:
 
 def _decide_operator(request: Request, world: World) -> Decision:
     quota = quota_room(world, request)
-    hosts = [host for host in world.hosts.values() if eligible(host, request)]
+    hosts = eligible_hosts(request, world)
     rooms = host_rooms(world, hosts, request)
-    if quota.now.covers(request.quota):
-        roomy = [name for name, room in rooms.items() if room.now.covers(request.room)]
-        if roomy:
-            return Place(min(roomy, key=lambda name: (sum((rooms[name].now - request.room).values()), name)))
+    if place := roomy(request, rooms, quota):
+        return place
     if request.refusal == "cloud_error":
         # Its build failed. It may be tried on another host, as Nova does by itself, but nobody goes for that.
         return Refuse("cloud_error", request.said or "its build failed")
@@ -154,7 +117,11 @@ def _decide_operator(request: Request, world: World) -> Decision:
                       tuple(candidate(vm, vm.quota) for vm in victims))
         return join(places, project, max_victims=world.max_victims)
 
-    return _by_plan(request, world, HOST, bins, "no_capacity",
+    def sure(host: str) -> bool:
+        return (rooms[host].sure.covers(request.room + rooms[host].short)
+                and quota.sure.covers(request.quota + quota.short))
+
+    return _by_plan(request, world, HOST, bins, sure, "no_capacity",
                     None if hosts else why_none(request, world))
 
 
@@ -177,7 +144,8 @@ def _decide_tenant(request: Request, world: World) -> Decision:
         return _decide_refused(request, world)
     return _by_plan(request, world, QUOTA, lambda building: [
         Bin(PROJECT, request.quota, quota.soon, quota.capacity,
-            tuple(candidate(vm, vm.quota) for vm in eligible_victims(world, building)))], "quota_exceeded")
+            tuple(candidate(vm, vm.quota) for vm in eligible_victims(world, building)))],
+            lambda _: quota.sure.covers(request.quota + quota.short), "quota_exceeded")
 
 
 def _decide_refused(request: Request, world: World) -> Decision:
@@ -188,7 +156,8 @@ def _decide_refused(request: Request, world: World) -> Decision:
         return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
     if any(vm.id != request.id for vm in world.vms.building):
         return Wait("other VMs are being built; where they land decides")
-    return _by_plan(request, world, HOST_ID, lambda building: group_bins(request, world, building), "no_capacity")
+    return _by_plan(request, world, HOST_ID, lambda building: group_bins(request, world, building), lambda _: True,
+                    "no_capacity")
 
 
 def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
@@ -206,9 +175,10 @@ def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
 
 # ---------------------------------------------------------------- both
 
-def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], list[Bin]], error: str,
-             hopeless: str | None = None) -> Decision:
-    """Ask the planner; `bins(building)` gives them without or with the VMs that are still being built."""
+def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], list[Bin]],
+             sure: Callable[[str], bool], error: str, hopeless: str | None = None) -> Decision:
+    """Ask the planner; `bins(building)` gives them without or with the VMs that are still being built, `sure` tells
+    of a bin whether what is coming there suffices even if the cloud has not counted the newest servers yet."""
     without_victims = [Bin(each.id, each.need, each.free, each.capacity, ()) for each in bins(False)]
     coming = plan(without_victims, max_victims=world.max_victims)
     if request.is_preemptible:
@@ -218,6 +188,8 @@ def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], l
             "no host has room for it now"
         return Refuse(_error(request, world, error), f"{hopeless or why}, and a preemptible VM evicts nobody")
     if isinstance(coming, Fits):
+        if not sure(coming.bin_id):
+            return Wait(_UNSEEN)
         return Evict(kind, coming.bin_id, (), "room that is being freed already", True)
     return _by_victims(request, world, kind, bins, error, hopeless)
 
@@ -227,12 +199,32 @@ def _by_victims(request: Request, world: World, kind: str, bins: Callable[[bool]
     answer = _plan(bins(False), world)
     if isinstance(answer, Preempt):
         if request.rounds >= MAX_ROUNDS:
-            return Refuse("no_capacity", f"room was freed {MAX_ROUNDS} times and taken by others each time")
+            return _NO_MORE_ROUNDS
         return Evict(kind, answer.bin_id, answer.victims, answer.criterion, answer.optimal,
                      cost_of(answer.objective), cost_of(answer.runner_up))
     if not isinstance(_plan(bins(True), world), NoPlan):
         return Wait("VMs that could make room are still being built")
+    if groups := _used_up(bins(True), world):
+        return _until_they_are_back(request, world, groups)
     return Refuse(_error(request, world, error), hopeless or answer.reason)
+
+
+def _until_they_are_back(request: Request, world: World, groups: frozenset[str]) -> Decision:
+    names = ", ".join(sorted(groups))
+    if request.rounds >= MAX_ROUNDS:
+        return _NO_MORE_ROUNDS
+    if request.waited >= world.patience:
+        return Refuse("no_capacity", f"the budget of eviction group {names} has been used up all the while")
+    return Postpone(f"as many VMs of eviction group {names} as may go at once are noticed or leaving", groups)
+
+
+def _used_up(bins: list[Bin], world: World) -> frozenset[str]:
+    """The groups of the best plan where there is none only because some of a group are away now."""
+    if all(world.budgets.get(group, 0) >= most for group, most in world.limits.items()):
+        return frozenset()
+    answer = plan(bins, max_victims=world.max_victims, budgets=world.limits)
+    victims = answer.victims if isinstance(answer, Preempt) else ()
+    return frozenset(group for group in (world.vms[victim].group for victim in victims) if group)
 
 
 def _plan(bins: list[Bin], world: World) -> Outcome:
@@ -244,7 +236,7 @@ def _error(request: Request, world: World, error: str) -> str:
     if error == "no_capacity" and not quota_room(world, request).soon.covers(request.quota):
         free = quota_room(world, request).soon
         mine = Resources() if request.is_preemptible else sum(
-            (vm.quota for vm in eligible_victims(world, False)), Resources())
+            (vm.quota for vm in within(eligible_victims(world, False), world.limits)), Resources())
         if not (free + mine).covers(request.quota):
             return "quota_exceeded"
     return error

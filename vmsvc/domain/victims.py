@@ -1,6 +1,6 @@
 """Who may be a victim at all, and what the planner sees of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from vmsvc.domain.bins import Candidate
 from vmsvc.domain.host import Host
@@ -16,6 +16,18 @@ def eligible_victims(world: World, building: bool) -> list[VmFacts]:
     states = {State.ACTIVE, State.BUILDING} if building else {State.ACTIVE}
     return [vm for vm in world.vms.values() if vm.is_preemptible and vm.state in states and not vm.untouchable
              and (vm.present or vm.state is State.BUILDING)]
+
+
+def within(victims: Iterable[VmFacts], budgets: Mapping[str, int]) -> list[VmFacts]:
+    """Those that could go together: all without a group, and of each group as many of the largest as may."""
+    left = dict(budgets)
+    chosen = []
+    for vm in sorted(victims, key=lambda vm: (-vm.quota["cores"], -vm.quota["ram"], vm.id)):
+        if vm.group not in left or left[vm.group] > 0:
+            chosen.append(vm)
+        if vm.group in left:
+            left[vm.group] -= 1
+    return chosen
 
 
 def candidate(vm: VmFacts, freed: Resources) -> Candidate:

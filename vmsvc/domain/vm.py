@@ -1,6 +1,7 @@
 """One of our VMs as scheduling sees it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from vmsvc.domain.lifecycle import LEAVING, State
 from vmsvc.domain.resources import Resources
@@ -25,6 +26,7 @@ class VmFacts:
     ran: bool = True
     lost_work: int = 0
     evicted_for: str | None = None
+    ended_at: datetime | None = None
     group: str | None = None
     running: bool = True               # its guest can read a notice
     locked: bool = False               # nobody but who locked it can delete it

@@ -6,6 +6,7 @@ sum of a quota vector and a room vector is one vector in which both shortages ca
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Host
@@ -31,11 +32,13 @@ class Request:
     traits: Traits = Traits()
     refusal: str | None = None                 # what the cloud said last: no_capacity, quota_exceeded
     refusals: int = 0
+    refused_at: datetime | None = None
     freed_since: bool = False                  # room was freed after that refusal: trying again is worth it
     said: str | None = None                    # ... in its own words
     avoid: frozenset[str] = frozenset()        # hosts that refused it
     cooling: Mapping[str, str] = field(default_factory=dict)   # hosts that refused others like it lately, and how
     rounds: int = 0
+    waited: float = 0.0                        # seconds since it came, or came back refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class World:
     vms: Roster
     reservations: dict[str, Reserved]
     budgets: dict[str, int] = field(default_factory=dict)    # group -> how many more of it may be noticed
+    limits: Mapping[str, int] = field(default_factory=dict)  # ... and how many when nobody of it is away
+    patience: float = 600.0                                  # seconds for which a request waits for a budget
     max_victims: int = 20
     cost_words: str = "less lost work"                       # what criterion 3 is called, by the policy
 
@@ -99,6 +104,10 @@ class World:
         for vm in noticed:
             again.vms.put(replace(again.vms[vm.id], untouchable=vm.locked))
         return again
+
+    def held_back(self, groups: Iterable[str]) -> None:
+        """An earlier request waits for the budgets of these: nobody later in the order uses what is left of them."""
+        self.budgets.update(dict.fromkeys(groups, 0))
 
     def settled(self, vm_id: str) -> None:
         """The request no longer holds room."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Server
@@ -11,6 +12,7 @@ from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
 from vmsvc.domain.lifecycle import LEAVING, State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
+from vmsvc.service.notice import due
 from vmsvc.service.placing import Lost, reprieve
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms
@@ -24,6 +26,8 @@ _LOOK_SECONDS = 5.0        # a GET at least this often: a list may leave a serve
 _AGAIN_SECONDS = 60.0      # a DELETE that hangs (its host was down) is sent again
 _FAILED_SECONDS = 2.0      # a DELETE that failed in the cloud is sent again
 _GONE_LIMIT = 300.0
+_UNTOLD_LIMIT = timedelta(seconds=60)     # past its time, for a guest that the cloud does not let us tell
+_UNTOLD_PAUSE = timedelta(seconds=1)
 
 
 class Leave:
@@ -36,12 +40,10 @@ class Leave:
         self._stop_first = stop_first
 
     async def evict(self, claim: Claim) -> None:
-        """The notice has run out: stop, delete, wait for 404. Never before `evict_at`: see `intents.claim`."""
+        """The notice has run out: stop, delete, wait for 404. Never before `evict_at`, nor before the guest could read
+        its notice for as long as it was promised: see `_evicting`."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
         await trace.begin_eviction(self._runtime, row)
-        if row.state == State.NOTICED and (row.notice or {}).get("notice_only"):
-            await self._runtime.offload(_spare, row.id, "the notice was only practised")
-            return
         if row.state == State.NOTICED:
             if await self._is_locked(row.cloud_id):
                 await self._runtime.offload(_spare, row.id, "it is locked in the cloud")
@@ -95,7 +97,7 @@ class Leave:
             elif server.status == "ERROR" and server.task_state is None:
                 again = _FAILED_SECONDS             # its teardown failed
             await asyncio.sleep(pause)
-            pause = min(2 * pause, 1.0)
+            pause = min(2 * pause, 0.5)
         raise CloudUnavailable(f"server {server_id} is still there {_GONE_LIMIT:.0f} s after its DELETE")
 
     async def _is_locked(self, server_id: str) -> bool:
@@ -131,20 +133,34 @@ def _is_booting(vm_id: str) -> bool:
 
 
 def _evicting(vm_id: str) -> Vm | None:
+    """Begin the eviction if its time has come; else the intent is put off. None when it does not begin."""
     with unit() as work:
-        row = Vm.get_by_id(vm_id)
+        row = vms.get(vm_id, lock=True)
         # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
-        due = row.state == State.NOTICED and (row.evict_at <= work.now or row.acknowledged_at)
-        moved = due and vms.move(work, row, State.EVICTING)
-        if moved:
+        if row.state != State.NOTICED:
+            return row
+        when = row.acknowledged_at or due(row) or _while_untold(row, work.now)
+        if when is None:
+            reprieve(work, row, "its guest could not be told that it was to go")
+        elif when > work.now:
+            intents.put_off(work, intents.EVICT, vm_id, when)
+        elif row.notice.get("notice_only"):
+            reprieve(work, row, "the notice was only practised")
+        else:
             ledger.stamp(vm_id, "evicting_at")
-        return moved or None
+            return vms.move(work, row, State.EVICTING)
+        return None
+
+
+def _while_untold(row: Vm, now: datetime) -> datetime | None:
+    """When to look again whether its guest has been told; None when that has taken too long."""
+    return now + _UNTOLD_PAUSE if now < row.evict_at + _UNTOLD_LIMIT else None
 
 
 def _spare(vm_id: str, why: str) -> None:
     with unit() as work:
         with contextlib.suppress(Lost):      # it has just left by itself
-            reprieve(work, Vm.get_by_id(vm_id), why)
+            reprieve(work, vms.get(vm_id, lock=True), why)
 
 
 def _stamp(vm_id: str, step: str) -> None:

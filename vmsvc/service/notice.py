@@ -1,5 +1,10 @@
 """The notice in the guest: server metadata that `meta_data.json` shows, written when it begins and removed when the
-VM is reprieved. Nova caches that file for up to 15 s."""
+VM is reprieved. Nova caches that file for up to 15 s.
+
+The grace period of a guest that runs begins when this is written, not when it was decided: see `due`.
+"""
+
+from datetime import datetime, timedelta
 
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import NotFound
@@ -7,12 +12,14 @@ from vmsvc.domain.events import instant
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
+from vmsvc.service.placing import delay_notice
 from vmsvc.service.runtime import Runtime
-from vmsvc.store import ledger, vms
+from vmsvc.store import intents, ledger, vms
 from vmsvc.store.db import unit
 from vmsvc.store.models import Vm
 
 EVICT_AT, EVICT_WHY = "vmsvc_evict_at", "vmsvc_evict_reason"
+_LATE = timedelta(seconds=1)       # a notice that is written later than this says a later time
 
 
 class Notices:
@@ -32,7 +39,7 @@ class Notices:
                 if row.state == State.NOTICED:
                     await self._cloud.set_metadata(row.cloud_id, {EVICT_AT: instant(row.evict_at),
                                                                   EVICT_WHY: _why(row)})
-                    await self._runtime.offload(_stamp, row.id)
+                    await self._runtime.offload(_told, row.id, row.evict_at)
                 elif row.state == State.ACTIVE:
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_AT)
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_WHY)
@@ -49,6 +56,23 @@ def _why(row: Vm) -> str:
     return "; ".join(filter(None, (notice.get("reason"), notice.get("criterion"))))[:255]
 
 
-def _stamp(vm_id: str) -> None:
-    with unit():
+def due(row: Vm) -> datetime | None:
+    """When a noticed VM may go, unless it lets itself go earlier; None while its guest runs and could not be told."""
+    told = ledger.told_at(row.id)
+    if told is None:
+        return None if row.notice["running"] else row.evict_at
+    return max(row.evict_at, told + timedelta(seconds=row.notice["grace_seconds"]))
+
+
+def _told(vm_id: str, evict_at: datetime) -> None:
+    """The guest can read that it goes then. Where that took long it goes later, and is told so in the next round."""
+    with unit() as work:
+        row = vms.get(vm_id, lock=True)
+        if row.state != State.NOTICED or row.evict_at != evict_at:
+            return                  # that notice is out of date
         ledger.stamp(vm_id, "noticed_at")
+        when = due(row)
+        if when > row.evict_at and row.acknowledged_at is None:
+            intents.put_off(work, intents.EVICT, vm_id, when)
+            if when > row.evict_at + _LATE:
+                delay_notice(work, row, when)

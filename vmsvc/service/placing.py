@@ -4,10 +4,10 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
+from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
 from vmsvc.domain.events import instant, view
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Reprieve
 from vmsvc.domain.world import HOST_ID, Request, World
 from vmsvc.store import intents, ledger, vms
 from vmsvc.store.db import Unit
@@ -36,6 +36,11 @@ def carry_out(work: Unit, row: Vm, request: Request, decision: Decision, world: 
             _evict(work, row, request, decision, world, grace)
         case Reprieve(victims=victims):
             _reprieve(work, world, victims, "room appeared by itself")
+        case Postpone(why=why, groups=groups):
+            _reprieve(work, world, _noticed_for(world, row.id), f"the plan has to wait: {why}")
+            world.settled(row.id)
+            world.held_back(groups)
+            ledger.release(work, row.id)
         case Refuse(error=error, message=message):
             _reprieve(work, world, _noticed_for(world, row.id), "the request was refused")
             world.settled(row.id)
@@ -79,15 +84,26 @@ def give_notice(work: Unit, victim: Vm, evict_at: datetime, reason: str, grace: 
     """
     if victim.state != State.ACTIVE:
         return None
-    said = {"evict_at": instant(evict_at), "grace_seconds": grace.total_seconds(), "makes_room_for": evicted_for,
-            "criterion": notice.get("criterion")}
-    noticed = vms.move(work, victim, State.NOTICED, reason=reason, data=said, evict_at=evict_at,
-                       evicted_for=evicted_for, acknowledged_at=None,
-                       notice={"reason": reason, "grace_seconds": grace.total_seconds(), **notice})
+    notice = {"reason": reason, "grace_seconds": grace.total_seconds(), **notice}
+    noticed = vms.move(work, victim, State.NOTICED, reason=reason, data=_said(evict_at, notice, evicted_for),
+                       evict_at=evict_at, evicted_for=evicted_for, acknowledged_at=None, notice=notice)
     if noticed:
         intents.wish(work, intents.NOTICE, victim.id)
         intents.wish(work, intents.EVICT, victim.id, not_before=evict_at)
     return noticed
+
+
+def delay_notice(work: Unit, victim: Vm, evict_at: datetime) -> None:
+    """A NOTICED VM, whose row is locked, goes later than was said: it is said again. Its intent is put off by the
+    caller."""
+    vms.move(work, victim, State.NOTICED, reason=victim.notice["reason"], evict_at=evict_at,
+             data=_said(evict_at, victim.notice, victim.evicted_for))
+    ledger.move_notice(victim.id, evict_at)
+
+
+def _said(evict_at: datetime, notice: dict[str, Any], evicted_for: str | None) -> dict[str, Any]:
+    return {"evict_at": instant(evict_at), "grace_seconds": notice["grace_seconds"], "makes_room_for": evicted_for,
+            "criterion": notice.get("criterion")}
 
 
 def _members(world: World, plan: Evict) -> dict[str, dict[str, int]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Reprieve, Wait
+from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.domain.world import HOST, QUOTA
 
 
@@ -23,7 +23,7 @@ def preview(decision: Decision, names: Mapping[str, str], grace_seconds: float) 
                     "runner_up": decision.runner_up, "optimal": decision.optimal}
         case Refuse(error=error, message=message):
             return {"result": "refused", "reason": message, "victims": [], "error": error}
-        case Wait(why=why):
+        case Wait(why=why) | Postpone(why=why):
             return {"result": "waits", "reason": why, "victims": []}
         case Reprieve():
             return {"result": "waits", "reason": "room for it is being freed already", "victims": []}

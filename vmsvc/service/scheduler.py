@@ -17,11 +17,12 @@ from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Flavor
 from vmsvc.domain import capacity
 from vmsvc.domain.batching import alike, decide_batch
+from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Wait
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import Decision, Evict, Place, Refuse, Wait, decide, review
+from vmsvc.domain.scheduling import decide, review
 from vmsvc.domain.world import Request, World, host_room
 from vmsvc.service.doorbell import heard
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
 _VERIFICATIONS = 10        # hosts that one pass reads anew before it notices somebody
 _LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
+_UNTOLD_SECONDS = 300      # for so long a VM is left alone whose guest could not be told of its eviction
 _SETTLE_SECONDS = 0.15     # without a new standard request, before somebody is evicted
 _SETTLE_LIMIT = 1.0
 _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
@@ -107,15 +109,16 @@ class Scheduler:
             world = self._world(snapshot, rows, reservations, work.now)
             ended = max((row.ended_at for row in rows if row.ended_at), default=None)
             cooling = ledger.cooling()
-            waiting = [(row, request_of(row, ended, cooling)) for row in _in_order(rows, ids)]
+            waiting = [(row, request_of(row, work.now, ended, cooling)) for row in _in_order(rows, ids)]
             settled = _settled(work.now, [row for row in rows if row.state == State.PENDING and not row.is_preemptible
                                           and row.id not in world.reservations])
             while waiting:
                 for (row, request), decision in _decided(waiting, world, settled):
                     unsure |= _unsure(request, decision, world, snapshot)
                     if not isinstance(decision, Wait):
+                        holds = row.id in world.reservations
                         carry_out(work, row, request, decision, world, self._grace)
-                        acted = True
+                        acted |= holds or not isinstance(decision, Postpone)
                     if not isinstance(decision, (Place, Refuse)):
                         waits = _WAITING_SECONDS if settled else _SETTLE_SECONDS
             if unsure:
@@ -124,7 +127,8 @@ class Scheduler:
 
     def _world(self, snapshot: Snapshot, rows, reservations, now):
         return world_of(snapshot, rows, reservations, now=now, operator=self._cloud.mode == "operator",
-                        policy=self._policy, lost=ledger.recent_losses(_LOSSES_SECONDS))
+                        policy=self._policy, lost=ledger.recent_losses(_LOSSES_SECONDS),
+                        untold=ledger.untold(_UNTOLD_SECONDS))
 
     async def preview(self, columns: dict[str, Any]) -> dict[str, Any]:
         """What would be decided for this request now, upon the same news of the cloud as in earnest. Writes

@@ -16,7 +16,7 @@ from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, Cloud, Quota, Server
 from vmsvc.domain.flavors import Traits
-from vmsvc.domain.groups import budgets
+from vmsvc.domain.groups import budgets, limits
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources
@@ -50,11 +50,13 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How victims are chosen: the order of criterion 3, its price for owners who lost VMs, and how many at most."""
+    """How victims are chosen: the order of criterion 3, its price for owners who lost VMs, and how many at most; and
+    for how many seconds a request waits for the budget of an eviction group."""
 
     name: str = "least_lost"
     owner_cost: int = 0
     max_victims: int = 20
+    patience: float = 600.0
 
     @property
     def words(self) -> str:
@@ -91,22 +93,23 @@ def _snapshot(began: float, quota: Quota, before: frozenset[str], mirror: Mirror
 
 
 def world_of(snapshot: Snapshot, rows: list[Vm], reservations: list[Reservation], *, now: datetime, operator: bool,
-             policy: Policy, lost: Mapping[str, int]) -> World:
+             policy: Policy, lost: Mapping[str, int], untold: Collection[str] = ()) -> World:
     """Join the two. `rows` are the open VMs and those that ended a short while ago, `now` is the database's clock,
-    `lost` how many VMs each owner lost to evictions lately."""
+    `lost` how many VMs each owner lost to evictions lately, `untold` whom the cloud did not let us notice lately."""
     by_id = {row.id: row for row in rows}
     marked = {server.vmsvc_id: server for server in snapshot.servers.values() if server.status != "ERROR"}
     return World(
         operator=operator, quota_limit=_limit(snapshot.quota.limit), quota_used=snapshot.quota.used,
         hosts=snapshot.hosts,
-        vms=Roster(_facts(row, snapshot, marked, now, policy, lost.get(row.principal, 0))
+        vms=Roster(_facts(row, snapshot, marked, now, policy, lost.get(row.principal, 0), row.id in untold)
                    for row in rows if row.state != State.PENDING),
         reservations={kept.vm_id: _reserved(kept, by_id[kept.vm_id]) for kept in reservations if kept.vm_id in by_id},
-        budgets=budgets(vms.row_of(row) for row in rows), max_victims=policy.max_victims,
-        cost_words=policy.words)
+        budgets=budgets(vms.row_of(row) for row in rows), limits=limits(vms.row_of(row) for row in rows),
+        patience=policy.patience, max_victims=policy.max_victims, cost_words=policy.words)
 
 
-def request_of(row: Vm, ended_since: datetime | None, cooling: Cooling = MappingProxyType({})) -> Request:
+def request_of(row: Vm, now: datetime, ended_since: datetime | None,
+               cooling: Cooling = MappingProxyType({})) -> Request:
     """A row that waits. `ended_since`: when the newest VM ended, to see whether trying again is worth it."""
     refusal = row.refusal or {}
     refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
@@ -115,7 +118,8 @@ def request_of(row: Vm, ended_since: datetime | None, cooling: Cooling = Mapping
         availability_zone=row.boot.get("availability_zone"), traits=traits_in(row.boot), refusal=refusal.get("error"),
         refusals=refusal.get("count", 0), said=refusal.get("message"),
         avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
-        rounds=row.rounds,
+        rounds=row.rounds, waited=(now - row.updated_at).total_seconds(),
+        refused_at=refused_at,
         freed_since=bool(refused_at and ended_since and ended_since > refused_at))
 
 
@@ -138,7 +142,7 @@ def _reserved(kept: Reservation, row: Vm) -> Reserved:
 
 
 def _facts(row: Vm, snapshot: Snapshot, marked: Mapping[str | None, Server], now: datetime, policy: Policy,
-           lost: int) -> VmFacts:
+           lost: int, untold: bool) -> VmFacts:
     state = _state(row)
     # The cloud may have made its server while we do not know the id yet: then only the mark tells.
     server = snapshot.servers.get(row.cloud_id) if row.cloud_id else marked.get(row.id)
@@ -152,8 +156,9 @@ def _facts(row: Vm, snapshot: Snapshot, marked: Mapping[str | None, Server], now
         priority=row.priority, cloud_id=cloud_id, host=host,
         host_id=(server.host_id if server is not None else row.host_id) or "", present=present,
         unseen=state in (State.BUILDING, State.ACTIVE) and cloud_id not in snapshot.before,
-        untouchable=_untouchable(row, server, age), ran=row.launched_at is not None,
+        untouchable=untold or _untouchable(row, server, age), ran=row.launched_at is not None,
         lost_work=policy.lost_work(int(row.quota.get("cores", 0)), age, lost), evicted_for=row.evicted_for,
+        ended_at=row.ended_at,
         group=row.group_name, running=server is not None and server.status == "ACTIVE",
         locked=server is not None and server.locked)
 

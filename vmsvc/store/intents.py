@@ -76,6 +76,14 @@ def hasten(work: Unit, kind: str, vm_id: str) -> None:
     work.ring()
 
 
+def put_off(work: Unit, kind: str, vm_id: str, until: datetime) -> None:
+    """Let an open intent start no earlier than this, also when somebody is at it just now: what that one has seen of
+    the VM is out of date."""
+    (Intent.update(not_before=until, wishes=Intent.wishes + 1)
+     .where(Intent.kind == kind, Intent.vm_id == vm_id, Intent.done_at.is_null()).execute())
+    work.ring()
+
+
 def drop(work: Unit, kind: str, vm_id: str) -> None:
     """A wish that is no longer wished (a reprieved victim's eviction)."""
     (Intent.update(done_at=work.now)

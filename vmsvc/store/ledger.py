@@ -62,6 +62,27 @@ def stamp(vm_id: str, step: str) -> None:
      .where(Eviction.id == newest, column.is_null()).execute())
 
 
+def told_at(vm_id: str) -> datetime | None:
+    """Since when the guest of a VM can read its newest notice; None when it cannot."""
+    newest = Eviction.select().where(Eviction.vm_id == vm_id).order_by(Eviction.id.desc()).first()
+    return newest and newest.noticed_at
+
+
+def untold(seconds: float) -> frozenset[str]:
+    """VMs that were spared within so many seconds because, when their time came, they had not been told."""
+    since = fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    rows = (Eviction.select(Eviction.vm_id)
+            .where(Eviction.noticed_at.is_null(), Eviction.reprieved_at > since,
+                   Eviction.reprieved_at > Eviction.evict_at).tuples())
+    return frozenset(vm_id for vm_id, in rows)
+
+
+def move_notice(vm_id: str, evict_at: datetime) -> None:
+    """The newest eviction of a VM is later than was planned."""
+    newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
+    Eviction.update(evict_at=evict_at).where(Eviction.id == newest).execute()
+
+
 def settle(request_vm_id: str, wasted: str | None) -> None:
     """The request has its end: its victims went for something, or (`wasted` says why) for nothing."""
     mine = (Eviction.request_vm_id == request_vm_id) & Eviction.reprieved_at.is_null()

@@ -148,7 +148,8 @@ class EventData(Open):
     state = fields.String(required=True)
     vm = fields.Nested(VmView)
     reason = fields.String(allow_none=True)
-    evict_at = fields.DateTime(metadata={"description": "of `noticed`"})
+    evict_at = fields.DateTime(metadata={"description": "of `noticed`; a second `noticed` has a later one, when the "
+                                                        "guest could be told only late"})
     grace_seconds = fields.Float(metadata={"description": "of `noticed`"})
     makes_room_for = fields.String(allow_none=True, metadata={"description": "of `noticed`: the vmsvc id of the "
                                                               "request; null when there is none"})

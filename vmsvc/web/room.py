@@ -30,7 +30,8 @@ class QuotaRoom(Open):
     standard = Amounts("held by standard VMs of ours")
     preemptible = Amounts("held by preemptible VMs of ours")
     reserved = Amounts("kept for standard VMs whose victims are going")
-    reclaimable = Amounts("held by preemptible VMs that could be evicted now")
+    reclaimable = Amounts("held by preemptible VMs that could all be evicted now: of an eviction group no more than its "
+                          "budget has left, the largest")
 
 
 class HostRoom(Open):
@@ -46,7 +47,8 @@ class HostRoom(Open):
     preemptible = Amounts("held by preemptible VMs of ours")
     foreign = Amounts("held by servers that vmsvc did not make")
     reserved = Amounts("kept for standard VMs whose victims are going")
-    reclaimable = Amounts("held by preemptible VMs that could be evicted now")
+    reclaimable = Amounts("held by preemptible VMs that could all be evicted here now; a group's budget is one for all "
+                          "hosts")
 
 
 class FlavorRoom(Open):
@@ -57,7 +59,8 @@ class FlavorRoom(Open):
     ram = fields.Integer(required=True, metadata={"description": "MiB"})
     fits_now = fields.Integer(required=True, metadata={"description": "by the quota, and in operator mode by the "
                                                                       "hosts; a tenant is not told of hosts"})
-    fits_after_evictions = fields.Integer(required=True, metadata={"description": "of standard VMs"})
+    fits_after_evictions = fields.Integer(required=True, metadata={
+        "description": "of standard VMs, within the budgets of eviction groups and the limit of victims per request"})
 
 
 class CapacityView(Open):

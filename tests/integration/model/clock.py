@@ -19,6 +19,7 @@ class Clock:
     """The clock, and a connection for looking at the database from outside."""
 
     def __init__(self, database):
+        self._database = database
         database.rows(_SETUP)
         name = database.rows("SELECT current_database() AS name")[0]["name"]
         database.command(f"ALTER DATABASE {name} SET search_path = model, pg_catalog, public")
@@ -45,5 +46,6 @@ class Clock:
         self.advance(0)
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Give PostgreSQL its own clock back."""
         self._connection.close()
+        self._database.command("DROP SCHEMA model CASCADE")

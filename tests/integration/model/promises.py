@@ -35,6 +35,14 @@ class Promises:
             assert machine.status == "ERROR" or self.interfered, f"a build is removed: {dict(row)}"
         if row["state"] == "evicting":
             assert row["evict_at"] <= self._clock.now or row["acknowledged_at"], f"too early: {dict(row)}"
+            self._was_told(row)
+
+    def _was_told(self, row) -> None:
+        """A guest that ran could read its notice for as long as it was promised, unless it let itself go."""
+        told = self._clock.rows("SELECT noticed_at FROM eviction WHERE vm_id = %s ORDER BY id DESC LIMIT 1", row["id"])
+        since = told[0]["noticed_at"] or self._clock.now
+        readable = (self._clock.now - since).total_seconds() >= row["notice"]["grace_seconds"]
+        assert readable or row["acknowledged_at"] or not row["notice"]["running"], f"it was not told: {dict(row)}"
 
     def _claimed(self, machine: Machine, host: str) -> None:
         """A server of ours gets a place: it must not be one that somebody else was promised."""

@@ -13,7 +13,7 @@ from vmsvc.domain.errors import NotFound
 from vmsvc.service import commands, evictions
 
 _GRACE = 6.0
-_MOST_STEPS = 6000         # until everything has come to rest
+_MOST_STEPS = 1500         # until everything has come to rest
 
 
 class Deaths(logging.Handler):
