@@ -70,10 +70,11 @@ async def follow(client, since, seen):
             while (message := await channel.read_message()) is not None:
                 since = json.loads(message)["data"]["seq"]
                 seen.append(since)
-        finally:
+        except asyncio.CancelledError:
             channel.close()
             while await channel.read_message() is not None:
                 pass
+            raise
 
 
 def test_requests_and_sockets_are_spread_and_a_killed_replica_costs_no_idempotent_request(balanced):
