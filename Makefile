@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo run_test lint test_openstack test_chaos bench clean
+.PHONY: help run demo run_test lint test_openstack test_chaos bench clean build down logs development test_docker test_image
+
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
 
 help:  ## show this
 	@awk -F':.*## ' '/^[a-z_]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +21,7 @@ demo: $(VENV)/.service  ## play the story on the running service of VMSVC_URL (d
 
 run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.
-	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/browser
+	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/browser --ignore=tests/docker
 	@# Apart: Playwright keeps an event loop of its own in the thread of the tests.
 	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest tests/browser; \
 	else echo "The browser tests were left out: install chromium (apt-get install chromium) to run them."; fi
@@ -42,6 +45,25 @@ bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_decision
 	$(BIN)/python -m tests.bench.bench_fleet
 
+build:  ## run the service and PostgreSQL in Docker, on 127.0.0.1:8888 (REPLICAS=3, PORT=8888)
+	@REPLICAS=$(or $(REPLICAS),1) PORT=$(or $(PORT),8888) docker/build
+
+down:  ## stop what `make build` started; the data stays
+	@$(ALL_PROFILES) $(COMPOSE) down --remove-orphans
+
+logs:  ## follow the logs of what `make build` started
+	@$(ALL_PROFILES) $(COMPOSE) logs --follow --tail 100
+
+development:  ## the image with the tests in it: docker run --rm vmsvc-development make run_test (or lint)
+	docker build --target development --tag vmsvc-development .
+
+test_docker: $(VENV)/.tests  ## the images, the README's scenario and what a kill does, on the Docker of this machine
+	$(BIN)/python -m pytest tests/docker
+
+test_image: development  ## lint and the quick tests inside the development image
+	docker run --rm vmsvc-development make lint
+	docker run --rm vmsvc-development .venv/bin/python -m pytest tests/unit tests/api tests/test_settings.py tests/test_layers.py
+
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)
 
@@ -52,11 +74,11 @@ $(VENV)/bin/python:
 		{ echo "Python's venv module is missing; install it: apt-get install python3-venv"; exit 1; }
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 
-$(VENV)/.service: requirements.txt | $(VENV)/bin/python
+$(VENV)/.service: requirements.txt requirements-service.txt constraints.txt | $(VENV)/bin/python
 	$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.tests: requirements.txt requirements-dev.txt | $(VENV)/bin/python
+$(VENV)/.tests: requirements.txt requirements-service.txt constraints.txt requirements-dev.txt | $(VENV)/bin/python
 	$(PIP) -r requirements-dev.txt
 	@touch $(VENV)/.service $@
 

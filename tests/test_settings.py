@@ -22,6 +22,12 @@ def test_every_setting_is_in_the_readme_and_every_name_there_is_a_setting():
     assert documented() == set(NAMES)
 
 
+def test_every_setting_can_be_made_with_docker_too():
+    """But where it listens and keeps its data, which are the container's own."""
+    compose = (README.parent / "docker-compose.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"VMSVC_\w+", compose)) == set(NAMES) - {"VMSVC_ADDRESS", "VMSVC_PORT", "VMSVC_DATA_DIR"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_has_a_meaning_and_a_default_that_is_valid(name):
     (field,) = (field for field in dataclasses.fields(config.Settings) if config.variable(field.name) == name)

@@ -34,8 +34,6 @@ class Settings:
 
     address: Annotated[str, About("address to listen on")] = "127.0.0.1"
     port: Annotated[int, About("port to listen on; 0 takes a free one", least=0, most=65535)] = 8888
-    hosts: Annotated[str, About("names under which a reverse proxy calls it, with commas; loopback's are always "
-                                "good")] = ""
     replicas: Annotated[int, About("processes that serve on this port", least=1, most=64)] = 1
     database_url: Annotated[str, About("postgresql://…; empty: an embedded PostgreSQL in the data folder")] = ""
     data_dir: Annotated[str, About("folder of the embedded database and cloud; empty: the user's data folder")] = ""
@@ -66,6 +64,8 @@ class Settings:
     log_format: Annotated[str, About("log lines", choices=("text", "json"))] = "text"
     allow_remote: Annotated[str, About("listen on other addresses than loopback although nobody has to log in",
         choices=("no", "yes, without authentication"))] = "no"
+    hosts: Annotated[str, About(
+        "names, with commas between, by which clients may call it besides loopback's")] = ""
 
     @property
     def host_names(self) -> frozenset[str]:

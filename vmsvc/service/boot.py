@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from contextlib import suppress
-from datetime import datetime
 
 from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
@@ -12,6 +11,7 @@ from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidd
                                  OutcomeUnknown, QuotaExceeded)
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
+from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.leave import Leave
 from vmsvc.service.placing import fail
@@ -51,6 +51,7 @@ class Boot:
     async def perform(self, claim: Claim) -> None:
         """Make the server if it is not there yet, wait until it is ACTIVE, and write what became of it."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
+        trace.begin_create(row)
         retries = iter(_AFTER_EVICTION if row.rounds else ())
         while row.state == State.BUILDING:
             try:
@@ -230,7 +231,7 @@ def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
         if row.state != State.BUILDING:
             return
         avoid = row.avoid + [row.host] if row.host and slug != "quota_exceeded" else row.avoid
-        refusal = {"error": slug, "message": message, "at": _iso(work.now),
+        refusal = {"error": slug, "message": message, "at": work.now.isoformat(),
                    "count": (row.refusal or {}).get("count", 0) + 1}
         if by_host:
             ledger.cool(work, row.host, row.boot, message, _COOL_SECONDS)
@@ -244,7 +245,3 @@ def _failed(vm_id: str, slug: str, message: str) -> None:
         row = Vm.get_by_id(vm_id)
         if row.state == State.BUILDING:
             fail(work, row, slug, message)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat()

@@ -6,6 +6,7 @@ what the database has promised meanwhile, decides for the waiting requests in th
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -58,7 +59,7 @@ class Scheduler:
     """The planner's shell: `run` for real, `preview` for asking first."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, fleet: Fleet, bell: asyncio.Event, ring, *,
-                 grace_seconds: float, policy: Policy):
+                 grace_seconds: float, policy: Policy, planned: Callable[[float], None] = lambda seconds: None):
         self._runtime = runtime
         self._cloud = cloud
         self._mirror = mirror
@@ -67,6 +68,9 @@ class Scheduler:
         self._grace = timedelta(seconds=grace_seconds)
         self._desk = Desk(policy)
         self._observer = Observer(cloud, mirror, fleet, self._desk.tell)
+        self._planned = planned
+        #: Requests that wait for room, as of the last pass.
+        self.waiting = 0
 
     async def run(self) -> None:
         """Pass after pass while anybody waits. In operator mode all that there is is read before the first, when nobody
@@ -81,10 +85,11 @@ class Scheduler:
     async def _pass(self) -> float:
         """Decide for all who waited before the cloud was read. Seconds to the next pass, 0 when nobody waits."""
         ids, traits = await self._runtime.offload(_waiting)
+        self.waiting = len(ids)
         if not ids:
             return 0
         try:
-            acted, waits = await self._verified(traits, self._decide_all, ids)
+            acted, waits = await self._verified(traits, self._timed, ids)
         except Lost as lost:
             log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
             return _WAITING_SECONDS
@@ -105,6 +110,13 @@ class Scheduler:
                 except Unverified as chosen:
                     snapshot = await self._observer.look_again(snapshot, chosen.args[0])
         raise Unverified(Doubts())
+
+    def _timed(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
+        started = time.monotonic()
+        try:
+            return self._decide_all(ids, snapshot)
+        finally:
+            self._planned(time.monotonic() - started)
 
     def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
         acted, waits, doubts = False, 0.0, Doubts()

@@ -8,8 +8,10 @@ import datetime
 import enum
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
@@ -46,10 +48,31 @@ class Lock(enum.IntEnum):
     OUTBOX = 3         # one writer of events at a time, to the end of its transaction
 
 
-def open_database(url: str, connections: int) -> PostgresqlDatabase:
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An event that was committed here, for those who count. `cause` is why the VM is or was to be evicted (capacity,
+    lifetime, simulated; None: it was not), `at` the database's clock when its transaction began."""
+
+    type: str
+    state: str
+    is_preemptible: bool
+    cause: str | None
+    at: datetime.datetime
+    data: Mapping[str, Any]
+
+
+class Pool(PooledPostgresqlDatabase):
+    """The connections, and who is told of every event that is committed through them (in a thread of the pool)."""
+
+    def __init__(self, *args: Any, committed: Callable[[Fact], None] | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.committed = committed or (lambda fact: None)
+
+
+def open_database(url: str, connections: int, committed: Callable[[Fact], None] | None = None) -> PostgresqlDatabase:
     """The pool of connections, bound to the models. Nothing is connected yet."""
-    pool = PooledPostgresqlDatabase(url, max_connections=connections, stale_timeout=300, timeout=10,
-                                    connect_timeout=5, options=_TIMEOUTS, application_name="vmsvc")
+    pool = Pool(url, committed=committed, max_connections=connections, stale_timeout=300, timeout=10,
+                connect_timeout=5, options=_TIMEOUTS, application_name="vmsvc")
     models.database.initialize(pool)
     return pool
 
@@ -83,14 +106,16 @@ class Unit:
         self._events: list[dict] = []
         self._bell = False
         self._news: list[tuple[object, ...]] = []
+        self._facts: list[Fact] = []
 
     def lock(self, lock: Lock) -> None:
         """Wait for an advisory lock and keep it to the end of the transaction."""
         models.database.execute_sql("SELECT pg_advisory_xact_lock(%s, %s)", (_LOCK_SPACE, lock))
 
-    def emit(self, **event: object) -> None:
+    def emit(self, cause: str | None = None, **event: Any) -> None:
         """Add an event: `type`, `state`, `vm_id`, `subject`, `is_preemptible`, `data`."""
         self._events.append(event)
+        self._facts.append(Fact(event["type"], event["state"], event["is_preemptible"], cause, self.now, event["data"]))
 
     def note(self, message: str, *args: object) -> None:
         """A line for the log, written when this is committed: a unit that fails has changed nothing."""
@@ -119,9 +144,11 @@ class Unit:
             models.database.execute_sql(f"NOTIFY {CHANNEL}")
 
     def tell(self) -> None:
-        """It is committed: write what was noted into the log."""
+        """It is committed: write what was noted into the log, and tell those who count."""
         for line in self._news:
             log.info(*line)
+        for fact in self._facts:
+            models.database.obj.committed(fact)
 
 
 @contextlib.contextmanager

@@ -121,7 +121,7 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
         return None
     now = rows[0]
     if told:
-        _tell(work, now, told, reason, data or {})
+        _tell(work, now, told, reason, data or {}, cause=_cause(vm) or _cause(now))
     work.ring()
     work.note("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
     return now
@@ -132,9 +132,17 @@ def change(vm: Vm, **changes: Any) -> None:
     Vm.update(**changes).where(Vm.id == vm.id).execute()
 
 
-def _tell(work: Unit, vm: Vm, told: tuple[str, str], reason: str | None, data: Mapping[str, Any]) -> None:
+def _cause(vm: Vm) -> str | None:
+    """Why a VM that was noticed is to go, as the record of evictions has it."""
+    if not vm.notice:
+        return None
+    return "simulated" if vm.notice.get("simulated") else "capacity" if vm.evicted_for else "lifetime"
+
+
+def _tell(work: Unit, vm: Vm, told: tuple[str, str], reason: str | None, data: Mapping[str, Any],
+          cause: str | None = None) -> None:
     shown = view(row_of(vm))
     if told[0] == "evict":
         data = {"simulated": bool((vm.notice or {}).get("simulated")), **data}
     work.emit(type=told[0], state=told[1], vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
-              data={"vm": shown, **({"reason": reason} if reason else {}), **data})
+              cause=cause, data={"vm": shown, **({"reason": reason} if reason else {}), **data})
