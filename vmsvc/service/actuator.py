@@ -47,6 +47,7 @@ class Actuator:
         self._performers = performers
         self._bell = bell
         self._under_way: dict[int, asyncio.Task] = {}
+        self._owed: set[int] = set()       # claims that could not be given back: the database was away
         self._claiming = asyncio.Lock()
         self._stopped = False
         self.owner = uuid.uuid4().hex
@@ -59,7 +60,9 @@ class Actuator:
         while not self._stopped:
             async with self._claiming:
                 room = 0 if self._stopped else min(_BATCH, _MOST - len(self._under_way))
-                claimed, pause = await self._runtime.offload(_claim, self.owner, room)
+                owed = frozenset(self._owed)
+                claimed, pause = await self._runtime.offload(_claim, self.owner, room, owed)
+                self._owed -= owed
                 for row in claimed:
                     self._start(Claim(*row))
             self._runtime.well("actuator")
@@ -87,7 +90,8 @@ class Actuator:
         try:
             await self._runtime.offload(_later, self.owner, claim.id, _BACKOFF[min(claim.attempt, len(_BACKOFF)) - 1])
         except VmsvcError as error:
-            log.warning("vm %s: the lease of its %s runs out by itself: %s", claim.vm_id, claim.kind, error.message)
+            log.warning("vm %s: its %s cannot be given back now: %s", claim.vm_id, claim.kind, error.message)
+            self._owed.add(claim.id)
 
     async def renew(self) -> None:
         """Prolong the leases of what is under way; give up what another replica took over."""
@@ -118,8 +122,10 @@ class Actuator:
                 log.warning("the leases run out by themselves: %s", error)
 
 
-def _claim(owner: str, most: int) -> tuple[list, float | None]:
+def _claim(owner: str, most: int, owed: frozenset[int]) -> tuple[list, float | None]:
     with unit():
+        for intent_id in owed:
+            intents.later(owner, intent_id, 0)
         return (intents.claim(owner, most) if most > 0 else []), intents.seconds_to_next()
 
 
