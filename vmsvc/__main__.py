@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import errno
+import functools
 import json
 import logging
 import os
@@ -11,12 +12,14 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from vmsvc import __version__, bootstrap, config
+from vmsvc import __version__, bootstrap, config, doors
 from vmsvc import check as report
 from vmsvc.domain.errors import VmsvcError
+from vmsvc.domain.principal import MEMBER, ROLES
 from vmsvc.embedded import FROM_ENVIRONMENT, Embedded, names_cloud
 from vmsvc.log import configure
 from vmsvc.replicas import Supervisor
+from vmsvc.service import tokens
 from vmsvc.sim.cloud_process import StartFailed
 from vmsvc.sim.postgres import PostgresFailed
 
@@ -29,19 +32,23 @@ _JOBS = {
     "migrate": "bring the database's schema up to date and end",
     "check": "say what is wrong with settings, database, credentials, rights, quota and clocks; start nothing",
     "openapi": "print the OpenAPI document",
+    "token": "token new --name NAME --role member|reader: make a token, print it once, keep its hash",
     "sim": "run the simulated cloud alone and say how to reach it",
 }
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do the job; 0 when it was done, 2 with one line of words when it cannot be."""
-    flags = vars(_parser().parse_args(arguments))
-    job = flags.pop("job")
+    parser = _parser()
+    flags = vars(parser.parse_args(arguments))
+    job, deed, name, role = (flags.pop(key) for key in ("job", "deed", "name", "role"))
+    if (job == "token") != bool(deed and name):
+        parser.error("it is: token new --name NAME --role member|reader")
     try:
         settings = config.load(environ, flags)
         configure(settings.log_format)
         return {"serve": serve, "migrate": migrate, "check": check, "openapi": openapi,
-                "sim": simulate}[job](settings, environ)
+                "token": functools.partial(token, name, role), "sim": simulate}[job](settings, environ)
     except KeyboardInterrupt:
         return 130
     except (config.ConfigError, PostgresFailed, StartFailed, VmsvcError) as error:
@@ -60,12 +67,16 @@ def _parser() -> argparse.ArgumentParser:
         description="Preemptible VMs for any OpenStack cloud.\n\n" + "\n".join(
             f"  {job:8} {what}" for job, what in _JOBS.items()))
     parser.add_argument("job", nargs="?", choices=_JOBS, default="serve", help="what to do (default: serve)")
+    parser.add_argument("deed", nargs="?", choices=["new"], default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--name", default=None, help="of the token's holder: what events and the log call him")
+    parser.add_argument("--role", default=MEMBER, choices=ROLES, help="of the token (default: %(default)s)")
     parser.add_argument("--version", action="version", version=f"vmsvc {__version__}")
     return parser
 
 
 def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT; a second signal ends it at once."""
+    doors.require(settings)
     _allow_many_sockets()
     embedded = Embedded(settings, environ)
     try:
@@ -98,7 +109,8 @@ async def _serve(service: bootstrap.Service, parent: int | None) -> None:
         loop.add_reader(parent, _orphaned, parent, told)
     try:
         await service.start()
-        log.info("listening on http://%s:%d/", service.settings.address, service.port)
+        log.info("listening on %s://%s:%d/", "https" if service.settings.tls_cert else "http",
+                 service.settings.address, service.port)
         await told.wait()
         log.info("stopping")
     finally:
@@ -149,6 +161,17 @@ def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
 def openapi(_settings: config.Settings, _environ: Mapping[str, str]) -> int:
     """The document as clients get it at /api/v1/openapi.json."""
     print(json.dumps(bootstrap.openapi(), indent=2))
+    return 0
+
+
+def token(name: str, role: str, settings: config.Settings, _environ: Mapping[str, str]) -> int:
+    """Make one. A running service knows it within a second."""
+    try:
+        made = tokens.add(settings.tokens, name, role)
+    except OSError as error:
+        raise tokens.BadTokenFile(f"{settings.tokens} cannot be written: {error.strerror}") from None
+    print(f"{name} ({role}) is in {settings.tokens}. The token is shown this once:", file=sys.stderr)
+    print(made)
     return 0
 
 

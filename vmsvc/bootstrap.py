@@ -15,6 +15,7 @@ from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.openstack import OpenStack
 from vmsvc.cloud.port import Cloud
 from vmsvc.config import Settings
+from vmsvc.doors import auth_of, tls_of, web_settings
 from vmsvc.service.actuator import Actuator
 from vmsvc.service.boot import Boot
 from vmsvc.service.catalog import Catalog
@@ -30,11 +31,11 @@ from vmsvc.service.notice import Notices
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
+from vmsvc.service.tickets import Tickets
 from vmsvc.store import db, intents
 from vmsvc.web.app import api_document, make_app, make_server
 from vmsvc.web.limits import Limits
 from vmsvc.web.metrics import CloudMetrics, LifeMetrics
-from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,8 @@ class Service:
         self._server: HTTPServer | None = None
         self._limits: Limits | None = None
         self._connected = False
+        self._auth = auth_of(settings, cloud)
+        self._tls = tls_of(settings)
         self.port = 0
         self._show_queues(metrics)
 
@@ -132,11 +135,10 @@ class Service:
         log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)
 
     def _listen(self) -> None:
-        web = WebSettings(address=self.settings.address, hosts=self.settings.host_names,
-                          request_timeout=self.settings.request_timeout)
-        app = make_app(self.commands, self.hub, web, evictions=self.evictions, registry=self._registry)
+        app = make_app(self.commands, self.hub, web_settings(self.settings), self._auth, evictions=self.evictions,
+                       tickets=Tickets(self.runtime), registry=self._registry)
         self._limits = app.settings["limits"]
-        self._server = make_server(app)
+        self._server = make_server(app, self._tls)
         sockets = self._sockets or listening(self.settings)
         self.port = sockets[0].getsockname()[1]
         self._server.add_sockets(sockets)

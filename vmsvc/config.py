@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -67,15 +68,38 @@ class Settings:
     hosts: Annotated[str, About(
         "names, with commas between, by which clients may call it besides loopback's")] = ""
 
+    auth: Annotated[str, About("who may come in: everybody, holders of a token in the token file, or of Keystone's",
+        choices=("none", "token", "keystone"))] = "none"
+    token_file: Annotated[str, About("file of hashed tokens; empty: `tokens` in the data folder")] = ""
+    member_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may create and delete")] \
+        = "member,admin"
+    reader_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may look")] = "reader"
+    write_rate: Annotated[float, About("creates and deletes a second that one principal may ask for in the long run",
+        least=0.01)] = 100.0
+    trusted_proxies: Annotated[str, About(
+        "addresses or networks, with commas between, of proxies whose X-Forwarded-For and -Proto are believed")] = ""
+    tls_cert: Annotated[str, About("file of the certificate and its chain (PEM); with it, HTTPS only")] = ""
+    tls_key: Annotated[str, About("file of the certificate's key, if that is another")] = ""
+
     @property
     def host_names(self) -> frozenset[str]:
         """The names in `hosts`."""
-        return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
+        return frozenset(name.lower() for name in listed(self.hosts))
 
     @property
     def folder(self) -> Path:
         """Where the embedded parts keep their data."""
         return Path(self.data_dir) if self.data_dir else Path.home() / ".local" / "share" / "vmsvc"
+
+    @property
+    def tokens(self) -> Path:
+        """The token file."""
+        return Path(self.token_file) if self.token_file else self.folder / "tokens"
+
+
+def listed(text: str) -> frozenset[str]:
+    """The words of a list with commas."""
+    return frozenset(word.strip() for word in text.split(",") if word.strip())
 
 
 def variable(name: str) -> str:
@@ -108,6 +132,7 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> 
     settings = Settings(**{item.name: _parse(item, given[item.name])
                            for item in known.values() if item.name in given})
     _require_safe_address(settings)
+    _require_sense(settings)
     return settings
 
 
@@ -132,7 +157,18 @@ def is_loopback(address: str) -> bool:
 
 
 def _require_safe_address(settings: Settings) -> None:
-    if not is_loopback(settings.address) and settings.allow_remote == "no":
+    if not is_loopback(settings.address) and settings.auth == "none" and settings.allow_remote == "no":
         raise ConfigError(
             f"VMSVC_ADDRESS={settings.address} would let everybody who reaches this machine create and delete VMs. "
-            f"Listen on 127.0.0.1, or say VMSVC_ALLOW_REMOTE='yes, without authentication'.")
+            f"Listen on 127.0.0.1, ask who comes (VMSVC_AUTH), or say VMSVC_ALLOW_REMOTE='yes, without "
+            "authentication'.")
+
+
+def _require_sense(settings: Settings) -> None:
+    if settings.tls_key and not settings.tls_cert:
+        raise ConfigError("VMSVC_TLS_KEY without VMSVC_TLS_CERT")
+    for network in listed(settings.trusted_proxies):
+        try:
+            ip_network(network)
+        except ValueError:
+            raise ConfigError(f"VMSVC_TRUSTED_PROXIES: {network!a} is neither an address nor a network") from None

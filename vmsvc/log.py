@@ -1,6 +1,6 @@
 """Log lines: one INFO line for each change of state, as text for people or JSON for machines; never a secret.
 
-A line that was written for a client's request carries the request's id.
+A line that was written for a client's request carries the request's id and who made it.
 """
 
 import json
@@ -10,16 +10,19 @@ import sys
 import time
 
 from vmsvc.cloud.port import REQUEST_ID
+from vmsvc.service.trace import PRINCIPAL
 
 #: What looks like a credential in a line that was made elsewhere.
 _SECRET = re.compile(r"(?i)((?:x-auth-token|x-subject-token|authorization|password|adminpass|secret|token)"
                      r"['\"]?\s*[:=]\s*)(['\"]?)(?:bearer\s+)?[^\s'\",}]+")
+#: Our own tokens, Keystone's Fernet tokens and tickets, wherever they stand.
+_TOKEN = re.compile(r"vmsvc-[0-9A-Za-z_-]{43}|\bgAAAA[0-9A-Za-z_=-]{40,}|(?<=ticket=)[0-9A-Za-z_-]+")
 _URL_PASSWORD = re.compile(r"(\w+://[^:/\s@]*:)[^@/\s]+@")
 
 
 def scrubbed(text: str) -> str:
     """The text with credentials replaced by ***."""
-    return _URL_PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1\2***", text))
+    return _URL_PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1\2***", _TOKEN.sub("***", text)))
 
 
 class Text(logging.Formatter):
@@ -31,7 +34,9 @@ class Text(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line, request_id = scrubbed(super().format(record)), REQUEST_ID.get()
-        return f"{line} [{request_id}]" if request_id and request_id not in line else line
+        if not request_id or request_id in line:        # the line of an answer has both already
+            return line
+        return f"{line} [{' '.join(filter(None, (request_id, PRINCIPAL.get())))}]"
 
 
 class Json(Text):
@@ -42,6 +47,8 @@ class Json(Text):
                   "level": record.levelname.lower(), "logger": record.name, "message": scrubbed(record.getMessage())}
         if request_id := REQUEST_ID.get():
             fields["request_id"] = request_id
+        if principal := PRINCIPAL.get():
+            fields["principal"] = principal
         if record.exc_info:
             fields["exception"] = scrubbed(self.formatException(record.exc_info))
         return json.dumps(fields)

@@ -40,15 +40,23 @@ export class Api {
   }
 
   /** The WebSocket address of the events after `since`. */
-  static eventsUrl(since) {
+  static eventsUrl(since, ticket) {
     const url = new URL("events", BASE);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     url.searchParams.set("since", since);
+    if (ticket !== null) {
+      url.searchParams.set("ticket", ticket);
+    }
     return url.href;
   }
 
   list() {
     return this.#call("GET", "vm");
+  }
+
+  /** The right to open one WebSocket. */
+  ticket() {
+    return this.#call("POST", "tickets");
   }
 
   capacity() {

@@ -31,8 +31,8 @@ const session = new Session();
 const api = new Api(clock, session);
 const store = new Store();
 const stream = new EventStream({
-  url: since => Api.eventsUrl(since),
-  protocols: () => session.protocols(),
+  // A browser cannot say with a WebSocket who asks; a ticket does.
+  url: async since => Api.eventsUrl(since, session.signedIn ? (await api.ticket()).ticket : null),
   latest: async since => (await api.history({ since, limit: 1 })).events.at(-1)?.data.seq ?? since,
 });
 const find = id => store.get(id);

@@ -2,12 +2,6 @@ import { byId } from "./dom.js";
 
 const KEPT_AS = "vmsvc.token";
 
-/** Base64url without padding: what may stand in the name of a WebSocket subprotocol. */
-function base64url(text) {
-  const bytes = new TextEncoder().encode(text);
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
-}
-
 /** Who is looking. Without authentication it stays empty and is never asked; the token lives as long as the tab. */
 export class Session {
   #token = sessionStorage.getItem(KEPT_AS);
@@ -24,11 +18,6 @@ export class Session {
       return {};
     }
     return this.#scheme === "keystone" ? { "X-Auth-Token": this.#token } : { Authorization: `Bearer ${this.#token}` };
-  }
-
-  /** The WebSocket subprotocols that say the same; a browser cannot set headers there. */
-  protocols() {
-    return this.#token === null ? [] : ["vmsvc", `bearer.${base64url(this.#token)}`];
   }
 
   /** Ask for a token; resolves when one was given. All who ask meanwhile wait for the same answer. */

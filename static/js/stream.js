@@ -4,6 +4,7 @@ import { Backoff } from "./backoff.js";
 const SLOW = 4008; // we read too slowly: come back with `since`
 const STALE = 4009; // `since` is older than the history: the list must be read anew
 const RESTART = 1012; // the service restarts
+const WHO_ARE_YOU = 4001; // come back with a new ticket
 
 const STEADY = 5_000; // a connection that lived this long was a good one
 const CHECK_EVERY = 30_000;
@@ -18,18 +19,17 @@ const CHECK_GRACE = 5_000;
  */
 export class EventStream extends EventTarget {
   #url;
-  #protocols;
   #latest;
   #socket = null;
+  #attempt = 0;
   #timer = 0;
   #opened = 0;
   #backoff = new Backoff();
 
-  /** `url(since)` and `protocols()` say how to connect; `latest(since)` resolves with a later seq, or with `since`. */
-  constructor({ url, protocols, latest }) {
+  /** `url(since)` resolves with where to connect; `latest(since)` with a later seq, or with `since`. */
+  constructor({ url, latest }) {
     super();
     this.#url = url;
-    this.#protocols = protocols;
     this.#latest = latest;
     this.since = 0;
     setInterval(() => this.#check(), CHECK_EVERY);
@@ -48,10 +48,19 @@ export class EventStream extends EventTarget {
     this.#say("stopped");
   }
 
-  #connect() {
+  async #connect() {
     this.#forget();
     this.#say("connecting");
-    const socket = new WebSocket(this.#url(this.since), this.#protocols());
+    const attempt = this.#attempt;
+    const url = await this.#url(this.since).catch(() => null);
+    if (attempt !== this.#attempt) {
+      return; // meanwhile somebody else connects, or nobody wants to any more
+    }
+    if (url === null) {
+      this.#lost();
+      return;
+    }
+    const socket = new WebSocket(url);
     this.#socket = socket;
     // A socket that was given up may still speak: only the current one is heard.
     const current = handle => message => { if (socket === this.#socket) { handle(message); } };
@@ -63,6 +72,7 @@ export class EventStream extends EventTarget {
   #forget() {
     clearTimeout(this.#timer);
     this.#timer = 0;
+    this.#attempt += 1;
     const socket = this.#socket;
     this.#socket = null;
     socket?.close();
@@ -89,7 +99,7 @@ export class EventStream extends EventTarget {
       this.#latest(this.since).catch(() => {});
     }
     this.#opened = 0;
-    if (steady || code === SLOW || code === RESTART) {
+    if (steady || [SLOW, RESTART, WHO_ARE_YOU].includes(code)) {
       this.#backoff.reset();
     }
     this.#socket = null;

@@ -58,8 +58,9 @@ class Service:
         self._note("dry_run", wish)
         return {"result": "placed", "reason": "host one has room for it", "host": "one", "victims": []}
 
-    async def delete(self, ref: str, timeout: float) -> dict | None:
+    async def delete(self, ref: str, timeout: float, *, principal: str = "anonymous") -> dict | None:
         """Gone, or not yet."""
+        del principal
         self._note("delete", ref, timeout)
         row = await self.vm(ref)
         return row if self.deletes_in_time else None
@@ -133,7 +134,8 @@ class Evictions:
         self._note("acknowledge", ref)
         return self.vm
 
-    async def practise(self, ref: str, notice_only: bool) -> dict:
+    async def practise(self, ref: str, notice_only: bool, *, principal: str = "anonymous") -> dict:
+        del principal
         self._note("practise", ref, notice_only)
         return self.vm
 

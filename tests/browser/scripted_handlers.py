@@ -1,7 +1,6 @@
 """The handlers of the scripted service: thin, and obedient to the script."""
 
 import asyncio
-import base64
 import json
 from email.utils import format_datetime
 from pathlib import Path
@@ -40,10 +39,13 @@ class Base(RequestHandler):
             self.fail(401, "unauthenticated", "Say who you are.")
 
     def _signed_in(self, token: str) -> bool:
-        offered = self.request.headers.get("Sec-WebSocket-Protocol", "")
-        bearer = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
-        return (self.request.headers.get("Authorization") == f"Bearer {token}"
-                or f"bearer.{bearer}" in offered.split(", "))
+        if self.request.headers.get("Authorization") == f"Bearer {token}":
+            return True
+        ticket = self.get_query_argument("ticket", "")
+        if ticket not in self.api.tickets:
+            return False
+        self.api.tickets.remove(ticket)
+        return True
 
     def fail(self, status: int, slug: str, message: str) -> None:
         """An error in the contract's shape."""
@@ -51,6 +53,17 @@ class Base(RequestHandler):
             self.set_header("Retry-After", "1")
         self.set_status(status)
         self.finish({"code": str(status), "error": slug, "message": message, "message:": message, "request_id": "r-1"})
+
+
+class Tickets(Base):
+    """`/api/v1/tickets`."""
+
+    def post(self) -> None:
+        """One that is good once."""
+        ticket = f"ticket-{len(self.api.requests)}"
+        self.api.tickets.add(ticket)
+        self.set_status(201)
+        self.finish({"ticket": ticket, "expires_in": 30})
 
 
 class Vms(Base):
@@ -137,7 +150,7 @@ class Events(WebSocketHandler, Base):
                 self.write_message(json.dumps(event))
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        """Never the one that carries a token."""
+        """The service's own."""
         return "vmsvc" if "vmsvc" in subprotocols else None
 
     def on_message(self, message: str | bytes) -> None:

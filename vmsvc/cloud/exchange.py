@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -11,8 +11,10 @@ from vmsvc.domain.errors import CloudError
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`operation` names the call in metrics and logs; `service` is 'compute', 'placement', 'image' or 'network';
-    `path` begins below that service's endpoint. `version` is a microversion to be used instead of the newest."""
+    """`operation` names the call in metrics and logs; `service` is 'compute', 'placement', 'image', 'network' or
+    'identity';
+    `path` begins below that service's endpoint. `version` is a microversion to be used instead of the newest. `token` is
+    a client's, which is asked about with itself instead of with ours."""
 
     operation: str
     service: str
@@ -21,6 +23,7 @@ class Request:
     params: Mapping[str, str] | None = None
     body: Mapping[str, object] | None = None
     version: tuple[int, int] | None = None
+    token: str | None = field(default=None, repr=False)
 
     @property
     def is_read(self) -> bool:

@@ -7,6 +7,7 @@ from vmsvc.cloud.calls import Calls
 from vmsvc.cloud.catalog import Catalog
 from vmsvc.cloud.exchange import Request
 from vmsvc.cloud.hosts import Hosts
+from vmsvc.cloud.identities import Identities
 from vmsvc.cloud.servers import Servers
 from vmsvc.cloud.session import Session
 from vmsvc.domain.errors import Forbidden, NotFound
@@ -19,7 +20,7 @@ PROBES = (("compute", "/os-services", {"binary": "nova-compute"}), ("compute", "
           ("compute", "/servers", {"all_tenants": "1", "limit": "1"}), ("placement", "/resource_providers", None))
 
 
-class OpenStack(Servers, Catalog, Hosts):
+class OpenStack(Servers, Catalog, Hosts, Identities):
     """A cloud and a set of credentials, as the port `Cloud` has it.
 
     `cloud` and `config_file` name an entry of a clouds.yaml; without a file OS_CLOUD, OS_CLIENT_CONFIG_FILE and the

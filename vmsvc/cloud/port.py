@@ -13,6 +13,7 @@ from typing import Protocol
 from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
 from vmsvc.domain.flavors import Traits, placement_request
+from vmsvc.domain.principal import Identity
 from vmsvc.domain.resources import Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
@@ -213,6 +214,9 @@ class Cloud(Protocol):
 
     async def allocations(self, server_id: str) -> Mapping[str, Resources]:
         """Operator mode: what the server holds, by provider id; empty when its room is free."""
+
+    async def identity(self, token: str) -> Identity:
+        """What a client's token stands for, as Keystone says now. Raises Unauthenticated for one that is not good."""
 
     async def ports(self, server_id: str) -> tuple[str, ...]:
         """The ids of the ports whose device is this server."""

@@ -1,8 +1,7 @@
 """The SDK's side: one Connection, its proxies, and how one request goes through them. All of it blocks.
 
-The only module that touches openstacksdk, keystoneauth and requests. They are imported when `open()` runs, because
-they cost a good part of a second. The rules below were measured on openstacksdk 4.22 and keystoneauth 5.18; nothing
-in the SDK's documents promises thread safety.
+The only module that touches openstacksdk, keystoneauth and requests; they are imported when `open()` runs, for it takes
+a while. The rules below were measured on openstacksdk 4.22 and keystoneauth 5.18; no document promises thread safety.
 """
 
 import functools
@@ -73,6 +72,7 @@ class Session:
             proxies = {name: getattr(connection, name) for name in SERVICES if _in_catalog(connection, name)}
             if "compute" not in proxies:
                 raise CloudError("the cloud's catalogue shows no compute service: look at region and interface")
+            proxies["identity"] = self._identity()
             self._versions = {name: _negotiate(name, proxies[name]) for name in NEWEST if name in proxies}
             self._proxies = proxies
             return project_id
@@ -85,7 +85,7 @@ class Session:
         if request.service not in self._proxies:
             raise NotSent(f"there is no {request.service} service, or it is not connected yet")
         token, answer = self._send(request, attempt, request_id)
-        if answer.status == 401:
+        if answer.status == 401 and request.token is None:
             self._renew(token)
             _, answer = self._send(request, attempt, request_id)
         return answer
@@ -96,7 +96,7 @@ class Session:
             self._http.close()
 
     def _connection(self) -> Any:
-        # Two warnings of the SDK about its own code, which come whatever its user does.
+        # The SDK warns about its own code.
         warnings.filterwarnings("ignore", message="Support for InfluxDB")
         warnings.filterwarnings("ignore", message="The 'service_type' parameter is unnecesary")
         loader = importlib.import_module("openstack.config.loader")
@@ -109,6 +109,12 @@ class Session:
         region = config.get_one(cloud=self._cloud, api_timeout=self._timeout)
         return importlib.import_module("openstack.connection").Connection(config=region)
 
+    def _identity(self) -> Any:
+        """Keystone where we sign in: what the catalogue has may be for others."""
+        adapter, plugin = map(importlib.import_module, ("keystoneauth1.adapter", "keystoneauth1.plugin"))
+        return adapter.Adapter(self._keystone, service_type="identity", interface=plugin.AUTH_INTERFACE,
+                               min_version="3", max_version="3.latest")
+
     def _send(self, request: Request, attempt: Attempt, request_id: str | None) -> tuple[str, Answer]:
         """Returns the token that was used, and the answer."""
         with _sdk_errors():
@@ -119,7 +125,8 @@ class Session:
         version = request.version or self._versions.get(request.service, ())
         options = {"params": request.params, "json": request.body,
                    "microversion": ".".join(map(str, version)) or None,
-                   "global_request_id": request_id if REQUEST_ID.match(request_id or "") else None}
+                   "global_request_id": request_id if REQUEST_ID.match(request_id or "") else None,
+                   **(_in_the_name_of(request.token) if request.token else {})}
         try:
             response = self._proxies[request.service].request(
                 request.path, request.method, raise_exc=False,
@@ -143,6 +150,11 @@ class Session:
             if self._keystone.get_token() == refused:
                 self._keystone.invalidate()
                 self._keystone.get_token()
+
+
+def _in_the_name_of(token: str) -> dict[str, Any]:
+    """A client's token instead of ours; no redirect carries it elsewhere."""
+    return {"headers": {"X-Auth-Token": token, "X-Subject-Token": token}, "authenticated": False, "redirect": False}
 
 
 def _http(workers: int) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from vmsvc.cloud.exchange import Answer, Request
 from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NotFound,
-                                 OutcomeUnknown, QuotaExceeded, VmsvcError)
+                                 OutcomeUnknown, QuotaExceeded, Unauthenticated, VmsvcError)
 
 Rule = tuple[frozenset[int], re.Pattern[str], Callable[[str], VmsvcError]]
 
@@ -69,6 +69,8 @@ def error_of(request: Request, answer: Answer) -> VmsvcError | None:
         return _broken(request, answer, text)
     if answer.status == 429:
         return CloudUnavailable(f"the cloud asks for fewer calls: {text}", answer.retry_after or UNAVAILABLE_AFTER)
+    if request.token and answer.status in (401, 404):
+        return Unauthenticated("Keystone does not know this token: it is wrong, has expired or was revoked")
     if answer.status == 401:
         return CloudUnavailable("the cloud does not accept the service's token, not even a new one")
     error = next((error for statuses, pattern, error in SENTENCES

@@ -25,6 +25,7 @@ def view(row: Mapping[str, Any]) -> dict[str, Any]:
         value = row[name]
         shown[name] = instant(value) if isinstance(value, datetime) else value
     shown["group"] = row["group_name"]
+    shown["owner"] = row["principal"]
     if row["notice"]:
         shown["notice"] = row["notice"]
     return shown

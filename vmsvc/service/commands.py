@@ -114,12 +114,12 @@ class Commands:
         """What a create would do now; nothing is written anywhere."""
         return await self._scheduler.preview(self._request(wish))
 
-    async def delete(self, ref: str, timeout: float) -> dict[str, Any] | None:
+    async def delete(self, ref: str, timeout: float, *, principal: str = "anonymous") -> dict[str, Any] | None:
         """Delete a VM of ours and wait until the cloud says 404: its last view, or None when that takes longer.
 
         Raises NotFound, and Forbidden for a server that vmsvc did not make.
         """
-        vm_id = await self._runtime.offload(_want_deleted, ref, trace.current())
+        vm_id = await self._runtime.offload(_want_deleted, ref, trace.current(), principal)
         if vm_id is None:
             await self._cloud.server(ref)      # NotFound when there is no such server either
             raise Forbidden(f"server {ref} was not made by vmsvc; delete it where it was made")
@@ -210,7 +210,7 @@ def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]
     return events, events[-1]["data"]["seq"] if full else max(newest, since)
 
 
-def _want_deleted(ref: str, request_id: str | None = None) -> str | None:
+def _want_deleted(ref: str, request_id: str | None = None, principal: str | None = None) -> str | None:
     """Write the wish to delete; the vmsvc id, or None when the VM is not ours. Raises NotFound when it has gone."""
     while True:
         with unit() as work:
@@ -223,8 +223,10 @@ def _want_deleted(ref: str, request_id: str | None = None) -> str | None:
                                else f"vm {ref} was never created")
             if state in (State.DELETING, State.EVICTING):
                 return row.id                  # it goes already; wait with the others
-            moved = vms.move(work, row, State.DELETING, reason="deleted by its owner",
-                             boot={**row.boot, "delete_request_id": request_id})
+            moved = vms.move(work, row, State.DELETING,
+                             reason="deleted by its owner" if principal in (None, row.principal)
+                             else f"deleted by {principal}",
+                             boot={**row.boot, "delete_request_id": request_id, "deleted_by": principal})
             if moved:
                 if moved.outcome is None:      # whoever waits for it hears why it will never be
                     vms.change(row, outcome={"ok": False, "error": Conflict.slug, "evicted": [],

@@ -38,14 +38,15 @@ class Evictions:
         self._ring()
         return shown
 
-    async def practise(self, ref: str, notice_only: bool) -> dict[str, Any]:
+    async def practise(self, ref: str, notice_only: bool, *, principal: str = "anonymous") -> dict[str, Any]:
         """Give an ACTIVE preemptible VM the notice of an eviction that nobody needs, marked `simulated`: same events,
         timing and metadata. With `notice_only` it is reprieved when the time is up, else it goes.
 
         Raises NotFound, Forbidden, Conflict for one that cannot be noticed now, and what the cloud raises.
         """
         await self._mirror.refresh()      # is it locked now?
-        shown = await self._runtime.offload(_practise, ref, dict(self._mirror.servers), self._grace, notice_only)
+        shown = await self._runtime.offload(_practise, ref, dict(self._mirror.servers), self._grace, notice_only,
+                                            principal)
         self._ring()
         return shown
 
@@ -89,10 +90,12 @@ def acknowledge(work: Unit, row: Vm) -> None:
     if row.acknowledged_at is None:
         vms.change(row, acknowledged_at=work.now)
         ledger.stamp(row.id, "acknowledged_at")
+        work.note("vm %s: may go before its time", row.id)
     intents.hasten(work, intents.EVICT, row.id)
 
 
-def _practise(ref: str, shown: Mapping[str, Server], grace: timedelta, notice_only: bool) -> dict[str, Any]:
+def _practise(ref: str, shown: Mapping[str, Server], grace: timedelta, notice_only: bool,
+              principal: str) -> dict[str, Any]:
     with unit() as work:
         work.lock(Lock.SCHEDULER)          # the planner must not take the same VM at the same time
         row = _ours(ref)
@@ -100,7 +103,7 @@ def _practise(ref: str, shown: Mapping[str, Server], grace: timedelta, notice_on
         _require_evictable(row, server, ref)
         evict_at = work.now + grace
         noticed = give_notice(work, row, evict_at, "simulated by its owner", grace, {
-            "simulated": True, "notice_only": notice_only, "running": server.status == "ACTIVE"})
+            "simulated": True, "by": principal, "notice_only": notice_only, "running": server.status == "ACTIVE"})
         ledger.record_eviction(work, row, reason="simulated", evict_at=evict_at, simulated=True)
         return view(vms.row_of(noticed))
 

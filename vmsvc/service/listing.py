@@ -9,8 +9,8 @@ from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.store import vms
 from vmsvc.store.models import Vm
 
-_OURS = ("vmsvc_id", "is_preemptible", "state", "priority", "min_run_seconds", "group", "max_unavailable", "evict_at",
-         "acknowledged_at")
+_OURS = ("vmsvc_id", "is_preemptible", "state", "priority", "min_run_seconds", "group", "max_unavailable", "owner",
+         "evict_at", "acknowledged_at")
 
 
 def joined(servers: Iterable[Server], rows: Iterable[Vm]) -> list[dict[str, Any]]:

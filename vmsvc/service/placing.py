@@ -68,8 +68,8 @@ def _evict(work: Unit, row: Vm, request: Request, plan: Evict, world: World, gra
     for victim_id in fresh:
         victim = vms.get(victim_id)
         noticed = give_notice(work, victim, evict_at, f"room for {row.name} ({row.flavor})", grace, {
-            "for": row.id, "request": row.name, "flavor": row.flavor, "running": world.vms[victim_id].running,
-            **shape}, evicted_for=row.id)
+            "for": row.id, "by": row.principal, "request": row.name, "flavor": row.flavor,
+            "running": world.vms[victim_id].running, **shape}, evicted_for=row.id)
         _must(noticed, row, victim)
         ledger.record_eviction(work, victim, reason="capacity", evict_at=evict_at, request_vm_id=row.id, plan=shape)
 

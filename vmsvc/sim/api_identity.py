@@ -103,9 +103,15 @@ class Tokens(IdentityHandler):
             raise not_found("Could not recognize Fernet token")
         return subject
 
+    def need_right_to_see(self, subject: Token) -> None:
+        """A token may be asked about by its own user, and by an admin (Keystone's rule token_subject)."""
+        if subject.user_id != self.token.user_id:
+            self.need_admin("identity:validate_token")
+
     def get(self) -> None:
         """What a token stands for."""
         subject = self._subject()
+        self.need_right_to_see(subject)
         self.set_header("X-Subject-Token", subject.id)
         self.reply(200, {"token": self._view(subject)})
 

@@ -170,6 +170,16 @@ class Watermark(Base):
     removed_seq = BigIntegerField()
 
 
-MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Cooldown, Eviction, Event, Watermark)
+class Ticket(Base):
+    """The right to open one WebSocket, by the hash of the ticket."""
+
+    digest = TextField(primary_key=True)
+    principal = TextField()
+    may_write = BooleanField()
+    credential = TextField()                             # the hash of what its holder showed
+    expires_at = DateTimeTZField(index=True)
+
+
+MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Cooldown, Eviction, Event, Watermark, Ticket)
 
 __all__ = [model.__name__ for model in MODELS] + ["MODELS", "database"]

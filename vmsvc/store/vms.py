@@ -139,10 +139,25 @@ def _cause(vm: Vm) -> str | None:
     return "simulated" if vm.notice.get("simulated") else "capacity" if vm.evicted_for else "lifetime"
 
 
+def _actor(vm: Vm, told: tuple[str, str]) -> str | None:
+    """Who had it done; None for what nobody asked for: a lifetime that ended, room that appeared, a server that
+    vanished."""
+    match told:
+        case "create", _:
+            return vm.principal
+        case "delete", "deleting" | "deleted":
+            return vm.boot.get("deleted_by")
+        case "evict", _:
+            return (vm.notice or {}).get("by")
+    return None
+
+
 def _tell(work: Unit, vm: Vm, told: tuple[str, str], reason: str | None, data: Mapping[str, Any],
           cause: str | None = None) -> None:
     shown = view(row_of(vm))
     if told[0] == "evict":
         data = {"simulated": bool((vm.notice or {}).get("simulated")), **data}
+    if actor := _actor(vm, told):
+        data = {"by": actor, **data}
     work.emit(type=told[0], state=told[1], vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
               cause=cause, data={"vm": shown, **({"reason": reason} if reason else {}), **data})

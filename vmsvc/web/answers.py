@@ -12,7 +12,7 @@ VM = {
     "links": [{"rel": "self", "href": "http://cloud.example/v2.1/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"},
               {"rel": "bookmark", "href": "http://cloud.example/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"}],
     "is_preemptible": False, "state": "active", "priority": 0, "min_run_seconds": 0, "group": None,
-    "max_unavailable": None, "evict_at": None, "acknowledged_at": None,
+    "max_unavailable": None, "owner": "anonymous", "evict_at": None, "acknowledged_at": None,
 }
 VICTIM = "0e4c4f1e-2a3f-4bb6-a4a7-6c5d9f2b8e77"
 COST = {"victims_by_priority": {"0": 1}, "running_victims": 1, "lost_work": 7260, "surplus_ppm": 0}
@@ -66,6 +66,7 @@ class VmView(Open):
     state = fields.String(validate=validate.OneOf([str(state) for state in State]))
     priority = fields.Integer()
     min_run_seconds = fields.Integer()
+    owner = fields.String(metadata={"description": "who asked for it"})
     group = fields.String(allow_none=True, metadata={"description": "its eviction group"})
     max_unavailable = fields.Integer(allow_none=True, metadata={"description": "and what it asks for that group"})
     evict_at = fields.DateTime(allow_none=True, metadata={"description": "a victim is untouched before this"})
@@ -147,6 +148,8 @@ class EventData(Open):
     seq = fields.Integer(required=True)
     state = fields.String(required=True)
     vm = fields.Nested(VmView)
+    by = fields.String(metadata={"description": "who had it done: who asked for the VM, for its end, or for the room; "
+                                                "not there when nobody did"})
     reason = fields.String(allow_none=True)
     evict_at = fields.DateTime(metadata={"description": "of `noticed`; a second `noticed` has a later one, when the "
                                                         "guest could be told only late"})

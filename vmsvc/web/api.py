@@ -10,9 +10,10 @@ from marshmallow import Schema
 from tornado.web import HTTPError, RequestHandler
 
 from vmsvc.domain import errors
+from vmsvc.domain.principal import Principal
+from vmsvc.service import trace
 from vmsvc.service.hub import Hub
 from vmsvc.web import prefer
-from vmsvc.web.auth import Principal
 from vmsvc.web.base import Handler
 from vmsvc.web.body import parse_object
 from vmsvc.web.limits import Limits
@@ -30,6 +31,7 @@ class ApiHandler(Handler):
     """A handler of `/api/v1`."""
 
     principal: Principal
+    for_members = True          # all but its GET
     _counted = False
     _gone = False
     _waiting: asyncio.Future[Any] | None = None
@@ -39,11 +41,17 @@ class ApiHandler(Handler):
         await super().admit()
         self.limits.enter()
         self._counted = True
-        self.principal = await self.settings["auth"].principal(self.request)
+        self.principal = await self.identify()
+        trace.begin(self.request_id, self.principal.name)
         if self.request.method not in ("GET", "HEAD"):
-            if not self.principal.may_write:
+            if self.for_members and not self.principal.may_write:
                 raise errors.Forbidden("a reader may not do this")
-            self.limits.spend(f"{self.principal.name} {self.request.remote_ip}")
+            # Whoever showed who he is has one bucket, from wherever he comes.
+            self.limits.spend(self.principal.name if self.principal.credential else f"from {self.request.remote_ip}")
+
+    async def identify(self) -> Principal:
+        """The one who asks. Raises Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable."""
+        return await self.settings["auth"].principal(self.request)
 
     def on_finish(self) -> None:
         """The request is answered."""

@@ -2,23 +2,26 @@
 
 import functools
 import logging
+from ssl import SSLContext
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, RequestHandler
 
 from vmsvc.service.hub import Hub
-from vmsvc.web import assets, channel, metrics, openapi, room, status, vms
+from vmsvc.web import assets, channel, metrics, openapi, proxies, room, status, vms
 from vmsvc.web.auth import Auth, NoAuth
 from vmsvc.web.base import Unknown
 from vmsvc.web.evictions import routes as eviction_routes
 from vmsvc.web.limits import Limits
 from vmsvc.web.settings import MAX_DRAIN, WebSettings
+from vmsvc.web.tickets import routes as ticket_routes
 
 access_log = logging.getLogger("vmsvc.access")
 
-ROUTES = [*vms.routes, *eviction_routes, *channel.routes, *room.routes, *status.routes, *metrics.routes,
+ROUTES = [*vms.routes, *eviction_routes, *channel.routes, *ticket_routes, *room.routes, *status.routes, *metrics.routes,
           *openapi.routes]
 
 
@@ -27,9 +30,9 @@ def log_request(handler: RequestHandler) -> None:
     handler.settings["metrics"].answered(handler)
     request = handler.request
     notable = request.method not in ("GET", "HEAD") or handler.get_status() >= 400
-    access_log.log(logging.INFO if notable else logging.DEBUG, "%s %s %d %.1f ms %s %s", request.method,
+    access_log.log(logging.INFO if notable else logging.DEBUG, "%s %s %d %.1f ms %s %s %s", request.method,
                    request.path, handler.get_status(), 1000 * request.request_time(), request.remote_ip,
-                   getattr(handler, "request_id", "-"))
+                   getattr(getattr(handler, "principal", None), "name", "-"), getattr(handler, "request_id", "-"))
 
 
 @functools.cache
@@ -38,12 +41,21 @@ def api_document() -> dict[str, Any]:
     return openapi.document(handler for _, handler in ROUTES)
 
 
+class BehindProxies(Application):
+    """Knows who a request is from, before anything is decided about it."""
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        """As Tornado's."""
+        proxies.look_behind(request, self.settings["web"].trusted_proxies)
+        return super().find_handler(request, **kwargs)
+
+
 def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None = None, *, evictions: Any,
-             registry: CollectorRegistry | None = None) -> Application:
-    """The application. `commands` and `evictions` are the service (see `service.commands`, `service.evictions`),
+             tickets: Any = None, registry: CollectorRegistry | None = None) -> Application:
+    """The application. `commands`, `evictions` and `tickets` are the service (see the modules of these names),
     `hub` what its feed publishes to; `registry` is where `/metrics` reads, for instruments of other layers too."""
     limits = Limits(settings.max_in_flight, settings.write_rate, settings.write_burst)
-    return Application(
+    return BehindProxies(
         [*ROUTES, *assets.routes(settings)],
         default_handler_class=Unknown,
         commands=commands,
@@ -51,6 +63,7 @@ def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None =
         hub=hub,
         web=settings,
         auth=auth or NoAuth(),
+        tickets=tickets,
         limits=limits,
         metrics=metrics.WebMetrics(registry or CollectorRegistry(), hub, limits),
         document=api_document(),
@@ -61,8 +74,8 @@ def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None =
     )
 
 
-def make_server(app: Application) -> HTTPServer:
+def make_server(app: Application, tls: SSLContext | None = None) -> HTTPServer:
     """A server with limits on the time and the size of what a peer may send; it does not listen yet."""
     settings: WebSettings = app.settings["web"]
-    return HTTPServer(app, max_header_size=32 * 1024, max_body_size=MAX_DRAIN,
+    return HTTPServer(app, ssl_options=tls, max_header_size=32 * 1024, max_body_size=MAX_DRAIN,
                       idle_connection_timeout=settings.header_timeout, body_timeout=settings.body_timeout)

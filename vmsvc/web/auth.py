@@ -1,35 +1,88 @@
-"""Who is asking. Every way of authentication is an object with one coroutine, `principal(request)`."""
+"""Who is asking. Every way of authentication is an object that finds the principal of a request."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from tornado.httputil import HTTPServerRequest
 
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who asks. A reader may look, a member may create and delete too."""
-
-    name: str
-    may_write: bool
+from vmsvc.domain.errors import Unauthenticated
+from vmsvc.domain.principal import Principal
+from vmsvc.service.keystone import Keystone
+from vmsvc.service.tokens import TokenFile
 
 
 class Auth(Protocol):
-    """Finds out who makes a request, before its body is read and before an upgrade. A browser cannot set headers on
-    a WebSocket: the dashboard offers the subprotocols `vmsvc` and `bearer.<base64url of the token>`."""
+    """Finds out who makes a request, before its body is read and before an upgrade."""
 
     challenge: str      # the WWW-Authenticate of a 401
+    lasting: bool       # who is let in stays in: there is no need to ask `still()`
 
     async def principal(self, request: HTTPServerRequest) -> Principal:
-        """The one who asks; raises Unauthenticated, Forbidden or CloudUnavailable."""
+        """The one who asks; raises Unauthenticated, Forbidden, TooManyRequests or CloudUnavailable."""
+
+    async def still(self, principal: Principal, seconds: float) -> None:
+        """Raises as above when one whose socket has been open for so many seconds may not come in any more."""
 
 
 class NoAuth:
     """`VMSVC_AUTH=none`: everyone is `anonymous` and may do all."""
 
     challenge = "Bearer"
+    lasting = True
 
     async def principal(self, request: HTTPServerRequest) -> Principal:
         """Always the same one."""
         del request
         return Principal("anonymous", may_write=True)
+
+    async def still(self, principal: Principal, seconds: float) -> None:
+        """Always."""
+
+
+class TokenAuth:
+    """`VMSVC_AUTH=token`: `Authorization: Bearer TOKEN`, of those in the file."""
+
+    challenge = 'Bearer realm="vmsvc"'
+    lasting = False
+
+    def __init__(self, tokens: TokenFile):
+        self._tokens = tokens
+
+    async def principal(self, request: HTTPServerRequest) -> Principal:
+        """Whose token it is."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthenticated("this service wants to know who asks: Authorization: Bearer TOKEN")
+        return _found(await self._tokens.find(token.strip()))
+
+    async def still(self, principal: Principal, seconds: float) -> None:
+        """As long as the line is in the file."""
+        del seconds
+        _found(await self._tokens.holds(principal.credential))
+
+
+class KeystoneAuth:
+    """`VMSVC_AUTH=keystone`: `X-Auth-Token`, as every OpenStack service takes it."""
+
+    challenge = 'Keystone realm="vmsvc"'
+    lasting = False
+
+    def __init__(self, keystone: Keystone):
+        self._keystone = keystone
+
+    async def principal(self, request: HTTPServerRequest) -> Principal:
+        """Whose token it is."""
+        token = request.headers.get("X-Auth-Token", "")
+        if not token:
+            raise Unauthenticated("this service wants to know who asks: X-Auth-Token: a token of Keystone's "
+                                  "(openstack token issue)")
+        return await self._keystone.who(token, request.remote_ip or "")
+
+    async def still(self, principal: Principal, seconds: float) -> None:
+        """As long as Keystone says so."""
+        await self._keystone.still(principal, seconds)
+
+
+def _found(principal: Principal | None) -> Principal:
+    if principal is None:
+        raise Unauthenticated("this token is not known here")
+    return principal

@@ -135,13 +135,17 @@ class Handler(RequestHandler):
         if length.isdecimal() and int(length) > MAX_BODY:
             raise HTTPError(413)
 
+    @property
+    def name(self) -> str:
+        """The name by which the request calls us, without a port."""
+        try:
+            return (urlsplit(f"//{self.request.host}").hostname or "").rstrip(".")
+        except ValueError:
+            return ""
+
     def check_host(self) -> None:
         """Raises Forbidden when the request calls us by a name that is not ours."""
-        try:
-            name = urlsplit(f"//{self.request.host}").hostname or ""
-        except ValueError:
-            name = ""
-        if not self.web.allows_host(name.rstrip(".")):
+        if not self.web.allows_host(self.name):
             raise errors.Forbidden("this Host is not served here")
 
     def data_received(self, chunk: bytes) -> None:

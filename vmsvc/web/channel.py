@@ -13,7 +13,9 @@ from typing import Any
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from vmsvc.domain.errors import CloudUnavailable, Forbidden, HistoryGone, Timeout, TooManyRequests, VmsvcError
+from vmsvc.domain.errors import (CloudUnavailable, Forbidden, HistoryGone, Timeout, TooManyRequests, Unauthenticated,
+                                 VmsvcError)
+from vmsvc.domain.principal import Principal
 from vmsvc.service.hub import End
 from vmsvc.service.message import Message, Wanted, encode
 from vmsvc.web import answers, closing
@@ -38,7 +40,9 @@ class Events(ApiHandler, WebSocketHandler):
     wanted: Wanted
     outlet: Outlet | None = None
     catching_up: asyncio.Task[None] | None = None
+    checking: asyncio.Task[None] | None = None
     heartbeat: asyncio.TimerHandle | None = None
+    opened = 0.0                        # by the loop's clock
     answered = True                     # the last ping
 
     async def admit(self) -> None:
@@ -48,6 +52,17 @@ class Events(ApiHandler, WebSocketHandler):
         self.limit = query["limit"]
         self.wanted = Wanted(frozenset(filter(None, query.get("type", "").split(","))), query.get("vm"),
                              query.get("preemptible"))
+
+    async def identify(self) -> Principal:
+        """A browser shows a ticket, everybody else what he always shows."""
+        ticket = self.get_query_argument("ticket", None)
+        if ticket is None or not self.is_upgrade():
+            return await super().identify()
+        return await self.settings["tickets"].redeem(ticket)
+
+    def is_upgrade(self) -> bool:
+        """Is it to be a WebSocket?"""
+        return self.request.headers.get("Upgrade", "").lower() == "websocket"
 
     @describe(Answer(101, "The live channel: each message is an Event."),
               Answer(200, "A page of the history.", answers.EventPage, {"events": [answers.EVENT], "seq": 42}),
@@ -59,7 +74,7 @@ class Events(ApiHandler, WebSocketHandler):
         events after `since`, then the live ones, each once and in order, one event a message. The service pings it
         every 20 s; what the client says is dropped. How it can end:
         """
-        if self.request.headers.get("Upgrade", "").lower() == "websocket":
+        if self.is_upgrade():
             self.admit_socket()
             await WebSocketHandler.get(self, *args, **kwargs)
         else:
@@ -96,11 +111,12 @@ class Events(ApiHandler, WebSocketHandler):
         return True
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        """A browser that offers some gives up unless one is chosen; a token among them is not to be said back."""
+        """A browser that offers some gives up unless one is chosen."""
         return "vmsvc" if "vmsvc" in subprotocols else None
 
     def open(self) -> None:
         """Join the live ones, at once or when what was missed has been sent."""
+        self.opened = asyncio.get_running_loop().time()
         self.outlet = Outlet(self.ws_connection.stream, self.web.max_queue, self.ended)
         self.hub.enter(self.outlet)
         self.heartbeat = asyncio.get_running_loop().call_later(self.web.ping_interval, self.beat)
@@ -121,9 +137,21 @@ class Events(ApiHandler, WebSocketHandler):
             self.outlet.end(End.SLOW)
             return
         self.answered = False
+        if not self.settings["auth"].lasting and (self.checking is None or self.checking.done()):
+            self.checking = asyncio.create_task(self.check())
         with contextlib.suppress(WebSocketClosedError):
             self.ping()
         self.heartbeat = asyncio.get_running_loop().call_later(self.web.ping_interval, self.beat)
+
+    async def check(self) -> None:
+        """May the peer still listen? While nobody can tell (Keystone is away) it may."""
+        seconds = asyncio.get_running_loop().time() - self.opened
+        try:
+            await self.settings["auth"].still(self.principal, seconds)
+        except (Unauthenticated, Forbidden):
+            self.hang_up(closing.WHO_ARE_YOU)
+        except VmsvcError as error:
+            log.warning("%s: whether %s may still listen is not known: %s", self.request_id, self.principal.name, error)
 
     def on_close(self) -> None:
         """However it ended."""
@@ -133,6 +161,8 @@ class Events(ApiHandler, WebSocketHandler):
             self.heartbeat.cancel()
         if self.catching_up is not None:
             self.catching_up.cancel()
+        if self.checking is not None and self.checking is not asyncio.current_task():
+            self.checking.cancel()
 
     def ended(self, why: End) -> None:
         """The outlet sends no more."""

@@ -23,12 +23,15 @@ GOING_AWAY = Closing(1012, "the service restarts: reconnect with since", "the se
                      "reconnect with `since`, after a random pause of a second or so")
 TRY_LATER = Closing(1013, "the history cannot be read now: reconnect with since", "the database does not answer",
                     "reconnect with `since`, a little later each time")
+WHO_ARE_YOU = Closing(4001, "show who you are: reconnect with since", "the token has ended, or was not seen for five "
+                      "minutes by the replica that took its ticket", "reconnect with `since`, and with a ticket or a "
+                      "token that is good: nothing is lost")
 TOO_SLOW = Closing(4008, "reconnect with since", "the client did not read, or not fast enough, or answered no ping",
                    "reconnect with `since`: nothing is lost")
 HISTORY_GONE = Closing(4009, "history gone: reload the list", "`since` is older than the history that is kept",
                        "`GET /api/v1/vm`, then reconnect with its `seq`")
 
-CLOSINGS = (TOO_BIG, INTERNAL, GOING_AWAY, TRY_LATER, TOO_SLOW, HISTORY_GONE)
+CLOSINGS = (TOO_BIG, INTERNAL, GOING_AWAY, TRY_LATER, WHO_ARE_YOU, TOO_SLOW, HISTORY_GONE)
 OF_END = {End.SLOW: TOO_SLOW, End.STOPPED: GOING_AWAY, End.GONE: HISTORY_GONE, End.FAILED: INTERNAL}
 
 

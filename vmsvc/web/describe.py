@@ -33,6 +33,7 @@ class Operation:
     examples: tuple[tuple[str, Any], ...] = ()
     errors: tuple[type[BaseException] | int, ...] = ()
     notes: str = ""
+    guarded: bool = False       # it wants to know who asks, though it is no part of the API
 
 
 def describe(*answers: Answer, **details: Any) -> Callable[[F], F]:

@@ -160,7 +160,7 @@ class Practice(OneVm):
         """
         body = load(PracticeSchema, self.json_body()) if self.has_body() else {}
         notice_only = body.get("notice_only", False)
-        vm = await self.evictions.practise(ref, notice_only)
+        vm = await self.evictions.practise(ref, notice_only, principal=self.principal.name)
         goes = f"it stays, and is reprieved at {vm['evict_at']}" if notice_only else f"it goes at {vm['evict_at']}"
         self.answer(202, f"vm {ref} was noticed; {goes}", vm=vm)
 

@@ -2,28 +2,22 @@
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
 from vmsvc.domain.errors import TooManyRequests
-
-#: How many clients are remembered; the one that was idle longest is forgotten, with its bucket (nearly) full again.
-MAX_CLIENTS = 10_000
+from vmsvc.service.buckets import Buckets
 
 #: How many sockets read the history at once; half of the database's threads are for everything else.
 MAX_READERS = 4
 
 
 class Limits:
-    """A count of requests in flight, and for each client a bucket of `burst` tokens that fills at `rate` a second.
+    """A count of requests in flight, and for each client a bucket of `burst` changes that fills at `rate` a second.
     `history` is to be held by a socket while it reads the history."""
 
     def __init__(self, max_in_flight: int, rate: float, burst: int, clock: Callable[[], float] = time.monotonic):
         self._max_in_flight = max_in_flight
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()    # client -> tokens, as of
+        self._changes = Buckets(rate, burst, clock)
         self.in_flight = 0
         self.history = asyncio.Semaphore(MAX_READERS)
 
@@ -38,12 +32,5 @@ class Limits:
         self.in_flight -= 1
 
     def spend(self, client: str) -> None:
-        """Take one token of the client's; raises TooManyRequests when it has none."""
-        now = self._clock()
-        tokens, then = self._buckets.pop(client, (float(self._burst), now))
-        tokens = min(float(self._burst), tokens + (now - then) * self._rate)
-        self._buckets[client] = (tokens - 1 if tokens >= 1 else tokens, now)
-        if len(self._buckets) > MAX_CLIENTS:
-            self._buckets.popitem(last=False)
-        if tokens < 1:
-            raise TooManyRequests("this client asks too often", retry_after=(1 - tokens) / self._rate)
+        """Count a change that the client asks for; raises TooManyRequests when there were too many."""
+        self._changes.spend(client)

@@ -9,11 +9,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from tornado.web import RequestHandler
 
-from vmsvc.domain.errors import Forbidden
+from vmsvc.domain.errors import CloudUnavailable, Forbidden, TooManyRequests, Unauthenticated
 from vmsvc.service.hub import Hub
 from vmsvc.web.base import Handler, route
 from vmsvc.web.describe import Answer, describe
 from vmsvc.web.limits import Limits
+from vmsvc.web.settings import is_loopback
 
 
 class Fact(Protocol):
@@ -132,7 +133,15 @@ class Exposition(Handler):
 
     address = "/metrics"
 
-    @describe(Answer(200, "All instruments."), errors=(Forbidden,))
+    async def admit(self) -> None:
+        """Of use to whoever looks around before he does harm: for this machine itself, else for who may come in."""
+        await super().admit()
+        # A proxy on this machine comes from loopback too, but passes on the name by which it was called.
+        if not (is_loopback(self.request.remote_ip or "") and is_loopback(self.name or "")):
+            await self.settings["auth"].principal(self.request)
+
+    @describe(Answer(200, "All instruments."), errors=(Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable),
+              guarded=True)
     def get(self) -> None:
         """All instruments in Prometheus' text format."""
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)

@@ -27,6 +27,11 @@ REQUEST_HEADERS = {
     "Idempotency-Key": ("the same key and body give the same VM and the same answer",
                         {"type": "string", "minLength": 1, "maxLength": 255}),
 }
+SECURITY = {
+    "token": {"type": "http", "scheme": "bearer", "description": "`VMSVC_AUTH=token`: a token of the token file"},
+    "keystone": {"type": "apiKey", "in": "header", "name": "X-Auth-Token",
+                 "description": "`VMSVC_AUTH=keystone`: a token of Keystone's for the service's own project"},
+}
 ANSWER_HEADERS = {
     "Location": "where the VM is",
     "Preference-Applied": "which preferences were honoured",
@@ -40,6 +45,8 @@ def document(handlers: Iterable[type[Handler]]) -> dict[str, Any]:
     spec = APISpec("vmsvc", __version__, "3.0.3", plugins=[MarshmallowPlugin()], info={
         "description": "Standard and preemptible VMs on any OpenStack cloud. A preemptible VM may be evicted, after "
                        "notice, when a standard one needs the room."})
+    for name, scheme in SECURITY.items():
+        spec.components.security_scheme(name, scheme)
     spec.components.schema("Error", schema=answers.Error)
     spec.components.schema("Event", schema=answers.Event)
     for handler in handlers:
@@ -67,6 +74,8 @@ def _operation(handler: type[Handler], name: str) -> dict[str, Any]:
         "parameters": _parameters(operation),
         "responses": _errors(handler, operation) | {str(one.status): _answer(one) for one in operation.answers},
     }
+    if issubclass(handler, ApiHandler) or operation.guarded:
+        found["security"] = [{name: []} for name in SECURITY] + [{}]      # one of them, or none where none is asked for
     if operation.body is not None:
         examples = {title: {"value": value} for title, value in operation.examples}
         found["requestBody"] = {"required": operation.body_required,

@@ -10,12 +10,18 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
 from vmsvc.service.hub import End
 
 #: What a peer that does not read may hold in the kernel (which doubles this). Its own limit is 4 MiB a socket.
 KERNEL_BUFFER = 128 * 1024
+
+
+def _nothing(data: bytes) -> int:
+    """Leave all of it to the stream."""
+    del data
+    return 0
 
 
 class Outlet:
@@ -30,7 +36,9 @@ class Outlet:
         self._stream = stream
         self._bound = bound             # bytes
         self._on_end = on_end
-        self._put: Callable[[bytes], int] = stream.socket.send      # raises OSError once the stream has closed it
+        # Raises OSError once the stream has closed it. What TLS could not send has to be tried again as it was, which
+        # the stream does and we would not.
+        self._put: Callable[[bytes], int] = _nothing if isinstance(stream, SSLIOStream) else stream.socket.send
         self._writing: asyncio.Future[None] | None = None
         self._queue: list[bytes] = []
         self._queued = 0

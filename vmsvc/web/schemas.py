@@ -185,6 +185,7 @@ class EventsQuery(Schema):
     type = fields.String(metadata={"description": "`create`, `evict`, `delete`; repeatable, or a comma list"})
     vm = VmRef(metadata={"description": "the cloud's id or vmsvc's own"})
     preemptible = Choice(metadata={"description": "`true`: events of preemptible VMs only, `false`: of standard ones"})
+    ticket = fields.String(metadata={"description": "with an upgrade: from `POST /api/v1/tickets`, instead of a token"})
 
     @validates("type")
     def _known_types(self, value: str, data_key: str) -> None:

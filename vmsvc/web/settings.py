@@ -1,7 +1,7 @@
 """What the web layer needs to know of the configuration."""
 
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
 #: The largest body that is read as one (1 MiB).
@@ -25,11 +25,13 @@ def is_loopback(name: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class WebSettings:
     """Times are seconds. `hosts` are names under which clients may call us besides loopback;
-    `trusted_origins` are origins (`https://name`) whose pages may call us from another site."""
+    `trusted_origins` are origins (`https://name`) whose pages may call us from another site, `trusted_proxies` those
+    who may say for whom they call."""
 
     address: str = "127.0.0.1"
     hosts: frozenset[str] = frozenset()
     trusted_origins: frozenset[str] = frozenset()
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     static_path: Path = STATIC
     request_timeout: float = 300.0
     ping_interval: float = 20.0        # of sockets; one that has not answered by the next ping is closed

@@ -112,7 +112,7 @@ class Vm(OneVm):
         """
         if self.has_body() and load(DeleteVmSchema, self.json_body()).get("cloud_vm_id", ref) != ref:
             raise InvalidRequest("cloud_vm_id is not the id in the path", field="cloud_vm_id")
-        vm = await self.commands.delete(ref, self.timeout)
+        vm = await self.commands.delete(ref, self.timeout, principal=self.principal.name)
         if vm is None:
             self.set_header("Location", f"{VMS}/{ref}")
             self.answer(202, f"vm {ref} is being deleted")

@@ -1,0 +1,56 @@
+"""How one gets in: who may, under which limits, and through which kind of connection. Made from the settings."""
+
+import logging
+import ssl
+from ipaddress import ip_network
+
+from vmsvc.cloud.port import Cloud
+from vmsvc.config import ConfigError, Settings, is_loopback, listed
+from vmsvc.service.keystone import Keystone
+from vmsvc.service.tokens import TokenFile
+from vmsvc.web.auth import Auth, KeystoneAuth, NoAuth, TokenAuth
+from vmsvc.web.settings import WebSettings
+
+log = logging.getLogger(__name__)
+
+_BURST_SECONDS = 10.0      # a principal that was quiet may ask for so many seconds' worth of changes at once
+
+
+def web_settings(settings: Settings) -> WebSettings:
+    """What the web layer is to know of them."""
+    return WebSettings(
+        address=settings.address, hosts=settings.host_names, request_timeout=settings.request_timeout,
+        trusted_proxies=tuple(map(ip_network, listed(settings.trusted_proxies))),
+        write_rate=settings.write_rate, write_burst=max(1, int(_BURST_SECONDS * settings.write_rate)))
+
+
+def auth_of(settings: Settings, cloud: Cloud | None) -> Auth:
+    """The way of authentication. Raises BadTokenFile."""
+    match settings.auth:
+        case "token":
+            tokens = TokenFile(settings.tokens)
+            tokens.load()
+            return TokenAuth(tokens)
+        case "keystone":
+            return KeystoneAuth(Keystone(cloud, listed(settings.member_roles), listed(settings.reader_roles)))
+    return NoAuth()
+
+
+def require(settings: Settings) -> None:
+    """Raises BadTokenFile or ConfigError for what would keep every replica from listening."""
+    auth_of(settings, None)
+    tls_of(settings)
+    if settings.auth != "none" and not (is_loopback(settings.address) or settings.tls_cert or settings.trusted_proxies):
+        log.warning("tokens come over the network in the clear: set VMSVC_TLS_CERT, or put a proxy with TLS in front")
+
+
+def tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """What HTTPS needs; None for HTTP. Raises ConfigError."""
+    if not settings.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)     # TLS 1.2 and later
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key or None)
+    except OSError as error:        # ssl.SSLError is one
+        raise ConfigError(f"VMSVC_TLS_CERT={settings.tls_cert} cannot be used ({error.strerror or error})") from None
+    return context

@@ -1,0 +1,129 @@
+"""Who holds a token of the cloud's Keystone, remembered for a short while.
+
+A token is asked about with itself: every token may ask what it stands for, so the service's own credentials need no
+right that a project member has not. Good answers are kept for a minute at most, and never beyond the token's end; so
+long a token that was revoked may still be good here. Bad ones are kept for some seconds.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from vmsvc.cloud.port import Cloud
+from vmsvc.domain.errors import CloudUnavailable, Forbidden, Unauthenticated, VmsvcError
+from vmsvc.domain.principal import Identity, Principal
+from vmsvc.service.buckets import Buckets
+from vmsvc.service.tokens import digest_of
+
+log = logging.getLogger(__name__)
+
+GOOD_SECONDS, BAD_SECONDS = 60.0, 10.0
+#: How many answers of each kind are remembered.
+MOST = 4096
+#: A socket that came with a ticket to a replica which has never seen its token is let be for so long.
+UNSEEN_SECONDS = 300.0
+
+# Each answer that is not remembered costs a call to Keystone. Not all of the service's calls may be strangers'.
+_ASKED_AT_ONCE = 8
+_STRANGERS_RATE, _STRANGERS_BURST = 2.0, 50
+_TOKEN = re.compile(r"[!-~]{1,4096}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Good:
+    token: str
+    principal: Principal
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    why: VmsvcError
+    until: float
+
+
+class Keystone:
+    """`member_roles` and `reader_roles` are names of roles in the service's own project: who has one of the first may
+    write, who has one of the second may read."""
+
+    def __init__(self, cloud: Cloud, member_roles: Collection[str], reader_roles: Collection[str],
+                 clock: Callable[[], float] = time.monotonic):
+        self._cloud = cloud
+        self._members = frozenset(member_roles)
+        self._readers = frozenset(reader_roles)
+        self._clock = clock
+        self._good: OrderedDict[str, _Good] = OrderedDict()
+        self._bad: OrderedDict[str, _Bad] = OrderedDict()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
+        self._strangers = Buckets(_STRANGERS_RATE, _STRANGERS_BURST, clock)
+
+    async def who(self, token: str, peer: str) -> Principal:
+        """Whose token it is; `peer` is the address it came from.
+
+        Raises Unauthenticated for one that is wrong, expired or revoked, Forbidden for one of another project or
+        without a role here, TooManyRequests for a peer with too many bad ones, CloudUnavailable when Keystone is away.
+        """
+        if not _TOKEN.fullmatch(token):
+            raise Unauthenticated("this is no token of Keystone's")
+        key = digest_of(token)
+        known = self._remembered(key)
+        if known is None:
+            self._strangers.require(peer)
+            turn = self._turns.setdefault(key, asyncio.Lock())
+            async with turn:            # many requests with one token ask once
+                known = self._remembered(key) or await self._ask(key, token, peer)
+        if isinstance(known, _Bad):
+            raise type(known.why)(known.why.message)
+        return known.principal
+
+    async def still(self, principal: Principal, seconds: float) -> None:
+        """Raises as `who()` when a socket that has been open for so many seconds is not to go on."""
+        good = self._good.get(principal.credential)
+        if good is not None:
+            await self.who(good.token, "")
+        elif principal.credential in self._bad or seconds > UNSEEN_SECONDS:
+            raise Unauthenticated("show again who you are")
+
+    def _remembered(self, key: str) -> _Good | _Bad | None:
+        for kept in (self._good, self._bad):
+            known = kept.get(key)
+            if known is not None and self._clock() < known.until:
+                kept.move_to_end(key)
+                return known
+        return None
+
+    async def _ask(self, key: str, token: str, peer: str) -> _Good | _Bad:
+        async with self._asking:
+            now = self._clock()
+            try:
+                identity = await self._cloud.identity(token)
+                principal = Principal(identity.user, self._may_write(identity), key)
+            except (Unauthenticated, Forbidden) as error:
+                self._strangers.spend(peer)
+                self._good.pop(key, None)
+                return _keep(self._bad, key, _Bad(error, now + BAD_SECONDS))
+        self._bad.pop(key, None)
+        return _keep(self._good, key, _Good(token, principal, now + min(GOOD_SECONDS, identity.seconds_left)))
+
+    def _may_write(self, identity: Identity) -> bool:
+        if not self._cloud.project_id:
+            raise CloudUnavailable("the service has not signed in to the cloud yet")
+        if identity.project_id != self._cloud.project_id:
+            raise Forbidden("this token is not for the project in which this service works")
+        if not identity.roles & (self._members | self._readers):
+            raise Forbidden("this token's roles give no right here")
+        return bool(identity.roles & self._members)
+
+
+def _keep(kept: OrderedDict, key: str, answer: _Good | _Bad) -> _Good | _Bad:
+    kept[key] = answer
+    kept.move_to_end(key)
+    if len(kept) > MOST:
+        kept.popitem(last=False)
+    return answer

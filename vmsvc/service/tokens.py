@@ -1,0 +1,152 @@
+"""The token file: who may come in, by the hashes of their tokens.
+
+A line is `NAME ROLE SHA256`; what follows a `#` at its start is a remark. The file is read again when it has changed,
+so a token ends when its line is taken out. A line that cannot be read lets nobody in and keeps nobody out.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmsvc.domain.errors import VmsvcError
+from vmsvc.domain.principal import MEMBER, ROLES, Principal
+
+log = logging.getLogger(__name__)
+
+#: So that a token is known for one wherever it turns up: by the scrubber of our log, by scanners for leaked secrets.
+PREFIX = "vmsvc-"
+#: Seconds between looks at the file.
+LOOK_SECONDS = 1.0
+
+_LINE = re.compile(r"([0-9A-Za-z][0-9A-Za-z._@+-]{0,63})\s+(reader|member)\s+([0-9a-f]{64})")
+
+
+class BadTokenFile(VmsvcError):
+    """The token file cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One token that is good."""
+
+    name: str
+    role: str
+    digest: str
+
+
+def digest_of(token: str) -> str:
+    """The SHA-256 of a token, in hex.
+
+    A plain hash suffices, where passwords need a slow and salted one: a token of ours has 256 random bits, so there is
+    nothing to guess and no table to look it up in.
+    """
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def add(path: Path, name: str, role: str) -> str:
+    """Make a token, append its hash to the file (made for its owner alone) and return the token: it is nowhere else.
+
+    Raises BadTokenFile for a name that cannot be one, OSError when the file cannot be written.
+    """
+    token = PREFIX + secrets.token_urlsafe(32)
+    line = f"{name} {role} {digest_of(token)}"
+    if not _LINE.fullmatch(line):
+        raise BadTokenFile(f"a name is up to 64 letters, digits and . _ @ + -, and a role one of {', '.join(ROLES)}; "
+                           f"{name!a} {role!a} is not")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "r+b") as file:
+        whole = not os.fstat(file.fileno()).st_size or os.pread(file.fileno(), 1, file.seek(0, os.SEEK_END) - 1) == b"\n"
+        os.write(file.fileno(), f"{'' if whole else chr(10)}{line}\n".encode())     # in one piece
+    return token
+
+
+def parse(text: str) -> tuple[tuple[Entry, ...], tuple[int, ...]]:
+    """The entries, and the numbers of the lines that are none."""
+    entries, bad = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        found = _LINE.fullmatch(line)
+        if found:
+            entries.append(Entry(*found.groups()))
+        else:
+            bad.append(number)
+    return tuple(entries), tuple(bad)
+
+
+class TokenFile:
+    """The file as it was when it was last looked at. What blocks runs in a thread."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic):
+        self._path = path
+        self._clock = clock
+        self._entries: tuple[Entry, ...] = ()
+        self._seen: object = None               # what the file looked like when it was read
+        self._looked = -LOOK_SECONDS
+        self._turn = asyncio.Lock()
+
+    def load(self) -> int:
+        """Read it at the start; how many tokens there are. Raises BadTokenFile for one that is not there or that
+        anybody may write."""
+        hint = "python -m vmsvc token new --name NAME --role member"
+        try:
+            about = self._path.stat()
+        except OSError as error:
+            raise BadTokenFile(f"the token file {self._path} cannot be read ({error.strerror}); make one: {hint}") \
+                from None
+        if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise BadTokenFile(f"others may write the token file {self._path}: chmod 600 {self._path}")
+        self._look()
+        return len(self._entries)
+
+    async def find(self, token: str) -> Principal | None:
+        """Whose token it is; None for nobody's."""
+        return await self.holds(digest_of(token))
+
+    async def holds(self, digest: str) -> Principal | None:
+        """Whose token has this hash, now."""
+        if self._clock() - self._looked >= LOOK_SECONDS:
+            async with self._turn:
+                if self._clock() - self._looked >= LOOK_SECONDS:
+                    await asyncio.to_thread(self._look)
+        return _find(self._entries, digest)
+
+    def _look(self) -> None:
+        """Read it if it has changed. One that is gone lets nobody in."""
+        try:
+            about = self._path.stat()
+            seen: object = (about.st_ino, about.st_mtime_ns, about.st_size)
+            if seen != self._seen:
+                self._take(self._path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            seen = type(error)
+            if seen != self._seen:
+                log.error("the token file cannot be read (%s): nobody can come in", type(error).__name__)
+            self._entries = ()
+        self._seen = seen
+        self._looked = self._clock()
+
+    def _take(self, text: str) -> None:
+        self._entries, bad = parse(text)
+        for number in bad:
+            log.error("line %d of the token file is no `NAME ROLE SHA256`; it lets nobody in", number)
+        log.info("the token file has %d tokens", len(self._entries))
+
+
+def _find(entries: Iterable[Entry], digest: str) -> Principal | None:
+    """All are compared, each in the same time, whichever it is: an answer's time tells nothing."""
+    found = None
+    for entry in entries:
+        if hmac.compare_digest(entry.digest, digest):
+            found = Principal(entry.name, entry.role == MEMBER, entry.digest)
+    return found
