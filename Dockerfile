@@ -13,7 +13,7 @@ RUN python -m venv /opt/vmsvc \
 
 FROM python:3.13-slim-trixie AS service
 # The empty folders give new volumes their owner.
-RUN install -d -m 700 -o 10001 -g 10001 /data /etc/openstack
+RUN install -d -m 700 -o 10001 -g 10001 /data /etc/openstack /etc/vmsvc
 COPY --from=packages /opt/vmsvc /opt/vmsvc
 WORKDIR /srv
 COPY static static
@@ -26,7 +26,7 @@ ENV PATH=/opt/vmsvc/bin:/usr/local/bin:/usr/bin:/bin HOME=/data PYTHONDONTWRITEB
 USER 10001:10001
 EXPOSE 8888
 HEALTHCHECK --interval=3s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8888/readyz', timeout=4)"]
+    CMD ["python", "-c", "import os, ssl; from urllib.request import urlopen; urlopen(('https' if os.environ.get('VMSVC_TLS_CERT') else 'http') + '://127.0.0.1:8888/readyz', timeout=4, context=ssl._create_unverified_context())"]
 ENTRYPOINT ["python", "-m", "vmsvc"]
 CMD ["serve"]
 

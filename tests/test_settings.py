@@ -71,3 +71,16 @@ def test_other_machines_are_let_in_only_when_that_is_said_in_plain_words(address
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
 def test_this_machine_is_let_in(address):
     assert config.load({"VMSVC_ADDRESS": address}).address == address
+
+
+@pytest.mark.parametrize("auth", ["token", "keystone"])
+def test_other_machines_are_let_in_when_they_are_asked_who_they_are(auth):
+    assert config.load({"VMSVC_ADDRESS": "0.0.0.0", "VMSVC_AUTH": auth}).auth == auth
+
+
+@pytest.mark.parametrize("name, value", [
+    ("VMSVC_AUTH", "password"), ("VMSVC_TRUSTED_PROXIES", "proxy.example"), ("VMSVC_TRUSTED_PROXIES", "10.0.0.1/8"),
+    ("VMSVC_TLS_KEY", "key.pem"), ("VMSVC_WRITE_RATE", "0")])
+def test_a_door_that_cannot_be_is_refused_by_name(name, value):
+    with pytest.raises(config.ConfigError, match=name):
+        config.load({name: value})

@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from vmsvc import doors
 from vmsvc.cloud.openstack import OpenStack
 from vmsvc.cloud.port import Quota, Server
 from vmsvc.cloud.servers import MARGIN
-from vmsvc.config import Settings
+from vmsvc.config import ConfigError, Settings
 from vmsvc.domain.errors import Forbidden, InvalidRequest, VmsvcError
 from vmsvc.domain.flavors import quota_request
 from vmsvc.log import scrubbed
 from vmsvc.service.boot import OWNER
 from vmsvc.service.catalog import Catalog
+from vmsvc.service.tokens import BadTokenFile
 from vmsvc.store import condition
 from vmsvc.store.db import DATABASE_ERRORS
 
@@ -53,6 +55,8 @@ class Finding:
 async def findings(settings: Settings, database_url: str, cloud: OpenStack | None) -> AsyncIterator[Finding]:
     """All that there is to say. An empty URL stands for the embedded database, no cloud for the simulated one."""
     known = None
+    for finding in _access(settings):
+        yield finding
     if not database_url:
         yield Finding(Level.GOOD, "database", f"none is set: an embedded PostgreSQL will run in {settings.folder}")
     else:
@@ -72,6 +76,19 @@ async def findings(settings: Settings, database_url: str, cloud: OpenStack | Non
         yield finding
     async for finding in _cloud(cloud, settings, known, database_url):
         yield finding
+
+
+def _access(settings: Settings) -> Iterator[Finding]:
+    try:
+        doors.require(settings)
+    except (ConfigError, BadTokenFile) as error:
+        yield Finding(Level.WRONG, "access", str(error))
+        return
+    if settings.auth == "token":
+        yield Finding(Level.GOOD, "access", f"holders of a token in {settings.tokens}")
+    elif settings.auth == "keystone":
+        yield Finding(Level.GOOD, "access", f"holders of a token of Keystone's for this project: "
+                      f"{settings.member_roles} may create and delete, {settings.reader_roles} may look")
 
 
 def _database(url: str) -> tuple[condition.Condition | None, list[Finding]]:

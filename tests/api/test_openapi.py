@@ -117,3 +117,11 @@ def test_the_channel_tells_of_every_close_code_and_what_to_do_then():
     assert [int(code) for code, *_ in rows] == [one.code for one in closing.CLOSINGS]
     assert {4008, 4009, 1012} <= {int(code) for code, *_ in rows}
     assert set(closing.OF_END) == set(End)
+
+
+def test_the_document_says_how_to_show_who_one_is_and_where_nobody_has_to():
+    document = api_document()
+    assert set(document["components"]["securitySchemes"]) == {"token", "keystone"}
+    open_paths = {path for path, item in document["paths"].items() for operation in item.values()
+                  if isinstance(operation, dict) and "security" not in operation}
+    assert open_paths == {"/healthz", "/readyz", "/api/v1/openapi.json"}

@@ -147,10 +147,14 @@ class Sim:
         raise AssertionError("the second time returns or raises")
 
     def _sign_in(self) -> None:
-        who = {"name": "admin", "domain": {"name": "Default"}, "password": "sim"}
-        scope = {"project": {"name": "admin", "domain": {"name": "Default"}}}
+        self._token = self.token("admin", "admin")
+
+    def token(self, user: str, project: str) -> str:
+        """A new token of a user in a project."""
+        who = {"name": user, "domain": {"name": "Default"}, "password": "sim"}
+        scope = {"project": {"name": project, "domain": {"name": "Default"}}}
         request = urllib.request.Request(self._url + "/identity/v3/auth/tokens", json.dumps({"auth": {
             "identity": {"methods": ["password"], "password": {"user": who}}, "scope": scope}}).encode(),
             {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=10) as answer:
-            self._token = answer.headers["X-Subject-Token"]
+            return answer.headers["X-Subject-Token"]

@@ -116,3 +116,11 @@ async def test_servers_that_a_restored_backup_does_not_know_are_found_before_the
 def test_an_unknown_setting_is_the_first_thing_that_is_told(io_loop, says):
     status, said = io_loop.run_sync(lambda: says(VMSVC_GRACE="1"))
     assert status == 2 and "VMSVC_GRACE" in said[0]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_who_may_come_in_is_told_and_a_token_file_that_is_missing_is_wrong(says, tmp_path):
+    status, said = await says(VMSVC_AUTH="token", VMSVC_TOKEN_FILE=str(tmp_path / "none"))
+    assert status == 1 and "token new" in found(said, "WRONG", "access")[0]
+    status, said = await says(VMSVC_AUTH="keystone", VMSVC_MEMBER_ROLES="creator")
+    assert status == 0 and "creator may create" in found(said, "ok", "access")[0]

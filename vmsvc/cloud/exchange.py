@@ -13,8 +13,8 @@ from vmsvc.domain.errors import CloudError
 class Request:
     """`operation` names the call in metrics and logs; `service` is 'compute', 'placement', 'image', 'network' or
     'identity';
-    `path` begins below that service's endpoint. `version` is a microversion to be used instead of the newest. `token` is
-    a client's, which is asked about with itself instead of with ours."""
+    `path` begins below that service's endpoint. `version` is a microversion instead of the newest. `token` is a
+    client's, which is asked about with itself instead of with ours."""
 
     operation: str
     service: str

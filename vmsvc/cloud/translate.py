@@ -69,15 +69,19 @@ def error_of(request: Request, answer: Answer) -> VmsvcError | None:
         return _broken(request, answer, text)
     if answer.status == 429:
         return CloudUnavailable(f"the cloud asks for fewer calls: {text}", answer.retry_after or UNAVAILABLE_AFTER)
-    if request.token and answer.status in (401, 404):
-        return Unauthenticated("Keystone does not know this token: it is wrong, has expired or was revoked")
-    if answer.status == 401:
-        return CloudUnavailable("the cloud does not accept the service's token, not even a new one")
+    if answer.status == 401 or request.token and answer.status == 404:
+        return _unknown_token(request)
     error = next((error for statuses, pattern, error in SENTENCES
                   if answer.status in statuses and pattern.search(text)), STATUSES.get(answer.status))
     if error is None:
         return CloudError(f"the cloud answered {answer.status} to {request.operation}: {text}")
     return _with_field(error(text))
+
+
+def _unknown_token(request: Request) -> VmsvcError:
+    if request.token:
+        return Unauthenticated("Keystone does not know this token: it is wrong, has expired or was revoked")
+    return CloudUnavailable("the cloud does not accept the service's token, not even a new one")
 
 
 def unsent(request: Request, why: str) -> CloudUnavailable:

@@ -102,7 +102,8 @@ def _practise(ref: str, shown: Mapping[str, Server], grace: timedelta, notice_on
         server = shown.get(row.cloud_id)
         _require_evictable(row, server, ref)
         evict_at = work.now + grace
-        noticed = give_notice(work, row, evict_at, "simulated by its owner", grace, {
+        whom = "its owner" if principal == row.principal else principal
+        noticed = give_notice(work, row, evict_at, f"simulated by {whom}", grace, {
             "simulated": True, "by": principal, "notice_only": notice_only, "running": server.status == "ACTIVE"})
         ledger.record_eviction(work, row, reason="simulated", evict_at=evict_at, simulated=True)
         return view(vms.row_of(noticed))

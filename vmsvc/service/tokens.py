@@ -63,9 +63,13 @@ def add(path: Path, name: str, role: str) -> str:
         raise BadTokenFile(f"a name is up to 64 letters, digits and . _ @ + -, and a role one of {', '.join(ROLES)}; "
                            f"{name!a} {role!a} is not")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "r+b") as file:
-        whole = not os.fstat(file.fileno()).st_size or os.pread(file.fileno(), 1, file.seek(0, os.SEEK_END) - 1) == b"\n"
-        os.write(file.fileno(), f"{'' if whole else chr(10)}{line}\n".encode())     # in one piece
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"       # as some editors leave it
+        os.write(descriptor, f"{chr(10) if torn else ''}{line}\n".encode())     # in one piece
+    finally:
+        os.close(descriptor)
     return token
 
 

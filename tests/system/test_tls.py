@@ -1,0 +1,66 @@
+"""HTTPS and WSS by the service itself."""
+
+import asyncio
+import contextlib
+import json
+import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.websocket import websocket_connect
+
+from vmsvc import config, doors
+
+
+@pytest.fixture(name="pair", scope="module")
+def _pair(tmp_path_factory):
+    """Files of a certificate of 127.0.0.1's and of its key."""
+    folder, key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vmsvc")])
+    now = datetime.now(UTC)
+    cert = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+            .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+            .sign(key, hashes.SHA256()))
+    (folder / "cert.pem").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture(name="options")
+def _options(pair):
+    return {"tls_cert": pair[0], "tls_key": pair[1]}
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_all_of_it_works_over_tls_and_nothing_without(new_replica, pair):
+    replica, _ = await new_replica()
+    port, http = replica.service.port, AsyncHTTPClient(force_instance=True)
+    trusts = ssl.create_default_context(cafile=pair[0])
+    socket = await websocket_connect(HTTPRequest(f"wss://127.0.0.1:{port}/api/v1/events?since=0", ssl_options=trusts))
+    answer = await http.fetch(HTTPRequest(
+        f"https://127.0.0.1:{port}/api/v1/vm", "POST", {
+            "Content-Type": "application/json", "Origin": f"https://127.0.0.1:{port}"}, '{"is_preemptible": true}', ssl_options=trusts))
+    assert answer.code == 201
+    states = [json.loads(await socket.read_message())["data"]["state"] for _ in range(3)]
+    assert states == ["pending", "building", "active"]
+    socket.close()
+    http.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with contextlib.suppress(ConnectionResetError):
+        assert b"200" not in await reader.read()
+    writer.close()
+
+
+@pytest.mark.parametrize("name", ["nothing-here", "key.pem"])
+def test_a_certificate_that_cannot_be_used_is_refused_at_the_start(pair, name):
+    with pytest.raises(config.ConfigError, match="VMSVC_TLS_CERT"):
+        doors.tls_of(config.load({"VMSVC_TLS_CERT": str(pair[0].parent / name)}))

@@ -1,0 +1,172 @@
+"""Tokens of the cloud's Keystone: how long an answer is believed, and what an answer means."""
+
+import asyncio
+
+import pytest
+
+from vmsvc.domain.errors import CloudUnavailable, Forbidden, TooManyRequests, Unauthenticated
+from vmsvc.domain.principal import Identity
+from vmsvc.service import keystone
+from vmsvc.service.keystone import Keystone
+
+
+class Cloud:
+    """Knows the tokens in `tokens`; `asked` is every question."""
+
+    project_id = "ours"
+
+    def __init__(self):
+        self.tokens = {"good": Identity("demo@Default", "ours", frozenset({"member", "reader"}), 3600.0),
+                       "look": Identity("eve@Default", "ours", frozenset({"reader"}), 3600.0),
+                       "none": Identity("max@Default", "ours", frozenset({"auditor"}), 3600.0),
+                       "bare": Identity("max@Default", None, frozenset(), 3600.0),
+                       "else": Identity("max@Default", "theirs", frozenset({"admin"}), 3600.0),
+                       "ends": Identity("demo@Default", "ours", frozenset({"member"}), 5.0)}
+        self.asked: list[str] = []
+        self.away = False
+
+    async def identity(self, token):
+        """As Keystone."""
+        self.asked.append(token)
+        await asyncio.sleep(0)
+        if self.away:
+            raise CloudUnavailable("no answer")
+        if token not in self.tokens:
+            raise Unauthenticated("no such token")
+        return self.tokens[token]
+
+
+@pytest.fixture(name="cloud")
+def _cloud():
+    return Cloud()
+
+
+@pytest.fixture(name="now")
+def _now():
+    return [1000.0]
+
+
+@pytest.fixture(name="known")
+def _known(cloud, now):
+    return Keystone(cloud, {"member", "admin"}, {"reader"}, clock=lambda: now[0])
+
+
+@pytest.mark.gen_test
+async def test_a_role_decides_who_may_write(known):
+    assert (await known.who("good", "a")).may_write
+    principal = await known.who("look", "a")
+    assert (principal.name, principal.may_write) == ("eve@Default", False)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("token", ["none", "bare", "else"])
+async def test_another_project_or_role_is_forbidden(known, token):
+    with pytest.raises(Forbidden):
+        await known.who(token, "a")
+
+
+@pytest.mark.gen_test
+async def test_a_good_answer_is_believed_for_a_minute_and_a_revoked_token_no_longer(known, cloud, now):
+    await asyncio.gather(*(known.who("good", "a") for _ in range(20)))
+    assert cloud.asked == ["good"], "many at once ask once"
+    del cloud.tokens["good"]
+    now[0] += keystone.GOOD_SECONDS - 1
+    await known.who("good", "a")
+    now[0] += 2
+    with pytest.raises(Unauthenticated):
+        await known.who("good", "a")
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_believed_beyond_the_tokens_end(known, cloud, now):
+    await known.who("ends", "a")
+    now[0] += 6
+    await known.who("ends", "a")
+    assert cloud.asked == ["ends", "ends"]
+
+
+@pytest.mark.gen_test
+async def test_a_bad_answer_is_believed_for_some_seconds(known, cloud, now):
+    for _ in range(3):
+        with pytest.raises(Unauthenticated):
+            await known.who("bad", "a")
+    assert cloud.asked == ["bad"]
+    now[0] += keystone.BAD_SECONDS + 1
+    cloud.tokens["bad"] = cloud.tokens["good"]
+    assert (await known.who("bad", "a")).name == "demo@Default"
+
+
+@pytest.mark.gen_test
+async def test_a_keystone_that_is_away_is_no_reason_to_believe_or_to_refuse(known, cloud, now):
+    await known.who("good", "a")
+    cloud.away = True
+    await known.who("good", "a")
+    for token in ("good", "look"):
+        now[0] += keystone.GOOD_SECONDS + 1
+        with pytest.raises(CloudUnavailable):
+            await known.who(token, "a")
+    cloud.away = False
+    await known.who("good", "a")
+
+
+@pytest.mark.gen_test
+async def test_a_service_that_has_not_signed_in_yet_knows_nobody(known, cloud):
+    cloud.project_id = ""
+    cloud.tokens["bare"] = Identity("max@Default", "", frozenset({"member"}), 60.0)
+    with pytest.raises(CloudUnavailable):
+        await known.who("bare", "a")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("token", ["", "a b", "a\n", "ü", "x" * 5000])
+async def test_what_cannot_be_a_token_is_not_asked_about(known, cloud, token):
+    with pytest.raises(Unauthenticated):
+        await known.who(token, "a")
+    assert not cloud.asked
+
+
+@pytest.mark.gen_test
+async def test_who_guesses_is_slowed_down_and_keeps_nobody_else_out(known, cloud):
+    await known.who("good", "a")
+    refused = 0
+    for number in range(200):
+        try:
+            await known.who(f"guess-{number}", "a")
+        except TooManyRequests:
+            refused += 1
+        except Unauthenticated:
+            pass
+    assert refused == 200 - 50
+    assert len(cloud.asked) == 51
+    await known.who("good", "a")
+    await known.who("look", "b")
+
+
+@pytest.mark.gen_test
+async def test_what_is_remembered_is_bounded(known, cloud, monkeypatch):
+    monkeypatch.setattr(keystone, "MOST", 3)
+    for number in range(10):
+        cloud.tokens[f"t{number}"] = cloud.tokens["good"]
+        await known.who(f"t{number}", "a")
+        with pytest.raises(Unauthenticated):
+            await known.who(f"bad{number}", "a")
+    assert len(known._good) == len(known._bad) == 3    # pylint: disable=protected-access
+
+
+@pytest.mark.gen_test
+async def test_a_socket_may_go_on_as_long_as_its_token(known, cloud, now):
+    principal = await known.who("good", "a")
+    await known.still(principal, 10_000)
+    del cloud.tokens["good"]
+    now[0] += keystone.GOOD_SECONDS + 1
+    with pytest.raises(Unauthenticated):
+        await known.still(principal, 60)
+
+
+@pytest.mark.gen_test
+async def test_a_socket_whose_token_was_never_seen_here_comes_back_after_a_while(known, cloud):
+    other = Keystone(cloud, {"member"}, set())
+    principal = await other.who("good", "a")
+    await known.still(principal, keystone.UNSEEN_SECONDS - 1)
+    with pytest.raises(Unauthenticated):
+        await known.still(principal, keystone.UNSEEN_SECONDS + 1)
