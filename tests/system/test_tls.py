@@ -44,10 +44,11 @@ async def test_all_of_it_works_over_tls_and_nothing_without(new_replica, pair):
     replica, _ = await new_replica()
     port, http = replica.service.port, AsyncHTTPClient(force_instance=True)
     trusts = ssl.create_default_context(cafile=pair[0])
-    socket = await websocket_connect(HTTPRequest(f"wss://127.0.0.1:{port}/api/v1/events?since=0", ssl_options=trusts))
+    socket = await websocket_connect(HTTPRequest(
+        f"wss://127.0.0.1:{port}/api/v1/events?since=0", ssl_options=trusts))
+    headers = {"Content-Type": "application/json", "Origin": f"https://127.0.0.1:{port}"}
     answer = await http.fetch(HTTPRequest(
-        f"https://127.0.0.1:{port}/api/v1/vm", "POST", {
-            "Content-Type": "application/json", "Origin": f"https://127.0.0.1:{port}"}, '{"is_preemptible": true}', ssl_options=trusts))
+        f"https://127.0.0.1:{port}/api/v1/vm", "POST", headers, '{"is_preemptible": true}', ssl_options=trusts))
     assert answer.code == 201
     states = [json.loads(await socket.read_message())["data"]["state"] for _ in range(3)]
     assert states == ["pending", "building", "active"]
