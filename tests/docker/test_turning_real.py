@@ -11,14 +11,12 @@ import time
 import pytest
 import yaml
 
-from tests.docker.installation import docker
-
 
 @pytest.fixture(name="cloud", scope="module")
-def fixture_cloud(tmp_path_factory):
+def fixture_cloud(installation, tmp_path_factory):
     """clouds.yaml of a cloud that containers reach at the address of their bridge; for its owner's eyes only."""
     folder = tmp_path_factory.mktemp("cloud")
-    bridge = docker("network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}")
+    bridge = installation.inspect("vmsvc")[0]["NetworkSettings"]["Networks"][f"{installation.project}_front"]["Gateway"]
     with subprocess.Popen([sys.executable, "-m", "vmsvc.sim", "--dir", folder, "--address", bridge, "--name", bridge],
                           stdout=subprocess.DEVNULL) as running:
         try:
