@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run run_test lint test_openstack bench clean build down logs development test_docker test_image
+.PHONY: help run demo run_test lint test_openstack test_chaos bench clean build down logs development test_docker test_image
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
@@ -15,6 +15,9 @@ help:  ## show this
 
 run: $(VENV)/.service  ## run the service with an embedded database and a simulated cloud, on 127.0.0.1:8888
 	@VMSVC_GRACE_SECONDS=$${VMSVC_GRACE_SECONDS:-10} exec $(BIN)/python -m vmsvc
+
+demo: $(VENV)/.service  ## play the story on the running service of VMSVC_URL (default: that of `make run`), until Ctrl-C
+	@exec $(BIN)/python -m vmsvc.demo
 
 run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.
@@ -29,9 +32,18 @@ lint: $(VENV)/.tests  ## pylint over everything
 test_openstack: $(VENV)/.tests  ## the conformance and system tests against a real OpenStack on loopback
 	VMSVC_TEST_CLOUD=bed $(BIN)/python -m pytest tests/openstack
 
-bench: $(VENV)/.tests  ## benchmarks, each with its peers
+test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults and a soak (SOAK_MINUTES=30, STORM_FAULTS=10000)
+	$(BIN)/python -m tests.chaos
+
+bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_planner
 	$(BIN)/python -m tests.bench.bench_choice
+	$(BIN)/python -m tests.bench.bench_events
+	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so || \
+		echo "Without nginx and nchan (apt-get install nginx libnginx-mod-nchan) the next tables lack that peer."
+	$(BIN)/python -m tests.bench.bench_fanout
+	$(BIN)/python -m tests.bench.bench_decision
+	$(BIN)/python -m tests.bench.bench_fleet
 
 build:  ## run the service and PostgreSQL in Docker, on 127.0.0.1:8888 (REPLICAS=3, PORT=8888)
 	@REPLICAS=$(or $(REPLICAS),1) PORT=$(or $(PORT),8888) docker/build
@@ -69,3 +81,7 @@ $(VENV)/.service: requirements.txt requirements-service.txt constraints.txt | $(
 $(VENV)/.tests: requirements.txt requirements-service.txt constraints.txt requirements-dev.txt | $(VENV)/bin/python
 	$(PIP) -r requirements-dev.txt
 	@touch $(VENV)/.service $@
+
+$(VENV)/.bench: requirements.txt requirements-dev.txt requirements-bench.txt | $(VENV)/bin/python
+	$(PIP) -r requirements-bench.txt
+	@touch $(VENV)/.service $(VENV)/.tests $@

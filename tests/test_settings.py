@@ -41,6 +41,11 @@ def test_a_name_that_is_not_known_is_refused_with_those_that_are():
         config.load({"VMSVC_GRACE_SECS": "1"})
 
 
+def test_names_of_hosts_are_a_list():
+    assert config.load({"VMSVC_HOSTS": " Example.org,vms.example ,"}).host_names == {"example.org", "vms.example"}
+    assert config.load({}).host_names == frozenset()
+
+
 def test_the_flag_wins_over_the_variable():
     assert config.load({"VMSVC_GRACE_SECONDS": "5"}, {"grace_seconds": "7"}).grace_seconds == 7
     flags = vars(config.parser().parse_args(["--grace-seconds", "8", "--evict-action", "delete"]))

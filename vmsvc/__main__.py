@@ -5,6 +5,8 @@ import asyncio
 import errno
 import json
 import logging
+import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,11 +14,15 @@ from collections.abc import Mapping, Sequence
 from vmsvc import __version__, bootstrap, config
 from vmsvc import check as report
 from vmsvc.domain.errors import VmsvcError
+from vmsvc.embedded import FROM_ENVIRONMENT, Embedded, names_cloud
 from vmsvc.log import configure
+from vmsvc.replicas import Supervisor
 from vmsvc.sim.cloud_process import StartFailed
 from vmsvc.sim.postgres import PostgresFailed
 
 log = logging.getLogger("vmsvc")
+
+_OPEN_FILES = 65536
 
 _JOBS = {
     "serve": "run the service (the default)",
@@ -36,6 +42,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         configure(settings.log_format)
         return {"serve": serve, "migrate": migrate, "check": check, "openapi": openapi,
                 "sim": simulate}[job](settings, environ)
+    except KeyboardInterrupt:
+        return 130
     except (config.ConfigError, PostgresFailed, StartFailed, VmsvcError) as error:
         print(f"vmsvc: {error}", file=sys.stderr)
     except OSError as error:
@@ -58,19 +66,36 @@ def _parser() -> argparse.ArgumentParser:
 
 def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT; a second signal ends it at once."""
-    embedded = bootstrap.Embedded(settings, environ)
+    _allow_many_sockets()
+    embedded = Embedded(settings, environ)
     try:
         settings, database_url, cloud = embedded.start()
-        asyncio.run(_serve(bootstrap.service_of(settings, database_url, cloud)))
+
+        def replica(sockets: list | None = None, parent: int | None = None) -> int:
+            asyncio.run(_serve(bootstrap.service_of(settings, database_url, cloud, sockets), parent))
+            return 0
+        if settings.replicas == 1:
+            return replica()
+        sockets = bootstrap.listening(settings)
+        Supervisor(settings.replicas, sockets, lambda parent: replica(sockets, parent)).run()
     finally:
         embedded.stop()
     return 0
 
 
-async def _serve(service: bootstrap.Service) -> None:
+def _allow_many_sockets() -> None:
+    """The usual soft limit of 1024 open files is for programs that use select(); this one does not."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES) if hard != resource.RLIM_INFINITY
+                                                else _OPEN_FILES, hard))
+
+
+async def _serve(service: bootstrap.Service, parent: int | None) -> None:
     loop, told = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _tell, told)
+    if parent is not None:
+        loop.add_reader(parent, _orphaned, parent, told)
     try:
         await service.start()
         log.info("listening on http://%s:%d/", service.settings.address, service.port)
@@ -78,6 +103,12 @@ async def _serve(service: bootstrap.Service) -> None:
         log.info("stopping")
     finally:
         await service.stop()
+
+
+def _orphaned(parent: int, told: asyncio.Event) -> None:
+    """The supervisor has died: nobody would start us again, or stop us."""
+    asyncio.get_running_loop().remove_reader(parent)
+    told.set()
 
 
 def _tell(told: asyncio.Event) -> None:
@@ -88,7 +119,7 @@ def _tell(told: asyncio.Event) -> None:
 
 def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Apply what is missing."""
-    embedded = bootstrap.Embedded(settings, {**environ, "OS_CLOUD": "none is needed"})
+    embedded = Embedded(settings, {**environ, "OS_CLOUD": "none is needed"})
     try:
         _, database_url, _ = embedded.start()
         applied = bootstrap.migrate(database_url)
@@ -101,7 +132,7 @@ def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
 def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Look at everything and say what was found; 0 when nothing is wrong, else 1."""
     async def look() -> bool:
-        cloud = bootstrap.cloud_of(settings, bootstrap.FROM_ENVIRONMENT) if bootstrap.names_cloud(environ) else None
+        cloud = bootstrap.cloud_of(settings, FROM_ENVIRONMENT) if names_cloud(environ) else None
         found = []
         try:
             async for finding in report.findings(settings, settings.database_url, cloud):
@@ -123,7 +154,7 @@ def openapi(_settings: config.Settings, _environ: Mapping[str, str]) -> int:
 
 def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
     """The simulated cloud until a signal comes."""
-    embedded = bootstrap.Embedded(settings, {}, database=False)
+    embedded = Embedded(settings, {}, database=False)
     try:
         _, _, cloud = embedded.start()
         print(f"export OS_CLIENT_CONFIG_FILE={cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
@@ -134,4 +165,8 @@ def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], bootstrap.environment()))
+    STATUS = main(sys.argv[1:], bootstrap.environment())
+    logging.shutdown()
+    sys.stdout.flush()
+    # Not sys.exit: it would wait for threads that hang in a call to the cloud, up to VMSVC_CLOUD_TIMEOUT.
+    os._exit(STATUS)    # pylint: disable=protected-access

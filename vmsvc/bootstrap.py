@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+import socket
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
@@ -23,22 +23,24 @@ from vmsvc.service.doorbell import Doorbell
 from vmsvc.service.evictions import Evictions
 from vmsvc.service.feed import Feed, Waiters
 from vmsvc.service.hub import Hub
+from vmsvc.service.join import Policy
 from vmsvc.service.leave import Leave
 from vmsvc.service.lifetimes import Lifetimes
 from vmsvc.service.notice import Notices
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
-from vmsvc.service.snapshot import Policy
-from vmsvc.sim.cloud_process import CloudProcess
-from vmsvc.sim.postgres import Postgres
 from vmsvc.store import db, intents
 from vmsvc.web.app import api_document, make_app, make_server
+from vmsvc.web.limits import Limits
 from vmsvc.web.metrics import CloudMetrics, LifeMetrics
 from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
+_BACKLOG = 1024              # connections that wait to be accepted
+_FINISH_SECONDS = 5.0      # in which steps that are under way may end when the service is to stop
+_ANSWER_SECONDS = 2.0      # and then its answers
 _LEAVING_SECONDS = 600.0     # beyond its notice, for a victim whose guest and whose host are slow to let it go
 
 
@@ -46,8 +48,9 @@ class Service:
     """One replica. `start()` when the loop runs, `stop()` before it ends."""
 
     def __init__(self, settings: Settings, database_url: str, cloud: Cloud,
-                 registry: CollectorRegistry | None = None):
+                 registry: CollectorRegistry | None = None, sockets: Sequence[socket.socket] | None = None):
         self.settings = settings
+        self._sockets = sockets
         self._registry = registry or CollectorRegistry()
         self.cloud = cloud
         self.runtime = Runtime()
@@ -71,6 +74,8 @@ class Service:
                                  self._doorbell.ring, settings.min_run_seconds)
         self._actuator: Actuator | None = None
         self._server: HTTPServer | None = None
+        self._limits: Limits | None = None
+        self._connected = False
         self.port = 0
         self._show_queues(metrics)
 
@@ -92,14 +97,17 @@ class Service:
         if applied:
             log.info("database: applied %s", ", ".join(applied))
         deployment = await self.runtime.offload(db.deployment_id)
-        self.runtime.supervise("feed", Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell(),
-                                            self.settings.event_retention_hours).run)
+        feed = Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell(), self.settings.event_retention_hours)
+        await feed.begin()
+        self.runtime.supervise("feed", feed.run)
         self.runtime.supervise("cloud", lambda: self._with_cloud(deployment), "not connected yet")
         self._listen()
 
     async def _with_cloud(self, deployment: str) -> None:
-        """Connect, then start all that needs the cloud."""
-        await self.cloud.connect()
+        """Connect, then start all that needs the cloud. Called again after a failure, it goes on from there."""
+        if not self._connected:
+            await self.cloud.connect()
+            self._connected = True
         await self._catalog.refresh()
         await self._mirror.refresh()
         await self._fleet.start(self._mirror.as_of)
@@ -127,68 +135,33 @@ class Service:
         web = WebSettings(address=self.settings.address, hosts=self.settings.host_names,
                           request_timeout=self.settings.request_timeout)
         app = make_app(self.commands, self.hub, web, evictions=self.evictions, registry=self._registry)
+        self._limits = app.settings["limits"]
         self._server = make_server(app)
-        sockets = bind_sockets(self.settings.port, self.settings.address)
+        sockets = self._sockets or listening(self.settings)
         self.port = sockets[0].getsockname()[1]
         self._server.add_sockets(sockets)
 
     async def stop(self) -> None:
-        """Take no new request, give the leases back, end the loops and close everything."""
+        """Take no new connection; let what is under way end, for some seconds; tell those who still wait to come back,
+        give the leases back, end the loops and close everything."""
         if self._server:
             self._server.stop()
         self.hub.close()
         if self._actuator:
-            await self._actuator.stop()
+            await self._actuator.stop(_FINISH_SECONDS)
+        self._waiters.close()
+        await self._answered()
         await self.runtime.stop()
         if self._server:
             await asyncio.wait_for(self._server.close_all_connections(), 5)
         await self.cloud.close()
         self._database.close_all()
 
-
-class Embedded:
-    """The parts that stand in for what is not configured: a PostgreSQL, a simulated cloud."""
-
-    def __init__(self, settings: Settings, environ: Mapping[str, str], *, database: bool = True):
-        self._settings = settings
-        self._postgres = Postgres(settings.folder) if database and not settings.database_url else None
-        self._cloud = CloudProcess(settings.folder / "cloud", hosts=settings.sim_hosts, vcpus=settings.sim_vcpus,
-                                   ram_mb=settings.sim_ram_mb) if not names_cloud(environ) else None
-
-    def start(self) -> tuple[Settings, str, dict[str, str | None]]:
-        """Start them; returns the settings with the stand-ins' defaults, the database's URL and the cloud's entry.
-
-        Raises PostgresFailed and CloudFailed; `stop()` is to be called all the same.
-        """
-        settings, url = self._settings, self._settings.database_url
-        entry: dict[str, str | None] = {**FROM_ENVIRONMENT}
-        if self._postgres:
-            url = self._postgres.start()
-            log.info("database: embedded PostgreSQL in %s (VMSVC_DATABASE_URL names another)", settings.folder)
-        if self._cloud:
-            entry = {"cloud": "sim-admin", "config_file": str(self._cloud.start())}
-            # The simulated cloud has four flavors as the real ones have: a bare request gets the smallest.
-            settings = replace(settings, flavor=settings.flavor or "m1.tiny")
-            log.info("cloud: simulated, at %s (OS_CLOUD names a real one); to look at it: "
-                     "OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=sim-admin openstack server list",
-                     self._cloud.url, entry["config_file"])
-        return settings, url, entry
-
-    def stop(self) -> None:
-        """Stop what nobody else uses."""
-        if self._cloud:
-            self._cloud.stop()
-        if self._postgres:
-            self._postgres.stop()
-
-
-#: The cloud's entry when OS_CLOUD or the OS_* variables name it.
-FROM_ENVIRONMENT: Mapping[str, str | None] = {"cloud": None, "config_file": None}
-
-
-def names_cloud(environ: Mapping[str, str]) -> bool:
-    """True when a real cloud is configured."""
-    return any(environ.get(name) for name in ("OS_CLOUD", "OS_AUTH_URL"))
+    async def _answered(self) -> None:
+        """Wait until every request has its answer, but not for long."""
+        deadline = asyncio.get_running_loop().time() + _ANSWER_SECONDS
+        while self._server and self._limits.in_flight and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
 
 
 def migrate(database_url: str) -> list[str]:
@@ -205,10 +178,17 @@ def openapi() -> dict:
     return api_document()
 
 
-def service_of(settings: Settings, database_url: str, entry: Mapping[str, str | None]) -> Service:
-    """A replica that works on the cloud of this entry."""
+def listening(settings: Settings) -> list[socket.socket]:
+    """The sockets of the settings' address. Raises OSError when it is taken."""
+    # After a restart all who listened come back at once.
+    return bind_sockets(settings.port, settings.address, backlog=_BACKLOG)
+
+
+def service_of(settings: Settings, database_url: str, entry: Mapping[str, str | None],
+               sockets: Sequence[socket.socket] | None = None) -> Service:
+    """A replica that works on the cloud of this entry. With `sockets` it serves on these, which others may share."""
     registry = CollectorRegistry()
-    return Service(settings, database_url, cloud_of(settings, entry, registry), registry)
+    return Service(settings, database_url, cloud_of(settings, entry, registry), registry, sockets)
 
 
 def cloud_of(settings: Settings, entry: Mapping[str, str | None],

@@ -34,6 +34,7 @@ class Settings:
 
     address: Annotated[str, About("address to listen on")] = "127.0.0.1"
     port: Annotated[int, About("port to listen on; 0 takes a free one", least=0, most=65535)] = 8888
+    replicas: Annotated[int, About("processes that serve on this port", least=1, most=64)] = 1
     database_url: Annotated[str, About("postgresql://…; empty: an embedded PostgreSQL in the data folder")] = ""
     data_dir: Annotated[str, About("folder of the embedded database and cloud; empty: the user's data folder")] = ""
     flavor: Annotated[str, About("flavor of a request that names none; empty: the only one there is")] = ""
@@ -64,12 +65,12 @@ class Settings:
     allow_remote: Annotated[str, About("listen on other addresses than loopback although nobody has to log in",
         choices=("no", "yes, without authentication"))] = "no"
     hosts: Annotated[str, About(
-        "names, with commas between, by which clients may call it; empty: loopback's, elsewhere any")] = ""
+        "names, with commas between, by which clients may call it besides loopback's")] = ""
 
     @property
     def host_names(self) -> frozenset[str]:
-        """The names by which clients may call the service."""
-        return frozenset(name.strip() for name in self.hosts.split(",") if name.strip())
+        """The names in `hosts`."""
+        return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
 
     @property
     def folder(self) -> Path:

@@ -66,4 +66,4 @@ def fixture_emptied(installation):
     asyncio.run(wipe())
     yield installation
     asyncio.run(settle())
-    invariants.check(installation.database, installation.sim, gaps=True)
+    invariants.check(installation.database, installation.sim)

@@ -100,11 +100,11 @@ def test_a_wish_that_is_wished_again_while_it_is_carried_out_is_carried_out_agai
     intent_id, _, _, _, wishes = whole_claim("one")
     wish(intents.NOTICE, "vm")
     with unit() as work:
-        intents.done(work, intent_id, wishes)
+        intents.done(work, "one", intent_id, wishes)
     again = whole_claim("other")
     assert again[0] == intent_id and again[4] == 2
     with unit() as work:
-        intents.done(work, intent_id, again[4])
+        intents.done(work, "other", intent_id, again[4])
     assert not claim("one")
     wish(intents.NOTICE, "vm")
     assert claim("one") == [(intents.NOTICE, "vm")], "one that is done makes room for the next"
@@ -115,11 +115,11 @@ def test_what_is_put_off_is_free_after_a_while(store):
     wish(intents.DELETE, "vm")
     intent_id = whole_claim("one")[0]
     with unit():
-        intents.later(intent_id, 60)
+        intents.later("one", intent_id, 60)
     assert not claim("other")
     with unit():
         assert 55 < intents.seconds_to_next() <= 60
-        intents.later(intent_id, 0)
+    store.rows("UPDATE intent SET not_before = clock_timestamp()")
     assert claim("other") == [(intents.DELETE, "vm")]
     assert store.rows("SELECT attempts FROM intent") == [{"attempts": 2}]
 
@@ -155,3 +155,16 @@ def test_the_time_to_the_next_one_counts_leases_of_others(store):
     leases_run_out(store)
     with unit():
         assert intents.seconds_to_next() == 0
+
+
+def test_who_has_lost_its_lease_neither_ends_nor_puts_off_what_another_does(store):
+    wish(intents.BOOT, "vm")
+    intent_id, _, _, _, wishes = whole_claim("one")
+    leases_run_out(store)
+    whole_claim("other")
+    with unit() as work:
+        intents.later("one", intent_id, 60)
+        intents.done(work, "one", intent_id, wishes)
+        intents.done(work, "one", intent_id, wishes + 1)
+    assert store.rows("SELECT lease_owner, done_at, lease_until > clock_timestamp() AS held FROM intent") == [
+        {"lease_owner": "other", "done_at": None, "held": True}]

@@ -1,5 +1,6 @@
 """`unit()`: what changes and what tells of it are one, and the order of events is the order of commits."""
 
+import select
 import threading
 from contextlib import closing, suppress
 
@@ -27,6 +28,20 @@ def test_a_change_that_fails_leaves_no_event_behind(store):
     assert read(vm.id).state == State.PENDING
     assert [event["data"]["state"] for event in history()] == ["pending"]
     assert store.rows("SELECT count(*) FROM event") == [{"count": 1}]
+
+
+def test_what_is_rolled_back_after_its_events_leaves_no_gap_in_seq(store):
+    vm = new_vm()
+    with pytest.raises(RuntimeError):
+        with unit() as work:
+            vms.move(work, vm, State.BUILDING)
+            work.finish()
+            raise RuntimeError("killed right before the commit")
+    new_vm()
+    store.rows("DELETE FROM event")
+    store.rows("UPDATE watermark SET removed_seq = 2")
+    new_vm()
+    assert store.rows("SELECT seq FROM event") == [{"seq": 3}], "numbers go on after those that are forgotten"
 
 
 def test_an_event_carries_the_vm_as_it_is_after_the_change(store):
@@ -135,6 +150,7 @@ def test_a_later_event_that_is_older_by_its_clock_is_kept_with_those_before_it(s
 def test_the_doorbell_rings_after_the_commit_and_not_without_one(store):
     with closing(listen(store.url)) as connection:
         vm = new_vm()
+        select.select([connection], [], [], 10)
         connection.poll()
         assert [notice.channel for notice in connection.notifies] == [CHANNEL]
         connection.notifies.clear()

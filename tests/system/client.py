@@ -17,12 +17,12 @@ T = TypeVar("T")
 API = "/api/v1"
 
 
-async def until(look: Callable[[], T], what: str = "it", seconds: float = 15.0) -> T:
-    """What `look()` gives as soon as it is true; fails after so many seconds."""
+async def until(look: Callable[[], T], what: str = "it", seconds: float = 15.0, pause: float = 0.02) -> T:
+    """What `look()` gives as soon as it is true, asked every `pause` seconds; fails after so many seconds."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause)
     return found
 
 

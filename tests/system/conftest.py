@@ -11,27 +11,11 @@ import pytest
 
 from tests.system import invariants
 from tests.system.client import Client, until
+from tests.system.patience import CLOUD_OF_MODE, PATIENCE, QUICK
 from tests.system.processes import Process
 from tests.system.simulated import Sim
 from vmsvc import bootstrap, config
 from vmsvc.sim.start import start
-
-#: A cloud that works as a real one does, only sooner.
-QUICK = {"schedule_seconds": 0.02, "boot_seconds": 0.1, "delete_seconds": 0.05, "stop_seconds": 0.03}
-#: How often the service looks again, with real clouds' patience taken out.
-PATIENCE = {
-    "vmsvc.cloud.mirror._BUSY_SECONDS": 0.05,
-    "vmsvc.service.leave._FAILED_SECONDS": 0.3,
-    "vmsvc.service.reconciler._NOTICED_SECONDS": 0.3,
-    "vmsvc.service.reconciler._ROUND_SECONDS": 0.3,
-    "vmsvc.service.runtime._RESTART_DELAYS": (0.1, 0.2, 0.5),
-    "vmsvc.service.scheduler._WAITING_SECONDS": 0.2,
-    "vmsvc.service.snapshot._NEWS_SECONDS": 0.0,
-    "vmsvc.service.boot._LOOKS": (0.1, 0.2, 0.4, 0.8),
-    "vmsvc.service.boot._AFTER_EVICTION": (0.05, 0.1, 0.2),
-    "vmsvc.service.actuator._BACKOFF": (0.1, 0.3, 0.5),
-}
-CLOUD_OF_MODE = {"operator": ("sim-admin", "admin"), "tenant": ("sim-demo", "demo")}
 
 
 @pytest.fixture(name="sim_process", scope="session")

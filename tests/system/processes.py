@@ -45,6 +45,10 @@ class Process:
         """SIGTERM."""
         self._popen.send_signal(signal.SIGTERM)
 
+    def interrupt(self) -> None:
+        """SIGINT, as Ctrl-C sends it."""
+        self._popen.send_signal(signal.SIGINT)
+
     async def exit_status(self) -> int:
         """Wait for its end."""
         await until(lambda: self._popen.poll() is not None, "the end of the process", 20)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from vmsvc.cloud import parse, translate
-from vmsvc.cloud.exchange import Answer, NoAnswer, NotSent, Request
+from vmsvc.cloud.exchange import Answer, Garbled, NoAnswer, NotSent, Request
 from vmsvc.cloud.executor import Attempt, Executor, Late
 from vmsvc.cloud.limiter import Limiter
 from vmsvc.cloud.port import REQUEST_ID
@@ -67,7 +67,7 @@ class Calls:
             if result.error is None:
                 return result.value
             late = pause is None or time.monotonic() + pause >= deadline
-            if late or not isinstance(result.error, CloudUnavailable):
+            if late or not isinstance(result.error, CloudUnavailable | Garbled):
                 raise result.error
             log.info("%s; trying again in %.1f s", result.error.message, pause)
             await asyncio.sleep(pause)

@@ -37,11 +37,12 @@ class Answer:
     text: str
 
     def json(self) -> Mapping[str, object]:
-        """The body as an object; raises CloudError when it is anything else (a proxy's HTML, half a document)."""
+        """The body as an object; raises Garbled when it is no JSON (a proxy's HTML, half a document), CloudError when
+        it is JSON of another kind."""
         try:
             body = json.loads(self.text)
         except ValueError:
-            raise CloudError(f"the cloud answered {self.status} with a body that is not JSON") from None
+            raise Garbled(f"the cloud answered {self.status} with a body that is not JSON") from None
         if not isinstance(body, dict):
             raise CloudError(f"the cloud answered {self.status} with JSON that is no object")
         return body
@@ -61,6 +62,10 @@ class Answer:
             return float(value)
         when = _http_date(value)
         return None if when is None else max(0.0, (when - (self.date or datetime.now(UTC))).total_seconds())
+
+
+class Garbled(CloudError):
+    """An answer that something on the way has spoiled, or made up: the next one may be whole."""
 
 
 class NotSent(Exception):

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 _MOST = 1000               # intents under way in one replica
 _BATCH = 100
 _IDLE_SECONDS = 2.0        # a lost notification costs this much
+_CANCEL_SECONDS = 5.0
 _BACKOFF = (1.0, 2.0, 5.0, 15.0, 30.0)
 
 
@@ -46,6 +47,7 @@ class Actuator:
         self._performers = performers
         self._bell = bell
         self._under_way: dict[int, asyncio.Task] = {}
+        self._owed: set[int] = set()       # claims that could not be given back: the database was away
         self._claiming = asyncio.Lock()
         self._stopped = False
         self.owner = uuid.uuid4().hex
@@ -58,7 +60,9 @@ class Actuator:
         while not self._stopped:
             async with self._claiming:
                 room = 0 if self._stopped else min(_BATCH, _MOST - len(self._under_way))
-                claimed, pause = await self._runtime.offload(_claim, self.owner, room)
+                owed = frozenset(self._owed)
+                claimed, pause = await self._runtime.offload(_claim, self.owner, room, owed)
+                self._owed -= owed
                 for row in claimed:
                     self._start(Claim(*row))
             self._runtime.well("actuator")
@@ -73,7 +77,7 @@ class Actuator:
     async def _perform(self, claim: Claim) -> None:
         try:
             await self._performers[claim.kind](claim)
-            await self._runtime.offload(_done, claim)
+            await self._runtime.offload(_done, self.owner, claim)
         except VmsvcError as error:
             log.warning("vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt,
                         error.message)
@@ -84,9 +88,10 @@ class Actuator:
 
     async def _later(self, claim: Claim) -> None:
         try:
-            await self._runtime.offload(_later, claim.id, _BACKOFF[min(claim.attempt, len(_BACKOFF)) - 1])
+            await self._runtime.offload(_later, self.owner, claim.id, _BACKOFF[min(claim.attempt, len(_BACKOFF)) - 1])
         except VmsvcError as error:
-            log.warning("vm %s: the lease of its %s runs out by itself: %s", claim.vm_id, claim.kind, error.message)
+            log.warning("vm %s: its %s cannot be given back now: %s", claim.vm_id, claim.kind, error.message)
+            self._owed.add(claim.id)
 
     async def renew(self) -> None:
         """Prolong the leases of what is under way; give up what another replica took over."""
@@ -100,30 +105,38 @@ class Actuator:
                     task.cancel()
             self._runtime.well("leases")
 
-    async def stop(self) -> None:
-        """Cancel what is under way and give the leases back, so that another replica goes on at once."""
+    async def stop(self, seconds: float) -> None:
+        """Claim no more. What is under way may end within so many seconds; then it is cancelled, and its leases are
+        given back, so that another replica goes on at once."""
         self._stopped = True
         async with self._claiming:         # what is being claimed just now is given back too
-            for task in list(self._under_way.values()):
-                task.cancel()
-            if self._under_way:
-                await asyncio.wait(list(self._under_way.values()), timeout=5)
-            await self._runtime.offload(_release, self.owner)
+            for limit in (seconds, _CANCEL_SECONDS):
+                if self._under_way:
+                    await asyncio.wait(list(self._under_way.values()), timeout=limit)
+                for task in list(self._under_way.values()):
+                    task.cancel()
+            try:
+                async with asyncio.timeout(_CANCEL_SECONDS):
+                    await self._runtime.offload(_release, self.owner)
+            except (VmsvcError, TimeoutError) as error:
+                log.warning("the leases run out by themselves: %s", error)
 
 
-def _claim(owner: str, most: int) -> tuple[list, float | None]:
+def _claim(owner: str, most: int, owed: frozenset[int]) -> tuple[list, float | None]:
     with unit():
+        for intent_id in owed:
+            intents.later(owner, intent_id, 0)
         return (intents.claim(owner, most) if most > 0 else []), intents.seconds_to_next()
 
 
-def _done(claim: Claim) -> None:
+def _done(owner: str, claim: Claim) -> None:
     with unit() as work:
-        intents.done(work, claim.id, claim.wishes)
+        intents.done(work, owner, claim.id, claim.wishes)
 
 
-def _later(intent_id: int, seconds: float) -> None:
+def _later(owner: str, intent_id: int, seconds: float) -> None:
     with unit():
-        intents.later(intent_id, seconds)
+        intents.later(owner, intent_id, seconds)
 
 
 def _renew(owner: str, ids: list[int]) -> set[int]:

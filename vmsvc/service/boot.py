@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from datetime import datetime
+from contextlib import suppress
 
 from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
-from vmsvc.domain.errors import (CloudError, Conflict, Forbidden, InvalidRequest, NotFound, OutcomeUnknown,
-                                 QuotaExceeded)
+from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound,
+                                 OutcomeUnknown, QuotaExceeded)
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
@@ -55,7 +55,7 @@ class Boot:
         retries = iter(_AFTER_EVICTION if row.rounds else ())
         while row.state == State.BUILDING:
             try:
-                server = await self._built(await self._made(row, claim.attempt > 1), row.host)
+                server = await self._built(await self._made(row, claim.attempt > 1), row)
                 await self._runtime.offload(_active, row.id, server)
                 return
             except Refused as refused:
@@ -78,8 +78,7 @@ class Boot:
         server_id = await self._find(row.id) if again else None
         if server_id is None:
             server_id = await self._post(row)
-        await self._runtime.offload(_made, row.id, server_id)
-        return server_id
+        return await self._runtime.offload(_made, row.id, server_id)
 
     async def _post(self, row: Vm) -> str:
         try:
@@ -123,23 +122,30 @@ class Boot:
         host = self._fleet.hosts().get(row.host)
         return host is not None and host.available and (slug == "cloud_error" or host.free.covers(row.room))
 
-    async def _built(self, server_id: str, host: str | None) -> Server:
+    async def _built(self, server_id: str, row: Vm) -> Server:
         """Wait for ACTIVE. A server in ERROR is deleted at once, for it counts against the quota; then the reason is
-        raised: Refused where room, quota or another host would mend it, CloudError otherwise."""
-        server = await self._finished(server_id, host)
-        if server.status == "ACTIVE":
-            return server
+        raised: Refused where room, quota or another host would mend it, CloudError otherwise. The reason is written
+        down before the DELETE: who goes on after a crash finds no server that could tell it."""
+        verdict = (row.refusal or {}).get("verdict", {})
+        if verdict.get("server") != server_id:
+            server = await self._finished(server_id, row.host)
+            if server.status == "ACTIVE":
+                return server
+            verdict = {"server": server_id, **self._verdict(server, row.host)}
+            await self._runtime.offload(_judged, row.id, verdict)
         await self._leave.remove(server_id)
+        raise Refused(verdict["error"], verdict["message"]) if verdict["error"] else CloudError(verdict["message"])
+
+    def _verdict(self, server: Server, host: str | None) -> dict[str, str | None]:
+        """Why it has to go: `message`, and as `error` what would mend it (None: nothing)."""
         failure = server.failure
         if failure is None and host is not None and self._fleet.is_down(host):
-            raise Refused("no_capacity", f"host {host} went down while the server was being built there")
+            return {"error": "no_capacity", "message": f"host {host} went down while the server was being built there"}
         if failure is None:
-            raise CloudError(f"the server was still {server.status} after {_BUILD_LIMIT:.0f} s")
-        if isinstance(failure, CloudError) and host is None:
-            raise CloudError(f"the build failed: {failure.message}")
+            return {"error": None, "message": f"the server was still {server.status} after {_BUILD_LIMIT:.0f} s"}
+        message = f"the build failed: {failure.message}" if isinstance(failure, CloudError) else failure.message
         # Nova tries a failed build on other hosts by itself, unless it was told the host.
-        raise Refused(failure.slug, f"the build failed: {failure.message}" if isinstance(failure, CloudError)
-                      else failure.message)
+        return {"error": None if isinstance(failure, CloudError) and host is None else failure.slug, "message": message}
 
     async def _finished(self, server_id: str, host: str | None) -> Server:
         """The server when its build has ended, or as it is when its host is down or the limit is reached. Raises
@@ -151,6 +157,8 @@ class Boot:
             server = await self._mirror.until(server_id, _settled, min(_HOST_SECONDS, deadline - loop.time()))
             if server is not None and server.status == "ACTIVE":
                 return server
+            with suppress(CloudUnavailable):
+                await self._fleet.refresh(_HOST_SECONDS)
             over = loop.time() >= deadline or (host is not None and self._fleet.is_down(host))
             if not _settled(server) and not over:
                 continue
@@ -175,9 +183,21 @@ def _settled(server: Server | None) -> bool:
 
 # ---------------------------------------------------------------- in the database pool
 
-def _made(vm_id: str, server_id: str) -> None:
+def _made(vm_id: str, server_id: str) -> str:
+    """Write down the server; returns the one that counts: the first, should a replica that had lost its lease (it was
+    stopped for a while) have made another. The reconciler removes that."""
     with unit() as work:
-        vms.change(Vm.get_by_id(vm_id), cloud_id=server_id, updated_at=work.now)
+        row = vms.get(vm_id, lock=True)
+        if row.cloud_id is None and row.state in (State.BUILDING, State.DELETING):
+            vms.change(row, cloud_id=server_id, updated_at=work.now)
+        return row.cloud_id or server_id
+
+
+def _judged(vm_id: str, verdict: dict[str, str | None]) -> None:
+    """Remember why a server is given up."""
+    with unit():
+        row = Vm.get_by_id(vm_id)
+        vms.change(row, refusal={**(row.refusal or {}), "verdict": verdict})
 
 
 def _again(vm_id: str) -> None:
@@ -211,7 +231,7 @@ def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
         if row.state != State.BUILDING:
             return
         avoid = row.avoid + [row.host] if row.host and slug != "quota_exceeded" else row.avoid
-        refusal = {"error": slug, "message": message, "at": _iso(work.now),
+        refusal = {"error": slug, "message": message, "at": work.now.isoformat(),
                    "count": (row.refusal or {}).get("count", 0) + 1}
         if by_host:
             ledger.cool(work, row.host, row.boot, message, _COOL_SECONDS)
@@ -225,7 +245,3 @@ def _failed(vm_id: str, slug: str, message: str) -> None:
         row = Vm.get_by_id(vm_id)
         if row.state == State.BUILDING:
             fail(work, row, slug, message)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat()

@@ -12,7 +12,7 @@ from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.flavors import quota_request, traits_of
-from vmsvc.service import listing, trace
+from vmsvc.service import listing, trace, usage
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.feed import Waiters
 from vmsvc.service.runtime import Runtime
@@ -153,14 +153,18 @@ class Commands:
             return listing.awaited(row)
         return listing.shown(await self._cloud.server(row.cloud_id), row)
 
-    async def events(self, *, since: int, limit: int, types: frozenset[str],
-                     vm: str | None) -> tuple[list[dict[str, Any]], int]:
+    async def events(self, *, since: int, limit: int, types: frozenset[str], vm: str | None,
+                     preemptible: bool | None) -> tuple[list[dict[str, Any]], int]:
         """History after `since` in order, and the seq up to which it reaches. Raises HistoryGone."""
-        return await self._runtime.offload(_history, since, limit, types, vm)
+        return await self._runtime.offload(_history, since, limit, types=types, vm=vm, preemptible=preemptible)
 
     async def capacity(self) -> dict[str, Any]:
         """Mode, quota, hosts and how much of each flavor fits, now and with evictions."""
         return await self._scheduler.capacity(self._catalog.flavors)
+
+    async def usage(self, hours: float) -> dict[str, Any]:
+        """vCPUs held by VMs of ours, and evictions, over the last hours."""
+        return await self._runtime.offload(usage.over, hours)
 
     def catalog(self) -> dict[str, Any]:
         """What a request may name, as last read. Raises CloudUnavailable before the first reading."""
@@ -198,10 +202,10 @@ def _rows() -> list[Vm]:
         return vms.current()
 
 
-def _history(since: int, limit: int, types: frozenset[str], vm: str | None) -> tuple[list[dict[str, Any]], int]:
+def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]], int]:
     with reading():
         newest = outbox.newest()
-        events = outbox.after(since, limit, types=types, vm=vm)
+        events = outbox.after(since, limit, **wanted)
     full = len(events) == limit
     return events, events[-1]["data"]["seq"] if full else max(newest, since)
 

@@ -19,7 +19,7 @@ from vmsvc.store.db import unit
 from vmsvc.store.models import Vm
 
 EVICT_AT, EVICT_WHY = "vmsvc_evict_at", "vmsvc_evict_reason"
-_LATE = timedelta(seconds=1)       # a notice that is written later than this says a later time
+_LATE = timedelta(seconds=2)       # a notice that is written later than this says a later time
 
 
 class Notices:

@@ -38,6 +38,8 @@ class Runtime:
         Raises CloudUnavailable when the database does not answer: nothing of that transaction was kept, unless it was
         the commit itself that got no answer (which is why every step can run twice).
         """
+        if self.stopping.is_set():
+            raise CloudUnavailable("the service stops; try again", retry_after=1)
         # The thread writes log lines for the request that this task works for.
         call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
         running = asyncio.get_running_loop().run_in_executor(self._pool, call)

@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
-from peewee import InterfaceError, OperationalError, PostgresqlDatabase, fn
+from peewee import InterfaceError, InternalError, OperationalError, PostgresqlDatabase, fn
 from playhouse.migrations import Runner
 from playhouse.pool import PooledPostgresqlDatabase
 
@@ -30,7 +30,14 @@ _TIMEOUTS = "-c lock_timeout=10000 -c statement_timeout=20000 -c idle_in_transac
 #: Keys of our advisory locks share this first half, so that they meet no other program's.
 _LOCK_SPACE = 0x766D7376
 
-DATABASE_ERRORS = (OperationalError, InterfaceError, psycopg2.OperationalError, psycopg2.InterfaceError)
+_NEXT_SEQ = """
+SELECT setval(pg_get_serial_sequence('event', 'seq'), 1 + greatest(
+    coalesce((SELECT max(seq) FROM event), 0), (SELECT removed_seq FROM watermark)), false)
+"""
+
+#: InternalError is what a server that takes no changes says (it is a standby, or was told to be read-only).
+DATABASE_ERRORS = (OperationalError, InterfaceError, InternalError, psycopg2.OperationalError, psycopg2.InterfaceError,
+                   psycopg2.InternalError)
 
 
 class Lock(enum.IntEnum):
@@ -91,6 +98,9 @@ def deployment_id() -> str:
 class Unit:
     """One transaction: what it changes and the events that tell of it are committed together or not at all."""
 
+    #: What a transaction waits for before its events get their numbers.
+    ORDER = f"SELECT pg_advisory_xact_lock({_LOCK_SPACE}, {Lock.OUTBOX}); {_NEXT_SEQ}"
+
     def __init__(self, now: datetime.datetime):
         self.now = now                 # the database's clock when the unit began
         self._events: list[dict] = []
@@ -116,16 +126,21 @@ class Unit:
         self._bell = True
 
     def finish(self) -> None:
-        """Insert the events last, under the lock that orders them.
+        """Insert the events last, under the lock that orders them, and commit.
 
         A sequence gives numbers at insert and transactions commit in another order, so a reader that remembers the
-        highest number would miss the late one. With the lock held from the first number to the commit it cannot.
+        highest number would miss the late one. With the lock held from the first number to the commit it cannot. Nor
+        does a sequence take numbers back, so it is set anew: what was rolled back leaves no gap that looks like a loss.
+
+        Lock, insert and commit are one message: while the lock is held PostgreSQL never waits for this process, which
+        on a busy machine may take milliseconds to get a CPU. Whoever opened the transaction will end it, so another,
+        empty one is left to him.
         """
         if self._events:
-            self.lock(Lock.OUTBOX)
             stamp = fn.clock_timestamp()
-            models.Event.insert_many([{**event, "time": stamp} for event in self._events]).execute()
-        if self._events or self._bell:
+            insert, values = models.Event.insert_many([{**event, "time": stamp} for event in self._events]).sql()
+            models.database.execute_sql(f"NOTIFY {CHANNEL}; {self.ORDER}; {insert}; COMMIT AND CHAIN", values)
+        elif self._bell:
             models.database.execute_sql(f"NOTIFY {CHANNEL}")
 
     def tell(self) -> None:
@@ -138,8 +153,10 @@ class Unit:
 
 @contextlib.contextmanager
 def unit() -> Iterator[Unit]:
-    """A transaction that may emit events. No call to the cloud belongs inside one."""
+    """A transaction that may emit events. No call to the cloud belongs inside one, and no other unit."""
     db = models.database
+    if db.in_transaction():
+        raise RuntimeError("a unit is a transaction of its own")
     with db.connection_context(), db.atomic():
         now = db.execute_sql("SELECT clock_timestamp()").fetchone()[0]
         work = Unit(now)
@@ -153,6 +170,13 @@ def reading() -> Iterator[None]:
     """One consistent view of the database for several reads."""
     db = models.database
     with db.connection_context(), db.atomic(isolation_level="REPEATABLE READ"):
+        yield
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    """A connection without a transaction, for a single statement that reads."""
+    with models.database.connection_context():
         yield
 
 

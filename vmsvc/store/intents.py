@@ -47,19 +47,20 @@ def renew(owner: str, ids: list[int]) -> set[int]:
     return {row.id for row in kept}
 
 
-def done(work: Unit, intent_id: int, wishes: int) -> None:
-    """The wish is fulfilled, or has become pointless; if it was wished again meanwhile it is free to be claimed."""
-    closed = (Intent.update(done_at=work.now, lease_until=None)
-              .where(Intent.id == intent_id, Intent.wishes == wishes).execute())
+def done(work: Unit, owner: str, intent_id: int, wishes: int) -> None:
+    """The wish is fulfilled, or has become pointless; if it was wished again meanwhile it is free to be claimed. Who
+    has lost its lease changes nothing: the new owner is at it."""
+    mine = (Intent.id == intent_id) & (Intent.lease_owner == owner)
+    closed = Intent.update(done_at=work.now, lease_until=None).where(mine, Intent.wishes == wishes).execute()
     if not closed:
-        Intent.update(lease_owner=None, lease_until=None).where(Intent.id == intent_id).execute()
+        Intent.update(lease_owner=None, lease_until=None).where(mine).execute()
 
 
-def later(intent_id: int, seconds: float) -> None:
-    """Give the claim back; somebody tries again after so many seconds."""
+def later(owner: str, intent_id: int, seconds: float) -> None:
+    """Give the claim back, if it still is the owner's; somebody tries again after so many seconds."""
     (Intent.update(lease_owner=None, lease_until=None,
                    not_before=fn.clock_timestamp() + fn.make_interval(0, 0, 0, 0, 0, 0, seconds))
-     .where(Intent.id == intent_id, Intent.done_at.is_null()).execute())
+     .where(Intent.id == intent_id, Intent.lease_owner == owner, Intent.done_at.is_null()).execute())
 
 
 def release(owner: str) -> None:

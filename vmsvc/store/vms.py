@@ -6,13 +6,16 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from peewee import fn
+from peewee import Expression, fn
 
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State, event_of
 from vmsvc.store.db import Unit, reading
 from vmsvc.store.models import Idempotency, Vm, database
+
+#: For so long after its end a VM may still be shown by a list of the cloud.
+SHOWN_SECONDS = 120
 
 
 def row_of(vm: Vm) -> dict[str, Any]:
@@ -50,9 +53,13 @@ def of_ids(vm_ids: Collection[str]) -> list[Vm]:
 
 def current() -> list[Vm]:
     """All that have not ended, and those that ended a short while ago: a list of the cloud may still show these."""
-    ended = Vm.ended_at > fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 2)
-    return list(Vm.select().where(Vm.state.not_in([str(state) for state in FINAL]) | ended)
-                .order_by(Vm.created_at, Vm.id))
+    return list(Vm.select().where(is_current()).order_by(Vm.created_at, Vm.id))
+
+
+def is_current() -> Expression:
+    """The condition of it."""
+    ended = Vm.ended_at > fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, SHOWN_SECONDS)
+    return Vm.state.not_in([str(state) for state in FINAL]) | ended
 
 
 def cloud_ids(vm_ids: Collection[str]) -> list[str]:

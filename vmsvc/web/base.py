@@ -154,8 +154,10 @@ class Handler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """The one shape of all errors."""
-        refusal = refusal_of(kwargs.get("exc_info", (None, None))[1], status_code)
-        self.refuse(refusal)
+        if status_code == 500 and "exc_info" not in kwargs:      # Tornado's word for a handler that is cancelled
+            self.refuse(Refusal(503, errors.CloudUnavailable.slug, "the service stops; ask again", retry_after=1))
+        else:
+            self.refuse(refusal_of(kwargs.get("exc_info", (None, None))[1], status_code))
 
     def refuse(self, refusal: Refusal) -> None:
         """Finish with an error."""

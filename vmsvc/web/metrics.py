@@ -1,5 +1,6 @@
 """What Prometheus may know of the web layer and of the cloud; `/metrics` shows all that is in the registry."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Protocol
@@ -105,6 +106,7 @@ class WebMetrics:
         self._ended = Counter("vmsvc_sockets_ended", "Sockets that the service closed, by close code", ["code"],
                               registry=registry)
         self._gauge("vmsvc_http_requests_in_flight", "API requests without an answer yet", lambda: limits.in_flight)
+        self._gauge("vmsvc_tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks()))
         self._gauge("vmsvc_sockets", "Open WebSockets", lambda: len(hub))
         self._gauge("vmsvc_event_seq", "Last event that was fanned out", lambda: hub.last_seq)
         self._gauge("vmsvc_event_lag_seconds", "From the last event's time to its fan-out", lambda: hub.lag_seconds)

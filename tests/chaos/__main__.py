@@ -1,0 +1,90 @@
+"""`python -m tests.chaos`: the crash matrix, a storm and a soak, and a table of what they came to. `make test_chaos`
+runs it. Settings, all in the environment: SOAK_MINUTES (30), STORM_FAULTS (10000), MATRIX_RUNS (0: the whole matrix),
+CHAOS_SEED (1: another seed tries other faults and other variants), CHAOS_LANES (runs side by side: 4)."""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.chaos.matrix import ALL, Tally, matrix, sample
+from tests.chaos.plant import Result
+from tests.chaos.soak import soak
+from tests.chaos.storm import storm
+from tests.conftest import Database
+from vmsvc import bootstrap
+from vmsvc.sim.postgres import Postgres
+
+COLUMNS = ("", "faults", "requests", "servers made", "left over", "events lost", "doubled", "longest recovery", "time")
+
+
+def setting(name: str, default: float) -> float:
+    """A number from the environment."""
+    return float(os.environ.get(name, default))
+
+
+async def crashes(folder: Path, postgres: Database, seed: int) -> Result:
+    """The matrix, or a sample of it."""
+    began, tally, number = time.monotonic(), Tally(), int(setting("MATRIX_RUNS", 0))
+    with matrix(folder, postgres, int(setting("CHAOS_LANES", 4))) as lanes:
+        cases = await lanes.record(ALL, tally, seed)
+        await lanes.run(sample(cases, number or len(cases), seed), tally)
+    # A run whose invariants did not hold counts as something left over: what it was is said below.
+    return Result(faults=tally.deaths, kills=tally.deaths, requests=tally.requests, servers=tally.servers,
+                  left_over=len(tally.failures), recovery=tally.recovery, seconds=time.monotonic() - began,
+                  problems="\n".join(tally.failures))
+
+
+def line(name: str, result: Result) -> tuple[str, ...]:
+    """A row of the table."""
+    return (name, f"{result.faults} ({result.kills} kills)", str(result.requests), str(result.servers),
+            str(result.left_over), str(result.lost), str(result.doubled), f"{result.recovery:.1f} s",
+            f"{result.seconds:.0f} s")
+
+
+def table(results: dict[str, Result]) -> str:
+    """All of them, with their sum."""
+    total = Result(*(sum(getattr(result, name) for result in results.values()) for name in (
+        "faults", "kills", "requests", "servers", "left_over", "lost", "doubled")),
+        max(result.recovery for result in results.values()), sum(result.seconds for result in results.values()))
+    rows = [COLUMNS, *(line(name, result) for name, result in results.items()), line("total", total)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    return "\n".join("  ".join(text.ljust(width) if not number else text.rjust(width)
+                               for number, (text, width) in enumerate(zip(row, widths))) for row in rows)
+
+
+def main() -> int:
+    """1 when something was left over, lost, doubled or leaked."""
+    seed, folder = int(setting("CHAOS_SEED", 1)), Path(tempfile.mkdtemp(prefix="vmsvc-chaos-"))
+    server = Postgres(folder)
+    results: dict[str, Result] = {}
+    try:
+        postgres = Database(server.start())
+        postgres.command("ALTER SYSTEM SET fsync = off")
+        postgres.rows("SELECT pg_reload_conf()")
+        postgres.command("CREATE DATABASE template")
+        bootstrap.migrate(postgres.url.replace("/postgres?", "/template?"))
+        for name, run in {
+            "crash matrix": lambda: crashes(folder, postgres, seed),
+            "storm": lambda: storm(folder, postgres, int(setting("STORM_FAULTS", 10000)), seed),
+            "soak": lambda: soak(folder, postgres, 60 * setting("SOAK_MINUTES", 30), seed),
+        }.items():
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            results[name] = asyncio.run(run())
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    print(table(results))
+    print(f"soak: {results['soak'].requests / results['soak'].seconds:.1f} creates and deletes a second, "
+          f"memory {results['soak'].memory}; at rest {results['soak'].rest}")
+    problems = {name: result.problems for name, result in results.items() if result.problems}
+    for name, problem in problems.items():
+        print(f"\n{name}: {problem}")
+    return int(bool(problems) or any(result.left_over or result.lost or result.doubled for result in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""A soak: creates and deletes at a steady rate for a long time, hundreds of sockets of which some never read, random
+faults. What is measured in the end is what it was in the beginning: memory, threads, tasks, connections, descriptors.
+"""
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import json
+import os
+import random
+import re
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+
+from tests.chaos.fleet import Replica
+from tests.chaos.plant import HOSTS, Plant, Result, Watcher, account
+from tests.conftest import Database
+
+RATE = 20                # creates a second; as many deletes
+SOCKETS = 500
+DEAF = 50                # of those never read
+HEARERS = 20             # of those hear everything; the others wait for evictions, as a scheduler of batch jobs does
+IN_FLIGHT = 60           # clients at once: where the machine is too slow for the rate, the rate gives way
+SAMPLE_SECONDS = 5.0
+FAULTS = (
+    {"action": "status", "status": 500, "count": 3}, {"action": "cut_after", "count": 2},
+    {"action": "half_json", "count": 2}, {"action": "html", "count": 2},
+    {"action": "delay", "seconds": 1.0, "count": 5},
+    {"action": "hang", "count": 1}, {"action": "status", "status": 503, "headers": {"Retry-After": "1"}, "count": 1},
+    {"kind": "spawn_fails", "count": 1}, {"kind": "delete_fails", "count": 1}, {"action": "revoke", "count": 1},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look at a service process."""
+
+    rss_mb: float
+    threads: int
+    descriptors: int
+    tasks: int
+    connections: int
+    leases: int
+
+
+class Soak:
+    """One soak of one service."""
+
+    def __init__(self, plant: Plant, seed: int):
+        self._plant = plant
+        self._chance = random.Random(seed)
+        self._http = AsyncHTTPClient(force_instance=True, max_clients=4 * IN_FLIGHT)
+        self._samples: list[Sample] = []
+        self._keys = itertools.count(1)
+        self._over = False
+        self.result = Result()
+
+    @property
+    def _replica(self) -> Replica:
+        return self._plant.replicas[0]
+
+    async def run(self, seconds: float) -> Result:
+        """So long; then check."""
+        began = time.monotonic()
+        watchers = [Watcher(self._plant.replicas, 0) for _ in range(2)]
+        background = [asyncio.create_task(watcher.run()) for watcher in watchers]
+        background += [asyncio.create_task(self._socket(number)) for number in range(SOCKETS)]
+        others = [asyncio.create_task(self._faults()), asyncio.create_task(self._measure())]
+        clients: set[asyncio.Task] = set()
+        while (passed := time.monotonic() - began) < seconds and not any(task.done() for task in others):
+            if len(clients) < IN_FLIGHT and self.result.requests < 2 * RATE * passed:
+                clients.add(asyncio.create_task(self._client()))
+            else:
+                await asyncio.sleep(0.005)
+            clients = {task for task in clients if not task.done()}
+        self._over = True
+        self.result.seconds = time.monotonic() - began
+        await asyncio.gather(*clients, *others)
+        await account(self._plant, watchers, self.result)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await self._nothing_leaked()
+        self._http.close()
+        return self.result
+
+    async def _client(self) -> None:
+        """A create and its delete; a 503 is asked again."""
+        self.result.requests += 2
+        path, body = "/vm", json.dumps({"is_preemptible": self._chance.random() < 0.7, "flavor": "m1.tiny"})
+        created = await self._ask("POST", path, body, {"Idempotency-Key": f"soak-{next(self._keys)}",
+                                                       "Content-Type": "application/json"})
+        if created["code"] == "201":
+            await self._ask("DELETE", f"/vm/{created['vm']['id']}", None, {})
+
+    async def _ask(self, method: str, path: str, body: str | None, headers: dict) -> dict:
+        while True:
+            answer = await self._http.fetch(HTTPRequest(
+                f"http://127.0.0.1:{self._replica.client.port}/api/v1{path}", method, headers, body,
+                request_timeout=120), raise_error=False)
+            if answer.code not in (429, 503, 504):
+                assert answer.code in (200, 201, 404, 409, 502), (answer.code, answer.body)
+                return json.loads(answer.body)
+            await asyncio.sleep(0.5)
+
+    async def _socket(self, number: int) -> None:
+        """A WebSocket, opened again whenever it is closed. The first ones never read."""
+        query = "" if number < DEAF + HEARERS else "?type=evict"
+        while True:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._replica.client.port, limit=2**16)
+                try:
+                    key = base64.b64encode(os.urandom(16)).decode()
+                    writer.write((f"GET /api/v1/events{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+                                  f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
+                                  "Sec-WebSocket-Version: 13\r\n\r\n").encode())
+                    await reader.readuntil(b"\r\n\r\n")
+                    if number < DEAF:
+                        writer.transport.pause_reading()
+                        await asyncio.sleep(60)
+                    while await self._answered_pings(reader, writer):
+                        pass
+                finally:
+                    writer.close()
+            await asyncio.sleep(1)
+
+    @staticmethod
+    async def _answered_pings(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Read a frame; False at the end. A ping gets its pong, or the service would take us for dead."""
+        first, length = await reader.readexactly(2)
+        if length >= 126:
+            length = int.from_bytes(await reader.readexactly(2 if length == 126 else 8), "big")
+        await reader.readexactly(length)
+        if first & 15 == 9:
+            writer.write(b"\x8a\x80\0\0\0\0")
+        return first & 15 != 8
+
+    async def _faults(self) -> None:
+        """One kind now and then, for a few calls."""
+        while not self._over:
+            await asyncio.sleep(1)
+            self._plant.sim.fault(**self._chance.choice(FAULTS))
+            if self._chance.random() < 0.03:
+                self.result.kills += self._plant.cut_sessions() > 0
+        self.result.faults = self._plant.injected() + self.result.kills
+        self._plant.sim.clear_faults()
+
+    async def _measure(self) -> None:
+        while not self._over:
+            self._samples.append(await self._sample())
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _sample(self) -> Sample:
+        pid = self._replica.pid
+        status = Path(f"/proc/{pid}/status").read_text("ascii")
+        exposed = (await self._http.fetch(f"http://127.0.0.1:{self._replica.client.port}/metrics")).body.decode()
+        (counts,) = self._plant.database.rows("""
+            SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND
+                    application_name LIKE 'vmsvc%%') AS connections,
+                   (SELECT count(*) FROM intent WHERE done_at IS NULL AND lease_owner IS NOT NULL) AS leases
+            WHERE %s""", True)
+        rss, threads = (int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("VmRSS", "Threads"))
+        tasks = float(re.search(r"^vmsvc_tasks (\S+)", exposed, re.M)[1])
+        return Sample(rss / 1024, threads, len(os.listdir(f"/proc/{pid}/fd")), int(tasks), counts["connections"],
+                      counts["leases"])
+
+    async def _nothing_leaked(self) -> None:
+        """Memory is flat: what it was after a fifth of the time, when all pools and caches were full. And at rest
+        there is no thread, task, connection or lease more than there must be."""
+        await asyncio.sleep(3)
+        rest = await self._sample()
+        fifth = max(1, len(self._samples) // 5)
+        early = statistics.mean(one.rss_mb for one in self._samples[fifth:2 * fifth])
+        late = statistics.mean(one.rss_mb for one in self._samples[-fifth:])
+        self.result.memory = f"{early:.0f} -> {late:.0f} MiB"
+        self.result.rest = (f"{rest.threads} threads, {rest.tasks} tasks, {rest.connections} connections, "
+                            f"{rest.descriptors} descriptors, {rest.leases} leases")
+        most = {"rss_mb": early * 1.1 + 10, "threads": 60, "tasks": 40, "connections": 12,
+                "descriptors": 100, "leases": 0}
+        for name, limit in most.items():
+            value = late if name == "rss_mb" else getattr(rest, name)
+            if value > limit:
+                self.result.problems += f"{name} is {value:.0f}, more than {limit:.0f}; "
+
+
+async def soak(folder: Path, postgres: Database, seconds: float, seed: int) -> Result:
+    """A soak of so many seconds of one service with its usual patience."""
+    plant = Plant(folder, postgres, "soak", replicas=1, patience={"vmsvc.service.boot._COOL_SECONDS": 5.0},
+                  cloud={"boot_seconds": 0.2, "delete_seconds": 0.1, "schedule_seconds": 0.05},
+                  settings={"grace_seconds": 1, "cloud_timeout": 5})
+    try:
+        for number in range(HOSTS + 1, 40):
+            plant.sim.add_host(f"more-{number}")
+        await plant.open()
+        return await Soak(plant, seed).run(seconds)
+    finally:
+        await plant.close()

@@ -1,0 +1,147 @@
+"""The reconciler among look-alikes: whatever the cloud shows, it deletes what is ours and unwanted, after two
+sightings, and nothing else; and it tells of a loss only after a 404."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+from tests.integration.conftest import new_vm, read
+from vmsvc.cloud.port import MARK, Flavor, Server
+from vmsvc.domain.errors import CloudUnavailable, Locked, NotFound
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.resources import Resources
+from vmsvc.service.boot import OWNER
+from vmsvc.service.reconciler import Reconciler
+from vmsvc.service.runtime import Runtime
+from vmsvc.store import db, vms
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+OURS = "ours"
+#: Who says that the server is theirs: pairs of keys and values that look like our mark, or nearly.
+MARKS = [{OWNER: OURS}, {OWNER: "another"}, {OWNER: OURS.upper()}, {OWNER.upper(): OURS}, {OWNER: ""}, {},
+         {OWNER: f" {OURS}"}, {"deployment": OURS}]
+
+
+class Enough(Exception):
+    """So many rounds were made."""
+
+
+class Stage:
+    """A cloud and its mirror for so many rounds."""
+
+    def __init__(self, rounds):
+        self.servers = rounds[0]
+        self._rounds = iter(rounds)
+        self.deleted, self.asked = [], []
+        self.answers = {}
+
+    async def refresh(self, _max_age=0.0):
+        """The next round shows this."""
+        self.servers = next(self._rounds, None)
+        if self.servers is None:
+            raise Enough
+
+    async def server(self, server_id):
+        """GET."""
+        self.asked.append(server_id)
+        if error := self.answers.get(server_id):
+            raise error
+        return None
+
+    async def delete(self, server_id):
+        """DELETE."""
+        self.deleted.append(server_id)
+        if server_id in self.answers:
+            raise Locked("locked")
+
+
+def shown(server_id, metadata, status="ACTIVE"):
+    """A server in the list."""
+    return Server(server_id, "preemptible", status, None, "hash", "sim-1", "nova", False, NOW, NOW, NOW, None, metadata,
+                  Flavor("m1.tiny", "m1.tiny", 1, 1024, 1), False, Resources({"VCPU": 1}), {})
+
+
+def reconcile(*rounds, answers=()):
+    """Some rounds over these lists; the stage afterwards."""
+    stage = Stage([{server.id: server for server in servers} for servers in rounds])
+    stage.answers.update(answers)
+
+    async def run():
+        runtime = Runtime(2)
+        with pytest.raises(Enough):
+            await Reconciler(runtime, stage, stage, OURS).run()
+        await runtime.stop()
+    asyncio.run(run())
+    return stage
+
+
+@pytest.fixture(name="rows")
+def fixture_rows(store, monkeypatch):
+    """A request in each state, by its name; those that have a server have `server-<state>`."""
+    assert store
+    monkeypatch.setattr("vmsvc.service.reconciler._ROUND_SECONDS", 0.0)
+    monkeypatch.setattr("vmsvc.service.reconciler._NOTICED_SECONDS", 0.0)
+    rows = {}
+    for state in ("pending", "building", "active", "deleting", "deleted", "failed"):
+        rows[state] = new_vm(is_preemptible=True).id
+    store.rows("UPDATE vm SET state = 'building', cloud_id = NULL WHERE id = %s", rows["building"])
+    for state in ("active", "deleting", "deleted"):
+        store.rows("UPDATE vm SET state = %s, cloud_id = %s, ended_at = CASE WHEN %s = 'deleted' THEN now() END "
+                   "WHERE id = %s", state, f"server-{state}", state, rows[state])
+    store.rows("UPDATE vm SET state = 'failed', ended_at = now() WHERE id = %s", rows["failed"])
+    return rows
+
+
+def unwanted(rows, server):
+    """The rule, in other words than the reconciler's: our deployment's mark on a server that no open row can want."""
+    if server.metadata.get(OWNER) != OURS or MARK not in server.metadata:
+        return False
+    wanting = {rows["pending"]: None, rows["building"]: None, rows["active"]: "server-active",
+               rows["deleting"]: "server-deleting"}
+    if server.metadata[MARK] not in wanting:
+        return True
+    return wanting[server.metadata[MARK]] not in (None, server.id)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=some.data())
+def test_what_looks_like_ours_and_is_not_is_never_touched(rows, data):
+    names = [*rows.values(), "nobody", "", "VM-1"]
+    drawn = data.draw(some.lists(some.tuples(
+        some.sampled_from(MARKS), some.one_of(some.none(), some.sampled_from(names)),
+        some.sampled_from(["ACTIVE", "ERROR", "SHUTOFF", "BUILD"])), max_size=12))
+    servers = [shown("server-active", {MARK: rows["active"], OWNER: OURS}),
+               *(shown(f"server-{number}", {**mark, **({} if name is None else {MARK: name})}, status)
+                 for number, (mark, name, status) in enumerate(drawn))]
+    gone = {server.id for server in servers if unwanted(rows, server)}
+    assert not reconcile(servers).deleted, "once seen is not enough"
+    assert set(reconcile(servers, servers).deleted) == gone
+    assert not reconcile(servers, [], servers).deleted, "twice, but not twice running"
+
+
+def test_a_left_over_that_cannot_be_deleted_is_tried_again_and_keeps_no_other(rows):
+    servers = [shown("server-active", {MARK: rows["active"], OWNER: OURS}),
+               *(shown(name, {MARK: "nobody", OWNER: OURS}) for name in ("a", "b"))]
+    stage = reconcile(servers, servers, servers, answers={"a": Locked("by an admin")})
+    assert stage.deleted.count("a") == 2 and "b" in stage.deleted
+
+
+@pytest.mark.parametrize("answer, state", [(None, "active"), (CloudUnavailable("500"), "active"),
+                                           (NotFound("404"), "lost")])
+def test_only_a_404_is_a_loss(rows, store, answer, state):
+    stage = reconcile([], [], answers={"server-active": answer} if answer else {})
+    assert "server-active" in stage.asked
+    assert read(rows["active"]).state == state
+    told = [row["state"] for row in store.rows("SELECT state FROM event WHERE type = 'delete'")]
+    assert told == (["lost"] if state == "lost" else [])
+    assert not stage.deleted
+
+
+def test_what_leaves_by_our_own_hand_is_not_lost(rows):
+    reconcile([shown("server-active", {MARK: rows["active"], OWNER: OURS})], [],
+              answers={"server-deleting": NotFound("404")})
+    with db.reading():
+        assert vms.get("server-deleting").state == State.DELETING

@@ -1,0 +1,38 @@
+"""A sample of the crash matrix, another one each day; `make test_chaos` runs all of it."""
+
+import datetime
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.matrix import ALL, Tally, matrix, sample
+from vmsvc import bootstrap
+
+RUNS = 16
+SEED = int(os.environ.get("CHAOS_SEED") or datetime.date.today().toordinal())
+
+
+@pytest.fixture(name="template")
+def fixture_template(postgres):
+    """The server, with the migrated database that each run's is copied from."""
+    postgres.command("CREATE DATABASE template")
+    bootstrap.migrate(postgres.url.replace("/postgres?", "/template?"))
+    yield postgres
+    postgres.command("DROP DATABASE template WITH (FORCE)")
+
+
+@pytest.mark.gen_test(timeout=240)
+async def test_a_service_that_is_killed_at_any_step_leaves_nothing_behind(template):
+    folder = Path(tempfile.mkdtemp(prefix="vmsvc-crashes-"))
+    tally = Tally()
+    try:
+        with matrix(folder, template, lanes=3) as lanes:
+            cases = await lanes.record(ALL, tally, SEED)
+            await lanes.run(sample(cases, RUNS, SEED), tally)
+    finally:
+        shutil.rmtree(folder)
+    assert not tally.failures, f"CHAOS_SEED={SEED}\n" + tally.failures[0]
+    assert tally.deaths > RUNS / 2, "hardly any point was reached"

@@ -1,0 +1,145 @@
+"""VMSVC_REPLICAS: several processes on one port, watched over by another; and how a service is told to stop."""
+
+import asyncio
+import os
+import re
+import signal
+import time
+
+import pytest
+from tornado.simple_httpclient import HTTPStreamClosedError
+
+from tests.system.client import until
+
+
+@pytest.fixture(name="three")
+def fixture_three(environ):
+    """The environment of three replicas."""
+    return {**environ, "VMSVC_REPLICAS": "3"}
+
+
+def replicas(process):
+    """The process of each replica that was ever started."""
+    return [int(pid) for pid in re.findall(r"replica \d of 3 is process (\d+)", process.text())]
+
+
+def lives(pid):
+    """False once it has ended, and its parent knows."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_replica_that_is_killed_is_replaced_and_the_others_serve_meanwhile(new_process, three, sim):
+    process = new_process(three)
+    client = await process.ready()
+    await until(lambda: process.text().count("ready in operator mode") == 3, "all three", 30)
+    first = replicas(process)
+    sim.settings(boot_seconds=1)
+    keyed = {"Idempotency-Key": "one", "Prefer": "respond-async"}
+    assert (await client.create(False, headers=keyed)).status == 202
+    os.kill(first[0], signal.SIGKILL)
+    while len(replicas(process)) < 4:
+        assert (await client.call("GET", "/healthz")).status == 200
+    await until(lambda: process.text().count("ready in operator mode") == 4, "the fourth", 30)
+    created = await client.create(False, headers={"Idempotency-Key": "one"})
+    assert created.status == 201
+    assert list(sim.servers()) == [created.id]
+    process.tell_to_stop()
+    assert await process.exit_status() == 0
+    assert not [pid for pid in replicas(process) if lives(pid)]
+    assert "Traceback" not in process.text()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_replicas_do_not_outlive_their_supervisor(new_process, three):
+    process = new_process(three)
+    await process.ready()
+    process.kill()
+    await until(lambda: not [pid for pid in replicas(process) if lives(pid)], "the end of all", 30)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_ctrl_c_ends_all_replicas_and_says_come_back_to_sockets(new_process, three):
+    process = new_process(three)
+    client = await process.ready()
+    channel = await client.channel()
+    process.interrupt()
+    assert await asyncio.wait_for(channel.read_message(), 20) is None
+    assert channel.close_code == 1012
+    channel.close()
+    assert await process.exit_status() == 0
+    assert not [pid for pid in replicas(process) if lives(pid)]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_who_waits_for_a_create_when_the_service_stops_is_told_where_its_answer_will_be(new_process, environ, sim,
+                                                                                            new_replica):
+    sim.settings(boot_seconds=9)
+    process = new_process(environ)
+    client = await process.ready()
+    waiting = asyncio.ensure_future(client.create(False))
+    await until(sim.servers, "the server")
+    process.tell_to_stop()
+    answer = await waiting
+    assert answer.status == 202
+    assert await process.exit_status() == 0
+    sim.call("POST", "/sim/clock", {"advance": 9})
+    _, client = await new_replica()
+    await client.saw("create/active", answer.headers["Location"].rpartition("/")[2])
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_what_ends_soon_is_finished_before_the_service_stops(new_process, environ, sim, database):
+    sim.settings(boot_seconds=1.5)
+    process = new_process(environ)
+    client = await process.ready()
+    waiting = asyncio.ensure_future(client.create(False))
+    await until(sim.servers, "the server")
+    process.tell_to_stop()
+    assert (await waiting).status == 201
+    assert await process.exit_status() == 0
+    assert not database.rows("SELECT * FROM intent WHERE done_at IS NULL")
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.gen_test(timeout=60)
+async def test_a_second_signal_stops_it_at_once_whatever_hangs(new_process, environ, sim, number):
+    sim.fault(action="hang", method="POST", path="/servers$")
+    process = new_process({**environ, "VMSVC_REPLICAS": str(number)})
+    client = await process.ready()
+    waiting = asyncio.ensure_future(client.create(False))
+    await until(lambda: sim.calls(method="POST", path="/servers$"), "the call that hangs")
+    process.interrupt()
+    await until(lambda: "stopping" in process.text(), "the first signal")
+    asked = time.monotonic()
+    process.interrupt()
+    assert await process.exit_status() in (0, 130)
+    assert time.monotonic() - asked < 3
+    sim.clear_faults()
+    (answer,) = await asyncio.gather(waiting, return_exceptions=True)
+    assert isinstance(answer, (HTTPStreamClosedError, OSError)) or answer.status == 503
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_service_stops_in_time_though_the_cloud_hangs_and_the_database_is_away(new_process, environ, sim,
+                                                                                    database, postgres):
+    process = new_process(environ)
+    client = await process.ready()
+    sim.fault(action="hang")
+    waiting = asyncio.ensure_future(client.create(True))
+    await until(lambda: database.rows("SELECT id FROM vm"), "the request")
+    name = database.rows("SELECT current_database() AS name")[0]["name"]
+    postgres.command(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    try:
+        postgres.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", name)
+        process.tell_to_stop()
+        assert await process.exit_status() == 0
+        assert "Traceback" not in process.text()
+    finally:
+        postgres.command(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        sim.clear_faults()
+    await asyncio.gather(waiting, return_exceptions=True)

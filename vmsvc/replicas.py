@@ -1,0 +1,104 @@
+"""Several replicas behind one port: a process that only watches over them.
+
+The sockets are bound before the first fork, so that the kernel gives each connection to whichever replica takes it, and
+what waits in the sockets' queue outlives a replica that dies. One that ends is started again, sooner or later. Signals
+are passed on. Should this process be killed, the replicas see the end of a pipe and stop.
+"""
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+log = logging.getLogger(__name__)
+
+_RESTART_DELAYS = (0.2, 1.0, 3.0, 10.0)
+_SETTLED_SECONDS = 60.0      # who lived this long starts afresh with the shortest delay
+_STOP_LIMIT = 40.0           # then whoever is left is killed
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+
+
+class Supervisor:
+    """Runs `serve(parent)` in each of `number` processes, on the `sockets`. It returns that process's exit status;
+    `parent` is a file descriptor that becomes readable when the supervisor has died. Call `run()` before there are
+    threads: it forks."""
+
+    def __init__(self, number: int, sockets: Sequence[socket.socket], serve: Callable[[int], int]):
+        self._number = number
+        self._sockets = sockets
+        self._serve = serve
+        self._started: dict[int, tuple[int, float]] = {}                 # pid -> (which one, when)
+        self._due = dict.fromkeys(range(1, number + 1), 0.0)             # which one -> when to start it
+        self._failures = dict.fromkeys(self._due, 0)
+        self._told_at: float | None = None
+        self._watched, self._held = os.pipe()
+
+    def run(self) -> None:
+        """Keep them running until SIGTERM or SIGINT, which they get too; return when all have ended."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            while self._told_at is None or self._started:
+                self._start_due()
+                told = signal.sigtimedwait(_SIGNALS, self._pause())
+                if told is not None and told.si_signo != signal.SIGCHLD:
+                    self._pass_on(told.si_signo)
+                self._bury()
+                if self._told_at is not None and time.monotonic() - self._told_at > _STOP_LIMIT:
+                    self._pass_on(signal.SIGKILL)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _pause(self) -> float:
+        """Seconds to the next thing to do; a second at most, should a signal be lost."""
+        return min(1.0, max(0.0, min(self._due.values(), default=1.0) - time.monotonic()) if self._due else 1.0)
+
+    def _start_due(self) -> None:
+        for which, when in list(self._due.items()):
+            if when <= time.monotonic():
+                del self._due[which]
+                self._start(which)
+
+    def _start(self, which: int) -> None:
+        pid = os.fork()
+        if pid:
+            self._started[pid] = which, time.monotonic()
+            log.info("replica %d of %d is process %d", which, self._number, pid)
+            return
+        status = 1
+        try:
+            os.setpgid(0, 0)         # Ctrl-C reaches the supervisor alone, which passes it on: once, not twice
+            os.close(self._held)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            status = self._serve(self._watched)
+        except BaseException:    # pylint: disable=broad-exception-caught; the child must not go on as the parent
+            log.exception("replica %d died", which)
+        finally:
+            logging.shutdown()
+            os._exit(status)     # pylint: disable=protected-access
+
+    def _bury(self) -> None:
+        """Take note of those that have ended."""
+        for pid, (which, since) in list(self._started.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
+                continue
+            del self._started[pid]
+            if self._told_at is None:
+                self._again_later(which, time.monotonic() - since, os.waitstatus_to_exitcode(status))
+
+    def _again_later(self, which: int, lived: float, status: int) -> None:
+        self._failures[which] = 1 if lived > _SETTLED_SECONDS else self._failures[which] + 1
+        delay = _RESTART_DELAYS[min(self._failures[which], len(_RESTART_DELAYS)) - 1]
+        self._due[which] = time.monotonic() + delay
+        log.warning("replica %d ended with status %d; starting it again in %g s", which, status, delay)
+
+    def _pass_on(self, number: int) -> None:
+        if self._told_at is None:
+            self._told_at = time.monotonic()
+            self._due.clear()
+            for listening in self._sockets:      # nobody is to wait in their queue for an answer that will not come
+                listening.close()
+        for pid in self._started:
+            os.kill(pid, number)     # not reaped yet, so the number is still its own
