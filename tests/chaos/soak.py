@@ -171,8 +171,8 @@ class Soak:
             WHERE %s""", True)
         rss, threads = (int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("VmRSS", "Threads"))
         tasks = float(re.search(r"^vmsvc_tasks (\S+)", exposed, re.M)[1])
-        return Sample(self.result.requests, rss / 1024, threads, len(os.listdir(f"/proc/{pid}/fd")), int(tasks), counts["connections"],
-                      counts["leases"])
+        return Sample(self.result.requests, rss / 1024, threads, len(os.listdir(f"/proc/{pid}/fd")), int(tasks),
+                      counts["connections"], counts["leases"])
 
     async def _nothing_leaked(self) -> None:
         """Memory is flat once it has warmed up. And at rest there is no thread, task, connection or lease more than
@@ -188,8 +188,8 @@ class Soak:
                             f"{rest.descriptors} descriptors, {rest.leases} leases")
         if judged is not warm:
             self.result.memory += " (warming up)"
-        most = {"rss_mb": early * 1.1 + 10 if judged is warm else CEILING_MB, "threads": 60, "tasks": 40, "connections": 12,
-                "descriptors": 100, "leases": 0}
+        most = {"rss_mb": early * 1.1 + 10 if judged is warm else CEILING_MB, "threads": 60, "tasks": 40,
+                "connections": 12, "descriptors": 100, "leases": 0}
         for name, limit in most.items():
             value = late if name == "rss_mb" else getattr(rest, name)
             if value > limit:
