@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run run_test lint test_openstack test_chaos bench clean
+.PHONY: help run demo run_test lint test_openstack test_chaos bench clean build down logs development test_docker test_image
+
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
 
 help:  ## show this
 	@awk -F':.*## ' '/^[a-z_]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,9 +16,12 @@ help:  ## show this
 run: $(VENV)/.service  ## run the service with an embedded database and a simulated cloud, on 127.0.0.1:8888
 	@VMSVC_GRACE_SECONDS=$${VMSVC_GRACE_SECONDS:-10} exec $(BIN)/python -m vmsvc
 
+demo: $(VENV)/.service  ## play the story on the running service of VMSVC_URL (default: that of `make run`), until Ctrl-C
+	@exec $(BIN)/python -m vmsvc.demo
+
 run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.
-	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/browser
+	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/browser --ignore=tests/docker
 	@# Apart: Playwright keeps an event loop of its own in the thread of the tests.
 	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest tests/browser; \
 	else echo "The browser tests were left out: install chromium (apt-get install chromium) to run them."; fi
@@ -29,9 +35,34 @@ test_openstack: $(VENV)/.tests  ## the conformance and system tests against a re
 test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults and a soak (SOAK_MINUTES=30, STORM_FAULTS=10000)
 	$(BIN)/python -m tests.chaos
 
-bench: $(VENV)/.tests  ## benchmarks, each with its peers
+bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_planner
 	$(BIN)/python -m tests.bench.bench_choice
+	$(BIN)/python -m tests.bench.bench_events
+	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so || \
+		echo "Without nginx and nchan (apt-get install nginx libnginx-mod-nchan) the next tables lack that peer."
+	$(BIN)/python -m tests.bench.bench_fanout
+	$(BIN)/python -m tests.bench.bench_decision
+	$(BIN)/python -m tests.bench.bench_fleet
+
+build:  ## run the service and PostgreSQL in Docker, on 127.0.0.1:8888 (REPLICAS=3, PORT=8888)
+	@REPLICAS=$(or $(REPLICAS),1) PORT=$(or $(PORT),8888) docker/build
+
+down:  ## stop what `make build` started; the data stays
+	@$(ALL_PROFILES) $(COMPOSE) down --remove-orphans
+
+logs:  ## follow the logs of what `make build` started
+	@$(ALL_PROFILES) $(COMPOSE) logs --follow --tail 100
+
+development:  ## the image with the tests in it: docker run --rm vmsvc-development make run_test (or lint)
+	docker build --target development --tag vmsvc-development .
+
+test_docker: $(VENV)/.tests  ## the images, the README's scenario and what a kill does, on the Docker of this machine
+	$(BIN)/python -m pytest tests/docker
+
+test_image: development  ## lint and the quick tests inside the development image
+	docker run --rm vmsvc-development make lint
+	docker run --rm vmsvc-development .venv/bin/python -m pytest tests/unit tests/api tests/test_settings.py tests/test_layers.py
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)
@@ -43,10 +74,14 @@ $(VENV)/bin/python:
 		{ echo "Python's venv module is missing; install it: apt-get install python3-venv"; exit 1; }
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 
-$(VENV)/.service: requirements.txt | $(VENV)/bin/python
+$(VENV)/.service: requirements.txt requirements-service.txt constraints.txt | $(VENV)/bin/python
 	$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.tests: requirements.txt requirements-dev.txt | $(VENV)/bin/python
+$(VENV)/.tests: requirements.txt requirements-service.txt constraints.txt requirements-dev.txt | $(VENV)/bin/python
 	$(PIP) -r requirements-dev.txt
 	@touch $(VENV)/.service $@
+
+$(VENV)/.bench: requirements.txt requirements-dev.txt requirements-bench.txt | $(VENV)/bin/python
+	$(PIP) -r requirements-bench.txt
+	@touch $(VENV)/.service $(VENV)/.tests $@

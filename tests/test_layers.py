@@ -65,6 +65,11 @@ def test_imports_go_down(path):
                                                            for one in allowed)}
 
 
+def test_the_demo_is_a_client_and_knows_nothing_of_the_service():
+    (demo,) = (path for path in MODULES if name_of(path) == "demo")
+    assert not parts_of(demo)
+
+
 @pytest.mark.parametrize("path", modules("domain"))
 def test_the_domain_is_pure(path):
     top = {name.partition(".")[0] for name in imports_of(MODULES[path])} - {"vmsvc"}
@@ -84,7 +89,7 @@ def test_one_module_knows_the_sdk():
 def test_tornado_is_the_web_s_the_sim_s_and_the_start_up_s():
     users = {layer_of(path) for path, tree in MODULES.items()
              if "tornado" in {name.partition(".")[0] for name in imports_of(tree)}}
-    assert users <= {"web", "sim", "bootstrap", "__main__"}
+    assert users <= {"web", "sim", "bootstrap", "__main__", "demo"}
 
 
 def test_peewee_and_the_driver_are_the_store_s():
@@ -94,7 +99,8 @@ def test_peewee_and_the_driver_are_the_store_s():
 
 
 def test_no_layer_reads_the_environment_but_the_start_up():
-    readers = {name_of(path) for path, tree in MODULES.items() if layer_of(path) not in ("sim", "bootstrap", "__main__")
+    starters = ("sim", "bootstrap", "__main__", "demo")
+    readers = {name_of(path) for path, tree in MODULES.items() if layer_of(path) not in starters
                for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")}
     assert not readers
 

@@ -22,6 +22,12 @@ def test_every_setting_is_in_the_readme_and_every_name_there_is_a_setting():
     assert documented() == set(NAMES)
 
 
+def test_every_setting_can_be_made_with_docker_too():
+    """But where it listens and keeps its data, which are the container's own."""
+    compose = (README.parent / "docker-compose.yml").read_text(encoding="utf-8")
+    assert set(re.findall(r"VMSVC_\w+", compose)) == set(NAMES) - {"VMSVC_ADDRESS", "VMSVC_PORT", "VMSVC_DATA_DIR"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_has_a_meaning_and_a_default_that_is_valid(name):
     (field,) = (field for field in dataclasses.fields(config.Settings) if config.variable(field.name) == name)
@@ -33,6 +39,11 @@ def test_every_setting_has_a_meaning_and_a_default_that_is_valid(name):
 def test_a_name_that_is_not_known_is_refused_with_those_that_are():
     with pytest.raises(config.ConfigError, match="VMSVC_GRACE_SECS.*VMSVC_GRACE_SECONDS"):
         config.load({"VMSVC_GRACE_SECS": "1"})
+
+
+def test_names_of_hosts_are_a_list():
+    assert config.load({"VMSVC_HOSTS": " Example.org,vms.example ,"}).host_names == {"example.org", "vms.example"}
+    assert config.load({}).host_names == frozenset()
 
 
 def test_the_flag_wins_over_the_variable():

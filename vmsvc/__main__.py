@@ -6,12 +6,15 @@ import errno
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 
 from vmsvc import __version__, bootstrap, config
+from vmsvc import check as report
 from vmsvc.domain.errors import VmsvcError
+from vmsvc.embedded import FROM_ENVIRONMENT, Embedded, names_cloud
 from vmsvc.log import configure
 from vmsvc.replicas import Supervisor
 from vmsvc.sim.cloud_process import StartFailed
@@ -19,9 +22,12 @@ from vmsvc.sim.postgres import PostgresFailed
 
 log = logging.getLogger("vmsvc")
 
+_OPEN_FILES = 65536
+
 _JOBS = {
     "serve": "run the service (the default)",
     "migrate": "bring the database's schema up to date and end",
+    "check": "say what is wrong with settings, database, credentials, rights, quota and clocks; start nothing",
     "openapi": "print the OpenAPI document",
     "sim": "run the simulated cloud alone and say how to reach it",
 }
@@ -34,7 +40,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         settings = config.load(environ, flags)
         configure(settings.log_format)
-        return {"serve": serve, "migrate": migrate, "openapi": openapi, "sim": simulate}[job](settings, environ)
+        return {"serve": serve, "migrate": migrate, "check": check, "openapi": openapi,
+                "sim": simulate}[job](settings, environ)
     except KeyboardInterrupt:
         return 130
     except (config.ConfigError, PostgresFailed, StartFailed, VmsvcError) as error:
@@ -59,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT; a second signal ends it at once."""
-    embedded = bootstrap.Embedded(settings, environ)
+    _allow_many_sockets()
+    embedded = Embedded(settings, environ)
     try:
         settings, database_url, cloud = embedded.start()
 
@@ -73,6 +81,13 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     finally:
         embedded.stop()
     return 0
+
+
+def _allow_many_sockets() -> None:
+    """The usual soft limit of 1024 open files is for programs that use select(); this one does not."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES) if hard != resource.RLIM_INFINITY
+                                                else _OPEN_FILES, hard))
 
 
 async def _serve(service: bootstrap.Service, parent: int | None) -> None:
@@ -104,7 +119,7 @@ def _tell(told: asyncio.Event) -> None:
 
 def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Apply what is missing."""
-    embedded = bootstrap.Embedded(settings, {**environ, "OS_CLOUD": "none is needed"})
+    embedded = Embedded(settings, {**environ, "OS_CLOUD": "none is needed"})
     try:
         _, database_url, _ = embedded.start()
         applied = bootstrap.migrate(database_url)
@@ -112,6 +127,23 @@ def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
     finally:
         embedded.stop()
     return 0
+
+
+def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
+    """Look at everything and say what was found; 0 when nothing is wrong, else 1."""
+    async def look() -> bool:
+        cloud = bootstrap.cloud_of(settings, FROM_ENVIRONMENT) if names_cloud(environ) else None
+        found = []
+        try:
+            async for finding in report.findings(settings, settings.database_url, cloud):
+                print(finding, flush=True)
+                found.append(finding)
+        finally:
+            if cloud:
+                await cloud.close()
+        return report.passed(found)
+    log.setLevel(logging.WARNING)       # the findings say it better
+    return 0 if asyncio.run(look()) else 1
 
 
 def openapi(_settings: config.Settings, _environ: Mapping[str, str]) -> int:
@@ -122,7 +154,7 @@ def openapi(_settings: config.Settings, _environ: Mapping[str, str]) -> int:
 
 def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
     """The simulated cloud until a signal comes."""
-    embedded = bootstrap.Embedded(settings, {}, database=False)
+    embedded = Embedded(settings, {}, database=False)
     try:
         _, _, cloud = embedded.start()
         print(f"export OS_CLIENT_CONFIG_FILE={cloud['config_file']} OS_CLOUD=sim-demo", flush=True)

@@ -5,7 +5,6 @@ import logging
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
@@ -24,23 +23,22 @@ from vmsvc.service.doorbell import Doorbell
 from vmsvc.service.evictions import Evictions
 from vmsvc.service.feed import Feed, Waiters
 from vmsvc.service.hub import Hub
+from vmsvc.service.join import Policy
 from vmsvc.service.leave import Leave
 from vmsvc.service.lifetimes import Lifetimes
 from vmsvc.service.notice import Notices
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
-from vmsvc.service.snapshot import Policy
-from vmsvc.sim.cloud_process import CloudProcess
-from vmsvc.sim.postgres import Postgres
 from vmsvc.store import db, intents
 from vmsvc.web.app import api_document, make_app, make_server
 from vmsvc.web.limits import Limits
-from vmsvc.web.metrics import CloudMetrics
+from vmsvc.web.metrics import CloudMetrics, LifeMetrics
 from vmsvc.web.settings import WebSettings
 
 log = logging.getLogger(__name__)
 
+_BACKLOG = 1024              # connections that wait to be accepted
 _FINISH_SECONDS = 5.0      # in which steps that are under way may end when the service is to stop
 _ANSWER_SECONDS = 2.0      # and then its answers
 _LEAVING_SECONDS = 600.0     # beyond its notice, for a victim whose guest and whose host are slow to let it go
@@ -57,7 +55,8 @@ class Service:
         self.cloud = cloud
         self.runtime = Runtime()
         self._database_url = database_url
-        self._database = db.open_database(database_url, self.runtime.threads + 2)
+        metrics = LifeMetrics(self._registry)
+        self._database = db.open_database(database_url, self.runtime.threads + 2, metrics.committed)
         self.hub = Hub()
         self._waiters = Waiters()
         self._doorbell = Doorbell(self.runtime, database_url)
@@ -68,7 +67,8 @@ class Service:
             self.runtime, cloud, self._mirror, self._fleet, self._doorbell.bell(), self._doorbell.ring,
             grace_seconds=settings.grace_seconds, policy=Policy(
                 settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
-                patience=2 * settings.grace_seconds + _LEAVING_SECONDS))
+                patience=2 * settings.grace_seconds + _LEAVING_SECONDS),
+            planned=metrics.planned)
         self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, settings.grace_seconds)
         self.commands = Commands(self.runtime, cloud, self._mirror, self._catalog, self._scheduler, self._waiters,
                                  self._doorbell.ring, settings.min_run_seconds)
@@ -77,6 +77,18 @@ class Service:
         self._limits: Limits | None = None
         self._connected = False
         self.port = 0
+        self._show_queues(metrics)
+
+    def _show_queues(self, metrics: LifeMetrics) -> None:
+        """How much waits, and where."""
+        metrics.show("vmsvc_requests_waiting", "Requests that wait for room, in the whole deployment",
+                     lambda: self._scheduler.waiting)
+        metrics.show("vmsvc_intents_under_way", "Acts on the cloud that this replica has claimed",
+                     lambda: len(self._actuator) if self._actuator else 0)
+        metrics.show("vmsvc_database_calls", "Database work under way, or waiting for a thread",
+                     lambda: self.runtime.offloaded)
+        metrics.show("vmsvc_parts_not_ready", "Parts of this replica that do not work now (see /readyz)",
+                     lambda: sum(problem is not None for problem in self.runtime.problems.values()))
 
     async def start(self) -> None:
         """Bring the schema up to date, start the loops and listen. A cloud that is away only delays readiness."""
@@ -85,8 +97,9 @@ class Service:
         if applied:
             log.info("database: applied %s", ", ".join(applied))
         deployment = await self.runtime.offload(db.deployment_id)
-        self.runtime.supervise("feed", Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell(),
-                                            self.settings.event_retention_hours).run)
+        feed = Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell(), self.settings.event_retention_hours)
+        await feed.begin()
+        self.runtime.supervise("feed", feed.run)
         self.runtime.supervise("cloud", lambda: self._with_cloud(deployment), "not connected yet")
         self._listen()
 
@@ -119,9 +132,9 @@ class Service:
         log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)
 
     def _listen(self) -> None:
-        app = make_app(self.commands, self.hub, WebSettings(address=self.settings.address,
-                                                            request_timeout=self.settings.request_timeout),
-                       evictions=self.evictions, registry=self._registry)
+        web = WebSettings(address=self.settings.address, hosts=self.settings.host_names,
+                          request_timeout=self.settings.request_timeout)
+        app = make_app(self.commands, self.hub, web, evictions=self.evictions, registry=self._registry)
         self._limits = app.settings["limits"]
         self._server = make_server(app)
         sockets = self._sockets or listening(self.settings)
@@ -151,43 +164,6 @@ class Service:
             await asyncio.sleep(0.02)
 
 
-class Embedded:
-    """The parts that stand in for what is not configured: a PostgreSQL, a simulated cloud."""
-
-    def __init__(self, settings: Settings, environ: Mapping[str, str], *, database: bool = True):
-        self._settings = settings
-        wants_cloud = not any(environ.get(name) for name in ("OS_CLOUD", "OS_AUTH_URL"))
-        self._postgres = Postgres(settings.folder) if database and not settings.database_url else None
-        self._cloud = CloudProcess(settings.folder / "cloud", hosts=settings.sim_hosts, vcpus=settings.sim_vcpus,
-                                   ram_mb=settings.sim_ram_mb) if wants_cloud else None
-
-    def start(self) -> tuple[Settings, str, dict[str, str | None]]:
-        """Start them; returns the settings with the stand-ins' defaults, the database's URL and the cloud's entry.
-
-        Raises PostgresFailed and CloudFailed; `stop()` is to be called all the same.
-        """
-        settings, url = self._settings, self._settings.database_url
-        entry: dict[str, str | None] = {"cloud": None, "config_file": None}
-        if self._postgres:
-            url = self._postgres.start()
-            log.info("database: embedded PostgreSQL in %s (VMSVC_DATABASE_URL names another)", settings.folder)
-        if self._cloud:
-            entry = {"cloud": "sim-admin", "config_file": str(self._cloud.start())}
-            # The simulated cloud has four flavors as the real ones have: a bare request gets the smallest.
-            settings = replace(settings, flavor=settings.flavor or "m1.tiny")
-            log.info("cloud: simulated, at %s (OS_CLOUD names a real one); to look at it: "
-                     "OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=sim-admin openstack server list",
-                     self._cloud.url, entry["config_file"])
-        return settings, url, entry
-
-    def stop(self) -> None:
-        """Stop what nobody else uses."""
-        if self._cloud:
-            self._cloud.stop()
-        if self._postgres:
-            self._postgres.stop()
-
-
 def migrate(database_url: str) -> list[str]:
     """Bring a database's schema up to date; the names of what was applied."""
     database = db.open_database(database_url, 1)
@@ -204,7 +180,8 @@ def openapi() -> dict:
 
 def listening(settings: Settings) -> list[socket.socket]:
     """The sockets of the settings' address. Raises OSError when it is taken."""
-    return bind_sockets(settings.port, settings.address)
+    # After a restart all who listened come back at once.
+    return bind_sockets(settings.port, settings.address, backlog=_BACKLOG)
 
 
 def service_of(settings: Settings, database_url: str, entry: Mapping[str, str | None],

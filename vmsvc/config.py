@@ -64,6 +64,13 @@ class Settings:
     log_format: Annotated[str, About("log lines", choices=("text", "json"))] = "text"
     allow_remote: Annotated[str, About("listen on other addresses than loopback although nobody has to log in",
         choices=("no", "yes, without authentication"))] = "no"
+    hosts: Annotated[str, About(
+        "names, with commas between, by which clients may call it besides loopback's")] = ""
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names in `hosts`."""
+        return frozenset(name.strip().lower() for name in self.hosts.split(",") if name.strip())
 
     @property
     def folder(self) -> Path:

@@ -55,6 +55,21 @@ export class Api {
     return this.#call("GET", "capacity");
   }
 
+  /** vCPUs in use and evictions over the last hours. */
+  usage(hours) {
+    return this.#call("GET", `usage?hours=${hours}`);
+  }
+
+  /** What a request may name. */
+  catalog() {
+    return this.#call("GET", "catalog");
+  }
+
+  /** A page of the record of evictions: `vm`, `request`, `limit`. */
+  evictions(query) {
+    return this.#call("GET", `evictions?${new URLSearchParams(query)}`);
+  }
+
   /** A page of history: `since`, `limit`, `type`, `vm`. */
   history(query) {
     return this.#call("GET", `events?${new URLSearchParams(query)}`);
@@ -73,6 +88,16 @@ export class Api {
 
   remove(id) {
     return this.#call("DELETE", `vm/${encodeURIComponent(id)}`);
+  }
+
+  /** A noticed VM may go before its time. */
+  acknowledge(id) {
+    return this.#call("POST", `vm/${encodeURIComponent(id)}/ack`);
+  }
+
+  /** Practise the eviction of a VM: to its end, or the notice only. */
+  practise(id, noticeOnly) {
+    return this.#call("POST", `vm/${encodeURIComponent(id)}/evict`, { body: { notice_only: noticeOnly } });
   }
 
   async #call(method, path, { body, headers = {} } = {}) {

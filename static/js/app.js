@@ -1,21 +1,25 @@
 // The page: everything is made and joined here.
 
+import { Actions } from "./actions.js";
 import { Announcer } from "./announcer.js";
 import { Api } from "./api.js";
 import { Backoff } from "./backoff.js";
+import { totalOf } from "./capacity.js";
 import { ServerClock } from "./clock.js";
+import { ConfirmDialog } from "./confirm.js";
 import { Connection } from "./connection.js";
 import { CreateDialog } from "./create.js";
 import { DetailsDialog } from "./details.js";
 import { byId, write } from "./dom.js";
 import { EventLog } from "./log.js";
 import { Notices } from "./notices.js";
+import { Notifier } from "./notify.js";
 import { Poll } from "./poll.js";
-import { DeleteDialog } from "./remove.js";
 import { Room } from "./room.js";
 import { Session } from "./session.js";
 import { Store } from "./store.js";
 import { EventStream } from "./stream.js";
+import { Strip } from "./strip.js";
 import { Table } from "./table.js";
 import { clockTime } from "./time.js";
 
@@ -38,10 +42,15 @@ const room = new Room();
 const log = new EventLog(query => api.history(query), find);
 const notices = new Notices(store, clock, new Announcer());
 const details = new DetailsDialog(api, clock, find);
-const removal = new DeleteDialog(api);
+const confirmation = new ConfirmDialog();
+const actions = new Actions(api, confirmation);
+const notifier = new Notifier(clock, find);
+const strip = new Strip();
 const creation = new CreateDialog(api, store);
 
 const capacity = new Poll(measure, { least: 1_500, most: 10_000 });
+// The chart moves on even when nothing happens.
+const use = new Poll(() => api.usage(strip.hours).then(usage => strip.show(usage), () => {}), { least: 3_000, most: 30_000 });
 // Servers made elsewhere have no events. A long list is read more seldom.
 const list = new Poll(refresh, { least: 5_000, most: () => Math.max(60_000, 60 * store.size) });
 let reading = null;
@@ -87,7 +96,7 @@ async function measure() {
   try {
     const measured = await api.capacity();
     room.show(measured);
-    creation.know(measured);
+    strip.limit(totalOf(measured));
   } catch (error) {
     room.explain(error.message);
   }
@@ -109,10 +118,13 @@ stream.addEventListener("event", ({ detail }) => {
   clock.heard(detail.time);
   store.apply(detail);
   log.add(detail);
+  notifier.hear(detail);
   capacity.soon();
+  use.soon();
 });
 stream.addEventListener("stale", begin);
-stream.addEventListener("state", ({ detail }) => { if (detail.name === "live") { capacity.soon(); } });
+stream.addEventListener("state", ({ detail }) => { if (detail.name === "live") { capacity.soon(); use.soon(); } });
+strip.addEventListener("range", () => use.soon());
 
 store.addEventListener("event", ({ detail }) => details.hear(detail.vm));
 table.addEventListener("open", ({ detail }) => details.show(detail));
@@ -120,13 +132,17 @@ notices.addEventListener("open", ({ detail }) => details.show(detail));
 log.addEventListener("open", ({ detail: event }) => {
   details.show(find(event.data.vm?.vmsvc_id) ?? event.data.vm ?? { id: event.subject }, event);
 });
-table.addEventListener("remove", ({ detail }) => removal.ask(detail));
-details.addEventListener("remove", ({ detail }) => removal.ask(detail));
-removal.addEventListener("closed", () => table.focus());
+for (const part of [table, details, notices]) {
+  for (const action of ["remove", "practise", "release"]) {
+    part.addEventListener(action, ({ detail }) => actions[action](detail));
+  }
+}
+confirmation.addEventListener("closed", () => table.focus());
 
 byId("sign-out").addEventListener("click", () => { session.clear(); window.location.reload(); });
 
 setInterval(tick, TICK);
 capacity.soon();
+use.soon();
 list.later();
 begin();

@@ -14,7 +14,8 @@ function count(amount) {
   return amount.toLocaleString();
 }
 
-function mebibytes(amount) {
+/** An amount of memory in words. */
+export function mebibytes(amount) {
   return amount % 1024 && amount < 1024 ? `${amount} MiB` : gibibytes(amount / 1024);
 }
 
@@ -72,13 +73,20 @@ function sumOf(hosts) {
   return { name: "all:", title, available: true, measures: [...sums.values()] };
 }
 
+/** vCPU and RAM always; anything else on the tiles of hosts only when one of them runs short of it. */
+function scarce(up) {
+  const short = new Set(["vCPU", "RAM", ...up.flatMap(({ measures }) => measures)
+    .filter(({ total, amounts }) => amounts.free < total / 4).map(({ title }) => title)]);
+  return ({ title }) => short.has(title);
+}
+
 /** `wholes`: all hosts together and the quota; `hosts`: one by one. Each has name, title, available, measures. */
 export function bins({ quota, hosts = [] }) {
   const single = (hosts ?? []).map(hostBin);
   const up = single.filter(({ available }) => available);
   return {
     wholes: [...(up.length ? [sumOf(up)] : []), ...(quota ? [quotaBin(quota)] : [])],
-    hosts: single,
+    hosts: single.map(bin => ({ ...bin, measures: bin.measures.filter(scarce(up)) })),
   };
 }
 
@@ -91,4 +99,11 @@ export function fits({ flavors = [] }) {
     now: known(flavor.fits_now),
     later: known(flavor.fits_after_evictions),
   }));
+}
+
+/** All vCPUs there are: of the hosts that are up, else by the quota; null when there is no limit. */
+export function totalOf({ quota, hosts }) {
+  const up = (hosts ?? []).filter(({ available }) => available !== false);
+  const limit = quota?.limit?.cores;
+  return up.length ? up.reduce((sum, { capacity }) => sum + (capacity?.VCPU ?? 0), 0) : (limit > 0 ? limit : null);
 }

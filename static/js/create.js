@@ -1,18 +1,19 @@
 import { newKey } from "./api.js";
-import { byId, closable, el } from "./dom.js";
+import { byId, closable } from "./dom.js";
+import { mebibytes } from "./capacity.js";
 import { tell } from "./messages.js";
-import { describe } from "./plan.js";
-import { flavorOf, isOurs, nameOf } from "./vm.js";
+import { present } from "./plan.js";
+import { nameOf } from "./vm.js";
 
 const AT_ONCE = 4;
 const WORDS = ["name", "flavor", "image", "network", "key_name", "availability_zone"];
-const NUMBERS = ["priority", "min_run_seconds"];
+// What only a preemptible VM has.
+const NUMBERS = ["priority", "min_run_seconds", "max_unavailable"];
 
 /** The dialog that asks for new VMs, one or many, or only asks what would happen. */
 export class CreateDialog {
   #api;
   #store;
-  #flavors = [];
   #dialog = byId("create-dialog");
   #form = byId("create-form");
   #outcome = byId("create-outcome");
@@ -35,23 +36,38 @@ export class CreateDialog {
     this.#say("", "");
     this.#keys = [];
     this.#fitKind();
-    this.#offer();
     this.#dialog.showModal();
     this.#form.querySelector("[name=kind]:checked").focus();
+    this.#read();
   }
 
-  /** The flavors of `GET capacity`. */
-  know(capacity) {
-    this.#flavors = (capacity.flavors ?? []).map(({ name, id }) => String(name ?? id));
+  /** What the cloud offers now. Until it is known, or when it cannot be read, only the default can be chosen. */
+  async #read() {
+    try {
+      this.#offer(await this.#api.catalog());
+    } catch (error) {
+      this.#offer({});
+      this.#say(`The cloud's lists could not be read. ${error.message}`, "bad");
+    }
   }
 
-  #offer() {
-    const ours = this.#store.all().filter(isOurs);
-    const seen = of => [...new Set(ours.map(of).filter(Boolean).map(String))].sort();
-    const offer = (id, values) => byId(id).replaceChildren(...values.map(value => el("option", { value })));
-    offer("flavor-list", this.#flavors.length ? this.#flavors : seen(flavorOf));
-    offer("image-list", seen(({ image }) => (typeof image === "object" ? image?.id : image)));
-    offer("network-list", seen(({ network }) => network));
+  #offer({ flavors = [], images = [], networks = [], key_names: keys = [], availability_zones: zones = [], defaults = {} }) {
+    const sized = ({ id, name, vcpus, ram }) => ({ id, name: `${name} — ${vcpus} vCPU, ${mebibytes(ram)}` });
+    const plain = name => ({ id: name, name });
+    const usual = name => (name ? `Default (${name})` : "Choose…");
+    this.#fill("flavor", usual(defaults.flavor), flavors.map(sized));
+    this.#fill("image", usual(defaults.image), images);
+    this.#fill("network", usual(defaults.network), networks);
+    this.#fill("key_name", "None", keys.map(plain));
+    this.#fill("availability_zone", "Any", zones.map(plain));
+  }
+
+  /** Offer these; what was chosen before stays chosen if it is still there. */
+  #fill(name, none, offers) {
+    const select = this.#form.elements[name];
+    const chosen = select.value;
+    select.replaceChildren(new Option(none, ""), ...offers.map(({ id, name: text }) => new Option(text, id)));
+    select.value = offers.some(({ id }) => id === chosen) ? chosen : "";
   }
 
   #fitKind() {
@@ -77,13 +93,17 @@ export class CreateDialog {
         body[name] = name === "name" && count > 1 ? `${text}-${index + 1}` : text;
       }
     }
-    for (const name of NUMBERS.filter(() => preemptible)) {
-      const { value } = elements[name];
-      if (value !== "") {
-        body[name] = Number(value);
-      }
+    if (preemptible) {
+      Object.assign(body, this.#preemptibles());
     }
     return body;
+  }
+
+  #preemptibles() {
+    const { elements } = this.#form;
+    const group = elements.group.value.trim();
+    const filled = NUMBERS.filter(name => elements[name].value !== "").map(name => [name, Number(elements[name].value)]);
+    return { ...Object.fromEntries(filled), ...(group ? { group } : {}) };
   }
 
   /** What the browser can see is wrong, before anybody is asked; moves the focus there. */
@@ -105,7 +125,7 @@ export class CreateDialog {
     this.#say("Asking…", "");
     try {
       const plan = await this.#api.dryRun(this.#body(0, this.#count()));
-      this.#say(describe(plan, id => this.#store.get(id)), "good");
+      this.#say("", "plan", ...present(plan, id => this.#store.get(id)));
     } catch (error) {
       this.#say(error.message, "bad");
     } finally {
@@ -178,8 +198,8 @@ export class CreateDialog {
     this.#form.setAttribute("aria-busy", busy);
   }
 
-  #say(text, tone) {
-    this.#outcome.textContent = text;
+  #say(text, tone, ...elements) {
+    this.#outcome.replaceChildren(...(text ? [text] : []), ...elements);
     this.#outcome.dataset.tone = tone;
   }
 }

@@ -1,14 +1,22 @@
 import { byId, closable, el } from "./dom.js";
+import { fold } from "./evictions.js";
 import { age, dateTime } from "./time.js";
 import {
-  createdOf, flavorOf, hostOf, isDeletable, isOurs, keyOf, kindOf, nameOf, stateOf, statusNote, toneOf,
+  createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, keyOf, kindOf, nameOf, stateOf,
+  statusNote, toneOf,
 } from "./vm.js";
 import { criterionOf, preemptorOf, sentenceOf } from "./words.js";
 
 const KIND_WORDS = { standard: "standard", preemptible: "preemptible", foreign: "not made by vmsvc" };
 const HISTORY = 200;
+const MOST_EVICTIONS = 20;
+const ACTIONS = { remove: "details-delete", practise: "details-practise", release: "details-release" };
 
-/** All about one VM: its facts, its history, its JSON. Dispatches `remove` (detail: the VM) and `closed`. */
+/**
+ * All about one VM: its facts, its evictions with their timelines, its history, its JSON.
+ *
+ * Dispatches `remove`, `practise` and `release` (detail: the VM), and `closed`.
+ */
 export class DetailsDialog extends EventTarget {
   #api;
   #clock;
@@ -23,15 +31,19 @@ export class DetailsDialog extends EventTarget {
     this.#find = find;
     closable(this.#dialog);
     this.#dialog.addEventListener("close", () => this.dispatchEvent(new CustomEvent("closed")));
-    byId("details-delete").addEventListener("click", () => {
-      this.#dialog.close();
-      this.dispatchEvent(new CustomEvent("remove", { detail: this.#vm }));
-    });
+    for (const [action, id] of Object.entries(ACTIONS)) {
+      byId(id).addEventListener("click", () => {
+        this.#dialog.close();
+        this.dispatchEvent(new CustomEvent(action, { detail: this.#vm }));
+      });
+    }
   }
 
   /** Show a VM; `json` is what stands under "As JSON", by default the VM. */
   show(vm, json = vm) {
     byId("details-history").replaceChildren();
+    byId("details-evictions").replaceChildren();
+    byId("details-evictions").hidden = true;
     byId("details-json").textContent = JSON.stringify(json, null, 2);
     this.#write(vm);
     this.#dialog.showModal();
@@ -49,7 +61,10 @@ export class DetailsDialog extends EventTarget {
     byId("details-title").textContent = nameOf(vm);
     byId("details-facts").replaceChildren(...this.#facts(vm));
     byId("details-delete").hidden = !isDeletable(vm);
+    byId("details-practise").hidden = !isPractisable(vm);
+    byId("details-release").hidden = !isReleasable(vm);
     this.#tell(vm);
+    this.#record(vm);
   }
 
   #facts(vm) {
@@ -66,6 +81,7 @@ export class DetailsDialog extends EventTarget {
       ["Network", vm.network],
       ["Addresses", addressesOf(vm)],
       ["Priority", kindOf(vm) === "preemptible" ? String(vm.priority ?? 0) : ""],
+      ["Group", vm.group ? `${vm.group}, at most ${vm.max_unavailable ?? 1} at once` : ""],
       ["Created", dateTime(created), now === null || Number.isNaN(created) ? "" : `${age(now - created)} ago`],
       ["Evicted at", dateTime(deadline)],
       ["Room for", state === "noticed" || state === "evicting" ? preemptorOf({ vm }, this.#find)?.name : ""],
@@ -93,6 +109,25 @@ export class DetailsDialog extends EventTarget {
     } catch (error) {
       list.replaceChildren(el("li", {}, error.message));
     }
+  }
+
+  /** As a victim, and as who needed the room. What was unfolded stays so. */
+  async #record(vm) {
+    if (!isOurs(vm)) {
+      return;
+    }
+    const limit = MOST_EVICTIONS;
+    const home = byId("details-evictions");
+    const pages = await Promise.all([{ vm: vm.vmsvc_id, limit }, { request: vm.vmsvc_id, limit }]
+      .map(query => this.#api.evictions(query))).catch(() => null);
+    if (vm !== this.#vm || pages === null) {
+      return; // another VM is shown by now; or the history below says that the service is away
+    }
+    const records = pages.flatMap(({ evictions }) => evictions);
+    const folded = new Set([...home.querySelectorAll("details")].filter(({ open }) => !open).map(({ dataset }) => dataset.id));
+    home.hidden = records.length === 0;
+    home.replaceChildren(el("h3", {}, records.length === 1 ? "Eviction" : "Evictions"),
+      ...records.map((record, index) => fold(record, vm.vmsvc_id, index === 0 && !folded.has(String(record.id)))));
   }
 
   #line(event) {

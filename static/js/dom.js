@@ -3,7 +3,15 @@
 
 /** A new element. Attributes that are null, undefined or false are left out; `true` writes an empty one. */
 export function el(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
+  return dress(document.createElement(tag), attributes, children);
+}
+
+/** The same for a part of a drawing: an element of the kind that `svg` is. */
+export function draw(svg, tag, attributes = {}) {
+  return dress(document.createElementNS(svg.namespaceURI, tag), attributes, []);
+}
+
+function dress(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value !== null && value !== undefined && value !== false) {
       element.setAttribute(name, value === true ? "" : value);

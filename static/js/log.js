@@ -172,9 +172,9 @@ export class EventLog extends EventTarget {
     const reason = el("span", { class: "log-reason" });
     const name = nameOf(data.vm ?? { id: event.subject });
     const element = el("div", { class: "log-row", "data-type": type },
-      time, el("span", { class: "log-type" }, type),
       el("span", { class: "chip", "data-tone": toneOf(data.state) }, data.state ?? ""),
-      el("button", { type: "button", class: "log-name", title: name }, name), reason);
+      el("button", { type: "button", class: "log-name", title: name }, name), time,
+      el("span", { class: "log-type" }, type), reason);
     element.addEventListener("click", () => this.dispatchEvent(new CustomEvent("open", { detail: event })));
     const update = () => {
       const text = sentenceOf(event, this.#find) || outlineOf(data.vm ?? {});

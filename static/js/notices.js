@@ -1,6 +1,6 @@
 import { byId, el, mark, write } from "./dom.js";
 import { clockTime, countdown, spoken } from "./time.js";
-import { flavorOf, hostOf, keyOf, nameOf } from "./vm.js";
+import { flavorOf, hostOf, isReleasable, keyOf, nameOf } from "./vm.js";
 import { criterionOf, deadlineOf, graceOf, preemptorOf } from "./words.js";
 
 const TITLE = document.title;
@@ -11,7 +11,7 @@ const OUTCOMES = { evicted: "Evicted", reprieved: "Reprieved", deleted: "Deleted
 /**
  * The VMs that were told when they go: a countdown each, by the server's clock, then what became of them.
  *
- * Dispatches `open` (detail: the VM).
+ * Dispatches `open` and `release` (detail: the VM).
  */
 export class Notices extends EventTarget {
   #store;
@@ -68,21 +68,28 @@ export class Notices extends EventTarget {
     const preemptor = preemptorOf(data, id => this.#store.get(id));
     const criterion = criterionOf(data);
     const name = el("button", { type: "button", class: "notice-name" }, nameOf(vm));
-    name.addEventListener("click", () =>
-      this.dispatchEvent(new CustomEvent("open", { detail: this.#store.get(keyOf(vm)) ?? vm })));
+    const release = el("button", { type: "button", class: "notice-release",
+      "aria-label": `Let ${nameOf(vm)} go now…`, title: "Its work is saved: let it go before its time" }, "Let go…");
+    const send = type => () =>
+      this.dispatchEvent(new CustomEvent(type, { detail: this.#store.get(keyOf(vm)) ?? vm }));
+    name.addEventListener("click", send("open"));
+    release.addEventListener("click", send("release"));
     const facts = el("dl", {});
     const deadline = deadlineOf(data);
-    const tell = (term, text, where = "") => text && facts.append(el("div", {},
-      el("dt", {}, term), el("dd", { title: text }, text), where ? el("dd", { class: "where" }, `on ${where}`) : ""));
-    tell("Room for", preemptor?.name, hostOf(vm));
+    const tell = (term, text) => text
+      && facts.append(el("div", {}, el("dt", {}, term), el("dd", { title: text }, text)));
+    const simulated = data.simulated ?? vm.notice?.simulated;
+    tell("Room for", preemptor?.name);
     tell("Decided by", criterion);
+    tell("Why", preemptor ? "" : data.reason || (simulated ? "practice" : "its lifetime ends"));
+    tell("Then", data.notice_only ?? vm.notice?.notice_only ? "it is reprieved" : "");
     mark(clock, "title", Number.isFinite(deadline) ? `Until ${clockTime(deadline)}` : null);
     const element = el("li", { class: "notice", "data-tone": "warn" },
       el("div", { class: "notice-head" }, name,
-        el("span", { class: "note" }, flavorOf(vm))),
-      clock, facts, el("span", { class: "notice-bar", "aria-hidden": "true" }, bar));
+        el("span", { class: "note" }, [flavorOf(vm), hostOf(vm)].filter(Boolean).join(" on "))),
+      clock, facts, release, el("span", { class: "notice-bar", "aria-hidden": "true" }, bar));
     this.#cards.set(keyOf(vm), {
-      element, clock, bar, deadline, state: data.state, outcome: null,
+      element, clock, bar, release, deadline, state: data.state, outcome: null,
       // Not said: what is left now counts as the whole.
       grace: graceOf(data) || deadline - (this.#clock.now() ?? deadline),
     });
@@ -119,10 +126,11 @@ export class Notices extends EventTarget {
   /** Show what is left now. */
   tick() {
     const now = this.#clock.now();
-    for (const { element, clock, bar, deadline, grace, state, outcome } of this.#cards.values()) {
+    for (const [key, { element, clock, bar, release, deadline, grace, state, outcome }] of this.#cards) {
       const left = now === null ? NaN : deadline - now;
       const waiting = state === "noticed" && left > 0;
       write(clock, outcome ? OUTCOMES[outcome] : (waiting ? countdown(left) : "Evicting"));
+      release.hidden = !waiting || Boolean(outcome) || !isReleasable(this.#store.get(key) ?? {});
       mark(element, "data-tone", { reprieved: "good" }[outcome] ?? (outcome ? "gone" : (waiting ? "warn" : "leaving")));
       bar.style.transform = `scaleX(${outcome || !waiting ? 0 : Math.min(1, left / Math.max(grace, 1)).toFixed(3)})`;
     }

@@ -1,32 +1,42 @@
-import { nameOf } from "./vm.js";
+import { el } from "./dom.js";
+import { flavorOf, hostOf, kindOf, nameOf } from "./vm.js";
 
-const MOST_NAMES = 5;
+const MOST = 8;
 
-/** The answer to a dry run in words. `find` knows the VMs. */
-export function describe(plan, find) {
-  const sentence = { placed, evicts, waits, refused }[plan.result]?.(plan, find) ?? JSON.stringify(plan);
+/** The answer to a dry run: a sentence, and who would go. `find` knows the VMs. Returns elements. */
+export function present(plan, find) {
+  const parts = [el("p", {}, (SENTENCES[plan.result] ?? JSON.stringify)(plan))];
+  if (plan.result === "evicts") {
+    parts.push(victims(plan.victims, find), ...grounds(plan));
+  }
   const full = plan.if_no_host_has_room;
-  return full ? `${sentence} If no host has room: ${describe(full, find)}` : sentence;
+  return full ? [...parts, el("p", { class: "else" }, "If no host has room:"), ...present(full, find)] : parts;
 }
 
-function placed({ host }) {
-  return `It would be placed${host ? ` on ${host}` : ""}; nobody would be evicted.`;
+const SENTENCES = {
+  placed: ({ host }) => `It would be placed${host ? ` on ${host}` : ""}; nobody would be evicted.`,
+  evicts: ({ victims: ids, host, grace_seconds: grace }) => `It would evict ${
+    ids.length === 1 ? "this VM" : `these ${ids.length} VMs`}${host ? ` on ${host}` : ""}${
+    grace === undefined ? "" : `, after ${Math.round(grace)} s of notice`}:`,
+  waits: ({ reason }) => `It would wait for room that is on its way${reason ? `: ${reason}` : ""}. Nobody would be evicted.`,
+  refused: ({ reason }) => `It would be refused: ${reason}`,
+};
+
+function victims(ids, find) {
+  const rest = ids.length - MOST;
+  return el("ul", { class: "victims" }, ...ids.slice(0, MOST).map(id => victim(id, find(id))),
+    ...(rest > 0 ? [el("li", {}, `and ${rest} more`)] : []));
 }
 
-function evicts({ victims, criterion }, find) {
-  const names = victims.map(id => {
-    const vm = find(id);
-    return vm ? nameOf(vm) : String(id);
-  });
-  const rest = names.length - MOST_NAMES;
-  const listed = rest > 0 ? `${names.slice(0, MOST_NAMES).join(", ")} and ${rest} more` : names.join(", ");
-  return `It would evict ${listed}${criterion ? ` (decided by: ${criterion})` : ""}.`;
+function victim(id, vm) {
+  if (!vm) {
+    return el("li", {}, String(id));
+  }
+  const about = [flavorOf(vm), hostOf(vm), kindOf(vm) === "preemptible" && `priority ${vm.priority ?? 0}`];
+  return el("li", {}, el("strong", {}, nameOf(vm)), el("span", { class: "note" }, about.filter(Boolean).join(" · ")));
 }
 
-function waits({ reason }) {
-  return `It would wait for room that is on its way${reason ? `: ${reason}` : ""}. Nobody would be evicted.`;
-}
-
-function refused({ reason }) {
-  return `It would be refused: ${reason}`;
+function grounds({ criterion, optimal }) {
+  return [criterion && `What decided: ${criterion}.`, optimal === false && "A better choice was not ruled out."]
+    .filter(Boolean).map(text => el("p", {}, text));
 }

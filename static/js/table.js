@@ -3,18 +3,29 @@ import { byId, el, mark, write } from "./dom.js";
 import { Rows } from "./rows.js";
 import { age, countdown } from "./time.js";
 import {
-  createdOf, flavorOf, hostOf, isDeletable, isOurs, keyOf, kindOf, nameOf, stateOf, statusNote, toneOf,
+  createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, keyOf, kindOf, nameOf, stateOf,
+  statusNote, toneOf,
 } from "./vm.js";
 
 const KIND_WORDS = { standard: "Standard", preemptible: "Preemptible", foreign: "Not ours" };
 const NO_ROWS = "No VM matches the filter.";
 const NO_VMS = "No VMs yet. Create the first one.";
 
+const OTHERS = {
+  practise: { sign: "◷", words: name => `Practise the eviction of ${name}` },
+  release: { sign: "✓", words: name => `Let ${name} go now` },
+};
+
+/** What else can be done to a VM now, or null. */
+function otherOf(vm) {
+  return (isReleasable(vm) && "release") || (isPractisable(vm) && "practise") || null;
+}
+
 /**
  * The table of VMs: sorted, filtered, driven by keys. The grid keeps the focus and names the active row
  * (`aria-activedescendant`), because rows come and go while it is scrolled.
  *
- * Dispatches `open` and `remove` (detail: the VM).
+ * Dispatches `open`, `remove`, `practise` and `release` (detail: the VM).
  */
 export class Table extends EventTarget {
   #store;
@@ -130,24 +141,27 @@ export class Table extends EventTarget {
     const chip = el("span", { class: "chip" });
     const note = el("span", { class: "note" });
     cells.state.append(chip, note);
-    const remove = el("button", { type: "button", class: "row-delete", tabindex: "-1" });
-    remove.append(el("span", { "aria-hidden": "true" }, "✕"));
+    const [remove, other] = ["✕", ""].map(sign => el("button", { type: "button", class: "row-action", tabindex: "-1" },
+      el("span", { "aria-hidden": "true" }, sign)));
+    remove.classList.add("row-delete");
+    other.classList.add("row-other");
     const element = el("div", { role: "row", class: "vm-row", id: `vm-${this.#ids += 1}` },
-      ...Object.values(cells), el("div", { role: "gridcell", class: "cell actions" }, remove));
+      ...Object.values(cells), el("div", { role: "gridcell", class: "cell actions" }, other, remove));
     element.addEventListener("click", event => {
       this.#activate(keyOf(vm));
-      this.#send(remove.contains(event.target) ? "remove" : "open", vm);
+      const button = event.target.closest("button");
+      this.#send(button === remove ? "remove" : (button === other ? otherOf(vm) : "open"), vm);
     });
     const update = (item, index) => {
       vm = item;
       mark(element, "aria-rowindex", index + 2);
       mark(element, "data-active", keyOf(vm) === this.#active);
-      this.#write(vm, cells, { chip, note, remove });
+      this.#write(vm, cells, { chip, note, remove, other });
     };
     return { element, update };
   }
 
-  #write(vm, cells, { chip, note, remove }) {
+  #write(vm, cells, { chip, note, remove, other }) {
     const state = stateOf(vm);
     const kind = kindOf(vm);
     const now = this.#clock.now();
@@ -166,6 +180,11 @@ export class Table extends EventTarget {
     remove.disabled = !isDeletable(vm);
     mark(remove, "aria-label", `Delete ${nameOf(vm)}`);
     mark(remove, "title", isOurs(vm) ? "Delete" : "Not made by vmsvc");
+    const { sign, words } = OTHERS[otherOf(vm)] ?? { sign: "", words: () => "" };
+    other.hidden = !sign;
+    write(other.firstElementChild, sign);
+    mark(other, "aria-label", words(nameOf(vm)) || null);
+    mark(other, "title", words("it") || null);
   }
 
   #activate(key) {
@@ -201,7 +220,7 @@ export class Table extends EventTarget {
   }
 
   #send(type, vm) {
-    if (type === "open" || isDeletable(vm)) {
+    if (type === "open" || type === otherOf(vm) || (type === "remove" && isDeletable(vm))) {
       this.dispatchEvent(new CustomEvent(type, { detail: vm }));
     }
   }

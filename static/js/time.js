@@ -2,11 +2,17 @@
 
 const CLOCK = new Intl.DateTimeFormat(undefined,
   { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const WEEKDAY = new Intl.DateTimeFormat(undefined, { weekday: "short" });
 const DAY = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
 
 /** Hours, minutes and seconds of a moment, in the viewer's time zone. */
 export function clockTime(moment) {
   return Number.isFinite(moment) ? CLOCK.format(moment) : "";
+}
+
+/** Day of the week, hours and minutes of a moment: for marks on a scale. */
+export function dayTime(moment) {
+  return Number.isFinite(moment) ? `${WEEKDAY.format(moment)} ${CLOCK.format(moment)}` : "";
 }
 
 /** Date and time of a moment, in the viewer's time zone. */
@@ -33,6 +39,12 @@ export function age(duration) {
   }
   const days = Math.floor(hours / 24);
   return days < 7 ? `${days} d ${hours % 24} h` : `${days} d`;
+}
+
+/** How long something took, with what matters of it: 0.14 s, 3.4 s, 42 s, 7 min. */
+export function lasted(duration) {
+  const seconds = duration / 1000;
+  return seconds < 60 ? `${seconds.toFixed(seconds < 1 ? 2 : 1)} s` : age(duration);
 }
 
 /** What is left, to the second and never negative: 0:07, 12:00, 1:02:03. A begun second counts as whole. */

@@ -73,3 +73,13 @@ export function createdOf(vm) {
 export function isDeletable(vm) {
   return isOurs(vm) && !FINAL.has(stateOf(vm)) && !["deleting", "evicting"].includes(stateOf(vm));
 }
+
+/** True when its eviction can be practised. */
+export function isPractisable(vm) {
+  return kindOf(vm) === "preemptible" && stateOf(vm) === "active";
+}
+
+/** True when it was noticed and may still be let go before its time. */
+export function isReleasable(vm) {
+  return isOurs(vm) && stateOf(vm) === "noticed" && !vm.acknowledged_at;
+}

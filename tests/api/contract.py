@@ -3,8 +3,11 @@
 import functools
 import json
 import re
+from datetime import datetime
 from typing import Any
 
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
 from jsonschema import Draft202012Validator
 
 from vmsvc.web.app import api_document
@@ -54,3 +57,17 @@ def check(method: str, path: str, status: int, headers: Any, raw: bytes) -> None
         assert name not in headers or name in answer["headers"] or status >= 400, f"{name} is not in the document"
     if "content" in answer and raw:
         validator(answer["content"]["application/json"]["schema"]).validate(json.loads(raw))
+
+
+@functools.cache
+def _event_schema() -> Draft202012Validator:
+    return validator(api_document()["components"]["schemas"]["Event"])
+
+
+def check_event(event: dict[str, Any]) -> None:
+    """Fail when this is not as the document has it, or no CloudEvent in the eyes of CloudEvents' own package."""
+    _event_schema().validate(event)
+    read = JSONFormat().read(CloudEvent, json.dumps(event))
+    # The package fills in what is missing: what it writes must be what we wrote (it shows microseconds).
+    assert json.loads(JSONFormat().write(read)) | {"time": event["time"]} == event
+    assert read.get_time() == datetime.fromisoformat(event["time"])

@@ -4,13 +4,13 @@ from vmsvc.domain.errors import HistoryGone, InvalidRequest, NotFound
 from vmsvc.service.commands import CreateVm, Outcome
 
 
-def event(seq: int, kind: str = "create", vm: str = "vm-1", padding: str = "") -> dict:
+def event(seq: int, kind: str = "create", vm: str = "vm-1", padding: str = "", preemptible: bool = True) -> dict:
     """A CloudEvents object as the feed publishes it."""
     return {
         "specversion": "1.0", "id": str(seq), "source": "vmsvc", "type": kind, "subject": vm,
         "time": "2026-11-23T12:00:00Z", "datacontenttype": "application/json",
-        "data": {"seq": seq, "state": "active", "vm": {"id": vm, "name": "x", "vmsvc_id": f"own-{vm}"},
-                 "padding": padding},
+        "data": {"seq": seq, "state": "active", "padding": padding,
+                 "vm": {"id": vm, "name": "x", "vmsvc_id": f"own-{vm}", "is_preemptible": preemptible}},
     }
 
 
@@ -76,13 +76,15 @@ class Service:
             raise NotFound(f"there is no vm {ref}")
         return self.vm_rows[ref]
 
-    async def events(self, *, since: int, limit: int, types: frozenset, vm: str | None) -> tuple[list[dict], int]:
+    async def events(self, *, since: int, limit: int, types: frozenset, vm: str | None,
+                     preemptible: bool | None) -> tuple[list[dict], int]:
         """A page of the log."""
-        self._note("events", since, limit, types, vm)
+        self._note("events", since, limit, types, vm, preemptible)
         if since + 1 < self.kept_from:
             raise HistoryGone(self.kept_from)
         found = [one for one in self.log if one["data"]["seq"] > since and (not types or one["type"] in types)
-                 and vm in (None, one["subject"], one["data"]["vm"]["vmsvc_id"])][:limit]
+                 and vm in (None, one["subject"], one["data"]["vm"]["vmsvc_id"])
+                 and preemptible in (None, one["data"]["vm"]["is_preemptible"])][:limit]
         if len(found) == limit:
             return found, found[-1]["data"]["seq"]
         return found, self.log[-1]["data"]["seq"] if self.log else 0
@@ -91,6 +93,11 @@ class Service:
         self._note("capacity")
         quota = {name: {} for name in ("used", "free", "standard", "preemptible", "reserved", "reclaimable")}
         return {"mode": "tenant", "quota": {"limit": {"cores": 4, "ram": None}, **quota}, "hosts": [], "flavors": []}
+
+    async def usage(self, hours: float) -> dict:
+        self._note("usage", hours)
+        return {"since": "2026-11-23T11:00:00.000Z", "until": "2026-11-23T12:00:00.000Z", "step_seconds": 1800,
+                "standard": [0, 4], "preemptible": [8, 4], "evictions": [0, 4]}
 
     def readiness(self) -> dict[str, str | None]:
         return self.parts

@@ -114,3 +114,9 @@ class TestWithATrustedOrigin:
         assert (await call("POST", VMS, json_body={"is_preemptible": True}, headers=headers)).status == 201
         headers["Origin"] = "http://portal.example"
         assert (await call("POST", VMS, json_body={"is_preemptible": True}, headers=headers)).status == 403
+
+
+@pytest.mark.gen_test
+async def test_the_dashboard_may_not_turn_a_string_into_html(call):
+    policy = (await call("GET", "/")).headers["Content-Security-Policy"]
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy

@@ -14,6 +14,7 @@ from tests.api.standin import event
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.service.hub import Hub
 from vmsvc.web.channel import PAGE
+from vmsvc.web.limits import MAX_READERS
 
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
@@ -31,7 +32,7 @@ def _commit(service, hub):
     def write(*seqs, **kwargs):
         for seq in seqs:
             service.log.append(event(seq, **kwargs))
-            hub.publish(service.log[-1])
+            hub.publish([service.log[-1]])
     return write
 
 
@@ -66,79 +67,117 @@ async def test_without_since_a_socket_gets_live_events_only(url, hub, commit):
 
 
 @pytest.mark.gen_test
-async def test_with_since_it_gets_what_came_after_and_then_the_live_ones(url, hub, commit, service):
+async def test_with_since_it_gets_what_came_after_and_then_the_live_ones(url, commit, service):
     commit(*range(1, 2 * PAGE + 51))
     client = await websocket_connect(f"{url}?since=30")
-    await until(lambda: len(hub) == 1)
     assert await read(client, 2 * PAGE + 20) == list(range(31, 2 * PAGE + 51))
     commit(2 * PAGE + 51)
     assert await read(client, 1) == [2 * PAGE + 51]
-    assert [call[2] for call in service.calls] == [PAGE, PAGE, PAGE]
+    assert not service.calls, "what the hub remembers is not read from the database"
     client.close()
 
 
 @pytest.mark.gen_test
-async def test_events_that_come_while_the_history_is_read_and_sent_are_neither_lost_nor_doubled(url, commit, service):
-    last = 600
-    read_events = service.events
-
-    async def slow_read(**kwargs):
-        await asyncio.sleep(0)                # some come between the subscription and the reading,
-        page = await read_events(**kwargs)
-        await asyncio.sleep(0.002)            # and some after the reading, before it is sent
-        return page
-
-    async def keep_committing():
-        for seq in range(1, last + 1):
-            commit(seq)
-            await asyncio.sleep(0.0005)
-
-    async def follow(since):
-        client = await websocket_connect(f"{url}?since={since}")
-        seen = await read(client, last - since)
-        client.close()
-        return seen == list(range(since + 1, last + 1))
-
-    service.events = slow_read
-    committer = asyncio.create_task(keep_committing())
-    followers = []
-    for since in (0, 50, 100, 200, 300, 400):
-        await until(lambda since=since: len(service.log) >= since + 30)
-        followers.append(asyncio.create_task(follow(since)))
-    assert all(await asyncio.gather(*followers))
-    await committer
-
-
-@pytest.mark.gen_test
-async def test_an_event_that_is_in_the_history_and_comes_live_too_is_sent_once(url, hub, commit, service):
-    read_events = service.events
-
-    async def read_while_others_commit(**kwargs):
-        commit(3)                                   # published before the reading sees it,
-        service.log.append(event(4))                # seen before it is published,
-        page = await read_events(**kwargs)
-        hub.publish(event(4))
-        commit(5)                                   # and one that the reading missed
-        return page
-
+async def test_a_since_that_is_still_to_come_gets_what_comes_after_it(url, hub, commit):
+    """A client that was told of an event by one replica may come to another that has not heard of it yet."""
     commit(1, 2)
-    service.events = read_while_others_commit
-    client = await websocket_connect(f"{url}?since=0")
-    assert await read(client, 5) == [1, 2, 3, 4, 5]
+    client = await websocket_connect(f"{url}?since=4")
+    await until(lambda: len(hub) == 1)
+    commit(3, 4, 5)
     commit(6)
-    assert await read(client, 1) == [6]
+    assert await read(client, 2) == [5, 6]
     client.close()
 
 
-class TestSmallQueues:
-    """Sockets whose queue holds four events."""
+@pytest.mark.gen_test(timeout=20)
+async def test_all_clients_that_come_back_at_once_are_served_from_memory(url, commit, service):
+    commit(*range(1, 301))
+
+    async def come_back(since):
+        client = await websocket_connect(f"{url}?since={since}")
+        seen = await read(client, 301 - since)
+        client.close()
+        return seen == list(range(since + 1, 302))
+
+    comers = [asyncio.ensure_future(come_back(50 + number)) for number in range(60)]
+    await asyncio.sleep(0.02)
+    commit(301)
+    assert all(await asyncio.gather(*comers))
+    assert not service.calls
+
+
+class TestForgetful:
+    """A hub that remembers nothing: history comes from the database."""
 
     @pytest.fixture(name="hub")
     def _hub(self):
-        return Hub(bound=4)
+        return Hub(recent=0)
 
     @pytest.mark.gen_test
-    async def test_more_live_events_than_fit_while_catching_up_close_nothing(self, url, commit, service):
+    async def test_what_memory_does_not_have_is_read_page_by_page(self, url, commit, service):
+        commit(*range(1, 2 * PAGE + 51))
+        client = await websocket_connect(f"{url}?since=30&type=create")
+        assert await read(client, 2 * PAGE + 20) == list(range(31, 2 * PAGE + 51))
+        commit(2 * PAGE + 51)
+        assert await read(client, 1) == [2 * PAGE + 51]
+        assert [call[1:3] for call in service.calls] == [(30, PAGE), (30 + PAGE, PAGE), (30 + 2 * PAGE, PAGE)]
+        client.close()
+
+    @pytest.mark.gen_test
+    async def test_events_that_come_while_the_history_is_read_are_neither_lost_nor_doubled(self, url, commit, service):
+        last = 600
+        read_events = service.events
+
+        async def slow_read(**kwargs):
+            await asyncio.sleep(0)                # some come between the subscription and the reading,
+            page = await read_events(**kwargs)
+            await asyncio.sleep(0.002)            # and some after the reading, before it is sent
+            return page
+
+        async def keep_committing():
+            for seq in range(1, last + 1):
+                commit(seq)
+                await asyncio.sleep(0.0005)
+
+        async def follow(since):
+            client = await websocket_connect(f"{url}?since={since}")
+            seen = await read(client, last - since)
+            client.close()
+            return seen == list(range(since + 1, last + 1))
+
+        service.events = slow_read
+        committer = asyncio.create_task(keep_committing())
+        followers = []
+        for since in (0, 50, 100, 200, 300, 400):
+            await until(lambda since=since: len(service.log) >= since + 30)
+            followers.append(asyncio.create_task(follow(since)))
+        assert all(await asyncio.gather(*followers))
+        await committer
+
+
+    @pytest.mark.gen_test
+    async def test_an_event_that_is_in_the_history_and_comes_live_too_is_sent_once(self, url, hub, commit, service):
+        read_events = service.events
+
+        async def read_while_others_commit(**kwargs):
+            service.events = read_events
+            commit(3)                                   # published before the reading sees it,
+            service.log.append(event(4))                # seen before it is published,
+            page = await read_events(**kwargs)
+            hub.publish([event(4)])
+            commit(5)                                   # and one that the reading missed
+            return page
+
+        commit(1, 2)
+        service.events = read_while_others_commit
+        client = await websocket_connect(f"{url}?since=0")
+        assert await read(client, 5) == [1, 2, 3, 4, 5]
+        commit(6)
+        assert await read(client, 1) == [6]
+        client.close()
+
+    @pytest.mark.gen_test
+    async def test_a_history_that_grows_while_it_is_read_is_followed_to_its_end(self, url, commit, service):
         read_events, extra = service.events, iter([range(3, 13), range(13, 23), ()])
 
         async def read_while_others_commit(**kwargs):
@@ -155,6 +194,51 @@ class TestSmallQueues:
         client.close()
 
     @pytest.mark.gen_test
+    async def test_a_since_older_than_the_history_is_closed_with_4009(self, url, hub, commit, service):
+        commit(*range(1, 11))
+        service.kept_from = 6
+        code, reason, seen = await closed(await websocket_connect(f"{url}?since=4"))
+        assert (code, reason, seen) == (4009, "history gone: reload the list", [])
+        client = await websocket_connect(f"{url}?since=5")
+        assert await read(client, 5) == [6, 7, 8, 9, 10]
+        client.close()
+        await until(lambda: len(hub) == 0)
+
+    @pytest.mark.gen_test
+    async def test_a_history_that_cannot_be_read_asks_the_client_to_come_back(self, url, commit, service):
+        commit(1, 2)
+        service.error = CloudUnavailable("the database does not answer")
+        code, _, _ = await closed(await websocket_connect(f"{url}?since=1"))
+        assert code == 1013
+
+    @pytest.mark.gen_test
+    async def test_a_storm_of_readers_reads_a_few_at_a_time(self, url, commit, service):
+        read_events, reading, most = service.events, set(), []
+
+        async def slow_read(**kwargs):
+            reading.add(token := object())
+            most.append(len(reading))
+            await asyncio.sleep(0.001)
+            reading.remove(token)
+            return await read_events(**kwargs)
+
+        commit(*range(1, 11))
+        service.events = slow_read
+        clients = await asyncio.gather(*(websocket_connect(f"{url}?since=0") for _ in range(40)))
+        for client in clients:
+            assert await read(client, 10) == list(range(1, 11))
+            client.close()
+        assert max(most) == MAX_READERS
+
+
+class TestSmallQueues:
+    """Sockets that may lag behind by 100 kB."""
+
+    @pytest.fixture(name="settings")
+    def _settings(self, settings):
+        return replace(settings, max_queue=100_000)
+
+    @pytest.mark.gen_test
     async def test_a_peer_that_stops_reading_is_closed_with_4008_and_delays_nobody(self, url, hub, commit, http_port):
         fast = await websocket_connect(url)
         slow = await stalling_client(http_port)
@@ -162,13 +246,42 @@ class TestSmallQueues:
         seq = 0
         while len(hub) == 2:
             seq += 1
-            commit(seq, padding="x" * 200_000)
+            commit(seq, padding="x" * 20_000)
             assert await read(fast, 1) == [seq]
         frames = await all_frames(slow)
         assert frames[-1] == (8, struct.pack("!H", 4008) + b"reconnect with since")
         seen = [json.loads(text)["data"]["seq"] for opcode, text in frames[:-1] if opcode == 1]
         assert seen == list(range(1, len(seen) + 1)) and len(seen) < seq
         fast.close()
+
+
+class TestPause:
+    """Peers that stop reading for a while."""
+
+    @pytest.fixture(name="settings")
+    def _settings(self, settings):
+        return replace(settings, max_queue=50_000_000)
+
+    @pytest.mark.gen_test(timeout=20)
+    async def test_a_peer_that_pauses_gets_all_of_it_later_whole_and_in_order(self, http_server, commit, http_port):
+        del http_server
+        reader, writer = await stalling_client(http_port)
+        last = 400
+        for seq in range(1, last + 1):
+            commit(seq, padding="x" * (seq * 50))
+            if seq % 4 == 0:
+                await asyncio.sleep(0.0005)
+            if seq == 200:
+                writer.write(b"\x89\x80\0\0\0\0")       # a ping: Tornado's answer goes where the queue is
+        seen, pongs = [], 0
+        while len(seen) < last or not pongs:
+            opcode, payload = await next_frame(reader)
+            if opcode == 10:
+                pongs += 1
+            else:
+                seen.append(json.loads(payload)["data"]["seq"])
+        assert seen == list(range(1, last + 1)) and pongs == 1
+        writer.close()
 
 
 async def stalling_client(port):
@@ -189,33 +302,19 @@ async def all_frames(client):
     reader, writer = client
     frames = []
     while not frames or frames[-1][0] != 8:
-        head, length = await reader.readexactly(2)
-        if length == 126:
-            length, = struct.unpack("!H", await reader.readexactly(2))
-        elif length == 127:
-            length, = struct.unpack("!Q", await reader.readexactly(8))
-        frames.append((head & 15, await reader.readexactly(length)))
+        frames.append(await next_frame(reader))
     writer.close()
     return frames
 
 
-@pytest.mark.gen_test
-async def test_a_since_older_than_the_history_is_closed_with_4009(url, hub, commit, service):
-    commit(*range(1, 11))
-    service.kept_from = 6
-    code, reason, seen = await closed(await websocket_connect(f"{url}?since=4"))
-    assert (code, reason, seen) == (4009, "history gone: reload the list", [])
-    client = await websocket_connect(f"{url}?since=5")
-    assert await read(client, 5) == [6, 7, 8, 9, 10]
-    client.close()
-    await until(lambda: len(hub) == 0)
-
-
-@pytest.mark.gen_test
-async def test_a_history_that_cannot_be_read_asks_the_client_to_come_back(url, service):
-    service.error = CloudUnavailable("the database does not answer")
-    code, _, _ = await closed(await websocket_connect(f"{url}?since=1"))
-    assert code == 1013
+async def next_frame(reader):
+    """(opcode, payload)."""
+    head, length = await reader.readexactly(2)
+    if length == 126:
+        length, = struct.unpack("!H", await reader.readexactly(2))
+    elif length == 127:
+        length, = struct.unpack("!Q", await reader.readexactly(8))
+    return head & 15, await reader.readexactly(length)
 
 
 @pytest.mark.gen_test
@@ -246,6 +345,21 @@ async def test_two_views_get_what_each_asked_for(url, hub, commit):
 
 
 @pytest.mark.gen_test
+async def test_who_asks_for_preemptible_vms_or_for_standard_ones_hears_of_those_alone(url, call, hub, commit):
+    for seq in (1, 2, 3, 4):
+        commit(seq, preemptible=seq % 2 == 0)
+    clients = [await websocket_connect(f"{url}?since=0&preemptible={word}") for word in ("true", "false")]
+    await until(lambda: len(hub) == 2)
+    for seq in (5, 6):
+        commit(seq, preemptible=seq % 2 == 0)
+    assert [await read(client, 3) for client in clients] == [[2, 4, 6], [1, 3, 5]]
+    page = (await call("GET", "/api/v1/events?preemptible=true")).json
+    assert [one["data"]["seq"] for one in page["events"]] == [2, 4, 6]
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.gen_test
 async def test_a_client_that_leaves_is_forgotten(url, hub):
     client = await websocket_connect(url)
     await until(lambda: len(hub) == 1)
@@ -268,6 +382,7 @@ async def test_what_a_client_says_is_dropped(url, hub, commit):
     ("since=-1", "since"), ("since=x", "since"), ("since=", "since"), ("since=1&since=2", "since"),
     ("since=9223372036854775808", "since"), ("type=creates", "type"), ("type=", "type"), ("vm=%00", "vm"),
     ("vm=a/b", "vm"), ("limit=0", "limit"), ("limit=1001", "limit"), ("sinc=1", "sinc"),
+    ("preemptible=1", "preemptible"), ("preemptible=", "preemptible"), ("preemptible=True", "preemptible"),
 ])
 async def test_a_query_that_makes_no_sense_is_refused_before_the_upgrade(call, service, query, field):
     for headers in ({}, UPGRADE):
@@ -310,7 +425,7 @@ class TestFewSockets:
 
     @pytest.fixture(name="settings")
     def _settings(self, settings):
-        return replace(settings, max_sockets=2, ping_interval=0.05, ping_timeout=0.05)
+        return replace(settings, max_sockets=2, ping_interval=0.05)
 
     @pytest.mark.gen_test
     async def test_one_socket_too_many_is_429_and_leaves_the_others_alone(self, url, call, hub, commit):
@@ -329,7 +444,8 @@ class TestFewSockets:
         client = await stalling_client(http_port)
         assert len(hub) == 1
         frames = await all_frames(client)
-        assert frames[-1] == (8, struct.pack("!H", 1000) + b"ping timed out")
+        assert [opcode for opcode, _ in frames] == [9, 8]
+        assert frames[-1] == (8, struct.pack("!H", 4008) + b"reconnect with since")
         await until(lambda: len(hub) == 0)
 
     @pytest.mark.gen_test

@@ -1,73 +1,90 @@
-"""The hub by itself: order, bounds, and an end that comes once."""
+"""The hub by itself: order, one piece for each turn of the loop, what is remembered, and an end that comes once."""
 
 import asyncio
 import json
+import struct
 
 import pytest
 
 from tests.api.standin import event
-from vmsvc.service.hub import End, Hub, Wanted, encode
+from vmsvc.service.hub import SLICE, End, Hub
+from vmsvc.service.message import Wanted, encode, frame
 
 
-@pytest.fixture(name="ends")
-def _ends():
-    return []
+class Ear:
+    """A subscriber that writes down what it gets: `pieces` as they came, `ends` why it had to go."""
+
+    def __init__(self):
+        self.pieces: list[list[int]] = []
+        self.ends: list[End] = []
+        self.on_piece = lambda: None
+
+    def send(self, data):
+        """Note the seqs."""
+        self.pieces.append([json.loads(text)["data"]["seq"] for text in texts(data)])
+        self.on_piece()
+
+    def end(self, why):
+        """Note why."""
+        self.ends.append(why)
+
+    @property
+    def seen(self):
+        """All seqs in order."""
+        return sum(self.pieces, [])
+
+
+def texts(data):
+    """The payloads of the text frames."""
+    while data:
+        assert data[0] == 0x81
+        length, start = data[1], 2
+        if length == 126:
+            length, start = *struct.unpack("!H", data[2:4]), 4
+        elif length == 127:
+            length, start = *struct.unpack("!Q", data[2:10]), 10
+        yield data[start:start + length]
+        data = data[start + length:]
 
 
 @pytest.fixture(name="hub")
 def _hub():
-    return Hub(bound=3, clock=lambda: 1_795_435_202.5)
+    return Hub(recent=5, clock=lambda: 1_795_435_202.5)
 
 
-def live(hub, ends, **wanted):
+def live(hub, since=None, **wanted):
     """A subscriber that has caught up."""
-    subscription = hub.subscribe(Wanted(**wanted), ends.append)
-    assert subscription.go_live()
-    return subscription
+    ear = Ear()
+    hub.enter(ear)
+    assert hub.join(ear, Wanted(**wanted), hub.last_seq if since is None else since)
+    return ear
 
 
-async def drain(subscription):
-    """The seqs in its queue."""
-    seen = []
-    while True:
-        try:
-            async with asyncio.timeout(0):
-                seen.append((await subscription.take()).seq)
-        except TimeoutError:
-            return seen
+async def turns(count=3):
+    """Let the loop turn."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 @pytest.mark.gen_test
-async def test_a_full_queue_ends_the_subscriber_and_nobody_else(hub, ends):
-    slow, quick = live(hub, ends), live(hub, [])
-    for seq in range(1, 5):
-        hub.publish(event(seq))
-        assert (await quick.take()).seq == seq
-    hub.publish(event(5))
-    assert ends == [End.OVERFLOW]
-    assert await drain(quick) == [5] and not await drain(slow)
-    hub.close()
-    assert ends == [End.OVERFLOW]
+async def test_all_that_is_published_in_one_turn_comes_as_one_piece(hub):
+    ears = [live(hub) for _ in range(3)]
+    hub.publish([event(1), event(2)])
+    hub.publish([event(3)])
+    assert not ears[0].pieces, "publishing sends nothing by itself"
+    await turns()
+    hub.publish([event(4)])
+    await turns()
+    assert [ear.pieces for ear in ears] == [[[1, 2, 3], [4]]] * 3
 
 
 @pytest.mark.gen_test
-async def test_while_catching_up_a_full_queue_only_means_to_read_the_history_once_more(hub, ends):
-    subscription = hub.subscribe(Wanted(), ends.append)
-    for seq in range(1, 6):
-        hub.publish(event(seq))
-    assert not subscription.go_live()
-    subscription.restart()
-    hub.publish(event(6))
-    assert subscription.go_live()
-    assert await drain(subscription) == [6] and not ends
-
-
-@pytest.mark.gen_test
-async def test_an_event_that_was_published_before_is_ignored(hub, ends):
-    subscription = live(hub, ends)
+async def test_an_event_that_was_published_before_is_ignored(hub):
+    ear = live(hub)
     for seq in (7, 7, 6, 8):
-        hub.publish(event(seq))
-    assert await drain(subscription) == [7, 8]
+        hub.publish([event(seq)])
+    await turns()
+    assert ear.seen == [7, 8]
     assert hub.last_seq == 8
 
 
@@ -75,32 +92,122 @@ async def test_an_event_that_was_published_before_is_ignored(hub, ends):
 @pytest.mark.parametrize("wanted, seqs", [
     ({}, [1, 2, 3]), ({"types": frozenset({"evict"})}, [2]), ({"vm": "a"}, [1, 2]), ({"vm": "own-b"}, [3]),
     ({"vm": "a", "types": frozenset({"create", "delete"})}, [1]), ({"vm": "c"}, []),
+    ({"preemptible": True}, [1, 2]), ({"preemptible": False}, [3]), ({"preemptible": False, "vm": "a"}, []),
 ])
-async def test_a_subscriber_gets_what_it_wants(hub, ends, wanted, seqs):
-    subscription = live(hub, ends, **wanted)
-    hub.publish(event(1, vm="a"))
-    hub.publish(event(2, kind="evict", vm="a"))
-    hub.publish(event(3, vm="b"))
-    assert await drain(subscription) == seqs
+async def test_a_subscriber_gets_what_it_wants_live_and_from_memory(hub, wanted, seqs):
+    ear = live(hub, **wanted)
+    hub.publish([event(1, vm="a"), event(2, kind="evict", vm="a"), event(3, vm="b", preemptible=False)])
+    await turns()
+    assert ear.seen == seqs
+    messages, reached = hub.page(Wanted(**wanted), 0, 10)
+    assert [message.seq for message in messages] == seqs and reached == 3
+
+
+@pytest.mark.gen_test
+async def test_who_joins_gets_what_is_new_and_who_lacks_something_does_not_join(hub):
+    first = live(hub)
+    hub.publish([event(1), event(2)])
+    joined = live(hub)                      # before the fan-out of what it was not there for
+    ahead = live(hub, since=4)
+    assert not hub.join(Ear(), Wanted(), 1)
+    hub.publish([event(3), event(4), event(5)])
+    await turns()
+    assert (first.seen, joined.seen, ahead.seen) == ([1, 2, 3, 4, 5], [3, 4, 5], [5])
+
+
+@pytest.mark.gen_test
+async def test_many_sockets_are_served_in_slices_and_who_comes_or_goes_between_them_misses_nothing(hub):
+    ears = [live(hub) for _ in range(2 * SLICE + 10)]
+    hub.publish([event(1)])
+    await turns(1)
+    served = [ear for ear in ears if ear.pieces]
+    assert len(served) == SLICE, "other work of the loop has its turn"
+    late, leaver = live(hub), next(ear for ear in ears if not ear.pieces)
+    hub.leave(leaver, Wanted())
+    hub.publish([event(2)])
+    await turns(8)
+    assert late.seen == [2]
+    assert all(ear.seen == [1, 2] for ear in ears if ear is not leaver)
+    assert 2 not in leaver.seen and len(hub) == len(ears)
+
+
+@pytest.mark.gen_test
+async def test_a_subscriber_that_breaks_is_ended_and_costs_the_others_nothing(hub, caplog):
+    ears = [live(hub) for _ in range(3)]
+    ears[1].on_piece = lambda: 1 / 0
+    hub.publish([event(1)])
+    await turns()
+    assert [ear.seen for ear in ears] == [[1]] * 3
+    assert [ear.ends for ear in ears] == [[], [End.FAILED], []]
+    assert [record.getMessage() for record in caplog.records] == ["a socket failed"]
+    caplog.clear()
+
+
+@pytest.mark.gen_test
+async def test_memory_holds_the_newest_and_says_when_it_does_not_go_back_so_far(hub):
+    hub.begin(10, [event(seq) for seq in (12, 13, 15)])
+    assert hub.last_seq == 15
+    assert hub.page(Wanted(), 9, 10) is None
+    assert [[message.seq for message in hub.page(Wanted(), since, 2)[0]] for since in (10, 12, 14, 15)] == [
+        [12, 13], [13, 15], [15], []]
+    hub.publish([event(seq) for seq in (16, 17, 18)])
+    assert hub.page(Wanted(), 11, 10) is None and hub.page(Wanted(), 12, 10) is not None
+    hub.forget(16)
+    assert hub.page(Wanted(), 15, 10) is None
+    assert [message.seq for message in hub.page(Wanted(), 16, 10)[0]] == [17, 18]
+
+
+@pytest.mark.gen_test
+async def test_who_waits_for_events_that_will_never_come_is_told_so(hub):
+    ear, ahead = live(hub), live(hub, since=20)
+    hub.skip(15)
+    hub.publish([event(16), event(21)])
+    assert (ear.ends, ahead.ends, hub.last_seq) == ([End.GONE], [], 21)
+    assert hub.page(Wanted(), 14, 10) is None
+
+
+@pytest.mark.gen_test
+async def test_when_the_service_stops_all_are_told_once_those_too_that_still_catch_up(hub):
+    ear, catching_up = live(hub), Ear()
+    hub.enter(catching_up)
+    assert len(hub) == 2
+    hub.close()
+    assert ear.ends == catching_up.ends == [End.STOPPED] and hub.closed
+
+
+@pytest.mark.gen_test
+async def test_a_subscriber_that_has_left_gets_nothing(hub):
+    ear = live(hub, vm="a")
+    hub.leave(ear, Wanted(vm="a"))
+    hub.leave(ear, Wanted(vm="a"))
+    hub.publish([event(1, vm="a")])
+    await turns()
+    assert not ear.pieces and len(hub) == 0
 
 
 def test_lag_is_from_the_events_time_to_its_fan_out(hub):
-    hub.publish(event(1) | {"time": "2026-11-23T12:00:00.000Z"})
+    hub.publish([event(1) | {"time": "2026-11-23T12:00:00.000Z"}])
     assert hub.lag_seconds == 2.5
-    hub.publish(event(2) | {"time": "2026-11-23T13:00:00.000Z"})
+    hub.publish([event(2) | {"time": "2026-11-23T13:00:00.000Z"}])
     assert hub.lag_seconds == 0
 
 
 def test_a_message_is_the_event_and_nothing_else():
     original = event(9)
     original["data"]["vm"]["name"] = "wörker \u2028"
-    assert json.loads(encode(original).text) == original
+    assert [json.loads(text) for text in texts(encode(original).frame)] == [original]
 
 
-def test_an_event_is_encoded_once_for_all(hub, ends, monkeypatch):
+@pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536, 70_000])
+def test_a_frame_of_any_length_is_read_as_it_was_written(length):
+    assert list(texts(frame(b"x" * length) * 2)) == [b"x" * length] * 2
+
+
+@pytest.mark.gen_test
+async def test_an_event_is_encoded_once_for_all(hub, monkeypatch):
     encoded = []
     monkeypatch.setattr("vmsvc.service.hub.encode", lambda one: encoded.append(one) or encode(one))
-    for _ in range(5):
-        live(hub, ends)
-    hub.publish(event(1))
-    assert len(encoded) == 1 and len(hub) == 5
+    ears = [live(hub) for _ in range(5)]
+    hub.publish([event(1)])
+    await turns()
+    assert len(encoded) == 1 and all(ear.seen == [1] for ear in ears)

@@ -9,7 +9,8 @@ from jsonschema import Draft202012Validator
 
 from tests.api.contract import as_json_schema, validator
 from tests.api.standin import event
-from vmsvc.web import assets
+from vmsvc.service.hub import End
+from vmsvc.web import assets, closing
 from vmsvc.web.app import ROUTES, api_document
 from vmsvc.web.base import STATUS, status_of
 from vmsvc.web.vms import Vms
@@ -108,3 +109,11 @@ async def test_events_are_as_told(call, service):
     page = (await call("GET", "/api/v1/events?since=0")).json
     assert [one["data"]["seq"] for one in page["events"]] == [1, 2]
     validator(api_document()["components"]["schemas"]["Event"]).validate(page["events"][0])
+
+
+def test_the_channel_tells_of_every_close_code_and_what_to_do_then():
+    text = api_document()["paths"]["/api/v1/events"]["get"]["description"]
+    rows = re.findall(r"^\| (\d{4}) \| (.+) \| (.+) \|$", text, re.MULTILINE)
+    assert [int(code) for code, *_ in rows] == [one.code for one in closing.CLOSINGS]
+    assert {4008, 4009, 1012} <= {int(code) for code, *_ in rows}
+    assert set(closing.OF_END) == set(End)

@@ -37,6 +37,15 @@ async def test_capacity_is_the_services(call):
 
 
 @pytest.mark.gen_test
+async def test_usage_is_of_the_last_six_hours_unless_others_are_asked_for(call, service):
+    assert (await call("GET", "/api/v1/usage")).json["evictions"] == [0, 4]
+    assert (await call("GET", "/api/v1/usage?hours=24")).status == 200
+    assert service.calls == [("usage", 6), ("usage", 24)]
+    for query in ("hours=0", "hours=169", "hours=x", "hour=1"):
+        assert (await call("GET", f"/api/v1/usage?{query}")).status == 400
+
+
+@pytest.mark.gen_test
 async def test_the_catalog_is_the_services_or_503_before_it_was_read(call, service):
     answer = await call("GET", "/api/v1/catalog")
     assert (answer.status, answer.json["defaults"]) == (200, {"flavor": "m1.tiny", "image": None, "network": "private"})
@@ -75,7 +84,7 @@ async def test_metrics_count_requests_by_route_and_never_by_path(call):
 async def test_metrics_show_sockets_and_how_far_behind_events_are(call, hub, http_port):
     clients = [await websocket_connect(f"ws://127.0.0.1:{http_port}/api/v1/events") for _ in range(2)]
     await asyncio.gather(*(client.write_message("so that the upgrade is over") for client in clients))
-    hub.publish(event(41))
+    hub.publish([event(41)])
     for client in clients:
         await client.read_message()
     seen = await metrics(call)

@@ -12,6 +12,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, StaticFileHandler
 
 from tests.browser.scripted_handlers import STATIC, Capacity, Events, Index, Vm, Vms
+from tests.browser.scripted_records import Catalog, Evictions, Practice, Release, Usage
 from tests.browser.scripted_room import ROOM
 
 LIMIT = 30  # seconds that a test thread waits for the server's thread
@@ -32,10 +33,14 @@ class ScriptedApi:
         self.events: list[dict[str, Any]] = []
         self.room: dict[str, Any] = ROOM
         self.plan: dict[str, Any] = {"result": "placed", "host": "bed-3", "victims": []}
+        self.usage = {"standard": [1, 2, 4, 4], "preemptible": [0, 6, 4, 4], "evictions": [0, 0, 2, 1]}
+        self.records: list[dict[str, Any]] = []
         self.token: str | None = None
         self.create_failure: tuple[int, str, str] | None = None
         self.delete_failure: tuple[int, str, str] | None = None
         self.list_failure: tuple[int, str, str] | None = None
+        self.catalog_failure: tuple[int, str, str] | None = None
+        self.practice_failure: tuple[int, str, str] | None = None
         self.refusing = self.building = self.holding = False
         self.seq = self.removed = 0
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
@@ -72,6 +77,10 @@ class ScriptedApi:
               "created_at": self.instant(-age), "evict_at": None, **fields}
         self.servers[vm["vmsvc_id"]] = vm
         return vm
+
+    def find(self, vm_id: str) -> dict[str, Any]:
+        """The VM with this id of the cloud's."""
+        return next(vm for vm in self.servers.values() if vm["id"] == vm_id)
 
     def emit(self, kind: str, state: str, vm: dict[str, Any], **data: Any) -> int:
         """Write an event and send it to every socket; returns its seq. To be called from the test."""
@@ -129,6 +138,7 @@ class ScriptedApi:
         """End the server and its thread."""
         self._call(lambda: self._stopped and self._stopped.set())
         self._thread.join(LIMIT)
+        self._loop.close()
 
     def _call(self, work: Callable[[], Any]) -> Any:
         async def run() -> Any:
@@ -141,7 +151,12 @@ class ScriptedApi:
             (self.prefix, Index),
             (f"{self.prefix}api/v1/vm", Vms),
             (f"{self.prefix}api/v1/vm/([^/]+)", Vm),
+            (f"{self.prefix}api/v1/vm/([^/]+)/ack", Release),
+            (f"{self.prefix}api/v1/vm/([^/]+)/evict", Practice),
+            (f"{self.prefix}api/v1/evictions", Evictions),
             (f"{self.prefix}api/v1/capacity", Capacity),
+            (f"{self.prefix}api/v1/usage", Usage),
+            (f"{self.prefix}api/v1/catalog", Catalog),
             (f"{self.prefix}api/v1/events", Events),
             (f"{self.prefix}static/(.*)", StaticFileHandler, {"path": str(STATIC)}),
         ], api=self, log_function=lambda handler: None)

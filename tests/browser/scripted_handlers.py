@@ -10,9 +10,9 @@ from typing import Any
 from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
+from vmsvc.web.assets import DASHBOARD_POLICY
+
 STATIC = Path(__file__).parents[2] / "static"
-POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-          "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'")
 
 
 class Base(RequestHandler):
@@ -88,7 +88,7 @@ class Vm(Base):
         if self.api.delete_failure:
             self.fail(*self.api.delete_failure)
             return
-        vm = next(vm for vm in self.api.servers.values() if vm["id"] == vm_id)
+        vm = self.api.find(vm_id)
         self.api.tell("delete", "deleting", vm)
         self.api.tell("delete", "deleted", vm)
         self.finish({"code": "204", "message": f"vm {vm_id} was deleted succesfully"})
@@ -153,6 +153,6 @@ class Index(Base):
 
     async def get(self) -> None:
         """index.html under the service's policy."""
-        self.set_header("Content-Security-Policy", POLICY)
+        self.set_header("Content-Security-Policy", DASHBOARD_POLICY)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.finish((STATIC / "index.html").read_bytes())

@@ -20,14 +20,15 @@ def press(page: Page, *keys: str) -> None:
 
 def test_a_preemptible_vm_is_created_with_the_keyboard_alone(api: ScriptedApi, visit: Callable[..., Page]):
     page = visit(api)
-    press(page, "Tab", "Tab")
+    press(page, "Tab", "Tab", "Tab")
     expect(page.get_by_role("button", name="Create VM")).to_be_focused()
     press(page, "Enter")
     expect(page.get_by_role("radio", name="Standard")).to_be_focused()
     press(page, "ArrowDown", "Tab")
     page.keyboard.type("batch-1")
     press(page, "Tab")
-    page.keyboard.type("m1.tiny")
+    expect(page.locator("[name=flavor] option")).to_have_count(4)
+    page.keyboard.type("m1.s")
     press(page, "Tab", "Tab", "Tab", "Tab")
     page.keyboard.type("5")
     press(page, "Enter")
@@ -35,7 +36,7 @@ def test_a_preemptible_vm_is_created_with_the_keyboard_alone(api: ScriptedApi, v
     expect(page.get_by_role("button", name="Create VM")).to_be_focused()
     expect(page.locator("#vm-rows .name")).to_have_text(["batch-1"])
     assert [body for *_, body in posts(api)] == [
-        {"is_preemptible": True, "name": "batch-1", "flavor": "m1.tiny", "priority": 5}]
+        {"is_preemptible": True, "name": "batch-1", "flavor": "f-2", "priority": 5}]
 
 
 def test_a_vm_is_deleted_with_the_keyboard_alone(api: ScriptedApi, visit: Callable[..., Page]):
@@ -44,10 +45,10 @@ def test_a_vm_is_deleted_with_the_keyboard_alone(api: ScriptedApi, visit: Callab
     page = visit(api)
     page.locator("#vm-grid").focus()
     press(page, "ArrowDown", "Delete")
-    expect(page.locator("#delete-text")).to_contain_text("“web-1”")
+    expect(page.locator("#confirm-text")).to_contain_text("“web-1”")
     expect(page.get_by_role("button", name="Keep it")).to_be_focused()
     press(page, "Tab", "Enter")
-    expect(page.locator("#delete-dialog")).to_be_hidden()
+    expect(page.locator("#confirm-dialog")).to_be_hidden()
     expect(page.locator("#vm-grid")).to_be_focused()
     expect(page.locator("#vm-rows .chip")).to_have_text(["deleted", "active"])
     assert [request[:2] for request in api.requests if request[0] == "DELETE"] == [
@@ -59,10 +60,10 @@ def test_nothing_is_deleted_without_a_yes(api: ScriptedApi, visit: Callable[...,
     page = visit(api)
     page.get_by_role("button", name="Delete web-1").click()
     press(page, "Escape")
-    expect(page.locator("#delete-dialog")).to_be_hidden()
+    expect(page.locator("#confirm-dialog")).to_be_hidden()
     page.get_by_role("button", name="Delete web-1").click()
     press(page, "Enter")
-    expect(page.locator("#delete-dialog")).to_be_hidden()
+    expect(page.locator("#confirm-dialog")).to_be_hidden()
     assert not [request for request in api.requests if request[0] == "DELETE"]
 
 
@@ -109,7 +110,9 @@ def test_what_would_happen_names_the_victims_and_creates_nothing(api: ScriptedAp
     page = visit(api)
     page.get_by_role("button", name="Create VM").click()
     page.get_by_role("button", name="What would happen?").click()
-    expect(page.locator("#create-outcome")).to_have_text("It would evict batch-1 (decided by: less lost work).")
+    outcome = page.locator("#create-outcome")
+    expect(outcome.locator("p")).to_have_text(["It would evict this VM:", "What decided: less lost work."])
+    expect(outcome.locator(".victims li")).to_have_text("batch-1m1.small · bed-2 · priority 0")
     expect(page.locator("#vm-count")).to_have_text("1")
 
 
@@ -123,12 +126,32 @@ def test_a_wrong_number_is_named_before_anybody_is_asked(api: ScriptedApi, visit
     assert not posts(api)
 
 
-def test_flavors_are_offered(api: ScriptedApi, visit: Callable[..., Page]):
+def test_the_cloud_s_lists_are_offered_and_the_defaults_named(api: ScriptedApi, visit: Callable[..., Page]):
     page = visit(api)
-    page.wait_for_selector(".room-fits td")
     page.get_by_role("button", name="Create VM").click()
-    values = page.locator("#flavor-list option").evaluate_all("options => options.map(({value}) => value)")
-    assert values == ["m1.tiny", "m1.small", "m1.medium", "m1.large"]
+    expect(page.locator("[name=flavor] option")).to_have_text([
+        "Default (m1.tiny)", "m1.tiny — 1 vCPU, 1 GiB", "m1.small — 2 vCPU, 2 GiB", "m1.medium — 3 vCPU, 3 GiB"])
+    expect(page.locator("[name=image] option")).to_have_text(["Default (bed-image)", "bed-image", "<b>debian</b>"])
+    expect(page.locator("[name=network] option")).to_have_text(["Choose…", "bed-net"])
+    page.get_by_text("More").click()
+    page.get_by_label("Image").select_option("<b>debian</b>")
+    page.get_by_label("Network").select_option("bed-net")
+    page.get_by_label("Key pair").select_option("mine")
+    page.get_by_label("Availability zone").select_option("nova")
+    page.locator("#create-submit").click()
+    expect(page.locator("#create-dialog")).to_be_hidden()
+    assert posts(api)[0][3] == {"is_preemptible": False, "image": "i-2", "network": "n-1", "key_name": "mine",
+                                "availability_zone": "nova"}
+
+
+def test_a_catalog_that_cannot_be_read_leaves_the_defaults(api: ScriptedApi, visit: Callable[..., Page]):
+    api.catalog_failure = (503, "cloud_unavailable", "the cloud has not been read yet")
+    page = visit(api, provoked=True)
+    page.get_by_role("button", name="Create VM").click()
+    expect(page.locator("#create-outcome")).to_contain_text("the cloud has not been read yet")
+    page.locator("#create-submit").click()
+    expect(page.locator("#create-dialog")).to_be_hidden()
+    assert posts(api)[0][3] == {"is_preemptible": False}
 
 
 def test_a_failed_delete_is_told_in_words(api: ScriptedApi, visit: Callable[..., Page]):
@@ -136,7 +159,7 @@ def test_a_failed_delete_is_told_in_words(api: ScriptedApi, visit: Callable[...,
     api.delete_failure = (409, "conflict", "the server is locked in the cloud")
     page = visit(api, provoked=True)
     page.get_by_role("button", name="Delete web-1").click()
-    page.locator("#delete-form .danger").click()
+    page.locator("#confirm-yes").click()
     expect(page.get_by_role("alert")).to_contain_text("“web-1” was not deleted. the server is locked in the cloud")
 
 

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.scripted_api import ScriptedApi
+from tests.browser.test_evictions import record
 
 HOSTILE = "<img src=x onerror=\"alert('run')\"><script>alert('run')</script>"
 
@@ -115,13 +116,15 @@ def test_a_hostile_name_stays_a_name_wherever_it_is_shown(name: str, api: Script
     vm = api.add(name, preemptible=True, flavor=name, host=name)
     page = visit(api)
     images = page.locator("img").count()
+    record(api, vm, vm, "noticed", planned_at=1, evict_at=-30)
     api.notice(vm, 30, makes_room_for=vm["vmsvc_id"], criterion=name, reason=name)
     for place in ("#vm-rows .name", ".notice-name", ".log-name"):
         expect(page.locator(place).first).to_have_text(name)
     page.locator(".log-name").first.click()
     expect(page.locator("#details-title")).to_have_text(name)
+    expect(page.locator(".record strong")).to_have_text([f"{name} made room"] * 2)
     page.get_by_role("button", name="Delete…").click()
-    expect(page.locator("#delete-text")).to_contain_text(name)
+    expect(page.locator("#confirm-text")).to_contain_text(name)
     assert page.locator("img").count() == images
     assert page.locator("script").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -1,8 +1,8 @@
 """The points at which a service can be killed: before and after each commit that changes something, and before and
 after each call to the cloud.
 
-The product knows nothing of this. The launcher wraps two seams that are there anyway: `Unit.finish` runs right before
-a commit and `Unit.tell` right after it, and all calls to the cloud go through one object, the port.
+The product knows nothing of this. The launcher wraps two seams that are there anyway: `Unit.finish` commits and
+`Unit.tell` runs right after it, and all calls to the cloud go through one object, the port.
 """
 
 import fcntl
@@ -51,10 +51,10 @@ def watch_commits(points: Points) -> None:
     finish, tell = Unit.finish, Unit.tell
 
     def finishing(work: Unit) -> None:
-        finish(work)
         work.step = _committer() if _has_changed_something() else None
         if work.step:
             points.reach(f"before commit {work.step}")
+        finish(work)
 
     def telling(work: Unit) -> None:
         if work.step:

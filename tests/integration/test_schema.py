@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from peewee import (BigAutoField, BigIntegerField, BooleanField, ForeignKeyField, IntegerField, TextField)
+from playhouse.migrations import Runner
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
+from tests.conftest import Database
 from vmsvc import bootstrap
-from vmsvc.store import db
+from vmsvc.store import db, vms
 from vmsvc.store.models import MODELS
+from vmsvc.store.rows import Rows
 
 MIGRATIONS = Path(db.__file__).parent / "migrations"
 TYPES = {BigAutoField: "bigint", BigIntegerField: "bigint", BooleanField: "boolean", IntegerField: "integer",
@@ -73,3 +76,30 @@ def test_processes_that_migrate_a_new_database_at_once_do_it_once(postgres):
         assert [process.returncode for process in processes] == [0, 0, 0]
     finally:
         postgres.command("DROP DATABASE brand_new WITH (FORCE)")
+
+
+def test_a_release_that_knows_nothing_of_a_new_column_goes_on_beside_one_that_does(postgres):
+    """Its rows from before and those that it writes from now on are all seen."""
+    postgres.command("CREATE DATABASE published")
+    try:
+        old = Database(postgres.url.replace("/postgres?", "/published?"))
+        pool = db.open_database(old.url, 4)
+        with pool.connection_context():
+            Runner(pool, directory=str(MIGRATIONS)).up("0002_untold")
+        insert = """INSERT INTO vm (id, name, is_preemptible, state, priority, min_run_seconds, principal, flavor,
+                    image, boot, quota, room, avoid, rounds, created_at, updated_at) VALUES (%s, 'any', true, 'pending', 0, 0,
+                    'anonymous', 'm1.tiny', 'bed-image', '{}', '{}', '{}', '[]', 0, now(), now())"""
+        old.rows(insert, "before")
+        assert bootstrap.migrate(old.url) == ["0003_vm_changed"]
+        rows = Rows()
+        with db.reading():
+            assert rows.update(vms.clock()) == {"before"}
+        old.rows(insert, "after")
+        with db.reading():
+            assert rows.update(vms.clock()) == {"after"}
+        old.rows("UPDATE vm SET priority = 7 WHERE id = 'before'")
+        with db.reading():
+            assert rows.update(vms.clock()) == {"before"}
+        pool.close_all()
+    finally:
+        postgres.command("DROP DATABASE published WITH (FORCE)")

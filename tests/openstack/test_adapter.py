@@ -10,7 +10,7 @@ from vmsvc.cloud.hosting import Occupant, Provider, Service
 from vmsvc.cloud.port import MARK, BootSpec, Server
 from vmsvc.domain.errors import (CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NoCapacity, NotFound,
                                  QuotaExceeded)
-from vmsvc.domain.flavors import placement_request
+from vmsvc.domain.flavors import Traits, placement_request
 from vmsvc.domain.resources import Resources
 
 UNKNOWN = "0c4f0c4f-0000-4000-8000-000000000000"
@@ -251,6 +251,19 @@ async def test_traits_are_found_by_their_names(connect):
     cloud = await connect("admin")
     assert await cloud.with_trait("COMPUTE_NODE") == {provider.id for provider in await cloud.providers()}
     assert await cloud.with_trait("CUSTOM_NOBODY_HAS_THIS") == frozenset()
+
+
+async def test_placement_is_asked_who_has_room(connect, spec):
+    cloud = await connect("admin")
+    providers = await cloud.providers()
+    large = placement_request(4, 8192, 1)
+    assert await cloud.roomy(large, Traits()) == {provider.id for provider in providers}
+    await settled(cloud, await cloud.create_server(spec(host=providers[0].host)))
+    assert await cloud.roomy(large, Traits()) == {provider.id for provider in providers[1:]}
+    assert await cloud.roomy(large, Traits(frozenset({"COMPUTE_NODE"}))) == {each.id for each in providers[1:]}
+    assert await cloud.roomy(large, Traits(forbidden=frozenset({"COMPUTE_NODE"}))) == frozenset()
+    for nothing in (placement_request(5, 1024, 1), Resources({"CUSTOM_NOBODY_HAS_THIS": 1}), Resources()):
+        assert await cloud.roomy(nothing, Traits()) == frozenset()
 
 
 async def test_a_pin_to_a_full_host_has_no_capacity_and_to_none_is_invalid(connect, spec):

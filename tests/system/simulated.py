@@ -1,8 +1,10 @@
 """The simulated cloud as a test steers it: faults, hosts, quotas, and a look at everything that is in it."""
 
 import json
+import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 
 from vmsvc.sim.start import Running
 
@@ -99,14 +101,50 @@ class Sim:
         return {consumer for provider in providers for consumer in self._admin(
             f"/placement/resource_providers/{provider['uuid']}/allocations")["allocations"]}
 
-    def _admin(self, path: str):
-        try:
-            return self.call("GET", path, headers={"X-Auth-Token": self._token})
-        except urllib.error.HTTPError as error:
-            if error.code != 401:
-                raise
-            self._sign_in()
-            return self.call("GET", path, headers={"X-Auth-Token": self._token})
+    def flavor(self, name: str, vcpus: int = 1, ram: int = 1024, **values: object) -> None:
+        """One more flavor. The service sees it with its next look at the catalogue."""
+        self.call("POST", "/sim/flavors", {"id": name, "vcpus": vcpus, "ram": ram, **values})
+
+    def provider(self, host: str) -> str:
+        """The id of a host's resource provider."""
+        (found,) = self._admin(f"/placement/resource_providers?name={host}")["resource_providers"]
+        return found["uuid"]
+
+    def nest(self, host: str, name: str, **totals: int) -> None:
+        """Put a provider into a host, with so much of each class."""
+        made = self._admin("/placement/resource_providers", "POST",
+                           {"name": name, "parent_provider_uuid": self.provider(host)})
+        self._admin(f"/placement/resource_providers/{made['uuid']}/inventories", "PUT", {
+            "resource_provider_generation": made["generation"],
+            "inventories": {resource: {"total": total} for resource, total in totals.items()}})
+
+    def claim(self, host: str, **amounts: int) -> str:
+        """Claim room on a host for something that is no server; returns the consumer's id."""
+        consumer = str(uuid.uuid4())
+        self._admin(f"/placement/allocations/{consumer}", "PUT", {
+            "allocations": {self.provider(host): {"resources": amounts}}, "project_id": consumer, "user_id": consumer,
+            "consumer_generation": None, "consumer_type": "MIGRATION"})
+        return consumer
+
+    def release(self, consumer: str) -> None:
+        """Give back what was claimed."""
+        self._admin(f"/placement/allocations/{consumer}", "DELETE")
+
+    def used(self) -> dict[str, dict[str, int]]:
+        """What is claimed of each host itself, by class."""
+        return {host["name"]: {name: amount for name, amount in host["used"].items() if amount}
+                for host in self.call("GET", "/sim/state?servers=0")["hosts"]}
+
+    def _admin(self, path: str, method: str = "GET", body: object = None):
+        for last in (False, True):
+            try:
+                return self.call(method, path, body, {"X-Auth-Token": self._token,
+                                                      "OpenStack-API-Version": "placement 1.39"})
+            except urllib.error.HTTPError as error:
+                if error.code != 401 or last:
+                    raise
+                self._sign_in()
+        raise AssertionError("the second time returns or raises")
 
     def _sign_in(self) -> None:
         who = {"name": "admin", "domain": {"name": "Default"}, "password": "sim"}

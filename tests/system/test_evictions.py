@@ -16,8 +16,9 @@ def grace(seconds):
 
 
 def evictions(events, state):
-    """The VMs with this step of an eviction, in order."""
-    return [event["subject"] for event in events if (event["type"], event["data"]["state"]) == ("evict", state)]
+    """The VMs with this step of an eviction, in order. (A notice that comes late is given twice.)"""
+    return list(dict.fromkeys(event["subject"] for event in events
+                              if (event["type"], event["data"]["state"]) == ("evict", state)))
 
 
 @BOTH

@@ -205,7 +205,8 @@ async def test_on_an_over_committed_host_free_room_is_never_negative_and_enough_
         assert (await client.create(False, query="?dry_run=true")).status == 200
         host, = (await client.call("GET", "/api/v1/capacity")).json["hosts"]
     assert host["free"].get("VCPU", 0) == 0 and min(host["free"].values()) >= 0
-    tiny, = [each for each in (await client.call("GET", "/api/v1/capacity")).json["flavors"] if each["name"] == "m1.tiny"]
+    flavors = (await client.call("GET", "/api/v1/capacity")).json["flavors"]
+    tiny, = [each for each in flavors if each["name"] == "m1.tiny"]
     assert (tiny["fits_now"], tiny["fits_after_evictions"]) == (0, 3)
     created = await client.create(False)
     assert created.status == 201 and len(created.json["evicted"]) == 2

@@ -146,7 +146,7 @@ def seconds_of_notice(one):
 @pytest.mark.gen_test(timeout=40)
 async def test_a_guest_that_is_told_late_goes_so_much_later_and_everybody_hears_of_it(client, sim, mode):
     """The cloud takes the notice only when it was to be over."""
-    sim.fault(action="delay", count=1, seconds=2.5, **METADATA)
+    sim.fault(action="delay", count=1, seconds=3, **METADATA)
     creating, notice = await evict_one(client, flavor_of(mode))
     victim = notice["subject"]
     again = (await client.saw_times("evict/noticed", 2, victim))[1]

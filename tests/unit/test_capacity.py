@@ -64,7 +64,8 @@ def test_a_flavor_that_needs_nothing_that_is_counted_fits_never():
 
 
 def test_what_no_plan_may_take_at_once_is_not_reclaimable():
-    vms = [vm("a", 1, group="web"), vm("b", 2, group="web"), vm("c", 1, group="db"), vm("d", 4, group="web", host="sim-2")]
+    vms = [vm("a", 1, group="web"), vm("b", 2, group="web"), vm("c", 1, group="db"),
+           vm("d", 4, group="web", host="sim-2")]
     world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], budgets={"web": 1, "db": 0},
                      limits={"web": 1, "db": 1})
     shown = capacity.of(world, FLAVORS)

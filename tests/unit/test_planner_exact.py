@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.unit.planner_cases import HOST, QUOTA, as_cost, assert_best, clouds, every_plan, random_cloud, vectors
+from vmsvc.domain.bins import Bin, Candidate
 from vmsvc.domain.bound import Stock
 from vmsvc.domain.planner import Fits, Preempt, Refuse, plan
-from vmsvc.domain.resources import total
+from vmsvc.domain.resources import Resources, total
+from vmsvc.domain.search import Budget
+from vmsvc.domain.solution import solve
+from vmsvc.domain.terms import Terms
 
 some = settings(max_examples=100, deadline=None, database=None)
 
@@ -119,3 +123,15 @@ def test_a_plan_whose_rival_was_not_looked_for_to_the_end_does_not_call_itself_t
     bins = random_cloud(random.Random(85), 1, 9)
     assert plan(bins, max_victims=2, node_cap=0).criterion == "the best that was found"
     assert plan(bins, max_victims=2).runner_up is not None
+
+
+def test_a_place_where_more_is_free_already_than_its_victims_could_free_is_compared_as_it_is():
+    place = Bin("b", Resources({"VCPU": 1, "MEMORY_MB": 1}), Resources({"MEMORY_MB": 97}),
+                Resources({"VCPU": 100, "MEMORY_MB": 100}), (Candidate("v", Resources({"VCPU": 1})),))
+
+    def below(surplus, bin_id):
+        limit = replace(best.objective, surplus=best.objective.surplus + surplus), bin_id
+        return solve(place, limit, Terms(max_victims=1), Budget(100)) == best
+    best = solve(place, None, Terms(max_victims=1), Budget(100))
+    assert below(10**11, "a") and below(1, "a") and below(0, "c")
+    assert not below(0, "a") and not below(-1, "c")

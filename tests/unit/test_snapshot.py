@@ -8,11 +8,16 @@ from vmsvc.cloud.port import MARK, Flavor, Quota, Server
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.service.snapshot import Policy, Snapshot, request_of, world_of
+from vmsvc.domain.victims import candidate
+from vmsvc.service.join import Policy
+from vmsvc.service.picture import News, Picture, Promises
+from vmsvc.service.snapshot import request_of
 from vmsvc.store.models import Reservation, Vm
+from vmsvc.store.rows import Row
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 POLICY = Policy()
+THEN = int(NOW.timestamp())
 NOTHING = dict.fromkeys(("host", "host_id", "group_name", "max_unavailable", "evicted_for", "notice", "refusal",
                          "outcome"))
 
@@ -34,30 +39,45 @@ def row(name, state=State.ACTIVE, **fields):
         **NOTHING, "id": name, "cloud_id": known, "name": "any", "is_preemptible": True, "state": state, "priority": 0,
         "min_run_seconds": 0, "principal": "anonymous", "quota": {"instances": 1, "cores": 2, "ram": 2048},
         "room": {"VCPU": 2}, "boot": {}, "avoid": [], "rounds": 0, "created_at": NOW,
-        "updated_at": NOW - timedelta(seconds=9), "ended_at": None, "launched_at":
-        None if state in (State.PENDING, State.BUILDING) else NOW - timedelta(seconds=100), **fields})
+        "updated_at": NOW - timedelta(seconds=9), "ended_at": None,
+        "launched_at": None if state in (State.PENDING, State.BUILDING) else NOW - timedelta(seconds=100), **fields})
 
 
-def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, lost=None, policy=POLICY, untold=()):
+def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, losses=None, policy=POLICY,
+           untold=()):
     """The world of these."""
     hosts = {"sim-1": Host("sim-1", {"VCPU": Inventory(4)}, allocations or {}, True, "nova")} if operator else {}
-    snapshot = Snapshot(0.0, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1})), frozenset(before),
-                        {each.id: each for each in servers}, hosts, frozenset(hosts), frozenset())
-    return world_of(snapshot, rows, list(kept), now=NOW, operator=operator, policy=policy, lost=lost or {},
-                    untold=untold)
+    picture, shown = Picture(policy), {each.id: each for each in servers}
+    picture.tell(News(shown, hosts))
+    known = {each.id: Row(*(getattr(each, name) for name in Row._fields)) for each in rows}
+    return picture.update(
+        known, known, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1})),
+        Promises(NOW, kept, losses or {}, frozenset(untold)), operator=operator, came=shown.keys() - set(before),
+        went=set(before) - shown.keys())
 
 
-def facts(state=State.ACTIVE, shown=True, *, before=(), policy=POLICY, lost=None, server_fields=None, **fields):
+def lost(world, name="a"):
+    """What the going of a VM costs now, in full."""
+    known = world.vms[name]
+    return candidate(known, known.room, world).lost(world.now) + world.usual
+
+
+def facts(state=State.ACTIVE, shown=True, *, before=(), server_fields=None, **fields):
     """What is known of one VM."""
     servers = [server("A", **(server_fields or {}))] if shown else []
-    return joined([row("a", state, **fields)], servers, before=before, policy=policy, lost=lost).vms["a"]
+    return joined([row("a", state, **fields)], servers, before=before).vms["a"]
+
+
+def cost(policy=POLICY, losses=None, **fields):
+    """What its going costs."""
+    return lost(joined([row("a", **fields)], [server("A")], policy=policy, losses=losses))
 
 
 def test_a_vm_and_its_server_are_one():
     known = facts()
     assert (known.id, known.cloud_id, known.host, known.host_id, known.present) == ("a", "A", "sim-1", "hash", True)
     assert (known.quota, known.room) == (Resources({"instances": 1, "cores": 2, "ram": 2048}), Resources({"VCPU": 2}))
-    assert not known.untouchable and known.ran and known.lost_work == 200
+    assert not known.untouchable and known.ran and cost() == 200
 
 
 def test_a_request_that_waits_is_no_vm_yet():
@@ -87,8 +107,8 @@ def test_a_server_that_others_hold_is_untouchable(field, value):
 
 def test_a_vm_whose_server_is_not_shown_or_which_is_too_young_is_untouchable():
     assert facts(shown=False).untouchable
-    assert facts(min_run_seconds=101).untouchable
-    assert not facts(min_run_seconds=100).untouchable
+    assert facts(min_run_seconds=101).spared_until == THEN + 1
+    assert facts(min_run_seconds=100).spared_until == THEN
     assert not facts(State.BUILDING, server_fields={"task_state": "spawning", "status": "BUILD"}).untouchable
 
 
@@ -102,13 +122,13 @@ def test_a_server_without_a_host_frees_quota_and_no_room(status):
     ("least_lost", 200, "less lost work"), ("oldest_first", -100, "oldest first"),
     ("newest_first", 100, "newest first")])
 def test_the_policy_says_who_is_the_cheapest_and_in_which_words(name, lost_work, words):
-    assert facts(policy=Policy(name)).lost_work == lost_work
+    assert cost(Policy(name)) == lost_work
     assert Policy(name).words == words
 
 
 def test_what_an_owner_lost_lately_makes_its_vms_dearer():
-    assert facts(policy=Policy(owner_cost=50), lost={"anonymous": 3}).lost_work == 200 + 150
-    assert facts(policy=Policy(owner_cost=50), lost={"somebody": 3}).lost_work == 200
+    assert cost(Policy(owner_cost=50), {"anonymous": 3}) == 200 + 150
+    assert cost(Policy(owner_cost=50), {"somebody": 3}) == 200
 
 
 def test_a_vm_that_only_practises_its_notice_stays():
@@ -118,7 +138,7 @@ def test_a_vm_that_only_practises_its_notice_stays():
 
 
 def test_a_clock_that_is_behind_makes_no_lost_work_negative():
-    assert facts(launched_at=NOW + timedelta(seconds=5)).lost_work == 0
+    assert cost(launched_at=NOW + timedelta(seconds=5), updated_at=NOW) == 0
 
 
 def test_a_limit_that_is_missing_is_none_and_one_of_zero_is_a_limit():

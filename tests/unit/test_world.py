@@ -8,7 +8,8 @@ from tests.unit.worlds import host, operator, quota, request, reserved, room, te
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, group_room, host_room, quota_room
+from vmsvc.domain.rooms import group_room, host_room, quota_room
+from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA
 
 
 def cpus(world, name="sim-1", asks=None, stays=()):

@@ -15,7 +15,7 @@ from vmsvc.cloud.exchange import Answer, Garbled, NoAnswer, NotSent, Request
 from vmsvc.cloud.executor import Attempt, Executor, Late
 from vmsvc.cloud.limiter import Limiter
 from vmsvc.cloud.port import REQUEST_ID
-from vmsvc.domain.errors import CloudError, CloudUnavailable, OutcomeUnknown, VmsvcError
+from vmsvc.domain.errors import CloudError, CloudUnavailable, NotFound, OutcomeUnknown, VmsvcError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -122,7 +122,8 @@ class Calls:
             self._limiter.pause(request.service, answer.retry_after)
         outcome = result.error.slug if result.error else "ok"
         # No query and no body: they can hold what users wrote, and answers to a create hold adminPass.
-        log.debug("%s %s %s %s %.0f ms %s", request.operation, request.method, request.path,
+        level = logging.DEBUG if outcome in ("ok", NotFound.slug) else logging.INFO
+        log.log(level, "%s %s %s %s %.0f ms %s", request.operation, request.method, request.path,
                   answer.status if answer else outcome, seconds * 1000,
                   answer.headers.get("X-Openstack-Request-Id", "-") if answer else "-")
         self._on_call(request.operation, outcome, seconds)

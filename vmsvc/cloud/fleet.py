@@ -10,19 +10,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 
 from vmsvc.cloud.claims import Claims
 from vmsvc.cloud.hosting import Content, Provider, Service
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import NotFound
+from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Host
+from vmsvc.domain.resources import Resources
 
 log = logging.getLogger(__name__)
 
-_NEWS_SECONDS = 10.0       # between looks at other projects' servers while nobody asks
-_SERVICES_SECONDS = 10.0
+_NEWS_SECONDS = 10.0       # between looks at other projects' servers and at services while nobody asks
+_SERVICES_SECONDS = 2.0    # between looks at the services while somebody asks
 _PROVIDERS_SECONDS = 60.0
 _STALE_SECONDS = 60.0      # a host whose version has changed is read again, at most so often
 _DOUBT_SECONDS = 3.0       # and one that is doubted
@@ -40,7 +43,6 @@ class _Entry:
     provider: Provider
     content: Content | None = None
     read_at: float = float("-inf")     # time.monotonic() when the last reading began
-    host: Host | None = field(default=None, repr=False)
 
 
 class Fleet:
@@ -50,6 +52,10 @@ class Fleet:
         self._cloud = cloud
         self.claims = Claims()
         self._entries: dict[str, _Entry] = {}
+        self._hosts: dict[str, Host] = {}
+        self._stale: set[str] = set()              # hosts that are to be made anew
+        self._changes: set[str] = set()            # hosts that were, since somebody asked for news
+        self._readings: dict[str, tuple[float, float]] = {}    # host -> when its last reading began and ended; in order
         self._services: Mapping[str, Service] = {}
         self._traits: dict[str, frozenset[str]] = {}
         self._since: datetime | None = None
@@ -66,13 +72,25 @@ class Fleet:
 
     def hosts(self) -> dict[str, Host]:
         """The hosts by name, as they are known now; what is returned does not change."""
-        for name in self.claims.changed & self._entries.keys():
-            self._entries[name].host = None
+        self._renew()
+        return dict(self._hosts)
+
+    def news(self) -> dict[str, Host | None]:
+        """The hosts that changed since the last call, None for those that are no longer there."""
+        self._renew()
+        changes, self._changes = self._changes, set()
+        return {name: self._hosts.get(name) for name in changes}
+
+    def _renew(self) -> None:
+        stale, self._stale = self._stale | self.claims.changed, set()
         self.claims.changed.clear()
-        for name, entry in self._entries.items():
-            if entry.host is None and entry.content is not None:
-                entry.host = self._host(name, entry)
-        return {name: entry.host for name, entry in self._entries.items() if entry.host is not None}
+        for name in stale:
+            entry = self._entries.get(name)
+            if entry is not None and entry.content is not None:
+                self._hosts[name] = self._host(name, entry)
+            else:
+                self._hosts.pop(name, None)
+        self._changes |= stale
 
     def is_down(self, name: str) -> bool:
         """True when Nova says that the host's compute service is down, or knows none."""
@@ -80,11 +98,12 @@ class Fleet:
 
     def read_since(self, moment: float) -> frozenset[str]:
         """The hosts that were read at or after this time.monotonic()."""
-        return frozenset(name for name, entry in self._entries.items() if entry.read_at >= moment)
+        late = takewhile(lambda reading: reading[1][1] >= moment, reversed(self._readings.items()))
+        return frozenset(name for name, (began, _) in late if began >= moment)
 
     async def refresh(self, max_age: float, traits: Collection[str] = ()) -> None:
-        """Make sure that other projects' changes are known up to `max_age` seconds before this call, and which hosts
-        have these traits. Raises what the cloud raises; the old content then stays."""
+        """Make sure that other projects' changes are known up to `max_age` seconds before this call, which hosts are up
+        about as well, and which have these traits. Raises what the cloud raises; the old content then stays."""
         if self._cloud.mode != "operator":
             return
         wanted = time.monotonic() - max_age
@@ -95,7 +114,7 @@ class Fleet:
                 for occupant in page.occupants:
                     self.claims.saw(occupant)
                 self._since, self._news_at = page.as_of, began
-            if time.monotonic() - self._services_at > _SERVICES_SECONDS:
+            if time.monotonic() - self._services_at > max(max_age, _SERVICES_SECONDS):
                 await self._look_at_services()
             for trait in set(traits) - self._traits.keys():
                 await self._learn(trait)
@@ -105,6 +124,14 @@ class Fleet:
         raises."""
         await self._look_at_services()
         await self._read(names)
+
+    async def seek(self, room: Resources, traits: Traits) -> None:
+        """Ask Placement once who has such room; read the hosts where we know of none. Raises what the cloud raises."""
+        roomy = await self._cloud.roomy(room, traits)
+        self._renew()
+        hosts = self._hosts
+        await self._read([name for name, entry in self._entries.items() if entry.provider.id in roomy
+                          and name in hosts and not hosts[name].free.covers(room)])
 
     async def run(self, well: Callable[[], None]) -> None:
         """Keep it up to date."""
@@ -153,9 +180,9 @@ class Fleet:
     async def _look_at_services(self) -> None:
         began = time.monotonic()
         services = await self._cloud.services()
-        for name, entry in self._entries.items():
+        for name in self._entries:
             if services.get(name) != self._services.get(name):
-                entry.host = None
+                self._stale.add(name)
         self._services, self._services_at = services, began
 
     async def _learn(self, trait: str) -> None:
@@ -163,8 +190,7 @@ class Fleet:
         found = await self._cloud.with_trait(trait)
         if found != self._traits.get(trait):
             self._traits[trait] = found
-            for entry in self._entries.values():
-                entry.host = None
+            self._stale.update(self._entries)
 
     async def _read(self, names: Iterable[str]) -> None:
         turn = asyncio.Semaphore(_ABREAST)
@@ -188,10 +214,15 @@ class Fleet:
                 return
             if self._entries.get(name) is entry:
                 self.claims.told(name, content.allocations, meanwhile)
-                entry.content, entry.read_at, entry.host = content, began, None
+                entry.content, entry.read_at = content, began
+                self._readings.pop(name, None)
+                self._readings[name] = began, time.monotonic()
+                self._stale.add(name)
 
     def _forget(self, name: str) -> None:
         self._entries.pop(name, None)
+        self._readings.pop(name, None)
+        self._stale.add(name)
         self.claims.forget(name)
 
     def _host(self, name: str, entry: _Entry) -> Host:

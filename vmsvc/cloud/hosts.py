@@ -11,11 +11,14 @@ from vmsvc.cloud.exchange import Request
 from vmsvc.cloud.hosting import Content, OccupantPage, Provider, Service
 from vmsvc.cloud.servers import MARGIN, OWN_CLOCK_MARGIN
 from vmsvc.domain.errors import InvalidRequest
+from vmsvc.domain.flavors import Traits
 from vmsvc.domain.resources import Inventory, Resources, merged, total
 
 #: The list of hypervisors shows their hosts in detail only, and from 2.88 on Nova may ask every host for its uptime
 #: to answer that. From 2.53 on a hypervisor's id is its provider's.
 BEFORE_UPTIME = (2, 53)
+#: Hosts that are looked for at a time.
+CANDIDATES = 100
 #: Providers that were no hypervisors are looked up again after this.
 STRANGERS_SECONDS = timedelta(minutes=10)
 
@@ -81,6 +84,24 @@ class Hosts(Caller):
         except InvalidRequest:  # "No such trait(s)"
             return frozenset()
         return frozenset(found)
+
+    async def roomy(self, room: Resources, traits: Traits) -> frozenset[str]:
+        """The ids of compute hosts of which so much could be claimed now, at most CANDIDATES."""
+        if not room:
+            return frozenset()
+        params = {"resources": ",".join(f"{name}:{amount}" for name, amount in sorted(room.items())),
+                  "limit": str(CANDIDATES)}
+        required = sorted(traits.required) + [f"!{trait}" for trait in sorted(traits.forbidden)]
+        if required:
+            params["required"] = ",".join(required)
+        try:
+            return await self._calls.send(
+                Request("roomy", "placement", "GET", "/allocation_candidates", params),
+                partial(parse.whole, "roomy", lambda body: frozenset(
+                    summary.get("root_provider_uuid", provider_id)
+                    for provider_id, summary in body["provider_summaries"].items())))
+        except InvalidRequest:  # a class or a trait that nobody has
+            return frozenset()
 
     async def allocations(self, server_id: str) -> Mapping[str, Resources]:
         """What the server holds, by provider; empty when its room is free."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from vmsvc.cloud.claims import Claims
@@ -20,8 +20,25 @@ log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 0.15       # between reads while somebody waits for a server
 _IDLE_SECONDS = 5.0
-_WHOLE_SECONDS = 60.0      # between reads of the whole list: it finds what changes-since has not told
+_WHOLE_SECONDS = 60.0      # between reads of the whole list, for each page of it: it finds what changes-since has not
+_PAGE = 1000               # told, and costs a page a minute, however many servers there are
 _GONE = frozenset({"DELETED"})
+
+
+class Watch:
+    """The servers that came and went since it began: those of one set were not there then, those of the other were."""
+
+    def __init__(self):
+        self.came: set[str] = set()
+        self.went: set[str] = set()
+
+    def note(self, server_id: str, came: bool) -> None:
+        """A server came or went."""
+        arrived, left = (self.came, self.went) if came else (self.went, self.came)
+        if server_id in left:
+            left.remove(server_id)
+        else:
+            arrived.add(server_id)
 
 
 class Mirror:
@@ -38,6 +55,23 @@ class Mirror:
         self.as_of: datetime | None = None   # the cloud's clock when that read began, less a margin
         self.servers: dict[str, Server] = {}
         self.read_at = float("-inf")       # time.monotonic() when the newest successful read began
+        self._watches: list[Watch] = []
+        self._changes: set[str] = set()
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """Inside, the watch notes who comes and goes."""
+        watch = Watch()
+        self._watches.append(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.remove(watch)
+
+    def news(self) -> dict[str, Server | None]:
+        """The servers that changed since the last call, None for those that are no longer there."""
+        changes, self._changes = self._changes, set()
+        return {server_id: self.servers.get(server_id) for server_id in changes}
 
     async def refresh(self, max_age: float = 0.0) -> None:
         """Make sure that what `servers` shows was read no longer ago than `max_age` seconds before this call.
@@ -49,7 +83,7 @@ class Mirror:
             if self.read_at >= wanted:
                 return
             began = time.monotonic()
-            whole = began - self._whole_at > _WHOLE_SECONDS
+            whole = began - self._whole_at > _WHOLE_SECONDS * max(1.0, len(self.servers) / _PAGE)
             page = await self._cloud.servers(None if whole else self.as_of)
             if whole:
                 await self._replace(page.servers)
@@ -66,8 +100,7 @@ class Mirror:
             if server.status in _GONE:
                 self.forget(server.id)
             else:
-                self.servers[server.id] = server
-                self._claim(server)
+                self._show(server)
 
     async def _replace(self, servers: tuple[Server, ...]) -> None:
         """A server that a list leaves out may lie in a cell that is down: only a GET that says 404 removes it."""
@@ -80,14 +113,31 @@ class Mirror:
             except VmsvcError as error:     # a broken cell must not keep us from seeing the others
                 log.info("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
                 fresh[server_id] = self.servers[server_id]
-        self.servers = fresh
+        for server_id in self.servers.keys() - fresh.keys():
+            self._hide(server_id)
         for server in fresh.values():
-            self._claim(server)
+            self._show(server)
 
     def forget(self, server_id: str) -> None:
         """The cloud said 404: do not show it until the next read."""
-        self.servers.pop(server_id, None)
+        self._hide(server_id)
         self._claims.gone(server_id)
+
+    def _show(self, server: Server) -> None:
+        before = self.servers.get(server.id)
+        self.servers[server.id] = server
+        if before is None:
+            for watch in self._watches:
+                watch.note(server.id, True)
+        if before != server:
+            self._changes.add(server.id)
+        self._claim(server)
+
+    def _hide(self, server_id: str) -> None:
+        if self.servers.pop(server_id, None) is not None:
+            self._changes.add(server_id)
+            for watch in self._watches:
+                watch.note(server_id, False)
 
     def _claim(self, server: Server) -> None:
         if self._cloud.mode == "operator":

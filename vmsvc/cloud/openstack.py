@@ -44,6 +44,11 @@ class OpenStack(Servers, Catalog, Hosts):
         self.mode = "operator" if await self._may_operate() else "tenant"
         log.info("connected to the cloud in %s mode, project %s", self.mode, self.project_id)
 
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles of the credentials in their project, once it is connected."""
+        return self._session.roles
+
     async def close(self) -> None:
         """Give back sockets and threads. Calls in flight end with their time-outs."""
         self._calls.close()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
-from vmsvc.domain.flavors import placement_request
+from vmsvc.domain.flavors import Traits, placement_request
 from vmsvc.domain.resources import Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
@@ -202,6 +202,10 @@ class Cloud(Protocol):
 
     async def content(self, provider: Provider) -> Content:
         """Operator mode: what one host has and who holds what there, read now. Raises NotFound."""
+
+    async def roomy(self, room: Resources, traits: Traits) -> frozenset[str]:
+        """Operator mode: the ids of providers of which Placement would let so much be claimed now, at most a hundred.
+        It knows nothing of services that are down, nor of room that we keep for somebody."""
 
     async def with_trait(self, trait: str) -> frozenset[str]:
         """Operator mode: the ids of the providers, nested ones too, that have a trait. One that does not exist has

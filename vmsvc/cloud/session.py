@@ -41,6 +41,12 @@ class Session:
         self._keystone: Any = None
         self._proxies: dict[str, Any] = {}
         self._versions: dict[str, tuple[int, int]] = {}
+        self._roles: frozenset[str] = frozenset()
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles of the credentials in their project."""
+        return self._roles
 
     @property
     def services(self) -> frozenset[str]:
@@ -62,6 +68,7 @@ class Session:
             project_id = self._keystone.get_project_id()
             if not project_id:
                 raise CloudError("the credentials are not for a project: name one in clouds.yaml or OS_PROJECT_NAME")
+            self._roles = frozenset(self._keystone.auth.get_access(self._keystone).role_names)
             # Built in one thread, before there are others: a first touch by 16 threads built 16 proxies.
             proxies = {name: getattr(connection, name) for name in SERVICES if _in_catalog(connection, name)}
             if "compute" not in proxies:

@@ -1,16 +1,20 @@
 """Several equal requests that all need victims: planned together, so that they free no more than they need together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from vmsvc.domain.batch import BatchPlan, plan_batch
-from vmsvc.domain.bins import Bin
 from vmsvc.domain.decisions import Decision, Evict, Place
-from vmsvc.domain.eligibility import eligible
-from vmsvc.domain.objective import cost_of
+from vmsvc.domain.places import group_bins, quota_bin
+from vmsvc.domain.planner import Refuse as NoPlan
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import MAX_ROUNDS, group_bins
-from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts
-from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, World, host_room, host_rooms, quota_room
+from vmsvc.domain.rooms import host_room, quota_room
+from vmsvc.domain.scheduling import MAX_ROUNDS
+from vmsvc.domain.survey import survey_of, terms_of
+from vmsvc.domain.victims import cost
+from vmsvc.domain.world import HOST, HOST_ID, QUOTA, Request, World
+
+_Planning = Callable[[int], BatchPlan | NoPlan]
 
 
 def alike(one: Request, other: Request) -> bool:
@@ -29,36 +33,32 @@ def decide_batch(requests: Sequence[Request], kind: str, world: World) -> list[D
     """
     if requests[0].rounds >= MAX_ROUNDS:
         return None
-    bins = _bins(requests[0], len(requests), kind, world)
-    if bins is None:
-        return None
-    found = _largest(bins, len(requests), world)
-    return found and _decisions(found, kind, world, requests[0])
+    planning = _planning(requests[0], len(requests), kind, world)
+    found = planning and _largest(planning, len(requests))
+    return _decisions(found, kind, world, requests[0]) if found else None
 
 
-def _bins(request: Request, count: int, kind: str, world: World) -> list[Bin] | None:
+def _planning(request: Request, count: int, kind: str, world: World) -> _Planning | None:
+    """How so many of these are planned together, if they can be."""
     quota = quota_room(world, request)
-    if kind == QUOTA:
-        return [Bin(PROJECT, request.quota, quota.soon, quota.capacity,
-                    tuple(candidate(vm, vm.quota) for vm in eligible_victims(world, False)))]
-    if not quota.soon.covers(Resources({item: amount * count for item, amount in request.quota.items()})):
+    if kind != QUOTA and not quota.soon.covers(
+            Resources({item: amount * count for item, amount in request.quota.items()})):
         return None
-    if kind == HOST_ID:
-        return group_bins(request, world, False)
-    hosts = {host.name: host for host in world.hosts.values() if eligible(host, request)}
-    there = on_hosts(eligible_victims(world, False))
-    # An over-committed host must lose more than the requests need, once: that is planned for one request at a time.
-    return [Bin(name, request.room, room.soon, room.capacity,
-                tuple(candidate(vm, held) for vm in there.get(name, []) if (held := frees(vm, hosts[name]))))
-            for name, room in host_rooms(world, hosts.values(), request).items() if not room.short]
+    if kind == HOST:
+        return lambda number: survey_of(world).plan_batch(request, world, number)
+    bins = group_bins(request, world, False) if kind == HOST_ID else [
+        replace(quota_bin(request, world, False), need=request.quota)]
+    terms = terms_of(world)
+    return lambda number: plan_batch(bins, number, max_victims=terms.max_victims, now=terms.now,
+                                     budgets=terms.budgets)
 
 
-def _largest(bins: list[Bin], count: int, world: World) -> BatchPlan | None:
+def _largest(planning: _Planning, count: int) -> BatchPlan | None:
     """The plan for as many as possible; more never fit where fewer do not."""
     best, low, high = None, 1, count
     while low <= high:
         middle = high if best is None and low == 1 and high == count else (low + high) // 2
-        found = plan_batch(bins, middle, max_victims=world.max_victims, budgets=world.budgets)
+        found = planning(middle)
         if isinstance(found, BatchPlan):
             best, low = found, middle + 1
         else:
@@ -76,7 +76,7 @@ def _decisions(found: BatchPlan, kind: str, world: World, request: Request) -> l
         for turn in range(share.count):
             victims = share.victims[turn::share.count]
             decisions.append(Place(share.bin_id) if fits else
-                             Evict(kind, share.bin_id, victims, criterion, found.optimal, cost_of(found.objective)))
+                             Evict(kind, share.bin_id, victims, criterion, found.optimal, cost(found.objective, world)))
     return decisions
 
 

@@ -7,17 +7,18 @@ from vmsvc.domain.eligibility import eligible
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources, total
-from vmsvc.domain.victims import eligible_victims, frees, on_hosts, within
+from vmsvc.domain.rooms import Room, host_rooms, quota_room
+from vmsvc.domain.victims import by_host, eligible_victims, frees, within
 from vmsvc.domain.vm import VmFacts
-from vmsvc.domain.world import HOST, UNLIMITED, Request, Room, World, host_rooms, quota_room
+from vmsvc.domain.world import HOST, UNLIMITED, Request, World
 
 _NOBODY = Request("", False, Resources(), Resources())
 
 
 def of(world: World, flavors: Mapping[str, Request]) -> dict[str, Any]:
     """Quota, hosts (operator) and flavors, each as a standard request for it."""
-    rooms = host_rooms(world, world.hosts.values(), _NOBODY)
-    victims = on_hosts(eligible_victims(world, False))
+    rooms = host_rooms(world, world.hosts.values())
+    victims = by_host(eligible_victims(world, False))
     return {
         "quota": _quota(world),
         "hosts": [_host(world, host, rooms[name], total(

@@ -32,15 +32,21 @@ class Index:
     def __init__(self):
         self._bins: dict[str, Bin] = {}
         self._stocks: dict[str, Stock] = {}
+        self._short: dict[str, Resources] = {}
         self._orders: dict[tuple[Resources, int, int], Order] = {}   # the last one used is last
         self._now = 0
 
-    def put(self, place: Bin) -> None:
-        """Add a bin, or replace it when anything about it changed. Raises ValueError for a candidate given twice."""
+    def put(self, place: Bin, short: Resources = Resources()) -> None:
+        """Add a bin, or replace it when anything about it changed. `short` is by how much it is over-committed: of
+        the classes that a request needs so much must leave beyond the need. Raises ValueError for a candidate given
+        twice."""
         if len({candidate.id for candidate in place.candidates}) < len(place.candidates):
             raise ValueError(f"bin {place.id} has a candidate twice")
         self._bins[place.id] = place
         self._stocks.pop(place.id, None)
+        self._short.pop(place.id, None)
+        if short:
+            self._short[place.id] = short
         for order in self._orders.values():
             order.stale.add(place.id)
 
@@ -48,11 +54,24 @@ class Index:
         """Forget a bin; one that is not there counts as forgotten."""
         if self._bins.pop(bin_id, None) is not None:
             self._stocks.pop(bin_id, None)
+            self._short.pop(bin_id, None)
             for order in self._orders.values():
                 order.stale.add(bin_id)
 
     def __len__(self) -> int:
         return len(self._bins)
+
+    def short(self, bin_id: str, need: Resources) -> Resources:
+        """What must leave a bin beyond the need before that fits."""
+        short = self._short.get(bin_id)
+        return Resources({name: short[name] for name in need} if short else ())
+
+    def fits(self, need: Resources, *, eligible: Callable[[Bin], bool] | None = None,
+             terms: Terms = Terms()) -> str | None:
+        """The bin that `plan` would say has room without any eviction, if there is one."""
+        with closing(self._queue(self._order(need, 1, terms), None, eligible)) as entries:
+            first = next(entries, None)
+        return first[1].id if first is not None and not first[0].victims else None
 
     def plan(self, need: Resources, *, quota: Bin | None = None, eligible: Callable[[Bin], bool] | None = None,
              terms: Terms = Terms()) -> Outcome:
@@ -82,7 +101,7 @@ class Index:
         """Why there is no plan. Asking all bins takes long, so the answer is kept until one of them changes."""
         if order.refusal is not None and eligible is None and not budget.spent:
             return order.refusal
-        reason = refusal([replace(place, need=order.need) for _, place in sorted(self._bins.items())
+        reason = refusal([self._place(order, bin_id) for bin_id, place in sorted(self._bins.items())
                           if eligible is None or eligible(place)], order.max_victims, budget)
         if eligible is None and not budget.spent:
             order.refusal = reason
@@ -109,7 +128,8 @@ class Index:
         return order
 
     def _place(self, order: Order, bin_id: str) -> Bin:
-        place = replace(self._bins[bin_id], need=order.need)
+        need = order.need + self.short(bin_id, order.need) if bin_id in self._short else order.need
+        place = replace(self._bins[bin_id], need=need)
         return place if order.share == 1 else several(place, order.share)
 
     def _bound(self, order: Order, bin_id: str) -> Bound | None:

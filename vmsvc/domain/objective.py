@@ -101,5 +101,5 @@ class Pricing:
         if lost >= 0:
             limit += min(lost, 1 << self._ran_at - self._lost_at) << self._lost_at
         if 0 <= lost < 1 << self._ran_at - self._lost_at:
-            limit += min(objective.surplus + inclusive, 1 << self._lost_at)
-        return limit - self._base
+            limit += min(max(objective.surplus + inclusive - self._base, 0), 1 << self._lost_at)
+        return limit

@@ -4,6 +4,7 @@ A question about one host costs what is on that host, whatever the number of VMs
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.vm import VmFacts
@@ -12,44 +13,80 @@ _NONE: Mapping[str, VmFacts] = {}
 
 
 class Roster(Mapping[str, VmFacts]):
-    """VMs by id. `put` is the only way to change one."""
+    """VMs by id. `put` and `drop` are the only ways to change them. `touched` holds the hosts on which something
+    changed, for a reader to take note of and to clear."""
 
     def __init__(self, vms: Iterable[VmFacts]):
+        self.touched: set[str] = set()
         self._all: dict[str, VmFacts] = {}
         self._hosts: dict[str, dict[str, VmFacts]] = {}
         self._moving: dict[str, dict[str, VmFacts]] = {}
+        self._owners: dict[str, dict[str, VmFacts]] = {}
+        self._victims: dict[str, dict[str, VmFacts]] = {}
         self._building: dict[str, VmFacts] = {}
         self._leaving: dict[str, VmFacts] = {}
         self._unseen: dict[str, VmFacts] = {}
-        self._victims: dict[str, dict[str, VmFacts]] = {}
+        self._before: list[tuple[str, VmFacts | None]] = []
+        self._trials = 0
         for vm in vms:
             self.put(vm)
 
     def put(self, vm: VmFacts) -> None:
         """Add a VM, or replace what was known of it."""
-        before = self._all.get(vm.id)
-        if before is not None:
-            self._forget(before)
-        self._all[vm.id] = vm
-        if vm.host is not None:
-            self._hosts.setdefault(vm.host, {})[vm.id] = vm
-        if vm.state is State.BUILDING:
-            self._building[vm.id] = vm
-        if vm.leaves:
-            self._leaving[vm.id] = vm
-        if vm.unseen:
-            self._unseen[vm.id] = vm
-        if vm.host is not None and (vm.leaves or vm.state is State.BUILDING):
-            self._moving.setdefault(vm.host, {})[vm.id] = vm
-        if vm.evicted_for is not None:
-            self._victims.setdefault(vm.evicted_for, {})[vm.id] = vm
+        self._change(vm.id, vm)
 
-    def _forget(self, vm: VmFacts) -> None:
-        self._building.pop(vm.id, None)
-        self._leaving.pop(vm.id, None)
-        self._unseen.pop(vm.id, None)
-        for index, key in ((self._hosts, vm.host), (self._moving, vm.host), (self._victims, vm.evicted_for)):
-            index.get(key, {}).pop(vm.id, None)
+    def drop(self, vm_id: str) -> None:
+        """Forget a VM; one that is not there counts as forgotten."""
+        if vm_id in self._all:
+            self._change(vm_id, None)
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """What is changed inside is as it was before at the end."""
+        begun = len(self._before)
+        self._trials += 1
+        try:
+            yield
+        finally:
+            self._trials -= 1
+            changed, self._before[begun:] = self._before[begun:], []
+            for vm_id, before in dict(reversed(changed)).items():
+                self._set(vm_id, before)
+
+    def _change(self, vm_id: str, vm: VmFacts | None) -> None:
+        if self._trials:
+            self._before.append((vm_id, self._all.get(vm_id)))
+        self._set(vm_id, vm)
+
+    def _set(self, vm_id: str, vm: VmFacts | None) -> None:
+        before = self._all.pop(vm_id, None)
+        if before is not None:
+            for index in (self._building, self._leaving, self._unseen):
+                index.pop(vm_id, None)
+            for groups, key in self._keys(before):
+                del groups[key][vm_id]
+                if not groups[key]:
+                    del groups[key]
+        if vm is not None:
+            self._all[vm_id] = vm
+            for index, belongs in ((self._building, vm.state is State.BUILDING), (self._leaving, vm.leaves),
+                                   (self._unseen, vm.unseen)):
+                if belongs:
+                    index[vm_id] = vm
+            for groups, key in self._keys(vm):
+                groups.setdefault(key, {})[vm_id] = vm
+        self.touched.update(one.host for one in (before, vm) if one is not None and one.host is not None)
+
+    def _keys(self, vm: VmFacts) -> Iterator[tuple[dict[str, dict[str, VmFacts]], str]]:
+        """The groups that it is in."""
+        if vm.host is not None:
+            yield self._hosts, vm.host
+            if vm.leaves or vm.state is State.BUILDING:
+                yield self._moving, vm.host
+        if vm.is_preemptible:
+            yield self._owners, vm.owner
+        if vm.evicted_for is not None:
+            yield self._victims, vm.evicted_for
 
     def at(self, host: str) -> Collection[VmFacts]:
         """Those whose server is on a host or is to be built there."""
@@ -58,6 +95,11 @@ class Roster(Mapping[str, VmFacts]):
     def moving(self, host: str) -> Collection[VmFacts]:
         """Those of them that are being built or leave: what a look at the host alone does not tell."""
         return self._moving.get(host, _NONE).values()
+
+    @property
+    def owners(self) -> Mapping[str, Mapping[str, VmFacts]]:
+        """The preemptible ones by owner."""
+        return self._owners
 
     @property
     def building(self) -> Collection[VmFacts]:

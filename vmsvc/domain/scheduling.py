@@ -4,22 +4,21 @@
 of `domain.decisions`; `service.scheduler` carries it out in one transaction.
 """
 
-from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from vmsvc.domain.bins import Bin
 from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.domain.eligibility import eligible, why_none
-from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.objective import Candidate, cost_of
-from vmsvc.domain.planner import Bin, Fits, Outcome, Preempt, plan
+from vmsvc.domain.places import Hosts, Listed, Places, group_bins, quota_bin
+from vmsvc.domain.planner import Preempt, plan
 from vmsvc.domain.planner import Refuse as NoPlan
-from vmsvc.domain.quota import join
-from vmsvc.domain.resources import Resources
-from vmsvc.domain.roomy import eligible_hosts, elsewhere, roomy
-from vmsvc.domain.victims import candidate, eligible_victims, frees, on_hosts, within
+from vmsvc.domain.resources import Resources, total
+from vmsvc.domain.roomy import elsewhere, roomy
+from vmsvc.domain.rooms import group_room, host_room, quota_room
+from vmsvc.domain.victims import candidate, cost, eligible_victims, frees, within
 from vmsvc.domain.vm import VmFacts
-from vmsvc.domain.world import (HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved, World, group_room, host_room,
-                                host_rooms, quota_room)
+from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved, World
 
 MAX_ROUNDS = 2          # of eviction for one request
 MAX_REFUSALS = 4        # of the cloud, where by our reckoning there was room
@@ -45,7 +44,7 @@ def review(request: Request, kept: Reserved, world: World) -> Decision:
     stays = frozenset(vm.id for vm in noticed)
     spot = _spot(request, kept, world, stays)
     if spot is None:
-        return decide(request, world.unnoticed(request.id))
+        return _decide_again(request, world)
     here, fits_now = spot
     if fits_now:
         return Place(kept.bin if kept.kind == HOST else None)
@@ -56,16 +55,22 @@ def _go_on(request: Request, kept: Reserved, here: Bin, world: World) -> Decisio
     """The room is not there yet: whom does it still take?"""
     noticed = world.victims_of(request.id, State.NOTICED)
     stays = frozenset(vm.id for vm in noticed)
-    candidates = tuple(candidate(vm, _held_in(vm, kept, world)) for vm in noticed if not vm.locked)
-    answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims)
+    candidates = tuple(candidate(vm, _held_in(vm, kept, world), world) for vm in noticed if not vm.locked)
+    answer = plan([Bin(here.id, here.need, here.free, here.capacity, candidates)], max_victims=world.max_victims,
+                  now=world.now)
     if isinstance(answer, NoPlan):
         if world.vms.unseen:
             return Wait(_UNSEEN)
-        return decide(request, world.unnoticed(request.id))
+        return _decide_again(request, world)
     needed = frozenset(answer.victims if isinstance(answer, Preempt) else ())
     if stays - needed:
         return Reprieve(tuple(sorted(stays - needed)))
     return Wait("its room is being freed")
+
+
+def _decide_again(request: Request, world: World) -> Decision:
+    with world.unnoticed(request.id):
+        return decide(request, world)
 
 
 def _spot(request: Request, kept: Reserved, world: World, stays: frozenset[str]) -> tuple[Bin, bool] | None:
@@ -99,35 +104,13 @@ def _held_in(vm: VmFacts, kept: Reserved, world: World) -> Resources:
 # ---------------------------------------------------------------- operator: hosts are known
 
 def _decide_operator(request: Request, world: World) -> Decision:
-    quota = quota_room(world, request)
-    hosts = eligible_hosts(request, world)
-    rooms = host_rooms(world, hosts, request)
-    if place := roomy(request, rooms, quota):
+    if place := roomy(request, world):
         return place
     if request.refusal == "cloud_error":
         # Its build failed. It may be tried on another host, as Nova does by itself, but nobody goes for that.
         return Refuse("cloud_error", request.said or "its build failed")
-
-    def bins(building: bool) -> list[Bin]:
-        victims = eligible_victims(world, building)
-        there = on_hosts(victims)
-        places = [Bin(host.name, request.room + rooms[host.name].short, rooms[host.name].soon,
-                      rooms[host.name].capacity, _on_host(there.get(host.name, []), host)) for host in hosts]
-        project = Bin(PROJECT, request.quota + quota.short, quota.soon, quota.capacity,
-                      tuple(candidate(vm, vm.quota) for vm in victims))
-        return join(places, project, max_victims=world.max_victims)
-
-    def sure(host: str) -> bool:
-        return (rooms[host].sure.covers(request.room + rooms[host].short)
-                and quota.sure.covers(request.quota + quota.short))
-
-    return _by_plan(request, world, HOST, bins, sure, "no_capacity",
-                    None if hosts else why_none(request, world))
-
-
-def _on_host(there: Iterable[VmFacts], host: Host) -> tuple[Candidate, ...]:
-    """Those who free room there."""
-    return tuple(candidate(vm, freed) for vm in there if (freed := frees(vm, host)))
+    hopeless = None if any(eligible(host, request) for host in world.hosts.values()) else why_none(request, world)
+    return _by_plan(request, world, HOST, Hosts(request, world), "no_capacity", hopeless)
 
 
 # ---------------------------------------------------------------- tenant: only the quota and hostId hashes are known
@@ -142,10 +125,9 @@ def _decide_tenant(request: Request, world: World) -> Decision:
         return Place()
     if refused:                 # quota alone would not help it
         return _decide_refused(request, world)
-    return _by_plan(request, world, QUOTA, lambda building: [
-        Bin(PROJECT, request.quota, quota.soon, quota.capacity,
-            tuple(candidate(vm, vm.quota) for vm in eligible_victims(world, building)))],
-            lambda _: quota.sure.covers(request.quota + quota.short), "quota_exceeded")
+    bins = Listed(lambda building: [replace(quota_bin(request, world, building), need=request.quota)], world,
+                  lambda _: quota.sure.covers(request.quota + quota.short))
+    return _by_plan(request, world, QUOTA, bins, "quota_exceeded")
 
 
 def _decide_refused(request: Request, world: World) -> Decision:
@@ -156,55 +138,40 @@ def _decide_refused(request: Request, world: World) -> Decision:
         return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
     if any(vm.id != request.id for vm in world.vms.building):
         return Wait("other VMs are being built; where they land decides")
-    return _by_plan(request, world, HOST_ID, lambda building: group_bins(request, world, building), lambda _: True,
+    return _by_plan(request, world, HOST_ID, Listed(lambda building: group_bins(request, world, building), world),
                     "no_capacity")
-
-
-def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
-    """One bin for each hostId: its true free room is unknown and taken as none, so what is freed there suffices.
-    Where quota is short too, those elsewhere free that."""
-    victims, quota = eligible_victims(world, building), quota_room(world, request)
-    groups = sorted({vm.host_id for vm in victims if vm.host_id})
-    if quota.soon.covers(request.quota):
-        return [Bin(group, request.room, Resources(), request.room,
-                    tuple(candidate(vm, vm.room) for vm in victims if vm.host_id == group)) for group in groups]
-    return [Bin(group, request.room + request.quota, quota.soon, request.room + quota.capacity,
-                tuple(candidate(vm, vm.room + vm.quota if vm.host_id == group else vm.quota) for vm in victims))
-            for group in groups]
 
 
 # ---------------------------------------------------------------- both
 
-def _by_plan(request: Request, world: World, kind: str, bins: Callable[[bool], list[Bin]],
-             sure: Callable[[str], bool], error: str, hopeless: str | None = None) -> Decision:
-    """Ask the planner; `bins(building)` gives them without or with the VMs that are still being built, `sure` tells
-    of a bin whether what is coming there suffices even if the cloud has not counted the newest servers yet."""
-    without_victims = [Bin(each.id, each.need, each.free, each.capacity, ()) for each in bins(False)]
-    coming = plan(without_victims, max_victims=world.max_victims)
+def _by_plan(request: Request, world: World, kind: str, places: Places, error: str,
+             hopeless: str | None = None) -> Decision:
+    coming = places.soon()
     if request.is_preemptible:
-        if isinstance(coming, Fits):
+        if coming is not None:
             return Wait("VMs are leaving and make room")
         why = "the quota has no room for it now" if _error(request, world, error) == "quota_exceeded" else \
             "no host has room for it now"
         return Refuse(_error(request, world, error), f"{hopeless or why}, and a preemptible VM evicts nobody")
-    if isinstance(coming, Fits):
-        if not sure(coming.bin_id):
+    if coming is not None:
+        if not places.sure(coming):
             return Wait(_UNSEEN)
-        return Evict(kind, coming.bin_id, (), "room that is being freed already", True)
-    return _by_victims(request, world, kind, bins, error, hopeless)
+        return Evict(kind, coming, (), "room that is being freed already", True)
+    return _by_victims(request, world, kind, places, error, hopeless)
 
 
-def _by_victims(request: Request, world: World, kind: str, bins: Callable[[bool], list[Bin]], error: str,
+def _by_victims(request: Request, world: World, kind: str, places: Places, error: str,
                 hopeless: str | None) -> Decision:
-    answer = _plan(bins(False), world)
+    answer = places.plan(False, world.budgets)
     if isinstance(answer, Preempt):
         if request.rounds >= MAX_ROUNDS:
             return _NO_MORE_ROUNDS
         return Evict(kind, answer.bin_id, answer.victims, answer.criterion, answer.optimal,
-                     cost_of(answer.objective), cost_of(answer.runner_up))
-    if not isinstance(_plan(bins(True), world), NoPlan):
+                     cost(answer.objective, world), cost(answer.runner_up, world))
+    building = any(vm.is_preemptible for vm in world.vms.building)
+    if building and not isinstance(places.plan(True, world.budgets), NoPlan):
         return Wait("VMs that could make room are still being built")
-    if groups := _used_up(bins(True), world):
+    if groups := _used_up(places, world):
         return _until_they_are_back(request, world, groups)
     return Refuse(_error(request, world, error), hopeless or answer.reason)
 
@@ -218,25 +185,21 @@ def _until_they_are_back(request: Request, world: World, groups: frozenset[str])
     return Postpone(f"as many VMs of eviction group {names} as may go at once are noticed or leaving", groups)
 
 
-def _used_up(bins: list[Bin], world: World) -> frozenset[str]:
+def _used_up(places: Places, world: World) -> frozenset[str]:
     """The groups of the best plan where there is none only because some of a group are away now."""
     if all(world.budgets.get(group, 0) >= most for group, most in world.limits.items()):
         return frozenset()
-    answer = plan(bins, max_victims=world.max_victims, budgets=world.limits)
+    answer = places.plan(True, world.limits)
     victims = answer.victims if isinstance(answer, Preempt) else ()
     return frozenset(group for group in (world.vms[victim].group for victim in victims) if group)
-
-
-def _plan(bins: list[Bin], world: World) -> Outcome:
-    return plan(bins, max_victims=world.max_victims, cost_words=world.cost_words, budgets=world.budgets)
 
 
 def _error(request: Request, world: World, error: str) -> str:
     """A host was looked for, but it is the quota that no eviction could satisfy: say so."""
     if error == "no_capacity" and not quota_room(world, request).soon.covers(request.quota):
         free = quota_room(world, request).soon
-        mine = Resources() if request.is_preemptible else sum(
-            (vm.quota for vm in within(eligible_victims(world, False), world.limits)), Resources())
+        mine = Resources() if request.is_preemptible else total(
+            vm.quota for vm in within(eligible_victims(world, False), world.limits))
         if not (free + mine).covers(request.quota):
             return "quota_exceeded"
     return error

@@ -22,9 +22,13 @@ class VmFacts:
     host_id: str = ""
     present: bool = False              # the cloud's answer counted its server
     unseen: bool = False               # it stays, and its server came so late that the quota may not count it yet
-    untouchable: bool = False          # locked, too young, or no longer carrying our mark: never a victim
+    untouchable: bool = False          # locked, or no longer carrying our mark: never a victim
+    spared_until: int = 0              # seconds since the epoch; too young to be a victim before
     ran: bool = True
-    lost_work: int = 0
+    lost_work: int = 0                 # what its going costs by the policy at `since`, in seconds since the epoch ...
+    rate: int = 0                      # ... and how much more each second later
+    since: int = 0
+    owner: str = ""                    # what its owner lost lately comes on top: see World.surcharges
     evicted_for: str | None = None
     ended_at: datetime | None = None
     group: str | None = None

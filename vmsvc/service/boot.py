@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from datetime import datetime
+from contextlib import suppress
 
 from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
-from vmsvc.domain.errors import (CloudError, Conflict, Forbidden, InvalidRequest, NotFound, OutcomeUnknown,
-                                 QuotaExceeded)
+from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound,
+                                 OutcomeUnknown, QuotaExceeded)
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
+from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.leave import Leave
 from vmsvc.service.placing import fail
@@ -50,6 +51,7 @@ class Boot:
     async def perform(self, claim: Claim) -> None:
         """Make the server if it is not there yet, wait until it is ACTIVE, and write what became of it."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
+        trace.begin_create(row)
         retries = iter(_AFTER_EVICTION if row.rounds else ())
         while row.state == State.BUILDING:
             try:
@@ -155,6 +157,8 @@ class Boot:
             server = await self._mirror.until(server_id, _settled, min(_HOST_SECONDS, deadline - loop.time()))
             if server is not None and server.status == "ACTIVE":
                 return server
+            with suppress(CloudUnavailable):
+                await self._fleet.refresh(_HOST_SECONDS)
             over = loop.time() >= deadline or (host is not None and self._fleet.is_down(host))
             if not _settled(server) and not over:
                 continue
@@ -227,7 +231,7 @@ def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
         if row.state != State.BUILDING:
             return
         avoid = row.avoid + [row.host] if row.host and slug != "quota_exceeded" else row.avoid
-        refusal = {"error": slug, "message": message, "at": _iso(work.now),
+        refusal = {"error": slug, "message": message, "at": work.now.isoformat(),
                    "count": (row.refusal or {}).get("count", 0) + 1}
         if by_host:
             ledger.cool(work, row.host, row.boot, message, _COOL_SECONDS)
@@ -241,7 +245,3 @@ def _failed(vm_id: str, slug: str, message: str) -> None:
         row = Vm.get_by_id(vm_id)
         if row.state == State.BUILDING:
             fail(work, row, slug, message)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat()

@@ -12,7 +12,7 @@ from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.flavors import quota_request, traits_of
-from vmsvc.service import listing
+from vmsvc.service import listing, trace, usage
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.feed import Waiters
 from vmsvc.service.runtime import Runtime
@@ -93,7 +93,8 @@ class Commands:
             "group_name": wish.group, "max_unavailable": wish.max_unavailable,
             "flavor": flavor.name, "image": image.name, "network": network.name,
             "boot": {
-                "asked": asdict(wish), "flavor_id": flavor.id, "image_id": image.id, "network_id": network.id,
+                "asked": asdict(wish), "request_id": trace.current(),
+                "flavor_id": flavor.id, "image_id": image.id, "network_id": network.id,
                 "key_name": self._catalog.key(wish.key_name), "user_data": wish.user_data,
                 "metadata": wish.metadata, "availability_zone": self._catalog.zone(wish.availability_zone),
                 "traits": {kind: sorted(names) for kind, names in asdict(traits_of(flavor.extra_specs)).items()},
@@ -118,7 +119,7 @@ class Commands:
 
         Raises NotFound, and Forbidden for a server that vmsvc did not make.
         """
-        vm_id = await self._runtime.offload(_want_deleted, ref)
+        vm_id = await self._runtime.offload(_want_deleted, ref, trace.current())
         if vm_id is None:
             await self._cloud.server(ref)      # NotFound when there is no such server either
             raise Forbidden(f"server {ref} was not made by vmsvc; delete it where it was made")
@@ -152,14 +153,18 @@ class Commands:
             return listing.awaited(row)
         return listing.shown(await self._cloud.server(row.cloud_id), row)
 
-    async def events(self, *, since: int, limit: int, types: frozenset[str],
-                     vm: str | None) -> tuple[list[dict[str, Any]], int]:
+    async def events(self, *, since: int, limit: int, types: frozenset[str], vm: str | None,
+                     preemptible: bool | None) -> tuple[list[dict[str, Any]], int]:
         """History after `since` in order, and the seq up to which it reaches. Raises HistoryGone."""
-        return await self._runtime.offload(_history, since, limit, types, vm)
+        return await self._runtime.offload(_history, since, limit, types=types, vm=vm, preemptible=preemptible)
 
     async def capacity(self) -> dict[str, Any]:
         """Mode, quota, hosts and how much of each flavor fits, now and with evictions."""
         return await self._scheduler.capacity(self._catalog.flavors)
+
+    async def usage(self, hours: float) -> dict[str, Any]:
+        """vCPUs held by VMs of ours, and evictions, over the last hours."""
+        return await self._runtime.offload(usage.over, hours)
 
     def catalog(self) -> dict[str, Any]:
         """What a request may name, as last read. Raises CloudUnavailable before the first reading."""
@@ -197,15 +202,15 @@ def _rows() -> list[Vm]:
         return vms.current()
 
 
-def _history(since: int, limit: int, types: frozenset[str], vm: str | None) -> tuple[list[dict[str, Any]], int]:
+def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]], int]:
     with reading():
         newest = outbox.newest()
-        events = outbox.after(since, limit, types=types, vm=vm)
+        events = outbox.after(since, limit, **wanted)
     full = len(events) == limit
     return events, events[-1]["data"]["seq"] if full else max(newest, since)
 
 
-def _want_deleted(ref: str) -> str | None:
+def _want_deleted(ref: str, request_id: str | None = None) -> str | None:
     """Write the wish to delete; the vmsvc id, or None when the VM is not ours. Raises NotFound when it has gone."""
     while True:
         with unit() as work:
@@ -218,7 +223,8 @@ def _want_deleted(ref: str) -> str | None:
                                else f"vm {ref} was never created")
             if state in (State.DELETING, State.EVICTING):
                 return row.id                  # it goes already; wait with the others
-            moved = vms.move(work, row, State.DELETING, reason="deleted by its owner")
+            moved = vms.move(work, row, State.DELETING, reason="deleted by its owner",
+                             boot={**row.boot, "delete_request_id": request_id})
             if moved:
                 if moved.outcome is None:      # whoever waits for it hears why it will never be
                     vms.change(row, outcome={"ok": False, "error": Conflict.slug, "evicted": [],

@@ -8,16 +8,16 @@ from typing import TypeVar
 
 from vmsvc.domain.errors import HistoryGone
 from vmsvc.service.doorbell import heard
-from vmsvc.service.hub import Hub
+from vmsvc.service.hub import RECENT, Hub
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import outbox
-from vmsvc.store.db import reading
+from vmsvc.store.db import connected, reading
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_BATCH = 500
+_BATCH = 256               # encoding these takes the loop some 5 ms
 _POLL_SECONDS = 1.0        # a lost notification costs this much
 _FORGET_SECONDS = 600.0
 
@@ -64,7 +64,7 @@ class Waiters:
 
 
 class Feed:
-    """Publishes what is committed, in order, each event once."""
+    """Publishes what is committed, in order, each event once: `begin()`, then `run()`."""
 
     def __init__(self, runtime: Runtime, hub: Hub, waiters: Waiters, bell: asyncio.Event, retention_hours: float):
         self._runtime = runtime
@@ -72,14 +72,18 @@ class Feed:
         self._waiters = waiters
         self._bell = bell
         self._retention_hours = retention_hours
-        self._cursor: int | None = None
+        self._cursor = 0
+
+    async def begin(self) -> None:
+        """Take up the newest history, so that the hub has it before the first socket comes."""
+        since, events = await self._runtime.offload(_latest, RECENT)
+        self._hub.begin(since, events)
+        self._cursor = self._hub.last_seq
 
     async def run(self) -> None:
-        """Follow the outbox from its end."""
+        """Follow the outbox from where it was when we began."""
         forgotten = asyncio.get_running_loop().time()
         while True:
-            if self._cursor is None:
-                self._cursor = await self._runtime.offload(_newest)
             while await self._publish() == _BATCH:
                 pass
             self._runtime.well("feed")
@@ -90,23 +94,25 @@ class Feed:
 
     async def _publish(self) -> int:
         try:
-            events = await self._runtime.offload(_after, self._cursor, _BATCH)
+            events, removed = await self._runtime.offload(_tail, self._cursor, _BATCH)
         except HistoryGone as error:
             log.error("the feed was so far behind that events before %d are gone", error.oldest)
             self._cursor = error.oldest - 1
+            self._hub.skip(self._cursor)
             return _BATCH
+        self._hub.publish(events)
+        self._hub.forget(removed)
         for event in events:
-            self._hub.publish(event)
             self._waiters.tell(event["data"]["vm"]["vmsvc_id"])
             self._cursor = event["data"]["seq"]
         return len(events)
 
 
-def _newest() -> int:
+def _latest(limit: int) -> tuple[int, list[dict]]:
     with reading():
-        return outbox.newest()
+        return outbox.latest(limit)
 
 
-def _after(since: int, limit: int) -> list[dict]:
-    with reading():
-        return outbox.after(since, limit)
+def _tail(since: int, limit: int) -> tuple[list[dict], int]:
+    with connected():
+        return outbox.tail(since, limit)

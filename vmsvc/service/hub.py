@@ -1,151 +1,172 @@
 """Fan-out of committed events to the sockets of this replica, in memory.
 
-The feed publishes, in order of `seq`; each socket holds a `Subscription` with a queue of its own. Publishing never
-waits: a subscriber that does not keep up is ended, and its client comes back with the last `seq` it saw.
+The feed publishes, in order of `seq`. All that comes in one turn of the loop goes to a socket as one piece: with
+bursts of 50 events of 300 bytes the kernel's price of a send, some 10 us, is paid once and not 50 times (measured by
+`make bench`). Sockets that want the same share the piece. Publishing never waits for a socket: what one cannot take is
+its own to keep, within its own bound.
+
+The newest events are kept, so that clients who come back after a cut or a restart, all of them at once, find there
+what they missed and the database is not asked.
 """
 
 import asyncio
-import json
+import itertools
+import logging
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
-#: How many events a subscriber may lag behind.
-BOUND = 256
+from vmsvc.service.message import Message, Wanted, encode
+
+log = logging.getLogger(__name__)
+
+#: How many of the newest events are kept in memory.
+RECENT = 1024
+#: How many sockets are served before other work of the loop has its turn: a few milliseconds.
+SLICE = 256
 
 
 class End(StrEnum):
-    """Why the hub ended a subscription."""
+    """Why a subscriber has to go."""
 
-    OVERFLOW = "overflow"      # its queue was full: the peer reads too slowly
+    SLOW = "slow"              # its peer does not read, or not fast enough
     STOPPED = "stopped"        # the service stops
+    GONE = "gone"              # events were forgotten before this replica had read them
+    FAILED = "failed"          # a defect of ours
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """An event, encoded once for all who get it. `ids` are the names by which its VM is known."""
+class Subscriber(Protocol):
+    """Who gets events."""
 
-    seq: int
-    type: str
-    ids: frozenset[str]
-    text: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which events a subscriber wants; an empty set of types means all, no vm means every VM."""
-
-    types: frozenset[str] = frozenset()
-    vm: str | None = None
-
-    def admits(self, message: Message) -> bool:
-        """True when the message is one of those."""
-        return (not self.types or message.type in self.types) and (self.vm is None or self.vm in message.ids)
-
-
-def encode(event: Mapping[str, Any]) -> Message:
-    """The message of a CloudEvents object whose `data` carries `seq` and `vm`."""
-    data = event["data"]
-    vm = data.get("vm") or {}
-    ids = {event.get("subject"), vm.get("id"), vm.get("vmsvc_id")}
-    text = json.dumps(event, separators=(",", ":")).encode("ascii")
-    return Message(int(data["seq"]), event["type"], frozenset(ids - {None}), text)
-
-
-class Subscription:
-    """One subscriber's queue, at most `bound` long.
-
-    It begins in catching up: what does not fit is only noted, for the subscriber still reads the history and finds
-    it there. Once live, a full queue ends the subscription.
-    """
-
-    def __init__(self, wanted: Wanted, on_end: Callable[[End], None], bound: int = BOUND):
-        self.wanted = wanted
-        self._on_end = on_end
-        self._bound = bound
-        self._queue: deque[Message] = deque()
-        self._arrived = asyncio.Event()
-        self._live = False
-        self._missed = False
-        self._ended = False
-
-    def offer(self, message: Message) -> None:
-        """Queue a message if it is wanted. Never waits."""
-        if self._ended or not self.wanted.admits(message):
-            return
-        if len(self._queue) < self._bound:
-            self._queue.append(message)
-            self._arrived.set()
-        elif self._live:
-            self.end(End.OVERFLOW)
-        else:
-            self._missed = True
-
-    def restart(self) -> None:
-        """Forget what is queued: it was committed before now, so a read of the history that starts now has it."""
-        self._queue.clear()
-        self._missed = False
-
-    def go_live(self) -> bool:
-        """End the catching up. False when something was missed since `restart()`: read the history once more."""
-        self._live = not self._missed
-        return self._live
-
-    async def take(self) -> Message:
-        """The next message, when there is one."""
-        while not self._queue:
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._queue.popleft()
+    def send(self, data: bytes) -> None:
+        """Some frames, in order. Never waits; does nothing once it has ended."""
 
     def end(self, why: End) -> None:
-        """Stop for good and tell the subscriber, once."""
-        if not self._ended:
-            self._ended = True
-            self._queue.clear()
-            self._on_end(why)
+        """There will be no more."""
 
 
 class Hub:
-    """All subscriptions of this replica. To be used from the loop's thread alone."""
+    """All subscribers of this replica. To be used from the loop's thread alone."""
 
-    def __init__(self, bound: int = BOUND, clock: Callable[[], float] = time.time):
-        self._bound = bound
+    def __init__(self, recent: int = RECENT, clock: Callable[[], float] = time.time):
+        self._keep = recent
         self._clock = clock
-        self._subscriptions: set[Subscription] = set()
+        self._all: set[Subscriber] = set()
+        self._live: dict[Wanted, dict[Subscriber, int]] = {}    # and the seq up to which each needs nothing
+        self._recent: list[Message] = []
+        self._since = 0                 # every event after this is in `_recent`
+        self._pending: list[Message] = []
+        self._round: Iterator[None] | None = None
         self.last_seq = 0
-        self.lag_seconds = 0.0      # from the last event's `time` to its fan-out
+        self.lag_seconds = 0.0          # from the last event's `time` to its fan-out
         self.closed = False
 
     def __len__(self) -> int:
-        return len(self._subscriptions)
+        return len(self._all)
 
-    def subscribe(self, wanted: Wanted, on_end: Callable[[End], None]) -> Subscription:
-        """A new subscription; it gets what is published from now on. `on_end` is called when the hub ends it."""
-        subscription = Subscription(wanted, on_end, self._bound)
-        self._subscriptions.add(subscription)
-        return subscription
+    def enter(self, subscriber: Subscriber) -> None:
+        """Count a subscriber; it gets nothing until it joins."""
+        self._all.add(subscriber)
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """Forget a subscription; one that is not known is no error."""
-        self._subscriptions.discard(subscription)
+    def join(self, subscriber: Subscriber, wanted: Wanted, since: int) -> bool:
+        """Give it what is published from now on, after `since`. False, and nothing, when it lacks earlier events."""
+        if since < self.last_seq:
+            return False
+        self._live.setdefault(wanted, {})[subscriber] = since
+        return True
 
-    def publish(self, event: Mapping[str, Any]) -> None:
-        """Offer a committed event to every subscriber. One that was published before is ignored."""
-        message = encode(event)
-        if message.seq <= self.last_seq:
-            return
-        self.last_seq = message.seq
-        self.lag_seconds = max(0.0, self._clock() - datetime.fromisoformat(event["time"]).timestamp())
-        for subscription in tuple(self._subscriptions):
-            subscription.offer(message)
+    def leave(self, subscriber: Subscriber, wanted: Wanted) -> None:
+        """Forget a subscriber; one that is not known is no error."""
+        self._all.discard(subscriber)
+        group = self._live.get(wanted, {})
+        group.pop(subscriber, None)
+        if not group:
+            self._live.pop(wanted, None)
+
+    def page(self, wanted: Wanted, since: int, limit: int) -> tuple[list[Message], int] | None:
+        """The wanted events after `since`, some of the first `limit`, and the seq up to which that reaches; None when
+        memory does not go back so far."""
+        if since < self._since:
+            return None
+        first = bisect_right(self._recent, since, key=lambda message: message.seq)
+        found = self._recent[first:first + limit]
+        return [message for message in found if wanted.admits(message)], found[-1].seq if found else since
+
+    def begin(self, since: int, events: Iterable[Mapping[str, Any]]) -> None:
+        """Know the newest of what was committed before we came: all events after `since`."""
+        self.skip(since)
+        self._remember(events)
+
+    def publish(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Committed events, in order, for every subscriber. One that was published before is ignored."""
+        fresh = self._remember(events)
+        if fresh and self._live:
+            self._pending += fresh
+            if self._round is None:
+                self._round = self._deliveries()
+                asyncio.get_running_loop().call_soon(self._turn)
+
+    def _remember(self, events: Iterable[Mapping[str, Any]]) -> list[Message]:
+        fresh = []
+        for event in events:
+            message = encode(event)
+            if message.seq > self.last_seq:
+                self.last_seq = message.seq
+                self.lag_seconds = max(0.0, self._clock() - datetime.fromisoformat(event["time"]).timestamp())
+                fresh.append(message)
+        self._recent += fresh
+        if len(self._recent) > self._keep:
+            self.forget(self._recent[-self._keep - 1].seq)
+        return fresh
+
+    def forget(self, seq: int) -> None:
+        """History up to `seq` is no longer kept: a reader from before it is to be told so."""
+        self._since = max(self._since, seq)
+        del self._recent[:bisect_right(self._recent, seq, key=lambda message: message.seq)]
+
+    def skip(self, seq: int) -> None:
+        """Events up to `seq` will never come: who waits for them has to reload."""
+        for subscriber in [one for group in self._live.values() for one, since in group.items() if since < seq]:
+            subscriber.end(End.GONE)
+        self.last_seq = max(self.last_seq, seq)
+        self.forget(seq)
 
     def close(self) -> None:
-        """End every subscription: the service stops."""
+        """End every subscriber: the service stops."""
         self.closed = True
-        for subscription in tuple(self._subscriptions):
-            subscription.end(End.STOPPED)
+        for subscriber in tuple(self._all):
+            subscriber.end(End.STOPPED)
+
+    def _turn(self) -> None:
+        """Serve a slice of the sockets, then let the loop turn before the next."""
+        served = 0
+        for served, _ in enumerate(itertools.islice(self._round, SLICE), 1):
+            pass
+        if served < SLICE:
+            self._round = self._deliveries() if self._pending else None
+        if self._round:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _deliveries(self) -> Iterator[None]:
+        """Send what is pending; each step is one subscriber. Who joins meanwhile has it already."""
+        messages, self._pending = self._pending, []
+        for wanted, group in tuple(self._live.items()):
+            chosen = [message for message in messages if wanted.admits(message)]
+            if not chosen:
+                continue
+            piece = _joined(chosen)
+            for subscriber, since in tuple(group.items()):
+                rest = piece if since < chosen[0].seq else _joined(one for one in chosen if one.seq > since)
+                try:
+                    subscriber.send(rest)
+                except Exception:  # pylint: disable=broad-exception-caught; one must not cost the others an event
+                    log.exception("a socket failed")
+                    asyncio.get_running_loop().call_soon(subscriber.end, End.FAILED)
+                yield
+
+
+def _joined(messages: Iterable[Message]) -> bytes:
+    return b"".join([message.frame for message in messages])

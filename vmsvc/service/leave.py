@@ -10,6 +10,7 @@ from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
 from vmsvc.domain.lifecycle import LEAVING, State
+from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.notice import due
 from vmsvc.service.placing import Lost, reprieve
@@ -42,6 +43,7 @@ class Leave:
         """The notice has run out: stop, delete, wait for 404. Never before `evict_at`, nor before the guest could read
         its notice for as long as it was promised: see `_evicting`."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
+        await trace.begin_eviction(self._runtime, row)
         if row.state == State.NOTICED:
             if await self._is_locked(row.cloud_id):
                 await self._runtime.offload(_spare, row.id, "it is locked in the cloud")
@@ -58,6 +60,7 @@ class Leave:
     async def delete(self, claim: Claim) -> None:
         """The owner wants it gone, whatever its build is at."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
+        trace.begin_delete(row)
         if row.state != State.DELETING:
             return
         while not row.cloud_id and await self._runtime.offload(_is_booting, row.id):

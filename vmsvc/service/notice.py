@@ -10,6 +10,7 @@ from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import NotFound
 from vmsvc.domain.events import instant
 from vmsvc.domain.lifecycle import State
+from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.placing import delay_notice
 from vmsvc.service.runtime import Runtime
@@ -18,7 +19,7 @@ from vmsvc.store.db import unit
 from vmsvc.store.models import Vm
 
 EVICT_AT, EVICT_WHY = "vmsvc_evict_at", "vmsvc_evict_reason"
-_LATE = timedelta(seconds=1)       # a notice that is written later than this says a later time
+_LATE = timedelta(seconds=2)       # a notice that is written later than this says a later time
 
 
 class Notices:
@@ -33,6 +34,7 @@ class Notices:
         """Bring the metadata in line with the row, and look again whether the row has changed meanwhile."""
         while True:
             row = await self._runtime.offload(vms.read, claim.vm_id)
+            await trace.begin_eviction(self._runtime, row)
             try:
                 if row.state == State.NOTICED:
                     await self._cloud.set_metadata(row.cloud_id, {EVICT_AT: instant(row.evict_at),

@@ -1,6 +1,7 @@
 """Carrying out a decision: everything that it changes, in the scheduler's one transaction."""
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from vmsvc.domain.world import HOST_ID, Request, World
 from vmsvc.store import intents, ledger, vms
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Reservation, Vm
+from vmsvc.store.rows import Rows
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +30,6 @@ def carry_out(work: Unit, row: Vm, request: Request, decision: Decision, world: 
             _must(vms.move(work, row, State.BUILDING, host=host), row, row)
             intents.wish(work, intents.BOOT, row.id)
             world.placed(request, host)
-            if row.id in world.reservations:
-                kept = world.reservations[row.id]
-                world.reservations[row.id] = type(kept)(kept.vm_id, kept.kind, kept.bin, Resources(), Resources(),
-                                                        kept.members)
         case Evict():
             _evict(work, row, request, decision, world, grace)
         case Reprieve(victims=victims):
@@ -150,18 +148,17 @@ def fail(work: Unit, row: Vm, error: str, message: str) -> None:
     ledger.settle(row.id, wasted=message)
 
 
-def drop_orphans(work: Unit, rows: list[Vm], reservations: list[Reservation]) -> bool:
+def drop_orphans(work: Unit, world: World, rows: Rows, reservations: Iterable[Reservation]) -> bool:
     """Room that is kept for a request that has ended (its owner deleted it) is free; its noticed victims stay."""
-    waiting = {row.id for row in rows if row.state in (State.PENDING, State.BUILDING)}
-    acted = False
-    for kept in [kept for kept in reservations if kept.vm_id not in waiting]:
-        ledger.release(work, kept.vm_id)
-        ledger.settle(kept.vm_id, wasted="the request was deleted before its room was free")
-        reservations.remove(kept)
-        acted = True
-    for index, row in enumerate(rows):
-        if row.state == State.NOTICED and row.evicted_for and row.evicted_for not in waiting:
-            reprieve(work, row, "the request that needed the room has gone")
-            rows[index] = vms.get(row.id)
-            acted = True
-    return acted
+    orphans = [kept.vm_id for kept in reservations if not _waits(rows, kept.vm_id)]
+    for vm_id in orphans:
+        ledger.release(work, vm_id)
+        ledger.settle(vm_id, wasted="the request was deleted before its room was free")
+        world.settled(vm_id)
+    spared = [row.id for row in rows.in_states(State.NOTICED) if row.evicted_for and not _waits(rows, row.evicted_for)]
+    _reprieve(work, world, tuple(spared), "the request that needed the room has gone")
+    return bool(orphans or spared)
+
+
+def _waits(rows: Rows, vm_id: str) -> bool:
+    return vm_id in rows and rows[vm_id].state in (State.PENDING, State.BUILDING)

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.domain.vm import VmFacts
 from vmsvc.domain.world import HOST, QUOTA
 
 
-def preview(decision: Decision, names: Mapping[str, str], grace_seconds: float) -> dict[str, Any]:
-    """What a create would do. `names`: the id by which clients know a VM, by vmsvc id."""
+def preview(decision: Decision, vms: Mapping[str, VmFacts], grace_seconds: float) -> dict[str, Any]:
+    """What a create would do. `vms`: those of the decision, by vmsvc id; clients know a VM by the cloud's id."""
     match decision:
         case Place(host=host):
             reason = f"host {host} has room for it" if host else "the quota has room for it; the cloud chooses a host"
@@ -18,7 +19,7 @@ def preview(decision: Decision, names: Mapping[str, str], grace_seconds: float) 
                     "victims": [], **_where(decision)}
         case Evict():
             return {"result": "evicts", "reason": _reason(decision, grace_seconds),
-                    "victims": [names[victim] for victim in decision.victims], **_where(decision),
+                    "victims": [vms[victim].cloud_id or victim for victim in decision.victims], **_where(decision),
                     "grace_seconds": grace_seconds, "criterion": decision.criterion, "cost": dict(decision.cost),
                     "runner_up": decision.runner_up, "optimal": decision.optimal}
         case Refuse(error=error, message=message):

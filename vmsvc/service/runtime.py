@@ -1,6 +1,8 @@
 """Doors and loops: blocking work goes through `offload`, background work is supervised here and nowhere else."""
 
 import asyncio
+import contextvars
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,7 @@ class Runtime:
 
     def __init__(self, threads: int = 8):
         self.threads = threads
+        self.offloaded = 0      # database functions under way or waiting for a thread
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="database")
         self._tasks: dict[str, asyncio.Task] = {}
         #: loop name -> what is wrong with it, None when it runs
@@ -37,7 +40,11 @@ class Runtime:
         """
         if self.stopping.is_set():
             raise CloudUnavailable("the service stops; try again", retry_after=1)
-        running = asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        # The thread writes log lines for the request that this task works for.
+        call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
+        running = asyncio.get_running_loop().run_in_executor(self._pool, call)
+        self.offloaded += 1
+        running.add_done_callback(self._landed)
         try:
             async with asyncio.timeout(30):
                 return await running
@@ -46,6 +53,9 @@ class Runtime:
         except DATABASE_ERRORS as error:
             log.warning("database: %s", str(error).strip())
             raise CloudUnavailable("the database does not answer now; try again", retry_after=2) from error
+
+    def _landed(self, _: asyncio.Future) -> None:
+        self.offloaded -= 1
 
     def supervise(self, name: str, run: Callable[[], Awaitable[None]], problem: str | None = None) -> None:
         """Keep a loop running: one that dies is logged and started again with growing delays.

@@ -6,10 +6,12 @@ what the database has promised meanwhile, decides for the waiting requests in th
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
@@ -19,50 +21,62 @@ from vmsvc.domain.batching import alike, decide_batch
 from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Wait
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.domain.flavors import quota_request, traits_of
-from vmsvc.domain.lifecycle import State
+from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.scheduling import decide, review
-from vmsvc.domain.world import Request, World, host_room
+from vmsvc.domain.survey import survey_of
+from vmsvc.domain.world import Request, World
+from vmsvc.service.desk import Desk, View
 from vmsvc.service.doorbell import heard
+from vmsvc.service.doubts import doubts_of
+from vmsvc.service.join import Policy
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
 from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
-from vmsvc.service.snapshot import Policy, Snapshot, look, look_again, request_of, traits_in, world_of
+from vmsvc.service.snapshot import Doubts, Observer, Snapshot, request_of, traits_in
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
 from vmsvc.store.models import Vm
+from vmsvc.store.rows import Row
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
-_VERIFICATIONS = 10        # hosts that one pass reads anew before it notices somebody
-_LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
-_UNTOLD_SECONDS = 300      # for so long a VM is left alone whose guest could not be told of its eviction
+_VERIFICATIONS = 10        # times that one pass asks Placement anew before it acts
 _SETTLE_SECONDS = 0.15     # without a new standard request, before somebody is evicted
 _SETTLE_LIMIT = 1.0
 _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
 
 
+T = TypeVar("T")
+
+
 class Unverified(Exception):
-    """Hosts were chosen that Placement must be asked about first; nothing is kept. (names)"""
+    """Placement must be asked first; nothing is kept. (doubts)"""
 
 
 class Scheduler:
     """The planner's shell: `run` for real, `preview` for asking first."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, fleet: Fleet, bell: asyncio.Event, ring, *,
-                 grace_seconds: float, policy: Policy):
+                 grace_seconds: float, policy: Policy, planned: Callable[[float], None] = lambda seconds: None):
         self._runtime = runtime
         self._cloud = cloud
         self._mirror = mirror
-        self._fleet = fleet
         self._bell = bell
         self._ring = ring
         self._grace = timedelta(seconds=grace_seconds)
-        self._policy = policy
+        self._desk = Desk(policy)
+        self._observer = Observer(cloud, mirror, fleet, self._desk.tell)
+        self._planned = planned
+        #: Requests that wait for room, as of the last pass.
+        self.waiting = 0
 
     async def run(self) -> None:
-        """Pass after pass while anybody waits."""
+        """Pass after pass while anybody waits. In operator mode all that there is is read before the first, when nobody
+        waits for the lock yet."""
+        if self._cloud.mode == "operator":
+            await self._verified(frozenset(), self._prepare)
         while True:
             waiting = await self._pass()
             self._runtime.well("scheduler")
@@ -71,52 +85,70 @@ class Scheduler:
     async def _pass(self) -> float:
         """Decide for all who waited before the cloud was read. Seconds to the next pass, 0 when nobody waits."""
         ids, traits = await self._runtime.offload(_waiting)
+        self.waiting = len(ids)
         if not ids:
             return 0
-        snapshot = await look(self._cloud, self._mirror, self._fleet, traits)
-        for _ in range(_VERIFICATIONS):
-            try:
-                acted, waits = await self._runtime.offload(self._decide_all, ids, snapshot)
-            except Lost as lost:
-                log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
-                return _WAITING_SECONDS
-            except Unverified as chosen:
-                snapshot = await look_again(self._mirror, self._fleet, snapshot, chosen.args[0])
-                continue
-            if acted:
-                self._ring()
-            return waits
-        return _WAITING_SECONDS
+        try:
+            acted, waits = await self._verified(traits, self._timed, ids)
+        except Lost as lost:
+            log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
+            return _WAITING_SECONDS
+        except Unverified:
+            return _WAITING_SECONDS
+        if acted:
+            self._ring()
+        return waits
+
+    async def _verified(self, traits: frozenset[str], decided: Callable[..., T], *args: Any) -> T:
+        """What `decided(*args, snapshot)` returns in the pool, once Placement was asked all that it has to be asked
+        first. Raises Unverified when there is no end to that."""
+        with self._mirror.watching() as watch:
+            snapshot = await self._observer.look(watch, traits)
+            for _ in range(_VERIFICATIONS):
+                try:
+                    return await self._runtime.offload(decided, *args, snapshot)
+                except Unverified as chosen:
+                    snapshot = await self._observer.look_again(snapshot, chosen.args[0])
+        raise Unverified(Doubts())
+
+    def _timed(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
+        started = time.monotonic()
+        try:
+            return self._decide_all(ids, snapshot)
+        finally:
+            self._planned(time.monotonic() - started)
 
     def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
-        acted, waits, unsure = False, 0.0, set()
+        acted, waits, doubts = False, 0.0, Doubts()
         with unit() as work:
             work.lock(Lock.SCHEDULER)
-            rows, reservations = vms.current(), ledger.open_reservations()
-            acted = drop_orphans(work, rows, reservations)
-            world = self._world(snapshot, rows, reservations, work.now)
-            ended = max((row.ended_at for row in rows if row.ended_at), default=None)
-            cooling = ledger.cooling()
-            waiting = [(row, request_of(row, work.now, ended, cooling)) for row in _in_order(rows, ids)]
-            settled = _settled(work.now, [row for row in rows if row.state == State.PENDING and not row.is_preemptible
-                                          and row.id not in world.reservations])
-            while waiting:
-                for (row, request), decision in _decided(waiting, world, settled):
-                    unsure |= _unsure(request, decision, world, snapshot)
-                    if not isinstance(decision, Wait):
-                        holds = row.id in world.reservations
-                        carry_out(work, row, request, decision, world, self._grace)
-                        acted |= holds or not isinstance(decision, Postpone)
-                    if not isinstance(decision, (Place, Refuse)):
-                        waits = _WAITING_SECONDS if settled else _SETTLE_SECONDS
-            if unsure:
-                raise Unverified(unsure)
+            with self._at(snapshot, work.now) as view:
+                world, rows = view.world, view.rows
+                acted = drop_orphans(work, world, rows, view.reservations)
+                ended = max((row.ended_at for row in rows.in_states(*FINAL)), default=None)
+                cooling = ledger.cooling()
+                waiting = [(row, request_of(row, work.now, ended, cooling)) for row in _in_order(view, ids)]
+                settled = _settled(work.now, [row for row in rows.in_states(State.PENDING)
+                                              if not row.is_preemptible and row.id not in world.reservations])
+                while waiting:
+                    for (row, request), decision in _decided(waiting, world, settled):
+                        doubts |= doubts_of(request, decision, world, snapshot)
+                        if not isinstance(decision, Wait):
+                            holds = row.id in world.reservations
+                            carry_out(work, row, request, decision, world, self._grace)
+                            acted |= holds or not isinstance(decision, Postpone)
+                        if not isinstance(decision, (Place, Refuse)):
+                            waits = _WAITING_SECONDS if settled else _SETTLE_SECONDS
+                if doubts:
+                    raise Unverified(doubts)
         return acted, waits
 
-    def _world(self, snapshot: Snapshot, rows, reservations, now):
-        return world_of(snapshot, rows, reservations, now=now, operator=self._cloud.mode == "operator",
-                        policy=self._policy, lost=ledger.recent_losses(_LOSSES_SECONDS),
-                        untold=ledger.untold(_UNTOLD_SECONDS))
+    def _prepare(self, snapshot: Snapshot) -> None:
+        with reading(), self._at(snapshot, vms.clock()) as view:
+            survey_of(view.world)
+
+    def _at(self, snapshot: Snapshot, now: datetime) -> AbstractContextManager[View]:
+        return self._desk.at(snapshot, now, self._cloud.mode == "operator")
 
     async def preview(self, columns: dict[str, Any]) -> dict[str, Any]:
         """What would be decided for this request now, upon the same news of the cloud as in earnest. Writes
@@ -124,45 +156,35 @@ class Scheduler:
         traits = traits_in(columns["boot"])
         request = Request("", columns["is_preemptible"], Resources(columns["quota"]), Resources(columns["room"]),
                           availability_zone=columns["boot"]["availability_zone"], traits=traits)
-        snapshot = await look(self._cloud, self._mirror, self._fleet, traits.required | traits.forbidden)
-        for _ in range(_VERIFICATIONS):
-            try:
-                return await self._runtime.offload(self._foresee, request, columns["boot"], snapshot)
-            except Unverified as chosen:
-                snapshot = await look_again(self._mirror, self._fleet, snapshot, chosen.args[0])
-        raise CloudUnavailable("the cloud's hosts change too quickly to say; try again")
+        try:
+            return await self._verified(traits.required | traits.forbidden, self._foresee, request, columns["boot"])
+        except Unverified:
+            raise CloudUnavailable("the cloud's hosts change too quickly to say; try again") from None
 
     def _foresee(self, request: Request, boot: dict[str, Any], snapshot: Snapshot) -> dict[str, Any]:
-        world, names = self._read_world(snapshot)
-        with reading():
-            cooling = ledger.cooling().get((boot["flavor_id"], boot["image_id"]), {})
-        request = replace(request, cooling=cooling)
-        decision = decide(request, world)
-        if unsure := _unsure(request, decision, world, snapshot):
-            raise Unverified(unsure)
-        shown = preview(decision, names, self._grace.total_seconds())
-        if isinstance(decision, Place) and not world.operator:
-            # The cloud alone knows whether a host has room; what it would cost if none has is known.
-            full = decide(_refused(request), world)
-            shown["if_no_host_has_room"] = preview(full, names, self._grace.total_seconds())
-        return shown
-
-    def _read_world(self, snapshot: Snapshot):
-        with reading():
-            rows = vms.current()
-            names = {row.id: row.cloud_id or row.id for row in rows}
-            return self._world(snapshot, rows, ledger.open_reservations(), vms.clock()), names
+        with reading(), self._at(snapshot, vms.clock()) as view:
+            world = view.world
+            request = replace(request, cooling=ledger.cooling().get((boot["flavor_id"], boot["image_id"]), {}))
+            decision = decide(request, world)
+            if doubts := doubts_of(request, decision, world, snapshot):
+                raise Unverified(doubts)
+            shown = preview(decision, world.vms, self._grace.total_seconds())
+            if isinstance(decision, Place) and not world.operator:
+                # The cloud alone knows whether a host has room; what it would cost if none has is known.
+                full = decide(_refused(request), world)
+                shown["if_no_host_has_room"] = preview(full, world.vms, self._grace.total_seconds())
+            return shown
 
     async def capacity(self, flavors: Sequence[Flavor]) -> dict[str, Any]:
         """Room as clients see it."""
         wishes = {flavor.name: Request("", False, quota_request(flavor.vcpus, flavor.ram_mb), flavor.room,
                                        traits=traits_of(flavor.extra_specs)) for flavor in flavors}
         named = {trait for wish in wishes.values() for trait in wish.traits.required | wish.traits.forbidden}
-        snapshot = await look(self._cloud, self._mirror, self._fleet, named)
 
-        def of() -> dict[str, Any]:
-            return capacity.of(self._read_world(snapshot)[0], wishes)
-        return {"mode": self._cloud.mode, **await self._runtime.offload(of)}
+        def of(snapshot: Snapshot) -> dict[str, Any]:
+            with reading(), self._at(snapshot, vms.clock()) as view:
+                return capacity.of(view.world, wishes)
+        return {"mode": self._cloud.mode, **await self._verified(frozenset(named), of)}
 
 
 def _decided(waiting: list[tuple[Vm, Request]], world: World,
@@ -185,26 +207,12 @@ def _decided(waiting: list[tuple[Vm, Request]], world: World,
     return zip(taken, together)
 
 
-def _settled(now: datetime, rows: Sequence[Vm]) -> bool:
+def _settled(now: datetime, rows: Sequence[Row]) -> bool:
     """True unless a burst of standard requests seems to be still coming in, or coming back refused: then evictions
     wait a moment, for a plan for all of them together costs fewer victims than plans one by one. `rows` includes
     those that came after the cloud was read."""
     ages = [(now - row.updated_at).total_seconds() for row in rows]
     return not ages or min(ages) >= _SETTLE_SECONDS or max(ages) >= _SETTLE_LIMIT
-
-
-def _unsure(request: Request, decision: Decision, world: World, snapshot: Snapshot) -> set[str]:
-    """The host that Placement has to be asked about before this is done: always before anybody is noticed, and before
-    a boot when the host is doubted or is nearly full by our reckoning."""
-    match decision:
-        case Evict(kind="host", bin=host, victims=victims) if victims:
-            doubtful = True
-        case Place(host=str() as host):
-            left = host_room(world, world.hosts[host], request).now - request.room
-            doubtful = host in snapshot.doubted or not left.covers(request.room)
-        case _:
-            return set()
-    return {host} if doubtful and host not in snapshot.fresh else set()
 
 
 def _waiting() -> tuple[frozenset[str], frozenset[str]]:
@@ -217,9 +225,9 @@ def _waiting() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(ids), frozenset(trait for traits in asked for trait in traits.required | traits.forbidden)
 
 
-def _in_order(rows, ids: frozenset[str]) -> list:
+def _in_order(view: View, ids: frozenset[str]) -> list[Vm]:
     """Standard before preemptible, then by age."""
-    waiting = [row for row in rows if row.state == State.PENDING and row.id in ids]
+    waiting = vms.of_ids([row.id for row in view.rows.in_states(State.PENDING) if row.id in ids])
     return sorted(waiting, key=lambda row: (row.is_preemptible, row.created_at, row.id))
 
 

@@ -14,8 +14,10 @@ from vmsvc.sim.settings import Settings
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    options = argparse.ArgumentParser(prog="python -m vmsvc.sim", description="A simulated OpenStack on loopback.")
+    options = argparse.ArgumentParser(prog="python -m vmsvc.sim", description="A simulated OpenStack.")
     options.add_argument("--dir", type=Path, required=True, help="folder of its state; kept across restarts")
+    options.add_argument("--address", default="127.0.0.1", help="where it listens; anybody who reaches it may steer it")
+    options.add_argument("--name", default="127.0.0.1", help="by which name clients reach it, for its clouds.yaml")
     options.add_argument("--port", type=int, default=0, help="0: that of the last run, else any free one")
     options.add_argument("--hosts", type=int, default=4, help="compute hosts of a new cloud")
     options.add_argument("--vcpus", type=int, default=4, help="vCPUs of each")
@@ -36,9 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"a simulated cloud runs already in {folder}", file=sys.stderr)
         return 3
     size = {name: options.pop(name) for name in ("hosts", "vcpus", "ram_mb", "disk_gb")}
-    port = options.pop("port")
-    settings = {name: value for name, value in options.items() if value is not None}
-    asyncio.run(serve(folder, port, size, settings, lock))
+    address, name, port = options.pop("address"), options.pop("name"), options.pop("port")
+    settings = {key: value for key, value in options.items() if value is not None}
+    asyncio.run(serve(folder, address, name, port, size, settings, lock))
     return 0
 
 

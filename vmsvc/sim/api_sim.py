@@ -1,6 +1,6 @@
 """What a real cloud has not: /sim, to read, reset and trouble the simulated one.
 
-/sim asks for no token: the sim listens on loopback only.
+/sim asks for no token: whoever reaches the sim may steer it, so it listens on loopback, or in a network of containers.
 """
 
 from dataclasses import asdict

@@ -16,12 +16,13 @@ class Calls:
         self.in_flight = 0
         self.most_in_flight = 0
 
-    def begin(self, service: str, method: str, uri: str, user: str | None, at: float) -> dict:
+    def begin(self, service: str, method: str, uri: str, user: str | None, at: float,
+              global_request_id: str | None = None) -> dict:
         """A call arrived. Its `status` is None until it is answered."""
         self.total += 1
         path = uri.partition("?")[0]
         call = {"seq": self.total, "at": at, "service": service, "method": method, "path": path, "uri": uri,
-                "user": user, "status": None}
+                "user": user, "global_request_id": global_request_id, "status": None}
         self.log.append(call)
         self.counts[f"{method} {ID.sub('{id}', path)}"] += 1
         self.in_flight += 1

@@ -62,7 +62,7 @@ class ServiceHandler(RequestHandler):
         known = self.cloud.identity.token(self.request.headers.get("X-Auth-Token"))
         user = self.cloud.identity.users[known.user_id].name if known else None
         self._call = self.world.calls.begin(self.service, self.request.method, self.request.uri, user,
-                                            self.cloud.clock.now())
+                                            self.cloud.clock.now(), self.request.headers.get("X-Openstack-Request-Id"))
         await self._meet_faults()
         self.token = self.cloud.identity.token(self.request.headers.get("X-Auth-Token"))
         self.negotiate()

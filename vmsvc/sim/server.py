@@ -1,4 +1,4 @@
-"""The process of the simulated cloud: one loopback port, until SIGTERM."""
+"""The process of the simulated cloud: one port, until SIGTERM."""
 
 import asyncio
 import logging
@@ -47,23 +47,24 @@ def write_clouds(folder: Path, url: str, password: str) -> Path:
     return path
 
 
-def bind(port: int, kept: int | None):
+def bind(address: str, port: int, kept: int | None):
     """The socket: on the port asked for, else on that of the last run if it is free, else on any."""
     for wanted in ([port] if port else [kept, 0] if kept else [0]):
         try:
-            return bind_sockets(wanted, address="127.0.0.1", reuse_port=False)
+            return bind_sockets(wanted, address=address, reuse_port=False)
         except OSError:
             if wanted in (port, 0):
                 raise
     raise AssertionError("port 0 is always tried")
 
 
-async def serve(folder: Path, port: int, size: dict[str, int], settings: dict, lock: Lock) -> None:
-    """Serve the cloud of this folder. The lock is held by the caller."""
+async def serve(folder: Path, address: str, name: str, port: int, size: dict[str, int], settings: dict,
+                lock: Lock) -> None:
+    """Serve the cloud of this folder. The lock is held by the caller; clouds.yaml has `name` as the cloud's host."""
     cloud = Cloud(folder, size, settings)
-    sockets = bind(port, lock.last_port())
+    sockets = bind(address, port, lock.last_port())
     bound = sockets[0].getsockname()[1]
-    url = f"http://127.0.0.1:{bound}"
+    url = f"http://{name}:{bound}"
     clouds = write_clouds(folder, url, next(iter(cloud.identity.users.values())).password)
     server = HTTPServer(application(cloud), max_buffer_size=2 ** 20)
     server.add_sockets(sockets)
@@ -71,8 +72,8 @@ async def serve(folder: Path, port: int, size: dict[str, int], settings: dict, l
     lock.announce(bound)
     print(f"simulated cloud at {url}, clouds.yaml at {clouds}", flush=True)
     stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await stop.wait()
     server.stop()
     await server.close_all_connections()

@@ -8,8 +8,10 @@ import datetime
 import enum
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
@@ -46,10 +48,31 @@ class Lock(enum.IntEnum):
     OUTBOX = 3         # one writer of events at a time, to the end of its transaction
 
 
-def open_database(url: str, connections: int) -> PostgresqlDatabase:
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An event that was committed here, for those who count. `cause` is why the VM is or was to be evicted (capacity,
+    lifetime, simulated; None: it was not), `at` the database's clock when its transaction began."""
+
+    type: str
+    state: str
+    is_preemptible: bool
+    cause: str | None
+    at: datetime.datetime
+    data: Mapping[str, Any]
+
+
+class Pool(PooledPostgresqlDatabase):
+    """The connections, and who is told of every event that is committed through them (in a thread of the pool)."""
+
+    def __init__(self, *args: Any, committed: Callable[[Fact], None] | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.committed = committed or (lambda fact: None)
+
+
+def open_database(url: str, connections: int, committed: Callable[[Fact], None] | None = None) -> PostgresqlDatabase:
     """The pool of connections, bound to the models. Nothing is connected yet."""
-    pool = PooledPostgresqlDatabase(url, max_connections=connections, stale_timeout=300, timeout=10,
-                                    connect_timeout=5, options=_TIMEOUTS, application_name="vmsvc")
+    pool = Pool(url, committed=committed, max_connections=connections, stale_timeout=300, timeout=10,
+                connect_timeout=5, options=_TIMEOUTS, application_name="vmsvc")
     models.database.initialize(pool)
     return pool
 
@@ -75,19 +98,24 @@ def deployment_id() -> str:
 class Unit:
     """One transaction: what it changes and the events that tell of it are committed together or not at all."""
 
+    #: What a transaction waits for before its events get their numbers.
+    ORDER = f"SELECT pg_advisory_xact_lock({_LOCK_SPACE}, {Lock.OUTBOX}); {_NEXT_SEQ}"
+
     def __init__(self, now: datetime.datetime):
         self.now = now                 # the database's clock when the unit began
         self._events: list[dict] = []
         self._bell = False
         self._news: list[tuple[object, ...]] = []
+        self._facts: list[Fact] = []
 
     def lock(self, lock: Lock) -> None:
         """Wait for an advisory lock and keep it to the end of the transaction."""
         models.database.execute_sql("SELECT pg_advisory_xact_lock(%s, %s)", (_LOCK_SPACE, lock))
 
-    def emit(self, **event: object) -> None:
+    def emit(self, cause: str | None = None, **event: Any) -> None:
         """Add an event: `type`, `state`, `vm_id`, `subject`, `is_preemptible`, `data`."""
         self._events.append(event)
+        self._facts.append(Fact(event["type"], event["state"], event["is_preemptible"], cause, self.now, event["data"]))
 
     def note(self, message: str, *args: object) -> None:
         """A line for the log, written when this is committed: a unit that fails has changed nothing."""
@@ -98,30 +126,37 @@ class Unit:
         self._bell = True
 
     def finish(self) -> None:
-        """Insert the events last, under the lock that orders them.
+        """Insert the events last, under the lock that orders them, and commit.
 
         A sequence gives numbers at insert and transactions commit in another order, so a reader that remembers the
         highest number would miss the late one. With the lock held from the first number to the commit it cannot. Nor
         does a sequence take numbers back, so it is set anew: what was rolled back leaves no gap that looks like a loss.
+
+        Lock, insert and commit are one message: while the lock is held PostgreSQL never waits for this process, which
+        on a busy machine may take milliseconds to get a CPU. Whoever opened the transaction will end it, so another,
+        empty one is left to him.
         """
         if self._events:
-            self.lock(Lock.OUTBOX)
-            models.database.execute_sql(_NEXT_SEQ)
             stamp = fn.clock_timestamp()
-            models.Event.insert_many([{**event, "time": stamp} for event in self._events]).execute()
-        if self._events or self._bell:
+            insert, values = models.Event.insert_many([{**event, "time": stamp} for event in self._events]).sql()
+            models.database.execute_sql(f"NOTIFY {CHANNEL}; {self.ORDER}; {insert}; COMMIT AND CHAIN", values)
+        elif self._bell:
             models.database.execute_sql(f"NOTIFY {CHANNEL}")
 
     def tell(self) -> None:
-        """It is committed: write what was noted into the log."""
+        """It is committed: write what was noted into the log, and tell those who count."""
         for line in self._news:
             log.info(*line)
+        for fact in self._facts:
+            models.database.obj.committed(fact)
 
 
 @contextlib.contextmanager
 def unit() -> Iterator[Unit]:
-    """A transaction that may emit events. No call to the cloud belongs inside one."""
+    """A transaction that may emit events. No call to the cloud belongs inside one, and no other unit."""
     db = models.database
+    if db.in_transaction():
+        raise RuntimeError("a unit is a transaction of its own")
     with db.connection_context(), db.atomic():
         now = db.execute_sql("SELECT clock_timestamp()").fetchone()[0]
         work = Unit(now)
@@ -135,6 +170,13 @@ def reading() -> Iterator[None]:
     """One consistent view of the database for several reads."""
     db = models.database
     with db.connection_context(), db.atomic(isolation_level="REPEATABLE READ"):
+        yield
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    """A connection without a transaction, for a single statement that reads."""
+    with models.database.connection_context():
         yield
 
 

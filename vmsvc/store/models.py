@@ -61,6 +61,7 @@ class Vm(Base):
     avoid = BinaryJSONField(default=list, index=False)  # hosts that refused it
     rounds = IntegerField(default=0)                     # rounds of eviction for it, at most 2
     outcome = BinaryJSONField(null=True, index=False)  # the answer to the POST, the same for every retry
+    changed = BigIntegerField(index=True)                # the transaction that wrote it last: PostgreSQL fills it in
 
 
 class Idempotency(Base):

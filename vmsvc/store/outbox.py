@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from peewee import ModelDelete, fn
+from peewee import JOIN, SQL, ModelDelete, fn
 
 from vmsvc.domain.errors import HistoryGone
 from vmsvc.domain.events import envelope
@@ -14,22 +14,50 @@ from vmsvc.store.models import Event, Watermark
 def newest() -> int:
     """The newest event's number, 0 before the first. Read it before the rows that it shall vouch for."""
     kept = Event.select(fn.MAX(Event.seq)).scalar()
-    return kept if kept is not None else Watermark.get_by_id(1).removed_seq
+    return kept if kept is not None else removed()
 
 
-def after(since: int, limit: int, *, types: Collection[str] = (), vm: str | None = None) -> list[dict[str, Any]]:
+def removed() -> int:
+    """The newest event that is no longer kept, 0 when all are."""
+    return Watermark.get_by_id(1).removed_seq
+
+
+def latest(limit: int) -> tuple[int, list[dict[str, Any]]]:
+    """The newest events in order, `limit` at most, and the seq after which they are all there are."""
+    rows = list(Event.select().order_by(Event.seq.desc()).limit(limit).dicts())[::-1]
+    since = rows[0]["seq"] - 1 if len(rows) == limit else removed()
+    return since, [envelope(row) for row in rows]
+
+
+def tail(since: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+    """As `after()`, for the feed: also what `removed()` says. One statement is one view, without a transaction's calls;
+    this is most of the way from a commit to the sockets."""
+    rest = Event.select().where(Event.seq > since).order_by(Event.seq).limit(limit).alias("rest")
+    columns = [getattr(rest.c, name) for name in ("seq", "type", "state", "subject", "time", "data")]
+    rows = list(Watermark.select(Watermark.removed_seq, *columns).join(rest, JOIN.LEFT_OUTER, on=SQL("true"))
+                .order_by(rest.c.seq).dicts())
+    gone = rows[0]["removed_seq"]
+    if since < gone:
+        raise HistoryGone(gone + 1)
+    return [envelope(row) for row in rows if row["seq"] is not None], gone
+
+
+def after(since: int, limit: int, *, types: Collection[str] = (), vm: str | None = None,
+          preemptible: bool | None = None) -> list[dict[str, Any]]:
     """The events after `since` in order, `limit` at most, as clients get them.
 
     Raises HistoryGone when some of what came after `since` is no longer kept.
     """
-    removed = Watermark.get_by_id(1).removed_seq
-    if since < removed:
-        raise HistoryGone(removed + 1)
+    gone = removed()
+    if since < gone:
+        raise HistoryGone(gone + 1)
     query = Event.select().where(Event.seq > since).order_by(Event.seq).limit(limit)
     if types:
         query = query.where(Event.type.in_(list(types)))
     if vm is not None:
         query = query.where((Event.subject == vm) | (Event.vm_id == vm))
+    if preemptible is not None:
+        query = query.where(Event.is_preemptible == preemptible)
     return [envelope(row) for row in query.dicts()]
 
 

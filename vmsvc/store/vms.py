@@ -6,13 +6,16 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from peewee import fn
+from peewee import Expression, fn
 
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State, event_of
 from vmsvc.store.db import Unit, reading
 from vmsvc.store.models import Idempotency, Vm, database
+
+#: For so long after its end a VM may still be shown by a list of the cloud.
+SHOWN_SECONDS = 120
 
 
 def row_of(vm: Vm) -> dict[str, Any]:
@@ -50,9 +53,13 @@ def of_ids(vm_ids: Collection[str]) -> list[Vm]:
 
 def current() -> list[Vm]:
     """All that have not ended, and those that ended a short while ago: a list of the cloud may still show these."""
-    ended = Vm.ended_at > fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 2)
-    return list(Vm.select().where(Vm.state.not_in([str(state) for state in FINAL]) | ended)
-                .order_by(Vm.created_at, Vm.id))
+    return list(Vm.select().where(is_current()).order_by(Vm.created_at, Vm.id))
+
+
+def is_current() -> Expression:
+    """The condition of it."""
+    ended = Vm.ended_at > fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, SHOWN_SECONDS)
+    return Vm.state.not_in([str(state) for state in FINAL]) | ended
 
 
 def cloud_ids(vm_ids: Collection[str]) -> list[str]:
@@ -114,7 +121,7 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
         return None
     now = rows[0]
     if told:
-        _tell(work, now, told, reason, data or {})
+        _tell(work, now, told, reason, data or {}, cause=_cause(vm) or _cause(now))
     work.ring()
     work.note("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
     return now
@@ -125,9 +132,17 @@ def change(vm: Vm, **changes: Any) -> None:
     Vm.update(**changes).where(Vm.id == vm.id).execute()
 
 
-def _tell(work: Unit, vm: Vm, told: tuple[str, str], reason: str | None, data: Mapping[str, Any]) -> None:
+def _cause(vm: Vm) -> str | None:
+    """Why a VM that was noticed is to go, as the record of evictions has it."""
+    if not vm.notice:
+        return None
+    return "simulated" if vm.notice.get("simulated") else "capacity" if vm.evicted_for else "lifetime"
+
+
+def _tell(work: Unit, vm: Vm, told: tuple[str, str], reason: str | None, data: Mapping[str, Any],
+          cause: str | None = None) -> None:
     shown = view(row_of(vm))
     if told[0] == "evict":
         data = {"simulated": bool((vm.notice or {}).get("simulated")), **data}
     work.emit(type=told[0], state=told[1], vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
-              data={"vm": shown, **({"reason": reason} if reason else {}), **data})
+              cause=cause, data={"vm": shown, **({"reason": reason} if reason else {}), **data})

@@ -57,8 +57,6 @@ def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None =
         log_function=log_request,
         cross_origin_protection=True,
         trusted_origins=settings.trusted_origins,
-        websocket_ping_interval=settings.ping_interval,
-        websocket_ping_timeout=settings.ping_timeout,
         websocket_max_message_size=4096,
     )
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from vmsvc.domain import errors
+from vmsvc.service import trace
 from vmsvc.web.settings import MAX_BODY, WebSettings
 
 log = logging.getLogger("vmsvc.web")
@@ -128,6 +129,7 @@ class Handler(RequestHandler):
 
     async def admit(self) -> None:
         """Raises what the request is refused with before its body is read. To be extended."""
+        trace.begin(self.request_id)
         self.check_host()
         length = self.request.headers.get("Content-Length", "0")
         if length.isdecimal() and int(length) > MAX_BODY:

@@ -1,10 +1,12 @@
 """`/api/v1/events`: the history as pages, and with an upgrade the live channel.
 
-A socket subscribes first, reads the history after that, then gets what is live: nothing is missed, and what is in
-both is sent once. One task writes to the socket and awaits each write, so a slow peer delays nobody else.
+A socket that asks with `since` is sent page after page, each when the one before has left, until it lacks nothing;
+in that moment it joins the live ones. Nothing is awaited in between, so history and live meet without a gap or a
+double. Pages come from the hub's memory of the newest events, older ones from the database.
 """
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
@@ -12,22 +14,16 @@ from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from vmsvc.domain.errors import CloudUnavailable, Forbidden, HistoryGone, Timeout, TooManyRequests, VmsvcError
-from vmsvc.service.hub import End, Message, Subscription, Wanted, encode
-from vmsvc.web import answers
+from vmsvc.service.hub import End
+from vmsvc.service.message import Message, Wanted, encode
+from vmsvc.web import answers, closing
 from vmsvc.web.api import ApiHandler
 from vmsvc.web.base import route
 from vmsvc.web.describe import Answer, describe
+from vmsvc.web.outlet import Outlet
 from vmsvc.web.schemas import EventsQuery
 
 log = logging.getLogger("vmsvc.web.channel")
-
-#: Close codes: those of RFC 6455's registry where there is one, else from its private range.
-GOING_AWAY = (1012, "the service restarts: reconnect with since")
-TRY_LATER = (1013, "the history cannot be read now: reconnect with since")
-INTERNAL = (1011, "internal error: reconnect with since")
-TOO_SLOW = (4008, "reconnect with since")
-HISTORY_GONE = (4009, "history gone: reload the list")
-ENDS = {End.OVERFLOW: TOO_SLOW, End.STOPPED: GOING_AWAY}
 
 PAGE = 100
 
@@ -40,26 +36,28 @@ class Events(ApiHandler, WebSocketHandler):
     since: int | None
     limit: int
     wanted: Wanted
-    subscription: Subscription | None = None
-    writer: asyncio.Task[None] | None = None
+    outlet: Outlet | None = None
+    catching_up: asyncio.Task[None] | None = None
+    heartbeat: asyncio.TimerHandle | None = None
+    answered = True                     # the last ping
 
     async def admit(self) -> None:
         await super().admit()
         query = self.query(EventsQuery)
         self.since = query.get("since")
         self.limit = query["limit"]
-        self.wanted = Wanted(frozenset(filter(None, query.get("type", "").split(","))), query.get("vm"))
+        self.wanted = Wanted(frozenset(filter(None, query.get("type", "").split(","))), query.get("vm"),
+                             query.get("preemptible"))
 
     @describe(Answer(101, "The live channel: each message is an Event."),
               Answer(200, "A page of the history.", answers.EventPage, {"events": [answers.EVENT], "seq": 42}),
-              query=EventsQuery, errors=(HistoryGone, Timeout))
+              query=EventsQuery, errors=(HistoryGone, Timeout), notes=closing.table())
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Read the history, or with an upgrade listen.
 
         A page of CloudEvents in the order of their `seq`, and the `since` of the next page. A WebSocket gets the
-        events after `since`, then the live ones, each once and in order. It is closed with 4008 when it reads too
-        slowly (reconnect with `since`), 4009 when `since` is older than the history that is kept (reload the list),
-        1012 when the service stops.
+        events after `since`, then the live ones, each once and in order, one event a message. The service pings it
+        every 20 s; what the client says is dropped. How it can end:
         """
         if self.request.headers.get("Upgrade", "").lower() == "websocket":
             self.admit_socket()
@@ -79,7 +77,8 @@ class Events(ApiHandler, WebSocketHandler):
 
     async def read(self, since: int, limit: int) -> tuple[list[dict], int]:
         """The wanted events after `since`."""
-        return await self.commands.events(since=since, limit=limit, types=self.wanted.types, vm=self.wanted.vm)
+        return await self.commands.events(since=since, limit=limit, types=self.wanted.types, vm=self.wanted.vm,
+                                          preemptible=self.wanted.preemptible)
 
     def admit_socket(self) -> None:
         """Raises when there is no place for another socket."""
@@ -101,68 +100,72 @@ class Events(ApiHandler, WebSocketHandler):
         return "vmsvc" if "vmsvc" in subprotocols else None
 
     def open(self) -> None:
-        """Subscribe, and start the one task that writes."""
-        self.subscription = self.hub.subscribe(self.wanted, self.ended)
-        self.writer = asyncio.create_task(self.write_all(self.subscription))
+        """Join the live ones, at once or when what was missed has been sent."""
+        self.outlet = Outlet(self.ws_connection.stream, self.web.max_queue, self.ended)
+        self.hub.enter(self.outlet)
+        self.heartbeat = asyncio.get_running_loop().call_later(self.web.ping_interval, self.beat)
+        since = self.hub.last_seq if self.since is None else self.since
+        if not self.hub.join(self.outlet, self.wanted, since):
+            self.catching_up = asyncio.create_task(self.catch_up(self.outlet, since))
 
     def on_message(self, message: str | bytes) -> None:
         """The channel goes one way; what a client says is dropped."""
 
+    def on_pong(self, data: bytes) -> None:
+        """The peer lives."""
+        self.answered = True
+
+    def beat(self) -> None:
+        """Ping; a peer that has not answered the last one reads nothing, or is gone."""
+        if not self.answered:
+            self.outlet.end(End.SLOW)
+            return
+        self.answered = False
+        with contextlib.suppress(WebSocketClosedError):
+            self.ping()
+        self.heartbeat = asyncio.get_running_loop().call_later(self.web.ping_interval, self.beat)
+
     def on_close(self) -> None:
         """However it ended."""
-        if self.subscription is not None:
-            self.hub.unsubscribe(self.subscription)
-        if self.writer is not None:
-            self.writer.cancel()
+        if self.outlet is not None:
+            self.outlet.close()
+            self.hub.leave(self.outlet, self.wanted)
+            self.heartbeat.cancel()
+        if self.catching_up is not None:
+            self.catching_up.cancel()
 
     def ended(self, why: End) -> None:
-        """The hub ended the subscription. A write that hangs must not keep the close from being sent."""
-        self.on_close()
-        self.hang_up(*ENDS[why])
+        """The outlet sends no more."""
+        self.hang_up(closing.OF_END[why])
 
-    def hang_up(self, code: int, reason: str) -> None:
+    def hang_up(self, how: closing.Closing) -> None:
         """Close from our side, and count it."""
-        self.settings["metrics"].ended(code)
-        self.close(code, reason)
+        self.on_close()
+        self.settings["metrics"].ended(how.code)
+        self.close(how.code, how.reason)
 
-    async def write_all(self, subscription: Subscription) -> None:
-        """All that this socket is to get, until it closes."""
+    async def catch_up(self, outlet: Outlet, sent: int) -> None:
+        """All that came after `sent`, up to the moment when there is no more."""
         try:
-            sent = await self.catch_up(subscription)
-            while True:
-                message = await subscription.take()
-                if message.seq > sent:
-                    await self.send(message)
+            while not self.hub.join(outlet, self.wanted, sent):
+                messages, sent = self.hub.page(self.wanted, sent, PAGE) or await self.history(sent)
+                if messages:
+                    outlet.send(b"".join([message.frame for message in messages]))
+                    await outlet.drained()
         except HistoryGone:
-            self.hang_up(*HISTORY_GONE)
-        except WebSocketClosedError:
-            log.debug("%s: the peer is gone", self.request_id)
+            self.hang_up(closing.HISTORY_GONE)
         except VmsvcError as error:
             log.warning("%s: no history for a socket: %s", self.request_id, error)
-            self.hang_up(*TRY_LATER)
+            self.hang_up(closing.TRY_LATER)
         except Exception:  # pylint: disable=broad-exception-caught; the task is nobody else's to watch
             log.exception("%s: a socket failed", self.request_id)
-            self.hang_up(*INTERNAL)
-        finally:
-            self.hub.unsubscribe(subscription)
+            self.hang_up(closing.INTERNAL)
 
-    async def catch_up(self, subscription: Subscription) -> int:
-        """Send the history after `since`; returns the last seq that need not be sent again."""
-        sent = self.since
-        while sent is not None:
-            subscription.restart()
-            events, _ = await self.read(sent, PAGE)
-            for message in map(encode, events):
-                await self.send(message)
-                sent = message.seq
-            if len(events) < PAGE and subscription.go_live():
-                return sent
-        subscription.go_live()
-        return 0
-
-    async def send(self, message: Message) -> None:
-        """Write, and wait until the kernel has taken it."""
-        await self.write_message(message.text)
+    async def history(self, since: int) -> tuple[list[Message], int]:
+        """A page from the database. Few sockets read at once: who asks for something else must get his turn too."""
+        async with self.limits.history:
+            events, seq = await self.read(since, PAGE)
+        return list(map(encode, events)), seq
 
 
 routes = [route(Events)]

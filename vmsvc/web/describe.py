@@ -22,7 +22,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a method takes and gives. `errors` are classes of domain errors, or statuses that HTTP itself knows."""
+    """What a method takes and gives. `errors` are classes of domain errors, or statuses that HTTP itself knows;
+    `notes` is Markdown that follows the description."""
 
     answers: tuple[Answer, ...]
     query: type[Schema] | None = None
@@ -31,6 +32,7 @@ class Operation:
     body_required: bool = True
     examples: tuple[tuple[str, Any], ...] = ()
     errors: tuple[type[BaseException] | int, ...] = ()
+    notes: str = ""
 
 
 def describe(*answers: Answer, **details: Any) -> Callable[[F], F]:

@@ -1,5 +1,6 @@
 """How much the service takes on at once, and how fast one client may ask for changes."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,9 +10,13 @@ from vmsvc.domain.errors import TooManyRequests
 #: How many clients are remembered; the one that was idle longest is forgotten, with its bucket (nearly) full again.
 MAX_CLIENTS = 10_000
 
+#: How many sockets read the history at once; half of the database's threads are for everything else.
+MAX_READERS = 4
+
 
 class Limits:
-    """A count of requests in flight, and for each client a bucket of `burst` tokens that fills at `rate` a second."""
+    """A count of requests in flight, and for each client a bucket of `burst` tokens that fills at `rate` a second.
+    `history` is to be held by a socket while it reads the history."""
 
     def __init__(self, max_in_flight: int, rate: float, burst: int, clock: Callable[[], float] = time.monotonic):
         self._max_in_flight = max_in_flight
@@ -20,6 +25,7 @@ class Limits:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()    # client -> tokens, as of
         self.in_flight = 0
+        self.history = asyncio.Semaphore(MAX_READERS)
 
     def enter(self) -> None:
         """Count a request; raises TooManyRequests when there are too many already."""

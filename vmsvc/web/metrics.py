@@ -1,6 +1,9 @@
 """What Prometheus may know of the web layer and of the cloud; `/metrics` shows all that is in the registry."""
 
 import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -11,6 +14,18 @@ from vmsvc.service.hub import Hub
 from vmsvc.web.base import Handler, route
 from vmsvc.web.describe import Answer, describe
 from vmsvc.web.limits import Limits
+
+
+class Fact(Protocol):
+    """A committed event, as the store tells of it."""
+
+    type: str
+    state: str
+    is_preemptible: bool
+    cause: str | None
+    at: datetime
+    data: Any
+
 
 #: Seconds; a POST may wait for an eviction.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -29,6 +44,54 @@ class CloudMetrics:
         """Count a request: `outcome` is 'ok' or the slug of the error."""
         self._calls.labels(operation, outcome).inc()
         self._seconds.labels(operation).observe(seconds)
+
+
+class LifeMetrics:
+    """What happens to VMs, counted by the replica that commits it: the sum over all replicas is the truth."""
+
+    def __init__(self, registry: CollectorRegistry):
+        self._registry = registry
+        self._events = Counter("vmsvc_events", "Events committed by this replica", ["type", "state", "kind"],
+                               registry=registry)
+        self._evictions = Counter("vmsvc_evictions", "Notices given, and how each ended", ["reason", "outcome"],
+                                  registry=registry)
+        self._notices = Counter("vmsvc_notices", "Evictions that began, by whether the notice was kept: yes, waived "
+                                "(the victim said that it may go), no (this must never count)", ["kept"],
+                                registry=registry)
+        for kept in ("yes", "waived", "no"):
+            self._notices.labels(kept)
+        self._victims = Histogram("vmsvc_victims", "VMs evicted for one request that got its room",
+                                  buckets=(0, 1, 2, 3, 5, 10, 20, 50), registry=registry)
+        self._plan = Histogram("vmsvc_plan_seconds", "One pass of decisions, with its transaction",
+                               buckets=BUCKETS, registry=registry)
+
+    def committed(self, fact: Fact) -> None:
+        """Count an event that was committed."""
+        self._events.labels(fact.type, fact.state, "preemptible" if fact.is_preemptible else "standard").inc()
+        match fact.type, fact.state:
+            case "evict", "noticed" | "reprieved" | "evicted":
+                self._evictions.labels(fact.cause, fact.state).inc()
+            case "evict", "evicting":
+                self._notices.labels(_kept(fact)).inc()
+            case "delete", "deleting" | "lost" if fact.cause:       # it went by itself during its notice
+                self._evictions.labels(fact.cause, "left").inc()
+            case "create", "active" if not fact.is_preemptible:
+                self._victims.observe(len(fact.data.get("evicted", ())))
+
+    def planned(self, seconds: float) -> None:
+        """Measure a pass of the scheduler."""
+        self._plan.observe(seconds)
+
+    def show(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A gauge that is read when it is asked for."""
+        Gauge(name, text, registry=self._registry).set_function(read)
+
+
+def _kept(fact: Fact) -> str:
+    vm = fact.data["vm"]
+    if vm["acknowledged_at"]:
+        return "waived"
+    return "yes" if fact.at >= datetime.fromisoformat(vm["evict_at"]) else "no"
 
 
 class WebMetrics:

@@ -63,7 +63,7 @@ def _operation(handler: type[Handler], name: str) -> dict[str, Any]:
         "operationId": f"{name}{handler.__name__}",
         "tags": [handler.__module__.rpartition(".")[2]],
         "summary": summary.rstrip("."),
-        "description": cleandoc(description),
+        "description": "\n\n".join(filter(None, (cleandoc(description), operation.notes))),
         "parameters": _parameters(operation),
         "responses": _errors(handler, operation) | {str(one.status): _answer(one) for one in operation.answers},
     }

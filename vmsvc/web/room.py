@@ -1,12 +1,13 @@
-"""`/api/v1/capacity` and `/api/v1/catalog`: what there is room for, and what a request may name."""
+"""`/api/v1/capacity`, `/usage` and `/catalog`: what there is room for, what was used, what a request may name."""
 
-from marshmallow import fields, validate
+from marshmallow import RAISE, Schema, fields, validate
 
 from vmsvc.domain.errors import CloudError, Timeout
 from vmsvc.web.answers import Open
 from vmsvc.web.api import ApiHandler
 from vmsvc.web.base import route
 from vmsvc.web.describe import Answer, describe
+from vmsvc.web.schemas import Number
 
 _QUOTA = {"instances": 10, "cores": 20, "ram": 40960}
 _ROOM = {"VCPU": 4, "MEMORY_MB": 8192, "DISK_GB": 100}
@@ -30,8 +31,8 @@ class QuotaRoom(Open):
     standard = Amounts("held by standard VMs of ours")
     preemptible = Amounts("held by preemptible VMs of ours")
     reserved = Amounts("kept for standard VMs whose victims are going")
-    reclaimable = Amounts("held by preemptible VMs that could all be evicted now: of an eviction group no more than its "
-                          "budget has left, the largest")
+    reclaimable = Amounts("held by preemptible VMs that could all be evicted now: of an eviction group as many as its "
+                          "budget allows, the largest")
 
 
 class HostRoom(Open):
@@ -70,6 +71,30 @@ class CapacityView(Open):
     quota = fields.Nested(QuotaRoom, required=True)
     hosts = fields.List(fields.Nested(HostRoom), required=True, metadata={"description": "empty in tenant mode"})
     flavors = fields.List(fields.Nested(FlavorRoom), required=True)
+
+
+class UsageQuery(Schema):
+    """The query of `GET /api/v1/usage`."""
+
+    class Meta:
+        """A misspelt name is refused, as everywhere."""
+
+        unknown = RAISE
+
+    hours = Number(validate=validate.Range(1, 168), load_default=6)
+
+
+class UsageView(Open):
+    """Equal slots of time; each list has one number for each slot, the last one for what there is of it so far."""
+
+    since = fields.DateTime(required=True, metadata={
+        "description": "where the first slot begins: so many hours ago, or when the service was started first"})
+    until = fields.DateTime(required=True, metadata={"description": "now"})
+    step_seconds = fields.Integer(required=True, metadata={"description": "the length of a slot"})
+    standard = fields.List(fields.Integer(), required=True, metadata={
+        "description": "vCPUs that standard VMs of ours held at the slot's end"})
+    preemptible = fields.List(fields.Integer(), required=True, metadata={"description": "the same of preemptible ones"})
+    evictions = fields.List(fields.Integer(), required=True, metadata={"description": "how many began in the slot"})
 
 
 class Named(Open):
@@ -129,6 +154,23 @@ class Capacity(ApiHandler):
         self.finish(await self.commands.capacity())
 
 
+class Usage(ApiHandler):
+    """What was used."""
+
+    address = "/api/v1/usage"
+
+    @describe(Answer(200, "The last hours.", UsageView, {
+        "since": "2026-11-23T06:00:00.000Z", "until": "2026-11-23T12:00:00.000Z", "step_seconds": 7200,
+        "standard": [4, 4, 8], "preemptible": [8, 12, 8], "evictions": [0, 0, 4]}),
+              query=UsageQuery, errors=(Timeout,))
+    async def get(self) -> None:
+        """Show the vCPUs held by VMs of ours, and evictions, over the last hours.
+
+        From the service's own record: what other servers of the cloud hold is not in it.
+        """
+        self.finish(await self.commands.usage(self.query(UsageQuery)["hours"]))
+
+
 class Catalog(ApiHandler):
     """What there is to choose from."""
 
@@ -148,4 +190,4 @@ class Catalog(ApiHandler):
         self.finish(self.commands.catalog())
 
 
-routes = [route(Capacity), route(Catalog)]
+routes = [route(Capacity), route(Usage), route(Catalog)]

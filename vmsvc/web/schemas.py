@@ -149,6 +149,15 @@ class VmRef(fields.String):
         super().__init__(validate=validate.Regexp(re.compile(VM_ID.pattern + r"\Z")), **kwargs)
 
 
+class Choice(fields.Boolean):
+    """`true` or `false` in a query string."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if value not in ("true", "false"):
+            raise ValidationError("Must be one of: true, false.")
+        return value == "true"
+
+
 class CreateVmQuery(Schema):
     """The query of `POST /api/v1/vm`. An unknown name is refused: `?dryrun=true` must not create anything."""
 
@@ -175,6 +184,7 @@ class EventsQuery(Schema):
     limit = Number(validate=validate.Range(1, 1000), load_default=100)
     type = fields.String(metadata={"description": "`create`, `evict`, `delete`; repeatable, or a comma list"})
     vm = VmRef(metadata={"description": "the cloud's id or vmsvc's own"})
+    preemptible = Choice(metadata={"description": "`true`: events of preemptible VMs only, `false`: of standard ones"})
 
     @validates("type")
     def _known_types(self, value: str, data_key: str) -> None:

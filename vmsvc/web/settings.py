@@ -32,11 +32,11 @@ class WebSettings:
     trusted_origins: frozenset[str] = frozenset()
     static_path: Path = STATIC
     request_timeout: float = 300.0
-    ping_interval: float = 20.0
-    ping_timeout: float = 20.0
+    ping_interval: float = 20.0        # of sockets; one that has not answered by the next ping is closed
     header_timeout: float = 60.0       # also: how long an idle connection is kept
     body_timeout: float = 30.0
-    max_sockets: int = 1000
+    max_sockets: int = 5000
+    max_queue: int = 512 * 1024        # bytes that a socket may lag behind
     max_in_flight: int = 2000
     write_rate: float = 100.0          # POSTs and DELETEs a second, per client, in the long run
     write_burst: int = 1000

@@ -1,9 +1,12 @@
 """What a replica remembers of the model cloud, without the rhythm of the real memory: each wish to see is one read."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 from tests.integration.model.cloud import ModelCloud
+from vmsvc.cloud.mirror import Watch
 from vmsvc.cloud.port import Server
 from vmsvc.domain.host import Host
 
@@ -14,11 +17,31 @@ class ModelMirror:
     def __init__(self, cloud: ModelCloud):
         self._cloud = cloud
         self.servers: dict[str, Server] = {}
+        self._told: dict[str, Server] = {}
+        self._watches: list[tuple[set[str], Watch]] = []
 
     async def refresh(self, _max_age: float = 0.0) -> None:
         """Read the list."""
         await self._cloud.gate("list")
         self.servers = self._cloud.shown()
+        for before, watch in self._watches:
+            watch.came, watch.went = self.servers.keys() - before, before - self.servers.keys()
+
+    @contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """Who comes and goes meanwhile."""
+        before, watch = set(self.servers), Watch()
+        self._watches.append((before, watch))
+        try:
+            yield watch
+        finally:
+            self._watches.remove((before, watch))
+
+    def news(self) -> dict[str, Server | None]:
+        """What changed since the last call."""
+        before, self._told = self._told, dict(self.servers)
+        return {server_id: self._told.get(server_id) for server_id in before.keys() | self._told.keys()
+                if before.get(server_id) != self._told.get(server_id)}
 
     async def until(self, server_id: str, _ready, _seconds: float) -> Server | None:
         """One look; whoever waits looks again."""
@@ -36,12 +59,19 @@ class ModelFleet:
     def __init__(self, cloud: ModelCloud):
         self._cloud = cloud
         self._hosts: dict[str, Host] = {}
+        self._told: dict[str, Host] = {}
         self._read_at: dict[str, float] = {}
         self.claims = SimpleNamespace(doubted=set())
 
     def hosts(self) -> dict[str, Host]:
         """As they are known now."""
         return dict(self._hosts)
+
+    def news(self) -> dict[str, Host | None]:
+        """What changed since the last call."""
+        before, self._told = self._told, dict(self._hosts)
+        return {name: self._told.get(name) for name in before.keys() | self._told.keys()
+                if before.get(name) != self._told.get(name)}
 
     def is_down(self, name: str) -> bool:
         """As far as is known."""
@@ -56,6 +86,9 @@ class ModelFleet:
         if self._cloud.mode == "operator":
             await self._cloud.gate("hosts")
             self._hosts = {name: self._cloud.host(name) for name in self._cloud.sizes}
+
+    async def seek(self, _room, _traits) -> None:
+        """Nothing is hidden here."""
 
     async def read(self, names) -> None:
         """Ask Placement about these."""

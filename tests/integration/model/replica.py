@@ -10,11 +10,11 @@ from tests.integration.model.stepping import OWNER, Steps
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.actuator import Actuator
 from vmsvc.service.boot import Boot
+from vmsvc.service.join import Policy
 from vmsvc.service.leave import Leave
 from vmsvc.service.notice import Notices
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.scheduler import Scheduler
-from vmsvc.service.snapshot import Policy
 from vmsvc.store import intents
 
 DEPLOYMENT = "model"

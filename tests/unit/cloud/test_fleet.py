@@ -9,6 +9,7 @@ from vmsvc.cloud import fleet as module
 from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
 from vmsvc.domain.errors import CloudUnavailable, NotFound
+from vmsvc.domain.flavors import Traits
 from vmsvc.domain.resources import Inventory, Resources
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -58,6 +59,12 @@ class Cloud:
         assert changes_since == NOW
         page, self.news = tuple(self.news), []
         return OccupantPage(page, NOW)
+
+    async def roomy(self, room, _traits):
+        """Whoever has so many VCPUs left by Placement's own reckoning."""
+        self._called("roomy")
+        return frozenset(f"id-{name}" for name, held in self.held.items()
+                         if 4 - sum(each["VCPU"] for each in held.values()) >= room["VCPU"])
 
     async def with_trait(self, trait):
         """Whoever has it."""
@@ -117,7 +124,7 @@ async def test_every_host_is_read_once_to_begin_with(cloud, fleet):
 
 
 @pytest.mark.gen_test
-async def test_servers_that_come_and_go_cost_one_call_whatever_the_number_of_hosts(cloud, clock, fleet):
+async def test_servers_that_come_and_go_cost_two_calls_at_most_whatever_the_number_of_hosts(cloud, clock, fleet):
     cloud.calls.clear()
     clock.now += 5
     cloud.news = [Occupant("s1", "ACTIVE", "h1", SMALL), Occupant("s2", "ACTIVE", "h2", SMALL)]
@@ -129,7 +136,7 @@ async def test_servers_that_come_and_go_cost_one_call_whatever_the_number_of_hos
     await fleet.refresh(2)
     hosts = fleet.hosts()
     assert hosts["h1"].allocations == {} and hosts["h2"].allocations == {"s2": SMALL}
-    assert cloud.calls == {"occupants": 2}
+    assert cloud.calls == {"occupants": 2, "services": 2}
 
 
 @pytest.mark.gen_test
@@ -195,6 +202,22 @@ async def test_hosts_that_are_asked_for_are_read_now_together_with_the_services(
 
 
 @pytest.mark.gen_test
+async def test_only_hosts_that_have_room_without_our_knowing_are_read_for_it(cloud, clock, fleet):
+    full = Resources({"VCPU": 4})
+    for name in cloud.held:
+        cloud.held[name] = {"x": full}
+    await fleet.read(cloud.held)
+    cloud.held["h5"], cloud.held["h6"] = {}, {"y": Resources({"VCPU": 3})}
+    cloud.calls.clear()
+    cloud.read.clear()
+    clock.now += 5
+    await fleet.seek(Resources({"VCPU": 2}), Traits())
+    assert cloud.calls == {"roomy": 1, "content": 1} and cloud.read == ["h5"]
+    await fleet.seek(Resources({"VCPU": 2}), Traits())
+    assert cloud.calls == {"roomy": 2, "content": 1}
+
+
+@pytest.mark.gen_test
 async def test_hosts_come_and_go(cloud, clock, fleet):
     cloud.gone = {"h1"}
     cloud.held["new"], cloud.versions["new"] = {}, 1
@@ -237,3 +260,27 @@ async def test_in_tenant_mode_nothing_is_asked(io_loop):
     await fleet.start(NOW)
     await fleet.refresh(0)
     assert not cloud.calls and not fleet.hosts()
+
+
+@pytest.mark.gen_test
+async def test_news_are_the_hosts_that_changed_since_the_last_time(cloud, clock, fleet):
+    assert fleet.news() == fleet.hosts() and not fleet.news()
+    clock.now += 5
+    cloud.news = [Occupant("s1", "ACTIVE", "h1", SMALL)]
+    cloud.down = {"h2"}
+    await fleet.refresh(0)
+    assert fleet.news() == {name: fleet.hosts()[name] for name in ("h1", "h2")}
+    cloud.gone = {"h3"}
+    await fleet.read(["h3"])
+    assert fleet.news() == {"h3": None} and not fleet.news()
+
+
+@pytest.mark.gen_test
+async def test_a_host_is_fresh_when_its_reading_began_late_enough(cloud, clock, fleet):
+    await fleet.read(["h1"])
+    clock.now += 5
+    began = clock.now
+    assert fleet.read_since(began) == frozenset()
+    await fleet.read(["h2", "h3"])
+    assert fleet.read_since(began) == {"h2", "h3"}
+    assert len(fleet.read_since(began - 100)) == len(cloud.held)

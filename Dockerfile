@@ -1,0 +1,44 @@
+# The image of the service, which the simulated cloud uses too (target `service`), and the one in which tests and lint
+# run (target `development`). It builds with BuildKit and with the older builder alike.
+
+FROM python:3.13-slim-trixie AS packages
+COPY requirements-service.txt constraints.txt /tmp/
+# Wheels only: nothing here may need a compiler. The packages' own tests and the installer stay behind.
+RUN python -m venv /opt/vmsvc \
+    && /opt/vmsvc/bin/python -m pip install --no-cache-dir --disable-pip-version-check --retries 5 \
+        --only-binary :all: -r /tmp/requirements-service.txt \
+    && /opt/vmsvc/bin/python -m pip uninstall --yes --quiet pip \
+    && find /opt/vmsvc -type d -name tests -prune -exec rm -rf {} +
+
+
+FROM python:3.13-slim-trixie AS service
+# The empty folders give new volumes their owner.
+RUN install -d -m 700 -o 10001 -g 10001 /data /etc/openstack
+COPY --from=packages /opt/vmsvc /opt/vmsvc
+WORKDIR /srv
+COPY static static
+COPY vmsvc vmsvc
+RUN /opt/vmsvc/bin/python -m compileall -q vmsvc
+# A container's loopback is its own: it has to listen on all addresses. Who may reach it is decided where its port is
+# published, which docker-compose.yml does on the machine's loopback.
+ENV PATH=/opt/vmsvc/bin:/usr/local/bin:/usr/bin:/bin HOME=/data PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    VMSVC_ADDRESS=0.0.0.0
+USER 10001:10001
+EXPOSE 8888
+HEALTHCHECK --interval=3s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8888/readyz', timeout=4)"]
+ENTRYPOINT ["python", "-m", "vmsvc"]
+CMD ["serve"]
+
+
+FROM python:3.13-slim-trixie AS development
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends make >/dev/null && rm -rf /var/lib/apt/lists/* \
+    && install -d -o 10001 -g 10001 /srv/vmsvc
+# PostgreSQL asks for the name of its user.
+RUN useradd --uid 10001 --create-home developer
+WORKDIR /srv/vmsvc
+USER 10001:10001
+COPY --chown=10001:10001 Makefile constraints.txt requirements.txt requirements-service.txt requirements-dev.txt ./
+RUN make .venv/.tests
+COPY --chown=10001:10001 . .
+CMD ["make", "run_test"]

@@ -1,0 +1,60 @@
+import { tell } from "./messages.js";
+import { kindOf, nameOf } from "./vm.js";
+
+/** What can be done to a VM: each asks first, says in words what went wrong, and leaves the rest to the events. */
+export class Actions {
+  #api;
+  #dialog;
+
+  /** `dialog` asks: a ConfirmDialog. */
+  constructor(api, dialog) {
+    this.#api = api;
+    this.#dialog = dialog;
+  }
+
+  /** Have it deleted. The answer comes when the server is gone from the cloud; events tell the rest meanwhile. */
+  async remove(vm) {
+    const yes = await this.#dialog.ask({
+      title: "Delete VM", text: `Delete the ${kindOf(vm)} VM “${nameOf(vm)}” (${vm.id})?`, no: "Keep it",
+      hint: "The server and what is on its disk are gone for good.",
+      choices: [{ value: "delete", verb: "Delete", danger: true }],
+    });
+    if (yes) {
+      await this.#api.remove(vm.id).catch(error => {
+        if (error.status !== 404) {
+          tell(`“${nameOf(vm)}” was not deleted. ${error.message}`);
+        }
+      });
+    }
+  }
+
+  /** A noticed VM: let it go before its time. */
+  async release(vm) {
+    const yes = await this.#dialog.ask({
+      title: "Let it go now", text: `“${nameOf(vm)}” has saved its work and may go before its time?`, no: "Let it wait",
+      hint: "It is evicted at once, and whoever waits for its room has it so much earlier. This cannot be taken back.",
+      choices: [{ value: "release", verb: "Let it go", danger: true }],
+    });
+    if (yes) {
+      await this.#api.acknowledge(vm.id).catch(error => tell(`“${nameOf(vm)}” was not let go. ${error.message}`));
+    }
+  }
+
+  /** Practise an eviction, so that its owner sees whether the guest does what it should. */
+  async practise(vm) {
+    const how = await this.#dialog.ask({
+      title: "Practise its eviction",
+      text: `Give “${nameOf(vm)}” the notice of a real eviction: the same events, timing and metadata.`,
+      hint: "Nobody needs its room. The record marks it as simulated.",
+      choices: [
+        { value: "notice", title: "Notice only", hint: "It is reprieved when its time is up.", verb: "Give notice" },
+        { value: "evict", title: "To the end", hint: "It is evicted. What is on its disk is gone.", verb: "Evict it",
+          danger: true },
+      ],
+    });
+    if (how) {
+      await this.#api.practise(vm.id, how === "notice")
+        .catch(error => tell(`“${nameOf(vm)}” was not noticed. ${error.message}`));
+    }
+  }
+}

@@ -1,0 +1,79 @@
+// The record of an eviction as a person reads it: who for whom and why, and when each step was done.
+
+import { el } from "./dom.js";
+import { clockTime, dateTime, lasted } from "./time.js";
+import { toneOf } from "./vm.js";
+
+const STEPS = {
+  planned_at: () => "Chosen, and told by an event",
+  noticed_at: () => "Readable in the guest's metadata",
+  acknowledged_at: () => "Let go early by its owner or its guest",
+  evict_at: ({ evicting_at: begun, reprieved_at: spared }) => (begun || spared ? "Its time was up" : "Its time is up"),
+  reprieved_at: () => "Reprieved",
+  evicting_at: () => "Eviction began",
+  stopped_at: () => "Guest shut down",
+  deleted_at: () => "The cloud took the delete",
+  freed_at: () => "Gone from the cloud: its room is free",
+  fulfilled_at: ({ request }) => `${request?.name ?? "Who needed the room"} is active`,
+};
+const REASONS = { capacity: "", lifetime: "Its lifetime ended", simulated: "Practised by its owner" };
+
+/** One eviction, folded. `whose` is the VM whose page it stands on: as the victim, or as who needed the room. */
+export function fold(record, whose, open) {
+  return el("details", { class: "record", open, "data-id": record.id },
+    el("summary", {}, el("strong", {}, titleOf(record, whose)),
+      el("span", { class: "chip", "data-tone": toneOf(record.state) }, record.state),
+      el("time", { datetime: record.planned_at, class: "note" }, dateTime(Date.parse(record.planned_at)))),
+    facts(record), timeline(record));
+}
+
+function titleOf({ vm, request, reason }, whose) {
+  if (request?.vmsvc_id === whose) {
+    return `${vm.name} made room`;
+  }
+  return request ? `Room for ${request.name}` : REASONS[reason] || reason;
+}
+
+function facts({ bin, criterion, cost, runner_up: next, optimal, wasted, round }) {
+  const rows = [
+    ["Where", bin],
+    ["Decided by", criterion],
+    ["Cost of the plan", costOf(cost)],
+    ["Next best", next ? costOf(next) : ""],
+    ["Round", round > 1 ? String(round) : ""],
+    ["Note", optimal === false ? "A better plan was not ruled out." : ""],
+    ["For nothing", wasted],
+  ].filter(([, text]) => text);
+  return el("dl", { class: "facts" }, ...rows.map(([term, text]) =>
+    el("div", {}, el("dt", {}, term), el("dd", {}, text))));
+}
+
+/** What a plan costs, as plans are compared: victims by priority, how many ever ran, lost work, surplus. */
+function costOf({ victims_by_priority: victims, running_victims: ran, lost_work: work } = {}) {
+  if (!victims) {
+    return "";
+  }
+  const of = Object.entries(victims).map(([priority, count]) => `${count} of priority ${priority}`).join(", ");
+  return [of, `${ran} running`, work === undefined ? "" : `${Math.round(work).toLocaleString()} vCPU-seconds of work`]
+    .filter(Boolean).join(" · ");
+}
+
+function timeline(record) {
+  const begun = Date.parse(record.planned_at);
+  const over = record.freed_at || record.reprieved_at || ["deleted", "lost"].includes(record.state);
+  const steps = Object.keys(STEPS)
+    // Who was let go early, or left by itself, did not see its deadline.
+    .filter(step => record[step] && !(step === "evict_at" && over && wasSpared(record)))
+    .map(step => ({ step, at: Date.parse(record[step]), label: STEPS[step](record) }))
+    .sort((one, other) => one.at - other.at);
+  return el("ol", { class: "timeline" }, ...steps.map(({ step, at, label }) =>
+    el("li", { "data-step": step, "data-open": step === "evict_at" && !over && !record.evicting_at },
+      el("time", { datetime: record[step], title: dateTime(at) }, clockTime(at)),
+      el("span", { class: "after" }, step === "planned_at" ? "" : `+${lasted(at - begun)}`),
+      el("span", {}, label))));
+}
+
+function wasSpared({ evict_at: due, evicting_at: begun, reprieved_at: spared }) {
+  const end = Date.parse(begun ?? spared ?? "");
+  return Number.isNaN(end) || end < Date.parse(due);
+}

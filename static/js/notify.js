@@ -1,0 +1,97 @@
+import { byId, mark } from "./dom.js";
+import { keep, recall } from "./kept.js";
+import { spoken } from "./time.js";
+import { nameOf } from "./vm.js";
+import { deadlineOf, preemptorOf } from "./words.js";
+
+const GATHER = 500;
+const MOST = 3;
+// What is older was missed while the connection was down: too late to interrupt anybody for.
+const FRESH = 60_000;
+
+/**
+ * The browser's own notifications of evictions, for a page that nobody looks at. Off until somebody switches them on
+ * and the browser allows it; many at once are one.
+ */
+export class Notifier {
+  #clock;
+  #find;
+  #button = byId("notify");
+  #waiting = [];
+  #timer = 0;
+
+  constructor(clock, find) {
+    this.#clock = clock;
+    this.#find = find;
+    // Browsers offer them over https and on the own machine only.
+    this.#button.hidden = !("Notification" in window);
+    this.#button.addEventListener("click", () => this.#toggle());
+    this.#show();
+  }
+
+  get #on() {
+    return "Notification" in window && Notification.permission === "granted" && recall("notify", "no") === "yes";
+  }
+
+  /** An event of the stream. */
+  hear(event) {
+    const { type, data } = event;
+    const now = this.#clock.now();
+    if (type !== "evict" || !["noticed", "evicted"].includes(data.state) || !this.#on
+      || (now !== null && now - Date.parse(event.time) > FRESH)) {
+      return;
+    }
+    this.#waiting.push(this.#words(event, now));
+    this.#timer ||= setTimeout(() => this.#tell(), GATHER);
+  }
+
+  #words({ subject, data }, now) {
+    const name = nameOf(data.vm ?? { id: subject });
+    if (data.state === "evicted") {
+      return { state: "evicted", tag: subject, title: `${name} was evicted`, body: "" };
+    }
+    const left = deadlineOf(data) - (now ?? NaN);
+    const preemptor = preemptorOf(data, this.#find);
+    return {
+      state: "noticed", tag: subject,
+      title: `${name} will be evicted${Number.isFinite(left) ? ` in ${spoken(left)}` : ""}`,
+      body: preemptor ? `It makes room for ${preemptor.name}.` : String(data.reason ?? ""),
+    };
+  }
+
+  #tell() {
+    this.#timer = 0;
+    const all = this.#waiting.splice(0);
+    for (const { title, body, tag } of all.length > MOST ? summed(all) : all) {
+      try {
+        const shown = new Notification(title, { body, tag, icon: byId("mark").src });
+        shown.addEventListener("click", () => { window.focus(); shown.close(); });
+      } catch {
+        this.#button.hidden = true; // Chromium on Android: only a service worker may
+      }
+    }
+  }
+
+  async #toggle() {
+    if (this.#on) {
+      keep("notify", "no");
+    } else if (await Notification.requestPermission() === "granted") {
+      keep("notify", "yes");
+    }
+    this.#show();
+  }
+
+  #show() {
+    const refused = "Notification" in window && Notification.permission === "denied";
+    mark(this.#button, "aria-pressed", String(this.#on));
+    this.#button.disabled = refused;
+    mark(this.#button, "title", refused ? "The browser's settings forbid notifications of this page"
+      : "Show a notification of the browser when a VM is told to go, and when it has gone");
+  }
+}
+
+function summed(all) {
+  const texts = { noticed: "VMs will be evicted", evicted: "VMs were evicted" };
+  return Object.entries(texts).map(([state, text]) => [all.filter(one => one.state === state).length, text, state])
+    .filter(([count]) => count).map(([count, text, state]) => ({ title: `${count} ${text}`, body: "", tag: state }));
+}

@@ -1,0 +1,47 @@
+"""What of a service brings events to sockets, without the rest."""
+
+from urllib.parse import urlencode
+
+from tornado.netutil import bind_sockets
+from tornado.websocket import websocket_connect
+
+from vmsvc.service.commands import Commands
+from vmsvc.service.doorbell import Doorbell
+from vmsvc.service.feed import Feed, Waiters
+from vmsvc.service.hub import Hub
+from vmsvc.service.runtime import Runtime
+from vmsvc.web.app import make_app, make_server
+from vmsvc.web.settings import WebSettings
+
+
+class Replica:
+    """Doorbell, feed, hub and channel, on a database that is open already."""
+
+    def __init__(self, url: str, recent: int):
+        self._runtime = Runtime(4)
+        self.hub = Hub(recent)
+        self._doorbell = Doorbell(self._runtime, url)
+        self.feed = Feed(self._runtime, self.hub, Waiters(), self._doorbell.bell(), 168)
+        commands = Commands(self._runtime, None, None, None, None, None, None, 0)
+        self._server = make_server(make_app(commands, self.hub, WebSettings(), evictions=None))
+        self.port = 0
+
+    async def start(self) -> None:
+        """Start, and listen."""
+        self._runtime.supervise("doorbell", self._doorbell.run)
+        await self.feed.begin()
+        self._runtime.supervise("feed", self.feed.run)
+        sockets = bind_sockets(0, "127.0.0.1")
+        self.port = sockets[0].getsockname()[1]
+        self._server.add_sockets(sockets)
+
+    async def channel(self, **query):
+        """A WebSocket on the events."""
+        return await websocket_connect(f"ws://127.0.0.1:{self.port}/api/v1/events?{urlencode(query)}")
+
+    async def stop(self) -> None:
+        """Stop it."""
+        self._server.stop()
+        self.hub.close()
+        await self._runtime.stop()
+        await self._server.close_all_connections()

@@ -1,0 +1,118 @@
+"""`python -m vmsvc check` says in words what is wrong, and changes nothing."""
+
+import asyncio
+import re
+import sys
+
+import pytest
+
+
+@pytest.fixture(name="says")
+def fixture_says(environ):
+    """`status, said = await says(VMSVC_…="…")`: what the check says of these settings, line by line."""
+    async def says(**changes):
+        own = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environ, **changes}
+        running = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "vmsvc", "check", env=own, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE)
+        said, complained = await asyncio.wait_for(running.communicate(), 40)
+        return running.returncode, said.decode().splitlines() + complained.decode().splitlines()
+    return says
+
+
+def found(said, level, part):
+    """The texts of the lines of one kind."""
+    return [line.split(maxsplit=2)[2] for line in said if re.match(f"{level} +{part} ", line)]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_sound_installation_is_found_sound_and_left_as_it_is(says, sim, database):
+    before = sim.servers(), database.rows("SELECT * FROM deployment")
+    status, said = await says()
+    assert status == 0, said
+    assert not [line for line in said if not line.startswith("ok ")]
+    assert {line.split()[1] for line in said} == {"database", "credentials", "flavor", "image", "network", "quota",
+                                                  "clock"}
+    assert (sim.servers(), database.rows("SELECT * FROM deployment")) == before
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_everything_that_is_wrong_is_told_in_one_run(says, sim, database):
+    sim.settings(token_seconds=3600)
+    sim.quota("admin", cores=0)
+    sim.call("POST", "/sim/clock", {"advance": 120})
+    name = database.url.partition("?")[0].rpartition("/")[2]
+    database.command(f"ALTER DATABASE {name} SET search_path = nobody")
+    status, said = await says(VMSVC_FLAVOR="m9.none", VMSVC_IMAGE="")
+    assert status == 1
+    assert "m9.none" in found(said, "WRONG", "flavor")[0]
+    assert "not even one" in found(said, "WRONG", "quota")[0]
+    assert "120 s ahead" in found(said, "WRONG", "clock")[0] or "119 s ahead" in found(said, "WRONG", "clock")[0]
+    assert "CREATE" in found(said, "WRONG", "database")[0]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_credentials_that_are_refused_are_named_and_never_shown(says, environ, tmp_path):
+    clouds = tmp_path / "clouds.yaml"
+    with open(environ["OS_CLIENT_CONFIG_FILE"], encoding="utf-8") as real:
+        clouds.write_text(re.sub(r"password: [^,]+", "password: open-sesame", real.read()), encoding="utf-8")
+    status, said = await says(OS_CLIENT_CONFIG_FILE=str(clouds))
+    assert status == 1
+    assert "does not accept" in found(said, "WRONG", "credentials")[0]
+    assert "open-sesame" not in "".join(said)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_database_that_does_not_answer_is_told_without_its_password(says):
+    status, said = await says(VMSVC_DATABASE_URL="postgresql://vmsvc:open-sesame@127.0.0.1:1/vmsvc")
+    assert status == 1
+    assert "VMSVC_DATABASE_URL" in found(said, "WRONG", "database")[0]
+    assert "open-sesame" not in "".join(said)
+    assert found(said, "ok", "quota")
+
+
+@pytest.mark.parametrize("mode", ["tenant"])
+@pytest.mark.gen_test(timeout=60)
+async def test_with_a_member_s_credentials_it_says_what_stays_unseen(says, mode):
+    status, said = await says()
+    assert status == 0
+    assert found(said, "ok", "credentials")[0].startswith(f"{mode} mode")
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_database_whose_vms_are_all_in_another_cloud_is_found_before_they_are_written_off(says, new_process,
+                                                                                                environ, sim):
+    process = new_process(environ)
+    client = await process.ready()
+    await client.fill(2)
+    process.tell_to_stop()
+    await process.exit_status()
+    for server in sim.servers():
+        sim.vanish(server)
+    status, said = await says()
+    assert status == 1
+    assert "2 VMs and not one of them" in found(said, "WRONG", "cloud")[0]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_servers_that_a_restored_backup_does_not_know_are_found_before_they_are_deleted(says, new_process,
+                                                                                            environ, database, sim):
+    process = new_process(environ)
+    client = await process.ready()
+    await client.fill(2)
+    process.tell_to_stop()
+    await process.exit_status()
+    database.rows("DELETE FROM vm")
+    status, said = await says()
+    assert status == 1
+    assert "2 servers were made with this database" in found(said, "WRONG", "cloud")[0]
+    database.rows("UPDATE deployment SET id = 'restored'")       # as the runbook says
+    status, said = await says()
+    assert status == 0
+    assert "2 servers were made by a vmsvc with another database" in found(said, "look", "cloud")[0]
+    assert len(sim.servers()) == 2
+
+
+def test_an_unknown_setting_is_the_first_thing_that_is_told(io_loop, says):
+    status, said = io_loop.run_sync(lambda: says(VMSVC_GRACE="1"))
+    assert status == 2 and "VMSVC_GRACE" in said[0]

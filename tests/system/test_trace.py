@@ -1,0 +1,76 @@
+"""One id from a client's request to the logs of Nova, and what is counted on the way."""
+
+import json
+import logging
+
+import pytest
+
+from vmsvc.log import Json
+from vmsvc.service import trace
+
+ONE, OTHER = (f"req-0000000{number}-0000-4000-8000-000000000000" for number in (1, 2))
+
+
+def calls_for(sim, request_id):
+    """Method and last part of the path of the calls that came with this id."""
+    return [(call["method"], call["path"].rpartition("/")[2]) for call in sim.calls()
+            if call["global_request_id"] == request_id]
+
+
+@pytest.mark.gen_test(timeout=40)
+async def test_what_is_done_for_a_request_carries_its_id_to_the_cloud(client, sim):
+    made = await client.create(True, headers={"X-Request-Id": ONE})
+    assert ("POST", "servers") in calls_for(sim, ONE)
+    deleted = await client.call("DELETE", f"/api/v1/vm/{made.id}", headers={"X-Request-Id": OTHER})
+    assert deleted.status == 200
+    assert ("DELETE", made.id) in calls_for(sim, OTHER)
+    assert ("DELETE", made.id) not in calls_for(sim, ONE)
+
+
+@pytest.mark.parametrize("options", [{"grace_seconds": 0.3}], ids=["grace0.3"])
+@pytest.mark.gen_test(timeout=40)
+async def test_an_eviction_carries_the_id_of_the_request_that_it_makes_room_for(client, sim):
+    victims = await client.fill(4)
+    created = await client.create(False, headers={"X-Request-Id": ONE})
+    (victim,) = created.json["evicted"]
+    assert victim in victims
+    assert {("POST", "metadata"), ("POST", "action"), ("DELETE", victim), ("POST", "servers")} <= set(
+        calls_for(sim, ONE))
+
+
+@pytest.mark.gen_test(timeout=40)
+async def test_an_error_names_the_id_under_which_the_cloud_knows_it(client, sim):
+    sim.fault(action="status", method="POST", path="/servers$", status=403, body={"forbidden": {"message": "no"}})
+    answer = await client.create(True, headers={"X-Request-Id": ONE})
+    assert answer.status == 403 and answer.json["request_id"] == ONE
+    assert ("POST", "servers") in calls_for(sim, ONE)
+
+
+@pytest.mark.parametrize("options", [{"grace_seconds": 0.3}], ids=["grace0.3"])
+@pytest.mark.gen_test(timeout=40)
+async def test_evictions_their_reasons_and_whether_the_notice_was_kept_are_counted(client):
+    one, *_ = await client.fill(4)
+    await client.practise(one, notice_only=True)
+    await client.saw("evict/reprieved", one)
+    assert (await client.create(False)).status == 201
+    lines = (await client.text("/metrics")).splitlines()
+    seen = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+    assert seen['vmsvc_evictions_total{outcome="noticed",reason="simulated"}'] == 1
+    assert seen['vmsvc_evictions_total{outcome="reprieved",reason="simulated"}'] == 1
+    assert seen['vmsvc_evictions_total{outcome="noticed",reason="capacity"}'] == 1
+    assert seen['vmsvc_evictions_total{outcome="evicted",reason="capacity"}'] == 1
+    assert (seen['vmsvc_notices_total{kept="yes"}'], seen['vmsvc_notices_total{kept="no"}']) == (1, 0)
+    assert (seen["vmsvc_victims_count"], seen["vmsvc_victims_sum"]) == (1, 1)
+    assert seen['vmsvc_events_total{kind="preemptible",state="active",type="create"}'] == 4
+    assert seen["vmsvc_plan_seconds_count"] >= 5
+    for gauge in ("requests_waiting", "intents_under_way", "database_calls", "parts_not_ready", "event_lag_seconds"):
+        assert f"vmsvc_{gauge}" in seen
+
+
+@pytest.mark.gen_test
+async def test_a_line_of_the_log_says_for_which_request_it_was_written(io_loop):
+    del io_loop
+    record = logging.makeLogRecord({"msg": "vm a: pending -> building", "levelname": "INFO", "name": "vmsvc.store.db"})
+    assert "request_id" not in json.loads(Json().format(record))
+    trace.begin(ONE)
+    assert json.loads(Json().format(record))["request_id"] == ONE

@@ -1,0 +1,109 @@
+"""The project's servers kept up to date: what is told of them, and at what cost."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from tests.unit.test_snapshot import server
+from vmsvc.cloud import mirror as module
+from vmsvc.cloud.claims import Claims
+from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.port import ServerPage
+from vmsvc.domain.errors import NotFound
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+class Cloud:
+    """Servers, and what changed since somebody looked."""
+
+    mode = "operator"
+
+    def __init__(self):
+        self.all, self.changed, self.whole = {}, [], 0
+
+    def put(self, name, **fields):
+        """A server comes or changes."""
+        self.all[name] = server(name, **fields)
+        self.changed.append(self.all[name])
+
+    def delete(self, name):
+        """A server goes."""
+        self.changed.append(replace(self.all.pop(name), status="DELETED"))
+
+    async def servers(self, changes_since=None):
+        """All, or what changed."""
+        self.whole += changes_since is None
+        changed, self.changed = self.changed, []
+        return ServerPage(tuple(self.all.values() if changes_since is None else changed), NOW)
+
+    async def server(self, server_id):
+        """One."""
+        if server_id not in self.all:
+            raise NotFound("gone")
+        return self.all[server_id]
+
+
+@pytest.fixture(name="cloud")
+def fixture_cloud():
+    """Two servers."""
+    cloud = Cloud()
+    for name in "AB":
+        cloud.put(name)
+    return cloud
+
+
+@pytest.fixture(name="mirror")
+def fixture_mirror(io_loop, cloud):
+    """It has read them."""
+    mirror = Mirror(cloud, Claims())
+    io_loop.run_sync(mirror.refresh)
+    return mirror
+
+
+@pytest.mark.gen_test
+async def test_news_are_the_servers_that_changed_since_the_last_time(cloud, mirror):
+    assert mirror.news() == cloud.all and not mirror.news()
+    cloud.put("A", locked=True)
+    cloud.put("C")
+    cloud.delete("B")
+    await mirror.refresh()
+    assert mirror.news() == {"A": cloud.all["A"], "B": None, "C": cloud.all["C"]}
+    cloud.changed.append(cloud.all["A"])
+    await mirror.refresh()
+    assert not mirror.news(), "it was shown again as it was"
+    mirror.forget("A")
+    assert mirror.news() == {"A": None}
+
+
+@pytest.mark.gen_test
+async def test_a_watch_notes_who_came_and_went_meanwhile(cloud, mirror):
+    with mirror.watching() as first:
+        cloud.put("C")
+        await mirror.refresh()
+        with mirror.watching() as second:
+            cloud.delete("A")
+            cloud.delete("C")
+            await mirror.refresh()
+            assert (first.came, first.went) == (set(), {"A"})
+            assert (second.came, second.went) == (set(), {"A", "C"})
+        cloud.put("A")
+        await mirror.refresh()
+        assert (first.came, first.went) == (set(), set())
+        assert second.went == {"A", "C"}, "it is over"
+
+
+@pytest.mark.gen_test
+async def test_the_whole_list_costs_a_page_a_minute_however_many_servers_there_are(cloud, mirror, monkeypatch):
+    clock = SimpleNamespace(now=module.time.monotonic())
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for number in range(2500):
+        cloud.put(f"S{number}")
+    await mirror.refresh()
+    assert cloud.whole == 1
+    for _ in range(60):
+        clock.now += 10
+        await mirror.refresh()
+    assert cloud.whole == 1 + 3

@@ -1,0 +1,201 @@
+"""`python -m vmsvc check`: what is wrong, in words, before anything is started. Looks, and changes nothing.
+
+Each part is looked at by itself, so that one run tells of all that is wrong.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from vmsvc.cloud.openstack import OpenStack
+from vmsvc.cloud.port import Quota, Server
+from vmsvc.cloud.servers import MARGIN
+from vmsvc.config import Settings
+from vmsvc.domain.errors import Forbidden, InvalidRequest, VmsvcError
+from vmsvc.domain.flavors import quota_request
+from vmsvc.log import scrubbed
+from vmsvc.service.boot import OWNER
+from vmsvc.service.catalog import Catalog
+from vmsvc.store import condition
+from vmsvc.store.db import DATABASE_ERRORS
+
+#: What one replica takes of the database: its pool, and the connection that listens.
+CONNECTIONS = 11
+#: Seconds by which clocks may differ: the cloud writes its own to the second.
+CLOCK_NOTABLE, CLOCK_WRONG = 5.0, 60.0
+#: The role that may create servers where nobody has changed the policies.
+WRITERS = frozenset({"member", "_member_", "admin"})
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    GOOD = "ok"
+    NOTABLE = "look"         # it works, perhaps not as meant
+    WRONG = "WRONG"          # it will not work
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    level: Level
+    part: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:6} {self.part:12} {scrubbed(' '.join(self.text.split()))}"
+
+
+async def findings(settings: Settings, database_url: str, cloud: OpenStack | None) -> AsyncIterator[Finding]:
+    """All that there is to say. An empty URL stands for the embedded database, no cloud for the simulated one."""
+    known = None
+    if not database_url:
+        yield Finding(Level.GOOD, "database", f"none is set: an embedded PostgreSQL will run in {settings.folder}")
+    else:
+        known, found = await asyncio.to_thread(_database, database_url)
+        for finding in found:
+            yield finding
+    if cloud is None:
+        yield Finding(Level.GOOD, "cloud", "none is set (OS_CLOUD, OS_AUTH_URL): the simulated one will run")
+        return
+    try:
+        await cloud.connect()
+    except VmsvcError as error:
+        yield Finding(Level.WRONG, "credentials", f"{error.message}. Look at OS_CLOUD and clouds.yaml, or at the OS_* "
+                      "variables: the address, the user, its domain, the password and the project")
+        return
+    for finding in _rights(cloud):
+        yield finding
+    async for finding in _cloud(cloud, settings, known, database_url):
+        yield finding
+
+
+def _database(url: str) -> tuple[condition.Condition | None, list[Finding]]:
+    try:
+        known = condition.examine(url)
+    except DATABASE_ERRORS as error:
+        return None, [Finding(Level.WRONG, "database", f"{error} (VMSVC_DATABASE_URL)")]
+    found = [Finding(Level.WRONG, "database", trouble) for trouble in _troubles(known)]
+    if known.connections_left < CONNECTIONS:
+        found.append(Finding(Level.NOTABLE, "database", f"{known.connections_left} connections are left and a replica "
+                             f"takes {CONNECTIONS}; raise max_connections"))
+    found += _clock("database's", known.clock)
+    schema = f"{len(known.pending)} migrations will be applied" if known.pending else "the schema is up to date"
+    return known, found or [Finding(Level.GOOD, "database", f"PostgreSQL {known.release}, {schema}")]
+
+
+def _troubles(known: condition.Condition) -> Iterator[str]:
+    if known.version < condition.OLDEST:
+        yield f"it is PostgreSQL {known.release}; 14 or newer is needed"
+    if known.read_only:
+        yield "it is a standby, which takes no writes; name the primary"
+    if known.pending and not known.may_create:
+        yield "its user may not create tables: GRANT CREATE ON SCHEMA public"
+    if known.unknown:
+        yield f"a newer vmsvc has changed its schema ({', '.join(known.unknown)}); start that release or a newer one"
+
+
+def _clock(whose: str, clock: datetime) -> list[Finding]:
+    ahead = (clock - datetime.now(UTC)).total_seconds()
+    if abs(ahead) < CLOCK_NOTABLE:
+        return []
+    text = f"the {whose} clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's; let NTP " \
+           "set them: guests read times of notices, and tokens end by the clock"
+    return [Finding(Level.WRONG if abs(ahead) >= CLOCK_WRONG else Level.NOTABLE, "clock", text)]
+
+
+def _rights(cloud: OpenStack) -> Iterator[Finding]:
+    what = {"operator": "it sees all hosts (Placement)",
+            "tenant": "it sees the project alone; hosts and their room are for an operator's credentials"}
+    yield Finding(Level.GOOD, "credentials", f"{cloud.mode} mode, project {cloud.project_id}: {what[cloud.mode]}")
+    if cloud.roles and not cloud.roles & WRITERS:
+        yield Finding(Level.NOTABLE, "rights", f"the roles are {', '.join(sorted(cloud.roles))}: to create and delete "
+                      "servers most clouds ask for the role member")
+
+
+async def _cloud(cloud: OpenStack, settings: Settings, known: condition.Condition | None,
+                 database_url: str) -> AsyncIterator[Finding]:
+    page, trouble = await _read(cloud.servers(), "list servers")
+    quota, no_quota = await _read(cloud.quota(), "read the quota (limits)")
+    catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
+    _, no_catalog = await _read(catalog.refresh(), "list flavors, images, networks, zones or key pairs")
+    for finding in filter(None, (trouble, no_quota, no_catalog)):
+        yield finding
+    if catalog.loaded:
+        for finding in _offer(catalog, settings):
+            yield finding
+    if catalog.loaded and quota:
+        yield _quota(quota, catalog)
+    if page:
+        clock = _clock("cloud's", page.as_of + MARGIN)
+        for finding in (*clock, *await asyncio.to_thread(_ours, page.servers, known, database_url)):
+            yield finding
+        if not clock:
+            yield Finding(Level.GOOD, "clock", "this machine, the cloud and the database agree")
+
+
+async def _read(awaitable: Awaitable[Any], what: str) -> tuple[Any, Finding | None]:
+    try:
+        return await awaitable, None
+    except Forbidden as error:
+        return None, Finding(Level.WRONG, "rights", f"the credentials may not {what}: {error.message}")
+    except VmsvcError as error:
+        return None, Finding(Level.WRONG, "cloud", f"cannot {what}: {error.message}")
+
+
+def _offer(catalog: Catalog, settings: Settings) -> Iterator[Finding]:
+    for kind, find in (("flavor", catalog.flavor), ("image", catalog.image), ("network", catalog.network)):
+        try:
+            yield Finding(Level.GOOD, kind, f"a request that names none gets {find(None).name}")
+        except InvalidRequest as error:
+            if getattr(settings, kind):
+                yield Finding(Level.WRONG, kind, f"{error.message} (VMSVC_{kind.upper()})")
+            else:
+                yield Finding(Level.NOTABLE, kind, error.message)
+
+
+def _quota(quota: Quota, catalog: Catalog) -> Finding:
+    smallest = min(catalog.flavors, key=lambda flavor: (flavor.vcpus, flavor.ram_mb), default=None)
+    if smallest is None:
+        return Finding(Level.WRONG, "quota", "the project may use no flavor")
+    needs = quota_request(smallest.vcpus, smallest.ram_mb)
+    for item, most in sorted(quota.limit.items()):
+        said = f"{quota.used[item]:g} of {most:g} {item} are in use"
+        if needs[item] > most:
+            return Finding(Level.WRONG, "quota", f"{said}: not even one {smallest.name} fits")
+        if needs[item] + quota.used[item] > most:
+            return Finding(Level.NOTABLE, "quota", f"{said}: a {smallest.name} fits only when another server goes")
+    used = ", ".join(f"{quota.used[item]:g} of {most:g} {item}" for item, most in sorted(quota.limit.items()))
+    return Finding(Level.GOOD, "quota", used or "unlimited")
+
+
+def _ours(servers: Sequence[Server], known: condition.Condition | None, database_url: str) -> list[Finding]:
+    """Does this database belong to this cloud?"""
+    if known is None or known.deployment is None:
+        return []
+    found = []
+    if known.servers and not known.servers & {server.id for server in servers}:
+        found.append(Finding(Level.WRONG, "cloud", f"the database has {len(known.servers)} VMs and not one of them is "
+                             "in this project: started now, the service would write all of them off as lost. Is it the "
+                             "right cloud, project and database?"))
+    marked = [server for server in servers if server.vmsvc_id and server.id not in known.servers]
+    ours = {server.vmsvc_id for server in marked if server.metadata.get(OWNER) == known.deployment}
+    forgotten = condition.without_row(database_url, ours)
+    if forgotten:
+        found.append(Finding(Level.WRONG, "cloud", f"{len(forgotten)} servers were made with this database, and it "
+                             "does not know them (an older backup?): started now, the service would DELETE them. See "
+                             "RUNBOOK.md, 'The database is lost'"))
+    strange = sum(server.metadata.get(OWNER) != known.deployment for server in marked)
+    if strange:
+        found.append(Finding(Level.NOTABLE, "cloud", f"{strange} servers were made by a vmsvc with another database, "
+                             "and this one will never touch them; see RUNBOOK.md, 'The database is lost'"))
+    return found
+
+
+def passed(found: list[Finding]) -> bool:
+    """True when nothing is wrong."""
+    return all(finding.level is not Level.WRONG for finding in found)

@@ -1,0 +1,247 @@
+"""`make demo`: plays the story on a running service, so that whoever looks at its page sees it alive.
+
+Fill the room with preemptible VMs, ask who would go for a standard one, ask for it, wait out the notice and the
+eviction, create, delete, again. It keeps to VMs that it made itself: it asks first, and where somebody else's VM would
+have to go it goes on without. At its end, and after Ctrl-C, it deletes what it made.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Iterable
+from typing import Any
+
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+
+URL = "http://127.0.0.1:8888"
+_CALL_SECONDS = 90.0
+_LOOK_SECONDS = 0.5
+_OUTCOME_SECONDS = 600.0
+_AT_ONCE = 4
+_NO_ROOM = ("no_capacity", "quota_exceeded")
+
+
+class DemoFailed(Exception):
+    """The service cannot be reached, or said something that the story has no line for."""
+
+
+class Stopped(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+class Service:
+    """The calls of the story, and the vmsvc ids (with the names) of all VMs that it made and that may still be there.
+
+    No call waits for long, and none is broken off: whatever was asked for is known, and can be removed.
+    """
+
+    def __init__(self, url: str):
+        self._api = f"{url.rstrip('/')}/api/v1"
+        self._client = AsyncHTTPClient(force_instance=True, max_clients=20)
+        self.made: dict[str, str] = {}
+
+    async def call(self, method: str, path: str, body: object = None, prefer: str = "") -> tuple[int, dict[str, Any]]:
+        """Status and body of an answer. Raises DemoFailed when there is none."""
+        headers = {"Content-Type": "application/json", **({"Prefer": prefer} if prefer else {})}
+        request = HTTPRequest(f"{self._api}/{path}", method, headers, None if body is None else json.dumps(body),
+                              request_timeout=_CALL_SECONDS, allow_nonstandard_methods=True)
+        try:
+            answer = await self._client.fetch(request, raise_error=False)
+            return answer.code, json.loads(answer.body)
+        except (OSError, ValueError) as error:
+            raise DemoFailed(f"no vmsvc answers at {self._api}: start one with `make run`") from error
+
+    async def demand(self, method: str, path: str, body: object = None, prefer: str = "") -> dict[str, Any]:
+        """As `call`; raises DemoFailed for a status that is no success."""
+        status, answer = await self.call(method, path, body, prefer)
+        if status >= 300:
+            raise DemoFailed(f"{method} {path}: {answer.get('message', status)}")
+        return answer
+
+    async def create(self, name: str, flavor: str, preemptible: bool, priority: int = 0) -> str:
+        """Ask for a VM; its vmsvc id."""
+        wish = {"is_preemptible": preemptible, "name": name, "flavor": flavor, "priority": priority}
+        vm_id = (await self.demand("POST", "vm", wish, "respond-async"))["vm"]["vmsvc_id"]
+        self.made[vm_id] = name
+        return vm_id
+
+    async def delete(self, vm_id: str) -> None:
+        """Delete a VM of ours and wait until it is gone; one that is gone already is no error."""
+        status, answer = await self.call("DELETE", f"vm/{vm_id}", prefer="wait=60")
+        if status not in (200, 202, 404):
+            raise DemoFailed(f"deleting {self.made.get(vm_id)}: {answer.get('message', status)}")
+        self.made.pop(vm_id, None)
+
+    async def ours(self) -> set[str]:
+        """The cloud's ids of those that are still there; what has gone is forgotten."""
+        there = {server["vmsvc_id"]: server["id"] for server in (await self.demand("GET", "vm"))["servers"]
+                 if server.get("vmsvc_id") in self.made}
+        self.made = {vm_id: name for vm_id, name in self.made.items() if vm_id in there}
+        return set(there.values())
+
+    def close(self) -> None:
+        """Nothing more is asked."""
+        self._client.close()
+
+
+class Story:
+    """One telling. `pause` is the time to look at the page between two steps, in seconds; `most` bounds its VMs."""
+
+    def __init__(self, service: Service, pause: float, most: int):
+        self._service = service
+        self._pause = pause
+        self._most = most
+        self._number = 0
+        self._small = self._large = ""
+        self.stop = asyncio.Event()
+
+    async def tell(self, rounds: int) -> None:
+        """So many rounds (0: for ever), then remove what was made. Raises DemoFailed."""
+        try:
+            with contextlib.suppress(Stopped):
+                await self.prepare()
+                number = 0
+                while number < rounds or not rounds:
+                    number += 1
+                    await self.round()
+        finally:
+            await self.clear()
+
+    async def look(self, seconds: float) -> None:
+        """Time goes by. Raises Stopped."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stop.wait(), seconds)
+        if self.stop.is_set():
+            raise Stopped
+
+    async def prepare(self) -> None:
+        """Choose the smallest and the largest flavor of which some would fit."""
+        sizes = [flavor for flavor in await self.flavors()
+                 if flavor["fits_after_evictions"] > 0 or flavor["fits_now"] > 0]
+        if not sizes:
+            raise DemoFailed("there is no room at all, not even after evictions")
+        sizes.sort(key=lambda flavor: (flavor["vcpus"], flavor["ram"]))
+        self._small, self._large = sizes[0]["name"], sizes[-1]["name"]
+
+    async def flavors(self) -> list[dict[str, Any]]:
+        """How many of each flavor fit."""
+        return (await self._service.demand("GET", "capacity"))["flavors"]
+
+    async def round(self) -> None:
+        """Fill, ask, notice, evict, create, delete."""
+        await self.fill()
+        await self.look(self._pause)
+        name = self._name("training")
+        if await self.ask(name):
+            say(f"{name} is asked for: look at the notices")
+            ran = await self.outcome(await self._service.create(name, self._large, False))
+            before = len(self._service.made)
+            await self._service.ours()
+            say(f"{name} is active; {before - len(self._service.made)} were evicted" if ran else f"{name} was refused")
+        await self.look(self._pause)
+        await self.clear("demo-training")
+
+    async def fill(self) -> None:
+        """Preemptible VMs while they fit, by what the service says, or until there are enough."""
+        fits = next(flavor["fits_now"] for flavor in await self.flavors() if flavor["name"] == self._small)
+        count = min(fits, self._most - len(self._service.made))
+        say(f"filling the room with {count} preemptible VMs of {self._small}")
+        left = iter(range(count))
+
+        async def work() -> None:
+            for _ in left:
+                vm_id = await self._service.create(self._name("batch"), self._small, True, self._number % 3)
+                await self.outcome(vm_id)
+        await together(work() for _ in range(_AT_ONCE))
+        say("that is enough" if count < fits else "the room is full")
+
+    async def outcome(self, vm_id: str) -> bool:
+        """Wait until a VM runs, or (False) was refused for want of room. Raises DemoFailed for any other end."""
+        for _ in range(int(_OUTCOME_SECONDS / _LOOK_SECONDS)):
+            await self.look(_LOOK_SECONDS)
+            status, vm = await self._service.call("GET", f"vm/{vm_id}")
+            if status == 200 and vm["state"] == "failed" and vm.get("error") in _NO_ROOM:
+                self._service.made.pop(vm_id)
+                return False
+            if status != 200 or vm["state"] == "failed":
+                raise DemoFailed(f"{self._service.made[vm_id]}: {vm.get('message', status)}")
+            if vm["state"] not in ("pending", "building"):
+                return True
+        raise DemoFailed(f"{self._service.made[vm_id]} has no outcome after {_OUTCOME_SECONDS:.0f} s")
+
+    async def ask(self, name: str) -> bool:
+        """Who would go? False when it would be somebody whom the story did not make, or when nothing would help."""
+        wish = {"is_preemptible": False, "name": name, "flavor": self._large}
+        plan = await self._service.demand("POST", "vm?dry_run=true", wish)
+        plans = [plan, *filter(None, [plan.get("if_no_host_has_room")])]
+        say(f"who would go for {name} ({self._large})? {plans[-1]['reason']}")
+        if not {victim for one in plans for victim in one["victims"]} <= await self._service.ours():
+            say("VMs that this demo did not make would go: it is not asked for")
+            return False
+        return plans[-1]["result"] != "refused"
+
+    async def clear(self, prefix: str = "demo-") -> None:
+        """Delete what the story made, by name. Standard VMs first: who waits for them is reprieved."""
+        mine = sorted((name, vm_id) for vm_id, name in self._service.made.items() if name.startswith(prefix))
+        if mine:
+            say(f"deleting {len(mine)} of its VMs")
+        for part in ("demo-training", "demo-batch"):
+            await together(self._service.delete(vm_id) for name, vm_id in mine if name.startswith(part))
+
+    def _name(self, kind: str) -> str:
+        self._number += 1
+        return f"demo-{kind}-{self._number}"
+
+
+async def together(coroutines: Iterable[Awaitable[None]]) -> None:
+    """All of them side by side; the first that failed is raised when all have ended."""
+    for error in await asyncio.gather(*coroutines, return_exceptions=True):
+        if isinstance(error, BaseException):
+            raise error
+
+
+def say(line: str) -> None:
+    """One line of the story."""
+    print(line, flush=True)
+
+
+async def play(url: str, rounds: int, pause: float, most: int) -> None:
+    """Tell it. The first Ctrl-C ends it in good order, a second one at once. Raises DemoFailed."""
+    service = Service(url)
+    story = Story(service, pause, most)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        say("stopping")
+        story.stop.set()
+        loop.remove_signal_handler(signal.SIGINT)
+    loop.add_signal_handler(signal.SIGINT, stop)
+    try:
+        await story.tell(rounds)
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        service.close()
+
+
+def main() -> int:
+    """0 when the story was told, 2 with one line of words when it could not be."""
+    parser = argparse.ArgumentParser(prog="python -m vmsvc.demo", description=__doc__.partition("\n")[0])
+    parser.add_argument("--url", default=os.environ.get("VMSVC_URL", URL), help="where the service is")
+    parser.add_argument("--rounds", type=int, default=0, help="how often; 0 (the default): until Ctrl-C")
+    parser.add_argument("--pause", type=float, default=4.0, help="seconds between two steps")
+    parser.add_argument("--most", type=int, default=64, help="VMs that it makes at most")
+    options = parser.parse_args()
+    try:
+        asyncio.run(play(options.url, options.rounds, options.pause, options.most))
+    except DemoFailed as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

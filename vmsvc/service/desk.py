@@ -1,0 +1,76 @@
+"""Where decisions are made: the world kept in one place, brought up to date for each of them."""
+
+import gc
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from vmsvc.domain.world import World
+from vmsvc.service.join import Policy
+from vmsvc.service.picture import News, Picture, Promises
+from vmsvc.service.snapshot import Snapshot
+from vmsvc.store import ledger
+from vmsvc.store.models import Reservation
+from vmsvc.store.rows import Rows
+
+_LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
+_UNTOLD_SECONDS = 300      # for so long a VM is left alone whose guest could not be told of its eviction
+_LARGE = 10_000            # VMs and hosts
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a decision is made upon. `reservations` are all that are open."""
+
+    world: World
+    rows: Rows
+    reservations: Sequence[Reservation]
+
+
+class Desk:
+    """Threads take turns at it."""
+
+    def __init__(self, policy: Policy):
+        self._turn = threading.Lock()
+        self._rows = Rows()
+        self._changed: set[str] = set()
+        self._picture = Picture(policy)
+        self._frozen = 0
+
+    def tell(self, news: News) -> None:
+        """What changed in the cloud, for the decisions from now on. May be called at any time."""
+        self._picture.tell(news)
+
+    @contextmanager
+    def at(self, snapshot: Snapshot, now: datetime, operator: bool) -> Iterator[View]:
+        """The world as it is now, by the caller's transaction, which has written nothing yet. What is decided in it is
+        undone at the end: what was written and committed comes back with the next reading."""
+        with self._turn:
+            # First the rows: a request that has just got its room would otherwise hold some that nobody waits for.
+            self._changed |= self._rows.update(now)
+            promises = Promises(now, ledger.open_reservations(), ledger.recent_losses(_LOSSES_SECONDS),
+                                ledger.untold(_UNTOLD_SECONDS))
+            world = self._take_in(snapshot, promises, operator)
+            with world.trial():
+                yield View(world, self._rows, promises.reservations)
+            self._freeze(len(world.vms) + len(world.hosts))
+
+    def _take_in(self, snapshot: Snapshot, promises: Promises, operator: bool) -> World:
+        changed, self._changed = self._changed, set()
+        try:
+            return self._picture.update(
+                self._rows, changed, snapshot.quota, promises, operator=operator,
+                came=frozenset(snapshot.watch.came), went=frozenset(snapshot.watch.went))
+        except BaseException:       # half of it may have been taken in: begin anew
+            self._rows = Rows()
+            self._picture.forget()
+            raise
+
+    def _freeze(self, size: int) -> None:
+        """Of a large world next to nothing becomes garbage, and a full collection that looks at all of it takes longer
+        than a decision: after a start, and when it has grown by half, what is there is left out of collections."""
+        if size > max(_LARGE, self._frozen * 3 // 2):
+            self._frozen = size
+            gc.freeze()

@@ -1,0 +1,24 @@
+"""What Placement has to be asked before a decision is carried out."""
+
+from vmsvc.domain.decisions import Decision, Evict, Place, Refuse
+from vmsvc.domain.rooms import host_room
+from vmsvc.domain.world import HOST, Request, World
+from vmsvc.service.snapshot import Doubts, Snapshot
+
+
+def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snapshot) -> Doubts:
+    """The host, before anybody is noticed for it, and before a boot where the host is doubted or nearly full by our
+    reckoning. And, before somebody is noticed or refused, whether there is a host with room that we do not know of."""
+    if not world.operator:
+        return Doubts()
+    hosts, needs = set(), set()
+    match decision:
+        case Evict(kind=kind, bin=name, victims=victims) if victims:
+            hosts |= {name} if kind == HOST else set()
+            needs.add((request.room, request.traits))
+        case Refuse(error="no_capacity"):
+            needs.add((request.room, request.traits))
+        case Place(host=str() as name):
+            left = host_room(world, world.hosts[name], request).now - request.room
+            hosts |= {name} if name in snapshot.doubted or not left.covers(request.room) else set()
+    return Doubts(frozenset(hosts - snapshot.fresh), frozenset(needs - snapshot.sought))

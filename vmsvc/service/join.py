@@ -1,0 +1,155 @@
+"""Our VMs as scheduling sees them: each row joined with its server."""
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from datetime import datetime
+
+from vmsvc.cloud.port import MARK, Server
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.resources import Resources
+from vmsvc.domain.roster import Roster
+from vmsvc.domain.vm import VmFacts
+from vmsvc.store.rows import Row
+
+#: Statuses in which a server's room on its host is given back though the server is still there.
+_HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How victims are chosen: the order of criterion 3, its price for owners who lost VMs, and how many at most; and
+    for how many seconds a request waits for the budget of an eviction group."""
+
+    name: str = "least_lost"
+    owner_cost: int = 0
+    max_victims: int = 20
+    patience: float = 600.0
+
+    @property
+    def words(self) -> str:
+        """What criterion 3 is called where it decided."""
+        return "less lost work" if self.name == "least_lost" else self.name.replace("_", " ")
+
+    def rate(self, vcpus: int) -> int:
+        """What a second of running adds to the cost of criterion 3: the work that would be lost, or, by the other
+        policies, age."""
+        return {"least_lost": vcpus, "oldest_first": -1, "newest_first": 1}[self.name]
+
+
+class Join:
+    """Rows and servers joined, in `roster`; a VM is joined again when either of them changes."""
+
+    def __init__(self, policy: Policy):
+        self.roster = Roster(())
+        self._policy = policy
+        self._rows: Mapping[str, Row] = {}
+        self._servers: dict[str, Server] = {}
+        self._marked: dict[str, tuple[str, ...]] = {}    # mark -> servers that carry it
+        self._row_of: dict[str, str] = {}                # server -> row that names it
+        self._known: dict[str, str] = {}                 # ... and back
+        self._odd: Set[str] = frozenset()
+        self._untold: Set[str] = frozenset()
+
+    def saw(self, servers: Mapping[str, Server | None]) -> set[str]:
+        """These changed; None has gone. Returns the rows that may be concerned, for `update`."""
+        concerned = set()
+        for server_id, server in servers.items():
+            before = self._servers.pop(server_id, None)
+            if server is not None:
+                self._servers[server_id] = server
+            old, new = before and before.vmsvc_id, server and server.vmsvc_id
+            if old != new:
+                self._mark(old, server_id, False)
+                self._mark(new, server_id, True)
+            concerned.update(row_id for row_id in (old, new, self._row_of.get(server_id)) if row_id is not None)
+        return concerned
+
+    def _mark(self, mark: str | None, server_id: str, carries: bool) -> None:
+        if mark is not None:
+            others = tuple(other for other in self._marked.get(mark, ()) if other != server_id)
+            self._marked[mark] = (*others, server_id) if carries else others
+            if not self._marked[mark]:
+                del self._marked[mark]
+
+    def forget(self) -> set[str]:
+        """Begin anew with the rows. Returns the rows that are to be joined again as far as servers tell."""
+        self.roster, self._row_of, self._known = Roster(()), {}, {}
+        return set(self._marked)
+
+    def update(self, rows: Mapping[str, Row], concerned: Iterable[str], *, came: Set[str], went: Set[str],
+               untold: Set[str]) -> None:
+        """Join these again. `came` and `went`: the servers that were not, or no longer, there when the quota was
+        read; `untold`: the rows that the cloud did not let us notice lately."""
+        odd = came | went
+        again = {*concerned, *(untold ^ self._untold)}
+        self._untold = untold
+        for server_id in odd | self._odd:
+            again.update(self._marks_and_rows(server_id))
+        self._odd = odd
+        for row_id in again:
+            self._join(row_id, rows.get(row_id), came, went)
+
+    def _marks_and_rows(self, server_id: str) -> Iterable[str]:
+        if server_id in self._row_of:
+            yield self._row_of[server_id]
+        if server_id in self._servers and self._servers[server_id].vmsvc_id:
+            yield self._servers[server_id].vmsvc_id
+
+    def _join(self, row_id: str, row: Row | None, came: Set[str], went: Set[str]) -> None:
+        """A row that waits for room is no VM yet."""
+        self._row_of.pop(self._known.pop(row_id, ""), None)
+        if row is not None and row.cloud_id:
+            self._row_of[row.cloud_id], self._known[row_id] = row_id, row.cloud_id
+        if row is None or row.state == State.PENDING:
+            self.roster.drop(row_id)
+            return
+        server = self._server(row)
+        known = server.id if server is not None else row.cloud_id
+        was_there = known is not None and (known in went or server is not None and known not in came)
+        facts = _facts(row, server, was_there, self._policy, row_id in self._untold)
+        if self.roster.get(row_id) != facts:
+            self.roster.put(facts)
+
+    def _server(self, row: Row) -> Server | None:
+        """The cloud may have made its server while we do not know the id yet: then only the mark tells."""
+        if row.cloud_id:
+            return self._servers.get(row.cloud_id)
+        marked = (self._servers[server_id] for server_id in sorted(self._marked.get(row.id, ())))
+        return next((server for server in marked if server.status != "ERROR"), None)
+
+
+def _facts(row: Row, server: Server | None, was_there: bool, policy: Policy, untold: bool) -> VmFacts:
+    state = _state(row)
+    present = server is not None or (state is not State.BUILDING and was_there)
+    holds = server is None or server.status not in _HOLDS_NO_ROOM
+    launched = _seconds(row.launched_at)
+    return VmFacts(
+        row.id, state, row.is_preemptible, Resources(row.quota), Resources(row.room if holds else {}),
+        priority=row.priority, cloud_id=row.cloud_id or (server.id if server else None),
+        host=server.host if server is not None and server.host else row.host,
+        host_id=(server.host_id if server is not None else row.host_id) or "", present=present,
+        unseen=state in (State.BUILDING, State.ACTIVE) and not was_there,
+        untouchable=untold or _untouchable(row, server), spared_until=launched + row.min_run_seconds,
+        ran=row.launched_at is not None, rate=policy.rate(int(row.quota.get("cores", 0))) if launched else 0,
+        # Nova's clock may be ahead of the database's: nobody has lost less than nothing.
+        since=min(launched, _seconds(row.updated_at)), owner=row.principal,
+        evicted_for=row.evicted_for, ended_at=row.ended_at, group=row.group_name,
+        running=server is not None and server.status == "ACTIVE", locked=server is not None and server.locked)
+
+
+def _seconds(moment: datetime | None) -> int:
+    return int(moment.timestamp()) if moment else 0
+
+
+def _state(row: Row) -> State:
+    """A VM that only practises its notice stays: its room is not on its way."""
+    return State.ACTIVE if (row.notice or {}).get("notice_only") else State(row.state)
+
+
+def _untouchable(row: Row, server: Server | None) -> bool:
+    """Never a victim: who is locked, being changed by others, or no longer carries our mark; who practises its notice;
+    and, while it is built, who is to be spared for a while."""
+    if row.state == State.BUILDING:
+        return row.min_run_seconds > 0
+    return (server is None or server.locked or server.metadata.get(MARK) != row.id or server.task_state is not None
+            or State(row.state) is not _state(row))

@@ -1,0 +1,98 @@
+"""The VMs that matter now, kept between readings: to bring them up to date costs what changed."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from vmsvc.domain.lifecycle import FINAL
+from vmsvc.store import vms
+from vmsvc.store.models import Vm, database
+
+#: Every transaction below the first number had ended, and what it wrote can be seen. A server that was started anew,
+#: or is another one, may count from elsewhere. The third is our own transaction's, once it has written something.
+_MARK = """SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_postmaster_start_time(),
+                  pg_current_xact_id_if_assigned() IS NOT NULL"""
+
+
+class Row(NamedTuple):
+    """Those columns of a VM that scheduling needs of each."""
+
+    id: str
+    state: str
+    cloud_id: str | None
+    is_preemptible: bool
+    priority: int
+    min_run_seconds: int
+    group_name: str | None
+    max_unavailable: int | None
+    principal: str
+    quota: dict[str, int]
+    room: dict[str, int]
+    host: str | None
+    host_id: str | None
+    updated_at: datetime
+    launched_at: datetime | None
+    ended_at: datetime | None
+    evicted_for: str | None
+    notice: dict[str, Any] | None
+
+
+_COLUMNS = [getattr(Vm, name) for name in Row._fields]
+
+
+class Rows(Mapping[str, Row]):
+    """Those that `vms.current` gives, by id. Not for two threads at once."""
+
+    def __init__(self):
+        self._rows: dict[str, Row] = {}
+        self._states: dict[str, dict[str, Row]] = {}
+        self._mark: tuple[int, datetime] | None = None
+
+    def update(self, now: datetime) -> set[str]:
+        """Read what changed, in the caller's transaction; `now` is the database's clock. Returns the ids of the rows
+        that are new, changed or left out from now on. Raises RuntimeError when the transaction has written already:
+        what it wrote could be rolled back, and be remembered here."""
+        *mark, wrote = database.execute_sql(_MARK).fetchone()
+        if wrote:
+            raise RuntimeError("rows are to be read before anything is written")
+        whole = self._mark is None or self._mark[1] != mark[1]
+        query = Vm.select(*_COLUMNS).where(vms.is_current() if whole else Vm.changed >= self._mark[0])
+        found = [Row(*values) for values in query.tuples()]
+        changed = self._rows.keys() - {row.id for row in found} if whole else set()
+        for row_id in changed:
+            self._drop(row_id)
+        for row in found:
+            if self._rows.get(row.id) != row:
+                self._put(row)
+                changed.add(row.id)
+        self._mark = mark[0], mark[1]
+        return changed | self._forget_ended(now)
+
+    def _forget_ended(self, now: datetime) -> set[str]:
+        since = now - timedelta(seconds=vms.SHOWN_SECONDS)
+        over = {row.id for row in self.in_states(*FINAL) if row.ended_at < since}
+        for row_id in over:
+            self._drop(row_id)
+        return over
+
+    def _put(self, row: Row) -> None:
+        if row.id in self._rows:
+            self._drop(row.id)
+        self._rows[row.id] = row
+        self._states.setdefault(row.state, {})[row.id] = row
+
+    def _drop(self, row_id: str) -> None:
+        del self._states[self._rows.pop(row_id).state][row_id]
+
+    def in_states(self, *states: str) -> list[Row]:
+        """Those in these states, in no order."""
+        return [row for state in states for row in self._states.get(state, {}).values()]
+
+    def __getitem__(self, row_id: str) -> Row:
+        return self._rows[row_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
