@@ -75,6 +75,7 @@ async def follow(client, since, seen):
             while await channel.read_message() is not None:
                 pass
             raise
+        channel.close()
 
 
 def test_requests_and_sockets_are_spread_and_a_killed_replica_costs_no_idempotent_request(balanced):

@@ -7,6 +7,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from ipaddress import ip_network
 
 import pytest
 import yaml
@@ -16,9 +17,10 @@ from tests.docker.installation import docker
 
 @pytest.fixture(name="cloud", scope="module")
 def fixture_cloud(tmp_path_factory):
-    """clouds.yaml of a cloud that containers reach at the address of their bridge; for its owner's eyes only."""
+    """clouds.yaml of a cloud that containers reach at the address of Docker's own bridge; for its owner's eyes only."""
     folder = tmp_path_factory.mktemp("cloud")
-    bridge = docker("network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}")
+    subnet = ip_network(docker("network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Subnet}}"))
+    bridge = str(subnet[1])
     with subprocess.Popen([sys.executable, "-m", "vmsvc.sim", "--dir", folder, "--address", bridge, "--name", bridge],
                           stdout=subprocess.DEVNULL) as running:
         try:

@@ -112,11 +112,20 @@ OUTAGES = {
 }
 
 
+async def seconds_of(call):
+    """How long a call of a healthy service takes."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    assert (await call).status == 200
+    return loop.time() - began
+
+
 @pytest.mark.parametrize("outage", OUTAGES)
 @pytest.mark.parametrize("options", [{"cloud_timeout": 1}], ids=["timeout1"])
 @pytest.mark.gen_test(timeout=60)
 async def test_through_an_outage_nothing_is_lost_and_nobody_is_misled(client, sim, outage):
     before = (await client.create(True)).id
+    calm = sorted([await seconds_of(client.call("GET", "/healthz")) for _ in range(20)])
     sim.fault(**OUTAGES[outage])
     sim.call("DELETE", "/sim/tokens")        # whoever may sign in has to do so now
     asked = [asyncio.ensure_future(client.create(False, headers={"Idempotency-Key": f"{number}"}))
@@ -124,9 +133,7 @@ async def test_through_an_outage_nothing_is_lost_and_nobody_is_misled(client, si
     probes, loop = [], asyncio.get_running_loop()
     began = loop.time()
     while loop.time() - began < 2:
-        probed = loop.time()
-        assert (await client.call("GET", "/healthz")).status == 200
-        probes.append(loop.time() - probed)
+        probes.append(await seconds_of(client.call("GET", "/healthz")))
         shown = await client.call("GET", f"/api/v1/vm/{before}")
         assert shown.status in (200, 502, 503), "never 401, never 404"
         assert shown.status != 503 or int(shown.headers["Retry-After"]) > 0
@@ -139,8 +146,9 @@ async def test_through_an_outage_nothing_is_lost_and_nobody_is_misled(client, si
     async with asyncio.timeout(20):
         while (await client.call("GET", "/readyz")).status != 200:
             await asyncio.sleep(0.05)
-    # The client of this test and everybody else on this machine share the processors: nearly all will do.
-    assert sorted(probes)[int(0.9 * len(probes))] < 0.1, "the loop was free all the time"
+    # The client of this test and everybody else on this machine share the processors: nearly all will do, and not
+    # much later than without an outage.
+    assert sorted(probes)[int(0.9 * len(probes))] < 0.1 + 2 * calm[int(0.9 * len(calm))], "the loop was free"
 
 
 @pytest.mark.parametrize("seconds", [3600, 40 * 86400])

@@ -111,6 +111,7 @@ async def test_a_second_signal_stops_it_at_once_whatever_hangs(new_process, envi
     sim.fault(action="hang", method="POST", path="/servers$")
     process = new_process({**environ, "VMSVC_REPLICAS": str(number)})
     client = await process.ready()
+    await until(lambda: process.text().count("ready in operator mode") == number, "all of them", 30)
     waiting = asyncio.ensure_future(client.create(False))
     await until(lambda: sim.calls(method="POST", path="/servers$"), "the call that hangs")
     process.interrupt()
@@ -121,7 +122,8 @@ async def test_a_second_signal_stops_it_at_once_whatever_hangs(new_process, envi
     assert time.monotonic() - asked < 3
     sim.clear_faults()
     (answer,) = await asyncio.gather(waiting, return_exceptions=True)
-    assert isinstance(answer, (HTTPStreamClosedError, OSError)) or answer.status == 503
+    # 202: it waited at a replica that had nothing in hand and was done before the second signal came.
+    assert isinstance(answer, (HTTPStreamClosedError, OSError)) or answer.status in (202, 503)
 
 
 @pytest.mark.gen_test(timeout=60)

@@ -1,5 +1,6 @@
 """One id from a client's request to the logs of Nova, and what is counted on the way."""
 
+import asyncio
 import json
 import logging
 
@@ -53,8 +54,11 @@ async def test_evictions_their_reasons_and_whether_the_notice_was_kept_are_count
     await client.practise(one, notice_only=True)
     await client.saw("evict/reprieved", one)
     assert (await client.create(False)).status == 201
-    lines = (await client.text("/metrics")).splitlines()
-    seen = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+    seen = {}
+    async with asyncio.timeout(15):
+        while 'vmsvc_evictions_total{outcome="evicted",reason="capacity"}' not in seen:
+            lines = (await client.text("/metrics")).splitlines()
+            seen = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
     assert seen['vmsvc_evictions_total{outcome="noticed",reason="simulated"}'] == 1
     assert seen['vmsvc_evictions_total{outcome="reprieved",reason="simulated"}'] == 1
     assert seen['vmsvc_evictions_total{outcome="noticed",reason="capacity"}'] == 1
