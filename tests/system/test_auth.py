@@ -190,6 +190,17 @@ class TestKeystone:
         assert (await client.call("GET", VMS, headers=member)).status == 401
 
     @pytest.mark.gen_test(timeout=40)
+    async def test_a_token_that_has_expired_is_no_longer_good(self, client, sim, token, monkeypatch):
+        monkeypatch.setattr(keystone, "GOOD_SECONDS", 0.0)
+        sim.settings(token_seconds=60)
+        short = token("mia")
+        sim.settings(token_seconds=3600)
+        assert (await client.call("GET", VMS, headers=short)).status == 200
+        sim.call("POST", "/sim/clock", {"advance": 61})
+        assert (await client.call("GET", VMS, headers=short)).status == 401
+        assert (await client.call("GET", VMS, headers=token("mia"))).status == 200
+
+    @pytest.mark.gen_test(timeout=40)
     async def test_a_keystone_that_is_away_is_503_and_the_token_is_good_again_afterwards(self, client, sim, token):
         member = token("mia")
         sim.fault(action="status", service="identity", path="/auth/tokens", status=503)
