@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vmsvc import __main__ as program
 from vmsvc import config
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -34,6 +35,14 @@ def test_every_setting_has_a_meaning_and_a_default_that_is_valid(name):
     (flag,) = (action for action in config.parser()._actions if action.dest == field.name)  # pylint: disable=W0212
     assert len(flag.help) > 10
     assert config.load({name: str(field.default)}) == config.Settings()
+
+
+def test_the_help_names_every_setting_as_a_flag(capsys):
+    with pytest.raises(SystemExit) as ended:
+        program.main(["--help"], {})
+    assert ended.value.code == 0
+    assert set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) >= {
+        "--" + field.name.replace("_", "-") for field in dataclasses.fields(config.Settings)}
 
 
 def test_a_name_that_is_not_known_is_refused_with_those_that_are():

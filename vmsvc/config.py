@@ -117,7 +117,8 @@ def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(prog="python -m vmsvc", add_help=False, argument_default=argparse.SUPPRESS)
     for item in dataclasses.fields(Settings):
         flags.add_argument("--" + item.name.replace("_", "-"), metavar="VALUE",
-                           help=f"{about(item.name).meaning} (default: {item.default or '–'})")
+                           # argparse formats it: a percent sign is not its own.
+                           help=f"{about(item.name).meaning} (default: {item.default or '–'})".replace("%", "%%"))
     return flags
 
 
