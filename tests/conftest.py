@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -40,9 +41,9 @@ class Database:
                 cursor.execute(statement)
 
 
-@pytest.fixture(name="postgres", scope="session")
-def fixture_postgres():
-    """The server, with a migrated database `test` that every test finds as new."""
+@contextmanager
+def server_with(name: str) -> Iterator[Database]:
+    """A server of its own for as long as it is used, with a migrated database of this name."""
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-"))
     server = Postgres(folder)
     try:
@@ -50,12 +51,19 @@ def fixture_postgres():
         # Nobody pulls the plug of a test run.
         maintenance.command("ALTER SYSTEM SET fsync = off")
         maintenance.rows("SELECT pg_reload_conf()")
-        maintenance.command("CREATE DATABASE test")
-        bootstrap.migrate(maintenance.url.replace("/postgres?", "/test?"))
+        maintenance.command(f"CREATE DATABASE {name}")
+        bootstrap.migrate(maintenance.url.replace("/postgres?", f"/{name}?"))
         yield maintenance
     finally:
         server.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(name="postgres", scope="session")
+def fixture_postgres():
+    """The server, with a migrated database `test` that every test finds as new."""
+    with server_with("test") as maintenance:
+        yield maintenance
 
 
 @pytest.fixture(name="database")

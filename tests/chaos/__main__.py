@@ -14,9 +14,7 @@ from tests.chaos.matrix import ALL, Tally, matrix, sample
 from tests.chaos.plant import Result
 from tests.chaos.soak import soak
 from tests.chaos.storm import storm
-from tests.conftest import Database
-from vmsvc import bootstrap
-from vmsvc.sim.postgres import Postgres
+from tests.conftest import Database, server_with
 
 COLUMNS = ("", "faults", "requests", "servers made", "left over", "events lost", "doubled", "longest recovery", "time")
 
@@ -59,23 +57,17 @@ def table(results: dict[str, Result]) -> str:
 def main() -> int:
     """1 when something was left over, lost, doubled or leaked."""
     seed, folder = int(setting("CHAOS_SEED", 1)), Path(tempfile.mkdtemp(prefix="vmsvc-chaos-"))
-    server = Postgres(folder)
     results: dict[str, Result] = {}
     try:
-        postgres = Database(server.start())
-        postgres.command("ALTER SYSTEM SET fsync = off")
-        postgres.rows("SELECT pg_reload_conf()")
-        postgres.command("CREATE DATABASE template")
-        bootstrap.migrate(postgres.url.replace("/postgres?", "/template?"))
-        for name, run in {
-            "crash matrix": lambda: crashes(folder, postgres, seed),
-            "storm": lambda: storm(folder, postgres, int(setting("STORM_FAULTS", 10000)), seed),
-            "soak": lambda: soak(folder, postgres, 60 * setting("SOAK_MINUTES", 30), seed),
-        }.items():
-            print(f"{name} ...", file=sys.stderr, flush=True)
-            results[name] = asyncio.run(run())
+        with server_with("template") as postgres:
+            for name, run in {
+                "crash matrix": lambda: crashes(folder, postgres, seed),
+                "storm": lambda: storm(folder, postgres, int(setting("STORM_FAULTS", 10000)), seed),
+                "soak": lambda: soak(folder, postgres, 60 * setting("SOAK_MINUTES", 30), seed),
+            }.items():
+                print(f"{name} ...", file=sys.stderr, flush=True)
+                results[name] = asyncio.run(run())
     finally:
-        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
     print(table(results))
     print(f"soak: {results['soak'].requests / results['soak'].seconds:.1f} creates and deletes a second, "

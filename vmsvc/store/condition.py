@@ -1,10 +1,12 @@
 """Is this a database that the service can work with? Looks, and changes nothing."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from peewee import PostgresqlDatabase
 from playhouse.migrations import Runner
 
 from vmsvc.store import db, vms
@@ -34,25 +36,27 @@ class Condition:
 
 def examine(url: str) -> Condition:
     """Connect and look. Raises one of `db.DATABASE_ERRORS` when nobody answers or the sign-in fails."""
-    database = db.open_database(url, 1)
-    try:
-        with database.connection_context():
-            return _look(database)
-    finally:
-        database.close_all()
+    with _connected(url) as database:
+        return _look(database)
 
 
 def without_row(url: str, vm_ids: Collection[str]) -> frozenset[str]:
     """Those of these vmsvc ids that the database has never heard of. Raises as `examine` does."""
+    with _connected(url):
+        return frozenset(vm_ids) - {row.id for row in vms.of_ids(vm_ids)}
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[PostgresqlDatabase]:
     database = db.open_database(url, 1)
     try:
         with database.connection_context():
-            return frozenset(vm_ids) - {row.id for row in vms.of_ids(vm_ids)}
+            yield database
     finally:
         database.close_all()
 
 
-def _look(database) -> Condition:
+def _look(database: PostgresqlDatabase) -> Condition:
     version, release, clock, may_create, read_only, left = database.execute_sql("""
         SELECT current_setting('server_version_num')::int, current_setting('server_version'), clock_timestamp(),
                coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), pg_is_in_recovery(),
