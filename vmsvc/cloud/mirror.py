@@ -57,6 +57,7 @@ class Mirror:
         self.read_at = float("-inf")       # time.monotonic() when the newest successful read began
         self._watches: list[Watch] = []
         self._changes: set[str] = set()
+        self._followers: list[Callable[[str], None]] = []
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Watch]:
@@ -72,6 +73,10 @@ class Mirror:
         """The servers that changed since the last call, None for those that are no longer there."""
         changes, self._changes = self._changes, set()
         return {server_id: self.servers.get(server_id) for server_id in changes}
+
+    def follow(self, tell: Callable[[str], None]) -> None:
+        """From now on `tell(id)` of each server that comes, changes or goes."""
+        self._followers.append(tell)
 
     async def refresh(self, max_age: float = 0.0) -> None:
         """Make sure that what `servers` shows was read no longer ago than `max_age` seconds before this call.
@@ -130,14 +135,19 @@ class Mirror:
             for watch in self._watches:
                 watch.note(server.id, True)
         if before != server:
-            self._changes.add(server.id)
+            self._change(server.id)
         self._claim(server)
 
     def _hide(self, server_id: str) -> None:
         if self.servers.pop(server_id, None) is not None:
-            self._changes.add(server_id)
+            self._change(server_id)
             for watch in self._watches:
                 watch.note(server_id, False)
+
+    def _change(self, server_id: str) -> None:
+        self._changes.add(server_id)
+        for tell in self._followers:
+            tell(server_id)
 
     def _claim(self, server: Server) -> None:
         if self._cloud.mode == "operator":
