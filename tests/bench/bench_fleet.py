@@ -43,6 +43,7 @@ class Process:
         with open(folder / "log", "wb") as log:
             self._child = subprocess.Popen(  # pylint: disable=consider-using-with
                 [sys.executable, "-m", "vmsvc"], cwd=ROOT, env=environment, stderr=log)
+        self.pid = self._child.pid
 
     @property
     def cpu(self) -> float:
