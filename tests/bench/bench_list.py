@@ -8,14 +8,11 @@ counts is the ratio within a round; the table gives the median over the rounds, 
 """
 
 import contextlib
-import os
-import shutil
-import signal
+import json
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,11 +21,7 @@ from pathlib import Path
 
 import psycopg2
 
-from tests.bench.bench_fleet import PORT, Process, own
-from tests.system.simulated import Sim
-from vmsvc import bootstrap
-from vmsvc.sim.postgres import Postgres
-from vmsvc.sim.start import start
+from tests.bench.bench_fleet import PORT, installation, own, service
 
 SECONDS = 2.0
 CHANGE = "UPDATE vm SET priority = (priority + 1) %% 100 WHERE id = %s; NOTIFY vmsvc"
@@ -145,60 +138,54 @@ def spread(ours: list[float], theirs: list[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
 
 
-@contextlib.contextmanager
-def service(count: int) -> Iterator[tuple[Process, str, Path]]:
-    """The service with so many servers; the database's address and a folder."""
-    folder = Path(tempfile.mkdtemp(prefix="vmsvc-bench-"))
-    running = start(folder / "cloud", hosts=4, vcpus=count, ram_mb=count * 1024, timeout=60)
-    sim, postgres, process = Sim(running), Postgres(folder / "database"), None
-    try:
-        url = postgres.start()
-        bootstrap.migrate(url)
-        sim.quota("admin", instances=10**6, cores=10**6, ram=10**9, port=10**6)
-        own(sim, url, 4, count // 2)
-        sim.foreign("admin", host="sim-1", count=count - count // 2)
-        process = Process(sim, url, folder)
-        while not process.ready():
-            time.sleep(0.1)
-        yield process, url, folder
-    finally:
-        if process is not None:
-            process.stop()
-        os.kill(running.pid, signal.SIGTERM)
-        os.waitpid(running.pid, 0)
-        postgres.stop()
-        shutil.rmtree(folder)
-
-
 def compare(count: int, rounds: int) -> None:
     """The table of so many servers."""
-    with service(count) as (process, url, folder):
-        first = Connection(PORT, "/api/v1/vm")
-        body = bytes(first.ask()[1])
-        first.close()
-        (folder / "body").write_bytes(body)
-        with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT id FROM vm")
-            ids = [vm_id for vm_id, in cursor.fetchall()]
-        peer = Peer(folder / "body")
-        ways = [Way("vmsvc", process.pid, PORT, "/api/v1/vm"),
-                Way("vmsvc, 10 changes a second", process.pid, PORT, "/api/v1/vm", changes=True),
-                Way("bare Tornado", peer.pid, peer.port, "/tagged"),
-                Way("bare Tornado without its entity tag", peer.pid, peer.port, "/plain"),
-                Way("vmsvc, 304", process.pid, PORT, "/api/v1/vm", unchanged=True),
-                Way("bare Tornado, 304", peer.pid, peer.port, "/tagged", unchanged=True)]
-        for _ in range(rounds):
-            for way in ways:
-                way.measure(url, ids)
-        peer.stop()
+    with installation(4, count) as (sim, url, folder):
+        own(sim, url, 4, count // 2)
+        sim.foreign("admin", host="sim-1", count=count - count // 2)
+        with service(sim, url, folder) as process:
+            while not process.ready():
+                time.sleep(0.1)
+            body = whole_list(count)
+            (folder / "body").write_bytes(body)
+            ways = measured(process.pid, Peer(folder / "body"), url, rounds)
     rates = {way.name: way.rates for way in ways}
-    print(f"\n| {count:,} servers, {len(body):,} bytes | requests per CPU s | of bare Tornado | of one without a tag |\n"
-          "|---|---|---|---|")
+    print(f"\n| {count:,} servers, {len(body):,} bytes | requests per CPU s | of bare Tornado | of one without a tag |")
+    print("|---|---|---|---|")
     for name, found in rates.items():
         pair = ("bare Tornado, 304",) * 2 if name.endswith("304") else \
             ("bare Tornado", "bare Tornado without its entity tag")
         print(f"| {name} | {statistics.median(found):,.0f} | {spread(found, rates[pair[0]])} | "
               f"{spread(found, rates[pair[1]])} |", flush=True)
+
+
+def whole_list(count: int) -> bytes:
+    """The list, as soon as it has so many servers."""
+    connection = Connection(PORT, "/api/v1/vm")
+    while len(json.loads(bytes(body := connection.ask()[1]))["servers"]) < count:
+        time.sleep(0.2)
+    connection.close()
+    return bytes(body)
+
+
+def measured(pid: int, peer: Peer, url: str, rounds: int) -> list[Way]:
+    """All ways, after so many rounds. The peer is stopped."""
+    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM vm")
+        ids = [vm_id for vm_id, in cursor.fetchall()]
+    ways = [Way("vmsvc", pid, PORT, "/api/v1/vm"),
+            Way("vmsvc, 10 changes a second", pid, PORT, "/api/v1/vm", changes=True),
+            Way("bare Tornado", peer.pid, peer.port, "/tagged"),
+            Way("bare Tornado without its entity tag", peer.pid, peer.port, "/plain"),
+            Way("vmsvc, 304", pid, PORT, "/api/v1/vm", unchanged=True),
+            Way("bare Tornado, 304", peer.pid, peer.port, "/tagged", unchanged=True)]
+    try:
+        for _ in range(rounds):
+            for way in ways:
+                way.measure(url, ids)
+    finally:
+        peer.stop()
+    return ways
 
 
 def main() -> None:

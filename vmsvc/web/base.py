@@ -10,12 +10,12 @@ import re
 import uuid
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from tornado.web import HTTPError, RequestHandler, stream_request_body
+from tornado.web import HTTPError, RequestHandler
 
 from vmsvc.domain import errors
 from vmsvc.service import trace
@@ -85,10 +85,9 @@ def refusal_of(error: BaseException | None, status: int = 500) -> Refusal:
     return Refusal(status, *HTTP_REFUSALS.get(status, INTERNAL))
 
 
-@stream_request_body
 class Handler(RequestHandler):
-    """Host check, request id, security headers and error bodies. The body is read as a stream, so that one which
-    is too large, or whose sender may not ask, is answered before it is kept."""
+    """Host check, request id, security headers and error bodies. A body is read as a stream (see `app.Ours`), so that
+    one which is too large, or whose sender may not ask, is answered before it is kept."""
 
     #: The address as the document and the metrics call it: `/api/v1/vm/{id}`.
     address = "unknown"
@@ -138,10 +137,7 @@ class Handler(RequestHandler):
     @property
     def name(self) -> str:
         """The name by which the request calls us, without a port."""
-        try:
-            return (urlsplit(f"//{self.request.host}").hostname or "").rstrip(".")
-        except ValueError:
-            return ""
+        return _name_in(self.request.host)
 
     def check_host(self) -> None:
         """Raises Forbidden when the request calls us by a name that is not ours."""
@@ -194,6 +190,14 @@ class Handler(RequestHandler):
         else:
             log.error("%s failed: %s %s", self.request_id, self.request.method, self.request.path,
                       exc_info=(typ, value, tb) if typ and value else None)
+
+
+@lru_cache(64)
+def _name_in(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
 
 
 def route(handler: type[Handler]) -> tuple[str, type[Handler]]:

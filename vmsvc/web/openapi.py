@@ -26,6 +26,7 @@ REQUEST_HEADERS = {
     "Prefer": ("RFC 7240: `respond-async` and `wait=<seconds>`", {"type": "string"}),
     "Idempotency-Key": ("the same key and body give the same VM and the same answer",
                         {"type": "string", "minLength": 1, "maxLength": 255}),
+    "If-None-Match": ("the `ETag` of what the client has, or several", {"type": "string"}),
 }
 SECURITY = {
     "token": {"type": "http", "scheme": "bearer", "description": "`VMSVC_AUTH=token`: a token of the token file"},
@@ -33,6 +34,7 @@ SECURITY = {
                  "description": "`VMSVC_AUTH=keystone`: a token of Keystone's for the service's own project"},
 }
 ANSWER_HEADERS = {
+    "ETag": "the body's entity tag, strong: equal bytes have equal ones, from whichever replica",
     "Location": "where the VM is",
     "Preference-Applied": "which preferences were honoured",
     "Retry-After": "seconds to wait before trying again",

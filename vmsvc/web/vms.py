@@ -27,13 +27,15 @@ class Vms(ApiHandler):
     address = VMS
     _etag: str | None = None
 
-    @describe(Answer(200, "The servers.", answers.VmList, {"servers": [answers.VM], "seq": 42}),
-              errors=(CloudError, Timeout))
+    @describe(Answer(200, "The servers.", answers.VmList, {"servers": [answers.VM], "seq": 42}, headers=("ETag",)),
+              Answer(304, "The client has it already.", headers=("ETag",)),
+              headers=("If-None-Match",), errors=(CloudError, Timeout))
     async def get(self) -> None:
         """List the servers of the project.
 
         Every server as the cloud has it, those made elsewhere too. `seq` was read before the rows: go on with
-        `GET /api/v1/events?since=<seq>` and nothing is missed.
+        `GET /api/v1/events?since=<seq>` and nothing is missed. Send the `ETag` of the list that you have as
+        `If-None-Match`, and 304 without a body says that it is still the list.
         """
         page = await self.commands.vms()
         self._etag = page.etag
