@@ -45,6 +45,7 @@ bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_decision
 	$(BIN)/python -m tests.bench.bench_fleet
 	$(BIN)/python -m tests.bench.bench_list
+	$(BIN)/python -m tests.bench.bench_start
 
 build:  ## run the service and PostgreSQL in Docker, on 127.0.0.1:8888 (REPLICAS=3, PORT=8888)
 	@REPLICAS=$(or $(REPLICAS),1) PORT=$(or $(PORT),8888) docker/build
