@@ -23,7 +23,7 @@ import psycopg2
 
 from tests.bench.bench_fleet import PORT, installation, own, service
 
-SECONDS = 2.0
+SECONDS = 0.5
 CHANGE = "UPDATE vm SET priority = (priority + 1) %% 100 WHERE id = %s; NOTIFY vmsvc"
 
 
@@ -192,7 +192,7 @@ def main() -> None:
     """Print the tables."""
     sizes = [int(sys.argv[1])] if len(sys.argv) > 1 else [100, 1000]
     for size in sizes:
-        compare(size, int(sys.argv[2]) if len(sys.argv) > 2 else 5)
+        compare(size, int(sys.argv[2]) if len(sys.argv) > 2 else 15)
 
 
 if __name__ == "__main__":
