@@ -31,13 +31,19 @@ SAMPLE_SECONDS = 5.0
 #: from the start, resident memory after some 2,500). What comes then must be flat; a shorter soak has only the ceiling.
 WARM_UP = 3000
 CEILING_MB = 200
+#: Shares of all calls to the cloud. Not so many faults a second: those would fall on ever fewer calls, and in the end on
+#: each of them, when clients wait because of them.
 FAULTS = (
-    {"action": "status", "status": 500, "count": 3}, {"action": "cut_after", "count": 2},
-    {"action": "half_json", "count": 2}, {"action": "html", "count": 2},
-    {"action": "delay", "seconds": 1.0, "count": 5},
-    {"action": "hang", "count": 1}, {"action": "status", "status": 503, "headers": {"Retry-After": "1"}, "count": 1},
-    {"kind": "spawn_fails", "count": 1}, {"kind": "delete_fails", "count": 1}, {"action": "revoke", "count": 1},
+    {"action": "status", "status": 500, "probability": 0.004}, {"action": "cut_after", "probability": 0.004},
+    {"action": "half_json", "probability": 0.004}, {"action": "html", "probability": 0.004},
+    {"action": "delay", "seconds": 1.0, "probability": 0.004}, {"action": "hang", "probability": 0.0005},
+    {"action": "status", "status": 503, "headers": {"Retry-After": "1"}, "probability": 0.004},
+    {"action": "revoke", "probability": 0.001},
 )
+#: What fails inside the cloud, one now and then.
+TROUBLES = ("spawn_fails", "delete_fails")
+TROUBLE_SECONDS = 5.0
+CUT_SECONDS = 30.0          # so often the sessions of the database are cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +152,14 @@ class Soak:
         return first & 15 != 8
 
     async def _faults(self) -> None:
-        """One kind now and then, for a few calls."""
+        """The wire fails all the while; now and then something does inside the cloud, or the sessions of the database
+        are cut."""
+        for fault in FAULTS:
+            self._plant.sim.fault(seed=self._chance.randrange(10**6), **fault)
         while not self._over:
-            await asyncio.sleep(1)
-            self._plant.sim.fault(**self._chance.choice(FAULTS))
-            if self._chance.random() < 0.03:
+            await asyncio.sleep(TROUBLE_SECONDS)
+            self._plant.sim.fault(kind=self._chance.choice(TROUBLES), count=1)
+            if self._chance.random() < TROUBLE_SECONDS / CUT_SECONDS:
                 self.result.kills += self._plant.cut_sessions() > 0
         self.result.faults = self._plant.injected() + self.result.kills
         self._plant.sim.clear_faults()
