@@ -28,11 +28,11 @@ class Listed(NamedTuple):
     image: str
     network: str | None
     host: str | None
-    priority: int
-    min_run_seconds: int
+    principal: str
     group_name: str | None
     max_unavailable: int | None
-    principal: str
+    priority: int
+    min_run_seconds: int
     created_at: datetime
     launched_at: datetime | None
     evict_at: datetime | None
