@@ -33,6 +33,18 @@ EVENT = {
 }
 
 
+def links(pointer: str, parameter: str = "id", **operations: str) -> dict[str, object]:
+    """OpenAPI links: by title, an operation whose parameter is what the answer's body has at `pointer`."""
+    return {title: {"operationId": operation, "parameters": {parameter: f"$response.body#{pointer}"}}
+            for title, operation in operations.items()}
+
+
+def links_of_vm(pointer: str) -> dict[str, object]:
+    """What may be asked of the VM whose id is there."""
+    return links(pointer, show="getVm", delete="deleteVm", practise="postPractice", acknowledge="postAcknowledgement") | \
+        links(pointer, "vm", events="getEvents", evictions="getEvictions")
+
+
 def said(code: str, message: str, **members: object) -> dict[str, object]:
     """An example of a body with a message."""
     return {"code": code, "message:": message, "message": message, **members}
