@@ -23,6 +23,7 @@ TYPES = ("create", "evict", "delete")
 VM_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 #: Control characters are the part of Nova's rule for names that a pattern can say.
 NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+NO_NUL = r"^[^\u0000]*$"
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9_:. -]{1,255}")
 
 
@@ -80,7 +81,8 @@ class CreateVmSchema(Schema):
     key_name = Text()
     user_data = fields.String(validate=validate.Length(1, MAX_USER_DATA),
                               metadata={"description": "base64", "format": "byte"})
-    metadata = fields.Dict(keys=fields.String(), values=fields.String(validate=validate.Length(max=255)),
+    metadata = fields.Dict(keys=fields.String(), values=fields.String(validate=validate.Length(max=255),
+                                                                           metadata={"pattern": NO_NUL}),
                            metadata={"maxProperties": MAX_METADATA,
                                      "description": "for the server; keys are 1 to 255 of a-z A-Z 0-9 - _ : . and space, and those "
                                     "that begin with `vmsvc_` are ours"})
