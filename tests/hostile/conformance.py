@@ -29,8 +29,8 @@ class Outcome:
 
 def _offer(base_url: str, token: str | None) -> dict[str, list[str]]:
     """Names that the cloud has, so that not every request ends at the first name that it has not."""
-    wanted = urllib.request.Request(f"{base_url}/api/v1/catalog", headers={"Authorization": f"Bearer {token}"} if token
-                                    else {})
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    wanted = urllib.request.Request(f"{base_url}/api/v1/catalog", headers=headers)
     with urllib.request.urlopen(wanted, timeout=30) as answer:
         catalog = json.load(answer)
     return {"flavor": [one["name"] for one in catalog["flavors"]][:3],
@@ -43,10 +43,9 @@ def settings(offer: dict[str, list[str]], examples: int, token: str | None, seed
     names = {name: values for name, values in offer.items() if values}
     wish = {f"body.{name}": {"dictionary": name, "probability": 0.9} for name in names}
     return {
-        "hooks": str(HOOKS), **({} if seed is None else {"seed": seed}), "continue-on-failure": True, "request-timeout": 60,
-        "max-failures": 20,
-        "generation": {"max-examples": examples, "deterministic": seed is None, "database": "none",
-                       "no-shrink": True},
+        **({} if seed is None else {"seed": seed}),
+        "hooks": str(HOOKS), "continue-on-failure": True, "request-timeout": 60, "max-failures": 20,
+        "generation": {"max-examples": examples, "deterministic": seed is None, "database": "none", "no-shrink": True},
         "dictionaries": {**{name: {"values": values} for name, values in names.items()},
                          "prefer": {"values": ["respond-async", "wait=0", "wait=1", "wait=x"]}},
         "operations": [{"include-operation-id": "postVms", "parameters": {

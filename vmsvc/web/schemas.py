@@ -81,11 +81,11 @@ class CreateVmSchema(Schema):
     key_name = Text()
     user_data = fields.String(validate=validate.Length(1, MAX_USER_DATA),
                               metadata={"description": "base64", "format": "byte"})
-    metadata = fields.Dict(keys=fields.String(), values=fields.String(validate=validate.Length(max=255),
-                                                                           metadata={"pattern": NO_NUL}),
+    metadata = fields.Dict(keys=fields.String(),
+                           values=fields.String(validate=validate.Length(max=255), metadata={"pattern": NO_NUL}),
                            metadata={"maxProperties": MAX_METADATA,
-                                     "description": "for the server; keys are 1 to 255 of a-z A-Z 0-9 - _ : . and space, and those "
-                                    "that begin with `vmsvc_` are ours"})
+                                     "description": "for the server; keys are 1 to 255 of a-z A-Z 0-9 - _ : . and "
+                                                    "space, and those that begin with `vmsvc_` are ours"})
     availability_zone = Text(pattern=NO_CONTROLS.replace("[^", "[^:"))
     priority = Whole(validate=validate.Range(-1000, 1000),
                      metadata={"description": "of a preemptible VM: higher is evicted later", "default": 0})

@@ -39,12 +39,12 @@ class Vms(ApiHandler):
     @describe(
         Answer(200, "With `dry_run=true`: what would happen.", answers.DryRun, answers.PLAN),
         Answer(201, "It runs.", answers.Created, answers.said(
-            "201", f"Standart vm {answers.VM['id']} was created succesfully", vm=answers.VM,
+            "201", f"Standart vm {answers.VM['id']} was created succesfully", vm=answers.ROW,
             evicted=[answers.VICTIM]), headers=("Preference-Applied",), always=("Location",),
                links=answers.links_of_vm("/vm/id")),
         Answer(202, "The outcome is still open.", answers.Accepted, answers.said(
             "202", f"Standart vm {answers.VM['vmsvc_id']} is being created",
-            vm=answers.VM | {"id": answers.VM["vmsvc_id"], "state": "pending"}),
+            vm=answers.ROW | {"id": answers.VM["vmsvc_id"], "state": "pending"}),
                headers=("Preference-Applied",), always=("Location",), links=answers.links_of_vm("/vm/vmsvc_id")),
         query=CreateVmQuery, headers=("Prefer", "Idempotency-Key"), body=CreateVmSchema,
         examples=(("standard", {"is_preemptible": False}),
@@ -99,7 +99,7 @@ class Vm(OneVm):
 
     @describe(
         Answer(200, "It is gone.", answers.Done, answers.said(
-            "204", f"vm {answers.VM['id']} was deleted succesfully", vm=answers.VM | {"state": "deleted"}),
+            "204", f"vm {answers.VM['id']} was deleted succesfully", vm=answers.ROW | {"state": "deleted"}),
                headers=("Preference-Applied",)),
         Answer(202, "It is not gone yet.", answers.Accepted, answers.said(
             "202", f"vm {answers.VM['id']} is being deleted"), headers=("Preference-Applied",), always=("Location",)),
