@@ -1,7 +1,6 @@
 """Every example that a reader may copy, sent to the running service: those of the OpenAPI document and the README's."""
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,8 @@ def lacking(example, real, where=""):
         if all(isinstance(one, int) for one in example.values()):
             return []
         return [f"{where}/{key}" for key in example.keys() - real.keys()] + [
-            fault for key in example.keys() & real.keys() for fault in lacking(example[key], real[key], f"{where}/{key}")]
+            fault for key in example.keys() & real.keys()
+            for fault in lacking(example[key], real[key], f"{where}/{key}")]
     if isinstance(example, list) and isinstance(real, list) and example and real:
         return lacking(example[0], real[0], f"{where}/0")
     return []
@@ -108,7 +108,6 @@ class TestOfTheReadme:
     def _hosts(self):
         return 4
 
-    @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
     @pytest.mark.gen_test(timeout=60)
     async def test_the_scenario_does_what_is_said(self, client):
         commands = [line.replace(":8888/", f":{client.port}/") for line in commands_of(README.read_text("utf-8"))]
