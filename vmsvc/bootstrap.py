@@ -125,7 +125,7 @@ class Service:
         boot = Boot(self.runtime, self.cloud, self._mirror, self._fleet, leave, deployment)
         self._actuator = Actuator(self.runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
-            intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell())
+            intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell(acts=True))
         self.runtime.supervise("actuator", self._actuator.run)
         self.runtime.supervise("leases", self._actuator.renew)
         self.runtime.supervise("lifetimes", Lifetimes(self.runtime, self._mirror, self.settings.max_lifetime_seconds,

@@ -18,7 +18,7 @@ from vmsvc.service.feed import Waiters
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.store import intents, outbox, vms
-from vmsvc.store.db import reading, unit
+from vmsvc.store.db import connected, reading, unit
 from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
@@ -183,12 +183,12 @@ def _accept(vm_id: str, request: dict[str, Any], principal: str, key: str | None
 
 
 def _outcome(vm_id: str) -> dict[str, Any] | None:
-    with reading():
-        return Vm.get_by_id(vm_id).outcome
+    with connected():
+        return Vm.select(Vm.outcome).where(Vm.id == vm_id).get().outcome
 
 
 def _row(ref: str) -> Vm | None:
-    with reading():
+    with connected():
         return vms.get(ref)
 
 

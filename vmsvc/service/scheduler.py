@@ -35,7 +35,7 @@ from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.snapshot import Doubts, Observer, Snapshot, request_of, traits_in
 from vmsvc.store import ledger, vms
-from vmsvc.store.db import Lock, reading, unit
+from vmsvc.store.db import Lock, connected, reading, unit
 from vmsvc.store.models import Vm
 from vmsvc.store.rows import Row
 
@@ -217,12 +217,11 @@ def _settled(now: datetime, rows: Sequence[Row]) -> bool:
 
 def _waiting() -> tuple[frozenset[str], frozenset[str]]:
     """Requests that wait, and those that hold room; read before the cloud is. And the traits that they name."""
-    with reading():
-        waiting = vms.in_states([State.PENDING])
-        ids = ({row.id for row in waiting} | {kept.vm_id for kept in ledger.open_reservations()}
-               | {row.evicted_for for row in vms.in_states([State.NOTICED])})
-    asked = [traits_in(row.boot) for row in waiting]
-    return frozenset(ids), frozenset(trait for traits in asked for trait in traits.required | traits.forbidden)
+    with connected():
+        found = ledger.concerned()
+    asked = [traits_in({"traits": traits}) for _, traits in found if traits]
+    return (frozenset(vm_id for vm_id, _ in found),
+            frozenset(trait for traits in asked for trait in traits.required | traits.forbidden))
 
 
 def _in_order(view: View, ids: frozenset[str]) -> list[Vm]:

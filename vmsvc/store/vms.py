@@ -11,7 +11,7 @@ from peewee import Expression, fn
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State, event_of
-from vmsvc.store.db import Unit, reading
+from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, database
 
 #: For so long after its end a VM may still be shown by a list of the cloud.
@@ -30,8 +30,8 @@ def get(ref: str, lock: bool = False) -> Vm | None:
 
 
 def read(vm_id: str) -> Vm:
-    """One VM by our id, in a transaction of its own."""
-    with reading():
+    """One VM by our id, as it is now."""
+    with connected():
         return Vm.get_by_id(vm_id)
 
 
@@ -64,7 +64,7 @@ def is_current() -> Expression:
 
 def cloud_ids(vm_ids: Collection[str]) -> list[str]:
     """The cloud's ids of these VMs, in the same order."""
-    known = {row.id: row.cloud_id for row in of_ids(vm_ids)}
+    known = {row.id: row.cloud_id for row in of_ids(vm_ids)} if vm_ids else {}
     return [known[vm_id] for vm_id in vm_ids if known.get(vm_id)]
 
 
@@ -83,8 +83,8 @@ def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str
         earlier = _earlier(work, vm_id, request, principal, key)
         if earlier:
             return earlier
-    Vm.create(id=vm_id, state=State.PENDING, principal=principal, created_at=work.now, updated_at=work.now, **request)
-    vm = Vm.get_by_id(vm_id)
+    (vm,) = (Vm.insert(id=vm_id, state=State.PENDING, principal=principal, created_at=work.now, updated_at=work.now,
+                       **request).returning(Vm).execute())
     _tell(work, vm, ("create", "pending"), None, {})
     work.note("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
     return vm_id
