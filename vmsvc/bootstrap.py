@@ -28,6 +28,7 @@ from vmsvc.service.join import Policy
 from vmsvc.service.leave import Leave
 from vmsvc.service.lifetimes import Lifetimes
 from vmsvc.service.notice import Notices
+from vmsvc.service.pulse import Pulse
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
@@ -80,6 +81,7 @@ class Service:
         self._auth = auth_of(settings, cloud)
         self._tls = tls_of(settings)
         self.port = 0
+        self._pulse = Pulse(metrics.woke)
         self._show_queues(metrics)
 
     def _show_queues(self, metrics: LifeMetrics) -> None:
@@ -95,6 +97,7 @@ class Service:
 
     async def start(self) -> None:
         """Bring the schema up to date, start the loops and listen. A cloud that is away only delays readiness."""
+        self.runtime.supervise("pulse", self._pulse.run)
         self.runtime.supervise("doorbell", self._doorbell.run)
         applied = await self.runtime.offload(db.migrate, self._database)
         if applied:

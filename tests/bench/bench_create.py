@@ -86,8 +86,8 @@ def cost() -> None:
                 if number:            # the first one warms up
                     taken[what].append({name: 1000 * used / times for name, used in meter.read().items()})
                     asked[what] = meter.asked(times)
-    print(f"\n| {RATE} a second, {MODE} mode | service, CPU ms each, median (least–most) | PostgreSQL | simulated cloud | "
-          "clients | calls to the cloud for each |\n|---|---|---|---|---|---|")
+    print(f"\n| {RATE} a second, {MODE} mode | service, CPU ms each, median (least–most) | PostgreSQL | "
+          "simulated cloud | clients | calls to the cloud for each |\n|---|---|---|---|---|---|")
     for what, rounds in taken.items():
         print(f"| {what} | " + " | ".join(spread([each[name] for each in rounds]) for name in rounds[0])
               + f" | {asked[what]} |")

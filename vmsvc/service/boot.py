@@ -188,7 +188,8 @@ def _made(vm_id: str, server_id: str) -> str:
     stopped for a while) have made another. The reconciler removes that."""
     with unit() as work:
         fresh = (Vm.update(cloud_id=server_id, updated_at=work.now)
-                 .where(Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_([State.BUILDING, State.DELETING])).execute())
+                 .where(Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_([State.BUILDING, State.DELETING]))
+                 .execute())
         return server_id if fresh else Vm.get_by_id(vm_id).cloud_id or server_id
 
 
