@@ -179,7 +179,7 @@ class Mirror:
         """Read again and again: often while somebody waits, seldom otherwise."""
         while True:
             self._wanted.clear()
-            await self.refresh(_BUSY_SECONDS / 2)
+            await self.refresh(_BUSY_SECONDS)
             well()
             if self._waiters:
                 await asyncio.sleep(_BUSY_SECONDS)

@@ -190,25 +190,25 @@ def _made(vm_id: str, server_id: str) -> str:
         fresh = (Vm.update(cloud_id=server_id, updated_at=work.now)
                  .where(Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_([State.BUILDING, State.DELETING]))
                  .execute())
-        return server_id if fresh else Vm.get_by_id(vm_id).cloud_id or server_id
+        return server_id if fresh else vms.of_id(vm_id).cloud_id or server_id
 
 
 def _judged(vm_id: str, verdict: dict[str, str | None]) -> None:
     """Remember why a server is given up."""
     with unit():
-        row = Vm.get_by_id(vm_id)
+        row = vms.of_id(vm_id)
         vms.change(row, refusal={**(row.refusal or {}), "verdict": verdict})
 
 
 def _again(vm_id: str) -> None:
     """The server is gone; the next try makes another."""
     with unit() as work:
-        vms.change(Vm.get_by_id(vm_id), cloud_id=None, updated_at=work.now)
+        vms.change(vms.of_id(vm_id), cloud_id=None, updated_at=work.now)
 
 
 def _active(vm_id: str, server: Server) -> None:
     with unit() as work:
-        row = Vm.get_by_id(vm_id)
+        row = vms.of_id(vm_id)
         if row.state != State.BUILDING:
             return
         victims = vms.cloud_ids(ledger.victims_of(vm_id)) if row.rounds else []
@@ -228,7 +228,7 @@ def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
     """The server is gone again; the request waits for room, and what the cloud said is remembered: of the host too,
     if it was `by_host`."""
     with unit() as work:
-        row = Vm.get_by_id(vm_id)
+        row = vms.of_id(vm_id)
         if row.state != State.BUILDING:
             return
         avoid = row.avoid + [row.host] if row.host and slug != "quota_exceeded" else row.avoid
@@ -243,6 +243,6 @@ def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
 
 def _failed(vm_id: str, slug: str, message: str) -> None:
     with unit() as work:
-        row = Vm.get_by_id(vm_id)
+        row = vms.of_id(vm_id)
         if row.state == State.BUILDING:
             fail(work, row, slug, message)

@@ -184,7 +184,7 @@ def _accept(vm_id: str, request: dict[str, Any], principal: str, key: str | None
 
 def _outcome(vm_id: str) -> dict[str, Any] | None:
     with connected():
-        return Vm.select(Vm.outcome).where(Vm.id == vm_id).get().outcome
+        return vms.outcome(vm_id)
 
 
 def _row(ref: str) -> Vm | None:

@@ -170,6 +170,6 @@ def _stamp(vm_id: str, step: str) -> None:
 
 def _gone(vm_id: str, target: State) -> None:
     with unit() as work:
-        row = Vm.get_by_id(vm_id)
+        row = vms.of_id(vm_id)
         if row.state in LEAVING and vms.move(work, row, target) and target is State.EVICTED:
             ledger.stamp(vm_id, "freed_at")

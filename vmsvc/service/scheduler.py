@@ -45,6 +45,7 @@ _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
 _VERIFICATIONS = 10        # times that one pass asks Placement anew before it acts
 _SETTLE_SECONDS = 0.15     # without a new standard request, before somebody is evicted
 _SETTLE_LIMIT = 1.0
+_PASS_SECONDS = 0.2        # from one pass to the next: who comes in between is decided about together
 _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
 
 
@@ -77,10 +78,15 @@ class Scheduler:
         waits for the lock yet."""
         if self._cloud.mode == "operator":
             await self._verified(frozenset(), self._prepare)
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             waiting = await self._pass()
             self._runtime.well("scheduler")
             await heard(self._bell, waiting or _POLL_SECONDS)
+            if self.waiting:
+                await asyncio.sleep(began + _PASS_SECONDS - loop.time())
+                self._bell.clear()
 
     async def _pass(self) -> float:
         """Decide for all who waited before the cloud was read. Seconds to the next pass, 0 when nobody waits."""
