@@ -1,6 +1,7 @@
 """Composition: everything is built here, from settings, and handed to what needs it. Tests build it the same way."""
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -135,6 +136,9 @@ class Service:
                                                       self.settings.grace_seconds).run)
         self.runtime.supervise("reconciler",
                                Reconciler(self.runtime, self.cloud, self._mirror, deployment).run)
+        # What is loaded now stays. A full collection that looks at all of it kept the loop for 55 ms of CPU each time.
+        gc.collect()
+        gc.freeze()
         log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)
 
     def _listen(self) -> None:
