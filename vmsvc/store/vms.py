@@ -34,7 +34,7 @@ def _by_id() -> str:
 def _whole() -> SQL:
     """All columns of a row that was written, for RETURNING; named one by one, for a newer release may have added some
     that we do not know."""
-    return SQL(", ".join(f'"{name}"' for name in Vm._meta.columns))    # pylint: disable=protected-access,no-member; Peewee puts it there
+    return SQL(", ".join(f'"{name}"' for name in Vm._meta.columns))    # pylint: disable=protected-access,no-member
 
 
 def of_id(vm_id: str) -> Vm:
