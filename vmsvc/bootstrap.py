@@ -1,6 +1,7 @@
 """Composition: everything is built here, from settings, and handed to what needs it. Tests build it the same way."""
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -29,6 +30,7 @@ from vmsvc.service.join import Policy
 from vmsvc.service.leave import Leave
 from vmsvc.service.lifetimes import Lifetimes
 from vmsvc.service.notice import Notices
+from vmsvc.service.pulse import Pulse
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
@@ -82,6 +84,7 @@ class Service:
         self._auth = auth_of(settings, cloud)
         self._tls = tls_of(settings)
         self.port = 0
+        self._pulse = Pulse(metrics.woke)
         self._show_queues(metrics)
 
     def _show_queues(self, metrics: LifeMetrics) -> None:
@@ -97,6 +100,7 @@ class Service:
 
     async def start(self) -> None:
         """Bring the schema up to date, start the loops and listen. A cloud that is away only delays readiness."""
+        self.runtime.supervise("pulse", self._pulse.run)
         self.runtime.supervise("doorbell", self._doorbell.run)
         applied = await self.runtime.offload(db.migrate, self._database)
         if applied:
@@ -127,13 +131,16 @@ class Service:
         boot = Boot(self.runtime, self.cloud, self._mirror, self._fleet, leave, deployment)
         self._actuator = Actuator(self.runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
-            intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell())
+            intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell(acts=True))
         self.runtime.supervise("actuator", self._actuator.run)
         self.runtime.supervise("leases", self._actuator.renew)
         self.runtime.supervise("lifetimes", Lifetimes(self.runtime, self._mirror, self.settings.max_lifetime_seconds,
                                                       self.settings.grace_seconds).run)
         self.runtime.supervise("reconciler",
                                Reconciler(self.runtime, self.cloud, self._mirror, deployment).run)
+        # What is loaded now stays. A full collection that looks at all of it kept the loop for 55 ms of CPU each time.
+        gc.collect()
+        gc.freeze()
         log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)
 
     def _listen(self) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from vmsvc.cloud.claims import Claims
@@ -41,6 +42,16 @@ class Watch:
             arrived.add(server_id)
 
 
+@dataclass(eq=False, slots=True)
+class Waiter:
+    """Somebody who waits for a server to be as it shall be, in a read that began after they `called`."""
+
+    server_id: str
+    ready: Callable[[Server | None], bool]
+    called: float
+    told: asyncio.Future
+
+
 class Mirror:
     """Read it through `servers`; it is never older than the last successful `refresh`."""
 
@@ -48,9 +59,8 @@ class Mirror:
         self._cloud = cloud
         self._claims = claims
         self._reading = asyncio.Lock()
-        self._changed = asyncio.Condition()
         self._wanted = asyncio.Event()
-        self._waiting = 0
+        self._waiters: set[Waiter] = set()
         self._whole_at = float("-inf")
         self.as_of: datetime | None = None   # the cloud's clock when that read began, less a margin
         self.servers: dict[str, Server] = {}
@@ -97,8 +107,16 @@ class Mirror:
                 self._merge(page.servers)
             self.as_of = page.as_of
             self.read_at = began
-        async with self._changed:
-            self._changed.notify_all()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Wake those whose server is ready. With a thousand who wait, to wake each of them after every read would
+        keep the loop from all else for a while."""
+        for waiter in self._waiters:
+            if self.read_at >= waiter.called and not waiter.told.done():
+                shown = self.servers.get(waiter.server_id)
+                if waiter.ready(shown):
+                    waiter.told.set_result(shown)
 
     def _merge(self, servers: tuple[Server, ...]) -> None:
         for server in servers:
@@ -156,29 +174,24 @@ class Mirror:
     async def until(self, server_id: str, ready: Callable[[Server | None], bool], seconds: float) -> Server | None:
         """Wait until `ready(server)` is true of a read that began after this call; None stands for a server that the
         mirror does not show. Returns what it shows then, ready or not, when the time is over."""
-        called = time.monotonic()
-        deadline = called + seconds
-        self._waiting += 1
+        waiter = Waiter(server_id, ready, time.monotonic(), asyncio.get_running_loop().create_future())
+        self._waiters.add(waiter)
         self._wanted.set()
         try:
-            while True:
-                shown = self.servers.get(server_id)
-                left = deadline - time.monotonic()
-                if (self.read_at >= called and ready(shown)) or left <= 0:
-                    return shown
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(left), self._changed:
-                        await self._changed.wait()
+            async with asyncio.timeout(seconds):
+                return await waiter.told
+        except TimeoutError:
+            return self.servers.get(server_id)
         finally:
-            self._waiting -= 1
+            self._waiters.discard(waiter)
 
     async def run(self, well: Callable[[], None]) -> None:
         """Read again and again: often while somebody waits, seldom otherwise."""
         while True:
             self._wanted.clear()
-            await self.refresh(_BUSY_SECONDS / 2)
+            await self.refresh(_BUSY_SECONDS)
             well()
-            if self._waiting:
+            if self._waiters:
                 await asyncio.sleep(_BUSY_SECONDS)
             else:
                 with contextlib.suppress(TimeoutError):

@@ -1,12 +1,12 @@
 """Servers: create, look, stop, delete, metadata, and what they hold of the quota and of ports."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from vmsvc.cloud import parse
-from vmsvc.cloud.calls import Caller
+from vmsvc.cloud.calls import Caller, Calls
 from vmsvc.cloud.exchange import Request
 from vmsvc.cloud.port import BootSpec, Quota, Server, ServerPage
 from vmsvc.domain.errors import InvalidRequest, NotFound
@@ -20,8 +20,32 @@ OWN_CLOCK_MARGIN = timedelta(seconds=60)
 FAULT_SECONDS = 0.3
 
 
+class Changes:
+    """The servers of the newest page of changes. The margin makes the cloud show each change for seconds, read after
+    read; to look whether it is the same again costs a tenth of taking it in. Used by one read at a time."""
+
+    def __init__(self):
+        self._before: dict[str, tuple[Mapping, Server]] = {}
+        self._now: dict[str, tuple[Mapping, Server]] = {}
+
+    def begin(self) -> None:
+        """A new read: what the last but one showed is forgotten."""
+        self._before, self._now = self._now, {}
+
+    def read(self, raw: Mapping) -> Server:
+        """A server of it, taken in."""
+        known = self._before.get(raw["id"])
+        server = known[1] if known is not None and known[0] == raw else parse.server(raw)
+        self._now[server.id] = raw, server
+        return server
+
+
 class Servers(Caller):
     """The calls on servers. Every one raises CloudUnavailable and CloudError, a write OutcomeUnknown too."""
+
+    def __init__(self, calls: Calls):
+        super().__init__(calls)
+        self._changes = Changes()
 
     async def create_server(self, spec: BootSpec) -> str:
         """POST /servers, once. Returns the server's id.
@@ -60,7 +84,8 @@ class Servers(Caller):
         """
         params = {"changes-since": changes_since.astimezone(UTC).isoformat()} if changes_since else None
         asked = datetime.now(UTC)
-        found, date = await self._list("servers", params)
+        self._changes.begin()
+        found, date = await self._list("servers", params, self._changes.read if changes_since else parse.server)
         latest = {server.id: server for server in found}  # one that changes while pages are read comes twice
         return ServerPage(tuple(latest.values()), date - MARGIN if date else asked - OWN_CLOCK_MARGIN)
 
@@ -107,9 +132,9 @@ class Servers(Caller):
         read = partial(parse.whole, "a server", lambda body: parse.server(body["server"]))
         return await self._calls.send(Request("server", "compute", "GET", f"/servers/{server_id}"), read)
 
-    async def _list(self, operation: str, params: Mapping[str, str] | None) -> tuple[tuple[Server, ...], datetime]:
-        return await self._calls.list(Request(operation, "compute", "GET", "/servers/detail", params),
-                                      "servers", parse.server)
+    async def _list(self, operation: str, params: Mapping[str, str] | None,
+                    read: Callable[[Mapping], Server] = parse.server) -> tuple[tuple[Server, ...], datetime]:
+        return await self._calls.list(Request(operation, "compute", "GET", "/servers/detail", params), "servers", read)
 
     async def _action(self, operation: str, server_id: str, action: Mapping[str, object]) -> None:
         await self._calls.send(Request(operation, "compute", "POST", f"/servers/{server_id}/action", body=action))

@@ -14,7 +14,7 @@ from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.doorbell import heard
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents
-from vmsvc.store.db import unit
+from vmsvc.store.db import Unit, unit
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ class Actuator:
         self._performers = performers
         self._bell = bell
         self._under_way: dict[int, asyncio.Task] = {}
+        self._fulfilled: list[Claim] = []  # not written down yet: that goes with the next claiming, as one commit
         self._owed: set[int] = set()       # claims that could not be given back: the database was away
         self._claiming = asyncio.Lock()
         self._stopped = False
@@ -60,9 +61,10 @@ class Actuator:
         while not self._stopped:
             async with self._claiming:
                 room = 0 if self._stopped else min(_BATCH, _MOST - len(self._under_way))
-                owed = frozenset(self._owed)
-                claimed, pause = await self._runtime.offload(_claim, self.owner, room, owed)
+                owed, fulfilled = frozenset(self._owed), tuple(self._fulfilled)
+                claimed, pause = await self._runtime.offload(_claim, self.owner, room, owed, fulfilled)
                 self._owed -= owed
+                del self._fulfilled[:len(fulfilled)]
                 for row in claimed:
                     self._start(Claim(*row))
             self._runtime.well("actuator")
@@ -77,7 +79,7 @@ class Actuator:
     async def _perform(self, claim: Claim) -> None:
         try:
             await self._performers[claim.kind](claim)
-            await self._runtime.offload(_done, self.owner, claim)
+            self._fulfilled.append(claim)
         except VmsvcError as error:
             log.warning("vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt,
                         error.message)
@@ -117,20 +119,22 @@ class Actuator:
                     task.cancel()
             try:
                 async with asyncio.timeout(_CANCEL_SECONDS):
-                    await self._runtime.offload(_release, self.owner)
+                    await self._runtime.offload(_release, self.owner, tuple(self._fulfilled))
             except (VmsvcError, TimeoutError) as error:
                 log.warning("the leases run out by themselves: %s", error)
 
 
-def _claim(owner: str, most: int, owed: frozenset[int]) -> tuple[list, float | None]:
-    with unit():
+def _claim(owner: str, most: int, owed: frozenset[int],
+           fulfilled: tuple[Claim, ...]) -> tuple[list, float | None]:
+    with unit() as work:
+        _done(work, owner, fulfilled)
         for intent_id in owed:
             intents.later(owner, intent_id, 0)
         return (intents.claim(owner, most) if most > 0 else []), intents.seconds_to_next()
 
 
-def _done(owner: str, claim: Claim) -> None:
-    with unit() as work:
+def _done(work: Unit, owner: str, fulfilled: tuple[Claim, ...]) -> None:
+    for claim in fulfilled:
         intents.done(work, owner, claim.id, claim.wishes)
 
 
@@ -144,6 +148,7 @@ def _renew(owner: str, ids: list[int]) -> set[int]:
         return intents.renew(owner, ids)
 
 
-def _release(owner: str) -> None:
-    with unit():
+def _release(owner: str, fulfilled: tuple[Claim, ...]) -> None:
+    with unit() as work:
+        _done(work, owner, fulfilled)
         intents.release(owner)

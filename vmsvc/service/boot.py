@@ -187,31 +187,31 @@ def _made(vm_id: str, server_id: str) -> str:
     """Write down the server; returns the one that counts: the first, should a replica that had lost its lease (it was
     stopped for a while) have made another. The reconciler removes that."""
     with unit() as work:
-        row = vms.get(vm_id, lock=True)
-        if row.cloud_id is None and row.state in (State.BUILDING, State.DELETING):
-            vms.change(row, cloud_id=server_id, updated_at=work.now)
-        return row.cloud_id or server_id
+        fresh = (Vm.update(cloud_id=server_id, updated_at=work.now)
+                 .where(Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_([State.BUILDING, State.DELETING]))
+                 .execute())
+        return server_id if fresh else vms.of_id(vm_id).cloud_id or server_id
 
 
 def _judged(vm_id: str, verdict: dict[str, str | None]) -> None:
     """Remember why a server is given up."""
     with unit():
-        row = Vm.get_by_id(vm_id)
+        row = vms.of_id(vm_id)
         vms.change(row, refusal={**(row.refusal or {}), "verdict": verdict})
 
 
 def _again(vm_id: str) -> None:
     """The server is gone; the next try makes another."""
     with unit() as work:
-        vms.change(Vm.get_by_id(vm_id), cloud_id=None, updated_at=work.now)
+        vms.change(vms.of_id(vm_id), cloud_id=None, updated_at=work.now)
 
 
 def _active(vm_id: str, server: Server) -> None:
     with unit() as work:
-        row = Vm.get_by_id(vm_id)
+        row = vms.of_id(vm_id)
         if row.state != State.BUILDING:
             return
-        victims = vms.cloud_ids(ledger.victims_of(vm_id))
+        victims = vms.cloud_ids(ledger.victims_of(vm_id)) if row.rounds else []
         moved = vms.move(work, row, State.ACTIVE, data={"evicted": victims}, cloud_id=server.id,
                          host=server.host or row.host, host_id=server.host_id,
                          launched_at=server.launched_at or work.now, refusal=None)
@@ -220,14 +220,15 @@ def _active(vm_id: str, server: Server) -> None:
         vms.change(moved, outcome={"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)),
                                    "evicted": victims})
         ledger.release(work, vm_id)
-        ledger.settle(vm_id, wasted=None)
+        if row.rounds:
+            ledger.settle(vm_id, wasted=None)
 
 
 def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
     """The server is gone again; the request waits for room, and what the cloud said is remembered: of the host too,
     if it was `by_host`."""
     with unit() as work:
-        row = Vm.get_by_id(vm_id)
+        row = vms.of_id(vm_id)
         if row.state != State.BUILDING:
             return
         avoid = row.avoid + [row.host] if row.host and slug != "quota_exceeded" else row.avoid
@@ -242,6 +243,6 @@ def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
 
 def _failed(vm_id: str, slug: str, message: str) -> None:
     with unit() as work:
-        row = Vm.get_by_id(vm_id)
+        row = vms.of_id(vm_id)
         if row.state == State.BUILDING:
             fail(work, row, slug, message)

@@ -19,7 +19,7 @@ from vmsvc.service.roll import Page
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.store import intents, outbox, vms
-from vmsvc.store.db import reading, unit
+from vmsvc.store.db import connected, reading, unit
 from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
@@ -178,12 +178,12 @@ def _accept(vm_id: str, request: dict[str, Any], principal: str, key: str | None
 
 
 def _outcome(vm_id: str) -> dict[str, Any] | None:
-    with reading():
-        return Vm.get_by_id(vm_id).outcome
+    with connected():
+        return vms.outcome(vm_id)
 
 
 def _row(ref: str) -> Vm | None:
-    with reading():
+    with connected():
         return vms.get(ref)
 
 

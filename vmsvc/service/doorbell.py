@@ -5,7 +5,7 @@ import contextlib
 import logging
 
 from vmsvc.service.runtime import Runtime
-from vmsvc.store.db import listen
+from vmsvc.store.db import NEWS, listen
 
 log = logging.getLogger(__name__)
 
@@ -19,16 +19,23 @@ class Doorbell:
         self._runtime = runtime
         self._url = url
         self._bells: list[asyncio.Event] = []
+        self._for_acts: list[asyncio.Event] = []
+        self._listening = False
 
-    def bell(self) -> asyncio.Event:
-        """An event of one's own that is set at every ring; clear it before reading."""
+    def bell(self, *, acts: bool = False) -> asyncio.Event:
+        """An event of one's own that is set at every ring, or only when there may be an intent to carry out (`acts`);
+        clear it before reading."""
         bell = asyncio.Event()
-        self._bells.append(bell)
+        (self._for_acts if acts else self._bells).append(bell)
         return bell
 
     def ring(self) -> None:
-        """Wake everybody here at once (after a commit of our own, without the way through the database)."""
-        for bell in self._bells:
+        """We have committed something: wake everybody here, unless the database is about to."""
+        if not self._listening:
+            self._wake()
+
+    def _wake(self, news_alone: bool = False) -> None:
+        for bell in self._bells if news_alone else (*self._bells, *self._for_acts):
             bell.set()
 
     async def run(self) -> None:
@@ -40,10 +47,12 @@ class Doorbell:
             descriptor = connection.fileno()
             loop.add_reader(descriptor, self._heard, connection, lost)
             try:
-                self.ring()              # what was committed while nobody listened
+                self._listening = True
+                self._wake()             # what was committed while nobody listened
                 self._runtime.well("doorbell")
                 await lost.wait()
             finally:
+                self._listening = False
                 loop.remove_reader(descriptor)
                 with contextlib.suppress(Exception):
                     connection.close()
@@ -57,10 +66,11 @@ class Doorbell:
         except Exception:  # pylint: disable=broad-exception-caught
             lost.set()
             return
+        told = {notice.payload for notice in connection.notifies}
         connection.notifies.clear()
         if connection.closed:
             lost.set()
-        self.ring()
+        self._wake(news_alone=told == {NEWS})
 
 
 async def heard(bell: asyncio.Event, seconds: float) -> None:

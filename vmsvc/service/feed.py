@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from vmsvc.domain.errors import HistoryGone
+from vmsvc.domain.lifecycle import State
 from vmsvc.service.doorbell import heard
 from vmsvc.service.hub import RECENT, Hub
 from vmsvc.service.runtime import Runtime
@@ -20,6 +21,7 @@ T = TypeVar("T")
 _BATCH = 256               # encoding these takes the loop some 5 ms
 _POLL_SECONDS = 1.0        # a lost notification costs this much
 _FORGET_SECONDS = 600.0
+_ON_THE_WAY = frozenset({State.PENDING, State.BUILDING})     # nobody waits for these
 
 
 class Waiters:
@@ -103,7 +105,8 @@ class Feed:
         self._hub.publish(events)
         self._hub.forget(removed)
         for event in events:
-            self._waiters.tell(event["data"]["vm"]["vmsvc_id"])
+            if event["data"]["state"] not in _ON_THE_WAY:
+                self._waiters.tell(event["data"]["vm"]["vmsvc_id"])
             self._cursor = event["data"]["seq"]
         return len(events)
 

@@ -16,7 +16,7 @@ from vmsvc.service.notice import due
 from vmsvc.service.placing import Lost, reprieve
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms
-from vmsvc.store.db import reading, unit
+from vmsvc.store.db import connected, unit
 from vmsvc.store.models import Intent, Vm
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def _is_down(server: Server | None) -> bool:
 # ---------------------------------------------------------------- in the database pool
 
 def _is_booting(vm_id: str) -> bool:
-    with reading():
+    with connected():
         return Intent.select().where(Intent.vm_id == vm_id, Intent.kind == intents.BOOT,
                                      Intent.done_at.is_null()).exists()
 
@@ -170,6 +170,6 @@ def _stamp(vm_id: str, step: str) -> None:
 
 def _gone(vm_id: str, target: State) -> None:
     with unit() as work:
-        row = Vm.get_by_id(vm_id)
+        row = vms.of_id(vm_id)
         if row.state in LEAVING and vms.move(work, row, target) and target is State.EVICTED:
             ledger.stamp(vm_id, "freed_at")

@@ -35,7 +35,7 @@ from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.snapshot import Doubts, Observer, Snapshot, request_of, traits_in
 from vmsvc.store import ledger, vms
-from vmsvc.store.db import Lock, reading, unit
+from vmsvc.store.db import Lock, connected, reading, unit
 from vmsvc.store.models import Vm
 from vmsvc.store.rows import Row
 
@@ -45,6 +45,7 @@ _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
 _VERIFICATIONS = 10        # times that one pass asks Placement anew before it acts
 _SETTLE_SECONDS = 0.15     # without a new standard request, before somebody is evicted
 _SETTLE_LIMIT = 1.0
+_PASS_SECONDS = 0.2        # from one pass to the next: who comes in between is decided about together
 _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
 
 
@@ -77,10 +78,15 @@ class Scheduler:
         waits for the lock yet."""
         if self._cloud.mode == "operator":
             await self._verified(frozenset(), self._prepare)
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             waiting = await self._pass()
             self._runtime.well("scheduler")
             await heard(self._bell, waiting or _POLL_SECONDS)
+            if self.waiting:
+                await asyncio.sleep(began + _PASS_SECONDS - loop.time())
+                self._bell.clear()
 
     async def _pass(self) -> float:
         """Decide for all who waited before the cloud was read. Seconds to the next pass, 0 when nobody waits."""
@@ -217,12 +223,11 @@ def _settled(now: datetime, rows: Sequence[Row]) -> bool:
 
 def _waiting() -> tuple[frozenset[str], frozenset[str]]:
     """Requests that wait, and those that hold room; read before the cloud is. And the traits that they name."""
-    with reading():
-        waiting = vms.in_states([State.PENDING])
-        ids = ({row.id for row in waiting} | {kept.vm_id for kept in ledger.open_reservations()}
-               | {row.evicted_for for row in vms.in_states([State.NOTICED])})
-    asked = [traits_in(row.boot) for row in waiting]
-    return frozenset(ids), frozenset(trait for traits in asked for trait in traits.required | traits.forbidden)
+    with connected():
+        found = ledger.concerned()
+    asked = [traits_in({"traits": traits}) for _, traits in found if traits]
+    return (frozenset(vm_id for vm_id, _ in found),
+            frozenset(trait for traits in asked for trait in traits.required | traits.forbidden))
 
 
 def _in_order(view: View, ids: frozenset[str]) -> list[Vm]:

@@ -23,8 +23,10 @@ from vmsvc.store import models
 
 log = logging.getLogger(__name__)
 
-#: The doorbell: NOTIFY on it says that something was committed. The payload carries nothing that anybody relies on.
+#: The doorbell: NOTIFY on it says that something was committed.
 CHANNEL = "vmsvc"
+#: The payload when no intent was written: who carries out intents may sleep on. Any other wakes everybody.
+NEWS = "news"
 #: A transaction waits no longer than this for a lock, nor runs longer: milliseconds are normal.
 _TIMEOUTS = "-c lock_timeout=10000 -c statement_timeout=20000 -c idle_in_transaction_session_timeout=30000"
 #: Keys of our advisory locks share this first half, so that they meet no other program's.
@@ -104,8 +106,9 @@ class Unit:
     def __init__(self, now: datetime.datetime):
         self.now = now                 # the database's clock when the unit began
         self._events: list[dict] = []
-        self._bell = False
-        self._news: list[tuple[object, ...]] = []
+        self._news = False
+        self._acts = False
+        self._lines: list[tuple[object, ...]] = []
         self._facts: list[Fact] = []
 
     def lock(self, lock: Lock) -> None:
@@ -115,15 +118,18 @@ class Unit:
     def emit(self, cause: str | None = None, **event: Any) -> None:
         """Add an event: `type`, `state`, `vm_id`, `subject`, `is_preemptible`, `data`."""
         self._events.append(event)
+        self._news = True
         self._facts.append(Fact(event["type"], event["state"], event["is_preemptible"], cause, self.now, event["data"]))
 
     def note(self, message: str, *args: object) -> None:
         """A line for the log, written when this is committed: a unit that fails has changed nothing."""
-        self._news.append((message, *args))
+        self._lines.append((message, *args))
 
-    def ring(self) -> None:
-        """Wake the loops of every replica when this is committed."""
-        self._bell = True
+    def ring(self, *, acts: bool = False) -> None:
+        """Wake the loops of every replica when this is committed; those that carry out intents only if there is
+        something for them, `acts`."""
+        self._news = True
+        self._acts |= acts
 
     def finish(self) -> None:
         """Insert the events last, under the lock that orders them, and commit.
@@ -133,19 +139,20 @@ class Unit:
         does a sequence take numbers back, so it is set anew: what was rolled back leaves no gap that looks like a loss.
 
         Lock, insert and commit are one message: while the lock is held PostgreSQL never waits for this process, which
-        on a busy machine may take milliseconds to get a CPU. Whoever opened the transaction will end it, so another,
-        empty one is left to him.
+        on a busy machine may take milliseconds to get a CPU.
         """
+        parts, values = [], ()
+        if self._acts or self._news:
+            parts.append(f"NOTIFY {CHANNEL}" if self._acts else f"NOTIFY {CHANNEL}, '{NEWS}'")
         if self._events:
             stamp = fn.clock_timestamp()
             insert, values = models.Event.insert_many([{**event, "time": stamp} for event in self._events]).sql()
-            models.database.execute_sql(f"NOTIFY {CHANNEL}; {self.ORDER}; {insert}; COMMIT AND CHAIN", values)
-        elif self._bell:
-            models.database.execute_sql(f"NOTIFY {CHANNEL}")
+            parts += [self.ORDER, insert]
+        models.database.execute_sql("; ".join([*parts, "COMMIT"]), values)
 
     def tell(self) -> None:
         """It is committed: write what was noted into the log, and tell those who count."""
-        for line in self._news:
+        for line in self._lines:
             log.info(*line)
         for fact in self._facts:
             models.database.obj.committed(fact)
@@ -157,11 +164,15 @@ def unit() -> Iterator[Unit]:
     db = models.database
     if db.in_transaction():
         raise RuntimeError("a unit is a transaction of its own")
-    with db.connection_context(), db.atomic():
-        now = db.execute_sql("SELECT clock_timestamp()").fetchone()[0]
-        work = Unit(now)
-        yield work
-        work.finish()
+    with db.connection_context(), db.manual_commit():
+        # Each message costs two processes a turn on a CPU: the first tells the time too, the last commits.
+        work = Unit(db.execute_sql("BEGIN; SELECT clock_timestamp()").fetchone()[0])
+        try:
+            yield work
+            work.finish()
+        except BaseException:
+            db.rollback()
+            raise
     work.tell()
 
 

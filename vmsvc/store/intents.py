@@ -21,6 +21,11 @@ WHERE id IN (SELECT id FROM intent
              ORDER BY not_before, id LIMIT %s FOR UPDATE SKIP LOCKED)
 RETURNING id, kind, vm_id, attempts, wishes
 """
+_DONE = """
+UPDATE intent SET done_at = CASE WHEN wishes = %s THEN %s ELSE done_at END,
+                  lease_owner = CASE WHEN wishes = %s THEN lease_owner END, lease_until = NULL
+WHERE id = %s AND lease_owner = %s
+"""
 
 
 def wish(work: Unit, kind: str, vm_id: str, not_before: datetime | None = None) -> None:
@@ -31,7 +36,7 @@ def wish(work: Unit, kind: str, vm_id: str, not_before: datetime | None = None) 
      .on_conflict(conflict_target=[Intent.vm_id, Intent.kind], conflict_where=Intent.done_at.is_null(),
                   update={Intent.wishes: Intent.wishes + 1})
      .execute())
-    work.ring()
+    work.ring(acts=True)
 
 
 def claim(owner: str, most: int) -> list[tuple[int, str, str, int, int]]:
@@ -50,10 +55,7 @@ def renew(owner: str, ids: list[int]) -> set[int]:
 def done(work: Unit, owner: str, intent_id: int, wishes: int) -> None:
     """The wish is fulfilled, or has become pointless; if it was wished again meanwhile it is free to be claimed. Who
     has lost its lease changes nothing: the new owner is at it."""
-    mine = (Intent.id == intent_id) & (Intent.lease_owner == owner)
-    closed = Intent.update(done_at=work.now, lease_until=None).where(mine, Intent.wishes == wishes).execute()
-    if not closed:
-        Intent.update(lease_owner=None, lease_until=None).where(mine).execute()
+    database.execute_sql(_DONE, (wishes, work.now, wishes, intent_id, owner))
 
 
 def later(owner: str, intent_id: int, seconds: float) -> None:
@@ -74,7 +76,7 @@ def hasten(work: Unit, kind: str, vm_id: str) -> None:
     (Intent.update(not_before=work.now)
      .where(Intent.kind == kind, Intent.vm_id == vm_id, Intent.done_at.is_null(), Intent.not_before > work.now)
      .execute())
-    work.ring()
+    work.ring(acts=True)
 
 
 def put_off(work: Unit, kind: str, vm_id: str, until: datetime) -> None:
@@ -82,7 +84,7 @@ def put_off(work: Unit, kind: str, vm_id: str, until: datetime) -> None:
     the VM is out of date."""
     (Intent.update(not_before=until, wishes=Intent.wishes + 1)
      .where(Intent.kind == kind, Intent.vm_id == vm_id, Intent.done_at.is_null()).execute())
-    work.ring()
+    work.ring(acts=True)
 
 
 def drop(work: Unit, kind: str, vm_id: str) -> None:

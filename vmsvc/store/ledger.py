@@ -10,6 +10,19 @@ from vmsvc.store.db import Unit
 from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, database
 
 
+_CONCERNED = """
+SELECT id, boot -> 'traits' FROM vm WHERE state = 'pending'
+UNION ALL SELECT vm_id, NULL FROM reservation WHERE released_at IS NULL
+UNION ALL SELECT evicted_for, NULL FROM vm WHERE state = 'noticed'
+"""
+
+
+def concerned() -> list[tuple[str | None, dict[str, list[str]] | None]]:
+    """Who is to be decided about: requests that wait, each with the traits that its flavor names, those for whom room
+    is kept, and those for whom somebody is to go (None: nobody). One statement, for it is asked at every ring."""
+    return database.execute_sql(_CONCERNED).fetchall()
+
+
 def open_reservations() -> list[Reservation]:
     """Room that is kept now, oldest first."""
     return list(Reservation.select().where(Reservation.released_at.is_null()).order_by(Reservation.id))

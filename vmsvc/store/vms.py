@@ -1,17 +1,18 @@
 """VMs: reading them, accepting a request, and `move()`, the only writer of a state."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from peewee import Expression, fn
+from peewee import SQL, Expression, fn
 
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State, event_of
-from vmsvc.store.db import Unit, reading
+from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, database
 
 #: For so long after its end a VM may still be shown by a list of the cloud.
@@ -23,6 +24,24 @@ def row_of(vm: Vm) -> dict[str, Any]:
     return vm.__data__
 
 
+@functools.cache
+def _by_id() -> str:
+    """The statement, which Peewee takes longer to write than PostgreSQL to carry out."""
+    return Vm.select().where(Vm.id == "").sql()[0]
+
+
+@functools.cache
+def _whole() -> SQL:
+    """All columns of a row that was written, for RETURNING; named one by one, for a newer release may have added some
+    that we do not know."""
+    return SQL(", ".join(f'"{name}"' for name in Vm._meta.columns))    # pylint: disable=protected-access,no-member
+
+
+def of_id(vm_id: str) -> Vm:
+    """By our id, in the caller's transaction."""
+    return Vm.raw(_by_id(), vm_id).get()
+
+
 def get(ref: str, lock: bool = False) -> Vm | None:
     """By the cloud's id or by ours; with `lock` nobody else changes it before this transaction ends."""
     query = Vm.select().where((Vm.cloud_id == ref) | (Vm.id == ref))
@@ -30,9 +49,14 @@ def get(ref: str, lock: bool = False) -> Vm | None:
 
 
 def read(vm_id: str) -> Vm:
-    """One VM by our id, in a transaction of its own."""
-    with reading():
-        return Vm.get_by_id(vm_id)
+    """One VM by our id, as it is now."""
+    with connected():
+        return of_id(vm_id)
+
+
+def outcome(vm_id: str) -> dict[str, Any] | None:
+    """The final answer to the request for a VM, if there is one."""
+    return database.execute_sql("SELECT outcome FROM vm WHERE id = %s", (vm_id,)).fetchone()[0]
 
 
 def in_states(states: Collection[State]) -> list[Vm]:
@@ -64,7 +88,7 @@ def is_current() -> Expression:
 
 def cloud_ids(vm_ids: Collection[str]) -> list[str]:
     """The cloud's ids of these VMs, in the same order."""
-    known = {row.id: row.cloud_id for row in of_ids(vm_ids)}
+    known = {row.id: row.cloud_id for row in of_ids(vm_ids)} if vm_ids else {}
     return [known[vm_id] for vm_id in vm_ids if known.get(vm_id)]
 
 
@@ -83,8 +107,8 @@ def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str
         earlier = _earlier(work, vm_id, request, principal, key)
         if earlier:
             return earlier
-    Vm.create(id=vm_id, state=State.PENDING, principal=principal, created_at=work.now, updated_at=work.now, **request)
-    vm = Vm.get_by_id(vm_id)
+    (vm,) = (Vm.insert(id=vm_id, state=State.PENDING, principal=principal, created_at=work.now, updated_at=work.now,
+                       **request).returning(_whole()).execute())
     _tell(work, vm, ("create", "pending"), None, {})
     work.note("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
     return vm_id
@@ -115,7 +139,7 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
     if target in FINAL:
         changes["ended_at"] = work.now
     updated = (Vm.update(state=target, updated_at=work.now, **changes)
-               .where(Vm.id == vm.id, Vm.state == source).returning(Vm).execute())
+               .where(Vm.id == vm.id, Vm.state == source).returning(_whole()).execute())
     rows = list(updated)
     if not rows:
         return None

@@ -33,6 +33,10 @@ class Fact(Protocol):
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
+#: Seconds that the loop may be late: 20 ms is where clients begin to notice.
+LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
 class CloudMetrics:
     """The cloud adapter's instruments."""
 
@@ -67,6 +71,9 @@ class LifeMetrics:
         self._plan = Histogram("vmsvc_plan_seconds", "One pass of decisions, with its transaction",
                                buckets=BUCKETS, registry=registry)
 
+        self._lag = Histogram("vmsvc_loop_lag_seconds", "How late the event loop came to what was due",
+                              buckets=LAG_BUCKETS, registry=registry)
+
     def committed(self, fact: Fact) -> None:
         """Count an event that was committed."""
         self._events.labels(fact.type, fact.state, "preemptible" if fact.is_preemptible else "standard").inc()
@@ -83,6 +90,10 @@ class LifeMetrics:
     def planned(self, seconds: float) -> None:
         """Measure a pass of the scheduler."""
         self._plan.observe(seconds)
+
+    def woke(self, seconds: float) -> None:
+        """Measure how late the loop was."""
+        self._lag.observe(seconds)
 
     def show(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A gauge that is read when it is asked for."""

@@ -1,5 +1,6 @@
 """The project's servers kept up to date: what is told of them, and at what cost."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -107,3 +108,30 @@ async def test_the_whole_list_costs_a_page_a_minute_however_many_servers_there_a
         clock.now += 10
         await mirror.refresh()
     assert cloud.whole == 1 + 3
+
+
+@pytest.mark.gen_test
+async def test_who_waits_is_told_by_the_first_read_that_shows_the_server_ready(cloud, mirror):
+    waiting = asyncio.ensure_future(mirror.until("A", lambda shown: shown.status == "SHUTOFF", 10))
+    await asyncio.sleep(0)
+    await mirror.refresh()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    cloud.put("A", status="SHUTOFF")
+    await mirror.refresh()
+    assert (await waiting).status == "SHUTOFF"
+
+
+@pytest.mark.gen_test
+async def test_what_was_read_before_somebody_waited_is_no_answer(cloud, mirror):
+    waiting = asyncio.ensure_future(mirror.until("A", lambda shown: True, 10))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await mirror.refresh()
+    assert (await waiting) == cloud.all["A"]
+
+
+@pytest.mark.gen_test
+async def test_whose_time_is_over_gets_what_is_shown_ready_or_not(cloud, mirror):
+    assert await mirror.until("A", lambda shown: False, 0.01) == cloud.all["A"]
+    assert await mirror.until("C", lambda shown: False, 0) is None
