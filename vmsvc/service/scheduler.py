@@ -7,14 +7,14 @@ what the database has promised meanwhile, decides for the waiting requests in th
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from vmsvc.cloud.fleet import Fleet
-from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.mirror import Mirror, Watch
 from vmsvc.cloud.port import Cloud, Flavor
 from vmsvc.domain import capacity
 from vmsvc.domain.batching import alike, decide_batch
@@ -47,12 +47,15 @@ _SETTLE_SECONDS = 0.15     # without a new standard request, before somebody is 
 _SETTLE_LIMIT = 1.0
 _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
 
-
 T = TypeVar("T")
 
 
 class Unverified(Exception):
-    """Placement must be asked first; nothing is kept. (doubts)"""
+    """The cloud must be asked first; nothing is kept. (doubts)"""
+
+
+class Unsettled(Exception):
+    """Others may come with the same wish, and are to be planned together; nothing is kept. (seconds to wait)"""
 
 
 class Scheduler:
@@ -76,7 +79,7 @@ class Scheduler:
         """Pass after pass while anybody waits. In operator mode all that there is is read before the first, when nobody
         waits for the lock yet."""
         if self._cloud.mode == "operator":
-            await self._verified(frozenset(), self._prepare)
+            await self._verified(self._observer.look, frozenset(), self._prepare)
         while True:
             waiting = await self._pass()
             self._runtime.well("scheduler")
@@ -89,7 +92,7 @@ class Scheduler:
         if not ids:
             return 0
         try:
-            acted, waits = await self._verified(traits, self._timed, ids)
+            acted, waits = await self._verified(self._observer.glance, traits, self._timed, ids)
         except Lost as lost:
             log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
             return _WAITING_SECONDS
@@ -99,16 +102,20 @@ class Scheduler:
             self._ring()
         return waits
 
-    async def _verified(self, traits: frozenset[str], decided: Callable[..., T], *args: Any) -> T:
-        """What `decided(*args, snapshot)` returns in the pool, once Placement was asked all that it has to be asked
-        first. Raises Unverified when there is no end to that."""
+    async def _verified(self, look: Callable[[Watch, frozenset[str]], Awaitable[Snapshot]], traits: frozenset[str],
+                        decided: Callable[..., T], *args: Any) -> T:
+        """What `decided(*args, snapshot)` returns in the pool, once the cloud was asked all that it has to be. Raises
+        Unverified when there is no end to that."""
         with self._mirror.watching() as watch:
-            snapshot = await self._observer.look(watch, traits)
+            snapshot = await look(watch, traits)
             for _ in range(_VERIFICATIONS):
                 try:
                     return await self._runtime.offload(decided, *args, snapshot)
                 except Unverified as chosen:
                     snapshot = await self._observer.look_again(snapshot, chosen.args[0])
+                except Unsettled as early:
+                    await asyncio.sleep(early.args[0])
+                    snapshot = replace(snapshot, settled=True)
         raise Unverified(Doubts())
 
     def _timed(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
@@ -119,7 +126,7 @@ class Scheduler:
             self._planned(time.monotonic() - started)
 
     def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
-        acted, waits, doubts = False, 0.0, Doubts()
+        acted, early, waits, doubts = False, False, 0.0, Doubts()
         with unit() as work:
             work.lock(Lock.SCHEDULER)
             with self._at(snapshot, work.now) as view:
@@ -128,19 +135,23 @@ class Scheduler:
                 ended = max((row.ended_at for row in rows.in_states(*FINAL)), default=None)
                 cooling = ledger.cooling()
                 waiting = [(row, request_of(row, work.now, ended, cooling)) for row in _in_order(view, ids)]
-                settled = _settled(work.now, [row for row in rows.in_states(State.PENDING)
-                                              if not row.is_preemptible and row.id not in world.reservations])
+                settling = _settling(work.now, [row for row in rows.in_states(State.PENDING)
+                                                if not row.is_preemptible and row.id not in world.reservations])
                 while waiting:
-                    for (row, request), decision in _decided(waiting, world, settled):
+                    for (row, request), decision in _decided(waiting, world, settling):
                         doubts |= doubts_of(request, decision, world, snapshot)
+                        if settling and _needs_victims(decision):
+                            early, decision = True, Wait("others may come with the same wish, to be planned together")
                         if not isinstance(decision, Wait):
                             holds = row.id in world.reservations
                             carry_out(work, row, request, decision, world, self._grace)
                             acted |= holds or not isinstance(decision, Postpone)
                         if not isinstance(decision, (Place, Refuse)):
-                            waits = _WAITING_SECONDS if settled else _SETTLE_SECONDS
+                            waits = settling if early else _WAITING_SECONDS
                 if doubts:
                     raise Unverified(doubts)
+                if early and not acted and not snapshot.settled:
+                    raise Unsettled(settling)
         return acted, waits
 
     def _prepare(self, snapshot: Snapshot) -> None:
@@ -157,7 +168,8 @@ class Scheduler:
         request = Request("", columns["is_preemptible"], Resources(columns["quota"]), Resources(columns["room"]),
                           availability_zone=columns["boot"]["availability_zone"], traits=traits)
         try:
-            return await self._verified(traits.required | traits.forbidden, self._foresee, request, columns["boot"])
+            return await self._verified(self._observer.look, traits.required | traits.forbidden, self._foresee,
+                                        request, columns["boot"])
         except Unverified:
             raise CloudUnavailable("the cloud's hosts change too quickly to say; try again") from None
 
@@ -184,20 +196,22 @@ class Scheduler:
         def of(snapshot: Snapshot) -> dict[str, Any]:
             with reading(), self._at(snapshot, vms.clock()) as view:
                 return capacity.of(view.world, wishes)
-        return {"mode": self._cloud.mode, **await self._verified(frozenset(named), of)}
+        return {"mode": self._cloud.mode, **await self._verified(self._observer.look, frozenset(named), of)}
+
+
+def _needs_victims(decision: Decision) -> bool:
+    return isinstance(decision, Evict) and bool(decision.victims)
 
 
 def _decided(waiting: list[tuple[Vm, Request]], world: World,
-             settled: bool) -> Iterable[tuple[tuple[Vm, Request], Decision]]:
+             settling: float) -> Iterable[tuple[tuple[Vm, Request], Decision]]:
     """Take the first that wait off the list, with a decision for each: one, or as many equal ones as need victims."""
     first = waiting.pop(0)
     row, request = first
     kept = world.reservations.get(row.id)
     decision = review(request, kept, world) if kept else decide(request, world)
-    if not isinstance(decision, Evict) or not decision.victims:
+    if settling or not _needs_victims(decision):
         return [(first, decision)]
-    if not settled:
-        return [(first, Wait("others may come with the same wish: they are planned together"))]
     peers = [] if kept else [one for one in waiting if alike(request, one[1]) and one[0].id not in world.reservations]
     together = peers and decide_batch([request, *(peer for _, peer in peers)], decision.kind, world)
     if not together:
@@ -207,12 +221,11 @@ def _decided(waiting: list[tuple[Vm, Request]], world: World,
     return zip(taken, together)
 
 
-def _settled(now: datetime, rows: Sequence[Row]) -> bool:
-    """True unless a burst of standard requests seems to be still coming in, or coming back refused: then evictions
-    wait a moment, for a plan for all of them together costs fewer victims than plans one by one. `rows` includes
-    those that came after the cloud was read."""
+def _settling(now: datetime, rows: Sequence[Row]) -> float:
+    """Seconds for which a burst of standard requests may still be coming in, or back refused: evictions wait, for a
+    plan for all of them costs fewer victims than plans one by one. `rows` are also those that came lately."""
     ages = [(now - row.updated_at).total_seconds() for row in rows]
-    return not ages or min(ages) >= _SETTLE_SECONDS or max(ages) >= _SETTLE_LIMIT
+    return max(0.0, _SETTLE_SECONDS - min(ages)) if ages and max(ages) < _SETTLE_LIMIT else 0.0
 
 
 def _waiting() -> tuple[frozenset[str], frozenset[str]]:
