@@ -30,6 +30,7 @@ from vmsvc.service.desk import Desk, View
 from vmsvc.service.doorbell import heard
 from vmsvc.service.doubts import doubts_of
 from vmsvc.service.join import Policy
+from vmsvc.service.line import Line, in_order, settling_seconds, waiting_line
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
 from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
@@ -37,14 +38,11 @@ from vmsvc.service.snapshot import Doubts, Observer, Snapshot, request_of, trait
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
 from vmsvc.store.models import Vm
-from vmsvc.store.rows import Row
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
 _VERIFICATIONS = 10        # times that one pass asks Placement anew before it acts
-_SETTLE_SECONDS = 0.15     # without a new standard request, before somebody is evicted
-_SETTLE_LIMIT = 1.0
 _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
 
 T = TypeVar("T")
@@ -72,6 +70,8 @@ class Scheduler:
         self._desk = Desk(policy)
         self._observer = Observer(cloud, mirror, fleet, self._desk.tell)
         self._planned = planned
+        self._line: Line | None = None     # as the last pass that decided found it ...
+        self._again_at = 0.0               # ... and when a pass is made though nothing has changed
         #: Requests that wait for room, as of the last pass.
         self.waiting = 0
 
@@ -87,17 +87,19 @@ class Scheduler:
 
     async def _pass(self) -> float:
         """Decide for all who waited before the cloud was read. Seconds to the next pass, 0 when nobody waits."""
-        ids, traits = await self._runtime.offload(_waiting)
-        self.waiting = len(ids)
-        if not ids:
-            return 0
+        line = await self._runtime.offload(waiting_line)
+        self.waiting = len(line.ids)
+        left = self._again_at - time.monotonic()
+        if not line.ids or (line == self._line and left > 0):
+            return left if line.ids else 0
         try:
-            acted, waits = await self._verified(self._observer.glance, traits, self._timed, ids)
+            acted, waits = await self._verified(self._observer.glance, line.traits, self._timed, line.ids)
         except Lost as lost:
             log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
             return _WAITING_SECONDS
         except Unverified:
             return _WAITING_SECONDS
+        self._line, self._again_at = line, time.monotonic() + waits
         if acted:
             self._ring()
         return waits
@@ -134,9 +136,9 @@ class Scheduler:
                 acted = drop_orphans(work, world, rows, view.reservations)
                 ended = max((row.ended_at for row in rows.in_states(*FINAL)), default=None)
                 cooling = ledger.cooling()
-                waiting = [(row, request_of(row, work.now, ended, cooling)) for row in _in_order(view, ids)]
-                settling = _settling(work.now, [row for row in rows.in_states(State.PENDING)
-                                                if not row.is_preemptible and row.id not in world.reservations])
+                waiting = [(row, request_of(row, work.now, ended, cooling)) for row in in_order(view, ids)]
+                settling = settling_seconds(work.now, [row for row in rows.in_states(State.PENDING)
+                                                       if not row.is_preemptible and row.id not in world.reservations])
                 while waiting:
                     for (row, request), decision in _decided(waiting, world, settling):
                         doubts |= doubts_of(request, decision, world, snapshot)
@@ -219,29 +221,6 @@ def _decided(waiting: list[tuple[Vm, Request]], world: World,
     taken = [first, *peers][:len(together)]
     waiting[:] = [one for one in waiting if one not in taken]
     return zip(taken, together)
-
-
-def _settling(now: datetime, rows: Sequence[Row]) -> float:
-    """Seconds for which a burst of standard requests may still be coming in, or back refused: evictions wait, for a
-    plan for all of them costs fewer victims than plans one by one. `rows` are also those that came lately."""
-    ages = [(now - row.updated_at).total_seconds() for row in rows]
-    return max(0.0, _SETTLE_SECONDS - min(ages)) if ages and max(ages) < _SETTLE_LIMIT else 0.0
-
-
-def _waiting() -> tuple[frozenset[str], frozenset[str]]:
-    """Requests that wait, and those that hold room; read before the cloud is. And the traits that they name."""
-    with reading():
-        waiting = vms.in_states([State.PENDING])
-        ids = ({row.id for row in waiting} | {kept.vm_id for kept in ledger.open_reservations()}
-               | {row.evicted_for for row in vms.in_states([State.NOTICED])})
-    asked = [traits_in(row.boot) for row in waiting]
-    return frozenset(ids), frozenset(trait for traits in asked for trait in traits.required | traits.forbidden)
-
-
-def _in_order(view: View, ids: frozenset[str]) -> list[Vm]:
-    """Standard before preemptible, then by age."""
-    waiting = vms.of_ids([row.id for row in view.rows.in_states(State.PENDING) if row.id in ids])
-    return sorted(waiting, key=lambda row: (row.is_preemptible, row.created_at, row.id))
 
 
 def _refused(request: Request) -> Request:
