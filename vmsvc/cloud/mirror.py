@@ -71,6 +71,11 @@ class Mirror:
         finally:
             self._watches.remove(watch)
 
+    @property
+    def pause(self) -> float:
+        """Seconds from the end of one read to the next while somebody waits."""
+        return min(_BUSY_LIMIT, max(_BUSY_SECONDS, _BUSY_SHARE * self._took))
+
     def news(self) -> dict[str, Server | None]:
         """The servers that changed since the last call, None for those that are no longer there."""
         changes, self._changes = self._changes, set()
@@ -172,7 +177,7 @@ class Mirror:
             await self.refresh(_BUSY_SECONDS / 2)
             well()
             if self._waiting:
-                await asyncio.sleep(min(_BUSY_LIMIT, max(_BUSY_SECONDS, _BUSY_SHARE * self._took)))
+                await asyncio.sleep(self.pause)
             else:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_IDLE_SECONDS):

@@ -107,3 +107,17 @@ async def test_the_whole_list_costs_a_page_a_minute_however_many_servers_there_a
         clock.now += 10
         await mirror.refresh()
     assert cloud.whole == 1 + 3
+
+
+@pytest.mark.parametrize("took, pause", [(0.01, 0.05), (0.2, 0.4), (5, 1)])
+def test_a_cloud_that_answers_slowly_is_asked_less_often_but_every_second(io_loop, cloud, mirror, monkeypatch, took,
+                                                                          pause):
+    clock = SimpleNamespace(now=module.time.monotonic() + 9)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    async def servers(_since):
+        clock.now += took
+        return ServerPage((), NOW)
+    monkeypatch.setattr(cloud, "servers", servers)
+    io_loop.run_sync(mirror.refresh)
+    assert mirror.pause == pytest.approx(pause)
