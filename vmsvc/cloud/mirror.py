@@ -19,7 +19,7 @@ from vmsvc.domain.errors import NotFound, VmsvcError
 log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 0.05       # between reads while somebody waits for a server, at least ...
-_BUSY_SHARE = 2            # ... and so many times as long as the last read took: a cloud that is slow is asked less
+_BUSY_SHARE = 1            # ... and so many times as long as the last read took: a cloud that is slow is asked less
 _BUSY_LIMIT = 1.0
 _IDLE_SECONDS = 5.0
 _WHOLE_SECONDS = 60.0      # between reads of the whole list, for each page of it: it finds what changes-since has not

@@ -22,7 +22,7 @@ from vmsvc.store.models import Intent, Vm
 log = logging.getLogger(__name__)
 
 _STOP_LIMIT = 75.0         # the guest has 60 s by Nova's default shutdown_timeout
-_LOCK_SECONDS = 0.3        # how old the news may be that nobody has locked it
+_LOCK_SECONDS = 0.5        # how old the news may be that nobody has locked it
 _LOOK_SECONDS = 5.0        # a GET at least this often: a list may leave a server out
 _AGAIN_SECONDS = 60.0      # a DELETE that hangs (its host was down) is sent again
 _FAILED_SECONDS = 2.0      # a DELETE that failed in the cloud is sent again

@@ -12,7 +12,7 @@ from vmsvc.store.db import reading
 from vmsvc.store.models import Vm
 from vmsvc.store.rows import Row
 
-_SETTLE_SECONDS = 0.15     # without a new standard request, before somebody is evicted
+_SETTLE_SECONDS = 0.1      # without a new standard request, before somebody is evicted
 _SETTLE_LIMIT = 1.0
 _MOVING = (State.PENDING, State.BUILDING, State.NOTICED, State.EVICTING, State.DELETING)
 

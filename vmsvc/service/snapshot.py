@@ -25,6 +25,8 @@ from vmsvc.domain.world import Request
 from vmsvc.service.picture import News
 from vmsvc.store.models import Vm
 
+_GLANCE_SECONDS = 10.0       # how old what is known of hosts may be for a glance
+
 Need = tuple[Resources, Traits]
 #: (flavor id, image id) -> the hosts that refused such VMs lately, and what the cloud said.
 Cooling = Mapping[tuple[str, str], Mapping[str, str]]
@@ -79,19 +81,25 @@ class Observer:
         return self._news(Snapshot(began, quota, watch, frozenset(), frozenset()))
 
     async def glance(self, watch: Watch, traits: Collection[str] = ()) -> Snapshot:
-        """As `look`, but all at once. A tenant's own servers are left out: where it is the quota that decides they are
-        of no use. Raises what the cloud raises."""
+        """The quota as it is now; servers and hosts as they are followed anyway. A host that others have filled just
+        now is refused by the cloud, and one that is nearly full is read before it is used (`doubts`). Raises what the
+        cloud raises."""
         began = time.monotonic()
-        quota, *_ = await asyncio.gather(
-            self._cloud.quota(), self._fleet.refresh(0, traits),
-            *([self._mirror.refresh()] if self._cloud.mode == "operator" else []))
+        quota, _ = await asyncio.gather(self._cloud.quota(), self._fleet.refresh(_GLANCE_SECONDS, traits))
         return self._news(Snapshot(began, quota, watch, frozenset(), frozenset(), ordered=False))
 
     async def look_again(self, snapshot: Snapshot, doubts: Doubts) -> Snapshot:
         """The snapshot after the doubts were put to the cloud. Raises what the cloud raises."""
-        await asyncio.gather(*(self._fleet.seek(room, traits) for room, traits in doubts.needs),
-                             *([self._fleet.read(doubts.hosts)] if doubts.hosts else []), self._mirror.refresh())
-        return self._news(replace(snapshot, sought=snapshot.sought | doubts.needs, ordered=True))
+        asked = [self._fleet.seek(room, traits) for room, traits in doubts.needs]
+        if doubts.hosts:
+            asked.append(self._fleet.read(doubts.hosts))
+        if doubts.order:
+            asked.append(self._fleet.refresh(0))
+        if doubts.order or doubts.needs:       # somebody may have to go
+            asked.append(self._mirror.refresh())
+        await asyncio.gather(*asked)
+        return self._news(replace(snapshot, sought=snapshot.sought | doubts.needs,
+                                  ordered=snapshot.ordered or doubts.order))
 
     def _news(self, snapshot: Snapshot) -> Snapshot:
         """Servers and hosts are told together, as of one moment."""
