@@ -19,9 +19,9 @@ _MOVING = (State.PENDING, State.BUILDING, State.NOTICED, State.EVICTING, State.D
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Requests that wait, and those that have ended and still hold room; the traits that they name. `moving` tells one line from the next:
-    all that is on its way in or out, upon which a decision depends and which changes often. Where a victim's eviction
-    begins nothing is to be decided anew."""
+    """Requests that wait, and those that have ended and still hold room; the traits that they name. `moving` tells one
+    line from the next: all that is on its way in or out, upon which a decision depends and which changes often. Where
+    a victim's eviction begins nothing is to be decided anew."""
 
     ids: frozenset[str]
     traits: frozenset[str]
