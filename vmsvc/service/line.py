@@ -48,9 +48,10 @@ def _moving(row: Vm) -> tuple[str, State, datetime | None]:
 
 
 def in_order(view: View, ids: frozenset[str]) -> list[Vm]:
-    """Standard before preemptible, then by age."""
+    """Standard before preemptible, then by age. Who was deleted since the rows were read is none of them."""
     waiting = vms.of_ids([row.id for row in view.rows.in_states(State.PENDING) if row.id in ids])
-    return sorted(waiting, key=lambda row: (row.is_preemptible, row.created_at, row.id))
+    return sorted((row for row in waiting if row.state == State.PENDING),
+                  key=lambda row: (row.is_preemptible, row.created_at, row.id))
 
 
 def settling_seconds(now: datetime, rows: Sequence[Row]) -> float:
