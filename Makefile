@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo run_test lint test_openstack test_chaos bench clean build down logs development test_docker test_image
+.PHONY: help run demo run_test lint test_openstack test_chaos bench bench_openstack clean build down logs development test_docker test_image
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
@@ -31,6 +31,9 @@ lint: $(VENV)/.tests  ## pylint over everything
 
 test_openstack: $(VENV)/.tests  ## the conformance and system tests against a real OpenStack on loopback
 	VMSVC_TEST_CLOUD=bed $(BIN)/python -m pytest tests/openstack
+
+bench_openstack: $(VENV)/.tests  ## vmsvc beside the same done by hand, on a real OpenStack on loopback (some 5 minutes)
+	$(BIN)/python -m tests.bench.bench_bed
 
 test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults and a soak (SOAK_MINUTES=30, STORM_FAULTS=10000)
 	$(BIN)/python -m tests.chaos
