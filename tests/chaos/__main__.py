@@ -71,7 +71,8 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     print(table(results))
     print(f"soak: {results['soak'].requests / results['soak'].seconds:.1f} creates and deletes a second, "
-          f"memory {results['soak'].memory}; at rest {results['soak'].rest}")
+          f"memory {results['soak'].memory}; at rest {results['soak'].rest}; "
+          f"/healthz {results['soak'].health}")
     problems = {name: result.problems for name, result in results.items() if result.problems}
     for name, problem in problems.items():
         print(f"\n{name}: {problem}")

@@ -155,6 +155,7 @@ class Result:
     seconds: float = 0.0
     memory: str = ""
     rest: str = ""
+    health: str = ""
     problems: str = ""
 
 

@@ -25,19 +25,25 @@ RATE = 20                # creates a second; as many deletes
 SOCKETS = 500
 DEAF = 50                # of those never read
 HEARERS = 20             # of those hear everything; the others wait for evictions, as a scheduler of batch jobs does
-IN_FLIGHT = 60           # clients at once: where the machine is too slow for the rate, the rate gives way
+IN_FLIGHT = 300          # clients at once: after a call that hung many wait, and the rate gives way beyond that
 SAMPLE_SECONDS = 5.0
 #: Until so many requests the allocators of C and of Python still grow (measured: objects and traced memory are flat
 #: from the start, resident memory after some 2,500). What comes then must be flat; a shorter soak has only the ceiling.
 WARM_UP = 3000
 CEILING_MB = 200
+#: Shares of all calls to the cloud. Not so many a second: those would fall on ever fewer calls, and in the end on
+#: each of them, when clients wait because of them.
 FAULTS = (
-    {"action": "status", "status": 500, "count": 3}, {"action": "cut_after", "count": 2},
-    {"action": "half_json", "count": 2}, {"action": "html", "count": 2},
-    {"action": "delay", "seconds": 1.0, "count": 5},
-    {"action": "hang", "count": 1}, {"action": "status", "status": 503, "headers": {"Retry-After": "1"}, "count": 1},
-    {"kind": "spawn_fails", "count": 1}, {"kind": "delete_fails", "count": 1}, {"action": "revoke", "count": 1},
+    {"action": "status", "status": 500, "probability": 0.004}, {"action": "cut_after", "probability": 0.004},
+    {"action": "half_json", "probability": 0.004}, {"action": "html", "probability": 0.004},
+    {"action": "delay", "seconds": 1.0, "probability": 0.004}, {"action": "hang", "probability": 0.0002},
+    {"action": "status", "status": 503, "headers": {"Retry-After": "1"}, "probability": 0.004},
+    {"action": "revoke", "probability": 0.001},
 )
+#: What fails inside the cloud, one now and then.
+TROUBLES = ("spawn_fails", "delete_fails")
+TROUBLE_SECONDS = 5.0
+CUT_SECONDS = 30.0          # so often the sessions of the database are cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +81,19 @@ class Soak:
         watchers = [Watcher(self._plant.replicas, 0) for _ in range(2)]
         background = [asyncio.create_task(watcher.run()) for watcher in watchers]
         background += [asyncio.create_task(self._socket(number)) for number in range(SOCKETS)]
-        others = [asyncio.create_task(self._faults()), asyncio.create_task(self._measure())]
+        others = [asyncio.create_task(each) for each in (self._faults(), self._measure(), self._probe())]
         clients: set[asyncio.Task] = set()
         while (passed := time.monotonic() - began) < seconds and not any(task.done() for task in others):
             if len(clients) < IN_FLIGHT and self.result.requests < 2 * RATE * passed:
                 clients.add(asyncio.create_task(self._client()))
             else:
                 await asyncio.sleep(0.005)
-            clients = {task for task in clients if not task.done()}
+            clients = self._under_way(clients)
         self._over = True
         self.result.seconds = time.monotonic() - began
-        await asyncio.gather(*clients, *others)
+        await asyncio.wait(clients or others)
+        self._under_way(clients)
+        await asyncio.gather(*others)
         await account(self._plant, watchers, self.result)
         for task in background:
             task.cancel()
@@ -93,6 +101,13 @@ class Soak:
         await self._nothing_leaked()
         self._http.close()
         return self.result
+
+    def _under_way(self, clients: set[asyncio.Task]) -> set[asyncio.Task]:
+        """Those that are; one that ended with an error is a problem."""
+        for task in clients:
+            if task.done() and (error := task.exception()):
+                self.result.problems += f"a client got {error!r}; "
+        return {task for task in clients if not task.done()}
 
     async def _client(self) -> None:
         """A create and its delete; a 503 is asked again."""
@@ -146,11 +161,14 @@ class Soak:
         return first & 15 != 8
 
     async def _faults(self) -> None:
-        """One kind now and then, for a few calls."""
+        """The wire fails all the while; now and then something does inside the cloud, or the sessions of the database
+        are cut."""
+        for fault in FAULTS:
+            self._plant.sim.fault(seed=self._chance.randrange(10**6), **fault)
         while not self._over:
-            await asyncio.sleep(1)
-            self._plant.sim.fault(**self._chance.choice(FAULTS))
-            if self._chance.random() < 0.03:
+            await asyncio.sleep(TROUBLE_SECONDS)
+            self._plant.sim.fault(kind=self._chance.choice(TROUBLES), count=1)
+            if self._chance.random() < TROUBLE_SECONDS / CUT_SECONDS:
                 self.result.kills += self._plant.cut_sessions() > 0
         self.result.faults = self._plant.injected() + self.result.kills
         self._plant.sim.clear_faults()
@@ -159,6 +177,17 @@ class Soak:
         while not self._over:
             self._samples.append(await self._sample())
             await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _probe(self) -> None:
+        """/healthz has to answer all the while, and quickly."""
+        seconds: list[float] = []
+        while not self._over:
+            began = time.monotonic()
+            await self._http.fetch(f"http://127.0.0.1:{self._replica.client.port}/healthz")
+            seconds.append(time.monotonic() - began)
+            await asyncio.sleep(0.2)
+        ms = [1000 * each for each in sorted(seconds)]
+        self.result.health = f"p50 {ms[len(ms) // 2]:.0f}, p99 {ms[len(ms) * 99 // 100]:.0f}, most {ms[-1]:.0f} ms"
 
     async def _sample(self) -> Sample:
         pid = self._replica.pid
@@ -202,7 +231,7 @@ async def soak(folder: Path, postgres: Database, seconds: float, seed: int) -> R
                   cloud={"boot_seconds": 0.2, "delete_seconds": 0.1, "schedule_seconds": 0.05},
                   settings={"grace_seconds": 1, "cloud_timeout": 5})
     try:
-        for number in range(HOSTS + 1, 40):
+        for number in range(HOSTS + 1, 100):
             plant.sim.add_host(f"more-{number}")
         await plant.open()
         return await Soak(plant, seed).run(seconds)

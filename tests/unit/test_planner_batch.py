@@ -7,12 +7,12 @@ from itertools import product
 import pytest
 
 from tests.unit.planner_cases import every_plan, random_cloud
-from vmsvc.domain.batch import Ask, BatchPlan, Share, plan_batch, plan_mixed, several
+from vmsvc.domain.batch import BatchPlan, Share, plan_batch, several
 from vmsvc.domain.bins import Bin, Candidate
 from vmsvc.domain.index import Index
 from vmsvc.domain.objective import Objective
 from vmsvc.domain.planner import Fits, Preempt, Refuse, Terms, plan
-from vmsvc.domain.resources import Resources, total
+from vmsvc.domain.resources import Resources
 
 
 def host(name, *sizes, free=0, need=4, **facts):
@@ -109,40 +109,6 @@ def test_bins_that_share_a_candidate_cannot_be_planned_as_a_batch():
 def test_a_batch_at_the_cap_says_that_it_may_not_be_the_best():
     outcome = plan_batch([host(name, 3, 3, 2, 1) for name in "abc"], 3, node_cap=0)
     assert isinstance(outcome, BatchPlan) and not outcome.optimal
-
-
-def test_of_different_requests_the_largest_comes_first_and_its_room_is_taken_for_the_others():
-    bins = [host("a", 8), host("b", 3)]
-    outcome = plan_mixed(bins, [Ask("small", Resources({"VCPU": 3})), Ask("large", Resources({"VCPU": 8}))])
-    assert outcome["large"].shares == (Share("a", 1, ("a0",)),)
-    assert outcome["small"].shares == (Share("b", 1, ("b0",)),)
-    assert not outcome["large"].optimal
-
-
-def test_of_different_requests_one_that_is_refused_takes_nothing_from_the_others():
-    bins = [host("a", 8), host("b", 3)]
-    outcome = plan_mixed(bins, [Ask("huge", Resources({"VCPU": 9})),
-                                Ask("two", Resources({"VCPU": 4}), 2, frozenset("a"))])
-    assert isinstance(outcome["huge"], Refuse)
-    assert outcome["two"].shares == (Share("a", 2, ("a0",)),)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_what_is_planned_for_different_requests_fits_together_and_has_no_victim_twice(seed):
-    rng = random.Random(seed)
-    for _ in range(50):
-        bins = [host(f"h{at}", *(rng.randint(1, 6) for _ in range(rng.randint(0, 4))), free=rng.randint(-1, 4))
-                for at in range(4)]
-        asks = [Ask(str(at), Resources({"VCPU": rng.randint(1, 6)}), rng.randint(1, 3)) for at in range(3)]
-        plans = {name: one for name, one in plan_mixed(bins, asks).items() if isinstance(one, BatchPlan)}
-        for place in bins:
-            shares = [(ask, share) for ask in asks if ask.id in plans for share in plans[ask.id].shares
-                      if share.bin_id == place.id]
-            victims = [victim for _, share in shares for victim in share.victims]
-            freed = total(one.resources for one in place.candidates if one.id in victims)
-            assert len(set(victims)) == len(victims)
-            assert (place.free.floored() + freed).covers(total(ask.need for ask, share in shares
-                                                               for _ in range(share.count)))
 
 
 def test_the_sum_of_objectives_is_the_cost_of_both_plans():

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from tests.unit.planner_cases import as_cost, assert_best, clouds, every_plan, grouped, random_cloud, within
 from tests.unit.test_planner_quota import random_case
-from vmsvc.domain.batch import Ask, BatchPlan, Share, plan_batch, plan_mixed, several
+from vmsvc.domain.batch import BatchPlan, Share, plan_batch, several
 from vmsvc.domain.bins import Bin, Candidate
 from vmsvc.domain.index import Index
 from vmsvc.domain.planner import Preempt, Refuse, plan
@@ -165,11 +165,3 @@ def test_a_batch_that_would_take_two_of_a_group_on_two_hosts_takes_another_there
     assert outcome.shares == (Share("a", 2, ("a0", "a1")),)
     assert not outcome.optimal
     assert plan_batch(bins, 2, budgets={"web": 2}).optimal
-
-
-def test_different_requests_share_a_group_s_budget():
-    bins = [host("a", (1, "web")), host("b", (2, "web"))]
-    asks = [Ask("one", Resources({"VCPU": 2})), Ask("two", Resources({"VCPU": 1}))]
-    outcome = plan_mixed(bins, asks, budgets={"web": 1})
-    assert outcome["one"].shares == (Share("a", 1, ("a0",)),)
-    assert isinstance(outcome["two"], Refuse)

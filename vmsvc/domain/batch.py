@@ -1,18 +1,18 @@
 """Room for many requests at once.
 
 Equal requests: what j of them cost in each bin, then a knapsack over the bins; exact. One after the other would be
-worse, or stuck: the first would take the bin that the others could share. Different requests: the largest first, each
-kind exact for itself, together not. Nor is a batch exact when bins would together take too many of an eviction group.
+worse, or stuck: the first would take the bin that the others could share. A batch is not exact when bins would together
+take too many of an eviction group.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from vmsvc.domain.bins import WHOLE, Bin, Candidate
+from vmsvc.domain.bins import Bin, Candidate
 from vmsvc.domain.objective import Objective
 from vmsvc.domain.planner import Refuse, check_unique, queue_of, refusal
-from vmsvc.domain.resources import Resources, total
+from vmsvc.domain.resources import Resources
 from vmsvc.domain.search import Budget
 from vmsvc.domain.solution import Solution, best_of
 from vmsvc.domain.terms import NODE_CAP, Terms
@@ -41,16 +41,6 @@ class BatchPlan:
     shares: tuple[Share, ...]
     objective: Objective
     optimal: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Equal requests in a mixed batch. `eligible`: the bins that would be accepted for them; None for all."""
-
-    id: str
-    need: Resources
-    count: int = 1
-    eligible: frozenset[str] | None = None
 
 
 def several(place: Bin, count: int) -> Bin:
@@ -157,39 +147,3 @@ def _knapsack(options: Options,
                     if known is None or entry < known[:2]:
                         best[placed + share] = *entry, (*taken, Share(bin_id, share, solution.ids))
     return best.get(count)
-
-
-def plan_mixed(bins: Iterable[Bin], asks: Sequence[Ask], *, max_victims: int = 20, node_cap: int = NODE_CAP,
-               now: int = 0, budgets: Mapping[str, int] | None = None) -> dict[str, BatchPlan | Refuse]:
-    """Room for different requests, the largest first; what one kind takes and evicts is gone for the next. The need of
-    the bins does not matter. Each kind is placed as a whole or refused; with several kinds no plan is called optimal.
-    """
-    places = {place.id: place for place in bins}
-    capacity = total(place.capacity for place in places.values())
-    left = dict(budgets or {})
-
-    def size(ask: Ask) -> int:
-        return sum(amount * (WHOLE // (capacity[name] or amount)) for name, amount in ask.need.items() if amount > 0)
-
-    outcomes: dict[str, BatchPlan | Refuse] = {}
-    for ask in sorted(asks, key=lambda ask: (-size(ask), ask.id)):
-        eligible = [replace(place, need=ask.need) for place in places.values()
-                    if ask.eligible is None or place.id in ask.eligible]
-        outcome = plan_batch(eligible, ask.count, max_victims=max_victims, node_cap=node_cap, now=now,
-                             budgets=left)
-        if isinstance(outcome, BatchPlan):
-            outcome = replace(outcome, optimal=outcome.optimal and len(asks) == 1)
-            for share in outcome.shares:
-                for one in places[share.bin_id].candidates:
-                    if one.id in share.victims and one.group in left:
-                        left[one.group] -= 1
-                places[share.bin_id] = _after(places[share.bin_id], ask.need, share)
-        outcomes[ask.id] = outcome
-    return outcomes
-
-
-def _after(place: Bin, need: Resources, share: Share) -> Bin:
-    freed = total(one.resources for one in place.candidates if one.id in share.victims)
-    taken = total([need] * share.count)
-    return replace(place, free=place.free.floored() + freed - taken,
-                   candidates=tuple(one for one in place.candidates if one.id not in share.victims))
