@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import json
+import logging
 from dataclasses import replace
 
 import pytest
+
+from tests.hostile.wire import reset
 
 ASK = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -111,3 +114,17 @@ async def test_half_a_handshake_is_refused_by_name(connect, name, value):
     reader, _ = await connect(f"GET /api/v1/events HTTP/1.1\r\n{head}\r\n".encode())
     status, body = await answer_of(reader)
     assert (status, body["error"], body["field"]) == (400, "invalid_request", name)
+
+
+@pytest.mark.gen_test
+async def test_a_peer_that_goes_during_its_handshake_is_no_error(connect, hub, caplog):
+    for _ in range(30):
+        _, writer = await connect(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+                                  b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                                  b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n" + b"\x88\x80\0\0\0\0")
+        await asyncio.sleep(0.001)
+        reset(writer)
+    async with asyncio.timeout(5):
+        while len(hub):
+            await asyncio.sleep(0.01)
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]

@@ -45,7 +45,6 @@ async def deaf(port: int, until: float, tally: Tally) -> None:
     """Ask for long answers, a thousand times, and read a byte a second."""
     reader, writer = await connect(port)
     writer.transport.pause_reading()
-    sock = writer.get_extra_info("socket")
     with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
         writer.write(head("GET", "/api/v1/openapi.json") * 1000)
         while time.monotonic() < until and not writer.is_closing():
@@ -53,7 +52,7 @@ async def deaf(port: int, until: float, tally: Tally) -> None:
             await asyncio.sleep(0)
             writer.transport.pause_reading()
             await asyncio.sleep(1)
-    del sock, reader
+    del reader
     tally.count("slow reader", "hung up on" if writer.is_closing() else "left")
     reset(writer)
 
@@ -103,7 +102,7 @@ class Crowd:
     async def __aexit__(self, *_: object) -> None:
         for number, writer in enumerate(self._writers):
             if number % 3:
-                writer.close()
+                writer.transport.abort()
             else:
                 reset(writer)
         await asyncio.sleep(0)

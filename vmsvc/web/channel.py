@@ -130,6 +130,8 @@ class Events(ApiHandler, WebSocketHandler):
 
     def open(self) -> None:
         """Join the live ones, at once or when what was missed has been sent."""
+        if self.ws_connection.stream.closed():      # the peer has gone during the handshake; on_close() comes next
+            return
         self.opened = asyncio.get_running_loop().time()
         self.outlet = Outlet(self.ws_connection.stream, self.web.max_queue, self.ended)
         self.hub.enter(self.outlet)
