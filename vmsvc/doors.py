@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _BURST_SECONDS = 10.0      # a principal that was quiet may ask for so many seconds' worth of changes at once
 
-_OWN_FILES = 256           # of the process's open files, for the database, the cloud and everything that is not a client
+_OWN_FILES = 256           # of the process's open files: for the database, the cloud, and all that is no client
 
 
 def web_settings(settings: Settings) -> WebSettings:

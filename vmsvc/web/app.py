@@ -13,6 +13,7 @@ from vmsvc.service.hub import Hub
 from vmsvc.web import assets, channel, metrics, openapi, proxies, room, status, vms
 from vmsvc.web.auth import Auth, NoAuth
 from vmsvc.web.base import Unknown
+from vmsvc.web.body import shorten
 from vmsvc.web.evictions import routes as eviction_routes
 from vmsvc.web.limits import Limits
 from vmsvc.web.server import Server
@@ -31,7 +32,7 @@ def log_request(handler: RequestHandler) -> None:
     request = handler.request
     notable = request.method not in ("GET", "HEAD") or handler.get_status() >= 400
     access_log.log(logging.INFO if notable else logging.DEBUG, "%s %s %d %.1f ms %s %s %s", request.method,
-                   request.path, handler.get_status(), 1000 * request.request_time(), request.remote_ip,
+                   shorten(request.path, 200), handler.get_status(), 1000 * request.request_time(), request.remote_ip,
                    getattr(getattr(handler, "principal", None), "name", "-"), getattr(handler, "request_id", "-"))
 
 
