@@ -43,7 +43,8 @@ def _connect(http_server, http_port, io_loop):
 async def answer_of(reader):
     """The status and the body of an answer."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
-    length = next(int(line.partition(":")[2]) for line in head.splitlines() if line.lower().startswith("content-length"))
+    fields = dict(line.lower().split(": ", 1) for line in head.splitlines() if ": " in line)
+    length = int(fields["content-length"])
     return int(head.split()[1]), json.loads(await reader.readexactly(length))
 
 
@@ -61,7 +62,8 @@ async def test_who_has_waited_longest_gives_way_to_whoever_asks(connect):
 
 @pytest.mark.gen_test
 async def test_when_all_have_asked_one_more_is_told_that_it_is_full(connect, http_server):
-    slow = b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    slow = (b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 9\r\n\r\n{")
     for _ in range(8):
         await connect(slow)
     while len(http_server) < 8 or http_server.waiting:
@@ -75,7 +77,7 @@ async def test_who_does_not_take_an_answer_is_hung_up_on(connect, http_server):
     reader, writer = await connect()
     writer.transport.pause_reading()
     writer.write(ASK.replace(b"/healthz", b"/api/v1/openapi.json") * 600)
-    while not len(http_server):         # it has been accepted
+    while len(http_server) == 0:         # it has been accepted
         await asyncio.sleep(0)
     async with asyncio.timeout(10):
         while len(http_server):

@@ -26,7 +26,8 @@ def classes(answers: Counter[str]) -> Counter[str]:
     """The answers by their class."""
     found: Counter[str] = Counter()
     for came, number in answers.items():
-        name = f"{came[0]}xx" if came[0] in "45" else "closed" if came in ("closed", "hung up on", "101, closed") else "other"
+        name = f"{came[0]}xx" if came[0] in "45" else "closed" if came in ("closed", "hung up on",
+                                                                           "101, closed") else "other"
         found[name] += number
     return found
 
@@ -38,7 +39,8 @@ def table(outcome: Outcome) -> str:
     for kind, answers in outcome.tally.answers.items():
         found = classes(answers)
         total += found
-        said = ", ".join(f"{number} {came}" for came, number in sorted(answers.items()) if classes(Counter([came]))["other"])
+        said = ", ".join(f"{number} {came}" for came,
+                         number in sorted(answers.items()) if classes(Counter([came]))["other"])
         rows.append((kind, str(found.total()), *(str(found[name]) for name in COLUMNS[2:5]), said))
     rows.append(("total", str(total.total()), *(str(total[name]) for name in COLUMNS[2:5]), str(total["other"])))
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]

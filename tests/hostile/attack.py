@@ -38,7 +38,8 @@ class Outcome:
 
 async def attack(folder: Path, postgres: Database, number: int, idle: int, slow_seconds: float, seed: int) -> Outcome:
     """So many bad requests (a quarter of them over WebSockets), so many idle connections, slow ones for so long."""
-    plant = Plant(folder, postgres, "hostile", replicas=1, patience={}, settings={"grace_seconds": 1, "write_rate": 1e6},
+    plant = Plant(folder, postgres, "hostile", replicas=1, patience={}, settings={"grace_seconds": 1,
+                                                                                  "write_rate": 1e6},
                   cloud={"boot_seconds": 0.1, "delete_seconds": 0.05, "schedule_seconds": 0.02})
     try:
         await plant.open()

@@ -4,17 +4,21 @@ import gzip
 import json
 import random
 
-FIELDS = ("is_preemptible", "name", "flavor", "image", "network", "key_name", "user_data", "metadata", "availability_zone",
+FIELDS = ("is_preemptible", "name", "flavor", "image", "network", "key_name", "user_data", "metadata",
+          "availability_zone",
           "priority", "min_run_seconds", "group", "max_unavailable", "cloud_vm_id", "notice_only")
 #: None of them is right for any field, beside an `is_preemptible` that is not right either.
-VALUES = ("null", "[]", "{}", '""', "-1e400", "1e400", "9" * 400, "9" * 5000, "0.1", '"\\u0000"', '"\\ud800"', '"\\uDC00x"', "[[[]]]",
-          '{"a": {"b": 1}}', '"' + "x" * 100_000 + '"', '" x"', '"\\u202e"', '"a\\nb"', '{"": ""}', '{"vmsvc_id": "x"}', "-0")
+VALUES = ("null", "[]", "{}", '""', "-1e400", "1e400", "9" * 400, "9" * 5000, "0.1", '"\\u0000"', '"\\ud800"',
+          '"\\uDC00x"', "[[[]]]",
+          '{"a": {"b": 1}}', '"' + "x" * 100_000 + '"', '" x"', '"\\u202e"', '"a\\nb"', '{"": ""}',
+          '{"vmsvc_id": "x"}', "-0")
 GOOD = '{"is_preemptible": true}'
 
 
 def bad_body(chance: random.Random) -> bytes:
     """One of them."""
-    return chance.choice((torn, deep, constants, wrong_type, wrong_type, wrong_type, unknown, doubled, encoded, bomb, noise, large))(chance)
+    return chance.choice((torn, deep, constants, wrong_type, wrong_type, wrong_type, unknown, doubled, encoded, bomb,
+                          noise, large))(chance)
 
 
 def torn(chance: random.Random) -> bytes:
@@ -31,7 +35,8 @@ def deep(chance: random.Random) -> bytes:
 
 def constants(chance: random.Random) -> bytes:
     """Numbers that are none."""
-    return f'{{"is_preemptible": true, "priority": {chance.choice(("NaN", "Infinity", "-Infinity", "01", "1.", "+1", "0x1"))}}}'.encode()
+    number = chance.choice(("NaN", "Infinity", "-Infinity", "01", "1.", "+1", "0x1"))
+    return f'{{"is_preemptible": true, "priority": {number}}}'.encode()
 
 
 def wrong_type(chance: random.Random) -> bytes:
@@ -43,7 +48,8 @@ def wrong_type(chance: random.Random) -> bytes:
 
 def unknown(chance: random.Random) -> bytes:
     """Fields that there are not, thousands of them."""
-    return json.dumps({"is_preemptible": True} | {f"field {number}": number for number in range(chance.choice((1, 5000)))}).encode()
+    strange = {f"field {number}": number for number in range(chance.choice((1, 5000)))}
+    return json.dumps({"is_preemptible": True} | strange).encode()
 
 
 def doubled(chance: random.Random) -> bytes:
@@ -54,8 +60,10 @@ def doubled(chance: random.Random) -> bytes:
 
 def encoded(chance: random.Random) -> bytes:
     """Not in UTF-8, or with a mark before it."""
-    return chance.choice((GOOD.encode("utf-16"), GOOD.encode("utf-32"), b"\xef\xbb\xbf" + GOOD.encode(), b"\xff" + GOOD.encode(),
-                          b'{"name": "\xc0\xaf", "is_preemptible": true}', b'{"name": "\xed\xa0\x80", "is_preemptible": true}'))
+    return chance.choice((GOOD.encode("utf-16"), GOOD.encode("utf-32"), b"\xef\xbb\xbf" + GOOD.encode(),
+                          b"\xff" + GOOD.encode(),
+                          b'{"name": "\xc0\xaf", "is_preemptible": true}',
+                          b'{"name": "\xed\xa0\x80", "is_preemptible": true}'))
 
 
 def bomb(chance: random.Random) -> bytes:

@@ -34,7 +34,8 @@ def frame(first: int, payload: bytes, mask: bytes | None = b"\0\0\0\0", length: 
 def half_handshake(chance: random.Random) -> Case:
     """One of its headers is bad."""
     name, value = chance.choice((
-        ("Sec_WebSocket_Key", ""), ("Sec_WebSocket_Key", "AAAA"), ("Sec_WebSocket_Key", "*" * 24), ("Sec_WebSocket_Key", "A" * 9000),
+        ("Sec_WebSocket_Key", ""), ("Sec_WebSocket_Key", "AAAA"), ("Sec_WebSocket_Key", "*" * 24),
+        ("Sec_WebSocket_Key", "A" * 9000),
         ("Sec_WebSocket_Version", ""), ("Sec_WebSocket_Version", "8"), ("Sec_WebSocket_Version", "-1"),
         ("Sec_WebSocket_Version", "13, 8"), ("Connection", "keep-alive"), ("Connection", ""), ("Upgrade", "h2c"),
         ("Origin", "http://evil.example"), ("Origin", "\udcff")))
@@ -44,8 +45,10 @@ def half_handshake(chance: random.Random) -> Case:
 def strange_handshake(chance: random.Random) -> Case:
     """Good in itself, with offers that nobody takes; then the end."""
     name, value = chance.choice((
-        ("Sec_WebSocket_Protocol", "x" * 8000), ("Sec_WebSocket_Protocol", ", ," * 900), ("Sec_WebSocket_Protocol", "\udcff"),
-        ("Sec_WebSocket_Extensions", "permessage-deflate; server_max_window_bits=99"), ("Sec_WebSocket_Extensions", ";;=,"),
+        ("Sec_WebSocket_Protocol", "x" * 8000), ("Sec_WebSocket_Protocol", ", ," * 900), ("Sec_WebSocket_Protocol",
+                                                                                          "\udcff"),
+        ("Sec_WebSocket_Extensions", "permessage-deflate; server_max_window_bits=99"), ("Sec_WebSocket_Extensions",
+                                                                                        ";;=,"),
         ("Sec_WebSocket_Extensions", "permessage-deflate; x=" + "9" * 5000)))
     return Case("subprotocol", handshake(chance, **{name: value}), whole=False)
 
@@ -59,7 +62,8 @@ def bad_frames(chance: random.Random) -> Case:
         lambda: frame(0x89, b"x" * 126), lambda: frame(0x88, b"x" * 70_000),                    # control, too large
         lambda: frame(0x09, b"x") + frame(0x80, b"y"),                                          # control, in pieces
         lambda: frame(0x80, b"nothing to go on with"), lambda: frame(0x01, b"a") + frame(0x81, b"b"),
-        lambda: frame(0x81, b"", length=2**63), lambda: frame(0x82, b"", length=2**62 - 1), lambda: frame(0x82, b"", length=70_000),
+        lambda: frame(0x81, b"", length=2**63), lambda: frame(0x82, b"", length=2**62 - 1),
+        lambda: frame(0x82, b"", length=70_000),
         lambda: frame(0x88, struct.pack("!H", chance.choice((0, 999, 1004, 1005, 1006, 1015, 2999, 65535)))),
         lambda: frame(0x88, b"\x03\xe8\xff\xfe\xc0"), lambda: frame(0x88, b"\x03"),
         lambda: (frame(0x01, b"a" * 1000) + frame(0x00, b"b" * 1000) * 5)))()

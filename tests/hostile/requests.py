@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from tests.hostile.bodies import bad_body
 
 VM = "/api/v1/vm"
-ADDRESSES = (VM, f"{VM}/x", "/api/v1/events", "/api/v1/capacity", "/api/v1/evictions", "/api/v1/usage", "/api/v1/catalog",
+ADDRESSES = (VM, f"{VM}/x", "/api/v1/events", "/api/v1/capacity", "/api/v1/evictions", "/api/v1/usage",
+             "/api/v1/catalog",
              "/api/v1/tickets", "/api/v1/", "/", "/healthz", "/readyz", "/metrics", "/static/app.css", "/nowhere")
-METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT", "get", "BREW", "G\0T", "(", "",
+METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT", "get", "BREW", "G\0T", "(",
+           "",
            "X" * 5000)
 VERSIONS = ("HTTP/1.1", "HTTP/1.0", "HTTP/0.9", "HTTP/2.0", "HTTP/1.10", "HTTP/9", "http/1.1", "HTTP/1.", "", "ICY")
 JSON = "Content-Type: application/json\r\n"
@@ -30,9 +32,9 @@ def junk(chance: random.Random, most: int) -> bytes:
     return chance.randbytes(chance.randrange(1, most))
 
 
-def head(method: str, path: str, headers: str = "", version: str = "HTTP/1.1") -> bytes:
+def head(method: str, address: str, fields: str = "", version: str = "HTTP/1.1") -> bytes:
     """A request without its body; what is not Latin-1 goes out as UTF-8."""
-    return f"{method} {path} {version}\r\nHost: localhost\r\n{headers}\r\n".encode("utf-8", "surrogateescape")
+    return f"{method} {address} {version}\r\nHost: localhost\r\n{fields}\r\n".encode("utf-8", "surrogateescape")
 
 
 def line(chance: random.Random) -> Case:
@@ -51,17 +53,21 @@ def path(chance: random.Random) -> Case:
     """Percent rubbish, NUL, `..`, other schemes, and very long ones."""
     tail = chance.choice((
         "%", "%0", "%zz", "%00", "%ff%fe", "%c0%af", "..", "../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "..%5c..",
-        "\\..\\", "%ed%a0%80", "a" * chance.randrange(1000, 70_000), "/" * 500, "x?" * 300, "%25" * 500, ";a=b", "a%0d%0aX:y",
+        "\\..\\", "%ed%a0%80", "a" * chance.randrange(1000, 70_000), "/" * 500, "x?" * 300, "%25" * 500, ";a=b",
+        "a%0d%0aX:y",
         "ü", "\x7f", "+", "*", "%F0%9F%92%A9", "{id}", "<script>", "'--", "${jndi:ldap://x}"))
-    start = chance.choice(("/", f"{VM}/", "/static/", "/api/v1/ui/", "/api/v1/evictions/", "http://evil/", "", "//", "/api/v1/vm"))
+    start = chance.choice(("/", f"{VM}/", "/static/", "/api/v1/ui/", "/api/v1/evictions/", "http://evil/", "", "//",
+                           "/api/v1/vm"))
     method = chance.choice(("GET", "DELETE", "POST", "HEAD"))
     return Case("path", head(method, start + tail, "Content-Length: 0\r\n"))
 
 
 def query(chance: random.Random) -> Case:
     """Names and values that no query has."""
-    name = chance.choice(("since", "limit", "type", "vm", "preemptible", "ticket", "dry_run", "hours", "x", "", "%ff", "since[]"))
-    value = chance.choice(("", "-1", "1e9", "9" * chance.choice((20, 5000)), "%00", "%ff", "NaN", "true", "null", "0x10", " 1",
+    name = chance.choice(("since", "limit", "type", "vm", "preemptible", "ticket", "dry_run", "hours", "x", "", "%ff",
+                          "since[]"))
+    value = chance.choice(("", "-1", "1e9", "9" * chance.choice((20, 5000)), "%00", "%ff", "NaN", "true", "null",
+                           "0x10", " 1",
                            "%D9%A1", "1;2", "'", "a,b", "%F0%9F", "1" * 19))
     text = "&".join([f"{name}={value}"] * chance.choice((1, 1, 2, 300)))
     method, where = chance.choice((("GET", "/api/v1/events"), ("GET", "/api/v1/usage"), ("GET", "/api/v1/evictions"),
@@ -75,9 +81,12 @@ def headers(chance: random.Random) -> Case:
         lambda: f"X: {'y' * chance.randrange(30_000, 200_000)}\r\n",
         lambda: "".join(f"X-{number}: y\r\n" for number in range(chance.randrange(500, 5000))),
         lambda: "X: y\r\n" * chance.randrange(500, 5000),
-        lambda: "X: a\r\n b\r\n\tc\r\n", lambda: "Host: evil.example\r\n", lambda: "Host: \r\n", lambda: "Host: a b\r\n",
-        lambda: "X : y\r\n", lambda: ": y\r\n", lambda: "X\r\n", lambda: "X: \0\r\n", lambda: "X: \x7f\r\n", lambda: "ü: y\r\n",
-        lambda: "X: \udcff\udcfe\r\n", lambda: "Cookie: " + "a=b; " * 5000 + "\r\n", lambda: "Range: bytes=9999999-,0-0,-\r\n",
+        lambda: "X: a\r\n b\r\n\tc\r\n", lambda: "Host: evil.example\r\n", lambda: "Host: \r\n",
+        lambda: "Host: a b\r\n",
+        lambda: "X : y\r\n", lambda: ": y\r\n", lambda: "X\r\n", lambda: "X: \0\r\n", lambda: "X: \x7f\r\n",
+        lambda: "ü: y\r\n",
+        lambda: "X: \udcff\udcfe\r\n", lambda: "Cookie: " + "a=b; " * 5000 + "\r\n",
+        lambda: "Range: bytes=9999999-,0-0,-\r\n",
         lambda: "Range: bytes=" + "9" * 5000 + "-\r\n",
         lambda: "If-None-Match: " + '"x",' * 5000 + "\r\n", lambda: "If-Modified-Since: \udcff yesterday\r\n",
         lambda: "Expect: 100-continue\r\nExpect: 417\r\n", lambda: "Accept-Encoding: \udcff;q=9e999\r\n",
@@ -90,13 +99,15 @@ def headers(chance: random.Random) -> Case:
 def framing(chance: random.Random) -> Case:
     """Two ideas of where a body ends: what smugglers send. Chunks that are none."""
     small = b'{"is_preemptible": 1}'
-    length = chance.choice(("5\r\nContent-Length: 6", "5, 6", "-1", "+5", "0x5", "5 5", "", "1e3", "9" * chance.choice((12, 5000)), "٥"))
+    length = chance.choice(("5\r\nContent-Length: 6", "5, 6", "-1", "+5", "0x5", "5 5", "", "1e3",
+                            "9" * chance.choice((12, 5000)), "٥"))
     chunked = "Transfer-Encoding: chunked\r\n"
     data = chance.choice((
         lambda: head("POST", VM, f"{JSON}Content-Length: {length}\r\n") + small,
         lambda: head("POST", VM, f"{JSON}Content-Length: {len(small)}\r\n{chunked}") + small,
         lambda: head("POST", VM, f"{JSON}{chunked}{chunked}") + b"0\r\n\r\n",
-        lambda: head("POST", VM, f"{JSON}Transfer-Encoding: {chance.choice(('gzip', 'chunked, gzip', 'x', ', chunked'))}\r\n") + small,
+        lambda: head("POST", VM,
+                     f"{JSON}Transfer-Encoding: {chance.choice(('gzip', 'x', ', chunked'))}\r\n") + small,
         lambda: head("POST", VM, JSON + chunked) + chance.choice((b"zz", b"-1", b"", b"0x5", b"5;" + b"a" * 100,
                                                                   b"F" * 60, b" 5")) + b"\r\nhello\r\n0\r\n\r\n",
         lambda: head("POST", VM, JSON + chunked) + b"5\r\nhelloXX\r\n0\r\n\r\n",
@@ -109,7 +120,8 @@ def framing(chance: random.Random) -> Case:
 def body(chance: random.Random) -> Case:
     """A POST or a DELETE whose body is wrong."""
     text = bad_body(chance)
-    method, where = chance.choice((("POST", VM), ("POST", VM), ("POST", f"{VM}?dry_run=true"), ("DELETE", f"{VM}/nobody"),
+    method, where = chance.choice((("POST", VM), ("POST", VM), ("POST", f"{VM}?dry_run=true"), ("DELETE",
+                                                                                                f"{VM}/nobody"),
                                    ("POST", f"{VM}/nobody/evict"), ("POST", f"{VM}/nobody/ack")))
     kind = chance.choice((JSON,) * 8 + ("Content-Type: text/xml\r\n", JSON + "Content-Encoding: gzip\r\n", ""))
     return Case("body", head(method, where, f"{kind}Content-Length: {len(text)}\r\n") + text)
@@ -119,7 +131,8 @@ def wish(chance: random.Random) -> Case:
     """A body that must not count, with an Idempotency-Key or a Prefer that nobody understands."""
     name, value = chance.choice((
         ("Idempotency-Key", chance.choice(("", "k" * 256, "ü", "\udcff", "a\tb", "k\r\nIdempotency-Key: l", " "))),
-        ("Prefer", chance.choice(("wait=", "wait=-1", "wait=" + "9" * 5000, 'wait="', "respond-async" * 500, '"\\', "wait=1e9",
+        ("Prefer", chance.choice(("wait=", "wait=-1", "wait=" + "9" * 5000, 'wait="', "respond-async" * 500, '"\\',
+                                  "wait=1e9",
                                   ",;,;=" * 1000, "\udcff", 'a="' + '\\"' * 5000)))))
     text = json.dumps({"is_preemptible": "maybe"}).encode()
     return Case("wish", head("POST", VM, f"{JSON}{name}: {value}\r\nContent-Length: {len(text)}\r\n") + text)

@@ -72,5 +72,3 @@ class Customer:
                 self.failures.append(f"{made.status} {gone.status}: {gone.json}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), 0.2)
-
-

@@ -71,7 +71,8 @@ async def answers_of(port, token):
     wish = {"is_preemptible": True, "user_data": USER_DATA}
     try:
         for method, path, body, headers in (
-                ("POST", VMS, wish, good | {"Prefer": "respond-async", "Idempotency-Key": KEY}), ("POST", VMS, wish, bad),
+                ("POST", VMS, wish, good | {"Prefer": "respond-async", "Idempotency-Key": KEY}), ("POST", VMS, wish,
+                                                                                                  bad),
                 ("POST", VMS, wish | {"user_data": USER_DATA + "!"}, good), ("POST", VMS, wish | {"ram": 1}, good),
                 ("POST", f"{VMS}?ticket={token}", wish, good), ("GET", VMS, None, good),
                 ("GET", "/api/v1/evictions", None, good),

@@ -83,6 +83,6 @@ def make_server(app: Front, tls: SSLContext | None = None) -> Server:
     """A server with limits on the number of peers, and on the time and the size of what each may send; it does not
     listen yet."""
     settings: WebSettings = app.settings["web"]
-    app.server = Server(app, ssl_options=tls, limits=settings, max_header_size=32 * 1024, max_body_size=MAX_DRAIN,
+    app.server = Server(app, ssl_options=tls, max_header_size=32 * 1024, max_body_size=MAX_DRAIN,
                         idle_connection_timeout=settings.header_timeout, body_timeout=settings.body_timeout)
     return app.server

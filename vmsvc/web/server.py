@@ -11,6 +11,7 @@ from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, StreamClosedError
+from tornado.web import Application
 
 from vmsvc.web.settings import WebSettings
 
@@ -26,10 +27,9 @@ FULL = (b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: clos
 class Server(HTTPServer):
     """An HTTPServer that serves `max_connections` at most; what has become a WebSocket is the hub's to count."""
 
-    def initialize(self, *args: Any, limits: WebSettings, **kwargs: Any) -> None:
-        """As HTTPServer's. (Tornado calls it instead of `__init__`.)"""
-        super().initialize(*args, **kwargs)
-        self._limits = limits
+    def __init__(self, app: Application, **kwargs: Any):
+        super().__init__(app, **kwargs)
+        self._limits: WebSettings = app.settings["web"]
         self._stuck: dict[IOStream, float | None] = {}      # since when its peer does not take an answer
         self._waiting: dict[IOStream, None] = {}            # for a request; first those who have waited longest
         self._sweeping: asyncio.TimerHandle | None = None
