@@ -130,3 +130,18 @@ async def test_a_peer_that_goes_during_its_handshake_is_no_error(connect, hub, c
         while len(hub):
             await asyncio.sleep(0.01)
     assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.gen_test
+async def test_what_a_peer_asked_before_it_went_is_not_worked_on(connect, http_server, caplog):
+    caplog.set_level(logging.DEBUG, "vmsvc.access")
+    _, writer = await connect()
+    writer.transport.pause_reading()
+    writer.write(ASK.replace(b"/healthz", b"/api/v1/openapi.json") * 1000)
+    while not caplog.records:
+        await asyncio.sleep(0.01)
+    reset(writer)
+    async with asyncio.timeout(5):
+        while len(http_server):
+            await asyncio.sleep(0.01)
+    assert len([record for record in caplog.records if record.name == "vmsvc.access"]) < 500

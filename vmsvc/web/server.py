@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPInputError
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import Application
 
@@ -68,7 +69,10 @@ class Server(HTTPServer):
         return super().start_request(server_conn, request_conn)
 
     def asked(self, server_conn: Any) -> None:
-        """Its request has come: now it waits for us, and not we for it."""
+        """Its request has come: now it waits for us, and not we for it. Raises HTTPInputError when it has gone: Tornado
+        would go on with all that it sent before."""
+        if server_conn.stream.closed():
+            raise HTTPInputError("the client has gone")
         self._waiting.pop(server_conn.stream, None)
 
     def on_close(self, server_conn: Any) -> None:
