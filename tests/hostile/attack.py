@@ -59,9 +59,10 @@ async def attack(folder: Path, postgres: Database, number: int, idle: int, slow_
             await asyncio.gather(send_all(port, cases, tally), slow_ones(port, slow_seconds, tally))
         over.set()
         await served
-        background.pop(0).cancel()
-        await account(plant, [watcher], outcome.events)
         background[0].cancel()
+        await account(plant, [watcher], outcome.events)
+        background[1].cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await settle(plant, outcome)
         judge(plant, outcome)
         return outcome

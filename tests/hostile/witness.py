@@ -24,6 +24,13 @@ class Probe:
 
     async def run(self) -> None:
         """Until it is cancelled."""
+        try:
+            await self._ask_on()
+        finally:
+            if self._kept is not None:
+                self._kept[1].transport.abort()
+
+    async def _ask_on(self) -> None:
         for fresh in itertools.cycle((True, False)):
             began = time.monotonic()
             try:
@@ -42,11 +49,13 @@ class Probe:
                 self._kept = reader, writer
         else:
             reader, writer = self._kept
-        writer.write(head("GET", "/healthz"))
-        said = await reader.readuntil(b'{"status": "ok"}')
-        assert said.startswith(b"HTTP/1.1 200"), said
-        if fresh:
-            writer.close()
+        try:
+            writer.write(head("GET", "/healthz"))
+            said = await reader.readuntil(b'{"status": "ok"}')
+            assert said.startswith(b"HTTP/1.1 200"), said
+        finally:
+            if fresh:
+                writer.transport.abort()
 
     def share(self, part: float) -> float:
         """The milliseconds within which this part of the answers came."""
