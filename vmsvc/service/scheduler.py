@@ -226,9 +226,10 @@ def _waiting() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _in_order(view: View, ids: frozenset[str]) -> list[Vm]:
-    """Standard before preemptible, then by age."""
+    """Standard before preemptible, then by age. Who was deleted since the rows were read is none of them."""
     waiting = vms.of_ids([row.id for row in view.rows.in_states(State.PENDING) if row.id in ids])
-    return sorted(waiting, key=lambda row: (row.is_preemptible, row.created_at, row.id))
+    return sorted((row for row in waiting if row.state == State.PENDING),
+                  key=lambda row: (row.is_preemptible, row.created_at, row.id))
 
 
 def _refused(request: Request) -> Request:

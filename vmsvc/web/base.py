@@ -92,8 +92,8 @@ class Handler(RequestHandler):
 
     #: The address as the document and the metrics call it: `/api/v1/vm/{id}`.
     address = "unknown"
-    #: What the parts of the address are, for the document.
-    parameters = {"id": "the cloud's id, or vmsvc's own"}
+    #: What the parts of the address are and what they look like, for the document.
+    parameters: dict[str, tuple[str, str]] = {}
     csp = "default-src 'none'; frame-ancestors 'none'"
     _size = 0
 
@@ -131,6 +131,7 @@ class Handler(RequestHandler):
         """Raises what the request is refused with before its body is read. To be extended."""
         trace.begin(self.request_id)
         self.check_host()
+        self.check_method()
         length = self.request.headers.get("Content-Length", "0")
         # Python converts at most 4,300 digits; leading zeros are no size.
         if length.isdecimal() and (len(length) > 100 or int(length) > MAX_BODY):
@@ -148,6 +149,11 @@ class Handler(RequestHandler):
         """Raises Forbidden when the request calls us by a name that is not ours."""
         if not self.web.allows_host(self.name):
             raise errors.Forbidden("this Host is not served here")
+
+    def check_method(self) -> None:
+        """Raises HTTPError 405, before anything else is looked at: nothing in the request could mend it."""
+        if self.request.method not in self.methods():
+            raise HTTPError(405)
 
     def data_received(self, chunk: bytes) -> None:
         """Keep a chunk of the body; of one that turns out too large, nothing."""
@@ -205,6 +211,6 @@ def route(handler: type[Handler]) -> tuple[str, type[Handler]]:
 class Unknown(Handler):
     """Every address that no route knows."""
 
-    async def admit(self) -> None:
-        await super().admit()
+    def check_method(self) -> None:
+        """There is nothing that could know one."""
         raise HTTPError(404)
