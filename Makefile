@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo run_test lint test_openstack test_chaos bench bench_openstack clean build down logs development test_docker test_image
+.PHONY: help run demo run_test lint test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
@@ -37,6 +37,9 @@ bench_openstack: $(VENV)/.tests  ## vmsvc beside the same done by hand, on a rea
 
 test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults and a soak (SOAK_MINUTES=30, STORM_FAULTS=10000)
 	$(BIN)/python -m tests.chaos
+
+test_hostile: $(VENV)/.tests  ## 10,000 bad requests, slow peers, 2,000 idle sockets (HOSTILE_REQUESTS, HOSTILE_IDLE, HOSTILE_SEED)
+	$(BIN)/python -m tests.hostile
 
 bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_planner

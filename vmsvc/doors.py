@@ -1,6 +1,7 @@
 """How one gets in: who may, under which limits, and through which kind of connection. Made from the settings."""
 
 import logging
+import resource
 import ssl
 from ipaddress import ip_network
 
@@ -9,16 +10,21 @@ from vmsvc.config import ConfigError, Settings, is_loopback, listed
 from vmsvc.service.keystone import Keystone
 from vmsvc.service.tokens import TokenFile
 from vmsvc.web.auth import Auth, KeystoneAuth, NoAuth, TokenAuth
-from vmsvc.web.settings import WebSettings
+from vmsvc.web.settings import MAX_CONNECTIONS, MAX_SOCKETS, WebSettings
 
 log = logging.getLogger(__name__)
 
 _BURST_SECONDS = 10.0      # a principal that was quiet may ask for so many seconds' worth of changes at once
 
+_OWN_FILES = 256           # of the process's open files: for the database, the cloud, and all that is no client
+
 
 def web_settings(settings: Settings) -> WebSettings:
-    """What the web layer is to know of them."""
+    """What the web layer is to know of them. Clients get as many connections as the process may open files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    half = MAX_SOCKETS if files == resource.RLIM_INFINITY else max(64, (files - _OWN_FILES) // 2)
     return WebSettings(
+        max_sockets=min(MAX_SOCKETS, half), max_connections=min(MAX_CONNECTIONS, half),
         address=settings.address, hosts=settings.host_names, request_timeout=settings.request_timeout,
         trusted_proxies=tuple(map(ip_network, listed(settings.trusted_proxies))),
         write_rate=settings.write_rate, write_burst=max(1, int(_BURST_SECONDS * settings.write_rate)))

@@ -120,3 +120,9 @@ class TestWithATrustedOrigin:
 async def test_the_dashboard_may_not_turn_a_string_into_html(call):
     policy = (await call("GET", "/")).headers["Content-Security-Policy"]
     assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("path", ["/static/" + "a" * 300, "/api/v1/ui/" + "a" * 5000, "/static/" + "a/" * 5000 + "b"])
+async def test_a_name_that_no_file_system_takes_is_not_there(call, path):
+    assert (await call("GET", path)).status == 404

@@ -9,16 +9,15 @@ import itertools
 import json
 import os
 import random
-import re
 import statistics
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from tests.chaos.fleet import Replica
 from tests.chaos.plant import HOSTS, Plant, Result, Watcher, account
+from tests.chaos.sample import Sample, sample_of
 from tests.conftest import Database
 
 RATE = 20                # creates a second; as many deletes
@@ -44,19 +43,6 @@ FAULTS = (
 TROUBLES = ("spawn_fails", "delete_fails")
 TROUBLE_SECONDS = 5.0
 CUT_SECONDS = 30.0          # so often the sessions of the database are cut
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One look at a service process."""
-
-    requests: int
-    rss_mb: float
-    threads: int
-    descriptors: int
-    tasks: int
-    connections: int
-    leases: int
 
 
 class Soak:
@@ -190,18 +176,7 @@ class Soak:
         self.result.health = f"p50 {ms[len(ms) // 2]:.0f}, p99 {ms[len(ms) * 99 // 100]:.0f}, most {ms[-1]:.0f} ms"
 
     async def _sample(self) -> Sample:
-        pid = self._replica.pid
-        status = Path(f"/proc/{pid}/status").read_text("ascii")
-        exposed = (await self._http.fetch(f"http://127.0.0.1:{self._replica.client.port}/metrics")).body.decode()
-        (counts,) = self._plant.database.rows("""
-            SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND
-                    application_name LIKE 'vmsvc%%') AS connections,
-                   (SELECT count(*) FROM intent WHERE done_at IS NULL AND lease_owner IS NOT NULL) AS leases
-            WHERE %s""", True)
-        rss, threads = (int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("VmRSS", "Threads"))
-        tasks = float(re.search(r"^vmsvc_tasks (\S+)", exposed, re.M)[1])
-        return Sample(self.result.requests, rss / 1024, threads, len(os.listdir(f"/proc/{pid}/fd")), int(tasks),
-                      counts["connections"], counts["leases"])
+        return await sample_of(self._replica, self._plant.database, self.result.requests)
 
     async def _nothing_leaked(self) -> None:
         """Memory is flat once it has warmed up. And at rest there is no thread, task, connection or lease more than

@@ -59,8 +59,9 @@ def active(name):
     vm = new_vm()
     with unit() as work:
         vms.move(work, vm, State.BUILDING, cloud_id=name)
+    building = read(vm.id)
     with unit() as work:
-        vms.move(work, read(vm.id), State.ACTIVE)
+        vms.move(work, building, State.ACTIVE)
 
 
 @pytest.mark.gen_test

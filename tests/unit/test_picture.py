@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tests.unit.test_snapshot import NOW, row, server
-from tests.unit.worlds import request
+from tests.unit.worlds import one_of, request
 from vmsvc.cloud.port import MARK, Quota
 from vmsvc.domain.decisions import Evict
 from vmsvc.domain.host import Host
@@ -37,10 +37,9 @@ class Life:
 
     def change_row(self):
         """A row is new, changes, or is left out."""
-        rng, name = self.rng, self.rng.choice("abcdefgh")
-        self.changed.add(name)
-        if rng.random() < 0.15:
-            self.rows.pop(name, None)
+        rng = self.rng
+        name, goes = one_of(rng, "abcdefgh", self.rows, self.changed, leaves=0.15)
+        if goes:
             return
         state = rng.choice(STATES)
         found = row(name, state, cloud_id=None if state is State.BUILDING and rng.random() < 0.5 else name.upper(),
@@ -52,11 +51,9 @@ class Life:
 
     def change_server(self):
         """A server comes, changes or goes."""
-        rng, name = self.rng, self.rng.choice("ABCDEFGH")
-        self.news[0].add(name)
-        if rng.random() < 0.3:
-            self.servers.pop(name, None)
-        else:
+        rng = self.rng
+        name, goes = one_of(rng, "ABCDEFGH", self.servers, self.news[0], leaves=0.3)
+        if not goes:
             self.servers[name] = server(
                 name, host=rng.choice(("sim-1", "sim-2") * 3 + (None,)),
                 status=rng.choice(("ACTIVE",) * 5 + ("ERROR",)), locked=rng.random() < 0.2,

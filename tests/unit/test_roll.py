@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tests.unit.test_snapshot import NOW, server
+from tests.unit.worlds import one_of
 from vmsvc.cloud.port import MARK
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.service import listing
@@ -46,10 +47,9 @@ class Life:
 
     def change_row(self):
         """A row is new, changes, or is left out."""
-        rng, name = self.rng, self.rng.choice("abcdefgh")
-        self.changed.add(name)
-        if rng.random() < 0.15:
-            self.rows.pop(name, None)
+        rng = self.rng
+        name, goes = one_of(rng, "abcdefgh", self.rows, self.changed, leaves=0.15)
+        if goes:
             return
         state = rng.choice((State.PENDING, State.BUILDING, *[State.ACTIVE] * 3, State.NOTICED, State.DELETING,
                             State.DELETED, State.FAILED))
@@ -60,10 +60,9 @@ class Life:
 
     def change_server(self):
         """A server comes, changes or goes; sometimes it carries another's mark, or none."""
-        rng, name = self.rng, self.rng.choice("ABCDEFGH")
-        self.seen.add(name)
-        if rng.random() < 0.3:
-            self.servers.pop(name, None)
+        rng = self.rng
+        name, goes = one_of(rng, "ABCDEFGH", self.servers, self.seen, leaves=0.3)
+        if goes:
             return
         mark = rng.choice((name.lower(), name.lower(), rng.choice("abcdefgh"), None))
         self.servers[name] = server(name, metadata={MARK: mark} if mark else {},

@@ -61,3 +61,13 @@ def _world(vms, kept, limit, **facts):
     limits = Resources({"instances": 100, "cores": 100, "ram": 100_000, **(limit or {})})
     return World(quota_limit=limits, quota_used=used, vms=Roster(vms),
                  reservations={each.vm_id: each for each in kept}, **facts)
+
+
+def one_of(rng, names, known, changed, leaves):
+    """One of them is to change, or with this probability it leaves those who are known. Its name, whether it left."""
+    name = rng.choice(names)
+    changed.add(name)
+    left = rng.random() < leaves
+    if left:
+        known.pop(name, None)
+    return name, left

@@ -6,7 +6,6 @@ from ssl import SSLContext
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application, RequestHandler, stream_request_body
 
@@ -14,8 +13,10 @@ from vmsvc.service.hub import Hub
 from vmsvc.web import assets, channel, metrics, openapi, proxies, room, status, vms
 from vmsvc.web.auth import Auth, NoAuth
 from vmsvc.web.base import Unknown
+from vmsvc.web.body import shorten
 from vmsvc.web.evictions import routes as eviction_routes
 from vmsvc.web.limits import Limits
+from vmsvc.web.server import Server
 from vmsvc.web.settings import MAX_DRAIN, WebSettings
 from vmsvc.web.tickets import routes as ticket_routes
 
@@ -35,8 +36,8 @@ def log_request(handler: RequestHandler) -> None:
     notable = request.method not in ("GET", "HEAD") or handler.get_status() >= 400
     level = logging.INFO if notable else logging.DEBUG
     if access_log.isEnabledFor(level):
-        access_log.log(level, "%s %s %d %.1f ms %s %s %s", request.method, request.path, handler.get_status(),
-                       1000 * request.request_time(), request.remote_ip,
+        access_log.log(level, "%s %s %d %.1f ms %s %s %s", request.method, shorten(request.path, 200),
+                       handler.get_status(), 1000 * request.request_time(), request.remote_ip,
                        getattr(getattr(handler, "principal", None), "name", "-"), getattr(handler, "request_id", "-"))
 
 
@@ -46,11 +47,15 @@ def api_document() -> dict[str, Any]:
     return openapi.document(handler for _, handler in ROUTES)
 
 
-class Ours(Application):
+class Front(Application):
     """Knows who a request is from before anything is decided about it, and streams bodies."""
+
+    server: Server | None = None
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         """As Tornado's."""
+        if self.server is not None:
+            self.server.asked(request.server_connection)
         proxies.look_behind(request, self.settings["web"].trusted_proxies)
         return super().find_handler(request, **kwargs)
 
@@ -68,11 +73,11 @@ def _streaming(handler: type[RequestHandler]) -> type[RequestHandler]:
 
 
 def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None = None, *, evictions: Any,
-             tickets: Any = None, registry: CollectorRegistry | None = None) -> Application:
+             tickets: Any = None, registry: CollectorRegistry | None = None) -> Front:
     """The application. `commands`, `evictions` and `tickets` are the service (see the modules of these names),
     `hub` what its feed publishes to; `registry` is where `/metrics` reads, for instruments of other layers too."""
     limits = Limits(settings.max_in_flight, settings.write_rate, settings.write_burst)
-    return Ours(
+    return Front(
         [*ROUTES, *assets.routes(settings)],
         default_handler_class=Unknown,
         commands=commands,
@@ -91,8 +96,10 @@ def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None =
     )
 
 
-def make_server(app: Application, tls: SSLContext | None = None) -> HTTPServer:
-    """A server with limits on the time and the size of what a peer may send; it does not listen yet."""
+def make_server(app: Front, tls: SSLContext | None = None) -> Server:
+    """A server with limits on the number of peers, and on the time and the size of what each may send; it does not
+    listen yet."""
     settings: WebSettings = app.settings["web"]
-    return HTTPServer(app, ssl_options=tls, max_header_size=32 * 1024, max_body_size=MAX_DRAIN,
-                      idle_connection_timeout=settings.header_timeout, body_timeout=settings.body_timeout)
+    app.server = Server(app, ssl_options=tls, max_header_size=32 * 1024, max_body_size=MAX_DRAIN,
+                        idle_connection_timeout=settings.header_timeout, body_timeout=settings.body_timeout)
+    return app.server

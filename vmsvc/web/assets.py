@@ -30,6 +30,8 @@ MEDIA_TYPES = {
     ".ico": "image/vnd.microsoft.icon",
     ".woff2": "font/woff2",
 }
+#: What is longer than a file system takes raises, instead of not being there.
+_LONGEST_PATH = 255
 _PATH = re.compile(r"(?:[0-9A-Za-z_-][0-9A-Za-z_.-]*/)*[0-9A-Za-z_-][0-9A-Za-z_.-]*")
 SWAGGER = Path(__file__).parent / "swagger"
 
@@ -46,7 +48,7 @@ class Files(Handler, StaticFileHandler):
         """A folder, what is outside, or a name that no file of ours has, is simply not there."""
         await super().admit()
         path = self.path_args[0] or self.default_filename or ""
-        if not (_PATH.fullmatch(path) and Path(self.root, path).is_file()):
+        if not (len(path) <= _LONGEST_PATH and _PATH.fullmatch(path) and Path(self.root, path).is_file()):
             raise HTTPError(404)
 
     def set_extra_headers(self, path: str) -> None:

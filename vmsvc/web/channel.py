@@ -8,13 +8,14 @@ double. Pages come from the hub's memory of the newest events, older ones from t
 import asyncio
 import contextlib
 import logging
+import re
 from typing import Any
 
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from vmsvc.domain.errors import (CloudUnavailable, Forbidden, HistoryGone, Timeout, TooManyRequests, Unauthenticated,
-                                 VmsvcError)
+from vmsvc.domain.errors import (CloudUnavailable, Forbidden, HistoryGone, InvalidRequest, Timeout, TooManyRequests,
+                                 Unauthenticated, VmsvcError)
 from vmsvc.domain.principal import Principal
 from vmsvc.service.hub import End
 from vmsvc.service.message import Message, Wanted, encode
@@ -28,6 +29,7 @@ from vmsvc.web.schemas import EventsQuery
 log = logging.getLogger("vmsvc.web.channel")
 
 PAGE = 100
+_KEY = re.compile(r"[0-9A-Za-z+/]{22}==")        # of 16 bytes
 
 
 class Events(ApiHandler, WebSocketHandler):
@@ -99,10 +101,22 @@ class Events(ApiHandler, WebSocketHandler):
         """Raises when there is no place for another socket."""
         if self.request.method != "GET":
             raise HTTPError(405)
+        self.check_handshake()
         if self.hub.closed:
             raise CloudUnavailable("the service stops", retry_after=1)
         if len(self.hub) >= self.web.max_sockets:
             raise TooManyRequests("too many sockets are open", retry_after=5)
+
+    def check_handshake(self) -> None:
+        """Raises InvalidRequest for half a handshake: Tornado would answer in a shape of its own."""
+        headers = self.request.headers
+        if "upgrade" not in {word.strip().lower() for word in headers.get("Connection", "").split(",")}:
+            raise InvalidRequest("an upgrade needs Connection: Upgrade", field="Connection")
+        if headers.get("Sec-WebSocket-Version") != "13":
+            self.set_header("Sec-WebSocket-Version", "13")
+            raise InvalidRequest("only version 13 of the WebSocket protocol is known", field="Sec-WebSocket-Version")
+        if not _KEY.fullmatch(headers.get("Sec-WebSocket-Key", "")):
+            raise InvalidRequest("Sec-WebSocket-Key must be 16 bytes in base64", field="Sec-WebSocket-Key")
 
     def check_origin(self, origin: str) -> bool:
         """Raises Forbidden for the page of another site (asked by Tornado when Origin and Host differ)."""
@@ -116,6 +130,8 @@ class Events(ApiHandler, WebSocketHandler):
 
     def open(self) -> None:
         """Join the live ones, at once or when what was missed has been sent."""
+        if self.ws_connection.stream.closed():      # the peer has gone during the handshake; on_close() comes next
+            return
         self.opened = asyncio.get_running_loop().time()
         self.outlet = Outlet(self.ws_connection.stream, self.web.max_queue, self.ended)
         self.hub.enter(self.outlet)

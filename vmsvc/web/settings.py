@@ -10,6 +10,10 @@ MAX_BODY = 1024 * 1024
 #: How much of a body that is too large is still read and thrown away, so that its sender can see the 413.
 MAX_DRAIN = 16 * 1024 * 1024
 
+#: WebSockets, and connections that are none.
+MAX_SOCKETS = 5000
+MAX_CONNECTIONS = 4096
+
 STATIC = Path(__file__).resolve().parents[2] / "static"
 
 
@@ -39,7 +43,9 @@ class WebSettings:
     ping_interval: float = 20.0        # of sockets; one that has not answered by the next ping is closed
     header_timeout: float = 60.0       # also: how long an idle connection is kept
     body_timeout: float = 30.0
-    max_sockets: int = 5000
+    answer_timeout: float = 60.0       # in which a peer has to take an answer
+    max_connections: int = MAX_CONNECTIONS         # besides those of sockets; more than may be in flight
+    max_sockets: int = MAX_SOCKETS
     max_queue: int = 512 * 1024        # bytes that a socket may lag behind
     max_in_flight: int = 2000
     write_rate: float = 100.0          # POSTs and DELETEs a second, per client, in the long run

@@ -1,0 +1,84 @@
+"""`python -m tests.hostile`: thousands of bad requests, slow peers and idle crowds on a real service, and a table of
+what they came to. `make test_hostile` runs it. Settings, all in the environment: HOSTILE_REQUESTS (10000),
+HOSTILE_IDLE (2000), HOSTILE_SLOW_SECONDS (75: a little more than the service's limits), HOSTILE_SEED (1)."""
+
+import asyncio
+import os
+import resource
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tests.conftest import server_with
+from tests.hostile.attack import Outcome, attack
+
+COLUMNS = ("kind", "requests", "4xx", "closed", "5xx", "other")
+
+
+def setting(name: str, default: float) -> float:
+    """A number from the environment."""
+    return float(os.environ.get(name, default))
+
+
+def classes(answers: Counter[str]) -> Counter[str]:
+    """The answers by their class."""
+    found: Counter[str] = Counter()
+    for came, number in answers.items():
+        name = f"{came[0]}xx" if came[0] in "45" else "closed" if came in ("closed", "hung up on",
+                                                                           "101, closed") else "other"
+        found[name] += number
+    return found
+
+
+def table(outcome: Outcome) -> str:
+    """All kinds, with their sum."""
+    rows = [COLUMNS]
+    total: Counter[str] = Counter()
+    for kind, answers in outcome.tally.answers.items():
+        found = classes(answers)
+        total += found
+        said = ", ".join(f"{number} {came}" for came,
+                         number in sorted(answers.items()) if classes(Counter([came]))["other"])
+        rows.append((kind, str(found.total()), *(str(found[name]) for name in COLUMNS[2:5]), said))
+    rows.append(("total", str(total.total()), *(str(total[name]) for name in COLUMNS[2:5]), str(total["other"])))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    return "\n".join("  ".join(text.rjust(width) if 0 < number < 5 else text.ljust(width)
+                               for number, (text, width) in enumerate(zip(row, widths))).rstrip() for row in rows)
+
+
+def report(outcome: Outcome) -> str:
+    """The table and what was measured beside it."""
+    probe, before, after = outcome.probe, outcome.before, outcome.after
+    held = ", ".join(f"{name} {getattr(before, name):.0f} -> {getattr(after, name):.0f}"
+                     for name in ("rss_mb", "descriptors", "threads", "tasks"))
+    return "\n".join([
+        table(outcome),
+        f"/healthz, asked {len(probe.seconds)} times: p50 {probe.share(0.5):.1f} ms, p99 {probe.share(0.99):.1f} ms, "
+        f"max {probe.share(1):.1f} ms, {len(probe.failures)} failures",
+        f"before -> after: {held}",
+        f"creates with their deletes: {outcome.customer.served}; events missed: {outcome.events.lost}; "
+        f"errors in the log: {outcome.tracebacks}"])
+
+
+def main() -> int:
+    """1 on a 500, a hang, a leak or a missed event."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    folder = Path(tempfile.mkdtemp(prefix="vmsvc-hostile-"))
+    try:
+        with server_with("template") as postgres:
+            outcome = asyncio.run(attack(
+                folder, postgres, int(setting("HOSTILE_REQUESTS", 10_000)), int(setting("HOSTILE_IDLE", 2000)),
+                setting("HOSTILE_SLOW_SECONDS", 75), int(setting("HOSTILE_SEED", 1))))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(report(outcome))
+    for problem in outcome.problems:
+        print(problem)
+    return int(bool(outcome.problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
