@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo run_test lint test_openstack test_chaos bench clean build down logs development test_docker test_image
+.PHONY: help run demo run_test lint test_openstack test_chaos bench bench_openstack clean build down logs development test_docker test_image
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
@@ -32,6 +32,9 @@ lint: $(VENV)/.tests  ## pylint over everything
 test_openstack: $(VENV)/.tests  ## the conformance and system tests against a real OpenStack on loopback
 	VMSVC_TEST_CLOUD=bed $(BIN)/python -m pytest tests/openstack
 
+bench_openstack: $(VENV)/.tests  ## vmsvc beside the same done by hand, on a real OpenStack on loopback (some 5 minutes)
+	$(BIN)/python -m tests.bench.bench_bed
+
 test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults and a soak (SOAK_MINUTES=30, STORM_FAULTS=10000)
 	$(BIN)/python -m tests.chaos
 
@@ -44,6 +47,8 @@ bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_fanout
 	$(BIN)/python -m tests.bench.bench_decision
 	$(BIN)/python -m tests.bench.bench_fleet
+	$(BIN)/python -m tests.bench.bench_list
+	$(BIN)/python -m tests.bench.bench_start
 	@# Memory takes a longer look than fits here: CREATES=100000 python -m tests.bench.bench_create memory
 	$(BIN)/python -m tests.bench.bench_create cost pace
 	$(BIN)/python -m tests.bench.bench_lag

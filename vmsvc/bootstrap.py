@@ -19,6 +19,7 @@ from vmsvc.config import Settings
 from vmsvc.doors import auth_of, tls_of, web_settings
 from vmsvc.service.actuator import Actuator
 from vmsvc.service.boot import Boot
+from vmsvc.service.bulletin import Bulletin
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.commands import Commands
 from vmsvc.service.doorbell import Doorbell
@@ -73,7 +74,8 @@ class Service:
                 patience=2 * settings.grace_seconds + _LEAVING_SECONDS),
             planned=metrics.planned)
         self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, settings.grace_seconds)
-        self.commands = Commands(self.runtime, cloud, self._mirror, self._catalog, self._scheduler, self._waiters,
+        bulletin = Bulletin(self.runtime, self._mirror, self._doorbell.bell(), lambda: self.hub.last_seq)
+        self.commands = Commands(self.runtime, cloud, bulletin, self._catalog, self._scheduler, self._waiters,
                                  self._doorbell.ring, settings.min_run_seconds)
         self._actuator: Actuator | None = None
         self._server: HTTPServer | None = None

@@ -49,14 +49,20 @@ def described(method: str, path: str) -> dict[str, Any] | None:
 def check(method: str, path: str, status: int, headers: Any, raw: bytes) -> None:
     """Fail when the document does not tell of such an answer to this call."""
     operation = described(method, path)
+    if status == 405 and raw:
+        assert headers["Allow"] and json.loads(raw)["error"] == "method_not_allowed"
     if operation is None or status in (304, 405):
         return
     assert str(status) in operation["responses"], f"the document knows no {status} of {method} {path}"
     answer = operation["responses"][str(status)]
     for name in ("Location", "Retry-After", "Preference-Applied"):
         assert name not in headers or name in answer["headers"] or status >= 400, f"{name} is not in the document"
+    for name, header in answer["headers"].items():
+        assert name in headers or not header["required"], f"{name} is missing"
     if "content" in answer and raw:
-        validator(answer["content"]["application/json"]["schema"]).validate(json.loads(raw))
+        media, said = answer["content"]["application/json"], json.loads(raw)
+        validator(media["schema"]).validate(said)
+        assert said.get("error") in media.get("examples", {said.get("error")}), f"{said} is not in the document"
 
 
 @functools.cache

@@ -1,7 +1,10 @@
 """A stand-in for the service behind the web layer: it keeps VMs and events in memory and notes every call."""
 
+import json
+
 from vmsvc.domain.errors import HistoryGone, InvalidRequest, NotFound
 from vmsvc.service.commands import CreateVm, Outcome
+from vmsvc.service.roll import Page, page_of
 
 
 def event(seq: int, kind: str = "create", vm: str = "vm-1", padding: str = "", preemptible: bool = True) -> dict:
@@ -65,10 +68,11 @@ class Service:
         row = await self.vm(ref)
         return row if self.deletes_in_time else None
 
-    async def vms(self) -> tuple[list[dict], int]:
+    async def vms(self) -> Page:
         """Each once."""
         self._note("vms")
-        return [row for key, row in self.vm_rows.items() if key == row["id"]], len(self.log)
+        return page_of([json.dumps(row).encode() for key, row in self.vm_rows.items() if key == row["id"]],
+                       len(self.log))
 
     async def vm(self, ref: str) -> dict:
         """By either id."""

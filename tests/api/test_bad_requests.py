@@ -177,6 +177,18 @@ async def test_the_page_of_another_site_can_create_and_delete_nothing(call, serv
     assert not service.calls
 
 
+@pytest.mark.gen_test
+@pytest.mark.parametrize("method, path, allowed", [
+    ("PUT", "/api/v1/events?type=", "GET, HEAD"), ("PATCH", "/api/v1/vm?x=1", "GET, HEAD, POST"),
+    ("GET", "/api/v1/vm/not%20an%20id/ack", "POST"), ("QUERY", "/api/v1/vm", "GET, HEAD, POST"),
+])
+async def test_a_method_that_is_not_known_is_405_whatever_else_is_wrong(call, method, path, allowed):
+    answer = await call(method, path)
+    assert (answer.status, answer.json["error"]) == (405, "method_not_allowed")
+    assert answer.headers["Allow"] == allowed
+    assert method == "QUERY" or (await call(method, "/api/v1/nothing-here")).status == 404
+
+
 class TestWithShortTimeOuts:
     """A server that waits a tenth of a second for headers, and as long for a body."""
 

@@ -6,6 +6,7 @@ spread evenly; `own` are preemptible VMs of ours, on every host as many. The las
 was asked meanwhile.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import time
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg2
@@ -43,6 +44,7 @@ class Process:
         with open(folder / "log", "wb") as log:
             self._child = subprocess.Popen(  # pylint: disable=consider-using-with
                 [sys.executable, "-m", "vmsvc"], cwd=ROOT, env=environment, stderr=log)
+        self.pid = self._child.pid
 
     @property
     def cpu(self) -> float:
@@ -160,36 +162,51 @@ def own(sim: Sim, url: str, hosts: int, count: int) -> None:
     connection.close()
 
 
+@contextlib.contextmanager
+def installation(hosts: int, room: int) -> Iterator[tuple[Sim, str, Path]]:
+    """A cloud whose hosts have room for so many VMs each, a migrated database's address, and a folder."""
+    with tempfile.TemporaryDirectory(prefix="vmsvc-bench-") as name:
+        folder = Path(name)
+        running = start(folder / "cloud", hosts=hosts, vcpus=room, ram_mb=room * 1024, timeout=120)
+        sim, postgres = Sim(running), Postgres(folder / "database")
+        try:
+            url = postgres.start()
+            bootstrap.migrate(url)
+            sim.quota("admin", instances=10**6, cores=10**6, ram=10**9, port=10**6)
+            yield sim, url, folder
+        finally:
+            os.kill(running.pid, signal.SIGTERM)
+            os.waitpid(running.pid, 0)
+            postgres.stop()
+
+
+@contextlib.contextmanager
+def service(sim: Sim, url: str, folder: Path) -> Iterator[Process]:
+    """A process that is stopped in the end."""
+    process = Process(sim, url, folder)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
 def main(hosts: int = 1000, servers: int = 40_000, count: int = 2_000) -> None:
     """All of it."""
-    folder = Path(tempfile.mkdtemp(prefix="vmsvc-bench-"))
-    room = (servers + count) // hosts + 1
-    running = start(folder / "cloud", hosts=hosts, vcpus=room, ram_mb=room * 1024, timeout=120)
-    sim, postgres = Sim(running), Postgres(folder / "database")
-    process = None
-    try:
-        url = postgres.start()
-        bootstrap.migrate(url)
-        sim.quota("admin", instances=10**6, cores=10**6, ram=10**9, port=10**6)
+    with installation(hosts, (servers + count) // hosts + 1) as (sim, url, folder):
         fill(sim, hosts, servers)
         own(sim, url, hosts, count)
         print(f"{hosts} hosts, {servers} servers of others, {count} preemptible VMs of ours", flush=True)
-        process = Process(sim, url, folder)
-        bench = Bench(sim, process)
-        bench.measure("from start to ready", bench.until_ready)
-        bench.measure("idle, per second", bench.idle(30))
-        bench.measure("10 changes a second by others, per second", bench.changes(30, hosts))
-        bench.measure("a pass that finds room", bench.repeat(20, "/api/v1/vm?dry_run=true", {"is_preemptible": True}))
-        bench.measure("a pass that chooses victims", bench.repeat(
-            20, "/api/v1/vm?dry_run=true", {"is_preemptible": False, "flavor": "m1.small"}))
-        bench.measure("GET /capacity", bench.repeat(5, "/api/v1/capacity"))
-        bench.measure("a VM made and active", bench.repeat(10, "/api/v1/vm", {"is_preemptible": True}))
-    finally:
-        if process is not None:
-            process.stop()
-        os.kill(running.pid, signal.SIGTERM)
-        os.waitpid(running.pid, 0)
-        postgres.stop()
+        with service(sim, url, folder) as process:
+            bench = Bench(sim, process)
+            bench.measure("from start to ready", bench.until_ready)
+            bench.measure("idle, per second", bench.idle(30))
+            bench.measure("10 changes a second by others, per second", bench.changes(30, hosts))
+            bench.measure("a pass that finds room", bench.repeat(20, "/api/v1/vm?dry_run=true",
+                                                                 {"is_preemptible": True}))
+            bench.measure("a pass that chooses victims", bench.repeat(
+                20, "/api/v1/vm?dry_run=true", {"is_preemptible": False, "flavor": "m1.small"}))
+            bench.measure("GET /capacity", bench.repeat(5, "/api/v1/capacity"))
+            bench.measure("a VM made and active", bench.repeat(10, "/api/v1/vm", {"is_preemptible": True}))
 
 
 if __name__ == "__main__":

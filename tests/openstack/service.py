@@ -25,12 +25,12 @@ USER_OF = {"tenant": "demo", "operator": "admin"}
 class Service:
     """One vmsvc: a process and its REST interface."""
 
-    def __init__(self, clouds: Path, cloud: str, folder: Path):
+    def __init__(self, clouds: Path, cloud: str, folder: Path, **settings: str):
         self._environment = {name: value for name, value in os.environ.items()
                              if not name.startswith(("VMSVC_", "OS_"))}
         self._environment |= {
             "OS_CLIENT_CONFIG_FILE": str(clouds), "OS_CLOUD": cloud, "VMSVC_DATA_DIR": str(folder), "VMSVC_PORT": "0",
-            "VMSVC_GRACE_SECONDS": str(GRACE), "VMSVC_FLAVOR": "m1.small"}
+            "VMSVC_GRACE_SECONDS": str(GRACE), "VMSVC_FLAVOR": "m1.small", **settings}
         self.log = folder / "service.log"
         self.start()
 
@@ -64,9 +64,9 @@ class Service:
     def __call__(self, method: str, path: str, body: object = None, headers: dict | None = None) -> Reply:
         return send(method, f"{self.url}/api/v1{path}", body, headers, timeout=300)
 
-    def create_many(self, number: int, body: dict) -> list[str]:
+    def create_many(self, number: int, body: dict, abreast: int = 8) -> list[str]:
         """The ids of so many VMs, made side by side."""
-        with ThreadPoolExecutor(8) as pool:
+        with ThreadPoolExecutor(abreast) as pool:
             replies = list(pool.map(lambda _: self("POST", "/vm", body), range(number)))
         assert {reply.status for reply in replies} == {201}, [reply.body.get("message") for reply in replies]
         return [reply.body["vm"]["id"] for reply in replies]

@@ -1,8 +1,12 @@
 """Create, list, show, delete: the whole way from REST to the cloud and back."""
 
 import asyncio
+import threading
 
 import pytest
+
+from vmsvc.service import commands
+from vmsvc.store import vms
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 
@@ -150,3 +154,22 @@ async def test_a_failed_build_evicts_nobody_and_leaves_nothing(client, sim):
     assert (await client.show(own_id)).json["state"] == "failed"
     assert own_id not in await client.listed()
     assert (await client.delete(own_id)).status == 404
+
+
+@pytest.mark.gen_test
+async def test_a_request_that_is_deleted_while_the_scheduler_reads_is_left_alone(client, monkeypatch):
+    of_ids, deleted = vms.of_ids, []
+
+    def deleted_meanwhile(ids):
+        if ids and not deleted:
+            deleted.extend(ids)
+            other = threading.Thread(target=commands._want_deleted, args=ids)    # pylint: disable=protected-access
+            other.start()
+            other.join(10)
+        return of_ids(ids)
+
+    monkeypatch.setattr(vms, "of_ids", deleted_meanwhile)
+    answer = await client.create(True)
+    assert (answer.status, answer.json["error"], len(deleted)) == (409, "conflict", 1)
+    await client.saw("delete/deleted")
+    assert await client.steps(deleted[0]) == ["create/pending", "delete/deleting", "delete/deleted"]

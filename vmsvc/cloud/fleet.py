@@ -122,8 +122,7 @@ class Fleet:
     async def read(self, names: Iterable[str]) -> None:
         """Read these hosts now, and whether they are up. One that is gone is forgotten. Raises what the cloud
         raises."""
-        await self._look_at_services()
-        await self._read(names)
+        await asyncio.gather(self._look_at_services(), self._read(names))
 
     async def seek(self, room: Resources, traits: Traits) -> None:
         """Ask Placement once who has such room; read the hosts where we know of none. Raises what the cloud raises."""

@@ -19,7 +19,9 @@ from vmsvc.domain.errors import NotFound, VmsvcError
 
 log = logging.getLogger(__name__)
 
-_BUSY_SECONDS = 0.15       # between reads while somebody waits for a server
+_BUSY_SECONDS = 0.05       # between reads while somebody waits for a server, at least ...
+_BUSY_SHARE = 1            # ... and so many times as long as the last read took: a cloud that is slow is asked less
+_BUSY_LIMIT = 1.0
 _IDLE_SECONDS = 5.0
 _WHOLE_SECONDS = 60.0      # between reads of the whole list, for each page of it: it finds what changes-since has not
 _PAGE = 1000               # told, and costs a page a minute, however many servers there are
@@ -65,8 +67,10 @@ class Mirror:
         self.as_of: datetime | None = None   # the cloud's clock when that read began, less a margin
         self.servers: dict[str, Server] = {}
         self.read_at = float("-inf")       # time.monotonic() when the newest successful read began
+        self._took = 0.0                   # seconds that it took
         self._watches: list[Watch] = []
         self._changes: set[str] = set()
+        self._followers: list[Callable[[str], None]] = []
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Watch]:
@@ -78,10 +82,19 @@ class Mirror:
         finally:
             self._watches.remove(watch)
 
+    @property
+    def pause(self) -> float:
+        """Seconds from the end of one read to the next while somebody waits."""
+        return min(_BUSY_LIMIT, max(_BUSY_SECONDS, _BUSY_SHARE * self._took))
+
     def news(self) -> dict[str, Server | None]:
         """The servers that changed since the last call, None for those that are no longer there."""
         changes, self._changes = self._changes, set()
         return {server_id: self.servers.get(server_id) for server_id in changes}
+
+    def follow(self, tell: Callable[[str], None]) -> None:
+        """From now on `tell(id)` of each server that comes, changes or goes."""
+        self._followers.append(tell)
 
     async def refresh(self, max_age: float = 0.0) -> None:
         """Make sure that what `servers` shows was read no longer ago than `max_age` seconds before this call.
@@ -101,7 +114,7 @@ class Mirror:
             else:
                 self._merge(page.servers)
             self.as_of = page.as_of
-            self.read_at = began
+            self.read_at, self._took = began, time.monotonic() - began
         self._tell()
 
     def _tell(self) -> None:
@@ -148,14 +161,19 @@ class Mirror:
             for watch in self._watches:
                 watch.note(server.id, True)
         if before != server:
-            self._changes.add(server.id)
+            self._change(server.id)
         self._claim(server)
 
     def _hide(self, server_id: str) -> None:
         if self.servers.pop(server_id, None) is not None:
-            self._changes.add(server_id)
+            self._change(server_id)
             for watch in self._watches:
                 watch.note(server_id, False)
+
+    def _change(self, server_id: str) -> None:
+        self._changes.add(server_id)
+        for tell in self._followers:
+            tell(server_id)
 
     def _claim(self, server: Server) -> None:
         if self._cloud.mode == "operator":
@@ -182,7 +200,7 @@ class Mirror:
             await self.refresh(_BUSY_SECONDS)
             well()
             if self._waiters:
-                await asyncio.sleep(_BUSY_SECONDS)
+                await asyncio.sleep(self.pause)
             else:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_IDLE_SECONDS):

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.service import listing, trace, usage
+from vmsvc.service.bulletin import Bulletin
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.feed import Waiters
+from vmsvc.service.roll import Page
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.store import intents, outbox, vms
@@ -22,8 +23,6 @@ from vmsvc.store.db import connected, reading, unit
 from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
-
-_LIST_AGE = 1.0      # seconds: how old the cloud's part of a list may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +58,11 @@ class Outcome:
 class Commands:
     """The service's front. Every method may raise `domain.errors`, CloudUnavailable above all."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, catalog: Catalog, scheduler: Scheduler,
+    def __init__(self, runtime: Runtime, cloud: Cloud, bulletin: Bulletin, catalog: Catalog, scheduler: Scheduler,
                  waiters: Waiters, ring: Callable[[], None], min_run_seconds: int):
         self._runtime = runtime
         self._cloud = cloud
-        self._mirror = mirror
+        self._bulletin = bulletin
         self._catalog = catalog
         self._scheduler = scheduler
         self._waiters = waiters
@@ -107,6 +106,7 @@ class Commands:
         """The final answer to a create, or None when there is none within `timeout` seconds."""
         async def look() -> Outcome | None:
             found = await self._runtime.offload(_outcome, vmsvc_id)
+            self._bulletin.stale()
             return Outcome(**{**found, "evicted": tuple(found["evicted"])}) if found else None
         return await self._waiters.until(vmsvc_id, look, timeout)
 
@@ -127,19 +127,14 @@ class Commands:
 
         async def look() -> dict[str, Any] | None:
             row = await self._runtime.offload(_row, vm_id)
+            self._bulletin.stale()
             return view(vms.row_of(row)) if row and State(row.state) in FINAL else None
         return await self._waiters.until(vm_id, look, timeout)
 
-    async def vms(self) -> tuple[list[dict[str, Any]], int]:
-        """Every server of the project as the cloud has it and the requests that have none yet, and the seq of the
-        newest event that this list certainly includes."""
-        seq = await self._runtime.offload(_newest)
-        await self._mirror.refresh(_LIST_AGE)
-        rows = await self._runtime.offload(_rows)      # after the servers: each server of ours has its row by now
-        held = {row.cloud_id for row in rows if row.cloud_id and State(row.state) not in FINAL}
-        if held - self._mirror.servers.keys():
-            await self._mirror.refresh()
-        return listing.joined(self._mirror.servers.values(), rows), seq
+    async def vms(self) -> Page:
+        """Every server of the project as the cloud has it and the requests that have none yet, as JSON, and the seq of
+        the newest event that this list certainly includes. A client that heard of an outcome here finds it there."""
+        return await self._bulletin.page()
 
     async def vm(self, ref: str) -> dict[str, Any]:
         """One server, or one request that has no server (yet). Raises NotFound."""
@@ -150,8 +145,8 @@ class Commands:
         if state in (State.DELETED, State.EVICTED, State.LOST):
             raise NotFound(f"vm {ref} was {state}")
         if not row.cloud_id or state is State.FAILED:
-            return listing.awaited(row)
-        return listing.shown(await self._cloud.server(row.cloud_id), row)
+            return listing.awaited(vms.row_of(row))
+        return listing.shown(await self._cloud.server(row.cloud_id), vms.row_of(row))
 
     async def events(self, *, since: int, limit: int, types: frozenset[str], vm: str | None,
                      preemptible: bool | None) -> tuple[list[dict[str, Any]], int]:
@@ -190,16 +185,6 @@ def _outcome(vm_id: str) -> dict[str, Any] | None:
 def _row(ref: str) -> Vm | None:
     with connected():
         return vms.get(ref)
-
-
-def _newest() -> int:
-    with reading():
-        return outbox.newest()
-
-
-def _rows() -> list[Vm]:
-    with reading():
-        return vms.current()
 
 
 def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]], int]:

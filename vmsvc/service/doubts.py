@@ -1,4 +1,4 @@
-"""What Placement has to be asked before a decision is carried out."""
+"""What the cloud has to be asked before a decision is carried out."""
 
 from vmsvc.domain.decisions import Decision, Evict, Place, Refuse
 from vmsvc.domain.rooms import host_room
@@ -8,9 +8,11 @@ from vmsvc.service.snapshot import Doubts, Snapshot
 
 def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snapshot) -> Doubts:
     """The host, before anybody is noticed for it, and before a boot where the host is doubted or nearly full by our
-    reckoning. And, before somebody is noticed or refused, whether there is a host with room that we do not know of."""
+    reckoning. And, before somebody is noticed or refused, whether there is a host with room that we do not know of.
+    In either mode a look in order, unless it is placed while nothing is kept for others."""
+    order = not snapshot.ordered and (not isinstance(decision, Place) or bool(world.reservations.keys() - {request.id}))
     if not world.operator:
-        return Doubts()
+        return Doubts(order=order)
     hosts, needs = set(), set()
     match decision:
         case Evict(kind=kind, bin=name, victims=victims) if victims:
@@ -21,4 +23,4 @@ def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snap
         case Place(host=str() as name):
             left = host_room(world, world.hosts[name], request).now - request.room
             hosts |= {name} if name in snapshot.doubted or not left.covers(request.room) else set()
-    return Doubts(frozenset(hosts - snapshot.fresh), frozenset(needs - snapshot.sought))
+    return Doubts(frozenset(hosts - snapshot.fresh), frozenset(needs - snapshot.sought), order)

@@ -22,6 +22,7 @@ from vmsvc.store.models import Intent, Vm
 log = logging.getLogger(__name__)
 
 _STOP_LIMIT = 75.0         # the guest has 60 s by Nova's default shutdown_timeout
+_LOCK_SECONDS = 0.5        # how old the news may be that nobody has locked it
 _LOOK_SECONDS = 5.0        # a GET at least this often: a list may leave a server out
 _AGAIN_SECONDS = 60.0      # a DELETE that hangs (its host was down) is sent again
 _FAILED_SECONDS = 2.0      # a DELETE that failed in the cloud is sent again
@@ -101,10 +102,10 @@ class Leave:
         raise CloudUnavailable(f"server {server_id} is still there {_GONE_LIMIT:.0f} s after its DELETE")
 
     async def _is_locked(self, server_id: str) -> bool:
-        try:
-            return (await self._cloud.server(server_id)).locked
-        except NotFound:
-            return False
+        """As of a moment ago: one list tells it of all that go at once."""
+        await self._mirror.refresh(_LOCK_SECONDS)
+        server = self._mirror.servers.get(server_id)
+        return server is not None and server.locked
 
     async def _shut_down(self, server_id: str) -> None:
         """Give the guest its ACPI shutdown, for a bounded time."""

@@ -57,11 +57,15 @@ def _why(row: Vm) -> str:
 
 
 def due(row: Vm) -> datetime | None:
-    """When a noticed VM may go, unless it lets itself go earlier; None while its guest runs and could not be told."""
+    """When a noticed VM may go, unless it lets itself go earlier; None while its guest runs and could not be told. A
+    grace period of zero promises no time in which the notice could be read: nothing waits for its being written."""
+    grace = timedelta(seconds=row.notice["grace_seconds"])
+    if not grace:
+        return row.evict_at
     told = ledger.told_at(row.id)
     if told is None:
         return None if row.notice["running"] else row.evict_at
-    return max(row.evict_at, told + timedelta(seconds=row.notice["grace_seconds"]))
+    return max(row.evict_at, told + grace)
 
 
 def _told(vm_id: str, evict_at: datetime) -> None:

@@ -24,6 +24,8 @@ class Lost(Exception):
 
 def carry_out(work: Unit, row: Vm, request: Request, decision: Decision, world: World, grace: timedelta) -> None:
     """Write a decision and keep `world` true for the next request. Raises Lost; nothing is kept then."""
+    if row.state != State.PENDING:      # its owner has deleted it since the rows were read
+        raise Lost(row.id, row.id)
     match decision:
         case Place(host=host):
             _reprieve(work, world, _noticed_for(world, row.id), "the room is there already")

@@ -7,14 +7,14 @@ what the database has promised meanwhile, decides for the waiting requests in th
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from vmsvc.cloud.fleet import Fleet
-from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.mirror import Mirror, Watch
 from vmsvc.cloud.port import Cloud, Flavor
 from vmsvc.domain import capacity
 from vmsvc.domain.batching import alike, decide_batch
@@ -30,30 +30,31 @@ from vmsvc.service.desk import Desk, View
 from vmsvc.service.doorbell import heard
 from vmsvc.service.doubts import doubts_of
 from vmsvc.service.join import Policy
+from vmsvc.service.line import Line, in_order, settling_seconds, waiting_line
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
 from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.snapshot import Doubts, Observer, Snapshot, request_of, traits_in
 from vmsvc.store import ledger, vms
-from vmsvc.store.db import Lock, connected, reading, unit
+from vmsvc.store.db import Lock, reading, unit
 from vmsvc.store.models import Vm
-from vmsvc.store.rows import Row
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
 _VERIFICATIONS = 10        # times that one pass asks Placement anew before it acts
-_SETTLE_SECONDS = 0.15     # without a new standard request, before somebody is evicted
-_SETTLE_LIMIT = 1.0
-_PASS_SECONDS = 0.2        # from one pass to the next: who comes in between is decided about together
+_PASS_SECONDS = 0.1        # from one pass to the next: who comes in between is decided about together
 _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
-
 
 T = TypeVar("T")
 
 
 class Unverified(Exception):
-    """Placement must be asked first; nothing is kept. (doubts)"""
+    """The cloud must be asked first; nothing is kept. (doubts)"""
+
+
+class Unsettled(Exception):
+    """Others may come with the same wish, and are to be planned together; nothing is kept. (seconds to wait)"""
 
 
 class Scheduler:
@@ -70,6 +71,8 @@ class Scheduler:
         self._desk = Desk(policy)
         self._observer = Observer(cloud, mirror, fleet, self._desk.tell)
         self._planned = planned
+        self._line: Line | None = None     # as the last pass that decided found it ...
+        self._again_at = 0.0               # ... and when a pass is made though nothing has changed
         #: Requests that wait for room, as of the last pass.
         self.waiting = 0
 
@@ -77,7 +80,7 @@ class Scheduler:
         """Pass after pass while anybody waits. In operator mode all that there is is read before the first, when nobody
         waits for the lock yet."""
         if self._cloud.mode == "operator":
-            await self._verified(frozenset(), self._prepare)
+            await self._verified(self._observer.look, frozenset(), self._prepare)
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
@@ -90,31 +93,37 @@ class Scheduler:
 
     async def _pass(self) -> float:
         """Decide for all who waited before the cloud was read. Seconds to the next pass, 0 when nobody waits."""
-        ids, traits = await self._runtime.offload(_waiting)
-        self.waiting = len(ids)
-        if not ids:
-            return 0
+        line = await self._runtime.offload(waiting_line)
+        self.waiting = len(line.ids)
+        left = self._again_at - time.monotonic()
+        if not line.ids or (line == self._line and left > 0):
+            return left if line.ids else 0
         try:
-            acted, waits = await self._verified(traits, self._timed, ids)
+            acted, waits = await self._verified(self._observer.glance, line.traits, self._timed, line.ids)
         except Lost as lost:
             log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
             return _WAITING_SECONDS
         except Unverified:
             return _WAITING_SECONDS
+        self._line, self._again_at = line, time.monotonic() + waits
         if acted:
             self._ring()
         return waits
 
-    async def _verified(self, traits: frozenset[str], decided: Callable[..., T], *args: Any) -> T:
-        """What `decided(*args, snapshot)` returns in the pool, once Placement was asked all that it has to be asked
-        first. Raises Unverified when there is no end to that."""
+    async def _verified(self, look: Callable[[Watch, frozenset[str]], Awaitable[Snapshot]], traits: frozenset[str],
+                        decided: Callable[..., T], *args: Any) -> T:
+        """What `decided(*args, snapshot)` returns in the pool, once the cloud was asked all that it has to be. Raises
+        Unverified when there is no end to that."""
         with self._mirror.watching() as watch:
-            snapshot = await self._observer.look(watch, traits)
+            snapshot = await look(watch, traits)
             for _ in range(_VERIFICATIONS):
                 try:
                     return await self._runtime.offload(decided, *args, snapshot)
                 except Unverified as chosen:
                     snapshot = await self._observer.look_again(snapshot, chosen.args[0])
+                except Unsettled as early:
+                    await asyncio.sleep(early.args[0])
+                    snapshot = replace(snapshot, settled=True)
         raise Unverified(Doubts())
 
     def _timed(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
@@ -125,7 +134,7 @@ class Scheduler:
             self._planned(time.monotonic() - started)
 
     def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
-        acted, waits, doubts = False, 0.0, Doubts()
+        acted, early, waits, doubts = False, False, 0.0, Doubts()
         with unit() as work:
             work.lock(Lock.SCHEDULER)
             with self._at(snapshot, work.now) as view:
@@ -133,20 +142,24 @@ class Scheduler:
                 acted = drop_orphans(work, world, rows, view.reservations)
                 ended = max((row.ended_at for row in rows.in_states(*FINAL)), default=None)
                 cooling = ledger.cooling()
-                waiting = [(row, request_of(row, work.now, ended, cooling)) for row in _in_order(view, ids)]
-                settled = _settled(work.now, [row for row in rows.in_states(State.PENDING)
-                                              if not row.is_preemptible and row.id not in world.reservations])
+                waiting = [(row, request_of(row, work.now, ended, cooling)) for row in in_order(view, ids)]
+                settling = settling_seconds(work.now, [row for row in rows.in_states(State.PENDING)
+                                                       if not row.is_preemptible and row.id not in world.reservations])
                 while waiting:
-                    for (row, request), decision in _decided(waiting, world, settled):
+                    for (row, request), decision in _decided(waiting, world, settling):
                         doubts |= doubts_of(request, decision, world, snapshot)
+                        if settling and _needs_victims(decision):
+                            early, decision = True, Wait("others may come with the same wish, to be planned together")
                         if not isinstance(decision, Wait):
                             holds = row.id in world.reservations
                             carry_out(work, row, request, decision, world, self._grace)
                             acted |= holds or not isinstance(decision, Postpone)
                         if not isinstance(decision, (Place, Refuse)):
-                            waits = _WAITING_SECONDS if settled else _SETTLE_SECONDS
+                            waits = settling if early else _WAITING_SECONDS
                 if doubts:
                     raise Unverified(doubts)
+                if early and not acted and not snapshot.settled:
+                    raise Unsettled(settling)
         return acted, waits
 
     def _prepare(self, snapshot: Snapshot) -> None:
@@ -163,7 +176,8 @@ class Scheduler:
         request = Request("", columns["is_preemptible"], Resources(columns["quota"]), Resources(columns["room"]),
                           availability_zone=columns["boot"]["availability_zone"], traits=traits)
         try:
-            return await self._verified(traits.required | traits.forbidden, self._foresee, request, columns["boot"])
+            return await self._verified(self._observer.look, traits.required | traits.forbidden, self._foresee,
+                                        request, columns["boot"])
         except Unverified:
             raise CloudUnavailable("the cloud's hosts change too quickly to say; try again") from None
 
@@ -190,20 +204,22 @@ class Scheduler:
         def of(snapshot: Snapshot) -> dict[str, Any]:
             with reading(), self._at(snapshot, vms.clock()) as view:
                 return capacity.of(view.world, wishes)
-        return {"mode": self._cloud.mode, **await self._verified(frozenset(named), of)}
+        return {"mode": self._cloud.mode, **await self._verified(self._observer.look, frozenset(named), of)}
+
+
+def _needs_victims(decision: Decision) -> bool:
+    return isinstance(decision, Evict) and bool(decision.victims)
 
 
 def _decided(waiting: list[tuple[Vm, Request]], world: World,
-             settled: bool) -> Iterable[tuple[tuple[Vm, Request], Decision]]:
+             settling: float) -> Iterable[tuple[tuple[Vm, Request], Decision]]:
     """Take the first that wait off the list, with a decision for each: one, or as many equal ones as need victims."""
     first = waiting.pop(0)
     row, request = first
     kept = world.reservations.get(row.id)
     decision = review(request, kept, world) if kept else decide(request, world)
-    if not isinstance(decision, Evict) or not decision.victims:
+    if settling or not _needs_victims(decision):
         return [(first, decision)]
-    if not settled:
-        return [(first, Wait("others may come with the same wish: they are planned together"))]
     peers = [] if kept else [one for one in waiting if alike(request, one[1]) and one[0].id not in world.reservations]
     together = peers and decide_batch([request, *(peer for _, peer in peers)], decision.kind, world)
     if not together:
@@ -211,29 +227,6 @@ def _decided(waiting: list[tuple[Vm, Request]], world: World,
     taken = [first, *peers][:len(together)]
     waiting[:] = [one for one in waiting if one not in taken]
     return zip(taken, together)
-
-
-def _settled(now: datetime, rows: Sequence[Row]) -> bool:
-    """True unless a burst of standard requests seems to be still coming in, or coming back refused: then evictions
-    wait a moment, for a plan for all of them together costs fewer victims than plans one by one. `rows` includes
-    those that came after the cloud was read."""
-    ages = [(now - row.updated_at).total_seconds() for row in rows]
-    return not ages or min(ages) >= _SETTLE_SECONDS or max(ages) >= _SETTLE_LIMIT
-
-
-def _waiting() -> tuple[frozenset[str], frozenset[str]]:
-    """Requests that wait, and those that hold room; read before the cloud is. And the traits that they name."""
-    with connected():
-        found = ledger.concerned()
-    asked = [traits_in({"traits": traits}) for _, traits in found if traits]
-    return (frozenset(vm_id for vm_id, _ in found),
-            frozenset(trait for traits in asked for trait in traits.required | traits.forbidden))
-
-
-def _in_order(view: View, ids: frozenset[str]) -> list[Vm]:
-    """Standard before preemptible, then by age."""
-    waiting = vms.of_ids([row.id for row in view.rows.in_states(State.PENDING) if row.id in ids])
-    return sorted(waiting, key=lambda row: (row.is_preemptible, row.created_at, row.id))
 
 
 def _refused(request: Request) -> Request:

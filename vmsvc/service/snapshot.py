@@ -3,8 +3,12 @@
 The order of reading matters. The quota and other projects' servers are read before our own: a build that starts in
 between is then not counted twice. Whether the quota counts it is sure only if its server was there before. What leaves
 is counted as leaving when the cloud showed it before or after: at worst a request waits for one more look.
+
+Without that order there may seem to be less room than there is, and what is kept for others may seem to be free. So a
+glance without it will do to place a request while nothing is kept for others, and for nothing else (`doubts`).
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +25,8 @@ from vmsvc.domain.world import Request
 from vmsvc.service.picture import News
 from vmsvc.store.models import Vm
 
+_GLANCE_SECONDS = 10.0       # how old what is known of hosts may be for a glance
+
 Need = tuple[Resources, Traits]
 #: (flavor id, image id) -> the hosts that refused such VMs lately, and what the cloud said.
 Cooling = Mapping[tuple[str, str], Mapping[str, str]]
@@ -36,20 +42,24 @@ class Snapshot:
     fresh: frozenset[str]              # hosts that Placement was asked about since it began
     doubted: frozenset[str]            # hosts of which it is known that Placement may say something else
     sought: frozenset[Need] = frozenset()    # needs for which Placement was asked who has the room
+    ordered: bool = True               # our servers were read after the quota
+    settled: bool = False              # others had time to come since it began
 
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """What Placement is to be asked before something is done: about hosts, and who has room for a need."""
+    """What the cloud is to be asked before something is done: Placement about hosts, and who has room for a need; for
+    our servers once more, if they were not read in order."""
 
     hosts: frozenset[str] = frozenset()
     needs: frozenset[Need] = frozenset()
+    order: bool = False
 
     def __or__(self, other: "Doubts") -> "Doubts":
-        return Doubts(self.hosts | other.hosts, self.needs | other.needs)
+        return Doubts(self.hosts | other.hosts, self.needs | other.needs, self.order or other.order)
 
     def __bool__(self) -> bool:
-        return bool(self.hosts or self.needs)
+        return bool(self.hosts or self.needs or self.order)
 
 
 class Observer:
@@ -70,13 +80,26 @@ class Observer:
         await self._mirror.refresh()
         return self._news(Snapshot(began, quota, watch, frozenset(), frozenset()))
 
+    async def glance(self, watch: Watch, traits: Collection[str] = ()) -> Snapshot:
+        """The quota as it is now; servers and hosts as they are followed anyway. A host that others have filled just
+        now is refused by the cloud, and one that is nearly full is read before it is used (`doubts`). Raises what the
+        cloud raises."""
+        began = time.monotonic()
+        quota, _ = await asyncio.gather(self._cloud.quota(), self._fleet.refresh(_GLANCE_SECONDS, traits))
+        return self._news(Snapshot(began, quota, watch, frozenset(), frozenset(), ordered=False))
+
     async def look_again(self, snapshot: Snapshot, doubts: Doubts) -> Snapshot:
-        """The snapshot after Placement was asked about those hosts and needs. Raises what the cloud raises."""
-        for room, traits in doubts.needs:
-            await self._fleet.seek(room, traits)
-        await self._fleet.read(doubts.hosts)
-        await self._mirror.refresh()
-        return self._news(replace(snapshot, sought=snapshot.sought | doubts.needs))
+        """The snapshot after the doubts were put to the cloud. Raises what the cloud raises."""
+        asked = [self._fleet.seek(room, traits) for room, traits in doubts.needs]
+        if doubts.hosts:
+            asked.append(self._fleet.read(doubts.hosts))
+        if doubts.order:
+            asked.append(self._fleet.refresh(0))
+        if doubts.order or doubts.needs:       # somebody may have to go
+            asked.append(self._mirror.refresh())
+        await asyncio.gather(*asked)
+        return self._news(replace(snapshot, sought=snapshot.sought | doubts.needs,
+                                  ordered=snapshot.ordered or doubts.order))
 
     def _news(self, snapshot: Snapshot) -> Snapshot:
         """Servers and hosts are told together, as of one moment."""

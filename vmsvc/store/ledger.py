@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from peewee import JOIN, fn
 
@@ -11,16 +11,26 @@ from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, database
 
 
 _CONCERNED = """
-SELECT id, boot -> 'traits' FROM vm WHERE state = 'pending'
-UNION ALL SELECT vm_id, NULL FROM reservation WHERE released_at IS NULL
-UNION ALL SELECT evicted_for, NULL FROM vm WHERE state = 'noticed'
+SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END
+FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting')
+UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL FROM reservation WHERE released_at IS NULL
 """
 
 
-def concerned() -> list[tuple[str | None, dict[str, list[str]] | None]]:
-    """Who is to be decided about: requests that wait, each with the traits that its flavor names, those for whom room
-    is kept, and those for whom somebody is to go (None: nobody). One statement, for it is asked at every ring."""
-    return database.execute_sql(_CONCERNED).fetchall()
+class Concerned(NamedTuple):
+    """A VM on its way in or out, with the traits that its flavor names if it waits; or, without a state, one for which
+    room is kept."""
+
+    id: str
+    state: str | None
+    updated_at: datetime | None
+    evicted_for: str | None
+    traits: dict[str, list[str]] | None
+
+
+def concerned() -> list[Concerned]:
+    """All whom a decision may concern. One statement, for it is asked at every ring."""
+    return list(map(Concerned._make, database.execute_sql(_CONCERNED).fetchall()))
 
 
 def open_reservations() -> list[Reservation]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from vmsvc.domain.lifecycle import FINAL
 from vmsvc.store import vms
@@ -13,9 +13,12 @@ from vmsvc.store.models import Vm, database
 _MARK = """SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_postmaster_start_time(),
                   pg_current_xact_id_if_assigned() IS NOT NULL"""
 
+T = TypeVar("T", bound=NamedTuple)
+
 
 class Row(NamedTuple):
-    """Those columns of a VM that scheduling needs of each."""
+    """Those columns of a VM that scheduling needs of each. Who needs others names them in a class of his own, with
+    `id`, `state` and `ended_at` among them."""
 
     id: str
     state: str
@@ -37,15 +40,14 @@ class Row(NamedTuple):
     notice: dict[str, Any] | None
 
 
-_COLUMNS = [getattr(Vm, name) for name in Row._fields]
+class Rows(Mapping[str, T]):
+    """Those that `vms.current` gives, by id, with the columns that `kind` has. Not for two threads at once."""
 
-
-class Rows(Mapping[str, Row]):
-    """Those that `vms.current` gives, by id. Not for two threads at once."""
-
-    def __init__(self):
-        self._rows: dict[str, Row] = {}
-        self._states: dict[str, dict[str, Row]] = {}
+    def __init__(self, kind: type[T] = Row):
+        self._kind = kind
+        self._columns = [getattr(Vm, name) for name in kind._fields]
+        self._rows: dict[str, T] = {}
+        self._states: dict[str, dict[str, T]] = {}
         self._mark: tuple[int, datetime] | None = None
 
     def update(self, now: datetime) -> set[str]:
@@ -56,8 +58,8 @@ class Rows(Mapping[str, Row]):
         if wrote:
             raise RuntimeError("rows are to be read before anything is written")
         whole = self._mark is None or self._mark[1] != mark[1]
-        query = Vm.select(*_COLUMNS).where(vms.is_current() if whole else Vm.changed >= self._mark[0])
-        found = [Row(*values) for values in query.tuples()]
+        query = Vm.select(*self._columns).where(vms.is_current() if whole else Vm.changed >= self._mark[0])
+        found = [self._kind(*values) for values in query.tuples()]
         changed = self._rows.keys() - {row.id for row in found} if whole else set()
         for row_id in changed:
             self._drop(row_id)
@@ -75,7 +77,7 @@ class Rows(Mapping[str, Row]):
             self._drop(row_id)
         return over
 
-    def _put(self, row: Row) -> None:
+    def _put(self, row: T) -> None:
         if row.id in self._rows:
             self._drop(row.id)
         self._rows[row.id] = row
@@ -84,11 +86,11 @@ class Rows(Mapping[str, Row]):
     def _drop(self, row_id: str) -> None:
         del self._states[self._rows.pop(row_id).state][row_id]
 
-    def in_states(self, *states: str) -> list[Row]:
+    def in_states(self, *states: str) -> list[T]:
         """Those in these states, in no order."""
         return [row for state in states for row in self._states.get(state, {}).values()]
 
-    def __getitem__(self, row_id: str) -> Row:
+    def __getitem__(self, row_id: str) -> T:
         return self._rows[row_id]
 
     def __iter__(self) -> Iterator[str]:

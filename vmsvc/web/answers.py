@@ -14,6 +14,11 @@ VM = {
     "is_preemptible": False, "state": "active", "priority": 0, "min_run_seconds": 0, "group": None,
     "max_unavailable": None, "owner": "anonymous", "evict_at": None, "acknowledged_at": None,
 }
+#: The same as our own record has it, without what the cloud says: in the answers to a create and a delete, in events.
+ROW = {name: value for name, value in VM.items() if name != "links"} | {
+    "flavor": "m1.tiny", "image": "cirros", "network": "private", "host": "compute-7",
+    "created_at": "2026-11-23T11:59:58.000Z", "launched_at": "2026-11-23T12:00:00.000Z", "ended_at": None,
+}
 VICTIM = "0e4c4f1e-2a3f-4bb6-a4a7-6c5d9f2b8e77"
 COST = {"victims_by_priority": {"0": 1}, "running_victims": 1, "lost_work": 7260, "surplus_ppm": 0}
 PLAN = {
@@ -26,11 +31,23 @@ EVENT = {
     "specversion": "1.0", "id": "42", "source": "vmsvc", "type": "evict", "subject": VICTIM,
     "time": "2026-11-23T12:00:00Z", "datacontenttype": "application/json",
     "data": {"seq": 42, "state": "noticed",
-             "vm": VM | {"id": VICTIM, "name": "preemptible", "is_preemptible": True, "state": "noticed",
+             "vm": ROW | {"id": VICTIM, "name": "preemptible", "is_preemptible": True, "state": "noticed",
                          "evict_at": "2026-11-23T12:00:30Z"},
              "reason": "room for standart (m1.large)", "evict_at": "2026-11-23T12:00:30Z", "grace_seconds": 30,
              "makes_room_for": VM["vmsvc_id"], "criterion": "less lost work", "simulated": False},
 }
+
+
+def links(pointer: str, parameter: str = "id", **operations: str) -> dict[str, object]:
+    """OpenAPI links: by title, an operation whose parameter is what the answer's body has at `pointer`."""
+    return {title: {"operationId": operation, "parameters": {parameter: f"$response.body#{pointer}"}}
+            for title, operation in operations.items()}
+
+
+def links_of_vm(pointer: str) -> dict[str, object]:
+    """What may be asked of the VM whose id is there."""
+    return (links(pointer, show="getVm", delete="deleteVm", practise="postPractice", acknowledge="postAcknowledgement")
+            | links(pointer, "vm", events="getEvents", evictions="getEvictions"))
 
 
 def said(code: str, message: str, **members: object) -> dict[str, object]:

@@ -158,6 +158,8 @@ class ApiHandler(Handler):
 class OneVm(ApiHandler):
     """A handler whose address names a VM, by the cloud's id or vmsvc's own."""
 
+    parameters = {"id": ("the cloud's id, or vmsvc's own", VM_ID.pattern)}
+
     async def admit(self) -> None:
         """As of any; no id is as strange as to reach the service."""
         await super().admit()

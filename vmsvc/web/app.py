@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
-from tornado.web import Application, RequestHandler
+from tornado.web import Application, RequestHandler, stream_request_body
 
 from vmsvc.service.hub import Hub
 from vmsvc.web import assets, channel, metrics, openapi, proxies, room, status, vms
@@ -21,6 +21,9 @@ from vmsvc.web.tickets import routes as ticket_routes
 
 access_log = logging.getLogger("vmsvc.access")
 
+#: The headers of a request with a body. (Tornado tries to understand an empty one by its Content-Type.)
+_OF_BODIES = ("Content-Length", "Transfer-Encoding", "Content-Type")
+
 ROUTES = [*vms.routes, *eviction_routes, *channel.routes, *ticket_routes, *room.routes, *status.routes, *metrics.routes,
           *openapi.routes]
 
@@ -30,9 +33,11 @@ def log_request(handler: RequestHandler) -> None:
     handler.settings["metrics"].answered(handler)
     request = handler.request
     notable = request.method not in ("GET", "HEAD") or handler.get_status() >= 400
-    access_log.log(logging.INFO if notable else logging.DEBUG, "%s %s %d %.1f ms %s %s %s", request.method,
-                   request.path, handler.get_status(), 1000 * request.request_time(), request.remote_ip,
-                   getattr(getattr(handler, "principal", None), "name", "-"), getattr(handler, "request_id", "-"))
+    level = logging.INFO if notable else logging.DEBUG
+    if access_log.isEnabledFor(level):
+        access_log.log(level, "%s %s %d %.1f ms %s %s %s", request.method, request.path, handler.get_status(),
+                       1000 * request.request_time(), request.remote_ip,
+                       getattr(getattr(handler, "principal", None), "name", "-"), getattr(handler, "request_id", "-"))
 
 
 @functools.cache
@@ -41,13 +46,25 @@ def api_document() -> dict[str, Any]:
     return openapi.document(handler for _, handler in ROUTES)
 
 
-class BehindProxies(Application):
-    """Knows who a request is from, before anything is decided about it."""
+class Ours(Application):
+    """Knows who a request is from before anything is decided about it, and streams bodies."""
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         """As Tornado's."""
         proxies.look_behind(request, self.settings["web"].trusted_proxies)
         return super().find_handler(request, **kwargs)
+
+    def get_handler_delegate(self, request: HTTPServerRequest, target_class: type[RequestHandler],
+                             *args: Any, **kwargs: Any) -> Any:
+        """As Tornado's. A stream costs two more turns of the loop, so one that brings nothing is not waited for."""
+        brings = any(name in request.headers for name in _OF_BODIES)
+        return super().get_handler_delegate(request, _streaming(target_class) if brings else target_class,
+                                            *args, **kwargs)
+
+
+@functools.cache
+def _streaming(handler: type[RequestHandler]) -> type[RequestHandler]:
+    return stream_request_body(type(handler.__name__, (handler,), {"__module__": handler.__module__}))
 
 
 def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None = None, *, evictions: Any,
@@ -55,7 +72,7 @@ def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None =
     """The application. `commands`, `evictions` and `tickets` are the service (see the modules of these names),
     `hub` what its feed publishes to; `registry` is where `/metrics` reads, for instruments of other layers too."""
     limits = Limits(settings.max_in_flight, settings.write_rate, settings.write_burst)
-    return BehindProxies(
+    return Ours(
         [*ROUTES, *assets.routes(settings)],
         default_handler_class=Unknown,
         commands=commands,

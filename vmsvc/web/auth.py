@@ -28,11 +28,12 @@ class NoAuth:
 
     challenge = "Bearer"
     lasting = True
+    anybody = Principal("anonymous", may_write=True)
 
     async def principal(self, request: HTTPServerRequest) -> Principal:
         """Always the same one."""
         del request
-        return Principal("anonymous", may_write=True)
+        return self.anybody
 
     async def still(self, principal: Principal, seconds: float) -> None:
         """Always."""

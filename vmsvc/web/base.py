@@ -10,12 +10,12 @@ import re
 import uuid
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from tornado.web import HTTPError, RequestHandler, stream_request_body
+from tornado.web import HTTPError, RequestHandler
 
 from vmsvc.domain import errors
 from vmsvc.service import trace
@@ -85,15 +85,14 @@ def refusal_of(error: BaseException | None, status: int = 500) -> Refusal:
     return Refusal(status, *HTTP_REFUSALS.get(status, INTERNAL))
 
 
-@stream_request_body
 class Handler(RequestHandler):
-    """Host check, request id, security headers and error bodies. The body is read as a stream, so that one which
-    is too large, or whose sender may not ask, is answered before it is kept."""
+    """Host check, request id, security headers and error bodies. A body is read as a stream (see `app.Ours`), so that
+    one which is too large, or whose sender may not ask, is answered before it is kept."""
 
     #: The address as the document and the metrics call it: `/api/v1/vm/{id}`.
     address = "unknown"
-    #: What the parts of the address are, for the document.
-    parameters = {"id": "the cloud's id, or vmsvc's own"}
+    #: What the parts of the address are and what they look like, for the document.
+    parameters: dict[str, tuple[str, str]] = {}
     csp = "default-src 'none'; frame-ancestors 'none'"
     _size = 0
 
@@ -131,6 +130,7 @@ class Handler(RequestHandler):
         """Raises what the request is refused with before its body is read. To be extended."""
         trace.begin(self.request_id)
         self.check_host()
+        self.check_method()
         length = self.request.headers.get("Content-Length", "0")
         if length.isdecimal() and int(length) > MAX_BODY:
             raise HTTPError(413)
@@ -138,15 +138,17 @@ class Handler(RequestHandler):
     @property
     def name(self) -> str:
         """The name by which the request calls us, without a port."""
-        try:
-            return (urlsplit(f"//{self.request.host}").hostname or "").rstrip(".")
-        except ValueError:
-            return ""
+        return _name_in(self.request.host)
 
     def check_host(self) -> None:
         """Raises Forbidden when the request calls us by a name that is not ours."""
         if not self.web.allows_host(self.name):
             raise errors.Forbidden("this Host is not served here")
+
+    def check_method(self) -> None:
+        """Raises HTTPError 405, before anything else is looked at: nothing in the request could mend it."""
+        if self.request.method not in self.methods():
+            raise HTTPError(405)
 
     def data_received(self, chunk: bytes) -> None:
         """Keep a chunk of the body; of one that turns out too large, nothing."""
@@ -196,6 +198,14 @@ class Handler(RequestHandler):
                       exc_info=(typ, value, tb) if typ and value else None)
 
 
+@lru_cache(64)
+def _name_in(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
 def route(handler: type[Handler]) -> tuple[str, type[Handler]]:
     """The routing rule of a handler: each `{part}` of its address is one argument."""
     return re.sub(r"\{\w+\}", "([^/]+)", handler.address), handler
@@ -204,6 +214,6 @@ def route(handler: type[Handler]) -> tuple[str, type[Handler]]:
 class Unknown(Handler):
     """Every address that no route knows."""
 
-    async def admit(self) -> None:
-        await super().admit()
+    def check_method(self) -> None:
+        """There is nothing that could know one."""
         raise HTTPError(404)

@@ -50,7 +50,7 @@ class Events(ApiHandler, WebSocketHandler):
         query = self.query(EventsQuery)
         self.since = query.get("since")
         self.limit = query["limit"]
-        self.wanted = Wanted(frozenset(filter(None, query.get("type", "").split(","))), query.get("vm"),
+        self.wanted = Wanted(frozenset(query.get("type", ())), query.get("vm"),
                              query.get("preemptible"))
 
     async def identify(self) -> Principal:

@@ -1,7 +1,7 @@
 """What the document says of a handler's method, kept beside the method."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from marshmallow import Schema
@@ -11,13 +11,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer that is no error. Without a schema it has no JSON body."""
+    """One answer that is no error. Without a schema it has no JSON body. `links` are OpenAPI's: what may be
+    asked next with what the answer says."""
 
     status: int
     description: str
     schema: type[Schema] | None = None
     example: Any = None
     headers: tuple[str, ...] = ()
+    always: tuple[str, ...] = ()        # headers that are never missing
+    links: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

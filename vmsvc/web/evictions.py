@@ -63,8 +63,8 @@ class EvictionsQuery(Schema):
     before = Number(validate=validate.Range(1, MAX_SEQ),
                     metadata={"description": "only evictions with a lower id: the `before` of the page before"})
     limit = Number(validate=validate.Range(1, 1000), load_default=100)
-    vm = VmRef(metadata={"description": "of this VM; the cloud's id or vmsvc's own"})
-    request = VmRef(metadata={"description": "for this VM; the cloud's id or vmsvc's own"})
+    vm = VmRef("of this VM; the cloud's id or vmsvc's own")
+    request = VmRef("for this VM; the cloud's id or vmsvc's own")
     reason = fields.String(validate=validate.OneOf(REASONS))
 
 
@@ -170,7 +170,9 @@ class Evictions(ApiHandler):
 
     address = EVICTIONS
 
-    @describe(Answer(200, "A page of the record.", EvictionPage, {"evictions": [EVICTION], "before": 17}),
+    @describe(Answer(200, "A page of the record.", EvictionPage, {"evictions": [EVICTION], "before": 17},
+                     links=answers.links("/evictions/0/id", show="getOneEviction") |
+                     answers.links("/before", "before", go_on="getEvictions")),
               query=EvictionsQuery, errors=(Timeout,))
     async def get(self) -> None:
         """Show who was evicted for whom and why, newest first."""
@@ -185,7 +187,7 @@ class OneEviction(ApiHandler):
     """One of them."""
 
     address = f"{EVICTIONS}/{{id}}"
-    parameters = {"id": "the eviction's number"}
+    parameters = {"id": ("the eviction's number", _NUMBER.pattern)}
 
     @describe(Answer(200, "The eviction.", Eviction, EVICTION), errors=(NotFound, Timeout))
     async def get(self, number: str) -> None:

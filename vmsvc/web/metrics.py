@@ -1,6 +1,7 @@
 """What Prometheus may know of the web layer and of the cloud; `/metrics` shows all that is in the registry."""
 
 import asyncio
+import functools
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Protocol
@@ -111,10 +112,11 @@ class WebMetrics:
 
     def __init__(self, registry: CollectorRegistry, hub: Hub, limits: Limits):
         self.registry = registry
-        self._requests = Counter("vmsvc_http_requests", "Requests answered", ["route", "method", "status"],
-                                 registry=registry)
-        self._seconds = Histogram("vmsvc_http_request_seconds", "From the first byte to the answer",
-                                  ["route", "method"], buckets=BUCKETS, registry=registry)
+        requests = Counter("vmsvc_http_requests", "Requests answered", ["route", "method", "status"], registry=registry)
+        seconds = Histogram("vmsvc_http_request_seconds", "From the first byte to the answer",
+                            ["route", "method"], buckets=BUCKETS, registry=registry)
+        # To find the instrument of these labels takes longer than to count.
+        self._requests, self._seconds = functools.cache(requests.labels), functools.cache(seconds.labels)
         self._ended = Counter("vmsvc_sockets_ended", "Sockets that the service closed, by close code", ["code"],
                               registry=registry)
         self._gauge("vmsvc_http_requests_in_flight", "API requests without an answer yet", lambda: limits.in_flight)
@@ -130,9 +132,9 @@ class WebMetrics:
         """Count a request. Labels are of a bounded number: the route, never the path."""
         address = getattr(handler, "address", "unknown")
         method = handler.request.method if handler.request.method in handler.SUPPORTED_METHODS else "other"
-        self._requests.labels(address, method, str(handler.get_status())).inc()
+        self._requests(address, method, str(handler.get_status())).inc()
         if handler.get_status() != 101:
-            self._seconds.labels(address, method).observe(handler.request.request_time())
+            self._seconds(address, method).observe(handler.request.request_time())
 
     def ended(self, code: int) -> None:
         """Count a socket that we closed."""

@@ -17,15 +17,17 @@ from vmsvc.web.describe import Answer, Operation, describe
 
 JSON = "application/json"
 METHODS = ("get", "post", "delete")
-#: What any call of the API can be refused with, besides its own errors.
+#: What any call can be refused with, and any call of the API, besides its own errors.
+ALWAYS = (errors.VmsvcError, 413)
 COMMON = (errors.InvalidRequest, errors.Unauthenticated, errors.Forbidden, errors.TooManyRequests,
-          errors.CloudUnavailable, errors.VmsvcError)
+          errors.CloudUnavailable)
 
 #: Without examples: Swagger UI would send them, and one Idempotency-Key for everybody.
 REQUEST_HEADERS = {
     "Prefer": ("RFC 7240: `respond-async` and `wait=<seconds>`", {"type": "string"}),
     "Idempotency-Key": ("the same key and body give the same VM and the same answer",
-                        {"type": "string", "minLength": 1, "maxLength": 255}),
+                        {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}),
+    "If-None-Match": ("the `ETag` of what the client has, or several", {"type": "string"}),
 }
 SECURITY = {
     "token": {"type": "http", "scheme": "bearer", "description": "`VMSVC_AUTH=token`: a token of the token file"},
@@ -33,11 +35,15 @@ SECURITY = {
                  "description": "`VMSVC_AUTH=keystone`: a token of Keystone's for the service's own project"},
 }
 ANSWER_HEADERS = {
+    "ETag": "the body's entity tag, strong: equal bytes have equal ones, from whichever replica",
     "Location": "where the VM is",
     "Preference-Applied": "which preferences were honoured",
     "Retry-After": "seconds to wait before trying again",
+    "WWW-Authenticate": "what to show",
     "X-Request-Id": "the request's id, the client's own if it sent a sane one",
 }
+#: What comes with a refusal of this status.
+ERROR_HEADERS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
 
 
 def document(handlers: Iterable[type[Handler]]) -> dict[str, Any]:
@@ -58,8 +64,12 @@ def document(handlers: Iterable[type[Handler]]) -> dict[str, Any]:
 
 
 def _path_parameters(handler: type[Handler]) -> list[dict[str, Any]]:
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"},
-             "description": handler.parameters[name]} for name in re.findall(r"\{(\w+)\}", handler.address)]
+    found = []
+    for name in re.findall(r"\{(\w+)\}", handler.address):
+        text, pattern = handler.parameters[name]
+        found.append({"name": name, "in": "path", "required": True, "description": text,
+                      "schema": {"type": "string", "pattern": f"^{pattern}$"}})
+    return found
 
 
 def _operation(handler: type[Handler], name: str) -> dict[str, Any]:
@@ -91,13 +101,16 @@ def _parameters(operation: Operation) -> list[Any]:
     return ([{"in": "query", "schema": operation.query}] if operation.query else []) + headers
 
 
-def _headers(*names: str) -> dict[str, Any]:
-    return {name: {"description": ANSWER_HEADERS[name], "schema": {"type": "string"}}
-            for name in (*names, "X-Request-Id")}
+def _headers(*names: str, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {name: {"description": ANSWER_HEADERS[name], "required": name in (*required, "X-Request-Id"),
+                   "schema": {"type": "integer" if name == "Retry-After" else "string"}}
+            for name in (*names, *required, "X-Request-Id")}
 
 
 def _answer(one: Answer) -> dict[str, Any]:
-    found: dict[str, Any] = {"description": one.description, "headers": _headers(*one.headers)}
+    found: dict[str, Any] = {"description": one.description, "headers": _headers(*one.headers, required=one.always)}
+    if one.links:
+        found["links"] = dict(one.links)
     if one.schema is not None:
         found["content"] = {JSON: {"schema": one.schema, "example": one.example}}
     return found
@@ -105,7 +118,7 @@ def _answer(one: Answer) -> dict[str, Any]:
 
 def _errors(handler: type[Handler], operation: Operation) -> dict[str, Any]:
     """By status: what each of its slugs means, with an example of each."""
-    kinds = [*(COMMON if issubclass(handler, ApiHandler) else (errors.VmsvcError,)), *operation.errors]
+    kinds = [*ALWAYS, *(COMMON if issubclass(handler, ApiHandler) else ()), *operation.errors]
     meanings: dict[int, dict[str, str]] = {}
     for kind in kinds:
         status, slug, meaning = _meaning(kind)
@@ -127,7 +140,7 @@ def _error(status: int, slugs: dict[str, str]) -> dict[str, Any]:
                        "summary": meaning} for slug, meaning in slugs.items()}
     return {
         "description": " ".join(f"`{slug}`: {meaning}" for slug, meaning in slugs.items()),
-        "headers": _headers(*(["Retry-After"] if status in (429, 503) else [])),
+        "headers": _headers(required=ERROR_HEADERS.get(status, ())),
         "content": {JSON: {"schema": "Error", "examples": examples}},
     }
 

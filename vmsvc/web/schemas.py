@@ -21,6 +21,9 @@ TYPES = ("create", "evict", "delete")
 
 #: An id in a path or a query: the cloud's or ours.
 VM_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+#: Control characters are the part of Nova's rule for names that a pattern can say.
+NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+NO_NUL = r"^[^\u0000]*$"
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9_:. -]{1,255}")
 
 
@@ -36,8 +39,10 @@ def _printable(text: str) -> None:
 class Text(fields.String):
     """A string of 1 to 255 printable characters."""
 
-    def __init__(self, **kwargs: Any):
-        super().__init__(validate=[validate.Length(1, 255), _printable], **kwargs)
+    def __init__(self, about: str = "", pattern: str = NO_CONTROLS):
+        # What no pattern of OpenAPI 3.0 can say (categories of Unicode) is behind the name of the format.
+        super().__init__(validate=[validate.Length(1, 255), _printable], metadata={
+            "format": "printable", "pattern": pattern, **({"description": about} if about else {})})
 
 
 class Flag(fields.Boolean):
@@ -68,22 +73,25 @@ class CreateVmSchema(Schema):
 
     is_preemptible = Flag(required=True, metadata={"description": "true: may be evicted when a standard VM needs the "
                                                                   "room, and never evicts anybody itself"})
-    name = Text(metadata={"description": "default `standart` or `preemptible`"})
-    flavor = Text(metadata={"description": "id or name"})
-    image = Text(metadata={"description": "id or name"})
-    network = Text(metadata={"description": "id or name"})
+    name = Text("default `standart` or `preemptible`; as every text here it has no space at either end and nothing "
+                "that cannot be printed")
+    flavor = Text("id or name")
+    image = Text("id or name")
+    network = Text("id or name")
     key_name = Text()
     user_data = fields.String(validate=validate.Length(1, MAX_USER_DATA),
                               metadata={"description": "base64", "format": "byte"})
-    metadata = fields.Dict(keys=fields.String(), values=fields.String(validate=validate.Length(max=255)),
+    metadata = fields.Dict(keys=fields.String(),
+                           values=fields.String(validate=validate.Length(max=255), metadata={"pattern": NO_NUL}),
                            metadata={"maxProperties": MAX_METADATA,
-                                     "description": "for the server; keys that begin with `vmsvc_` are ours"})
-    availability_zone = Text()
+                                     "description": "for the server; keys are 1 to 255 of a-z A-Z 0-9 - _ : . and "
+                                                    "space, and those that begin with `vmsvc_` are ours"})
+    availability_zone = Text(pattern=NO_CONTROLS.replace("[^", "[^:"))
     priority = Whole(validate=validate.Range(-1000, 1000),
                      metadata={"description": "of a preemptible VM: higher is evicted later", "default": 0})
     min_run_seconds = Whole(validate=validate.Range(0, 31_536_000),
                             metadata={"description": "younger than this it is no victim"})
-    group = Text(metadata={"description": "eviction group of a preemptible VM: see `max_unavailable`"})
+    group = Text("eviction group of a preemptible VM: see `max_unavailable`")
     max_unavailable = Whole(validate=validate.Range(1, 100_000),
                             metadata={"description": "never more than so many of its group in notice or eviction at "
                                                      "once; default 1. The least of the group's VMs counts"})
@@ -145,8 +153,13 @@ class Number(fields.Integer):
 class VmRef(fields.String):
     """An id in a query string."""
 
-    def __init__(self, **kwargs: Any):
-        super().__init__(validate=validate.Regexp(re.compile(VM_ID.pattern + r"\Z")), **kwargs)
+    def __init__(self, about: str):
+        super().__init__(metadata={"description": about, "pattern": f"^{VM_ID.pattern}$"})
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not VM_ID.fullmatch(value):
+            raise ValidationError("Must be the id of a vm.")
+        return value
 
 
 class Choice(fields.Boolean):
@@ -156,6 +169,19 @@ class Choice(fields.Boolean):
         if value not in ("true", "false"):
             raise ValidationError("Must be one of: true, false.")
         return value == "true"
+
+
+class Types(fields.List):
+    """Types of events in a query string, joined with commas however they came."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(fields.String(validate=validate.OneOf(TYPES)), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
+        types = value.split(",")
+        if not set(types) <= set(TYPES):
+            raise ValidationError(f"Must be one of: {', '.join(TYPES)}.")
+        return types
 
 
 class CreateVmQuery(Schema):
@@ -182,16 +208,10 @@ class EventsQuery(Schema):
                    metadata={"description": "only events with a higher seq; without it a page begins at the oldest "
                                             "event that is kept, and a WebSocket gets live events only"})
     limit = Number(validate=validate.Range(1, 1000), load_default=100)
-    type = fields.String(metadata={"description": "`create`, `evict`, `delete`; repeatable, or a comma list"})
-    vm = VmRef(metadata={"description": "the cloud's id or vmsvc's own"})
+    type = Types(metadata={"description": "repeatable, or a comma list"})
+    vm = VmRef("the cloud's id or vmsvc's own")
     preemptible = Choice(metadata={"description": "`true`: events of preemptible VMs only, `false`: of standard ones"})
     ticket = fields.String(metadata={"description": "with an upgrade: from `POST /api/v1/tickets`, instead of a token"})
-
-    @validates("type")
-    def _known_types(self, value: str, data_key: str) -> None:
-        del data_key
-        if not set(value.split(",")) <= set(TYPES):
-            raise ValidationError(f"Must be one of: {', '.join(TYPES)}.")
 
 
 def _flat(messages: Any) -> str:

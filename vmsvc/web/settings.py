@@ -1,6 +1,7 @@
 """What the web layer needs to know of the configuration."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
@@ -12,6 +13,7 @@ MAX_DRAIN = 16 * 1024 * 1024
 STATIC = Path(__file__).resolve().parents[2] / "static"
 
 
+@lru_cache(64)
 def is_loopback(name: str) -> bool:
     """True for `localhost` and the loopback addresses."""
     if name == "localhost":

@@ -29,9 +29,9 @@ class Ready(Probe):
     address = "/readyz"
 
     @describe(Answer(200, "All parts work.", answers.ReadyView,
-                     {"status": "ready", "parts": {"database": "ok", "cloud": "ok"}}),
+                     {"status": "ready", "parts": {"cloud": "ok", "feed": "ok"}}),
               Answer(503, "A part does not.", answers.ReadyView,
-                     {"status": "not ready", "parts": {"database": "ok", "cloud": "no answer since 12:00:03"}}))
+                     {"status": "not ready", "parts": {"feed": "ok", "cloud": "no answer since 12:00:03"}}))
     async def get(self) -> None:
         """Say of each part whether it works, in words; 503 when one does not."""
         parts = self.settings["commands"].readiness()

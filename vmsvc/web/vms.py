@@ -12,6 +12,8 @@ from vmsvc.web.describe import Answer, describe
 from vmsvc.web.schemas import CreateVmQuery, CreateVmSchema, DeleteVmSchema, load, wish_of
 
 VMS = "/api/v1/vm"
+#: As Tornado calls it.
+JSON = "application/json; charset=UTF-8"
 
 
 def kind(wish: CreateVm) -> str:
@@ -23,27 +25,38 @@ class Vms(ApiHandler):
     """The collection."""
 
     address = VMS
+    _etag: str | None = None
 
-    @describe(Answer(200, "The servers.", answers.VmList, {"servers": [answers.VM], "seq": 42}),
-              errors=(CloudError, Timeout))
+    @describe(Answer(200, "The servers.", answers.VmList, {"servers": [answers.VM], "seq": 42}, headers=("ETag",),
+                     links=answers.links_of_vm("/servers/0/id") | answers.links("/seq", "since", go_on="getEvents")),
+              Answer(304, "The client has it already.", headers=("ETag",)),
+              headers=("If-None-Match",), errors=(CloudError, Timeout))
     async def get(self) -> None:
         """List the servers of the project.
 
         Every server as the cloud has it, those made elsewhere too. `seq` was read before the rows: go on with
-        `GET /api/v1/events?since=<seq>` and nothing is missed.
+        `GET /api/v1/events?since=<seq>` and nothing is missed. Send the `ETag` of the list that you have as
+        `If-None-Match`, and 304 without a body says that it is still the list.
         """
-        servers, seq = await self.commands.vms()
-        self.finish({"servers": servers, "seq": seq})
+        page = await self.commands.vms()
+        self._etag = page.etag
+        self.set_header("Content-Type", JSON)
+        self.finish(page.body)
+
+    def compute_etag(self) -> str | None:
+        """That of the list: Tornado would hash the whole body each time. It compares it with If-None-Match."""
+        return self._etag
 
     @describe(
         Answer(200, "With `dry_run=true`: what would happen.", answers.DryRun, answers.PLAN),
         Answer(201, "It runs.", answers.Created, answers.said(
-            "201", f"Standart vm {answers.VM['id']} was created succesfully", vm=answers.VM,
-            evicted=[answers.VICTIM]), headers=("Location", "Preference-Applied")),
+            "201", f"Standart vm {answers.VM['id']} was created succesfully", vm=answers.ROW,
+            evicted=[answers.VICTIM]), headers=("Preference-Applied",), always=("Location",),
+               links=answers.links_of_vm("/vm/id")),
         Answer(202, "The outcome is still open.", answers.Accepted, answers.said(
             "202", f"Standart vm {answers.VM['vmsvc_id']} is being created",
-            vm=answers.VM | {"id": answers.VM["vmsvc_id"], "state": "pending"}),
-               headers=("Location", "Preference-Applied")),
+            vm=answers.ROW | {"id": answers.VM["vmsvc_id"], "state": "pending"}),
+               headers=("Preference-Applied",), always=("Location",), links=answers.links_of_vm("/vm/vmsvc_id")),
         query=CreateVmQuery, headers=("Prefer", "Idempotency-Key"), body=CreateVmSchema,
         examples=(("standard", {"is_preemptible": False}),
                   ("preemptible", {"is_preemptible": True, "name": "batch-7", "flavor": "m1.small", "priority": 10})),
@@ -97,10 +110,10 @@ class Vm(OneVm):
 
     @describe(
         Answer(200, "It is gone.", answers.Done, answers.said(
-            "204", f"vm {answers.VM['id']} was deleted succesfully", vm=answers.VM | {"state": "deleted"}),
+            "204", f"vm {answers.VM['id']} was deleted succesfully", vm=answers.ROW | {"state": "deleted"}),
                headers=("Preference-Applied",)),
         Answer(202, "It is not gone yet.", answers.Accepted, answers.said(
-            "202", f"vm {answers.VM['id']} is being deleted"), headers=("Location", "Preference-Applied")),
+            "202", f"vm {answers.VM['id']} is being deleted"), headers=("Preference-Applied",), always=("Location",)),
         headers=("Prefer",), body=DeleteVmSchema, body_required=False,
         examples=(("the id once more", {"cloud_vm_id": answers.VM["id"]}),),
         errors=(413, 415, NotFound, Conflict, CloudError, Timeout))

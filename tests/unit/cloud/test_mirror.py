@@ -135,3 +135,17 @@ async def test_what_was_read_before_somebody_waited_is_no_answer(cloud, mirror):
 async def test_whose_time_is_over_gets_what_is_shown_ready_or_not(cloud, mirror):
     assert await mirror.until("A", lambda shown: False, 0.01) == cloud.all["A"]
     assert await mirror.until("C", lambda shown: False, 0) is None
+
+
+@pytest.mark.parametrize("took, pause", [(0.01, 0.05), (0.4, 0.4), (5, 1)])
+def test_a_cloud_that_answers_slowly_is_asked_less_often_but_every_second(io_loop, cloud, mirror, monkeypatch, took,
+                                                                          pause):
+    clock = SimpleNamespace(now=module.time.monotonic() + 9)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    async def servers(_since):
+        clock.now += took
+        return ServerPage((), NOW)
+    monkeypatch.setattr(cloud, "servers", servers)
+    io_loop.run_sync(mirror.refresh)
+    assert mirror.pause == pytest.approx(pause)
