@@ -52,8 +52,8 @@ bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_fleet
 	$(BIN)/python -m tests.bench.bench_list
 	$(BIN)/python -m tests.bench.bench_start
-	@# Memory is worth a longer look: CREATES=100000 python -m tests.bench.bench_create memory
-	$(BIN)/python -m tests.bench.bench_create
+	@# Memory takes a longer look than fits here: CREATES=100000 python -m tests.bench.bench_create memory
+	$(BIN)/python -m tests.bench.bench_create cost pace
 	$(BIN)/python -m tests.bench.bench_lag
 
 build:  ## run the service and PostgreSQL in Docker, on 127.0.0.1:8888 (REPLICAS=3, PORT=8888)

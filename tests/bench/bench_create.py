@@ -5,9 +5,10 @@ processes of their own. CPU is that of the service's processes alone; what the o
 
 - cost: preemptible VMs are created at an even pace until each is ACTIVE, then deleted until each is gone; CPU of the
   service per VM, and what it asked of the cloud. ROUNDS (5) rounds.
-- pace: so many clients at once, each creating and deleting VM after VM, and two replicas. All share this machine, so
-  the table says who took how much of it, and how many creates a second the service itself could do.
-- memory: resident memory while CREATES (10,000) VMs come and go, its slope after a warm-up by least squares.
+- pace: so many clients at once, each creating VM after VM, and two replicas. All share this machine, so the table says
+  who took how much of it, and how many creates a CPU second of the service is good for.
+- memory: resident memory while CREATES (10,000) VMs come and go, its slope after a warm-up by least squares. Rows of
+  VMs that have ended stay in memory for two minutes: with few creates it shows the warm-up only.
 """
 
 import os
