@@ -51,8 +51,9 @@ def settings(offer: dict[str, list[str]], examples: int, token: str | None, seed
         "operations": [{"include-operation-id": "postVms", "parameters": {
             **wish, "header.Prefer": {"dictionary": "prefer", "probability": 0.5}}}],
         "checks": {
-            # By default these two let more pass. 409: no room, or the VM's state. 403: not for a standard VM.
-            "positive_data_acceptance": {"expected-statuses": ["2xx", "403", "404", "409", "410"]},
+            # By default these two let more pass. 304: it is as it was. 409: no room, or the VM's state. 403: not for a
+            # standard VM.
+            "positive_data_acceptance": {"expected-statuses": ["2xx", "304", "403", "404", "409", "410"]},
             "negative_data_rejection": {"expected-statuses": ["400", "401", "404", "405", "415"]},
         },
         **({"auth": {"openapi": {"token": {"bearer": token}}}} if token else {}),
