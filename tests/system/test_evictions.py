@@ -229,7 +229,7 @@ async def test_vms_that_are_still_being_built_can_go_once_they_run(client, sim, 
     sim.settings(boot_seconds=1)
     flavor = "m1.tiny" if mode == "operator" else "m1.small"
     filling = asyncio.ensure_future(client.fill(4, flavor))
-    await client.saw("create/building")
+    await client.saw_times("create/building", 4)
     created = await client.create(False, flavor=flavor)
     preemptible = await filling
     assert created.status == 201, created.json
