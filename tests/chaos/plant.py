@@ -163,7 +163,8 @@ async def account(plant: Plant, watchers: list[Watcher], result: Result) -> None
     """After it is calm: what is left over, lost, doubled, or not as it must always be."""
     try:
         await invariants.all_settled(plant.database, plant.sim, 120, 0.3)
-        invariants.check(plant.database, plant.sim)
+        # Beside the loop: the history of half an hour takes minutes to read, and the sockets still want their pongs.
+        await asyncio.to_thread(invariants.check, plant.database, plant.sim)
     except AssertionError as error:
         result.problems += f"{error!r} "
     result.left_over = len(invariants.left_over(plant.database, plant.sim))

@@ -1,5 +1,6 @@
 """What must be true after every test, however the test ended up there: read from the database and from the cloud."""
 
+from collections import defaultdict
 from datetime import datetime
 
 from tests.api.contract import check_event
@@ -84,9 +85,11 @@ def _history_is_legal(database: Database) -> None:
         check_event(envelope(event))
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert [event["time"] for event in events] == sorted(event["time"] for event in events)
-    states = {row["id"]: row["state"] for row in database.rows("SELECT id, state FROM vm")}
-    for vm_id, state in states.items():
-        steps = [event for event in events if event["vm_id"] == vm_id]
+    lives: dict[str, list[dict]] = defaultdict(list)
+    for event in events:
+        lives[event["vm_id"]].append(event)
+    for row in database.rows("SELECT id, state FROM vm"):
+        vm_id, state, steps = row["id"], row["state"], lives[row["id"]]
         assert _walk([(step["type"], step["state"]) for step in steps]) == state, vm_id
         active = sum(step["type"] == "create" and step["state"] == "active" for step in steps)
         assert active == 1 if state == "active" else active <= 1, vm_id
