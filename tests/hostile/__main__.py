@@ -1,6 +1,7 @@
 """`python -m tests.hostile`: thousands of bad requests, slow peers and idle crowds on a real service, and a table of
 what they came to. `make test_hostile` runs it. Settings, all in the environment: HOSTILE_REQUESTS (10000),
-HOSTILE_IDLE (2000), HOSTILE_SLOW_SECONDS (75: a little more than the service's limits), HOSTILE_SEED (1)."""
+HOSTILE_IDLE (2000), HOSTILE_SLOW_SECONDS (75: a little more than the service's limits), HOSTILE_EXAMPLES (20: of each
+operation and phase, by schemathesis), HOSTILE_SEED (1)."""
 
 import asyncio
 import os
@@ -58,8 +59,8 @@ def report(outcome: Outcome) -> str:
         f"/healthz, asked {len(probe.seconds)} times: p50 {probe.share(0.5):.1f} ms, p99 {probe.share(0.99):.1f} ms, "
         f"max {probe.share(1):.1f} ms, {len(probe.failures)} failures",
         f"before -> after: {held}",
-        f"creates with their deletes: {outcome.customer.served}; events missed: {outcome.events.lost}; "
-        f"errors in the log: {outcome.tracebacks}"])
+        f"creates with their deletes: {outcome.customer.served}, taken by others {outcome.customer.taken}; "
+        f"events missed: {outcome.events.lost}; errors in the log: {outcome.tracebacks}"])
 
 
 def main() -> int:
@@ -71,7 +72,8 @@ def main() -> int:
         with server_with("template") as postgres:
             outcome = asyncio.run(attack(
                 folder, postgres, int(setting("HOSTILE_REQUESTS", 10_000)), int(setting("HOSTILE_IDLE", 2000)),
-                setting("HOSTILE_SLOW_SECONDS", 75), int(setting("HOSTILE_SEED", 1))))
+                setting("HOSTILE_SLOW_SECONDS", 75), int(setting("HOSTILE_SEED", 1)),
+                int(setting("HOSTILE_EXAMPLES", 20))))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(report(outcome))

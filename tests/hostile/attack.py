@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.chaos.plant import Plant, Result, Watcher, account
 from tests.chaos.sample import Sample, sample_of
 from tests.conftest import Database
+from tests.hostile import conformance
 from tests.hostile.frames import bad_sockets
 from tests.hostile.requests import bad_requests
 from tests.hostile.slow import Crowd, slow_ones
@@ -17,6 +18,8 @@ from tests.hostile.witness import Customer, Probe
 
 #: How much more there may be afterwards. Memory: what the allocators of C and Python keep once they had it.
 MAY_GROW = {"rss_mb": 60, "threads": 45, "descriptors": 50, "tasks": 3, "connections": 12, "leases": 0}
+#: So quick and so large that whoever wants a VM can be served, however many are made up.
+CLOUD = {"boot_seconds": 0.1, "delete_seconds": 0.05, "schedule_seconds": 0.02, "vcpus": 1000, "ram_mb": 2_000_000}
 #: Requests before the first sample.
 WARM_UP = 200
 QUICK_SECONDS = 1.0
@@ -36,11 +39,12 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
 
-async def attack(folder: Path, postgres: Database, number: int, idle: int, slow_seconds: float, seed: int) -> Outcome:
-    """So many bad requests (a quarter of them over WebSockets), so many idle connections, slow ones for so long."""
+async def attack(folder: Path, postgres: Database, number: int, idle: int, slow_seconds: float, seed: int,
+                 examples: int) -> Outcome:
+    """So many bad requests (a quarter of them over WebSockets), so many idle connections, slow ones for so long, and
+    what schemathesis makes up with so many examples."""
     plant = Plant(folder, postgres, "hostile", replicas=1, patience={}, settings={"grace_seconds": 1,
-                                                                                  "write_rate": 1e6},
-                  cloud={"boot_seconds": 0.1, "delete_seconds": 0.05, "schedule_seconds": 0.02})
+                                                                                  "write_rate": 1e6}, cloud=CLOUD)
     try:
         await plant.open()
         replica = plant.replicas[0]
@@ -56,7 +60,8 @@ async def attack(folder: Path, postgres: Database, number: int, idle: int, slow_
         served = asyncio.create_task(outcome.customer.run(over))
         cases = itertools.chain(bad_requests(chance, number - number // 4), bad_sockets(chance, number // 4))
         async with Crowd(port, idle, tally):
-            await asyncio.gather(send_all(port, cases, tally), slow_ones(port, slow_seconds, tally))
+            await asyncio.gather(send_all(port, cases, tally), slow_ones(port, slow_seconds, tally),
+                                 made_up(port, examples, seed, tally))
         over.set()
         await served
         background[0].cancel()
@@ -68,6 +73,14 @@ async def attack(folder: Path, postgres: Database, number: int, idle: int, slow_
         return outcome
     finally:
         await plant.close()
+
+
+async def made_up(port: int, examples: int, seed: int, tally: Tally) -> None:
+    """What schemathesis makes up from the document, good requests too, each answer held against the document."""
+    outcome = await asyncio.to_thread(conformance.run, f"http://127.0.0.1:{port}", examples, None, seed)
+    for came, times in outcome.answers.items():
+        tally.count("schemathesis", came, times=times)
+    tally.problems += outcome.failures
 
 
 async def settle(plant: Plant, outcome: Outcome) -> None:

@@ -17,6 +17,11 @@ BEYOND_SCHEMA = {
     "DELETE /api/v1/vm/{id}": {"cloud_vm_id"},
 }
 
+#: How the one who asks shows who he is, and what he may do: see `conformance.Caller`.
+SCHEME, ROLE = os.environ.get("CONFORMANCE_SCHEME"), os.environ.get("CONFORMANCE_ROLE")
+#: What a reader may do besides looking.
+READERS = {"POST /api/v1/tickets"}
+
 _PRINTABLE = st.characters(exclude_categories=("C", "Zl", "Zp"))
 schemathesis.openapi.format("printable", st.text(_PRINTABLE, min_size=1, max_size=255).filter(
     lambda text: text == text.strip() and not any(unicodedata.category(one)[0] == "C" for one in text)))
@@ -29,8 +34,14 @@ def before_load_schema(_context: Any, raw_schema: dict) -> None:
         for operation in item.values():
             if isinstance(operation, dict) and "security" in operation:
                 # /metrics wants to know nobody's name on the machine itself, and here all is on one machine.
-                needed = "VMSVC_CONFORMANCE_TOKEN" in os.environ and path != "/metrics"
-                operation["security"] = [{"token": []}] if needed else []
+                operation["security"] = [{SCHEME: []}] if SCHEME and path != "/metrics" else []
+
+
+@schemathesis.hook
+def after_call(_context: Any, _case: Any, response: Any) -> None:
+    """Every answer is counted."""
+    with open(os.environ["CONFORMANCE_ANSWERS"], "a", encoding="ascii") as answers:
+        answers.write(f"{response.status_code}\n")
 
 
 @schemathesis.hook
@@ -72,6 +83,14 @@ def documented_error(_context: Any, response: Any, case: Any) -> None:
         assert body["error"] in words, f"{case.operation.label}: no {response.status_code} {body['error']} is told"
         assert body["message"] == body["message:"] and body["code"] == str(response.status_code), body
         assert response.headers["x-request-id"] == [body["request_id"]], body
+
+
+@schemathesis.check
+def readers_only_read(_context: Any, response: Any, case: Any) -> None:
+    """Whatever a reader wants to be done is refused: to him with 403, to nobody with 401."""
+    known = case.method.upper() == case.operation.method.upper()
+    if ROLE == "reader" and known and case.method.upper() != "GET" and case.operation.label not in READERS:
+        assert response.status_code in (401, 403), f"a reader did {case.operation.label}: {response.status_code}"
 
 
 @schemathesis.check

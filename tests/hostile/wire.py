@@ -21,9 +21,9 @@ class Tally:
         self.answers: dict[str, Counter[str]] = {}
         self.problems: list[str] = []
 
-    def count(self, kind: str, came: str, data: bytes = b"") -> None:
-        """Note one; what is never right is a problem."""
-        self.answers.setdefault(kind, Counter())[came] += 1
+    def count(self, kind: str, came: str, data: bytes = b"", times: int = 1) -> None:
+        """Note one, or several alike; what is never right is a problem."""
+        self.answers.setdefault(kind, Counter())[came] += times
         if came == "hang" or came.startswith("5"):
             self.problems.append(f"{kind}: {came} for {data[:300]!r}")
 
