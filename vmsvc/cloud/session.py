@@ -78,10 +78,8 @@ class Session:
             return project_id
 
     def exchange(self, request: Request, attempt: Attempt, request_id: str | None) -> Answer:
-        """Send it once; a 401 did nothing, so it is answered with a new token and one more try.
-
-        Raises NotSent when nothing left, NoAnswer when it may have been done.
-        """
+        """Send it once; a 401 did nothing, so it is answered with a new token and one more try. Raises NotSent when
+        nothing left, NoAnswer when it may have been done."""
         if request.service not in self._proxies:
             raise NotSent(f"there is no {request.service} service, or it is not connected yet")
         token, answer = self._send(request, attempt, request_id)
@@ -163,6 +161,8 @@ def _http(workers: int) -> Any:
     adapter = importlib.import_module("keystoneauth1.session").TCPKeepAliveAdapter(
         pool_connections=len(SERVICES) + 1, pool_maxsize=workers)
     session = requests.Session()
+    # Keystone's token is the only login: requests would look for a .netrc at each call, and send what is in it.
+    session.auth = lambda request: request
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session

@@ -77,7 +77,7 @@ def total(vectors: Iterable[Resources]) -> Resources:
     """The sum of vectors."""
     amounts: dict[str, int] = {}
     for vector in vectors:
-        for name, amount in vector.items():
+        for name, amount in vector.amounts.items():
             amounts[name] = amounts.get(name, 0) + amount
     return Resources(amounts)
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import re
 import unicodedata
 from typing import Any
@@ -223,10 +224,16 @@ def _flat(messages: Any) -> str:
     return str(messages)
 
 
+@functools.cache
+def _loader(schema: type[Schema]) -> Schema:
+    """One of each kind: a new one copies all its fields."""
+    return schema()
+
+
 def load(schema: type[Schema], data: dict[str, Any]) -> dict[str, Any]:
     """The data as the schema has it; raises InvalidRequest that names every field at fault, the first as `field`."""
     try:
-        return schema().load(data)
+        return _loader(schema).load(data)
     except ValidationError as error:
         faults = {shorten(str(name)): shorten(_flat(said), 200) for name, said in error.normalized_messages().items()}
     said = "; ".join(f"{name!a}: {text}" for name, text in list(faults.items())[:10])

@@ -297,3 +297,15 @@ async def test_calls_after_close_are_refused(adapter, rogue):
     with pytest.raises(CloudUnavailable):
         await cloud.servers()
     assert rogue.count("GET", LIST) == 0
+
+
+@pytest.mark.gen_test
+async def test_the_login_of_a_netrc_file_stays_there(rogue, adapter, tmp_path, monkeypatch):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login someone password hunter2")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    cloud = adapter()
+    await cloud.connect()
+    rogue.on("POST", "/servers", accepted)
+    await cloud.create_server(SPEC)
+    assert rogue.seen and not any("Authorization" in seen.headers for seen in rogue.seen)
