@@ -17,12 +17,14 @@ _SECRET = re.compile(r"(?i)((?:x-auth-token|x-subject-token|authorization|passwo
                      r"['\"]?\s*[:=]\s*)(['\"]?)(?:bearer\s+)?[^\s'\",}]+")
 #: Our own tokens, Keystone's Fernet tokens and tickets, wherever they stand.
 _TOKEN = re.compile(r"vmsvc-[0-9A-Za-z_-]{43}|\bgAAAA[0-9A-Za-z_=-]{40,}|(?<=ticket=)[0-9A-Za-z_-]+")
+#: Where PostgreSQL shows what is in a row, or in a statement.
+_ROW = re.compile(r"(?m)^(DETAIL|CONTEXT|LINE \d+):.*")
 _URL_PASSWORD = re.compile(r"(\w+://[^:/\s@]*:)[^@/\s]+@")
 
 
 def scrubbed(text: str) -> str:
     """The text with credentials replaced by ***."""
-    return _URL_PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1\2***", _TOKEN.sub("***", text)))
+    return _URL_PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1\2***", _TOKEN.sub("***", _ROW.sub(r"\1: ***", text))))
 
 
 class Text(logging.Formatter):

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from tests.system.client import Client, until
 
+#: In a log of either kind.
+LISTENING = re.compile(r'listening on http://[\d.]+:(\d+)/(?=$|")', re.MULTILINE)
+
 
 class Process:
     """One service process; its log goes to a file."""
@@ -28,8 +31,7 @@ class Process:
 
     async def ready(self) -> Client:
         """Wait until it serves; a client of it."""
-        said = await until(lambda: self._popen.poll() is not None or re.search(r"http://[\d.]+:(\d+)/$", self.text(),
-                                                                              re.MULTILINE), "listening", 30)
+        said = await until(lambda: self._popen.poll() is not None or LISTENING.search(self.text()), "listening", 30)
         assert said is not True, self.text()
         self.client = Client(int(said[1]))
         while (await self.client.call("GET", "/readyz")).status != 200:

@@ -121,7 +121,9 @@ async def test_a_token_is_made_on_the_command_line_and_shown_once(tmp_path, file
 
 @pytest.mark.parametrize("line", [
     "token vmsvc-" + "A" * 43, "GET /api/v1/events?since=1&ticket=" + "A" * 43, "X-Auth-Token: gAAAA" + "A" * 80,
-    "said gAAAA" + "A" * 80, "postgresql://vmsvc:" + "A" * 43 + "@db/vmsvc", "Authorization: Bearer " + "A" * 43])
+    "said gAAAA" + "A" * 80, "postgresql://vmsvc:" + "A" * 43 + "@db/vmsvc", "Authorization: Bearer " + "A" * 43,
+    "duplicate key value\nDETAIL:  Key (principal, key)=(alice, AAAA) already exists.\n",
+    "no such column\nLINE 1: INSERT INTO vm VALUES ('AAAA')\n                                ^"])
 def test_a_line_that_was_made_elsewhere_loses_its_secrets(line):
     assert "AAAA" not in log.scrubbed(line)
 

@@ -1,12 +1,15 @@
 """One request to the cloud and its answer, as plain values: what the SDK's module takes and gives."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from vmsvc.domain.errors import CloudError
+
+#: So many characters of a secret in a row are one too.
+_PIECE = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,15 @@ class Request:
     def is_read(self) -> bool:
         """A read may be repeated; a write whose outcome is unknown must not be."""
         return self.method == "GET"
+
+    def answered(self, status: int, headers: Mapping[str, str], text: str, token: str = "") -> "Answer":
+        """The answer to it. A refusal may repeat what was sent, whole or in part, and others come to read it: that
+        loses user data and tokens; `token` is the one that was shown."""
+        if status >= 400:
+            server = (self.body or {}).get("server")
+            data = server.get("user_data") if isinstance(server, Mapping) else None
+            text = _without(text, [secret for secret in (token, self.token, data) if secret])
+        return Answer(status, headers, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,18 @@ class NotSent(Exception):
 
 class NoAnswer(Exception):
     """The request went out, at least in part, and no whole answer came back."""
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    pieces = {secret[at:at + _PIECE] for secret in secrets for at in range(len(secret) - _PIECE + 1)}
+    shown, at = [], 0
+    while at < len(text):
+        end = at
+        while text[end:end + _PIECE] in pieces:
+            end += 1
+        shown.append("***" if end > at else text[at])
+        at = end + _PIECE - 1 if end > at else at + 1
+    return "".join(shown)
 
 
 def _http_date(value: str | None) -> datetime | None:

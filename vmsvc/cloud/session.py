@@ -134,13 +134,13 @@ class Session:
                 allow_reauth=False,
                 # Its log shows bodies, and so adminPass and user data.
                 log=False,
-                stream=True,
-                timeout=(min(CONNECT_SECONDS, seconds), seconds),
+                stream=True, timeout=(min(CONNECT_SECONDS, seconds), seconds),
                 **{name: value for name, value in options.items() if value is not None})
             text = _body(response, attempt).decode("utf-8", "replace")
         except _failures() as error:
             raise _meaning(error) from None
-        return response.request.headers.get("X-Auth-Token", ""), Answer(response.status_code, response.headers, text)
+        token = response.request.headers.get("X-Auth-Token", "")
+        return token, request.answered(response.status_code, response.headers, text, token)
 
     def _renew(self, refused: str) -> None:
         """Drop the refused token, unless another thread has a new one already: one sign-in serves them all."""

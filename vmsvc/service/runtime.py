@@ -51,7 +51,7 @@ class Runtime:
         except TimeoutError:
             raise Timeout("the database took longer than 30 s") from None
         except DATABASE_ERRORS as error:
-            log.warning("database: %s", str(error).strip())
+            log.warning("database: %s", str(error).strip().partition("\n")[0])      # the rest may show a row
             raise CloudUnavailable("the database does not answer now; try again", retry_after=2) from error
 
     def _landed(self, _: asyncio.Future) -> None:
@@ -76,7 +76,7 @@ class Runtime:
                 self.problems[name] = error.message
                 log.warning("%s: %s", name, error.message)
             except Exception as error:  # pylint: disable=broad-exception-caught
-                self.problems[name] = f"{type(error).__name__}: {error}"
+                self.problems[name] = f"it died of {type(error).__name__}"       # /readyz tells it to anybody
                 log.exception("%s died and is started again", name)
             failures = 0 if asyncio.get_running_loop().time() - started > 60 else failures + 1
             await asyncio.sleep(_RESTART_DELAYS[min(failures, len(_RESTART_DELAYS)) - 1])

@@ -9,6 +9,7 @@ from vmsvc.sim.refusal import bad_request
 #: `before`: the request has no effect. `after`: it takes effect, and the answer is spoiled.
 ACTIONS = {
     "status": "before",       # answer with `status`, `headers`, `body`
+    "echo": "before",         # answer with `status` and a message that repeats the token and the body
     "delay": "before",        # wait `seconds`, then go on as if nothing were
     "hang": "before",         # never answer; no effect
     "cut": "before",          # close the connection; no effect

@@ -217,7 +217,8 @@ class ServiceHandler(RequestHandler):
 
     def _answer(self, fault: Fault) -> None:
         self.set_status(fault.status, REASONS.get(fault.status, "Simulated"))
-        body = fault.body
+        body = fault.body if fault.action != "echo" else {"error": {
+            "message": f"{self.request.headers.get('X-Auth-Token')} {self.request.body.decode(errors='replace')}"}}
         if not isinstance(body, str):
             self.set_header("Content-Type", "application/json")
             body = json.dumps({} if body is None else body)

@@ -29,6 +29,14 @@ def test_a_status_is_answered_with_its_headers_and_body_and_without_effect(sim, 
     assert len(demo.names()) == 1
 
 
+def test_an_echo_repeats_what_was_sent(sim, demo):
+    sim.add("faults", action="echo", status=400, method="POST", path="/servers$", count=1)
+    answer = create(demo)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(f"{answer.request.headers['X-Auth-Token']} {{")
+    assert "hit" in answer.json()["error"]["message"] and not demo.names()
+
+
 def test_a_proxys_502_may_hide_a_server_that_was_made(sim, demo):
     sim.add("faults", action="status_after", status=502, body="Bad Gateway", method="POST", path="/servers$", count=1)
     answer = create(demo)

@@ -111,7 +111,7 @@ class RogueCloud:
             if asked["auth"]["identity"]["password"]["user"]["password"] != self.password:
                 return 401, {"error": {"code": 401, "message": "Wrong.", "title": "Unauthorized"}}, {}
             self.sign_ins += 1
-            token = f"token-{self.sign_ins}"
+            token = f"token-of-the-rogue-{self.sign_ins}"
             self.valid.add(token)
         catalog = [{"type": kind, "name": kind, "id": kind, "endpoints": [
             {"id": kind, "interface": "public", "region": "r", "region_id": "r", "url": f"{self.url}/{path}"}]}

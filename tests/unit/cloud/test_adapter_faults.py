@@ -1,6 +1,8 @@
 """What the adapter makes of a cloud that hangs, lies, cuts the line or forgets who we are."""
 
 import asyncio
+import base64
+import dataclasses
 import logging
 import time
 
@@ -8,7 +10,7 @@ import pytest
 
 from tests.unit.cloud.conftest import cut, drip, hang, say, slowly
 from vmsvc.cloud.port import MARK, REQUEST_ID, BootSpec
-from vmsvc.domain.errors import CloudError, CloudUnavailable, InvalidRequest, OutcomeUnknown
+from vmsvc.domain.errors import CloudError, CloudUnavailable, InvalidRequest, OutcomeUnknown, VmsvcError
 
 SPEC = BootSpec(vmsvc_id="v1", name="n", flavor_id="f", image_id="i", network_id="n", metadata={MARK: "v1"})
 SERVER = {"id": "s1", "name": "n", "status": "ACTIVE", "created": "2026-11-23T07:55:03Z", "metadata": {}}
@@ -111,7 +113,7 @@ async def test_a_create_refused_for_its_token_is_sent_again_with_a_new_one(rogue
     rogue.on("POST", "/servers", accepted)
     rogue.valid.clear()
     assert await cloud.create_server(SPEC) == "s1"
-    assert [seen.token for seen in rogue.seen if seen.method == "POST"] == ["token-1", "token-2"]
+    assert [seen.token for seen in rogue.seen if seen.method == "POST"] == ["token-of-the-rogue-1", "token-of-the-rogue-2"]
 
 
 @pytest.mark.gen_test
@@ -177,7 +179,7 @@ async def test_no_secret_is_logged_at_any_level(rogue, adapter, caplog):
     rogue.on("POST", "/servers", accepted)
     await cloud.create_server(SPEC)
     assert "create_server POST /servers 202" in caplog.text
-    for secret in ("hunter2", "open sesame", "token-1"):
+    for secret in ("hunter2", "open sesame", "token-of"):
         assert secret not in caplog.text
 
 
@@ -309,3 +311,23 @@ async def test_the_login_of_a_netrc_file_stays_there(rogue, adapter, tmp_path, m
     rogue.on("POST", "/servers", accepted)
     await cloud.create_server(SPEC)
     assert rogue.seen and not any("Authorization" in seen.headers for seen in rogue.seen)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("status", [400, 403, 409, 418, 500, 503])
+@pytest.mark.parametrize("shown", ["{data}", "x: '{data}'", "only the start: {start}...", "not for {token}",
+                                   "X-{token}/{start}"])
+async def test_a_refusal_that_repeats_user_data_or_the_token_loses_them(rogue, adapter, status, shown):
+    data = base64.b64encode(b"#!/bin/sh\necho hunter2\n" * 9).decode()
+    cloud = adapter()
+    await cloud.connect()
+
+    def repeat(handler):
+        token = rogue.seen[-1].token
+        text = shown.format(data=data, start=data[:70], token=token)
+        say(status, {"computeFault": {"message": f"refused because: {text}"}})(handler)
+    rogue.on("POST", "/servers", repeat)
+    with pytest.raises(VmsvcError) as caught:
+        await cloud.create_server(dataclasses.replace(SPEC, user_data=data))
+    assert "refused because: " in caught.value.message
+    assert not [secret for secret in (data[:12], "token-of") if secret in caught.value.message]
