@@ -1,6 +1,8 @@
 """Who is woken by what is committed, here and by others."""
 
 import asyncio
+import os
+import socket
 
 import pytest
 
@@ -74,6 +76,35 @@ async def test_while_nobody_listens_our_own_commits_wake_us(doorbell):
     news, acts = doorbell.bell(), doorbell.bell(acts=True)
     doorbell.ring()
     assert news.is_set() and acts.is_set()
+
+
+@pytest.mark.gen_test
+async def test_whoever_gets_the_descriptor_of_a_lost_connection_can_use_it(runtime, doorbell, store, monkeypatch):
+    loop, readable, pair = asyncio.get_running_loop(), asyncio.Event(), []
+    heard = doorbell._heard  # pylint: disable=protected-access
+
+    def heard_and_taken(connection, *others):
+        descriptor = connection.fileno()
+        heard(connection, *others)
+        if connection.closed and not pair:      # libpq has closed it: the next connection gets this number
+            pair.extend(socket.socketpair())
+            if pair[0].fileno() != descriptor:
+                os.dup2(pair[0].fileno(), descriptor)
+                pair[0].close()
+                pair[0] = socket.socket(fileno=descriptor)
+            loop.add_reader(descriptor, readable.set)
+    monkeypatch.setattr(doorbell, "_heard", heard_and_taken)
+    await listening(runtime, doorbell)
+    store.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vmsvc-listen'")
+    await until(lambda: pair, "the loss")
+    await asyncio.sleep(0)          # the doorbell learns of it
+    pair[1].send(b"?")
+    try:
+        await asyncio.wait_for(readable.wait(), 5)
+    finally:
+        loop.remove_reader(pair[0].fileno())
+        for one in pair:
+            one.close()
 
 
 @pytest.mark.gen_test

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 
 from vmsvc.service.runtime import Runtime
 from vmsvc.store.db import NEWS, listen
@@ -45,7 +46,12 @@ class Doorbell:
             lost = asyncio.Event()
             loop = asyncio.get_running_loop()
             descriptor = connection.fileno()
-            loop.add_reader(descriptor, self._heard, connection, lost)
+
+            def lose() -> None:
+                # libpq has closed the descriptor: the next connection of this process gets its number.
+                loop.remove_reader(descriptor)
+                lost.set()
+            loop.add_reader(descriptor, self._heard, connection, lose)
             try:
                 self._listening = True
                 self._wake()             # what was committed while nobody listened
@@ -53,23 +59,24 @@ class Doorbell:
                 await lost.wait()
             finally:
                 self._listening = False
-                loop.remove_reader(descriptor)
+                if not lost.is_set():
+                    loop.remove_reader(descriptor)
                 with contextlib.suppress(Exception):
                     connection.close()
             self._runtime.problems["doorbell"] = "the connection that listens was lost"
             log.warning("the connection that listens to the database was lost; connecting again")
             await asyncio.sleep(_RETRY_SECONDS)
 
-    def _heard(self, connection, lost: asyncio.Event) -> None:
+    def _heard(self, connection, lose: Callable[[], None]) -> None:
         try:
             connection.poll()
         except Exception:  # pylint: disable=broad-exception-caught
-            lost.set()
+            lose()
             return
         told = {notice.payload for notice in connection.notifies}
         connection.notifies.clear()
         if connection.closed:
-            lost.set()
+            lose()
         self._wake(news_alone=told == {NEWS})
 
 
