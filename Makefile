@@ -38,7 +38,7 @@ bench_openstack: $(VENV)/.tests  ## vmsvc beside the same done by hand, on a rea
 test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults and a soak (SOAK_MINUTES=30, STORM_FAULTS=10000)
 	$(BIN)/python -m tests.chaos
 
-test_hostile: $(VENV)/.tests  ## 10,000 bad requests, slow peers, 2,000 idle sockets (HOSTILE_REQUESTS, HOSTILE_IDLE, HOSTILE_SEED)
+test_hostile: $(VENV)/.tests  ## 10,000 bad requests and schemathesis', slow peers, 2,000 idle sockets (HOSTILE_REQUESTS, HOSTILE_SEED, ...)
 	$(BIN)/python -m tests.hostile
 
 bench: $(VENV)/.bench  ## benchmarks, each with its peers

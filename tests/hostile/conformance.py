@@ -53,12 +53,18 @@ class Outcome:
     failures: list[str]
 
 
-def _offer(base_url: str, caller: Caller | None) -> dict[str, list[str]]:
-    """Names that the cloud has, so that not every request ends at the first name that it has not."""
-    wanted = urllib.request.Request(f"{base_url}/api/v1/catalog", headers=caller.headers if caller else {})
+def _get(address: str, caller: Caller | None) -> Any:
+    wanted = urllib.request.Request(address, headers=caller.headers if caller else {})
     with urllib.request.urlopen(wanted, timeout=30) as answer:
-        catalog = json.load(answer)
-    return {"flavor": [one["name"] for one in catalog["flavors"]][:3],
+        return json.load(answer)
+
+
+def _offer(base_url: str, caller: Caller | None) -> dict[str, list[str]]:
+    """What there is, so that not every request ends at the first name that there is not."""
+    catalog = _get(f"{base_url}/api/v1/catalog", caller)
+    evictions = _get(f"{base_url}/api/v1/evictions", caller)["evictions"]
+    return {"eviction": [str(one["id"]) for one in evictions],
+            "flavor": [one["name"] for one in catalog["flavors"]][:3],
             "image": [one["id"] for one in catalog["images"]], "network": [one["name"] for one in catalog["networks"]],
             "availability_zone": catalog["availability_zones"], "key_name": catalog["key_names"]}
 
@@ -68,19 +74,22 @@ def settings(offer: dict[str, list[str]], examples: int, caller: Caller | None, 
     # A reader is refused before anybody looks at what is wrong with the body.
     who = ["401"] if caller is None or caller.may_write else ["401", "403"]
     names = {name: values for name, values in offer.items() if values}
-    wish = {f"body.{name}": {"dictionary": name, "probability": 0.9} for name in names}
+    wish = {f"body.{name}": {"dictionary": name, "probability": 0.9} for name in names if name != "eviction"}
+    known = {"path.id": {"dictionary": "eviction", "probability": 0.5}} if "eviction" in names else {}
     return {
         **({} if seed is None else {"seed": seed}),
         "hooks": str(HOOKS), "continue-on-failure": True, "request-timeout": 60, "max-failures": 20,
         "generation": {"max-examples": examples, "deterministic": seed is None, "database": "none", "no-shrink": True},
         "dictionaries": {**{name: {"values": values} for name, values in names.items()},
                          "prefer": {"values": ["respond-async", "wait=0", "wait=1", "wait=x"]}},
-        "operations": [{"include-operation-id": "postVms", "parameters": {
-            **wish, "header.Prefer": {"dictionary": "prefer", "probability": 0.5}}}],
+        "operations": [
+            {"include-operation-id": "postVms", "parameters": {
+                **wish, "header.Prefer": {"dictionary": "prefer", "probability": 0.5}}},
+            {"include-operation-id": "getOneEviction", "parameters": known}],
         "checks": {
             # By default these two let more pass. 304: it is as it was. 409: no room, or the VM's state. 403: not for a
-            # standard VM.
-            "positive_data_acceptance": {"expected-statuses": ["2xx", "304", "403", "404", "409", "410"]},
+            # standard VM. 422: an Idempotency-Key that came with another body before.
+            "positive_data_acceptance": {"expected-statuses": ["2xx", "304", "403", "404", "409", "410", "422"]},
             "negative_data_rejection": {"expected-statuses": ["400", *who, "404", "405", "415"]},
         },
         **({"auth": {"openapi": caller.scheme}} if caller else {}),
@@ -119,7 +128,7 @@ def _failures(done: subprocess.CompletedProcess[str]) -> list[str]:
     if done.returncode == 0:
         return []
     _, _, told = done.stdout.partition(" FAILURES ")
-    cases = re.split(r"^(?=\d+\. Test Case ID)", told.partition(" SUMMARY ")[0], flags=re.MULTILINE)[1:]
+    cases = re.split(r"^(?=\d+\. Test Case ID)", told.partition("\n===")[0], flags=re.MULTILINE)[1:]
     return cases or [done.stdout + done.stderr]
 
 

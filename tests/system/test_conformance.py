@@ -9,6 +9,7 @@ import pytest
 from tests.hostile import conformance
 from tests.hostile.conformance import Caller
 from tests.system import invariants
+from tests.system.client import until
 from vmsvc.service import tokens
 
 #: More find more: CONFORMANCE_EXAMPLES=200 CONFORMANCE_SEED=7 pytest tests/system/test_conformance.py
@@ -37,9 +38,19 @@ def fixture_file(tmp_path):
     return tmp_path / "tokens"
 
 
+async def something(client, database, member=None):
+    """There is something to look at: a standard VM, and a preemptible one that was told to go and then might stay."""
+    headers = member.headers if member else {}
+    made = [(await client.create(preemptible, headers=headers)).id for preemptible in (False, True)]
+    practised = await client.call("POST", f"/api/v1/vm/{made[1]}/evict", {"notice_only": True}, headers)
+    assert practised.status == 202
+    await until(lambda: database.rows("SELECT seq FROM event WHERE state = 'reprieved'"), "the reprieve")
+    return made
+
+
 async def conforms(process, database, sim, caller=None, examples=FEWER):
     """Try everything; then the service must be as well as before."""
-    client = await process.ready()
+    client = process.client
     outcome = await asyncio.to_thread(conformance.run, f"http://127.0.0.1:{client.port}", examples, caller, SEED)
     assert not outcome.failures, "\n\n".join(outcome.failures)
     assert outcome.answers.total() > 300
@@ -54,24 +65,27 @@ async def conforms(process, database, sim, caller=None, examples=FEWER):
 @pytest.mark.parametrize("auth", ["none"])
 @pytest.mark.gen_test(timeout=SECONDS)
 async def test_the_service_is_what_its_document_says(new_process, environ, database, sim):
-    await conforms(new_process(environ), database, sim, examples=EXAMPLES)
+    process = new_process(environ)
+    await something(await process.ready(), database)
+    await conforms(process, database, sim, examples=EXAMPLES)
 
 
 @pytest.mark.parametrize("auth", ["token"])
 @pytest.mark.gen_test(timeout=SECONDS)
 async def test_with_tokens_it_is_so_too_and_nobody_gets_in_without_one(new_process, environ, database, sim, file):
-    await conforms(new_process(environ), database, sim, Caller(tokens.add(file, "alice", "member")))
+    member, process = Caller(tokens.add(file, "alice", "member")), new_process(environ)
+    await something(await process.ready(), database, member)
+    await conforms(process, database, sim, member)
 
 
 @pytest.mark.parametrize("auth", ["token"])
 @pytest.mark.gen_test(timeout=SECONDS)
 async def test_a_reader_sees_all_that_the_document_says_and_changes_nothing(new_process, environ, database, sim, file):
-    member, reader = tokens.add(file, "alice", "member"), tokens.add(file, "rob", "reader")
+    member, reader = (Caller(tokens.add(file, role, role), may_write=role == "member") for role in ("member", "reader"))
     process = new_process(environ)
-    client = await process.ready()
-    made = [(await client.create(kind, headers=Caller(member).headers)).id for kind in (True, False)]
+    made = await something(await process.ready(), database, member)
     told = database.rows("SELECT count(*) AS number FROM event")
-    await conforms(process, database, sim, Caller(reader, may_write=False))
+    await conforms(process, database, sim, reader)
     assert sim.servers().keys() == set(made)
     assert database.rows("SELECT count(*) AS number FROM event") == told
 
@@ -81,4 +95,6 @@ async def test_a_reader_sees_all_that_the_document_says_and_changes_nothing(new_
 @pytest.mark.gen_test(timeout=SECONDS)
 async def test_with_keystones_tokens_it_is_so_too(new_process, environ, database, sim):
     sim.call("POST", "/sim/users", {"name": "mia", "project": "demo", "role": "member"})
-    await conforms(new_process(environ), database, sim, Caller(sim.token("mia", "demo"), by_keystone=True))
+    member, process = Caller(sim.token("mia", "demo"), by_keystone=True), new_process(environ)
+    await something(await process.ready(), database, member)
+    await conforms(process, database, sim, member)
