@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from tests.system.client import until
 from vmsvc.service import commands
 from vmsvc.store import vms
 
@@ -173,3 +174,19 @@ async def test_a_request_that_is_deleted_while_the_scheduler_reads_is_left_alone
     assert (answer.status, answer.json["error"], len(deleted)) == (409, "conflict", 1)
     await client.saw("delete/deleted")
     assert await client.steps(deleted[0]) == ["create/pending", "delete/deleting", "delete/deleted"]
+
+
+@BOTH
+@pytest.mark.gen_test(timeout=20)
+async def test_a_request_whose_server_has_just_failed_and_gone_is_still_shown(client, sim, database):
+    sim.settings(boot_seconds=1)
+    accepted = await client.create(True, headers={"Prefer": "respond-async"})
+    ref = accepted.json["vm"]["vmsvc_id"]
+    (row,) = await until(lambda: database.rows("SELECT cloud_id FROM vm WHERE cloud_id IS NOT NULL"), "its server")
+    sim.fault(action="status", status=404, body={"itemNotFound": {"message": "Instance could not be found."}},
+              method="GET", path=f"/servers/{row['cloud_id']}$")
+    shown = await client.show(ref)
+    assert (shown.status, shown.json["vmsvc_id"], shown.json["state"]) == (200, ref, "building")
+    sim.clear_faults()
+    await client.saw("create/active", ref)
+    assert (await client.show(ref)).json["state"] == "active"

@@ -25,7 +25,8 @@ def row(name, state=State.ACTIVE, **fields):
 
 
 def from_scratch(servers, rows):
-    """Every server once, ours with its row, then the requests without a server, oldest first."""
+    """Every server once, ours with its row, then the requests without a server, oldest first. Where the one that is
+    built is not in the cloud, the request is still there."""
     by_server = {each.cloud_id: each for each in rows.values() if each.cloud_id}
     without = {each.id: each for each in rows.values() if not each.cloud_id}
     found = []
@@ -33,7 +34,8 @@ def from_scratch(servers, rows):
         joined = by_server.get(each.id) or without.pop(each.vmsvc_id, None)
         if joined is None or joined.state not in FINAL:
             found.append(listing.shown(each, joined and joined._asdict()))
-    waiting = sorted((each for each in without.values() if each.state not in FINAL),
+    lost = [each for each in by_server.values() if each.state is State.BUILDING and each.cloud_id not in servers]
+    waiting = sorted((each for each in [*without.values(), *lost] if each.state not in FINAL),
                      key=lambda row: (row.created_at, row.id))
     return json.loads(json.dumps(found)), json.loads(json.dumps([listing.awaited(each._asdict()) for each in waiting]))
 

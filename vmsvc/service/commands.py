@@ -146,7 +146,12 @@ class Commands:
             raise NotFound(f"vm {ref} was {state}")
         if not row.cloud_id or state is State.FAILED:
             return listing.awaited(vms.row_of(row))
-        return listing.shown(await self._cloud.server(row.cloud_id), vms.row_of(row))
+        try:
+            return listing.shown(await self._cloud.server(row.cloud_id), vms.row_of(row))
+        except NotFound:
+            if state is State.BUILDING:     # this try has failed; what becomes of the request is not written yet
+                return listing.awaited(vms.row_of(row))
+            raise
 
     async def events(self, *, since: int, limit: int, types: frozenset[str], vm: str | None,
                      preemptible: bool | None) -> tuple[list[dict[str, Any]], int]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from vmsvc.cloud.port import Server
-from vmsvc.domain.lifecycle import FINAL
+from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.service import listing
 
 
@@ -89,6 +89,7 @@ class Roll:
         concerned.update(dict.fromkeys(marks - {None}))
         for row_id in concerned:
             anew.update(dict.fromkeys(self._marked.get(row_id, ())))
+        concerned.update(dict.fromkeys(self._row_of[server_id] for server_id in anew if server_id in self._row_of))
         news = [self._encode(self._shown, server_id, self._server_of) for server_id in anew]
         news += [self._encode(self._awaited, row_id, self._request_of) for row_id in concerned]
         if any(news) or self._page is None or self._page.seq != seq or self._page.missing != self._missing:
@@ -160,6 +161,10 @@ class Roll:
 
     def _request_of(self, row_id: str) -> dict[str, Any] | None:
         row = self._rows.get(row_id)
-        if row is None or row.cloud_id or row.state in FINAL or self._first(row_id) is not None:
+        if row is None or row.state in FINAL:
             return None
-        return listing.awaited(row._asdict())
+        if row.cloud_id:        # the server of one that is still built may have failed and gone: the request goes on
+            waits = row.state == State.BUILDING and row.cloud_id not in self._servers
+        else:
+            waits = self._first(row_id) is None
+        return listing.awaited(row._asdict()) if waits else None
