@@ -113,7 +113,8 @@ async def test_a_create_refused_for_its_token_is_sent_again_with_a_new_one(rogue
     rogue.on("POST", "/servers", accepted)
     rogue.valid.clear()
     assert await cloud.create_server(SPEC) == "s1"
-    assert [seen.token for seen in rogue.seen if seen.method == "POST"] == ["token-of-the-rogue-1", "token-of-the-rogue-2"]
+    assert [seen.token for seen in rogue.seen if seen.method == "POST"] == ["token-of-the-rogue-1",
+                                                                            "token-of-the-rogue-2"]
 
 
 @pytest.mark.gen_test
