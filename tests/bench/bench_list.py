@@ -11,17 +11,17 @@ import contextlib
 import json
 import socket
 import statistics
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psycopg2
 
 from tests.bench.bench_fleet import PORT, installation, own, service
+from tests.bench.cpu import exact_cpu_of
+from tests.bench.peer import Peer
 
 SECONDS = 0.5
 CHANGE = "UPDATE vm SET priority = (priority + 1) %% 100 WHERE id = %s; NOTIFY vmsvc"
@@ -58,22 +58,6 @@ def _header(head: bytes, name: bytes) -> bytes:
     return head.split(name + b": ")[1].split(b"\r\n")[0]
 
 
-class Peer:
-    """A process of list_peer."""
-
-    def __init__(self, body: Path):
-        self._popen = subprocess.Popen(    # pylint: disable=consider-using-with; `stop()` ends it
-            [sys.executable, "-m", "tests.bench.list_peer", body], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.pid = self._popen.pid
-        self.port = int(self._popen.stdout.readline())
-
-    def stop(self) -> None:
-        """End it."""
-        self._popen.stdin.close()
-        self._popen.stdout.close()
-        self._popen.wait(10)
-
-
 @dataclass
 class Way:
     """One way to be asked, and what it did: requests per CPU second in each round."""
@@ -96,12 +80,12 @@ class Way:
         connection = Connection(self.port, self.path, etag)
         with changing(url, ids) if self.changes else contextlib.nullcontext():
             connection.ask()
-            spent, until, count = cpu_seconds(self.pid), time.monotonic() + SECONDS, 0
+            spent, until, count = exact_cpu_of(self.pid), time.monotonic() + SECONDS, 0
             while time.monotonic() < until:
                 head, _ = connection.ask()
                 assert (b" 304 " in head[:16]) == self.unchanged, head
                 count += 1
-            self.rates.append(count / (cpu_seconds(self.pid) - spent))
+            self.rates.append(count / (exact_cpu_of(self.pid) - spent))
         connection.close()
 
 
@@ -126,12 +110,6 @@ def changing(url: str, ids: list[str]) -> Iterator[None]:
         thread.join()
 
 
-def cpu_seconds(pid: int) -> float:
-    """What a process has used."""
-    spent = [int(path.read_text(encoding="ascii").split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-    return sum(spent) / 1e9
-
-
 def spread(ours: list[float], theirs: list[float]) -> str:
     """Median, least and most of the ratios."""
     ratios = [one / other for one, other in zip(ours, theirs)]
@@ -148,7 +126,7 @@ def compare(count: int, rounds: int) -> None:
                 time.sleep(0.1)
             body = whole_list(count)
             (folder / "body").write_bytes(body)
-            ways = measured(process.pid, Peer(folder / "body"), url, rounds)
+            ways = measured(process.pid, Peer("tests.bench.list_peer", str(folder / "body")), url, rounds)
     rates = {way.name: way.rates for way in ways}
     print(f"\n| {count:,} servers, {len(body):,} bytes | requests per CPU s | of bare Tornado | of one without a tag |")
     print("|---|---|---|---|")

@@ -5,12 +5,12 @@ import selectors
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from tests.bench.fanout_servers import EVENT_BYTES, event, text_of
+from tests.bench.peer import Peer
 
 FRAME_BYTES = EVENT_BYTES + 4
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
@@ -19,37 +19,21 @@ UPGRADE = (b"GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocke
            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
 
 
-class Server:
+class Server(Peer):
     """A server of fanout_servers."""
 
     def __init__(self, way: str):
-        self._popen = subprocess.Popen(    # pylint: disable=consider-using-with; `stop()` ends it
-            [sys.executable, "-m", "tests.bench.fanout_servers", way], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.pid = self._popen.pid
-        self.port = int(self._popen.stdout.readline())
+        super().__init__("tests.bench.fanout_servers", way)
 
     def publish(self, count: int) -> None:
         """That many events at once."""
         self._popen.stdin.write(b"%d\n" % count)
         self._popen.stdin.flush()
 
-    def cpu_seconds(self) -> float:
-        """What it has used."""
-        spent = [int(path.read_text(encoding="ascii").split()[0])
-                 for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat")]
-        return sum(spent) / 1e9
-
     def memory(self, field: str = "VmRSS") -> int:
         """Bytes; VmHWM is the most there ever were."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
         return 1024 * int(status.split(f"{field}:")[1].split()[0])
-
-    def stop(self) -> None:
-        """End it."""
-        self._popen.stdin.close()
-        self._popen.stdout.close()
-        self._popen.kill()
-        self._popen.wait()
 
 
 CONFIGURATION = """

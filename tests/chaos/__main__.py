@@ -3,7 +3,6 @@ runs it. Settings, all in the environment: SOAK_MINUTES (30), STORM_FAULTS (1000
 CHAOS_SEED (1: another seed tries other faults and other variants), CHAOS_LANES (runs side by side: 4)."""
 
 import asyncio
-import os
 import shutil
 import sys
 import tempfile
@@ -15,13 +14,9 @@ from tests.chaos.plant import Result
 from tests.chaos.soak import soak
 from tests.chaos.storm import storm
 from tests.conftest import Database, server_with
+from tests.report import setting, table
 
 COLUMNS = ("", "faults", "requests", "servers made", "left over", "events lost", "doubled", "longest recovery", "time")
-
-
-def setting(name: str, default: float) -> float:
-    """A number from the environment."""
-    return float(os.environ.get(name, default))
 
 
 async def crashes(folder: Path, postgres: Database, seed: int) -> Result:
@@ -43,15 +38,12 @@ def line(name: str, result: Result) -> tuple[str, ...]:
             f"{result.seconds:.0f} s")
 
 
-def table(results: dict[str, Result]) -> str:
+def summary(results: dict[str, Result]) -> str:
     """All of them, with their sum."""
     total = Result(*(sum(getattr(result, name) for result in results.values()) for name in (
         "faults", "kills", "requests", "servers", "left_over", "lost", "doubled")),
         max(result.recovery for result in results.values()), sum(result.seconds for result in results.values()))
-    rows = [COLUMNS, *(line(name, result) for name, result in results.items()), line("total", total)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return "\n".join("  ".join(text.ljust(width) if not number else text.rjust(width)
-                               for number, (text, width) in enumerate(zip(row, widths))) for row in rows)
+    return table([COLUMNS, *(line(name, result) for name, result in results.items()), line("total", total)])
 
 
 def main() -> int:
@@ -69,7 +61,7 @@ def main() -> int:
                 results[name] = asyncio.run(run())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(table(results))
+    print(summary(results))
     print(f"soak: {results['soak'].requests / results['soak'].seconds:.1f} creates and deletes a second, "
           f"memory {results['soak'].memory}; at rest {results['soak'].rest}; "
           f"/healthz {results['soak'].health}")

@@ -20,6 +20,7 @@ from tests.chaos.fleet import Replica
 from tests.chaos.plant import HOSTS, Plant, Result, Watcher, account
 from tests.chaos.sample import Sample, sample_of
 from tests.conftest import Database
+from tests.hostile.witness import Probe
 
 RATE = 20                # creates a second; as many deletes
 SOCKETS = 500
@@ -68,7 +69,9 @@ class Soak:
         watchers = [Watcher(self._plant.replicas, 0) for _ in range(2)]
         background = [asyncio.create_task(watcher.run()) for watcher in watchers]
         background += [asyncio.create_task(self._socket(number)) for number in range(SOCKETS)]
-        others = [asyncio.create_task(each) for each in (self._faults(), self._measure(), self._probe())]
+        probe = Probe(self._replica.client.port)
+        probing = asyncio.create_task(probe.run())
+        others = [asyncio.create_task(each) for each in (self._faults(), self._measure())]
         clients: set[asyncio.Task] = set()
         while (passed := time.monotonic() - began) < seconds and not any(task.done() for task in others):
             if len(clients) < IN_FLIGHT and self.result.requests < 2 * RATE * passed:
@@ -81,6 +84,9 @@ class Soak:
         await asyncio.wait(clients or others)
         self._under_way(clients)
         await asyncio.gather(*others)
+        probing.cancel()
+        await asyncio.gather(probing, return_exceptions=True)
+        await self._judge_health(probe)
         await account(self._plant, watchers, self.result)
         for task in background:
             task.cancel()
@@ -165,18 +171,12 @@ class Soak:
             self._samples.append(await self._sample())
             await asyncio.sleep(SAMPLE_SECONDS)
 
-    async def _probe(self) -> None:
-        """/healthz has to answer all the while, and quickly."""
-        seconds: list[float] = []
-        while not self._over:
-            began = time.monotonic()
-            await self._http.fetch(f"http://127.0.0.1:{self._replica.client.port}/healthz")
-            seconds.append(time.monotonic() - began)
-            await asyncio.sleep(0.2)
-        ms = [1000 * each for each in sorted(seconds)]
+    async def _judge_health(self, probe: Probe) -> None:
+        """/healthz had to answer all the while, and quickly."""
         # Those times have the lag of our own loop in them, which 500 sockets and all clients share.
-        self.result.health = (f"p50 {ms[len(ms) // 2]:.0f}, p99 {ms[len(ms) * 99 // 100]:.0f}, most {ms[-1]:.0f} ms, "
+        self.result.health = (f"p50 {probe.share(0.5):.0f}, p99 {probe.share(0.99):.0f}, most {probe.share(1):.0f} ms, "
                               f"the service's loop less than 100 ms late in {await self._in_time():.3%} of all looks")
+        self.result.problems += "; ".join(probe.failures[:3])
 
     async def _in_time(self) -> float:
         exposed = (await self._http.fetch(f"http://127.0.0.1:{self._replica.client.port}/metrics")).body.decode()

@@ -18,6 +18,15 @@ from vmsvc import bootstrap, config
 from vmsvc.sim.start import start
 
 
+@pytest.fixture(name="template")
+def fixture_template(postgres):
+    """The server, with a migrated database `template` of which copies are made."""
+    postgres.command("CREATE DATABASE template")
+    bootstrap.migrate(postgres.url.replace("/postgres?", "/template?"))
+    yield postgres
+    postgres.command("DROP DATABASE template WITH (FORCE)")
+
+
 @pytest.fixture(name="sim_process", scope="session")
 def fixture_sim_process():
     """One simulated cloud for the whole run."""

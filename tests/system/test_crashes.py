@@ -9,19 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.matrix import ALL, Tally, matrix, sample
-from vmsvc import bootstrap
 
 RUNS = 16
 SEED = int(os.environ.get("CHAOS_SEED") or datetime.date.today().toordinal())
-
-
-@pytest.fixture(name="template")
-def fixture_template(postgres):
-    """The server, with the migrated database that each run's is copied from."""
-    postgres.command("CREATE DATABASE template")
-    bootstrap.migrate(postgres.url.replace("/postgres?", "/template?"))
-    yield postgres
-    postgres.command("DROP DATABASE template WITH (FORCE)")
 
 
 @pytest.mark.gen_test(timeout=240)

@@ -7,19 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.attack import attack
-from vmsvc import bootstrap
 
 REQUESTS = 800
 IDLE = 300
-
-
-@pytest.fixture(name="template")
-def fixture_template(postgres):
-    """The server, with the migrated database that the service's is copied from."""
-    postgres.command("CREATE DATABASE template")
-    bootstrap.migrate(postgres.url.replace("/postgres?", "/template?"))
-    yield postgres
-    postgres.command("DROP DATABASE template WITH (FORCE)")
 
 
 @pytest.mark.gen_test(timeout=100)

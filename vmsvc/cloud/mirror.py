@@ -19,9 +19,8 @@ from vmsvc.domain.errors import NotFound, VmsvcError
 
 log = logging.getLogger(__name__)
 
-_BUSY_SECONDS = 0.05       # between reads while somebody waits for a server, at least ...
-_BUSY_SHARE = 1            # ... and so many times as long as the last read took: a cloud that is slow is asked less
-_BUSY_LIMIT = 1.0
+_BUSY_SECONDS = 0.05       # between reads while somebody waits for a server, at least, ...
+_BUSY_LIMIT = 1.0          # ... at most; between the two as long as the last read took: a slow cloud is asked less
 _IDLE_SECONDS = 5.0
 _WHOLE_SECONDS = 60.0      # between reads of the whole list, for each page of it: it finds what changes-since has not
 _PAGE = 1000               # told, and costs a page a minute, however many servers there are
@@ -85,7 +84,7 @@ class Mirror:
     @property
     def pause(self) -> float:
         """Seconds from the end of one read to the next while somebody waits."""
-        return min(_BUSY_LIMIT, max(_BUSY_SECONDS, _BUSY_SHARE * self._took))
+        return min(_BUSY_LIMIT, max(_BUSY_SECONDS, self._took))
 
     def news(self) -> dict[str, Server | None]:
         """The servers that changed since the last call, None for those that are no longer there."""
