@@ -1,10 +1,9 @@
 """`python -m tests.hostile`: thousands of bad requests, slow peers and idle crowds on a real service, and a table of
 what they came to. `make test_hostile` runs it. Settings, all in the environment: HOSTILE_REQUESTS (10000),
-HOSTILE_IDLE (2000), HOSTILE_SLOW_SECONDS (75: a little more than the service's limits), HOSTILE_EXAMPLES (20: of each
+HOSTILE_IDLE (2000), HOSTILE_SLOW_SECONDS (75: a little more than the service's limits), HOSTILE_EXAMPLES (60: of each
 operation and phase, by schemathesis), HOSTILE_SEED (1)."""
 
 import asyncio
-import os
 import resource
 import shutil
 import sys
@@ -14,13 +13,9 @@ from pathlib import Path
 
 from tests.conftest import server_with
 from tests.hostile.attack import Outcome, attack
+from tests.report import setting, table
 
 COLUMNS = ("kind", "requests", "4xx", "closed", "5xx", "other")
-
-
-def setting(name: str, default: float) -> float:
-    """A number from the environment."""
-    return float(os.environ.get(name, default))
 
 
 def classes(answers: Counter[str]) -> Counter[str]:
@@ -33,8 +28,8 @@ def classes(answers: Counter[str]) -> Counter[str]:
     return found
 
 
-def table(outcome: Outcome) -> str:
-    """All kinds, with their sum."""
+def kinds(outcome: Outcome) -> str:
+    """The table of all kinds, with their sum."""
     rows = [COLUMNS]
     total: Counter[str] = Counter()
     for kind, answers in outcome.tally.answers.items():
@@ -44,9 +39,7 @@ def table(outcome: Outcome) -> str:
                          number in sorted(answers.items()) if classes(Counter([came]))["other"])
         rows.append((kind, str(found.total()), *(str(found[name]) for name in COLUMNS[2:5]), said))
     rows.append(("total", str(total.total()), *(str(total[name]) for name in COLUMNS[2:5]), str(total["other"])))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return "\n".join("  ".join(text.rjust(width) if 0 < number < 5 else text.ljust(width)
-                               for number, (text, width) in enumerate(zip(row, widths))).rstrip() for row in rows)
+    return table(rows, left=(0, len(COLUMNS) - 1))
 
 
 def report(outcome: Outcome) -> str:
@@ -55,7 +48,7 @@ def report(outcome: Outcome) -> str:
     held = ", ".join(f"{name} {getattr(before, name):.0f} -> {getattr(after, name):.0f}"
                      for name in ("rss_mb", "descriptors", "threads", "tasks"))
     return "\n".join([
-        table(outcome),
+        kinds(outcome),
         f"/healthz, asked {len(probe.seconds)} times: p50 {probe.share(0.5):.1f} ms, p99 {probe.share(0.99):.1f} ms, "
         f"max {probe.share(1):.1f} ms, {len(probe.failures)} failures",
         f"before -> after: {held}",
@@ -73,7 +66,7 @@ def main() -> int:
             outcome = asyncio.run(attack(
                 folder, postgres, int(setting("HOSTILE_REQUESTS", 10_000)), int(setting("HOSTILE_IDLE", 2000)),
                 setting("HOSTILE_SLOW_SECONDS", 75), int(setting("HOSTILE_SEED", 1)),
-                int(setting("HOSTILE_EXAMPLES", 20))))
+                int(setting("HOSTILE_EXAMPLES", 60))))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(report(outcome))
