@@ -92,7 +92,7 @@ class Service:
         metrics.show("vmsvc_requests_waiting", "Requests that wait for room, in the whole deployment",
                      lambda: self._scheduler.waiting)
         metrics.show("vmsvc_intents_under_way", "Acts on the cloud that this replica has claimed",
-                     lambda: len(self._actuator) if self._actuator else 0)
+                     lambda: self._actuator.under_way if self._actuator else 0)
         metrics.show("vmsvc_database_calls", "Database work under way, or waiting for a thread",
                      lambda: self.runtime.offloaded)
         metrics.show("vmsvc_parts_not_ready", "Parts of this replica that do not work now (see /readyz)",

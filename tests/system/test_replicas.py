@@ -2,8 +2,12 @@
 
 import asyncio
 import json
+from contextlib import closing
 
+import psycopg2
 import pytest
+
+from tests.system.client import until
 
 
 async def read(channel, count):
@@ -57,6 +61,24 @@ async def test_a_client_waits_at_one_replica_for_what_the_other_does(client, new
     assert created.status == 201
     assert created.json["vm"]["vmsvc_id"] == accepted.json["vm"]["vmsvc_id"]
     assert len(sim.servers()) == 1
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_stop_writes_down_what_has_just_been_done(new_replica, database, sim):
+    """Or the next replica waits for the lease, and does it again."""
+    sim.settings(boot_seconds=0.5)
+    replica, client = await new_replica()
+    creating = asyncio.ensure_future(client.create(False))
+    await client.saw("create/building")
+    with closing(psycopg2.connect(database.url)) as other, other.cursor() as cursor:
+        cursor.execute("SELECT id FROM intent FOR UPDATE")
+        assert (await creating).status == 201
+        await until(lambda: database.rows("SELECT 1 FROM pg_locks WHERE NOT granted"), "the wait for the intent's row")
+        stopping = asyncio.ensure_future(replica.stop())
+        await asyncio.wait([stopping], timeout=0.2)
+        other.rollback()
+        await stopping
+    assert not database.rows("SELECT * FROM intent WHERE done_at IS NULL")
 
 
 @pytest.mark.gen_test(timeout=40)

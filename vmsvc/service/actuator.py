@@ -53,7 +53,9 @@ class Actuator:
         self._stopped = False
         self.owner = uuid.uuid4().hex
 
-    def __len__(self) -> int:
+    @property
+    def under_way(self) -> int:
+        """How many intents are being carried out here."""
         return len(self._under_way)
 
     async def run(self) -> None:
