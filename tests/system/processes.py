@@ -25,6 +25,11 @@ class Process:
                 start_new_session=True)
         self.client: Client | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._popen.pid
+
     def text(self) -> str:
         """What it wrote."""
         return self.log.read_text(encoding="utf-8")

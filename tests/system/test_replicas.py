@@ -61,6 +61,7 @@ async def test_a_client_waits_at_one_replica_for_what_the_other_does(client, new
     assert created.status == 201
     assert created.json["vm"]["vmsvc_id"] == accepted.json["vm"]["vmsvc_id"]
     assert len(sim.servers()) == 1
+    assert await process.exit_status() == 0
 
 
 @pytest.mark.gen_test(timeout=30)

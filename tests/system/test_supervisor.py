@@ -1,6 +1,7 @@
 """VMSVC_REPLICAS: several processes on one port, watched over by another; and how a service is told to stop."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -105,9 +106,30 @@ async def test_what_ends_soon_is_finished_before_the_service_stops(new_process, 
     assert not database.rows("SELECT * FROM intent WHERE done_at IS NULL")
 
 
+@pytest.mark.gen_test(timeout=60)
+async def test_systemd_tells_every_process_and_so_does_the_supervisor_and_the_stop_is_orderly(new_process, three, sim,
+                                                                                            database):
+    sim.settings(boot_seconds=1.5)
+    process = new_process(three)
+    client = await process.ready()
+    await until(lambda: process.text().count("ready in operator mode") == 3, "all three", 30)
+    waiting = asyncio.ensure_future(client.create(False))
+    await until(sim.servers, "the server")
+    for pid in (*replicas(process), process.pid):
+        os.kill(pid, signal.SIGTERM)
+    await until(lambda: process.text().count("stopping") == 3, "the first signal at each")
+    for pid in (*replicas(process), process.pid):
+        with contextlib.suppress(ProcessLookupError):     # one that had nothing in hand
+            os.kill(pid, signal.SIGTERM)
+    assert (await waiting).status in (201, 202)           # 202: its replica was not the one that boots it
+    assert await process.exit_status() == 0
+    assert not database.rows("SELECT * FROM intent WHERE lease_until > now() AND done_at IS NULL")
+    assert "Traceback" not in process.text()
+
+
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.gen_test(timeout=60)
-async def test_a_second_signal_stops_it_at_once_whatever_hangs(new_process, environ, sim, number):
+async def test_a_second_ctrl_c_stops_it_at_once_whatever_hangs(new_process, environ, sim, number):
     sim.fault(action="hang", method="POST", path="/servers$")
     process = new_process({**environ, "VMSVC_REPLICAS": str(number)})
     client = await process.ready()

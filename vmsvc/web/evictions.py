@@ -107,7 +107,7 @@ class Eviction(answers.Open):
     stopped_at = fields.DateTime(required=True, allow_none=True)
     deleted_at = fields.DateTime(required=True, allow_none=True, metadata={"description": "the DELETE was taken"})
     freed_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "the cloud said 404: its room and quota are free"})
+        "description": "the cloud said 404 when asked: its room and quota are free, and may have been for a moment"})
     fulfilled_at = fields.DateTime(required=True, allow_none=True, metadata={
         "description": "the VM that it went for was active"})
 
