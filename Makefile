@@ -71,9 +71,9 @@ development:  ## the image with the tests in it: docker run --rm vmsvc-developme
 test_docker: $(VENV)/.tests  ## the images, the README's scenario and what a kill does, on the Docker of this machine
 	$(BIN)/python -m pytest tests/docker
 
-test_image: development  ## lint and the quick tests inside the development image
+test_image: development  ## lint and all tests inside the development image (IMAGE_TESTS: a command instead of all)
 	docker run --rm vmsvc-development make lint
-	docker run --rm vmsvc-development .venv/bin/python -m pytest tests/unit tests/api tests/test_settings.py tests/test_layers.py
+	docker run --rm vmsvc-development $(or $(IMAGE_TESTS),make run_test)
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)
