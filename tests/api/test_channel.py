@@ -378,6 +378,22 @@ async def test_what_a_client_says_is_dropped(url, hub, commit):
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("sent", [
+    b"\x81\x05hello", b"\x82\x00", b"\x01\x02he", b"\x89\x02hi", b"\x8a\x00", b"\x81\x7e\x01\x00" + 256 * b"x",
+    b"\x81\x85\0\0\0\0hello" b"\x81\x05hello", b"\x01\x82\0\0\0\0he" b"\x80\x03llo",
+])
+async def test_a_frame_without_a_mask_ends_the_socket(http_server, hub, http_port, sent):
+    del http_server
+    reader, writer = await stalling_client(http_port)
+    await until(lambda: len(hub) == 1)
+    writer.write(sent)
+    *_, last = await all_frames((reader, writer))
+    assert last == (8, struct.pack("!H", 1002) + b"a client masks its frames")
+    assert await reader.read() == b""
+    await until(lambda: len(hub) == 0)
+
+
+@pytest.mark.gen_test
 @pytest.mark.parametrize("query, field", [
     ("since=-1", "since"), ("since=x", "since"), ("since=", "since"), ("since=1&since=2", "since"),
     ("since=9223372036854775808", "since"), ("type=creates", "type"), ("type=", "type"), ("vm=%00", "vm"),

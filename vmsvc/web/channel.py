@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from tornado.web import HTTPError
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol
 
 from vmsvc.domain.errors import (CloudUnavailable, Forbidden, HistoryGone, InvalidRequest, Timeout, TooManyRequests,
                                  Unauthenticated, VmsvcError)
@@ -23,6 +23,7 @@ from vmsvc.web import answers, closing
 from vmsvc.web.api import ApiHandler
 from vmsvc.web.base import route
 from vmsvc.web.describe import Answer, describe
+from vmsvc.web.masking import MaskedProtocol
 from vmsvc.web.outlet import Outlet
 from vmsvc.web.schemas import EventsQuery
 
@@ -123,6 +124,10 @@ class Events(ApiHandler, WebSocketHandler):
         if not self.check_trusted_origin(origin):
             raise Forbidden("sockets from another site's pages are refused")
         return True
+
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        """Tornado's way to read and write frames, a little stricter."""
+        return MaskedProtocol.instead_of(super().get_websocket_protocol())
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """A browser that offers some gives up unless one is chosen."""

@@ -16,6 +16,8 @@ class Closing:
 
 
 # The codes are those of RFC 6455's registry where there is one, else from its private range.
+NOT_MASKED = Closing(1002, "a client masks its frames", "the client sent a frame without a mask", "mask them, as RFC "
+                     "6455 wants it: every library does")
 TOO_BIG = Closing(1009, "message too big", "the client sent a message of more than 4 KiB", "send none: the channel "
                   "goes one way")
 INTERNAL = Closing(1011, "internal error: reconnect with since", "a defect of the service", "reconnect with `since`")
@@ -31,7 +33,7 @@ TOO_SLOW = Closing(4008, "reconnect with since", "the client did not read, or no
 HISTORY_GONE = Closing(4009, "history gone: reload the list", "`since` is older than the history that is kept",
                        "`GET /api/v1/vm`, then reconnect with its `seq`")
 
-CLOSINGS = (TOO_BIG, INTERNAL, GOING_AWAY, TRY_LATER, WHO_ARE_YOU, TOO_SLOW, HISTORY_GONE)
+CLOSINGS = (NOT_MASKED, TOO_BIG, INTERNAL, GOING_AWAY, TRY_LATER, WHO_ARE_YOU, TOO_SLOW, HISTORY_GONE)
 OF_END = {End.SLOW: TOO_SLOW, End.STOPPED: GOING_AWAY, End.GONE: HISTORY_GONE, End.FAILED: INTERNAL}
 
 
