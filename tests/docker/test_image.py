@@ -3,8 +3,16 @@
 import json
 
 import pytest
+import yaml
 
 from tests.docker.installation import docker
+
+
+def test_no_two_services_build_one_image(tree):
+    """BuildKit would build both at once, and chance would choose which of the two images gets the name."""
+    services = yaml.safe_load((tree / "docker-compose.yml").read_text(encoding="utf-8"))["services"].values()
+    built = [service["image"] for service in services if "build" in service]
+    assert len(set(built)) == len(built)
 
 
 def inside(command):

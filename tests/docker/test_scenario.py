@@ -62,6 +62,14 @@ def test_the_readme_s_scenario_works_as_it_is_written(emptied):
     assert json.loads(deleted.stdout)["code"] == "204"
 
 
+def test_what_has_not_changed_is_not_started_anew_when_it_is_built_again(emptied):
+    before = {service: emptied.containers(service) for service in ("vmsvc", "database", "cloud")}
+    started = [container["State"]["StartedAt"] for service in before for container in emptied.inspect(service)]
+    emptied.build()
+    assert {service: emptied.containers(service) for service in before} == before
+    assert [container["State"]["StartedAt"] for service in before for container in emptied.inspect(service)] == started
+
+
 def test_a_service_that_is_killed_in_a_notice_loses_nothing(emptied):
     async def story():
         async with client_of(emptied) as client:
