@@ -181,12 +181,12 @@ def _quota(quota: Quota, catalog: Catalog) -> Finding:
         return Finding(Level.WRONG, "quota", "the project may use no flavor")
     needs = quota_request(smallest.vcpus, smallest.ram_mb)
     for item, most in sorted(quota.limit.items()):
-        said = f"{quota.used[item]:g} of {most:g} {item} are in use"
+        said = f"{quota.used[item]:.0f} of {most:.0f} {item} are in use"
         if needs[item] > most:
             return Finding(Level.WRONG, "quota", f"{said}: not even one {smallest.name} fits")
         if needs[item] + quota.used[item] > most:
             return Finding(Level.NOTABLE, "quota", f"{said}: a {smallest.name} fits only when another server goes")
-    used = ", ".join(f"{quota.used[item]:g} of {most:g} {item}" for item, most in sorted(quota.limit.items()))
+    used = ", ".join(f"{quota.used[item]:.0f} of {most:.0f} {item}" for item, most in sorted(quota.limit.items()))
     return Finding(Level.GOOD, "quota", used or "unlimited")
 
 

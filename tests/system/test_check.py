@@ -28,8 +28,10 @@ def found(said, level, part):
 @pytest.mark.gen_test(timeout=60)
 async def test_a_sound_installation_is_found_sound_and_left_as_it_is(says, sim, database):
     before = sim.servers(), database.rows("SELECT * FROM deployment")
+    sim.quota("admin", cores=1_000_000)
     status, said = await says()
     assert status == 0, said
+    assert "0 of 1000000 cores" in found(said, "ok", "quota")[0]
     assert not [line for line in said if not line.startswith("ok ")]
     assert {line.split()[1] for line in said} == {"database", "credentials", "flavor", "image", "network", "quota",
                                                   "clock"}
