@@ -71,6 +71,29 @@ async def test_evictions_their_reasons_and_whether_the_notice_was_kept_are_count
         assert f"vmsvc_{gauge}" in seen
 
 
+@pytest.mark.parametrize("options", [{"grace_seconds": 0.3, "log_format": "json"}], ids=["grace0.3"])
+@pytest.mark.gen_test(timeout=60)
+async def test_whatever_changes_a_vm_the_log_says_for_which_request_and_for_whom(new_process, environ):
+    process = new_process(environ)
+    client = await process.ready()
+    first = [(await client.create(True, headers={"X-Request-Id": f"fill-{number}"})) for number in range(4)]
+    created = await client.create(False, headers={"X-Request-Id": ONE})
+    deleted = await client.call("DELETE", f"/api/v1/vm/{created.id}", headers={"X-Request-Id": OTHER})
+    assert deleted.status == 200
+    lines = [json.loads(line) for line in process.text().splitlines()]
+    told = [(line["message"].split()[1].rstrip(":"), line["message"].partition(": ")[2].partition(" (")[0],
+             line.get("request_id"), line.get("principal")) for line in lines if line["message"].startswith("vm ")]
+    own = created.json["vm"]["vmsvc_id"]
+    (victim,) = [answer.json["vm"]["vmsvc_id"] for answer in first if answer.id in created.json["evicted"]]
+    for vm, change, request in ((own, "pending -> building", ONE), (own, "building -> active", ONE),
+                                (victim, "active -> noticed", ONE), (victim, "noticed -> evicting", ONE),
+                                (victim, "evicting -> evicted", ONE), (own, "active -> deleting", OTHER),
+                                (own, "deleting -> deleted", OTHER)):
+        assert (vm, change, request, "anonymous") in told
+    for number, answer in enumerate(first):
+        assert (answer.json["vm"]["vmsvc_id"], "pending -> building", f"fill-{number}", "anonymous") in told
+
+
 @pytest.mark.gen_test
 async def test_a_line_of_the_log_says_for_which_request_it_was_written(io_loop):
     del io_loop

@@ -10,6 +10,7 @@ from vmsvc.domain.events import instant, view
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.world import HOST_ID, Request, World
+from vmsvc.service import trace
 from vmsvc.store import intents, ledger, vms
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Reservation, Vm
@@ -24,6 +25,7 @@ class Lost(Exception):
 
 def carry_out(work: Unit, row: Vm, request: Request, decision: Decision, world: World, grace: timedelta) -> None:
     """Write a decision and keep `world` true for the next request. Raises Lost; nothing is kept then."""
+    trace.begin_create(row)
     if row.state != State.PENDING:      # its owner has deleted it since the rows were read
         raise Lost(row.id, row.id)
     match decision:

@@ -4,6 +4,7 @@ Peewee is synchronous: everything in this package runs in the database pool of `
 """
 
 import contextlib
+import contextvars
 import datetime
 import enum
 import logging
@@ -108,7 +109,7 @@ class Unit:
         self._events: list[dict] = []
         self._news = False
         self._acts = False
-        self._lines: list[tuple[object, ...]] = []
+        self._lines: list[tuple[contextvars.Context, str, tuple[object, ...]]] = []
         self._facts: list[Fact] = []
 
     def lock(self, lock: Lock) -> None:
@@ -122,8 +123,9 @@ class Unit:
         self._facts.append(Fact(event["type"], event["state"], event["is_preemptible"], cause, self.now, event["data"]))
 
     def note(self, message: str, *args: object) -> None:
-        """A line for the log, written when this is committed: a unit that fails has changed nothing."""
-        self._lines.append((message, *args))
+        """A line for the log, written when this is committed: a unit that fails has changed nothing. It says for whom
+        the unit worked when it was noted; one that decides about many requests works for one after the other."""
+        self._lines.append((contextvars.copy_context(), message, args))
 
     def ring(self, *, acts: bool = False) -> None:
         """Wake the loops of every replica when this is committed; those that carry out intents only if there is
@@ -152,8 +154,8 @@ class Unit:
 
     def tell(self) -> None:
         """It is committed: write what was noted into the log, and tell those who count."""
-        for line in self._lines:
-            log.info(*line)
+        for context, message, args in self._lines:
+            context.run(log.info, message, *args)
         for fact in self._facts:
             models.database.obj.committed(fact)
 
