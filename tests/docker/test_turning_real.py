@@ -15,6 +15,9 @@ import yaml
 from tests.docker.installation import docker
 
 
+REAL = {"OS_CLOUD": "sim-demo", "VMSVC_FLAVOR": "m1.tiny", "VMSVC_GRACE_SECONDS": "1"}
+
+
 @pytest.fixture(name="cloud", scope="module")
 def fixture_cloud(tmp_path_factory):
     """clouds.yaml of a cloud that containers reach at the address of Docker's own bridge; for its owner's eyes only."""
@@ -35,8 +38,7 @@ def fixture_cloud(tmp_path_factory):
 
 
 def test_with_os_cloud_the_service_works_there_with_those_credentials_and_a_database_of_its_own(installation, cloud):
-    said = installation.build(OS_CLOUD="sim-demo", OS_CLIENT_CONFIG_FILE=str(cloud), VMSVC_FLAVOR="m1.tiny",
-                              VMSVC_GRACE_SECONDS="1")
+    said = installation.build(OS_CLIENT_CONFIG_FILE=str(cloud), **REAL)
     assert "the cloud 'sim-demo'" in said
 
     async def story():
@@ -57,12 +59,18 @@ def test_a_shell_that_names_no_cloud_does_not_turn_a_real_one_into_the_simulated
     assert container["State"]["Running"]
 
 
-def test_credentials_that_do_not_work_are_told_in_words(installation, cloud, tmp_path):
+def test_credentials_that_do_not_work_are_told_in_words_and_those_that_do_are_taken_up(installation, cloud, tmp_path):
     wrong = yaml.safe_load(cloud.read_text(encoding="utf-8"))
     wrong["clouds"]["sim-demo"]["auth"]["password"] = "open-sesame"
     (tmp_path / "clouds.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
-    failed = installation.make("build", OS_CLOUD="sim-demo", OS_CLIENT_CONFIG_FILE=str(tmp_path / "clouds.yaml"),
-                               BUILD_WAIT_SECONDS="15", VMSVC_FLAVOR="m1.tiny")
+    failed = installation.make("build", OS_CLIENT_CONFIG_FILE=str(tmp_path / "clouds.yaml"), BUILD_WAIT_SECONDS="15",
+                               **REAL)
     assert failed.returncode != 0
     assert "does not accept the service's credentials" in failed.stdout + failed.stderr
     assert "open-sesame" not in failed.stdout + failed.stderr
+
+    installation.build(OS_CLIENT_CONFIG_FILE=str(cloud), **REAL)
+    (taken_up,) = installation.inspect("vmsvc")
+    installation.build(OS_CLIENT_CONFIG_FILE=str(cloud), **REAL)
+    (still,) = installation.inspect("vmsvc")
+    assert (still["Id"], still["State"]["StartedAt"]) == (taken_up["Id"], taken_up["State"]["StartedAt"])
