@@ -79,10 +79,13 @@ def test_the_domain_is_pure(path):
     assert not called & {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "open", "print", "input"}
 
 
-def test_one_module_knows_the_sdk():
+def test_one_module_knows_the_sdk_and_one_the_http_beneath_it():
     knows = {name_of(path) for path, tree in MODULES.items()
              if {name.partition(".")[0] for name in imports_of(tree)} & SDK}
-    assert knows <= {"cloud.session"}
+    assert knows == {"cloud.session", "cloud.wire"}
+    assert not any("openstack" in imports_of(tree) for path, tree in MODULES.items() if name_of(path) == "cloud.wire")
+    importers = {name_of(path) for path in MODULES if "cloud.wire" in parts_of(path)}
+    assert importers == {"cloud.session"}
     assert "openstack" in (ROOT / "vmsvc/cloud/session.py").read_text(encoding="utf-8")
 
 

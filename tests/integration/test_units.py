@@ -9,7 +9,7 @@ import pytest
 from tests.integration.conftest import new_vm, read, request
 from vmsvc.domain.errors import HistoryGone
 from vmsvc.domain.lifecycle import InvalidTransition, State
-from vmsvc.store import outbox, vms
+from vmsvc.store import intents, outbox, vms
 from vmsvc.store.db import CHANNEL, DATABASE_ERRORS, Lock, listen, reading, unit
 
 
@@ -171,6 +171,8 @@ def test_a_lock_is_held_to_the_end_of_its_unit(store):
         assert store.rows(probe, 0x766D7376, Lock.SCHEDULER) == [{"free": False}]
         assert store.rows(probe, 0x766D7376, Lock.OUTBOX) == [{"free": True}]
     assert store.rows(probe, 0x766D7376, Lock.SCHEDULER) == [{"free": True}]
+    with unit(Lock.SCHEDULER):
+        assert store.rows(probe, 0x766D7376, Lock.SCHEDULER) == [{"free": False}]
 
 
 def test_reading_sees_one_moment(store):
@@ -193,6 +195,29 @@ def test_connections_that_the_server_ended_fail_at_most_once_and_are_replaced(st
     assert read(vm.id).state == State.PENDING
     new_vm()
     assert store.rows("SELECT count(*) FROM vm") == [{"count": 2}]
+
+
+def test_a_connection_that_the_server_ended_while_nobody_used_it_costs_nobody_an_answer(store):
+    vm = new_vm()
+    ours = "FROM pg_stat_activity WHERE application_name = 'vmsvc' AND datname = current_database()"
+    store.rows(f"SELECT pg_terminate_backend(pid, 10000) {ours}")
+    assert store.rows(f"SELECT count(*) {ours}") == [{"count": 0}]
+    assert read(vm.id).state == State.PENDING
+
+
+def test_what_is_written_last_is_committed_with_the_rest_in_its_order_or_not_at_all(store):
+    vm = new_vm()
+    for fails in (True, False):
+        with suppress(RuntimeError), unit() as work:
+            intents.wish(work, intents.EVICT, vm.id)
+            intents.drop(work, intents.EVICT, vm.id)
+            intents.wish(work, intents.EVICT, vm.id)
+            vms.answer(work, vm, {"ok": True})
+            if fails:
+                raise RuntimeError
+        wished = store.rows("SELECT done_at IS NULL AS open FROM intent ORDER BY id")
+        assert wished == ([] if fails else [{"open": False}, {"open": True}])
+    assert read(vm.id).outcome == {"ok": True}
 
 
 def test_the_log_tells_what_was_committed_and_nothing_else(store, caplog):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.worlds import operator, request, reserved, vm
+from tests.unit.worlds import host, operator, request, reserved, vm
 from vmsvc.domain.batching import decide_batch
 from vmsvc.domain.bins import Bin
 from vmsvc.domain.decisions import Evict, Place
@@ -18,7 +18,7 @@ from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.domain.roster import Roster
 from vmsvc.domain.rooms import host_rooms, quota_room
 from vmsvc.domain.scheduling import decide, review
-from vmsvc.domain.victims import by_host, candidate, cost, eligible_victims, frees
+from vmsvc.domain.victims import by_host, candidate, cost, eligible_victims, frees, on_host
 from vmsvc.domain.world import HOST, PROJECT, World
 
 OWNERS = ("ann", "bob", "cleo")
@@ -123,6 +123,23 @@ def wanted(rng):
     return request("wanted", rng.choice((1, 1, 2, 3, 4, 7)), availability_zone=rng.choice((None, None, "nova")),
                    is_preemptible=rng.random() < 0.2,
                    avoid=frozenset(rng.sample(["sim-1", "sim-2"], rng.randint(0, 1))))
+
+
+def test_while_there_is_room_nobody_looks_for_victims_and_then_whoever_asks_does(monkeypatch):
+    looks = []
+    monkeypatch.setattr("vmsvc.domain.survey.on_host", lambda *given: looks.append(given) or on_host(*given))
+    old = vm("old", 1)
+    world = operator(old, hosts=[host(vms=(old,))])
+    asked = request("new", 1)
+    assert isinstance(decide(asked, world), Place) and not looks
+    world.placed(asked, "sim-1")
+    for number in range(20):
+        decision = decide(request(f"next-{number}", 1), world)
+        if not isinstance(decision, Place):
+            break
+        assert not looks
+        world.placed(request(f"next-{number}", 1), decision.host)
+    assert isinstance(decision, Evict) and decision.victims == ("old",) and looks
 
 
 @pytest.mark.parametrize("seed", range(20))

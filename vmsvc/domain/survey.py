@@ -22,17 +22,25 @@ from vmsvc.domain.victims import may_go, on_host
 from vmsvc.domain.world import Request, World
 
 
+#: So many hosts may wait for their plans to be looked at again. While there is room nobody asks for plans, and on a
+#: full host they are a quarter of a decision; when somebody asks, this many are looked at in some milliseconds.
+_BEHIND = 32
+
+
 def terms_of(world: World) -> Terms:
     """What plans are made under."""
     return Terms(world.max_victims, now=world.now, cost_words=world.cost_words, budgets=world.budgets)
 
 
-def survey_of(world: World) -> "Survey":
-    """The survey of a world, up to date. It is made when first asked for, and stays with the world."""
+def survey_of(world: World, whole: bool = False) -> "Survey":
+    """The survey of a world, up to date; `whole` leaves nothing for when plans are asked for. It is made when first
+    asked for, and stays with the world."""
     if world.survey is None:
         world.survey = Survey()
         world.vms.touched.update(world.hosts)
     world.survey.update(world)
+    if whole:
+        world.survey.catch_up(world)
     return world.survey
 
 
@@ -42,6 +50,7 @@ class Survey:
     def __init__(self):
         self._index = Index()
         self._vacancies = Vacancies()
+        self._behind: dict[str, Room] = {}          # hosts whose plans are out of date, and the room there is now
         self._spared: list[tuple[int, str]] = []    # heap: when somebody on a host has run as long as was promised
         self._until: dict[str, int] = {}            # the same by host
         self._now = 0
@@ -60,8 +69,17 @@ class Survey:
         for name in touched - world.hosts.keys():
             self._index.drop(name)
             self._vacancies.drop(name)
+            self._behind.pop(name, None)
         for name, room in host_rooms(world, hosts).items():
             self._vacancies.put(name, room.now)
+            self._behind[name] = room
+        if len(self._behind) > _BEHIND:
+            self.catch_up(world)
+
+    def catch_up(self, world: World) -> None:
+        """Look at the plans for the hosts that changed. What asks for plans does it first."""
+        behind, self._behind = self._behind, {}
+        for name, room in behind.items():
             self._put(world, name, room, False)
 
     def _put(self, world: World, name: str, room: Room, building: bool) -> None:
@@ -79,17 +97,20 @@ class Survey:
 
     def soon(self, request: Request, world: World) -> str | None:
         """The host where it will fit when all that leaves has gone, and least would stay free."""
+        self.catch_up(world)
         return self._index.fits(request.room, eligible=_takes(request, world), terms=terms_of(world))
 
     def plan(self, request: Request, world: World, quota: Bin, budgets: Mapping[str, int]) -> Outcome:
         """Where it goes and who leaves for it; `quota` is the project's, joined with each host when it lacks
         something."""
+        self.catch_up(world)
         return self._index.plan(request.room, quota=quota, eligible=_takes(request, world),
                                 terms=replace(terms_of(world), budgets=budgets))
 
     def plan_batch(self, request: Request, world: World, count: int) -> BatchPlan | Refuse:
         """For so many like this one. An over-committed host must lose more than they need, once: that is planned for
         one at a time, so such hosts are left out."""
+        self.catch_up(world)
         takes = _takes(request, world)
         return self._index.plan_batch(
             request.room, count, terms=terms_of(world),
@@ -98,6 +119,7 @@ class Survey:
     @contextmanager
     def with_building(self, world: World) -> Iterator[None]:
         """Inside, those that are still being built may go too."""
+        self.catch_up(world)
         hosts = {vm.host: world.hosts[vm.host] for vm in world.vms.building
                  if may_go(vm, True) and vm.host in world.hosts}
         try:

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 _MOST = 1000               # intents under way in one replica
 _BATCH = 100
 _IDLE_SECONDS = 2.0        # a lost notification costs this much
+_DONE_SECONDS = 0.1        # what is done is written down so much later, if no ring of others comes first
 _CANCEL_SECONDS = 5.0
 _BACKOFF = (1.0, 2.0, 5.0, 15.0, 30.0)
 
@@ -76,7 +77,21 @@ class Actuator:
     def _start(self, claim: Claim) -> None:
         task = asyncio.create_task(self._perform(claim), name=f"{claim.kind} {claim.vm_id}")
         self._under_way[claim.id] = task
-        task.add_done_callback(lambda _: (self._under_way.pop(claim.id, None), self._bell.set()))
+        task.add_done_callback(lambda _: self._ended(claim))
+
+    def _ended(self, claim: Claim) -> None:
+        """Nobody waits for what is done to be written: it goes with the next claiming, which mostly another's wish
+        brings about within that time. Where something is to be tried again, or more was to be claimed, it is now."""
+        full = len(self._under_way) >= _MOST
+        self._under_way.pop(claim.id, None)
+        if full or claim not in self._fulfilled:
+            self._bell.set()
+        else:
+            asyncio.get_running_loop().call_later(_DONE_SECONDS, self._write_down, claim)
+
+    def _write_down(self, claim: Claim) -> None:
+        if claim in self._fulfilled:
+            self._bell.set()
 
     async def _perform(self, claim: Claim) -> None:
         try:
@@ -136,8 +151,7 @@ def _claim(owner: str, most: int, owed: frozenset[int],
 
 
 def _done(work: Unit, owner: str, fulfilled: tuple[Claim, ...]) -> None:
-    for claim in fulfilled:
-        intents.done(work, owner, claim.id, claim.wishes)
+    intents.done(work, owner, [(claim.id, claim.wishes) for claim in fulfilled])
 
 
 def _later(owner: str, intent_id: int, seconds: float) -> None:

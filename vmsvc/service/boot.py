@@ -187,10 +187,7 @@ def _made(vm_id: str, server_id: str) -> str:
     """Write down the server; returns the one that counts: the first, should a replica that had lost its lease (it was
     stopped for a while) have made another. The reconciler removes that."""
     with unit() as work:
-        fresh = (Vm.update(cloud_id=server_id, updated_at=work.now)
-                 .where(Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_([State.BUILDING, State.DELETING]))
-                 .execute())
-        return server_id if fresh else vms.of_id(vm_id).cloud_id or server_id
+        return server_id if vms.name_server(work, vm_id, server_id) else vms.of_id(vm_id).cloud_id or server_id
 
 
 def _judged(vm_id: str, verdict: dict[str, str | None]) -> None:
@@ -217,8 +214,8 @@ def _active(vm_id: str, server: Server) -> None:
                          launched_at=server.launched_at or work.now, refusal=None)
         if moved is None:
             return
-        vms.change(moved, outcome={"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)),
-                                   "evicted": victims})
+        vms.answer(work, moved, {"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)),
+                                 "evicted": victims})
         ledger.release(work, vm_id)
         if row.rounds:
             ledger.settle(vm_id, wasted=None)

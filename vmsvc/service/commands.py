@@ -219,9 +219,9 @@ def _want_deleted(ref: str, request_id: str | None = None, principal: str | None
                              boot={**row.boot, "delete_request_id": request_id, "deleted_by": principal})
             if moved:
                 if moved.outcome is None:      # whoever waits for it hears why it will never be
-                    vms.change(row, outcome={"ok": False, "error": Conflict.slug, "evicted": [],
-                                             "message": f"vm {row.id} was deleted before it was active",
-                                             "vm": view(vms.row_of(moved))})
+                    vms.answer(work, row, {"ok": False, "error": Conflict.slug, "evicted": [],
+                                           "message": f"vm {row.id} was deleted before it was active",
+                                           "vm": view(vms.row_of(moved))})
                 intents.drop(work, intents.EVICT, row.id)
                 intents.wish(work, intents.DELETE, row.id)
                 return row.id

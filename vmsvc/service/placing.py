@@ -146,8 +146,8 @@ def fail(work: Unit, row: Vm, error: str, message: str) -> None:
     if failed is None:
         return
     victims = ledger.victims_of(row.id)
-    vms.change(row, outcome={"ok": False, "error": error, "message": message, "vm": view(vms.row_of(failed)),
-                             "evicted": vms.cloud_ids(victims)})
+    vms.answer(work, row, {"ok": False, "error": error, "message": message, "vm": view(vms.row_of(failed)),
+                           "evicted": vms.cloud_ids(victims)})
     ledger.release(work, row.id)
     ledger.settle(row.id, wasted=message)
 

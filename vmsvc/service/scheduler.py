@@ -135,8 +135,7 @@ class Scheduler:
 
     def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
         acted, early, waits, doubts = False, False, 0.0, Doubts()
-        with unit() as work:
-            work.lock(Lock.SCHEDULER)
+        with unit(Lock.SCHEDULER) as work:
             with self._at(snapshot, work.now) as view:
                 world, rows = view.world, view.rows
                 acted = drop_orphans(work, world, rows, view.reservations)
@@ -164,7 +163,7 @@ class Scheduler:
 
     def _prepare(self, snapshot: Snapshot) -> None:
         with reading(), self._at(snapshot, vms.clock()) as view:
-            survey_of(view.world)
+            survey_of(view.world, whole=True)
 
     def _at(self, snapshot: Snapshot, now: datetime) -> AbstractContextManager[View]:
         return self._desk.at(snapshot, now, self._cloud.mode == "operator")

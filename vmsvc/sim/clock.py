@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 class Clock:
@@ -90,16 +91,27 @@ class Clock:
 
 def seconds_text(moment: float) -> str:
     """As Nova shows `created` and `updated`: whole seconds, Z."""
-    return datetime.fromtimestamp(int(moment), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{_second(int(moment))}Z"
 
 
 def micros_text(moment: float | None) -> str | None:
     """As Nova shows `launched_at`: microseconds that are always 0, no zone."""
     if moment is None:
         return None
-    return datetime.fromtimestamp(int(moment), UTC).strftime("%Y-%m-%dT%H:%M:%S.000000")
+    return f"{_second(int(moment))}.000000"
+
+
+@lru_cache(1024)
+def _second(moment: int) -> str:
+    """Lists show the same few seconds again and again."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def http_date(moment: float) -> str:
     """For the headers Date and Last-Modified."""
-    return datetime.fromtimestamp(int(moment), UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    return _http_second(int(moment))
+
+
+@lru_cache(16)
+def _http_second(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")

@@ -76,6 +76,9 @@ class ServiceHandler(RequestHandler):
         """Names as the real services write them."""
         self.set_header("Server", "sim")
 
+    def compute_etag(self) -> None:
+        """Nova, Placement and Keystone send none."""
+
     @property
     def base(self) -> str:
         """The address that clients used."""

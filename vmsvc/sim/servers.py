@@ -5,6 +5,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from vmsvc.sim.store import Store
 
@@ -77,12 +78,17 @@ class Server:  # pylint: disable=too-many-instance-attributes
     @property
     def host_id(self) -> str:
         """sha224(project_id + host), '' without a host (measured, section 1)."""
-        return hashlib.sha224((self.project_id + self.host).encode()).hexdigest() if self.host else ""
+        return _host_id(self.project_id, self.host) if self.host else ""
 
     @property
     def counts(self) -> bool:
         """True while quota counts it: also an ERROR in cell0, not a soft-deleted one (read)."""
         return self.vm_state not in ("deleted", "soft-delete")
+
+
+@lru_cache(4096)
+def _host_id(project_id: str, host: str) -> str:
+    return hashlib.sha224((project_id + host).encode()).hexdigest()
 
 
 class Servers:

@@ -9,18 +9,18 @@ import datetime
 import enum
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import psycopg2.extensions
-from peewee import InterfaceError, InternalError, OperationalError, PostgresqlDatabase, fn
+from peewee import InterfaceError, InternalError, OperationalError, PostgresqlDatabase
 from playhouse.migrations import Runner
-from playhouse.pool import PooledPostgresqlDatabase
 
 from vmsvc.store import models
+from vmsvc.store.pool import Fact, Pool
+from vmsvc.store.statements import Statement, outbox_rows
 
 log = logging.getLogger(__name__)
 
@@ -49,27 +49,6 @@ class Lock(enum.IntEnum):
     MIGRATE = 1
     SCHEDULER = 2      # one planner at a time
     OUTBOX = 3         # one writer of events at a time, to the end of its transaction
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """An event that was committed here, for those who count. `cause` is why the VM is or was to be evicted (capacity,
-    lifetime, simulated; None: it was not), `at` the database's clock when its transaction began."""
-
-    type: str
-    state: str
-    is_preemptible: bool
-    cause: str | None
-    at: datetime.datetime
-    data: Mapping[str, Any]
-
-
-class Pool(PooledPostgresqlDatabase):
-    """The connections, and who is told of every event that is committed through them (in a thread of the pool)."""
-
-    def __init__(self, *args: Any, committed: Callable[[Fact], None] | None = None, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.committed = committed or (lambda fact: None)
 
 
 def open_database(url: str, connections: int, committed: Callable[[Fact], None] | None = None) -> PostgresqlDatabase:
@@ -107,6 +86,7 @@ class Unit:
     def __init__(self, now: datetime.datetime):
         self.now = now                 # the database's clock when the unit began
         self._events: list[dict] = []
+        self._last: list[Statement] = []
         self._news = False
         self._acts = False
         self._lines: list[tuple[contextvars.Context, str, tuple[object, ...]]] = []
@@ -121,6 +101,11 @@ class Unit:
         self._events.append(event)
         self._news = True
         self._facts.append(Fact(event["type"], event["state"], event["is_preemptible"], cause, self.now, event["data"]))
+
+    def last(self, text: str, values: Iterable[Any]) -> None:
+        """Something to be written at the end, in order, and with it: what nothing in this unit reads costs no message
+        of its own."""
+        self._last.append((text, list(values)))
 
     def note(self, message: str, *args: object) -> None:
         """A line for the log, written when this is committed: a unit that fails has changed nothing. It says for whom
@@ -143,14 +128,14 @@ class Unit:
         Lock, insert and commit are one message: while the lock is held PostgreSQL never waits for this process, which
         on a busy machine may take milliseconds to get a CPU.
         """
-        parts, values = [], ()
+        parts = list(self._last)
         if self._acts or self._news:
-            parts.append(f"NOTIFY {CHANNEL}" if self._acts else f"NOTIFY {CHANNEL}, '{NEWS}'")
+            parts.append((f"NOTIFY {CHANNEL}" if self._acts else f"NOTIFY {CHANNEL}, '{NEWS}'", []))
         if self._events:
-            stamp = fn.clock_timestamp()
-            insert, values = models.Event.insert_many([{**event, "time": stamp} for event in self._events]).sql()
-            parts += [self.ORDER, insert]
-        models.database.execute_sql("; ".join([*parts, "COMMIT"]), values)
+            parts += [(self.ORDER, []), outbox_rows(self._events)]
+        parts.append(("COMMIT", []))
+        models.database.execute_sql("; ".join(text for text, _ in parts),
+                                    [value for _, values in parts for value in values])
 
     def tell(self) -> None:
         """It is committed: write what was noted into the log, and tell those who count."""
@@ -161,14 +146,16 @@ class Unit:
 
 
 @contextlib.contextmanager
-def unit() -> Iterator[Unit]:
-    """A transaction that may emit events. No call to the cloud belongs inside one, and no other unit."""
+def unit(lock: Lock | None = None) -> Iterator[Unit]:
+    """A transaction that may emit events, with `lock` from the beginning. No call to the cloud belongs inside one, and
+    no other unit."""
     db = models.database
     if db.in_transaction():
         raise RuntimeError("a unit is a transaction of its own")
     with db.connection_context(), db.manual_commit():
         # Each message costs two processes a turn on a CPU: the first tells the time too, the last commits.
-        work = Unit(db.execute_sql("BEGIN; SELECT clock_timestamp()").fetchone()[0])
+        first = f"SELECT pg_advisory_xact_lock({_LOCK_SPACE}, {lock:d}); " if lock else ""
+        work = Unit(db.execute_sql(f"BEGIN; {first}SELECT clock_timestamp()").fetchone()[0])
         try:
             yield work
             work.finish()

@@ -1,11 +1,13 @@
 """Intents: wishes to act on the cloud, committed first, claimed under a lease, done at least once."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from peewee import fn
 
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Intent, database
+from vmsvc.store.statements import insert
 
 #: Seconds for which a claim holds; its owner renews it in a third of that. A killed replica's work goes on after it.
 LEASE_SECONDS = 30
@@ -21,21 +23,21 @@ WHERE id IN (SELECT id FROM intent
              ORDER BY not_before, id LIMIT %s FOR UPDATE SKIP LOCKED)
 RETURNING id, kind, vm_id, attempts, wishes
 """
+_OPEN = "kind = %s AND vm_id = %s AND done_at IS NULL"
+#: For an insert: of each kind there is one open intent for a VM.
+_AGAIN = "ON CONFLICT (vm_id, kind) WHERE done_at IS NULL DO UPDATE SET wishes = intent.wishes + 1"
 _DONE = """
-UPDATE intent SET done_at = CASE WHEN wishes = %s THEN %s ELSE done_at END,
-                  lease_owner = CASE WHEN wishes = %s THEN lease_owner END, lease_until = NULL
-WHERE id = %s AND lease_owner = %s
+UPDATE intent SET done_at = CASE WHEN wishes = seen THEN %s ELSE done_at END,
+                  lease_owner = CASE WHEN wishes = seen THEN lease_owner END, lease_until = NULL
+FROM unnest(%s::bigint[], %s::int[]) AS done(intent_id, seen) WHERE id = intent_id AND lease_owner = %s
 """
 
 
 def wish(work: Unit, kind: str, vm_id: str, not_before: datetime | None = None) -> None:
     """Write an intent that starts at `not_before` (now). Where one of this kind is open for the VM, that one is done
     (again): its performer may have looked at the VM before what is wished now."""
-    (Intent.insert(kind=kind, vm_id=vm_id, not_before=not_before or work.now, attempts=0, wishes=1,
-                   created_at=work.now)
-     .on_conflict(conflict_target=[Intent.vm_id, Intent.kind], conflict_where=Intent.done_at.is_null(),
-                  update={Intent.wishes: Intent.wishes + 1})
-     .execute())
+    work.last(*insert(Intent, {"kind": kind, "vm_id": vm_id, "not_before": not_before or work.now,
+                               "created_at": work.now}, _AGAIN))
     work.ring(acts=True)
 
 
@@ -52,10 +54,11 @@ def renew(owner: str, ids: list[int]) -> set[int]:
     return {row.id for row in kept}
 
 
-def done(work: Unit, owner: str, intent_id: int, wishes: int) -> None:
-    """The wish is fulfilled, or has become pointless; if it was wished again meanwhile it is free to be claimed. Who
-    has lost its lease changes nothing: the new owner is at it."""
-    database.execute_sql(_DONE, (wishes, work.now, wishes, intent_id, owner))
+def done(work: Unit, owner: str, fulfilled: Sequence[tuple[int, int]]) -> None:
+    """These wishes, (id, wishes) as claimed, are fulfilled, or have become pointless; one that was wished again
+    meanwhile is free to be claimed. Who has lost its lease changes nothing: the new owner is at it."""
+    if fulfilled:
+        database.execute_sql(_DONE, (work.now, *map(list, zip(*fulfilled)), owner))
 
 
 def later(owner: str, intent_id: int, seconds: float) -> None:
@@ -73,24 +76,20 @@ def release(owner: str) -> None:
 
 def hasten(work: Unit, kind: str, vm_id: str) -> None:
     """Let an open intent start now (a victim that left early need not wait for its time)."""
-    (Intent.update(not_before=work.now)
-     .where(Intent.kind == kind, Intent.vm_id == vm_id, Intent.done_at.is_null(), Intent.not_before > work.now)
-     .execute())
+    work.last(f"UPDATE intent SET not_before = %s WHERE {_OPEN} AND not_before > %s", (work.now, kind, vm_id, work.now))
     work.ring(acts=True)
 
 
 def put_off(work: Unit, kind: str, vm_id: str, until: datetime) -> None:
     """Let an open intent start no earlier than this, also when somebody is at it just now: what that one has seen of
     the VM is out of date."""
-    (Intent.update(not_before=until, wishes=Intent.wishes + 1)
-     .where(Intent.kind == kind, Intent.vm_id == vm_id, Intent.done_at.is_null()).execute())
+    work.last(f"UPDATE intent SET not_before = %s, wishes = wishes + 1 WHERE {_OPEN}", (until, kind, vm_id))
     work.ring(acts=True)
 
 
 def drop(work: Unit, kind: str, vm_id: str) -> None:
     """A wish that is no longer wished (a reprieved victim's eviction)."""
-    (Intent.update(done_at=work.now)
-     .where(Intent.kind == kind, Intent.vm_id == vm_id, Intent.done_at.is_null()).execute())
+    work.last(f"UPDATE intent SET done_at = %s WHERE {_OPEN}", (work.now, kind, vm_id))
 
 
 def seconds_to_next() -> float | None:

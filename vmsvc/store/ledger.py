@@ -8,12 +8,23 @@ from peewee import JOIN, fn
 
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, database
+from vmsvc.store.statements import columns, instance, update
 
 
 _CONCERNED = """
 SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END
 FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting')
 UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL FROM reservation WHERE released_at IS NULL
+"""
+# Every pass of the scheduler asks these three.
+_COOLING = "SELECT flavor_id, image_id, host, reason FROM cooldown WHERE until_at > clock_timestamp()"
+_UNTOLD = """
+SELECT vm_id FROM eviction
+WHERE noticed_at IS NULL AND reprieved_at > clock_timestamp() - make_interval(secs => %s) AND reprieved_at > evict_at
+"""
+_LOSSES = """
+SELECT owner, count(*) FROM eviction
+WHERE evicting_at > clock_timestamp() - make_interval(secs => %s) AND NOT simulated GROUP BY owner
 """
 
 
@@ -35,7 +46,8 @@ def concerned() -> list[Concerned]:
 
 def open_reservations() -> list[Reservation]:
     """Room that is kept now, oldest first."""
-    return list(Reservation.select().where(Reservation.released_at.is_null()).order_by(Reservation.id))
+    found = database.execute_sql(f"SELECT {columns(Reservation)} FROM reservation WHERE released_at IS NULL ORDER BY id")
+    return [instance(Reservation, row) for row in found.fetchall()]
 
 
 def reserve(work: Unit, vm_id: str, bin_kind: str, bin_id: str, members: Mapping[str, Any]) -> None:
@@ -46,9 +58,9 @@ def reserve(work: Unit, vm_id: str, bin_kind: str, bin_id: str, members: Mapping
 
 def release(work: Unit, vm_id: str) -> None:
     """The request needs its room no longer: it is ACTIVE, or has failed, or is being deleted."""
-    closed = (Reservation.update(released_at=work.now)
-              .where(Reservation.vm_id == vm_id, Reservation.released_at.is_null()).execute())
-    if closed:
+    closed = database.execute_sql(*update(Reservation, {"released_at": work.now},
+                                          {"vm_id": vm_id, "released_at": None}))
+    if closed.rowcount:
         work.ring()
 
 
@@ -64,8 +76,8 @@ def cool(work: Unit, host: str, boot: Mapping[str, Any], reason: str, seconds: f
 def cooling() -> dict[tuple[str, str], dict[str, str]]:
     """(flavor id, image id) -> the hosts that refused such VMs lately, with what the cloud said."""
     found: dict[tuple[str, str], dict[str, str]] = {}
-    for row in list(Cooldown.select().where(Cooldown.until_at > fn.clock_timestamp())):
-        found.setdefault((row.flavor_id, row.image_id), {})[row.host] = row.reason
+    for flavor_id, image_id, host, reason in database.execute_sql(_COOLING).fetchall():
+        found.setdefault((flavor_id, image_id), {})[host] = reason
     return found
 
 
@@ -93,11 +105,7 @@ def told_at(vm_id: str) -> datetime | None:
 
 def untold(seconds: float) -> frozenset[str]:
     """VMs that were spared within so many seconds because, when their time came, they had not been told."""
-    since = fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, seconds)
-    rows = (Eviction.select(Eviction.vm_id)
-            .where(Eviction.noticed_at.is_null(), Eviction.reprieved_at > since,
-                   Eviction.reprieved_at > Eviction.evict_at).tuples())
-    return frozenset(vm_id for vm_id, in rows)
+    return frozenset(vm_id for vm_id, in database.execute_sql(_UNTOLD, (seconds,)).fetchall())
 
 
 def move_notice(vm_id: str, evict_at: datetime) -> None:
@@ -126,10 +134,7 @@ def victims_of(request_vm_id: str) -> list[str]:
 
 def recent_losses(seconds: float) -> dict[str, int]:
     """How many VMs each owner lost to evictions within so many seconds; those that it only practised are its own."""
-    since = fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, seconds)
-    rows = (Eviction.select(Eviction.owner, fn.COUNT(Eviction.id).alias("lost"))
-            .where(Eviction.evicting_at > since, ~Eviction.simulated).group_by(Eviction.owner).tuples())
-    return dict(rows)
+    return dict(database.execute_sql(_LOSSES, (seconds,)).fetchall())
 
 
 def evictions(*, before: int | None, limit: int, vm_ids: Collection[str] | None = None,

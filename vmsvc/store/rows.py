@@ -46,6 +46,7 @@ class Rows(Mapping[str, T]):
     def __init__(self, kind: type[T] = Row):
         self._kind = kind
         self._columns = [getattr(Vm, name) for name in kind._fields]
+        self._news = f"SELECT {', '.join(kind._fields)} FROM vm WHERE changed >= %s"
         self._rows: dict[str, T] = {}
         self._states: dict[str, dict[str, T]] = {}
         self._mark: tuple[int, datetime] | None = None
@@ -58,8 +59,10 @@ class Rows(Mapping[str, T]):
         if wrote:
             raise RuntimeError("rows are to be read before anything is written")
         whole = self._mark is None or self._mark[1] != mark[1]
-        query = Vm.select(*self._columns).where(vms.is_current() if whole else Vm.changed >= self._mark[0])
-        found = [self._kind(*values) for values in query.tuples()]
+        if whole:
+            found = [self._kind(*values) for values in Vm.select(*self._columns).where(vms.is_current()).tuples()]
+        else:       # asked again and again: Peewee would take most of the time to write it
+            found = [self._kind(*values) for values in database.execute_sql(self._news, (self._mark[0],)).fetchall()]
         changed = self._rows.keys() - {row.id for row in found} if whole else set()
         for row_id in changed:
             self._drop(row_id)

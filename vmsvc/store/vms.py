@@ -1,20 +1,23 @@
 """VMs: reading them, accepting a request, and `move()`, the only writer of a state."""
 
-import functools
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from peewee import SQL, Expression, fn
+from peewee import Expression, fn
 
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State, event_of
 from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, database
+from vmsvc.store.statements import columns, insert, instance, update
 
+_NAME_SERVER = """
+UPDATE vm SET cloud_id = %s, updated_at = %s WHERE id = %s AND cloud_id IS NULL AND state IN ('building', 'deleting')
+"""
 #: For so long after its end a VM may still be shown by a list of the cloud.
 SHOWN_SECONDS = 120
 
@@ -24,28 +27,21 @@ def row_of(vm: Vm) -> dict[str, Any]:
     return vm.__data__
 
 
-@functools.cache
-def _by_id() -> str:
-    """The statement, which Peewee takes longer to write than PostgreSQL to carry out."""
-    return Vm.select().where(Vm.id == "").sql()[0]
-
-
-@functools.cache
-def _whole() -> SQL:
-    """All columns of a row that was written, for RETURNING; named one by one, for a newer release may have added some
-    that we do not know."""
-    return SQL(", ".join(f'"{name}"' for name in Vm._meta.columns))    # pylint: disable=protected-access,no-member
+def _rows(text: str, values: Sequence[Any]) -> list[Vm]:
+    """What a statement that asks for `columns(Vm)` gives."""
+    return [instance(Vm, row) for row in database.execute_sql(text, values).fetchall()]
 
 
 def of_id(vm_id: str) -> Vm:
     """By our id, in the caller's transaction."""
-    return Vm.raw(_by_id(), vm_id).get()
+    return _rows(f"SELECT {columns(Vm)} FROM vm WHERE id = %s", (vm_id,))[0]
 
 
 def get(ref: str, lock: bool = False) -> Vm | None:
     """By the cloud's id or by ours; with `lock` nobody else changes it before this transaction ends."""
-    query = Vm.select().where((Vm.cloud_id == ref) | (Vm.id == ref))
-    return (query.for_update() if lock else query).first()
+    found = _rows(f"SELECT {columns(Vm)} FROM vm WHERE cloud_id = %s OR id = %s LIMIT 1{' FOR UPDATE' * lock}",
+                  (ref, ref))
+    return found[0] if found else None
 
 
 def read(vm_id: str) -> Vm:
@@ -72,7 +68,7 @@ def preemptible_since(moment: datetime) -> list[Vm]:
 
 def of_ids(vm_ids: Collection[str]) -> list[Vm]:
     """These VMs, in no order."""
-    return list(Vm.select().where(Vm.id.in_(list(vm_ids))))
+    return _rows(f"SELECT {columns(Vm)} FROM vm WHERE id = ANY(%s)", (list(vm_ids),))
 
 
 def current() -> list[Vm]:
@@ -107,8 +103,8 @@ def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str
         earlier = _earlier(work, vm_id, request, principal, key)
         if earlier:
             return earlier
-    (vm,) = (Vm.insert(id=vm_id, state=State.PENDING, principal=principal, created_at=work.now, updated_at=work.now,
-                       **request).returning(_whole()).execute())
+    (vm,) = _rows(*insert(Vm, {"id": vm_id, "state": State.PENDING, "principal": principal, "created_at": work.now,
+                               "updated_at": work.now, **request}, f"RETURNING {columns(Vm)}"))
     _tell(work, vm, ("create", "pending"), None, {})
     work.note("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
     return vm_id
@@ -138,9 +134,8 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
     told = event_of(source, target)
     if target in FINAL:
         changes["ended_at"] = work.now
-    updated = (Vm.update(state=target, updated_at=work.now, **changes)
-               .where(Vm.id == vm.id, Vm.state == source).returning(_whole()).execute())
-    rows = list(updated)
+    rows = _rows(*update(Vm, {"state": target, "updated_at": work.now, **changes}, {"id": vm.id, "state": source},
+                         f"RETURNING {columns(Vm)}"))
     if not rows:
         return None
     now = rows[0]
@@ -151,9 +146,19 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
     return now
 
 
+def answer(work: Unit, vm: Vm, said: Mapping[str, Any]) -> None:
+    """The outcome of a request, once and for all; written with the end of the unit."""
+    work.last(*update(Vm, {"outcome": said}, {"id": vm.id}))
+
+
+def name_server(work: Unit, vm_id: str, server_id: str) -> bool:
+    """Write down which server a VM is, unless it is named already or has ended; says whether it was written."""
+    return database.execute_sql(_NAME_SERVER, (server_id, work.now, vm_id)).rowcount == 1
+
+
 def change(vm: Vm, **changes: Any) -> None:
     """Change columns that are no part of its life (never `state`)."""
-    Vm.update(**changes).where(Vm.id == vm.id).execute()
+    database.execute_sql(*update(Vm, changes, {"id": vm.id}))
 
 
 def _cause(vm: Vm) -> str | None:

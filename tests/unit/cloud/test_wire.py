@@ -1,0 +1,89 @@
+"""The short way through requests: what it leaves out nobody misses, what requests promises holds."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from vmsvc.cloud.wire import Wire
+
+GIVEN = {"stream": True, "allow_redirects": False, "timeout": (5.0, 5.0), "headers": {"X-Auth-Token": "t"},
+         "verify": True}
+
+
+@pytest.fixture(name="place")
+def fixture_place():
+    """A server that remembers: its address, and (method, path, headers, body) of what came."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        """Says yes to everything, and wants a cookie to be kept."""
+
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):  # pylint: disable=invalid-name
+            """Remember and answer."""
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            seen.append((self.command, self.path, self.headers, body, self.client_address))
+            self.send_response(302)
+            self.send_header("Set-Cookie", "sticky=1")
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"done")
+
+        do_GET = do_POST
+
+        def log_message(self, *_):
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", seen
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(name="wire")
+def fixture_wire():
+    """One that is closed."""
+    made = Wire(2, 1)
+    yield made
+    made.close()
+
+
+def answered(wire, method, url, **given):
+    """Status, headers, body and what was sent, read to the end."""
+    with wire.request(method, url, **{**GIVEN, **given}) as answer:
+        return answer.status_code, answer.headers, answer.raw.read(decode_content=True), answer.request
+
+
+def test_a_request_arrives_whole_and_its_answer_too(wire, place):
+    address, seen = place
+    status, headers, body, sent = answered(wire, "POST", f"{address}/a?b=1", params={"c": "x y", "d": "&"}, data="{}")
+    (method, path, arrived, content, _), = seen
+    assert (status, headers["LOCATION"], body) == (302, "/elsewhere", b"done"), "redirects are the SDK's business"
+    assert (method, path, content) == ("POST", "/a?b=1&c=x+y&d=%26", b"{}")
+    assert arrived["X-Auth-Token"] == sent.headers["x-auth-token"] == "t" and arrived["Content-Length"] == "2"
+
+
+def test_a_connection_is_used_again_and_no_cookie_kept(wire, place):
+    address, seen = place
+    for _ in range(3):
+        answered(wire, "GET", f"{address}/a")
+    assert len({where for *_, where in seen}) == 1
+    assert not any("Cookie" in arrived for _, _, arrived, _, _ in seen)
+
+
+def test_it_goes_by_the_proxy_of_the_environment(wire, place, monkeypatch):
+    address, seen = place
+    monkeypatch.setenv("http_proxy", address)
+    monkeypatch.setenv("no_proxy", "other.example")
+    answered(wire, "GET", "http://cloud.example/a")
+    assert seen[0][1] == "http://cloud.example/a"
+
+
+def test_certificates_are_checked_against_those_that_the_environment_names(wire, monkeypatch, tmp_path):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with pytest.raises(OSError, match="none.pem"):
+        answered(wire, "GET", "https://127.0.0.1:1/a")
