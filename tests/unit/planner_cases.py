@@ -94,6 +94,20 @@ def random_cloud(rng, most_bins, most_candidates):
             for index in range(rng.randint(1, most_bins))]
 
 
+def odd_cloud(rng, most_bins, most_candidates, need=None):
+    """Bins in which every VM has its own odd size and three classes are short at once, so that a plan takes several
+    victims and counting alone does not decide."""
+    names, vcpus = ("VCPU", "MEMORY_MB", "DISK_GB"), rng.choice((1, 4, 8))
+    need = need or Resources({name: rng.randint(10, 60) for name in names})
+    return [Bin(f"h{index}", need, Resources({"VCPU": rng.randint(0, 3), "DISK_GB": rng.randint(0, 9)}),
+                Resources({name: 100 for name in names}),
+                tuple(Candidate(f"{index}{c}", Resources({"VCPU": vcpu, "MEMORY_MB": rng.randint(1, 25),
+                                                          "DISK_GB": rng.randint(1, 25)}),
+                                rng.choice((0, 0, 1, 2)), rng.random() < 0.9, vcpu * rng.randint(1, 99), vcpu)
+                      for c in range(rng.randint(1, most_candidates)) for vcpu in (rng.randint(1, 3 * vcpus),)))
+            for index in range(rng.randint(1, most_bins))]
+
+
 def as_cost(objective):
     """An objective in the form of `cost`."""
     counts = dict(objective.victims)

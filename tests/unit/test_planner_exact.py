@@ -6,13 +6,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tests.unit.planner_cases import HOST, QUOTA, as_cost, assert_best, clouds, every_plan, random_cloud, vectors
+from tests.unit.planner_cases import (
+    HOST, QUOTA, as_cost, assert_best, clouds, every_plan, odd_cloud, random_cloud, vectors)
 from vmsvc.domain.bins import Bin, Candidate
 from vmsvc.domain.bound import Stock
+from vmsvc.domain.objective import Objective
 from vmsvc.domain.planner import Fits, Preempt, Refuse, plan
 from vmsvc.domain.resources import Resources, total
 from vmsvc.domain.search import Budget
-from vmsvc.domain.solution import solve
+from vmsvc.domain.solution import explore, solve
 from vmsvc.domain.terms import Terms
 
 some = settings(max_examples=100, deadline=None, database=None)
@@ -30,6 +32,13 @@ def test_a_thousand_random_clouds_are_planned_as_by_brute_force(seed):
     rng = random.Random(seed)
     for _ in range(1000):
         check(random_cloud(rng, *rng.choice(((4, 4), (2, 6), (1, 9)))), rng.choice((2, 3, 20, 20)), rng.choice((0, 5)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_clouds_of_odd_sizes_are_planned_as_by_brute_force(seed):
+    rng = random.Random(seed)
+    for _ in range(25):
+        check(odd_cloud(rng, *rng.choice(((3, 8), (1, 11)))), rng.choice((3, 5, 20, 20)), rng.choice((0, 5)))
 
 
 @some
@@ -117,6 +126,21 @@ def test_no_plan_costs_less_than_the_bound_of_its_bin_neither_now_nor_later(bins
             later = replace(bound.objective, lost_work=bound.objective.lost_work + bound.rate * seconds)
             assert as_cost(later) <= plans[0][:4]
             assert bool(bound.objective.victims) is bool(plans[0][5])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_search_shows_of_a_bin_is_true_of_every_plan_there(seed):
+    rng = random.Random(seed)
+    for _ in range(40):
+        place, = odd_cloud(rng, 1, 9)
+        plans = every_plan([place])
+        best = solve(place, None, Terms(), Budget(10**5))
+        limits = [None, (Objective(((rng.randint(0, 2), rng.randint(1, 4)),), rng.randint(0, 4), 100, 0), "h")]
+        if best is not None:
+            limits.append((replace(best.objective, lost_work=best.objective.lost_work + rng.randint(-9, 9)), "h"))
+        found, least = explore(place, Stock(place.candidates), rng.choice(limits), Terms(), Budget(10**5))
+        assert (least is None or as_cost(least) <= plans[0][:4]) if plans else found is None
+        assert least is not None or not plans
 
 
 def test_a_plan_whose_rival_was_not_looked_for_to_the_end_does_not_call_itself_the_only_one():

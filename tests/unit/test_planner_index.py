@@ -2,14 +2,16 @@
 
 import random
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tests.unit.planner_cases import clouds, random_cloud
+from tests.unit.planner_cases import clouds, grouped, odd_cloud, random_cloud
+from vmsvc.domain import solved
 from vmsvc.domain.bins import Bin, Candidate
 from vmsvc.domain.index import NEEDS, Index
-from vmsvc.domain.planner import Fits, Terms, plan
+from vmsvc.domain.planner import Fits, Preempt, Terms, plan
 from vmsvc.domain.resources import Resources
 
 NEED = Resources({"VCPU": 2})
@@ -49,6 +51,28 @@ def test_after_any_changes_and_at_any_time_it_plans_as_the_planner_does(seed):
                         max_victims=max_victims, now=now)
         eligible = None if barred is None else lambda place, barred=barred: place.id != barred
         assert index.plan(need, eligible=eligible, terms=Terms(max_victims, now=now)) == expected
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_cloud_of_odd_sizes_in_which_victims_leave_is_planned_as_by_the_planner(seed):
+    rng = random.Random(seed)
+    bins, budgets = grouped(rng, odd_cloud(rng, 1, 1)) if seed % 2 else (odd_cloud(rng, 1, 1), {})
+    need, now, bins = bins[0].need, 0, {}
+    index = Index()
+    for turn in range(40):
+        for name in [f"h{at}" for at in range(12)] if not turn else rng.sample(sorted(bins), 2):
+            (place,), _ = grouped(rng, odd_cloud(rng, 1, 12, need)) if budgets else (odd_cloud(rng, 1, 12, need), {})
+            bins[name] = replace(place, id=name)
+            index.put(bins[name])
+        terms = Terms(now=now, budgets=rng.choice((budgets, {})))
+        outcome = index.plan(need, terms=terms)
+        assert outcome == plan(bins.values(), now=now, budgets=terms.budgets)
+        if isinstance(outcome, Preempt) and rng.random() < 0.8:
+            place = bins[outcome.bin_id]
+            bins[place.id] = replace(place, candidates=tuple(
+                one for one in place.candidates if one.id not in outcome.victims))
+            index.put(bins[place.id])
+        now += rng.choice((0, 1, 30, 1000))
 
 
 @settings(max_examples=100, deadline=None, database=None)
@@ -99,6 +123,21 @@ def test_a_plan_looks_only_at_the_bins_that_can_be_the_best_or_the_runner_up():
     outcome = index.plan(NEED, eligible=lambda place: looked.append(place.id) or True)
     assert outcome.victims == ("h00000",)
     assert len(set(looked)) < 10
+
+
+def test_a_bin_is_not_searched_again_until_it_changes():
+    bins = [replace(place, id=f"h{at:03}") for at in range(100)
+            for place in odd_cloud(random.Random(at), 1, 12, Resources({"VCPU": 9, "MEMORY_MB": 40, "DISK_GB": 40}))]
+    index = filled(*bins)
+    with mock.patch.object(solved, "explore", side_effect=solved.explore) as explore:
+        outcome = index.plan(bins[0].need)
+        assert explore.call_count
+        explore.reset_mock()
+        assert index.plan(bins[0].need) == outcome
+        assert not explore.call_count
+        index.put(next(place for place in bins if place.id == outcome.bin_id))
+        assert index.plan(bins[0].need) == outcome
+        assert [call.args[0].id for call in explore.call_args_list] == [outcome.bin_id]
 
 
 def test_a_candidate_given_twice_is_a_mistake_of_the_caller():

@@ -109,7 +109,7 @@ def _options(queue: Callable[[int], Generator[tuple[Objective, Bin], None, None]
         with closing(queue(share)) as entries:
             kept = entries if not chosen else ((bound, _keeping(place, chosen)) for bound, place in entries)
             found = best_of(kept, _for(share, terms), budget, wanted=count - share + 1)
-        for solution in found:
+        for solution in found[:count - share + 1]:
             options.setdefault(solution.place.id, []).append((share, solution))
         if not found:
             break

@@ -1,16 +1,18 @@
 """The least that a plan in a bin can cost, found without searching."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from vmsvc.domain.bins import Bin, Candidate
 from vmsvc.domain.counts import Counts, Offers, least_counts, raised, shares
 from vmsvc.domain.objective import Objective
-from vmsvc.domain.resources import Resources
+from vmsvc.domain.sift import within
 
 #: How often a count of victims that turns out too low is raised before the bound is taken as it is.
 RAISES = 4
+
+Group = tuple[int, list[Candidate]]     # so many of these
 
 
 class Bound(NamedTuple):
@@ -21,6 +23,11 @@ class Bound(NamedTuple):
 
     objective: Objective
     rate: int = 0
+
+    def after(self, seconds: int) -> Objective:
+        """What it has become so much later."""
+        objective = self.objective
+        return Objective(objective.victims, objective.ran, objective.lost_work + self.rate * seconds, objective.surplus)
 
 
 class Stock:
@@ -39,49 +46,62 @@ class Stock:
         """What the levels offer of a class; found when first asked for."""
         found = self._offers.get(name)
         if found is None:
-            columns = (Resources.column([one.resources for one in level], name) for level in self.levels)
-            found = self._offers[name] = [[0, *accumulate(sorted(column, reverse=True))] for column in columns]
+            found = self._offers[name] = [
+                [0, *accumulate(sorted([one.resources.amounts.get(name, 0) for one in level], reverse=True))]
+                for level in self.levels]
         return found
+
+    def possible(self, deficit: Mapping[str, int], max_victims: int,
+                 budgets: Mapping[str, int]) -> Iterator[tuple[Counts, list[Group] | None]]:
+        """The numbers of victims per level that could do, the least first, each with who can be among so many of a
+        level. None instead of these when they are too few."""
+        lacking = tuple(deficit.values())
+        if budgets:
+            offers = [[[0, *accumulate(within([(one.resources[name], one.group) for one in level], budgets))]
+                       for level in self.levels] for name in deficit]
+        else:
+            offers = [self._offer(name) for name in deficit]
+        floor: Counts | None = () if self.levels else None
+        while floor is not None:
+            counts = least_counts(lacking, offers, max_victims, floor)
+            if counts is None:
+                return
+            yield counts, self._eligible(counts, deficit, shares(lacking, offers, counts))
+            floor = raised(counts, [len(offer) - 1 for offer in offers[0]], max_victims)
+
+    def _eligible(self, counts: Counts, deficit: Iterable[str],
+                  least: Sequence[Sequence[int]]) -> list[Group] | None:
+        groups = []
+        for count, level, share in zip(counts, self.levels, least):
+            if count:
+                for name, amount in zip(deficit, share):
+                    if amount > 0:
+                        level = [one for one in level if one.resources.amounts.get(name, 0) >= amount]
+                if len(level) < count:
+                    return None
+                groups.append((count, level))
+        return groups
 
     def bound(self, place: Bin, max_victims: int, now: int) -> Bound | None:
         """A lower bound on every plan of up to `max_victims` for the bin; None when there is no plan."""
         deficit = place.deficit
         if not deficit:
             return Bound(Objective((), 0, 0, place.surplus()))
-        if not self.levels:
-            return None
-        lacking = tuple(deficit.values())
-        offers = [self._offer(name) for name in deficit]
-        floor: Counts | None = ()
-        groups = None
-        for _ in range(RAISES):
-            counts = floor is not None and least_counts(lacking, offers, max_victims, floor)
-            if not counts:
-                return None
-            groups = self._eligible(counts, deficit, offers)
-            if groups is not None:
-                break
-            floor = raised(counts, [len(level) for level in self.levels], max_victims)
-        if groups is None:
-            groups = [(count, level) for count, level in zip(counts, self.levels) if count]
-        return _cost(place, groups, now)
+        for at, (counts, groups) in enumerate(self.possible(deficit, max_victims, {}), 1):
+            if groups is not None or at == RAISES:
+                return self.cost(place, counts, groups, now)
+        return None
 
-    def _eligible(self, counts: Counts, deficit: dict[str, int],
-                  offers: Sequence[Offers]) -> list[tuple[int, list[Candidate]]] | None:
-        """Per level with a count: who can be among just so many victims. None when there are too few of them."""
-        groups = []
-        for count, level, least in zip(counts, self.levels, shares(tuple(deficit.values()), offers, counts)):
-            if count:
-                for name, share in zip(deficit, least):
-                    if share > 0:
-                        level = [one for one in level if one.resources.amounts.get(name, 0) >= share]
-                if len(level) < count:
-                    return None
-                groups.append((count, level))
-        return groups
+    def cost(self, place: Bin, counts: Counts, groups: Sequence[Group] | None, now: int) -> Bound:
+        """The cheapest that such numbers of victims can be, of these groups or of all."""
+        return _cost(place, groups or [(count, level) for count, level in zip(counts, self.levels) if count], now)
+
+    def named(self, counts: Counts) -> tuple[tuple[int, int], ...]:
+        """Such numbers of victims as (priority, how many), without zeros."""
+        return tuple((level[0].priority, count) for level, count in zip(self.levels, counts) if count)
 
 
-def _cost(place: Bin, groups: Sequence[tuple[int, list[Candidate]]], now: int) -> Bound:
+def _cost(place: Bin, groups: Sequence[Group], now: int) -> Bound:
     """The cheapest that so many of each group can be, criterion by criterion."""
     ran = lost = rate = 0
     left = {name: max(place.free[name], 0) - place.need[name] for name in place.weights}
@@ -90,9 +110,8 @@ def _cost(place: Bin, groups: Sequence[tuple[int, list[Candidate]]], now: int) -
             ran += one_ran
             lost += one_lost
         rate += sum(sorted([one.rate for one in candidates])[:count])
-        vectors = [one.resources for one in candidates]
         for name in left:
-            left[name] += sum(sorted(Resources.column(vectors, name))[:count])
+            left[name] += sum(sorted([one.resources.amounts.get(name, 0) for one in candidates])[:count])
     surplus = sum(weight * left[name] for name, weight in place.weights.items() if left[name] > 0)
     return Bound(Objective(tuple((candidates[0].priority, count) for count, candidates in groups), ran, lost, surplus),
                  rate)

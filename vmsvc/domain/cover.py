@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import ge
 from typing import NamedTuple
 
-Amounts = tuple[int, ...]
-
+from vmsvc.domain.sift import Amounts
 
 class Item(NamedTuple):
     """What one candidate gives of each lacking class (never more than is lacking), and its price."""
@@ -17,15 +16,7 @@ class Item(NamedTuple):
     group: str = ""     # of which only so many may be taken; "" has no limit
 
 
-class Class(NamedTuple):
-    """Items of one level and group with equal amounts, cheapest first."""
-
-    amounts: Amounts
-    group: str
-    items: list[Item]
-
-
-def greedy_cover(deficit: Amounts, levels: Sequence[Iterable[Class]], slots: int,
+def greedy_cover(deficit: Amounts, levels: Sequence[Iterable[Item]], slots: int,
                  budgets: Mapping[str, int]) -> list[Item] | None:
     """A cover without needless items, or None when it did not come to one within `slots` and the groups' budgets.
     From the lowest level up (levels come highest first), what covers most goes first."""
@@ -33,7 +24,9 @@ def greedy_cover(deficit: Amounts, levels: Sequence[Iterable[Class]], slots: int
     taken: list[Item] = []
     room = dict(budgets)
     for level in reversed(levels):
-        offers = {(kind.amounts, kind.group): kind.items[::-1] for kind in level}
+        offers: dict[tuple[Amounts, str], list[Item]] = {}
+        for item in sorted(level, key=lambda item: (item.price, item.id), reverse=True):
+            offers.setdefault((item.amounts, item.group), []).append(item)
         while offers and max(lacking) > 0:
             gain, _, key = max((_gain(key[0], lacking, deficit), -items[-1].price, key)
                                for key, items in offers.items())

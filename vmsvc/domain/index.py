@@ -89,7 +89,11 @@ class Index:
                 return refusal([quota], terms.max_victims, budget)
             return self._refusal(order, eligible, budget)
 
-        return decide(queue, refuse, terms)
+        if joint is not None:
+            return decide(queue, refuse, terms)
+        outcome = decide(queue, refuse, terms, order.solved.solve)
+        order.learn(terms.now)
+        return outcome
 
     def plan_batch(self, need: Resources, count: int, *, eligible: Callable[[Bin], bool] | None = None,
                    terms: Terms = Terms()) -> BatchPlan | Refuse:
@@ -113,13 +117,14 @@ class Index:
             self._orders.clear()  # bounds hold for later times only
         self._now = terms.now
         key = need, share, terms.max_victims
-        order = self._orders.pop(key, None) or Order(need, share, share * terms.max_victims, self._bins)
+        order = self._orders.pop(key, None) or Order(need, share, share * terms.max_victims, self._bins, self._stock)
         self._orders[key] = order
         if len(self._orders) > NEEDS:
             del self._orders[next(iter(self._orders))]
         if order.stale:
             order.refusal = None
         for bin_id in order.stale:
+            order.solved.forget(bin_id)
             if bin_id in self._bins:
                 order.put(bin_id, self._bound(order, bin_id), self._now)
             else:
@@ -133,10 +138,14 @@ class Index:
         return place if order.share == 1 else several(place, order.share)
 
     def _bound(self, order: Order, bin_id: str) -> Bound | None:
-        stock = self._stocks.get(bin_id)
+        place = self._place(order, bin_id)
+        return self._stock(place).bound(place, order.max_victims, self._now)
+
+    def _stock(self, place: Bin) -> Stock:
+        stock = self._stocks.get(place.id)
         if stock is None:
-            stock = self._stocks[bin_id] = Stock(self._bins[bin_id].candidates)
-        return stock.bound(self._place(order, bin_id), order.max_victims, self._now)
+            stock = self._stocks[place.id] = Stock(place.candidates)
+        return stock
 
     def _queue(self, order: Order, skipped: str | None,
                eligible: Callable[[Bin], bool] | None) -> Generator[tuple[Objective, Bin], None, None]:

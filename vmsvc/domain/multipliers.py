@@ -5,31 +5,45 @@ search is exact with whatever comes from here, only the number of its nodes depe
 """
 
 from collections.abc import Sequence
-from operator import mul
+from math import inf
+from operator import mul, sub
 
-STEPS = 12
+STEPS = 8
 
 
 def multipliers(deficit: Sequence[int], levels: Sequence[tuple[int, Sequence[tuple[Sequence[int], int]]]],
-                target: int) -> tuple[int, ...]:
-    """Good multipliers for taking so many of each level's (amounts, price) items; subgradient steps towards a bound of
-    `target`, the price of a cover that is known. Whole numbers, one per class."""
-    scaled = [(count, [([amount / lack for amount, lack in zip(amounts, deficit)], float(price))
-                       for amounts, price in items]) for count, items in levels]
+                target: float) -> tuple[tuple[int, ...], list[list[int]]]:
+    """Good multipliers for taking so many of each level's (amounts, price) items, whole numbers, one per class, and the
+    cheapest cover that was met with below `target` (by level the items' places), if any. Subgradient steps towards a
+    bound of that price."""
+    scaled = [(count, [([amount / lack for amount, lack in zip(amounts, deficit)], price, at)
+                       for at, (amounts, price) in enumerate(items)]) for count, items in levels]
     worth = [0.0] * len(deficit)
-    best, kept = -1.0, worth
+    best, kept = -inf, worth
+    cover: list[list[int]] = []
     for _ in range(STEPS):
-        value, slope = sum(worth), [1.0] * len(deficit)
+        value, slope, whole = sum(worth), [1.0] * len(deficit), 0
+        chosen = []
         for count, items in scaled:
-            reduced = [(price - sum(map(mul, worth, shares)), at) for at, (shares, price) in enumerate(items)]
-            for price, at in sorted(reduced)[:count]:
-                value += price
-                for column, share in enumerate(items[at][0]):
-                    slope[column] -= share
+            cheap = sorted([(price - sum(map(mul, worth, shares)), at) for shares, price, at in items])[:count]
+            for reduced, at in cheap:
+                value += reduced
+                whole += items[at][1]
+                slope = [*map(sub, slope, items[at][0])]
+            chosen.append([at for _, at in cheap])
         if value > best:
             best, kept = value, worth
-        length = sum(step * step for step in slope)
+        if whole < target and max(slope) < 1e-6 and _covers(deficit, levels, chosen):
+            target, cover = whole, chosen
+        length = sum(map(mul, slope, slope))
         if value >= target or length < 1e-9:
             break
-        worth = [max(0.0, one + (target - value) / length * step) for one, step in zip(worth, slope)]
-    return tuple(int(one / lack) for one, lack in zip(kept, deficit))
+        step = (target - value) / length
+        worth = [max(0.0, one + step * by) for one, by in zip(worth, slope)]
+    return tuple(int(one / lack) for one, lack in zip(kept, deficit)), cover
+
+
+def _covers(deficit: Sequence[int], levels: Sequence[tuple[int, Sequence[tuple[Sequence[int], int]]]],
+            chosen: Sequence[Sequence[int]]) -> bool:
+    amounts = [items[at][0] for (_, items), each in zip(levels, chosen) for at in each]
+    return all(sum(column) >= lack for column, lack in zip(zip(*amounts), deficit))

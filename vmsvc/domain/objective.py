@@ -27,6 +27,11 @@ class Objective:
     surplus: int
 
     @property
+    def criteria(self) -> tuple[tuple[tuple[int, int], ...], int, int, int]:
+        """As a plain tuple, which compares faster."""
+        return self.victims, self.ran, self.lost_work, self.surplus
+
+    @property
     def surplus_ppm(self) -> int:
         """The surplus in parts per million of capacity, rounded, for people."""
         return (self.surplus * 10**6 + WHOLE // 2) // WHOLE
@@ -73,12 +78,11 @@ def cost_of(objective: Objective | None) -> dict[str, Any] | None:
 
 
 class Pricing:
-    """Writes the criteria after the counts of victims as one integer per candidate of a bin, good for comparing sets
-    of equal counts. The digits, lowest first: surplus, lost work, ran; each is wide enough for a sum of
-    `max_victims`."""
+    """Writes the criteria after the counts of victims as one integer for each of these candidates of a bin, good for
+    comparing sets of equal counts. The digits, lowest first: surplus, lost work, ran; each is wide enough for a sum of
+    so many victims."""
 
-    def __init__(self, place: Bin, max_victims: int, now: int):
-        candidates = place.candidates
+    def __init__(self, place: Bin, candidates: Sequence[Candidate], victims: int, now: int):
         vectors = [candidate.resources for candidate in candidates]
         freed = [[weight * amount for amount in Resources.column(vectors, name)]
                  for name, weight in place.weights.items()]
@@ -86,8 +90,8 @@ class Pricing:
         lost = [candidate.lost(now) for candidate in candidates]
         self._least = min(lost, default=0)
         self._base = place.surplus()
-        self._lost_at = (max_victims * max(surplus, default=0)).bit_length()
-        self._ran_at = self._lost_at + (max_victims * (max(lost, default=0) - self._least)).bit_length()
+        self._lost_at = (victims * max(surplus, default=0)).bit_length()
+        self._ran_at = self._lost_at + (victims * (max(lost, default=0) - self._least)).bit_length()
         #: The prices of the candidates, in their order. All that a victim frees counts as surplus here: the plan's is
         #: that without what was lacking.
         self.prices = [(candidate.ran << self._ran_at) + (work - self._least << self._lost_at) + over

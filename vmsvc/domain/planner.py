@@ -9,7 +9,6 @@ that bin out and asks again.
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from heapq import merge
 from itertools import chain
 
 from vmsvc.domain.bins import Bin
@@ -17,7 +16,8 @@ from vmsvc.domain.bound import Stock
 from vmsvc.domain.objective import Objective, criterion
 from vmsvc.domain.resources import total
 from vmsvc.domain.search import Budget
-from vmsvc.domain.solution import best_of, variants
+from vmsvc.domain.solution import Solver, afresh, best_of, variants
+from vmsvc.domain.solved import Solved
 from vmsvc.domain.terms import NODE_CAP, Terms
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +71,29 @@ def plan(bins: Iterable[Bin], *, max_victims: int = 20, node_cap: int = NODE_CAP
     check_unique(places)
     terms = Terms(max_victims, node_cap, now, cost_words, budgets or {})
     entries = queue_of(places, terms)
+    solved = Solved(lambda place: Stock(place.candidates))
     return decide(lambda skipped: (entry for entry in entries if entry[1].id != skipped),
-                  lambda budget: refusal(places, max_victims, budget), terms)
+                  lambda budget: refusal(places, max_victims, budget), terms, solved.solve)
 
 
 def decide(queue: Callable[[str | None], Generator[tuple[Objective, Bin], None, None]],
-           refuse: Callable[[Budget], str], terms: Terms) -> Outcome:
+           refuse: Callable[[Budget], str], terms: Terms, solver: Solver = afresh) -> Outcome:
     """`plan` over bins that stand in the order of their bounds. `queue` gives (bound, bin), most promising first,
-    without the bin of the given id; `refuse` says why there is no plan."""
+    without the bin of the given id; `refuse` says why there is no plan; `solver` may know these bins already."""
     budget = Budget(terms.node_cap)
     with closing(queue(None)) as entries:
         first = next(entries, None)
         if first is not None and not first[0].victims:
             return Fits(first[1].id)
-        found = best_of(chain([first], entries), terms, budget) if first else []
+        found = best_of(chain([first], entries), terms, budget, solver=solver) if first else []
     if not found:
         return Refuse(refuse(budget))
     best = found[0]
     spared = queue_of(variants(best), terms)
     more = Budget(terms.node_cap // 4)
     with closing(queue(best.place.id)) as entries:
-        others = best_of(merge(spared, entries, key=_order), terms, more)
+        others = best_of(entries, terms, more, solver=solver, known=found[1:])
+    others = best_of(spared, terms, more, known=others)
     best, *others = sorted([best, *others], key=lambda solution: solution.rank)  # a capped search can be outdone
     runner_up = others[0].objective if others else None
     words = "the best that was found" if more.spent and not others else \

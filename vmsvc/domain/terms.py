@@ -1,6 +1,7 @@
 """What a plan is made under."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vmsvc.domain.bins import Candidate
@@ -18,6 +19,11 @@ class Terms:
     now: int = 0
     cost_words: str = "less lost work"
     budgets: Mapping[str, int] = field(default_factory=dict)
+
+    def allow(self, victims: Iterable[Candidate]) -> bool:
+        """True when no more of an eviction group are among them than may go."""
+        counts = Counter(victim.group for victim in victims) if self.budgets else {}
+        return all(count <= self.budgets.get(group, count) for group, count in counts.items())
 
     def barred(self, candidate: Candidate) -> bool:
         """True when nobody of its eviction group may go."""
