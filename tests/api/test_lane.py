@@ -177,6 +177,7 @@ class TestWithTokens:
 
     @pytest.fixture(name="app")
     def fixture_app(self, service, evictions, hub, settings, tmp_path, token):
+        """With the file."""
         assert token
         file = TokenFile(tmp_path / "tokens")
         file.load()
@@ -213,6 +214,7 @@ class TestWithKeystone:
 
     @pytest.fixture(name="app")
     def fixture_app(self, service, evictions, hub, settings):
+        """With a Keystone."""
         auth = KeystoneAuth(Keystone(Cloud(), ["member"], ["reader"]))
         return make_app(service, hub, settings, auth, evictions=evictions, registry=CollectorRegistry())
 

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from tornado.web import HTTPError
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
 from vmsvc.domain.errors import (CloudUnavailable, Forbidden, HistoryGone, InvalidRequest, Timeout, TooManyRequests,
                                  Unauthenticated, VmsvcError)
@@ -30,6 +30,17 @@ log = logging.getLogger("vmsvc.web.channel")
 
 PAGE = 100
 _KEY = re.compile(r"[0-9A-Za-z+/]{22}==")        # of 16 bytes
+
+
+class Protocol(WebSocketProtocol13):
+    """Tornado's. All that it says itself (pings, pongs, the close) goes through one method, and the outlet hears of
+    it."""
+
+    def _write_frame(self, *args: Any, **kwargs: Any) -> asyncio.Future[None]:
+        written = super()._write_frame(*args, **kwargs)
+        if self.handler.outlet is not None:
+            self.handler.outlet.give_way()
+        return written
 
 
 class Events(ApiHandler, WebSocketHandler):
@@ -123,6 +134,11 @@ class Events(ApiHandler, WebSocketHandler):
         if not self.check_trusted_origin(origin):
             raise Forbidden("sockets from another site's pages are refused")
         return True
+
+    def get_websocket_protocol(self) -> Protocol | None:
+        """Tornado's hook; None when it knows no such version."""
+        found = super().get_websocket_protocol()
+        return found and Protocol(self, False, found.params)
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """A browser that offers some gives up unless one is chosen."""

@@ -28,9 +28,12 @@ class Outlet:
     """Sends frames to one upgraded connection, in order and whole; `on_end(why)` is called once, when it has to go.
 
     The stream's own buffer holds at most one piece of ours: what was queued while the peer did not read goes out as
-    the next piece when that is gone. Tornado's control frames go through the stream too, so nothing overtakes and
-    no frame is torn.
+    the next piece when that is gone. Whoever writes into the stream besides, as Tornado its control frames, calls
+    `give_way()` after it, so that nothing overtakes and no frame is torn. To ask the stream before each send instead
+    would cost as much as all of the rest that is not the kernel's.
     """
+
+    __slots__ = ("_stream", "_bound", "_on_end", "_put", "_writing", "_queue", "_queued", "_ended")
 
     def __init__(self, stream: IOStream, bound: int, on_end: Callable[[End], None]):
         self._stream = stream
@@ -53,17 +56,20 @@ class Outlet:
         if self._writing is not None:
             self._wait_in_line(data)
             return
-        sent = 0
-        if not self._stream.writing():
-            try:
-                sent = self._put(data)
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._stream.close(exc_info=True)       # the handler hears of it as of any end
-                return
+        try:
+            sent = self._put(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._stream.close(exc_info=True)       # the handler hears of it as of any end
+            return
         if sent < len(data):
             self._write(memoryview(data)[sent:])
+
+    def give_way(self) -> None:
+        """Somebody else has written: if the kernel has not taken all of that, what we send waits until it has."""
+        if self._writing is None and self._stream.writing():
+            self._write(b"")
 
     async def drained(self) -> None:
         """Wait until the kernel has taken all that was sent."""
@@ -95,8 +101,10 @@ class Outlet:
 
     def _written(self, _: asyncio.Future[None]) -> None:
         self._writing = None
-        if self._queue:
-            data = b"".join(self._queue)
-            self._queue.clear()
-            self._queued = 0
+        data = b"".join(self._queue)
+        self._queue.clear()
+        self._queued = 0
+        if self._stream.writing():      # what somebody else has written meanwhile
+            self._write(data)
+        elif data:
             self.send(data)
