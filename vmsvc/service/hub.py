@@ -109,13 +109,14 @@ class Hub:
                 asyncio.get_running_loop().call_soon(self._turn)
 
     def _remember(self, events: Iterable[Mapping[str, Any]]) -> list[Message]:
-        fresh = []
+        fresh, newest = [], ""
         for event in events:
             message = encode(event)
             if message.seq > self.last_seq:
-                self.last_seq = message.seq
-                self.lag_seconds = max(0.0, self._clock() - datetime.fromisoformat(event["time"]).timestamp())
+                self.last_seq, newest = message.seq, event["time"]
                 fresh.append(message)
+        if fresh:
+            self.lag_seconds = max(0.0, self._clock() - datetime.fromisoformat(newest).timestamp())
         self._recent += fresh
         if len(self._recent) > self._keep:
             self.forget(self._recent[-self._keep - 1].seq)
