@@ -1,10 +1,12 @@
 """The short way of `GET /api/v1/vm`: a list that is current leaves in the turn of the loop in which it was asked for.
 
 A handler of Tornado's costs a task, two more turns of the loop, a dictionary of headers that is made, checked and
-encoded each time, and a copy of the body behind them: with 100 servers more than all that the kernel does. Here the
-parts of the head that stay are kept encoded with the list. Only what is as usual is answered here; whatever is not (a
-list that has to be made anew, a stranger, a Host that is not ours, a body, an older HTTP, ...) is left to the handler,
-which answers the same. Measured beside a bare handler of Tornado's by `tests.bench.bench_list`.
+encoded each time, and a copy of the body behind them. Here the parts of the head that stay are kept encoded with the
+list. Of 190 kB (100 servers) a request took 130 us of CPU where a bare handler that writes the same bytes took 230 and
+our own 290 (`tests.bench.bench_list`).
+
+Only what is as usual is answered here; whatever is not (a list that has to be made anew, a stranger, a Host that is not
+ours, a body, an older HTTP, ...) is left to the handler, which answers the same.
 """
 
 import time
