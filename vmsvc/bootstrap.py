@@ -77,8 +77,9 @@ class Service:
                 settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
                 patience=2 * settings.grace_seconds + _LEAVING_SECONDS),
             planned=metrics.planned)
-        self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, settings.grace_seconds)
         bulletin = Bulletin(self.runtime, self._mirror, self._doorbell.bell(), lambda: self.hub.last_seq)
+        self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, bulletin.stale,
+                                   settings.grace_seconds)
         self.commands = Commands(self.runtime, cloud, bulletin, self._catalog, self._scheduler, self._waiters,
                                  self._doorbell.ring, settings.min_run_seconds)
         self._actuator: Actuator | None = None

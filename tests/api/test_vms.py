@@ -104,7 +104,9 @@ async def test_a_dry_run_creates_nothing(call, service):
 
 
 @pytest.mark.gen_test
-async def test_the_list_has_the_servers_and_the_seq_to_go_on_from(call):
+@pytest.mark.parametrize("kept", [True, False])
+async def test_the_list_has_the_servers_and_the_seq_to_go_on_from(call, service, kept):
+    service.kept = kept
     await call("POST", VMS, json_body={"is_preemptible": False})
     answer = await call("GET", VMS)
     assert answer.status == 200
@@ -113,7 +115,9 @@ async def test_the_list_has_the_servers_and_the_seq_to_go_on_from(call):
 
 
 @pytest.mark.gen_test
-async def test_a_list_that_did_not_change_is_not_sent_again(call):
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_list_that_did_not_change_is_not_sent_again(call, service, kept):
+    service.kept = kept
     first = await call("GET", VMS)
     again = await call("GET", VMS, headers={"If-None-Match": first.headers["Etag"]})
     assert (again.status, again.raw) == (304, b"")

@@ -1,9 +1,10 @@
 """Fan-out to many sockets beside the ways of others: `python -m tests.bench.bench_fanout [SOCKETS [ROUNDS]]`.
 
-Peers: a plain Tornado loop over `write_message`, the packages `websockets` and `aiohttp`, and nginx with nchan when
-Debian's libnginx-mod-nchan is there. Events have 300 bytes. A round takes each way in turn: a new process, its sockets,
-a burst of 50 events in one turn and single events at a steady pace. The client is one process on the other core. What
-counts is the ratio within a round; the tables give the median over the rounds, and the least and the most.
+The limit (`bare`): a loop that calls `send` of each socket and does nothing else. Peers: a plain Tornado loop over
+`write_message`, the packages `websockets` and `aiohttp`, and nginx with nchan when Debian's libnginx-mod-nchan is
+there. Events have 300 bytes. A round takes each way in turn: a new process, its sockets, a burst of 50 events in one
+turn and single events at a steady pace. The client is one process on the other core. What counts is the ratio within a
+round; the tables give the median over the rounds, and the least and the most.
 
 - deliveries per CPU second: of the server's process, all of its threads, the kernel's part included;
 - p50, p99: from the call to publish to the last byte of what was published, over all sockets;
@@ -56,7 +57,7 @@ def measure(way: str, size: int, figures: Figures) -> None:
     try:
         figures.memory.append((server.memory() - before) / size)
         publish(server, crowd, 2)
-        bursts = 6 if way == "vmsvc" else 1        # the others take seconds for one
+        bursts = 6 if way in ("vmsvc", "bare") else 1        # the others take seconds for one
         spent, seconds = server.cpu_seconds(), []
         for _ in range(bursts):
             seconds += publish(server, crowd, BURST)

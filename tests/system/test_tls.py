@@ -58,6 +58,8 @@ async def test_all_of_it_works_over_tls_and_nothing_without(new_replica, pair):
     assert answer.code == 201
     states = [json.loads(await socket.read_message())["data"]["state"] for _ in range(3)]
     assert states == ["pending", "building", "active"]
+    lists = [await http.fetch(HTTPRequest(f"https://127.0.0.1:{port}/api/v1/vm", ssl_options=trusts)) for _ in range(5)]
+    assert {json.loads(each.body)["servers"][0]["state"] for each in lists} == {"active"}
     socket.close()
     http.close()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

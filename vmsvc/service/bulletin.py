@@ -51,13 +51,18 @@ class Bulletin:
         """A client is about to hear what became of its request: the next list shows it."""
         self._bell.set()
 
+    def current(self) -> Page | None:
+        """The list as `page()` has it, if nothing has to be read for it."""
+        page = self._page
+        return page if page is not None and self._is_current(page) else None
+
     async def page(self) -> Page:
         """The list: no older than what this replica has told or answered, and a second at most.
 
         Raises what the cloud raises, and CloudUnavailable when the database is away.
         """
-        page = self._page
-        if page is not None and self._is_current(page):
+        page = self.current()
+        if page is not None:
             return page
         called = time.monotonic()
         async with self._renewing:

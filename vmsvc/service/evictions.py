@@ -24,18 +24,22 @@ _STEPS = ("planned_at", "evict_at", "noticed_at", "acknowledged_at", "reprieved_
 
 
 class Evictions:
-    """What clients may ask about evictions."""
+    """What clients may ask about evictions. `ring` is called for whoever works, `stale` for the list, which has to show
+    what a client is about to hear even if the database's notification comes later."""
 
-    def __init__(self, runtime: Runtime, mirror: Mirror, ring: Callable[[], None], grace_seconds: float):
+    def __init__(self, runtime: Runtime, mirror: Mirror, ring: Callable[[], None], stale: Callable[[], None],
+                 grace_seconds: float):
         self._runtime = runtime
         self._mirror = mirror
         self._ring = ring
+        self._stale = stale
         self._grace = timedelta(seconds=grace_seconds)
 
     async def acknowledge(self, ref: str) -> dict[str, Any]:
         """A noticed VM says that it may go early; its view. Saying it twice is no error; raises NotFound, Conflict."""
         shown = await self._runtime.offload(_acknowledge, ref)
         self._ring()
+        self._stale()
         return shown
 
     async def practise(self, ref: str, notice_only: bool, *, principal: str = "anonymous") -> dict[str, Any]:
@@ -48,6 +52,7 @@ class Evictions:
         shown = await self._runtime.offload(_practise, ref, dict(self._mirror.servers), self._grace, notice_only,
                                             principal)
         self._ring()
+        self._stale()
         return shown
 
     async def record(self, *, before: int | None, limit: int, vm: str | None = None, request: str | None = None,

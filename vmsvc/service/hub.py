@@ -10,7 +10,6 @@ what they missed and the database is not asked.
 """
 
 import asyncio
-import itertools
 import logging
 import time
 from bisect import bisect_right
@@ -59,7 +58,7 @@ class Hub:
         self._recent: list[Message] = []
         self._since = 0                 # every event after this is in `_recent`
         self._pending: list[Message] = []
-        self._round: Iterator[None] | None = None
+        self._round: Iterator[bool] | None = None
         self.last_seq = 0
         self.lag_seconds = 0.0          # from the last event's `time` to its fan-out
         self.closed = False
@@ -110,13 +109,14 @@ class Hub:
                 asyncio.get_running_loop().call_soon(self._turn)
 
     def _remember(self, events: Iterable[Mapping[str, Any]]) -> list[Message]:
-        fresh = []
+        fresh, newest = [], ""
         for event in events:
             message = encode(event)
             if message.seq > self.last_seq:
-                self.last_seq = message.seq
-                self.lag_seconds = max(0.0, self._clock() - datetime.fromisoformat(event["time"]).timestamp())
+                self.last_seq, newest = message.seq, event["time"]
                 fresh.append(message)
+        if fresh:
+            self.lag_seconds = max(0.0, self._clock() - datetime.fromisoformat(newest).timestamp())
         self._recent += fresh
         if len(self._recent) > self._keep:
             self.forget(self._recent[-self._keep - 1].seq)
@@ -142,30 +142,44 @@ class Hub:
 
     def _turn(self) -> None:
         """Serve a slice of the sockets, then let the loop turn before the next."""
-        served = 0
-        for served, _ in enumerate(itertools.islice(self._round, SLICE), 1):
-            pass
-        if served < SLICE:
+        if not next(self._round, False):
             self._round = self._deliveries() if self._pending else None
         if self._round:
             asyncio.get_running_loop().call_soon(self._turn)
 
-    def _deliveries(self) -> Iterator[None]:
-        """Send what is pending; each step is one subscriber. Who joins meanwhile has it already."""
+    def _deliveries(self) -> Iterator[bool]:
+        """Send what is pending; each step is a slice of the subscribers. Who joins meanwhile has it already."""
         messages, self._pending = self._pending, []
+        served = 0
         for wanted, group in tuple(self._live.items()):
-            chosen = [message for message in messages if wanted.admits(message)]
-            if not chosen:
-                continue
-            piece = _joined(chosen)
-            for subscriber, since in tuple(group.items()):
-                rest = piece if since < chosen[0].seq else _joined(one for one in chosen if one.seq > since)
-                try:
-                    subscriber.send(rest)
-                except Exception:  # pylint: disable=broad-exception-caught; one must not cost the others an event
-                    log.exception("a socket failed")
-                    asyncio.get_running_loop().call_soon(subscriber.end, End.FAILED)
-                yield
+            for some, piece in _shares(group, [message for message in messages if wanted.admits(message)]):
+                for first in range(0, len(some), SLICE):
+                    served += _send(some[first:first + SLICE], piece)
+                    if served >= SLICE:
+                        yield True
+                        served = 0
+
+
+def _shares(group: Mapping[Subscriber, int], messages: list[Message]) -> list[tuple[list[Subscriber], bytes]]:
+    """Who gets what: all of them the same piece, but for those who joined later and have some of it already."""
+    if not messages:
+        return []
+    later = {one: since for one, since in group.items() if since >= messages[0].seq}
+    return [([one for one in group if one not in later] if later else list(group), _joined(messages)),
+            *(([one], _joined(message for message in messages if message.seq > since))
+              for one, since in later.items())]
+
+
+def _send(subscribers: list[Subscriber], piece: bytes) -> int:
+    """Send each the piece; how many they are. With thousands of sockets the memory that is looked at for each of them
+    costs more than what is done: this loop looks at the subscriber alone."""
+    for subscriber in subscribers:
+        try:
+            subscriber.send(piece)
+        except Exception:  # pylint: disable=broad-exception-caught; one must not cost the others an event
+            log.exception("a socket failed")
+            asyncio.get_running_loop().call_soon(subscriber.end, End.FAILED)
+    return len(subscribers)
 
 
 def _joined(messages: Iterable[Message]) -> bytes:

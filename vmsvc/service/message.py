@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))      # json.dumps() would make one for each event
 _TEXT = 0x81        # RFC 6455: the whole message in one frame, text
 
 
@@ -39,7 +40,7 @@ def encode(event: Mapping[str, Any]) -> Message:
     data = event["data"]
     vm = data.get("vm") or {}
     ids = {event.get("subject"), vm.get("id"), vm.get("vmsvc_id")}
-    text = json.dumps(event, separators=(",", ":")).encode("ascii")
+    text = _ENCODER.encode(event).encode("ascii")
     return Message(int(data["seq"]), event["type"], frozenset(ids - {None}), vm.get("is_preemptible"), frame(text))
 
 

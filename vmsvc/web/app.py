@@ -15,6 +15,7 @@ from vmsvc.web.auth import Auth, NoAuth
 from vmsvc.web.base import Unknown
 from vmsvc.web.body import shorten
 from vmsvc.web.evictions import routes as eviction_routes
+from vmsvc.web.lane import Lane
 from vmsvc.web.limits import Limits
 from vmsvc.web.server import Server
 from vmsvc.web.settings import MAX_DRAIN, WebSettings
@@ -29,16 +30,21 @@ ROUTES = [*vms.routes, *eviction_routes, *channel.routes, *ticket_routes, *room.
           *openapi.routes]
 
 
-def log_request(handler: RequestHandler) -> None:
+def note(counted: metrics.WebMetrics, request: HTTPServerRequest, address: str, code: int, principal: str,
+         request_id: str) -> None:
     """Count the request, and write one line; never a body, never a query (a ticket may be in it)."""
-    handler.settings["metrics"].answered(handler)
-    request = handler.request
-    notable = request.method not in ("GET", "HEAD") or handler.get_status() >= 400
+    counted.answered(request, address, code)
+    notable = request.method not in ("GET", "HEAD") or code >= 400
     level = logging.INFO if notable else logging.DEBUG
     if access_log.isEnabledFor(level):
-        access_log.log(level, "%s %s %d %.1f ms %s %s %s", request.method, shorten(request.path, 200),
-                       handler.get_status(), 1000 * request.request_time(), request.remote_ip,
-                       getattr(getattr(handler, "principal", None), "name", "-"), getattr(handler, "request_id", "-"))
+        access_log.log(level, "%s %s %d %.1f ms %s %s %s", request.method, shorten(request.path, 200), code,
+                       1000 * request.request_time(), request.remote_ip, principal, request_id)
+
+
+def log_request(handler: RequestHandler) -> None:
+    """Tornado's hook for the end of a handler."""
+    note(handler.settings["metrics"], handler.request, getattr(handler, "address", "unknown"), handler.get_status(),
+         getattr(getattr(handler, "principal", None), "name", "-"), getattr(handler, "request_id", "-"))
 
 
 @functools.cache
@@ -51,13 +57,14 @@ class Front(Application):
     """Knows who a request is from before anything is decided about it, and streams bodies."""
 
     server: Server | None = None
+    lane: Lane
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         """As Tornado's."""
         if self.server is not None:
             self.server.asked(request.server_connection)
         proxies.look_behind(request, self.settings["web"].trusted_proxies)
-        return super().find_handler(request, **kwargs)
+        return self.lane.take(request) or super().find_handler(request, **kwargs)
 
     def get_handler_delegate(self, request: HTTPServerRequest, target_class: type[RequestHandler],
                              *args: Any, **kwargs: Any) -> Any:
@@ -77,23 +84,27 @@ def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None =
     """The application. `commands`, `evictions` and `tickets` are the service (see the modules of these names),
     `hub` what its feed publishes to; `registry` is where `/metrics` reads, for instruments of other layers too."""
     limits = Limits(settings.max_in_flight, settings.write_rate, settings.write_burst)
-    return Front(
+    counted = metrics.WebMetrics(registry or CollectorRegistry(), hub, limits)
+    auth = auth or NoAuth()
+    app = Front(
         [*ROUTES, *assets.routes(settings)],
         default_handler_class=Unknown,
         commands=commands,
         evictions=evictions,
         hub=hub,
         web=settings,
-        auth=auth or NoAuth(),
+        auth=auth,
         tickets=tickets,
         limits=limits,
-        metrics=metrics.WebMetrics(registry or CollectorRegistry(), hub, limits),
+        metrics=counted,
         document=api_document(),
         log_function=log_request,
         cross_origin_protection=True,
         trusted_origins=settings.trusted_origins,
         websocket_max_message_size=4096,
     )
+    app.lane = Lane(commands, settings, auth, limits, functools.partial(note, counted))
+    return app
 
 
 def make_server(app: Front, tls: SSLContext | None = None) -> Server:

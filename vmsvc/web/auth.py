@@ -19,6 +19,9 @@ class Auth(Protocol):
     async def principal(self, request: HTTPServerRequest) -> Principal:
         """The one who asks; raises Unauthenticated, Forbidden, TooManyRequests or CloudUnavailable."""
 
+    def at_once(self, request: HTTPServerRequest) -> Principal | None:
+        """The one who asks, where that is known without waiting; None: `principal()` will tell."""
+
     async def still(self, principal: Principal, seconds: float) -> None:
         """Raises as above when one whose socket has been open for so many seconds may not come in any more."""
 
@@ -31,6 +34,11 @@ class NoAuth:
     anybody = Principal("anonymous", may_write=True)
 
     async def principal(self, request: HTTPServerRequest) -> Principal:
+        """Always the same one."""
+        del request
+        return self.anybody
+
+    def at_once(self, request: HTTPServerRequest) -> Principal:
         """Always the same one."""
         del request
         return self.anybody
@@ -50,10 +58,15 @@ class TokenAuth:
 
     async def principal(self, request: HTTPServerRequest) -> Principal:
         """Whose token it is."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
+        token = _bearer(request)
+        if not token:
             raise Unauthenticated("this service wants to know who asks: Authorization: Bearer TOKEN")
-        return _found(await self._tokens.find(token.strip()))
+        return _found(await self._tokens.find(token))
+
+    def at_once(self, request: HTTPServerRequest) -> Principal | None:
+        """Whose token it is, while the file need not be looked at."""
+        token = _bearer(request)
+        return self._tokens.known(token) if token else None
 
     async def still(self, principal: Principal, seconds: float) -> None:
         """As long as the line is in the file."""
@@ -78,9 +91,18 @@ class KeystoneAuth:
                                   "(openstack token issue)")
         return await self._keystone.who(token, request.remote_ip or "")
 
+    def at_once(self, request: HTTPServerRequest) -> Principal | None:
+        """Whose token it is, if Keystone has said so a short while ago."""
+        return self._keystone.known(request.headers.get("X-Auth-Token", ""))
+
     async def still(self, principal: Principal, seconds: float) -> None:
         """As long as Keystone says so."""
         await self._keystone.still(principal, seconds)
+
+
+def _bearer(request: HTTPServerRequest) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _found(principal: Principal | None) -> Principal:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
 from vmsvc.domain import errors
@@ -56,6 +57,15 @@ INTERNAL = ("internal", "vmsvc failed at this; its log has the details under thi
 #: Seconds, when the one who refuses did not say.
 RETRY_AFTER = 5.0
 
+#: On every answer, errors too.
+STANDING = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
 _REQUEST_ID = re.compile(r"[0-9A-Za-z._:-]{1,128}")
 
 
@@ -68,6 +78,12 @@ class Refusal:
     message: str
     field: str | None = None
     retry_after: float = RETRY_AFTER
+
+
+def request_id_of(request: HTTPServerRequest) -> str:
+    """The client's X-Request-Id when it is a sane one, else a new one."""
+    given = request.headers.get("X-Request-Id", "")
+    return given if _REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
 
 
 def status_of(kind: type[BaseException]) -> int:
@@ -107,20 +123,16 @@ class Handler(RequestHandler):
 
     @cached_property
     def request_id(self) -> str:
-        """The client's X-Request-Id when it is a sane one, else a new one."""
-        given = self.request.headers.get("X-Request-Id", "")
-        return given if _REQUEST_ID.fullmatch(given) else f"req-{uuid.uuid4()}"
+        """See `request_id_of`."""
+        return request_id_of(self.request)
 
     def set_default_headers(self) -> None:
-        """On every answer, errors too."""
+        """Tornado's hook for what is on every answer, errors too."""
         self.clear_header("Server")
         self.set_header("X-Request-Id", self.request_id)
         self.set_header("Content-Security-Policy", self.csp)
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Referrer-Policy", "no-referrer")
-        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.set_header("Cross-Origin-Opener-Policy", "same-origin")
-        self.set_header("Cache-Control", "no-cache")
+        for name, value in STANDING.items():
+            self.set_header(name, value)
 
     def prepare(self) -> Awaitable[None]:
         """Tornado's hook between the headers and the body."""
@@ -139,7 +151,7 @@ class Handler(RequestHandler):
     @property
     def name(self) -> str:
         """The name by which the request calls us, without a port."""
-        return _name_in(self.request.host)
+        return name_in(self.request.host)
 
     def check_host(self) -> None:
         """Raises Forbidden when the request calls us by a name that is not ours."""
@@ -200,7 +212,8 @@ class Handler(RequestHandler):
 
 
 @lru_cache(64)
-def _name_in(host: str) -> str:
+def name_in(host: str) -> str:
+    """The name in a Host header, without a port; nothing when there is none."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

@@ -23,8 +23,8 @@ from vmsvc.web import answers, closing
 from vmsvc.web.api import ApiHandler
 from vmsvc.web.base import route
 from vmsvc.web.describe import Answer, describe
-from vmsvc.web.masking import MaskedProtocol
 from vmsvc.web.outlet import Outlet
+from vmsvc.web.protocol import Protocol
 from vmsvc.web.schemas import EventsQuery
 
 log = logging.getLogger("vmsvc.web.channel")
@@ -126,8 +126,8 @@ class Events(ApiHandler, WebSocketHandler):
         return True
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
-        """Tornado's way to read and write frames, a little stricter."""
-        return MaskedProtocol.instead_of(super().get_websocket_protocol())
+        """Tornado's way to read and write frames, with a little more."""
+        return Protocol.instead_of(super().get_websocket_protocol())
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """A browser that offers some gives up unless one is chosen."""

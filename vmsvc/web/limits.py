@@ -21,9 +21,13 @@ class Limits:
         self.in_flight = 0
         self.history = asyncio.Semaphore(MAX_READERS)
 
+    def has_room(self) -> bool:
+        """True when one more request may enter."""
+        return self.in_flight < self._max_in_flight
+
     def enter(self) -> None:
         """Count a request; raises TooManyRequests when there are too many already."""
-        if self.in_flight >= self._max_in_flight:
+        if not self.has_room():
             raise TooManyRequests("too many requests are in flight", retry_after=1)
         self.in_flight += 1
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from tornado.httputil import HTTPServerRequest
 from tornado.web import RequestHandler
 
 from vmsvc.domain.errors import CloudUnavailable, Forbidden, TooManyRequests, Unauthenticated
@@ -128,13 +129,12 @@ class WebMetrics:
     def _gauge(self, name, text, read) -> None:
         Gauge(name, text, registry=self.registry).set_function(read)
 
-    def answered(self, handler: RequestHandler) -> None:
+    def answered(self, request: HTTPServerRequest, address: str, status: int) -> None:
         """Count a request. Labels are of a bounded number: the route, never the path."""
-        address = getattr(handler, "address", "unknown")
-        method = handler.request.method if handler.request.method in handler.SUPPORTED_METHODS else "other"
-        self._requests(address, method, str(handler.get_status())).inc()
-        if handler.get_status() != 101:
-            self._seconds(address, method).observe(handler.request.request_time())
+        method = request.method if request.method in RequestHandler.SUPPORTED_METHODS else "other"
+        self._requests(address, method, str(status)).inc()
+        if status != 101:
+            self._seconds(address, method).observe(request.request_time())
 
     def ended(self, code: int) -> None:
         """Count a socket that we closed."""

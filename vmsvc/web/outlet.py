@@ -1,8 +1,9 @@
 """The way out to one socket: straight into the kernel while the peer reads, a bounded queue when it does not.
 
 `write_message` builds the frame anew for each socket, and a future and a task for each write; that is most of what a
-plain loop over it costs. Here the frames are ready, and while nothing is queued one `send` is all there is. Measured
-beside that loop by `make bench`; the figures are in the README.
+plain loop over it costs. Here the frames are ready, and while nothing is queued one `send` is all there is: over 1,000
+and 5,000 sockets hub and outlet together took 1.05 to 1.1 times the CPU of a bare loop of `send`. Measured beside both
+by `make bench`; the figures are in the README.
 """
 
 import asyncio
@@ -28,9 +29,12 @@ class Outlet:
     """Sends frames to one upgraded connection, in order and whole; `on_end(why)` is called once, when it has to go.
 
     The stream's own buffer holds at most one piece of ours: what was queued while the peer did not read goes out as
-    the next piece when that is gone. Tornado's control frames go through the stream too, so nothing overtakes and
-    no frame is torn.
+    the next piece when that is gone. Whoever writes into the stream besides, as Tornado its control frames, calls
+    `give_way()` after it, so that nothing overtakes and no frame is torn. To ask the stream before each send instead
+    would cost as much as all of the rest that is not the kernel's.
     """
+
+    __slots__ = ("_stream", "_bound", "_on_end", "_put", "_writing", "_queue", "_queued", "_ended")
 
     def __init__(self, stream: IOStream, bound: int, on_end: Callable[[End], None]):
         self._stream = stream
@@ -53,17 +57,20 @@ class Outlet:
         if self._writing is not None:
             self._wait_in_line(data)
             return
-        sent = 0
-        if not self._stream.writing():
-            try:
-                sent = self._put(data)
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._stream.close(exc_info=True)       # the handler hears of it as of any end
-                return
+        try:
+            sent = self._put(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._stream.close(exc_info=True)       # the handler hears of it as of any end
+            return
         if sent < len(data):
             self._write(memoryview(data)[sent:])
+
+    def give_way(self) -> None:
+        """Somebody else has written: if the kernel has not taken all of that, what we send waits until it has."""
+        if self._writing is None and self._stream.writing():
+            self._write(b"")
 
     async def drained(self) -> None:
         """Wait until the kernel has taken all that was sent."""
@@ -95,8 +102,10 @@ class Outlet:
 
     def _written(self, _: asyncio.Future[None]) -> None:
         self._writing = None
-        if self._queue:
-            data = b"".join(self._queue)
-            self._queue.clear()
-            self._queued = 0
+        data = b"".join(self._queue)
+        self._queue.clear()
+        self._queued = 0
+        if self._stream.writing():      # what somebody else has written meanwhile
+            self._write(data)
+        elif data:
             self.send(data)

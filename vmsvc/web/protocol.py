@@ -1,17 +1,22 @@
-"""The WebSocket protocol of a server: what comes has to be masked.
+"""Tornado's WebSocket protocol, with two things more that a server needs.
 
-RFC 6455, 5.1: a client masks each of its frames, and a server closes the connection at one that is not. A script in a
-browser then cannot write bytes of its choice to the wire, to be taken for HTTP by a proxy on the way. Tornado has one
-class for both ends and reads either.
+What comes has to be masked. RFC 6455, 5.1: a client masks each of its frames, and a server closes the connection at one
+that is not. A script in a browser then cannot write bytes of its choice to the wire, to be taken for HTTP by a proxy on
+the way. Tornado has one class for both ends and reads either.
+
+And what Tornado says itself (pings, pongs, the close) goes through one method, of which the outlet has to hear.
 """
+
+import asyncio
+from typing import Any
 
 from tornado.websocket import WebSocketProtocol, WebSocketProtocol13
 
 from vmsvc.web import closing
 
 
-class MaskedProtocol(WebSocketProtocol13):
-    """Tornado's, that gives up at the first frame without a mask."""
+class Protocol(WebSocketProtocol13):
+    """For handlers with an `outlet` (None until there is one) and `hang_up()`."""
 
     @classmethod
     def instead_of(cls, protocol: WebSocketProtocol | None) -> WebSocketProtocol | None:
@@ -25,3 +30,9 @@ class MaskedProtocol(WebSocketProtocol13):
         if self._frame_mask is None and not self.client_terminated:
             self.client_terminated = True       # nothing more is read: the close goes out, and then the stream ends
             self.handler.hang_up(closing.NOT_MASKED)
+
+    def _write_frame(self, *args: Any, **kwargs: Any) -> asyncio.Future[None]:
+        written = super()._write_frame(*args, **kwargs)
+        if self.handler.outlet is not None:
+            self.handler.outlet.give_way()
+        return written
