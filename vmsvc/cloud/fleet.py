@@ -59,7 +59,7 @@ class Fleet:
         self._services: Mapping[str, Service] = {}
         self._traits: dict[str, frozenset[str]] = {}
         self._since: datetime | None = None
-        self._looking = asyncio.Lock()
+        self._looking, self._asking = asyncio.Lock(), asyncio.Lock()
         self._news_at = self._services_at = self._providers_at = self._round_at = float("-inf")
 
     async def start(self, since: datetime) -> None:
@@ -114,8 +114,7 @@ class Fleet:
                 for occupant in page.occupants:
                     self.claims.saw(occupant)
                 self._since, self._news_at = page.as_of, began
-            if time.monotonic() - self._services_at > max(max_age, _SERVICES_SECONDS):
-                await self._look_at_services()
+            await self._look_at_services(max(max_age, _SERVICES_SECONDS))
             for trait in set(traits) - self._traits.keys():
                 await self._learn(trait)
 
@@ -123,6 +122,10 @@ class Fleet:
         """Read these hosts now, and whether they are up. One that is gone is forgotten. Raises what the cloud
         raises."""
         await asyncio.gather(self._look_at_services(), self._read(names))
+
+    async def count(self, names: Iterable[str]) -> None:
+        """Read now who holds what on these hosts, and nothing else. Raises what the cloud raises."""
+        await self._read(names, whole=False)
 
     async def seek(self, room: Resources, traits: Traits) -> None:
         """Ask Placement once who has such room; read the hosts where we know of none. Raises what the cloud raises."""
@@ -176,13 +179,17 @@ class Fleet:
         await self._read([name for name, entry in self._entries.items() if entry.content is None])
         self._providers_at = began
 
-    async def _look_at_services(self) -> None:
-        began = time.monotonic()
-        services = await self._cloud.services()
-        for name in self._entries:
-            if services.get(name) != self._services.get(name):
-                self._stale.add(name)
-        self._services, self._services_at = services, began
+    async def _look_at_services(self, max_age: float = 0.0) -> None:
+        wanted = time.monotonic() - max_age
+        async with self._asking:
+            if self._services_at >= wanted:
+                return
+            began = time.monotonic()
+            services = await self._cloud.services()
+            for name in self._entries:
+                if services.get(name) != self._services.get(name):
+                    self._stale.add(name)
+            self._services, self._services_at = services, began
 
     async def _learn(self, trait: str) -> None:
         """Find out which hosts have a trait."""
@@ -191,32 +198,34 @@ class Fleet:
             self._traits[trait] = found
             self._stale.update(self._entries)
 
-    async def _read(self, names: Iterable[str]) -> None:
+    async def _read(self, names: Iterable[str], whole: bool = True) -> None:
         turn = asyncio.Semaphore(_ABREAST)
 
         async def one(name: str) -> None:
             async with turn:
-                await self._read_one(name)
+                await self._read_one(name, whole)
         await asyncio.gather(*map(one, names))
 
-    async def _read_one(self, name: str) -> None:
+    async def _read_one(self, name: str, whole: bool) -> None:
         entry = self._entries.get(name)
         if entry is None:
             return
         began = time.monotonic()
         with self.claims.reading() as meanwhile:
             try:
-                content = await self._cloud.content(entry.provider)
+                content = await self._cloud.content(entry.provider) if whole else None
+                holders = content.allocations if whole else await self._cloud.holders(entry.provider)
             except NotFound:
                 self._forget(name)
                 self._providers_at = float("-inf")
                 return
             if self._entries.get(name) is entry:
-                self.claims.told(name, content.allocations, meanwhile)
-                entry.content, entry.read_at = content, began
-                self._readings.pop(name, None)
-                self._readings[name] = began, time.monotonic()
-                self._stale.add(name)
+                self.claims.told(name, holders, meanwhile)
+                if whole:
+                    entry.content, entry.read_at = content, began
+                    self._readings.pop(name, None)
+                    self._readings[name] = began, time.monotonic()
+                    self._stale.add(name)
 
     def _forget(self, name: str) -> None:
         self._entries.pop(name, None)

@@ -63,17 +63,22 @@ class Hosts(Caller):
 
     async def content(self, provider: Provider) -> Content:
         """What one host has and who holds what there, read now. Raises NotFound."""
-        parts = await asyncio.gather(*map(self._part, provider.parts))
+        *parts, holders = await asyncio.gather(*map(self._inventories, provider.parts), self.holders(provider))
         classes: dict[str, list[Inventory]] = {}
-        holders: dict[str, list[Resources]] = {}
-        for inventories, _, allocations in parts:
+        for inventories, _ in parts:
             for name, inventory in inventories.items():
                 classes.setdefault(name, []).append(inventory)
+        return Content({name: merged(each) for name, each in classes.items()}, holders,
+                       sum(version for _, version in parts))
+
+    async def holders(self, provider: Provider) -> Mapping[str, Resources]:
+        """Who holds what on one host, read now: the half of `content` that changes. Raises NotFound."""
+        parts = await asyncio.gather(*map(self._allocations, provider.parts))
+        holders: dict[str, list[Resources]] = {}
+        for allocations in parts:
             for consumer, held in allocations.items():
                 holders.setdefault(consumer, []).append(held)
-        return Content({name: merged(each) for name, each in classes.items()},
-                       {consumer: each[0] if len(each) == 1 else total(each) for consumer, each in holders.items()},
-                       sum(version for _, version, _ in parts))
+        return {consumer: each[0] if len(each) == 1 else total(each) for consumer, each in holders.items()}
 
     async def with_trait(self, trait: str) -> frozenset[str]:
         """The ids of the providers that have a trait; one that does not exist has none."""
@@ -123,12 +128,11 @@ class Hosts(Caller):
         self._host_of = {ids[0]: host for host, ids in nodes.items() if len(ids) == 1}
         self._strangers, self._listed_at = unknown - self._host_of.keys(), datetime.now(UTC)
 
-    async def _part(self, provider_id: str) -> tuple[Mapping[str, Inventory], int, Mapping[str, Resources]]:
-        path = f"/resource_providers/{provider_id}"
-        (inventories, version), holders = await asyncio.gather(
-            self._placement("content", f"{path}/inventories", parse.inventories),
-            self._placement("content", f"{path}/allocations", parse.allocations))
-        return inventories, version, holders
+    async def _inventories(self, provider_id: str) -> tuple[Mapping[str, Inventory], int]:
+        return await self._placement("content", f"/resource_providers/{provider_id}/inventories", parse.inventories)
+
+    async def _allocations(self, provider_id: str) -> Mapping[str, Resources]:
+        return await self._placement("content", f"/resource_providers/{provider_id}/allocations", parse.allocations)
 
     async def _placement(self, operation: str, path: str, read):
         return await self._calls.send(Request(operation, "placement", "GET", path),

@@ -204,6 +204,9 @@ class Cloud(Protocol):
     async def content(self, provider: Provider) -> Content:
         """Operator mode: what one host has and who holds what there, read now. Raises NotFound."""
 
+    async def holders(self, provider: Provider) -> Mapping[str, Resources]:
+        """Operator mode: who holds what on one host, read now: the half of `content` that changes. Raises NotFound."""
+
     async def roomy(self, room: Resources, traits: Traits) -> frozenset[str]:
         """Operator mode: the ids of providers of which Placement would let so much be claimed now, at most a hundred.
         It knows nothing of services that are down, nor of room that we keep for somebody."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 
 from vmsvc.cloud.fleet import Fleet
@@ -14,6 +15,7 @@ from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.leave import Leave
+from vmsvc.service.pace import Pace
 from vmsvc.service.placing import fail
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import ledger, vms
@@ -47,6 +49,7 @@ class Boot:
         self._fleet = fleet
         self._leave = leave
         self._deployment = deployment
+        self._builds, self._refusals = Pace(), Pace()
 
     async def perform(self, claim: Claim) -> None:
         """Make the server if it is not there yet, wait until it is ACTIVE, and write what became of it."""
@@ -128,12 +131,14 @@ class Boot:
         down before the DELETE: who goes on after a crash finds no server that could tell it."""
         verdict = (row.refusal or {}).get("verdict", {})
         if verdict.get("server") != server_id:
+            began = time.monotonic()
             server = await self._finished(server_id, row.host)
+            self._builds.note(time.monotonic() - began)
             if server.status == "ACTIVE":
                 return server
             verdict = {"server": server_id, **self._verdict(server, row.host)}
             await self._runtime.offload(_judged, row.id, verdict)
-        await self._leave.remove(server_id)
+        await self._leave.remove(server_id, pace=self._refusals)
         raise Refused(verdict["error"], verdict["message"]) if verdict["error"] else CloudError(verdict["message"])
 
     def _verdict(self, server: Server, host: str | None) -> dict[str, str | None]:
@@ -152,11 +157,12 @@ class Boot:
         CloudError when it has gone: a list may leave it out for a moment, while Nova hands it from the API to its
         cell."""
         loop = asyncio.get_running_loop()
-        deadline, gone, unexplained = loop.time() + _BUILD_LIMIT, 0, 0
+        deadline, quiet, gone, unexplained = loop.time() + _BUILD_LIMIT, self._builds.quiet, 0, 0
         while True:
-            server = await self._mirror.until(server_id, _settled, min(_HOST_SECONDS, deadline - loop.time()))
-            if server is not None and server.status == "ACTIVE":
+            server = await self._mirror.until(server_id, _settled, min(_HOST_SECONDS, deadline - loop.time()), quiet)
+            if server is not None and (server.status == "ACTIVE" or server.status == "ERROR" and server.fault):
                 return server
+            quiet = 0.0
             with suppress(CloudUnavailable):
                 await self._fleet.refresh(_HOST_SECONDS)
             over = loop.time() >= deadline or (host is not None and self._fleet.is_down(host))

@@ -5,6 +5,7 @@ what the database has promised meanwhile, decides for the waiting requests in th
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -99,7 +100,8 @@ class Scheduler:
         if not line.ids or (line == self._line and left > 0):
             return left if line.ids else 0
         try:
-            acted, waits = await self._verified(self._observer.glance, line.traits, self._timed, line.ids)
+            glance = functools.partial(self._observer.glance, hosts=line.hosts)
+            acted, waits = await self._verified(glance, line.traits, self._timed, line.ids)
         except Lost as lost:
             log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
             return _WAITING_SECONDS

@@ -39,8 +39,9 @@ class Snapshot:
     began: float                       # time.monotonic()
     quota: Quota
     watch: Watch                       # who came and went since before the quota was read
-    fresh: frozenset[str]              # hosts that Placement was asked about since it began
+    fresh: frozenset[str]              # hosts that Placement was asked about since it began ...
     doubted: frozenset[str]            # hosts of which it is known that Placement may say something else
+    counted: frozenset[str] = frozenset()    # ... and of which it was asked at least who holds what there
     sought: frozenset[Need] = frozenset()    # needs for which Placement was asked who has the room
     ordered: bool = True               # our servers were read after the quota
     settled: bool = False              # others had time to come since it began
@@ -80,13 +81,14 @@ class Observer:
         await self._mirror.refresh()
         return self._news(Snapshot(began, quota, watch, frozenset(), frozenset()))
 
-    async def glance(self, watch: Watch, traits: Collection[str] = ()) -> Snapshot:
-        """The quota as it is now; servers and hosts as they are followed anyway. A host that others have filled just
-        now is refused by the cloud, and one that is nearly full is read before it is used (`doubts`). Raises what the
-        cloud raises."""
+    async def glance(self, watch: Watch, traits: Collection[str] = (), hosts: Collection[str] = ()) -> Snapshot:
+        """The quota as it is now, and who holds what on these hosts; servers and other hosts as they are followed anyway.
+        A host that others have filled just now is refused by the cloud, and one that is nearly full is read before it
+        is used (`doubts`). Raises what the cloud raises."""
         began = time.monotonic()
-        quota, _ = await asyncio.gather(self._cloud.quota(), self._fleet.refresh(_GLANCE_SECONDS, traits))
-        return self._news(Snapshot(began, quota, watch, frozenset(), frozenset(), ordered=False))
+        quota, _, _ = await asyncio.gather(self._cloud.quota(), self._fleet.refresh(_GLANCE_SECONDS, traits),
+                                           self._fleet.count(hosts))
+        return self._news(Snapshot(began, quota, watch, frozenset(), frozenset(), frozenset(hosts), ordered=False))
 
     async def look_again(self, snapshot: Snapshot, doubts: Doubts) -> Snapshot:
         """The snapshot after the doubts were put to the cloud. Raises what the cloud raises."""

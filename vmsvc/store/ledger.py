@@ -11,21 +11,23 @@ from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, database
 
 
 _CONCERNED = """
-SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END
+SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END, host
 FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting')
-UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL FROM reservation WHERE released_at IS NULL
+UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL, CASE bin_kind WHEN 'host' THEN bin END
+FROM reservation WHERE released_at IS NULL
 """
 
 
 class Concerned(NamedTuple):
     """A VM on its way in or out, with the traits that its flavor names if it waits; or, without a state, one for which
-    room is kept."""
+    room is kept. `host` is where the VM is, or the room, as far as hosts are known."""
 
     id: str
     state: str | None
     updated_at: datetime | None
     evicted_for: str | None
     traits: dict[str, list[str]] | None
+    host: str | None
 
 
 def concerned() -> list[Concerned]:
@@ -92,11 +94,12 @@ def told_at(vm_id: str) -> datetime | None:
 
 
 def untold(seconds: float) -> frozenset[str]:
-    """VMs that were spared within so many seconds because, when their time came, they had not been told."""
+    """VMs that were spared within so many seconds because, when their time came, they had not been told. Without a grace
+    period nobody has to be."""
     since = fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, seconds)
     rows = (Eviction.select(Eviction.vm_id)
             .where(Eviction.noticed_at.is_null(), Eviction.reprieved_at > since,
-                   Eviction.reprieved_at > Eviction.evict_at).tuples())
+                   Eviction.reprieved_at > Eviction.evict_at, Eviction.evict_at > Eviction.planned_at).tuples())
     return frozenset(vm_id for vm_id, in rows)
 
 

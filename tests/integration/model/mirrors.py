@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 from tests.integration.model.cloud import ModelCloud
@@ -43,7 +44,7 @@ class ModelMirror:
         return {server_id: self._told.get(server_id) for server_id in before.keys() | self._told.keys()
                 if before.get(server_id) != self._told.get(server_id)}
 
-    async def until(self, server_id: str, _ready, _seconds: float) -> Server | None:
+    async def until(self, server_id: str, _ready, _seconds: float, _quiet: float = 0.0) -> Server | None:
         """One look; whoever waits looks again."""
         await self.refresh()
         return self.servers.get(server_id)
@@ -89,6 +90,13 @@ class ModelFleet:
 
     async def seek(self, _room, _traits) -> None:
         """Nothing is hidden here."""
+
+    async def count(self, names) -> None:
+        """Ask Placement who holds what there."""
+        if names:
+            await self._cloud.gate(f"count {sorted(names)}")
+        for name in names:
+            self._hosts[name] = replace(self._hosts[name], allocations=self._cloud.host(name).allocations)
 
     async def read(self, names) -> None:
         """Ask Placement about these."""
