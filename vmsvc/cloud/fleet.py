@@ -9,13 +9,13 @@ there are. Who is about to act on a host has it read first.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 
 from vmsvc.cloud.claims import Claims
-from vmsvc.cloud.hosting import Content, Provider, Service
+from vmsvc.cloud.hosting import Content, OccupantPage, Provider, Service
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import NotFound
 from vmsvc.domain.flavors import Traits
@@ -101,16 +101,18 @@ class Fleet:
         late = takewhile(lambda reading: reading[1][1] >= moment, reversed(self._readings.items()))
         return frozenset(name for name, (began, _) in late if began >= moment)
 
-    async def refresh(self, max_age: float, traits: Collection[str] = ()) -> None:
+    async def refresh(self, max_age: float, traits: Collection[str] = (),
+                      ask: Callable[[datetime], Awaitable[OccupantPage]] | None = None) -> None:
         """Make sure that other projects' changes are known up to `max_age` seconds before this call, which hosts are up
-        about as well, and which have these traits. Raises what the cloud raises; the old content then stays."""
+        about as well, and which have these traits. `ask` is who is asked for these changes, if not the cloud. Raises
+        what the cloud raises; the old content then stays."""
         if self._cloud.mode != "operator":
             return
         wanted = time.monotonic() - max_age
         async with self._looking:
             if self._news_at < wanted:
                 began = time.monotonic()
-                page = await self._cloud.occupants(self._since)
+                page = await (ask or self._cloud.occupants)(self._since)
                 for occupant in page.occupants:
                     self.claims.saw(occupant)
                 self._since, self._news_at = page.as_of, began

@@ -1,19 +1,22 @@
 """Hosts as an operator sees them: the calls on Placement's providers and Nova's hypervisors and services."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 from vmsvc.cloud import parse
 from vmsvc.cloud.calls import Caller, Calls
 from vmsvc.cloud.exchange import Request
-from vmsvc.cloud.hosting import Content, OccupantPage, Provider, Service
+from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
+from vmsvc.cloud.port import Server, ServerPage
 from vmsvc.cloud.servers import MARGIN, OWN_CLOCK_MARGIN
 from vmsvc.domain.errors import InvalidRequest
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.resources import Inventory, Resources, merged, total
 
+T = TypeVar("T")
 #: The list of hypervisors shows their hosts in detail only, and from 2.88 on Nova may ask every host for its uptime
 #: to answer that. From 2.53 on a hypervisor's id is its provider's.
 BEFORE_UPTIME = (2, 53)
@@ -36,12 +39,23 @@ class Hosts(Caller):
 
     async def occupants(self, changes_since: datetime) -> OccupantPage:
         """The servers of all other projects that changed since then (aware), deleted ones included."""
+        found, as_of = await self._changed("occupants", changes_since, partial(parse.occupant, self.project_id))
+        return OccupantPage(tuple(found), as_of)
+
+    async def everybody(self, changes_since: datetime) -> tuple[ServerPage, OccupantPage]:
+        """The servers of all projects that changed since then, as one call: ours, and what others take."""
+        found, as_of = await self._changed("everybody", changes_since, partial(parse.anybody, self.project_id))
+        ours = tuple(each for each in found if isinstance(each, Server))
+        return ServerPage(ours, as_of), OccupantPage(tuple(each for each in found if isinstance(each, Occupant)), as_of)
+
+    async def _changed(self, operation: str, since: datetime,
+                       read: Callable[[parse.Json], T | None]) -> tuple[Collection[T], datetime]:
         asked = datetime.now(UTC)
-        params = {"all_tenants": "1", "changes-since": changes_since.astimezone(UTC).isoformat()}
-        found, date = await self._calls.list(Request("occupants", "compute", "GET", "/servers/detail", params),
-                                             "servers", partial(parse.occupant, self.project_id))
-        latest = {occupant.id: occupant for occupant in found if occupant is not None}
-        return OccupantPage(tuple(latest.values()), date - MARGIN if date else asked - OWN_CLOCK_MARGIN)
+        params = {"all_tenants": "1", "changes-since": since.astimezone(UTC).isoformat()}
+        found, date = await self._calls.list(Request(operation, "compute", "GET", "/servers/detail", params),
+                                             "servers", read)
+        latest = {each.id: each for each in found if each is not None}  # one that changes meanwhile comes twice
+        return latest.values(), date - MARGIN if date else asked - OWN_CLOCK_MARGIN
 
     async def providers(self) -> tuple[Provider, ...]:
         """Every compute host, in one call however many there are (and one list of hypervisors when some are new)."""

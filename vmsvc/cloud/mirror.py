@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from vmsvc.cloud.claims import Claims
+from vmsvc.cloud.hosting import OccupantPage
 from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import NotFound, VmsvcError
 
@@ -118,6 +119,16 @@ class Mirror:
             self.as_of = page.as_of
             self.read_at, self._took = began, time.monotonic() - began
         self._tell()
+
+    async def everybody(self, since: datetime) -> OccupantPage:
+        """As `refresh`, and in the same call the other projects' servers that changed since then."""
+        async with self._reading:
+            began = time.monotonic()
+            ours, others = await self._cloud.everybody(min(since, self.as_of))
+            self._merge(ours.servers)
+            self.as_of, self.read_at = ours.as_of, began
+        self._tell()
+        return others
 
     def _tell(self) -> None:
         """Wake those whose server is ready. With a thousand who wait, to wake each of them after every read would

@@ -195,6 +195,9 @@ class Cloud(Protocol):
         """Operator mode: the servers of all other projects that changed, deleted ones included. Servers in a cell
         that is down are left out without a word."""
 
+    async def everybody(self, changes_since: datetime) -> tuple[ServerPage, OccupantPage]:
+        """Operator mode: `servers` and `occupants` as one call, as of one moment."""
+
     async def providers(self) -> tuple[Provider, ...]:
         """Operator mode: every compute host, in one call however many there are."""
 

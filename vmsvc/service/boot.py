@@ -1,8 +1,6 @@
 """The boot of a VM, from the intent to ACTIVE or to the reason why not."""
 
 import asyncio
-import logging
-import time
 from contextlib import suppress
 
 from vmsvc.cloud.fleet import Fleet
@@ -21,8 +19,6 @@ from vmsvc.service.runtime import Runtime
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import unit
 from vmsvc.store.models import Vm
-
-log = logging.getLogger(__name__)
 
 OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
 _BUILD_LIMIT = 600.0             # seconds; Nova itself has no limit on BUILD by default
@@ -131,9 +127,8 @@ class Boot:
         down before the DELETE: who goes on after a crash finds no server that could tell it."""
         verdict = (row.refusal or {}).get("verdict", {})
         if verdict.get("server") != server_id:
-            began = time.monotonic()
-            server = await self._finished(server_id, row.host)
-            self._builds.note(time.monotonic() - began)
+            with self._builds.timed():
+                server = await self._finished(server_id, row.host)
             if server.status == "ACTIVE":
                 return server
             verdict = {"server": server_id, **self._verdict(server, row.host)}

@@ -94,7 +94,7 @@ class Leave:
     async def _remove(self, server_id: str, taken: Callable[[], Awaitable[None]] | None, pace: Pace) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        sent_at, again, force = float("-inf"), 0.0, False
+        sent_at, look_at, again, force = float("-inf"), 0.0, 0.0, False
         while loop.time() < began + _GONE_LIMIT:
             if loop.time() - sent_at > again:
                 await self._cloud.delete(server_id, force)

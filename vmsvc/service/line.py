@@ -1,7 +1,7 @@
 """The line of those who wait for room."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vmsvc.domain.lifecycle import State
@@ -20,14 +20,18 @@ _GOING = frozenset({State.NOTICED, State.EVICTING, State.DELETING})
 @dataclass(frozen=True, slots=True)
 class Line:
     """Requests that wait, and those that have ended and still hold room; the traits that they name; the hosts on
-    which room is kept and from which nobody is on his way any more, so that it should be there. `moving` tells one line from the next: all that is
-    on its way in or out, upon which a decision depends and which changes often. Where a victim's eviction begins
-    nothing is to be decided anew."""
+    which room is kept and from which nobody is on his way any more, so that it should be there. `moving` tells one
+    line from the next: all that is on its way in or out, upon which a decision depends and which changes often. Where
+    a victim's eviction begins nothing is to be decided anew."""
 
     ids: frozenset[str]
     traits: frozenset[str]
     hosts: frozenset[str]
     moving: frozenset[tuple[str, State, datetime | None]]
+
+    def with_noticed(self, victims: Iterable[str]) -> "Line":
+        """The same after a pass that noticed these: about what it did itself nothing is to be decided anew."""
+        return replace(self, moving=self.moving | {(victim, State.NOTICED, None) for victim in victims})
 
 
 def waiting_line() -> Line:

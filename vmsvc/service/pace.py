@@ -4,7 +4,10 @@ Who waits by hand looks every 50 ms, and nearly all of these looks are too early
 last times. On the real bed a build takes ten looks by hand and three in this way, and the end is seen as soon.
 """
 
+import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _NEWEST = 8         # of the last times the shortest counts: it is better to look too early than too late
 _EARLY = 0.9        # of it; so a cloud that has become faster is followed too
@@ -25,3 +28,10 @@ class Pace:
     def note(self, seconds: float) -> None:
         """It took so long."""
         self._took.append(seconds)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """What is done inside is waiting for it, from beginning to end."""
+        began = time.monotonic()
+        yield
+        self.note(time.monotonic() - began)

@@ -77,14 +77,13 @@ class Observer:
         raises."""
         began = time.monotonic()
         quota = await self._cloud.quota()
-        await self._fleet.refresh(0, traits)
-        await self._mirror.refresh()
+        await self._look_at_servers(traits)
         return self._news(Snapshot(began, quota, watch, frozenset(), frozenset()))
 
     async def glance(self, watch: Watch, traits: Collection[str] = (), hosts: Collection[str] = ()) -> Snapshot:
-        """The quota as it is now, and who holds what on these hosts; servers and other hosts as they are followed anyway.
-        A host that others have filled just now is refused by the cloud, and one that is nearly full is read before it
-        is used (`doubts`). Raises what the cloud raises."""
+        """The quota as it is now, and who holds what on these hosts; servers and other hosts as they are followed
+        anyway. A host that others have filled just now is refused by the cloud, and one that is nearly full is read
+        before it is used (`doubts`). Raises what the cloud raises."""
         began = time.monotonic()
         quota, _, _ = await asyncio.gather(self._cloud.quota(), self._fleet.refresh(_GLANCE_SECONDS, traits),
                                            self._fleet.count(hosts))
@@ -95,13 +94,18 @@ class Observer:
         asked = [self._fleet.seek(room, traits) for room, traits in doubts.needs]
         if doubts.hosts:
             asked.append(self._fleet.read(doubts.hosts))
-        if doubts.order:
-            asked.append(self._fleet.refresh(0))
         if doubts.order or doubts.needs:       # somebody may have to go
-            asked.append(self._mirror.refresh())
+            asked.append(self._look_at_servers())
         await asyncio.gather(*asked)
         return self._news(replace(snapshot, sought=snapshot.sought | doubts.needs,
                                   ordered=snapshot.ordered or doubts.order))
+
+    async def _look_at_servers(self, traits: Collection[str] = ()) -> None:
+        """Everybody's; an operator sees all in one list."""
+        called = time.monotonic()
+        if self._cloud.mode == "operator":
+            await self._fleet.refresh(0, traits, self._mirror.everybody)
+        await self._mirror.refresh(time.monotonic() - called)      # unless that has just been done
 
     def _news(self, snapshot: Snapshot) -> Snapshot:
         """Servers and hosts are told together, as of one moment."""

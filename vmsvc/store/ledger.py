@@ -94,8 +94,8 @@ def told_at(vm_id: str) -> datetime | None:
 
 
 def untold(seconds: float) -> frozenset[str]:
-    """VMs that were spared within so many seconds because, when their time came, they had not been told. Without a grace
-    period nobody has to be."""
+    """VMs that were spared within so many seconds because, when their time came, they had not been told. Without a
+    grace period nobody has to be."""
     since = fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, seconds)
     rows = (Eviction.select(Eviction.vm_id)
             .where(Eviction.noticed_at.is_null(), Eviction.reprieved_at > since,

@@ -28,6 +28,10 @@ class ModelMirror:
         for before, watch in self._watches:
             watch.came, watch.went = self.servers.keys() - before, before - self.servers.keys()
 
+    async def everybody(self, _since) -> None:
+        """The list of all projects; the hosts are read together with it."""
+        await self.refresh()
+
     @contextmanager
     def watching(self) -> Iterator[Watch]:
         """Who comes and goes meanwhile."""
@@ -82,10 +86,10 @@ class ModelFleet:
         """Those that were read since."""
         return frozenset(name for name, read_at in self._read_at.items() if read_at >= moment)
 
-    async def refresh(self, _max_age: float, _traits=()) -> None:
+    async def refresh(self, _max_age: float, _traits=(), ask=None) -> None:
         """Hear of all changes."""
         if self._cloud.mode == "operator":
-            await self._cloud.gate("hosts")
+            await (ask(None) if ask else self._cloud.gate("hosts"))
             self._hosts = {name: self._cloud.host(name) for name in self._cloud.sizes}
 
     async def seek(self, _room, _traits) -> None:
