@@ -46,13 +46,11 @@ class Watch:
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """Somebody who waits for a server to be as it shall be, in a read that began after they `called`; before `due` it
-    will not be."""
+    """Somebody who waits for a server to be as it shall be, in a read that began after they `called`."""
 
     server_id: str
     ready: Callable[[Server | None], bool]
     called: float
-    due: float
     told: asyncio.Future
 
 
@@ -70,7 +68,6 @@ class Mirror:
         self.servers: dict[str, Server] = {}
         self.read_at = float("-inf")       # time.monotonic() when the newest successful read began
         self._took = 0.0                   # seconds that it took
-        self._earliest = self._next_at = 0.0   # when `run` may read again, and when it means to
         self._watches: list[Watch] = []
         self._changes: set[str] = set()
         self._followers: list[Callable[[str], None]] = []
@@ -129,6 +126,17 @@ class Mirror:
             self.as_of, self.read_at = ours.as_of, began
         self._tell()
         return others
+
+    async def look(self, server_id: str) -> Server | None:
+        """One server, read now; None when the cloud says 404."""
+        try:
+            server = await self._cloud.server(server_id)
+        except NotFound:
+            self.forget(server_id)
+            return None
+        async with self._reading:        # a list that began earlier would bring back what was
+            self._merge((server,))
+        return server
 
     def _tell(self) -> None:
         """Wake those whose server is ready. With a thousand who wait, to wake each of them after every read would
@@ -192,16 +200,12 @@ class Mirror:
         if self._cloud.mode == "operator":
             self._claims.saw(server.occupant)
 
-    async def until(self, server_id: str, ready: Callable[[Server | None], bool], seconds: float,
-                    quiet: float = 0.0) -> Server | None:
+    async def until(self, server_id: str, ready: Callable[[Server | None], bool], seconds: float) -> Server | None:
         """Wait until `ready(server)` is true of a read that began after this call; None stands for a server that the
-        mirror does not show. For `quiet` seconds nothing is read for its sake. Returns what it shows then, ready or
-        not, when the time is over."""
-        called = time.monotonic()
-        waiter = Waiter(server_id, ready, called, called + quiet, asyncio.get_running_loop().create_future())
+        mirror does not show. Returns what it shows then, ready or not, when the time is over."""
+        waiter = Waiter(server_id, ready, time.monotonic(), asyncio.get_running_loop().create_future())
         self._waiters.add(waiter)
-        if max(waiter.due, self._earliest) < self._next_at:
-            self._wanted.set()
+        self._wanted.set()
         try:
             async with asyncio.timeout(seconds):
                 return await waiter.told
@@ -213,18 +217,12 @@ class Mirror:
     async def run(self, well: Callable[[], None]) -> None:
         """Read again and again: often while somebody waits, seldom otherwise."""
         while True:
+            self._wanted.clear()
             await self.refresh(_BUSY_SECONDS)
             well()
-            read = time.monotonic()
-            while self._plan(read) > time.monotonic():
-                self._wanted.clear()
+            if self._waiters:
+                await asyncio.sleep(self.pause)
+            else:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._next_at - time.monotonic()):
+                    async with asyncio.timeout(_IDLE_SECONDS):
                         await self._wanted.wait()
-
-    def _plan(self, read: float) -> float:
-        """When to read next; the last read ended at `read`."""
-        self._earliest = read + self.pause
-        due = min((waiter.due for waiter in self._waiters if not waiter.told.done()), default=read + _IDLE_SECONDS)
-        self._next_at = max(self._earliest, due)
-        return self._next_at

@@ -13,7 +13,7 @@ from vmsvc.domain.lifecycle import LEAVING, State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.notice import due
-from vmsvc.service.pace import Pace
+from vmsvc.service.pace import Lookout, Pace
 from vmsvc.service.placing import Lost, reprieve
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms
@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 _STOP_LIMIT = 75.0         # the guest has 60 s by Nova's default shutdown_timeout
 _LOCK_SECONDS = 0.5        # how old the news may be that nobody has locked it
 _LOOK_SECONDS = 5.0        # a GET at least this often: a list may leave a server out
-_APART = 2                 # so many that go at once are looked at one by one; of more one list tells
-_PAUSE_SECONDS = 0.05      # between looks at one of them, at least, ...
-_PAUSE_LIMIT = 1.0         # ... at most; between the two an eighth of the time that it has taken yet
 _AGAIN_SECONDS = 60.0      # a DELETE that hangs (its host was down) is sent again
 _FAILED_SECONDS = 2.0      # a DELETE that failed in the cloud is sent again
 _GONE_LIMIT = 300.0
@@ -43,8 +40,8 @@ class Leave:
         self._cloud = cloud
         self._mirror = mirror
         self._stop_first = stop_first
+        self._lookout = Lookout(mirror)
         self._pace = Pace()
-        self._leaving = 0          # servers that are waited for here
 
     async def evict(self, claim: Claim) -> None:
         """The notice has run out: stop, delete, wait for 404. Never before `evict_at`, nor before the guest could read
@@ -85,45 +82,27 @@ class Leave:
         """DELETE until GET says 404; then both its quota and its room are free (Nova removes the allocation before
         the record). `taken` is called when the cloud has taken the DELETE, `pace` is that of such servers. Raises
         Locked, or CloudUnavailable when it hangs for minutes."""
-        self._leaving += 1
-        try:
-            await self._remove(server_id, taken, pace or self._pace)
-        finally:
-            self._leaving -= 1
-
-    async def _remove(self, server_id: str, taken: Callable[[], Awaitable[None]] | None, pace: Pace) -> None:
+        pace = pace or self._pace
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        sent_at, look_at, again, force = float("-inf"), 0.0, 0.0, False
-        while loop.time() < began + _GONE_LIMIT:
+        deadline = loop.time() + _GONE_LIMIT
+        sent_at, again, force, pause = float("-inf"), 0.0, False, 0.05
+        while loop.time() < deadline:
             if loop.time() - sent_at > again:
                 await self._cloud.delete(server_id, force)
                 sent_at, again = loop.time(), _AGAIN_SECONDS
-                look_at = sent_at + pace.quiet
                 if taken:
                     await taken()
-            await self._wait(server_id, look_at - loop.time())
-            try:
-                server = await self._cloud.server(server_id)
-            except NotFound:
-                self._mirror.forget(server_id)
+            server = await self._lookout.until(server_id, _has_stopped_going, sent_at, pace, _LOOK_SECONDS)
+            if server is None:
                 pace.note(loop.time() - sent_at)
                 return
             if server.status == "SOFT_DELETED" and not force:
                 force, again = True, 0.0            # it holds its host's room until it is reclaimed
             elif server.status == "ERROR" and server.task_state is None:
                 again = _FAILED_SECONDS             # its teardown failed
-            now = loop.time()
-            look_at = now + min(_PAUSE_LIMIT, max(_PAUSE_SECONDS, (now - sent_at) / 8))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 0.5)
         raise CloudUnavailable(f"server {server_id} is still there {_GONE_LIMIT:.0f} s after its DELETE")
-
-    async def _wait(self, server_id: str, quiet: float) -> None:
-        """Until a GET is worth while, in `quiet` seconds at the earliest. One GET a look for each of a few costs less
-        than lists that show the same and a GET to be sure; for many it does not."""
-        if self._leaving > _APART:
-            await self._mirror.until(server_id, _leaves_list, _LOOK_SECONDS, quiet)
-        else:
-            await asyncio.sleep(quiet)
 
     async def _is_locked(self, server_id: str) -> bool:
         """As of a moment ago: one list tells it of all that go at once."""
@@ -141,8 +120,8 @@ class Leave:
         await self._mirror.until(server_id, _is_down, _STOP_LIMIT)
 
 
-def _leaves_list(server: Server | None) -> bool:
-    return server is None or server.status in ("DELETED", "SOFT_DELETED", "ERROR")
+def _has_stopped_going(server: Server) -> bool:
+    return server.status == "SOFT_DELETED" or (server.status == "ERROR" and server.task_state is None)
 
 
 def _is_down(server: Server | None) -> bool:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from tests.integration.model.cloud import ModelCloud
 from vmsvc.cloud.mirror import Watch
 from vmsvc.cloud.port import Server
+from vmsvc.domain.errors import NotFound
 from vmsvc.domain.host import Host
 
 
@@ -48,9 +49,17 @@ class ModelMirror:
         return {server_id: self._told.get(server_id) for server_id in before.keys() | self._told.keys()
                 if before.get(server_id) != self._told.get(server_id)}
 
-    async def until(self, server_id: str, _ready, _seconds: float, _quiet: float = 0.0) -> Server | None:
+    async def until(self, server_id: str, _ready, _seconds: float) -> Server | None:
         """One look; whoever waits looks again."""
         await self.refresh()
+        return self.servers.get(server_id)
+
+    async def look(self, server_id: str) -> Server | None:
+        """One server, read now."""
+        try:
+            self.servers[server_id] = await self._cloud.server(server_id)
+        except NotFound:
+            self.forget(server_id)
         return self.servers.get(server_id)
 
     def forget(self, server_id: str) -> None:
