@@ -201,7 +201,8 @@ async def test_a_member_is_refused_what_is_the_operators(connect, spec):
     cloud = await connect("demo")
     for call in (cloud.providers(), cloud.services(), cloud.with_trait("COMPUTE_NODE"), cloud.allocations(UNKNOWN),
                  cloud.occupants(datetime.now(UTC)), cloud.everybody(datetime.now(UTC)),
-                 cloud.holders(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)), cloud.content(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
+                 cloud.holders(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
+                 cloud.content(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
                  cloud.create_server(spec(host="bed-1"))):
         with pytest.raises(Forbidden):
             await call

@@ -1,4 +1,4 @@
-"""The project's servers as last read, kept up to date by `changes-since`: one list for everybody who waits.
+"""The project's servers as last read, kept up to date by `changes-since`: one list for all who wait for many.
 
 In operator mode the claims on hosts hear of every change first here.
 

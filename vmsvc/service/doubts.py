@@ -23,6 +23,7 @@ def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snap
             needs.add((request.room, request.traits))
         case Place(host=str() as name):
             left = host_room(world, world.hosts[name], request).now - request.room
+            # Where a victim's end was carried out a moment ago nothing but who came in its place can have changed.
             sure = left.covers(request.room) and name not in snapshot.doubted
             hosts |= set() if sure or name in snapshot.counted else {name}
     return Doubts(frozenset(hosts - snapshot.fresh), frozenset(needs - snapshot.sought), order)
