@@ -91,11 +91,10 @@ class Observer:
 
     async def look_again(self, snapshot: Snapshot, doubts: Doubts) -> Snapshot:
         """The snapshot after the doubts were put to the cloud. Raises what the cloud raises."""
-        asked = [self._fleet.seek(room, traits) for room, traits in doubts.needs]
+        asked = [self._look_at_servers()] if doubts.order or doubts.needs else []    # the longest of them goes out first
+        asked += [self._fleet.seek(room, traits) for room, traits in doubts.needs]
         if doubts.hosts:
             asked.append(self._fleet.read(doubts.hosts))
-        if doubts.order or doubts.needs:       # somebody may have to go
-            asked.append(self._look_at_servers())
         await asyncio.gather(*asked)
         return self._news(replace(snapshot, sought=snapshot.sought | doubts.needs,
                                   ordered=snapshot.ordered or doubts.order))
