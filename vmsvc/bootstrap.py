@@ -131,8 +131,9 @@ class Service:
         if self.cloud.mode == "operator":
             self.runtime.supervise("fleet", lambda: self._fleet.run(lambda: self.runtime.well("fleet")))
         self.runtime.supervise("scheduler", self._scheduler.run)
-        leave = Leave(self.runtime, self.cloud, self._mirror, self.settings.evict_action == "stop-delete")
-        notices = Notices(self.runtime, self.cloud)
+        stop_first = self.settings.evict_action == "stop-delete"
+        leave = Leave(self.runtime, self.cloud, self._mirror, stop_first)
+        notices = Notices(self.runtime, self.cloud, stop_first)
         boot = Boot(self.runtime, self.cloud, self._mirror, self._fleet, leave, deployment)
         self._actuator = Actuator(self.runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,

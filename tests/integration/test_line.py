@@ -49,6 +49,26 @@ def test_that_an_eviction_begins_makes_no_other_line_and_that_it_ends_does():
     assert waiting_line() != before
 
 
+def test_whom_a_pass_has_noticed_itself_makes_no_other_line():
+    request, victim = new_vm(), move(new_vm(is_preemptible=True), State.BUILDING, State.ACTIVE)
+    before = waiting_line()
+    move(victim, State.NOTICED, evicted_for=request.id)
+    assert waiting_line() != before
+    assert waiting_line() == before.with_noticed([victim.id])
+
+
+def test_a_host_is_to_be_counted_when_room_is_kept_there_and_nobody_is_on_his_way_out():
+    request = new_vm()
+    victim = move(move(new_vm(is_preemptible=True), State.BUILDING, State.ACTIVE, host="h1"), State.NOTICED)
+    with unit() as work:
+        ledger.reserve(work, request.id, "host", "h1", {})
+    assert not waiting_line().hosts
+    move(victim, State.EVICTING, State.EVICTED)
+    assert waiting_line().hosts == {"h1"}
+    move(request, State.BUILDING)
+    assert not waiting_line().hosts
+
+
 def test_a_request_that_comes_back_refused_makes_another_line():
     row = new_vm()
     before = waiting_line()

@@ -200,7 +200,9 @@ async def test_a_locked_server_is_locked_for_every_write(connect, spec, admin):
 async def test_a_member_is_refused_what_is_the_operators(connect, spec):
     cloud = await connect("demo")
     for call in (cloud.providers(), cloud.services(), cloud.with_trait("COMPUTE_NODE"), cloud.allocations(UNKNOWN),
-                 cloud.occupants(datetime.now(UTC)), cloud.content(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
+                 cloud.occupants(datetime.now(UTC)), cloud.everybody(datetime.now(UTC)),
+                 cloud.holders(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
+                 cloud.content(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
                  cloud.create_server(spec(host="bed-1"))):
         with pytest.raises(Forbidden):
             await call
@@ -221,7 +223,7 @@ async def test_an_operator_sees_hosts_and_what_servers_hold(connect, spec):
     assert (server.host, server.room) == (chosen.host, held)
     assert await cloud.allocations(server_id) == {chosen.id: held}
     after = await cloud.content(chosen)
-    assert after.allocations == {server_id: held} and after.version > before.version
+    assert after.allocations == {server_id: held} == await cloud.holders(chosen) and after.version > before.version
     assert {provider.host for provider, old in zip(await cloud.providers(), providers, strict=True)
             if provider.version != old.version} == {chosen.host}
     await cloud.delete(server_id)
@@ -242,6 +244,10 @@ async def test_an_operator_hears_of_what_others_make_and_not_of_its_own_in_that_
     host = admin.server(other)["OS-EXT-SRV-ATTR:host"]
     assert seen[other] == Occupant(other, "ACTIVE", host, placement_request(2, 4096, 1))
     assert own.id not in seen
+    ours, others = await cloud.everybody(start)
+    assert seen[other] in others.occupants and own.id not in {each.id for each in others.occupants}
+    shown = {each.id: each for each in ours.servers}
+    assert (shown[own.id].host, shown[own.id].metadata) == (own.host, own.metadata) and other not in shown
     await cloud.delete(other)
     await gone(cloud, other)
     assert {each.id: each.status for each in (await cloud.occupants(page.as_of)).occupants}[other] == "DELETED"

@@ -209,3 +209,30 @@ async def test_a_restart_forgets_no_notice_that_came_late(new_replica, sim):
     await client.saw("create/active", creating.json["vm"]["vmsvc_id"])
     one, = await client.record()
     assert one["vm"]["id"] == victim and seconds_of_notice(one) >= 1.5
+
+
+@BOTH
+@pytest.mark.parametrize("options", [{"grace_seconds": 0, "evict_action": "delete"}], ids=["grace0-delete"])
+@pytest.mark.gen_test(timeout=30)
+async def test_a_guest_that_is_cut_off_at_once_is_told_nothing_and_others_hear_of_it_all_the_same(client, sim, mode):
+    await client.fill(4, flavor_of(mode))
+    created = await client.create(False, flavor=flavor_of(mode))
+    assert created.status == 201
+    victim, = created.json["evicted"]
+    assert (await client.steps(victim))[-3:] == ["evict/noticed", "evict/evicting", "evict/evicted"]
+    assert not sim.calls(method="POST", path="/metadata$")
+    one, = await client.record()
+    assert one["state"] == "evicted" and one["noticed_at"] is None and one["freed_at"]
+
+
+@pytest.mark.parametrize("options", [{"grace_seconds": 0, "evict_action": "delete"}], ids=["grace0-delete"])
+@pytest.mark.gen_test(timeout=30)
+async def test_when_the_last_victim_has_gone_its_host_is_counted_and_nothing_else_is_asked_of_it(
+        monkeypatch, client, sim):
+    monkeypatch.setattr("vmsvc.service.scheduler._WAITING_SECONDS", 60)     # no look without a reason
+    await client.fill(4)
+    sim.forget_calls()
+    assert (await client.create(False)).status == 201
+    asked = [call["path"].rpartition("/")[2] for call in sim.calls(path="/resource_providers/[^/]+/")]
+    assert asked.count("inventories") == 1 and asked.count("allocations") == 2
+    assert len(sim.calls(path="/limits")) == 2

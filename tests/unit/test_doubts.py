@@ -42,6 +42,13 @@ def test_nobody_goes_or_is_refused_upon_a_glance(decision):
     assert not doubts_of(request(), decision, tenant(vm("a")), snapshot(True))
 
 
+def test_of_a_host_that_will_be_full_it_is_enough_to_know_who_holds_what_there():
+    world, full, place = operator(vm("a")), request(cpus=3), Place("sim-1")
+    assert doubts_of(full, place, world, snapshot(False)).hosts == {"sim-1"}
+    assert not doubts_of(full, place, world, snapshot(False, counted=frozenset({"sim-1"})))
+    assert doubts_of(full, EVICT, world, snapshot(True, counted=frozenset({"sim-1"}))).hosts == {"sim-1"}
+
+
 def test_the_host_is_read_and_placement_is_asked_before_anybody_is_noticed_on_it():
     doubts = doubts_of(request(), EVICT, operator(vm("a")), snapshot(True))
     assert doubts.hosts == {"sim-1"} and len(doubts.needs) == 1

@@ -9,13 +9,13 @@ there are. Who is about to act on a host has it read first.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 
 from vmsvc.cloud.claims import Claims
-from vmsvc.cloud.hosting import Content, Provider, Service
+from vmsvc.cloud.hosting import Content, OccupantPage, Provider, Service
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import NotFound
 from vmsvc.domain.flavors import Traits
@@ -59,7 +59,7 @@ class Fleet:
         self._services: Mapping[str, Service] = {}
         self._traits: dict[str, frozenset[str]] = {}
         self._since: datetime | None = None
-        self._looking = asyncio.Lock()
+        self._looking, self._asking = asyncio.Lock(), asyncio.Lock()
         self._news_at = self._services_at = self._providers_at = self._round_at = float("-inf")
 
     async def start(self, since: datetime) -> None:
@@ -101,21 +101,22 @@ class Fleet:
         late = takewhile(lambda reading: reading[1][1] >= moment, reversed(self._readings.items()))
         return frozenset(name for name, (began, _) in late if began >= moment)
 
-    async def refresh(self, max_age: float, traits: Collection[str] = ()) -> None:
+    async def refresh(self, max_age: float, traits: Collection[str] = (),
+                      ask: Callable[[datetime], Awaitable[OccupantPage]] | None = None) -> None:
         """Make sure that other projects' changes are known up to `max_age` seconds before this call, which hosts are up
-        about as well, and which have these traits. Raises what the cloud raises; the old content then stays."""
+        about as well, and which have these traits. `ask` is who is asked for these changes, if not the cloud. Raises
+        what the cloud raises; the old content then stays."""
         if self._cloud.mode != "operator":
             return
         wanted = time.monotonic() - max_age
         async with self._looking:
             if self._news_at < wanted:
                 began = time.monotonic()
-                page = await self._cloud.occupants(self._since)
+                page = await (ask or self._cloud.occupants)(self._since)
                 for occupant in page.occupants:
                     self.claims.saw(occupant)
                 self._since, self._news_at = page.as_of, began
-            if time.monotonic() - self._services_at > max(max_age, _SERVICES_SECONDS):
-                await self._look_at_services()
+            await self._look_at_services(max(max_age, _SERVICES_SECONDS))
             for trait in set(traits) - self._traits.keys():
                 await self._learn(trait)
 
@@ -123,6 +124,10 @@ class Fleet:
         """Read these hosts now, and whether they are up. One that is gone is forgotten. Raises what the cloud
         raises."""
         await asyncio.gather(self._look_at_services(), self._read(names))
+
+    async def count(self, names: Iterable[str]) -> None:
+        """Read now who holds what on these hosts, and nothing else. Raises what the cloud raises."""
+        await self._read(names, whole=False)
 
     async def seek(self, room: Resources, traits: Traits) -> None:
         """Ask Placement once who has such room; read the hosts where we know of none. Raises what the cloud raises."""
@@ -176,13 +181,17 @@ class Fleet:
         await self._read([name for name, entry in self._entries.items() if entry.content is None])
         self._providers_at = began
 
-    async def _look_at_services(self) -> None:
-        began = time.monotonic()
-        services = await self._cloud.services()
-        for name in self._entries:
-            if services.get(name) != self._services.get(name):
-                self._stale.add(name)
-        self._services, self._services_at = services, began
+    async def _look_at_services(self, max_age: float = 0.0) -> None:
+        wanted = time.monotonic() - max_age
+        async with self._asking:
+            if self._services_at >= wanted:
+                return
+            began = time.monotonic()
+            services = await self._cloud.services()
+            for name in self._entries:
+                if services.get(name) != self._services.get(name):
+                    self._stale.add(name)
+            self._services, self._services_at = services, began
 
     async def _learn(self, trait: str) -> None:
         """Find out which hosts have a trait."""
@@ -191,32 +200,34 @@ class Fleet:
             self._traits[trait] = found
             self._stale.update(self._entries)
 
-    async def _read(self, names: Iterable[str]) -> None:
+    async def _read(self, names: Iterable[str], whole: bool = True) -> None:
         turn = asyncio.Semaphore(_ABREAST)
 
         async def one(name: str) -> None:
             async with turn:
-                await self._read_one(name)
+                await self._read_one(name, whole)
         await asyncio.gather(*map(one, names))
 
-    async def _read_one(self, name: str) -> None:
+    async def _read_one(self, name: str, whole: bool) -> None:
         entry = self._entries.get(name)
         if entry is None:
             return
         began = time.monotonic()
         with self.claims.reading() as meanwhile:
             try:
-                content = await self._cloud.content(entry.provider)
+                content = await self._cloud.content(entry.provider) if whole else None
+                holders = content.allocations if whole else await self._cloud.holders(entry.provider)
             except NotFound:
                 self._forget(name)
                 self._providers_at = float("-inf")
                 return
             if self._entries.get(name) is entry:
-                self.claims.told(name, content.allocations, meanwhile)
-                entry.content, entry.read_at = content, began
-                self._readings.pop(name, None)
-                self._readings[name] = began, time.monotonic()
-                self._stale.add(name)
+                self.claims.told(name, holders, meanwhile)
+                if whole:
+                    entry.content, entry.read_at = content, began
+                    self._readings.pop(name, None)
+                    self._readings[name] = began, time.monotonic()
+                    self._stale.add(name)
 
     def _forget(self, name: str) -> None:
         self._entries.pop(name, None)

@@ -1,19 +1,22 @@
 """Hosts as an operator sees them: the calls on Placement's providers and Nova's hypervisors and services."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 from vmsvc.cloud import parse
 from vmsvc.cloud.calls import Caller, Calls
 from vmsvc.cloud.exchange import Request
-from vmsvc.cloud.hosting import Content, OccupantPage, Provider, Service
+from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
+from vmsvc.cloud.port import Server, ServerPage
 from vmsvc.cloud.servers import MARGIN, OWN_CLOCK_MARGIN
 from vmsvc.domain.errors import InvalidRequest
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.resources import Inventory, Resources, merged, total
 
+T = TypeVar("T")
 #: The list of hypervisors shows their hosts in detail only, and from 2.88 on Nova may ask every host for its uptime
 #: to answer that. From 2.53 on a hypervisor's id is its provider's.
 BEFORE_UPTIME = (2, 53)
@@ -36,12 +39,23 @@ class Hosts(Caller):
 
     async def occupants(self, changes_since: datetime) -> OccupantPage:
         """The servers of all other projects that changed since then (aware), deleted ones included."""
+        found, as_of = await self._changed("occupants", changes_since, partial(parse.occupant, self.project_id))
+        return OccupantPage(tuple(found), as_of)
+
+    async def everybody(self, changes_since: datetime) -> tuple[ServerPage, OccupantPage]:
+        """The servers of all projects that changed since then, as one call: ours, and what others take."""
+        found, as_of = await self._changed("everybody", changes_since, partial(parse.anybody, self.project_id))
+        ours = tuple(each for each in found if isinstance(each, Server))
+        return ServerPage(ours, as_of), OccupantPage(tuple(each for each in found if isinstance(each, Occupant)), as_of)
+
+    async def _changed(self, operation: str, since: datetime,
+                       read: Callable[[parse.Json], T | None]) -> tuple[Collection[T], datetime]:
         asked = datetime.now(UTC)
-        params = {"all_tenants": "1", "changes-since": changes_since.astimezone(UTC).isoformat()}
-        found, date = await self._calls.list(Request("occupants", "compute", "GET", "/servers/detail", params),
-                                             "servers", partial(parse.occupant, self.project_id))
-        latest = {occupant.id: occupant for occupant in found if occupant is not None}
-        return OccupantPage(tuple(latest.values()), date - MARGIN if date else asked - OWN_CLOCK_MARGIN)
+        params = {"all_tenants": "1", "changes-since": since.astimezone(UTC).isoformat()}
+        found, date = await self._calls.list(Request(operation, "compute", "GET", "/servers/detail", params),
+                                             "servers", read)
+        latest = {each.id: each for each in found if each is not None}  # one that changes meanwhile comes twice
+        return latest.values(), date - MARGIN if date else asked - OWN_CLOCK_MARGIN
 
     async def providers(self) -> tuple[Provider, ...]:
         """Every compute host, in one call however many there are (and one list of hypervisors when some are new)."""
@@ -63,17 +77,22 @@ class Hosts(Caller):
 
     async def content(self, provider: Provider) -> Content:
         """What one host has and who holds what there, read now. Raises NotFound."""
-        parts = await asyncio.gather(*map(self._part, provider.parts))
+        *parts, holders = await asyncio.gather(*map(self._inventories, provider.parts), self.holders(provider))
         classes: dict[str, list[Inventory]] = {}
-        holders: dict[str, list[Resources]] = {}
-        for inventories, _, allocations in parts:
+        for inventories, _ in parts:
             for name, inventory in inventories.items():
                 classes.setdefault(name, []).append(inventory)
+        return Content({name: merged(each) for name, each in classes.items()}, holders,
+                       sum(version for _, version in parts))
+
+    async def holders(self, provider: Provider) -> Mapping[str, Resources]:
+        """Who holds what on one host, read now: the half of `content` that changes. Raises NotFound."""
+        parts = await asyncio.gather(*map(self._allocations, provider.parts))
+        holders: dict[str, list[Resources]] = {}
+        for allocations in parts:
             for consumer, held in allocations.items():
                 holders.setdefault(consumer, []).append(held)
-        return Content({name: merged(each) for name, each in classes.items()},
-                       {consumer: each[0] if len(each) == 1 else total(each) for consumer, each in holders.items()},
-                       sum(version for _, version, _ in parts))
+        return {consumer: each[0] if len(each) == 1 else total(each) for consumer, each in holders.items()}
 
     async def with_trait(self, trait: str) -> frozenset[str]:
         """The ids of the providers that have a trait; one that does not exist has none."""
@@ -123,12 +142,11 @@ class Hosts(Caller):
         self._host_of = {ids[0]: host for host, ids in nodes.items() if len(ids) == 1}
         self._strangers, self._listed_at = unknown - self._host_of.keys(), datetime.now(UTC)
 
-    async def _part(self, provider_id: str) -> tuple[Mapping[str, Inventory], int, Mapping[str, Resources]]:
-        path = f"/resource_providers/{provider_id}"
-        (inventories, version), holders = await asyncio.gather(
-            self._placement("content", f"{path}/inventories", parse.inventories),
-            self._placement("content", f"{path}/allocations", parse.allocations))
-        return inventories, version, holders
+    async def _inventories(self, provider_id: str) -> tuple[Mapping[str, Inventory], int]:
+        return await self._placement("content", f"/resource_providers/{provider_id}/inventories", parse.inventories)
+
+    async def _allocations(self, provider_id: str) -> Mapping[str, Resources]:
+        return await self._placement("content", f"/resource_providers/{provider_id}/allocations", parse.allocations)
 
     async def _placement(self, operation: str, path: str, read):
         return await self._calls.send(Request(operation, "placement", "GET", path),

@@ -1,4 +1,4 @@
-"""The project's servers as last read, kept up to date by `changes-since`: one list for everybody who waits.
+"""The project's servers as last read, kept up to date by `changes-since`: one list for all who wait for many.
 
 In operator mode the claims on hosts hear of every change first here.
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from vmsvc.cloud.claims import Claims
+from vmsvc.cloud.hosting import OccupantPage
 from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import NotFound, VmsvcError
 
@@ -115,6 +116,27 @@ class Mirror:
             self.as_of = page.as_of
             self.read_at, self._took = began, time.monotonic() - began
         self._tell()
+
+    async def everybody(self, since: datetime) -> OccupantPage:
+        """As `refresh`, and in the same call the other projects' servers that changed since then."""
+        async with self._reading:
+            began = time.monotonic()
+            ours, others = await self._cloud.everybody(min(since, self.as_of))
+            self._merge(ours.servers)
+            self.as_of, self.read_at = ours.as_of, began
+        self._tell()
+        return others
+
+    async def look(self, server_id: str) -> Server | None:
+        """One server, read now; None when the cloud says 404."""
+        try:
+            server = await self._cloud.server(server_id)
+        except NotFound:
+            self.forget(server_id)
+            return None
+        async with self._reading:        # a list that began earlier would bring back what was
+            self._merge((server,))
+        return server
 
     def _tell(self) -> None:
         """Wake those whose server is ready. With a thousand who wait, to wake each of them after every read would

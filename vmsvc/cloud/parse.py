@@ -97,6 +97,11 @@ def occupant(project_id: str, raw: Json) -> Occupant | None:
     return Occupant(raw["id"], sys.intern(raw["status"]), sys.intern(host) if host else None, _claim(raw))
 
 
+def anybody(project_id: str, raw: Json) -> Server | Occupant:
+    """A server of that list: whole if it is this project's."""
+    return occupant(project_id, raw) or server(raw)
+
+
 def _claim(raw: Json) -> Resources:
     """What a server claims from its host, by the flavor inside it."""
     sizes = raw.get("flavor") or {}

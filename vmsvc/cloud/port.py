@@ -195,6 +195,9 @@ class Cloud(Protocol):
         """Operator mode: the servers of all other projects that changed, deleted ones included. Servers in a cell
         that is down are left out without a word."""
 
+    async def everybody(self, changes_since: datetime) -> tuple[ServerPage, OccupantPage]:
+        """Operator mode: `servers` and `occupants` as one call, as of one moment."""
+
     async def providers(self) -> tuple[Provider, ...]:
         """Operator mode: every compute host, in one call however many there are."""
 
@@ -203,6 +206,9 @@ class Cloud(Protocol):
 
     async def content(self, provider: Provider) -> Content:
         """Operator mode: what one host has and who holds what there, read now. Raises NotFound."""
+
+    async def holders(self, provider: Provider) -> Mapping[str, Resources]:
+        """Operator mode: who holds what on one host, read now: the half of `content` that changes. Raises NotFound."""
 
     async def roomy(self, room: Resources, traits: Traits) -> frozenset[str]:
         """Operator mode: the ids of providers of which Placement would let so much be claimed now, at most a hundred.

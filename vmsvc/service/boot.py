@@ -1,26 +1,24 @@
 """The boot of a VM, from the intent to ACTIVE or to the reason why not."""
 
 import asyncio
-import logging
 from contextlib import suppress
 
 from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
-from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound,
-                                 OutcomeUnknown, QuotaExceeded)
+from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, OutcomeUnknown,
+                                 QuotaExceeded)
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.leave import Leave
+from vmsvc.service.pace import Lookout, Pace
 from vmsvc.service.placing import fail
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import unit
 from vmsvc.store.models import Vm
-
-log = logging.getLogger(__name__)
 
 OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
 _BUILD_LIMIT = 600.0             # seconds; Nova itself has no limit on BUILD by default
@@ -47,6 +45,7 @@ class Boot:
         self._fleet = fleet
         self._leave = leave
         self._deployment = deployment
+        self._lookout, self._builds, self._refusals = Lookout(mirror), Pace(), Pace()
 
     async def perform(self, claim: Claim) -> None:
         """Make the server if it is not there yet, wait until it is ACTIVE, and write what became of it."""
@@ -133,7 +132,7 @@ class Boot:
                 return server
             verdict = {"server": server_id, **self._verdict(server, row.host)}
             await self._runtime.offload(_judged, row.id, verdict)
-        await self._leave.remove(server_id)
+        await self._leave.remove(server_id, pace=self._refusals)
         raise Refused(verdict["error"], verdict["message"]) if verdict["error"] else CloudError(verdict["message"])
 
     def _verdict(self, server: Server, host: str | None) -> dict[str, str | None]:
@@ -152,33 +151,34 @@ class Boot:
         CloudError when it has gone: a list may leave it out for a moment, while Nova hands it from the API to its
         cell."""
         loop = asyncio.get_running_loop()
-        deadline, gone, unexplained = loop.time() + _BUILD_LIMIT, 0, 0
+        began, gone, unexplained = loop.time(), 0, 0
         while True:
-            server = await self._mirror.until(server_id, _settled, min(_HOST_SECONDS, deadline - loop.time()))
-            if server is not None and server.status == "ACTIVE":
+            left = began + _BUILD_LIMIT - loop.time()
+            server = await self._lookout.until(server_id, _settled, began, self._builds, min(_HOST_SECONDS, left))
+            if server is not None and (server.status == "ACTIVE" or server.status == "ERROR" and server.fault):
+                self._builds.note(loop.time() - began)
                 return server
             with suppress(CloudUnavailable):
                 await self._fleet.refresh(_HOST_SECONDS)
-            over = loop.time() >= deadline or (host is not None and self._fleet.is_down(host))
-            if not _settled(server) and not over:
-                continue
-            try:
-                server = await self._cloud.server(server_id)
-            except NotFound:
-                gone += 1
-                if gone > 1:
-                    raise CloudError("the server was deleted while it was being built") from None
-            else:
-                # The fault of a server in ERROR can be a moment behind its status.
-                unexplained += server.status == "ERROR" and server.fault is None
-                if over or _settled(server) and (server.fault or unexplained > _EXPLAIN
-                                                                    or server.status != "ERROR"):
+            if left <= 0 or (host is not None and self._fleet.is_down(host)):
+                server = await self._mirror.look(server_id)
+                if server is not None:
                     return server
+            elif server is not None:
+                # The fault of a server in ERROR can be a moment behind its status.
+                unexplained += server.status == "ERROR"
+                if _settled(server) and (server.status != "ERROR" or unexplained > _EXPLAIN):
+                    return server
+                if not _settled(server):
+                    continue
+            gone += server is None
+            if gone > 1:
+                raise CloudError("the server was deleted while it was being built")
             await asyncio.sleep(_LOOK_AGAIN)
 
 
-def _settled(server: Server | None) -> bool:
-    return server is None or (server.status not in ("BUILD", "UNKNOWN") and server.task_state != "deleting")
+def _settled(server: Server) -> bool:
+    return server.status not in ("BUILD", "UNKNOWN") and server.task_state != "deleting"
 
 
 # ---------------------------------------------------------------- in the database pool

@@ -13,6 +13,7 @@ from vmsvc.domain.lifecycle import LEAVING, State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.notice import due
+from vmsvc.service.pace import Lookout, Pace
 from vmsvc.service.placing import Lost, reprieve
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms
@@ -39,6 +40,8 @@ class Leave:
         self._cloud = cloud
         self._mirror = mirror
         self._stop_first = stop_first
+        self._lookout = Lookout(mirror)
+        self._pace = Pace()
 
     async def evict(self, claim: Claim) -> None:
         """The notice has run out: stop, delete, wait for 404. Never before `evict_at`, nor before the guest could read
@@ -74,10 +77,12 @@ class Leave:
             await self.remove(server_id)
         await self._runtime.offload(_gone, row.id, State.DELETED)
 
-    async def remove(self, server_id: str, taken: Callable[[], Awaitable[None]] | None = None) -> None:
+    async def remove(self, server_id: str, taken: Callable[[], Awaitable[None]] | None = None,
+                     pace: Pace | None = None) -> None:
         """DELETE until GET says 404; then both its quota and its room are free (Nova removes the allocation before
-        the record). `taken` is called when the cloud has taken the DELETE. Raises Locked, or CloudUnavailable when it
-        hangs for minutes."""
+        the record). `taken` is called when the cloud has taken the DELETE, `pace` is that of such servers. Raises
+        Locked, or CloudUnavailable when it hangs for minutes."""
+        pace = pace or self._pace
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _GONE_LIMIT
         sent_at, again, force, pause = float("-inf"), 0.0, False, 0.05
@@ -87,11 +92,9 @@ class Leave:
                 sent_at, again = loop.time(), _AGAIN_SECONDS
                 if taken:
                     await taken()
-            await self._mirror.until(server_id, _leaves_list, _LOOK_SECONDS)
-            try:
-                server = await self._cloud.server(server_id)
-            except NotFound:
-                self._mirror.forget(server_id)
+            server = await self._lookout.until(server_id, _has_stopped_going, sent_at, pace, _LOOK_SECONDS)
+            if server is None:
+                pace.note(loop.time() - sent_at)
                 return
             if server.status == "SOFT_DELETED" and not force:
                 force, again = True, 0.0            # it holds its host's room until it is reclaimed
@@ -117,8 +120,8 @@ class Leave:
         await self._mirror.until(server_id, _is_down, _STOP_LIMIT)
 
 
-def _leaves_list(server: Server | None) -> bool:
-    return server is None or server.status in ("DELETED", "SOFT_DELETED", "ERROR")
+def _has_stopped_going(server: Server) -> bool:
+    return server.status == "SOFT_DELETED" or (server.status == "ERROR" and server.task_state is None)
 
 
 def _is_down(server: Server | None) -> bool:

@@ -1,7 +1,7 @@
 """The line of those who wait for room."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vmsvc.domain.lifecycle import State
@@ -14,17 +14,24 @@ from vmsvc.store.rows import Row
 
 _SETTLE_SECONDS = 0.1      # without a new standard request, before somebody is evicted
 _SETTLE_LIMIT = 1.0
+_GOING = frozenset({State.NOTICED, State.EVICTING, State.DELETING})
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Requests that wait, and those that have ended and still hold room; the traits that they name. `moving` tells one
+    """Requests that wait, and those that have ended and still hold room; the traits that they name; the hosts on
+    which room is kept and from which nobody is on his way any more, so that it should be there. `moving` tells one
     line from the next: all that is on its way in or out, upon which a decision depends and which changes often. Where
     a victim's eviction begins nothing is to be decided anew."""
 
     ids: frozenset[str]
     traits: frozenset[str]
+    hosts: frozenset[str]
     moving: frozenset[tuple[str, State, datetime | None]]
+
+    def with_noticed(self, victims: Iterable[str]) -> "Line":
+        """The same after a pass that noticed these: about what it did itself nothing is to be decided anew."""
+        return replace(self, moving=self.moving | {(victim, State.NOTICED, None) for victim in victims})
 
 
 def waiting_line() -> Line:
@@ -35,9 +42,11 @@ def waiting_line() -> Line:
     waiting = [one for one in rows if one.state == State.PENDING]
     kept = {one.id for one in found if not one.state} - {one.id for one in rows if one.state == State.BUILDING}
     ids = {one.id for one in waiting} | kept | {one.evicted_for for one in rows if one.state == State.NOTICED}
+    hosts = {one.host for one in found if not one.state and one.host and one.id in ids}
+    left = hosts - {one.host for one in rows if one.state in _GOING}
     asked = [traits_in({"traits": one.traits or {}}) for one in waiting]
     return Line(frozenset(ids), frozenset(trait for traits in asked for trait in traits.required | traits.forbidden),
-                frozenset(map(_moving, rows)))
+                frozenset(left), frozenset(map(_moving, rows)))
 
 
 def _moving(one: ledger.Concerned) -> tuple[str, State, datetime | None]:

@@ -26,14 +26,17 @@ class Notices:
     """Performs `notice` and `reprieve` intents. Each writes what the row says when it is done, so that it does not
     matter which of the two comes last."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud):
+    def __init__(self, runtime: Runtime, cloud: Cloud, stop_first: bool):
         self._runtime = runtime
         self._cloud = cloud
+        self._stop_first = stop_first
 
     async def perform(self, claim: Claim) -> None:
         """Bring the metadata in line with the row, and look again whether the row has changed meanwhile."""
         while True:
             row = await self._runtime.offload(vms.read, claim.vm_id)
+            if row.state == State.NOTICED and not row.notice["grace_seconds"] and not self._stop_first:
+                return                  # it is cut off at once: nobody would read it
             await trace.begin_eviction(self._runtime, row)
             try:
                 if row.state == State.NOTICED:

@@ -5,6 +5,7 @@ what the database has promised meanwhile, decides for the waiting requests in th
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -99,13 +100,14 @@ class Scheduler:
         if not line.ids or (line == self._line and left > 0):
             return left if line.ids else 0
         try:
-            acted, waits = await self._verified(self._observer.glance, line.traits, self._timed, line.ids)
+            glance = functools.partial(self._observer.glance, hosts=line.hosts)
+            acted, waits, noticed = await self._verified(glance, line.traits, self._timed, line.ids)
         except Lost as lost:
             log.info("the plan for %s is made again: %s changed meanwhile", *lost.args)
             return _WAITING_SECONDS
         except Unverified:
             return _WAITING_SECONDS
-        self._line, self._again_at = line, time.monotonic() + waits
+        self._line, self._again_at = line.with_noticed(noticed), time.monotonic() + waits
         if acted:
             self._ring()
         return waits
@@ -126,15 +128,16 @@ class Scheduler:
                     snapshot = replace(snapshot, settled=True)
         raise Unverified(Doubts())
 
-    def _timed(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
+    def _timed(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float, set[str]]:
         started = time.monotonic()
         try:
             return self._decide_all(ids, snapshot)
         finally:
             self._planned(time.monotonic() - started)
 
-    def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float]:
-        acted, early, waits, doubts = False, False, 0.0, Doubts()
+    def _decide_all(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float, set[str]]:
+        """Whether anything was done, the seconds to the next pass, and who is to go."""
+        acted, early, waits, doubts, noticed = False, False, 0.0, Doubts(), set()
         with unit(Lock.SCHEDULER) as work:
             with self._at(snapshot, work.now) as view:
                 world, rows = view.world, view.rows
@@ -153,13 +156,14 @@ class Scheduler:
                             holds = row.id in world.reservations
                             carry_out(work, row, request, decision, world, self._grace)
                             acted |= holds or not isinstance(decision, Postpone)
+                            noticed.update(decision.victims if isinstance(decision, Evict) else ())
                         if not isinstance(decision, (Place, Refuse)):
                             waits = settling if early else _WAITING_SECONDS
                 if doubts:
                     raise Unverified(doubts)
                 if early and not acted and not snapshot.settled:
                     raise Unsettled(settling)
-        return acted, waits
+        return acted, waits, noticed
 
     def _prepare(self, snapshot: Snapshot) -> None:
         with reading(), self._at(snapshot, vms.clock()) as view:

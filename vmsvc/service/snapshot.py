@@ -39,8 +39,9 @@ class Snapshot:
     began: float                       # time.monotonic()
     quota: Quota
     watch: Watch                       # who came and went since before the quota was read
-    fresh: frozenset[str]              # hosts that Placement was asked about since it began
+    fresh: frozenset[str]              # hosts that Placement was asked about since it began ...
     doubted: frozenset[str]            # hosts of which it is known that Placement may say something else
+    counted: frozenset[str] = frozenset()    # ... and of which it was asked at least who holds what there
     sought: frozenset[Need] = frozenset()    # needs for which Placement was asked who has the room
     ordered: bool = True               # our servers were read after the quota
     settled: bool = False              # others had time to come since it began
@@ -76,30 +77,34 @@ class Observer:
         raises."""
         began = time.monotonic()
         quota = await self._cloud.quota()
-        await self._fleet.refresh(0, traits)
-        await self._mirror.refresh()
+        await self._look_at_servers(traits)
         return self._news(Snapshot(began, quota, watch, frozenset(), frozenset()))
 
-    async def glance(self, watch: Watch, traits: Collection[str] = ()) -> Snapshot:
-        """The quota as it is now; servers and hosts as they are followed anyway. A host that others have filled just
-        now is refused by the cloud, and one that is nearly full is read before it is used (`doubts`). Raises what the
-        cloud raises."""
+    async def glance(self, watch: Watch, traits: Collection[str] = (), hosts: Collection[str] = ()) -> Snapshot:
+        """The quota as it is now, and who holds what on these hosts; servers and other hosts as they are followed
+        anyway. A host that others have filled just now is refused by the cloud, and one that is nearly full is read
+        before it is used (`doubts`). Raises what the cloud raises."""
         began = time.monotonic()
-        quota, _ = await asyncio.gather(self._cloud.quota(), self._fleet.refresh(_GLANCE_SECONDS, traits))
-        return self._news(Snapshot(began, quota, watch, frozenset(), frozenset(), ordered=False))
+        quota, _, _ = await asyncio.gather(self._cloud.quota(), self._fleet.refresh(_GLANCE_SECONDS, traits),
+                                           self._fleet.count(hosts))
+        return self._news(Snapshot(began, quota, watch, frozenset(), frozenset(), frozenset(hosts), ordered=False))
 
     async def look_again(self, snapshot: Snapshot, doubts: Doubts) -> Snapshot:
         """The snapshot after the doubts were put to the cloud. Raises what the cloud raises."""
-        asked = [self._fleet.seek(room, traits) for room, traits in doubts.needs]
+        asked = [self._look_at_servers()] if doubts.order or doubts.needs else []    # the longest of them goes out first
+        asked += [self._fleet.seek(room, traits) for room, traits in doubts.needs]
         if doubts.hosts:
             asked.append(self._fleet.read(doubts.hosts))
-        if doubts.order:
-            asked.append(self._fleet.refresh(0))
-        if doubts.order or doubts.needs:       # somebody may have to go
-            asked.append(self._mirror.refresh())
         await asyncio.gather(*asked)
         return self._news(replace(snapshot, sought=snapshot.sought | doubts.needs,
                                   ordered=snapshot.ordered or doubts.order))
+
+    async def _look_at_servers(self, traits: Collection[str] = ()) -> None:
+        """Everybody's; an operator sees all in one list."""
+        called = time.monotonic()
+        if self._cloud.mode == "operator":
+            await self._fleet.refresh(0, traits, self._mirror.everybody)
+        await self._mirror.refresh(time.monotonic() - called)      # unless that has just been done
 
     def _news(self, snapshot: Snapshot) -> Snapshot:
         """Servers and hosts are told together, as of one moment."""

@@ -12,15 +12,17 @@ from vmsvc.store.statements import columns, instance, update
 
 
 _CONCERNED = """
-SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END
+SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END, host
 FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting')
-UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL FROM reservation WHERE released_at IS NULL
+UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL, CASE bin_kind WHEN 'host' THEN bin END
+FROM reservation WHERE released_at IS NULL
 """
 # Every pass of the scheduler asks these three.
 _COOLING = "SELECT flavor_id, image_id, host, reason FROM cooldown WHERE until_at > clock_timestamp()"
 _UNTOLD = """
 SELECT vm_id FROM eviction
 WHERE noticed_at IS NULL AND reprieved_at > clock_timestamp() - make_interval(secs => %s) AND reprieved_at > evict_at
+    AND evict_at > planned_at
 """
 _LOSSES = """
 SELECT owner, count(*) FROM eviction
@@ -30,13 +32,14 @@ WHERE evicting_at > clock_timestamp() - make_interval(secs => %s) AND NOT simula
 
 class Concerned(NamedTuple):
     """A VM on its way in or out, with the traits that its flavor names if it waits; or, without a state, one for which
-    room is kept."""
+    room is kept. `host` is where the VM is, or the room, as far as hosts are known."""
 
     id: str
     state: str | None
     updated_at: datetime | None
     evicted_for: str | None
     traits: dict[str, list[str]] | None
+    host: str | None
 
 
 def concerned() -> list[Concerned]:
@@ -104,7 +107,8 @@ def told_at(vm_id: str) -> datetime | None:
 
 
 def untold(seconds: float) -> frozenset[str]:
-    """VMs that were spared within so many seconds because, when their time came, they had not been told."""
+    """VMs that were spared within so many seconds because, when their time came, they had not been told. Without a
+    grace period nobody has to be."""
     return frozenset(vm_id for vm_id, in database.execute_sql(_UNTOLD, (seconds,)).fetchall())
 
 

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 from tests.integration.model.cloud import ModelCloud
 from vmsvc.cloud.mirror import Watch
 from vmsvc.cloud.port import Server
+from vmsvc.domain.errors import NotFound
 from vmsvc.domain.host import Host
 
 
@@ -26,6 +28,10 @@ class ModelMirror:
         self.servers = self._cloud.shown()
         for before, watch in self._watches:
             watch.came, watch.went = self.servers.keys() - before, before - self.servers.keys()
+
+    async def everybody(self, _since) -> None:
+        """The list of all projects; the hosts are read together with it."""
+        await self.refresh()
 
     @contextmanager
     def watching(self) -> Iterator[Watch]:
@@ -46,6 +52,14 @@ class ModelMirror:
     async def until(self, server_id: str, _ready, _seconds: float) -> Server | None:
         """One look; whoever waits looks again."""
         await self.refresh()
+        return self.servers.get(server_id)
+
+    async def look(self, server_id: str) -> Server | None:
+        """One server, read now."""
+        try:
+            self.servers[server_id] = await self._cloud.server(server_id)
+        except NotFound:
+            self.forget(server_id)
         return self.servers.get(server_id)
 
     def forget(self, server_id: str) -> None:
@@ -81,14 +95,21 @@ class ModelFleet:
         """Those that were read since."""
         return frozenset(name for name, read_at in self._read_at.items() if read_at >= moment)
 
-    async def refresh(self, _max_age: float, _traits=()) -> None:
+    async def refresh(self, _max_age: float, _traits=(), ask=None) -> None:
         """Hear of all changes."""
         if self._cloud.mode == "operator":
-            await self._cloud.gate("hosts")
+            await (ask(None) if ask else self._cloud.gate("hosts"))
             self._hosts = {name: self._cloud.host(name) for name in self._cloud.sizes}
 
     async def seek(self, _room, _traits) -> None:
         """Nothing is hidden here."""
+
+    async def count(self, names) -> None:
+        """Ask Placement who holds what there."""
+        if names:
+            await self._cloud.gate(f"count {sorted(names)}")
+        for name in names:
+            self._hosts[name] = replace(self._hosts[name], allocations=self._cloud.host(name).allocations)
 
     async def read(self, names) -> None:
         """Ask Placement about these."""

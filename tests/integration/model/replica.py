@@ -48,7 +48,7 @@ class Replica:
         self._steps = steps
         self._bells = [asyncio.Event(), asyncio.Event()]
         runtime, mirror, fleet = ModelRuntime(steps.gate, after), ModelMirror(cloud), ModelFleet(cloud)
-        leave, notices = Leave(runtime, cloud, mirror, True), Notices(runtime, cloud)
+        leave, notices = Leave(runtime, cloud, mirror, True), Notices(runtime, cloud, True)
         boot = Boot(runtime, cloud, mirror, fleet, leave, DEPLOYMENT)
         scheduler = Scheduler(runtime, cloud, mirror, fleet, self._bells[0], self.ring, grace_seconds=grace_seconds,
                               policy=Policy(max_victims=max_victims))

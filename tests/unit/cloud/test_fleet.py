@@ -1,5 +1,6 @@
 """Hosts kept up to date: which calls are made for it, and when."""
 
+import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -52,6 +53,13 @@ class Cloud:
         if provider.host in self.gone:
             raise NotFound("gone")
         return Content({"VCPU": Inventory(4)}, self.held[provider.host], self.versions[provider.host])
+
+    async def holders(self, provider):
+        """Who holds what there now."""
+        self._called("holders")
+        if provider.host in self.gone:
+            raise NotFound("gone")
+        return self.held[provider.host]
 
     async def occupants(self, changes_since):
         """What is new, once."""
@@ -199,6 +207,36 @@ async def test_hosts_that_are_asked_for_are_read_now_together_with_the_services(
     assert cloud.calls == {"services": 1, "content": 2}
     assert fleet.hosts()["h5"].used == SMALL and not fleet.hosts()["h6"].available
     assert fleet.read_since(clock.now) == {"h5", "h6"}
+
+
+@pytest.mark.gen_test
+async def test_who_looks_at_hosts_and_at_changes_at_once_asks_for_the_services_once(cloud, clock, fleet):
+    cloud.calls.clear()
+    clock.now += 5
+    await asyncio.gather(fleet.read(["h1"]), fleet.refresh(0))
+    assert cloud.calls == {"services": 1, "content": 1, "occupants": 1}
+
+
+@pytest.mark.gen_test
+async def test_to_count_a_host_is_one_call_and_makes_it_no_fresher_in_other_ways(cloud, clock, fleet):
+    cloud.calls.clear()
+    clock.now += 5
+    cloud.held["h5"], cloud.gone = {"x": SMALL}, {"h6"}
+    await fleet.count({"h5", "h6"})
+    assert cloud.calls == {"holders": 2}
+    assert fleet.hosts()["h5"].used == SMALL and "h6" not in fleet.hosts()
+    assert not fleet.read_since(clock.now)
+
+
+@pytest.mark.gen_test
+async def test_others_changes_may_come_from_somebody_who_has_asked_already(cloud, clock, fleet):
+    async def ask(since):
+        assert since == NOW
+        return OccupantPage((Occupant("s1", "ACTIVE", "h1", SMALL),), NOW)
+    cloud.calls.clear()
+    clock.now += 1
+    await fleet.refresh(0, ask=ask)
+    assert fleet.hosts()["h1"].free == {"VCPU": 3} and not cloud.calls
 
 
 @pytest.mark.gen_test

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +10,11 @@ import pytest
 from tests.unit.test_snapshot import server
 from vmsvc.cloud import mirror as module
 from vmsvc.cloud.claims import Claims
+from vmsvc.cloud.hosting import Occupant, OccupantPage
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import ServerPage
 from vmsvc.domain.errors import NotFound
+from vmsvc.domain.resources import Resources
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -23,7 +25,7 @@ class Cloud:
     mode = "operator"
 
     def __init__(self):
-        self.all, self.changed, self.whole = {}, [], 0
+        self.all, self.changed, self.whole, self.asked = {}, [], 0, None
 
     def put(self, name, **fields):
         """A server comes or changes."""
@@ -39,6 +41,11 @@ class Cloud:
         self.whole += changes_since is None
         changed, self.changed = self.changed, []
         return ServerPage(tuple(self.all.values() if changes_since is None else changed), NOW)
+
+    async def everybody(self, changes_since):
+        """What changed, and what others made."""
+        self.asked = changes_since
+        return await self.servers(changes_since), OccupantPage((Occupant("X", "ACTIVE", "h1", Resources()),), NOW)
 
     async def server(self, server_id):
         """One."""
@@ -94,6 +101,46 @@ async def test_a_watch_notes_who_came_and_went_meanwhile(cloud, mirror):
         await mirror.refresh()
         assert (first.came, first.went) == (set(), set())
         assert second.went == {"A", "C"}, "it is over"
+
+
+@pytest.mark.gen_test
+async def test_one_server_may_be_looked_at_alone(cloud, mirror):
+    cloud.put("A", status="SHUTOFF")
+    assert (await mirror.look("A")).status == mirror.servers["A"].status == "SHUTOFF"
+    cloud.delete("B")
+    assert await mirror.look("B") is None and "B" not in mirror.servers
+    assert mirror.news().keys() == {"A", "B"}
+
+
+@pytest.mark.gen_test
+async def test_a_list_that_began_before_a_look_does_not_bring_back_what_was(cloud, mirror, monkeypatch):
+    before, going = tuple(cloud.all.values()), asyncio.Event()
+
+    async def servers(_since):
+        await going.wait()
+        return ServerPage(before, NOW)
+    monkeypatch.setattr(cloud, "servers", servers)
+    reading = asyncio.ensure_future(mirror.refresh())
+    await asyncio.sleep(0)
+    cloud.put("A", status="SHUTOFF")
+    looking = asyncio.ensure_future(mirror.look("A"))
+    await asyncio.sleep(0)
+    going.set()
+    await asyncio.gather(reading, looking)
+    assert mirror.servers["A"].status == "SHUTOFF"
+
+
+@pytest.mark.gen_test
+async def test_everybodys_changes_are_one_list_that_reaches_back_as_far_as_either_needs(cloud, mirror):
+    waiting = asyncio.ensure_future(mirror.until("C", lambda shown: shown is not None, 10))
+    await asyncio.sleep(0)
+    cloud.put("C")
+    others = await mirror.everybody(NOW - timedelta(seconds=9))
+    assert [occupant.id for occupant in others.occupants] == ["X"]
+    assert mirror.servers.keys() == {"A", "B", "C"} and (await waiting).id == "C"
+    assert cloud.asked == NOW - timedelta(seconds=9)
+    await mirror.everybody(NOW + timedelta(seconds=9))
+    assert cloud.asked == NOW
 
 
 @pytest.mark.gen_test

@@ -1,0 +1,89 @@
+"""When servers that are waited for are looked at."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from vmsvc.service.pace import Lookout, Pace
+
+
+class Mirror:
+    """A server that gets ready, and then goes. Counts the looks at it and the lists."""
+
+    def __init__(self, ready_after, gone=False):
+        self._loop = asyncio.get_running_loop()
+        self._ready_at = self._loop.time() + ready_after
+        self._gone = gone
+        self.looks, self.lists = [], 0
+
+    def _shown(self):
+        ready = self._loop.time() >= self._ready_at
+        return None if ready and self._gone else SimpleNamespace(status="ACTIVE" if ready else "BUILD")
+
+    async def look(self, _server_id):
+        """A GET."""
+        self.looks.append(self._loop.time())
+        return self._shown()
+
+    async def until(self, _server_id, ready, seconds):
+        """Lists until it is ready."""
+        deadline = self._loop.time() + seconds
+        while not ready(self._shown()) and self._loop.time() < deadline:
+            self.lists += 1
+            await asyncio.sleep(0.01)
+        return self._shown()
+
+
+def is_active(server):
+    """What is waited for."""
+    return server.status == "ACTIVE"
+
+
+def known(*seconds):
+    """A pace of such times."""
+    pace = Pace()
+    for each in seconds:
+        pace.note(each)
+    return pace
+
+
+def test_a_look_is_in_vain_until_shortly_before_the_shortest_of_the_last_times():
+    assert Pace().quiet == 0
+    assert known(0.5, 0.4, 0.8).quiet == pytest.approx(0.36)
+    assert known(0.1, *[0.5] * 8).quiet == pytest.approx(0.45), "what was long ago does not count"
+    assert known(60).quiet == 1, "an early refusal is seen soon nevertheless"
+
+
+@pytest.mark.gen_test
+async def test_nobody_looks_before_there_may_be_something_to_see_and_then_often():
+    began = asyncio.get_running_loop().time()
+    mirror = Mirror(0.3)
+    server = await Lookout(mirror).until("A", is_active, began, known(0.3), 5)
+    assert server.status == "ACTIVE" and not mirror.lists
+    assert mirror.looks[0] - began >= 0.26 and len(mirror.looks) <= 3
+
+
+@pytest.mark.gen_test
+async def test_what_takes_longer_is_looked_at_less_often():
+    began = asyncio.get_running_loop().time() - 8
+    mirror = Mirror(1.2)
+    assert (await Lookout(mirror).until("A", is_active, began, Pace(), 5)).status == "ACTIVE"
+    assert len(mirror.looks) <= 4
+
+
+@pytest.mark.gen_test
+async def test_a_server_that_is_gone_is_none_and_whose_time_is_over_gets_what_is_there():
+    began = asyncio.get_running_loop().time()
+    assert await Lookout(Mirror(0, gone=True)).until("A", is_active, began, Pace(), 5) is None
+    assert (await Lookout(Mirror(9)).until("A", is_active, began, Pace(), 0.1)).status == "BUILD"
+
+
+@pytest.mark.parametrize("many, listed", [(2, False), (9, True)])
+@pytest.mark.gen_test
+async def test_a_list_tells_of_many_and_that_one_is_gone_only_a_look_tells(many, listed):
+    mirror = Mirror(0.2, gone=True)
+    lookout, began = Lookout(mirror), asyncio.get_running_loop().time()
+    waits = [lookout.until(name, is_active, began, Pace(), 5) for name in "ABCDEFGHI"[:many]]
+    assert await asyncio.gather(*waits) == [None] * many
+    assert bool(mirror.lists) == listed and len(mirror.looks) >= many
