@@ -91,7 +91,8 @@ class Observer:
 
     async def look_again(self, snapshot: Snapshot, doubts: Doubts) -> Snapshot:
         """The snapshot after the doubts were put to the cloud. Raises what the cloud raises."""
-        asked = [self._look_at_servers()] if doubts.order or doubts.needs else []    # the longest of them goes out first
+        # The longest of them goes out first.
+        asked = [self._look_at_servers()] if doubts.order or doubts.needs else []
         asked += [self._fleet.seek(room, traits) for room, traits in doubts.needs]
         if doubts.hosts:
             asked.append(self._fleet.read(doubts.hosts))

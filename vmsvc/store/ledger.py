@@ -49,7 +49,8 @@ def concerned() -> list[Concerned]:
 
 def open_reservations() -> list[Reservation]:
     """Room that is kept now, oldest first."""
-    found = database.execute_sql(f"SELECT {columns(Reservation)} FROM reservation WHERE released_at IS NULL ORDER BY id")
+    found = database.execute_sql(
+        f"SELECT {columns(Reservation)} FROM reservation WHERE released_at IS NULL ORDER BY id")
     return [instance(Reservation, row) for row in found.fetchall()]
 
 
