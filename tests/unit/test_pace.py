@@ -65,6 +65,24 @@ async def test_nobody_looks_before_there_may_be_something_to_see_and_then_often(
 
 
 @pytest.mark.gen_test
+async def test_what_is_learned_is_never_longer_than_it_takes():
+    pace, loop = Pace(), asyncio.get_running_loop()
+    for _ in range(6):
+        mirror, began = Mirror(0.12), loop.time()
+        await Lookout(mirror).until("A", is_active, began, pace, 5)
+        assert 0 < pace.quiet < 0.12
+    assert mirror.looks[0] - began >= 0.05, "the first looks are left out by then"
+
+
+@pytest.mark.gen_test
+async def test_a_cloud_that_has_become_faster_is_followed():
+    pace = known(*[0.3] * 8)
+    for _ in range(12):
+        await Lookout(Mirror(0)).until("A", is_active, asyncio.get_running_loop().time(), pace, 5)
+    assert pace.quiet < 0.2
+
+
+@pytest.mark.gen_test
 async def test_what_takes_longer_is_looked_at_less_often():
     began = asyncio.get_running_loop().time() - 8
     mirror = Mirror(1.2)

@@ -156,7 +156,6 @@ class Boot:
             left = began + _BUILD_LIMIT - loop.time()
             server = await self._lookout.until(server_id, _settled, began, self._builds, min(_HOST_SECONDS, left))
             if server is not None and (server.status == "ACTIVE" or server.status == "ERROR" and server.fault):
-                self._builds.note(loop.time() - began)
                 return server
             with suppress(CloudUnavailable):
                 await self._fleet.refresh(_HOST_SECONDS)

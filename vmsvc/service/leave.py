@@ -94,7 +94,6 @@ class Leave:
                     await taken()
             server = await self._lookout.until(server_id, _has_stopped_going, sent_at, pace, _LOOK_SECONDS)
             if server is None:
-                pace.note(loop.time() - sent_at)
                 return
             if server.status == "SOFT_DELETED" and not force:
                 force, again = True, 0.0            # it holds its host's room until it is reclaimed

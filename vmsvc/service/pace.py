@@ -2,6 +2,8 @@
 
 By hand one looks every 50 ms, and nearly all of these looks are too early: a cloud takes about as long as it took the
 last times. On the real bed a build takes ten looks by hand and two or three in this way, and its end is seen as soon.
+What is learned is how long it takes at least, by the looks that were in vain. Were it the time at which a server was
+seen to be ready, each wait would lengthen the next.
 """
 
 import asyncio
@@ -23,16 +25,16 @@ class Pace:
     """How long one kind of thing takes."""
 
     def __init__(self):
-        self._took: deque[float] = deque(maxlen=_NEWEST)
+        self._at_least: deque[float] = deque(maxlen=_NEWEST)
 
     @property
     def quiet(self) -> float:
         """Seconds from the beginning in which a look is in vain; 0 while nothing is known."""
-        return min(_LONGEST, _EARLY * min(self._took, default=0.0))
+        return min(_LONGEST, _EARLY * min(self._at_least, default=0.0))
 
     def note(self, seconds: float) -> None:
-        """It took so long."""
-        self._took.append(seconds)
+        """It took longer than that."""
+        self._at_least.append(seconds)
 
 
 class Lookout:
@@ -50,22 +52,29 @@ class Lookout:
         deadline = loop.time() + seconds
         self._waiting += 1
         try:
-            await asyncio.sleep(min(seconds, since + pace.quiet - loop.time()))
+            if self._waiting <= _FEW:
+                await asyncio.sleep(min(seconds, since + pace.quiet - loop.time()))
             if self._waiting > _FEW:
                 shown = await self._mirror.until(server_id, lambda shown: shown is None or ready(shown),
                                                  deadline - loop.time())
                 if shown is not None:
                     return shown
-            return await self._apart(server_id, ready, since, deadline)   # of many, one that the list left out
+            return await self._apart(server_id, ready, since, pace, deadline)   # of many, one that the list left out
         finally:
             self._waiting -= 1
 
-    async def _apart(self, server_id: str, ready: Callable[[Server], bool], since: float,
+    async def _apart(self, server_id: str, ready: Callable[[Server], bool], since: float, pace: Pace,
                      deadline: float) -> Server | None:
         loop = asyncio.get_running_loop()
+        in_vain = pace.quiet
         while True:
+            began = loop.time()
             server = await self._mirror.look(server_id)
+            if server is None or ready(server):
+                pace.note(in_vain)
+                return server
+            in_vain = began - since
             pause = max(_PAUSE_SECONDS, (loop.time() - since) * _PAUSE_SHARE)
-            if server is None or ready(server) or loop.time() + pause > deadline:
+            if loop.time() + pause > deadline:
                 return server
             await asyncio.sleep(pause)
