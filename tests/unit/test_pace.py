@@ -91,6 +91,14 @@ async def test_what_takes_longer_is_looked_at_less_often():
 
 
 @pytest.mark.gen_test
+async def test_what_takes_minutes_is_looked_at_once_a_second_and_never_without_a_pause():
+    loop = asyncio.get_running_loop()
+    mirror, asked = Mirror(9), loop.time()
+    await Lookout(mirror).until("A", is_active, asked - 200, Pace(), 1.5)
+    assert len(mirror.looks) == 2 and loop.time() - asked >= 1.4
+
+
+@pytest.mark.gen_test
 async def test_a_server_that_is_gone_is_none_and_whose_time_is_over_gets_what_is_there():
     began = asyncio.get_running_loop().time()
     assert await Lookout(Mirror(0, gone=True)).until("A", is_active, began, Pace(), 5) is None

@@ -129,13 +129,15 @@ class Mirror:
 
     async def look(self, server_id: str) -> Server | None:
         """One server, read now; None when the cloud says 404."""
+        known = server_id in self.servers
         try:
             server = await self._cloud.server(server_id)
         except NotFound:
             self.forget(server_id)
             return None
         async with self._reading:        # a list that began earlier would bring back what was
-            self._merge((server,))
+            if server_id in self.servers or not known:      # else a list has told meanwhile that it went
+                self._merge((server,))
         return server
 
     def _tell(self) -> None:

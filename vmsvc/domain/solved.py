@@ -61,8 +61,8 @@ class Solved:
                 self._known[place.id] = known
                 self._news.add(place.id)
         found = known.plan
-        if found is None or limit is not None and found.rank >= limit:
-            return None
+        if found is None or known.at != terms.now or limit is not None and found.rank >= limit:
+            return None         # of another time only the bound is good: it has reached the limit
         return found if terms.allow(found.victims) else solve(place, limit, terms, budget)
 
     def _search(self, bound: Objective, place: Bin, limit: Limit, terms: Terms, budget: Budget) -> _Known:

@@ -80,6 +80,7 @@ class Bulletin:
         rows, roll = self._rows, self._roll
         try:
             self._bell.clear()
+            self._page = None           # whoever asks from now on waits for what the bell rang for
             self._read_at = time.monotonic()
             page = await self._runtime.offload(_read, rows, roll, self._news())
             if page.missing - self._sought:

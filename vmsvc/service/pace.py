@@ -15,7 +15,7 @@ from vmsvc.cloud.port import Server
 
 _NEWEST = 8             # of the last times the shortest counts: it is better to look too early than too late
 _EARLY = 0.9            # of it; so a cloud that has become faster is followed too
-_LONGEST = 1.0          # seconds without a look: a build may be refused early though none was lately
+_LONGEST = 1.0          # seconds without a look: a build may end early, or be refused, though none was lately
 _FEW = 2                # a GET for each costs the cloud less than the list of all that changed; for more it does not
 _PAUSE_SECONDS = 0.05   # between looks at one of a few, at least, ...
 _PAUSE_SHARE = 1 / 16   # ... and this share of the time that it has taken already
@@ -74,7 +74,8 @@ class Lookout:
                 pace.note(in_vain)
                 return server
             in_vain = began - since
-            pause = max(_PAUSE_SECONDS, (loop.time() - since) * _PAUSE_SHARE)
-            if loop.time() + pause > deadline:
+            pause = min(_LONGEST, max(_PAUSE_SECONDS, (loop.time() - since) * _PAUSE_SHARE))
+            left = deadline - loop.time()
+            await asyncio.sleep(min(pause, left))
+            if pause >= left:
                 return server
-            await asyncio.sleep(pause)

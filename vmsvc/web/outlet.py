@@ -49,6 +49,7 @@ class Outlet:
         self._ended = False
         stream.set_nodelay(True)        # an event does not wait until the one before was acknowledged
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
+        self.give_way()                 # to the answer to the handshake, where the peer has not read what was before
 
     def send(self, data: bytes) -> None:
         """Some whole frames. Never waits; a peer that lags too far behind is ended."""
