@@ -80,6 +80,17 @@ async def test_what_somebody_else_could_not_write_whole_goes_first(wire):
 
 
 @pytest.mark.gen_test
+async def test_what_waits_already_when_it_begins_goes_first(wire):
+    filled = wire.fill()
+    wire.stream.write(THEIRS)           # the answer to the handshake
+    outlet = Outlet(wire.stream, BOUND, wire.ends.append)
+    early = wire.taken(filled)
+    outlet.send(OURS)
+    got = early + await wire.rest(filled + len(THEIRS + OURS) - len(early))
+    assert got[filled:] == THEIRS + OURS
+
+
+@pytest.mark.gen_test
 async def test_what_somebody_else_writes_behind_ours_keeps_its_place(wire):
     filled = wire.fill()
     for _ in range(3):

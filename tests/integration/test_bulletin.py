@@ -101,6 +101,17 @@ async def test_whoever_asks_while_it_is_made_gets_one_that_was_read_after_he_ask
 
 
 @pytest.mark.gen_test
+async def test_while_it_is_made_the_old_one_is_nobodys(desk):
+    await desk.ids()
+    new_vm()
+    desk.bulletin.stale()
+    first = asyncio.ensure_future(desk.ids())
+    await asyncio.sleep(0)                  # it reads now
+    assert not desk.bell.is_set() and desk.bulletin.current() is None
+    assert (len(await desk.ids()), len(await first)) == (1, 1)
+
+
+@pytest.mark.gen_test
 async def test_a_server_that_only_a_row_knows_is_looked_for_once(desk):
     assert await desk.ids() == []
     desk.put("A")

@@ -131,6 +131,23 @@ async def test_a_list_that_began_before_a_look_does_not_bring_back_what_was(clou
 
 
 @pytest.mark.gen_test
+async def test_a_look_does_not_bring_back_whom_a_later_list_has_seen_go(cloud, mirror, monkeypatch):
+    before, answered = cloud.all["A"], asyncio.Event()
+
+    async def server_then(_server_id):
+        await answered.wait()
+        return before
+    monkeypatch.setattr(cloud, "server", server_then)
+    looking = asyncio.ensure_future(mirror.look("A"))
+    await asyncio.sleep(0)
+    cloud.delete("A")
+    await mirror.refresh()
+    answered.set()
+    await looking
+    assert "A" not in mirror.servers
+
+
+@pytest.mark.gen_test
 async def test_everybodys_changes_are_one_list_that_reaches_back_as_far_as_either_needs(cloud, mirror):
     waiting = asyncio.ensure_future(mirror.until("C", lambda shown: shown is not None, 10))
     await asyncio.sleep(0)
