@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vmsvc.cloud.claims import Claims
@@ -52,6 +52,12 @@ class Waiter:
     ready: Callable[[Server | None], bool]
     called: float
     told: asyncio.Future
+
+
+def _as_listed(server: Server) -> Server:
+    """One that was asked for alone, as a list shows it: Nova (2.71) tells the server groups of one alone. Else a server
+    would seem to change from one way of reading to the other."""
+    return replace(server, body={key: value for key, value in server.body.items() if key != "server_groups"})
 
 
 class Mirror:
@@ -137,7 +143,7 @@ class Mirror:
             return None
         async with self._reading:        # a list that began earlier would bring back what was
             if server_id in self.servers or not known:      # else a list has told meanwhile that it went
-                self._merge((server,))
+                self._merge((_as_listed(server),))
         return server
 
     def _tell(self) -> None:
@@ -161,7 +167,7 @@ class Mirror:
         fresh = {server.id: server for server in servers if server.status not in _GONE}
         for server_id in self.servers.keys() - fresh.keys():
             try:
-                fresh[server_id] = await self._cloud.server(server_id)
+                fresh[server_id] = _as_listed(await self._cloud.server(server_id))
             except NotFound:
                 self._claims.gone(server_id)
             except VmsvcError as error:     # a broken cell must not keep us from seeing the others

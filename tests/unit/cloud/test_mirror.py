@@ -113,6 +113,14 @@ async def test_one_server_may_be_looked_at_alone(cloud, mirror):
 
 
 @pytest.mark.gen_test
+async def test_a_server_that_was_looked_at_alone_is_shown_as_lists_show_it(cloud, mirror):
+    shown = mirror.servers["A"]
+    cloud.put("A", body={**shown.body, "server_groups": []})
+    await mirror.look("A")
+    assert mirror.servers["A"] == shown
+
+
+@pytest.mark.gen_test
 async def test_a_list_that_began_before_a_look_does_not_bring_back_what_was(cloud, mirror, monkeypatch):
     before, going = tuple(cloud.all.values()), asyncio.Event()
 
