@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 _RESTART_DELAYS = (0.2, 1.0, 3.0, 10.0)
 _SETTLED_SECONDS = 60.0      # who lived this long starts afresh with the shortest delay
 _STOP_LIMIT = 40.0           # then whoever is left is killed
+_HURRY_LIMIT = 1.0           # and so after a second Ctrl-C: two SIGINT before a busy replica's turn reach it as one
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
 
 
@@ -32,21 +33,21 @@ class Supervisor:
         self._started: dict[int, tuple[int, float]] = {}                 # pid -> (which one, when)
         self._due = dict.fromkeys(range(1, number + 1), 0.0)             # which one -> when to start it
         self._failures = dict.fromkeys(self._due, 0)
-        self._told_at: float | None = None
+        self._kill_at: float | None = None                               # set once they are told to stop
         self._watched, self._held = os.pipe()
 
     def run(self) -> None:
         """Keep them running until SIGTERM or SIGINT, which they get too; return when all have ended."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            while self._told_at is None or self._started:
+            while self._kill_at is None or self._started:
                 self._start_due()
                 told = signal.sigtimedwait(_SIGNALS, self._pause())
                 if told is not None and told.si_signo != signal.SIGCHLD:
                     self._pass_on(told.si_signo)
                 self._bury()
-                if self._told_at is not None and time.monotonic() - self._told_at > _STOP_LIMIT:
-                    self._pass_on(signal.SIGKILL)
+                if self._kill_at is not None and time.monotonic() > self._kill_at:
+                    self._send(signal.SIGKILL)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -85,7 +86,7 @@ class Supervisor:
             if not ended:
                 continue
             del self._started[pid]
-            if self._told_at is None:
+            if self._kill_at is None:
                 self._again_later(which, time.monotonic() - since, os.waitstatus_to_exitcode(status))
 
     def _again_later(self, which: int, lived: float, status: int) -> None:
@@ -95,10 +96,15 @@ class Supervisor:
         log.warning("replica %d ended with status %d; starting it again in %g s", which, status, delay)
 
     def _pass_on(self, number: int) -> None:
-        if self._told_at is None:
-            self._told_at = time.monotonic()
+        if self._kill_at is None:
+            self._kill_at = time.monotonic() + _STOP_LIMIT
             self._due.clear()
             for listening in self._sockets:      # nobody is to wait in their queue for an answer that will not come
                 listening.close()
+        elif number == signal.SIGINT:
+            self._kill_at = min(self._kill_at, time.monotonic() + _HURRY_LIMIT)
+        self._send(number)
+
+    def _send(self, number: int) -> None:
         for pid in self._started:
             os.kill(pid, number)     # not reaped yet, so the number is still its own

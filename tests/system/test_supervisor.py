@@ -149,6 +149,21 @@ async def test_a_second_ctrl_c_stops_it_at_once_whatever_hangs(new_process, envi
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_a_second_ctrl_c_ends_a_replica_too_that_has_seen_neither(new_process, three):
+    process = new_process(three)
+    await process.ready()
+    await until(lambda: process.text().count("ready in operator mode") == 3, "all three", 30)
+    os.kill(replicas(process)[0], signal.SIGSTOP)        # two signals reach it as one, when its turn comes
+    process.interrupt()
+    await until(lambda: process.text().count("stopping") == 2, "the first signal")
+    asked = time.monotonic()
+    process.interrupt()
+    assert await process.exit_status() == 0
+    assert time.monotonic() - asked < 3
+    assert not [pid for pid in replicas(process) if lives(pid)]
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_a_service_stops_in_time_though_the_cloud_hangs_and_the_database_is_away(new_process, environ, sim,
                                                                                     database, postgres):
     process = new_process(environ)
