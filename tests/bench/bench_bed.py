@@ -86,8 +86,8 @@ class Ground:
         """Set the project's."""
         set_quota(self._admin, self.project, **limits)
 
-    def sides(self, body: dict, by_hand: Callable[[], list[str]], **ours: Callable) -> tuple[Side, Side]:
-        """A VM by the service, and the same by hand."""
+    def sides(self, body: dict, *by_hand: Callable[[], list[str]], **ours: Callable) -> list[Side]:
+        """A VM by the service, and the same by hand, in one or more ways."""
         self._choose(body["flavor"])
         self.steps = []
 
@@ -101,10 +101,10 @@ class Ground:
         def restore() -> None:
             self.steps.append(steps_of(self.service, *self._told))
             self.service("DELETE", f"/vm/{self.made.pop()}")
-        hand = Side(lambda: self.made.extend(by_hand()), lambda: Counter(self.hand.calls),
-                    prepare=ours.pop("prepare_by_hand", lambda: None), restore=self.clear)
-        return Side(post, lambda: calls_of(self.service), prepare=self._noting(ours.pop("prepare", lambda: None)),
-                    restore=restore), hand
+        hands = [Side(lambda way=way: self.made.extend(way()), lambda: Counter(self.hand.calls),
+                      prepare=ours.get("prepare_by_hand", lambda: None), restore=self.clear) for way in by_hand]
+        return [Side(post, lambda: calls_of(self.service), prepare=self._noting(ours.get("prepare", lambda: None)),
+                     restore=restore), *hands]
 
     def _noting(self, prepare: Callable[[], None]) -> Callable[[], None]:
         def prepared() -> None:
@@ -118,10 +118,10 @@ class Ground:
         self.made = []
 
 
-def alternate(rounds: int, ours: Side, theirs: Side) -> None:
+def alternate(rounds: int, *sides: Side) -> None:
     """Ours, theirs, theirs, ours."""
     for number in range(-1, rounds):
-        for side in (ours, theirs) if number % 2 else (theirs, ours):
+        for side in sides if number % 2 else reversed(sides):
             side.round(number >= 0)
 
 
@@ -147,7 +147,8 @@ def room_is_free(ground: Ground, rounds: int) -> None:
 
 def cloud_is_full(ground: Ground, rounds: int, short: str) -> None:
     """A POST for which a preemptible VM has to go. All other room is taken by standard VMs, which never go; the last
-    host, or the rest of the quota, by a VM that was made by whoever has its turn."""
+    host, or the rest of the quota, by a VM that was made by whoever has its turn. A tenant cannot see that the hosts
+    are full; so there is a second way by hand, in which nobody goes before the cloud has refused."""
     others = ground.service.create_many(HOSTS - 1, STANDARD)
     taken: list[str] = []
     if short == "quota":
@@ -156,11 +157,17 @@ def cloud_is_full(ground: Ground, rounds: int, short: str) -> None:
     def by_hand() -> list[str]:
         ground.hand.delete(taken.pop())
         return [ground.hand.create()]
-    ours, theirs = ground.sides(
-        STANDARD, by_hand, prepare=lambda: ground.service.create_many(1, PREEMPTIBLE),
+
+    def asking_first() -> list[str]:
+        ground.hand.is_refused()
+        return by_hand()
+    ours, *theirs = ground.sides(
+        STANDARD, by_hand, *([asking_first] if (short, ground.mode) == ("hosts", "tenant") else []),
+        prepare=lambda: ground.service.create_many(1, PREEMPTIBLE),
         prepare_by_hand=lambda: taken.append(ground.hand.create()))
-    alternate(rounds, ours, theirs)
-    line(f"{short} full, {ground.mode}", "≤ 1.15", ours, theirs)
+    alternate(rounds, ours, *theirs)
+    for side, way in zip(theirs, ("", "; by hand after the cloud's refusal")):
+        line(f"{short} full, {ground.mode}{way}", "≤ 1.15", ours, side)
     show(ground.steps)
     ground.quota(**LARGE)
     for server in others:

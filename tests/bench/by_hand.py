@@ -43,13 +43,17 @@ class ByHand:
         """The id of a new server, as soon as the cloud has taken the request."""
         return self._call("POST", self._compute.create_server, name="by hand", **self._what).id
 
-    def create(self) -> str:
+    def create(self, to_be: str = "ACTIVE") -> str:
         """The id of a new server that is ACTIVE."""
         server_id = self.post()
-        while (status := self._status(server_id)) != "ACTIVE":
+        while (status := self._status(server_id)) != to_be:
             assert status == "BUILD", f"server {server_id} is {status}"
             time.sleep(LOOK_SECONDS)
         return server_id
+
+    def is_refused(self) -> None:
+        """Ask the cloud for a server for which it has no room, and delete it."""
+        self.delete(self.create("ERROR"))
 
     def create_and_wait(self) -> str:
         """The same, by the wait that the SDK (and so `openstack server create --wait`) has."""

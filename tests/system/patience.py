@@ -9,7 +9,7 @@ PATIENCE = {
     "vmsvc.service.reconciler._NOTICED_SECONDS": 0.3,
     "vmsvc.service.reconciler._ROUND_SECONDS": 0.3,
     "vmsvc.cloud.fleet._SERVICES_SECONDS": 0.3,
-    "vmsvc.service.boot._HOST_SECONDS": 0.5,
+    "vmsvc.service.build._HOST_SECONDS": 0.5,
     "vmsvc.service.runtime._RESTART_DELAYS": (0.1, 0.2, 0.5),
     "vmsvc.service.scheduler._WAITING_SECONDS": 0.2,
     "vmsvc.service.boot._LOOKS": (0.1, 0.2, 0.4, 0.8),

@@ -40,9 +40,9 @@ def is_active(server):
     return server.status == "ACTIVE"
 
 
-def known(*seconds):
+def known(*seconds, **how):
     """A pace of such times."""
-    pace = Pace()
+    pace = Pace(**how)
     for each in seconds:
         pace.note(each)
     return pace
@@ -59,7 +59,7 @@ def test_a_look_is_in_vain_until_shortly_before_the_shortest_of_the_last_times()
 async def test_nobody_looks_before_there_may_be_something_to_see_and_then_often():
     began = asyncio.get_running_loop().time()
     mirror = Mirror(0.3)
-    server = await Lookout(mirror).until("A", is_active, began, known(0.3), 5)
+    server, _ = await Lookout(mirror).until("A", is_active, began, known(0.3), 5)
     assert server.status == "ACTIVE" and not mirror.lists
     assert mirror.looks[0] - began >= 0.26 and len(mirror.looks) <= 3
 
@@ -69,7 +69,7 @@ async def test_what_is_learned_is_never_longer_than_it_takes():
     pace, loop = Pace(), asyncio.get_running_loop()
     for _ in range(6):
         mirror, began = Mirror(0.12), loop.time()
-        await Lookout(mirror).until("A", is_active, began, pace, 5)
+        pace.note((await Lookout(mirror).until("A", is_active, began, pace, 5)).in_vain)
         assert 0 < pace.quiet < 0.12
     assert mirror.looks[0] - began >= 0.05, "the first looks are left out by then"
 
@@ -78,15 +78,23 @@ async def test_what_is_learned_is_never_longer_than_it_takes():
 async def test_a_cloud_that_has_become_faster_is_followed():
     pace = known(*[0.3] * 8)
     for _ in range(12):
-        await Lookout(Mirror(0)).until("A", is_active, asyncio.get_running_loop().time(), pace, 5)
+        pace.note((await Lookout(Mirror(0)).until("A", is_active, asyncio.get_running_loop().time(), pace, 5)).in_vain)
     assert pace.quiet < 0.2
+
+
+@pytest.mark.gen_test
+async def test_what_may_be_far_shorter_is_found_by_halves():
+    pace = known(0.8, shrinks=0.5)
+    for _ in range(4):
+        pace.note((await Lookout(Mirror(0)).until("A", is_active, asyncio.get_running_loop().time(), pace, 5)).in_vain)
+    assert pace.quiet < 0.1
 
 
 @pytest.mark.gen_test
 async def test_what_takes_longer_is_looked_at_less_often():
     began = asyncio.get_running_loop().time() - 8
     mirror = Mirror(1.2)
-    assert (await Lookout(mirror).until("A", is_active, began, Pace(), 5)).status == "ACTIVE"
+    assert (await Lookout(mirror).until("A", is_active, began, Pace(), 5)).server.status == "ACTIVE"
     assert len(mirror.looks) <= 4
 
 
@@ -101,8 +109,9 @@ async def test_what_takes_minutes_is_looked_at_once_a_second_and_never_without_a
 @pytest.mark.gen_test
 async def test_a_server_that_is_gone_is_none_and_whose_time_is_over_gets_what_is_there():
     began = asyncio.get_running_loop().time()
-    assert await Lookout(Mirror(0, gone=True)).until("A", is_active, began, Pace(), 5) is None
-    assert (await Lookout(Mirror(9)).until("A", is_active, began, Pace(), 0.1)).status == "BUILD"
+    assert (await Lookout(Mirror(0, gone=True)).until("A", is_active, began, Pace(), 5)).server is None
+    server, in_vain = await Lookout(Mirror(9)).until("A", is_active, began, Pace(), 0.1)
+    assert server.status == "BUILD" and in_vain is None, "nobody knows how long it will take"
 
 
 @pytest.mark.parametrize("many, listed", [(2, False), (9, True)])
@@ -111,5 +120,5 @@ async def test_a_list_tells_of_many_and_that_one_is_gone_only_a_look_tells(many,
     mirror = Mirror(0.2, gone=True)
     lookout, began = Lookout(mirror), asyncio.get_running_loop().time()
     waits = [lookout.until(name, is_active, began, Pace(), 5) for name in "ABCDEFGHI"[:many]]
-    assert await asyncio.gather(*waits) == [None] * many
+    assert [sight.server for sight in await asyncio.gather(*waits)] == [None] * many
     assert bool(mirror.lists) == listed and len(mirror.looks) >= many

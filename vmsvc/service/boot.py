@@ -1,19 +1,18 @@
 """The boot of a VM, from the intent to ACTIVE or to the reason why not."""
 
 import asyncio
-from contextlib import suppress
 
 from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
-from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, OutcomeUnknown,
-                                 QuotaExceeded)
+from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest, OutcomeUnknown, QuotaExceeded
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
+from vmsvc.service.build import LIMIT, Builds
 from vmsvc.service.leave import Leave
-from vmsvc.service.pace import Lookout, Pace
+from vmsvc.service.pace import Pace
 from vmsvc.service.placing import fail
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import ledger, vms
@@ -21,11 +20,7 @@ from vmsvc.store.db import unit
 from vmsvc.store.models import Vm
 
 OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
-_BUILD_LIMIT = 600.0             # seconds; Nova itself has no limit on BUILD by default
-_HOST_SECONDS = 5.0              # between looks at the state of the host while a build goes on
-_COOL_SECONDS = 300.0            # for so long others like it do not go to a host that refused it
-_LOOK_AGAIN = 0.3
-_EXPLAIN = 10                    # looks at a server in ERROR before we do without its reason
+_COOL_SECONDS = 300.0            # seconds; for so long others like it do not go to a host that refused it
 _LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
 #: Room was confirmed free, yet the scheduler says no: its view lags. Try again before anything else.
 _AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)
@@ -41,11 +36,11 @@ class Boot:
     def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, fleet: Fleet, leave: Leave, deployment: str):
         self._runtime = runtime
         self._cloud = cloud
-        self._mirror = mirror
         self._fleet = fleet
         self._leave = leave
         self._deployment = deployment
-        self._lookout, self._builds, self._refusals = Lookout(mirror), Pace(), Pace()
+        self._builds = Builds(mirror, fleet)
+        self._removals = Pace()      # of servers that were refused: no host has to let them go
 
     async def perform(self, claim: Claim) -> None:
         """Make the server if it is not there yet, wait until it is ACTIVE, and write what became of it."""
@@ -127,12 +122,12 @@ class Boot:
         down before the DELETE: who goes on after a crash finds no server that could tell it."""
         verdict = (row.refusal or {}).get("verdict", {})
         if verdict.get("server") != server_id:
-            server = await self._finished(server_id, row.host)
+            server = await self._builds.finished(server_id, row.host, refusable=row.host is None and not row.rounds)
             if server.status == "ACTIVE":
                 return server
             verdict = {"server": server_id, **self._verdict(server, row.host)}
             await self._runtime.offload(_judged, row.id, verdict)
-        await self._leave.remove(server_id, pace=self._refusals)
+        await self._leave.remove(server_id, pace=self._removals)
         raise Refused(verdict["error"], verdict["message"]) if verdict["error"] else CloudError(verdict["message"])
 
     def _verdict(self, server: Server, host: str | None) -> dict[str, str | None]:
@@ -141,43 +136,10 @@ class Boot:
         if failure is None and host is not None and self._fleet.is_down(host):
             return {"error": "no_capacity", "message": f"host {host} went down while the server was being built there"}
         if failure is None:
-            return {"error": None, "message": f"the server was still {server.status} after {_BUILD_LIMIT:.0f} s"}
+            return {"error": None, "message": f"the server was still {server.status} after {LIMIT:.0f} s"}
         message = f"the build failed: {failure.message}" if isinstance(failure, CloudError) else failure.message
         # Nova tries a failed build on other hosts by itself, unless it was told the host.
         return {"error": None if isinstance(failure, CloudError) and host is None else failure.slug, "message": message}
-
-    async def _finished(self, server_id: str, host: str | None) -> Server:
-        """The server when its build has ended, or as it is when its host is down or the limit is reached. Raises
-        CloudError when it has gone: a list may leave it out for a moment, while Nova hands it from the API to its
-        cell."""
-        loop = asyncio.get_running_loop()
-        began, gone, unexplained = loop.time(), 0, 0
-        while True:
-            left = began + _BUILD_LIMIT - loop.time()
-            server = await self._lookout.until(server_id, _settled, began, self._builds, min(_HOST_SECONDS, left))
-            if server is not None and (server.status == "ACTIVE" or server.status == "ERROR" and server.fault):
-                return server
-            with suppress(CloudUnavailable):
-                await self._fleet.refresh(_HOST_SECONDS)
-            if left <= 0 or (host is not None and self._fleet.is_down(host)):
-                server = await self._mirror.look(server_id)
-                if server is not None:
-                    return server
-            elif server is not None:
-                # The fault of a server in ERROR can be a moment behind its status.
-                unexplained += server.status == "ERROR"
-                if _settled(server) and (server.status != "ERROR" or unexplained > _EXPLAIN):
-                    return server
-                if not _settled(server):
-                    continue
-            gone += server is None
-            if gone > 1:
-                raise CloudError("the server was deleted while it was being built")
-            await asyncio.sleep(_LOOK_AGAIN)
-
-
-def _settled(server: Server) -> bool:
-    return server.status not in ("BUILD", "UNKNOWN") and server.task_state != "deleting"
 
 
 # ---------------------------------------------------------------- in the database pool

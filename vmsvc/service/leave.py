@@ -92,7 +92,8 @@ class Leave:
                 sent_at, again = loop.time(), _AGAIN_SECONDS
                 if taken:
                     await taken()
-            server = await self._lookout.until(server_id, _has_stopped_going, sent_at, pace, _LOOK_SECONDS)
+            server, in_vain = await self._lookout.until(server_id, _has_stopped_going, sent_at, pace, _LOOK_SECONDS)
+            pace.note(in_vain)
             if server is None:
                 return
             if server.status == "SOFT_DELETED" and not force:

@@ -9,12 +9,13 @@ seen to be ready, each wait would lengthen the next.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Server
 
 _NEWEST = 8             # of the last times the shortest counts: it is better to look too early than too late
-_EARLY = 0.9            # of it; so a cloud that has become faster is followed too
+_EARLY = 0.9            # of it: the next one may be as quick
 _LONGEST = 1.0          # seconds without a look: a build may end early, or be refused, though none was lately
 _FEW = 2                # a GET for each costs the cloud less than the list of all that changed; for more it does not
 _PAUSE_SECONDS = 0.05   # between looks at one of a few, at least, ...
@@ -22,19 +23,35 @@ _PAUSE_SHARE = 1 / 16   # ... and this share of the time that it has taken alrea
 
 
 class Pace:
-    """How long one kind of thing takes."""
+    """How long one kind of thing takes. A first look that finds it done tells that it may take less: `shrinks` is what
+    is left then of what was known."""
 
-    def __init__(self):
+    def __init__(self, shrinks: float = 1.0):
         self._at_least: deque[float] = deque(maxlen=_NEWEST)
+        self._shrinks = shrinks
 
     @property
     def quiet(self) -> float:
         """Seconds from the beginning in which a look is in vain; 0 while nothing is known."""
         return min(_LONGEST, _EARLY * min(self._at_least, default=0.0))
 
-    def note(self, seconds: float) -> None:
-        """It took longer than that."""
-        self._at_least.append(seconds)
+    @property
+    def sooner(self) -> float:
+        """What it took at least, when the first look has found it done."""
+        return self._shrinks * self.quiet
+
+    def note(self, in_vain: float | None) -> None:
+        """It took longer than so many seconds; None tells nothing."""
+        if in_vain is not None:
+            self._at_least.append(in_vain)
+
+
+class Sight(NamedTuple):
+    """What a server was in the end (None: GET says 404), and for how many seconds from the beginning it was not yet
+    what it should be. That is None where it still is not, and where a list has shown it."""
+
+    server: Server | None
+    in_vain: float | None
 
 
 class Lookout:
@@ -45,9 +62,9 @@ class Lookout:
         self._waiting = 0
 
     async def until(self, server_id: str, ready: Callable[[Server], bool], since: float, pace: Pace,
-                    seconds: float) -> Server | None:
-        """Wait until the server is ready, or for so many seconds; None when GET says 404. `since` is the loop's time
-        when that began which takes as long as `pace` knows."""
+                    seconds: float) -> Sight:
+        """Wait until the server is ready or has gone, or for so many seconds. `since` is the loop's time when that
+        began which takes as long as `pace` knows; who sees how it ended can tell the pace."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         self._waiting += 1
@@ -58,24 +75,23 @@ class Lookout:
                 shown = await self._mirror.until(server_id, lambda shown: shown is None or ready(shown),
                                                  deadline - loop.time())
                 if shown is not None:
-                    return shown
+                    return Sight(shown, None)
             return await self._apart(server_id, ready, since, pace, deadline)   # of many, one that the list left out
         finally:
             self._waiting -= 1
 
     async def _apart(self, server_id: str, ready: Callable[[Server], bool], since: float, pace: Pace,
-                     deadline: float) -> Server | None:
+                     deadline: float) -> Sight:
         loop = asyncio.get_running_loop()
-        in_vain = pace.quiet
+        in_vain = pace.sooner
         while True:
             began = loop.time()
             server = await self._mirror.look(server_id)
             if server is None or ready(server):
-                pace.note(in_vain)
-                return server
+                return Sight(server, in_vain)
             in_vain = began - since
             pause = min(_LONGEST, max(_PAUSE_SECONDS, (loop.time() - since) * _PAUSE_SHARE))
             left = deadline - loop.time()
             await asyncio.sleep(min(pause, left))
             if pause >= left:
-                return server
+                return Sight(server, None)
