@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.unit.fast_time import in_fast_time
 from vmsvc.service.build import Builds
 
-BUILD_SECONDS = 0.6
-REFUSAL_SECONDS = 0.1
+BUILD_SECONDS = 1.0
+REFUSAL_SECONDS = 0.17
+LOOK_SECONDS = 0.06
 
 
 class Cloud:
@@ -27,6 +29,7 @@ class Cloud:
     async def look(self, server_id):
         """A GET."""
         self.looks.append(server_id)
+        await asyncio.sleep(LOOK_SECONDS)
         at, status = self._ends[server_id]
         done = asyncio.get_running_loop().time() >= at
         return SimpleNamespace(status=status if done else "BUILD", task_state=None,
@@ -52,7 +55,7 @@ def fixture_build(cloud):
     return build
 
 
-@pytest.mark.gen_test(timeout=30)
+@in_fast_time
 async def test_where_the_cloud_refuses_its_no_is_not_looked_for_as_late_as_the_end_of_a_build(build, cloud):
     assert (await build(refused=False))[0] == "ACTIVE"
     took = []
@@ -66,7 +69,7 @@ async def test_where_the_cloud_refuses_its_no_is_not_looked_for_as_late_as_the_e
     assert took[-1] < 0.35, took
 
 
-@pytest.mark.gen_test(timeout=30)
+@in_fast_time
 async def test_a_build_is_not_looked_at_early_where_nobody_was_refused_lately_or_room_was_made(build, cloud):
     await build(refused=False)
     for _ in range(4):

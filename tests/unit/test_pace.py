@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.unit.fast_time import in_fast_time
 from vmsvc.service.pace import Lookout, Pace
 
 
@@ -55,7 +56,7 @@ def test_a_look_is_in_vain_until_shortly_before_the_shortest_of_the_last_times()
     assert known(60).quiet == 1, "an early refusal is seen soon nevertheless"
 
 
-@pytest.mark.gen_test
+@in_fast_time
 async def test_nobody_looks_before_there_may_be_something_to_see_and_then_often():
     began = asyncio.get_running_loop().time()
     mirror = Mirror(0.3)
@@ -64,7 +65,7 @@ async def test_nobody_looks_before_there_may_be_something_to_see_and_then_often(
     assert mirror.looks[0] - began >= 0.26 and len(mirror.looks) <= 3
 
 
-@pytest.mark.gen_test
+@in_fast_time
 async def test_what_is_learned_is_never_longer_than_it_takes():
     pace, loop = Pace(), asyncio.get_running_loop()
     for _ in range(6):
@@ -74,7 +75,7 @@ async def test_what_is_learned_is_never_longer_than_it_takes():
     assert mirror.looks[0] - began >= 0.05, "the first looks are left out by then"
 
 
-@pytest.mark.gen_test
+@in_fast_time
 async def test_a_cloud_that_has_become_faster_is_followed():
     pace = known(*[0.3] * 8)
     for _ in range(12):
@@ -82,7 +83,7 @@ async def test_a_cloud_that_has_become_faster_is_followed():
     assert pace.quiet < 0.2
 
 
-@pytest.mark.gen_test
+@in_fast_time
 async def test_what_may_be_far_shorter_is_found_by_halves():
     pace = known(0.8, shrinks=0.5)
     for _ in range(4):
@@ -90,7 +91,7 @@ async def test_what_may_be_far_shorter_is_found_by_halves():
     assert pace.quiet < 0.1
 
 
-@pytest.mark.gen_test
+@in_fast_time
 async def test_what_takes_longer_is_looked_at_less_often():
     began = asyncio.get_running_loop().time() - 8
     mirror = Mirror(1.2)
@@ -98,7 +99,7 @@ async def test_what_takes_longer_is_looked_at_less_often():
     assert len(mirror.looks) <= 4
 
 
-@pytest.mark.gen_test
+@in_fast_time
 async def test_what_takes_minutes_is_looked_at_once_a_second_and_never_without_a_pause():
     loop = asyncio.get_running_loop()
     mirror, asked = Mirror(9), loop.time()
@@ -106,7 +107,7 @@ async def test_what_takes_minutes_is_looked_at_once_a_second_and_never_without_a
     assert len(mirror.looks) == 2 and loop.time() - asked >= 1.4
 
 
-@pytest.mark.gen_test
+@in_fast_time
 async def test_a_server_that_is_gone_is_none_and_whose_time_is_over_gets_what_is_there():
     began = asyncio.get_running_loop().time()
     assert (await Lookout(Mirror(0, gone=True)).until("A", is_active, began, Pace(), 5)).server is None
@@ -115,7 +116,7 @@ async def test_a_server_that_is_gone_is_none_and_whose_time_is_over_gets_what_is
 
 
 @pytest.mark.parametrize("many, listed", [(2, False), (9, True)])
-@pytest.mark.gen_test
+@in_fast_time
 async def test_a_list_tells_of_many_and_that_one_is_gone_only_a_look_tells(many, listed):
     mirror = Mirror(0.2, gone=True)
     lookout, began = Lookout(mirror), asyncio.get_running_loop().time()
