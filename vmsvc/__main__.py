@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from vmsvc import __version__, bootstrap, config, doors
+from vmsvc import __version__, bootstrap, config, doors, heap
 from vmsvc import check as report
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.principal import MEMBER, ROLES
@@ -78,6 +78,7 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT. A SIGINT during the stop ends it at once; a SIGTERM then changes nothing."""
     doors.require(settings)
     _allow_many_sockets()
+    heap.share()
     embedded = Embedded(settings, environ)
     try:
         settings, database_url, cloud = embedded.start()

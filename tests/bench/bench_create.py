@@ -124,7 +124,7 @@ def memory() -> None:
     with Deployment(mode=MODE) as deployment, crowd(deployment.port) as clients:
         (pid,) = deployment.replicas
         for total in range(step, CREATES + 1, step):
-            done(clients.do("churn", count=step, at_once=24), "201")
+            done(clients.do("churn", count=step, at_once=60), "201")
             samples.append((total, kilobytes_of(pid)))
             if total % (step * 10) == 0:
                 print(f"after {total:,} creates {samples[-1][1] / 1024:.1f} MiB", flush=True)
