@@ -118,11 +118,11 @@ class Ground:
         self.made = []
 
 
-def alternate(rounds: int, *sides: Side) -> None:
-    """Ours, theirs, theirs, ours."""
-    for number in range(-1, rounds):
-        for side in sides if number % 2 else reversed(sides):
-            side.round(number >= 0)
+def alternate(rounds: int, *sides: Side, warming: int = 1) -> None:
+    """Ours, theirs, theirs, ours; the first rounds are for `warming` up."""
+    for number in range(warming + rounds):
+        for side in reversed(sides) if number % 2 else sides:
+            side.round(number >= warming)
 
 
 def line(what: str, goal: str, ours: Side, theirs: Side) -> None:
@@ -161,12 +161,14 @@ def cloud_is_full(ground: Ground, rounds: int, short: str) -> None:
     def asking_first() -> list[str]:
         ground.hand.is_refused()
         return by_hand()
+    ways = {"": by_hand}
+    if (short, ground.mode) == ("hosts", "tenant"):
+        ways["; by hand after the cloud's refusal"] = asking_first
     ours, *theirs = ground.sides(
-        STANDARD, by_hand, *([asking_first] if (short, ground.mode) == ("hosts", "tenant") else []),
-        prepare=lambda: ground.service.create_many(1, PREEMPTIBLE),
+        STANDARD, *ways.values(), prepare=lambda: ground.service.create_many(1, PREEMPTIBLE),
         prepare_by_hand=lambda: taken.append(ground.hand.create()))
     alternate(rounds, ours, *theirs)
-    for side, way in zip(theirs, ("", "; by hand after the cloud's refusal")):
+    for way, side in zip(ways, theirs, strict=True):
         line(f"{short} full, {ground.mode}{way}", "≤ 1.15", ours, side)
     show(ground.steps)
     ground.quota(**LARGE)
@@ -182,9 +184,7 @@ def side_by_side(ground: Ground, rounds: int, number: int) -> None:
                 lambda: calls_of(ground.service), restore=ground.service.empty)
     theirs = [Side(lambda create=create: ground.made.extend(create(number)), lambda: Counter(ground.hand.calls),
                    restore=ground.clear) for create in (ground.hand.create_all, ground.hand.create_each)]
-    for at in range(rounds):
-        for side in (ours, *theirs) if at % 2 == 0 else (*reversed(theirs), ours):
-            side.round(True)
+    alternate(rounds, ours, *theirs, warming=0)
     for way, side in zip(("one list by hand", "a thread each by hand"), theirs):
         line(f"{number} at once, {ground.mode}; {way}", "≤ 1.05", ours, side)
 

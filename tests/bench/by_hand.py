@@ -44,7 +44,7 @@ class ByHand:
         return self._call("POST", self._compute.create_server, name="by hand", **self._what).id
 
     def create(self, to_be: str = "ACTIVE") -> str:
-        """The id of a new server that is ACTIVE."""
+        """The id of a new server that is ACTIVE, or what else it is to become."""
         server_id = self.post()
         while (status := self._status(server_id)) != to_be:
             assert status == "BUILD", f"server {server_id} is {status}"

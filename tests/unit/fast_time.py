@@ -5,22 +5,19 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 
+from tests.integration.model.stepping import Loop
 
-class FastLoop(asyncio.SelectorEventLoop):
+
+class FastLoop(Loop):
     """For code that waits for nothing but time."""
 
     def __init__(self):
         super().__init__()
-        self._now = 0.0
         self._wait, self._selector.select = self._selector.select, self._skip
-
-    def time(self) -> float:
-        """Seconds since it was made."""
-        return self._now
 
     def _skip(self, seconds: float | None = None) -> list:
         assert seconds is not None, "nothing is left to wait for"
-        self._now += seconds
+        self.now += seconds
         return self._wait(0)
 
 

@@ -20,7 +20,7 @@ from vmsvc.store.db import unit
 from vmsvc.store.models import Vm
 
 OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
-_COOL_SECONDS = 300.0            # seconds; for so long others like it do not go to a host that refused it
+_COOL_SECONDS = 300.0            # for so long others like it do not go to a host that refused it
 _LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
 #: Room was confirmed free, yet the scheduler says no: its view lags. Try again before anything else.
 _AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)

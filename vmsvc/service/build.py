@@ -88,4 +88,4 @@ def _settled(server: Server) -> bool:
 
 
 def _told(server: Server) -> bool:
-    return server.status == "ACTIVE" or (server.status == "ERROR" and server.fault is not None)
+    return server.status == "ACTIVE" or (server.status == "ERROR" and bool(server.fault))
