@@ -22,6 +22,23 @@ async def test_preemptible_vms_are_evicted_when_the_quota_is_used_up(client, sim
 
 
 @BOTH
+@pytest.mark.parametrize("seconds, state", [(1.5, "evicted"), (12, "evicting")])
+@pytest.mark.gen_test(timeout=40)
+async def test_the_answer_comes_when_its_victims_are_on_record_as_gone_unless_one_hangs(client, sim, project, seconds,
+                                                                                       state):
+    sim.quota(project, cores=3)
+    for vm in await client.fill(3):
+        sim.fault(action="delay", method="GET", path=f"/servers/{vm}$", seconds=seconds)
+    created = await client.create(False, flavor="m1.medium")
+    assert created.status == 201
+    record = await client.record()
+    assert {one["vm"]["id"]: one["state"] for one in record} == dict.fromkeys(created.json["evicted"], state)
+    sim.clear_faults()
+    for victim in created.json["evicted"]:
+        await client.saw("evict/evicted", victim)
+
+
+@BOTH
 @pytest.mark.gen_test(timeout=30)
 async def test_a_request_over_the_quota_with_everybody_evicted_notices_nobody(client, sim, project):
     sim.quota(project, cores=3)

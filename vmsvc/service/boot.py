@@ -7,7 +7,7 @@ from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
 from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest, OutcomeUnknown, QuotaExceeded
 from vmsvc.domain.events import view
-from vmsvc.domain.lifecycle import State
+from vmsvc.domain.lifecycle import LEAVING, State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.build import LIMIT, Builds
@@ -24,6 +24,8 @@ _COOL_SECONDS = 300.0            # for so long others like it do not go to a hos
 _LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
 #: Room was confirmed free, yet the scheduler says no: its view lags. Try again before anything else.
 _AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)
+_VICTIMS_SECONDS = 5.0           # an answer waits at most so long for the last victim to be on record as gone ...
+_VICTIMS_PAUSE = 0.05            # ... and looks this often
 
 
 class Refused(Exception):
@@ -49,8 +51,7 @@ class Boot:
         retries = iter(_AFTER_EVICTION if row.rounds else ())
         while row.state == State.BUILDING:
             try:
-                server = await self._built(await self._made(row, claim.attempt > 1), row)
-                await self._runtime.offload(_active, row.id, server)
+                await self._answered(row.id, await self._built(await self._made(row, claim.attempt > 1), row))
                 return
             except Refused as refused:
                 slug, message = refused.args
@@ -64,6 +65,14 @@ class Boot:
                 await self._runtime.offload(_failed, row.id, error.slug, error.message)
                 return
             row = await self._runtime.offload(vms.read, claim.vm_id)
+
+    async def _answered(self, vm_id: str, server: Server) -> None:
+        """It is ACTIVE. It was placed when the cloud showed the room free, which can be a moment before its last victim
+        is known to be gone. Who reads the answer finds all of them gone, unless one hangs in the cloud."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _VICTIMS_SECONDS
+        while not await self._runtime.offload(_active, vm_id, server, loop.time() >= deadline):
+            await asyncio.sleep(_VICTIMS_PAUSE)
 
     async def _made(self, row: Vm, again: bool) -> str:
         """The id of its server: the one that is there, or a new one."""
@@ -164,22 +173,27 @@ def _again(vm_id: str) -> None:
         vms.change(vms.of_id(vm_id), cloud_id=None, updated_at=work.now)
 
 
-def _active(vm_id: str, server: Server) -> None:
+def _active(vm_id: str, server: Server, anyway: bool) -> bool:
+    """False while a victim of its is still leaving, unless it is to be ACTIVE `anyway`."""
     with unit() as work:
         row = vms.of_id(vm_id)
         if row.state != State.BUILDING:
-            return
-        victims = vms.cloud_ids(ledger.victims_of(vm_id)) if row.rounds else []
+            return True
+        evicted = ledger.victims_of(vm_id) if row.rounds else []
+        if not anyway and any(victim.state in LEAVING for victim in vms.of_ids(evicted)):
+            return False
+        victims = vms.cloud_ids(evicted)
         moved = vms.move(work, row, State.ACTIVE, data={"evicted": victims}, cloud_id=server.id,
                          host=server.host or row.host, host_id=server.host_id,
                          launched_at=server.launched_at or work.now, refusal=None)
         if moved is None:
-            return
+            return True
         vms.answer(work, moved, {"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)),
                                  "evicted": victims})
         ledger.release(work, vm_id)
         if row.rounds:
             ledger.settle(vm_id, wasted=None)
+        return True
 
 
 def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
