@@ -6,12 +6,12 @@ import os
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from tornado.simple_httpclient import HTTPStreamClosedError
 
 from tests.system.client import until
+from vmsvc.sim.lock import start_time
 
 
 @pytest.fixture(name="three")
@@ -27,11 +27,7 @@ def replicas(process):
 
 def lives(pid):
     """False once it has ended. (Whether an orphan is reaped then is up to the machine's first process.)"""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
+    return start_time(pid) is not None
 
 
 @pytest.mark.gen_test(timeout=60)

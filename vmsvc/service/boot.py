@@ -7,7 +7,7 @@ from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
 from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest, OutcomeUnknown, QuotaExceeded
 from vmsvc.domain.events import view
-from vmsvc.domain.lifecycle import LEAVING, State
+from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
 from vmsvc.service.build import LIMIT, Builds
@@ -16,7 +16,7 @@ from vmsvc.service.pace import Pace
 from vmsvc.service.placing import fail
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import ledger, vms
-from vmsvc.store.db import unit
+from vmsvc.store.db import connected, unit
 from vmsvc.store.models import Vm
 
 OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
@@ -51,7 +51,10 @@ class Boot:
         retries = iter(_AFTER_EVICTION if row.rounds else ())
         while row.state == State.BUILDING:
             try:
-                await self._answered(row.id, await self._built(await self._made(row, claim.attempt > 1), row))
+                server = await self._built(await self._made(row, claim.attempt > 1), row)
+                if row.rounds:
+                    await self._victims_gone(row.id)
+                await self._runtime.offload(_active, row.id, server)
                 return
             except Refused as refused:
                 slug, message = refused.args
@@ -66,12 +69,12 @@ class Boot:
                 return
             row = await self._runtime.offload(vms.read, claim.vm_id)
 
-    async def _answered(self, vm_id: str, server: Server) -> None:
-        """It is ACTIVE. It was placed when the cloud showed the room free, which can be a moment before its last victim
-        is known to be gone. Who reads the answer finds all of them gone, unless one hangs in the cloud."""
+    async def _victims_gone(self, vm_id: str) -> None:
+        """It was placed when the cloud showed the room free, which can be a moment before its last victim is known to
+        be gone. Who reads the answer finds all of them gone, unless one hangs in the cloud."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _VICTIMS_SECONDS
-        while not await self._runtime.offload(_active, vm_id, server, loop.time() >= deadline):
+        while await self._runtime.offload(_victims_leave, vm_id) and loop.time() < deadline:
             await asyncio.sleep(_VICTIMS_PAUSE)
 
     async def _made(self, row: Vm, again: bool) -> str:
@@ -173,27 +176,27 @@ def _again(vm_id: str) -> None:
         vms.change(vms.of_id(vm_id), cloud_id=None, updated_at=work.now)
 
 
-def _active(vm_id: str, server: Server, anyway: bool) -> bool:
-    """False while a victim of its is still leaving, unless it is to be ACTIVE `anyway`."""
+def _victims_leave(vm_id: str) -> bool:
+    with connected():
+        return ledger.victims_leave(vm_id)
+
+
+def _active(vm_id: str, server: Server) -> None:
     with unit() as work:
         row = vms.of_id(vm_id)
         if row.state != State.BUILDING:
-            return True
-        evicted = ledger.victims_of(vm_id) if row.rounds else []
-        if not anyway and any(victim.state in LEAVING for victim in vms.of_ids(evicted)):
-            return False
-        victims = vms.cloud_ids(evicted)
+            return
+        victims = vms.cloud_ids(ledger.victims_of(vm_id)) if row.rounds else []
         moved = vms.move(work, row, State.ACTIVE, data={"evicted": victims}, cloud_id=server.id,
                          host=server.host or row.host, host_id=server.host_id,
                          launched_at=server.launched_at or work.now, refusal=None)
         if moved is None:
-            return True
+            return
         vms.answer(work, moved, {"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)),
                                  "evicted": victims})
         ledger.release(work, vm_id)
         if row.rounds:
             ledger.settle(vm_id, wasted=None)
-        return True
 
 
 def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
