@@ -123,7 +123,7 @@ def test_only_move_writes_a_state():
 @pytest.mark.parametrize("path", [pytest.param(path, id=name_of(path)) for path in MODULES])
 def test_modules_and_functions_are_short(path):
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 250 or layer_of(path) == "sim"
+    assert len(text.splitlines()) <= 400 or layer_of(path) == "sim"
     for node in ast.walk(MODULES[path]):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno - node.lineno < 40, f"{node.name} has {node.end_lineno - node.lineno + 1} lines"
