@@ -99,3 +99,62 @@ async def test_others_who_use_up_the_quota_meanwhile_cost_at_most_two_rounds(cli
     assert answer.status in (403, 409)
     assert [row["round"] for row in database.rows("SELECT round FROM eviction ORDER BY round")] == [1, 2]
     assert len(sim.servers()) == 3
+
+
+#: A quota below what six m1.tiny use, in each of its items.
+BELOW_USE = pytest.mark.parametrize("limit", [{"cores": 3}, {"ram": 3 * 1024}, {"instances": 3}],
+                                    ids=["cores", "ram", "instances"])
+
+
+@BOTH
+@BELOW_USE
+@pytest.mark.parametrize("hosts", [2])
+@pytest.mark.gen_test(timeout=30)
+async def test_what_is_over_a_quota_that_was_lowered_has_to_leave_too(client, sim, project, hosts, limit):
+    assert hosts == 2
+    preemptible = await client.fill(6)
+    sim.quota(project, **limit)
+    plan = (await client.create(False, query="?dry_run=true")).json
+    assert (plan["result"], len(plan["victims"])) == ("evicts", 4)
+    created = await client.create(False)
+    assert (created.status, len(created.json["evicted"])) == (201, 4)
+    assert len(sim.servers()) == 3 and len(sim.servers().keys() & set(preemptible)) == 2
+    assert {row["round"] for row in await client.record()} == {1}
+
+
+@BOTH
+@BELOW_USE
+@pytest.mark.parametrize("filled", [6, 8], ids=["hosts-with-room", "hosts-full"])
+@pytest.mark.parametrize("hosts", [2])
+@pytest.mark.gen_test(timeout=30)
+async def test_nobody_is_noticed_where_a_lowered_quota_cannot_be_met(client, sim, project, hosts, limit, filled):
+    """Standard VMs use the whole quota, and preemptible ones what is over it."""
+    assert hosts == 2
+    for _ in range(3):
+        await client.create(False)
+    await client.fill(filled - 3)
+    sim.quota(project, **limit)
+    plan = (await client.create(False, query="?dry_run=true")).json
+    assert (plan["result"], plan["error"], plan["victims"]) == ("refused", "quota_exceeded", [])
+    refused = await client.create(False)
+    assert (refused.status, refused.json["error"]) == (403, "quota_exceeded")
+    assert refused.json["message"] == plan["reason"]
+    assert not await client.events(type="evict") and len(sim.servers()) == filled
+
+
+@BOTH
+@pytest.mark.parametrize("hosts", [3])
+@pytest.mark.gen_test(timeout=30)
+async def test_a_request_that_is_larger_than_the_quota_is_refused_by_the_quota(client, sim, project, hosts):
+    assert hosts == 3
+    await client.fill(11)
+    sim.quota(project, cores=3)
+    plan = (await client.create(False, query="?dry_run=true", flavor="m1.large")).json
+    assert (plan["result"], plan["error"]) == ("refused", "quota_exceeded")
+    assert plan["reason"] == "it needs 4 cores, and the project's quota is 3"
+    refused = await client.create(False, flavor="m1.large")
+    assert (refused.status, refused.json["error"]) == (403, "quota_exceeded")
+    fits = {flavor["name"]: flavor["fits_after_evictions"] for flavor in (
+        await client.call("GET", "/api/v1/capacity")).json["flavors"]}
+    assert (fits["m1.large"], fits["m1.medium"]) == (0, 1)
+    assert not await client.events(type="evict") and len(sim.servers()) == 11

@@ -142,8 +142,7 @@ def test_a_group_that_can_no_longer_give_it_is_left_for_another():
 def test_a_used_up_budget_is_waited_for_by_quota_and_by_host():
     vms = [vm("a", group="web"), vm("b", group="web", state=State.NOTICED, host="sim-2")]
     for wish, limit in ((request(), {"cores": 2}), (request(**REFUSED), None)):
-        world = tenant(*vms, limit=limit, budgets={"web": 0}, limits={"web": 1},
-                       kept=[reserved("other", QUOTA, PROJECT)])
+        world = tenant(*vms, limit=limit, budgets={"web": 0}, limits={"web": 1})
         world.vms.put(vm("b", group="web", state=State.ACTIVE, untouchable=True))     # it only practises
         assert decide(wish, world) == Postpone("as many VMs of eviction group web as may go at once are noticed or "
                                                "leaving", frozenset({"web"}))

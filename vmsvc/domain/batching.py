@@ -1,7 +1,6 @@
 """Several equal requests that all need victims: planned together, so that they free no more than they need together."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from vmsvc.domain.batch import BatchPlan, plan_batch
 from vmsvc.domain.decisions import Decision, Evict, Place
@@ -29,7 +28,7 @@ def decide_batch(requests: Sequence[Request], kind: str, world: World) -> list[D
     """A decision for the first so many of these equal requests, in their order, as many as there can be room for.
 
     `kind` is that of the bins in which the first alone would evict. None where they cannot be planned together
-    (quota and hosts both short, or a round too many): then they are decided one after the other.
+    (quota and hosts both short, a quota below what is used, or a round too many): then they are decided one after the other.
     """
     if requests[0].rounds >= MAX_ROUNDS:
         return None
@@ -41,13 +40,14 @@ def decide_batch(requests: Sequence[Request], kind: str, world: World) -> list[D
 def _planning(request: Request, count: int, kind: str, world: World) -> _Planning | None:
     """How so many of these are planned together, if they can be."""
     quota = quota_room(world, request)
+    if quota.short:                 # what is over the quota has to leave once, not for each of them
+        return None
     if kind != QUOTA and not quota.soon.covers(
             Resources({item: amount * count for item, amount in request.quota.items()})):
         return None
     if kind == HOST:
         return lambda number: survey_of(world).plan_batch(request, world, number)
-    bins = group_bins(request, world, False) if kind == HOST_ID else [
-        replace(quota_bin(request, world, False), need=request.quota)]
+    bins = group_bins(request, world, False) if kind == HOST_ID else [quota_bin(request, world, False)]
     terms = terms_of(world)
     return lambda number: plan_batch(bins, number, max_victims=terms.max_victims, now=terms.now,
                                      budgets=terms.budgets)

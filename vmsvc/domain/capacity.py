@@ -69,9 +69,9 @@ def _host(world: World, host: Host, room: Room, reclaimable: Resources) -> dict[
 def _fits(world: World, wish: Request, rooms: Mapping[str, Room],
           victims: Mapping[str, list[VmFacts]]) -> dict[str, int]:
     """How many more of a flavor fit: by the quota, and in operator mode by the hosts too."""
-    free = quota_room(world, _NOBODY).now
+    free, overuse = quota_room(world, _NOBODY).now, (world.quota_used - world.quota_limit).floored()
     now = times(free, wish.quota)
-    after = times(free + _reclaimable(world), wish.quota)
+    after = times(free + _reclaimable(world) - overuse, wish.quota)
     if world.operator:
         hosts = sorted((host for host in world.hosts.values() if eligible(host, wish)), key=lambda host: host.name)
         now = min(now, sum(times(rooms[host.name].now, wish.room) for host in hosts))

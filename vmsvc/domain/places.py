@@ -96,6 +96,6 @@ def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
     if quota.soon.covers(request.quota):
         return [Bin(group, request.room, Resources(), request.room,
                     tuple(candidate(vm, vm.room, world) for vm in victims if vm.host_id == group)) for group in groups]
-    return [Bin(group, request.room + request.quota, quota.soon, request.room + quota.capacity,
+    return [Bin(group, request.room + request.quota + quota.short, quota.soon, request.room + quota.capacity,
                 tuple(candidate(vm, vm.room + vm.quota if vm.host_id == group else vm.quota, world) for vm in victims))
             for group in groups]

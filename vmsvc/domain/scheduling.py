@@ -4,8 +4,6 @@
 of `domain.decisions`; `service.scheduler` carries it out in one transaction.
 """
 
-from dataclasses import replace
-
 from vmsvc.domain.bins import Bin
 from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.domain.eligibility import eligible, why_none
@@ -13,10 +11,11 @@ from vmsvc.domain.lifecycle import State
 from vmsvc.domain.places import Hosts, Listed, Places, group_bins, quota_bin
 from vmsvc.domain.planner import Preempt, plan
 from vmsvc.domain.planner import Refuse as NoPlan
-from vmsvc.domain.resources import Resources, total
+from vmsvc.domain.quota_shortage import quota_shortage
+from vmsvc.domain.resources import Resources
 from vmsvc.domain.roomy import elsewhere, roomy
 from vmsvc.domain.rooms import group_room, host_room, quota_room
-from vmsvc.domain.victims import candidate, cost, eligible_victims, frees, within
+from vmsvc.domain.victims import candidate, cost, frees
 from vmsvc.domain.vm import VmFacts
 from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved, World
 
@@ -110,7 +109,7 @@ def _decide_operator(request: Request, world: World) -> Decision:
         # Its build failed. It may be tried on another host, as Nova does by itself, but nobody goes for that.
         return Refuse("cloud_error", request.said or "its build failed")
     hopeless = None if any(eligible(host, request) for host in world.hosts.values()) else why_none(request, world)
-    return _by_plan(request, world, HOST, Hosts(request, world), "no_capacity", hopeless)
+    return _by_plan(request, world, HOST, Hosts(request, world), hopeless)
 
 
 # ---------------------------------------------------------------- tenant: only the quota and hostId hashes are known
@@ -125,9 +124,9 @@ def _decide_tenant(request: Request, world: World) -> Decision:
         return Place()
     if refused:                 # quota alone would not help it
         return _decide_refused(request, world)
-    bins = Listed(lambda building: [replace(quota_bin(request, world, building), need=request.quota)], world,
+    bins = Listed(lambda building: [quota_bin(request, world, building)], world,
                   lambda _: quota.sure.covers(request.quota + quota.short))
-    return _by_plan(request, world, QUOTA, bins, "quota_exceeded")
+    return _by_plan(request, world, QUOTA, bins)
 
 
 def _decide_refused(request: Request, world: World) -> Decision:
@@ -138,30 +137,28 @@ def _decide_refused(request: Request, world: World) -> Decision:
         return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
     if any(vm.id != request.id for vm in world.vms.building):
         return Wait("other VMs are being built; where they land decides")
-    return _by_plan(request, world, HOST_ID, Listed(lambda building: group_bins(request, world, building), world),
-                    "no_capacity")
+    return _by_plan(request, world, HOST_ID, Listed(lambda building: group_bins(request, world, building), world))
 
 
 # ---------------------------------------------------------------- both
 
-def _by_plan(request: Request, world: World, kind: str, places: Places, error: str,
-             hopeless: str | None = None) -> Decision:
+def _by_plan(request: Request, world: World, kind: str, places: Places, hopeless: str | None = None) -> Decision:
     coming = places.soon()
     if request.is_preemptible:
         if coming is not None:
             return Wait("VMs are leaving and make room")
-        why = "the quota has no room for it now" if _error(request, world, error) == "quota_exceeded" else \
-            "no host has room for it now"
-        return Refuse(_error(request, world, error), f"{hopeless or why}, and a preemptible VM evicts nobody")
+        if not quota_room(world, request).soon.covers(request.quota):
+            return Refuse("quota_exceeded", "the quota has no room for it now, and a preemptible VM evicts nobody")
+        return Refuse("no_capacity",
+                      f"{hopeless or 'no host has room for it now'}, and a preemptible VM evicts nobody")
     if coming is not None:
         if not places.sure(coming):
             return Wait(_UNSEEN)
         return Evict(kind, coming, (), "room that is being freed already", True)
-    return _by_victims(request, world, kind, places, error, hopeless)
+    return _by_victims(request, world, kind, places, hopeless)
 
 
-def _by_victims(request: Request, world: World, kind: str, places: Places, error: str,
-                hopeless: str | None) -> Decision:
+def _by_victims(request: Request, world: World, kind: str, places: Places, hopeless: str | None) -> Decision:
     answer = places.plan(False, world.budgets)
     if isinstance(answer, Preempt):
         if request.rounds >= MAX_ROUNDS:
@@ -173,7 +170,9 @@ def _by_victims(request: Request, world: World, kind: str, places: Places, error
         return Wait("VMs that could make room are still being built")
     if groups := _used_up(places, world):
         return _until_they_are_back(request, world, groups)
-    return Refuse(_error(request, world, error), hopeless or answer.reason)
+    if reason := quota_shortage(request, world):
+        return Refuse("quota_exceeded", reason)
+    return Refuse("no_capacity", hopeless or answer.reason)
 
 
 def _until_they_are_back(request: Request, world: World, groups: frozenset[str]) -> Decision:
@@ -192,14 +191,3 @@ def _used_up(places: Places, world: World) -> frozenset[str]:
     answer = places.plan(True, world.limits)
     victims = answer.victims if isinstance(answer, Preempt) else ()
     return frozenset(group for group in (world.vms[victim].group for victim in victims) if group)
-
-
-def _error(request: Request, world: World, error: str) -> str:
-    """A host was looked for, but it is the quota that no eviction could satisfy: say so."""
-    if error == "no_capacity" and not quota_room(world, request).soon.covers(request.quota):
-        free = quota_room(world, request).soon
-        mine = Resources() if request.is_preemptible else total(
-            vm.quota for vm in within(eligible_victims(world, False), world.limits))
-        if not (free + mine).covers(request.quota):
-            return "quota_exceeded"
-    return error
