@@ -19,18 +19,18 @@ _Planning = Callable[[int], BatchPlan | NoPlan]
 def alike(one: Request, other: Request) -> bool:
     """True when the two can stand for each other."""
     return ((one.is_preemptible, one.quota, one.room, one.availability_zone, one.refusal, one.avoid, one.rounds,
-             one.traits, one.cooling)
+             one.traits, one.cooling, one.conditions)
             == (other.is_preemptible, other.quota, other.room, other.availability_zone, other.refusal, other.avoid,
-                other.rounds, other.traits, other.cooling))
+                other.rounds, other.traits, other.cooling, other.conditions))
 
 
 def decide_batch(requests: Sequence[Request], kind: str, world: World) -> list[Decision] | None:
     """A decision for the first so many of these equal requests, in their order, as many as there can be room for.
 
     `kind` is that of the bins in which the first alone would evict. None where they cannot be planned together
-    (quota and hosts both short, a quota below what is used, or a round too many): then they are decided one after the other.
+    (quota and hosts both short, a quota below what is used, a round too many, or conditions under which no VM was ever built): then they are decided one after the other.
     """
-    if requests[0].rounds >= MAX_ROUNDS:
+    if requests[0].rounds >= MAX_ROUNDS or not requests[0].precedents.accepted:
         return None
     planning = _planning(requests[0], len(requests), kind, world)
     found = planning and _largest(planning, len(requests))

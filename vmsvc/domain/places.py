@@ -89,10 +89,12 @@ def quota_bin(request: Request, world: World, building: bool) -> Bin:
 
 
 def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
-    """One bin for each hostId: its true free room is unknown and taken as none, so what is freed there suffices.
+    """One bin for each hostId in the zone that is asked for: its true free room is unknown and taken as none, so what
+    is freed there suffices.
     Where quota is short too, those elsewhere free that."""
     victims, quota = eligible_victims(world, building), quota_room(world, request)
-    groups = sorted({vm.host_id for vm in victims if vm.host_id})
+    groups = sorted({vm.host_id for vm in victims
+                     if vm.host_id and request.availability_zone in (None, vm.zone)})
     if quota.soon.covers(request.quota):
         return [Bin(group, request.room, Resources(), request.room,
                     tuple(candidate(vm, vm.room, world) for vm in victims if vm.host_id == group)) for group in groups]

@@ -7,6 +7,7 @@ of `domain.decisions`; `service.scheduler` carries it out in one transaction.
 from vmsvc.domain.bins import Bin
 from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.domain.eligibility import eligible, why_none
+from vmsvc.domain.futility import why_futile
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.places import Hosts, Listed, Places, group_bins, quota_bin
 from vmsvc.domain.planner import Preempt, plan
@@ -23,8 +24,6 @@ MAX_ROUNDS = 2          # of eviction for one request
 MAX_REFUSALS = 4        # of the cloud, where by our reckoning there was room
 MAX_BUILDS = 3          # that fail, each on another host: as many as Nova tries where it may choose the host
 _UNSEEN = "servers came while the cloud was read: the next look tells whether they were counted"
-_NO_MORE_ROUNDS = Refuse("no_capacity", f"after {MAX_ROUNDS} rounds of eviction there is no room for it: others took "
-                                        f"it each time, or its victims could not go")
 
 
 def decide(request: Request, world: World) -> Decision:
@@ -162,7 +161,9 @@ def _by_victims(request: Request, world: World, kind: str, places: Places, hopel
     answer = places.plan(False, world.budgets)
     if isinstance(answer, Preempt):
         if request.rounds >= MAX_ROUNDS:
-            return _NO_MORE_ROUNDS
+            return _no_more_rounds(request, world)
+        if instead := why_futile(request, world):
+            return instead
         return Evict(kind, answer.bin_id, answer.victims, answer.criterion, answer.optimal,
                      cost(answer.objective, world), cost(answer.runner_up, world))
     building = any(vm.is_preemptible for vm in world.vms.building)
@@ -175,10 +176,22 @@ def _by_victims(request: Request, world: World, kind: str, places: Places, hopel
     return Refuse("no_capacity", hopeless or answer.reason)
 
 
+def _no_more_rounds(request: Request, world: World) -> Refuse:
+    """Says what is known: an operator's credentials show who holds the room, a project's do not."""
+    if request.refusal is None:
+        why = "its victims could not leave, or others took the room that they left"
+    elif world.operator:
+        why = f"the room that was made was in use again when the cloud refused it ({request.said})"
+    else:
+        why = (f"the cloud refused it each time ({request.said}), and does not tell a project whether the room that was "
+               "made was still there")
+    return Refuse("no_capacity", f"after {MAX_ROUNDS} rounds of eviction there is no room for it: {why}")
+
+
 def _until_they_are_back(request: Request, world: World, groups: frozenset[str]) -> Decision:
     names = ", ".join(sorted(groups))
     if request.rounds >= MAX_ROUNDS:
-        return _NO_MORE_ROUNDS
+        return _no_more_rounds(request, world)
     if request.waited >= world.patience:
         return Refuse("no_capacity", f"the budget of eviction group {names} has been used up all the while")
     return Postpone(f"as many VMs of eviction group {names} as may go at once are noticed or leaving", groups)

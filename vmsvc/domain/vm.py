@@ -34,6 +34,7 @@ class VmFacts:
     group: str | None = None
     running: bool = True               # its guest can read a notice
     locked: bool = False               # nobody but who locked it can delete it
+    zone: str | None = None            # availability zone of its host
 
     @property
     def leaves(self) -> bool:

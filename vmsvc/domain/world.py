@@ -19,6 +19,20 @@ from vmsvc.domain.vm import VmFacts
 QUOTA, HOST, HOST_ID = "quota", "host", "host_id"    # kinds of bin
 PROJECT = "project"                                  # the one bin of kind QUOTA
 UNLIMITED = 2**53                                    # stands for a quota without a limit: no request reaches it
+EVIDENCE_SECONDS = 600      # for so long the building of a VM tells that there is room for another of its size
+FUTILE_SECONDS = 3600       # for so long nobody is evicted for a class of requests after evictions for it were in vain
+
+
+@dataclass(frozen=True, slots=True)
+class Precedents:
+    """What became of earlier requests, as far as it tells of this one. Moments are seconds since the epoch."""
+
+    accepted: bool = True                  # a VM with the same conditions was built: there are hosts for it
+    being_tried: bool = False              # another one with the same conditions holds room now
+    refused_at: int | None = None          # when the cloud last had no room for one no larger, without conditions
+    futile_at: int = 0                     # when evictions for one of its class were in vain ...
+    futile_error: str | None = None        # ... with this error; None: not lately
+    futile_reason: str = ""                # ... and in the cloud's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,10 @@ class Request:
     cooling: Mapping[str, str] = field(default_factory=dict)   # hosts that refused others like it lately, and how
     rounds: int = 0
     waited: float = 0.0                        # seconds since it came, or came back refused
+    conditions: tuple[str, ...] = ()           # what else than room it asks of its host, in words
+    precedents: Precedents = Precedents()
+    refused_rounds: int = 0                    # the rounds that it had had when the cloud refused it last
+    refused_with_room: bool = False            # ... on a host that had room for it, as far as is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,7 @@ class Reserved:
     quota: Resources
     room: Resources
     members: Mapping[str, Resources] = field(default_factory=dict)
+    conditions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -116,7 +135,7 @@ class World:
                  members: Mapping[str, Resources]) -> None:
         """Room is kept for the request and its victims are told."""
         self.settled(request.id)
-        self._reserve(Reserved(request.id, kind, bin_id, request.quota, request.room, members))
+        self._reserve(Reserved(request.id, kind, bin_id, request.quota, request.room, members, request.conditions))
         for victim in victims:
             known = self.vms[victim]
             if known.group and known.state is not State.NOTICED:

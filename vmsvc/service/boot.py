@@ -15,7 +15,7 @@ from vmsvc.service.leave import Leave
 from vmsvc.service.pace import Pace
 from vmsvc.service.placing import fail
 from vmsvc.service.runtime import Runtime
-from vmsvc.store import ledger, vms
+from vmsvc.store import ledger, request_classes, vms
 from vmsvc.store.db import connected, unit
 from vmsvc.store.models import Vm
 
@@ -195,6 +195,7 @@ def _active(vm_id: str, server: Server) -> None:
         vms.answer(work, moved, {"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)),
                                  "evicted": victims})
         ledger.release(work, vm_id)
+        request_classes.remember_accepted(work, row.boot)
         if row.rounds:
             ledger.settle(vm_id, wasted=None)
 
@@ -208,7 +209,7 @@ def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
             return
         avoid = row.avoid + [row.host] if row.host and slug != "quota_exceeded" else row.avoid
         refusal = {"error": slug, "message": message, "at": work.now.isoformat(),
-                   "count": (row.refusal or {}).get("count", 0) + 1}
+                   "count": (row.refusal or {}).get("count", 0) + 1, "rounds": row.rounds, "with_room": by_host}
         if by_host:
             ledger.cool(work, row.host, row.boot, message, _COOL_SECONDS)
         vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vmsvc.cloud.port import Cloud
+from vmsvc.domain.conditions import conditions_of
 from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
@@ -97,6 +98,7 @@ class Commands:
                 "key_name": self._catalog.key(wish.key_name), "user_data": wish.user_data,
                 "metadata": wish.metadata, "availability_zone": self._catalog.zone(wish.availability_zone),
                 "traits": {kind: sorted(names) for kind, names in asdict(traits_of(flavor.extra_specs)).items()},
+                "conditions": conditions_of(flavor.extra_specs, {}, wish.availability_zone),
             },
             "quota": dict(quota_request(flavor.vcpus, flavor.ram_mb)),
             "room": dict(flavor.room),

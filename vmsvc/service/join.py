@@ -134,7 +134,8 @@ def _facts(row: Row, server: Server | None, was_there: bool, policy: Policy, unt
         # Nova's clock may be ahead of the database's: nobody has lost less than nothing.
         since=min(launched, _seconds(row.updated_at)), owner=row.principal,
         evicted_for=row.evicted_for, ended_at=row.ended_at, group=row.group_name,
-        running=server is not None and server.status == "ACTIVE", locked=server is not None and server.locked)
+        running=server is not None and server.status == "ACTIVE", locked=server is not None and server.locked,
+        zone=server.availability_zone if server is not None else None)
 
 
 def _seconds(moment: datetime | None) -> int:

@@ -11,7 +11,7 @@ from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.world import HOST_ID, Request, World
 from vmsvc.service import trace
-from vmsvc.store import intents, ledger, vms
+from vmsvc.store import intents, ledger, request_classes, vms
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Reservation, Vm
 from vmsvc.store.rows import Rows
@@ -150,6 +150,16 @@ def fail(work: Unit, row: Vm, error: str, message: str) -> None:
                            "evicted": vms.cloud_ids(victims)})
     ledger.release(work, row.id)
     ledger.settle(row.id, wasted=message)
+    if victims and _room_was_not_the_cause(row, error):
+        request_classes.remember_futile(work, row, error, (row.refusal or {}).get("message") or message)
+
+
+def _room_was_not_the_cause(row: Vm, error: str) -> bool:
+    """True when others did not simply take the room, or the quota, that was made for a request."""
+    if error != "no_capacity":
+        return error != "quota_exceeded"
+    refusal, conditions = row.refusal or {}, row.boot.get("conditions", [])
+    return bool(refusal.get("with_room") or conditions and refusal and not request_classes.accepted(conditions))
 
 
 def drop_orphans(work: Unit, world: World, rows: Rows, reservations: Iterable[Reservation]) -> bool:

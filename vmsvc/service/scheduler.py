@@ -26,7 +26,7 @@ from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.scheduling import decide, review
 from vmsvc.domain.survey import survey_of
-from vmsvc.domain.world import Request, World
+from vmsvc.domain.world import Precedents, Request, World
 from vmsvc.service.desk import Desk, View
 from vmsvc.service.doorbell import heard
 from vmsvc.service.doubts import doubts_of
@@ -39,6 +39,7 @@ from vmsvc.service.snapshot import Doubts, Observer, Snapshot, request_of, trait
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
 from vmsvc.store.models import Vm
+from vmsvc.store.request_classes import History
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,9 @@ class Scheduler:
                 acted = drop_orphans(work, world, rows, view.reservations)
                 ended = max((row.ended_at for row in rows.in_states(*FINAL)), default=None)
                 cooling = ledger.cooling()
-                waiting = [(row, request_of(row, work.now, ended, cooling)) for row in in_order(view, ids)]
+                history = History(work.now)
+                waiting = [(row, request_of(row, work.now, ended, cooling, _precedents(row, history)))
+                           for row in in_order(view, ids)]
                 settling = settling_seconds(work.now, [row for row in rows.in_states(State.PENDING)
                                                        if not row.is_preemptible and row.id not in world.reservations])
                 while waiting:
@@ -177,7 +180,8 @@ class Scheduler:
         nothing."""
         traits = traits_in(columns["boot"])
         request = Request("", columns["is_preemptible"], Resources(columns["quota"]), Resources(columns["room"]),
-                          availability_zone=columns["boot"]["availability_zone"], traits=traits)
+                          availability_zone=columns["boot"]["availability_zone"], traits=traits,
+                          conditions=tuple(columns["boot"]["conditions"]))
         try:
             return await self._verified(self._observer.look, traits.required | traits.forbidden, self._foresee,
                                         request, columns["boot"])
@@ -187,7 +191,8 @@ class Scheduler:
     def _foresee(self, request: Request, boot: dict[str, Any], snapshot: Snapshot) -> dict[str, Any]:
         with reading(), self._at(snapshot, vms.clock()) as view:
             world = view.world
-            request = replace(request, cooling=ledger.cooling().get((boot["flavor_id"], boot["image_id"]), {}))
+            request = replace(request, cooling=ledger.cooling().get((boot["flavor_id"], boot["image_id"]), {}),
+                              precedents=History(vms.clock()).precedents("", boot, request.room))
             decision = decide(request, world)
             if doubts := doubts_of(request, decision, world, snapshot):
                 raise Unverified(doubts)
@@ -208,6 +213,11 @@ class Scheduler:
             with reading(), self._at(snapshot, vms.clock()) as view:
                 return capacity.of(view.world, wishes)
         return {"mode": self._cloud.mode, **await self._verified(self._observer.look, frozenset(named), of)}
+
+
+def _precedents(row: Vm, history: History) -> Precedents:
+    """Only a standard VM can cost anybody anything."""
+    return Precedents() if row.is_preemptible else history.precedents(row.id, row.boot, Resources(row.room))
 
 
 def _needs_victims(decision: Decision) -> bool:
@@ -233,6 +243,4 @@ def _decided(waiting: list[tuple[Vm, Request]], world: World,
 
 
 def _refused(request: Request) -> Request:
-    return Request(request.id, request.is_preemptible, request.quota, request.room,
-                   availability_zone=request.availability_zone, traits=request.traits, refusal="no_capacity",
-                   refusals=1)
+    return replace(request, refusal="no_capacity", refusals=1)

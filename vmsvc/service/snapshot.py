@@ -21,7 +21,7 @@ from vmsvc.cloud.mirror import Mirror, Watch
 from vmsvc.cloud.port import Cloud, Quota
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.world import Request
+from vmsvc.domain.world import Precedents, Request
 from vmsvc.service.picture import News
 from vmsvc.store.models import Vm
 
@@ -114,8 +114,8 @@ class Observer:
                        doubted=frozenset(self._fleet.claims.doubted))
 
 
-def request_of(row: Vm, now: datetime, ended_since: datetime | None,
-               cooling: Cooling = MappingProxyType({})) -> Request:
+def request_of(row: Vm, now: datetime, ended_since: datetime | None, cooling: Cooling = MappingProxyType({}),
+               precedents: Precedents = Precedents()) -> Request:
     """A row that waits. `ended_since`: when the newest VM ended, to see whether trying again is worth it."""
     refusal = row.refusal or {}
     refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
@@ -125,6 +125,8 @@ def request_of(row: Vm, now: datetime, ended_since: datetime | None,
         refusals=refusal.get("count", 0), said=refusal.get("message"),
         avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
         rounds=row.rounds, waited=(now - row.updated_at).total_seconds(), refused_at=refused_at,
+        conditions=tuple(row.boot.get("conditions", ())), precedents=precedents,
+        refused_rounds=refusal.get("rounds", 0), refused_with_room=refusal.get("with_room", False),
         freed_since=bool(refused_at and ended_since and ended_since > refused_at))
 
 

@@ -122,6 +122,26 @@ class Cooldown(Base):
         indexes = ((("flavor_id", "image_id", "host"), True),)
 
 
+class RequestClass(Base):
+    """What became of requests for the same flavor, image, network and zone ('' stands for none)."""
+
+    id = BigAutoField()
+    flavor_id = TextField()
+    image_id = TextField()
+    network_id = TextField()
+    availability_zone = TextField()
+    conditions = TextField(index=True)                   # JSON list: what else than room they ask of a host
+    accepted_at = DateTimeTZField(null=True)             # the cloud built one
+    futile_at = DateTimeTZField(null=True)               # VMs were evicted for one in vain, and room was not the cause
+    futile_error = TextField(null=True)
+    futile_reason = TextField(null=True)                 # what the cloud said
+
+    class Meta:
+        """One row a class."""
+
+        indexes = ((("flavor_id", "image_id", "network_id", "availability_zone"), True),)
+
+
 class Eviction(Base):
     """Who went for whom and why, with every step's time: one row for each victim of each round."""
 
@@ -180,6 +200,6 @@ class Ticket(Base):
     expires_at = DateTimeTZField(index=True)
 
 
-MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Cooldown, Eviction, Event, Watermark, Ticket)
+MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Cooldown, RequestClass, Eviction, Event, Watermark, Ticket)
 
 __all__ = [model.__name__ for model in MODELS] + ["MODELS", "database"]

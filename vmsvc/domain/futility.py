@@ -1,0 +1,60 @@
+"""When evicting anybody would be in vain although the plan fits by size: the cloud's no has another cause than room.
+
+"No valid host" is all that Nova says, whatever the cause. What rules out every host can be a condition that the
+request's flavor, image or zone sets: an architecture, a trait, an aggregate. Some of these are judged beforehand
+(`eligibility`); for the others this module weighs what became of this request and of others.
+"""
+
+from vmsvc.domain.decisions import Refuse, Wait
+from vmsvc.domain.world import EVIDENCE_SECONDS, FUTILE_SECONDS, Request, World
+
+
+def why_futile(request: Request, world: World) -> Refuse | Wait | None:
+    """What to decide in place of an eviction; None when room may well be what is lacking."""
+    known = request.precedents
+    if known.futile_error is not None:
+        minutes = max(0, world.now - known.futile_at) // 60
+        return Refuse(known.futile_error,
+                      f"nobody is evicted for it: {minutes} min ago VMs were evicted for a VM of the same flavor, "
+                      f"image, network and zone, and the cloud refused it all the same ({known.futile_reason}). An "
+                      f"eviction is tried again {FUTILE_SECONDS // 60} min after that")
+    if request.refused_rounds and request.refused_with_room:
+        return Refuse("no_capacity", f"the cloud refused it although the room that was made for it was there: "
+                                     f"{_said(request)}")
+    if known.accepted or not request.conditions:
+        return None
+    return _untried(request, world)
+
+
+def _untried(request: Request, world: World) -> Refuse | Wait | None:
+    """For a request with conditions under which the cloud has never built a VM of ours."""
+    what = f"it asks for {', '.join(request.conditions)}, and no VM of vmsvc's that asked for that was ever built"
+    if request.refused_rounds:
+        return Refuse("no_capacity", f"the cloud refused it after VMs had been evicted for it ({_said(request)}); "
+                                     f"{what}")
+    if request.refused_with_room:
+        return Refuse("no_capacity", f"the cloud refused it on a host that had room for it ({_said(request)}); {what}")
+    if request.refusal == "no_capacity" and _had_room(request, world):
+        return Refuse("no_capacity", f"the cloud refused it ({_said(request)}) a short while after a VM of at least its "
+                                     f"size was built, so room may not be the cause: {what}")
+    if known_to_be_tried(request, world):
+        return Wait("another VM that asks its host for the same is tried first")
+    return None
+
+
+def known_to_be_tried(request: Request, world: World) -> bool:
+    """True while another request with these conditions holds room: what becomes of it tells whether hosts take it."""
+    return request.precedents.being_tried or any(
+        kept.conditions == request.conditions for kept in world.reservations.values() if kept.vm_id != request.id)
+
+
+def _had_room(request: Request, world: World) -> bool:
+    """True when a VM of at least this size was built lately, and none that is no larger has been refused since."""
+    built = (vm.since for vm in world.vms.values()
+             if vm.ran and vm.room.covers(request.room) and request.availability_zone in (None, vm.zone))
+    latest = max(built, default=0)
+    return latest > max(world.now - EVIDENCE_SECONDS, request.precedents.refused_at or 0)
+
+
+def _said(request: Request) -> str:
+    return request.said or "it does not say why"
