@@ -3,7 +3,7 @@
 from vmsvc.cloud import parse
 from vmsvc.cloud.calls import Caller
 from vmsvc.cloud.exchange import Request
-from vmsvc.cloud.port import Flavor, Named
+from vmsvc.cloud.port import Flavor, Image, Named, Network
 
 
 class Catalog(Caller):
@@ -17,18 +17,19 @@ class Catalog(Caller):
                                           "flavors", parse.flavor)
         return found
 
-    async def images(self) -> tuple[Named, ...]:
-        """Every active image."""
+    async def images(self) -> tuple[Image, ...]:
+        """Every active image that the list shows: not those of other projects that are community, shared and not
+        accepted, or hidden."""
         found, _ = await self._calls.list(
-            Request("images", "image", "GET", "/images", {"status": "active"}), "images", _named)
+            Request("images", "image", "GET", "/images", {"status": "active"}), "images", parse.image)
         return found
 
-    async def networks(self) -> tuple[Named, ...]:
+    async def networks(self) -> tuple[Network, ...]:
         """Every network of the project or shared with it. An admin is shown those of all projects, where a server
         of ours cannot be plugged in or should not be."""
         found, _ = await self._calls.list(Request("networks", "network", "GET", "/networks"), "networks",
                                           lambda raw: (raw.get("project_id", raw.get("tenant_id")),
-                                                       raw.get("shared", False), _named(raw)))
+                                                       raw.get("shared", False), parse.network(raw)))
         return tuple(network for owner, shared, network in found if shared or owner == self.project_id)
 
     async def availability_zones(self) -> tuple[Named, ...]:
@@ -43,7 +44,3 @@ class Catalog(Caller):
         found, _ = await self._calls.list(Request("key_names", "compute", "GET", "/os-keypairs"), "keypairs",
                                           lambda raw: raw["keypair"]["name"])
         return frozenset(found)
-
-
-def _named(raw: parse.Json) -> Named:
-    return Named(raw["id"], raw.get("name") or "")

@@ -177,6 +177,8 @@ class Fleet:
                 self._forget(name)
                 self._entries[name] = _Entry(provider)
             else:
+                if entry.provider.hypervisor != provider.hypervisor:
+                    self._stale.add(name)
                 entry.provider = provider
         await self._read([name for name, entry in self._entries.items() if entry.content is None])
         self._providers_at = began
@@ -241,4 +243,4 @@ class Fleet:
                     available=service.up and service.enabled,
                     availability_zone=service.zone,
                     traits=frozenset(trait for trait, ids in self._traits.items() if not ids.isdisjoint(
-                        entry.provider.parts)))
+                        entry.provider.parts)), hypervisor=entry.provider.hypervisor)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
 
 
@@ -26,6 +27,7 @@ class Provider:
     host: str                      # the compute service's host, which `POST /servers` takes as `host`
     parts: tuple[str, ...]         # the providers of its tree: itself, and what is nested in it (GPUs, NUMA cells)
     version: int
+    hypervisor: Hypervisor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from vmsvc.cloud.port import Server, ServerPage
 from vmsvc.cloud.servers import MARGIN, OWN_CLOCK_MARGIN
 from vmsvc.domain.errors import InvalidRequest
 from vmsvc.domain.flavors import Traits
+from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources, merged, total
 
 T = TypeVar("T")
@@ -24,6 +25,8 @@ BEFORE_UPTIME = (2, 53)
 CANDIDATES = 100
 #: Providers that were no hypervisors are looked up again after this.
 STRANGERS_SECONDS = timedelta(minutes=10)
+#: What is told of hypervisors (their CPU, their version) is read again after this.
+HYPERVISORS_SECONDS = timedelta(hours=1)
 
 
 class Hosts(Caller):
@@ -34,6 +37,7 @@ class Hosts(Caller):
     def __init__(self, calls: Calls):
         super().__init__(calls)
         self._host_of: dict[str, str] = {}         # provider -> host, of those that are compute hosts
+        self._hypervisors: dict[str, Hypervisor] = {}
         self._strangers: frozenset[str] = frozenset()
         self._listed_at = datetime.min.replace(tzinfo=UTC)
 
@@ -65,7 +69,8 @@ class Hosts(Caller):
         for provider_id, root, generation in found:
             trees.setdefault(root, {})[provider_id] = generation
         await self._learn_hosts(trees.keys())
-        return tuple(Provider(root, self._host_of[root], (root, *sorted(tree.keys() - {root})), sum(tree.values()))
+        return tuple(Provider(root, self._host_of[root], (root, *sorted(tree.keys() - {root})), sum(tree.values()),
+                              self._hypervisors.get(root))
                      for root, tree in trees.items() if root in self._host_of)
 
     async def services(self) -> Mapping[str, Service]:
@@ -129,17 +134,19 @@ class Hosts(Caller):
     async def _learn_hosts(self, roots: Iterable[str]) -> None:
         """Find the hosts of providers that were not there before."""
         unknown = frozenset(roots) - self._host_of.keys()
-        if not unknown - self._strangers and datetime.now(UTC) - self._listed_at < STRANGERS_SECONDS:
+        age = datetime.now(UTC) - self._listed_at
+        if not unknown - self._strangers and age < (STRANGERS_SECONDS if unknown else HYPERVISORS_SECONDS):
             return
         found, _ = await self._calls.list(
             Request("hypervisors", "compute", "GET", "/os-hypervisors/detail", version=BEFORE_UPTIME), "hypervisors",
-            lambda raw: (raw["id"], raw["service"]["host"]))
+            lambda raw: (raw["id"], raw["service"]["host"], parse.hypervisor(raw)))
         # A service with several nodes runs bare metal: a pin to the service would not say which, and nothing there
         # is for preemptible VMs.
         nodes: dict[str, list[str]] = {}
-        for provider_id, host in found:
+        for provider_id, host, _ in found:
             nodes.setdefault(host, []).append(provider_id)
         self._host_of = {ids[0]: host for host, ids in nodes.items() if len(ids) == 1}
+        self._hypervisors = {provider_id: hypervisor for provider_id, _, hypervisor in found}
         self._strangers, self._listed_at = unknown - self._host_of.keys(), datetime.now(UTC)
 
     async def _inventories(self, provider_id: str) -> tuple[Mapping[str, Inventory], int]:

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 from vmsvc.cloud.exchange import Answer
 from vmsvc.cloud.hosting import Occupant
-from vmsvc.cloud.port import Flavor, Quota, Server
+from vmsvc.cloud.port import Flavor, Image, Network, Quota, Server
 from vmsvc.domain.errors import CloudError
 from vmsvc.domain.flavors import placement_request
+from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
 
 Json = Mapping[str, object]
@@ -75,7 +76,36 @@ def flavor(raw: Json) -> Flavor:
     """A flavor of GET /flavors/detail (2.61 shows its extra specs; older swap is '' for none)."""
     return Flavor(id=raw["id"], name=raw["name"], vcpus=raw["vcpus"], ram_mb=raw["ram"], disk_gb=raw["disk"],
                   ephemeral_gb=raw.get("OS-FLV-EXT-DATA:ephemeral", 0), swap_mb=int(raw.get("swap") or 0),
-                  extra_specs=dict(raw.get("extra_specs") or {}))
+                  extra_specs=dict(raw.get("extra_specs") or {}),
+                  disabled=bool(raw.get("OS-FLV-DISABLED:disabled", False)))
+
+
+#: What of an image is Glance's own, or says nothing about where it boots.
+_GLANCE = frozenset({"id", "name", "status", "min_ram", "min_disk", "size", "virtual_size", "visibility", "owner",
+                     "protected", "checksum", "tags", "created_at", "updated_at", "self", "file", "schema", "locations",
+                     "direct_url", "stores", "os_hash_algo", "os_hash_value", "os_hidden"})
+
+
+def image(raw: Json) -> Image:
+    """An image of GET /images or /images/{id}: its properties lie beside Glance's own."""
+    return Image(id=raw["id"], name=raw.get("name") or "", status=raw.get("status", "active"),
+                 min_ram_mb=int(raw.get("min_ram") or 0), min_disk_gb=int(raw.get("min_disk") or 0),
+                 size_bytes=int(raw.get("size") or 0),
+                 properties={key: value for key, value in raw.items() if key not in _GLANCE and isinstance(value, str)})
+
+
+def network(raw: Json) -> Network:
+    """A network of GET /networks or /networks/{id}."""
+    return Network(id=raw["id"], name=raw.get("name") or "", subnets=tuple(raw.get("subnets") or ()),
+                   external=bool(raw.get("router:external", False)))
+
+
+def hypervisor(raw: Json) -> Hypervisor:
+    """A hypervisor of GET /os-hypervisors/detail; `cpu_info` is an object from 2.28 on, and can be empty."""
+    cpu = raw.get("cpu_info")
+    return Hypervisor(type=raw.get("hypervisor_type") or "", version=int(raw.get("hypervisor_version") or 0),
+                      hostname=raw.get("hypervisor_hostname") or "", vcpus=int(raw.get("vcpus") or 0),
+                      cpu=dict(cpu) if isinstance(cpu, Mapping) else {})
 
 
 def quota(raw: Json) -> Quota:

@@ -6,13 +6,15 @@ write is sent at most once per call (OPENSTACK facts: a retried POST makes a sec
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
-from vmsvc.domain.flavors import Traits, placement_request
+from vmsvc.domain.flavors import Flavor, Traits
+from vmsvc.domain.image import Image
+from vmsvc.domain.network import Network
 from vmsvc.domain.principal import Identity
 from vmsvc.domain.resources import Resources
 
@@ -25,28 +27,8 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 @dataclass(frozen=True, slots=True)
-class Flavor:
-    """A size. `swap_mb` is MiB as Nova has it, `ram_mb` MiB, disks GiB."""
-
-    id: str
-    name: str
-    vcpus: int
-    ram_mb: int
-    disk_gb: int
-    ephemeral_gb: int = 0
-    swap_mb: int = 0
-    extra_specs: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def room(self) -> Resources:
-        """What a server of it that boots from an image claims from its host."""
-        return placement_request(self.vcpus, self.ram_mb, self.disk_gb, ephemeral_gb=self.ephemeral_gb,
-                                 swap_mb=self.swap_mb, extra_specs=self.extra_specs)
-
-
-@dataclass(frozen=True, slots=True)
 class Named:
-    """An image, a network or an availability zone: what a request refers to by id or name."""
+    """An availability zone: what a request refers to by id or name."""
 
     id: str
     name: str
@@ -179,10 +161,10 @@ class Cloud(Protocol):
     async def flavors(self) -> tuple[Flavor, ...]:
         """Every flavor the project may use, extra specs included."""
 
-    async def images(self) -> tuple[Named, ...]:
-        """Every active image."""
+    async def images(self) -> tuple[Image, ...]:
+        """Every active image that the list shows."""
 
-    async def networks(self) -> tuple[Named, ...]:
+    async def networks(self) -> tuple[Network, ...]:
         """Every network of the project or shared with it."""
 
     async def availability_zones(self) -> tuple[Named, ...]:

@@ -19,9 +19,9 @@ _Planning = Callable[[int], BatchPlan | NoPlan]
 def alike(one: Request, other: Request) -> bool:
     """True when the two can stand for each other."""
     return ((one.is_preemptible, one.quota, one.room, one.availability_zone, one.refusal, one.avoid, one.rounds,
-             one.traits, one.cooling, one.conditions)
+             one.traits, one.cooling, one.conditions, one.requirements, one.invalid)
             == (other.is_preemptible, other.quota, other.room, other.availability_zone, other.refusal, other.avoid,
-                other.rounds, other.traits, other.cooling, other.conditions))
+                other.rounds, other.traits, other.cooling, other.conditions, other.requirements, other.invalid))
 
 
 def decide_batch(requests: Sequence[Request], kind: str, world: World) -> list[Decision] | None:

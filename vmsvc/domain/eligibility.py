@@ -12,7 +12,8 @@ def eligible(host: Host, request: Request) -> bool:
 def would_take(host: Host, request: Request) -> bool:
     """The same as far as Nova and Placement can be foreseen, whatever was tried before."""
     return (host.available and host.admits(request.room)
-            and request.availability_zone in (None, host.availability_zone) and request.traits.allow(host.traits))
+            and request.availability_zone in (None, host.availability_zone) and request.traits.allow(host.traits)
+            and request.requirements.unmet(host.hypervisor, host.traits) is None)
 
 
 def why_none(request: Request, world: World) -> str:
@@ -23,4 +24,19 @@ def why_none(request: Request, world: World) -> str:
         return f"every host that could take it has refused such VMs lately ({said[0]})"
     if any(would_take(world.hosts[name], request) for name in request.avoid if name in world.hosts):
         return f"every host that could take it has refused it ({request.said or 'the cloud does not say why'})"
-    return "no host could take it, even were it empty"
+    return _what_all_lack(request, world) or "no host could take it, even were it empty"
+
+
+def _what_all_lack(request: Request, world: World) -> str | None:
+    """The one reason that every host has, where an image or a flavor says what a host must be."""
+    hosts = world.hosts.values()
+    unmet = {request.requirements.unmet(host.hypervisor, host.traits) for host in hosts}
+    if len(unmet) == 1 and None not in unmet:
+        return f"no host could take it: {unmet.pop()}"
+    missing = sorted(trait for trait in request.traits.required if not any(trait in host.traits for host in hosts))
+    if hosts and missing:
+        return f"no host could take it: none has the trait {', '.join(missing)} that its image or flavor requires"
+    zones = {host.availability_zone for host in hosts}
+    if request.availability_zone is not None and request.availability_zone not in zones:
+        return f"no host could take it: there is none in the availability zone {request.availability_zone}"
+    return None

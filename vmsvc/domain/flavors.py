@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vmsvc.domain.resources import Resources
 
@@ -21,6 +21,32 @@ class Traits:
     def allow(self, traits: frozenset[str]) -> bool:
         """True for a host with these traits."""
         return self.required <= traits and not self.forbidden & traits
+
+
+@dataclass(frozen=True, slots=True)
+class Flavor:
+    """A size. `swap_mb` is MiB as Nova has it, `ram_mb` MiB, disks GiB."""
+
+    id: str
+    name: str
+    vcpus: int
+    ram_mb: int
+    disk_gb: int
+    ephemeral_gb: int = 0
+    swap_mb: int = 0
+    extra_specs: Mapping[str, str] = field(default_factory=dict)
+    disabled: bool = False
+
+    @property
+    def room(self) -> Resources:
+        """What a server of it that boots from an image claims from its host."""
+        return self.room_with({})
+
+    def room_with(self, properties: Mapping[str, str], boot_from_volume: bool = False) -> Resources:
+        """What a server of it claims that boots from an image with these properties."""
+        return placement_request(self.vcpus, self.ram_mb, self.disk_gb, ephemeral_gb=self.ephemeral_gb,
+                                 swap_mb=self.swap_mb, boot_from_volume=boot_from_volume,
+                                 extra_specs=effective_specs(self.extra_specs, properties))
 
 
 def placement_request(vcpus: int, ram_mb: int, disk_gb: int, *, ephemeral_gb: int = 0, swap_mb: int = 0,
@@ -52,9 +78,30 @@ def quota_request(vcpus: int, ram_mb: int) -> Resources:
     return Resources({"instances": 1, "cores": vcpus, "ram": ram_mb})
 
 
-def traits_of(extra_specs: Mapping[str, str]) -> Traits:
-    """The traits that a flavor requires and forbids, in words or by what it asks of its host."""
+def effective_specs(extra_specs: Mapping[str, str], properties: Mapping[str, str]) -> dict[str, str]:
+    """The extra specs of a flavor with those that an image adds as properties: `hw_tpm_model` is `hw:tpm_model`. Where
+    both say something they agree, or the flavor counts (nova/virt/hardware.py); else Nova refuses them together."""
+    specs = dict(extra_specs)
+    for key in _OF_IMAGES:
+        value = properties.get(key.replace(":", "_"))
+        if value and (not specs.get(key) or (key, specs[key]) == ("hw:cpu_thread_policy", "prefer")):
+            specs[key] = str(value)
+    return specs
+
+
+def traits_of(extra_specs: Mapping[str, str], properties: Mapping[str, str] | None = None) -> Traits:
+    """The traits that a flavor and an image require and that the flavor forbids, in words or by what they ask of their
+    host. Nova adds more (of the image's disk format, of its buses and models) only where the operator has switched that
+    on: `[scheduler] query_placement_for_image_type_support` and `image_metadata_prefilter` are off by default."""
     named: dict[str, set[str]] = {"required": set(), "forbidden": set()}
+    properties = properties or {}
+    extra_specs = effective_specs(extra_specs, properties)
+    # Of an image Nova takes required traits alone, and none for a group.
+    named["required"] |= {key.removeprefix("trait:") for key, value in properties.items()
+                          if key.startswith("trait:") and value == "required"}
+    if (properties.get("hw_firmware_type") == "uefi"
+            and str(properties.get("hw_firmware_stateless", "")).lower() in _YES):
+        named["required"].add("COMPUTE_SECURITY_STATELESS_FIRMWARE")
     for key, value in extra_specs.items():
         found = _GRANULAR.match(key)
         if found and found["what"] == "trait" and value in named:
@@ -66,8 +113,23 @@ def traits_of(extra_specs: Mapping[str, str]) -> Traits:
     if "hw:tpm_version" in extra_specs:
         model = extra_specs.get("hw:tpm_model") or "tpm-tis"
         named["required"].add("COMPUTE_SECURITY_TPM_" + model.removeprefix("tpm-").upper())
+    if extra_specs.get("hw:virtio_packed_ring", "").lower() in _YES:
+        named["required"].add("COMPUTE_NET_VIRTIO_PACKED")
+    if extra_specs.get("hw:ephemeral_encryption", "").lower() in _YES:
+        named["required"].add("COMPUTE_EPHEMERAL_ENCRYPTION")
+        if form := extra_specs.get("hw:ephemeral_encryption_format"):
+            named["required"].add(f"COMPUTE_EPHEMERAL_ENCRYPTION_{form.upper()}")
+    if extra_specs.get("accel:device_profile"):
+        named["required"].add("COMPUTE_ACCELERATORS")
     return Traits(frozenset(named["required"]), frozenset(named["forbidden"]))
 
+
+#: Extra specs that an image may say too, as a property. Not `hw:cpu_policy`: for dedicated CPUs Nova asks for PCPU, and
+#: where no host has them for VCPU instead (`disable_fallback_pcpu_query` is off by default; on the real one such an
+#: image boots on hosts without PCPU).
+_OF_IMAGES = ("hw:cpu_thread_policy", "hw:mem_encryption", "hw:tpm_version", "hw:tpm_model",
+              "hw:maxphysaddr_mode", "hw:pci_numa_affinity_policy", "os:secure_boot", "hw:virtio_packed_ring",
+              "hw:ephemeral_encryption", "hw:ephemeral_encryption_format", "hw:sound_model")
 
 _IMPLIED: dict[tuple[str, str], tuple[str, ...]] = {
     ("hw:cpu_thread_policy", "require"): ("HW_CPU_HYPERTHREADING",),
@@ -78,6 +140,7 @@ _IMPLIED: dict[tuple[str, str], tuple[str, ...]] = {
     ("hw:maxphysaddr_mode", "emulate"): ("COMPUTE_ADDRESS_SPACE_EMULATED",),
     ("hw:pci_numa_affinity_policy", "socket"): ("COMPUTE_SOCKET_PCI_NUMA_AFFINITY",),
     ("os:secure_boot", "required"): ("COMPUTE_SECURITY_UEFI_SECURE_BOOT",),
+    ("hw:sound_model", "virtio"): ("COMPUTE_SOUND_MODEL_VIRTIO",),
 }
 
 

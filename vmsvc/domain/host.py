@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources, total
 
 
@@ -20,6 +21,7 @@ class Host:
     available: bool = True                     # service up and enabled
     availability_zone: str | None = None
     traits: frozenset[str] = frozenset()
+    hypervisor: Hypervisor | None = None
     capacity: Resources = field(init=False, compare=False)
     used: Resources = field(init=False, compare=False)
     free: Resources = field(init=False, compare=False)

@@ -12,6 +12,7 @@ from datetime import datetime
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.requirements import Requirements
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.roster import Roster
 from vmsvc.domain.vm import VmFacts
@@ -44,7 +45,9 @@ class Request:
     quota: Resources
     room: Resources
     availability_zone: str | None = None
-    traits: Traits = Traits()
+    traits: Traits = Traits()                  # of the flavor and of the image
+    requirements: Requirements = Requirements()   # what else they ask of a host; empty for most
+    invalid: str | None = None                 # why Nova's API refuses it whatever room there is
     refusal: str | None = None                 # what the cloud said last: no_capacity, quota_exceeded
     refusals: int = 0
     refused_at: datetime | None = None

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vmsvc.cloud.port import Cloud, Flavor, Named
+from vmsvc.cloud.port import Cloud, Flavor, Image, Named, Network
 from vmsvc.domain.errors import CloudUnavailable, InvalidRequest
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ class Catalog:
         self._cloud = cloud
         self._defaults = {"flavor": flavor, "image": image, "network": network}
         self.flavors: Sequence[Flavor] = ()
-        self.images: Sequence[Named] = ()
-        self.networks: Sequence[Named] = ()
+        self.images: Sequence[Image] = ()
+        self.networks: Sequence[Network] = ()
         self.zones: Sequence[Named] = ()
         self.keys: frozenset[str] = frozenset()
         self.loaded = False
@@ -45,11 +45,11 @@ class Catalog:
         """The flavor of this id or name, or the default; raises InvalidRequest naming the field."""
         return self._find("flavor", self.flavors, ref)
 
-    def image(self, ref: str | None) -> Named:
+    def image(self, ref: str | None) -> Image:
         """As `flavor`, for images."""
         return self._find("image", self.images, ref)
 
-    def network(self, ref: str | None) -> Named:
+    def network(self, ref: str | None) -> Network:
         """As `flavor`, for networks."""
         return self._find("network", self.networks, ref)
 
@@ -104,7 +104,7 @@ class Catalog:
         return found[0]
 
 
-def _named(items: Sequence[Named]) -> list[dict[str, str]]:
+def _named(items: Sequence[Image | Network]) -> list[dict[str, str]]:
     return [{"id": item.id, "name": item.name} for item in sorted(items, key=lambda item: (item.name, item.id))]
 
 

@@ -12,6 +12,7 @@ from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.flavors import quota_request, traits_of
+from vmsvc.domain.requirements import requirements_of
 from vmsvc.service import listing, trace, usage
 from vmsvc.service.bulletin import Bulletin
 from vmsvc.service.catalog import Catalog
@@ -97,11 +98,13 @@ class Commands:
                 "flavor_id": flavor.id, "image_id": image.id, "network_id": network.id,
                 "key_name": self._catalog.key(wish.key_name), "user_data": wish.user_data,
                 "metadata": wish.metadata, "availability_zone": self._catalog.zone(wish.availability_zone),
-                "traits": {kind: sorted(names) for kind, names in asdict(traits_of(flavor.extra_specs)).items()},
-                "conditions": conditions_of(flavor.extra_specs, {}, wish.availability_zone),
+                "traits": {kind: sorted(names) for kind, names in asdict(
+                    traits_of(flavor.extra_specs, image.properties)).items()},
+                "requirements": _filled(asdict(requirements_of(flavor.extra_specs, image.properties))),
+                "conditions": conditions_of(flavor.extra_specs, image.properties, wish.availability_zone),
             },
             "quota": dict(quota_request(flavor.vcpus, flavor.ram_mb)),
-            "room": dict(flavor.room),
+            "room": dict(flavor.room_with(image.properties, image.boots_volume)),
         }
 
     async def outcome(self, vmsvc_id: str, timeout: float) -> Outcome | None:
@@ -179,6 +182,10 @@ class Commands:
     def readiness(self) -> dict[str, str | None]:
         """Each part of the service: None when it works, else what is wrong."""
         return dict(self._runtime.problems)
+
+
+def _filled(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}
 
 
 # ---------------------------------------------------------------- in the database pool

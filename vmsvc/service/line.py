@@ -6,7 +6,7 @@ from datetime import datetime
 
 from vmsvc.domain.lifecycle import State
 from vmsvc.service.desk import View
-from vmsvc.service.snapshot import traits_in
+from vmsvc.service.snapshot import traits_named
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import connected
 from vmsvc.store.models import Vm
@@ -44,8 +44,8 @@ def waiting_line() -> Line:
     ids = {one.id for one in waiting} | kept | {one.evicted_for for one in rows if one.state == State.NOTICED}
     hosts = {one.host for one in found if not one.state and one.host and one.id in ids}
     left = hosts - {one.host for one in rows if one.state in _GOING}
-    asked = [traits_in({"traits": one.traits or {}}) for one in waiting]
-    return Line(frozenset(ids), frozenset(trait for traits in asked for trait in traits.required | traits.forbidden),
+    asked = [traits_named({"traits": one.traits or {}, "requirements": one.requirements or {}}) for one in waiting]
+    return Line(frozenset(ids), frozenset().union(*asked),
                 frozenset(left), frozenset(map(_moving, rows)))
 
 

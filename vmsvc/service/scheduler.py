@@ -23,6 +23,7 @@ from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Wai
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
+from vmsvc.domain.requirements import requirements_of
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.scheduling import decide, review
 from vmsvc.domain.survey import survey_of
@@ -35,7 +36,8 @@ from vmsvc.service.line import Line, in_order, settling_seconds, waiting_line
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
 from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
-from vmsvc.service.snapshot import Doubts, Observer, Snapshot, request_of, traits_in
+from vmsvc.service.snapshot import (Doubts, Observer, Snapshot, request_of, requirements_in, traits_in,
+                                    traits_named)
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
 from vmsvc.store.models import Vm
@@ -178,13 +180,12 @@ class Scheduler:
     async def preview(self, columns: dict[str, Any]) -> dict[str, Any]:
         """What would be decided for this request now, upon the same news of the cloud as in earnest. Writes
         nothing."""
-        traits = traits_in(columns["boot"])
+        boot = columns["boot"]
         request = Request("", columns["is_preemptible"], Resources(columns["quota"]), Resources(columns["room"]),
-                          availability_zone=columns["boot"]["availability_zone"], traits=traits,
-                          conditions=tuple(columns["boot"]["conditions"]))
+                          availability_zone=boot["availability_zone"], traits=traits_in(boot),
+                          requirements=requirements_in(boot), conditions=tuple(boot["conditions"]))
         try:
-            return await self._verified(self._observer.look, traits.required | traits.forbidden, self._foresee,
-                                        request, columns["boot"])
+            return await self._verified(self._observer.look, traits_named(boot), self._foresee, request, boot)
         except Unverified:
             raise CloudUnavailable("the cloud's hosts change too quickly to say; try again") from None
 
@@ -206,7 +207,8 @@ class Scheduler:
     async def capacity(self, flavors: Sequence[Flavor]) -> dict[str, Any]:
         """Room as clients see it."""
         wishes = {flavor.name: Request("", False, quota_request(flavor.vcpus, flavor.ram_mb), flavor.room,
-                                       traits=traits_of(flavor.extra_specs)) for flavor in flavors}
+                                       traits=traits_of(flavor.extra_specs),
+                                       requirements=requirements_of(flavor.extra_specs, {})) for flavor in flavors}
         named = {trait for wish in wishes.values() for trait in wish.traits.required | wish.traits.forbidden}
 
         def of(snapshot: Snapshot) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror, Watch
 from vmsvc.cloud.port import Cloud, Quota
 from vmsvc.domain.flavors import Traits
+from vmsvc.domain.requirements import Requirements
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.world import Precedents, Request
 from vmsvc.service.picture import News
@@ -121,7 +122,8 @@ def request_of(row: Vm, now: datetime, ended_since: datetime | None, cooling: Co
     refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
     return Request(
         row.id, row.is_preemptible, Resources(row.quota), Resources(row.room),
-        availability_zone=row.boot.get("availability_zone"), traits=traits_in(row.boot), refusal=refusal.get("error"),
+        availability_zone=row.boot.get("availability_zone"), traits=traits_in(row.boot),
+        requirements=requirements_in(row.boot), refusal=refusal.get("error"),
         refusals=refusal.get("count", 0), said=refusal.get("message"),
         avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
         rounds=row.rounds, waited=(now - row.updated_at).total_seconds(), refused_at=refused_at,
@@ -131,5 +133,17 @@ def request_of(row: Vm, now: datetime, ended_since: datetime | None, cooling: Co
 
 
 def traits_in(boot: Mapping[str, Any]) -> Traits:
-    """The traits that a request's flavor asks for."""
+    """The traits that a request's flavor and image ask for."""
     return Traits(**{kind: frozenset(names) for kind, names in boot.get("traits", {}).items()})
+
+
+def traits_named(boot: Mapping[str, Any]) -> frozenset[str]:
+    """The traits by which hosts are told apart for a request."""
+    traits = traits_in(boot)
+    return traits.required | traits.forbidden | requirements_in(boot).telling_traits
+
+
+def requirements_in(boot: Mapping[str, Any]) -> Requirements:
+    """What else they ask of a host."""
+    kept = boot.get("requirements", {})
+    return Requirements(**{**kept, "capabilities": tuple(map(tuple, kept.get("capabilities", ())))})

@@ -13,9 +13,10 @@ from vmsvc.store.statements import columns, instance, update
 
 
 _CONCERNED = """
-SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END, host
+SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END,
+    CASE state WHEN 'pending' THEN boot -> 'requirements' END, host
 FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting')
-UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL, CASE bin_kind WHEN 'host' THEN bin END
+UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL, NULL, CASE bin_kind WHEN 'host' THEN bin END
 FROM reservation WHERE released_at IS NULL
 """
 # Every pass of the scheduler asks these three.
@@ -32,14 +33,16 @@ WHERE evicting_at > clock_timestamp() - make_interval(secs => %s) AND NOT simula
 
 
 class Concerned(NamedTuple):
-    """A VM on its way in or out, with the traits that its flavor names if it waits; or, without a state, one for which
-    room is kept. `host` is where the VM is, or the room, as far as hosts are known."""
+    """A VM on its way in or out, with the traits that its flavor and image name and what else they ask of a host if it
+    waits; or, without a state, one for which room is kept. `host` is where the VM is, or the room, as far as hosts are
+    known."""
 
     id: str
     state: str | None
     updated_at: datetime | None
     evicted_for: str | None
     traits: dict[str, list[str]] | None
+    requirements: dict[str, object] | None
     host: str | None
 
 
