@@ -105,6 +105,55 @@ class Sim:
         """One more flavor. The service sees it with its next look at the catalogue."""
         self.call("POST", "/sim/flavors", {"id": name, "vcpus": vcpus, "ram": ram, **values})
 
+    def image(self, name: str, *, project: str = "demo", data: str | None = "bytes", **values: object) -> str:
+        """One more image, of this project and for all unless told otherwise; without data it stays queued. Its id."""
+        image_id = self._as(project, "POST", "/image/v2/images", {
+            "name": name, "container_format": "bare", "disk_format": "raw", "visibility": "public", **values})["id"]
+        if data is not None:
+            self._as(project, "PUT", f"/image/v2/images/{image_id}/file", data)
+        return image_id
+
+    def patch_image(self, image_id: str, **values: object) -> None:
+        """Change it: `min_ram`, `min_disk`, properties."""
+        self._as("admin", "PATCH", f"/image/v2/images/{image_id}", [
+            {"op": "replace", "path": f"/{name}", "value": value} for name, value in values.items()])
+
+    def deactivate(self, image_id: str) -> None:
+        """Nobody boots from it any more."""
+        self._as("admin", "POST", f"/image/v2/images/{image_id}/actions/deactivate", {})
+
+    def drop_image(self, image_id: str) -> None:
+        """It is gone."""
+        self._as("admin", "DELETE", f"/image/v2/images/{image_id}")
+
+    def network(self, name: str, cidr: str | None = None, project: str = "admin", **values: object) -> str:
+        """One more network, with a subnet if it is given its addresses; its id."""
+        network = self._as(project, "POST", "/network/v2.0/networks",
+                           {"network": {"name": name, "shared": True, **values}})["network"]["id"]
+        if cidr:
+            self._as(project, "POST", "/network/v2.0/subnets",
+                     {"subnet": {"network_id": network, "cidr": cidr, "ip_version": 4, "gateway_ip": None}})
+        return network
+
+    def take_addresses(self, network: str, count: int, project: str = "admin") -> None:
+        """Ports that no server uses."""
+        for _ in range(count):
+            self._as(project, "POST", "/network/v2.0/ports", {"port": {"network_id": network}})
+
+    def drop_subnets(self, network: str) -> None:
+        """The network has none any more."""
+        for subnet in self._as("admin", "GET", f"/network/v2.0/subnets?network_id={network}")["subnets"]:
+            self._as("admin", "DELETE", f"/network/v2.0/subnets/{subnet['id']}")
+
+    def key_pair(self, name: str, project: str = "demo") -> None:
+        """One more key pair of the user that is named as the project."""
+        pair = {"name": name, "public_key": "ssh-ed25519 A"}
+        self._as(project, "POST", "/compute/v2.1/os-keypairs", {"keypair": pair})
+
+    def _as(self, project: str, method: str, path: str, body: object = None):
+        return self.call(method, path, body, {"X-Auth-Token": self.token(project, project),
+                                              "OpenStack-API-Version": "compute 2.93"})
+
     def provider(self, host: str) -> str:
         """The id of a host's resource provider."""
         (found,) = self._admin(f"/placement/resource_providers?name={host}")["resource_providers"]

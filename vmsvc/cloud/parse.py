@@ -1,15 +1,16 @@
 """From the JSON of Nova and Placement to the values of the port. Anything unexpected in it is a CloudError."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import TypeVar
 
 from vmsvc.cloud.exchange import Answer
 from vmsvc.cloud.hosting import Occupant
-from vmsvc.cloud.port import Flavor, Image, Network, Quota, Server
+from vmsvc.cloud.port import Addresses, Flavor, Image, Network, Quota, Server
 from vmsvc.domain.errors import CloudError
 from vmsvc.domain.flavors import placement_request
 from vmsvc.domain.requirements import Hypervisor
@@ -83,7 +84,8 @@ def flavor(raw: Json) -> Flavor:
 #: What of an image is Glance's own, or says nothing about where it boots.
 _GLANCE = frozenset({"id", "name", "status", "min_ram", "min_disk", "size", "virtual_size", "visibility", "owner",
                      "protected", "checksum", "tags", "created_at", "updated_at", "self", "file", "schema", "locations",
-                     "direct_url", "stores", "os_hash_algo", "os_hash_value", "os_hidden"})
+                     "direct_url", "stores", "os_hash_algo", "os_hash_value", "os_hidden", "disk_format",
+                     "container_format"})
 
 
 def image(raw: Json) -> Image:
@@ -96,8 +98,48 @@ def image(raw: Json) -> Image:
 
 def network(raw: Json) -> Network:
     """A network of GET /networks or /networks/{id}."""
-    return Network(id=raw["id"], name=raw.get("name") or "", subnets=tuple(raw.get("subnets") or ()),
-                   external=bool(raw.get("router:external", False)))
+    return Network(id=raw["id"], name=raw.get("name") or "", subnets=tuple(raw.get("subnets") or ()))
+
+
+def subnet(raw: Json) -> tuple[tuple[str, int], int | None]:
+    """(id, IP version) of a subnet and how many addresses its pools have. None for one that gives a server none of
+    them: it is for other services alone, or its hosts make up their addresses themselves."""
+    key = raw["id"], raw["ip_version"]
+    if raw.get("service_types") or raw.get("ipv6_address_mode") in ("slaac", "dhcpv6-stateless"):
+        return key, None
+    return key, sum(int(ip_address(pool["end"])) - int(ip_address(pool["start"])) + 1
+                    for pool in raw.get("allocation_pools") or ())
+
+
+def used_addresses(raw: Json) -> dict[str, int]:
+    """GET /network-ip-availabilities/{id}: how many are used of each subnet."""
+    return {each["subnet_id"]: each["used_ips"] for each in raw["network_ip_availability"]["subnet_ip_availability"]}
+
+
+def port(raw: Json) -> tuple[str, frozenset[str]]:
+    """Whose it is, and the subnets of which it has an address."""
+    return raw.get("device_id") or "", frozenset(each["subnet_id"] for each in raw.get("fixed_ips") or ())
+
+
+def tightest(pools: Mapping[tuple[str, int], int], used: Mapping[str, int],
+             ports: Sequence[tuple[str, frozenset[str]]] = ()) -> Addresses:
+    """The addresses of the IP version that has fewest left: a port gets one of each version. What is `used` is counted
+    from the ports where it was not told."""
+    found = []
+    for version in sorted({version for _, version in pools}):
+        ids = {subnet_id for subnet_id, its_version in pools if its_version == version}
+        holding = [device for device, subnets in ports if subnets & ids]
+        taken = sum(used.get(subnet_id, 0) for subnet_id in ids) if used else len(holding)
+        found.append(Addresses(sum(pools[subnet_id, version] for subnet_id in ids), taken,
+                               frozenset(filter(None, holding))))
+    return min(found, key=lambda each: each.free)
+
+
+def ports_left(raw: Json) -> int | None:
+    """GET /quotas/{project}/details.json."""
+    port_quota = raw["quota"]["port"]
+    left = port_quota["limit"] - port_quota["used"] - int(port_quota.get("reserved") or 0)
+    return None if port_quota["limit"] < 0 else left
 
 
 def hypervisor(raw: Json) -> Hypervisor:

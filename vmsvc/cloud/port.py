@@ -14,7 +14,7 @@ from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Servi
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
 from vmsvc.domain.flavors import Flavor, Traits
 from vmsvc.domain.image import Image
-from vmsvc.domain.network import Network
+from vmsvc.domain.network import Addresses, Network
 from vmsvc.domain.principal import Identity
 from vmsvc.domain.resources import Resources
 
@@ -115,6 +115,7 @@ class BootSpec:
     user_data: str | None = None   # base64
     availability_zone: str | None = None
     host: str | None = None
+    networks: str = "auto"         # without a network: 'auto' (the only one there is) or 'none'
 
 
 class Cloud(Protocol):
@@ -132,6 +133,12 @@ class Cloud(Protocol):
     async def create_server(self, spec: BootSpec) -> str:
         """POST /servers, once. Returns the server's id. Raises QuotaExceeded, InvalidRequest, Forbidden,
         CloudUnavailable (nothing was made) or OutcomeUnknown (look with `find_servers`)."""
+
+    async def rehearse(self, spec: BootSpec) -> None:
+        """Let Nova check such a create and make nothing: it is sent with a server group that does not exist, which Nova
+        looks for when all else has been found good, the quotas and the room for it apart. Raises what `create_server`
+        raises for a request that is refused, InvalidRequest, Forbidden, QuotaExceeded (of ports); and
+        CloudUnavailable."""
 
     async def find_servers(self, vmsvc_id: str) -> tuple[Server, ...]:
         """The servers that carry this mark: none, one, or (a defect elsewhere) more."""
@@ -163,6 +170,18 @@ class Cloud(Protocol):
 
     async def images(self) -> tuple[Image, ...]:
         """Every active image that the list shows."""
+
+    async def image(self, image_id: str) -> Image:
+        """One image, whatever its status, also one that the list leaves out. Raises NotFound."""
+
+    async def flavor(self, flavor_id: str) -> Flavor:
+        """One flavor; an operator sees those too that the list leaves out, private ones. Raises NotFound."""
+
+    async def addresses(self, network_id: str) -> Addresses:
+        """What of a network's addresses is used, as far as it is shown."""
+
+    async def ports_left(self) -> int | None:
+        """How many more ports the project may have by its quota in Neutron, below 0 too; None without a limit."""
 
     async def networks(self) -> tuple[Network, ...]:
         """Every network of the project or shared with it."""

@@ -1,6 +1,7 @@
 """Servers: create, look, stop, delete, metadata, and what they hold of the quota and of ports."""
 
 import asyncio
+import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -9,7 +10,7 @@ from vmsvc.cloud import parse
 from vmsvc.cloud.calls import Caller, Calls
 from vmsvc.cloud.exchange import Request
 from vmsvc.cloud.port import BootSpec, Quota, Server, ServerPage
-from vmsvc.domain.errors import InvalidRequest, NotFound
+from vmsvc.domain.errors import CloudError, InvalidRequest, NotFound
 
 #: Nova stamps changes in whole seconds, by the clock of the host that made them, before it commits them. A watermark
 #: this much older than the answer's Date misses none; the price is that a change is shown again for so long.
@@ -59,6 +60,24 @@ class Servers(Caller):
             return await self._calls.send(request, read)
         except NotFound as error:  # of what the request names; there is nothing else to be found
             raise InvalidRequest(error.message) from None
+
+    async def rehearse(self, spec: BootSpec) -> None:
+        """Let Nova check such a create and make nothing. Raises what `create_server` raises for a refused request."""
+        group = str(uuid.uuid4())
+        body = {"server": _boot(spec), "os:scheduler_hints": {"group": group}}
+        # Read in nova/compute/api.py: networks, port quota, key pair, image, flavor and metadata are checked before the
+        # server group is looked for; the quota of instances after it.
+        try:
+            made = await self._calls.send(Request("rehearse", "compute", "POST", "/servers", body=body),
+                                          partial(parse.whole, "a new server", lambda body: str(body["server"]["id"])))
+        except InvalidRequest as error:
+            if group in error.message and error.message.startswith("Instance group"):
+                return
+            raise
+        except NotFound as error:
+            raise InvalidRequest(error.message) from None
+        await self.delete(made)     # a Nova that does not look for groups: what was made must not stay
+        raise CloudError("the cloud made a server in a server group that does not exist")
 
     async def find_servers(self, vmsvc_id: str) -> tuple[Server, ...]:
         """The servers that carry this mark: none, one, or (a defect elsewhere) more.
@@ -146,6 +165,6 @@ def _boot(spec: BootSpec) -> dict[str, object]:
              "host": spec.host}
     return {"name": spec.name, "flavorRef": spec.flavor_id, "imageRef": spec.image_id,
             # Nova wants `networks` from 2.37 on; 'auto' takes the only one there is.
-            "networks": [{"uuid": spec.network_id}] if spec.network_id else "auto",
+            "networks": [{"uuid": spec.network_id}] if spec.network_id else spec.networks,
             "metadata": dict(spec.metadata), "tags": [spec.vmsvc_id],
             **{name: value for name, value in asked.items() if value is not None}}

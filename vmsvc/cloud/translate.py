@@ -25,6 +25,8 @@ SENTENCES: tuple[Rule, ...] = (
     _rule({400, 409}, r"^Multiple possible networks", lambda text: InvalidRequest(text, "network")),
     # "Maximum number of metadata items exceeds 128" looks like quota, but no eviction makes room for it.
     _rule({400, 403}, r"^Maximum number of metadata items", lambda text: InvalidRequest(text, "metadata")),
+    # By the default policy for all but admins; no eviction changes it.
+    _rule({403}, r"^Only volume-backed servers", lambda text: InvalidRequest(text, "flavor")),
     # Nova: 403 on POST /servers. Neutron: 409 OverQuota, or through Nova "Maximum number of ports exceeded".
     _rule({403, 409, 413}, r"Quota exceeded for |^Maximum number of |exceeds quota", QuotaExceeded),
     # Nova with unified limits (oslo.limit).
@@ -47,6 +49,7 @@ FIELDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (r"^invalid input for field/attribute imageRef", "image"),
     (r"^invalid input for field/attribute (uuid|networks)", "network"),
     (r"^invalid input for field/attribute (?P<name>name|metadata|key_name|user_data|availability_zone)\b", ""),
+    (r"^invalid image metadata|^memory encryption|^page size|numa", "image"),
     (r"^flavor", "flavor"),
     (r"requested image|^image", "image"),
     (r"^network|^port |fixed ip", "network"),

@@ -10,14 +10,13 @@ class Network:
     id: str
     name: str
     subnets: tuple[str, ...] = ()
-    external: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """How many IPv4 addresses a network's pools have and how many of them are known to be used; `holders` are the
-    servers that use them (each gives its address back when it goes). A tenant sees the ports of others only on networks
-    of its own: then `used` is what it is at least."""
+    """How many addresses a network's pools have, of the IP version that has fewest left, and how many of them are known
+    to be used; `holders` are servers that use them, and give them back when they go. A tenant sees the ports of others
+    on networks of its own alone: elsewhere `used` is what it is at least."""
 
     total: int
     used: int

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from vmsvc.domain.acceptance import Objection
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
@@ -47,7 +48,7 @@ class Request:
     availability_zone: str | None = None
     traits: Traits = Traits()                  # of the flavor and of the image
     requirements: Requirements = Requirements()   # what else they ask of a host; empty for most
-    invalid: str | None = None                 # why Nova's API refuses it whatever room there is
+    invalid: Objection | None = None           # why Nova refuses it whatever room there is
     refusal: str | None = None                 # what the cloud said last: no_capacity, quota_exceeded
     refusals: int = 0
     refused_at: datetime | None = None

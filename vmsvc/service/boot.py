@@ -150,8 +150,10 @@ class Boot:
         if failure is None:
             return {"error": None, "message": f"the server was still {server.status} after {LIMIT:.0f} s"}
         message = f"the build failed: {failure.message}" if isinstance(failure, CloudError) else failure.message
-        # Nova tries a failed build on other hosts by itself, unless it was told the host.
-        return {"error": None if isinstance(failure, CloudError) and host is None else failure.slug, "message": message}
+        # Nova tries a failed build on other hosts by itself, unless it was told the host, or knows that none would do
+        # ("No fixed IP addresses available for network: …, not rescheduling", measured).
+        final = isinstance(failure, CloudError) and (host is None or message.endswith(", not rescheduling."))
+        return {"error": None if final else failure.slug, "message": message}
 
 
 # ---------------------------------------------------------------- in the database pool

@@ -1,17 +1,43 @@
 """What a request may name: flavors, images, networks, zones, keys. Kept here so that bad input never reaches the
-cloud; read again every half minute."""
+cloud; read again every half minute, and when a request names what was not there, or what Nova would not take."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from vmsvc.cloud.port import Cloud, Flavor, Image, Named, Network
-from vmsvc.domain.errors import CloudUnavailable, InvalidRequest
+from vmsvc.cloud.port import Addresses, Cloud, Flavor, Image, Named, Network
+from vmsvc.domain.acceptance import objection
+from vmsvc.domain.errors import CloudUnavailable, InvalidRequest, NotFound, TooManyRequests
+from vmsvc.service.buckets import Buckets
 
 log = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 30.0
+_AGAIN_SECONDS = 1.0       # from one reading of a list because of a request to the next
+#: Ids that no list shows are asked for one by one: so many in a second, for all clients together, and so many at once.
+_BY_ID_RATE = 2.0
+_BY_ID_BURST = 10
+_IN_USE_SECONDS = 600.0    # for so long after a request has named it, an id or a network is read with the lists
+#: kind -> where its list is kept, and the call that reads it.
+_LISTS: dict[str, tuple[str, Callable[[Cloud], Awaitable[Any]]]] = {
+    "flavor": ("flavors", lambda cloud: cloud.flavors()), "image": ("images", lambda cloud: cloud.images()),
+    "network": ("networks", lambda cloud: cloud.networks()),
+    "zone": ("zones", lambda cloud: cloud.availability_zones()), "key": ("keys", lambda cloud: cloud.key_names())}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a request names, found."""
+
+    flavor: Flavor
+    image: Image
+    network: Network
+    key_name: str | None
+    availability_zone: str | None
 
 
 class Catalog:
@@ -26,12 +52,17 @@ class Catalog:
         self.zones: Sequence[Named] = ()
         self.keys: frozenset[str] = frozenset()
         self.loaded = False
+        self._unlisted = {"image": {}, "flavor": {}}       # kind -> id -> (it, when a request has named it)
+        self._addresses: dict[str, tuple[float, float, Addresses]] = {}    # network -> read, named, what was read
+        self._read_at = dict.fromkeys(_LISTS, float("-inf"))
+        self._turns = {kind: asyncio.Lock() for kind in (*_LISTS, "addresses")}
+        self._by_id = Buckets(_BY_ID_RATE, _BY_ID_BURST)
 
     async def refresh(self) -> None:
         """Read all of it, side by side."""
-        self.flavors, self.images, self.networks, self.zones, self.keys = await asyncio.gather(
-            self._cloud.flavors(), self._cloud.images(), self._cloud.networks(), self._cloud.availability_zones(),
-            self._cloud.key_names())
+        await asyncio.gather(*map(self._read, _LISTS), *map(self._read_unlisted, self._unlisted),
+                             *(self._count(network_id, named) for network_id, (_, named, _) in self._addresses.items()
+                               if time.monotonic() - named < _IN_USE_SECONDS))
         self.loaded = True
 
     async def run(self, well: Callable[[], None]) -> None:
@@ -40,6 +71,112 @@ class Catalog:
             await self.refresh()
             well()
             await asyncio.sleep(_REFRESH_SECONDS)
+
+    async def choose(self, *, flavor: str | None = None, image: str | None = None, network: str | None = None,
+                     key_name: str | None = None, zone: str | None = None) -> Choice:
+        """What these ids or names (None: the defaults) mean. Raises InvalidRequest, which names the field, for what the
+        cloud does not have and for what does not go together. Before that the cloud is asked again."""
+        self._require_loaded()
+        found = Choice(
+            await self._found("flavor", self.flavor, flavor), await self._found("image", self.image, image),
+            await self._found("network", self.network, network), await self._found("key", self.key, key_name),
+            await self._found("zone", self.zone, zone))
+        if objection(found.flavor, found.image, found.network) is None:
+            return found
+        await asyncio.gather(*(self._again(kind) for kind in ("flavor", "image", "network")))
+        if found.image.id in self._unlisted["image"]:
+            await self._look("image", found.image.id)
+        found = Choice(self.flavor(found.flavor.id), self.image(found.image.id), self.network(found.network.id),
+                       found.key_name, found.availability_zone)
+        if why := objection(found.flavor, found.image, found.network):
+            raise InvalidRequest(why.message, why.field)
+        return found
+
+    async def _found(self, kind: str, find: Callable[[str | None], Any], ref: str | None) -> Any:
+        """What is found now, or after the cloud was asked again."""
+        try:
+            return find(ref)
+        except InvalidRequest:
+            await self._again(kind)
+        try:
+            return find(ref)
+        except InvalidRequest:
+            named = ref or self._defaults.get(kind)
+            if not named or not self._may_be_unlisted(kind, named) or await self._look(kind, named) is None:
+                raise
+        return find(ref)
+
+    def _may_be_unlisted(self, kind: str, ref: str) -> bool:
+        """An image by its id, or a private flavor where an admin names it."""
+        if kind == "flavor":
+            return self._cloud.mode == "operator"
+        try:
+            return kind == "image" and bool(uuid.UUID(ref))
+        except ValueError:
+            return False
+
+    async def _again(self, kind: str) -> None:
+        """Read one list anew. All who ask meanwhile share one reading, and from one to the next it takes a second:
+        however many names are made up, they cost the cloud one call a second."""
+        asked = time.monotonic()
+        async with self._turns[kind]:
+            if self._read_at[kind] < asked:
+                await asyncio.sleep(self._read_at[kind] + _AGAIN_SECONDS - asked)
+                await self._read(kind)
+
+    async def _read(self, kind: str) -> None:
+        began = time.monotonic()
+        attribute, call = _LISTS[kind]
+        setattr(self, attribute, await call(self._cloud))
+        self._read_at[kind] = began
+
+    async def _look(self, kind: str, ref: str) -> Flavor | Image | None:
+        """Ask for one by its id; None when there is none. Raises TooManyRequests."""
+        try:
+            self._by_id.spend("everybody")
+        except TooManyRequests as error:
+            raise TooManyRequests(f"there is no {kind} {ref!r} in the cloud's list, and requests have named too many "
+                                  "such ids in the last seconds; try again", error.retry_after) from None
+        try:
+            found = await (self._cloud.image if kind == "image" else self._cloud.flavor)(ref)
+        except (NotFound, InvalidRequest):      # 400: an id that Glance cannot read
+            self._unlisted[kind].pop(ref, None)
+            return None
+        self._unlisted[kind][found.id] = found, time.monotonic()
+        return found
+
+    async def _read_unlisted(self, kind: str) -> None:
+        """Those that requests have named lately, and the default, once more."""
+        for ref, (_, named) in list(self._unlisted[kind].items()):
+            if time.monotonic() - named > _IN_USE_SECONDS:
+                del self._unlisted[kind][ref]
+        default = self._defaults[kind]
+        asked = {*self._unlisted[kind], *([default] if default and self._may_be_unlisted(kind, default) else [])}
+        for ref in asked:
+            named = self._unlisted[kind].get(ref, (None, time.monotonic()))[1]
+            try:
+                found = await (self._cloud.image if kind == "image" else self._cloud.flavor)(ref)
+                self._unlisted[kind][ref] = found, named
+            except (NotFound, InvalidRequest):
+                self._unlisted[kind].pop(ref, None)
+
+    async def addresses(self, network_id: str) -> Addresses:
+        """Those of a network, read at most half a minute ago; if none is left, as they are now."""
+        asked = time.monotonic()
+        async with self._turns["addresses"]:
+            read_at, _, known = self._addresses.get(network_id, (float("-inf"), 0.0, Addresses(0, 0)))
+            oldest = asked - _REFRESH_SECONDS if known.free else asked
+            if read_at < oldest:
+                if not known.free and asked - read_at < _AGAIN_SECONDS:
+                    await asyncio.sleep(read_at + _AGAIN_SECONDS - asked)
+                await self._count(network_id, asked)
+            else:
+                self._addresses[network_id] = read_at, asked, known
+            return self._addresses[network_id][2]
+
+    async def _count(self, network_id: str, named: float) -> None:
+        began = time.monotonic()
+        self._addresses[network_id] = began, named, await self._cloud.addresses(network_id)
 
     def flavor(self, ref: str | None) -> Flavor:
         """The flavor of this id or name, or the default; raises InvalidRequest naming the field."""
@@ -97,7 +234,9 @@ class Catalog:
                 return items[0]
             raise InvalidRequest(f"name a {kind}: there are {len(items)}{_offer(items)}, and VMSVC_{kind.upper()} "
                                  f"sets no default", kind)
-        found = [item for item in items if ref == item.id] or [item for item in items if ref == item.name]
+        unlisted = self._unlisted.get(kind, {}).get(ref)
+        found = ([item for item in items if ref == item.id] or ([unlisted[0]] if unlisted else [])
+                 or [item for item in items if ref == item.name])
         if len(found) != 1:
             problem = f"there is no {kind} {ref!r}" if not found else f"{len(found)} have the name {ref!r}: use the id"
             raise InvalidRequest(f"{problem}{_offer(items) if not found else ''}", kind)

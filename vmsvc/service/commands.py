@@ -2,24 +2,26 @@
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vmsvc.cloud.port import Cloud
+from vmsvc.domain.acceptance import is_peculiar, no_address
 from vmsvc.domain.conditions import conditions_of
-from vmsvc.domain.errors import Conflict, Forbidden, NotFound
+from vmsvc.domain.errors import CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.service import listing, trace, usage
 from vmsvc.service.bulletin import Bulletin
-from vmsvc.service.catalog import Catalog
+from vmsvc.service.catalog import Catalog, Choice
 from vmsvc.service.feed import Waiters
 from vmsvc.service.roll import Page
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
+from vmsvc.service.verdicts import Verdicts
 from vmsvc.store import intents, outbox, vms
 from vmsvc.store.db import connected, reading, unit
 from vmsvc.store.models import Vm
@@ -66,6 +68,7 @@ class Commands:
         self._cloud = cloud
         self._bulletin = bulletin
         self._catalog = catalog
+        self._verdicts = Verdicts(cloud)
         self._scheduler = scheduler
         self._waiters = waiters
         self._ring = ring
@@ -78,15 +81,36 @@ class Commands:
         Raises InvalidRequest for a name that the cloud does not have, IdempotencyMismatch for a key that was used
         with another body; the same body returns the earlier id.
         """
-        vm_id = await self._runtime.offload(_accept, str(uuid.uuid4()), self._request(wish), principal,
+        vm_id = await self._runtime.offload(_accept, str(uuid.uuid4()), await self._request(wish), principal,
                                             idempotency_key)
         self._ring()
         return vm_id
 
-    def _request(self, wish: CreateVm) -> dict[str, Any]:
-        """The columns of a request: names resolved, what it needs reckoned."""
-        flavor, image = self._catalog.flavor(wish.flavor), self._catalog.image(wish.image)
-        network = self._catalog.network(wish.network)
+    async def _request(self, wish: CreateVm) -> dict[str, Any]:
+        """The columns of a request: names resolved, what it needs reckoned, and what Nova would refuse whatever room
+        there is refused. Raises InvalidRequest."""
+        chosen = await self._catalog.choose(flavor=wish.flavor, image=wish.image, network=wish.network,
+                                            key_name=wish.key_name, zone=wish.availability_zone)
+        columns = self._columns(wish, chosen)
+        try:
+            await self._acceptable(chosen, columns["boot"])
+        except (CloudUnavailable, CloudError) as error:     # it is asked again before anybody is noticed
+            log.info("accepted without the cloud's word: %s", error.message)
+        return columns
+
+    async def _acceptable(self, chosen: Choice, boot: Mapping[str, Any]) -> None:
+        """Raises InvalidRequest for a network without a free address that no VM of ours would give back, and for a
+        combination that Nova refuses."""
+        addresses = await self._catalog.addresses(chosen.network.id)
+        if not addresses.free and not await self._runtime.offload(_may_leave, addresses.holders):
+            raise InvalidRequest(no_address(chosen.network.name, addresses), "network")
+        if not is_peculiar(chosen.flavor, chosen.image):
+            return
+        if objection := await self._verdicts.at_acceptance(boot):
+            raise InvalidRequest(objection.message, objection.field)
+
+    def _columns(self, wish: CreateVm, chosen: Choice) -> dict[str, Any]:
+        flavor, image, network = chosen.flavor, chosen.image, chosen.network
         min_run = self._min_run_seconds if wish.min_run_seconds is None else wish.min_run_seconds
         return {
             "name": wish.name or ("preemptible" if wish.is_preemptible else "standart"),
@@ -96,8 +120,8 @@ class Commands:
             "boot": {
                 "asked": asdict(wish), "request_id": trace.current(),
                 "flavor_id": flavor.id, "image_id": image.id, "network_id": network.id,
-                "key_name": self._catalog.key(wish.key_name), "user_data": wish.user_data,
-                "metadata": wish.metadata, "availability_zone": self._catalog.zone(wish.availability_zone),
+                "key_name": chosen.key_name, "user_data": wish.user_data,
+                "metadata": wish.metadata, "availability_zone": chosen.availability_zone,
                 "traits": {kind: sorted(names) for kind, names in asdict(
                     traits_of(flavor.extra_specs, image.properties)).items()},
                 "requirements": _filled(asdict(requirements_of(flavor.extra_specs, image.properties))),
@@ -117,7 +141,7 @@ class Commands:
 
     async def dry_run(self, wish: CreateVm) -> dict[str, Any]:
         """What a create would do now; nothing is written anywhere."""
-        return await self._scheduler.preview(self._request(wish))
+        return await self._scheduler.preview(await self._request(wish))
 
     async def delete(self, ref: str, timeout: float, *, principal: str = "anonymous") -> dict[str, Any] | None:
         """Delete a VM of ours and wait until the cloud says 404: its last view, or None when that takes longer.
@@ -193,6 +217,12 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
 def _accept(vm_id: str, request: dict[str, Any], principal: str, key: str | None) -> str:
     with unit() as work:
         return vms.accept(work, vm_id, request, principal=principal, key=key)
+
+
+def _may_leave(cloud_ids: frozenset[str]) -> bool:
+    """True when one of these servers is a VM of ours that leaves, or may have to."""
+    with connected():
+        return vms.may_leave(cloud_ids)
 
 
 def _outcome(vm_id: str) -> dict[str, Any] | None:

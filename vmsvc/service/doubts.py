@@ -1,19 +1,33 @@
 """What the cloud has to be asked before a decision is carried out."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from vmsvc.domain.acceptance import Verdict
 from vmsvc.domain.decisions import Decision, Evict, Place, Refuse
+from vmsvc.domain.lifecycle import State
 from vmsvc.domain.rooms import host_room
 from vmsvc.domain.world import HOST, Request, World
+from vmsvc.service.desk import View
 from vmsvc.service.snapshot import Doubts, Snapshot
+from vmsvc.service.verdicts import key_of
+from vmsvc.store import ledger, vms
+from vmsvc.store.models import Vm
 
 
-def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snapshot) -> Doubts:
-    """The host, before anybody is noticed for it, and before a boot where the host is doubted or nearly full by our
-    reckoning; then it is enough to have asked who holds what there. And, before somebody is noticed or refused, whether
-    there is a host with room that we do not know of. In either mode a look in order, unless it is placed while nothing
-    is kept for others."""
+def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snapshot,
+              boot: Mapping[str, Any] | None = None) -> Doubts:
+    """Before anybody is noticed: whether Nova takes such a request at all (`boot`), and the host. The host also before
+    a boot where it is doubted or nearly full by our reckoning; then it is enough to have asked who holds what there. And,
+    before somebody is noticed or refused, whether there is a host with room that we do not know of. In either mode a
+    look in order, unless it is placed while nothing is kept for others."""
     order = not snapshot.ordered and (not isinstance(decision, Place) or bool(world.reservations.keys() - {request.id}))
+    boots = {}
+    if boot is not None and isinstance(decision, Evict) and decision.victims:
+        boots = {key: boot for key in [key_of(boot)] if key not in snapshot.verdicts}
     if not world.operator:
-        return Doubts(order=order)
+        return Doubts(order=order, boots=boots)
     hosts, needs = set(), set()
     match decision:
         case Evict(kind=kind, bin=name, victims=victims) if victims:
@@ -26,4 +40,24 @@ def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snap
             # Where a victim's end was carried out a moment ago nothing but who came in its place can have changed.
             sure = left.covers(request.room) and name not in snapshot.doubted
             hosts |= set() if sure or name in snapshot.counted else {name}
-    return Doubts(frozenset(hosts - snapshot.fresh), frozenset(needs - snapshot.sought), order)
+    return Doubts(frozenset(hosts - snapshot.fresh), frozenset(needs - snapshot.sought), order, boots)
+
+
+def examined(row: Vm | None, decision: Decision, view: View, verdict: Verdict | None,
+             boot: Mapping[str, Any] | None = None) -> Decision:
+    """The decision, or a refusal where the cloud has said that the request could not be carried out though its victims
+    had gone. `row` is the request's, None for one that is only asked about (then `boot` is what it asks for)."""
+    if verdict is None or not isinstance(decision, Evict) or not decision.victims:
+        return decision
+    boot = boot or row.boot
+    world, network = view.world, boot["network_id"]
+    leaving = {vm.cloud_id for vm in (*map(world.vms.__getitem__, decision.victims), *world.vms.leaving)
+               if vm.id in decision.victims or vm.state is State.DELETING or (row and vm.evicted_for == row.id)}
+    claims = 0
+    if verdict.counts:
+        holders = verdict.addresses.holders if verdict.addresses else frozenset()
+        taking = {vm.id for vm in world.vms.building if vm.cloud_id not in holders} | world.reservations.keys()
+        claims = vms.on_network(network, taking - {row and row.id})
+    verdict = replace(verdict, unplugged=ledger.unplugged(network))
+    objection = verdict.object_to(leaving, claims)
+    return Refuse(objection.error, objection.message) if objection else decision

@@ -30,7 +30,7 @@ from vmsvc.domain.survey import survey_of
 from vmsvc.domain.world import Precedents, Request, World
 from vmsvc.service.desk import Desk, View
 from vmsvc.service.doorbell import heard
-from vmsvc.service.doubts import doubts_of
+from vmsvc.service.doubts import doubts_of, examined
 from vmsvc.service.join import Policy
 from vmsvc.service.line import Line, in_order, settling_seconds, waiting_line
 from vmsvc.service.placing import Lost, carry_out, drop_orphans
@@ -38,6 +38,7 @@ from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.snapshot import (Doubts, Observer, Snapshot, request_of, requirements_in, traits_in,
                                     traits_named)
+from vmsvc.service.verdicts import key_of
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
 from vmsvc.store.models import Vm
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 5.0        # when nobody waits; the bell wakes it earlier
 _VERIFICATIONS = 10        # times that one pass asks Placement anew before it acts
+_VERDICT_SECONDS = 0.3     # so old what the cloud said of a request may be when somebody is noticed for it
 _PASS_SECONDS = 0.1        # from one pass to the next: who comes in between is decided about together
 _WAITING_SECONDS = 1.0     # between passes while somebody waits; what the database tells comes by the bell
 
@@ -128,7 +130,9 @@ class Scheduler:
                     snapshot = await self._observer.look_again(snapshot, chosen.args[0])
                 except Unsettled as early:
                     await asyncio.sleep(early.args[0])
-                    snapshot = replace(snapshot, settled=True)
+                    # What was said of an image or a network before a longer while is asked again.
+                    verdicts = snapshot.verdicts if early.args[0] < _VERDICT_SECONDS else {}
+                    snapshot = replace(snapshot, settled=True, verdicts=verdicts)
         raise Unverified(Doubts())
 
     def _timed(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[bool, float, set[str]]:
@@ -148,13 +152,15 @@ class Scheduler:
                 ended = max((row.ended_at for row in rows.in_states(*FINAL)), default=None)
                 cooling = ledger.cooling()
                 history = History(work.now)
-                waiting = [(row, request_of(row, work.now, ended, cooling, _precedents(row, history)))
+                waiting = [(row, request_of(row, work.now, ended, cooling, _precedents(row, history),
+                                            snapshot.verdicts.get(key_of(row.boot))))
                            for row in in_order(view, ids)]
                 settling = settling_seconds(work.now, [row for row in rows.in_states(State.PENDING)
                                                        if not row.is_preemptible and row.id not in world.reservations])
                 while waiting:
                     for (row, request), decision in _decided(waiting, world, settling):
-                        doubts |= doubts_of(request, decision, world, snapshot)
+                        decision = examined(row, decision, view, snapshot.verdicts.get(key_of(row.boot)))
+                        doubts |= doubts_of(request, decision, world, snapshot, row.boot)
                         if settling and _needs_victims(decision):
                             early, decision = True, Wait("others may come with the same wish, to be planned together")
                         if not isinstance(decision, Wait):
@@ -194,13 +200,20 @@ class Scheduler:
             world = view.world
             request = replace(request, cooling=ledger.cooling().get((boot["flavor_id"], boot["image_id"]), {}),
                               precedents=History(vms.clock()).precedents("", boot, request.room))
-            decision = decide(request, world)
-            if doubts := doubts_of(request, decision, world, snapshot):
+            key = key_of(boot)
+            verdict = snapshot.verdicts.get(key)
+            decision = examined(None, decide(request, world), view, verdict, boot)
+            doubts = doubts_of(request, decision, world, snapshot)
+            if verdict is None:         # in earnest it would be found out by the create, if nobody has to go for it
+                doubts |= Doubts(boots={key: boot})
+            if doubts:
                 raise Unverified(doubts)
+            if verdict.objection:
+                decision = Refuse(verdict.objection.error, verdict.objection.message)
             shown = preview(decision, world.vms, self._grace.total_seconds())
             if isinstance(decision, Place) and not world.operator:
                 # The cloud alone knows whether a host has room; what it would cost if none has is known.
-                full = decide(_refused(request), world)
+                full = examined(None, decide(_refused(request), world), view, verdict, boot)
                 shown["if_no_host_has_room"] = preview(full, world.vms, self._grace.total_seconds())
             return shown
 
@@ -231,6 +244,8 @@ def _decided(waiting: list[tuple[Vm, Request]], world: World,
     """Take the first that wait off the list, with a decision for each: one, or as many equal ones as need victims."""
     first = waiting.pop(0)
     row, request = first
+    if request.invalid:
+        return [(first, Refuse(request.invalid.error, request.invalid.message))]
     kept = world.reservations.get(row.id)
     decision = review(request, kept, world) if kept else decide(request, world)
     if settling or not _needs_victims(decision):

@@ -11,7 +11,7 @@ glance without it will do to place a request while nothing is kept for others, a
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -19,11 +19,13 @@ from typing import Any
 from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror, Watch
 from vmsvc.cloud.port import Cloud, Quota
+from vmsvc.domain.acceptance import Verdict
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.requirements import Requirements
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.world import Precedents, Request
 from vmsvc.service.picture import News
+from vmsvc.service.verdicts import Verdicts
 from vmsvc.store.models import Vm
 
 _GLANCE_SECONDS = 10.0       # how old what is known of hosts may be for a glance
@@ -46,22 +48,25 @@ class Snapshot:
     sought: frozenset[Need] = frozenset()    # needs for which Placement was asked who has the room
     ordered: bool = True               # our servers were read after the quota
     settled: bool = False              # others had time to come since it began
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)    # what the cloud said, by `verdicts.key_of`
 
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
     """What the cloud is to be asked before something is done: Placement about hosts, and who has room for a need; for
-    our servers once more, if they were not read in order."""
+    our servers once more, if they were not read in order; and whether Nova would take a request, room apart."""
 
     hosts: frozenset[str] = frozenset()
     needs: frozenset[Need] = frozenset()
     order: bool = False
+    boots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)    # by `verdicts.key_of`
 
     def __or__(self, other: "Doubts") -> "Doubts":
-        return Doubts(self.hosts | other.hosts, self.needs | other.needs, self.order or other.order)
+        return Doubts(self.hosts | other.hosts, self.needs | other.needs, self.order or other.order,
+                      {**self.boots, **other.boots})
 
     def __bool__(self) -> bool:
-        return bool(self.hosts or self.needs or self.order)
+        return bool(self.hosts or self.needs or self.order or self.boots)
 
 
 class Observer:
@@ -72,6 +77,7 @@ class Observer:
         self._mirror = mirror
         self._fleet = fleet
         self._tell = tell
+        self._verdicts = Verdicts(cloud)
 
     async def look(self, watch: Watch, traits: Collection[str] = ()) -> Snapshot:
         """Read the cloud now. `watch` has just begun, `traits` are those that requests name. Raises what the cloud
@@ -97,9 +103,9 @@ class Observer:
         asked += [self._fleet.seek(room, traits) for room, traits in doubts.needs]
         if doubts.hosts:
             asked.append(self._fleet.read(doubts.hosts))
-        await asyncio.gather(*asked)
+        verdicts, *_ = await asyncio.gather(self._verdicts.of(doubts.boots), *asked)
         return self._news(replace(snapshot, sought=snapshot.sought | doubts.needs,
-                                  ordered=snapshot.ordered or doubts.order))
+                                  verdicts={**snapshot.verdicts, **verdicts}, ordered=snapshot.ordered or doubts.order))
 
     async def _look_at_servers(self, traits: Collection[str] = ()) -> None:
         """Everybody's; an operator sees all in one list."""
@@ -116,14 +122,14 @@ class Observer:
 
 
 def request_of(row: Vm, now: datetime, ended_since: datetime | None, cooling: Cooling = MappingProxyType({}),
-               precedents: Precedents = Precedents()) -> Request:
+               precedents: Precedents = Precedents(), verdict: Verdict | None = None) -> Request:
     """A row that waits. `ended_since`: when the newest VM ended, to see whether trying again is worth it."""
     refusal = row.refusal or {}
     refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
     return Request(
         row.id, row.is_preemptible, Resources(row.quota), Resources(row.room),
         availability_zone=row.boot.get("availability_zone"), traits=traits_in(row.boot),
-        requirements=requirements_in(row.boot), refusal=refusal.get("error"),
+        requirements=requirements_in(row.boot), invalid=verdict and verdict.objection, refusal=refusal.get("error"),
         refusals=refusal.get("count", 0), said=refusal.get("message"),
         avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
         rounds=row.rounds, waited=(now - row.updated_at).total_seconds(), refused_at=refused_at,

@@ -31,6 +31,24 @@ class Flavors(ComputeHandler):
         show = self._whole if flavor_id else self._brief
         self.reply(200, {"flavors": [show(each) for each in flavors.values()]})
 
+    def post(self) -> None:
+        """A new one (admin); its id is its name here."""
+        self.need_admin("os_compute_api:os-flavor-manage:create")
+        asked = self.body()["flavor"]
+        if asked["name"] in self.cloud.catalog.flavors:
+            raise conflict(f"Flavor with name {asked['name']} already exists.")
+        flavor = Flavor(asked["name"], int(asked["vcpus"]), int(asked["ram"]), int(asked["disk"]))
+        self.cloud.catalog.add_flavor(flavor)
+        self.reply(200, {"flavor": self._whole(flavor)})
+
+    def delete(self, flavor_id: str) -> None:
+        """Forget it (admin)."""
+        self.need_admin("os_compute_api:os-flavor-manage:delete")
+        if flavor_id not in self.cloud.catalog.flavors:
+            raise not_found(f"Flavor {flavor_id} could not be found.")
+        self.cloud.catalog.drop_flavor(flavor_id)
+        self.reply(202)
+
     def _brief(self, flavor: Flavor) -> dict:
         view = {"id": flavor.id, "name": flavor.id, "links": self.links("flavors", flavor.id)}
         if self.version >= (2, 55):

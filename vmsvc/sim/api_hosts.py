@@ -47,8 +47,9 @@ class Hypervisors(ComputeHandler):
             if self.query.get("with_servers") in ("1", "true", "True"):
                 view["servers"] = self._servers(host)
             return view
+        cpu_info = {**CPU_INFO, "arch": host.arch}
         return {**view, **self._sizes(host), "current_workload": 0, "disk_available_least": 0,
-                "cpu_info": CPU_INFO if self.version >= (2, 28) else json.dumps(CPU_INFO)}
+                "cpu_info": cpu_info if self.version >= (2, 28) else json.dumps(cpu_info)}
 
     def _servers(self, host: Host) -> list[dict]:
         servers = map(self.cloud.servers.all.__getitem__, self.cloud.servers.on_host.get(host.name, ()))

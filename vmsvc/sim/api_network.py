@@ -1,12 +1,13 @@
-"""Neutron v2.0 over HTTP: one network, its subnet, and ports (measured)."""
+"""Neutron v2.0 over HTTP: networks with a subnet or without, and ports (measured)."""
 
 import ipaddress
+import uuid
 
 from vmsvc.sim.catalog import Network
 from vmsvc.sim.clock import seconds_text
 from vmsvc.sim.handler import ServiceHandler
 from vmsvc.sim.ports import Port, default_group
-from vmsvc.sim.refusal import Refused, bad_request, not_found
+from vmsvc.sim.refusal import Refused, bad_request, conflict, not_found
 
 KINDS = {400: "HTTPBadRequest", 403: "PolicyNotAuthorized", 404: "HTTPNotFound", 409: "OverQuota"}
 EXTENSIONS = ("agent", "availability_zone", "binding", "default-subnetpools", "external-net", "filter-validation",
@@ -24,6 +25,8 @@ class NetworkHandler(ServiceHandler):
         if status == 404 and not message.startswith("The "):
             kind = message.split()[0] + "NotFound"
             message = message.replace("SecurityGroup", "Security group")
+        if message.startswith("No more IP addresses"):
+            kind = "IpAddressGenerationFailure"
         self.reply(status, {"NeutronError": {"type": kind, "message": message, "detail": ""}})
 
     def filtered(self, key: str, items: list[dict]) -> None:
@@ -33,6 +36,18 @@ class NetworkHandler(ServiceHandler):
         self.reply(200, {key: [item for item in items if all(
             name not in item or str(item[name]).lower() in {value.lower() for value in values}
             for name, values in filters.items())]})
+
+    def networks(self) -> list[Network]:
+        """Those that the caller may see: shared ones, one's own, all for the admin."""
+        return [network for network in self.cloud.catalog.networks.values()
+                if network.shared or self.token.is_admin or network.owner == self.token.project_id]
+
+    def network(self, network_id: str) -> Network:
+        """One of them, or 404."""
+        found = [network for network in self.networks() if network.id == network_id]
+        if not found:
+            raise not_found(f"Network {network_id} could not be found.")
+        return found[0]
 
     def show(self, key: str, items: list[dict], item_id: str) -> None:
         """The one with this id, or 404."""
@@ -68,19 +83,38 @@ class Networks(NetworkHandler):
 
     def get(self, network_id: str | None = None) -> None:
         """All or one."""
-        items = [self._view(network) for network in self.cloud.catalog.networks.values()]
+        items = [self._view(network) for network in self.networks()]
         if network_id is None:
             self.filtered("networks", items)
         else:
             self.show("network", items, network_id)
 
+    def post(self) -> None:
+        """A new one, without a subnet."""
+        asked = self.body()["network"]
+        network = Network(str(uuid.uuid4()), "", self.token.project_id, self.cloud.clock.now(), asked.get("name", ""),
+                          shared=bool(asked.get("shared", False)), admin_state_up=asked.get("admin_state_up", True))
+        self.cloud.catalog.add_network(network)
+        self.reply(201, {"network": self._view(network)})
+
+    def delete(self, network_id: str) -> None:
+        """Forget it; 409 while a port is there (measured)."""
+        network = self.network(network_id)
+        if self.cloud.ports.addresses.get(network_id):
+            raise conflict(f"Unable to complete operation on network {network_id}. There are one or more ports still "
+                           "in use on the network.")
+        self.cloud.catalog.drop_network(network.id)
+        self.reply(204)
+
     @staticmethod
     def _view(network: Network) -> dict:
         made = seconds_text(network.created)
         return {"id": network.id, "name": network.name, "tenant_id": network.owner, "project_id": network.owner,
-                "admin_state_up": True, "mtu": 1500, "status": "ACTIVE", "subnets": [network.subnet_id],
-                "shared": True, "availability_zone_hints": [], "availability_zones": [], "ipv4_address_scope": None,
-                "ipv6_address_scope": None, "router:external": False, "qinq": False, "vlan_transparent": False,
+                "admin_state_up": network.admin_state_up, "mtu": 1500, "status": "ACTIVE",
+                "subnets": [network.subnet_id] if network.subnet_id else [],
+                "shared": network.shared, "availability_zone_hints": [], "availability_zones": [],
+                "ipv4_address_scope": None, "ipv6_address_scope": None,
+                "router:external": False, "qinq": False, "vlan_transparent": False,
                 "description": "", "tags": [],
                 "created_at": made, "updated_at": made, "revision_number": 2}
 
@@ -90,20 +124,44 @@ class Subnets(NetworkHandler):
 
     def get(self, subnet_id: str | None = None) -> None:
         """All or one."""
-        items = [self._view(network) for network in self.cloud.catalog.networks.values()]
+        items = [self._view(network) for network in self.networks() if network.subnet_id]
         if subnet_id is None:
             self.filtered("subnets", items)
         else:
             self.show("subnet", items, subnet_id)
 
+    def post(self) -> None:
+        """The subnet of a network that has none."""
+        asked = self.body()["subnet"]
+        network = self.network(asked["network_id"])
+        network.subnet_id, network.cidr, network.subnet_name = str(uuid.uuid4()), asked["cidr"], asked.get("name", "")
+        network.gateway = asked.get("gateway_ip", "") is not None
+        network.next_address = network.pool[0]
+        self.cloud.catalog.add_network(network)
+        self.reply(201, {"subnet": self._view(network)})
+
+    def delete(self, subnet_id: str) -> None:
+        """Take it away; 409 while a port has an address of it (measured)."""
+        network = next((each for each in self.networks() if each.subnet_id == subnet_id), None)
+        if network is None:
+            raise not_found(f"Subnet {subnet_id} could not be found.")
+        if self.cloud.ports.addresses.get(network.id):
+            raise conflict(f"Unable to complete operation on subnet {subnet_id}: One or more ports have an IP "
+                           "allocation from this subnet.")
+        network.subnet_id = ""
+        self.cloud.catalog.add_network(network)
+        self.reply(204)
+
     @staticmethod
     def _view(network: Network) -> dict:
         made, subnet = seconds_text(network.created), ipaddress.ip_network(network.cidr)
         return {"id": network.subnet_id, "name": network.subnet_name, "network_id": network.id, "ip_version": 4,
-                "cidr": network.cidr, "gateway_ip": str(subnet[1]), "enable_dhcp": False, "subnetpool_id": None,
+                "cidr": network.cidr, "gateway_ip": str(subnet[1]) if network.gateway else None,
+                "enable_dhcp": False, "subnetpool_id": None,
                 "ipv6_ra_mode": None, "ipv6_address_mode": None,
-                "allocation_pools": [{"start": str(subnet[2]), "end": str(subnet[-2])}], "host_routes": [],
-                "dns_nameservers": [], "description": "", "router:external": False, "service_types": [], "tags": [],
+                "allocation_pools": [{"start": str(subnet[network.pool[0]]), "end": str(subnet[-2])}],
+                "host_routes": [], "dns_nameservers": [], "description": "",
+                "router:external": False, "service_types": [], "tags": [],
                 "created_at": made, "updated_at": made, "revision_number": 0, "project_id": network.owner,
                 "tenant_id": network.owner}
 
@@ -115,7 +173,33 @@ class Ports(NetworkHandler):
         """By device_id without looking at the rest."""
         device = self.query.get("device_id")
         ports = self.cloud.ports.of(device) if device else self.cloud.ports.all.values()
-        self.filtered("ports", [port_view(port, self.token.is_admin) for port in ports if visible(port, self.token)])
+        owned = {network.id for network in self.cloud.catalog.networks.values()
+                 if network.owner == self.token.project_id}
+        self.filtered("ports", [port_view(port, self.token.is_admin) for port in ports
+                                if visible(port, self.token) or port.network_id in owned])
+
+    def post(self) -> None:
+        """One that no server uses."""
+        network = self.network(self.body()["port"]["network_id"])
+        port = self.cloud.ports.add(network, self.token.project_id, "", "", self.cloud.clock.now())
+        self.reply(201, {"port": port_view(port, self.token.is_admin)})
+
+
+class Availability(NetworkHandler):
+    """GET /network-ip-availabilities/{network}: the admin's; others are told 404 (measured)."""
+
+    def get(self, network_id: str) -> None:
+        """How many addresses there are, and how many are used."""
+        if not self.token.is_admin:
+            raise not_found("The resource could not be found.")
+        network = self.network(network_id)
+        used = len(self.cloud.ports.addresses.get(network_id, ()))
+        subnets = [{"subnet_id": network.subnet_id, "ip_version": 4, "cidr": network.cidr, "used_ips": used,
+                    "subnet_name": network.subnet_name, "total_ips": network.size}] if network.subnet_id else []
+        self.reply(200, {"network_ip_availability": {
+            "network_id": network.id, "network_name": network.name, "project_id": network.owner,
+            "tenant_id": network.owner, "used_ips": used, "total_ips": network.size,
+            "subnet_ip_availability": subnets}})
 
 
 class OnePort(NetworkHandler):
@@ -229,6 +313,7 @@ routes = [
     (r"/network/?", Versions), (r"/network/v2\.0/?", Resources),
     (r"/network/v2\.0/networks(?:\.json)?", Networks), (r"/network/v2\.0/networks/([^/]+)", Networks),
     (r"/network/v2\.0/subnets(?:\.json)?", Subnets), (r"/network/v2\.0/subnets/([^/]+)", Subnets),
+    (r"/network/v2\.0/network-ip-availabilities/([^/]+)", Availability),
     (r"/network/v2\.0/ports(?:\.json)?", Ports), (r"/network/v2\.0/ports/([^/]+)", OnePort),
     (r"/network/v2\.0/security-groups", SecurityGroups), (r"/network/v2\.0/security-groups/([^/]+)", SecurityGroups),
     (r"/network/v2\.0/quotas/([^/]+)", Quotas), (r"/network/v2\.0/quotas/([^/]+)/(details)(?:\.json)?", Quotas),

@@ -22,17 +22,17 @@ class HostsHandler(SimHandler):
 
 class OneHost(SimHandler):
     """PUT and DELETE /sim/hosts/{name}. PUT takes vcpus, ram_mb, disk_gb, reserved, ratio, az, alive, disabled,
-    forced_down, refuses, cell_down, traits, aggregates, inventories (by class; null takes one away)."""
+    forced_down, refuses, cell_down, arch, traits, aggregates, inventories (by class; null takes one away)."""
 
     def put(self, name: str) -> None:
         """Change it."""
         hosts, values = self.cloud.hosts, self.values()
         host = hosts.get(name)
         known = {"vcpus", "ram_mb", "disk_gb", "reserved", "ratio", "az", "alive", "disabled", "forced_down",
-                 "refuses", "cell_down", "traits", "aggregates", "inventories"}
+                 "refuses", "cell_down", "arch", "traits", "aggregates", "inventories"}
         if set(values) - known:
             raise bad_request(f"unknown: {', '.join(sorted(set(values) - known))}")
-        for key in ("az", "disabled", "forced_down", "refuses", "cell_down"):
+        for key in ("az", "disabled", "forced_down", "refuses", "cell_down", "arch"):
             if key in values:
                 setattr(host, key, values[key])
         provider = self.cloud.placement.providers[host.provider_id]

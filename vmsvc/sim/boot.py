@@ -2,6 +2,7 @@
 
 from vmsvc.sim.clock import seconds_text
 from vmsvc.sim.life import Life
+from vmsvc.sim.refusal import Refused
 from vmsvc.sim.scheduler import ALL_FILTERED, MAX_ATTEMPTS, NoValidHost
 from vmsvc.sim.servers import Server
 
@@ -58,7 +59,14 @@ class Boot:
         if self._life.host_is_silent(server):
             self._life.hang(server)
             return
-        self._plug(server)
+        try:
+            self._plug(server)
+        except Refused:
+            self._life.drop_ports(server)
+            self._model.placement.release(server.id)
+            self.fail(server, f"Build of instance {server.id} aborted: Failed to allocate the network(s) with error No "
+                      f"fixed IP addresses available for network: {server.network_ids[0]}, not rescheduling.")
+            return
         server.task_state = "spawning"
         self._after(server, "booted", 0.6)
 

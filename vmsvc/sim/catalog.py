@@ -1,6 +1,7 @@
 """What servers are made of: flavors, images, key pairs, and the one network. Names and sizes as on the real bed."""
 
 import hashlib
+import ipaddress
 import re
 import uuid
 from dataclasses import asdict, dataclass, field
@@ -56,11 +57,50 @@ class Image:
     status: str = "active"
     owner: str = ""
     visibility: str = "public"
+    min_ram: int = 0
+    min_disk: int = 0
+    size: int | None = 65536
+    disk_format: str = "raw"
+    hidden: bool = False
+    members: list[str] = field(default_factory=list)
+    properties: dict[str, str] = field(default_factory=dict)
+
+    def refuses(self, flavor: Flavor, zero_disk: bool) -> tuple[int, str] | None:
+        """What Nova's API says to a server of this flavor, as status and sentence (measured). `zero_disk`: the policy
+        lets the caller boot without a root disk."""
+        disk, least = flavor.disk * 2**30, self.min_disk * 2**30
+        sentences = (
+            (self.properties.get("cinder_encryption_key_id"), 400, f"Image {self.id} is unacceptable: Direct booting "
+             "of an image uploaded from an encrypted volume is unsupported."),
+            (self.status != "active", 400, f"Image {self.id} is not active."),
+            (flavor.ram < self.min_ram, 400, "Flavor's memory is too small for requested image."),
+            (not disk and not zero_disk, 403, "Only volume-backed servers are allowed for flavors with zero disk."),
+            (disk and (self.size or 0) > disk, 400, "Flavor's disk is too small for requested image. Flavor disk is "
+             f"{disk} bytes, image is {self.size} bytes."),
+            (disk and least > disk, 400, "Flavor's disk is smaller than the minimum size specified in image metadata. "
+             f"Flavor disk is {disk} bytes, minimum size is {least} bytes."))
+        return next(((status, text) for applies, status, text in sentences if applies), None)
+
+    def usable_by(self, token: object) -> bool:
+        """True when the caller may see it by its id, and boot from it."""
+        return (self.visibility in ("public", "community") or self.owner == token.project_id or token.is_admin
+                or token.project_id in self.members)
+
+    def wants(self) -> tuple[str, str, str]:
+        """The architecture, hypervisor and VM mode that Nova's ImagePropertiesFilter looks for, '' for any."""
+        def of(*names: str) -> str:
+            return next((self.properties[name].lower() for name in names if self.properties.get(name)), "")
+        return of("hw_architecture", "architecture"), of("img_hv_type", "hypervisor_type"), of("hw_vm_mode", "vm_mode")
+
+    def traits(self) -> list[str]:
+        """The traits that a host must have."""
+        return sorted(key.removeprefix("trait:") for key, value in self.properties.items()
+                      if key.startswith("trait:") and value == "required")
 
 
 @dataclass
 class Network:
-    """The network and its one subnet. `next_address` counts the addresses given out."""
+    """A network and its one subnet, or none (`subnet_id` is ''). `next_address` counts the addresses given out."""
 
     id: str
     subnet_id: str
@@ -70,6 +110,20 @@ class Network:
     subnet_name: str = "bed-subnet"
     cidr: str = "10.77.0.0/16"
     next_address: int = 2
+    shared: bool = True
+    admin_state_up: bool = True
+    gateway: bool = True
+
+    @property
+    def pool(self) -> tuple[int, int]:
+        """The first and the last address that servers get, as numbers within the subnet."""
+        return (2 if self.gateway else 1), ipaddress.ip_network(self.cidr).num_addresses - 2
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        first, last = self.pool
+        return last - first + 1 if self.subnet_id else 0
 
 
 @dataclass
@@ -128,6 +182,16 @@ class Catalog:
         """A new or changed network."""
         self.networks[network.id] = network
         self._store.put("network", network.id, network)
+
+    def drop_network(self, network_id: str) -> None:
+        """Forget a network."""
+        del self.networks[network_id]
+        self._store.drop("network", network_id)
+
+    def drop_flavor(self, flavor_id: str) -> None:
+        """Forget a flavor."""
+        del self.flavors[flavor_id]
+        self._store.drop("flavor", flavor_id)
 
     def add_keypair(self, keypair: KeyPair) -> None:
         """A new key pair."""

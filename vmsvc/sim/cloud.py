@@ -15,7 +15,8 @@ from vmsvc.sim.refusal import bad_request
 from vmsvc.sim.servers import Server
 from vmsvc.sim.store import Store
 
-#: What a reset empties. Users, image and network stay, so that clients need not look them up again.
+SEEDED = {"image": "bed-image", "network": "bed-net"}
+#: What a reset empties. Users and the seeded image and network stay, so that clients need not look them up again.
 VOLATILE = ("server", "port", "consumer", "host", "provider", "class", "quota", "group", "trouble", "keypair", "flavor")
 
 
@@ -96,6 +97,10 @@ class Cloud(Model):
         self.clock.forget()
         self.store.put("setting", "clock", {})
         self.store.put("setting", "all", {})
+        for image_id in [key for key, image in self.catalog.images.items() if image.name != SEEDED["image"]]:
+            self.catalog.drop_image(image_id)
+        for network_id in [key for key, network in self.catalog.networks.items() if network.name != SEEDED["network"]]:
+            self.catalog.drop_network(network_id)
         self.store.clear(*VOLATILE, *(() if keep_tokens else ("token",)))
         self.build({})
 

@@ -8,6 +8,7 @@ import re
 import secrets
 import uuid
 
+from vmsvc.sim.catalog import Flavor, Image
 from vmsvc.sim.cloud import Cloud
 from vmsvc.sim.identity import Token
 from vmsvc.sim.refusal import Refused, bad_request, forbidden, not_allowed
@@ -24,25 +25,11 @@ def create(cloud: Cloud, token: Token, body: dict, version: tuple[int, int], req
     """Make the servers that a POST asks for. Raises Refused, having made none."""
     asked = _shape(body, version)
     hints = body.get("os:scheduler_hints") or body.get("OS-SCH-HNT:scheduler_hints") or {}
-    count = _count(asked)
-    _check_destination(cloud, token, asked)
-    flavor = cloud.catalog.flavors.get(str(asked["flavorRef"]))
-    if flavor is None:
-        raise bad_request(f"Flavor {asked['flavorRef']} could not be found.")
-    if asked.get("imageRef", "") not in cloud.catalog.images:
-        raise bad_request("Can not find requested image")
-    if asked.get("key_name") and (token.user_id, asked["key_name"]) not in cloud.catalog.keypairs:
-        raise bad_request("Invalid key_name provided.")
-    networks = _networks(cloud, asked)
-    if hints.get("group") and not UUID.match(str(hints["group"])):
-        raise invalid("group", hints["group"], f"{hints['group']!r} is not valid under any of the given schemas")
-    if hints.get("group") and hints["group"] not in cloud.groups.all:
-        raise bad_request(f"Instance group {hints['group']} could not be found.")
-    for group in asked.get("security_groups") or []:
-        if group.get("name") != "default":
-            raise bad_request(f"Unable to find security_group with name or id '{group.get('name')}'")
-    count = _within_quota(cloud, token, asked, count, {"cores": flavor.vcpus, "ram": flavor.ram}, len(networks))
+    flavor, image, networks, count = _named(cloud, token, asked)
+    _check_groups(cloud, asked, hints)
+    count = _within_quota(cloud, token, count, {"cores": flavor.vcpus, "ram": flavor.ram})
     reservation, embedded = "r-" + secrets.token_hex(4), flavor.embedded()
+    embedded |= {"traits": sorted({*embedded["traits"], *image.traits()}), "image_wants": image.wants()}
     made = []
     for index in range(count):
         name = asked["name"] if count == 1 else f"{asked['name']}-{index + 1}"
@@ -55,6 +42,40 @@ def create(cloud: Cloud, token: Token, body: dict, version: tuple[int, int], req
         cloud.boot.begin(server)
         made.append(server)
     return made
+
+
+def _named(cloud: Cloud, token: Token, asked: dict) -> tuple[Flavor, Image, list[str], tuple[int, int]]:
+    """What it names, and from how many to how many are wanted. Nova looks at the ports before the key pair, and at how
+    the image goes with the flavor last (read, and measured)."""
+    count = _count(asked)
+    _check_destination(cloud, token, asked)
+    flavor = cloud.catalog.flavors.get(str(asked["flavorRef"]))
+    if flavor is None:
+        raise bad_request(f"Flavor {asked['flavorRef']} could not be found.")
+    image = cloud.catalog.images.get(asked.get("imageRef", ""))
+    if image is None or not image.usable_by(token):
+        raise bad_request("Can not find requested image")
+    networks = _networks(cloud, token, asked)
+    count = _within_ports(cloud, token, count, len(networks))
+    if asked.get("key_name") and (token.user_id, asked["key_name"]) not in cloud.catalog.keypairs:
+        raise bad_request("Invalid key_name provided.")
+    limit = cloud.quotas.limits(token.project_id)["metadata_items"]
+    if len(asked.get("metadata") or {}) > limit:
+        raise forbidden(f"Maximum number of metadata items exceeds {limit}")
+    if refusal := image.refuses(flavor, token.is_admin):
+        raise Refused(*refusal)
+    return flavor, image, networks, count
+
+
+def _check_groups(cloud: Cloud, asked: dict, hints: dict) -> None:
+    """The server group and the security groups."""
+    if hints.get("group") and not UUID.match(str(hints["group"])):
+        raise invalid("group", hints["group"], f"{hints['group']!r} is not valid under any of the given schemas")
+    if hints.get("group") and hints["group"] not in cloud.groups.all:
+        raise bad_request(f"Instance group {hints['group']} could not be found.")
+    for group in asked.get("security_groups") or []:
+        if group.get("name") != "default":
+            raise bad_request(f"Unable to find security_group with name or id '{group.get('name')}'")
 
 
 def action_entry(name: str, request_id: str, token: Token, server: Server) -> dict:
@@ -186,7 +207,7 @@ def _check_destination(cloud: Cloud, token: Token, asked: dict) -> None:
         raise bad_request("The requested availability zone is not available")
 
 
-def _networks(cloud: Cloud, asked: dict) -> list[str]:
+def _networks(cloud: Cloud, token: Token, asked: dict) -> list[str]:
     wanted = asked.get("networks", "auto")
     if wanted == "none":
         return []
@@ -196,13 +217,26 @@ def _networks(cloud: Cloud, asked: dict) -> list[str]:
                                                for each in wanted):
         raise invalid("networks", wanted, f"{wanted} is not valid under any of the given schemas")
     for each in wanted:
-        if each["uuid"] not in cloud.catalog.networks:
+        network = cloud.catalog.networks.get(each["uuid"])
+        if network is None or not (network.shared or token.is_admin or network.owner == token.project_id):
             raise bad_request(f"Network {each['uuid']} could not be found.")
+        if not network.subnet_id:
+            raise bad_request(f"Network {each['uuid']} requires a subnet in order to boot instances on.")
     return [each["uuid"] for each in wanted]
 
 
-def _within_quota(cloud: Cloud, token: Token, asked: dict, count: tuple[int, int], size: dict[str, int],
-                  networks: int) -> int:
+def _within_ports(cloud: Cloud, token: Token, count: tuple[int, int], networks: int) -> tuple[int, int]:
+    """max_count trimmed to what Neutron's quota leaves; 403 below min_count. It comes before the image (read)."""
+    low, high = count
+    limit = cloud.quotas.port_limit(token.project_id)
+    if limit >= 0 and networks:
+        high = min(high, (limit - cloud.ports.count.get(token.project_id, 0)) // networks)
+        if high < low:
+            raise forbidden("Maximum number of ports exceeded")
+    return low, high
+
+
+def _within_quota(cloud: Cloud, token: Token, count: tuple[int, int], size: dict[str, int]) -> int:
     """How many may be made: max_count trimmed to the quota, down to min_count (read). 403 below that."""
     low, high = count
     while True:
@@ -213,10 +247,4 @@ def _within_quota(cloud: Cloud, token: Token, asked: dict, count: tuple[int, int
             if high <= low:
                 raise
             high -= 1
-    if len(asked.get("metadata") or {}) > cloud.quotas.limits(token.project_id)["metadata_items"]:
-        raise forbidden("Maximum number of metadata items exceeds "
-                        f"{cloud.quotas.limits(token.project_id)['metadata_items']}")
-    limit = cloud.quotas.port_limit(token.project_id)
-    if 0 <= limit < cloud.ports.count.get(token.project_id, 0) + networks * high:
-        raise forbidden("Maximum number of ports exceeded")
     return high

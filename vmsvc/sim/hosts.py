@@ -26,6 +26,7 @@ class Host:
     silent_since: float | None = None  # the machine died then; Nova notices later
     refuses: bool = False              # a scheduler filter says no though Placement has room
     cell_down: bool = False            # lists leave its servers out
+    arch: str = "x86_64"               # of its CPU
 
 
 class Hosts:

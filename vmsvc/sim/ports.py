@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from vmsvc.sim.catalog import Catalog, Network
+from vmsvc.sim.refusal import conflict
 from vmsvc.sim.store import Store
 
 
@@ -40,6 +41,7 @@ class Ports:
         self.all: dict[str, Port] = {}
         self.by_device: dict[str, list[Port]] = {}
         self.count: dict[str, int] = {}  # by project
+        self.addresses: dict[str, set[str]] = {}  # in use, by network
         for _, body in store.load("port"):
             self._index(Port(**body))
 
@@ -47,18 +49,29 @@ class Ports:
         self.all[port.id] = port
         self.by_device.setdefault(port.device_id, []).append(port)
         self.count[port.project_id] = self.count.get(port.project_id, 0) + 1
+        self.addresses.setdefault(port.network_id, set()).add(port.address)
 
     def add(self, network: Network, project_id: str, device_id: str, host: str, now: float) -> Port:
-        """A new port with the next free address."""
-        subnet = ipaddress.ip_network(network.cidr)
-        address = str(subnet[network.next_address])
-        network.next_address = network.next_address % (subnet.num_addresses - 2) + 1
+        """A new port with the next free address. Raises Refused (409, measured) when there is none."""
+        address = self._next_address(network)
         self._catalog.add_network(network)
         mac = "fa:16:3e:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
         port = Port(str(uuid.uuid4()), network.id, network.subnet_id, project_id, device_id, host, mac, address, now)
         self._index(port)
         self._store.put("port", port.id, port)
         return port
+
+    def _next_address(self, network: Network) -> str:
+        first, last = network.pool
+        used = self.addresses.setdefault(network.id, set())
+        if not network.subnet_id or len(used) >= network.size:
+            raise conflict(f"No more IP addresses available on network {network.id}.")
+        subnet = ipaddress.ip_network(network.cidr)
+        while True:
+            number = min(max(network.next_address, first), last)
+            network.next_address = first if number == last else number + 1
+            if str(subnet[number]) not in used:
+                return str(subnet[number])
 
     def remove(self, port: Port) -> None:
         """Delete a port."""
@@ -69,6 +82,7 @@ class Ports:
         if not siblings:
             del self.by_device[port.device_id]
         self.count[port.project_id] -= 1
+        self.addresses[port.network_id].discard(port.address)
         self._store.drop("port", port.id)
 
     def of(self, device_id: str) -> list[Port]:

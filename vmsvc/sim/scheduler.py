@@ -58,6 +58,8 @@ class Scheduler:
         return self._placement.shares(host.provider_id, request)
 
     def _passes(self, host: Host, server: Server) -> bool:
-        """Nova's filters: the service, the hosts tried before, the server's group."""
+        """Nova's filters: the service, the hosts tried before, the image's properties, the server's group."""
+        wanted = server.flavor.get("image_wants", ("", "", ""))
         return (self._hosts.takes_servers(host) and host.name not in server.tried_hosts
+                and all(want in ("", has) for want, has in zip(wanted, (host.arch, "fake", "hvm")))
                 and self._groups.allows(server, host.name))

@@ -19,6 +19,17 @@ FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting'
 UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL, NULL, CASE bin_kind WHEN 'host' THEN bin END
 FROM reservation WHERE released_at IS NULL
 """
+#: The newest failure on a network that could not be plugged in there (Nova's words, measured), unless a VM has been
+#: since.
+_UNPLUGGED = """
+SELECT outcome ->> 'message' FROM vm failed
+WHERE state = 'failed' AND ended_at > clock_timestamp() - make_interval(secs => %s) AND boot ->> 'network_id' = %s
+    AND outcome ->> 'message' LIKE '%%Failed to allocate the network%%' AND NOT EXISTS (
+        SELECT FROM vm later WHERE later.state NOT IN ('evicted', 'deleted', 'failed', 'lost')
+            AND later.boot ->> 'network_id' = failed.boot ->> 'network_id' AND later.launched_at > failed.ended_at)
+ORDER BY ended_at DESC LIMIT 1
+"""
+_UNPLUGGED_SECONDS = 600
 # Every pass of the scheduler asks these three.
 _COOLING = "SELECT flavor_id, image_id, host, reason FROM cooldown WHERE until_at > clock_timestamp()"
 _UNTOLD = """
@@ -87,6 +98,13 @@ def cooling() -> dict[tuple[str, str], dict[str, str]]:
     for flavor_id, image_id, host, reason in database.execute_sql(_COOLING).fetchall():
         found.setdefault((flavor_id, image_id), {})[host] = reason
     return found
+
+
+def unplugged(network_id: str) -> str | None:
+    """Why the last VM on this network that was built lately could not be plugged in; None when it could, or none was
+    built. A tenant sees no more of the addresses of a network that is another project's."""
+    found = database.execute_sql(_UNPLUGGED, (_UNPLUGGED_SECONDS, network_id)).fetchone()
+    return found and found[0]
 
 
 def record_eviction(work: Unit, victim: Vm, *, reason: str, evict_at: datetime, request_vm_id: str | None = None,

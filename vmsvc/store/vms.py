@@ -10,7 +10,7 @@ from peewee import Expression, fn
 
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
-from vmsvc.domain.lifecycle import FINAL, State, event_of
+from vmsvc.domain.lifecycle import FINAL, LEAVING, State, event_of
 from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, database
 from vmsvc.store.statements import columns, insert, instance, update
@@ -69,6 +69,25 @@ def preemptible_since(moment: datetime) -> list[Vm]:
 def of_ids(vm_ids: Collection[str]) -> list[Vm]:
     """These VMs, in no order."""
     return _rows(f"SELECT {columns(Vm)} FROM vm WHERE id = ANY(%s)", (list(vm_ids),))
+
+
+def on_network(network_id: str, vm_ids: Collection[str]) -> int:
+    """How many of these are to be plugged into this network."""
+    if not vm_ids:
+        return 0
+    return database.execute_sql("SELECT count(*) FROM vm WHERE id = ANY(%s) AND boot ->> 'network_id' = %s",
+                                (list(vm_ids), network_id)).fetchone()[0]
+
+
+def may_leave(servers: Collection[str]) -> bool:
+    """True when one of these servers is a VM of ours that leaves, or that could be evicted."""
+    if not servers:
+        return False
+    evictable = [str(state) for state in (State.ACTIVE, State.BUILDING, State.NOTICED)]
+    return database.execute_sql(
+        "SELECT EXISTS (SELECT FROM vm WHERE cloud_id = ANY(%s)"
+        " AND (state = ANY(%s) OR is_preemptible AND state = ANY(%s)))",
+        (list(servers), [str(state) for state in LEAVING], evictable)).fetchone()[0]
 
 
 def current() -> list[Vm]:

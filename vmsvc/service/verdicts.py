@@ -1,0 +1,89 @@
+"""What the cloud says of a request before anything is done for it: whether Nova would take it, room apart.
+
+Nova checks the whole request in a rehearsal, a create that cannot be carried out (`Cloud.rehearse`); what its API does
+not look at, the addresses of a network, is counted.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from vmsvc.cloud.port import MARK, BootSpec, Cloud
+from vmsvc.domain.acceptance import Objection, Verdict
+from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded
+from vmsvc.domain.network import Addresses
+
+log = logging.getLogger(__name__)
+
+_GOOD_SECONDS = 60.0       # for so long a flavor and an image that went together at acceptance are not tried again
+#: The marks that a server of ours carries are counted against Nova's limit on metadata.
+_MARKS = {MARK: "-", "vmsvc_deployment": "-", "vmsvc_kind": "-"}
+
+
+def key_of(boot: Mapping[str, Any]) -> str:
+    """What is the same for requests that Nova judges alike."""
+    return json.dumps([boot["flavor_id"], boot["image_id"], boot["network_id"], boot.get("key_name"),
+                       boot.get("availability_zone"), len(boot.get("metadata") or {})])
+
+
+class Verdicts:
+    """Asks the cloud. Every method raises CloudUnavailable, and CloudError for an answer that is not understood."""
+
+    def __init__(self, cloud: Cloud):
+        self._cloud = cloud
+        self._good: dict[tuple[str, str], float] = {}
+
+    async def of(self, boots: Mapping[str, Mapping[str, Any]]) -> dict[str, Verdict]:
+        """A verdict for each of these, by their keys."""
+        found = await asyncio.gather(*map(self._verdict, boots.values()))
+        return dict(zip(boots, found))
+
+    async def at_acceptance(self, boot: Mapping[str, Any]) -> Objection | None:
+        """The same for one that is about to be accepted, as far as the flavor and the image go."""
+        now, combination = time.monotonic(), (boot["flavor_id"], boot["image_id"])
+        if now - self._good.get(combination, float("-inf")) < _GOOD_SECONDS:
+            return None
+        objection = await self._rehearsed(boot)
+        if objection is None:
+            self._good = {one: at for one, at in self._good.items() if now - at < _GOOD_SECONDS} | {combination: now}
+        return objection
+
+    async def _verdict(self, boot: Mapping[str, Any]) -> Verdict:
+        objection, ports, addresses = await asyncio.gather(self._rehearsed(boot), self._ports(), self._addresses(boot))
+        return Verdict(objection, ports, addresses)
+
+    async def _rehearsed(self, boot: Mapping[str, Any]) -> Objection | None:
+        try:
+            try:
+                await self._cloud.rehearse(_spec(boot))
+            except QuotaExceeded:
+                # Of ports, which Nova looks at before the image. Who leaves gives a port back: they are counted.
+                await self._cloud.rehearse(_spec(boot, plugged=False))
+        except InvalidRequest as error:
+            return Objection(error.message, error.field)
+        except (Forbidden, Conflict, QuotaExceeded) as error:
+            return Objection(error.message, None, error.slug)
+        return None
+
+    async def _ports(self) -> int | None:
+        try:
+            return await self._cloud.ports_left()
+        except (NotFound, Forbidden, CloudError):       # a Neutron that does not tell
+            return None
+
+    async def _addresses(self, boot: Mapping[str, Any]) -> Addresses | None:
+        try:
+            return await self._cloud.addresses(boot["network_id"])
+        except (NotFound, Forbidden):
+            return None
+
+
+def _spec(boot: Mapping[str, Any], plugged: bool = True) -> BootSpec:
+    return BootSpec(
+        vmsvc_id="rehearsal", name="vmsvc-rehearsal", flavor_id=boot["flavor_id"], image_id=boot["image_id"],
+        network_id=boot["network_id"] if plugged else None, networks="none",
+        metadata={**(boot.get("metadata") or {}), **_MARKS}, key_name=boot.get("key_name"),
+        user_data=boot.get("user_data"), availability_zone=boot.get("availability_zone"))
