@@ -1,4 +1,4 @@
-"""What tests make for servers to be made of, in either cloud: images, networks, flavors. All of it is taken away again."""
+"""What tests make for servers to be made of, in either cloud: images, networks, flavors. All is taken away again."""
 
 import contextlib
 import urllib.request
@@ -23,7 +23,8 @@ class Offer:
             request = urllib.request.Request(
                 f"{owner.endpoints['image']}/v2/images/{reply.body['id']}/file", data, method="PUT",
                 headers={"X-Auth-Token": owner.token, "Content-Type": "application/octet-stream"})
-            with contextlib.closing(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request)) as answer:
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with contextlib.closing(opener.open(request)) as answer:
                 assert answer.status == 204
         return reply.body["id"]
 
