@@ -19,9 +19,9 @@ from vmsvc.store.models import Vm
 def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snapshot,
               boot: Mapping[str, Any] | None = None) -> Doubts:
     """Before anybody is noticed: whether Nova takes such a request at all (`boot`), and the host. The host also before
-    a boot where it is doubted or nearly full by our reckoning; then it is enough to have asked who holds what there. And,
-    before somebody is noticed or refused, whether there is a host with room that we do not know of. In either mode a
-    look in order, unless it is placed while nothing is kept for others."""
+    a boot where it is doubted or nearly full by our reckoning; then it is enough to have asked who holds what there.
+    And, before somebody is noticed or refused, whether there is a host with room that we do not know of. In either mode
+    a look in order, unless it is placed while nothing is kept for others."""
     order = not snapshot.ordered and (not isinstance(decision, Place) or bool(world.reservations.keys() - {request.id}))
     boots = {}
     if boot is not None and isinstance(decision, Evict) and decision.victims:

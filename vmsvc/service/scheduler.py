@@ -149,12 +149,7 @@ class Scheduler:
             with self._at(snapshot, work.now) as view:
                 world, rows = view.world, view.rows
                 acted = drop_orphans(work, world, rows, view.reservations)
-                ended = max((row.ended_at for row in rows.in_states(*FINAL)), default=None)
-                cooling = ledger.cooling()
-                history = History(work.now)
-                waiting = [(row, request_of(row, work.now, ended, cooling, _precedents(row, history),
-                                            snapshot.verdicts.get(key_of(row.boot))))
-                           for row in in_order(view, ids)]
+                waiting = _waiting(view, ids, snapshot, work.now)
                 settling = settling_seconds(work.now, [row for row in rows.in_states(State.PENDING)
                                                        if not row.is_preemptible and row.id not in world.reservations])
                 while waiting:
@@ -228,6 +223,14 @@ class Scheduler:
             with reading(), self._at(snapshot, vms.clock()) as view:
                 return capacity.of(view.world, wishes)
         return {"mode": self._cloud.mode, **await self._verified(self._observer.look, frozenset(named), of)}
+
+
+def _waiting(view: View, ids: frozenset[str], snapshot: Snapshot, now: datetime) -> list[tuple[Vm, Request]]:
+    """Those who wait, in their order, with all that is known of each."""
+    ended = max((row.ended_at for row in view.rows.in_states(*FINAL)), default=None)
+    cooling, history = ledger.cooling(), History(now)
+    return [(row, request_of(row, now, ended, cooling, _precedents(row, history),
+                             snapshot.verdicts.get(key_of(row.boot)))) for row in in_order(view, ids)]
 
 
 def _precedents(row: Vm, history: History) -> Precedents:

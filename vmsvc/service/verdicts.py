@@ -25,8 +25,8 @@ _MARKS = {MARK: "-", "vmsvc_deployment": "-", "vmsvc_kind": "-"}
 
 def key_of(boot: Mapping[str, Any]) -> str:
     """What is the same for requests that Nova judges alike."""
-    return json.dumps([boot["flavor_id"], boot["image_id"], boot["network_id"], boot.get("key_name"),
-                       boot.get("availability_zone"), len(boot.get("metadata") or {})])
+    named = ("flavor_id", "image_id", "network_id", "key_name", "availability_zone")
+    return json.dumps([*map(boot.get, named), len(boot.get("metadata") or {})])
 
 
 class Verdicts:

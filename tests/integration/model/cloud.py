@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
 
-from vmsvc.cloud.port import Flavor, Quota, Server, ServerPage
+from vmsvc.cloud.port import Addresses, BootSpec, Flavor, Quota, Server, ServerPage
 from vmsvc.domain.errors import Conflict, Locked, NotFound, OutcomeUnknown, QuotaExceeded
 from vmsvc.domain.host import Host
 from vmsvc.domain.resources import Inventory, Resources
@@ -199,6 +199,17 @@ class ModelCloud:
         """GET /limits."""
         await self.gate("quota")
         return Quota({"instances": 1000, "cores": self.cores, "ram": RAM * 1000}, self._used())
+
+    async def rehearse(self, _spec: BootSpec) -> None:
+        """Nova would take any of the requests."""
+        await self.gate("rehearse")
+
+    async def ports_left(self) -> None:
+        """There is no quota of ports."""
+
+    async def addresses(self, _network_id: str) -> Addresses:
+        """There are more than anybody needs."""
+        return Addresses(1000, 0)
 
     def host(self, name: str) -> Host:
         """A host as Placement and Nova have it now."""
