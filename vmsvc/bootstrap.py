@@ -75,7 +75,7 @@ class Service:
             self.runtime, cloud, self._mirror, self._fleet, self._doorbell.bell(), self._doorbell.ring,
             grace_seconds=settings.grace_seconds, policy=Policy(
                 settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
-                patience=2 * settings.grace_seconds + _LEAVING_SECONDS),
+                patience=2 * settings.grace_seconds + _LEAVING_SECONDS, notices=settings.grace_seconds > 0),
             planned=metrics.planned)
         bulletin = Bulletin(self.runtime, self._mirror, self._doorbell.bell(), lambda: self.hub.last_seq)
         self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, bulletin.stale,
