@@ -198,6 +198,12 @@ def change(vm: Vm, **changes: Any) -> None:
     database.execute_sql(*update(Vm, changes, {"id": vm.id}))
 
 
+def touch_all() -> None:
+    """Write every row as it is. After a restore into another PostgreSQL the transactions in `changed` are those of the
+    old one, and may seem to come for long: each reading of what changed would bring these rows."""
+    database.execute_sql("UPDATE vm SET changed = changed")
+
+
 def _cause(vm: Vm) -> str | None:
     """Why a VM that was noticed is to go, as the record of evictions has it."""
     if not vm.notice:
