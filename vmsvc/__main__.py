@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from vmsvc import __version__, bootstrap, config, doors, heap
+from vmsvc import adopt as adopting
 from vmsvc import check as report
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.principal import MEMBER, ROLES
@@ -30,6 +31,7 @@ _OPEN_FILES = 65536
 _JOBS = {
     "serve": "run the service (the default)",
     "migrate": "bring the database's schema up to date and end",
+    "adopt": "make rows of servers that a restored database does not know; --dry-run shows them",
     "check": "say what is wrong with settings, database, credentials, rights, quota and clocks; start nothing",
     "openapi": "print the OpenAPI document",
     "token": "token new --name NAME --role member|reader: make a token, print it once, keep its hash",
@@ -44,11 +46,15 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     job, deed, name, role = (flags.pop(key) for key in ("job", "deed", "name", "role"))
     if (job == "token") != bool(deed and name):
         parser.error("it is: token new --name NAME --role member|reader")
+    adoption = {key: flags.pop(key) for key in ("dry_run", "owner", "restored")}
+    if job != "adopt" and any(adoption.values()):
+        parser.error("--dry-run, --owner and --restored are adopt's")
     try:
         settings = config.load(environ, flags)
         configure(settings.log_format)
-        return {"serve": serve, "migrate": migrate, "check": check, "openapi": openapi,
-                "token": functools.partial(token, name, role), "sim": simulate}[job](settings, environ)
+        return {"serve": serve, "migrate": migrate, "check": check, "openapi": openapi, "sim": simulate,
+                "adopt": functools.partial(adopt, **adoption),
+                "token": functools.partial(token, name, role)}[job](settings, environ)
     except KeyboardInterrupt:
         return 130
     except (config.ConfigError, PostgresFailed, StartFailed, VmsvcError) as error:
@@ -70,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("deed", nargs="?", choices=["new"], default=None, help=argparse.SUPPRESS)
     parser.add_argument("--name", default=None, help="of the token's holder: what events and the log call him")
     parser.add_argument("--role", default=MEMBER, choices=ROLES, help="of the token (default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="adopt: show what it would do, and change nothing")
+    parser.add_argument("--owner", default=None, help="adopt: whose VMs they are from now on (default: adopted)")
+    parser.add_argument("--restored", action="store_true",
+                        help="adopt: after a restore, before the service is started; see RUNBOOK.md")
     parser.add_argument("--version", action="version", version=f"vmsvc {__version__}")
     return parser
 
@@ -141,6 +151,26 @@ def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
     finally:
         embedded.stop()
     return 0
+
+
+def adopt(settings: config.Settings, environ: Mapping[str, str], *, dry_run: bool, owner: str | None,
+          restored: bool) -> int:
+    """Make rows of our servers that have none and say what was done; 1 when some cannot be adopted as they are."""
+    embedded = Embedded(settings, environ)
+    try:
+        settings, database_url, entry = embedded.start()
+
+        async def work() -> bool:
+            cloud = bootstrap.cloud_of(settings, entry)
+            try:
+                await cloud.connect()
+                return await adopting.adopt(database_url, cloud, owner=owner, dry_run=dry_run, restored=restored,
+                                            say=functools.partial(print, flush=True))
+            finally:
+                await cloud.close()
+        return 0 if asyncio.run(work()) else 1
+    finally:
+        embedded.stop()
 
 
 def check(settings: config.Settings, environ: Mapping[str, str]) -> int:

@@ -75,7 +75,7 @@ class Service:
             self.runtime, cloud, self._mirror, self._fleet, self._doorbell.bell(), self._doorbell.ring,
             grace_seconds=settings.grace_seconds, policy=Policy(
                 settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
-                patience=2 * settings.grace_seconds + _LEAVING_SECONDS),
+                patience=2 * settings.grace_seconds + _LEAVING_SECONDS, notices=settings.grace_seconds > 0),
             planned=metrics.planned)
         bulletin = Bulletin(self.runtime, self._mirror, self._doorbell.bell(), lambda: self.hub.last_seq)
         self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, bulletin.stale,
@@ -83,6 +83,7 @@ class Service:
         self.commands = Commands(self.runtime, cloud, bulletin, self._catalog, self._scheduler, self._waiters,
                                  self._doorbell.ring, settings.min_run_seconds)
         self._actuator: Actuator | None = None
+        self._reconciler: Reconciler | None = None
         self._server: HTTPServer | None = None
         self._limits: Limits | None = None
         self._connected = False
@@ -100,6 +101,8 @@ class Service:
                      lambda: self._actuator.under_way if self._actuator else 0)
         metrics.show("vmsvc_database_calls", "Database work under way, or waiting for a thread",
                      lambda: self.runtime.offloaded)
+        metrics.show("vmsvc_servers_without_row", "Servers that carry our mark and have no row: adopt them",
+                     lambda: len(self._reconciler.without_row) if self._reconciler else 0)
         metrics.show("vmsvc_parts_not_ready", "Parts of this replica that do not work now (see /readyz)",
                      lambda: sum(problem is not None for problem in self.runtime.problems.values()))
 
@@ -142,8 +145,8 @@ class Service:
         self.runtime.supervise("leases", self._actuator.renew)
         self.runtime.supervise("lifetimes", Lifetimes(self.runtime, self._mirror, self.settings.max_lifetime_seconds,
                                                       self.settings.grace_seconds).run)
-        self.runtime.supervise("reconciler",
-                               Reconciler(self.runtime, self.cloud, self._mirror, deployment).run)
+        self._reconciler = Reconciler(self.runtime, self.cloud, self._mirror, deployment)
+        self.runtime.supervise("reconciler", self._reconciler.run)
         # What is loaded now stays. A full collection that looks at all of it kept the loop for 55 ms of CPU each time.
         gc.collect()
         gc.freeze()

@@ -203,9 +203,9 @@ def _ours(servers: Sequence[Server], known: condition.Condition | None, database
     ours = {server.vmsvc_id for server in marked if server.metadata.get(OWNER) == known.deployment}
     forgotten = condition.without_row(database_url, ours)
     if forgotten:
-        found.append(Finding(Level.WRONG, "cloud", f"{len(forgotten)} servers were made with this database, and it "
-                             "does not know them (an older backup?): started now, the service would DELETE them. See "
-                             "RUNBOOK.md, 'The database is lost'"))
+        found.append(Finding(Level.NOTABLE, "cloud", f"{len(forgotten)} servers were made with this database, and it "
+                             "does not know them (an older backup?): they are kept, and nobody is served by them. "
+                             "`python -m vmsvc adopt` makes rows of them; see RUNBOOK.md, 'The database is lost'"))
     strange = sum(server.metadata.get(OWNER) != known.deployment for server in marked)
     if strange:
         found.append(Finding(Level.NOTABLE, "cloud", f"{strange} servers were made by a vmsvc with another database, "

@@ -2,12 +2,13 @@ import { byId, closable, el } from "./dom.js";
 import { fold } from "./evictions.js";
 import { age, dateTime } from "./time.js";
 import {
-  createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, keyOf, kindOf, nameOf, stateOf,
-  statusNote, toneOf,
+  createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, isWithoutRow, keyOf, kindOf, nameOf,
+  stateOf, statusNote, toneOf,
 } from "./vm.js";
 import { criterionOf, preemptorOf, sentenceOf } from "./words.js";
 
 const KIND_WORDS = { standard: "standard", preemptible: "preemptible", foreign: "not made by vmsvc" };
+const NO_RECORD = "made by vmsvc, but no record here knows it: see RUNBOOK.md, “The database is lost”";
 const HISTORY = 200;
 const MOST_EVICTIONS = 20;
 const ACTIONS = { remove: "details-delete", practise: "details-practise", release: "details-release" };
@@ -74,7 +75,7 @@ export class DetailsDialog extends EventTarget {
     const deadline = Date.parse(vm.evict_at ?? "");
     const facts = [
       ["State", el("span", { class: "chip", "data-tone": toneOf(state) }, state), statusNote(vm)],
-      ["Kind", KIND_WORDS[kindOf(vm)]],
+      ["Kind", isWithoutRow(vm) ? NO_RECORD : KIND_WORDS[kindOf(vm)]],
       ["Flavor", flavorOf(vm)],
       ["Host", hostOf(vm)],
       ["Image", typeof vm.image === "object" ? vm.image?.id : vm.image],

@@ -34,7 +34,7 @@ function titleOf({ vm, request, reason }, whose) {
   return request ? `Room for ${request.name}` : REASONS[reason] || reason;
 }
 
-function facts({ bin, criterion, cost, runner_up: next, optimal, wasted, round }) {
+function facts({ bin, criterion, cost, runner_up: next, optimal, wasted, round, delivery, exempt }) {
   const rows = [
     ["Where", bin],
     ["Decided by", criterion],
@@ -43,6 +43,8 @@ function facts({ bin, criterion, cost, runner_up: next, optimal, wasted, round }
     ["Round", round > 1 ? String(round) : ""],
     ["Note", optimal === false ? "A better plan was not ruled out." : ""],
     ["For nothing", wasted],
+    ["Notice", delivery === "event" ? "By the event alone: the cloud let none be written for the guest." : ""],
+    ["Could not go", exempt],
   ].filter(([, text]) => text);
   return el("dl", { class: "facts" }, ...rows.map(([term, text]) =>
     el("div", {}, el("dt", {}, term), el("dd", {}, text))));

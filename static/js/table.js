@@ -3,8 +3,8 @@ import { byId, el, mark, write } from "./dom.js";
 import { Rows } from "./rows.js";
 import { age, countdown } from "./time.js";
 import {
-  createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, keyOf, kindOf, nameOf, stateOf,
-  statusNote, toneOf,
+  createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, isWithoutRow, keyOf, kindOf, nameOf,
+  stateOf, statusNote, toneOf,
 } from "./vm.js";
 
 const KIND_WORDS = { standard: "Standard", preemptible: "Preemptible", foreign: "Not ours" };
@@ -167,7 +167,7 @@ export class Table extends EventTarget {
     const now = this.#clock.now();
     write(cells.name, nameOf(vm));
     mark(cells.name, "title", `${nameOf(vm)}\n${vm.id}`);
-    write(cells.kind, KIND_WORDS[kind]);
+    write(cells.kind, isWithoutRow(vm) ? "No record" : KIND_WORDS[kind]);
     mark(cells.kind, "data-kind", kind);
     write(chip, state);
     mark(chip, "data-tone", toneOf(state));

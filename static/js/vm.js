@@ -17,6 +17,11 @@ export function kindOf(vm) {
   return vm.is_preemptible ? "preemptible" : "standard";
 }
 
+/** True of a server that carries a mark of vmsvc though no record here knows it: `python -m vmsvc adopt`. */
+export function isWithoutRow(vm) {
+  return !isOurs(vm) && Boolean(vm.metadata?.vmsvc_id);
+}
+
 /** Where it is in its life, in one lower-case word. */
 export function stateOf(vm) {
   return String(vm.state ?? vm.status ?? "unknown").toLowerCase();

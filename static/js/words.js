@@ -50,5 +50,6 @@ export function sentenceOf({ type, data }, find) {
     Number.isFinite(deadline) && `until ${clockTime(deadline)}`,
     preemptor && `room for ${preemptor.name}`,
     criterionOf(data) || reason,
+    noticeOf(data).delivery === "event" && "its guest cannot read this",
   ].filter(Boolean).join(" · ");
 }

@@ -30,6 +30,16 @@ def test_a_server_made_elsewhere_is_shown_and_cannot_be_deleted(api: ScriptedApi
     expect(row.locator(".row-delete")).to_be_disabled()
 
 
+def test_a_server_of_vmsvc_s_that_no_record_knows_is_pointed_out(api: ScriptedApi, visit: Callable[..., Page]):
+    api.servers["f-1"] = {"id": "f-1", "name": "restored", "status": "ACTIVE", "created": api.instant(-90),
+                          "metadata": {"vmsvc_id": "v1", "vmsvc_kind": "preemptible"}}
+    page = visit(api)
+    row = page.locator("#vm-rows .vm-row")
+    expect(row.locator(".cell:nth-child(2)")).to_have_text("No record")
+    row.locator(".cell").first.click()
+    expect(page.locator("#details-facts")).to_contain_text("The database is lost")
+
+
 def test_events_add_change_and_remove_rows(api: ScriptedApi, visit: Callable[..., Page]):
     page = visit(api, live=False)
     page.clock.install()

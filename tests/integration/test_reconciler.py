@@ -13,7 +13,7 @@ from vmsvc.cloud.port import MARK, Flavor, Server
 from vmsvc.domain.errors import CloudUnavailable, Locked, NotFound
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
-from vmsvc.service.boot import OWNER
+from vmsvc.service.boot import KIND, OWNER
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import db, vms
@@ -35,7 +35,7 @@ class Stage:
     def __init__(self, rounds):
         self.servers = rounds[0]
         self._rounds = iter(rounds)
-        self.deleted, self.asked = [], []
+        self.deleted, self.asked, self.written = [], [], []
         self.answers = {}
 
     async def refresh(self, _max_age=0.0):
@@ -50,6 +50,10 @@ class Stage:
         if error := self.answers.get(server_id):
             raise error
         return None
+
+    async def set_metadata(self, server_id, items):
+        """POST metadata."""
+        self.written.append((server_id, items))
 
     async def delete(self, server_id):
         """DELETE."""
@@ -99,6 +103,8 @@ def unwanted(rows, server):
     """The rule, in other words than the reconciler's: our deployment's mark on a server that no open row can want."""
     if server.metadata.get(OWNER) != OURS or MARK not in server.metadata:
         return False
+    if server.metadata[MARK] not in rows.values():      # a restored backup does not know it
+        return False
     wanting = {rows["pending"]: None, rows["building"]: None, rows["active"]: "server-active",
                rows["deleting"]: "server-deleting"}
     if server.metadata[MARK] not in wanting:
@@ -124,7 +130,7 @@ def test_what_looks_like_ours_and_is_not_is_never_touched(rows, data):
 
 def test_a_left_over_that_cannot_be_deleted_is_tried_again_and_keeps_no_other(rows):
     servers = [shown("server-active", {MARK: rows["active"], OWNER: OURS}),
-               *(shown(name, {MARK: "nobody", OWNER: OURS}) for name in ("a", "b"))]
+               *(shown(name, {MARK: rows["deleted"], OWNER: OURS}) for name in ("a", "b"))]
     stage = reconcile(servers, servers, servers, answers={"a": Locked("by an admin")})
     assert stage.deleted.count("a") == 2 and "b" in stage.deleted
 
@@ -145,3 +151,19 @@ def test_what_leaves_by_our_own_hand_is_not_lost(rows):
               answers={"server-deleting": NotFound("404")})
     with db.reading():
         assert vms.get("server-deleting").state == State.DELETING
+
+
+@pytest.mark.parametrize("carried", ["pending", "failed", "building"])
+def test_whom_an_open_row_names_stays_whatever_its_owner_wrote_into_its_marks(rows, carried):
+    named = shown("server-active", {MARK: rows[carried], OWNER: OURS})
+    stage = reconcile([named], [named], [named])
+    assert not stage.deleted
+    assert stage.written == [("server-active", {MARK: rows["active"], KIND: "preemptible"})], "once a minute"
+
+
+def test_a_server_without_a_row_is_known_by_the_reconciler_and_kept(rows, caplog):
+    servers = [shown("server-active", {MARK: rows["active"], OWNER: OURS, KIND: "preemptible"}),
+               shown("server-restored", {MARK: "of-no-row", OWNER: OURS})]
+    stage = reconcile(servers, servers, servers)
+    assert not stage.deleted and not stage.written
+    assert "server-restored" in caplog.text

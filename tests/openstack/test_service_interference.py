@@ -209,3 +209,45 @@ def a_host_is_lost_when_its_room_is_free(service, project, keeper, full, force_d
     assert states(project) == dict.fromkeys({*full, created.body["vm"]["id"]} - {vain, victim}, "ACTIVE")
     rounds = {row["vm"]["id"]: row["round"] for row in service.record() if row["vm"]["id"] in full}
     assert rounds == {vain: 1, victim: 2}
+
+
+def test_who_cannot_be_told_is_skipped_by_a_tenant_and_goes_by_the_event_with_an_operator(service, project, mode, admin):
+    """The owner fills the metadata of the two that would go first, up to Nova's limit."""
+    full = [service("POST", "/vm", {**PREEMPTIBLE, "flavor": "m1.tiny", "priority": -10}).body["vm"]["id"]
+            for _ in range(2)]
+    third = service("POST", "/vm", {**PREEMPTIBLE, "flavor": "m1.tiny", "priority": 5}).body["vm"]["id"]
+    for vm in full:
+        known = len(project.server(vm)["metadata"])
+        items = {f"u{number}": "x" for number in range(128 - known)}
+        assert project("POST", f"/servers/{vm}/metadata", {"metadata": items}).status == 200
+        assert project("POST", f"/servers/{vm}/metadata", {"metadata": {"more": "x"}}).status == 403
+    until("the service has seen it", lambda: [
+        len(server["metadata"]) for server in service("GET", "/vm").body["servers"] if server["id"] in full] == [128] * 2)
+    set_quota(admin, project, instances=3)
+    try:
+        with asked(service, flavor="m1.tiny") as (answer, noticed):
+            victim = noticed()
+            assert service("POST", f"/vm/{victim}/ack").status == 200
+            created = answer.result(timeout=60)
+    finally:
+        set_quota(admin, project, **LARGE)
+    assert (created.status, created.body["evicted"]) == (201, [victim])
+    assert victim == third if mode == "tenant" else victim in full
+    one, = [row for row in service.record() if row["vm"]["id"] in {*full, third}]
+    assert (one["vm"]["id"], one["round"], one["exempt"]) == (victim, 1, None)
+    assert one["delivery"] == ("metadata" if mode == "tenant" else "event")
+
+
+def test_marks_that_an_owner_takes_off_come_back_and_the_vm_stays_a_candidate(service, project, admin):
+    vm, = service.create_many(1, {**PREEMPTIBLE, "flavor": "m1.tiny"})
+    marks = project.server(vm)["metadata"]
+    assert project("PUT", f"/servers/{vm}/metadata", {"metadata": {"its": "own"}}).status == 200
+    until("the marks are back", lambda: project.server(vm)["metadata"] == marks | {"its": "own"})
+    set_quota(admin, project, instances=1)
+    try:
+        with asked(service, flavor="m1.tiny") as (answer, noticed):
+            assert noticed() == vm
+            assert service("POST", f"/vm/{vm}/ack").status == 200
+            assert answer.result(timeout=60).body["evicted"] == [vm]
+    finally:
+        set_quota(admin, project, **LARGE)

@@ -92,6 +92,7 @@ def _history_is_legal(database: Database) -> None:
         vm_id, state, steps = row["id"], row["state"], lives[row["id"]]
         assert _walk([(step["type"], step["state"]) for step in steps]) == state, vm_id
         active = sum(step["type"] == "create" and step["state"] == "active" for step in steps)
+        assert steps[0]["state"] == "pending" or steps[0]["data"]["adopted"], vm_id
         assert active == 1 if state == "active" else active <= 1, vm_id
         _no_notice_was_cut_short(steps)
 
@@ -99,8 +100,8 @@ def _history_is_legal(database: Database) -> None:
 def _walk(steps: list[tuple[str, str]]) -> State:
     """Follow the table of life from event to event; returns the state at the end. Only the way back from BUILDING
     to PENDING leaves no event."""
-    assert steps[0] == ("create", "pending")
-    state = State.PENDING
+    assert steps[0] in (("create", "pending"), ("create", "active")), "it is asked for, or adopted"
+    state = State(steps[0][1])
     for step in steps[1:]:
         sources = {state} | ({State.PENDING} if state is State.BUILDING else set())
         targets = {target for (source, target), told in MOVES.items() if source in sources and told == step}

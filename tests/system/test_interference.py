@@ -97,16 +97,43 @@ async def test_a_locked_vm_is_no_victim(client, sim):
 @BOTH
 @grace(0.3)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_vm_that_lost_our_mark_is_nobody_we_may_touch(client, sim, mode):
-    flavor = "m1.tiny" if mode == "operator" else "m1.small"
-    vms = await client.fill(4, flavor)
+async def test_who_takes_our_marks_off_keeps_a_preemptible_vm_and_the_marks_come_back(client, sim, mode, caplog):
+    """Taken off, changed, or another VM's: the row knows better."""
+    first, second, third, fourth = vms = await client.fill(4, flavor_of(mode), priority=1)
     marks = {vm: sim.servers()[vm]["metadata"] for vm in vms}
-    for vm in vms[:3]:
-        sim.change(vm, metadata={"vmsvc_id": "somebody-else's"})
-    created = await client.create(False, flavor=flavor)
-    assert created.json["evicted"] == [vms[3]]
-    for vm in vms[:3]:
-        sim.change(vm, metadata=marks[vm])
+    sim.change(first, metadata={"its": "own"})
+    sim.change(second, metadata=marks[second] | {"vmsvc_kind": "standard", "vmsvc_deployment": "another"})
+    sim.change(third, metadata=marks[fourth])
+    for vm in vms:
+        await until(lambda vm=vm: sim.servers()[vm]["metadata"].items() >= marks[vm].items(), "the marks")
+    assert sim.servers()[first]["metadata"] == marks[first] | {"its": "own"}
+    said = [record.getMessage() for record in caplog.records if "was taken off or changed" in record.getMessage()]
+    assert len(said) == 3 and all("of anonymous" in line for line in said)
+    writes = [sim.calls(method="POST", path=f"/{vm}/metadata$") for vm in vms]
+    assert [len(calls) for calls in writes] == [1, 1, 1, 0]
+    sim.change(first, metadata={"its": "own"})
+    await until(lambda: "vmsvc_id" not in sim.servers()[first]["metadata"], "its second try")
+    created = [await client.create(False, flavor=flavor_of(mode)) for _ in vms]
+    assert sorted(vm for one in created for vm in one.json["evicted"]) == sorted(vms)
+    assert len(sim.calls(method="POST", path=f"/{first}/metadata$")) == 2, "its notice; its marks only once a minute"
+
+
+@BOTH
+@grace(0.3)
+@pytest.mark.gen_test(timeout=30)
+async def test_where_no_item_is_free_for_the_marks_the_row_still_counts(client, sim, mode, caplog):
+    vms = await client.fill(4, flavor_of(mode))
+    marks = sim.servers()[vms[0]]["metadata"]
+    sim.change(vms[0], metadata={f"u{number}": "x" for number in range(128)})
+    await until(lambda: "cannot be put back now, and the vm stays what it is, preemptible" in caplog.text, "the log")
+    listed = await client.listed()
+    assert listed[vms[0]]["is_preemptible"] and listed[vms[0]]["state"] == "active"
+    created = [await client.create(False, flavor=flavor_of(mode)) for _ in vms]
+    # An operator's goes by the event; a tenant spares whom nobody can tell.
+    assert (vms[0] in [vm for one in created if one.status == 201 for vm in one.json["evicted"]]) == (
+        mode == "operator")
+    if mode == "tenant":
+        sim.change(vms[0], metadata=marks)
 
 
 @grace(0.3)
@@ -136,23 +163,38 @@ async def test_a_cloud_that_deletes_softly_gives_its_room_back_all_the_same(clie
 @BOTH
 @pytest.mark.gen_test(timeout=30)
 async def test_a_server_with_our_mark_that_no_request_wants_is_removed(client, sim, project):
-    mine = (await client.create(True)).id
-    deployment = sim.servers()[mine]["metadata"]["vmsvc_deployment"]
-    (left_over,) = sim.foreign(project, metadata={"vmsvc_id": "of-a-request-long-gone",
-                                                  "vmsvc_deployment": deployment})
-    (other,) = sim.foreign(project, metadata={"vmsvc_id": "of-another", "vmsvc_deployment": "another-deployment"})
+    mine, ended = await client.fill(2)
+    marks = sim.servers()[ended]["metadata"]
+    await client.delete(ended)
+    (left_over,) = sim.foreign(project, metadata=marks)
+    (other,) = sim.foreign(project, metadata={**marks, "vmsvc_deployment": "another-deployment"})
     await until(lambda: left_over not in sim.servers(), "the removal")
     assert sim.servers().keys() == {mine, other}
+
+
+@BOTH
+@pytest.mark.gen_test(timeout=30)
+async def test_a_server_with_our_mark_and_no_row_is_kept_and_reported(client, sim, project, caplog):
+    mine = (await client.create(True)).id
+    marks = sim.servers()[mine]["metadata"]
+    (kept,) = sim.foreign(project, metadata={**marks, "vmsvc_id": "of-no-row"})
+    await until(lambda: f"`python -m vmsvc adopt` makes rows of them: {kept}" in caplog.text, "the log")
+    looks = len(sim.calls(path="/servers/detail"))
+    await until(lambda: len(sim.calls(path="/servers/detail")) > looks + 2, "more rounds", 30)
+    assert "vmsvc_servers_without_row 1.0" in await client.text("/metrics")
+    assert kept in sim.servers() and caplog.text.count("have no row") == 1
+    sim.vanish(kept)
+    await until(lambda: kept not in sim.servers(), "its end")
 
 
 @pytest.mark.parametrize("mode", ["tenant"])
 @pytest.mark.gen_test(timeout=30)
 async def test_what_cannot_be_deleted_or_read_keeps_nothing_else_from_being_seen(monkeypatch, client, sim, project):
     monkeypatch.setattr("vmsvc.cloud.mirror._WHOLE_SECONDS", 0.5)
-    one, other, gone = await client.fill(3)
-    deployment = sim.servers()[one]["metadata"]["vmsvc_deployment"]
-    left_over = sorted(sim.foreign(project, count=3, flavor="m1.tiny", metadata={
-        "vmsvc_id": "of-a-request-long-gone", "vmsvc_deployment": deployment}))
+    one, other, gone, ended = await client.fill(4)
+    marks = sim.servers()[ended]["metadata"]
+    await client.delete(ended)
+    left_over = sim.foreign(project, count=3, flavor="m1.tiny", metadata=marks)
     assert len(left_over) == 1, "the fourth place on the host"
     sim.change(left_over[0], locked_by="admin")
     sim.host("sim-1", cell_down=True)

@@ -33,7 +33,8 @@ class Life:
         self.kept = Picture(POLICY)
         self.rows, self.servers, self.hosts, self.lost = {}, {}, {}, {}
         self.changed, self.news = set(), (set(), set())
-        self.came, self.went, self.untold, self.reservations = frozenset(), frozenset(), frozenset(), []
+        self.came, self.went, self.exempt, self.reservations = frozenset(), frozenset(), frozenset(), []
+        self.quota = QUOTA
 
     def change_row(self):
         """A row is new, changes, or is left out."""
@@ -78,7 +79,8 @@ class Life:
         self.came, self.went = (frozenset(self.rng.sample(names, self.rng.choice((0, 0, 2)))) for _ in range(2))
         self.came &= self.servers.keys()
         self.went -= self.servers.keys()
-        self.untold = frozenset(self.rng.sample("abcdefgh", self.rng.choice((0, 0, 1))))
+        self.exempt = frozenset(self.rng.sample("abcdefgh", self.rng.choice((0, 0, 1))))
+        self.quota = replace(QUOTA, metadata_items=self.rng.choice((1, 2, 2, 2)))
         self.reservations = [Reservation(vm_id="w", bin_kind="host", bin="sim-1", members={})] * self.rng.randint(0, 1)
 
     def worlds(self, now):
@@ -89,9 +91,9 @@ class Life:
         anew.tell(News(self.servers, self.hosts))
         rows = {**self.rows, "w": Row(*(getattr(row("w", State.PENDING), column) for column in Row._fields))}
         how = {"operator": True, "came": self.came, "went": self.went}
-        promises = Promises(now, self.reservations, self.lost, self.untold)
-        worlds = (self.kept.update(rows, self.changed | {"w"}, QUOTA, promises, **how),
-                  anew.update(rows, rows, QUOTA, promises, **how))
+        promises = Promises(now, self.reservations, self.lost, self.exempt)
+        worlds = (self.kept.update(rows, self.changed | {"w"}, self.quota, promises, **how),
+                  anew.update(rows, rows, self.quota, promises, **how))
         self.changed, self.news = set(), (set(), set())
         return worlds
 

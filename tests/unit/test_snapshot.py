@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from vmsvc.cloud.port import MARK, Flavor, Quota, Server
+from vmsvc.cloud.port import EVICT_AT, MARK, Flavor, Quota, Server
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
@@ -44,15 +44,15 @@ def row(name, state=State.ACTIVE, **fields):
 
 
 def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, losses=None, policy=POLICY,
-           untold=()):
+           exempt=(), metadata_items=128):
     """The world of these."""
     hosts = {"sim-1": Host("sim-1", {"VCPU": Inventory(4)}, allocations or {}, True, "nova")} if operator else {}
     picture, shown = Picture(policy), {each.id: each for each in servers}
     picture.tell(News(shown, hosts))
     known = {each.id: Row(*(getattr(each, name) for name in Row._fields)) for each in rows}
     return picture.update(
-        known, known, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1})),
-        Promises(NOW, kept, losses or {}, frozenset(untold)), operator=operator, came=shown.keys() - set(before),
+        known, known, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1}), metadata_items),
+        Promises(NOW, kept, losses or {}, frozenset(exempt)), operator=operator, came=shown.keys() - set(before),
         went=set(before) - shown.keys())
 
 
@@ -99,10 +99,30 @@ def test_a_server_that_was_there_before_the_quota_was_read_is_counted_though_it_
     assert not facts(State.BUILDING, shown=False, before=["A"]).present
 
 
-@pytest.mark.parametrize("field, value", [
-    ("locked", True), ("task_state", "powering-off"), ("metadata", {}), ("metadata", {MARK: "somebody else's"})])
-def test_a_server_that_others_hold_is_untouchable(field, value):
-    assert facts(server_fields={field: value}).untouchable
+@pytest.mark.parametrize("field, value, untouchable", [
+    ("locked", True, True), ("task_state", "powering-off", True), ("metadata", {}, False),
+    ("metadata", {MARK: "somebody else's"}, False)])
+def test_a_server_that_others_hold_is_untouchable_and_one_whose_mark_was_taken_off_is_not(field, value, untouchable):
+    assert facts(server_fields={field: value}).untouchable is untouchable
+
+
+def items(count):
+    """So much metadata."""
+    return {f"key{number}": "" for number in range(count)}
+
+
+@pytest.mark.parametrize("fields, takes_notice", [
+    ({"metadata": items(9)}, True), ({"metadata": items(10)}, False),
+    ({"metadata": {**items(9), EVICT_AT: "its own"}}, True),
+    ({"metadata": items(10), "status": "SHUTOFF"}, True),
+    ({"status": "VERIFY_RESIZE"}, False), ({"status": "RESCUE"}, True)])
+def test_whose_guest_runs_and_cannot_be_told_is_no_victim_of_a_tenant_and_an_operator_s_by_the_event(
+        fields, takes_notice):
+    for operator, policy in ((True, POLICY), (False, POLICY), (False, Policy(notices=False))):
+        known = joined([row("a")], [server("A", **fields)], operator=operator, policy=policy,
+                       metadata_items=10).vms["a"]
+        assert known.takes_notice is takes_notice
+        assert known.untouchable is (not takes_notice and not operator and policy.notices)
 
 
 def test_a_vm_whose_server_is_not_shown_or_which_is_too_young_is_untouchable():
@@ -175,8 +195,8 @@ def test_a_request_remembers_what_the_cloud_said_and_whether_room_was_freed_sinc
     assert (fresh.refusal, fresh.refusals, fresh.freed_since) == (None, 0, False)
 
 
-def test_who_could_not_be_told_lately_is_left_alone_and_groups_have_limits_beside_budgets():
+def test_who_could_not_be_made_to_go_lately_is_left_alone_and_groups_have_limits_beside_budgets():
     rows = [row("a", group_name="web", max_unavailable=2), row("b", State.NOTICED, group_name="web", max_unavailable=3)]
-    world = joined(rows, [server("A"), server("B")], untold={"a"})
+    world = joined(rows, [server("A"), server("B")], exempt={"a"})
     assert world.vms["a"].untouchable
     assert (world.budgets, world.limits) == ({"web": 1}, {"web": 2})

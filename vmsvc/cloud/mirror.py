@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -77,6 +78,7 @@ class Mirror:
         self._watches: list[Watch] = []
         self._changes: set[str] = set()
         self._followers: list[Callable[[str], None]] = []
+        self._marks: Counter[str] = Counter()
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Watch]:
@@ -97,6 +99,10 @@ class Mirror:
         """The servers that changed since the last call, None for those that are no longer there."""
         changes, self._changes = self._changes, set()
         return {server_id: self.servers.get(server_id) for server_id in changes}
+
+    def shows_mark(self, vmsvc_id: str) -> bool:
+        """True when a server that carries this mark was there in the last read."""
+        return self._marks[vmsvc_id] > 0
 
     def follow(self, tell: Callable[[str], None]) -> None:
         """From now on `tell(id)` of each server that comes, changes or goes."""
@@ -186,6 +192,8 @@ class Mirror:
     def _show(self, server: Server) -> None:
         before = self.servers.get(server.id)
         self.servers[server.id] = server
+        self._count_mark(before, -1)
+        self._count_mark(server, 1)
         if before is None:
             for watch in self._watches:
                 watch.note(server.id, True)
@@ -194,10 +202,17 @@ class Mirror:
         self._claim(server)
 
     def _hide(self, server_id: str) -> None:
-        if self.servers.pop(server_id, None) is not None:
+        if (server := self.servers.pop(server_id, None)) is not None:
+            self._count_mark(server, -1)
             self._change(server_id)
             for watch in self._watches:
                 watch.note(server_id, False)
+
+    def _count_mark(self, server: Server | None, by: int) -> None:
+        if server is not None and (mark := server.vmsvc_id) is not None:
+            self._marks[mark] += by
+            if not self._marks[mark]:
+                del self._marks[mark]
 
     def _change(self, server_id: str) -> None:
         self._changes.add(server_id)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from vmsvc.cloud.exchange import Answer
 from vmsvc.cloud.hosting import Occupant
-from vmsvc.cloud.port import Addresses, Flavor, Image, Network, Quota, Server
+from vmsvc.cloud.port import METADATA_ITEMS, Addresses, Flavor, Image, Network, Quota, Server
 from vmsvc.domain.errors import CloudError
 from vmsvc.domain.flavors import placement_request
 from vmsvc.domain.requirements import Hypervisor
@@ -154,8 +154,10 @@ def quota(raw: Json) -> Quota:
     """GET /limits; a limit of -1 is none."""
     absolute = raw["limits"]["absolute"]
     limits = {item: int(absolute[most]) for item, (most, _) in QUOTA.items()}
+    items = int(absolute.get("maxServerMeta", METADATA_ITEMS))
     return Quota(limit={item: most for item, most in limits.items() if most >= 0},
-                 used=Resources({item: int(absolute[used]) for item, (_, used) in QUOTA.items()}))
+                 used=Resources({item: int(absolute[used]) for item, (_, used) in QUOTA.items()}),
+                 metadata_items=items if items >= 0 else sys.maxsize)
 
 
 def occupant(project_id: str, raw: Json) -> Occupant | None:

@@ -20,6 +20,14 @@ from vmsvc.domain.resources import Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
 MARK = "vmsvc_id"
+#: The notice in the guest: the metadata keys that say when it goes, and why. The first has to be there, the second not.
+EVICT_AT, EVICT_REASON = "vmsvc_evict_at", "vmsvc_evict_reason"
+#: How many metadata items a server may have where the cloud does not say: Nova's default.
+METADATA_ITEMS = 128
+#: Nova writes metadata in these states (vm_state active, paused, suspended, stopped) and says 409 in all others.
+_WRITABLE = frozenset({"ACTIVE", "PAUSED", "SUSPENDED", "SHUTOFF"})
+#: In these its guest runs.
+_RUNNING = frozenset({"ACTIVE", "VERIFY_RESIZE"})
 
 #: The request that the calls of this task belong to: sent along as X-Openstack-Request-Id, so that the cloud's own
 #: logs name it. OpenStack takes only `req-` and a uuid; other values are not sent.
@@ -62,6 +70,15 @@ class Server:
         return self.metadata.get(MARK)
 
     @property
+    def runs(self) -> bool:
+        """True when its guest runs, and could read a notice."""
+        return self.status in _RUNNING
+
+    def takes_notice(self, most: int) -> bool:
+        """True when the cloud would let a notice be written where a server may have `most` metadata items."""
+        return self.status in _WRITABLE and (EVICT_AT in self.metadata or len(self.metadata) < most)
+
+    @property
     def occupant(self) -> Occupant:
         """What it takes from its host."""
         return Occupant(self.id, self.status, self.host, self.room)
@@ -95,10 +112,12 @@ class ServerPage:
 @dataclass(frozen=True, slots=True)
 class Quota:
     """The project's quota, in the items `instances`, `cores`, `ram` (MiB). A missing limit is unlimited, and a limit
-    of 0 is a limit: hence a plain mapping, where `Resources` would not tell the two apart."""
+    of 0 is a limit: hence a plain mapping, where `Resources` would not tell the two apart. `metadata_items` is how many
+    items of metadata a server may have."""
 
     limit: Mapping[str, int]
     used: Resources
+    metadata_items: int = METADATA_ITEMS
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ SENTENCES: tuple[Rule, ...] = (
     # 409 for want of a choice: the request has to name one.
     _rule({400, 409}, r"^Multiple possible networks", lambda text: InvalidRequest(text, "network")),
     # "Maximum number of metadata items exceeds 128" looks like quota, but no eviction makes room for it.
-    _rule({400, 403}, r"^Maximum number of metadata items", lambda text: InvalidRequest(text, "metadata")),
+    # With unified limits Nova passes on oslo.limit's sentence, which names the resource.
+    _rule({400, 403}, r"^Maximum number of metadata items|\bserver_metadata_items is over limit",
+          lambda text: InvalidRequest(text, "metadata")),
     # By the default policy for all but admins; no eviction changes it.
     _rule({403}, r"^Only volume-backed servers", lambda text: InvalidRequest(text, "flavor")),
     # Nova: 403 on POST /servers. Neutron: 409 OverQuota, or through Nova "Maximum number of ports exceeded".

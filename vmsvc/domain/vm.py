@@ -22,7 +22,7 @@ class VmFacts:
     host_id: str = ""
     present: bool = False              # the cloud's answer counted its server
     unseen: bool = False               # it stays, and its server came so late that the quota may not count it yet
-    untouchable: bool = False          # locked, or no longer carrying our mark: never a victim
+    untouchable: bool = False          # locked, changing, exempt, or (a tenant's) unable to read a notice: no victim
     spared_until: int = 0              # seconds since the epoch; too young to be a victim before
     ran: bool = True
     lost_work: int = 0                 # what its going costs by the policy at `since`, in seconds since the epoch ...
@@ -32,7 +32,8 @@ class VmFacts:
     evicted_for: str | None = None
     ended_at: datetime | None = None
     group: str | None = None
-    running: bool = True               # its guest can read a notice
+    running: bool = True               # its guest runs
+    takes_notice: bool = True          # ... and, if it runs, the cloud lets a notice be written for it
     locked: bool = False               # nobody but who locked it can delete it
     zone: str | None = None            # availability zone of its host
 

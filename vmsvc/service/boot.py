@@ -20,12 +20,19 @@ from vmsvc.store.db import connected, unit
 from vmsvc.store.models import Vm
 
 OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
+KIND = "vmsvc_kind"              # for `adopt`, should the row be lost: standard or preemptible
+KINDS = {True: "preemptible", False: "standard"}
 _COOL_SECONDS = 300.0            # for so long others like it do not go to a host that refused it
 _LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
 #: Room was confirmed free, yet the scheduler says no: its view lags. Try again before anything else.
 _AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)
 _VICTIMS_SECONDS = 5.0           # an answer waits at most so long for the last victim to be on record as gone ...
 _VICTIMS_PAUSE = 0.05            # ... and looks this often
+
+
+def marks(row: Vm, deployment: str) -> dict[str, str]:
+    """The metadata that every server of ours carries. It has no owner's name: guests read it, and the whole project."""
+    return {MARK: row.id, OWNER: deployment, KIND: KINDS[row.is_preemptible]}
 
 
 class Refused(Exception):
@@ -38,6 +45,7 @@ class Boot:
     def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, fleet: Fleet, leave: Leave, deployment: str):
         self._runtime = runtime
         self._cloud = cloud
+        self._mirror = mirror
         self._fleet = fleet
         self._leave = leave
         self._deployment = deployment
@@ -78,10 +86,11 @@ class Boot:
             await asyncio.sleep(_VICTIMS_PAUSE)
 
     async def _made(self, row: Vm, again: bool) -> str:
-        """The id of its server: the one that is there, or a new one."""
+        """The id of its server: the one that is there, or a new one. A request of a restored backup may have got its
+        server after the backup: that is found `again`, or shown."""
         if row.cloud_id:
             return row.cloud_id
-        server_id = await self._find(row.id) if again else None
+        server_id = await self._find(row.id) if again or self._mirror.shows_mark(row.id) else None
         if server_id is None:
             server_id = await self._post(row)
         return await self._runtime.offload(_made, row.id, server_id)
@@ -116,8 +125,7 @@ class Boot:
             vmsvc_id=row.id, name=row.name, flavor_id=boot["flavor_id"], image_id=boot["image_id"],
             network_id=boot["network_id"], key_name=boot["key_name"], user_data=boot["user_data"],
             availability_zone=boot["availability_zone"], host=row.host,
-            metadata={**boot["metadata"], MARK: row.id, OWNER: self._deployment,
-                      "vmsvc_kind": "preemptible" if row.is_preemptible else "standard"})
+            metadata={**boot["metadata"], **marks(row, self._deployment)})
 
     async def _host_refuses(self, row: Vm, slug: str) -> bool:
         """True when it is the host that will not have it: it is up and Placement says that it has room."""

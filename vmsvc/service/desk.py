@@ -16,7 +16,7 @@ from vmsvc.store.models import Reservation
 from vmsvc.store.rows import Rows
 
 _LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
-_UNTOLD_SECONDS = 300      # for so long a VM is left alone whose guest could not be told of its eviction
+_EXEMPT_SECONDS = 300      # for so long at least a VM is left alone that could not be made to go
 _LARGE = 10_000            # VMs and hosts
 
 
@@ -51,7 +51,7 @@ class Desk:
             # First the rows: a request that has just got its room would otherwise hold some that nobody waits for.
             self._changed |= self._rows.update(now)
             promises = Promises(now, ledger.open_reservations(), ledger.recent_losses(_LOSSES_SECONDS),
-                                ledger.untold(_UNTOLD_SECONDS))
+                                ledger.exempt(_EXEMPT_SECONDS))
             world = self._take_in(snapshot, promises, operator)
             with world.trial():
                 yield View(world, self._rows, promises.reservations)

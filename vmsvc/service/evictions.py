@@ -109,7 +109,7 @@ def _practise(ref: str, shown: Mapping[str, Server], grace: timedelta, notice_on
         evict_at = work.now + grace
         whom = "its owner" if principal == row.principal else principal
         noticed = give_notice(work, row, evict_at, f"simulated by {whom}", grace, {
-            "simulated": True, "by": principal, "notice_only": notice_only, "running": server.status == "ACTIVE"})
+            "simulated": True, "by": principal, "notice_only": notice_only, "running": server.runs})
         ledger.record_eviction(work, row, reason="simulated", evict_at=evict_at, simulated=True)
         return view(vms.row_of(noticed))
 
@@ -154,7 +154,8 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "vm": {"id": row["victim_id"] or row["vm_id"], "name": row["victim_name"], "vmsvc_id": row["vm_id"]},
         "owner": row["owner"], "request": asked, "round": row["round"], "bin": row["bin"],
         "criterion": row["criterion"], "cost": row["cost"], "runner_up": row["runner_up"], "optimal": row["optimal"],
-        "wasted": row["wasted"], **{step: instant(row[step]) for step in _STEPS},
+        "wasted": row["wasted"], "delivery": row["delivery"], "exempt": row["exempt"],
+        **{step: instant(row[step]) for step in _STEPS},
     }
 
 

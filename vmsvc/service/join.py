@@ -1,10 +1,10 @@
 """Our VMs as scheduling sees them: each row joined with its server."""
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from vmsvc.cloud.port import MARK, Server
+from vmsvc.cloud.port import METADATA_ITEMS, Server
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.roster import Roster
@@ -24,6 +24,7 @@ class Policy:
     owner_cost: int = 0
     max_victims: int = 20
     patience: float = 600.0
+    notices: bool = True       # there is a grace period, so that a guest has time to read its notice
 
     @property
     def words(self) -> str:
@@ -48,7 +49,8 @@ class Join:
         self._row_of: dict[str, str] = {}                # server -> row that names it
         self._known: dict[str, str] = {}                 # ... and back
         self._odd: Set[str] = frozenset()
-        self._untold: Set[str] = frozenset()
+        self._exempt: Set[str] = frozenset()
+        self._operator, self._metadata_items = False, METADATA_ITEMS
 
     def saw(self, servers: Mapping[str, Server | None]) -> set[str]:
         """These changed; None has gone. Returns the rows that may be concerned, for `update`."""
@@ -77,12 +79,16 @@ class Join:
         return set(self._marked)
 
     def update(self, rows: Mapping[str, Row], concerned: Iterable[str], *, came: Set[str], went: Set[str],
-               untold: Set[str]) -> None:
+               exempt: Set[str], operator: bool, metadata_items: int) -> None:
         """Join these again. `came` and `went`: the servers that were not, or no longer, there when the quota was
-        read; `untold`: the rows that the cloud did not let us notice lately."""
+        read; `exempt`: the rows of those that could not be made to go lately; `metadata_items`: how many a server may
+        have."""
         odd = came | went
-        again = {*concerned, *(untold ^ self._untold)}
-        self._untold = untold
+        again = {*concerned, *(exempt ^ self._exempt)}
+        if metadata_items != self._metadata_items:
+            again.update(rows)
+        self._operator, self._metadata_items = operator, metadata_items
+        self._exempt = exempt
         for server_id in odd | self._odd:
             again.update(self._marks_and_rows(server_id))
         self._odd = odd
@@ -106,7 +112,12 @@ class Join:
         server = self._server(row)
         known = server.id if server is not None else row.cloud_id
         was_there = known is not None and (known in went or server is not None and known not in came)
-        facts = _facts(row, server, was_there, self._policy, row_id in self._untold)
+        takes_notice = server is None or not server.runs or server.takes_notice(self._metadata_items)
+        # A tenant's victim can read its notice in its guest, or is no victim. An operator's guests must not make
+        # themselves immune by filling their metadata: these are told by the event alone.
+        unable = not (takes_notice or self._operator) and self._policy.notices
+        facts = replace(_facts(row, server, was_there, self._policy, row_id in self._exempt or unable),
+                        takes_notice=takes_notice)
         if self.roster.get(row_id) != facts:
             self.roster.put(facts)
 
@@ -118,7 +129,7 @@ class Join:
         return next((server for server in marked if server.status != "ERROR"), None)
 
 
-def _facts(row: Row, server: Server | None, was_there: bool, policy: Policy, untold: bool) -> VmFacts:
+def _facts(row: Row, server: Server | None, was_there: bool, policy: Policy, exempt: bool) -> VmFacts:
     state = _state(row)
     present = server is not None or (state is not State.BUILDING and was_there)
     holds = server is None or server.status not in _HOLDS_NO_ROOM
@@ -129,12 +140,12 @@ def _facts(row: Row, server: Server | None, was_there: bool, policy: Policy, unt
         host=server.host if server is not None and server.host else row.host,
         host_id=(server.host_id if server is not None else row.host_id) or "", present=present,
         unseen=state in (State.BUILDING, State.ACTIVE) and not was_there,
-        untouchable=untold or _untouchable(row, server), spared_until=launched + row.min_run_seconds,
+        untouchable=exempt or _untouchable(row, server), spared_until=launched + row.min_run_seconds,
         ran=row.launched_at is not None, rate=policy.rate(int(row.quota.get("cores", 0))) if launched else 0,
         # Nova's clock may be ahead of the database's: nobody has lost less than nothing.
         since=min(launched, _seconds(row.updated_at)), owner=row.principal,
         evicted_for=row.evicted_for, ended_at=row.ended_at, group=row.group_name,
-        running=server is not None and server.status == "ACTIVE", locked=server is not None and server.locked,
+        running=server is not None and server.runs, locked=server is not None and server.locked,
         zone=server.availability_zone if server is not None else None)
 
 
@@ -148,9 +159,9 @@ def _state(row: Row) -> State:
 
 
 def _untouchable(row: Row, server: Server | None) -> bool:
-    """Never a victim: who is locked, being changed by others, or no longer carries our mark; who practises its notice;
-    and, while it is built, who is to be spared for a while."""
+    """Never a victim: who is locked or being changed by others; who practises its notice; and, while it is built, who
+    is to be spared for a while. A server without our mark is its row's all the same: the reconciler puts it back."""
     if row.state == State.BUILDING:
         return row.min_run_seconds > 0
-    return (server is None or server.locked or server.metadata.get(MARK) != row.id or server.task_state is not None
+    return (server is None or server.locked or server.task_state is not None
             or State(row.state) is not _state(row))

@@ -1,7 +1,6 @@
 """The ways out of the cloud: eviction at its time, deletion by the owner, and what both end with."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -12,12 +11,12 @@ from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
 from vmsvc.domain.lifecycle import LEAVING, State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
-from vmsvc.service.notice import due
+from vmsvc.service.notice import NOT_TOLD, due
 from vmsvc.service.pace import Lookout, Pace
-from vmsvc.service.placing import Lost, reprieve
+from vmsvc.service.placing import LOCKED, exempt, reprieve
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms
-from vmsvc.store.db import connected, unit
+from vmsvc.store.db import Lock, connected, unit
 from vmsvc.store.models import Intent, Vm
 
 log = logging.getLogger(__name__)
@@ -30,6 +29,10 @@ _FAILED_SECONDS = 2.0      # a DELETE that failed in the cloud is sent again
 _GONE_LIMIT = 300.0
 _UNTOLD_LIMIT = timedelta(seconds=60)     # past its time, for a guest that the cloud does not let us tell
 _UNTOLD_PAUSE = timedelta(seconds=1)
+
+
+class Untold(Exception):
+    """The guest of a victim still cannot read its notice, long after its time."""
 
 
 class Leave:
@@ -50,9 +53,13 @@ class Leave:
         await trace.begin_eviction(self._runtime, row)
         if row.state == State.NOTICED:
             if await self._is_locked(row.cloud_id):
-                await self._runtime.offload(_spare, row.id, "it is locked in the cloud")
+                await self._runtime.offload(_exempt, row.id, row.evict_at, LOCKED)
                 return
-            row = await self._runtime.offload(_evicting, row.id)
+            try:
+                row = await self._runtime.offload(_evicting, row.id, self._runs(row.cloud_id))
+            except Untold:
+                await self._runtime.offload(_exempt, row.id, row.evict_at, NOT_TOLD)
+                return
         if row is None or row.state != State.EVICTING:
             return
         if self._stop_first:
@@ -110,6 +117,11 @@ class Leave:
         server = self._mirror.servers.get(server_id)
         return server is not None and server.locked
 
+    def _runs(self, server_id: str) -> bool:
+        """False when its guest is surely down: one that reboots is up again in a moment."""
+        server = self._mirror.servers.get(server_id)
+        return server is None or server.runs or server.task_state is not None
+
     async def _shut_down(self, server_id: str) -> None:
         """Give the guest its ACPI shutdown, for a bounded time."""
         try:
@@ -136,35 +148,39 @@ def _is_booting(vm_id: str) -> bool:
                                      Intent.done_at.is_null()).exists()
 
 
-def _evicting(vm_id: str) -> Vm | None:
-    """Begin the eviction if its time has come; else the intent is put off. None when it does not begin."""
+def _evicting(vm_id: str, runs: bool) -> Vm | None:
+    """Begin the eviction if its time has come; else the intent is put off. None when it does not begin. Raises Untold;
+    a guest that does not run now (`runs`) could read nothing."""
     with unit() as work:
         row = vms.get(vm_id, lock=True)
         # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
         if row.state != State.NOTICED:
             return row
-        when = row.acknowledged_at or due(row) or _while_untold(row, work.now)
-        if when is None:
-            reprieve(work, row, "its guest could not be told that it was to go")
-        elif when > work.now:
+        when = row.acknowledged_at or due(row) or (_while_untold(row, work.now) if runs else row.evict_at)
+        if when > work.now:
             intents.put_off(work, intents.EVICT, vm_id, when)
         elif row.notice.get("notice_only"):
             reprieve(work, row, "the notice was only practised")
         else:
             ledger.stamp(vm_id, "evicting_at")
+            ledger.count_round(work, vm_id)
             return vms.move(work, row, State.EVICTING)
         return None
 
 
-def _while_untold(row: Vm, now: datetime) -> datetime | None:
-    """When to look again whether its guest has been told; None when that has taken too long."""
-    return now + _UNTOLD_PAUSE if now < row.evict_at + _UNTOLD_LIMIT else None
+def _while_untold(row: Vm, now: datetime) -> datetime:
+    """When to look again whether its guest has been told. Raises Untold when that has taken too long."""
+    if now >= row.evict_at + _UNTOLD_LIMIT:
+        raise Untold
+    return now + _UNTOLD_PAUSE
 
 
-def _spare(vm_id: str, why: str) -> None:
+def _exempt(vm_id: str, evict_at: datetime, why: str) -> None:
     with unit() as work:
-        with contextlib.suppress(Lost):      # it has just left by itself
-            reprieve(work, vms.get(vm_id, lock=True), why)
+        work.lock(Lock.SCHEDULER)
+        row = vms.get(vm_id, lock=True)
+        if row.state == State.NOTICED and row.evict_at == evict_at:     # else it has left, or was noticed anew
+            exempt(work, row, why)
 
 
 def _stamp(vm_id: str, step: str) -> None:

@@ -18,6 +18,7 @@ from vmsvc.store.models import Vm
 log = logging.getLogger(__name__)
 
 _ROUND_SECONDS = 2.0
+_EXEMPT_SECONDS = 300      # until one that could not be made to go is tried again
 
 
 class Lifetimes:
@@ -40,7 +41,7 @@ class Lifetimes:
     def _notice_the_old(self, shown: Mapping[str, Server]) -> None:
         """Notice each a little more than its grace period before the end of its life, so that it goes just then and
         not together with all whom the same round found. A group's budget makes some live longer, and so does a lock
-        in the cloud: it would spare them at their time."""
+        in the cloud, or what else kept one lately from being made to go: it would spare them at their time."""
         with unit() as work:
             work.lock(Lock.SCHEDULER)
             horizon = work.now + self._grace + 2 * timedelta(seconds=_ROUND_SECONDS)
@@ -48,11 +49,13 @@ class Lifetimes:
             if not old:
                 return
             left = budgets(vms.row_of(row) for row in vms.current())
+            exempt = ledger.exempt(_EXEMPT_SECONDS)
             for row in old:
                 server = shown.get(row.cloud_id)
                 end = end_of_life(row.id, row.launched_at, self._lifetime)
-                if end <= horizon and server and not server.locked and left.get(row.group_name, 1) > 0:
-                    self._notice(work, row, max(end, work.now + self._grace), server.status == "ACTIVE")
+                stays = server is None or server.locked or row.id in exempt
+                if end <= horizon and not stays and left.get(row.group_name, 1) > 0:
+                    self._notice(work, row, max(end, work.now + self._grace), server.runs)
                     if row.group_name:
                         left[row.group_name] -= 1
 

@@ -1,24 +1,28 @@
 """The notice in the guest: server metadata that `meta_data.json` shows, written when it begins and removed when the
 VM is reprieved. Nova caches that file for up to 15 s.
 
-The grace period of a guest that runs begins when this is written, not when it was decided: see `due`.
+The grace period of a guest that runs begins when this is written, not when it was decided: see `due`. Where the cloud
+refuses for good to write it (the metadata is full, the policy forbids it), a tenant's victim stays. An operator's goes
+all the same, by the event alone: else whoever fills his metadata could not be evicted.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
-from vmsvc.cloud.port import Cloud
-from vmsvc.domain.errors import NotFound
+from vmsvc.cloud.port import EVICT_AT, EVICT_REASON, Cloud
+from vmsvc.domain.errors import Conflict, Forbidden, InvalidRequest, Locked, NotFound, QuotaExceeded, VmsvcError
 from vmsvc.domain.events import instant
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
-from vmsvc.service.placing import delay_notice
+from vmsvc.service.placing import LOCKED, delay_notice, deliver_by_event, exempt
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms
-from vmsvc.store.db import unit
+from vmsvc.store.db import Lock, unit
 from vmsvc.store.models import Vm
 
-EVICT_AT, EVICT_WHY = "vmsvc_evict_at", "vmsvc_evict_reason"
+NOT_TOLD = "its guest could not be told that it was to go"
 _LATE = timedelta(seconds=2)       # a notice that is written later than this says a later time
 
 
@@ -35,17 +39,15 @@ class Notices:
         """Bring the metadata in line with the row, and look again whether the row has changed meanwhile."""
         while True:
             row = await self._runtime.offload(vms.read, claim.vm_id)
-            if row.state == State.NOTICED and not row.notice["grace_seconds"] and not self._stop_first:
-                return                  # it is cut off at once: nobody would read it
+            if row.state == State.NOTICED and self._nobody_reads(row.notice):
+                return
             await trace.begin_eviction(self._runtime, row)
             try:
                 if row.state == State.NOTICED:
-                    await self._cloud.set_metadata(row.cloud_id, {EVICT_AT: instant(row.evict_at),
-                                                                  EVICT_WHY: _why(row)})
-                    await self._runtime.offload(_told, row.id, row.evict_at)
+                    await self._tell(row)
                 elif row.state == State.ACTIVE:
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_AT)
-                    await self._cloud.unset_metadata(row.cloud_id, EVICT_WHY)
+                    await self._cloud.unset_metadata(row.cloud_id, EVICT_REASON)
             except NotFound:
                 return                  # it has left already; others find out why
             after = await self._runtime.offload(vms.read, claim.vm_id)
@@ -53,10 +55,49 @@ class Notices:
                 return
 
 
+    def _nobody_reads(self, notice: Mapping[str, Any]) -> bool:
+        """True when it is cut off at once, or was told by the event."""
+        return (not notice["grace_seconds"] and not self._stop_first) or notice.get("delivery") == ledger.EVENT
+
+    async def _tell(self, row: Vm) -> None:
+        """Write the notice, or what becomes of a victim for which it cannot be written. Raises what may pass by."""
+        try:
+            await self._write(row)
+        except Conflict as error:
+            if not isinstance(error, Locked) and not await self._is_for_good(row.cloud_id):
+                raise                   # it is being changed, or its guest does not run: nothing to read it
+            await self._refused(row, error)
+        except (InvalidRequest, QuotaExceeded, Forbidden) as error:
+            await self._refused(row, error)
+        else:
+            await self._runtime.offload(_told, row.id, row.evict_at)
+
+    async def _write(self, row: Vm) -> None:
+        when = {EVICT_AT: instant(row.evict_at)}
+        try:
+            await self._cloud.set_metadata(row.cloud_id, {**when, EVICT_REASON: _why(row)})
+        except (InvalidRequest, QuotaExceeded):      # one item may fit where two do not: when it goes counts
+            await self._cloud.set_metadata(row.cloud_id, when)
+
+    async def _is_for_good(self, server_id: str) -> bool:
+        """Nova says 409 by the server's state alone. Where a guest runs in one that is to last (VERIFY_RESIZE), it
+        would never be told."""
+        server = await self._cloud.server(server_id)
+        return server.runs and server.status != "ACTIVE"
+
+    async def _refused(self, row: Vm, error: VmsvcError) -> None:
+        # Who is locked could not be deleted either.
+        goes = self._cloud.mode == "operator" and not isinstance(error, Locked)
+        why = LOCKED if isinstance(error, Locked) else f"{NOT_TOLD}: {error.message}"
+        await self._runtime.offload(_untellable, row.id, row.evict_at, goes, why)
+
+
 def _why(row: Vm) -> str:
-    """At most 255 characters, which is what Nova takes."""
+    """At most 255 characters, which is what Nova takes. Its database may know none beyond the basic plane (MySQL's
+    utf8mb3), and answers with 500 then."""
     notice = row.notice or {}
-    return "; ".join(filter(None, (notice.get("reason"), notice.get("criterion"))))[:255]
+    text = "; ".join(filter(None, (notice.get("reason"), notice.get("criterion"))))
+    return "".join(letter if letter <= "\uffff" else "?" for letter in text)[:255]
 
 
 def due(row: Vm) -> datetime | None:
@@ -65,7 +106,8 @@ def due(row: Vm) -> datetime | None:
     grace = timedelta(seconds=row.notice["grace_seconds"])
     if not grace:
         return row.evict_at
-    told = ledger.told_at(row.id)
+    by_event = row.notice.get("delivery") == ledger.EVENT
+    told = (ledger.announced_at(row.id) or row.evict_at - grace) if by_event else ledger.told_at(row.id)
     if told is None:
         return None if row.notice["running"] else row.evict_at
     return max(row.evict_at, told + grace)
@@ -83,3 +125,16 @@ def _told(vm_id: str, evict_at: datetime) -> None:
             intents.put_off(work, intents.EVICT, vm_id, when)
             if when > row.evict_at + _LATE:
                 delay_notice(work, row, when)
+
+
+def _untellable(vm_id: str, evict_at: datetime, goes: bool, why: str) -> None:
+    """The cloud will not let the guest read its notice: it `goes` by the event, or stays."""
+    with unit() as work:
+        work.lock(Lock.SCHEDULER)
+        row = vms.get(vm_id, lock=True)
+        if row.state != State.NOTICED or row.evict_at != evict_at:
+            return                  # that notice is out of date
+        if goes:
+            deliver_by_event(work, row)
+        else:
+            exempt(work, row, why)

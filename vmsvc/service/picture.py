@@ -30,13 +30,13 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Promises:
-    """What the database says, besides the rows. `lost`: how many VMs each owner lost to evictions lately; `untold`:
-    whom the cloud did not let us notice lately."""
+    """What the database says, besides the rows. `lost`: how many VMs each owner lost to evictions lately; `exempt`:
+    who could not be made to go lately."""
 
     now: datetime
     reservations: Sequence[Reservation] = ()
     lost: Mapping[str, int] = field(default_factory=dict)
-    untold: Set[str] = frozenset()
+    exempt: Set[str] = frozenset()
 
 
 class Picture:
@@ -74,7 +74,8 @@ class Picture:
                                         patience=self._policy.patience, max_victims=self._policy.max_victims,
                                         cost_words=self._policy.words)
         concerned |= self._take_in(world)
-        self._join.update(rows, concerned, came=came, went=went, untold=promises.untold)
+        self._join.update(rows, concerned, came=came, went=went, exempt=promises.exempt,
+                          operator=operator, metadata_items=quota.metadata_items)
         self._count_groups(rows, concerned, world)
         world.quota_limit, world.quota_used = _limit(quota.limit), quota.used
         world.now = int(promises.now.timestamp())

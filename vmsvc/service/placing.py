@@ -18,6 +18,8 @@ from vmsvc.store.rows import Rows
 
 log = logging.getLogger(__name__)
 
+LOCKED = "it is locked in the cloud"
+
 
 class Lost(Exception):
     """Somebody moved a VM between the reading and the lock; the whole pass is made again. (request, vm)"""
@@ -71,26 +73,31 @@ def _evict(work: Unit, row: Vm, request: Request, plan: Evict, world: World, gra
              "cost": dict(plan.cost), "runner_up": plan.runner_up, "optimal": plan.optimal}
     for victim_id in fresh:
         victim = vms.get(victim_id)
+        facts = world.vms[victim_id]
+        delivery = ledger.METADATA if facts.takes_notice else ledger.EVENT
         noticed = give_notice(work, victim, evict_at, f"room for {row.name} ({row.flavor})", grace, {
             "for": row.id, "by": row.principal, "request": row.name, "flavor": row.flavor,
-            "running": world.vms[victim_id].running, **shape}, evicted_for=row.id)
+            "running": facts.running, "delivery": delivery, **shape}, evicted_for=row.id)
         _must(noticed, row, victim)
-        ledger.record_eviction(work, victim, reason="capacity", evict_at=evict_at, request_vm_id=row.id, plan=shape)
+        ledger.record_eviction(work, victim, reason="capacity", evict_at=evict_at, request_vm_id=row.id,
+                               delivery=delivery, plan=shape)
 
 
 def give_notice(work: Unit, victim: Vm, evict_at: datetime, reason: str, grace: timedelta, notice: dict[str, Any],
                 evicted_for: str | None = None) -> Vm | None:
-    """Tell a VM when it goes: its state, the event, and the intents that write it into the guest and carry it out.
+    """Tell a VM when it goes: its state, the event, and the intents that write it into the guest (unless the event
+    alone delivers it) and carry it out.
 
     Returns None when somebody else moved it first.
     """
     if victim.state != State.ACTIVE:
         return None
-    notice = {"reason": reason, "grace_seconds": grace.total_seconds(), **notice}
+    notice = {"reason": reason, "grace_seconds": grace.total_seconds(), "delivery": ledger.METADATA, **notice}
     noticed = vms.move(work, victim, State.NOTICED, reason=reason, data=_said(evict_at, notice, evicted_for),
                        evict_at=evict_at, evicted_for=evicted_for, acknowledged_at=None, notice=notice)
     if noticed:
-        intents.wish(work, intents.NOTICE, victim.id)
+        if notice["delivery"] == ledger.METADATA:
+            intents.wish(work, intents.NOTICE, victim.id)
         intents.wish(work, intents.EVICT, victim.id, not_before=evict_at)
     return noticed
 
@@ -103,9 +110,18 @@ def delay_notice(work: Unit, victim: Vm, evict_at: datetime) -> None:
     ledger.move_notice(victim.id, evict_at)
 
 
+def deliver_by_event(work: Unit, victim: Vm) -> None:
+    """The guest of a NOTICED VM, whose row is locked, cannot read its notice: the event that told of it has to do, and
+    another says so. It goes when it was said."""
+    notice = {**victim.notice, "delivery": ledger.EVENT}
+    vms.move(work, victim, State.NOTICED, reason=notice["reason"], notice=notice,
+             data=_said(victim.evict_at, notice, victim.evicted_for))
+    ledger.deliver_by_event(victim.id)
+
+
 def _said(evict_at: datetime, notice: dict[str, Any], evicted_for: str | None) -> dict[str, Any]:
     return {"evict_at": instant(evict_at), "grace_seconds": notice["grace_seconds"], "makes_room_for": evicted_for,
-            "criterion": notice.get("criterion")}
+            "criterion": notice.get("criterion"), "delivery": notice.get("delivery", ledger.METADATA)}
 
 
 def _members(world: World, plan: Evict) -> dict[str, dict[str, int]]:
@@ -134,6 +150,22 @@ def reprieve(work: Unit, victim: Vm, why: str) -> None:
     intents.drop(work, intents.EVICT, victim.id)
     intents.wish(work, intents.REPRIEVE, victim.id)
     ledger.stamp(victim.id, "reprieved_at")
+
+
+def exempt(work: Unit, victim: Vm, why: str) -> None:
+    """A noticed VM stays, for it cannot be made to go; it is not noticed again as long as the request waits that it was
+    to make room for. Holds the lock SCHEDULER. Raises Lost when its eviction has begun meanwhile."""
+    reprieve(work, victim, why)
+    ledger.make_exempt(victim.id, why)
+
+
+def exempt_locked(work: Unit, world: World, rows: Rows) -> bool:
+    """Victims that somebody has locked in the cloud during their notice stay; True when there was one."""
+    locked = [row.id for row in rows.in_states(State.NOTICED) if row.evicted_for and world.vms[row.id].locked]
+    for vm_id in locked:
+        exempt(work, vms.get(vm_id), LOCKED)
+    world.reprieved(tuple(locked))
+    return bool(locked)
 
 
 def _simulated(vm: Vm) -> dict[str, bool]:

@@ -1,17 +1,22 @@
-"""Rows against cloud: what vanished without us, and what of ours is left over.
+"""Rows against cloud: what vanished without us, whose marks were taken off, and what of ours is left over.
 
 Absence from a list proves nothing (a cell may be down): LOST needs a GET that says 404. A left-over server must carry
-our mark and our deployment's id and be seen in two rounds; nothing foreign is ever touched.
+our mark and our deployment's id, its row must have ended or name another server, and it must be seen so in two rounds;
+nothing foreign is ever touched. A server whose row does not exist is no left-over: rows are committed before the POST
+and never deleted, so it comes from a database that was restored from a backup. It is kept, and reported until somebody
+adopts it (`service.adoption`).
 """
 
 import asyncio
 import logging
+import time
+from collections.abc import Mapping
 
 from vmsvc.cloud.mirror import Mirror
-from vmsvc.cloud.port import MARK, Cloud
+from vmsvc.cloud.port import MARK, Cloud, Server
 from vmsvc.domain.errors import NotFound, VmsvcError
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.service.boot import OWNER
+from vmsvc.service.boot import OWNER, marks
 from vmsvc.service.evictions import acknowledge
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, vms
@@ -22,7 +27,8 @@ log = logging.getLogger(__name__)
 
 _ROUND_SECONDS = 5.0
 _NOTICED_SECONDS = 1.0     # while somebody is noticed: who powers itself off need not wait for its time
-_CONFIRMATIONS = 20        # GETs in one round, at most
+_CONFIRMATIONS = 20        # GETs in one round, at most; and servers that are deleted, or marked again
+_MARKS_SECONDS = 60.0      # from one try to put the marks of a server back to the next
 
 
 class Reconciler:
@@ -36,6 +42,8 @@ class Reconciler:
         self._suspects: set[str] = set()
         self._round = 0
         self._looked_at: dict[str, int] = {}     # missing server -> the round in which it was last asked for
+        self._marked_at: dict[str, float] = {}   # server -> when its marks were last put back, or tried to be
+        self.without_row: frozenset[str] = frozenset()      # servers that carry our mark and have no row
 
     async def run(self) -> None:
         """Round after round."""
@@ -47,13 +55,14 @@ class Reconciler:
             noticed = await self._runtime.offload(_let_go, {
                 server.id for server in shown.values() if server.status == "SHUTOFF" and server.task_state is None})
             pause = _NOTICED_SECONDS if noticed else _ROUND_SECONDS
-            await self._find_lost(shown)
+            held = await self._runtime.offload(_held)
+            await self._find_lost(shown, held)
+            await self._put_marks_back(shown, held)
             await self._sweep(shown)
             self._runtime.well("reconciler")
 
-    async def _find_lost(self, shown: dict) -> None:
-        held = await self._runtime.offload(_held)
-        missing = {server_id: vm_id for vm_id, server_id in held if server_id not in shown}
+    async def _find_lost(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
+        missing = {row.cloud_id: row.id for row in held if row.cloud_id not in shown}
         # Who waited longest comes first: those of a cell that is down must not keep the others from being looked at.
         self._looked_at = {server_id: self._looked_at.get(server_id, 0) for server_id in missing}
         self._round += 1
@@ -66,10 +75,32 @@ class Reconciler:
             except VmsvcError as error:
                 log.warning("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
 
-    async def _sweep(self, shown: dict) -> None:
+    async def _put_marks_back(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
+        """An owner may take our metadata off, or change it. The row knows whose server it is and of which kind: it
+        stays that."""
+        now = time.monotonic()
+        self._marked_at = {server_id: at for server_id, at in self._marked_at.items() if now - at < _MARKS_SECONDS}
+        bare = await self._runtime.offload(_bare, shown, [row for row in held if row.cloud_id not in self._marked_at],
+                                           self._deployment)
+        for row, missing in bare[:_CONFIRMATIONS]:
+            self._marked_at[row.cloud_id] = now
+            log.warning("vm %s of %s: %s of its server %s was taken off or changed in the cloud; putting it back",
+                        row.id, row.principal, ", ".join(missing), row.cloud_id)
+            try:
+                await self._cloud.set_metadata(row.cloud_id, missing)
+            except VmsvcError as error:
+                log.warning("vm %s of %s: it cannot be put back now, and the vm stays what it is, %s: %s", row.id,
+                            row.principal, "preemptible" if row.is_preemptible else "standard", error.message)
+
+    async def _sweep(self, shown: Mapping[str, Server]) -> None:
         ours = {server.id: server.metadata[MARK] for server in shown.values()
                 if MARK in server.metadata and server.metadata.get(OWNER) == self._deployment}
-        left_over = await self._runtime.offload(_left_over, ours) if ours else set()
+        left_over, without_row = await self._runtime.offload(_unwanted, ours) if ours else (set(), frozenset())
+        if without_row - self.without_row:
+            log.warning("%d servers carry our mark and have no row (a database that was restored?); they are kept, and "
+                        "`python -m vmsvc adopt` makes rows of them: %s", len(without_row),
+                        ", ".join(sorted(without_row)[:_CONFIRMATIONS]))
+        self.without_row = without_row
         for server_id in sorted(left_over & self._suspects)[:_CONFIRMATIONS]:
             log.warning("server %s carries our mark but no request of ours wants it: deleting it", server_id)
             try:
@@ -79,10 +110,17 @@ class Reconciler:
         self._suspects = left_over
 
 
-def _held() -> list[tuple[str, str]]:
+def _held() -> list[Vm]:
     with reading():
-        return [(row.id, row.cloud_id) for row in vms.in_states([State.BUILDING, State.ACTIVE, State.NOTICED])
-                if row.cloud_id]
+        return [row for row in vms.in_states([State.BUILDING, State.ACTIVE, State.NOTICED]) if row.cloud_id]
+
+
+def _bare(shown: Mapping[str, Server], held: list[Vm], deployment: str) -> list[tuple[Vm, dict[str, str]]]:
+    """VMs whose servers lack marks, or have others, and what they should have."""
+    found = [(row, {name: value for name, value in marks(row, deployment).items()
+                    if shown[row.cloud_id].metadata.get(name) != value})
+             for row in held if row.cloud_id in shown and row.state != State.BUILDING]
+    return [(row, missing) for row, missing in found if missing]
 
 
 def _let_go(down: set[str]) -> bool:
@@ -107,10 +145,13 @@ def _lost(vm_id: str) -> None:
             intents.drop(work, intents.EVICT, vm_id)
 
 
-def _left_over(ours: dict[str, str]) -> set[str]:
-    """Servers of ours that no open row wants: their row has ended, or has another server."""
+def _unwanted(ours: dict[str, str]) -> tuple[set[str], frozenset[str]]:
+    """Of these servers (with the row whose mark each carries) those that no open row wants: their row has ended, or has
+    another server; and those that have no row at all. Whom an open row names is none of them, whatever it carries."""
     with reading():
         rows = {row.id: row for row in vms.of_ids(set(ours.values()))}
-    return {server_id for server_id, vm_id in ours.items()
-            if vm_id not in rows or State(rows[vm_id].state) in FINAL
-            or rows[vm_id].cloud_id not in (None, server_id)}
+        named = {row.cloud_id for row in vms.of_servers(ours) if State(row.state) not in FINAL}
+    left_over = {server_id for server_id, vm_id in ours.items() if server_id not in named and vm_id in rows
+                 and (State(rows[vm_id].state) in FINAL or rows[vm_id].cloud_id not in (None, server_id))}
+    return left_over, frozenset(server_id for server_id, vm_id in ours.items()
+                                if vm_id not in rows and server_id not in named)

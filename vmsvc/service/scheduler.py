@@ -33,7 +33,7 @@ from vmsvc.service.doorbell import heard
 from vmsvc.service.doubts import doubts_of, examined
 from vmsvc.service.join import Policy
 from vmsvc.service.line import Line, in_order, settling_seconds, waiting_line
-from vmsvc.service.placing import Lost, carry_out, drop_orphans
+from vmsvc.service.placing import Lost, carry_out, drop_orphans, exempt_locked
 from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.snapshot import (Doubts, Observer, Snapshot, request_of, requirements_in, traits_in,
@@ -148,7 +148,7 @@ class Scheduler:
         with unit(Lock.SCHEDULER) as work:
             with self._at(snapshot, work.now) as view:
                 world, rows = view.world, view.rows
-                acted = drop_orphans(work, world, rows, view.reservations)
+                acted = drop_orphans(work, world, rows, view.reservations) | exempt_locked(work, world, rows)
                 waiting = _waiting(view, ids, snapshot, work.now)
                 settling = settling_seconds(work.now, [row for row in rows.in_states(State.PENDING)
                                                        if not row.is_preemptible and row.id not in world.reservations])

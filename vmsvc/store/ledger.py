@@ -11,6 +11,8 @@ from vmsvc.store.db import Unit
 from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, database
 from vmsvc.store.statements import columns, instance, update
 
+#: How a notice reaches a guest: in its metadata, beside the event; or by the event alone.
+METADATA, EVENT = "metadata", "event"
 
 _CONCERNED = """
 SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END,
@@ -32,10 +34,26 @@ ORDER BY ended_at DESC LIMIT 1
 _UNPLUGGED_SECONDS = 600
 # Every pass of the scheduler asks these three.
 _COOLING = "SELECT flavor_id, image_id, host, reason FROM cooldown WHERE until_at > clock_timestamp()"
-_UNTOLD = """
+_EXEMPT = """
 SELECT vm_id FROM eviction
-WHERE noticed_at IS NULL AND reprieved_at > clock_timestamp() - make_interval(secs => %s) AND reprieved_at > evict_at
-    AND evict_at > planned_at
+WHERE exempt IS NOT NULL AND reprieved_at > clock_timestamp() - make_interval(secs => %s)
+UNION SELECT eviction.vm_id FROM vm JOIN eviction ON request_vm_id = vm.id
+WHERE vm.state = 'pending' AND exempt IS NOT NULL
+"""
+_NEWEST = "(SELECT max(id) FROM eviction WHERE vm_id = %s)"
+_ANNOUNCED = f"""
+SELECT min(event.time) FROM event JOIN eviction ON eviction.id = {_NEWEST}
+WHERE event.vm_id = %s AND event.type = 'evict' AND event.state = 'noticed' AND event.time >= planned_at
+"""
+_ROUND_IS_NONE = f"""
+UPDATE vm SET rounds = rounds - 1 FROM eviction AS mine
+WHERE mine.id = {_NEWEST} AND vm.id = mine.request_vm_id AND vm.rounds = mine.round AND NOT EXISTS (
+    SELECT FROM eviction AS other
+    WHERE other.request_vm_id = vm.id AND other.round = mine.round AND other.evicting_at IS NOT NULL)
+"""
+_ROUND_COUNTS = f"""
+UPDATE vm SET rounds = mine.round FROM eviction AS mine
+WHERE mine.id = {_NEWEST} AND vm.id = mine.request_vm_id AND vm.rounds < mine.round
 """
 _LOSSES = """
 SELECT owner, count(*) FROM eviction
@@ -108,11 +126,12 @@ def unplugged(network_id: str) -> str | None:
 
 
 def record_eviction(work: Unit, victim: Vm, *, reason: str, evict_at: datetime, request_vm_id: str | None = None,
-                    simulated: bool = False, plan: Mapping[str, Any] | None = None) -> None:
+                    simulated: bool = False, delivery: str = METADATA, plan: Mapping[str, Any] | None = None) -> None:
     """Write who is to go, for whom and why. `plan`: round, bin, criterion, cost, runner_up, optimal."""
     blank = {"round": 0, "bin": None, "criterion": None, "cost": {}, "runner_up": None, "optimal": True}
     Eviction.create(vm_id=victim.id, owner=victim.principal, reason=reason, simulated=simulated,
-                    request_vm_id=request_vm_id, planned_at=work.now, evict_at=evict_at, **{**blank, **(plan or {})})
+                    request_vm_id=request_vm_id, planned_at=work.now, evict_at=evict_at, delivery=delivery,
+                    **{**blank, **(plan or {})})
 
 
 def stamp(vm_id: str, step: str) -> None:
@@ -129,10 +148,34 @@ def told_at(vm_id: str) -> datetime | None:
     return newest and newest.noticed_at
 
 
-def untold(seconds: float) -> frozenset[str]:
-    """VMs that were spared within so many seconds because, when their time came, they had not been told. Without a
-    grace period nobody has to be."""
-    return frozenset(vm_id for vm_id, in database.execute_sql(_UNTOLD, (seconds,)).fetchall())
+def exempt(seconds: float) -> frozenset[str]:
+    """VMs that are not to be noticed: those that could not be made to go within so many seconds, and as long as the
+    request waits for which that was tried. So it never comes back to one, and its candidates become fewer each time."""
+    return frozenset(vm_id for vm_id, in database.execute_sql(_EXEMPT, (seconds,)).fetchall())
+
+
+def make_exempt(vm_id: str, why: str) -> None:
+    """The newest eviction of a VM came to nothing, for it could not be made to go. A round in which nobody left is no
+    round: its request may have another. Holds the lock SCHEDULER, under which rounds are counted."""
+    newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
+    Eviction.update(exempt=why).where(Eviction.id == newest).execute()
+    database.execute_sql(_ROUND_IS_NONE, (vm_id,))
+
+
+def count_round(work: Unit, vm_id: str) -> None:
+    """A victim leaves: its round counts, even if others of it could not be made to go."""
+    work.last(_ROUND_COUNTS, (vm_id,))
+
+
+def deliver_by_event(vm_id: str) -> None:
+    """The event alone tells of the newest eviction of a VM: its guest cannot read it."""
+    newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
+    Eviction.update(delivery=EVENT).where(Eviction.id == newest).execute()
+
+
+def announced_at(vm_id: str) -> datetime | None:
+    """When the first event of a VM's newest notice was written; None when history no longer has it."""
+    return database.execute_sql(_ANNOUNCED, (vm_id, vm_id)).fetchone()[0]
 
 
 def move_notice(vm_id: str, evict_at: datetime) -> None:

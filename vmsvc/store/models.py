@@ -168,6 +168,8 @@ class Eviction(Base):
     freed_at = DateTimeTZField(null=True)                # the cloud says 404: quota and room are free
     fulfilled_at = DateTimeTZField(null=True)            # the request that it was for became ACTIVE
     wasted = TextField(null=True)                        # why it was for nothing, if it was
+    delivery = TextField(default="metadata")             # of the notice: or event, by the event alone
+    exempt = TextField(null=True)                        # reprieved, for it could not be made to go: why
 
 
 class Event(Base):

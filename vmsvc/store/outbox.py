@@ -14,6 +14,16 @@ from vmsvc.store.models import Event, Watermark, database
 
 #: The columns of an event that its envelope is made of.
 _TOLD = ("seq", "type", "state", "subject", "time", "data")
+_OTHERS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND starts_with(application_name, 'vmsvc') AND pid <> pg_backend_pid()
+"""
+#: How much further the numbers go: more events than any deployment writes between two backups.
+_LEAP = 1_000_000_000
+_BEGIN_ANEW = f"""
+UPDATE watermark SET removed_seq = greatest(removed_seq, coalesce((SELECT max(seq) FROM event), 0)) + {_LEAP};
+DELETE FROM event
+"""
 
 
 @functools.cache
@@ -83,3 +93,14 @@ def forget(hours: float) -> int:
             return 0
         Watermark.update(removed_seq=fn.GREATEST(Watermark.removed_seq, last)).where(Watermark.id == 1).execute()
         return ModelDelete(Event).where(Event.seq <= last).execute()
+
+
+def others() -> int:
+    """How many sessions of vmsvc there are besides this one: a service that runs on this database."""
+    return database.execute_sql(_OTHERS).fetchone()[0]
+
+
+def begin_anew() -> None:
+    """Forget all events, and give the next one a number beyond every one that was ever told, also after the backup from
+    which the database was restored. In the caller's unit, while no service runs."""
+    database.execute_sql(_BEGIN_ANEW)

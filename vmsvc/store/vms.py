@@ -71,6 +71,11 @@ def of_ids(vm_ids: Collection[str]) -> list[Vm]:
     return _rows(f"SELECT {columns(Vm)} FROM vm WHERE id = ANY(%s)", (list(vm_ids),))
 
 
+def of_servers(server_ids: Collection[str]) -> list[Vm]:
+    """The VMs that name these servers of the cloud, in no order."""
+    return _rows(f"SELECT {columns(Vm)} FROM vm WHERE cloud_id = ANY(%s)", (list(server_ids),))
+
+
 def on_network(network_id: str, vm_ids: Collection[str]) -> int:
     """How many of these are to be plugged into this network."""
     if not vm_ids:
@@ -129,6 +134,19 @@ def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str
     return vm_id
 
 
+def adopt(work: Unit, vm_id: str, server_id: str, columns_of_it: Mapping[str, Any], reason: str) -> Vm:
+    """Write a row for a server of ours that has none, ACTIVE, with its event; returns it. Raises IntegrityError where
+    the id or the server has a row."""
+    (vm,) = _rows(*insert(Vm, {"id": vm_id, "cloud_id": server_id, "state": State.ACTIVE, "updated_at": work.now,
+                               **columns_of_it}, f"RETURNING {columns(Vm)}"))
+    shown = view(row_of(vm))
+    work.emit(type="create", state="active", vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
+              data={"vm": shown, "reason": reason, "adopted": True, "evicted": []})
+    answer(work, vm, {"ok": True, "error": None, "message": reason, "vm": shown, "evicted": []})
+    work.note("vm %s: adopted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
+    return vm
+
+
 def _earlier(work: Unit, vm_id: str, request: Mapping[str, Any], principal: str, key: str) -> str | None:
     digest = hashlib.sha256(json.dumps(request["boot"]["asked"], sort_keys=True).encode()).hexdigest()
     inserted = (Idempotency
@@ -178,6 +196,12 @@ def name_server(work: Unit, vm_id: str, server_id: str) -> bool:
 def change(vm: Vm, **changes: Any) -> None:
     """Change columns that are no part of its life (never `state`)."""
     database.execute_sql(*update(Vm, changes, {"id": vm.id}))
+
+
+def touch_all() -> None:
+    """Write every row as it is. After a restore into another PostgreSQL the transactions in `changed` are those of the
+    old one, and may seem to come for long: each reading of what changed would bring these rows."""
+    database.execute_sql("UPDATE vm SET changed = changed")
 
 
 def _cause(vm: Vm) -> str | None:

@@ -20,6 +20,8 @@ ROW = {name: value for name, value in VM.items() if name != "links"} | {
     "created_at": "2026-11-23T11:59:58.000Z", "launched_at": "2026-11-23T12:00:00.000Z", "ended_at": None,
 }
 VICTIM = "0e4c4f1e-2a3f-4bb6-a4a7-6c5d9f2b8e77"
+#: How a notice reaches a guest.
+DELIVERIES = ("metadata", "event")
 COST = {"victims_by_priority": {"0": 1}, "running_victims": 1, "lost_work": 7260, "surplus_ppm": 0}
 PLAN = {
     "result": "evicts", "reason": "1 preemptible VM would make room in host compute-7 after 30 s of notice; what "
@@ -34,7 +36,8 @@ EVENT = {
              "vm": ROW | {"id": VICTIM, "name": "preemptible", "is_preemptible": True, "state": "noticed",
                          "evict_at": "2026-11-23T12:00:30Z"},
              "reason": "room for standart (m1.large)", "evict_at": "2026-11-23T12:00:30Z", "grace_seconds": 30,
-             "makes_room_for": VM["vmsvc_id"], "criterion": "less lost work", "simulated": False},
+             "makes_room_for": VM["vmsvc_id"], "criterion": "less lost work", "delivery": "metadata",
+             "simulated": False},
 }
 
 
@@ -169,11 +172,13 @@ class EventData(Open):
                                                 "not there when nobody did"})
     reason = fields.String(allow_none=True)
     evict_at = fields.DateTime(metadata={"description": "of `noticed`; a second `noticed` has a later one, when the "
-                                                        "guest could be told only late"})
+                                                        "guest could be told only late, or says `delivery: event`"})
     grace_seconds = fields.Float(metadata={"description": "of `noticed`"})
     makes_room_for = fields.String(allow_none=True, metadata={"description": "of `noticed`: the vmsvc id of the "
                                                               "request; null when there is none"})
     criterion = fields.String(allow_none=True, metadata={"description": "of `noticed`: what decided"})
+    delivery = fields.String(validate=validate.OneOf(DELIVERIES), metadata={
+        "description": "of `noticed`: `metadata`, the guest can read it too; `event`, this event alone tells of it"})
     simulated = fields.Boolean(metadata={"description": "of every `evict`: its owner only practises"})
     evicted = fields.List(fields.String(), metadata={"description": "of `active`: the ids of those who made room"})
     error = fields.String(metadata={"description": "of `failed`: the slug that the create ends with"})

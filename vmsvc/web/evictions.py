@@ -27,7 +27,7 @@ EVICTION = {
     "noticed_at": "2026-11-23T12:00:00.140Z", "acknowledged_at": None, "reprieved_at": None,
     "evicting_at": "2026-11-23T12:00:30.012Z", "stopped_at": "2026-11-23T12:00:33.400Z",
     "deleted_at": "2026-11-23T12:00:33.520Z", "freed_at": "2026-11-23T12:00:34.010Z",
-    "fulfilled_at": "2026-11-23T12:00:36.900Z",
+    "fulfilled_at": "2026-11-23T12:00:36.900Z", "delivery": "metadata", "exempt": None,
 }
 NOTICED = answers.EVENT["data"]["vm"]
 
@@ -96,6 +96,10 @@ class Eviction(answers.Open):
     runner_up = fields.Dict(required=True, allow_none=True, metadata={"description": "the cost of the next best plan"})
     optimal = fields.Boolean(required=True, metadata={"description": "false: a better plan was not ruled out"})
     wasted = fields.String(required=True, allow_none=True, metadata={"description": "why it was for nothing"})
+    delivery = fields.String(required=True, validate=validate.OneOf(answers.DELIVERIES), metadata={
+        "description": "`event`: the cloud let no notice be written for the guest, so the event alone told of it"})
+    exempt = fields.String(required=True, allow_none=True, metadata={
+        "description": "why it was reprieved, if that was because it could not be made to go"})
     planned_at = fields.DateTime(required=True)
     evict_at = fields.DateTime(required=True)
     noticed_at = fields.DateTime(required=True, allow_none=True, metadata={

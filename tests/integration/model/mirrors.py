@@ -49,6 +49,10 @@ class ModelMirror:
         return {server_id: self._told.get(server_id) for server_id in before.keys() | self._told.keys()
                 if before.get(server_id) != self._told.get(server_id)}
 
+    def shows_mark(self, vmsvc_id: str) -> bool:
+        """Whether a server carries it."""
+        return any(server.vmsvc_id == vmsvc_id for server in self.servers.values())
+
     async def until(self, server_id: str, _ready, _seconds: float) -> Server | None:
         """One look; whoever waits looks again."""
         await self.refresh()

@@ -35,6 +35,8 @@ REFUSALS = [
      QuotaExceeded),
     (nova(403, "Policy doesn't allow compute:servers:create:requested_destination to be performed."), Forbidden),
     (nova(403, "Maximum number of metadata items exceeds 128"), InvalidRequest),
+    (nova(403, "Project None is over a limit for [Resource server_metadata_items is over limit of 128 due to current "
+               "usage 0 and delta 129]"), InvalidRequest),
     (nova(409, "Instance 0c4f is locked", "conflictingRequest"), Locked),
     (nova(409, "Cannot 'stop' instance 0c4f while it is in task_state deleting", "conflictingRequest"), Conflict),
     (nova(409, "Cannot 'stop' instance 0c4f while it is in vm_state stopped", "conflictingRequest"), Conflict),

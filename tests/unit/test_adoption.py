@@ -1,0 +1,41 @@
+"""Which servers without a row are adopted, and what their rows say."""
+
+import pytest
+
+from tests.unit.test_snapshot import NOW, server
+from vmsvc.cloud.port import EVICT_AT, MARK, Flavor, Named
+from vmsvc.domain.resources import Resources
+from vmsvc.service.adoption import Offer, columns_of, problem_of
+from vmsvc.service.boot import KIND, OWNER
+
+MARKS = {MARK: "a", OWNER: "ours", KIND: "preemptible"}
+
+
+@pytest.mark.parametrize("fields, carried, problem", [
+    ({}, 1, None), ({"status": "SHUTOFF"}, 1, None), ({"status": "ERROR"}, 1, None),
+    ({"status": "SHELVED_OFFLOADED"}, 1, None), ({"metadata": {**MARKS, KIND: "standard"}}, 1, None),
+    ({}, 2, "2 servers carry its mark"),
+    ({"metadata": {**MARKS, KIND: "spot"}}, 1, "its vmsvc_kind is 'spot'"),
+    ({"metadata": {MARK: "a", OWNER: "ours"}}, 1, "vmsvc_kind=standard A"),
+    ({"status": "BUILD", "launched_at": None}, 1, "try again later"),
+    ({"task_state": "deleting"}, 1, "being deleted"), ({"status": "SOFT_DELETED"}, 1, "being deleted"),
+    ({"status": "ERROR", "launched_at": None}, 1, "never ran")])
+def test_who_cannot_be_adopted_as_it_is_is_left_alone_with_what_to_do(fields, carried, problem):
+    said = problem_of(server("A", **{"metadata": MARKS, **fields}), carried)
+    assert said is None if problem is None else problem in said
+
+
+def test_a_row_says_what_the_cloud_knows_and_the_owner_that_is_given():
+    flavor = Flavor("m1.small", "m1.small", 2, 2048, 10)
+    shown = server("A", flavor=flavor, room=Resources({"VCPU": 2}), host="sim-1", body={
+        "image": {"id": "i-1"}, "addresses": {"net": []}, "key_name": "ann's"},
+        metadata={**MARKS, "a": "b", EVICT_AT: "x"})
+    offer = Offer({"m1.small": Flavor("f-1", "m1.small", 2, 2048, 10)}, {"i-1": Named("i-1", "debian")})
+    row = columns_of(shown, offer, "ann")
+    told = {"name": "any", "is_preemptible": True, "principal": "ann", "flavor": "m1.small", "image": "debian",
+            "network": "net", "host": "sim-1"}
+    assert {name: row[name] for name in told} == told
+    assert row["quota"] == {"instances": 1, "cores": 2, "ram": 2048} and row["room"] == {"VCPU": 2}
+    assert row["launched_at"] == row["created_at"] == NOW
+    assert (row["boot"]["flavor_id"], row["boot"]["image_id"], row["boot"]["metadata"]) == ("f-1", "i-1", {"a": "b"})
+    assert columns_of(server("A", body={"image": ""}, metadata=MARKS), Offer({}, {}), "ann")["image"] == ""

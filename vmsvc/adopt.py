@@ -1,0 +1,85 @@
+"""`python -m vmsvc adopt`: what was made with this database and is not in it, since it was restored from a backup.
+
+It may run beside a running service, but with `--restored`, which makes good what else a restored backup brings back.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from vmsvc.cloud.openstack import OpenStack
+from vmsvc.cloud.port import Server
+from vmsvc.domain.errors import CloudUnavailable, Conflict
+from vmsvc.service import adoption
+from vmsvc.store import condition, db
+from vmsvc.store.models import Vm
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+OWNER = "adopted"          # whose VMs they are when nobody says
+_SESSIONS_SECONDS = 3.0    # in which PostgreSQL ends sessions that were closed just now
+
+
+async def adopt(url: str, cloud: OpenStack, *, owner: str | None, dry_run: bool, restored: bool,
+                say: Callable[[str], None]) -> bool:
+    """Say of each server what becomes of it, and do it unless it is a `dry_run`. False when some need a hand first.
+
+    Raises Conflict for a database that cannot be worked on, and what the cloud raises.
+    """
+    deployment = await _in_thread(_deployment, url)
+    ours = adoption.ours_of((await cloud.servers()).servers, deployment)
+    offer = await adoption.offer_of(cloud)
+    database = db.open_database(url, 1)
+    try:
+        for line in (await _in_thread(_begin_anew, ours, dry_run)) if restored else ():
+            say(line)
+        found = await _in_thread(adoption.without_row, ours)
+        rows = [] if dry_run else await _in_thread(adoption.adopt, found, offer, owner or OWNER)
+    finally:
+        database.close_all()
+    for line in _told(found, rows, dry_run):
+        say(line)
+    return not any(one.problem for one in found)
+
+
+async def _in_thread(function: Callable[P, T], *arguments: P.args) -> T:
+    try:
+        return await asyncio.to_thread(function, *arguments)
+    except db.DATABASE_ERRORS as error:
+        raise CloudUnavailable(f"the database does not answer: {str(error).strip().partition(chr(10))[0]}") from error
+
+
+def _deployment(url: str) -> str:
+    known = condition.examine(url)
+    if known.pending or known.unknown:
+        raise Conflict("the database's schema is not this release's: run `python -m vmsvc migrate` first")
+    if known.deployment is None:
+        raise Conflict("no service has run on this database yet: it has made no servers")
+    return known.deployment
+
+
+def _begin_anew(ours: list[Server], dry_run: bool) -> list[str]:
+    deadline = time.monotonic() + _SESSIONS_SECONDS
+    while True:
+        try:
+            return adoption.begin_anew(ours, dry_run)
+        except Conflict:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _told(found: list[adoption.Found], rows: list[Vm], dry_run: bool) -> list[str]:
+    """Each server in a line, and how many it were."""
+    adopted = {row.cloud_id for row in rows}
+    lines = []
+    for one in found:
+        done = "left alone" if one.problem else "adopted" if one.server.id in adopted else \
+            "would be adopted" if dry_run else "has a row by now"
+        lines.append(f"{one.server.id} {one.server.name}: {done}: {one.problem}" if one.problem else
+                     f"{one.server.id} {one.server.name} ({one.kind}, {one.server.flavor.name}): {done}")
+    count = sum(one.problem is None for one in found) if dry_run else len(rows)
+    return [*lines, f"{count} servers {'would be' if dry_run else 'were'} adopted, "
+                    f"{sum(one.problem is not None for one in found)} left alone"]

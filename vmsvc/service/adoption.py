@@ -1,0 +1,169 @@
+"""Servers of ours that have no row, since the database was restored from a backup: what `adopt` makes of them.
+
+A row is made of what the server's marks and the cloud still tell. Its owner, priority, group and promised running time
+were in the row alone and are lost. All of it may run beside a running service, but `begin_anew`.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vmsvc.cloud.port import EVICT_AT, EVICT_REASON, MARK, Cloud, Flavor, Named, Server
+from vmsvc.domain.errors import Conflict
+from vmsvc.domain.flavors import quota_request, traits_of
+from vmsvc.domain.lifecycle import FINAL, State
+from vmsvc.service.boot import KIND, KINDS, OWNER
+from vmsvc.service.placing import fail, reprieve
+from vmsvc.store import intents, ledger, outbox, vms
+from vmsvc.store.db import Lock, Unit, reading, unit
+from vmsvc.store.models import Vm
+
+_OURS = frozenset({MARK, OWNER, KIND, EVICT_AT, EVICT_REASON})
+_RESTORED = "the database was restored from a backup"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A server that carries our mark and has no row. `problem`: why it cannot be adopted as it is, and what to do."""
+
+    server: Server
+    problem: str | None
+
+    @property
+    def kind(self) -> str:
+        """What its mark says."""
+        return self.server.metadata.get(KIND, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the cloud offers, to find the names and ids that a server does not tell."""
+
+    flavors: Mapping[str, Flavor]          # by name
+    images: Mapping[str, Named]            # by id
+
+
+async def offer_of(cloud: Cloud) -> Offer:
+    """Read it. Raises what the cloud raises."""
+    return Offer({flavor.name: flavor for flavor in await cloud.flavors()},
+                 {image.id: image for image in await cloud.images()})
+
+
+def ours_of(servers: Iterable[Server], deployment: str) -> list[Server]:
+    """Those that carry our mark."""
+    return [server for server in servers if MARK in server.metadata and server.metadata.get(OWNER) == deployment]
+
+
+def without_row(ours: Collection[Server]) -> list[Found]:
+    """Those of our servers that have no row, oldest first. In the database pool."""
+    with reading():
+        rows = {row.id for row in vms.of_ids({server.metadata[MARK] for server in ours})}
+        named = {row.cloud_id for row in vms.of_servers([server.id for server in ours])
+                 if State(row.state) not in FINAL}
+    carried = Counter(server.metadata[MARK] for server in ours)
+    return [Found(server, problem_of(server, carried[server.metadata[MARK]]))
+            for server in sorted(ours, key=lambda server: (server.created, server.id))
+            if server.metadata[MARK] not in rows and server.id not in named]
+
+
+def problem_of(server: Server, carried: int) -> str | None:
+    """Why a server is not adopted as it is; `carried` is how many servers carry its mark."""
+    if carried > 1:
+        return f"{carried} servers carry its mark: delete those that nobody wants (openstack server delete)"
+    if server.metadata.get(KIND) not in KINDS.values():
+        return (f"its {KIND} is {server.metadata.get(KIND)!r}: say what it is (openstack server set --property "
+                f"{KIND}=standard {server.id}, or preemptible)")
+    if server.task_state == "deleting" or server.status in ("DELETED", "SOFT_DELETED"):
+        return "it is being deleted"
+    if server.status in ("BUILD", "UNKNOWN"):
+        return f"it is {server.status} now: try again later"
+    if server.launched_at is None:
+        return f"it is {server.status} and never ran: delete it (openstack server delete {server.id})"
+    return None
+
+
+def columns_of(server: Server, offer: Offer, owner: str) -> dict[str, Any]:
+    """The columns of its row."""
+    size, image = server.flavor, server.body.get("image") or {}
+    flavor, image_id = offer.flavors.get(size.name), str(image.get("id", ""))
+    traits = {kind: sorted(names) for kind, names in asdict(traits_of(size.extra_specs)).items()}
+    return {
+        "name": server.name, "is_preemptible": server.metadata[KIND] == KINDS[True], "principal": owner,
+        "flavor": size.name, "image": offer.images[image_id].name if image_id in offer.images else image_id,
+        "network": next(iter(server.body.get("addresses") or {}), None),
+        "boot": {"asked": {"adopted": True}, "request_id": None, "flavor_id": flavor.id if flavor else size.id,
+                 "image_id": image_id, "network_id": None, "key_name": server.body.get("key_name"), "user_data": None,
+                 "metadata": {name: value for name, value in server.metadata.items() if name not in _OURS},
+                 "availability_zone": None, "traits": traits},
+        "quota": dict(quota_request(size.vcpus, size.ram_mb)), "room": dict(server.room), "host": server.host,
+        "host_id": server.host_id, "created_at": server.created, "launched_at": server.launched_at,
+    }
+
+
+# ---------------------------------------------------------------- in the database pool
+
+def adopt(found: Collection[Found], offer: Offer, owner: str) -> list[Vm]:
+    """Make rows of those that have no problem, and still no row; returns them."""
+    with unit() as work:
+        work.lock(Lock.SCHEDULER)          # another `adopt` may be at it
+        servers = {one.server.metadata[MARK]: one.server for one in found if one.problem is None}
+        for row in [*vms.of_ids(servers), *vms.of_servers([server.id for server in servers.values()])]:
+            servers = {mark: server for mark, server in servers.items()
+                       if mark != row.id and server.id != row.cloud_id}
+        return [_adopted(work, mark, server, columns_of(server, offer, owner)) for mark, server in servers.items()]
+
+
+def _adopted(work: Unit, vm_id: str, server: Server, columns: dict[str, Any]) -> Vm:
+    vm = vms.adopt(work, vm_id, server.id, columns, "adopted: it carries our mark and had no row")
+    if EVICT_AT in server.metadata:        # of a notice that the database has forgotten
+        intents.wish(work, intents.REPRIEVE, vm_id)
+    return vm
+
+
+class _Kept(Exception):
+    """Nothing is to be changed."""
+
+
+def begin_anew(ours: Collection[Server], dry_run: bool) -> list[str]:
+    """After a restore, before the service is started: what the backup promises was kept or broken long ago, so nothing
+    of it may begin now. Notices are void; a request that waited takes the server that it got since, or fails; and the
+    history of events begins beyond every number that a client may remember. Returns what was done, in words; what would
+    be done, if it is a `dry_run`.
+
+    Raises Conflict while a service is connected to the database.
+    """
+    said: list[str] = []
+    with contextlib.suppress(_Kept), unit() as work:
+        work.lock(Lock.SCHEDULER)
+        if outbox.others():
+            raise Conflict("a vmsvc service runs on this database: stop all replicas first")
+        outbox.begin_anew()
+        vms.touch_all()
+        said.append("events: their history begins anew, beyond every number that was ever told")
+        said += _settled(work, ours)
+        if dry_run:
+            raise _Kept
+    return said
+
+
+def _settled(work: Unit, ours: Collection[Server]) -> list[str]:
+    said, marked = [], {server.metadata[MARK]: server for server in ours}
+    for row in vms.in_states([State.NOTICED]):
+        reprieve(work, row, f"{_RESTORED}: this notice is void")
+        said.append(f"{row.cloud_id} {row.name}: its notice is void")
+    for row in vms.in_states([State.PENDING, State.BUILDING]):
+        if row.state == State.PENDING and row.id in marked:
+            ledger.release(work, row.id)
+            vms.move(work, row, State.BUILDING, host=marked[row.id].host)
+            intents.wish(work, intents.BOOT, row.id)
+            said.append(f"{row.id} {row.name}: it waited, and has got its server since")
+        elif row.cloud_id is None and row.id not in marked:
+            fail(work, row, Conflict.slug, f"{_RESTORED} from before this request had its outcome; ask again")
+            said.append(f"{row.id} {row.name}: it waited, and fails")
+    told = {server.id for server in ours if EVICT_AT in server.metadata}
+    for row in vms.in_states([State.ACTIVE]):
+        if row.cloud_id in told:            # of a notice that came after the backup
+            intents.wish(work, intents.REPRIEVE, row.id)
+    return said
