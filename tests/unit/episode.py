@@ -1,0 +1,337 @@
+"""What becomes of requests in a referee's cloud: the service's own decisions, pass after pass, without a database.
+
+The world is put together by the service's code (`Picture`, `request_of`), decided about by the service's code, and each
+decision is carried out here in memory as `service.placing` does it. What Nova does is the referee's.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+from tests.unit import referee
+from tests.unit.referee import MOST_METADATA, Cloud, Referee, Server, Wanted
+from vmsvc.cloud import port
+from vmsvc.cloud.port import MARK
+from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
+from vmsvc.domain.flavors import quota_request, traits_of
+from vmsvc.domain.host import Host
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.scheduling import decide
+from vmsvc.domain.world import Request, World
+from vmsvc.service.join import Policy
+from vmsvc.service.picture import News, Picture, Promises
+from vmsvc.service.scheduler import _decided, _refused
+from vmsvc.service.snapshot import request_of
+from vmsvc.store.rows import Row
+
+_MIB = 1024
+_NOW = datetime(2030, 1, 1, tzinfo=UTC)
+_MOST_PASSES = 60
+
+
+class Stuck(AssertionError):
+    """The requests never came to an end."""
+
+
+@dataclass
+class Outcome:
+    """What became of a request. `rounds`: the victims that left, round by round; `refusals`: what the cloud said."""
+
+    error: str = ""
+    message: str = ""
+    placed: bool = False
+    decisions: list[Decision] = field(default_factory=list)
+    rounds: list[list[str]] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    refused_before: int = 0          # so many of them came before the last round began
+
+
+#: Called before a decision is carried out: (episode, [(request's name, decision)] of those decided together).
+Look = Callable[["Episode", list[tuple[str, Decision]]], None]
+
+
+class Episode:
+    """All requests of a cloud, from their coming to their end."""
+
+    def __init__(self, cloud: Cloud, look: Look):
+        self.cloud = cloud
+        self.referee = Referee(cloud)
+        self.wanted = {wanted.name: wanted for wanted in cloud.wanted}
+        self.outcomes = {name: Outcome() for name in self.wanted}
+        self.first = {server.name: server for server in cloud.servers}
+        self.decisions = 0
+        self._look = look
+        self._rng = random.Random(cloud.seed)
+        self._now = _NOW
+        self._picture = Picture(Policy(max_victims=cloud.max_victims))
+        self.rows: dict[str, Row] = {}
+        self.requests: dict[str, SimpleNamespace] = {}
+        self.reservations: dict[str, SimpleNamespace] = {}
+        self._changed: set[str] = set()
+        self._shown: dict[str, dict] = {"servers": {}, "hosts": {}}
+        self._cooling: dict[tuple[str, str], dict[str, str]] = {}
+        self._untold: set[str] = set()
+        self._thieves = list(cloud.thieves)
+        self._ended: datetime | None = None
+        for server in cloud.servers:
+            if server.kind in ("preemptible", "standard"):
+                self._put(_row_of(server))
+        for wanted in cloud.wanted:
+            self.requests[wanted.name] = _request_row(wanted, self._now)
+
+    # ------------------------------------------------------------ the story
+
+    def run(self) -> dict[str, Outcome]:
+        """To the end of all requests. Raises Stuck."""
+        for _ in range(_MOST_PASSES):
+            if not any(row.state == State.PENDING for row in self.requests.values()):
+                return self.outcomes
+            self._now += timedelta(seconds=1)
+            with self._world().trial():
+                self._pass(self._picture._world)  # pylint: disable=protected-access
+            self._cloud_goes_on()
+        raise Stuck(f"still undecided after {_MOST_PASSES} passes")
+
+    def dry_run(self, wanted: Wanted) -> tuple[Decision, Decision | None]:
+        """What the service would say beforehand; and, to a tenant, what if no host had room."""
+        row = _request_row(wanted, self._now)
+        request = Request("", row.is_preemptible, Resources(row.quota), Resources(row.room),
+                          availability_zone=row.boot["availability_zone"], traits=traits_of(_specs(wanted)))
+        with self._world().trial():
+            world = self._picture._world  # pylint: disable=protected-access
+            decision = decide(request, world)
+            full = isinstance(decision, Place) and not world.operator
+            return decision, decide(_refused(request), world) if full else None
+
+    def _pass(self, world: World) -> None:
+        waiting = [(row, request_of(row, self._now, self._ended, self._cooling)) for row in self.requests.values()
+                   if row.state == State.PENDING]
+        waiting.sort(key=lambda one: one[0].is_preemptible)
+        while waiting:
+            together = list(_decided(waiting, world, 0.0))
+            self.decisions += len(together)
+            self._look(self, [(row.id, decision) for (row, _), decision in together])
+            for (row, request), decision in together:
+                self.outcomes[row.id].decisions.append(decision)
+                self._carry_out(row, request, decision, world)
+
+    # ------------------------------------------------------------ decisions, as placing.carry_out does them
+
+    def _carry_out(self, row: Any, request: Request, decision: Decision, world: World) -> None:
+        noticed = tuple(vm.id for vm in world.victims_of(row.id, State.NOTICED))
+        match decision:
+            case Place(host=host):
+                self._reprieve(world, noticed)
+                row.state, row.host = State.BUILDING, host
+                self._put(_row_of_request(row))
+                world.placed(request, host)
+            case Evict():
+                self._evict(row, request, decision, world, noticed)
+            case Reprieve(victims=victims):
+                self._reprieve(world, victims)
+            case Postpone(groups=groups):
+                self._reprieve(world, noticed)
+                world.settled(row.id)
+                world.held_back(groups)
+                self.reservations.pop(row.id, None)
+            case Refuse(error=error, message=message):
+                self._reprieve(world, noticed)
+                world.settled(row.id)
+                self._fail(row, error, message)
+
+    def _evict(self, row: Any, request: Request, plan: Evict, world: World, noticed: tuple[str, ...]) -> None:
+        self._reprieve(world, tuple(vm for vm in noticed if vm not in plan.victims))
+        fresh = [vm for vm in plan.victims if vm not in noticed]
+        members = {vm.id: vm.room for vm in world.vms.values() if vm.present and vm.host_id == plan.bin} \
+            if plan.kind == "host_id" else {}
+        self.reservations[row.id] = SimpleNamespace(vm_id=row.id, bin_kind=plan.kind, bin=plan.bin, members=members)
+        world.reserved(request, plan.kind, plan.bin, plan.victims, members)
+        if fresh:
+            row.rounds += 1
+            outcome = self.outcomes[row.id]
+            outcome.rounds.append([])
+            outcome.refused_before = len(outcome.refusals)
+        for victim in fresh:
+            self._put(self.rows[victim]._replace(state=State.NOTICED, evicted_for=row.id))
+
+    def _reprieve(self, world: World | None, victims: tuple[str, ...]) -> None:
+        for victim in victims:
+            self._put(self.rows[victim]._replace(state=State.ACTIVE, evicted_for=None))
+        if world is not None:
+            world.reprieved(victims)
+
+    def _fail(self, row: Any, error: str, message: str) -> None:
+        row.state = State.FAILED
+        self.reservations.pop(row.id, None)
+        self.rows.pop(row.id, None)
+        self._changed.add(row.id)
+        self.outcomes[row.id].error, self.outcomes[row.id].message = error, message
+
+    # ------------------------------------------------------------ what happens outside
+
+    def _cloud_goes_on(self) -> None:
+        """Builds end, and of those that are on their way out some leave."""
+        leaving = sorted(row.id for row in self.rows.values() if row.state in (State.NOTICED, State.DELETING))
+        for victim in leaving:
+            if self._rng.random() < 0.7:
+                self._leave(self.rows[victim])
+        for row in list(self.requests.values()):
+            if row.state == State.BUILDING:
+                self._boot(row)
+
+    def _leave(self, row: Row) -> None:
+        server = self.referee.servers[row.id]
+        if row.state == State.NOTICED and (server.locked or server.mute or server.full):
+            self._untold.add(row.id)
+            self._reprieve(None, (row.id,))
+            return
+        del self.referee.servers[row.id]
+        ended = State.EVICTED if row.state == State.NOTICED else State.DELETED
+        if row.state == State.NOTICED:
+            self.outcomes[row.evicted_for].rounds[-1].append(row.id)
+        self._ended = self._now
+        self._put(row._replace(state=ended, ended_at=self._now, updated_at=self._now))
+
+    def _boot(self, row: Any) -> None:
+        wanted, outcome = self.wanted[row.id], self.outcomes[row.id]
+        if row.rounds and self._thieves:
+            self.referee.steal(self._thieves.pop(0), wanted, row.host)
+        slug, words = self.referee.boot(wanted, row.host)
+        if not slug:
+            row.state, outcome.placed = State.ACTIVE, True
+            self.reservations.pop(row.id, None)
+            self._put(_row_of(self.referee.servers[row.id]))
+        elif slug == "invalid_request":
+            self._fail(row, slug, words)
+        else:
+            self._refused(row, slug, words)
+
+    def _refused(self, row: Any, slug: str, words: str) -> None:
+        """As service.boot writes it down."""
+        self.outcomes[row.id].refusals.append(slug)
+        if row.host and slug != "quota_exceeded":
+            row.avoid = [*row.avoid, row.host]
+            place, room = self.cloud_host(row.host), Resources(row.room)
+            if place.available and place.free.covers(room):
+                key = row.boot["flavor_id"], row.boot["image_id"]
+                self._cooling.setdefault(key, {})[row.host] = words
+        row.refusal = {"error": slug, "message": words, "at": self._now.isoformat(),
+                       "count": (row.refusal or {}).get("count", 0) + 1}
+        row.state, row.host, row.updated_at = State.PENDING, None, self._now
+        self.rows.pop(row.id)
+        self._changed.add(row.id)
+        self.reservations.pop(row.id, None)
+
+    # ------------------------------------------------------------ what the service sees
+
+    def _put(self, row: Row) -> None:
+        self.rows[row.id] = row
+        self._changed.add(row.id)
+
+    def _world(self) -> World:
+        """As the scheduler reads it: what changed since the last time."""
+        servers = {_cloud_id(one.name): self._server(one) for one in self.referee.servers.values() if one.ours}
+        hosts = {name: self.cloud_host(name) for name in self.referee.hosts} if self.cloud.mode == "operator" else {}
+        self._picture.tell(News(self._news("servers", servers), self._news("hosts", hosts)))
+        changed, self._changed = self._changed, set()
+        limit = {item: most * (_MIB if item == "ram" else 1)
+                 for item, most in zip(("instances", "cores", "ram"), self.cloud.quota) if most >= 0}
+        instances, cores, ram = self.referee.quota_used()
+        quota = port.Quota(limit, Resources({"instances": instances, "cores": cores, "ram": ram * _MIB}))
+        rows = {**self.rows, **{name: _row_of_request(row) for name, row in self.requests.items()
+                                if row.state == State.PENDING}}
+        promises = Promises(self._now, list(self.reservations.values()), {}, frozenset(self._untold))
+        return self._picture.update(rows, changed | self.requests.keys(), quota, promises,
+                                    operator=self.cloud.mode == "operator")
+
+    def _news(self, kind: str, now: dict) -> dict:
+        before, self._shown[kind] = self._shown[kind], now
+        return {name: now.get(name) for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+
+    def _server(self, one: Server) -> port.Server:
+        operator, made = self.cloud.mode == "operator", one.kind in ("preemptible", "standard")
+        metadata = {**({MARK: one.name} if made else {}), **{f"item-{number}": "" for number in range(
+            min(one.items, MOST_METADATA) - made)}}
+        place = None if one.status == "ERROR" else one.host
+        size = port.Flavor("flavor", "flavor", one.flavor.vcpus, one.flavor.ram * _MIB, one.flavor.disk)
+        return port.Server(
+            _cloud_id(one.name), one.name, one.status, None, f"id-of-{place}" if place else "",
+            place if operator else None, self.referee.hosts[place].zone if place else None, one.locked, _NOW, _NOW,
+            None, None, metadata, size, False, size.room, {})
+
+    def cloud_host(self, name: str) -> Host:
+        """As Placement and Nova show it to an operator."""
+        place = self.referee.hosts[name]
+        inventories = {"VCPU": Inventory(place.vcpus, max_unit=place.largest or place.vcpus),
+                       "MEMORY_MB": Inventory(place.ram * _MIB), "DISK_GB": Inventory(place.disk)}
+        held = {_cloud_id(one.name): _room(one.flavor) for one in self.referee.on(name)}
+        return Host(name, inventories, held, available=place.up, availability_zone=place.zone,
+                    traits=frozenset(place.traits))
+
+
+def accepted(wanted: Wanted) -> str:
+    """Why the service does not even take the request; nothing when it does."""
+    del wanted
+    return ""
+
+
+def _cloud_id(name: str) -> str:
+    return name.upper()
+
+
+def _room(flavor: referee.Flavor) -> Resources:
+    return port.Flavor("", "", flavor.vcpus, flavor.ram * _MIB, flavor.disk).room
+
+
+def _specs(wanted: Wanted) -> dict[str, str]:
+    flavor = wanted.flavor
+    return {**{f"trait:{name}": "required" for name in flavor.required},
+            **{f"trait:{name}": "forbidden" for name in flavor.forbidden}}
+
+
+def _row_of(server: Server) -> Row:
+    launched = _NOW - timedelta(seconds=server.age)
+    return Row(
+        server.name, State.DELETING if server.leaving else State.ACTIVE, _cloud_id(server.name),
+        server.kind == "preemptible", server.priority, 10**6 if server.young else 0, None, None, "owner",
+        dict(quota_request(server.flavor.vcpus, server.flavor.ram * _MIB)), dict(_room(server.flavor)),
+        None, "", launched, launched, None, None, None)
+
+
+def _request_row(wanted: Wanted, now: datetime) -> SimpleNamespace:
+    """The columns of a request, as service.commands writes them."""
+    flavor = wanted.flavor
+    traits = traits_of(_specs(wanted))
+    return SimpleNamespace(
+        id=wanted.name, is_preemptible=wanted.preemptible, state=State.PENDING, host=None, refusal=None, avoid=[],
+        rounds=0, updated_at=now, quota=dict(quota_request(flavor.vcpus, flavor.ram * _MIB)),
+        room=dict(_room(flavor)),
+        boot={"availability_zone": wanted.zone, "flavor_id": repr(flavor), "image_id": repr(wanted.image),
+              "traits": {"required": sorted(traits.required), "forbidden": sorted(traits.forbidden)}})
+
+
+def _row_of_request(row: Any) -> Row:
+    return Row(row.id, row.state, None, row.is_preemptible, 0, 0, None, None, "owner", row.quota, row.room, row.host,
+               "", row.updated_at, None, None, None, None)
+
+
+def evictable(episode: Episode, known: bool = False) -> set[str]:
+    """Whoever could be evicted now."""
+    return {row.id for row in episode.rows.values() if row.state in (State.ACTIVE, State.NOTICED)
+            and row.id in episode.referee.servers
+            and episode.referee.may_go(episode.referee.servers[row.id], known)}
+
+
+def going(episode: Episode) -> set[str]:
+    """Whoever is on the way out already."""
+    return {row.id for row in episode.rows.values() if row.state in (State.NOTICED, State.DELETING)
+            and row.id in episode.referee.servers}
+
+
+def as_new(server: Server) -> Server:
+    """A server of which nothing is special, for shrinking."""
+    return replace(Server(server.name, server.flavor, server.host), kind=server.kind)

@@ -1,0 +1,207 @@
+"""What is promised of evictions, judged by the referee of a cloud: each decision, and what became of each request."""
+
+from dataclasses import replace
+
+from tests.unit.episode import Episode, Outcome, evictable, going
+from tests.unit.referee import Cloud, Promise, Wanted
+from vmsvc.domain.decisions import Decision, Evict, Place, Refuse
+
+
+class Broken(AssertionError):
+    """A promise was broken: (which, what happened)."""
+
+    def __init__(self, promise: str, what: str):
+        super().__init__(f"{promise}: {what}")
+        self.promise = promise
+
+
+class Promises:
+    """`decided` is told each decision before it is carried out, `ended` the end of all."""
+
+    def __init__(self, cloud: Cloud):
+        self._cloud = cloud
+        self._operator = cloud.mode == "operator"
+        self._calm = not cloud.thieves
+        self._alone = len(cloud.wanted) == 1
+        self._first = next((one for one in cloud.wanted if not one.preemptible), cloud.wanted[0])
+        self._foreseen: list[Decision] = []
+        self._could = True
+        self.evictions = self.refusals = 0
+
+    # ------------------------------------------------------------ before anything is decided
+
+    def foreseen(self, episode: Episode) -> None:
+        """Ask what would happen, and remember whether the first request can be served at all."""
+        if self._alone:
+            first, full = episode.dry_run(self._first)
+            leaving = any(server.leaving for server in self._cloud.servers)      # and so are not there later
+            self._foreseen = [first, full] if full is not None and not leaving else [first]
+        may_go = evictable(episode)
+        self._could = episode.referee.smallest(self._first, may_go, going(episode)) <= self._cloud.max_victims
+
+    # ------------------------------------------------------------ each decision
+
+    def decided(self, episode: Episode, together: list[tuple[str, Decision]]) -> None:
+        """Look at decisions that were made together. Raises Broken."""
+        for name, decision in together:
+            self._as_foreseen(episode.outcomes[name], decision)
+            if isinstance(decision, Refuse):
+                self.refusals += 1
+                self._right_reason(episode, episode.wanted[name], decision)
+        evicting = [(episode.wanted[name], decision) for name, decision in together if isinstance(decision, Evict)]
+        victims = [victim for _, decision in evicting for victim in decision.victims]
+        if not victims:
+            return
+        fresh = {victim for victim in victims if not episode.rows[victim].evicted_for}
+        self.evictions += len(fresh)
+        _require(len({*victims}) == len(victims), "one request for each victim", f"{victims} go twice")
+        barred = fresh - evictable(episode, known=True)
+        _require(not barred, "nobody is noticed who cannot go", f"{sorted(barred)} are noticed")
+        for wanted, _ in evicting:
+            _require(not wanted.preemptible, "nobody goes for a preemptible VM", f"{victims} go for {wanted}")
+            self._once_for_one_cause(episode, wanted)
+        (self._fits_on_hosts if self._operator else self._fits_as_a_tenant_knows)(episode, evicting)
+
+    def _as_foreseen(self, outcome: Outcome, decision: Decision) -> None:
+        """The dry run said the same: what is decided first; to a tenant also what follows a refusal by the cloud."""
+        turn = len(outcome.decisions)
+        if turn < len(self._foreseen) and (turn == 0 or self._calm and outcome.refusals == ["no_capacity"]):
+            said = self._foreseen[turn]
+            _require(_gist(said) == _gist(decision), "the dry run says the same", f"{said}, then {decision}")
+
+    def _once_for_one_cause(self, episode: Episode, wanted: Wanted) -> None:
+        """Room was made, and yet the cloud said no, nobody knows why: that happens once."""
+        outcome = episode.outcomes[wanted.name]
+        gone = [episode.first[victim] for victims in outcome.rounds for victim in victims]
+        made = [host for host in episode.referee.hosts if _covers(gone, host, wanted)]
+        refused = "no_capacity" in outcome.refusals[outcome.refused_before:] and self._calm
+        _require(not (refused and made), "what nobody can tell costs one round",
+                 f"{outcome.rounds} went, {made} had room, the cloud refused {wanted}, and more go")
+
+    # ------------------------------------------------------------ plans
+
+    def _promised(self, episode: Episode, names: set[str]) -> list[Promise]:
+        """What is kept for others than these, and what is just being built."""
+        kept = [(name, one.bin if one.bin_kind == "host" else None) for name, one in episode.reservations.items()]
+        built = [(row.id, row.host) for row in episode.requests.values() if row.state == "building"]
+        return [(_readable(episode.wanted[name]), host) for name, host in dict([*kept, *built]).items()
+                if name not in names]
+
+    def _fits_on_hosts(self, episode: Episode, evicting: list[tuple[Wanted, Evict]]) -> None:
+        """With the victims gone there is room for each on its host and in the quota, and not without any of them."""
+        gone = going(episode)
+        victims = [victim for _, plan in evicting for victim in plan.victims]
+        promised = self._promised(episode, {wanted.name for wanted, _ in evicting})
+        bins = [(_readable(wanted), plan.bin) for wanted, plan in evicting]
+
+        def fit(without: set[str], anywhere: bool = False) -> bool:
+            left = {*gone, *victims} - without
+            return all(episode.referee.fits(wanted, left, [*promised, *bins[:at], *bins[at + 1:]],
+                                            self._hosts(episode, wanted) if anywhere else [host])
+                       for at, (wanted, host) in enumerate(bins))
+        _require(fit(set()), "nobody goes unless it then fits",
+                 f"{victims} are noticed for {bins}, {self._why(episode, bins, {*gone, *victims}, promised)}")
+        for victim in victims:
+            _require(not fit({victim}, anywhere=len(bins) == 1), "nobody goes who could stay",
+                     f"{bins} fit without {victim} of {victims}")
+
+    @staticmethod
+    def _hosts(episode: Episode, wanted: Wanted) -> list[str]:
+        """Where the service may think of, by what the cloud said to it so far."""
+        return [host for host in episode.referee.hosts if host not in episode.requests[wanted.name].avoid]
+
+    @staticmethod
+    def _why(episode: Episode, bins: list[tuple[Wanted, str]], gone: set[str], promised: list[Promise]) -> str:
+        return "; ".join(episode.referee.unfit(wanted) or episode.referee.over_quota(wanted, gone, promised)
+                         or f"{host} has {episode.referee.free(host, gone)}" for wanted, host in bins)
+
+    def _fits_as_a_tenant_knows(self, episode: Episode, evicting: list[tuple[Wanted, Evict]]) -> None:
+        """The same by quota, image, flavor, and own servers: those of one host give all that is needed."""
+        gone = going(episode)
+        victims = [victim for _, plan in evicting for victim in plan.victims]
+        promised = self._promised(episode, {wanted.name for wanted, _ in evicting})
+        everybody = [(wanted, None) for wanted, _ in evicting]
+
+        def fit(without: set[str]) -> bool:
+            left = {*gone, *victims} - without
+            quota = not any(episode.referee.over_quota(wanted, left, [*promised, *everybody[:at], *everybody[at + 1:]])
+                            for at, (wanted, _) in enumerate(everybody))
+            return quota and all(plan.kind != "host_id" or _group_gives(episode, plan.bin, evicting, set(
+                victims) - without) for _, plan in evicting)
+        for wanted, plan in evicting:
+            unfit = episode.referee.unfit(wanted)
+            _require(not unfit, "nobody goes unless it then fits", f"{plan.victims} go for {wanted}, but {unfit}")
+            if plan.kind == "host_id":
+                zone = episode.referee.hosts[plan.bin.removeprefix("id-of-")].zone
+                _require(wanted.zone in (None, zone), "nobody goes unless it then fits",
+                         f"{plan.victims} go on {plan.bin} in zone {zone} for {wanted}")
+        _require(fit(set()), "nobody goes unless it then fits",
+                 f"{victims} are noticed for {evicting}: quota {self._cloud.quota}, then used "
+                 f"{episode.referee.quota_used({*gone, *victims})}")
+        for victim in victims:
+            _require(not fit({victim}), "nobody goes who could stay", f"{evicting} fit without {victim} of {victims}")
+
+    # ------------------------------------------------------------ refusals
+
+    def _right_reason(self, episode: Episode, wanted: Wanted, refusal: Refuse) -> None:
+        """Where the quota cannot be satisfied it is the quota, otherwise it is the hosts."""
+        if not self._calm or not self._alone or wanted.odd:
+            return
+        gone = going(episode) | (set() if wanted.preemptible else evictable(episode))
+        if episode.referee.over_quota(wanted, gone):
+            _require(refusal.error == "quota_exceeded", "the right reason",
+                     f"{refusal} although the quota lacks {episode.referee.over_quota(wanted, gone)}")
+        elif len(gone) <= self._cloud.max_victims:
+            _require(refusal.error == "no_capacity", "the right reason", f"{refusal} although the quota would do")
+
+    # ------------------------------------------------------------ the end
+
+    def ended(self, episode: Episode) -> None:
+        """What became of all of them. Raises Broken."""
+        for name, outcome in episode.outcomes.items():
+            went = [victims for victims in outcome.rounds if victims]
+            _require(len(went) <= 2, "two rounds at most", f"{name}: {went}")
+            if outcome.error == "invalid_request":
+                _require(not went, "nobody goes unless it then fits", f"{went} went, then {outcome.message}")
+        first = episode.outcomes[self._first.name]
+        if self._calm and self._operator and self._could and not self._first.preemptible:
+            _require(first.placed, "who can be served is served", f"{self._first}: {first.error} {first.message}")
+
+
+def _require(held: bool, promise: str, what: str) -> None:
+    if not held:
+        raise Broken(promise, what)
+
+
+def _readable(wanted: Wanted) -> Wanted:
+    """The request without what nobody can know of it."""
+    return replace(wanted, odd=False)
+
+
+def _gist(decision: Decision) -> object:
+    """What matters to who asks."""
+    match decision:
+        case Place(host=host):
+            return "placed", host
+        case Evict(kind=kind, bin=place, victims=victims):
+            return "evicts", kind, place, sorted(victims)
+        case Refuse(error=error):
+            return "refused", error
+    return "waits"
+
+
+def _covers(gone, host: str, wanted: Wanted) -> bool:
+    """True when these held all that it needs there."""
+    there = [one.flavor for one in gone if one.host == host and one.status != "ERROR"]
+    needs = wanted.flavor
+    return (sum(one.vcpus for one in there) >= needs.vcpus and sum(one.ram for one in there) >= needs.ram
+            and sum(one.disk for one in there) >= needs.disk)
+
+
+def _group_gives(episode: Episode, group: str, evicting: list[tuple[Wanted, Evict]], victims: set[str]) -> bool:
+    """True when these victims hold there what all need together that are to go there."""
+    there = [one.flavor for one in (episode.referee.servers[victim] for victim in victims)
+             if one.host == group.removeprefix("id-of-") and one.status != "ERROR"]
+    needs = [wanted.flavor for wanted, plan in evicting if plan.bin == group]
+    return all(sum(getattr(one, name) for one in there) >= sum(getattr(one, name) for one in needs)
+               for name in ("vcpus", "ram", "disk") if any(getattr(one, name) for one in needs))
