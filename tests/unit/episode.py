@@ -31,6 +31,7 @@ from vmsvc.store.rows import Row
 _MIB = 1024
 _NOW = datetime(2030, 1, 1, tzinfo=UTC)
 _MOST_PASSES = 60
+_A_MOMENT = timedelta(milliseconds=1)      # from one thing to the next: what is lost by going grows by the second
 
 
 class Stuck(AssertionError):
@@ -74,23 +75,25 @@ class Episode:
         self._changed: set[str] = set()
         self._shown: dict[str, dict] = {"servers": {}, "hosts": {}}
         self._cooling: dict[tuple[str, str], dict[str, str]] = {}
-        self._untold: set[str] = set()
+        self.untold: set[str] = set()
         self._thieves = list(cloud.thieves)
         self._ended: datetime | None = None
         for server in cloud.servers:
             if server.kind in ("preemptible", "standard"):
                 self._put(_row_of(server))
-        for wanted in cloud.wanted:
-            self.requests[wanted.name] = _request_row(wanted, self._now)
+        self._later = sorted(cloud.wanted, key=lambda wanted: wanted.late)
 
     # ------------------------------------------------------------ the story
 
     def run(self) -> dict[str, Outcome]:
         """To the end of all requests. Raises Stuck."""
-        for _ in range(_MOST_PASSES):
-            if not any(row.state == State.PENDING for row in self.requests.values()):
+        for number in range(_MOST_PASSES):
+            while self._later and self._later[0].late <= number:
+                wanted = self._later.pop(0)
+                self.requests[wanted.name] = _request_row(wanted, self._now)
+            if not self._later and not any(row.state == State.PENDING for row in self.requests.values()):
                 return self.outcomes
-            self._now += timedelta(seconds=1)
+            self._now += _A_MOMENT
             with self._world().trial():
                 self._pass(self._picture._world)  # pylint: disable=protected-access
             self._cloud_goes_on()
@@ -175,6 +178,12 @@ class Episode:
 
     def _cloud_goes_on(self) -> None:
         """Builds end, and of those that are on their way out some leave."""
+        for server in list(self.referee.servers.values()):
+            if server.status == "BUILD":
+                self.referee.servers[server.name] = server = replace(server, status="ACTIVE")
+                self._put(_row_of(server))
+            elif server.leaving and server.kind in ("outsider", "hidden"):
+                del self.referee.servers[server.name]
         leaving = sorted(row.id for row in self.rows.values() if row.state in (State.NOTICED, State.DELETING))
         for victim in leaving:
             if self._rng.random() < 0.7:
@@ -185,10 +194,16 @@ class Episode:
 
     def _leave(self, row: Row) -> None:
         server = self.referee.servers[row.id]
-        if row.state == State.NOTICED and (server.locked or server.mute or server.full):
-            self._untold.add(row.id)
+        if row.state == State.NOTICED and server.stubborn and not server.locked:
+            self.referee.servers[row.id] = replace(server, locked=True)
+        elif row.state == State.NOTICED and (server.locked or not self.referee.may_go(server)):
+            if not server.locked:
+                self.untold.add(row.id)
             self._reprieve(None, (row.id,))
-            return
+        else:
+            self._gone(row)
+
+    def _gone(self, row: Row) -> None:
         del self.referee.servers[row.id]
         ended = State.EVICTED if row.state == State.NOTICED else State.DELETED
         if row.state == State.NOTICED:
@@ -244,7 +259,7 @@ class Episode:
         quota = port.Quota(limit, Resources({"instances": instances, "cores": cores, "ram": ram * _MIB}))
         rows = {**self.rows, **{name: _row_of_request(row) for name, row in self.requests.items()
                                 if row.state == State.PENDING}}
-        promises = Promises(self._now, list(self.reservations.values()), {}, frozenset(self._untold))
+        promises = Promises(self._now, list(self.reservations.values()), {}, frozenset(self.untold))
         return self._picture.update(rows, changed | self.requests.keys(), quota, promises,
                                     operator=self.cloud.mode == "operator")
 
@@ -296,8 +311,9 @@ def _specs(wanted: Wanted) -> dict[str, str]:
 def _row_of(server: Server) -> Row:
     launched = _NOW - timedelta(seconds=server.age)
     return Row(
-        server.name, State.DELETING if server.leaving else State.ACTIVE, _cloud_id(server.name),
-        server.kind == "preemptible", server.priority, 10**6 if server.young else 0, None, None, "owner",
+        server.name, State.DELETING if server.leaving else State.BUILDING if server.status == "BUILD" else State.ACTIVE,
+        _cloud_id(server.name), server.kind == "preemptible", server.priority, 10**6 if server.young else 0,
+        server.group, 1 if server.group else None, "owner",
         dict(quota_request(server.flavor.vcpus, server.flavor.ram * _MIB)), dict(_room(server.flavor)),
         None, "", launched, launched, None, None, None)
 
@@ -320,18 +336,14 @@ def _row_of_request(row: Any) -> Row:
 
 
 def evictable(episode: Episode, known: bool = False) -> set[str]:
-    """Whoever could be evicted now."""
+    """Whoever could be evicted now; `known`: as far as the service can know."""
     return {row.id for row in episode.rows.values() if row.state in (State.ACTIVE, State.NOTICED)
-            and row.id in episode.referee.servers
+            and row.id in episode.referee.servers and not (known and row.id in episode.untold)
             and episode.referee.may_go(episode.referee.servers[row.id], known)}
 
 
 def going(episode: Episode) -> set[str]:
-    """Whoever is on the way out already."""
+    """Whoever is on the way out already: not a victim that was locked meanwhile."""
     return {row.id for row in episode.rows.values() if row.state in (State.NOTICED, State.DELETING)
-            and row.id in episode.referee.servers}
-
-
-def as_new(server: Server) -> Server:
-    """A server of which nothing is special, for shrinking."""
-    return replace(Server(server.name, server.flavor, server.host), kind=server.kind)
+            and row.id in episode.referee.servers
+            and not (row.state == State.NOTICED and episode.referee.servers[row.id].locked)}

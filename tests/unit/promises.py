@@ -1,6 +1,7 @@
 """What is promised of evictions, judged by the referee of a cloud: each decision, and what became of each request."""
 
 from dataclasses import replace
+from itertools import combinations
 
 from tests.unit.episode import Episode, Outcome, evictable, going
 from tests.unit.referee import Cloud, Promise, Wanted
@@ -23,7 +24,7 @@ class Promises:
         self._operator = cloud.mode == "operator"
         self._calm = not cloud.thieves
         self._alone = len(cloud.wanted) == 1
-        self._first = next((one for one in cloud.wanted if not one.preemptible), cloud.wanted[0])
+        self._first = min(cloud.wanted, key=lambda one: (one.late, one.preemptible))
         self._foreseen: list[Decision] = []
         self._could = True
         self.evictions = self.refusals = 0
@@ -32,12 +33,26 @@ class Promises:
 
     def foreseen(self, episode: Episode) -> None:
         """Ask what would happen, and remember whether the first request can be served at all."""
-        if self._alone:
+        if self._alone and not self._first.late:
             first, full = episode.dry_run(self._first)
-            leaving = any(server.leaving for server in self._cloud.servers)      # and so are not there later
-            self._foreseen = [first, full] if full is not None and not leaving else [first]
+            moving = any(server.leaving or server.status == "BUILD" for server in self._cloud.servers)
+            self._foreseen = [first, full] if full is not None and not moving else [first]
         may_go = evictable(episode)
         self._could = episode.referee.smallest(self._first, may_go, going(episode)) <= self._cloud.max_victims
+        if self._could and not self._operator:
+            self._could = self._alone and self._tenant_could(episode, may_go)
+
+    def _tenant_could(self, episode: Episode, may_go: set[str]) -> bool:
+        """True when a tenant is sure to be served: hosts have the room, or those of one give it and all take it."""
+        referee, first = episode.referee, self._first
+        if any(referee.has_room(host, first) for host in referee.hosts):
+            return True
+        healthy = all(referee.takes(host, first) and min(referee.free(host)) >= 0 for host in referee.hosts)
+        return healthy and not referee.over_quota(first) and any(
+            _covers(some, host, first) and referee.at_once(one.name for one in some) for host in referee.hosts
+            for size in range(1, self._cloud.max_victims + 1)
+            for some in combinations([referee.servers[name] for name in may_go
+                                      if referee.servers[name].host == host], size))
 
     # ------------------------------------------------------------ each decision
 
@@ -55,6 +70,8 @@ class Promises:
         fresh = {victim for victim in victims if not episode.rows[victim].evicted_for}
         self.evictions += len(fresh)
         _require(len({*victims}) == len(victims), "one request for each victim", f"{victims} go twice")
+        away = [name for name in going(episode) if episode.rows[name].state == "noticed"]
+        _require(episode.referee.at_once([*away, *fresh]), "one of a group at a time", f"{away} and {sorted(fresh)} go")
         barred = fresh - evictable(episode, known=True)
         _require(not barred, "nobody is noticed who cannot go", f"{sorted(barred)} are noticed")
         for wanted, _ in evicting:
@@ -89,9 +106,10 @@ class Promises:
 
     def _fits_on_hosts(self, episode: Episode, evicting: list[tuple[Wanted, Evict]]) -> None:
         """With the victims gone there is room for each on its host and in the quota, and not without any of them."""
-        gone = going(episode)
+        names = {wanted.name for wanted, _ in evicting}
+        gone = {name for name in going(episode) if episode.rows[name].evicted_for not in names}
         victims = [victim for _, plan in evicting for victim in plan.victims]
-        promised = self._promised(episode, {wanted.name for wanted, _ in evicting})
+        promised = self._promised(episode, names)
         bins = [(_readable(wanted), plan.bin) for wanted, plan in evicting]
 
         def fit(without: set[str], anywhere: bool = False) -> bool:
@@ -117,9 +135,10 @@ class Promises:
 
     def _fits_as_a_tenant_knows(self, episode: Episode, evicting: list[tuple[Wanted, Evict]]) -> None:
         """The same by quota, image, flavor, and own servers: those of one host give all that is needed."""
-        gone = going(episode)
+        names = {wanted.name for wanted, _ in evicting}
+        gone = {name for name in going(episode) if episode.rows[name].evicted_for not in names}
         victims = [victim for _, plan in evicting for victim in plan.victims]
-        promised = self._promised(episode, {wanted.name for wanted, _ in evicting})
+        promised = self._promised(episode, names)
         everybody = [(wanted, None) for wanted, _ in evicting]
 
         def fit(without: set[str]) -> bool:
@@ -147,12 +166,13 @@ class Promises:
         """Where the quota cannot be satisfied it is the quota, otherwise it is the hosts."""
         if not self._calm or not self._alone or wanted.odd:
             return
-        gone = going(episode) | (set() if wanted.preemptible else evictable(episode))
-        if episode.referee.over_quota(wanted, gone):
-            _require(refusal.error == "quota_exceeded", "the right reason",
-                     f"{refusal} although the quota lacks {episode.referee.over_quota(wanted, gone)}")
-        elif len(gone) <= self._cloud.max_victims:
-            _require(refusal.error == "no_capacity", "the right reason", f"{refusal} although the quota would do")
+        referee, gone = episode.referee, going(episode)
+        candidates = set() if wanted.preemptible else evictable(episode, known=True)
+        lacks = referee.over_quota(wanted, gone | candidates)
+        if lacks:
+            _require(refusal.error == "quota_exceeded", "the right reason", f"{refusal}, but the quota lacks {lacks}")
+        elif len(candidates) <= self._cloud.max_victims and referee.at_once(candidates):
+            _require(refusal.error == "no_capacity", "the right reason", f"{refusal}, but the quota would do")
 
     # ------------------------------------------------------------ the end
 
@@ -164,7 +184,8 @@ class Promises:
             if outcome.error == "invalid_request":
                 _require(not went, "nobody goes unless it then fits", f"{went} went, then {outcome.message}")
         first = episode.outcomes[self._first.name]
-        if self._calm and self._operator and self._could and not self._first.preemptible:
+        sure = self._alone or not any(one.mute or one.stubborn for one in self._cloud.servers)
+        if self._calm and self._could and sure and not self._first.preemptible:
             _require(first.placed, "who can be served is served", f"{self._first}: {first.error} {first.message}")
 
 

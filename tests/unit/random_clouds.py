@@ -56,9 +56,11 @@ def _special(rng: random.Random, server: Server) -> Server:
     facts = {"age": rng.randint(1, 100)}
     if server.kind == "preemptible":
         facts["priority"] = rng.choice((0, 0, 0, 1, 2))
-        facts |= rng.choice([{}] * 12 + [{"locked": True}, {"items": 128}, {"items": 127}, {"mute": True},
-                                         {"young": True}, {"leaving": True}, {"status": "ERROR"},
-                                         {"status": "SHUTOFF"}])
+        facts |= rng.choice([{}] * 14 + [
+            {"locked": True}, {"items": 128}, {"items": 127}, {"mute": True}, {"young": True}, {"leaving": True},
+            {"stubborn": True}, {"group": "web"}, {"status": "ERROR"}, {"status": "SHUTOFF"}, {"status": "BUILD"}])
+    elif rng.random() < 0.1:
+        facts["leaving"] = True
     return replace(server, **facts)
 
 
@@ -72,12 +74,13 @@ def _wanted(rng: random.Random, zones: tuple[str, ...]) -> tuple[Wanted, ...]:
 
 def _request(rng: random.Random, name: str, zones: tuple[str, ...]) -> Wanted:
     flavor = Flavor(rng.randint(1, 4), rng.randint(1, 4), _often(rng, 1, 0, 2),
-                    required=_often(rng, (), _TRAITS[:1], _TRAITS[1:], ("CUSTOM_NOWHERE",)),
-                    forbidden=_often(rng, (), _TRAITS[:1]))
+                    **_often(rng, {}, {"required": _TRAITS[:1]}, {"required": _TRAITS[1:]},
+                             {"required": ("CUSTOM_NOWHERE",)}, {"forbidden": _TRAITS[:1]}, share=0.15))
     image = _often(rng, Image(), Image("x86_64"), Image("aarch64"), Image("ppc64le"), Image(min_ram=3),
                    Image(min_disk=2), Image(required=_TRAITS[:1]), Image(active=False), share=0.25)
     return Wanted(name, flavor, image, zone=_often(rng, None, *zones, "empty", share=0.15),
-                  preemptible=rng.random() < 0.06, odd=rng.random() < 0.04)
+                  preemptible=rng.random() < 0.06, odd=rng.random() < 0.04,
+                  late=_often(rng, 0, 1, 2, share=0.2) if name != "wanted-1" else 0)
 
 
 def _quota(rng: random.Random, servers: tuple[Server, ...], wanted: tuple[Wanted, ...]) -> tuple[int, int, int]:
@@ -85,10 +88,14 @@ def _quota(rng: random.Random, servers: tuple[Server, ...], wanted: tuple[Wanted
     ours = [one.flavor for one in servers if one.ours]
     asked = wanted[0].flavor
     loose = rng.choice((0.3, 0.8))
-    return tuple(-1 if rng.random() < loose else max(0, used + rng.choice((0, 1, more, -1, -used, -rng.randint(0, used)))
-                                                     + rng.choice((0, more)))
-                 for used, more in ((len(ours), 1), (sum(one.vcpus for one in ours), asked.vcpus),
-                                    (sum(one.ram for one in ours), asked.ram)))
+
+    def limit(used: int, more: int) -> int:
+        if rng.random() < loose:
+            return -1
+        return max(0, used + rng.choice((0, 1, more, -1, -used, -rng.randint(0, used))) + rng.choice((0, more)))
+    return tuple(limit(used, more) for used, more in (
+        (len(ours), 1), (sum(one.vcpus for one in ours), asked.vcpus),
+        (sum(one.ram for one in ours), asked.ram)))
 
 
 # ---------------------------------------------------------------- smaller ones

@@ -5,7 +5,7 @@ and Nova's filters judge them, images as Nova's API does. Amounts are VCPUs, GiB
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from itertools import combinations
 from math import inf
 
@@ -68,7 +68,8 @@ class Host(Literal):
 class Server(Literal):
     """A server. `kind`: preemptible or standard (made by the service), outsider (of the same project), hidden (of
     another project). `items`: how much metadata its owner has written. `mute`: the cloud refuses to write more, and
-    nothing shows that. `young`: it has not run for as long as it was promised. `leaving`: its owner deletes it."""
+    nothing shows that. `stubborn`: it is locked as soon as it is noticed. `young`: it has not run for as long as it
+    was promised. `leaving`: its owner deletes it. `group`: of which one may go at a time. In BUILD it is built yet."""
 
     name: str
     flavor: Flavor
@@ -80,8 +81,10 @@ class Server(Literal):
     items: int = 0
     locked: bool = False
     mute: bool = False
+    stubborn: bool = False
     young: bool = False
     leaving: bool = False
+    group: str | None = None
 
     @property
     def ours(self) -> bool:
@@ -96,7 +99,8 @@ class Server(Literal):
 
 @dataclass(frozen=True, repr=False)
 class Wanted(Literal):
-    """A request. `odd`: a filter of this cloud that nobody can read refuses it everywhere."""
+    """A request. `odd`: a filter of this cloud that nobody can read refuses it everywhere. `late`: it comes when the
+    service has decided so often."""
 
     name: str
     flavor: Flavor
@@ -104,6 +108,7 @@ class Wanted(Literal):
     zone: str | None = None
     preemptible: bool = False
     odd: bool = False
+    late: int = 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,7 +177,7 @@ class Referee:
         adds = 1, wanted.flavor.vcpus, wanted.flavor.ram
         return " ".join(item for item, limit, used, more, mine in zip(
             ("instances", "cores", "ram"), self.cloud.quota, self.quota_used(gone), asked, adds)
-                        if mine and limit >= 0 and used + more > limit)
+                        if mine and used + more > limit >= 0)
 
     def takes(self, host: str, wanted: Wanted) -> bool:
         """True when Nova's filters would let it go there, and it would fit if the host were empty."""
@@ -229,19 +234,19 @@ class Referee:
     def may_go(self, server: Server, known: bool = False) -> bool:
         """True when it can be evicted by the rules; `known`: as far as anybody can see beforehand. A tenant's victim
         has to be told in its metadata; an operator may tell it by event alone."""
-        tellable = (known or not server.mute) and (self.cloud.mode == "operator" or not server.full)
+        tellable = (known or not (server.mute or server.stubborn)) and (
+            self.cloud.mode == "operator" or not server.full)
         return server.kind == "preemptible" and not (server.locked or server.young or server.leaving) and tellable
 
-    def smallest(self, wanted: Wanted, candidates: Collection[str], gone: Collection[str] = (),
-                 promised: Collection[Promise] = ()) -> float:
+    def smallest(self, wanted: Wanted, candidates: Collection[str], gone: Collection[str] = ()) -> float:
         """How many of these have to go at least, beside those that go anyway; infinite when it does not fit with all
-        of them gone."""
-        if not self.fits(wanted, {*gone, *candidates}, promised):
+        of them gone that may go at once."""
+        if not self.fits(wanted, {*gone, *candidates}):
             return inf
-        return next(size for size in range(len(candidates) + 1) for some in combinations(sorted(candidates), size)
-                    if self.fits(wanted, {*gone, *some}, promised))
+        return next((size for size in range(len(candidates) + 1) for some in combinations(sorted(candidates), size)
+                     if self.at_once(some) and self.fits(wanted, {*gone, *some})), inf)
 
-
-def without(cloud: Cloud, **facts) -> Cloud:
-    """The same cloud with something changed."""
-    return replace(cloud, **facts)
+    def at_once(self, names: Iterable[str]) -> bool:
+        """True when these may go at the same time: no two of a group."""
+        groups = [self.servers[name].group for name in names if self.servers[name].group]
+        return len({*groups}) == len(groups)
