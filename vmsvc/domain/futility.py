@@ -38,7 +38,7 @@ def _untried(request: Request, world: World) -> Refuse | Wait | None:
         return Refuse("no_capacity", f"the cloud refused it ({_said(request)}) a short while after a VM of at least its "
                                      f"size was built, so room may not be the cause: {what}")
     if known_to_be_tried(request, world):
-        return Wait("another VM that asks its host for the same is tried first")
+        return Wait("another VM that asks its host for the same is tried first", True)
     return None
 
 
