@@ -24,6 +24,7 @@ from vmsvc.domain.scheduling import decide
 from vmsvc.domain.world import Request, World
 from vmsvc.service.join import Policy
 from vmsvc.service.picture import News, Picture, Promises
+from vmsvc.service.placing import _members
 from vmsvc.service.scheduler import _decided, _refused
 from vmsvc.service.snapshot import request_of
 from vmsvc.store.rows import Row
@@ -63,7 +64,7 @@ class Episode:
         self.referee = Referee(cloud)
         self.wanted = {wanted.name: wanted for wanted in cloud.wanted}
         self.outcomes = {name: Outcome() for name in self.wanted}
-        self.first = {server.name: server for server in cloud.servers}
+        self.known = {server.name: server for server in cloud.servers}
         self.decisions = 0
         self._look = look
         self._rng = random.Random(cloud.seed)
@@ -149,8 +150,7 @@ class Episode:
     def _evict(self, row: Any, request: Request, plan: Evict, world: World, noticed: tuple[str, ...]) -> None:
         self._reprieve(world, tuple(vm for vm in noticed if vm not in plan.victims))
         fresh = [vm for vm in plan.victims if vm not in noticed]
-        members = {vm.id: vm.room for vm in world.vms.values() if vm.present and vm.host_id == plan.bin} \
-            if plan.kind == "host_id" else {}
+        members = _members(world, plan)
         self.reservations[row.id] = SimpleNamespace(vm_id=row.id, bin_kind=plan.kind, bin=plan.bin, members=members)
         world.reserved(request, plan.kind, plan.bin, plan.victims, members)
         if fresh:
@@ -219,7 +219,8 @@ class Episode:
         if not slug:
             row.state, outcome.placed = State.ACTIVE, True
             self.reservations.pop(row.id, None)
-            self._put(_row_of(self.referee.servers[row.id]))
+            self.known[row.id] = self.referee.servers[row.id]
+            self._put(_row_of(self.known[row.id]))
         elif slug == "invalid_request":
             self._fail(row, slug, words)
         else:
