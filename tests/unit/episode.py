@@ -12,16 +12,18 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.unit import referee
+from tests.unit.memory import Memory
 from tests.unit.referee import MOST_METADATA, Cloud, Referee, Server, Wanted
 from vmsvc.cloud import port
 from vmsvc.cloud.port import MARK
+from vmsvc.domain.conditions import conditions_of
 from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.domain.scheduling import decide
-from vmsvc.domain.world import Request, World
+from vmsvc.domain.world import Precedents, Request, World
 from vmsvc.service.join import Policy
 from vmsvc.service.picture import News, Picture, Promises
 from vmsvc.service.placing import _members
@@ -75,7 +77,7 @@ class Episode:
         self.reservations: dict[str, SimpleNamespace] = {}
         self._changed: set[str] = set()
         self._shown: dict[str, dict] = {"servers": {}, "hosts": {}}
-        self._cooling: dict[tuple[str, str], dict[str, str]] = {}
+        self.memory = Memory()
         self.untold: set[str] = set()
         self._thieves = list(cloud.thieves)
         self._ended: datetime | None = None
@@ -103,8 +105,8 @@ class Episode:
     def dry_run(self, wanted: Wanted) -> tuple[Decision, Decision | None]:
         """What the service would say beforehand; and, to a tenant, what if no host had room."""
         row = _request_row(wanted, self._now)
-        request = Request("", row.is_preemptible, Resources(row.quota), Resources(row.room),
-                          availability_zone=row.boot["availability_zone"], traits=traits_of(_specs(wanted)))
+        row.id = ""
+        request = self._request(row)
         with self._world().trial():
             world = self._picture._world  # pylint: disable=protected-access
             decision = decide(request, world)
@@ -112,8 +114,7 @@ class Episode:
             return decision, decide(_refused(request), world) if full else None
 
     def _pass(self, world: World) -> None:
-        waiting = [(row, request_of(row, self._now, self._ended, self._cooling)) for row in self.requests.values()
-                   if row.state == State.PENDING]
+        waiting = [(row, self._request(row)) for row in self.requests.values() if row.state == State.PENDING]
         waiting.sort(key=lambda one: one[0].is_preemptible)
         while waiting:
             together = list(_decided(waiting, world, 0.0))
@@ -122,6 +123,11 @@ class Episode:
             for (row, request), decision in together:
                 self.outcomes[row.id].decisions.append(decision)
                 self._carry_out(row, request, decision, world)
+
+    def _request(self, row: Any) -> Request:
+        known = Precedents() if row.is_preemptible else self.memory.precedents(
+            row.id, row.boot, Resources(row.room), self.requests.values(), self.reservations)
+        return request_of(row, self._now, self._ended, self.memory.cooling, known)
 
     # ------------------------------------------------------------ decisions, as placing.carry_out does them
 
@@ -169,6 +175,8 @@ class Episode:
 
     def _fail(self, row: Any, error: str, message: str) -> None:
         row.state = State.FAILED
+        if any(self.outcomes[row.id].rounds):
+            self.memory.failed(row, error, message, int(self._now.timestamp()))
         self.reservations.pop(row.id, None)
         self.rows.pop(row.id, None)
         self._changed.add(row.id)
@@ -219,6 +227,7 @@ class Episode:
         if not slug:
             row.state, outcome.placed = State.ACTIVE, True
             self.reservations.pop(row.id, None)
+            self.memory.built(row.boot)
             self.known[row.id] = self.referee.servers[row.id]
             self._put(_row_of(self.known[row.id]))
         elif slug == "invalid_request":
@@ -229,14 +238,16 @@ class Episode:
     def _refused(self, row: Any, slug: str, words: str) -> None:
         """As service.boot writes it down."""
         self.outcomes[row.id].refusals.append(slug)
+        by_host = False
         if row.host and slug != "quota_exceeded":
             row.avoid = [*row.avoid, row.host]
-            place, room = self.cloud_host(row.host), Resources(row.room)
-            if place.available and place.free.covers(room):
-                key = row.boot["flavor_id"], row.boot["image_id"]
-                self._cooling.setdefault(key, {})[row.host] = words
-        row.refusal = {"error": slug, "message": words, "at": self._now.isoformat(),
-                       "count": (row.refusal or {}).get("count", 0) + 1}
+            place = self.cloud_host(row.host)
+            by_host = place.available and place.free.covers(Resources(row.room))
+        if by_host:
+            self.memory.cool(row.boot, row.host, words)
+        row.refusal = {"error": slug, "message": words, "at": self._now.isoformat(), "rounds": row.rounds,
+                       "count": (row.refusal or {}).get("count", 0) + 1, "with_room": by_host}
+        row.refused_at = int(self._now.timestamp())
         row.state, row.host, row.updated_at = State.PENDING, None, self._now
         self.rows.pop(row.id)
         self._changed.add(row.id)
@@ -325,10 +336,11 @@ def _request_row(wanted: Wanted, now: datetime) -> SimpleNamespace:
     traits = traits_of(_specs(wanted))
     return SimpleNamespace(
         id=wanted.name, is_preemptible=wanted.preemptible, state=State.PENDING, host=None, refusal=None, avoid=[],
-        rounds=0, updated_at=now, quota=dict(quota_request(flavor.vcpus, flavor.ram * _MIB)),
+        refused_at=0, rounds=0, updated_at=now, quota=dict(quota_request(flavor.vcpus, flavor.ram * _MIB)),
         room=dict(_room(flavor)),
         boot={"availability_zone": wanted.zone, "flavor_id": repr(flavor), "image_id": repr(wanted.image),
-              "traits": {"required": sorted(traits.required), "forbidden": sorted(traits.forbidden)}})
+              "traits": {"required": sorted(traits.required), "forbidden": sorted(traits.forbidden)},
+              "conditions": conditions_of(_specs(wanted), {}, wanted.zone)})
 
 
 def _row_of_request(row: Any) -> Row:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from tests.unit.episode import Episode, Outcome, evictable, going
-from tests.unit.referee import Cloud, Flavor, Promise, Wanted
+from tests.unit.referee import Cloud, Flavor, Image, Promise, Wanted
 from vmsvc.domain.decisions import Decision, Evict, Place, Refuse
 
 
@@ -42,7 +42,7 @@ class Promises:
         may_go = evictable(episode)
         self._could = episode.referee.smallest(self._first, may_go, going(episode)) <= self._cloud.max_victims
         if self._could and not self._operator:
-            self._could = self._alone and self._tenant_could(episode, may_go)
+            self._could = self._alone and not _special(self._first) and self._tenant_could(episode, may_go)
 
     def _tenant_could(self, episode: Episode, may_go: set[str]) -> bool:
         """True when a tenant is sure to be served: hosts have the room, or those of one give it and all take it."""
@@ -95,8 +95,7 @@ class Promises:
         gone = [episode.known[victim] for victims in outcome.rounds for victim in victims]
         made = [host for host in referee.hosts if _covers(gone, host, wanted)]
         hopeless = not any(referee.takes(host, wanted) for host in referee.hosts)
-        suspect = self._operator or replace(wanted, odd=False) != Wanted(
-            wanted.name, Flavor(*wanted.flavor.size), preemptible=wanted.preemptible, late=wanted.late)
+        suspect = self._operator or _special(wanted)
         refused = "no_capacity" in outcome.refusals[outcome.refused_before:] and self._calm
         _require(not (refused and made and hopeless and suspect), "what nobody can tell costs one round",
                  f"{outcome.rounds} went, {made} had room, the cloud refused {wanted}, and more go")
@@ -132,7 +131,9 @@ class Promises:
     @staticmethod
     def _hosts(episode: Episode, wanted: Wanted) -> list[str]:
         """Where the service may think of, by what the cloud said to it so far."""
-        return [host for host in episode.referee.hosts if host not in episode.requests[wanted.name].avoid]
+        row = episode.requests[wanted.name]
+        cooling = episode.memory.cooling.get((row.boot["flavor_id"], row.boot["image_id"]), {})
+        return [host for host in episode.referee.hosts if host not in row.avoid and host not in cooling]
 
     @staticmethod
     def _why(episode: Episode, bins: list[tuple[Wanted, str]], gone: set[str], promised: list[Promise]) -> str:
@@ -220,6 +221,11 @@ class Promises:
 def _require(held: bool, promise: str, what: str) -> None:
     if not held:
         raise Broken(promise, what)
+
+
+def _special(wanted: Wanted) -> bool:
+    """True when it asks for more of its host than room and a zone."""
+    return wanted.flavor != Flavor(*wanted.flavor.size) or wanted.image != Image()
 
 
 def _readable(wanted: Wanted) -> Wanted:
