@@ -7,21 +7,16 @@ decision is carried out here in memory as `service.placing` does it. What Nova d
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from tests.unit import referee
 from tests.unit.memory import Memory
-from tests.unit.referee import MOST_METADATA, Cloud, Referee, Server, Wanted
-from vmsvc.cloud import port
-from vmsvc.cloud.port import MARK
-from vmsvc.domain.conditions import conditions_of
+from tests.unit.referee import Cloud, Referee, Wanted
+from tests.unit.shown import NOW, cloud_id, request_row, row_of, row_of_request, shown_host, shown_quota, shown_server
 from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
-from vmsvc.domain.flavors import quota_request, traits_of
-from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.resources import Resources
 from vmsvc.domain.scheduling import decide
 from vmsvc.domain.world import Precedents, Request, World
 from vmsvc.service.join import Policy
@@ -31,8 +26,6 @@ from vmsvc.service.scheduler import _decided, _refused
 from vmsvc.service.snapshot import request_of
 from vmsvc.store.rows import Row
 
-_MIB = 1024
-_NOW = datetime(2030, 1, 1, tzinfo=UTC)
 _MOST_PASSES = 60
 _A_MOMENT = timedelta(milliseconds=1)      # from one thing to the next: what is lost by going grows by the second
 
@@ -70,7 +63,7 @@ class Episode:
         self.decisions = 0
         self._look = look
         self._rng = random.Random(cloud.seed)
-        self._now = _NOW
+        self._now = NOW
         self._picture = Picture(Policy(max_victims=cloud.max_victims))
         self.rows: dict[str, Row] = {}
         self.requests: dict[str, SimpleNamespace] = {}
@@ -83,7 +76,7 @@ class Episode:
         self._ended: datetime | None = None
         for server in cloud.servers:
             if server.kind in ("preemptible", "standard"):
-                self._put(_row_of(server))
+                self._put(row_of(server))
         self._later = sorted(cloud.wanted, key=lambda wanted: wanted.late)
 
     # ------------------------------------------------------------ the story
@@ -93,7 +86,7 @@ class Episode:
         for number in range(_MOST_PASSES):
             while self._later and self._later[0].late <= number:
                 wanted = self._later.pop(0)
-                self.requests[wanted.name] = _request_row(wanted, self._now)
+                self.requests[wanted.name] = request_row(wanted, self._now)
             if not self._later and not any(row.state == State.PENDING for row in self.requests.values()):
                 return self.outcomes
             self._now += _A_MOMENT
@@ -104,7 +97,7 @@ class Episode:
 
     def dry_run(self, wanted: Wanted) -> tuple[Decision, Decision | None]:
         """What the service would say beforehand; and, to a tenant, what if no host had room."""
-        row = _request_row(wanted, self._now)
+        row = request_row(wanted, self._now)
         row.id = ""
         request = self._request(row)
         with self._world().trial():
@@ -137,7 +130,7 @@ class Episode:
             case Place(host=host):
                 self._reprieve(world, noticed)
                 row.state, row.host = State.BUILDING, host
-                self._put(_row_of_request(row))
+                self._put(row_of_request(row))
                 world.placed(request, host)
             case Evict():
                 self._evict(row, request, decision, world, noticed)
@@ -189,7 +182,7 @@ class Episode:
         for server in list(self.referee.servers.values()):
             if server.status == "BUILD":
                 self.referee.servers[server.name] = server = replace(server, status="ACTIVE")
-                self._put(_row_of(server))
+                self._put(row_of(server))
             elif server.leaving and server.kind in ("outsider", "hidden"):
                 del self.referee.servers[server.name]
         leaving = sorted(row.id for row in self.rows.values() if row.state in (State.NOTICED, State.DELETING))
@@ -229,7 +222,7 @@ class Episode:
             self.reservations.pop(row.id, None)
             self.memory.built(row.boot)
             self.known[row.id] = self.referee.servers[row.id]
-            self._put(_row_of(self.known[row.id]))
+            self._put(row_of(self.known[row.id]))
         elif slug == "invalid_request":
             self._fail(row, slug, words)
         else:
@@ -241,7 +234,7 @@ class Episode:
         by_host = False
         if row.host and slug != "quota_exceeded":
             row.avoid = [*row.avoid, row.host]
-            place = self.cloud_host(row.host)
+            place = shown_host(self.referee, row.host)
             by_host = place.available and place.free.covers(Resources(row.room))
         if by_host:
             self.memory.cool(row.boot, row.host, words)
@@ -261,91 +254,27 @@ class Episode:
 
     def _world(self) -> World:
         """As the scheduler reads it: what changed since the last time."""
-        servers = {_cloud_id(one.name): self._server(one) for one in self.referee.servers.values() if one.ours}
-        hosts = {name: self.cloud_host(name) for name in self.referee.hosts} if self.cloud.mode == "operator" else {}
+        servers = {cloud_id(one.name): shown_server(self.referee, one, cloud_id(one.name))
+                   for one in self.referee.servers.values() if one.ours}
+        hosts = {name: shown_host(self.referee, name) for name in self.referee.hosts} \
+            if self.cloud.mode == "operator" else {}
         self._picture.tell(News(self._news("servers", servers), self._news("hosts", hosts)))
         changed, self._changed = self._changed, set()
-        limit = {item: most * (_MIB if item == "ram" else 1)
-                 for item, most in zip(("instances", "cores", "ram"), self.cloud.quota) if most >= 0}
-        instances, cores, ram = self.referee.quota_used()
-        quota = port.Quota(limit, Resources({"instances": instances, "cores": cores, "ram": ram * _MIB}))
-        rows = {**self.rows, **{name: _row_of_request(row) for name, row in self.requests.items()
+        rows = {**self.rows, **{name: row_of_request(row) for name, row in self.requests.items()
                                 if row.state == State.PENDING}}
         promises = Promises(self._now, list(self.reservations.values()), {}, frozenset(self.untold))
-        return self._picture.update(rows, changed | self.requests.keys(), quota, promises,
+        return self._picture.update(rows, changed | self.requests.keys(), shown_quota(self.referee), promises,
                                     operator=self.cloud.mode == "operator")
 
     def _news(self, kind: str, now: dict) -> dict:
         before, self._shown[kind] = self._shown[kind], now
         return {name: now.get(name) for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
 
-    def _server(self, one: Server) -> port.Server:
-        operator, made = self.cloud.mode == "operator", one.kind in ("preemptible", "standard")
-        metadata = {**({MARK: one.name} if made else {}), **{f"item-{number}": "" for number in range(
-            min(one.items, MOST_METADATA) - made)}}
-        place = None if one.status == "ERROR" else one.host
-        size = port.Flavor("flavor", "flavor", one.flavor.vcpus, one.flavor.ram * _MIB, one.flavor.disk)
-        return port.Server(
-            _cloud_id(one.name), one.name, one.status, None, f"id-of-{place}" if place else "",
-            place if operator else None, self.referee.hosts[place].zone if place else None, one.locked, _NOW, _NOW,
-            None, None, metadata, size, False, size.room, {})
-
-    def cloud_host(self, name: str) -> Host:
-        """As Placement and Nova show it to an operator."""
-        place = self.referee.hosts[name]
-        inventories = {"VCPU": Inventory(place.vcpus, max_unit=place.largest or place.vcpus),
-                       "MEMORY_MB": Inventory(place.ram * _MIB), "DISK_GB": Inventory(place.disk)}
-        held = {_cloud_id(one.name): _room(one.flavor) for one in self.referee.on(name)}
-        return Host(name, inventories, held, available=place.up, availability_zone=place.zone,
-                    traits=frozenset(place.traits))
-
 
 def accepted(wanted: Wanted) -> str:
     """Why the service does not even take the request; nothing when it does."""
     del wanted
     return ""
-
-
-def _cloud_id(name: str) -> str:
-    return name.upper()
-
-
-def _room(flavor: referee.Flavor) -> Resources:
-    return port.Flavor("", "", flavor.vcpus, flavor.ram * _MIB, flavor.disk).room
-
-
-def _specs(wanted: Wanted) -> dict[str, str]:
-    flavor = wanted.flavor
-    return {**{f"trait:{name}": "required" for name in flavor.required},
-            **{f"trait:{name}": "forbidden" for name in flavor.forbidden}}
-
-
-def _row_of(server: Server) -> Row:
-    launched = _NOW - timedelta(seconds=server.age)
-    return Row(
-        server.name, State.DELETING if server.leaving else State.BUILDING if server.status == "BUILD" else State.ACTIVE,
-        _cloud_id(server.name), server.kind == "preemptible", server.priority, 10**6 if server.young else 0,
-        server.group, 1 if server.group else None, "owner",
-        dict(quota_request(server.flavor.vcpus, server.flavor.ram * _MIB)), dict(_room(server.flavor)),
-        None, "", launched, launched, None, None, None)
-
-
-def _request_row(wanted: Wanted, now: datetime) -> SimpleNamespace:
-    """The columns of a request, as service.commands writes them."""
-    flavor = wanted.flavor
-    traits = traits_of(_specs(wanted))
-    return SimpleNamespace(
-        id=wanted.name, is_preemptible=wanted.preemptible, state=State.PENDING, host=None, refusal=None, avoid=[],
-        refused_at=0, rounds=0, updated_at=now, quota=dict(quota_request(flavor.vcpus, flavor.ram * _MIB)),
-        room=dict(_room(flavor)),
-        boot={"availability_zone": wanted.zone, "flavor_id": repr(flavor), "image_id": repr(wanted.image),
-              "traits": {"required": sorted(traits.required), "forbidden": sorted(traits.forbidden)},
-              "conditions": conditions_of(_specs(wanted), {}, wanted.zone)})
-
-
-def _row_of_request(row: Any) -> Row:
-    return Row(row.id, row.state, None, row.is_preemptible, 0, 0, None, None, "owner", row.quota, row.room, row.host,
-               "", row.updated_at, None, None, None, None)
 
 
 def evictable(episode: Episode, known: bool = False) -> set[str]:
