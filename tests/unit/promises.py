@@ -20,8 +20,9 @@ class Broken(AssertionError):
 class Promises:
     """`decided` is told each decision before it is carried out, `ended` the end of all."""
 
-    def __init__(self, cloud: Cloud):
+    def __init__(self, cloud: Cloud, dry_run: bool = True):
         self._cloud = cloud
+        self._dry_run = dry_run
         self._operator = cloud.mode == "operator"
         self._calm = not cloud.thieves
         self._alone = len(cloud.wanted) == 1
@@ -35,7 +36,7 @@ class Promises:
 
     def foreseen(self, episode: Episode) -> None:
         """Ask what would happen, and remember whether the first request can be served at all."""
-        if self._alone and not self._first.late:
+        if self._dry_run and self._alone and not self._first.late:
             first, full = episode.dry_run(self._first)
             moving = any(server.leaving or server.status == "BUILD" for server in self._cloud.servers)
             self._foreseen = [first, full] if full is not None and not moving else [first]
