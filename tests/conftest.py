@@ -20,6 +20,14 @@ def pytest_addoption(parser):
     parser.addoption("--examples", type=int, help="random interleavings to try, other ones in each run")
 
 
+def pytest_terminal_summary(terminalreporter):
+    """How much the tests of random cases looked at, so that the log of a run shows it."""
+    for report in terminalreporter.getreports("passed"):
+        for name, what in report.user_properties:
+            if name == "looked at":
+                terminalreporter.write_line(f"looked at {what}")
+
+
 class Database:
     """One database of the run's server, for looking at it from outside."""
 

@@ -45,6 +45,16 @@ def test_a_smaller_one_or_one_in_another_zone_is_no_evidence():
     assert (decision.bin, decision.victims) == ("id-of-sim-1", ("here",))
 
 
+def test_a_zone_in_which_a_vm_of_ours_runs_is_no_doubt():
+    """Whether its request named the zone or not."""
+    conditions = conditions_of({}, {}, "nova")
+    wish = request(availability_zone="nova", conditions=tuple(conditions), precedents=Precedents(accepted=False),
+                   **REFUSED)
+    assert isinstance(decide(wish, tenant(built(9, zone="nova"), now=NOW)), Evict)
+    special = replace(wish, conditions=(*conditions, *CONDITIONS))
+    assert isinstance(decide(special, tenant(built(9, zone="nova"), now=NOW)), Refuse)
+
+
 def test_without_conditions_a_refusal_is_for_room():
     world = tenant(built(9), now=NOW)
     assert isinstance(decide(request(**REFUSED), world), Evict)

@@ -139,6 +139,27 @@ def test_a_group_that_can_no_longer_give_it_is_left_for_another():
     assert (kind, place, victims) == (HOST_ID, "id-of-sim-2", {"e", "f"})
 
 
+def test_where_a_victim_stays_another_of_its_group_goes_and_what_has_left_there_counts():
+    """Three of four were needed: "a" and "b" have left, "c" was locked and stays."""
+    stays, spare = vm("c", untouchable=True, locked=True), vm("d")
+    members = [*GROUP[:2], stays, spare]
+    decision = looked_at(HOST_ID, members, tenant(stays, spare), cpus=3)
+    assert plan(decision) == (HOST_ID, "id-of-sim-1", {"d"})
+    assert decision.members == {member.id: member.room for member in members}
+    assert refusal(looked_at(HOST_ID, [*GROUP[:1], stays, spare], tenant(stays, spare), cpus=3)) == "no_capacity"
+
+
+def test_of_two_whose_plans_broke_one_gives_its_reservation_up_and_the_other_goes_on():
+    """The gate would make each wait for the other."""
+    stays, free = vm("a", untouchable=True), vm("b", 3, host="sim-2")
+    world = tenant(stays, free, kept=[reserved("other", HOST_ID, "id-of-sim-1", 2, [stays])])
+    decision = looked_at(HOST_ID, [stays], world)
+    assert isinstance(decision, Postpone) and not decision.groups
+    world.settled("wanted")
+    other = request("other", 2, rounds=1, **REFUSED)
+    assert plan(review(other, world.reservations["other"], world)) == (HOST_ID, "id-of-sim-2", {"b"})
+
+
 def test_a_used_up_budget_is_waited_for_by_quota_and_by_host():
     vms = [vm("a", group="web"), vm("b", group="web", state=State.NOTICED, host="sim-2")]
     for wish, limit in ((request(), {"cores": 2}), (request(**REFUSED), None)):

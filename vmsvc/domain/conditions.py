@@ -20,4 +20,9 @@ def conditions_of(extra_specs: Mapping[str, str], properties: Mapping[str, str],
               if not name.startswith(_NOT_OF_THE_HOST)]
     image = [f"{name}={value} (image)" for name, value in properties.items()
              if not name.startswith(_ONLY_WRITTEN_DOWN)]
-    return sorted([*flavor, *image, *([f"availability zone {zone}"] if zone else [])])
+    return sorted([*flavor, *image, *([zone_condition(zone)] if zone else [])])
+
+
+def zone_condition(zone: str) -> str:
+    """That the host is in this availability zone."""
+    return f"availability zone {zone}"

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vmsvc.domain.resources import Resources
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -14,7 +16,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Evict:
-    """Keep this bin's room for it and give these notice; no victims: the room is on its way by itself."""
+    """Keep this bin's room for it and give these notice; no victims: the room is on its way by itself. `members`, of a
+    hostId group: who held what when the first plan was made, if this one adds to it; None: as it is now."""
 
     kind: str
     bin: str
@@ -23,6 +26,7 @@ class Evict:
     optimal: bool
     cost: Mapping[str, Any] = field(default_factory=dict)
     runner_up: Mapping[str, Any] | None = None
+    members: Mapping[str, Resources] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +38,10 @@ class Reprieve:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing now: something under way decides first."""
+    """Nothing now: something under way decides first. `for_others`: other requests that hold room are under way."""
 
     why: str
+    for_others: bool = False
 
 
 @dataclass(frozen=True, slots=True)

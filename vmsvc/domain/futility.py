@@ -5,6 +5,7 @@ request's flavor, image or zone sets: an architecture, a trait, an aggregate. So
 (`eligibility`); for the others this module weighs what became of this request and of others.
 """
 
+from vmsvc.domain.conditions import zone_condition
 from vmsvc.domain.decisions import Refuse, Wait
 from vmsvc.domain.world import EVIDENCE_SECONDS, FUTILE_SECONDS, Request, World
 
@@ -21,14 +22,22 @@ def why_futile(request: Request, world: World) -> Refuse | Wait | None:
     if request.refused_rounds and request.refused_with_room:
         return Refuse("no_capacity", f"the cloud refused it although the room that was made for it was there: "
                                      f"{_said(request)}")
-    if known.accepted or not request.conditions:
+    if known.accepted or not _open_conditions(request, world):
         return None
     return _untried(request, world)
 
 
+def _open_conditions(request: Request, world: World) -> list[str]:
+    """The conditions of which nothing shows that there are hosts for them. A VM of ours that runs in the zone shows that
+    for the zone, whether its request named it or not."""
+    zone = request.availability_zone
+    is_shown = zone is not None and any(vm.present and vm.zone == zone for vm in world.vms.values())
+    return [one for one in request.conditions if not (is_shown and one == zone_condition(zone))]
+
+
 def _untried(request: Request, world: World) -> Refuse | Wait | None:
     """For a request with conditions under which the cloud has never built a VM of ours."""
-    what = f"it asks for {', '.join(request.conditions)}, and no VM of vmsvc's that asked for that was ever built"
+    what = f"it asks for {', '.join(_open_conditions(request, world))}, and no VM of vmsvc's that asked for that was ever built"
     if request.refused_rounds:
         return Refuse("no_capacity", f"the cloud refused it after VMs had been evicted for it ({_said(request)}); "
                                      f"{what}")
@@ -38,7 +47,7 @@ def _untried(request: Request, world: World) -> Refuse | Wait | None:
         return Refuse("no_capacity", f"the cloud refused it ({_said(request)}) a short while after a VM of at least its "
                                      f"size was built, so room may not be the cause: {what}")
     if known_to_be_tried(request, world):
-        return Wait("another VM that asks its host for the same is tried first")
+        return Wait("another VM that asks its host for the same is tried first", True)
     return None
 
 

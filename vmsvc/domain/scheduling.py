@@ -4,6 +4,8 @@
 of `domain.decisions`; `service.scheduler` carries it out in one transaction.
 """
 
+from dataclasses import replace
+
 from vmsvc.domain.bins import Bin
 from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.domain.eligibility import eligible, why_none
@@ -16,7 +18,7 @@ from vmsvc.domain.quota_shortage import quota_shortage
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.roomy import elsewhere, roomy
 from vmsvc.domain.rooms import group_room, host_room, quota_room
-from vmsvc.domain.victims import candidate, cost, frees
+from vmsvc.domain.victims import candidate, cost, eligible_victims, frees
 from vmsvc.domain.vm import VmFacts
 from vmsvc.domain.world import HOST, HOST_ID, PROJECT, QUOTA, Request, Reserved, World
 
@@ -59,16 +61,37 @@ def _go_on(request: Request, kept: Reserved, here: Bin, world: World) -> Decisio
     if isinstance(answer, NoPlan):
         if world.vms.unseen:
             return Wait(_UNSEEN)
-        return _decide_again(request, world)
+        return _with_others(request, kept, world) or _decide_again(request, world)
     needed = frozenset(answer.victims if isinstance(answer, Preempt) else ())
     if stays - needed:
         return Reprieve(tuple(sorted(stays - needed)))
     return Wait("its room is being freed")
 
 
+def _with_others(request: Request, kept: Reserved, world: World) -> Evict | None:
+    """In a hostId group, the plan that adds to what has left there for it: only the reservation tells of that room, and
+    a plan that is made anew would count it as taken. None where there is none."""
+    if kept.kind != HOST_ID or request.rounds >= MAX_ROUNDS or why_futile(request, world):
+        return None
+    with world.unnoticed(request.id):
+        here, _ = _spot(request, kept, world, frozenset())
+        candidates = tuple(candidate(vm, _held_in(vm, kept, world), world) for vm in eligible_victims(world, False))
+        answer = plan([replace(here, candidates=candidates)], max_victims=world.max_victims, now=world.now,
+                      cost_words=world.cost_words, budgets=world.budgets)
+        if not isinstance(answer, Preempt):
+            return None
+        return Evict(HOST_ID, kept.bin, answer.victims, answer.criterion, answer.optimal,
+                     cost(answer.objective, world), cost(answer.runner_up, world), members=kept.members)
+
+
 def _decide_again(request: Request, world: World) -> Decision:
     with world.unnoticed(request.id):
-        return decide(request, world)
+        decision = decide(request, world)
+    if isinstance(decision, Wait) and decision.for_others:
+        # If each of two kept its room, of which its plan no longer makes use, until the other is done, both would wait
+        # for ever.
+        return Postpone(decision.why, frozenset())
+    return decision
 
 
 def _spot(request: Request, kept: Reserved, world: World, stays: frozenset[str]) -> tuple[Bin, bool] | None:
@@ -115,7 +138,7 @@ def _decide_operator(request: Request, world: World) -> Decision:
 
 def _decide_tenant(request: Request, world: World) -> Decision:
     if any(kept.kind == HOST_ID and kept.vm_id != request.id for kept in world.reservations.values()):
-        return Wait("room is being freed for an earlier request, and this cloud does not say where a VM would go")
+        return Wait("room is being freed for another request, and this cloud does not say where a VM would go", True)
     quota = quota_room(world, request)
     refused = request.refusal == "no_capacity"
     worth_trying = not refused or (request.freed_since and request.refusals < MAX_REFUSALS)

@@ -127,6 +127,8 @@ def _said(evict_at: datetime, notice: dict[str, Any], evicted_for: str | None) -
 def _members(world: World, plan: Evict) -> dict[str, dict[str, int]]:
     if plan.kind != HOST_ID:
         return {}
+    if plan.members is not None:
+        return {member: dict(held) for member, held in plan.members.items()}
     return {vm.id: dict(vm.room) for vm in world.vms.values() if vm.present and vm.host_id == plan.bin}
 
 

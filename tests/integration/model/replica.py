@@ -50,14 +50,14 @@ class Replica:
         runtime, mirror, fleet = ModelRuntime(steps.gate, after), ModelMirror(cloud), ModelFleet(cloud)
         leave, notices = Leave(runtime, cloud, mirror, True), Notices(runtime, cloud, True)
         boot = Boot(runtime, cloud, mirror, fleet, leave, DEPLOYMENT)
-        scheduler = Scheduler(runtime, cloud, mirror, fleet, self._bells[0], self.ring, grace_seconds=grace_seconds,
-                              policy=Policy(max_victims=max_victims))
+        self.scheduler = Scheduler(runtime, cloud, mirror, fleet, self._bells[0], self.ring,
+                                   grace_seconds=grace_seconds, policy=Policy(max_victims=max_victims))
         self._actuator = Actuator(runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
             intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._bells[1])
         self._actuator.owner = name
         reconciler = Reconciler(runtime, cloud, mirror, DEPLOYMENT)
-        loops = {"scheduler": scheduler.run, "actuator": self._actuator.run, "leases": self._actuator.renew,
+        loops = {"scheduler": self.scheduler.run, "actuator": self._actuator.run, "leases": self._actuator.renew,
                  "reconciler": reconciler.run}
         context = copy_context()
         context.run(OWNER.set, name)

@@ -1,0 +1,181 @@
+"""One of a referee's clouds, and the service on it with its database: what it notices is judged after each pass."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+from tests.integration.model.clock import Clock
+from tests.integration.model.referee_cloud import RefereeCloud
+from tests.integration.model.replica import Replica
+from tests.integration.model.stepping import Steps
+from tests.unit.episode import Outcome
+from tests.unit.promises import Promises
+from tests.unit.referee import Cloud, Referee, Server
+from tests.unit.shown import cloud_id, request_row, row_of
+from vmsvc.domain.decisions import Evict, Refuse
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.resources import Resources
+from vmsvc.service import commands
+
+_GRACE = 2.0
+_MOST_STEPS = 3000
+_REST = "('active', 'evicted', 'deleted', 'failed', 'lost')"
+_MADE = """UPDATE vm SET state = 'active', cloud_id = %s, host = %s, host_id = %s, launched_at = %s, updated_at = %s,
+           outcome = '{}' WHERE id = %s"""
+
+
+class Books:
+    """What `Promises` asks of an episode, as it was in the database after the last transaction."""
+
+    def __init__(self, case: "Case"):
+        rows = case.clock.rows("SELECT id, state, evicted_for, host, avoid, boot FROM vm")
+        self.referee, self.known, self.wanted = case.cloud.judge, case.cloud.known, case.cloud.wanted
+        self.rows = {row["id"]: SimpleNamespace(**row) for row in rows}
+        self.requests = {name: self.rows[name] for name in self.wanted if name in self.rows}
+        self.reservations = {one["vm_id"]: SimpleNamespace(**one) for one in case.clock.rows(
+            "SELECT vm_id, bin_kind, bin, members FROM reservation WHERE released_at IS NULL")}
+        self.untold = {row["vm_id"] for row in case.clock.rows(
+            "SELECT vm_id FROM eviction WHERE reprieved_at IS NOT NULL AND evicting_at IS NULL")}
+        cooling: dict[tuple[str, str], dict[str, str]] = {}
+        for one in case.clock.rows("SELECT flavor_id, image_id, host, reason FROM cooldown"):
+            cooling.setdefault((one["flavor_id"], one["image_id"]), {})[one["host"]] = one["reason"]
+        self.memory = SimpleNamespace(cooling=cooling)
+        self.outcomes = {name: case.outcome(name) for name in self.wanted}
+
+
+class Case:
+    """`tell` lets all come to rest. Raises Broken, and AssertionError where something never ends."""
+
+    def __init__(self, clock: Clock, cloud: Cloud):
+        clock.begin()
+        self.clock = clock
+        self.steps = Steps()
+        self.cloud = RefereeCloud(Referee(cloud), self.steps.gate, clock)
+        self.promises = Promises(cloud, dry_run=False)
+        self._refused_before = dict.fromkeys(self.cloud.wanted, 0)
+        self._replica = Replica("replica", self.steps, self.cloud, _GRACE, cloud.max_victims, self._after)
+        for server in cloud.servers:
+            if server.kind in ("preemptible", "standard"):
+                self._put(server)
+        self._before = Books(self)
+        self._more = list(cloud.wanted)
+
+    def tell(self) -> None:
+        """Everybody's story to the end."""
+        try:
+            self.promises.foreseen(self._before)
+            calm = not any(server.leaving for server in self.cloud.known.values())
+            foreseen = self._preview() if len(self._more) == 1 and calm else None
+            for wanted in self._more:
+                self._post(request_row(wanted, self.clock.now))
+            self._before = Books(self)
+            self._settle()
+            self.promises.ended(Books(self))
+            if foreseen:
+                self._as_foreseen(foreseen, self._more[0].name)
+        finally:
+            self._replica.crash()
+            self.steps.loop.close()
+
+    # ------------------------------------------------------------ the beginning
+
+    def _put(self, server: Server) -> None:
+        """A VM that the service made earlier."""
+        row = row_of(replace(server, leaving=False))
+        self._post(SimpleNamespace(**row._asdict(), boot={}), server)
+        self.clock.rows(_MADE, cloud_id(server.name), server.host if self.cloud.mode == "operator" else None,
+                        f"id-of-{server.host}", row.launched_at, row.updated_at, server.name)
+        if server.leaving:
+            commands._want_deleted(server.name)  # pylint: disable=protected-access
+
+    def _post(self, row, server: Server | None = None) -> None:
+        commands._accept(row.id, {**_columns(row), "name": row.id}  # pylint: disable=protected-access
+                         | ({"group_name": row.group_name, "max_unavailable": row.max_unavailable,
+                             "priority": row.priority, "min_run_seconds": row.min_run_seconds} if server else {}),
+                         "owner", None)
+        self._replica.ring()
+
+    def _preview(self) -> dict:
+        task = self.steps.loop.create_task(self._replica.scheduler.preview(
+            _columns(request_row(self._more[0], self.clock.now))))
+        self.steps.turn()
+        for _ in range(_MOST_STEPS):
+            if task.done():
+                return task.result()
+            for gate in list(self.steps.waiting):
+                if gate in self.steps.waiting:
+                    self._step(gate)
+        raise AssertionError("the dry run does not end")
+
+    # ------------------------------------------------------------ the story
+
+    def _step(self, gate) -> None:
+        self.clock.advance(0.001)
+        self.steps.let_on(gate)
+        for death in self._replica.died():
+            raise death
+
+    def _settle(self) -> None:
+        pause = 1.0
+        for _ in range(_MOST_STEPS):
+            if self.steps.waiting:
+                for gate in list(self.steps.waiting):
+                    if gate in self.steps.waiting:
+                        self._step(gate)
+            elif not self.clock.rows(f"SELECT 1 FROM vm WHERE state NOT IN {_REST}"):
+                return
+            else:
+                self.clock.advance(pause)
+                self.steps.loop.now += pause
+                self.steps.turn()
+                pause = min(8.0, pause * 2)
+        raise AssertionError(f"no rest: {self.clock.rows(f'SELECT id, state FROM vm WHERE state NOT IN {_REST}')}")
+
+    # ------------------------------------------------------------ judgement
+
+    def _after(self, step: str) -> None:
+        """A transaction has ended: whom did the planner notice, upon what was there before it?"""
+        now = Books(self)
+        before, self._before = self._before, now
+        noticed = {name: row.evicted_for for name, row in now.rows.items() if row.state == State.NOTICED}
+        fresh = {name for name, request in noticed.items() if before.rows[name].evicted_for != request}
+        if step == "_timed" and fresh:
+            decisions = []
+            for name, row in now.requests.items():      # who was placed in the same pass is counted too
+                before.requests[name].state, before.requests[name].host = row.state, row.host
+            for request in sorted({noticed[name] for name in fresh}):
+                kept, old = now.reservations[request], before.reservations.get(request)
+                same = old is not None and (old.bin_kind, old.bin, old.members) == (kept.bin_kind, kept.bin, kept.members)
+                victims = tuple(sorted(name for name, other in noticed.items() if other == request))
+                decisions.append((request, Evict(kept.bin_kind, kept.bin, victims, "", True, members={
+                    name: Resources(held) for name, held in kept.members.items()} if same else None)))
+                self._refused_before[request] = len(self.cloud.refusals[request])
+            self.promises.decided(before, decisions)
+
+    def outcome(self, name: str) -> Outcome:
+        """What has become of a request so far."""
+        row = next(iter(self.clock.rows("SELECT state, outcome FROM vm WHERE id = %s", name)), None)
+        ended = (row and row["outcome"]) or {}
+        rounds = self.clock.rows("SELECT round, array_agg(vm_id) AS went FROM eviction WHERE request_vm_id = %s "
+                                 "AND evicting_at IS NOT NULL GROUP BY round ORDER BY round", name)
+        return Outcome(ended.get("error") or "", ended.get("message", ""), bool(row) and row["state"] == "active",
+                       rounds=[one["went"] for one in rounds], refusals=list(self.cloud.refusals[name]),
+                       refused_before=self._refused_before[name])
+
+    def _as_foreseen(self, said: dict, name: str) -> None:
+        """The dry run and the real thing agree, as far as nothing that nobody could know came between."""
+        ended, went = self.outcome(name), self.clock.rows(
+            "SELECT vm.cloud_id FROM eviction JOIN vm ON vm.id = vm_id WHERE request_vm_id = %s AND round = 1", name)
+        victims = sorted(one["cloud_id"] for one in went)
+        if said["result"] == "evicts":
+            assert victims == sorted(said["victims"]), f"{said}, then {victims} went"
+        if said["result"] == "refused":
+            self.promises.decided(self._before, [(name, Refuse(said["error"], said["reason"]))])
+            assert (ended.error, victims) == (said["error"], []), f"{said}, then {ended} and {victims} went"
+
+
+def _columns(row) -> dict:
+    return {"is_preemptible": row.is_preemptible, "flavor": "flavor", "image": "image", "network": "network",
+            "priority": 0, "min_run_seconds": 0, "quota": row.quota, "room": row.room,
+            "boot": {"asked": {}, "network_id": "network", "key_name": None, "user_data": None, "metadata": {},
+                     "flavor_id": "flavor", "image_id": "image", "availability_zone": None, "traits": {},
+                     "conditions": [], **row.boot}}

@@ -1,0 +1,137 @@
+"""A referee's cloud as the port `Cloud`: calls wait at gates, and what Nova takes time for is done at once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import SimpleNamespace
+
+from tests.integration.model.replica import DEPLOYMENT
+from tests.unit.referee import Referee, Server
+from tests.unit.shown import cloud_id, shown_host, shown_quota, shown_server
+from vmsvc.cloud import port
+from vmsvc.domain.errors import Conflict, Forbidden, InvalidRequest, Locked, NotFound, QuotaExceeded
+from vmsvc.domain.host import Host
+from vmsvc.service.boot import OWNER
+
+
+class RefereeCloud:
+    """`thieves` come when something has been evicted and a request is booted; `refusals` are what Nova said to each."""
+
+    project_id = "project"
+
+    def __init__(self, judge: Referee, gate: Callable, clock: SimpleNamespace):
+        self.judge, self.gate, self._clock = judge, gate, clock
+        self.mode = judge.cloud.mode
+        self.sizes = dict.fromkeys(judge.hosts)          # the names of the hosts
+        self.wanted = {wanted.name: wanted for wanted in judge.cloud.wanted}
+        self.thieves = list(judge.cloud.thieves)
+        self.refusals: dict[str, list[str]] = {name: [] for name in self.wanted}
+        self.known = dict(judge.servers)
+        self._faults: dict[str, str] = {}
+        self._metadata: dict[str, dict[str, str]] = {}
+        self._evicted = False
+
+    # ------------------------------------------------------------ what is there
+
+    def view(self, one: Server) -> port.Server:
+        """A server as Nova shows it."""
+        shown = shown_server(self.judge, one, cloud_id(one.name))
+        mine = {OWNER: DEPLOYMENT} if port.MARK in shown.metadata else {}
+        return replace(shown, created=self._clock.now, fault=self._faults.get(one.name),
+                       metadata={**shown.metadata, **mine, **self._metadata.get(one.name, {})})
+
+    def shown(self) -> dict[str, port.Server]:
+        """Every server of the project."""
+        return {cloud_id(one.name): self.view(one) for one in self.judge.servers.values() if one.ours}
+
+    def host(self, name: str) -> Host:
+        """A host as Placement and Nova have it now."""
+        return shown_host(self.judge, name)
+
+    def _get(self, server_id: str) -> Server:
+        found = next((one for one in self.judge.servers.values() if cloud_id(one.name) == server_id), None)
+        if found is None:
+            raise NotFound(f"no server {server_id}")
+        return found
+
+    # ------------------------------------------------------------ the port
+
+    async def create_server(self, spec: port.BootSpec) -> str:
+        """POST /servers; the build ends at once."""
+        await self.gate(f"POST {spec.vmsvc_id}")
+        wanted = self.wanted[spec.vmsvc_id]
+        if self._evicted and self.thieves:
+            self.judge.steal(self.thieves.pop(0), wanted, spec.host)
+        slug, words = self.judge.boot(wanted, spec.host)
+        if slug:
+            self.refusals[wanted.name].append(slug)
+        if slug == "invalid_request":
+            raise InvalidRequest(words)
+        if slug == "quota_exceeded":
+            raise QuotaExceeded(words)
+        if slug:
+            self.judge.servers[wanted.name] = Server(wanted.name, wanted.flavor, None, status="ERROR", kind="standard")
+            self._faults[wanted.name] = words
+        self.known[wanted.name] = self.judge.servers[wanted.name]
+        return cloud_id(wanted.name)
+
+    async def find_servers(self, vmsvc_id: str) -> tuple[port.Server, ...]:
+        """By our mark."""
+        await self.gate(f"find {vmsvc_id}")
+        return tuple(server for server in self.shown().values() if server.vmsvc_id == vmsvc_id)
+
+    async def server(self, server_id: str) -> port.Server:
+        """GET one."""
+        await self.gate(f"GET {server_id}")
+        return self.view(self._get(server_id))
+
+    async def servers(self, _changes_since=None) -> port.ServerPage:
+        """GET all."""
+        await self.gate("list")
+        return port.ServerPage(tuple(self.shown().values()), self._clock.now)
+
+    async def stop(self, server_id: str) -> None:
+        """os-stop."""
+        await self.gate(f"stop {server_id}")
+        one = self._unlocked(server_id)
+        if one.status != "ACTIVE":
+            raise Conflict("not active")
+        self.judge.servers[one.name] = replace(one, status="SHUTOFF")
+
+    async def delete(self, server_id: str, _force: bool = False) -> None:
+        """DELETE."""
+        await self.gate(f"DELETE {server_id}")
+        try:
+            one = self._unlocked(server_id)
+        except NotFound:
+            return
+        self._evicted |= one.kind == "preemptible"
+        del self.judge.servers[one.name]
+        self._faults.pop(one.name, None)
+
+    async def set_metadata(self, server_id: str, items: Mapping[str, str]) -> None:
+        """POST metadata; who is stubborn is locked by it."""
+        await self.gate(f"metadata {server_id}")
+        one = self._unlocked(server_id)
+        if one.mute:
+            raise Forbidden("the policy forbids it")
+        if one.items + len(items) > 128:
+            raise QuotaExceeded("Maximum number of metadata items exceeds 128")
+        self._metadata.setdefault(one.name, {}).update(items)
+        if one.stubborn:
+            self.judge.servers[one.name] = replace(one, locked=True)
+
+    async def unset_metadata(self, server_id: str, key: str) -> None:
+        """DELETE one key."""
+        await self.gate(f"unset {server_id}")
+        self._metadata.get(self._unlocked(server_id).name, {}).pop(key, None)
+
+    async def quota(self) -> port.Quota:
+        """GET /limits."""
+        await self.gate("quota")
+        return shown_quota(self.judge)
+
+    def _unlocked(self, server_id: str) -> Server:
+        one = self._get(server_id)
+        if one.locked:
+            raise Locked("locked")
+        return one

@@ -1,0 +1,53 @@
+"""The service with its database on random clouds: as in tests/unit, where ten thousand are looked at without one.
+
+`DATABASE_CASES=1000 SEED=7 pytest tests/integration/test_nobody_for_nothing.py` looks longer, and elsewhere.
+"""
+
+import os
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from tests.integration.model.case import Case
+from tests.integration.model.clock import Clock
+from tests.unit.promises import Broken
+from tests.unit.random_clouds import random_cloud, shrunk
+
+CASES = int(os.environ.get("DATABASE_CASES", "40"))     # in each mode
+SEED = int(os.environ.get("SEED", "1"))
+
+
+@pytest.fixture(name="clock")
+def fixture_clock(store):
+    """The database's clock in our hands."""
+    clock = Clock(store)
+    yield clock
+    clock.close()
+
+
+@pytest.mark.parametrize("mode", ["operator", "tenant"])
+def test_nobody_goes_for_a_request_that_cannot_be_served(clock, mode, record_property):
+    rng, seen = random.Random(f"{mode} {SEED}"), Counter()
+
+    def broken(cloud) -> str:
+        try:
+            Case(clock, cloud).tell()
+        except Broken as found:
+            return found.promise
+        return ""
+    for _ in range(CASES):
+        cloud = random_cloud(rng, mode)
+        # What a running cloud does by itself has its own tests: see test_interleavings.
+        cloud = replace(cloud, servers=tuple(replace(
+            one, leaving=one.leaving and one.kind in ("preemptible", "standard"),
+            status="ACTIVE" if one.status == "BUILD" else one.status) for one in cloud.servers))
+        case = Case(clock, cloud)
+        try:
+            case.tell()
+        except Broken as found:
+            least = shrunk(cloud, lambda one, promise=found.promise: broken(one) == promise)
+            pytest.fail(f"after {seen['worlds']} clouds: {found}\n{least!r}")
+        seen += Counter(worlds=1, evictions=case.promises.evictions)
+    record_property("looked at", f"{mode}, with a database: {seen['worlds']} worlds, {seen['evictions']} evictions")

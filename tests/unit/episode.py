@@ -1,0 +1,291 @@
+"""What becomes of requests in a referee's cloud: the service's own decisions, pass after pass, without a database.
+
+The world is put together by the service's code (`Picture`, `request_of`), decided about by the service's code, and each
+decision is carried out here in memory as `service.placing` does it. What Nova does is the referee's.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+from tests.unit.memory import Memory
+from tests.unit.referee import Cloud, Referee, Wanted
+from tests.unit.shown import NOW, cloud_id, request_row, row_of, row_of_request, shown_host, shown_quota, shown_server
+from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.resources import Resources
+from vmsvc.domain.scheduling import decide
+from vmsvc.domain.world import Precedents, Request, World
+from vmsvc.service.join import Policy
+from vmsvc.service.picture import News, Picture, Promises
+from vmsvc.service.placing import _members
+from vmsvc.service.scheduler import _decided, _refused
+from vmsvc.service.snapshot import request_of
+from vmsvc.store.rows import Row
+
+_MOST_PASSES = 60
+_A_MOMENT = timedelta(milliseconds=1)      # from one thing to the next: what is lost by going grows by the second
+
+
+class Stuck(AssertionError):
+    """The requests never came to an end."""
+
+
+@dataclass
+class Outcome:
+    """What became of a request. `rounds`: the victims that left, round by round; `refusals`: what the cloud said."""
+
+    error: str = ""
+    message: str = ""
+    placed: bool = False
+    decisions: list[Decision] = field(default_factory=list)
+    rounds: list[list[str]] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    refused_before: int = 0          # so many of them came before the last round began
+
+
+#: Called before a decision is carried out: (episode, [(request's name, decision)] of those decided together).
+Look = Callable[["Episode", list[tuple[str, Decision]]], None]
+
+
+class Episode:
+    """All requests of a cloud, from their coming to their end."""
+
+    def __init__(self, cloud: Cloud, look: Look):
+        self.cloud = cloud
+        self.referee = Referee(cloud)
+        self.wanted = {wanted.name: wanted for wanted in cloud.wanted}
+        self.outcomes = {name: Outcome() for name in self.wanted}
+        self.known = {server.name: server for server in cloud.servers}
+        self.decisions = 0
+        self._look = look
+        self._rng = random.Random(cloud.seed)
+        self._now = NOW
+        self._picture = Picture(Policy(max_victims=cloud.max_victims))
+        self.rows: dict[str, Row] = {}
+        self.requests: dict[str, SimpleNamespace] = {}
+        self.reservations: dict[str, SimpleNamespace] = {}
+        self._changed: set[str] = set()
+        self._shown: dict[str, dict] = {"servers": {}, "hosts": {}}
+        self.memory = Memory()
+        self.untold: set[str] = set()
+        self._thieves = list(cloud.thieves)
+        self._ended: datetime | None = None
+        for server in cloud.servers:
+            if server.kind in ("preemptible", "standard"):
+                self._put(row_of(server))
+        self._later = sorted(cloud.wanted, key=lambda wanted: wanted.late)
+
+    # ------------------------------------------------------------ the story
+
+    def run(self) -> dict[str, Outcome]:
+        """To the end of all requests. Raises Stuck."""
+        for number in range(_MOST_PASSES):
+            while self._later and self._later[0].late <= number:
+                wanted = self._later.pop(0)
+                self.requests[wanted.name] = request_row(wanted, self._now)
+            if not self._later and not any(row.state == State.PENDING for row in self.requests.values()):
+                return self.outcomes
+            self._now += _A_MOMENT
+            with self._world().trial():
+                self._pass(self._picture._world)  # pylint: disable=protected-access
+            self._cloud_goes_on()
+        raise Stuck(f"still undecided after {_MOST_PASSES} passes")
+
+    def dry_run(self, wanted: Wanted) -> tuple[Decision, Decision | None]:
+        """What the service would say beforehand; and, to a tenant, what if no host had room."""
+        row = request_row(wanted, self._now)
+        row.id = ""
+        request = self._request(row)
+        with self._world().trial():
+            world = self._picture._world  # pylint: disable=protected-access
+            decision = decide(request, world)
+            full = isinstance(decision, Place) and not world.operator
+            return decision, decide(_refused(request), world) if full else None
+
+    def _pass(self, world: World) -> None:
+        waiting = [(row, self._request(row)) for row in self.requests.values() if row.state == State.PENDING]
+        waiting.sort(key=lambda one: one[0].is_preemptible)
+        while waiting:
+            together = list(_decided(waiting, world, 0.0))
+            self.decisions += len(together)
+            self._look(self, [(row.id, decision) for (row, _), decision in together])
+            for (row, request), decision in together:
+                self.outcomes[row.id].decisions.append(decision)
+                self._carry_out(row, request, decision, world)
+
+    def _request(self, row: Any) -> Request:
+        known = Precedents() if row.is_preemptible else self.memory.precedents(
+            row.id, row.boot, Resources(row.room), self.requests.values(), self.reservations)
+        return request_of(row, self._now, self._ended, self.memory.cooling, known)
+
+    # ------------------------------------------------------------ decisions, as placing.carry_out does them
+
+    def _carry_out(self, row: Any, request: Request, decision: Decision, world: World) -> None:
+        noticed = tuple(vm.id for vm in world.victims_of(row.id, State.NOTICED))
+        match decision:
+            case Place(host=host):
+                self._reprieve(world, noticed)
+                row.state, row.host = State.BUILDING, host
+                self._put(row_of_request(row))
+                world.placed(request, host)
+            case Evict():
+                self._evict(row, request, decision, world, noticed)
+            case Reprieve(victims=victims):
+                self._reprieve(world, victims)
+            case Postpone(groups=groups):
+                self._reprieve(world, noticed)
+                world.settled(row.id)
+                world.held_back(groups)
+                self.reservations.pop(row.id, None)
+            case Refuse(error=error, message=message):
+                self._reprieve(world, noticed)
+                world.settled(row.id)
+                self._fail(row, error, message)
+
+    def _evict(self, row: Any, request: Request, plan: Evict, world: World, noticed: tuple[str, ...]) -> None:
+        self._reprieve(world, tuple(vm for vm in noticed if vm not in plan.victims))
+        fresh = [vm for vm in plan.victims if vm not in noticed]
+        members = _members(world, plan)
+        self.reservations[row.id] = SimpleNamespace(vm_id=row.id, bin_kind=plan.kind, bin=plan.bin, members=members)
+        world.reserved(request, plan.kind, plan.bin, plan.victims, members)
+        if fresh:
+            row.rounds += 1
+            outcome = self.outcomes[row.id]
+            outcome.rounds.append([])
+            outcome.refused_before = len(outcome.refusals)
+        for victim in fresh:
+            self._put(self.rows[victim]._replace(state=State.NOTICED, evicted_for=row.id))
+
+    def _reprieve(self, world: World | None, victims: tuple[str, ...]) -> None:
+        for victim in victims:
+            self._put(self.rows[victim]._replace(state=State.ACTIVE, evicted_for=None))
+        if world is not None:
+            world.reprieved(victims)
+
+    def _fail(self, row: Any, error: str, message: str) -> None:
+        row.state = State.FAILED
+        if any(self.outcomes[row.id].rounds):
+            self.memory.failed(row, error, message, int(self._now.timestamp()))
+        self.reservations.pop(row.id, None)
+        self.rows.pop(row.id, None)
+        self._changed.add(row.id)
+        self.outcomes[row.id].error, self.outcomes[row.id].message = error, message
+
+    # ------------------------------------------------------------ what happens outside
+
+    def _cloud_goes_on(self) -> None:
+        """Builds end, and of those that are on their way out some leave."""
+        for server in list(self.referee.servers.values()):
+            if server.status == "BUILD":
+                self.referee.servers[server.name] = server = replace(server, status="ACTIVE")
+                self._put(row_of(server))
+            elif server.leaving and server.kind in ("outsider", "hidden"):
+                del self.referee.servers[server.name]
+        leaving = sorted(row.id for row in self.rows.values() if row.state in (State.NOTICED, State.DELETING))
+        for victim in leaving:
+            if self._rng.random() < 0.7:
+                self._leave(self.rows[victim])
+        for row in list(self.requests.values()):
+            if row.state == State.BUILDING:
+                self._boot(row)
+
+    def _leave(self, row: Row) -> None:
+        server = self.referee.servers[row.id]
+        if row.state == State.NOTICED and server.stubborn and not server.locked:
+            self.referee.servers[row.id] = replace(server, locked=True)
+        elif row.state == State.NOTICED and (server.locked or not self.referee.may_go(server)):
+            if not server.locked:
+                self.untold.add(row.id)
+            self._reprieve(None, (row.id,))
+        else:
+            self._gone(row)
+
+    def _gone(self, row: Row) -> None:
+        del self.referee.servers[row.id]
+        ended = State.EVICTED if row.state == State.NOTICED else State.DELETED
+        if row.state == State.NOTICED:
+            self.outcomes[row.evicted_for].rounds[-1].append(row.id)
+        self._ended = self._now
+        self._put(row._replace(state=ended, ended_at=self._now, updated_at=self._now))
+
+    def _boot(self, row: Any) -> None:
+        wanted, outcome = self.wanted[row.id], self.outcomes[row.id]
+        if row.rounds and self._thieves:
+            self.referee.steal(self._thieves.pop(0), wanted, row.host)
+        slug, words = self.referee.boot(wanted, row.host)
+        if not slug:
+            row.state, outcome.placed = State.ACTIVE, True
+            self.reservations.pop(row.id, None)
+            self.memory.built(row.boot)
+            self.known[row.id] = self.referee.servers[row.id]
+            self._put(row_of(self.known[row.id]))
+        elif slug == "invalid_request":
+            self._fail(row, slug, words)
+        else:
+            self._refused(row, slug, words)
+
+    def _refused(self, row: Any, slug: str, words: str) -> None:
+        """As service.boot writes it down."""
+        self.outcomes[row.id].refusals.append(slug)
+        by_host = False
+        if row.host and slug != "quota_exceeded":
+            row.avoid = [*row.avoid, row.host]
+            place = shown_host(self.referee, row.host)
+            by_host = place.available and place.free.covers(Resources(row.room))
+        if by_host:
+            self.memory.cool(row.boot, row.host, words)
+        row.refusal = {"error": slug, "message": words, "at": self._now.isoformat(), "rounds": row.rounds,
+                       "count": (row.refusal or {}).get("count", 0) + 1, "with_room": by_host}
+        row.refused_at = int(self._now.timestamp())
+        row.state, row.host, row.updated_at = State.PENDING, None, self._now
+        self.rows.pop(row.id)
+        self._changed.add(row.id)
+        self.reservations.pop(row.id, None)
+
+    # ------------------------------------------------------------ what the service sees
+
+    def _put(self, row: Row) -> None:
+        self.rows[row.id] = row
+        self._changed.add(row.id)
+
+    def _world(self) -> World:
+        """As the scheduler reads it: what changed since the last time."""
+        servers = {cloud_id(one.name): shown_server(self.referee, one, cloud_id(one.name))
+                   for one in self.referee.servers.values() if one.ours}
+        hosts = {name: shown_host(self.referee, name) for name in self.referee.hosts} \
+            if self.cloud.mode == "operator" else {}
+        self._picture.tell(News(self._news("servers", servers), self._news("hosts", hosts)))
+        changed, self._changed = self._changed, set()
+        rows = {**self.rows, **{name: row_of_request(row) for name, row in self.requests.items()
+                                if row.state == State.PENDING}}
+        promises = Promises(self._now, list(self.reservations.values()), {}, frozenset(self.untold))
+        return self._picture.update(rows, changed | self.requests.keys(), shown_quota(self.referee), promises,
+                                    operator=self.cloud.mode == "operator")
+
+    def _news(self, kind: str, now: dict) -> dict:
+        before, self._shown[kind] = self._shown[kind], now
+        return {name: now.get(name) for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+
+
+def accepted(wanted: Wanted) -> str:
+    """Why the service does not even take the request; nothing when it does."""
+    del wanted
+    return ""
+
+
+def evictable(episode: Episode, known: bool = False) -> set[str]:
+    """Whoever could be evicted now; `known`: as far as the service can know."""
+    return {row.id for row in episode.rows.values() if row.state in (State.ACTIVE, State.NOTICED)
+            and row.id in episode.referee.servers and not (known and row.id in episode.untold)
+            and episode.referee.may_go(episode.referee.servers[row.id], known)}
+
+
+def going(episode: Episode) -> set[str]:
+    """Whoever is on the way out already: not a victim that was locked meanwhile."""
+    return {row.id for row in episode.rows.values() if row.state in (State.NOTICED, State.DELETING)
+            and row.id in episode.referee.servers
+            and not (row.state == State.NOTICED and episode.referee.servers[row.id].locked)}

@@ -1,0 +1,254 @@
+"""What is promised of evictions, judged by the referee of a cloud: each decision, and what became of each request."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import combinations
+
+from tests.unit.episode import Episode, Outcome, evictable, going
+from tests.unit.referee import Cloud, Flavor, Image, Promise, Wanted
+from vmsvc.domain.decisions import Decision, Evict, Place, Refuse
+
+
+class Broken(AssertionError):
+    """A promise was broken: (which, what happened)."""
+
+    def __init__(self, promise: str, what: str):
+        super().__init__(f"{promise}: {what}")
+        self.promise = promise
+
+
+class Promises:
+    """`decided` is told each decision before it is carried out, `ended` the end of all."""
+
+    def __init__(self, cloud: Cloud, dry_run: bool = True):
+        self._cloud = cloud
+        self._dry_run = dry_run
+        self._operator = cloud.mode == "operator"
+        self._calm = not cloud.thieves
+        self._alone = len(cloud.wanted) == 1
+        self._first = min(cloud.wanted, key=lambda one: (one.late, one.preemptible))
+        self._foreseen: list[Decision] = []
+        self._could = True
+        self._there: dict[str, set[str]] = {}      # request -> who was on the host when room began to be made there
+        self.evictions = self.refusals = 0
+
+    # ------------------------------------------------------------ before anything is decided
+
+    def foreseen(self, episode: Episode) -> None:
+        """Ask what would happen, and remember whether the first request can be served at all."""
+        if self._dry_run and self._alone and not self._first.late:
+            first, full = episode.dry_run(self._first)
+            moving = any(server.leaving or server.status == "BUILD" for server in self._cloud.servers)
+            self._foreseen = [first, full] if full is not None and not moving else [first]
+        may_go = evictable(episode)
+        self._could = episode.referee.smallest(self._first, may_go, going(episode)) <= self._cloud.max_victims
+        if self._could and not self._operator:
+            self._could = self._alone and not _special(self._first) and self._tenant_could(episode, may_go)
+
+    def _tenant_could(self, episode: Episode, may_go: set[str]) -> bool:
+        """True when a tenant is sure to be served: hosts have the room, or those of one give it and all take it."""
+        referee, first = episode.referee, self._first
+        if any(referee.has_room(host, first) for host in referee.hosts):
+            return True
+        healthy = all(referee.takes(host, first) and min(referee.free(host)) >= 0 for host in referee.hosts)
+        return healthy and not referee.over_quota(first) and any(
+            _covers(some, host, first) and referee.at_once(one.name for one in some) for host in referee.hosts
+            for size in range(1, self._cloud.max_victims + 1)
+            for some in combinations([referee.servers[name] for name in may_go
+                                      if referee.servers[name].host == host], size))
+
+    # ------------------------------------------------------------ each decision
+
+    def decided(self, episode: Episode, together: list[tuple[str, Decision]]) -> None:
+        """Look at decisions that were made together. Raises Broken."""
+        for name, decision in together:
+            self._as_foreseen(episode.outcomes[name], decision)
+            if isinstance(decision, Refuse):
+                self.refusals += 1
+                self._right_reason(episode, episode.wanted[name], decision)
+        evicting = [(episode.wanted[name], decision) for name, decision in together if isinstance(decision, Evict)]
+        victims = [victim for _, decision in evicting for victim in decision.victims]
+        if not victims:
+            return
+        fresh = {victim for victim in victims if not episode.rows[victim].evicted_for}
+        self.evictions += len(fresh)
+        _require(len({*victims}) == len(victims), "one request for each victim", f"{victims} go twice")
+        away = [name for name in going(episode) if episode.rows[name].state == "noticed"]
+        _require(episode.referee.at_once([*away, *fresh]), "one of a group at a time", f"{away} and {sorted(fresh)} go")
+        barred = fresh - evictable(episode, known=True)
+        _require(not barred, "nobody is noticed who cannot go", f"{sorted(barred)} are noticed")
+        for wanted, _ in evicting:
+            _require(not wanted.preemptible, "nobody goes for a preemptible VM", f"{victims} go for {wanted}")
+            self._once_for_one_cause(episode, wanted)
+        (self._fits_on_hosts if self._operator else self._fits_as_a_tenant_knows)(episode, evicting)
+
+    def _as_foreseen(self, outcome: Outcome, decision: Decision) -> None:
+        """The dry run said the same: what is decided first; to a tenant also what follows a refusal by the cloud."""
+        turn = len(outcome.decisions)
+        if turn < len(self._foreseen) and (turn == 0 or self._calm and outcome.refusals == ["no_capacity"]):
+            said = self._foreseen[turn]
+            _require(_gist(said) == _gist(decision), "the dry run says the same", f"{said}, then {decision}")
+
+    def _once_for_one_cause(self, episode: Episode, wanted: Wanted) -> None:
+        """Room was made, and yet the cloud said no, and would on every host: that happens once. A tenant's request that
+        asks nothing special of its host cannot be told from one whose room others take: that may happen twice."""
+        outcome, referee = episode.outcomes[wanted.name], episode.referee
+        gone = [episode.known[victim] for victims in outcome.rounds for victim in victims]
+        made = [host for host in referee.hosts if _covers(gone, host, wanted)]
+        hopeless = not any(referee.takes(host, wanted) for host in referee.hosts)
+        suspect = self._operator or _special(wanted)
+        refused = "no_capacity" in outcome.refusals[outcome.refused_before:] and self._calm
+        _require(not (refused and made and hopeless and suspect), "what nobody can tell costs one round",
+                 f"{outcome.rounds} went, {made} had room, the cloud refused {wanted}, and more go")
+
+    # ------------------------------------------------------------ plans
+
+    def _promised(self, episode: Episode, names: set[str]) -> list[Promise]:
+        """What is kept for others than these, and what is just being built."""
+        kept = [(name, one.bin if one.bin_kind == "host" else None) for name, one in episode.reservations.items()]
+        built = [(row.id, row.host) for row in episode.requests.values() if row.state == "building"]
+        return [(_readable(episode.wanted[name]), host) for name, host in dict([*kept, *built]).items()
+                if name not in names]
+
+    def _fits_on_hosts(self, episode: Episode, evicting: list[tuple[Wanted, Evict]]) -> None:
+        """With the victims gone there is room for each on its host and in the quota, and not without any of them."""
+        names = {wanted.name for wanted, _ in evicting}
+        gone = {name for name in going(episode) if episode.rows[name].evicted_for not in names}
+        victims = [victim for _, plan in evicting for victim in plan.victims]
+        promised = self._promised(episode, names)
+        bins = [(_readable(wanted), plan.bin) for wanted, plan in evicting]
+
+        def fit(without: set[str], anywhere: bool = False) -> bool:
+            left = {*gone, *victims} - without
+            return all(episode.referee.fits(wanted, left, [*promised, *bins[:at], *bins[at + 1:]],
+                                            self._hosts(episode, wanted) if anywhere else [host])
+                       for at, (wanted, host) in enumerate(bins))
+        _require(fit(set()), "nobody goes unless it then fits",
+                 f"{victims} are noticed for {bins}, {self._why(episode, bins, {*gone, *victims}, promised)}")
+        for victim in victims:
+            _require(not fit({victim}, anywhere=len(bins) == 1), "nobody goes who could stay",
+                     f"{bins} fit without {victim} of {victims}")
+
+    @staticmethod
+    def _hosts(episode: Episode, wanted: Wanted) -> list[str]:
+        """Where the service may think of, by what the cloud said to it so far."""
+        row = episode.requests[wanted.name]
+        cooling = episode.memory.cooling.get((row.boot["flavor_id"], row.boot["image_id"]), {})
+        return [host for host in episode.referee.hosts if host not in row.avoid and host not in cooling]
+
+    @staticmethod
+    def _why(episode: Episode, bins: list[tuple[Wanted, str]], gone: set[str], promised: list[Promise]) -> str:
+        return "; ".join(episode.referee.unfit(wanted) or episode.referee.over_quota(wanted, gone, promised)
+                         or f"{host} has {episode.referee.free(host, gone)}" for wanted, host in bins)
+
+    def _fits_as_a_tenant_knows(self, episode: Episode, evicting: list[tuple[Wanted, Evict]]) -> None:
+        """The same by quota, image, flavor, and own servers: those of one host give all that is needed."""
+        names = {wanted.name for wanted, _ in evicting}
+        gone = {name for name in going(episode) if episode.rows[name].evicted_for not in names}
+        victims = [victim for _, plan in evicting for victim in plan.victims]
+        promised = self._promised(episode, names)
+        everybody = [(wanted, None) for wanted, _ in evicting]
+
+        def fit(without: set[str]) -> bool:
+            left = {*gone, *victims} - without
+            quota = not any(episode.referee.over_quota(wanted, left, [*promised, *everybody[:at], *everybody[at + 1:]])
+                            for at, (wanted, _) in enumerate(everybody))
+            return quota and all(plan.kind != "host_id" or self._group_gives(episode, plan.bin, evicting, left)
+                                 for _, plan in evicting)
+        for wanted, plan in evicting:
+            unfit = episode.referee.unfit(wanted)
+            _require(not unfit, "nobody goes unless it then fits", f"{plan.victims} go for {wanted}, but {unfit}")
+            if plan.kind == "host_id":
+                host = plan.bin.removeprefix("id-of-")
+                zone = episode.referee.hosts[host].zone
+                if plan.members is None:
+                    self._there[wanted.name] = {one.name for one in episode.referee.on(host) if one.ours}
+                _require(wanted.zone in (None, zone), "nobody goes unless it then fits",
+                         f"{plan.victims} go on {plan.bin} in zone {zone} for {wanted}")
+        _require(fit(set()), "nobody goes unless it then fits",
+                 f"{victims} are noticed for {evicting}: quota {self._cloud.quota}, then used "
+                 f"{episode.referee.quota_used({*gone, *victims})}")
+        for victim in victims:
+            _require(not fit({victim}), "nobody goes who could stay", f"{evicting} fit without {victim} of {victims}")
+
+    def _group_gives(self, episode: Episode, group: str, evicting: list[tuple[Wanted, Evict]],
+                     leaving: set[str]) -> bool:
+        """True when what has left and leaves there, since room began to be made, gives all that those need together who
+        are to go there."""
+        host, servers = group.removeprefix("id-of-"), episode.referee.servers
+        names = {wanted.name for wanted, plan in evicting if plan.bin == group} | {
+            name for name, kept in episode.reservations.items() if kept.bin == group}
+        there = set().union(*(self._there[name] for name in names))
+        left = [episode.known[name] for name in there if name not in servers or name in leaving]
+        left = [one for one in left if one.host == host and one.status != "ERROR"]
+        came = [one for one in episode.referee.on(host) if one.ours and one.name not in there | names]
+
+        def amount(of: Iterable, name: str) -> int:
+            return sum(getattr(one.flavor, name) for one in of)
+        needs = {name: amount((episode.wanted[one] for one in names), name) for name in ("vcpus", "ram", "disk")}
+        return all(amount(left, name) - amount(came, name) >= need for name, need in needs.items() if need)
+
+    # ------------------------------------------------------------ refusals
+
+    def _right_reason(self, episode: Episode, wanted: Wanted, refusal: Refuse) -> None:
+        """Where the quota cannot be satisfied it is the quota, otherwise it is the hosts."""
+        if not self._calm or not self._alone or wanted.odd:
+            return
+        referee, gone = episode.referee, going(episode)
+        candidates = set() if wanted.preemptible else evictable(episode, known=True)
+        lacks = referee.over_quota(wanted, gone | candidates)
+        if lacks:
+            _require(refusal.error == "quota_exceeded", "the right reason", f"{refusal}, but the quota lacks {lacks}")
+        elif len(candidates) <= self._cloud.max_victims and referee.at_once(candidates):
+            _require(refusal.error == "no_capacity", "the right reason", f"{refusal}, but the quota would do")
+
+    # ------------------------------------------------------------ the end
+
+    def ended(self, episode: Episode) -> None:
+        """What became of all of them. Raises Broken."""
+        for name, outcome in episode.outcomes.items():
+            went = [victims for victims in outcome.rounds if victims]
+            _require(len(went) <= 2, "two rounds at most", f"{name}: {went}")
+            if outcome.error == "invalid_request":
+                _require(not went, "nobody goes unless it then fits", f"{went} went, then {outcome.message}")
+        first = episode.outcomes[self._first.name]
+        sure = self._alone or not any(one.mute or one.stubborn for one in self._cloud.servers)
+        if self._calm and self._could and sure and not self._first.preemptible:
+            tried = sum(bool(victims) for victims in first.rounds) == 2      # and some of them could not go
+            _require(first.placed or tried, "who can be served is served",
+                     f"{self._first}: {first.error} {first.message}")
+
+
+def _require(held: bool, promise: str, what: str) -> None:
+    if not held:
+        raise Broken(promise, what)
+
+
+def _special(wanted: Wanted) -> bool:
+    """True when it asks for more of its host than room and a zone."""
+    return wanted.flavor != Flavor(*wanted.flavor.size) or wanted.image != Image()
+
+
+def _readable(wanted: Wanted) -> Wanted:
+    """The request without what nobody can know of it."""
+    return replace(wanted, odd=False)
+
+
+def _gist(decision: Decision) -> object:
+    """What matters to who asks."""
+    match decision:
+        case Place(host=host):
+            return "placed", host
+        case Evict(kind=kind, bin=place, victims=victims):
+            return "evicts", kind, place, sorted(victims)
+        case Refuse(error=error):
+            return "refused", error
+    return "waits"
+
+
+def _covers(gone, host: str, wanted: Wanted) -> bool:
+    """True when these held all that it needs there."""
+    there = [one.flavor for one in gone if one.host == host and one.status != "ERROR"]
+    needs = wanted.flavor
+    return (sum(one.vcpus for one in there) >= needs.vcpus and sum(one.ram for one in there) >= needs.ram
+            and sum(one.disk for one in there) >= needs.disk)

@@ -1,0 +1,95 @@
+"""A referee's cloud in the types of the service: as the port `Cloud` shows it, and requests and VMs as rows."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+from tests.unit import referee
+from tests.unit.referee import MOST_METADATA, Referee, Server, Wanted
+from vmsvc.cloud import port
+from vmsvc.cloud.port import MARK
+from vmsvc.domain.conditions import conditions_of
+from vmsvc.domain.flavors import quota_request, traits_of
+from vmsvc.domain.host import Host
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.store.rows import Row
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+_MIB = 1024
+
+
+def shown_quota(judge: Referee) -> port.Quota:
+    """As GET /limits has it."""
+    limit = {item: most * (_MIB if item == "ram" else 1)
+             for item, most in zip(("instances", "cores", "ram"), judge.cloud.quota) if most >= 0}
+    instances, cores, ram = judge.quota_used()
+    return port.Quota(limit, Resources({"instances": instances, "cores": cores, "ram": ram * _MIB}))
+
+
+def shown_server(judge: Referee, one: Server, server_id: str) -> port.Server:
+    """As GET /servers/detail has it."""
+    operator, made = judge.cloud.mode == "operator", one.kind in ("preemptible", "standard")
+    metadata = {**({MARK: one.name} if made else {}), **{f"item-{number}": "" for number in range(
+        min(one.items, MOST_METADATA) - made)}}
+    place = None if one.status == "ERROR" else one.host
+    size = port.Flavor("flavor", "flavor", one.flavor.vcpus, one.flavor.ram * _MIB, one.flavor.disk)
+    return port.Server(
+        server_id, one.name, one.status, None, f"id-of-{place}" if place else "",
+        place if operator else None, judge.hosts[place].zone if place else None, one.locked, NOW, NOW,
+        None, None, metadata, size, False, size.room, {})
+
+
+def shown_host(judge: Referee, name: str) -> Host:
+    """As Placement and Nova show it to an operator."""
+    place = judge.hosts[name]
+    inventories = {"VCPU": Inventory(place.vcpus, max_unit=place.largest or place.vcpus),
+                   "MEMORY_MB": Inventory(place.ram * _MIB), "DISK_GB": Inventory(place.disk)}
+    held = {cloud_id(one.name): _room(one.flavor) for one in judge.on(name)}
+    return Host(name, inventories, held, available=place.up, availability_zone=place.zone,
+                traits=frozenset(place.traits))
+
+
+def cloud_id(name: str) -> str:
+    """The id that the cloud gave a server of this name."""
+    return name.upper()
+
+
+def _room(flavor: referee.Flavor) -> Resources:
+    return port.Flavor("", "", flavor.vcpus, flavor.ram * _MIB, flavor.disk).room
+
+
+def _specs(wanted: Wanted) -> dict[str, str]:
+    flavor = wanted.flavor
+    return {**{f"trait:{name}": "required" for name in flavor.required},
+            **{f"trait:{name}": "forbidden" for name in flavor.forbidden}}
+
+
+def row_of(server: Server) -> Row:
+    """A VM of the service."""
+    launched = NOW - timedelta(seconds=server.age)
+    return Row(
+        server.name, State.DELETING if server.leaving else State.BUILDING if server.status == "BUILD" else State.ACTIVE,
+        cloud_id(server.name), server.kind == "preemptible", server.priority, 10**6 if server.young else 0,
+        server.group, 1 if server.group else None, "owner",
+        dict(quota_request(server.flavor.vcpus, server.flavor.ram * _MIB)), dict(_room(server.flavor)),
+        None, "", launched, launched, None, None, None)
+
+
+def request_row(wanted: Wanted, now: datetime) -> SimpleNamespace:
+    """The columns of a request, as service.commands writes them."""
+    flavor = wanted.flavor
+    traits = traits_of(_specs(wanted))
+    return SimpleNamespace(
+        id=wanted.name, is_preemptible=wanted.preemptible, state=State.PENDING, host=None, refusal=None, avoid=[],
+        refused_at=0, rounds=0, updated_at=now, quota=dict(quota_request(flavor.vcpus, flavor.ram * _MIB)),
+        room=dict(_room(flavor)),
+        boot={"availability_zone": wanted.zone, "flavor_id": repr(flavor), "image_id": repr(wanted.image),
+              "traits": {"required": sorted(traits.required), "forbidden": sorted(traits.forbidden)},
+              "conditions": conditions_of(_specs(wanted), {}, wanted.zone)})
+
+
+def row_of_request(row: Any) -> Row:
+    """A request, as rows are kept for scheduling."""
+    return Row(row.id, row.state, None, row.is_preemptible, 0, 0, None, None, "owner", row.quota, row.room, row.host,
+               "", row.updated_at, None, None, None, None)

@@ -1,0 +1,54 @@
+"""Nobody is evicted for nothing: random clouds, and a referee who knows what Nova would say.
+
+`CASES=100000 SEED=7 pytest tests/unit/test_nobody_for_nothing.py` looks longer, and elsewhere.
+"""
+
+import os
+import random
+from collections import Counter
+
+import pytest
+
+from tests.unit.episode import Episode
+from tests.unit.promises import Broken, Promises
+from tests.unit.random_clouds import random_cloud, shrunk
+from tests.unit.referee import Cloud
+
+CASES = int(os.environ.get("CASES", "5000"))     # in each mode
+SEED = int(os.environ.get("SEED", "1"))
+
+
+def looked_at(cloud: Cloud) -> Counter:
+    """How much there was to look at. Raises Broken."""
+    promises = Promises(cloud)
+    episode = Episode(cloud, promises.decided)
+    promises.foreseen(episode)
+    episode.run()
+    promises.ended(episode)
+    return Counter(worlds=1, decisions=episode.decisions, evictions=promises.evictions, refused=promises.refusals,
+                   placed=sum(one.placed for one in episode.outcomes.values()))
+
+
+def broken(cloud: Cloud) -> str:
+    """Which promise is broken there; none where all hold."""
+    try:
+        looked_at(cloud)
+    except Broken as found:
+        return found.promise
+    return ""
+
+
+@pytest.mark.parametrize("mode", ["operator", "tenant"])
+def test_nobody_goes_for_a_request_that_cannot_be_served(mode, record_property):
+    rng, seen = random.Random(f"{mode} {SEED}"), Counter()
+    for _ in range(CASES):
+        cloud = random_cloud(rng, mode)
+        try:
+            seen += looked_at(cloud)
+        except Broken as found:
+            least = shrunk(cloud, lambda one, promise=found.promise: broken(one) == promise)
+            with pytest.raises(Broken) as again:
+                looked_at(least)
+            pytest.fail(f"after {seen['worlds']} clouds: {again.value}\n{least!r}")
+    record_property("looked at", f"{mode}: {seen['worlds']} worlds, {seen['decisions']} decisions, "
+                                 f"{seen['evictions']} evictions, {seen['placed']} placed, {seen['refused']} refused")
