@@ -183,12 +183,7 @@ def _by_plan(request: Request, world: World, kind: str, places: Places, hopeless
 def _by_victims(request: Request, world: World, kind: str, places: Places, hopeless: str | None) -> Decision:
     answer = places.plan(False, world.budgets)
     if isinstance(answer, Preempt):
-        if request.rounds >= MAX_ROUNDS:
-            return _no_more_rounds(request, world)
-        if instead := why_futile(request, world):
-            return instead
-        return Evict(kind, answer.bin_id, answer.victims, answer.criterion, answer.optimal,
-                     cost(answer.objective, world), cost(answer.runner_up, world))
+        return _evict(request, world, kind, answer)
     building = any(vm.is_preemptible for vm in world.vms.building)
     if building and not isinstance(places.plan(True, world.budgets), NoPlan):
         return Wait("VMs that could make room are still being built")
@@ -197,6 +192,15 @@ def _by_victims(request: Request, world: World, kind: str, places: Places, hopel
     if reason := quota_shortage(request, world):
         return Refuse("quota_exceeded", reason)
     return Refuse("no_capacity", hopeless or answer.reason)
+
+
+def _evict(request: Request, world: World, kind: str, found: Preempt) -> Decision:
+    """The plan, unless something tells that carrying it out would be in vain."""
+    if request.rounds >= MAX_ROUNDS:
+        return _no_more_rounds(request, world)
+    return why_futile(request, world) or Evict(
+        kind, found.bin_id, found.victims, found.criterion, found.optimal, cost(found.objective, world),
+        cost(found.runner_up, world))
 
 
 def _no_more_rounds(request: Request, world: World) -> Refuse:
