@@ -151,8 +151,9 @@ class Catalog:
             if time.monotonic() - named > _IN_USE_SECONDS:
                 del self._unlisted[kind][ref]
         default = self._defaults[kind]
+        listed = {name for item in (self.images if kind == "image" else self.flavors) for name in (item.id, item.name)}
         asked = {*self._unlisted[kind], *([default] if default and self._may_be_unlisted(kind, default) else [])}
-        for ref in asked:
+        for ref in asked - listed:
             named = self._unlisted[kind].get(ref, (None, time.monotonic()))[1]
             try:
                 found = await (self._cloud.image if kind == "image" else self._cloud.flavor)(ref)

@@ -1,5 +1,6 @@
 """What clients may ask of the service: create, delete, list, show, history."""
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Mapping
@@ -27,6 +28,8 @@ from vmsvc.store.db import connected, reading, unit
 from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
+
+_ACCEPT_SECONDS = 2.0      # a cloud that is slow to say whether it takes a request does not keep it waiting longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,10 @@ class Commands:
                                             key_name=wish.key_name, zone=wish.availability_zone)
         columns = self._columns(wish, chosen)
         try:
-            await self._acceptable(chosen, columns["boot"])
-        except (CloudUnavailable, CloudError) as error:     # it is asked again before anybody is noticed
-            log.info("accepted without the cloud's word: %s", error.message)
+            async with asyncio.timeout(_ACCEPT_SECONDS):
+                await self._acceptable(chosen, columns["boot"])
+        except (CloudUnavailable, CloudError, TimeoutError) as error:     # it is asked before anybody is noticed
+            log.info("accepted without the cloud's word: %s", str(error) or "no answer in time")
         return columns
 
     async def _acceptable(self, chosen: Choice, boot: Mapping[str, Any]) -> None:
