@@ -13,7 +13,8 @@ from typing import Any
 
 from tests.unit.memory import Memory
 from tests.unit.referee import Cloud, Referee, Wanted
-from tests.unit.shown import NOW, cloud_id, request_row, row_of, row_of_request, shown_host, shown_quota, shown_server
+from tests.unit.shown import (NOW, cloud_id, rehearsed, request_row, row_of, row_of_request, shown_host, shown_quota,
+                              shown_server, why_not_accepted)
 from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
@@ -71,7 +72,8 @@ class Episode:
         self._changed: set[str] = set()
         self._shown: dict[str, dict] = {"servers": {}, "hosts": {}}
         self.memory = Memory()
-        self.untold: set[str] = set()
+        self.exempt: set[str] = set()
+        self._round_of: dict[str, int] = {}
         self._thieves = list(cloud.thieves)
         self._ended: datetime | None = None
         for server in cloud.servers:
@@ -86,7 +88,7 @@ class Episode:
         for number in range(_MOST_PASSES):
             while self._later and self._later[0].late <= number:
                 wanted = self._later.pop(0)
-                self.requests[wanted.name] = request_row(wanted, self._now)
+                self._accept(wanted)
             if not self._later and not any(row.state == State.PENDING for row in self.requests.values()):
                 return self.outcomes
             self._now += _A_MOMENT
@@ -95,19 +97,30 @@ class Episode:
             self._cloud_goes_on()
         raise Stuck(f"still undecided after {_MOST_PASSES} passes")
 
+    def _accept(self, wanted: Wanted) -> None:
+        if words := why_not_accepted(self.referee, wanted):
+            self.outcomes[wanted.name].error, self.outcomes[wanted.name].message = "invalid_request", words
+        else:
+            self.requests[wanted.name] = request_row(wanted, self._now)
+
     def dry_run(self, wanted: Wanted) -> tuple[Decision, Decision | None]:
         """What the service would say beforehand; and, to a tenant, what if no host had room."""
         row = request_row(wanted, self._now)
         row.id = ""
-        request = self._request(row)
+        request = self._request(row, wanted)
+        if words := why_not_accepted(self.referee, wanted):
+            return Refuse("invalid_request", words), None
         with self._world().trial():
             world = self._picture._world  # pylint: disable=protected-access
-            decision = decide(request, world)
+            decision = Refuse(request.invalid.error, "") if request.invalid else decide(request, world)
             full = isinstance(decision, Place) and not world.operator
             return decision, decide(_refused(request), world) if full else None
 
     def _pass(self, world: World) -> None:
-        waiting = [(row, self._request(row)) for row in self.requests.values() if row.state == State.PENDING]
+        for name in [name for name, row in self.rows.items() if row.state == State.NOTICED and world.vms[name].locked]:
+            self._exempt(name)
+            world.reprieved((name,))
+        waiting = [(row, self._request(row, self.wanted[row.id])) for row in self.requests.values() if row.state == State.PENDING]
         waiting.sort(key=lambda one: one[0].is_preemptible)
         while waiting:
             together = list(_decided(waiting, world, 0.0))
@@ -117,10 +130,10 @@ class Episode:
                 self.outcomes[row.id].decisions.append(decision)
                 self._carry_out(row, request, decision, world)
 
-    def _request(self, row: Any) -> Request:
+    def _request(self, row: Any, wanted: Wanted) -> Request:
         known = Precedents() if row.is_preemptible else self.memory.precedents(
             row.id, row.boot, Resources(row.room), self.requests.values(), self.reservations)
-        return request_of(row, self._now, self._ended, self.memory.cooling, known)
+        return request_of(row, self._now, self._ended, self.memory.cooling, known, rehearsed(self.referee, wanted))
 
     # ------------------------------------------------------------ decisions, as placing.carry_out does them
 
@@ -155,9 +168,10 @@ class Episode:
         if fresh:
             row.rounds += 1
             outcome = self.outcomes[row.id]
-            outcome.rounds.append([])
+            outcome.rounds[row.rounds - 1:] = [[]]
             outcome.refused_before = len(outcome.refusals)
         for victim in fresh:
+            self._round_of[victim] = row.rounds
             self._put(self.rows[victim]._replace(state=State.NOTICED, evicted_for=row.id))
 
     def _reprieve(self, world: World | None, victims: tuple[str, ...]) -> None:
@@ -165,6 +179,14 @@ class Episode:
             self._put(self.rows[victim]._replace(state=State.ACTIVE, evicted_for=None))
         if world is not None:
             world.reprieved(victims)
+
+    def _exempt(self, victim: str) -> None:
+        """It cannot be made to go: as placing.exempt has it. A round in which nobody left is no round."""
+        row, number = self.requests[self.rows[victim].evicted_for], self._round_of[victim]
+        self.exempt.add(victim)
+        self._reprieve(None, (victim,))
+        if row.rounds == number and not self.outcomes[row.id].rounds[number - 1]:
+            row.rounds -= 1
 
     def _fail(self, row: Any, error: str, message: str) -> None:
         row.state = State.FAILED
@@ -198,9 +220,7 @@ class Episode:
         if row.state == State.NOTICED and server.stubborn and not server.locked:
             self.referee.servers[row.id] = replace(server, locked=True)
         elif row.state == State.NOTICED and (server.locked or not self.referee.may_go(server)):
-            if not server.locked:
-                self.untold.add(row.id)
-            self._reprieve(None, (row.id,))
+            self._exempt(row.id)
         else:
             self._gone(row)
 
@@ -208,9 +228,17 @@ class Episode:
         del self.referee.servers[row.id]
         ended = State.EVICTED if row.state == State.NOTICED else State.DELETED
         if row.state == State.NOTICED:
-            self.outcomes[row.evicted_for].rounds[-1].append(row.id)
+            self._left(row)
         self._ended = self._now
         self._put(row._replace(state=ended, ended_at=self._now, updated_at=self._now))
+
+    def _left(self, row: Row) -> None:
+        """Its round counts, even if others of it could not be made to go."""
+        request, number = self.requests[row.evicted_for], self._round_of[row.id]
+        rounds = self.outcomes[request.id].rounds
+        rounds.extend([] for _ in range(number - len(rounds)))
+        rounds[number - 1].append(row.id)
+        request.rounds = max(request.rounds, number)
 
     def _boot(self, row: Any) -> None:
         wanted, outcome = self.wanted[row.id], self.outcomes[row.id]
@@ -262,7 +290,7 @@ class Episode:
         changed, self._changed = self._changed, set()
         rows = {**self.rows, **{name: row_of_request(row) for name, row in self.requests.items()
                                 if row.state == State.PENDING}}
-        promises = Promises(self._now, list(self.reservations.values()), {}, frozenset(self.untold))
+        promises = Promises(self._now, list(self.reservations.values()), {}, frozenset(self.exempt))
         return self._picture.update(rows, changed | self.requests.keys(), shown_quota(self.referee), promises,
                                     operator=self.cloud.mode == "operator")
 
@@ -271,16 +299,10 @@ class Episode:
         return {name: now.get(name) for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
 
 
-def accepted(wanted: Wanted) -> str:
-    """Why the service does not even take the request; nothing when it does."""
-    del wanted
-    return ""
-
-
 def evictable(episode: Episode, known: bool = False) -> set[str]:
     """Whoever could be evicted now; `known`: as far as the service can know."""
     return {row.id for row in episode.rows.values() if row.state in (State.ACTIVE, State.NOTICED)
-            and row.id in episode.referee.servers and not (known and row.id in episode.untold)
+            and row.id in episode.referee.servers and not (known and row.id in episode.exempt)
             and episode.referee.may_go(episode.referee.servers[row.id], known)}
 
 

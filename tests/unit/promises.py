@@ -192,7 +192,9 @@ class Promises:
 
     def _right_reason(self, episode: Episode, wanted: Wanted, refusal: Refuse) -> None:
         """Where the quota cannot be satisfied it is the quota, otherwise it is the hosts."""
-        if not self._calm or not self._alone or wanted.odd:
+        if episode.referee.unfit(wanted):
+            _require(refusal.error == "invalid_request", "the right reason", f"{refusal} for {wanted}")
+        if not self._calm or not self._alone or wanted.odd or refusal.error == "invalid_request":
             return
         referee, gone = episode.referee, going(episode)
         candidates = set() if wanted.preemptible else evictable(episode, known=True)
@@ -211,6 +213,10 @@ class Promises:
             _require(len(went) <= 2, "two rounds at most", f"{name}: {went}")
             if outcome.error == "invalid_request":
                 _require(not went, "nobody goes unless it then fits", f"{went} went, then {outcome.message}")
+            elif self._calm:
+                _require(not episode.referee.unfit(episode.wanted[name]), "the right reason", f"{name}: {outcome}")
+            if self._foreseen and not outcome.decisions:
+                self._as_foreseen(outcome, Refuse(outcome.error, outcome.message))
         first = episode.outcomes[self._first.name]
         sure = self._alone or not any(one.mute or one.stubborn for one in self._cloud.servers)
         if self._calm and self._could and sure and not self._first.preemptible:

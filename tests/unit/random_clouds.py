@@ -79,7 +79,7 @@ def _request(rng: random.Random, name: str, zones: tuple[str, ...]) -> Wanted:
     image = _often(rng, Image(), Image("x86_64"), Image("aarch64"), Image("ppc64le"), Image(min_ram=3),
                    Image(min_disk=2), Image(required=_TRAITS[:1]), Image(active=False), share=0.25)
     return Wanted(name, flavor, image, zone=_often(rng, None, *zones, "empty", share=0.15),
-                  preemptible=rng.random() < 0.06, odd=rng.random() < 0.04,
+                  preemptible=rng.random() < 0.06, odd=rng.random() < 0.04, spoilt=rng.random() < 0.02,
                   late=_often(rng, 0, 1, 2, share=0.2) if name != "wanted-1" else 0)
 
 

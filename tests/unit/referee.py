@@ -10,7 +10,6 @@ from itertools import combinations
 from math import inf
 
 MOST_METADATA = 128      # items that Nova lets a server have
-NOTICE_ITEMS = 2         # items that a notice adds
 
 
 class Literal:
@@ -98,14 +97,14 @@ class Server(Literal):
 
     @property
     def full(self) -> bool:
-        """True when no notice can be written to its metadata, as everybody can see."""
-        return self.items > MOST_METADATA - NOTICE_ITEMS
+        """True when its guest runs and no notice can be written for it, as everybody can see."""
+        return self.status == "ACTIVE" and self.items >= MOST_METADATA
 
 
 @dataclass(frozen=True, repr=False)
 class Wanted(Literal):
-    """A request. `odd`: a filter of this cloud that nobody can read refuses it everywhere. `late`: it comes when the
-    service has decided so often."""
+    """A request. `odd`: a filter of this cloud that nobody can read refuses it everywhere. `spoilt`: its image is
+    deactivated as soon as the request has been accepted. `late`: it comes when the service has decided so often."""
 
     name: str
     flavor: Flavor
@@ -113,6 +112,7 @@ class Wanted(Literal):
     zone: str | None = None
     preemptible: bool = False
     odd: bool = False
+    spoilt: bool = False
     late: int = 0
 
 
@@ -165,7 +165,7 @@ class Referee:
     def unfit(self, wanted: Wanted) -> str:
         """What Nova's API says of image and flavor, whatever room there is; nothing when it has no objection."""
         image, flavor = wanted.image, wanted.flavor
-        if not image.active:
+        if wanted.spoilt or not image.active:
             return "the image is not active"
         if image.min_ram > flavor.ram:
             return "the flavor's memory is too small for the image"
@@ -239,9 +239,9 @@ class Referee:
     def may_go(self, server: Server, known: bool = False) -> bool:
         """True when it can be evicted by the rules; `known`: as far as anybody can see beforehand. A tenant's victim
         has to be told in its metadata; an operator may tell it by event alone."""
-        tellable = (known or not (server.mute or server.stubborn)) and (
-            self.cloud.mode == "operator" or not server.full)
-        return server.kind == "preemptible" and not (server.locked or server.young or server.leaving) and tellable
+        tellable = self.cloud.mode == "operator" or not server.full and (known or not server.mute)
+        return (server.kind == "preemptible" and tellable and (known or not server.stubborn)
+                and not (server.locked or server.young or server.leaving))
 
     def smallest(self, wanted: Wanted, candidates: Collection[str], gone: Collection[str] = ()) -> float:
         """How many of these have to go at least, beside those that go anyway; infinite when it does not fit with all

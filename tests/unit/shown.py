@@ -1,22 +1,30 @@
 """A referee's cloud in the types of the service: as the port `Cloud` shows it, and requests and VMs as rows."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 from tests.unit import referee
-from tests.unit.referee import MOST_METADATA, Referee, Server, Wanted
+from tests.unit.referee import Referee, Server, Wanted
 from vmsvc.cloud import port
 from vmsvc.cloud.port import MARK
-from vmsvc.domain.conditions import conditions_of
-from vmsvc.domain.flavors import quota_request, traits_of
+from vmsvc.domain.acceptance import Objection, Verdict, is_peculiar, objection
+from vmsvc.domain.flavors import Flavor as domain_flavor
+from vmsvc.domain.flavors import quota_request
 from vmsvc.domain.host import Host
+from vmsvc.domain.image import Image as domain_image
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.network import Network
+from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.service.catalog import Choice
+from vmsvc.service.commands import Commands, CreateVm
 from vmsvc.store.rows import Row
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 _MIB = 1024
+_COMMANDS = SimpleNamespace(_min_run_seconds=0)
 
 
 def shown_quota(judge: Referee) -> port.Quota:
@@ -31,7 +39,7 @@ def shown_server(judge: Referee, one: Server, server_id: str) -> port.Server:
     """As GET /servers/detail has it."""
     operator, made = judge.cloud.mode == "operator", one.kind in ("preemptible", "standard")
     metadata = {**({MARK: one.name} if made else {}), **{f"item-{number}": "" for number in range(
-        min(one.items, MOST_METADATA) - made)}}
+        one.items - made)}}
     place = None if one.status == "ERROR" else one.host
     size = port.Flavor("flavor", "flavor", one.flavor.vcpus, one.flavor.ram * _MIB, one.flavor.disk)
     return port.Server(
@@ -47,7 +55,7 @@ def shown_host(judge: Referee, name: str) -> Host:
                    "MEMORY_MB": Inventory(place.ram * _MIB), "DISK_GB": Inventory(place.disk)}
     held = {cloud_id(one.name): _room(one.flavor) for one in judge.on(name)}
     return Host(name, inventories, held, available=place.up, availability_zone=place.zone,
-                traits=frozenset(place.traits))
+                traits=frozenset(place.traits), hypervisor=Hypervisor("QEMU", cpu={"arch": place.arch}))
 
 
 def cloud_id(name: str) -> str:
@@ -57,12 +65,6 @@ def cloud_id(name: str) -> str:
 
 def _room(flavor: referee.Flavor) -> Resources:
     return port.Flavor("", "", flavor.vcpus, flavor.ram * _MIB, flavor.disk).room
-
-
-def _specs(wanted: Wanted) -> dict[str, str]:
-    flavor = wanted.flavor
-    return {**{f"trait:{name}": "required" for name in flavor.required},
-            **{f"trait:{name}": "forbidden" for name in flavor.forbidden}}
 
 
 def row_of(server: Server) -> Row:
@@ -76,17 +78,44 @@ def row_of(server: Server) -> Row:
         None, "", launched, launched, None, None, None)
 
 
+def chosen(wanted: Wanted) -> Choice:
+    """What a request names, as the catalog finds it: flavor and image."""
+    flavor, image = wanted.flavor, wanted.image
+    specs = {**{f"trait:{name}": "required" for name in flavor.required},
+             **{f"trait:{name}": "forbidden" for name in flavor.forbidden}}
+    properties = {**({"hw_architecture": image.arch} if image.arch else {}),
+                  **{f"trait:{name}": "required" for name in image.required}}
+    return Choice(
+        domain_flavor(repr(flavor), repr(flavor), flavor.vcpus, flavor.ram * _MIB, flavor.disk, extra_specs=specs),
+        domain_image(repr(image), repr(image), "active" if image.active else "deactivated", image.min_ram * _MIB,
+                     image.min_disk, properties=properties),
+        Network("network", "network", ("subnet",)), None, wanted.zone)
+
+
+def columns_of(wanted: Wanted) -> dict[str, Any]:
+    """The columns of a request, as the service writes them."""
+    wish = CreateVm(wanted.preemptible, wanted.name, availability_zone=wanted.zone)
+    return Commands._columns(_COMMANDS, wish, chosen(wanted))  # pylint: disable=protected-access
+
+
 def request_row(wanted: Wanted, now: datetime) -> SimpleNamespace:
-    """The columns of a request, as service.commands writes them."""
-    flavor = wanted.flavor
-    traits = traits_of(_specs(wanted))
-    return SimpleNamespace(
-        id=wanted.name, is_preemptible=wanted.preemptible, state=State.PENDING, host=None, refusal=None, avoid=[],
-        refused_at=0, rounds=0, updated_at=now, quota=dict(quota_request(flavor.vcpus, flavor.ram * _MIB)),
-        room=dict(_room(flavor)),
-        boot={"availability_zone": wanted.zone, "flavor_id": repr(flavor), "image_id": repr(wanted.image),
-              "traits": {"required": sorted(traits.required), "forbidden": sorted(traits.forbidden)},
-              "conditions": conditions_of(_specs(wanted), {}, wanted.zone)})
+    """The row of a request that was just accepted."""
+    return SimpleNamespace(**columns_of(wanted), id=wanted.name, state=State.PENDING, host=None, refusal=None, avoid=[],
+                           refused_at=0, rounds=0, updated_at=now)
+
+
+def why_not_accepted(judge: Referee, wanted: Wanted) -> str:
+    """Why the service does not take the request at all; nothing when it does. What it leaves to Nova to say at once
+    the referee says."""
+    found, intact = chosen(wanted), replace(wanted, spoilt=False)
+    refused = objection(found.flavor, found.image, found.network)
+    return refused.message if refused else judge.unfit(intact) if is_peculiar(found.flavor, found.image) else ""
+
+
+def rehearsed(judge: Referee, wanted: Wanted) -> Verdict:
+    """What Nova says to a rehearsal."""
+    words = judge.unfit(wanted)
+    return Verdict(Objection(words) if words else None)
 
 
 def row_of_request(row: Any) -> Row:

@@ -33,8 +33,7 @@ class Books:
         self.requests = {name: self.rows[name] for name in self.wanted if name in self.rows}
         self.reservations = {one["vm_id"]: SimpleNamespace(**one) for one in case.clock.rows(
             "SELECT vm_id, bin_kind, bin, members FROM reservation WHERE released_at IS NULL")}
-        self.untold = {row["vm_id"] for row in case.clock.rows(
-            "SELECT vm_id FROM eviction WHERE reprieved_at IS NOT NULL AND evicting_at IS NULL")}
+        self.exempt = {row["vm_id"] for row in case.clock.rows("SELECT vm_id FROM eviction WHERE exempt IS NOT NULL")}
         cooling: dict[tuple[str, str], dict[str, str]] = {}
         for one in case.clock.rows("SELECT flavor_id, image_id, host, reason FROM cooldown"):
             cooling.setdefault((one["flavor_id"], one["image_id"]), {})[one["host"]] = one["reason"]
