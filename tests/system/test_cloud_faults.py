@@ -41,6 +41,17 @@ async def test_a_create_that_failed_without_effect_is_sent_again_in_the_end(clie
     assert len(sim.calls(**POST)) == 2
 
 
+@pytest.mark.parametrize("status", [413, 429])
+@pytest.mark.gen_test(timeout=30)
+async def test_a_cloud_that_limits_the_rate_makes_a_create_later_and_none_fail(client, sim, status):
+    sim.fault(action="status", status=status, headers={"Retry-After": "1"}, count=1, **POST,
+              body={"overLimit": {"code": status, "message": "This request was rate-limited."}})
+    created = await client.create(False)
+    assert created.status == 201, created.json
+    assert list(sim.servers()) == [created.id]
+    assert len(sim.calls(**POST)) == 2
+
+
 @BOTH
 @pytest.mark.gen_test(timeout=30)
 async def test_revoked_tokens_are_nobodys_trouble(client, sim):

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from vmsvc.cloud import parse, translate
-from vmsvc.cloud.exchange import Answer, Garbled, NoAnswer, NotSent, Request
+from vmsvc.cloud.exchange import Answer, Garbled, NoAnswer, NotSent, Request, TurnedAway
 from vmsvc.cloud.executor import Attempt, Executor, Late
 from vmsvc.cloud.limiter import Limiter
 from vmsvc.cloud.port import REQUEST_ID
@@ -20,7 +20,8 @@ from vmsvc.domain.errors import CloudError, CloudUnavailable, NotFound, OutcomeU
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Exchange = Callable[[Request, Attempt, str | None], Answer]
-#: Seconds before the second and the third try of a read. A write is never sent again.
+#: Seconds before the second and the third try: of a read, and of a write that the cloud turned away without carrying it
+#: out. No other write is sent again.
 RETRIES = (0.2, 0.8)
 #: A list longer than this has a defect in its links.
 MOST_PAGES = 1000
@@ -62,14 +63,19 @@ class Calls:
     async def send(self, request: Request, read: Callable[[Answer], T] = lambda answer: answer) -> T:
         """Send it and return `read(answer)`, which runs in the thread too: a long list costs the loop nothing."""
         deadline = time.monotonic() + self._timeout
-        for pause in (*RETRIES, None) if request.is_read else (None,):
+        passing = CloudUnavailable | Garbled if request.is_read else TurnedAway
+        for pause in (*RETRIES, None):
             result = await self._once(request, read)
-            if result.error is None:
+            error = result.error
+            if error is None:
                 return result.value
-            late = pause is None or time.monotonic() + pause >= deadline
-            if late or not isinstance(result.error, CloudUnavailable | Garbled):
-                raise result.error
-            log.info("%s; trying again in %.1f s", result.error.message, pause)
+            if pause is None or not isinstance(error, passing):
+                raise error
+            if isinstance(error, TurnedAway):
+                pause = max(pause, error.retry_after)
+            if time.monotonic() + pause >= deadline:
+                raise error
+            log.info("%s; trying again in %.1f s", error.message, pause)
             await asyncio.sleep(pause)
         raise AssertionError("the last try returns or raises")
 
@@ -118,7 +124,7 @@ class Calls:
 
     def _account(self, request: Request, result: Result, seconds: float) -> None:
         answer = result.answer
-        if answer is not None and answer.status in (429, 503) and answer.retry_after:
+        if answer is not None and isinstance(result.error, CloudUnavailable) and answer.retry_after:
             self._limiter.pause(request.service, answer.retry_after)
         outcome = result.error.slug if result.error else "ok"
         # No query and no body: they can hold what users wrote, and answers to a create hold adminPass.

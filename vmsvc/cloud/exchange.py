@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from vmsvc.domain.errors import CloudError
+from vmsvc.domain.errors import CloudError, CloudUnavailable
 
 try:
     from orjson import loads as quickly
 except ImportError:         # it is a gain, no need
     from json import loads as quickly
 
+#: A Retry-After above this many seconds is taken as this: a proxy's "come back in an hour" must not silence us for an
+#: hour.
+LONGEST_PAUSE = 60.0
 #: So many characters of a secret in a row are one too.
 _PIECE = 12
 
@@ -74,18 +77,24 @@ class Answer:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds to stay away (Retry-After, as a number or a date), if the cloud asked for it."""
-        value = self.headers.get("Retry-After")
-        if value is None:
-            return None
-        if value.strip().isdigit():
-            return float(value)
+        """Seconds to stay away, from 0 to LONGEST_PAUSE, if the cloud asked for it (Retry-After, a number or a
+        date)."""
+        value = self.headers.get("Retry-After", "").strip()
+        if value.isascii() and value.isdigit():
+            return min(float(value), LONGEST_PAUSE)
         when = _http_date(value)
-        return None if when is None else max(0.0, (when - (self.date or datetime.now(UTC))).total_seconds())
+        if when is None:
+            return None
+        return min(max(0.0, (when - (self.date or datetime.now(UTC))).total_seconds()), LONGEST_PAUSE)
 
 
 class Garbled(CloudError):
     """An answer that something on the way has spoiled, or made up: the next one may be whole."""
+
+
+class TurnedAway(CloudUnavailable):
+    """The cloud carried nothing out, since there are too many calls: even a write may be sent again after
+    `retry_after` seconds."""
 
 
 class NotSent(Exception):
@@ -120,6 +129,6 @@ def _without(text: str, secrets: Iterable[str]) -> str:
 def _http_date(value: str | None) -> datetime | None:
     try:
         when = parsedate_to_datetime(value) if value else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return when if when is None or when.tzinfo else when.replace(tzinfo=UTC)

@@ -8,10 +8,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from vmsvc.cloud.exchange import LONGEST_PAUSE
 from vmsvc.domain.errors import CloudUnavailable
-
-#: A Retry-After above this is taken as this: a proxy's "come back in an hour" must not silence us for an hour.
-LONGEST_PAUSE = 60.0
 
 
 class TokenBucket:

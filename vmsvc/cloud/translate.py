@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 
-from vmsvc.cloud.exchange import Answer, Request
+from vmsvc.cloud.exchange import Answer, Request, TurnedAway
 from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NotFound,
                                  OutcomeUnknown, QuotaExceeded, Unauthenticated, VmsvcError)
 
@@ -70,15 +70,24 @@ def error_of(request: Request, answer: Answer) -> VmsvcError | None:
     text = reason(answer)
     if answer.status >= 500:
         return _broken(request, answer, text)
-    if answer.status == 429:
-        return CloudUnavailable(f"the cloud asks for fewer calls: {text}", answer.retry_after or UNAVAILABLE_AFTER)
     if answer.status == 401 or request.token and answer.status == 404:
         return _unknown_token(request)
     error = next((error for statuses, pattern, error in SENTENCES
-                  if answer.status in statuses and pattern.search(text)), STATUSES.get(answer.status))
+                  if answer.status in statuses and pattern.search(text)), None)
+    if error is None and _limits_the_rate(answer):
+        return TurnedAway(f"the cloud asks for fewer calls: {text}", answer.retry_after or UNAVAILABLE_AFTER)
+    error = error or STATUSES.get(answer.status)
     if error is None:
         return CloudError(f"the cloud answered {answer.status} to {request.operation}: {text}")
     return _with_field(error(text))
+
+
+def _limits_the_rate(answer: Answer) -> bool:
+    """429; or 413 from older Novas and from proxies, where a Retry-After, or the key `overLimit`, tells it from a body
+    that is too large. (Older Novas answer 413 with `Retry-After: 0` for a quota too: its sentence is looked at first.)
+    """
+    return answer.status == 429 or answer.status == 413 and (answer.retry_after is not None or
+                                                             answer.text.lstrip().startswith('{"overLimit"'))
 
 
 def _unknown_token(request: Request) -> VmsvcError:

@@ -64,6 +64,39 @@ async def test_a_create_that_is_told_to_come_later_made_nothing_and_says_when(ro
     assert caught.value.retry_after == 7
 
 
+#: How clouds, and proxies before them, limit the rate; each did nothing.
+LIMITS = {"413": say(413, {"overLimit": {"code": 413, "message": "This request was rate-limited."}}, Retry_After="1"),
+          "413 by a proxy": say(413, "<html>slow down</html>", Retry_After="1"),
+          "429": say(429, {"overLimit": {"message": "slow down"}}, Retry_After="1")}
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("limit", LIMITS)
+async def test_a_create_and_a_list_that_were_turned_away_are_sent_again_when_the_cloud_said(rogue, adapter, limit):
+    cloud = adapter()
+    await cloud.connect()
+    rogue.on("POST", "/servers", LIMITS[limit], accepted)
+    rogue.on("GET", LIST, LIMITS[limit], listed)
+    for call in (lambda: cloud.create_server(SPEC), cloud.servers):
+        started = time.monotonic()
+        assert await call()
+        assert time.monotonic() - started >= 0.9
+    assert (rogue.count("POST", "/servers"), rogue.count("GET", LIST)) == (2, 2)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("seconds", ["3600", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+async def test_an_absurd_retry_after_silences_a_service_for_a_minute_at_most(rogue, adapter, seconds):
+    cloud = adapter(timeout=1.0)
+    await cloud.connect()
+    rogue.on("POST", "/servers", say(413, {"overLimit": {"message": "no"}}, Retry_After=seconds))
+    for _ in range(2):
+        with pytest.raises(CloudUnavailable) as caught:
+            await cloud.create_server(SPEC)
+        assert 50 < caught.value.retry_after <= 60
+    assert rogue.count("POST", "/servers") == 1
+
+
 @pytest.mark.gen_test
 @pytest.mark.parametrize("trouble", [cut, say(502, "<html>"), say(500, {"computeFault": {"message": "oops"}})])
 async def test_a_read_is_tried_again_after_passing_trouble(rogue, adapter, trouble):

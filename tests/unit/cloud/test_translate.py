@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vmsvc.cloud.exchange import Answer, Request
+from vmsvc.cloud.exchange import LONGEST_PAUSE, Answer, Request, TurnedAway
 from vmsvc.cloud.port import Server
 from vmsvc.cloud.translate import error_of, reason
 from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NoCapacity,
@@ -49,7 +49,13 @@ REFUSALS = [
     (Answer(403, {}, "<html><body>403 Forbidden</body></html>"), Forbidden),
     (nova(418, "teapot"), CloudError),
     (Answer(406, {}, json.dumps({"errors": [{"detail": "Version 2.200 is not supported by the API."}]})), CloudError),
-    (nova(429, "This request was rate-limited.", "overLimit"), CloudUnavailable),
+    (nova(429, "This request was rate-limited.", "overLimit"), TurnedAway),
+    (nova(413, "This request was rate-limited.", "overLimit"), TurnedAway),
+    (Answer(413, {"Retry-After": "1"}, "<html>slow down</html>"), TurnedAway),
+    (Answer(413, {"Retry-After": "0"}, json.dumps({"overLimit": {
+        "code": 413, "message": "Quota exceeded for cores: Requested 1, but already used 20 of 20 cores"}})),
+     QuotaExceeded),
+    (Answer(413, {}, "<html>Request Entity Too Large</html>"), InvalidRequest),
     (Answer(401, {}, json.dumps({"error": {"code": 401, "message": "The request you have made requires auth"}})),
      CloudUnavailable),
 ]
@@ -104,6 +110,13 @@ def test_user_data_is_not_repeated_in_what_nova_says_of_it():
     ({"Retry-After": "Mon, 23 Nov 2026 10:00:30 GMT", "Date": "Mon, 23 Nov 2026 10:00:00 GMT"}, 30.0),
     ({"Retry-After": "Mon, 23 Nov 2020 10:00:30 GMT"}, 0.0),
     ({"Retry-After": "soon"}, None),
+    ({"Retry-After": "²"}, None),
+    ({"Retry-After": "-5"}, None),
+    ({"Retry-After": "1.5"}, None),
+    ({"Retry-After": "86400"}, LONGEST_PAUSE),
+    ({"Retry-After": "9" * 400}, LONGEST_PAUSE),
+    ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, LONGEST_PAUSE),
+    ({"Retry-After": "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"}, None),
     ({}, None),
 ])
 def test_retry_after_is_a_number_or_a_date(header, seconds):
