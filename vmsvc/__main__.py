@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import errno
 import functools
 import json
 import logging
@@ -53,11 +52,6 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return 130
     except (config.ConfigError, PostgresFailed, StartFailed, VmsvcError) as error:
         print(f"vmsvc: {error}", file=sys.stderr)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        print(f"vmsvc: {settings.address}:{settings.port} is in use; stop who listens there or set VMSVC_PORT",
-              file=sys.stderr)
     return 2
 
 
@@ -110,8 +104,8 @@ async def _serve(service: bootstrap.Service, parent: int | None) -> None:
         loop.add_reader(parent, _orphaned, parent, told)
     try:
         await service.start()
-        log.info("listening on %s://%s:%d/", "https" if service.settings.tls_cert else "http",
-                 service.settings.address, service.port)
+        log.info("listening on %s://%s/", "https" if service.settings.tls_cert else "http",
+                 service.settings.authority(service.port))
         await told.wait()
         log.info("stopping")
     finally:

@@ -1,11 +1,13 @@
 """Composition: everything is built here, from settings, and handed to what needs it. Tests build it the same way."""
 
 import asyncio
+import errno
+import functools
 import gc
 import logging
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
@@ -15,7 +17,7 @@ from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.openstack import OpenStack
 from vmsvc.cloud.port import Cloud
-from vmsvc.config import Settings
+from vmsvc.config import ConfigError, Settings
 from vmsvc.doors import auth_of, tls_of, web_settings
 from vmsvc.service.actuator import Actuator
 from vmsvc.service.boot import Boot
@@ -197,9 +199,35 @@ def openapi() -> dict:
 
 
 def listening(settings: Settings) -> list[socket.socket]:
-    """The sockets of the settings' address. Raises OSError when it is taken."""
+    """The sockets of the settings' address; `::` stands for every address, IPv4 and IPv6. Raises ConfigError when it is
+    taken or is not this machine's."""
     # After a restart all who listened come back at once.
-    return bind_sockets(settings.port, settings.address, backlog=_BACKLOG)
+    bind = functools.partial(bind_sockets, backlog=_BACKLOG)
+    try:
+        if settings.address != "::":
+            return bind(settings.port, settings.address)
+        # A socket for each family, so that an IPv4 client's address is shown as one. (Tornado's IPv6 sockets are for
+        # IPv6 alone.)
+        sockets = _where_there_is_ipv6(lambda: bind(settings.port, "::"))
+        return sockets + bind(sockets[0].getsockname()[1] if sockets else settings.port, "0.0.0.0")
+    except OSError as error:
+        place = settings.authority(settings.port)
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"{place} is in use; stop who listens there or set VMSVC_PORT") from None
+        raise ConfigError(f"cannot listen on {place}: {error.strerror} (VMSVC_ADDRESS, VMSVC_PORT)") from None
+
+
+def _where_there_is_ipv6(bind: Callable[[], list[socket.socket]]) -> list[socket.socket]:
+    """What `bind` returns; nothing on a machine whose kernel has no IPv6."""
+    try:
+        sockets = bind()
+    except OSError as error:
+        if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) and not isinstance(error, socket.gaierror):
+            raise
+        sockets = []
+    if not sockets:
+        log.warning("this machine has no IPv6: VMSVC_ADDRESS=:: listens on IPv4 alone")
+    return sockets
 
 
 def service_of(settings: Settings, database_url: str, entry: Mapping[str, str | None],

@@ -8,7 +8,7 @@ import argparse
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -33,7 +33,7 @@ class About:
 class Settings:
     """All settings, checked. Durations are seconds."""
 
-    address: Annotated[str, About("address to listen on")] = "127.0.0.1"
+    address: Annotated[str, About("address to listen on; `::`: every one, IPv4 and IPv6")] = "127.0.0.1"
     port: Annotated[int, About("port to listen on; 0 takes a free one", least=0, most=65535)] = 8888
     replicas: Annotated[int, About("processes that serve on this port", least=1, most=64)] = 1
     database_url: Annotated[str, About("postgresql://…; empty: an embedded PostgreSQL in the data folder")] = ""
@@ -85,6 +85,10 @@ class Settings:
     def host_names(self) -> frozenset[str]:
         """The names in `hosts`."""
         return frozenset(name.lower() for name in listed(self.hosts))
+
+    def authority(self, port: int) -> str:
+        """Address and port as a URL has them: an IPv6 address stands in brackets."""
+        return f"[{self.address}]:{port}" if ":" in self.address else f"{self.address}:{port}"
 
     @property
     def folder(self) -> Path:
@@ -154,7 +158,10 @@ def _parse(item: dataclasses.Field, text: str) -> Any:
 
 def is_loopback(address: str) -> bool:
     """True for addresses that only this machine reaches."""
-    return address in ("localhost", "::1") or address.startswith("127.")
+    try:
+        return address == "localhost" or ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _require_safe_address(settings: Settings) -> None:

@@ -17,7 +17,7 @@ def with_field(name, value):
 
 NOT_AN_OBJECT = ["[]", "null", "1", '"is_preemptible"', "true"]
 NOT_JSON = ["{", "{'is_preemptible': true}", '{"is_preemptible": True}', "is_preemptible=true", GOOD + "x",
-            "\ufeff" + GOOD, b"\xff" + GOOD.encode(), GOOD.encode("utf-16"), "[" * 100_000,
+            "\ufeff\ufeff" + GOOD, b"\xff" + GOOD.encode(), GOOD.encode("utf-16"), "[" * 100_000,
             '{"priority": NaN, "is_preemptible": true}',
             '{"priority": -Infinity, "is_preemptible": true}', '{"priority": ' + "9" * 5000 + "}", "{}{}"]
 
@@ -179,8 +179,8 @@ async def test_the_page_of_another_site_can_create_and_delete_nothing(call, serv
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("method, path, allowed", [
-    ("PUT", "/api/v1/events?type=", "GET, HEAD"), ("PATCH", "/api/v1/vm?x=1", "GET, HEAD, POST"),
-    ("GET", "/api/v1/vm/not%20an%20id/ack", "POST"), ("QUERY", "/api/v1/vm", "GET, HEAD, POST"),
+    ("PUT", "/api/v1/events?type=", "GET, HEAD, OPTIONS"), ("PATCH", "/api/v1/vm?x=1", "GET, HEAD, POST, OPTIONS"),
+    ("GET", "/api/v1/vm/not%20an%20id/ack", "POST, OPTIONS"), ("QUERY", "/api/v1/vm", "GET, HEAD, POST, OPTIONS"),
 ])
 async def test_a_method_that_is_not_known_is_405_whatever_else_is_wrong(call, method, path, allowed):
     answer = await call(method, path)

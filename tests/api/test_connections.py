@@ -69,7 +69,7 @@ async def test_when_all_have_asked_one_more_is_told_that_it_is_full(connect, htt
     while len(http_server) < 8 or http_server.waiting:
         await asyncio.sleep(0)
     status, body = await answer_of((await connect(ASK))[0])
-    assert (status, body["error"], body["message"]) == (503, "cloud_unavailable", "too many connections are open")
+    assert (status, body["error"], body["message"]) == (503, "unavailable", "too many connections are open")
 
 
 @pytest.mark.gen_test(timeout=20)

@@ -2,12 +2,14 @@
 
 import inspect
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
 from vmsvc.domain import errors
 from vmsvc.web.auth import Principal
-from vmsvc.web.base import STATUS
+from vmsvc.web.base import HTTP_REFUSALS, INTERNAL, STATUS, STATUS_OF_SLUG
 from vmsvc.web.app import make_app
 
 VMS = "/api/v1/vm"
@@ -36,6 +38,7 @@ def test_every_kind_of_error_has_a_status_of_its_own_or_of_its_meaning(kind):
     (errors.CloudError("no"), 502, "cloud_error"),
     (errors.CloudUnavailable("no", 7.5), 503, "cloud_unavailable"),
     (errors.OutcomeUnknown("no"), 503, "cloud_unavailable"),
+    (errors.Unavailable("no"), 503, "unavailable"),
     (errors.Timeout("no"), 504, "timeout"),
 ])
 async def test_a_domain_error_is_told_by_status_slug_and_message(call, service, error, status, slug):
@@ -48,6 +51,13 @@ async def test_a_domain_error_is_told_by_status_slug_and_message(call, service, 
                            "request_id": answer.headers["X-Request-Id"]}
     assert ("Retry-After" in answer.headers) == (status in (429, 503))
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+
+
+def test_the_readme_has_every_error_with_its_status():
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+    told = {(int(status), slug) for status, slug in re.findall(r"^\| (\d{3}) \| `(\w+)` \| ", readme, re.MULTILINE)}
+    known = {(status, slug) for status, (slug, _) in HTTP_REFUSALS.items()} | {(500, INTERNAL[0])}
+    assert told == known | {(status, slug) for slug, status in STATUS_OF_SLUG.items()}
 
 
 @pytest.mark.gen_test
@@ -99,9 +109,10 @@ async def test_an_unknown_address_is_404_in_the_same_shape(call, path, method):
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("method, path, allowed", [
-    ("PUT", VMS, "GET, HEAD, POST"), ("DELETE", VMS, "GET, HEAD, POST"), ("PATCH", f"{VMS}/x", "GET, HEAD, DELETE"),
-    ("POST", f"{VMS}/x", "GET, HEAD, DELETE"), ("OPTIONS", VMS, "GET, HEAD, POST"),
-    ("POST", "/api/v1/events", "GET, HEAD"), ("BREW", VMS, "GET, HEAD, POST"), ("POST", "/", "GET, HEAD"),
+    ("PUT", VMS, "GET, HEAD, POST, OPTIONS"), ("DELETE", VMS, "GET, HEAD, POST, OPTIONS"),
+    ("PATCH", f"{VMS}/x", "GET, HEAD, DELETE, OPTIONS"), ("POST", f"{VMS}/x", "GET, HEAD, DELETE, OPTIONS"),
+    ("POST", "/api/v1/events", "GET, HEAD, OPTIONS"), ("BREW", VMS, "GET, HEAD, POST, OPTIONS"),
+    ("POST", "/", "GET, HEAD, OPTIONS"),
 ])
 async def test_a_wrong_method_is_405_and_hears_which_are_right(call, service, method, path, allowed):
     answer = await call(method, path)

@@ -50,7 +50,8 @@ async def test_while_the_database_is_away_clients_hear_so_and_afterwards_all_goe
     channel = await client.channel("?since=0")
     with outage(database, postgres):
         for answer in (await client.create(True), await client.show(before), await client.delete(before)):
-            assert (answer.status, answer.json["error"]) == (503, "cloud_unavailable")
+            assert (answer.status, answer.json["error"]) == (503, "unavailable")
+            assert "database" in answer.json["message"]
             assert int(answer.headers["Retry-After"]) > 0
         await settled_answer(client, "/readyz", 503)
         assert (await client.call("GET", "/healthz")).status == 200
@@ -117,7 +118,7 @@ async def test_a_database_that_takes_no_changes_costs_time_and_nothing_else(clie
     try:
         cut(postgres, name)
         refused = await client.create(True)
-        assert (refused.status, refused.json["error"]) == (503, "cloud_unavailable")
+        assert (refused.status, refused.json["error"]) == (503, "unavailable")
         assert (await settled_answer(client, "/api/v1/vm", 200)).json["servers"], "it can still be read"
         await settled_answer(client, "/readyz", 503)
     finally:

@@ -118,7 +118,7 @@ async def test_while_the_cloud_or_the_database_is_away_no_old_list_is_served(cli
     assert created.id in await client.listed()
     with outage(database, postgres):
         refused = await settled_answer(client, LIST, 503)
-        assert refused.json["error"] == "cloud_unavailable" and int(refused.headers["Retry-After"]) > 0
+        assert refused.json["error"] == "unavailable" and int(refused.headers["Retry-After"]) > 0
     await settled_answer(client, LIST, 200)
     assert created.id in await client.listed()
 

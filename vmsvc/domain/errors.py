@@ -98,7 +98,7 @@ class CloudError(VmsvcError):
 
 
 class CloudUnavailable(VmsvcError):
-    """The cloud (or the database) does not answer now; nothing was done. Try again after `retry_after` seconds."""
+    """The cloud does not answer now; nothing was done. Try again after `retry_after` seconds."""
 
     slug = "cloud_unavailable"
 
@@ -109,6 +109,17 @@ class CloudUnavailable(VmsvcError):
 
 class OutcomeUnknown(CloudUnavailable):
     """A write was sent and no answer came: it may or may not have taken effect. Look before repeating it."""
+
+
+class Unavailable(VmsvcError):
+    """vmsvc itself cannot answer now, since its database is away or it stops: the message says which. Nothing was
+    done. Try again after `retry_after` seconds."""
+
+    slug = "unavailable"
+
+    def __init__(self, message: str, retry_after: float = 5.0):
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Timeout(VmsvcError):

@@ -59,7 +59,7 @@ class Bulletin:
     async def page(self) -> Page:
         """The list: no older than what this replica has told or answered, and a second at most.
 
-        Raises what the cloud raises, and CloudUnavailable when the database is away.
+        Raises what the cloud raises, and Unavailable when the database is away.
         """
         page = self.current()
         if page is not None:

@@ -60,7 +60,8 @@ class Outcome:
 
 
 class Commands:
-    """The service's front. Every method may raise `domain.errors`, CloudUnavailable above all."""
+    """The service's front. Every method may raise `domain.errors`, CloudUnavailable and Unavailable above
+    all."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, bulletin: Bulletin, catalog: Catalog, scheduler: Scheduler,
                  waiters: Waiters, ring: Callable[[], None], min_run_seconds: int):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from vmsvc.domain.errors import CloudUnavailable, Timeout, VmsvcError
+from vmsvc.domain.errors import Timeout, Unavailable, VmsvcError
 from vmsvc.store.db import DATABASE_ERRORS
 
 log = logging.getLogger(__name__)
@@ -35,11 +35,11 @@ class Runtime:
     async def offload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a database function in the pool; at most 30 s.
 
-        Raises CloudUnavailable when the database does not answer: nothing of that transaction was kept, unless it was
+        Raises Unavailable when the database does not answer: nothing of that transaction was kept, unless it was
         the commit itself that got no answer (which is why every step can run twice).
         """
         if self.stopping.is_set():
-            raise CloudUnavailable("the service stops; try again", retry_after=1)
+            raise Unavailable("the service stops; try again", retry_after=1)
         # The thread writes log lines for the request that this task works for.
         call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
         running = asyncio.get_running_loop().run_in_executor(self._pool, call)
@@ -52,7 +52,7 @@ class Runtime:
             raise Timeout("the database took longer than 30 s") from None
         except DATABASE_ERRORS as error:
             log.warning("database: %s", str(error).strip().partition("\n")[0])      # the rest may show a row
-            raise CloudUnavailable("the database does not answer now; try again", retry_after=2) from error
+            raise Unavailable("the database does not answer now; try again", retry_after=2) from error
 
     def _landed(self, _: asyncio.Future) -> None:
         self.offloaded -= 1

@@ -14,7 +14,7 @@ from vmsvc.domain.principal import Principal
 from vmsvc.service import trace
 from vmsvc.service.hub import Hub
 from vmsvc.web import prefer
-from vmsvc.web.base import Handler
+from vmsvc.web.base import SAFE, Handler
 from vmsvc.web.body import parse_object
 from vmsvc.web.limits import Limits
 from vmsvc.web.schemas import VM_ID, load
@@ -43,14 +43,15 @@ class ApiHandler(Handler):
         self._counted = True
         self.principal = await self.identify()
         trace.begin(self.request_id, self.principal.name)
-        if self.request.method not in ("GET", "HEAD"):
+        if self.request.method not in SAFE:
             if self.for_members and not self.principal.may_write:
                 raise errors.Forbidden("a reader may not do this")
             # Whoever showed who he is has one bucket, from wherever he comes.
             self.limits.spend(self.principal.name if self.principal.credential else f"from {self.request.remote_ip}")
 
     async def identify(self) -> Principal:
-        """The one who asks. Raises Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable."""
+        """The one who asks. Raises Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable,
+        Unavailable."""
         return await self.settings["auth"].principal(self.request)
 
     def on_finish(self) -> None:
@@ -83,10 +84,6 @@ class ApiHandler(Handler):
             raise
         finally:
             self._waiting = None
-
-    async def head(self, *args: str) -> None:
-        """As GET; Tornado leaves the body out."""
-        await self.get(*args)
 
     @property
     def commands(self) -> Any:

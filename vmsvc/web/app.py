@@ -2,17 +2,18 @@
 
 import functools
 import logging
+import re
 from ssl import SSLContext
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from tornado.httputil import HTTPServerRequest
+from tornado.httputil import HTTPInputError, HTTPServerRequest, split_host_and_port
 from tornado.web import Application, RequestHandler, stream_request_body
 
 from vmsvc.service.hub import Hub
 from vmsvc.web import assets, channel, metrics, openapi, proxies, room, status, vms
 from vmsvc.web.auth import Auth, NoAuth
-from vmsvc.web.base import Unknown
+from vmsvc.web.base import SAFE, Unknown, WholeServer
 from vmsvc.web.body import shorten
 from vmsvc.web.evictions import routes as eviction_routes
 from vmsvc.web.lane import Lane
@@ -22,6 +23,10 @@ from vmsvc.web.settings import MAX_DRAIN, WebSettings
 from vmsvc.web.tickets import routes as ticket_routes
 
 access_log = logging.getLogger("vmsvc.access")
+
+#: A target in absolute form (RFC 9112, 3.2.2): its authority, and its path.
+_ABSOLUTE = re.compile(r"(?i:https?)://([^/?#]*)(.*)")
+_AUTHORITY = re.compile(r"[0-9A-Za-z._~!$&'()*+;=%:\[\]-]+")
 
 #: The headers of a request with a body. (Tornado tries to understand an empty one by its Content-Type.)
 _OF_BODIES = ("Content-Length", "Transfer-Encoding", "Content-Type")
@@ -34,7 +39,7 @@ def note(counted: metrics.WebMetrics, request: HTTPServerRequest, address: str, 
          request_id: str) -> None:
     """Count the request, and write one line; never a body, never a query (a ticket may be in it)."""
     counted.answered(request, address, code)
-    notable = request.method not in ("GET", "HEAD") or code >= 400
+    notable = request.method not in SAFE or code >= 400
     level = logging.INFO if notable else logging.DEBUG
     if access_log.isEnabledFor(level):
         access_log.log(level, "%s %s %d %.1f ms %s %s %s", request.method, shorten(request.path, 200), code,
@@ -45,6 +50,23 @@ def log_request(handler: RequestHandler) -> None:
     """Tornado's hook for the end of a handler."""
     note(handler.settings["metrics"], handler.request, getattr(handler, "address", "unknown"), handler.get_status(),
          getattr(getattr(handler, "principal", None), "name", "-"), getattr(handler, "request_id", "-"))
+
+
+def read_target(request: HTTPServerRequest) -> None:
+    """A target in absolute form, as a client sends it to what it takes for a proxy, means the same as its path, and its
+    authority counts instead of the Host header. Raises HTTPInputError when that is none."""
+    found = _ABSOLUTE.fullmatch(request.uri or "")
+    if found is None:
+        return
+    host, rest = found.groups()
+    if not _AUTHORITY.fullmatch(host):
+        raise HTTPInputError("the target's authority is no host")
+    if not rest and request.method == "OPTIONS":
+        rest = "*"
+    request.uri = rest if rest.startswith(("/", "*")) else f"/{rest}"
+    request.path = request.uri.partition("?")[0]
+    request.headers["Host"] = request.host = host
+    request.host_name = split_host_and_port(host.lower())[0]
 
 
 @functools.cache
@@ -63,6 +85,7 @@ class Front(Application):
         """As Tornado's."""
         if self.server is not None:
             self.server.asked(request.server_connection)
+        read_target(request)
         proxies.look_behind(request, self.settings["web"].trusted_proxies)
         return self.lane.take(request) or super().find_handler(request, **kwargs)
 
@@ -87,7 +110,7 @@ def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None =
     counted = metrics.WebMetrics(registry or CollectorRegistry(), hub, limits)
     auth = auth or NoAuth()
     app = Front(
-        [*ROUTES, *assets.routes(settings)],
+        [*ROUTES, *assets.routes(settings), (r"\*", WholeServer)],
         default_handler_class=Unknown,
         commands=commands,
         evictions=evictions,

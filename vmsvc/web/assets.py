@@ -44,6 +44,8 @@ class Files(Handler, StaticFileHandler):
     csp = PAGE_POLICY
     max_age = 0     # seconds
 
+    head = StaticFileHandler.head       # it does not read the file
+
     async def admit(self) -> None:
         """A folder, what is outside, or a name that no file of ours has, is simply not there."""
         await super().admit()

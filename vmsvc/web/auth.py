@@ -17,7 +17,8 @@ class Auth(Protocol):
     lasting: bool       # who is let in stays in: there is no need to ask `still()`
 
     async def principal(self, request: HTTPServerRequest) -> Principal:
-        """The one who asks; raises Unauthenticated, Forbidden, TooManyRequests or CloudUnavailable."""
+        """The one who asks; raises Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable or
+        Unavailable."""
 
     def at_once(self, request: HTTPServerRequest) -> Principal | None:
         """The one who asks, where that is known without waiting; None: `principal()` will tell."""

@@ -39,6 +39,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.TooManyRequests: 429,
     errors.CloudError: 502,
     errors.CloudUnavailable: 503,
+    errors.Unavailable: 503,
     errors.Timeout: 504,
 }
 STATUS_OF_SLUG = {cls.slug: status for cls, status in STATUS.items()}
@@ -56,6 +57,9 @@ INTERNAL = ("internal", "vmsvc failed at this; its log has the details under thi
 
 #: Seconds, when the one who refuses did not say.
 RETRY_AFTER = 5.0
+
+#: Methods that change nothing.
+SAFE = ("GET", "HEAD", "OPTIONS")
 
 #: On every answer, errors too.
 STANDING = {
@@ -135,8 +139,9 @@ class Handler(RequestHandler):
             self.set_header(name, value)
 
     def prepare(self) -> Awaitable[None]:
-        """Tornado's hook between the headers and the body."""
-        return self.admit()
+        """Tornado's hook between the headers and the body. Which methods an address knows is no secret, so nobody has
+        to say who is asking for that."""
+        return Handler.admit(self) if self.request.method == "OPTIONS" else self.admit()
 
     async def admit(self) -> None:
         """Raises what the request is refused with before its body is read. To be extended."""
@@ -163,6 +168,18 @@ class Handler(RequestHandler):
         if self.request.method not in self.methods():
             raise HTTPError(405)
 
+    async def head(self, *args: str) -> None:
+        """As GET, with the same headers; Tornado leaves the body out."""
+        done = self.get(*args)
+        if done is not None:
+            await done
+
+    def options(self, *_args: str) -> None:
+        """Which methods this address knows."""
+        self.set_status(204)
+        self.set_header("Allow", ", ".join(self.methods()))
+        self.finish()
+
     def data_received(self, chunk: bytes) -> None:
         """Keep a chunk of the body; of one that turns out too large, nothing."""
         self._size += len(chunk)
@@ -174,7 +191,7 @@ class Handler(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """The one shape of all errors."""
         if status_code == 500 and "exc_info" not in kwargs:      # Tornado's word for a handler that is cancelled
-            self.refuse(Refusal(503, errors.CloudUnavailable.slug, "the service stops; ask again", retry_after=1))
+            self.refuse(Refusal(503, errors.Unavailable.slug, "the service stops; ask again", retry_after=1))
         else:
             self.refuse(refusal_of(kwargs.get("exc_info", (None, None))[1], status_code))
 
@@ -223,6 +240,22 @@ def name_in(host: str) -> str:
 def route(handler: type[Handler]) -> tuple[str, type[Handler]]:
     """The routing rule of a handler: each `{part}` of its address is one argument."""
     return re.sub(r"\{\w+\}", "([^/]+)", handler.address), handler
+
+
+class WholeServer(Handler):
+    """`OPTIONS *` asks what the server knows at all."""
+
+    address = "*"
+
+    def check_method(self) -> None:
+        """It is no address: nothing can be got there."""
+        if self.request.method != "OPTIONS":
+            raise HTTPError(404)
+
+    @classmethod
+    def methods(cls) -> list[str]:
+        """Those that some address knows."""
+        return ["GET", "HEAD", "POST", "DELETE", "OPTIONS"]
 
 
 class Unknown(Handler):

@@ -37,9 +37,10 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """The JSON object in a body; raises InvalidRequest for anything else."""
+    """The JSON object in a body; raises InvalidRequest for anything else. A byte order mark before it, as some editors
+    write, is ignored (RFC 8259, 8.1)."""
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_members, parse_constant=_refuse_constant)
+        value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_members, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise InvalidRequest("the body is not JSON: it is not UTF-8") from None
     except (ValueError, RecursionError) as error:

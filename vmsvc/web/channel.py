@@ -11,11 +11,10 @@ import logging
 import re
 from typing import Any
 
-from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol
 
-from vmsvc.domain.errors import (CloudUnavailable, Forbidden, HistoryGone, InvalidRequest, Timeout, TooManyRequests,
-                                 Unauthenticated, VmsvcError)
+from vmsvc.domain.errors import (Forbidden, HistoryGone, InvalidRequest, Timeout, TooManyRequests, Unauthenticated,
+                                 Unavailable, VmsvcError)
 from vmsvc.domain.principal import Principal
 from vmsvc.service.hub import End
 from vmsvc.service.message import Message, Wanted, encode
@@ -64,8 +63,8 @@ class Events(ApiHandler, WebSocketHandler):
         return await self.settings["tickets"].redeem(ticket)
 
     def is_upgrade(self) -> bool:
-        """Is it to be a WebSocket?"""
-        return self.request.headers.get("Upgrade", "").lower() == "websocket"
+        """Is it to be a WebSocket? HEAD and OPTIONS ask about the address."""
+        return self.request.method == "GET" and self.request.headers.get("Upgrade", "").lower() == "websocket"
 
     @describe(Answer(101, "The live channel: each message is an Event."),
               Answer(200, "A page of the history.", answers.EventPage, {"events": [answers.EVENT], "seq": 42}),
@@ -100,11 +99,9 @@ class Events(ApiHandler, WebSocketHandler):
 
     def admit_socket(self) -> None:
         """Raises when there is no place for another socket."""
-        if self.request.method != "GET":
-            raise HTTPError(405)
         self.check_handshake()
         if self.hub.closed:
-            raise CloudUnavailable("the service stops", retry_after=1)
+            raise Unavailable("the service stops", retry_after=1)
         if len(self.hub) >= self.web.max_sockets:
             raise TooManyRequests("too many sockets are open", retry_after=5)
 

@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from tornado.httputil import HTTPServerRequest
 from tornado.web import RequestHandler
 
-from vmsvc.domain.errors import CloudUnavailable, Forbidden, TooManyRequests, Unauthenticated
+from vmsvc.domain.errors import CloudUnavailable, Forbidden, TooManyRequests, Unauthenticated, Unavailable
 from vmsvc.service.hub import Hub
 from vmsvc.web.base import Handler, route
 from vmsvc.web.describe import Answer, describe
@@ -153,8 +153,8 @@ class Exposition(Handler):
         if not (is_loopback(self.request.remote_ip or "") and is_loopback(self.name or "")):
             await self.settings["auth"].principal(self.request)
 
-    @describe(Answer(200, "All instruments."), errors=(Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable),
-              guarded=True)
+    @describe(Answer(200, "All instruments."),
+              errors=(Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable, Unavailable), guarded=True)
     def get(self) -> None:
         """All instruments in Prometheus' text format."""
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)

@@ -20,7 +20,7 @@ METHODS = ("get", "post", "delete")
 #: What any call can be refused with, and any call of the API, besides its own errors.
 ALWAYS = (errors.VmsvcError, 413)
 COMMON = (errors.InvalidRequest, errors.Unauthenticated, errors.Forbidden, errors.TooManyRequests,
-          errors.CloudUnavailable)
+          errors.CloudUnavailable, errors.Unavailable)
 
 #: Without examples: Swagger UI would send them, and one Idempotency-Key for everybody.
 REQUEST_HEADERS = {

@@ -14,11 +14,12 @@ from tornado.httputil import HTTPInputError
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import Application
 
+from vmsvc.domain.errors import Unavailable
 from vmsvc.web.settings import WebSettings
 
 _ROUND_SECONDS = 5.0
 _SAID = "too many connections are open"
-_BODY = json.dumps({"code": "503", "message": _SAID, "message:": _SAID, "error": "cloud_unavailable",
+_BODY = json.dumps({"code": "503", "message": _SAID, "message:": _SAID, "error": Unavailable.slug,
                     "request_id": "-"}).encode()
 #: Said when there is no room, and nobody waits who could give way.
 FULL = (b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: application/json\r\n"
