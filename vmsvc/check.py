@@ -69,8 +69,7 @@ async def findings(settings: Settings, database_url: str, cloud: OpenStack | Non
     try:
         await cloud.connect()
     except VmsvcError as error:
-        yield Finding(Level.WRONG, "credentials", f"{error.message}. Look at OS_CLOUD and clouds.yaml, or at the OS_* "
-                      "variables: the address, the user, its domain, the password and the project")
+        yield Finding(Level.WRONG, "credentials", error.message)
         return
     for finding in _rights(cloud):
         yield finding

@@ -34,11 +34,16 @@ class Process:
         """What it wrote."""
         return self.log.read_text(encoding="utf-8")
 
-    async def ready(self) -> Client:
-        """Wait until it serves; a client of it."""
+    async def listening(self) -> Client:
+        """Wait until it listens, though its cloud may be away; a client of it."""
         said = await until(lambda: self._popen.poll() is not None or LISTENING.search(self.text()), "listening", 30)
         assert said is not True, self.text()
         self.client = Client(int(said[1]))
+        return self.client
+
+    async def ready(self) -> Client:
+        """Wait until it serves; a client of it."""
+        await self.listening()
         while (await self.client.call("GET", "/readyz")).status != 200:
             await until(lambda: True)
         return self.client

@@ -126,3 +126,18 @@ async def test_who_may_come_in_is_told_and_a_token_file_that_is_missing_is_wrong
     assert status == 1 and "token new" in found(said, "WRONG", "access")[0]
     status, said = await says(VMSVC_AUTH="keystone", VMSVC_MEMBER_ROLES="creator")
     assert status == 0 and "creator may create" in found(said, "ok", "access")[0]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_why_nobody_could_sign_in_is_told_as_for_people(says, environ, tmp_path):
+    clouds = tmp_path / "clouds.yaml"
+    with open(environ["OS_CLIENT_CONFIG_FILE"], encoding="utf-8") as real:
+        clouds.write_text(re.sub(r"http://[^/]+", "http://127.0.0.1:1", real.read()), encoding="utf-8")
+    status, said = await says(OS_CLIENT_CONFIG_FILE=str(clouds))
+    assert status == 1
+    assert found(said, "WRONG", "credentials") == ["http://127.0.0.1:1 refuses the connection: nobody listens there"]
+    status, said = await says(OS_CLIENT_CONFIG_FILE=str(clouds), OS_CLOUD="nowhere")
+    assert status == 1
+    assert str(clouds) in found(said, "WRONG", "credentials")[0]
+    assert "sim-admin, sim-demo" in found(said, "WRONG", "credentials")[0]
+    assert not [line for line in said if "Traceback" in line]

@@ -1,6 +1,7 @@
 """The service as a process: killed at the worst moments, asked to stop, and two of them on one data folder."""
 
 import asyncio
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -76,6 +77,33 @@ async def test_a_service_that_is_asked_to_stop_says_so_and_gives_its_work_to_oth
     _, client = await new_replica()
     await client.saw("create/active", accepted.json["vm"]["vmsvc_id"])
     assert len(sim.servers()) == 1
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_cloud_that_lets_nobody_in_is_told_in_a_line_that_says_why(new_process, environ, tmp_path):
+    clouds = tmp_path / "clouds.yaml"
+    clouds.write_text(re.sub(r"http://[^/]+", "http://127.0.0.1:1", Path(environ["OS_CLIENT_CONFIG_FILE"]).read_text(
+        encoding="utf-8")), encoding="utf-8")
+    process = new_process({**environ, "OS_CLIENT_CONFIG_FILE": str(clouds)})
+    client, why = await process.listening(), "http://127.0.0.1:1 refuses the connection: nobody listens there"
+    async with asyncio.timeout(20):
+        while (ready := (await client.call("GET", "/readyz")).json)["parts"]["cloud"] != why:
+            assert ready["status"] == "not ready"
+            await asyncio.sleep(0.05)
+    told = [line for line in process.text().splitlines() if " WARNING " in line]
+    assert told and all(line.endswith(f"vmsvc.service.runtime: cloud: {why}") for line in told), told
+    assert "Traceback" not in process.text()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_no_proxy_is_asked_for_the_embedded_parts(new_process, tmp_path):
+    nobody = "http://127.0.0.1:1"
+    process = new_process({"VMSVC_DATA_DIR": str(tmp_path), "VMSVC_PORT": "0", "http_proxy": nobody,
+                           "https_proxy": nobody, "all_proxy": nobody, "no_proxy": ""})
+    client = await process.ready()
+    assert (await client.create(True)).status == 201
+    process.tell_to_stop()
+    assert await process.exit_status() == 0
 
 
 @pytest.mark.gen_test(timeout=90)

@@ -47,7 +47,7 @@ class Request:
         if status >= 400:
             server = (self.body or {}).get("server")
             data = server.get("user_data") if isinstance(server, Mapping) else None
-            text = _without(text, [secret for secret in (token, self.token, data) if secret])
+            text = without(text, [secret for secret in (token, self.token, data) if secret])
         return Answer(status, headers, text)
 
 
@@ -114,7 +114,8 @@ def _object(text: str) -> object:
         return json.loads(text)
 
 
-def _without(text: str, secrets: Iterable[str]) -> str:
+def without(text: str, secrets: Iterable[str]) -> str:
+    """The text with *** for every piece of a secret."""
     pieces = {secret[at:at + _PIECE] for secret in secrets for at in range(len(secret) - _PIECE + 1)}
     shown, at = [], 0
     while at < len(text):

@@ -13,8 +13,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
-from vmsvc.cloud.exchange import Answer, NoAnswer, NotSent, Request
+from vmsvc.cloud import reasons
+from vmsvc.cloud.exchange import Answer, NoAnswer, NotSent, Request, without
 from vmsvc.cloud.executor import Attempt
 from vmsvc.domain.errors import CloudError
 
@@ -38,6 +40,7 @@ class Session:
         self._opening, self._renewing = threading.Lock(), threading.Lock()
         self._http: Any = None
         self._keystone: Any = None
+        self._settings: Any = None      # of the cloud, as the SDK has read them
         self._proxies: dict[str, Any] = {}
         self._endpoints: tuple[str, dict[str, str | None]] = "", {}     # by the token of their catalogue
         self._versions: dict[str, tuple[int, int]] = {}
@@ -59,20 +62,21 @@ class Session:
 
     def open(self, _attempt: Attempt) -> str:
         """Sign in and build everything that threads share; returns the project's id. Raises NotSent when the cloud
-        does not answer, CloudError when the settings cannot work."""
-        with self._opening, _sdk_errors():
+        does not answer or let us in, CloudError when the settings cannot work; either says why."""
+        with self._opening, self._sdk_errors():
             self.close()
             self._http = importlib.import_module("vmsvc.cloud.wire").Wire(self._workers, len(SERVICES) + 1)
-            connection = self._connection()
-            self._keystone = connection.session
-            project_id = self._keystone.get_project_id()
+            with self._settings_errors():
+                connection = self._connection()
+                self._keystone = connection.session
+                project_id = self._keystone.get_project_id()
             if not project_id:
                 raise CloudError("the credentials are not for a project: name one in clouds.yaml or OS_PROJECT_NAME")
             self._roles = frozenset(self._keystone.auth.get_access(self._keystone).role_names)
             # Built in one thread, before there are others: a first touch by 16 threads built 16 proxies.
             proxies = {name: getattr(connection, name) for name in SERVICES if _in_catalog(connection, name)}
             if "compute" not in proxies:
-                raise CloudError("the cloud's catalogue shows no compute service: look at region and interface")
+                raise CloudError(self._no_compute())
             proxies["identity"] = self._identity()
             self._versions = {name: _negotiate(name, proxies[name]) for name in NEWEST if name in proxies}
             self._proxies = proxies
@@ -94,19 +98,45 @@ class Session:
         if self._http is not None:
             self._http.close()
 
+    @contextmanager
+    def _settings_errors(self) -> Iterator[None]:
+        """CloudError for settings that cannot be. The SDK raises whatever it stumbles over in a file of another shape,
+        and keystoneauth plain Exceptions for a login without a password."""
+        exceptions, keystone = map(importlib.import_module, ("openstack.exceptions", "keystoneauth1.exceptions"))
+        self._settings = None
+        try:
+            yield
+        except CloudError:
+            raise
+        except Exception as error:      # pylint: disable=broad-exception-caught
+            ours = exceptions.ConfigException, keystone.MissingRequiredOptions, keystone.NoMatchingPlugin
+            if isinstance(error, (*_failures(), OSError)) and not isinstance(error, ours):
+                raise
+            raise CloudError(f"the settings for the cloud (OS_* variables, clouds.yaml) cannot be used: "
+                             f"{self._without_secrets(error)}") from None
+
     def _connection(self) -> Any:
         # The SDK warns about its own code.
         warnings.filterwarnings("ignore", message="Support for InfluxDB")
         warnings.filterwarnings("ignore", message="The 'service_type' parameter is unnecesary")
+        # What they say comes as an error too, in words of ours. The first shows lines of a file that is no YAML, with
+        # what may be a password in them.
+        for name in ("openstack.config", "keystoneauth.identity", "stevedore"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         loader = importlib.import_module("openstack.config.loader")
         keystoneauth = importlib.import_module("keystoneauth1.session")
         config = loader.OpenStackConfig(
             config_files=[self._config_file] if self._config_file else None,
             load_envvars=self._config_file is None, app_name="vmsvc",
             session_constructor=functools.partial(keystoneauth.Session, session=self._http))
+        _require_cloud(self._cloud or config.default_cloud, config)
+        # As the `openstack` command has it: what the environment says of TLS counts for the cloud of a file too.
+        given = config.cloud_config["clouds"].get(config.envvar_key, {})
+        tls = {name: given[name] for name in ("cacert", "cert", "key", "insecure") if given.get(name)}
         # Without a time-out the SDK waits for ever.
-        region = config.get_one(cloud=self._cloud, api_timeout=self._timeout)
-        return importlib.import_module("openstack.connection").Connection(config=region)
+        self._settings = config.get_one(cloud=self._cloud, api_timeout=self._timeout, **tls)
+        self._http.direct = bool(self._settings.config.get("direct"))
+        return importlib.import_module("openstack.connection").Connection(config=self._settings)
 
     def _identity(self) -> Any:
         """Keystone where we sign in: what the catalogue has may be for others."""
@@ -116,7 +146,7 @@ class Session:
 
     def _send(self, request: Request, attempt: Attempt, request_id: str | None) -> tuple[str, Answer]:
         """Returns the token that was used, and the answer."""
-        with _sdk_errors():
+        with self._sdk_errors():
             # Apart from the request, so that a failure to sign in has sent nothing.
             endpoint = self._endpoint(request.service, self._keystone.get_token())
         if not attempt.begin():
@@ -157,10 +187,60 @@ class Session:
 
     def _renew(self, refused: str) -> None:
         """Drop the refused token, unless another thread has a new one already: one sign-in serves them all."""
-        with self._renewing, _sdk_errors():
+        with self._renewing, self._sdk_errors():
             if self._keystone.get_token() == refused:
                 self._keystone.invalidate()
                 self._keystone.get_token()
+
+
+    @contextmanager
+    def _sdk_errors(self) -> Iterator[None]:
+        """While signing in or discovering: nothing of ours was sent, whatever happens."""
+        try:
+            yield
+        except (*_failures(), OSError) as error:        # OSError: a file of certificates that is not there
+            raise NotSent(self._why_not_in(error)) from None
+
+    def _why_not_in(self, error: Exception) -> str:
+        """Why we could not sign in, as the `openstack` command says it; with no secret in it."""
+        auth = self._settings.config.get("auth", {}) if self._settings else {}
+        address = auth.get("auth_url") or ""
+        if not address.startswith(("http://", "https://")):
+            return f"the address of Keystone (OS_AUTH_URL, auth_url in clouds.yaml) is no URL: " \
+                   f"{address.rpartition('@')[2]!r}"
+        if said := reasons.connection_trouble(error, address):
+            return self._without_secrets(said)
+        status, keystone = getattr(error, "http_status", None), reasons.place_of(address)
+        said = self._without_secrets(getattr(error, "message", None) or error)
+        if status in (401, 403):
+            return f"Keystone at {keystone} does not accept the service's credentials ({said}): the user, its " \
+                   "domain, the password, or the project is wrong"
+        if status == 404 or "versioned identity endpoints" in said:
+            return f"there is no Keystone at {keystone}{urlsplit(address).path} ({said}): look at OS_AUTH_URL, or " \
+                   "auth_url in clouds.yaml"
+        if status == 400 and address.startswith("http://"):
+            return f"signing in failed: {said}; does the address of Keystone, {keystone}, begin with https://?"
+        return f"signing in at {keystone} failed ({type(error).__name__}): {said}"
+
+    def _without_secrets(self, said: object) -> str:
+        """One line of it. A cloud, or something that is none, may repeat what it was sent."""
+        auth = self._settings.config.get("auth", {}) if self._settings else {}
+        secrets = [str(value) for name, value in auth.items() if value and reasons.is_secret(name)]
+        access = getattr(getattr(self._keystone, "auth", None), "auth_ref", None)
+        text = without(str(said), secrets + ([access.auth_token] if access else []))
+        for secret in secrets:          # a short one too
+            text = text.replace(secret, "***")
+        return " ".join(text.split())[:500]
+
+    def _no_compute(self) -> str:
+        """What is wrong with a catalogue in which we find no compute service."""
+        catalog = self._keystone.auth.get_access(self._keystone).service_catalog.catalog
+        found = {f"{one.get('region')} ({one.get('interface')})" for service in catalog
+                 if service.get("type") == "compute" for one in service.get("endpoints", ())}
+        wanted = f"region {self._settings.get_region_name('compute') or 'any'}, interface " \
+                 f"{self._settings.get_interface('compute') or 'public'}"
+        return f"the cloud's catalogue has no compute service for {wanted} (OS_REGION_NAME, OS_INTERFACE, or " \
+               f"region_name and interface in clouds.yaml); it has: {', '.join(sorted(found)) or 'none at all'}"
 
 
 def _in_the_name_of(token: str) -> dict[str, Any]:
@@ -194,6 +274,12 @@ def _negotiate(service: str, proxy: Any) -> tuple[int, int]:
     endpoint = proxy.get_endpoint_data()
     if endpoint is None:
         raise NotSent(f"the {service} service does not answer")
+    if not endpoint.max_microversion:
+        try:        # is it old, or does nobody answer?
+            proxy.session.get(endpoint.url, authenticated=False, raise_exc=False, log=False)
+        except _failures() as error:
+            raise NotSent(f"the {service} service does not answer: "
+                          f"{reasons.connection_trouble(error, endpoint.url) or type(error).__name__}") from None
     common = min(tuple(endpoint.max_microversion or (0, 0)), NEWEST[service])
     if common < OLDEST[service]:
         raise CloudError(f"the cloud's {service} service speaks microversion {common[0]}.{common[1]}; "
@@ -208,43 +294,31 @@ def _failures() -> tuple[type[Exception], ...]:
             importlib.import_module("urllib3.exceptions").HTTPError)
 
 
-@contextmanager
-def _sdk_errors() -> Iterator[None]:
-    """While signing in or discovering: nothing of ours was sent, whatever happens."""
-    try:
-        yield
-    except _failures() as error:
-        exceptions = importlib.import_module("openstack.exceptions")
-        keystone = importlib.import_module("keystoneauth1.exceptions")
-        log.debug("signing in failed: %s", type(error).__name__)
-        if isinstance(error, (keystone.Unauthorized, keystone.Forbidden)):
-            raise NotSent("the cloud does not accept the service's credentials") from None
-        if isinstance(error, (exceptions.ConfigException, keystone.MissingRequiredOptions, keystone.NoMatchingPlugin)):
-            raise CloudError(f"the settings for the cloud are not complete: {error}") from None
-        raise NotSent(f"signing in failed ({type(error).__name__})") from None
+def _require_cloud(name: str | None, config: Any) -> None:
+    """Raises CloudError when a cloud is named that no file has, with what was looked at."""
+    clouds = config.cloud_config["clouds"]
+    if name != "defaults" and (name is None or name in clouds):     # `defaults`: the SDK found no settings at all
+        return
+    has = sorted(set(clouds) - {config.envvar_key, "defaults"})
+    read = " and ".join(filter(None, (config.config_filename, config.secure_config_filename)))
+    if read and name == "defaults":
+        raise CloudError(f"there are no clouds in {read}")
+    if read:
+        raise CloudError(f"there is no cloud {name!r} in {read} (OS_CLOUD); it has: {', '.join(has) or 'none'}")
+    raise CloudError("OS_CLOUD names a cloud of a clouds.yaml, and none was read: "
+                     f"{reasons.unread(getattr(config, '_config_files'))}")
 
 
 def _meaning(error: Exception) -> NotSent | NoAnswer:
     """Whether a failed request had left. Only when no connection came about is it sure that it had not."""
     requests = importlib.import_module("requests.exceptions")
     pool = importlib.import_module("urllib3.exceptions")
-    for cause in _causes(error):
-        if isinstance(cause, (requests.ConnectTimeout, pool.NewConnectionError, pool.ConnectTimeoutError)):
-            return NotSent("no connection")
-    if any(isinstance(cause, (requests.Timeout, pool.ReadTimeoutError)) for cause in _causes(error)):
+    found = list(reasons.causes(error))
+    if any(isinstance(cause, (requests.ConnectTimeout, pool.NewConnectionError, pool.ConnectTimeoutError))
+           for cause in found):
+        return NotSent(reasons.connection_trouble(error) or "no connection")
+    if any(isinstance(cause, (requests.Timeout, pool.ReadTimeoutError)) for cause in found):
         return NoAnswer("it timed out")
-    if any(isinstance(cause, (requests.RequestException, pool.HTTPError)) for cause in _causes(error)):
+    if any(isinstance(cause, (requests.RequestException, pool.HTTPError)) for cause in found):
         return NoAnswer("the connection broke")
     return NotSent(type(error).__name__)  # no endpoint, no token: the SDK gave up before the socket
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it: keystoneauth keeps it as context, requests and urllib3 as first argument."""
-    seen: set[int] = set()
-    pending = [error]
-    while pending:
-        current = pending.pop()
-        if isinstance(current, BaseException) and id(current) not in seen:
-            seen.add(id(current))
-            yield current
-            pending += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]

@@ -8,6 +8,7 @@ and discovery go the usual one. The rules for proxies and certificates are those
 Imported by `session` when it opens: requests takes a while.
 """
 
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -24,6 +25,7 @@ class Wire(requests.Session):
 
     def __init__(self, workers: int, services: int):
         super().__init__()
+        self.direct = False     # no request goes through a proxy
         self._ways: dict[Address, Any] = {}
         adapter = TCPKeepAliveAdapter(pool_connections=services, pool_maxsize=workers)
         # Keystone's token is the only login: requests would look for a .netrc at each call, and send what is in it.
@@ -49,6 +51,13 @@ class Wire(requests.Session):
             assert_same_host=False, preload_content=False, decode_content=False, retries=adapter.max_retries,
             timeout=Timeout(connect=connect, read=read)))
 
+    def merge_environment_settings(self, url: str, *given: Any) -> dict[str, Any]:  # pylint: disable=arguments-differ
+        """As requests', but no proxy is asked for what only this machine, or the network of its containers, reaches."""
+        found = super().merge_environment_settings(url, *given)
+        if self.direct or _is_loopback(urlsplit(url).hostname or ""):
+            found["proxies"] = {}
+        return found
+
     def _way(self, adapter: Any, sent: requests.PreparedRequest, verify: Any, cert: Any) -> tuple[Any, dict]:
         """The pool of connections to there, and the proxies by which they go."""
         scheme, place = urlsplit(sent.url)[:2]
@@ -64,6 +73,13 @@ class Wire(requests.Session):
         """Close the sockets that are idle."""
         self._ways.clear()
         super().close()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _with(url: str, params: Any) -> str:

@@ -1,12 +1,14 @@
 """A cloud that misbehaves on order: enough of Keystone to sign in, and a script for every other call."""
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -78,13 +80,15 @@ class RogueCloud:
     newest: str = "2.100"
     keep_alive: bool = True
     placement: bool = False
+    scheme: str = "http"
+    nothing: bool = False       # no OpenStack at all, but a web server
     server: ThreadingHTTPServer | None = None
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def on(self, method: str, path: str, *answers: Callable) -> None:
         """What to answer, one after the other."""
@@ -93,6 +97,13 @@ class RogueCloud:
     def count(self, method: str, path: str) -> int:
         """How often such a request arrived."""
         return sum(1 for seen in self.seen if (seen.method, seen.path) == (method, path))
+
+    def speak_tls(self, cert: Path, key: Path) -> None:
+        """From now on."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.scheme = "https"
 
     def vanish(self) -> None:
         """Listen no more."""
@@ -148,7 +159,9 @@ class Handler(BaseHTTPRequestHandler):
         """One request."""
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "null")
         path, _, query = self.path.partition("?")
-        if path.startswith("/v3"):
+        if self.cloud.nothing:
+            self.reply(404, "<html>nothing</html>", {"Content-Type": "text/html"})
+        elif path.startswith("/v3"):
             self.identity(path, body)
         elif path.rstrip("/") == "/place/ment":
             self.reply(200, json.dumps({"versions": [{

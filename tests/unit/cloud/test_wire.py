@@ -4,6 +4,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from urllib3.exceptions import HTTPError
 
 from vmsvc.cloud.wire import Wire
 
@@ -81,6 +82,24 @@ def test_it_goes_by_the_proxy_of_the_environment(wire, place, monkeypatch):
     monkeypatch.setenv("no_proxy", "other.example")
     answered(wire, "GET", "http://cloud.example/a")
     assert seen[0][1] == "http://cloud.example/a"
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_no_proxy_is_asked_for_what_only_this_machine_reaches(wire, place, monkeypatch, name):
+    address, seen = place
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert answered(wire, "GET", f"{address}/a")[0] == 302
+    assert wire.request("GET", f"{address}/b", timeout=5, allow_redirects=False).status_code == 302, "as for signing in"
+    assert [path for _, path, *_ in seen] == ["/a", "/b"]
+
+
+def test_a_cloud_that_is_asked_directly_is_asked_through_no_proxy(wire, place, monkeypatch):
+    address, seen = place
+    monkeypatch.setenv("http_proxy", address)
+    wire.direct = True
+    with pytest.raises(HTTPError):
+        answered(wire, "GET", "http://cloud.invalid/a")
+    assert not seen
 
 
 def test_certificates_are_checked_against_those_that_the_environment_names(wire, monkeypatch, tmp_path):
