@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.system.client import until
-from vmsvc.service import commands
+from vmsvc.service import build, commands
 from vmsvc.store import vms
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
@@ -194,3 +194,34 @@ async def test_a_request_whose_server_has_just_failed_and_gone_is_still_shown(cl
     sim.clear_faults()
     await client.saw("create/active", ref)
     assert (await client.show(ref)).json["state"] == "active"
+
+
+@BOTH
+@pytest.mark.parametrize("options", [{"request_timeout": 0.5}], ids=["timeout0.5"])
+@pytest.mark.parametrize("metadata, hint", [({"note": "plain ü"}, False), ({"note": "\N{ROCKET}"}, True)],
+                         ids=["plain", "emoji"])
+@pytest.mark.gen_test(timeout=30)
+async def test_a_build_that_never_ends_is_told_while_it_lasts_and_given_up_at_the_limit(client, sim, monkeypatch,
+                                                                                        metadata, hint):
+    monkeypatch.setattr(build, "LIMIT", 3.0)
+    sim.fault(kind="build_hangs")
+    answer = await client.create(False, metadata=metadata)
+    vm_id = answer.json["vm"]["vmsvc_id"]
+    assert (answer.status, answer.json["vm"]["state"]) == (202, "building")
+    for shown in (answer.json["vm"], (await client.show(vm_id)).json, *(await client.listed()).values()):
+        assert (shown["state"], shown["status"]) == ("building", "BUILD")
+        assert f"Nova has been building it since {shown['created'][:-1]}" in shown["message"]
+        assert "removed when that takes 3 s" in shown["message"]
+    failed = (await client.saw("create/failed", vm_id, seconds=15))["data"]
+    assert failed["error"] == "cloud_error"
+    assert failed["reason"].startswith("Nova was still building the server (BUILD) after 3 s")
+    assert ("emoji" in failed["reason"]) == hint
+    assert not sim.servers()
+    assert (await client.show(vm_id)).json["message"] == failed["reason"]
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_a_build_that_ends_has_no_more_to_say(client):
+    created = await client.create(True, name="\N{ROCKET}")
+    assert created.status == 201
+    assert "message" not in (await client.show(created.id)).json

@@ -10,7 +10,7 @@ from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
 from vmsvc.service.actuator import Claim
-from vmsvc.service.build import LIMIT, Builds
+from vmsvc.service.build import Builds, overdue
 from vmsvc.service.leave import Leave
 from vmsvc.service.pace import Pace
 from vmsvc.service.placing import fail
@@ -148,7 +148,7 @@ class Boot:
         if failure is None and host is not None and self._fleet.is_down(host):
             return {"error": "no_capacity", "message": f"host {host} went down while the server was being built there"}
         if failure is None:
-            return {"error": None, "message": f"the server was still {server.status} after {LIMIT:.0f} s"}
+            return {"error": None, "message": overdue(server)}
         message = f"the build failed: {failure.message}" if isinstance(failure, CloudError) else failure.message
         # Nova tries a failed build on other hosts by itself, unless it was told the host, or knows that none would do
         # ("No fixed IP addresses available for network: …, not rescheduling", measured).

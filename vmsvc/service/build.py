@@ -8,9 +8,11 @@ from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import Server
 from vmsvc.domain.errors import CloudError, CloudUnavailable
+from vmsvc.domain.events import instant
 from vmsvc.service.pace import Lookout, Pace
 
-#: Seconds for a build; Nova itself has no limit on BUILD by default.
+#: Seconds for a build; Nova itself has no limit on BUILD by default. Some never end: where Nova's database is utf8mb3,
+#: the API takes an emoji in a name or in metadata, the conductor fails to write it, and the server stays in BUILD.
 LIMIT = 600.0
 _HOST_SECONDS = 5.0         # between looks at the state of the host while a build goes on
 _LOOK_AGAIN = 0.3
@@ -81,6 +83,20 @@ class Builds:
     def _learn(self, server: Server | None, in_vain: float | None) -> None:
         if server is not None:
             (self._builds if server.status == "ACTIVE" else self._refusals).note(in_vain)
+
+
+def under_way(server: Server) -> str:
+    """What there is to say of a build that has not ended."""
+    return f"Nova has been building it since {instant(server.created)}; it is removed when that takes {LIMIT:.0f} s"
+
+
+def overdue(server: Server) -> str:
+    """Why a server is given up whose build has not ended within the limit."""
+    said = f"Nova was still building the server ({server.status}) after {LIMIT:.0f} s, and gave no reason; it is removed"
+    if any(character > "\uffff" for text in (server.name, *server.metadata.values()) for character in text):
+        said += ". Its name or its metadata have characters beyond U+FFFF, such as emoji: a Nova whose database is " \
+                "utf8mb3 takes such a request and never builds its server"
+    return said
 
 
 def _settled(server: Server) -> bool:

@@ -5,6 +5,8 @@ from typing import Any
 
 from vmsvc.cloud.port import Server
 from vmsvc.domain.events import view
+from vmsvc.domain.lifecycle import State
+from vmsvc.service.build import under_way
 
 _OURS = ("vmsvc_id", "is_preemptible", "state", "priority", "min_run_seconds", "group", "max_unavailable", "owner",
          "evict_at", "acknowledged_at")
@@ -15,8 +17,10 @@ def shown(server: Server, row: Mapping[str, Any] | None) -> dict[str, Any]:
     if row is None:
         return {"name": server.name, **server.body}
     ours = view(row)
+    if row["state"] == State.BUILDING and server.status == "BUILD":
+        ours["message"] = under_way(server)
     return {"name": row["name"], **server.body, **{name: ours[name] for name in _OURS},
-            **({"notice": ours["notice"]} if "notice" in ours else {})}
+            **{name: ours[name] for name in ("notice", "message") if name in ours}}
 
 
 def awaited(row: Mapping[str, Any]) -> dict[str, Any]:

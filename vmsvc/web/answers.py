@@ -89,6 +89,9 @@ class VmView(Open):
     evict_at = fields.DateTime(allow_none=True, metadata={"description": "a victim is untouched before this"})
     acknowledged_at = fields.DateTime(allow_none=True, metadata={
         "description": "... unless its owner or its guest let it go early, which was then"})
+    message = fields.String(metadata={"description": "while it is built: since when Nova does; of a request that failed: "
+                                                     "why"})
+    error = fields.String(metadata={"description": "of a request that failed: the slug that the create ended with"})
     notice = fields.Dict(metadata={"description": "of a victim: what it makes room for and the criterion that decided"})
 
 
