@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo run_test lint test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image
+.PHONY: help run demo empty run_test lint test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
@@ -18,6 +18,9 @@ run: $(VENV)/.service  ## run the service with an embedded database and a simula
 
 demo: $(VENV)/.service  ## play the story on the running service of VMSVC_URL (default: that of `make run`), until Ctrl-C
 	@exec $(BIN)/python -m vmsvc.demo
+
+empty: $(VENV)/.service  ## delete every VM that the running service of VMSVC_URL made (YES=1: without asking)
+	@exec $(BIN)/python -m vmsvc.demo --empty $(if $(YES),--yes)
 
 run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.

@@ -71,6 +71,17 @@ def test_a_value_that_cannot_be_is_refused_by_name(name, value):
         config.load({name: value})
 
 
+def test_what_the_demo_and_the_tests_read_may_be_in_the_same_shell():
+    others = {"VMSVC_URL": "http://127.0.0.1:8888", "VMSVC_TOKEN": "t", "VMSVC_TEST_CLOUD": "bed"}
+    assert config.load(others) == config.load({})
+
+
+@pytest.mark.parametrize("name", ["README.md", "RUNBOOK.md", "CHANGELOG.md"])
+def test_commands_in_documents_can_be_copied(name):
+    text = Path(__file__).parents[1].joinpath(name).read_text(encoding="utf-8")
+    assert not re.findall(r"(?<!\.venv/bin/)python -m (?:vmsvc|tests)", text)
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1", "host.example"])
 def test_other_machines_are_let_in_only_when_that_is_said_in_plain_words(address):
     with pytest.raises(config.ConfigError, match="VMSVC_"):

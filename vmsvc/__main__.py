@@ -63,7 +63,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m vmsvc", parents=[config.parser()], formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=".venv/bin/python -m vmsvc", parents=[config.parser()], formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Preemptible VMs for any OpenStack cloud.\n\n" + "\n".join(
             f"  {job:8} {what}" for job, what in _JOBS.items()))
     parser.add_argument("job", nargs="?", choices=_JOBS, default="serve", help="what to do (default: serve)")

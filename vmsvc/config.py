@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 PREFIX = "VMSVC_"
+#: Variables that others read, from the same shell: the demo, and the tests.
+OTHERS = frozenset({"VMSVC_URL", "VMSVC_TOKEN", "VMSVC_TEST_CLOUD"})
 
 
 class ConfigError(Exception):
@@ -118,7 +120,7 @@ def about(name: str) -> About:
 
 def parser() -> argparse.ArgumentParser:
     """The flags, one for each setting."""
-    flags = argparse.ArgumentParser(prog="python -m vmsvc", add_help=False, argument_default=argparse.SUPPRESS)
+    flags = argparse.ArgumentParser(prog=".venv/bin/python -m vmsvc", add_help=False, argument_default=argparse.SUPPRESS)
     for item in dataclasses.fields(Settings):
         flags.add_argument("--" + item.name.replace("_", "-"), metavar="VALUE",
                            # argparse formats it: a percent sign is not its own.
@@ -129,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
 def load(environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment and flags (by field name); raises ConfigError."""
     known = {variable(item.name): item for item in dataclasses.fields(Settings)}
-    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known and name not in OTHERS)
     if unknown:
         raise ConfigError(f"unknown setting {', '.join(unknown)}; known are {', '.join(known)}")
     given = {item.name: environ[name] for name, item in known.items() if name in environ}

@@ -1,8 +1,10 @@
 """`make demo`: plays the story on a running service, so that whoever looks at its page sees it alive.
 
+`make empty` is here too, for the same client: it deletes every VM that the service made.
+
 Fill the room with preemptible VMs, ask who would go for a standard one, ask for it, wait out the notice and the
 eviction, create, delete, again. It keeps to VMs that it made itself: it asks first, and where somebody else's VM would
-have to go it goes on without. At its end, and after Ctrl-C, it deletes what it made.
+have to go it ends, and says how to make room. At its end, and after Ctrl-C, it deletes what it made.
 """
 
 import argparse
@@ -23,6 +25,8 @@ _LOOK_SECONDS = 0.5
 _OUTCOME_SECONDS = 600.0
 _AT_ONCE = 4
 _NO_ROOM = ("no_capacity", "quota_exceeded")
+#: What somebody can do whose cloud is full of others.
+MAKE_ROOM = "Delete some, or all that vmsvc made: make empty"
 
 
 class DemoFailed(Exception):
@@ -39,14 +43,16 @@ class Service:
     No call waits for long, and none is broken off: whatever was asked for is known, and can be removed.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, token: str = ""):
         self._api = f"{url.rstrip('/')}/api/v1"
+        # Each way of authentication looks at a header of its own.
+        self._login = {"Authorization": f"Bearer {token}", "X-Auth-Token": token} if token else {}
         self._client = AsyncHTTPClient(force_instance=True, max_clients=20)
         self.made: dict[str, str] = {}
 
     async def call(self, method: str, path: str, body: object = None, prefer: str = "") -> tuple[int, dict[str, Any]]:
         """Status and body of an answer. Raises DemoFailed when there is none."""
-        headers = {"Content-Type": "application/json", **({"Prefer": prefer} if prefer else {})}
+        headers = {"Content-Type": "application/json", **self._login, **({"Prefer": prefer} if prefer else {})}
         request = HTTPRequest(f"{self._api}/{path}", method, headers, None if body is None else json.dumps(body),
                               request_timeout=_CALL_SECONDS, allow_nonstandard_methods=True)
         try:
@@ -58,6 +64,8 @@ class Service:
     async def demand(self, method: str, path: str, body: object = None, prefer: str = "") -> dict[str, Any]:
         """As `call`; raises DemoFailed for a status that is no success."""
         status, answer = await self.call(method, path, body, prefer)
+        if status == 401:
+            raise DemoFailed(f"{answer.get('message')}. Name a token of a member: VMSVC_TOKEN=… or --token")
         if status >= 300:
             raise DemoFailed(f"{method} {path}: {answer.get('message', status)}")
         return answer
@@ -75,6 +83,11 @@ class Service:
         if status not in (200, 202, 404):
             raise DemoFailed(f"deleting {self.made.get(vm_id)}: {answer.get('message', status)}")
         self.made.pop(vm_id, None)
+
+    async def known(self) -> dict[str, str]:
+        """The names of all VMs that the service made or is about to make, by their vmsvc ids."""
+        return {server["vmsvc_id"]: server["name"] for server in (await self.demand("GET", "vm"))["servers"]
+                if "vmsvc_id" in server}
 
     async def ours(self) -> set[str]:
         """The cloud's ids of those that are still there; what has gone is forgotten."""
@@ -119,13 +132,18 @@ class Story:
             raise Stopped
 
     async def prepare(self) -> None:
-        """Choose the smallest and the largest flavor of which some would fit."""
+        """Say what is there, and choose the smallest and the largest flavor of which some would fit. Raises DemoFailed
+        when others have all the room."""
+        others = len(await self._service.known())
         sizes = [flavor for flavor in await self.flavors()
                  if flavor["fits_after_evictions"] > 0 or flavor["fits_now"] > 0]
         if not sizes:
             raise DemoFailed("there is no room at all, not even after evictions")
         sizes.sort(key=lambda flavor: (flavor["vcpus"], flavor["ram"]))
         self._small, self._large = sizes[0]["name"], sizes[-1]["name"]
+        say(f"there are {others} VMs that this demo did not make, and room for {sizes[0]['fits_now']} of {self._small}")
+        if not sizes[0]["fits_now"]:
+            raise DemoFailed(f"there is no room for a VM of its own, and it has nobody else's evicted. {MAKE_ROOM}")
 
     async def flavors(self) -> list[dict[str, Any]]:
         """How many of each flavor fit."""
@@ -174,14 +192,14 @@ class Story:
         raise DemoFailed(f"{self._service.made[vm_id]} has no outcome after {_OUTCOME_SECONDS:.0f} s")
 
     async def ask(self, name: str) -> bool:
-        """Who would go? False when it would be somebody whom the story did not make, or when nothing would help."""
+        """Who would go? False when nothing would help. Raises DemoFailed when it would be somebody whom the story did
+        not make."""
         wish = {"is_preemptible": False, "name": name, "flavor": self._large}
         plan = await self._service.demand("POST", "vm?dry_run=true", wish)
         plans = [plan, *filter(None, [plan.get("if_no_host_has_room")])]
         say(f"who would go for {name} ({self._large})? {plans[-1]['reason']}")
         if not {victim for one in plans for victim in one["victims"]} <= await self._service.ours():
-            say("VMs that this demo did not make would go: it is not asked for")
-            return False
+            raise DemoFailed(f"VMs that this demo did not make would go, so {name} is not asked for. {MAKE_ROOM}")
         return plans[-1]["result"] != "refused"
 
     async def clear(self, prefix: str = "demo-") -> None:
@@ -209,9 +227,40 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-async def play(url: str, rounds: int, pause: float, most: int) -> None:
+async def empty(url: str, token: str = "", sure: bool = False) -> None:
+    """Delete every VM that the service made, standard ones first, and what waits for room; servers that others made
+    stay. Somebody has to say yes before, at the terminal, unless they are `sure`. Raises DemoFailed."""
+    service = Service(url, token)
+    try:
+        service.made = await service.known()
+        if not service.made:
+            say("there is no VM that vmsvc made")
+            return
+        if not sure:
+            confirm(f"{len(service.made)} VMs that vmsvc made at {url} will be deleted")
+        left = iter(sorted(service.made))
+
+        async def work() -> None:
+            for vm_id in left:
+                await service.delete(vm_id)
+        await together(work() for _ in range(_AT_ONCE))
+        left_over = await service.known()
+        say(f"{len(left_over)} are on their way" if left_over else "all of them are deleted")
+    finally:
+        service.close()
+
+
+def confirm(what: str) -> None:
+    """Raises DemoFailed unless somebody at the terminal says yes."""
+    if not sys.stdin.isatty():
+        raise DemoFailed(f"{what}. Nobody is at the terminal to say yes: make empty YES=1, or --yes")
+    if input(f"{what}. Is that what you want? (yes/no) ") != "yes":
+        raise DemoFailed("nothing was deleted")
+
+
+async def play(url: str, rounds: int, pause: float, most: int, token: str = "") -> None:
     """Tell it. The first Ctrl-C ends it in good order, a second one at once. Raises DemoFailed."""
-    service = Service(url)
+    service = Service(url, token)
     story = Story(service, pause, most)
     loop = asyncio.get_running_loop()
 
@@ -229,14 +278,19 @@ async def play(url: str, rounds: int, pause: float, most: int) -> None:
 
 def main() -> int:
     """0 when the story was told, 2 with one line of words when it could not be."""
-    parser = argparse.ArgumentParser(prog="python -m vmsvc.demo", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog=".venv/bin/python -m vmsvc.demo", description=__doc__.partition("\n")[0])
     parser.add_argument("--url", default=os.environ.get("VMSVC_URL", URL), help="where the service is")
+    parser.add_argument("--token", default=os.environ.get("VMSVC_TOKEN", ""),
+                        help="of a member, where the service asks who comes (better: VMSVC_TOKEN)")
+    parser.add_argument("--empty", action="store_true", help="play nothing: delete every VM that the service made")
+    parser.add_argument("--yes", action="store_true", help="with --empty: do not ask first")
     parser.add_argument("--rounds", type=int, default=0, help="how often; 0 (the default): until Ctrl-C")
     parser.add_argument("--pause", type=float, default=4.0, help="seconds between two steps")
     parser.add_argument("--most", type=int, default=64, help="VMs that it makes at most")
     options = parser.parse_args()
     try:
-        asyncio.run(play(options.url, options.rounds, options.pause, options.most))
+        asyncio.run(empty(options.url, options.token, options.yes) if options.empty else
+                    play(options.url, options.rounds, options.pause, options.most, options.token))
     except DemoFailed as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2

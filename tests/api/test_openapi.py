@@ -13,7 +13,7 @@ from vmsvc.service.hub import End
 from vmsvc.web import assets, closing
 from vmsvc.web.app import ROUTES, api_document
 from vmsvc.web.base import STATUS, status_of
-from vmsvc.web.vms import Vms
+from vmsvc.web.vms import Vm, Vms
 
 OPERATIONS = [(path, method, operation) for path, item in api_document()["paths"].items()
               for method, operation in item.items() if method != "parameters"]
@@ -95,6 +95,27 @@ def test_no_example_of_a_key_is_there_for_swagger_ui_to_send_for_everybody():
     key, = [one for one in api_document()["paths"][Vms.address]["post"]["parameters"]
             if one["name"] == "Idempotency-Key"]
     assert "example" not in key and "examples" not in key and "example" not in key["schema"]
+
+
+def identifier(name):
+    """What a generator of clients makes of a property's name."""
+    return re.sub(r"\W+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).strip("_").lower()
+
+
+def test_no_two_properties_of_a_schema_become_one_name_in_a_client():
+    schemas = api_document()["components"]["schemas"]
+    for title, schema in schemas.items():
+        names = [identifier(name) for name in schema.get("properties", {})]
+        assert len(names) == len(set(names)), f"{title}: {names}"
+    for title in ("Error", "Created", "Accepted", "Done"):
+        assert "message" in schemas[title]["properties"] and schemas[title]["additionalProperties"] is not False
+        assert "`message:`" in schemas[title]["properties"]["message"]["description"]
+
+
+def test_what_swagger_ui_sends_with_a_delete_by_itself_names_no_vm():
+    body = api_document()["paths"][Vm.address]["delete"]["requestBody"]["content"]["application/json"]
+    assert next(iter(body["examples"].values()))["value"] == {}
+    assert "required" not in api_document()["components"]["schemas"]["DeleteVm"]
 
 
 def test_the_limits_of_a_wish_are_told():

@@ -92,7 +92,7 @@ def under_way(server: Server) -> str:
 
 def overdue(server: Server) -> str:
     """Why a server is given up whose build has not ended within the limit."""
-    said = f"Nova was still building the server ({server.status}) after {LIMIT:.0f} s, and gave no reason; it is removed"
+    said = f"Nova was still building the server ({server.status}) after {LIMIT:.0f} s and gave no reason; it is removed"
     if any(character > "\uffff" for text in (server.name, *server.metadata.values()) for character in text):
         said += ". Its name or its metadata have characters beyond U+FFFF, such as emoji: a Nova whose database is " \
                 "utf8mb3 takes such a request and never builds its server"

@@ -102,7 +102,7 @@ class TokenFile:
     def load(self) -> int:
         """Read it at the start; how many tokens there are. Raises BadTokenFile for one that is not there or that
         anybody may write."""
-        hint = "python -m vmsvc token new --name NAME --role member"
+        hint = ".venv/bin/python -m vmsvc token new --name NAME --role member"
         try:
             about = self._path.stat()
         except OSError as error:

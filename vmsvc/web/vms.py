@@ -115,7 +115,8 @@ class Vm(OneVm):
         Answer(202, "It is not gone yet.", answers.Accepted, answers.said(
             "202", f"vm {answers.VM['id']} is being deleted"), headers=("Preference-Applied",), always=("Location",)),
         headers=("Prefer",), body=DeleteVmSchema, body_required=False,
-        examples=(("the id once more", {"cloud_vm_id": answers.VM["id"]}),),
+        # Swagger UI sends the first one as it is, and knows no better id than the example's.
+        examples=(("nothing", {}), ("the id once more", {"cloud_vm_id": answers.VM["id"]})),
         errors=(413, 415, NotFound, Conflict, CloudError, Timeout))
     async def delete(self, ref: str) -> None:
         """Delete a VM that the service made.
