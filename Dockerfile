@@ -33,9 +33,9 @@ CMD ["serve"]
 
 
 FROM python:3.13-slim-trixie AS development
-# Chromium for the tests of the dashboard, curl for those of the README's examples.
+# Chromium for the tests of the dashboard, curl for those of the README's examples, pgbouncer for those of the database.
 RUN apt-get update -qq \
-    && apt-get install -y -qq --no-install-recommends make curl chromium fonts-dejavu-core >/dev/null \
+    && apt-get install -y -qq --no-install-recommends make curl chromium fonts-dejavu-core pgbouncer >/dev/null \
     && rm -rf /var/lib/apt/lists/* && install -d -o 10001 -g 10001 /srv/vmsvc
 # PostgreSQL asks for the name of its user.
 RUN useradd --uid 10001 --create-home developer

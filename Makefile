@@ -25,6 +25,8 @@ empty: $(VENV)/.service  ## delete every VM that the running service of VMSVC_UR
 run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.
 	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/browser --ignore=tests/docker
+	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || \
+		echo "The tests behind a pooler were left out: install pgbouncer (apt-get install pgbouncer) to run them."
 	@# Apart: Playwright keeps an event loop of its own in the thread of the tests.
 	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest tests/browser; \
 	else echo "The browser tests were left out: install chromium (apt-get install chromium) to run them."; fi

@@ -2,14 +2,17 @@
 
 import argparse
 import asyncio
+import contextlib
+import errno
 import functools
 import json
 import logging
 import os
 import resource
 import signal
+import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from vmsvc import __version__, bootstrap, config, doors, heap
 from vmsvc import adopt as adopting
@@ -22,8 +25,12 @@ from vmsvc.replicas import Supervisor
 from vmsvc.service import tokens
 from vmsvc.sim.cloud_process import StartFailed
 from vmsvc.sim.postgres import PostgresFailed
+from vmsvc.store.schema import Unfit
 
 log = logging.getLogger("vmsvc")
+
+#: What ends a job with its words, and without a traceback.
+REFUSALS = (config.ConfigError, PostgresFailed, StartFailed, VmsvcError, Unfit)
 
 _OPEN_FILES = 65536
 
@@ -56,14 +63,31 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
                 "token": functools.partial(token, name, role)}[job](settings, environ)
     except KeyboardInterrupt:
         return 130
-    except (config.ConfigError, PostgresFailed, StartFailed, VmsvcError) as error:
+    except REFUSALS as error:
         print(f"vmsvc: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE          # who reads what we print has gone
+    except OSError as error:
+        print(f"vmsvc: {_in_words(error, settings)}", file=sys.stderr)
     return 2
+
+
+def _in_words(error: OSError, settings: config.Settings) -> str:
+    """What the system did not let us do. Raises the error itself when it is none that a start meets."""
+    where = f"{settings.address}:{settings.port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is in use; stop who listens there or set VMSVC_PORT"
+    if error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EACCES, errno.EAFNOSUPPORT) or isinstance(error, socket.gaierror):
+        return f"cannot listen on {where}: {error.strerror}"
+    raise error
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=".venv/bin/python -m vmsvc", parents=[config.parser()], formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=".venv/bin/python -m vmsvc", parents=[config.parser()],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Preemptible VMs for any OpenStack cloud.\n\n" + "\n".join(
             f"  {job:8} {what}" for job, what in _JOBS.items()))
     parser.add_argument("job", nargs="?", choices=_JOBS, default="serve", help="what to do (default: serve)")
@@ -86,6 +110,7 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     embedded = Embedded(settings, environ)
     try:
         settings, database_url, cloud = embedded.start()
+        _prepare(database_url)
 
         def replica(sockets: list | None = None, parent: int | None = None) -> int:
             asyncio.run(_serve(bootstrap.service_of(settings, database_url, cloud, sockets), parent))
@@ -93,10 +118,32 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
         if settings.replicas == 1:
             return replica()
         sockets = bootstrap.listening(settings)
-        Supervisor(settings.replicas, sockets, lambda parent: replica(sockets, parent)).run()
+        Supervisor(settings.replicas, sockets, lambda parent: _one_of_several(replica, sockets, parent)).run()
     finally:
         embedded.stop()
     return 0
+
+
+def _prepare(database_url: str) -> None:
+    """Wait for the database, refuse it or bring it up to date, before there are threads or replicas. SIGTERM ends
+    it."""
+    def end(_number: int, _frame: object) -> None:
+        raise SystemExit(0)
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        if applied := bootstrap.migrate(database_url):
+            log.info("database: applied %s", ", ".join(applied))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _one_of_several(replica: Callable[[list, int], int], sockets: list, parent: int) -> int:
+    """A replica's status. The supervisor starts it again, whatever kept it from starting."""
+    try:
+        return replica(sockets, parent)
+    except REFUSALS as error:
+        log.error("%s", error)
+        return 2
 
 
 def _allow_many_sockets() -> None:
@@ -113,10 +160,15 @@ async def _serve(service: bootstrap.Service, parent: int | None) -> None:
     if parent is not None:
         loop.add_reader(parent, _orphaned, parent, told)
     try:
-        await service.start()
+        starting, stopping = asyncio.ensure_future(service.start()), asyncio.ensure_future(told.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return
+        await starting
         log.info("listening on %s://%s/", "https" if service.settings.tls_cert else "http",
                  service.settings.authority(service.port))
-        await told.wait()
+        await stopping
         log.info("stopping")
     finally:
         await service.stop()
@@ -173,7 +225,7 @@ def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
         cloud = bootstrap.cloud_of(settings, FROM_ENVIRONMENT) if names_cloud(environ) else None
         found = []
         try:
-            async for finding in report.findings(settings, settings.database_url, cloud):
+            async for finding in report.findings(settings, cloud):
                 print(finding, flush=True)
                 found.append(finding)
         finally:
@@ -214,8 +266,12 @@ def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    STATUS = main(sys.argv[1:], bootstrap.environment())
+    try:
+        STATUS = main(sys.argv[1:], bootstrap.environment())
+    except SystemExit as ended:         # argparse's, and of SIGTERM before anything runs
+        STATUS = ended.code or 0
     logging.shutdown()
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
     # Not sys.exit: it would wait for threads that hang in a call to the cloud, up to VMSVC_CLOUD_TIMEOUT.
     os._exit(STATUS)    # pylint: disable=protected-access

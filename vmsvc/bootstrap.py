@@ -37,7 +37,7 @@ from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.service.tickets import Tickets
-from vmsvc.store import db, intents
+from vmsvc.store import condition, db, intents, schema
 from vmsvc.web.app import api_document, make_app, make_server
 from vmsvc.web.limits import Limits
 from vmsvc.web.metrics import CloudMetrics, LifeMetrics
@@ -48,6 +48,7 @@ log = logging.getLogger(__name__)
 #: thousand requests under way it kept the loop for 60 ms each time, six times in half a minute, and found next to
 #: nothing: what ends is freed at once, but for a few objects of each request.
 _COLLECTIONS = 700, 10, 100
+_MIGRATE_SECONDS = 20.0      # to wait for another replica's migrations, where `migrate` has not run before
 _BACKLOG = 1024              # connections that wait to be accepted
 _FINISH_SECONDS = 5.0      # in which steps that are under way may end when the service is to stop
 _ANSWER_SECONDS = 2.0      # and then its answers
@@ -64,12 +65,11 @@ class Service:
         self._registry = registry or CollectorRegistry()
         self.cloud = cloud
         self.runtime = Runtime()
-        self._database_url = database_url
         metrics = LifeMetrics(self._registry)
         self._database = db.open_database(database_url, self.runtime.threads + 2, metrics.committed)
         self.hub = Hub()
         self._waiters = Waiters()
-        self._doorbell = Doorbell(self.runtime, database_url)
+        self._doorbell = Doorbell(self.runtime, settings.listen_url or database_url)
         self._fleet = Fleet(cloud)
         self._mirror = Mirror(cloud, self._fleet.claims)
         self._catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
@@ -112,7 +112,7 @@ class Service:
         """Bring the schema up to date, start the loops and listen. A cloud that is away only delays readiness."""
         self.runtime.supervise("pulse", self._pulse.run)
         self.runtime.supervise("doorbell", self._doorbell.run)
-        applied = await self.runtime.offload(db.migrate, self._database)
+        applied = await self.runtime.offload(schema.migrate, self._database, _MIGRATE_SECONDS)
         if applied:
             log.info("database: applied %s", ", ".join(applied))
         deployment = await self.runtime.offload(db.deployment_id)
@@ -188,12 +188,9 @@ class Service:
 
 
 def migrate(database_url: str) -> list[str]:
-    """Bring a database's schema up to date; the names of what was applied."""
-    database = db.open_database(database_url, 1)
-    try:
-        return db.migrate(database)
-    finally:
-        database.close_all()
+    """Wait for a database, refuse one that the service cannot work with, and bring its schema up to date; the names of
+    what was applied. Raises store.schema.Unfit."""
+    return condition.prepare(database_url)
 
 
 def openapi() -> dict:

@@ -4,6 +4,7 @@ Each part is looked at by itself, so that one run tells of all that is wrong.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,10 +18,12 @@ from vmsvc.cloud.servers import MARGIN
 from vmsvc.config import ConfigError, Settings
 from vmsvc.domain.errors import Forbidden, InvalidRequest, VmsvcError
 from vmsvc.domain.flavors import quota_request
+from vmsvc.embedded import existing_database
 from vmsvc.log import scrubbed
 from vmsvc.service.boot import OWNER
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.tokens import BadTokenFile
+from vmsvc.sim.postgres import PostgresFailed
 from vmsvc.store import condition
 from vmsvc.store.db import DATABASE_ERRORS
 
@@ -52,17 +55,20 @@ class Finding:
         return f"{self.level:6} {self.part:12} {scrubbed(' '.join(self.text.split()))}"
 
 
-async def findings(settings: Settings, database_url: str, cloud: OpenStack | None) -> AsyncIterator[Finding]:
-    """All that there is to say. An empty URL stands for the embedded database, no cloud for the simulated one."""
-    known = None
+async def findings(settings: Settings, cloud: OpenStack | None) -> AsyncIterator[Finding]:
+    """All that there is to say. No cloud stands for the simulated one."""
     for finding in _access(settings):
         yield finding
-    if not database_url:
-        yield Finding(Level.GOOD, "database", f"none is set: an embedded PostgreSQL will run in {settings.folder}")
-    else:
-        known, found = await asyncio.to_thread(_database, database_url)
+    with contextlib.ExitStack() as stack:
+        database_url, known, found = await asyncio.to_thread(_any_database, settings, stack)
         for finding in found:
             yield finding
+        async for finding in _any_cloud(cloud, settings, known, database_url):
+            yield finding
+
+
+async def _any_cloud(cloud: OpenStack | None, settings: Settings, known: condition.Condition | None,
+                     database_url: str) -> AsyncIterator[Finding]:
     if cloud is None:
         yield Finding(Level.GOOD, "cloud", "none is set (OS_CLOUD, OS_AUTH_URL): the simulated one will run")
         return
@@ -90,29 +96,42 @@ def _access(settings: Settings) -> Iterator[Finding]:
                       f"{settings.member_roles} may create and delete, {settings.reader_roles} may look")
 
 
-def _database(url: str) -> tuple[condition.Condition | None, list[Finding]]:
+def _any_database(settings: Settings, stack: contextlib.ExitStack
+                  ) -> tuple[str, condition.Condition | None, list[Finding]]:
+    """The database's URL, what it is like, and what there is to say of it. With the embedded one, `stack` stops it."""
+    if settings.database_url:
+        return settings.database_url, *_database(settings.database_url, settings.listen_url, "VMSVC_DATABASE_URL")
+    where = f"an embedded PostgreSQL in {settings.folder}"
+    try:
+        url = stack.enter_context(existing_database(settings))
+    except (ConfigError, PostgresFailed) as error:
+        return "", None, [Finding(Level.WRONG, "database", str(error))]
+    if url is None:
+        return "", None, [Finding(Level.GOOD, "database", f"none is set: {where} will be made")]
+    return url, *_database(url, "", where)
+
+
+def _database(url: str, listen_url: str, name: str) -> tuple[condition.Condition | None, list[Finding]]:
     try:
         known = condition.examine(url)
-    except DATABASE_ERRORS as error:
-        return None, [Finding(Level.WRONG, "database", f"{error} (VMSVC_DATABASE_URL)")]
-    found = [Finding(Level.WRONG, "database", trouble) for trouble in _troubles(known)]
+        passing = condition.passing(known)
+        hears = bool(passing) or condition.hears(url, listen_url or url)
+    except (condition.Unfit, *DATABASE_ERRORS) as error:
+        return None, [Finding(Level.WRONG, "database", f"{error} ({name})")]
+    troubles = [*filter(None, [passing]), *condition.troubles(known)]
+    if known.unknown:
+        troubles.append(f"a newer vmsvc has changed its schema ({', '.join(known.unknown)}); start that release or a "
+                        "newer one")
+    found = [Finding(Level.WRONG, "database", f"{trouble} ({name})") for trouble in troubles]
+    if not hears:
+        found.append(Finding(Level.NOTABLE, "database", "NOTIFY does not come back (a pooler in transaction mode?), so "
+                             "the service will ask it every 0.2 s; VMSVC_LISTEN_URL can name a way past the pooler"))
     if known.connections_left < CONNECTIONS:
         found.append(Finding(Level.NOTABLE, "database", f"{known.connections_left} connections are left and a replica "
                              f"takes {CONNECTIONS}; raise max_connections"))
     found += _clock("database's", known.clock)
     schema = f"{len(known.pending)} migrations will be applied" if known.pending else "the schema is up to date"
-    return known, found or [Finding(Level.GOOD, "database", f"PostgreSQL {known.release}, {schema}")]
-
-
-def _troubles(known: condition.Condition) -> Iterator[str]:
-    if known.version < condition.OLDEST:
-        yield f"it is PostgreSQL {known.release}; 14 or newer is needed"
-    if known.read_only:
-        yield "it is a standby, which takes no writes; name the primary"
-    if known.pending and not known.may_create:
-        yield "its user may not create tables: GRANT CREATE ON SCHEMA public"
-    if known.unknown:
-        yield f"a newer vmsvc has changed its schema ({', '.join(known.unknown)}); start that release or a newer one"
+    return known, found or [Finding(Level.GOOD, "database", f"PostgreSQL {known.release}, {schema} ({name})")]
 
 
 def _clock(whose: str, clock: datetime) -> list[Finding]:

@@ -12,6 +12,8 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
+from vmsvc.store.address import BadAddress, parse
+
 PREFIX = "VMSVC_"
 #: Variables that others read, from the same shell: the demo, and the tests.
 OTHERS = frozenset({"VMSVC_URL", "VMSVC_TOKEN", "VMSVC_TEST_CLOUD"})
@@ -38,7 +40,10 @@ class Settings:
     address: Annotated[str, About("address to listen on; `::`: every one, IPv4 and IPv6")] = "127.0.0.1"
     port: Annotated[int, About("port to listen on; 0 takes a free one", least=0, most=65535)] = 8888
     replicas: Annotated[int, About("processes that serve on this port", least=1, most=64)] = 1
-    database_url: Annotated[str, About("postgresql://…; empty: an embedded PostgreSQL in the data folder")] = ""
+    database_url: Annotated[str, About(
+        "postgresql://… or host=… dbname=…; empty: an embedded PostgreSQL in the data folder")] = ""
+    listen_url: Annotated[str, About(
+        "the same database past a pooler in transaction mode, for LISTEN; empty: VMSVC_DATABASE_URL")] = ""
     data_dir: Annotated[str, About("folder of the embedded database and cloud; empty: the user's data folder")] = ""
     flavor: Annotated[str, About("flavor of a request that names none; empty: the only one there is")] = ""
     image: Annotated[str, About("image of a request that names none; empty: the only one there is")] = ""
@@ -95,7 +100,12 @@ class Settings:
     @property
     def folder(self) -> Path:
         """Where the embedded parts keep their data."""
-        return Path(self.data_dir) if self.data_dir else Path.home() / ".local" / "share" / "vmsvc"
+        if self.data_dir:
+            return Path(self.data_dir)
+        try:
+            return Path.home() / ".local" / "share" / "vmsvc"
+        except RuntimeError:
+            raise ConfigError("VMSVC_DATA_DIR: this user has no home folder; name a folder for the data") from None
 
     @property
     def tokens(self) -> Path:
@@ -120,7 +130,8 @@ def about(name: str) -> About:
 
 def parser() -> argparse.ArgumentParser:
     """The flags, one for each setting."""
-    flags = argparse.ArgumentParser(prog=".venv/bin/python -m vmsvc", add_help=False, argument_default=argparse.SUPPRESS)
+    flags = argparse.ArgumentParser(prog=".venv/bin/python -m vmsvc", add_help=False,
+                                    argument_default=argparse.SUPPRESS)
     for item in dataclasses.fields(Settings):
         flags.add_argument("--" + item.name.replace("_", "-"), metavar="VALUE",
                            # argparse formats it: a percent sign is not its own.
@@ -177,6 +188,14 @@ def _require_safe_address(settings: Settings) -> None:
 def _require_sense(settings: Settings) -> None:
     if settings.tls_key and not settings.tls_cert:
         raise ConfigError("VMSVC_TLS_KEY without VMSVC_TLS_CERT")
+    if settings.listen_url and not settings.database_url:
+        raise ConfigError("VMSVC_LISTEN_URL without VMSVC_DATABASE_URL")
+    for name in ("database_url", "listen_url"):
+        if url := getattr(settings, name):
+            try:
+                parse(url)
+            except BadAddress as error:
+                raise ConfigError(f"{variable(name)}: {error}") from None
     for network in listed(settings.trusted_proxies):
         try:
             ip_network(network)

@@ -1,10 +1,13 @@
 """What stands in for a real installation where none is configured: a PostgreSQL, a simulated cloud."""
 
+import contextlib
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
-from vmsvc.config import Settings
+from vmsvc.config import ConfigError, Settings
 from vmsvc.sim.cloud_process import CloudProcess
 from vmsvc.sim.postgres import Postgres
 
@@ -31,8 +34,13 @@ class Embedded:
     def start(self) -> tuple[Settings, str, dict[str, str | None]]:
         """Start them; returns the settings with the stand-ins' defaults, the database's URL and the cloud's entry.
 
-        Raises PostgresFailed and CloudFailed; `stop()` is to be called all the same.
+        Raises PostgresFailed, StartFailed, and ConfigError for a data folder that cannot be used; `stop()` is to be
+        called all the same.
         """
+        with _usable(self._settings):
+            return self._start()
+
+    def _start(self) -> tuple[Settings, str, dict[str, str | None]]:
         settings, url = self._settings, self._settings.database_url
         entry: dict[str, str | None] = {**FROM_ENVIRONMENT}
         if self._postgres:
@@ -53,3 +61,36 @@ class Embedded:
             self._cloud.stop()
         if self._postgres:
             self._postgres.stop()
+
+
+@contextlib.contextmanager
+def existing_database(settings: Settings) -> Iterator[str | None]:
+    """The URL of the embedded database in the data folder, None when none was made yet. Unless its server runs it is
+    started, and stopped again in the end. Raises PostgresFailed, and ConfigError for a folder that cannot be used."""
+    postgres = Postgres(settings.folder)
+    try:
+        with _usable(settings):
+            url = postgres.start() if (postgres.data / "PG_VERSION").exists() else None
+            if url is None:
+                _require_writable(settings.folder)
+        yield url
+    finally:
+        postgres.stop()
+
+
+def _require_writable(folder: Path) -> None:
+    """Raises OSError when the folder could not be made, or written to."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(0, "it is not a folder", str(there))
+    if not os.access(there, os.W_OK | os.X_OK) or os.statvfs(there).f_flag & os.ST_RDONLY:
+        raise PermissionError(0, "it cannot be written to", str(there))
+
+
+@contextlib.contextmanager
+def _usable(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"the data folder {settings.folder} cannot be used: {error.strerror} "
+                          f"({error.filename or settings.folder}). VMSVC_DATA_DIR names another") from None

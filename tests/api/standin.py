@@ -31,6 +31,7 @@ class Service:
         self.deletes_in_time = True
         self.evicts: tuple[str, ...] = ()
         self.parts: dict[str, str | None] = {"database": None, "cloud": None}
+        self.remarks: dict[str, str] = {}
         self.vm_rows: dict[str, dict] = {}
 
     def _note(self, *call):
@@ -110,6 +111,10 @@ class Service:
         self._note("usage", hours)
         return {"since": "2026-11-23T11:00:00.000Z", "until": "2026-11-23T12:00:00.000Z", "step_seconds": 1800,
                 "standard": [0, 4], "preemptible": [8, 4], "evictions": [0, 4]}
+
+    def notes(self) -> dict[str, str]:
+        """Of parts that work, though not as they should."""
+        return self.remarks
 
     def readiness(self) -> dict[str, str | None]:
         return self.parts

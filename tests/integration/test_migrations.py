@@ -1,5 +1,6 @@
 """The release before runs on the schema of this one, side by side with it: each migration only adds."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,19 @@ def fixture_empty(postgres):
     postgres.command("CREATE DATABASE growing")
     yield Database(postgres.url.replace("/postgres?", "/growing?"))
     postgres.command("DROP DATABASE growing WITH (FORCE)")
+
+
+def test_a_released_migration_is_never_edited():
+    """Databases that have applied it would not get what is written into it later."""
+    released = dict(reversed(line.split()) for line in (FOLDER / "released.sha256").read_text().splitlines())
+    found = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in FILES}
+    for name, digest in released.items():
+        assert found.get(name) == digest, \
+            f"{name} was edited or removed. Undo that, and write what is to change into a new migration."
+    added = sorted(found.keys() - released.keys())
+    assert not added, f"new: {added}. In {FOLDER}: sha256sum {' '.join(added)} >>released.sha256"
+    numbers = [file.name.partition("_")[0] for file in FILES]
+    assert len(set(numbers)) == len(numbers), "two migrations have one number"
 
 
 def test_each_migration_only_adds_what_the_release_before_can_ignore(empty, tmp_path):

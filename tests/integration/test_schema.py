@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
+import psycopg2
 import pytest
 from peewee import (BigAutoField, BigIntegerField, BooleanField, ForeignKeyField, IntegerField, TextField)
 from playhouse.migrations import Runner
@@ -13,7 +14,7 @@ from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
 from tests.conftest import Database
 from vmsvc import bootstrap
-from vmsvc.store import db, vms
+from vmsvc.store import condition, db, models, schema, vms
 from vmsvc.store.models import MODELS
 from vmsvc.store.rows import Rows
 
@@ -37,16 +38,132 @@ def test_the_columns_are_those_of_the_model(store, model):
     assert columns == {field.column_name: (type_of(field), field.null) for field in fields}
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__.lower())
-def test_every_index_of_the_model_is_there(store, model):
-    meta = model._meta    # pylint: disable=protected-access
-    first = [set(row["columns"].split()) for row in store.rows("""
-        SELECT string_agg(attribute.attname, ' ' ORDER BY attribute.attnum) AS columns FROM pg_index
-        JOIN pg_attribute attribute ON attrelid = indrelid AND attnum = ANY (indkey)
-        WHERE indrelid = %s::regclass GROUP BY indexrelid""", meta.table_name)]
-    wanted = [{field.column_name} for field in meta.sorted_fields if field.index or field.unique]
-    wanted += [set(columns) for columns, _ in meta.indexes]
-    assert [columns for columns in wanted if columns not in first] == []
+def test_a_migrated_schema_is_found_to_be_what_the_models_say(store):
+    pool = models.database.obj
+    with pool.connection_context():
+        schema.locate(pool)
+    with db.reading():
+        assert not list(schema.differences(pool))
+    partial = {name for model in MODELS for name, index in schema.wanted_indexes(model) if index.partial}
+    assert partial == {row["name"] for row in store.rows(
+        "SELECT indexrelid::regclass::text AS name FROM pg_index WHERE indpred IS NOT NULL "
+        "AND indrelid::regclass::text NOT LIKE 'pg_%%'")}
+
+
+#: What may have been done to a database, and how a start names it.
+DAMAGES = {
+    "DROP TABLE cooldown": "the table cooldown is missing",
+    "ALTER TABLE vm DROP COLUMN avoid": "vm.avoid is missing",
+    "ALTER TABLE vm ALTER priority TYPE text": "vm.priority is text, not integer",
+    "ALTER TABLE event ALTER seq TYPE integer": "event.seq is integer, not bigint",
+    "ALTER TABLE vm ALTER name DROP NOT NULL": "vm.name may be null",
+    "ALTER TABLE vm ALTER network SET NOT NULL": "vm.network may not be null",
+    "ALTER TABLE vm ADD COLUMN colour text NOT NULL": "vm.colour is not ours, and has to be filled",
+    "ALTER TABLE event ALTER seq DROP DEFAULT": "event.seq is not numbered by itself",
+    "DROP INDEX intent_open": "the unique index on intent (vm_id, kind) for a part of the rows is missing",
+    "DROP INDEX vm_cloud_id; CREATE INDEX vm_cloud_id ON vm (cloud_id)": "the unique index on vm (cloud_id) is missing",
+    "DROP INDEX event_subject": "the index on event (subject) is missing",
+    "ALTER TABLE event DROP CONSTRAINT event_pkey": "the unique index on event (seq) is missing",
+    "DROP TRIGGER vm_changed ON vm": "the trigger vm_changed on vm is missing or disabled",
+    "ALTER TABLE vm DISABLE TRIGGER vm_changed": "the trigger vm_changed on vm is missing or disabled",
+}
+
+
+@pytest.fixture(name="damaged", scope="module")
+def fixture_damaged(postgres):
+    """A migrated database to be damaged, and mended by whoever damages it."""
+    postgres.command("CREATE DATABASE damaged")
+    url = postgres.url.replace("/postgres?", "/damaged?")
+    bootstrap.migrate(url)
+    yield Database(url)
+    postgres.command("DROP DATABASE damaged WITH (FORCE)")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_schema_that_is_not_the_release_s_is_told_by_name(damaged, damage):
+    pool = db.open_database(damaged.url, 1)
+    try:
+        with pool.connection_context():
+            schema.locate(pool)
+        with db.unit():
+            models.database.execute_sql(damage)
+            (difference,) = schema.differences(pool)
+            assert difference.words == DAMAGES[damage]
+            raise _Undo
+    except _Undo:
+        with db.reading():
+            assert not list(schema.differences(pool))
+    finally:
+        pool.close_all()
+
+
+class _Undo(Exception):
+    """Rolls a damage back."""
+
+
+@pytest.mark.parametrize("addition", [
+    "ALTER TABLE vm ADD COLUMN colour text", "ALTER TABLE vm ADD COLUMN colour text NOT NULL DEFAULT 'red'",
+    "CREATE TABLE colour (id text)", "CREATE INDEX vm_image ON vm (image)"])
+def test_what_a_newer_release_has_added_is_no_difference(damaged, addition):
+    pool = db.open_database(damaged.url, 1)
+    try:
+        with suppress(_Undo), db.unit():
+            models.database.execute_sql(addition)
+            assert not list(schema.differences(pool))
+            raise _Undo
+    finally:
+        pool.close_all()
+
+
+def development(postgres, name):
+    """A database that a development version made: its first migration had no cooldowns, and two are missing."""
+    postgres.command(f"CREATE DATABASE {name}")
+    made = Database(postgres.url.replace("/postgres?", f"/{name}?"))
+    pool = db.open_database(made.url, 1)
+    with pool.connection_context():
+        Runner(pool, directory=str(MIGRATIONS)).up("0002_untold")
+    pool.close_all()
+    made.rows("DROP TABLE cooldown")
+    return made
+
+
+def test_data_of_a_development_version_are_refused_before_anything_is_changed(postgres):
+    made = development(postgres, "development")
+    try:
+        known = condition.examine(made.url)
+        assert "the table cooldown is missing. " in known.refusal, "what will be mended, vm.changed say, is no trouble"
+        assert len(known.pending) == 2
+        with pytest.raises(schema.Unfit, match="table cooldown is missing.*RUNBOOK"):
+            bootstrap.migrate(made.url)
+        pool = db.open_database(made.url, 1)
+        try:
+            with pytest.raises(schema.Unfit, match="table cooldown is missing"):
+                schema.migrate(pool)
+        finally:
+            pool.close_all()
+        assert [row["name"] for row in made.rows("SELECT name FROM schema_migration ORDER BY id")] == [
+            "0001_initial", "0002_untold"]
+    finally:
+        postgres.command("DROP DATABASE development WITH (FORCE)")
+
+
+def test_who_waits_for_another_s_migrations_says_so_and_not_for_ever(postgres, caplog, threads):
+    caplog.set_level("INFO", "vmsvc")
+    postgres.command("CREATE DATABASE waited")
+    url = postgres.url.replace("/postgres?", "/waited?")
+    pool = db.open_database(url, 2)
+    try:
+        with closing(psycopg2.connect(url, application_name="the-other")) as other, other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s, %s)", (db.LOCK_SPACE, db.Lock.MIGRATE))
+            with pytest.raises(schema.Unfit, match="the-other"):
+                schema.migrate(pool, 0.6)
+            assert "another process brings the schema up to date (process" in caplog.text
+            waiting = threads.submit(schema.migrate, pool, 20)
+            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", (db.LOCK_SPACE, db.Lock.MIGRATE))
+            assert len(waiting.result(20)) == len(list(MIGRATIONS.glob("0*.py")))
+    finally:
+        pool.close_all()
+        postgres.command("DROP DATABASE waited WITH (FORCE)")
 
 
 @pytest.mark.parametrize("table, columns", [("vm", "cloud_id"), ("idempotency", "principal, key"),

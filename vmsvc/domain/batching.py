@@ -28,7 +28,8 @@ def decide_batch(requests: Sequence[Request], kind: str, world: World) -> list[D
     """A decision for the first so many of these equal requests, in their order, as many as there can be room for.
 
     `kind` is that of the bins in which the first alone would evict. None where they cannot be planned together
-    (quota and hosts both short, a quota below what is used, a round too many, or conditions under which no VM was ever built): then they are decided one after the other.
+    (quota and hosts both short, a quota below what is used, a round too many, or conditions under which no VM was ever
+    built): then they are decided one after the other.
     """
     if requests[0].rounds >= MAX_ROUNDS or not requests[0].precedents.accepted:
         return None

@@ -1,8 +1,8 @@
 """What a request asks of its host besides room, in words.
 
 Any extra spec and any image property may keep Nova from taking a host: filters and aggregates can compare them all.
-Which of them do so is a matter of the cloud's configuration that no API shows. So all are taken for conditions but those
-that Nova only hands to the guest, or only writes down.
+Which of them do so is a matter of the cloud's configuration that no API shows. So all are taken for conditions but
+those that Nova only hands to the guest, or only writes down.
 """
 
 from collections.abc import Mapping

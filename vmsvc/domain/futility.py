@@ -28,8 +28,8 @@ def why_futile(request: Request, world: World) -> Refuse | Wait | None:
 
 
 def _open_conditions(request: Request, world: World) -> list[str]:
-    """The conditions of which nothing shows that there are hosts for them. A VM of ours that runs in the zone shows that
-    for the zone, whether its request named it or not."""
+    """The conditions of which nothing shows that there are hosts for them. A VM of ours that runs in the zone shows
+    that for the zone, whether its request named it or not."""
     zone = request.availability_zone
     is_shown = zone is not None and any(vm.present and vm.zone == zone for vm in world.vms.values())
     return [one for one in request.conditions if not (is_shown and one == zone_condition(zone))]
@@ -37,15 +37,16 @@ def _open_conditions(request: Request, world: World) -> list[str]:
 
 def _untried(request: Request, world: World) -> Refuse | Wait | None:
     """For a request with conditions under which the cloud has never built a VM of ours."""
-    what = f"it asks for {', '.join(_open_conditions(request, world))}, and no VM of vmsvc's that asked for that was ever built"
+    asked = ", ".join(_open_conditions(request, world))
+    what = f"it asks for {asked}, and no VM of vmsvc's that asked for that was ever built"
     if request.refused_rounds:
         return Refuse("no_capacity", f"the cloud refused it after VMs had been evicted for it ({_said(request)}); "
                                      f"{what}")
     if request.refused_with_room:
         return Refuse("no_capacity", f"the cloud refused it on a host that had room for it ({_said(request)}); {what}")
     if request.refusal == "no_capacity" and _had_room(request, world):
-        return Refuse("no_capacity", f"the cloud refused it ({_said(request)}) a short while after a VM of at least its "
-                                     f"size was built, so room may not be the cause: {what}")
+        return Refuse("no_capacity", f"the cloud refused it ({_said(request)}) a short while after a VM of at least "
+                                     f"its size was built, so room may not be the cause: {what}")
     if known_to_be_tried(request, world):
         return Wait("another VM that asks its host for the same is tried first", True)
     return None

@@ -210,8 +210,8 @@ def _no_more_rounds(request: Request, world: World) -> Refuse:
     elif world.operator:
         why = f"the room that was made was in use again when the cloud refused it ({request.said})"
     else:
-        why = (f"the cloud refused it each time ({request.said}), and does not tell a project whether the room that was "
-               "made was still there")
+        why = (f"the cloud refused it each time ({request.said}), and does not tell a project whether the room that "
+               "was made was still there")
     return Refuse("no_capacity", f"after {MAX_ROUNDS} rounds of eviction there is no room for it: {why}")
 
 

@@ -5,6 +5,7 @@ step raises is no end: the intent is tried again after a while, by whichever rep
 """
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -128,17 +129,20 @@ class Actuator:
         """Claim no more. What is under way may end within so many seconds; then it is cancelled, and its leases are
         given back, so that another replica goes on at once."""
         self._stopped = True
-        async with self._claiming:         # what is being claimed just now is given back too
-            for limit in (seconds, _CANCEL_SECONDS):
-                if self._under_way:
-                    await asyncio.wait(list(self._under_way.values()), timeout=limit)
-                for task in list(self._under_way.values()):
-                    task.cancel()
-            try:
-                async with asyncio.timeout(_CANCEL_SECONDS):
-                    await self._runtime.offload(_release, self.owner, tuple(self._fulfilled))
-            except (VmsvcError, TimeoutError) as error:
-                log.warning("the leases run out by themselves: %s", error)
+        # What is being claimed just now is given back too, unless the database does not answer.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                await self._claiming.acquire()
+        for limit in (seconds, _CANCEL_SECONDS):
+            if self._under_way:
+                await asyncio.wait(list(self._under_way.values()), timeout=limit)
+            for task in list(self._under_way.values()):
+                task.cancel()
+        try:
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                await self._runtime.offload(_release, self.owner, tuple(self._fulfilled))
+        except (VmsvcError, TimeoutError) as error:
+            log.warning("the leases run out by themselves: %s", error)
 
 
 def _claim(owner: str, most: int, owed: frozenset[int],

@@ -212,6 +212,10 @@ class Commands:
         """Each part of the service: None when it works, else what is wrong."""
         return dict(self._runtime.problems)
 
+    def notes(self) -> dict[str, str]:
+        """What is not as it should be, of parts that work."""
+        return dict(self._runtime.notes)
+
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}

@@ -5,12 +5,20 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.runtime import Runtime
-from vmsvc.store.db import NEWS, listen
+from vmsvc.store.db import NEWS, TEST, Unheard, changes, listen
 
 log = logging.getLogger(__name__)
 
-_RETRY_SECONDS = 2.0
+#: How often the database is asked for news while nobody can listen, and after which time listening is tried again:
+#: when the connection was lost or cannot be had, and when it hears nothing.
+_POLL_SECONDS = 0.2
+_RETRY_SECONDS, _DEAF_SECONDS = 2.0, 60.0
+_LOST = "the connection that listens to the database was lost"
+_NONE = "the connection that listens to the database cannot be had"
+_DEAF = ("NOTIFY does not come back to the connection that listens (a pooler in transaction mode, or another "
+         "database?); VMSVC_LISTEN_URL can name a way past it")
 
 
 class Doorbell:
@@ -40,32 +48,60 @@ class Doorbell:
             bell.set()
 
     async def run(self) -> None:
-        """Listen, and connect again whenever the connection is lost."""
+        """Listen. While that cannot be, ask the database instead, and try again. Raises CloudUnavailable when the
+        database does not answer either."""
         while True:
-            connection = await self._runtime.offload(listen, self._url)
-            lost = asyncio.Event()
-            loop = asyncio.get_running_loop()
-            descriptor = connection.fileno()
-
-            def lose() -> None:
-                # libpq has closed the descriptor: the next connection of this process gets its number.
-                loop.remove_reader(descriptor)
-                lost.set()
-            loop.add_reader(descriptor, self._heard, connection, lose)
             try:
-                self._listening = True
-                self._wake()             # what was committed while nobody listened
-                self._runtime.well("doorbell")
-                await lost.wait()
-            finally:
-                self._listening = False
-                if not lost.is_set():
-                    loop.remove_reader(descriptor)
-                with contextlib.suppress(Exception):
-                    connection.close()
-            self._runtime.problems["doorbell"] = "the connection that listens was lost"
-            log.warning("the connection that listens to the database was lost; connecting again")
-            await asyncio.sleep(_RETRY_SECONDS)
+                await self._listen()
+                reason, pause = _LOST, _RETRY_SECONDS
+            except Unheard:
+                reason, pause = _DEAF, _DEAF_SECONDS
+            except VmsvcError:           # the log has the reason
+                reason, pause = _NONE, _RETRY_SECONDS
+            note = f"asks every {_POLL_SECONDS:g} s: {reason}"
+            if self._runtime.notes.get("doorbell") != note:
+                log.warning("doorbell: %s", note)
+                self._runtime.notes["doorbell"] = note
+            await self._poll(pause)
+
+    async def _poll(self, seconds: float) -> None:
+        """Ask for so long whether anything was committed."""
+        loop = asyncio.get_running_loop()
+        end, before = loop.time() + seconds, None
+        while loop.time() < end:
+            now = await self._runtime.offload(changes)
+            self._runtime.well("doorbell")
+            if now != before:
+                before = now
+                self._wake()
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _listen(self) -> None:
+        """Until the connection is lost. Raises Unheard, or CloudUnavailable when there is no connection."""
+        connection = await self._runtime.offload(listen, self._url)
+        lost = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        descriptor = connection.fileno()
+
+        def lose() -> None:
+            # libpq has closed the descriptor: the next connection of this process gets its number.
+            loop.remove_reader(descriptor)
+            lost.set()
+        loop.add_reader(descriptor, self._heard, connection, lose)
+        try:
+            self._listening = True
+            connection.notifies.clear()
+            self._wake()             # what was committed while nobody listened
+            self._runtime.well("doorbell")
+            if self._runtime.notes.pop("doorbell", None):
+                log.info("doorbell: listens to the database")
+            await lost.wait()
+        finally:
+            self._listening = False
+            if not lost.is_set():
+                loop.remove_reader(descriptor)
+            with contextlib.suppress(Exception):
+                connection.close()
 
     def _heard(self, connection, lose: Callable[[], None]) -> None:
         try:
@@ -73,11 +109,12 @@ class Doorbell:
         except Exception:  # pylint: disable=broad-exception-caught
             lose()
             return
-        told = {notice.payload for notice in connection.notifies}
+        told = {notice.payload for notice in connection.notifies if not notice.payload.startswith(TEST)}
         connection.notifies.clear()
         if connection.closed:
             lose()
-        self._wake(news_alone=told == {NEWS})
+        if told:
+            self._wake(news_alone=told == {NEWS})
 
 
 async def heard(bell: asyncio.Event, seconds: float) -> None:

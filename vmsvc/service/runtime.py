@@ -30,6 +30,8 @@ class Runtime:
         self._tasks: dict[str, asyncio.Task] = {}
         #: loop name -> what is wrong with it, None when it runs
         self.problems: dict[str, str | None] = {}
+        #: loop name -> what is not as it should be though it works
+        self.notes: dict[str, str] = {}
         self.stopping = asyncio.Event()
 
     async def offload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -49,6 +51,7 @@ class Runtime:
             async with asyncio.timeout(30):
                 return await running
         except TimeoutError:
+            log.warning("database: no answer within 30 s")
             raise Timeout("the database took longer than 30 s") from None
         except DATABASE_ERRORS as error:
             log.warning("database: %s", str(error).strip().partition("\n")[0])      # the rest may show a row

@@ -15,14 +15,17 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from vmsvc.sim.users import Users
 
 log = logging.getLogger(__name__)
 
 _START_LIMIT = 60           # seconds for initdb, start and stop each
+_SAY_SECONDS = 5.0          # after which it is said, each time, that others are waited for
 _SOCKET_PATH_LIMIT = 90     # a Unix socket's path ends at 107 bytes; "/.s.PGSQL.5432.lock" needs 19 of them
 _OPTIONS = {
     "listen_addresses": "",
@@ -57,23 +60,39 @@ class Postgres:
             if not self._runs():
                 self._launch()
             self._users.join()
-        return f"postgresql://vmsvc@/postgres?host={self._socket_folder()}"
+        return f"postgresql://vmsvc@/postgres?host={quote(str(self._socket_folder()))}"
 
     def stop(self) -> None:
         """Give up our use of it; when that was the last one, shut the server down and wait for it."""
         if self._users.joined:
             with self._starting():
-                if self._users.leave():
+                if self._users.leave() and self._runs():
                     self._run("pg_ctl", "-D", self.data, "-w", "-m", "fast", "stop")
 
     @contextlib.contextmanager
     def _starting(self) -> Iterator[None]:
         handle = os.open(self.folder / "start.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            self._lock(handle)
             yield
         finally:
             os.close(handle)
+
+    def _lock(self, handle: int) -> None:
+        """Wait for others who start or stop it."""
+        begun = said = time.monotonic()
+        while True:
+            try:
+                return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                now = time.monotonic()
+            if now - begun > 2 * _START_LIMIT:
+                raise PostgresFailed(f"another process has been starting or stopping the embedded PostgreSQL in "
+                                     f"{self.folder} for {2 * _START_LIMIT} s (start.lock)")
+            if now - said > _SAY_SECONDS:
+                said = now
+                log.info("waiting for another process that starts or stops the embedded database in %s", self.folder)
+            time.sleep(0.02)
 
     def _make(self) -> None:
         """initdb into a folder beside, then rename: a crash in the middle leaves nothing that looks finished."""

@@ -1,53 +1,151 @@
 """Is this a database that the service can work with? Looks, and changes nothing."""
 
+import logging
+import re
+import threading
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-from peewee import PostgresqlDatabase
-from playhouse.migrations import Runner
-
-from vmsvc.store import db, vms
+from vmsvc.store import db, schema, vms
 from vmsvc.store.models import Deployment, Vm
+from vmsvc.store.pool import Pool
+from vmsvc.store.schema import Unfit
+
+log = logging.getLogger(__name__)
 
 #: The oldest PostgreSQL that has all that we use, as `SHOW server_version_num` writes it.
 OLDEST = 140000
+#: Seconds that a start waits for a database that is away, or takes no changes, and how often it looks.
+PATIENCE, _AGAIN_SECONDS = 60.0, 2.0
+#: Seconds of silence after which that is said.
+_SAY_SECONDS = 10.0
+#: What no waiting mends, of what a server says to who connects.
+_LASTING = re.compile(r"authentication|pg_hba|does not exist|permitted to log in|permission denied|no password "
+                      r"supplied|certificate|SSL|no such (user|database)|invalid", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
     """What was found. `clock` is the database's; `pending` and `unknown` are names of migrations: still to be applied,
-    and applied by a release newer than this one. `deployment` and `servers` (the cloud ids of VMs that should be
+    and applied by a release newer than this one. `encoding` is what texts are kept in, `replication_role` whether
+    triggers run, `refusal` why the schema is not what this release works with, however many migrations are applied
+    (None: it is). `deployment` and `servers` (the cloud ids of VMs that should be
     there) are empty before the first start."""
 
     version: int
     release: str
+    encoding: str
+    replication_role: str
+    user: str
+    schema: str
     clock: datetime
     may_create: bool
+    standby: bool
     read_only: bool
     connections_left: int
     pending: tuple[str, ...]
     unknown: tuple[str, ...]
+    refusal: str | None
     deployment: str | None
     servers: frozenset[str]
 
 
+@schema.in_words()
 def examine(url: str) -> Condition:
-    """Connect and look. Raises one of `db.DATABASE_ERRORS` when nobody answers or the sign-in fails."""
+    """Connect and look. Raises Unfit, or one of `db.DATABASE_ERRORS` when nobody answers or the sign-in fails."""
     with _connected(url) as database:
         return _look(database)
 
 
+def troubles(known: Condition) -> Iterator[str]:
+    """Why the service cannot work with it, in words; what may pass (it is a standby now) is not among them."""
+    if known.version < OLDEST:
+        yield f"it is PostgreSQL {known.release}; 14 or newer is needed"
+    if known.encoding != "UTF8":
+        yield (f"its encoding is {known.encoding}, which cannot hold every name; UTF8 is needed: CREATE DATABASE vmsvc "
+               "ENCODING 'UTF8' TEMPLATE template0")
+    if known.replication_role != "origin":
+        yield (f"session_replication_role is {known.replication_role} for its user, so that no trigger runs: ALTER "
+               f"ROLE {known.user} RESET session_replication_role")
+    if known.pending and not known.may_create:
+        yield f"its user may not create tables: GRANT CREATE ON SCHEMA {known.schema} TO {known.user}"
+    if known.refusal:
+        yield known.refusal
+
+
+def passing(known: Condition) -> str | None:
+    """Why it takes no changes now, in words; None when it does."""
+    if known.standby:
+        return "it is a standby, which takes no writes; name the primary"
+    if known.read_only:
+        return "default_transaction_read_only is on for it or its user: it takes no changes"
+    return None
+
+
+def prepare(url: str, patience: float = PATIENCE) -> list[str]:
+    """Wait until the database takes changes, bring its schema up to date, and look whether it is one to work with; the
+    names of the migrations that were applied. Raises Unfit, which after `patience` seconds says what was waited for."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            known = _examine_aloud(url)
+            if found := list(troubles(known)):
+                raise Unfit(f"the database cannot be used: {'; '.join(found)}")
+            reason = passing(known)
+            if reason is None:
+                return _migrated(url)
+        except db.DATABASE_ERRORS as error:
+            reason = " ".join(str(error).split())
+            if _LASTING.search(reason):
+                raise Unfit(f"the database cannot be used: {reason}") from None
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise Unfit(f"the database did not become ready within {patience:.0f} s: {reason}")
+        log.warning("database: not ready yet, trying for %.0f s more: %s", left, reason)
+        time.sleep(min(_AGAIN_SECONDS, left))
+
+
+def _examine_aloud(url: str) -> Condition:
+    """A pooler with no connection to spare keeps who connects waiting, for two minutes as a rule."""
+    late = threading.Timer(_SAY_SECONDS, log.warning, ("database: no answer for %.0f s yet; waiting on", _SAY_SECONDS))
+    late.start()
+    try:
+        return examine(url)
+    finally:
+        late.cancel()
+        late.join()      # replicas are forked later on
+
+
+def _migrated(url: str) -> list[str]:
+    database = db.open_database(url, 1)
+    try:
+        return schema.migrate(database)
+    finally:
+        database.close_all()
+
+
+def hears(url: str, listen_url: str) -> bool:
+    """Whether a notification comes back to a connection that listens there. Raises as `examine` does."""
+    with _connected(url):
+        try:
+            db.listen(listen_url).close()
+        except db.Unheard:
+            return False
+        return True
+
+
 def without_row(url: str, vm_ids: Collection[str]) -> frozenset[str]:
     """Those of these vmsvc ids that the database has never heard of. Raises as `examine` does."""
-    with _connected(url):
+    with _connected(url) as database:
+        schema.locate(database)
         return frozenset(vm_ids) - {row.id for row in vms.of_ids(vm_ids)}
 
 
 @contextmanager
-def _connected(url: str) -> Iterator[PostgresqlDatabase]:
+def _connected(url: str) -> Iterator[Pool]:
     database = db.open_database(url, 1)
     try:
         with database.connection_context():
@@ -56,18 +154,25 @@ def _connected(url: str) -> Iterator[PostgresqlDatabase]:
         database.close_all()
 
 
-def _look(database: PostgresqlDatabase) -> Condition:
-    version, release, clock, may_create, read_only, left = database.execute_sql("""
-        SELECT current_setting('server_version_num')::int, current_setting('server_version'), clock_timestamp(),
-               coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), pg_is_in_recovery(),
-               current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-                   - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')""").fetchone()
-    known = Runner(database, directory=str(Path(__file__).parent / "migrations")).status()
-    pending = tuple(one.name for one in known if one.applied is None)
-    unknown = tuple(one.name for one in known if one.path is None)
-    started = not pending and Deployment.select().first()
-    return Condition(version, release, clock, may_create, read_only, left, pending, unknown,
-                     started.id if started else None, _servers() if started else frozenset())
+def _look(database: Pool) -> Condition:
+    schema.locate(database)
+    with db.reading():
+        version, *found = database.execute_sql("""
+            SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+                   current_setting('server_encoding'), current_setting('session_replication_role'), current_user,
+                   current_schema(), clock_timestamp(), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+                   pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool,
+                   current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+                       - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')""").fetchone()
+        known = schema.migrations(database)
+        pending = tuple(one for one in known if one.applied is None)
+        different = schema.differences(database) if len(pending) < len(known) else []
+        different = schema.unmended(list(different), pending)
+        started = not pending and not different and Deployment.select().first()
+        return Condition(version, *found, tuple(one.name for one in pending),
+                         tuple(one.name for one in known if one.path is None),
+                         schema.refusal(different) if different else None, started.id if started else None,
+                         _servers() if started else frozenset())
 
 
 def _servers() -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""The database: opening, migrating, and `unit()`, the only way to change anything.
+"""The database: opening, and `unit()`, the only way to change anything.
 
 Peewee is synchronous: everything in this package runs in the database pool of `service.runtime`, never on the loop.
 """
@@ -8,17 +8,18 @@ import contextvars
 import datetime
 import enum
 import logging
+import select
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg2
 import psycopg2.extensions
 from peewee import InterfaceError, InternalError, OperationalError, PostgresqlDatabase
-from playhouse.migrations import Runner
 
 from vmsvc.store import models
+from vmsvc.store.address import parse
 from vmsvc.store.pool import Fact, Pool
 from vmsvc.store.statements import Statement, outbox_rows
 
@@ -28,10 +29,12 @@ log = logging.getLogger(__name__)
 CHANNEL = "vmsvc"
 #: The payload when no intent was written: who carries out intents may sleep on. Any other wakes everybody.
 NEWS = "news"
-#: A transaction waits no longer than this for a lock, nor runs longer: milliseconds are normal.
-_TIMEOUTS = "-c lock_timeout=10000 -c statement_timeout=20000 -c idle_in_transaction_session_timeout=30000"
+#: How a payload begins by which a replica tries whether it hears; nobody else has to care.
+TEST = "test "
+#: Seconds within which a notification has to come back to who listens.
+_HEARING_SECONDS = 2.0
 #: Keys of our advisory locks share this first half, so that they meet no other program's.
-_LOCK_SPACE = 0x766D7376
+LOCK_SPACE = 0x766D7376
 
 _NEXT_SEQ = """
 SELECT setval(pg_get_serial_sequence('event', 'seq'), 1 + greatest(
@@ -53,20 +56,9 @@ class Lock(enum.IntEnum):
 
 def open_database(url: str, connections: int, committed: Callable[[Fact], None] | None = None) -> PostgresqlDatabase:
     """The pool of connections, bound to the models. Nothing is connected yet."""
-    pool = Pool(url, committed=committed, max_connections=connections, stale_timeout=300, timeout=10,
-                connect_timeout=5, options=_TIMEOUTS, application_name="vmsvc")
+    pool = Pool(parse(url), committed=committed, max_connections=connections, stale_timeout=300, timeout=10)
     models.database.initialize(pool)
     return pool
-
-
-def migrate(db: PostgresqlDatabase) -> list[str]:
-    """Bring the schema up to date, one process at a time; returns the names of what was applied."""
-    with db.connection_context():
-        db.execute_sql("SELECT pg_advisory_lock(%s, %s)", (_LOCK_SPACE, Lock.MIGRATE))
-        try:
-            return list(Runner(db, directory=str(Path(__file__).parent / "migrations")).up())
-        finally:
-            db.execute_sql("SELECT pg_advisory_unlock(%s, %s)", (_LOCK_SPACE, Lock.MIGRATE))
 
 
 def deployment_id() -> str:
@@ -81,7 +73,7 @@ class Unit:
     """One transaction: what it changes and the events that tell of it are committed together or not at all."""
 
     #: What a transaction waits for before its events get their numbers.
-    ORDER = f"SELECT pg_advisory_xact_lock({_LOCK_SPACE}, {Lock.OUTBOX}); {_NEXT_SEQ}"
+    ORDER = f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, {Lock.OUTBOX}); {_NEXT_SEQ}"
 
     def __init__(self, now: datetime.datetime):
         self.now = now                 # the database's clock when the unit began
@@ -94,7 +86,7 @@ class Unit:
 
     def lock(self, lock: Lock) -> None:
         """Wait for an advisory lock and keep it to the end of the transaction."""
-        models.database.execute_sql("SELECT pg_advisory_xact_lock(%s, %s)", (_LOCK_SPACE, lock))
+        models.database.execute_sql("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_SPACE, lock))
 
     def emit(self, cause: str | None = None, **event: Any) -> None:
         """Add an event: `type`, `state`, `vm_id`, `subject`, `is_preemptible`, `data`."""
@@ -154,8 +146,9 @@ def unit(lock: Lock | None = None) -> Iterator[Unit]:
         raise RuntimeError("a unit is a transaction of its own")
     with db.connection_context(), db.manual_commit():
         # Each message costs two processes a turn on a CPU: the first tells the time too, the last commits.
-        first = f"SELECT pg_advisory_xact_lock({_LOCK_SPACE}, {lock:d}); " if lock else ""
-        work = Unit(db.execute_sql(f"BEGIN; {first}SELECT clock_timestamp()").fetchone()[0])
+        first = f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, {lock:d}); " if lock else ""
+        begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; {db.settings}; {first}SELECT clock_timestamp()"
+        work = Unit(db.execute_sql(begin).fetchone()[0])
         try:
             yield work
             work.finish()
@@ -169,8 +162,14 @@ def unit(lock: Lock | None = None) -> Iterator[Unit]:
 def reading() -> Iterator[None]:
     """One consistent view of the database for several reads."""
     db = models.database
-    with db.connection_context(), db.atomic(isolation_level="REPEATABLE READ"):
-        yield
+    with db.connection_context(), db.manual_commit():
+        try:
+            db.execute_sql(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {db.settings}")
+            yield
+        except BaseException:
+            db.rollback()
+            raise
+        db.commit()
 
 
 @contextlib.contextmanager
@@ -180,11 +179,46 @@ def connected() -> Iterator[None]:
         yield
 
 
+class Unheard(Exception):
+    """A notification does not come back to the connection that listens."""
+
+
 def listen(url: str) -> psycopg2.extensions.connection:
-    """A connection of its own, outside the pool, on which the doorbell rings; poll it when it is readable."""
-    connection = psycopg2.connect(url, connect_timeout=5, application_name="vmsvc-listen",
-                                  keepalives_idle=10, keepalives_interval=5, keepalives_count=3)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute(f"LISTEN {CHANNEL}")
+    """A connection of its own, outside the pool, on which the doorbell rings; poll it when it is readable.
+
+    Raises Unheard when a notification that is sent through the pool does not come back on it: a pooler in transaction
+    mode gives each transaction another session, or it is another database.
+    """
+    connection = parse(url).connect("vmsvc-listen")
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"LISTEN {CHANNEL}")
+            word = f"{TEST}{uuid.uuid4().hex}"
+            with connected():
+                models.database.execute_sql(f"NOTIFY {CHANNEL}, '{word}'")
+            if not _comes(connection, word):
+                cursor.execute("UNLISTEN *")
+                raise Unheard("a notification does not come back")
+            # The session has shown that it is ours alone, so a setting of it meets nobody else.
+            cursor.execute("SET idle_session_timeout = 0")
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _comes(connection: psycopg2.extensions.connection, word: str) -> bool:
+    deadline = time.monotonic() + _HEARING_SECONDS
+    while not any(notice.payload == word for notice in connection.notifies):
+        if not select.select([connection], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return False
+        connection.poll()
+    connection.notifies[:] = [notice for notice in connection.notifies if notice.payload != word]
+    return True
+
+
+def changes() -> str:
+    """Which transactions have ended by now: a text that differs once another one has that wrote anything."""
+    with connected():
+        return models.database.execute_sql("SELECT pg_current_snapshot()::text").fetchone()[0]

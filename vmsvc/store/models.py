@@ -1,4 +1,4 @@
-"""The tables, as Peewee models. `store/migrations` makes them; a test compares the two.
+"""The tables, as Peewee models. `store/migrations` makes them; `store.schema` compares the two at each start.
 
 All times are the database's own clock (timestamptz): the clocks of replicas do not matter.
 """
@@ -35,7 +35,7 @@ class Vm(Base):
     cloud_id = TextField(null=True, unique=True)         # the server's id, saved the moment it is known
     name = TextField()
     is_preemptible = BooleanField()
-    state = TextField(index=True)                        # domain.lifecycle.State; written by store.vms.move() only
+    state = TextField()                                  # domain.lifecycle.State; written by store.vms.move() only
     priority = IntegerField(default=0)
     min_run_seconds = IntegerField(default=0)
     group_name = TextField(null=True)                    # its eviction group, and that group's budget
@@ -202,6 +202,17 @@ class Ticket(Base):
     expires_at = DateTimeTZField(index=True)
 
 
+# Indexes that hold a part of the rows alone. Two are promises: one open intent of a kind for a VM, one open
+# reservation.
+Vm.add_index(Vm.state, where=Vm.state.not_in(("evicted", "deleted", "failed", "lost")), name="vm_open")
+Intent.add_index(Intent.vm_id, Intent.kind, unique=True, where=Intent.done_at.is_null(), name="intent_open")
+Intent.add_index(Intent.not_before, where=Intent.done_at.is_null(), name="intent_due")
+Reservation.add_index(Reservation.vm_id, unique=True, where=Reservation.released_at.is_null(), name="reservation_open")
+Eviction.add_index(Eviction.reprieved_at, where=Eviction.noticed_at.is_null(), name="eviction_untold")
+
+#: Table and trigger: without `vm_changed` nobody would hear of a row that changed.
+TRIGGERS = frozenset({("vm", "vm_changed")})
+
 MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Cooldown, RequestClass, Eviction, Event, Watermark, Ticket)
 
-__all__ = [model.__name__ for model in MODELS] + ["MODELS", "database"]
+__all__ = [model.__name__ for model in MODELS] + ["MODELS", "TRIGGERS", "database"]

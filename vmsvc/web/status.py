@@ -33,12 +33,15 @@ class Ready(Probe):
               Answer(503, "A part does not.", answers.ReadyView,
                      {"status": "not ready", "parts": {"feed": "ok", "cloud": "no answer since 12:00:03"}}))
     async def get(self) -> None:
-        """Say of each part whether it works, in words; 503 when one does not."""
-        parts = self.settings["commands"].readiness()
+        """Say of each part whether it works, in words; 503 when one does not. What follows `ok;` is how a part works
+        that does not work as it should."""
+        commands = self.settings["commands"]
+        parts, notes = commands.readiness(), commands.notes()
         ready = not any(parts.values())
         self.set_status(200 if ready else 503)
         self.finish({"status": "ready" if ready else "not ready",
-                     "parts": {name: trouble or "ok" for name, trouble in parts.items()}})
+                     "parts": {name: trouble or ("ok; " + notes[name] if name in notes else "ok")
+                               for name, trouble in parts.items()}})
 
 
 routes = [route(Health), route(Ready)]

@@ -1,0 +1,263 @@
+"""The schema: where it is, brought up to date by `migrations`, and compared with what the models say.
+
+A database that a development version made, or somebody changed by hand, can have all migrations on record and still not
+be what this release works with. That is told in words before anything is served.
+"""
+# pylint: disable=protected-access; a model's `_meta` is public in Peewee's documentation
+
+import contextlib
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg2
+from peewee import Model, PeeweeException
+from playhouse.migrations import Migration, Runner
+
+from vmsvc.store.db import DATABASE_ERRORS, LOCK_SPACE, Lock, reading
+from vmsvc.store.models import MODELS, TRIGGERS
+from vmsvc.store.pool import Pool
+
+log = logging.getLogger(__name__)
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+#: Where the runner remembers what it has applied.
+HISTORY = "schema_migration"
+#: Seconds that a process waits for another one's migrations, how often it looks, and how often it says that it waits.
+PATIENCE, _LOOK_SECONDS, _SAY_SECONDS = 300.0, 0.5, 10.0
+#: Milliseconds that one statement of a migration may take: a large table gets an index in minutes.
+_STATEMENT_LIMIT = 900000
+
+#: What PostgreSQL calls the types of Peewee's fields. A new kind of field needs a line here.
+_TYPES = {"AUTO": "integer", "BIGAUTO": "bigint", "INT": "integer", "BIGINT": "bigint", "BOOL": "boolean",
+          "TEXT": "text", "JSONB": "jsonb", "TIMESTAMPTZ": "timestamp with time zone", "DOUBLE": "double precision",
+          "FLOAT": "real"}
+
+#: The schema by its oid: a cast to regnamespace would not take every name.
+_HERE = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+_COLUMNS = f"""
+SELECT relname, attname, format_type(atttypid, atttypmod), attnotnull, atthasdef OR attidentity <> ''
+FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+WHERE relnamespace = {_HERE} AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
+"""
+_INDEXES = f"""
+SELECT owner.relname, indisunique, indpred IS NOT NULL,
+       array(SELECT attname FROM unnest(indkey) WITH ORDINALITY AS key (number, place)
+             JOIN pg_attribute ON attrelid = indrelid AND attnum = number ORDER BY place)::text[]
+FROM pg_index JOIN pg_class owner ON owner.oid = indrelid
+WHERE owner.relnamespace = {_HERE} AND indisvalid
+"""
+_TRIGGERS = f"""
+SELECT relname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE relnamespace = {_HERE} AND tgenabled IN ('O', 'A')
+"""
+_RIGHTS = f"""
+SELECT relname FROM pg_class WHERE relnamespace = {_HERE} AND relkind IN ('r', 'p')
+AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+         AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))
+"""
+
+
+class Unfit(Exception):
+    """The service cannot work with this database; the message says why, and what to do."""
+
+
+@contextlib.contextmanager
+def in_words() -> Iterator[None]:
+    """What PostgreSQL refuses for good (a right that is missing, say) as Unfit; `DATABASE_ERRORS` stay as they are."""
+    try:
+        yield
+    except DATABASE_ERRORS:
+        raise
+    except (PeeweeException, psycopg2.Error) as error:
+        raise Unfit(f"the database cannot be used: {' '.join(str(error).partition('LINE ')[0].split())}") from None
+
+
+class Difference(NamedTuple):
+    """What is not as the models say. `name` is the table, column, index or trigger, as migrations write it."""
+
+    name: str
+    words: str
+
+
+class Index(NamedTuple):
+    """An index of a table, by what matters of it. `partial`: it holds a part of the rows alone."""
+
+    table: str
+    columns: tuple[str, ...]
+    unique: bool
+    partial: bool
+
+    def __str__(self) -> str:
+        return (f"{'unique ' * self.unique}index on {self.table} ({', '.join(self.columns)})"
+                f"{' for a part of the rows' * self.partial}")
+
+
+def locate(db: Pool) -> str:
+    """The schema that has our tables: where the migrations' history is, or else the first of `search_path`. From now on
+    each transaction of this pool names it. Raises Unfit when there is none."""
+    if db.schema is None:
+        found, path, database = db.execute_sql("""
+            SELECT coalesce((SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                             WHERE pg_class.oid = to_regclass(%s)), current_schema()),
+                   current_setting('search_path'), current_database()""", (HISTORY,)).fetchone()
+        if found is None:
+            raise Unfit(f"in the database {database} there is no schema of those that search_path names ({path}): "
+                        "CREATE SCHEMA, or ALTER ROLE … SET search_path")
+        db.schema = found
+    return db.schema
+
+
+def migrations(db: Pool) -> list[Migration]:
+    """Those that this release has and those on record; `applied` is None for what is still to be done, `path` for what
+    this release does not know."""
+    return Runner(db, directory=str(MIGRATIONS)).status()
+
+
+@in_words()
+def migrate(db: Pool, patience: float = PATIENCE) -> list[str]:
+    """Bring the schema up to date, one process at a time, and compare it with the models; returns the names of what
+    was applied. All of it is one transaction: what is refused changes nothing.
+
+    Raises Unfit, also when another process has not come to an end with its own after `patience` seconds.
+    """
+    started = said = time.monotonic()
+    with db.connection_context():
+        schema = locate(db)
+        while True:
+            with reading():
+                if not _pending(db):
+                    _require_same(db)
+                    return []
+            with db.atomic(isolation_level="READ COMMITTED"):
+                db.execute_sql(f"{db.settings}; SET LOCAL statement_timeout = {_STATEMENT_LIMIT}")
+                if db.execute_sql("SELECT pg_try_advisory_xact_lock(%s, %s)", (LOCK_SPACE, Lock.MIGRATE)).fetchone()[0]:
+                    return _apply(db, schema)
+            now = time.monotonic()
+            if now - started >= patience:
+                raise Unfit(f"another process brings the schema up to date since {patience:.0f} s ({_holder(db)}); "
+                            "look at what it does, or end it")
+            if now - said >= _SAY_SECONDS or said == started:
+                said = now
+                log.info("database: another process brings the schema up to date (%s); waiting for %.0f s more",
+                         _holder(db), patience - (now - started))
+            time.sleep(_LOOK_SECONDS)
+
+
+def _pending(db: Pool) -> list[Migration]:
+    return [one for one in migrations(db) if one.applied is None]
+
+
+def _apply(db: Pool, schema: str) -> list[str]:
+    """In a transaction that holds the lock."""
+    user, may_create = db.execute_sql("SELECT current_user, has_schema_privilege(%s, 'CREATE')", (schema,)).fetchone()
+    if _pending(db) and not may_create:
+        raise Unfit(f"the user {user} may not create tables: GRANT CREATE ON SCHEMA {schema} TO {user}")
+    applied = Runner(db, directory=str(MIGRATIONS)).up()
+    _require_same(db)
+    return list(applied)
+
+
+def _holder(db: Pool) -> str:
+    """Who holds the lock, in words."""
+    found = db.execute_sql("""
+        SELECT pg_stat_activity.pid, application_name, coalesce(host(client_addr), 'this machine') FROM pg_locks
+        JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted AND classid = %s AND objid = %s
+        LIMIT 1""", (LOCK_SPACE, Lock.MIGRATE)).fetchone()
+    if not found:
+        return "it has just ended"
+    pid, program, machine = found
+    return f"process {pid} of PostgreSQL, {program} from {machine}"
+
+
+def _require_same(db: Pool) -> None:
+    found = list(differences(db))
+    if found:
+        raise Unfit(refusal(found))
+
+
+def refusal(found: Sequence[Difference]) -> str:
+    """Why a schema is refused, and what to do."""
+    return (f"its schema is not this release's: {'; '.join(difference.words for difference in found)}. A development "
+            "version made it, or somebody changed it. Restore a backup that a release made, or name an empty database "
+            "(RUNBOOK.md, 'The schema is refused')")
+
+
+def unmended(found: Sequence[Difference], pending: Sequence[Migration]) -> list[Difference]:
+    """Those differences that no migration of these speaks of: to apply them mends the others."""
+    words = set(re.findall(r"\w+", " ".join(Path(one.path).read_text(encoding="utf-8") for one in pending)))
+    return [difference for difference in found if difference.name not in words]
+
+
+def differences(db: Pool) -> Iterator[Difference]:
+    """What a database has otherwise than the models say, in the caller's transaction. What it has beyond them is a
+    newer release's, unless our rows could not be written with it."""
+    columns: dict[str, dict[str, tuple]] = {}
+    for table, name, *found in db.execute_sql(_COLUMNS).fetchall():
+        columns.setdefault(table, {})[name] = tuple(found)
+    indexes = [Index(table, tuple(of), unique, partial)
+               for table, unique, partial, of in db.execute_sql(_INDEXES).fetchall()]
+    for model in MODELS:
+        table = _table(model)
+        if table in columns:
+            yield from _columns(model, columns[table])
+            yield from _indexes(model, indexes)
+        else:
+            yield Difference(table, f"the table {table} is missing")
+    triggers = set(db.execute_sql(_TRIGGERS).fetchall())
+    for table, name in TRIGGERS - triggers:
+        yield Difference(name, f"the trigger {name} on {table} is missing or disabled")
+    ours = set(map(_table, MODELS))
+    for table, in db.execute_sql(_RIGHTS).fetchall():
+        if table in ours:
+            yield Difference("", f"its user may not read and write {table} (GRANT SELECT, INSERT, UPDATE, DELETE)")
+
+
+def _table(model: type[Model]) -> str:
+    return model._meta.table_name
+
+
+def _columns(model: type[Model], found: dict[str, tuple]) -> Iterator[Difference]:
+    meta = model._meta
+    fields = {field.column_name: field for field in meta.sorted_fields}
+    for name, field in fields.items():
+        if name not in found:
+            yield Difference(name, f"{meta.table_name}.{name} is missing")
+            continue
+        kind, required, filled = found[name]
+        if kind != _TYPES[field.field_type]:
+            yield Difference(name, f"{meta.table_name}.{name} is {kind}, not {_TYPES[field.field_type]}")
+        if required == field.null:
+            yield Difference(name, f"{meta.table_name}.{name} may {'not ' * required}be null")
+        if field.field_type in ("AUTO", "BIGAUTO") and not filled:
+            yield Difference(name, f"{meta.table_name}.{name} is not numbered by itself")
+    for name in found.keys() - fields.keys():
+        _, required, filled = found[name]
+        if required and not filled:
+            yield Difference(name, f"{meta.table_name}.{name} is not ours, and has to be filled")
+
+
+def _indexes(model: type[Model], found: Sequence[Index]) -> Iterator[Difference]:
+    for name, wanted in wanted_indexes(model):
+        if not any(_serves(index, wanted) for index in found):
+            yield Difference(name, f"the {wanted} is missing")
+
+
+def _serves(index: Index, wanted: Index) -> bool:
+    """An index that must be unique has to be that very one; any other may have more columns behind, or more rows."""
+    if wanted.unique:
+        return index == wanted
+    return (index.table == wanted.table and index.columns[:len(wanted.columns)] == wanted.columns
+            and (wanted.partial or not index.partial))
+
+
+def wanted_indexes(model: type[Model]) -> Iterator[tuple[str, Index]]:
+    """Each index that the model has, with its name."""
+    meta = model._meta
+    yield f"{meta.table_name}_pkey", Index(meta.table_name, (meta.primary_key.column_name,), True, False)
+    for index in meta.fields_to_index():
+        names = tuple(field.column_name for field in index._expressions)
+        yield index._name, Index(meta.table_name, names, bool(index._unique), index._where is not None)
