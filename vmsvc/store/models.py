@@ -209,6 +209,7 @@ Intent.add_index(Intent.vm_id, Intent.kind, unique=True, where=Intent.done_at.is
 Intent.add_index(Intent.not_before, where=Intent.done_at.is_null(), name="intent_due")
 Reservation.add_index(Reservation.vm_id, unique=True, where=Reservation.released_at.is_null(), name="reservation_open")
 Eviction.add_index(Eviction.reprieved_at, where=Eviction.noticed_at.is_null(), name="eviction_untold")
+Eviction.add_index(Eviction.reprieved_at, where=Eviction.exempt.is_null(False), name="eviction_exempt")
 
 #: Table and trigger: without `vm_changed` nobody would hear of a row that changed.
 TRIGGERS = frozenset({("vm", "vm_changed")})
