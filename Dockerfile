@@ -1,5 +1,5 @@
-# The image of the service, which the simulated cloud uses too (target `service`), and the one in which tests and lint
-# run (target `development`). It builds with BuildKit and with the older builder alike.
+# The images of the service (target `service`), of the simulated cloud (`cloud`), and the one in which tests and lint run
+# (`development`). They build with BuildKit and with the older builder alike.
 
 FROM python:3.13-slim-trixie AS packages
 COPY requirements-service.txt constraints.txt /tmp/
@@ -11,18 +11,31 @@ RUN python -m venv /opt/vmsvc \
     && find /opt/vmsvc -type d -name tests -prune -exec rm -rf {} +
 
 
-FROM python:3.13-slim-trixie AS service
+FROM python:3.13-slim-trixie AS runtime
 # The empty folders give new volumes their owner.
 RUN install -d -m 700 -o 10001 -g 10001 /data /etc/openstack /etc/vmsvc
 COPY --from=packages /opt/vmsvc /opt/vmsvc
 WORKDIR /srv
+ENV PATH=/opt/vmsvc/bin:/usr/local/bin:/usr/bin:/bin HOME=/data PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+
+
+# It needs nothing else of vmsvc. An image of its own does not change with the service, whose replicas are then replaced
+# while the cloud goes on.
+FROM runtime AS cloud
+COPY vmsvc/__init__.py vmsvc/__init__.py
+COPY vmsvc/sim vmsvc/sim
+RUN python -m compileall -q vmsvc
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "vmsvc.sim"]
+
+
+FROM runtime AS service
 COPY static static
 COPY vmsvc vmsvc
-RUN /opt/vmsvc/bin/python -m compileall -q vmsvc
+RUN python -m compileall -q vmsvc
 # A container's loopback is its own: it has to listen on all addresses. Who may reach it is decided where its port is
 # published, which docker-compose.yml does on the machine's loopback.
-ENV PATH=/opt/vmsvc/bin:/usr/local/bin:/usr/bin:/bin HOME=/data PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    VMSVC_ADDRESS=0.0.0.0
+ENV VMSVC_ADDRESS=0.0.0.0
 USER 10001:10001
 EXPOSE 8888
 # No proxy of the environment is asked about this container itself.

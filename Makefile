@@ -33,6 +33,8 @@ run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 
 lint: $(VENV)/.tests  ## pylint over everything
 	$(BIN)/pylint --rcfile pyproject.toml vmsvc tests
+	@# Its modules are no package: the machine's own Python runs that folder.
+	cd docker/build && $(CURDIR)/$(BIN)/pylint --rcfile $(CURDIR)/pyproject.toml *.py
 
 test_openstack: $(VENV)/.tests  ## the conformance and system tests against a real OpenStack on loopback (OPENSTACK_TESTS: some)
 	VMSVC_TEST_CLOUD=bed $(BIN)/python -m pytest $(or $(OPENSTACK_TESTS),tests/openstack)
@@ -61,8 +63,8 @@ bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_create cost pace
 	$(BIN)/python -m tests.bench.bench_lag
 
-build:  ## run the service and PostgreSQL in Docker, on 127.0.0.1:8888 (REPLICAS=3, PORT=8888)
-	@REPLICAS=$(or $(REPLICAS),1) PORT=$(or $(PORT),8888) docker/build
+build:  ## run the service and PostgreSQL in Docker, on 127.0.0.1:8888 (REPLICAS=3, PORT=8888), or upgrade what runs
+	@REPLICAS="$(REPLICAS)" PORT="$(PORT)" $(PYTHON) docker/build
 
 down:  ## stop what `make build` started; the data stays
 	@$(ALL_PROFILES) $(COMPOSE) down --remove-orphans

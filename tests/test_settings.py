@@ -2,12 +2,14 @@
 
 import dataclasses
 import re
+import socket
+import struct
 from pathlib import Path
 
 import pytest
 
 from vmsvc import __main__ as program
-from vmsvc import config
+from vmsvc import config, doors
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 NAMES = [config.variable(field.name) for field in dataclasses.fields(config.Settings)]
@@ -104,3 +106,17 @@ def test_other_machines_are_let_in_when_they_are_asked_who_they_are(auth):
 def test_a_door_that_cannot_be_is_refused_by_name(name, value):
     with pytest.raises(config.ConfigError, match=name):
         config.load({name: value})
+
+
+def test_the_gateway_of_a_container_counts_as_this_machine_only_when_that_is_said(tmp_path, monkeypatch):
+    table = tmp_path / "route"
+    # As a container of two networks has it; addresses in this machine's order of bytes.
+    hexadecimal = f"{struct.unpack('=I', socket.inet_aton('172.18.0.1'))[0]:08X}"
+    table.write_text("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+                     f"eth1\t00000000\t{hexadecimal}\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+                     "eth0\t000013AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n", encoding="ascii")
+    assert doors.gateways(table) == {"172.18.0.1"}
+    assert doors.gateways(tmp_path / "none") == frozenset()
+    monkeypatch.setattr(doors, "gateways", lambda: frozenset({"172.18.0.1"}))
+    assert doors.web_settings(config.load({})).local_peers == frozenset()
+    assert doors.web_settings(config.load({"VMSVC_GATEWAY_IS_LOCAL": "yes"})).local_peers == {"172.18.0.1"}

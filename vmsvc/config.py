@@ -85,6 +85,9 @@ class Settings:
         least=0.01)] = 100.0
     trusted_proxies: Annotated[str, About(
         "addresses or networks, with commas between, of proxies whose X-Forwarded-For and -Proto are believed")] = ""
+    gateway_is_local: Annotated[str, About(
+        "what comes from the gateway of this container's network is the machine itself, since the port is published on "
+        "its loopback only", choices=("no", "yes"))] = "no"
     tls_cert: Annotated[str, About("file of the certificate and its chain (PEM); with it, HTTPS only")] = ""
     tls_key: Annotated[str, About("file of the certificate's key, if that is another")] = ""
 

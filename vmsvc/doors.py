@@ -2,8 +2,11 @@
 
 import logging
 import resource
+import socket
 import ssl
+import struct
 from ipaddress import ip_network
+from pathlib import Path
 
 from vmsvc.cloud.port import Cloud
 from vmsvc.config import ConfigError, Settings, is_loopback, listed
@@ -16,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _BURST_SECONDS = 10.0      # a principal that was quiet may ask for so many seconds' worth of changes at once
 
+_RTF_GATEWAY = 0x2         # <linux/route.h>
+
 _OWN_FILES = 256           # of the process's open files: for the database, the cloud, and all that is no client
 
 
@@ -26,8 +31,25 @@ def web_settings(settings: Settings) -> WebSettings:
     return WebSettings(
         max_sockets=min(MAX_SOCKETS, half), max_connections=min(MAX_CONNECTIONS, half),
         address=settings.address, hosts=settings.host_names, request_timeout=settings.request_timeout,
+        local_peers=gateways() if settings.gateway_is_local == "yes" else frozenset(),
         trusted_proxies=tuple(map(ip_network, listed(settings.trusted_proxies))),
         write_rate=settings.write_rate, write_burst=max(1, int(_BURST_SECONDS * settings.write_rate)))
+
+
+def gateways(table: Path = Path("/proc/net/route")) -> frozenset[str]:
+    """The addresses to which this machine, or container, sends what is for elsewhere; none where Linux does not tell.
+
+    Docker's proxy and its address translation both pass a published port's connections on from the bridge's own
+    address, and that is the container's gateway. Who comes from another machine keeps the address that he has.
+    """
+    try:
+        routes = [line.split() for line in table.read_text(encoding="ascii").splitlines()[1:]]
+    except OSError:
+        return frozenset()
+    # Iface Destination Gateway Flags ...; addresses in hexadecimal, in the machine's order of bytes.
+    return frozenset(socket.inet_ntoa(struct.pack("=I", int(gateway, 16)))
+                     for _, destination, gateway, flags, *_ in routes
+                     if int(destination, 16) == 0 and int(flags, 16) & _RTF_GATEWAY)
 
 
 def auth_of(settings: Settings, cloud: Cloud | None) -> Auth:

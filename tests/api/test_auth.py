@@ -200,6 +200,7 @@ class TestAtAName:
     @pytest.fixture(name="settings")
     def _settings(self, settings):
         return replace(settings, hosts=frozenset({"vms.example"}), trusted_proxies=(ip_network("127.0.0.0/8"),),
+                       local_peers=frozenset({"172.18.0.1"}),
                        write_burst=2, write_rate=1 / 3600)
 
     @pytest.mark.gen_test
@@ -208,6 +209,14 @@ class TestAtAName:
             assert (await call("GET", "/metrics", headers=headers)).status == 401
             assert (await call("GET", "/metrics", headers=headers | bearer(reader))).status == 200
         assert (await call("GET", "/metrics")).status == 200
+
+    @pytest.mark.gen_test
+    async def test_metrics_are_for_this_machine_too_where_it_comes_through_the_gateway_of_a_container(self, call):
+        through = {"X-Forwarded-For": "172.18.0.1"}
+        assert (await call("GET", "/metrics", headers=through)).status == 200
+        assert (await call("GET", "/metrics", headers=through | {"Host": "vms.example"})).status == 401
+        assert (await call("GET", "/metrics", headers={"X-Forwarded-For": "172.18.0.2"})).status == 401
+        assert (await call("GET", VMS, headers=through)).status == 401
 
     @pytest.mark.gen_test
     async def test_a_principal_has_one_bucket_wherever_he_comes_from_and_readers_get_tickets_from_it(

@@ -45,7 +45,7 @@ def fixture_installation(tree):
     """Service, PostgreSQL and simulated cloud, built and healthy."""
     installation = Installation(tree, f"vmsvctest{os.getpid()}", free_port())
     try:
-        installation.build()
+        installation.build(PORT=str(installation.port))
         yield installation
     finally:
         installation.remove()

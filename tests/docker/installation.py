@@ -39,8 +39,24 @@ class Installation:
 
     def make(self, target: str, /, **environ: str) -> subprocess.CompletedProcess:
         """Run a target to its end."""
-        return subprocess.run(["make", target, f"PORT={self.port}"], cwd=self.tree, text=True, capture_output=True,
+        return subprocess.run(["make", target], cwd=self.tree, text=True, capture_output=True,
                               env={**self._environ, **environ}, timeout=400, check=False)
+
+    def compose(self, *arguments: str) -> str:
+        """What an operator does beside `make`; what it says."""
+        plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
+        return subprocess.run([*(["docker", "compose"] if plugin else ["docker-compose"]), *arguments], cwd=self.tree,
+                              env=self._environ, text=True, capture_output=True, timeout=120, check=True).stdout
+
+    def condition(self) -> dict:
+        """All that a build which fails has to leave as it was."""
+        found = {one["Id"]: (one["State"]["StartedAt"], one["State"]["Status"]) for one in json.loads(docker(
+            "inspect", *docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.project}").split()))}
+        images = {name: docker("image", "inspect", "-f", "{{.Id}}", name)
+                  for name in docker("images", "--format", "{{.Repository}}", "vmsvc*").split()}
+        return {"containers": found, "images": images, "env": (self.tree / ".env").read_bytes(),
+                "volumes": docker("volume", "ls", "-q", "--filter", f"name={self.project}_"),
+                "new .env": (self.tree / ".env.new").exists()}
 
     def build(self, **environ: str) -> str:
         """`make build`; what it said."""

@@ -16,6 +16,8 @@ from tests.docker.installation import docker
 
 
 REAL = {"OS_CLOUD": "sim-demo", "VMSVC_FLAVOR": "m1.tiny", "VMSVC_GRACE_SECONDS": "1"}
+# What the installation was told before is told again, or forgotten.
+ALONE = {"REPLICAS": "1", "VMSVC_AUTH": ""}
 
 
 @pytest.fixture(name="cloud", scope="module")
@@ -38,7 +40,7 @@ def fixture_cloud(tmp_path_factory):
 
 
 def test_with_os_cloud_the_service_works_there_with_those_credentials_and_a_database_of_its_own(installation, cloud):
-    said = installation.build(OS_CLIENT_CONFIG_FILE=str(cloud), **REAL)
+    said = installation.build(OS_CLIENT_CONFIG_FILE=str(cloud), **REAL, **ALONE)
     assert "the cloud 'sim-demo'" in said
 
     async def story():
@@ -51,26 +53,29 @@ def test_with_os_cloud_the_service_works_there_with_those_credentials_and_a_data
     assert not installation.containers("cloud") and not installation.containers("balancer")
 
 
-def test_a_shell_that_names_no_cloud_does_not_turn_a_real_one_into_the_simulated_one(installation):
-    refused = installation.make("build")
-    assert refused.returncode != 0
-    assert "sim-demo" in refused.stderr and "CLOUD=simulated" in refused.stderr
-    (container,) = installation.inspect("vmsvc")
-    assert container["State"]["Running"]
+def test_a_shell_that_names_nothing_changes_nothing(installation):
+    before = installation.condition()
+    assert "the cloud 'sim-demo'" in installation.build()
+    assert installation.condition() == before
 
 
-def test_credentials_that_do_not_work_are_told_in_words_and_those_that_do_are_taken_up(installation, cloud, tmp_path):
+def test_credentials_that_do_not_work_change_nothing_and_others_that_do_are_taken_up(installation, cloud, tmp_path):
     wrong = yaml.safe_load(cloud.read_text(encoding="utf-8"))
     wrong["clouds"]["sim-demo"]["auth"]["password"] = "open-sesame"
     (tmp_path / "clouds.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
-    failed = installation.make("build", OS_CLIENT_CONFIG_FILE=str(tmp_path / "clouds.yaml"), BUILD_WAIT_SECONDS="15",
-                               **REAL)
+    before = installation.condition()
+    failed = installation.make("build", OS_CLIENT_CONFIG_FILE=str(tmp_path / "clouds.yaml"), **REAL)
     assert failed.returncode != 0
     assert "does not accept the service's credentials" in failed.stdout + failed.stderr
     assert "open-sesame" not in failed.stdout + failed.stderr
+    assert installation.condition() == before
 
+    # Other ones that work, at the place that is remembered: a comment makes them others.
+    cloud.write_text(cloud.read_text(encoding="utf-8") + "# new\n", encoding="utf-8")
+    installation.build()
+    taken_up = installation.condition()
+    assert set(taken_up["containers"]) != set(before["containers"])
+    assert "# new" in docker("exec", installation.container("vmsvc"), "sh", "-c", "cat $OS_CLIENT_CONFIG_FILE")
+    assert len(docker("exec", installation.container("vmsvc"), "ls", "/etc/openstack").split()) == 1
     installation.build(OS_CLIENT_CONFIG_FILE=str(cloud), **REAL)
-    (taken_up,) = installation.inspect("vmsvc")
-    installation.build(OS_CLIENT_CONFIG_FILE=str(cloud), **REAL)
-    (still,) = installation.inspect("vmsvc")
-    assert (still["Id"], still["State"]["StartedAt"]) == (taken_up["Id"], taken_up["State"]["StartedAt"])
+    assert installation.condition() == taken_up

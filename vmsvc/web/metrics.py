@@ -150,7 +150,8 @@ class Exposition(Handler):
         """Of use to whoever looks around before he does harm: for this machine itself, else for who may come in."""
         await super().admit()
         # A proxy on this machine comes from loopback too, but passes on the name by which it was called.
-        if not (is_loopback(self.request.remote_ip or "") and is_loopback(self.name or "")):
+        peer = self.request.remote_ip or ""
+        if not ((is_loopback(peer) or peer in self.web.local_peers) and is_loopback(self.name or "")):
             await self.settings["auth"].principal(self.request)
 
     @describe(Answer(200, "All instruments."),

@@ -32,12 +32,13 @@ def is_loopback(name: str) -> bool:
 class WebSettings:
     """Times are seconds. `hosts` are names under which clients may call us besides loopback;
     `trusted_origins` are origins (`https://name`) whose pages may call us from another site, `trusted_proxies` those
-    who may say for whom they call."""
+    who may say for whom they call, `local_peers` addresses besides loopback's from which this machine itself calls."""
 
     address: str = "127.0.0.1"
     hosts: frozenset[str] = frozenset()
     trusted_origins: frozenset[str] = frozenset()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    local_peers: frozenset[str] = frozenset()
     static_path: Path = STATIC
     request_timeout: float = 300.0
     ping_interval: float = 20.0        # of sockets; one that has not answered by the next ping is closed
