@@ -167,7 +167,7 @@ def _require_private(path: Path) -> os.stat_result:
         raise BadTokenFile(f"others may write the token file {path}: chmod 600 {path}")
     # A link leads to the file that counts; both folders decide which one that is. In a folder with the sticky bit
     # (/tmp) nobody but the file's owner can replace it.
-    for folder in {path.absolute().parent, path.resolve().parent}:
+    for folder in dict.fromkeys((path.absolute().parent, path.resolve().parent)):
         mode = folder.stat().st_mode
         if mode & _OTHERS_WRITE and not mode & stat.S_ISVTX:
             raise BadTokenFile(f"others may write {folder}, the folder of the token file {path}: chmod go-w {folder}")
