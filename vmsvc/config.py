@@ -74,6 +74,8 @@ class Settings:
     member_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may create and delete")] \
         = "member,admin"
     reader_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may look")] = "reader"
+    admin_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may let other owners' VMs "
+        "go before their time (ack)")] = "admin"
     write_rate: Annotated[float, About("creates and deletes a second that one principal may ask for in the long run",
         least=0.01)] = 100.0
     trusted_proxies: Annotated[str, About(

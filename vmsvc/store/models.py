@@ -40,7 +40,8 @@ class Vm(Base):
     min_run_seconds = IntegerField(default=0)
     group_name = TextField(null=True)                    # its eviction group, and that group's budget
     max_unavailable = IntegerField(null=True)
-    principal = TextField()
+    principal = TextField()                              # the name of who asked for it, for showing
+    principal_id = TextField(null=True)                  # and who that is; null in a row from before: the name
     flavor = TextField()
     image = TextField()
     network = TextField(null=True)
@@ -67,7 +68,7 @@ class Vm(Base):
 class Idempotency(Base):
     """An Idempotency-Key that was used, and for what."""
 
-    principal = TextField()
+    principal = TextField()                              # who used it: `Principal.id`; in a row from before, the name
     key = TextField()
     body_hash = TextField()
     vm_id = TextField()
@@ -147,7 +148,8 @@ class Eviction(Base):
 
     id = BigAutoField()
     vm_id = TextField(index=True)
-    owner = TextField()                                  # who had asked for the victim
+    owner = TextField()                                  # the name of who had asked for the victim, for showing
+    owner_id = TextField(null=True)                      # and who that is; null in a row from before: the name
     reason = TextField()                                 # capacity, lifetime, simulated
     simulated = BooleanField()
     request_vm_id = TextField(null=True, index=True)     # who needed the room
@@ -161,6 +163,7 @@ class Eviction(Base):
     evict_at = DateTimeTZField()
     noticed_at = DateTimeTZField(null=True)              # the guest could read it from then on
     acknowledged_at = DateTimeTZField(null=True)
+    acknowledged_by = TextField(null=True)               # who said so; null: the guest, by powering itself off
     reprieved_at = DateTimeTZField(null=True)
     evicting_at = DateTimeTZField(null=True, index=True)
     stopped_at = DateTimeTZField(null=True)
@@ -196,7 +199,8 @@ class Ticket(Base):
     """The right to open one WebSocket, by the hash of the ticket."""
 
     digest = TextField(primary_key=True)
-    principal = TextField()
+    principal = TextField()                              # its holder's name, for showing
+    principal_id = TextField(null=True)                  # and who that is; null: the name
     may_write = BooleanField()
     credential = TextField()                             # the hash of what its holder showed
     expires_at = DateTimeTZField(index=True)

@@ -47,7 +47,7 @@ class ApiHandler(Handler):
             if self.for_members and not self.principal.may_write:
                 raise errors.Forbidden("a reader may not do this")
             # Whoever showed who he is has one bucket, from wherever he comes.
-            self.limits.spend(self.principal.name if self.principal.credential else f"from {self.request.remote_ip}")
+            self.limits.spend(self.principal.id if self.principal.credential else f"from {self.request.remote_ip}")
 
     async def identify(self) -> Principal:
         """The one who asks. Raises Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable,

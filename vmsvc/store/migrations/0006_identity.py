@@ -1,0 +1,17 @@
+"""Who a principal is, besides how it is shown: names that differ can be shown alike. And who let a victim go early.
+
+Rows from before, and those that the release before goes on writing beside this one, have the name alone: it is their
+identity. `idempotency.principal` holds the identity from now on; the names that are there stay good.
+"""
+
+STATEMENTS = """
+ALTER TABLE vm ADD COLUMN principal_id text;
+ALTER TABLE ticket ADD COLUMN principal_id text;
+ALTER TABLE eviction ADD COLUMN owner_id text, ADD COLUMN acknowledged_by text;
+"""
+
+
+def up(migrator, db):
+    """Add the columns. Without a default they are added at once, however many rows there are."""
+    del migrator
+    db.execute_sql(STATEMENTS)
