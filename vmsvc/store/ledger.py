@@ -130,8 +130,8 @@ def record_eviction(work: Unit, victim: Vm, *, reason: str, evict_at: datetime, 
     """Write who is to go, for whom and why. `plan`: round, bin, criterion, cost, runner_up, optimal."""
     blank = {"round": 0, "bin": None, "criterion": None, "cost": {}, "runner_up": None, "optimal": True}
     Eviction.create(vm_id=victim.id, owner=victim.principal, owner_id=victim.principal_id, reason=reason,
-                    simulated=simulated, request_vm_id=request_vm_id, planned_at=work.now, evict_at=evict_at, delivery=delivery,
-                    **{**blank, **(plan or {})})
+                    simulated=simulated, request_vm_id=request_vm_id, planned_at=work.now, evict_at=evict_at,
+                    delivery=delivery, **{**blank, **(plan or {})})
 
 
 def stamp(vm_id: str, step: str) -> None:

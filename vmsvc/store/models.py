@@ -29,7 +29,8 @@ class Deployment(Base):
 
 
 class Vm(Base):
-    """A request for a VM and, once there is one, its server. Never deleted: it is the answer to a retried request."""
+    """A request for a VM and, once there is one, its server. It is the answer to a retried request. One that became a
+    VM is never deleted, one that did not goes after a while: see `store.retention`."""
 
     id = TextField(primary_key=True)                     # the vmsvc id, made by us; in the server's metadata
     cloud_id = TextField(null=True, unique=True)         # the server's id, saved the moment it is known
@@ -71,7 +72,7 @@ class Idempotency(Base):
     principal = TextField()                              # who used it: `Principal.id`; in a row from before, the name
     key = TextField()
     body_hash = TextField()
-    vm_id = TextField()
+    vm_id = TextField(index=True)
     created_at = DateTimeTZField()
 
     class Meta:

@@ -4,11 +4,11 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-from peewee import JOIN, SQL, ModelDelete, fn
+from peewee import JOIN, SQL, fn
 
 from vmsvc.domain.errors import HistoryGone
 from vmsvc.domain.events import envelope
-from vmsvc.store.db import Lock, unit
+from vmsvc.store.db import connected
 from vmsvc.store.models import Event, Watermark, database
 
 
@@ -24,6 +24,17 @@ _BEGIN_ANEW = f"""
 UPDATE watermark SET removed_seq = greatest(removed_seq, coalesce((SELECT max(seq) FROM event), 0)) + {_LEAP};
 DELETE FROM event
 """
+#: One statement, and so one transaction. The row of the watermark is the turn of who removes.
+_FORGET = """
+WITH turn AS (SELECT FROM watermark WHERE id = 1 FOR UPDATE SKIP LOCKED),
+    old AS (SELECT max(seq) AS seq FROM (
+        SELECT seq FROM event WHERE time < clock_timestamp() - make_interval(secs => %s) AND EXISTS (SELECT FROM turn)
+        ORDER BY time LIMIT %s) AS batch),
+    moved AS (UPDATE watermark SET removed_seq = greatest(removed_seq, old.seq) FROM old
+              WHERE id = 1 AND old.seq IS NOT NULL)
+DELETE FROM event WHERE seq <= (SELECT seq FROM old)
+"""
+_OLDEST_AGE = "SELECT extract(epoch FROM clock_timestamp() - time)::float8 FROM event ORDER BY seq LIMIT 1"
 
 
 @functools.cache
@@ -81,18 +92,18 @@ def after(since: int, limit: int, *, types: Collection[str] = (), vm: str | None
     return [envelope(row) for row in query.dicts()]
 
 
-def forget(hours: float) -> int:
-    """Remove events older than so many hours, some thousands at a time; returns how many went."""
-    with unit() as work:
-        work.lock(Lock.OUTBOX)
-        old = (Event.select(Event.seq)
-               .where(Event.time < fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, hours * 3600))
-               .order_by(Event.seq).limit(5000))
-        last = max((row.seq for row in old), default=None)
-        if last is None:
-            return 0
-        Watermark.update(removed_seq=fn.GREATEST(Watermark.removed_seq, last)).where(Watermark.id == 1).execute()
-        return ModelDelete(Event).where(Event.seq <= last).execute()
+def forget(hours: float, limit: int = 5000) -> int:
+    """Remove events older than so many hours, the oldest `limit`; returns how many went, 0 also while somebody else
+    does it. Writers of events do not wait for it: `removed_seq` and the rows change at once for whoever looks."""
+    with connected():
+        return database.execute_sql(_FORGET, (hours * 3600, limit)).rowcount
+
+
+def oldest_age() -> float:
+    """For how many seconds the oldest event has been kept; 0 when there is none."""
+    with connected():
+        found = database.execute_sql(_OLDEST_AGE).fetchone()
+    return max(0.0, found[0]) if found else 0.0
 
 
 def others() -> int:

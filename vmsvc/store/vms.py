@@ -10,7 +10,7 @@ from peewee import Expression, fn
 
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
-from vmsvc.domain.lifecycle import FINAL, LEAVING, State, event_of
+from vmsvc.domain.lifecycle import BOOTABLE, FINAL, LEAVING, State, event_of
 from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, database
 from vmsvc.store.statements import columns, insert, instance, update
@@ -129,6 +129,7 @@ def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str
         earlier = _earlier(work, vm_id, request, principal, principal_id or principal, key)
         if earlier:
             return earlier
+    request = {**request, "boot": _asked_once(request["boot"])}
     (vm,) = _rows(*insert(Vm, {"id": vm_id, "state": State.PENDING, "principal": principal,
                                "principal_id": principal_id or principal, "created_at": work.now,
                                "updated_at": work.now, **request}, f"RETURNING {columns(Vm)}"))
@@ -182,6 +183,8 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
     told = event_of(source, target)
     if target in FINAL:
         changes["ended_at"] = work.now
+    if target not in BOOTABLE and vm.boot.get("user_data"):
+        changes["boot"] = _asked_once({**changes.get("boot", vm.boot), "user_data": None})
     rows = _rows(*update(Vm, {"state": target, "updated_at": work.now, **changes}, {"id": vm.id, "state": source},
                          f"RETURNING {columns(Vm)}"))
     if not rows:
@@ -192,6 +195,13 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
     work.ring()
     work.note("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
     return now
+
+
+def _asked_once(boot: Mapping[str, Any]) -> dict[str, Any]:
+    """User data can hold secrets, and are kept in one place, for as long as a boot may need them: what was asked does
+    not repeat them. (That a body is the same tells the hash beside its Idempotency-Key.)"""
+    asked = {name: value for name, value in boot.get("asked", {}).items() if name != "user_data"}
+    return {**boot, "asked": asked}
 
 
 def answer(work: Unit, vm: Vm, said: Mapping[str, Any]) -> None:
