@@ -25,7 +25,7 @@ from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.service.verdicts import Verdicts
 from vmsvc.store import intents, outbox, vms
-from vmsvc.store.db import connected, reading, unit
+from vmsvc.store.db import SHOW_SECONDS, connected, reading, unit
 from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
@@ -242,11 +242,8 @@ def _row(ref: str) -> Vm | None:
 
 
 def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]], int]:
-    with reading():
-        newest = outbox.newest()
-        events = outbox.after(since, limit, **wanted)
-    full = len(events) == limit
-    return events, events[-1]["data"]["seq"] if full else max(newest, since)
+    with reading(SHOW_SECONDS):
+        return outbox.page(since, limit, **wanted)
 
 
 def _want_deleted(ref: str, request_id: str | None = None, principal: Principal | None = None) -> str | None:

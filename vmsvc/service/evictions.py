@@ -15,7 +15,7 @@ from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.service.placing import give_notice
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms
-from vmsvc.store.db import Lock, Unit, reading, unit
+from vmsvc.store.db import SHOW_SECONDS, Lock, Unit, reading, unit
 from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def _require_evictable(row: Vm, server: Server | None, ref: str) -> None:
 
 def _record(before: int | None, limit: int, vm: str | None, request: str | None,
             reason: str | None) -> tuple[list[dict[str, Any]], int | None]:
-    with reading():
+    with reading(SHOW_SECONDS):
         rows = ledger.evictions(before=before, limit=limit + 1, vm_ids=_ids(vm), request_ids=_ids(request),
                                 reason=reason)
     more = len(rows) > limit

@@ -30,6 +30,8 @@ CHANNEL = "vmsvc"
 NEWS = "news"
 #: A transaction waits no longer than this for a lock, nor runs longer: milliseconds are normal.
 _TIMEOUTS = "-c lock_timeout=10000 -c statement_timeout=20000 -c idle_in_transaction_session_timeout=30000"
+#: And for reading what is only to be shown, of which there may be much.
+SHOW_SECONDS = 5.0
 #: Keys of our advisory locks share this first half, so that they meet no other program's.
 _LOCK_SPACE = 0x766D7376
 
@@ -166,10 +168,12 @@ def unit(lock: Lock | None = None) -> Iterator[Unit]:
 
 
 @contextlib.contextmanager
-def reading() -> Iterator[None]:
-    """One consistent view of the database for several reads."""
+def reading(seconds: float | None = None) -> Iterator[None]:
+    """One consistent view of the database for several reads, each of `seconds` at most (None: as of any statement)."""
     db = models.database
     with db.connection_context(), db.atomic(isolation_level="REPEATABLE READ"):
+        if seconds is not None:
+            db.execute_sql("SET LOCAL statement_timeout = %s", (int(seconds * 1000),))
         yield
 
 

@@ -175,6 +175,11 @@ class Eviction(Base):
     delivery = TextField(default="metadata")             # of the notice: or event, by the event alone
     exempt = TextField(null=True)                        # reprieved, for it could not be made to go: why
 
+    class Meta:
+        """What the record is read by besides, in its order."""
+
+        indexes = ((("reason", "id"), False),)
+
 
 class Event(Base):
     """The outbox and the history in one. `seq` order is commit order: see `store.db.unit`."""
@@ -182,11 +187,16 @@ class Event(Base):
     seq = BigAutoField()
     type = TextField()
     state = TextField()
-    vm_id = TextField(index=True)
-    subject = TextField(index=True)
+    vm_id = TextField()
+    subject = TextField()
     is_preemptible = BooleanField()
     time = DateTimeTZField()
     data = BinaryJSONField(index=False)
+
+    class Meta:
+        """What history is read by, in its order."""
+
+        indexes = ((("type", "is_preemptible", "seq"), False), (("subject", "seq"), False), (("vm_id", "seq"), False))
 
 
 class Watermark(Base):

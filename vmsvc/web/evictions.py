@@ -1,6 +1,7 @@
 """`/api/v1/evictions`, the record, and what a VM's owner or guest may do: acknowledge a notice, practise one."""
 
 import re
+from functools import partial
 
 from marshmallow import RAISE, Schema, fields, validate
 
@@ -184,9 +185,9 @@ class Evictions(ApiHandler):
     async def get(self) -> None:
         """Show who was evicted for whom and why, newest first."""
         query = self.query(EvictionsQuery)
-        found, before = await self.evictions.record(
-            before=query.get("before"), limit=query["limit"], vm=query.get("vm"), request=query.get("request"),
-            reason=query.get("reason"))
+        found, before = await self.in_turn(partial(
+            self.evictions.record, before=query.get("before"), limit=query["limit"], vm=query.get("vm"),
+            request=query.get("request"), reason=query.get("reason")))
         self.finish({"evictions": found, "before": before})
 
 
