@@ -1,7 +1,7 @@
 """What shows the requests whose time to be forgotten has come, and user data that nothing needs any more.
 
-The first two hold few rows of a table with many. To make one the table is read once, while those who write it wait. Each
-is a transaction of its own, so that no lock is held on two tables; what has been made is not made again.
+The first two hold few rows of a table with many. To make one the table is read once, while those who write it wait.
+Each is a transaction of its own, so that no lock is held on two tables; what has been made is not made again.
 """
 
 atomic = False

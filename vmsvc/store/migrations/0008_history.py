@@ -1,7 +1,7 @@
 """History is read by the filters that it has: each needs an index that has the order of the answer too.
 
-To make one on a million rows takes a second or two, in which nobody writes an event. Each is a transaction of its own, so
-that no lock is held on two tables; what has been made is not made again.
+To make one on a million rows takes a second or two, in which nobody writes an event. Each is a transaction of its own,
+so that no lock is held on two tables; what has been made is not made again.
 """
 
 atomic = False
