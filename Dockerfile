@@ -1,17 +1,20 @@
 # The images of the service (target `service`), of the simulated cloud (`cloud`), and the one in which tests and lint run
 # (`development`). They build with BuildKit and with the older builder alike.
 
-FROM python:3.13-slim-trixie AS packages
-COPY requirements-service.txt constraints.txt /tmp/
+# An operator may name one by its digest: PYTHON_IMAGE=python:3.13-slim-trixie@sha256:...
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
+
+FROM ${PYTHON_IMAGE} AS packages
+COPY requirements-service.hashes.txt /tmp/
 # Wheels only: nothing here may need a compiler. The packages' own tests and the installer stay behind.
 RUN python -m venv /opt/vmsvc \
     && /opt/vmsvc/bin/python -m pip install --no-cache-dir --disable-pip-version-check --retries 5 \
-        --only-binary :all: -r /tmp/requirements-service.txt \
+        --only-binary :all: --require-hashes -r /tmp/requirements-service.hashes.txt \
     && /opt/vmsvc/bin/python -m pip uninstall --yes --quiet pip \
     && find /opt/vmsvc -type d -name tests -prune -exec rm -rf {} +
 
 
-FROM python:3.13-slim-trixie AS runtime
+FROM ${PYTHON_IMAGE} AS runtime
 # The empty folders give new volumes their owner.
 RUN install -d -m 700 -o 10001 -g 10001 /data /etc/openstack /etc/vmsvc
 COPY --from=packages /opt/vmsvc /opt/vmsvc
@@ -45,7 +48,7 @@ ENTRYPOINT ["python", "-m", "vmsvc"]
 CMD ["serve"]
 
 
-FROM python:3.13-slim-trixie AS development
+FROM ${PYTHON_IMAGE} AS development
 # Chromium for the tests of the dashboard, curl for those of the README's examples, pgbouncer for those of the database.
 RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends make curl chromium fonts-dejavu-core pgbouncer >/dev/null \

@@ -34,6 +34,7 @@ from vmsvc.service.lifetimes import Lifetimes
 from vmsvc.service.notice import Notices
 from vmsvc.service.pulse import Pulse
 from vmsvc.service.reconciler import Reconciler
+from vmsvc.service.retention import Retention
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.service.tickets import Tickets
@@ -93,6 +94,7 @@ class Service:
         self._tls = tls_of(settings)
         self.port = 0
         self._pulse = Pulse(metrics.woke)
+        self._retention = Retention(self.runtime, settings.event_retention_hours)
         self._show_queues(metrics)
 
     def _show_queues(self, metrics: LifeMetrics) -> None:
@@ -105,6 +107,8 @@ class Service:
                      lambda: self.runtime.offloaded)
         metrics.show("vmsvc_servers_without_row", "Servers that carry our mark and have no row: adopt them",
                      lambda: len(self._reconciler.without_row) if self._reconciler else 0)
+        metrics.show("vmsvc_oldest_event_age_seconds", "Age of the oldest event that is kept",
+                     self._retention.oldest_event_age)
         metrics.show("vmsvc_parts_not_ready", "Parts of this replica that do not work now (see /readyz)",
                      lambda: sum(problem is not None for problem in self.runtime.problems.values()))
 
@@ -116,9 +120,10 @@ class Service:
         if applied:
             log.info("database: applied %s", ", ".join(applied))
         deployment = await self.runtime.offload(db.deployment_id)
-        feed = Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell(), self.settings.event_retention_hours)
+        feed = Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell())
         await feed.begin()
         self.runtime.supervise("feed", feed.run)
+        self.runtime.supervise("retention", self._retention.run)
         self.runtime.supervise("cloud", lambda: self._with_cloud(deployment), "not connected yet")
         self._listen()
 

@@ -65,7 +65,8 @@ class Settings:
     cloud_workers: Annotated[int, About("calls to the cloud under way at once", least=1, most=256)] = 32
     cloud_rate: Annotated[float, About("calls to the cloud per second", least=0.1)] = 50.0
     cloud_timeout: Annotated[float, About("limit of one call to the cloud", least=0.1, most=600)] = 30.0
-    event_retention_hours: Annotated[float, About("how long event history is kept", least=0.01)] = 168.0
+    event_retention_hours: Annotated[float, About(
+        "how long events are kept, and requests that never became a VM", least=0.01)] = 168.0
     sim_hosts: Annotated[int, About("hosts of the simulated cloud", least=1, most=10000)] = 4
     sim_vcpus: Annotated[int, About("vCPUs of each simulated host", least=1)] = 4
     sim_ram_mb: Annotated[int, About("MiB of each simulated host", least=1)] = 8192
@@ -81,6 +82,8 @@ class Settings:
     member_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may create and delete")] \
         = "member,admin"
     reader_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may look")] = "reader"
+    admin_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may let other owners' VMs "
+        "go before their time (ack)")] = "admin"
     write_rate: Annotated[float, About("creates and deletes a second that one principal may ask for in the long run",
         least=0.01)] = 100.0
     trusted_proxies: Annotated[str, About(

@@ -60,7 +60,8 @@ def auth_of(settings: Settings, cloud: Cloud | None) -> Auth:
             tokens.load()
             return TokenAuth(tokens)
         case "keystone":
-            return KeystoneAuth(Keystone(cloud, listed(settings.member_roles), listed(settings.reader_roles)))
+            return KeystoneAuth(Keystone(cloud, listed(settings.member_roles), listed(settings.reader_roles),
+                                         admin_roles=listed(settings.admin_roles)))
     return NoAuth()
 
 

@@ -1,8 +1,11 @@
 """Log lines: one INFO line for each change of state, as text for people or JSON for machines; never a secret.
 
-A line that was written for a client's request carries the request's id and who made it.
+A line that was written for a client's request carries the request's id and who made it. What a stranger sent can stand
+in any line (a path, a header, the name of a VM, the message of an exception), so whatever is not printable is escaped
+here, for all of them: no stranger begins a line of his own or steers the terminal that shows the log.
 """
 
+import copy
 import json
 import logging
 import re
@@ -27,14 +30,35 @@ def scrubbed(text: str) -> str:
     return _URL_PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1\2***", _TOKEN.sub("***", _ROW.sub(r"\1: ***", text))))
 
 
+def escaped(text: str) -> str:
+    r"""The text on one line, with what is not printable as \x9b or \u2028: control characters of ASCII and of Latin-1
+    (a terminal takes 0x9b for the beginning of a command, 0x85 for a new line), separators, marks that turn the
+    direction of writing, lone surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+                   for letter in text)
+
+
 class Text(logging.Formatter):
-    """time level logger message [request]"""
+    """time level logger message [request]; the lines of an exception stand below it, indented."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
         self.converter = time.gmtime
 
+    def formatMessage(self, record: logging.LogRecord) -> str:      # pylint: disable=invalid-name; logging's name
+        """The first line."""
+        return escaped(scrubbed(super().formatMessage(record)))
+
+    def formatException(self, ei) -> str:                           # pylint: disable=invalid-name; as above
+        """The lines below: none begins like the first line of a record."""
+        return "\n".join(f"  {escaped(line)}" for line in scrubbed(super().formatException(ei)).split("\n"))
+
     def format(self, record: logging.LogRecord) -> str:
+        if record.exc_text:         # as another handler has formatted it
+            record = copy.copy(record)
+            record.exc_text = None
         line, request_id = scrubbed(super().format(record)), REQUEST_ID.get()
         if not request_id or request_id in line:        # the line of an answer has both already
             return line
@@ -52,7 +76,7 @@ class Json(Text):
         if principal := PRINCIPAL.get():
             fields["principal"] = principal
         if record.exc_info:
-            fields["exception"] = scrubbed(self.formatException(record.exc_info))
+            fields["exception"] = scrubbed(logging.Formatter.formatException(self, record.exc_info))
         return json.dumps(fields)
 
 

@@ -7,7 +7,7 @@ import { toneOf } from "./vm.js";
 const STEPS = {
   planned_at: () => "Chosen, and told by an event",
   noticed_at: () => "Readable in the guest's metadata",
-  acknowledged_at: () => "Let go early by its owner or its guest",
+  acknowledged_at: ({ acknowledged_by: by }) => (by ? `Let go early by ${by}` : "Let go early by its guest"),
   evict_at: ({ evicting_at: begun, reprieved_at: spared }) => (begun || spared ? "Its time was up" : "Its time is up"),
   reprieved_at: () => "Reprieved",
   evicting_at: () => "Eviction began",

@@ -3,6 +3,7 @@
 import json
 
 from vmsvc.domain.errors import HistoryGone, InvalidRequest, NotFound
+from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.service.commands import CreateVm, Outcome
 from vmsvc.service.roll import Page, page_of
 
@@ -39,9 +40,9 @@ class Service:
         if self.error:
             raise self.error
 
-    async def create(self, wish: CreateVm, *, idempotency_key=None, principal="anonymous") -> str:
+    async def create(self, wish: CreateVm, *, idempotency_key=None, principal=ANYBODY) -> str:
         """The same id comes in `outcome`."""
-        self._note("create", wish, idempotency_key, principal)
+        self._note("create", wish, idempotency_key, principal.name)
         if wish.flavor == "no-such-flavor":
             raise InvalidRequest("there is no flavor no-such-flavor", field="flavor")
         number = len(self.vm_rows) // 2 + 1
@@ -63,7 +64,7 @@ class Service:
         self._note("dry_run", wish)
         return {"result": "placed", "reason": "host one has room for it", "host": "one", "victims": []}
 
-    async def delete(self, ref: str, timeout: float, *, principal: str = "anonymous") -> dict | None:
+    async def delete(self, ref: str, timeout: float, *, principal: Principal = ANYBODY) -> dict | None:
         """Gone, or not yet."""
         del principal
         self._note("delete", ref, timeout)
@@ -146,11 +147,12 @@ class Evictions:
         if self.error:
             raise self.error
 
-    async def acknowledge(self, ref: str) -> dict:
+    async def acknowledge(self, ref: str, *, principal: Principal = ANYBODY) -> dict:
+        del principal
         self._note("acknowledge", ref)
         return self.vm
 
-    async def practise(self, ref: str, notice_only: bool, *, principal: str = "anonymous") -> dict:
+    async def practise(self, ref: str, notice_only: bool, *, principal: Principal = ANYBODY) -> dict:
         del principal
         self._note("practise", ref, notice_only)
         return self.vm

@@ -145,6 +145,41 @@ def test_a_service_does_not_start_with_a_token_file_that_is_missing_or_that_othe
     os.chmod(file, 0o620)
     with pytest.raises(BadTokenFile, match="chmod 600"):
         TokenFile(file).load()
+    os.chmod(file, 0o600)
+    os.chmod(file.parent, 0o770)
+    with pytest.raises(BadTokenFile, match="chmod go-w"):
+        TokenFile(file).load()
+    os.chmod(file.parent, 0o1777)       # as /tmp: nobody replaces another's file there
+    assert TokenFile(file).load() == 1
+
+
+@pytest.mark.parametrize("others_may_write", [0o666, 0o620])
+@pytest.mark.gen_test
+async def test_a_token_file_that_others_may_write_from_now_on_lets_nobody_in_until_that_is_mended(
+        call, file, member, caplog, others_may_write):
+    assert (await call("GET", VMS, headers=bearer(member))).status == 200
+    os.chmod(file, others_may_write)
+    assert (await call("GET", VMS, headers=bearer(member))).status == 401
+    assert "chmod 600" in caplog.text
+    os.chmod(file, 0o600)
+    assert (await call("GET", VMS, headers=bearer(member))).status == 200
+    os.chmod(file.parent, 0o777)
+    assert (await call("GET", VMS, headers=bearer(member))).status == 401
+    os.chmod(file.parent, 0o700)
+    assert (await call("GET", VMS, headers=bearer(member))).status == 200
+
+
+def test_a_link_to_a_token_file_in_a_folder_that_others_may_write_is_refused(file, member, tmp_path):
+    del member
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "tokens").write_text(file.read_text())
+    os.chmod(shared / "tokens", 0o600)
+    os.chmod(shared, 0o777)
+    file.unlink()
+    file.symlink_to(shared / "tokens")
+    with pytest.raises(BadTokenFile, match="shared"):
+        TokenFile(file).load()
 
 
 async def opened(http_port, query="", **headers):

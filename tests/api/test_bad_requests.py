@@ -42,6 +42,7 @@ BAD_FIELDS = [
     *[(with_field("metadata", value), "metadata")
       for value in (None, [], "a=b", {"a": 1}, {"a": True}, {"a": None}, {"a": "x" * 256}, {"": "x"}, {"k" * 256: "x"},
                     {"a/b": "x"}, {"ü": "x"}, {"vmsvc_id": "x"}, {"vmsvc_evict_at": "x"}, {"vmsvc_": "x"},
+                    {"VMSVC_ID": "x"}, {"Vmsvc_Deployment": "x"}, {" vmsvc_id": "x"}, {"vmsvc _id": "x"},
                     {f"key{number}": "x" for number in range(129)})],
     *[(with_field("priority", value), "priority") for value in (-1001, 1001, "1", 1.0, 1.5, True, None)],
     ('{"is_preemptible": true, "priority": 1e400}', "priority"),

@@ -14,7 +14,7 @@ from tests.api.standin import event
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.service.hub import Hub
 from vmsvc.web.channel import PAGE
-from vmsvc.web.limits import MAX_READERS
+from vmsvc.web.limits import MAX_SOCKET_READERS
 
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
@@ -228,7 +228,7 @@ class TestForgetful:
         for client in clients:
             assert await read(client, 10) == list(range(1, 11))
             client.close()
-        assert max(most) == MAX_READERS
+        assert max(most) == MAX_SOCKET_READERS
 
 
 class TestSmallQueues:

@@ -93,7 +93,9 @@ class Installation:
     @property
     def sim(self) -> Sim:
         """The simulated cloud, to look into it."""
-        return Sim(Running(f"http://{self.address('cloud', 'front')}:8774", Path(), 0))
+        clouds = self.tree.parent / f"{self.project}-clouds.yaml"       # a file in the tree would be one in the image
+        clouds.write_text(docker("exec", self.container("cloud"), "cat", "/data/clouds.yaml"), encoding="utf-8")
+        return Sim(Running(f"http://{self.address('cloud', 'front')}:8774", clouds, 0))
 
     async def ready(self) -> Client:
         """A client, when all is ready."""

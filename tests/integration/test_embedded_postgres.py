@@ -1,5 +1,6 @@
 """The embedded PostgreSQL: data survive restarts, and several processes on one folder share one server."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -108,6 +109,42 @@ def test_a_folder_with_a_long_path_works(folder):
     server = Postgres(deep)
     assert query(server.start(), "SELECT 1") == [(1,)]
     server.stop()
+
+
+def _a_link(path):
+    other = path.with_name(path.name + "-other")
+    other.mkdir(mode=0o700)
+    path.symlink_to(other)
+
+
+def _open_to_others(path):
+    path.mkdir()
+    path.chmod(0o770)
+
+
+def _another_users(path):
+    if os.geteuid() == 0:       # nobody else gives a folder away
+        path.mkdir(mode=0o700)
+        os.chown(path, 12345, 12345)
+    else:
+        path.symlink_to("/etc")
+
+
+@pytest.mark.parametrize("make", [_a_link, _open_to_others, _another_users, Path.touch])
+def test_a_socket_folder_that_others_may_have_made_is_refused(folder, monkeypatch, make):
+    shared = folder / "shared"
+    shared.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    deep = folder / ("d" * 60) / ("e" * 60)
+    server = Postgres(deep)
+    url = server.start()
+    (place,) = shared.iterdir()
+    assert str(place) in url and place.stat().st_mode & 0o7777 == 0o700
+    server.stop()
+    place.rmdir()
+    make(place)
+    with pytest.raises(PostgresFailed, match="VMSVC_DATA_DIR"):
+        Postgres(deep).start()
 
 
 def test_a_folder_that_cannot_be_used_is_told_in_words(folder):

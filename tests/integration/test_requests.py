@@ -11,11 +11,11 @@ from vmsvc.store import db, ledger, vms
 from vmsvc.store.db import reading, unit
 
 
-def accept(vm_id, key, principal="anonymous", **asked):
+def accept(vm_id, key, principal="anonymous", principal_id=None, **asked):
     """Accept a request under a key."""
     with unit() as work:
         return vms.accept(work, vm_id, request(boot={"asked": {"is_preemptible": True, **asked}}),
-                          principal=principal, key=key)
+                          principal=principal, principal_id=principal_id, key=key)
 
 
 def test_a_key_stands_for_one_request_of_one_client(store):
@@ -27,6 +27,39 @@ def test_a_key_stands_for_one_request_of_one_client(store):
         accept("e", "key", name="other")
     assert sorted(row["id"] for row in store.rows("SELECT id FROM vm")) == ["a", "c", "d"]
     assert store.rows("SELECT count(*) FROM event") == [{"count": 3}]
+
+
+def test_a_key_is_of_who_one_is_and_not_of_how_one_is_shown(store):
+    assert accept("a", "key", "team_one@Default", "keystone:1") == "a"
+    assert accept("b", "key", "team_one@Default", "keystone:2") == "b"
+    assert accept("c", "key", "renamed@Default", "keystone:1") == "a"
+    assert accept("d", "key", "keystone:1") == "a", "where there is no id the name is one"
+    assert {row["id"]: (row["principal"], row["principal_id"]) for row in store.rows("SELECT * FROM vm")} == {
+        "a": ("team_one@Default", "keystone:1"), "b": ("team_one@Default", "keystone:2")}
+
+
+def test_a_key_from_when_there_were_only_names_stays_good(store):
+    assert accept("old", "key", "alice@Default") == "old"
+    store.rows("UPDATE vm SET principal_id = NULL")
+    assert accept("new", "key", "alice@Default", "keystone:1") == "old"
+    with pytest.raises(IdempotencyMismatch):
+        accept("new", "key", "alice@Default", "keystone:1", name="other")
+    assert accept("other", "key", "bob@Default", "keystone:2") == "other"
+    assert accept("third", "another", "alice@Default", "keystone:1") == "third"
+
+
+def test_losses_to_evictions_are_counted_for_who_one_is(store):
+    def lose(**owner):
+        with unit() as work:
+            vm = vms.of_id(vms.accept(work, f"vm-{len(store.rows('SELECT id FROM vm'))}", request(), key=None, **owner))
+            ledger.record_eviction(work, vm, reason="capacity", evict_at=work.now)
+            ledger.stamp(vm.id, "evicting_at")
+    lose(principal="team_one@Default", principal_id="keystone:1")
+    lose(principal="team_one@Default", principal_id="keystone:1")
+    lose(principal="team_one@Default", principal_id="keystone:2")
+    lose(principal="anonymous")
+    with reading():
+        assert ledger.recent_losses(60) == {"keystone:1": 2, "keystone:2": 1, "anonymous": 1}
 
 
 def test_twenty_with_one_key_at_once_are_one_request(store, threads):

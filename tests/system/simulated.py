@@ -5,8 +5,18 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from pathlib import Path
 
+import yaml
+
+from vmsvc.sim.identity import PASSWORD
 from vmsvc.sim.start import Running
+
+
+def password_of(clouds: Path | str, user: str) -> str:
+    """The password of a user of the simulated cloud; those that were added to it later have all the same one."""
+    known = yaml.safe_load(Path(clouds).read_text(encoding="utf-8"))["clouds"]
+    return known[f"sim-{user}"]["auth"]["password"] if f"sim-{user}" in known else PASSWORD
 
 
 class Sim:
@@ -200,7 +210,7 @@ class Sim:
 
     def token(self, user: str, project: str) -> str:
         """A new token of a user in a project."""
-        who = {"name": user, "domain": {"name": "Default"}, "password": "sim"}
+        who = {"name": user, "domain": {"name": "Default"}, "password": password_of(self.clouds, user)}
         scope = {"project": {"name": project, "domain": {"name": "Default"}}}
         request = urllib.request.Request(self._url + "/identity/v3/auth/tokens", json.dumps({"auth": {
             "identity": {"methods": ["password"], "password": {"user": who}}, "scope": scope}}).encode(),

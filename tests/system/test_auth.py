@@ -63,6 +63,15 @@ class TestTokens:
         assert [line for line in lines if line.endswith(" alice mine")]
 
     @pytest.mark.gen_test(timeout=40)
+    async def test_who_let_a_vm_go_early_is_on_record(self, client, alice, bob):
+        vm = (await client.create(True, headers=alice)).id
+        assert (await client.call("POST", f"{VMS}/{vm}/evict", {}, alice)).status == 202
+        assert (await client.call("POST", f"{VMS}/{vm}/ack", {}, bob)).status == 200
+        assert (await client.call("POST", f"{VMS}/{vm}/ack", {}, alice)).status == 200
+        found = (await client.call("GET", f"/api/v1/evictions?vm={vm}", headers=alice)).json["evictions"]
+        assert [one["acknowledged_by"] for one in found] == ["bob"], "the first one let it go"
+
+    @pytest.mark.gen_test(timeout=40)
     async def test_an_idempotency_key_is_its_principals_own(self, client, alice, bob):
         answers = [await client.create(True, headers=who | {"Idempotency-Key": "one"}) for who in (alice, alice, bob)]
         first, again, other = (answer.id for answer in answers)
@@ -93,9 +102,7 @@ class TestTokens:
                   "raw log": "\n".join(record.getMessage() for record in caplog.records if record.name[:5] == "vmsvc")}
         tables = [row["tablename"] for row in database.rows(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
-        # What a guest is given at its boot has to be kept until then.
-        places["tables"] = "\n".join(str(database.rows(
-            f"SELECT to_jsonb({table}) - 'boot' FROM {table}")) for table in tables)
+        places["tables"] = "\n".join(str(database.rows(f"SELECT to_jsonb({table}) FROM {table}")) for table in tables)
         found = [(place, secret) for place, text in places.items() for secret in secrets if secret in text]
         assert not found
 
@@ -181,6 +188,34 @@ class TestKeystone:
             answer = await client.call("GET", VMS, headers=headers)
             assert (answer.status, answer.headers["WWW-Authenticate"][:8]) == (401, "Keystone")
         assert (await client.delete(made.id, member)).status == 200
+
+    @pytest.mark.gen_test(timeout=60)
+    async def test_two_who_are_shown_alike_are_two(self, client, token):
+        one, other = token("team one"), token("team_one")
+        key = {"Idempotency-Key": "mine"}
+        made = [await client.create(True, headers=who | key) for who in (one, other, one)]
+        assert [answer.json["vm"]["owner"] for answer in made] == ["team_one@Default"] * 3
+        assert made[0].id == made[2].id != made[1].id
+        for ref, who, reason in ((made[0].id, other, "deleted by team_one@Default"),
+                                 (made[1].id, other, "deleted by its owner")):
+            assert (await client.delete(ref, who)).status == 200
+            events = (await client.call("GET", f"/api/v1/events?since=0&vm={ref}", headers=one)).json["events"]
+            assert [event["data"]["reason"] for event in events if event["data"]["state"] == "deleting"] == [reason]
+
+    @pytest.mark.gen_test(timeout=60)
+    async def test_another_owners_vm_is_let_go_early_by_who_has_the_role_alone(self, client, token):
+        owner, alike, root = token("team one"), token("team_one"), token("root", role="admin")
+        vms = [(await client.create(True, headers=owner)).id for _ in range(2)]
+        for vm in vms:
+            assert (await client.call("POST", f"{VMS}/{vm}/evict", {}, owner)).status == 202
+        refused = await client.call("POST", f"{VMS}/{vms[0]}/ack", {}, alike)
+        assert (refused.status, refused.json["error"]) == (403, "forbidden")
+        assert (await client.call("GET", f"{VMS}/{vms[0]}", headers=alike)).json["acknowledged_at"] is None
+        for vm, who in zip(vms, (owner, root)):
+            assert (await client.call("POST", f"{VMS}/{vm}/ack", {}, who)).status == 200
+        found = (await client.call("GET", "/api/v1/evictions", headers=alike)).json["evictions"]
+        assert {one["vm"]["id"]: one["acknowledged_by"] for one in found} == {
+            vms[0]: "team_one@Default", vms[1]: "root@Default"}
 
     @pytest.mark.gen_test(timeout=40)
     async def test_a_token_that_was_revoked_is_no_longer_good_when_the_answer_is_old(self, client, sim, token,

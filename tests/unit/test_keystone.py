@@ -52,6 +52,25 @@ def _known(cloud, now):
 
 
 @pytest.mark.gen_test
+async def test_who_one_is_goes_by_the_id_and_not_by_the_name(cloud, known):
+    member = frozenset({"member"})
+    for token, user_id in (("first", "1"), ("second", "2"), ("third", "2")):
+        cloud.tokens[token] = Identity("team_one@Default", "ours", member, 3600.0, user_id)
+    one, other, again = [await known.who(token, "a") for token in ("first", "second", "third")]
+    assert one.name == other.name and one.id != other.id == again.id
+    assert not one.owns(other.id, other.name) and again.owns(other.id, other.name)
+    assert one.owns(None, "team_one@Default"), "a row from before has the name alone"
+
+
+@pytest.mark.gen_test
+async def test_a_role_decides_who_may_act_for_other_owners(cloud, now):
+    known = Keystone(cloud, {"member"}, {"reader"}, clock=lambda: now[0], admin_roles={"admin"})
+    cloud.tokens["root"] = Identity("root@Default", "ours", frozenset({"member", "admin"}), 3600.0, "3")
+    assert (await known.who("root", "a")).acts_for_others
+    assert not (await known.who("good", "a")).acts_for_others
+
+
+@pytest.mark.gen_test
 async def test_a_role_decides_who_may_write(known):
     assert (await known.who("good", "a")).may_write
     principal = await known.who("look", "a")

@@ -28,8 +28,9 @@ def _of(now: datetime, body: parse.Json) -> Identity:
     token = body["token"]
     user = token["user"]
     ends = datetime.fromisoformat(token["expires_at"])
-    # A name alone is only unique in its domain. It goes into log lines, so it has to be one word.
+    # A name alone is only unique in its domain. It goes into log lines, so it has to be one word; it is for showing,
+    # for two names can become one word.
     name = f"{user['name']}@{user['domain']['name']}"
     return Identity("".join(letter if letter.isprintable() and letter != " " else "_" for letter in name),
                     (token.get("project") or {}).get("id"), frozenset(role["name"] for role in token.get("roles", ())),
-                    (ends - now).total_seconds())
+                    (ends - now).total_seconds(), user["id"])

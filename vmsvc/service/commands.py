@@ -13,6 +13,7 @@ from vmsvc.domain.conditions import conditions_of
 from vmsvc.domain.errors import CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import FINAL, State
+from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.service import listing, trace, usage
@@ -24,7 +25,7 @@ from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.service.verdicts import Verdicts
 from vmsvc.store import intents, outbox, vms
-from vmsvc.store.db import connected, reading, unit
+from vmsvc.store.db import SHOW_SECONDS, connected, reading, unit
 from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Commands:
         self._min_run_seconds = min_run_seconds
 
     async def create(self, wish: CreateVm, *, idempotency_key: str | None = None,
-                     principal: str = "anonymous") -> str:
+                     principal: Principal = ANYBODY) -> str:
         """Accept a wish and return its vmsvc id. Once this returns the request survives any crash.
 
         Raises InvalidRequest for a name that the cloud does not have, IdempotencyMismatch for a key that was used
@@ -148,7 +149,7 @@ class Commands:
         """What a create would do now; nothing is written anywhere."""
         return await self._scheduler.preview(await self._request(wish))
 
-    async def delete(self, ref: str, timeout: float, *, principal: str = "anonymous") -> dict[str, Any] | None:
+    async def delete(self, ref: str, timeout: float, *, principal: Principal = ANYBODY) -> dict[str, Any] | None:
         """Delete a VM of ours and wait until the cloud says 404: its last view, or None when that takes longer.
 
         Raises NotFound, and Forbidden for a server that vmsvc did not make.
@@ -223,9 +224,9 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
 
 # ---------------------------------------------------------------- in the database pool
 
-def _accept(vm_id: str, request: dict[str, Any], principal: str, key: str | None) -> str:
+def _accept(vm_id: str, request: dict[str, Any], principal: Principal, key: str | None) -> str:
     with unit() as work:
-        return vms.accept(work, vm_id, request, principal=principal, key=key)
+        return vms.accept(work, vm_id, request, principal=principal.name, principal_id=principal.id, key=key)
 
 
 def _may_leave(cloud_ids: frozenset[str]) -> bool:
@@ -245,14 +246,11 @@ def _row(ref: str) -> Vm | None:
 
 
 def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]], int]:
-    with reading():
-        newest = outbox.newest()
-        events = outbox.after(since, limit, **wanted)
-    full = len(events) == limit
-    return events, events[-1]["data"]["seq"] if full else max(newest, since)
+    with reading(SHOW_SECONDS):
+        return outbox.page(since, limit, **wanted)
 
 
-def _want_deleted(ref: str, request_id: str | None = None, principal: str | None = None) -> str | None:
+def _want_deleted(ref: str, request_id: str | None = None, principal: Principal | None = None) -> str | None:
     """Write the wish to delete; the vmsvc id, or None when the VM is not ours. Raises NotFound when it has gone."""
     while True:
         with unit() as work:
@@ -266,9 +264,11 @@ def _want_deleted(ref: str, request_id: str | None = None, principal: str | None
             if state in (State.DELETING, State.EVICTING):
                 return row.id                  # it goes already; wait with the others
             moved = vms.move(work, row, State.DELETING,
-                             reason="deleted by its owner" if principal in (None, row.principal)
-                             else f"deleted by {principal}",
-                             boot={**row.boot, "delete_request_id": request_id, "deleted_by": principal})
+                             reason="deleted by its owner"
+                             if principal is None or principal.owns(row.principal_id, row.principal)
+                             else f"deleted by {principal.name}",
+                             boot={**row.boot, "delete_request_id": request_id,
+                                   "deleted_by": principal and principal.name})
             if moved:
                 if moved.outcome is None:      # whoever waits for it hears why it will never be
                     vms.answer(work, row, {"ok": False, "error": Conflict.slug, "evicted": [],

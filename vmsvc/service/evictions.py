@@ -11,10 +11,11 @@ from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import instant, view
 from vmsvc.domain.groups import budgets
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.service.placing import give_notice
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms
-from vmsvc.store.db import Lock, Unit, reading, unit
+from vmsvc.store.db import SHOW_SECONDS, Lock, Unit, reading, unit
 from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
@@ -35,14 +36,15 @@ class Evictions:
         self._stale = stale
         self._grace = timedelta(seconds=grace_seconds)
 
-    async def acknowledge(self, ref: str) -> dict[str, Any]:
-        """A noticed VM says that it may go early; its view. Saying it twice is no error; raises NotFound, Conflict."""
-        shown = await self._runtime.offload(_acknowledge, ref)
+    async def acknowledge(self, ref: str, *, principal: Principal = ANYBODY) -> dict[str, Any]:
+        """A noticed VM may go early, says its owner or its guest; its view. Saying it twice is no error. Raises
+        NotFound, Forbidden for another owner's VM where the principal may not act for others, Conflict."""
+        shown = await self._runtime.offload(_acknowledge, ref, principal)
         self._ring()
         self._stale()
         return shown
 
-    async def practise(self, ref: str, notice_only: bool, *, principal: str = "anonymous") -> dict[str, Any]:
+    async def practise(self, ref: str, notice_only: bool, *, principal: Principal = ANYBODY) -> dict[str, Any]:
         """Give an ACTIVE preemptible VM the notice of an eviction that nobody needs, marked `simulated`: same events,
         timing and metadata. With `notice_only` it is reprieved when the time is up, else it goes.
 
@@ -80,36 +82,39 @@ def _ours(ref: str) -> Vm:
     return row
 
 
-def _acknowledge(ref: str) -> dict[str, Any]:
+def _acknowledge(ref: str, principal: Principal = ANYBODY) -> dict[str, Any]:
     with unit() as work:
         row = _ours(ref)
+        if not principal.acts_for_others and not principal.owns(row.principal_id, row.principal):
+            raise Forbidden(f"vm {ref} is {row.principal}'s: another member may not say that it goes before its time")
         if row.state == State.NOTICED:
-            acknowledge(work, row)
+            acknowledge(work, row, principal.name)
         elif row.state not in (State.EVICTING, State.EVICTED):
             raise Conflict(f"vm {ref} is {row.state}: only one that was noticed can say that it may go")
         return view(vms.row_of(vms.get(row.id)))
 
 
-def acknowledge(work: Unit, row: Vm) -> None:
-    """End the notice early: at the victim's own word, never at ours. The row is locked and NOTICED."""
+def acknowledge(work: Unit, row: Vm, by: str | None) -> None:
+    """End the notice early: at the victim's own word, never at ours. `by` is the name of who said it, None where the
+    guest has powered itself off. The row is locked and NOTICED."""
     if row.acknowledged_at is None:
         vms.change(row, acknowledged_at=work.now)
-        ledger.stamp(row.id, "acknowledged_at")
-        work.note("vm %s: may go before its time", row.id)
+        ledger.acknowledged(row.id, by)
+        work.note("vm %s: may go before its time%s", row.id, f", says {by}" if by else "")
     intents.hasten(work, intents.EVICT, row.id)
 
 
 def _practise(ref: str, shown: Mapping[str, Server], grace: timedelta, notice_only: bool,
-              principal: str) -> dict[str, Any]:
+              principal: Principal) -> dict[str, Any]:
     with unit() as work:
         work.lock(Lock.SCHEDULER)          # the planner must not take the same VM at the same time
         row = _ours(ref)
         server = shown.get(row.cloud_id)
         _require_evictable(row, server, ref)
         evict_at = work.now + grace
-        whom = "its owner" if principal == row.principal else principal
+        whom = "its owner" if principal.owns(row.principal_id, row.principal) else principal.name
         noticed = give_notice(work, row, evict_at, f"simulated by {whom}", grace, {
-            "simulated": True, "by": principal, "notice_only": notice_only, "running": server.runs})
+            "simulated": True, "by": principal.name, "notice_only": notice_only, "running": server.runs})
         ledger.record_eviction(work, row, reason="simulated", evict_at=evict_at, simulated=True)
         return view(vms.row_of(noticed))
 
@@ -130,7 +135,7 @@ def _require_evictable(row: Vm, server: Server | None, ref: str) -> None:
 
 def _record(before: int | None, limit: int, vm: str | None, request: str | None,
             reason: str | None) -> tuple[list[dict[str, Any]], int | None]:
-    with reading():
+    with reading(SHOW_SECONDS):
         rows = ledger.evictions(before=before, limit=limit + 1, vm_ids=_ids(vm), request_ids=_ids(request),
                                 reason=reason)
     more = len(rows) > limit
@@ -155,6 +160,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
         "owner": row["owner"], "request": asked, "round": row["round"], "bin": row["bin"],
         "criterion": row["criterion"], "cost": row["cost"], "runner_up": row["runner_up"], "optimal": row["optimal"],
         "wasted": row["wasted"], "delivery": row["delivery"], "exempt": row["exempt"],
+        "acknowledged_by": row["acknowledged_by"],
         **{step: instant(row[step]) for step in _STEPS},
     }
 

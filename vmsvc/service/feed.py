@@ -20,7 +20,6 @@ T = TypeVar("T")
 
 _BATCH = 256               # encoding these takes the loop some 5 ms
 _POLL_SECONDS = 1.0        # a lost notification costs this much
-_FORGET_SECONDS = 600.0
 _ON_THE_WAY = frozenset({State.PENDING, State.BUILDING})     # nobody waits for these
 
 
@@ -68,12 +67,11 @@ class Waiters:
 class Feed:
     """Publishes what is committed, in order, each event once: `begin()`, then `run()`."""
 
-    def __init__(self, runtime: Runtime, hub: Hub, waiters: Waiters, bell: asyncio.Event, retention_hours: float):
+    def __init__(self, runtime: Runtime, hub: Hub, waiters: Waiters, bell: asyncio.Event):
         self._runtime = runtime
         self._hub = hub
         self._waiters = waiters
         self._bell = bell
-        self._retention_hours = retention_hours
         self._cursor = 0
 
     async def begin(self) -> None:
@@ -84,14 +82,10 @@ class Feed:
 
     async def run(self) -> None:
         """Follow the outbox from where it was when we began."""
-        forgotten = asyncio.get_running_loop().time()
         while True:
             while await self._publish() == _BATCH:
                 pass
             self._runtime.well("feed")
-            if asyncio.get_running_loop().time() - forgotten > _FORGET_SECONDS:
-                forgotten = asyncio.get_running_loop().time()
-                await self._runtime.offload(outbox.forget, self._retention_hours)
             await heard(self._bell, _POLL_SECONDS)
 
     async def _publish(self) -> int:

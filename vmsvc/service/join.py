@@ -143,7 +143,7 @@ def _facts(row: Row, server: Server | None, was_there: bool, policy: Policy, exe
         untouchable=exempt or _untouchable(row, server), spared_until=launched + row.min_run_seconds,
         ran=row.launched_at is not None, rate=policy.rate(int(row.quota.get("cores", 0))) if launched else 0,
         # Nova's clock may be ahead of the database's: nobody has lost less than nothing.
-        since=min(launched, _seconds(row.updated_at)), owner=row.principal,
+        since=min(launched, _seconds(row.updated_at)), owner=row.principal_id or row.principal,
         evicted_for=row.evicted_for, ended_at=row.ended_at, group=row.group_name,
         running=server is not None and server.runs, locked=server is not None and server.locked,
         zone=server.availability_zone if server is not None else None)

@@ -132,7 +132,7 @@ def _let_go(down: set[str]) -> bool:
                 row = vms.get(row.id, lock=True)
                 if row.state == State.NOTICED:
                     log.info("vm %s: powered off during its notice; it goes now", row.id)
-                    acknowledge(work, row)
+                    acknowledge(work, row, None)
         return bool(noticed)
 
 

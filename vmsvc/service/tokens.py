@@ -1,7 +1,8 @@
 """The token file: who may come in, by the hashes of their tokens.
 
 A line is `NAME ROLE SHA256`; what follows a `#` at its start is a remark. The file is read again when it has changed,
-so a token ends when its line is taken out. A line that cannot be read lets nobody in and keeps nobody out.
+so a token ends when its line is taken out. A line that cannot be read lets nobody in and keeps nobody out; a file that
+others may write, at the start or later, lets nobody in.
 """
 
 import asyncio
@@ -26,12 +27,13 @@ log = logging.getLogger(__name__)
 PREFIX = "vmsvc-"
 #: Seconds between looks at the file.
 LOOK_SECONDS = 1.0
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 _LINE = re.compile(r"([0-9A-Za-z][0-9A-Za-z._@+-]{0,63})\s+(reader|member)\s+([0-9a-f]{64})")
 
 
 class BadTokenFile(VmsvcError):
-    """The token file cannot be used; the message says what to do."""
+    """The token file must not be used; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +102,14 @@ class TokenFile:
         self._turn = asyncio.Lock()
 
     def load(self) -> int:
-        """Read it at the start; how many tokens there are. Raises BadTokenFile for one that is not there or that
-        anybody may write."""
+        """Read it at the start; how many tokens there are. Raises BadTokenFile for one that is not there, or that
+        others may write or replace."""
         hint = ".venv/bin/python -m vmsvc token new --name NAME --role member"
         try:
-            about = self._path.stat()
+            _require_private(self._path)
         except OSError as error:
             raise BadTokenFile(f"the token file {self._path} cannot be read ({error.strerror}); make one: {hint}") \
                 from None
-        if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise BadTokenFile(f"others may write the token file {self._path}: chmod 600 {self._path}")
         self._look()
         return len(self._entries)
 
@@ -133,12 +133,17 @@ class TokenFile:
         return self._clock() - self._looked >= LOOK_SECONDS
 
     def _look(self) -> None:
-        """Read it if it has changed. One that is gone lets nobody in."""
+        """Read it if it has changed. One that is gone, or that others may write, lets nobody in."""
         try:
-            about = self._path.stat()
+            about = _require_private(self._path)
             seen: object = (about.st_ino, about.st_mtime_ns, about.st_size)
             if seen != self._seen:
                 self._take(self._path.read_text(encoding="utf-8"))
+        except BadTokenFile as error:
+            seen = type(error)
+            if seen != self._seen:
+                log.error("%s: until then nobody can come in", error.message)
+            self._entries = ()
         except (OSError, UnicodeDecodeError) as error:
             seen = type(error)
             if seen != self._seen:
@@ -152,6 +157,21 @@ class TokenFile:
         for number in bad:
             log.error("line %d of the token file is no `NAME ROLE SHA256`; it lets nobody in", number)
         log.info("the token file has %d tokens", len(self._entries))
+
+
+def _require_private(path: Path) -> os.stat_result:
+    """What the file looks like. Raises BadTokenFile when others may write it, or may put another file in its place;
+    OSError when it is not there."""
+    about = path.stat()
+    if about.st_mode & _OTHERS_WRITE:
+        raise BadTokenFile(f"others may write the token file {path}: chmod 600 {path}")
+    # A link leads to the file that counts; both folders decide which one that is. In a folder with the sticky bit
+    # (/tmp) nobody but the file's owner can replace it.
+    for folder in dict.fromkeys((path.absolute().parent, path.resolve().parent)):
+        mode = folder.stat().st_mode
+        if mode & _OTHERS_WRITE and not mode & stat.S_ISVTX:
+            raise BadTokenFile(f"others may write {folder}, the folder of the token file {path}: chmod go-w {folder}")
+    return about
 
 
 def _find(entries: Iterable[Entry], digest: str) -> Principal | None:

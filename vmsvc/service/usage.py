@@ -7,7 +7,7 @@ from typing import Any
 
 from vmsvc.domain.events import instant
 from vmsvc.store import usage
-from vmsvc.store.db import reading
+from vmsvc.store.db import SHOW_SECONDS, reading
 
 _SLOTS = 120                # what a strip can show; the answer stays small however long the time is
 _LEAST_SECONDS = 600.0
@@ -18,7 +18,7 @@ def over(hours: float) -> dict[str, Any]:
 
     Slots lie on multiples of their length, so that an answer and the next one agree on what was in a slot.
     """
-    with reading():
+    with reading(SHOW_SECONDS):
         now, born = usage.span()
         seconds = min(hours * 3600, max(_LEAST_SECONDS, now - (now if born is None else born)))
         step = math.ceil(seconds / _SLOTS)

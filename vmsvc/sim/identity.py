@@ -8,6 +8,7 @@ from vmsvc.sim.clock import Clock
 from vmsvc.sim.settings import Settings
 from vmsvc.sim.store import Store
 
+#: Of every user but the admin, who may do all in the cloud: his is made when the cloud is.
 PASSWORD = "sim"
 #: An admin has every role that it implies (measured on the real bed's tokens).
 IMPLIED = {"admin": ("member", "admin", "manager", "reader"), "member": ("member", "reader"), "reader": ("reader",)}
@@ -69,7 +70,7 @@ class Identity:
             self._store.put("role", name, {"id": self.role_ids[name]})
         admin = self.add_project("admin", "Bootstrap project for initializing the cloud.")
         demo = self.add_project("demo")
-        self.add_user("admin", {admin.id: "admin"})
+        self.add_user("admin", {admin.id: "admin"}, secrets.token_urlsafe(24))
         self.add_user("demo", {demo.id: "member"})
 
     def add_project(self, name: str, description: str = "") -> Project:

@@ -13,6 +13,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -57,6 +58,8 @@ class Postgres:
         with self._starting():
             if not (self.data / "PG_VERSION").exists():
                 self._make()
+            if self._socket_folder() != self.data:
+                _require_own(self._socket_folder())
             if not self._runs():
                 self._launch()
             self._users.join()
@@ -119,10 +122,8 @@ class Postgres:
         return False
 
     def _launch(self) -> None:
-        socket_folder = self._socket_folder()
-        socket_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         options = " ".join(f"-c {name}={value!r}" for name, value in
-                           {**_OPTIONS, "unix_socket_directories": str(socket_folder)}.items())
+                           {**_OPTIONS, "unix_socket_directories": str(self._socket_folder())}.items())
         self._run("pg_ctl", "-D", self.data, "-w", "-t", str(_START_LIMIT), "-l", self.folder / "postgres.log",
                   "-o", options, "start")
 
@@ -130,7 +131,7 @@ class Postgres:
         if len(str(self.data)) <= _SOCKET_PATH_LIMIT:
             return self.data
         name = hashlib.sha256(str(self.data).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"vmsvc-{os.getuid()}-{name}"
+        return Path(tempfile.gettempdir()) / f"vmsvc-{os.geteuid()}-{name}"
 
     def _run(self, program: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = [*_unprivileged(), str(_binaries() / program), *map(str, arguments)]
@@ -148,6 +149,19 @@ class Postgres:
                     f"{program} of the embedded PostgreSQL failed: {output.read().strip()[-600:]} "
                     f"(its log is {self.folder / 'postgres.log'}; set VMSVC_DATABASE_URL to use a server of your own)")
             return done
+
+
+def _require_own(folder: Path) -> None:
+    """Make a folder that only we can enter, in one that everybody may write. Raises PostgresFailed when it is there and
+    is not such a one: who made it could answer in the place of our server, and read what we send it."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    about = folder.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or stat.S_IMODE(about.st_mode) != 0o700:
+        raise PostgresFailed(
+            f"{folder}, where the embedded PostgreSQL has its socket, is no folder of this user's alone (mode 0700): "
+            "somebody else may have made it. Remove it, or set VMSVC_DATA_DIR to a folder with a path of at most "
+            f"{_SOCKET_PATH_LIMIT - len('/postgres')} characters")
 
 
 def _binaries() -> Path:

@@ -13,19 +13,20 @@ from vmsvc.sim import (api_claims, api_compute, api_flavors, api_hosts, api_iden
                        api_network, api_parts, api_placement, api_servers, api_sim, api_steer, api_tags, api_users)
 from vmsvc.sim.cloud import Cloud
 from vmsvc.sim.handler import World
+from vmsvc.sim.identity import Identity
 from vmsvc.sim.lock import Lock, write_atomically
 
 LOG = logging.getLogger(__name__)
 #: `direct` is for vmsvc: it asks this cloud through no proxy, under whatever name it runs. Others do not know it.
 CLOUDS = """clouds:
   sim-admin:
-    auth: {{auth_url: "{url}/identity/v3", username: admin, password: {password}, project_name: admin,
+    auth: {{auth_url: "{url}/identity/v3", username: admin, password: "{admin}", project_name: admin,
            user_domain_name: Default, project_domain_name: Default}}
     region_name: bed
     identity_api_version: 3
     direct: true
   sim-demo:
-    auth: {{auth_url: "{url}/identity/v3", username: demo, password: {password}, project_name: demo,
+    auth: {{auth_url: "{url}/identity/v3", username: demo, password: "{demo}", project_name: demo,
            user_domain_name: Default, project_domain_name: Default}}
     region_name: bed
     identity_api_version: 3
@@ -43,10 +44,11 @@ def application(cloud: Cloud) -> Application:
     return Application([(path, handler, {"world": world}) for path, handler in routes], log_function=lambda _: None)
 
 
-def write_clouds(folder: Path, url: str, password: str) -> Path:
-    """clouds.yaml for the ordinary clients, with the clouds sim-admin and sim-demo."""
+def write_clouds(folder: Path, url: str, identity: Identity) -> Path:
+    """clouds.yaml for the ordinary clients, with the clouds sim-admin and sim-demo; for its owner alone to read."""
     path = folder / "clouds.yaml"
-    write_atomically(path, CLOUDS.format(url=url, password=password))
+    passwords = {name: identity.find(identity.users, {"name": name}).password for name in ("admin", "demo")}
+    write_atomically(path, CLOUDS.format(url=url, **passwords))
     return path
 
 
@@ -68,7 +70,7 @@ async def serve(folder: Path, address: str, name: str, port: int, size: dict[str
     sockets = bind(address, port, lock.last_port())
     bound = sockets[0].getsockname()[1]
     url = f"http://{name}:{bound}"
-    clouds = write_clouds(folder, url, next(iter(cloud.identity.users.values())).password)
+    clouds = write_clouds(folder, url, cloud.identity)
     server = HTTPServer(application(cloud), max_buffer_size=2 ** 20)
     server.add_sockets(sockets)
     cloud.clock.run_due()

@@ -33,6 +33,8 @@ NEWS = "news"
 TEST = "test "
 #: Seconds within which a notification has to come back to who listens.
 _HEARING_SECONDS = 2.0
+#: Seconds that a statement may take which reads what is only to be shown, of which there may be much.
+SHOW_SECONDS = 5.0
 #: Keys of our advisory locks share this first half, so that they meet no other program's.
 LOCK_SPACE = 0x766D7376
 
@@ -159,12 +161,14 @@ def unit(lock: Lock | None = None) -> Iterator[Unit]:
 
 
 @contextlib.contextmanager
-def reading() -> Iterator[None]:
-    """One consistent view of the database for several reads."""
+def reading(seconds: float | None = None) -> Iterator[None]:
+    """One consistent view of the database for several reads, each of `seconds` at most (None: as of any statement)."""
     db = models.database
     with db.connection_context(), db.manual_commit():
         try:
             db.execute_sql(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {db.settings}")
+            if seconds is not None:
+                db.execute_sql("SET LOCAL statement_timeout = %s", (int(seconds * 1000),))
             yield
         except BaseException:
             db.rollback()

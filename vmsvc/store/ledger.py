@@ -56,8 +56,8 @@ UPDATE vm SET rounds = mine.round FROM eviction AS mine
 WHERE mine.id = {_NEWEST} AND vm.id = mine.request_vm_id AND vm.rounds < mine.round
 """
 _LOSSES = """
-SELECT owner, count(*) FROM eviction
-WHERE evicting_at > clock_timestamp() - make_interval(secs => %s) AND NOT simulated GROUP BY owner
+SELECT coalesce(owner_id, owner), count(*) FROM eviction
+WHERE evicting_at > clock_timestamp() - make_interval(secs => %s) AND NOT simulated GROUP BY 1
 """
 
 
@@ -129,9 +129,9 @@ def record_eviction(work: Unit, victim: Vm, *, reason: str, evict_at: datetime, 
                     simulated: bool = False, delivery: str = METADATA, plan: Mapping[str, Any] | None = None) -> None:
     """Write who is to go, for whom and why. `plan`: round, bin, criterion, cost, runner_up, optimal."""
     blank = {"round": 0, "bin": None, "criterion": None, "cost": {}, "runner_up": None, "optimal": True}
-    Eviction.create(vm_id=victim.id, owner=victim.principal, reason=reason, simulated=simulated,
-                    request_vm_id=request_vm_id, planned_at=work.now, evict_at=evict_at, delivery=delivery,
-                    **{**blank, **(plan or {})})
+    Eviction.create(vm_id=victim.id, owner=victim.principal, owner_id=victim.principal_id, reason=reason,
+                    simulated=simulated, request_vm_id=request_vm_id, planned_at=work.now, evict_at=evict_at,
+                    delivery=delivery, **{**blank, **(plan or {})})
 
 
 def stamp(vm_id: str, step: str) -> None:
@@ -140,6 +140,13 @@ def stamp(vm_id: str, step: str) -> None:
     newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
     (Eviction.update({column: fn.clock_timestamp()})
      .where(Eviction.id == newest, column.is_null()).execute())
+
+
+def acknowledged(vm_id: str, by: str | None) -> None:
+    """Write when a victim's newest eviction was acknowledged, once, and the name of who did it."""
+    newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
+    (Eviction.update(acknowledged_at=fn.clock_timestamp(), acknowledged_by=by)
+     .where(Eviction.id == newest, Eviction.acknowledged_at.is_null()).execute())
 
 
 def told_at(vm_id: str) -> datetime | None:
@@ -210,7 +217,8 @@ def victims_leave(request_vm_id: str) -> bool:
 
 
 def recent_losses(seconds: float) -> dict[str, int]:
-    """How many VMs each owner lost to evictions within so many seconds; those that it only practised are its own."""
+    """How many VMs each owner, by id, lost to evictions within so many seconds; those that it only practised are its
+    own."""
     return dict(database.execute_sql(_LOSSES, (seconds,)).fetchall())
 
 

@@ -29,7 +29,8 @@ class Deployment(Base):
 
 
 class Vm(Base):
-    """A request for a VM and, once there is one, its server. Never deleted: it is the answer to a retried request."""
+    """A request for a VM and, once there is one, its server. It is the answer to a retried request. One that became a
+    VM is never deleted, one that did not goes after a while: see `store.retention`."""
 
     id = TextField(primary_key=True)                     # the vmsvc id, made by us; in the server's metadata
     cloud_id = TextField(null=True, unique=True)         # the server's id, saved the moment it is known
@@ -40,7 +41,8 @@ class Vm(Base):
     min_run_seconds = IntegerField(default=0)
     group_name = TextField(null=True)                    # its eviction group, and that group's budget
     max_unavailable = IntegerField(null=True)
-    principal = TextField()
+    principal = TextField()                              # the name of who asked for it, for showing
+    principal_id = TextField(null=True)                  # and who that is; null in a row from before: the name
     flavor = TextField()
     image = TextField()
     network = TextField(null=True)
@@ -67,10 +69,10 @@ class Vm(Base):
 class Idempotency(Base):
     """An Idempotency-Key that was used, and for what."""
 
-    principal = TextField()
+    principal = TextField()                              # who used it: `Principal.id`; in a row from before, the name
     key = TextField()
     body_hash = TextField()
-    vm_id = TextField()
+    vm_id = TextField(index=True)
     created_at = DateTimeTZField()
 
     class Meta:
@@ -147,7 +149,8 @@ class Eviction(Base):
 
     id = BigAutoField()
     vm_id = TextField(index=True)
-    owner = TextField()                                  # who had asked for the victim
+    owner = TextField()                                  # the name of who had asked for the victim, for showing
+    owner_id = TextField(null=True)                      # and who that is; null in a row from before: the name
     reason = TextField()                                 # capacity, lifetime, simulated
     simulated = BooleanField()
     request_vm_id = TextField(null=True, index=True)     # who needed the room
@@ -161,6 +164,7 @@ class Eviction(Base):
     evict_at = DateTimeTZField()
     noticed_at = DateTimeTZField(null=True)              # the guest could read it from then on
     acknowledged_at = DateTimeTZField(null=True)
+    acknowledged_by = TextField(null=True)               # who said so; null: the guest, by powering itself off
     reprieved_at = DateTimeTZField(null=True)
     evicting_at = DateTimeTZField(null=True, index=True)
     stopped_at = DateTimeTZField(null=True)
@@ -171,6 +175,11 @@ class Eviction(Base):
     delivery = TextField(default="metadata")             # of the notice: or event, by the event alone
     exempt = TextField(null=True)                        # reprieved, for it could not be made to go: why
 
+    class Meta:
+        """What the record is read by besides, in its order."""
+
+        indexes = ((("reason", "id"), False),)
+
 
 class Event(Base):
     """The outbox and the history in one. `seq` order is commit order: see `store.db.unit`."""
@@ -178,11 +187,16 @@ class Event(Base):
     seq = BigAutoField()
     type = TextField()
     state = TextField()
-    vm_id = TextField(index=True)
-    subject = TextField(index=True)
+    vm_id = TextField()
+    subject = TextField()
     is_preemptible = BooleanField()
     time = DateTimeTZField()
     data = BinaryJSONField(index=False)
+
+    class Meta:
+        """What history is read by, in its order."""
+
+        indexes = ((("type", "is_preemptible", "seq"), False), (("subject", "seq"), False), (("vm_id", "seq"), False))
 
 
 class Watermark(Base):
@@ -196,7 +210,8 @@ class Ticket(Base):
     """The right to open one WebSocket, by the hash of the ticket."""
 
     digest = TextField(primary_key=True)
-    principal = TextField()
+    principal = TextField()                              # its holder's name, for showing
+    principal_id = TextField(null=True)                  # and who that is; null: the name
     may_write = BooleanField()
     credential = TextField()                             # the hash of what its holder showed
     expires_at = DateTimeTZField(index=True)

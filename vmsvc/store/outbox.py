@@ -4,11 +4,11 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-from peewee import JOIN, SQL, ModelDelete, fn
+from peewee import JOIN, SQL, fn
 
 from vmsvc.domain.errors import HistoryGone
-from vmsvc.domain.events import envelope
-from vmsvc.store.db import Lock, unit
+from vmsvc.domain.events import TYPES, envelope
+from vmsvc.store.db import connected
 from vmsvc.store.models import Event, Watermark, database
 
 
@@ -24,6 +24,40 @@ _BEGIN_ANEW = f"""
 UPDATE watermark SET removed_seq = greatest(removed_seq, coalesce((SELECT max(seq) FROM event), 0)) + {_LEAP};
 DELETE FROM event
 """
+#: One statement, and so one transaction. The row of the watermark is the turn of who removes.
+_FORGET = """
+WITH turn AS (SELECT FROM watermark WHERE id = 1 FOR UPDATE SKIP LOCKED),
+    old AS (SELECT max(seq) AS seq FROM (
+        SELECT seq FROM event WHERE time < clock_timestamp() - make_interval(secs => %s) AND EXISTS (SELECT FROM turn)
+        ORDER BY time LIMIT %s) AS batch),
+    moved AS (UPDATE watermark SET removed_seq = greatest(removed_seq, old.seq) FROM old
+              WHERE id = 1 AND old.seq IS NOT NULL)
+DELETE FROM event WHERE seq <= (SELECT seq FROM old)
+"""
+_OLDEST_AGE = "SELECT extract(epoch FROM clock_timestamp() - time)::float8 FROM event ORDER BY seq LIMIT 1"
+#: As far as a page looks among the events of one VM; one has a dozen, unless its owner practises its eviction all day.
+LOOK = 5000
+_COLUMNS = ", ".join(f'"{name}"' for name in _TOLD)
+_ALL = f"SELECT {_COLUMNS} FROM event WHERE seq > %s ORDER BY seq LIMIT %s"
+#: `subject` is the cloud's id once there is one, `vm_id` is ours.
+_OF_VM = """
+SELECT seq FROM ((SELECT seq FROM event WHERE subject = %s AND seq > %s ORDER BY seq LIMIT %s)
+                 UNION (SELECT seq FROM event WHERE vm_id = %s AND seq > %s ORDER BY seq LIMIT %s)) AS found
+ORDER BY seq LIMIT %s
+"""
+_CHOSEN = f"""
+SELECT {_COLUMNS} FROM event WHERE seq = ANY(%s) AND (type, is_preemptible) IN %s ORDER BY seq LIMIT %s
+"""
+#: The next of one kind are neighbours in an index; PostgreSQL would not find that out for several kinds at once.
+_OF_KIND = "(SELECT seq FROM event WHERE type = %s AND is_preemptible = %s AND seq > %s ORDER BY seq LIMIT %s)"
+
+
+@functools.cache
+def _of_kinds(number: int) -> str:
+    """The statement for so many kinds. Values: type, is_preemptible, since, limit of each, then limit."""
+    found = " UNION ALL ".join([_OF_KIND] * number)
+    return f"""SELECT {_COLUMNS} FROM event WHERE seq = ANY(ARRAY(
+        SELECT seq FROM ({found}) AS found ORDER BY seq LIMIT %s)) ORDER BY seq"""
 
 
 @functools.cache
@@ -62,37 +96,45 @@ def tail(since: int, limit: int) -> tuple[list[dict[str, Any]], int]:
     return [envelope(dict(zip(_TOLD, row))) for _, *row in rows if row[0] is not None], gone
 
 
-def after(since: int, limit: int, *, types: Collection[str] = (), vm: str | None = None,
-          preemptible: bool | None = None) -> list[dict[str, Any]]:
-    """The events after `since` in order, `limit` at most, as clients get them.
+def page(since: int, limit: int, *, types: Collection[str] = (), vm: str | None = None,
+         preemptible: bool | None = None) -> tuple[list[dict[str, Any]], int]:
+    """The events after `since` in order, `limit` at most, as clients get them, and the seq up to which that reaches.
+    It looks at few more rows than it returns, whatever is wanted; among the events of one VM it ends after LOOK, and
+    returns what it has. In the caller's transaction, which is one view.
 
     Raises HistoryGone when some of what came after `since` is no longer kept.
     """
-    gone = removed()
+    gone, last = removed(), newest()
     if since < gone:
         raise HistoryGone(gone + 1)
-    query = Event.select().where(Event.seq > since).order_by(Event.seq).limit(limit)
-    if types:
-        query = query.where(Event.type.in_(list(types)))
+    wanted = [(kind, preempts) for kind in sorted(set(types or TYPES))
+              for preempts in ((False, True) if preemptible is None else (preemptible,))]
     if vm is not None:
-        query = query.where((Event.subject == vm) | (Event.vm_id == vm))
-    if preemptible is not None:
-        query = query.where(Event.is_preemptible == preemptible)
-    return [envelope(row) for row in query.dicts()]
+        seqs = [seq for seq, in database.execute_sql(_OF_VM, (vm, since, LOOK, vm, since, LOOK, LOOK)).fetchall()]
+        if len(seqs) == LOOK:
+            last = seqs[-1]
+        rows = database.execute_sql(_CHOSEN, (seqs, tuple(wanted), limit)).fetchall() if seqs else []
+    elif len(wanted) == 2 * len(TYPES):
+        rows = database.execute_sql(_ALL, (since, limit)).fetchall()
+    else:
+        values = [value for pair in wanted for value in (*pair, since, limit)]
+        rows = database.execute_sql(_of_kinds(len(wanted)), (*values, limit)).fetchall()
+    events = [envelope(dict(zip(_TOLD, row))) for row in rows]
+    return events, events[-1]["data"]["seq"] if len(events) == limit else max(last, since)
 
 
-def forget(hours: float) -> int:
-    """Remove events older than so many hours, some thousands at a time; returns how many went."""
-    with unit() as work:
-        work.lock(Lock.OUTBOX)
-        old = (Event.select(Event.seq)
-               .where(Event.time < fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, hours * 3600))
-               .order_by(Event.seq).limit(5000))
-        last = max((row.seq for row in old), default=None)
-        if last is None:
-            return 0
-        Watermark.update(removed_seq=fn.GREATEST(Watermark.removed_seq, last)).where(Watermark.id == 1).execute()
-        return ModelDelete(Event).where(Event.seq <= last).execute()
+def forget(hours: float, limit: int = 5000) -> int:
+    """Remove events older than so many hours, the oldest `limit`; returns how many went, 0 also while somebody else
+    does it. Writers of events do not wait for it: `removed_seq` and the rows change at once for whoever looks."""
+    with connected():
+        return database.execute_sql(_FORGET, (hours * 3600, limit)).rowcount
+
+
+def oldest_age() -> float:
+    """For how many seconds the oldest event has been kept; 0 when there is none."""
+    with connected():
+        found = database.execute_sql(_OLDEST_AGE).fetchone()
+    return max(0.0, found[0]) if found else 0.0
 
 
 def others() -> int:

@@ -38,6 +38,7 @@ class Row(NamedTuple):
     ended_at: datetime | None
     evicted_for: str | None
     notice: dict[str, Any] | None
+    principal_id: str | None = None
 
 
 class Rows(Mapping[str, T]):

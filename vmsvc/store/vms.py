@@ -10,7 +10,7 @@ from peewee import Expression, fn
 
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
-from vmsvc.domain.lifecycle import FINAL, LEAVING, State, event_of
+from vmsvc.domain.lifecycle import BOOTABLE, FINAL, LEAVING, State, event_of
 from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, database
 from vmsvc.store.statements import columns, insert, instance, update
@@ -117,17 +117,21 @@ def clock() -> datetime:
     return database.execute_sql("SELECT clock_timestamp()").fetchone()[0]
 
 
-def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str, key: str | None) -> str:
-    """Write down a request as PENDING with its event; returns the vmsvc id.
+def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str, key: str | None,
+           principal_id: str | None = None) -> str:
+    """Write down a request as PENDING with its event; returns the vmsvc id. `principal` is the name of who asks, for
+    showing, `principal_id` says who that is (None: the name does).
 
     With an Idempotency-Key that was used before for the same body the earlier id is returned and nothing is written;
     for another body IdempotencyMismatch is raised. The unique index decides between two at once.
     """
     if key is not None:
-        earlier = _earlier(work, vm_id, request, principal, key)
+        earlier = _earlier(work, vm_id, request, principal, principal_id or principal, key)
         if earlier:
             return earlier
-    (vm,) = _rows(*insert(Vm, {"id": vm_id, "state": State.PENDING, "principal": principal, "created_at": work.now,
+    request = {**request, "boot": _asked_once(request["boot"])}
+    (vm,) = _rows(*insert(Vm, {"id": vm_id, "state": State.PENDING, "principal": principal,
+                               "principal_id": principal_id or principal, "created_at": work.now,
                                "updated_at": work.now, **request}, f"RETURNING {columns(Vm)}"))
     _tell(work, vm, ("create", "pending"), None, {})
     work.note("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
@@ -147,17 +151,25 @@ def adopt(work: Unit, vm_id: str, server_id: str, columns_of_it: Mapping[str, An
     return vm
 
 
-def _earlier(work: Unit, vm_id: str, request: Mapping[str, Any], principal: str, key: str) -> str | None:
+def _earlier(work: Unit, vm_id: str, request: Mapping[str, Any], name: str, identity: str, key: str) -> str | None:
     digest = hashlib.sha256(json.dumps(request["boot"]["asked"], sort_keys=True).encode()).hexdigest()
-    inserted = (Idempotency
-                .insert(principal=principal, key=key, body_hash=digest, vm_id=vm_id, created_at=work.now)
-                .on_conflict_ignore().returning(Idempotency.vm_id).execute())
-    if list(inserted):
-        return None
-    used = Idempotency.get(Idempotency.principal == principal, Idempotency.key == key)
+    used = _used_by_name(name, key) if name != identity else None
+    if used is None:
+        inserted = (Idempotency
+                    .insert(principal=identity, key=key, body_hash=digest, vm_id=vm_id, created_at=work.now)
+                    .on_conflict_ignore().returning(Idempotency.vm_id).execute())
+        if list(inserted):
+            return None
+        used = Idempotency.get(Idempotency.principal == identity, Idempotency.key == key)
     if used.body_hash != digest:
         raise IdempotencyMismatch("this Idempotency-Key was used before with another body; use a new key")
     return used.vm_id
+
+
+def _used_by_name(name: str, key: str) -> Idempotency | None:
+    """A key that was used when a name was still who somebody is: his request of then is not made a second time."""
+    return (Idempotency.select().join(Vm, on=Vm.id == Idempotency.vm_id)
+            .where(Idempotency.principal == name, Idempotency.key == key, Vm.principal_id.is_null()).first())
 
 
 def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: Mapping[str, Any] | None = None,
@@ -171,6 +183,8 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
     told = event_of(source, target)
     if target in FINAL:
         changes["ended_at"] = work.now
+    if target not in BOOTABLE and vm.boot.get("user_data"):
+        changes["boot"] = _asked_once({**changes.get("boot", vm.boot), "user_data": None})
     rows = _rows(*update(Vm, {"state": target, "updated_at": work.now, **changes}, {"id": vm.id, "state": source},
                          f"RETURNING {columns(Vm)}"))
     if not rows:
@@ -181,6 +195,13 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
     work.ring()
     work.note("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
     return now
+
+
+def _asked_once(boot: Mapping[str, Any]) -> dict[str, Any]:
+    """User data can hold secrets, and are kept in one place, for as long as a boot may need them: what was asked does
+    not repeat them. (That a body is the same tells the hash beside its Idempotency-Key.)"""
+    asked = {name: value for name, value in boot.get("asked", {}).items() if name != "user_data"}
+    return {**boot, "asked": asked}
 
 
 def answer(work: Unit, vm: Vm, said: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -47,7 +47,7 @@ class ApiHandler(Handler):
             if self.for_members and not self.principal.may_write:
                 raise errors.Forbidden("a reader may not do this")
             # Whoever showed who he is has one bucket, from wherever he comes.
-            self.limits.spend(self.principal.name if self.principal.credential else f"from {self.request.remote_ip}")
+            self.limits.spend(self.principal.id if self.principal.credential else f"from {self.request.remote_ip}")
 
     async def identify(self) -> Principal:
         """The one who asks. Raises Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable,
@@ -84,6 +84,14 @@ class ApiHandler(Handler):
             raise
         finally:
             self._waiting = None
+
+    async def in_turn(self, read: Callable[[], Awaitable[T]]) -> T:
+        """What `read` finds in the history, when few others read it. Raises TooManyRequests, and HTTPError 499 when the
+        client has gone before its turn came. What has begun is waited for: PostgreSQL is at it, wanted or not."""
+        async with self.limits.page():
+            if self._gone:
+                raise HTTPError(CLIENT_GONE)
+            return await read()
 
     @property
     def commands(self) -> Any:

@@ -5,7 +5,7 @@ from typing import Protocol
 from tornado.httputil import HTTPServerRequest
 
 from vmsvc.domain.errors import Unauthenticated
-from vmsvc.domain.principal import Principal
+from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.service.keystone import Keystone
 from vmsvc.service.tokens import TokenFile
 
@@ -32,7 +32,7 @@ class NoAuth:
 
     challenge = "Bearer"
     lasting = True
-    anybody = Principal("anonymous", may_write=True)
+    anybody = ANYBODY
 
     async def principal(self, request: HTTPServerRequest) -> Principal:
         """Always the same one."""

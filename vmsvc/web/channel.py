@@ -72,7 +72,8 @@ class Events(ApiHandler, WebSocketHandler):
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Read the history, or with an upgrade listen.
 
-        A page of CloudEvents in the order of their `seq`, and the `since` of the next page. A WebSocket gets the
+        A page of CloudEvents in the order of their `seq`, and the `since` of the next page (also of a page with fewer
+        events than `limit`, or none: up to that `seq` there are no others). A WebSocket gets the
         events after `since`, then the live ones, each once and in order, one event a message. The service pings it
         every 20 s; what the client says is dropped. How it can end:
         """
@@ -80,7 +81,7 @@ class Events(ApiHandler, WebSocketHandler):
             self.admit_socket()
             await WebSocketHandler.get(self, *args, **kwargs)
         else:
-            events, seq = await self.page()
+            events, seq = await self.in_turn(self.page)
             self.finish({"events": events, "seq": seq})
 
     async def page(self) -> tuple[list[dict], int]:

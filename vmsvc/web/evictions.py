@@ -1,6 +1,7 @@
 """`/api/v1/evictions`, the record, and what a VM's owner or guest may do: acknowledge a notice, practise one."""
 
 import re
+from functools import partial
 
 from marshmallow import RAISE, Schema, fields, validate
 
@@ -24,8 +25,8 @@ EVICTION = {
     "round": 1, "bin": "host compute-7", "criterion": "less lost work", "cost": answers.COST,
     "runner_up": answers.COST | {"lost_work": 9000}, "optimal": True, "wasted": None,
     "planned_at": "2026-11-23T12:00:00.000Z", "evict_at": "2026-11-23T12:00:30.000Z",
-    "noticed_at": "2026-11-23T12:00:00.140Z", "acknowledged_at": None, "reprieved_at": None,
-    "evicting_at": "2026-11-23T12:00:30.012Z", "stopped_at": "2026-11-23T12:00:33.400Z",
+    "noticed_at": "2026-11-23T12:00:00.140Z", "acknowledged_at": None, "acknowledged_by": None,
+    "reprieved_at": None, "evicting_at": "2026-11-23T12:00:30.012Z", "stopped_at": "2026-11-23T12:00:33.400Z",
     "deleted_at": "2026-11-23T12:00:33.520Z", "freed_at": "2026-11-23T12:00:34.010Z",
     "fulfilled_at": "2026-11-23T12:00:36.900Z", "delivery": "metadata", "exempt": None,
 }
@@ -105,7 +106,9 @@ class Eviction(answers.Open):
     noticed_at = fields.DateTime(required=True, allow_none=True, metadata={
         "description": "the notice was in the server's metadata"})
     acknowledged_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "the owner or the guest let it go early"})
+        "description": "it was let go early: see `acknowledged_by`"})
+    acknowledged_by = fields.String(required=True, allow_none=True, metadata={
+        "description": "the name of who said that it may go early; null when its guest powered itself off"})
     reprieved_at = fields.DateTime(required=True, allow_none=True)
     evicting_at = fields.DateTime(required=True, allow_none=True)
     stopped_at = fields.DateTime(required=True, allow_none=True)
@@ -137,11 +140,12 @@ class Acknowledgement(OneVm):
         """Let a noticed VM go before its time.
 
         For the VM's owner or its guest, once its work is saved: whoever waits for the room gets it so much earlier.
-        To say it twice is no error. It cannot be taken back. 409 for a VM that was not noticed.
+        To say it twice is no error. It cannot be taken back. 409 for a VM that was not noticed; with Keystone's tokens
+        403 for another owner's VM, unless the token has one of the roles in `VMSVC_ADMIN_ROLES`.
         """
         if self.has_body():
             load(NothingSchema, self.json_body())
-        vm = await self.evictions.acknowledge(ref)
+        vm = await self.evictions.acknowledge(ref, principal=self.principal)
         self.answer(200, f"vm {ref} may go before its time", vm=vm)
 
 
@@ -164,7 +168,7 @@ class Practice(OneVm):
         """
         body = load(PracticeSchema, self.json_body()) if self.has_body() else {}
         notice_only = body.get("notice_only", False)
-        vm = await self.evictions.practise(ref, notice_only, principal=self.principal.name)
+        vm = await self.evictions.practise(ref, notice_only, principal=self.principal)
         goes = f"it stays, and is reprieved at {vm['evict_at']}" if notice_only else f"it goes at {vm['evict_at']}"
         self.answer(202, f"vm {ref} was noticed; {goes}", vm=vm)
 
@@ -181,9 +185,9 @@ class Evictions(ApiHandler):
     async def get(self) -> None:
         """Show who was evicted for whom and why, newest first."""
         query = self.query(EvictionsQuery)
-        found, before = await self.evictions.record(
-            before=query.get("before"), limit=query["limit"], vm=query.get("vm"), request=query.get("request"),
-            reason=query.get("reason"))
+        found, before = await self.in_turn(partial(
+            self.evictions.record, before=query.get("before"), limit=query["limit"], vm=query.get("vm"),
+            request=query.get("request"), reason=query.get("reason")))
         self.finish({"evictions": found, "before": before})
 
 

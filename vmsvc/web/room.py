@@ -1,5 +1,7 @@
 """`/api/v1/capacity`, `/usage` and `/catalog`: what there is room for, what was used, what a request may name."""
 
+from functools import partial
+
 from marshmallow import RAISE, Schema, fields, validate
 
 from vmsvc.domain.errors import CloudError, Timeout
@@ -168,7 +170,7 @@ class Usage(ApiHandler):
 
         From the service's own record: what other servers of the cloud hold is not in it.
         """
-        self.finish(await self.commands.usage(self.query(UsageQuery)["hours"]))
+        self.finish(await self.in_turn(partial(self.commands.usage, self.query(UsageQuery)["hours"])))
 
 
 class Catalog(ApiHandler):

@@ -86,7 +86,8 @@ class CreateVmSchema(Schema):
                            values=fields.String(validate=validate.Length(max=255), metadata={"pattern": NO_NUL}),
                            metadata={"maxProperties": MAX_METADATA,
                                      "description": "for the server; keys are 1 to 255 of a-z A-Z 0-9 - _ : . and "
-                                                    "space, and those that begin with `vmsvc_` are ours"})
+                                                    "space, and those that begin with `vmsvc_` are ours, "
+                                                    "whatever their case and with spaces left out"})
     availability_zone = Text(pattern=NO_CONTROLS.replace("[^", "[^:"))
     priority = Whole(validate=validate.Range(-1000, 1000),
                      metadata={"description": "of a preemptible VM: higher is evicted later", "default": 0})
@@ -120,8 +121,10 @@ class CreateVmSchema(Schema):
         for key in value:
             if not _METADATA_KEY.fullmatch(key):
                 raise ValidationError("Keys are 1 to 255 of a-z A-Z 0-9 - _ : . and space.")
-            if key.startswith(OWN_PREFIX):
-                raise ValidationError(f"Keys that begin with {OWN_PREFIX} are the service's own.")
+            # Nova's database compares keys without regard to case, and to spaces at the end.
+            if key.replace(" ", "").lower().startswith(OWN_PREFIX):
+                raise ValidationError(f"Keys that begin with {OWN_PREFIX} are the service's own, whatever their case "
+                                      "and with spaces left out.")
 
     @validates("availability_zone")
     def _names_no_host(self, value: str, data_key: str) -> None:

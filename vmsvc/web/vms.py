@@ -71,7 +71,7 @@ class Vms(ApiHandler):
         if query["dry_run"] == "true":
             self.finish(await self.commands.dry_run(wish))
             return
-        vm_id = await self.commands.create(wish, idempotency_key=key, principal=self.principal.name)
+        vm_id = await self.commands.create(wish, idempotency_key=key, principal=self.principal)
         outcome = await self.while_connected(self.commands.outcome(vm_id, self.timeout))
         if outcome is None:
             await self.created_later(wish, vm_id)
@@ -126,7 +126,7 @@ class Vm(OneVm):
         """
         if self.has_body() and load(DeleteVmSchema, self.json_body()).get("cloud_vm_id", ref) != ref:
             raise InvalidRequest("cloud_vm_id is not the id in the path", field="cloud_vm_id")
-        vm = await self.commands.delete(ref, self.timeout, principal=self.principal.name)
+        vm = await self.commands.delete(ref, self.timeout, principal=self.principal)
         if vm is None:
             self.set_header("Location", f"{VMS}/{ref}")
             self.answer(202, f"vm {ref} is being deleted")

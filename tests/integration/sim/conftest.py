@@ -3,18 +3,21 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 
+from tests.system.simulated import password_of
 from vmsvc.sim.start import Running, start
 
 
 class Api:
     """Requests as one user. Paths begin with the service: `/compute/v2.1/servers`."""
 
-    def __init__(self, url: str, session: requests.Session):
+    def __init__(self, url: str, session: requests.Session, clouds: Path | None = None):
         self.url = url
+        self._clouds = clouds
         self.token: dict = {}
         self._session = session
 
@@ -32,11 +35,12 @@ class Api:
         """Another one, with a token of this user in the project of that name."""
         scope = {"project": {"name": user, "domain": {"name": "Default"}}}
         identity = {"methods": ["password"], "password": {
-            "user": {"name": user, "domain": {"name": "Default"}, "password": "sim"}}}
+            "user": {"name": user, "domain": {"name": "Default"},
+                     "password": password_of(self._clouds, user)}}}
         answer = self("POST", "/identity/v3/auth/tokens", {"auth": {"identity": identity, "scope": scope}})
         session = requests.Session()
         session.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
-        other = Api(self.url, session)
+        other = Api(self.url, session, self._clouds)
         other.token = answer.json()["token"]
         return other
 
@@ -119,7 +123,7 @@ def _running(tmp_path_factory) -> Iterator[Running]:
 
 @pytest.fixture(scope="session", name="users")
 def _users(running) -> dict[str, Tenant]:
-    nobody = Api(running.url, requests.Session())
+    nobody = Api(running.url, requests.Session(), running.clouds)
     return {name: Tenant(nobody.login(name)) for name in ("demo", "admin")}
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from tests.system.simulated import password_of
 from vmsvc.sim.lock import Lock, start_time
 from vmsvc.sim.start import start
 
@@ -62,15 +63,36 @@ def test_a_killed_sim_forgets_nothing_that_it_answered(folder):
     assert sum(host["used"]["VCPU"] for host in state["hosts"]) == len(kept) == state["ports"]
 
 
+def sign_in(running, user, password):
+    """The answer to a sign-in of a user for the project of that name."""
+    return requests.post(f"{running.url}/identity/v3/auth/tokens", timeout=10, json={"auth": {
+        "identity": {"methods": ["password"], "password": {"user": {
+            "name": user, "domain": {"name": "Default"}, "password": password}}},
+        "scope": {"project": {"name": user, "domain": {"name": "Default"}}}}})
+
+
+def test_the_admins_password_is_made_at_the_first_start_and_kept(folder, tmp_path_factory):
+    running, other = start(folder), start(tmp_path_factory.mktemp("other"))
+    try:
+        made = password_of(running.clouds, "admin")
+        assert len(made) >= 32 and made != password_of(other.clouds, "admin")
+        assert running.clouds.stat().st_mode & 0o777 == 0o600
+        assert sign_in(running, "admin", "sim").status_code == 401
+        assert sign_in(running, "admin", made).status_code == 201
+        end(running.pid)
+        running = start(folder)
+        assert password_of(running.clouds, "admin") == made and sign_in(running, "admin", made).status_code == 201
+        assert sign_in(running, "demo", password_of(running.clouds, "demo")).status_code == 201
+    finally:
+        end(other.pid)
+
+
 def test_what_was_under_way_goes_on_after_a_restart(folder):
     running = start(folder)
     steer(running, "POST", "clock", {"frozen": True})
     steer(running, "PUT", "settings", {"delete_seconds": 10})
     steer(running, "POST", "servers", {"name": "leaving"})
-    token = requests.post(f"{running.url}/identity/v3/auth/tokens", timeout=10, json={"auth": {
-        "identity": {"methods": ["password"], "password": {"user": {
-            "name": "demo", "domain": {"name": "Default"}, "password": "sim"}}},
-        "scope": {"project": {"name": "demo", "domain": {"name": "Default"}}}}}).headers["X-Subject-Token"]
+    token = sign_in(running, "demo", password_of(running.clouds, "demo")).headers["X-Subject-Token"]
     server_id = steer(running, "GET", "state").json()["servers"][0]["id"]
     url = f"{running.url}/compute/v2.1/servers/{server_id}"
     assert requests.delete(url, headers={"X-Auth-Token": token}, timeout=10).status_code == 204

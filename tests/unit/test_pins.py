@@ -1,0 +1,40 @@
+"""What the image is built from is said to the byte, and is what the tests run with."""
+
+import re
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
+
+
+def lines_of(name):
+    """The lines of a file of requirements; one that goes on is one line."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.startswith(("#", "-"))]
+
+
+def spelt(name):
+    """A package's name as all spellings of it have it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def versions_of(name):
+    """The pinned version of each package."""
+    found = [Requirement(line.partition(" --hash")[0].partition("#")[0]) for line in lines_of(name)]
+    return {spelt(one.name): str(one.specifier) for one in found}
+
+
+def test_every_package_of_the_image_has_its_hashes_and_the_release_of_the_tests():
+    lines, hashed = lines_of("requirements-service.hashes.txt"), versions_of("requirements-service.hashes.txt")
+    constraints = versions_of("constraints.txt")
+    assert all(HASH.search(line) for line in lines)
+    assert {name: version for name, version in hashed.items() if constraints.get(name) != version} == {}
+    assert versions_of("requirements-service.txt").items() <= hashed.items()
+
+
+def test_a_package_with_compiled_parts_has_the_hashes_of_all_its_platforms():
+    many = {spelt(line.partition("==")[0]): len(HASH.findall(line)) for line in lines_of(
+        "requirements-service.hashes.txt")}
+    assert min(many[name] for name in ("psycopg2-binary", "tornado", "orjson")) > 5
