@@ -62,7 +62,7 @@ DAMAGES = {
     "ALTER TABLE event ALTER seq DROP DEFAULT": "event.seq is not numbered by itself",
     "DROP INDEX intent_open": "the unique index on intent (vm_id, kind) for a part of the rows is missing",
     "DROP INDEX vm_cloud_id; CREATE INDEX vm_cloud_id ON vm (cloud_id)": "the unique index on vm (cloud_id) is missing",
-    "DROP INDEX event_subject": "the index on event (subject) is missing",
+    "DROP INDEX event_subject_seq": "the index on event (subject, seq) is missing",
     "ALTER TABLE event DROP CONSTRAINT event_pkey": "the unique index on event (seq) is missing",
     "DROP TRIGGER vm_changed ON vm": "the trigger vm_changed on vm is missing or disabled",
     "ALTER TABLE vm DISABLE TRIGGER vm_changed": "the trigger vm_changed on vm is missing or disabled",
@@ -132,7 +132,7 @@ def test_data_of_a_development_version_are_refused_before_anything_is_changed(po
     try:
         known = condition.examine(made.url)
         assert "the table cooldown is missing. " in known.refusal, "what will be mended, vm.changed say, is no trouble"
-        assert len(known.pending) == 2
+        assert known.pending[:2] == ("0003_vm_changed", "0004_ticket")
         with pytest.raises(schema.Unfit, match="table cooldown is missing.*RUNBOOK"):
             bootstrap.migrate(made.url)
         pool = db.open_database(made.url, 1)

@@ -1,5 +1,5 @@
-"""Victims whose guests cannot be told: full metadata, a cloud that refuses to write it, a lock. Who is skipped, who goes
-by the event alone, and that a round in which nobody left is no round."""
+"""Victims whose guests cannot be told: full metadata, a cloud that refuses to write it, a lock. Who is skipped, who
+goes by the event alone, and that a round in which nobody left is no round."""
 
 import asyncio
 from datetime import datetime, timedelta

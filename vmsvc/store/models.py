@@ -3,7 +3,7 @@
 All times are the database's own clock (timestamptz): the clocks of replicas do not matter.
 """
 
-from peewee import (BigAutoField, BigIntegerField, BooleanField, DatabaseProxy, IntegerField, Model,
+from peewee import (SQL, BigAutoField, BigIntegerField, BooleanField, DatabaseProxy, IntegerField, Model,
                     TextField)
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
@@ -175,11 +175,6 @@ class Eviction(Base):
     delivery = TextField(default="metadata")             # of the notice: or event, by the event alone
     exempt = TextField(null=True)                        # reprieved, for it could not be made to go: why
 
-    class Meta:
-        """What the record is read by besides, in its order."""
-
-        indexes = ((("reason", "id"), False),)
-
 
 class Event(Base):
     """The outbox and the history in one. `seq` order is commit order: see `store.db.unit`."""
@@ -192,11 +187,6 @@ class Event(Base):
     is_preemptible = BooleanField()
     time = DateTimeTZField()
     data = BinaryJSONField(index=False)
-
-    class Meta:
-        """What history is read by, in its order."""
-
-        indexes = ((("type", "is_preemptible", "seq"), False), (("subject", "seq"), False), (("vm_id", "seq"), False))
 
 
 class Watermark(Base):
@@ -225,6 +215,14 @@ Intent.add_index(Intent.not_before, where=Intent.done_at.is_null(), name="intent
 Reservation.add_index(Reservation.vm_id, unique=True, where=Reservation.released_at.is_null(), name="reservation_open")
 Eviction.add_index(Eviction.reprieved_at, where=Eviction.noticed_at.is_null(), name="eviction_untold")
 Eviction.add_index(Eviction.reprieved_at, where=Eviction.exempt.is_null(False), name="eviction_exempt")
+Vm.add_index(Vm.ended_at, where=Vm.launched_at.is_null() & Vm.ended_at.is_null(False), name="vm_never_launched")
+Vm.add_index(Vm.id, where=SQL("boot ->> 'user_data' IS NOT NULL"), name="vm_user_data")
+
+# What the record and the history are read by, in the order in which they are shown.
+Eviction.add_index(Eviction.reason, Eviction.id, name="eviction_reason_id")
+Event.add_index(Event.type, Event.is_preemptible, Event.seq, name="event_kind_seq")
+Event.add_index(Event.subject, Event.seq, name="event_subject_seq")
+Event.add_index(Event.vm_id, Event.seq, name="event_vm_id_seq")
 
 #: Table and trigger: without `vm_changed` nobody would hear of a row that changed.
 TRIGGERS = frozenset({("vm", "vm_changed")})

@@ -1,4 +1,4 @@
-"""What VMs of ours have held over time. Rows of what became a VM are never deleted, so a reload or a restart forgets nothing."""
+"""What VMs of ours have held over time. Rows of what became a VM are never deleted, so a restart forgets nothing."""
 
 from vmsvc.store.models import database
 
