@@ -54,7 +54,7 @@ async def _in_thread(function: Callable[P, T], *arguments: P.args) -> T:
 def _deployment(url: str) -> str:
     known = condition.examine(url)
     if known.pending or known.unknown:
-        raise Conflict("the database's schema is not this release's: run `python -m vmsvc migrate` first")
+        raise Conflict("the database's schema is not this release's: run `.venv/bin/python -m vmsvc migrate` first")
     if known.deployment is None:
         raise Conflict("no service has run on this database yet: it has made no servers")
     return known.deployment

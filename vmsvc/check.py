@@ -223,7 +223,8 @@ def _ours(servers: Sequence[Server], known: condition.Condition | None, database
     if forgotten:
         found.append(Finding(Level.NOTABLE, "cloud", f"{len(forgotten)} servers were made with this database, and it "
                              "does not know them (an older backup?): they are kept, and nobody is served by them. "
-                             "`python -m vmsvc adopt` makes rows of them; see RUNBOOK.md, 'The database is lost'"))
+                             "`.venv/bin/python -m vmsvc adopt` makes rows of them; see RUNBOOK.md, 'The database is "
+                             "lost'"))
     strange = sum(server.metadata.get(OWNER) != known.deployment for server in marked)
     if strange:
         found.append(Finding(Level.NOTABLE, "cloud", f"{strange} servers were made by a vmsvc with another database, "

@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
 def load(environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment and flags (by field name); raises ConfigError."""
     known = {variable(item.name): item for item in dataclasses.fields(Settings)}
-    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known and name not in OTHERS)
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in {*known, *OTHERS})
     if unknown:
         raise ConfigError(f"unknown setting {', '.join(unknown)}; known are {', '.join(known)}")
     given = {item.name: environ[name] for name, item in known.items() if name in environ}

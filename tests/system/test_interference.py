@@ -178,7 +178,7 @@ async def test_a_server_with_our_mark_and_no_row_is_kept_and_reported(client, si
     mine = (await client.create(True)).id
     marks = sim.servers()[mine]["metadata"]
     (kept,) = sim.foreign(project, metadata={**marks, "vmsvc_id": "of-no-row"})
-    await until(lambda: f"`python -m vmsvc adopt` makes rows of them: {kept}" in caplog.text, "the log")
+    await until(lambda: f"`.venv/bin/python -m vmsvc adopt` makes rows of them: {kept}" in caplog.text, "the log")
     looks = len(sim.calls(path="/servers/detail"))
     await until(lambda: len(sim.calls(path="/servers/detail")) > looks + 2, "more rounds", 30)
     assert "vmsvc_servers_without_row 1.0" in await client.text("/metrics")

@@ -98,7 +98,7 @@ class Reconciler:
         left_over, without_row = await self._runtime.offload(_unwanted, ours) if ours else (set(), frozenset())
         if without_row - self.without_row:
             log.warning("%d servers carry our mark and have no row (a database that was restored?); they are kept, and "
-                        "`python -m vmsvc adopt` makes rows of them: %s", len(without_row),
+                        "`.venv/bin/python -m vmsvc adopt` makes rows of them: %s", len(without_row),
                         ", ".join(sorted(without_row)[:_CONFIRMATIONS]))
         self.without_row = without_row
         for server_id in sorted(left_over & self._suspects)[:_CONFIRMATIONS]:

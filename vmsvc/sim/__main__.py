@@ -14,7 +14,7 @@ from vmsvc.sim.settings import Settings
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    options = argparse.ArgumentParser(prog="python -m vmsvc.sim", description="A simulated OpenStack.")
+    options = argparse.ArgumentParser(prog=".venv/bin/python -m vmsvc.sim", description="A simulated OpenStack.")
     options.add_argument("--dir", type=Path, required=True, help="folder of its state; kept across restarts")
     options.add_argument("--address", default="127.0.0.1", help="where it listens; anybody who reaches it may steer it")
     options.add_argument("--name", default="127.0.0.1", help="by which name clients reach it, for its clouds.yaml")
