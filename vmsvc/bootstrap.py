@@ -192,10 +192,10 @@ class Service:
             await asyncio.sleep(0.02)
 
 
-def migrate(database_url: str) -> list[str]:
-    """Wait for a database, refuse one that the service cannot work with, and bring its schema up to date; the names of
-    what was applied. Raises store.schema.Unfit."""
-    return condition.prepare(database_url)
+def migrate(database_url: str, patience: float = condition.PATIENCE) -> list[str]:
+    """Wait so many seconds for a database, refuse one that the service cannot work with, and bring its schema up to
+    date; the names of what was applied. Raises store.schema.Unfit."""
+    return condition.prepare(database_url, patience)
 
 
 def openapi() -> dict:

@@ -158,6 +158,8 @@ def test_what_no_waiting_mends_is_not_waited_for_and_the_rest_not_for_ever(postg
         condition.prepare(postgres.url.replace("/postgres?", "/nowhere?"))
     with pytest.raises(condition.Unfit, match="did not become ready within 0 s: .*refused"):
         condition.prepare("postgresql://u@127.0.0.1:1/d", patience=0.1)
+    with pytest.raises(condition.Unfit, match="cannot be used: .*refused"):
+        condition.prepare("postgresql://u@127.0.0.1:1/d", patience=0)
 
 
 @pytest.mark.gen_test(timeout=60)

@@ -99,11 +99,12 @@ def prepare(url: str, patience: float = PATIENCE) -> list[str]:
                 return _migrated(url)
         except db.DATABASE_ERRORS as error:
             reason = " ".join(str(error).split())
-            if _LASTING.search(reason):
+            if not patience or _LASTING.search(reason):
                 raise Unfit(f"the database cannot be used: {reason}") from None
         left = deadline - time.monotonic()
         if left <= 0:
-            raise Unfit(f"the database did not become ready within {patience:.0f} s: {reason}")
+            waited = f"did not become ready within {patience:.0f} s" if patience else "cannot be used"
+            raise Unfit(f"the database {waited}: {reason}")
         log.warning("database: not ready yet, trying for %.0f s more: %s", left, reason)
         time.sleep(min(_AGAIN_SECONDS, left))
 
