@@ -120,8 +120,9 @@ class Episode:
         for name in [name for name, row in self.rows.items() if row.state == State.NOTICED and world.vms[name].locked]:
             self._exempt(name)
             world.reprieved((name,))
-        waiting = [(row, self._request(row, self.wanted[row.id])) for row in self.requests.values() if row.state == State.PENDING]
-        waiting.sort(key=lambda one: one[0].is_preemptible)
+        waiting = [(row, self._request(row, self.wanted[row.id]))
+                   for row in sorted(self.requests.values(), key=lambda row: row.is_preemptible)
+                   if row.state == State.PENDING]
         while waiting:
             together = list(_decided(waiting, world, 0.0))
             self.decisions += len(together)

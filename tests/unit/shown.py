@@ -23,6 +23,7 @@ from vmsvc.service.commands import Commands, CreateVm
 from vmsvc.store.rows import Row
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+DEPLOYMENT = "model"
 _MIB = 1024
 _COMMANDS = SimpleNamespace(_min_run_seconds=0)
 
@@ -38,8 +39,8 @@ def shown_quota(judge: Referee) -> port.Quota:
 def shown_server(judge: Referee, one: Server, server_id: str) -> port.Server:
     """As GET /servers/detail has it."""
     operator, made = judge.cloud.mode == "operator", one.kind in ("preemptible", "standard")
-    metadata = {**({MARK: one.name} if made else {}), **{f"item-{number}": "" for number in range(
-        one.items - made)}}
+    marks = {MARK: one.name, "vmsvc_deployment": DEPLOYMENT, "vmsvc_kind": one.kind} if made else {}
+    metadata = {**marks, **{f"item-{number}": "" for number in range(one.items - len(marks))}}
     place = None if one.status == "ERROR" else one.host
     size = port.Flavor("flavor", "flavor", one.flavor.vcpus, one.flavor.ram * _MIB, one.flavor.disk)
     return port.Server(

@@ -9,11 +9,10 @@ from tests.integration.model.replica import Replica
 from tests.integration.model.stepping import Steps
 from tests.unit.episode import Outcome
 from tests.unit.promises import Promises
-from tests.unit.referee import Cloud, Referee, Server
-from tests.unit.shown import cloud_id, request_row, row_of
+from tests.unit.referee import Cloud, Referee, Server, Wanted
+from tests.unit.shown import cloud_id, columns_of, row_of, why_not_accepted
 from vmsvc.domain.decisions import Evict, Refuse
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.resources import Resources
 from vmsvc.service import commands
 
 _GRACE = 2.0
@@ -55,6 +54,8 @@ class Case:
         for server in cloud.servers:
             if server.kind in ("preemptible", "standard"):
                 self._put(server)
+        self._replica.mirror.servers = self.cloud.shown()       # read before the scheduler begins, as in a start
+        self._not_accepted: set[str] = set()
         self._before = Books(self)
         self._more = list(cloud.wanted)
 
@@ -62,10 +63,12 @@ class Case:
         """Everybody's story to the end."""
         try:
             self.promises.foreseen(self._before)
+            self._not_accepted = {one.name for one in self._more if why_not_accepted(self.cloud.judge, one)}
+            self._more = [one for one in self._more if one.name not in self._not_accepted]
             calm = not any(server.leaving for server in self.cloud.known.values())
             foreseen = self._preview() if len(self._more) == 1 and calm else None
             for wanted in self._more:
-                self._post(request_row(wanted, self.clock.now))
+                self._post(wanted.name, columns_of(wanted))
             self._before = Books(self)
             self._settle()
             self.promises.ended(Books(self))
@@ -80,22 +83,21 @@ class Case:
     def _put(self, server: Server) -> None:
         """A VM that the service made earlier."""
         row = row_of(replace(server, leaving=False))
-        self._post(SimpleNamespace(**row._asdict(), boot={}), server)
+        kept = {name: getattr(row, name) for name in ("priority", "min_run_seconds", "group_name", "max_unavailable",
+                                                      "quota", "room")}
+        wanted = Wanted(server.name, server.flavor, preemptible=server.kind == "preemptible")
+        self._post(server.name, {**columns_of(wanted), **kept})
         self.clock.rows(_MADE, cloud_id(server.name), server.host if self.cloud.mode == "operator" else None,
                         f"id-of-{server.host}", row.launched_at, row.updated_at, server.name)
         if server.leaving:
             commands._want_deleted(server.name)  # pylint: disable=protected-access
 
-    def _post(self, row, server: Server | None = None) -> None:
-        commands._accept(row.id, {**_columns(row), "name": row.id}  # pylint: disable=protected-access
-                         | ({"group_name": row.group_name, "max_unavailable": row.max_unavailable,
-                             "priority": row.priority, "min_run_seconds": row.min_run_seconds} if server else {}),
-                         "owner", None)
+    def _post(self, name: str, columns: dict) -> None:
+        commands._accept(name, {**columns, "name": name}, "owner", None)  # pylint: disable=protected-access
         self._replica.ring()
 
     def _preview(self) -> dict:
-        task = self.steps.loop.create_task(self._replica.scheduler.preview(
-            _columns(request_row(self._more[0], self.clock.now))))
+        task = self.steps.loop.create_task(self._replica.scheduler.preview(columns_of(self._more[0])))
         self.steps.turn()
         for _ in range(_MOST_STEPS):
             if task.done():
@@ -143,15 +145,17 @@ class Case:
                 before.requests[name].state, before.requests[name].host = row.state, row.host
             for request in sorted({noticed[name] for name in fresh}):
                 kept, old = now.reservations[request], before.reservations.get(request)
-                same = old is not None and (old.bin_kind, old.bin, old.members) == (kept.bin_kind, kept.bin, kept.members)
                 victims = tuple(sorted(name for name, other in noticed.items() if other == request))
-                decisions.append((request, Evict(kept.bin_kind, kept.bin, victims, "", True, members={
-                    name: Resources(held) for name, held in kept.members.items()} if same else None)))
+                adds = old is not None and (old.bin, old.members) == (kept.bin, kept.members)
+                decisions.append((request, Evict(kept.bin_kind, kept.bin, victims, "", True,
+                                                 members=kept.members if adds else None)))
                 self._refused_before[request] = len(self.cloud.refusals[request])
             self.promises.decided(before, decisions)
 
     def outcome(self, name: str) -> Outcome:
         """What has become of a request so far."""
+        if name in self._not_accepted:
+            return Outcome("invalid_request")
         row = next(iter(self.clock.rows("SELECT state, outcome FROM vm WHERE id = %s", name)), None)
         ended = (row and row["outcome"]) or {}
         rounds = self.clock.rows("SELECT round, array_agg(vm_id) AS went FROM eviction WHERE request_vm_id = %s "
@@ -163,18 +167,11 @@ class Case:
     def _as_foreseen(self, said: dict, name: str) -> None:
         """The dry run and the real thing agree, as far as nothing that nobody could know came between."""
         ended, went = self.outcome(name), self.clock.rows(
-            "SELECT vm.cloud_id FROM eviction JOIN vm ON vm.id = vm_id WHERE request_vm_id = %s AND round = 1", name)
+            "SELECT vm.cloud_id FROM eviction JOIN vm ON vm.id = vm_id WHERE request_vm_id = %s "
+            "AND planned_at = (SELECT min(planned_at) FROM eviction WHERE request_vm_id = %s)", name, name)
         victims = sorted(one["cloud_id"] for one in went)
         if said["result"] == "evicts":
             assert victims == sorted(said["victims"]), f"{said}, then {victims} went"
         if said["result"] == "refused":
             self.promises.decided(self._before, [(name, Refuse(said["error"], said["reason"]))])
             assert (ended.error, victims) == (said["error"], []), f"{said}, then {ended} and {victims} went"
-
-
-def _columns(row) -> dict:
-    return {"is_preemptible": row.is_preemptible, "flavor": "flavor", "image": "image", "network": "network",
-            "priority": 0, "min_run_seconds": 0, "quota": row.quota, "room": row.room,
-            "boot": {"asked": {}, "network_id": "network", "key_name": None, "user_data": None, "metadata": {},
-                     "flavor_id": "flavor", "image_id": "image", "availability_zone": None, "traits": {},
-                     "conditions": [], **row.boot}}

@@ -4,24 +4,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 
-from tests.integration.model.replica import DEPLOYMENT
-from tests.unit.referee import Referee, Server
+from tests.integration.model.cloud import ModelCloud
+from tests.unit.referee import MOST_METADATA, Referee, Server
 from tests.unit.shown import cloud_id, shown_host, shown_quota, shown_server
 from vmsvc.cloud import port
 from vmsvc.domain.errors import Conflict, Forbidden, InvalidRequest, Locked, NotFound, QuotaExceeded
 from vmsvc.domain.host import Host
-from vmsvc.service.boot import OWNER
 
 
-class RefereeCloud:
+class RefereeCloud(ModelCloud):
     """`thieves` come when something has been evicted and a request is booted; `refusals` are what Nova said to each."""
 
-    project_id = "project"
-
     def __init__(self, judge: Referee, gate: Callable, clock: SimpleNamespace):
-        self.judge, self.gate, self._clock = judge, gate, clock
-        self.mode = judge.cloud.mode
-        self.sizes = dict.fromkeys(judge.hosts)          # the names of the hosts
+        super().__init__(judge.cloud.mode, gate, clock, {host.name: host.vcpus for host in judge.cloud.hosts}, -1)
+        self.judge = judge
         self.wanted = {wanted.name: wanted for wanted in judge.cloud.wanted}
         self.thieves = list(judge.cloud.thieves)
         self.refusals: dict[str, list[str]] = {name: [] for name in self.wanted}
@@ -32,12 +28,11 @@ class RefereeCloud:
 
     # ------------------------------------------------------------ what is there
 
-    def view(self, one: Server) -> port.Server:
+    def view(self, machine: Server) -> port.Server:
         """A server as Nova shows it."""
-        shown = shown_server(self.judge, one, cloud_id(one.name))
-        mine = {OWNER: DEPLOYMENT} if port.MARK in shown.metadata else {}
-        return replace(shown, created=self._clock.now, fault=self._faults.get(one.name),
-                       metadata={**shown.metadata, **mine, **self._metadata.get(one.name, {})})
+        shown = shown_server(self.judge, machine, cloud_id(machine.name))
+        return replace(shown, created=self.clock.now, fault=self._faults.get(machine.name),
+                       metadata={**shown.metadata, **self._metadata.get(machine.name, {})})
 
     def shown(self) -> dict[str, port.Server]:
         """Every server of the project."""
@@ -74,20 +69,13 @@ class RefereeCloud:
         self.known[wanted.name] = self.judge.servers[wanted.name]
         return cloud_id(wanted.name)
 
-    async def find_servers(self, vmsvc_id: str) -> tuple[port.Server, ...]:
-        """By our mark."""
-        await self.gate(f"find {vmsvc_id}")
-        return tuple(server for server in self.shown().values() if server.vmsvc_id == vmsvc_id)
-
-    async def server(self, server_id: str) -> port.Server:
-        """GET one."""
-        await self.gate(f"GET {server_id}")
-        return self.view(self._get(server_id))
-
-    async def servers(self, _changes_since=None) -> port.ServerPage:
-        """GET all."""
-        await self.gate("list")
-        return port.ServerPage(tuple(self.shown().values()), self._clock.now)
+    async def rehearse(self, spec: port.BootSpec) -> None:
+        """Nova checks such a create."""
+        await self.gate(f"rehearse {spec.flavor_id}")
+        for wanted in self.wanted.values():
+            if (repr(wanted.flavor), repr(wanted.image)) == (spec.flavor_id, spec.image_id) and (
+                    words := self.judge.unfit(wanted)):
+                raise InvalidRequest(words)
 
     async def stop(self, server_id: str) -> None:
         """os-stop."""
@@ -114,8 +102,8 @@ class RefereeCloud:
         one = self._unlocked(server_id)
         if one.mute:
             raise Forbidden("the policy forbids it")
-        if one.items + len(items) > 128:
-            raise QuotaExceeded("Maximum number of metadata items exceeds 128")
+        if max(one.items, 3) + len(items) > MOST_METADATA:
+            raise QuotaExceeded("Maximum number of metadata items exceeds its limit")
         self._metadata.setdefault(one.name, {}).update(items)
         if one.stubborn:
             self.judge.servers[one.name] = replace(one, locked=True)

@@ -7,6 +7,7 @@ from contextvars import copy_context
 from tests.integration.model.cloud import ModelCloud
 from tests.integration.model.mirrors import ModelFleet, ModelMirror
 from tests.integration.model.stepping import OWNER, Steps
+from tests.unit.shown import DEPLOYMENT
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.actuator import Actuator
 from vmsvc.service.boot import Boot
@@ -16,8 +17,6 @@ from vmsvc.service.notice import Notices
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.store import intents
-
-DEPLOYMENT = "model"
 
 
 class ModelRuntime:
@@ -47,7 +46,8 @@ class Replica:
         self.name = name
         self._steps = steps
         self._bells = [asyncio.Event(), asyncio.Event()]
-        runtime, mirror, fleet = ModelRuntime(steps.gate, after), ModelMirror(cloud), ModelFleet(cloud)
+        runtime, fleet = ModelRuntime(steps.gate, after), ModelFleet(cloud)
+        self.mirror = mirror = ModelMirror(cloud)
         leave, notices = Leave(runtime, cloud, mirror, True), Notices(runtime, cloud, True)
         boot = Boot(runtime, cloud, mirror, fleet, leave, DEPLOYMENT)
         self.scheduler = Scheduler(runtime, cloud, mirror, fleet, self._bells[0], self.ring,
