@@ -17,7 +17,7 @@ from tests.unit.promises import Broken
 from tests.unit.random_clouds import random_cloud, shrunk
 from tests.unit.test_nobody_for_nothing import looked_at
 
-CASES = int(os.environ.get("DATABASE_CASES", "50"))     # in each mode
+CASES = int(os.environ.get("DATABASE_CASES", "40"))     # in each mode
 SEED = int(os.environ.get("SEED", "1"))
 
 
