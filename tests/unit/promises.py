@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from tests.unit.episode import Episode, Outcome, evictable, going
-from tests.unit.referee import Cloud, Flavor, Image, Promise, Wanted
+from tests.unit.referee import Cloud, Promise, Wanted
 from vmsvc.domain.decisions import Decision, Evict, Place, Refuse
 
 
@@ -232,7 +232,7 @@ def _require(held: bool, promise: str, what: str) -> None:
 
 def _special(wanted: Wanted) -> bool:
     """True when it asks for more of its host than room and a zone."""
-    return wanted.flavor != Flavor(*wanted.flavor.size) or wanted.image != Image()
+    return bool(wanted.flavor.required or wanted.flavor.forbidden or wanted.image.required or wanted.image.arch)
 
 
 def _readable(wanted: Wanted) -> Wanted:

@@ -58,16 +58,17 @@ def _special(rng: random.Random, server: Server) -> Server:
         facts["priority"] = rng.choice((0, 0, 0, 1, 2))
         facts |= rng.choice([{}] * 14 + [
             {"locked": True}, {"items": 128}, {"items": 127}, {"mute": True}, {"young": True}, {"leaving": True},
-            {"stubborn": True}, {"group": "web"}, {"status": "ERROR"}, {"status": "SHUTOFF"}, {"status": "BUILD"}])
+            {"stubborn": True}, {"stubborn": True}, {"group": "web"}, {"status": "ERROR"},
+            {"status": "SHUTOFF"}, {"status": "BUILD"}])
     elif rng.random() < 0.1:
         facts["leaving"] = True
     return replace(server, **facts)
 
 
 def _wanted(rng: random.Random, zones: tuple[str, ...]) -> tuple[Wanted, ...]:
-    count = rng.choice((1,) * 8 + (2, 3))
+    count = rng.choice((1,) * 6 + (2, 2, 3))
     first = _request(rng, "wanted-1", zones)
-    if rng.random() < 0.5:
+    if rng.random() < 0.7:
         return tuple(replace(first, name=f"wanted-{number}") for number in range(1, count + 1))
     return first, *(_request(rng, f"wanted-{number}", zones) for number in range(2, count + 1))
 

@@ -36,11 +36,6 @@ class Flavor(Literal):
     required: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
 
-    @property
-    def size(self) -> tuple[int, int, int]:
-        """The amounts alone."""
-        return self.vcpus, self.ram, self.disk
-
 
 @dataclass(frozen=True, repr=False)
 class Image(Literal):
