@@ -203,8 +203,9 @@ def configuration(installation):
 
 def history_of(installation, since, old, new):
     """What became of these replicas, in order: old ones that stopped, new ones that started and were healthy."""
+    ours = f"label=com.docker.compose.project={installation.project}"
     said = docker("events", "--since", str(since), "--until", str(time.time()), "--filter", "type=container",
-                  "--filter", f"label=com.docker.compose.project={installation.project}", "--format", "{{.ID}} {{.Action}}")
+                  "--filter", ours, "--format", "{{.ID}} {{.Action}}")
     for line in said.splitlines():
         container, _, what = line.partition(" ")
         if container in old and what == "die" or container in new and what in ("start", "health_status: healthy"):
