@@ -24,6 +24,15 @@ settings, engine = module("settings"), module("engine")
 Refused = settings.Refused
 
 
+@pytest.fixture(name="checks")
+def fixture_checks(monkeypatch):
+    """The checks, with nothing to wait for between two looks."""
+    monkeypatch.setitem(sys.modules, "engine", engine)
+    found = module("checks")
+    monkeypatch.setattr(found, "_PAUSE", 0)
+    return found
+
+
 def decide(told=None, kept=None, credentials=None):
     """With no files but these."""
     return settings.decide(told or {}, kept or {}, COMPOSE, lambda _: (credentials or {}, {}))
@@ -151,3 +160,47 @@ def test_the_networks_of_a_service_are_read_from_what_the_older_compose_prints()
                "version: '3'\nvolumes:\n  cloud:\n    name: y\n")
     assert engine.networks_of(printed, "vmsvc") == ["back", "front"]
     assert engine.networks_of(printed, "cloud") == ["front"]
+
+
+class Reports:
+    """Stands for the engine and what is there: each look at `check` gives the next report."""
+
+    def __init__(self, *reports):
+        self.left, self.looks = list(reports), 0
+
+    def try_compose(self, *_):
+        """(exit status, report)"""
+        self.looks += 1
+        report = self.left.pop(0) if len(self.left) > 1 else self.left[0]
+        return (0 if "WRONG" not in report and "vmsvc:" not in report else 1), report
+
+    def stays(self, _):
+        """All that was there stays."""
+        return True
+
+
+MOMENT = "ok     access       x\nWRONG  cloud        the database has 1 VMs and not one of them is in this project"
+
+
+def test_what_is_wrong_for_a_moment_only_does_not_keep_a_build_from_going_on(checks):
+    reports = Reports(MOMENT, MOMENT, "ok     cloud        x")
+    checks.check_service(reports, decide(), reports)
+    assert reports.looks == 3
+
+
+@pytest.mark.parametrize("report, looks, words", [
+    (MOMENT, 3, "the database has 1 VMs"), ("WRONG  credentials  no", 1, "credentials  no"),
+    ("vmsvc: VMSVC_GRACE_SECONDS='x' is not a number", 1, "VMSVC_GRACE_SECONDS='x'")])
+def test_what_is_wrong_and_stays_so_is_told(checks, report, looks, words):
+    reports = Reports(report)
+    with pytest.raises(engine.Failed, match=words):
+        checks.check_service(reports, decide(), reports)
+    assert reports.looks == looks
+
+
+def test_a_cloud_and_a_database_that_are_not_there_yet_are_not_asked(checks):
+    reports = Reports(MOMENT + "\nWRONG  database     nobody answers")
+    reports.stays = lambda _: False
+    checks.check_service(reports, decide(), reports)
+    with pytest.raises(engine.Failed, match="1 VMs"):
+        checks.check_service(reports, decide({"OS_CLOUD": "real"}), reports)
