@@ -47,6 +47,7 @@ test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults and a soak (SOAK_
 
 test_hostile: $(VENV)/.tests  ## 10,000 bad requests and schemathesis', slow peers, 2,000 idle sockets (HOSTILE_REQUESTS, HOSTILE_SEED, ...)
 	$(BIN)/python -m tests.hostile
+	$(BIN)/python -m tests.hostile.history
 
 bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_planner

@@ -79,7 +79,7 @@ class Plant:
     def defects(self) -> list[str]:
         """Lines of the logs that no fault outside explains."""
         return [line for log in sorted(self._folder.glob("log*")) for line in log.read_text("utf-8").splitlines()
-                if " ERROR " in line or line.startswith("Traceback")]
+                if " ERROR " in line or line.startswith("  Traceback")]
 
     async def close(self) -> None:
         """Leave nothing running."""

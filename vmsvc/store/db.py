@@ -164,11 +164,10 @@ def unit(lock: Lock | None = None) -> Iterator[Unit]:
 def reading(seconds: float | None = None) -> Iterator[None]:
     """One consistent view of the database for several reads, each of `seconds` at most (None: as of any statement)."""
     db = models.database
+    limit = "" if seconds is None else f"; SET LOCAL statement_timeout = {1000 * seconds:.0f}"
     with db.connection_context(), db.manual_commit():
         try:
-            db.execute_sql(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {db.settings}")
-            if seconds is not None:
-                db.execute_sql("SET LOCAL statement_timeout = %s", (int(seconds * 1000),))
+            db.execute_sql(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {db.settings}{limit}")
             yield
         except BaseException:
             db.rollback()

@@ -28,6 +28,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 HISTORY = "schema_migration"
 #: Seconds that a process waits for another one's migrations, how often it looks, and how often it says that it waits.
 PATIENCE, _LOOK_SECONDS, _SAY_SECONDS = 300.0, 0.5, 10.0
+#: The order in which transactions come to the tables, as far as they write to several: a create begins with its key.
+LOCK_ORDER = ("idempotency", "vm", "intent", "reservation", "cooldown", "request_class", "eviction", "ticket", "event")
 #: Milliseconds that one statement of a migration may take: a large table gets an index in minutes.
 _STATEMENT_LIMIT = 900000
 
@@ -156,9 +158,20 @@ def _apply(db: Pool, schema: str) -> list[str]:
     user, may_create = db.execute_sql("SELECT current_user, has_schema_privilege(%s, 'CREATE')", (schema,)).fetchone()
     if _pending(db) and not may_create:
         raise Unfit(f"the user {user} may not create tables: GRANT CREATE ON SCHEMA {schema} TO {user}")
+    if _pending(db):
+        _lock_tables(db, schema)
     applied = Runner(db, directory=str(MIGRATIONS)).up()
     _require_same(db)
     return list(applied)
+
+
+def _lock_tables(db: Pool, schema: str) -> None:
+    """All that there are, before any is changed: a migration that held one and wanted another could wait for a
+    transaction of the release before that has the other and wants the one."""
+    there = set(db.get_tables(schema))
+    tables = [table for table in LOCK_ORDER if table in there]
+    if tables:
+        db.execute_sql(f"LOCK TABLE {', '.join(tables)}")
 
 
 def _holder(db: Pool) -> str:
