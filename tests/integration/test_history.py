@@ -33,11 +33,11 @@ def _many(store):
 
 
 @pytest.mark.parametrize("wanted, found", [
-    ({"types": {"evict"}}, 0), ({"types": {"evict", "delete"}}, 1), ({"preemptible": False}, 1),
-    ({"types": {"create"}, "preemptible": False}, 0), ({"types": {"evict", "delete"}, "preemptible": True}, 0),
-    ({"vm": "nobody"}, 0), ({"vm": "vm-7", "types": {"delete"}}, 0), ({"vm": "cloud-7", "preemptible": False}, 0),
-    ({"vm": "cloud-7"}, 10), ({"vm": "vm-7", "types": {"create"}, "preemptible": True}, 10),
-    ({"types": {"create"}}, 10), ({"preemptible": True}, 10), ({}, 10)], ids=repr)
+    ({"types": ["evict"]}, 0), ({"types": ["evict", "delete"]}, 1), ({"preemptible": False}, 1),
+    ({"types": ["create"], "preemptible": False}, 0), ({"types": ["evict", "delete"], "preemptible": True}, 0),
+    ({"vm": "nobody"}, 0), ({"vm": "vm-7", "types": ["delete"]}, 0), ({"vm": "cloud-7", "preemptible": False}, 0),
+    ({"vm": "cloud-7"}, 10), ({"vm": "vm-7", "types": ["create"], "preemptible": True}, 10),
+    ({"types": ["create"]}, 10), ({"preemptible": True}, 10), ({}, 10)], ids=repr)
 def test_a_page_looks_at_little_more_than_it_finds(many, wanted, found):
     del many
     with db.reading():
