@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
@@ -115,6 +116,21 @@ def test_what_a_newer_release_has_added_is_no_difference(damaged, addition):
         pool.close_all()
 
 
+def test_a_database_of_any_earlier_release_is_no_trouble(postgres):
+    postgres.command("CREATE DATABASE earlier")
+    try:
+        url = postgres.url.replace("/postgres?", "/earlier?")
+        pool = db.open_database(url, 1)
+        for file in sorted(MIGRATIONS.glob("0*.py")):
+            with pool.connection_context():
+                Runner(pool, directory=str(MIGRATIONS)).up(file.stem)
+            assert condition.examine(url).refusal is None, file.stem
+            models.database.initialize(pool)
+        pool.close_all()
+    finally:
+        postgres.command("DROP DATABASE earlier WITH (FORCE)")
+
+
 def development(postgres, name):
     """A database that a development version made: its first migration had no cooldowns, and two are missing."""
     postgres.command(f"CREATE DATABASE {name}")
@@ -193,6 +209,31 @@ def test_processes_that_migrate_a_new_database_at_once_do_it_once(postgres):
         assert [process.returncode for process in processes] == [0, 0, 0]
     finally:
         postgres.command("DROP DATABASE brand_new WITH (FORCE)")
+
+
+def test_a_migration_and_a_transaction_of_the_release_before_do_not_wait_for_each_other(postgres, threads):
+    """The transaction comes to the tables in the order of a create: its key, the VM, its event."""
+    postgres.command("CREATE DATABASE published")
+    try:
+        old = Database(postgres.url.replace("/postgres?", "/published?"))
+        pool = db.open_database(old.url, 4)
+        with pool.connection_context():
+            Runner(pool, directory=str(MIGRATIONS)).up("0005_exempt")
+        pool.close_all()
+        with closing(psycopg2.connect(old.url)) as connection, connection.cursor() as cursor:
+            cursor.execute("INSERT INTO idempotency (principal, key, body_hash, vm_id, created_at) "
+                           "VALUES ('a', 'b', 'c', 'd', now())")
+            migrating = threads.submit(bootstrap.migrate, old.url)
+            while not old.rows("SELECT 1 AS waits FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+                               "WHERE datname = 'published' AND NOT granted"):
+                assert not migrating.done(), migrating.result()
+                time.sleep(0.02)
+            cursor.execute("UPDATE vm SET priority = 1; SELECT max(seq) FROM event; INSERT INTO event (type, state, "
+                           "vm_id, subject, is_preemptible, time, data) VALUES ('a', 'b', 'c', 'd', true, now(), '{}')")
+            connection.commit()
+        assert migrating.result(20)[0] == "0006_identity"
+    finally:
+        postgres.command("DROP DATABASE published WITH (FORCE)")
 
 
 def test_a_release_that_knows_nothing_of_a_new_column_goes_on_beside_one_that_does(postgres):

@@ -59,8 +59,9 @@ class Promises:
 
     # ------------------------------------------------------------ each decision
 
-    def decided(self, episode: Episode, together: list[tuple[str, Decision]]) -> None:
-        """Look at decisions that were made together. Raises Broken."""
+    def decided(self, episode: Episode, together: list[tuple[str, Decision]], as_one: bool = True) -> None:
+        """Look at decisions that were made together, `as_one` plan or, in one pass, one after the other: then a later
+        victim may make an earlier one needless, which the next pass reprieves. Raises Broken."""
         for name, decision in together:
             self._as_foreseen(episode.outcomes[name], decision)
             if isinstance(decision, Refuse):
@@ -80,7 +81,7 @@ class Promises:
         for wanted, _ in evicting:
             _require(not wanted.preemptible, "nobody goes for a preemptible VM", f"{victims} go for {wanted}")
             self._once_for_one_cause(episode, wanted)
-        (self._fits_on_hosts if self._operator else self._fits_as_a_tenant_knows)(episode, evicting)
+        (self._fits_on_hosts if self._operator else self._fits_as_a_tenant_knows)(episode, evicting, as_one)
 
     def _as_foreseen(self, outcome: Outcome, decision: Decision) -> None:
         """The dry run said the same: what is decided first; to a tenant also what follows a refusal by the cloud."""
@@ -110,7 +111,7 @@ class Promises:
         return [(_readable(episode.wanted[name]), host) for name, host in dict([*kept, *built]).items()
                 if name not in names]
 
-    def _fits_on_hosts(self, episode: Episode, evicting: list[tuple[Wanted, Evict]]) -> None:
+    def _fits_on_hosts(self, episode: Episode, evicting: list[tuple[Wanted, Evict]], as_one: bool) -> None:
         """With the victims gone there is room for each on its host and in the quota, and not without any of them."""
         names = {wanted.name for wanted, _ in evicting}
         gone = {name for name in going(episode) if episode.rows[name].evicted_for not in names}
@@ -125,7 +126,7 @@ class Promises:
                        for at, (wanted, host) in enumerate(bins))
         _require(fit(set()), "nobody goes unless it then fits",
                  f"{victims} are noticed for {bins}, {self._why(episode, bins, {*gone, *victims}, promised)}")
-        for victim in victims:
+        for victim in victims if as_one else ():
             _require(not fit({victim}, anywhere=len(bins) == 1), "nobody goes who could stay",
                      f"{bins} fit without {victim} of {victims}")
 
@@ -141,7 +142,7 @@ class Promises:
         return "; ".join(episode.referee.unfit(wanted) or episode.referee.over_quota(wanted, gone, promised)
                          or f"{host} has {episode.referee.free(host, gone)}" for wanted, host in bins)
 
-    def _fits_as_a_tenant_knows(self, episode: Episode, evicting: list[tuple[Wanted, Evict]]) -> None:
+    def _fits_as_a_tenant_knows(self, episode: Episode, evicting: list[tuple[Wanted, Evict]], as_one: bool) -> None:
         """The same by quota, image, flavor, and own servers: those of one host give all that is needed."""
         names = {wanted.name for wanted, _ in evicting}
         gone = {name for name in going(episode) if episode.rows[name].evicted_for not in names}
@@ -168,7 +169,7 @@ class Promises:
         _require(fit(set()), "nobody goes unless it then fits",
                  f"{victims} are noticed for {evicting}: quota {self._cloud.quota}, then used "
                  f"{episode.referee.quota_used({*gone, *victims})}")
-        for victim in victims:
+        for victim in victims if as_one else ():
             _require(not fit({victim}), "nobody goes who could stay", f"{evicting} fit without {victim} of {victims}")
 
     def _group_gives(self, episode: Episode, group: str, evicting: list[tuple[Wanted, Evict]],

@@ -224,15 +224,6 @@ Event.add_index(Event.type, Event.is_preemptible, Event.seq, name="event_kind_se
 Event.add_index(Event.subject, Event.seq, name="event_subject_seq")
 Event.add_index(Event.vm_id, Event.seq, name="event_vm_id_seq")
 
-Vm.add_index(Vm.ended_at, where=Vm.launched_at.is_null() & Vm.ended_at.is_null(False), name="vm_never_launched")
-Vm.add_index(Vm.id, where=SQL("boot ->> 'user_data' IS NOT NULL"), name="vm_user_data")
-
-# What history and the record of evictions are read by, in the order of the answers; named as the migration names them.
-Event.add_index(Event.type, Event.is_preemptible, Event.seq, name="event_kind_seq")
-Event.add_index(Event.subject, Event.seq, name="event_subject_seq")
-Event.add_index(Event.vm_id, Event.seq, name="event_vm_id_seq")
-Eviction.add_index(Eviction.reason, Eviction.id, name="eviction_reason_id")
-
 #: Table and trigger: without `vm_changed` nobody would hear of a row that changed.
 TRIGGERS = frozenset({("vm", "vm_changed")})
 

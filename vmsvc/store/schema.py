@@ -79,10 +79,12 @@ def in_words() -> Iterator[None]:
 
 
 class Difference(NamedTuple):
-    """What is not as the models say. `name` is the table, column, index or trigger, as migrations write it."""
+    """What is not as the models say. `name` is the table, column, index or trigger, as migrations write it; of an index
+    that a migration may call otherwise, `table` is whose it is."""
 
     name: str
     words: str
+    table: str = ""
 
 
 class Index(NamedTuple):
@@ -200,9 +202,13 @@ def refusal(found: Sequence[Difference]) -> str:
 
 
 def unmended(found: Sequence[Difference], pending: Sequence[Migration]) -> list[Difference]:
-    """Those differences that no migration of these speaks of: to apply them mends the others."""
-    words = set(re.findall(r"\w+", " ".join(Path(one.path).read_text(encoding="utf-8") for one in pending)))
-    return [difference for difference in found if difference.name not in words]
+    """Those differences that no migration of these speaks of: to apply them mends the others, as far as can be told
+    without applying them."""
+    text = " ".join(Path(one.path).read_text(encoding="utf-8") for one in pending)
+    words = set(re.findall(r"\w+", text))
+    indexed = set(re.findall(r"\bINDEX\b[^;]*?\bON (\w+)", text))
+    return [difference for difference in found
+            if difference.name not in words and difference.table not in indexed]
 
 
 def differences(db: Pool) -> Iterator[Difference]:
@@ -256,7 +262,7 @@ def _columns(model: type[Model], found: dict[str, tuple]) -> Iterator[Difference
 def _indexes(model: type[Model], found: Sequence[Index]) -> Iterator[Difference]:
     for name, wanted in wanted_indexes(model):
         if not any(_serves(index, wanted) for index in found):
-            yield Difference(name, f"the {wanted} is missing")
+            yield Difference(name, f"the {wanted} is missing", wanted.table)
 
 
 def _serves(index: Index, wanted: Index) -> bool:

@@ -143,6 +143,8 @@ class Case:
             decisions = []
             for name, row in now.requests.items():      # who was placed in the same pass is counted too
                 before.requests[name].state, before.requests[name].host = row.state, row.host
+                if name not in now.reservations:
+                    before.reservations.pop(name, None)
             for request in sorted({noticed[name] for name in fresh}):
                 kept, old = now.reservations[request], before.reservations.get(request)
                 victims = tuple(sorted(name for name, other in noticed.items() if other == request))
@@ -150,7 +152,7 @@ class Case:
                 decisions.append((request, Evict(kept.bin_kind, kept.bin, victims, "", True,
                                                  members=kept.members if adds else None)))
                 self._refused_before[request] = len(self.cloud.refusals[request])
-            self.promises.decided(before, decisions)
+            self.promises.decided(before, decisions, as_one=len(decisions) == 1)
 
     def outcome(self, name: str) -> Outcome:
         """What has become of a request so far."""

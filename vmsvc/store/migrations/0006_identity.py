@@ -3,11 +3,8 @@
 Rows from before, and those that the release before goes on writing beside this one, have the name alone: it is their
 identity. `idempotency.principal` holds the identity from now on; the names that are there stay good.
 
-Columns without a default are added at once, however many rows there are. Each table is a transaction of its own, so
-that no lock is held on two of them; what has been added is not added again.
+Columns without a default are added at once, however many rows there are.
 """
-
-atomic = False
 
 STATEMENTS = (
     "ALTER TABLE vm ADD COLUMN IF NOT EXISTS principal_id text",
