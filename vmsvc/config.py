@@ -83,6 +83,8 @@ class Settings:
     reader_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may look")] = "reader"
     write_rate: Annotated[float, About("creates and deletes a second that one principal may ask for in the long run",
         least=0.01)] = 100.0
+    read_rate: Annotated[float, About(
+        "GETs a second that one principal may ask of the database or the cloud in the long run", least=0.01)] = 100.0
     trusted_proxies: Annotated[str, About(
         "addresses or networks, with commas between, of proxies whose X-Forwarded-For and -Proto are believed")] = ""
     tls_cert: Annotated[str, About("file of the certificate and its chain (PEM); with it, HTTPS only")] = ""

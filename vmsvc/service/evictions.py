@@ -37,7 +37,7 @@ class Evictions:
 
     async def acknowledge(self, ref: str) -> dict[str, Any]:
         """A noticed VM says that it may go early; its view. Saying it twice is no error; raises NotFound, Conflict."""
-        shown = await self._runtime.offload(_acknowledge, ref)
+        shown = await self._runtime.offload(_acknowledge, ref, self._mirror.mark_of(ref))
         self._ring()
         self._stale()
         return shown
@@ -70,9 +70,9 @@ class Evictions:
 
 # ---------------------------------------------------------------- in the database pool
 
-def _ours(ref: str) -> Vm:
+def _ours(ref: str, mark: str | None) -> Vm:
     """The row, locked: whoever else wants to move it waits. Raises NotFound for one that is gone, or never was."""
-    row = vms.get(ref, lock=True)
+    row = vms.get(ref, lock=True, mark=mark)
     if row is None:
         raise NotFound(f"vmsvc made no vm {ref}")
     if row.state in (State.DELETED, State.LOST):
@@ -80,9 +80,9 @@ def _ours(ref: str) -> Vm:
     return row
 
 
-def _acknowledge(ref: str) -> dict[str, Any]:
+def _acknowledge(ref: str, mark: str | None = None) -> dict[str, Any]:
     with unit() as work:
-        row = _ours(ref)
+        row = _ours(ref, mark)
         if row.state == State.NOTICED:
             acknowledge(work, row)
         elif row.state not in (State.EVICTING, State.EVICTED):
@@ -103,7 +103,7 @@ def _practise(ref: str, shown: Mapping[str, Server], grace: timedelta, notice_on
               principal: str) -> dict[str, Any]:
     with unit() as work:
         work.lock(Lock.SCHEDULER)          # the planner must not take the same VM at the same time
-        row = _ours(ref)
+        row = _ours(ref, ref in shown and shown[ref].vmsvc_id or None)
         server = shown.get(row.cloud_id)
         _require_evictable(row, server, ref)
         evict_at = work.now + grace

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from vmsvc.cloud.port import Cloud
+from vmsvc.cloud.port import CHECK, Cloud, working_for
 from vmsvc.domain.errors import CloudUnavailable, Forbidden, TooManyRequests, Unauthenticated, VmsvcError
 from vmsvc.domain.principal import Identity, Principal
 from vmsvc.service.buckets import Buckets
@@ -28,7 +28,7 @@ MOST = 4096
 #: A socket that came with a ticket to a replica which has never seen its token is let be for so long.
 UNSEEN_SECONDS = 300.0
 
-# Each answer that is not remembered costs a call to Keystone. A token that was good at the last time has calls of its own.
+# Each answer that is not remembered costs a call to Keystone. One that was good at the last time has calls of its own.
 # All others are strangers': a bad one costs its address a token of a bucket, and all strangers together one of another.
 _USERS_AT_ONCE, _STRANGERS_AT_ONCE = 8, 4
 _STRANGERS_RATE, _STRANGERS_BURST = 2.0, 50
@@ -130,7 +130,8 @@ class Keystone:
     async def _answer(self, key: str, token: str) -> _Good | _Bad:
         now = self._clock()
         try:
-            identity = await self._cloud.identity(token)
+            with working_for(CHECK):
+                identity = await self._cloud.identity(token)
             principal = Principal(identity.user, self._may_write(identity), key)
         except (Unauthenticated, Forbidden) as error:
             self._good.pop(key, None)

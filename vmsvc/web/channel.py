@@ -60,6 +60,7 @@ class Events(ApiHandler, WebSocketHandler):
         ticket = self.get_query_argument("ticket", None)
         if ticket is None or not self.is_upgrade():
             return await super().identify()
+        self.limits.spend_read(self.client)         # anybody can make a ticket up, and the database is asked
         return await self.settings["tickets"].redeem(ticket)
 
     def is_upgrade(self) -> bool:
@@ -80,7 +81,7 @@ class Events(ApiHandler, WebSocketHandler):
             self.admit_socket()
             await WebSocketHandler.get(self, *args, **kwargs)
         else:
-            events, seq = await self.page()
+            events, seq = await self.while_connected(self.page())
             self.finish({"events": events, "seq": seq})
 
     async def page(self) -> tuple[list[dict], int]:

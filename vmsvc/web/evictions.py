@@ -181,9 +181,9 @@ class Evictions(ApiHandler):
     async def get(self) -> None:
         """Show who was evicted for whom and why, newest first."""
         query = self.query(EvictionsQuery)
-        found, before = await self.evictions.record(
+        found, before = await self.while_connected(self.evictions.record(
             before=query.get("before"), limit=query["limit"], vm=query.get("vm"), request=query.get("request"),
-            reason=query.get("reason"))
+            reason=query.get("reason")))
         self.finish({"evictions": found, "before": before})
 
 
@@ -198,7 +198,7 @@ class OneEviction(ApiHandler):
         """Show one eviction."""
         if not _NUMBER.fullmatch(number):
             raise NotFound("there is no eviction with this id")
-        self.finish(await self.evictions.one(int(number)))
+        self.finish(await self.while_connected(self.evictions.one(int(number))))
 
 
 routes = [route(Acknowledgement), route(Practice), route(Evictions), route(OneEviction)]

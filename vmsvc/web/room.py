@@ -168,13 +168,14 @@ class Usage(ApiHandler):
 
         From the service's own record: what other servers of the cloud hold is not in it.
         """
-        self.finish(await self.commands.usage(self.query(UsageQuery)["hours"]))
+        self.finish(await self.while_connected(self.commands.usage(self.query(UsageQuery)["hours"])))
 
 
 class Catalog(ApiHandler):
     """What there is to choose from."""
 
     address = "/api/v1/catalog"
+    free_reads = True
 
     @describe(Answer(200, "What a request may name.", CatalogView, {
         "flavors": [{"id": "1", "name": "m1.tiny", "vcpus": 1, "ram": 512, "disk": 1}],
