@@ -117,7 +117,7 @@ async def test_work_that_goes_on_without_its_client_is_still_in_flight(app, http
 @pytest.mark.gen_test
 async def test_who_is_refused_hears_it_in_turn_and_holds_no_place_meanwhile():
     now = [0.0]
-    limits = Limits(10, rate=1, burst=1, read_rate=100, read_burst=1, clock=lambda: now[0])
+    limits = Limits(10, rate=1, burst=1, read_rate=1, read_burst=1, clock=lambda: now[0])
     slept = []
 
     async def sleep(seconds):

@@ -16,8 +16,8 @@ from vmsvc.service.buckets import MAX_CLIENTS, Buckets
 
 #: How many sockets read the history at once; half of the database's threads are for everything else.
 MAX_READERS = 4
-#: How long a refusal is held back at most, seconds, and how many are.
-MAX_HOLD, MAX_HELD = 5.0, 2048
+#: How many refusals of one client leave in a second, how many seconds one is held back at most, and how many are.
+REFUSALS_RATE, MAX_HOLD, MAX_HELD = 100.0, 5.0, 2048
 
 
 def client_of(principal: Principal | None, address: str) -> str:
@@ -63,7 +63,7 @@ class Limits:
         self._max_in_flight = max_in_flight
         self._changes = Buckets(rate, burst, clock)
         self._reads = Buckets(read_rate, read_burst, clock)
-        self._refused = Row(read_rate, clock)
+        self._refused = Row(REFUSALS_RATE, clock)
         self.in_flight = 0
         self.history = asyncio.Semaphore(MAX_READERS)
 
