@@ -1,8 +1,8 @@
 """`python -m tests.hostile`: thousands of bad requests, slow peers and idle crowds on a real service, and a table of
 what they came to. `make test_hostile` runs it. Settings, all in the environment: HOSTILE_REQUESTS (10000),
 HOSTILE_IDLE (2000), HOSTILE_SLOW_SECONDS (75: a little more than the service's limits), HOSTILE_EXAMPLES (60: of each
-operation and phase, by schemathesis), HOSTILE_SEED (1), HOSTILE_ROUNDS (4: pairs of creates without and beside each crowd
-of strangers, five of each)."""
+operation and phase, by schemathesis), HOSTILE_SEED (1), HOSTILE_ROUNDS (4: creates
+without and beside each crowd of strangers, in turn, five of each)."""
 
 import asyncio
 import resource

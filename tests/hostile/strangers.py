@@ -30,8 +30,8 @@ def bad_token() -> bytes:
 
 
 class Crowd:
-    """`number` connections, each of which asks as soon as it is answered; `hasty` ones ask anew twice a second, and wait
-    for no answer."""
+    """`number` connections, each of which asks as soon as it is answered; `hasty` ones ask anew twice a second, and
+    wait for no answer."""
 
     def __init__(self, port: int, number: int, ask: Callable[[], bytes], hasty: int = 0):
         self._port = port
@@ -69,9 +69,11 @@ class Crowd:
         while True:
             with contextlib.suppress(OSError):
                 _, writer = await _connect(self._port)
-                writer.write(self._ask())
-                await asyncio.sleep(0.5)
-                reset(writer)
+                try:
+                    writer.write(self._ask())
+                    await asyncio.sleep(0.5)
+                finally:
+                    reset(writer)
 
 
 class Deaf:
