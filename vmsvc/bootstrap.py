@@ -83,8 +83,8 @@ class Service:
         bulletin = Bulletin(self.runtime, self._mirror, self._doorbell.bell(), lambda: self.hub.last_seq)
         self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, bulletin.stale,
                                    settings.grace_seconds)
-        self.commands = Commands(self.runtime, cloud, bulletin, self._catalog, self._scheduler, self._waiters,
-                                 self._doorbell.ring, settings.min_run_seconds)
+        self.commands = Commands(self.runtime, cloud, self._mirror, bulletin, self._catalog, self._scheduler,
+                                 self._waiters, self._doorbell.ring, min_run_seconds=settings.min_run_seconds)
         self._actuator: Actuator | None = None
         self._reconciler: Reconciler | None = None
         self._server: HTTPServer | None = None

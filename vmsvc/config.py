@@ -86,6 +86,8 @@ class Settings:
         "go before their time (ack)")] = "admin"
     write_rate: Annotated[float, About("creates and deletes a second that one principal may ask for in the long run",
         least=0.01)] = 100.0
+    read_rate: Annotated[float, About(
+        "GETs a second that one principal may ask of the database or the cloud in the long run", least=0.01)] = 100.0
     trusted_proxies: Annotated[str, About(
         "addresses or networks, with commas between, of proxies whose X-Forwarded-For and -Proto are believed")] = ""
     gateway_is_local: Annotated[str, About(

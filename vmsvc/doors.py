@@ -17,7 +17,8 @@ from vmsvc.web.settings import MAX_CONNECTIONS, MAX_SOCKETS, WebSettings
 
 log = logging.getLogger(__name__)
 
-_BURST_SECONDS = 10.0      # a principal that was quiet may ask for so many seconds' worth of changes at once
+_BURST_SECONDS = 10.0      # a principal that was quiet may ask for so many seconds' worth of changes at once ...
+_READ_BURST_SECONDS = 2.0   # ... and of reads: what comes beside them waits until they are through
 
 _RTF_GATEWAY = 0x2         # <linux/route.h>
 
@@ -33,7 +34,8 @@ def web_settings(settings: Settings) -> WebSettings:
         address=settings.address, hosts=settings.host_names, request_timeout=settings.request_timeout,
         local_peers=gateways() if settings.gateway_is_local == "yes" else frozenset(),
         trusted_proxies=tuple(map(ip_network, listed(settings.trusted_proxies))),
-        write_rate=settings.write_rate, write_burst=max(1, int(_BURST_SECONDS * settings.write_rate)))
+        write_rate=settings.write_rate, write_burst=max(1, int(_BURST_SECONDS * settings.write_rate)),
+        read_rate=settings.read_rate, read_burst=max(1, int(_READ_BURST_SECONDS * settings.read_rate)))
 
 
 def gateways(table: Path = Path("/proc/net/route")) -> frozenset[str]:

@@ -7,6 +7,11 @@ from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.service.commands import CreateVm, Outcome
 from vmsvc.service.roll import Page, page_of
 
+#: Of the first, the second, ... VM: the cloud's id and ours.
+CLOUD_ID, OWN_ID = "c1000000-0000-4000-8000-%012d", "0a000000-0000-4000-8000-%012d"
+CLOUD_1, CLOUD_2, CLOUD_8, CLOUD_9 = (CLOUD_ID % number for number in (1, 2, 8, 9))
+OWN_1, OWN_2 = (OWN_ID % number for number in (1, 2))
+
 
 def event(seq: int, kind: str = "create", vm: str = "vm-1", padding: str = "", preemptible: bool = True) -> dict:
     """A CloudEvents object as the feed publishes it."""
@@ -46,7 +51,7 @@ class Service:
         if wish.flavor == "no-such-flavor":
             raise InvalidRequest("there is no flavor no-such-flavor", field="flavor")
         number = len(self.vm_rows) // 2 + 1
-        row = {"id": f"cloud-{number}", "name": wish.name or "standart", "vmsvc_id": f"own-{number}", "links": [],
+        row = {"id": CLOUD_ID % number, "name": wish.name or "standart", "vmsvc_id": OWN_ID % number, "links": [],
                "is_preemptible": wish.is_preemptible, "state": "active", "evict_at": None}
         self.vm_rows[row["id"]] = self.vm_rows[row["vmsvc_id"]] = row
         return row["vmsvc_id"]
@@ -137,7 +142,7 @@ class Evictions:
     def __init__(self):
         self.calls: list[tuple] = []
         self.error: Exception | None = None
-        self.vm = {"id": "cloud-1", "name": "preemptible", "vmsvc_id": "own-1", "state": "noticed",
+        self.vm = {"id": CLOUD_ID % 1, "name": "preemptible", "vmsvc_id": OWN_ID % 1, "state": "noticed",
                    "evict_at": "2026-11-23T12:00:30.000Z"}
         self.found: list[dict] = []
         self.next: int | None = None

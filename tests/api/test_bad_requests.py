@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.api.standin import CLOUD_1
+
 VMS = "/api/v1/vm"
 GOOD = '{"is_preemptible": true}'
 
@@ -173,7 +175,7 @@ async def test_a_misspelt_dry_run_creates_nothing(call, service, query, field):
 ])
 async def test_the_page_of_another_site_can_create_and_delete_nothing(call, service, headers):
     assert (await refused(call, service, GOOD, 403, headers=headers))["error"] == "forbidden"
-    answer = await call("DELETE", f"{VMS}/cloud-1", headers=headers)
+    answer = await call("DELETE", f"{VMS}/{CLOUD_1}", headers=headers)
     assert (answer.status, answer.json["error"]) == (403, "forbidden")
     assert not service.calls
 

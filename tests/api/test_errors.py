@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.standin import CLOUD_9
 from vmsvc.domain import errors
 from vmsvc.web.auth import Principal
 from vmsvc.web.base import HTTP_REFUSALS, INTERNAL, STATUS, STATUS_OF_SLUG
@@ -43,7 +44,7 @@ def test_every_kind_of_error_has_a_status_of_its_own_or_of_its_meaning(kind):
 ])
 async def test_a_domain_error_is_told_by_status_slug_and_message(call, service, error, status, slug):
     service.error = error
-    method, path, body = {404: ("GET", f"{VMS}/x", None), 410: ("GET", "/api/v1/events?since=1", None)}.get(
+    method, path, body = {404: ("GET", f"{VMS}/{CLOUD_9}", None), 410: ("GET", "/api/v1/events?since=1", None)}.get(
         status, ("POST", VMS, {"is_preemptible": False}))
     answer = await call(method, path, json_body=body)
     assert answer.status == status

@@ -2,10 +2,11 @@
 
 import pytest
 
+from tests.api.standin import CLOUD_1, OWN_2
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Forbidden, NotFound, Timeout
 from vmsvc.web.evictions import EVICTION
 
-VM = "/api/v1/vm/cloud-1"
+VM = f"/api/v1/vm/{CLOUD_1}"
 RECORD = "/api/v1/evictions"
 
 
@@ -13,10 +14,10 @@ RECORD = "/api/v1/evictions"
 @pytest.mark.parametrize("body", [None, "{}"])
 async def test_a_victim_is_let_go_early_with_or_without_an_empty_body(call, evictions, body):
     answer = await call("POST", f"{VM}/ack", body=body)
-    said = "vm cloud-1 may go before its time"
+    said = f"vm {CLOUD_1} may go before its time"
     assert (answer.status, answer.json) == (200, {"code": "200", "message:": said, "message": said,
                                                   "vm": evictions.vm})
-    assert evictions.calls == [("acknowledge", "cloud-1")]
+    assert evictions.calls == [("acknowledge", CLOUD_1)]
 
 
 @pytest.mark.gen_test
@@ -29,10 +30,10 @@ async def test_a_victim_is_let_go_early_with_or_without_an_empty_body(call, evic
 async def test_an_eviction_is_practised_to_the_end_unless_only_the_notice_is_wanted(call, evictions, body, notice_only,
                                                                                     end):
     answer = await call("POST", f"{VM}/evict", body=body)
-    said = f"vm cloud-1 was noticed; {end}"
+    said = f"vm {CLOUD_1} was noticed; {end}"
     assert (answer.status, answer.json) == (202, {"code": "202", "message:": said, "message": said,
                                                   "vm": evictions.vm})
-    assert evictions.calls == [("practise", "cloud-1", notice_only)]
+    assert evictions.calls == [("practise", CLOUD_1, notice_only)]
 
 
 @pytest.mark.gen_test
@@ -90,12 +91,12 @@ async def test_the_record_is_shown_page_by_page(call, evictions):
     answer = await call("GET", f"{RECORD}?limit=2")
     assert (answer.status, answer.json) == (200, {"evictions": evictions.found, "before": 16})
     evictions.found, evictions.next = [EVICTION | {"id": 15, "runner_up": None}], None
-    answer = await call("GET", f"{RECORD}?limit=2&before=16&vm=cloud-1&request=own-2&reason=capacity")
+    answer = await call("GET", f"{RECORD}?limit=2&before=16&vm={CLOUD_1}&request={OWN_2}&reason=capacity")
     assert answer.json == {"evictions": evictions.found, "before": None}
     nothing = {"before": None, "vm": None, "request": None, "reason": None}
     assert evictions.calls == [
         ("record", nothing | {"limit": 2}),
-        ("record", {"before": 16, "limit": 2, "vm": "cloud-1", "request": "own-2", "reason": "capacity"})]
+        ("record", {"before": 16, "limit": 2, "vm": CLOUD_1, "request": OWN_2, "reason": "capacity"})]
 
 
 @pytest.mark.gen_test

@@ -6,11 +6,12 @@ import re
 
 import pytest
 
+from tests.api.standin import CLOUD_1
 from vmsvc.web.app import ROUTES
 from vmsvc.web.auth import NoAuth
 
 VMS = "/api/v1/vm"
-FILLED = {"/api/v1/vm/{id}": f"{VMS}/cloud-1", "/api/v1/evictions/{id}": "/api/v1/evictions/1"}
+FILLED = {"/api/v1/vm/{id}": f"{VMS}/{CLOUD_1}", "/api/v1/evictions/{id}": "/api/v1/evictions/1"}
 #: Everything that can be got.
 GOT = [*(FILLED.get(handler.address, handler.address) for _, handler in ROUTES if "GET" in handler.methods()),
        "/", "/static/index.html", "/api/v1", "/api/v1/", "/api/v1/ui/initializer.js", "/api/v1/ui/swagger-ui.css"]
@@ -43,7 +44,7 @@ def ask(method, target, *lines, host="localhost", version="1.1"):
 @pytest.fixture(name="some")
 def _some(service, evictions):
     """One VM, one eviction."""
-    service.vm_rows = {"cloud-1": {"id": "cloud-1", "name": "x", "links": []}}
+    service.vm_rows = {CLOUD_1: {"id": CLOUD_1, "name": "x", "links": []}}
     evictions.found = [{"id": 1}]
 
 

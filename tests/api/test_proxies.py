@@ -44,3 +44,19 @@ def test_what_a_client_has_put_before_the_proxys_own_word_does_not_count():
     {"X_Forwarded_Proto": "gopher"}])
 def test_other_words_count_for_nothing(headers):
     assert seen("10.0.0.1", **headers) == ("10.0.0.1", "http")
+
+
+@pytest.mark.parametrize("said", [
+    "192.0.2.7:4711", "[2001:db8::7]", "[2001:db8::7]:4711", "fe80::7%eth0", "fe80::7%made-up-17", "unknown", "_hidden",
+    "192.0.2.007", "0xC0000207", "192.0.2.7/32", "192.0.2.7 192.0.2.8", ""])
+def test_what_is_no_address_is_nobodys(said):
+    """A stranger who could put anything there would have as many addresses, and budgets, as he can make up."""
+    assert seen("10.0.0.1", X_Forwarded_For=said)[0] == "10.0.0.1"
+    assert seen("10.0.0.1", X_Forwarded_For=f"{said}, 192.0.2.9")[0] == "192.0.2.9"
+    assert seen("10.0.0.1", X_Forwarded_For=f"192.0.2.9, {said}")[0] == "10.0.0.1"
+
+
+@pytest.mark.parametrize(("said", "address"), [
+    ("2001:DB8:0:0:0:0:0:7", "2001:db8::7"), ("2001:db8::0007", "2001:db8::7"), ("::ffff:192.0.2.7", "192.0.2.7")])
+def test_an_address_has_one_spelling(said, address):
+    assert seen("10.0.0.1", X_Forwarded_For=said)[0] == address

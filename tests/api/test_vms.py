@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.api.standin import CLOUD_1, CLOUD_2, CLOUD_8, CLOUD_9, OWN_1
 from vmsvc.domain.errors import NotFound
 from vmsvc.service.commands import CreateVm
 
@@ -12,17 +13,17 @@ VMS = "/api/v1/vm"
 async def test_a_standard_vm_is_created_and_the_answer_is_spelled_as_documented(call, service):
     answer = await call("POST", VMS, json_body={"is_preemptible": False})
     assert answer.status == 201
-    said = "Standart vm cloud-1 was created succesfully"
-    assert answer.json == {"code": "201", "message:": said, "message": said, "vm": service.vm_rows["cloud-1"],
+    said = f"Standart vm {CLOUD_1} was created succesfully"
+    assert answer.json == {"code": "201", "message:": said, "message": said, "vm": service.vm_rows[CLOUD_1],
                            "evicted": []}
-    assert answer.headers["Location"] == "/api/v1/vm/cloud-1"
-    assert service.calls == [("create", CreateVm(is_preemptible=False), None, "anonymous"), ("outcome", "own-1", 7)]
+    assert answer.headers["Location"] == f"/api/v1/vm/{CLOUD_1}"
+    assert service.calls == [("create", CreateVm(is_preemptible=False), None, "anonymous"), ("outcome", OWN_1, 7)]
 
 
 @pytest.mark.gen_test
 async def test_a_preemptible_vm_has_its_own_sentence(call):
     answer = await call("POST", VMS, json_body={"is_preemptible": True})
-    assert answer.json["message:"] == answer.json["message"] == "Preemptible vm cloud-1 was created succesfully"
+    assert answer.json["message:"] == answer.json["message"] == f"Preemptible vm {CLOUD_1} was created succesfully"
 
 
 @pytest.mark.gen_test
@@ -36,9 +37,9 @@ async def test_every_optional_field_reaches_the_service(call, service):
 
 @pytest.mark.gen_test
 async def test_those_who_were_evicted_for_it_are_in_the_answer(call, service):
-    service.evicts = ("cloud-8", "cloud-9")
+    service.evicts = (CLOUD_8, CLOUD_9)
     answer = await call("POST", VMS, json_body={"is_preemptible": False})
-    assert answer.json["evicted"] == ["cloud-8", "cloud-9"]
+    assert answer.json["evicted"] == [CLOUD_8, CLOUD_9]
 
 
 @pytest.mark.gen_test
@@ -48,7 +49,7 @@ async def test_a_create_that_ended_badly_is_the_error_it_ended_with(call, servic
     assert answer.status == 409
     assert answer.json["error"] == "no_capacity"
     assert answer.json["message"] == answer.json["message:"] == service.refusal[1]
-    assert answer.headers["Location"] == "/api/v1/vm/own-1"
+    assert answer.headers["Location"] == f"/api/v1/vm/{OWN_1}"
 
 
 @pytest.mark.gen_test
@@ -62,12 +63,12 @@ async def test_a_client_that_will_not_wait_gets_202_and_the_place_to_look(call, 
     service.ends = False
     answer = await call("POST", VMS, json_body={"is_preemptible": False}, headers={"Prefer": header})
     assert answer.status == 202
-    assert answer.headers["Location"] == "/api/v1/vm/own-1"
+    assert answer.headers["Location"] == f"/api/v1/vm/{OWN_1}"
     assert answer.headers["Preference-Applied"] == applied
     assert answer.json["code"] == "202"
-    assert answer.json["message"] == answer.json["message:"] == "Standart vm own-1 is being created"
-    assert answer.json["vm"]["vmsvc_id"] == "own-1"
-    assert ("outcome", "own-1", waited) in service.calls
+    assert answer.json["message"] == answer.json["message:"] == f"Standart vm {OWN_1} is being created"
+    assert answer.json["vm"]["vmsvc_id"] == OWN_1
+    assert ("outcome", OWN_1, waited) in service.calls
 
 
 @pytest.mark.gen_test
@@ -75,11 +76,11 @@ async def test_a_wish_that_was_accepted_is_202_even_when_it_cannot_be_shown(call
     service.ends = False
 
     async def vm(_ref):
-        raise NotFound("vm own-1 was deleted")
+        raise NotFound(f"vm {OWN_1} was deleted")
 
     service.vm = vm
     answer = await call("POST", VMS, json_body={"is_preemptible": False}, headers={"Prefer": "wait=1"})
-    assert (answer.status, answer.headers["Location"]) == (202, "/api/v1/vm/own-1")
+    assert (answer.status, answer.headers["Location"]) == (202, f"/api/v1/vm/{OWN_1}")
     assert "vm" not in answer.json
 
 
@@ -110,7 +111,7 @@ async def test_the_list_has_the_servers_and_the_seq_to_go_on_from(call, service,
     await call("POST", VMS, json_body={"is_preemptible": False})
     answer = await call("GET", VMS)
     assert answer.status == 200
-    assert [server["id"] for server in answer.json["servers"]] == ["cloud-1"]
+    assert [server["id"] for server in answer.json["servers"]] == [CLOUD_1]
     assert answer.json["seq"] == 0
 
 
@@ -124,36 +125,37 @@ async def test_a_list_that_did_not_change_is_not_sent_again(call, service, kept)
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("ref", ["cloud-1", "own-1"])
+@pytest.mark.parametrize("ref", [CLOUD_1, OWN_1])
 async def test_one_vm_is_shown_by_either_id(call, ref):
     await call("POST", VMS, json_body={"is_preemptible": False})
     answer = await call("GET", f"{VMS}/{ref}")
-    assert (answer.status, answer.json["id"]) == (200, "cloud-1")
+    assert (answer.status, answer.json["id"]) == (200, CLOUD_1)
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("ref", ["nobody", "%00", "a%20b", "x" * 65, "..%2f..", "%C3%BC"])
-async def test_a_vm_that_does_not_exist_is_404(call, service, ref):
+@pytest.mark.parametrize("ref", [CLOUD_9, "nobody", "detail", "%00", "a%20b", "x" * 65, "..%2f..", "%C3%BC",
+                                 CLOUD_9.upper().replace("-", ""), f"{CLOUD_9}%3Fx", f"{CLOUD_9}%2F.."])
+async def test_a_vm_that_does_not_exist_is_404_and_only_an_id_reaches_the_service(call, service, ref):
     for method in ("GET", "DELETE"):
         answer = await call(method, f"{VMS}/{ref}")
         assert (answer.status, answer.json["error"]) == (404, "not_found")
-    assert ref == "nobody" or not service.calls
+    assert ref == CLOUD_9 or not service.calls
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("body", [None, {}, {"cloud_vm_id": "cloud-1"}])
+@pytest.mark.parametrize("body", [None, {}, {"cloud_vm_id": CLOUD_1}])
 async def test_a_deleted_vm_is_told_with_the_documented_code_and_sentence(call, body):
     await call("POST", VMS, json_body={"is_preemptible": False})
-    answer = await call("DELETE", f"{VMS}/cloud-1", json_body=body)
+    answer = await call("DELETE", f"{VMS}/{CLOUD_1}", json_body=body)
     assert answer.status == 200
     assert answer.json["code"] == "204"
-    assert answer.json["message"] == answer.json["message:"] == "vm cloud-1 was deleted succesfully"
+    assert answer.json["message"] == answer.json["message:"] == f"vm {CLOUD_1} was deleted succesfully"
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("body", [{"cloud_vm_id": "cloud-2"}, {"cloud_vm_id": 1}, {"id": "cloud-1"}, [], "cloud-1"])
+@pytest.mark.parametrize("body", [{"cloud_vm_id": CLOUD_2}, {"cloud_vm_id": 1}, {"id": CLOUD_1}, [], CLOUD_1])
 async def test_a_delete_whose_body_says_something_else_deletes_nothing(call, service, body):
-    answer = await call("DELETE", f"{VMS}/cloud-1", json_body=body)
+    answer = await call("DELETE", f"{VMS}/{CLOUD_1}", json_body=body)
     assert (answer.status, answer.json["error"]) == (400, "invalid_request")
     assert not service.wrote()
 
@@ -162,7 +164,7 @@ async def test_a_delete_whose_body_says_something_else_deletes_nothing(call, ser
 async def test_a_delete_that_takes_longer_than_the_client_waits_is_202(call, service):
     await call("POST", VMS, json_body={"is_preemptible": False})
     service.deletes_in_time = False
-    answer = await call("DELETE", f"{VMS}/cloud-1", headers={"Prefer": "respond-async"})
+    answer = await call("DELETE", f"{VMS}/{CLOUD_1}", headers={"Prefer": "respond-async"})
     assert (answer.status, answer.json["code"]) == (202, "202")
-    assert answer.headers["Location"] == "/api/v1/vm/cloud-1"
+    assert answer.headers["Location"] == f"/api/v1/vm/{CLOUD_1}"
     assert answer.json["message"] == answer.json["message:"]

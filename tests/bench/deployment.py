@@ -37,7 +37,7 @@ class Deployment:
         self.sim = Sim(self._running)
         self._postgres = Postgres(self.folder / "database")
         self._entry, self._project = CLOUD_OF_MODE[mode]
-        self._settings = {"port": 0, "flavor": "m1.tiny", "cloud_rate": 2000, "write_rate": 10_000,
+        self._settings = {"port": 0, "flavor": "m1.tiny", "cloud_rate": 2000, "write_rate": 10_000, "read_rate": 10_000,
                           "data_dir": self.folder, **settings}
         self._service: subprocess.Popen | None = None
         self.port = 0

@@ -52,6 +52,7 @@ class Plant:
     def add(self) -> Replica:
         """One more replica."""
         settings = {"port": 0, "database_url": self.database.url, "flavor": "m1.tiny", "cloud_rate": 1000,
+                    "read_rate": 10_000,
                     **self._settings}
         environ = {"OS_CLOUD": "sim-admin", "OS_CLIENT_CONFIG_FILE": self.sim.clouds,
                    **{config.variable(name): str(value) for name, value in settings.items()}}

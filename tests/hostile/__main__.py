@@ -1,7 +1,8 @@
 """`python -m tests.hostile`: thousands of bad requests, slow peers and idle crowds on a real service, and a table of
 what they came to. `make test_hostile` runs it. Settings, all in the environment: HOSTILE_REQUESTS (10000),
 HOSTILE_IDLE (2000), HOSTILE_SLOW_SECONDS (75: a little more than the service's limits), HOSTILE_EXAMPLES (60: of each
-operation and phase, by schemathesis), HOSTILE_SEED (1)."""
+operation and phase, by schemathesis), HOSTILE_SEED (1), HOSTILE_ROUNDS (4: creates
+without and beside each crowd of strangers, in turn, five of each)."""
 
 import asyncio
 import resource
@@ -12,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.conftest import server_with
+from tests.hostile import scenarios
 from tests.hostile.attack import Outcome, attack
 from tests.report import setting, table
 
@@ -67,12 +69,15 @@ def main() -> int:
                 folder, postgres, int(setting("HOSTILE_REQUESTS", 10_000)), int(setting("HOSTILE_IDLE", 2000)),
                 setting("HOSTILE_SLOW_SECONDS", 75), int(setting("HOSTILE_SEED", 1)),
                 int(setting("HOSTILE_EXAMPLES", 60))))
+            figures = asyncio.run(scenarios.all_of_them(folder, postgres, int(setting("HOSTILE_ROUNDS", 4))))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(report(outcome))
-    for problem in outcome.problems:
+    print("\n".join(figures.lines))
+    problems = outcome.problems + figures.problems
+    for problem in problems:
         print(problem)
-    return int(bool(outcome.problems))
+    return int(bool(problems))
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ async def attack(folder: Path, postgres: Database, number: int, idle: int, slow_
                  examples: int) -> Outcome:
     """So many bad requests (a quarter of them over WebSockets), so many idle connections, slow ones for so long, and
     what schemathesis makes up with so many examples."""
-    plant = Plant(folder, postgres, "hostile", replicas=1, patience={}, settings={"grace_seconds": 1,
-                                                                                  "write_rate": 1e6}, cloud=CLOUD)
+    plant = Plant(folder, postgres, "hostile", replicas=1, patience={}, cloud=CLOUD,
+                  settings={"grace_seconds": 1, "write_rate": 1e6, "read_rate": 1e6})
     try:
         await plant.open()
         replica = plant.replicas[0]

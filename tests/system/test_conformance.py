@@ -29,7 +29,7 @@ def fixture_hosts():
 @pytest.fixture(name="options")
 def fixture_options(auth, file):
     """No request waits for long, and none too many are refused."""
-    return {"request_timeout": 2, "write_rate": 100_000, "auth": auth, "token_file": file}
+    return {"request_timeout": 2, "write_rate": 100_000, "read_rate": 100_000, "auth": auth, "token_file": file}
 
 
 @pytest.fixture(name="file")

@@ -189,3 +189,49 @@ async def test_a_socket_whose_token_was_never_seen_here_comes_back_after_a_while
     await known.still(principal, keystone.UNSEEN_SECONDS - 1)
     with pytest.raises(Unauthenticated):
         await known.still(principal, keystone.UNSEEN_SECONDS + 1)
+
+
+async def bombard(known, tokens, peer):
+    """All of them at once; how each ended."""
+    return await asyncio.gather(*(known.who(token, peer) for token in tokens), return_exceptions=True)
+
+
+@pytest.mark.gen_test
+async def test_bad_tokens_from_ones_own_address_do_not_lock_a_known_user_out(known, cloud, now):
+    await known.who("good", "nat")
+    for second in range(180):
+        now[0] += 1
+        await bombard(known, [f"bad-{second}-{number}" for number in range(10)], "nat")
+        assert (await known.who("good", "nat")).name == "demo@Default", second
+    del cloud.tokens["good"]
+    now[0] += keystone.GOOD_SECONDS
+    with pytest.raises(Unauthenticated):
+        await known.who("good", "nat")
+    assert len([token for token in cloud.asked if token == "good"]) <= 5
+
+
+@pytest.mark.gen_test
+async def test_a_thousand_bad_tokens_at_once_are_some_questions(known, cloud):
+    answers = await bombard(known, [f"bad-{number}" for number in range(1500)], "a")
+    assert len(cloud.asked) == 50
+    assert sum(isinstance(answer, TooManyRequests) for answer in answers) == 1450
+    await bombard(known, [f"bad-{number}" for number in range(50)], "a")
+    assert len(cloud.asked) == 50, "they are known to be bad"
+    assert (await known.who("look", "b")).name == "eve@Default"
+
+
+@pytest.mark.gen_test
+async def test_bad_tokens_from_a_thousand_addresses_are_some_questions(known, cloud):
+    await known.who("good", "a")
+    await asyncio.gather(*(bombard(known, [f"bad-{peer}-{number}" for number in range(3)], f"peer-{peer}")
+                           for peer in range(1000)))
+    assert len(cloud.asked) == 1 + 200
+    await known.who("good", "a")
+
+
+@pytest.mark.gen_test
+async def test_good_tokens_cost_their_address_nothing(known, cloud):
+    for number in range(300):
+        cloud.tokens[f"good-{number}"] = cloud.tokens["good"]
+    answers = [await known.who(f"good-{number}", "office") for number in range(300)]
+    assert {answer.name for answer in answers} == {"demo@Default"}

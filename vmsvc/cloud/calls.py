@@ -14,7 +14,7 @@ from vmsvc.cloud import parse, translate
 from vmsvc.cloud.exchange import Answer, Garbled, NoAnswer, NotSent, Request, TurnedAway
 from vmsvc.cloud.executor import Attempt, Executor, Late
 from vmsvc.cloud.limiter import Limiter
-from vmsvc.cloud.port import REQUEST_ID
+from vmsvc.cloud.port import REQUEST_ID, WORK_FOR
 from vmsvc.domain.errors import CloudError, CloudUnavailable, NotFound, OutcomeUnknown, VmsvcError
 
 log = logging.getLogger(__name__)
@@ -81,9 +81,9 @@ class Calls:
 
     async def blocking(self, operation: str, work: Callable[[Attempt], T]) -> T:
         """Run other blocking work of the SDK under the same limits: signing in."""
-        await self._limiter.enter("identity", self._timeout)
+        leave = await self._limiter.enter("identity", self._timeout)
         try:
-            return await self._executor.run(work, 2 * self._timeout, self._limiter.leave)
+            return await self._executor.run(work, 2 * self._timeout, leave)
         except Late:
             raise CloudUnavailable(f"the cloud did not answer {operation} in time") from None
         except NotSent as error:
@@ -110,11 +110,11 @@ class Calls:
 
     async def _once(self, request: Request, read: Callable[[Answer], T]) -> Result[T]:
         """One try; raises only what keeps it from being tried."""
-        await self._limiter.enter(request.service, self._timeout)
+        leave = await self._limiter.enter(request.service, self._timeout, WORK_FOR.get())
         started = time.monotonic()
         work = partial(_work, self._exchange, request, read, REQUEST_ID.get())
         try:
-            result = await self._executor.run(work, self._timeout, self._limiter.leave)
+            result = await self._executor.run(work, self._timeout, leave)
         except Late as late:
             why = f"no answer in {self._timeout:.0f} s"
             error = translate.unanswered(request, why) if late.sent else translate.unsent(request, why)

@@ -7,6 +7,7 @@ The cost of following the cloud is one short call per interval, whatever the num
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 _BUSY_SECONDS = 0.05       # between reads while somebody waits for a server, at least, ...
 _BUSY_LIMIT = 1.0          # ... at most; between the two as long as the last read took: a slow cloud is asked less
 _IDLE_SECONDS = 5.0
+_SEEK_SECONDS = 1.0        # between reads for servers that nobody knows
 _WHOLE_SECONDS = 60.0      # between reads of the whole list, for each page of it: it finds what changes-since has not
 _PAGE = 1000               # told, and costs a page a minute, however many servers there are
 _GONE = frozenset({"DELETED"})
@@ -70,7 +72,8 @@ class Mirror:
         self._reading = asyncio.Lock()
         self._wanted = asyncio.Event()
         self._waiters: set[Waiter] = set()
-        self._whole_at = float("-inf")
+        self._whole_at = self._read_from = float("-inf")
+        self._read: asyncio.Task[None] | None = None        # the newest, which began after `_read_from`
         self.as_of: datetime | None = None   # the cloud's clock when that read began, less a margin
         self.servers: dict[str, Server] = {}
         self.read_at = float("-inf")       # time.monotonic() when the newest successful read began
@@ -111,12 +114,32 @@ class Mirror:
     async def refresh(self, max_age: float = 0.0) -> None:
         """Make sure that what `servers` shows was read no longer ago than `max_age` seconds before this call.
 
-        Many callers at once share one read. Raises what the cloud raises; the old content then stays.
+        Many callers at once share one read, also one that fails, and it goes on when some of them do not wait any more:
+        however many clients ask and go, the cloud is asked once. Raises what the cloud raises; the old content then
+        stays.
         """
         wanted = time.monotonic() - max_age
+        while self.read_at < wanted:
+            if self._read is None or self._read.done() and not self._failed_since(wanted):
+                self._read_from = time.monotonic()
+                # In no context of a client's: others wait for it too.
+                self._read = asyncio.create_task(self._read_changes(), context=contextvars.Context())
+            early = self._read_from < wanted        # then it does not matter what becomes of this one
+            with contextlib.suppress(VmsvcError) if early else contextlib.nullcontext():
+                await asyncio.shield(self._read)
+
+    async def seek(self) -> None:
+        """As `refresh`, in the next second: a read begins no sooner than a second after the one before. So all who ask
+        for servers that nobody knows cost the cloud one look a second, and one that was made just now is found."""
+        called = time.monotonic()
+        await asyncio.sleep(self._read_from + _SEEK_SECONDS - called)
+        await self.refresh(time.monotonic() - called)
+
+    def _failed_since(self, moment: float) -> bool:
+        return self._read_from >= moment and not self._read.cancelled() and self._read.exception() is not None
+
+    async def _read_changes(self) -> None:
         async with self._reading:
-            if self.read_at >= wanted:
-                return
             began = time.monotonic()
             whole = began - self._whole_at > _WHOLE_SECONDS * max(1.0, len(self.servers) / _PAGE)
             page = await self._cloud.servers(None if whole else self.as_of)
@@ -138,6 +161,11 @@ class Mirror:
             self.as_of, self.read_at = ours.as_of, began
         self._tell()
         return others
+
+    def mark_of(self, server_id: str) -> str | None:
+        """Our id, where a server of this id is shown and carries one: its row may not name it yet."""
+        server = self.servers.get(server_id)
+        return server and server.vmsvc_id
 
     async def look(self, server_id: str) -> Server | None:
         """One server, read now; None when the cloud says 404."""
@@ -239,6 +267,13 @@ class Mirror:
 
     async def run(self, well: Callable[[], None]) -> None:
         """Read again and again: often while somebody waits, seldom otherwise."""
+        try:
+            await self._follow(well)
+        finally:
+            if self._read is not None:
+                self._read.cancel()
+
+    async def _follow(self, well: Callable[[], None]) -> None:
         while True:
             self._wanted.clear()
             await self.refresh(_BUSY_SECONDS)

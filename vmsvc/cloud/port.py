@@ -4,7 +4,8 @@ Every call is a coroutine that is bounded in time and raises only `domain.errors
 write is sent at most once per call (OPENSTACK facts: a retried POST makes a second server).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,22 @@ _RUNNING = frozenset({"ACTIVE", "VERIFY_RESIZE"})
 #: The request that the calls of this task belong to: sent along as X-Openstack-Request-Id, so that the cloud's own
 #: logs name it. OpenStack takes only `req-` and a uuid; other values are not sent.
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+#: Whom this task's calls and database work are for: the service itself, a client, or a check who a client is. Clients
+#: and checks have a bounded share each; what they leave is the service's own, whatever they do.
+SERVICE, CLIENT, CHECK = "service", "client", "check"
+WORK_FOR: ContextVar[str] = ContextVar("work_for", default=SERVICE)
+
+
+@contextmanager
+def working_for(whom: str) -> Iterator[None]:
+    """Inside, this task works for that one. What one task does for many (a cache that is read again) is the SERVICE's,
+    even where a client's task does it: others wait for it, and must not wait behind clients."""
+    before = WORK_FOR.set(whom)
+    try:
+        yield
+    finally:
+        WORK_FOR.reset(before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,24 +19,24 @@ class Buckets:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()    # client -> tokens, as of
 
-    def require(self, client: str) -> None:
-        """Raises TooManyRequests when the client has no token; takes none."""
-        self._refuse_empty(self._tokens(client))
-
     def spend(self, client: str) -> None:
         """Take one token of the client's; raises TooManyRequests when it has none."""
         tokens = self._tokens(client)
-        self._buckets[client] = (tokens - 1 if tokens >= 1 else tokens, self._clock())
+        self._keep(client, tokens - 1 if tokens >= 1 else tokens)
+        if tokens < 1:
+            raise TooManyRequests("this client asks too often", retry_after=(1 - tokens) / self._rate)
+
+    def give_back(self, client: str) -> None:
+        """A token that the client took was not used."""
+        self._keep(client, min(self._burst, self._tokens(client) + 1))
+
+    def _keep(self, client: str, tokens: float) -> None:
+        self._buckets[client] = (tokens, self._clock())
         self._buckets.move_to_end(client)
         if len(self._buckets) > MAX_CLIENTS:
             self._buckets.popitem(last=False)
-        self._refuse_empty(tokens)
 
     def _tokens(self, client: str) -> float:
         now = self._clock()
         tokens, then = self._buckets.get(client, (self._burst, now))
         return min(self._burst, tokens + (now - then) * self._rate)
-
-    def _refuse_empty(self, tokens: float) -> None:
-        if tokens < 1:
-            raise TooManyRequests("this client asks too often", retry_after=(1 - tokens) / self._rate)

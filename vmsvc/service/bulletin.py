@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from vmsvc.cloud.mirror import Mirror
-from vmsvc.cloud.port import Server
+from vmsvc.cloud.port import SERVICE, Server, working_for
 from vmsvc.service.roll import Listed, Page, Roll
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import outbox, vms
@@ -68,7 +68,8 @@ class Bulletin:
         async with self._renewing:
             if self._page is not None and self._read_at > called:       # for another call, while this one waited
                 return self._page
-            return await self._renew()
+            with working_for(SERVICE):          # all readers wait for this one
+                return await self._renew()
 
     def _is_current(self, page: Page) -> bool:
         oldest = time.monotonic() - _AGE

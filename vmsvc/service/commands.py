@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from vmsvc.cloud.port import Cloud
+from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.port import SERVICE, Cloud, Server, working_for
 from vmsvc.domain.acceptance import is_peculiar, no_address
 from vmsvc.domain.conditions import conditions_of
 from vmsvc.domain.errors import CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound
@@ -31,6 +32,8 @@ from vmsvc.store.models import Vm
 log = logging.getLogger(__name__)
 
 _ACCEPT_SECONDS = 2.0      # a cloud that is slow to say whether it takes a request does not keep it waiting longer
+_AGE = 1.0          # seconds: how old the answer about a server may be that is not ours
+_LOOKS = 2          # looks at all of the cloud that are made at once because clients asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,12 @@ class Commands:
     """The service's front. Every method may raise `domain.errors`, CloudUnavailable and Unavailable above
     all."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, bulletin: Bulletin, catalog: Catalog, scheduler: Scheduler,
-                 waiters: Waiters, ring: Callable[[], None], min_run_seconds: int):
+    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, bulletin: Bulletin, catalog: Catalog,
+                 scheduler: Scheduler, waiters: Waiters, ring: Callable[[], None], *, min_run_seconds: int):
         self._runtime = runtime
         self._cloud = cloud
+        self._mirror = mirror
+        self._looks = asyncio.Semaphore(_LOOKS)
         self._bulletin = bulletin
         self._catalog = catalog
         self._verdicts = Verdicts(cloud)
@@ -147,24 +152,35 @@ class Commands:
 
     async def dry_run(self, wish: CreateVm) -> dict[str, Any]:
         """What a create would do now; nothing is written anywhere."""
-        return await self._scheduler.preview(await self._request(wish))
+        columns = await self._request(wish)
+        # It waits for what the scheduler reads too, which must not stand in the clients' line.
+        async with self._looks:
+            with working_for(SERVICE):
+                return await self._scheduler.preview(columns)
 
     async def delete(self, ref: str, timeout: float, *, principal: Principal = ANYBODY) -> dict[str, Any] | None:
         """Delete a VM of ours and wait until the cloud says 404: its last view, or None when that takes longer.
 
         Raises NotFound, and Forbidden for a server that vmsvc did not make.
         """
-        vm_id = await self._runtime.offload(_want_deleted, ref, trace.current(), principal)
-        if vm_id is None:
-            await self._cloud.server(ref)      # NotFound when there is no such server either
-            raise Forbidden(f"server {ref} was not made by vmsvc; delete it where it was made")
-        self._ring()
+        # Also when the client does not wait for the end of it.
+        vm_id = await asyncio.shield(self._accept_delete(ref, principal))
 
         async def look() -> dict[str, Any] | None:
             row = await self._runtime.offload(_row, vm_id)
             self._bulletin.stale()
             return view(vms.row_of(row)) if row and State(row.state) in FINAL else None
         return await self._waiters.until(vm_id, look, timeout)
+
+    async def _accept_delete(self, ref: str, principal: str) -> str:
+        asked = trace.current(), principal
+        vm_id = await self._runtime.offload(_want_deleted, ref, *asked, self._mirror.mark_of(ref))
+        if vm_id is None and (mark := (await self._unnamed(ref)).vmsvc_id):
+            vm_id = await self._runtime.offload(_want_deleted, ref, *asked, mark)
+        if vm_id is None:
+            raise Forbidden(f"server {ref} was not made by vmsvc; delete it where it was made")
+        self._ring()
+        return vm_id
 
     async def vms(self) -> Page:
         """Every server of the project as the cloud has it and the requests that have none yet, as JSON, and the seq of
@@ -177,20 +193,36 @@ class Commands:
 
     async def vm(self, ref: str) -> dict[str, Any]:
         """One server, or one request that has no server (yet). Raises NotFound."""
-        row = await self._runtime.offload(_row, ref)
+        row = await self._runtime.offload(_row, ref, self._mirror.mark_of(ref))
         if row is None:
-            return listing.shown(await self._cloud.server(ref), None)
+            server = await self._unnamed(ref)
+            row = await self._runtime.offload(_row, ref, server.vmsvc_id) if server.vmsvc_id else None
+            if row is None:
+                return listing.shown(server, None)
         state = State(row.state)
         if state in (State.DELETED, State.EVICTED, State.LOST):
             raise NotFound(f"vm {ref} was {state}")
-        if not row.cloud_id or state is State.FAILED:
+        server_id = row.cloud_id or (ref if ref != row.id else None)
+        if not server_id or state is State.FAILED:
             return listing.awaited(vms.row_of(row))
         try:
-            return listing.shown(await self._cloud.server(row.cloud_id), vms.row_of(row))
+            return listing.shown(await self._cloud.server(server_id), vms.row_of(row))
         except NotFound:
             if state is State.BUILDING:     # this try has failed; what becomes of the request is not written yet
                 return listing.awaited(vms.row_of(row))
             raise
+
+    async def _unnamed(self, server_id: str) -> Server:
+        """A server that no row names, from the cache: whoever makes up ids costs the cloud one look a second, with all
+        others who do. Raises NotFound, and what the cloud raises."""
+        if server_id in self._mirror.servers:
+            await self._mirror.refresh(_AGE)
+        else:
+            await self._mirror.seek()
+        server = self._mirror.servers.get(server_id)
+        if server is None:
+            raise NotFound(f"there is no vm {server_id}")
+        return server
 
     async def events(self, *, since: int, limit: int, types: frozenset[str], vm: str | None,
                      preemptible: bool | None) -> tuple[list[dict[str, Any]], int]:
@@ -199,7 +231,9 @@ class Commands:
 
     async def capacity(self) -> dict[str, Any]:
         """Mode, quota, hosts and how much of each flavor fits, now and with evictions."""
-        return await self._scheduler.capacity(self._catalog.flavors)
+        async with self._looks:
+            with working_for(SERVICE):
+                return await self._scheduler.capacity(self._catalog.flavors)
 
     async def usage(self, hours: float) -> dict[str, Any]:
         """vCPUs held by VMs of ours, and evictions, over the last hours."""
@@ -240,9 +274,9 @@ def _outcome(vm_id: str) -> dict[str, Any] | None:
         return vms.outcome(vm_id)
 
 
-def _row(ref: str) -> Vm | None:
+def _row(ref: str, mark: str | None = None) -> Vm | None:
     with connected():
-        return vms.get(ref)
+        return vms.get(ref, mark=mark)
 
 
 def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]], int]:
@@ -250,11 +284,12 @@ def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]
         return outbox.page(since, limit, **wanted)
 
 
-def _want_deleted(ref: str, request_id: str | None = None, principal: Principal | None = None) -> str | None:
+def _want_deleted(ref: str, request_id: str | None = None, principal: Principal | None = None,
+                  mark: str | None = None) -> str | None:
     """Write the wish to delete; the vmsvc id, or None when the VM is not ours. Raises NotFound when it has gone."""
     while True:
         with unit() as work:
-            row = vms.get(ref)
+            row = vms.get(ref, mark=mark)
             if row is None:
                 return None
             state = State(row.state)

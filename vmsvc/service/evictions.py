@@ -39,7 +39,7 @@ class Evictions:
     async def acknowledge(self, ref: str, *, principal: Principal = ANYBODY) -> dict[str, Any]:
         """A noticed VM may go early, says its owner or its guest; its view. Saying it twice is no error. Raises
         NotFound, Forbidden for another owner's VM where the principal may not act for others, Conflict."""
-        shown = await self._runtime.offload(_acknowledge, ref, principal)
+        shown = await self._runtime.offload(_acknowledge, ref, principal, self._mirror.mark_of(ref))
         self._ring()
         self._stale()
         return shown
@@ -72,9 +72,9 @@ class Evictions:
 
 # ---------------------------------------------------------------- in the database pool
 
-def _ours(ref: str) -> Vm:
+def _ours(ref: str, mark: str | None) -> Vm:
     """The row, locked: whoever else wants to move it waits. Raises NotFound for one that is gone, or never was."""
-    row = vms.get(ref, lock=True)
+    row = vms.get(ref, lock=True, mark=mark)
     if row is None:
         raise NotFound(f"vmsvc made no vm {ref}")
     if row.state in (State.DELETED, State.LOST):
@@ -82,9 +82,9 @@ def _ours(ref: str) -> Vm:
     return row
 
 
-def _acknowledge(ref: str, principal: Principal = ANYBODY) -> dict[str, Any]:
+def _acknowledge(ref: str, principal: Principal = ANYBODY, mark: str | None = None) -> dict[str, Any]:
     with unit() as work:
-        row = _ours(ref)
+        row = _ours(ref, mark)
         if not principal.acts_for_others and not principal.owns(row.principal_id, row.principal):
             raise Forbidden(f"vm {ref} is {row.principal}'s: another member may not say that it goes before its time")
         if row.state == State.NOTICED:
@@ -108,7 +108,7 @@ def _practise(ref: str, shown: Mapping[str, Server], grace: timedelta, notice_on
               principal: Principal) -> dict[str, Any]:
     with unit() as work:
         work.lock(Lock.SCHEDULER)          # the planner must not take the same VM at the same time
-        row = _ours(ref)
+        row = _ours(ref, ref in shown and shown[ref].vmsvc_id or None)
         server = shown.get(row.cloud_id)
         _require_evictable(row, server, ref)
         evict_at = work.now + grace

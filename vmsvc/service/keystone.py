@@ -1,8 +1,8 @@
 """Who holds a token of the cloud's Keystone, remembered for a short while.
 
 A token is asked about with itself: every token may ask what it stands for, so the service's own credentials need no
-right that a project member has not. Good answers are kept for a minute at most, and never beyond the token's end; so
-long a token that was revoked may still be good here. Bad ones are kept for some seconds.
+right that a project member has not. Good answers are believed for a minute at most, and never beyond the token's end;
+so long a token that was revoked may still be good here. Bad ones are believed for some seconds.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from vmsvc.cloud.port import Cloud
-from vmsvc.domain.errors import CloudUnavailable, Forbidden, Unauthenticated, VmsvcError
+from vmsvc.cloud.port import CHECK, Cloud, working_for
+from vmsvc.domain.errors import CloudUnavailable, Forbidden, TooManyRequests, Unauthenticated, VmsvcError
 from vmsvc.domain.principal import Identity, Principal
 from vmsvc.service.buckets import Buckets
 from vmsvc.service.tokens import digest_of
@@ -28,9 +28,12 @@ MOST = 4096
 #: A socket that came with a ticket to a replica which has never seen its token is let be for so long.
 UNSEEN_SECONDS = 300.0
 
-# Each answer that is not remembered costs a call to Keystone. Not all of the service's calls may be strangers'.
-_ASKED_AT_ONCE = 8
+# Each answer that is not remembered costs a call to Keystone. One that was good at the last time has calls of its own.
+# All others are strangers': a bad one costs its address a token of a bucket, and all strangers together one of another.
+_USERS_AT_ONCE, _STRANGERS_AT_ONCE = 8, 4
 _STRANGERS_RATE, _STRANGERS_BURST = 2.0, 50
+_ALL_STRANGERS_RATE, _ALL_STRANGERS_BURST = 10.0, 200
+_ALL_STRANGERS = "*"
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 
 
@@ -62,8 +65,10 @@ class Keystone:
         self._good: OrderedDict[str, _Good] = OrderedDict()
         self._bad: OrderedDict[str, _Bad] = OrderedDict()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
-        self._strangers = Buckets(_STRANGERS_RATE, _STRANGERS_BURST, clock)
+        self._users = asyncio.Semaphore(_USERS_AT_ONCE)
+        self._strangers = asyncio.Semaphore(_STRANGERS_AT_ONCE)
+        self._of_peer = Buckets(_STRANGERS_RATE, _STRANGERS_BURST, clock)
+        self._of_all = Buckets(_ALL_STRANGERS_RATE, _ALL_STRANGERS_BURST, clock)
 
     async def who(self, token: str, peer: str) -> Principal:
         """Whose token it is; `peer` is the address it came from.
@@ -76,7 +81,6 @@ class Keystone:
         key = digest_of(token)
         known = self._remembered(key)
         if known is None:
-            self._strangers.require(peer)
             turn = self._turns.setdefault(key, asyncio.Lock())
             async with turn:            # many requests with one token ask once
                 known = self._remembered(key) or await self._ask(key, token, peer)
@@ -106,16 +110,35 @@ class Keystone:
         return None
 
     async def _ask(self, key: str, token: str, peer: str) -> _Good | _Bad:
-        async with self._asking:
-            now = self._clock()
-            try:
+        """Ask Keystone. A token that was good at the last time is no stranger's, however long ago that was: what bad
+        tokens come from the same address does not keep its user out."""
+        if key in self._good:
+            async with self._users:
+                return await self._answer(key, token)
+        # Taken before the wait, so that a thousand at once do not all find the bucket full.
+        self._of_peer.spend(peer)
+        try:
+            self._of_all.spend(_ALL_STRANGERS)
+        except TooManyRequests:
+            self._of_peer.give_back(peer)
+            raise
+        async with self._strangers:
+            answer = await self._answer(key, token)
+        if isinstance(answer, _Good):
+            self._of_peer.give_back(peer)
+            self._of_all.give_back(_ALL_STRANGERS)
+        return answer
+
+    async def _answer(self, key: str, token: str) -> _Good | _Bad:
+        now = self._clock()
+        try:
+            with working_for(CHECK):
                 identity = await self._cloud.identity(token)
-                principal = Principal(identity.user, self._may_write(identity), key, _identity(identity),
-                                      acts_for_others=bool(identity.roles & self._admins))
-            except (Unauthenticated, Forbidden) as error:
-                self._strangers.spend(peer)
-                self._good.pop(key, None)
-                return _keep(self._bad, key, _Bad(error, now + BAD_SECONDS))
+            principal = Principal(identity.user, self._may_write(identity), key, _identity(identity),
+                                  acts_for_others=bool(identity.roles & self._admins))
+        except (Unauthenticated, Forbidden) as error:
+            self._good.pop(key, None)
+            return _keep(self._bad, key, _Bad(error, now + BAD_SECONDS))
         self._bad.pop(key, None)
         return _keep(self._good, key, _Good(token, principal, now + min(GOOD_SECONDS, identity.seconds_left)))
 

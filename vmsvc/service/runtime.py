@@ -1,13 +1,15 @@
 """Doors and loops: blocking work goes through `offload`, background work is supervised here and nowhere else."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from vmsvc.cloud.port import SERVICE, WORK_FOR
 from vmsvc.domain.errors import Timeout, Unavailable, VmsvcError
 from vmsvc.store.db import DATABASE_ERRORS
 
@@ -18,6 +20,8 @@ T = TypeVar("T")
 
 _RESTART_DELAYS = (0.2, 1.0, 3.0, 10.0)
 _STOP_LIMIT = 10.0
+#: Threads that clients' work never has.
+_OWN_THREADS = 3
 
 
 class Runtime:
@@ -27,6 +31,7 @@ class Runtime:
         self.threads = threads
         self.offloaded = 0      # database functions under way or waiting for a thread
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="database")
+        self._of_clients = asyncio.Semaphore(max(1, threads - _OWN_THREADS))
         self._tasks: dict[str, asyncio.Task] = {}
         #: loop name -> what is wrong with it, None when it runs
         self.problems: dict[str, str | None] = {}
@@ -44,21 +49,38 @@ class Runtime:
             raise Unavailable("the service stops; try again", retry_after=1)
         # The thread writes log lines for the request that this task works for.
         call = functools.partial(contextvars.copy_context().run, function, *args, **kwargs)
-        running = asyncio.get_running_loop().run_in_executor(self._pool, call)
         self.offloaded += 1
-        running.add_done_callback(self._landed)
         try:
             async with asyncio.timeout(30):
-                return await running
+                return await (self._run(call) if WORK_FOR.get() == SERVICE else self._run_for_client(call))
         except TimeoutError:
             log.warning("database: no answer within 30 s")
             raise Timeout("the database took longer than 30 s") from None
         except DATABASE_ERRORS as error:
             log.warning("database: %s", str(error).strip().partition("\n")[0])      # the rest may show a row
             raise Unavailable("the database does not answer now; try again", retry_after=2) from error
+        finally:
+            self.offloaded -= 1
 
-    def _landed(self, _: asyncio.Future) -> None:
-        self.offloaded -= 1
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    async def _run_for_client(self, call: Callable[[], T]) -> T:
+        """In line with other clients, so that none of them stands in the pool's own line. Whoever goes meanwhile gives
+        the thread back when it has done."""
+        await self._of_clients.acquire()
+        loop = asyncio.get_running_loop()
+
+        def ended(_: Future) -> None:
+            with contextlib.suppress(RuntimeError):         # the loop is closed
+                loop.call_soon_threadsafe(self._of_clients.release)
+        try:
+            running = self._pool.submit(call)
+        except BaseException:
+            self._of_clients.release()
+            raise
+        running.add_done_callback(ended)
+        return await asyncio.wrap_future(running)
 
     def supervise(self, name: str, run: Callable[[], Awaitable[None]], problem: str | None = None) -> None:
         """Keep a loop running: one that dies is logged and started again with growing delays.

@@ -7,7 +7,7 @@ operator finds in the logs of Nova and Neutron.
 
 from contextvars import ContextVar
 
-from vmsvc.cloud.port import REQUEST_ID
+from vmsvc.cloud.port import CLIENT, REQUEST_ID, WORK_FOR
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import vms
 from vmsvc.store.models import Vm
@@ -20,6 +20,12 @@ def begin(request_id: str | None, principal: str | None = None) -> None:
     """From here on this task, and what it starts, works for that request of that principal."""
     REQUEST_ID.set(request_id)
     PRINCIPAL.set(principal)
+
+
+def begin_client(request_id: str) -> None:
+    """From here on this task, and what it starts, works for a client's request, with the clients' share of calls."""
+    begin(request_id)
+    WORK_FOR.set(CLIENT)
 
 
 def current() -> str | None:

@@ -37,10 +37,13 @@ def of_id(vm_id: str) -> Vm:
     return _rows(f"SELECT {columns(Vm)} FROM vm WHERE id = %s", (vm_id,))[0]
 
 
-def get(ref: str, lock: bool = False) -> Vm | None:
-    """By the cloud's id or by ours; with `lock` nobody else changes it before this transaction ends."""
-    found = _rows(f"SELECT {columns(Vm)} FROM vm WHERE cloud_id = %s OR id = %s LIMIT 1{' FOR UPDATE' * lock}",
-                  (ref, ref))
+def get(ref: str, lock: bool = False, mark: str | None = None) -> Vm | None:
+    """By the cloud's id or by ours; with `lock` nobody else changes it before this transaction ends. `mark` is the id
+    of ours that the server `ref` carries: while the answer to its create is out, no row names it yet."""
+    end = " FOR UPDATE" * lock
+    found = _rows(f"SELECT {columns(Vm)} FROM vm WHERE cloud_id = %s OR id = %s LIMIT 1{end}", (ref, ref))
+    if not found and mark is not None:
+        found = _rows(f"SELECT {columns(Vm)} FROM vm WHERE id = %s AND cloud_id IS NULL{end}", (mark,))
     return found[0] if found else None
 
 

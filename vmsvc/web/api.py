@@ -16,7 +16,7 @@ from vmsvc.service.hub import Hub
 from vmsvc.web import prefer
 from vmsvc.web.base import SAFE, Handler
 from vmsvc.web.body import parse_object
-from vmsvc.web.limits import Limits
+from vmsvc.web.limits import Limits, client_of
 from vmsvc.web.schemas import VM_ID, load
 from vmsvc.web.settings import MAX_BODY
 
@@ -32,6 +32,7 @@ class ApiHandler(Handler):
 
     principal: Principal
     for_members = True          # all but its GET
+    free_reads = False          # a GET asks memory alone, or what is read once for all who ask
     _counted = False
     _gone = False
     _waiting: asyncio.Future[Any] | None = None
@@ -41,26 +42,47 @@ class ApiHandler(Handler):
         await super().admit()
         self.limits.enter()
         self._counted = True
+        try:
+            await self._admit()
+        except errors.TooManyRequests:
+            self._leave()
+            await self.while_connected(self.limits.hold_back(self.client))
+            raise
+
+    async def _admit(self) -> None:
         self.principal = await self.identify()
         trace.begin(self.request_id, self.principal.name)
         if self.request.method not in SAFE:
             if self.for_members and not self.principal.may_write:
                 raise errors.Forbidden("a reader may not do this")
-            # Whoever showed who he is has one bucket, from wherever he comes.
-            self.limits.spend(self.principal.id if self.principal.credential else f"from {self.request.remote_ip}")
+            self.limits.spend(self.client)
+        elif not self.free_reads:
+            self.limits.spend_read(self.client)
+
+    @property
+    def client(self) -> str:
+        """Whose budget the request is on: as long as nobody has been identified, the address's."""
+        return client_of(getattr(self, "principal", None), self.request.remote_ip or "")
 
     async def identify(self) -> Principal:
         """The one who asks. Raises Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable,
         Unavailable."""
         return await self.settings["auth"].principal(self.request)
 
-    def on_finish(self) -> None:
-        """The request is answered."""
+    def left(self) -> None:
+        """The request is in flight until its answer has left."""
         self._leave()
 
+    async def _execute(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super()._execute(*args, **kwargs)
+        finally:
+            if not self._finished:          # the client has gone in the middle of its body
+                self._leave()
+
     def on_connection_close(self) -> None:
-        """The client is gone: nobody waits for the outcome any more (what was asked for goes on)."""
-        self._leave()
+        """The client is gone: nobody waits for the outcome any more (what was asked for goes on). Whatever cannot be
+        stopped is in flight until it has ended."""
         self._gone = True
         if self._waiting is not None:
             self._waiting.cancel()
@@ -76,6 +98,8 @@ class ApiHandler(Handler):
     async def while_connected(self, awaitable: Awaitable[T]) -> T:
         """The result, unless the client goes first; raises HTTPError 499 then."""
         self._waiting = asyncio.ensure_future(awaitable)
+        if self._gone:
+            self._waiting.cancel()
         try:
             return await self._waiting
         except asyncio.CancelledError:

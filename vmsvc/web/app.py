@@ -21,6 +21,7 @@ from vmsvc.web.limits import Limits
 from vmsvc.web.server import Server
 from vmsvc.web.settings import MAX_DRAIN, WebSettings
 from vmsvc.web.tickets import routes as ticket_routes
+from vmsvc.web.unsent import Unsent
 
 access_log = logging.getLogger("vmsvc.access")
 
@@ -106,8 +107,10 @@ def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None =
              tickets: Any = None, registry: CollectorRegistry | None = None) -> Front:
     """The application. `commands`, `evictions` and `tickets` are the service (see the modules of these names),
     `hub` what its feed publishes to; `registry` is where `/metrics` reads, for instruments of other layers too."""
-    limits = Limits(settings.max_in_flight, settings.write_rate, settings.write_burst)
-    counted = metrics.WebMetrics(registry or CollectorRegistry(), hub, limits)
+    limits = Limits(settings.max_in_flight, settings.write_rate, settings.write_burst, settings.read_rate,
+                    settings.read_burst)
+    unsent = Unsent(settings.max_unsent)
+    counted = metrics.WebMetrics(registry or CollectorRegistry(), hub, limits, unsent)
     auth = auth or NoAuth()
     app = Front(
         [*ROUTES, *assets.routes(settings), (r"\*", WholeServer)],
@@ -119,6 +122,7 @@ def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None =
         auth=auth,
         tickets=tickets,
         limits=limits,
+        unsent=unsent,
         metrics=counted,
         document=api_document(),
         log_function=log_request,
@@ -126,7 +130,7 @@ def make_app(commands: Any, hub: Hub, settings: WebSettings, auth: Auth | None =
         trusted_origins=settings.trusted_origins,
         websocket_max_message_size=4096,
     )
-    app.lane = Lane(commands, settings, auth, limits, functools.partial(note, counted))
+    app.lane = Lane(commands, settings, auth, limits, unsent, functools.partial(note, counted))
     return app
 
 

@@ -8,6 +8,7 @@ import logging
 import math
 import re
 import uuid
+from asyncio import Future
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -114,6 +115,7 @@ class Handler(RequestHandler):
     #: What the parts of the address are and what they look like, for the document.
     parameters: dict[str, tuple[str, str]] = {}
     csp = "default-src 'none'; frame-ancestors 'none'"
+    piece: str | None = None    # of memory that the answer shares with others
     _size = 0
 
     @cached_property
@@ -145,7 +147,7 @@ class Handler(RequestHandler):
 
     async def admit(self) -> None:
         """Raises what the request is refused with before its body is read. To be extended."""
-        trace.begin(self.request_id)
+        trace.begin_client(self.request_id)
         self.check_host()
         self.check_method()
         length = self.request.headers.get("Content-Length", "0")
@@ -187,6 +189,20 @@ class Handler(RequestHandler):
             self._chunks.append(chunk)
         else:
             self._chunks.clear()
+
+    def finish(self, chunk: str | bytes | dict | None = None) -> "Future[None]":
+        """As Tornado's; `left()` is called when the kernel has all of the answer, or the peer is gone."""
+        stream = self.request.connection.stream
+        finished = super().finish(chunk)
+        if stream is None or self.get_status() == 101:
+            self.left()
+        else:
+            size = int(self._headers.get("Content-Length", 0)) if self.request.method != "HEAD" else 0
+            self.settings["unsent"].follow(stream, size, self.left, self.piece)
+        return finished
+
+    def left(self) -> None:
+        """The answer has left. To be extended."""
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """The one shape of all errors."""

@@ -60,6 +60,7 @@ class Events(ApiHandler, WebSocketHandler):
         ticket = self.get_query_argument("ticket", None)
         if ticket is None or not self.is_upgrade():
             return await super().identify()
+        self.limits.spend_read(self.client)         # anybody can make a ticket up, and the database is asked
         return await self.settings["tickets"].redeem(ticket)
 
     def is_upgrade(self) -> bool:

@@ -202,7 +202,7 @@ class OneEviction(ApiHandler):
         """Show one eviction."""
         if not _NUMBER.fullmatch(number):
             raise NotFound("there is no eviction with this id")
-        self.finish(await self.evictions.one(int(number)))
+        self.finish(await self.while_connected(self.evictions.one(int(number))))
 
 
 routes = [route(Acknowledgement), route(Practice), route(Evictions), route(OneEviction)]

@@ -15,13 +15,14 @@ from functools import lru_cache
 from typing import Any
 
 from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest, format_timestamp
-from tornado.iostream import SSLIOStream
+from tornado.iostream import IOStream, SSLIOStream
 
 from vmsvc.service.roll import Page
 from vmsvc.web.auth import Auth
 from vmsvc.web.base import STANDING, name_in, request_id_of
 from vmsvc.web.limits import Limits
 from vmsvc.web.settings import WebSettings
+from vmsvc.web.unsent import Unsent
 from vmsvc.web.vms import JSON, VMS, Vms
 
 #: What makes a request unusual; of `Connection` all but `keep-alive` does.
@@ -34,11 +35,12 @@ Note = Callable[[HTTPServerRequest, str, int, str, str], None]
 class Lane:
     """Takes the requests for the list that need not wait for anything."""
 
-    def __init__(self, commands: Any, settings: WebSettings, auth: Auth, limits: Limits, note: Note):
+    def __init__(self, commands: Any, settings: WebSettings, auth: Auth, limits: Limits, unsent: Unsent, note: Note):
         self._commands = commands
         self._settings = settings
         self._auth = auth
         self._limits = limits
+        self._unsent = unsent
         self._note = note
 
     def take(self, request: HTTPServerRequest) -> HTTPMessageDelegate | None:
@@ -51,7 +53,12 @@ class Lane:
         principal, page = self._auth.at_once(request), self._commands.kept_vms()
         if principal is None or page is None or tag not in (None, page.etag):
             return None
-        return Answer(request, page, principal.name, self._note)
+        return Answer(request, page, principal.name, self._note, self._follow)
+
+    def _follow(self, stream: IOStream, page: Page) -> None:
+        """An answer that has not left yet is in flight."""
+        self._limits.in_flight += 1
+        self._unsent.follow(stream, len(page.body), self._limits.leave, page.etag)
 
 
 def _is_usual(request: HTTPServerRequest) -> bool:
@@ -64,10 +71,12 @@ def _is_usual(request: HTTPServerRequest) -> bool:
 class Answer(HTTPMessageDelegate):
     """The list for one request."""
 
-    def __init__(self, request: HTTPServerRequest, page: Page, principal: str, note: Note):
+    def __init__(self, request: HTTPServerRequest, page: Page, principal: str, note: Note,
+                 follow: Callable[[IOStream, Page], None]):
         self._request = request
         self._page = page
         self._principal = principal
+        self._follow = follow
         self._note = note
 
     def finish(self) -> None:
@@ -77,7 +86,10 @@ class Answer(HTTPMessageDelegate):
         status = 304 if "If-None-Match" in request.headers else 200
         head = b"%bDate: %b\r\nX-Request-Id: %b\r\n\r\n" % (
             _head(status, page.etag, len(page.body)), _date(int(time.time())), request_id.encode("ascii"))
+        stream = request.connection.stream
         _put(request.connection, head, page.body if status == 200 and request.method == "GET" else b"")
+        if stream.writing():
+            self._follow(stream, page)
         request.connection.finish()
         self._note(request, VMS, status, self._principal, request_id)
 
@@ -110,6 +122,7 @@ def _put(connection: Any, head: bytes, body: bytes) -> None:
         except OSError:
             stream.close(exc_info=True)
     if sent < len(head):
-        connection.write(head[sent:] + body)
+        connection.write(head[sent:])
+        connection.write(memoryview(body))      # a reference, where joining the two would make a copy for each peer
     elif sent < len(head) + len(body):
         connection.write(memoryview(body)[sent - len(head):])

@@ -17,6 +17,7 @@ from vmsvc.web.base import Handler, route
 from vmsvc.web.describe import Answer, describe
 from vmsvc.web.limits import Limits
 from vmsvc.web.settings import is_loopback
+from vmsvc.web.unsent import Unsent
 
 
 class Fact(Protocol):
@@ -111,7 +112,7 @@ def _kept(fact: Fact) -> str:
 class WebMetrics:
     """The web layer's instruments, in a registry that is given: nothing is global."""
 
-    def __init__(self, registry: CollectorRegistry, hub: Hub, limits: Limits):
+    def __init__(self, registry: CollectorRegistry, hub: Hub, limits: Limits, unsent: Unsent):
         self.registry = registry
         requests = Counter("vmsvc_http_requests", "Requests answered", ["route", "method", "status"], registry=registry)
         seconds = Histogram("vmsvc_http_request_seconds", "From the first byte to the answer",
@@ -121,6 +122,11 @@ class WebMetrics:
         self._ended = Counter("vmsvc_sockets_ended", "Sockets that the service closed, by close code", ["code"],
                               registry=registry)
         self._gauge("vmsvc_http_requests_in_flight", "API requests without an answer yet", lambda: limits.in_flight)
+        self._gauge("vmsvc_http_unsent_bytes", "Of answers that their peers have not taken yet", lambda: unsent.size)
+        self._gauge("vmsvc_http_unsent_hung_up", "Peers that were hung up on since their answers were too many bytes",
+                    lambda: unsent.hung_up)
+        self._gauge("vmsvc_http_refusals_held", "Answers 429 that wait, so that who asks too often asks more slowly",
+                    lambda: limits.held)
         self._gauge("vmsvc_tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks()))
         self._gauge("vmsvc_sockets", "Open WebSockets", lambda: len(hub))
         self._gauge("vmsvc_event_seq", "Last event that was fanned out", lambda: hub.last_seq)

@@ -177,6 +177,7 @@ class Catalog(ApiHandler):
     """What there is to choose from."""
 
     address = "/api/v1/catalog"
+    free_reads = True
 
     @describe(Answer(200, "What a request may name.", CatalogView, {
         "flavors": [{"id": "1", "name": "m1.tiny", "vcpus": 1, "ram": 512, "disk": 1}],

@@ -20,8 +20,11 @@ MAX_USER_DATA = 65535
 MAX_SEQ = 2**63 - 1
 TYPES = ("create", "evict", "delete")
 
-#: An id in a path or a query: the cloud's or ours.
-VM_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+#: An id of a VM, the cloud's or ours: a UUID as Nova and vmsvc write it. Nothing else may become a part of an address
+#: of the cloud's: `detail`, say, is one by itself.
+VM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: What may be asked for in a query, which is the database's alone to answer.
+_REF = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 #: Control characters are the part of Nova's rule for names that a pattern can say.
 NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 NO_NUL = r"^[^\u0000]*$"
@@ -158,10 +161,10 @@ class VmRef(fields.String):
     """An id in a query string."""
 
     def __init__(self, about: str):
-        super().__init__(metadata={"description": about, "pattern": f"^{VM_ID.pattern}$"})
+        super().__init__(metadata={"description": about, "pattern": f"^{_REF.pattern}$"})
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if not VM_ID.fullmatch(value):
+        if not _REF.fullmatch(value):
             raise ValidationError("Must be the id of a vm.")
         return value
 

@@ -49,8 +49,11 @@ class WebSettings:
     max_sockets: int = MAX_SOCKETS
     max_queue: int = 512 * 1024        # bytes that a socket may lag behind
     max_in_flight: int = 2000
+    max_unsent: int = 32 * 1024 * 1024         # bytes of answers that peers have not taken yet, all together
     write_rate: float = 100.0          # POSTs and DELETEs a second, per client, in the long run
     write_burst: int = 1000
+    read_rate: float = 100.0           # the same for GETs that ask the cloud or the database
+    read_burst: int = 200
 
     def allows_host(self, name: str) -> bool:
         """True when a request that calls us `name` (no port) is meant for us.

@@ -25,6 +25,7 @@ class Vms(ApiHandler):
     """The collection."""
 
     address = VMS
+    free_reads = True
     _etag: str | None = None
 
     @describe(Answer(200, "The servers.", answers.VmList, {"servers": [answers.VM], "seq": 42}, headers=("ETag",),
@@ -41,7 +42,15 @@ class Vms(ApiHandler):
         page = await self.commands.vms()
         self._etag = page.etag
         self.set_header("Content-Type", JSON)
-        self.finish(page.body)
+        self.set_etag_header()
+        if self.check_etag_header():
+            self.set_status(304)
+            self.finish()
+        else:
+            self.piece = page.etag
+            self.set_header("Content-Length", len(page.body))
+            self.flush()            # Tornado would make a copy of the body to join it to the head
+            self.finish(page.body)
 
     def compute_etag(self) -> str | None:
         """That of the list: Tornado would hash the whole body each time. It compares it with If-None-Match."""
@@ -106,7 +115,7 @@ class Vm(OneVm):
     @describe(Answer(200, "The server.", answers.VmView, answers.VM), errors=(NotFound, CloudError, Timeout))
     async def get(self, ref: str) -> None:
         """Show one server, by the cloud's id or vmsvc's own."""
-        self.finish(await self.commands.vm(ref))
+        self.finish(await self.while_connected(self.commands.vm(ref)))
 
     @describe(
         Answer(200, "It is gone.", answers.Done, answers.said(
@@ -126,7 +135,7 @@ class Vm(OneVm):
         """
         if self.has_body() and load(DeleteVmSchema, self.json_body()).get("cloud_vm_id", ref) != ref:
             raise InvalidRequest("cloud_vm_id is not the id in the path", field="cloud_vm_id")
-        vm = await self.commands.delete(ref, self.timeout, principal=self.principal)
+        vm = await self.while_connected(self.commands.delete(ref, self.timeout, principal=self.principal))
         if vm is None:
             self.set_header("Location", f"{VMS}/{ref}")
             self.answer(202, f"vm {ref} is being deleted")

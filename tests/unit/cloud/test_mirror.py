@@ -12,8 +12,8 @@ from vmsvc.cloud import mirror as module
 from vmsvc.cloud.claims import Claims
 from vmsvc.cloud.hosting import Occupant, OccupantPage
 from vmsvc.cloud.mirror import Mirror
-from vmsvc.cloud.port import ServerPage
-from vmsvc.domain.errors import NotFound
+from vmsvc.cloud.port import CLIENT, SERVICE, WORK_FOR, ServerPage, working_for
+from vmsvc.domain.errors import CloudUnavailable, NotFound
 from vmsvc.domain.resources import Resources
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -221,3 +221,69 @@ def test_a_cloud_that_answers_slowly_is_asked_less_often_but_every_second(io_loo
     monkeypatch.setattr(cloud, "servers", servers)
     io_loop.run_sync(mirror.refresh)
     assert mirror.pause == pytest.approx(pause)
+
+
+@pytest.mark.gen_test
+async def test_a_thousand_who_ask_and_go_are_one_read_and_it_is_the_services_own(cloud, mirror, monkeypatch):
+    asked, going = [], asyncio.Event()
+
+    async def servers(_since):
+        asked.append(WORK_FOR.get())
+        await going.wait()
+        return ServerPage((), NOW)
+    monkeypatch.setattr(cloud, "servers", servers)
+    mirror.read_at -= 2
+    with working_for(CLIENT):
+        for _ in range(100):
+            gone = [asyncio.ensure_future(mirror.refresh(1.0)) for _ in range(10)]
+            await asyncio.sleep(0)
+            for one in gone:
+                one.cancel()
+            await asyncio.gather(*gone, return_exceptions=True)
+        last = asyncio.ensure_future(mirror.refresh(1.0))
+    going.set()
+    await last
+    await mirror.refresh(1.0)
+    assert asked == [SERVICE]
+
+
+@pytest.mark.gen_test
+async def test_a_cloud_that_is_away_is_asked_once_for_all_who_ask_within_a_second(cloud, mirror, monkeypatch):
+    asked = []
+
+    async def servers(_since):
+        asked.append(1)
+        await asyncio.sleep(0)
+        raise CloudUnavailable("away")
+    monkeypatch.setattr(cloud, "servers", servers)
+    mirror.read_at -= 2
+    for _ in range(5):
+        failed = await asyncio.gather(*(mirror.refresh(1.0) for _ in range(100)), return_exceptions=True)
+        assert {type(error) for error in failed} == {CloudUnavailable}
+    assert len(asked) == 1
+    with pytest.raises(CloudUnavailable):
+        await mirror.refresh()
+    assert len(asked) == 2, "who wants to know it as it is now asks again"
+
+
+@pytest.mark.gen_test
+async def test_a_read_that_began_too_early_and_failed_is_not_everybodys_failure(cloud, mirror, monkeypatch):
+    answers = [asyncio.Event(), asyncio.Event()]
+    left = iter(answers)
+
+    async def servers(_since):
+        mine = next(left)
+        await mine.wait()
+        if mine is answers[0]:
+            raise CloudUnavailable("away")
+        return ServerPage((), NOW)
+    monkeypatch.setattr(cloud, "servers", servers)
+    early = asyncio.ensure_future(mirror.refresh())
+    await asyncio.sleep(0.01)
+    late = asyncio.ensure_future(mirror.refresh())
+    await asyncio.sleep(0)
+    for answer in answers:
+        answer.set()
+    with pytest.raises(CloudUnavailable):
+        await early
+    await late

@@ -1,0 +1,106 @@
+"""Peers that do not read their answers: what these hold, and what gives way."""
+
+import asyncio
+import contextlib
+import socket
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+
+from vmsvc.web.settings import MAX_CONNECTIONS
+
+VMS, DOCUMENT = "/api/v1/vm", "/api/v1/openapi.json"
+SIZE = 3_200_000
+
+
+@pytest.fixture(name="service")
+def _service(service):
+    service.vm_rows = {"one": {"id": "one", "name": "x" * SIZE, "links": []}}
+    return service
+
+
+@pytest.fixture(name="settings")
+def _settings(settings):
+    return replace(settings, max_unsent=8_000_000)
+
+
+@pytest.fixture(name="deaf")
+def _deaf(request, http_server, http_port):
+    """`await deaf(number, path)`: so many peers that ask and do not read."""
+    del http_server
+    peers = []
+
+    async def ask(number, path=VMS, extra=""):
+        for _ in range(number):
+            peer = socket.socket()
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            peer.setblocking(False)
+            peers.append(peer)
+            await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", http_port))
+            await asyncio.get_running_loop().sock_sendall(
+                peer, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode())
+        await asyncio.sleep(0.3)
+        return peers[-number:]
+
+    def close():
+        for peer in peers:
+            peer.close()
+    request.addfinalizer(close)
+    return ask
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("kept", [True, False])
+async def test_the_list_is_one_piece_of_memory_for_all_who_do_not_read_it(app, service, deaf, kept):
+    page = service._page()      # pylint: disable=protected-access
+    service.kept = kept
+    service._page = lambda: page        # pylint: disable=protected-access
+    await deaf(1)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        await deaf(60)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert grown < 8_000_000, f"{grown / 1e6:.0f} MB"
+    unsent = app.settings["unsent"]
+    assert (len(unsent), unsent.size, unsent.hung_up) == (61, len(page.body), 0)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_request_is_in_flight_until_its_answer_has_left(app, service, deaf, kept):
+    service.kept = kept
+    peers = await deaf(3)
+    assert app.settings["limits"].in_flight == 3
+    peers[0].close()
+    while app.settings["limits"].in_flight > 2:
+        await asyncio.sleep(0.01)
+    size = 0
+    while app.settings["limits"].in_flight > 1:
+        with contextlib.suppress(BlockingIOError):
+            size += len(peers[1].recv(1 << 20))
+        await asyncio.sleep(0)
+    assert size > SIZE / 4
+
+
+@pytest.mark.gen_test
+async def test_many_answers_that_nobody_takes_give_way_and_who_reads_is_served(app, service, deaf, call):
+    for number in range(12):
+        service.vm_rows["one"]["name"] = f"{number}" + "x" * SIZE       # each has a list of his own
+        await deaf(1)
+    unsent = app.settings["unsent"]
+    assert unsent.size <= 8_000_000 and unsent.hung_up == 10
+    assert (await call("GET", VMS)).status == 200
+    assert len(unsent) <= 2 < MAX_CONNECTIONS
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_left_when_the_peers_have_gone(app, deaf):
+    for peer in await deaf(5) + await deaf(5, DOCUMENT):
+        peer.close()
+    async with asyncio.timeout(5):
+        while app.settings["unsent"].size or app.settings["limits"].in_flight:
+            await asyncio.sleep(0.01)
