@@ -13,6 +13,7 @@ from tests.unit.referee import Cloud, Referee, Server, Wanted
 from tests.unit.shown import cloud_id, columns_of, row_of, why_not_accepted
 from vmsvc.domain.decisions import Evict, Refuse
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.principal import Principal
 from vmsvc.service import commands
 
 _GRACE = 2.0
@@ -93,7 +94,7 @@ class Case:
             commands._want_deleted(server.name)  # pylint: disable=protected-access
 
     def _post(self, name: str, columns: dict) -> None:
-        commands._accept(name, {**columns, "name": name}, "owner", None)  # pylint: disable=protected-access
+        commands._accept(name, {**columns, "name": name}, Principal("owner", True), None)  # pylint: disable=protected-access
         self._replica.ring()
 
     def _preview(self) -> dict:

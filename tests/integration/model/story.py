@@ -10,6 +10,7 @@ from tests.integration.model.promises import Promises
 from tests.integration.model.replica import Replica
 from tests.integration.model.stepping import Steps
 from vmsvc.domain.errors import NotFound
+from vmsvc.domain.principal import ANYBODY
 from vmsvc.service import commands, evictions
 
 _GRACE = 6.0
@@ -76,7 +77,7 @@ class Story:
             "flavor": f"m{cpus}", "image": "image", "network": "network",
             "boot": {"asked": {}, "flavor_id": str(cpus), "image_id": "image", "network_id": "network",
                      "key_name": None, "user_data": None, "metadata": {}, "availability_zone": None},
-            "quota": dict(quota(cpus)), "room": dict(room(cpus)), **facts}, "anonymous", None)
+            "quota": dict(quota(cpus)), "room": dict(room(cpus)), **facts}, ANYBODY, None)
         self.replicas[0].ring()
 
     def standard_posts(self, cpus, count):
