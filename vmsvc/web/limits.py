@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from vmsvc.domain.errors import TooManyRequests
 from vmsvc.service.buckets import Buckets
 
-#: How many sockets, and how many requests for pages, read the history at once. Half of the database's threads are for
-#: everything else.
+#: How many sockets, and how many requests for pages, read the history at once: together half of the database's threads,
+#: so that the other half is free for everything else.
 MAX_SOCKET_READERS, MAX_PAGE_READERS = 2, 2
-#: How many requests for pages read it or wait for their turn; each takes milliseconds.
+#: How many requests for pages read the history or wait for their turn; each takes milliseconds.
 MAX_PAGES = 64
 
 
