@@ -29,7 +29,7 @@ from vmsvc.store.schema import Unfit
 
 log = logging.getLogger("vmsvc")
 
-#: What ends a job with its words, and without a traceback.
+#: Errors that end a job with their message and without a traceback.
 REFUSALS = (config.ConfigError, PostgresFailed, StartFailed, VmsvcError, Unfit)
 
 _OPEN_FILES = 65536
@@ -37,7 +37,7 @@ _OPEN_FILES = 65536
 _JOBS = {
     "serve": "run the service (the default)",
     "migrate": "bring the database's schema up to date and end",
-    "adopt": "make rows of servers that a restored database does not know; --dry-run shows them",
+    "adopt": "make rows for servers that a restored database does not know; --dry-run shows them",
     "check": "say what is wrong with settings, database, credentials, rights, quota and clocks; start nothing",
     "openapi": "print the OpenAPI document",
     "token": "token new --name NAME --role member|reader: make a token, print it once, keep its hash",
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         parser.error("it is: token new --name NAME --role member|reader")
     adoption = {key: flags.pop(key) for key in ("dry_run", "owner", "restored")}
     if job != "adopt" and any(adoption.values()):
-        parser.error("--dry-run, --owner and --restored are adopt's")
+        parser.error("--dry-run, --owner and --restored belong to adopt")
     try:
         settings = config.load(environ, flags)
         configure(settings.log_format)
@@ -66,14 +66,15 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except REFUSALS as error:
         print(f"vmsvc: {error}", file=sys.stderr)
     except BrokenPipeError:
-        return 128 + signal.SIGPIPE          # who reads what we print has gone
+        return 128 + signal.SIGPIPE          # the reader of our output has gone
     except OSError as error:
         print(f"vmsvc: {_in_words(error, settings)}", file=sys.stderr)
     return 2
 
 
 def _in_words(error: OSError, settings: config.Settings) -> str:
-    """What the system did not let us do. Raises the error itself when it is none that a start meets."""
+    """The message for an error of the system at a start. Raises the error itself when it is of no kind that a start
+    expects."""
     where = f"{settings.address}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
         return f"{where} is in use; stop who listens there or set VMSVC_PORT"
@@ -95,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default=None, help="of the token's holder: what events and the log call him")
     parser.add_argument("--role", default=MEMBER, choices=ROLES, help="of the token (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="adopt: show what it would do, and change nothing")
-    parser.add_argument("--owner", default=None, help="adopt: whose VMs they are from now on (default: adopted)")
+    parser.add_argument("--owner", default=None, help="adopt: the owner of the adopted VMs (default: adopted)")
     parser.add_argument("--restored", action="store_true",
                         help="adopt: after a restore, before the service is started; see RUNBOOK.md")
     parser.add_argument("--version", action="version", version=f"vmsvc {__version__}")
@@ -125,8 +126,8 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
 
 
 def _prepare(database_url: str) -> None:
-    """Wait for the database, refuse it or bring it up to date, before there are threads or replicas. SIGTERM ends
-    it."""
+    """Wait for the database, refuse it or bring its schema up to date, before there are threads or replicas. SIGTERM
+    ends the wait."""
     def end(_number: int, _frame: object) -> None:
         raise SystemExit(0)
     before = signal.signal(signal.SIGTERM, end)
@@ -192,7 +193,7 @@ def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
     embedded = Embedded(settings, {**environ, "OS_CLOUD": "none is needed"})
     try:
         _, database_url, _ = embedded.start()
-        applied = bootstrap.migrate(database_url, patience=0)       # who ordered it can order it again
+        applied = bootstrap.migrate(database_url, patience=0)       # the caller can run `migrate` again
         print("applied: " + ", ".join(applied) if applied else "the schema is up to date")
     finally:
         embedded.stop()
@@ -201,7 +202,7 @@ def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
 
 def adopt(settings: config.Settings, environ: Mapping[str, str], *, dry_run: bool, owner: str | None,
           restored: bool) -> int:
-    """Make rows of our servers that have none and say what was done; 1 when some cannot be adopted as they are."""
+    """Make rows for our servers that have none and print what was done; 1 when some cannot be adopted as they are."""
     embedded = Embedded(settings, environ)
     try:
         settings, database_url, entry = embedded.start()

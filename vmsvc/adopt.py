@@ -1,6 +1,7 @@
-"""`python -m vmsvc adopt`: what was made with this database and is not in it, since it was restored from a backup.
+"""`.venv/bin/python -m vmsvc adopt`: make rows for servers that this database made and, since it was restored from a
+backup, does not have.
 
-It may run beside a running service, but with `--restored`, which makes good what else a restored backup brings back.
+It may run beside a running service; not so with `--restored`, which also voids the notices and events of the backup.
 """
 
 import asyncio
@@ -18,13 +19,14 @@ from vmsvc.store.models import Vm
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OWNER = "adopted"          # whose VMs they are when nobody says
-_SESSIONS_SECONDS = 3.0    # in which PostgreSQL ends sessions that were closed just now
+OWNER = "adopted"          # the owner of adopted VMs without `--owner`
+_SESSIONS_SECONDS = 3.0    # PostgreSQL takes a moment to end the sessions of a service that has just stopped
 
 
 async def adopt(url: str, cloud: OpenStack, *, owner: str | None, dry_run: bool, restored: bool,
                 say: Callable[[str], None]) -> bool:
-    """Say of each server what becomes of it, and do it unless it is a `dry_run`. False when some need a hand first.
+    """Adopt our servers that have no row, unless it is a `dry_run`, and `say` a line for each. False when a person has
+    to correct some of them first.
 
     Raises Conflict for a database that cannot be worked on, and what the cloud raises.
     """
@@ -72,7 +74,7 @@ def _begin_anew(ours: list[Server], dry_run: bool) -> list[str]:
 
 
 def _told(found: list[adoption.Found], rows: list[Vm], dry_run: bool) -> list[str]:
-    """Each server in a line, and how many it were."""
+    """A line for each server, and their numbers."""
     adopted = {row.cloud_id for row in rows}
     lines = []
     for one in found:

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 #: thousand requests under way it kept the loop for 60 ms each time, six times in half a minute, and found next to
 #: nothing: what ends is freed at once, but for a few objects of each request.
 _COLLECTIONS = 700, 10, 100
-_MIGRATE_SECONDS = 20.0      # to wait for another replica's migrations, where `migrate` has not run before
+_MIGRATE_SECONDS = 20.0      # how long to wait for another replica's migrations, where `migrate` has not run before
 _BACKLOG = 1024              # connections that wait to be accepted
 _FINISH_SECONDS = 5.0      # in which steps that are under way may end when the service is to stop
 _ANSWER_SECONDS = 2.0      # and then its answers
@@ -105,9 +105,9 @@ class Service:
                      lambda: self._actuator.under_way if self._actuator else 0)
         metrics.show("vmsvc_database_calls", "Database work under way, or waiting for a thread",
                      lambda: self.runtime.offloaded)
-        metrics.show("vmsvc_servers_without_row", "Servers that carry our mark and have no row: adopt them",
+        metrics.show("vmsvc_servers_without_row", "Servers that carry our mark and have no row: run `adopt`",
                      lambda: len(self._reconciler.without_row) if self._reconciler else 0)
-        metrics.show("vmsvc_oldest_event_age_seconds", "Age of the oldest event that is kept",
+        metrics.show("vmsvc_oldest_event_age_seconds", "Age in seconds of the oldest event in the database",
                      self._retention.oldest_event_age)
         metrics.show("vmsvc_parts_not_ready", "Parts of this replica that do not work now (see /readyz)",
                      lambda: sum(problem is not None for problem in self.runtime.problems.values()))
@@ -193,8 +193,8 @@ class Service:
 
 
 def migrate(database_url: str, patience: float = condition.PATIENCE) -> list[str]:
-    """Wait so many seconds for a database, refuse one that the service cannot work with, and bring its schema up to
-    date; the names of what was applied. Raises store.schema.Unfit."""
+    """Wait `patience` seconds for the database and bring its schema up to date; returns the names of the migrations
+    that were applied. Raises store.schema.Unfit for a database that the service cannot work with."""
     return condition.prepare(database_url, patience)
 
 

@@ -56,7 +56,7 @@ class Finding:
 
 
 async def findings(settings: Settings, cloud: OpenStack | None) -> AsyncIterator[Finding]:
-    """All that there is to say. No cloud stands for the simulated one."""
+    """Check every part and yield the findings. `cloud` is None for the simulated one."""
     for finding in _access(settings):
         yield finding
     with contextlib.ExitStack() as stack:
@@ -98,7 +98,8 @@ def _access(settings: Settings) -> Iterator[Finding]:
 
 def _any_database(settings: Settings, stack: contextlib.ExitStack
                   ) -> tuple[str, condition.Condition | None, list[Finding]]:
-    """The database's URL, what it is like, and what there is to say of it. With the embedded one, `stack` stops it."""
+    """The database's URL, its condition (None where it cannot be examined), and the findings. `stack` stops an embedded
+    one."""
     if settings.database_url:
         return settings.database_url, *_database(settings.database_url, settings.listen_url, "VMSVC_DATABASE_URL")
     where = f"an embedded PostgreSQL in {settings.folder}"
@@ -124,8 +125,8 @@ def _database(url: str, listen_url: str, name: str) -> tuple[condition.Condition
                         "newer one")
     found = [Finding(Level.WRONG, "database", f"{trouble} ({name})") for trouble in troubles]
     if not hears:
-        found.append(Finding(Level.NOTABLE, "database", "NOTIFY does not come back (a pooler in transaction mode?), so "
-                             "the service will ask it every 0.2 s; VMSVC_LISTEN_URL can name a way past the pooler"))
+        found.append(Finding(Level.NOTABLE, "database", "notifications do not arrive (a pooler in transaction "
+                             "mode?), so the service will poll it every 0.2 s; VMSVC_LISTEN_URL can name it without the pooler"))
     if known.connections_left < CONNECTIONS:
         found.append(Finding(Level.NOTABLE, "database", f"{known.connections_left} connections are left and a replica "
                              f"takes {CONNECTIONS}; raise max_connections"))
@@ -222,8 +223,8 @@ def _ours(servers: Sequence[Server], known: condition.Condition | None, database
     forgotten = condition.without_row(database_url, ours)
     if forgotten:
         found.append(Finding(Level.NOTABLE, "cloud", f"{len(forgotten)} servers were made with this database, and it "
-                             "does not know them (an older backup?): they are kept, and nobody is served by them. "
-                             "`.venv/bin/python -m vmsvc adopt` makes rows of them; see RUNBOOK.md, 'The database is "
+                             "does not know them (an older backup?): vmsvc keeps them, and lists them for nobody. "
+                             "`.venv/bin/python -m vmsvc adopt` makes rows for them; see RUNBOOK.md, 'The database is "
                              "lost'"))
     strange = sum(server.metadata.get(OWNER) != known.deployment for server in marked)
     if strange:

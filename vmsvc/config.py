@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 from vmsvc.store.address import BadAddress, parse
 
 PREFIX = "VMSVC_"
-#: Variables that others read, from the same shell: the demo, and the tests.
+#: Variables that other programs read from the same shell: the demo, and the tests.
 OTHERS = frozenset({"VMSVC_URL", "VMSVC_TOKEN", "VMSVC_TEST_CLOUD"})
 
 
@@ -43,7 +43,7 @@ class Settings:
     database_url: Annotated[str, About(
         "postgresql://… or host=… dbname=…; empty: an embedded PostgreSQL in the data folder")] = ""
     listen_url: Annotated[str, About(
-        "the same database past a pooler in transaction mode, for LISTEN; empty: VMSVC_DATABASE_URL")] = ""
+        "the same database without the pooler in transaction mode, for LISTEN; empty: VMSVC_DATABASE_URL")] = ""
     data_dir: Annotated[str, About("folder of the embedded database and cloud; empty: the user's data folder")] = ""
     flavor: Annotated[str, About("flavor of a request that names none; empty: the only one there is")] = ""
     image: Annotated[str, About("image of a request that names none; empty: the only one there is")] = ""
@@ -82,8 +82,8 @@ class Settings:
     member_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may create and delete")] \
         = "member,admin"
     reader_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may look")] = "reader"
-    admin_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may let other owners' VMs "
-        "go before their time (ack)")] = "admin"
+    admin_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may end the notice of "
+        "other owners' VMs early (ack)")] = "admin"
     write_rate: Annotated[float, About("creates and deletes a second that one principal may ask for in the long run",
         least=0.01)] = 100.0
     read_rate: Annotated[float, About(
@@ -91,8 +91,8 @@ class Settings:
     trusted_proxies: Annotated[str, About(
         "addresses or networks, with commas between, of proxies whose X-Forwarded-For and -Proto are believed")] = ""
     gateway_is_local: Annotated[str, About(
-        "what comes from the gateway of this container's network is the machine itself, since the port is published on "
-        "its loopback only", choices=("no", "yes"))] = "no"
+        "yes: treat connections from the gateway of this container's network as the machine's own. Only right while "
+        "the port is published on the machine's loopback alone", choices=("no", "yes"))] = "no"
     tls_cert: Annotated[str, About("file of the certificate and its chain (PEM); with it, HTTPS only")] = ""
     tls_key: Annotated[str, About("file of the certificate's key, if that is another")] = ""
 
@@ -197,7 +197,7 @@ def _require_sense(settings: Settings) -> None:
     if settings.tls_key and not settings.tls_cert:
         raise ConfigError("VMSVC_TLS_KEY without VMSVC_TLS_CERT")
     if settings.listen_url and not settings.database_url:
-        raise ConfigError("VMSVC_LISTEN_URL without VMSVC_DATABASE_URL")
+        raise ConfigError("VMSVC_LISTEN_URL needs VMSVC_DATABASE_URL")
     for name in ("database_url", "listen_url"):
         if url := getattr(settings, name):
             try:

@@ -39,10 +39,10 @@ def web_settings(settings: Settings) -> WebSettings:
 
 
 def gateways(table: Path = Path("/proc/net/route")) -> frozenset[str]:
-    """The addresses to which this machine, or container, sends what is for elsewhere; none where Linux does not tell.
+    """The addresses of this machine's, or container's, default gateways; empty where Linux does not show them.
 
     Docker's proxy and its address translation both pass a published port's connections on from the bridge's own
-    address, and that is the container's gateway. Who comes from another machine keeps the address that he has.
+    address, and that is the container's gateway. A client on another machine keeps its own address.
     """
     try:
         routes = [line.split() for line in table.read_text(encoding="ascii").splitlines()[1:]]

@@ -59,7 +59,7 @@ DAMAGES = {
     "ALTER TABLE event ALTER seq TYPE integer": "event.seq is integer, not bigint",
     "ALTER TABLE vm ALTER name DROP NOT NULL": "vm.name may be null",
     "ALTER TABLE vm ALTER network SET NOT NULL": "vm.network may not be null",
-    "ALTER TABLE vm ADD COLUMN colour text NOT NULL": "vm.colour is not ours, and has to be filled",
+    "ALTER TABLE vm ADD COLUMN colour text NOT NULL": "vm.colour is not ours, and has no default",
     "ALTER TABLE event ALTER seq DROP DEFAULT": "event.seq is not numbered by itself",
     "DROP INDEX intent_open": "the unique index on intent (vm_id, kind) for a part of the rows is missing",
     "DROP INDEX vm_cloud_id; CREATE INDEX vm_cloud_id ON vm (cloud_id)": "the unique index on vm (cloud_id) is missing",

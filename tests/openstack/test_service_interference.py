@@ -91,7 +91,7 @@ def test_a_thief_costs_two_rounds_at_most_and_all_of_it_is_on_record(service, pr
                 boot(outsider, flavorRef="m1.large")
         reply = answer.result(timeout=300)
     assert (reply.status, reply.body["error"]) == (409, "no_capacity")
-    assert reply.body["message"].startswith("after 2 rounds of eviction there is no room for it")
+    assert reply.body["message"].startswith("after 2 rounds of eviction there is no capacity for it")
     assert states(project) == dict.fromkeys(set(full) - set(robbed), "ACTIVE"), "nobody else went, no ERROR is left"
     until("both are on record as gone", lambda: service.victims(0, "evicted") >= set(robbed))
     record = [row for row in service.record() if row["vm"]["id"] in robbed]

@@ -77,7 +77,7 @@ async def test_a_round_after_which_the_room_was_there_is_the_last(client, sim, h
     sim.fault(kind="no_valid_host", name="^cursed$")
     refused = await client.create(False, name="cursed")
     assert (refused.status, refused.json["error"]) == (409, "no_capacity")
-    assert "the room that was made for it was there" in refused.json["message"]
+    assert "the capacity that was freed for it was there" in refused.json["message"]
     record, = await client.record()
     assert record["wasted"] == refused.json["message"]
     assert len(set(mine) & sim.servers().keys()) == 4 * hosts - 1

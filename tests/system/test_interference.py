@@ -107,7 +107,7 @@ async def test_who_takes_our_marks_off_keeps_a_preemptible_vm_and_the_marks_come
     for vm in vms:
         await until(lambda vm=vm: sim.servers()[vm]["metadata"].items() >= marks[vm].items(), "the marks")
     assert sim.servers()[first]["metadata"] == marks[first] | {"its": "own"}
-    said = [record.getMessage() for record in caplog.records if "was taken off or changed" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "was removed or changed" in record.getMessage()]
     assert len(said) == 3 and all("of anonymous" in line for line in said)
     writes = [sim.calls(method="POST", path=f"/{vm}/metadata$") for vm in vms]
     assert [len(calls) for calls in writes] == [1, 1, 1, 0]

@@ -185,7 +185,7 @@ async def test_a_guest_that_cannot_be_told_is_spared_and_another_goes(monkeypatc
     created = await client.create(False, flavor=flavor)
     assert created.status == 201 and deaf in sim.servers() and deaf not in created.json["evicted"]
     spared = await client.saw("evict/reprieved", deaf)
-    assert spared["data"]["reason"] == "its guest could not be told that it was to go"
+    assert spared["data"]["reason"] == "its guest could not read the notice"
     await client.saw("evict/evicted", created.json["evicted"][0])
     states = {one["vm"]["id"]: one["state"] for one in await client.record()}
     assert states == {deaf: "reprieved", created.json["evicted"][0]: "evicted"}

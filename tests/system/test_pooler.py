@@ -56,8 +56,9 @@ async def test_replicas_that_start_side_by_side_all_serve_and_hear_each_other(br
     if pool_mode == "session":
         assert parts["doorbell"] == "ok"
     else:
-        assert parts["doorbell"].startswith("ok; asks every 0.2 s") and "VMSVC_LISTEN_URL" in parts["doorbell"]
-        assert processes[0].text().count("NOTIFY does not come back") == 1
+        assert parts["doorbell"].startswith("ok; polls the database every 0.2 s")
+        assert "VMSVC_LISTEN_URL" in parts["doorbell"]
+        assert processes[0].text().count("notifications do not reach") == 1
     assert not any("Traceback" in process.text() for process in processes)
     assert "unsupported startup parameter" not in bouncer.log()
 
@@ -76,7 +77,7 @@ async def test_with_a_way_past_the_pooler_it_listens(bouncer, new_process, envir
 async def test_a_listener_that_cannot_connect_does_not_keep_the_service_from_hearing(new_process, environ):
     process = new_process({**environ, "VMSVC_LISTEN_URL": "postgresql://nobody@127.0.0.1:1/none"})
     client = await process.ready()
-    assert "cannot be had" in (await client.call("GET", "/readyz")).json["parts"]["doorbell"]
+    assert "cannot be made" in (await client.call("GET", "/readyz")).json["parts"]["doorbell"]
     assert (await client.create(True)).status == 201
 
 

@@ -9,9 +9,9 @@ from vmsvc.cloud.exchange import Request
 from vmsvc.cloud.port import Addresses, Flavor, Image, Named, Network
 from vmsvc.domain.errors import Forbidden, NotFound
 
-#: Ports of a network with more addresses than this are not counted: a list of them would take seconds.
+#: vmsvc does not count the ports of a network with more addresses than this: the list would take seconds.
 MOST_PORTS = 4096
-#: With so many addresses left it is not asked who would give one back.
+#: With more addresses left than this, it does not matter which servers would give one back.
 FEW = 16
 
 
@@ -27,26 +27,26 @@ class Catalog(Caller):
         return found
 
     async def images(self) -> tuple[Image, ...]:
-        """Every active image that the list shows: not those of other projects that are community, shared and not
-        accepted, or hidden."""
+        """Every active image that Glance's list shows. It leaves out hidden images, and other projects' images that are
+        community, or shared and not accepted."""
         found, _ = await self._calls.list(
             Request("images", "image", "GET", "/images", {"status": "active"}), "images", parse.image)
         return found
 
     async def image(self, image_id: str) -> Image:
-        """One image, whatever its status: also a community one, one that is shared and was not accepted, and a hidden
-        one, which the list leaves out. Raises NotFound."""
+        """One image by its id, whatever its status, also one that `images` leaves out. Raises NotFound."""
         return await self._calls.send(Request("image", "image", "GET", f"/images/{quote(image_id, safe='')}"),
                                       partial(parse.whole, "an image", parse.image))
 
     async def flavor(self, flavor_id: str) -> Flavor:
-        """One flavor, also a private one for an admin, to whom the list shows public ones alone. Raises NotFound."""
+        """One flavor by its id; for an admin also a private one, which `flavors` leaves out. Raises NotFound."""
         return await self._calls.send(Request("flavor", "compute", "GET", f"/flavors/{quote(flavor_id, safe='')}"),
                                       partial(parse.whole, "a flavor", lambda body: parse.flavor(body["flavor"])))
 
     async def addresses(self, network_id: str) -> Addresses:
-        """What of a network's addresses is used, as far as it is shown. An admin is told sums (Neutron answers others
-        404 there); the ports tell who would give an address back, and are asked for when few are left."""
+        """How many of a network's addresses are used, as far as Neutron shows it. Neutron gives an admin the sums
+        (others get 404). The ports, which say who would give an address back, are read only when few addresses are
+        left."""
         subnets, _ = await self._calls.list(
             Request("subnets", "network", "GET", "/subnets", {"network_id": network_id}), "subnets", parse.subnet)
         pools = {subnet_id: size for subnet_id, size in subnets if size is not None}
@@ -65,8 +65,8 @@ class Catalog(Caller):
         return parse.tightest(pools, used, ports)
 
     async def ports_left(self) -> int | None:
-        """How many more ports the project may have by its quota; None without a limit. Everybody may ask it of the own
-        project, as Nova does in a user's name."""
+        """How many more ports the project may have by its quota, below 0 too; None without a limit. Every user may read
+        this of the own project, as Nova does in the user's name."""
         path = f"/quotas/{self.project_id}/details.json"
         return await self._calls.send(Request("ports_left", "network", "GET", path),
                                       partial(parse.whole, "the quota of ports", parse.ports_left))

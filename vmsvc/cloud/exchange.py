@@ -13,8 +13,7 @@ try:
 except ImportError:         # it is a gain, no need
     from json import loads as quickly
 
-#: A Retry-After above this many seconds is taken as this: a proxy's "come back in an hour" must not silence us for an
-#: hour.
+#: The longest Retry-After in seconds that counts: when a proxy says "come back in an hour", we must not wait an hour.
 LONGEST_PAUSE = 60.0
 #: So many characters of a secret in a row are one too.
 _PIECE = 12
@@ -77,8 +76,8 @@ class Answer:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds to stay away, from 0 to LONGEST_PAUSE, if the cloud asked for it (Retry-After, a number or a
-        date)."""
+        """Seconds to wait, from 0 to LONGEST_PAUSE, as the cloud's Retry-After (a number or a date) asks; None without
+        one."""
         value = self.headers.get("Retry-After", "").strip()
         if value.isascii() and value.isdigit():
             return min(float(value), LONGEST_PAUSE)
@@ -93,7 +92,7 @@ class Garbled(CloudError):
 
 
 class TurnedAway(CloudUnavailable):
-    """The cloud carried nothing out, since there are too many calls: even a write may be sent again after
+    """The cloud refused a call because of a rate limit and did nothing: even a write may be sent again after
     `retry_after` seconds."""
 
 

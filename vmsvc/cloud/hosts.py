@@ -25,7 +25,7 @@ BEFORE_UPTIME = (2, 53)
 CANDIDATES = 100
 #: Providers that were no hypervisors are looked up again after this.
 STRANGERS_SECONDS = timedelta(minutes=10)
-#: What is told of hypervisors (their CPU, their version) is read again after this.
+#: The details of hypervisors (CPU, version) are read again after this.
 HYPERVISORS_SECONDS = timedelta(hours=1)
 
 

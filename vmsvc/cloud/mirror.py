@@ -104,7 +104,7 @@ class Mirror:
         return {server_id: self.servers.get(server_id) for server_id in changes}
 
     def shows_mark(self, vmsvc_id: str) -> bool:
-        """True when a server that carries this mark was there in the last read."""
+        """True when the last read showed a server that carries this mark."""
         return self._marks[vmsvc_id] > 0
 
     def follow(self, tell: Callable[[str], None]) -> None:

@@ -81,7 +81,7 @@ def flavor(raw: Json) -> Flavor:
                   disabled=bool(raw.get("OS-FLV-DISABLED:disabled", False)))
 
 
-#: What of an image is Glance's own, or says nothing about where it boots.
+#: Keys of an image that are Glance's own, or that do not decide where it boots.
 _GLANCE = frozenset({"id", "name", "status", "min_ram", "min_disk", "size", "virtual_size", "visibility", "owner",
                      "protected", "checksum", "tags", "created_at", "updated_at", "self", "file", "schema", "locations",
                      "direct_url", "stores", "os_hash_algo", "os_hash_value", "os_hidden", "disk_format",
@@ -102,8 +102,8 @@ def network(raw: Json) -> Network:
 
 
 def subnet(raw: Json) -> tuple[tuple[str, int], int | None]:
-    """(id, IP version) of a subnet and how many addresses its pools have. None for one that gives a server none of
-    them: it is for other services alone, or its hosts make up their addresses themselves."""
+    """(id, IP version) of a subnet, and the number of addresses in its pools; None in its place where a server gets no
+    address from the pools: the subnet is for other services, or servers choose their addresses themselves (SLAAC)."""
     key = raw["id"], raw["ip_version"]
     if raw.get("service_types") or raw.get("ipv6_address_mode") in ("slaac", "dhcpv6-stateless"):
         return key, None
@@ -112,19 +112,19 @@ def subnet(raw: Json) -> tuple[tuple[str, int], int | None]:
 
 
 def used_addresses(raw: Json) -> dict[str, int]:
-    """GET /network-ip-availabilities/{id}: how many are used of each subnet."""
+    """The number of used addresses of each subnet, by its id, from GET /network-ip-availabilities/{id}."""
     return {each["subnet_id"]: each["used_ips"] for each in raw["network_ip_availability"]["subnet_ip_availability"]}
 
 
 def port(raw: Json) -> tuple[str, frozenset[str]]:
-    """Whose it is, and the subnets of which it has an address."""
+    """The id of the server (or router, ...) that has the port, and the subnets in which the port has an address."""
     return raw.get("device_id") or "", frozenset(each["subnet_id"] for each in raw.get("fixed_ips") or ())
 
 
 def tightest(pools: Mapping[tuple[str, int], int], used: Mapping[str, int],
              ports: Sequence[tuple[str, frozenset[str]]] = ()) -> Addresses:
-    """The addresses of the IP version that has fewest left: a port gets one of each version. What is `used` is counted
-    from the ports where it was not told."""
+    """The addresses of the IP version that has fewest left, for a port gets one of each version. `pools` are the sizes
+    of the subnets' pools, `used` how many are used of each; without `used` the ports are counted."""
     found = []
     for version in sorted({version for _, version in pools}):
         ids = {subnet_id for subnet_id, its_version in pools if its_version == version}
@@ -136,7 +136,7 @@ def tightest(pools: Mapping[tuple[str, int], int], used: Mapping[str, int],
 
 
 def ports_left(raw: Json) -> int | None:
-    """GET /quotas/{project}/details.json."""
+    """How many more ports the quota allows, from GET /quotas/{project}/details.json; None without a limit."""
     port_quota = raw["quota"]["port"]
     left = port_quota["limit"] - port_quota["used"] - int(port_quota.get("reserved") or 0)
     return None if port_quota["limit"] < 0 else left

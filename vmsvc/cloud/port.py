@@ -21,13 +21,14 @@ from vmsvc.domain.resources import Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
 MARK = "vmsvc_id"
-#: The notice in the guest: the metadata keys that say when it goes, and why. The first has to be there, the second not.
+#: The notice that a guest reads: the metadata keys that say when its VM is evicted, and why. The second one may be
+#: missing.
 EVICT_AT, EVICT_REASON = "vmsvc_evict_at", "vmsvc_evict_reason"
 #: How many metadata items a server may have where the cloud does not say: Nova's default.
 METADATA_ITEMS = 128
 #: Nova writes metadata in these states (vm_state active, paused, suspended, stopped) and says 409 in all others.
 _WRITABLE = frozenset({"ACTIVE", "PAUSED", "SUSPENDED", "SHUTOFF"})
-#: In these its guest runs.
+#: The guest runs in these.
 _RUNNING = frozenset({"ACTIVE", "VERIFY_RESIZE"})
 
 #: The request that the calls of this task belong to: sent along as X-Openstack-Request-Id, so that the cloud's own
@@ -88,11 +89,11 @@ class Server:
 
     @property
     def runs(self) -> bool:
-        """True when its guest runs, and could read a notice."""
+        """True when its guest runs, so that it can read a notice."""
         return self.status in _RUNNING
 
     def takes_notice(self, most: int) -> bool:
-        """True when the cloud would let a notice be written where a server may have `most` metadata items."""
+        """True when the cloud would accept a notice in the metadata; `most`: how many items a server may have."""
         return self.status in _WRITABLE and (EVICT_AT in self.metadata or len(self.metadata) < most)
 
     @property
@@ -171,9 +172,9 @@ class Cloud(Protocol):
         CloudUnavailable (nothing was made) or OutcomeUnknown (look with `find_servers`)."""
 
     async def rehearse(self, spec: BootSpec) -> None:
-        """Let Nova check such a create and make nothing: it is sent with a server group that does not exist, which Nova
-        looks for when all else has been found good, the quotas and the room for it apart. Raises what `create_server`
-        raises for a request that is refused, InvalidRequest, Forbidden, QuotaExceeded (of ports); and
+        """Let Nova check such a create without making a server: the request names a server group that does not exist.
+        Nova looks for that group after all other checks but those of its own quotas and of capacity. Raises what
+        `create_server` raises when Nova refuses the request (InvalidRequest, Forbidden, QuotaExceeded for ports), and
         CloudUnavailable."""
 
     async def find_servers(self, vmsvc_id: str) -> tuple[Server, ...]:
@@ -211,10 +212,10 @@ class Cloud(Protocol):
         """One image, whatever its status, also one that the list leaves out. Raises NotFound."""
 
     async def flavor(self, flavor_id: str) -> Flavor:
-        """One flavor; an operator sees those too that the list leaves out, private ones. Raises NotFound."""
+        """One flavor; an operator also sees private ones, which the list leaves out. Raises NotFound."""
 
     async def addresses(self, network_id: str) -> Addresses:
-        """What of a network's addresses is used, as far as it is shown."""
+        """How many of a network's addresses are used, as far as the cloud shows it."""
 
     async def ports_left(self) -> int | None:
         """How many more ports the project may have by its quota in Neutron, below 0 too; None without a limit."""

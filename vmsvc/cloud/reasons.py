@@ -1,7 +1,7 @@
-"""Why the cloud could not be reached, in words: what was asked, what stood in the way, and which setting to look at.
+"""Why vmsvc cannot reach the cloud, as a sentence for people: which address, what failed, and which setting to check.
 
-Connections fail with errors that keystoneauth wraps around those of requests, urllib3 and Python. What a person can act
-upon stands in the innermost: a name that is not known, a certificate, a port where nobody listens.
+keystoneauth wraps its errors around those of requests, urllib3 and Python. The innermost one says what a person can
+correct: an unknown host name, a certificate, a port where nobody listens.
 """
 
 import socket
@@ -9,16 +9,16 @@ import ssl
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-#: What OpenSSL calls it when the peer speaks plain HTTP.
+#: OpenSSL's reasons when the peer speaks plain HTTP.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNEXPECTED_EOF")
-#: Not valid yet, expired, made for another name or address.
+#: OpenSSL's codes of certificates that no private CA corrects: not valid yet, expired, for another name or address.
 _NO_CA_MENDS = (9, 10, 62, 64)
-#: What urllib3 and http.client call it when the peer speaks TLS, and so no HTTP.
+#: Errors of urllib3 and http.client when the peer speaks TLS instead of HTTP.
 _NO_HTTP = ("BadStatusLine", "RemoteDisconnected", "ConnectionResetError", "IncompleteRead")
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it: keystoneauth keeps it as context, requests and urllib3 as first argument."""
+    """The error and its causes: keystoneauth keeps them as context, requests and urllib3 as first argument."""
     seen: set[int] = set()
     pending = [error]
     while pending:
@@ -30,14 +30,14 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def place_of(url: str) -> str:
-    """Where a URL leads, without a login that may be in it: `https://keystone.example:5000`."""
+    """Scheme, host and port of a URL, without a login in it: `https://keystone.example:5000`."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def connection_trouble(error: BaseException, address: str = "") -> str | None:
-    """Why no connection came about, or none that can be used; None when the error tells nothing of that. `address` is
-    what was asked, where the error itself does not know."""
+    """Why no connection could be made or used, as a sentence; None when the error has another cause. `address` is the
+    URL that was asked, for errors that do not contain one."""
     found = list(causes(error))
     place = _asked(found) or (place_of(address) if address else "the cloud")
     if any(type(one).__name__ == "ProxyError" for one in found):
@@ -77,7 +77,7 @@ def _network_trouble(error: BaseException, place: str) -> str | None:
 
 
 def _asked(found: list[BaseException]) -> str | None:
-    """Where the request went: requests' errors have it, or urllib3's pool of connections."""
+    """The address that was asked: requests' errors contain it, or urllib3's pool of connections."""
     for one in found:
         if url := getattr(getattr(one, "request", None), "url", None):
             return place_of(url)
@@ -88,7 +88,7 @@ def _asked(found: list[BaseException]) -> str | None:
 
 
 def _innermost(found: list[BaseException]) -> str:
-    """What Python itself said."""
+    """The words of the first error of Python's own among these."""
     for one in found:
         if type(one).__module__ in ("builtins", "socket") and isinstance(one, OSError):
             return one.strerror or str(one)
@@ -96,12 +96,12 @@ def _innermost(found: list[BaseException]) -> str:
 
 
 def is_secret(name: str) -> bool:
-    """True for a value of a cloud's `auth` that nobody is to see."""
+    """True when the value with this name in a cloud's `auth` must not be shown."""
     return any(word in name for word in ("password", "secret", "token", "passcode"))
 
 
 def unread(paths: Iterable[str]) -> str:
-    """Why nothing came of these files of settings: what is wrong with those that are there, and which are not."""
+    """Why none of these settings files could be read: what is wrong with those that exist, and which do not exist."""
     wrong, missing = [], []
     for path in dict.fromkeys(paths):
         try:

@@ -62,7 +62,8 @@ class Servers(Caller):
             raise InvalidRequest(error.message) from None
 
     async def rehearse(self, spec: BootSpec) -> None:
-        """Let Nova check such a create and make nothing. Raises what `create_server` raises for a refused request."""
+        """Let Nova check such a create without making a server: see `Cloud.rehearse`. Raises CloudError, too, for a
+        Nova that makes the server all the same (it is deleted)."""
         group = str(uuid.uuid4())
         body = {"server": _boot(spec), "os:scheduler_hints": {"group": group}}
         # Read in nova/compute/api.py: networks, port quota, key pair, image, flavor and metadata are checked before the
@@ -76,7 +77,7 @@ class Servers(Caller):
             raise
         except NotFound as error:
             raise InvalidRequest(error.message) from None
-        await self.delete(made)     # a Nova that does not look for groups: what was made must not stay
+        await self.delete(made)     # this Nova does not look for the group: the server must not stay
         raise CloudError("the cloud made a server in a server group that does not exist")
 
     async def find_servers(self, vmsvc_id: str) -> tuple[Server, ...]:

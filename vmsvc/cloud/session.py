@@ -62,7 +62,7 @@ class Session:
 
     def open(self, _attempt: Attempt) -> str:
         """Sign in and build everything that threads share; returns the project's id. Raises NotSent when the cloud
-        does not answer or let us in, CloudError when the settings cannot work; either says why."""
+        does not answer or does not accept our sign-in, CloudError when the settings cannot work; either says why."""
         with self._opening, self._sdk_errors():
             self.close()
             self._http = importlib.import_module("vmsvc.cloud.wire").Wire(self._workers, len(SERVICES) + 1)
@@ -100,8 +100,8 @@ class Session:
 
     @contextmanager
     def _settings_errors(self) -> Iterator[None]:
-        """CloudError for settings that cannot be. The SDK raises whatever it stumbles over in a file of another shape,
-        and keystoneauth plain Exceptions for a login without a password."""
+        """Raise CloudError for settings that cannot work. The SDK raises any kind of error for a malformed file, and
+        keystoneauth a plain Exception for a login without a password."""
         exceptions, keystone = map(importlib.import_module, ("openstack.exceptions", "keystoneauth1.exceptions"))
         self._settings = None
         try:
@@ -119,8 +119,8 @@ class Session:
         # The SDK warns about its own code.
         warnings.filterwarnings("ignore", message="Support for InfluxDB")
         warnings.filterwarnings("ignore", message="The 'service_type' parameter is unnecesary")
-        # What they say comes as an error too, in words of ours. The first shows lines of a file that is no YAML, with
-        # what may be a password in them.
+        # What these log also comes as an error, in our words. The first one would log lines of a file that is not
+        # YAML, and with them perhaps a password.
         for name in ("openstack.config", "keystoneauth.identity", "stevedore"):
             logging.getLogger(name).setLevel(logging.ERROR)
         loader = importlib.import_module("openstack.config.loader")
@@ -130,7 +130,7 @@ class Session:
             load_envvars=self._config_file is None, app_name="vmsvc",
             session_constructor=functools.partial(keystoneauth.Session, session=self._http))
         _require_cloud(self._cloud or config.default_cloud, config)
-        # As the `openstack` command has it: what the environment says of TLS counts for the cloud of a file too.
+        # As in the `openstack` command, the environment's TLS variables count for a cloud of a file too.
         given = config.cloud_config["clouds"].get(config.envvar_key, {})
         tls = {name: given[name] for name in ("cacert", "cert", "key", "insecure") if given.get(name)}
         # Without a time-out the SDK waits for ever.
@@ -195,14 +195,14 @@ class Session:
 
     @contextmanager
     def _sdk_errors(self) -> Iterator[None]:
-        """While signing in or discovering: nothing of ours was sent, whatever happens."""
+        """Turn errors of sign-in and discovery into NotSent: no request of ours was sent yet."""
         try:
             yield
         except (*_failures(), OSError) as error:        # OSError: a file of certificates that is not there
             raise NotSent(self._why_not_in(error)) from None
 
     def _why_not_in(self, error: Exception) -> str:
-        """Why we could not sign in, as the `openstack` command says it; with no secret in it."""
+        """Why the sign-in failed, as a sentence without secrets."""
         auth = self._settings.config.get("auth", {}) if self._settings else {}
         address = auth.get("auth_url") or ""
         if not address.startswith(("http://", "https://")):
@@ -223,7 +223,7 @@ class Session:
         return f"signing in at {keystone} failed ({type(error).__name__}): {said}"
 
     def _without_secrets(self, said: object) -> str:
-        """One line of it. A cloud, or something that is none, may repeat what it was sent."""
+        """The text as one line without our secrets: the peer may have repeated what we sent."""
         auth = self._settings.config.get("auth", {}) if self._settings else {}
         secrets = [str(value) for name, value in auth.items() if value and reasons.is_secret(name)]
         access = getattr(getattr(self._keystone, "auth", None), "auth_ref", None)
@@ -233,7 +233,7 @@ class Session:
         return " ".join(text.split())[:500]
 
     def _no_compute(self) -> str:
-        """What is wrong with a catalogue in which we find no compute service."""
+        """Why the catalogue has no compute service for our settings."""
         catalog = self._keystone.auth.get_access(self._keystone).service_catalog.catalog
         found = {f"{one.get('region')} ({one.get('interface')})" for service in catalog
                  if service.get("type") == "compute" for one in service.get("endpoints", ())}
@@ -275,7 +275,7 @@ def _negotiate(service: str, proxy: Any) -> tuple[int, int]:
     if endpoint is None:
         raise NotSent(f"the {service} service does not answer")
     if not endpoint.max_microversion:
-        try:        # is it old, or does nobody answer?
+        try:        # without microversions: is the service old, or does it not answer?
             proxy.session.get(endpoint.url, authenticated=False, raise_exc=False, log=False)
         except _failures() as error:
             raise NotSent(f"the {service} service does not answer: "
@@ -295,7 +295,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _require_cloud(name: str | None, config: Any) -> None:
-    """Raises CloudError when a cloud is named that no file has, with what was looked at."""
+    """Raise CloudError when no file has the named cloud; the message lists the files."""
     clouds = config.cloud_config["clouds"]
     if name != "defaults" and (name is None or name in clouds):     # `defaults`: the SDK found no settings at all
         return

@@ -27,7 +27,7 @@ SENTENCES: tuple[Rule, ...] = (
     # With unified limits Nova passes on oslo.limit's sentence, which names the resource.
     _rule({400, 403}, r"^Maximum number of metadata items|\bserver_metadata_items is over limit",
           lambda text: InvalidRequest(text, "metadata")),
-    # By the default policy for all but admins; no eviction changes it.
+    # Nova's default policy says this to all but admins; no eviction changes that.
     _rule({403}, r"^Only volume-backed servers", lambda text: InvalidRequest(text, "flavor")),
     # Nova: 403 on POST /servers. Neutron: 409 OverQuota, or through Nova "Maximum number of ports exceeded".
     _rule({403, 409, 413}, r"Quota exceeded for |^Maximum number of |exceeds quota", QuotaExceeded),
@@ -85,9 +85,9 @@ def error_of(request: Request, answer: Answer) -> VmsvcError | None:
 
 
 def _limits_the_rate(answer: Answer) -> bool:
-    """429; or 413 from older Novas and from proxies, where a Retry-After, or the key `overLimit`, tells it from a body
-    that is too large. (Older Novas answer 413 with `Retry-After: 0` for a quota too: its sentence is looked at first.)
-    """
+    """True for 429, and for the 413 of older Novas and proxies: a Retry-After, or the key `overLimit`, distinguishes it
+    from a 413 for a body that is too large. (Older Novas answer 413 with `Retry-After: 0` for a quota too: the caller
+    matches the quota's sentence first.)"""
     return answer.status == 429 or answer.status == 413 and (answer.retry_after is not None or
                                                              answer.text.lstrip().startswith('{"overLimit"'))
 

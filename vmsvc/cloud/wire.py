@@ -25,7 +25,7 @@ class Wire(requests.Session):
 
     def __init__(self, workers: int, services: int):
         super().__init__()
-        self.direct = False     # no request goes through a proxy
+        self.direct = False     # True: no request goes through a proxy
         self._ways: dict[Address, Any] = {}
         adapter = TCPKeepAliveAdapter(pool_connections=services, pool_maxsize=workers)
         # Keystone's token is the only login: requests would look for a .netrc at each call, and send what is in it.
@@ -52,7 +52,7 @@ class Wire(requests.Session):
             timeout=Timeout(connect=connect, read=read)))
 
     def merge_environment_settings(self, url: str, *given: Any) -> dict[str, Any]:  # pylint: disable=arguments-differ
-        """As requests', but no proxy is asked for what only this machine, or the network of its containers, reaches."""
+        """As requests does, but without a proxy for addresses that only this machine, or its containers, can reach."""
         found = super().merge_environment_settings(url, *given)
         if self.direct or _is_loopback(urlsplit(url).hostname or ""):
             found["proxies"] = {}

@@ -1,7 +1,7 @@
-"""Which requests Nova refuses whatever room there is, as far as the flavor, Glance and Neutron tell.
+"""Which requests Nova refuses however much capacity there is, as far as the flavor, Glance and Neutron show.
 
-Measured on a real Nova 34 and read in nova/compute/api.py (`_validate_flavor_image_nostatus`). What depends on a policy
-of the cloud (a flavor without a disk) or on a combination of properties is Nova's to say: see `Cloud.rehearse`.
+Measured on a real Nova 34 and read in nova/compute/api.py (`_validate_flavor_image_nostatus`). Only Nova can judge what
+depends on a policy of the cloud (a flavor without a disk) or on a combination of properties: see `Cloud.rehearse`.
 """
 
 from collections.abc import Collection
@@ -17,7 +17,8 @@ _FEW = 64
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """Why it will be refused: `error` is the slug that the client sees, `field` the part of the request to mend."""
+    """Why Nova will refuse a request: `error` is the slug that the client gets, `field` the part of the request to
+    correct."""
 
     message: str
     field: str | None = None
@@ -26,10 +27,10 @@ class Objection:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the cloud says of a request before anybody is noticed for it. `objection`: Nova refuses it. `ports`: how
-    many more ports the project may have, None without a limit. `addresses`: those of its network, None where they were
-    not counted; `unplugged`: how the last build failed that could not be plugged in there, if none has succeeded
-    since."""
+    """What the cloud says of a request before anybody is noticed for it. `objection`: why Nova refuses it. `ports`: how
+    many more ports the project may have, None without a limit. `addresses`: those of its network, None where nobody
+    counted them. `unplugged`: the message of the last build that failed because the network gave it no address, unless
+    a later build got one."""
 
     objection: Objection | None = None
     ports: int | None = None
@@ -38,12 +39,13 @@ class Verdict:
 
     @property
     def counts(self) -> bool:
-        """True when few enough are left that it matters who else takes one."""
+        """True when so few ports or addresses are left that it matters which other VMs take one."""
         return self.ports is not None or self.addresses is not None and self.addresses.free <= _FEW
 
     def object_to(self, leaving: Collection[str], claims: int = 0) -> Objection | None:
-        """Why it will be refused even when these servers (ids of the cloud) have gone: each gives back its port and its
-        address. `claims`: so many others will take one of each that is not seen in use yet."""
+        """Why Nova will refuse the request even when the servers in `leaving` (ids of the cloud) have gone and given
+        back their ports and addresses; None when it will not. `claims`: how many other VMs will take a port and an
+        address that the counts do not show yet."""
         if self.objection:
             return self.objection
         if self.ports is not None and self.ports + len(leaving) - claims < 1:
@@ -63,7 +65,7 @@ def no_address(network: str, addresses: Addresses) -> str:
 
 
 def objection(flavor: Flavor, image: Image, network: Network | None) -> Objection | None:
-    """Why Nova refuses this combination, None when nothing of it is to be seen here."""
+    """Why Nova refuses this combination; None when flavor, image and network show no reason."""
     if flavor.disabled:
         return Objection(f"the flavor {flavor.name} is disabled", "flavor")
     if image.status != "active":
@@ -93,12 +95,12 @@ def _disk(flavor: Flavor, image: Image) -> Objection | None:
 
 
 def is_peculiar(flavor: Flavor, image: Image) -> bool:
-    """True for a combination of which Nova alone knows whether it takes it: without a disk (by policy), or where what
-    the flavor and the image say of the virtual hardware has to go together."""
+    """True for a combination that only Nova can judge: a flavor without a disk (its policy decides), or a flavor and an
+    image whose settings of the virtual hardware have to agree."""
     return ((not flavor.disk_gb and not image.boots_volume)
             or any(name.startswith(("hw_", "os_", "img_")) and name not in _HARMLESS for name in image.properties)
             or any(name.startswith(("hw:", "os:", "pci_passthrough:", "quota:")) for name in flavor.extra_specs))
 
 
-#: Said of most images, and never refused.
+#: Properties that most images have and that Nova never refuses.
 _HARMLESS = frozenset({"os_distro", "os_version", "os_type", "os_admin_user", "hw_architecture", "hw_firmware_type"})

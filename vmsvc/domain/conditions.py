@@ -1,8 +1,8 @@
-"""What a request asks of its host besides room, in words.
+"""What a request asks of its host besides capacity, as a list of sentences for people.
 
-Any extra spec and any image property may keep Nova from taking a host: filters and aggregates can compare them all.
-Which of them do so is a matter of the cloud's configuration that no API shows. So all are taken for conditions but
-those that Nova only hands to the guest, or only writes down.
+Any extra spec and any image property may exclude a host: Nova's filters and aggregates can compare them all. Which of
+them do so depends on the cloud's configuration, which no API shows. So this module counts all of them as conditions but
+those that Nova only passes to the guest, or only stores.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,8 @@ _ONLY_WRITTEN_DOWN = ("owner_specified.", "os_hash_", "owner_", "image_", "boot_
 
 
 def conditions_of(extra_specs: Mapping[str, str], properties: Mapping[str, str], zone: str | None) -> list[str]:
-    """Of a flavor's extra specs, an image's properties and an availability zone; sorted, empty for most requests."""
+    """The conditions in a flavor's extra specs, an image's properties and an availability zone; sorted, empty for most
+    requests."""
     flavor = [f"{name}={value} (flavor)" for name, value in extra_specs.items()
               if not name.startswith(_NOT_OF_THE_HOST)]
     image = [f"{name}={value} (image)" for name, value in properties.items()
@@ -24,5 +25,5 @@ def conditions_of(extra_specs: Mapping[str, str], properties: Mapping[str, str],
 
 
 def zone_condition(zone: str) -> str:
-    """That the host is in this availability zone."""
+    """The condition that the host is in this availability zone."""
     return f"availability zone {zone}"

@@ -17,7 +17,8 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Evict:
     """Keep this bin's room for it and give these notice; no victims: the room is on its way by itself. `members`, of a
-    hostId group: who held what when the first plan was made, if this one adds to it; None: as it is now."""
+    hostId group: what each VM held there when the first plan was made, if this plan adds to it; None: what each holds
+    now."""
 
     kind: str
     bin: str
@@ -38,7 +39,8 @@ class Reprieve:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing now: something under way decides first. `for_others`: other requests that hold room are under way."""
+    """Do nothing now: something under way decides first. `for_others`: other requests with reservations are under
+    way."""
 
     why: str
     for_others: bool = False

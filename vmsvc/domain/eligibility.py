@@ -28,7 +28,8 @@ def why_none(request: Request, world: World) -> str:
 
 
 def _what_all_lack(request: Request, world: World) -> str | None:
-    """The one reason that every host has, where an image or a flavor says what a host must be."""
+    """The one reason that excludes every host, where an image, a flavor or a zone does; None when there is no such
+    one."""
     hosts = world.hosts.values()
     unmet = {request.requirements.unmet(host.hypervisor, host.traits) for host in hosts}
     if len(unmet) == 1 and None not in unmet:

@@ -112,8 +112,8 @@ class OutcomeUnknown(CloudUnavailable):
 
 
 class Unavailable(VmsvcError):
-    """vmsvc itself cannot answer now, since its database is away or it stops: the message says which. Nothing was
-    done. Try again after `retry_after` seconds."""
+    """vmsvc itself cannot answer now: its database does not answer, or vmsvc is stopping; the message says which.
+    Nothing was done. Try again after `retry_after` seconds."""
 
     slug = "unavailable"
 

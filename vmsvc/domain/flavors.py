@@ -39,11 +39,11 @@ class Flavor:
 
     @property
     def room(self) -> Resources:
-        """What a server of it that boots from an image claims from its host."""
+        """What a server of this flavor claims from its host when it boots from an image without properties."""
         return self.room_with({})
 
     def room_with(self, properties: Mapping[str, str], boot_from_volume: bool = False) -> Resources:
-        """What a server of it claims that boots from an image with these properties."""
+        """What a server of this flavor claims from its host when it boots from an image with these properties."""
         return placement_request(self.vcpus, self.ram_mb, self.disk_gb, ephemeral_gb=self.ephemeral_gb,
                                  swap_mb=self.swap_mb, boot_from_volume=boot_from_volume,
                                  extra_specs=effective_specs(self.extra_specs, properties))
@@ -80,7 +80,7 @@ def quota_request(vcpus: int, ram_mb: int) -> Resources:
 
 def effective_specs(extra_specs: Mapping[str, str], properties: Mapping[str, str]) -> dict[str, str]:
     """The extra specs of a flavor with those that an image adds as properties: `hw_tpm_model` is `hw:tpm_model`. Where
-    both say something they agree, or the flavor counts (nova/virt/hardware.py); else Nova refuses them together."""
+    both set a value, the flavor's counts (nova/virt/hardware.py); Nova refuses two that contradict each other."""
     specs = dict(extra_specs)
     for key in _OF_IMAGES:
         value = properties.get(key.replace(":", "_"))
@@ -90,13 +90,13 @@ def effective_specs(extra_specs: Mapping[str, str], properties: Mapping[str, str
 
 
 def traits_of(extra_specs: Mapping[str, str], properties: Mapping[str, str] | None = None) -> Traits:
-    """The traits that a flavor and an image require and that the flavor forbids, in words or by what they ask of their
-    host. Nova adds more (of the image's disk format, of its buses and models) only where the operator has switched that
-    on: `[scheduler] query_placement_for_image_type_support` and `image_metadata_prefilter` are off by default."""
+    """The traits that a flavor and an image require and that the flavor forbids: by name, or implied by other settings.
+    Nova adds more (of the image's disk format, of its buses and models) only where the operator has switched that on:
+    `[scheduler] query_placement_for_image_type_support` and `image_metadata_prefilter` are off by default."""
     named: dict[str, set[str]] = {"required": set(), "forbidden": set()}
     properties = properties or {}
     extra_specs = effective_specs(extra_specs, properties)
-    # Of an image Nova takes required traits alone, and none for a group.
+    # Nova reads only required traits from an image, and none for a request group.
     named["required"] |= {key.removeprefix("trait:") for key, value in properties.items()
                           if key.startswith("trait:") and value == "required"}
     if (properties.get("hw_firmware_type") == "uefi"
@@ -124,9 +124,9 @@ def traits_of(extra_specs: Mapping[str, str], properties: Mapping[str, str] | No
     return Traits(frozenset(named["required"]), frozenset(named["forbidden"]))
 
 
-#: Extra specs that an image may say too, as a property. Not `hw:cpu_policy`: for dedicated CPUs Nova asks for PCPU, and
-#: where no host has them for VCPU instead (`disable_fallback_pcpu_query` is off by default; on the real one such an
-#: image boots on hosts without PCPU).
+#: Extra specs that an image can set too, as a property. `hw:cpu_policy` is not among them: for dedicated CPUs Nova asks
+#: Placement for PCPU, and where no host has any, for VCPU (`disable_fallback_pcpu_query` is off by default; measured:
+#: such an image boots on hosts without PCPU).
 _OF_IMAGES = ("hw:cpu_thread_policy", "hw:mem_encryption", "hw:tpm_version", "hw:tpm_model",
               "hw:maxphysaddr_mode", "hw:pci_numa_affinity_policy", "os:secure_boot", "hw:virtio_packed_ring",
               "hw:ephemeral_encryption", "hw:ephemeral_encryption_format", "hw:sound_model")

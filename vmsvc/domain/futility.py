@@ -1,8 +1,8 @@
-"""When evicting anybody would be in vain although the plan fits by size: the cloud's no has another cause than room.
+"""When an eviction would not help although the plan fits: the cloud refuses the request for another cause.
 
-"No valid host" is all that Nova says, whatever the cause. What rules out every host can be a condition that the
-request's flavor, image or zone sets: an architecture, a trait, an aggregate. Some of these are judged beforehand
-(`eligibility`); for the others this module weighs what became of this request and of others.
+Nova says "No valid host" whatever the cause. A condition that the request's flavor, image or zone sets (an
+architecture, a trait, an aggregate) can exclude every host. `eligibility` judges some of these beforehand; for the
+others this module looks at what became of this request and of earlier ones.
 """
 
 from vmsvc.domain.conditions import zone_condition
@@ -11,7 +11,7 @@ from vmsvc.domain.world import EVIDENCE_SECONDS, FUTILE_SECONDS, Request, World
 
 
 def why_futile(request: Request, world: World) -> Refuse | Wait | None:
-    """What to decide in place of an eviction; None when room may well be what is lacking."""
+    """What to decide instead of an eviction; None when a lack of capacity may be the cause."""
     known = request.precedents
     if known.futile_error is not None:
         minutes = max(0, world.now - known.futile_at) // 60
@@ -20,7 +20,7 @@ def why_futile(request: Request, world: World) -> Refuse | Wait | None:
                       f"image, network and zone, and the cloud refused it all the same ({known.futile_reason}). An "
                       f"eviction is tried again {FUTILE_SECONDS // 60} min after that")
     if request.refused_rounds and request.refused_with_room:
-        return Refuse("no_capacity", f"the cloud refused it although the room that was made for it was there: "
+        return Refuse("no_capacity", f"the cloud refused it although the capacity that was freed for it was there: "
                                      f"{_said(request)}")
     if known.accepted or not _open_conditions(request, world):
         return None
@@ -28,8 +28,8 @@ def why_futile(request: Request, world: World) -> Refuse | Wait | None:
 
 
 def _open_conditions(request: Request, world: World) -> list[str]:
-    """The conditions of which nothing shows that there are hosts for them. A VM of ours that runs in the zone shows
-    that for the zone, whether its request named it or not."""
+    """The request's conditions for which no VM of ours shows that a host meets them. A VM of ours in the zone shows
+    it for the zone, whether its request named the zone or not."""
     zone = request.availability_zone
     is_shown = zone is not None and any(vm.present and vm.zone == zone for vm in world.vms.values())
     return [one for one in request.conditions if not (is_shown and one == zone_condition(zone))]
@@ -46,14 +46,15 @@ def _untried(request: Request, world: World) -> Refuse | Wait | None:
         return Refuse("no_capacity", f"the cloud refused it on a host that had room for it ({_said(request)}); {what}")
     if request.refusal == "no_capacity" and _had_room(request, world):
         return Refuse("no_capacity", f"the cloud refused it ({_said(request)}) a short while after a VM of at least "
-                                     f"its size was built, so room may not be the cause: {what}")
+                                     f"its size was built, so a lack of capacity may not be the cause: {what}")
     if known_to_be_tried(request, world):
-        return Wait("another VM that asks its host for the same is tried first", True)
+        return Wait("another request with the same conditions on its host is tried first", True)
     return None
 
 
 def known_to_be_tried(request: Request, world: World) -> bool:
-    """True while another request with these conditions holds room: what becomes of it tells whether hosts take it."""
+    """True while another request with the same conditions has a reservation: its outcome will show whether a host meets
+    them."""
     return request.precedents.being_tried or any(
         kept.conditions == request.conditions for kept in world.reservations.values() if kept.vm_id != request.id)
 

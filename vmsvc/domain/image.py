@@ -1,4 +1,4 @@
-"""An image, as far as it decides whether and where a server boots from it."""
+"""An image, as far as it decides whether a server boots from it, and on which hosts."""
 
 import json
 from collections.abc import Mapping

@@ -47,8 +47,7 @@ MOVES: dict[tuple[State, State], tuple[str, str] | None] = {
 FINAL = frozenset(state for state in State if not any(source == state for source, _ in MOVES))
 #: The states in which a VM may hold a server in the cloud.
 LIVE = frozenset({State.BUILDING, State.ACTIVE, State.NOTICED, State.EVICTING, State.DELETING})
-#: Where the server may still have to be made, so that what its boot needs (user data) is kept. A VM that may be started
-#: anew would have to be told apart here.
+#: States in which the server may still have to be created, so that what its boot needs (user data) is kept.
 BOOTABLE = frozenset({State.PENDING, State.BUILDING})
 #: On the way out by our own hand: the room they hold will be free.
 LEAVING = frozenset({State.EVICTING, State.DELETING})

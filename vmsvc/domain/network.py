@@ -1,4 +1,4 @@
-"""A network, as far as it decides whether a server can be plugged in."""
+"""A network, as far as it decides whether a server can get a port there."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """How many addresses a network's pools have, of the IP version that has fewest left, and how many of them are known
-    to be used; `holders` are servers that use them, and give them back when they go. A tenant sees the ports of others
-    on networks of its own alone: elsewhere `used` is what it is at least."""
+    """The addresses of a network's pools, for the IP version that has fewest left: how many there are, and how many are
+    known to be used. `holders` are the servers that use them and give them back when they go. A tenant sees the ports
+    of other projects only on its own networks: elsewhere more than `used` may be in use."""
 
     total: int
     used: int
@@ -24,5 +24,5 @@ class Addresses:
 
     @property
     def free(self) -> int:
-        """So many are left, at most."""
+        """How many are left, at most."""
         return max(0, self.total - self.used)

@@ -89,8 +89,8 @@ def quota_bin(request: Request, world: World, building: bool) -> Bin:
 
 
 def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
-    """One bin for each hostId in the zone that is asked for: its true free room is unknown and taken as none, so what
-    is freed there suffices.
+    """One bin for each hostId in the zone that is asked for: its free capacity is unknown and counted as none, so
+    a set of victims there suffices by itself.
     Where quota is short too, those elsewhere free that."""
     victims, quota = eligible_victims(world, building), quota_room(world, request)
     groups = sorted({vm.host_id for vm in victims

@@ -10,11 +10,11 @@ ROLES = (READER, MEMBER)
 class Principal:
     """Who asks. A reader may look, a member may create and delete too.
 
-    `name` is for showing: of Keystone's users two may be shown alike. `identity` says who it is, where that is not the
-    name; `id` is what ownership, limits and Idempotency-Keys go by.
+    `name` is for display: two of Keystone's users can have the same. `identity` identifies the user where the name does
+    not (else it is empty). Ownership, limits and Idempotency-Keys go by `id`.
     `credential` is the SHA-256 of what was shown, in hex: enough to ask later whether it is still good, and no secret.
     Nobody showed anything where nobody has to log in: then it is empty.
-    `acts_for_others`: may say for other owners' VMs that they may go before their time.
+    `acts_for_others`: may end the notices of other owners' VMs early.
     """
 
     name: str
@@ -25,15 +25,16 @@ class Principal:
 
     @property
     def id(self) -> str:
-        """Who it is, the same for ever."""
+        """What identifies the principal; it never changes."""
         return self.identity or self.name
 
     def owns(self, owner_id: str | None, owner: str) -> bool:
-        """True when this is the owner of a row: `owner_id`, or in a row from before ids were kept the name `owner`."""
+        """True when this principal owns a row: its `owner_id` is ours, or, in a row without one (an older release wrote
+        it), its name `owner` is."""
         return self.id == owner_id if owner_id is not None else self.name == owner
 
 
-#: Who asks where nobody has to log in.
+#: The principal of every request where authentication is off.
 ANYBODY = Principal("anonymous", may_write=True)
 
 

@@ -1,4 +1,4 @@
-"""Why the project's quota alone keeps a request out, whatever the hosts have free."""
+"""Why a request does not fit the project's quota, however much capacity the hosts have free."""
 
 from vmsvc.domain.places import quota_bin
 from vmsvc.domain.planner import Refuse, plan
@@ -10,8 +10,8 @@ _UNITS = {"ram": " MiB of ram"}
 
 
 def quota_shortage(request: Request, world: World) -> str | None:
-    """One sentence for who asked, or None when evictions could bring the usage down so far that the request fits. A
-    quota may lie below what is used: then what is over it has to leave too, for Nova compares the sum."""
+    """One sentence for the client, or None when evictions could lower the usage so far that the request fits. A quota
+    may be below what is used: then the excess has to leave too, for Nova compares usage and request with the limit."""
     quota = quota_bin(request, world, False)
     if not quota.deficit:
         return None
@@ -22,7 +22,7 @@ def quota_shortage(request: Request, world: World) -> str | None:
         vm.quota for vm in within(eligible_victims(world, False), world.limits))
     lacking = [_words(item, request, world, freed[item]) for item in sorted(quota.deficit)
                if quota.free[item] + freed[item] < quota.need[item]]
-    return "; ".join(lacking) or f"the project's quota has no room for it: {answer.reason}"
+    return "; ".join(lacking) or f"it does not fit the project's quota: {answer.reason}"
 
 
 def _words(item: str, request: Request, world: World, freed: int) -> str:

@@ -1,8 +1,8 @@
-"""What a request asks of its host beside resources, traits and a zone, as Nova's filters judge it.
+"""What a request asks of its host besides resources, traits and a zone, as Nova's filters judge it.
 
 Nova's default ImagePropertiesFilter compares the image's architecture, hypervisor type and VM mode with the host's
-`supported_instances`, which no API shows. What `/os-hypervisors` shows of a host is the next best: its CPU's
-architecture, its hypervisor's type and version. A host of which nothing is known is never excluded.
+`supported_instances`, which no API shows. This module compares them with what `/os-hypervisors` shows instead: the
+host's CPU architecture, and its hypervisor's type and version. It never excludes a host of which nothing is known.
 """
 
 import operator
@@ -28,7 +28,7 @@ _SHOWN = ("hypervisor_type", "hypervisor_version", "hypervisor_hostname", "vcpus
 
 @dataclass(frozen=True, slots=True)
 class Hypervisor:
-    """A host as `/os-hypervisors/detail` describes it: what of it hardly ever changes."""
+    """What `/os-hypervisors/detail` says of a host and what hardly ever changes."""
 
     type: str = ""
     version: int = 0                   # 6002000 is 6.2.0
@@ -48,8 +48,8 @@ class Hypervisor:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """`capabilities`: (attribute of the host, what it must be in the words of an extra spec), both as in the flavor.
-    Empty (and false) for most requests."""
+    """What a request asks of its host; empty (and false) for most requests. `capabilities`: pairs of an attribute of
+    the host and the condition on it, both as the flavor's extra spec writes them."""
 
     architecture: str | None = None
     hypervisor_type: str | None = None
@@ -63,15 +63,15 @@ class Requirements:
 
     @property
     def telling_traits(self) -> frozenset[str]:
-        """Traits by which a host tells that it runs this architecture: its own, or by emulation."""
+        """Traits with which a host shows that it runs this architecture, as its own or by emulation."""
         if self.architecture is None:
             return frozenset()
         name = self.architecture.upper()
         return frozenset({f"HW_ARCH_{name}", f"COMPUTE_ARCH_{name}"})
 
     def unmet(self, hypervisor: Hypervisor | None, traits: frozenset[str]) -> str | None:
-        """Why Nova would not take a host with this hypervisor and these traits; None when it would, or when nobody can
-        tell."""
+        """Why Nova would not choose a host with this hypervisor and these traits; None when Nova would, or when too
+        little is known of the host."""
         if not self or hypervisor is None:
             return None
         kind = hypervisor.type.lower()
@@ -136,7 +136,8 @@ def _architecture(name: str) -> str:
 
 
 def _satisfies(version: int, predicate: str) -> bool:
-    """A version as Nova keeps it, and a list of conditions; one that cannot be read is no obstacle."""
+    """True when a version, as Nova stores it, meets a list of conditions; a condition that cannot be read is
+    ignored."""
     parts = []
     while version:
         version, part = divmod(version, 1000)

@@ -69,8 +69,8 @@ def _go_on(request: Request, kept: Reserved, here: Bin, world: World) -> Decisio
 
 
 def _with_others(request: Request, kept: Reserved, world: World) -> Evict | None:
-    """In a hostId group, the plan that adds to what has left there for it: only the reservation tells of that room, and
-    a plan that is made anew would count it as taken. None where there is none."""
+    """In a hostId group, a plan that adds victims to those that have left there for this request; None where there is
+    none. Only the reservation knows of the capacity that those freed: a new plan would count it as used."""
     if kept.kind != HOST_ID or request.rounds >= MAX_ROUNDS or why_futile(request, world):
         return None
     with world.unnoticed(request.id):
@@ -88,8 +88,8 @@ def _decide_again(request: Request, world: World) -> Decision:
     with world.unnoticed(request.id):
         decision = decide(request, world)
     if isinstance(decision, Wait) and decision.for_others:
-        # If each of two kept its room, of which its plan no longer makes use, until the other is done, both would wait
-        # for ever.
+        # Each of two such requests would keep a reservation that its plan cannot use, and wait for the other one for
+        # ever. So this one gives its reservation up.
         return Postpone(decision.why, frozenset())
     return decision
 
@@ -170,7 +170,7 @@ def _by_plan(request: Request, world: World, kind: str, places: Places, hopeless
         if coming is not None:
             return Wait("VMs are leaving and make room")
         if not quota_room(world, request).soon.covers(request.quota):
-            return Refuse("quota_exceeded", "the quota has no room for it now, and a preemptible VM evicts nobody")
+            return Refuse("quota_exceeded", "it does not fit the quota now, and a preemptible VM evicts nobody")
         return Refuse("no_capacity",
                       f"{hopeless or 'no host has room for it now'}, and a preemptible VM evicts nobody")
     if coming is not None:
@@ -195,7 +195,7 @@ def _by_victims(request: Request, world: World, kind: str, places: Places, hopel
 
 
 def _evict(request: Request, world: World, kind: str, found: Preempt) -> Decision:
-    """The plan, unless something tells that carrying it out would be in vain."""
+    """Evict by this plan, unless the rounds are used up or `why_futile` decides otherwise."""
     if request.rounds >= MAX_ROUNDS:
         return _no_more_rounds(request, world)
     return why_futile(request, world) or Evict(
@@ -204,15 +204,15 @@ def _evict(request: Request, world: World, kind: str, found: Preempt) -> Decisio
 
 
 def _no_more_rounds(request: Request, world: World) -> Refuse:
-    """Says what is known: an operator's credentials show who holds the room, a project's do not."""
+    """The refusal after the last round. Its message depends on the mode: only an operator sees what hosts have free."""
     if request.refusal is None:
-        why = "its victims could not leave, or others took the room that they left"
+        why = "its victims could not leave, or other VMs took the capacity that they freed"
     elif world.operator:
-        why = f"the room that was made was in use again when the cloud refused it ({request.said})"
+        why = f"the freed capacity was in use again when the cloud refused it ({request.said})"
     else:
-        why = (f"the cloud refused it each time ({request.said}), and does not tell a project whether the room that "
-               "was made was still there")
-    return Refuse("no_capacity", f"after {MAX_ROUNDS} rounds of eviction there is no room for it: {why}")
+        why = (f"the cloud refused it each time ({request.said}), and does not show a project whether the freed "
+               "capacity was still there")
+    return Refuse("no_capacity", f"after {MAX_ROUNDS} rounds of eviction there is no capacity for it: {why}")
 
 
 def _until_they_are_back(request: Request, world: World, groups: frozenset[str]) -> Decision:

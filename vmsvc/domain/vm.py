@@ -32,7 +32,7 @@ class VmFacts:
     evicted_for: str | None = None
     ended_at: datetime | None = None
     group: str | None = None
-    running: bool = True               # its guest runs
+    running: bool = True               # its guest runs, so that it can read a notice
     takes_notice: bool = True          # ... and, if it runs, the cloud lets a notice be written for it
     locked: bool = False               # nobody but who locked it can delete it
     zone: str | None = None            # availability zone of its host

@@ -21,18 +21,18 @@ from vmsvc.domain.vm import VmFacts
 QUOTA, HOST, HOST_ID = "quota", "host", "host_id"    # kinds of bin
 PROJECT = "project"                                  # the one bin of kind QUOTA
 UNLIMITED = 2**53                                    # stands for a quota without a limit: no request reaches it
-EVIDENCE_SECONDS = 600      # for so long the building of a VM tells that there is room for another of its size
-FUTILE_SECONDS = 3600       # for so long nobody is evicted for a class of requests after evictions for it were in vain
+EVIDENCE_SECONDS = 600      # how long a built VM counts as evidence that there is capacity for another of its size
+FUTILE_SECONDS = 3600       # how long nobody is evicted for a class of requests after an eviction for it did not help
 
 
 @dataclass(frozen=True, slots=True)
 class Precedents:
-    """What became of earlier requests, as far as it tells of this one. Moments are seconds since the epoch."""
+    """What became of earlier requests, as evidence for this one. Moments are seconds since the epoch."""
 
     accepted: bool = True                  # a VM with the same conditions was built: there are hosts for it
-    being_tried: bool = False              # another one with the same conditions holds room now
-    refused_at: int | None = None          # when the cloud last had no room for one no larger, without conditions
-    futile_at: int = 0                     # when evictions for one of its class were in vain ...
+    being_tried: bool = False              # another one with the same conditions has a reservation now
+    refused_at: int | None = None          # when the cloud last refused one without conditions that was no larger
+    futile_at: int = 0                     # when evictions for one of its class did not help ...
     futile_error: str | None = None        # ... with this error; None: not lately
     futile_reason: str = ""                # ... and in the cloud's words
 

@@ -1,7 +1,7 @@
-"""Servers of ours that have no row, since the database was restored from a backup: what `adopt` makes of them.
+"""Make rows for servers of ours that have none, since the database was restored from a backup.
 
-A row is made of what the server's marks and the cloud still tell. Its owner, priority, group and promised running time
-were in the row alone and are lost. All of it may run beside a running service, but `begin_anew`.
+The server's marks and the cloud give the columns of its row. Its owner, priority, group and promised running time were
+in the lost row alone. All functions but `begin_anew` may run beside a running service.
 """
 
 import contextlib
@@ -26,33 +26,34 @@ _RESTORED = "the database was restored from a backup"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A server that carries our mark and has no row. `problem`: why it cannot be adopted as it is, and what to do."""
+    """A server that carries our mark and has no row. `problem`: why it cannot be adopted as it is, and what a person
+    has to do; None when it can."""
 
     server: Server
     problem: str | None
 
     @property
     def kind(self) -> str:
-        """What its mark says."""
+        """Standard or preemptible, from the server's metadata; empty where that is missing."""
         return self.server.metadata.get(KIND, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What the cloud offers, to find the names and ids that a server does not tell."""
+    """The cloud's flavors and images, to find the names and ids that a server's view does not contain."""
 
     flavors: Mapping[str, Flavor]          # by name
     images: Mapping[str, Named]            # by id
 
 
 async def offer_of(cloud: Cloud) -> Offer:
-    """Read it. Raises what the cloud raises."""
+    """Read the offer from the cloud. Raises what the cloud raises."""
     return Offer({flavor.name: flavor for flavor in await cloud.flavors()},
                  {image.id: image for image in await cloud.images()})
 
 
 def ours_of(servers: Iterable[Server], deployment: str) -> list[Server]:
-    """Those that carry our mark."""
+    """The servers that carry the mark of this deployment."""
     return [server for server in servers if MARK in server.metadata and server.metadata.get(OWNER) == deployment]
 
 
@@ -69,11 +70,11 @@ def without_row(ours: Collection[Server]) -> list[Found]:
 
 
 def problem_of(server: Server, carried: int) -> str | None:
-    """Why a server is not adopted as it is; `carried` is how many servers carry its mark."""
+    """Why a server cannot be adopted as it is, None when it can; `carried`: how many servers carry its mark."""
     if carried > 1:
         return f"{carried} servers carry its mark: delete those that nobody wants (openstack server delete)"
     if server.metadata.get(KIND) not in KINDS.values():
-        return (f"its {KIND} is {server.metadata.get(KIND)!r}: say what it is (openstack server set --property "
+        return (f"its {KIND} is {server.metadata.get(KIND)!r}: set its kind (openstack server set --property "
                 f"{KIND}=standard {server.id}, or preemptible)")
     if server.task_state == "deleting" or server.status in ("DELETED", "SOFT_DELETED"):
         return "it is being deleted"
@@ -85,7 +86,7 @@ def problem_of(server: Server, carried: int) -> str | None:
 
 
 def columns_of(server: Server, offer: Offer, owner: str) -> dict[str, Any]:
-    """The columns of its row."""
+    """The columns of the row of such a server."""
     size, image = server.flavor, server.body.get("image") or {}
     flavor, image_id = offer.flavors.get(size.name), str(image.get("id", ""))
     traits = {kind: sorted(names) for kind, names in asdict(traits_of(size.extra_specs)).items()}
@@ -105,9 +106,9 @@ def columns_of(server: Server, offer: Offer, owner: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- in the database pool
 
 def adopt(found: Collection[Found], offer: Offer, owner: str) -> list[Vm]:
-    """Make rows of those that have no problem, and still no row; returns them."""
+    """Make and return rows for the servers that have no problem and still no row."""
     with unit() as work:
-        work.lock(Lock.SCHEDULER)          # another `adopt` may be at it
+        work.lock(Lock.SCHEDULER)          # another `adopt` may run
         servers = {one.server.metadata[MARK]: one.server for one in found if one.problem is None}
         for row in [*vms.of_ids(servers), *vms.of_servers([server.id for server in servers.values()])]:
             servers = {mark: server for mark, server in servers.items()
@@ -122,29 +123,29 @@ def _adopted(work: Unit, vm_id: str, server: Server, columns: dict[str, Any]) ->
     return vm
 
 
-class _Kept(Exception):
-    """Nothing is to be changed."""
+class _DryRun(Exception):
+    """Rolls back the transaction of a dry run."""
 
 
 def begin_anew(ours: Collection[Server], dry_run: bool) -> list[str]:
-    """After a restore, before the service is started: what the backup promises was kept or broken long ago, so nothing
-    of it may begin now. Notices are void; a request that waited takes the server that it got since, or fails; and the
-    history of events begins beyond every number that a client may remember. Returns what was done, in words; what would
-    be done, if it is a `dry_run`.
+    """After a restore, before the service starts: void what the backup promised, for it is out of date. Notices are
+    void; a request that waited gets the server that was made for it since, or fails; and the history of events starts
+    over, with a `seq` above every one that a client may have seen. Returns a line for each thing done (or, in a
+    `dry_run`, that would be done).
 
     Raises Conflict while a service is connected to the database.
     """
     said: list[str] = []
-    with contextlib.suppress(_Kept), unit() as work:
+    with contextlib.suppress(_DryRun), unit() as work:
         work.lock(Lock.SCHEDULER)
         if outbox.others():
             raise Conflict("a vmsvc service runs on this database: stop all replicas first")
         outbox.begin_anew()
         vms.touch_all()
-        said.append("events: their history begins anew, beyond every number that was ever told")
+        said.append("events: the history starts over, with a seq above every one that clients may have seen")
         said += _settled(work, ours)
         if dry_run:
-            raise _Kept
+            raise _DryRun
     return said
 
 
@@ -158,9 +159,9 @@ def _settled(work: Unit, ours: Collection[Server]) -> list[str]:
             ledger.release(work, row.id)
             vms.move(work, row, State.BUILDING, host=marked[row.id].host)
             intents.wish(work, intents.BOOT, row.id)
-            said.append(f"{row.id} {row.name}: it waited, and has got its server since")
+            said.append(f"{row.id} {row.name}: it waited, and its server was made since")
         elif row.cloud_id is None and row.id not in marked:
-            fail(work, row, Conflict.slug, f"{_RESTORED} from before this request had its outcome; ask again")
+            fail(work, row, Conflict.slug, f"{_RESTORED}, which does not know what became of this request: ask again")
             said.append(f"{row.id} {row.name}: it waited, and fails")
     told = {server.id for server in ours if EVICT_AT in server.metadata}
     for row in vms.in_states([State.ACTIVE]):

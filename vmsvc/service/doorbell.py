@@ -11,14 +11,14 @@ from vmsvc.store.db import NEWS, TEST, Unheard, changes, listen
 
 log = logging.getLogger(__name__)
 
-#: How often the database is asked for news while nobody can listen, and after which time listening is tried again:
-#: when the connection was lost or cannot be had, and when it hears nothing.
+#: Seconds between two polls of the database while this process cannot listen, and until it tries to listen again: when
+#: the connection is lost or cannot be made, and when notifications do not reach it.
 _POLL_SECONDS = 0.2
-_RETRY_SECONDS, _DEAF_SECONDS = 2.0, 60.0
+_RETRY_SECONDS, _UNREACHED_SECONDS = 2.0, 60.0
 _LOST = "the connection that listens to the database was lost"
-_NONE = "the connection that listens to the database cannot be had"
-_DEAF = ("NOTIFY does not come back to the connection that listens (a pooler in transaction mode, or another "
-         "database?); VMSVC_LISTEN_URL can name a way past it")
+_NONE = "the connection that listens to the database cannot be made"
+_UNREACHED = ("notifications do not reach the connection that listens (a pooler in transaction mode, or another "
+              "database?); VMSVC_LISTEN_URL can name the database without the pooler")
 
 
 class Doorbell:
@@ -48,24 +48,24 @@ class Doorbell:
             bell.set()
 
     async def run(self) -> None:
-        """Listen. While that cannot be, ask the database instead, and try again. Raises CloudUnavailable when the
-        database does not answer either."""
+        """Listen. While that is impossible, poll the database instead, and try to listen again. Raises Unavailable when
+        the database does not answer a poll either."""
         while True:
             try:
                 await self._listen()
                 reason, pause = _LOST, _RETRY_SECONDS
             except Unheard:
-                reason, pause = _DEAF, _DEAF_SECONDS
+                reason, pause = _UNREACHED, _UNREACHED_SECONDS
             except VmsvcError:           # the log has the reason
                 reason, pause = _NONE, _RETRY_SECONDS
-            note = f"asks every {_POLL_SECONDS:g} s: {reason}"
+            note = f"polls the database every {_POLL_SECONDS:g} s: {reason}"
             if self._runtime.notes.get("doorbell") != note:
                 log.warning("doorbell: %s", note)
                 self._runtime.notes["doorbell"] = note
             await self._poll(pause)
 
     async def _poll(self, seconds: float) -> None:
-        """Ask for so long whether anything was committed."""
+        """Poll the database for so many seconds; wake the waiters when something was committed."""
         loop = asyncio.get_running_loop()
         end, before = loop.time() + seconds, None
         while loop.time() < end:
@@ -77,7 +77,7 @@ class Doorbell:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _listen(self) -> None:
-        """Until the connection is lost. Raises Unheard, or CloudUnavailable when there is no connection."""
+        """Listen until the connection is lost. Raises Unheard, or Unavailable when there is no connection."""
         connection = await self._runtime.offload(listen, self._url)
         lost = asyncio.Event()
         loop = asyncio.get_running_loop()

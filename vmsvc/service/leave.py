@@ -32,7 +32,7 @@ _UNTOLD_PAUSE = timedelta(seconds=1)
 
 
 class Untold(Exception):
-    """The guest of a victim still cannot read its notice, long after its time."""
+    """A victim's guest still cannot read its notice, a minute after `evict_at`."""
 
 
 class Leave:
@@ -118,7 +118,7 @@ class Leave:
         return server is not None and server.locked
 
     def _runs(self, server_id: str) -> bool:
-        """False when its guest is surely down: one that reboots is up again in a moment."""
+        """False when the guest is certainly down. A guest that reboots counts as running."""
         server = self._mirror.servers.get(server_id)
         return server is None or server.runs or server.task_state is not None
 
@@ -169,7 +169,7 @@ def _evicting(vm_id: str, runs: bool) -> Vm | None:
 
 
 def _while_untold(row: Vm, now: datetime) -> datetime:
-    """When to look again whether its guest has been told. Raises Untold when that has taken too long."""
+    """When to check again whether the guest can read its notice. Raises Untold when that has taken too long."""
     if now >= row.evict_at + _UNTOLD_LIMIT:
         raise Untold
     return now + _UNTOLD_PAUSE

@@ -2,8 +2,9 @@
 VM is reprieved. Nova caches that file for up to 15 s.
 
 The grace period of a guest that runs begins when this is written, not when it was decided: see `due`. Where the cloud
-refuses for good to write it (the metadata is full, the policy forbids it), a tenant's victim stays. An operator's goes
-all the same, by the event alone: else whoever fills his metadata could not be evicted.
+refuses for good to write it (the metadata is full, the policy forbids it), a tenant's victim stays. In operator mode
+the event alone delivers the notice and the victim leaves: else an owner could prevent evictions by filling the
+metadata.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from vmsvc.store import intents, ledger, vms
 from vmsvc.store.db import Lock, unit
 from vmsvc.store.models import Vm
 
-NOT_TOLD = "its guest could not be told that it was to go"
+NOT_TOLD = "its guest could not read the notice"
 _LATE = timedelta(seconds=2)       # a notice that is written later than this says a later time
 
 
@@ -56,16 +57,17 @@ class Notices:
 
 
     def _nobody_reads(self, notice: Mapping[str, Any]) -> bool:
-        """True when it is cut off at once, or was told by the event."""
+        """True when no guest reads the metadata: the VM is deleted at once, or the event alone delivers the notice."""
         return (not notice["grace_seconds"] and not self._stop_first) or notice.get("delivery") == ledger.EVENT
 
     async def _tell(self, row: Vm) -> None:
-        """Write the notice, or what becomes of a victim for which it cannot be written. Raises what may pass by."""
+        """Write the notice into the metadata; where the cloud refuses that for good, decide what becomes of the victim.
+        Raises what a later try may not meet again."""
         try:
             await self._write(row)
         except Conflict as error:
             if not isinstance(error, Locked) and not await self._is_for_good(row.cloud_id):
-                raise                   # it is being changed, or its guest does not run: nothing to read it
+                raise                   # a task changes the server, or no guest runs: try again later
             await self._refused(row, error)
         except (InvalidRequest, QuotaExceeded, Forbidden) as error:
             await self._refused(row, error)
@@ -76,17 +78,17 @@ class Notices:
         when = {EVICT_AT: instant(row.evict_at)}
         try:
             await self._cloud.set_metadata(row.cloud_id, {**when, EVICT_REASON: _why(row)})
-        except (InvalidRequest, QuotaExceeded):      # one item may fit where two do not: when it goes counts
+        except (InvalidRequest, QuotaExceeded):      # one item may fit where two do not: the time matters most
             await self._cloud.set_metadata(row.cloud_id, when)
 
     async def _is_for_good(self, server_id: str) -> bool:
-        """Nova says 409 by the server's state alone. Where a guest runs in one that is to last (VERIFY_RESIZE), it
-        would never be told."""
+        """True when Nova's 409 will last: the guest runs in a state (VERIFY_RESIZE) in which Nova writes no metadata,
+        and which may last for ever."""
         server = await self._cloud.server(server_id)
         return server.runs and server.status != "ACTIVE"
 
     async def _refused(self, row: Vm, error: VmsvcError) -> None:
-        # Who is locked could not be deleted either.
+        # A locked server could not be deleted either.
         goes = self._cloud.mode == "operator" and not isinstance(error, Locked)
         why = LOCKED if isinstance(error, Locked) else f"{NOT_TOLD}: {error.message}"
         await self._runtime.offload(_untellable, row.id, row.evict_at, goes, why)
@@ -128,7 +130,7 @@ def _told(vm_id: str, evict_at: datetime) -> None:
 
 
 def _untellable(vm_id: str, evict_at: datetime, goes: bool, why: str) -> None:
-    """The cloud will not let the guest read its notice: it `goes` by the event, or stays."""
+    """The cloud writes no notice for the guest: the VM `goes` after a notice by the event alone, or stays (`why`)."""
     with unit() as work:
         work.lock(Lock.SCHEDULER)
         row = vms.get(vm_id, lock=True)

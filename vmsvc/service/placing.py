@@ -112,7 +112,7 @@ def delay_notice(work: Unit, victim: Vm, evict_at: datetime) -> None:
 
 def deliver_by_event(work: Unit, victim: Vm) -> None:
     """The guest of a NOTICED VM, whose row is locked, cannot read its notice: the event that told of it has to do, and
-    another says so. It goes when it was said."""
+    another says so. `evict_at` stays as it was."""
     notice = {**victim.notice, "delivery": ledger.EVENT}
     vms.move(work, victim, State.NOTICED, reason=notice["reason"], notice=notice,
              data=_said(victim.evict_at, notice, victim.evicted_for))
@@ -155,14 +155,14 @@ def reprieve(work: Unit, victim: Vm, why: str) -> None:
 
 
 def exempt(work: Unit, victim: Vm, why: str) -> None:
-    """A noticed VM stays, for it cannot be made to go; it is not noticed again as long as the request waits that it was
-    to make room for. Holds the lock SCHEDULER. Raises Lost when its eviction has begun meanwhile."""
+    """Reprieve a noticed VM that cannot be evicted, and do not notice it again as long as its preemptor waits. The
+    caller holds the lock SCHEDULER. Raises Lost when the eviction has begun meanwhile."""
     reprieve(work, victim, why)
     ledger.make_exempt(victim.id, why)
 
 
 def exempt_locked(work: Unit, world: World, rows: Rows) -> bool:
-    """Victims that somebody has locked in the cloud during their notice stay; True when there was one."""
+    """Exempt the victims that somebody locked in the cloud during their notice; True when there was one."""
     locked = [row.id for row in rows.in_states(State.NOTICED) if row.evicted_for and world.vms[row.id].locked]
     for vm_id in locked:
         exempt(work, vms.get(vm_id), LOCKED)
@@ -189,7 +189,7 @@ def fail(work: Unit, row: Vm, error: str, message: str) -> None:
 
 
 def _room_was_not_the_cause(row: Vm, error: str) -> bool:
-    """True when others did not simply take the room, or the quota, that was made for a request."""
+    """True when a failed request did not fail because others took the capacity, or the quota, that was freed for it."""
     if error != "no_capacity":
         return error != "quota_exceeded"
     refusal, conditions = row.refusal or {}, row.boot.get("conditions", [])

@@ -1,10 +1,10 @@
-"""Rows against cloud: what vanished without us, whose marks were taken off, and what of ours is left over.
+"""Compare rows with the cloud: find servers that vanished, restore marks that were removed, remove left-overs.
 
 Absence from a list proves nothing (a cell may be down): LOST needs a GET that says 404. A left-over server must carry
 our mark and our deployment's id, its row must have ended or name another server, and it must be seen so in two rounds;
-nothing foreign is ever touched. A server whose row does not exist is no left-over: rows are committed before the POST
-and never deleted, so it comes from a database that was restored from a backup. It is kept, and reported until somebody
-adopts it (`service.adoption`).
+nothing foreign is ever touched. A server whose row does not exist is no left-over: a row is committed before the POST
+and stays while its server may exist, so the database was restored from a backup. The reconciler keeps that server, and
+reports it until somebody adopts it (`service.adoption`).
 """
 
 import asyncio
@@ -76,20 +76,19 @@ class Reconciler:
                 log.warning("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
 
     async def _put_marks_back(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
-        """An owner may take our metadata off, or change it. The row knows whose server it is and of which kind: it
-        stays that."""
+        """Restore marks that an owner removed or changed: the row decides whose server it is and of which kind."""
         now = time.monotonic()
         self._marked_at = {server_id: at for server_id, at in self._marked_at.items() if now - at < _MARKS_SECONDS}
         bare = await self._runtime.offload(_bare, shown, [row for row in held if row.cloud_id not in self._marked_at],
                                            self._deployment)
         for row, missing in bare[:_CONFIRMATIONS]:
             self._marked_at[row.cloud_id] = now
-            log.warning("vm %s of %s: %s of its server %s was taken off or changed in the cloud; putting it back",
+            log.warning("vm %s of %s: %s of its server %s was removed or changed in the cloud; restoring it",
                         row.id, row.principal, ", ".join(missing), row.cloud_id)
             try:
                 await self._cloud.set_metadata(row.cloud_id, missing)
             except VmsvcError as error:
-                log.warning("vm %s of %s: it cannot be put back now, and the vm stays what it is, %s: %s", row.id,
+                log.warning("vm %s of %s: the marks cannot be restored now; the vm stays %s: %s", row.id,
                             row.principal, "preemptible" if row.is_preemptible else "standard", error.message)
 
     async def _sweep(self, shown: Mapping[str, Server]) -> None:
@@ -97,8 +96,8 @@ class Reconciler:
                 if MARK in server.metadata and server.metadata.get(OWNER) == self._deployment}
         left_over, without_row = await self._runtime.offload(_unwanted, ours) if ours else (set(), frozenset())
         if without_row - self.without_row:
-            log.warning("%d servers carry our mark and have no row (a database that was restored?); they are kept, and "
-                        "`.venv/bin/python -m vmsvc adopt` makes rows of them: %s", len(without_row),
+            log.warning("%d servers carry our mark and have no row (was the database restored?); vmsvc keeps them, and "
+                        "`.venv/bin/python -m vmsvc adopt` makes rows for them: %s", len(without_row),
                         ", ".join(sorted(without_row)[:_CONFIRMATIONS]))
         self.without_row = without_row
         for server_id in sorted(left_over & self._suspects)[:_CONFIRMATIONS]:
@@ -116,7 +115,7 @@ def _held() -> list[Vm]:
 
 
 def _bare(shown: Mapping[str, Server], held: list[Vm], deployment: str) -> list[tuple[Vm, dict[str, str]]]:
-    """VMs whose servers lack marks, or have others, and what they should have."""
+    """The VMs whose servers lack marks or carry wrong ones, with the right values of those."""
     found = [(row, {name: value for name, value in marks(row, deployment).items()
                     if shown[row.cloud_id].metadata.get(name) != value})
              for row in held if row.cloud_id in shown and row.state != State.BUILDING]

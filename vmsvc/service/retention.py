@@ -1,4 +1,4 @@
-"""Forgetting what is over its age, until nothing is: events, requests that never became a VM, user data."""
+"""Remove what is too old: events, requests that never became a VM; and user data that no boot needs any more."""
 
 import asyncio
 import functools
@@ -9,14 +9,14 @@ from vmsvc.service.runtime import Runtime
 from vmsvc.store import outbox, retention
 
 _ROUND_SECONDS = 60.0
-#: So few rows at once take some ten milliseconds; then others have the database for four times as long.
+#: Rows in one batch, which takes some ten milliseconds; the pause after it is four times as long, for others.
 _EVENTS, _REQUESTS, _USER_DATA = 2000, 500, 100
 _PAUSE = 4.0
 _SHORTEST_PAUSE = 0.02
 
 
 class Retention:
-    """One round a minute. Every replica has one; of two at once each takes other rows, or none."""
+    """One round a minute, in every replica. Two rounds at the same time take different rows, or one takes none."""
 
     def __init__(self, runtime: Runtime, hours: float, clock: Callable[[], float] = time.monotonic):
         self._runtime = runtime
@@ -27,14 +27,14 @@ class Retention:
         self._age, self._looked = 0.0, clock()
 
     async def run(self) -> None:
-        """Round after round."""
+        """Make one round a minute, for ever."""
         while True:
             await self.round()
             self._runtime.well("retention")
             await asyncio.sleep(_ROUND_SECONDS)
 
     async def round(self) -> None:
-        """Until nothing is over its age."""
+        """Remove batches until nothing is too old."""
         for step, limit in self._steps:
             while await self._batch(step, limit) >= limit:
                 pass
@@ -48,5 +48,5 @@ class Retention:
         return done
 
     def oldest_event_age(self) -> float:
-        """How old the oldest event is that is kept, in seconds."""
+        """The age of the oldest event in seconds; 0 without events."""
         return self._age and self._age + self._clock() - self._looked

@@ -35,7 +35,7 @@ class Runtime:
         self._tasks: dict[str, asyncio.Task] = {}
         #: loop name -> what is wrong with it, None when it runs
         self.problems: dict[str, str | None] = {}
-        #: loop name -> what is not as it should be though it works
+        #: loop name -> how it is impaired, though it works
         self.notes: dict[str, str] = {}
         self.stopping = asyncio.Event()
 

@@ -1,7 +1,7 @@
-"""What the cloud says of a request before anything is done for it: whether Nova would take it, room apart.
+"""Ask the cloud about a request before anything is done for it: would Nova accept it, capacity apart?
 
-Nova checks the whole request in a rehearsal, a create that cannot be carried out (`Cloud.rehearse`); what its API does
-not look at, the addresses of a network, is counted.
+Nova checks the whole request in a rehearsal, a create that makes nothing (`Cloud.rehearse`). Nova's API does not check
+the addresses of a network: this module counts them.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from vmsvc.domain.network import Addresses
 
 log = logging.getLogger(__name__)
 
-_GOOD_SECONDS = 60.0       # for so long a flavor and an image that went together at acceptance are not tried again
+_GOOD_SECONDS = 60.0       # how long a flavor and an image that Nova accepted together are not rehearsed again
 #: The marks that a server of ours carries are counted against Nova's limit on metadata.
 _MARKS = {MARK: "-", "vmsvc_deployment": "-", "vmsvc_kind": "-"}
 
 
 def key_of(boot: Mapping[str, Any]) -> str:
-    """What is the same for requests that Nova judges alike."""
+    """A key that is equal for requests that Nova judges alike."""
     named = ("flavor_id", "image_id", "network_id", "key_name", "availability_zone")
     return json.dumps([*map(boot.get, named), len(boot.get("metadata") or {})])
 
@@ -42,7 +42,8 @@ class Verdicts:
         return dict(zip(boots, found))
 
     async def at_acceptance(self, boot: Mapping[str, Any]) -> Objection | None:
-        """The same for one that is about to be accepted, as far as the flavor and the image go."""
+        """Why Nova refuses a request that is about to be accepted; None when it does not, or accepted its flavor and
+        image together within the last minute."""
         now, combination = time.monotonic(), (boot["flavor_id"], boot["image_id"])
         if now - self._good.get(combination, float("-inf")) < _GOOD_SECONDS:
             return None
@@ -60,7 +61,8 @@ class Verdicts:
             try:
                 await self._cloud.rehearse(_spec(boot))
             except QuotaExceeded:
-                # Of ports, which Nova looks at before the image. Who leaves gives a port back: they are counted.
+                # Of ports, which Nova checks before the image: rehearse without a port, to check the rest. A victim
+                # gives its port back, so `Verdict.object_to` counts ports.
                 await self._cloud.rehearse(_spec(boot, plugged=False))
         except InvalidRequest as error:
             return Objection(error.message, error.field)
@@ -71,7 +73,7 @@ class Verdicts:
     async def _ports(self) -> int | None:
         try:
             return await self._cloud.ports_left()
-        except (NotFound, Forbidden, CloudError):       # a Neutron that does not tell
+        except (NotFound, Forbidden, CloudError):       # this Neutron does not show it
             return None
 
     async def _addresses(self, boot: Mapping[str, Any]) -> Addresses | None:

@@ -1,6 +1,6 @@
-"""Where the database is: a URL or `keyword=value` words, as libpq reads them, looked at before anybody connects.
+"""The address of the database: a URL or `keyword=value` words, as libpq reads them, checked before a connection.
 
-libpq's own complaints repeat what they could not read, and that may be a part of the password. Ours never do.
+libpq's own errors repeat what it could not read, and that may be a part of the password. Ours never do.
 """
 
 import re
@@ -27,7 +27,7 @@ _DEFAULTS = {"connect_timeout": "5", "keepalives_idle": "10", "keepalives_interv
 
 
 class BadAddress(Exception):
-    """This is no address of a PostgreSQL; the message has nothing of it."""
+    """The text is no address of a PostgreSQL; the message repeats nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _require_form(text: str) -> None:
         if "@" in user or "/" in user:      # libpq would take a part of the password for a host
             raise BadAddress(_complaint("there is an @ or a / before the last @"))
     elif _ANY_SCHEME.match(text) or "=" not in text:
-        raise BadAddress(_complaint("it begins otherwise"))
+        raise BadAddress(_complaint("it begins with neither of the two forms"))
 
 
 def _complaint(reason: str) -> str:

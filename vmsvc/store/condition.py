@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 #: The oldest PostgreSQL that has all that we use, as `SHOW server_version_num` writes it.
 OLDEST = 140000
-#: Seconds that a start waits for a database that is away, or takes no changes, and how often it looks.
+#: Seconds that a start waits for a database that is away or takes no changes, and between its tries.
 PATIENCE, _AGAIN_SECONDS = 60.0, 2.0
-#: Seconds of silence after which that is said.
+#: Seconds without an answer after which a line is logged.
 _SAY_SECONDS = 10.0
-#: What no waiting mends, of what a server says to who connects.
+#: Errors of a connection that do not pass by waiting.
 _LASTING = re.compile(r"authentication|pg_hba|does not exist|permitted to log in|permission denied|no password "
                       r"supplied|certificate|SSL|no such (user|database)|invalid", re.IGNORECASE)
 
@@ -61,7 +61,7 @@ def examine(url: str) -> Condition:
 
 
 def troubles(known: Condition) -> Iterator[str]:
-    """Why the service cannot work with it, in words; what may pass (it is a standby now) is not among them."""
+    """Why the service cannot work with the database, in sentences. What may pass by itself is in `passing`."""
     if known.version < OLDEST:
         yield f"it is PostgreSQL {known.release}; 14 or newer is needed"
     if known.encoding != "UTF8":
@@ -77,7 +77,7 @@ def troubles(known: Condition) -> Iterator[str]:
 
 
 def passing(known: Condition) -> str | None:
-    """Why it takes no changes now, in words; None when it does."""
+    """Why the database takes no changes now (that may pass), as a sentence; None when it takes them."""
     if known.standby:
         return "it is a standby, which takes no writes; name the primary"
     if known.read_only:
@@ -86,8 +86,9 @@ def passing(known: Condition) -> str | None:
 
 
 def prepare(url: str, patience: float = PATIENCE) -> list[str]:
-    """Wait until the database takes changes, bring its schema up to date, and look whether it is one to work with; the
-    names of the migrations that were applied. Raises Unfit, which after `patience` seconds says what was waited for."""
+    """Wait until the database takes changes, check that the service can work with it, and bring its schema up to date;
+    returns the names of the migrations that were applied. Raises Unfit, also when the database is not ready after
+    `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -112,7 +113,8 @@ def prepare(url: str, patience: float = PATIENCE) -> list[str]:
 
 
 def _examine_aloud(url: str) -> Condition:
-    """A pooler with no connection to spare keeps who connects waiting, for two minutes as a rule."""
+    """Examine, and log a line when that takes long: a pooler without a free connection keeps us waiting, by default for
+    two minutes."""
     late = threading.Timer(_SAY_SECONDS, log.warning, ("database: no answer for %.0f s yet; waiting on", _SAY_SECONDS))
     late.start()
     try:
@@ -131,7 +133,8 @@ def _migrated(url: str) -> list[str]:
 
 
 def hears(url: str, listen_url: str) -> bool:
-    """Whether a notification comes back to a connection that listens there. Raises as `examine` does."""
+    """True when a notification sent at `url` reaches a connection that listens at `listen_url`. Raises as `examine`
+    does."""
     with _connected(url):
         try:
             db.listen(listen_url).close()
@@ -163,8 +166,8 @@ def _look(database: Pool) -> Condition:
         version, *found = database.execute_sql("""
             SELECT current_setting('server_version_num')::int, current_setting('server_version'),
                    current_setting('server_encoding'), current_setting('session_replication_role'), current_user,
-                   current_schema(), clock_timestamp(), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
-                   pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool,
+                   current_schema(), clock_timestamp(), coalesce(has_schema_privilege(current_schema(), 'CREATE'),
+                   false), pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool,
                    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
                        - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')""").fetchone()
         known = schema.migrations(database)

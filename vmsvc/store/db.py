@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 CHANNEL = "vmsvc"
 #: The payload when no intent was written: who carries out intents may sleep on. Any other wakes everybody.
 NEWS = "news"
-#: How a payload begins by which a replica tries whether it hears; nobody else has to care.
+#: Prefix of the payloads with which a replica tests whether notifications reach it; other replicas ignore them.
 TEST = "test "
-#: Seconds within which a notification has to come back to who listens.
+#: Seconds within which such a test notification has to arrive.
 _HEARING_SECONDS = 2.0
-#: Seconds that a statement may take which reads what is only to be shown, of which there may be much.
+#: The longest time in seconds for a statement that reads for display, of which there may be much.
 SHOW_SECONDS = 5.0
 #: Keys of our advisory locks share this first half, so that they meet no other program's.
 LOCK_SPACE = 0x766D7376
@@ -162,7 +162,7 @@ def unit(lock: Lock | None = None) -> Iterator[Unit]:
 
 @contextlib.contextmanager
 def reading(seconds: float | None = None) -> Iterator[None]:
-    """One consistent view of the database for several reads, each of `seconds` at most (None: as of any statement)."""
+    """One consistent view of the database for several reads, each limited to `seconds` (None: the usual limit)."""
     db = models.database
     limit = "" if seconds is None else f"; SET LOCAL statement_timeout = {1000 * seconds:.0f}"
     with db.connection_context(), db.manual_commit():
@@ -183,13 +183,13 @@ def connected() -> Iterator[None]:
 
 
 class Unheard(Exception):
-    """A notification does not come back to the connection that listens."""
+    """Notifications do not reach the connection that listens."""
 
 
 def listen(url: str) -> psycopg2.extensions.connection:
     """A connection of its own, outside the pool, on which the doorbell rings; poll it when it is readable.
 
-    Raises Unheard when a notification that is sent through the pool does not come back on it: a pooler in transaction
+    Raises Unheard when a notification that is sent through the pool does not arrive on it: a pooler in transaction
     mode gives each transaction another session, or it is another database.
     """
     connection = parse(url).connect("vmsvc-listen")
@@ -202,7 +202,7 @@ def listen(url: str) -> psycopg2.extensions.connection:
                 models.database.execute_sql(f"NOTIFY {CHANNEL}, '{word}'")
             if not _comes(connection, word):
                 cursor.execute("UNLISTEN *")
-                raise Unheard("a notification does not come back")
+                raise Unheard("notifications do not arrive")
             # The session has shown that it is ours alone, so a setting of it meets nobody else.
             cursor.execute("SET idle_session_timeout = 0")
     except BaseException:
@@ -222,6 +222,6 @@ def _comes(connection: psycopg2.extensions.connection, word: str) -> bool:
 
 
 def changes() -> str:
-    """Which transactions have ended by now: a text that differs once another one has that wrote anything."""
+    """A text that changes whenever a transaction that wrote anything ends: PostgreSQL's snapshot."""
     with connected():
         return models.database.execute_sql("SELECT pg_current_snapshot()::text").fetchone()[0]

@@ -11,7 +11,7 @@ from vmsvc.store.db import Unit
 from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, database
 from vmsvc.store.statements import columns, instance, update
 
-#: How a notice reaches a guest: in its metadata, beside the event; or by the event alone.
+#: How a notice is delivered: in the guest's metadata and by the event, or by the event alone.
 METADATA, EVENT = "metadata", "event"
 
 _CONCERNED = """
@@ -21,8 +21,8 @@ FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting'
 UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL, NULL, CASE bin_kind WHEN 'host' THEN bin END
 FROM reservation WHERE released_at IS NULL
 """
-#: The newest failure on a network that could not be plugged in there (Nova's words, measured), unless a VM has been
-#: since.
+#: The newest build that failed because the network gave no address (Nova's words, measured), unless a VM was built on
+#: that network since.
 _UNPLUGGED = """
 SELECT outcome ->> 'message' FROM vm failed
 WHERE state = 'failed' AND ended_at > clock_timestamp() - make_interval(secs => %s) AND boot ->> 'network_id' = %s
@@ -119,8 +119,8 @@ def cooling() -> dict[tuple[str, str], dict[str, str]]:
 
 
 def unplugged(network_id: str) -> str | None:
-    """Why the last VM on this network that was built lately could not be plugged in; None when it could, or none was
-    built. A tenant sees no more of the addresses of a network that is another project's."""
+    """The message of the last build of the last ten minutes that got no address on this network; None without one, or
+    when a later build got one. A tenant has no better evidence about another project's network."""
     found = database.execute_sql(_UNPLUGGED, (_UNPLUGGED_SECONDS, network_id)).fetchone()
     return found and found[0]
 
@@ -156,26 +156,26 @@ def told_at(vm_id: str) -> datetime | None:
 
 
 def exempt(seconds: float) -> frozenset[str]:
-    """VMs that are not to be noticed: those that could not be made to go within so many seconds, and as long as the
-    request waits for which that was tried. So it never comes back to one, and its candidates become fewer each time."""
+    """VMs that must not be noticed: those exempted within the last `seconds`, and those exempted for a request that
+    still waits. So a request never returns to such a VM, and its candidates become fewer each time."""
     return frozenset(vm_id for vm_id, in database.execute_sql(_EXEMPT, (seconds,)).fetchall())
 
 
 def make_exempt(vm_id: str, why: str) -> None:
-    """The newest eviction of a VM came to nothing, for it could not be made to go. A round in which nobody left is no
-    round: its request may have another. Holds the lock SCHEDULER, under which rounds are counted."""
+    """Record why the newest eviction of a VM could not be carried out. A round in which nobody left does not count, so
+    the request may have another. The caller holds the lock SCHEDULER, under which rounds are counted."""
     newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
     Eviction.update(exempt=why).where(Eviction.id == newest).execute()
     database.execute_sql(_ROUND_IS_NONE, (vm_id,))
 
 
 def count_round(work: Unit, vm_id: str) -> None:
-    """A victim leaves: its round counts, even if others of it could not be made to go."""
+    """Count the round of a victim that leaves, even if other victims of that round were exempted."""
     work.last(_ROUND_COUNTS, (vm_id,))
 
 
 def deliver_by_event(vm_id: str) -> None:
-    """The event alone tells of the newest eviction of a VM: its guest cannot read it."""
+    """Record that the event alone delivers the newest notice of a VM, for its guest cannot read it."""
     newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
     Eviction.update(delivery=EVENT).where(Eviction.id == newest).execute()
 

@@ -30,7 +30,7 @@ class Deployment(Base):
 
 class Vm(Base):
     """A request for a VM and, once there is one, its server. It is the answer to a retried request. One that became a
-    VM is never deleted, one that did not goes after a while: see `store.retention`."""
+    VM is never deleted; one that did not is deleted after a while: see `store.retention`."""
 
     id = TextField(primary_key=True)                     # the vmsvc id, made by us; in the server's metadata
     cloud_id = TextField(null=True, unique=True)         # the server's id, saved the moment it is known
@@ -134,7 +134,7 @@ class RequestClass(Base):
     availability_zone = TextField()
     conditions = TextField(index=True)                   # JSON list: what else than room they ask of a host
     accepted_at = DateTimeTZField(null=True)             # the cloud built one
-    futile_at = DateTimeTZField(null=True)               # VMs were evicted for one in vain, and room was not the cause
+    futile_at = DateTimeTZField(null=True)               # an eviction for one did not help: capacity was not the cause
     futile_error = TextField(null=True)
     futile_reason = TextField(null=True)                 # what the cloud said
 

@@ -18,13 +18,13 @@ _OTHERS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND starts_with(application_name, 'vmsvc') AND pid <> pg_backend_pid()
 """
-#: How much further the numbers go: more events than any deployment writes between two backups.
+#: How far `begin_anew` raises `seq`: more events than any deployment writes between two backups.
 _LEAP = 1_000_000_000
 _BEGIN_ANEW = f"""
 UPDATE watermark SET removed_seq = greatest(removed_seq, coalesce((SELECT max(seq) FROM event), 0)) + {_LEAP};
 DELETE FROM event
 """
-#: One statement, and so one transaction. The row of the watermark is the turn of who removes.
+#: One statement, and so one transaction. Whoever locks the watermark's row removes; others skip their turn.
 _FORGET = """
 WITH turn AS (SELECT FROM watermark WHERE id = 1 FOR UPDATE SKIP LOCKED),
     old AS (SELECT max(seq) AS seq FROM (
@@ -35,7 +35,7 @@ WITH turn AS (SELECT FROM watermark WHERE id = 1 FOR UPDATE SKIP LOCKED),
 DELETE FROM event WHERE seq <= (SELECT seq FROM old)
 """
 _OLDEST_AGE = "SELECT extract(epoch FROM clock_timestamp() - time)::float8 FROM event ORDER BY seq LIMIT 1"
-#: As far as a page looks among the events of one VM; one has a dozen, unless its owner practises its eviction all day.
+#: The most events of one VM that a page looks at. A VM has a dozen, unless its owner practises its eviction all day.
 LOOK = 5000
 _COLUMNS = ", ".join(f'"{name}"' for name in _TOLD)
 _ALL = f"SELECT {_COLUMNS} FROM event WHERE seq > %s ORDER BY seq LIMIT %s"
@@ -124,14 +124,14 @@ def page(since: int, limit: int, *, types: Collection[str] = (), vm: str | None 
 
 
 def forget(hours: float, limit: int = 5000) -> int:
-    """Remove events older than so many hours, the oldest `limit`; returns how many went, 0 also while somebody else
-    does it. Writers of events do not wait for it: `removed_seq` and the rows change at once for whoever looks."""
+    """Remove the oldest `limit` of the events older than so many hours; returns how many, 0 also while another replica
+    does it. Writers of events do not wait for it. Readers see the rows and `removed_seq` change at the same moment."""
     with connected():
         return database.execute_sql(_FORGET, (hours * 3600, limit)).rowcount
 
 
 def oldest_age() -> float:
-    """For how many seconds the oldest event has been kept; 0 when there is none."""
+    """The age of the oldest event in seconds; 0 when there is none."""
     with connected():
         found = database.execute_sql(_OLDEST_AGE).fetchone()
     return max(0.0, found[0]) if found else 0.0
@@ -143,6 +143,6 @@ def others() -> int:
 
 
 def begin_anew() -> None:
-    """Forget all events, and give the next one a number beyond every one that was ever told, also after the backup from
-    which the database was restored. In the caller's unit, while no service runs."""
+    """Remove all events, and give the next one a `seq` above every one that a client may have seen, also of events
+    after the backup from which the database was restored. In the caller's unit, while no service runs."""
     database.execute_sql(_BEGIN_ANEW)

@@ -26,7 +26,7 @@ from vmsvc.store.address import Address
 _SETTINGS = {"lock_timeout": "10000", "statement_timeout": "20000", "idle_in_transaction_session_timeout": "30000",
              "synchronous_commit": "on", "timezone": "UTC", "datestyle": "ISO", "intervalstyle": "postgres",
              "extra_float_digits": "1"}
-#: Seconds that what is under way may take when all is closed.
+#: Seconds that open connections get to finish when the pool closes.
 _CLOSE_SECONDS = 1.0
 #: The first release that has `transaction_timeout`.
 _SEVENTEEN = 170000
@@ -69,7 +69,7 @@ class Pool(PooledPostgresqlDatabase):
     @property
     def settings(self) -> str:
         """The statements by which a transaction gets its settings: they come with its first message and end with it.
-        A session's settings would not do: behind a pooler the session is whoever's has the connection next."""
+        Settings of the session would leak: behind a pooler the next client gets the same session."""
         return _settings(self.schema, (self.server_version or 0) >= _SEVENTEEN, self._own)
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
@@ -105,7 +105,7 @@ class Pool(PooledPostgresqlDatabase):
                     wire.shutdown(socket.SHUT_RDWR)
 
     def _has_idle(self) -> bool:
-        """Whether there is an idle connection; those that are of no use are dropped."""
+        """Whether there is an idle connection; broken ones are dropped."""
         with self._pool_lock:
             good = [entry for entry in self._connections if not self._is_closed(entry[2])]
             if len(good) < len(self._connections):

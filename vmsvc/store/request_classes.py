@@ -1,8 +1,8 @@
 """What became of earlier requests of the same class: those with the same flavor, image, network and zone.
 
 A request whose flavor, image or zone sets conditions on its host may find no host whatever room there is. That VMs
-with the same conditions were built shows that there are hosts for it; that VMs were evicted for one in vain is
-remembered, so that the next one does not cost anybody a VM again.
+with the same conditions were built shows that there are hosts for it. When an eviction for one did not help, this
+module remembers that, so that the next one costs nobody a VM.
 """
 
 import json
@@ -42,7 +42,7 @@ _FORGET_FUTILE = f"UPDATE request_class SET futile_at = NULL WHERE {_KEY} AND fu
 
 
 class History:
-    """All of it as of one moment, for many requests: what is the same for all is read once."""
+    """The outcomes of earlier requests as of one moment; what is the same for all requests is read once."""
 
     def __init__(self, now: datetime):
         self._now = now

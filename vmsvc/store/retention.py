@@ -22,8 +22,8 @@ SELECT count(*) FROM gone
 """
 _CLEAR_USER_DATA = f"""
 UPDATE vm SET boot = jsonb_set(boot, '{{user_data}}', 'null') #- '{{asked,user_data}}' WHERE id IN (
-    SELECT id FROM vm WHERE boot ->> 'user_data' IS NOT NULL AND state NOT IN ({', '.join(map(repr, map(str, BOOTABLE)))})
-    LIMIT %s FOR UPDATE SKIP LOCKED)
+    SELECT id FROM vm WHERE boot ->> 'user_data' IS NOT NULL AND state NOT IN ({', '.join(map(repr, map(str,
+    BOOTABLE)))}) LIMIT %s FOR UPDATE SKIP LOCKED)
 """
 
 
@@ -35,6 +35,7 @@ def forget_requests(hours: float, limit: int) -> int:
 
 
 def clear_user_data(limit: int) -> int:
-    """Remove user data that a release before has left with VMs which need them no more; returns of how many."""
+    """Remove the user data that an older release left in the rows of VMs that need it no more; returns of how many
+    VMs."""
     with connected():
         return database.execute_sql(_CLEAR_USER_DATA, (limit,)).rowcount

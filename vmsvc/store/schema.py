@@ -1,4 +1,4 @@
-"""The schema: where it is, brought up to date by `migrations`, and compared with what the models say.
+"""The schema: find it, apply the migrations, and compare it with the models.
 
 A database that a development version made, or somebody changed by hand, can have all migrations on record and still not
 be what this release works with. That is told in words before anything is served.
@@ -79,8 +79,8 @@ def in_words() -> Iterator[None]:
 
 
 class Difference(NamedTuple):
-    """What is not as the models say. `name` is the table, column, index or trigger, as migrations write it; of an index
-    that a migration may call otherwise, `table` is whose it is."""
+    """One difference between the database and the models. `name` is the table, column, index or trigger, as migrations
+    write it; of an index that a migration may call otherwise, `table` is whose it is."""
 
     name: str
     words: str
@@ -202,8 +202,8 @@ def refusal(found: Sequence[Difference]) -> str:
 
 
 def unmended(found: Sequence[Difference], pending: Sequence[Migration]) -> list[Difference]:
-    """Those differences that no migration of these speaks of: to apply them mends the others, as far as can be told
-    without applying them."""
+    """The differences whose names no pending migration contains: applying the migrations removes the others, as far as
+    can be told without applying them."""
     text = " ".join(Path(one.path).read_text(encoding="utf-8") for one in pending)
     words = set(re.findall(r"\w+", text))
     indexed = set(re.findall(r"\bINDEX\b[^;]*?\bON (\w+)", text))
@@ -212,8 +212,8 @@ def unmended(found: Sequence[Difference], pending: Sequence[Migration]) -> list[
 
 
 def differences(db: Pool) -> Iterator[Difference]:
-    """What a database has otherwise than the models say, in the caller's transaction. What it has beyond them is a
-    newer release's, unless our rows could not be written with it."""
+    """The differences between a database and the models, in the caller's transaction. What the database has in addition
+    belongs to a newer release and is no difference, unless it keeps us from writing our rows."""
     columns: dict[str, dict[str, tuple]] = {}
     for table, name, *found in db.execute_sql(_COLUMNS).fetchall():
         columns.setdefault(table, {})[name] = tuple(found)
@@ -256,7 +256,7 @@ def _columns(model: type[Model], found: dict[str, tuple]) -> Iterator[Difference
     for name in found.keys() - fields.keys():
         _, required, filled = found[name]
         if required and not filled:
-            yield Difference(name, f"{meta.table_name}.{name} is not ours, and has to be filled")
+            yield Difference(name, f"{meta.table_name}.{name} is not ours, and has no default")
 
 
 def _indexes(model: type[Model], found: Sequence[Index]) -> Iterator[Difference]:

@@ -80,7 +80,7 @@ def of_servers(server_ids: Collection[str]) -> list[Vm]:
 
 
 def on_network(network_id: str, vm_ids: Collection[str]) -> int:
-    """How many of these are to be plugged into this network."""
+    """How many of these VMs get a port on this network."""
     if not vm_ids:
         return 0
     return database.execute_sql("SELECT count(*) FROM vm WHERE id = ANY(%s) AND boot ->> 'network_id' = %s",
@@ -170,7 +170,7 @@ def _earlier(work: Unit, vm_id: str, request: Mapping[str, Any], name: str, iden
 
 
 def _used_by_name(name: str, key: str) -> Idempotency | None:
-    """A key that was used when a name was still who somebody is: his request of then is not made a second time."""
+    """A key that an older release stored under the user's name, so that its request is not made a second time."""
     return (Idempotency.select().join(Vm, on=Vm.id == Idempotency.vm_id)
             .where(Idempotency.principal == name, Idempotency.key == key, Vm.principal_id.is_null()).first())
 

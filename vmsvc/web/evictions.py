@@ -100,7 +100,7 @@ class Eviction(answers.Open):
     delivery = fields.String(required=True, validate=validate.OneOf(answers.DELIVERIES), metadata={
         "description": "`event`: the cloud let no notice be written for the guest, so the event alone told of it"})
     exempt = fields.String(required=True, allow_none=True, metadata={
-        "description": "why it was reprieved, if that was because it could not be made to go"})
+        "description": "why it was reprieved, if the eviction could not be carried out"})
     planned_at = fields.DateTime(required=True)
     evict_at = fields.DateTime(required=True)
     noticed_at = fields.DateTime(required=True, allow_none=True, metadata={
@@ -108,7 +108,7 @@ class Eviction(answers.Open):
     acknowledged_at = fields.DateTime(required=True, allow_none=True, metadata={
         "description": "it was let go early: see `acknowledged_by`"})
     acknowledged_by = fields.String(required=True, allow_none=True, metadata={
-        "description": "the name of who said that it may go early; null when its guest powered itself off"})
+        "description": "the name of who ended the notice early; null when the guest powered itself off, or nobody did"})
     reprieved_at = fields.DateTime(required=True, allow_none=True)
     evicting_at = fields.DateTime(required=True, allow_none=True)
     stopped_at = fields.DateTime(required=True, allow_none=True)

@@ -15,10 +15,10 @@ from vmsvc.domain.errors import TooManyRequests
 from vmsvc.domain.principal import Principal
 from vmsvc.service.buckets import MAX_CLIENTS, Buckets
 
-#: How many sockets, and how many requests for pages, read the history at once. Half of the database's threads are for
-#: everything else.
+#: How many sockets, and how many requests for pages, read the history at once: together half of the database's threads,
+#: so that the other half is free for everything else.
 MAX_SOCKET_READERS, MAX_PAGE_READERS = 2, 2
-#: How many requests for pages read it or wait for their turn; each takes milliseconds.
+#: How many requests for pages read the history or wait for their turn; each takes milliseconds.
 MAX_PAGES = 64
 #: How many refusals of one client leave in a second, how many seconds one is held back at most, and how many are.
 REFUSALS_RATE, MAX_HOLD, MAX_HELD = 100.0, 5.0, 2048

@@ -33,8 +33,8 @@ class Ready(Probe):
               Answer(503, "A part does not.", answers.ReadyView,
                      {"status": "not ready", "parts": {"feed": "ok", "cloud": "no answer since 12:00:03"}}))
     async def get(self) -> None:
-        """Say of each part whether it works, in words; 503 when one does not. What follows `ok;` is how a part works
-        that does not work as it should."""
+        """Say of each part whether it works, in words; 503 when one does not. After `ok;` a part
+        says how it is impaired, though it works."""
         commands = self.settings["commands"]
         parts, notes = commands.readiness(), commands.notes()
         ready = not any(parts.values())
