@@ -126,7 +126,8 @@ def _database(url: str, listen_url: str, name: str) -> tuple[condition.Condition
     found = [Finding(Level.WRONG, "database", f"{trouble} ({name})") for trouble in troubles]
     if not hears:
         found.append(Finding(Level.NOTABLE, "database", "notifications do not arrive (a pooler in transaction "
-                             "mode?), so the service will poll it every 0.2 s; VMSVC_LISTEN_URL can name it without the pooler"))
+                             "mode?), so the service will poll it every 0.2 s; VMSVC_LISTEN_URL can name it without "
+                             "the pooler"))
     if known.connections_left < CONNECTIONS:
         found.append(Finding(Level.NOTABLE, "database", f"{known.connections_left} connections are left and a replica "
                              f"takes {CONNECTIONS}; raise max_connections"))
