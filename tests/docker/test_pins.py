@@ -14,7 +14,8 @@ def test_the_image_is_built_from_nothing_without_a_hash():
 
 def test_an_operator_may_name_every_base_image_by_its_digest():
     for name in ("Dockerfile", "docker/balancer/Dockerfile"):
-        bases = re.findall(r"^FROM (\S+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
-        assert bases and set(bases) == {"${PYTHON_IMAGE}"}
+        stages = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+        assert {base for base, _ in stages} - {stage for _, stage in stages} == {"${PYTHON_IMAGE}"}
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     assert re.findall(r"image: (postgres\S*)", compose) == []
+    assert len(re.findall(r"\bbuild:", compose)) == compose.count('args: {PYTHON_IMAGE: "${PYTHON_IMAGE:-')
