@@ -224,7 +224,7 @@ def _ours(servers: Sequence[Server], known: condition.Condition | None, database
     forgotten = condition.without_row(database_url, ours)
     if forgotten:
         found.append(Finding(Level.NOTABLE, "cloud", f"{len(forgotten)} servers were made with this database, and it "
-                             "does not know them (an older backup?): vmsvc keeps them, and lists them for nobody. "
+                             "does not know them (an older backup?): vmsvc keeps them and manages none of them. "
                              "`.venv/bin/python -m vmsvc adopt` makes rows for them; see RUNBOOK.md, 'The database is "
                              "lost'"))
     strange = sum(server.metadata.get(OWNER) != known.deployment for server in marked)
