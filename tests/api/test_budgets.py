@@ -92,17 +92,20 @@ async def test_a_read_whose_client_has_gone_is_stopped(app, http_server, http_po
 
 
 @pytest.mark.gen_test
-async def test_work_that_goes_on_without_its_client_is_still_in_flight(app, http_server, http_port, service):
+@pytest.mark.parametrize("path, name, found", [("/api/v1/capacity", "capacity", {}), ("/api/v1/usage", "usage", {}),
+                                               ("/api/v1/events?since=0", "events", ([], 0))])
+async def test_work_that_goes_on_without_its_client_is_still_in_flight(app, http_server, http_port, service, path, name,
+                                                                       found):
     del http_server
     asked, end = asyncio.Event(), asyncio.Event()
 
-    async def slow():
+    async def slow(*_args, **_kwargs):
         asked.set()
         await end.wait()
-        return {}
-    service.capacity = slow
+        return found
+    setattr(service, name, slow)
     _, writer = await asyncio.open_connection("127.0.0.1", http_port)
-    writer.write(b"GET /api/v1/capacity HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     await asked.wait()
     writer.close()
     await writer.wait_closed()

@@ -61,8 +61,8 @@ async def readers(folder: Path, postgres: Database, rounds: int, figures: Figure
             crowd = Crowd(plant.replicas[0].client.port, number, unknown, hasty)
             alone, beside = await beside_crowds(plant, [crowd], rounds, 5)
             slowest = share(alone, 0.99)
-            figures.held(f"{number} readers and {hasty} who go: a create, p99", share(beside, 0.99) / slowest, MOST_TIMES,
-                         f"times {1000 * slowest:.0f} ms")
+            figures.held(f"{number} readers and {hasty} who go: a create, p99", share(beside, 0.99) / slowest,
+                         MOST_TIMES, f"times {1000 * slowest:.0f} ms")
             figures.lines.append(f"  the readers heard {dict(crowd.answers)}")
     finally:
         await plant.close()
