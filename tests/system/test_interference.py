@@ -125,7 +125,7 @@ async def test_where_no_item_is_free_for_the_marks_the_row_still_counts(client, 
     vms = await client.fill(4, flavor_of(mode))
     marks = sim.servers()[vms[0]]["metadata"]
     sim.change(vms[0], metadata={f"u{number}": "x" for number in range(128)})
-    await until(lambda: "cannot be put back now, and the vm stays what it is, preemptible" in caplog.text, "the log")
+    await until(lambda: "the marks cannot be restored now; the vm stays preemptible" in caplog.text, "the log")
     listed = await client.listed()
     assert listed[vms[0]]["is_preemptible"] and listed[vms[0]]["state"] == "active"
     created = [await client.create(False, flavor=flavor_of(mode)) for _ in vms]
@@ -178,7 +178,7 @@ async def test_a_server_with_our_mark_and_no_row_is_kept_and_reported(client, si
     mine = (await client.create(True)).id
     marks = sim.servers()[mine]["metadata"]
     (kept,) = sim.foreign(project, metadata={**marks, "vmsvc_id": "of-no-row"})
-    await until(lambda: f"`.venv/bin/python -m vmsvc adopt` makes rows of them: {kept}" in caplog.text, "the log")
+    await until(lambda: f"`.venv/bin/python -m vmsvc adopt` makes rows for them: {kept}" in caplog.text, "the log")
     looks = len(sim.calls(path="/servers/detail"))
     await until(lambda: len(sim.calls(path="/servers/detail")) > looks + 2, "more rounds", 30)
     assert "vmsvc_servers_without_row 1.0" in await client.text("/metrics")

@@ -147,5 +147,5 @@ async def test_a_database_that_says_nothing_does_not_keep_the_service_from_stopp
 
 
 def test_the_settings_refuse_a_way_past_nothing():
-    with pytest.raises(config.ConfigError, match="VMSVC_LISTEN_URL without"):
+    with pytest.raises(config.ConfigError, match="VMSVC_LISTEN_URL needs"):
         config.load({"VMSVC_LISTEN_URL": "postgresql://localhost/vmsvc"})
