@@ -117,7 +117,7 @@ async def test_a_refusal_for_good_ends_the_notice_at_once_and_costs_no_round(cli
     record = {one["vm"]["id"]: one for one in await client.record()}
     assert {one["round"] for one in record.values()} == {1}
     assert record[vms[3]]["exempt"] is None
-    assert all("could not be told" in one["exempt"] for vm, one in record.items() if vm != vms[3])
+    assert all("could not read the notice" in one["exempt"] for vm, one in record.items() if vm != vms[3])
     assert len(await notices(client)) == len(record), "nobody was noticed twice"
     sim.clear_faults()
     sim.quota(project, instances=-1)
@@ -205,7 +205,7 @@ async def test_a_lifetime_that_ends_where_nobody_can_be_told_is_no_flood_of_noti
     vm = (await client.create(True)).id
     fill_metadata(sim, vm)
     reprieved = await client.saw("evict/reprieved", vm)
-    assert "could not be told" in reprieved["data"]["reason"]
+    assert "could not read the notice" in reprieved["data"]["reason"]
     looks = len(sim.calls(path="/servers/detail"))
     await until(lambda: len(sim.calls(path="/servers/detail")) > looks + 1, "more rounds", 20)
     assert len(await notices(client)) == 1 and vm in sim.servers()
@@ -219,7 +219,7 @@ async def test_practice_of_one_that_cannot_be_told_says_so(client, sim, mode):
     fill_metadata(sim, vm)
     await client.practise(vm)
     if mode == "tenant":
-        assert "could not be told" in (await client.saw("evict/reprieved", vm))["data"]["reason"]
+        assert "could not read the notice" in (await client.saw("evict/reprieved", vm))["data"]["reason"]
         return
     await client.saw("evict/evicted", vm)
     assert [event["data"]["delivery"] for event in await notices(client)] == ["metadata", "event"]
