@@ -276,3 +276,29 @@ async def test_names_that_are_made_up_do_not_make_the_service_hammer_the_cloud(c
     assert len(sim.calls(service="image", path="/images$")) <= 3 + seconds
     assert len(sim.calls(service="compute", path="/os-keypairs$")) <= 3 + seconds
     assert (await client.create(True)).status == 201
+
+
+# ---------------------------------------------------------------- what goes after the notice, and silence
+
+@BOTH
+@pytest.mark.parametrize("fault", [{"action": "status", "status": 500}, {"action": "cut"},
+                                   {"action": "status", "status": 503}], ids=["500", "cut", "503"])
+@pytest.mark.gen_test(timeout=30)
+async def test_a_request_about_which_the_cloud_does_not_answer_holds_up_no_other(client, sim, project, fault):
+    preemptible = await full_cloud(client, sim, project)
+    sim.key_pair("poison", project)
+    sim.fault(service="compute", method="POST", path="/servers$",
+              body_matches='(?s)(?=.*os:scheduler_hints)(?=.*"poison")', **fault)
+    waiting = await client.create(False, key_name="poison", headers={"Prefer": "wait=1"})
+    assert waiting.status == 202
+    created = await client.create(False, headers={"Prefer": "wait=10"})
+    assert (created.status, len(created.json["evicted"])) == (201, 1)
+    assert (await client.call("GET", "/readyz")).status == 200
+    plan = await client.create(False, key_name="poison", query="?dry_run=true")
+    assert (plan.status, plan.json["error"]) == (503, "cloud_unavailable")
+    assert len(sim.servers().keys() & set(preemptible)) == 3, "nobody goes for a request that may be refused"
+    asked = [call for call in sim.calls(method="POST", path="/servers$") if call["status"] != 202]
+    assert len(asked) < 10, "the longer there is no answer, the more rarely is it asked"
+    sim.clear_faults()
+    await client.delete(waiting.json["vm"]["vmsvc_id"])
+    sim.quota(project, instances=-1)

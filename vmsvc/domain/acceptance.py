@@ -30,12 +30,13 @@ class Verdict:
     """What the cloud says of a request before anybody is noticed for it. `objection`: why Nova refuses it. `ports`: how
     many more ports the project may have, None without a limit. `addresses`: those of its network, None where nobody
     counted them. `unplugged`: the message of the last build that failed because the network gave it no address, unless
-    a later build got one."""
+    a later build got one. `unanswered`: why the cloud did not say, None when it did."""
 
     objection: Objection | None = None
     ports: int | None = None
     addresses: Addresses | None = None
     unplugged: str | None = None
+    unanswered: str | None = None
 
     @property
     def counts(self) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from vmsvc.domain.acceptance import Verdict
-from vmsvc.domain.decisions import Decision, Evict, Place, Refuse
+from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.rooms import host_room
 from vmsvc.domain.world import HOST, Request, World
@@ -49,6 +49,8 @@ def examined(row: Vm | None, decision: Decision, view: View, verdict: Verdict | 
     had gone. `row` is the request's, None for one that is only asked about (then `boot` is what it asks for)."""
     if verdict is None or not isinstance(decision, Evict) or not decision.victims:
         return decision
+    if verdict.unanswered:
+        return Postpone(f"the cloud does not say whether it takes the request: {verdict.unanswered}", frozenset())
     boot = boot or row.boot
     world, network = view.world, boot["network_id"]
     leaving = {vm.cloud_id for vm in (*map(world.vms.__getitem__, decision.victims), *world.vms.leaving)

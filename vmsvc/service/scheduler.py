@@ -203,6 +203,8 @@ class Scheduler:
                 doubts |= Doubts(boots={key: boot})
             if doubts:
                 raise Unverified(doubts)
+            if verdict.unanswered:
+                raise CloudUnavailable(f"the cloud does not say whether it takes the request: {verdict.unanswered}")
             if verdict.objection:
                 decision = Refuse(verdict.objection.error, verdict.objection.message)
             shown = preview(decision, world.vms, self._grace.total_seconds())

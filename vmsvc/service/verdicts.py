@@ -13,12 +13,15 @@ from typing import Any
 
 from vmsvc.cloud.port import MARK, BootSpec, Cloud
 from vmsvc.domain.acceptance import Objection, Verdict
-from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest, NotFound, QuotaExceeded
+from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound,
+                                 QuotaExceeded)
 from vmsvc.domain.network import Addresses
 
 log = logging.getLogger(__name__)
 
 _GOOD_SECONDS = 60.0       # how long a flavor and an image that Nova accepted together are not rehearsed again
+#: Seconds for which a request about which the cloud gave no answer is not rehearsed again: the first and the longest.
+_SILENT_SECONDS = (1.0, 30.0)
 #: The marks that a server of ours carries are counted against Nova's limit on metadata.
 _MARKS = {MARK: "-", "vmsvc_deployment": "-", "vmsvc_kind": "-"}
 
@@ -30,20 +33,23 @@ def key_of(boot: Mapping[str, Any]) -> str:
 
 
 class Verdicts:
-    """Asks the cloud. Every method raises CloudUnavailable, and CloudError for an answer that is not understood."""
+    """Asks the cloud."""
 
     def __init__(self, cloud: Cloud):
         self._cloud = cloud
         self._good: dict[tuple[str, str], float] = {}
+        self._silent: dict[str, tuple[float, float, Verdict]] = {}     # key -> until when, for how long, what was said
 
     async def of(self, boots: Mapping[str, Mapping[str, Any]]) -> dict[str, Verdict]:
-        """A verdict for each of these, by their keys."""
-        found = await asyncio.gather(*map(self._verdict, boots.values()))
+        """A verdict for each of these, by their keys. Where the cloud does not answer, or not in a way that can be
+        understood, the verdict says so: requests of another kind need not wait for that one."""
+        found = await asyncio.gather(*(self._verdict_or_silence(key, boot) for key, boot in boots.items()))
         return dict(zip(boots, found))
 
     async def at_acceptance(self, boot: Mapping[str, Any]) -> Objection | None:
         """Why Nova refuses a request that is about to be accepted; None when it does not, or accepted its flavor and
-        image together within the last minute."""
+        image together within the last minute. Raises CloudUnavailable, and CloudError for an answer that is not
+        understood."""
         now, combination = time.monotonic(), (boot["flavor_id"], boot["image_id"])
         if now - self._good.get(combination, float("-inf")) < _GOOD_SECONDS:
             return None
@@ -51,6 +57,23 @@ class Verdicts:
         if objection is None:
             self._good = {one: at for one, at in self._good.items() if now - at < _GOOD_SECONDS} | {combination: now}
         return objection
+
+    async def _verdict_or_silence(self, key: str, boot: Mapping[str, Any]) -> Verdict:
+        until, pause, silence = self._silent.get(key, (float("-inf"), 0.0, Verdict()))
+        if time.monotonic() < until:
+            return silence
+        try:
+            verdict = await self._verdict(boot)
+        except (CloudUnavailable, CloudError) as error:
+            now, pause = time.monotonic(), min(max(_SILENT_SECONDS[0], 2 * pause), _SILENT_SECONDS[1])
+            silence = Verdict(unanswered=error.message)
+            self._silent = {one: kept for one, kept in self._silent.items() if now - kept[0] < _SILENT_SECONDS[1]}
+            self._silent[key] = now + pause, pause, silence
+            log.warning("the cloud does not say whether it takes a request; it is asked again in %.0f s, and nobody is "
+                        "evicted for such a request until it answers: %s", pause, error.message)
+            return silence
+        self._silent.pop(key, None)
+        return verdict
 
     async def _verdict(self, boot: Mapping[str, Any]) -> Verdict:
         objection, ports, addresses = await asyncio.gather(self._rehearsed(boot), self._ports(), self._addresses(boot))
