@@ -132,6 +132,10 @@ class Sim:
         """Nobody boots from it any more."""
         self._as("admin", "POST", f"/image/v2/images/{image_id}/actions/deactivate", {})
 
+    def activate(self, image_id: str) -> None:
+        """One that was deactivated can be booted from again."""
+        self._as("admin", "POST", f"/image/v2/images/{image_id}/actions/reactivate", {})
+
     def drop_image(self, image_id: str) -> None:
         """It is gone."""
         self._as("admin", "DELETE", f"/image/v2/images/{image_id}")
@@ -159,6 +163,18 @@ class Sim:
         """One more key pair of the user that is named as the project."""
         pair = {"name": name, "public_key": "ssh-ed25519 A"}
         self._as(project, "POST", "/compute/v2.1/os-keypairs", {"keypair": pair})
+
+    def drop_key_pair(self, name: str, project: str = "demo") -> None:
+        """The key pair is gone."""
+        self._as(project, "DELETE", f"/compute/v2.1/os-keypairs/{name}")
+
+    def names_of_one_request(self, project: str) -> tuple[dict, dict]:
+        """An image, a network and a key pair that a request may name, and by the same names what ends each."""
+        image, network = self.image("own"), self.network("own", "10.9.0.0/24")
+        self.key_pair("own", project)
+        return {"image": image, "network": network, "key_name": "own"}, {
+            "image": lambda: self.deactivate(image), "network": lambda: self.drop_subnets(network),
+            "key_name": lambda: self.drop_key_pair("own", project)}
 
     def _as(self, project: str, method: str, path: str, body: object = None):
         return self.call(method, path, body, {"X-Auth-Token": self.token(project, project),

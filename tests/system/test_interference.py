@@ -315,3 +315,21 @@ async def test_servers_that_refusals_leave_in_error_are_deleted_at_once(client, 
     assert (refused.status, refused.json["error"]) == (409, "no_capacity"), mode
     assert len(sim.servers()) == 4 and {server["status"] for server in sim.servers().values()} == {"ACTIVE"}
     sim.clear_faults()
+
+
+@BOTH
+@grace(3)
+@pytest.mark.parametrize("gone", ["image", "network", "key_name"])
+@pytest.mark.gen_test(timeout=30)
+async def test_who_was_noticed_stays_when_what_the_request_names_goes_meanwhile(client, sim, project, gone):
+    preemptible = await client.fill(4)
+    sim.quota(project, instances=4)
+    body, ends = sim.names_of_one_request(project)
+    creating = asyncio.ensure_future(client.create(False, **body))
+    await client.saw("evict/noticed")
+    ends[gone]()
+    refused = await creating
+    assert (refused.status, refused.json["error"]) == (400, "invalid_request")
+    assert sim.servers().keys() == set(preemptible)
+    assert [event["data"]["state"] for event in await client.events(type="evict")] == ["noticed", "reprieved"]
+    sim.quota(project, instances=-1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from vmsvc.domain.acceptance import Verdict
@@ -14,6 +15,9 @@ from vmsvc.service.snapshot import Doubts, Snapshot
 from vmsvc.service.verdicts import key_of
 from vmsvc.store import ledger, vms
 from vmsvc.store.models import Vm
+
+#: So long before the first victim goes the cloud is asked about the request again, in each pass of the scheduler.
+_LAST_LOOK = timedelta(seconds=2)
 
 
 def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snapshot,
@@ -41,6 +45,17 @@ def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snap
             sure = left.covers(request.room) and name not in snapshot.doubted
             hosts |= set() if sure or name in snapshot.counted else {name}
     return Doubts(frozenset(hosts - snapshot.fresh), frozenset(needs - snapshot.sought), order, boots)
+
+
+def last_doubts(row: Vm, view: View, snapshot: Snapshot, now: datetime) -> Doubts:
+    """Shortly before the victims of a request go: whether Nova still takes it. What it names may have been deleted
+    during their notice."""
+    noticed = view.world.victims_of(row.id, State.NOTICED)
+    going = [view.rows[vm.id].evict_at for vm in noticed if view.rows[vm.id].evict_at]
+    key = key_of(row.boot)
+    if not going or min(going) - now > _LAST_LOOK or key in snapshot.verdicts:
+        return Doubts()
+    return Doubts(boots={key: row.boot})
 
 
 def examined(row: Vm | None, decision: Decision, view: View, verdict: Verdict | None,

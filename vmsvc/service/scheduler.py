@@ -30,7 +30,7 @@ from vmsvc.domain.survey import survey_of
 from vmsvc.domain.world import Precedents, Request, World
 from vmsvc.service.desk import Desk, View
 from vmsvc.service.doorbell import heard
-from vmsvc.service.doubts import doubts_of, examined
+from vmsvc.service.doubts import doubts_of, examined, last_doubts
 from vmsvc.service.join import Policy
 from vmsvc.service.line import Line, in_order, settling_seconds, waiting_line
 from vmsvc.service.placing import Lost, carry_out, drop_orphans, exempt_locked
@@ -156,6 +156,7 @@ class Scheduler:
                     for (row, request), decision in _decided(waiting, world, settling):
                         decision = examined(row, decision, view, snapshot.verdicts.get(key_of(row.boot)))
                         doubts |= doubts_of(request, decision, world, snapshot, row.boot)
+                        doubts |= last_doubts(row, view, snapshot, work.now)
                         if settling and _needs_victims(decision):
                             early, decision = True, Wait("others may come with the same wish, to be planned together")
                         if not isinstance(decision, Wait):

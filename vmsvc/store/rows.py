@@ -38,6 +38,7 @@ class Row(NamedTuple):
     ended_at: datetime | None
     evicted_for: str | None
     notice: dict[str, Any] | None
+    evict_at: datetime | None = None
     principal_id: str | None = None
 
 
