@@ -281,6 +281,29 @@ async def test_names_that_are_made_up_do_not_make_the_service_hammer_the_cloud(c
 # ---------------------------------------------------------------- what goes after the notice, and silence
 
 @BOTH
+@pytest.mark.parametrize("gone", ["image", "key_name"])
+@pytest.mark.gen_test(timeout=30)
+async def test_what_went_between_the_eviction_and_the_boot_is_held_against_nobody_later(client, sim, project, gone):
+    """A member who deletes his key pair then must not make the service refuse others for an hour."""
+    await full_cloud(client, sim, project)
+    body, ends = sim.names_of_one_request(project)
+    creating = asyncio.ensure_future(client.create(False, **body))
+    await client.saw("evict/evicting")
+    ends[gone]()
+    refused = await creating
+    assert (refused.status, refused.json["error"]) == (400, "invalid_request"), refused.json
+    assert [record["wasted"] for record in await client.record()] == [refused.json["message"]]
+    await client.fill(1)
+    if gone == "image":
+        sim.activate(body["image"])
+    else:
+        body.pop("key_name")
+    created = await client.create(False, **body)
+    assert (created.status, len(created.json["evicted"])) == (201, 1)
+    sim.quota(project, instances=-1)
+
+
+@BOTH
 @pytest.mark.parametrize("fault", [{"action": "status", "status": 500}, {"action": "cut"},
                                    {"action": "status", "status": 503}], ids=["500", "cut", "503"])
 @pytest.mark.gen_test(timeout=30)

@@ -15,6 +15,7 @@ from vmsvc.service.leave import Leave
 from vmsvc.service.pace import Pace
 from vmsvc.service.placing import fail
 from vmsvc.service.runtime import Runtime
+from vmsvc.service.verdicts import Verdicts
 from vmsvc.store import ledger, request_classes, vms
 from vmsvc.store.db import connected, unit
 from vmsvc.store.models import Vm
@@ -50,6 +51,7 @@ class Boot:
         self._leave = leave
         self._deployment = deployment
         self._builds = Builds(mirror, fleet)
+        self._verdicts = Verdicts(cloud)
         self._removals = Pace()      # of servers that were refused: no host has to let them go
 
     async def perform(self, claim: Claim) -> None:
@@ -73,7 +75,9 @@ class Boot:
                 await self._runtime.offload(_again, row.id)
                 await asyncio.sleep(pause)
             except (InvalidRequest, Forbidden, Conflict, CloudError) as error:
-                await self._runtime.offload(_failed, row.id, error.slug, error.message)
+                # A key pair that was deleted meanwhile, say: that is no reason to refuse others of the same class.
+                foreseen = bool(row.rounds) and await self._verdicts.foresees(row.boot)
+                await self._runtime.offload(_failed, row.id, error.slug, error.message, foreseen)
                 return
             row = await self._runtime.offload(vms.read, claim.vm_id)
 
@@ -227,8 +231,8 @@ def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
         ledger.release(work, vm_id)
 
 
-def _failed(vm_id: str, slug: str, message: str) -> None:
+def _failed(vm_id: str, slug: str, message: str, foreseen: bool) -> None:
     with unit() as work:
         row = vms.of_id(vm_id)
         if row.state == State.BUILDING:
-            fail(work, row, slug, message)
+            fail(work, row, slug, message, foreseen)

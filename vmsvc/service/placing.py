@@ -48,7 +48,7 @@ def carry_out(work: Unit, row: Vm, request: Request, decision: Decision, world: 
         case Refuse(error=error, message=message):
             _reprieve(work, world, _noticed_for(world, row.id), "the request was refused")
             world.settled(row.id)
-            fail(work, row, error, message)
+            fail(work, row, error, message, foreseen=error not in ("no_capacity", "cloud_error"))
 
 
 def _must(moved: Vm | None, row: Vm, other: Vm) -> Vm:
@@ -174,8 +174,9 @@ def _simulated(vm: Vm) -> dict[str, bool]:
     return {"simulated": bool((vm.notice or {}).get("simulated"))}
 
 
-def fail(work: Unit, row: Vm, error: str, message: str) -> None:
-    """The final no to a request; what it held is free again, and victims that went are on record as wasted."""
+def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) -> None:
+    """The final no to a request; what it held is free again, and victims that went are on record as wasted. The next
+    such request costs nobody a VM: what is `foreseen` the cloud says before a notice, the rest is remembered."""
     failed = vms.move(work, row, State.FAILED, reason=message, data={"error": error})
     if failed is None:
         return
@@ -184,7 +185,7 @@ def fail(work: Unit, row: Vm, error: str, message: str) -> None:
                            "evicted": vms.cloud_ids(victims)})
     ledger.release(work, row.id)
     ledger.settle(row.id, wasted=message)
-    if victims and _room_was_not_the_cause(row, error):
+    if victims and not foreseen and _room_was_not_the_cause(row, error):
         request_classes.remember_futile(work, row, error, (row.refusal or {}).get("message") or message)
 
 

@@ -46,6 +46,13 @@ class Verdicts:
         found = await asyncio.gather(*(self._verdict_or_silence(key, boot) for key, boot in boots.items()))
         return dict(zip(boots, found))
 
+    async def foresees(self, boot: Mapping[str, Any]) -> bool:
+        """True when a rehearsal shows that Nova refuses this request: nobody will be noticed for its like."""
+        try:
+            return await self._rehearsed(boot) is not None
+        except (CloudUnavailable, CloudError):
+            return False
+
     async def at_acceptance(self, boot: Mapping[str, Any]) -> Objection | None:
         """Why Nova refuses a request that is about to be accepted; None when it does not, or accepted its flavor and
         image together within the last minute. Raises CloudUnavailable, and CloudError for an answer that is not
