@@ -305,7 +305,8 @@ async def test_what_went_between_the_eviction_and_the_boot_is_held_against_nobod
 
 @BOTH
 @pytest.mark.parametrize("fault", [{"action": "status", "status": 500}, {"action": "cut"},
-                                   {"action": "status", "status": 503}], ids=["500", "cut", "503"])
+                                   {"action": "status", "status": 503}, {"action": "hang"}],
+                         ids=["500", "cut", "503", "hang"])
 @pytest.mark.gen_test(timeout=30)
 async def test_a_request_about_which_the_cloud_does_not_answer_holds_up_no_other(client, sim, project, fault):
     preemptible = await full_cloud(client, sim, project)

@@ -20,6 +20,7 @@ from vmsvc.domain.network import Addresses
 log = logging.getLogger(__name__)
 
 _GOOD_SECONDS = 60.0       # how long a flavor and an image that Nova accepted together are not rehearsed again
+_ANSWER_SECONDS = 5.0      # a verdict that takes longer keeps the other requests waiting no longer
 #: Seconds for which a request about which the cloud gave no answer is not rehearsed again: the first and the longest.
 _SILENT_SECONDS = (1.0, 30.0)
 #: The marks that a server of ours carries are counted against Nova's limit on metadata.
@@ -70,14 +71,16 @@ class Verdicts:
         if time.monotonic() < until:
             return silence
         try:
-            verdict = await self._verdict(boot)
-        except (CloudUnavailable, CloudError) as error:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                verdict = await self._verdict(boot)
+        except (CloudUnavailable, CloudError, TimeoutError) as error:
+            why = str(error) or f"no answer in {_ANSWER_SECONDS:.0f} s"
             now, pause = time.monotonic(), min(max(_SILENT_SECONDS[0], 2 * pause), _SILENT_SECONDS[1])
-            silence = Verdict(unanswered=error.message)
+            silence = Verdict(unanswered=why)
             self._silent = {one: kept for one, kept in self._silent.items() if now - kept[0] < _SILENT_SECONDS[1]}
             self._silent[key] = now + pause, pause, silence
             log.warning("the cloud does not say whether it takes a request; it is asked again in %.0f s, and nobody is "
-                        "evicted for such a request until it answers: %s", pause, error.message)
+                        "evicted for such a request until it answers: %s", pause, why)
             return silence
         self._silent.pop(key, None)
         return verdict
