@@ -5,6 +5,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -127,8 +128,11 @@ async def test_adopting_beside_a_running_service_takes_what_it_can_and_says_what
     mine = (await client.create(True)).id
     marks = sim.servers()[mine]["metadata"]
 
+    def mark_of(name):
+        return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
+
     def without_row(name, flavor="m1.tiny", **changes):
-        metadata = {key: value for key, value in {**marks, "vmsvc_id": name, **changes}.items() if value}
+        metadata = {key: value for key, value in {**marks, "vmsvc_id": mark_of(name), **changes}.items() if value}
         return sim.foreign(project, name=name, flavor=flavor, metadata=metadata)[0]
     standard = without_row("standard", vmsvc_kind="standard", mine="yes", vmsvc_evict_at="2026-01-01T00:00:00Z")
     unknown = without_row("unknown", vmsvc_kind=None)
@@ -148,7 +152,8 @@ async def test_adopting_beside_a_running_service_takes_what_it_can_and_says_what
     assert (told["type"], told["data"]["state"], told["data"]["adopted"], told["subject"]) == (
         "create", "active", True, standard)
     shown = (await client.show(standard)).json
-    assert (shown["vmsvc_id"], shown["owner"], shown["is_preemptible"]) == ("standard", "adopted", False)
+    assert (shown["vmsvc_id"], shown["owner"], shown["is_preemptible"]) == (
+        mark_of("standard"), "adopted", False)
     await client.noticed(sim, standard, None)
     assert sim.servers()[standard]["host"] == before[standard]["host"]
     sim.change(unknown, metadata=sim.servers()[unknown]["metadata"] | {"vmsvc_kind": "preemptible"})

@@ -8,7 +8,8 @@ from vmsvc.domain.resources import Resources
 from vmsvc.service.adoption import Offer, columns_of, problem_of
 from vmsvc.service.boot import KIND, OWNER
 
-MARKS = {MARK: "a", OWNER: "ours", KIND: "preemptible"}
+ID = "0e7f3a52-6a4e-4a38-9a0c-7c1f4f6f4a11"
+MARKS = {MARK: ID, OWNER: "ours", KIND: "preemptible"}
 
 
 @pytest.mark.parametrize("fields, carried, problem", [
@@ -16,13 +17,20 @@ MARKS = {MARK: "a", OWNER: "ours", KIND: "preemptible"}
     ({"status": "SHELVED_OFFLOADED"}, 1, None), ({"metadata": {**MARKS, KIND: "standard"}}, 1, None),
     ({}, 2, "2 servers carry its mark"),
     ({"metadata": {**MARKS, KIND: "spot"}}, 1, "its vmsvc_kind is 'spot'"),
-    ({"metadata": {MARK: "a", OWNER: "ours"}}, 1, "vmsvc_kind=standard A"),
+    ({"metadata": {MARK: ID, OWNER: "ours"}}, 1, "vmsvc_kind=standard A"),
     ({"status": "BUILD", "launched_at": None}, 1, "try again later"),
     ({"task_state": "deleting"}, 1, "being deleted"), ({"status": "SOFT_DELETED"}, 1, "being deleted"),
     ({"status": "ERROR", "launched_at": None}, 1, "never ran")])
 def test_who_cannot_be_adopted_as_it_is_is_left_alone_with_what_to_do(fields, carried, problem):
     said = problem_of(server("A", **{"metadata": MARKS, **fields}), carried)
     assert said is None if problem is None else problem in said
+
+
+@pytest.mark.parametrize("mark", ["", "a", "x" * 255, ID.upper(), f"{ID} ", "0e7f3a52-6a4e-4a38-9a0c-7c1f4f6f4a12"])
+def test_a_mark_that_vmsvc_did_not_write_makes_no_row(mark):
+    """An owner can edit it: no row could be found by such an id, or that of another server, the last one here."""
+    said = problem_of(server("A", metadata={**MARKS, MARK: mark}), 1, {"0e7f3a52-6a4e-4a38-9a0c-7c1f4f6f4a12"})
+    assert said is not None and "which vmsvc did not write" in said
 
 
 def test_a_row_says_what_the_cloud_knows_and_the_owner_that_is_given():

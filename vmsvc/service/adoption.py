@@ -5,6 +5,7 @@ in the lost row alone. All functions but `begin_anew` may run beside a running s
 """
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +22,9 @@ from vmsvc.store.db import Lock, Unit, reading, unit
 from vmsvc.store.models import Vm
 
 _OURS = frozenset({MARK, OWNER, KIND, EVICT_AT, EVICT_REASON})
+#: An id of a row, as `commands.create` makes it. With another one in a mark, which the server's owner can edit, a row
+#: could not be found, or another one be found in its place.
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RESTORED = "the database was restored from a backup"
 
 
@@ -59,20 +63,23 @@ def ours_of(servers: Iterable[Server], deployment: str) -> list[Server]:
 
 def without_row(ours: Collection[Server]) -> list[Found]:
     """Those of our servers that have no row, oldest first. In the database pool."""
+    marks = {server.metadata[MARK] for server in ours}
     with reading():
-        rows = {row.id for row in vms.of_ids({server.metadata[MARK] for server in ours})}
+        rows = {row.id for row in vms.of_ids(marks)}
+        taken = {row.cloud_id for row in vms.of_servers(marks)} | {server.id for server in ours}
         named = {row.cloud_id for row in vms.of_servers([server.id for server in ours])
                  if State(row.state) not in FINAL}
     carried = Counter(server.metadata[MARK] for server in ours)
-    return [Found(server, problem_of(server, carried[server.metadata[MARK]]))
+    return [Found(server, problem_of(server, carried[server.metadata[MARK]], taken))
             for server in sorted(ours, key=lambda server: (server.created, server.id))
             if server.metadata[MARK] not in rows and server.id not in named]
 
 
-def problem_of(server: Server, carried: int) -> str | None:
-    """Why a server cannot be adopted as it is, None when it can; `carried`: how many servers carry its mark."""
-    if carried > 1:
-        return f"{carried} servers carry its mark: delete those that nobody wants (openstack server delete)"
+def problem_of(server: Server, carried: int, taken: Collection[str] = ()) -> str | None:
+    """Why a server cannot be adopted as it is, None when it can; `carried`: how many servers carry its mark, `taken`:
+    the cloud's ids of servers, which cannot be the id of a row too."""
+    if why := _mark_problem(server, carried, taken):
+        return why
     if server.metadata.get(KIND) not in KINDS.values():
         return (f"its {KIND} is {server.metadata.get(KIND)!r}: set its kind (openstack server set --property "
                 f"{KIND}=standard {server.id}, or preemptible)")
@@ -82,6 +89,16 @@ def problem_of(server: Server, carried: int) -> str | None:
         return f"it is {server.status} now: try again later"
     if server.launched_at is None:
         return f"it is {server.status} and never ran: delete it (openstack server delete {server.id})"
+    return None
+
+
+def _mark_problem(server: Server, carried: int, taken: Collection[str]) -> str | None:
+    mark = server.metadata[MARK]
+    if mark in taken or not _ID.fullmatch(mark):
+        return (f"its {MARK} is {mark!r}, which vmsvc did not write: remove it (openstack server unset "
+                f"--property {MARK} {server.id}), or set it to a new UUID")
+    if carried > 1:
+        return f"{carried} servers carry its mark: delete those that nobody wants (openstack server delete)"
     return None
 
 
