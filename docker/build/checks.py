@@ -41,7 +41,7 @@ def check_service(engine, settled, rollout):
 
 
 def _wrong(engine, settled, rollout):
-    """The lines of the report that count. A database or a simulated cloud that does not run yet, or will be another one,
+    """The lines of the report that count. A database or a simulated cloud that does not run yet, or will be another,
     is not asked. Raises Failed where there is no report."""
     status, words = engine.try_compose("run", "--rm", "--no-deps", "-T", "vmsvc", "check")
     if status == 0:
