@@ -22,6 +22,7 @@ class Balancer:
 
     def __init__(self, engine, container):
         self._engine, self._container = engine, container
+        self._leaving = set()       # addresses of replicas that get nothing new
 
     @property
     def answers(self):
@@ -40,20 +41,23 @@ class Balancer:
 
     def drain(self, replica):
         """Send it nothing new. What is under way goes on."""
+        self._leaving.add(replica.address)
         commands = [f"set server {backend}/{slot} state drain" for backend, slot, address, _, _ in self._slots()
                     if address == replica.address]
         if commands:
             self._ask(*commands)
 
     def wait_for(self, replicas, limit=60.0):
-        """Until it sends requests to each of these, and no place is kept empty by a former `drain`."""
+        """Until it sends requests to each of these, and no place is kept empty by a former `drain`, of this build or of
+        one that was killed."""
         wanted, deadline = {one.address for one in replicas}, time.monotonic() + limit
+        self._leaving -= wanted
         while True:
             slots = list(self._slots())
             drained = [slot for slot in slots if slot[4] & _DRAINED]
             # A place whose replica has gone is free again once HAProxy knows that it has gone.
             free = [f"set server {backend}/{slot} state ready" for backend, slot, address, runs, admin in drained
-                    if address in wanted or admin & _REMOVED or not runs]
+                    if address not in self._leaving or admin & _REMOVED or not runs]
             if free:
                 self._ask(*free)
             serving = {address for backend, _, address, runs, admin in slots

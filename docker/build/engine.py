@@ -8,7 +8,8 @@ import subprocess
 from dataclasses import dataclass
 
 #: What only `.env` may say to compose, so that a later `docker compose up` means the same.
-_OURS = re.compile(r"VMSVC_|OS_|COMPOSE_PRO|POSTGRES_PASSWORD|REPLICA|PORT$|CLOUD$|CREDENTIALS$|REQUESTS_CA_BUNDLE")
+_OURS = re.compile(r"VMSVC_|OS_|COMPOSE_PRO|[A-Z]+_IMAGE$|POSTGRES_PASSWORD|REPLICA|PORT$|CLOUD$|CREDENTIALS$|"
+                   r"REQUESTS_CA_BUNDLE")
 #: What compose builds: service to image.
 IMAGES = {"vmsvc": "vmsvc", "cloud": "vmsvc-cloud", "balancer": "vmsvc-balancer"}
 _LABEL = "com.docker.compose."

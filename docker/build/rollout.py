@@ -26,11 +26,13 @@ class Rollout:
         for service in settled.services:
             wanted = [one for one in made if one.service == service]
             there = [one for one in before if one.service == service]
-            alike = sorted((one for one in there if one.made == wanted[0].made), key=lambda one: not one.runs)
-            self.kept[service] = alike[:len(wanted)]
-            self.new[service] = wanted[len(self.kept[service]):]
-            spare += wanted[:len(self.kept[service])]
-            self.old[service] = [one for one in there if one not in self.kept[service]]
+            alike = [one for one in there if one.made == wanted[0].made]
+            self.kept[service] = [one for one in alike if one.runs][:len(wanted)]
+            # One that rests, of a build that was killed for example, takes its turn as a new one does.
+            resting = [one for one in alike if not one.runs]
+            self.new[service] = [*resting, *wanted][:len(wanted) - len(self.kept[service])]
+            spare += [one for one in wanted if one not in self.new[service]]
+            self.old[service] = [one for one in there if one not in (*self.kept[service], *self.new[service])]
         engine.remove(spare)
         # Services that are not needed any more, and those of other releases.
         self._unwanted = [one for one in before if one.service not in settled.services]

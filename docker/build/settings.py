@@ -115,7 +115,7 @@ def decide(told, kept, compose, read):
     """What is to be. `told` is the environment, `kept` what `.env` has, `compose` the text of docker-compose.yml (it
     says which names the containers get), `read(variables)` gives the files of the credentials. Raises Refused."""
     # Names that are numbers of something else in other people's shells are no settings of ours.
-    passed_on = set(re.findall(r"\b(?:VMSVC|OS)_[A-Z_]+", compose)) | set(_FILES)
+    passed_on = set(re.findall(r"\b(?:VMSVC_[A-Z_]+|OS_[A-Z_]+|[A-Z]+_IMAGE)\b", compose)) | set(_FILES)
     told = {name: value for name, value in told.items()
             if name in passed_on or name in ("REPLICAS", "PORT", "CLOUD", "COMPOSE_PROJECT_NAME")}
     cloud, variables = _cloud(told, kept)
@@ -123,7 +123,7 @@ def decide(told, kept, compose, read):
            if not name.startswith("OS_") and name not in (*_OBSOLETE, *_FILES, "CREDENTIALS", "REQUESTS_CA_BUNDLE")}
     if cloud != SIMULATED and kept.get("CLOUD", SIMULATED) == SIMULATED:
         env = {name: value for name, value in env.items() if SIMULATED_DEFAULTS.get(name) != value}
-    env.update((name, value) for name, value in told.items() if name.startswith("VMSVC_"))
+    env.update((name, value) for name, value in told.items() if name.startswith("VMSVC_") or name.endswith("_IMAGE"))
     env.update(variables, CLOUD=cloud)
     env = {name: value for name, value in env.items() if value or not told.get(name) == ""}
     credentials = {}

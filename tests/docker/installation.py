@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,14 @@ class Installation:
         """Run a target to its end."""
         return subprocess.run(["make", target], cwd=self.tree, text=True, capture_output=True,
                               env={**self._environ, **environ}, timeout=400, check=False)
+
+    def killed_build(self, words: str, **environ: str) -> None:
+        """`make build`, killed with all its processes as soon as it says `words`."""
+        with subprocess.Popen(["make", "build"], cwd=self.tree, text=True, env={**self._environ, **environ},
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as building:
+            said = next((line for line in building.stdout if words in line), None)
+            os.killpg(building.pid, signal.SIGKILL)
+        assert said
 
     def compose(self, *arguments: str) -> str:
         """What an operator does beside `make`; what it says."""

@@ -188,12 +188,13 @@ async def clients_during(installation, what):
 
 @contextmanager
 def unnoticed(installation):
-    """For a client that asks every 0.2 s no request fails, and none takes a second: beyond what the machine, busy with
-    other things, takes for an answer of the simulated cloud, which goes on all the while."""
+    """For a client that asks every 0.2 s no request fails, and none takes a second. A machine that is busy with other
+    things adds its own: what it adds to an answer of the simulated cloud, one process that goes on all the while, it
+    adds at each of the five that an answer of the service passes (proxy, balancer, loop, thread, database)."""
     with Poller(f"http://127.0.0.1:{installation.port}/api/v1/vm") as client, \
             Poller(f"http://{installation.address('cloud', 'front')}:8774/identity/v3") as machine:
         yield
-    assert not client.failures and client.slowest < 1 + machine.slowest, f"{client}; the cloud: {machine}"
+    assert not client.failures and client.slowest < 1 + 5 * machine.slowest, f"{client}; the cloud: {machine}"
 
 
 def configuration(installation):
@@ -291,7 +292,10 @@ def test_a_build_that_cannot_succeed_changes_nothing(three, tmp_path):
 
 def test_each_replica_can_be_scraped_from_this_machine_and_by_nobody_else_without_a_token(three):
     token = three.compose("run", "--rm", "vmsvc", "token", "new", "--name", "prometheus", "--role", "reader").strip()
+    # The way there is not always straight.
+    three.killed_build("replica 2 of 3", VMSVC_AUTH="token")
     three.build(VMSVC_AUTH="token")
+    assert len(three.containers("vmsvc")) == 3
     ports = [three.port + number for number in (1, 2, 3)]
     for port in ports:
         assert asks(port, "/metrics") == 200

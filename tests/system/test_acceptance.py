@@ -326,3 +326,19 @@ async def test_a_request_about_which_the_cloud_does_not_answer_holds_up_no_other
     sim.clear_faults()
     await client.delete(waiting.json["vm"]["vmsvc_id"])
     sim.quota(project, instances=-1)
+
+
+@TENANT
+@pytest.mark.parametrize("action", ["half_json", "html"])
+@pytest.mark.gen_test(timeout=30)
+async def test_an_answer_that_cannot_be_read_refuses_no_request(client, sim, project, action):
+    preemptible = await full_cloud(client, sim, project)
+    rehearsals = {"service": "compute", "method": "POST", "path": "/servers$", "body_matches": "os:scheduler_hints"}
+    sim.fault(**rehearsals, action=action, count=2)
+    created = await client.create(False, headers={"Prefer": "wait=20"})
+    assert (created.status, len(created.json["evicted"])) == (201, 1)
+    sim.fault(**rehearsals, action=action)
+    waiting = await client.create(False, headers={"Prefer": "wait=1"})
+    assert waiting.status == 202
+    assert len(sim.servers().keys() & set(preemptible)) == 3
+    await client.delete(waiting.json["vm"]["vmsvc_id"])

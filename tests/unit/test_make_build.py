@@ -63,7 +63,8 @@ def test_a_first_build_is_one_replica_on_the_simulated_cloud():
 
 def test_what_a_build_was_told_is_kept_by_a_later_one_that_is_told_nothing():
     told = {"REPLICAS": "3", "PORT": "9000", "VMSVC_AUTH": "token", "VMSVC_HOSTS": "a.example,b.example",
-            "OS_CLOUD": "real", "OS_CLIENT_CONFIG_FILE": "/home/me/clouds.yaml"}
+            "POSTGRES_IMAGE": "postgres:17@sha256:0a", "OS_CLOUD": "real",
+            "OS_CLIENT_CONFIG_FILE": "/home/me/clouds.yaml"}
     first = decide(told, credentials={"clouds.yaml": b"1"})
     second = again(first, credentials={"clouds.yaml": b"1"})
     assert second == first

@@ -10,7 +10,8 @@ from vmsvc.cloud import parse
 from vmsvc.cloud.calls import Caller, Calls
 from vmsvc.cloud.exchange import Request
 from vmsvc.cloud.port import BootSpec, Quota, Server, ServerPage
-from vmsvc.domain.errors import CloudError, InvalidRequest, NotFound
+from vmsvc.cloud.translate import NO_REASON
+from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest, NotFound
 
 #: Nova stamps changes in whole seconds, by the clock of the host that made them, before it commits them. A watermark
 #: this much older than the answer's Date misses none; the price is that a change is shown again for so long.
@@ -77,6 +78,10 @@ class Servers(Caller):
             raise
         except NotFound as error:
             raise InvalidRequest(error.message) from None
+        except (Forbidden, Conflict) as error:
+            if error.message == NO_REASON:      # no verdict: what could not be read may speak of a quota
+                raise CloudError(f"the cloud refuses a rehearsal: {NO_REASON}") from None
+            raise
         await self.delete(made)     # this Nova does not look for the group: the server must not stay
         raise CloudError("the cloud made a server in a server group that does not exist")
 

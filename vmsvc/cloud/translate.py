@@ -63,6 +63,7 @@ FIELDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 ))
 
 UNAVAILABLE_AFTER = 5.0
+NO_REASON = "no reason was given"
 
 
 def error_of(request: Request, answer: Answer) -> VmsvcError | None:
@@ -79,7 +80,8 @@ def error_of(request: Request, answer: Answer) -> VmsvcError | None:
     if error is None and _limits_the_rate(answer):
         return TurnedAway(f"the cloud asks for fewer calls: {text}", answer.retry_after or UNAVAILABLE_AFTER)
     error = error or STATUSES.get(answer.status)
-    if error is None:
+    if error is None or answer.status == 400 and text == NO_REASON:
+        # A 400 without a reason (a proxy's page, half a body) does not tell the client what to correct.
         return CloudError(f"the cloud answered {answer.status} to {request.operation}: {text}")
     return _with_field(error(text))
 
@@ -116,7 +118,7 @@ def reason(answer: Answer) -> str:
         text = _sentence(json.loads(answer.text))
     except ValueError:
         text = None
-    return " ".join(text.split())[:500] if text else "no reason was given"
+    return " ".join(text.split())[:500] if text else NO_REASON
 
 
 def _sentence(body: object) -> str | None:

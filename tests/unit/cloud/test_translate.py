@@ -49,6 +49,8 @@ REFUSALS = [
         "detail": "Access was denied to this resource.\n\n Policy does not allow placement:resource_providers:list to "
                   "be performed.  "}]})), Forbidden),
     (Answer(403, {}, "<html><body>403 Forbidden</body></html>"), Forbidden),
+    (Answer(400, {}, '{"badRequest": {"code": 400, "message": "Can not fi'), CloudError),
+    (Answer(400, {}, "<html><body>400 Bad Request</body></html>"), CloudError),
     (nova(418, "teapot"), CloudError),
     (Answer(406, {}, json.dumps({"errors": [{"detail": "Version 2.200 is not supported by the API."}]})), CloudError),
     (nova(429, "This request was rate-limited.", "overLimit"), TurnedAway),
