@@ -9,13 +9,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "vmsvc").rglob("*.py"))}
 SDK = {"openstack", "keystoneauth1", "requests", "os_client_config", "os_service_types"}
-#: Layer -> the parts of vmsvc that it may import. The port, and the mirror and the fleet that remember what came
-#: through it, are what the service sees of a cloud.
+#: Layer -> the parts of vmsvc that it may import. The port, and the cache of what came through it, are what the
+#: service sees of a cloud.
 MAY_IMPORT = {
     "domain": {"domain"},
     "store": {"store", "domain"},
     "cloud": {"cloud", "domain"},
-    "service": {"service", "store", "cloud.port", "cloud.mirror", "cloud.fleet", "domain"},
+    "service": {"service", "store", "cloud.port", "cloud.cache", "domain"},
     "web": {"web", "service", "domain"},
     "sim": {"sim"},
 }
@@ -82,11 +82,17 @@ def test_the_domain_is_pure(path):
 def test_one_module_knows_the_sdk_and_one_the_http_beneath_it():
     knows = {name_of(path) for path, tree in MODULES.items()
              if {name.partition(".")[0] for name in imports_of(tree)} & SDK}
-    assert knows == {"cloud.session", "cloud.wire"}
-    assert not any("openstack" in imports_of(tree) for path, tree in MODULES.items() if name_of(path) == "cloud.wire")
-    importers = {name_of(path) for path in MODULES if "cloud.wire" in parts_of(path)}
-    assert importers == {"cloud.session"}
-    assert "openstack" in (ROOT / "vmsvc/cloud/session.py").read_text(encoding="utf-8")
+    assert knows == {"cloud.openstack.session", "cloud.openstack.http_session"}
+    http_session = ROOT / "vmsvc/cloud/openstack/http_session.py"
+    assert not any(name.split(".")[0] == "openstack" for name in imports_of(MODULES[http_session]))
+    importers = {name_of(path) for path in MODULES if "cloud.openstack.http_session" in parts_of(path)}
+    assert importers == {"cloud.openstack.session"}
+    assert "openstack.connection" in (ROOT / "vmsvc/cloud/openstack/session.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path).startswith(("cloud.port", "cloud.cache"))])
+def test_the_port_and_the_cache_know_no_adapter(path):
+    assert not {part for part in parts_of(path) if part.startswith("cloud.openstack")}
 
 
 def test_tornado_is_the_web_s_the_sim_s_and_the_start_up_s():

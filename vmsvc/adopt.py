@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from vmsvc.cloud.openstack import OpenStack
+from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.cloud.port import Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict
 from vmsvc.service import adoption
-from vmsvc.store import condition, db
+from vmsvc.store import db, preflight
 from vmsvc.store.models import Vm
 
 P = ParamSpec("P")
@@ -54,7 +54,7 @@ async def _in_thread(function: Callable[P, T], *arguments: P.args) -> T:
 
 
 def _deployment(url: str) -> str:
-    known = condition.examine(url)
+    known = preflight.examine(url)
     if known.pending or known.unknown:
         raise Conflict("the database's schema is not this release's: run `.venv/bin/python -m vmsvc migrate` first")
     if known.deployment is None:

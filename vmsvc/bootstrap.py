@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
-from vmsvc.cloud.fleet import Fleet
-from vmsvc.cloud.mirror import Mirror
-from vmsvc.cloud.openstack import OpenStack
+from vmsvc.cloud.cache.host_cache import HostCache
+from vmsvc.cloud.cache.server_cache import ServerCache
+from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.cloud.port import Cloud
 from vmsvc.config import ConfigError, Settings
 from vmsvc.doors import auth_of, tls_of, web_settings
@@ -38,7 +38,7 @@ from vmsvc.service.retention import Retention
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.service.tickets import Tickets
-from vmsvc.store import condition, db, intents, schema
+from vmsvc.store import db, intents, preflight, schema
 from vmsvc.web.app import api_document, make_app, make_server
 from vmsvc.web.limits import Limits
 from vmsvc.web.metrics import CloudMetrics, LifeMetrics
@@ -71,19 +71,19 @@ class Service:
         self.hub = Hub()
         self._waiters = Waiters()
         self._doorbell = Doorbell(self.runtime, settings.listen_url or database_url)
-        self._fleet = Fleet(cloud)
-        self._mirror = Mirror(cloud, self._fleet.claims)
+        self._host_cache = HostCache(cloud)
+        self._server_cache = ServerCache(cloud, self._host_cache.allocations)
         self._catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
         self._scheduler = Scheduler(
-            self.runtime, cloud, self._mirror, self._fleet, self._doorbell.bell(), self._doorbell.ring,
+            self.runtime, cloud, self._server_cache, self._host_cache, self._doorbell.bell(), self._doorbell.ring,
             grace_seconds=settings.grace_seconds, policy=Policy(
                 settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
                 patience=2 * settings.grace_seconds + _LEAVING_SECONDS, notices=settings.grace_seconds > 0),
             planned=metrics.planned)
-        bulletin = Bulletin(self.runtime, self._mirror, self._doorbell.bell(), lambda: self.hub.last_seq)
-        self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, bulletin.stale,
+        bulletin = Bulletin(self.runtime, self._server_cache, self._doorbell.bell(), lambda: self.hub.last_seq)
+        self.evictions = Evictions(self.runtime, self._server_cache, self._doorbell.ring, bulletin.stale,
                                    settings.grace_seconds)
-        self.commands = Commands(self.runtime, cloud, self._mirror, bulletin, self._catalog, self._scheduler,
+        self.commands = Commands(self.runtime, cloud, self._server_cache, bulletin, self._catalog, self._scheduler,
                                  self._waiters, self._doorbell.ring, min_run_seconds=settings.min_run_seconds)
         self._actuator: Actuator | None = None
         self._reconciler: Reconciler | None = None
@@ -133,26 +133,27 @@ class Service:
             await self.cloud.connect()
             self._connected = True
         await self._catalog.refresh()
-        await self._mirror.refresh()
-        await self._fleet.start(self._mirror.as_of)
+        await self._server_cache.refresh()
+        await self._host_cache.start(self._server_cache.as_of)
         self.runtime.well("cloud")
         self.runtime.supervise("catalog", lambda: self._catalog.run(lambda: self.runtime.well("catalog")))
-        self.runtime.supervise("mirror", lambda: self._mirror.run(lambda: self.runtime.well("mirror")))
+        self.runtime.supervise("mirror", lambda: self._server_cache.run(lambda: self.runtime.well("mirror")))
         if self.cloud.mode == "operator":
-            self.runtime.supervise("fleet", lambda: self._fleet.run(lambda: self.runtime.well("fleet")))
+            self.runtime.supervise("fleet", lambda: self._host_cache.run(lambda: self.runtime.well("fleet")))
         self.runtime.supervise("scheduler", self._scheduler.run)
         stop_first = self.settings.evict_action == "stop-delete"
-        leave = Leave(self.runtime, self.cloud, self._mirror, stop_first)
+        leave = Leave(self.runtime, self.cloud, self._server_cache, stop_first)
         notices = Notices(self.runtime, self.cloud, stop_first)
-        boot = Boot(self.runtime, self.cloud, self._mirror, self._fleet, leave, deployment)
+        boot = Boot(self.runtime, self.cloud, self._server_cache, self._host_cache, leave, deployment)
         self._actuator = Actuator(self.runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
             intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell(acts=True))
         self.runtime.supervise("actuator", self._actuator.run)
         self.runtime.supervise("leases", self._actuator.renew)
-        self.runtime.supervise("lifetimes", Lifetimes(self.runtime, self._mirror, self.settings.max_lifetime_seconds,
-                                                      self.settings.grace_seconds).run)
-        self._reconciler = Reconciler(self.runtime, self.cloud, self._mirror, deployment)
+        lifetimes = Lifetimes(self.runtime, self._server_cache, self.settings.max_lifetime_seconds,
+                              self.settings.grace_seconds)
+        self.runtime.supervise("lifetimes", lifetimes.run)
+        self._reconciler = Reconciler(self.runtime, self.cloud, self._server_cache, deployment)
         self.runtime.supervise("reconciler", self._reconciler.run)
         # What is loaded now stays. A full collection that looks at all of it kept the loop for 55 ms of CPU each time.
         gc.collect()
@@ -192,10 +193,10 @@ class Service:
             await asyncio.sleep(0.02)
 
 
-def migrate(database_url: str, patience: float = condition.PATIENCE) -> list[str]:
+def migrate(database_url: str, patience: float = preflight.PATIENCE) -> list[str]:
     """Wait `patience` seconds for the database and bring its schema up to date; returns the names of the migrations
     that were applied. Raises store.schema.Unfit for a database that the service cannot work with."""
-    return condition.prepare(database_url, patience)
+    return preflight.prepare(database_url, patience)
 
 
 def openapi() -> dict:

@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Any
 
 from vmsvc import doors
-from vmsvc.cloud.openstack import OpenStack
+from vmsvc.cloud.openstack.adapter import OpenStack
+from vmsvc.cloud.openstack.servers import MARGIN
 from vmsvc.cloud.port import Quota, Server
-from vmsvc.cloud.servers import MARGIN
 from vmsvc.config import ConfigError, Settings
 from vmsvc.domain.errors import Forbidden, InvalidRequest, VmsvcError
 from vmsvc.domain.flavors import quota_request
@@ -24,7 +24,7 @@ from vmsvc.service.boot import OWNER
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.tokens import BadTokenFile
 from vmsvc.sim.postgres import PostgresFailed
-from vmsvc.store import condition
+from vmsvc.store import preflight
 from vmsvc.store.db import DATABASE_ERRORS
 
 #: What one replica takes of the database: its pool, and the connection that listens.
@@ -67,7 +67,7 @@ async def findings(settings: Settings, cloud: OpenStack | None) -> AsyncIterator
             yield finding
 
 
-async def _any_cloud(cloud: OpenStack | None, settings: Settings, known: condition.Condition | None,
+async def _any_cloud(cloud: OpenStack | None, settings: Settings, known: preflight.Condition | None,
                      database_url: str) -> AsyncIterator[Finding]:
     if cloud is None:
         yield Finding(Level.GOOD, "cloud", "none is set (OS_CLOUD, OS_AUTH_URL): the simulated one will run")
@@ -97,7 +97,7 @@ def _access(settings: Settings) -> Iterator[Finding]:
 
 
 def _any_database(settings: Settings, stack: contextlib.ExitStack
-                  ) -> tuple[str, condition.Condition | None, list[Finding]]:
+                  ) -> tuple[str, preflight.Condition | None, list[Finding]]:
     """The database's URL, its condition (None where it cannot be examined), and the findings. `stack` stops an embedded
     one."""
     if settings.database_url:
@@ -112,14 +112,14 @@ def _any_database(settings: Settings, stack: contextlib.ExitStack
     return url, *_database(url, "", where)
 
 
-def _database(url: str, listen_url: str, name: str) -> tuple[condition.Condition | None, list[Finding]]:
+def _database(url: str, listen_url: str, name: str) -> tuple[preflight.Condition | None, list[Finding]]:
     try:
-        known = condition.examine(url)
-        passing = condition.passing(known)
-        hears = bool(passing) or condition.hears(url, listen_url or url)
-    except (condition.Unfit, *DATABASE_ERRORS) as error:
+        known = preflight.examine(url)
+        passing = preflight.passing(known)
+        hears = bool(passing) or preflight.hears(url, listen_url or url)
+    except (preflight.Unfit, *DATABASE_ERRORS) as error:
         return None, [Finding(Level.WRONG, "database", f"{error} ({name})")]
-    troubles = [*filter(None, [passing]), *condition.troubles(known)]
+    troubles = [*filter(None, [passing]), *preflight.troubles(known)]
     if known.unknown:
         troubles.append(f"a newer vmsvc has changed its schema ({', '.join(known.unknown)}); start that release or a "
                         "newer one")
@@ -154,7 +154,7 @@ def _rights(cloud: OpenStack) -> Iterator[Finding]:
                       "servers most clouds ask for the role member")
 
 
-async def _cloud(cloud: OpenStack, settings: Settings, known: condition.Condition | None,
+async def _cloud(cloud: OpenStack, settings: Settings, known: preflight.Condition | None,
                  database_url: str) -> AsyncIterator[Finding]:
     page, trouble = await _read(cloud.servers(), "list servers")
     quota, no_quota = await _read(cloud.quota(), "read the quota (limits)")
@@ -210,7 +210,7 @@ def _quota(quota: Quota, catalog: Catalog) -> Finding:
     return Finding(Level.GOOD, "quota", used or "unlimited")
 
 
-def _ours(servers: Sequence[Server], known: condition.Condition | None, database_url: str) -> list[Finding]:
+def _ours(servers: Sequence[Server], known: preflight.Condition | None, database_url: str) -> list[Finding]:
     """Does this database belong to this cloud?"""
     if known is None or known.deployment is None:
         return []
@@ -221,7 +221,7 @@ def _ours(servers: Sequence[Server], known: condition.Condition | None, database
                              "right cloud, project and database?"))
     marked = [server for server in servers if server.vmsvc_id and server.id not in known.servers]
     ours = {server.vmsvc_id for server in marked if server.metadata.get(OWNER) == known.deployment}
-    forgotten = condition.without_row(database_url, ours)
+    forgotten = preflight.without_row(database_url, ours)
     if forgotten:
         found.append(Finding(Level.NOTABLE, "cloud", f"{len(forgotten)} servers were made with this database, and it "
                              "does not know them (an older backup?): vmsvc keeps them and manages none of them. "

@@ -28,7 +28,7 @@ from psycopg2.extras import execute_values
 from tests.bench.bench_choice import CHANGED, cloud, kubernetes
 from tests.bench.bench_planner import hard, typical
 from vmsvc import bootstrap
-from vmsvc.cloud.mirror import Watch
+from vmsvc.cloud.cache.server_cache import Watch
 from vmsvc.cloud.port import MARK, Flavor, Quota, Server
 from vmsvc.domain.bins import Bin
 from vmsvc.domain.host import Host

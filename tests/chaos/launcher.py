@@ -19,7 +19,7 @@ import requests
 from tests.chaos.points import Points, WatchedCloud, watch_commits
 from vmsvc import __main__ as program
 from vmsvc import bootstrap
-from vmsvc.cloud import wire
+from vmsvc.cloud.openstack import http_session
 
 
 def serve(order: dict) -> int:
@@ -30,7 +30,7 @@ def serve(order: dict) -> int:
     os.environ.update(order["environ"])      # the SDK reads it itself
     if "http_proxy" in order["environ"]:
         # The cloud of a test is on loopback, where the service asks no proxy. Faults of the wire come by one.
-        wire.Wire.merge_environment_settings = requests.Session.merge_environment_settings
+        http_session.HttpSession.merge_environment_settings = requests.Session.merge_environment_settings
     if order["folder"]:
         points = Points(Path(order["folder"]), order["deadly"])
         watch_commits(points)

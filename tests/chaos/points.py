@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from vmsvc.cloud.openstack import OpenStack
+from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.store import models
 from vmsvc.store.db import Unit
 
@@ -48,7 +48,7 @@ class Points:
 
 def watch_commits(points: Points) -> None:
     """A point on both sides of each commit."""
-    finish, tell = Unit.finish, Unit.tell
+    finish, tell = Unit.finish, Unit.after_commit
 
     def finishing(work: Unit) -> None:
         work.step = _committer() if _has_changed_something() else None
@@ -60,7 +60,7 @@ def watch_commits(points: Points) -> None:
         if work.step:
             points.reach(f"after commit {work.step}")
         tell(work)
-    Unit.finish, Unit.tell = finishing, telling
+    Unit.finish, Unit.after_commit = finishing, telling
 
 
 def _has_changed_something() -> bool:

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from tests.integration.conftest import new_vm, read
-from tests.unit.cloud.test_mirror import Cloud
-from vmsvc.cloud.claims import Claims
-from vmsvc.cloud.mirror import Mirror
+from tests.unit.cloud.test_server_cache import Cloud
+from vmsvc.cloud.cache.host_allocations import HostAllocations
+from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import bulletin as module
@@ -23,8 +23,8 @@ class Desk:
 
     def __init__(self):
         self.cloud, self.bell, self.told, self.runtime = Cloud(), asyncio.Event(), 0, Runtime(4)
-        self.mirror = Mirror(self.cloud, Claims())
-        self.bulletin = Bulletin(self.runtime, self.mirror, self.bell, lambda: self.told)
+        self.server_cache = ServerCache(self.cloud, HostAllocations())
+        self.bulletin = Bulletin(self.runtime, self.server_cache, self.bell, lambda: self.told)
         self.reads = 0
         offload = self.runtime.offload
 
@@ -82,7 +82,7 @@ async def test_a_ring_an_event_that_was_told_and_a_server_that_changed_make_it_a
         desk.told = outbox.newest()
     assert len(await desk.ids()) == 2
     desk.put("A")
-    await desk.mirror.refresh()
+    await desk.server_cache.refresh()
     assert len(await desk.ids()) == 3
 
 
@@ -153,10 +153,10 @@ async def test_what_nobody_asks_for_is_not_remembered_for_ever(desk, monkeypatch
     assert await desk.ids() == []
     for name in "ABCDEF":
         desk.put(name)
-        await desk.mirror.refresh()
+        await desk.server_cache.refresh()
         desk.cloud.delete(name)
-        await desk.mirror.refresh()
+        await desk.server_cache.refresh()
     assert getattr(desk.bulletin, "_changes") is None and getattr(desk.bulletin, "_page") is None
     desk.put("Z")
-    await desk.mirror.refresh()
+    await desk.server_cache.refresh()
     assert await desk.ids() == ["Z"]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.integration.conftest import new_vm, read
-from vmsvc.cloud.mirror import Watch
+from vmsvc.cloud.cache.server_cache import Watch
 from vmsvc.cloud.port import Quota
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources

@@ -57,7 +57,7 @@ async def test_an_intent_wakes_everybody_also_when_events_are_committed_with_it(
         with unit() as work:
             vm_id = vms.accept(work, "vm", request(), principal="anonymous", key=None)
             vms.move(work, vms.get(vm_id), State.BUILDING)
-            intents.wish(work, intents.BOOT, vm_id)
+            intents.enqueue(work, intents.BOOT, vm_id)
     await runtime.offload(place)
     await asyncio.wait_for(acts.wait(), 10)
     assert news.is_set()

@@ -11,7 +11,7 @@ from vmsvc.store.db import unit
 def wish(kind, vm_id, seconds=0.0):
     """A wish that is due in so many seconds."""
     with unit() as work:
-        intents.wish(work, kind, vm_id, work.now + timedelta(seconds=seconds))
+        intents.enqueue(work, kind, vm_id, work.now + timedelta(seconds=seconds))
 
 
 def claim(owner, most=100):

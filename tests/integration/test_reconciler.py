@@ -30,7 +30,7 @@ class Enough(Exception):
 
 
 class Stage:
-    """A cloud and its mirror for so many rounds."""
+    """A cloud and its server cache for so many rounds."""
 
     def __init__(self, rounds):
         self.servers = rounds[0]

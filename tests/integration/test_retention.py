@@ -145,7 +145,7 @@ def test_requests_that_never_became_a_vm_go_with_their_keys(store):
     moved("ran", State.DELETING, State.DELETED)
     with unit() as work:
         ledger.record_eviction(work, vms.of_id("ran"), reason="capacity", evict_at=work.now, request_vm_id="made room")
-        intents.wish(work, intents.DELETE, "has work left")
+        intents.enqueue(work, intents.DELETE, "has work left")
     store.rows("UPDATE vm SET ended_at = ended_at - interval '3 hours' WHERE id <> 'young'")
     assert (retention.forget_requests(HOURS, 1), retention.forget_requests(HOURS, 10)) == (1, 1)
     left = {"young", "waits", "made room", "has work left", "ran"}

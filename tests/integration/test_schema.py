@@ -9,15 +9,15 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from peewee import (BigAutoField, BigIntegerField, BooleanField, ForeignKeyField, IntegerField, TextField)
+from peewee import BigAutoField, BigIntegerField, BooleanField, ForeignKeyField, IntegerField, TextField
 from playhouse.migrations import Runner
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
 from tests.conftest import Database
 from vmsvc import bootstrap
-from vmsvc.store import condition, db, models, schema, vms
+from vmsvc.store import db, models, preflight, schema, vms
 from vmsvc.store.models import MODELS
-from vmsvc.store.rows import Rows
+from vmsvc.store.vm_cache import VmCache
 
 MIGRATIONS = Path(db.__file__).parent / "migrations"
 TYPES = {BigAutoField: "bigint", BigIntegerField: "bigint", BooleanField: "boolean", IntegerField: "integer",
@@ -124,7 +124,7 @@ def test_a_database_of_any_earlier_release_is_no_trouble(postgres):
         for file in sorted(MIGRATIONS.glob("0*.py")):
             with pool.connection_context():
                 Runner(pool, directory=str(MIGRATIONS)).up(file.stem)
-            assert condition.examine(url).refusal is None, file.stem
+            assert preflight.examine(url).refusal is None, file.stem
             models.database.initialize(pool)
         pool.close_all()
     finally:
@@ -146,7 +146,7 @@ def development(postgres, name):
 def test_data_of_a_development_version_are_refused_before_anything_is_changed(postgres):
     made = development(postgres, "development")
     try:
-        known = condition.examine(made.url)
+        known = preflight.examine(made.url)
         assert "the table cooldown is missing. " in known.refusal, "what will be mended, vm.changed say, is no trouble"
         assert known.pending[0] == "0003_vm_changed"
         with pytest.raises(schema.Unfit, match="table cooldown is missing.*RUNBOOK"):
@@ -249,7 +249,7 @@ def test_a_release_that_knows_nothing_of_a_new_column_goes_on_beside_one_that_do
                     'anonymous', 'm1.tiny', 'bed-image', '{}', '{}', '{}', '[]', 0, now(), now())"""
         old.rows(insert, "before")
         assert bootstrap.migrate(old.url)[0] == "0003_vm_changed"
-        rows = Rows()
+        rows = VmCache()
         with db.reading():
             assert rows.update(vms.clock()) == {"before"}
         old.rows(insert, "after")

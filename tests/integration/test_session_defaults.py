@@ -102,7 +102,7 @@ def test_texts_times_and_numbers_come_back_as_they_went(hostile):
         (event,), _ = outbox.page(0, 10)
     assert event["data"]["vm"]["name"] == NAME and event["time"].endswith("Z")
     with unit() as work:
-        intents.wish(work, intents.BOOT, vm.id, not_before=work.now)
+        intents.enqueue(work, intents.BOOT, vm.id, not_before=work.now)
     with reading():
         seconds = usage.over(1)
     assert len(seconds["evictions"]) == len(seconds["standard"])

@@ -209,9 +209,9 @@ def test_what_is_written_last_is_committed_with_the_rest_in_its_order_or_not_at_
     vm = new_vm()
     for fails in (True, False):
         with suppress(RuntimeError), unit() as work:
-            intents.wish(work, intents.EVICT, vm.id)
+            intents.enqueue(work, intents.EVICT, vm.id)
             intents.drop(work, intents.EVICT, vm.id)
-            intents.wish(work, intents.EVICT, vm.id)
+            intents.enqueue(work, intents.EVICT, vm.id)
             vms.answer(work, vm, {"ok": True})
             if fails:
                 raise RuntimeError

@@ -19,7 +19,7 @@ import yaml
 from tests.openstack.http import Api, Reply, send, until
 from tests.openstack.keeper import Bed, Simulator
 from tests.openstack.service import USER_OF, Service, set_quota
-from vmsvc.cloud.openstack import OpenStack
+from vmsvc.cloud.openstack.adapter import OpenStack
 
 BED = Path(__file__).parent / "bed" / "bed"
 ROOT = Path(__file__).parents[2]

@@ -4,11 +4,11 @@
 QUICK = {"schedule_seconds": 0.02, "boot_seconds": 0.1, "delete_seconds": 0.05, "stop_seconds": 0.03}
 #: How often the service looks again, with real clouds' patience taken out.
 PATIENCE = {
-    "vmsvc.cloud.mirror._BUSY_SECONDS": 0.05,
+    "vmsvc.cloud.cache.server_cache._BUSY_SECONDS": 0.05,
     "vmsvc.service.leave._FAILED_SECONDS": 0.3,
     "vmsvc.service.reconciler._NOTICED_SECONDS": 0.3,
     "vmsvc.service.reconciler._ROUND_SECONDS": 0.3,
-    "vmsvc.cloud.fleet._SERVICES_SECONDS": 0.3,
+    "vmsvc.cloud.cache.host_cache._SERVICES_SECONDS": 0.3,
     "vmsvc.service.build._HOST_SECONDS": 0.5,
     "vmsvc.service.runtime._RESTART_DELAYS": (0.1, 0.2, 0.5),
     "vmsvc.service.scheduler._WAITING_SECONDS": 0.2,

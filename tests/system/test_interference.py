@@ -190,7 +190,7 @@ async def test_a_server_with_our_mark_and_no_row_is_kept_and_reported(client, si
 @pytest.mark.parametrize("mode", ["tenant"])
 @pytest.mark.gen_test(timeout=30)
 async def test_what_cannot_be_deleted_or_read_keeps_nothing_else_from_being_seen(monkeypatch, client, sim, project):
-    monkeypatch.setattr("vmsvc.cloud.mirror._WHOLE_SECONDS", 0.5)
+    monkeypatch.setattr("vmsvc.cloud.cache.server_cache._WHOLE_SECONDS", 0.5)
     one, other, gone, ended = await client.fill(4)
     marks = sim.servers()[ended]["metadata"]
     await client.delete(ended)
@@ -277,7 +277,7 @@ async def test_room_that_appears_on_another_host_spares_the_victims_there_too(cl
 @pytest.mark.parametrize("hosts", [2])
 @pytest.mark.gen_test(timeout=40)
 async def test_a_host_that_goes_down_during_the_notice_costs_its_vms_nothing(monkeypatch, client, sim):
-    monkeypatch.setattr("vmsvc.cloud.fleet._SERVICES_SECONDS", 0.2)
+    monkeypatch.setattr("vmsvc.cloud.cache.host_cache._SERVICES_SECONDS", 0.2)
     mine = await client.fill(2, "m1.large")
     hosts = {vm: sim.servers()[vm]["host"] for vm in mine}
     creating = asyncio.ensure_future(client.create(False, flavor="m1.large"))

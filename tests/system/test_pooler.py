@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Database
 from tests.system.pooler import pooler
 from vmsvc import bootstrap, config
-from vmsvc.store import condition, db, models
+from vmsvc.store import db, models, preflight
 
 ADVISORY = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
 
@@ -102,10 +102,10 @@ def test_what_a_transaction_sets_is_nobody_else_s(bouncer, database):
 
 def test_check_says_whether_it_hears(bouncer, pool_mode, database):
     name = database.rows("SELECT current_database() AS name")[0]["name"]
-    assert condition.hears(bouncer.url(name), bouncer.url(name)) == (pool_mode == "session")
-    assert condition.hears(bouncer.url(name), database.url)
-    assert condition.hears(database.url, database.url)
-    assert not condition.hears(database.url, database.url.replace(f"/{name}?", "/postgres?"))
+    assert preflight.hears(bouncer.url(name), bouncer.url(name)) == (pool_mode == "session")
+    assert preflight.hears(bouncer.url(name), database.url)
+    assert preflight.hears(database.url, database.url)
+    assert not preflight.hears(database.url, database.url.replace(f"/{name}?", "/postgres?"))
 
 
 @pytest.mark.parametrize("pool_mode", ["transaction"], indirect=True)

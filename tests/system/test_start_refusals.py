@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Database
 from tests.system.client import until
-from vmsvc.store import condition
+from vmsvc.store import preflight
 
 SECRET = "Zx9Qw7"
 
@@ -154,20 +154,20 @@ async def test_a_database_that_comes_late_is_waited_for_and_that_is_said(new_pro
 
 
 def test_what_no_waiting_mends_is_not_waited_for_and_the_rest_not_for_ever(postgres):
-    with pytest.raises(condition.Unfit, match="does not exist"):
-        condition.prepare(postgres.url.replace("/postgres?", "/nowhere?"))
-    with pytest.raises(condition.Unfit, match="did not become ready within 0 s: .*refused"):
-        condition.prepare("postgresql://u@127.0.0.1:1/d", patience=0.1)
-    with pytest.raises(condition.Unfit, match="cannot be used: .*refused"):
-        condition.prepare("postgresql://u@127.0.0.1:1/d", patience=0)
+    with pytest.raises(preflight.Unfit, match="does not exist"):
+        preflight.prepare(postgres.url.replace("/postgres?", "/nowhere?"))
+    with pytest.raises(preflight.Unfit, match="did not become ready within 0 s: .*refused"):
+        preflight.prepare("postgresql://u@127.0.0.1:1/d", patience=0.1)
+    with pytest.raises(preflight.Unfit, match="cannot be used: .*refused"):
+        preflight.prepare("postgresql://u@127.0.0.1:1/d", patience=0)
 
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_database_that_takes_no_changes_is_told_as_that(run, database):
     name = database.rows("SELECT current_database() AS name")[0]["name"]
     database.command(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    with pytest.raises(condition.Unfit, match="default_transaction_read_only is on"):
-        condition.prepare(database.url, patience=0.1)
+    with pytest.raises(preflight.Unfit, match="default_transaction_read_only is on"):
+        preflight.prepare(database.url, patience=0.1)
     status, out, _ = await run("check")
     assert status == 1 and "default_transaction_read_only is on" in out
     with psycopg2.connect(database.url) as connection, connection.cursor() as cursor:

@@ -25,7 +25,7 @@ from vmsvc.service.picture import News, Picture, Promises
 from vmsvc.service.placing import _members
 from vmsvc.service.scheduler import _decided, _refused
 from vmsvc.service.snapshot import request_of
-from vmsvc.store.rows import Row
+from vmsvc.store.vm_cache import VmRow
 
 _MOST_PASSES = 60
 _A_MOMENT = timedelta(milliseconds=1)      # from one thing to the next: what is lost by going grows by the second
@@ -66,7 +66,7 @@ class Episode:
         self._rng = random.Random(cloud.seed)
         self._now = NOW
         self._picture = Picture(Policy(max_victims=cloud.max_victims))
-        self.rows: dict[str, Row] = {}
+        self.rows: dict[str, VmRow] = {}
         self.requests: dict[str, SimpleNamespace] = {}
         self.reservations: dict[str, SimpleNamespace] = {}
         self._changed: set[str] = set()
@@ -216,7 +216,7 @@ class Episode:
             if row.state == State.BUILDING:
                 self._boot(row)
 
-    def _leave(self, row: Row) -> None:
+    def _leave(self, row: VmRow) -> None:
         server = self.referee.servers[row.id]
         if row.state == State.NOTICED and server.stubborn and not server.locked:
             self.referee.servers[row.id] = replace(server, locked=True)
@@ -225,7 +225,7 @@ class Episode:
         else:
             self._gone(row)
 
-    def _gone(self, row: Row) -> None:
+    def _gone(self, row: VmRow) -> None:
         del self.referee.servers[row.id]
         ended = State.EVICTED if row.state == State.NOTICED else State.DELETED
         if row.state == State.NOTICED:
@@ -233,7 +233,7 @@ class Episode:
         self._ended = self._now
         self._put(row._replace(state=ended, ended_at=self._now, updated_at=self._now))
 
-    def _left(self, row: Row) -> None:
+    def _left(self, row: VmRow) -> None:
         """Its round counts, even if others of it could not be made to go."""
         request, number = self.requests[row.evicted_for], self._round_of[row.id]
         rounds = self.outcomes[request.id].rounds
@@ -277,7 +277,7 @@ class Episode:
 
     # ------------------------------------------------------------ what the service sees
 
-    def _put(self, row: Row) -> None:
+    def _put(self, row: VmRow) -> None:
         self.rows[row.id] = row
         self._changed.add(row.id)
 

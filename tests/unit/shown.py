@@ -20,7 +20,7 @@ from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.service.catalog import Choice
 from vmsvc.service.commands import Commands, CreateVm
-from vmsvc.store.rows import Row
+from vmsvc.store.vm_cache import VmRow
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 DEPLOYMENT = "model"
@@ -68,10 +68,10 @@ def _room(flavor: referee.Flavor) -> Resources:
     return port.Flavor("", "", flavor.vcpus, flavor.ram * _MIB, flavor.disk).room
 
 
-def row_of(server: Server) -> Row:
+def row_of(server: Server) -> VmRow:
     """A VM of the service."""
     launched = NOW - timedelta(seconds=server.age)
-    return Row(
+    return VmRow(
         server.name, State.DELETING if server.leaving else State.BUILDING if server.status == "BUILD" else State.ACTIVE,
         cloud_id(server.name), server.kind == "preemptible", server.priority, 10**6 if server.young else 0,
         server.group, 1 if server.group else None, "owner",
@@ -119,7 +119,7 @@ def rehearsed(judge: Referee, wanted: Wanted) -> Verdict:
     return Verdict(Objection(words) if words else None)
 
 
-def row_of_request(row: Any) -> Row:
+def row_of_request(row: Any) -> VmRow:
     """A request, as rows are kept for scheduling."""
-    return Row(row.id, row.state, None, row.is_preemptible, 0, 0, None, None, "owner", row.quota, row.room, row.host,
+    return VmRow(row.id, row.state, None, row.is_preemptible, 0, 0, None, None, "owner", row.quota, row.room, row.host,
                "", row.updated_at, None, None, None, None)

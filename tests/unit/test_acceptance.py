@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from vmsvc.cloud import parse
+from vmsvc.cloud.openstack import parse
 from vmsvc.domain.acceptance import Objection, Verdict, is_peculiar, objection
 from vmsvc.domain.flavors import Flavor
 from vmsvc.domain.image import Image

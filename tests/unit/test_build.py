@@ -14,7 +14,7 @@ LOOK_SECONDS = 0.06
 
 
 class Cloud:
-    """A mirror whose servers are built, or refused. Counts the looks at each."""
+    """A server cache whose servers are built, or refused. Counts the looks at each."""
 
     def __init__(self):
         self._ends = {}

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.unit.worlds import operator, request, reserved, tenant, vm
-from vmsvc.cloud.mirror import Watch
+from vmsvc.cloud.cache.server_cache import Watch
 from vmsvc.cloud.port import Quota
 from vmsvc.domain.decisions import Evict, Place, Refuse, Wait
 from vmsvc.domain.resources import Resources

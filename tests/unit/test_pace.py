@@ -9,7 +9,7 @@ from tests.unit.fast_time import in_fast_time
 from vmsvc.service.pace import Lookout, Pace
 
 
-class Mirror:
+class ServerCache:
     """A server that gets ready, and then goes. Counts the looks at it and the lists."""
 
     def __init__(self, ready_after, gone=False):
@@ -59,27 +59,28 @@ def test_a_look_is_in_vain_until_shortly_before_the_shortest_of_the_last_times()
 @in_fast_time
 async def test_nobody_looks_before_there_may_be_something_to_see_and_then_often():
     began = asyncio.get_running_loop().time()
-    mirror = Mirror(0.3)
-    server, _ = await Lookout(mirror).until("A", is_active, began, known(0.3), 5)
-    assert server.status == "ACTIVE" and not mirror.lists
-    assert mirror.looks[0] - began >= 0.26 and len(mirror.looks) <= 3
+    server_cache = ServerCache(0.3)
+    server, _ = await Lookout(server_cache).until("A", is_active, began, known(0.3), 5)
+    assert server.status == "ACTIVE" and not server_cache.lists
+    assert server_cache.looks[0] - began >= 0.26 and len(server_cache.looks) <= 3
 
 
 @in_fast_time
 async def test_what_is_learned_is_never_longer_than_it_takes():
     pace, loop = Pace(), asyncio.get_running_loop()
     for _ in range(6):
-        mirror, began = Mirror(0.12), loop.time()
-        pace.note((await Lookout(mirror).until("A", is_active, began, pace, 5)).in_vain)
+        server_cache, began = ServerCache(0.12), loop.time()
+        pace.note((await Lookout(server_cache).until("A", is_active, began, pace, 5)).in_vain)
         assert 0 < pace.quiet < 0.12
-    assert mirror.looks[0] - began >= 0.05, "the first looks are left out by then"
+    assert server_cache.looks[0] - began >= 0.05, "the first looks are left out by then"
 
 
 @in_fast_time
 async def test_a_cloud_that_has_become_faster_is_followed():
     pace = known(*[0.3] * 8)
     for _ in range(12):
-        pace.note((await Lookout(Mirror(0)).until("A", is_active, asyncio.get_running_loop().time(), pace, 5)).in_vain)
+        now = asyncio.get_running_loop().time()
+        pace.note((await Lookout(ServerCache(0)).until("A", is_active, now, pace, 5)).in_vain)
     assert pace.quiet < 0.2
 
 
@@ -87,39 +88,40 @@ async def test_a_cloud_that_has_become_faster_is_followed():
 async def test_what_may_be_far_shorter_is_found_by_halves():
     pace = known(0.8, shrinks=0.5)
     for _ in range(4):
-        pace.note((await Lookout(Mirror(0)).until("A", is_active, asyncio.get_running_loop().time(), pace, 5)).in_vain)
+        now = asyncio.get_running_loop().time()
+        pace.note((await Lookout(ServerCache(0)).until("A", is_active, now, pace, 5)).in_vain)
     assert pace.quiet < 0.1
 
 
 @in_fast_time
 async def test_what_takes_longer_is_looked_at_less_often():
     began = asyncio.get_running_loop().time() - 8
-    mirror = Mirror(1.2)
-    assert (await Lookout(mirror).until("A", is_active, began, Pace(), 5)).server.status == "ACTIVE"
-    assert len(mirror.looks) <= 4
+    server_cache = ServerCache(1.2)
+    assert (await Lookout(server_cache).until("A", is_active, began, Pace(), 5)).server.status == "ACTIVE"
+    assert len(server_cache.looks) <= 4
 
 
 @in_fast_time
 async def test_what_takes_minutes_is_looked_at_once_a_second_and_never_without_a_pause():
     loop = asyncio.get_running_loop()
-    mirror, asked = Mirror(9), loop.time()
-    await Lookout(mirror).until("A", is_active, asked - 200, Pace(), 1.5)
-    assert len(mirror.looks) == 2 and loop.time() - asked >= 1.4
+    server_cache, asked = ServerCache(9), loop.time()
+    await Lookout(server_cache).until("A", is_active, asked - 200, Pace(), 1.5)
+    assert len(server_cache.looks) == 2 and loop.time() - asked >= 1.4
 
 
 @in_fast_time
 async def test_a_server_that_is_gone_is_none_and_whose_time_is_over_gets_what_is_there():
     began = asyncio.get_running_loop().time()
-    assert (await Lookout(Mirror(0, gone=True)).until("A", is_active, began, Pace(), 5)).server is None
-    server, in_vain = await Lookout(Mirror(9)).until("A", is_active, began, Pace(), 0.1)
+    assert (await Lookout(ServerCache(0, gone=True)).until("A", is_active, began, Pace(), 5)).server is None
+    server, in_vain = await Lookout(ServerCache(9)).until("A", is_active, began, Pace(), 0.1)
     assert server.status == "BUILD" and in_vain is None, "nobody knows how long it will take"
 
 
 @pytest.mark.parametrize("many, listed", [(2, False), (9, True)])
 @in_fast_time
 async def test_a_list_tells_of_many_and_that_one_is_gone_only_a_look_tells(many, listed):
-    mirror = Mirror(0.2, gone=True)
-    lookout, began = Lookout(mirror), asyncio.get_running_loop().time()
+    server_cache = ServerCache(0.2, gone=True)
+    lookout, began = Lookout(server_cache), asyncio.get_running_loop().time()
     waits = [lookout.until(name, is_active, began, Pace(), 5) for name in "ABCDEFGHI"[:many]]
     assert [sight.server for sight in await asyncio.gather(*waits)] == [None] * many
-    assert bool(mirror.lists) == listed and len(mirror.looks) >= many
+    assert bool(server_cache.lists) == listed and len(server_cache.looks) >= many

@@ -18,7 +18,7 @@ from vmsvc.domain.victims import candidate
 from vmsvc.service.join import Policy
 from vmsvc.service.picture import News, Picture, Promises
 from vmsvc.store.models import Reservation
-from vmsvc.store.rows import Row
+from vmsvc.store.vm_cache import VmRow
 
 POLICY = Policy(owner_cost=50)
 QUOTA = Quota({"instances": 100}, Resources({"instances": 1}))
@@ -48,7 +48,7 @@ class Life:
                     max_unavailable=rng.choice((1, 2)), principal=rng.choice(("ann", "bob")),
                     min_run_seconds=rng.choice((0, 0, 150)),
                     evicted_for="w" if state in (State.NOTICED, State.EVICTING) else None)
-        self.rows[name] = Row(*(getattr(found, column) for column in Row._fields))
+        self.rows[name] = VmRow(*(getattr(found, column) for column in VmRow._fields))
 
     def change_server(self):
         """A server comes, changes or goes."""
@@ -89,7 +89,7 @@ class Life:
                               for names, known in zip(self.news, (self.servers, self.hosts)))))
         anew = Picture(POLICY)
         anew.tell(News(self.servers, self.hosts))
-        rows = {**self.rows, "w": Row(*(getattr(row("w", State.PENDING), column) for column in Row._fields))}
+        rows = {**self.rows, "w": VmRow(*(getattr(row("w", State.PENDING), column) for column in VmRow._fields))}
         how = {"operator": True, "came": self.came, "went": self.went}
         promises = Promises(now, self.reservations, self.lost, self.exempt)
         worlds = (self.kept.update(rows, self.changed | {"w"}, self.quota, promises, **how),
@@ -127,7 +127,7 @@ def test_what_the_largest_owner_loses_touches_no_host():
     life = Life(0)
     life.hosts = {"sim-1": Host("sim-1", {"VCPU": Inventory(8)}, {}, availability_zone="nova")}
     for name in "abc":
-        life.rows[name] = Row(*(getattr(row(name), column) for column in Row._fields))
+        life.rows[name] = VmRow(*(getattr(row(name), column) for column in VmRow._fields))
         life.servers[name.upper()] = server(name.upper())
         life.changed.add(name)
     life.news = set(life.servers), set(life.hosts)

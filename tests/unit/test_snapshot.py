@@ -13,7 +13,7 @@ from vmsvc.service.join import Policy
 from vmsvc.service.picture import News, Picture, Promises
 from vmsvc.service.snapshot import request_of
 from vmsvc.store.models import Reservation, Vm
-from vmsvc.store.rows import Row
+from vmsvc.store.vm_cache import VmRow
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 POLICY = Policy()
@@ -49,7 +49,7 @@ def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True
     hosts = {"sim-1": Host("sim-1", {"VCPU": Inventory(4)}, allocations or {}, True, "nova")} if operator else {}
     picture, shown = Picture(policy), {each.id: each for each in servers}
     picture.tell(News(shown, hosts))
-    known = {each.id: Row(*(getattr(each, name) for name in Row._fields)) for each in rows}
+    known = {each.id: VmRow(*(getattr(each, name) for name in VmRow._fields)) for each in rows}
     return picture.update(
         known, known, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1}), metadata_items),
         Promises(NOW, kept, losses or {}, frozenset(exempt)), operator=operator, came=shown.keys() - set(before),

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
 from vmsvc.domain.flavors import Flavor, Traits
 from vmsvc.domain.image import Image
 from vmsvc.domain.network import Addresses, Network
 from vmsvc.domain.principal import Identity
-from vmsvc.domain.resources import Resources
+from vmsvc.domain.requirements import Hypervisor
+from vmsvc.domain.resources import Inventory, Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
 MARK = "vmsvc_id"
@@ -58,6 +58,16 @@ class Named:
 
     id: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """A server, anybody's, as far as it takes room from a host."""
+
+    id: str
+    status: str
+    host: str | None
+    room: Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +138,14 @@ class ServerPage:
 
 
 @dataclass(frozen=True, slots=True)
+class OccupantPage:
+    """Servers of other projects that changed; `as_of` as with ServerPage."""
+
+    occupants: tuple[Occupant, ...]
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Quota:
     """The project's quota, in the items `instances`, `cores`, `ram` (MiB). A missing limit is unlimited, and a limit
     of 0 is a limit: hence a plain mapping, where `Resources` would not tell the two apart. `metadata_items` is how many
@@ -136,6 +154,36 @@ class Quota:
     limit: Mapping[str, int]
     used: Resources
     metadata_items: int = METADATA_ITEMS
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A compute host in Placement's list. `version` grows with every change of its inventories and traits and with
+    every claim; the end of a claim may leave it as it is."""
+
+    id: str
+    host: str                      # the compute service's host, which `POST /servers` takes as `host`
+    parts: tuple[str, ...]         # the providers of its tree: itself, and what is nested in it (GPUs, NUMA cells)
+    version: int
+    hypervisor: Hypervisor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What Placement says of one compute host, its tree taken together."""
+
+    inventories: Mapping[str, Inventory]
+    allocations: Mapping[str, Resources]   # consumer (mostly a server's id) -> what it holds
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A compute service: what is `up` finishes its work, and takes new work when it is `enabled` too."""
+
+    up: bool
+    enabled: bool
+    zone: str | None
 
 
 @dataclass(frozen=True, slots=True)

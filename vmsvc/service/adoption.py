@@ -136,7 +136,7 @@ def adopt(found: Collection[Found], offer: Offer, owner: str) -> list[Vm]:
 def _adopted(work: Unit, vm_id: str, server: Server, columns: dict[str, Any]) -> Vm:
     vm = vms.adopt(work, vm_id, server.id, columns, "adopted: it carries our mark and had no row")
     if EVICT_AT in server.metadata:        # of a notice that the database has forgotten
-        intents.wish(work, intents.REPRIEVE, vm_id)
+        intents.enqueue(work, intents.REPRIEVE, vm_id)
     return vm
 
 
@@ -175,7 +175,7 @@ def _settled(work: Unit, ours: Collection[Server]) -> list[str]:
         if row.state == State.PENDING and row.id in marked:
             ledger.release(work, row.id)
             vms.move(work, row, State.BUILDING, host=marked[row.id].host)
-            intents.wish(work, intents.BOOT, row.id)
+            intents.enqueue(work, intents.BOOT, row.id)
             said.append(f"{row.id} {row.name}: it waited, and its server was made since")
         elif row.cloud_id is None and row.id not in marked:
             fail(work, row, Conflict.slug, f"{_RESTORED}, which does not know what became of this request: ask again")
@@ -183,5 +183,5 @@ def _settled(work: Unit, ours: Collection[Server]) -> list[str]:
     told = {server.id for server in ours if EVICT_AT in server.metadata}
     for row in vms.in_states([State.ACTIVE]):
         if row.cloud_id in told:            # of a notice that came after the backup
-            intents.wish(work, intents.REPRIEVE, row.id)
+            intents.enqueue(work, intents.REPRIEVE, row.id)
     return said

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from vmsvc.cloud.fleet import Fleet
-from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.cache.host_cache import HostCache
+from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
 from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest, OutcomeUnknown, QuotaExceeded
 from vmsvc.domain.events import view
@@ -43,14 +43,15 @@ class Refused(Exception):
 class Boot:
     """Performs `boot` intents."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, fleet: Fleet, leave: Leave, deployment: str):
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache,
+                 leave: Leave, deployment: str):
         self._runtime = runtime
         self._cloud = cloud
-        self._mirror = mirror
-        self._fleet = fleet
+        self._server_cache = server_cache
+        self._host_cache = host_cache
         self._leave = leave
         self._deployment = deployment
-        self._builds = Builds(mirror, fleet)
+        self._builds = Builds(server_cache, host_cache)
         self._verdicts = Verdicts(cloud)
         self._removals = Pace()      # of servers that were refused: no host has to let them go
 
@@ -94,7 +95,7 @@ class Boot:
         server after the backup: that is found `again`, or shown."""
         if row.cloud_id:
             return row.cloud_id
-        server_id = await self._find(row.id) if again or self._mirror.shows_mark(row.id) else None
+        server_id = await self._find(row.id) if again or self._server_cache.shows_mark(row.id) else None
         if server_id is None:
             server_id = await self._post(row)
         return await self._runtime.offload(_made, row.id, server_id)
@@ -135,9 +136,9 @@ class Boot:
         """True when it is the host that will not have it: it is up and Placement says that it has room."""
         if row.host is None or slug == "quota_exceeded":
             return False
-        await self._fleet.refresh(0)
-        await self._fleet.read([row.host])
-        host = self._fleet.hosts().get(row.host)
+        await self._host_cache.refresh(0)
+        await self._host_cache.read([row.host])
+        host = self._host_cache.hosts().get(row.host)
         return host is not None and host.available and (slug == "cloud_error" or host.free.covers(row.room))
 
     async def _built(self, server_id: str, row: Vm) -> Server:
@@ -157,7 +158,7 @@ class Boot:
     def _verdict(self, server: Server, host: str | None) -> dict[str, str | None]:
         """Why it has to go: `message`, and as `error` what would mend it (None: nothing)."""
         failure = server.failure
-        if failure is None and host is not None and self._fleet.is_down(host):
+        if failure is None and host is not None and self._host_cache.is_down(host):
             return {"error": "no_capacity", "message": f"host {host} went down while the server was being built there"}
         if failure is None:
             return {"error": None, "message": overdue(server)}

@@ -4,8 +4,8 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 
-from vmsvc.cloud.fleet import Fleet
-from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.cache.host_cache import HostCache
+from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Server
 from vmsvc.domain.errors import CloudError, CloudUnavailable
 from vmsvc.domain.events import instant
@@ -26,10 +26,10 @@ class Builds:
     bed after 0.2 s, and a build takes 1.2 s), and the request waits for that before anybody can go for it. So where no
     was said lately, and may be said again, it is looked for by itself."""
 
-    def __init__(self, mirror: Mirror, fleet: Fleet):
-        self._mirror = mirror
-        self._fleet = fleet
-        self._lookout = Lookout(mirror)
+    def __init__(self, server_cache: ServerCache, host_cache: HostCache):
+        self._server_cache = server_cache
+        self._host_cache = host_cache
+        self._lookout = Lookout(server_cache)
         self._builds, self._refusals = Pace(), Pace(shrinks=0.5)
         self._refused: deque[bool] = deque(maxlen=_LATELY)
 
@@ -63,9 +63,9 @@ class Builds:
             if server is not None and _told(server):
                 return server
             with suppress(CloudUnavailable):
-                await self._fleet.refresh(_HOST_SECONDS)
-            if left <= 0 or (host is not None and self._fleet.is_down(host)):
-                server = await self._mirror.look(server_id)
+                await self._host_cache.refresh(_HOST_SECONDS)
+            if left <= 0 or (host is not None and self._host_cache.is_down(host)):
+                server = await self._server_cache.look(server_id)
                 if server is not None:
                     return server
             elif server is not None:

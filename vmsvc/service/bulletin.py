@@ -1,21 +1,22 @@
 """The list that clients get: kept, and made anew when it is asked for and something may have changed.
 
 What may have changed: the doorbell rang (any replica committed something), an event was told here that it does not
-include, the mirror saw another server; and after a second it is looked at in any case, so that a lost notification, a
-feed that is stuck or a database that is away costs a second and no more. Nothing is done while nobody asks.
+include, the server cache saw another server; and after a second it is looked at in any case, so that a lost
+notification, a feed that is stuck or a database that is away costs a second and no more. Nothing is done while nobody
+asks.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
 
-from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import SERVICE, Server, working_for
 from vmsvc.service.roll import Listed, Page, Roll
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import outbox, vms
 from vmsvc.store.db import reading
-from vmsvc.store.rows import Rows
+from vmsvc.store.vm_cache import VmCache
 
 _AGE = 1.0          # seconds: how old a list may be
 _MANY = 1000        # so many changes, or as many as there are servers, and nobody asked: it is forgotten
@@ -24,27 +25,27 @@ _MANY = 1000        # so many changes, or as many as there are servers, and nobo
 class Bulletin:
     """`bell` is one of the doorbell's, `told` the seq of the newest event that was told here."""
 
-    def __init__(self, runtime: Runtime, mirror: Mirror, bell: asyncio.Event, told: Callable[[], int]):
+    def __init__(self, runtime: Runtime, server_cache: ServerCache, bell: asyncio.Event, told: Callable[[], int]):
         self._runtime = runtime
-        self._mirror = mirror
+        self._server_cache = server_cache
         self._bell = bell
         self._told = told
         self._renewing = asyncio.Lock()
         self._read_at = float("-inf")       # time.monotonic() when reading of the rows began
-        self._sought: frozenset[str] = frozenset()      # missing servers that the mirror looked for since
+        self._sought: frozenset[str] = frozenset()      # missing servers that the server cache looked for since
         self._forget()
-        mirror.follow(self._changed)
+        server_cache.follow(self._changed)
 
     def _forget(self) -> None:
         """Begin anew. A thread that is still at the roll may go on with it: nobody sees what it does."""
-        self._rows, self._roll = Rows(Listed), Roll()
+        self._rows, self._roll = VmCache(Listed), Roll()
         self._page: Page | None = None
         self._changes: dict[str, None] | None = None    # servers; None stands for all
 
     def _changed(self, server_id: str) -> None:
         if self._changes is not None:
             self._changes[server_id] = None
-            if len(self._changes) > max(_MANY, len(self._mirror.servers)):
+            if len(self._changes) > max(_MANY, len(self._server_cache.servers)):
                 self._forget()
 
     def stale(self) -> None:
@@ -74,10 +75,11 @@ class Bulletin:
     def _is_current(self, page: Page) -> bool:
         oldest = time.monotonic() - _AGE
         return (not self._bell.is_set() and not self._changes and page.seq >= self._told()
-                and self._read_at >= oldest and self._mirror.read_at >= oldest)
+                and self._read_at >= oldest and self._server_cache.read_at >= oldest)
 
     async def _renew(self) -> Page:
-        await self._mirror.refresh(_AGE)        # before the rows: each server of ours that it shows has its row by then
+        # Before the rows: each server of ours that it shows has its row by then.
+        await self._server_cache.refresh(_AGE)
         rows, roll = self._rows, self._roll
         try:
             self._bell.clear()
@@ -85,8 +87,8 @@ class Bulletin:
             self._read_at = time.monotonic()
             page = await self._runtime.offload(_read, rows, roll, self._news())
             if page.missing - self._sought:
-                await self._mirror.refresh()
-                found = {server_id: self._mirror.servers.get(server_id) for server_id in page.missing}
+                await self._server_cache.refresh()
+                found = {server_id: self._server_cache.servers.get(server_id) for server_id in page.missing}
                 page = await self._runtime.offload(roll.update, rows, (), found, page.seq)
             self._sought = page.missing
         except BaseException:
@@ -98,11 +100,11 @@ class Bulletin:
 
     def _news(self) -> Mapping[str, Server | None]:
         changes, self._changes = self._changes, {}
-        servers = self._mirror.servers
+        servers = self._server_cache.servers
         return dict(servers) if changes is None else {server_id: servers.get(server_id) for server_id in changes}
 
 
-def _read(rows: Rows[Listed], roll: Roll, servers: Mapping[str, Server | None]) -> Page:
+def _read(rows: VmCache[Listed], roll: Roll, servers: Mapping[str, Server | None]) -> Page:
     """The rows and the number of the newest event in one view of the database: so it is true of them."""
     with reading():
         seq = outbox.newest()

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import SERVICE, Cloud, Server, working_for
 from vmsvc.domain.acceptance import is_peculiar, no_address
 from vmsvc.domain.conditions import conditions_of
 from vmsvc.domain.errors import CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound
 from vmsvc.domain.events import view
+from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.principal import ANYBODY, Principal
-from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.service import listing, trace, usage
 from vmsvc.service.bulletin import Bulletin
@@ -70,11 +70,11 @@ class Commands:
     """The service's front. Every method may raise `domain.errors`, CloudUnavailable and Unavailable above
     all."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, bulletin: Bulletin, catalog: Catalog,
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, bulletin: Bulletin, catalog: Catalog,
                  scheduler: Scheduler, waiters: Waiters, ring: Callable[[], None], *, min_run_seconds: int):
         self._runtime = runtime
         self._cloud = cloud
-        self._mirror = mirror
+        self._server_cache = server_cache
         self._looks = asyncio.Semaphore(_LOOKS)
         self._bulletin = bulletin
         self._catalog = catalog
@@ -174,7 +174,7 @@ class Commands:
 
     async def _accept_delete(self, ref: str, principal: str) -> str:
         asked = trace.current(), principal
-        vm_id = await self._runtime.offload(_want_deleted, ref, *asked, self._mirror.mark_of(ref))
+        vm_id = await self._runtime.offload(_want_deleted, ref, *asked, self._server_cache.mark_of(ref))
         if vm_id is None and (mark := (await self._unnamed(ref)).vmsvc_id):
             vm_id = await self._runtime.offload(_want_deleted, ref, *asked, mark)
         if vm_id is None:
@@ -193,7 +193,7 @@ class Commands:
 
     async def vm(self, ref: str) -> dict[str, Any]:
         """One server, or one request that has no server (yet). Raises NotFound."""
-        row = await self._runtime.offload(_row, ref, self._mirror.mark_of(ref))
+        row = await self._runtime.offload(_row, ref, self._server_cache.mark_of(ref))
         if row is None:
             server = await self._unnamed(ref)
             row = await self._runtime.offload(_row, ref, server.vmsvc_id) if server.vmsvc_id else None
@@ -215,11 +215,11 @@ class Commands:
     async def _unnamed(self, server_id: str) -> Server:
         """A server that no row names, from the cache: whoever makes up ids costs the cloud one look a second, with all
         others who do. Raises NotFound, and what the cloud raises."""
-        if server_id in self._mirror.servers:
-            await self._mirror.refresh(_AGE)
+        if server_id in self._server_cache.servers:
+            await self._server_cache.refresh(_AGE)
         else:
-            await self._mirror.seek()
-        server = self._mirror.servers.get(server_id)
+            await self._server_cache.seek()
+        server = self._server_cache.servers.get(server_id)
         if server is None:
             raise NotFound(f"there is no vm {server_id}")
         return server
@@ -310,5 +310,5 @@ def _want_deleted(ref: str, request_id: str | None = None, principal: Principal 
                                            "message": f"vm {row.id} was deleted before it was active",
                                            "vm": view(vms.row_of(moved))})
                 intents.drop(work, intents.EVICT, row.id)
-                intents.wish(work, intents.DELETE, row.id)
+                intents.enqueue(work, intents.DELETE, row.id)
                 return row.id

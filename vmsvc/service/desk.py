@@ -13,7 +13,7 @@ from vmsvc.service.picture import News, Picture, Promises
 from vmsvc.service.snapshot import Snapshot
 from vmsvc.store import ledger
 from vmsvc.store.models import Reservation
-from vmsvc.store.rows import Rows
+from vmsvc.store.vm_cache import VmCache
 
 _LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
 _EXEMPT_SECONDS = 300      # for so long at least a VM is left alone that could not be made to go
@@ -25,7 +25,7 @@ class View:
     """What a decision is made upon. `reservations` are all that are open."""
 
     world: World
-    rows: Rows
+    rows: VmCache
     reservations: Sequence[Reservation]
 
 
@@ -34,7 +34,7 @@ class Desk:
 
     def __init__(self, policy: Policy):
         self._turn = threading.Lock()
-        self._rows = Rows()
+        self._rows = VmCache()
         self._changed: set[str] = set()
         self._picture = Picture(policy)
         self._frozen = 0
@@ -64,7 +64,7 @@ class Desk:
                 self._rows, changed, snapshot.quota, promises, operator=operator,
                 came=frozenset(snapshot.watch.came), went=frozenset(snapshot.watch.went))
         except BaseException:       # half of it may have been taken in: begin anew
-            self._rows = Rows()
+            self._rows = VmCache()
             self._picture.forget()
             raise
 

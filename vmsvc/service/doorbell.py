@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.runtime import Runtime
-from vmsvc.store.db import NEWS, TEST, Unheard, changes, listen
+from vmsvc.store.db import NEWS, TEST, NotificationsLost, changes, listen
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Doorbell:
             try:
                 await self._listen()
                 reason, pause = _LOST, _RETRY_SECONDS
-            except Unheard:
+            except NotificationsLost:
                 reason, pause = _UNREACHED, _UNREACHED_SECONDS
             except VmsvcError:           # the log has the reason
                 reason, pause = _NONE, _RETRY_SECONDS

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Server
 from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import instant, view
@@ -28,10 +28,10 @@ class Evictions:
     """What clients may ask about evictions. `ring` is called for whoever works, `stale` for the list, which has to show
     what a client is about to hear even if the database's notification comes later."""
 
-    def __init__(self, runtime: Runtime, mirror: Mirror, ring: Callable[[], None], stale: Callable[[], None],
+    def __init__(self, runtime: Runtime, server_cache: ServerCache, ring: Callable[[], None], stale: Callable[[], None],
                  grace_seconds: float):
         self._runtime = runtime
-        self._mirror = mirror
+        self._server_cache = server_cache
         self._ring = ring
         self._stale = stale
         self._grace = timedelta(seconds=grace_seconds)
@@ -39,7 +39,7 @@ class Evictions:
     async def acknowledge(self, ref: str, *, principal: Principal = ANYBODY) -> dict[str, Any]:
         """A noticed VM may go early, says its owner or its guest; its view. Saying it twice is no error. Raises
         NotFound, Forbidden for another owner's VM where the principal may not act for others, Conflict."""
-        shown = await self._runtime.offload(_acknowledge, ref, principal, self._mirror.mark_of(ref))
+        shown = await self._runtime.offload(_acknowledge, ref, principal, self._server_cache.mark_of(ref))
         self._ring()
         self._stale()
         return shown
@@ -50,8 +50,8 @@ class Evictions:
 
         Raises NotFound, Forbidden, Conflict for one that cannot be noticed now, and what the cloud raises.
         """
-        await self._mirror.refresh()      # is it locked now?
-        shown = await self._runtime.offload(_practise, ref, dict(self._mirror.servers), self._grace, notice_only,
+        await self._server_cache.refresh()      # is it locked now?
+        shown = await self._runtime.offload(_practise, ref, dict(self._server_cache.servers), self._grace, notice_only,
                                             principal)
         self._ring()
         self._stale()
@@ -100,7 +100,7 @@ def acknowledge(work: Unit, row: Vm, by: str | None) -> None:
     if row.acknowledged_at is None:
         vms.change(row, acknowledged_at=work.now)
         ledger.acknowledged(row.id, by)
-        work.note("vm %s: may go before its time%s", row.id, f", says {by}" if by else "")
+        work.log_on_commit("vm %s: may go before its time%s", row.id, f", says {by}" if by else "")
     intents.hasten(work, intents.EVICT, row.id)
 
 

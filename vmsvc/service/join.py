@@ -9,7 +9,7 @@ from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.roster import Roster
 from vmsvc.domain.vm import VmFacts
-from vmsvc.store.rows import Row
+from vmsvc.store.vm_cache import VmRow
 
 #: Statuses in which a server's room on its host is given back though the server is still there.
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
@@ -43,7 +43,7 @@ class Join:
     def __init__(self, policy: Policy):
         self.roster = Roster(())
         self._policy = policy
-        self._rows: Mapping[str, Row] = {}
+        self._rows: Mapping[str, VmRow] = {}
         self._servers: dict[str, Server] = {}
         self._marked: dict[str, tuple[str, ...]] = {}    # mark -> servers that carry it
         self._row_of: dict[str, str] = {}                # server -> row that names it
@@ -78,7 +78,7 @@ class Join:
         self.roster, self._row_of, self._known = Roster(()), {}, {}
         return set(self._marked)
 
-    def update(self, rows: Mapping[str, Row], concerned: Iterable[str], *, came: Set[str], went: Set[str],
+    def update(self, rows: Mapping[str, VmRow], concerned: Iterable[str], *, came: Set[str], went: Set[str],
                exempt: Set[str], operator: bool, metadata_items: int) -> None:
         """Join these again. `came` and `went`: the servers that were not, or no longer, there when the quota was
         read; `exempt`: the rows of those that could not be made to go lately; `metadata_items`: how many a server may
@@ -101,7 +101,7 @@ class Join:
         if server_id in self._servers and self._servers[server_id].vmsvc_id:
             yield self._servers[server_id].vmsvc_id
 
-    def _join(self, row_id: str, row: Row | None, came: Set[str], went: Set[str]) -> None:
+    def _join(self, row_id: str, row: VmRow | None, came: Set[str], went: Set[str]) -> None:
         """A row that waits for room is no VM yet."""
         self._row_of.pop(self._known.pop(row_id, ""), None)
         if row is not None and row.cloud_id:
@@ -121,7 +121,7 @@ class Join:
         if self.roster.get(row_id) != facts:
             self.roster.put(facts)
 
-    def _server(self, row: Row) -> Server | None:
+    def _server(self, row: VmRow) -> Server | None:
         """The cloud may have made its server while we do not know the id yet: then only the mark tells."""
         if row.cloud_id:
             return self._servers.get(row.cloud_id)
@@ -129,7 +129,7 @@ class Join:
         return next((server for server in marked if server.status != "ERROR"), None)
 
 
-def _facts(row: Row, server: Server | None, was_there: bool, policy: Policy, exempt: bool) -> VmFacts:
+def _facts(row: VmRow, server: Server | None, was_there: bool, policy: Policy, exempt: bool) -> VmFacts:
     state = _state(row)
     present = server is not None or (state is not State.BUILDING and was_there)
     holds = server is None or server.status not in _HOLDS_NO_ROOM
@@ -153,12 +153,12 @@ def _seconds(moment: datetime | None) -> int:
     return int(moment.timestamp()) if moment else 0
 
 
-def _state(row: Row) -> State:
+def _state(row: VmRow) -> State:
     """A VM that only practises its notice stays: its room is not on its way."""
     return State.ACTIVE if (row.notice or {}).get("notice_only") else State(row.state)
 
 
-def _untouchable(row: Row, server: Server | None) -> bool:
+def _untouchable(row: VmRow, server: Server | None) -> bool:
     """Never a victim: who is locked or being changed by others; who practises its notice; and, while it is built, who
     is to be spared for a while. A server without our mark is its row's all the same: the reconciler puts it back."""
     if row.state == State.BUILDING:

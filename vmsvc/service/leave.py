@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
-from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
 from vmsvc.domain.lifecycle import LEAVING, State
@@ -38,12 +38,12 @@ class Untold(Exception):
 class Leave:
     """Performs `evict` and `delete` intents."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, stop_first: bool):
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, stop_first: bool):
         self._runtime = runtime
         self._cloud = cloud
-        self._mirror = mirror
+        self._server_cache = server_cache
         self._stop_first = stop_first
-        self._lookout = Lookout(mirror)
+        self._lookout = Lookout(server_cache)
         self._pace = Pace()
 
     async def evict(self, claim: Claim) -> None:
@@ -113,13 +113,13 @@ class Leave:
 
     async def _is_locked(self, server_id: str) -> bool:
         """As of a moment ago: one list tells it of all that go at once."""
-        await self._mirror.refresh(_LOCK_SECONDS)
-        server = self._mirror.servers.get(server_id)
+        await self._server_cache.refresh(_LOCK_SECONDS)
+        server = self._server_cache.servers.get(server_id)
         return server is not None and server.locked
 
     def _runs(self, server_id: str) -> bool:
         """False when the guest is certainly down. A guest that reboots counts as running."""
-        server = self._mirror.servers.get(server_id)
+        server = self._server_cache.servers.get(server_id)
         return server is None or server.runs or server.task_state is not None
 
     async def _shut_down(self, server_id: str) -> None:
@@ -129,7 +129,7 @@ class Leave:
         except (Locked, NotFound, Conflict) as error:
             log.info("server %s is not stopped first: %s", server_id, error.message)
             return
-        await self._mirror.until(server_id, _is_down, _STOP_LIMIT)
+        await self._server_cache.until(server_id, _is_down, _STOP_LIMIT)
 
 
 def _has_stopped_going(server: Server) -> bool:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Server
 from vmsvc.domain.groups import budgets
 from vmsvc.domain.lifetime import earliest_end, end_of_life
@@ -24,9 +24,9 @@ _EXEMPT_SECONDS = 300      # until one that could not be made to go is tried aga
 class Lifetimes:
     """Looks for VMs whose time is nearly up; does nothing when no lifetime is set."""
 
-    def __init__(self, runtime: Runtime, mirror: Mirror, lifetime_seconds: float, grace_seconds: float):
+    def __init__(self, runtime: Runtime, server_cache: ServerCache, lifetime_seconds: float, grace_seconds: float):
         self._runtime = runtime
-        self._mirror = mirror
+        self._server_cache = server_cache
         self._lifetime = lifetime_seconds
         self._grace = timedelta(seconds=grace_seconds)
 
@@ -34,7 +34,7 @@ class Lifetimes:
         """Round after round."""
         while True:
             if self._lifetime:
-                await self._runtime.offload(self._notice_the_old, dict(self._mirror.servers))
+                await self._runtime.offload(self._notice_the_old, dict(self._server_cache.servers))
             self._runtime.well("lifetimes")
             await asyncio.sleep(_ROUND_SECONDS)
 

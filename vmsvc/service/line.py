@@ -10,7 +10,7 @@ from vmsvc.service.snapshot import traits_named
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import connected
 from vmsvc.store.models import Vm
-from vmsvc.store.rows import Row
+from vmsvc.store.vm_cache import VmRow
 
 _SETTLE_SECONDS = 0.1      # without a new standard request, before somebody is evicted
 _SETTLE_LIMIT = 1.0
@@ -62,7 +62,7 @@ def in_order(view: View, ids: frozenset[str]) -> list[Vm]:
                   key=lambda row: (row.is_preemptible, row.created_at, row.id))
 
 
-def settling_seconds(now: datetime, rows: Sequence[Row]) -> float:
+def settling_seconds(now: datetime, rows: Sequence[VmRow]) -> float:
     """Seconds for which a burst of standard requests may still be coming in, or coming back refused: evictions wait
     that long, for a plan for all of them together costs fewer victims than plans one by one. `rows` includes those
     that came after the cloud was read."""

@@ -109,7 +109,7 @@ def due(row: Vm) -> datetime | None:
     if not grace:
         return row.evict_at
     by_event = row.notice.get("delivery") == ledger.EVENT
-    told = (ledger.announced_at(row.id) or row.evict_at - grace) if by_event else ledger.told_at(row.id)
+    told = (ledger.announced_at(row.id) or row.evict_at - grace) if by_event else ledger.readable_since(row.id)
     if told is None:
         return None if row.notice["running"] else row.evict_at
     return max(row.evict_at, told + grace)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Server
 
 _NEWEST = 8             # of the last times the shortest counts: it is better to look too early than too late
@@ -55,10 +55,10 @@ class Sight(NamedTuple):
 
 
 class Lookout:
-    """Waits for servers: of a few each is asked for by itself, of many the mirror's list tells."""
+    """Waits for servers: of a few each is asked for by itself, of many the server cache's list tells."""
 
-    def __init__(self, mirror: Mirror):
-        self._mirror = mirror
+    def __init__(self, server_cache: ServerCache):
+        self._server_cache = server_cache
         self._waiting = 0
 
     async def until(self, server_id: str, ready: Callable[[Server], bool], since: float, pace: Pace,
@@ -72,7 +72,7 @@ class Lookout:
             if self._waiting <= _FEW:
                 await asyncio.sleep(min(seconds, since + pace.quiet - loop.time()))
             if self._waiting > _FEW:
-                shown = await self._mirror.until(server_id, lambda shown: shown is None or ready(shown),
+                shown = await self._server_cache.until(server_id, lambda shown: shown is None or ready(shown),
                                                  deadline - loop.time())
                 if shown is not None:
                     return Sight(shown, None)
@@ -86,7 +86,7 @@ class Lookout:
         in_vain = pace.sooner
         while True:
             began = loop.time()
-            server = await self._mirror.look(server_id)
+            server = await self._server_cache.look(server_id)
             if server is None or ready(server):
                 return Sight(server, in_vain)
             in_vain = began - since

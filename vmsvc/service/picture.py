@@ -17,7 +17,7 @@ from vmsvc.domain.resources import QUOTA_ITEMS, Resources
 from vmsvc.domain.world import UNLIMITED, Reserved, World
 from vmsvc.service.join import Join, Policy
 from vmsvc.store.models import Reservation
-from vmsvc.store.rows import Row
+from vmsvc.store.vm_cache import VmRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Picture:
         self._news: deque[News] = deque()
         self._join = Join(policy)
         self._hosts: dict[str, Host] = {}
-        self._groups: dict[str, dict[str, Row]] = {}
+        self._groups: dict[str, dict[str, VmRow]] = {}
         self._group_of: dict[str, str] = {}
         self._largest = ""                   # the owner that had the most preemptible VMs
         self._world: World | None = None
@@ -63,7 +63,7 @@ class Picture:
         self._concerned = self._join.forget()
         self._groups, self._group_of = {}, {}
 
-    def update(self, rows: Mapping[str, Row], changed: Iterable[str], quota: Quota, promises: Promises, *,
+    def update(self, rows: Mapping[str, VmRow], changed: Iterable[str], quota: Quota, promises: Promises, *,
                operator: bool, came: Set[str] = frozenset(), went: Set[str] = frozenset()) -> World:
         """The world as it is now. `rows` are the VMs that have not ended and those that ended a short while ago,
         `changed` the ids of those that did since the last time; for `came` and `went` see Join."""
@@ -97,7 +97,7 @@ class Picture:
                     self._hosts[name] = host
         return concerned
 
-    def _count_groups(self, rows: Mapping[str, Row], concerned: Iterable[str], world: World) -> None:
+    def _count_groups(self, rows: Mapping[str, VmRow], concerned: Iterable[str], world: World) -> None:
         """How many more of each eviction group may go."""
         touched = set()
         for row_id in concerned:
@@ -138,7 +138,7 @@ def _limit(limit: Mapping[str, int]) -> Resources:
     return Resources({item: limit.get(item, UNLIMITED) for item in QUOTA_ITEMS})
 
 
-def _reserved(kept: Reservation, row: Row) -> Reserved:
+def _reserved(kept: Reservation, row: VmRow) -> Reserved:
     """While the request builds, its build claims the room; the reservation then only keeps others waiting."""
     waits = row.state == State.PENDING
     return Reserved(kept.vm_id, kept.bin_kind, kept.bin, Resources(row.quota if waits else {}),

@@ -14,7 +14,7 @@ from vmsvc.service import trace
 from vmsvc.store import intents, ledger, request_classes, vms
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Reservation, Vm
-from vmsvc.store.rows import Rows
+from vmsvc.store.vm_cache import VmCache
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def carry_out(work: Unit, row: Vm, request: Request, decision: Decision, world: 
         case Place(host=host):
             _reprieve(work, world, _noticed_for(world, row.id), "the room is there already")
             _must(vms.move(work, row, State.BUILDING, host=host), row, row)
-            intents.wish(work, intents.BOOT, row.id)
+            intents.enqueue(work, intents.BOOT, row.id)
             world.placed(request, host)
         case Evict():
             _evict(work, row, request, decision, world, grace)
@@ -97,8 +97,8 @@ def give_notice(work: Unit, victim: Vm, evict_at: datetime, reason: str, grace: 
                        evict_at=evict_at, evicted_for=evicted_for, acknowledged_at=None, notice=notice)
     if noticed:
         if notice["delivery"] == ledger.METADATA:
-            intents.wish(work, intents.NOTICE, victim.id)
-        intents.wish(work, intents.EVICT, victim.id, not_before=evict_at)
+            intents.enqueue(work, intents.NOTICE, victim.id)
+        intents.enqueue(work, intents.EVICT, victim.id, not_before=evict_at)
     return noticed
 
 
@@ -150,7 +150,7 @@ def reprieve(work: Unit, victim: Vm, why: str) -> None:
                    acknowledged_at=None, notice=None, data=_simulated(victim)),
           victim, victim)
     intents.drop(work, intents.EVICT, victim.id)
-    intents.wish(work, intents.REPRIEVE, victim.id)
+    intents.enqueue(work, intents.REPRIEVE, victim.id)
     ledger.stamp(victim.id, "reprieved_at")
 
 
@@ -161,7 +161,7 @@ def exempt(work: Unit, victim: Vm, why: str) -> None:
     ledger.make_exempt(victim.id, why)
 
 
-def exempt_locked(work: Unit, world: World, rows: Rows) -> bool:
+def exempt_locked(work: Unit, world: World, rows: VmCache) -> bool:
     """Exempt the victims that somebody locked in the cloud during their notice; True when there was one."""
     locked = [row.id for row in rows.in_states(State.NOTICED) if row.evicted_for and world.vms[row.id].locked]
     for vm_id in locked:
@@ -197,7 +197,7 @@ def _room_was_not_the_cause(row: Vm, error: str) -> bool:
     return bool(refusal.get("with_room") or conditions and refusal and not request_classes.accepted(conditions))
 
 
-def drop_orphans(work: Unit, world: World, rows: Rows, reservations: Iterable[Reservation]) -> bool:
+def drop_orphans(work: Unit, world: World, rows: VmCache, reservations: Iterable[Reservation]) -> bool:
     """Room that is kept for a request that has ended (its owner deleted it) is free; its noticed victims stay."""
     orphans = [kept.vm_id for kept in reservations if not _waits(rows, kept.vm_id)]
     for vm_id in orphans:
@@ -209,5 +209,5 @@ def drop_orphans(work: Unit, world: World, rows: Rows, reservations: Iterable[Re
     return bool(orphans or spared)
 
 
-def _waits(rows: Rows, vm_id: str) -> bool:
+def _waits(rows: VmCache, vm_id: str) -> bool:
     return vm_id in rows and rows[vm_id].state in (State.PENDING, State.BUILDING)

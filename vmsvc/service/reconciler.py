@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Mapping
 
-from vmsvc.cloud.mirror import Mirror
+from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import MARK, Cloud, Server
 from vmsvc.domain.errors import NotFound, VmsvcError
 from vmsvc.domain.lifecycle import FINAL, State
@@ -34,10 +34,10 @@ _MARKS_SECONDS = 60.0      # from one try to put the marks of a server back to t
 class Reconciler:
     """One round every few seconds, at the cost of one database read when all is in order."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, deployment: str):
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, deployment: str):
         self._runtime = runtime
         self._cloud = cloud
-        self._mirror = mirror
+        self._server_cache = server_cache
         self._deployment = deployment
         self._suspects: set[str] = set()
         self._round = 0
@@ -50,8 +50,8 @@ class Reconciler:
         pause = _ROUND_SECONDS
         while True:
             await asyncio.sleep(pause)
-            await self._mirror.refresh(pause)
-            shown = dict(self._mirror.servers)
+            await self._server_cache.refresh(pause)
+            shown = dict(self._server_cache.servers)
             noticed = await self._runtime.offload(_let_go, {
                 server.id for server in shown.values() if server.status == "SHUTOFF" and server.task_state is None})
             pause = _NOTICED_SECONDS if noticed else _ROUND_SECONDS

@@ -14,8 +14,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from vmsvc.cloud.fleet import Fleet
-from vmsvc.cloud.mirror import Mirror, Watch
+from vmsvc.cloud.cache.host_cache import HostCache
+from vmsvc.cloud.cache.server_cache import ServerCache, Watch
 from vmsvc.cloud.port import Cloud, Flavor
 from vmsvc.domain import capacity
 from vmsvc.domain.batching import alike, decide_batch
@@ -36,8 +36,7 @@ from vmsvc.service.line import Line, in_order, settling_seconds, waiting_line
 from vmsvc.service.placing import Lost, carry_out, drop_orphans, exempt_locked
 from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
-from vmsvc.service.snapshot import (Doubts, Observer, Snapshot, request_of, requirements_in, traits_in,
-                                    traits_named)
+from vmsvc.service.snapshot import Doubts, Observer, Snapshot, request_of, requirements_in, traits_in, traits_named
 from vmsvc.service.verdicts import key_of
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
@@ -66,16 +65,16 @@ class Unsettled(Exception):
 class Scheduler:
     """The planner's shell: `run` for real, `preview` for asking first."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, fleet: Fleet, bell: asyncio.Event, ring, *,
-                 grace_seconds: float, policy: Policy, planned: Callable[[float], None] = lambda seconds: None):
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache,
+                 bell: asyncio.Event, ring, *, grace_seconds: float, policy: Policy, planned: Callable[[float], None] = lambda seconds: None):
         self._runtime = runtime
         self._cloud = cloud
-        self._mirror = mirror
+        self._server_cache = server_cache
         self._bell = bell
         self._ring = ring
         self._grace = timedelta(seconds=grace_seconds)
         self._desk = Desk(policy)
-        self._observer = Observer(cloud, mirror, fleet, self._desk.tell)
+        self._observer = Observer(cloud, server_cache, host_cache, self._desk.tell)
         self._planned = planned
         self._line: Line | None = None     # as the last pass that decided found it ...
         self._again_at = 0.0               # ... and when a pass is made though nothing has changed
@@ -121,7 +120,7 @@ class Scheduler:
                         decided: Callable[..., T], *args: Any) -> T:
         """What `decided(*args, snapshot)` returns in the pool, once the cloud was asked all that it has to be. Raises
         Unverified when there is no end to that."""
-        with self._mirror.watching() as watch:
+        with self._server_cache.watching() as watch:
             snapshot = await look(watch, traits)
             for _ in range(_VERIFICATIONS):
                 try:

@@ -16,8 +16,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from vmsvc.cloud.fleet import Fleet
-from vmsvc.cloud.mirror import Mirror, Watch
+from vmsvc.cloud.cache.host_cache import HostCache
+from vmsvc.cloud.cache.server_cache import ServerCache, Watch
 from vmsvc.cloud.port import Cloud, Quota
 from vmsvc.domain.acceptance import Verdict
 from vmsvc.domain.flavors import Traits
@@ -72,10 +72,10 @@ class Doubts:
 class Observer:
     """Looks at the cloud; `tell` hears what changed there."""
 
-    def __init__(self, cloud: Cloud, mirror: Mirror, fleet: Fleet, tell: Callable[[News], None]):
+    def __init__(self, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache, tell: Callable[[News], None]):
         self._cloud = cloud
-        self._mirror = mirror
-        self._fleet = fleet
+        self._server_cache = server_cache
+        self._host_cache = host_cache
         self._tell = tell
         self._verdicts = Verdicts(cloud)
 
@@ -92,17 +92,17 @@ class Observer:
         anyway. A host that others have filled just now is refused by the cloud, and one that is nearly full is read
         before it is used (`doubts`). Raises what the cloud raises."""
         began = time.monotonic()
-        quota, _, _ = await asyncio.gather(self._cloud.quota(), self._fleet.refresh(_GLANCE_SECONDS, traits),
-                                           self._fleet.count(hosts))
+        quota, _, _ = await asyncio.gather(self._cloud.quota(), self._host_cache.refresh(_GLANCE_SECONDS, traits),
+                                           self._host_cache.count(hosts))
         return self._news(Snapshot(began, quota, watch, frozenset(), frozenset(), frozenset(hosts), ordered=False))
 
     async def look_again(self, snapshot: Snapshot, doubts: Doubts) -> Snapshot:
         """The snapshot after the doubts were put to the cloud. Raises what the cloud raises."""
         # The longest of them goes out first.
         asked = [self._look_at_servers()] if doubts.order or doubts.needs else []
-        asked += [self._fleet.seek(room, traits) for room, traits in doubts.needs]
+        asked += [self._host_cache.seek(room, traits) for room, traits in doubts.needs]
         if doubts.hosts:
-            asked.append(self._fleet.read(doubts.hosts))
+            asked.append(self._host_cache.read(doubts.hosts))
         verdicts, *_ = await asyncio.gather(self._verdicts.of(doubts.boots), *asked)
         return self._news(replace(snapshot, sought=snapshot.sought | doubts.needs,
                                   verdicts={**snapshot.verdicts, **verdicts}, ordered=snapshot.ordered or doubts.order))
@@ -111,14 +111,14 @@ class Observer:
         """Everybody's; an operator sees all in one list."""
         called = time.monotonic()
         if self._cloud.mode == "operator":
-            await self._fleet.refresh(0, traits, self._mirror.everybody)
-        await self._mirror.refresh(time.monotonic() - called)      # unless that has just been done
+            await self._host_cache.refresh(0, traits, self._server_cache.everybody)
+        await self._server_cache.refresh(time.monotonic() - called)      # unless that has just been done
 
     def _news(self, snapshot: Snapshot) -> Snapshot:
         """Servers and hosts are told together, as of one moment."""
-        self._tell(News(self._mirror.news(), self._fleet.news()))
-        return replace(snapshot, fresh=self._fleet.read_since(snapshot.began),
-                       doubted=frozenset(self._fleet.claims.doubted))
+        self._tell(News(self._server_cache.news(), self._host_cache.news()))
+        return replace(snapshot, fresh=self._host_cache.read_since(snapshot.began),
+                       doubted=frozenset(self._host_cache.allocations.doubted))
 
 
 def request_of(row: Vm, now: datetime, ended_since: datetime | None, cooling: Cooling = MappingProxyType({}),

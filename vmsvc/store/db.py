@@ -20,7 +20,7 @@ from peewee import InterfaceError, InternalError, OperationalError, PostgresqlDa
 
 from vmsvc.store import models
 from vmsvc.store.address import parse
-from vmsvc.store.pool import Fact, Pool
+from vmsvc.store.pool import CommittedEvent, Pool
 from vmsvc.store.statements import Statement, outbox_rows
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,8 @@ class Lock(enum.IntEnum):
     OUTBOX = 3         # one writer of events at a time, to the end of its transaction
 
 
-def open_database(url: str, connections: int, committed: Callable[[Fact], None] | None = None) -> PostgresqlDatabase:
+def open_database(url: str, connections: int,
+                  committed: Callable[[CommittedEvent], None] | None = None) -> PostgresqlDatabase:
     """The pool of connections, bound to the models. Nothing is connected yet."""
     pool = Pool(parse(url), committed=committed, max_connections=connections, stale_timeout=300, timeout=10)
     models.database.initialize(pool)
@@ -84,7 +85,7 @@ class Unit:
         self._news = False
         self._acts = False
         self._lines: list[tuple[contextvars.Context, str, tuple[object, ...]]] = []
-        self._facts: list[Fact] = []
+        self._facts: list[CommittedEvent] = []
 
     def lock(self, lock: Lock) -> None:
         """Wait for an advisory lock and keep it to the end of the transaction."""
@@ -94,19 +95,20 @@ class Unit:
         """Add an event: `type`, `state`, `vm_id`, `subject`, `is_preemptible`, `data`."""
         self._events.append(event)
         self._news = True
-        self._facts.append(Fact(event["type"], event["state"], event["is_preemptible"], cause, self.now, event["data"]))
+        self._facts.append(CommittedEvent(event["type"], event["state"], event["is_preemptible"], cause, self.now,
+                                          event["data"]))
 
     def last(self, text: str, values: Iterable[Any]) -> None:
         """Something to be written at the end, in order, and with it: what nothing in this unit reads costs no message
         of its own."""
         self._last.append((text, list(values)))
 
-    def note(self, message: str, *args: object) -> None:
+    def log_on_commit(self, message: str, *args: object) -> None:
         """A line for the log, written when this is committed: a unit that fails has changed nothing. It says for whom
         the unit worked when it was noted; one that decides about many requests works for one after the other."""
         self._lines.append((contextvars.copy_context(), message, args))
 
-    def ring(self, *, acts: bool = False) -> None:
+    def notify(self, *, acts: bool = False) -> None:
         """Wake the loops of every replica when this is committed; those that carry out intents only if there is
         something for them, `acts`."""
         self._news = True
@@ -131,7 +133,7 @@ class Unit:
         models.database.execute_sql("; ".join(text for text, _ in parts),
                                     [value for _, values in parts for value in values])
 
-    def tell(self) -> None:
+    def after_commit(self) -> None:
         """It is committed: write what was noted into the log, and tell those who count."""
         for context, message, args in self._lines:
             context.run(log.info, message, *args)
@@ -157,7 +159,7 @@ def unit(lock: Lock | None = None) -> Iterator[Unit]:
         except BaseException:
             db.rollback()
             raise
-    work.tell()
+    work.after_commit()
 
 
 @contextlib.contextmanager
@@ -182,7 +184,7 @@ def connected() -> Iterator[None]:
         yield
 
 
-class Unheard(Exception):
+class NotificationsLost(Exception):
     """Notifications do not reach the connection that listens."""
 
 
@@ -202,7 +204,7 @@ def listen(url: str) -> psycopg2.extensions.connection:
                 models.database.execute_sql(f"NOTIFY {CHANNEL}, '{word}'")
             if not _comes(connection, word):
                 cursor.execute("UNLISTEN *")
-                raise Unheard("notifications do not arrive")
+                raise NotificationsLost("notifications do not arrive")
             # The session has shown that it is ours alone, so a setting of it meets nobody else.
             cursor.execute("SET idle_session_timeout = 0")
     except BaseException:

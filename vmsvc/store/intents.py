@@ -33,12 +33,12 @@ FROM unnest(%s::bigint[], %s::int[]) AS done(intent_id, seen) WHERE id = intent_
 """
 
 
-def wish(work: Unit, kind: str, vm_id: str, not_before: datetime | None = None) -> None:
+def enqueue(work: Unit, kind: str, vm_id: str, not_before: datetime | None = None) -> None:
     """Write an intent that starts at `not_before` (now). Where one of this kind is open for the VM, that one is done
     (again): its performer may have looked at the VM before what is wished now."""
     work.last(*insert(Intent, {"kind": kind, "vm_id": vm_id, "not_before": not_before or work.now,
                                "created_at": work.now}, _AGAIN))
-    work.ring(acts=True)
+    work.notify(acts=True)
 
 
 def claim(owner: str, most: int) -> list[tuple[int, str, str, int, int]]:
@@ -77,14 +77,14 @@ def release(owner: str) -> None:
 def hasten(work: Unit, kind: str, vm_id: str) -> None:
     """Let an open intent start now (a victim that left early need not wait for its time)."""
     work.last(f"UPDATE intent SET not_before = %s WHERE {_OPEN} AND not_before > %s", (work.now, kind, vm_id, work.now))
-    work.ring(acts=True)
+    work.notify(acts=True)
 
 
 def put_off(work: Unit, kind: str, vm_id: str, until: datetime) -> None:
     """Let an open intent start no earlier than this, also when somebody is at it just now: what that one has seen of
     the VM is out of date."""
     work.last(f"UPDATE intent SET not_before = %s, wishes = wishes + 1 WHERE {_OPEN}", (until, kind, vm_id))
-    work.ring(acts=True)
+    work.notify(acts=True)
 
 
 def drop(work: Unit, kind: str, vm_id: str) -> None:

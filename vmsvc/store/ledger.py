@@ -98,7 +98,7 @@ def release(work: Unit, vm_id: str) -> None:
     closed = database.execute_sql(*update(Reservation, {"released_at": work.now},
                                           {"vm_id": vm_id, "released_at": None}))
     if closed.rowcount:
-        work.ring()
+        work.notify()
 
 
 def cool(work: Unit, host: str, boot: Mapping[str, Any], reason: str, seconds: float) -> None:
@@ -149,7 +149,7 @@ def acknowledged(vm_id: str, by: str | None) -> None:
      .where(Eviction.id == newest, Eviction.acknowledged_at.is_null()).execute())
 
 
-def told_at(vm_id: str) -> datetime | None:
+def readable_since(vm_id: str) -> datetime | None:
     """Since when the guest of a VM can read its newest notice; None when it cannot."""
     newest = Eviction.select().where(Eviction.vm_id == vm_id).order_by(Eviction.id.desc()).first()
     return newest and newest.noticed_at

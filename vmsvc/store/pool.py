@@ -33,7 +33,7 @@ _SEVENTEEN = 170000
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class CommittedEvent:
     """An event that was committed here, for those who count. `cause` is why the VM is or was to be evicted (capacity,
     lifetime, simulated; None: it was not), `at` the database's clock when its transaction began."""
 
@@ -59,7 +59,7 @@ class Pool(PooledPostgresqlDatabase):
 
     psycopg2_adapter = _Adapter
 
-    def __init__(self, address: Address, *, committed: Callable[[Fact], None] | None = None, **kwargs: Any):
+    def __init__(self, address: Address, *, committed: Callable[[CommittedEvent], None] | None = None, **kwargs: Any):
         super().__init__("vmsvc", **kwargs)
         self.address = address
         self._own = tuple(address.session.items())

@@ -137,7 +137,7 @@ def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str
                                "principal_id": principal_id or principal, "created_at": work.now,
                                "updated_at": work.now, **request}, f"RETURNING {columns(Vm)}"))
     _tell(work, vm, ("create", "pending"), None, {})
-    work.note("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
+    work.log_on_commit("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
     return vm_id
 
 
@@ -150,7 +150,7 @@ def adopt(work: Unit, vm_id: str, server_id: str, columns_of_it: Mapping[str, An
     work.emit(type="create", state="active", vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
               data={"vm": shown, "reason": reason, "adopted": True, "evicted": []})
     answer(work, vm, {"ok": True, "error": None, "message": reason, "vm": shown, "evicted": []})
-    work.note("vm %s: adopted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
+    work.log_on_commit("vm %s: adopted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
     return vm
 
 
@@ -195,8 +195,8 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
     now = rows[0]
     if told:
         _tell(work, now, told, reason, data or {}, cause=_cause(vm) or _cause(now))
-    work.ring()
-    work.note("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
+    work.notify()
+    work.log_on_commit("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
     return now
 
 

@@ -20,7 +20,7 @@ from vmsvc.web.settings import is_loopback
 from vmsvc.web.unsent import Unsent
 
 
-class Fact(Protocol):
+class CommittedEvent(Protocol):
     """A committed event, as the store tells of it."""
 
     type: str
@@ -76,7 +76,7 @@ class LifeMetrics:
         self._lag = Histogram("vmsvc_loop_lag_seconds", "How late the event loop came to what was due",
                               buckets=LAG_BUCKETS, registry=registry)
 
-    def committed(self, fact: Fact) -> None:
+    def committed(self, fact: CommittedEvent) -> None:
         """Count an event that was committed."""
         self._events.labels(fact.type, fact.state, "preemptible" if fact.is_preemptible else "standard").inc()
         match fact.type, fact.state:
@@ -102,7 +102,7 @@ class LifeMetrics:
         Gauge(name, text, registry=self._registry).set_function(read)
 
 
-def _kept(fact: Fact) -> str:
+def _kept(fact: CommittedEvent) -> str:
     vm = fact.data["vm"]
     if vm["acknowledged_at"]:
         return "waived"

@@ -55,7 +55,7 @@ class Case:
         for server in cloud.servers:
             if server.kind in ("preemptible", "standard"):
                 self._put(server)
-        self._replica.mirror.servers = self.cloud.shown()       # read before the scheduler begins, as in a start
+        self._replica.server_cache.servers = self.cloud.shown()       # read before the scheduler begins, as in a start
         self._not_accepted: set[str] = set()
         self._before = Books(self)
         self._more = list(cloud.wanted)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 
 from tests.integration.model.cloud import ModelCloud
-from tests.integration.model.mirrors import ModelFleet, ModelMirror
+from tests.integration.model.server_caches import ModelHostCache, ModelServerCache
 from tests.integration.model.stepping import OWNER, Steps
 from tests.unit.shown import DEPLOYMENT
 from vmsvc.domain.errors import VmsvcError
@@ -46,17 +46,17 @@ class Replica:
         self.name = name
         self._steps = steps
         self._bells = [asyncio.Event(), asyncio.Event()]
-        runtime, fleet = ModelRuntime(steps.gate, after), ModelFleet(cloud)
-        self.mirror = mirror = ModelMirror(cloud)
-        leave, notices = Leave(runtime, cloud, mirror, True), Notices(runtime, cloud, True)
-        boot = Boot(runtime, cloud, mirror, fleet, leave, DEPLOYMENT)
-        self.scheduler = Scheduler(runtime, cloud, mirror, fleet, self._bells[0], self.ring,
+        runtime, host_cache = ModelRuntime(steps.gate, after), ModelHostCache(cloud)
+        self.server_cache = server_cache = ModelServerCache(cloud)
+        leave, notices = Leave(runtime, cloud, server_cache, True), Notices(runtime, cloud, True)
+        boot = Boot(runtime, cloud, server_cache, host_cache, leave, DEPLOYMENT)
+        self.scheduler = Scheduler(runtime, cloud, server_cache, host_cache, self._bells[0], self.ring,
                                    grace_seconds=grace_seconds, policy=Policy(max_victims=max_victims))
         self._actuator = Actuator(runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
             intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._bells[1])
         self._actuator.owner = name
-        reconciler = Reconciler(runtime, cloud, mirror, DEPLOYMENT)
+        reconciler = Reconciler(runtime, cloud, server_cache, DEPLOYMENT)
         loops = {"scheduler": self.scheduler.run, "actuator": self._actuator.run, "leases": self._actuator.renew,
                  "reconciler": reconciler.run}
         context = copy_context()

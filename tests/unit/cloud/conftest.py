@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vmsvc.cloud.openstack import OpenStack
+from vmsvc.cloud.openstack.adapter import OpenStack
 
 JSON = {"Content-Type": "application/json"}
 

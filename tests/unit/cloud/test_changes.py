@@ -2,7 +2,7 @@
 
 import pytest
 
-from vmsvc.cloud.servers import Changes
+from vmsvc.cloud.openstack.servers import Changes
 
 RAW = {"id": "A", "name": "web", "status": "BUILD", "created": "2026-11-23T12:00:00Z"}
 

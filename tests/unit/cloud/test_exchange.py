@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vmsvc.cloud.exchange import Answer, Garbled
+from vmsvc.cloud.openstack.exchange import Answer, Garbled
 from vmsvc.domain.errors import CloudError
 
 
@@ -12,7 +12,7 @@ from vmsvc.domain.errors import CloudError
 def fixture_reader(request, monkeypatch):
     """With the quick reader, and where it is missing."""
     module = json if request.param == "json" else pytest.importorskip("orjson")
-    monkeypatch.setattr("vmsvc.cloud.exchange.quickly", module.loads)
+    monkeypatch.setattr("vmsvc.cloud.openstack.exchange.quickly", module.loads)
 
 
 @pytest.mark.parametrize("body", [

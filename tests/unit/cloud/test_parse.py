@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from vmsvc.cloud import parse
+from vmsvc.cloud.openstack import parse
 from vmsvc.domain.errors import CloudError
 from vmsvc.domain.resources import Inventory, Resources
 

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from tests import certificate
-from vmsvc.cloud.openstack import OpenStack
+from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.domain.errors import CloudError, CloudUnavailable, VmsvcError
 
 SECRET = "open sesame"

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from vmsvc.cloud.exchange import LONGEST_PAUSE, Answer, Request, TurnedAway
+from vmsvc.cloud.openstack.exchange import LONGEST_PAUSE, Answer, Request, TurnedAway
+from vmsvc.cloud.openstack.translate import error_of, reason
 from vmsvc.cloud.port import Server
-from vmsvc.cloud.translate import error_of, reason
 from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NoCapacity,
                                  NotFound, OutcomeUnknown, QuotaExceeded)
 from vmsvc.domain.resources import Resources

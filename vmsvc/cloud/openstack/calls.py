@@ -10,10 +10,9 @@ from functools import partial
 from typing import Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from vmsvc.cloud import parse, translate
-from vmsvc.cloud.exchange import Answer, Garbled, NoAnswer, NotSent, Request, TurnedAway
-from vmsvc.cloud.executor import Attempt, Executor, Late
-from vmsvc.cloud.limiter import Limiter
+from vmsvc.cloud.openstack import parse, translate
+from vmsvc.cloud.openstack.exchange import Answer, Garbled, NoAnswer, NotSent, Request, TurnedAway
+from vmsvc.cloud.openstack.limits import Attempt, Executor, Late, Limiter
 from vmsvc.cloud.port import REQUEST_ID, WORK_FOR
 from vmsvc.domain.errors import CloudError, CloudUnavailable, NotFound, OutcomeUnknown, VmsvcError
 

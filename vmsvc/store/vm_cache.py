@@ -16,7 +16,7 @@ _MARK = """SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_post
 T = TypeVar("T", bound=NamedTuple)
 
 
-class Row(NamedTuple):
+class VmRow(NamedTuple):
     """Those columns of a VM that scheduling needs of each. Who needs others names them in a class of his own, with
     `id`, `state` and `ended_at` among them."""
 
@@ -42,10 +42,10 @@ class Row(NamedTuple):
     principal_id: str | None = None
 
 
-class Rows(Mapping[str, T]):
+class VmCache(Mapping[str, T]):
     """Those that `vms.current` gives, by id, with the columns that `kind` has. Not for two threads at once."""
 
-    def __init__(self, kind: type[T] = Row):
+    def __init__(self, kind: type[T] = VmRow):
         self._kind = kind
         self._columns = [getattr(Vm, name) for name in kind._fields]
         self._news = f"SELECT {', '.join(kind._fields)} FROM vm WHERE changed >= %s"

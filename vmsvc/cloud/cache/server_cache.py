@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from vmsvc.cloud.claims import Claims
-from vmsvc.cloud.hosting import OccupantPage
-from vmsvc.cloud.port import Cloud, Server
+from vmsvc.cloud.cache.host_allocations import HostAllocations
+from vmsvc.cloud.port import Cloud, OccupantPage, Server
 from vmsvc.domain.errors import NotFound, VmsvcError
 
 log = logging.getLogger(__name__)
@@ -63,12 +62,12 @@ def _as_listed(server: Server) -> Server:
     return replace(server, body={key: value for key, value in server.body.items() if key != "server_groups"})
 
 
-class Mirror:
+class ServerCache:
     """Read it through `servers`; it is never older than the last successful `refresh`."""
 
-    def __init__(self, cloud: Cloud, claims: Claims):
+    def __init__(self, cloud: Cloud, allocations: HostAllocations):
         self._cloud = cloud
-        self._claims = claims
+        self._allocations = allocations
         self._reading = asyncio.Lock()
         self._wanted = asyncio.Event()
         self._waiters: set[Waiter] = set()
@@ -203,7 +202,7 @@ class Mirror:
             try:
                 fresh[server_id] = _as_listed(await self._cloud.server(server_id))
             except NotFound:
-                self._claims.gone(server_id)
+                self._allocations.gone(server_id)
             except VmsvcError as error:     # a broken cell must not keep us from seeing the others
                 log.info("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
                 fresh[server_id] = self.servers[server_id]
@@ -215,7 +214,7 @@ class Mirror:
     def forget(self, server_id: str) -> None:
         """The cloud said 404: do not show it until the next read."""
         self._hide(server_id)
-        self._claims.gone(server_id)
+        self._allocations.gone(server_id)
 
     def _show(self, server: Server) -> None:
         before = self.servers.get(server.id)
@@ -249,11 +248,11 @@ class Mirror:
 
     def _claim(self, server: Server) -> None:
         if self._cloud.mode == "operator":
-            self._claims.saw(server.occupant)
+            self._allocations.saw(server.occupant)
 
     async def until(self, server_id: str, ready: Callable[[Server | None], bool], seconds: float) -> Server | None:
         """Wait until `ready(server)` is true of a read that began after this call; None stands for a server that the
-        mirror does not show. Returns what it shows then, ready or not, when the time is over."""
+        server cache does not show. Returns what it shows then, ready or not, when the time is over."""
         waiter = Waiter(server_id, ready, time.monotonic(), asyncio.get_running_loop().create_future())
         self._waiters.add(waiter)
         self._wanted.set()

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 
-from vmsvc.cloud.exchange import Answer, Request, TurnedAway
+from vmsvc.cloud.openstack.exchange import Answer, Request, TurnedAway
 from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NotFound,
                                  OutcomeUnknown, QuotaExceeded, Unauthenticated, VmsvcError)
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from vmsvc.cloud.limiter import LONGEST_PAUSE, Limiter, TokenBucket
+from vmsvc.cloud.openstack.limits import LONGEST_PAUSE, Limiter, TokenBucket
 from vmsvc.cloud.port import CHECK, CLIENT, SERVICE
 from vmsvc.domain.errors import CloudUnavailable
 
@@ -84,7 +84,7 @@ async def test_who_waits_too_long_is_turned_away_and_takes_no_slot_along():
 
 @pytest.mark.gen_test
 async def test_a_full_line_turns_away_at_once():
-    limiter = Limiter(slots=1, rate=10000, line=1)
+    limiter = Limiter(slots=1, rate=10000, queue=1)
     leave = await limiter.enter("compute", 1)
     waiting = asyncio.ensure_future(limiter.enter("compute", 5))
     await asyncio.sleep(0)
@@ -120,7 +120,7 @@ async def test_a_pause_holds_up_its_service_alone_and_not_for_ever():
 @pytest.mark.gen_test
 @pytest.mark.parametrize("flood, most", [(CLIENT, 4), (CHECK, 2)])
 async def test_hung_calls_of_clients_leave_half_of_the_slots_and_all_of_the_line(flood, most):
-    limiter = Limiter(slots=8, rate=10000, line=20)
+    limiter = Limiter(slots=8, rate=10000, queue=20)
     waiting = [asyncio.ensure_future(limiter.enter("compute", 5, flood)) for _ in range(100)]
     await asyncio.sleep(0.05)
     running = [call for call in waiting if call.done() and not call.exception()]

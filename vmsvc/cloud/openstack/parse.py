@@ -8,9 +8,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import TypeVar
 
-from vmsvc.cloud.exchange import Answer
-from vmsvc.cloud.hosting import Occupant
-from vmsvc.cloud.port import METADATA_ITEMS, Addresses, Flavor, Image, Network, Quota, Server
+from vmsvc.cloud.openstack.exchange import Answer
+from vmsvc.cloud.port import METADATA_ITEMS, Addresses, Flavor, Image, Network, Occupant, Quota, Server
 from vmsvc.domain.errors import CloudError
 from vmsvc.domain.flavors import placement_request
 from vmsvc.domain.requirements import Hypervisor

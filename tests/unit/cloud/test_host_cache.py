@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from vmsvc.cloud import fleet as module
-from vmsvc.cloud.fleet import Fleet
-from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
+from vmsvc.cloud.cache import host_cache as module
+from vmsvc.cloud.cache.host_cache import HostCache
+from vmsvc.cloud.port import Content, Occupant, OccupantPage, Provider, Service
 from vmsvc.domain.errors import CloudUnavailable, NotFound
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.resources import Inventory, Resources
@@ -103,16 +103,16 @@ def fixture_clock(monkeypatch):
     return clock
 
 
-@pytest.fixture(name="fleet")
-def fixture_fleet(io_loop, cloud, clock):
-    """A fleet that has read everything."""
+@pytest.fixture(name="host_cache")
+def fixture_host_cache(io_loop, cloud, clock):
+    """A host cache that has read everything."""
     assert clock.now
-    fleet = Fleet(cloud)
-    io_loop.run_sync(lambda: fleet.start(NOW))
-    return fleet
+    host_cache = HostCache(cloud)
+    io_loop.run_sync(lambda: host_cache.start(NOW))
+    return host_cache
 
 
-async def live(fleet, clock, seconds):
+async def live(host_cache, clock, seconds):
     """Let the loop go on for so long; a round of it takes a second, without the waiting."""
     end = clock.now + seconds
 
@@ -121,39 +121,39 @@ async def live(fleet, clock, seconds):
         if clock.now >= end:
             raise StopAsyncIteration
     with pytest.raises(StopAsyncIteration):
-        await fleet.run(well)
+        await host_cache.run(well)
 
 
 @pytest.mark.gen_test
-async def test_every_host_is_read_once_to_begin_with(cloud, fleet):
+async def test_every_host_is_read_once_to_begin_with(cloud, host_cache):
     assert cloud.calls == {"services": 1, "providers": 1, "content": 50}
-    hosts = fleet.hosts()
+    hosts = host_cache.hosts()
     assert len(hosts) == 50 and hosts["h7"].capacity == {"VCPU": 4} and hosts["h7"].availability_zone == "nova"
 
 
 @pytest.mark.gen_test
-async def test_servers_that_come_and_go_cost_two_calls_at_most_whatever_the_number_of_hosts(cloud, clock, fleet):
+async def test_servers_that_come_and_go_cost_two_calls_at_most_whatever_the_number_of_hosts(cloud, clock, host_cache):
     cloud.calls.clear()
     clock.now += 5
     cloud.news = [Occupant("s1", "ACTIVE", "h1", SMALL), Occupant("s2", "ACTIVE", "h2", SMALL)]
-    await fleet.refresh(2)
-    assert fleet.hosts()["h1"].free == {"VCPU": 3}
+    await host_cache.refresh(2)
+    assert host_cache.hosts()["h1"].free == {"VCPU": 3}
     cloud.news = [Occupant("s1", "DELETED", None, SMALL)]
     clock.now += 5
-    await fleet.refresh(2)
-    await fleet.refresh(2)
-    hosts = fleet.hosts()
+    await host_cache.refresh(2)
+    await host_cache.refresh(2)
+    hosts = host_cache.hosts()
     assert hosts["h1"].allocations == {} and hosts["h2"].allocations == {"s2": SMALL}
     assert cloud.calls == {"occupants": 2, "services": 2}
 
 
 @pytest.mark.gen_test
-async def test_hosts_on_which_nothing_changed_are_the_same_objects(cloud, clock, fleet):
-    before = fleet.hosts()
+async def test_hosts_on_which_nothing_changed_are_the_same_objects(cloud, clock, host_cache):
+    before = host_cache.hosts()
     cloud.news = [Occupant("s1", "ACTIVE", "h1", SMALL)]
     clock.now += 5
-    await fleet.refresh(2)
-    after = fleet.hosts()
+    await host_cache.refresh(2)
+    after = host_cache.hosts()
     assert [name for name in after if after[name] is not before[name]] == ["h1"]
 
 
@@ -163,130 +163,130 @@ async def test_idle_it_costs_the_same_for_few_hosts_and_for_many(io_loop, clock)
     counts = []
     for number in (50, 500):
         cloud = Cloud(number)
-        fleet = Fleet(cloud)
-        await fleet.start(NOW)
+        host_cache = HostCache(cloud)
+        await host_cache.start(NOW)
         cloud.calls.clear()
         clock.now += 1000
-        await live(fleet, clock, 600)
+        await live(host_cache, clock, 600)
         counts.append(cloud.calls)
     assert counts[0] == counts[1]
     assert 55 <= counts[0]["content"] <= 61 and counts[0].total() < 250
 
 
 @pytest.mark.gen_test
-async def test_in_time_every_host_is_read_again(cloud, clock, fleet):
+async def test_in_time_every_host_is_read_again(cloud, clock, host_cache):
     cloud.read.clear()
-    await live(fleet, clock, 700)
+    await live(host_cache, clock, 700)
     assert set(cloud.read) == set(cloud.held)
 
 
 @pytest.mark.gen_test
-async def test_a_host_that_changed_in_other_ways_is_read_soon_after_the_list_shows_it(cloud, clock, fleet):
+async def test_a_host_that_changed_in_other_ways_is_read_soon_after_the_list_shows_it(cloud, clock, host_cache):
     cloud.read.clear()
     cloud.versions["h9"] += 1
     cloud.held["h9"] = {"migration": SMALL}
-    await live(fleet, clock, 70)
+    await live(host_cache, clock, 70)
     assert cloud.read.count("h9") == 1
-    assert fleet.hosts()["h9"].used == SMALL
+    assert host_cache.hosts()["h9"].used == SMALL
 
 
 @pytest.mark.gen_test
-async def test_a_host_that_is_doubted_is_read_first(cloud, clock, fleet):
+async def test_a_host_that_is_doubted_is_read_first(cloud, clock, host_cache):
     cloud.read.clear()
     cloud.news = [Occupant("s1", "VERIFY_RESIZE", "h3", SMALL)]
-    await live(fleet, clock, 15)
-    assert cloud.read[0] == "h3" and not fleet.claims.doubted
+    await live(host_cache, clock, 15)
+    assert cloud.read[0] == "h3" and not host_cache.allocations.doubted
 
 
 @pytest.mark.gen_test
-async def test_hosts_that_are_asked_for_are_read_now_together_with_the_services(cloud, clock, fleet):
+async def test_hosts_that_are_asked_for_are_read_now_together_with_the_services(cloud, clock, host_cache):
     cloud.calls.clear()
     clock.now += 5
     cloud.held["h5"], cloud.down = {"x": SMALL}, {"h6"}
-    await fleet.read({"h5", "h6"})
+    await host_cache.read({"h5", "h6"})
     assert cloud.calls == {"services": 1, "content": 2}
-    assert fleet.hosts()["h5"].used == SMALL and not fleet.hosts()["h6"].available
-    assert fleet.read_since(clock.now) == {"h5", "h6"}
+    assert host_cache.hosts()["h5"].used == SMALL and not host_cache.hosts()["h6"].available
+    assert host_cache.read_since(clock.now) == {"h5", "h6"}
 
 
 @pytest.mark.gen_test
-async def test_who_looks_at_hosts_and_at_changes_at_once_asks_for_the_services_once(cloud, clock, fleet):
+async def test_who_looks_at_hosts_and_at_changes_at_once_asks_for_the_services_once(cloud, clock, host_cache):
     cloud.calls.clear()
     clock.now += 5
-    await asyncio.gather(fleet.read(["h1"]), fleet.refresh(0))
+    await asyncio.gather(host_cache.read(["h1"]), host_cache.refresh(0))
     assert cloud.calls == {"services": 1, "content": 1, "occupants": 1}
 
 
 @pytest.mark.gen_test
-async def test_to_count_a_host_is_one_call_and_makes_it_no_fresher_in_other_ways(cloud, clock, fleet):
+async def test_to_count_a_host_is_one_call_and_makes_it_no_fresher_in_other_ways(cloud, clock, host_cache):
     cloud.calls.clear()
     clock.now += 5
     cloud.held["h5"], cloud.gone = {"x": SMALL}, {"h6"}
-    await fleet.count({"h5", "h6"})
+    await host_cache.count({"h5", "h6"})
     assert cloud.calls == {"holders": 2}
-    assert fleet.hosts()["h5"].used == SMALL and "h6" not in fleet.hosts()
-    assert not fleet.read_since(clock.now)
+    assert host_cache.hosts()["h5"].used == SMALL and "h6" not in host_cache.hosts()
+    assert not host_cache.read_since(clock.now)
 
 
 @pytest.mark.gen_test
-async def test_others_changes_may_come_from_somebody_who_has_asked_already(cloud, clock, fleet):
+async def test_others_changes_may_come_from_somebody_who_has_asked_already(cloud, clock, host_cache):
     async def ask(since):
         assert since == NOW
         return OccupantPage((Occupant("s1", "ACTIVE", "h1", SMALL),), NOW)
     cloud.calls.clear()
     clock.now += 1
-    await fleet.refresh(0, ask=ask)
-    assert fleet.hosts()["h1"].free == {"VCPU": 3} and not cloud.calls
+    await host_cache.refresh(0, ask=ask)
+    assert host_cache.hosts()["h1"].free == {"VCPU": 3} and not cloud.calls
 
 
 @pytest.mark.gen_test
-async def test_only_hosts_that_have_room_without_our_knowing_are_read_for_it(cloud, clock, fleet):
+async def test_only_hosts_that_have_room_without_our_knowing_are_read_for_it(cloud, clock, host_cache):
     full = Resources({"VCPU": 4})
     for name in cloud.held:
         cloud.held[name] = {"x": full}
-    await fleet.read(cloud.held)
+    await host_cache.read(cloud.held)
     cloud.held["h5"], cloud.held["h6"] = {}, {"y": Resources({"VCPU": 3})}
     cloud.calls.clear()
     cloud.read.clear()
     clock.now += 5
-    await fleet.seek(Resources({"VCPU": 2}), Traits())
+    await host_cache.seek(Resources({"VCPU": 2}), Traits())
     assert cloud.calls == {"roomy": 1, "content": 1} and cloud.read == ["h5"]
-    await fleet.seek(Resources({"VCPU": 2}), Traits())
+    await host_cache.seek(Resources({"VCPU": 2}), Traits())
     assert cloud.calls == {"roomy": 2, "content": 1}
 
 
 @pytest.mark.gen_test
-async def test_hosts_come_and_go(cloud, clock, fleet):
+async def test_hosts_come_and_go(cloud, clock, host_cache):
     cloud.gone = {"h1"}
     cloud.held["new"], cloud.versions["new"] = {}, 1
-    await fleet.read({"h1"})
-    assert "h1" not in fleet.hosts()
-    await live(fleet, clock, 2)
-    assert fleet.hosts().keys() == cloud.held.keys() - {"h1"}
+    await host_cache.read({"h1"})
+    assert "h1" not in host_cache.hosts()
+    await live(host_cache, clock, 2)
+    assert host_cache.hosts().keys() == cloud.held.keys() - {"h1"}
 
 
 @pytest.mark.gen_test
-async def test_traits_are_asked_for_by_name_and_those_of_nested_providers_count(cloud, clock, fleet):
+async def test_traits_are_asked_for_by_name_and_those_of_nested_providers_count(cloud, clock, host_cache):
     cloud.having = {"SSD": frozenset({"id-h1"}), "NVLINK": frozenset({"gpu-h1", "gpu-h2"})}
     for _ in range(2):
-        await fleet.refresh(2, {"SSD", "NVLINK", "NONE"})
+        await host_cache.refresh(2, {"SSD", "NVLINK", "NONE"})
     assert cloud.calls["with_trait"] == 3
-    hosts = fleet.hosts()
+    hosts = host_cache.hosts()
     assert [hosts[name].traits for name in ("h1", "h2", "h3")] == [{"SSD", "NVLINK"}, {"NVLINK"}, frozenset()]
     cloud.having["SSD"] = frozenset({"id-h3"})
     clock.now += 61
-    await live(fleet, clock, 2)
-    assert fleet.hosts()["h3"].traits == {"SSD"}
+    await live(host_cache, clock, 2)
+    assert host_cache.hosts()["h3"].traits == {"SSD"}
 
 
 @pytest.mark.gen_test
-async def test_a_cloud_that_is_away_leaves_everything_as_it_was(cloud, clock, fleet):
+async def test_a_cloud_that_is_away_leaves_everything_as_it_was(cloud, clock, host_cache):
     cloud.away = True
     clock.now += 100
-    for attempt in (fleet.refresh(2), fleet.read({"h1"}), fleet.start(NOW)):
+    for attempt in (host_cache.refresh(2), host_cache.read({"h1"}), host_cache.start(NOW)):
         with pytest.raises(CloudUnavailable):
             await attempt
-    assert len(fleet.hosts()) == 50
+    assert len(host_cache.hosts()) == 50
 
 
 @pytest.mark.gen_test
@@ -294,31 +294,31 @@ async def test_in_tenant_mode_nothing_is_asked(io_loop):
     assert io_loop
     cloud = Cloud(3)
     cloud.mode = "tenant"
-    fleet = Fleet(cloud)
-    await fleet.start(NOW)
-    await fleet.refresh(0)
-    assert not cloud.calls and not fleet.hosts()
+    host_cache = HostCache(cloud)
+    await host_cache.start(NOW)
+    await host_cache.refresh(0)
+    assert not cloud.calls and not host_cache.hosts()
 
 
 @pytest.mark.gen_test
-async def test_news_are_the_hosts_that_changed_since_the_last_time(cloud, clock, fleet):
-    assert fleet.news() == fleet.hosts() and not fleet.news()
+async def test_news_are_the_hosts_that_changed_since_the_last_time(cloud, clock, host_cache):
+    assert host_cache.news() == host_cache.hosts() and not host_cache.news()
     clock.now += 5
     cloud.news = [Occupant("s1", "ACTIVE", "h1", SMALL)]
     cloud.down = {"h2"}
-    await fleet.refresh(0)
-    assert fleet.news() == {name: fleet.hosts()[name] for name in ("h1", "h2")}
+    await host_cache.refresh(0)
+    assert host_cache.news() == {name: host_cache.hosts()[name] for name in ("h1", "h2")}
     cloud.gone = {"h3"}
-    await fleet.read(["h3"])
-    assert fleet.news() == {"h3": None} and not fleet.news()
+    await host_cache.read(["h3"])
+    assert host_cache.news() == {"h3": None} and not host_cache.news()
 
 
 @pytest.mark.gen_test
-async def test_a_host_is_fresh_when_its_reading_began_late_enough(cloud, clock, fleet):
-    await fleet.read(["h1"])
+async def test_a_host_is_fresh_when_its_reading_began_late_enough(cloud, clock, host_cache):
+    await host_cache.read(["h1"])
     clock.now += 5
     began = clock.now
-    assert fleet.read_since(began) == frozenset()
-    await fleet.read(["h2", "h3"])
-    assert fleet.read_since(began) == {"h2", "h3"}
-    assert len(fleet.read_since(began - 100)) == len(cloud.held)
+    assert host_cache.read_since(began) == frozenset()
+    await host_cache.read(["h2", "h3"])
+    assert host_cache.read_since(began) == {"h2", "h3"}
+    assert len(host_cache.read_since(began - 100)) == len(cloud.held)

@@ -138,7 +138,7 @@ def hears(url: str, listen_url: str) -> bool:
     with _connected(url):
         try:
             db.listen(listen_url).close()
-        except db.Unheard:
+        except db.NotificationsLost:
             return False
         return True
 

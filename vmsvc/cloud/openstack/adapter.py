@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Callable
 
-from vmsvc.cloud.calls import Calls
-from vmsvc.cloud.catalog import Catalog
-from vmsvc.cloud.exchange import Request
-from vmsvc.cloud.hosts import Hosts
-from vmsvc.cloud.identities import Identities
-from vmsvc.cloud.servers import Servers
-from vmsvc.cloud.session import Session
+from vmsvc.cloud.openstack.calls import Calls
+from vmsvc.cloud.openstack.catalog import Catalog
+from vmsvc.cloud.openstack.exchange import Request
+from vmsvc.cloud.openstack.hosts import Hosts
+from vmsvc.cloud.openstack.servers import Servers
+from vmsvc.cloud.openstack.session import Session
 from vmsvc.domain.errors import Forbidden, NotFound
 
 log = logging.getLogger(__name__)
@@ -20,7 +19,7 @@ PROBES = (("compute", "/os-services", {"binary": "nova-compute"}), ("compute", "
           ("compute", "/servers", {"all_tenants": "1", "limit": "1"}), ("placement", "/resource_providers", None))
 
 
-class OpenStack(Servers, Catalog, Hosts, Identities):
+class OpenStack(Servers, Catalog, Hosts):
     """A cloud and a set of credentials, as the port `Cloud` has it.
 
     `cloud` and `config_file` name an entry of a clouds.yaml; without a file OS_CLOUD, OS_CLIENT_CONFIG_FILE and the

@@ -7,14 +7,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from tests.integration.model.cloud import ModelCloud
-from vmsvc.cloud.mirror import Watch
+from vmsvc.cloud.cache.server_cache import Watch
 from vmsvc.cloud.port import Server
 from vmsvc.domain.errors import NotFound
 from vmsvc.domain.host import Host
 
 
-class ModelMirror:
-    """The mirror without its rhythm: each wish to see is one read of the list."""
+class ModelServerCache:
+    """The server cache without its rhythm: each wish to see is one read of the list."""
 
     def __init__(self, cloud: ModelCloud):
         self._cloud = cloud
@@ -71,7 +71,7 @@ class ModelMirror:
         self.servers.pop(server_id, None)
 
 
-class ModelFleet:
+class ModelHostCache:
     """The hosts; they are up to date when they were refreshed, and sure when they were read."""
 
     def __init__(self, cloud: ModelCloud):
@@ -79,7 +79,7 @@ class ModelFleet:
         self._hosts: dict[str, Host] = {}
         self._told: dict[str, Host] = {}
         self._read_at: dict[str, float] = {}
-        self.claims = SimpleNamespace(doubted=set())
+        self.allocations = SimpleNamespace(doubted=set())
 
     def hosts(self) -> dict[str, Host]:
         """As they are known now."""

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from urllib3.exceptions import HTTPError
 
-from vmsvc.cloud.wire import Wire
+from vmsvc.cloud.openstack.http_session import HttpSession
 
 GIVEN = {"stream": True, "allow_redirects": False, "timeout": (5.0, 5.0), "headers": {"X-Auth-Token": "t"},
          "verify": True}
@@ -48,7 +48,7 @@ def fixture_place():
 @pytest.fixture(name="wire")
 def fixture_wire():
     """One that is closed."""
-    made = Wire(2, 1)
+    made = HttpSession(2, 1)
     yield made
     made.close()
 

@@ -9,7 +9,7 @@ all (a server that moved holds room in two places for a while) the host is doubt
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from vmsvc.cloud.hosting import Occupant
+from vmsvc.cloud.port import Occupant
 from vmsvc.domain.resources import Resources
 
 _GONE = frozenset({"DELETED"})
@@ -19,7 +19,7 @@ _GIVEN_BACK = frozenset({"SHELVED_OFFLOADED", "ERROR"})
 _MOVING = frozenset({"MIGRATING", "RESIZE", "VERIFY_RESIZE", "REVERT_RESIZE"})
 
 
-class Claims:
+class HostAllocations:
     """No I/O. `doubted` and `changed` are hosts for the reader to look at and to clear."""
 
     def __init__(self):

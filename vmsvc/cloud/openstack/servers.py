@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from vmsvc.cloud import parse
-from vmsvc.cloud.calls import Caller, Calls
-from vmsvc.cloud.exchange import Request
+from vmsvc.cloud.openstack import parse
+from vmsvc.cloud.openstack.calls import Caller, Calls
+from vmsvc.cloud.openstack.exchange import Request
+from vmsvc.cloud.openstack.translate import NO_REASON
 from vmsvc.cloud.port import BootSpec, Quota, Server, ServerPage
-from vmsvc.cloud.translate import NO_REASON
 from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest, NotFound
 
 #: Nova stamps changes in whole seconds, by the clock of the host that made them, before it commits them. A watermark

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.test_snapshot import server
-from vmsvc.cloud import mirror as module
-from vmsvc.cloud.claims import Claims
-from vmsvc.cloud.hosting import Occupant, OccupantPage
-from vmsvc.cloud.mirror import Mirror
-from vmsvc.cloud.port import CLIENT, SERVICE, WORK_FOR, ServerPage, working_for
+from vmsvc.cloud.cache import server_cache as module
+from vmsvc.cloud.cache.host_allocations import HostAllocations
+from vmsvc.cloud.cache.server_cache import ServerCache
+from vmsvc.cloud.port import CLIENT, SERVICE, WORK_FOR, Occupant, OccupantPage, ServerPage, working_for
 from vmsvc.domain.errors import CloudUnavailable, NotFound
 from vmsvc.domain.resources import Resources
 
@@ -63,155 +62,155 @@ def fixture_cloud():
     return cloud
 
 
-@pytest.fixture(name="mirror")
-def fixture_mirror(io_loop, cloud):
+@pytest.fixture(name="server_cache")
+def fixture_server_cache(io_loop, cloud):
     """It has read them."""
-    mirror = Mirror(cloud, Claims())
-    io_loop.run_sync(mirror.refresh)
-    return mirror
+    server_cache = ServerCache(cloud, HostAllocations())
+    io_loop.run_sync(server_cache.refresh)
+    return server_cache
 
 
 @pytest.mark.gen_test
-async def test_news_are_the_servers_that_changed_since_the_last_time(cloud, mirror):
-    assert mirror.news() == cloud.all and not mirror.news()
+async def test_news_are_the_servers_that_changed_since_the_last_time(cloud, server_cache):
+    assert server_cache.news() == cloud.all and not server_cache.news()
     cloud.put("A", locked=True)
     cloud.put("C")
     cloud.delete("B")
-    await mirror.refresh()
-    assert mirror.news() == {"A": cloud.all["A"], "B": None, "C": cloud.all["C"]}
+    await server_cache.refresh()
+    assert server_cache.news() == {"A": cloud.all["A"], "B": None, "C": cloud.all["C"]}
     cloud.changed.append(cloud.all["A"])
-    await mirror.refresh()
-    assert not mirror.news(), "it was shown again as it was"
-    mirror.forget("A")
-    assert mirror.news() == {"A": None}
+    await server_cache.refresh()
+    assert not server_cache.news(), "it was shown again as it was"
+    server_cache.forget("A")
+    assert server_cache.news() == {"A": None}
 
 
 @pytest.mark.gen_test
-async def test_a_watch_notes_who_came_and_went_meanwhile(cloud, mirror):
-    with mirror.watching() as first:
+async def test_a_watch_notes_who_came_and_went_meanwhile(cloud, server_cache):
+    with server_cache.watching() as first:
         cloud.put("C")
-        await mirror.refresh()
-        with mirror.watching() as second:
+        await server_cache.refresh()
+        with server_cache.watching() as second:
             cloud.delete("A")
             cloud.delete("C")
-            await mirror.refresh()
+            await server_cache.refresh()
             assert (first.came, first.went) == (set(), {"A"})
             assert (second.came, second.went) == (set(), {"A", "C"})
         cloud.put("A")
-        await mirror.refresh()
+        await server_cache.refresh()
         assert (first.came, first.went) == (set(), set())
         assert second.went == {"A", "C"}, "it is over"
 
 
 @pytest.mark.gen_test
-async def test_one_server_may_be_looked_at_alone(cloud, mirror):
+async def test_one_server_may_be_looked_at_alone(cloud, server_cache):
     cloud.put("A", status="SHUTOFF")
-    assert (await mirror.look("A")).status == mirror.servers["A"].status == "SHUTOFF"
+    assert (await server_cache.look("A")).status == server_cache.servers["A"].status == "SHUTOFF"
     cloud.delete("B")
-    assert await mirror.look("B") is None and "B" not in mirror.servers
-    assert mirror.news().keys() == {"A", "B"}
+    assert await server_cache.look("B") is None and "B" not in server_cache.servers
+    assert server_cache.news().keys() == {"A", "B"}
 
 
 @pytest.mark.gen_test
-async def test_a_server_that_was_looked_at_alone_is_shown_as_lists_show_it(cloud, mirror):
-    shown = mirror.servers["A"]
+async def test_a_server_that_was_looked_at_alone_is_shown_as_lists_show_it(cloud, server_cache):
+    shown = server_cache.servers["A"]
     cloud.put("A", body={**shown.body, "server_groups": []})
-    await mirror.look("A")
-    assert mirror.servers["A"] == shown
+    await server_cache.look("A")
+    assert server_cache.servers["A"] == shown
 
 
 @pytest.mark.gen_test
-async def test_a_list_that_began_before_a_look_does_not_bring_back_what_was(cloud, mirror, monkeypatch):
+async def test_a_list_that_began_before_a_look_does_not_bring_back_what_was(cloud, server_cache, monkeypatch):
     before, going = tuple(cloud.all.values()), asyncio.Event()
 
     async def servers(_since):
         await going.wait()
         return ServerPage(before, NOW)
     monkeypatch.setattr(cloud, "servers", servers)
-    reading = asyncio.ensure_future(mirror.refresh())
+    reading = asyncio.ensure_future(server_cache.refresh())
     await asyncio.sleep(0)
     cloud.put("A", status="SHUTOFF")
-    looking = asyncio.ensure_future(mirror.look("A"))
+    looking = asyncio.ensure_future(server_cache.look("A"))
     await asyncio.sleep(0)
     going.set()
     await asyncio.gather(reading, looking)
-    assert mirror.servers["A"].status == "SHUTOFF"
+    assert server_cache.servers["A"].status == "SHUTOFF"
 
 
 @pytest.mark.gen_test
-async def test_a_look_does_not_bring_back_whom_a_later_list_has_seen_go(cloud, mirror, monkeypatch):
+async def test_a_look_does_not_bring_back_whom_a_later_list_has_seen_go(cloud, server_cache, monkeypatch):
     before, answered = cloud.all["A"], asyncio.Event()
 
     async def server_then(_server_id):
         await answered.wait()
         return before
     monkeypatch.setattr(cloud, "server", server_then)
-    looking = asyncio.ensure_future(mirror.look("A"))
+    looking = asyncio.ensure_future(server_cache.look("A"))
     await asyncio.sleep(0)
     cloud.delete("A")
-    await mirror.refresh()
+    await server_cache.refresh()
     answered.set()
     await looking
-    assert "A" not in mirror.servers
+    assert "A" not in server_cache.servers
 
 
 @pytest.mark.gen_test
-async def test_everybodys_changes_are_one_list_that_reaches_back_as_far_as_either_needs(cloud, mirror):
-    waiting = asyncio.ensure_future(mirror.until("C", lambda shown: shown is not None, 10))
+async def test_everybodys_changes_are_one_list_that_reaches_back_as_far_as_either_needs(cloud, server_cache):
+    waiting = asyncio.ensure_future(server_cache.until("C", lambda shown: shown is not None, 10))
     await asyncio.sleep(0)
     cloud.put("C")
-    others = await mirror.everybody(NOW - timedelta(seconds=9))
+    others = await server_cache.everybody(NOW - timedelta(seconds=9))
     assert [occupant.id for occupant in others.occupants] == ["X"]
-    assert mirror.servers.keys() == {"A", "B", "C"} and (await waiting).id == "C"
+    assert server_cache.servers.keys() == {"A", "B", "C"} and (await waiting).id == "C"
     assert cloud.asked == NOW - timedelta(seconds=9)
-    await mirror.everybody(NOW + timedelta(seconds=9))
+    await server_cache.everybody(NOW + timedelta(seconds=9))
     assert cloud.asked == NOW
 
 
 @pytest.mark.gen_test
-async def test_the_whole_list_costs_a_page_a_minute_however_many_servers_there_are(cloud, mirror, monkeypatch):
+async def test_the_whole_list_costs_a_page_a_minute_however_many_servers_there_are(cloud, server_cache, monkeypatch):
     clock = SimpleNamespace(now=module.time.monotonic())
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     for number in range(2500):
         cloud.put(f"S{number}")
-    await mirror.refresh()
+    await server_cache.refresh()
     assert cloud.whole == 1
     for _ in range(60):
         clock.now += 10
-        await mirror.refresh()
+        await server_cache.refresh()
     assert cloud.whole == 1 + 3
 
 
 @pytest.mark.gen_test
-async def test_who_waits_is_told_by_the_first_read_that_shows_the_server_ready(cloud, mirror):
-    waiting = asyncio.ensure_future(mirror.until("A", lambda shown: shown.status == "SHUTOFF", 10))
+async def test_who_waits_is_told_by_the_first_read_that_shows_the_server_ready(cloud, server_cache):
+    waiting = asyncio.ensure_future(server_cache.until("A", lambda shown: shown.status == "SHUTOFF", 10))
     await asyncio.sleep(0)
-    await mirror.refresh()
+    await server_cache.refresh()
     await asyncio.sleep(0)
     assert not waiting.done()
     cloud.put("A", status="SHUTOFF")
-    await mirror.refresh()
+    await server_cache.refresh()
     assert (await waiting).status == "SHUTOFF"
 
 
 @pytest.mark.gen_test
-async def test_what_was_read_before_somebody_waited_is_no_answer(cloud, mirror):
-    waiting = asyncio.ensure_future(mirror.until("A", lambda shown: True, 10))
+async def test_what_was_read_before_somebody_waited_is_no_answer(cloud, server_cache):
+    waiting = asyncio.ensure_future(server_cache.until("A", lambda shown: True, 10))
     await asyncio.sleep(0)
     assert not waiting.done()
-    await mirror.refresh()
+    await server_cache.refresh()
     assert (await waiting) == cloud.all["A"]
 
 
 @pytest.mark.gen_test
-async def test_whose_time_is_over_gets_what_is_shown_ready_or_not(cloud, mirror):
-    assert await mirror.until("A", lambda shown: False, 0.01) == cloud.all["A"]
-    assert await mirror.until("C", lambda shown: False, 0) is None
+async def test_whose_time_is_over_gets_what_is_shown_ready_or_not(cloud, server_cache):
+    assert await server_cache.until("A", lambda shown: False, 0.01) == cloud.all["A"]
+    assert await server_cache.until("C", lambda shown: False, 0) is None
 
 
 @pytest.mark.parametrize("took, pause", [(0.01, 0.05), (0.4, 0.4), (5, 1)])
-def test_a_cloud_that_answers_slowly_is_asked_less_often_but_every_second(io_loop, cloud, mirror, monkeypatch, took,
-                                                                          pause):
+def test_a_cloud_that_answers_slowly_is_asked_less_often_but_every_second(io_loop, cloud, server_cache, monkeypatch,
+                                                                          took, pause):
     clock = SimpleNamespace(now=module.time.monotonic() + 9)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
@@ -219,12 +218,12 @@ def test_a_cloud_that_answers_slowly_is_asked_less_often_but_every_second(io_loo
         clock.now += took
         return ServerPage((), NOW)
     monkeypatch.setattr(cloud, "servers", servers)
-    io_loop.run_sync(mirror.refresh)
-    assert mirror.pause == pytest.approx(pause)
+    io_loop.run_sync(server_cache.refresh)
+    assert server_cache.pause == pytest.approx(pause)
 
 
 @pytest.mark.gen_test
-async def test_a_thousand_who_ask_and_go_are_one_read_and_it_is_the_services_own(cloud, mirror, monkeypatch):
+async def test_a_thousand_who_ask_and_go_are_one_read_and_it_is_the_services_own(cloud, server_cache, monkeypatch):
     asked, going = [], asyncio.Event()
 
     async def servers(_since):
@@ -232,23 +231,23 @@ async def test_a_thousand_who_ask_and_go_are_one_read_and_it_is_the_services_own
         await going.wait()
         return ServerPage((), NOW)
     monkeypatch.setattr(cloud, "servers", servers)
-    mirror.read_at -= 2
+    server_cache.read_at -= 2
     with working_for(CLIENT):
         for _ in range(100):
-            gone = [asyncio.ensure_future(mirror.refresh(1.0)) for _ in range(10)]
+            gone = [asyncio.ensure_future(server_cache.refresh(1.0)) for _ in range(10)]
             await asyncio.sleep(0)
             for one in gone:
                 one.cancel()
             await asyncio.gather(*gone, return_exceptions=True)
-        last = asyncio.ensure_future(mirror.refresh(1.0))
+        last = asyncio.ensure_future(server_cache.refresh(1.0))
     going.set()
     await last
-    await mirror.refresh(1.0)
+    await server_cache.refresh(1.0)
     assert asked == [SERVICE]
 
 
 @pytest.mark.gen_test
-async def test_a_cloud_that_is_away_is_asked_once_for_all_who_ask_within_a_second(cloud, mirror, monkeypatch):
+async def test_a_cloud_that_is_away_is_asked_once_for_all_who_ask_within_a_second(cloud, server_cache, monkeypatch):
     asked = []
 
     async def servers(_since):
@@ -256,18 +255,18 @@ async def test_a_cloud_that_is_away_is_asked_once_for_all_who_ask_within_a_secon
         await asyncio.sleep(0)
         raise CloudUnavailable("away")
     monkeypatch.setattr(cloud, "servers", servers)
-    mirror.read_at -= 2
+    server_cache.read_at -= 2
     for _ in range(5):
-        failed = await asyncio.gather(*(mirror.refresh(1.0) for _ in range(100)), return_exceptions=True)
+        failed = await asyncio.gather(*(server_cache.refresh(1.0) for _ in range(100)), return_exceptions=True)
         assert {type(error) for error in failed} == {CloudUnavailable}
     assert len(asked) == 1
     with pytest.raises(CloudUnavailable):
-        await mirror.refresh()
+        await server_cache.refresh()
     assert len(asked) == 2, "who wants to know it as it is now asks again"
 
 
 @pytest.mark.gen_test
-async def test_a_read_that_began_too_early_and_failed_is_not_everybodys_failure(cloud, mirror, monkeypatch):
+async def test_a_read_that_began_too_early_and_failed_is_not_everybodys_failure(cloud, server_cache, monkeypatch):
     answers = [asyncio.Event(), asyncio.Event()]
     left = iter(answers)
 
@@ -278,9 +277,9 @@ async def test_a_read_that_began_too_early_and_failed_is_not_everybodys_failure(
             raise CloudUnavailable("away")
         return ServerPage((), NOW)
     monkeypatch.setattr(cloud, "servers", servers)
-    early = asyncio.ensure_future(mirror.refresh())
+    early = asyncio.ensure_future(server_cache.refresh())
     await asyncio.sleep(0.01)
-    late = asyncio.ensure_future(mirror.refresh())
+    late = asyncio.ensure_future(server_cache.refresh())
     await asyncio.sleep(0)
     for answer in answers:
         answer.set()

@@ -6,12 +6,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from vmsvc.cloud import parse
-from vmsvc.cloud.calls import Caller, Calls
-from vmsvc.cloud.exchange import Request
-from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
-from vmsvc.cloud.port import Server, ServerPage
-from vmsvc.cloud.servers import MARGIN, OWN_CLOCK_MARGIN
+from vmsvc.cloud.openstack import parse
+from vmsvc.cloud.openstack.calls import Caller, Calls
+from vmsvc.cloud.openstack.exchange import Request
+from vmsvc.cloud.openstack.servers import MARGIN, OWN_CLOCK_MARGIN
+from vmsvc.cloud.port import Content, Occupant, OccupantPage, Provider, Server, ServerPage, Service
 from vmsvc.domain.errors import InvalidRequest
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.requirements import Hypervisor

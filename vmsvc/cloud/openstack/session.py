@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from vmsvc.cloud import reasons
-from vmsvc.cloud.exchange import Answer, NoAnswer, NotSent, Request, without
-from vmsvc.cloud.executor import Attempt
+from vmsvc.cloud.openstack import connection_errors
+from vmsvc.cloud.openstack.exchange import Answer, NoAnswer, NotSent, Request, without
+from vmsvc.cloud.openstack.limits import Attempt
 from vmsvc.domain.errors import CloudError
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ class Session:
         does not answer or does not accept our sign-in, CloudError when the settings cannot work; either says why."""
         with self._opening, self._sdk_errors():
             self.close()
-            self._http = importlib.import_module("vmsvc.cloud.wire").Wire(self._workers, len(SERVICES) + 1)
+            http = importlib.import_module("vmsvc.cloud.openstack.http_session")
+            self._http = http.HttpSession(self._workers, len(SERVICES) + 1)
             with self._settings_errors():
                 connection = self._connection()
                 self._keystone = connection.session
@@ -208,9 +209,9 @@ class Session:
         if not address.startswith(("http://", "https://")):
             return f"the address of Keystone (OS_AUTH_URL, auth_url in clouds.yaml) is no URL: " \
                    f"{address.rpartition('@')[2]!r}"
-        if said := reasons.connection_trouble(error, address):
+        if said := connection_errors.connection_trouble(error, address):
             return self._without_secrets(said)
-        status, keystone = getattr(error, "http_status", None), reasons.place_of(address)
+        status, keystone = getattr(error, "http_status", None), connection_errors.place_of(address)
         said = self._without_secrets(getattr(error, "message", None) or error)
         if status in (401, 403):
             return f"Keystone at {keystone} does not accept the service's credentials ({said}): the user, its " \
@@ -225,7 +226,7 @@ class Session:
     def _without_secrets(self, said: object) -> str:
         """The text as one line without our secrets: the peer may have repeated what we sent."""
         auth = self._settings.config.get("auth", {}) if self._settings else {}
-        secrets = [str(value) for name, value in auth.items() if value and reasons.is_secret(name)]
+        secrets = [str(value) for name, value in auth.items() if value and connection_errors.is_secret(name)]
         access = getattr(getattr(self._keystone, "auth", None), "auth_ref", None)
         text = without(str(said), secrets + ([access.auth_token] if access else []))
         for secret in secrets:          # a short one too
@@ -278,8 +279,8 @@ def _negotiate(service: str, proxy: Any) -> tuple[int, int]:
         try:        # without microversions: is the service old, or does it not answer?
             proxy.session.get(endpoint.url, authenticated=False, raise_exc=False, log=False)
         except _failures() as error:
-            raise NotSent(f"the {service} service does not answer: "
-                          f"{reasons.connection_trouble(error, endpoint.url) or type(error).__name__}") from None
+            why = connection_errors.connection_trouble(error, endpoint.url) or type(error).__name__
+            raise NotSent(f"the {service} service does not answer: {why}") from None
     common = min(tuple(endpoint.max_microversion or (0, 0)), NEWEST[service])
     if common < OLDEST[service]:
         raise CloudError(f"the cloud's {service} service speaks microversion {common[0]}.{common[1]}; "
@@ -306,17 +307,17 @@ def _require_cloud(name: str | None, config: Any) -> None:
     if read:
         raise CloudError(f"there is no cloud {name!r} in {read} (OS_CLOUD); it has: {', '.join(has) or 'none'}")
     raise CloudError("OS_CLOUD names a cloud of a clouds.yaml, and none was read: "
-                     f"{reasons.unread(getattr(config, '_config_files'))}")
+                     f"{connection_errors.unread(getattr(config, '_config_files'))}")
 
 
 def _meaning(error: Exception) -> NotSent | NoAnswer:
     """Whether a failed request had left. Only when no connection came about is it sure that it had not."""
     requests = importlib.import_module("requests.exceptions")
     pool = importlib.import_module("urllib3.exceptions")
-    found = list(reasons.causes(error))
+    found = list(connection_errors.causes(error))
     if any(isinstance(cause, (requests.ConnectTimeout, pool.NewConnectionError, pool.ConnectTimeoutError))
            for cause in found):
-        return NotSent(reasons.connection_trouble(error) or "no connection")
+        return NotSent(connection_errors.connection_trouble(error) or "no connection")
     if any(isinstance(cause, (requests.Timeout, pool.ReadTimeoutError)) for cause in found):
         return NoAnswer("it timed out")
     if any(isinstance(cause, (requests.RequestException, pool.HTTPError)) for cause in found):

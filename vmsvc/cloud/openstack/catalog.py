@@ -1,13 +1,15 @@
-"""What a request can name: flavors, images, networks, availability zones, key pairs."""
+"""What a request can name (flavors, images, networks, availability zones, key pairs) and whose a client's token is."""
 
+from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import quote
 
-from vmsvc.cloud import parse
-from vmsvc.cloud.calls import Caller
-from vmsvc.cloud.exchange import Request
+from vmsvc.cloud.openstack import parse
+from vmsvc.cloud.openstack.calls import Caller
+from vmsvc.cloud.openstack.exchange import Answer, Request
 from vmsvc.cloud.port import Addresses, Flavor, Image, Named, Network
 from vmsvc.domain.errors import Forbidden, NotFound
+from vmsvc.domain.principal import Identity
 
 #: vmsvc does not count the ports of a network with more addresses than this: the list would take seconds.
 MOST_PORTS = 4096
@@ -91,3 +93,26 @@ class Catalog(Caller):
         found, _ = await self._calls.list(Request("key_names", "compute", "GET", "/os-keypairs"), "keypairs",
                                           lambda raw: raw["keypair"]["name"])
         return frozenset(found)
+
+    async def identity(self, token: str) -> Identity:
+        """What a client's token stands for. Raises Unauthenticated for one that is not good, CloudUnavailable,
+        CloudError."""
+        return await self._calls.send(
+            # The catalogue would be most of the answer.
+            Request("identity", "identity", "GET", "/auth/tokens", {"nocatalog": "1"}, token=token), _identity)
+
+
+def _identity(answer: Answer) -> Identity:
+    return parse.whole("a token", partial(_of, answer.date or datetime.now(UTC)), answer)
+
+
+def _of(now: datetime, body: parse.Json) -> Identity:
+    token = body["token"]
+    user = token["user"]
+    ends = datetime.fromisoformat(token["expires_at"])
+    # A name alone is only unique in its domain. It goes into log lines, so it has to be one word; it is for showing,
+    # for two names can become one word.
+    name = f"{user['name']}@{user['domain']['name']}"
+    return Identity("".join(letter if letter.isprintable() and letter != " " else "_" for letter in name),
+                    (token.get("project") or {}).get("id"), frozenset(role["name"] for role in token.get("roles", ())),
+                    (ends - now).total_seconds(), user["id"])

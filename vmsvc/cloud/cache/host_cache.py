@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 
-from vmsvc.cloud.claims import Claims
-from vmsvc.cloud.hosting import Content, OccupantPage, Provider, Service
-from vmsvc.cloud.port import Cloud
+from vmsvc.cloud.cache.host_allocations import HostAllocations
+from vmsvc.cloud.port import Cloud, Content, OccupantPage, Provider, Service
 from vmsvc.domain.errors import NotFound
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Host
@@ -45,12 +44,12 @@ class _Entry:
     read_at: float = float("-inf")     # time.monotonic() when the last reading began
 
 
-class Fleet:
+class HostCache:
     """Read it through `hosts()`. In tenant mode it is empty and asks for nothing."""
 
     def __init__(self, cloud: Cloud):
         self._cloud = cloud
-        self.claims = Claims()
+        self.allocations = HostAllocations()
         self._entries: dict[str, _Entry] = {}
         self._hosts: dict[str, Host] = {}
         self._stale: set[str] = set()              # hosts that are to be made anew
@@ -82,8 +81,8 @@ class Fleet:
         return {name: self._hosts.get(name) for name in changes}
 
     def _renew(self) -> None:
-        stale, self._stale = self._stale | self.claims.changed, set()
-        self.claims.changed.clear()
+        stale, self._stale = self._stale | self.allocations.changed, set()
+        self.allocations.changed.clear()
         for name in stale:
             entry = self._entries.get(name)
             if entry is not None and entry.content is not None:
@@ -114,7 +113,7 @@ class Fleet:
                 began = time.monotonic()
                 page = await (ask or self._cloud.occupants)(self._since)
                 for occupant in page.occupants:
-                    self.claims.saw(occupant)
+                    self.allocations.saw(occupant)
                 self._since, self._news_at = page.as_of, began
             await self._look_at_services(max(max_age, _SERVICES_SECONDS))
             for trait in set(traits) - self._traits.keys():
@@ -153,7 +152,7 @@ class Fleet:
 
     def _due(self, now: float) -> str | None:
         """The host to be read next, if any should be."""
-        doubted = [name for name in self.claims.doubted
+        doubted = [name for name in self.allocations.doubted
                    if name in self._entries and now - self._entries[name].read_at > _DOUBT_SECONDS]
         if doubted:
             return min(doubted, key=lambda name: self._entries[name].read_at)
@@ -215,7 +214,7 @@ class Fleet:
         if entry is None:
             return
         began = time.monotonic()
-        with self.claims.reading() as meanwhile:
+        with self.allocations.reading() as meanwhile:
             try:
                 content = await self._cloud.content(entry.provider) if whole else None
                 holders = content.allocations if whole else await self._cloud.holders(entry.provider)
@@ -224,7 +223,7 @@ class Fleet:
                 self._providers_at = float("-inf")
                 return
             if self._entries.get(name) is entry:
-                self.claims.told(name, holders, meanwhile)
+                self.allocations.told(name, holders, meanwhile)
                 if whole:
                     entry.content, entry.read_at = content, began
                     self._readings.pop(name, None)
@@ -235,11 +234,11 @@ class Fleet:
         self._entries.pop(name, None)
         self._readings.pop(name, None)
         self._stale.add(name)
-        self.claims.forget(name)
+        self.allocations.forget(name)
 
     def _host(self, name: str, entry: _Entry) -> Host:
         service = self._services.get(name, _NO_SERVICE)
-        return Host(name, entry.content.inventories, dict(self.claims.of(name)),
+        return Host(name, entry.content.inventories, dict(self.allocations.of(name)),
                     available=service.up and service.enabled,
                     availability_zone=service.zone,
                     traits=frozenset(trait for trait, ids in self._traits.items() if not ids.isdisjoint(

@@ -20,7 +20,7 @@ from urllib3.util import Timeout
 Address = tuple[str, str, Any, Any]
 
 
-class Wire(requests.Session):
+class HttpSession(requests.Session):
     """For any number of threads. `workers` is how many: requests' own pool of 10 was thrown away and made again."""
 
     def __init__(self, workers: int, services: int):
