@@ -66,7 +66,8 @@ class Scheduler:
     """The planner's shell: `run` for real, `preview` for asking first."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache,
-                 bell: asyncio.Event, ring, *, grace_seconds: float, policy: Policy, planned: Callable[[float], None] = lambda seconds: None):
+                 bell: asyncio.Event, ring, *, grace_seconds: float, policy: Policy,
+                 planned: Callable[[float], None] = lambda seconds: None):
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache

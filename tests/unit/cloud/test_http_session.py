@@ -1,10 +1,11 @@
-"""The short way through requests: what it leaves out nobody misses, what requests promises holds."""
+"""The session of requests beneath the SDK: what it sends, which connection and which proxy it takes."""
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from urllib3.exceptions import HTTPError
+from requests import RequestException
 
 from vmsvc.cloud.openstack.http_session import HttpSession
 
@@ -29,7 +30,7 @@ def fixture_place():
             self.send_response(302)
             self.send_header("Set-Cookie", "sticky=1")
             self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", "4")
+            self.send_header("Content-Length", "1000000" if self.path == "/endless" else "4")
             self.end_headers()
             self.wfile.write(b"done")
 
@@ -45,64 +46,70 @@ def fixture_place():
     server.server_close()
 
 
-@pytest.fixture(name="wire")
-def fixture_wire():
+@pytest.fixture(name="session")
+def fixture_session():
     """One that is closed."""
     made = HttpSession(2, 1)
     yield made
     made.close()
 
 
-def answered(wire, method, url, **given):
+def answered(session, method, url, **given):
     """Status, headers, body and what was sent, read to the end."""
-    with wire.request(method, url, **{**GIVEN, **given}) as answer:
+    with session.request(method, url, **{**GIVEN, **given}) as answer:
         return answer.status_code, answer.headers, answer.raw.read(decode_content=True), answer.request
 
 
-def test_a_request_arrives_whole_and_its_answer_too(wire, place):
+def test_a_request_arrives_whole_and_its_answer_too(session, place):
     address, seen = place
-    status, headers, body, sent = answered(wire, "POST", f"{address}/a?b=1", params={"c": "x y", "d": "&"}, data="{}")
+    status, headers, body, sent = answered(session, "POST", f"{address}/a?b=1", params={"c": "x y", "d": "&"},
+                                           data="{}")
     (method, path, arrived, content, _), = seen
     assert (status, headers["LOCATION"], body) == (302, "/elsewhere", b"done"), "redirects are the SDK's business"
     assert (method, path, content) == ("POST", "/a?b=1&c=x+y&d=%26", b"{}")
     assert arrived["X-Auth-Token"] == sent.headers["x-auth-token"] == "t" and arrived["Content-Length"] == "2"
 
 
-def test_a_connection_is_used_again_and_no_cookie_kept(wire, place):
+def test_a_connection_is_used_again_and_no_cookie_kept(session, place):
     address, seen = place
     for _ in range(3):
-        answered(wire, "GET", f"{address}/a")
+        answered(session, "GET", f"{address}/a")
     assert len({where for *_, where in seen}) == 1
     assert not any("Cookie" in arrived for _, _, arrived, _, _ in seen)
 
 
-def test_it_goes_by_the_proxy_of_the_environment(wire, place, monkeypatch):
+def test_the_body_of_a_redirect_is_not_waited_for(session, place):
+    began = time.monotonic()
+    with session.request("GET", f"{place[0]}/endless", **GIVEN) as answer:
+        assert answer.status_code == 302 and time.monotonic() - began < 2
+
+
+def test_it_goes_by_the_proxy_of_the_environment(session, place, monkeypatch):
     address, seen = place
     monkeypatch.setenv("http_proxy", address)
     monkeypatch.setenv("no_proxy", "other.example")
-    answered(wire, "GET", "http://cloud.example/a")
+    answered(session, "GET", "http://cloud.example/a")
     assert seen[0][1] == "http://cloud.example/a"
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
-def test_no_proxy_is_asked_for_what_only_this_machine_reaches(wire, place, monkeypatch, name):
+def test_no_proxy_is_asked_for_what_only_this_machine_reaches(session, place, monkeypatch, name):
     address, seen = place
     monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert answered(wire, "GET", f"{address}/a")[0] == 302
-    assert wire.request("GET", f"{address}/b", timeout=5, allow_redirects=False).status_code == 302, "as for signing in"
+    assert answered(session, "GET", f"{address}/a")[0] == 302
+    assert session.request("GET", f"{address}/b", timeout=5, allow_redirects=False).status_code == 302, "as for signing in"
     assert [path for _, path, *_ in seen] == ["/a", "/b"]
 
 
-def test_a_cloud_that_is_asked_directly_is_asked_through_no_proxy(wire, place, monkeypatch):
+def test_a_cloud_that_is_asked_directly_is_asked_through_no_proxy(place, monkeypatch):
     address, seen = place
     monkeypatch.setenv("http_proxy", address)
-    wire.direct = True
-    with pytest.raises(HTTPError):
-        answered(wire, "GET", "http://cloud.invalid/a")
+    with HttpSession(2, 1, direct=True) as session, pytest.raises(RequestException):
+        answered(session, "GET", "http://cloud.invalid/a")
     assert not seen
 
 
-def test_certificates_are_checked_against_those_that_the_environment_names(wire, monkeypatch, tmp_path):
+def test_certificates_are_checked_against_those_that_the_environment_names(session, monkeypatch, tmp_path):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
     with pytest.raises(OSError, match="none.pem"):
-        answered(wire, "GET", "https://127.0.0.1:1/a")
+        answered(session, "GET", "https://127.0.0.1:1/a")

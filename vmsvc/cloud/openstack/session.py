@@ -4,7 +4,6 @@ The only module that touches openstacksdk, keystoneauth and requests; they are i
 a while. The rules below were measured on openstacksdk 4.22 and keystoneauth 5.18; no document promises thread safety.
 """
 
-import functools
 import importlib
 import logging
 import re
@@ -65,8 +64,6 @@ class Session:
         does not answer or does not accept our sign-in, CloudError when the settings cannot work; either says why."""
         with self._opening, self._sdk_errors():
             self.close()
-            http = importlib.import_module("vmsvc.cloud.openstack.http_session")
-            self._http = http.HttpSession(self._workers, len(SERVICES) + 1)
             with self._settings_errors():
                 connection = self._connection()
                 self._keystone = connection.session
@@ -129,14 +126,15 @@ class Session:
         config = loader.OpenStackConfig(
             config_files=[self._config_file] if self._config_file else None,
             load_envvars=self._config_file is None, app_name="vmsvc",
-            session_constructor=functools.partial(keystoneauth.Session, session=self._http))
+            session_constructor=lambda **given: keystoneauth.Session(session=self._http, **given))
         _require_cloud(self._cloud or config.default_cloud, config)
         # As in the `openstack` command, the environment's TLS variables count for a cloud of a file too.
         given = config.cloud_config["clouds"].get(config.envvar_key, {})
         tls = {name: given[name] for name in ("cacert", "cert", "key", "insecure") if given.get(name)}
         # Without a time-out the SDK waits for ever.
         self._settings = config.get_one(cloud=self._cloud, api_timeout=self._timeout, **tls)
-        self._http.direct = bool(self._settings.config.get("direct"))
+        http = importlib.import_module("vmsvc.cloud.openstack.http_session")
+        self._http = http.HttpSession(self._workers, len(SERVICES) + 1, bool(self._settings.config.get("direct")))
         return importlib.import_module("openstack.connection").Connection(config=self._settings)
 
     def _identity(self) -> Any:
