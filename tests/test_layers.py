@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "domain": {"domain"},
     "store": {"store", "domain"},
     "cloud": {"cloud", "domain"},
-    "service": {"service", "store", "cloud.port", "cloud.cache", "domain"},
+    "service": {"service", "store", "cloud.port", "cloud.cache", "domain", "tuning"},
     "web": {"web", "service", "domain"},
     "sim": {"sim"},
 }

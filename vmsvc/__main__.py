@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from vmsvc import __version__, bootstrap, config, doors, heap
+from vmsvc import __version__, bootstrap, config, doors, tuning
 from vmsvc import adopt as adopting
 from vmsvc import check as report
 from vmsvc.domain.errors import VmsvcError
@@ -107,7 +107,7 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT. A SIGINT during the stop ends it at once; a SIGTERM then changes nothing."""
     doors.require(settings)
     _allow_many_sockets()
-    heap.share()
+    tuning.share_heap()
     embedded = Embedded(settings, environ)
     try:
         settings, database_url, cloud = embedded.start()

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import functools
-import gc
 import logging
 import os
 import socket
@@ -13,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+from vmsvc import tuning
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.openstack.adapter import OpenStack
@@ -45,10 +45,6 @@ from vmsvc.web.metrics import CloudMetrics, LifeMetrics
 
 log = logging.getLogger(__name__)
 
-#: Python's own but for the third: a full collection after a hundred of the middle ones, and not after ten. With a
-#: thousand requests under way it kept the loop for 60 ms each time, six times in half a minute, and found next to
-#: nothing: what ends is freed at once, but for a few objects of each request.
-_COLLECTIONS = 700, 10, 100
 _MIGRATE_SECONDS = 20.0      # how long to wait for another replica's migrations, where `migrate` has not run before
 _BACKLOG = 1024              # connections that wait to be accepted
 _FINISH_SECONDS = 5.0      # in which steps that are under way may end when the service is to stop
@@ -155,10 +151,7 @@ class Service:
         self.runtime.supervise("lifetimes", lifetimes.run)
         self._reconciler = Reconciler(self.runtime, self.cloud, self._server_cache, deployment)
         self.runtime.supervise("reconciler", self._reconciler.run)
-        # What is loaded now stays. A full collection that looks at all of it kept the loop for 55 ms of CPU each time.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_COLLECTIONS)
+        tuning.settle_collector()
         log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)
 
     def _listen(self) -> None:

@@ -162,8 +162,9 @@ async def test_who_guesses_is_slowed_down_and_keeps_nobody_else_out(known, cloud
 
 
 @pytest.mark.gen_test
-async def test_what_is_remembered_is_bounded(known, cloud, monkeypatch):
+async def test_what_is_remembered_is_bounded(cloud, now, monkeypatch):
     monkeypatch.setattr(keystone, "MOST", 3)
+    known = Keystone(cloud, {"member", "admin"}, {"reader"}, clock=lambda: now[0])
     for number in range(10):
         cloud.tokens[f"t{number}"] = cloud.tokens["good"]
         await known.who(f"t{number}", "a")

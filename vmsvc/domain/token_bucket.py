@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+#: Seconds by which a sum of intervals may be off.
+_ROUNDING = 1e-6
+
 
 class TokenBucket:
     """`rate` tokens a second; idle time saves up at most `burst` of them. The bucket never waits, it says how long its
@@ -16,7 +19,8 @@ class TokenBucket:
     @property
     def wait(self) -> float:
         """Seconds until the next token is due."""
-        return max(0.0, self._next - self._clock())
+        wait = self._next - self._clock()
+        return wait if wait > _ROUNDING else 0.0
 
     def take(self) -> float:
         """Take the next token; returns the seconds until that token is due."""

@@ -1,12 +1,14 @@
 """How fast one client may go: a bucket of tokens for each, of a bounded number of clients."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
-from vmsvc.domain.errors import TooManyRequests
+from cachetools import LRUCache
 
-#: How many clients are remembered; the one that was idle longest is forgotten, with its bucket (nearly) full again.
+from vmsvc.domain.errors import TooManyRequests
+from vmsvc.domain.token_bucket import TokenBucket
+
+#: How many clients are remembered; the client that was idle longest is forgotten, with its bucket (nearly) full again.
 MAX_CLIENTS = 10_000
 
 
@@ -15,28 +17,23 @@ class Buckets:
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic):
         self._rate = rate
-        self._burst = float(burst)
+        self._burst = burst
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()    # client -> tokens, as of
+        self._buckets: LRUCache[str, TokenBucket] = LRUCache(MAX_CLIENTS)
 
     def spend(self, client: str) -> None:
         """Take one token of the client's; raises TooManyRequests when it has none."""
-        tokens = self._tokens(client)
-        self._keep(client, tokens - 1 if tokens >= 1 else tokens)
-        if tokens < 1:
-            raise TooManyRequests("this client asks too often", retry_after=(1 - tokens) / self._rate)
+        bucket = self._of(client)
+        if wait := bucket.wait:
+            raise TooManyRequests("this client asks too often", retry_after=wait)
+        bucket.take()
 
     def give_back(self, client: str) -> None:
         """A token that the client took was not used."""
-        self._keep(client, min(self._burst, self._tokens(client) + 1))
+        self._of(client).give_back()
 
-    def _keep(self, client: str, tokens: float) -> None:
-        self._buckets[client] = (tokens, self._clock())
-        self._buckets.move_to_end(client)
-        if len(self._buckets) > MAX_CLIENTS:
-            self._buckets.popitem(last=False)
-
-    def _tokens(self, client: str) -> float:
-        now = self._clock()
-        tokens, then = self._buckets.get(client, (self._burst, now))
-        return min(self._burst, tokens + (now - then) * self._rate)
+    def _of(self, client: str) -> TokenBucket:
+        bucket = self._buckets.get(client)
+        if bucket is None:
+            bucket = self._buckets[client] = TokenBucket(self._rate, self._burst, clock=self._clock)
+        return bucket

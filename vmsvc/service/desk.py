@@ -1,6 +1,5 @@
 """Where decisions are made: the world kept in one place, brought up to date for each of them."""
 
-import gc
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,10 @@ from vmsvc.service.snapshot import Snapshot
 from vmsvc.store import ledger
 from vmsvc.store.models import Reservation
 from vmsvc.store.vm_cache import VmCache
+from vmsvc.tuning import GrowingWorld
 
 _LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
 _EXEMPT_SECONDS = 300      # for so long at least a VM is left alone that could not be made to go
-_LARGE = 10_000            # VMs and hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Desk:
         self._rows = VmCache()
         self._changed: set[str] = set()
         self._picture = Picture(policy)
-        self._frozen = 0
+        self._growing = GrowingWorld()
 
     def tell(self, news: News) -> None:
         """What changed in the cloud, for the decisions from now on. May be called at any time."""
@@ -55,7 +54,7 @@ class Desk:
             world = self._take_in(snapshot, promises, operator)
             with world.trial():
                 yield View(world, self._rows, promises.reservations)
-            self._freeze(len(world.vms) + len(world.hosts))
+            self._growing.has(len(world.vms) + len(world.hosts))
 
     def _take_in(self, snapshot: Snapshot, promises: Promises, operator: bool) -> World:
         changed, self._changed = self._changed, set()
@@ -67,10 +66,3 @@ class Desk:
             self._rows = VmCache()
             self._picture.forget()
             raise
-
-    def _freeze(self, size: int) -> None:
-        """Of a large world next to nothing becomes garbage, and a full collection that looks at all of it takes longer
-        than a decision: after a start, and when it has grown by half, what is there is left out of collections."""
-        if size > max(_LARGE, self._frozen * 3 // 2):
-            self._frozen = size
-            gc.freeze()

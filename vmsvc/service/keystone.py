@@ -9,10 +9,11 @@ import asyncio
 import logging
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
+
+from cachetools import LRUCache
 
 from vmsvc.cloud.port import CHECK, Cloud, working_for
 from vmsvc.domain.errors import CloudUnavailable, Forbidden, TooManyRequests, Unauthenticated, VmsvcError
@@ -62,8 +63,9 @@ class Keystone:
         self._readers = frozenset(reader_roles)
         self._admins = frozenset(admin_roles)
         self._clock = clock
-        self._good: OrderedDict[str, _Good] = OrderedDict()
-        self._bad: OrderedDict[str, _Bad] = OrderedDict()
+        # Answers stay beyond `until`: an old one still tells whose a token was at the last time.
+        self._good: LRUCache[str, _Good] = LRUCache(MOST)
+        self._bad: LRUCache[str, _Bad] = LRUCache(MOST)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._users = asyncio.Semaphore(_USERS_AT_ONCE)
         self._strangers = asyncio.Semaphore(_STRANGERS_AT_ONCE)
@@ -105,7 +107,6 @@ class Keystone:
         for kept in (self._good, self._bad):
             known = kept.get(key)
             if known is not None and self._clock() < known.until:
-                kept.move_to_end(key)
                 return known
         return None
 
@@ -138,9 +139,11 @@ class Keystone:
                                   acts_for_others=bool(identity.roles & self._admins))
         except (Unauthenticated, Forbidden) as error:
             self._good.pop(key, None)
-            return _keep(self._bad, key, _Bad(error, now + BAD_SECONDS))
+            self._bad[key] = bad = _Bad(error, now + BAD_SECONDS)
+            return bad
         self._bad.pop(key, None)
-        return _keep(self._good, key, _Good(token, principal, now + min(GOOD_SECONDS, identity.seconds_left)))
+        self._good[key] = good = _Good(token, principal, now + min(GOOD_SECONDS, identity.seconds_left))
+        return good
 
     def _may_write(self, identity: Identity) -> bool:
         if not self._cloud.project_id:
@@ -155,11 +158,3 @@ class Keystone:
 def _identity(identity: Identity) -> str:
     """No name is like it, neither Keystone's (which have a domain) nor those of the token file."""
     return f"keystone:{identity.user_id}" if identity.user_id else ""
-
-
-def _keep(kept: OrderedDict, key: str, answer: _Good | _Bad) -> _Good | _Bad:
-    kept[key] = answer
-    kept.move_to_end(key)
-    if len(kept) > MOST:
-        kept.popitem(last=False)
-    return answer

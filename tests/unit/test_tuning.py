@@ -7,9 +7,9 @@ import pytest
 
 THREADS = """
 import ctypes, threading
-from vmsvc import heap
+from vmsvc import tuning
 if {shared}:
-    heap.share()
+    tuning.share_heap()
 c = ctypes.CDLL(None)
 c.malloc.restype = ctypes.c_void_p
 met = threading.Barrier(16)
