@@ -120,9 +120,10 @@ def test_only_move_writes_a_state():
         if layer_of(path) not in ("service", "store"):
             continue
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Vm.update", "vms.change", "Vm.create"):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Vm.update", "vms.change", "Vm.create",
+                                                                          "Vm.insert"):
                 writes = {keyword.arg for keyword in node.keywords}
-                owner = name_of(path) == "store.vms" and ast.unparse(node.func) in ("Vm.update", "Vm.create")
+                owner = name_of(path) == "store.vms" and ast.unparse(node.func) in ("Vm.update", "Vm.insert")
                 assert "state" not in writes or owner, f"{path}:{node.lineno}"
 
 

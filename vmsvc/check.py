@@ -67,7 +67,7 @@ async def findings(settings: Settings, cloud: OpenStack | None) -> AsyncIterator
             yield finding
 
 
-async def _any_cloud(cloud: OpenStack | None, settings: Settings, known: preflight.Condition | None,
+async def _any_cloud(cloud: OpenStack | None, settings: Settings, known: preflight.Findings | None,
                      database_url: str) -> AsyncIterator[Finding]:
     if cloud is None:
         yield Finding(Level.GOOD, "cloud", "none is set (OS_CLOUD, OS_AUTH_URL): the simulated one will run")
@@ -97,7 +97,7 @@ def _access(settings: Settings) -> Iterator[Finding]:
 
 
 def _any_database(settings: Settings, stack: contextlib.ExitStack
-                  ) -> tuple[str, preflight.Condition | None, list[Finding]]:
+                  ) -> tuple[str, preflight.Findings | None, list[Finding]]:
     """The database's URL, its condition (None where it cannot be examined), and the findings. `stack` stops an embedded
     one."""
     if settings.database_url:
@@ -112,7 +112,7 @@ def _any_database(settings: Settings, stack: contextlib.ExitStack
     return url, *_database(url, "", where)
 
 
-def _database(url: str, listen_url: str, name: str) -> tuple[preflight.Condition | None, list[Finding]]:
+def _database(url: str, listen_url: str, name: str) -> tuple[preflight.Findings | None, list[Finding]]:
     try:
         known = preflight.examine(url)
         passing = preflight.passing(known)
@@ -154,7 +154,7 @@ def _rights(cloud: OpenStack) -> Iterator[Finding]:
                       "servers most clouds ask for the role member")
 
 
-async def _cloud(cloud: OpenStack, settings: Settings, known: preflight.Condition | None,
+async def _cloud(cloud: OpenStack, settings: Settings, known: preflight.Findings | None,
                  database_url: str) -> AsyncIterator[Finding]:
     page, trouble = await _read(cloud.servers(), "list servers")
     quota, no_quota = await _read(cloud.quota(), "read the quota (limits)")
@@ -210,7 +210,7 @@ def _quota(quota: Quota, catalog: Catalog) -> Finding:
     return Finding(Level.GOOD, "quota", used or "unlimited")
 
 
-def _ours(servers: Sequence[Server], known: preflight.Condition | None, database_url: str) -> list[Finding]:
+def _ours(servers: Sequence[Server], known: preflight.Findings | None, database_url: str) -> list[Finding]:
     """Does this database belong to this cloud?"""
     if known is None or known.deployment is None:
         return []

@@ -1,4 +1,4 @@
-"""How the process uses memory: the C library's heap and Python's garbage collector, each setting with its measurement."""
+"""How the process uses memory: the C heap and the garbage collector, each setting with its measurement."""
 
 import contextlib
 import ctypes
@@ -6,7 +6,7 @@ import gc
 
 _M_ARENA_MAX = -8        # of glibc's malloc.h
 #: glibc gives up to eight heaps for each core, and each keeps what its longest list of servers took. After 26,000
-#: creates with 32 threads the heaps held 228 MB, of which 28 MB were in use, and memory still grew while further threads
+#: creates with 32 threads the heaps held 228 MB, of which 28 MB were in use, and memory still grew while more threads
 #: met long lists. `bench_fleet` takes 144 MB with two heaps, 185 MB without the limit. Threads that wait for each other
 #: in malloc cost nothing: they wait for the interpreter anyway.
 _ARENAS = 2

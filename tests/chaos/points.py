@@ -1,8 +1,8 @@
 """The points at which a service can be killed: before and after each commit that changes something, and before and
 after each call to the cloud.
 
-The product knows nothing of this. The launcher wraps two seams that are there anyway: `Unit.finish` commits and
-`Unit.tell` runs right after it, and all calls to the cloud go through one object, the port.
+The product knows nothing of this. The launcher wraps two seams that are there anyway: `Unit.commit` commits and
+`Unit.after_commit` runs right after it, and all calls to the cloud go through one object, the port.
 """
 
 import fcntl
@@ -48,19 +48,19 @@ class Points:
 
 def watch_commits(points: Points) -> None:
     """A point on both sides of each commit."""
-    finish, tell = Unit.finish, Unit.after_commit
+    commit, after_commit = Unit.commit, Unit.after_commit
 
-    def finishing(work: Unit) -> None:
+    def committing(work: Unit) -> None:
         work.step = _committer() if _has_changed_something() else None
         if work.step:
             points.reach(f"before commit {work.step}")
-        finish(work)
+        commit(work)
 
-    def telling(work: Unit) -> None:
+    def after_committing(work: Unit) -> None:
         if work.step:
             points.reach(f"after commit {work.step}")
-        tell(work)
-    Unit.finish, Unit.after_commit = finishing, telling
+        after_commit(work)
+    Unit.commit, Unit.after_commit = committing, after_committing
 
 
 def _has_changed_something() -> bool:
@@ -71,7 +71,7 @@ def _has_changed_something() -> bool:
 def _committer() -> str:
     """The function whose `with unit()` ends here: the first frame outside the machinery of contexts."""
     frame = sys._getframe(2)    # pylint: disable=protected-access
-    while frame.f_code.co_filename.endswith("contextlib.py") or frame.f_code.co_name in ("unit", "finishing"):
+    while frame.f_code.co_filename.endswith("contextlib.py") or frame.f_code.co_name in ("unit", "committing"):
         frame = frame.f_back
     return frame.f_code.co_name
 

@@ -20,7 +20,8 @@ from tests.hostile.attack import CLOUD
 from tests.hostile.requests import head
 from tests.hostile.wire import connect, status_of
 from tests.report import setting
-from vmsvc.store.db import Unit
+from vmsvc.store.db import Lock
+from vmsvc.store.queries import LOCK_SPACE, NUMBER_EVENTS
 
 HOURS = 0.5
 #: The oldest event may be so much older than it is to be kept.
@@ -31,7 +32,8 @@ SELECT 'create', 'active', 'vm-' || mod(n, 60000), 'cloud-' || mod(n, 60000), tr
        '{"vm": {"id": "cloud", "vmsvc_id": "vm", "name": "x", "is_preemptible": true}}' FROM generate_series(1, %s) AS n
 """
 NEW = f"""
-BEGIN; {Unit.ORDER}; INSERT INTO event (type, state, vm_id, subject, is_preemptible, time, data)
+BEGIN; SELECT pg_advisory_xact_lock({LOCK_SPACE}, {Lock.OUTBOX:d}); {NUMBER_EVENTS};
+INSERT INTO event (type, state, vm_id, subject, is_preemptible, time, data)
 SELECT 'create', 'active', 'vm', 'vm', true, clock_timestamp(),
        '{{"vm": {{"id": "vm", "vmsvc_id": "vm", "name": "x", "is_preemptible": true}}}}' FROM generate_series(1, 10); COMMIT
 """

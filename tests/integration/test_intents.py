@@ -100,11 +100,11 @@ def test_a_wish_that_is_wished_again_while_it_is_carried_out_is_carried_out_agai
     intent_id, _, _, _, wishes = whole_claim("one")
     wish(intents.NOTICE, "vm")
     with unit() as work:
-        intents.done(work, "one", [(intent_id, wishes)])
+        intents.fulfil(work, "one", [(intent_id, wishes)])
     again = whole_claim("other")
     assert again[0] == intent_id and again[4] == 2
     with unit() as work:
-        intents.done(work, "other", [(intent_id, again[4])])
+        intents.fulfil(work, "other", [(intent_id, again[4])])
     assert not claim("one")
     wish(intents.NOTICE, "vm")
     assert claim("one") == [(intents.NOTICE, "vm")], "one that is done makes room for the next"
@@ -115,7 +115,7 @@ def test_what_is_put_off_is_free_after_a_while(store):
     wish(intents.DELETE, "vm")
     intent_id = whole_claim("one")[0]
     with unit():
-        intents.later("one", intent_id, 60)
+        intents.retry("one", intent_id, 60)
     assert not claim("other")
     with unit():
         assert 55 < intents.seconds_to_next() <= 60
@@ -163,8 +163,8 @@ def test_who_has_lost_its_lease_neither_ends_nor_puts_off_what_another_does(stor
     leases_run_out(store)
     whole_claim("other")
     with unit() as work:
-        intents.later("one", intent_id, 60)
-        intents.done(work, "one", [(intent_id, wishes)])
-        intents.done(work, "one", [(intent_id, wishes + 1)])
+        intents.retry("one", intent_id, 60)
+        intents.fulfil(work, "one", [(intent_id, wishes)])
+        intents.fulfil(work, "one", [(intent_id, wishes + 1)])
     assert store.rows("SELECT lease_owner, done_at, lease_until > clock_timestamp() AS held FROM intent") == [
         {"lease_owner": "other", "done_at": None, "held": True}]

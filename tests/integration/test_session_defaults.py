@@ -38,7 +38,7 @@ def fixture_hostile(store):
     pool = models.database.obj
     pool.close_all()         # the next connections find them
     with pool.connection_context():
-        pool.schema = None
+        pool.use_schema(None)
         schema.locate(pool)
     yield store
     store.command("ALTER DATABASE test RESET ALL")

@@ -35,7 +35,7 @@ def test_what_is_rolled_back_after_its_events_leaves_no_gap_in_seq(store):
     with pytest.raises(RuntimeError):
         with unit() as work:
             vms.move(work, vm, State.BUILDING)
-            work.finish()
+            work.commit()
             raise RuntimeError("killed right before the commit")
     new_vm()
     store.rows("DELETE FROM event")
@@ -205,14 +205,14 @@ def test_a_connection_that_the_server_ended_while_nobody_used_it_costs_nobody_an
     assert read(vm.id).state == State.PENDING
 
 
-def test_what_is_written_last_is_committed_with_the_rest_in_its_order_or_not_at_all(store):
+def test_what_is_enqueued_and_dropped_is_committed_with_the_rest_in_its_order_or_not_at_all(store):
     vm = new_vm()
     for fails in (True, False):
         with suppress(RuntimeError), unit() as work:
             intents.enqueue(work, intents.EVICT, vm.id)
             intents.drop(work, intents.EVICT, vm.id)
             intents.enqueue(work, intents.EVICT, vm.id)
-            vms.answer(work, vm, {"ok": True})
+            vms.answer(vm, {"ok": True})
             if fails:
                 raise RuntimeError
         wished = store.rows("SELECT done_at IS NULL AS open FROM intent ORDER BY id")

@@ -9,13 +9,13 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.doorbell import heard
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents
 from vmsvc.store.db import Unit, unit
+from vmsvc.store.intents import Claim
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +25,6 @@ _IDLE_SECONDS = 2.0        # a lost notification costs this much
 _DONE_SECONDS = 0.1        # what is done is written down so much later, if no ring of others comes first
 _CANCEL_SECONDS = 5.0
 _BACKOFF = (1.0, 2.0, 5.0, 15.0, 30.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """An intent of ours for now. `attempt` is 1 the first time."""
-
-    id: int
-    kind: str
-    vm_id: str
-    attempt: int
-    wishes: int
 
 
 Perform = Callable[[Claim], Awaitable[None]]
@@ -70,7 +59,7 @@ class Actuator:
                 self._owed -= owed
                 del self._fulfilled[:len(fulfilled)]
                 for row in claimed:
-                    self._start(Claim(*row))
+                    self._start(row)
             self._runtime.well("actuator")
             if len(claimed) < room or not room:
                 await heard(self._bell, min(_IDLE_SECONDS, max(0.01, _IDLE_SECONDS if pause is None else pause)))
@@ -150,17 +139,17 @@ def _claim(owner: str, most: int, owed: frozenset[int],
     with unit() as work:
         _done(work, owner, fulfilled)
         for intent_id in owed:
-            intents.later(owner, intent_id, 0)
+            intents.retry(owner, intent_id, 0)
         return (intents.claim(owner, most) if most > 0 else []), intents.seconds_to_next()
 
 
 def _done(work: Unit, owner: str, fulfilled: tuple[Claim, ...]) -> None:
-    intents.done(work, owner, [(claim.id, claim.wishes) for claim in fulfilled])
+    intents.fulfil(work, owner, [(claim.id, claim.times_enqueued) for claim in fulfilled])
 
 
 def _later(owner: str, intent_id: int, seconds: float) -> None:
     with unit():
-        intents.later(owner, intent_id, seconds)
+        intents.retry(owner, intent_id, seconds)
 
 
 def _renew(owner: str, ids: list[int]) -> set[int]:

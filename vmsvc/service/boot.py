@@ -9,7 +9,6 @@ from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest,
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
-from vmsvc.service.actuator import Claim
 from vmsvc.service.build import Builds, overdue
 from vmsvc.service.leave import Leave
 from vmsvc.service.pace import Pace
@@ -18,6 +17,7 @@ from vmsvc.service.runtime import Runtime
 from vmsvc.service.verdicts import Verdicts
 from vmsvc.store import ledger, request_classes, vms
 from vmsvc.store.db import connected, unit
+from vmsvc.store.intents import Claim
 from vmsvc.store.models import Vm
 
 OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
@@ -207,7 +207,7 @@ def _active(vm_id: str, server: Server) -> None:
                          launched_at=server.launched_at or work.now, refusal=None)
         if moved is None:
             return
-        vms.answer(work, moved, {"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)),
+        vms.answer(moved, {"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)),
                                  "evicted": victims})
         ledger.release(work, vm_id)
         request_classes.remember_accepted(work, row.boot)

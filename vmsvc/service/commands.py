@@ -306,7 +306,7 @@ def _want_deleted(ref: str, request_id: str | None = None, principal: Principal 
                                    "deleted_by": principal and principal.name})
             if moved:
                 if moved.outcome is None:      # whoever waits for it hears why it will never be
-                    vms.answer(work, row, {"ok": False, "error": Conflict.slug, "evicted": [],
+                    vms.answer(row, {"ok": False, "error": Conflict.slug, "evicted": [],
                                            "message": f"vm {row.id} was deleted before it was active",
                                            "vm": view(vms.row_of(moved))})
                 intents.drop(work, intents.EVICT, row.id)

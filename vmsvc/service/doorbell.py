@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.runtime import Runtime
-from vmsvc.store.db import NEWS, TEST, NotificationsLost, changes, listen
+from vmsvc.store.db import NO_INTENTS, TEST_PREFIX, NotificationsLost, changes, listen
 
 log = logging.getLogger(__name__)
 
@@ -109,12 +109,12 @@ class Doorbell:
         except Exception:  # pylint: disable=broad-exception-caught
             lose()
             return
-        told = {notice.payload for notice in connection.notifies if not notice.payload.startswith(TEST)}
+        told = {notice.payload for notice in connection.notifies if not notice.payload.startswith(TEST_PREFIX)}
         connection.notifies.clear()
         if connection.closed:
             lose()
         if told:
-            self._wake(news_alone=told == {NEWS})
+            self._wake(news_alone=told == {NO_INTENTS})
 
 
 async def heard(bell: asyncio.Event, seconds: float) -> None:

@@ -10,14 +10,14 @@ from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
 from vmsvc.domain.lifecycle import LEAVING, State
 from vmsvc.service import trace
-from vmsvc.service.actuator import Claim
 from vmsvc.service.notice import NOT_TOLD, due
 from vmsvc.service.pace import Lookout, Pace
 from vmsvc.service.placing import LOCKED, exempt, reprieve
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms
 from vmsvc.store.db import Lock, connected, unit
-from vmsvc.store.models import Intent, Vm
+from vmsvc.store.intents import Claim
+from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +144,7 @@ def _is_down(server: Server | None) -> bool:
 
 def _is_booting(vm_id: str) -> bool:
     with connected():
-        return Intent.select().where(Intent.vm_id == vm_id, Intent.kind == intents.BOOT,
-                                     Intent.done_at.is_null()).exists()
+        return intents.is_open(intents.BOOT, vm_id)
 
 
 def _evicting(vm_id: str, runs: bool) -> Vm | None:
@@ -163,7 +162,7 @@ def _evicting(vm_id: str, runs: bool) -> Vm | None:
             reprieve(work, row, "the notice was only practised")
         else:
             ledger.stamp(vm_id, "evicting_at")
-            ledger.count_round(work, vm_id)
+            ledger.count_round(vm_id)
             return vms.move(work, row, State.EVICTING)
         return None
 

@@ -16,11 +16,11 @@ from vmsvc.domain.errors import Conflict, Forbidden, InvalidRequest, Locked, Not
 from vmsvc.domain.events import instant
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
-from vmsvc.service.actuator import Claim
 from vmsvc.service.placing import LOCKED, delay_notice, deliver_by_event, exempt
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms
 from vmsvc.store.db import Lock, unit
+from vmsvc.store.intents import Claim
 from vmsvc.store.models import Vm
 
 NOT_TOLD = "its guest could not read the notice"

@@ -181,7 +181,7 @@ def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) 
     if failed is None:
         return
     victims = ledger.victims_of(row.id)
-    vms.answer(work, row, {"ok": False, "error": error, "message": message, "vm": view(vms.row_of(failed)),
+    vms.answer(row, {"ok": False, "error": error, "message": message, "vm": view(vms.row_of(failed)),
                            "evicted": vms.cloud_ids(victims)})
     ledger.release(work, row.id)
     ledger.settle(row.id, wasted=message)

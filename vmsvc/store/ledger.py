@@ -4,61 +4,17 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from peewee import JOIN, fn
+from peewee import JOIN, SQL, Expression, ModelDelete, fn
 
 from vmsvc.domain.lifecycle import LEAVING
+from vmsvc.store import queries
 from vmsvc.store.db import Unit
-from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, database
-from vmsvc.store.statements import columns, instance, update
+from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, database, seconds_from_now
 
 #: How a notice is delivered: in the guest's metadata and by the event, or by the event alone.
 METADATA, EVENT = "metadata", "event"
 
-_CONCERNED = """
-SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END,
-    CASE state WHEN 'pending' THEN boot -> 'requirements' END, host
-FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting')
-UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL, NULL, CASE bin_kind WHEN 'host' THEN bin END
-FROM reservation WHERE released_at IS NULL
-"""
-#: The newest build that failed because the network gave no address (Nova's words, measured), unless a VM was built on
-#: that network since.
-_UNPLUGGED = """
-SELECT outcome ->> 'message' FROM vm failed
-WHERE state = 'failed' AND ended_at > clock_timestamp() - make_interval(secs => %s) AND boot ->> 'network_id' = %s
-    AND outcome ->> 'message' LIKE '%%Failed to allocate the network%%' AND NOT EXISTS (
-        SELECT FROM vm later WHERE later.state NOT IN ('evicted', 'deleted', 'failed', 'lost')
-            AND later.boot ->> 'network_id' = failed.boot ->> 'network_id' AND later.launched_at > failed.ended_at)
-ORDER BY ended_at DESC LIMIT 1
-"""
 _UNPLUGGED_SECONDS = 600
-# Every pass of the scheduler asks these three.
-_COOLING = "SELECT flavor_id, image_id, host, reason FROM cooldown WHERE until_at > clock_timestamp()"
-_EXEMPT = """
-SELECT vm_id FROM eviction
-WHERE exempt IS NOT NULL AND reprieved_at > clock_timestamp() - make_interval(secs => %s)
-UNION SELECT eviction.vm_id FROM vm JOIN eviction ON request_vm_id = vm.id
-WHERE vm.state = 'pending' AND exempt IS NOT NULL
-"""
-_NEWEST = "(SELECT max(id) FROM eviction WHERE vm_id = %s)"
-_ANNOUNCED = f"""
-SELECT min(event.time) FROM event JOIN eviction ON eviction.id = {_NEWEST}
-WHERE event.vm_id = %s AND event.type = 'evict' AND event.state = 'noticed' AND event.time >= planned_at
-"""
-_ROUND_IS_NONE = f"""
-UPDATE vm SET rounds = rounds - 1 FROM eviction AS mine
-WHERE mine.id = {_NEWEST} AND vm.id = mine.request_vm_id AND vm.rounds = mine.round AND NOT EXISTS (
-    SELECT FROM eviction AS other
-    WHERE other.request_vm_id = vm.id AND other.round = mine.round AND other.evicting_at IS NOT NULL)
-"""
-_ROUND_COUNTS = f"""
-UPDATE vm SET rounds = mine.round FROM eviction AS mine
-WHERE mine.id = {_NEWEST} AND vm.id = mine.request_vm_id AND vm.rounds < mine.round
-"""
-_LOSSES = """
-SELECT coalesce(owner_id, owner), count(*) FROM eviction
-WHERE evicting_at > clock_timestamp() - make_interval(secs => %s) AND NOT simulated GROUP BY 1
-"""
 
 
 class Concerned(NamedTuple):
@@ -77,14 +33,12 @@ class Concerned(NamedTuple):
 
 def concerned() -> list[Concerned]:
     """All whom a decision may concern. One statement, for it is asked at every ring."""
-    return list(map(Concerned._make, database.execute_sql(_CONCERNED).fetchall()))
+    return list(map(Concerned._make, database.execute_sql(queries.CONCERNED).fetchall()))
 
 
 def open_reservations() -> list[Reservation]:
     """Room that is kept now, oldest first."""
-    found = database.execute_sql(
-        f"SELECT {columns(Reservation)} FROM reservation WHERE released_at IS NULL ORDER BY id")
-    return [instance(Reservation, row) for row in found.fetchall()]
+    return list(Reservation.select().where(Reservation.released_at.is_null()).order_by(Reservation.id))
 
 
 def reserve(work: Unit, vm_id: str, bin_kind: str, bin_id: str, members: Mapping[str, Any]) -> None:
@@ -95,16 +49,15 @@ def reserve(work: Unit, vm_id: str, bin_kind: str, bin_id: str, members: Mapping
 
 def release(work: Unit, vm_id: str) -> None:
     """The request needs its room no longer: it is ACTIVE, or has failed, or is being deleted."""
-    closed = database.execute_sql(*update(Reservation, {"released_at": work.now},
-                                          {"vm_id": vm_id, "released_at": None}))
-    if closed.rowcount:
+    if (Reservation.update(released_at=work.now)
+            .where(Reservation.vm_id == vm_id, Reservation.released_at.is_null()).execute()):
         work.notify()
 
 
 def cool(work: Unit, host: str, boot: Mapping[str, Any], reason: str, seconds: float) -> None:
     """A host refused such a VM (`boot` has its flavor_id and image_id): others like it go elsewhere for a while."""
     until = work.now + timedelta(seconds=seconds)
-    database.execute_sql("DELETE FROM cooldown WHERE until_at < %s", (work.now,))
+    ModelDelete(Cooldown).where(Cooldown.until_at < work.now).execute()
     (Cooldown.insert(host=host, flavor_id=boot["flavor_id"], image_id=boot["image_id"], reason=reason, until_at=until)
      .on_conflict(conflict_target=[Cooldown.flavor_id, Cooldown.image_id, Cooldown.host],
                   update={Cooldown.reason: reason, Cooldown.until_at: until}).execute())
@@ -113,7 +66,9 @@ def cool(work: Unit, host: str, boot: Mapping[str, Any], reason: str, seconds: f
 def cooling() -> dict[tuple[str, str], dict[str, str]]:
     """(flavor id, image id) -> the hosts that refused such VMs lately, with what the cloud said."""
     found: dict[tuple[str, str], dict[str, str]] = {}
-    for flavor_id, image_id, host, reason in database.execute_sql(_COOLING).fetchall():
+    rows = (Cooldown.select(Cooldown.flavor_id, Cooldown.image_id, Cooldown.host, Cooldown.reason)
+            .where(Cooldown.until_at > fn.clock_timestamp()).tuples())
+    for flavor_id, image_id, host, reason in rows:
         found.setdefault((flavor_id, image_id), {})[host] = reason
     return found
 
@@ -121,7 +76,8 @@ def cooling() -> dict[tuple[str, str], dict[str, str]]:
 def unplugged(network_id: str) -> str | None:
     """The message of the last build of the last ten minutes that got no address on this network; None without one, or
     when a later build got one. A tenant has no better evidence about another project's network."""
-    found = database.execute_sql(_UNPLUGGED, (_UNPLUGGED_SECONDS, network_id)).fetchone()
+    found = database.execute_sql(queries.UNPLUGGED,
+                                 {"seconds": _UNPLUGGED_SECONDS, "network": network_id}).fetchone()
     return found and found[0]
 
 
@@ -137,58 +93,51 @@ def record_eviction(work: Unit, victim: Vm, *, reason: str, evict_at: datetime, 
 def stamp(vm_id: str, step: str) -> None:
     """Write the time of a step of a victim's newest eviction, once: `noticed_at`, `stopped_at`, ..."""
     column = getattr(Eviction, step)
-    newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
-    (Eviction.update({column: fn.clock_timestamp()})
-     .where(Eviction.id == newest, column.is_null()).execute())
+    Eviction.update({column: fn.clock_timestamp()}).where(_newest(vm_id), column.is_null()).execute()
 
 
 def acknowledged(vm_id: str, by: str | None) -> None:
     """Write when a victim's newest eviction was acknowledged, once, and the name of who did it."""
-    newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
     (Eviction.update(acknowledged_at=fn.clock_timestamp(), acknowledged_by=by)
-     .where(Eviction.id == newest, Eviction.acknowledged_at.is_null()).execute())
+     .where(_newest(vm_id), Eviction.acknowledged_at.is_null()).execute())
 
 
 def readable_since(vm_id: str) -> datetime | None:
     """Since when the guest of a VM can read its newest notice; None when it cannot."""
-    newest = Eviction.select().where(Eviction.vm_id == vm_id).order_by(Eviction.id.desc()).first()
-    return newest and newest.noticed_at
+    return Eviction.select(Eviction.noticed_at).where(_newest(vm_id)).scalar()
 
 
 def exempt(seconds: float) -> frozenset[str]:
     """VMs that must not be noticed: those exempted within the last `seconds`, and those exempted for a request that
     still waits. So a request never returns to such a VM, and its candidates become fewer each time."""
-    return frozenset(vm_id for vm_id, in database.execute_sql(_EXEMPT, (seconds,)).fetchall())
+    return frozenset(vm_id for vm_id, in database.execute_sql(queries.EXEMPT, {"seconds": seconds}).fetchall())
 
 
 def make_exempt(vm_id: str, why: str) -> None:
     """Record why the newest eviction of a VM could not be carried out. A round in which nobody left does not count, so
     the request may have another. The caller holds the lock SCHEDULER, under which rounds are counted."""
-    newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
-    Eviction.update(exempt=why).where(Eviction.id == newest).execute()
-    database.execute_sql(_ROUND_IS_NONE, (vm_id,))
+    Eviction.update(exempt=why).where(_newest(vm_id)).execute()
+    database.execute_sql(queries.ROUND_IS_NONE, {"vm": vm_id})
 
 
-def count_round(work: Unit, vm_id: str) -> None:
+def count_round(vm_id: str) -> None:
     """Count the round of a victim that leaves, even if other victims of that round were exempted."""
-    work.last(_ROUND_COUNTS, (vm_id,))
+    database.execute_sql(queries.ROUND_COUNTS, {"vm": vm_id})
 
 
 def deliver_by_event(vm_id: str) -> None:
     """Record that the event alone delivers the newest notice of a VM, for its guest cannot read it."""
-    newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
-    Eviction.update(delivery=EVENT).where(Eviction.id == newest).execute()
+    Eviction.update(delivery=EVENT).where(_newest(vm_id)).execute()
 
 
 def announced_at(vm_id: str) -> datetime | None:
     """When the first event of a VM's newest notice was written; None when history no longer has it."""
-    return database.execute_sql(_ANNOUNCED, (vm_id, vm_id)).fetchone()[0]
+    return database.execute_sql(queries.ANNOUNCED, {"vm": vm_id}).fetchone()[0]
 
 
 def move_notice(vm_id: str, evict_at: datetime) -> None:
     """The newest eviction of a VM is later than was planned."""
-    newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
-    Eviction.update(evict_at=evict_at).where(Eviction.id == newest).execute()
+    Eviction.update(evict_at=evict_at).where(_newest(vm_id)).execute()
 
 
 def settle(request_vm_id: str, wasted: str | None) -> None:
@@ -219,7 +168,9 @@ def victims_leave(request_vm_id: str) -> bool:
 def recent_losses(seconds: float) -> dict[str, int]:
     """How many VMs each owner, by id, lost to evictions within so many seconds; those that it only practised are its
     own."""
-    return dict(database.execute_sql(_LOSSES, (seconds,)).fetchall())
+    return dict(Eviction.select(fn.COALESCE(Eviction.owner_id, Eviction.owner), fn.COUNT(Eviction.id))
+                .where(Eviction.evicting_at > seconds_from_now(-seconds), ~Eviction.simulated)
+                .group_by(SQL("1")).tuples())
 
 
 def evictions(*, before: int | None, limit: int, vm_ids: Collection[str] | None = None,
@@ -241,3 +192,9 @@ def evictions(*, before: int | None, limit: int, vm_ids: Collection[str] | None 
     if reason is not None:
         query = query.where(Eviction.reason == reason)
     return list(query.dicts())
+
+
+def _newest(vm_id: str) -> Expression:
+    """True of the newest eviction of a VM."""
+    newest = Eviction.alias()
+    return Eviction.id == newest.select(fn.MAX(newest.id)).where(newest.vm_id == vm_id)

@@ -3,8 +3,10 @@
 All times are the database's own clock (timestamptz): the clocks of replicas do not matter.
 """
 
-from peewee import (SQL, BigAutoField, BigIntegerField, BooleanField, DatabaseProxy, IntegerField, Model,
-                    TextField)
+from collections.abc import Collection
+
+from peewee import (SQL, BigAutoField, BigIntegerField, BooleanField, DatabaseProxy, Expression, Field, IntegerField,
+                    Model, TextField, Value, fn)
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
 #: Bound by `store.db.open_database`; one database per process.
@@ -82,7 +84,7 @@ class Idempotency(Base):
 
 
 class Intent(Base):
-    """A wish to act on the cloud, committed before the act. Claimed under a lease; runs at least once."""
+    """What is to be done in the cloud, committed before it is done. Claimed under a lease; runs at least once."""
 
     id = BigAutoField()
     kind = TextField()                                   # boot, notice, reprieve, evict, delete
@@ -91,7 +93,7 @@ class Intent(Base):
     lease_owner = TextField(null=True)
     lease_until = DateTimeTZField(null=True)
     attempts = IntegerField(default=0)
-    wishes = IntegerField(default=1)                     # how often it was wished; more than its performer saw: again
+    times_enqueued = IntegerField(column_name="wishes", default=1)   # more often than its worker saw: do it again
     created_at = DateTimeTZField()
     done_at = DateTimeTZField(null=True)
 
@@ -224,9 +226,20 @@ Event.add_index(Event.type, Event.is_preemptible, Event.seq, name="event_kind_se
 Event.add_index(Event.subject, Event.seq, name="event_subject_seq")
 Event.add_index(Event.vm_id, Event.seq, name="event_vm_id_seq")
 
+
+def seconds_from_now(seconds: float) -> Expression:
+    """A moment by the database's clock, as an expression; before now for negative seconds."""
+    return fn.clock_timestamp() + fn.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+def any_of(field: Field, values: Collection[str]) -> Expression:
+    """True of rows in which the field has one of these values: one parameter, however many values there are."""
+    return field == fn.ANY(Value(values, converter=list, unpack=False))
+
+
 #: Table and trigger: without `vm_changed` nobody would hear of a row that changed.
 TRIGGERS = frozenset({("vm", "vm_changed")})
 
 MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Cooldown, RequestClass, Eviction, Event, Watermark, Ticket)
 
-__all__ = [model.__name__ for model in MODELS] + ["MODELS", "TRIGGERS", "database"]
+__all__ = [model.__name__ for model in MODELS] + ["MODELS", "TRIGGERS", "any_of", "database", "seconds_from_now"]

@@ -1,21 +1,16 @@
-"""The connections to the database, the settings that each transaction brings along, and who is told of what is
-committed through them."""
+"""The connections to the database, and the settings that each transaction brings along."""
 
 import contextlib
-import datetime
 import functools
 import heapq
 import os
-import select
 import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import psycopg2
 from peewee import Psycopg2Adapter
 from playhouse.pool import PooledPostgresqlDatabase
-from psycopg2 import InterfaceError
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection
 
 from vmsvc.store.address import Address
@@ -32,19 +27,6 @@ _CLOSE_SECONDS = 1.0
 _SEVENTEEN = 170000
 
 
-@dataclass(frozen=True, slots=True)
-class CommittedEvent:
-    """An event that was committed here, for those who count. `cause` is why the VM is or was to be evicted (capacity,
-    lifetime, simulated; None: it was not), `at` the database's clock when its transaction began."""
-
-    type: str
-    state: str
-    is_preemptible: bool
-    cause: str | None
-    at: datetime.datetime
-    data: Mapping[str, Any]
-
-
 class _Adapter(Psycopg2Adapter):
     """Peewee's own knows one of libpq's schemes, and neither several hosts nor keywords."""
 
@@ -54,23 +36,30 @@ class _Adapter(Psycopg2Adapter):
 
 
 class Pool(PooledPostgresqlDatabase):
-    """`committed` is told of every event (in a thread of the pool). `schema` is where our tables are, once that is
-    known (`store.schema.locate`)."""
+    """Peewee's pool for an `Address`; each transaction names the schema that has our tables, once that is known."""
 
     psycopg2_adapter = _Adapter
 
-    def __init__(self, address: Address, *, committed: Callable[[CommittedEvent], None] | None = None, **kwargs: Any):
+    def __init__(self, address: Address, **kwargs: Any):
         super().__init__("vmsvc", **kwargs)
         self.address = address
         self._own = tuple(address.session.items())
-        self.committed = committed or (lambda fact: None)
-        self.schema: str | None = None
+        self._schema: str | None = None
+
+    @property
+    def schema(self) -> str | None:
+        """The schema that has our tables, None while that is not known."""
+        return self._schema
+
+    def use_schema(self, name: str | None) -> None:
+        """From now on each transaction names this schema (see `store.schema.locate`)."""
+        self._schema = name
 
     @property
     def settings(self) -> str:
         """The statements by which a transaction gets its settings: they come with its first message and end with it.
         Settings of the session would leak: behind a pooler the next client gets the same session."""
-        return _settings(self.schema, (self.server_version or 0) >= _SEVENTEEN, self._own)
+        return _settings(self._schema, (self.server_version or 0) >= _SEVENTEEN, self._own)
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         """Run a statement. By itself, outside a transaction, it brings its own settings along in the same message, and
@@ -80,15 +69,28 @@ class Pool(PooledPostgresqlDatabase):
         return super().execute_sql(sql, params)
 
     def connect(self, reuse_if_open: bool = False) -> bool:
-        """A connection for this thread. Peewee makes a new one while all others wait for the pool, so that a host that
-        has gone without a word costs them one time limit after the other. Ours is made beforehand, without a lock."""
-        if self.is_closed() and not self._has_idle():
-            fresh = self._adapter.connect(self)
-            fresh.autocommit = True
-            with self._pool_lock:
-                self._heap_counter += 1
-                heapq.heappush(self._connections, (time.time(), self._heap_counter, fresh))
-        return super().connect(reuse_if_open)
+        """A connection for this thread, on which PostgreSQL answers. Peewee holds the pool's lock while it makes or
+        checks one, so that a host that has gone without a word costs all threads one time limit after the other. Here
+        both are done outside of the lock."""
+        while True:
+            if self.is_closed() and not self._has_idle():
+                fresh = self._adapter.connect(self)
+                fresh.autocommit = True
+                with self._pool_lock:
+                    self._heap_counter += 1
+                    heapq.heappush(self._connections, (time.time(), self._heap_counter, fresh))
+            opened = super().connect(reuse_if_open)
+            if not opened or self._answers():
+                return opened
+            self.manual_close()
+            self.close_idle()        # what ended this one has mostly ended all
+
+    def _answers(self) -> bool:
+        """Whether this thread's connection can be used: the server may have ended it while it was idle."""
+        with contextlib.suppress(psycopg2.Error), self.connection().cursor() as cursor:
+            cursor.execute("SELECT 1")
+            return True
+        return False
 
     def close_all(self) -> None:
         """Close all connections. Those that other threads use still are cut after a moment, which ends what they wait
@@ -100,28 +102,17 @@ class Pool(PooledPostgresqlDatabase):
         with self._pool_lock:
             self.close_idle()
             for entry in self._in_use.values():
-                with contextlib.suppress(OSError, InterfaceError), \
+                with contextlib.suppress(OSError, psycopg2.InterfaceError), \
                         socket.socket(fileno=os.dup(entry.connection.fileno())) as wire:
                     wire.shutdown(socket.SHUT_RDWR)
 
     def _has_idle(self) -> bool:
-        """Whether there is an idle connection; broken ones are dropped."""
         with self._pool_lock:
-            good = [entry for entry in self._connections if not self._is_closed(entry[2])]
-            if len(good) < len(self._connections):
-                heapq.heapify(good)
-                self._connections = good
-            return bool(good)
+            return bool(self._connections)
 
     def _is_closed(self, conn: connection) -> bool:
-        """Whether this idle connection is of no use. Peewee asks PostgreSQL each time, while all other threads wait
-        for the pool: a third of all messages of a create. A server that has closed it, or died, has told the kernel so:
-        nothing else makes an idle connection readable."""
-        if conn.closed or conn.info.transaction_status != TRANSACTION_STATUS_IDLE:
-            return True
-        looks = select.poll()
-        looks.register(conn.fileno(), select.POLLIN)
-        return bool(looks.poll(0))
+        # Peewee's own asks PostgreSQL, under the lock.
+        return bool(conn.closed) or conn.info.transaction_status != TRANSACTION_STATUS_IDLE
 
     def _can_reuse(self, conn: connection) -> bool:
         # A pooler's connection on which somebody has listened brings notifications, which nobody reads here.

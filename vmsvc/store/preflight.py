@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from vmsvc.store import db, schema, vms
+from vmsvc.store import db, queries, schema, vms
 from vmsvc.store.models import Deployment, Vm
 from vmsvc.store.pool import Pool
 from vmsvc.store.schema import Unfit
@@ -28,7 +28,7 @@ _LASTING = re.compile(r"authentication|pg_hba|does not exist|permitted to log in
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class Findings:
     """What was found. `clock` is the database's; `pending` and `unknown` are names of migrations: still to be applied,
     and applied by a release newer than this one. `encoding` is what texts are kept in, `replication_role` whether
     triggers run, `refusal` why the schema is not what this release works with, however many migrations are applied
@@ -54,13 +54,13 @@ class Condition:
 
 
 @schema.in_words()
-def examine(url: str) -> Condition:
+def examine(url: str) -> Findings:
     """Connect and look. Raises Unfit, or one of `db.DATABASE_ERRORS` when nobody answers or the sign-in fails."""
     with _connected(url) as database:
         return _look(database)
 
 
-def troubles(known: Condition) -> Iterator[str]:
+def troubles(known: Findings) -> Iterator[str]:
     """Why the service cannot work with the database, in sentences. What may pass by itself is in `passing`."""
     if known.version < OLDEST:
         yield f"it is PostgreSQL {known.release}; 14 or newer is needed"
@@ -76,7 +76,7 @@ def troubles(known: Condition) -> Iterator[str]:
         yield known.refusal
 
 
-def passing(known: Condition) -> str | None:
+def passing(known: Findings) -> str | None:
     """Why the database takes no changes now (that may pass), as a sentence; None when it takes them."""
     if known.standby:
         return "it is a standby, which takes no writes; name the primary"
@@ -112,7 +112,7 @@ def prepare(url: str, patience: float = PATIENCE) -> list[str]:
         time.sleep(min(_AGAIN_SECONDS, left))
 
 
-def _examine_aloud(url: str) -> Condition:
+def _examine_aloud(url: str) -> Findings:
     """Examine, and log a line when that takes long: a pooler without a free connection keeps us waiting, by default for
     two minutes."""
     late = threading.Timer(_SAY_SECONDS, log.warning, ("database: no answer for %.0f s yet; waiting on", _SAY_SECONDS))
@@ -160,22 +160,16 @@ def _connected(url: str) -> Iterator[Pool]:
         database.close_all()
 
 
-def _look(database: Pool) -> Condition:
+def _look(database: Pool) -> Findings:
     schema.locate(database)
     with db.reading():
-        version, *found = database.execute_sql("""
-            SELECT current_setting('server_version_num')::int, current_setting('server_version'),
-                   current_setting('server_encoding'), current_setting('session_replication_role'), current_user,
-                   current_schema(), clock_timestamp(), coalesce(has_schema_privilege(current_schema(), 'CREATE'),
-                   false), pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool,
-                   current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-                       - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')""").fetchone()
+        version, *found = database.execute_sql(queries.SERVER).fetchone()
         known = schema.migrations(database)
         pending = tuple(one for one in known if one.applied is None)
         different = schema.differences(database) if len(pending) < len(known) else []
         different = schema.unmended(list(different), pending)
         started = not pending and not different and Deployment.select().first()
-        return Condition(version, *found, tuple(one.name for one in pending),
+        return Findings(version, *found, tuple(one.name for one in pending),
                          tuple(one.name for one in known if one.path is None),
                          schema.refusal(different) if different else None, started.id if started else None,
                          _servers() if started else frozenset())

@@ -9,36 +9,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.world import EVIDENCE_SECONDS, FUTILE_SECONDS, Precedents
+from vmsvc.store import queries
 from vmsvc.store.db import Unit
 from vmsvc.store.models import RequestClass, Vm, database
 
-_KEY = "flavor_id = %s AND image_id = %s AND network_id = %s AND availability_zone = %s"
-_FUTILE = """
-SELECT flavor_id, image_id, network_id, availability_zone, futile_error, futile_reason, futile_at FROM request_class
-WHERE futile_at > %s
-"""
-_ACCEPTED = "SELECT EXISTS (SELECT FROM request_class WHERE conditions = %s AND accepted_at IS NOT NULL)"
-_TRIED = """
-SELECT EXISTS (SELECT FROM reservation JOIN vm ON vm.id = reservation.vm_id
-               WHERE released_at IS NULL AND vm.id <> %s AND vm.boot -> 'conditions' = %s::jsonb)
-"""
-#: Requests without conditions to which the cloud said a short while ago that no host has room for them.
-_REFUSED = """
-SELECT room, (refusal ->> 'at')::timestamptz FROM vm
-WHERE (state = 'pending' OR state = 'failed' AND ended_at > %s) AND refusal ->> 'error' = 'no_capacity' AND id <> %s
-    AND coalesce(boot -> 'conditions', '[]') = '[]'
-ORDER BY 2 DESC LIMIT 1000
-"""
-_REMEMBER_ACCEPTED = """
-INSERT INTO request_class (flavor_id, image_id, network_id, availability_zone, conditions, accepted_at)
-VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (flavor_id, image_id, network_id, availability_zone)
-DO UPDATE SET conditions = excluded.conditions, accepted_at = excluded.accepted_at, futile_at = NULL
-"""
-_FORGET_FUTILE = f"UPDATE request_class SET futile_at = NULL WHERE {_KEY} AND futile_at IS NOT NULL"
+#: What requests of one class have in common.
+_KEY = (RequestClass.flavor_id, RequestClass.image_id, RequestClass.network_id, RequestClass.availability_zone)
 
 
 class History:
@@ -46,9 +27,10 @@ class History:
 
     def __init__(self, now: datetime):
         self._now = now
-        since = now - timedelta(seconds=FUTILE_SECONDS)
-        self._futile = {tuple(key): (error, reason, int(at.timestamp())) for *key, error, reason, at in
-                        database.execute_sql(_FUTILE, [since]).fetchall()}
+        rows = (RequestClass
+                .select(*_KEY, RequestClass.futile_error, RequestClass.futile_reason, RequestClass.futile_at)
+                .where(RequestClass.futile_at > now - timedelta(seconds=FUTILE_SECONDS)).tuples())
+        self._futile = {tuple(key): (error, reason, int(at.timestamp())) for *key, error, reason, at in rows}
 
     def precedents(self, vm_id: str, boot: Mapping[str, Any], room: Resources) -> Precedents:
         """What is known for a request with this `boot` that claims `room` from its host."""
@@ -57,39 +39,44 @@ class History:
         conditions = boot.get("conditions", [])
         if not conditions or accepted(conditions):
             return known
-        tried, = database.execute_sql(_TRIED, [vm_id, json.dumps(conditions)]).fetchone()
+        tried, = database.execute_sql(queries.BEING_TRIED,
+                                      {"vm": vm_id, "conditions": json.dumps(conditions)}).fetchone()
         since = self._now - timedelta(seconds=EVIDENCE_SECONDS)
-        refused = database.execute_sql(_REFUSED, [since, vm_id]).fetchall()
+        refused = database.execute_sql(queries.REFUSED, {"since": since, "vm": vm_id}).fetchall()
         latest = next((int(at.timestamp()) for held, at in refused if room.covers(Resources(held))), None)
         return replace(known, accepted=False, being_tried=tried, refused_at=latest)
 
 
 def accepted(conditions: Sequence[str]) -> bool:
     """True when the cloud has ever built a VM with the same conditions."""
-    return database.execute_sql(_ACCEPTED, [_text(conditions)]).fetchone()[0]
+    return (RequestClass.select()
+            .where(RequestClass.conditions == _text(conditions), RequestClass.accepted_at.is_null(False)).exists())
 
 
 def remember_accepted(work: Unit, boot: Mapping[str, Any]) -> None:
     """The cloud has built a VM of this class."""
     if boot.get("conditions"):
-        work.last(_REMEMBER_ACCEPTED, [*_key(boot), _text(boot["conditions"]), work.now])
+        _write(boot, conditions=_text(boot["conditions"]), accepted_at=work.now, futile_at=None)
     else:
-        work.last(_FORGET_FUTILE, _key(boot))
+        (RequestClass.update(futile_at=None)
+         .where(*(field == value for field, value in zip(_KEY, _key(boot))), RequestClass.futile_at.is_null(False))
+         .execute())
 
 
 def remember_futile(work: Unit, row: Vm, error: str, reason: str) -> None:
     """VMs were evicted for a request of this class, and the cloud refused it all the same, not for lack of room."""
-    flavor_id, image_id, network_id, zone = _key(row.boot)
-    verdict = {RequestClass.futile_at: work.now, RequestClass.futile_error: error, RequestClass.futile_reason: reason}
-    (RequestClass.insert(flavor_id=flavor_id, image_id=image_id, network_id=network_id, availability_zone=zone,
-                         conditions=_text(row.boot.get("conditions", [])), futile_at=work.now, futile_error=error,
-                         futile_reason=reason)
-     .on_conflict(conflict_target=[RequestClass.flavor_id, RequestClass.image_id, RequestClass.network_id,
-                                   RequestClass.availability_zone], update=verdict).execute())
+    _write(row.boot, {"conditions": _text(row.boot.get("conditions", []))}, futile_at=work.now, futile_error=error,
+           futile_reason=reason)
+
+
+def _write(boot: Mapping[str, Any], first: Mapping[str, Any] = MappingProxyType({}), **changes: Any) -> None:
+    """Change the row of this class; where there is none, make one that has what comes `first` too."""
+    (RequestClass.insert({**dict(zip(_KEY, _key(boot))), **first, **changes})
+     .on_conflict(conflict_target=list(_KEY), update=changes).execute())
 
 
 def _key(boot: Mapping[str, Any]) -> list[str]:
-    return [boot.get(name) or "" for name in ("flavor_id", "image_id", "network_id", "availability_zone")]
+    return [boot.get(field.name) or "" for field in _KEY]
 
 
 def _text(conditions: Sequence[str]) -> str:

@@ -17,9 +17,11 @@ import psycopg2
 from peewee import Model, PeeweeException
 from playhouse.migrations import Migration, Runner
 
-from vmsvc.store.db import DATABASE_ERRORS, LOCK_SPACE, Lock, reading
+from vmsvc.store import queries
+from vmsvc.store.db import DATABASE_ERRORS, Lock, reading
 from vmsvc.store.models import MODELS, TRIGGERS
 from vmsvc.store.pool import Pool
+from vmsvc.store.queries import LOCK_SPACE
 
 log = logging.getLogger(__name__)
 
@@ -37,31 +39,6 @@ _STATEMENT_LIMIT = 900000
 _TYPES = {"AUTO": "integer", "BIGAUTO": "bigint", "INT": "integer", "BIGINT": "bigint", "BOOL": "boolean",
           "TEXT": "text", "JSONB": "jsonb", "TIMESTAMPTZ": "timestamp with time zone", "DOUBLE": "double precision",
           "FLOAT": "real"}
-
-#: The schema by its oid: a cast to regnamespace would not take every name.
-_HERE = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
-_COLUMNS = f"""
-SELECT relname, attname, format_type(atttypid, atttypmod), attnotnull, atthasdef OR attidentity <> ''
-FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-WHERE relnamespace = {_HERE} AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
-"""
-_INDEXES = f"""
-SELECT owner.relname, indisunique, indpred IS NOT NULL,
-       array(SELECT attname FROM unnest(indkey) WITH ORDINALITY AS key (number, place)
-             JOIN pg_attribute ON attrelid = indrelid AND attnum = number ORDER BY place)::text[]
-FROM pg_index JOIN pg_class owner ON owner.oid = indrelid
-WHERE owner.relnamespace = {_HERE} AND indisvalid
-"""
-_TRIGGERS = f"""
-SELECT relname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-WHERE relnamespace = {_HERE} AND tgenabled IN ('O', 'A')
-"""
-_RIGHTS = f"""
-SELECT relname FROM pg_class WHERE relnamespace = {_HERE} AND relkind IN ('r', 'p')
-AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
-         AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))
-"""
-
 
 class Unfit(Exception):
     """The service cannot work with this database; the message says why, and what to do."""
@@ -104,14 +81,11 @@ def locate(db: Pool) -> str:
     """The schema that has our tables: where the migrations' history is, or else the first of `search_path`. From now on
     each transaction of this pool names it. Raises Unfit when there is none."""
     if db.schema is None:
-        found, path, database = db.execute_sql("""
-            SELECT coalesce((SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-                             WHERE pg_class.oid = to_regclass(%s)), current_schema()),
-                   current_setting('search_path'), current_database()""", (HISTORY,)).fetchone()
+        found, path, database = db.execute_sql(queries.LOCATE, {"history": HISTORY}).fetchone()
         if found is None:
             raise Unfit(f"in the database {database} there is no schema of those that search_path names ({path}): "
                         "CREATE SCHEMA, or ALTER ROLE … SET search_path")
-        db.schema = found
+        db.use_schema(found)
     return db.schema
 
 
@@ -178,10 +152,7 @@ def _lock_tables(db: Pool, schema: str) -> None:
 
 def _holder(db: Pool) -> str:
     """Who holds the lock, in words."""
-    found = db.execute_sql("""
-        SELECT pg_stat_activity.pid, application_name, coalesce(host(client_addr), 'this machine') FROM pg_locks
-        JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted AND classid = %s AND objid = %s
-        LIMIT 1""", (LOCK_SPACE, Lock.MIGRATE)).fetchone()
+    found = db.execute_sql(queries.HOLDER, {"space": LOCK_SPACE, "lock": Lock.MIGRATE}).fetchone()
     if not found:
         return "it has just ended"
     pid, program, machine = found
@@ -215,10 +186,10 @@ def differences(db: Pool) -> Iterator[Difference]:
     """The differences between a database and the models, in the caller's transaction. What the database has in addition
     belongs to a newer release and is no difference, unless it keeps us from writing our rows."""
     columns: dict[str, dict[str, tuple]] = {}
-    for table, name, *found in db.execute_sql(_COLUMNS).fetchall():
+    for table, name, *found in db.execute_sql(queries.COLUMNS).fetchall():
         columns.setdefault(table, {})[name] = tuple(found)
     indexes = [Index(table, tuple(of), unique, partial)
-               for table, unique, partial, of in db.execute_sql(_INDEXES).fetchall()]
+               for table, unique, partial, of in db.execute_sql(queries.INDEXES).fetchall()]
     for model in MODELS:
         table = _table(model)
         if table in columns:
@@ -226,11 +197,11 @@ def differences(db: Pool) -> Iterator[Difference]:
             yield from _indexes(model, indexes)
         else:
             yield Difference(table, f"the table {table} is missing")
-    triggers = set(db.execute_sql(_TRIGGERS).fetchall())
+    triggers = set(db.execute_sql(queries.TRIGGERS).fetchall())
     for table, name in TRIGGERS - triggers:
         yield Difference(name, f"the trigger {name} on {table} is missing or disabled")
     ours = set(map(_table, MODELS))
-    for table, in db.execute_sql(_RIGHTS).fetchall():
+    for table, in db.execute_sql(queries.WITHOUT_RIGHTS).fetchall():
         if table in ours:
             yield Difference("", f"its user may not read and write {table} (GRANT SELECT, INSERT, UPDATE, DELETE)")
 

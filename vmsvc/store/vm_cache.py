@@ -5,13 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from vmsvc.domain.lifecycle import FINAL
-from vmsvc.store import vms
+from vmsvc.store import queries, vms
 from vmsvc.store.models import Vm, database
-
-#: Every transaction below the first number had ended, and what it wrote can be seen. A server that was started anew,
-#: or is another one, may count from elsewhere. The third is our own transaction's, once it has written something.
-_MARK = """SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_postmaster_start_time(),
-                  pg_current_xact_id_if_assigned() IS NOT NULL"""
 
 T = TypeVar("T", bound=NamedTuple)
 
@@ -48,7 +43,6 @@ class VmCache(Mapping[str, T]):
     def __init__(self, kind: type[T] = VmRow):
         self._kind = kind
         self._columns = [getattr(Vm, name) for name in kind._fields]
-        self._news = f"SELECT {', '.join(kind._fields)} FROM vm WHERE changed >= %s"
         self._rows: dict[str, T] = {}
         self._states: dict[str, dict[str, T]] = {}
         self._mark: tuple[int, datetime] | None = None
@@ -57,14 +51,12 @@ class VmCache(Mapping[str, T]):
         """Read what changed, in the caller's transaction; `now` is the database's clock. Returns the ids of the rows
         that are new, changed or left out from now on. Raises RuntimeError when the transaction has written already:
         what it wrote could be rolled back, and be remembered here."""
-        *mark, wrote = database.execute_sql(_MARK).fetchone()
+        *mark, wrote = database.execute_sql(queries.TRANSACTIONS).fetchone()
         if wrote:
             raise RuntimeError("rows are to be read before anything is written")
         whole = self._mark is None or self._mark[1] != mark[1]
-        if whole:
-            found = [self._kind(*values) for values in Vm.select(*self._columns).where(vms.is_current()).tuples()]
-        else:       # asked again and again: Peewee would take most of the time to write it
-            found = [self._kind(*values) for values in database.execute_sql(self._news, (self._mark[0],)).fetchall()]
+        wanted = vms.is_current() if whole else Vm.changed >= self._mark[0]
+        found = [self._kind(*values) for values in Vm.select(*self._columns).where(wanted).tuples()]
         changed = self._rows.keys() - {row.id for row in found} if whole else set()
         for row_id in changed:
             self._drop(row_id)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,13 +11,10 @@ from peewee import Expression, fn
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import BOOTABLE, FINAL, LEAVING, State, event_of
+from vmsvc.store import queries
 from vmsvc.store.db import Unit, connected
-from vmsvc.store.models import Idempotency, Vm, database
-from vmsvc.store.statements import columns, insert, instance, update
+from vmsvc.store.models import Idempotency, Vm, any_of, database, seconds_from_now
 
-_NAME_SERVER = """
-UPDATE vm SET cloud_id = %s, updated_at = %s WHERE id = %s AND cloud_id IS NULL AND state IN ('building', 'deleting')
-"""
 #: For so long after its end a VM may still be shown by a list of the cloud.
 SHOWN_SECONDS = 120
 
@@ -27,24 +24,19 @@ def row_of(vm: Vm) -> dict[str, Any]:
     return vm.__data__
 
 
-def _rows(text: str, values: Sequence[Any]) -> list[Vm]:
-    """What a statement that asks for `columns(Vm)` gives."""
-    return [instance(Vm, row) for row in database.execute_sql(text, values).fetchall()]
-
-
 def of_id(vm_id: str) -> Vm:
     """By our id, in the caller's transaction."""
-    return _rows(f"SELECT {columns(Vm)} FROM vm WHERE id = %s", (vm_id,))[0]
+    return Vm.get_by_id(vm_id)
 
 
 def get(ref: str, lock: bool = False, mark: str | None = None) -> Vm | None:
     """By the cloud's id or by ours; with `lock` nobody else changes it before this transaction ends. `mark` is the id
     of ours that the server `ref` carries: while the answer to its create is out, no row names it yet."""
-    end = " FOR UPDATE" * lock
-    found = _rows(f"SELECT {columns(Vm)} FROM vm WHERE cloud_id = %s OR id = %s LIMIT 1{end}", (ref, ref))
-    if not found and mark is not None:
-        found = _rows(f"SELECT {columns(Vm)} FROM vm WHERE id = %s AND cloud_id IS NULL{end}", (mark,))
-    return found[0] if found else None
+    found = Vm.select().where((Vm.cloud_id == ref) | (Vm.id == ref)).limit(1)
+    marked = Vm.select().where(Vm.id == mark, Vm.cloud_id.is_null())
+    if lock:
+        found, marked = found.for_update(), marked.for_update()
+    return next(iter(found), None) or (next(iter(marked), None) if mark is not None else None)
 
 
 def read(vm_id: str) -> Vm:
@@ -55,12 +47,12 @@ def read(vm_id: str) -> Vm:
 
 def outcome(vm_id: str) -> dict[str, Any] | None:
     """The final answer to the request for a VM, if there is one."""
-    return database.execute_sql("SELECT outcome FROM vm WHERE id = %s", (vm_id,)).fetchone()[0]
+    return Vm.select(Vm.outcome).where(Vm.id == vm_id).scalar()
 
 
 def in_states(states: Collection[State]) -> list[Vm]:
     """All VMs in one of these states, oldest first."""
-    return list(Vm.select().where(Vm.state.in_([str(state) for state in states])).order_by(Vm.created_at, Vm.id))
+    return list(Vm.select().where(Vm.state.in_(_texts(states))).order_by(Vm.created_at, Vm.id))
 
 
 def preemptible_since(moment: datetime) -> list[Vm]:
@@ -71,31 +63,25 @@ def preemptible_since(moment: datetime) -> list[Vm]:
 
 def of_ids(vm_ids: Collection[str]) -> list[Vm]:
     """These VMs, in no order."""
-    return _rows(f"SELECT {columns(Vm)} FROM vm WHERE id = ANY(%s)", (list(vm_ids),))
+    return list(Vm.select().where(any_of(Vm.id, vm_ids)))
 
 
 def of_servers(server_ids: Collection[str]) -> list[Vm]:
     """The VMs that name these servers of the cloud, in no order."""
-    return _rows(f"SELECT {columns(Vm)} FROM vm WHERE cloud_id = ANY(%s)", (list(server_ids),))
+    return list(Vm.select().where(any_of(Vm.cloud_id, server_ids)))
 
 
 def on_network(network_id: str, vm_ids: Collection[str]) -> int:
     """How many of these VMs get a port on this network."""
-    if not vm_ids:
-        return 0
-    return database.execute_sql("SELECT count(*) FROM vm WHERE id = ANY(%s) AND boot ->> 'network_id' = %s",
-                                (list(vm_ids), network_id)).fetchone()[0]
+    return Vm.select().where(any_of(Vm.id, vm_ids),
+                             fn.jsonb_extract_path_text(Vm.boot, "network_id") == network_id).count()
 
 
 def may_leave(servers: Collection[str]) -> bool:
     """True when one of these servers is a VM of ours that leaves, or that could be evicted."""
-    if not servers:
-        return False
-    evictable = [str(state) for state in (State.ACTIVE, State.BUILDING, State.NOTICED)]
-    return database.execute_sql(
-        "SELECT EXISTS (SELECT FROM vm WHERE cloud_id = ANY(%s)"
-        " AND (state = ANY(%s) OR is_preemptible AND state = ANY(%s)))",
-        (list(servers), [str(state) for state in LEAVING], evictable)).fetchone()[0]
+    evictable = _texts((State.ACTIVE, State.BUILDING, State.NOTICED))
+    leaves = Vm.state.in_(_texts(LEAVING)) | (Vm.is_preemptible & Vm.state.in_(evictable))
+    return Vm.select().where(any_of(Vm.cloud_id, servers), leaves).exists()
 
 
 def current() -> list[Vm]:
@@ -104,9 +90,8 @@ def current() -> list[Vm]:
 
 
 def is_current() -> Expression:
-    """The condition of it."""
-    ended = Vm.ended_at > fn.clock_timestamp() - fn.make_interval(0, 0, 0, 0, 0, 0, SHOWN_SECONDS)
-    return Vm.state.not_in([str(state) for state in FINAL]) | ended
+    """True of the rows that `current` returns."""
+    return Vm.state.not_in(_texts(FINAL)) | (Vm.ended_at > seconds_from_now(-SHOWN_SECONDS))
 
 
 def cloud_ids(vm_ids: Collection[str]) -> list[str]:
@@ -117,7 +102,7 @@ def cloud_ids(vm_ids: Collection[str]) -> list[str]:
 
 def clock() -> datetime:
     """The database's clock."""
-    return database.execute_sql("SELECT clock_timestamp()").fetchone()[0]
+    return database.execute_sql(queries.CLOCK).fetchone()[0]
 
 
 def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str, key: str | None,
@@ -132,24 +117,23 @@ def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str
         earlier = _earlier(work, vm_id, request, principal, principal_id or principal, key)
         if earlier:
             return earlier
-    request = {**request, "boot": _asked_once(request["boot"])}
-    (vm,) = _rows(*insert(Vm, {"id": vm_id, "state": State.PENDING, "principal": principal,
-                               "principal_id": principal_id or principal, "created_at": work.now,
-                               "updated_at": work.now, **request}, f"RETURNING {columns(Vm)}"))
-    _tell(work, vm, ("create", "pending"), None, {})
+    request = {**request, "boot": _user_data_once(request["boot"])}
+    (vm,) = Vm.insert(id=vm_id, state=State.PENDING, principal=principal, principal_id=principal_id or principal,
+                      created_at=work.now, updated_at=work.now, **request).returning(Vm).execute()
+    _emit(work, vm, ("create", "pending"), None, {})
     work.log_on_commit("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
     return vm_id
 
 
-def adopt(work: Unit, vm_id: str, server_id: str, columns_of_it: Mapping[str, Any], reason: str) -> Vm:
+def adopt(work: Unit, vm_id: str, server_id: str, columns: Mapping[str, Any], reason: str) -> Vm:
     """Write a row for a server of ours that has none, ACTIVE, with its event; returns it. Raises IntegrityError where
     the id or the server has a row."""
-    (vm,) = _rows(*insert(Vm, {"id": vm_id, "cloud_id": server_id, "state": State.ACTIVE, "updated_at": work.now,
-                               **columns_of_it}, f"RETURNING {columns(Vm)}"))
+    (vm,) = Vm.insert(id=vm_id, cloud_id=server_id, state=State.ACTIVE, updated_at=work.now,
+                      **columns).returning(Vm).execute()
     shown = view(row_of(vm))
     work.emit(type="create", state="active", vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
               data={"vm": shown, "reason": reason, "adopted": True, "evicted": []})
-    answer(work, vm, {"ok": True, "error": None, "message": reason, "vm": shown, "evicted": []})
+    answer(vm, {"ok": True, "error": None, "message": reason, "vm": shown, "evicted": []})
     work.log_on_commit("vm %s: adopted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
     return vm
 
@@ -183,49 +167,50 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
     first (the caller looks again). Raises InvalidTransition for a move that the table of life does not have.
     """
     source = State(vm.state)
-    told = event_of(source, target)
+    event = event_of(source, target)
     if target in FINAL:
         changes["ended_at"] = work.now
     if target not in BOOTABLE and vm.boot.get("user_data"):
-        changes["boot"] = _asked_once({**changes.get("boot", vm.boot), "user_data": None})
-    rows = _rows(*update(Vm, {"state": target, "updated_at": work.now, **changes}, {"id": vm.id, "state": source},
-                         f"RETURNING {columns(Vm)}"))
+        changes["boot"] = _user_data_once({**changes.get("boot", vm.boot), "user_data": None})
+    rows = list(Vm.update(state=target, updated_at=work.now, **changes).where(Vm.id == vm.id, Vm.state == source)
+                .returning(Vm).execute())
     if not rows:
         return None
     now = rows[0]
-    if told:
-        _tell(work, now, told, reason, data or {}, cause=_cause(vm) or _cause(now))
+    if event:
+        _emit(work, now, event, reason, data or {}, cause=_cause(vm) or _cause(now))
     work.notify()
     work.log_on_commit("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
     return now
 
 
-def _asked_once(boot: Mapping[str, Any]) -> dict[str, Any]:
+def _user_data_once(boot: Mapping[str, Any]) -> dict[str, Any]:
     """User data can hold secrets, and are kept in one place, for as long as a boot may need them: what was asked does
     not repeat them. (That a body is the same tells the hash beside its Idempotency-Key.)"""
     asked = {name: value for name, value in boot.get("asked", {}).items() if name != "user_data"}
     return {**boot, "asked": asked}
 
 
-def answer(work: Unit, vm: Vm, said: Mapping[str, Any]) -> None:
-    """The outcome of a request, once and for all; written with the end of the unit."""
-    work.last(*update(Vm, {"outcome": said}, {"id": vm.id}))
+def answer(vm: Vm, outcome_of_it: Mapping[str, Any]) -> None:
+    """Write the outcome of a request, once and for all."""
+    change(vm, outcome=outcome_of_it)
 
 
 def name_server(work: Unit, vm_id: str, server_id: str) -> bool:
     """Write down which server a VM is, unless it is named already or has ended; says whether it was written."""
-    return database.execute_sql(_NAME_SERVER, (server_id, work.now, vm_id)).rowcount == 1
+    return Vm.update(cloud_id=server_id, updated_at=work.now).where(
+        Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_(_texts((State.BUILDING, State.DELETING)))).execute() == 1
 
 
 def change(vm: Vm, **changes: Any) -> None:
     """Change columns that are no part of its life (never `state`)."""
-    database.execute_sql(*update(Vm, changes, {"id": vm.id}))
+    Vm.update(**changes).where(Vm.id == vm.id).execute()
 
 
 def touch_all() -> None:
     """Write every row as it is. After a restore into another PostgreSQL the transactions in `changed` are those of the
     old one, and may seem to come for long: each reading of what changed would bring these rows."""
-    database.execute_sql("UPDATE vm SET changed = changed")
+    Vm.update(changed=Vm.changed).execute()
 
 
 def _cause(vm: Vm) -> str | None:
@@ -235,10 +220,10 @@ def _cause(vm: Vm) -> str | None:
     return "simulated" if vm.notice.get("simulated") else "capacity" if vm.evicted_for else "lifetime"
 
 
-def _actor(vm: Vm, told: tuple[str, str]) -> str | None:
+def _actor(vm: Vm, event: tuple[str, str]) -> str | None:
     """Who had it done; None for what nobody asked for: a lifetime that ended, room that appeared, a server that
     vanished."""
-    match told:
+    match event:
         case "create", _:
             return vm.principal
         case "delete", "deleting" | "deleted":
@@ -248,12 +233,16 @@ def _actor(vm: Vm, told: tuple[str, str]) -> str | None:
     return None
 
 
-def _tell(work: Unit, vm: Vm, told: tuple[str, str], reason: str | None, data: Mapping[str, Any],
+def _emit(work: Unit, vm: Vm, event: tuple[str, str], reason: str | None, data: Mapping[str, Any],
           cause: str | None = None) -> None:
     shown = view(row_of(vm))
-    if told[0] == "evict":
+    if event[0] == "evict":
         data = {"simulated": bool((vm.notice or {}).get("simulated")), **data}
-    if actor := _actor(vm, told):
+    if actor := _actor(vm, event):
         data = {"by": actor, **data}
-    work.emit(type=told[0], state=told[1], vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
+    work.emit(type=event[0], state=event[1], vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
               cause=cause, data={"vm": shown, **({"reason": reason} if reason else {}), **data})
+
+
+def _texts(states: Iterable[State]) -> list[str]:
+    return [str(state) for state in states]

@@ -1,0 +1,249 @@
+"""The statements that have to be SQL, each with what it does, who sends it and why Peewee does not write it.
+
+All else in the store is Peewee expressions. Values are psycopg2's `%(name)s`, so a percent sign is written twice.
+Times are the database's clock: `clock_timestamp()`, or `%(now)s` where one moment has to hold for a whole unit.
+"""
+
+from vmsvc.domain.lifecycle import BOOTABLE
+
+#: Keys of our advisory locks share this first half, so that they meet no other program's.
+LOCK_SPACE = 0x766D7376
+
+# ---------------------------------------------------------------- db: transactions and events
+
+#: Wait for an advisory lock and keep it to the end of the transaction. By `Unit.lock`, and by `unit()` as text before
+#: its first statement.
+LOCK = "SELECT pg_advisory_xact_lock(%(space)s, %(lock)s)"
+#: Set the sequence of events to follow the newest number ever given. A sequence does not take numbers back: without
+#: this a rollback would leave a gap that looks like a lost event. By `Unit.commit`, under the lock OUTBOX.
+NUMBER_EVENTS = """
+SELECT setval(pg_get_serial_sequence('event', 'seq'), 1 + greatest(
+    coalesce((SELECT max(seq) FROM event), 0), (SELECT removed_seq FROM watermark)), false)"""
+#: Write events in their order. Each has the time of its writing: that is the order of `seq`, which the transaction's
+#: time is not. By `Unit.commit`; one text for any number of events, so that it can be sent with the commit.
+WRITE_EVENTS = """
+INSERT INTO event (type, state, vm_id, subject, is_preemptible, data, time)
+SELECT type, state, vm_id, subject, is_preemptible, data, clock_timestamp()
+FROM unnest(%(type)s::text[], %(state)s::text[], %(vm_id)s::text[], %(subject)s::text[], %(is_preemptible)s::bool[],
+            %(data)s::jsonb[]) AS new (type, state, vm_id, subject, is_preemptible, data)"""
+#: The database's clock. By `vms.clock`.
+CLOCK = "SELECT clock_timestamp()"
+#: A text that changes whenever a transaction that wrote anything ends. By `db.changes`.
+SNAPSHOT = "SELECT pg_current_snapshot()::text"
+#: How many sessions of vmsvc there are besides this one. By `outbox.others`.
+OTHER_SESSIONS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND starts_with(application_name, 'vmsvc') AND pid <> pg_backend_pid()"""
+
+# ---------------------------------------------------------------- vm_cache
+
+#: Every transaction below the first number had ended, and what it wrote can be seen. A server that was started anew,
+#: or is another one, may count from elsewhere. The third is our own transaction's, once it has written something.
+TRANSACTIONS = """
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_postmaster_start_time(),
+       pg_current_xact_id_if_assigned() IS NOT NULL"""
+
+# ---------------------------------------------------------------- intents
+
+#: Claim due intents that no replica holds, oldest first; replicas that claim at once skip each other's rows.
+CLAIM = """
+UPDATE intent SET lease_owner = %(owner)s, lease_until = clock_timestamp() + make_interval(secs => %(lease)s),
+                  attempts = attempts + 1
+WHERE id IN (SELECT id FROM intent
+             WHERE done_at IS NULL AND not_before <= clock_timestamp()
+               AND (lease_until IS NULL OR lease_until < clock_timestamp())
+             ORDER BY not_before, id LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+RETURNING id, kind, vm_id, attempts, wishes"""
+#: Write down many fulfilled intents at once; one that was enqueued again since it was claimed is free instead.
+FULFIL = """
+UPDATE intent SET done_at = CASE WHEN wishes = seen THEN %(now)s ELSE done_at END,
+                  lease_owner = CASE WHEN wishes = seen THEN lease_owner END, lease_until = NULL
+FROM unnest(%(ids)s::bigint[], %(seen)s::int[]) AS done (intent_id, seen)
+WHERE id = intent_id AND lease_owner = %(owner)s"""
+#: Seconds until the next open intent that no replica holds is due.
+NEXT_DUE = """
+SELECT extract(epoch FROM min(greatest(not_before, coalesce(lease_until, not_before))) - clock_timestamp())::float8
+FROM intent WHERE done_at IS NULL"""
+
+# ---------------------------------------------------------------- ledger
+
+#: Every VM on its way in or out, and every open reservation: one view of all that a decision may concern, read at
+#: each ring of the doorbell.
+CONCERNED = """
+SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END,
+    CASE state WHEN 'pending' THEN boot -> 'requirements' END, host
+FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting')
+UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL, NULL, CASE bin_kind WHEN 'host' THEN bin END
+FROM reservation WHERE released_at IS NULL"""
+#: The newest build that failed because the network gave no address (Nova's words, measured), unless a VM was built on
+#: that network since.
+UNPLUGGED = """
+SELECT outcome ->> 'message' FROM vm failed
+WHERE state = 'failed' AND ended_at > clock_timestamp() - make_interval(secs => %(seconds)s)
+    AND boot ->> 'network_id' = %(network)s
+    AND outcome ->> 'message' LIKE '%%Failed to allocate the network%%' AND NOT EXISTS (
+        SELECT FROM vm later WHERE later.state NOT IN ('evicted', 'deleted', 'failed', 'lost')
+            AND later.boot ->> 'network_id' = failed.boot ->> 'network_id' AND later.launched_at > failed.ended_at)
+ORDER BY ended_at DESC LIMIT 1"""
+#: VMs exempted lately, and VMs exempted for a request that still waits. Each half has an index of its own.
+EXEMPT = """
+SELECT vm_id FROM eviction
+WHERE exempt IS NOT NULL AND reprieved_at > clock_timestamp() - make_interval(secs => %(seconds)s)
+UNION SELECT eviction.vm_id FROM vm JOIN eviction ON request_vm_id = vm.id
+WHERE vm.state = 'pending' AND exempt IS NOT NULL"""
+_NEWEST = "(SELECT max(id) FROM eviction WHERE vm_id = %(vm)s)"
+#: When the first event of a VM's newest notice was written.
+ANNOUNCED = f"""
+SELECT min(event.time) FROM event JOIN eviction ON eviction.id = {_NEWEST}
+WHERE event.vm_id = %(vm)s AND event.type = 'evict' AND event.state = 'noticed' AND event.time >= planned_at"""
+#: The round of a VM's newest eviction does not count for its request, unless another victim of that round left.
+ROUND_IS_NONE = f"""
+UPDATE vm SET rounds = rounds - 1 FROM eviction AS mine
+WHERE mine.id = {_NEWEST} AND vm.id = mine.request_vm_id AND vm.rounds = mine.round AND NOT EXISTS (
+    SELECT FROM eviction AS other
+    WHERE other.request_vm_id = vm.id AND other.round = mine.round AND other.evicting_at IS NOT NULL)"""
+#: The round of a VM's newest eviction counts for its request.
+ROUND_COUNTS = f"""
+UPDATE vm SET rounds = mine.round FROM eviction AS mine
+WHERE mine.id = {_NEWEST} AND vm.id = mine.request_vm_id AND vm.rounds < mine.round"""
+
+# ---------------------------------------------------------------- request_classes
+
+#: True when the cloud is just now making room, or building, for another request with the same conditions.
+BEING_TRIED = """
+SELECT EXISTS (SELECT FROM reservation JOIN vm ON vm.id = reservation.vm_id
+               WHERE released_at IS NULL AND vm.id <> %(vm)s AND vm.boot -> 'conditions' = %(conditions)s::jsonb)"""
+#: Requests without conditions to which the cloud said a short while ago that no host has capacity for them.
+REFUSED = """
+SELECT room, (refusal ->> 'at')::timestamptz FROM vm
+WHERE (state = 'pending' OR state = 'failed' AND ended_at > %(since)s) AND refusal ->> 'error' = 'no_capacity'
+    AND id <> %(vm)s AND coalesce(boot -> 'conditions', '[]') = '[]'
+ORDER BY 2 DESC LIMIT 1000"""
+
+# ---------------------------------------------------------------- outbox
+
+#: The newest removed `seq` and the events after one, as one view: also when there is no event. By the feed, for each
+#: ring: most of the way from a commit to the sockets.
+TAIL = """
+SELECT removed_seq, rest.* FROM watermark LEFT JOIN (
+    SELECT seq, type, state, subject, time, data FROM event WHERE seq > %(since)s ORDER BY seq LIMIT %(limit)s
+) AS rest ON true ORDER BY seq"""
+#: The next events of some kinds. The next of one kind are neighbours in the index event_kind_seq: for each kind the
+#: index is read from there on. (By `type = ... ORDER BY seq` PostgreSQL would walk along the primary key, through all
+#: other events where a kind is rare.)
+OF_KINDS = """
+SELECT seq, type, state, subject, time, data FROM event WHERE seq = ANY(ARRAY(
+    SELECT next.seq FROM unnest(%(types)s::text[], %(preemptible)s::bool[]) AS kind (type, preemptible),
+        LATERAL (SELECT type, is_preemptible, seq FROM event
+                 WHERE (type, is_preemptible, seq) > (kind.type, kind.preemptible, %(since)s::bigint)
+                 ORDER BY type, is_preemptible, seq LIMIT %(limit)s) AS next
+    WHERE next.type = kind.type AND next.is_preemptible = kind.preemptible
+    ORDER BY next.seq LIMIT %(limit)s)) ORDER BY seq"""
+#: The next events of one VM: `subject` is the cloud's id once there is one, `vm_id` is ours; each has an index.
+OF_VM = """
+SELECT seq FROM ((SELECT seq FROM event WHERE subject = %(vm)s AND seq > %(since)s ORDER BY seq LIMIT %(limit)s)
+                 UNION (SELECT seq FROM event WHERE vm_id = %(vm)s AND seq > %(since)s ORDER BY seq LIMIT %(limit)s)
+                ) AS found
+ORDER BY seq LIMIT %(limit)s"""
+#: Remove the oldest events and move the watermark: one statement, and so one transaction. The replica that locks the
+#: watermark's row removes; others skip their turn.
+FORGET_EVENTS = """
+WITH turn AS (SELECT FROM watermark WHERE id = 1 FOR UPDATE SKIP LOCKED),
+    old AS (SELECT max(seq) AS seq FROM (
+        SELECT seq FROM event
+        WHERE time < clock_timestamp() - make_interval(secs => %(seconds)s) AND EXISTS (SELECT FROM turn)
+        ORDER BY time LIMIT %(limit)s) AS batch),
+    moved AS (UPDATE watermark SET removed_seq = greatest(removed_seq, old.seq) FROM old
+              WHERE id = 1 AND old.seq IS NOT NULL)
+DELETE FROM event WHERE seq <= (SELECT seq FROM old)"""
+#: Seconds since the oldest event was written.
+OLDEST_AGE = "SELECT extract(epoch FROM clock_timestamp() - time)::float8 FROM event ORDER BY seq LIMIT 1"
+#: Remove all events and raise `seq` by a leap. By `adopt --restored`.
+BEGIN_ANEW = """
+UPDATE watermark SET removed_seq = greatest(removed_seq, coalesce((SELECT max(seq) FROM event), 0)) + %(leap)s;
+DELETE FROM event"""
+
+# ---------------------------------------------------------------- retention
+
+#: Remove requests that ended some time ago and never became a VM, with their Idempotency-Keys, as one statement. A
+#: request that VMs were evicted for is part of their record and stays.
+FORGET_REQUESTS = """
+WITH gone AS (
+    DELETE FROM vm WHERE id IN (
+        SELECT id FROM vm WHERE launched_at IS NULL AND ended_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+            AND NOT EXISTS (SELECT FROM eviction WHERE request_vm_id = vm.id)
+            AND NOT EXISTS (SELECT FROM intent WHERE vm_id = vm.id AND done_at IS NULL)
+        ORDER BY ended_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    RETURNING id),
+keys AS (DELETE FROM idempotency WHERE vm_id IN (SELECT id FROM gone))
+SELECT count(*) FROM gone"""
+#: Remove user data from rows that no boot needs any more, as an older release left them.
+CLEAR_USER_DATA = f"""
+UPDATE vm SET boot = jsonb_set(boot, '{{user_data}}', 'null') #- '{{asked,user_data}}' WHERE id IN (
+    SELECT id FROM vm WHERE boot ->> 'user_data' IS NOT NULL
+        AND state NOT IN ({', '.join(repr(str(state)) for state in BOOTABLE)})
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"""
+
+# ---------------------------------------------------------------- usage
+
+#: Now, and when this deployment was first started, as seconds since 1970.
+SPAN = """
+SELECT extract(epoch FROM clock_timestamp())::float8,
+       extract(epoch FROM (SELECT min(created_at) FROM deployment))::float8"""
+_HELD = """
+SELECT GREATEST(0, floor((extract(epoch FROM {moment}) - %(first)s) / %(step)s))::int AS slot, is_preemptible,
+       sum((quota ->> 'cores')::int)::int
+FROM vm
+WHERE launched_at IS NOT NULL AND (ended_at IS NULL OR ended_at >= to_timestamp(%(first)s)) AND {moment} IS NOT NULL
+GROUP BY 1, 2"""
+#: vCPUs that began, and that ended, to be held, by slot. A VM that began before the first slot and still was there in
+#: it counts as of the first one.
+BEGUN, ENDED = _HELD.format(moment="launched_at"), _HELD.format(moment="ended_at")
+#: How many VMs were evicted, by slot.
+EVICTED = """
+SELECT floor((extract(epoch FROM evicting_at) - %(first)s) / %(step)s)::int AS slot, count(*)::int
+FROM eviction WHERE evicting_at >= to_timestamp(%(first)s) GROUP BY 1"""
+
+# ---------------------------------------------------------------- preflight and schema: the catalogs of PostgreSQL
+
+#: Version, encoding, role and rights of the connection, in the order of `preflight.Findings`.
+SERVER = """
+SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+       current_setting('server_encoding'), current_setting('session_replication_role'), current_user,
+       current_schema(), clock_timestamp(), coalesce(has_schema_privilege(current_schema(), 'CREATE'),
+       false), pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool,
+       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+           - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')"""
+#: The schema that has the history of migrations, or else the first of `search_path`.
+LOCATE = """
+SELECT coalesce((SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                 WHERE pg_class.oid = to_regclass(%(history)s)), current_schema()),
+       current_setting('search_path'), current_database()"""
+#: The session that holds an advisory lock of ours.
+HOLDER = """
+SELECT pg_stat_activity.pid, application_name, coalesce(host(client_addr), 'this machine') FROM pg_locks
+JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND classid = %(space)s AND objid = %(lock)s LIMIT 1"""
+#: The schema by its oid: a cast to regnamespace would not take every name.
+_HERE = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+#: Table, column, type, NOT NULL, whether it is filled in by itself.
+COLUMNS = f"""
+SELECT relname, attname, format_type(atttypid, atttypmod), attnotnull, atthasdef OR attidentity <> ''
+FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+WHERE relnamespace = {_HERE} AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped"""
+#: Table, unique, partial, columns in their order.
+INDEXES = f"""
+SELECT owner.relname, indisunique, indpred IS NOT NULL,
+       array(SELECT attname FROM unnest(indkey) WITH ORDINALITY AS key (number, place)
+             JOIN pg_attribute ON attrelid = indrelid AND attnum = number ORDER BY place)::text[]
+FROM pg_index JOIN pg_class owner ON owner.oid = indrelid
+WHERE owner.relnamespace = {_HERE} AND indisvalid"""
+#: Table and name of the triggers that run.
+TRIGGERS = f"""
+SELECT relname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE relnamespace = {_HERE} AND tgenabled IN ('O', 'A')"""
+#: Tables that the user may not read and write.
+WITHOUT_RIGHTS = f"""
+SELECT relname FROM pg_class WHERE relnamespace = {_HERE} AND relkind IN ('r', 'p')
+AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+         AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))"""
