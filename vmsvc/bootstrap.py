@@ -13,6 +13,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from vmsvc import tuning
+from vmsvc.cloud.cache.host_allocations import HostAllocations
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.openstack.adapter import OpenStack
@@ -67,8 +68,9 @@ class Service:
         self.hub = Hub()
         self._waiters = Waiters()
         self._doorbell = Doorbell(self.runtime, settings.listen_url or database_url)
-        self._host_cache = HostCache(cloud)
-        self._server_cache = ServerCache(cloud, self._host_cache.allocations)
+        allocations = HostAllocations()
+        self._host_cache = HostCache(cloud, allocations)
+        self._server_cache = ServerCache(cloud, allocations)
         self._catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
         self._scheduler = Scheduler(
             self.runtime, cloud, self._server_cache, self._host_cache, self._doorbell.bell(), self._doorbell.ring,

@@ -44,12 +44,13 @@ class Stage:
         if self.servers is None:
             raise Enough
 
-    async def server(self, server_id):
-        """GET."""
+    async def look(self, server_id):
+        """GET; None for 404."""
         self.asked.append(server_id)
-        if error := self.answers.get(server_id):
+        error = self.answers.get(server_id)
+        if error and not isinstance(error, NotFound):
             raise error
-        return None
+        return None if error else shown(server_id, {})
 
     async def set_metadata(self, server_id, items):
         """POST metadata."""

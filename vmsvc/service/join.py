@@ -9,6 +9,7 @@ from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.roster import Roster
 from vmsvc.domain.vm import VmFacts
+from vmsvc.service.server_rows import ServerRows
 from vmsvc.store.vm_cache import VmRow
 
 #: Statuses in which a server's room on its host is given back though the server is still there.
@@ -44,10 +45,7 @@ class Join:
         self.roster = Roster(())
         self._policy = policy
         self._rows: Mapping[str, VmRow] = {}
-        self._servers: dict[str, Server] = {}
-        self._marked: dict[str, tuple[str, ...]] = {}    # mark -> servers that carry it
-        self._row_of: dict[str, str] = {}                # server -> row that names it
-        self._known: dict[str, str] = {}                 # ... and back
+        self._index = ServerRows()
         self._odd: Set[str] = frozenset()
         self._exempt: Set[str] = frozenset()
         self._operator, self._metadata_items = False, METADATA_ITEMS
@@ -56,27 +54,14 @@ class Join:
         """These changed; None has gone. Returns the rows that may be concerned, for `update`."""
         concerned = set()
         for server_id, server in servers.items():
-            before = self._servers.pop(server_id, None)
-            if server is not None:
-                self._servers[server_id] = server
-            old, new = before and before.vmsvc_id, server and server.vmsvc_id
-            if old != new:
-                self._mark(old, server_id, False)
-                self._mark(new, server_id, True)
-            concerned.update(row_id for row_id in (old, new, self._row_of.get(server_id)) if row_id is not None)
-        return concerned
-
-    def _mark(self, mark: str | None, server_id: str, carries: bool) -> None:
-        if mark is not None:
-            others = tuple(other for other in self._marked.get(mark, ()) if other != server_id)
-            self._marked[mark] = (*others, server_id) if carries else others
-            if not self._marked[mark]:
-                del self._marked[mark]
+            concerned |= self._index.put_server(server_id, server) | {self._index.row_naming(server_id)}
+        return concerned - {None}
 
     def forget(self) -> set[str]:
         """Begin anew with the rows. Returns the rows that are to be joined again as far as servers tell."""
-        self.roster, self._row_of, self._known = Roster(()), {}, {}
-        return set(self._marked)
+        self.roster = Roster(())
+        self._index.forget_rows()
+        return self._index.marks()
 
     def update(self, rows: Mapping[str, VmRow], concerned: Iterable[str], *, came: Set[str], went: Set[str],
                exempt: Set[str], operator: bool, metadata_items: int) -> None:
@@ -90,22 +75,14 @@ class Join:
         self._operator, self._metadata_items = operator, metadata_items
         self._exempt = exempt
         for server_id in odd | self._odd:
-            again.update(self._marks_and_rows(server_id))
+            again |= {self._index.row_naming(server_id), self._index.mark_of(server_id)} - {None}
         self._odd = odd
         for row_id in again:
             self._join(row_id, rows.get(row_id), came, went)
 
-    def _marks_and_rows(self, server_id: str) -> Iterable[str]:
-        if server_id in self._row_of:
-            yield self._row_of[server_id]
-        if server_id in self._servers and self._servers[server_id].vmsvc_id:
-            yield self._servers[server_id].vmsvc_id
-
     def _join(self, row_id: str, row: VmRow | None, came: Set[str], went: Set[str]) -> None:
         """A row that waits for room is no VM yet."""
-        self._row_of.pop(self._known.pop(row_id, ""), None)
-        if row is not None and row.cloud_id:
-            self._row_of[row.cloud_id], self._known[row_id] = row_id, row.cloud_id
+        self._index.put_row(row_id, row and row.cloud_id)
         if row is None or row.state == State.PENDING:
             self.roster.drop(row_id)
             return
@@ -123,9 +100,10 @@ class Join:
 
     def _server(self, row: VmRow) -> Server | None:
         """The cloud may have made its server while we do not know the id yet: then only the mark tells."""
+        servers = self._index.servers
         if row.cloud_id:
-            return self._servers.get(row.cloud_id)
-        marked = (self._servers[server_id] for server_id in sorted(self._marked.get(row.id, ())))
+            return servers.get(row.cloud_id)
+        marked = map(servers.__getitem__, self._index.carrying(row.id))
         return next((server for server in marked if server.status != "ERROR"), None)
 
 

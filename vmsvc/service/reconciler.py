@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import MARK, Cloud, Server
-from vmsvc.domain.errors import NotFound, VmsvcError
+from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.service.boot import OWNER, marks
 from vmsvc.service.evictions import acknowledge
@@ -69,9 +69,8 @@ class Reconciler:
         for server_id in sorted(missing, key=self._looked_at.__getitem__)[:_CONFIRMATIONS]:
             self._looked_at[server_id] = self._round
             try:
-                await self._cloud.server(server_id)
-            except NotFound:
-                await self._runtime.offload(_lost, missing[server_id])
+                if await self._server_cache.look(server_id) is None:
+                    await self._runtime.offload(_lost, missing[server_id])
             except VmsvcError as error:
                 log.warning("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from vmsvc.cloud.port import Server
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.service import listing
+from vmsvc.service.server_rows import ServerRows
 
 
 class Listed(NamedTuple):
@@ -65,10 +66,7 @@ class Roll:
 
     def __init__(self) -> None:
         self._rows: Mapping[str, Listed] = {}
-        self._servers: dict[str, Server] = {}
-        self._row_of: dict[str, str] = {}                   # server -> row that names it
-        self._known: dict[str, str] = {}                    # ... and back
-        self._marked: dict[str, tuple[str, ...]] = {}       # mark -> servers that carry it, in order
+        self._index = ServerRows()
         self._shown: dict[str, bytes] = {}                  # by server
         self._awaited: dict[str, bytes] = {}                # by row
         self._missing: set[str] = set()
@@ -81,15 +79,15 @@ class Roll:
         self._rows = rows
         concerned, anew = dict.fromkeys(changed), dict.fromkeys(servers)
         for server_id, server in servers.items():
-            concerned.update(dict.fromkeys(self._take(server_id, server)))
+            concerned.update(dict.fromkeys(self._index.put_server(server_id, server)))
         for row_id in tuple(concerned):
-            anew.update(dict.fromkeys(self._name(row_id)))
+            row = rows.get(row_id)
+            anew.update(dict.fromkeys(self._index.put_row(row_id, row and row.cloud_id)))
         # Another row may lose its server to the one that names it, or get it back.
-        marks = {self._servers[server_id].vmsvc_id for server_id in anew if server_id in self._servers}
-        concerned.update(dict.fromkeys(marks - {None}))
+        concerned.update(dict.fromkeys({*map(self._index.mark_of, anew)} - {None}))
         for row_id in concerned:
-            anew.update(dict.fromkeys(self._marked.get(row_id, ())))
-        concerned.update(dict.fromkeys(self._row_of[server_id] for server_id in anew if server_id in self._row_of))
+            anew.update(dict.fromkeys(self._index.carrying(row_id)))
+        concerned.update(dict.fromkeys({*map(self._index.row_naming, anew)} - {None}))
         news = [self._encode(self._shown, server_id, self._server_of) for server_id in anew]
         news += [self._encode(self._awaited, row_id, self._request_of) for row_id in concerned]
         if any(news) or self._page is None or self._page.seq != seq or self._page.missing != self._missing:
@@ -99,33 +97,6 @@ class Roll:
     def _assembled(self, seq: int) -> Page:
         waiting = sorted(self._awaited, key=lambda row_id: (self._rows[row_id].created_at, row_id))
         return page_of([*self._shown.values(), *map(self._awaited.__getitem__, waiting)], seq, self._missing)
-
-    def _take(self, server_id: str, server: Server | None) -> Iterable[str]:
-        """Returns the marks that are concerned."""
-        before = self._servers.pop(server_id, None)
-        if server is not None:
-            self._servers[server_id] = server
-        old, new = before and before.vmsvc_id, server and server.vmsvc_id
-        if old is not None:
-            self._mark(old, {*self._marked[old]} - {server_id})
-        if new is not None:
-            self._mark(new, {*self._marked.get(new, ()), server_id})
-        return {old, new} - {None}
-
-    def _mark(self, mark: str, servers: set[str]) -> None:
-        if servers:
-            self._marked[mark] = tuple(sorted(servers))
-        else:
-            del self._marked[mark]
-
-    def _name(self, row_id: str) -> Iterable[str]:
-        """Look which server the row names now; returns the servers that are concerned."""
-        row, before = self._rows.get(row_id), self._known.pop(row_id, None)
-        if before is not None and self._row_of[before] == row_id:      # it may be another's by now
-            del self._row_of[before]
-        if row is not None and row.cloud_id:
-            self._row_of[row.cloud_id], self._known[row_id] = row_id, row.cloud_id
-        return {before, row and row.cloud_id} - {None}
 
     def _encode(self, pieces: dict[str, bytes], key: str, look: Callable[[str], dict[str, Any] | None]) -> bool:
         """Encode one again; True when that changed anything."""
@@ -140,7 +111,7 @@ class Roll:
         return True
 
     def _server_of(self, server_id: str) -> dict[str, Any] | None:
-        server, row = self._servers.get(server_id), self._row_with(server_id)
+        server, row = self._index.servers.get(server_id), self._row_with(server_id)
         over = row is not None and row.state in FINAL
         if server is None and row is not None and not over:
             self._missing.add(server_id)
@@ -149,22 +120,23 @@ class Roll:
         return None if server is None or over else listing.shown(server, row and row._asdict())
 
     def _row_with(self, server_id: str) -> Listed | None:
-        if server_id in self._row_of:
-            return self._rows[self._row_of[server_id]]
-        mark = self._servers[server_id].vmsvc_id if server_id in self._servers else None
-        row = self._rows.get(mark) if mark is not None else None
+        named_by = self._index.row_naming(server_id)
+        if named_by is not None:
+            return self._rows[named_by]
+        row = self._rows.get(self._index.mark_of(server_id) or "")
         return row if row is not None and not row.cloud_id and self._first(row.id) == server_id else None
 
     def _first(self, row_id: str) -> str | None:
         """Of the servers that carry the mark of a row the one that no other row names."""
-        return next((server_id for server_id in self._marked.get(row_id, ()) if server_id not in self._row_of), None)
+        return next((server_id for server_id in self._index.carrying(row_id)
+                     if self._index.row_naming(server_id) is None), None)
 
     def _request_of(self, row_id: str) -> dict[str, Any] | None:
         row = self._rows.get(row_id)
         if row is None or row.state in FINAL:
             return None
         if row.cloud_id:        # the server of one that is still built may have failed and gone: the request goes on
-            waits = row.state == State.BUILDING and row.cloud_id not in self._servers
+            waits = row.state == State.BUILDING and row.cloud_id not in self._index.servers
         else:
             waits = self._first(row_id) is None
         return listing.awaited(row._asdict()) if waits else None

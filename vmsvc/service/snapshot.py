@@ -118,7 +118,7 @@ class Observer:
         """Servers and hosts are told together, as of one moment."""
         self._tell(News(self._server_cache.news(), self._host_cache.news()))
         return replace(snapshot, fresh=self._host_cache.read_since(snapshot.began),
-                       doubted=frozenset(self._host_cache.allocations.doubted))
+                       doubted=self._host_cache.doubted)
 
 
 def request_of(row: Vm, now: datetime, ended_since: datetime | None, cooling: Cooling = MappingProxyType({}),

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 
 from tests.integration.model.cloud import ModelCloud
 from vmsvc.cloud.cache.server_cache import Watch
@@ -79,7 +78,7 @@ class ModelHostCache:
         self._hosts: dict[str, Host] = {}
         self._told: dict[str, Host] = {}
         self._read_at: dict[str, float] = {}
-        self.allocations = SimpleNamespace(doubted=set())
+        self.doubted: frozenset[str] = frozenset()
 
     def hosts(self) -> dict[str, Host]:
         """As they are known now."""

@@ -122,12 +122,12 @@ def test_a_server_is_forgotten_wherever_it_was_and_hosts_with_all_that_was_on_th
 
 
 def test_only_hosts_on_which_something_changed_are_named(allocations):
-    allocations.changed.clear()
+    allocations.take_changed()
     allocations.saw(server("a"))
     allocations.saw(server("a", status="SHUTOFF"))
-    assert not allocations.changed
+    assert not allocations.take_changed()
     allocations.saw(server("b", host="two"))
-    assert allocations.changed == {"two"}
+    assert allocations.take_changed() == {"two"}
 
 
 def test_of_two_readings_at_once_the_one_that_ends_first_ends_alone():

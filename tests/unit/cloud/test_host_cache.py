@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from vmsvc.cloud.cache import host_cache as module
+from vmsvc.cloud.cache.host_allocations import HostAllocations
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.port import Content, Occupant, OccupantPage, Provider, Service
 from vmsvc.domain.errors import CloudUnavailable, NotFound
@@ -107,7 +108,7 @@ def fixture_clock(monkeypatch):
 def fixture_host_cache(io_loop, cloud, clock):
     """A host cache that has read everything."""
     assert clock.now
-    host_cache = HostCache(cloud)
+    host_cache = HostCache(cloud, HostAllocations())
     io_loop.run_sync(lambda: host_cache.start(NOW))
     return host_cache
 
@@ -163,7 +164,7 @@ async def test_idle_it_costs_the_same_for_few_hosts_and_for_many(io_loop, clock)
     counts = []
     for number in (50, 500):
         cloud = Cloud(number)
-        host_cache = HostCache(cloud)
+        host_cache = HostCache(cloud, HostAllocations())
         await host_cache.start(NOW)
         cloud.calls.clear()
         clock.now += 1000
@@ -195,7 +196,7 @@ async def test_a_host_that_is_doubted_is_read_first(cloud, clock, host_cache):
     cloud.read.clear()
     cloud.news = [Occupant("s1", "VERIFY_RESIZE", "h3", SMALL)]
     await live(host_cache, clock, 15)
-    assert cloud.read[0] == "h3" and not host_cache.allocations.doubted
+    assert cloud.read[0] == "h3" and not host_cache.doubted
 
 
 @pytest.mark.gen_test
@@ -294,7 +295,7 @@ async def test_in_tenant_mode_nothing_is_asked(io_loop):
     assert io_loop
     cloud = Cloud(3)
     cloud.mode = "tenant"
-    host_cache = HostCache(cloud)
+    host_cache = HostCache(cloud, HostAllocations())
     await host_cache.start(NOW)
     await host_cache.refresh(0)
     assert not cloud.calls and not host_cache.hosts()

@@ -20,7 +20,7 @@ _MOVING = frozenset({"MIGRATING", "RESIZE", "VERIFY_RESIZE", "REVERT_RESIZE"})
 
 
 class HostAllocations:
-    """No I/O. `doubted` and `changed` are hosts for the reader to look at and to clear."""
+    """No I/O. `doubted` are hosts that should be read soon, since a change did not tell all."""
 
     def __init__(self):
         self._held: dict[str, dict[str, Resources]] = {}             # host -> consumer -> amounts
@@ -28,11 +28,16 @@ class HostAllocations:
         self._seen: dict[str, tuple[str | None, Resources, bool]] = {}   # server -> its last (host, room, moving)
         self._meanwhile: list[set[str]] = []
         self.doubted: set[str] = set()
-        self.changed: set[str] = set()
+        self._changed: set[str] = set()
 
     def of(self, host: str) -> Mapping[str, Resources]:
         """What is held on a host, by consumer."""
         return self._held.get(host, {})
+
+    def take_changed(self) -> set[str]:
+        """The hosts on which something changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     def saw(self, server: Occupant) -> None:
         """A server as a list showed it. Seeing it again unchanged changes nothing."""
@@ -84,7 +89,7 @@ class HostAllocations:
             self._places[consumer] = (*self._places.get(consumer, ()), host)
         self._held[host] = now
         self.doubted.discard(host)
-        self.changed.add(host)
+        self._changed.add(host)
 
     def forget(self, host: str) -> None:
         """There is no such host any more."""
@@ -101,7 +106,7 @@ class HostAllocations:
             self._places[server.id] = (*self._places.get(server.id, ()), host)
         if held is None or before is not None and before[:2] != (host, server.room):
             self._held[host][server.id] = server.room
-            self.changed.add(host)
+            self._changed.add(host)
         elsewhere = {place for place in self._places[server.id] if place != host}
         self.doubted |= elsewhere
         if server.status in _MOVING or (before is not None and before[2]) or held not in (None, server.room):
@@ -110,7 +115,7 @@ class HostAllocations:
     def _remove(self, consumer: str) -> None:
         for host in self._places.pop(consumer, ()):
             del self._held[host][consumer]
-            self.changed.add(host)
+            self._changed.add(host)
 
     def _leave(self, consumer: str, host: str) -> None:
         places = tuple(place for place in self._places[consumer] if place != host)

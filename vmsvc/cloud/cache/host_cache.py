@@ -47,9 +47,9 @@ class _Entry:
 class HostCache:
     """Read it through `hosts()`. In tenant mode it is empty and asks for nothing."""
 
-    def __init__(self, cloud: Cloud):
+    def __init__(self, cloud: Cloud, allocations: HostAllocations):
         self._cloud = cloud
-        self.allocations = HostAllocations()
+        self._allocations = allocations
         self._entries: dict[str, _Entry] = {}
         self._hosts: dict[str, Host] = {}
         self._stale: set[str] = set()              # hosts that are to be made anew
@@ -81,8 +81,7 @@ class HostCache:
         return {name: self._hosts.get(name) for name in changes}
 
     def _renew(self) -> None:
-        stale, self._stale = self._stale | self.allocations.changed, set()
-        self.allocations.changed.clear()
+        stale, self._stale = self._stale | self._allocations.take_changed(), set()
         for name in stale:
             entry = self._entries.get(name)
             if entry is not None and entry.content is not None:
@@ -90,6 +89,11 @@ class HostCache:
             else:
                 self._hosts.pop(name, None)
         self._changes |= stale
+
+    @property
+    def doubted(self) -> frozenset[str]:
+        """Hosts of which it is not known who holds what, until they are read."""
+        return frozenset(self._allocations.doubted)
 
     def is_down(self, name: str) -> bool:
         """True when Nova says that the host's compute service is down, or knows none."""
@@ -113,7 +117,7 @@ class HostCache:
                 began = time.monotonic()
                 page = await (ask or self._cloud.occupants)(self._since)
                 for occupant in page.occupants:
-                    self.allocations.saw(occupant)
+                    self._allocations.saw(occupant)
                 self._since, self._news_at = page.as_of, began
             await self._look_at_services(max(max_age, _SERVICES_SECONDS))
             for trait in set(traits) - self._traits.keys():
@@ -152,7 +156,7 @@ class HostCache:
 
     def _due(self, now: float) -> str | None:
         """The host to be read next, if any should be."""
-        doubted = [name for name in self.allocations.doubted
+        doubted = [name for name in self._allocations.doubted
                    if name in self._entries and now - self._entries[name].read_at > _DOUBT_SECONDS]
         if doubted:
             return min(doubted, key=lambda name: self._entries[name].read_at)
@@ -214,7 +218,7 @@ class HostCache:
         if entry is None:
             return
         began = time.monotonic()
-        with self.allocations.reading() as meanwhile:
+        with self._allocations.reading() as meanwhile:
             try:
                 content = await self._cloud.content(entry.provider) if whole else None
                 holders = content.allocations if whole else await self._cloud.holders(entry.provider)
@@ -223,7 +227,7 @@ class HostCache:
                 self._providers_at = float("-inf")
                 return
             if self._entries.get(name) is entry:
-                self.allocations.told(name, holders, meanwhile)
+                self._allocations.told(name, holders, meanwhile)
                 if whole:
                     entry.content, entry.read_at = content, began
                     self._readings.pop(name, None)
@@ -234,11 +238,11 @@ class HostCache:
         self._entries.pop(name, None)
         self._readings.pop(name, None)
         self._stale.add(name)
-        self.allocations.forget(name)
+        self._allocations.forget(name)
 
     def _host(self, name: str, entry: _Entry) -> Host:
         service = self._services.get(name, _NO_SERVICE)
-        return Host(name, entry.content.inventories, dict(self.allocations.of(name)),
+        return Host(name, entry.content.inventories, dict(self._allocations.of(name)),
                     available=service.up and service.enabled,
                     availability_zone=service.zone,
                     traits=frozenset(trait for trait, ids in self._traits.items() if not ids.isdisjoint(

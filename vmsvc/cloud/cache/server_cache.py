@@ -167,17 +167,24 @@ class ServerCache:
         return server and server.vmsvc_id
 
     async def look(self, server_id: str) -> Server | None:
-        """One server, read now; None when the cloud says 404."""
+        """One server, read now; None when the cloud says 404. That alone proves that a server has gone: a list may
+        leave it out, since its cell is down or Nova hands it from one cell to another."""
         known = server_id in self.servers
-        try:
-            server = await self._cloud.server(server_id)
-        except NotFound:
-            self.forget(server_id)
+        server = await self._get(server_id)
+        if server is None:
+            self._hide(server_id)
             return None
         async with self._reading:        # a list that began earlier would bring back what was
             if server_id in self.servers or not known:      # else a list has told meanwhile that it went
                 self._merge((_as_listed(server),))
         return server
+
+    async def _get(self, server_id: str) -> Server | None:
+        try:
+            return await self._cloud.server(server_id)
+        except NotFound:
+            self._allocations.gone(server_id)
+            return None
 
     def _tell(self) -> None:
         """Wake those whose server is ready. With a thousand who wait, to wake each of them after every read would
@@ -196,13 +203,12 @@ class ServerCache:
                 self._show(server)
 
     async def _replace(self, servers: tuple[Server, ...]) -> None:
-        """A server that a list leaves out may lie in a cell that is down: only a GET that says 404 removes it."""
+        """Show these servers, and those that the list left out and GET shows."""
         fresh = {server.id: server for server in servers if server.status not in _GONE}
         for server_id in self.servers.keys() - fresh.keys():
             try:
-                fresh[server_id] = _as_listed(await self._cloud.server(server_id))
-            except NotFound:
-                self._allocations.gone(server_id)
+                if (server := await self._get(server_id)) is not None:
+                    fresh[server_id] = _as_listed(server)
             except VmsvcError as error:     # a broken cell must not keep us from seeing the others
                 log.info("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
                 fresh[server_id] = self.servers[server_id]

@@ -22,7 +22,8 @@ class HttpSession(requests.Session):
         adapter = TCPKeepAliveAdapter(pool_connections=services, pool_maxsize=workers)
         self.mount("http://", adapter)
         self.mount("https://", adapter)
-        # Keystone's token is the only login. Without an `auth` requests reads a .netrc at each call and sends its login.
+        # Keystone's token is the only login. Without an `auth` requests reads a .netrc at each call and sends what it
+        # has.
         self.auth = lambda request: request
         # A load balancer's cookie would bind all threads to one of its servers.
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
@@ -35,8 +36,8 @@ class HttpSession(requests.Session):
         return found
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: keystoneauth follows redirects itself. Requests would read all of such an answer first, however long the
-        peer takes for it."""
+        """None: keystoneauth follows redirects itself. Requests would read all of such an answer first, however long
+        the peer takes for it."""
 
 
 def _is_loopback(host: str) -> bool:
