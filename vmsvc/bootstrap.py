@@ -34,10 +34,12 @@ from vmsvc.service.lifetimes import Lifetimes
 from vmsvc.service.notice import Notices
 from vmsvc.service.pulse import Pulse
 from vmsvc.service.reconciler import Reconciler
+from vmsvc.service.rehearsals import Rehearsals
 from vmsvc.service.retention import Retention
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.service.tickets import Tickets
+from vmsvc.service.verdicts import Verdicts
 from vmsvc.store import condition, db, intents, schema
 from vmsvc.web.app import api_document, make_app, make_server
 from vmsvc.web.limits import Limits
@@ -74,8 +76,10 @@ class Service:
         self._fleet = Fleet(cloud)
         self._mirror = Mirror(cloud, self._fleet.claims)
         self._catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
+        self._rehearsals = Rehearsals(cloud)
+        self._verdicts = Verdicts(cloud, self._rehearsals)
         self._scheduler = Scheduler(
-            self.runtime, cloud, self._mirror, self._fleet, self._doorbell.bell(), self._doorbell.ring,
+            self.runtime, cloud, self._mirror, self._fleet, self._verdicts, self._doorbell.bell(), self._doorbell.ring,
             grace_seconds=settings.grace_seconds, policy=Policy(
                 settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
                 patience=2 * settings.grace_seconds + _LEAVING_SECONDS, notices=settings.grace_seconds > 0),
@@ -84,7 +88,8 @@ class Service:
         self.evictions = Evictions(self.runtime, self._mirror, self._doorbell.ring, bulletin.stale,
                                    settings.grace_seconds)
         self.commands = Commands(self.runtime, cloud, self._mirror, bulletin, self._catalog, self._scheduler,
-                                 self._waiters, self._doorbell.ring, min_run_seconds=settings.min_run_seconds)
+                                 self._waiters, self._doorbell.ring, verdicts=self._verdicts,
+                                 min_run_seconds=settings.min_run_seconds)
         self._actuator: Actuator | None = None
         self._reconciler: Reconciler | None = None
         self._server: HTTPServer | None = None
@@ -119,7 +124,7 @@ class Service:
         applied = await self.runtime.offload(schema.migrate, self._database, _MIGRATE_SECONDS)
         if applied:
             log.info("database: applied %s", ", ".join(applied))
-        deployment = await self.runtime.offload(db.deployment_id)
+        deployment = self._rehearsals.deployment = await self.runtime.offload(db.deployment_id)
         feed = Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell())
         await feed.begin()
         self.runtime.supervise("feed", feed.run)
@@ -144,7 +149,7 @@ class Service:
         stop_first = self.settings.evict_action == "stop-delete"
         leave = Leave(self.runtime, self.cloud, self._mirror, stop_first)
         notices = Notices(self.runtime, self.cloud, stop_first)
-        boot = Boot(self.runtime, self.cloud, self._mirror, self._fleet, leave, deployment)
+        boot = Boot(self.runtime, self.cloud, self._mirror, self._fleet, leave, self._verdicts, deployment)
         self._actuator = Actuator(self.runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
             intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell(acts=True))

@@ -13,15 +13,15 @@ from typing import Any
 
 from vmsvc import doors
 from vmsvc.cloud.openstack import OpenStack
-from vmsvc.cloud.port import Quota, Server
+from vmsvc.cloud.port import OWNER, Quota, Server
 from vmsvc.cloud.servers import MARGIN
 from vmsvc.config import ConfigError, Settings
 from vmsvc.domain.errors import Forbidden, InvalidRequest, VmsvcError
 from vmsvc.domain.flavors import quota_request
 from vmsvc.embedded import existing_database
 from vmsvc.log import scrubbed
-from vmsvc.service.boot import OWNER
 from vmsvc.service.catalog import Catalog
+from vmsvc.service.rehearsals import is_left_over
 from vmsvc.service.tokens import BadTokenFile
 from vmsvc.sim.postgres import PostgresFailed
 from vmsvc.store import condition
@@ -219,7 +219,8 @@ def _ours(servers: Sequence[Server], known: condition.Condition | None, database
         found.append(Finding(Level.WRONG, "cloud", f"the database has {len(known.servers)} VMs and not one of them is "
                              "in this project: started now, the service would write all of them off as lost. Is it the "
                              "right cloud, project and database?"))
-    marked = [server for server in servers if server.vmsvc_id and server.id not in known.servers]
+    marked = [server for server in servers if server.vmsvc_id and server.id not in known.servers
+              and not is_left_over(server, known.deployment)]
     ours = {server.vmsvc_id for server in marked if server.metadata.get(OWNER) == known.deployment}
     forgotten = condition.without_row(database_url, ours)
     if forgotten:

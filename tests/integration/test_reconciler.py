@@ -9,11 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from tests.integration.conftest import new_vm, read
-from vmsvc.cloud.port import MARK, Flavor, Server
+from vmsvc.cloud.port import KIND, MARK, OWNER, Flavor, Server
 from vmsvc.domain.errors import CloudUnavailable, Locked, NotFound
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
-from vmsvc.service.boot import KIND, OWNER
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import db, vms

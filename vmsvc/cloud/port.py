@@ -21,6 +21,9 @@ from vmsvc.domain.resources import Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
 MARK = "vmsvc_id"
+#: The second half of our mark, which vmsvc made it, and what `adopt` needs should the row be lost: standard or
+#: preemptible.
+OWNER, KIND = "vmsvc_deployment", "vmsvc_kind"
 #: The notice that a guest reads: the metadata keys that say when its VM is evicted, and why. The second one may be
 #: missing.
 EVICT_AT, EVICT_REASON = "vmsvc_evict_at", "vmsvc_evict_reason"

@@ -4,7 +4,7 @@ import asyncio
 
 from vmsvc.cloud.fleet import Fleet
 from vmsvc.cloud.mirror import Mirror
-from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
+from vmsvc.cloud.port import KIND, MARK, OWNER, BootSpec, Cloud, Server
 from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest, OutcomeUnknown, QuotaExceeded
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
@@ -20,8 +20,6 @@ from vmsvc.store import ledger, request_classes, vms
 from vmsvc.store.db import connected, unit
 from vmsvc.store.models import Vm
 
-OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
-KIND = "vmsvc_kind"              # for `adopt`, should the row be lost: standard or preemptible
 KINDS = {True: "preemptible", False: "standard"}
 _COOL_SECONDS = 300.0            # for so long others like it do not go to a host that refused it
 _LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
@@ -43,7 +41,8 @@ class Refused(Exception):
 class Boot:
     """Performs `boot` intents."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, fleet: Fleet, leave: Leave, deployment: str):
+    def __init__(self, runtime: Runtime, cloud: Cloud, mirror: Mirror, fleet: Fleet, leave: Leave, verdicts: Verdicts,
+                 deployment: str):
         self._runtime = runtime
         self._cloud = cloud
         self._mirror = mirror
@@ -51,7 +50,7 @@ class Boot:
         self._leave = leave
         self._deployment = deployment
         self._builds = Builds(mirror, fleet)
-        self._verdicts = Verdicts(cloud)
+        self._verdicts = verdicts
         self._removals = Pace()      # of servers that were refused: no host has to let them go
 
     async def perform(self, claim: Claim) -> None:

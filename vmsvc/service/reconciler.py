@@ -2,7 +2,8 @@
 
 Absence from a list proves nothing (a cell may be down): LOST needs a GET that says 404. A left-over server must carry
 our mark and our deployment's id, its row must have ended or name another server, and it must be seen so in two rounds;
-nothing foreign is ever touched. A server whose row does not exist is no left-over: a row is committed before the POST
+nothing foreign is ever touched. So is a server that a rehearsal of ours has made (`service.rehearsals`), unless a row
+names it. A server whose row does not exist is no left-over: a row is committed before the POST
 and stays while its server may exist, so the database was restored from a backup. The reconciler keeps that server, and
 reports it until somebody adopts it (`service.adoption`).
 """
@@ -13,11 +14,12 @@ import time
 from collections.abc import Mapping
 
 from vmsvc.cloud.mirror import Mirror
-from vmsvc.cloud.port import MARK, Cloud, Server
+from vmsvc.cloud.port import MARK, OWNER, Cloud, Server
 from vmsvc.domain.errors import NotFound, VmsvcError
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.service.boot import OWNER, marks
+from vmsvc.service.boot import marks
 from vmsvc.service.evictions import acknowledge
+from vmsvc.service.rehearsals import is_left_over
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, vms
 from vmsvc.store.db import reading, unit
@@ -95,18 +97,22 @@ class Reconciler:
         ours = {server.id: server.metadata[MARK] for server in shown.values()
                 if MARK in server.metadata and server.metadata.get(OWNER) == self._deployment}
         left_over, without_row = await self._runtime.offload(_unwanted, ours) if ours else (set(), frozenset())
+        rehearsed = {server_id for server_id in without_row if is_left_over(shown[server_id], self._deployment)}
+        without_row -= rehearsed
+        unwanted = left_over | rehearsed
         if without_row - self.without_row:
             log.warning("%d servers carry our mark and have no row (was the database restored?); vmsvc keeps them, and "
                         "`.venv/bin/python -m vmsvc adopt` makes rows for them: %s", len(without_row),
                         ", ".join(sorted(without_row)[:_CONFIRMATIONS]))
         self.without_row = without_row
-        for server_id in sorted(left_over & self._suspects)[:_CONFIRMATIONS]:
-            log.warning("server %s carries our mark but no request of ours wants it: deleting it", server_id)
+        for server_id in sorted(unwanted & self._suspects)[:_CONFIRMATIONS]:
+            log.warning("server %s carries our mark but %s: deleting it", server_id,
+                        "was made by a rehearsal" if server_id in rehearsed else "no request of ours wants it")
             try:
                 await self._cloud.delete(server_id)
             except VmsvcError as error:
                 log.warning("server %s cannot be deleted now: %s", server_id, error.message)
-        self._suspects = left_over
+        self._suspects = unwanted
 
 
 def _held() -> list[Vm]:
