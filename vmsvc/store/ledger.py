@@ -166,6 +166,11 @@ def make_exempt(vm_id: str, why: str) -> None:
     the request may have another. The caller holds the lock SCHEDULER, under which rounds are counted."""
     newest = Eviction.select(fn.MAX(Eviction.id)).where(Eviction.vm_id == vm_id)
     Eviction.update(exempt=why).where(Eviction.id == newest).execute()
+    discount_round(vm_id)
+
+
+def discount_round(vm_id: str) -> None:
+    """The round of a VM's newest notice does not count if nobody left in it. The caller holds the lock SCHEDULER."""
     database.execute_sql(_ROUND_IS_NONE, (vm_id,))
 
 
