@@ -95,6 +95,11 @@ class Server:
         """True when its guest runs, so that it can read a notice."""
         return self.status in _RUNNING
 
+    @property
+    def takes_metadata(self) -> bool:
+        """True when Nova would write its metadata now."""
+        return self.status in _WRITABLE and not self.locked
+
     def takes_notice(self, most: int) -> bool:
         """True when the cloud would accept a notice in the metadata; `most`: how many items a server may have."""
         return self.status in _WRITABLE and (EVICT_AT in self.metadata or len(self.metadata) < most)

@@ -1,4 +1,4 @@
-"""Compare rows with the cloud: find servers that vanished, restore marks that were removed, remove left-overs.
+"""Compare rows with the cloud: find servers that vanished, restore marks and notices, remove left-overs.
 
 Absence from a list proves nothing (a cell may be down): LOST needs a GET that says 404. A left-over server must carry
 our mark and our deployment's id, its row must have ended or name another server, and it must be seen so in two rounds;
@@ -19,6 +19,7 @@ from vmsvc.domain.errors import NotFound, VmsvcError
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.service.boot import marks
 from vmsvc.service.evictions import acknowledge
+from vmsvc.service.notice import tells_otherwise
 from vmsvc.service.rehearsals import is_left_over
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, vms
@@ -45,6 +46,8 @@ class Reconciler:
         self._round = 0
         self._looked_at: dict[str, int] = {}     # missing server -> the round in which it was last asked for
         self._marked_at: dict[str, float] = {}   # server -> when its marks were last put back, or tried to be
+        self._noticed_at: dict[str, float] = {}  # server -> when the notice in its metadata was last put right
+        self._otherwise: set[str] = set()        # servers that the last round found to tell of another notice
         self.without_row: frozenset[str] = frozenset()      # servers that carry our mark and have no row
 
     async def run(self) -> None:
@@ -60,6 +63,7 @@ class Reconciler:
             held = await self._runtime.offload(_held)
             await self._find_lost(shown, held)
             await self._put_marks_back(shown, held)
+            await self._put_notices_right(shown, held)
             await self._sweep(shown)
             self._runtime.well("reconciler")
 
@@ -92,6 +96,24 @@ class Reconciler:
             except VmsvcError as error:
                 log.warning("vm %s of %s: the marks cannot be restored now; the vm stays %s: %s", row.id,
                             row.principal, "preemptible" if row.is_preemptible else "standard", error.message)
+
+    async def _put_notices_right(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
+        """A guest must not believe in a notice that it has not: who copied the metadata of one, or changed or removed
+        them, has it put right when two rounds running have seen it. What is to be written is decided when it is
+        written, by the performer of `notice` and `reprieve`."""
+        now = time.monotonic()
+        self._noticed_at = {server_id: at for server_id, at in self._noticed_at.items() if now - at < _MARKS_SECONDS}
+        wrong = {row.cloud_id: row for row in held if row.cloud_id in shown and shown[row.cloud_id].takes_metadata
+                 and tells_otherwise(row, shown[row.cloud_id].metadata)}
+        again = [row for server_id, row in wrong.items()
+                 if server_id in self._otherwise and server_id not in self._noticed_at]
+        if again:
+            put_right = await self._runtime.offload(_wish_notices, again[:_CONFIRMATIONS])
+            self._noticed_at.update({row.cloud_id: now for row in put_right})
+            for row in put_right:
+                log.warning("vm %s of %s: the notice in the metadata of its server %s is not the one that it has; "
+                            "putting it right", row.id, row.principal, row.cloud_id)
+        self._otherwise = set(wrong)
 
     async def _sweep(self, shown: Mapping[str, Server]) -> None:
         ours = {server.id: server.metadata[MARK] for server in shown.values()
@@ -126,6 +148,16 @@ def _bare(shown: Mapping[str, Server], held: list[Vm], deployment: str) -> list[
                     if shown[row.cloud_id].metadata.get(name) != value})
              for row in held if row.cloud_id in shown and row.state != State.BUILDING]
     return [(row, missing) for row, missing in found if missing]
+
+
+def _wish_notices(held: list[Vm]) -> list[Vm]:
+    """Let the notices in the guests of these be written again; returns those about which nobody is at it anyway."""
+    with unit() as work:
+        busy = intents.open_for([row.id for row in held], (intents.NOTICE, intents.REPRIEVE))
+        again = [row for row in held if row.id not in busy]
+        for row in again:
+            intents.wish(work, intents.NOTICE if row.state == State.NOTICED else intents.REPRIEVE, row.id)
+        return again
 
 
 def _let_go(down: set[str]) -> bool:

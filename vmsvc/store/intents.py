@@ -1,6 +1,6 @@
 """Intents: wishes to act on the cloud, committed first, claimed under a lease, done at least once."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from peewee import fn
@@ -90,6 +90,13 @@ def put_off(work: Unit, kind: str, vm_id: str, until: datetime) -> None:
 def drop(work: Unit, kind: str, vm_id: str) -> None:
     """A wish that is no longer wished (a reprieved victim's eviction)."""
     work.last(f"UPDATE intent SET done_at = %s WHERE {_OPEN}", (work.now, kind, vm_id))
+
+
+def open_for(vm_ids: Collection[str], kinds: Collection[str]) -> set[str]:
+    """Those of these VMs that have an open intent of one of these kinds."""
+    found = database.execute_sql("SELECT vm_id FROM intent WHERE vm_id = ANY(%s) AND kind = ANY(%s) AND done_at IS NULL",
+                                 (list(vm_ids), list(kinds)))
+    return {vm_id for vm_id, in found.fetchall()}
 
 
 def seconds_to_next() -> float | None:
