@@ -94,8 +94,8 @@ def drop(work: Unit, kind: str, vm_id: str) -> None:
 
 def open_for(vm_ids: Collection[str], kinds: Collection[str]) -> set[str]:
     """Those of these VMs that have an open intent of one of these kinds."""
-    found = database.execute_sql("SELECT vm_id FROM intent WHERE vm_id = ANY(%s) AND kind = ANY(%s) AND done_at IS NULL",
-                                 (list(vm_ids), list(kinds)))
+    found = database.execute_sql("SELECT vm_id FROM intent WHERE done_at IS NULL AND vm_id = ANY(%s) "
+                                 "AND kind = ANY(%s)", (list(vm_ids), list(kinds)))
     return {vm_id for vm_id, in found.fetchall()}
 
 
