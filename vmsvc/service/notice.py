@@ -95,7 +95,7 @@ class Notices:
 
 
 def tells_otherwise(row: Vm, metadata: Mapping[str, str]) -> bool:
-    """True when the metadata of the server of a VM that is ACTIVE or NOTICED tell its guest something else than the row:
+    """True when the metadata of a VM's server (the VM is ACTIVE or NOTICED) tell its guest something else than the row:
     of a notice that nobody gave or that was withdrawn, of another time, or of none though there is one."""
     if row.state == State.ACTIVE:
         return EVICT_AT in metadata or EVICT_REASON in metadata
