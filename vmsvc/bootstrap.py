@@ -166,7 +166,9 @@ class Service:
         log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)
 
     def _listen(self) -> None:
-        app = make_app(self.commands, self.hub, web_settings(self.settings), self._auth, evictions=self.evictions,
+        web = web_settings(self.settings)
+        self.runtime.supervise("proxies", web.trusted_proxies.run)
+        app = make_app(self.commands, self.hub, web, self._auth, evictions=self.evictions,
                        tickets=Tickets(self.runtime), registry=self._registry)
         self._limits = app.settings["limits"]
         self._server = make_server(app, self._tls)

@@ -15,7 +15,7 @@ from vmsvc import doors
 from vmsvc.cloud.openstack import OpenStack
 from vmsvc.cloud.port import OWNER, Quota, Server
 from vmsvc.cloud.servers import MARGIN
-from vmsvc.config import ConfigError, Settings
+from vmsvc.config import ConfigError, Settings, networks_and_names
 from vmsvc.domain.errors import Forbidden, InvalidRequest, VmsvcError
 from vmsvc.domain.flavors import quota_request
 from vmsvc.embedded import existing_database
@@ -26,6 +26,7 @@ from vmsvc.service.tokens import BadTokenFile
 from vmsvc.sim.postgres import PostgresFailed
 from vmsvc.store import condition
 from vmsvc.store.db import DATABASE_ERRORS
+from vmsvc.web.proxies import resolve
 
 #: What one replica takes of the database: its pool, and the connection that listens.
 CONNECTIONS = 11
@@ -57,7 +58,7 @@ class Finding:
 
 async def findings(settings: Settings, cloud: OpenStack | None) -> AsyncIterator[Finding]:
     """Check every part and yield the findings. `cloud` is None for the simulated one."""
-    for finding in _access(settings):
+    for finding in (*_access(settings), *await asyncio.to_thread(lambda: [*_proxies(settings)])):
         yield finding
     with contextlib.ExitStack() as stack:
         database_url, known, found = await asyncio.to_thread(_any_database, settings, stack)
@@ -94,6 +95,17 @@ def _access(settings: Settings) -> Iterator[Finding]:
     elif settings.auth == "keystone":
         yield Finding(Level.GOOD, "access", f"holders of a token of Keystone's for this project: "
                       f"{settings.member_roles} may create and delete, {settings.reader_roles} may look")
+
+
+def _proxies(settings: Settings) -> Iterator[Finding]:
+    for name in networks_and_names(settings.trusted_proxies)[1]:
+        try:
+            found = ", ".join(sorted(map(str, resolve(name))))
+        except OSError as error:
+            yield Finding(Level.NOTABLE, "access", f"the trusted proxy {name} has no address now ({error.strerror}): "
+                          "its clients would all count as one (VMSVC_TRUSTED_PROXIES)")
+        else:
+            yield Finding(Level.GOOD, "access", f"the trusted proxy {name} is {found}")
 
 
 def _any_database(settings: Settings, stack: contextlib.ExitStack
