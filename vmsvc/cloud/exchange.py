@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from vmsvc.domain.errors import CloudError, CloudUnavailable
+from vmsvc.domain.errors import CloudError, CloudUnavailable, Garbled
 
 try:
     from orjson import loads as quickly
@@ -85,10 +85,6 @@ class Answer:
         if when is None:
             return None
         return min(max(0.0, (when - (self.date or datetime.now(UTC))).total_seconds()), LONGEST_PAUSE)
-
-
-class Garbled(CloudError):
-    """An answer that something on the way has spoiled, or made up: the next one may be whole."""
 
 
 class TurnedAway(CloudUnavailable):
