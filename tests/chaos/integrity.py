@@ -35,8 +35,9 @@ GRACE = 0.5                 # seconds
 WAIT = 15.0                 # VMSVC_REQUEST_TIMEOUT
 LIMIT = WAIT + 15           # seconds in which every request is answered, whatever happens meanwhile
 REST = 90.0                 # seconds in which all comes to rest when it is calm
+MOST_STOLEN = 4
 GROUPS = {"batch": 1, "web": 2}
-KILL_SECONDS, RESTART_SECONDS, TROUBLE_SECONDS, MEDDLE_SECONDS = 7.0, 12.0, 2.0, 0.7
+KILL_SECONDS, RESTART_SECONDS, TROUBLE_SECONDS, MEDDLE_SECONDS = 10.0, 15.0, 2.0, 0.7
 TROUBLES = ("spawn_fails", "no_valid_host", "delete_fails", "delete_hangs", "metadata_refused", "build_hangs", "thief")
 PAGE = "<html><body><h1>Something went wrong</h1></body></html>"
 #: Shares of all calls to the cloud. Each page of HTML stands for a proxy that answers in the place of a service.
@@ -171,6 +172,8 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
                 self.done[deed.__name__.strip("_").replace("_", " ")] += 1
 
     async def _steal(self) -> None:
+        if len(self.seen.foreign) > MOST_STOLEN:
+            raise IndexError("others have enough")
         self.seen.foreign |= set(self._plant.sim.foreign(self._chance.choice(["admin", "demo"]),
                                                          flavor=self._chance.choice(["m1.tiny", "m1.small"])))
 
@@ -208,7 +211,7 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
                                     {"X-Auth-Token": self._plant.sim.token(self._project, self._project)})
 
     async def _change_quota(self) -> None:
-        self._plant.sim.quota(self._project, cores=self._chance.choice([6, 10, 14, 1000]))
+        self._plant.sim.quota(self._project, cores=self._chance.choice([8, 14, 1000, 1000]))
 
     def _any(self, status: str, key: str = "vmsvc_id") -> str:
         """A server of ours that has this in its metadata."""
@@ -332,6 +335,16 @@ async def integrity(folder: Path, seconds: float, seed: int) -> tuple[Result, st
         result.problems += f"\n{len(wrong)} in all: {dict(Counter(one.invariant for one in wrong))}"
     return result, "\n".join([f"seed {seed}, {mode} mode, {seconds:.0f} s", f"  did: {_counts(run.done)}",
                               f"  looked at: {_counts(looked)}"])
+
+
+async def both_modes(folder: Path, seconds: float, seed: int) -> Result:
+    """Two runs, half as long each: with a tenant's credentials and with an operator's. `health` is what they did."""
+    runs = [await integrity(folder, seconds / 2, number) for number in (2 * seed, 2 * seed + 1)]
+    result = Result(*(sum(getattr(run, name) for run, _ in runs) for name in (
+        "faults", "kills", "requests", "servers", "left_over", "lost", "doubled")), seconds=sum(
+            run.seconds for run, _ in runs), health="\n".join(said for _, said in runs))
+    result.problems = "\n".join(f"{said}\n{run.problems}" for run, said in runs if run.problems)
+    return result
 
 
 def _counts(counts: Counter) -> str:
