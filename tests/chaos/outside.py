@@ -416,8 +416,8 @@ def budgets_are_kept(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 
 INVARIANTS: tuple[Invariant, ...] = (
     seq_without_gaps, sockets_hear_the_history, pages_are_the_history, lives_are_legal, requests_end, one_key_one_vm,
-    answers_are_true, cloud_and_list_agree, nothing_is_left_over, untouched_until_it_goes, notices_are_kept, evictions_are_explained,
-    budgets_are_kept)
+    answers_are_true, cloud_and_list_agree, nothing_is_left_over, untouched_until_it_goes, notices_are_kept,
+    evictions_are_explained, budgets_are_kept)
 
 
 def judge(seen: Evidence) -> tuple[list[Wrong], Counter]:

@@ -54,6 +54,16 @@ async def test_a_proxys_page_is_no_refusal_of_a_create(client, sim, status):
     assert list(sim.servers()) == [created.id]
 
 
+@BOTH
+@pytest.mark.gen_test(timeout=30)
+async def test_what_a_proxy_says_of_a_server_does_not_end_its_build(client, sim):
+    sim.fault(action="status", status=200, body={"message": "maintenance"}, method="GET", count=8,
+              path="/servers/[0-9a-f-]{36}$")
+    created = await client.create(True)
+    assert created.status == 201, created.json
+    assert list(sim.servers()) == [created.id]
+
+
 @pytest.mark.parametrize("options", [{"grace_seconds": 0.3}], ids=["grace0.3"])
 @pytest.mark.gen_test(timeout=40)
 async def test_a_proxys_pages_make_no_vm_lost_nor_gone_and_skip_no_notice_and_no_shutdown(client, sim):

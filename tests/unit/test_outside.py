@@ -55,12 +55,12 @@ def whole():
 
 def leave_out(seq):
     """The history without one event, with numbers that hide it."""
-    def change(seen):
+    def act(seen):
         del seen.events[seq - 1]
         for number, one in enumerate(seen.events, 1):
             one["data"]["seq"], one["id"] = number, str(number)
         seen.ears, seen.pages = [], []
-    return change
+    return act
 
 
 def early(seen):
