@@ -17,6 +17,7 @@ import tempfile
 import time
 import urllib.error
 from collections import Counter
+from http.client import HTTPException
 from pathlib import Path
 
 from tests.chaos.customers import API, Customer, Door, Hearer
@@ -142,15 +143,7 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
             while Path(f"/proc/{pid}").exists():
                 await asyncio.sleep(0.05)
             await asyncio.sleep(self._chance.random())
-            await self._start_server()
-
-    async def _start_server(self) -> None:
-        async with asyncio.timeout(60):
-            while True:
-                with contextlib.suppress(PostgresFailed):      # sessions of the dead one may still be ending
-                    await asyncio.to_thread(self._server.start)
-                    return
-                await asyncio.sleep(0.2)
+            await running(self._server)
 
     async def _trouble(self) -> None:
         """Something fails inside the cloud."""
@@ -167,7 +160,7 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
             await self._pause(MEDDLE_SECONDS)
             deed = self._chance.choice([self._steal, self._steal, self._give_back, self._lock, self._unlock,
                                         self._vanish, self._halt, self._unmark, self._change_quota])
-            with contextlib.suppress(OSError, IndexError):      # it has just left; HTTPError is an OSError
+            with contextlib.suppress(OSError, IndexError, HTTPException, ValueError):      # it has left, or a fault strikes
                 await deed()
                 self.done[deed.__name__.strip("_").replace("_", " ")] += 1
 
@@ -206,9 +199,10 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         """Somebody of the project deletes our mark."""
         server = self._any("ACTIVE")
         if server in {event["subject"] for event in self.seen.ears[0].heard[-200:] if step(event) == "create/active"}:
-            await asyncio.to_thread(self._plant.sim.call, "DELETE",
-                                    f"/compute/v2.1/servers/{server}/metadata/vmsvc_kind", None,
-                                    {"X-Auth-Token": self._plant.sim.token(self._project, self._project)})
+            if token := await asyncio.to_thread(self._plant.sim.token, self._project, self._project):
+                await asyncio.to_thread(self._plant.sim.call, "DELETE",
+                                        f"/compute/v2.1/servers/{server}/metadata/vmsvc_kind", None,
+                                        {"X-Auth-Token": token})
 
     async def _change_quota(self) -> None:
         self._plant.sim.quota(self._project, cores=self._chance.choice([8, 14, 1000, 1000]))
@@ -247,7 +241,7 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
 
     async def _rest(self) -> None:
         """Wait until nothing happens any more: no VM is on its way, and the cloud has what the history says."""
-        await self._start_server()
+        await running(self._server)
         for replica in list(self._plant.replicas):
             if not replica.lives:
                 await self._plant.replace(replica)
@@ -308,6 +302,16 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         seen.quota = {what: (limits[f"total{what}Used"], limits[f"maxTotal{what}"]) for what in ("Cores", "Instances")}
 
 
+async def running(server: Postgres) -> None:
+    """Start it, unless it runs."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(PostgresFailed):      # sessions of the dead one may still be ending
+                await asyncio.to_thread(server.start)
+                return
+            await asyncio.sleep(0.2)
+
+
 async def integrity(folder: Path, seconds: float, seed: int) -> tuple[Result, str]:
     """A run of so many seconds; what it came to, and what it did and looked at, as text."""
     mode = ("tenant", "operator")[seed % 2]
@@ -323,6 +327,7 @@ async def integrity(folder: Path, seconds: float, seed: int) -> tuple[Result, st
             seen = await run.run(seconds)
             defects = plant.defects()
         finally:
+            await running(server)
             await plant.close()
     wrong, looked = judge(seen)
     kills = sum(number for what, number in run.done.items() if what.startswith(("replicas", "ends of", "cuts")))
