@@ -160,7 +160,8 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
             await self._pause(MEDDLE_SECONDS)
             deed = self._chance.choice([self._steal, self._steal, self._give_back, self._lock, self._unlock,
                                         self._vanish, self._halt, self._unmark, self._change_quota])
-            with contextlib.suppress(OSError, IndexError, HTTPException, ValueError):      # it has left, or a fault strikes
+            # It has just left, or a fault strikes.
+            with contextlib.suppress(OSError, IndexError, HTTPException, ValueError):
                 await deed()
                 self.done[deed.__name__.strip("_").replace("_", " ")] += 1
 
@@ -205,7 +206,7 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
                                         {"X-Auth-Token": token})
 
     async def _change_quota(self) -> None:
-        self._plant.sim.quota(self._project, cores=self._chance.choice([8, 14, 1000, 1000]))
+        self._plant.sim.quota(self._project, cores=self._chance.choice([12, 1000, 1000, 1000]))
 
     def _any(self, status: str, key: str = "vmsvc_id") -> str:
         """A server of ours that has this in its metadata."""
