@@ -42,7 +42,7 @@ test_openstack: $(VENV)/.tests  ## the conformance and system tests against a re
 bench_openstack: $(VENV)/.tests  ## vmsvc beside the same done by hand, on a real OpenStack on loopback (some 5 minutes)
 	$(BIN)/python -m tests.bench.bench_bed
 
-test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults and a soak (SOAK_MINUTES=30, STORM_FAULTS=10000)
+test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults, random work judged from outside, a soak (SOAK_MINUTES=30, STORM_FAULTS=10000, INTEGRITY_SECONDS=540)
 	$(BIN)/python -m tests.chaos
 
 test_hostile: $(VENV)/.tests  ## 10,000 bad requests and schemathesis', slow peers, 2,000 idle sockets (HOSTILE_REQUESTS, HOSTILE_SEED, ...)

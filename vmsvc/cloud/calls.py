@@ -11,11 +11,11 @@ from typing import Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from vmsvc.cloud import parse, translate
-from vmsvc.cloud.exchange import Answer, Garbled, NoAnswer, NotSent, Request, TurnedAway
+from vmsvc.cloud.exchange import Answer, NoAnswer, NotSent, Request, TurnedAway
 from vmsvc.cloud.executor import Attempt, Executor, Late
 from vmsvc.cloud.limiter import Limiter
 from vmsvc.cloud.port import REQUEST_ID, WORK_FOR
-from vmsvc.domain.errors import CloudError, CloudUnavailable, NotFound, OutcomeUnknown, VmsvcError
+from vmsvc.domain.errors import CloudError, CloudUnavailable, Garbled, NotFound, OutcomeUnknown, VmsvcError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

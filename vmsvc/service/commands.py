@@ -26,7 +26,7 @@ from vmsvc.service.roll import Page
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.service.verdicts import Verdicts
-from vmsvc.store import intents, outbox, vms
+from vmsvc.store import intents, ledger, outbox, vms
 from vmsvc.store.db import SHOW_SECONDS, connected, reading, unit
 from vmsvc.store.models import Vm
 
@@ -311,6 +311,8 @@ def _want_deleted(ref: str, request_id: str | None = None, principal: Principal 
                                    "deleted_by": principal and principal.name})
             if moved:
                 if moved.outcome is None:      # whoever waits for it hears why it will never be
+                    # Those that went for it are not known by a reservation where the cloud has refused it since.
+                    ledger.settle(row.id, wasted="the request was deleted before its vm was active")
                     vms.answer(work, row, {"ok": False, "error": Conflict.slug, "evicted": [],
                                            "message": f"vm {row.id} was deleted before it was active",
                                            "vm": view(vms.row_of(moved))})

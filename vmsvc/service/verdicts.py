@@ -13,7 +13,7 @@ from typing import Any
 
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.acceptance import Objection, Verdict
-from vmsvc.domain.errors import CloudError, CloudUnavailable, Forbidden, NotFound
+from vmsvc.domain.errors import CloudError, CloudUnavailable, Forbidden, Garbled, NotFound
 from vmsvc.domain.network import Addresses
 from vmsvc.service.rehearsals import CLIENTS_SECONDS, OWN_SECONDS, Rehearsals
 
@@ -97,6 +97,8 @@ class Verdicts:
     async def _ports(self) -> int | None:
         try:
             return await self._cloud.ports_left()
+        except Garbled:
+            raise
         except (NotFound, Forbidden, CloudError):       # this Neutron does not show it
             return None
 

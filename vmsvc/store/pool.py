@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from peewee import Psycopg2Adapter
+from peewee import DatabaseError, OperationalError, Psycopg2Adapter
 from playhouse.pool import PooledPostgresqlDatabase
 from psycopg2 import InterfaceError
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection
@@ -77,7 +77,21 @@ class Pool(PooledPostgresqlDatabase):
         they hold for it alone."""
         if not self.in_transaction():
             sql = f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; {self.settings}; {sql}"
-        return super().execute_sql(sql, params)
+        try:
+            return super().execute_sql(sql, params)
+        except DatabaseError as error:
+            if _is_silence(error):
+                raise OperationalError(*error.args) from error
+            raise
+
+    def commit(self) -> Any:
+        """End the transaction. Raises OperationalError when PostgreSQL does not answer: it may be committed."""
+        try:
+            return super().commit()
+        except DatabaseError as error:
+            if _is_silence(error):
+                raise OperationalError(*error.args) from error
+            raise
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """A connection for this thread. Peewee makes a new one while all others wait for the pool, so that a host that
@@ -127,6 +141,13 @@ class Pool(PooledPostgresqlDatabase):
         # A pooler's connection on which somebody has listened brings notifications, which nobody reads here.
         conn.notifies.clear()
         return super()._can_reuse(conn)
+
+
+def _is_silence(error: DatabaseError) -> bool:
+    """True when PostgreSQL has not answered at all. A server that ends in the middle of a statement can leave psycopg2
+    with an error of no kind and without a SQLSTATE ("server closed the connection unexpectedly")."""
+    original = error.args[0] if error.args else None
+    return error.__class__ is DatabaseError and getattr(original, "pgcode", None) is None
 
 
 @functools.cache

@@ -112,6 +112,16 @@ def fixture_fleet(io_loop, cloud, clock):
     return fleet
 
 
+@pytest.mark.gen_test
+async def test_until_the_hosts_were_read_the_cloud_counts_as_away(cloud, clock):
+    assert clock.now
+    fleet = Fleet(cloud)
+    with pytest.raises(CloudUnavailable):
+        await fleet.refresh(0)
+    await fleet.start(NOW)
+    await fleet.refresh(0)
+
+
 async def live(fleet, clock, seconds):
     """Let the loop go on for so long; a round of it takes a second, without the waiting."""
     end = clock.now + seconds
