@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import errno
 import functools
 import json
@@ -10,7 +11,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from vmsvc import COMMAND, __version__, bootstrap, config, demo, doors, heap
 from vmsvc import adopt as adopting
@@ -129,12 +130,19 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
 def _prepare(database_url: str) -> None:
     """Wait for the database, refuse it or bring its schema up to date, before there are threads or replicas. SIGTERM
     ends the wait."""
+    with _ended_by_sigterm():
+        if applied := bootstrap.migrate(database_url):
+            log.info("database: applied %s", ", ".join(applied))
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Within, SIGTERM raises SystemExit, so that what was started is stopped in good order."""
     def end(_number: int, _frame: object) -> None:
         raise SystemExit(0)
     before = signal.signal(signal.SIGTERM, end)
     try:
-        if applied := bootstrap.migrate(database_url):
-            log.info("database: applied %s", ", ".join(applied))
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -256,12 +264,15 @@ def token(name: str, role: str, settings: config.Settings, _environ: Mapping[str
 
 
 def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
-    """The simulated cloud until a signal comes."""
+    """The simulated cloud until SIGTERM or SIGINT."""
     embedded = Embedded(settings, {}, database=False)
-    try:
-        _, _, cloud = embedded.start()
-        print(f"export OS_CLIENT_CONFIG_FILE={cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
-        signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    finally:
-        embedded.stop()
-    return 0
+    with _ended_by_sigterm():
+        try:
+            _, _, cloud = embedded.start()
+            print(f"export OS_CLIENT_CONFIG_FILE={cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
+            while True:
+                signal.pause()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            embedded.stop()
