@@ -1,10 +1,12 @@
 """The package as its users get it: built from the checkout, installed where nothing of the checkout is to be found."""
 
+import importlib
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -27,6 +29,17 @@ def program(name: str) -> Path:
         missing = f"{name} is missing: make test_package"
         (pytest.fail if os.environ.get("TESTS_REQUIRE_ALL") else pytest.skip)(missing)
     return found
+
+
+def module(name: str) -> ModuleType:
+    """A module of requirements-package.txt; where it is missing the tests of the caller's file are left out, or fail if
+    none may be."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        if os.environ.get("TESTS_REQUIRE_ALL"):
+            raise
+        pytest.skip(f"{name} is missing: make test_package", allow_module_level=True)
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,19 +6,19 @@ import re
 import shutil
 import subprocess
 
-import kubernetes_validate
 import pytest
 import yaml
 from packaging.version import Version
 
-from tests.package.conftest import ROOT, run
+from tests.package.conftest import ROOT, module, run
 from vmsvc import __version__, config
 from vmsvc.web.app import api_document
 
+schemas = module("kubernetes_validate")
 BASE = ROOT / "deploy" / "kubernetes" / "base"
 HOW_TO = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text(encoding="utf-8")
 #: The oldest release that the page names, and the newest whose schemas there are.
-RELEASES = ("1.25", ".".join(kubernetes_validate.latest_version().split(".")[:2]))
+RELEASES = ("1.25", ".".join(schemas.latest_version().split(".")[:2]))
 
 
 def kubectl(*arguments, cwd):
@@ -62,14 +62,14 @@ def test_kubernetes_takes_every_resource(resources, release):
     assert resources.keys() == {"Namespace", "ServiceAccount", "ConfigMap", "Deployment", "Service",
                                 "PodDisruptionBudget", "NetworkPolicy"}
     for resource in resources.values():
-        kubernetes_validate.validate(resource, release, strict=True)
+        schemas.validate(resource, release, strict=True)
 
 
 def test_a_field_that_kubernetes_does_not_know_is_found(resources):
     """Else the test before would prove nothing."""
     resources["Deployment"]["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
-    with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(resources["Deployment"], RELEASES[0], strict=True)
+    with pytest.raises(schemas.ValidationError):
+        schemas.validate(resources["Deployment"], RELEASES[0], strict=True)
 
 
 def test_everything_selects_the_pods_of_the_deployment_and_lies_in_one_namespace(resources, pod):
@@ -147,7 +147,7 @@ def test_the_secrets_of_the_page_are_those_that_the_pods_look_for(pod, container
             **os.environ, "KUBECONFIG": "/dev/null", "DATABASE_URL": "postgresql://u:p@h/d", "CLOUDS": "clouds.yaml"},
             capture_output=True, text=True)
         secret = yaml.safe_load(done.stdout)
-        kubernetes_validate.validate(secret, RELEASES[1], strict=True)
+        schemas.validate(secret, RELEASES[1], strict=True)
         made[secret["metadata"]["name"]] = set(secret["data"])
     url = next(one for one in container["env"] if one["name"] == "VMSVC_DATABASE_URL")["valueFrom"]["secretKeyRef"]
     volume = next(one["secret"]["secretName"] for one in pod["spec"]["volumes"] if "secret" in one)
@@ -162,7 +162,7 @@ def test_the_overlay_of_the_page_builds_on_the_base(tmp_path):
         line.removeprefix("   ") for line in overlay.splitlines()), encoding="utf-8")
     resources = resources_of(kubectl("kustomize", tmp_path / "mine", cwd=tmp_path))
     for resource in resources.values():
-        kubernetes_validate.validate(resource, RELEASES[1], strict=True)
+        schemas.validate(resource, RELEASES[1], strict=True)
     (container,) = resources["Deployment"]["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"registry.example/vmsvc:{__version__}"
     assert resources["ConfigMap"]["data"]["VMSVC_AUTH"] == "keystone"
