@@ -1,6 +1,6 @@
 """The package as its users get it: built from the checkout, installed where nothing of the checkout is to be found."""
 
-import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -34,12 +34,9 @@ def program(name: str) -> Path:
 def module(name: str) -> ModuleType:
     """A module of requirements-package.txt; where it is missing the tests of the caller's file are left out, or fail if
     none may be."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        if os.environ.get("TESTS_REQUIRE_ALL"):
-            raise
+    if importlib.util.find_spec(name) is None and not os.environ.get("TESTS_REQUIRE_ALL"):
         pytest.skip(f"{name} is missing: make test_package", allow_module_level=True)
+    return importlib.import_module(name)
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
