@@ -72,10 +72,10 @@ def fixture_wheel(built):
     return found
 
 
-def install(wheel: Path, extras: str, folder: Path) -> Path:
-    """A new virtual environment with nothing but the wheel and these extras; its folder of programs."""
+def install(wheel: Path, extras: str, folder: Path, python: str = sys.executable) -> Path:
+    """A new virtual environment of this Python with nothing but the wheel and these extras; its folder of programs."""
     uv = program("uv")
-    download(uv, "venv", "--python", sys.executable, folder, cwd=folder.parent)
+    download(uv, "venv", "--python", python, folder, cwd=folder.parent)
     download(uv, "pip", "install", "--python", folder / "bin" / "python", "-c", ROOT / "constraints.txt",
              f"vmsvc{extras} @ {wheel.as_uri()}", cwd=folder.parent)
     return folder / "bin"
