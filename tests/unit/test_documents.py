@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from vmsvc import __version__
+
 ROOT = Path(__file__).parents[2]
 NAMES = ["CONTRIBUTING.md", "SECURITY.md", "docs/how-to/systemd.md", "docs/how-to/kubernetes.md"]
 #: What a document tells its reader to make.
@@ -32,3 +34,13 @@ def test_what_a_contributor_sets_up_is_what_make_makes():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for path in re.findall(r"(?m)^    make \.venv/(\S+)", text):
         assert f"$(VENV)/{path}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_the_changelog_has_the_form_of_keep_a_changelog_and_this_release():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased, *releases = re.findall(r"(?m)^## (.*)$", text)
+    assert unreleased == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", release) for release in releases)
+    assert releases[0].startswith(f"[{__version__}] ")
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"(?m)^### (.*)$", text)) <= kinds
