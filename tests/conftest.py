@@ -52,7 +52,13 @@ class Database:
 @contextmanager
 def server_with(name: str) -> Iterator[Database]:
     """A server of its own for as long as it is used, with a migrated database of this name."""
-    folder = Path(tempfile.mkdtemp(prefix="vmsvc-"))
+    with server_of(Path(tempfile.mkdtemp(prefix="vmsvc-")), name) as (_, maintenance):
+        yield maintenance
+
+
+@contextmanager
+def server_of(folder: Path, name: str) -> Iterator[tuple[Postgres, Database]]:
+    """The same in a folder, which is removed in the end; the server comes too, to be stopped and started."""
     server = Postgres(folder)
     try:
         maintenance = Database(server.start())
@@ -61,7 +67,7 @@ def server_with(name: str) -> Iterator[Database]:
         maintenance.rows("SELECT pg_reload_conf()")
         maintenance.command(f"CREATE DATABASE {name}")
         bootstrap.migrate(maintenance.url.replace("/postgres?", f"/{name}?"))
-        yield maintenance
+        yield server, maintenance
     finally:
         server.stop()
         shutil.rmtree(folder)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vmsvc import __main__ as program
-from vmsvc import config, doors
+from vmsvc import cli, config, doors
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 NAMES = [config.variable(field.name) for field in dataclasses.fields(config.Settings)]
@@ -41,7 +40,7 @@ def test_every_setting_has_a_meaning_and_a_default_that_is_valid(name):
 
 def test_the_help_names_every_setting_as_a_flag(capsys):
     with pytest.raises(SystemExit) as ended:
-        program.main(["--help"], {})
+        cli.main(["--help"], {})
     assert ended.value.code == 0
     assert set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) >= {
         "--" + field.name.replace("_", "-") for field in dataclasses.fields(config.Settings)}
@@ -101,11 +100,23 @@ def test_other_machines_are_let_in_when_they_are_asked_who_they_are(auth):
 
 
 @pytest.mark.parametrize("name, value", [
-    ("VMSVC_AUTH", "password"), ("VMSVC_TRUSTED_PROXIES", "proxy.example"), ("VMSVC_TRUSTED_PROXIES", "10.0.0.1/8"),
-    ("VMSVC_TLS_KEY", "key.pem"), ("VMSVC_WRITE_RATE", "0")])
+    ("VMSVC_AUTH", "password"), ("VMSVC_TLS_KEY", "key.pem"), ("VMSVC_WRITE_RATE", "0"),
+    *(("VMSVC_TRUSTED_PROXIES", text) for text in (
+        "10.0.0.1/8", "127.1", "10.0.0.256", "0x7f000001", "proxy:8080", "http://proxy", "proxy example", "*", "[::1]",
+        "fe80::1%eth0", "-proxy", "proxy..example", "localhost, 10.0.0.0.1", "a" * 64, "pröxy"))])
 def test_a_door_that_cannot_be_is_refused_by_name(name, value):
     with pytest.raises(config.ConfigError, match=name):
         config.load({name: value})
+
+
+@pytest.mark.parametrize(("text", "networks", "names"), [
+    ("", [], []), (",", [], []), ("balancer,", [], ["balancer"]),
+    ("10.0.0.0/8, ::1 ,Proxy_2.example,my-proxy", ["10.0.0.0/8", "::1/128"], ["proxy_2.example", "my-proxy"])])
+def test_trusted_proxies_are_addresses_networks_and_names(text, networks, names):
+    config.load({"VMSVC_TRUSTED_PROXIES": text})
+    found, called = config.networks_and_names(text)
+    assert sorted(map(str, found)) == networks
+    assert sorted(called) == sorted(names)
 
 
 def test_the_gateway_of_a_container_counts_as_this_machine_only_when_that_is_said(tmp_path, monkeypatch):

@@ -35,10 +35,12 @@ from vmsvc.service.lifetimes import Lifetimes
 from vmsvc.service.notice import Notices
 from vmsvc.service.pulse import Pulse
 from vmsvc.service.reconciler import Reconciler
+from vmsvc.service.rehearsals import Rehearsals
 from vmsvc.service.retention import Retention
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.service.tickets import Tickets
+from vmsvc.service.verdicts import Verdicts
 from vmsvc.store import db, intents, preflight, schema
 from vmsvc.web.app import api_document, make_app, make_server
 from vmsvc.web.limits import Limits
@@ -72,17 +74,18 @@ class Service:
         self._host_cache = HostCache(cloud, allocations)
         self._server_cache = ServerCache(cloud, allocations)
         self._catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
+        self._rehearsals = Rehearsals(cloud)
+        self._verdicts = Verdicts(cloud, self._rehearsals)
         self._scheduler = Scheduler(
-            self.runtime, cloud, self._server_cache, self._host_cache, self._doorbell.bell(), self._doorbell.ring,
-            grace_seconds=settings.grace_seconds, policy=Policy(
-                settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
-                patience=2 * settings.grace_seconds + _LEAVING_SECONDS, notices=settings.grace_seconds > 0),
+            self.runtime, cloud, self._server_cache, self._host_cache, self._verdicts, self._doorbell.bell(),
+            self._doorbell.ring, grace_seconds=settings.grace_seconds, policy=_policy(settings),
             planned=metrics.planned)
         bulletin = Bulletin(self.runtime, self._server_cache, self._doorbell.bell(), lambda: self.hub.last_seq)
         self.evictions = Evictions(self.runtime, self._server_cache, self._doorbell.ring, bulletin.stale,
                                    settings.grace_seconds)
         self.commands = Commands(self.runtime, cloud, self._server_cache, bulletin, self._catalog, self._scheduler,
-                                 self._waiters, self._doorbell.ring, min_run_seconds=settings.min_run_seconds)
+                                 self._waiters, self._doorbell.ring, verdicts=self._verdicts,
+                                 min_run_seconds=settings.min_run_seconds)
         self._actuator: Actuator | None = None
         self._reconciler: Reconciler | None = None
         self._server: HTTPServer | None = None
@@ -117,7 +120,7 @@ class Service:
         applied = await self.runtime.offload(schema.migrate, self._database, _MIGRATE_SECONDS)
         if applied:
             log.info("database: applied %s", ", ".join(applied))
-        deployment = await self.runtime.offload(db.deployment_id)
+        deployment = self._rehearsals.deployment = await self.runtime.offload(db.deployment_id)
         feed = Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell())
         await feed.begin()
         self.runtime.supervise("feed", feed.run)
@@ -142,7 +145,7 @@ class Service:
         stop_first = self.settings.evict_action == "stop-delete"
         leave = Leave(self.runtime, self.cloud, self._server_cache, stop_first)
         notices = Notices(self.runtime, self.cloud, stop_first)
-        boot = Boot(self.runtime, self.cloud, self._server_cache, self._host_cache, leave, deployment)
+        boot = Boot(self.runtime, self.cloud, self._server_cache, self._host_cache, leave, self._verdicts, deployment)
         self._actuator = Actuator(self.runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
             intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell(acts=True))
@@ -157,7 +160,9 @@ class Service:
         log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)
 
     def _listen(self) -> None:
-        app = make_app(self.commands, self.hub, web_settings(self.settings), self._auth, evictions=self.evictions,
+        web = web_settings(self.settings)
+        self.runtime.supervise("proxies", web.trusted_proxies.run)
+        app = make_app(self.commands, self.hub, web, self._auth, evictions=self.evictions,
                        tickets=Tickets(self.runtime), registry=self._registry)
         self._limits = app.settings["limits"]
         self._server = make_server(app, self._tls)
@@ -186,6 +191,12 @@ class Service:
         deadline = asyncio.get_running_loop().time() + _ANSWER_SECONDS
         while self._server and self._limits.in_flight and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
+
+
+def _policy(settings: Settings) -> Policy:
+    """How victims are chosen."""
+    return Policy(settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
+                  patience=2 * settings.grace_seconds + _LEAVING_SECONDS, notices=settings.grace_seconds > 0)
 
 
 def migrate(database_url: str, patience: float = preflight.PATIENCE) -> list[str]:

@@ -11,21 +11,22 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from vmsvc import doors
+from vmsvc import COMMAND, doors
 from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.cloud.openstack.servers import MARGIN
-from vmsvc.cloud.port import Quota, Server
-from vmsvc.config import ConfigError, Settings
+from vmsvc.cloud.port import OWNER, Quota, Server
+from vmsvc.config import ConfigError, Settings, networks_and_names
 from vmsvc.domain.errors import Forbidden, InvalidRequest, VmsvcError
 from vmsvc.domain.flavors import quota_request
 from vmsvc.embedded import existing_database
 from vmsvc.log import scrubbed
-from vmsvc.service.boot import OWNER
 from vmsvc.service.catalog import Catalog
+from vmsvc.service.rehearsals import is_left_over
 from vmsvc.service.tokens import BadTokenFile
 from vmsvc.sim.postgres import PostgresFailed
 from vmsvc.store import preflight
 from vmsvc.store.db import DATABASE_ERRORS
+from vmsvc.web.proxies import resolve
 
 #: What one replica takes of the database: its pool, and the connection that listens.
 CONNECTIONS = 11
@@ -57,7 +58,7 @@ class Finding:
 
 async def findings(settings: Settings, cloud: OpenStack | None) -> AsyncIterator[Finding]:
     """Check every part and yield the findings. `cloud` is None for the simulated one."""
-    for finding in _access(settings):
+    for finding in (*_access(settings), *await asyncio.to_thread(lambda: [*_proxies(settings)])):
         yield finding
     with contextlib.ExitStack() as stack:
         database_url, known, found = await asyncio.to_thread(_any_database, settings, stack)
@@ -94,6 +95,17 @@ def _access(settings: Settings) -> Iterator[Finding]:
     elif settings.auth == "keystone":
         yield Finding(Level.GOOD, "access", f"holders of a token of Keystone's for this project: "
                       f"{settings.member_roles} may create and delete, {settings.reader_roles} may look")
+
+
+def _proxies(settings: Settings) -> Iterator[Finding]:
+    for name in networks_and_names(settings.trusted_proxies)[1]:
+        try:
+            found = ", ".join(sorted(map(str, resolve(name))))
+        except OSError as error:
+            yield Finding(Level.NOTABLE, "access", f"the trusted proxy {name} has no address now ({error.strerror}): "
+                          "its clients would all count as one (VMSVC_TRUSTED_PROXIES)")
+        else:
+            yield Finding(Level.GOOD, "access", f"the trusted proxy {name} is {found}")
 
 
 def _any_database(settings: Settings, stack: contextlib.ExitStack
@@ -219,14 +231,14 @@ def _ours(servers: Sequence[Server], known: preflight.Findings | None, database_
         found.append(Finding(Level.WRONG, "cloud", f"the database has {len(known.servers)} VMs and not one of them is "
                              "in this project: started now, the service would write all of them off as lost. Is it the "
                              "right cloud, project and database?"))
-    marked = [server for server in servers if server.vmsvc_id and server.id not in known.servers]
+    marked = [server for server in servers if server.vmsvc_id and server.id not in known.servers
+              and not is_left_over(server, known.deployment)]
     ours = {server.vmsvc_id for server in marked if server.metadata.get(OWNER) == known.deployment}
     forgotten = preflight.without_row(database_url, ours)
     if forgotten:
         found.append(Finding(Level.NOTABLE, "cloud", f"{len(forgotten)} servers were made with this database, and it "
                              "does not know them (an older backup?): vmsvc keeps them and manages none of them. "
-                             "`.venv/bin/python -m vmsvc adopt` makes rows for them; see RUNBOOK.md, 'The database is "
-                             "lost'"))
+                             f"`{COMMAND} adopt` makes rows for them; see RUNBOOK.md, 'The database is lost'"))
     strange = sum(server.metadata.get(OWNER) != known.deployment for server in marked)
     if strange:
         found.append(Finding(Level.NOTABLE, "cloud", f"{strange} servers were made by a vmsvc with another database, "

@@ -6,9 +6,10 @@ a typing mistake is found at start and not at three in the morning. The OS_* var
 
 import argparse
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -17,6 +18,11 @@ from vmsvc.store.address import BadAddress, parse
 PREFIX = "VMSVC_"
 #: Variables that other programs read from the same shell: the demo, and the tests.
 OTHERS = frozenset({"VMSVC_URL", "VMSVC_TOKEN", "VMSVC_TEST_CLOUD"})
+
+#: With `_`, which names of containers may have. The last part begins with a letter: nothing that the C library would
+#: take for an address (`127.1`, `0x7f000001`) is one.
+_PART = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}$)(?:{_PART}\.)*(?=[a-z]){_PART}", re.IGNORECASE | re.ASCII)
 
 
 class ConfigError(Exception):
@@ -89,7 +95,8 @@ class Settings:
     read_rate: Annotated[float, About(
         "GETs a second that one principal may ask of the database or the cloud in the long run", least=0.01)] = 100.0
     trusted_proxies: Annotated[str, About(
-        "addresses or networks, with commas between, of proxies whose X-Forwarded-For and -Proto are believed")] = ""
+        "addresses, networks or host names, with commas between, of proxies whose X-Forwarded-For and -Proto are "
+        "believed")] = ""
     gateway_is_local: Annotated[str, About(
         "yes: treat connections from the gateway of this container's network as the machine's own. Only right while "
         "the port is published on the machine's loopback alone", choices=("no", "yes"))] = "no"
@@ -126,6 +133,20 @@ def listed(text: str) -> frozenset[str]:
     return frozenset(word.strip() for word in text.split(",") if word.strip())
 
 
+def networks_and_names(text: str) -> tuple[list[IPv4Network | IPv6Network], list[str]]:
+    """The networks, and the host names in small letters, of a list of trusted proxies. Raises ConfigError for what is
+    neither."""
+    networks, names = [], []
+    for word in sorted(listed(text)):
+        try:
+            networks.append(ip_network(word.replace("%", " ")))     # no zone: a peer's address is compared without
+        except ValueError:
+            if not _HOST_NAME.fullmatch(word):
+                raise ConfigError(f"VMSVC_TRUSTED_PROXIES: {word!a} is no address, network or host name") from None
+            names.append(word.lower())
+    return networks, names
+
+
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.upper()
@@ -138,8 +159,7 @@ def about(name: str) -> About:
 
 def parser() -> argparse.ArgumentParser:
     """The flags, one for each setting."""
-    flags = argparse.ArgumentParser(prog=".venv/bin/python -m vmsvc", add_help=False,
-                                    argument_default=argparse.SUPPRESS)
+    flags = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     for item in dataclasses.fields(Settings):
         flags.add_argument("--" + item.name.replace("_", "-"), metavar="VALUE",
                            # argparse formats it: a percent sign is not its own.
@@ -204,8 +224,4 @@ def _require_sense(settings: Settings) -> None:
                 parse(url)
             except BadAddress as error:
                 raise ConfigError(f"{variable(name)}: {error}") from None
-    for network in listed(settings.trusted_proxies):
-        try:
-            ip_network(network)
-        except ValueError:
-            raise ConfigError(f"VMSVC_TRUSTED_PROXIES: {network!a} is neither an address nor a network") from None
+    networks_and_names(settings.trusted_proxies)

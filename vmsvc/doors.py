@@ -5,14 +5,14 @@ import resource
 import socket
 import ssl
 import struct
-from ipaddress import ip_network
 from pathlib import Path
 
 from vmsvc.cloud.port import Cloud
-from vmsvc.config import ConfigError, Settings, is_loopback, listed
+from vmsvc.config import ConfigError, Settings, is_loopback, listed, networks_and_names
 from vmsvc.service.keystone import Keystone
 from vmsvc.service.tokens import TokenFile
 from vmsvc.web.auth import Auth, KeystoneAuth, NoAuth, TokenAuth
+from vmsvc.web.proxies import TrustedProxies
 from vmsvc.web.settings import MAX_CONNECTIONS, MAX_SOCKETS, WebSettings
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def web_settings(settings: Settings) -> WebSettings:
         max_sockets=min(MAX_SOCKETS, half), max_connections=min(MAX_CONNECTIONS, half),
         address=settings.address, hosts=settings.host_names, request_timeout=settings.request_timeout,
         local_peers=gateways() if settings.gateway_is_local == "yes" else frozenset(),
-        trusted_proxies=tuple(map(ip_network, listed(settings.trusted_proxies))),
+        trusted_proxies=TrustedProxies(*networks_and_names(settings.trusted_proxies)),
         write_rate=settings.write_rate, write_burst=max(1, int(_BURST_SECONDS * settings.write_rate)),
         read_rate=settings.read_rate, read_burst=max(1, int(_READ_BURST_SECONDS * settings.read_rate)))
 

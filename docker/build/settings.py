@@ -190,6 +190,7 @@ def _fill_in(settled, told, kept):
     env["REPLICAS"], env["PORT"] = str(settled.replicas), str(settled.port)
     ports = settled.replica_ports
     env["REPLICA_PORTS"] = f"{ports[0]}-{ports[-1]}" if len(ports) > 1 else str(ports[0])
+    env["TRUSTED_BALANCER"] = "balancer," if settled.replicas > 1 else ""     # before the operator's own, if any
     env["COMPOSE_PROFILES"] = ",".join([*(["simulated"] if settled.cloud == SIMULATED else []),
                                         *(["replicas"] if settled.replicas > 1 else [])])
     if settled.credentials:

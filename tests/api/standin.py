@@ -45,8 +45,9 @@ class Service:
         if self.error:
             raise self.error
 
-    async def create(self, wish: CreateVm, *, idempotency_key=None, principal=ANYBODY) -> str:
+    async def create(self, wish: CreateVm, *, client, idempotency_key=None, principal=ANYBODY) -> str:
         """The same id comes in `outcome`."""
+        del client
         self._note("create", wish, idempotency_key, principal.name)
         if wish.flavor == "no-such-flavor":
             raise InvalidRequest("there is no flavor no-such-flavor", field="flavor")
@@ -65,7 +66,8 @@ class Service:
             return Outcome(False, self.vm_rows[vmsvc_id], (), *self.refusal)
         return Outcome(True, self.vm_rows[vmsvc_id], self.evicts)
 
-    async def dry_run(self, wish: CreateVm) -> dict:
+    async def dry_run(self, wish: CreateVm, *, client: str) -> dict:
+        del client
         self._note("dry_run", wish)
         return {"result": "placed", "reason": "host one has room for it", "host": "one", "victims": []}
 

@@ -16,6 +16,7 @@ from vmsvc.service import tokens
 from vmsvc.service.tokens import BadTokenFile, TokenFile
 from vmsvc.web.app import make_app
 from vmsvc.web.auth import TokenAuth
+from vmsvc.web.proxies import TrustedProxies
 
 VMS = "/api/v1/vm"
 BODY = {"is_preemptible": True}
@@ -234,9 +235,9 @@ class TestAtAName:
 
     @pytest.fixture(name="settings")
     def _settings(self, settings):
-        return replace(settings, hosts=frozenset({"vms.example"}), trusted_proxies=(ip_network("127.0.0.0/8"),),
-                       local_peers=frozenset({"172.18.0.1"}),
-                       write_burst=2, write_rate=1 / 3600)
+        return replace(settings, hosts=frozenset({"vms.example"}),
+                       trusted_proxies=TrustedProxies([ip_network("127.0.0.0/8")]),
+                       local_peers=frozenset({"172.18.0.1"}), write_burst=2, write_rate=1 / 3600)
 
     @pytest.mark.gen_test
     async def test_metrics_are_not_for_everybody_that_a_proxy_lets_through(self, call, reader):

@@ -1,6 +1,7 @@
-"""`python -m tests.chaos`: the crash matrix, a storm and a soak, and a table of what they came to. `make test_chaos`
-runs it. Settings, all in the environment: SOAK_MINUTES (30), STORM_FAULTS (10000), MATRIX_RUNS (0: the whole matrix),
-CHAOS_SEED (1: another seed tries other faults and other variants), CHAOS_LANES (runs side by side: 4)."""
+"""`python -m tests.chaos`: the crash matrix, a storm, integrity runs in both modes and a soak, and a table of what they
+came to. `make test_chaos` runs it. Settings, all in the environment: SOAK_MINUTES (30), STORM_FAULTS (10000),
+MATRIX_RUNS (0: the whole matrix), INTEGRITY_SECONDS (540, half of it in each mode), CHAOS_SEED (1: another seed tries
+other faults and other variants), CHAOS_LANES (runs side by side: 4)."""
 
 import asyncio
 import shutil
@@ -9,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.chaos.integrity import both_modes
 from tests.chaos.matrix import ALL, Tally, matrix, sample
 from tests.chaos.plant import Result
 from tests.chaos.soak import soak
@@ -55,6 +57,7 @@ def main() -> int:
             for name, run in {
                 "crash matrix": lambda: crashes(folder, postgres, seed),
                 "storm": lambda: storm(folder, postgres, int(setting("STORM_FAULTS", 10000)), seed),
+                "integrity": lambda: both_modes(folder, setting("INTEGRITY_SECONDS", 540), seed),
                 "soak": lambda: soak(folder, postgres, 60 * setting("SOAK_MINUTES", 30), seed),
             }.items():
                 print(f"{name} ...", file=sys.stderr, flush=True)
@@ -62,6 +65,7 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(summary(results))
+    print(f"integrity:\n{results['integrity'].health}")
     print(f"soak: {results['soak'].requests / results['soak'].seconds:.1f} creates and deletes a second, "
           f"memory {results['soak'].memory}; at rest {results['soak'].rest}; "
           f"/healthz {results['soak'].health}")

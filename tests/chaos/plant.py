@@ -27,19 +27,21 @@ class Plant:
     """`await open()` first, `await close()` in the end."""
 
     def __init__(self, folder: Path, postgres: Database, name: str, *, replicas: int, patience: Mapping[str, object],
-                 settings: Mapping[str, object], cloud: Mapping[str, float]):
+                 settings: Mapping[str, object], cloud: Mapping[str, float], hosts: int = HOSTS,
+                 credentials: str = "sim-admin"):
         self._folder = folder / name
         self._folder.mkdir()
         self._postgres = postgres
         self.database_name = f"{name}_{os.getpid()}"
         postgres.command(f"CREATE DATABASE {self.database_name} TEMPLATE template")
         self.database = Database(postgres.url.replace("/postgres?", f"/{self.database_name}?"))
-        self._running = start(self._folder / "cloud", hosts=HOSTS, **cloud)
+        self._running = start(self._folder / "cloud", hosts=hosts, **cloud)
         self.sim = Sim(self._running)
         self._launcher = Launcher()
         self._patience = patience
         self._settings = settings
         self._number = replicas
+        self._credentials = credentials
         self.replicas: list[Replica] = []
         self.started = 0
 
@@ -54,14 +56,14 @@ class Plant:
         settings = {"port": 0, "database_url": self.database.url, "flavor": "m1.tiny", "cloud_rate": 1000,
                     "read_rate": 10_000,
                     **self._settings}
-        environ = {"OS_CLOUD": "sim-admin", "OS_CLIENT_CONFIG_FILE": self.sim.clouds,
+        environ = {"OS_CLOUD": self._credentials, "OS_CLIENT_CONFIG_FILE": self.sim.clouds,
                    **{config.variable(name): str(value) for name, value in settings.items()}}
         self.started += 1
         self.replicas.append(self._launcher.start(environ, self._folder / f"log{self.started}", self._patience))
         return self.replicas[-1]
 
     async def replace(self, replica: Replica) -> None:
-        """kill -9, and another in its place."""
+        """kill -9, unless it has ended by itself, and another in its place."""
         replica.kill()
         self.replicas.remove(replica)
         self.add()

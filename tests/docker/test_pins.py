@@ -8,8 +8,9 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_image_is_built_from_nothing_without_a_hash():
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    assert "--require-hashes -r /tmp/requirements-service.hashes.txt" in text
-    assert not re.search(r"pip install(?!.*--require-hashes)", text.replace("\\\n", " "))
+    for name in ("/tmp/requirements-service.hashes.txt", "requirements-dev.hashes.txt"):
+        assert f"--only-binary :all: --require-hashes -r {name}\n" in text.replace(" \\\n    &&", "\n")
+    assert not re.search(r"pip install(?!.*--require-hashes)|RUN make", text.replace("\\\n", " "))
 
 
 def test_an_operator_may_name_every_base_image_by_its_digest():

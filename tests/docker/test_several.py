@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import socket
+import subprocess
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -257,7 +258,7 @@ def test_a_new_image_and_a_new_setting_come_to_one_replica_after_the_other_and_n
 def test_a_release_that_does_not_come_up_is_taken_back_and_no_client_notices(balanced):
     before = balanced.condition()
     with unnoticed(balanced), changed(
-            balanced, ("vmsvc/__main__.py", "ensure_future(service.start())", "ensure_future(sys.exit(7))"),
+            balanced, ("vmsvc/cli.py", "ensure_future(service.start())", "ensure_future(sys.exit(7))"),
             ("docker/balancer/haproxy.cfg", "maxconn 4000", "maxconn 3998")):
         failed = balanced.make("build")
     assert failed.returncode != 0 and "does not stay up" in failed.stderr
@@ -312,6 +313,35 @@ def test_each_replica_can_be_scraped_from_this_machine_and_by_nobody_else_withou
         asked = [docker("run", "--rm", "--network", network, "--entrypoint", "python", "vmsvc", "-c", inside, address,
                         words) for words in ("", f"Bearer {token}")]
         assert asked == ["401", "200"]
+
+
+def test_the_replicas_know_clients_by_their_own_addresses_and_not_by_the_balancers_or_a_forged_one(three):
+    balancer, network = three.address("balancer", "front"), f"{three.project}_front"
+    deadline = time.monotonic() + 30
+    while not all(f"trusted proxy balancer is {balancer}" in log for log in logs(three)):
+        assert time.monotonic() < deadline, logs(three)
+        time.sleep(0.2)
+    forged = {"X-Forwarded-For": f"198.51.100.1, {balancer}", "X-Forwarded-Proto": "https"}
+    for number in range(3):
+        assert asks(three.port, "/api/v1/vm/nobody", **forged, **{"X-Request-Id": f"of-the-machine-{number}"}) in (
+            401, 404)
+    inside = ("import http.client, sys\nclient = http.client.HTTPConnection('balancer', 8888)\nclient.connect()\n"
+              "print(client.sock.getsockname()[0])\n"
+              "client.request('GET', '/api/v1/vm/nobody', headers={'Host': 'localhost', 'X-Request-Id': "
+              "'of-a-container', 'X-Forwarded-For': sys.argv[1]})\nclient.getresponse()")
+    container = docker("run", "--rm", "--network", network, "--entrypoint", "python", "vmsvc", "-c", inside,
+                       forged["X-Forwarded-For"])
+    (front,) = (each["NetworkSettings"]["Networks"][network] for each in three.inspect("balancer"))
+    lines = [line for log in logs(three) for line in log.splitlines() if "vmsvc.access" in line]
+    for number in range(3):
+        assert [f" {front['Gateway']} " in line for line in lines if f"of-the-machine-{number}" in line] == [True]
+    assert [f" {container} " in line for line in lines if "of-a-container" in line] == [True]
+
+
+def logs(installation):
+    """What each replica has logged."""
+    return [subprocess.run(["docker", "logs", each], capture_output=True, text=True, check=True).stderr
+            for each in installation.containers("vmsvc")]
 
 
 def asks(port, path, **headers):

@@ -23,16 +23,20 @@ MANY = 2700
 
 @dataclass
 class Figures:
-    """What the scenarios came to."""
+    """What the scenarios came to; each line is printed at once."""
 
-    lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def held(self, name: str, figure: float, bound: float, unit: str) -> None:
         """Note a figure and whether it is within its bound."""
-        self.lines.append(f"{name}: {figure:.2f} {unit} (at most {bound:.0f})")
+        line = f"{name}: {figure:.2f} {unit} (at most {bound:.0f})"
+        self.note(line)
         if figure > bound:
-            self.problems.append(self.lines[-1])
+            self.problems.append(line)
+
+    def note(self, line: str) -> None:
+        """Say something that has no bound."""
+        print(line, flush=True)
 
 
 async def beside_crowds(plant: Plant, crowds: list[Crowd], rounds: int, number: int, headers: dict | None = None
@@ -63,7 +67,7 @@ async def readers(folder: Path, postgres: Database, rounds: int, figures: Figure
             slowest = share(alone, 0.99)
             figures.held(f"{number} readers and {hasty} who go: a create, p99", share(beside, 0.99) / slowest,
                          MOST_TIMES, f"times {1000 * slowest:.0f} ms")
-            figures.lines.append(f"  the readers heard {dict(crowd.answers)}")
+            figures.note(f"  the readers heard {dict(crowd.answers)}")
     finally:
         await plant.close()
 
@@ -100,7 +104,7 @@ async def unread(folder: Path, postgres: Database, number: int, figures: Figures
         await until_listed(plant)
         size = len(await replica.client.text(f"{API}/vm"))
         before = rss(replica.pid)
-        figures.lines.append(f"a list of {size / 1e6:.1f} MB")
+        figures.note(f"a list of {size / 1e6:.1f} MB")
         for lists in (1, 3):
             async with contextlib.AsyncExitStack() as stack:
                 for _ in range(lists):

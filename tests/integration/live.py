@@ -22,7 +22,7 @@ class Replica:
         self.hub = Hub(recent)
         self._doorbell = Doorbell(self._runtime, url)
         self.feed = Feed(self._runtime, self.hub, Waiters(), self._doorbell.bell())
-        commands = Commands(self._runtime, None, None, None, None, None, None, None, min_run_seconds=0)
+        commands = Commands(self._runtime, None, None, None, None, None, None, None, verdicts=None, min_run_seconds=0)
         self._server = make_server(make_app(commands, self.hub, WebSettings(), evictions=None))
         self.port = 0
 

@@ -2,6 +2,7 @@
 sightings, and nothing else; and it tells of a loss only after a 404."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,11 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from tests.integration.conftest import new_vm, read
-from vmsvc.cloud.port import MARK, Flavor, Server
+from vmsvc.cloud.port import EVICT_AT, KIND, MARK, OWNER, Flavor, Server
 from vmsvc.domain.errors import CloudUnavailable, Locked, NotFound
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
-from vmsvc.service.boot import KIND, OWNER
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import db, vms
@@ -168,3 +168,23 @@ def test_a_server_without_a_row_is_known_by_the_reconciler_and_kept(rows, caplog
     stage = reconcile(servers, servers, servers)
     assert not stage.deleted and not stage.written
     assert "server-restored" in caplog.text
+
+
+def test_a_false_notice_is_put_right_when_it_was_seen_twice_and_once_a_minute(rows, store):
+    ours = {MARK: rows["active"], OWNER: OURS, KIND: "preemptible"}
+    told, as_it_is = [[shown("server-active", {**ours, **more})] for more in ({EVICT_AT: "2030"}, {})]
+    stranger = shown("server-strange", {EVICT_AT: "2030", OWNER: "another", MARK: rows["active"]})
+
+    def wishes():
+        return [(row["kind"], row["wishes"]) for row in
+                store.rows("SELECT kind, wishes FROM intent WHERE done_at IS NULL AND kind IN ('notice', 'reprieve')")]
+    reconcile(told, as_it_is, told)
+    assert not wishes(), "twice, but not twice running"
+    stage = reconcile([*told, stranger], [*told, stranger], [*told, stranger], [*told, stranger])
+    assert wishes() == [("reprieve", 1)]
+    assert not stage.written and not stage.deleted
+    reconcile(told, told)
+    assert wishes() == [("reprieve", 1)], "somebody is at it anyway"
+    store.rows("UPDATE intent SET done_at = now() RETURNING 1")
+    reconcile([replace(told[0], locked=True)], [replace(told[0], locked=True)])
+    assert not wishes(), "Nova writes no metadata of a locked server"

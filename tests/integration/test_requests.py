@@ -7,6 +7,7 @@ import pytest
 from tests.integration.conftest import new_vm, read, request
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.lifecycle import State
+from vmsvc.service import commands
 from vmsvc.store import db, ledger, vms
 from vmsvc.store.db import reading, unit
 
@@ -46,6 +47,16 @@ def test_a_key_from_when_there_were_only_names_stays_good(store):
         accept("new", "key", "alice@Default", "keystone:1", name="other")
     assert accept("other", "key", "bob@Default", "keystone:2") == "other"
     assert accept("third", "another", "alice@Default", "keystone:1") == "third"
+
+
+def test_the_record_says_so_of_victims_whose_request_is_deleted_while_it_waits_again(store):
+    asker, victim = new_vm(), new_vm(is_preemptible=True)
+    with unit() as work:        # they went, the cloud refused all the same, and nothing is reserved any more
+        ledger.record_eviction(work, victim, reason="capacity", evict_at=work.now, request_vm_id=asker.id)
+        ledger.stamp(victim.id, "evicting_at")
+    commands._want_deleted(asker.id)    # pylint: disable=protected-access
+    assert store.rows("SELECT wasted FROM eviction") == [{
+        "wasted": "the request was deleted before its vm was active"}]
 
 
 def test_losses_to_evictions_are_counted_for_who_one_is(store):

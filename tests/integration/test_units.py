@@ -4,19 +4,40 @@ import select
 import threading
 from contextlib import closing, suppress
 
+import psycopg2
 import pytest
+from peewee import DatabaseError, ProgrammingError
+from playhouse.pool import PooledPostgresqlDatabase
 
 from tests.integration.conftest import new_vm, read, request
 from vmsvc.domain.errors import HistoryGone
 from vmsvc.domain.lifecycle import InvalidTransition, State
 from vmsvc.store import intents, outbox, vms
 from vmsvc.store.db import CHANNEL, DATABASE_ERRORS, Lock, listen, reading, unit
+from vmsvc.store.models import database
 
 
 def history(since=0, limit=10_000, **query):
     """The events after a seq."""
     with reading():
         return outbox.page(since, limit, **query)[0]
+
+
+@pytest.mark.parametrize(("end", "step"), [(unit, "execute_sql"), (reading, "execute_sql"), (reading, "commit")])
+def test_a_server_that_ends_within_a_statement_counts_as_one_that_does_not_answer(store, monkeypatch, end, step):
+    del store
+
+    def broken(*_):
+        raise DatabaseError(psycopg2.DatabaseError("server closed the connection unexpectedly"))
+    monkeypatch.setattr(PooledPostgresqlDatabase, step, broken)
+    with pytest.raises(DATABASE_ERRORS), end():
+        assert step == "commit"
+
+
+def test_a_statement_that_postgresql_refuses_stays_a_defect(store):
+    del store
+    with pytest.raises(ProgrammingError), reading():
+        database.execute_sql("SELECT nothing FROM nowhere")
 
 
 def test_a_change_that_fails_leaves_no_event_behind(store):

@@ -128,6 +128,14 @@ async def test_who_may_come_in_is_told_and_a_token_file_that_is_missing_is_wrong
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_a_trusted_proxy_whose_name_has_no_address_is_told(says):
+    status, said = await says(VMSVC_TRUSTED_PROXIES="127.0.0.1,localhost,nobody.invalid")
+    assert status == 0, said
+    assert "trusted proxy nobody.invalid has no address now" in found(said, "look", "access")[0]
+    assert re.search(r"trusted proxy localhost is .*127\.0\.0\.1", found(said, "ok", "access")[0])
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_why_nobody_could_sign_in_is_told_as_for_people(says, environ, tmp_path):
     clouds = tmp_path / "clouds.yaml"
     with open(environ["OS_CLIENT_CONFIG_FILE"], encoding="utf-8") as real:

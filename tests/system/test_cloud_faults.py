@@ -41,6 +41,47 @@ async def test_a_create_that_failed_without_effect_is_sent_again_in_the_end(clie
     assert len(sim.calls(**POST)) == 2
 
 
+#: What a proxy says that does not reach Nova, or will not let a call through.
+PAGE = "<html><body><h1>Sorry</h1></body></html>"
+
+
+@pytest.mark.parametrize("status", [302, 400, 403, 404, 409])
+@pytest.mark.gen_test(timeout=30)
+async def test_a_proxys_page_is_no_refusal_of_a_create(client, sim, status):
+    sim.fault(action="status", status=status, body=PAGE, count=1, **POST)
+    created = await client.create(False)
+    assert created.status == 201, created.json
+    assert list(sim.servers()) == [created.id]
+
+
+@BOTH
+@pytest.mark.gen_test(timeout=30)
+async def test_what_a_proxy_says_of_a_server_does_not_end_its_build(client, sim):
+    sim.fault(action="status", status=200, body={"message": "maintenance"}, method="GET", count=8,
+              path="/servers/[0-9a-f-]{36}$")
+    created = await client.create(True)
+    assert created.status == 201, created.json
+    assert list(sim.servers()) == [created.id]
+
+
+@pytest.mark.parametrize("options", [{"grace_seconds": 0.3}], ids=["grace0.3"])
+@pytest.mark.gen_test(timeout=40)
+async def test_a_proxys_pages_make_no_vm_lost_nor_gone_and_skip_no_notice_and_no_shutdown(client, sim):
+    victim, = await client.fill(1, flavor="m1.large")
+    sim.forget_calls()
+    for method, path, status in (("GET", f"/servers/{victim}$", 404), ("POST", f"/servers/{victim}/metadata$", 403),
+                                 ("POST", f"/servers/{victim}/action$", 409), ("DELETE", f"/servers/{victim}$", 404)):
+        sim.fault(action="status", status=status, body=PAGE, count=4, method=method, path=path)
+    shown = await client.show(victim)
+    assert shown.status == 502, shown.json
+    winner = await client.create(False, flavor="m1.large")
+    assert winner.json["evicted"] == [victim], winner.json
+    assert list(sim.servers()) == [winner.id]
+    record, = await client.record(vm=victim)
+    assert record["delivery"] == "metadata" and record["noticed_at"] < record["evicting_at"]
+    assert 202 in [call["status"] for call in sim.calls(method="POST", path=f"/servers/{victim}/action$")]
+
+
 @pytest.mark.parametrize("status", [413, 429])
 @pytest.mark.gen_test(timeout=30)
 async def test_a_cloud_that_limits_the_rate_makes_a_create_later_and_none_fail(client, sim, status):

@@ -181,7 +181,9 @@ async def test_a_guest_that_cannot_be_told_is_spared_and_another_goes(monkeypatc
     await client.fill(4, flavor)
     plan = (await client.create(False, query="?dry_run=true", flavor=flavor)).json
     deaf, = plan.get("if_no_host_has_room", plan)["victims"]
-    sim.fault(action="status", status=409, service="compute", method="POST", path=f"/{deaf}/metadata$")
+    sim.fault(action="status", status=409, service="compute", method="POST", path=f"/{deaf}/metadata$",
+              body={"conflictingRequest": {"code": 409, "message": f"Cannot 'update metadata' instance {deaf} "
+                                                                   "while it is in task_state rebooting"}})
     created = await client.create(False, flavor=flavor)
     assert created.status == 201 and deaf in sim.servers() and deaf not in created.json["evicted"]
     spared = await client.saw("evict/reprieved", deaf)

@@ -34,7 +34,9 @@ async def seen(client, vms, items=MOST):
 
 def refuse(sim, *vms):
     """The cloud's policy lets nobody write their metadata, which nobody can see beforehand."""
-    sim.fault(action="status", status=403, service="compute", method="POST", path=f"/({'|'.join(vms)})/metadata$")
+    sim.fault(action="status", status=403, service="compute", method="POST", path=f"/({'|'.join(vms)})/metadata$",
+              body={"forbidden": {"code": 403, "message": "Policy doesn't allow os_compute_api:server-metadata:create "
+                                                          "to be performed."}})
 
 
 async def notices(client, **query):

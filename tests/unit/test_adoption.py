@@ -3,10 +3,9 @@
 import pytest
 
 from tests.unit.test_snapshot import NOW, server
-from vmsvc.cloud.port import EVICT_AT, MARK, Flavor, Named
+from vmsvc.cloud.port import EVICT_AT, KIND, MARK, OWNER, Flavor, Named
 from vmsvc.domain.resources import Resources
 from vmsvc.service.adoption import Offer, columns_of, problem_of
-from vmsvc.service.boot import KIND, OWNER
 
 ID = "0e7f3a52-6a4e-4a38-9a0c-7c1f4f6f4a11"
 MARKS = {MARK: ID, OWNER: "ours", KIND: "preemptible"}

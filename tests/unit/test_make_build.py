@@ -2,10 +2,13 @@
 
 import ast
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
 import pytest
+
+from vmsvc.config import networks_and_names
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docker" / "build"
@@ -73,6 +76,19 @@ def test_what_a_build_was_told_is_kept_by_a_later_one_that_is_told_nothing():
     assert {name: second.env[name] for name in told} == told
     third = again(second, {"REPLICAS": "2", "VMSVC_AUTH": ""}, {"clouds.yaml": b"1"})
     assert third.replicas == 2 and third.port == 9000 and "VMSVC_AUTH" not in third.env
+
+
+def test_the_balancer_is_a_trusted_proxy_as_long_as_there_is_one_beside_those_of_the_operator():
+    line = next(line.partition(": ")[2] for line in COMPOSE.splitlines() if "VMSVC_TRUSTED_PROXIES:" in line)
+
+    def trusted(settled):
+        return networks_and_names(re.sub(r"\$\{(\w+):-\}", lambda name: settled.env.get(name[1], ""), line))[1]
+    assert not trusted(decide())
+    three = decide({"REPLICAS": "3"})
+    assert trusted(three) == ["balancer"]
+    assert trusted(again(three, {"VMSVC_TRUSTED_PROXIES": "tls.example"})) == ["balancer", "tls.example"]
+    assert trusted(again(three, {"VMSVC_TRUSTED_PROXIES": "tls.example", "REPLICAS": "1"})) == ["tls.example"]
+    assert "  balancer:\n" in COMPOSE
 
 
 def test_a_cloud_that_variables_name_is_kept_whole_and_another_cloud_takes_nothing_from_it():

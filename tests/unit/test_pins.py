@@ -1,11 +1,15 @@
-"""What the image is built from is said to the byte, and is what the tests run with."""
+"""What the image is built from is said to the byte, and is what the tests run with; the package allows it."""
 
 import re
+import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
+HASHED = {"requirements-service.hashes.txt": ["requirements-service.txt"], "requirements-dev.hashes.txt": [
+    "requirements-service.txt", "requirements.txt", "requirements-dev.txt"]}
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
@@ -21,20 +25,33 @@ def spelt(name):
 
 
 def versions_of(name):
-    """The pinned version of each package."""
+    """The pinned version of each package, but of those that only other systems need."""
     found = [Requirement(line.partition(" --hash")[0].partition("#")[0]) for line in lines_of(name)]
-    return {spelt(one.name): str(one.specifier) for one in found}
+    return {spelt(one.name): str(one.specifier) for one in found if one.marker is None or one.marker.evaluate()}
 
 
-def test_every_package_of_the_image_has_its_hashes_and_the_release_of_the_tests():
-    lines, hashed = lines_of("requirements-service.hashes.txt"), versions_of("requirements-service.hashes.txt")
+@pytest.mark.parametrize("name", HASHED)
+def test_every_package_of_an_image_has_its_hashes_and_the_release_of_the_tests(name):
+    lines, hashed = lines_of(name), versions_of(name)
     constraints = versions_of("constraints.txt")
     assert all(HASH.search(line) for line in lines)
     assert {name: version for name, version in hashed.items() if constraints.get(name) != version} == {}
-    assert versions_of("requirements-service.txt").items() <= hashed.items()
+    for source in HASHED[name]:
+        assert versions_of(source).items() <= hashed.items()
 
 
-def test_a_package_with_compiled_parts_has_the_hashes_of_all_its_platforms():
-    many = {spelt(line.partition("==")[0]): len(HASH.findall(line)) for line in lines_of(
-        "requirements-service.hashes.txt")}
+@pytest.mark.parametrize("name", HASHED)
+def test_a_package_with_compiled_parts_has_the_hashes_of_all_its_platforms(name):
+    many = {spelt(line.partition("==")[0]): len(HASH.findall(line)) for line in lines_of(name)}
     assert min(many[name] for name in ("psycopg2-binary", "tornado", "orjson")) > 5
+
+
+def test_the_package_allows_the_releases_that_are_tested_and_needs_nothing_else():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["dependencies"] == []
+    assert project["optional-dependencies"].keys() == {"service", "embedded"}
+    for extra, name in (("service", "requirements-service.txt"), ("embedded", "requirements.txt")):
+        allowed = {spelt(one.name): one.specifier for one in map(Requirement, project["optional-dependencies"][extra])}
+        pinned = {name: version.removeprefix("==") for name, version in versions_of(name).items()}
+        assert allowed.keys() == pinned.keys()
+        assert {name for name, version in pinned.items() if not allowed[name].contains(version)} == set()

@@ -21,6 +21,9 @@ from vmsvc.domain.resources import Inventory, Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
 MARK = "vmsvc_id"
+#: The second half of our mark, which vmsvc made it, and what `adopt` needs should the row be lost: standard or
+#: preemptible.
+OWNER, KIND = "vmsvc_deployment", "vmsvc_kind"
 #: The notice that a guest reads: the metadata keys that say when its VM is evicted, and why. The second one may be
 #: missing.
 EVICT_AT, EVICT_REASON = "vmsvc_evict_at", "vmsvc_evict_reason"
@@ -101,6 +104,11 @@ class Server:
     def runs(self) -> bool:
         """True when its guest runs, so that it can read a notice."""
         return self.status in _RUNNING
+
+    @property
+    def takes_metadata(self) -> bool:
+        """True when Nova would write its metadata now."""
+        return self.status in _WRITABLE and not self.locked
 
     def takes_notice(self, most: int) -> bool:
         """True when the cloud would accept a notice in the metadata; `most`: how many items a server may have."""

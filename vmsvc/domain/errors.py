@@ -97,6 +97,11 @@ class CloudError(VmsvcError):
     slug = "cloud_error"
 
 
+class Garbled(CloudError):
+    """An answer that the cloud did not write, or that something on the way has spoiled: a proxy's page, half a body. It
+    says nothing about what was asked, whatever its status; the next one may be whole."""
+
+
 class CloudUnavailable(VmsvcError):
     """The cloud does not answer now; nothing was done. Try again after `retry_after` seconds."""
 

@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vmsvc.cloud.port import EVICT_AT, EVICT_REASON, MARK, Cloud, Flavor, Named, Server
+from vmsvc.cloud.port import EVICT_AT, EVICT_REASON, KIND, MARK, OWNER, Cloud, Flavor, Named, Server
 from vmsvc.domain.errors import Conflict
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.service.boot import KIND, KINDS, OWNER
+from vmsvc.service.boot import KINDS
 from vmsvc.service.placing import fail, reprieve
+from vmsvc.service.rehearsals import is_left_over
 from vmsvc.store import intents, ledger, outbox, vms
 from vmsvc.store.db import Lock, Unit, reading, unit
 from vmsvc.store.models import Vm
@@ -57,8 +58,9 @@ async def offer_of(cloud: Cloud) -> Offer:
 
 
 def ours_of(servers: Iterable[Server], deployment: str) -> list[Server]:
-    """The servers that carry the mark of this deployment."""
-    return [server for server in servers if MARK in server.metadata and server.metadata.get(OWNER) == deployment]
+    """The servers that carry the mark of this deployment, without those that its rehearsals made."""
+    return [server for server in servers if MARK in server.metadata and server.metadata.get(OWNER) == deployment
+            and not is_left_over(server, deployment)]
 
 
 def without_row(ours: Collection[Server]) -> list[Found]:

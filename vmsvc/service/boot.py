@@ -4,8 +4,8 @@ import asyncio
 
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache
-from vmsvc.cloud.port import MARK, BootSpec, Cloud, Server
-from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest, OutcomeUnknown, QuotaExceeded
+from vmsvc.cloud.port import KIND, MARK, OWNER, BootSpec, Cloud, Server
+from vmsvc.domain.errors import CloudError, Conflict, Forbidden, Garbled, InvalidRequest, OutcomeUnknown, QuotaExceeded
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
@@ -20,13 +20,14 @@ from vmsvc.store.db import connected, unit
 from vmsvc.store.intents import Claim
 from vmsvc.store.models import Vm
 
-OWNER = "vmsvc_deployment"       # the second half of our mark: which vmsvc made it
-KIND = "vmsvc_kind"              # for `adopt`, should the row be lost: standard or preemptible
 KINDS = {True: "preemptible", False: "standard"}
 _COOL_SECONDS = 300.0            # for so long others like it do not go to a host that refused it
 _LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
 #: Room was confirmed free, yet the scheduler says no: its view lags. Try again before anything else.
 _AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)
+#: Of a boot that meets answers which the cloud did not write, some four minutes apart in all. Then the request fails: a
+#: proxy that will not let it through (it dislikes the name, say) never does.
+_GARBLED_TRIES = 12
 _VICTIMS_SECONDS = 5.0           # an answer waits at most so long for the last victim to be on record as gone ...
 _VICTIMS_PAUSE = 0.05            # ... and looks this often
 
@@ -44,7 +45,8 @@ class Boot:
     """Performs `boot` intents."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache,
-                 leave: Leave, deployment: str):
+                 leave: Leave, verdicts: Verdicts,
+                 deployment: str):
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache
@@ -52,7 +54,7 @@ class Boot:
         self._leave = leave
         self._deployment = deployment
         self._builds = Builds(server_cache, host_cache)
-        self._verdicts = Verdicts(cloud)
+        self._verdicts = verdicts
         self._removals = Pace()      # of servers that were refused: no host has to let them go
 
     async def perform(self, claim: Claim) -> None:
@@ -76,6 +78,8 @@ class Boot:
                 await self._runtime.offload(_again, row.id)
                 await asyncio.sleep(pause)
             except (InvalidRequest, Forbidden, Conflict, CloudError) as error:
+                if isinstance(error, Garbled) and claim.attempt < _GARBLED_TRIES:
+                    raise           # nobody has refused the request
                 # A key pair that was deleted meanwhile, say: that is no reason to refuse others of the same class.
                 foreseen = bool(row.rounds) and await self._verdicts.foresees(row.boot)
                 await self._runtime.offload(_failed, row.id, error.slug, error.message, foreseen)

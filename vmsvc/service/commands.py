@@ -11,7 +11,8 @@ from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import SERVICE, Cloud, Server, working_for
 from vmsvc.domain.acceptance import is_peculiar, no_address
 from vmsvc.domain.conditions import conditions_of
-from vmsvc.domain.errors import CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound
+from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound,
+                                 TooManyRequests)
 from vmsvc.domain.events import view
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
@@ -25,7 +26,7 @@ from vmsvc.service.roll import Page
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.service.verdicts import Verdicts
-from vmsvc.store import intents, outbox, vms
+from vmsvc.store import intents, ledger, outbox, vms
 from vmsvc.store.db import SHOW_SECONDS, connected, reading, unit
 from vmsvc.store.models import Vm
 
@@ -71,32 +72,34 @@ class Commands:
     all."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, bulletin: Bulletin, catalog: Catalog,
-                 scheduler: Scheduler, waiters: Waiters, ring: Callable[[], None], *, min_run_seconds: int):
+                 scheduler: Scheduler, waiters: Waiters, ring: Callable[[], None], *, verdicts: Verdicts,
+                 min_run_seconds: int):
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache
         self._looks = asyncio.Semaphore(_LOOKS)
         self._bulletin = bulletin
         self._catalog = catalog
-        self._verdicts = Verdicts(cloud)
+        self._verdicts = verdicts
         self._scheduler = scheduler
         self._waiters = waiters
         self._ring = ring
         self._min_run_seconds = min_run_seconds
 
-    async def create(self, wish: CreateVm, *, idempotency_key: str | None = None,
+    async def create(self, wish: CreateVm, *, client: str, idempotency_key: str | None = None,
                      principal: Principal = ANYBODY) -> str:
-        """Accept a wish and return its vmsvc id. Once this returns the request survives any crash.
+        """Accept a wish and return its vmsvc id. Once this returns the request survives any crash. `client`: on whose
+        budget the rehearsal is, if there is to be one before it is accepted.
 
         Raises InvalidRequest for a name that the cloud does not have, IdempotencyMismatch for a key that was used
         with another body; the same body returns the earlier id.
         """
-        vm_id = await self._runtime.offload(_accept, str(uuid.uuid4()), await self._request(wish), principal,
+        vm_id = await self._runtime.offload(_accept, str(uuid.uuid4()), await self._request(wish, client), principal,
                                             idempotency_key)
         self._ring()
         return vm_id
 
-    async def _request(self, wish: CreateVm) -> dict[str, Any]:
+    async def _request(self, wish: CreateVm, client: str) -> dict[str, Any]:
         """The columns of a request: names resolved, what it needs reckoned, and what Nova would refuse whatever room
         there is refused. Raises InvalidRequest."""
         chosen = await self._catalog.choose(flavor=wish.flavor, image=wish.image, network=wish.network,
@@ -104,12 +107,13 @@ class Commands:
         columns = self._columns(wish, chosen)
         try:
             async with asyncio.timeout(_ACCEPT_SECONDS):
-                await self._acceptable(chosen, columns["boot"])
-        except (CloudUnavailable, CloudError, TimeoutError) as error:     # it is asked before anybody is noticed
+                await self._acceptable(chosen, columns["boot"], client)
+        except (CloudUnavailable, CloudError, TooManyRequests, TimeoutError) as error:
+            # It is asked before anybody is noticed.
             log.info("accepted without the cloud's word: %s", str(error) or "no answer in time")
         return columns
 
-    async def _acceptable(self, chosen: Choice, boot: Mapping[str, Any]) -> None:
+    async def _acceptable(self, chosen: Choice, boot: Mapping[str, Any], client: str) -> None:
         """Raises InvalidRequest for a network without a free address that no VM of ours would give back, and for a
         combination that Nova refuses."""
         addresses = await self._catalog.addresses(chosen.network.id)
@@ -117,7 +121,7 @@ class Commands:
             raise InvalidRequest(no_address(chosen.network.name, addresses), "network")
         if not is_peculiar(chosen.flavor, chosen.image):
             return
-        if objection := await self._verdicts.at_acceptance(boot):
+        if objection := await self._verdicts.at_acceptance(boot, client):
             raise InvalidRequest(objection.message, objection.field)
 
     def _columns(self, wish: CreateVm, chosen: Choice) -> dict[str, Any]:
@@ -150,13 +154,14 @@ class Commands:
             return Outcome(**{**found, "evicted": tuple(found["evicted"])}) if found else None
         return await self._waiters.until(vmsvc_id, look, timeout)
 
-    async def dry_run(self, wish: CreateVm) -> dict[str, Any]:
-        """What a create would do now; nothing is written anywhere."""
-        columns = await self._request(wish)
+    async def dry_run(self, wish: CreateVm, *, client: str) -> dict[str, Any]:
+        """What a create would do now; nothing is written anywhere. What Nova says of an equal request may be a second
+        old. Raises TooManyRequests when the client, or all clients together, have tried too many different ones."""
+        columns = await self._request(wish, client)
         # It waits for what the scheduler reads too, which must not stand in the clients' line.
         async with self._looks:
             with working_for(SERVICE):
-                return await self._scheduler.preview(columns)
+                return await self._scheduler.preview(columns, client)
 
     async def delete(self, ref: str, timeout: float, *, principal: Principal = ANYBODY) -> dict[str, Any] | None:
         """Delete a VM of ours and wait until the cloud says 404: its last view, or None when that takes longer.
@@ -306,6 +311,8 @@ def _want_deleted(ref: str, request_id: str | None = None, principal: Principal 
                                    "deleted_by": principal and principal.name})
             if moved:
                 if moved.outcome is None:      # whoever waits for it hears why it will never be
+                    # Those that went for it are not known by a reservation where the cloud has refused it since.
+                    ledger.settle(row.id, wasted="the request was deleted before its vm was active")
                     vms.answer(row, {"ok": False, "error": Conflict.slug, "evicted": [],
                                            "message": f"vm {row.id} was deleted before it was active",
                                            "vm": view(vms.row_of(moved))})

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from vmsvc.domain.acceptance import Verdict
-from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse
+from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.rooms import host_room
 from vmsvc.domain.world import HOST, Request, World
@@ -48,8 +48,8 @@ def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snap
 
 
 def last_doubts(row: Vm, view: View, snapshot: Snapshot, now: datetime) -> Doubts:
-    """Shortly before the victims of a request go: whether Nova still takes it. What it names may have been deleted
-    during their notice."""
+    """Shortly before the victims of a request go: whether Nova still takes it, and whether a port and an address are
+    left for it. What it names may have been deleted during their notice, and what was free been taken."""
     noticed = view.world.victims_of(row.id, State.NOTICED)
     going = [view.rows[vm.id].evict_at for vm in noticed if view.rows[vm.id].evict_at]
     key = key_of(row.boot)
@@ -61,15 +61,18 @@ def last_doubts(row: Vm, view: View, snapshot: Snapshot, now: datetime) -> Doubt
 def examined(row: Vm | None, decision: Decision, view: View, verdict: Verdict | None,
              boot: Mapping[str, Any] | None = None) -> Decision:
     """The decision, or a refusal where the cloud has said that the request could not be carried out though its victims
-    had gone. `row` is the request's, None for one that is only asked about (then `boot` is what it asks for)."""
-    if verdict is None or not isinstance(decision, Evict) or not decision.victims:
+    had gone: those of a new plan, or those that have their notice already. `row` is the request's, None for one that is
+    only asked about (then `boot` is what it asks for)."""
+    victims = _victims(row, decision, view.world) if verdict else frozenset()
+    if not victims:
         return decision
     if verdict.unanswered:
-        return Postpone(f"the cloud does not say whether it takes the request: {verdict.unanswered}", frozenset())
+        return (Postpone(f"the cloud does not say whether it takes the request: {verdict.unanswered}", frozenset())
+                if isinstance(decision, Evict) else decision)
     boot = boot or row.boot
     world, network = view.world, boot["network_id"]
-    leaving = {vm.cloud_id for vm in (*map(world.vms.__getitem__, decision.victims), *world.vms.leaving)
-               if vm.id in decision.victims or vm.state is State.DELETING or (row and vm.evicted_for == row.id)}
+    leaving = {vm.cloud_id for vm in (*map(world.vms.__getitem__, victims), *world.vms.leaving)
+               if vm.id in victims or vm.state is State.DELETING or (row and vm.evicted_for == row.id)}
     claims = 0
     if verdict.counts:
         holders = verdict.addresses.holders if verdict.addresses else frozenset()
@@ -78,3 +81,14 @@ def examined(row: Vm | None, decision: Decision, view: View, verdict: Verdict | 
     verdict = replace(verdict, unplugged=ledger.unplugged(network))
     objection = verdict.object_to(leaving, claims)
     return Refuse(objection.error, objection.message) if objection else decision
+
+
+def _victims(row: Vm | None, decision: Decision, world: World) -> frozenset[str]:
+    """Who is to go by this decision and has not begun to."""
+    match decision:
+        case Evict(victims=victims):
+            return frozenset(victims)
+        case Wait() | Reprieve() if row is not None:
+            spared = decision.victims if isinstance(decision, Reprieve) else ()
+            return frozenset(vm.id for vm in world.victims_of(row.id, State.NOTICED)) - {*spared}
+    return frozenset()

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
+from vmsvc.domain.events import instant
 from vmsvc.domain.lifecycle import LEAVING, State
 from vmsvc.service import trace
 from vmsvc.service.notice import NOT_TOLD, due
@@ -29,10 +30,17 @@ _FAILED_SECONDS = 2.0      # a DELETE that failed in the cloud is sent again
 _GONE_LIMIT = 300.0
 _UNTOLD_LIMIT = timedelta(seconds=60)     # past its time, for a guest that the cloud does not let us tell
 _UNTOLD_PAUSE = timedelta(seconds=1)
+#: A notice that ended longer ago than this, and than its grace period lasted, was not carried out in time: the service
+#: or the cloud was away, or a backup was restored.
+_OUT_OF_DATE = timedelta(minutes=10)
 
 
 class Untold(Exception):
     """A victim's guest still cannot read its notice, a minute after `evict_at`."""
+
+
+class OutOfDate(Exception):
+    """A notice should have ended long ago: nobody knows whether it is still for something."""
 
 
 class Leave:
@@ -59,6 +67,9 @@ class Leave:
                 row = await self._runtime.offload(_evicting, row.id, self._runs(row.cloud_id))
             except Untold:
                 await self._runtime.offload(_exempt, row.id, row.evict_at, NOT_TOLD)
+                return
+            except OutOfDate:
+                await self._runtime.offload(_withdraw, row.id)
                 return
         if row is None or row.state != State.EVICTING:
             return
@@ -148,13 +159,15 @@ def _is_booting(vm_id: str) -> bool:
 
 
 def _evicting(vm_id: str, runs: bool) -> Vm | None:
-    """Begin the eviction if its time has come; else the intent is put off. None when it does not begin. Raises Untold;
-    a guest that does not run now (`runs`) could read nothing."""
+    """Begin the eviction if its time has come; else the intent is put off. None when it does not begin. Raises
+    OutOfDate, and Untold; a guest that does not run now (`runs`) could read nothing."""
     with unit() as work:
         row = vms.get(vm_id, lock=True)
         # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
         if row.state != State.NOTICED:
             return row
+        if _is_out_of_date(row, work.now):
+            raise OutOfDate
         when = row.acknowledged_at or due(row) or (_while_untold(row, work.now) if runs else row.evict_at)
         if when > work.now:
             intents.put_off(work, intents.EVICT, vm_id, when)
@@ -165,6 +178,27 @@ def _evicting(vm_id: str, runs: bool) -> Vm | None:
             ledger.count_round(vm_id)
             return vms.move(work, row, State.EVICTING)
         return None
+
+
+def _is_out_of_date(row: Vm, now: datetime) -> bool:
+    ended = max(row.evict_at, due(row) or row.evict_at)
+    return now - ended > max(_OUT_OF_DATE, timedelta(seconds=row.notice["grace_seconds"]))
+
+
+def _withdraw(vm_id: str) -> None:
+    """Withdraw a notice that is out of date, acknowledged or not, and with it those of the same plan that are so too.
+    Whoever gave it gives a new one, for the whole grace period, if it is still for something: the scheduler plans for
+    the request anew."""
+    with unit() as work:
+        work.lock(Lock.SCHEDULER)
+        request = vms.get(vm_id).evicted_for
+        for noticed in vms.in_states([State.NOTICED]):
+            if noticed.id != vm_id and (request is None or noticed.evicted_for != request):
+                continue
+            row = vms.get(noticed.id, lock=True)
+            if row.state == State.NOTICED and _is_out_of_date(row, work.now):    # else it has left, or was noticed anew
+                reprieve(work, row, f"its notice ended at {instant(row.evict_at)} and was not carried out in time")
+                ledger.discount_round(row.id)
 
 
 def _while_untold(row: Vm, now: datetime) -> datetime:

@@ -94,6 +94,17 @@ class Notices:
         await self._runtime.offload(_untellable, row.id, row.evict_at, goes, why)
 
 
+def tells_otherwise(row: Vm, metadata: Mapping[str, str]) -> bool:
+    """True when the metadata of a VM's server (the VM is ACTIVE or NOTICED) tell its guest something else than the row:
+    of a notice that nobody gave or that was withdrawn, of another time, or of none though there is one."""
+    if row.state == State.ACTIVE:
+        return EVICT_AT in metadata or EVICT_REASON in metadata
+    if row.state != State.NOTICED or not row.notice["grace_seconds"] or row.notice.get("delivery") == ledger.EVENT:
+        return False
+    # Where one item fits and two do not, the reason is missing.
+    return metadata.get(EVICT_AT) != instant(row.evict_at) or metadata.get(EVICT_REASON, _why(row)) != _why(row)
+
+
 def _why(row: Vm) -> str:
     """At most 255 characters, which is what Nova takes. Its database may know none beyond the basic plane (MySQL's
     utf8mb3), and answers with 500 then."""
@@ -136,6 +147,8 @@ def _untellable(vm_id: str, evict_at: datetime, goes: bool, why: str) -> None:
         row = vms.get(vm_id, lock=True)
         if row.state != State.NOTICED or row.evict_at != evict_at:
             return                  # that notice is out of date
+        if ledger.readable_since(vm_id):
+            return                  # its guest could read it once: somebody has removed it since
         if goes:
             deliver_by_event(work, row)
         else:

@@ -46,7 +46,7 @@ def carry_out(work: Unit, row: Vm, request: Request, decision: Decision, world: 
             world.held_back(groups)
             ledger.release(work, row.id)
         case Refuse(error=error, message=message):
-            _reprieve(work, world, _noticed_for(world, row.id), "the request was refused")
+            _reprieve(work, world, _noticed_for(world, row.id), f"the request was refused: {message}")
             world.settled(row.id)
             fail(work, row, error, message, foreseen=error not in ("no_capacity", "cloud_error"))
 

@@ -1,8 +1,9 @@
-"""Compare rows with the cloud: find servers that vanished, restore marks that were removed, remove left-overs.
+"""Compare rows with the cloud: find servers that vanished, restore marks and notices, remove left-overs.
 
 Absence from a list proves nothing (a cell may be down): LOST needs a GET that says 404. A left-over server must carry
 our mark and our deployment's id, its row must have ended or name another server, and it must be seen so in two rounds;
-nothing foreign is ever touched. A server whose row does not exist is no left-over: a row is committed before the POST
+nothing foreign is ever touched. So is a server that a rehearsal of ours has made (`service.rehearsals`), unless a row
+names it. A server whose row does not exist is no left-over: a row is committed before the POST
 and stays while its server may exist, so the database was restored from a backup. The reconciler keeps that server, and
 reports it until somebody adopts it (`service.adoption`).
 """
@@ -12,12 +13,15 @@ import logging
 import time
 from collections.abc import Mapping
 
+from vmsvc import COMMAND
 from vmsvc.cloud.cache.server_cache import ServerCache
-from vmsvc.cloud.port import MARK, Cloud, Server
+from vmsvc.cloud.port import MARK, OWNER, Cloud, Server
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.service.boot import OWNER, marks
+from vmsvc.service.boot import marks
 from vmsvc.service.evictions import acknowledge
+from vmsvc.service.notice import tells_otherwise
+from vmsvc.service.rehearsals import is_left_over
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, vms
 from vmsvc.store.db import reading, unit
@@ -43,6 +47,8 @@ class Reconciler:
         self._round = 0
         self._looked_at: dict[str, int] = {}     # missing server -> the round in which it was last asked for
         self._marked_at: dict[str, float] = {}   # server -> when its marks were last put back, or tried to be
+        self._noticed_at: dict[str, float] = {}  # server -> when the notice in its metadata was last put right
+        self._otherwise: set[str] = set()        # servers that the last round found to tell of another notice
         self.without_row: frozenset[str] = frozenset()      # servers that carry our mark and have no row
 
     async def run(self) -> None:
@@ -58,6 +64,7 @@ class Reconciler:
             held = await self._runtime.offload(_held)
             await self._find_lost(shown, held)
             await self._put_marks_back(shown, held)
+            await self._put_notices_right(shown, held)
             await self._sweep(shown)
             self._runtime.well("reconciler")
 
@@ -90,22 +97,44 @@ class Reconciler:
                 log.warning("vm %s of %s: the marks cannot be restored now; the vm stays %s: %s", row.id,
                             row.principal, "preemptible" if row.is_preemptible else "standard", error.message)
 
+    async def _put_notices_right(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
+        """A guest must not believe in a notice that it has not: who copied the metadata of one, or changed or removed
+        them, has it put right when two rounds running have seen it. What is to be written is decided when it is
+        written, by the performer of `notice` and `reprieve`."""
+        now = time.monotonic()
+        self._noticed_at = {server_id: at for server_id, at in self._noticed_at.items() if now - at < _MARKS_SECONDS}
+        wrong = {row.cloud_id: row for row in held if row.cloud_id in shown and shown[row.cloud_id].takes_metadata
+                 and tells_otherwise(row, shown[row.cloud_id].metadata)}
+        again = [row for server_id, row in wrong.items()
+                 if server_id in self._otherwise and server_id not in self._noticed_at]
+        if again:
+            put_right = await self._runtime.offload(_wish_notices, again[:_CONFIRMATIONS])
+            self._noticed_at.update({row.cloud_id: now for row in put_right})
+            for row in put_right:
+                log.warning("vm %s of %s: the notice in the metadata of its server %s is not the one that it has; "
+                            "putting it right", row.id, row.principal, row.cloud_id)
+        self._otherwise = set(wrong)
+
     async def _sweep(self, shown: Mapping[str, Server]) -> None:
         ours = {server.id: server.metadata[MARK] for server in shown.values()
                 if MARK in server.metadata and server.metadata.get(OWNER) == self._deployment}
         left_over, without_row = await self._runtime.offload(_unwanted, ours) if ours else (set(), frozenset())
+        rehearsed = {server_id for server_id in without_row if is_left_over(shown[server_id], self._deployment)}
+        without_row -= rehearsed
+        unwanted = left_over | rehearsed
         if without_row - self.without_row:
             log.warning("%d servers carry our mark and have no row (was the database restored?); vmsvc keeps them, and "
-                        "`.venv/bin/python -m vmsvc adopt` makes rows for them: %s", len(without_row),
+                        "`%s adopt` makes rows for them: %s", len(without_row), COMMAND,
                         ", ".join(sorted(without_row)[:_CONFIRMATIONS]))
         self.without_row = without_row
-        for server_id in sorted(left_over & self._suspects)[:_CONFIRMATIONS]:
-            log.warning("server %s carries our mark but no request of ours wants it: deleting it", server_id)
+        for server_id in sorted(unwanted & self._suspects)[:_CONFIRMATIONS]:
+            log.warning("server %s carries our mark but %s: deleting it", server_id,
+                        "was made by a rehearsal" if server_id in rehearsed else "no request of ours wants it")
             try:
                 await self._cloud.delete(server_id)
             except VmsvcError as error:
                 log.warning("server %s cannot be deleted now: %s", server_id, error.message)
-        self._suspects = left_over
+        self._suspects = unwanted
 
 
 def _held() -> list[Vm]:
@@ -119,6 +148,16 @@ def _bare(shown: Mapping[str, Server], held: list[Vm], deployment: str) -> list[
                     if shown[row.cloud_id].metadata.get(name) != value})
              for row in held if row.cloud_id in shown and row.state != State.BUILDING]
     return [(row, missing) for row, missing in found if missing]
+
+
+def _wish_notices(held: list[Vm]) -> list[Vm]:
+    """Let the notices in the guests of these be written again; returns those about which nobody is at it anyway."""
+    with unit() as work:
+        busy = intents.open_for([row.id for row in held], (intents.NOTICE, intents.REPRIEVE))
+        again = [row for row in held if row.id not in busy]
+        for row in again:
+            intents.enqueue(work, intents.NOTICE if row.state == State.NOTICED else intents.REPRIEVE, row.id)
+        return again
 
 
 def _let_go(down: set[str]) -> bool:

@@ -37,7 +37,7 @@ from vmsvc.service.placing import Lost, carry_out, drop_orphans, exempt_locked
 from vmsvc.service.preview import preview
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.snapshot import Doubts, Observer, Snapshot, request_of, requirements_in, traits_in, traits_named
-from vmsvc.service.verdicts import key_of
+from vmsvc.service.verdicts import Verdicts, key_of
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import Lock, reading, unit
 from vmsvc.store.models import Vm
@@ -66,7 +66,7 @@ class Scheduler:
     """The planner's shell: `run` for real, `preview` for asking first."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache,
-                 bell: asyncio.Event, ring, *, grace_seconds: float, policy: Policy,
+                 verdicts: Verdicts, bell: asyncio.Event, ring, *, grace_seconds: float, policy: Policy,
                  planned: Callable[[float], None] = lambda seconds: None):
         self._runtime = runtime
         self._cloud = cloud
@@ -75,7 +75,7 @@ class Scheduler:
         self._ring = ring
         self._grace = timedelta(seconds=grace_seconds)
         self._desk = Desk(policy)
-        self._observer = Observer(cloud, server_cache, host_cache, self._desk.tell)
+        self._observer = Observer(cloud, server_cache, host_cache, verdicts, self._desk.tell)
         self._planned = planned
         self._line: Line | None = None     # as the last pass that decided found it ...
         self._again_at = 0.0               # ... and when a pass is made though nothing has changed
@@ -118,16 +118,16 @@ class Scheduler:
         return waits
 
     async def _verified(self, look: Callable[[Watch, frozenset[str]], Awaitable[Snapshot]], traits: frozenset[str],
-                        decided: Callable[..., T], *args: Any) -> T:
-        """What `decided(*args, snapshot)` returns in the pool, once the cloud was asked all that it has to be. Raises
-        Unverified when there is no end to that."""
+                        decided: Callable[..., T], *args: Any, client: str | None = None) -> T:
+        """What `decided(*args, snapshot)` returns in the pool, once the cloud was asked all that it has to be, for that
+        client if there is one. Raises Unverified when there is no end to that, TooManyRequests for a client."""
         with self._server_cache.watching() as watch:
             snapshot = await look(watch, traits)
             for _ in range(_VERIFICATIONS):
                 try:
                     return await self._runtime.offload(decided, *args, snapshot)
                 except Unverified as chosen:
-                    snapshot = await self._observer.look_again(snapshot, chosen.args[0])
+                    snapshot = await self._observer.look_again(snapshot, chosen.args[0], client)
                 except Unsettled as early:
                     await asyncio.sleep(early.args[0])
                     # What was said of an image or a network before a longer while is asked again.
@@ -179,15 +179,16 @@ class Scheduler:
     def _at(self, snapshot: Snapshot, now: datetime) -> AbstractContextManager[View]:
         return self._desk.at(snapshot, now, self._cloud.mode == "operator")
 
-    async def preview(self, columns: dict[str, Any]) -> dict[str, Any]:
-        """What would be decided for this request now, upon the same news of the cloud as in earnest. Writes
-        nothing."""
+    async def preview(self, columns: dict[str, Any], client: str) -> dict[str, Any]:
+        """What would be decided for this request of a client now, upon the same news of the cloud as in earnest. Writes
+        nothing. Raises TooManyRequests, and what the cloud raises."""
         boot = columns["boot"]
         request = Request("", columns["is_preemptible"], Resources(columns["quota"]), Resources(columns["room"]),
                           availability_zone=boot["availability_zone"], traits=traits_in(boot),
                           requirements=requirements_in(boot), conditions=tuple(boot["conditions"]))
         try:
-            return await self._verified(self._observer.look, traits_named(boot), self._foresee, request, boot)
+            return await self._verified(self._observer.look, traits_named(boot), self._foresee, request, boot,
+                                        client=client)
         except Unverified:
             raise CloudUnavailable("the cloud's hosts change too quickly to say; try again") from None
 

@@ -72,12 +72,13 @@ class Doubts:
 class Observer:
     """Looks at the cloud; `tell` hears what changed there."""
 
-    def __init__(self, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache, tell: Callable[[News], None]):
+    def __init__(self, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache, verdicts: Verdicts,
+                 tell: Callable[[News], None]):
         self._cloud = cloud
         self._server_cache = server_cache
         self._host_cache = host_cache
         self._tell = tell
-        self._verdicts = Verdicts(cloud)
+        self._verdicts = verdicts
 
     async def look(self, watch: Watch, traits: Collection[str] = ()) -> Snapshot:
         """Read the cloud now. `watch` has just begun, `traits` are those that requests name. Raises what the cloud
@@ -96,14 +97,15 @@ class Observer:
                                            self._host_cache.count(hosts))
         return self._news(Snapshot(began, quota, watch, frozenset(), frozenset(), frozenset(hosts), ordered=False))
 
-    async def look_again(self, snapshot: Snapshot, doubts: Doubts) -> Snapshot:
-        """The snapshot after the doubts were put to the cloud. Raises what the cloud raises."""
+    async def look_again(self, snapshot: Snapshot, doubts: Doubts, client: str | None = None) -> Snapshot:
+        """The snapshot after the doubts were put to the cloud, for that client if there is one. Raises what the cloud
+        raises, and TooManyRequests for a client."""
         # The longest of them goes out first.
         asked = [self._look_at_servers()] if doubts.order or doubts.needs else []
         asked += [self._host_cache.seek(room, traits) for room, traits in doubts.needs]
         if doubts.hosts:
             asked.append(self._host_cache.read(doubts.hosts))
-        verdicts, *_ = await asyncio.gather(self._verdicts.of(doubts.boots), *asked)
+        verdicts, *_ = await asyncio.gather(self._verdicts.of(doubts.boots, client), *asked)
         return self._news(replace(snapshot, sought=snapshot.sought | doubts.needs,
                                   verdicts={**snapshot.verdicts, **verdicts}, ordered=snapshot.ordered or doubts.order))
 

@@ -36,7 +36,7 @@ def create(cloud: Cloud, token: Token, body: dict, version: tuple[int, int], req
         server = _make(cloud, token, {**asked, "name": name}, embedded, networks)
         server.reservation_id, server.launch_index = reservation, index
         server.actions.append(action_entry("create", request_id, token, server))
-        if hints.get("group"):
+        if hints.get("group") in cloud.groups.all:
             server.group_id = hints["group"]
             cloud.groups.join(server.group_id, server)
         cloud.boot.begin(server)
@@ -71,7 +71,7 @@ def _check_groups(cloud: Cloud, asked: dict, hints: dict) -> None:
     """The server group and the security groups."""
     if hints.get("group") and not UUID.match(str(hints["group"])):
         raise invalid("group", hints["group"], f"{hints['group']!r} is not valid under any of the given schemas")
-    if hints.get("group") and hints["group"] not in cloud.groups.all:
+    if hints.get("group") and hints["group"] not in cloud.groups.all and not cloud.settings.ignores_groups:
         raise bad_request(f"Instance group {hints['group']} could not be found.")
     for group in asked.get("security_groups") or []:
         if group.get("name") != "default":

@@ -19,6 +19,7 @@ class Settings:
     reclaim_seconds: float = 0.0        # reclaim_instance_interval: above 0, DELETE makes SOFT_DELETED
     max_limit: int = 1000               # servers per page
     deleted_kept: int = 10000           # deleted servers that changes-since still knows
+    ignores_groups: float = 0           # 1: a Nova that does not look whether a server group exists
     metadata_cache_seconds: float = 0.0  # metadata_cache_expiration: how long the guest may see old metadata
 
     def change(self, values: dict) -> None:

@@ -1,6 +1,6 @@
 """Intents: what is to be done in the cloud, committed first, claimed under a lease, carried out at least once."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from peewee import Expression
 
 from vmsvc.store import queries
 from vmsvc.store.db import Unit
-from vmsvc.store.models import Intent, database, seconds_from_now
+from vmsvc.store.models import Intent, any_of, database, seconds_from_now
 
 #: Seconds for which a claim holds; its owner renews it in a third of that. A killed replica's work goes on after it.
 LEASE_SECONDS = 30
@@ -90,6 +90,13 @@ def drop(work: Unit, kind: str, vm_id: str) -> None:
 def is_open(kind: str, vm_id: str) -> bool:
     """True when there is an open intent of this kind for the VM."""
     return Intent.select().where(_open(kind, vm_id)).exists()
+
+
+def open_for(vm_ids: Collection[str], kinds: Collection[str]) -> set[str]:
+    """Those of these VMs that have an open intent of one of these kinds."""
+    found = Intent.select(Intent.vm_id).where(any_of(Intent.vm_id, vm_ids), Intent.kind.in_(list(kinds)),
+                                              Intent.done_at.is_null())
+    return {vm_id for vm_id, in found.tuples()}
 
 
 def seconds_to_next() -> float | None:

@@ -117,6 +117,11 @@ def make_exempt(vm_id: str, why: str) -> None:
     """Record why the newest eviction of a VM could not be carried out. A round in which nobody left does not count, so
     the request may have another. The caller holds the lock SCHEDULER, under which rounds are counted."""
     Eviction.update(exempt=why).where(_newest(vm_id)).execute()
+    discount_round(vm_id)
+
+
+def discount_round(vm_id: str) -> None:
+    """The round of a VM's newest notice does not count if nobody left in it. The caller holds the lock SCHEDULER."""
     database.execute_sql(queries.ROUND_IS_NONE, {"vm": vm_id})
 
 

@@ -6,10 +6,11 @@ import heapq
 import os
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
-from peewee import Psycopg2Adapter
+from peewee import DatabaseError, OperationalError, Psycopg2Adapter
 from playhouse.pool import PooledPostgresqlDatabase
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection
 
@@ -66,7 +67,13 @@ class Pool(PooledPostgresqlDatabase):
         they hold for it alone."""
         if not self.in_transaction():
             sql = f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; {self.settings}; {sql}"
-        return super().execute_sql(sql, params)
+        with _silence_in_words():
+            return super().execute_sql(sql, params)
+
+    def commit(self) -> Any:
+        """End the transaction. Raises OperationalError when PostgreSQL does not answer: it may be committed."""
+        with _silence_in_words():
+            return super().commit()
 
     def connect(self, reuse_if_open: bool = False) -> bool:
         """A connection for this thread, on which PostgreSQL answers. Peewee holds the pool's lock while it makes or
@@ -118,6 +125,19 @@ class Pool(PooledPostgresqlDatabase):
         # A pooler's connection on which somebody has listened brings notifications, which nobody reads here.
         conn.notifies.clear()
         return super()._can_reuse(conn)
+
+
+@contextlib.contextmanager
+def _silence_in_words() -> Iterator[None]:
+    """Raise OperationalError when PostgreSQL has not answered at all. A server that ends in the middle of a statement
+    can leave psycopg2 with an error of no kind and without a SQLSTATE ("server closed the connection unexpectedly")."""
+    try:
+        yield
+    except DatabaseError as error:
+        original = error.args[0] if error.args else None
+        if error.__class__ is DatabaseError and getattr(original, "pgcode", None) is None:
+            raise OperationalError(*error.args) from error
+        raise
 
 
 @functools.cache

@@ -211,6 +211,7 @@ class HealthView(Open):
     """The loop turns."""
 
     status = fields.String(required=True)
+    version = fields.String(required=True, metadata={"description": "the release that runs"})
 
 
 class ReadyView(Open):

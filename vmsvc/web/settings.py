@@ -1,9 +1,11 @@
 """What the web layer needs to know of the configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from pathlib import Path
+
+from vmsvc.web.proxies import TrustedProxies
 
 #: The largest body that is read as one (1 MiB).
 MAX_BODY = 1024 * 1024
@@ -14,7 +16,15 @@ MAX_DRAIN = 16 * 1024 * 1024
 MAX_SOCKETS = 5000
 MAX_CONNECTIONS = 4096
 
-STATIC = Path(__file__).resolve().parents[2] / "static"
+
+def _static() -> Path:
+    """The dashboard's files: an installed package has them in itself, a checkout and the image beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "static"
+    return inside if inside.is_dir() else package.parent / "static"
+
+
+STATIC = _static()
 
 
 @lru_cache(64)
@@ -37,7 +47,7 @@ class WebSettings:
     address: str = "127.0.0.1"
     hosts: frozenset[str] = frozenset()
     trusted_origins: frozenset[str] = frozenset()
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    trusted_proxies: TrustedProxies = field(default_factory=TrustedProxies)
     local_peers: frozenset[str] = frozenset()
     static_path: Path = STATIC
     request_timeout: float = 300.0

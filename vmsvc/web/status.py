@@ -1,5 +1,6 @@
 """How the service is: `/healthz` and `/readyz`."""
 
+from vmsvc import __version__
 from vmsvc.web import answers
 from vmsvc.web.base import Handler, route
 from vmsvc.web.describe import Answer, describe
@@ -17,10 +18,10 @@ class Health(Probe):
 
     address = "/healthz"
 
-    @describe(Answer(200, "It is.", answers.HealthView, {"status": "ok"}))
+    @describe(Answer(200, "It is.", answers.HealthView, {"status": "ok", "version": __version__}))
     async def get(self) -> None:
-        """Answer at once, touching nothing but the loop."""
-        self.finish({"status": "ok"})
+        """Answer at once, touching nothing but the loop, and say which release runs."""
+        self.finish({"status": "ok", "version": __version__})
 
 
 class Ready(Probe):

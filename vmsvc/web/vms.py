@@ -78,9 +78,10 @@ class Vms(ApiHandler):
         """
         query, wish, key = self.query(CreateVmQuery), wish_of(self.json_body()), self.idempotency_key()
         if query["dry_run"] == "true":
-            self.finish(await self.commands.dry_run(wish))
+            self.finish(await self.commands.dry_run(wish, client=self.client))
             return
-        vm_id = await self.commands.create(wish, idempotency_key=key, principal=self.principal)
+        vm_id = await self.commands.create(wish, client=self.client, idempotency_key=key,
+                                            principal=self.principal)
         outcome = await self.while_connected(self.commands.outcome(vm_id, self.timeout))
         if outcome is None:
             await self.created_later(wish, vm_id)

@@ -98,7 +98,7 @@ class Case:
         self._replica.ring()
 
     def _preview(self) -> dict:
-        task = self.steps.loop.create_task(self._replica.scheduler.preview(columns_of(self._more[0])))
+        task = self.steps.loop.create_task(self._replica.scheduler.preview(columns_of(self._more[0]), "a client"))
         self.steps.turn()
         for _ in range(_MOST_STEPS):
             if task.done():

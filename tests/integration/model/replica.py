@@ -15,7 +15,9 @@ from vmsvc.service.join import Policy
 from vmsvc.service.leave import Leave
 from vmsvc.service.notice import Notices
 from vmsvc.service.reconciler import Reconciler
+from vmsvc.service.rehearsals import Rehearsals
 from vmsvc.service.scheduler import Scheduler
+from vmsvc.service.verdicts import Verdicts
 from vmsvc.store import intents
 
 
@@ -49,8 +51,9 @@ class Replica:
         runtime, host_cache = ModelRuntime(steps.gate, after), ModelHostCache(cloud)
         self.server_cache = server_cache = ModelServerCache(cloud)
         leave, notices = Leave(runtime, cloud, server_cache, True), Notices(runtime, cloud, True)
-        boot = Boot(runtime, cloud, server_cache, host_cache, leave, DEPLOYMENT)
-        self.scheduler = Scheduler(runtime, cloud, server_cache, host_cache, self._bells[0], self.ring,
+        verdicts = Verdicts(cloud, Rehearsals(cloud, DEPLOYMENT, steps.loop.time))
+        boot = Boot(runtime, cloud, server_cache, host_cache, leave, verdicts, DEPLOYMENT)
+        self.scheduler = Scheduler(runtime, cloud, server_cache, host_cache, verdicts, self._bells[0], self.ring,
                                    grace_seconds=grace_seconds, policy=Policy(max_victims=max_victims))
         self._actuator = Actuator(runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,

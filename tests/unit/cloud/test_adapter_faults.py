@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.cloud.conftest import cut, drip, hang, say, slowly
 from vmsvc.cloud.port import MARK, REQUEST_ID, BootSpec
-from vmsvc.domain.errors import CloudError, CloudUnavailable, InvalidRequest, OutcomeUnknown, VmsvcError
+from vmsvc.domain.errors import CloudError, CloudUnavailable, Garbled, InvalidRequest, OutcomeUnknown, VmsvcError
 
 SPEC = BootSpec(vmsvc_id="v1", name="n", flavor_id="f", image_id="i", network_id="n", metadata={MARK: "v1"})
 SERVER = {"id": "s1", "name": "n", "status": "ACTIVE", "created": "2026-11-23T07:55:03Z", "metadata": {}}
@@ -40,6 +40,42 @@ async def test_a_create_that_may_have_worked_is_sent_once_and_its_outcome_is_unk
     with pytest.raises(OutcomeUnknown):
         await cloud.create_server(SPEC)
     assert rogue.count("POST", "/servers") == 1
+
+
+#: The writes besides the create, each with the method and the path of its call.
+WRITES = {
+    "delete": ("DELETE", "/servers/s1", lambda cloud: cloud.delete("s1")),
+    "force": ("POST", "/servers/s1/action", lambda cloud: cloud.delete("s1", force=True)),
+    "stop": ("POST", "/servers/s1/action", lambda cloud: cloud.stop("s1")),
+    "set metadata": ("POST", "/servers/s1/metadata", lambda cloud: cloud.set_metadata("s1", {"a": "b"})),
+    "unset metadata": ("DELETE", "/servers/s1/metadata/a", lambda cloud: cloud.unset_metadata("s1", "a")),
+}
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_proxys_page_in_place_of_novas_answer_does_not_pass_for_it(rogue, adapter, write):
+    cloud = adapter()
+    await cloud.connect()
+    method, path, call = WRITES[write]
+    rogue.on(method, path, say(200, "<html>It works!</html>"))
+    with pytest.raises(OutcomeUnknown):
+        await call(cloud)
+    for status in (302, 400, 403, 404, 409):
+        rogue.on(method, path, say(status, "<html>Sorry</html>"))
+        with pytest.raises(Garbled):
+            await call(cloud)
+
+
+@pytest.mark.gen_test
+async def test_a_server_has_gone_only_when_nova_says_so(rogue, adapter):
+    cloud = adapter()
+    await cloud.connect()
+    rogue.on("GET", "/servers/s1", say(404, "<html>no such address</html>"), say(200, {"server": SERVER}))
+    assert (await cloud.server("s1")).id == "s1"
+    rogue.on("GET", "/servers/s1", say(404, "<html>no such address</html>"))
+    with pytest.raises(Garbled):
+        await cloud.server("s1")
 
 
 @pytest.mark.gen_test
@@ -249,6 +285,17 @@ async def test_operator_mode_needs_every_right_and_a_cloud_that_can_pin(rogue, a
     cloud = adapter()
     await cloud.connect()
     assert cloud.mode == mode
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_proxys_page_at_the_start_makes_no_tenant_of_an_operator(rogue, adapter, status):
+    rogue.placement = True
+    for path in ("/os-services", "/os-hypervisors", "/servers", "/resource_providers"):
+        rogue.on("GET", path, *([say(status, "<html>Sorry</html>")] if path == "/os-services" else []), say(200, {}))
+    cloud = adapter()
+    await cloud.connect()
+    assert cloud.mode == "operator"
 
 
 @pytest.mark.gen_test

@@ -113,6 +113,16 @@ def fixture_host_cache(io_loop, cloud, clock):
     return host_cache
 
 
+@pytest.mark.gen_test
+async def test_until_the_hosts_were_read_the_cloud_counts_as_away(cloud, clock):
+    assert clock.now
+    host_cache = HostCache(cloud, HostAllocations())
+    with pytest.raises(CloudUnavailable):
+        await host_cache.refresh(0)
+    await host_cache.start(NOW)
+    await host_cache.refresh(0)
+
+
 async def live(host_cache, clock, seconds):
     """Let the loop go on for so long; a round of it takes a second, without the waiting."""
     end = clock.now + seconds

@@ -7,8 +7,8 @@ import pytest
 from vmsvc.cloud.openstack.exchange import LONGEST_PAUSE, Answer, Request, TurnedAway
 from vmsvc.cloud.openstack.translate import error_of, reason
 from vmsvc.cloud.port import Server
-from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NoCapacity,
-                                 NotFound, OutcomeUnknown, QuotaExceeded)
+from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, Garbled, InvalidRequest, Locked,
+                                 NoCapacity, NotFound, OutcomeUnknown, QuotaExceeded)
 from vmsvc.domain.resources import Resources
 
 READ = Request("server", "compute", "GET", "/servers/x")
@@ -48,9 +48,9 @@ REFUSALS = [
         "status": 403, "title": "Forbidden", "code": "placement.undefined_code", "request_id": "req-1",
         "detail": "Access was denied to this resource.\n\n Policy does not allow placement:resource_providers:list to "
                   "be performed.  "}]})), Forbidden),
-    (Answer(403, {}, "<html><body>403 Forbidden</body></html>"), Forbidden),
-    (Answer(400, {}, '{"badRequest": {"code": 400, "message": "Can not fi'), CloudError),
-    (Answer(400, {}, "<html><body>400 Bad Request</body></html>"), CloudError),
+    (Answer(400, {}, '{"badRequest": {"code": 400, "message": "Can not fi'), Garbled),
+    *((Answer(status, {}, "<html><body>Sorry</body></html>"), Garbled) for status in (302, 400, 403, 404, 405, 409)),
+    (Answer(404, {}, '{"message": "no Route matched with those values"}'), Garbled),
     (nova(418, "teapot"), CloudError),
     (Answer(406, {}, json.dumps({"errors": [{"detail": "Version 2.200 is not supported by the API."}]})), CloudError),
     (nova(429, "This request was rate-limited.", "overLimit"), TurnedAway),
@@ -68,6 +68,29 @@ REFUSALS = [
 @pytest.mark.parametrize(("answer", "meaning"), REFUSALS, ids=lambda value: getattr(value, "__name__", None))
 def test_a_refusal_means(answer, meaning):
     assert error_of(WRITE, answer).__class__ is meaning
+
+
+#: What each service itself says where it finds nothing, and what a proxy says in its place.
+UNFOUND = [
+    ("placement", '{"errors": [{"status": 404, "detail": "No resource provider with uuid 1 found"}]}', NotFound),
+    ("placement", "<html>404 Not Found</html>", Garbled),
+    ("image", "404 Not Found\n\nNo image found with ID 1\n\n   ", NotFound),
+    ("image", "<html><title>404 Not Found</title><body>No image found with ID 1<br /></body></html>", NotFound),
+    ("image", "<html>404 Not Found</html>", Garbled),
+    ("network", "404 Not Found\n\nThe resource could not be found.", NotFound),
+]
+
+
+@pytest.mark.parametrize(("service", "text", "meaning"), UNFOUND)
+def test_only_the_service_itself_can_say_that_there_is_no_such_thing(service, text, meaning):
+    assert error_of(Request("x", service, "GET", "/x"), Answer(404, {}, text)).__class__ is meaning
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_only_keystone_itself_can_say_that_a_token_is_bad(status):
+    asked = Request("identity", "identity", "GET", "/auth/tokens", token="t0ken")
+    assert isinstance(error_of(asked, Answer(status, {}, "<html>Sorry</html>")), Garbled)
+    assert not isinstance(error_of(asked, Answer(status, {}, '{"error": {"message": "No."}}')), Garbled)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])

@@ -16,7 +16,7 @@ from itertools import takewhile
 
 from vmsvc.cloud.cache.host_allocations import HostAllocations
 from vmsvc.cloud.port import Cloud, Content, OccupantPage, Provider, Service
-from vmsvc.domain.errors import NotFound
+from vmsvc.domain.errors import CloudUnavailable, NotFound
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Host
 from vmsvc.domain.resources import Resources
@@ -58,6 +58,7 @@ class HostCache:
         self._services: Mapping[str, Service] = {}
         self._traits: dict[str, frozenset[str]] = {}
         self._since: datetime | None = None
+        self._started = False
         self._looking, self._asking = asyncio.Lock(), asyncio.Lock()
         self._news_at = self._services_at = self._providers_at = self._round_at = float("-inf")
 
@@ -67,6 +68,7 @@ class HostCache:
             self._since = self._since or since
             await self._look_at_services()
             await self._list_providers()
+            self._started = True
             log.info("%d compute hosts", len(self._entries))
 
     def hosts(self) -> dict[str, Host]:
@@ -108,9 +110,11 @@ class HostCache:
                       ask: Callable[[datetime], Awaitable[OccupantPage]] | None = None) -> None:
         """Make sure that other projects' changes are known up to `max_age` seconds before this call, which hosts are up
         about as well, and which have these traits. `ask` is who is asked for these changes, if not the cloud. Raises
-        what the cloud raises; the old content then stays."""
+        what the cloud raises, and CloudUnavailable before `start` has ended; the old content then stays."""
         if self._cloud.mode != "operator":
             return
+        if not self._started:       # a client may ask as soon as the service listens
+            raise CloudUnavailable("the service has not read the hosts of the cloud yet", retry_after=1)
         wanted = time.monotonic() - max_age
         async with self._looking:
             if self._news_at < wanted:

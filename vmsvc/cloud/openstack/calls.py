@@ -11,10 +11,10 @@ from typing import Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from vmsvc.cloud.openstack import parse, translate
-from vmsvc.cloud.openstack.exchange import Answer, Garbled, NoAnswer, NotSent, Request, TurnedAway
+from vmsvc.cloud.openstack.exchange import Answer, NoAnswer, NotSent, Request, TurnedAway
 from vmsvc.cloud.openstack.limits import Attempt, Executor, Late, Limiter
 from vmsvc.cloud.port import REQUEST_ID, WORK_FOR
-from vmsvc.domain.errors import CloudError, CloudUnavailable, NotFound, OutcomeUnknown, VmsvcError
+from vmsvc.domain.errors import CloudError, CloudUnavailable, Garbled, NotFound, OutcomeUnknown, VmsvcError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

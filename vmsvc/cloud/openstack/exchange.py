@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from vmsvc.domain.errors import CloudError, CloudUnavailable
+from vmsvc.domain.errors import CloudUnavailable, Garbled
 
 try:
     from orjson import loads as quickly
@@ -59,14 +59,13 @@ class Answer:
     text: str
 
     def json(self) -> Mapping[str, object]:
-        """The body as an object; raises Garbled when it is no JSON (a proxy's HTML, half a document), CloudError when
-        it is JSON of another kind."""
+        """The body as an object; raises Garbled when it is none (a proxy's HTML, half a document)."""
         try:
             body = _object(self.text)
         except ValueError:
             raise Garbled(f"the cloud answered {self.status} with a body that is not JSON") from None
         if not isinstance(body, dict):
-            raise CloudError(f"the cloud answered {self.status} with JSON that is no object")
+            raise Garbled(f"the cloud answered {self.status} with JSON that is no object")
         return body
 
     @property
@@ -85,10 +84,6 @@ class Answer:
         if when is None:
             return None
         return min(max(0.0, (when - (self.date or datetime.now(UTC))).total_seconds()), LONGEST_PAUSE)
-
-
-class Garbled(CloudError):
-    """An answer that something on the way has spoiled, or made up: the next one may be whole."""
 
 
 class TurnedAway(CloudUnavailable):

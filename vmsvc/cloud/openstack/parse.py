@@ -1,4 +1,4 @@
-"""From the JSON of Nova and Placement to the values of the port. Anything unexpected in it is a CloudError."""
+"""From the JSON of Nova and Placement to the values of the port. Anything unexpected in it raises Garbled."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from vmsvc.cloud.openstack.exchange import Answer
 from vmsvc.cloud.port import METADATA_ITEMS, Addresses, Flavor, Image, Network, Occupant, Quota, Server
-from vmsvc.domain.errors import CloudError
+from vmsvc.domain.errors import Garbled
 from vmsvc.domain.flavors import placement_request
 from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
@@ -25,11 +25,11 @@ QUOTA = {"instances": ("maxTotalInstances", "totalInstancesUsed"), "cores": ("ma
 
 @contextmanager
 def parsing(what: str) -> Iterator[None]:
-    """Reading an answer inside this turns every surprise (a key missing, a wrong type) into CloudError."""
+    """Reading an answer inside this turns every surprise (a key missing, a wrong type) into Garbled."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise CloudError(f"the cloud's answer about {what} was not understood: {error!r}") from None
+        raise Garbled(f"the cloud's answer about {what} was not understood: {error!r}") from None
 
 
 def whole(what: str, read: Callable[[Json], T], answer: Answer) -> T:
@@ -135,8 +135,11 @@ def tightest(pools: Mapping[tuple[str, int], int], used: Mapping[str, int],
 
 
 def ports_left(raw: Json) -> int | None:
-    """How many more ports the quota allows, from GET /quotas/{project}/details.json; None without a limit."""
-    port_quota = raw["quota"]["port"]
+    """How many more ports the quota allows, from GET /quotas/{project}/details.json; None without a limit, and
+    where Neutron counts no ports."""
+    port_quota = raw["quota"].get("port")
+    if port_quota is None:
+        return None
     left = port_quota["limit"] - port_quota["used"] - int(port_quota.get("reserved") or 0)
     return None if port_quota["limit"] < 0 else left
 

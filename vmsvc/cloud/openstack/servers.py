@@ -8,10 +8,9 @@ from functools import partial
 
 from vmsvc.cloud.openstack import parse
 from vmsvc.cloud.openstack.calls import Caller, Calls
-from vmsvc.cloud.openstack.exchange import Request
-from vmsvc.cloud.openstack.translate import NO_REASON
+from vmsvc.cloud.openstack.exchange import Answer, Request
 from vmsvc.cloud.port import BootSpec, Quota, Server, ServerPage
-from vmsvc.domain.errors import CloudError, Conflict, Forbidden, InvalidRequest, NotFound
+from vmsvc.domain.errors import CloudError, Garbled, InvalidRequest, NotFound
 
 #: Nova stamps changes in whole seconds, by the clock of the host that made them, before it commits them. A watermark
 #: this much older than the answer's Date misses none; the price is that a change is shown again for so long.
@@ -78,10 +77,6 @@ class Servers(Caller):
             raise
         except NotFound as error:
             raise InvalidRequest(error.message) from None
-        except (Forbidden, Conflict) as error:
-            if error.message == NO_REASON:      # no verdict: what could not be read may speak of a quota
-                raise CloudError(f"the cloud refuses a rehearsal: {NO_REASON}") from None
-            raise
         await self.delete(made)     # this Nova does not look for the group: the server must not stay
         raise CloudError("the cloud made a server in a server group that does not exist")
 
@@ -124,20 +119,21 @@ class Servers(Caller):
             if force:
                 await self._action("force_delete", server_id, {"forceDelete": None})
             else:
-                await self._calls.send(Request("delete", "compute", "DELETE", f"/servers/{server_id}"))
+                await self._calls.send(Request("delete", "compute", "DELETE", f"/servers/{server_id}"), _taken)
         except NotFound:
             pass
 
     async def set_metadata(self, server_id: str, items: Mapping[str, str]) -> None:
         """Merge keys into the metadata. Raises NotFound, Locked, Conflict, InvalidRequest."""
         await self._calls.send(Request("set_metadata", "compute", "POST", f"/servers/{server_id}/metadata",
-                                       body={"metadata": dict(items)}))
+                                       body={"metadata": dict(items)}),
+                               partial(parse.whole, "metadata", lambda body: body["metadata"]))
 
     async def unset_metadata(self, server_id: str, key: str) -> None:
         """Remove one key; a key or server that is absent counts as done. Raises Locked, Conflict."""
         try:
             await self._calls.send(
-                Request("unset_metadata", "compute", "DELETE", f"/servers/{server_id}/metadata/{key}"))
+                Request("unset_metadata", "compute", "DELETE", f"/servers/{server_id}/metadata/{key}"), _taken)
         except NotFound:
             pass
 
@@ -162,7 +158,14 @@ class Servers(Caller):
         return await self._calls.list(Request(operation, "compute", "GET", "/servers/detail", params), "servers", read)
 
     async def _action(self, operation: str, server_id: str, action: Mapping[str, object]) -> None:
-        await self._calls.send(Request(operation, "compute", "POST", f"/servers/{server_id}/action", body=action))
+        request = Request(operation, "compute", "POST", f"/servers/{server_id}/action", body=action)
+        await self._calls.send(request, _taken)
+
+
+def _taken(answer: Answer) -> None:
+    """Nova takes these without a word. A page with status 200 comes from a proxy, and Nova may have heard nothing."""
+    if answer.text.strip():
+        raise Garbled(f"the cloud answered {answer.status} with a text where it has nothing to say")
 
 
 def _boot(spec: BootSpec) -> dict[str, object]:

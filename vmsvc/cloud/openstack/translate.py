@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 
 from vmsvc.cloud.openstack.exchange import Answer, Request, TurnedAway
-from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NotFound,
-                                 OutcomeUnknown, QuotaExceeded, Unauthenticated, VmsvcError)
+from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, Garbled, InvalidRequest, Locked,
+                                 NotFound, OutcomeUnknown, QuotaExceeded, Unauthenticated, VmsvcError)
 
 Rule = tuple[frozenset[int], re.Pattern[str], Callable[[str], VmsvcError]]
 
@@ -64,6 +64,8 @@ FIELDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 UNAVAILABLE_AFTER = 5.0
 NO_REASON = "no reason was given"
+#: Statuses that say enough by themselves, whoever sends them.
+PLAIN = frozenset({401, 413, 429})
 
 
 def error_of(request: Request, answer: Answer) -> VmsvcError | None:
@@ -73,6 +75,8 @@ def error_of(request: Request, answer: Answer) -> VmsvcError | None:
     text = reason(answer)
     if answer.status >= 500:
         return _broken(request, answer, text)
+    if _is_garbled(request, answer, text):
+        return Garbled(f"the cloud answered {answer.status} to {request.operation} in words that are not its own")
     if answer.status == 401 or request.token and answer.status == 404:
         return _unknown_token(request)
     error = next((error for statuses, pattern, error in SENTENCES
@@ -80,10 +84,21 @@ def error_of(request: Request, answer: Answer) -> VmsvcError | None:
     if error is None and _limits_the_rate(answer):
         return TurnedAway(f"the cloud asks for fewer calls: {text}", answer.retry_after or UNAVAILABLE_AFTER)
     error = error or STATUSES.get(answer.status)
-    if error is None or answer.status == 400 and text == NO_REASON:
-        # A 400 without a reason (a proxy's page, half a body) does not tell the client what to correct.
-        return CloudError(f"the cloud answered {answer.status} to {request.operation}: {text}")
-    return _with_field(error(text))
+    return _with_field(error(text)) if error else CloudError(
+        f"the cloud answered {answer.status} to {request.operation}: {text}")
+
+
+def _is_garbled(request: Request, answer: Answer, text: str) -> bool:
+    """True when the service that was asked cannot have written this refusal. A proxy's page with 404 says that the
+    proxy knows no such address: neither that a server is gone, nor that a token is bad."""
+    if request.service == "compute" and answer.status == 404:
+        body = _json(answer)            # whatever Nova does not find, it says so under this key
+        return not isinstance(body, dict) or "itemNotFound" not in body
+    if request.service == "image":                          # Glance writes text, which speaks of the image
+        return answer.status in (400, 404) and not re.search(r"\bimage\b", answer.text, re.IGNORECASE)
+    if request.service == "network" and answer.status == 404:
+        return False                                        # an address that this Neutron does not have
+    return text == NO_REASON and (answer.status not in PLAIN or request.token is not None)
 
 
 def _limits_the_rate(answer: Answer) -> bool:
@@ -114,11 +129,16 @@ def unanswered(request: Request, why: str) -> CloudUnavailable:
 
 def reason(answer: Answer) -> str:
     """The sentence in an error's body: Nova's, Keystone's, Placement's and Neutron's shapes; never HTML."""
-    try:
-        text = _sentence(json.loads(answer.text))
-    except ValueError:
-        text = None
+    text = _sentence(_json(answer))
     return " ".join(text.split())[:500] if text else NO_REASON
+
+
+def _json(answer: Answer) -> object:
+    """The body, and {} for one that is no JSON."""
+    try:
+        return json.loads(answer.text) or {}
+    except ValueError:
+        return {}
 
 
 def _sentence(body: object) -> str | None:

@@ -1,0 +1,210 @@
+"""The clients of an integrity run: what they ask for is random, and every request is written down with its answer."""
+
+import asyncio
+import contextlib
+import json
+import random
+import time
+from collections.abc import Callable
+
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
+from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+from tests.chaos.fleet import Replica
+from tests.chaos.outside import Attempt, Ear, Evidence, Page
+
+API = "/api/v1"
+FLAVORS = ("m1.tiny", "m1.tiny", "m1.small", "m1.medium", "m1.large")
+FINAL = frozenset({201, 403, 409})
+PREFER = ({}, {}, {}, {"Prefer": "respond-async"}, {"Prefer": "wait=1"}, {"Prefer": "wait=4"})
+TRIES = 200             # of a request with a key, until it has its final answer
+KINDS = (None, "create", "evict", "delete")
+
+
+class Door:
+    """The way in: any replica that listens. `doomed` are the processes that were told to end: what they cut is no
+    fault of theirs."""
+
+    def __init__(self, replicas: list[Replica], seen: Evidence):
+        self._replicas = replicas
+        self._http = AsyncHTTPClient(force_instance=True, max_clients=500)
+        self.seen = seen
+        self.doomed: set[int] = set()
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        self._http.close()
+
+    def open(self, chance: random.Random) -> list[Replica]:
+        """Who listens now, in any order."""
+        found = [replica for replica in self._replicas if replica.client]
+        chance.shuffle(found)
+        return found
+
+    async def ask(self, replica: Replica, one: Attempt, method: str, path: str, body: object = None,
+                  headers: dict | None = None) -> Attempt:
+        """Send it, and write down what came back."""
+        self.seen.attempts.append(one)
+        began, limit = time.monotonic(), self.seen.limit
+        headers = {**({"Content-Type": "application/json"} if body is not None else {}), **(headers or {})}
+        if one.key:
+            headers["Idempotency-Key"] = one.key
+        try:
+            answer = await self._http.fetch(HTTPRequest(
+                f"http://127.0.0.1:{replica.client.port}{API}{path}", method, headers,
+                None if body is None else json.dumps(body), allow_nonstandard_methods=True,
+                request_timeout=limit + 1), raise_error=False)
+            one.status, one.body = answer.code, json.loads(answer.body) if answer.body else {}
+            one.etag = answer.headers.get("ETag")
+        except (OSError, AttributeError, HTTPStreamClosedError, HTTPTimeoutError, HTTPClientError):
+            one.status = None if replica.pid in self.doomed or not replica.lives else 0
+        one.seconds = time.monotonic() - began
+        return one
+
+
+class Customer:
+    """One client. `over()` is true when no new work is to begin."""
+
+    def __init__(self, door: Door, name: str, chance: random.Random, groups: dict[str, int], over: Callable[[], bool]):
+        self._door, self._name, self._chance, self._groups, self._over = door, name, chance, groups, over
+        self._made = 0
+        self._mine: list[str] = []
+        self._etag: str | None = None
+        self._deeds = [self.create] * 8 + [self.delete] * 5 + [self.list] * 3 + [
+            self.practise, self.acknowledge, self.acknowledge, self.dry_run, self.show, self.history, self.read]
+
+    async def run(self) -> None:
+        """Deed after deed."""
+        while not self._over():
+            deed = self.delete if len(self._mine) > 3 else self._chance.choice(self._deeds)
+            with contextlib.suppress(IndexError):       # nobody listens, or there is nobody to do it to
+                await deed()
+            await asyncio.sleep(self._chance.random() * 0.2)
+
+    async def _send(self, what: str, ref: str, method: str, path: str, body: object = None, headers: dict | None = None,
+                    key: str | None = None, replica: Replica | None = None) -> Attempt:
+        replica = replica or self._door.open(self._chance)[0]
+        return await self._door.ask(replica, Attempt(what, ref, time.time(), key=key), method, path, body, headers)
+
+    def _wish(self, name: str) -> dict:
+        chance, wish = self._chance, {"name": name, "flavor": self._chance.choice(FLAVORS)}
+        wish["is_preemptible"] = chance.random() < 0.65
+        if wish["is_preemptible"]:
+            wish["priority"] = chance.randrange(3)
+            if chance.random() < 0.3:
+                wish["group"] = chance.choice(sorted(self._groups))
+                wish["max_unavailable"] = self._groups[wish["group"]]
+        return wish
+
+    def _next(self, kind: str) -> str:
+        self._made += 1
+        return f"{kind}-{self._name}-{self._made}"
+
+    async def create(self) -> None:
+        """With a key, which is sent until its answer is final, and sometimes once more; or without, once."""
+        name = self._next("vm")
+        wish, keyed, answer = self._wish(name), self._chance.random() < 0.85, None
+        for _ in range(TRIES if keyed else 1):
+            doors = self._door.open(self._chance)[:2 if keyed and self._chance.random() < 0.25 else 1]
+            found = await asyncio.gather(*(
+                self._send("create", name, "POST", "/vm", wish, self._chance.choice(PREFER), name if keyed else None,
+                           replica) for replica in doors))
+            answer = next((one for one in found if one.status in FINAL), answer)
+            if answer is None and any(one.status == 502 for one in found) and self._chance.random() < 0.5:
+                break
+            if answer is not None and self._chance.random() < 0.7:
+                break
+            await asyncio.sleep(0.05 + self._chance.random() * 0.3)
+        if answer is not None and answer.status == 201:
+            self._mine.append(answer.body["vm"]["id"])
+
+    async def delete(self) -> None:
+        """One of its own, or any; sometimes it does not ask for the end."""
+        if self._mine and self._chance.random() < 0.8:
+            ref = self._mine.pop(0)
+        else:
+            vm = self._chance.choice(await self._listed(lambda vm: "vmsvc_id" in vm))
+            ref = vm[self._chance.choice(["id", "vmsvc_id"])]
+        for _ in range(self._chance.choice([1, 20, 20])):
+            with contextlib.suppress(IndexError):
+                answer = await self._send("delete", ref, "DELETE", f"/vm/{ref}", headers=self._chance.choice(PREFER))
+                if answer.status in (200, 404):
+                    return
+            await asyncio.sleep(0.2)
+
+    async def _listed(self, wanted: Callable[[dict], bool]) -> list[dict]:
+        answer = await self._send("list", "", "GET", "/vm")
+        return [vm for vm in (answer.body or {}).get("servers", ()) if wanted(vm)] if answer.status == 200 else []
+
+    async def list(self) -> None:
+        """With the tag of the list that it has."""
+        answer = await self._send("list", "", "GET", "/vm", headers={"If-None-Match": self._etag} if self._etag else {})
+        self._etag = answer.etag or self._etag
+
+    async def show(self) -> None:
+        """One VM, by either id; or somebody else's server."""
+        vm = self._chance.choice(await self._listed(lambda vm: True))
+        ref = vm[self._chance.choice(["id", "vmsvc_id"])] if "vmsvc_id" in vm else vm["id"]
+        await self._send("show" if "vmsvc_id" in vm else "show foreign", ref, "GET", f"/vm/{ref}")
+
+    async def acknowledge(self) -> None:
+        """The victim says that it may go."""
+        vm = self._chance.choice(await self._listed(lambda vm: vm.get("state") == "noticed"))
+        await self._send("ack", vm["id"], "POST", f"/vm/{vm['id']}/ack", {})
+
+    async def practise(self) -> None:
+        """A notice that nobody needs."""
+        vm = self._chance.choice(await self._listed(lambda vm: vm.get("is_preemptible") and vm["state"] == "active"))
+        await self._send("practise", vm["id"], "POST", f"/vm/{vm['id']}/evict",
+                         {"notice_only": self._chance.random() < 0.5})
+
+    async def dry_run(self) -> None:
+        """It only asks."""
+        name = self._next("dry")
+        await self._send("dry run", name, "POST", "/vm?dry_run=true", self._wish(name))
+
+    async def history(self) -> None:
+        """A page from anywhere."""
+        newest = max((ear.heard[-1]["data"]["seq"] for ear in self._door.seen.ears if ear.heard), default=0)
+        page = Page(self._chance.randrange(newest + 1), self._chance.choice([1, 10, 1000]), self._chance.choice(KINDS))
+        kind = f"&type={page.kind}" if page.kind else ""
+        answer = await self._send("read", "", "GET", f"/events?since={page.since}&limit={page.limit}{kind}")
+        if answer.status == 200:
+            page.events, page.seq = answer.body["events"], answer.body["seq"]
+            self._door.seen.pages.append(page)
+
+    async def read(self) -> None:
+        """What there is besides."""
+        await self._send("read", "", "GET", self._chance.choice(
+            ["/evictions?limit=20", "/capacity", "/usage?hours=1", "/catalog"]))
+
+
+class Hearer:
+    """A client of the socket, which comes back with the last `seq` that it heard: to any replica, after any end, and
+    now and then for no reason."""
+
+    def __init__(self, door: Door, ear: Ear, chance: random.Random):
+        self._door, self._ear, self._chance = door, ear, chance
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            if channel := await self._connect():
+                self._ear.connections += 1
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._chance.uniform(0.5, 8)):
+                        while (text := await channel.read_message()) is not None:
+                            self._ear.heard.append(json.loads(text))
+                channel.close()
+            else:
+                await asyncio.sleep(0.1)
+
+    async def _connect(self) -> WebSocketClientConnection | None:
+        since = self._ear.heard[-1]["data"]["seq"] if self._ear.heard else 0
+        kind = f"&type={self._ear.kind}" if self._ear.kind else ""
+        for replica in self._door.open(self._chance)[:1]:
+            with contextlib.suppress(Exception):     # it has just died, or cannot ask its database
+                return await websocket_connect(
+                    f"ws://127.0.0.1:{replica.client.port}{API}/events?since={since}{kind}", connect_timeout=5)
+        return None

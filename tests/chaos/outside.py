@@ -1,0 +1,445 @@
+"""What must be true of vmsvc, judged from outside alone: from what its clients were answered, what its sockets and its
+history said, and what the cloud shows and has logged. Nothing of the service is imported, and nobody asks its database.
+
+`judge(evidence)` returns what is wrong, and how many of each thing it looked at.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+#: The steps of a VM's life as its events tell them: after each, those that may follow.
+RUNNING = frozenset({"evict/noticed", "delete/deleting", "delete/lost"})
+NEXT: dict[str | None, frozenset[str]] = {
+    None: frozenset({"create/pending"}),
+    "create/pending": frozenset({"create/building", "create/failed", "delete/deleting"}),
+    # The way back from a host that refused it has no event: it may be building once more.
+    "create/building": frozenset({"create/building", "create/active", "create/failed", "delete/deleting",
+                                  "delete/lost"}),
+    "create/active": RUNNING,
+    "evict/noticed": RUNNING | {"evict/reprieved", "evict/evicting"},
+    "evict/reprieved": RUNNING,
+    "evict/evicting": frozenset({"evict/evicted"}),
+    "delete/deleting": frozenset({"delete/deleted"}),
+}
+ENDS = frozenset({"create/failed", "evict/evicted", "delete/deleted", "delete/lost"})
+HELD = frozenset({"create/active", "evict/reprieved"})     # at rest it has a server after these
+GOES = frozenset({"evict/evicting", "delete/deleting", "delete/lost", "create/failed"})
+#: What a request may be answered in bad times. No request is refused as wrong, for none is.
+BUSY = frozenset({429, 502, 503, 504})
+ANSWERS = {
+    "create": BUSY | {201, 202, 403, 409}, "dry run": BUSY | {200}, "delete": BUSY | {200, 202, 404},
+    "ack": BUSY | {200, 404, 409}, "practise": BUSY | {202, 404, 409}, "show": BUSY | {200, 404},
+    "show foreign": BUSY | {200, 404}, "list": BUSY | {200, 304}, "read": BUSY | {200},
+}
+MOST_ROUNDS = 2
+#: Times in events are cut to milliseconds, and the cloud's log and the database read one clock apart.
+CLOCK = 0.02
+
+
+@dataclass
+class Attempt:    # pylint: disable=too-many-instance-attributes
+    """One HTTP request of a client, and its answer. `status` is None where the connection broke, and 0 where no answer
+    came within the `limit`. `ref` is the VM's id; of a create it is the name, which no two requests share."""
+
+    what: str
+    ref: str
+    at: float                       # seconds since the epoch, when it was sent
+    seconds: float = 0.0
+    status: int | None = None
+    body: dict | None = None
+    key: str | None = None
+    etag: str | None = None
+
+
+@dataclass
+class Page:
+    """A page of the history, as it was read while it grew."""
+
+    since: int
+    limit: int
+    kind: str | None
+    events: list[dict] = field(default_factory=list)
+    seq: int = 0
+
+
+@dataclass
+class Ear:
+    """All that one client of the socket heard, over all its connections; `kind` is the type that it asked for."""
+
+    kind: str | None
+    heard: list[dict] = field(default_factory=list)
+    connections: int = 0
+
+
+@dataclass
+class Evidence:    # pylint: disable=too-many-instance-attributes
+    """What a run leaves behind once all is at rest."""
+
+    grace: float                                            # seconds
+    limit: float                                            # seconds in which every request is answered
+    budgets: dict[str, int] = field(default_factory=dict)   # max_unavailable of each eviction group
+    attempts: list[Attempt] = field(default_factory=list)
+    ears: list[Ear] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
+    events: list[dict] = field(default_factory=list)        # GET /events, all pages
+    evictions: list[dict] = field(default_factory=list)     # GET /evictions, all pages
+    lists: list[list[dict]] = field(default_factory=list)   # GET /vm of each replica
+    servers: dict[str, dict] = field(default_factory=dict)  # of the cloud, by id
+    ports: dict[str, str] = field(default_factory=dict)     # port -> server
+    consumers: set[str] = field(default_factory=set)        # of room in Placement
+    hosts: list[dict] = field(default_factory=list)         # name, used, total
+    quota: dict[str, tuple[int, int]] = field(default_factory=dict)     # what -> used, limit
+    touched: list[dict] = field(default_factory=list)       # the cloud's log: calls that end a server, with `at`
+    vanished: set[str] = field(default_factory=set)         # servers that the run took away behind vmsvc's back
+    halted: set[str] = field(default_factory=set)           # guests that the run switched off
+    foreign: set[str] = field(default_factory=set)          # servers of others that must still be there
+    hurt: list[str] = field(default_factory=list)           # what never came to rest
+
+    @cached_property
+    def lives(self) -> dict[str, list[dict]]:
+        """The events of each VM, by vmsvc's id."""
+        lives: dict[str, list[dict]] = defaultdict(list)
+        for event in self.events:
+            lives[event["data"]["vm"]["vmsvc_id"]].append(event)
+        return dict(lives)
+
+    @cached_property
+    def vm_of(self) -> dict[str, str]:
+        """vmsvc's id of a VM by either of its ids: of a server only once it was ACTIVE."""
+        known = {vm: vm for vm in self.lives}
+        return known | {event["subject"]: vm for vm, life in self.lives.items() for event in life
+                        if step(event) == "create/active"}
+
+    def last(self, vm: str) -> str:
+        """The newest step of a VM."""
+        return step(self.lives[vm][-1])
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """An invariant that does not hold."""
+
+    invariant: str
+    what: str
+    vm: str | None = None
+
+
+Invariant = Callable[[Evidence, Counter], Iterator[Wrong]]
+
+
+def step(event: dict) -> str:
+    """`evict/noticed`."""
+    return f"{event['type']}/{event['data']['state']}"
+
+
+def when(text: str | None) -> float | None:
+    """Seconds since the epoch of an RFC 3339 time."""
+    return None if text is None else datetime.fromisoformat(text).timestamp()
+
+
+# ---------------------------------------------------------------- history and sockets
+
+def seq_without_gaps(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """The history begins at 1, has every number once, and its times do not go back."""
+    looked["events"] += len(seen.events)
+    if [event["data"]["seq"] for event in seen.events] != list(range(1, len(seen.events) + 1)):
+        yield Wrong("seq", "the history has a gap, or a number twice")
+    times = [when(event["time"]) for event in seen.events]
+    if times != sorted(times):
+        yield Wrong("seq", "times go back in the history")
+
+
+def sockets_hear_the_history(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """Each client of the socket has heard what the history has, each event once and in order, over all connections."""
+    for number, ear in enumerate(seen.ears):
+        looked["sockets"] += ear.connections
+        looked["events heard"] += len(ear.heard)
+        wanted = [event for event in seen.events if ear.kind in (None, event["type"])]
+        for heard, event in zip(ear.heard, wanted):
+            if heard != event:
+                yield Wrong("socket", f"client {number} heard {heard['id']} {step(heard)} where the history has "
+                                      f"{event['id']} {step(event)}", event["data"]["vm"]["vmsvc_id"])
+                break
+        else:
+            if len(ear.heard) != len(wanted):
+                yield Wrong("socket", f"client {number} heard {len(ear.heard)} of {len(wanted)} events")
+
+
+def pages_are_the_history(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """A page that was read while the history grew has what the history has in the end."""
+    for page in seen.pages:
+        looked["pages of history"] += 1
+        wanted = [event for event in seen.events[page.since:page.seq] if page.kind in (None, event["type"])]
+        if page.events != wanted[:page.limit]:
+            yield Wrong("page", f"since={page.since} limit={page.limit} type={page.kind} had "
+                                f"{[event['id'] for event in page.events]} up to {page.seq}")
+
+
+def lives_are_legal(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """Each VM's events follow the table, and end at rest."""
+    for vm, life in seen.lives.items():
+        looked["vms"] += 1
+        before = None
+        for event in life:
+            if step(event) not in NEXT.get(before, ()):
+                yield Wrong("order", f"{step(event)} after {before}", vm)
+                break
+            before = step(event)
+        if seen.last(vm) not in ENDS | HELD:
+            yield Wrong("final", f"it ended as {seen.last(vm)}", vm)
+    for what in seen.hurt:
+        yield Wrong("final", what)
+
+
+# ---------------------------------------------------------------- requests and their answers
+
+def requests_end(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """Every request is answered in time, unless its replica died, and none with 500 or as if it were wrong."""
+    for one in seen.attempts:
+        looked["requests"] += 1
+        looked[f"{one.what}: {one.status or 'cut'}"] += 1
+        vm = seen.vm_of.get(one.ref)
+        if one.status == 0 or one.seconds > seen.limit:
+            yield Wrong("request", f"{one.what} {one.ref} was not answered within {seen.limit:.0f} s", vm)
+        elif one.status is not None and one.status not in ANSWERS[one.what]:
+            yield Wrong("request", f"{one.what} {one.ref} was answered {one.status}: {one.body}", vm)
+        elif one.what == "create" and one.status == 403 and one.body["error"] != "quota_exceeded":
+            yield Wrong("request", f"create {one.ref} was answered {one.body}", vm)
+
+
+def one_key_one_vm(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """A request becomes one VM, however often and wherever it is sent; all final answers are the same; a dry run
+    becomes none; no VM comes from nowhere."""
+    named: dict[str, set[str]] = defaultdict(set)
+    for vm, life in seen.lives.items():
+        named[life[0]["data"]["vm"]["name"]].add(vm)
+    sent: dict[str, list[Attempt]] = defaultdict(list)
+    for one in seen.attempts:
+        if one.what in ("create", "dry run"):
+            sent[one.ref].append(one)
+    def one_of(name: str) -> str | None:
+        return min(named[name], default=None)
+    for name, tries in sent.items():
+        dry = tries[0].what == "dry run"
+        looked["keys sent more than once"] += tries[0].key is not None and len(tries) > 1
+        known = any(one.status in (201, 202) for one in tries)
+        if len(named[name]) > (not dry) or known and not dry and not named[name]:
+            yield Wrong("one key", f"{name}: {len(tries)} times sent, {len(named[name])} VMs", one_of(name))
+        finals = [_answer(one) for one in tries if one.key and one.status in (201, 403, 409)]
+        if any(final != finals[0] for final in finals):
+            yield Wrong("one key", f"{name} has different answers: {finals}", one_of(name))
+    for name in named.keys() - sent.keys():
+        yield Wrong("one key", f"nobody asked for {name}", one_of(name))
+
+
+def _answer(one: Attempt) -> tuple[int | None, dict]:
+    return one.status, {name: value for name, value in one.body.items() if name != "request_id"}
+
+
+def answers_are_true(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """What was answered 201 was ACTIVE and is there, or an event says why not; what was answered 404 was leaving."""
+    for one in seen.attempts:
+        if one.what == "create" and one.status == 201:
+            looked["201 followed to the cloud"] += 1
+            server = one.body["vm"]["id"]
+            vm = seen.vm_of.get(server)
+            if vm is None:
+                yield Wrong("201", f"{one.ref}: no event says that {server} was active")
+            elif seen.last(vm) not in ENDS and server not in seen.servers:
+                yield Wrong("201", f"{server} is not in the cloud, and no event says why", vm)
+        elif one.what in ("show", "delete") and one.status in (404, 200) and (vm := seen.vm_of.get(one.ref)):
+            looked["404 and deletes explained"] += one.status == 404 or one.what == "delete"
+            left = [when(event["time"]) for event in seen.lives[vm] if step(event) in GOES]
+            if one.status == 404 and not any(time <= one.at + one.seconds + CLOCK for time in left):
+                if not seen.vanished & {event["subject"] for event in seen.lives[vm]}:
+                    yield Wrong("404", f"{one.what} {one.ref} was answered 404, and it had not left", vm)
+            if one.what == "delete" and one.status == 200 and seen.last(vm) not in ENDS:
+                yield Wrong("deleted", f"{one.ref} was answered as deleted and is {seen.last(vm)}", vm)
+
+
+# ---------------------------------------------------------------- the cloud
+
+def cloud_and_list_agree(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """At rest the history, every replica's list and the cloud have the same VMs, each with one server."""
+    held = {life_end(life)["subject"]: vm for vm, life in seen.lives.items() if step(life_end(life)) in HELD}
+    ours = {server: shown["metadata"]["vmsvc_id"] for server, shown in seen.servers.items()
+            if "vmsvc_id" in shown["metadata"]}
+    looked["servers"] += len(seen.servers)
+    for server in held.items() ^ ours.items():
+        yield Wrong("cloud", f"server {server[0]} is " + ("not in the cloud" if server in held.items() else
+                    f"in the cloud, and the history has it as {seen.lives.get(server[1]) and seen.last(server[1])}"),
+                    server[1])
+    for number, listed in enumerate(seen.lists):
+        shown = {one["id"]: one["vmsvc_id"] for one in listed if "vmsvc_id" in one}
+        looked["listed"] += len(shown)
+        for server, vm in shown.items() ^ held.items():
+            yield Wrong("list", f"replica {number}'s list and the history differ in {server}", vm)
+        for one in listed:
+            if "vmsvc_id" in one and one["state"] != "active":
+                yield Wrong("list", f"{one['id']} is listed as {one['state']}", one["vmsvc_id"])
+    for server in seen.foreign - seen.servers.keys():
+        yield Wrong("foreign", f"somebody else's server {server} is gone")
+
+
+def life_end(life: list[dict]) -> dict:
+    """The newest event."""
+    return life[-1]
+
+
+def nothing_is_left_over(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """No port, allocation or notice without its VM; hosts and quota hold what they can."""
+    looked["ports"] += len(seen.ports)
+    for server in set(seen.ports.values()) - seen.servers.keys():
+        yield Wrong("left over", f"a port of {server}, which is not there", seen.vm_of.get(server))
+    for server in seen.consumers - seen.servers.keys():
+        yield Wrong("left over", f"room of {server}, which is not there", seen.vm_of.get(server))
+    for server, shown in seen.servers.items():
+        if "vmsvc_evict_at" in shown["metadata"]:
+            yield Wrong("left over", f"{server} still reads a notice", seen.vm_of.get(server))
+    for host in seen.hosts:
+        looked["hosts"] += 1
+        for what, used in host["used"].items():
+            if used > host["total"].get(what, 0):
+                yield Wrong("capacity", f"{host['name']} holds {used} {what} of {host['total'].get(what, 0)}")
+    for what, (used, limit) in seen.quota.items():
+        if 0 <= limit < used:
+            yield Wrong("capacity", f"the project holds {used} {what} of {limit}")
+
+
+def untouched_until_it_goes(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """The cloud was told to stop or delete a server of a VM only after an event had said so."""
+    begins = {vm: min((when(event["time"]) for event in life if step(event) in ("evict/evicting", "delete/deleting")),
+                      default=None) for vm, life in seen.lives.items()}
+    for call in seen.touched:
+        server = call["path"].partition("/servers/")[2].partition("/")[0]
+        vm = seen.vm_of.get(server)
+        if server in seen.foreign:
+            yield Wrong("foreign", f"{call['method']} of {server}, which is somebody else's")
+        if vm is None or server == vm:
+            continue                # it never was ACTIVE: a build that was given up
+        looked["stops and deletes in the cloud"] += 1
+        if begins[vm] is None or call["at"] < begins[vm] - CLOCK:
+            yield Wrong("untouched", f"{call['method']} of {server} before any event said that it goes", vm)
+
+
+# ---------------------------------------------------------------- evictions
+
+def notices_are_kept(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """A notice is a whole grace period long, is never shortened, and nobody goes before its end unless it said so."""
+    acked = {seen.vm_of.get(one.ref) for one in seen.attempts if one.what == "ack"}
+    for vm, life in seen.lives.items():
+        due = begun = None
+        for event in life:
+            if step(event) == "evict/noticed":
+                looked["notices"] += 1
+                promised, begun = when(event["data"]["evict_at"]), begun or when(event["time"])
+                if due is not None and promised < due:
+                    yield Wrong("notice", f"seq {event['id']} takes back a promise", vm)
+                due = promised
+            elif step(event) == "evict/evicting":
+                early = event["data"]["vm"]["acknowledged_at"]
+                if due is None or when(event["time"]) < due - CLOCK and not early:
+                    yield Wrong("notice", f"seq {event['id']} is before its evict_at", vm)
+                # A guest that is switched off reads nothing: its notice counts from the decision.
+                elif not early and event["subject"] not in seen.halted and \
+                        when(event["time"]) < begun + seen.grace - CLOCK:
+                    yield Wrong("notice", f"seq {event['id']} comes less than {seen.grace} s after the notice", vm)
+                if early and vm not in acked and event["subject"] not in seen.halted:
+                    yield Wrong("notice", "nobody said that it may go early", vm)
+            else:
+                due = begun = None
+
+
+def evictions_are_explained(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """Each eviction is on record once, for a standard VM that then was active, or whose failure is on record."""
+    carried: dict[str, list[dict]] = defaultdict(list)
+    for record in seen.evictions:
+        looked["records of evictions"] += 1
+        if record["evicting_at"]:
+            carried[record["vm"]["vmsvc_id"]].append(record)
+        if record["round"] > MOST_ROUNDS:
+            yield Wrong("record", f"round {record['round']} for {record['request']}", record["vm"]["vmsvc_id"])
+    for vm in carried.keys() | {vm for vm in seen.lives if seen.last(vm) == "evict/evicted"}:
+        found = carried.get(vm, [])
+        looked["evictions"] += 1
+        if len(found) != 1 or seen.last(vm) != "evict/evicted":
+            yield Wrong("record", f"it is {seen.last(vm)} with {len(found)} evictions on record", vm)
+            continue
+        if not found[0]["freed_at"] or not seen.lives[vm][0]["data"]["vm"]["is_preemptible"]:
+            yield Wrong("record", "it is not preemptible, or not on record as gone", vm)
+        if found[0]["request"]:
+            yield from _served(seen, vm, found[0])
+    yield from _answers_name_victims(seen, carried)
+
+
+def _served(seen: Evidence, vm: str, record: dict) -> Iterator[Wrong]:
+    """The request that it went for."""
+    life = seen.lives.get(record["request"]["vmsvc_id"], [])
+    was_active = any(step(event) == "create/active" for event in life)
+    if not life or life[0]["data"]["vm"]["is_preemptible"]:
+        yield Wrong("record", "it went for a preemptible VM, or for nobody", vm)
+    if was_active != bool(record["fulfilled_at"]) or was_active == bool(record["wasted"]):
+        yield Wrong("record", f"its request was{'' if was_active else ' not'} active; on record: fulfilled at "
+                              f"{record['fulfilled_at']}, wasted: {record['wasted']}", vm)
+
+
+def _answers_name_victims(seen: Evidence, carried: dict[str, list[dict]]) -> Iterator[Wrong]:
+    went: dict[str, set[str]] = defaultdict(set)
+    for records in carried.values():
+        for record in records:
+            if record["request"]:
+                went[record["request"]["vmsvc_id"]].add(record["vm"]["id"])
+    for one in seen.attempts:
+        if one.what == "create" and one.status == 201 and (vm := seen.vm_of.get(one.body["vm"]["id"])):
+            if set(one.body["evicted"]) != went[vm]:
+                yield Wrong("record", f"answered as evicted: {one.body['evicted']}; on record: {went[vm]}", vm)
+
+
+def budgets_are_kept(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
+    """Of an eviction group no more are in notice or eviction at once than it allows."""
+    leaving: dict[str, set[str]] = defaultdict(set)
+    for event in seen.events:
+        vm = event["data"]["vm"]
+        if not vm["group"]:
+            continue
+        looked["events of groups"] += 1
+        if step(event) in ("evict/noticed", "evict/evicting"):
+            leaving[vm["group"]].add(vm["vmsvc_id"])
+        else:
+            leaving[vm["group"]].discard(vm["vmsvc_id"])
+        if len(leaving[vm["group"]]) > seen.budgets[vm["group"]]:
+            yield Wrong("budget", f"{len(leaving[vm['group']])} of {vm['group']} go at once", vm["vmsvc_id"])
+
+
+INVARIANTS: tuple[Invariant, ...] = (
+    seq_without_gaps, sockets_hear_the_history, pages_are_the_history, lives_are_legal, requests_end, one_key_one_vm,
+    answers_are_true, cloud_and_list_agree, nothing_is_left_over, untouched_until_it_goes, notices_are_kept,
+    evictions_are_explained, budgets_are_kept)
+
+
+def judge(seen: Evidence) -> tuple[list[Wrong], Counter]:
+    """What is wrong, and how many of each thing was looked at."""
+    looked: Counter = Counter()
+    return [wrong for invariant in INVARIANTS for wrong in invariant(seen, looked)], looked
+
+
+def told(seen: Evidence, wrong: Wrong) -> str:
+    """The invariant, and all that is known of its VM."""
+    lines = [f"{wrong.invariant}: {wrong.what}"]
+    if wrong.vm is None:
+        return lines[0]
+    servers = {event["subject"] for event in seen.lives.get(wrong.vm, ())} - {wrong.vm}
+    lines += [f"  {event['time']} seq {event['id']} {step(event)} {event['subject']} {event['data'].get('reason')}"
+              for event in seen.lives.get(wrong.vm, ())]
+    lines += [f"  on record: {record}" for record in seen.evictions
+              if wrong.vm in (record["vm"]["vmsvc_id"], (record["request"] or {}).get("vmsvc_id"))]
+    lines += [f"  the cloud was told at {call['at']:.3f}: {call['method']} {call['path']} {call['status']}"
+              for call in seen.touched if any(server in call["path"] for server in servers)]
+    names = {event["data"]["vm"]["name"] for event in seen.lives.get(wrong.vm, ())}
+    lines += [f"  a client at {one.at:.3f}, {one.seconds:.2f} s: {one.what} -> {one.status} "
+              f"{(one.body or {}).get('message', '')}" for one in seen.attempts
+              if one.ref in servers | names | {wrong.vm}]
+    return "\n".join(lines)
