@@ -19,6 +19,14 @@ MAY_IMPORT = {
     "web": {"web", "service", "domain"},
     "sim": {"sim"},
 }
+#: Room of the web layer -> the rooms that it may import.
+WEB_ROOMS = {
+    "http": {"http"},
+    "openapi": {"openapi", "http"},
+    "api": {"api", "openapi", "http"},
+    "channel": {"channel", "api", "openapi", "http"},
+    "app": {"app", "channel", "api", "openapi", "http"},
+}
 #: What a pure layer must not have: clocks, chance, the world.
 IMPURE = {"time", "random", "os", "io", "pathlib", "socket", "subprocess", "threading", "asyncio", "logging", "secrets",
           "uuid", "tempfile", "shutil", "sys"}
@@ -63,6 +71,20 @@ def test_imports_go_down(path):
     allowed = MAY_IMPORT[layer_of(path)]
     assert not {part for part in parts_of(path) if not any(part == one or part.startswith(f"{one}.")
                                                            for one in allowed)}
+
+
+@pytest.mark.parametrize("path", [path for path in modules("web") if path.id != "web.__init__"])
+def test_rooms_of_the_web_layer_import_one_way(path):
+    room = name_of(path).split(".")[1]
+    rooms = {part.split(".")[1] for part in parts_of(path) if part.startswith("web.")}
+    assert rooms <= WEB_ROOMS[room]
+
+
+def test_each_package_of_the_web_layer_says_where_to_begin():
+    for path, tree in MODULES.items():
+        if layer_of(path) == "web" and path.name == "__init__.py":
+            text = ast.get_docstring(tree)
+            assert "In:" in text and "Out:" in text and "Begin with" in text and len(text.splitlines()) <= 8
 
 
 def test_the_demo_is_a_client_and_knows_nothing_of_the_service():

@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from vmsvc import __version__, bootstrap, config, doors, heap
+from vmsvc import __version__, access, bootstrap, config, heap
 from vmsvc import adopt as adopting
 from vmsvc import check as report
 from vmsvc.domain.errors import VmsvcError
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT. A SIGINT during the stop ends it at once; a SIGTERM then changes nothing."""
-    doors.require(settings)
+    access.require(settings)
     _allow_many_sockets()
     heap.share()
     embedded = Embedded(settings, environ)

@@ -101,7 +101,7 @@ def test_the_room_is_told_in_words_too(api: ScriptedApi, visit: Callable[..., Pa
 
 
 def test_a_tenant_without_limits_sees_what_is_used(api: ScriptedApi, visit: Callable[..., Page]):
-    api.room = {"mode": "tenant", "quota": {"limit": {"instances": 10}, "used": {"instances": 3, "cores": 7},
+    api.capacity = {"mode": "tenant", "quota": {"limit": {"instances": 10}, "used": {"instances": 3, "cores": 7},
                                             "standard": {"instances": 1, "cores": 3},
                                             "preemptible": {"instances": 2, "cores": 4}, "free": {"instances": 7}},
                 "hosts": [], "flavors": []}

@@ -192,10 +192,6 @@ class Commands:
         the newest event that this list certainly includes. A client that heard of an outcome here finds it there."""
         return await self._bulletin.page()
 
-    def kept_vms(self) -> Page | None:
-        """The same, if it is at hand."""
-        return self._bulletin.current()
-
     async def vm(self, ref: str) -> dict[str, Any]:
         """One server, or one request that has no server (yet). Raises NotFound."""
         row = await self._runtime.offload(_row, ref, self._mirror.mark_of(ref))

@@ -11,7 +11,8 @@ import logging
 import select
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
@@ -20,7 +21,7 @@ from peewee import InterfaceError, InternalError, OperationalError, PostgresqlDa
 
 from vmsvc.store import models
 from vmsvc.store.address import parse
-from vmsvc.store.pool import Fact, Pool
+from vmsvc.store.pool import Pool
 from vmsvc.store.statements import Statement, outbox_rows
 
 log = logging.getLogger(__name__)
@@ -56,10 +57,31 @@ class Lock(enum.IntEnum):
     OUTBOX = 3         # one writer of events at a time, to the end of its transaction
 
 
-def open_database(url: str, connections: int, committed: Callable[[Fact], None] | None = None) -> PostgresqlDatabase:
-    """The pool of connections, bound to the models. Nothing is connected yet."""
-    pool = Pool(parse(url), committed=committed, max_connections=connections, stale_timeout=300, timeout=10)
+@dataclass(frozen=True, slots=True)
+class CommittedEvent:
+    """An event that this process has committed. `cause` is why the VM is or was to be evicted (capacity, lifetime,
+    simulated; None: it was not), `at` the database's clock when its transaction began."""
+
+    type: str
+    state: str
+    is_preemptible: bool
+    cause: str | None
+    at: datetime.datetime
+    data: Mapping[str, Any]
+
+
+#: Called with each committed event, in the thread that committed it. The units of this process share it, as they share
+#: the database of the models; `open_database` sets both.
+_observers: list[Callable[[CommittedEvent], None]] = []
+
+
+def open_database(url: str, connections: int,
+                  observe_commit: Callable[[CommittedEvent], None] | None = None) -> PostgresqlDatabase:
+    """The pool of connections, bound to the models. Nothing is connected yet. `observe_commit` is called with each
+    event that a unit has committed."""
+    pool = Pool(parse(url), max_connections=connections, stale_timeout=300, timeout=10)
     models.database.initialize(pool)
+    _observers[:] = [observe_commit] if observe_commit else []
     return pool
 
 
@@ -84,7 +106,7 @@ class Unit:
         self._news = False
         self._acts = False
         self._lines: list[tuple[contextvars.Context, str, tuple[object, ...]]] = []
-        self._facts: list[Fact] = []
+        self._committed: list[CommittedEvent] = []
 
     def lock(self, lock: Lock) -> None:
         """Wait for an advisory lock and keep it to the end of the transaction."""
@@ -94,7 +116,8 @@ class Unit:
         """Add an event: `type`, `state`, `vm_id`, `subject`, `is_preemptible`, `data`."""
         self._events.append(event)
         self._news = True
-        self._facts.append(Fact(event["type"], event["state"], event["is_preemptible"], cause, self.now, event["data"]))
+        self._committed.append(CommittedEvent(event["type"], event["state"], event["is_preemptible"], cause, self.now,
+                                              event["data"]))
 
     def last(self, text: str, values: Iterable[Any]) -> None:
         """Something to be written at the end, in order, and with it: what nothing in this unit reads costs no message
@@ -132,11 +155,12 @@ class Unit:
                                     [value for _, values in parts for value in values])
 
     def tell(self) -> None:
-        """It is committed: write what was noted into the log, and tell those who count."""
+        """It is committed: write what was noted into the log, and pass the events to the observers."""
         for context, message, args in self._lines:
             context.run(log.info, message, *args)
-        for fact in self._facts:
-            models.database.obj.committed(fact)
+        for event in self._committed:
+            for observe in _observers:
+                observe(event)
 
 
 @contextlib.contextmanager

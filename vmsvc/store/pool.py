@@ -1,16 +1,12 @@
-"""The connections to the database, the settings that each transaction brings along, and who is told of what is
-committed through them."""
+"""The connections to the database, and the settings that each transaction brings along."""
 
 import contextlib
-import datetime
 import functools
 import heapq
 import os
 import select
 import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from peewee import DatabaseError, OperationalError, Psycopg2Adapter
@@ -32,19 +28,6 @@ _CLOSE_SECONDS = 1.0
 _SEVENTEEN = 170000
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """An event that was committed here, for those who count. `cause` is why the VM is or was to be evicted (capacity,
-    lifetime, simulated; None: it was not), `at` the database's clock when its transaction began."""
-
-    type: str
-    state: str
-    is_preemptible: bool
-    cause: str | None
-    at: datetime.datetime
-    data: Mapping[str, Any]
-
-
 class _Adapter(Psycopg2Adapter):
     """Peewee's own knows one of libpq's schemes, and neither several hosts nor keywords."""
 
@@ -54,16 +37,14 @@ class _Adapter(Psycopg2Adapter):
 
 
 class Pool(PooledPostgresqlDatabase):
-    """`committed` is told of every event (in a thread of the pool). `schema` is where our tables are, once that is
-    known (`store.schema.locate`)."""
+    """`schema` is where our tables are, once that is known (`store.schema.locate`)."""
 
     psycopg2_adapter = _Adapter
 
-    def __init__(self, address: Address, *, committed: Callable[[Fact], None] | None = None, **kwargs: Any):
+    def __init__(self, address: Address, **kwargs: Any):
         super().__init__("vmsvc", **kwargs)
         self.address = address
         self._own = tuple(address.session.items())
-        self.committed = committed or (lambda fact: None)
         self.schema: str | None = None
 
     @property
