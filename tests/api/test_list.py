@@ -12,6 +12,7 @@ from vmsvc.domain.principal import Identity
 from vmsvc.service import tokens
 from vmsvc.service.keystone import Keystone
 from vmsvc.service.tokens import TokenFile
+from vmsvc.web.api.vms import SHARED_BODY
 from vmsvc.web.app import make_app
 from vmsvc.web.http.auth import KeystoneAuth, TokenAuth
 
@@ -28,9 +29,9 @@ HEADERS = [
 OF_A_BODY = b"Content-Type: application/json; charset=UTF-8"
 
 
-@pytest.fixture(name="service")
-def _service(service):
-    service.vm_rows = {"one": {"id": "one", "name": "x" * 300_000, "links": []}}
+@pytest.fixture(name="service", params=[SHARED_BODY // 2, SHARED_BODY + 1], ids=["short list", "long list"])
+def _service(service, request):
+    service.vm_rows = {"one": {"id": "one", "name": "x" * request.param, "links": []}}
     return service
 
 

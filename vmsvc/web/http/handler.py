@@ -4,13 +4,13 @@ An error leaves as `{"code", "message", "message:", "error", "request_id"}` (and
 status of a domain error is looked up here and nowhere else.
 """
 
+import functools
 import logging
 import math
 import re
 from asyncio import Future
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -136,7 +136,7 @@ class Handler(RequestHandler):
     shared_body: str | None = None    # names the object in memory that other responses share, see UnsentResponses
     _body_size = 0
 
-    @cached_property
+    @functools.cached_property
     def _chunks(self) -> list[bytes]:
         return []
 
@@ -145,7 +145,7 @@ class Handler(RequestHandler):
         """What the application was made with."""
         return self.settings["dependencies"]
 
-    @cached_property
+    @functools.cached_property
     def request_id(self) -> str:
         """See `request_id_of`."""
         return request_id_of(self.request)
@@ -153,10 +153,8 @@ class Handler(RequestHandler):
     def set_default_headers(self) -> None:
         """Tornado's hook for the headers of every response, errors too."""
         self.clear_header("Server")
-        self.set_header("X-Request-Id", self.request_id)
-        self.set_header("Content-Security-Policy", self.csp)
-        for name, value in COMMON_HEADERS.items():
-            self.set_header(name, value)
+        # Not by set_header(), which checks each value: these cannot be wrong, and every response has them.
+        self._headers.update(COMMON_HEADERS, **{"X-Request-Id": self.request_id, "Content-Security-Policy": self.csp})
 
     def prepare(self) -> Awaitable[None]:
         """Tornado's hook between the headers and the body. OPTIONS needs no identified client: which methods an address
@@ -246,6 +244,7 @@ class Handler(RequestHandler):
         self.finish(body | ({"field": refusal.field} if refusal.field else {}))
 
     @classmethod
+    @functools.cache
     def methods(cls) -> list[str]:
         """The methods of this address."""
         own = [name for name in cls.SUPPORTED_METHODS
