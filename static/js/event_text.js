@@ -1,44 +1,44 @@
 import { flavorOf, hostOf, kindOf, nameOf } from "./vm.js";
 import { clockTime } from "./time.js";
 
-/** What is known about a notice: what the VM itself carries, and the event's data. */
+/** The data of a notice: what the VM carries, and the event's data. */
 function noticeOf({ vm, ...data }) {
   return { ...vm?.notice, ...data };
 }
 
-/** What decided that it was this victim, in words, or "" when it is not said. */
+/** The criterion that decided for this victim, in words, or "". */
 export function criterionOf(data) {
   return String(noticeOf(data).criterion ?? "");
 }
 
-/** What a victim makes room for, as {id, name}, or null. `find` knows the VMs. */
+/** The preemptor that a victim is evicted for, as {id, name}, or null. `find` looks up a VM by id. */
 export function preemptorOf(data, find = () => undefined) {
-  const { makes_room_for: told, for: kept, request } = noticeOf(data);
-  const id = told ?? kept ?? null;
+  const { makes_room_for: ofEvent, for: ofVm, request } = noticeOf(data);
+  const id = ofEvent ?? ofVm ?? null;
   if (id === null) {
     return null;
   }
-  const known = find(id);
-  return { id, name: known ? nameOf(known) : String(request ?? id) };
+  const vm = find(id);
+  return { id, name: vm ? nameOf(vm) : String(request ?? id) };
 }
 
-/** When a victim goes, in milliseconds since the epoch, or NaN. */
+/** The end of a victim's notice, in milliseconds since the epoch, or NaN. */
 export function deadlineOf(data) {
   return Date.parse(data.evict_at ?? data.vm?.evict_at ?? "");
 }
 
-/** The whole length of a notice in milliseconds, or NaN when it is not said. */
+/** The whole length of a notice in milliseconds, or NaN. */
 export function graceOf(data) {
   return Number(noticeOf(data).grace_seconds ?? NaN) * 1000;
 }
 
-/** What it is and where, in a few words. */
+/** Kind, flavor and host in a few words. */
 export function outlineOf(vm) {
   return [{ standard: "standard", preemptible: "preemptible" }[kindOf(vm)], flavorOf(vm), hostOf(vm)]
     .filter(Boolean).join(" · ");
 }
 
-/** One event as a short sentence, without the VM's name; `find` knows the VMs. */
+/** One event as a short sentence, without the VM's name; `find` looks up a VM by id. */
 export function sentenceOf({ type, data }, find) {
   const reason = String(data.reason ?? "");
   if (type !== "evict" || data.state !== "noticed") {

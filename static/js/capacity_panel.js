@@ -1,9 +1,9 @@
 import { byId, el, mark, write } from "./dom.js";
 import { bins, fits, PARTS } from "./capacity.js";
 
-const WORDS = { foreign: "not ours" };
+const PART_NAMES = { foreign: "not ours" };
 
-/** One stacked bar with its number; kept and changed in place, so that it glides. */
+/** One stacked bar with its number. The same elements are changed in place, so that the bar glides. */
 class Bar {
   #parts = Object.fromEntries(PARTS.map(part => [part, el("span", { class: part })]));
   #label = el("span", { class: "bar-label" });
@@ -19,7 +19,7 @@ class Bar {
     const used = Object.values(held).reduce((sum, amount) => sum + amount, 0);
     // More may be held than there is: racing claims can over-commit a host.
     const whole = Math.max(total ?? 0, used + reserved + free) || 1;
-    const words = PARTS.map(part => `${unit(amounts[part])} ${WORDS[part] ?? part}`).join(", ");
+    const words = PARTS.map(part => `${unit(amounts[part])} ${PART_NAMES[part] ?? part}`).join(", ");
     write(this.#label, title);
     write(this.#value, total === null ? `${unit(used)} used` : `${unit(free)} free`);
     for (const part of PARTS) {
@@ -30,19 +30,19 @@ class Bar {
   }
 }
 
-/** The room of the cloud at a glance: the quota, the hosts, and how many VMs of each flavor still fit. */
-export class Room {
+/** The capacity of the cloud at a glance: the quota, the hosts, and how many VMs of each flavor still fit. */
+export class CapacityPanel {
   #tiles = new Map();
-  #whole = el("div", { class: "room-whole" });
-  #hosts = el("div", { class: "room-hosts", role: "list", "aria-label": "Hosts" });
-  #fits = el("div", { class: "room-fits" });
+  #whole = el("div", { class: "capacity-whole" });
+  #hosts = el("div", { class: "capacity-hosts", role: "list", "aria-label": "Hosts" });
+  #fits = el("div", { class: "capacity-fits" });
   #shown = false;
 
   /** Show an answer of `GET capacity`. */
   show(capacity) {
     if (!this.#shown) {
       this.#shown = true;
-      byId("room-body").replaceChildren(this.#whole, this.#hosts, this.#fits);
+      byId("capacity-body").replaceChildren(this.#whole, this.#hosts, this.#fits);
     }
     const mode = byId("mode");
     mode.hidden = !capacity.mode;
@@ -50,27 +50,27 @@ export class Room {
     mark(mode, "title", capacity.mode === "operator"
       ? "Operator's credentials: hosts are known" : "A project's credentials: the quota is known, hosts are not");
     const { wholes, hosts } = bins(capacity);
-    this.#place(this.#whole, wholes, "whole");
-    this.#place(this.#hosts, hosts, "host");
+    this.#showTiles(this.#whole, wholes, "whole");
+    this.#showTiles(this.#hosts, hosts, "host");
     this.#hosts.hidden = hosts.length === 0;
-    this.#forget(new Set([...wholes, ...hosts].map(({ name }) => name)));
+    this.#removeOthers(new Set([...wholes, ...hosts].map(({ name }) => name)));
     this.#showFits(fits(capacity));
   }
 
-  /** In place of the bars, while there are none: why. */
+  /** As long as there are no bars, show this text in their place. */
   explain(text) {
     if (!this.#shown) {
-      byId("room-body").replaceChildren(el("p", { class: "empty" }, text));
+      byId("capacity-body").replaceChildren(el("p", { class: "empty" }, text));
     }
   }
 
-  #place(home, places, kind) {
-    for (const place of places) {
-      const tile = this.#tiles.get(place.name) ?? this.#tile(home, place.name, kind);
-      write(tile.title, place.title);
-      write(tile.note, place.available ? "" : "not available");
-      mark(tile.element, "data-down", !place.available);
-      place.measures.forEach((measure, index) => {
+  #showTiles(home, bins, kind) {
+    for (const bin of bins) {
+      const tile = this.#tiles.get(bin.name) ?? this.#tile(home, bin.name, kind);
+      write(tile.title, bin.title);
+      write(tile.note, bin.available ? "" : "not available");
+      mark(tile.element, "data-down", !bin.available);
+      bin.measures.forEach((measure, index) => {
         tile.bars[index] ??= this.#bar(tile.element);
         tile.bars[index].update(measure);
       });
@@ -94,7 +94,7 @@ export class Room {
     return bar;
   }
 
-  #forget(names) {
+  #removeOthers(names) {
     for (const [name, { element }] of this.#tiles) {
       if (!names.has(name)) {
         element.remove();
