@@ -42,7 +42,8 @@ def test_another_time_is_asked_for_and_remembered(api: ScriptedApi, visit: Calla
 
 
 def test_without_hosts_the_quota_is_the_measure_and_without_a_limit_none(api: ScriptedApi, visit: Callable[..., Page]):
-    api.capacity = {"mode": "tenant", "quota": {"limit": {"cores": 10}, "used": {}, "free": {}}, "hosts": [], "flavors": []}
+    api.capacity = {"mode": "tenant", "quota": {"limit": {"cores": 10}, "used": {}, "free": {}}, "hosts": [],
+                    "flavors": []}
     page = visit(api)
     expect(page.locator("#strip-readout")).to_contain_text("of 10 vCPUs")
     api.capacity = {**api.capacity, "quota": {"limit": {}, "used": {}, "free": {}}}
