@@ -16,8 +16,8 @@ _CAPACITY = {"VCPU": 4, "MEMORY_MB": 8192, "DISK_GB": 100}
 
 
 class Amounts(fields.Dict):
-    """How much of each: quota items (`instances`, `cores`, `ram` in MiB) or Placement's resource classes. One that
-    is missing is 0."""
+    """An amount of each quota item (`instances`, `cores`, `ram` in MiB) or of each of Placement's resource classes. One
+    that is missing is 0."""
 
     def __init__(self, about: str, nullable: bool = False):
         super().__init__(keys=fields.String(), values=fields.Integer(allow_none=nullable), required=True,
@@ -32,11 +32,11 @@ class QuotaCapacity(OpenObject):
     limit = Amounts("null: this item has no limit", nullable=True)
     used = Amounts("by every server of the project, as the cloud counts")
     free = Amounts("limit less used, less what is reserved; of items with a limit")
-    standard = Amounts("held by standard VMs of ours")
-    preemptible = Amounts("held by preemptible VMs of ours")
-    reserved = Amounts("kept for standard VMs whose victims are going")
+    standard = Amounts("held by standard VMs that vmsvc made")
+    preemptible = Amounts("held by preemptible VMs that vmsvc made")
+    reserved = Amounts("reserved for standard VMs whose victims leave")
     reclaimable = Amounts("held by preemptible VMs that could all be evicted now: of an eviction group as many as its "
-                          "budget allows, the largest")
+                          "budget allows, the largest ones")
 
 
 class HostCapacity(OpenObject):
@@ -50,10 +50,10 @@ class HostCapacity(OpenObject):
     capacity = Amounts("(total - reserved) x allocation ratio")
     used = Amounts("by anybody")
     free = Amounts("capacity less used, less what is reserved")
-    standard = Amounts("held by standard VMs of ours")
-    preemptible = Amounts("held by preemptible VMs of ours")
+    standard = Amounts("held by standard VMs that vmsvc made")
+    preemptible = Amounts("held by preemptible VMs that vmsvc made")
     foreign = Amounts("held by servers that vmsvc did not make")
-    reserved = Amounts("kept for standard VMs whose victims are going")
+    reserved = Amounts("reserved for standard VMs whose victims leave")
     reclaimable = Amounts("held by preemptible VMs that could all be evicted here now; a group's budget is one for all "
                           "hosts")
 
@@ -67,7 +67,7 @@ class FlavorCapacity(OpenObject):
     vcpus = fields.Integer(required=True)
     ram = fields.Integer(required=True, metadata={"description": "MiB"})
     fits_now = fields.Integer(required=True, metadata={"description": "by the quota, and in operator mode by the "
-                                                                      "hosts; a tenant is not told of hosts"})
+                                                                      "hosts, which a tenant does not see"})
     fits_after_evictions = fields.Integer(required=True, metadata={
         "description": "of standard VMs, within the budgets of eviction groups and the limit of victims per request"})
 
@@ -96,13 +96,15 @@ class UsageView(OpenObject):
     """Slots of equal length; each list has one number a slot, and the last slot is not over yet."""
 
     since = fields.DateTime(required=True, metadata={
-        "description": "where the first slot begins: so many hours ago, or when the service was started first"})
+        "description": "where the first slot begins: `hours` ago, or when the service was first started"})
     until = fields.DateTime(required=True, metadata={"description": "now"})
     step_seconds = fields.Integer(required=True, metadata={"description": "the length of a slot"})
     standard = fields.List(fields.Integer(), required=True, metadata={
-        "description": "vCPUs that standard VMs of ours held at the slot's end"})
-    preemptible = fields.List(fields.Integer(), required=True, metadata={"description": "the same of preemptible ones"})
-    evictions = fields.List(fields.Integer(), required=True, metadata={"description": "how many began in the slot"})
+        "description": "vCPUs that standard VMs held at the slot's end"})
+    preemptible = fields.List(fields.Integer(), required=True, metadata={
+        "description": "vCPUs that preemptible VMs held at the slot's end"})
+    evictions = fields.List(fields.Integer(), required=True, metadata={
+        "description": "how many evictions began in the slot"})
 
 
 class NamedItem(OpenObject):
@@ -147,7 +149,7 @@ class CapacityHandler(ApiHandler):
     address = "/api/v1/capacity"
     tag = "room"
 
-    @describe(Response(200, "The room there is.", CapacityView, {
+    @describe(Response(200, "The capacity.", CapacityView, {
         "mode": "operator",
         "quota": {"limit": _QUOTA, "used": {"instances": 4, "cores": 4, "ram": 2048}, "reserved": {}, "standard": {},
                   "free": {"instances": 6, "cores": 16, "ram": 38912},
@@ -161,7 +163,7 @@ class CapacityHandler(ApiHandler):
         "flavors": [{"name": "m1.tiny", "vcpus": 1, "ram": 512, "fits_now": 0, "fits_after_evictions": 4}]}),
               errors=(CloudError, Timeout))
     async def get(self) -> None:
-        """Show mode, quota, host room, and how many of each flavor fit now and after evictions."""
+        """Show mode, quota, hosts, and how many VMs of each flavor fit now and after evictions."""
         self.finish(await self.commands.capacity())
 
 
@@ -171,14 +173,14 @@ class UsageHandler(ApiHandler):
     address = "/api/v1/usage"
     tag = "room"
 
-    @describe(Response(200, "The last hours.", UsageView, {
+    @describe(Response(200, "The use over the last hours.", UsageView, {
         "since": "2026-11-23T06:00:00.000Z", "until": "2026-11-23T12:00:00.000Z", "step_seconds": 7200,
         "standard": [4, 4, 8], "preemptible": [8, 12, 8], "evictions": [0, 0, 4]}),
               query=UsageQuery, errors=(Timeout,))
     async def get(self) -> None:
-        """Show the vCPUs held by VMs of ours, and evictions, over the last hours.
+        """Show the vCPUs that VMs of vmsvc held, and evictions, over the last hours.
 
-        From the service's own record: what other servers of the cloud hold is not in it.
+        From the service's own record: other servers of the cloud are not in it.
         """
         self.finish(await self.read_history(partial(self.commands.usage, self.query(UsageQuery)["hours"])))
 
@@ -199,7 +201,7 @@ class CatalogHandler(ApiHandler):
     async def get(self) -> None:
         """Show what a request may name: flavors, images, networks, zones and keys, and what it gets by default.
 
-        As read from the cloud within the last half minute; to ask costs the cloud nothing.
+        As the service read it from the cloud within the last half minute; this request asks the cloud nothing.
         """
         self.finish(self.commands.catalog())
 

@@ -85,23 +85,25 @@ class Eviction(responses.OpenObject):
 
     id = fields.Integer(required=True)
     state = fields.String(required=True, validate=validate.OneOf(STATES), metadata={
-        "description": "`deleted` and `lost`: it left during its notice, not by our hand"})
+        "description": "`deleted` and `lost`: it left during its notice, and vmsvc did not evict it"})
     reason = fields.String(required=True, validate=validate.OneOf(REASONS))
     simulated = fields.Boolean(required=True)
     vm = fields.Nested(Party, required=True)
-    owner = fields.String(required=True, metadata={"description": "who had asked for the VM"})
+    owner = fields.String(required=True, metadata={"description": "the name of the principal that created the VM"})
     request = fields.Nested(Party, required=True, allow_none=True, metadata={
-        "description": "who needed the room; null for a lifetime that ended and a simulated eviction"})
+        "description": "the preemptor; null for a lifetime that ended and for a simulated eviction"})
     round = fields.Integer(required=True, metadata={"description": "of the request's rounds of eviction, from 1"})
-    bin = fields.String(required=True, allow_none=True, metadata={"description": "where room was made"})
-    criterion = fields.String(required=True, allow_none=True, metadata={"description": "what decided"})
+    bin = fields.String(required=True, allow_none=True, metadata={"description": "where capacity was freed"})
+    criterion = fields.String(required=True, allow_none=True, metadata={"description": "the criterion that decided"})
     cost = fields.Dict(required=True, metadata={"description": "of all victims of the round, in the order in which "
                                                                "plans are compared"})
     runner_up = fields.Dict(required=True, allow_none=True, metadata={"description": "the cost of the next best plan"})
     optimal = fields.Boolean(required=True, metadata={"description": "false: a better plan was not ruled out"})
-    wasted = fields.String(required=True, allow_none=True, metadata={"description": "why it was for nothing"})
+    wasted = fields.String(required=True, allow_none=True, metadata={
+        "description": "why the eviction freed nothing for its preemptor"})
     delivery = fields.String(required=True, validate=validate.OneOf(responses.DELIVERIES), metadata={
-        "description": "`event`: the cloud let no notice be written for the guest, so the event alone told of it"})
+        "description": "`event`: the cloud did not let vmsvc write the notice for the guest, so the "
+                       "event alone carried it"})
     exempt = fields.String(required=True, allow_none=True, metadata={
         "description": "why it was reprieved, if the eviction could not be carried out"})
     planned_at = fields.DateTime(required=True)
@@ -109,17 +111,19 @@ class Eviction(responses.OpenObject):
     noticed_at = fields.DateTime(required=True, allow_none=True, metadata={
         "description": "the notice was in the server's metadata"})
     acknowledged_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "it was let go early: see `acknowledged_by`"})
+        "description": "the notice was acknowledged, which ended it early: see `acknowledged_by`"})
     acknowledged_by = fields.String(required=True, allow_none=True, metadata={
-        "description": "the name of who ended the notice early; null when the guest powered itself off, or nobody did"})
+        "description": "the principal that acknowledged the notice; null when the guest powered itself off, or "
+                       "nobody did"})
     reprieved_at = fields.DateTime(required=True, allow_none=True)
     evicting_at = fields.DateTime(required=True, allow_none=True)
     stopped_at = fields.DateTime(required=True, allow_none=True)
-    deleted_at = fields.DateTime(required=True, allow_none=True, metadata={"description": "the DELETE was taken"})
+    deleted_at = fields.DateTime(required=True, allow_none=True, metadata={
+        "description": "the cloud accepted the DELETE"})
     freed_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "the cloud said 404 when asked: its room and quota are free, and may have been for a moment"})
+        "description": "the cloud answered 404 for it: its capacity and quota are free"})
     fulfilled_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "the VM that it went for was active"})
+        "description": "the VM that it was evicted for was active"})
 
 
 class EvictionPage(responses.OpenObject):
@@ -135,17 +139,17 @@ class AcknowledgementHandler(OneVmHandler):
     address = "/api/v1/vm/{id}/ack"
     tag = "evictions"
 
-    @describe(Response(200, "It goes now.", responses.Done, responses.message_body(
+    @describe(Response(200, "It is evicted now.", responses.Done, responses.message_body(
         "200", f"vm {responses.VICTIM} may go before its time", vm=NOTICED | {
             "acknowledged_at": "2026-11-23T12:00:09.000Z"})),
               body=NothingSchema, body_required=False, examples=(("nothing", {}),),
               errors=(413, 415, NotFound, Conflict, Timeout))
     async def post(self, ref: str) -> None:
-        """Let a noticed VM go before its time.
+        """Release a noticed VM before its time.
 
-        For the VM's owner or its guest, once its work is saved: whoever waits for the room gets it so much earlier.
-        To say it twice is no error. It cannot be taken back. 409 for a VM that was not noticed; with Keystone's tokens
-        403 for another owner's VM, unless the token has one of the roles in `VMSVC_ADMIN_ROLES`.
+        For the VM's owner or its guest, once its work is saved: the preemptor then starts so much earlier. To
+        acknowledge twice is no error. It cannot be taken back. 409 for a VM that was not noticed; with Keystone's
+        tokens 403 for another owner's VM, unless the token has one of the roles in `VMSVC_ADMIN_ROLES`.
         """
         if self.has_body():
             load(NothingSchema, self.json_body())
@@ -159,7 +163,7 @@ class PracticeHandler(OneVmHandler):
     address = "/api/v1/vm/{id}/evict"
     tag = "evictions"
 
-    @describe(Response(202, "It was noticed.", responses.Done, responses.message_body(
+    @describe(Response(202, "The VM has its notice.", responses.Done, responses.message_body(
         "202", f"vm {responses.VICTIM} was noticed; it goes at 2026-11-23T12:00:30.000Z", vm=NOTICED)),
               body=PracticeSchema, body_required=False,
               examples=(("to the end", {}), ("notice only", {"notice_only": True})),
@@ -167,8 +171,8 @@ class PracticeHandler(OneVmHandler):
     async def post(self, ref: str) -> None:
         """Practise the eviction of a preemptible VM.
 
-        It gets the notice of a real eviction: the same events (with `simulated: true`), timing and metadata, and goes
-        in the end; with `notice_only` it is reprieved when its time is up. 403 for a standard VM; 409 when it is not
+        It gets the notice of a real eviction: the same events (with `simulated: true`), timing and metadata. Then it is
+        evicted; with `notice_only` it is reprieved when its time is up. 403 for a standard VM; 409 when it is not
         active, is locked, or when the budget of its group is used up.
         """
         body = load(PracticeSchema, self.json_body()) if self.has_body() else {}

@@ -24,9 +24,9 @@ class HealthHandler(ProbeHandler):
 
     address = "/healthz"
 
-    @describe(Response(200, "It is.", responses.HealthView, {"status": "ok"}))
+    @describe(Response(200, "The service is alive.", responses.HealthView, {"status": "ok"}))
     async def get(self) -> None:
-        """Answer at once, touching nothing but the loop."""
+        """Show that the event loop answers."""
         self.finish({"status": "ok"})
 
 
@@ -37,11 +37,12 @@ class ReadyHandler(ProbeHandler):
 
     @describe(Response(200, "All parts work.", responses.ReadyView,
                        {"status": "ready", "parts": {"cloud": "ok", "feed": "ok"}}),
-              Response(503, "A part does not.", responses.ReadyView,
+              Response(503, "A part does not work.", responses.ReadyView,
                        {"status": "not ready", "parts": {"feed": "ok", "cloud": "no answer since 12:00:03"}}))
     async def get(self) -> None:
-        """Say of each part whether it works, in words; 503 when one does not. After `ok;` a part
-        says how it is impaired, though it works."""
+        """Show for each part of the service whether it works.
+
+        503 when a part does not work. `ok; …` means that a part works and how it is impaired."""
         commands = self.dependencies.commands
         parts, notes = commands.readiness(), commands.notes()
         ready = not any(parts.values())

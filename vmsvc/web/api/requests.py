@@ -76,7 +76,7 @@ class CreateVmSchema(Schema):
         unknown = RAISE
 
     is_preemptible = StrictBoolean(required=True, metadata={
-        "description": "true: may be evicted when a standard VM needs the room, and never evicts anybody itself"})
+        "description": "true: may be evicted when a standard VM needs its capacity; no VM is evicted for it"})
     name = Text("default `standart` or `preemptible`; as every text here it has no space at either end and nothing "
                 "that cannot be printed")
     flavor = Text("id or name")
@@ -89,16 +89,16 @@ class CreateVmSchema(Schema):
                            values=fields.String(validate=validate.Length(max=255), metadata={"pattern": NO_NUL}),
                            metadata={"maxProperties": MAX_METADATA,
                                      "description": "for the server; keys are 1 to 255 of a-z A-Z 0-9 - _ : . and "
-                                                    "space, and those that begin with `vmsvc_` are ours, "
-                                                    "whatever their case and with spaces left out"})
+                                                    "space; keys that begin with `vmsvc_`, in any case "
+                                                    "and with spaces left out, are vmsvc's own"})
     availability_zone = Text(pattern=NO_CONTROLS.replace("[^", "[^:"))
     priority = StrictInteger(validate=validate.Range(-1000, 1000),
                              metadata={"description": "of a preemptible VM: higher is evicted later", "default": 0})
     min_run_seconds = StrictInteger(validate=validate.Range(0, 31_536_000),
-                                    metadata={"description": "younger than this it is no victim"})
+                                    metadata={"description": "a VM that has run for less time is no victim"})
     group = Text("eviction group of a preemptible VM: see `max_unavailable`")
     max_unavailable = StrictInteger(validate=validate.Range(1, 100_000), metadata={
-        "description": "never more than so many of its group in notice or eviction at once; default 1. The least of "
+        "description": "at most so many VMs of its group in notice or eviction at once; default 1. The least value of "
                        "the group's VMs counts"})
 
     @validates_schema

@@ -35,14 +35,14 @@ class VmsHandler(ApiHandler):
     @describe(Response(200, "The servers.", responses.VmList, {"servers": [responses.VM], "seq": 42}, headers=("ETag",),
                        links=(responses.links_of_vm("/servers/0/id")
                               | responses.links("/seq", "since", go_on="getEvents"))),
-              Response(304, "The client has it already.", headers=("ETag",)),
+              Response(304, "The list has not changed.", headers=("ETag",)),
               headers=("If-None-Match",), errors=(CloudError, Timeout))
     async def get(self) -> None:
         """List the servers of the project.
 
-        Every server as the cloud has it, those made elsewhere too. `seq` was read before the rows: go on with
+        Every server as the cloud has it, also those that vmsvc did not make. `seq` was read before the rows: go on with
         `GET /api/v1/events?since=<seq>` and nothing is missed. Send the `ETag` of the list that you have as
-        `If-None-Match`, and 304 without a body says that it is still the list.
+        `If-None-Match`: 304 without a body means that the list has not changed.
         """
         page = await self.commands.vms()
         self._etag = page.etag
@@ -64,7 +64,7 @@ class VmsHandler(ApiHandler):
 
     @describe(
         Response(200, "With `dry_run=true`: what would happen.", responses.DryRun, responses.PLAN),
-        Response(201, "It runs.", responses.Created, responses.message_body(
+        Response(201, "The VM is active.", responses.Created, responses.message_body(
             "201", f"Standart vm {responses.VM['id']} was created succesfully", vm=responses.ROW,
             evicted=[responses.VICTIM]), headers=("Preference-Applied",), always=("Location",),
                  links=responses.links_of_vm("/vm/id")),
@@ -79,8 +79,8 @@ class VmsHandler(ApiHandler):
     async def post(self) -> None:
         """Create a standard or a preemptible VM.
 
-        Waits for the outcome unless `Prefer` says otherwise; 202 means that it is not known yet. A standard VM that
-        finds no room makes the service evict preemptible ones, after their notice.
+        Waits for the outcome unless `Prefer` says otherwise; 202 means that it is not known yet. For a standard VM
+        that does not fit the service evicts preemptible ones, after their notice.
         """
         query, request, key = self.query(CreateVmQuery), create_request_of(self.json_body()), self.idempotency_key()
         if query["dry_run"] == "true":
@@ -125,10 +125,10 @@ class VmHandler(OneVmHandler):
         self.finish(await self.while_connected(self.commands.vm(ref)))
 
     @describe(
-        Response(200, "It is gone.", responses.Done, responses.message_body(
+        Response(200, "The VM is deleted.", responses.Done, responses.message_body(
             "204", f"vm {responses.VM['id']} was deleted succesfully", vm=responses.ROW | {"state": "deleted"}),
                  headers=("Preference-Applied",)),
-        Response(202, "It is not gone yet.", responses.Accepted, responses.message_body(
+        Response(202, "The VM is not deleted yet.", responses.Accepted, responses.message_body(
             "202", f"vm {responses.VM['id']} is being deleted"), headers=("Preference-Applied",), always=("Location",)),
         headers=("Prefer",), body=DeleteVmSchema, body_required=False,
         # Swagger UI sends the first one as it is, and knows no better id than the example's.
@@ -137,7 +137,7 @@ class VmHandler(OneVmHandler):
     async def delete(self, ref: str) -> None:
         """Delete a VM that the service made.
 
-        Answers once it is gone from the cloud and the database, or with 202 when that takes longer than the client
+        Answers when the VM is gone from the cloud and the database, or with 202 when that takes longer than the client
         wants to wait.
         """
         if self.has_body() and load(DeleteVmSchema, self.json_body()).get("cloud_vm_id", ref) != ref:

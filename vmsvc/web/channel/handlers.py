@@ -80,7 +80,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
         A page of CloudEvents in the order of their `seq`, and the `since` of the next page (also of a page with fewer
         events than `limit`, or none: up to that `seq` there are no others). A WebSocket gets the
         events after `since`, then the live ones, each once and in order, one event a message. The service pings it
-        every 20 s; what the client says is dropped. How it can end:
+        every 20 s; messages of the client are dropped. How it can end:
         """
         if self.is_upgrade():
             self.admit_socket()

@@ -39,12 +39,12 @@ SECURITY = {
                  "description": "`VMSVC_AUTH=keystone`: a token of Keystone's for the service's own project"},
 }
 RESPONSE_HEADERS = {
-    "ETag": "the body's entity tag, strong: equal bytes have equal ones, from whichever replica",
-    "Location": "where the VM is",
+    "ETag": "the body's strong entity tag: equal bodies have equal tags, from every replica",
+    "Location": "the address of the VM",
     "Preference-Applied": "which preferences were honoured",
     "Retry-After": "seconds to wait before trying again",
-    "WWW-Authenticate": "what to show",
-    "X-Request-Id": "the request's id, the client's own if it sent a sane one",
+    "WWW-Authenticate": "how to authenticate",
+    "X-Request-Id": "the request's id: the client's own if it sent up to 128 of A-Z a-z 0-9 . _ : -",
 }
 #: The headers of an error with this status.
 ERROR_HEADERS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
@@ -54,7 +54,7 @@ def document(handlers: Iterable[type[Handler]]) -> dict[str, Any]:
     """The OpenAPI 3.0.3 document of the handlers whose methods are described."""
     spec = APISpec("vmsvc", __version__, "3.0.3", plugins=[MarshmallowPlugin(_component_name)], info={
         "description": "Standard and preemptible VMs on any OpenStack cloud. A preemptible VM may be evicted, after "
-                       "notice, when a standard one needs the room."})
+                       "notice, when a standard one needs its capacity."})
     for name, scheme in SECURITY.items():
         spec.components.security_scheme(name, scheme)
     spec.components.schema("Error", schema=responses.Error)
@@ -167,7 +167,7 @@ class DocumentHandler(Handler):
 
     @describe(Response(200, "OpenAPI 3.0.3."), errors=(errors.Forbidden,))
     def get(self) -> None:
-        """Show it."""
+        """Show this document."""
         self.finish(self.settings["document"])
 
 

@@ -87,15 +87,18 @@ class VmView(OpenObject):
     state = fields.String(validate=validate.OneOf([str(state) for state in State]))
     priority = fields.Integer()
     min_run_seconds = fields.Integer()
-    owner = fields.String(metadata={"description": "who asked for it"})
+    owner = fields.String(metadata={"description": "the name of the principal that created it"})
     group = fields.String(allow_none=True, metadata={"description": "its eviction group"})
-    max_unavailable = fields.Integer(allow_none=True, metadata={"description": "and what it asks for that group"})
-    evict_at = fields.DateTime(allow_none=True, metadata={"description": "a victim is untouched before this"})
+    max_unavailable = fields.Integer(allow_none=True, metadata={
+        "description": "its limit for that group: so many of it in notice or eviction at once"})
+    evict_at = fields.DateTime(allow_none=True, metadata={
+        "description": "the end of its notice: nobody touches it before"})
     acknowledged_at = fields.DateTime(allow_none=True, metadata={
-        "description": "... unless its owner or its guest let it go early, which was then"})
-    message = fields.String(metadata={"description": "while it is built: since when; of a request that failed: why"})
+        "description": "when its owner or its guest acknowledged the notice, which ends it early"})
+    message = fields.String(metadata={
+        "description": "of a VM that is built: since when; of a request that failed: why"})
     error = fields.String(metadata={"description": "of a request that failed: the slug that the create ended with"})
-    notice = fields.Dict(metadata={"description": "of a victim: what it makes room for and the criterion that decided"})
+    notice = fields.Dict(metadata={"description": "of a victim: its preemptor and the criterion that decided"})
 
 
 class MessageBody(OpenObject):
@@ -111,7 +114,7 @@ class Created(MessageBody):
     """The VM runs."""
 
     vm = fields.Nested(VmView, required=True)
-    evicted = fields.List(fields.String(), required=True, metadata={"description": "ids of those who made room"})
+    evicted = fields.List(fields.String(), required=True, metadata={"description": "the ids of its victims"})
 
 
 class Accepted(MessageBody):
@@ -135,17 +138,18 @@ class Bin(OpenObject):
 
 
 class Plan(OpenObject):
-    """What would happen: placed at once, placed after evictions, waiting for room that is being made, or refused."""
+    """What would happen: placed at once, placed after evictions, waiting for capacity that is freed now, or refused."""
 
     result = fields.String(required=True, validate=validate.OneOf(["placed", "evicts", "waits", "refused"]))
     reason = fields.String(required=True, metadata={"description": "the same in a sentence"})
     victims = fields.List(fields.String(), required=True, metadata={
-        "description": "the ids of those who would be evicted, in that order"})
-    host = fields.String(allow_none=True, metadata={"description": "where it would be; null: the cloud chooses"})
+        "description": "the ids of the VMs that would be evicted, in that order"})
+    host = fields.String(allow_none=True, metadata={"description": "the host of the VM; null: the cloud chooses"})
     error = fields.String(metadata={"description": "of `refused`: the slug that a create would end with"})
-    bin = fields.Nested(Bin, metadata={"description": "of `evicts`, and of `waits` for room that is on its way"})
+    bin = fields.Nested(Bin, metadata={"description": "of `evicts`, and of `waits` when capacity is being freed"})
     grace_seconds = fields.Float(metadata={"description": "of `evicts`: the victims' notice"})
-    criterion = fields.String(metadata={"description": "of `evicts`: what decided between this plan and the next best"})
+    criterion = fields.String(metadata={
+        "description": "of `evicts`: the criterion that decided between this plan and the next best"})
     cost = fields.Dict(metadata={"description": "of `evicts`, in the order in which plans are compared"})
     runner_up = fields.Dict(allow_none=True, metadata={
         "description": "of `evicts`: the cost of the next best plan; null: there is no other"})
@@ -153,8 +157,8 @@ class Plan(OpenObject):
 
 
 class DryRun(Plan):
-    """What would happen. A tenant is not told whether a host has room: `if_no_host_has_room` says what would happen
-    when the cloud finds none."""
+    """What would happen. The cloud does not tell a tenant whether a host has free capacity: `if_no_host_has_room` says
+    what would happen when no host has."""
 
     if_no_host_has_room = fields.Nested(Plan)
 
@@ -172,19 +176,21 @@ class EventData(OpenObject):
     seq = fields.Integer(required=True)
     state = fields.String(required=True)
     vm = fields.Nested(VmView)
-    by = fields.String(metadata={"description": "who had it done: who asked for the VM, for its end, or for the room; "
-                                                "not there when nobody did"})
+    by = fields.String(metadata={
+        "description": "the principal that asked for it: for the VM, for its deletion, or for the preemptor; missing "
+                       "when nobody did"})
     reason = fields.String(allow_none=True)
-    evict_at = fields.DateTime(metadata={"description": "of `noticed`; a second `noticed` has a later one, when the "
-                                                        "guest could be told only late, or says `delivery: event`"})
+    evict_at = fields.DateTime(metadata={"description": "of `noticed`; a second `noticed` has a later one when the "
+                                                        "notice reached the guest late, or has `delivery: event`"})
     grace_seconds = fields.Float(metadata={"description": "of `noticed`"})
     makes_room_for = fields.String(allow_none=True, metadata={"description": "of `noticed`: the vmsvc id of the "
                                                               "request; null when there is none"})
-    criterion = fields.String(allow_none=True, metadata={"description": "of `noticed`: what decided"})
+    criterion = fields.String(allow_none=True, metadata={"description": "of `noticed`: the criterion that decided"})
     delivery = fields.String(validate=validate.OneOf(DELIVERIES), metadata={
-        "description": "of `noticed`: `metadata`, the guest can read it too; `event`, this event alone tells of it"})
-    simulated = fields.Boolean(metadata={"description": "of every `evict`: its owner only practises"})
-    evicted = fields.List(fields.String(), metadata={"description": "of `active`: the ids of those who made room"})
+        "description": "of `noticed`: `metadata`, the guest can read the notice too; `event`, it is in "
+                       "this event alone"})
+    simulated = fields.Boolean(metadata={"description": "of every `evict`: true when the owner practises the eviction"})
+    evicted = fields.List(fields.String(), metadata={"description": "of `active`: the ids of its victims"})
     error = fields.String(metadata={"description": "of `failed`: the slug that the create ends with"})
 
 
