@@ -87,6 +87,17 @@ def test_each_package_of_the_web_layer_says_where_to_begin():
             assert "In:" in text and "Out:" in text and "Begin with" in text and len(text.splitlines()) <= 8
 
 
+@pytest.mark.parametrize("path", [pytest.param(path, id=name_of(path)) for path in MODULES])
+def test_no_module_uses_a_private_name_of_another(path):
+    imported = [alias for node in ast.walk(MODULES[path]) if isinstance(node, ast.ImportFrom)
+                and node.module.partition(".")[0] == "vmsvc" for alias in node.names]
+    modules_ = {alias.asname or alias.name for alias in imported}
+    used = {node.attr for node in ast.walk(MODULES[path]) if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name) and node.value.id in modules_}
+    assert not [name for name in {alias.name for alias in imported} | used
+                if name.startswith("_") and not name.startswith("__")]
+
+
 def test_the_demo_is_a_client_and_knows_nothing_of_the_service():
     (demo,) = (path for path in MODULES if name_of(path) == "demo")
     assert not parts_of(demo)
