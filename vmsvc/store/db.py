@@ -59,8 +59,8 @@ class Lock(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class CommittedEvent:
-    """An event that this process has committed. `cause` is why the VM is or was to be evicted (capacity, lifetime,
-    simulated; None: it was not), `at` the database's clock when its transaction began."""
+    """An event that this process committed, for metrics. `cause` is why the VM is or was to be evicted (capacity,
+    lifetime, simulated; None: it was not), `at` the database's clock when its transaction began."""
 
     type: str
     state: str
@@ -70,18 +70,17 @@ class CommittedEvent:
     data: Mapping[str, Any]
 
 
-#: Called with each committed event, in the thread that committed it. The units of this process share it, as they share
-#: the database of the models; `open_database` sets both.
+#: Who is told of committed events, in the thread that committed them; set by `open_database`, as the database is.
 _observers: list[Callable[[CommittedEvent], None]] = []
 
 
 def open_database(url: str, connections: int,
-                  observe_commit: Callable[[CommittedEvent], None] | None = None) -> PostgresqlDatabase:
-    """The pool of connections, bound to the models. Nothing is connected yet. `observe_commit` is called with each
-    event that a unit has committed."""
+                  committed: Callable[[CommittedEvent], None] | None = None) -> PostgresqlDatabase:
+    """The pool of connections, bound to the models. Nothing is connected yet. `committed` is called with each event
+    that this process commits, in a thread of the database."""
     pool = Pool(parse(url), max_connections=connections, stale_timeout=300, timeout=10)
+    _observers[:] = [committed] if committed else []
     models.database.initialize(pool)
-    _observers[:] = [observe_commit] if observe_commit else []
     return pool
 
 
