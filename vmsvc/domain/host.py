@@ -45,7 +45,7 @@ class Host:
     used: Resources = field(init=False, compare=False)
     free: Resources = field(init=False, compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         capacity = Resources({name: inventory.capacity for name, inventory in self.inventories.items()})
         used = total(self.allocations.values())
         for name, value in (("capacity", capacity), ("used", used), ("free", capacity - used)):

@@ -41,7 +41,7 @@ class Request:
     refusals: int = 0
     refused_at: datetime | None = None
     freed_since: bool = False                  # capacity was freed after that refusal: trying again is worth it
-    cloud_message: str | None = None           # ... in the cloud's own words
+    cloud_message: str | None = None           # the cloud's last refusal, in its own words
     avoid: frozenset[str] = frozenset()        # hosts that refused it
     cooling: Mapping[str, str] = field(default_factory=dict)   # host -> why it refused a request like this one lately
     rounds: int = 0
@@ -49,4 +49,4 @@ class Request:
     conditions: tuple[str, ...] = ()           # what it asks of its host besides capacity, in words
     precedents: Precedents = Precedents()
     refused_rounds: int = 0                    # its `rounds` when the cloud refused it last
-    refused_with_room: bool = False            # ... on a host with enough free capacity, as far as is known
+    refused_with_capacity: bool = False        # ... on a host with enough free capacity, as far as is known

@@ -13,6 +13,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from vmsvc.domain.host import Hypervisor
 
@@ -26,8 +27,8 @@ _ALSO_RUNS = {"x86_64": frozenset({"i686"}), "aarch64": frozenset({"armv7l", "ar
 _GUESTS = {"qemu": frozenset({"qemu", "kvm"}), "kvm": frozenset({"qemu", "kvm"}), "fake": frozenset({"fake"})}
 _MODES = {"hv": "hvm", "baremetal": "hvm", "pv": "xen"}
 _CONDITION = re.compile(r"^\s*(<=|>=|<|>|!=|==)\s*([0-9][0-9.]*)\s*$")
-_COMPARE: Mapping[str, Callable] = {"<": operator.lt, "<=": operator.le, "==": operator.eq, ">": operator.gt,
-                                    ">=": operator.ge, "!=": operator.ne}
+_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt, "<=": operator.le, "==": operator.eq, ">": operator.gt, ">=": operator.ge, "!=": operator.ne}
 #: Attributes of Nova's HostState that `/os-hypervisors` shows and that do not change from hour to hour.
 _SHOWN = ("hypervisor_type", "hypervisor_version", "hypervisor_hostname", "vcpus_total", "cpu_info")
 
@@ -100,7 +101,8 @@ def requirements_of(extra_specs: Mapping[str, str], properties: Mapping[str, str
     bits = of_image("hw_maxphysaddr_bits")
     return Requirements(
         _architecture(architecture) if architecture else None, of_image("img_hv_type", "hypervisor_type"),
-        of_image("img_hv_requested_version", "hypervisor_version_requires"), _MODES.get(mode, mode),
+        of_image("img_hv_requested_version", "hypervisor_version_requires"),
+        None if mode is None else _MODES.get(mode, mode),
         int(bits) if bits and bits.isdecimal() else None, _capabilities(extra_specs))
 
 
@@ -124,7 +126,7 @@ def _architecture(name: str) -> str:
 def _satisfies(version: int, predicate: str) -> bool:
     """True when a version, as Nova stores it, meets a list of conditions; a condition that cannot be read is
     ignored."""
-    parts = []
+    parts: list[int] = []
     while version:
         version, part = divmod(version, 1000)
         parts.insert(0, part)

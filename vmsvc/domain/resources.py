@@ -98,7 +98,7 @@ class Inventory:
     step_size: int = 1
     capacity: int = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "capacity", int((self.total - self.reserved) * self.allocation_ratio))
 
     def admits(self, amount: int) -> bool:

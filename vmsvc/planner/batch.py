@@ -121,8 +121,10 @@ def _choices(queue: Callable[[int], Entries], count: int, options: PlanOptions, 
 
 
 def _keeping(bin_: Bin, chosen: Mapping[str, frozenset[str]]) -> Bin:
-    return replace(bin_, candidates=tuple(one for one in bin_.candidates
-                                          if one.group not in chosen or one.id in chosen[one.group]))
+    def keeps(one: Candidate) -> bool:
+        return one.group is None or one.group not in chosen or one.id in chosen[one.group]
+
+    return replace(bin_, candidates=tuple(filter(keeps, bin_.candidates)))
 
 
 def _over_budget(bin_plans: Iterable[BinPlan], options: PlanOptions) -> dict[str, frozenset[str]]:
@@ -130,7 +132,7 @@ def _over_budget(bin_plans: Iterable[BinPlan], options: PlanOptions) -> dict[str
     groups: dict[str, list[Candidate]] = {}
     for bin_plan in bin_plans:
         for victim in bin_plan.victims:
-            if victim.group in options.budgets:
+            if victim.group is not None and victim.group in options.budgets:
                 groups.setdefault(victim.group, []).append(victim)
     return {group: frozenset(victim.id for victim in sorted(
         victims, key=lambda victim: (victim.priority, victim.ran, victim.lost_work_at(options.now), victim.id)

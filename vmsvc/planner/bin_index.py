@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
+from typing import Any
 
 from vmsvc.domain.resources import Resources
 from vmsvc.planner.batch import BatchPlan, bin_for_many, plan_batch_in_order
@@ -77,7 +78,7 @@ class BinOrder:
         """(bound, bin id), the lowest bound first; `renew` computes the bound of a bin as of now. The renewed bounds
         are kept when the iterator ends or is closed."""
         # Plain tuples: comparing Objectives would take most of the time.
-        heads: list[tuple] = [(*key[:2], positions[0][0] + key[2] * now, *positions[0][1:], key, 0)
+        heads: list[tuple[Any, ...]] = [(*key[:2], positions[0][0] + key[2] * now, *positions[0][1:], key, 0)
                               for key, positions in self._lists.items()]
         heapify(heads)
         renewed: dict[str, Bound] = {}
@@ -93,7 +94,7 @@ class BinOrder:
                     heappush(heads, (*key[:2], lost + key[2] * now, surplus, other, key, at + 1))
                 if self._positions[bin_id][2] < now and bin_id not in self.cache:
                     bound = renew(bin_id)
-                    if bound.objective > objective:
+                    if bound is not None and bound.objective > objective:
                         renewed[bin_id] = bound
                         heappush(heads, (*bound.objective.criteria, bin_id, key, None))
                         continue
@@ -109,7 +110,7 @@ class BinIndex:
     Gives the same outcome as `plan` over the same bins. Two threads must not use one index at once.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._bins: dict[str, Bin] = {}
         self._levels: dict[str, CandidateLevels] = {}
         self._shortfalls: dict[str, Resources] = {}
@@ -165,7 +166,7 @@ class BinIndex:
             return entries if joint is None else joint.queue(entries)
 
         def explain(nodes: NodeBudget) -> str:
-            if joint is not None and joint.bound is None:
+            if quota is not None and joint is not None and joint.bound is None:
                 return why_no_plan([quota], options.max_victims, nodes)
             return self._why_no_plan(order, eligible, nodes)
 

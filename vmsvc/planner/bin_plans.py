@@ -45,9 +45,10 @@ def explore(bin_: Bin, levels: CandidateLevels, limit: Limit, options: PlanOptio
     (None: there is no plan). The bound is not valid when `nodes` is spent."""
     deficit = bin_.deficit
     if not deficit:
-        found = BinPlan(bin_, (), Objective.of(bin_, ()))
-        return _below(limit, found), found.objective
-    budgets = {one.group: options.budgets[one.group] for one in bin_.candidates if one.group in options.budgets}
+        fits = BinPlan(bin_, (), Objective.of(bin_, ()))
+        return _below(limit, fits), fits.objective
+    groups = {one.group for one in bin_.candidates} if options.budgets else set()
+    budgets = {group: most for group, most in options.budgets.items() if group in groups}
     found, least = _count_up(bin_, levels, limit, replace(options, budgets=budgets), nodes)
     if nodes.spent:
         quick = _below(limit, _greedy(bin_, levels, budgets, options))
@@ -72,7 +73,7 @@ def _count_up(bin_: Bin, levels: CandidateLevels, limit: Limit, options: PlanOpt
             found = _cheapest(bin_, deficit, rows, limit if same else None, options, nodes)
             if found is not None:
                 return found, found.objective
-            least = limit[0] if same else None
+            least = limit[0] if same and limit is not None else None
     return None, least
 
 
@@ -93,7 +94,7 @@ def _cheapest(bin_: Bin, deficit: Deficit, groups: Sequence[Rows], limit: Limit,
 
 def _item(row: Row, price: int, budgets: Mapping[str, int]) -> Item:
     amounts, one = row
-    return Item(one.priority, amounts, price, one.id, one.group if one.group in budgets else "")
+    return Item(one.priority, amounts, price, one.id, one.group if one.group and one.group in budgets else "")
 
 
 def _greedy(bin_: Bin, levels: CandidateLevels, budgets: Mapping[str, int], options: PlanOptions) -> BinPlan | None:

@@ -85,9 +85,11 @@ class PlanOptions:
 
     def allow(self, victims: Iterable[Candidate]) -> bool:
         """True when the victims keep to the budget of every eviction group."""
-        counts = Counter(victim.group for victim in victims) if self.budgets else {}
+        if not self.budgets:
+            return True
+        counts = Counter(victim.group for victim in victims if victim.group is not None)
         return all(count <= self.budgets.get(group, count) for group, count in counts.items())
 
     def bars(self, candidate: Candidate) -> bool:
         """True when the budget of the candidate's eviction group is used up."""
-        return bool(self.budgets) and self.budgets.get(candidate.group, 1) < 1
+        return candidate.group is not None and self.budgets.get(candidate.group, 1) < 1

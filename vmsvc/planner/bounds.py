@@ -63,6 +63,7 @@ class CandidateLevels:
         """The counts of victims by level that could cover the deficit, the least first; with each the candidates that
         can be among so many of their level, or None when there are too few of them."""
         lacking = tuple(deficit.values())
+        offers: list[Offers]
         if budgets:
             offers = [[[0, *accumulate(largest_within([(one.resources[name], one.group) for one in level], budgets))]
                        for level in self.by_priority] for name in deficit]

@@ -68,10 +68,8 @@ def criterion(best: Objective, runner_up: Objective | None, cost_words: str) -> 
     return "less surplus" if best.surplus != runner_up.surplus else "lowest id"
 
 
-def cost_of(objective: Objective | None) -> dict[str, Any] | None:
+def cost_of(objective: Objective) -> dict[str, Any]:
     """An objective as the JSON object that clients and the record of evictions show: the criteria in their order."""
-    if objective is None:
-        return None
     return {"victims_by_priority": {str(priority): count for priority, count in objective.victims},
             "running_victims": objective.ran, "lost_work": objective.lost_work,
             "surplus_ppm": objective.surplus_ppm}

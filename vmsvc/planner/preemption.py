@@ -47,7 +47,7 @@ class Preempt:
     runner_up: Objective | None
     optimal: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.victims:
             raise ValueError("a plan to preempt needs a victim")
 

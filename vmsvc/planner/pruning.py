@@ -75,6 +75,7 @@ def largest_within(amounts: Iterable[tuple[int, str | None]], budgets: Mapping[s
     for amount, group in sorted(amounts, key=_amounts, reverse=True):
         if group in left:
             left[group] -= 1
-        if left.get(group, 0) >= 0:
-            kept.append(amount)
+            if left[group] < 0:
+                continue
+        kept.append(amount)
     return kept

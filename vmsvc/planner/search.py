@@ -117,6 +117,9 @@ class _Suffix(NamedTuple):
 
 
 _Levels = list[tuple[int, list[_Class]]]
+#: A node of the search: (step, how many of its level to take, deficit, price, reduced price, taken so far). What is
+#: taken are pairs (step, how many of its class).
+_Node = tuple[int, int, Amounts, int, int, tuple[tuple[int, int], ...]]
 
 
 def _sums(values: Iterable[int], start: int = 0) -> list[int]:
@@ -131,16 +134,16 @@ def cheapest(deficit: Amounts, levels: Sequence[tuple[int, Sequence[Item]]], cut
         return None
     kinds = [(count, _kinds(deficit, items, count, budgets)) for count, items in levels]
     width, prices = _widened(kinds)
-    cutoff = cutoff if cutoff == inf else cutoff << width
+    cutoff = cutoff if isinstance(cutoff, float) else cutoff << width
     worth, chosen = _worth(deficit, kinds, cutoff, width)
     if chosen and not budgets:
         cutoff = min(cutoff, sum(prices[item.id] for item in chosen) + 1)
     priced = [(count, [_priced(alike, prices, worth) for alike in each]) for count, each in kinds]
     whole = sum(map(mul, worth, deficit))
-    priced = _promising(priced, whole, cutoff)
-    if priced is None:
+    promising = _promising(priced, whole, cutoff)
+    if promising is None:
         return None
-    return _search(_suffixes(deficit, priced), (0, priced[0][0], deficit, 0, whole, ()), cutoff, budgets, nodes)
+    return _search(_suffixes(deficit, promising), (0, promising[0][0], deficit, 0, whole, ()), cutoff, budgets, nodes)
 
 
 def _kinds(deficit: Amounts, items: Iterable[Item], slots: int, budgets: Mapping[str, int]) -> list[list[Item]]:
@@ -172,7 +175,7 @@ def _worth(deficit: Amounts, kinds: Sequence[tuple[int, list[list[Item]]]], cuto
     levels = [(count, [item for alike in each for item in alike]) for count, each in kinds]
     if sum(count for count, _ in levels) == 1:
         return (0,) * len(deficit), []
-    if cutoff == inf:
+    if isinstance(cutoff, float):
         target = sum(count * max((item.price for item in items), default=0) for count, items in levels)
     else:
         target = cutoff >> width
@@ -224,10 +227,9 @@ def _suffixes(deficit: Amounts, levels: _Levels) -> list[_Suffix]:
     return suffixes[::-1]
 
 
-def _search(suffixes: Sequence[_Suffix], start: tuple, cutoff: int | float, budgets: Mapping[str, int],
+def _search(suffixes: Sequence[_Suffix], start: _Node, cutoff: int | float, budgets: Mapping[str, int],
             nodes: NodeBudget) -> list[Item] | None:
-    """The search itself: depth first, class by class. `start` is (step, how many of its level to take, deficit, price,
-    reduced price, taken so far)."""
+    """The search itself: depth first, class by class."""
     best = None
     stack = [start]
     while stack and not nodes.spent:

@@ -77,7 +77,8 @@ class SolutionCache:
             nodes.left -= extra.size - max(extra.left, 0)
             if extra.spent:
                 found, least = explore(bin_, levels, limit, free, nodes)
-        return _Entry(options.now, least and Bound(least, _least_rate(bin_, least)), found)
+        proven = None if least is None else Bound(least, _least_rate(bin_, least))
+        return _Entry(options.now, proven, found)
 
 
 def _answers(entry: _Entry, bin_id: str, limit: Limit, now: int) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
@@ -56,8 +56,16 @@ def by_host(vms: Iterable[VmFacts]) -> dict[str, list[VmFacts]]:
     return found
 
 
+@overload
+def plan_cost(objective: Objective, world: World) -> Mapping[str, Any]: ...
+
+
+@overload
+def plan_cost(objective: None, world: World) -> None: ...
+
+
 def plan_cost(objective: Objective | None, world: World) -> Mapping[str, Any] | None:
-    """An objective as `cost_of` shows it, with the common surcharge that plans leave out."""
+    """An objective as `cost_of` shows it, with the common surcharge that plans leave out; None for None."""
     if objective is None:
         return None
     count = sum(number for _, number in objective.victims)

@@ -74,7 +74,10 @@ def _with_more_victims(request: Request, reserved: ReservedCapacity, world: Worl
     if reserved.kind != HOST_GROUP or request.rounds >= MAX_ROUNDS or why_futile(request, world):
         return None
     with world.without_reservation(request.id):
-        bin_, _ = _reserved_bin(request, reserved, world, frozenset())
+        found = _reserved_bin(request, reserved, world, frozenset())
+        if found is None:
+            return None
+        bin_, _ = found
         candidates = tuple(as_candidate(vm, _frees_in_bin(vm, reserved, world), world)
                            for vm in candidate_vms(world, False))
         outcome = plan([replace(bin_, candidates=candidates)], max_victims=world.max_victims, now=world.now,
@@ -134,9 +137,10 @@ def _free_elsewhere(request: Request, world: IndexedWorld) -> Place | None:
         return _free_host(request, world)
     alone = not any(reserved.kind == HOST_GROUP for owner, reserved in world.reservations.items()
                     if owner != request.id)
-    ended = any(vm.state in (State.DELETED, State.LOST) and vm.evicted_for is None
-                and vm.resources.covers(request.resources) and vm.ended_at > request.refused_at
-                for vm in world.vms.values()) if request.refused_at else False
+    refused_at = request.refused_at
+    ended = refused_at is not None and any(
+        vm.state in (State.DELETED, State.LOST) and vm.evicted_for is None and vm.resources.covers(request.resources)
+        and vm.ended_at is not None and vm.ended_at > refused_at for vm in world.vms.values())
     return Place() if alone and ended and free_quota(world, request).now.covers(request.quota) else None
 
 
@@ -219,6 +223,7 @@ def _decide_by_victims(request: Request, world: World, kind: str, bins: Bins, no
         return _wait_for_budgets(request, world, groups)
     if reason := quota_shortage(request, world):
         return Refuse("quota_exceeded", reason)
+    assert isinstance(outcome, NoPlan), "free_soon found no bin in which the request fits"
     return Refuse("no_capacity", no_host or outcome.reason)
 
 

@@ -78,8 +78,8 @@ def _free_on_host(world: World, host: Host, others: list[ReservedCapacity], requ
     changing = [vm for vm in world.vms.in_transition(host.name) if vm.id != own and vm.id not in staying]
     building = [vm.resources for vm in changing
                 if vm.state is State.BUILDING and vm.cloud_id not in host.allocations]
-    leaving = {vm.id: (vm.evicted_for, host.allocations[vm.cloud_id]) for vm in changing
-               if vm.is_leaving and vm.cloud_id in host.allocations}
+    leaving = {vm.id: (vm.evicted_for, held) for vm in changing
+               if vm.is_leaving and (held := host.allocations.get(vm.cloud_id or "")) is not None}
     reserved = [(each.resources, total(held for preemptor, held in leaving.values() if preemptor == each.vm_id))
                 for each in others]
     free = host.free - total(building) if building else host.free

@@ -27,7 +27,7 @@ def why_futile(request: Request, world: World) -> Refuse | Wait | None:
                       f"nobody is evicted for it: {minutes} min ago VMs were evicted for a VM of the same flavor, "
                       f"image, network and zone, and the cloud refused it all the same ({precedents.futile_reason}). "
                       f"An eviction is tried again {FUTILE_SECONDS // 60} min after that")
-    if request.refused_rounds and request.refused_with_room:
+    if request.refused_rounds and request.refused_with_capacity:
         return Refuse("no_capacity", f"the cloud refused it although the capacity that was freed for it was there: "
                                      f"{_cloud_message(request)}")
     if precedents.accepted or not _open_conditions(request, world):
@@ -39,8 +39,9 @@ def _open_conditions(request: Request, world: World) -> list[str]:
     """The request's conditions for which no VM shows that a host meets them. A VM in the zone shows it for the zone,
     whether its own request named the zone or not."""
     zone = request.availability_zone
-    is_shown = zone is not None and any(vm.present and vm.zone == zone for vm in world.vms.values())
-    return [one for one in request.conditions if not (is_shown and one == zone_condition(zone))]
+    shown = zone is not None and any(vm.present and vm.zone == zone for vm in world.vms.values())
+    met = zone_condition(zone) if zone is not None and shown else None
+    return [one for one in request.conditions if one != met]
 
 
 def _untried(request: Request, world: World) -> Refuse | Wait | None:
@@ -50,7 +51,7 @@ def _untried(request: Request, world: World) -> Refuse | Wait | None:
     if request.refused_rounds:
         return Refuse("no_capacity", f"the cloud refused it after VMs had been evicted for it "
                                      f"({_cloud_message(request)}); {what}")
-    if request.refused_with_room:
+    if request.refused_with_capacity:
         return Refuse("no_capacity", f"the cloud refused it on a host that had room for it "
                                      f"({_cloud_message(request)}); {what}")
     if request.refusal == "no_capacity" and _had_capacity(request, world):

@@ -34,7 +34,7 @@ class FreeHosts:
     """The hosts by free capacity. The resources that a request leaves free on a host are those that are free there less
     its need, so the order is the same for all needs; only which hosts are in it differs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._free: dict[str, Resources] = {}
         self._orders: dict[Resources, _FreeOrder] = {}    # the most recently used is last
 
@@ -55,7 +55,8 @@ class FreeHosts:
 
     def with_free(self, need: Resources) -> Iterator[str]:
         """The hosts on which so much is free; first the one where least would stay free."""
-        order = self._orders[need] = self._orders.pop(need, None) or _FreeOrder(need, self._free)
+        order = self._orders.pop(need, None) or _FreeOrder(need, self._free)
+        self._orders[need] = order
         if len(self._orders) > _NEEDS:
             del self._orders[next(iter(self._orders))]
         order.update(self._free)
@@ -88,7 +89,7 @@ class HostIndex:
     """The hosts of one world. Get it from `IndexedWorld.up_to_date_index`, anew for every question. The requests here
     are not part of the world yet: they have no reservation, and they do not build."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._bins = BinIndex()
         self._free_hosts = FreeHosts()
         self._behind: dict[str, FreeCapacity] = {}   # hosts whose bins are out of date, with what is free there now

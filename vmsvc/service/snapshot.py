@@ -136,7 +136,7 @@ def request_of(row: Vm, now: datetime, ended_since: datetime | None, cooling: Co
         avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
         rounds=row.rounds, waited=(now - row.updated_at).total_seconds(), refused_at=refused_at,
         conditions=tuple(row.boot.get("conditions", ())), precedents=precedents,
-        refused_rounds=refusal.get("rounds", 0), refused_with_room=refusal.get("with_room", False),
+        refused_rounds=refusal.get("rounds", 0), refused_with_capacity=refusal.get("with_room", False),
         freed_since=bool(refused_at and ended_since and ended_since > refused_at))
 
 

@@ -76,10 +76,10 @@ def test_of_requests_with_the_same_untried_conditions_one_is_tried_at_a_time(mak
 
 @pytest.mark.parametrize("facts, expected", [
     ({"refused_rounds": 1}, Evict),                                    # a thief: the room was not there any more
-    ({"refused_rounds": 1, "refused_with_room": True}, Refuse),
+    ({"refused_rounds": 1, "refused_with_capacity": True}, Refuse),
     ({"refused_rounds": 1, **UNTRIED}, Refuse),
-    ({"refused_rounds": 0, "refused_with_room": True}, Evict),         # of one host; others may take it
-    ({"refused_rounds": 0, "refused_with_room": True, **UNTRIED}, Refuse),
+    ({"refused_rounds": 0, "refused_with_capacity": True}, Evict),         # of one host; others may take it
+    ({"refused_rounds": 0, "refused_with_capacity": True, **UNTRIED}, Refuse),
 ])
 def test_an_operator_s_next_round_depends_on_what_the_last_refusal_shows(facts, expected):
     vms = [vm(f"{name}{place}", host=f"sim-{place}") for place in (1, 2) for name in "abcd"]
