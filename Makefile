@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo empty run_test lint test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image
+.PHONY: help run demo empty run_test lint test_package test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
@@ -24,17 +24,21 @@ empty: $(VENV)/.service  ## delete every VM that the running service of VMSVC_UR
 
 run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.
-	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/browser --ignore=tests/docker
+	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/browser --ignore=tests/docker --ignore=tests/package
 	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || \
 		echo "The tests behind a pooler were left out: install pgbouncer (apt-get install pgbouncer) to run them."
 	@# Apart: Playwright keeps an event loop of its own in the thread of the tests.
 	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest tests/browser; \
 	else echo "The browser tests were left out: install chromium (apt-get install chromium) to run them."; fi
 
-lint: $(VENV)/.tests  ## pylint over everything
+lint: $(VENV)/.tests  ## pylint and ruff over everything
+	$(BIN)/ruff check --quiet vmsvc tests docker
 	$(BIN)/pylint --rcfile pyproject.toml vmsvc tests
 	@# Its modules are no package: the machine's own Python runs that folder.
 	cd docker/build && $(CURDIR)/$(BIN)/pylint --rcfile $(CURDIR)/pyproject.toml *.py
+
+test_package: $(VENV)/.package  ## the package built, installed and run outside of the checkout; what deploy/ has, checked
+	$(BIN)/python -m pytest tests/package
 
 test_openstack: $(VENV)/.tests  ## the conformance and system tests against a real OpenStack on loopback (OPENSTACK_TESTS: some)
 	VMSVC_TEST_CLOUD=bed $(BIN)/python -m pytest $(or $(OPENSTACK_TESTS),tests/openstack)
@@ -100,6 +104,10 @@ $(VENV)/.service: requirements.txt requirements-service.txt constraints.txt | $(
 $(VENV)/.tests: requirements.txt requirements-service.txt constraints.txt requirements-dev.txt | $(VENV)/bin/python
 	$(PIP) -r requirements-dev.txt
 	@touch $(VENV)/.service $@
+
+$(VENV)/.package: $(VENV)/.tests requirements-package.txt
+	$(PIP) -r requirements-package.txt
+	@touch $@
 
 $(VENV)/.bench: requirements.txt requirements-dev.txt requirements-bench.txt | $(VENV)/bin/python
 	$(PIP) -r requirements-bench.txt

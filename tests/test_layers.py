@@ -13,9 +13,11 @@ SDK = {"openstack", "keystoneauth1", "requests", "os_client_config", "os_service
 #: through it, are what the service sees of a cloud.
 MAY_IMPORT = {
     "domain": {"domain"},
+    "planner": {"planner", "domain"},
+    "scheduling": {"scheduling", "planner", "domain"},
     "store": {"store", "domain"},
     "cloud": {"cloud", "domain"},
-    "service": {"service", "store", "cloud.port", "cloud.mirror", "cloud.fleet", "domain"},
+    "service": {"service", "store", "cloud.port", "cloud.mirror", "cloud.fleet", "scheduling", "domain"},
     "web": {"web", "service", "domain"},
     "sim": {"sim"},
 }
@@ -27,6 +29,8 @@ WEB_ROOMS = {
     "channel": {"channel", "api", "openapi", "http"},
     "app": {"app", "channel", "api", "openapi", "http"},
 }
+#: The layers that decide: the standard library alone, the same answer for the same question.
+PURE = ("domain", "planner", "scheduling")
 #: What a pure layer must not have: clocks, chance, the world.
 IMPURE = {"time", "random", "os", "io", "pathlib", "socket", "subprocess", "threading", "asyncio", "logging", "secrets",
           "uuid", "tempfile", "shutil", "sys"}
@@ -58,7 +62,7 @@ def imports_of(tree):
 def parts_of(path):
     """What of vmsvc a module imports, as `cloud.port`."""
     return {name.removeprefix("vmsvc.") for name in imports_of(MODULES[path]) if name.startswith("vmsvc.")} \
-        - {"__version__"}
+        - {"__version__", "COMMAND"}
 
 
 def modules(*layers):
@@ -103,13 +107,44 @@ def test_the_demo_is_a_client_and_knows_nothing_of_the_service():
     assert not parts_of(demo)
 
 
-@pytest.mark.parametrize("path", modules("domain"))
-def test_the_domain_is_pure(path):
+@pytest.mark.parametrize("path", modules(*PURE))
+def test_domain_planner_and_scheduling_are_pure(path):
     top = {name.partition(".")[0] for name in imports_of(MODULES[path])} - {"vmsvc"}
     assert top <= sys.stdlib_module_names
     assert not top & IMPURE
     called = {ast.unparse(node.func) for node in ast.walk(MODULES[path]) if isinstance(node, ast.Call)}
     assert not called & {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "open", "print", "input"}
+
+
+def test_the_planner_has_one_door():
+    """Others use the names of the package itself, none of its modules."""
+    users = {name_of(path) for path in MODULES if layer_of(path) != "planner"
+             for part in parts_of(path) if part.startswith("planner.") and part.split(".")[1] in _modules_of("planner")}
+    assert not users
+
+
+def _modules_of(package):
+    return {path.stem for path in (ROOT / "vmsvc" / package).glob("*.py")}
+
+
+@pytest.mark.parametrize("path", modules(*PURE))
+def test_the_pure_layers_use_no_private_name_of_another_module(path):
+    assert not {part for part in parts_of(path) if part.rpartition(".")[2].startswith("_")}
+    own = {node.attr for node in ast.walk(MODULES[path]) if isinstance(node, ast.Attribute)
+           and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")}
+    foreign = {f"{ast.unparse(node)}:{node.lineno}" for node in ast.walk(MODULES[path])
+               if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+               and node.attr not in own}
+    assert not foreign
+
+
+def test_the_pure_layers_import_in_no_circle():
+    imports = {name_of(path): {part.rpartition(".")[0] if part.count(".") > 1 else part for part in parts_of(path)}
+               for path in MODULES if layer_of(path) in PURE}
+    open_names = set(imports)
+    while done := {name for name in open_names if not imports[name] & open_names - {name}}:
+        open_names -= done
+    assert not open_names
 
 
 def test_one_module_knows_the_sdk_and_one_the_http_beneath_it():
@@ -125,7 +160,7 @@ def test_one_module_knows_the_sdk_and_one_the_http_beneath_it():
 def test_tornado_is_the_web_s_the_sim_s_and_the_start_up_s():
     users = {layer_of(path) for path, tree in MODULES.items()
              if "tornado" in {name.partition(".")[0] for name in imports_of(tree)}}
-    assert users <= {"web", "sim", "bootstrap", "__main__", "demo"}
+    assert users <= {"web", "sim", "bootstrap", "demo"}
 
 
 def test_peewee_and_the_driver_are_the_store_s():

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vmsvc import __main__ as program
-from vmsvc import access, config
+from vmsvc import access, cli, config
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 NAMES = [config.variable(field.name) for field in dataclasses.fields(config.Settings)]
@@ -41,7 +40,7 @@ def test_every_setting_has_a_meaning_and_a_default_that_is_valid(name):
 
 def test_the_help_names_every_setting_as_a_flag(capsys):
     with pytest.raises(SystemExit) as ended:
-        program.main(["--help"], {})
+        cli.main(["--help"], {})
     assert ended.value.code == 0
     assert set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) >= {
         "--" + field.name.replace("_", "-") for field in dataclasses.fields(config.Settings)}

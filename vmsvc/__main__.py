@@ -1,278 +1,50 @@
-"""`python -m vmsvc`: serve, or one of the smaller jobs."""
+"""The entry of the command `vmsvc` and of `python -m vmsvc`.
 
-import argparse
-import asyncio
+It imports everything else late: the package without its extra `service` answers `--version`, and names the extra when
+somebody asks for more.
+"""
+
 import contextlib
-import errno
-import functools
-import json
+import importlib
 import logging
 import os
-import resource
-import signal
-import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from typing import NoReturn
 
-from vmsvc import __version__, access, bootstrap, config, heap
-from vmsvc import adopt as adopting
-from vmsvc import check as report
-from vmsvc.domain.errors import VmsvcError
-from vmsvc.domain.principal import MEMBER, ROLES
-from vmsvc.embedded import FROM_ENVIRONMENT, Embedded, names_cloud
-from vmsvc.log import configure
-from vmsvc.replicas import Supervisor
-from vmsvc.service import tokens
-from vmsvc.sim.cloud_process import StartFailed
-from vmsvc.sim.postgres import PostgresFailed
-from vmsvc.store.schema import Unfit
-
-log = logging.getLogger("vmsvc")
-
-#: Errors that end a job with their message and without a traceback.
-REFUSALS = (config.ConfigError, PostgresFailed, StartFailed, VmsvcError, Unfit)
-
-_OPEN_FILES = 65536
-
-_JOBS = {
-    "serve": "run the service (the default)",
-    "migrate": "bring the database's schema up to date and end",
-    "adopt": "make rows for servers that a restored database does not know; --dry-run shows them",
-    "check": "say what is wrong with settings, database, credentials, rights, quota and clocks; start nothing",
-    "openapi": "print the OpenAPI document",
-    "token": "token new --name NAME --role member|reader: make a token, print it once, keep its hash",
-    "sim": "run the simulated cloud alone and say how to reach it",
-}
+from vmsvc import __version__
 
 
-def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Do the job; 0 when it was done, 2 with one line of words when it cannot be."""
-    parser = _parser()
-    flags = vars(parser.parse_args(arguments))
-    job, deed, name, role = (flags.pop(key) for key in ("job", "deed", "name", "role"))
-    if (job == "token") != bool(deed and name):
-        parser.error("it is: token new --name NAME --role member|reader")
-    adoption = {key: flags.pop(key) for key in ("dry_run", "owner", "restored")}
-    if job != "adopt" and any(adoption.values()):
-        parser.error("--dry-run, --owner and --restored belong to adopt")
+def run() -> NoReturn:
+    """Do what the command line says, and end the process with the status of that."""
     try:
-        settings = config.load(environ, flags)
-        configure(settings.log_format)
-        return {"serve": serve, "migrate": migrate, "check": check, "openapi": openapi, "sim": simulate,
-                "adopt": functools.partial(adopt, **adoption),
-                "token": functools.partial(token, name, role)}[job](settings, environ)
-    except KeyboardInterrupt:
-        return 130
-    except REFUSALS as error:
-        print(f"vmsvc: {error}", file=sys.stderr)
-    except BrokenPipeError:
-        return 128 + signal.SIGPIPE          # the reader of our output has gone
-    except OSError as error:
-        print(f"vmsvc: {_in_words(error, settings)}", file=sys.stderr)
-    return 2
-
-
-def _in_words(error: OSError, settings: config.Settings) -> str:
-    """The message for an error of the system at a start. Raises the error itself when it is of no kind that a start
-    expects."""
-    where = f"{settings.address}:{settings.port}"
-    if error.errno == errno.EADDRINUSE:
-        return f"{where} is in use; stop who listens there or set VMSVC_PORT"
-    if error.filename:
-        return f"{error.filename}: {error.strerror}"
-    if error.errno in (errno.EADDRNOTAVAIL, errno.EACCES, errno.EAFNOSUPPORT) or isinstance(error, socket.gaierror):
-        return f"cannot listen on {where}: {error.strerror}"
-    raise error
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=".venv/bin/python -m vmsvc", parents=[config.parser()],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Preemptible VMs for any OpenStack cloud.\n\n" + "\n".join(
-            f"  {job:8} {what}" for job, what in _JOBS.items()))
-    parser.add_argument("job", nargs="?", choices=_JOBS, default="serve", help="what to do (default: serve)")
-    parser.add_argument("deed", nargs="?", choices=["new"], default=None, help=argparse.SUPPRESS)
-    parser.add_argument("--name", default=None, help="of the token's holder: what events and the log call him")
-    parser.add_argument("--role", default=MEMBER, choices=ROLES, help="of the token (default: %(default)s)")
-    parser.add_argument("--dry-run", action="store_true", help="adopt: show what it would do, and change nothing")
-    parser.add_argument("--owner", default=None, help="adopt: the owner of the adopted VMs (default: adopted)")
-    parser.add_argument("--restored", action="store_true",
-                        help="adopt: after a restore, before the service is started; see RUNBOOK.md")
-    parser.add_argument("--version", action="version", version=f"vmsvc {__version__}")
-    return parser
-
-
-def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
-    """Run until SIGTERM or SIGINT. A SIGINT during the stop ends it at once; a SIGTERM then changes nothing."""
-    access.require(settings)
-    _allow_many_sockets()
-    heap.share()
-    embedded = Embedded(settings, environ)
-    try:
-        settings, database_url, cloud = embedded.start()
-        _prepare(database_url)
-
-        def replica(sockets: list | None = None, parent: int | None = None) -> int:
-            asyncio.run(_serve(bootstrap.service_of(settings, database_url, cloud, sockets), parent))
-            return 0
-        if settings.replicas == 1:
-            return replica()
-        sockets = bootstrap.listening(settings)
-        Supervisor(settings.replicas, sockets, lambda parent: _one_of_several(replica, sockets, parent)).run()
-    finally:
-        embedded.stop()
-    return 0
-
-
-def _prepare(database_url: str) -> None:
-    """Wait for the database, refuse it or bring its schema up to date, before there are threads or replicas. SIGTERM
-    ends the wait."""
-    def end(_number: int, _frame: object) -> None:
-        raise SystemExit(0)
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        if applied := bootstrap.migrate(database_url):
-            log.info("database: applied %s", ", ".join(applied))
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _one_of_several(replica: Callable[[list, int], int], sockets: list, parent: int) -> int:
-    """A replica's status. The supervisor starts it again, whatever kept it from starting."""
-    try:
-        return replica(sockets, parent)
-    except REFUSALS as error:
-        log.error("%s", error)
-        return 2
-
-
-def _allow_many_sockets() -> None:
-    """The usual soft limit of 1024 open files is for programs that use select(); this one does not."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES) if hard != resource.RLIM_INFINITY
-                                                else _OPEN_FILES, hard))
-
-
-async def _serve(service: bootstrap.Service, parent: int | None) -> None:
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _tell, number, told)
-    if parent is not None:
-        loop.add_reader(parent, _orphaned, parent, told)
-    try:
-        starting, stopping = asyncio.ensure_future(service.start()), asyncio.ensure_future(told.wait())
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            return
-        await starting
-        log.info("listening on %s://%s/", "https" if service.settings.tls_cert else "http",
-                 service.settings.authority(service.port))
-        await stopping
-        log.info("stopping")
-    finally:
-        await service.stop()
-
-
-def _orphaned(parent: int, told: asyncio.Event) -> None:
-    """The supervisor has died: nobody would start us again, or stop us."""
-    asyncio.get_running_loop().remove_reader(parent)
-    told.set()
-
-
-def _tell(number: int, told: asyncio.Event) -> None:
-    # SIGTERM comes twice in all innocence: systemd sends it to every process, and the supervisor passes its own on.
-    if told.is_set() and number == signal.SIGINT:
-        raise KeyboardInterrupt
-    told.set()
-
-
-def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
-    """Apply what is missing."""
-    embedded = Embedded(settings, {**environ, "OS_CLOUD": "none is needed"})
-    try:
-        _, database_url, _ = embedded.start()
-        applied = bootstrap.migrate(database_url, patience=0)       # the caller can run `migrate` again
-        print("applied: " + ", ".join(applied) if applied else "the schema is up to date")
-    finally:
-        embedded.stop()
-    return 0
-
-
-def adopt(settings: config.Settings, environ: Mapping[str, str], *, dry_run: bool, owner: str | None,
-          restored: bool) -> int:
-    """Make rows for our servers that have none and print what was done; 1 when some cannot be adopted as they are."""
-    embedded = Embedded(settings, environ)
-    try:
-        settings, database_url, entry = embedded.start()
-
-        async def work() -> bool:
-            cloud = bootstrap.cloud_of(settings, entry)
-            try:
-                await cloud.connect()
-                return await adopting.adopt(database_url, cloud, owner=owner, dry_run=dry_run, restored=restored,
-                                            say=functools.partial(print, flush=True))
-            finally:
-                await cloud.close()
-        return 0 if asyncio.run(work()) else 1
-    finally:
-        embedded.stop()
-
-
-def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
-    """Look at everything and say what was found; 0 when nothing is wrong, else 1."""
-    async def look() -> bool:
-        cloud = bootstrap.cloud_of(settings, FROM_ENVIRONMENT) if names_cloud(environ) else None
-        found = []
-        try:
-            async for finding in report.findings(settings, cloud):
-                print(finding, flush=True)
-                found.append(finding)
-        finally:
-            if cloud:
-                await cloud.close()
-        return report.passed(found)
-    log.setLevel(logging.WARNING)       # the findings say it better
-    return 0 if asyncio.run(look()) else 1
-
-
-def openapi(_settings: config.Settings, _environ: Mapping[str, str]) -> int:
-    """The document as clients get it at /api/v1/openapi.json."""
-    print(json.dumps(bootstrap.openapi(), indent=2))
-    return 0
-
-
-def token(name: str, role: str, settings: config.Settings, _environ: Mapping[str, str]) -> int:
-    """Make one. A running service knows it within a second."""
-    try:
-        made = tokens.add(settings.tokens, name, role)
-    except OSError as error:
-        raise tokens.BadTokenFile(f"{settings.tokens} cannot be written: {error.strerror}") from None
-    print(f"{name} ({role}) is in {settings.tokens}. The token is shown this once:", file=sys.stderr)
-    print(made)
-    return 0
-
-
-def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
-    """The simulated cloud until a signal comes."""
-    embedded = Embedded(settings, {}, database=False)
-    try:
-        _, _, cloud = embedded.start()
-        print(f"export OS_CLIENT_CONFIG_FILE={cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
-        signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    finally:
-        embedded.stop()
-    return 0
-
-
-if __name__ == "__main__":
-    try:
-        STATUS = main(sys.argv[1:], bootstrap.environment())
+        status = _status(sys.argv[1:])
     except SystemExit as ended:         # argparse's, and of SIGTERM before anything runs
-        STATUS = ended.code or 0
+        status = ended.code or 0
+    except KeyboardInterrupt:
+        status = 130
     logging.shutdown()
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
     # Not sys.exit: it would wait for threads that hang in a call to the cloud, up to VMSVC_CLOUD_TIMEOUT.
-    os._exit(STATUS)    # pylint: disable=protected-access
+    os._exit(status)    # pylint: disable=protected-access
+
+
+def _status(arguments: Sequence[str]) -> int:
+    if list(arguments) == ["--version"]:
+        print(f"vmsvc {__version__}")
+        return 0
+    try:
+        cli = importlib.import_module("vmsvc.cli")
+        bootstrap = importlib.import_module("vmsvc.bootstrap")
+    except ModuleNotFoundError as error:
+        if (error.name or "vmsvc").partition(".")[0] == "vmsvc":
+            raise
+        print(f"vmsvc: the package {error.name} is missing. It comes with: pip install 'vmsvc[service]' "
+              "(in a checkout: make run)", file=sys.stderr)
+        return 2
+    return cli.main(arguments, bootstrap.environment())
+
+
+if __name__ == "__main__":
+    run()

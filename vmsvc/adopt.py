@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from vmsvc import COMMAND
 from vmsvc.cloud.openstack import OpenStack
 from vmsvc.cloud.port import Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict
@@ -56,7 +57,7 @@ async def _in_thread(function: Callable[P, T], *arguments: P.args) -> T:
 def _deployment(url: str) -> str:
     known = condition.examine(url)
     if known.pending or known.unknown:
-        raise Conflict("the database's schema is not this release's: run `.venv/bin/python -m vmsvc migrate` first")
+        raise Conflict(f"the database's schema is not this release's: run `{COMMAND} migrate` first")
     if known.deployment is None:
         raise Conflict("no service has run on this database yet: it has made no servers")
     return known.deployment

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from vmsvc import access
+from vmsvc import COMMAND, access
 from vmsvc.cloud.openstack import OpenStack
 from vmsvc.cloud.port import OWNER, Quota, Server
 from vmsvc.cloud.servers import MARGIN
@@ -238,8 +238,7 @@ def _ours(servers: Sequence[Server], known: condition.Condition | None, database
     if forgotten:
         found.append(Finding(Level.NOTABLE, "cloud", f"{len(forgotten)} servers were made with this database, and it "
                              "does not know them (an older backup?): vmsvc keeps them and manages none of them. "
-                             "`.venv/bin/python -m vmsvc adopt` makes rows for them; see RUNBOOK.md, 'The database is "
-                             "lost'"))
+                             f"`{COMMAND} adopt` makes rows for them; see RUNBOOK.md, 'The database is lost'"))
     strange = sum(server.metadata.get(OWNER) != known.deployment for server in marked)
     if strange:
         found.append(Finding(Level.NOTABLE, "cloud", f"{strange} servers were made by a vmsvc with another database, "

@@ -160,8 +160,7 @@ def about(name: str) -> About:
 
 def parser() -> argparse.ArgumentParser:
     """The flags, one for each setting."""
-    flags = argparse.ArgumentParser(prog=".venv/bin/python -m vmsvc", add_help=False,
-                                    argument_default=argparse.SUPPRESS)
+    flags = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     for item in dataclasses.fields(Settings):
         flags.add_argument("--" + item.name.replace("_", "-"), metavar="VALUE",
                            # argparse formats it: a percent sign is not its own.

@@ -14,7 +14,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
@@ -26,7 +26,7 @@ _OUTCOME_SECONDS = 600.0
 _AT_ONCE = 4
 _NO_ROOM = ("no_capacity", "quota_exceeded")
 #: What somebody can do whose cloud is full of others.
-MAKE_ROOM = "Delete some, or all that vmsvc made: make empty"
+MAKE_ROOM = "Delete some, or all that vmsvc made: make empty, or vmsvc demo --empty"
 
 
 class DemoFailed(Exception):
@@ -59,7 +59,7 @@ class Service:
             answer = await self._client.fetch(request, raise_error=False)
             return answer.code, json.loads(answer.body)
         except (OSError, ValueError) as error:
-            raise DemoFailed(f"no vmsvc answers at {self._api}: start one with `make run`") from error
+            raise DemoFailed(f"no vmsvc answers at {self._api}: start one with `make run` or `vmsvc serve`") from error
 
     async def demand(self, method: str, path: str, body: object = None, prefer: str = "") -> dict[str, Any]:
         """As `call`; raises DemoFailed for a status that is no success."""
@@ -253,7 +253,7 @@ async def empty(url: str, token: str = "", sure: bool = False) -> None:
 def confirm(what: str) -> None:
     """Raises DemoFailed unless somebody at the terminal says yes."""
     if not sys.stdin.isatty():
-        raise DemoFailed(f"{what}. Nobody is at the terminal to say yes: make empty YES=1, or --yes")
+        raise DemoFailed(f"{what}. Nobody is at the terminal to say yes: make empty YES=1, or --empty --yes")
     if input(f"{what}. Is that what you want? (yes/no) ") != "yes":
         raise DemoFailed("nothing was deleted")
 
@@ -276,9 +276,9 @@ async def play(url: str, rounds: int, pause: float, most: int, token: str = "") 
         service.close()
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None, program: str = ".venv/bin/python -m vmsvc.demo") -> int:
     """0 when the story was told, 2 with one line of words when it could not be."""
-    parser = argparse.ArgumentParser(prog=".venv/bin/python -m vmsvc.demo", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("--url", default=os.environ.get("VMSVC_URL", URL), help="where the service is")
     parser.add_argument("--token", default=os.environ.get("VMSVC_TOKEN", ""),
                         help="of a member, where the service asks who comes (better: VMSVC_TOKEN)")
@@ -287,7 +287,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=0, help="how often; 0 (the default): until Ctrl-C")
     parser.add_argument("--pause", type=float, default=4.0, help="seconds between two steps")
     parser.add_argument("--most", type=int, default=64, help="VMs that it makes at most")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         asyncio.run(empty(options.url, options.token, options.yes) if options.empty else
                     play(options.url, options.rounds, options.pause, options.most, options.token))

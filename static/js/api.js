@@ -50,6 +50,11 @@ export class Api {
     return url.href;
   }
 
+  /** The service itself: `version` is the release that runs. */
+  health() {
+    return this.#call("GET", "../../healthz");
+  }
+
   list() {
     return this.#call("GET", "vm");
   }

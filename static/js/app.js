@@ -102,6 +102,12 @@ async function measure() {
   }
 }
 
+/** Which release runs; another one may after a lost connection. */
+async function nameRelease() {
+  const { version } = await api.health().catch(() => ({}));
+  write(byId("version"), version ?? "");
+}
+
 function tick() {
   const now = clock.now();
   write(byId("server-time"), now === null ? "" : clockTime(now));
@@ -123,7 +129,7 @@ stream.addEventListener("event", ({ detail }) => {
   use.soon();
 });
 stream.addEventListener("stale", begin);
-stream.addEventListener("state", ({ detail }) => { if (detail.name === "live") { capacity.soon(); use.soon(); } });
+stream.addEventListener("state", ({ detail }) => { if (detail.name === "live") { capacity.soon(); use.soon(); nameRelease(); } });
 strip.addEventListener("range", () => use.soon());
 
 store.addEventListener("event", ({ detail }) => details.refresh(detail.vm));

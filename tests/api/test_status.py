@@ -7,6 +7,7 @@ import pytest
 from tornado.websocket import websocket_connect
 
 from tests.api.standin import CLOUD_1, event
+from vmsvc import __version__
 from vmsvc.domain.errors import CloudUnavailable, TooManyRequests
 from vmsvc.metrics import CloudMetrics
 from vmsvc.web.http.limits import Limits
@@ -19,6 +20,11 @@ async def test_the_probes_answer_whatever_name_they_call_us_by(call):
     for path, status in (("/healthz", "ok"), ("/readyz", "ready")):
         answer = await call("GET", path, headers={"Host": "10.1.2.3:8888"})
         assert (answer.status, answer.json["status"]) == (200, status)
+
+
+@pytest.mark.gen_test
+async def test_healthz_names_the_release(call):
+    assert (await call("GET", "/healthz")).json == {"status": "ok", "version": __version__}
 
 
 @pytest.mark.gen_test

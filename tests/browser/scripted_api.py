@@ -12,7 +12,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, StaticFileHandler
 
 from tests.browser.scripted_capacity import CAPACITY
-from tests.browser.scripted_handlers import STATIC, Capacity, Events, Index, Tickets, Vm, Vms
+from tests.browser.scripted_handlers import STATIC, Capacity, Events, Health, Index, Tickets, Vm, Vms
 from tests.browser.scripted_records import Catalog, Evictions, Practice, Release, Usage
 
 LIMIT = 30  # seconds that a test thread waits for the server's thread
@@ -36,6 +36,7 @@ class ScriptedApi:
         self.usage = {"standard": [1, 2, 4, 4], "preemptible": [0, 6, 4, 4], "evictions": [0, 0, 2, 1]}
         self.records: list[dict[str, Any]] = []
         self.token: str | None = None
+        self.version = "1.2.3"
         self.tickets: set[str] = set()
         self.create_failure: tuple[int, str, str] | None = None
         self.delete_failure: tuple[int, str, str] | None = None
@@ -150,6 +151,7 @@ class ScriptedApi:
         self._stopped = asyncio.Event()
         application = Application([
             (self.prefix, Index),
+            (f"{self.prefix}healthz", Health),
             (f"{self.prefix}api/v1/vm", Vms),
             (f"{self.prefix}api/v1/tickets", Tickets),
             (f"{self.prefix}api/v1/vm/([^/]+)", Vm),

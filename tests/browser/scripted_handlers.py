@@ -66,6 +66,14 @@ class Tickets(Base):
         self.finish({"ticket": ticket, "expires_in": 30})
 
 
+class Health(Base):
+    """`/healthz`."""
+
+    def get(self) -> None:
+        """The loop turns."""
+        self.finish({"status": "ok", "version": self.api.version})
+
+
 class Vms(Base):
     """`/api/v1/vm`."""
 

@@ -30,6 +30,14 @@ def test_after_a_drop_the_page_goes_on_where_it_was(how: int | str, api: Scripte
     assert api.connects == [0, last]
 
 
+def test_the_page_names_the_release_that_runs_also_after_an_upgrade(api: ScriptedApi, visit: Callable[..., Page]):
+    page = visit(api, provoked=True)
+    expect(page.locator("#version")).to_have_text("1.2.3")
+    api.version = "1.3.0"
+    api.drop()
+    expect(page.locator("#version")).to_have_text("1.3.0")
+
+
 def test_when_the_history_is_gone_the_list_is_read_anew(api: ScriptedApi, visit: Callable[..., Page]):
     vm = api.add("web-1")
     page = visit(api, provoked=True)

@@ -17,8 +17,7 @@ from pathlib import Path
 import requests
 
 from tests.chaos.points import Points, WatchedCloud, watch_commits
-from vmsvc import __main__ as program
-from vmsvc import bootstrap
+from vmsvc import bootstrap, cli
 from vmsvc.cloud import wire
 
 
@@ -36,7 +35,7 @@ def serve(order: dict) -> int:
         watch_commits(points)
         cloud_of = bootstrap.cloud_of
         bootstrap.cloud_of = lambda *args, **kwargs: WatchedCloud(cloud_of(*args, **kwargs), points)
-    return program.main(["serve"], order["environ"])
+    return cli.main(["serve"], order["environ"])
 
 
 def fork(order: dict) -> int:

@@ -258,7 +258,7 @@ def test_a_new_image_and_a_new_setting_come_to_one_replica_after_the_other_and_n
 def test_a_release_that_does_not_come_up_is_taken_back_and_no_client_notices(balanced):
     before = balanced.condition()
     with unnoticed(balanced), changed(
-            balanced, ("vmsvc/__main__.py", "ensure_future(service.start())", "ensure_future(sys.exit(7))"),
+            balanced, ("vmsvc/cli.py", "ensure_future(service.start())", "ensure_future(sys.exit(7))"),
             ("docker/balancer/haproxy.cfg", "maxconn 4000", "maxconn 3998")):
         failed = balanced.make("build")
     assert failed.returncode != 0 and "does not stay up" in failed.stderr

@@ -1,6 +1,7 @@
-"""What the image is built from is said to the byte, and is what the tests run with."""
+"""What the image is built from is said to the byte, and is what the tests run with; the package allows it."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,14 @@ def test_every_package_of_an_image_has_its_hashes_and_the_release_of_the_tests(n
 def test_a_package_with_compiled_parts_has_the_hashes_of_all_its_platforms(name):
     many = {spelt(line.partition("==")[0]): len(HASH.findall(line)) for line in lines_of(name)}
     assert min(many[name] for name in ("psycopg2-binary", "tornado", "orjson")) > 5
+
+
+def test_the_package_allows_the_releases_that_are_tested_and_needs_nothing_else():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["dependencies"] == []
+    assert project["optional-dependencies"].keys() == {"service", "embedded"}
+    for extra, name in (("service", "requirements-service.txt"), ("embedded", "requirements.txt")):
+        allowed = {spelt(one.name): one.specifier for one in map(Requirement, project["optional-dependencies"][extra])}
+        pinned = {name: version.removeprefix("==") for name, version in versions_of(name).items()}
+        assert allowed.keys() == pinned.keys()
+        assert {name for name, version in pinned.items() if not allowed[name].contains(version)} == set()

@@ -12,10 +12,9 @@ from datetime import datetime
 from typing import Protocol
 
 from vmsvc.cloud.hosting import Content, Occupant, OccupantPage, Provider, Service
+from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
 from vmsvc.domain.flavors import Flavor, Traits
-from vmsvc.domain.image import Image
-from vmsvc.domain.network import Addresses, Network
 from vmsvc.domain.principal import Identity
 from vmsvc.domain.resources import Resources
 

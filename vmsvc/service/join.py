@@ -7,8 +7,7 @@ from datetime import datetime
 from vmsvc.cloud.port import METADATA_ITEMS, Server
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.roster import Roster
-from vmsvc.domain.vm import VmFacts
+from vmsvc.scheduling.vms import VmIndex, VmFacts
 from vmsvc.store.rows import Row
 
 #: Statuses in which a server's room on its host is given back though the server is still there.
@@ -38,10 +37,10 @@ class Policy:
 
 
 class Join:
-    """Rows and servers joined, in `roster`; a VM is joined again when either of them changes."""
+    """Rows and servers joined, in `vms`; a VM is joined again when either of them changes."""
 
     def __init__(self, policy: Policy):
-        self.roster = Roster(())
+        self.vms = VmIndex(())
         self._policy = policy
         self._rows: Mapping[str, Row] = {}
         self._servers: dict[str, Server] = {}
@@ -75,7 +74,7 @@ class Join:
 
     def forget(self) -> set[str]:
         """Begin anew with the rows. Returns the rows that are to be joined again as far as servers tell."""
-        self.roster, self._row_of, self._known = Roster(()), {}, {}
+        self.vms, self._row_of, self._known = VmIndex(()), {}, {}
         return set(self._marked)
 
     def update(self, rows: Mapping[str, Row], concerned: Iterable[str], *, came: Set[str], went: Set[str],
@@ -107,7 +106,7 @@ class Join:
         if row is not None and row.cloud_id:
             self._row_of[row.cloud_id], self._known[row_id] = row_id, row.cloud_id
         if row is None or row.state == State.PENDING:
-            self.roster.drop(row_id)
+            self.vms.drop(row_id)
             return
         server = self._server(row)
         known = server.id if server is not None else row.cloud_id
@@ -118,8 +117,8 @@ class Join:
         unable = not (takes_notice or self._operator) and self._policy.notices
         facts = replace(_facts(row, server, was_there, self._policy, row_id in self._exempt or unable),
                         takes_notice=takes_notice)
-        if self.roster.get(row_id) != facts:
-            self.roster.put(facts)
+        if self.vms.get(row_id) != facts:
+            self.vms.put(facts)
 
     def _server(self, row: Row) -> Server | None:
         """The cloud may have made its server while we do not know the id yet: then only the mark tells."""
@@ -139,8 +138,8 @@ def _facts(row: Row, server: Server | None, was_there: bool, policy: Policy, exe
         priority=row.priority, cloud_id=row.cloud_id or (server.id if server else None),
         host=server.host if server is not None and server.host else row.host,
         host_id=(server.host_id if server is not None else row.host_id) or "", present=present,
-        unseen=state in (State.BUILDING, State.ACTIVE) and not was_there,
-        untouchable=exempt or _untouchable(row, server), spared_until=launched + row.min_run_seconds,
+        uncounted=state in (State.BUILDING, State.ACTIVE) and not was_there,
+        untouchable=exempt or _untouchable(row, server), protected_until=launched + row.min_run_seconds,
         ran=row.launched_at is not None, rate=policy.rate(int(row.quota.get("cores", 0))) if launched else 0,
         # Nova's clock may be ahead of the database's: nobody has lost less than nothing.
         since=min(launched, _seconds(row.updated_at)), owner=row.principal_id or row.principal,

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Mapping
 
+from vmsvc import COMMAND
 from vmsvc.cloud.mirror import Mirror
 from vmsvc.cloud.port import MARK, OWNER, Cloud, Server
 from vmsvc.domain.errors import NotFound, VmsvcError
@@ -124,7 +125,7 @@ class Reconciler:
         unwanted = left_over | rehearsed
         if without_row - self.without_row:
             log.warning("%d servers carry our mark and have no row (was the database restored?); vmsvc keeps them, and "
-                        "`.venv/bin/python -m vmsvc adopt` makes rows for them: %s", len(without_row),
+                        "`%s adopt` makes rows for them: %s", len(without_row), COMMAND,
                         ", ".join(sorted(without_row)[:_CONFIRMATIONS]))
         self.without_row = without_row
         for server_id in sorted(unwanted & self._suspects)[:_CONFIRMATIONS]:

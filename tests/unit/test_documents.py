@@ -1,0 +1,46 @@
+"""What the documents name is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vmsvc import __version__
+
+ROOT = Path(__file__).parents[2]
+NAMES = ["CONTRIBUTING.md", "SECURITY.md", "docs/how-to/systemd.md", "docs/how-to/kubernetes.md"]
+#: What a document tells its reader to make.
+MADE = {"vmsvc/store/migrations/NNNN_what.py", "deploy/kubernetes/mine/kustomization.yaml"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_that_a_document_names_exists(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    paths = {path for path in re.findall(r"`([.\w-]+(?:/[\w.-]+)+|\w+\.(?:py|md|toml|txt|yml))`", text)
+             if not path.startswith((".venv/", "/"))}
+    assert {path for path in paths - MADE if not (ROOT / path).exists()} == set()
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_target_that_a_document_names_is_in_the_makefile(name):
+    targets = re.findall(r"(?m)^([a-z_]+):", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    named = re.findall(r"(?m)(?:`|^    )make ([a-z_]+)", (ROOT / name).read_text(encoding="utf-8"))
+    assert set(named) <= set(targets)
+
+
+def test_what_a_contributor_sets_up_is_what_make_makes():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path in re.findall(r"(?m)^    make \.venv/(\S+)", text):
+        assert f"$(VENV)/{path}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_the_changelog_has_the_form_of_keep_a_changelog_and_this_release():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased, *releases = re.findall(r"(?m)^## (.*)$", text)
+    assert unreleased == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", release) for release in releases)
+    assert releases[0].startswith(f"[{__version__}] ")
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"(?m)^### (.*)$", text)) <= kinds
