@@ -167,6 +167,8 @@ class Scheduler:
                             noticed.update(decision.victims if isinstance(decision, Evict) else ())
                         if not isinstance(decision, (Place, Refuse)):
                             waits = settling if early else _WAITING_SECONDS
+                        if isinstance(decision, Refuse):
+                            waiting = _informed(waiting, work.now)
                 if doubts:
                     raise Unverified(doubts)
                 if early and not acted and not snapshot.settled:
@@ -236,6 +238,12 @@ def _waiting(view: View, ids: frozenset[str], snapshot: Snapshot, now: datetime)
     cooling, history = ledger.cooling(), History(now)
     return [(row, request_of(row, now, ended, cooling, _precedents(row, history),
                              snapshot.verdicts.get(key_of(row.boot)))) for row in in_order(view, ids)]
+
+
+def _informed(waiting: list[tuple[Vm, Request]], now: datetime) -> list[tuple[Vm, Request]]:
+    """The same requests, with the precedents read again: a refusal in this pass is one for those of its class."""
+    history = History(now)
+    return [(row, replace(request, precedents=_precedents(row, history))) for row, request in waiting]
 
 
 def _precedents(row: Vm, history: History) -> Precedents:
