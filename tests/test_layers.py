@@ -13,12 +13,24 @@ SDK = {"openstack", "keystoneauth1", "requests", "os_client_config", "os_service
 #: service sees of a cloud.
 MAY_IMPORT = {
     "domain": {"domain"},
+    "planner": {"planner", "domain"},
+    "scheduling": {"scheduling", "planner", "domain"},
     "store": {"store", "domain"},
     "cloud": {"cloud", "domain"},
-    "service": {"service", "store", "cloud.port", "cloud.cache", "domain", "tuning"},
+    "service": {"service", "store", "cloud.port", "cloud.cache", "scheduling", "domain", "tuning"},
     "web": {"web", "service", "domain"},
     "sim": {"sim"},
 }
+#: Room of the web layer -> the rooms that it may import.
+WEB_ROOMS = {
+    "http": {"http"},
+    "openapi": {"openapi", "http"},
+    "api": {"api", "openapi", "http"},
+    "channel": {"channel", "api", "openapi", "http"},
+    "app": {"app", "channel", "api", "openapi", "http"},
+}
+#: The layers that decide: the standard library alone, the same answer for the same question.
+PURE = ("domain", "planner", "scheduling")
 #: What a pure layer must not have: clocks, chance, the world.
 IMPURE = {"time", "random", "os", "io", "pathlib", "socket", "subprocess", "threading", "asyncio", "logging", "secrets",
           "uuid", "tempfile", "shutil", "sys"}
@@ -65,18 +77,74 @@ def test_imports_go_down(path):
                                                            for one in allowed)}
 
 
+@pytest.mark.parametrize("path", [path for path in modules("web") if path.id != "web.__init__"])
+def test_rooms_of_the_web_layer_import_one_way(path):
+    room = name_of(path).split(".")[1]
+    rooms = {part.split(".")[1] for part in parts_of(path) if part.startswith("web.")}
+    assert rooms <= WEB_ROOMS[room]
+
+
+def test_each_package_of_the_web_layer_says_where_to_begin():
+    for path, tree in MODULES.items():
+        if layer_of(path) == "web" and path.name == "__init__.py":
+            text = ast.get_docstring(tree)
+            assert "In:" in text and "Out:" in text and "Begin with" in text and len(text.splitlines()) <= 8
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=name_of(path)) for path in MODULES])
+def test_no_module_uses_a_private_name_of_another(path):
+    imported = [alias for node in ast.walk(MODULES[path]) if isinstance(node, ast.ImportFrom)
+                and node.module.partition(".")[0] == "vmsvc" for alias in node.names]
+    modules_ = {alias.asname or alias.name for alias in imported}
+    used = {node.attr for node in ast.walk(MODULES[path]) if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name) and node.value.id in modules_}
+    assert not [name for name in {alias.name for alias in imported} | used
+                if name.startswith("_") and not name.startswith("__")]
+
+
 def test_the_demo_is_a_client_and_knows_nothing_of_the_service():
     (demo,) = (path for path in MODULES if name_of(path) == "demo")
     assert not parts_of(demo)
 
 
-@pytest.mark.parametrize("path", modules("domain"))
-def test_the_domain_is_pure(path):
+@pytest.mark.parametrize("path", modules(*PURE))
+def test_domain_planner_and_scheduling_are_pure(path):
     top = {name.partition(".")[0] for name in imports_of(MODULES[path])} - {"vmsvc"}
     assert top <= sys.stdlib_module_names
     assert not top & IMPURE
     called = {ast.unparse(node.func) for node in ast.walk(MODULES[path]) if isinstance(node, ast.Call)}
     assert not called & {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "open", "print", "input"}
+
+
+def test_the_planner_has_one_door():
+    """Others use the names of the package itself, none of its modules."""
+    users = {name_of(path) for path in MODULES if layer_of(path) != "planner"
+             for part in parts_of(path) if part.startswith("planner.") and part.split(".")[1] in _modules_of("planner")}
+    assert not users
+
+
+def _modules_of(package):
+    return {path.stem for path in (ROOT / "vmsvc" / package).glob("*.py")}
+
+
+@pytest.mark.parametrize("path", modules(*PURE))
+def test_the_pure_layers_use_no_private_name_of_another_module(path):
+    assert not {part for part in parts_of(path) if part.rpartition(".")[2].startswith("_")}
+    own = {node.attr for node in ast.walk(MODULES[path]) if isinstance(node, ast.Attribute)
+           and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")}
+    foreign = {f"{ast.unparse(node)}:{node.lineno}" for node in ast.walk(MODULES[path])
+               if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+               and node.attr not in own}
+    assert not foreign
+
+
+def test_the_pure_layers_import_in_no_circle():
+    imports = {name_of(path): {part.rpartition(".")[0] if part.count(".") > 1 else part for part in parts_of(path)}
+               for path in MODULES if layer_of(path) in PURE}
+    open_names = set(imports)
+    while done := {name for name in open_names if not imports[name] & open_names - {name}}:
+        open_names -= done
+    assert not open_names
 
 
 def test_one_module_knows_the_sdk_and_one_the_http_beneath_it():

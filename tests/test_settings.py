@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vmsvc import cli, config, doors
+from vmsvc import access, cli, config
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 NAMES = [config.variable(field.name) for field in dataclasses.fields(config.Settings)]
@@ -126,8 +126,8 @@ def test_the_gateway_of_a_container_counts_as_this_machine_only_when_that_is_sai
     table.write_text("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
                      f"eth1\t00000000\t{hexadecimal}\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
                      "eth0\t000013AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n", encoding="ascii")
-    assert doors.gateways(table) == {"172.18.0.1"}
-    assert doors.gateways(tmp_path / "none") == frozenset()
-    monkeypatch.setattr(doors, "gateways", lambda: frozenset({"172.18.0.1"}))
-    assert doors.web_settings(config.load({})).local_peers == frozenset()
-    assert doors.web_settings(config.load({"VMSVC_GATEWAY_IS_LOCAL": "yes"})).local_peers == {"172.18.0.1"}
+    assert access.gateways(table) == {"172.18.0.1"}
+    assert access.gateways(tmp_path / "none") == frozenset()
+    monkeypatch.setattr(access, "gateways", lambda: frozenset({"172.18.0.1"}))
+    assert access.web_settings(config.load({})).local_peers == frozenset()
+    assert access.web_settings(config.load({"VMSVC_GATEWAY_IS_LOCAL": "yes"})).local_peers == {"172.18.0.1"}

@@ -13,13 +13,14 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from vmsvc import tuning
+from vmsvc.access import auth_of, tls_of, web_settings
 from vmsvc.cloud.cache.host_allocations import HostAllocations
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.cloud.port import Cloud
 from vmsvc.config import ConfigError, Settings
-from vmsvc.doors import auth_of, tls_of, web_settings
+from vmsvc.metrics import CloudMetrics, ServiceMetrics
 from vmsvc.service.actuator import Actuator
 from vmsvc.service.boot import Boot
 from vmsvc.service.bulletin import Bulletin
@@ -43,8 +44,8 @@ from vmsvc.service.tickets import Tickets
 from vmsvc.service.verdicts import Verdicts
 from vmsvc.store import db, intents, preflight, schema
 from vmsvc.web.app import api_document, make_app, make_server
-from vmsvc.web.limits import Limits
-from vmsvc.web.metrics import CloudMetrics, LifeMetrics
+from vmsvc.web.channel.frames import text_frame
+from vmsvc.web.http.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,9 @@ class Service:
         self._registry = registry or CollectorRegistry()
         self.cloud = cloud
         self.runtime = Runtime()
-        metrics = LifeMetrics(self._registry)
-        self._database = db.open_database(database_url, self.runtime.threads + 2, metrics.committed)
-        self.hub = Hub()
+        metrics = ServiceMetrics(self._registry)
+        self._database = db.open_database(database_url, self.runtime.threads + 2, metrics.observe_commit)
+        self.hub = Hub(text_frame)
         self._waiters = Waiters()
         self._doorbell = Doorbell(self.runtime, settings.listen_url or database_url)
         allocations = HostAllocations()
@@ -79,7 +80,7 @@ class Service:
         self._scheduler = Scheduler(
             self.runtime, cloud, self._server_cache, self._host_cache, self._verdicts, self._doorbell.bell(),
             self._doorbell.ring, grace_seconds=settings.grace_seconds, policy=_policy(settings),
-            planned=metrics.planned)
+            planned=metrics.observe_pass)
         bulletin = Bulletin(self.runtime, self._server_cache, self._doorbell.bell(), lambda: self.hub.last_seq)
         self.evictions = Evictions(self.runtime, self._server_cache, self._doorbell.ring, bulletin.stale,
                                    settings.grace_seconds)
@@ -94,23 +95,23 @@ class Service:
         self._auth = auth_of(settings, cloud)
         self._tls = tls_of(settings)
         self.port = 0
-        self._pulse = Pulse(metrics.woke)
+        self._pulse = Pulse(metrics.observe_loop_lag)
         self._retention = Retention(self.runtime, settings.event_retention_hours)
         self._show_queues(metrics)
 
-    def _show_queues(self, metrics: LifeMetrics) -> None:
-        """How much waits, and where."""
-        metrics.show("vmsvc_requests_waiting", "Requests that wait for room, in the whole deployment",
+    def _show_queues(self, metrics: ServiceMetrics) -> None:
+        """Gauges of what waits, and where."""
+        metrics.add_gauge("vmsvc_requests_waiting", "Requests that wait for room, in the whole deployment",
                      lambda: self._scheduler.waiting)
-        metrics.show("vmsvc_intents_under_way", "Acts on the cloud that this replica has claimed",
+        metrics.add_gauge("vmsvc_intents_under_way", "Acts on the cloud that this replica has claimed",
                      lambda: self._actuator.under_way if self._actuator else 0)
-        metrics.show("vmsvc_database_calls", "Database work under way, or waiting for a thread",
+        metrics.add_gauge("vmsvc_database_calls", "Database work under way, or waiting for a thread",
                      lambda: self.runtime.offloaded)
-        metrics.show("vmsvc_servers_without_row", "Servers that carry our mark and have no row: run `adopt`",
+        metrics.add_gauge("vmsvc_servers_without_row", "Servers that carry our mark and have no row: run `adopt`",
                      lambda: len(self._reconciler.without_row) if self._reconciler else 0)
-        metrics.show("vmsvc_oldest_event_age_seconds", "Age in seconds of the oldest event in the database",
+        metrics.add_gauge("vmsvc_oldest_event_age_seconds", "Age in seconds of the oldest event in the database",
                      self._retention.oldest_event_age)
-        metrics.show("vmsvc_parts_not_ready", "Parts of this replica that do not work now (see /readyz)",
+        metrics.add_gauge("vmsvc_parts_not_ready", "Parts of this replica that do not work now (see /readyz)",
                      lambda: sum(problem is not None for problem in self.runtime.problems.values()))
 
     async def start(self) -> None:
@@ -164,7 +165,7 @@ class Service:
         self.runtime.supervise("proxies", web.trusted_proxies.run)
         app = make_app(self.commands, self.hub, web, self._auth, evictions=self.evictions,
                        tickets=Tickets(self.runtime), registry=self._registry)
-        self._limits = app.settings["limits"]
+        self._limits = app.dependencies.limits
         self._server = make_server(app, self._tls)
         sockets = self._sockets or listening(self.settings)
         self.port = sockets[0].getsockname()[1]
@@ -255,7 +256,7 @@ def cloud_of(settings: Settings, entry: Mapping[str, str | None],
     connects."""
     return OpenStack(cloud=entry["cloud"], config_file=entry["config_file"], workers=settings.cloud_workers,
                      rate=settings.cloud_rate, timeout=settings.cloud_timeout,
-                     on_call=CloudMetrics(registry or CollectorRegistry()).called)
+                     on_call=CloudMetrics(registry or CollectorRegistry()).observe_call)
 
 
 def environment() -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from vmsvc import COMMAND, doors
+from vmsvc import COMMAND, access
 from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.cloud.openstack.servers import MARGIN
 from vmsvc.cloud.port import OWNER, Quota, Server
@@ -26,7 +26,7 @@ from vmsvc.service.tokens import BadTokenFile
 from vmsvc.sim.postgres import PostgresFailed
 from vmsvc.store import preflight
 from vmsvc.store.db import DATABASE_ERRORS
-from vmsvc.web.proxies import resolve
+from vmsvc.web.http.proxies import resolve
 
 #: What one replica takes of the database: its pool, and the connection that listens.
 CONNECTIONS = 11
@@ -86,7 +86,7 @@ async def _any_cloud(cloud: OpenStack | None, settings: Settings, known: preflig
 
 def _access(settings: Settings) -> Iterator[Finding]:
     try:
-        doors.require(settings)
+        access.require(settings)
     except (ConfigError, BadTokenFile) as error:
         yield Finding(Level.WRONG, "access", str(error))
         return

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from vmsvc import COMMAND, __version__, bootstrap, config, demo, doors, tuning
+from vmsvc import COMMAND, __version__, access, bootstrap, config, demo, tuning
 from vmsvc import adopt as adopting
 from vmsvc import check as report
 from vmsvc.domain.errors import VmsvcError
@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT. A SIGINT during the stop ends it at once; a SIGTERM then changes nothing."""
-    doors.require(settings)
+    access.require(settings)
     _allow_many_sockets()
     tuning.share_heap()
     embedded = Embedded(settings, environ)

@@ -9,11 +9,12 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 from vmsvc.store.address import BadAddress, parse
+from vmsvc.web.http.settings import is_loopback
 
 PREFIX = "VMSVC_"
 #: Variables that other programs read from the same shell: the demo, and the tests.
@@ -195,14 +196,6 @@ def _parse(item: dataclasses.Field, text: str) -> Any:
     if meant.most is not None and not value <= meant.most:
         raise ConfigError(f"{name}={text} is more than {meant.most}")
     return value
-
-
-def is_loopback(address: str) -> bool:
-    """True for addresses that only this machine reaches."""
-    try:
-        return address == "localhost" or ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def _require_safe_address(settings: Settings) -> None:

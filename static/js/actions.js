@@ -1,7 +1,7 @@
-import { tell } from "./messages.js";
+import { showMessage } from "./messages.js";
 import { kindOf, nameOf } from "./vm.js";
 
-/** What can be done to a VM: each asks first, says in words what went wrong, and leaves the rest to the events. */
+/** The actions on a VM. Each asks first and shows an error; the result comes as events. */
 export class Actions {
   #api;
   #dialog;
@@ -22,21 +22,21 @@ export class Actions {
     if (yes) {
       await this.#api.remove(vm.id).catch(error => {
         if (error.status !== 404) {
-          tell(`“${nameOf(vm)}” was not deleted. ${error.message}`);
+          showMessage(`“${nameOf(vm)}” was not deleted. ${error.message}`);
         }
       });
     }
   }
 
-  /** A noticed VM: let it go before its time. */
+  /** Release a noticed VM before its time. */
   async release(vm) {
     const yes = await this.#dialog.ask({
-      title: "Let it go now", text: `“${nameOf(vm)}” has saved its work and may go before its time?`, no: "Let it wait",
-      hint: "It is evicted at once, and whoever waits for its room has it so much earlier. This cannot be taken back.",
-      choices: [{ value: "release", verb: "Let it go", danger: true }],
+      title: "Release early", text: `“${nameOf(vm)}” has saved its work and may be evicted before its time?`, no: "Not yet",
+      hint: "It is evicted at once, and its preemptor starts so much earlier. This cannot be taken back.",
+      choices: [{ value: "release", verb: "Release it", danger: true }],
     });
     if (yes) {
-      await this.#api.acknowledge(vm.id).catch(error => tell(`“${nameOf(vm)}” was not let go. ${error.message}`));
+      await this.#api.acknowledge(vm.id).catch(error => showMessage(`“${nameOf(vm)}” was not released. ${error.message}`));
     }
   }
 
@@ -54,7 +54,7 @@ export class Actions {
     });
     if (how) {
       await this.#api.practise(vm.id, how === "notice")
-        .catch(error => tell(`“${nameOf(vm)}” was not noticed. ${error.message}`));
+        .catch(error => showMessage(`“${nameOf(vm)}” was not noticed. ${error.message}`));
     }
   }
 }

@@ -7,7 +7,7 @@ const WRITE_LIMIT = 330_000;
 // How long a create may take before the service answers 202: long enough to hear a refusal in the dialog.
 const CREATE_WAIT_SECONDS = 3;
 
-/** The service said no, or could not be asked. `message` is for people. */
+/** The service answered with an error, or could not be reached. `message` is for people. */
 export class ApiError extends Error {
   /** `retryAfter` is milliseconds, null when the service did not say when it may be asked again. */
   constructor(message, { status = 0, retryAfter = null } = {}) {
@@ -18,13 +18,13 @@ export class ApiError extends Error {
   }
 }
 
-/** A key for one wish, so that sending it twice does not make two VMs. `randomUUID` needs https; this does not. */
+/** A key for one request, so that sending it twice does not make two VMs. `randomUUID` needs https; this does not. */
 export function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** An answer that is not the service's own: a proxy's error page, for example. */
-function wordsOf({ ok, status, statusText }) {
+/** The message for a response that is not the service's own: a proxy's error page, for example. */
+function messageOf({ ok, status, statusText }) {
   return ok ? "The service gave an answer that is not JSON."
     : `The service answered ${[status, statusText].join(" ").trim()}.`;
 }
@@ -103,7 +103,7 @@ export class Api {
     return this.#call("DELETE", `vm/${encodeURIComponent(id)}`);
   }
 
-  /** A noticed VM may go before its time. */
+  /** Acknowledge a notice: the VM is released before its time. */
   acknowledge(id) {
     return this.#call("POST", `vm/${encodeURIComponent(id)}/ack`);
   }
@@ -120,7 +120,7 @@ export class Api {
       return answer;
     }
     const seconds = response.headers.get("Retry-After");
-    throw new ApiError(answer?.message ?? wordsOf(response),
+    throw new ApiError(answer?.message ?? messageOf(response),
       { status: response.status, retryAfter: seconds === null ? null : 1000 * Number(seconds) });
   }
 
@@ -135,7 +135,7 @@ export class Api {
   }
 
   async #fetch(method, path, body, headers) {
-    const sent = this.#clock.reading();
+    const sent = this.#clock.monotonicNow();
     try {
       const response = await fetch(new URL(path, BASE), {
         method,
@@ -147,7 +147,7 @@ export class Api {
         cache: "no-store",
         signal: AbortSignal.timeout(method === "GET" ? READ_LIMIT : WRITE_LIMIT),
       });
-      this.#clock.answered(response.headers.get("Date"), sent);
+      this.#clock.responseReceived(response.headers.get("Date"), sent);
       return response;
     } catch (error) {
       throw new ApiError(error.name === "TimeoutError"

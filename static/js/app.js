@@ -15,7 +15,7 @@ import { EventLog } from "./log.js";
 import { Notices } from "./notices.js";
 import { Notifier } from "./notify.js";
 import { Poll } from "./poll.js";
-import { Room } from "./room.js";
+import { CapacityPanel } from "./capacity_panel.js";
 import { Session } from "./session.js";
 import { Store } from "./store.js";
 import { EventStream } from "./stream.js";
@@ -31,14 +31,14 @@ const session = new Session();
 const api = new Api(clock, session);
 const store = new Store();
 const stream = new EventStream({
-  // A browser cannot say with a WebSocket who asks; a ticket does.
+  // A browser cannot send a token with a WebSocket; a ticket takes its place.
   url: async since => Api.eventsUrl(since, session.signedIn ? (await api.ticket()).ticket : null),
   latest: async since => (await api.history({ since, limit: 1 })).events.at(-1)?.data.seq ?? since,
 });
 const find = id => store.get(id);
 const connection = new Connection(stream);
 const table = new Table(store, clock);
-const room = new Room();
+const capacityPanel = new CapacityPanel();
 const log = new EventLog(query => api.history(query), find);
 const notices = new Notices(store, clock, new Announcer());
 const details = new DetailsDialog(api, clock, find);
@@ -95,10 +95,10 @@ async function refresh() {
 async function measure() {
   try {
     const measured = await api.capacity();
-    room.show(measured);
+    capacityPanel.show(measured);
     strip.limit(totalOf(measured));
   } catch (error) {
-    room.explain(error.message);
+    capacityPanel.explain(error.message);
   }
 }
 
@@ -121,10 +121,10 @@ function tick() {
 }
 
 stream.addEventListener("event", ({ detail }) => {
-  clock.heard(detail.time);
+  clock.eventReceived(detail.time);
   store.apply(detail);
   log.add(detail);
-  notifier.hear(detail);
+  notifier.eventReceived(detail);
   capacity.soon();
   use.soon();
 });
@@ -132,7 +132,7 @@ stream.addEventListener("stale", begin);
 stream.addEventListener("state", ({ detail }) => { if (detail.name === "live") { capacity.soon(); use.soon(); nameRelease(); } });
 strip.addEventListener("range", () => use.soon());
 
-store.addEventListener("event", ({ detail }) => details.hear(detail.vm));
+store.addEventListener("event", ({ detail }) => details.refresh(detail.vm));
 table.addEventListener("open", ({ detail }) => details.show(detail));
 notices.addEventListener("open", ({ detail }) => details.show(detail));
 log.addEventListener("open", ({ detail: event }) => {

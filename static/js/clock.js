@@ -15,13 +15,13 @@ export class ServerClock {
     this.#monotonic = monotonic;
   }
 
-  /** The browser's monotonic time, to be handed back to `answered`. */
-  reading() {
+  /** The browser's monotonic time, to be handed to `responseReceived`. */
+  monotonicNow() {
     return this.#monotonic();
   }
 
   /** An answer to a request sent at `sent` has come just now, dated `date` (an HTTP date). */
-  answered(date, sent) {
+  responseReceived(date, sent) {
     const stamp = Date.parse(date ?? "");
     if (!Number.isNaN(stamp)) {
       this.#narrow(stamp - this.#monotonic(), stamp + 1000 - sent);
@@ -29,14 +29,14 @@ export class ServerClock {
   }
 
   /** Something that the server stamped `time` (ISO 8601) has arrived just now, so it is at least that late there. */
-  heard(time) {
+  eventReceived(time) {
     const stamp = Date.parse(time ?? "");
     if (!Number.isNaN(stamp)) {
       this.#narrow(stamp - this.#monotonic(), Infinity);
     }
   }
 
-  /** Now at the server, or null while it has said nothing. */
+  /** The server's time, or null before its first answer. */
   now() {
     if (this.#low === -Infinity) {
       return null;

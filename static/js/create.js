@@ -1,16 +1,16 @@
 import { newKey } from "./api.js";
 import { byId, closable } from "./dom.js";
 import { mebibytes } from "./capacity.js";
-import { tell } from "./messages.js";
-import { present } from "./plan.js";
+import { showMessage } from "./messages.js";
+import { planElements } from "./plan.js";
 import { nameOf } from "./vm.js";
 
 const AT_ONCE = 4;
-const WORDS = ["name", "flavor", "image", "network", "key_name", "availability_zone"];
+const TEXTS = ["name", "flavor", "image", "network", "key_name", "availability_zone"];
 // What only a preemptible VM has.
 const NUMBERS = ["priority", "min_run_seconds", "max_unavailable"];
 
-/** The dialog that asks for new VMs, one or many, or only asks what would happen. */
+/** The dialog that creates VMs, one or many, or only shows what would happen. */
 export class CreateDialog {
   #api;
   #store;
@@ -18,7 +18,7 @@ export class CreateDialog {
   #form = byId("create-form");
   #outcome = byId("create-outcome");
   #keys = [];
-  #asked = new Set();
+  #accepted = new Set();
 
   constructor(api, store) {
     this.#api = api;
@@ -27,13 +27,13 @@ export class CreateDialog {
     byId("open-create").addEventListener("click", () => this.open());
     byId("create-try").addEventListener("click", () => this.#try());
     this.#form.addEventListener("submit", event => { event.preventDefault(); this.#create(); });
-    // Another wish needs other Idempotency-Keys; the same one sent again must keep them.
-    this.#form.addEventListener("input", () => { this.#keys = []; this.#say("", ""); this.#fitKind(); });
-    store.addEventListener("event", ({ detail }) => this.#hear(detail.event.data, detail.vm));
+    // Another request needs other Idempotency-Keys; the same one sent again must keep them.
+    this.#form.addEventListener("input", () => { this.#keys = []; this.#showOutcome("", ""); this.#fitKind(); });
+    store.addEventListener("event", ({ detail }) => this.#eventReceived(detail.event.data, detail.vm));
   }
 
   open() {
-    this.#say("", "");
+    this.#showOutcome("", "");
     this.#keys = [];
     this.#fitKind();
     this.#dialog.showModal();
@@ -47,7 +47,7 @@ export class CreateDialog {
       this.#offer(await this.#api.catalog());
     } catch (error) {
       this.#offer({});
-      this.#say(`The cloud's lists could not be read. ${error.message}`, "bad");
+      this.#showOutcome(`The cloud's lists could not be read. ${error.message}`, "bad");
     }
   }
 
@@ -82,12 +82,12 @@ export class CreateDialog {
     return Number(this.#form.elements.count.value);
   }
 
-  /** The wish as the contract has it: only what was filled in. */
+  /** The body of the request: only what was filled in. */
   #body(index, count) {
     const { elements } = this.#form;
     const preemptible = elements.kind.value === "preemptible";
     const body = { is_preemptible: preemptible };
-    for (const name of WORDS) {
+    for (const name of TEXTS) {
       const text = elements[name].value.trim();
       if (text) {
         body[name] = name === "name" && count > 1 ? `${text}-${index + 1}` : text;
@@ -106,13 +106,13 @@ export class CreateDialog {
     return { ...Object.fromEntries(filled), ...(group ? { group } : {}) };
   }
 
-  /** What the browser can see is wrong, before anybody is asked; moves the focus there. */
+  /** True when the browser finds a field invalid; moves the focus there. Nothing has been sent yet. */
   #invalid() {
     const field = [...this.#form.elements].find(element => element.willValidate && !element.validity.valid);
     if (field) {
       field.closest("details")?.setAttribute("open", "");
       field.focus();
-      this.#say(`${field.closest("label").firstChild.textContent.trim()}: ${field.validationMessage}`, "bad");
+      this.#showOutcome(`${field.closest("label").firstChild.textContent.trim()}: ${field.validationMessage}`, "bad");
     }
     return Boolean(field);
   }
@@ -122,12 +122,12 @@ export class CreateDialog {
       return;
     }
     this.#busy(true);
-    this.#say("Asking…", "");
+    this.#showOutcome("Asking…", "");
     try {
       const plan = await this.#api.dryRun(this.#body(0, this.#count()));
-      this.#say("", "plan", ...present(plan, id => this.#store.get(id)));
+      this.#showOutcome("", "plan", ...planElements(plan, id => this.#store.get(id)));
     } catch (error) {
-      this.#say(error.message, "bad");
+      this.#showOutcome(error.message, "bad");
     } finally {
       this.#busy(false);
     }
@@ -139,7 +139,7 @@ export class CreateDialog {
     }
     const count = this.#count();
     this.#busy(true);
-    this.#say("Asking…", "");
+    this.#showOutcome("Asking…", "");
     const left = Array.from({ length: count }, (_, index) => index).filter(index => this.#keys[index] !== "done");
     const failures = [];
     const work = async () => {
@@ -155,23 +155,23 @@ export class CreateDialog {
       return;
     }
     const progress = count > 1 ? `${done} of ${count} were accepted. ` : "";
-    this.#say(progress + failures[0].message, "bad");
+    this.#showOutcome(progress + failures[0].message, "bad");
     if (!this.#dialog.open) {
-      tell(progress + failures[0].message);
+      showMessage(progress + failures[0].message);
     }
   }
 
   async #one(index, count) {
     this.#keys[index] ??= newKey();
     const { vm } = await this.#send(this.#body(index, count), this.#keys[index]);
-    this.#asked.add(vm?.vmsvc_id);
+    this.#accepted.add(vm?.vmsvc_id);
     this.#keys[index] = "done";
     if (count > 1) {
-      this.#say(`${this.#keys.filter(key => key === "done").length} of ${count} accepted…`, "");
+      this.#showOutcome(`${this.#keys.filter(key => key === "done").length} of ${count} accepted…`, "");
     }
   }
 
-  /** Send it; when the service says "not so fast", as often as it says. */
+  /** Send it; after a 429 again, when the service says. */
   async #send(body, key) {
     for (;;) {
       try {
@@ -186,9 +186,9 @@ export class CreateDialog {
   }
 
   /** A create that was accepted can still fail, when the dialog is long closed. */
-  #hear({ state, reason }, vm) {
-    if (["active", "failed"].includes(state) && this.#asked.delete(vm.vmsvc_id) && state === "failed") {
-      tell(`“${nameOf(vm)}” could not be created. ${reason ?? ""}`);
+  #eventReceived({ state, reason }, vm) {
+    if (["active", "failed"].includes(state) && this.#accepted.delete(vm.vmsvc_id) && state === "failed") {
+      showMessage(`“${nameOf(vm)}” could not be created. ${reason ?? ""}`);
     }
   }
 
@@ -198,7 +198,7 @@ export class CreateDialog {
     this.#form.setAttribute("aria-busy", busy);
   }
 
-  #say(text, tone, ...elements) {
+  #showOutcome(text, tone, ...elements) {
     this.#outcome.replaceChildren(...(text ? [text] : []), ...elements);
     this.#outcome.dataset.tone = tone;
   }

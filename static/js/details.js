@@ -1,11 +1,11 @@
 import { byId, closable, el } from "./dom.js";
-import { fold } from "./evictions.js";
+import { evictionElement } from "./evictions.js";
 import { age, dateTime } from "./time.js";
 import {
   createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, isWithoutRow, keyOf, kindOf, nameOf,
   stateOf, statusNote, toneOf,
 } from "./vm.js";
-import { criterionOf, preemptorOf, sentenceOf } from "./words.js";
+import { criterionOf, preemptorOf, sentenceOf } from "./event_text.js";
 
 const KIND_WORDS = { standard: "standard", preemptible: "preemptible", foreign: "not made by vmsvc" };
 const NO_RECORD = "made by vmsvc, but no record here knows it: see RUNBOOK.md, “The database is lost”";
@@ -40,7 +40,7 @@ export class DetailsDialog extends EventTarget {
     }
   }
 
-  /** Show a VM; `json` is what stands under "As JSON", by default the VM. */
+  /** Show a VM; `json` is shown under "As JSON", by default the VM. */
   show(vm, json = vm) {
     byId("details-history").replaceChildren();
     byId("details-evictions").replaceChildren();
@@ -50,8 +50,8 @@ export class DetailsDialog extends EventTarget {
     this.#dialog.showModal();
   }
 
-  /** Something happened to a VM: if it is the one that is shown, show what it is now. */
-  hear(vm) {
+  /** A VM has changed: show its new state if it is the one that is shown. */
+  refresh(vm) {
     if (this.#dialog.open && keyOf(vm) === keyOf(this.#vm)) {
       this.#write(vm);
     }
@@ -64,8 +64,8 @@ export class DetailsDialog extends EventTarget {
     byId("details-delete").hidden = !isDeletable(vm);
     byId("details-practise").hidden = !isPractisable(vm);
     byId("details-release").hidden = !isReleasable(vm);
-    this.#tell(vm);
-    this.#record(vm);
+    this.#showHistory(vm);
+    this.#showEvictions(vm);
   }
 
   #facts(vm) {
@@ -95,7 +95,7 @@ export class DetailsDialog extends EventTarget {
       el("div", {}, el("dt", {}, term), el("dd", {}, value, note ? el("span", { class: "note" }, note) : "")));
   }
 
-  async #tell(vm) {
+  async #showHistory(vm) {
     const list = byId("details-history");
     const title = byId("details-history-title");
     title.hidden = list.hidden = !isOurs(vm);
@@ -112,8 +112,8 @@ export class DetailsDialog extends EventTarget {
     }
   }
 
-  /** As a victim, and as who needed the room. What was unfolded stays so. */
-  async #record(vm) {
+  /** Its evictions as a victim, and those that it was the preemptor of. An unfolded one stays unfolded. */
+  async #showEvictions(vm) {
     if (!isOurs(vm)) {
       return;
     }
@@ -128,7 +128,7 @@ export class DetailsDialog extends EventTarget {
     const folded = new Set([...home.querySelectorAll("details")].filter(({ open }) => !open).map(({ dataset }) => dataset.id));
     home.hidden = records.length === 0;
     home.replaceChildren(el("h3", {}, records.length === 1 ? "Eviction" : "Evictions"),
-      ...records.map((record, index) => fold(record, vm.vmsvc_id, index === 0 && !folded.has(String(record.id)))));
+      ...records.map((record, index) => evictionElement(record, vm.vmsvc_id, index === 0 && !folded.has(String(record.id)))));
   }
 
   #line(event) {

@@ -1,4 +1,4 @@
-// The record of an eviction as a person reads it: who for whom and why, and when each step was done.
+// The record of an eviction as a person reads it: victim, preemptor, reason, and when each step was done.
 
 import { el } from "./dom.js";
 import { clockTime, dateTime, lasted } from "./time.js";
@@ -7,19 +7,19 @@ import { toneOf } from "./vm.js";
 const STEPS = {
   planned_at: () => "Chosen, and told by an event",
   noticed_at: () => "Readable in the guest's metadata",
-  acknowledged_at: ({ acknowledged_by: by }) => (by ? `Let go early by ${by}` : "Let go early by its guest"),
-  evict_at: ({ evicting_at: begun, reprieved_at: spared }) => (begun || spared ? "Its time was up" : "Its time is up"),
+  acknowledged_at: ({ acknowledged_by: by }) => (by ? `Released early by ${by}` : "Released early by its guest"),
+  evict_at: ({ evicting_at: begun, reprieved_at: reprieved }) => (begun || reprieved ? "Its time was up" : "Its time is up"),
   reprieved_at: () => "Reprieved",
   evicting_at: () => "Eviction began",
   stopped_at: () => "Guest shut down",
   deleted_at: () => "The cloud took the delete",
   freed_at: () => "Gone from the cloud: its room is free",
-  fulfilled_at: ({ request }) => `${request?.name ?? "Who needed the room"} is active`,
+  fulfilled_at: ({ request }) => `${request?.name ?? "The preemptor"} is active`,
 };
 const REASONS = { capacity: "", lifetime: "Its lifetime ended", simulated: "Practised by its owner" };
 
-/** One eviction, folded. `whose` is the VM whose page it stands on: as the victim, or as who needed the room. */
-export function fold(record, whose, open) {
+/** One eviction. `whose` is the vmsvc id of the VM whose details are shown: the victim's or the preemptor's. */
+export function evictionElement(record, whose, open) {
   return el("details", { class: "record", open, "data-id": record.id },
     el("summary", {}, el("strong", {}, titleOf(record, whose)),
       el("span", { class: "chip", "data-tone": toneOf(record.state) }, record.state),
@@ -64,8 +64,8 @@ function timeline(record) {
   const begun = Date.parse(record.planned_at);
   const over = record.freed_at || record.reprieved_at || ["deleted", "lost"].includes(record.state);
   const steps = Object.keys(STEPS)
-    // Who was let go early, or left by itself, did not see its deadline.
-    .filter(step => record[step] && !(step === "evict_at" && over && wasSpared(record)))
+    // A victim that was released early, or that left by itself, did not reach its deadline.
+    .filter(step => record[step] && !(step === "evict_at" && over && endedEarly(record)))
     .map(step => ({ step, at: Date.parse(record[step]), label: STEPS[step](record) }))
     .sort((one, other) => one.at - other.at);
   return el("ol", { class: "timeline" }, ...steps.map(({ step, at, label }) =>
@@ -75,7 +75,7 @@ function timeline(record) {
       el("span", {}, label))));
 }
 
-function wasSpared({ evict_at: due, evicting_at: begun, reprieved_at: spared }) {
-  const end = Date.parse(begun ?? spared ?? "");
+function endedEarly({ evict_at: due, evicting_at: begun, reprieved_at: reprieved }) {
+  const end = Date.parse(begun ?? reprieved ?? "");
   return Number.isNaN(end) || end < Date.parse(due);
 }

@@ -3,10 +3,10 @@ import { History } from "./history.js";
 import { Rows } from "./rows.js";
 import { clockTime, dateTime } from "./time.js";
 import { nameOf, toneOf } from "./vm.js";
-import { outlineOf, sentenceOf } from "./words.js";
+import { outlineOf, sentenceOf } from "./event_text.js";
 
-// So many are kept while nobody reads back, and so many at most.
-const KEPT = 2_000;
+// How many events are in memory while nobody scrolls back, and how many at most.
+const USUAL = 2_000;
 const MOST = 20_000;
 const NEAR_END = 400;
 
@@ -74,9 +74,9 @@ export class EventLog extends EventTarget {
 
   /** The page's memory stays bounded however long it hangs on the wall. */
   #trim() {
-    const kept = this.#scroll.scrollTop === 0 ? KEPT : MOST;
-    if (this.#events.length > 2 * kept) {
-      this.#events.splice(0, this.#events.length - kept);
+    const limit = this.#scroll.scrollTop === 0 ? USUAL : MOST;
+    if (this.#events.length > 2 * limit) {
+      this.#events.splice(0, this.#events.length - limit);
       this.#history = new History(this.#read, seqOf(this.#events[0]));
     }
   }

@@ -3,8 +3,8 @@ import { byId, el } from "./dom.js";
 const MOST = 4;
 const KEEP = 12_000;
 
-/** A message at the edge of the page: what went wrong (`bad`) or well (`good`), in words. */
-export function tell(text, tone = "bad") {
+/** Show a message at the edge of the page: an error (`bad`) or a success (`good`). */
+export function showMessage(text, tone = "bad") {
   const close = el("button", { type: "button", class: "plain", "aria-label": "Dismiss" }, "✕");
   const box = el("div", { class: "message", "data-tone": tone, role: tone === "bad" ? "alert" : "status" },
     el("p", {}, text), close);

@@ -1,7 +1,7 @@
 import { byId, el, mark, write } from "./dom.js";
 import { clockTime, countdown, spoken } from "./time.js";
 import { flavorOf, hostOf, isReleasable, keyOf, nameOf } from "./vm.js";
-import { criterionOf, deadlineOf, graceOf, preemptorOf } from "./words.js";
+import { criterionOf, deadlineOf, graceOf, preemptorOf } from "./event_text.js";
 
 const TITLE = document.title;
 // How long the outcome stays in sight.
@@ -9,7 +9,7 @@ const LINGER = 12_000;
 const OUTCOMES = { evicted: "Evicted", reprieved: "Reprieved", deleted: "Deleted by its owner", lost: "Vanished" };
 
 /**
- * The VMs that were told when they go: a countdown each, by the server's clock, then what became of them.
+ * The victims under notice: a countdown each, by the server's clock, then how each notice ended.
  *
  * Dispatches `open` and `release` (detail: the VM).
  */
@@ -24,12 +24,12 @@ export class Notices extends EventTarget {
     this.#store = store;
     this.#clock = clock;
     this.#announcer = announcer;
-    store.addEventListener("event", ({ detail }) => this.#hear(detail.event, detail.vm));
-    store.addEventListener("replaced", () => this.#meet());
+    store.addEventListener("event", ({ detail }) => this.#eventReceived(detail.event, detail.vm));
+    store.addEventListener("replaced", () => this.#syncWithList());
   }
 
-  /** What the list says: a notice that was given before this page came, or that ended while it was away. */
-  #meet() {
+  /** Take notices from the list: those given before the page was opened, and those that ended while it was away. */
+  #syncWithList() {
     for (const vm of this.#store.all().filter(({ state }) => ["noticed", "evicting"].includes(state))) {
       if (!this.#cards.has(keyOf(vm))) {
         this.#add(vm, { vm, state: vm.state });
@@ -43,7 +43,7 @@ export class Notices extends EventTarget {
     }
   }
 
-  #hear({ data }, vm) {
+  #eventReceived({ data }, vm) {
     const key = keyOf(vm);
     if (data.state === "noticed") {
       this.#cards.get(key)?.element.remove();
@@ -69,20 +69,20 @@ export class Notices extends EventTarget {
     const criterion = criterionOf(data);
     const name = el("button", { type: "button", class: "notice-name" }, nameOf(vm));
     const release = el("button", { type: "button", class: "notice-release",
-      "aria-label": `Let ${nameOf(vm)} go now…`, title: "Its work is saved: let it go before its time" }, "Let go…");
+      "aria-label": `Release ${nameOf(vm)} early…`, title: "Its work is saved: release it before its time" }, "Release…");
     const send = type => () =>
       this.dispatchEvent(new CustomEvent(type, { detail: this.#store.get(keyOf(vm)) ?? vm }));
     name.addEventListener("click", send("open"));
     release.addEventListener("click", send("release"));
     const facts = el("dl", {});
     const deadline = deadlineOf(data);
-    const tell = (term, text) => text
+    const addFact = (term, text) => text
       && facts.append(el("div", {}, el("dt", {}, term), el("dd", { title: text }, text)));
     const simulated = data.simulated ?? vm.notice?.simulated;
-    tell("Room for", preemptor?.name);
-    tell("Decided by", criterion);
-    tell("Why", preemptor ? "" : data.reason || (simulated ? "practice" : "its lifetime ends"));
-    tell("Then", data.notice_only ?? vm.notice?.notice_only ? "it is reprieved" : "");
+    addFact("Room for", preemptor?.name);
+    addFact("Decided by", criterion);
+    addFact("Why", preemptor ? "" : data.reason || (simulated ? "practice" : "its lifetime ends"));
+    addFact("Then", data.notice_only ?? vm.notice?.notice_only ? "it is reprieved" : "");
     mark(clock, "title", Number.isFinite(deadline) ? `Until ${clockTime(deadline)}` : null);
     const element = el("li", { class: "notice", "data-tone": "warn" },
       el("div", { class: "notice-head" }, name,
@@ -90,7 +90,7 @@ export class Notices extends EventTarget {
       clock, facts, release, el("span", { class: "notice-bar", "aria-hidden": "true" }, bar));
     this.#cards.set(keyOf(vm), {
       element, clock, bar, release, deadline, state: data.state, outcome: null,
-      // Not said: what is left now counts as the whole.
+      // Where the event does not say, what is left now counts as the whole.
       grace: graceOf(data) || deadline - (this.#clock.now() ?? deadline),
     });
     this.#arrange();
@@ -109,7 +109,7 @@ export class Notices extends EventTarget {
     }, LINGER);
   }
 
-  /** The next to go comes first. */
+  /** The next deadline comes first. */
   #arrange() {
     const cards = [...this.#cards.values()].sort((one, other) => one.deadline - other.deadline);
     const list = byId("notice-list");

@@ -1,12 +1,12 @@
 import { byId, mark } from "./dom.js";
-import { keep, recall } from "./kept.js";
+import { readPreference, savePreference } from "./preferences.js";
 import { spoken } from "./time.js";
 import { nameOf } from "./vm.js";
-import { deadlineOf, preemptorOf } from "./words.js";
+import { deadlineOf, preemptorOf } from "./event_text.js";
 
 const GATHER = 500;
 const MOST = 3;
-// What is older was missed while the connection was down: too late to interrupt anybody for.
+// Older events were missed while the connection was down: it is too late to interrupt anybody for them.
 const FRESH = 60_000;
 
 /**
@@ -30,22 +30,22 @@ export class Notifier {
   }
 
   get #on() {
-    return "Notification" in window && Notification.permission === "granted" && recall("notify", "no") === "yes";
+    return "Notification" in window && Notification.permission === "granted" && readPreference("notify", "no") === "yes";
   }
 
-  /** An event of the stream. */
-  hear(event) {
+  /** Note an event of the stream. */
+  eventReceived(event) {
     const { type, data } = event;
     const now = this.#clock.now();
     if (type !== "evict" || !["noticed", "evicted"].includes(data.state) || !this.#on
       || (now !== null && now - Date.parse(event.time) > FRESH)) {
       return;
     }
-    this.#waiting.push(this.#words(event, now));
-    this.#timer ||= setTimeout(() => this.#tell(), GATHER);
+    this.#waiting.push(this.#textOf(event, now));
+    this.#timer ||= setTimeout(() => this.#notify(), GATHER);
   }
 
-  #words({ subject, data }, now) {
+  #textOf({ subject, data }, now) {
     const name = nameOf(data.vm ?? { id: subject });
     if (data.state === "evicted") {
       return { state: "evicted", tag: subject, title: `${name} was evicted`, body: "" };
@@ -59,7 +59,7 @@ export class Notifier {
     };
   }
 
-  #tell() {
+  #notify() {
     this.#timer = 0;
     const all = this.#waiting.splice(0);
     for (const { title, body, tag } of all.length > MOST ? summed(all) : all) {
@@ -74,9 +74,9 @@ export class Notifier {
 
   async #toggle() {
     if (this.#on) {
-      keep("notify", "no");
+      savePreference("notify", "no");
     } else if (await Notification.requestPermission() === "granted") {
-      keep("notify", "yes");
+      savePreference("notify", "yes");
     }
     this.#show();
   }
@@ -86,7 +86,7 @@ export class Notifier {
     mark(this.#button, "aria-pressed", String(this.#on));
     this.#button.disabled = refused;
     mark(this.#button, "title", refused ? "The browser's settings forbid notifications of this page"
-      : "Show a notification of the browser when a VM is told to go, and when it has gone");
+      : "Show a notification of the browser when a VM gets its notice, and when it is evicted");
   }
 }
 

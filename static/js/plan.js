@@ -3,14 +3,14 @@ import { flavorOf, hostOf, kindOf, nameOf } from "./vm.js";
 
 const MOST = 8;
 
-/** The answer to a dry run: a sentence, and who would go. `find` knows the VMs. Returns elements. */
-export function present(plan, find) {
+/** The elements that show the answer to a dry run: a sentence, and the victims. `find` looks up a VM by id. */
+export function planElements(plan, find) {
   const parts = [el("p", {}, (SENTENCES[plan.result] ?? JSON.stringify)(plan))];
   if (plan.result === "evicts") {
-    parts.push(victims(plan.victims, find), ...grounds(plan));
+    parts.push(victims(plan.victims, find), ...reasons(plan));
   }
   const full = plan.if_no_host_has_room;
-  return full ? [...parts, el("p", { class: "else" }, "If no host has room:"), ...present(full, find)] : parts;
+  return full ? [...parts, el("p", { class: "else" }, "If no host has room:"), ...planElements(full, find)] : parts;
 }
 
 const SENTENCES = {
@@ -36,7 +36,7 @@ function victim(id, vm) {
   return el("li", {}, el("strong", {}, nameOf(vm)), el("span", { class: "note" }, about.filter(Boolean).join(" · ")));
 }
 
-function grounds({ criterion, optimal }) {
+function reasons({ criterion, optimal }) {
   return [criterion && `What decided: ${criterion}.`, optimal === false && "A better choice was not ruled out."]
     .filter(Boolean).map(text => el("p", {}, text));
 }

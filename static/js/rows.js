@@ -51,11 +51,11 @@ export class Rows {
   /** Scroll as little as needed to bring a row into sight. */
   reveal(index) {
     const top = index * this.height;
-    const room = this.#scroller.clientHeight - this.#body.offsetTop;
+    const visible = this.#scroller.clientHeight - this.#body.offsetTop;
     if (top < this.#scroller.scrollTop) {
       this.#scroller.scrollTop = top;
-    } else if (top + this.height > this.#scroller.scrollTop + room) {
-      this.#scroller.scrollTop = top + this.height - room;
+    } else if (top + this.height > this.#scroller.scrollTop + visible) {
+      this.#scroller.scrollTop = top + this.height - visible;
     }
     this.#draw();
   }
@@ -73,7 +73,7 @@ export class Rows {
         this.#shown.delete(key);
       }
     }
-    // Screen readers go by the order of elements, so they are kept in the order of the list.
+    // Screen readers go by the order of elements, so the elements have the order of the list.
     let next = this.#body.firstElementChild;
     wanted.forEach((item, offset) => {
       const { element } = this.#place(item, first + offset, height);

@@ -1,18 +1,18 @@
 import { byId } from "./dom.js";
 
-const KEPT_AS = "vmsvc.token";
+const STORAGE_KEY = "vmsvc.token";
 
-/** Who is looking. Without authentication it stays empty and is never asked; the token lives as long as the tab. */
+/** The viewer's token, which lives as long as the tab. Without authentication there is none, and nobody asks for one. */
 export class Session {
-  #token = sessionStorage.getItem(KEPT_AS);
-  #scheme = sessionStorage.getItem(`${KEPT_AS}.scheme`) ?? "bearer";
+  #token = sessionStorage.getItem(STORAGE_KEY);
+  #scheme = sessionStorage.getItem(`${STORAGE_KEY}.scheme`) ?? "bearer";
   #asked = null;
 
   get signedIn() {
     return this.#token !== null;
   }
 
-  /** The headers that say who asks. */
+  /** The headers with the token. */
   headers() {
     if (this.#token === null) {
       return {};
@@ -29,7 +29,7 @@ export class Session {
 
   /** Forget the token. */
   clear() {
-    sessionStorage.removeItem(KEPT_AS);
+    sessionStorage.removeItem(STORAGE_KEY);
     this.#token = null;
   }
 
@@ -45,8 +45,8 @@ export class Session {
       const given = event => {
         event.preventDefault();
         this.#token = input.value.trim();
-        sessionStorage.setItem(KEPT_AS, this.#token);
-        sessionStorage.setItem(`${KEPT_AS}.scheme`, this.#scheme);
+        sessionStorage.setItem(STORAGE_KEY, this.#token);
+        sessionStorage.setItem(`${STORAGE_KEY}.scheme`, this.#scheme);
         input.value = "";
         byId("sign-in-form").removeEventListener("submit", given);
         dialog.removeEventListener("cancel", stay);

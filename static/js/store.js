@@ -1,10 +1,10 @@
 import { FINAL, keyOf, stateOf } from "./vm.js";
 
-// How long a VM that is gone stays in sight, so that a person sees what became of it.
+// How long a VM that is gone stays in sight, so that a person sees its final state.
 const LINGER = 10_000;
 
 /**
- * The VMs as last heard. Filled by the list, kept up to date by events.
+ * The VMs. The list fills it, events keep it up to date.
  *
  * Dispatches `change` when a row was added, changed or removed, `replaced` when the list was read anew, and `event`
  * (detail: {event, vm}) for each event after it was applied.
@@ -12,7 +12,7 @@ const LINGER = 10_000;
 export class Store extends EventTarget {
   #vms = new Map();
   #gone = new Map();
-  #held = null;
+  #buffered = null;
 
   get size() {
     return this.#vms.size;
@@ -28,22 +28,22 @@ export class Store extends EventTarget {
   }
 
   /**
-   * Read the list anew: `list()` resolves with {servers, seq}. What events say meanwhile is kept and applied to what
-   * the list says, for its rows are as old as its `seq`. Returns that seq, or rejects as `list` did.
+   * Read the list anew: `list()` resolves with {servers, seq}. Events that come meanwhile are applied to the list
+   * afterwards, for its rows are as old as its `seq`. Returns that seq, or rejects as `list` did.
    */
   async read(list) {
-    const held = this.#held = [];
+    const buffered = this.#buffered = [];
     try {
       const { servers, seq } = await list();
-      this.#replace(servers, held.filter(({ data }) => data.seq > seq));
+      this.#replace(servers, buffered.filter(({ data }) => data.seq > seq));
       return seq;
     } finally {
-      this.#held = null;
+      this.#buffered = null;
     }
   }
 
   apply(event) {
-    this.#held?.push(event);
+    this.#buffered?.push(event);
     const vm = this.#write(event);
     this.dispatchEvent(new CustomEvent("event", { detail: { event, vm } }));
     this.dispatchEvent(new CustomEvent("change"));
@@ -72,12 +72,12 @@ export class Store extends EventTarget {
   }
 
   #write({ data, subject }) {
-    const said = data.vm ?? { id: subject };
-    const key = keyOf(said);
-    const state = said.state ?? (data.state === "reprieved" ? "active" : data.state);
-    const vm = { ...this.#vms.get(key), ...said, state };
+    const view = data.vm ?? { id: subject };
+    const key = keyOf(view);
+    const state = view.state ?? (data.state === "reprieved" ? "active" : data.state);
+    const vm = { ...this.#vms.get(key), ...view, state };
     if (data.state === "noticed") {
-      vm.evict_at = data.evict_at ?? said.evict_at;
+      vm.evict_at = data.evict_at ?? view.evict_at;
     } else if (!["noticed", "evicting"].includes(vm.state)) {
       vm.evict_at = null;
     }

@@ -1,10 +1,10 @@
 import { Backoff } from "./backoff.js";
 
 /** Close codes of the service's event channel. */
-const SLOW = 4008; // we read too slowly: come back with `since`
-const STALE = 4009; // `since` is older than the history: the list must be read anew
-const RESTART = 1012; // the service restarts
-const WHO_ARE_YOU = 4001; // come back with a new ticket
+const TOO_SLOW = 4008; // we read too slowly: come back with `since`
+const HISTORY_GONE = 4009; // `since` is older than the history: the list must be read anew
+const SERVICE_RESTART = 1012; // the service restarts
+const UNAUTHENTICATED = 4001; // come back with a new ticket
 
 const STEADY = 5_000; // a connection that lived this long was a good one
 const CHECK_EVERY = 30_000;
@@ -33,8 +33,8 @@ export class EventStream extends EventTarget {
     this.#latest = latest;
     this.since = 0;
     setInterval(() => this.#check(), CHECK_EVERY);
-    window.addEventListener("online", () => this.#hurry());
-    document.addEventListener("visibilitychange", () => this.#hurry());
+    window.addEventListener("online", () => this.#retryNow());
+    document.addEventListener("visibilitychange", () => this.#retryNow());
   }
 
   /** Connect, or connect anew, for what comes after `since`. */
@@ -45,28 +45,28 @@ export class EventStream extends EventTarget {
 
   stop() {
     this.#forget();
-    this.#say("stopped");
+    this.#dispatchState("stopped");
   }
 
   async #connect() {
     this.#forget();
-    this.#say("connecting");
+    this.#dispatchState("connecting");
     const attempt = this.#attempt;
     const url = await this.#url(this.since).catch(() => null);
     if (attempt !== this.#attempt) {
-      return; // meanwhile somebody else connects, or nobody wants to any more
+      return; // a later attempt connects, or the stream was stopped
     }
     if (url === null) {
-      this.#lost();
+      this.#closed();
       return;
     }
     const socket = new WebSocket(url);
     this.#socket = socket;
-    // A socket that was given up may still speak: only the current one is heard.
+    // A socket that was given up may still get messages: only those of the current one count.
     const current = handle => message => { if (socket === this.#socket) { handle(message); } };
     socket.addEventListener("open", current(() => this.#live()));
-    socket.addEventListener("message", current(message => this.#take(JSON.parse(message.data))));
-    socket.addEventListener("close", current(message => this.#lost(message.code)));
+    socket.addEventListener("message", current(message => this.#receive(JSON.parse(message.data))));
+    socket.addEventListener("close", current(message => this.#closed(message.code)));
   }
 
   #forget() {
@@ -80,10 +80,10 @@ export class EventStream extends EventTarget {
 
   #live() {
     this.#opened = performance.now();
-    this.#say("live");
+    this.#dispatchState("live");
   }
 
-  #take(event) {
+  #receive(event) {
     const seq = event.data?.seq ?? Number(event.id);
     if (!(seq > this.since)) {
       return; // seen before
@@ -92,35 +92,35 @@ export class EventStream extends EventTarget {
     this.dispatchEvent(new CustomEvent("event", { detail: event }));
   }
 
-  #lost(code) {
+  #closed(code) {
     const steady = this.#opened && performance.now() - this.#opened > STEADY;
     if (!this.#opened) {
-      // A browser does not say why an upgrade was refused. An ordinary call does, and asks for a token if that is it.
+      // A browser does not say why an upgrade was refused. An ordinary request does, and asks for a token if one is missing.
       this.#latest(this.since).catch(() => {});
     }
     this.#opened = 0;
-    if (steady || [SLOW, RESTART, WHO_ARE_YOU].includes(code)) {
+    if (steady || [TOO_SLOW, SERVICE_RESTART, UNAUTHENTICATED].includes(code)) {
       this.#backoff.reset();
     }
     this.#socket = null;
-    if (code === STALE) {
-      this.#say("connecting");
+    if (code === HISTORY_GONE) {
+      this.#dispatchState("connecting");
       this.dispatchEvent(new CustomEvent("stale"));
       return;
     }
     const pause = this.#backoff.next();
     this.#timer = setTimeout(() => this.#connect(), pause);
-    this.#say("waiting", performance.now() + pause);
+    this.#dispatchState("waiting", performance.now() + pause);
   }
 
-  /** The network is back, or somebody looks at the page again: do not sit out a long pause. */
-  #hurry() {
+  /** The network is back, or the page is visible again: end the pause before the next attempt. */
+  #retryNow() {
     if (this.#timer && !document.hidden) {
       this.#connect();
     }
   }
 
-  /** A connection can be dead without either end being told. Ask the service whether there is more than we heard. */
+  /** A connection can be dead without either end noticing. Ask the service whether it has later events. */
   async #check() {
     const socket = this.#socket;
     if (!this.#opened || document.hidden) {
@@ -139,7 +139,7 @@ export class EventStream extends EventTarget {
     }, CHECK_GRACE);
   }
 
-  #say(name, retryAt = null) {
+  #dispatchState(name, retryAt = null) {
     this.dispatchEvent(new CustomEvent("state", { detail: { name, retryAt } }));
   }
 }

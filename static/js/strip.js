@@ -1,9 +1,9 @@
 import { byId, draw, el, mark, write } from "./dom.js";
-import { keep, recall } from "./kept.js";
+import { readPreference, savePreference } from "./preferences.js";
 import { age, clockTime, dayTime } from "./time.js";
 
 const HEIGHT = 100;
-const MARK_LEAST = 30; // per cent of the lane that a single eviction fills
+const MARK_LEAST = 30; // per cent of the height that a single eviction fills
 
 /**
  * The strip chart: vCPUs in use and evictions over the last hours, by the service's own record. A moment is chosen by
@@ -29,9 +29,9 @@ export class Strip extends EventTarget {
   constructor() {
     super();
     this.#use.append(this.#areas.preemptible, this.#areas.standard, this.#limit, this.#cursor);
-    this.#hours.value = recall("hours", "6");
+    this.#hours.value = readPreference("hours", "6");
     this.#hours.addEventListener("change", () => {
-      keep("hours", this.#hours.value);
+      savePreference("hours", this.#hours.value);
       this.#choose(null);
       this.dispatchEvent(new CustomEvent("range"));
     });
@@ -41,7 +41,7 @@ export class Strip extends EventTarget {
     this.#plot.addEventListener("keydown", event => this.#key(event));
   }
 
-  /** How many hours are wanted. */
+  /** The hours that are shown. */
   get hours() {
     return Number(this.#hours.value);
   }
@@ -53,7 +53,7 @@ export class Strip extends EventTarget {
     this.#paint();
   }
 
-  /** All vCPUs there are now, or null when nobody knows. */
+  /** All vCPUs there are now; null: unknown. */
   limit(total) {
     this.#total = total;
     this.#paint();
@@ -84,7 +84,7 @@ export class Strip extends EventTarget {
     const most = Math.max(...evictions, 1);
     this.#evictions.replaceChildren(...evictions.flatMap((count, slot) => (count ? [this.#bar(slot, count / most)] : [])));
     this.#paintTimes();
-    this.#tell();
+    this.#showReadout();
   }
 
   #paintTimes() {
@@ -107,7 +107,7 @@ export class Strip extends EventTarget {
 
   #choose(slot) {
     this.#chosen = slot;
-    this.#tell();
+    this.#showReadout();
   }
 
   #key(event) {
@@ -123,7 +123,7 @@ export class Strip extends EventTarget {
   }
 
   /** The chosen moment, or now, in words. */
-  #tell() {
+  #showReadout() {
     if (!this.#usage) {
       return;
     }

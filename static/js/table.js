@@ -13,7 +13,7 @@ const NO_VMS = "No VMs yet. Create the first one.";
 
 const OTHERS = {
   practise: { sign: "◷", words: name => `Practise the eviction of ${name}` },
-  release: { sign: "✓", words: name => `Let ${name} go now` },
+  release: { sign: "✓", words: name => `Release ${name} early` },
 };
 
 /** What else can be done to a VM now, or null. */
@@ -63,7 +63,7 @@ export class Table extends EventTarget {
     this.#rows.draw();
   }
 
-  /** In place of rows, while there is no list: why. */
+  /** As long as there is no list, show this text in place of rows. */
   explain(text) {
     if (!this.#loaded) {
       write(byId("vm-empty"), text);

@@ -74,7 +74,7 @@ export function createdOf(vm) {
   return Date.parse(vm.created ?? vm.created_at ?? "");
 }
 
-/** True when the service would delete it for us. */
+/** True when the service would delete it. */
 export function isDeletable(vm) {
   return isOurs(vm) && !FINAL.has(stateOf(vm)) && !["deleting", "evicting"].includes(stateOf(vm));
 }
@@ -84,7 +84,7 @@ export function isPractisable(vm) {
   return kindOf(vm) === "preemptible" && stateOf(vm) === "active";
 }
 
-/** True when it was noticed and may still be let go before its time. */
+/** True when it was noticed and can still be released before its time. */
 export function isReleasable(vm) {
   return isOurs(vm) && stateOf(vm) === "noticed" && !vm.acknowledged_at;
 }

@@ -10,7 +10,8 @@ from tests.api.contract import check
 from tests.api.standin import Evictions, Service
 from vmsvc.service.hub import Hub
 from vmsvc.web.app import make_app, make_server
-from vmsvc.web.settings import WebSettings
+from vmsvc.web.channel.frames import text_frame
+from vmsvc.web.http.settings import WebSettings
 
 
 @pytest.fixture(name="service")
@@ -30,7 +31,7 @@ def _registry():
 
 @pytest.fixture(name="hub")
 def _hub():
-    return Hub()
+    return Hub(text_frame)
 
 
 @pytest.fixture(name="settings")
@@ -41,7 +42,7 @@ def _settings(tmp_path):
 
 @pytest.fixture(name="app")
 def _app(service, evictions, hub, settings, registry):
-    return make_app(service, hub, settings, evictions=evictions, registry=registry)
+    return make_app(service, hub, settings, evictions=evictions, tickets=None, registry=registry)
 
 
 @pytest.fixture(name="http_server")

@@ -30,7 +30,6 @@ class Service:
         self.calls: list[tuple] = []
         self.log: list[dict] = []
         self.kept_from = 1
-        self.kept = False       # the list is at hand
         self.ends = True
         self.error: Exception | None = None
         self.refusal: tuple[str, str] | None = None
@@ -81,12 +80,10 @@ class Service:
     async def vms(self) -> Page:
         """Each once."""
         self._note("vms")
-        return self._page()
+        return self.page()
 
-    def kept_vms(self) -> Page | None:
-        return self._page() if self.kept else None
-
-    def _page(self) -> Page:
+    def page(self) -> Page:
+        """The list as it is now."""
         return page_of([json.dumps(row).encode() for key, row in self.vm_rows.items() if key == row["id"]],
                        len(self.log))
 

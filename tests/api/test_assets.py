@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from swagger_ui_bundle import swagger_ui_path
 
-from vmsvc.web.settings import WebSettings
+from vmsvc.web.http.settings import WebSettings
 
 VMS = "/api/v1/vm"
 

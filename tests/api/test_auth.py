@@ -15,8 +15,8 @@ from vmsvc.domain.principal import Principal
 from vmsvc.service import tokens
 from vmsvc.service.tokens import BadTokenFile, TokenFile
 from vmsvc.web.app import make_app
-from vmsvc.web.auth import TokenAuth
-from vmsvc.web.proxies import TrustedProxies
+from vmsvc.web.http.auth import TokenAuth
+from vmsvc.web.http.proxies import TrustedProxies
 
 VMS = "/api/v1/vm"
 BODY = {"is_preemptible": True}

@@ -8,9 +8,9 @@ import pytest
 from tests.api.standin import CLOUD_9
 from vmsvc.domain.errors import TooManyRequests
 from vmsvc.domain.principal import Principal
-from vmsvc.web import limits as module
-from vmsvc.web.evictions import EVICTION
-from vmsvc.web.limits import Limits, client_of
+from vmsvc.web.api.evictions import EVICTION
+from vmsvc.web.http import limits as module
+from vmsvc.web.http.limits import Limits, client_of
 
 VMS = "/api/v1/vm"
 #: GETs behind which there is the cloud or the database.
@@ -50,7 +50,7 @@ class TestReads:
     @pytest.mark.gen_test
     @pytest.mark.parametrize("path", COSTLY)
     async def test_what_asks_the_cloud_or_the_database_has_a_budget(self, call, path, monkeypatch):
-        monkeypatch.setattr(module, "MAX_HOLD", 0.05)
+        monkeypatch.setattr(module, "MAX_DELAY", 0.05)
         statuses = [(await call("GET", path)).status for _ in range(4)]
         assert statuses[2:] == [429, 429] and 429 not in statuses[:2]
         for free in FREE:
@@ -59,7 +59,7 @@ class TestReads:
 
     @pytest.mark.gen_test
     async def test_a_made_up_ticket_costs_its_address_a_read(self, call, app, monkeypatch):
-        monkeypatch.setattr(module, "MAX_HOLD", 0.05)
+        monkeypatch.setattr(module, "MAX_DELAY", 0.05)
 
         class Tickets:
             """Nobody's."""
@@ -70,7 +70,8 @@ class TestReads:
                 """Bad."""
                 self.asked += 1
                 raise TooManyRequests("a marker")
-        app.settings["tickets"] = tickets = Tickets()
+        tickets = Tickets()
+        app.settings["dependencies"] = replace(app.dependencies, tickets=tickets)
         for _ in range(5):
             await call("GET", "/api/v1/events?ticket=x", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
         assert tickets.asked == 2
@@ -87,7 +88,7 @@ async def test_a_read_whose_client_has_gone_is_stopped(app, http_server, http_po
     await slow.asked.wait()
     writer.close()
     await slow.dropped.wait()
-    while app.settings["limits"].in_flight:
+    while app.dependencies.limits.in_flight:
         await asyncio.sleep(0.001)
 
 
@@ -110,9 +111,9 @@ async def test_work_that_goes_on_without_its_client_is_still_in_flight(app, http
     writer.close()
     await writer.wait_closed()
     await asyncio.sleep(0.05)
-    assert app.settings["limits"].in_flight == 1
+    assert app.dependencies.limits.in_flight == 1
     end.set()
-    while app.settings["limits"].in_flight:
+    while app.dependencies.limits.in_flight:
         await asyncio.sleep(0.001)
 
 
@@ -127,13 +128,13 @@ async def test_who_is_refused_hears_it_in_turn_and_holds_no_place_meanwhile():
     real, asyncio.sleep = asyncio.sleep, sleep
     try:
         for _ in range(1000):
-            await limits.hold_back("a")
-        await limits.hold_back("b")
+            await limits.delay_refusal("a")
+        await limits.delay_refusal("b")
     finally:
         asyncio.sleep = real
     assert slept[:3] == pytest.approx([0.01, 0.02, 0.03])       # the first one did not wait
-    assert max(slept) <= module.MAX_HOLD and len(slept) == 999, "another client does not stand in this row"
-    assert limits.in_flight == limits.held == 0
+    assert max(slept) <= module.MAX_DELAY and len(slept) == 999, "another client does not stand in this row"
+    assert limits.in_flight == limits.delayed_refusals == 0
 
 
 @pytest.mark.parametrize("principal, address, client", [

@@ -13,8 +13,9 @@ from tornado.websocket import websocket_connect
 from tests.api.standin import event
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.service.hub import Hub
-from vmsvc.web.channel import PAGE
-from vmsvc.web.limits import MAX_SOCKET_READERS
+from vmsvc.web.channel.frames import text_frame
+from vmsvc.web.channel.handlers import PAGE
+from vmsvc.web.http.limits import MAX_SOCKET_READERS
 
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
@@ -111,7 +112,7 @@ class TestForgetful:
 
     @pytest.fixture(name="hub")
     def _hub(self):
-        return Hub(recent=0)
+        return Hub(text_frame, recent=0)
 
     @pytest.mark.gen_test
     async def test_what_memory_does_not_have_is_read_page_by_page(self, url, commit, service):

@@ -9,9 +9,9 @@ import pytest
 
 from tests.api.standin import CLOUD_9
 from vmsvc.domain import errors
-from vmsvc.web.auth import Principal
-from vmsvc.web.base import HTTP_REFUSALS, INTERNAL, STATUS, STATUS_OF_SLUG
 from vmsvc.web.app import make_app
+from vmsvc.web.http.auth import Principal
+from vmsvc.web.http.handler import HTTP_REFUSALS, INTERNAL, STATUS, STATUS_OF_SLUG
 
 VMS = "/api/v1/vm"
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.VmsvcError)]
@@ -169,7 +169,7 @@ class TestWithReaders:
                     raise errors.Unauthenticated("who are you?")
                 return Principal(request.headers["Who"], may_write=request.headers["Who"] == "member")
 
-        return make_app(service, hub, settings, ByName(), evictions=None)
+        return make_app(service, hub, settings, ByName(), evictions=None, tickets=None)
 
     @pytest.mark.gen_test
     async def test_who_is_not_known_gets_nothing_but_the_probes(self, call, service):

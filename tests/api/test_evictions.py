@@ -4,7 +4,7 @@ import pytest
 
 from tests.api.standin import CLOUD_1, OWN_2
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Forbidden, NotFound, Timeout
-from vmsvc.web.evictions import EVICTION
+from vmsvc.web.api.evictions import EVICTION
 
 VM = f"/api/v1/vm/{CLOUD_1}"
 RECORD = "/api/v1/evictions"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from vmsvc.web.limits import MAX_PAGE_READERS, MAX_PAGES
+from vmsvc.web.http.limits import MAX_PAGE_READERS, MAX_PAGES
 
 PATHS = ("/api/v1/events?type=evict", "/api/v1/evictions?reason=lifetime", "/api/v1/usage?hours=24")
 

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import re
+from dataclasses import replace
 
 import pytest
 
 from tests.api.standin import CLOUD_1
 from vmsvc.web.app import ROUTES
-from vmsvc.web.auth import NoAuth
+from vmsvc.web.http.auth import NoAuth
 
 VMS = "/api/v1/vm"
 FILLED = {"/api/v1/vm/{id}": f"{VMS}/{CLOUD_1}", "/api/v1/evictions/{id}": "/api/v1/evictions/1"}
@@ -158,9 +159,6 @@ class Nobody(NoAuth):
     async def principal(self, request):
         raise AssertionError("nobody is to be asked who he is")
 
-    def at_once(self, request):
-        return None
-
 
 class TestWhereOneHasToSayWhoOneIs:
     """With authentication."""
@@ -168,7 +166,7 @@ class TestWhereOneHasToSayWhoOneIs:
     @pytest.fixture(name="app")
     def fixture_app(self, app):
         """Nobody is known."""
-        app.settings["auth"] = Nobody()
+        app.settings["dependencies"] = replace(app.dependencies, auth=Nobody())
         return app
 
     @pytest.mark.gen_test

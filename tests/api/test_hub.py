@@ -8,7 +8,8 @@ import pytest
 
 from tests.api.standin import event
 from vmsvc.service.hub import SLICE, End, Hub
-from vmsvc.service.message import Wanted, encode, frame
+from vmsvc.service.message import Wanted, encode
+from vmsvc.web.channel.frames import text_frame
 
 
 class Ear:
@@ -49,7 +50,7 @@ def texts(data):
 
 @pytest.fixture(name="hub")
 def _hub():
-    return Hub(recent=5, clock=lambda: 1_795_435_202.5)
+    return Hub(text_frame, recent=5, clock=lambda: 1_795_435_202.5)
 
 
 def live(hub, since=None, **wanted):
@@ -195,18 +196,18 @@ def test_lag_is_from_the_events_time_to_its_fan_out(hub):
 def test_a_message_is_the_event_and_nothing_else():
     original = event(9)
     original["data"]["vm"]["name"] = "wörker \u2028"
-    assert [json.loads(text) for text in texts(encode(original).frame)] == [original]
+    assert [json.loads(text) for text in texts(encode(original, text_frame).frame)] == [original]
 
 
 @pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536, 70_000])
 def test_a_frame_of_any_length_is_read_as_it_was_written(length):
-    assert list(texts(frame(b"x" * length) * 2)) == [b"x" * length] * 2
+    assert list(texts(text_frame(b"x" * length) * 2)) == [b"x" * length] * 2
 
 
 @pytest.mark.gen_test
 async def test_an_event_is_encoded_once_for_all(hub, monkeypatch):
     encoded = []
-    monkeypatch.setattr("vmsvc.service.hub.encode", lambda one: encoded.append(one) or encode(one))
+    monkeypatch.setattr("vmsvc.service.hub.encode", lambda *args: encoded.append(args) or encode(*args))
     ears = [live(hub) for _ in range(5)]
     hub.publish([event(1)])
     await turns()

@@ -10,10 +10,13 @@ from jsonschema import Draft202012Validator
 from tests.api.contract import as_json_schema, validator
 from tests.api.standin import event
 from vmsvc.service.hub import End
-from vmsvc.web import assets, closing
+from vmsvc.web.api.vms import VmHandler, VmsHandler
 from vmsvc.web.app import ROUTES, api_document
-from vmsvc.web.base import STATUS, status_of
-from vmsvc.web.vms import Vm, Vms
+from vmsvc.web.channel import close_codes
+from vmsvc.web.http import static_files
+from vmsvc.web.http.handler import STATUS, status_of
+from vmsvc.web.http.settings import STATIC
+from vmsvc.web.openapi.document import swagger_routes
 
 OPERATIONS = [(path, method, operation) for path, item in api_document()["paths"].items()
               for method, operation in item.items() if method != "parameters"]
@@ -31,8 +34,8 @@ def test_every_route_and_method_is_in_it():
     written = {(handler.address, method.lower()) for _, handler in ROUTES for method in handler.methods()
                if method not in ("HEAD", "OPTIONS")}
     assert written == {(path, method) for path, method, _ in OPERATIONS}
-    assert not [handler for _, handler, *_ in assets.routes(assets.WebSettings()) if handler.address in
-                api_document()["paths"]]
+    assert not [handler for _, handler, *_ in [*static_files.routes(STATIC), *swagger_routes]
+                if handler.address in api_document()["paths"]]
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_one():
@@ -83,7 +86,7 @@ def test_every_kind_of_error_is_told_somewhere_with_its_status():
 
 
 def test_what_a_create_may_end_with_is_told():
-    post = api_document()["paths"][Vms.address]["post"]
+    post = api_document()["paths"][VmsHandler.address]["post"]
     assert [int(status) for status in sorted(post["responses"])] == [
         200, 201, 202, 400, 401, 403, 409, 413, 415, 422, 429, 500, 502, 503, 504]
     refused = post["responses"]["403"]["content"]["application/json"]
@@ -92,7 +95,7 @@ def test_what_a_create_may_end_with_is_told():
 
 
 def test_no_example_of_a_key_is_there_for_swagger_ui_to_send_for_everybody():
-    key, = [one for one in api_document()["paths"][Vms.address]["post"]["parameters"]
+    key, = [one for one in api_document()["paths"][VmsHandler.address]["post"]["parameters"]
             if one["name"] == "Idempotency-Key"]
     assert "example" not in key and "examples" not in key and "example" not in key["schema"]
 
@@ -113,7 +116,7 @@ def test_no_two_properties_of_a_schema_become_one_name_in_a_client():
 
 
 def test_what_swagger_ui_sends_with_a_delete_by_itself_names_no_vm():
-    body = api_document()["paths"][Vm.address]["delete"]["requestBody"]["content"]["application/json"]
+    body = api_document()["paths"][VmHandler.address]["delete"]["requestBody"]["content"]["application/json"]
     assert next(iter(body["examples"].values()))["value"] == {}
     assert "required" not in api_document()["components"]["schemas"]["DeleteVm"]
 
@@ -135,9 +138,9 @@ async def test_events_are_as_told(call, service):
 def test_the_channel_tells_of_every_close_code_and_what_to_do_then():
     text = api_document()["paths"]["/api/v1/events"]["get"]["description"]
     rows = re.findall(r"^\| (\d{4}) \| (.+) \| (.+) \|$", text, re.MULTILINE)
-    assert [int(code) for code, *_ in rows] == [one.code for one in closing.CLOSINGS]
+    assert [int(code) for code, *_ in rows] == [one.code for one in close_codes.CLOSE_CODES]
     assert {4008, 4009, 1012} <= {int(code) for code, *_ in rows}
-    assert set(closing.OF_END) == set(End)
+    assert set(close_codes.OF_END) == set(End)
 
 
 def test_the_document_says_how_to_show_who_one_is_and_where_nobody_has_to():

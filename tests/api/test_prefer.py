@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from vmsvc.web.prefer import Prefer, parse
+from vmsvc.web.http.request import Prefer, parse_prefer
 
 
 @pytest.mark.parametrize("header, respond_async, wait", [
@@ -31,13 +31,13 @@ from vmsvc.web.prefer import Prefer, parse
     (",,;=,\"", False, None),
 ])
 def test_preferences_are_read_and_what_is_not_understood_is_ignored(header, respond_async, wait):
-    assert parse(header) == Prefer(respond_async, wait)
+    assert parse_prefer(header) == Prefer(respond_async, wait)
 
 
 def test_a_hostile_header_is_read_at_once():
     began = time.perf_counter()
     for header in ('"' * 30_000, ',' * 30_000, '"\\' * 15_000, ';"a' * 10_000, 'a="b' * 7_000):
-        parse(header)
+        parse_prefer(header)
     assert time.perf_counter() - began < 1
 
 

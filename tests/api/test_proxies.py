@@ -11,8 +11,8 @@ import pytest
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
 from tests.system.client import until
-from vmsvc.web import proxies
-from vmsvc.web.proxies import KEEP, TrustedProxies, look_behind, resolve
+from vmsvc.web.http import proxies
+from vmsvc.web.http.proxies import KEEP, TrustedProxies, apply_forwarded_headers, resolve
 
 TRUSTED = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::1")])
 
@@ -22,7 +22,7 @@ def seen(peer, trusted=TRUSTED, **headers):
     request = HTTPServerRequest(start_line=RequestStartLine("GET", "/", "HTTP/1.1"), headers=HTTPHeaders(
         {"Host": "vms.example"} | {name.replace("_", "-"): value for name, value in headers.items()}))
     request.remote_ip, request.protocol = peer, "http"
-    look_behind(request, trusted)
+    apply_forwarded_headers(request, trusted)
     return request.remote_ip, request.protocol
 
 

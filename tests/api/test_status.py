@@ -9,8 +9,8 @@ from tornado.websocket import websocket_connect
 from tests.api.standin import CLOUD_1, event
 from vmsvc import __version__
 from vmsvc.domain.errors import CloudUnavailable, TooManyRequests
-from vmsvc.web.limits import Limits
-from vmsvc.web.metrics import CloudMetrics
+from vmsvc.metrics import CloudMetrics
+from vmsvc.web.http.limits import Limits
 
 VMS = "/api/v1/vm"
 
@@ -107,7 +107,7 @@ async def test_metrics_show_sockets_and_how_far_behind_events_are(call, hub, htt
 async def test_metrics_show_what_other_layers_have_in_the_registry(call, registry):
     cloud = CloudMetrics(registry)
     for outcome, seconds in (("ok", 0.02), ("ok", 0.3), ("no_capacity", 0.1)):
-        cloud.called("create server", outcome, seconds)
+        cloud.observe_call("create server", outcome, seconds)
     seen = await metrics(call)
     assert seen['vmsvc_cloud_calls_total{operation="create server",outcome="ok"}'] == 2
     assert seen['vmsvc_cloud_calls_total{operation="create server",outcome="no_capacity"}'] == 1
@@ -140,7 +140,7 @@ class TestWithTightLimits:
 
         service.vms = slow
         waiting = [asyncio.create_task(call("GET", VMS)) for _ in range(2)]
-        while app.settings["limits"].in_flight < 2:
+        while app.dependencies.limits.in_flight < 2:
             await asyncio.sleep(0.001)
         refused = await call("GET", "/api/v1/capacity")
         assert (refused.status, refused.json["error"]) == (429, "too_many_requests")
@@ -167,10 +167,10 @@ async def test_nobody_waits_for_the_outcome_of_a_client_that_is_gone(app, http_s
     writer.write(b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                  b"Content-Length: 24\r\n\r\n" + b'{"is_preemptible": true}')
     await asked.wait()
-    assert app.settings["limits"].in_flight == 1
+    assert app.dependencies.limits.in_flight == 1
     writer.close()
     await dropped.wait()
-    while app.settings["limits"].in_flight:
+    while app.dependencies.limits.in_flight:
         await asyncio.sleep(0.001)
     await writer.wait_closed()
 
@@ -179,7 +179,7 @@ async def test_nobody_waits_for_the_outcome_of_a_client_that_is_gone(app, http_s
 @pytest.mark.parametrize("start", ["POST /api/v1/vm", "GET /api/v1/events"])
 async def test_a_client_that_leaves_in_the_middle_of_its_body_holds_no_place(app, http_server, http_port, start):
     del http_server
-    limits = app.settings["limits"]
+    limits = app.dependencies.limits
     _, writer = await asyncio.open_connection("127.0.0.1", http_port)
     writer.write(start.encode() + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     while not limits.in_flight:
@@ -198,7 +198,7 @@ def test_a_bucket_fills_at_its_rate_and_never_above_its_size():
         count = 0
         while True:
             try:
-                limits.spend("a")
+                limits.spend_write("a")
             except TooManyRequests as error:
                 return count, error.retry_after
             count += 1
@@ -208,4 +208,4 @@ def test_a_bucket_fills_at_its_rate_and_never_above_its_size():
     assert spent() == (2, 0.5)
     now[0] += 3600
     assert spent() == (3, 0.5)
-    limits.spend("b")
+    limits.spend_write("b")

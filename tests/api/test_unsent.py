@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from vmsvc.web.settings import MAX_CONNECTIONS
+from vmsvc.web.http.settings import MAX_CONNECTIONS
 
 VMS, DOCUMENT = "/api/v1/vm", "/api/v1/openapi.json"
 SIZE = 3_200_000
@@ -51,11 +51,9 @@ def _deaf(request, http_server, http_port):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("kept", [True, False])
-async def test_the_list_is_one_piece_of_memory_for_all_who_do_not_read_it(app, service, deaf, kept):
-    page = service._page()      # pylint: disable=protected-access
-    service.kept = kept
-    service._page = lambda: page        # pylint: disable=protected-access
+async def test_the_list_is_one_piece_of_memory_for_all_who_do_not_read_it(app, service, deaf):
+    page = service.page()
+    service.page = lambda: page
     await deaf(1)
     tracemalloc.start()
     try:
@@ -65,21 +63,19 @@ async def test_the_list_is_one_piece_of_memory_for_all_who_do_not_read_it(app, s
     finally:
         tracemalloc.stop()
     assert grown < 8_000_000, f"{grown / 1e6:.0f} MB"
-    unsent = app.settings["unsent"]
-    assert (len(unsent), unsent.size, unsent.hung_up) == (61, len(page.body), 0)
+    unsent = app.dependencies.unsent
+    assert (len(unsent), unsent.size, unsent.closed_connections) == (61, len(page.body), 0)
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("kept", [True, False])
-async def test_a_request_is_in_flight_until_its_answer_has_left(app, service, deaf, kept):
-    service.kept = kept
+async def test_a_request_is_in_flight_until_its_answer_has_left(app, deaf):
     peers = await deaf(3)
-    assert app.settings["limits"].in_flight == 3
+    assert app.dependencies.limits.in_flight == 3
     peers[0].close()
-    while app.settings["limits"].in_flight > 2:
+    while app.dependencies.limits.in_flight > 2:
         await asyncio.sleep(0.01)
     size = 0
-    while app.settings["limits"].in_flight > 1:
+    while app.dependencies.limits.in_flight > 1:
         with contextlib.suppress(BlockingIOError):
             size += len(peers[1].recv(1 << 20))
         await asyncio.sleep(0)
@@ -91,8 +87,8 @@ async def test_many_answers_that_nobody_takes_give_way_and_who_reads_is_served(a
     for number in range(12):
         service.vm_rows["one"]["name"] = f"{number}" + "x" * SIZE       # each has a list of his own
         await deaf(1)
-    unsent = app.settings["unsent"]
-    assert unsent.size <= 8_000_000 and unsent.hung_up == 10
+    unsent = app.dependencies.unsent
+    assert unsent.size <= 8_000_000 and unsent.closed_connections == 10
     assert (await call("GET", VMS)).status == 200
     assert len(unsent) <= 2 < MAX_CONNECTIONS
 
@@ -102,5 +98,5 @@ async def test_nothing_is_left_when_the_peers_have_gone(app, deaf):
     for peer in await deaf(5) + await deaf(5, DOCUMENT):
         peer.close()
     async with asyncio.timeout(5):
-        while app.settings["unsent"].size or app.settings["limits"].in_flight:
+        while app.dependencies.unsent.size or app.dependencies.limits.in_flight:
             await asyncio.sleep(0.01)

@@ -20,10 +20,7 @@ from dataclasses import replace
 from operator import ge
 
 from tests.bench.bench_planner import hard, typical
-from vmsvc.domain.bins import Bin, Candidate
-from vmsvc.domain.index import Index
-from vmsvc.domain.objective import Objective
-from vmsvc.domain.planner import Terms, plan
+from vmsvc.planner import Bin, BinIndex, Candidate, Objective, PlanOptions, plan
 
 Choice = tuple[Bin, list[Candidate]]
 Amounts = tuple[int, ...]
@@ -150,18 +147,19 @@ def choices(make: Callable, clouds: int) -> None:
               f"{worse} |", flush=True)
 
 
-def rounds_of(make: Callable, hosts: int, candidates: int, rounds: int) -> Iterator[tuple[dict[str, Bin], Index, int]]:
+def rounds_of(make: Callable, hosts: int, candidates: int,
+              rounds: int) -> Iterator[tuple[dict[str, Bin], BinIndex, int]]:
     """A cloud that lives: in each round the victims of the last plan are gone, some bins change, time passes."""
     rng = random.Random(0)
     bins = {place.id: place for place in cloud(make, rng, hosts, candidates)}
     need = bins[min(bins)].need
-    index = Index()
+    index = BinIndex()
     for place in bins.values():
         index.put(place)
     gc.collect()
     gc.freeze()   # as a service should once its index is filled
     for now in range(0, rounds * 30, 30):
-        outcome = index.plan(need, terms=Terms(now=now))
+        outcome = index.plan(need, options=PlanOptions(now=now))
         place = bins[outcome.bin_id]
         left = tuple(one for one in place.candidates if one.id not in outcome.victims)
         for place in [replace(place, candidates=left), *rng.sample(list(bins.values()), CHANGED)]:
@@ -176,7 +174,8 @@ def durations(make: Callable, hosts: int, candidates: int, rounds: int) -> None:
     times: dict[str, list[float]] = {}
     for bins, index, now in rounds_of(make, hosts, candidates, rounds):
         places, need = list(bins.values()), next(iter(bins.values())).need
-        ways = {"vmsvc, warm index": lambda index=index, need=need, now=now: index.plan(need, terms=Terms(now=now)),
+        ways = {"vmsvc, warm index": lambda index=index, need=need, now=now: index.plan(need,
+                                                                                        options=PlanOptions(now=now)),
                 "vmsvc, cold": lambda places=places, now=now: plan(places, now=now),
                 "Kubernetes": lambda places=places: kubernetes(places),
                 "oldest first": lambda places=places: oldest_first(places),

@@ -30,14 +30,13 @@ from tests.bench.bench_planner import hard, typical
 from vmsvc import bootstrap
 from vmsvc.cloud.cache.server_cache import Watch
 from vmsvc.cloud.port import MARK, Flavor, Quota, Server
-from vmsvc.domain.bins import Bin
 from vmsvc.domain.host import Host
-from vmsvc.domain.planner import plan
+from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Inventory, Resources, total
-from vmsvc.domain.scheduling import decide
-from vmsvc.domain.survey import survey_of
-from vmsvc.domain.victims import on_host
-from vmsvc.domain.world import Request, World
+from vmsvc.planner import Bin, plan
+from vmsvc.scheduling.candidates import candidates_on
+from vmsvc.scheduling.decide import decide
+from vmsvc.scheduling.world import World
 from vmsvc.service.desk import Desk
 from vmsvc.service.join import Policy
 from vmsvc.service.picture import News
@@ -130,8 +129,8 @@ def cpu(call: Callable[[], object]) -> tuple[float, float, object]:
 
 def bins_of(world: World, need: Resources) -> list[Bin]:
     """Every host as a place for the need."""
-    survey_of(world)
-    return [Bin(host.name, need, host.free, host.capacity, on_host(world, host, False))
+    world.up_to_date_index()
+    return [Bin(host.name, need, host.free, host.capacity, candidates_on(world, host, False))
             for host in world.hosts.values()]
 
 

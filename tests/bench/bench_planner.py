@@ -13,12 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from unittest import mock
 
-from vmsvc.domain import planner
-from vmsvc.domain.batch import plan_batch
-from vmsvc.domain.bins import Bin, Candidate
-from vmsvc.domain.index import Index
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.search import Budget
+from vmsvc.planner import NODE_CAP, Bin, BinIndex, Candidate, PlanOptions, plan, plan_batch, preemption
+from vmsvc.planner.search import NodeBudget
 
 FLAVORS = [(1, 1024, 10), (2, 2048, 20), (2, 4096, 20), (4, 8192, 40), (4, 16384, 40), (8, 16384, 80)]
 
@@ -56,8 +53,8 @@ def report(kind: str, times: Sequence[float], nodes: Sequence[int]) -> None:
 
 def timed(call) -> tuple[float, int]:
     """CPU milliseconds and nodes of one plan, the search for the runner-up included."""
-    budgets = [Budget(planner.NODE_CAP), Budget(planner.NODE_CAP)]
-    with mock.patch.object(planner, "Budget", side_effect=list(budgets)):
+    budgets = [NodeBudget(NODE_CAP), NodeBudget(NODE_CAP)]
+    with mock.patch.object(preemption, "NodeBudget", side_effect=list(budgets)):
         start = time.process_time()
         outcome = call()
         elapsed = (time.process_time() - start) * 1000
@@ -70,7 +67,7 @@ def once(make, hosts: int, candidates: int, rounds: int) -> None:
     figures = []
     for seed in range(rounds):
         bins = make(random.Random(seed), hosts, candidates)
-        figures.append(timed(lambda bins=bins: planner.plan(bins)))
+        figures.append(timed(lambda bins=bins: plan(bins)))
     report(f"{make.__name__:8} {hosts:6} x {candidates:3}", *zip(*figures))
 
 
@@ -80,7 +77,7 @@ def warm(make, hosts: int, candidates: int, rounds: int, changes: int) -> None:
     rng = random.Random(0)
     bins = {place.id: place for place in make(rng, hosts, candidates)}
     need = next(iter(bins.values())).need
-    index = Index()
+    index = BinIndex()
     for place in bins.values():
         index.put(place)
     report(f"{make.__name__:8} {hosts:6} x {candidates:3} index, new need", *zip(timed(lambda: index.plan(need))))
@@ -88,13 +85,13 @@ def warm(make, hosts: int, candidates: int, rounds: int, changes: int) -> None:
     gc.freeze()   # as a service should once its index is filled: a full collection costs more than a plan
     figures = []
     for at in range(1, rounds + 1):
-        outcome = index.plan(need, terms=planner.Terms(now=at * 30 - 30))
+        outcome = index.plan(need, options=PlanOptions(now=at * 30 - 30))
         place = bins[outcome.bin_id]
         left = tuple(one for one in place.candidates if one.id not in outcome.victims)
         for place in [replace(place, candidates=left), *rng.sample(list(bins.values()), changes)]:
             bins[place.id] = place
             index.put(place)
-        figures.append(timed(lambda at=at: index.plan(need, terms=planner.Terms(now=at * 30))))
+        figures.append(timed(lambda at=at: index.plan(need, options=PlanOptions(now=at * 30))))
     gc.unfreeze()
     report(f"{make.__name__:8} {hosts:6} x {candidates:3} index, {changes} changed", *zip(*figures))
 
@@ -102,7 +99,7 @@ def warm(make, hosts: int, candidates: int, rounds: int, changes: int) -> None:
 def batch(make, hosts: int, candidates: int, count: int) -> None:
     """Batches: over bins that are seen for the first time, then over an index that knows the need."""
     bins = make(random.Random(0), hosts, candidates)
-    index = Index()
+    index = BinIndex()
     for place in bins:
         index.put(place)
     for title, call in (("batch", lambda: plan_batch(bins, count)),

@@ -9,10 +9,8 @@ import random
 import sys
 
 from tests.bench.bench_planner import hard, typical
-from vmsvc.domain.batch import plan_batch, several
-from vmsvc.domain.bins import Bin
-from vmsvc.domain.objective import Objective
-from vmsvc.domain.planner import Fits, Refuse, plan
+from vmsvc.planner import Bin, Fits, NoPlan, Objective, plan, plan_batch
+from vmsvc.planner.batch import bin_for_many
 
 cp_model = importlib.import_module("ortools.sat.python.cp_model")   # not installed where the linter looks
 
@@ -23,7 +21,7 @@ def best_cost(bins: list[Bin], count: int, max_victims: int) -> Objective | None
     terms: dict[object, list] = {"ran": [], "lost": [], "surplus": []}
     shares = []
     for place in bins:
-        place = several(place, 1)
+        place = bin_for_many(place, 1)
         share = model.new_int_var(0, count, "")
         used = model.new_bool_var("")
         model.add(share == 0).only_enforce_if(~used)
@@ -63,12 +61,12 @@ def main() -> None:
         max_victims = rng.choice((2, 5, 20))
         outcome = plan(bins, max_victims=max_victims)
         if not isinstance(outcome, Fits):
-            found = None if isinstance(outcome, Refuse) else outcome.objective
+            found = None if isinstance(outcome, NoPlan) else outcome.objective
             expected = best_cost(bins, 1, max_victims)
             assert found == expected, (seed, found, expected)
         count = rng.randint(2, 4)
         batch = plan_batch(bins, count, max_victims=max_victims)
-        found = None if isinstance(batch, Refuse) else batch.objective
+        found = None if isinstance(batch, NoPlan) else batch.objective
         expected = best_cost(bins, count, max_victims)
         assert found == expected, (seed, count, found, expected)
         print(f"{seed}: {make.__name__}, {len(bins)} x {len(bins[0].candidates)}, {count}: {found}", flush=True)

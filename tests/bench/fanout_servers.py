@@ -19,9 +19,9 @@ from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
 from vmsvc.service.hub import Hub
-from vmsvc.service.message import frame
 from vmsvc.web.app import make_app, make_server
-from vmsvc.web.settings import WebSettings
+from vmsvc.web.channel.frames import text_frame
+from vmsvc.web.http.settings import WebSettings
 
 EVENT_BYTES = 300
 BACKLOG = 4096
@@ -53,9 +53,9 @@ PADDING = EVENT_BYTES - len(text_of(_event(10_000_000, "")))
 
 async def vmsvc(port_of: Callable) -> Publish:
     """Our hub and channel, as the service builds them."""
-    hub = Hub()
+    hub = Hub(text_frame)
     settings = WebSettings(max_sockets=20_000, max_in_flight=20_000, ping_interval=600)
-    make_server(make_app(None, hub, settings, evictions=None)).add_sockets(port_of())
+    make_server(make_app(None, hub, settings, evictions=None, tickets=None)).add_sockets(port_of())
     return hub.publish
 
 
@@ -77,7 +77,7 @@ async def bare(port_of: Callable) -> Publish:
             del sends[self]
 
     def publish(events: list[dict]) -> None:
-        piece = b"".join([frame(text_of(made).encode()) for made in events])
+        piece = b"".join([text_frame(text_of(made).encode()) for made in events])
         for send in tuple(sends.values()):
             try:
                 send(piece)

@@ -11,9 +11,9 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, StaticFileHandler
 
+from tests.browser.scripted_capacity import CAPACITY
 from tests.browser.scripted_handlers import STATIC, Capacity, Events, Health, Index, Tickets, Vm, Vms
 from tests.browser.scripted_records import Catalog, Evictions, Practice, Release, Usage
-from tests.browser.scripted_room import ROOM
 
 LIMIT = 30  # seconds that a test thread waits for the server's thread
 
@@ -31,7 +31,7 @@ class ScriptedApi:
         self.prefix, self.skew = prefix, skew
         self.servers: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
-        self.room: dict[str, Any] = ROOM
+        self.capacity: dict[str, Any] = CAPACITY
         self.plan: dict[str, Any] = {"result": "placed", "host": "bed-3", "victims": []}
         self.usage = {"standard": [1, 2, 4, 4], "preemptible": [0, 6, 4, 4], "evictions": [0, 0, 2, 1]}
         self.records: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ from typing import Any
 from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
-from vmsvc.web.assets import DASHBOARD_POLICY
+from vmsvc.web.http.static_files import DASHBOARD_POLICY
 
 STATIC = Path(__file__).parents[2] / "static"
 
@@ -120,7 +120,7 @@ class Capacity(Base):
 
     async def get(self) -> None:
         """As scripted."""
-        self.finish(self.api.room)
+        self.finish(self.api.capacity)
 
 
 class Events(WebSocketHandler, Base):

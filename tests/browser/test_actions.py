@@ -1,4 +1,4 @@
-"""Practising an eviction and letting a victim go early: asked first, with the keyboard too, refusals in words."""
+"""Practising an eviction and releasing a victim early: asked first, with the keyboard too, refusals in words."""
 
 import re
 from collections.abc import Callable
@@ -41,14 +41,14 @@ def test_a_victim_is_let_go_from_its_notice_but_not_by_a_slip(api: ScriptedApi, 
     victim = api.add("batch-1", preemptible=True)
     page = visit(api)
     api.notice(victim, 300)
-    page.get_by_role("button", name="Let batch-1 go now…").click()
+    page.get_by_role("button", name="Release batch-1 early…").click()
     page.keyboard.press("Enter")                    # the button that has the focus lets it wait
     expect(page.locator("#confirm-dialog")).to_be_hidden()
     assert not asked(api, "/ack")
-    page.get_by_role("button", name="Let batch-1 go now…").click()
-    page.get_by_role("button", name="Let it go", exact=True).click()
+    page.get_by_role("button", name="Release batch-1 early…").click()
+    page.get_by_role("button", name="Release it", exact=True).click()
     expect(page.locator(".notice-clock")).to_have_text("Evicting")
-    expect(page.get_by_role("button", name="Let batch-1 go now…")).to_have_count(0)
+    expect(page.get_by_role("button", name="Release batch-1 early…")).to_have_count(0)
     assert len(asked(api, "/ack")) == 1
 
 
@@ -65,8 +65,8 @@ def test_both_are_reached_with_the_keyboard_alone(api: ScriptedApi, visit: Calla
     api.notice(victim, 300)
     expect(page.locator("#vm-rows .chip")).to_have_text(["noticed"])
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Let it go now…").press("Enter")
-    page.get_by_role("button", name="Let it go", exact=True).press("Enter")
+    page.get_by_role("button", name="Release early…").press("Enter")
+    page.get_by_role("button", name="Release it", exact=True).press("Enter")
     expect(page.locator("#vm-rows .chip")).to_have_text(["evicting"])
 
 
@@ -77,4 +77,4 @@ def test_what_makes_no_sense_is_not_offered(api: ScriptedApi, visit: Callable[..
     page = visit(api)
     expect(page.locator("#vm-rows .vm-row")).to_have_count(3)
     expect(page.get_by_role("button", name="Practise")).to_have_count(0)
-    expect(page.get_by_role("button", name=re.compile("^Let "))).to_have_count(0)
+    expect(page.get_by_role("button", name=re.compile("^Release "))).to_have_count(0)

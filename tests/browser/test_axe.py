@@ -29,7 +29,7 @@ def a_full_page(api: ScriptedApi, visit: Callable[..., Page]) -> Callable[..., P
 
     def open_page(scheme: str, size: str) -> Page:
         page = visit(api, color_scheme=scheme, viewport=SIZES[size], reduced_motion="reduce")
-        page.wait_for_selector(".room-fits td")
+        page.wait_for_selector(".capacity-fits td")
         page.wait_for_selector(".strip-evictions .eviction")
         expect(page.locator(".notice")).to_have_count(2)
         return page
@@ -48,5 +48,5 @@ def test_the_page_has_no_violation(scheme: str, size: str, full: Callable[..., P
     page.get_by_role("button", name="a-rather-long-name-for-a-vm-3").first.click()
     expect(page.locator(".timeline li")).to_have_count(3)
     assert violations(page) == []
-    page.get_by_role("button", name="Let it go now…").click()
+    page.get_by_role("button", name="Release early…").click()
     assert violations(page) == []

@@ -46,7 +46,7 @@ def test_nothing_sticks_out_sideways(api: ScriptedApi, visit: Callable[..., Page
     busy(api)
     page = visit(api)
     expect(page.locator(".notice")).to_have_count(2)
-    page.wait_for_selector(".room-fits td")
+    page.wait_for_selector(".capacity-fits td")
     page.get_by_role("button", name="Create VM").click()
     for width, height in SIZES:
         page.set_viewport_size({"width": width, "height": height})
@@ -62,7 +62,7 @@ def test_nothing_sticks_out_sideways(api: ScriptedApi, visit: Callable[..., Page
 def test_every_text_can_be_read_by_day_and_by_night(scheme: str, api: ScriptedApi, visit: Callable[..., Page]):
     busy(api)
     page = visit(api, color_scheme=scheme)
-    page.wait_for_selector(".room-fits td")
+    page.wait_for_selector(".capacity-fits td")
     expect(page.locator("#vm-rows .chip")).to_have_count(6)
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/)[0] > 127")
     assert ground == (scheme == "light")
@@ -91,24 +91,24 @@ def test_every_control_has_a_name(api: ScriptedApi, visit: Callable[..., Page]):
     assert nameless == []
 
 
-def test_the_room_is_told_in_words_too(api: ScriptedApi, visit: Callable[..., Page]):
+def test_the_capacity_is_there_in_words_too(api: ScriptedApi, visit: Callable[..., Page]):
     page = visit(api)
     tile = page.get_by_role("listitem").filter(has_text="bed-2")
     expect(tile.get_by_role("img").first).to_have_attribute(
         "aria-label", "vCPU: 1 standard, 1 preemptible, 0 not ours, 2 reserved, 0 free, of 4")
     expect(page.get_by_role("listitem").filter(has_text="bed-4")).to_contain_text("not available")
-    expect(page.locator(".room-fits tbody tr").nth(2)).to_have_text("m1.medium02")
+    expect(page.locator(".capacity-fits tbody tr").nth(2)).to_have_text("m1.medium02")
 
 
 def test_a_tenant_without_limits_sees_what_is_used(api: ScriptedApi, visit: Callable[..., Page]):
-    api.room = {"mode": "tenant", "quota": {"limit": {"instances": 10}, "used": {"instances": 3, "cores": 7},
+    api.capacity = {"mode": "tenant", "quota": {"limit": {"instances": 10}, "used": {"instances": 3, "cores": 7},
                                             "standard": {"instances": 1, "cores": 3},
                                             "preemptible": {"instances": 2, "cores": 4}, "free": {"instances": 7}},
                 "hosts": [], "flavors": []}
     page = visit(api)
     expect(page.locator("#mode")).to_have_text("tenant")
     expect(page.locator(".bar-value")).to_have_text(["7 free", "7 used"])
-    expect(page.locator(".room-hosts")).to_be_hidden()
+    expect(page.locator(".capacity-hosts")).to_be_hidden()
 
 
 def test_no_source_writes_html_or_names_another_host():

@@ -42,10 +42,11 @@ def test_another_time_is_asked_for_and_remembered(api: ScriptedApi, visit: Calla
 
 
 def test_without_hosts_the_quota_is_the_measure_and_without_a_limit_none(api: ScriptedApi, visit: Callable[..., Page]):
-    api.room = {"mode": "tenant", "quota": {"limit": {"cores": 10}, "used": {}, "free": {}}, "hosts": [], "flavors": []}
+    api.capacity = {"mode": "tenant", "quota": {"limit": {"cores": 10}, "used": {}, "free": {}}, "hosts": [],
+                    "flavors": []}
     page = visit(api)
     expect(page.locator("#strip-readout")).to_contain_text("of 10 vCPUs")
-    api.room = {**api.room, "quota": {"limit": {}, "used": {}, "free": {}}}
+    api.capacity = {**api.capacity, "quota": {"limit": {}, "used": {}, "free": {}}}
     page.reload()
     expect(page.locator("#strip-readout")).to_contain_text("4 standard + 4 preemptible vCPUs")
     expect(page.locator(".limit")).to_be_hidden()

@@ -11,7 +11,8 @@ from vmsvc.service.feed import Feed, Waiters
 from vmsvc.service.hub import Hub
 from vmsvc.service.runtime import Runtime
 from vmsvc.web.app import make_app, make_server
-from vmsvc.web.settings import WebSettings
+from vmsvc.web.channel.frames import text_frame
+from vmsvc.web.http.settings import WebSettings
 
 
 class Replica:
@@ -19,11 +20,11 @@ class Replica:
 
     def __init__(self, url: str, recent: int):
         self._runtime = Runtime(4)
-        self.hub = Hub(recent)
+        self.hub = Hub(text_frame, recent)
         self._doorbell = Doorbell(self._runtime, url)
         self.feed = Feed(self._runtime, self.hub, Waiters(), self._doorbell.bell())
         commands = Commands(self._runtime, None, None, None, None, None, None, None, verdicts=None, min_run_seconds=0)
-        self._server = make_server(make_app(commands, self.hub, WebSettings(), evictions=None))
+        self._server = make_server(make_app(commands, self.hub, WebSettings(), evictions=None, tickets=None))
         self.port = 0
 
     async def start(self) -> None:

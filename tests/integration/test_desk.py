@@ -78,7 +78,7 @@ def test_what_was_read_before_a_failure_is_not_lost(desk, monkeypatch):
 def test_what_is_decided_and_not_written_is_forgotten(desk):
     row = building()
     with unit() as work, desk.at(SNAPSHOT, work.now, True) as view:
-        view.world.settled(row.id)
+        view.world.release(row.id)
         view.world.vms.drop(row.id)
     with unit() as work, desk.at(SNAPSHOT, work.now, True) as view:
         assert set(view.world.vms) == set(view.world.reservations) == {row.id}

@@ -13,7 +13,7 @@ from tests.hostile.scenarios import MANY
 from tests.hostile.strangers import Crowd, Deaf, bad_token, creates, unknown
 from tests.system.client import API
 from vmsvc.service import keystone
-from vmsvc.web import limits
+from vmsvc.web.http import limits
 
 REQUESTS = 800
 IDLE = 300

@@ -13,7 +13,7 @@ from tornado.websocket import websocket_connect
 
 from tests import certificate
 from tests.hostile.wire import reset
-from vmsvc import bootstrap, config, doors
+from vmsvc import access, bootstrap, config
 
 #: How a TLS 1.2 handshake begins; of the rest only the length matters.
 CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100
@@ -109,4 +109,4 @@ async def test_a_client_that_goes_before_its_handshake_leaves_nothing_in_the_log
 @pytest.mark.parametrize("name", ["nothing-here", "key.pem"])
 def test_a_certificate_that_cannot_be_used_is_refused_at_the_start(pair, name):
     with pytest.raises(config.ConfigError, match="VMSVC_TLS_CERT"):
-        doors.tls_of(config.load({"VMSVC_TLS_CERT": str(pair[0].parent / name)}))
+        access.tls_of(config.load({"VMSVC_TLS_CERT": str(pair[0].parent / name)}))

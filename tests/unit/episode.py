@@ -15,11 +15,12 @@ from tests.unit.memory import Memory
 from tests.unit.referee import Cloud, Referee, Wanted
 from tests.unit.shown import (NOW, cloud_id, rehearsed, request_row, row_of, row_of_request, shown_host, shown_quota,
                               shown_server, why_not_accepted)
-from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.request import Precedents, Request
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import decide
-from vmsvc.domain.world import Precedents, Request, World
+from vmsvc.scheduling.decide import decide
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
+from vmsvc.scheduling.world import World
 from vmsvc.service.join import Policy
 from vmsvc.service.picture import News, Picture, Promises
 from vmsvc.service.placing import _members
@@ -119,7 +120,7 @@ class Episode:
     def _pass(self, world: World) -> None:
         for name in [name for name, row in self.rows.items() if row.state == State.NOTICED and world.vms[name].locked]:
             self._exempt(name)
-            world.reprieved((name,))
+            world.reprieve((name,))
         waiting = [(row, self._request(row, self.wanted[row.id]))
                    for row in sorted(self.requests.values(), key=lambda row: row.is_preemptible)
                    if row.state == State.PENDING]
@@ -145,19 +146,19 @@ class Episode:
                 self._reprieve(world, noticed)
                 row.state, row.host = State.BUILDING, host
                 self._put(row_of_request(row))
-                world.placed(request, host)
+                world.place(request, host)
             case Evict():
                 self._evict(row, request, decision, world, noticed)
             case Reprieve(victims=victims):
                 self._reprieve(world, victims)
             case Postpone(groups=groups):
                 self._reprieve(world, noticed)
-                world.settled(row.id)
-                world.held_back(groups)
+                world.release(row.id)
+                world.hold_back(groups)
                 self.reservations.pop(row.id, None)
             case Refuse(error=error, message=message):
                 self._reprieve(world, noticed)
-                world.settled(row.id)
+                world.release(row.id)
                 self._fail(row, error, message)
 
     def _evict(self, row: Any, request: Request, plan: Evict, world: World, noticed: tuple[str, ...]) -> None:
@@ -165,7 +166,7 @@ class Episode:
         fresh = [vm for vm in plan.victims if vm not in noticed]
         members = _members(world, plan)
         self.reservations[row.id] = SimpleNamespace(vm_id=row.id, bin_kind=plan.kind, bin=plan.bin, members=members)
-        world.reserved(request, plan.kind, plan.bin, plan.victims, members)
+        world.reserve(request, plan.kind, plan.bin, plan.victims, members)
         if fresh:
             row.rounds += 1
             outcome = self.outcomes[row.id]
@@ -179,7 +180,7 @@ class Episode:
         for victim in victims:
             self._put(self.rows[victim]._replace(state=State.ACTIVE, evicted_for=None))
         if world is not None:
-            world.reprieved(victims)
+            world.reprieve(victims)
 
     def _exempt(self, victim: str) -> None:
         """It cannot be made to go: as placing.exempt has it. A round in which nobody left is no round."""

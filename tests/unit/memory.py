@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from vmsvc.domain.request import Precedents
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.world import Precedents
 
 
 class Memory:

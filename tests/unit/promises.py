@@ -6,7 +6,7 @@ from itertools import combinations
 
 from tests.unit.episode import Episode, Outcome, evictable, going
 from tests.unit.referee import Cloud, Promise, Wanted
-from vmsvc.domain.decisions import Decision, Evict, Place, Refuse
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Refuse
 
 
 class Broken(AssertionError):

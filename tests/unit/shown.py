@@ -10,12 +10,10 @@ from tests.unit.referee import Referee, Server, Wanted
 from vmsvc.cloud import port
 from vmsvc.cloud.port import MARK
 from vmsvc.domain.acceptance import Objection, Verdict, is_peculiar, objection
-from vmsvc.domain.flavors import Flavor as domain_flavor
-from vmsvc.domain.flavors import quota_request
+from vmsvc.domain.catalog import Image as domain_image, Network
+from vmsvc.domain.flavors import Flavor as domain_flavor, quota_request
 from vmsvc.domain.host import Host
-from vmsvc.domain.image import Image as domain_image
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.network import Network
 from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.service.catalog import Choice
@@ -46,7 +44,7 @@ def shown_server(judge: Referee, one: Server, server_id: str) -> port.Server:
     return port.Server(
         server_id, one.name, one.status, None, f"id-of-{place}" if place else "",
         place if operator else None, judge.hosts[place].zone if place else None, one.locked, NOW, NOW,
-        None, None, metadata, size, False, size.room, {})
+        None, None, metadata, size, False, size.resources, {})
 
 
 def shown_host(judge: Referee, name: str) -> Host:
@@ -65,7 +63,7 @@ def cloud_id(name: str) -> str:
 
 
 def _room(flavor: referee.Flavor) -> Resources:
-    return port.Flavor("", "", flavor.vcpus, flavor.ram * _MIB, flavor.disk).room
+    return port.Flavor("", "", flavor.vcpus, flavor.ram * _MIB, flavor.disk).resources
 
 
 def row_of(server: Server) -> VmRow:

@@ -6,10 +6,9 @@ from collections import Counter
 
 import pytest
 
+from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import InvalidRequest, NotFound, TooManyRequests
 from vmsvc.domain.flavors import Flavor
-from vmsvc.domain.image import Image
-from vmsvc.domain.network import Addresses, Network
 from vmsvc.service.catalog import Catalog
 
 COMMUNITY = str(uuid.uuid4())

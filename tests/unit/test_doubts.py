@@ -7,9 +7,9 @@ import pytest
 from tests.unit.worlds import operator, request, reserved, tenant, vm
 from vmsvc.cloud.cache.server_cache import Watch
 from vmsvc.cloud.port import Quota
-from vmsvc.domain.decisions import Evict, Place, Refuse, Wait
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.world import HOST, PROJECT, QUOTA
+from vmsvc.scheduling.decisions import Evict, Place, Refuse, Wait
+from vmsvc.scheduling.world import HOST, PROJECT, QUOTA
 from vmsvc.service.doubts import doubts_of
 from vmsvc.service.snapshot import Doubts, Snapshot
 

@@ -9,12 +9,12 @@ import pytest
 from tests.unit.test_snapshot import NOW, row, server
 from tests.unit.worlds import one_of, request
 from vmsvc.cloud.port import MARK, Quota
-from vmsvc.domain.decisions import Evict
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.domain.scheduling import decide
-from vmsvc.domain.victims import candidate
+from vmsvc.scheduling.candidates import as_candidate
+from vmsvc.scheduling.decide import decide
+from vmsvc.scheduling.decisions import Evict
 from vmsvc.service.join import Policy
 from vmsvc.service.picture import News, Picture, Promises
 from vmsvc.store.models import Reservation
@@ -100,7 +100,8 @@ class Life:
 
 def costs(world):
     """What everybody's going costs, in full."""
-    return {vm.id: candidate(vm, vm.room, world).lost(world.now) + world.usual for vm in world.vms.values()}
+    return {vm.id: as_candidate(vm, vm.resources, world).lost_work_at(world.now) + world.common_surcharge
+            for vm in world.vms.values()}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -113,10 +114,10 @@ def test_whatever_changed_it_shows_the_same_world(seed):
             life.changed.update(life.rows)
         kept, anew = life.worlds(NOW + timedelta(seconds=at))
         assert dict(kept.vms) == dict(anew.vms)
-        assert (kept.hosts, kept.reservations, kept.budgets, kept.limits, kept.now) == (
-            anew.hosts, anew.reservations, anew.budgets, anew.limits, anew.now)
+        assert (kept.hosts, kept.reservations, kept.budgets, kept.full_budgets, kept.now) == (
+            anew.hosts, anew.reservations, anew.budgets, anew.full_budgets, anew.now)
         assert costs(kept) == costs(anew)
-        asked = replace(request("n"), room=Resources({"VCPU": life.rng.choice((1, 2, 4))}))
+        asked = replace(request("n"), resources=Resources({"VCPU": life.rng.choice((1, 2, 4))}))
         decision = decide(asked, anew)
         assert decide(asked, kept) == decision
         evictions += isinstance(decision, Evict) and bool(decision.victims)
@@ -133,8 +134,8 @@ def test_what_the_largest_owner_loses_touches_no_host():
     life.news = set(life.servers), set(life.hosts)
     world, _ = life.worlds(NOW)
     before = costs(world)
-    world.vms.touched.clear()
+    world.vms.take_changed()
     life.lost = {"anonymous": 2}
     world, _ = life.worlds(NOW)
-    assert not world.vms.touched
+    assert not world.vms.take_changed()
     assert costs(world) == {name: cost + 100 for name, cost in before.items()}

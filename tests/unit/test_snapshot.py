@@ -8,7 +8,7 @@ from vmsvc.cloud.port import EVICT_AT, MARK, Flavor, Quota, Server
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.domain.victims import candidate
+from vmsvc.scheduling.candidates import as_candidate
 from vmsvc.service.join import Policy
 from vmsvc.service.picture import News, Picture, Promises
 from vmsvc.service.snapshot import request_of
@@ -59,7 +59,7 @@ def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True
 def lost(world, name="a"):
     """What the going of a VM costs now, in full."""
     known = world.vms[name]
-    return candidate(known, known.room, world).lost(world.now) + world.usual
+    return as_candidate(known, known.resources, world).lost_work_at(world.now) + world.common_surcharge
 
 
 def facts(state=State.ACTIVE, shown=True, *, before=(), server_fields=None, **fields):
@@ -76,7 +76,8 @@ def cost(policy=POLICY, losses=None, **fields):
 def test_a_vm_and_its_server_are_one():
     known = facts()
     assert (known.id, known.cloud_id, known.host, known.host_id, known.present) == ("a", "A", "sim-1", "hash", True)
-    assert (known.quota, known.room) == (Resources({"instances": 1, "cores": 2, "ram": 2048}), Resources({"VCPU": 2}))
+    assert known.quota == Resources({"instances": 1, "cores": 2, "ram": 2048})
+    assert known.resources == Resources({"VCPU": 2})
     assert not known.untouchable and known.ran and cost() == 200
 
 
@@ -94,8 +95,8 @@ def test_a_server_whose_id_we_do_not_know_yet_is_found_by_its_mark():
 
 
 def test_a_server_that_was_there_before_the_quota_was_read_is_counted_though_it_has_gone_since():
-    assert facts(State.EVICTED, shown=False, before=["A"]).leaves
-    assert not facts(State.EVICTED, shown=False).leaves
+    assert facts(State.EVICTED, shown=False, before=["A"]).is_leaving
+    assert not facts(State.EVICTED, shown=False).is_leaving
     assert not facts(State.BUILDING, shown=False, before=["A"]).present
 
 
@@ -127,15 +128,15 @@ def test_whose_guest_runs_and_cannot_be_told_is_no_victim_of_a_tenant_and_an_ope
 
 def test_a_vm_whose_server_is_not_shown_or_which_is_too_young_is_untouchable():
     assert facts(shown=False).untouchable
-    assert facts(min_run_seconds=101).spared_until == THEN + 1
-    assert facts(min_run_seconds=100).spared_until == THEN
+    assert facts(min_run_seconds=101).protected_until == THEN + 1
+    assert facts(min_run_seconds=100).protected_until == THEN
     assert not facts(State.BUILDING, server_fields={"task_state": "spawning", "status": "BUILD"}).untouchable
 
 
 @pytest.mark.parametrize("status", ["SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"])
 def test_a_server_without_a_host_frees_quota_and_no_room(status):
     known = facts(server_fields={"status": status})
-    assert known.quota and not known.room
+    assert known.quota and not known.resources
 
 
 @pytest.mark.parametrize("name, lost_work, words", [
@@ -153,8 +154,8 @@ def test_what_an_owner_lost_lately_makes_its_vms_dearer():
 
 def test_a_vm_that_only_practises_its_notice_stays():
     known = facts(State.NOTICED, notice={"notice_only": True})
-    assert known.state is State.ACTIVE and not known.leaves and known.untouchable
-    assert facts(State.NOTICED, notice={}).leaves
+    assert known.state is State.ACTIVE and not known.is_leaving and known.untouchable
+    assert facts(State.NOTICED, notice={}).is_leaving
 
 
 def test_a_clock_that_is_behind_makes_no_lost_work_negative():
@@ -169,9 +170,9 @@ def test_a_limit_that_is_missing_is_none_and_one_of_zero_is_a_limit():
 def test_while_a_request_builds_its_reservation_holds_nothing_more():
     kept = Reservation(vm_id="a", bin_kind="host", bin="sim-1", members={})
     waiting = joined([row("a", State.PENDING, room={"VCPU": 3})], [], kept=[kept]).reservations["a"]
-    assert (waiting.bin, waiting.room) == ("sim-1", Resources({"VCPU": 3}))
+    assert (waiting.bin, waiting.resources) == ("sim-1", Resources({"VCPU": 3}))
     building = joined([row("a", State.BUILDING)], [], kept=[kept]).reservations["a"]
-    assert not building.room and not building.quota
+    assert not building.resources and not building.quota
     assert not joined([], [], kept=[kept]).reservations, "of a request that has long ended"
 
 
@@ -199,4 +200,4 @@ def test_who_could_not_be_made_to_go_lately_is_left_alone_and_groups_have_limits
     rows = [row("a", group_name="web", max_unavailable=2), row("b", State.NOTICED, group_name="web", max_unavailable=3)]
     world = joined(rows, [server("A"), server("B")], exempt={"a"})
     assert world.vms["a"].untouchable
-    assert (world.budgets, world.limits) == ({"web": 1}, {"web": 2})
+    assert (world.budgets, world.full_budgets) == ({"web": 1}, {"web": 2})

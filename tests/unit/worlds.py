@@ -2,13 +2,14 @@
 
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.domain.roster import Roster
-from vmsvc.domain.vm import VmFacts
-from vmsvc.domain.world import Request, Reserved, World
+from vmsvc.scheduling.host_index import IndexedWorld
+from vmsvc.scheduling.vms import VmFacts, VmIndex
+from vmsvc.scheduling.world import ReservedCapacity
 
 
-def room(cpus=1):
+def resources(cpus=1):
     """What a VM of so many VCPUs claims."""
     return Resources({"VCPU": cpus, "MEMORY_MB": 1024 * cpus})
 
@@ -21,27 +22,28 @@ def quota(cpus=1):
 def vm(name, cpus=1, **facts):
     """A preemptible VM that runs, on sim-1 unless told otherwise; its cloud id is its name in capitals."""
     place = facts.pop("host", "sim-1")
-    return VmFacts(name, **{"state": State.ACTIVE, "is_preemptible": True, "quota": quota(cpus), "room": room(cpus),
-                            "cloud_id": name.upper(), "host": place, "host_id": f"id-of-{place}", "present": True,
-                            **facts})
+    return VmFacts(name, **{"state": State.ACTIVE, "is_preemptible": True, "quota": quota(cpus),
+                            "resources": resources(cpus), "cloud_id": name.upper(), "host": place,
+                            "host_id": f"id-of-{place}", "present": True, **facts})
 
 
 def request(name="wanted", cpus=1, **facts):
     """A standard VM that waits."""
-    return Request(name, **{"is_preemptible": False, "quota": quota(cpus), "room": room(cpus), **facts})
+    return Request(name, **{"is_preemptible": False, "quota": quota(cpus), "resources": resources(cpus), **facts})
 
 
 def reserved(name, kind, place, cpus=1, members=()):
     """Room that is kept for it."""
-    return Reserved(name, kind, place, quota(cpus), room(cpus), {member.id: member.room for member in members})
+    return ReservedCapacity(name, kind, place, quota(cpus), resources(cpus),
+                            {member.id: member.resources for member in members})
 
 
 def host(name="sim-1", vms=(), foreign=0, **facts):
     """A host with what is on it."""
     inventories = {"VCPU": Inventory(4, max_unit=4), "MEMORY_MB": Inventory(8192, max_unit=8192)}
-    allocations = {each.cloud_id: each.room for each in vms if each.host == name and each.present}
+    allocations = {each.cloud_id: each.resources for each in vms if each.host == name and each.present}
     if foreign:
-        allocations["foreign"] = room(foreign)
+        allocations["foreign"] = resources(foreign)
     return Host(name, inventories, allocations, availability_zone=facts.pop("availability_zone", "nova"), **facts)
 
 
@@ -59,7 +61,7 @@ def tenant(*vms, kept=(), limit=None, **facts):
 def _world(vms, kept, limit, **facts):
     used = sum((each.quota for each in vms if each.present), Resources())
     limits = Resources({"instances": 100, "cores": 100, "ram": 100_000, **(limit or {})})
-    return World(quota_limit=limits, quota_used=used, vms=Roster(vms),
+    return IndexedWorld(quota_limit=limits, quota_used=used, vms=VmIndex(vms),
                  reservations={each.vm_id: each for each in kept}, **facts)
 
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
 from vmsvc.domain.flavors import Flavor, Traits
-from vmsvc.domain.image import Image
-from vmsvc.domain.network import Addresses, Network
 from vmsvc.domain.principal import Identity
 from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources

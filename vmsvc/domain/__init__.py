@@ -1,1 +1,7 @@
-"""What vmsvc knows and decides: standard library only, no clock, no random, no I/O."""
+"""What all layers of vmsvc speak: values and tables, standard library only, without clock, chance or I/O.
+
+In:    what the cloud and the database say, as plain values.
+Out:   frozen values (`Request`, `Host`, `Flavor`, `Resources`, ...), the table of a VM's life, the errors by meaning.
+Doors: each module; none of them imports another layer.
+Begin: `lifecycle.py` (the states of a VM and the moves between them), then `resources` and `request`.
+"""

@@ -7,17 +7,17 @@ depends on a policy of the cloud (a flavor without a disk) or on a combination o
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.flavors import Flavor
-from vmsvc.domain.image import Image
-from vmsvc.domain.network import Addresses, Network
 
 _GIB = 1024**3
-_FEW = 64
+#: With so few free addresses it matters which VMs take or give back one.
+_FEW_ADDRESSES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """Why Nova will refuse a request: `error` is the slug that the client gets, `field` the part of the request to
+    """Why Nova will refuse a request. `error` is the slug that the client gets; `field` is the part of the request to
     correct."""
 
     message: str
@@ -27,10 +27,10 @@ class Objection:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the cloud says of a request before anybody is noticed for it. `objection`: why Nova refuses it. `ports`: how
-    many more ports the project may have, None without a limit. `addresses`: those of its network, None where nobody
-    counted them. `unplugged`: the message of the last build that failed because the network gave it no address, unless
-    a later build got one. `unanswered`: why the cloud did not say, None when it did."""
+    """The cloud's answer about a request, asked before any VM is noticed for it. `objection`: why Nova refuses it.
+    `ports`: how many more ports the project may have; None without a limit. `addresses`: those of its network; None
+    where they were not counted. `unplugged`: the message of the last build that failed because the network gave it no
+    address, unless a later build got one. `unanswered`: why the cloud gave no answer; None when it did."""
 
     objection: Objection | None = None
     ports: int | None = None
@@ -40,13 +40,13 @@ class Verdict:
 
     @property
     def counts(self) -> bool:
-        """True when so few ports or addresses are left that it matters which other VMs take one."""
-        return self.ports is not None or self.addresses is not None and self.addresses.free <= _FEW
+        """True when so few ports or addresses are left that it matters which other VMs take or give back one."""
+        return self.ports is not None or self.addresses is not None and self.addresses.free <= _FEW_ADDRESSES
 
     def object_to(self, leaving: Collection[str], claims: int = 0) -> Objection | None:
-        """Why Nova will refuse the request even when the servers in `leaving` (ids of the cloud) have gone and given
-        back their ports and addresses; None when it will not. `claims`: how many other VMs will take a port and an
-        address that the counts do not show yet."""
+        """Why Nova will refuse the request even after the servers in `leaving` (the cloud's ids) have gone and given
+        back their ports and addresses; None when Nova will take it. `claims`: how many other VMs will take a port and
+        an address that the counts do not show yet."""
         if self.objection:
             return self.objection
         if self.ports is not None and self.ports + len(leaving) - claims < 1:

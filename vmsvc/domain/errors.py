@@ -1,4 +1,4 @@
-"""What can go wrong, by meaning. The HTTP status of each is the business of `web.base`.
+"""The errors of vmsvc, by meaning. `web.base` maps each to an HTTP status.
 
 The message is for the person who made the request: it says what is wrong and what to do. It never carries a
 credential or a stack trace.
@@ -6,7 +6,7 @@ credential or a stack trace.
 
 
 class VmsvcError(Exception):
-    """Base of all that vmsvc raises on purpose. `slug` is the stable word that clients see as `error`."""
+    """Base of all errors that vmsvc raises on purpose. `slug` is the stable word that clients see as `error`."""
 
     slug = "internal"
 
@@ -16,7 +16,7 @@ class VmsvcError(Exception):
 
 
 class InvalidRequest(VmsvcError):
-    """The request itself is wrong; `field` names the part to mend."""
+    """The request itself is wrong; `field` names the part to correct."""
 
     slug = "invalid_request"
 
@@ -26,47 +26,47 @@ class InvalidRequest(VmsvcError):
 
 
 class Unauthenticated(VmsvcError):
-    """Nobody said who is asking, or it could not be verified."""
+    """The request carries no credential, or one that could not be verified."""
 
     slug = "unauthenticated"
 
 
 class Forbidden(VmsvcError):
-    """Who asks is known and may not do this (also: the cloud's policy refuses it to our credentials)."""
+    """The principal may not do this, or the cloud's policy does not allow it to the service's own credentials."""
 
     slug = "forbidden"
 
 
 class QuotaExceeded(VmsvcError):
-    """The project's quota has no room, and no eviction would make it."""
+    """The request does not fit the project's quota, and no eviction would change that."""
 
     slug = "quota_exceeded"
 
 
 class NotFound(VmsvcError):
-    """There is no such thing, here or in the cloud."""
+    """vmsvc, or the cloud, does not have what the request names."""
 
     slug = "not_found"
 
 
 class NoCapacity(VmsvcError):
-    """No host has room, and no eviction would make it."""
+    """No host has enough free capacity, and no eviction would change that."""
 
     slug = "no_capacity"
 
 
 class Conflict(VmsvcError):
-    """The thing is in a state in which this cannot be done to it."""
+    """The VM, or whatever the request names, is in a state that does not allow the action."""
 
     slug = "conflict"
 
 
 class Locked(Conflict):
-    """The server is locked in the cloud; only who locked it (or an admin) can touch it."""
+    """The server is locked in the cloud; only the user who locked it, or an admin, can change or delete it."""
 
 
 class HistoryGone(VmsvcError):
-    """The events asked for are older than the history that is kept; `oldest` is the first seq that still is."""
+    """The requested events are older than the history that is kept; `oldest` is the first seq that is kept."""
 
     slug = "history_gone"
 
@@ -92,7 +92,7 @@ class TooManyRequests(VmsvcError):
 
 
 class CloudError(VmsvcError):
-    """The cloud answered with something that it should not have."""
+    """The cloud gave an answer that it should not give."""
 
     slug = "cloud_error"
 
@@ -113,7 +113,7 @@ class CloudUnavailable(VmsvcError):
 
 
 class OutcomeUnknown(CloudUnavailable):
-    """A write was sent and no answer came: it may or may not have taken effect. Look before repeating it."""
+    """A write was sent to the cloud and no answer came, so it may have taken effect. Look before repeating it."""
 
 
 class Unavailable(VmsvcError):
@@ -128,6 +128,6 @@ class Unavailable(VmsvcError):
 
 
 class Timeout(VmsvcError):
-    """It did not happen within the time allowed."""
+    """The action did not end within the time allowed."""
 
     slug = "timeout"

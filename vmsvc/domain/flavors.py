@@ -38,11 +38,11 @@ class Flavor:
     disabled: bool = False
 
     @property
-    def room(self) -> Resources:
+    def resources(self) -> Resources:
         """What a server of this flavor claims from its host when it boots from an image without properties."""
-        return self.room_with({})
+        return self.resources_with({})
 
-    def room_with(self, properties: Mapping[str, str], boot_from_volume: bool = False) -> Resources:
+    def resources_with(self, properties: Mapping[str, str], boot_from_volume: bool = False) -> Resources:
         """What a server of this flavor claims from its host when it boots from an image with these properties."""
         return placement_request(self.vcpus, self.ram_mb, self.disk_gb, ephemeral_gb=self.ephemeral_gb,
                                  swap_mb=self.swap_mb, boot_from_volume=boot_from_volume,

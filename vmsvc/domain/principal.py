@@ -1,4 +1,4 @@
-"""Who asks: a principal of ours, and what the cloud's Keystone says of a token."""
+"""Who makes a request: a principal of vmsvc, and what Keystone says of a token."""
 
 from dataclasses import dataclass, field
 
@@ -8,13 +8,13 @@ ROLES = (READER, MEMBER)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. A reader may look, a member may create and delete too.
+    """Who makes a request. A reader may read; a member may create and delete too.
 
-    `name` is for display: two of Keystone's users can have the same. `identity` identifies the user where the name does
+    `name` is for display: two users of Keystone can have the same. `identity` identifies the user where the name does
     not (else it is empty). Ownership, limits and Idempotency-Keys go by `id`.
-    `credential` is the SHA-256 of what was shown, in hex: enough to ask later whether it is still good, and no secret.
-    Nobody showed anything where nobody has to log in: then it is empty.
-    `acts_for_others`: may end the notices of other owners' VMs early.
+    `credential` is the SHA-256 of the token, in hex: enough to ask later whether the token is still valid, and no
+    secret. It is empty where authentication is off.
+    `acts_for_others`: may release other owners' VMs early.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Principal:
         return self.identity or self.name
 
     def owns(self, owner_id: str | None, owner: str) -> bool:
-        """True when this principal owns a row: its `owner_id` is ours, or, in a row without one (an older release wrote
-        it), its name `owner` is."""
+        """True when this principal owns a row with these two columns. A row that an older release wrote has no
+        `owner_id`: there the name `owner` decides."""
         return self.id == owner_id if owner_id is not None else self.name == owner
 
 

@@ -3,12 +3,19 @@
 Nova's default ImagePropertiesFilter compares the image's architecture, hypervisor type and VM mode with the host's
 `supported_instances`, which no API shows. This module compares them with what `/os-hypervisors` shows instead: the
 host's CPU architecture, and its hypervisor's type and version. It never excludes a host of which nothing is known.
+
+Any extra spec and any image property may exclude a host: Nova's filters and aggregates can compare them all. Which of
+them do so depends on the cloud's configuration, which no API shows. So `conditions_of` lists all of them, except those
+that Nova only passes to the guest or only stores, as sentences for people.
 """
 
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
+
+from vmsvc.domain.host import Hypervisor
 
 #: Names that Nova takes for the same architecture (nova.objects.fields.Architecture).
 _ARCHITECTURES = {"i386": "i686", "i486": "i686", "i586": "i686", "amd64": "x86_64", "arm64": "aarch64"}
@@ -20,36 +27,16 @@ _ALSO_RUNS = {"x86_64": frozenset({"i686"}), "aarch64": frozenset({"armv7l", "ar
 _GUESTS = {"qemu": frozenset({"qemu", "kvm"}), "kvm": frozenset({"qemu", "kvm"}), "fake": frozenset({"fake"})}
 _MODES = {"hv": "hvm", "baremetal": "hvm", "pv": "xen"}
 _CONDITION = re.compile(r"^\s*(<=|>=|<|>|!=|==)\s*([0-9][0-9.]*)\s*$")
-_COMPARE: Mapping[str, Callable] = {"<": operator.lt, "<=": operator.le, "==": operator.eq, ">": operator.gt,
-                                    ">=": operator.ge, "!=": operator.ne}
+_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt, "<=": operator.le, "==": operator.eq, ">": operator.gt, ">=": operator.ge, "!=": operator.ne}
 #: Attributes of Nova's HostState that `/os-hypervisors` shows and that do not change from hour to hour.
 _SHOWN = ("hypervisor_type", "hypervisor_version", "hypervisor_hostname", "vcpus_total", "cpu_info")
 
 
 @dataclass(frozen=True, slots=True)
-class Hypervisor:
-    """What `/os-hypervisors/detail` says of a host and what hardly ever changes."""
-
-    type: str = ""
-    version: int = 0                   # 6002000 is 6.2.0
-    hostname: str = ""
-    vcpus: int = 0
-    cpu: Mapping[str, object] = field(default_factory=dict)    # `cpu_info`: arch, model, vendor, features, topology
-
-    def shown(self, path: list[str]) -> object | None:
-        """An attribute of Nova's HostState, None where it is not known."""
-        value: object = {"hypervisor_type": self.type or None, "hypervisor_version": self.version or None,
-                         "hypervisor_hostname": self.hostname or None, "vcpus_total": self.vcpus or None,
-                         "cpu_info": self.cpu or None}.get(path[0])
-        for name in path[1:]:
-            value = value.get(name) if isinstance(value, Mapping) else None
-        return value
-
-
-@dataclass(frozen=True, slots=True)
 class Requirements:
     """What a request asks of its host; empty (and false) for most requests. `capabilities`: pairs of an attribute of
-    the host and the condition on it, both as the flavor's extra spec writes them."""
+    the host and the condition on it, both as the flavor's extra specs write them."""
 
     architecture: str | None = None
     hypervisor_type: str | None = None
@@ -63,7 +50,7 @@ class Requirements:
 
     @property
     def telling_traits(self) -> frozenset[str]:
-        """Traits with which a host shows that it runs this architecture, as its own or by emulation."""
+        """The traits with which a host shows that it runs this architecture, natively or by emulation."""
         if self.architecture is None:
             return frozenset()
         name = self.architecture.upper()
@@ -114,7 +101,8 @@ def requirements_of(extra_specs: Mapping[str, str], properties: Mapping[str, str
     bits = of_image("hw_maxphysaddr_bits")
     return Requirements(
         _architecture(architecture) if architecture else None, of_image("img_hv_type", "hypervisor_type"),
-        of_image("img_hv_requested_version", "hypervisor_version_requires"), _MODES.get(mode, mode),
+        of_image("img_hv_requested_version", "hypervisor_version_requires"),
+        None if mode is None else _MODES.get(mode, mode),
         int(bits) if bits and bits.isdecimal() else None, _capabilities(extra_specs))
 
 
@@ -138,7 +126,7 @@ def _architecture(name: str) -> str:
 def _satisfies(version: int, predicate: str) -> bool:
     """True when a version, as Nova stores it, meets a list of conditions; a condition that cannot be read is
     ignored."""
-    parts = []
+    parts: list[int] = []
     while version:
         version, part = divmod(version, 1000)
         parts.insert(0, part)
@@ -180,3 +168,25 @@ def _matches(value: str, wanted: str) -> bool:
 
 
 _NUMERIC = {**{name: compare for name, compare in _COMPARE.items() if name not in ("<", ">")}, "=": operator.ge}
+
+
+_NOT_OF_THE_HOST = ("quota:", "hw_rng:", "hw_video:", "hw:boot_menu", "hw:watchdog_action", "hw:serial_port_count",
+                    "hw:hide_hypervisor_id")
+_ONLY_WRITTEN_DOWN = ("owner_specified.", "os_hash_", "owner_", "image_", "boot_roles", "base_image_ref",
+                      "instance_uuid", "user_id", "clean_attempts", "description", "stores", "os_distro", "os_version",
+                      "os_admin_user", "hw_qemu_guest_agent", "hw_boot_menu", "hw_watchdog_action")
+
+
+def conditions_of(extra_specs: Mapping[str, str], properties: Mapping[str, str], zone: str | None) -> list[str]:
+    """The conditions in a flavor's extra specs, an image's properties and an availability zone; sorted, empty for most
+    requests."""
+    flavor = [f"{name}={value} (flavor)" for name, value in extra_specs.items()
+              if not name.startswith(_NOT_OF_THE_HOST)]
+    image = [f"{name}={value} (image)" for name, value in properties.items()
+             if not name.startswith(_ONLY_WRITTEN_DOWN)]
+    return sorted([*flavor, *image, *([zone_condition(zone)] if zone else [])])
+
+
+def zone_condition(zone: str) -> str:
+    """The condition that the host is in this availability zone."""
+    return f"availability zone {zone}"

@@ -17,7 +17,7 @@ class Resources(Mapping[str, int]):
     """An immutable vector of integers by class name: `VCPU`, `MEMORY_MB`, `cores`, a custom class, ...
 
     Reading a class that it lacks gives 0. Two vectors are equal when they agree in every class. `amounts` is the
-    plain dict of what is not 0, for loops that must be quick: read it, never change it.
+    plain dict of what is not 0, for loops that must be fast: read it, never change it.
     """
 
     __slots__ = ("amounts",)
@@ -61,7 +61,7 @@ class Resources(Mapping[str, int]):
         return [vector.amounts.get(name, 0) for vector in vectors]
 
     def floored(self) -> "Resources":
-        """The same with negative amounts as 0: a bin that racing claims over-committed has no room, not less."""
+        """The same with negative amounts as 0: a host that racing claims over-committed has nothing free, not less."""
         return Resources({name: max(0, amount) for name, amount in self.amounts.items()})
 
     def covers(self, request: Mapping[str, int]) -> bool:
@@ -69,7 +69,7 @@ class Resources(Mapping[str, int]):
         return all(self[name] >= amount for name, amount in request.items() if amount > 0)
 
     def deficit(self, request: Mapping[str, int]) -> "Resources":
-        """What is lacking to cover the request, class by class."""
+        """By class, how much is lacking to cover the request."""
         return Resources({name: amount - self[name] for name, amount in request.items() if amount > self[name]})
 
 
@@ -98,7 +98,7 @@ class Inventory:
     step_size: int = 1
     capacity: int = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "capacity", int((self.total - self.reserved) * self.allocation_ratio))
 
     def admits(self, amount: int) -> bool:

@@ -10,14 +10,13 @@ from typing import Any
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import SERVICE, Cloud, Server, working_for
 from vmsvc.domain.acceptance import is_peculiar, no_address
-from vmsvc.domain.conditions import conditions_of
 from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound,
                                  TooManyRequests)
 from vmsvc.domain.events import view
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.principal import ANYBODY, Principal
-from vmsvc.domain.requirements import requirements_of
+from vmsvc.domain.requirements import conditions_of, requirements_of
 from vmsvc.service import listing, trace, usage
 from vmsvc.service.bulletin import Bulletin
 from vmsvc.service.catalog import Catalog, Choice
@@ -143,7 +142,7 @@ class Commands:
                 "conditions": conditions_of(flavor.extra_specs, image.properties, wish.availability_zone),
             },
             "quota": dict(quota_request(flavor.vcpus, flavor.ram_mb)),
-            "room": dict(flavor.room_with(image.properties, image.boots_volume)),
+            "room": dict(flavor.resources_with(image.properties, image.boots_volume)),
         }
 
     async def outcome(self, vmsvc_id: str, timeout: float) -> Outcome | None:
@@ -191,10 +190,6 @@ class Commands:
         """Every server of the project as the cloud has it and the requests that have none yet, as JSON, and the seq of
         the newest event that this list certainly includes. A client that heard of an outcome here finds it there."""
         return await self._bulletin.page()
-
-    def kept_vms(self) -> Page | None:
-        """The same, if it is at hand."""
-        return self._bulletin.current()
 
     async def vm(self, ref: str) -> dict[str, Any]:
         """One server, or one request that has no server (yet). Raises NotFound."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from vmsvc.domain.world import World
+from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.service.join import Policy
 from vmsvc.service.picture import News, Picture, Promises
 from vmsvc.service.snapshot import Snapshot
@@ -23,7 +23,7 @@ _EXEMPT_SECONDS = 300      # for so long at least a VM is left alone that could 
 class View:
     """What a decision is made upon. `reservations` are all that are open."""
 
-    world: World
+    world: IndexedWorld
     rows: VmCache
     reservations: Sequence[Reservation]
 
@@ -56,7 +56,7 @@ class Desk:
                 yield View(world, self._rows, promises.reservations)
             self._growing.has(len(world.vms) + len(world.hosts))
 
-    def _take_in(self, snapshot: Snapshot, promises: Promises, operator: bool) -> World:
+    def _take_in(self, snapshot: Snapshot, promises: Promises, operator: bool) -> IndexedWorld:
         changed, self._changed = self._changed, set()
         try:
             return self._picture.update(

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from vmsvc.domain.acceptance import Verdict
-from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.rooms import host_room
-from vmsvc.domain.world import HOST, Request, World
+from vmsvc.domain.request import Request
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.scheduling.free_capacity import free_on_host
+from vmsvc.scheduling.world import HOST, World
 from vmsvc.service.desk import View
 from vmsvc.service.snapshot import Doubts, Snapshot
 from vmsvc.service.verdicts import key_of
@@ -36,13 +37,13 @@ def doubts_of(request: Request, decision: Decision, world: World, snapshot: Snap
     match decision:
         case Evict(kind=kind, bin=name, victims=victims) if victims:
             hosts |= {name} if kind == HOST else set()
-            needs.add((request.room, request.traits))
+            needs.add((request.resources, request.traits))
         case Refuse(error="no_capacity"):
-            needs.add((request.room, request.traits))
+            needs.add((request.resources, request.traits))
         case Place(host=str() as name):
-            left = host_room(world, world.hosts[name], request).now - request.room
+            left = free_on_host(world, world.hosts[name], request).now - request.resources
             # Where a victim's end was carried out a moment ago nothing but who came in its place can have changed.
-            sure = left.covers(request.room) and name not in snapshot.doubted
+            sure = left.covers(request.resources) and name not in snapshot.doubted
             hosts |= set() if sure or name in snapshot.counted else {name}
     return Doubts(frozenset(hosts - snapshot.fresh), frozenset(needs - snapshot.sought), order, boots)
 

@@ -9,9 +9,9 @@ from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Server
 from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import instant, view
-from vmsvc.domain.groups import budgets
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.principal import ANYBODY, Principal
+from vmsvc.scheduling.groups import budgets
 from vmsvc.service.placing import give_notice
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, vms

@@ -48,9 +48,11 @@ class Subscriber(Protocol):
 
 
 class Hub:
-    """All subscribers of this replica. To be used from the loop's thread alone."""
+    """All subscribers of this replica. To be used from the loop's thread alone. `frame` makes of an event's JSON what
+    subscribers are sent; `recent` is how many of the newest events are kept."""
 
-    def __init__(self, recent: int = RECENT, clock: Callable[[], float] = time.time):
+    def __init__(self, frame: Callable[[bytes], bytes], recent: int = RECENT, clock: Callable[[], float] = time.time):
+        self._frame = frame
         self._keep = recent
         self._clock = clock
         self._all: set[Subscriber] = set()
@@ -65,6 +67,10 @@ class Hub:
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def encode(self, event: Mapping[str, Any]) -> Message:
+        """The message of a CloudEvents object, framed as those that the hub publishes."""
+        return encode(event, self._frame)
 
     def enter(self, subscriber: Subscriber) -> None:
         """Count a subscriber; it gets nothing until it joins."""
@@ -111,7 +117,7 @@ class Hub:
     def _remember(self, events: Iterable[Mapping[str, Any]]) -> list[Message]:
         fresh, newest = [], ""
         for event in events:
-            message = encode(event)
+            message = self.encode(event)
             if message.seq > self.last_seq:
                 self.last_seq, newest = message.seq, event["time"]
                 fresh.append(message)

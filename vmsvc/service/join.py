@@ -7,8 +7,7 @@ from datetime import datetime
 from vmsvc.cloud.port import METADATA_ITEMS, Server
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.roster import Roster
-from vmsvc.domain.vm import VmFacts
+from vmsvc.scheduling.vms import VmIndex, VmFacts
 from vmsvc.service.server_rows import ServerRows
 from vmsvc.store.vm_cache import VmRow
 
@@ -39,10 +38,10 @@ class Policy:
 
 
 class Join:
-    """Rows and servers joined, in `roster`; a VM is joined again when either of them changes."""
+    """Rows and servers joined, in `vms`; a VM is joined again when either of them changes."""
 
     def __init__(self, policy: Policy):
-        self.roster = Roster(())
+        self.vms = VmIndex(())
         self._policy = policy
         self._rows: Mapping[str, VmRow] = {}
         self._index = ServerRows()
@@ -59,7 +58,7 @@ class Join:
 
     def forget(self) -> set[str]:
         """Begin anew with the rows. Returns the rows that are to be joined again as far as servers tell."""
-        self.roster = Roster(())
+        self.vms = VmIndex(())
         self._index.forget_rows()
         return self._index.marks()
 
@@ -84,7 +83,7 @@ class Join:
         """A row that waits for room is no VM yet."""
         self._index.put_row(row_id, row and row.cloud_id)
         if row is None or row.state == State.PENDING:
-            self.roster.drop(row_id)
+            self.vms.drop(row_id)
             return
         server = self._server(row)
         known = server.id if server is not None else row.cloud_id
@@ -95,8 +94,8 @@ class Join:
         unable = not (takes_notice or self._operator) and self._policy.notices
         facts = replace(_facts(row, server, was_there, self._policy, row_id in self._exempt or unable),
                         takes_notice=takes_notice)
-        if self.roster.get(row_id) != facts:
-            self.roster.put(facts)
+        if self.vms.get(row_id) != facts:
+            self.vms.put(facts)
 
     def _server(self, row: VmRow) -> Server | None:
         """The cloud may have made its server while we do not know the id yet: then only the mark tells."""
@@ -117,8 +116,8 @@ def _facts(row: VmRow, server: Server | None, was_there: bool, policy: Policy, e
         priority=row.priority, cloud_id=row.cloud_id or (server.id if server else None),
         host=server.host if server is not None and server.host else row.host,
         host_id=(server.host_id if server is not None else row.host_id) or "", present=present,
-        unseen=state in (State.BUILDING, State.ACTIVE) and not was_there,
-        untouchable=exempt or _untouchable(row, server), spared_until=launched + row.min_run_seconds,
+        uncounted=state in (State.BUILDING, State.ACTIVE) and not was_there,
+        untouchable=exempt or _untouchable(row, server), protected_until=launched + row.min_run_seconds,
         ran=row.launched_at is not None, rate=policy.rate(int(row.quota.get("cores", 0))) if launched else 0,
         # Nova's clock may be ahead of the database's: nobody has lost less than nothing.
         since=min(launched, _seconds(row.updated_at)), owner=row.principal_id or row.principal,

@@ -90,11 +90,6 @@ class Keystone:
             raise type(known.why)(known.why.message)
         return known.principal
 
-    def known(self, token: str) -> Principal | None:
-        """Whose token it is, if that is remembered; else None."""
-        known = self._remembered(digest_of(token))
-        return known.principal if isinstance(known, _Good) else None
-
     async def still(self, principal: Principal, seconds: float) -> None:
         """Raises as `who()` when a socket that has been open for so many seconds is not to go on."""
         good = self._good.get(principal.credential)

@@ -9,7 +9,7 @@ from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
 from vmsvc.domain.events import instant
-from vmsvc.domain.lifecycle import LEAVING, State
+from vmsvc.domain.lifecycle import REMOVING, State
 from vmsvc.service import trace
 from vmsvc.service.notice import NOT_TOLD, due
 from vmsvc.service.pace import Lookout, Pace
@@ -224,5 +224,5 @@ def _stamp(vm_id: str, step: str) -> None:
 def _gone(vm_id: str, target: State) -> None:
     with unit() as work:
         row = vms.of_id(vm_id)
-        if row.state in LEAVING and vms.move(work, row, target) and target is State.EVICTED:
+        if row.state in REMOVING and vms.move(work, row, target) and target is State.EVICTED:
             ledger.stamp(vm_id, "freed_at")

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Server
-from vmsvc.domain.groups import budgets
-from vmsvc.domain.lifetime import earliest_end, end_of_life
+from vmsvc.domain.lifecycle import earliest_end, end_of_life
+from vmsvc.scheduling.groups import budgets
 from vmsvc.service.placing import give_notice
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import ledger, vms

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from vmsvc.domain.lifecycle import State
+from vmsvc.domain.lifecycle import LEAVING, State
 from vmsvc.service.desk import View
 from vmsvc.service.snapshot import traits_named
 from vmsvc.store import ledger, vms
@@ -14,7 +14,6 @@ from vmsvc.store.vm_cache import VmRow
 
 _SETTLE_SECONDS = 0.1      # without a new standard request, before somebody is evicted
 _SETTLE_LIMIT = 1.0
-_GOING = frozenset({State.NOTICED, State.EVICTING, State.DELETING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ def waiting_line() -> Line:
     kept = {one.id for one in found if not one.state} - {one.id for one in rows if one.state == State.BUILDING}
     ids = {one.id for one in waiting} | kept | {one.evicted_for for one in rows if one.state == State.NOTICED}
     hosts = {one.host for one in found if not one.state and one.host and one.id in ids}
-    left = hosts - {one.host for one in rows if one.state in _GOING}
+    left = hosts - {one.host for one in rows if one.state in LEAVING}
     asked = [traits_named({"traits": one.traits or {}, "requirements": one.requirements or {}}) for one in waiting]
     return Line(frozenset(ids), frozenset().union(*asked),
                 frozenset(left), frozenset(map(_moving, rows)))

@@ -1,13 +1,11 @@
 """An event on its way to sockets: encoded and framed once, whoever gets it."""
 
 import json
-import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))      # json.dumps() would make one for each event
-_TEXT = 0x81        # RFC 6455: the whole message in one frame, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +33,10 @@ class Wanted:
                 and self.preemptible in (None, message.is_preemptible))
 
 
-def encode(event: Mapping[str, Any]) -> Message:
-    """The message of a CloudEvents object whose `data` carries `seq` and `vm`."""
+def encode(event: Mapping[str, Any], frame: Callable[[bytes], bytes]) -> Message:
+    """The message of a CloudEvents object whose `data` carries `seq` and `vm`; `frame` makes a frame of its JSON."""
     data = event["data"]
     vm = data.get("vm") or {}
     ids = {event.get("subject"), vm.get("id"), vm.get("vmsvc_id")}
     text = _ENCODER.encode(event).encode("ascii")
     return Message(int(data["seq"]), event["type"], frozenset(ids - {None}), vm.get("is_preemptible"), frame(text))
-
-
-def frame(text: bytes) -> bytes:
-    """A text as a WebSocket frame. A server masks nothing, and compression is not agreed upon: the same bytes are
-    right for every socket."""
-    length = len(text)
-    if length < 126:
-        return struct.pack("!BB", _TEXT, length) + text
-    if length < 65536:
-        return struct.pack("!BBH", _TEXT, 126, length) + text
-    return struct.pack("!BBQ", _TEXT, 127, length) + text

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from vmsvc.cloud.port import Quota, Server
-from vmsvc.domain.groups import budgets, limits
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources
-from vmsvc.domain.world import UNLIMITED, Reserved, World
+from vmsvc.scheduling.groups import budgets, full_budgets
+from vmsvc.scheduling.host_index import IndexedWorld
+from vmsvc.scheduling.world import UNLIMITED, ReservedCapacity
 from vmsvc.service.join import Join, Policy
 from vmsvc.store.models import Reservation
 from vmsvc.store.vm_cache import VmRow
@@ -50,7 +51,7 @@ class Picture:
         self._groups: dict[str, dict[str, VmRow]] = {}
         self._group_of: dict[str, str] = {}
         self._largest = ""                   # the owner that had the most preemptible VMs
-        self._world: World | None = None
+        self._world: IndexedWorld | None = None
         self._concerned: set[str] = set()
 
     def tell(self, news: News) -> None:
@@ -64,40 +65,40 @@ class Picture:
         self._groups, self._group_of = {}, {}
 
     def update(self, rows: Mapping[str, VmRow], changed: Iterable[str], quota: Quota, promises: Promises, *,
-               operator: bool, came: Set[str] = frozenset(), went: Set[str] = frozenset()) -> World:
+               operator: bool, came: Set[str] = frozenset(), went: Set[str] = frozenset()) -> IndexedWorld:
         """The world as it is now. `rows` are the VMs that have not ended and those that ended a short while ago,
         `changed` the ids of those that did since the last time; for `came` and `went` see Join."""
         concerned, self._concerned = {*self._concerned, *changed}, set()
         world = self._world
         if world is None:
-            world = self._world = World(operator, Resources(), Resources(), self._hosts, self._join.roster, {},
-                                        patience=self._policy.patience, max_victims=self._policy.max_victims,
-                                        cost_words=self._policy.words)
+            world = self._world = IndexedWorld(
+                operator, Resources(), Resources(), self._hosts, self._join.vms, {}, patience=self._policy.patience,
+                max_victims=self._policy.max_victims, cost_words=self._policy.words)
         concerned |= self._take_in(world)
         self._join.update(rows, concerned, came=came, went=went, exempt=promises.exempt,
                           operator=operator, metadata_items=quota.metadata_items)
         self._count_groups(rows, concerned, world)
         world.quota_limit, world.quota_used = _limit(quota.limit), quota.used
         world.now = int(promises.now.timestamp())
-        world.keep({kept.vm_id: _reserved(kept, rows[kept.vm_id]) for kept in promises.reservations
-                    if kept.vm_id in rows})
+        world.set_reservations({kept.vm_id: _reserved(kept, rows[kept.vm_id]) for kept in promises.reservations
+                                if kept.vm_id in rows})
         self._charge(world, promises.lost)
         return world
 
-    def _take_in(self, world: World) -> set[str]:
+    def _take_in(self, world: IndexedWorld) -> set[str]:
         concerned: set[str] = set()
         while self._news:
             news = self._news.popleft()
             concerned |= self._join.saw(news.servers)
             for name, host in news.hosts.items():
-                world.touch(name)
+                world.mark_changed(name)
                 if host is None:
                     self._hosts.pop(name, None)
                 else:
                     self._hosts[name] = host
         return concerned
 
-    def _count_groups(self, rows: Mapping[str, VmRow], concerned: Iterable[str], world: World) -> None:
+    def _count_groups(self, rows: Mapping[str, VmRow], concerned: Iterable[str], world: IndexedWorld) -> None:
         """How many more of each eviction group may go."""
         touched = set()
         for row_id in concerned:
@@ -111,26 +112,26 @@ class Picture:
                 self._groups.setdefault(row.group_name, {})[row_id] = row
         for group in touched:
             members = [row._asdict() for row in self._groups[group].values()]
-            for counts, counted in ((world.budgets, budgets), (world.limits, limits)):
+            for counts, counted in ((world.budgets, budgets), (world.full_budgets, full_budgets)):
                 counts.pop(group, None)
                 counts.update(counted(members))
             if not self._groups[group]:
                 del self._groups[group]
 
-    def _charge(self, world: World, lost: Mapping[str, int]) -> None:
+    def _charge(self, world: IndexedWorld, lost: Mapping[str, int]) -> None:
         """What owners lost, as a cost. That of the largest is taken for the usual one and left out of all plans: its
         VMs are on many hosts, and what it loses would change them all."""
         owners = world.vms.owners
         most = max(map(len, owners.values()), default=0)
         if 2 * len(owners.get(self._largest, ())) <= most:
             self._largest = max(owners, key=lambda owner: (len(owners[owner]), owner), default="")
-        before, usual = world.surcharges, world.usual
+        before, usual = world.surcharges, world.common_surcharge
         world.surcharges = {owner: count * self._policy.owner_cost for owner, count in lost.items()}
-        world.usual = world.surcharges.get(self._largest, 0)
-        concerned = before.keys() | world.surcharges.keys() if usual == world.usual else owners.keys()
+        world.common_surcharge = world.surcharges.get(self._largest, 0)
+        concerned = before.keys() | world.surcharges.keys() if usual == world.common_surcharge else owners.keys()
         for owner in concerned:
-            if world.surcharges.get(owner, 0) - world.usual != before.get(owner, 0) - usual:
-                world.vms.touched.update(vm.host for vm in owners.get(owner, {}).values() if vm.host is not None)
+            if world.surcharges.get(owner, 0) - world.common_surcharge != before.get(owner, 0) - usual:
+                world.vms.mark_changed(vm.host for vm in owners.get(owner, {}).values() if vm.host is not None)
 
 
 def _limit(limit: Mapping[str, int]) -> Resources:
@@ -138,9 +139,9 @@ def _limit(limit: Mapping[str, int]) -> Resources:
     return Resources({item: limit.get(item, UNLIMITED) for item in QUOTA_ITEMS})
 
 
-def _reserved(kept: Reservation, row: VmRow) -> Reserved:
+def _reserved(kept: Reservation, row: VmRow) -> ReservedCapacity:
     """While the request builds, its build claims the room; the reservation then only keeps others waiting."""
     waits = row.state == State.PENDING
-    return Reserved(kept.vm_id, kept.bin_kind, kept.bin, Resources(row.quota if waits else {}),
-                    Resources(row.room if waits else {}),
-                    {member: Resources(held) for member, held in kept.members.items()})
+    return ReservedCapacity(kept.vm_id, kept.bin_kind, kept.bin, Resources(row.quota if waits else {}),
+                            Resources(row.room if waits else {}),
+                            {member: Resources(held) for member, held in kept.members.items()})

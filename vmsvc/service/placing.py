@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
 from vmsvc.domain.events import instant, view
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.world import HOST_ID, Request, World
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
+from vmsvc.scheduling.world import HOST_GROUP, World
 from vmsvc.service import trace
 from vmsvc.store import intents, ledger, request_classes, vms
 from vmsvc.store.db import Unit
@@ -35,19 +36,19 @@ def carry_out(work: Unit, row: Vm, request: Request, decision: Decision, world: 
             _reprieve(work, world, _noticed_for(world, row.id), "the room is there already")
             _must(vms.move(work, row, State.BUILDING, host=host), row, row)
             intents.enqueue(work, intents.BOOT, row.id)
-            world.placed(request, host)
+            world.place(request, host)
         case Evict():
             _evict(work, row, request, decision, world, grace)
         case Reprieve(victims=victims):
             _reprieve(work, world, victims, "room appeared by itself")
         case Postpone(why=why, groups=groups):
             _reprieve(work, world, _noticed_for(world, row.id), f"the plan has to wait: {why}")
-            world.settled(row.id)
-            world.held_back(groups)
+            world.release(row.id)
+            world.hold_back(groups)
             ledger.release(work, row.id)
         case Refuse(error=error, message=message):
             _reprieve(work, world, _noticed_for(world, row.id), f"the request was refused: {message}")
-            world.settled(row.id)
+            world.release(row.id)
             fail(work, row, error, message, foreseen=error not in ("no_capacity", "cloud_error"))
 
 
@@ -66,7 +67,7 @@ def _evict(work: Unit, row: Vm, request: Request, plan: Evict, world: World, gra
     evict_at = work.now + grace
     members = _members(world, plan)
     ledger.reserve(work, row.id, plan.kind, plan.bin, members)
-    world.reserved(request, plan.kind, plan.bin, plan.victims,
+    world.reserve(request, plan.kind, plan.bin, plan.victims,
                    {member: Resources(held) for member, held in members.items()})
     vms.change(row, rounds=round_number)
     shape = {"round": round_number, "bin": f"{plan.kind} {plan.bin}", "criterion": plan.criterion,
@@ -125,11 +126,11 @@ def _said(evict_at: datetime, notice: dict[str, Any], evicted_for: str | None) -
 
 
 def _members(world: World, plan: Evict) -> dict[str, dict[str, int]]:
-    if plan.kind != HOST_ID:
+    if plan.kind != HOST_GROUP:
         return {}
     if plan.members is not None:
         return {member: dict(held) for member, held in plan.members.items()}
-    return {vm.id: dict(vm.room) for vm in world.vms.values() if vm.present and vm.host_id == plan.bin}
+    return {vm.id: dict(vm.resources) for vm in world.vms.values() if vm.present and vm.host_id == plan.bin}
 
 
 def _noticed_for(world: World, request_id: str) -> tuple[str, ...]:
@@ -139,7 +140,7 @@ def _noticed_for(world: World, request_id: str) -> tuple[str, ...]:
 def _reprieve(work: Unit, world: World, victims: tuple[str, ...], why: str) -> None:
     for victim_id in victims:
         reprieve(work, vms.get(victim_id), why)
-    world.reprieved(victims)
+    world.reprieve(victims)
 
 
 def reprieve(work: Unit, victim: Vm, why: str) -> None:
@@ -166,7 +167,7 @@ def exempt_locked(work: Unit, world: World, rows: VmCache) -> bool:
     locked = [row.id for row in rows.in_states(State.NOTICED) if row.evicted_for and world.vms[row.id].locked]
     for vm_id in locked:
         exempt(work, vms.get(vm_id), LOCKED)
-    world.reprieved(tuple(locked))
+    world.reprieve(tuple(locked))
     return bool(locked)
 
 
@@ -203,7 +204,7 @@ def drop_orphans(work: Unit, world: World, rows: VmCache, reservations: Iterable
     for vm_id in orphans:
         ledger.release(work, vm_id)
         ledger.settle(vm_id, wasted="the request was deleted before its room was free")
-        world.settled(vm_id)
+        world.release(vm_id)
     spared = [row.id for row in rows.in_states(State.NOTICED) if row.evicted_for and not _waits(rows, row.evicted_for)]
     _reprieve(work, world, tuple(spared), "the request that needed the room has gone")
     return bool(orphans or spared)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
-from vmsvc.domain.vm import VmFacts
-from vmsvc.domain.world import HOST, QUOTA
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.scheduling.vms import VmFacts
+from vmsvc.scheduling.world import HOST, QUOTA
 
 
 def preview(decision: Decision, vms: Mapping[str, VmFacts], grace_seconds: float) -> dict[str, Any]:

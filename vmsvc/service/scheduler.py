@@ -17,17 +17,17 @@ from typing import Any, TypeVar
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache, Watch
 from vmsvc.cloud.port import Cloud, Flavor
-from vmsvc.domain import capacity
-from vmsvc.domain.batching import alike, decide_batch
-from vmsvc.domain.decisions import Decision, Evict, Place, Postpone, Refuse, Wait
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
+from vmsvc.domain.request import Precedents, Request
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.scheduling import decide, review
-from vmsvc.domain.survey import survey_of
-from vmsvc.domain.world import Precedents, Request, World
+from vmsvc.scheduling.batching import alike, decide_batch
+from vmsvc.scheduling.capacity import capacity_of
+from vmsvc.scheduling.decide import decide, review
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Wait
+from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.service.desk import Desk, View
 from vmsvc.service.doorbell import heard
 from vmsvc.service.doubts import doubts_of, examined, last_doubts
@@ -166,6 +166,8 @@ class Scheduler:
                             noticed.update(decision.victims if isinstance(decision, Evict) else ())
                         if not isinstance(decision, (Place, Refuse)):
                             waits = settling if early else _WAITING_SECONDS
+                        if isinstance(decision, Refuse):
+                            waiting = _informed(waiting, work.now)
                 if doubts:
                     raise Unverified(doubts)
                 if early and not acted and not snapshot.settled:
@@ -174,7 +176,7 @@ class Scheduler:
 
     def _prepare(self, snapshot: Snapshot) -> None:
         with reading(), self._at(snapshot, vms.clock()) as view:
-            survey_of(view.world, whole=True)
+            view.world.up_to_date_index(with_bins=True)
 
     def _at(self, snapshot: Snapshot, now: datetime) -> AbstractContextManager[View]:
         return self._desk.at(snapshot, now, self._cloud.mode == "operator")
@@ -196,7 +198,7 @@ class Scheduler:
         with reading(), self._at(snapshot, vms.clock()) as view:
             world = view.world
             request = replace(request, cooling=ledger.cooling().get((boot["flavor_id"], boot["image_id"]), {}),
-                              precedents=History(vms.clock()).precedents("", boot, request.room))
+                              precedents=History(vms.clock()).precedents("", boot, request.resources))
             key = key_of(boot)
             verdict = snapshot.verdicts.get(key)
             decision = examined(None, decide(request, world), view, verdict, boot)
@@ -218,14 +220,14 @@ class Scheduler:
 
     async def capacity(self, flavors: Sequence[Flavor]) -> dict[str, Any]:
         """Room as clients see it."""
-        wishes = {flavor.name: Request("", False, quota_request(flavor.vcpus, flavor.ram_mb), flavor.room,
+        wishes = {flavor.name: Request("", False, quota_request(flavor.vcpus, flavor.ram_mb), flavor.resources,
                                        traits=traits_of(flavor.extra_specs),
                                        requirements=requirements_of(flavor.extra_specs, {})) for flavor in flavors}
         named = {trait for wish in wishes.values() for trait in wish.traits.required | wish.traits.forbidden}
 
         def of(snapshot: Snapshot) -> dict[str, Any]:
             with reading(), self._at(snapshot, vms.clock()) as view:
-                return capacity.of(view.world, wishes)
+                return capacity_of(view.world, wishes)
         return {"mode": self._cloud.mode, **await self._verified(self._observer.look, frozenset(named), of)}
 
 
@@ -237,6 +239,12 @@ def _waiting(view: View, ids: frozenset[str], snapshot: Snapshot, now: datetime)
                              snapshot.verdicts.get(key_of(row.boot)))) for row in in_order(view, ids)]
 
 
+def _informed(waiting: list[tuple[Vm, Request]], now: datetime) -> list[tuple[Vm, Request]]:
+    """The same requests, with the precedents read again: a refusal in this pass is one for those of its class."""
+    history = History(now)
+    return [(row, replace(request, precedents=_precedents(row, history))) for row, request in waiting]
+
+
 def _precedents(row: Vm, history: History) -> Precedents:
     """Only a standard VM can cost anybody anything."""
     return Precedents() if row.is_preemptible else history.precedents(row.id, row.boot, Resources(row.room))
@@ -246,7 +254,7 @@ def _needs_victims(decision: Decision) -> bool:
     return isinstance(decision, Evict) and bool(decision.victims)
 
 
-def _decided(waiting: list[tuple[Vm, Request]], world: World,
+def _decided(waiting: list[tuple[Vm, Request]], world: IndexedWorld,
              settling: float) -> Iterable[tuple[tuple[Vm, Request], Decision]]:
     """Take the first that wait off the list, with a decision for each: one, or as many equal ones as need victims."""
     first = waiting.pop(0)

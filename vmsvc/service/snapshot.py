@@ -21,9 +21,9 @@ from vmsvc.cloud.cache.server_cache import ServerCache, Watch
 from vmsvc.cloud.port import Cloud, Quota
 from vmsvc.domain.acceptance import Verdict
 from vmsvc.domain.flavors import Traits
+from vmsvc.domain.request import Precedents, Request
 from vmsvc.domain.requirements import Requirements
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.world import Precedents, Request
 from vmsvc.service.picture import News
 from vmsvc.service.verdicts import Verdicts
 from vmsvc.store.models import Vm
@@ -132,11 +132,11 @@ def request_of(row: Vm, now: datetime, ended_since: datetime | None, cooling: Co
         row.id, row.is_preemptible, Resources(row.quota), Resources(row.room),
         availability_zone=row.boot.get("availability_zone"), traits=traits_in(row.boot),
         requirements=requirements_in(row.boot), invalid=verdict and verdict.objection, refusal=refusal.get("error"),
-        refusals=refusal.get("count", 0), said=refusal.get("message"),
+        refusals=refusal.get("count", 0), cloud_message=refusal.get("message"),
         avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
         rounds=row.rounds, waited=(now - row.updated_at).total_seconds(), refused_at=refused_at,
         conditions=tuple(row.boot.get("conditions", ())), precedents=precedents,
-        refused_rounds=refusal.get("rounds", 0), refused_with_room=refusal.get("with_room", False),
+        refused_rounds=refusal.get("rounds", 0), refused_with_capacity=refusal.get("with_room", False),
         freed_since=bool(refused_at and ended_since and ended_since > refused_at))
 
 

@@ -118,10 +118,6 @@ class TokenFile:
         """Whose token it is; None for nobody's."""
         return await self.holds(digest_of(token))
 
-    def known(self, token: str) -> Principal | None:
-        """As `find()`, while the file need not be looked at; else None."""
-        return None if self._is_due() else _find(self._entries, digest_of(token))
-
     async def holds(self, digest: str) -> Principal | None:
         """Whose token has this hash, now."""
         if self._is_due():

@@ -13,8 +13,8 @@ from typing import Any
 
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.acceptance import Objection, Verdict
+from vmsvc.domain.catalog import Addresses
 from vmsvc.domain.errors import CloudError, CloudUnavailable, Forbidden, Garbled, NotFound
-from vmsvc.domain.network import Addresses
 from vmsvc.service.rehearsals import CLIENTS_SECONDS, OWN_SECONDS, Rehearsals
 
 log = logging.getLogger(__name__)

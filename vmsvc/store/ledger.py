@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN, SQL, Expression, ModelDelete, fn
 
-from vmsvc.domain.lifecycle import LEAVING
+from vmsvc.domain.lifecycle import REMOVING
 from vmsvc.store import queries
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, database, seconds_from_now
@@ -167,7 +167,7 @@ def victims_leave(request_vm_id: str) -> bool:
     """True while one of them is still leaving."""
     return (Eviction.select().join(Vm, on=Vm.id == Eviction.vm_id)
             .where(Eviction.request_vm_id == request_vm_id, Eviction.evicting_at.is_null(False),
-                   Vm.state.in_([str(state) for state in LEAVING])).exists())
+                   Vm.state.in_([str(state) for state in REMOVING])).exists())
 
 
 def recent_losses(seconds: float) -> dict[str, int]:

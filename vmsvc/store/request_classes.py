@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
+from vmsvc.domain.request import EVIDENCE_SECONDS, FUTILE_SECONDS, Precedents
 from vmsvc.domain.resources import Resources
-from vmsvc.domain.world import EVIDENCE_SECONDS, FUTILE_SECONDS, Precedents
 from vmsvc.store import queries
 from vmsvc.store.db import Unit
 from vmsvc.store.models import RequestClass, Vm, database

@@ -10,7 +10,7 @@ from peewee import Expression, fn
 
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
-from vmsvc.domain.lifecycle import BOOTABLE, FINAL, LEAVING, State, event_of
+from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, State, event_of
 from vmsvc.store import queries
 from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, any_of, database, seconds_from_now
@@ -80,7 +80,7 @@ def on_network(network_id: str, vm_ids: Collection[str]) -> int:
 def may_leave(servers: Collection[str]) -> bool:
     """True when one of these servers is a VM of ours that leaves, or that could be evicted."""
     evictable = _texts((State.ACTIVE, State.BUILDING, State.NOTICED))
-    leaves = Vm.state.in_(_texts(LEAVING)) | (Vm.is_preemptible & Vm.state.in_(evictable))
+    leaves = Vm.state.in_(_texts(REMOVING)) | (Vm.is_preemptible & Vm.state.in_(evictable))
     return Vm.select().where(any_of(Vm.cloud_id, servers), leaves).exists()
 
 

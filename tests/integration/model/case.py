@@ -11,9 +11,9 @@ from tests.unit.episode import Outcome
 from tests.unit.promises import Promises
 from tests.unit.referee import Cloud, Referee, Server, Wanted
 from tests.unit.shown import cloud_id, columns_of, row_of, why_not_accepted
-from vmsvc.domain.decisions import Evict, Refuse
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.principal import Principal
+from vmsvc.scheduling.decisions import Evict, Refuse
 from vmsvc.service import commands
 
 _GRACE = 2.0

@@ -1,0 +1,117 @@
+import { byId, el, mark, write } from "./dom.js";
+import { bins, fits, PARTS } from "./capacity.js";
+
+const PART_NAMES = { foreign: "not ours" };
+
+/** One stacked bar with its number. The same elements are changed in place, so that the bar glides. */
+class Bar {
+  #parts = Object.fromEntries(PARTS.map(part => [part, el("span", { class: part })]));
+  #label = el("span", { class: "bar-label" });
+  #value = el("span", { class: "bar-value" });
+  #track = el("div", { class: "bar-track", role: "img" }, ...Object.values(this.#parts));
+
+  constructor() {
+    this.element = el("div", { class: "bar" }, this.#label, this.#track, this.#value);
+  }
+
+  update({ title, unit, total, amounts }) {
+    const { free, reserved, ...held } = amounts;
+    const used = Object.values(held).reduce((sum, amount) => sum + amount, 0);
+    // More may be held than there is: racing claims can over-commit a host.
+    const whole = Math.max(total ?? 0, used + reserved + free) || 1;
+    const words = PARTS.map(part => `${unit(amounts[part])} ${PART_NAMES[part] ?? part}`).join(", ");
+    write(this.#label, title);
+    write(this.#value, total === null ? `${unit(used)} used` : `${unit(free)} free`);
+    for (const part of PARTS) {
+      this.#parts[part].style.width = `${100 * amounts[part] / whole}%`;
+    }
+    mark(this.#track, "aria-label", `${title}: ${words}${total === null ? ", no limit" : `, of ${unit(total)}`}`);
+    mark(this.#track, "title", this.#track.getAttribute("aria-label"));
+  }
+}
+
+/** The capacity of the cloud at a glance: the quota, the hosts, and how many VMs of each flavor still fit. */
+export class CapacityPanel {
+  #tiles = new Map();
+  #whole = el("div", { class: "capacity-whole" });
+  #hosts = el("div", { class: "capacity-hosts", role: "list", "aria-label": "Hosts" });
+  #fits = el("div", { class: "capacity-fits" });
+  #shown = false;
+
+  /** Show an answer of `GET capacity`. */
+  show(capacity) {
+    if (!this.#shown) {
+      this.#shown = true;
+      byId("capacity-body").replaceChildren(this.#whole, this.#hosts, this.#fits);
+    }
+    const mode = byId("mode");
+    mode.hidden = !capacity.mode;
+    write(mode, capacity.mode ?? "");
+    mark(mode, "title", capacity.mode === "operator"
+      ? "Operator's credentials: hosts are known" : "A project's credentials: the quota is known, hosts are not");
+    const { wholes, hosts } = bins(capacity);
+    this.#showTiles(this.#whole, wholes, "whole");
+    this.#showTiles(this.#hosts, hosts, "host");
+    this.#hosts.hidden = hosts.length === 0;
+    this.#removeOthers(new Set([...wholes, ...hosts].map(({ name }) => name)));
+    this.#showFits(fits(capacity));
+  }
+
+  /** As long as there are no bars, show this text in their place. */
+  explain(text) {
+    if (!this.#shown) {
+      byId("capacity-body").replaceChildren(el("p", { class: "empty" }, text));
+    }
+  }
+
+  #showTiles(home, bins, kind) {
+    for (const bin of bins) {
+      const tile = this.#tiles.get(bin.name) ?? this.#tile(home, bin.name, kind);
+      write(tile.title, bin.title);
+      write(tile.note, bin.available ? "" : "not available");
+      mark(tile.element, "data-down", !bin.available);
+      bin.measures.forEach((measure, index) => {
+        tile.bars[index] ??= this.#bar(tile.element);
+        tile.bars[index].update(measure);
+      });
+    }
+  }
+
+  #tile(home, name, kind) {
+    const title = el("h3");
+    const note = el("span", { class: "note" });
+    const element = el("div", { class: `tile ${kind}`, role: kind === "host" ? "listitem" : "group" },
+      el("div", { class: "tile-head" }, title, note));
+    home.append(element);
+    const tile = { element, title, note, bars: [] };
+    this.#tiles.set(name, tile);
+    return tile;
+  }
+
+  #bar(home) {
+    const bar = new Bar();
+    home.append(bar.element);
+    return bar;
+  }
+
+  #removeOthers(names) {
+    for (const [name, { element }] of this.#tiles) {
+      if (!names.has(name)) {
+        element.remove();
+        this.#tiles.delete(name);
+      }
+    }
+  }
+
+  #showFits(flavors) {
+    this.#fits.hidden = flavors.length === 0;
+    const rows = flavors.map(({ name, size, now, later }) => el("tr", {},
+      el("th", { scope: "row", title: size || null }, name),
+      el("td", {}, now), el("td", { class: "after" }, later)));
+    this.#fits.replaceChildren(el("table", {},
+      el("caption", {}, "How many still fit"),
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Flavor"), el("th", { scope: "col" }, "Now"),
+        el("th", { scope: "col" }, "With evictions"))),
+      el("tbody", {}, ...rows)));
+  }
+}

@@ -1,0 +1,57 @@
+"""Images and networks of the cloud, as far as they decide whether and where a server can be created."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image. `properties`, by name, are those that are not Glance's own: `hw_*`, `os_*`, `trait:*`, ..."""
+
+    id: str
+    name: str
+    status: str = "active"
+    min_ram_mb: int = 0
+    min_disk_gb: int = 0
+    size_bytes: int = 0
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def boots_volume(self) -> bool:
+        """True for an image that stands for a volume (the snapshot of a server that booted from one): Nova makes the
+        root disk in Cinder, and asks no host for it."""
+        mapping = self.properties.get("block_device_mapping")
+        try:
+            devices = json.loads(mapping) if isinstance(mapping, str) else mapping
+        except ValueError:
+            return False
+        return isinstance(devices, list) and any(
+            isinstance(device, dict) and device.get("boot_index") == 0
+            and (device.get("destination_type") == "volume" or device.get("source_type") in ("volume", "snapshot"))
+            for device in devices)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network; `subnets` are the ids of its subnets."""
+
+    id: str
+    name: str
+    subnets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The addresses in a network's pools, for the IP version that has fewest left: how many there are, and how many are
+    known to be used. `holders` are the ids of the servers that use one and give it back when they are deleted. A tenant
+    sees the ports of other projects only on its own networks: elsewhere more than `used` may be in use."""
+
+    total: int
+    used: int
+    holders: frozenset[str] = frozenset()
+
+    @property
+    def free(self) -> int:
+        """How many addresses are left, at most."""
+        return max(0, self.total - self.used)

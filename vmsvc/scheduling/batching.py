@@ -1,0 +1,89 @@
+"""Equal requests that all need victims are planned together, so that they free no more than they need together."""
+
+from collections.abc import Callable, Sequence
+
+from vmsvc.domain.request import Request
+from vmsvc.domain.resources import Resources
+from vmsvc.planner import BatchPlan, NoPlan, plan_batch
+from vmsvc.scheduling.bins import group_bins, quota_bin
+from vmsvc.scheduling.candidates import plan_cost
+from vmsvc.scheduling.decide import MAX_ROUNDS
+from vmsvc.scheduling.decisions import Decision, Evict, Place
+from vmsvc.scheduling.free_capacity import free_on_host, free_quota
+from vmsvc.scheduling.host_index import IndexedWorld, options_of
+from vmsvc.scheduling.world import HOST, HOST_GROUP, QUOTA, World
+
+#: Plans for so many requests.
+_Planning = Callable[[int], BatchPlan | NoPlan]
+
+
+def alike(one: Request, other: Request) -> bool:
+    """True when each of the two requests could take the place of the other in a plan."""
+    return ((one.is_preemptible, one.quota, one.resources, one.availability_zone, one.refusal, one.avoid, one.rounds,
+             one.traits, one.cooling, one.conditions, one.requirements, one.invalid)
+            == (other.is_preemptible, other.quota, other.resources, other.availability_zone, other.refusal, other.avoid,
+                other.rounds, other.traits, other.cooling, other.conditions, other.requirements, other.invalid))
+
+
+def decide_batch(requests: Sequence[Request], kind: str, world: IndexedWorld) -> list[Decision] | None:
+    """One decision for each of the first n of these equal requests, in their order, with n as large as possible.
+
+    `kind` is the kind of bin in which a plan for the first request alone would evict. None when the requests cannot be
+    planned together: quota and hosts are both short, the quota is below what is used, the rounds are used up, or no VM
+    was ever built under their conditions. Then the caller decides one request after the other.
+    """
+    if requests[0].rounds >= MAX_ROUNDS or not requests[0].precedents.accepted:
+        return None
+    planning = _planning(requests[0], len(requests), kind, world)
+    found = planning and _largest(planning, len(requests))
+    return _decisions(found, kind, world, requests[0]) if found else None
+
+
+def _planning(request: Request, count: int, kind: str, world: IndexedWorld) -> _Planning | None:
+    """The way to plan for several requests like this one; None when they cannot be planned together."""
+    quota = free_quota(world, request)
+    if quota.shortfall:             # the excess over the quota has to leave once, not for each request
+        return None
+    if kind != QUOTA and not quota.soon.covers(
+            Resources({item: amount * count for item, amount in request.quota.items()})):
+        return None
+    if kind == HOST:
+        return lambda number: world.up_to_date_index().plan_batch(request, world, number)
+    bins = group_bins(request, world, False) if kind == HOST_GROUP else [quota_bin(request, world, False)]
+    options = options_of(world)
+    return lambda number: plan_batch(bins, number, max_victims=options.max_victims, now=options.now,
+                                     budgets=options.budgets)
+
+
+def _largest(planning: _Planning, count: int) -> BatchPlan | None:
+    """The plan for as many requests as possible. When some number does not fit, no larger number does."""
+    best, low, high = None, 1, count
+    while low <= high:
+        middle = high if best is None and low == 1 and high == count else (low + high) // 2
+        found = planning(middle)
+        if isinstance(found, BatchPlan):
+            best, low = found, middle + 1
+        else:
+            high = middle - 1
+    return best
+
+
+def _decisions(found: BatchPlan, kind: str, world: World, request: Request) -> list[Decision]:
+    """One decision per request: the victims of a bin are shared out among the requests that go there."""
+    number = sum(share.count for share in found.shares)
+    criterion = "the best for this request" if number == 1 else f"the best for {number} requests together"
+    decisions: list[Decision] = []
+    for share in found.shares:
+        fits = not share.victims and kind == HOST and _fit_now(world, share.bin_id, request, share.count)
+        for turn in range(share.count):
+            victims = share.victims[turn::share.count]
+            decisions.append(Place(share.bin_id) if fits else
+                             Evict(kind, share.bin_id, victims, criterion, found.optimal,
+                                   plan_cost(found.objective, world)))
+    return decisions
+
+
+def _fit_now(world: World, name: str, request: Request, count: int) -> bool:
+    """True when so many requests fit on the host at once."""
+    needed = Resources({item: amount * count for item, amount in request.resources.items()})
+    return free_on_host(world, world.hosts[name], request).now.covers(needed)

@@ -1,0 +1,72 @@
+"""Which VMs may be evicted, what the planner is told of them, and what a plan costs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, overload
+
+from vmsvc.domain.host import Host
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.resources import Resources
+from vmsvc.planner import Candidate, Objective, cost_of
+from vmsvc.scheduling.vms import VmFacts
+from vmsvc.scheduling.world import World
+
+
+def is_candidate(vm: VmFacts, building: bool) -> bool:
+    """True when the VM may be evicted after its promised running time. `building`: VMs that still build may be, too.
+    How many of an eviction group may leave together is decided by the plan."""
+    return vm.is_preemptible and not vm.untouchable and (
+        vm.state is State.ACTIVE and vm.present or building and vm.state is State.BUILDING)
+
+
+def candidate_vms(world: World, building: bool) -> list[VmFacts]:
+    """The VMs that may be evicted now, whatever the budgets of their groups."""
+    return [vm for vm in world.vms.values() if is_candidate(vm, building) and vm.protected_until <= world.now]
+
+
+def as_candidate(vm: VmFacts, freed: Resources, world: World) -> Candidate:
+    """The planner's view of a VM whose eviction frees so much in the bin at hand. The cost is a linear function of
+    time, so that the candidate stays the same while time passes."""
+    return Candidate(vm.id, freed, vm.priority, vm.ran,
+                     vm.lost_work - vm.rate * vm.since + world.surcharges.get(vm.owner, 0) - world.common_surcharge,
+                     vm.rate, vm.group)
+
+
+def candidates_on(world: World, host: Host, building: bool) -> tuple[Candidate, ...]:
+    """The candidates whose eviction now would free resources on a host."""
+    return tuple(as_candidate(vm, freed, world) for vm in world.vms.at(host.name)
+                 if is_candidate(vm, building) and vm.protected_until <= world.now and (freed := frees(vm, host)))
+
+
+def frees(vm: VmFacts, host: Host) -> Resources:
+    """What the eviction of a VM frees on a host: what Placement says that it holds there; for a VM that is to be built
+    there, what it will claim."""
+    held = host.allocations.get(vm.cloud_id or "")
+    if held is None:
+        return vm.resources if vm.state is State.BUILDING and vm.host == host.name else Resources()
+    return held
+
+
+def by_host(vms: Iterable[VmFacts]) -> dict[str, list[VmFacts]]:
+    """VMs by the host that they are on, or are to be built on."""
+    found: dict[str, list[VmFacts]] = {}
+    for vm in vms:
+        if vm.host is not None:
+            found.setdefault(vm.host, []).append(vm)
+    return found
+
+
+@overload
+def plan_cost(objective: Objective, world: World) -> Mapping[str, Any]: ...
+
+
+@overload
+def plan_cost(objective: None, world: World) -> None: ...
+
+
+def plan_cost(objective: Objective | None, world: World) -> Mapping[str, Any] | None:
+    """An objective as `cost_of` shows it, with the common surcharge that plans leave out; None for None."""
+    if objective is None:
+        return None
+    count = sum(number for _, number in objective.victims)
+    return cost_of(replace(objective, lost_work=objective.lost_work + count * world.common_surcharge))

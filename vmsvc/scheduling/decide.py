@@ -1,0 +1,267 @@
+"""What to do for one request: pure decisions over an `IndexedWorld`.
+
+`decide` is for a request without a reservation, `review` for one whose victims are leaving. Both return one of
+`decisions`; the scheduler carries it out in one transaction.
+"""
+
+from dataclasses import replace
+
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.request import Request
+from vmsvc.domain.resources import Resources
+from vmsvc.planner import Bin, NoPlan, Preempt, plan
+from vmsvc.scheduling.bins import Bins, HostBins, ListedBins, group_bins, quota_bin
+from vmsvc.scheduling.candidates import as_candidate, candidate_vms, frees, plan_cost
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.scheduling.eligibility import eligible, why_no_host
+from vmsvc.scheduling.free_capacity import free_in_group, free_on_host, free_quota
+from vmsvc.scheduling.futility import quota_shortage, why_futile
+from vmsvc.scheduling.host_index import IndexedWorld
+from vmsvc.scheduling.vms import VmFacts
+from vmsvc.scheduling.world import HOST, HOST_GROUP, PROJECT, QUOTA, ReservedCapacity, World
+
+MAX_ROUNDS = 2          # of eviction for one request
+MAX_REFUSALS = 4        # by the cloud, where vmsvc saw enough free capacity
+MAX_BUILDS = 3          # that fail, each on another host: as many as Nova tries where it may choose the host
+_UNCOUNTED = "servers came while the cloud was read: the next look tells whether they were counted"
+
+
+def decide(request: Request, world: IndexedWorld) -> Decision:
+    """The decision for a request without a reservation."""
+    if request.refusal == "cloud_error" and request.refusals >= MAX_BUILDS:
+        return Refuse("cloud_error", request.cloud_message or "its build failed")
+    if request.refusals >= MAX_REFUSALS and (world.operator or request.refusal != "no_capacity"):
+        return Refuse(request.refusal or "no_capacity", "the cloud refused it although there should be room: "
+                                                        f"{request.cloud_message or 'it does not say why'}")
+    return _decide_operator(request, world) if world.operator else _decide_tenant(request, world)
+
+
+# ---------------------------------------------------------------- a request with a reservation
+
+def review(request: Request, reserved: ReservedCapacity, world: IndexedWorld) -> Decision:
+    """The decision for a request with a reservation: place it when its capacity is free; reprieve victims that are no
+    longer needed; decide again when its capacity cannot be freed any more."""
+    noticed = world.victims_of(request.id, State.NOTICED)
+    staying = frozenset(vm.id for vm in noticed)
+    found = _reserved_bin(request, reserved, world, staying)
+    if found is None:
+        return _decide_again(request, world)
+    bin_, fits_now = found
+    if fits_now:
+        return Place(reserved.bin if reserved.kind == HOST else None)
+    return (_free_elsewhere(request, world) if noticed else None) or _go_on(request, reserved, bin_, world)
+
+
+def _go_on(request: Request, reserved: ReservedCapacity, bin_: Bin, world: IndexedWorld) -> Decision:
+    """The decision while the reserved capacity is not free yet: which of the noticed victims does it still take?"""
+    noticed = world.victims_of(request.id, State.NOTICED)
+    staying = frozenset(vm.id for vm in noticed)
+    candidates = tuple(as_candidate(vm, _frees_in_bin(vm, reserved, world), world) for vm in noticed if not vm.locked)
+    outcome = plan([replace(bin_, candidates=candidates)], max_victims=world.max_victims, now=world.now)
+    if isinstance(outcome, NoPlan):
+        if world.vms.uncounted:
+            return Wait(_UNCOUNTED)
+        return _with_more_victims(request, reserved, world) or _decide_again(request, world)
+    needed = frozenset(outcome.victims if isinstance(outcome, Preempt) else ())
+    if staying - needed:
+        return Reprieve(tuple(sorted(staying - needed)))
+    return Wait("its room is being freed")
+
+
+def _with_more_victims(request: Request, reserved: ReservedCapacity, world: World) -> Evict | None:
+    """In a host group, a plan that adds victims to those that have left there for this request; None where there is
+    none. Only the reservation knows of the capacity that those freed: a new plan would count it as used."""
+    if reserved.kind != HOST_GROUP or request.rounds >= MAX_ROUNDS or why_futile(request, world):
+        return None
+    with world.without_reservation(request.id):
+        found = _reserved_bin(request, reserved, world, frozenset())
+        if found is None:
+            return None
+        bin_, _ = found
+        candidates = tuple(as_candidate(vm, _frees_in_bin(vm, reserved, world), world)
+                           for vm in candidate_vms(world, False))
+        outcome = plan([replace(bin_, candidates=candidates)], max_victims=world.max_victims, now=world.now,
+                       cost_words=world.cost_words, budgets=world.budgets)
+        if not isinstance(outcome, Preempt):
+            return None
+        return Evict(HOST_GROUP, reserved.bin, outcome.victims, outcome.criterion, outcome.optimal,
+                     plan_cost(outcome.objective, world), plan_cost(outcome.runner_up, world),
+                     members=reserved.members)
+
+
+def _decide_again(request: Request, world: IndexedWorld) -> Decision:
+    """The decision as if the request had no reservation."""
+    with world.without_reservation(request.id):
+        decision = decide(request, world)
+    if isinstance(decision, Wait) and decision.for_others:
+        # Two such requests would each keep a reservation that its plan cannot use, and wait for the other one for ever.
+        # So this one gives its reservation up.
+        return Postpone(decision.why, frozenset())
+    return decision
+
+
+def _reserved_bin(request: Request, reserved: ReservedCapacity, world: World,
+                  staying: frozenset[str]) -> tuple[Bin, bool] | None:
+    """The reserved bin, where VMs in `staying` do not count as leaving, and whether the request fits there now. None
+    when the host no longer takes the request."""
+    # The shortfall is capacity that others were promised. It counts with the need: one victim may free enough for both.
+    quota = free_quota(world, request, staying)
+    if reserved.kind == QUOTA:
+        return (Bin(PROJECT, request.quota + quota.shortfall, quota.sure, quota.capacity, ()),
+                quota.now.covers(request.quota))
+    need = request.resources + request.quota
+    if reserved.kind == HOST:
+        host = world.hosts.get(reserved.bin)
+        if host is None or not eligible(host, request):
+            return None
+        free = free_on_host(world, host, request, staying)
+    else:
+        free = free_in_group(world, reserved, staying)
+    return (Bin(reserved.bin, need + free.shortfall + quota.shortfall, free.sure + quota.sure,
+                free.capacity + quota.capacity, ()), (free.now + quota.now).covers(need))
+
+
+def _frees_in_bin(vm: VmFacts, reserved: ReservedCapacity, world: World) -> Resources:
+    """What a victim frees in the reserved bin, quota included where that counts."""
+    if reserved.kind == QUOTA:
+        return vm.quota
+    if reserved.kind == HOST_GROUP:
+        return reserved.members.get(vm.id, Resources()) + vm.quota
+    return frees(vm, world.hosts[reserved.bin]) + vm.quota
+
+
+def _free_elsewhere(request: Request, world: IndexedWorld) -> Place | None:
+    """Capacity that has become free outside the reserved bin, so that noticed victims can stay. A tenant may expect it
+    when a VM that is as large, and no victim, has ended since the cloud refused the request."""
+    if world.operator:
+        return _free_host(request, world)
+    alone = not any(reserved.kind == HOST_GROUP for owner, reserved in world.reservations.items()
+                    if owner != request.id)
+    refused_at = request.refused_at
+    ended = refused_at is not None and any(
+        vm.state in (State.DELETED, State.LOST) and vm.evicted_for is None and vm.resources.covers(request.resources)
+        and vm.ended_at is not None and vm.ended_at > refused_at for vm in world.vms.values())
+    return Place() if alone and ended and free_quota(world, request).now.covers(request.quota) else None
+
+
+# ---------------------------------------------------------------- operator mode: the hosts are known
+
+def _decide_operator(request: Request, world: IndexedWorld) -> Decision:
+    if place := _free_host(request, world):
+        return place
+    if request.refusal == "cloud_error":
+        # Its build failed. It may be tried on another host, as Nova does by itself, but no VM is evicted for that.
+        return Refuse("cloud_error", request.cloud_message or "its build failed")
+    no_host = None if any(eligible(host, request) for host in world.hosts.values()) else why_no_host(request, world)
+    return _decide_by_plan(request, world, HOST, HostBins(request, world), no_host)
+
+
+def _free_host(request: Request, world: IndexedWorld) -> Place | None:
+    """The host on which the request fits now, where least would stay free; None when there is none, or no quota."""
+    if not free_quota(world, request).now.covers(request.quota):
+        return None
+    host = world.up_to_date_index().free_host(request, world)
+    return None if host is None else Place(host)
+
+
+# ---------------------------------------------------------------- tenant mode: only the quota and host groups are known
+
+def _decide_tenant(request: Request, world: World) -> Decision:
+    if any(reserved.kind == HOST_GROUP and reserved.vm_id != request.id for reserved in world.reservations.values()):
+        return Wait("room is being freed for another request, and this cloud does not say where a VM would go", True)
+    quota = free_quota(world, request)
+    refused = request.refusal == "no_capacity"
+    worth_trying = not refused or (request.freed_since and request.refusals < MAX_REFUSALS)
+    if quota.now.covers(request.quota) and worth_trying:
+        return Place()
+    if refused:                 # quota alone would not help it
+        return _decide_refused(request, world)
+    bins = ListedBins(lambda building: [quota_bin(request, world, building)], world,
+                      lambda _: quota.sure.covers(request.quota + quota.shortfall))
+    return _decide_by_plan(request, world, QUOTA, bins)
+
+
+def _decide_refused(request: Request, world: World) -> Decision:
+    """The decision after the cloud had no capacity for the request: that is all that a tenant learns."""
+    if any(vm.evicted_for != request.id for vm in world.vms.leaving):
+        return Wait("a VM is leaving and may make room")
+    if request.is_preemptible:
+        return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
+    if any(vm.id != request.id for vm in world.vms.building):
+        return Wait("other VMs are being built; where they land decides")
+    return _decide_by_plan(request, world, HOST_GROUP,
+                           ListedBins(lambda building: group_bins(request, world, building), world))
+
+
+# ---------------------------------------------------------------- both modes
+
+def _decide_by_plan(request: Request, world: World, kind: str, bins: Bins, no_host: str | None = None) -> Decision:
+    """The decision for a request that does not fit now. `no_host`: why no host is eligible; None when one is."""
+    coming = bins.free_soon()
+    if request.is_preemptible:
+        if coming is not None:
+            return Wait("VMs are leaving and make room")
+        if not free_quota(world, request).soon.covers(request.quota):
+            return Refuse("quota_exceeded", "it does not fit the quota now, and a preemptible VM evicts nobody")
+        return Refuse("no_capacity",
+                      f"{no_host or 'no host has room for it now'}, and a preemptible VM evicts nobody")
+    if coming is not None:
+        if not bins.is_sure(coming):
+            return Wait(_UNCOUNTED)
+        return Evict(kind, coming, (), "room that is being freed already", True)
+    return _decide_by_victims(request, world, kind, bins, no_host)
+
+
+def _decide_by_victims(request: Request, world: World, kind: str, bins: Bins, no_host: str | None) -> Decision:
+    outcome = bins.plan(False, world.budgets)
+    if isinstance(outcome, Preempt):
+        return _evict(request, world, kind, outcome)
+    building = any(vm.is_preemptible for vm in world.vms.building)
+    if building and not isinstance(bins.plan(True, world.budgets), NoPlan):
+        return Wait("VMs that could make room are still being built")
+    if groups := _groups_used_up(bins, world):
+        return _wait_for_budgets(request, world, groups)
+    if reason := quota_shortage(request, world):
+        return Refuse("quota_exceeded", reason)
+    assert isinstance(outcome, NoPlan), "free_soon found no bin in which the request fits"
+    return Refuse("no_capacity", no_host or outcome.reason)
+
+
+def _evict(request: Request, world: World, kind: str, found: Preempt) -> Decision:
+    """Evict by this plan, unless the rounds are used up or `why_futile` decides otherwise."""
+    if request.rounds >= MAX_ROUNDS:
+        return _refuse_more_rounds(request, world)
+    return why_futile(request, world) or Evict(
+        kind, found.bin_id, found.victims, found.criterion, found.optimal, plan_cost(found.objective, world),
+        plan_cost(found.runner_up, world))
+
+
+def _refuse_more_rounds(request: Request, world: World) -> Refuse:
+    """The refusal after the last round. Its message depends on the mode: only an operator sees what hosts have free."""
+    if request.refusal is None:
+        why = "its victims could not leave, or other VMs took the capacity that they freed"
+    elif world.operator:
+        why = f"the freed capacity was in use again when the cloud refused it ({request.cloud_message})"
+    else:
+        why = (f"the cloud refused it each time ({request.cloud_message}), and does not show a project whether the "
+               "freed capacity was still there")
+    return Refuse("no_capacity", f"after {MAX_ROUNDS} rounds of eviction there is no capacity for it: {why}")
+
+
+def _wait_for_budgets(request: Request, world: World, groups: frozenset[str]) -> Decision:
+    """Postpone the request until these groups have budget again, for `world.patience` seconds at most."""
+    names = ", ".join(sorted(groups))
+    if request.rounds >= MAX_ROUNDS:
+        return _refuse_more_rounds(request, world)
+    if request.waited >= world.patience:
+        return Refuse("no_capacity", f"the budget of eviction group {names} has been used up all the while")
+    return Postpone(f"as many VMs of eviction group {names} as may go at once are noticed or leaving", groups)
+
+
+def _groups_used_up(bins: Bins, world: World) -> frozenset[str]:
+    """The groups whose budgets prevent a plan only now; empty when there is no plan with full budgets either."""
+    if all(world.budgets.get(group, 0) >= most for group, most in world.full_budgets.items()):
+        return frozenset()
+    outcome = bins.plan(True, world.full_budgets)
+    victims = outcome.victims if isinstance(outcome, Preempt) else ()
+    return frozenset(group for group in (world.vms[victim].group for victim in victims) if group)

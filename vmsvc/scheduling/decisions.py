@@ -1,0 +1,67 @@
+"""What can be decided for a request: the values that `decide`, `review` and `decide_batch` return."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vmsvc.domain.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Create its server now, on this host (operator mode) or wherever the cloud chooses. Victims of the request that
+    are only noticed stay."""
+
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """Reserve this bin's capacity for the request and give its victims notice. Without victims: the capacity is being
+    freed already. `members`, of a host group: what each VM held there when the first plan was made, if this plan adds
+    to it; None: what each holds now."""
+
+    kind: str
+    bin: str
+    victims: tuple[str, ...]
+    criterion: str
+    optimal: bool
+    cost: Mapping[str, Any] = field(default_factory=dict)
+    runner_up: Mapping[str, Any] | None = None
+    members: Mapping[str, Resources] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reprieve:
+    """These victims are no longer needed: they stay."""
+
+    victims: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing now, because of something that is under way. `for_others`: because of another request that has a
+    reservation."""
+
+    why: str
+    for_others: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Refuse the request; nobody is evicted for it. `error` is the slug that the client sees."""
+
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """Decide again later: the request would fit if the budgets of these eviction groups were not used up. Its
+    reservation is released, and its noticed victims are reprieved."""
+
+    why: str
+    groups: frozenset[str]
+
+
+Decision = Place | Evict | Reprieve | Wait | Postpone | Refuse

@@ -1,0 +1,43 @@
+"""Which hosts a request could go to if they were empty, as Nova and Placement will judge."""
+
+from vmsvc.domain.host import Host
+from vmsvc.domain.request import Request
+from vmsvc.scheduling.world import World
+
+
+def eligible(host: Host, request: Request) -> bool:
+    """True when the cloud would take the request on this host if it were empty."""
+    return host.name not in request.avoid and host.name not in request.cooling and _would_take(host, request)
+
+
+def _would_take(host: Host, request: Request) -> bool:
+    """`eligible` as far as Nova and Placement can be foreseen, whatever was tried before."""
+    return (host.available and host.admits(request.resources)
+            and request.availability_zone in (None, host.availability_zone) and request.traits.allow(host.traits)
+            and request.requirements.unmet(host.hypervisor, host.traits) is None)
+
+
+def why_no_host(request: Request, world: World) -> str:
+    """Why no host is eligible, as the end of a sentence."""
+    refusals = [why for name, why in sorted(request.cooling.items())
+                if name in world.hosts and _would_take(world.hosts[name], request)]
+    if refusals:
+        return f"every host that could take it has refused such VMs lately ({refusals[0]})"
+    if any(_would_take(world.hosts[name], request) for name in request.avoid if name in world.hosts):
+        return f"every host that could take it has refused it ({request.cloud_message or 'the cloud does not say why'})"
+    return _what_all_lack(request, world) or "no host could take it, even were it empty"
+
+
+def _what_all_lack(request: Request, world: World) -> str | None:
+    """The one requirement, trait or zone that excludes every host; None when there is no such one."""
+    hosts = world.hosts.values()
+    unmet = {request.requirements.unmet(host.hypervisor, host.traits) for host in hosts}
+    if len(unmet) == 1 and None not in unmet:
+        return f"no host could take it: {unmet.pop()}"
+    missing = sorted(trait for trait in request.traits.required if not any(trait in host.traits for host in hosts))
+    if hosts and missing:
+        return f"no host could take it: none has the trait {', '.join(missing)} that its image or flavor requires"
+    zones = {host.availability_zone for host in hosts}
+    if request.availability_zone is not None and request.availability_zone not in zones:
+        return f"no host could take it: there is none in the availability zone {request.availability_zone}"
+    return None

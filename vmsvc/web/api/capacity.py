@@ -1,0 +1,209 @@
+"""`/api/v1/capacity`, `/usage` and `/catalog`: how much more fits, how much was used, what a request may name."""
+
+from functools import partial
+
+from marshmallow import RAISE, Schema, fields, validate
+
+from vmsvc.domain.errors import CloudError, Timeout
+from vmsvc.web.api.handler import ApiHandler
+from vmsvc.web.api.requests import QueryInteger
+from vmsvc.web.http.handler import route
+from vmsvc.web.openapi.operations import Response, describe
+from vmsvc.web.openapi.responses import OpenObject
+
+_QUOTA = {"instances": 10, "cores": 20, "ram": 40960}
+_CAPACITY = {"VCPU": 4, "MEMORY_MB": 8192, "DISK_GB": 100}
+
+
+class Amounts(fields.Dict):
+    """An amount of each quota item (`instances`, `cores`, `ram` in MiB) or of each of Placement's resource classes. One
+    that is missing is 0."""
+
+    def __init__(self, about: str, nullable: bool = False):
+        super().__init__(keys=fields.String(), values=fields.Integer(allow_none=nullable), required=True,
+                         metadata={"description": about})
+
+
+class QuotaCapacity(OpenObject):
+    """The project's quota."""
+
+    component = "QuotaRoom"     # its name in the document
+
+    limit = Amounts("null: this item has no limit", nullable=True)
+    used = Amounts("by every server of the project, as the cloud counts")
+    free = Amounts("limit less used, less what is reserved; of items with a limit")
+    standard = Amounts("held by standard VMs that vmsvc made")
+    preemptible = Amounts("held by preemptible VMs that vmsvc made")
+    reserved = Amounts("reserved for standard VMs whose victims leave")
+    reclaimable = Amounts("held by preemptible VMs that could all be evicted now: of an eviction group as many as its "
+                          "budget allows, the largest ones")
+
+
+class HostCapacity(OpenObject):
+    """One compute host, in Placement's resource classes."""
+
+    component = "HostRoom"
+
+    name = fields.String(required=True)
+    available = fields.Boolean(required=True, metadata={"description": "its compute service is up and enabled"})
+    availability_zone = fields.String(required=True, allow_none=True)
+    capacity = Amounts("(total - reserved) x allocation ratio")
+    used = Amounts("by anybody")
+    free = Amounts("capacity less used, less what is reserved")
+    standard = Amounts("held by standard VMs that vmsvc made")
+    preemptible = Amounts("held by preemptible VMs that vmsvc made")
+    foreign = Amounts("held by servers that vmsvc did not make")
+    reserved = Amounts("reserved for standard VMs whose victims leave")
+    reclaimable = Amounts("held by preemptible VMs that could all be evicted here now; a group's budget is one for all "
+                          "hosts")
+
+
+class FlavorCapacity(OpenObject):
+    """How many more VMs of a flavor fit."""
+
+    component = "FlavorRoom"
+
+    name = fields.String(required=True)
+    vcpus = fields.Integer(required=True)
+    ram = fields.Integer(required=True, metadata={"description": "MiB"})
+    fits_now = fields.Integer(required=True, metadata={"description": "by the quota, and in operator mode by the "
+                                                                      "hosts, which a tenant does not see"})
+    fits_after_evictions = fields.Integer(required=True, metadata={
+        "description": "of standard VMs, within the budgets of eviction groups and the limit of victims per request"})
+
+
+class CapacityView(OpenObject):
+    """Mode, quota, hosts, and how many more VMs of each flavor fit."""
+
+    mode = fields.String(required=True, validate=validate.OneOf(["tenant", "operator"]))
+    quota = fields.Nested(QuotaCapacity, required=True)
+    hosts = fields.List(fields.Nested(HostCapacity), required=True, metadata={"description": "empty in tenant mode"})
+    flavors = fields.List(fields.Nested(FlavorCapacity), required=True)
+
+
+class UsageQuery(Schema):
+    """The query of `GET /api/v1/usage`."""
+
+    class Meta:
+        """A misspelt name is an error."""
+
+        unknown = RAISE
+
+    hours = QueryInteger(validate=validate.Range(1, 168), load_default=6)
+
+
+class UsageView(OpenObject):
+    """Slots of equal length; each list has one number a slot, and the last slot is not over yet."""
+
+    since = fields.DateTime(required=True, metadata={
+        "description": "where the first slot begins: `hours` ago, or when the service was first started"})
+    until = fields.DateTime(required=True, metadata={"description": "now"})
+    step_seconds = fields.Integer(required=True, metadata={"description": "the length of a slot"})
+    standard = fields.List(fields.Integer(), required=True, metadata={
+        "description": "vCPUs that standard VMs held at the slot's end"})
+    preemptible = fields.List(fields.Integer(), required=True, metadata={
+        "description": "vCPUs that preemptible VMs held at the slot's end"})
+    evictions = fields.List(fields.Integer(), required=True, metadata={
+        "description": "how many evictions began in the slot"})
+
+
+class NamedItem(OpenObject):
+    """An image or network, which a request names by id or name."""
+
+    component = "Named"
+
+    id = fields.String(required=True)
+    name = fields.String(required=True)
+
+
+class FlavorView(NamedItem):
+    """A flavor: the size of a VM."""
+
+    vcpus = fields.Integer(required=True)
+    ram = fields.Integer(required=True, metadata={"description": "MiB"})
+    disk = fields.Integer(required=True, metadata={"description": "GiB"})
+
+
+class Defaults(OpenObject):
+    """What a request gets that names none; null: a request has to name one."""
+
+    flavor = fields.String(required=True, allow_none=True)
+    image = fields.String(required=True, allow_none=True)
+    network = fields.String(required=True, allow_none=True)
+
+
+class CatalogView(OpenObject):
+    """What a request may name."""
+
+    flavors = fields.List(fields.Nested(FlavorView), required=True, metadata={"description": "smallest first"})
+    images = fields.List(fields.Nested(NamedItem), required=True)
+    networks = fields.List(fields.Nested(NamedItem), required=True)
+    availability_zones = fields.List(fields.String(), required=True)
+    key_names = fields.List(fields.String(), required=True)
+    defaults = fields.Nested(Defaults, required=True)
+
+
+class CapacityHandler(ApiHandler):
+    """How much is free and reclaimable."""
+
+    address = "/api/v1/capacity"
+    tag = "room"
+
+    @describe(Response(200, "The capacity.", CapacityView, {
+        "mode": "operator",
+        "quota": {"limit": _QUOTA, "used": {"instances": 4, "cores": 4, "ram": 2048}, "reserved": {}, "standard": {},
+                  "free": {"instances": 6, "cores": 16, "ram": 38912},
+                  "preemptible": {"instances": 4, "cores": 4, "ram": 2048},
+                  "reclaimable": {"instances": 4, "cores": 4, "ram": 2048}},
+        "hosts": [{"name": "compute-7", "available": True, "availability_zone": "nova", "capacity": _CAPACITY,
+                   "used": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4},
+                   "free": {"MEMORY_MB": 6144, "DISK_GB": 96}, "standard": {}, "foreign": {}, "reserved": {},
+                   "preemptible": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4},
+                   "reclaimable": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4}}],
+        "flavors": [{"name": "m1.tiny", "vcpus": 1, "ram": 512, "fits_now": 0, "fits_after_evictions": 4}]}),
+              errors=(CloudError, Timeout))
+    async def get(self) -> None:
+        """Show mode, quota, hosts, and how many VMs of each flavor fit now and after evictions."""
+        self.finish(await self.commands.capacity())
+
+
+class UsageHandler(ApiHandler):
+    """How much was used over time."""
+
+    address = "/api/v1/usage"
+    tag = "room"
+
+    @describe(Response(200, "The use over the last hours.", UsageView, {
+        "since": "2026-11-23T06:00:00.000Z", "until": "2026-11-23T12:00:00.000Z", "step_seconds": 7200,
+        "standard": [4, 4, 8], "preemptible": [8, 12, 8], "evictions": [0, 0, 4]}),
+              query=UsageQuery, errors=(Timeout,))
+    async def get(self) -> None:
+        """Show the vCPUs that VMs of vmsvc held, and evictions, over the last hours.
+
+        From the service's own record: other servers of the cloud are not in it.
+        """
+        self.finish(await self.read_history(partial(self.commands.usage, self.query(UsageQuery)["hours"])))
+
+
+class CatalogHandler(ApiHandler):
+    """What a request may name."""
+
+    address = "/api/v1/catalog"
+    tag = "room"
+    free_reads = True
+
+    @describe(Response(200, "What a request may name.", CatalogView, {
+        "flavors": [{"id": "1", "name": "m1.tiny", "vcpus": 1, "ram": 512, "disk": 1}],
+        "images": [{"id": "9d1c2a0e-6a0a-4d0e-8f57-3b9f0f2a7a11", "name": "cirros"}],
+        "networks": [{"id": "5c0a6f3b-0d57-4f0c-9a3e-7a3a1f0f6c22", "name": "private"}],
+        "availability_zones": ["nova"], "key_names": [],
+        "defaults": {"flavor": "m1.tiny", "image": "cirros", "network": "private"}}))
+    async def get(self) -> None:
+        """Show what a request may name: flavors, images, networks, zones and keys, and what it gets by default.
+
+        As the service read it from the cloud within the last half minute; this request asks the cloud nothing.
+        """
+        self.finish(self.commands.catalog())
+
+
+routes = [route(CapacityHandler), route(UsageHandler), route(CatalogHandler)]
