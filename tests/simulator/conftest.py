@@ -32,7 +32,7 @@ class Api:
         return answer.json()
 
     def login(self, user: str) -> "Api":
-        """Another one, with a token of this user in the project of that name."""
+        """Requests with a token of this user for the project of the same name."""
         scope = {"project": {"name": user, "domain": {"name": "Default"}}}
         identity = {"methods": ["password"], "password": {
             "user": {"name": user, "domain": {"name": "Default"},
@@ -45,8 +45,8 @@ class Api:
         return other
 
 
-class Steering(Api):
-    """The other side: /sim."""
+class Control(Api):
+    """Requests to the control API."""
 
     def set(self, path: str, /, **values):
         """PUT to /sim/…"""
@@ -61,7 +61,7 @@ class Steering(Api):
         return answer.json()
 
     def wait(self, seconds: float) -> None:
-        """Let so much of the cloud's time go by, at once."""
+        """Move the cloud's clock forward."""
         self.add("clock", advance=seconds)
 
     def calls(self, **query) -> dict:
@@ -70,7 +70,7 @@ class Steering(Api):
 
 
 class Tenant:
-    """What tests do most, as one user."""
+    """What most tests do as one user: create, show, act on and delete servers."""
 
     def __init__(self, api: Api):
         self.api = api
@@ -80,12 +80,12 @@ class Tenant:
 
     def post(self, flavor: str = "m1.small", version: str = "2.93", **values):
         """POST /servers."""
-        asked = {"name": "one", "flavorRef": flavor, "imageRef": self.image, "networks": [{"uuid": self.network}],
-                 **values}
-        return self.api("POST", "/compute/v2.1/servers", {"server": asked}, version=version)
+        server = {"name": "one", "flavorRef": flavor, "imageRef": self.image, "networks": [{"uuid": self.network}],
+                  **values}
+        return self.api("POST", "/compute/v2.1/servers", {"server": server}, version=version)
 
     def boot(self, **values) -> str:
-        """The id of a server whose POST was taken."""
+        """Create a server. Returns its id."""
         answer = self.post(**values)
         assert answer.status_code == 202, answer.text
         return answer.json()["server"]["id"]
@@ -128,12 +128,12 @@ def _users(running) -> dict[str, Tenant]:
 
 
 @pytest.fixture(name="sim")
-def _sim(running, users) -> Steering:
+def _sim(running, users) -> Control:
     """The reset cloud, standing still."""
-    steering = Steering(running.url, requests.Session())
-    assert users and steering("DELETE", "/sim/state").status_code == 204
-    steering.add("clock", frozen=True)
-    return steering
+    control = Control(running.url, requests.Session())
+    assert users and control("DELETE", "/sim/state").status_code == 204
+    control.add("clock", frozen=True)
+    return control
 
 
 @pytest.fixture(name="demo")

@@ -1,4 +1,4 @@
-"""Faults by request: what a client meets, and whether the call took effect."""
+"""Faults of calls and of servers: what the client sees, and whether the call took effect."""
 
 import threading
 import time

@@ -55,7 +55,7 @@ def test_a_delete_frees_port_then_allocation_then_the_record(sim, demo, admin):
     assert demo.show(server_id) is None and demo.delete(server_id) == 404
 
 
-def test_no_room_is_202_and_then_an_error_whose_fault_comes_a_little_later(sim, demo, admin):
+def test_no_capacity_is_202_and_then_an_error_whose_fault_comes_a_little_later(sim, demo, admin):
     sim.set("settings", fault_lag_seconds=1)
     for _ in range(4):
         demo.boot(flavor="m1.large")
@@ -84,7 +84,7 @@ def test_a_filtered_host_gives_the_other_sentence(sim, demo):
 
 
 def test_a_failing_spawn_is_tried_on_three_hosts(sim, demo, admin):
-    trouble = sim.add("faults", kind="spawn_fails", name="^boom", text="the disk is gone")
+    fault = sim.add("faults", kind="spawn_fails", name="^boom", text="the disk is gone")
     server_id = demo.boot(name="boom")
     sim.wait(10)
     assert demo.show(server_id)["fault"]["message"] == (
@@ -92,7 +92,7 @@ def test_a_failing_spawn_is_tried_on_three_hosts(sim, demo, admin):
         "Last exception: the disk is gone")
     assert not placement_of(admin, server_id) and not ports_of(admin, server_id)
     registered = sim.get("/sim/faults")["troubles"]
-    assert [(each["id"], each["hits"]) for each in registered] == [(trouble["id"], 3)]
+    assert [(each["id"], each["hits"]) for each in registered] == [(fault["id"], 3)]
 
 
 def test_a_spawn_that_fails_once_ends_on_another_host(sim, demo):
@@ -161,7 +161,7 @@ def test_a_delete_that_hangs_ends_when_asked_again(sim, demo):
     assert demo.show(server_id) is None
 
 
-def test_soft_delete_frees_quota_and_keeps_the_room_until_it_is_reclaimed(sim, demo, admin):
+def test_soft_delete_frees_quota_and_keeps_the_allocation_until_it_is_reclaimed(sim, demo, admin):
     sim.set("settings", reclaim_seconds=100)
     first, second = demo.boot(), demo.boot()
     sim.wait(5)
@@ -180,7 +180,7 @@ def test_soft_delete_frees_quota_and_keeps_the_room_until_it_is_reclaimed(sim, d
     assert demo.show(first) is None
 
 
-def test_a_stopped_server_keeps_its_room_and_a_shelved_one_gives_it_back(sim, demo, admin):
+def test_a_stopped_server_keeps_its_allocation_and_a_shelved_one_gives_it_up(sim, demo, admin):
     server_id = demo.boot()
     sim.wait(5)
     assert demo.act(server_id, "os-stop").status_code == 202
@@ -196,7 +196,7 @@ def test_a_stopped_server_keeps_its_room_and_a_shelved_one_gives_it_back(sim, de
     assert demo.state(server_id) == ("ACTIVE", None)
 
 
-def test_room_freed_by_404_takes_the_next_server(sim, demo):
+def test_capacity_freed_by_404_takes_the_next_server(sim, demo):
     first = [demo.boot(flavor="m1.large") for _ in range(4)][0]
     sim.wait(5)
     demo.delete(first)
@@ -209,7 +209,7 @@ def test_room_freed_by_404_takes_the_next_server(sim, demo):
     assert demo.state(in_time) == ("ACTIVE", None)
 
 
-def test_a_thief_takes_the_room_before_anybody_sees_it_free(sim, demo, admin):
+def test_a_thief_takes_the_capacity_before_a_client_sees_it_free(sim, demo, admin):
     sim.add("faults", kind="thief", count=1)
     servers = [demo.boot(flavor="m1.large") for _ in range(4)]
     sim.wait(5)

@@ -1,4 +1,4 @@
-"""Placement: room, claims and hosts."""
+"""Placement: capacity, allocations and hosts."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""The process: what survives a kill, who starts it, where it listens."""
+"""The process: what survives a kill, how it is started and found, where it listens."""
 
 import contextlib
 import json

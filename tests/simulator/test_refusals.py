@@ -1,4 +1,4 @@
-"""What the cloud refuses, and in which words."""
+"""What the cloud refuses, and with which messages."""
 
 import pytest
 

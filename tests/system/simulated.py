@@ -45,7 +45,7 @@ class Sim:
         self.call("PUT", "/sim/settings", values)
 
     def fault(self, **values: object) -> None:
-        """A fault of the wire (`action`) or a trouble of servers (`kind`)."""
+        """A fault of calls (`action`) or of servers (`kind`)."""
         self.call("POST", "/sim/faults", values)
 
     def clear_faults(self) -> None:

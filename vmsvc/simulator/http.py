@@ -106,8 +106,9 @@ class ServiceHandler(RequestHandler):
         """Log the call, apply the faults that it meets, find its token and its microversion."""
         token = self.cloud.identity.token(self.request.headers.get("X-Auth-Token"))
         user = self.cloud.identity.users[token.user_id].name if token else None
-        self._call = self.context.calls.begin(self.service, self.request.method, self.request.uri, user,
-                                            self.cloud.clock.now(), self.request.headers.get("X-Openstack-Request-Id"))
+        self._call = self.context.calls.begin(
+            self.service, self.request.method, self.request.uri, user, self.cloud.clock.now(),
+            self.request.headers.get("X-Openstack-Request-Id"))
         await self._apply_faults()
         self.token = self.cloud.identity.token(self.request.headers.get("X-Auth-Token"))
         self.negotiate()

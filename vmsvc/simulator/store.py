@@ -8,7 +8,9 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Store:
@@ -59,16 +61,16 @@ class Store:
         self._database.close()
 
 
-class Table(dict[str, Any]):
+class Table(dict[str, T]):
     """The objects of one kind by key, in the order of their keys after a restart. An object that was changed has to be
     saved again."""
 
-    def __init__(self, store: Store, kind: str, factory: Callable[..., Any]):
+    def __init__(self, store: Store, kind: str, factory: Callable[..., T]):
         super().__init__((key, factory(**body)) for key, body in sorted(store.load(kind), key=lambda row: row[0]))
         self._store = store
         self._kind = kind
 
-    def save(self, key: str, item: Any) -> None:
+    def save(self, key: str, item: T) -> None:
         """Add an object, or store what was changed of it."""
         self[key] = item
         self._store.put(self._kind, key, item)

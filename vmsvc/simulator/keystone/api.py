@@ -9,12 +9,9 @@ from vmsvc.simulator.http import ServiceHandler
 from vmsvc.simulator.keystone.model import Project, Token, User
 
 DOMAIN = {"id": "default", "name": "Default"}
-
 SERVICES = (("compute", "nova", "/compute/v2.1"), ("placement", "placement", "/placement"),
             ("identity", "keystone", "/identity/v3"), ("image", "glance", "/image"), ("network", "neutron", "/network"))
-
 TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
-
 NO_AUTH = ("Expecting to find auth in request body. The server could not comply with the request since it is either "
            "malformed or otherwise incorrect. The client is assumed to be in error.")
 

@@ -88,7 +88,7 @@ class Identity:
         user.roles[project.id] = role
         self.users.save(user.id, user)
 
-    def find(self, table: Table, reference: dict):
+    def find(self, table: Table, reference: dict) -> User | Project | None:
         """The user or the project that `{"id": …}` or `{"name": …}` refers to, or None."""
         if "id" in reference:
             return table.get(reference["id"])

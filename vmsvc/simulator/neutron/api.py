@@ -8,8 +8,7 @@ from vmsvc.simulator.errors import ApiError, bad_request, conflict, not_found
 from vmsvc.simulator.http import ServiceHandler
 from vmsvc.simulator.neutron.model import Network, Port, default_group
 
-KINDS = {400: "HTTPBadRequest", 403: "PolicyNotAuthorized", 404: "HTTPNotFound", 409: "OverQuota"}
-
+ERROR_TYPES = {400: "HTTPBadRequest", 403: "PolicyNotAuthorized", 404: "HTTPNotFound", 409: "OverQuota"}
 EXTENSIONS = ("agent", "availability_zone", "binding", "default-subnetpools", "external-net", "filter-validation",
               "ip-allocation", "net-mtu", "port-security", "project-id", "provider", "quotas", "quota_details",
               "security-group", "shared-network", "standard-attr-tag", "standard-attr-timestamp", "subnet_allocation")
@@ -21,7 +20,7 @@ class NetworkHandler(ServiceHandler):
     service = "network"
 
     def refuse(self, status: int, message: str) -> None:
-        kind = KINDS.get(status, "HTTPInternalServerError")
+        kind = ERROR_TYPES.get(status, "HTTPInternalServerError")
         if status == 404 and not message.startswith("The "):
             kind = message.split()[0] + "NotFound"
             message = message.replace("SecurityGroup", "Security group")

@@ -64,7 +64,7 @@ class Ports:
     """All ports, by id and by device. `count` has their number for each project, `addresses` those in use of each
     network."""
 
-    def __init__(self, store: Store, networks: Table):
+    def __init__(self, store: Store, networks: Table[Network]):
         self._store = store
         self._networks = networks
         self.all: dict[str, Port] = {}

@@ -159,6 +159,7 @@ def _unshelve(cloud: Cloud, _token: Token, server: Server, _values: dict) -> Non
 def _unsupported(_cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
     raise conflict(f"Cannot 'confirmResize' instance {server.id} while it is in vm_state {server.vm_state}")
 
+
 _ACTIONS: dict[str, Callable[[Cloud, Token, Server, dict], dict | None]] = {
     "reboot": _reboot, "lock": _lock, "unlock": _unlock, "forceDelete": _force_delete, "restore": _restore,
     "createImage": _create_image, "os-resetState": _reset_state, "shelve": _shelve, "unshelve": _unshelve,

@@ -11,9 +11,8 @@ from vmsvc.simulator.http import ServiceHandler
 from vmsvc.simulator.nova.servers import Server
 
 MIN, MAX = (2, 1), (2, 100)
-
-KINDS = {400: "badRequest", 401: "unauthorized", 403: "forbidden", 404: "itemNotFound", 405: "badMethod",
-         409: "conflictingRequest", 413: "overLimit", 503: "serviceUnavailable"}
+ERROR_NAMES = {400: "badRequest", 401: "unauthorized", 403: "forbidden", 404: "itemNotFound", 405: "badMethod",
+               409: "conflictingRequest", 413: "overLimit", 503: "serviceUnavailable"}
 
 
 class ComputeHandler(ServiceHandler):
@@ -50,7 +49,7 @@ class ComputeHandler(ServiceHandler):
 
     def refuse(self, status: int, message: str) -> None:
         self.content_type = "application/json; charset=UTF-8"
-        self.reply(status, {KINDS.get(status, "computeFault"): {"code": status, "message": message}})
+        self.reply(status, {ERROR_NAMES.get(status, "computeFault"): {"code": status, "message": message}})
 
     @property
     def address(self) -> str:

@@ -7,12 +7,10 @@ from vmsvc.simulator.errors import bad_request, conflict, forbidden, not_allowed
 from vmsvc.simulator.nova.api import ComputeHandler
 from vmsvc.simulator.nova.flavors import DEFAULT_QUOTA, Flavor, KeyPair, keypair_key
 
-MODERN = ("cores", "instances", "key_pairs", "metadata_items", "ram", "server_group_members", "server_groups")
-
+QUOTAS = ("cores", "instances", "key_pairs", "metadata_items", "ram", "server_group_members", "server_groups")
 #: Shown below 2.36, when Nova still spoke of networks.
-OLD = {"fixed_ips": -1, "floating_ips": -1, "security_groups": -1, "security_group_rules": -1,
-       "injected_files": 5, "injected_file_content_bytes": 10240, "injected_file_path_bytes": 255}
-
+OLD_QUOTAS = {"fixed_ips": -1, "floating_ips": -1, "security_groups": -1, "security_group_rules": -1,
+              "injected_files": 5, "injected_file_content_bytes": 10240, "injected_file_path_bytes": 255}
 OLD_LIMITS = {"maxImageMeta": 128, "maxPersonality": 5, "maxPersonalitySize": 10240, "maxSecurityGroupRules": -1,
               "maxSecurityGroups": -1, "maxTotalFloatingIps": -1, "totalFloatingIpsUsed": 0,
               "totalSecurityGroupsUsed": 0}
@@ -141,9 +139,9 @@ class QuotaSets(ComputeHandler):
             raise bad_request(f"Project ID {project_id} is not a valid project.")
         limits = DEFAULT_QUOTA if part == "defaults" else self.cloud.quotas.limits(project_id)
         used = self.cloud.servers.used(project_id)
-        shown = {name: limits[name] for name in MODERN}
+        shown = {name: limits[name] for name in QUOTAS}
         if self.version < (2, 36):
-            shown.update(OLD)
+            shown.update(OLD_QUOTAS)
         if part == "detail":
             shown = {name: {"limit": limit, "in_use": used.get(name, 0), "reserved": 0}
                      for name, limit in shown.items()}
@@ -159,7 +157,7 @@ class QuotaSets(ComputeHandler):
         for name, value in values.items():
             if name in ("force", "tenant_id"):
                 continue
-            if name not in MODERN:
+            if name not in QUOTAS:
                 raise bad_request(f"Invalid input for field/attribute quota_set. Value: {values}. Additional "
                                   f"properties are not allowed ('{name}' was unexpected)")
             if not re.fullmatch("-?[0-9]+", str(value)):
@@ -171,7 +169,7 @@ class QuotaSets(ComputeHandler):
             changes[name] = int(value)
         self.cloud.quotas.set(project_id, changes)
         limits = self.cloud.quotas.limits(project_id)
-        self.reply(200, {"quota_set": {name: limits[name] for name in MODERN}})
+        self.reply(200, {"quota_set": {name: limits[name] for name in QUOTAS}})
 
     def delete(self, project_id: str, _part: str | None = None) -> None:
         self.require_admin("os_compute_api:os-quota-sets:delete")

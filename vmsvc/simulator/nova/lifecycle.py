@@ -206,7 +206,7 @@ class Deletion:
         self._model = lifecycle.model
         self.on_theft: Callable[[str, Server, str], None] = lambda project, victim, host: None
         lifecycle.steps.update({"teardown": self._teardown, "destroyed": self._destroyed, "purge": self.purge,
-                           "reclaim": self.begin})
+                                "reclaim": self.begin})
 
     def begin(self, server: Server) -> None:
         """Start the delete. Another DELETE of the same server changes nothing, unless the first one hangs."""

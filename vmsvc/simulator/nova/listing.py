@@ -12,20 +12,16 @@ from vmsvc.simulator.nova.servers import REBOOTS, STATUS, Server
 
 STATUSES = {*STATUS.values(), *REBOOTS.values(), "PASSWORD", "REBUILD", "MIGRATING", "RESIZE", "REVERT_RESIZE",
             "UNKNOWN"}
-
 #: What any user may filter by. Nova ignores the other filters when a member uses them (measured: host, uuid,
 #: deleted).
 MEMBER_FILTERS = {"name", "status", "reservation_id", "changes-since", "changes-before", "image", "flavor", "ip", "ip6",
-           "tags", "tags-any", "not-tags", "not-tags-any", "locked", "availability_zone", "config_drive", "key_name",
-           "created_at", "launched_at", "terminated_at", "power_state", "task_state", "vm_state", "progress",
-           "user_id", "hostname"}
-
+                  "tags", "tags-any", "not-tags", "not-tags-any", "locked", "availability_zone", "config_drive",
+                  "key_name", "created_at", "launched_at", "terminated_at", "power_state", "task_state", "vm_state",
+                  "progress", "user_id", "hostname"}
 ADMIN_FILTERS = {"host", "node", "uuid", "project_id", "tenant_id", "deleted", "all_tenants", "hypervisor_hostname",
-          "metadata", "system_metadata", "display_name", "root_device_name", "soft_deleted", "access_ip_v4",
-          "access_ip_v6"}
-
+                 "metadata", "system_metadata", "display_name", "root_device_name", "soft_deleted", "access_ip_v4",
+                 "access_ip_v6"}
 PAGING = {"limit", "marker", "sort_key", "sort_dir"}
-
 SORTS = {"created_at": "number", "display_name": "name", "uuid": "id", "updated_at": "updated", "vm_state": "vm_state",
          "launched_at": "launched_at", "host": "host", "power_state": "power_state", "project_id": "project_id",
          "task_state": "task_state", "key_name": "key_name", "availability_zone": "az"}

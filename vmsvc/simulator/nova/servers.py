@@ -17,6 +17,8 @@ STATUS = {"building": "BUILD", "active": "ACTIVE", "stopped": "SHUTOFF", "paused
           "shelved_offloaded": "SHELVED_OFFLOADED", "rescued": "RESCUE", "resized": "VERIFY_RESIZE"}
 REBOOTS = {"rebooting": "REBOOT", "reboot_pending": "REBOOT", "reboot_started": "REBOOT",
            "rebooting_hard": "HARD_REBOOT"}
+#: Of server groups.
+POLICIES = ("anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity")
 
 
 @dataclass
@@ -226,8 +228,6 @@ class Servers:
             self._indexed_by.pop(server.id, None)
         else:
             self._indexed_by[server.id] = (host, tags)
-
-POLICIES = ("anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity")
 
 
 @dataclass

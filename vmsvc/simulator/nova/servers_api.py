@@ -11,6 +11,9 @@ from vmsvc.simulator.nova.create import check_metadata, check_name, check_tag, c
 from vmsvc.simulator.nova.listing import Listing
 from vmsvc.simulator.nova.servers import Server
 
+#: The states in which metadata may be written.
+WRITABLE = ("active", "paused", "suspended", "stopped")
+
 
 class ServersHandler(ComputeHandler):
     """Base of the handlers of /servers."""
@@ -78,7 +81,7 @@ class OneServer(ServersHandler):
         for name in values:
             if name not in ("name", "description", "hostname", "accessIPv4", "accessIPv6", "OS-DCF:diskConfig"):
                 raise invalid("server", values,
-                                     f"Additional properties are not allowed ('{name}' was unexpected)")
+                              f"Additional properties are not allowed ('{name}' was unexpected)")
         check_name("name", values.get("name", server.name))
         server.name = values.get("name", server.name)
         server.description = values.get("description", server.description)
@@ -111,8 +114,6 @@ class Diagnostics(ServersHandler):
         if not self.token.is_admin:
             raise not_allowed("os_compute_api:os-server-diagnostics")
         self.reply(200, {"state": "running", "driver": "fake", "hypervisor": "fake", "config_drive": False})
-
-WRITABLE = ("active", "paused", "suspended", "stopped")
 
 
 class MetadataHandler(ServersHandler):

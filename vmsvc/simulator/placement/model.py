@@ -12,10 +12,8 @@ STANDARD_CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB", "PCI_DEVICE", "SRIOV_NET_VF"
                     "NUMA_THREAD", "NUMA_MEMORY_MB", "IPV4_ADDRESS", "VGPU", "VGPU_DISPLAY_HEAD",
                     "NET_BW_EGR_KILOBIT_PER_SEC", "NET_BW_IGR_KILOBIT_PER_SEC", "PCPU", "MEM_ENCRYPTION_CONTEXT",
                     "FPGA", "PGPU", "NET_PACKET_RATE_KILOPACKET_PER_SEC")
-
 STANDARD_TRAITS = ("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_NET_ATTACH_INTERFACE",
                    "COMPUTE_VOLUME_MULTI_ATTACH", "HW_CPU_X86_AVX2", "STORAGE_DISK_SSD", "OWNER_NOVA")
-
 HOST_TRAITS = ("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_NET_ATTACH_INTERFACE", "OWNER_NOVA")
 
 
@@ -84,7 +82,7 @@ class Placement:
     def _reorder(self, provider: Provider) -> None:
         used = self.used[provider.uuid]
         self.by_free_memory.update(provider.uuid, provider.capacity("MEMORY_MB") - used.get("MEMORY_MB", 0),
-                         provider.capacity("VCPU") - used.get("VCPU", 0))
+                                   provider.capacity("VCPU") - used.get("VCPU", 0))
 
     def _add_consumer(self, consumer: Consumer) -> None:
         self.consumers[consumer.id] = consumer

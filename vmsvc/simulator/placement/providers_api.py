@@ -10,14 +10,12 @@ from vmsvc.simulator.http import ServiceHandler
 from vmsvc.simulator.placement.model import Provider, STANDARD_TRAITS
 
 MIN, MAX = (1, 0), (1, 39)
-
 TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
           406: "Not Acceptable", 409: "Conflict", 500: "Internal Server Error"}
-
-LEADS = {400: "The server could not comply with the request since it is either malformed or otherwise incorrect.",
-         403: "Access was denied to this resource.", 404: "The resource could not be found.",
-         406: "The resource could not be generated that was acceptable to your browser (content of type "
-              "application/json. ", 409: "There was a conflict when trying to complete your request."}
+ERROR_TEXTS = {400: "The server could not comply with the request since it is either malformed or otherwise incorrect.",
+               403: "Access was denied to this resource.", 404: "The resource could not be found.",
+               406: "The resource could not be generated that was acceptable to your browser (content of type "
+               "application/json. ", 409: "There was a conflict when trying to complete your request."}
 
 
 class PlacementHandler(ServiceHandler):
@@ -40,7 +38,7 @@ class PlacementHandler(ServiceHandler):
         self.set_header("vary", "openstack-api-version")
 
     def refuse(self, status: int, message: str) -> None:
-        lead = LEADS.get(status, "")
+        lead = ERROR_TEXTS.get(status, "")
         error = {"status": status, "title": TITLES.get(status, "Error"), "detail": f"{lead}\n\n {message}  ",
                  "request_id": self.request_id}
         if status == 406:
