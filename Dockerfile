@@ -26,10 +26,10 @@ ENV PATH=/opt/vmsvc/bin:/usr/local/bin:/usr/bin:/bin HOME=/data PYTHONDONTWRITEB
 # while the cloud goes on.
 FROM runtime AS cloud
 COPY vmsvc/__init__.py vmsvc/__init__.py
-COPY vmsvc/sim vmsvc/sim
+COPY vmsvc/simulator vmsvc/simulator
 RUN python -m compileall -q vmsvc
 USER 10001:10001
-ENTRYPOINT ["python", "-m", "vmsvc.sim"]
+ENTRYPOINT ["python", "-m", "vmsvc.simulator"]
 
 
 FROM runtime AS service

@@ -11,7 +11,7 @@ import pytest
 from psycopg2.extras import RealDictCursor
 
 from vmsvc import bootstrap
-from vmsvc.sim.postgres import Postgres
+from vmsvc.simulator.postgres import Postgres
 
 _HISTORY = "schema_migration"     # what Peewee's runner remembers
 

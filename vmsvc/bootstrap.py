@@ -1,12 +1,14 @@
 """Composition: everything is built here, from settings, and handed to what needs it. Tests build it the same way."""
 
 import asyncio
+import contextlib
 import errno
 import functools
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
@@ -42,6 +44,7 @@ from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduler import Scheduler
 from vmsvc.service.tickets import Tickets
 from vmsvc.service.verdicts import Verdicts
+from vmsvc.simulator.embedded import Embedded
 from vmsvc.store import db, intents, preflight, schema
 from vmsvc.web.app import api_document, make_app, make_server
 from vmsvc.web.channel.frames import text_frame
@@ -241,6 +244,49 @@ def _where_there_is_ipv6(bind: Callable[[], list[socket.socket]]) -> list[socket
     if not sockets:
         log.warning("this machine has no IPv6: VMSVC_ADDRESS=:: listens on IPv4 alone")
     return sockets
+
+
+#: The cloud's entry when OS_CLOUD or the OS_* variables name it.
+FROM_ENVIRONMENT: Mapping[str, str | None] = {"cloud": None, "config_file": None}
+
+
+def names_cloud(environ: Mapping[str, str]) -> bool:
+    """True when a real cloud is configured."""
+    return any(environ.get(name) for name in ("OS_CLOUD", "OS_AUTH_URL"))
+
+
+@dataclass(frozen=True)
+class Backends:
+    """What a service runs on: the settings with the defaults that belong to an embedded cloud, the database's URL, and
+    the cloud's entry (`cloud` and `config_file`, None for those of the environment)."""
+
+    settings: Settings
+    database_url: str
+    cloud: Mapping[str, str | None]
+
+
+@contextlib.contextmanager
+def backends(settings: Settings, environ: Mapping[str, str], *, database: bool = True, cloud: bool = True
+             ) -> Iterator[Backends]:
+    """The configured database and cloud, and embedded ones in the place of those that are wanted and not configured.
+    The embedded ones are stopped at the end. Raises PostgresFailed, StartFailed and DataFolderUnusable."""
+    size = {"hosts": settings.sim_hosts, "vcpus": settings.sim_vcpus, "ram_mb": settings.sim_ram_mb}
+    embedded = Embedded(settings.folder, database=database and not settings.database_url,
+                        cloud=size if cloud and not names_cloud(environ) else None)
+    try:
+        started, entry = embedded.start(), FROM_ENVIRONMENT
+        if started.database_url:
+            log.info("database: embedded PostgreSQL in %s (VMSVC_DATABASE_URL names another)", settings.folder)
+        if started.clouds:
+            entry = {"cloud": "sim-admin", "config_file": str(started.clouds)}
+            # The simulated cloud has four flavors as the real ones have: a bare request gets the smallest.
+            settings = replace(settings, flavor=settings.flavor or "m1.tiny")
+            log.info("cloud: simulated, at %s (OS_CLOUD names a real one); to look at it: "
+                     "OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=sim-admin openstack server list",
+                     started.cloud_url, started.clouds)
+        yield Backends(settings, started.database_url or settings.database_url, entry)
+    finally:
+        embedded.stop()
 
 
 def service_of(settings: Settings, database_url: str, entry: Mapping[str, str | None],

@@ -18,12 +18,12 @@ from vmsvc.cloud.port import OWNER, Quota, Server
 from vmsvc.config import ConfigError, Settings, networks_and_names
 from vmsvc.domain.errors import Forbidden, InvalidRequest, VmsvcError
 from vmsvc.domain.flavors import quota_request
-from vmsvc.embedded import existing_database
 from vmsvc.log import scrubbed
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.rehearsals import is_left_over
 from vmsvc.service.tokens import BadTokenFile
-from vmsvc.sim.postgres import PostgresFailed
+from vmsvc.simulator.embedded import DataFolderUnusable, existing_database
+from vmsvc.simulator.postgres import PostgresFailed
 from vmsvc.store import preflight
 from vmsvc.store.db import DATABASE_ERRORS
 from vmsvc.web.http.proxies import resolve
@@ -116,8 +116,8 @@ def _any_database(settings: Settings, stack: contextlib.ExitStack
         return settings.database_url, *_database(settings.database_url, settings.listen_url, "VMSVC_DATABASE_URL")
     where = f"an embedded PostgreSQL in {settings.folder}"
     try:
-        url = stack.enter_context(existing_database(settings))
-    except (ConfigError, PostgresFailed) as error:
+        url = stack.enter_context(existing_database(settings.folder))
+    except (DataFolderUnusable, PostgresFailed) as error:
         return "", None, [Finding(Level.WRONG, "database", str(error))]
     if url is None:
         return "", None, [Finding(Level.GOOD, "database", f"none is set: {where} will be made")]

@@ -18,18 +18,18 @@ from vmsvc import adopt as adopting
 from vmsvc import check as report
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.principal import MEMBER, ROLES
-from vmsvc.embedded import FROM_ENVIRONMENT, Embedded, names_cloud
 from vmsvc.log import configure
 from vmsvc.replicas import Supervisor
 from vmsvc.service import tokens
-from vmsvc.sim.cloud_process import StartFailed
-from vmsvc.sim.postgres import PostgresFailed
+from vmsvc.simulator.embedded import DataFolderUnusable
+from vmsvc.simulator.postgres import PostgresFailed
+from vmsvc.simulator.process import StartFailed
 from vmsvc.store.schema import Unfit
 
 log = logging.getLogger("vmsvc")
 
 #: Errors that end a job with their message and without a traceback.
-REFUSALS = (config.ConfigError, PostgresFailed, StartFailed, VmsvcError, Unfit)
+REFUSALS = (config.ConfigError, DataFolderUnusable, PostgresFailed, StartFailed, VmsvcError, Unfit)
 
 _OPEN_FILES = 65536
 
@@ -110,20 +110,17 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     access.require(settings)
     _allow_many_sockets()
     tuning.share_heap()
-    embedded = Embedded(settings, environ)
-    try:
-        settings, database_url, cloud = embedded.start()
-        _prepare(database_url)
+    with bootstrap.backends(settings, environ) as used:
+        settings = used.settings
+        _prepare(used.database_url)
 
         def replica(sockets: list | None = None, parent: int | None = None) -> int:
-            asyncio.run(_serve(bootstrap.service_of(settings, database_url, cloud, sockets), parent))
+            asyncio.run(_serve(bootstrap.service_of(settings, used.database_url, used.cloud, sockets), parent))
             return 0
         if settings.replicas == 1:
             return replica()
         sockets = bootstrap.listening(settings)
         Supervisor(settings.replicas, sockets, lambda parent: _one_of_several(replica, sockets, parent)).run()
-    finally:
-        embedded.stop()
     return 0
 
 
@@ -199,40 +196,32 @@ def _tell(number: int, told: asyncio.Event) -> None:
 
 def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Apply what is missing."""
-    embedded = Embedded(settings, {**environ, "OS_CLOUD": "none is needed"})
-    try:
-        _, database_url, _ = embedded.start()
-        applied = bootstrap.migrate(database_url, patience=0)       # the caller can run `migrate` again
+    with bootstrap.backends(settings, environ, cloud=False) as used:
+        applied = bootstrap.migrate(used.database_url, patience=0)       # the caller can run `migrate` again
         print("applied: " + ", ".join(applied) if applied else "the schema is up to date")
-    finally:
-        embedded.stop()
     return 0
 
 
 def adopt(settings: config.Settings, environ: Mapping[str, str], *, dry_run: bool, owner: str | None,
           restored: bool) -> int:
     """Make rows for our servers that have none and print what was done; 1 when some cannot be adopted as they are."""
-    embedded = Embedded(settings, environ)
-    try:
-        settings, database_url, entry = embedded.start()
-
+    with bootstrap.backends(settings, environ) as used:
         async def work() -> bool:
-            cloud = bootstrap.cloud_of(settings, entry)
+            cloud = bootstrap.cloud_of(used.settings, used.cloud)
             try:
                 await cloud.connect()
-                return await adopting.adopt(database_url, cloud, owner=owner, dry_run=dry_run, restored=restored,
+                return await adopting.adopt(used.database_url, cloud, owner=owner, dry_run=dry_run, restored=restored,
                                             say=functools.partial(print, flush=True))
             finally:
                 await cloud.close()
         return 0 if asyncio.run(work()) else 1
-    finally:
-        embedded.stop()
 
 
 def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Look at everything and say what was found; 0 when nothing is wrong, else 1."""
     async def look() -> bool:
-        cloud = bootstrap.cloud_of(settings, FROM_ENVIRONMENT) if names_cloud(environ) else None
+        cloud = (bootstrap.cloud_of(settings, bootstrap.FROM_ENVIRONMENT) if bootstrap.names_cloud(environ)
+                 else None)
         found = []
         try:
             async for finding in report.findings(settings, cloud):
@@ -265,14 +254,11 @@ def token(name: str, role: str, settings: config.Settings, _environ: Mapping[str
 
 def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
     """The simulated cloud until SIGTERM or SIGINT."""
-    embedded = Embedded(settings, {}, database=False)
     with _ended_by_sigterm():
         try:
-            _, _, cloud = embedded.start()
-            print(f"export OS_CLIENT_CONFIG_FILE={cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
-            while True:
-                signal.pause()
+            with bootstrap.backends(settings, {}, database=False) as used:
+                print(f"export OS_CLIENT_CONFIG_FILE={used.cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
+                while True:
+                    signal.pause()
         except KeyboardInterrupt:
             return 0
-        finally:
-            embedded.stop()

@@ -40,7 +40,7 @@ from vmsvc.scheduling.world import World
 from vmsvc.service.desk import Desk
 from vmsvc.service.join import Policy
 from vmsvc.service.picture import News
-from vmsvc.sim.postgres import Postgres
+from vmsvc.simulator.postgres import Postgres
 from vmsvc.store.db import Lock, open_database, unit
 
 FLAVOR = Flavor("any", "any", 1, 1024, 1)

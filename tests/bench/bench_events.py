@@ -33,7 +33,7 @@ from tests.conftest import Database
 from tests.integration.live import Replica
 from tests.integration.writer import emit
 from vmsvc import bootstrap
-from vmsvc.sim.postgres import Postgres
+from vmsvc.simulator.postgres import Postgres
 from vmsvc.store import db
 
 RATE = 50

@@ -26,8 +26,8 @@ from psycopg2.extras import execute_values
 
 from tests.system.simulated import Sim
 from vmsvc import bootstrap
-from vmsvc.sim.postgres import Postgres
-from vmsvc.sim.start import start
+from vmsvc.simulator.postgres import Postgres
+from vmsvc.simulator.process import start
 
 TICK = os.sysconf("SC_CLK_TCK")
 ROOT = Path(__file__).parents[2]

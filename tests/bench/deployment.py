@@ -17,8 +17,8 @@ from tests.bench.cpu import cpu_of, family
 from tests.system.patience import CLOUD_OF_MODE
 from tests.system.simulated import Sim
 from vmsvc import bootstrap, config
-from vmsvc.sim.postgres import Postgres
-from vmsvc.sim.start import start
+from vmsvc.simulator.postgres import Postgres
+from vmsvc.simulator.process import start
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60

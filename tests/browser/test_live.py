@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.live import LiveService
 from tests.browser.proxy import NAME, ReverseProxy
-from vmsvc.sim.start import start
+from vmsvc.simulator.process import start
 
 SLOW = 30_000  # milliseconds for what the cloud has to do
 

@@ -28,7 +28,7 @@ from tests.chaos.plant import Plant, Result
 from tests.conftest import server_of
 from tests.report import setting
 from tests.system.patience import CLOUD_OF_MODE, QUICK
-from vmsvc.sim.postgres import Postgres, PostgresFailed
+from vmsvc.simulator.postgres import Postgres, PostgresFailed
 
 CUSTOMERS = 8
 HOSTS = 4

@@ -24,7 +24,7 @@ from tests.system import invariants
 from tests.system.patience import CLOUD_OF_MODE, PATIENCE, QUICK
 from tests.system.simulated import Sim
 from vmsvc import config
-from vmsvc.sim.start import start
+from vmsvc.simulator.process import start
 
 LEASE = 1.0       # seconds
 QUICKLY = {**PATIENCE, "vmsvc.store.intents.LEASE_SECONDS": LEASE}

@@ -18,7 +18,7 @@ from tests.conftest import Database
 from tests.system import invariants
 from tests.system.simulated import Sim
 from vmsvc import config
-from vmsvc.sim.start import start
+from vmsvc.simulator.process import start
 
 HOSTS = 8
 

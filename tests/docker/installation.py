@@ -13,7 +13,7 @@ from tornado.httpclient import HTTPClientError
 from tests.conftest import Database
 from tests.system.client import Client
 from tests.system.simulated import Sim
-from vmsvc.sim.start import Running
+from vmsvc.simulator.process import RunningSimulator
 
 
 def tree_without(root: Path) -> Iterator[str]:
@@ -104,7 +104,7 @@ class Installation:
         """The simulated cloud, to look into it."""
         clouds = self.tree.parent / f"{self.project}-clouds.yaml"       # a file in the tree would be one in the image
         clouds.write_text(docker("exec", self.container("cloud"), "cat", "/data/clouds.yaml"), encoding="utf-8")
-        return Sim(Running(f"http://{self.address('cloud', 'front')}:8774", clouds, 0))
+        return Sim(RunningSimulator(f"http://{self.address('cloud', 'front')}:8774", clouds, 0))
 
     async def ready(self) -> Client:
         """A client, when all is ready."""

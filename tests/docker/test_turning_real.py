@@ -26,7 +26,8 @@ def fixture_cloud(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cloud")
     subnet = ip_network(docker("network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Subnet}}"))
     bridge = str(subnet[1])
-    with subprocess.Popen([sys.executable, "-m", "vmsvc.sim", "--dir", folder, "--address", bridge, "--name", bridge],
+    with subprocess.Popen([sys.executable, "-m", "vmsvc.simulator", "--dir", folder, "--address", bridge, "--name",
+                           bridge],
                           stdout=subprocess.DEVNULL) as running:
         try:
             deadline = time.monotonic() + 30

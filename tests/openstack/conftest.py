@@ -52,7 +52,7 @@ def real_cloud() -> Iterator[Path]:
 
 def simulated_cloud(folder: Path) -> Iterator[Path]:
     """The simulated cloud, in a process of its own."""
-    command = [sys.executable, "-m", "vmsvc.sim", "--dir", str(folder), "--schedule-seconds", "0.05",
+    command = [sys.executable, "-m", "vmsvc.simulator", "--dir", str(folder), "--schedule-seconds", "0.05",
                "--boot-seconds", "0.1", "--delete-seconds", "0.05", "--stop-seconds", "0.05"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:

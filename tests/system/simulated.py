@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from vmsvc.sim.identity import PASSWORD
-from vmsvc.sim.start import Running
+from vmsvc.simulator.keystone.model import PASSWORD
+from vmsvc.simulator.process import RunningSimulator
 
 
 def password_of(clouds: Path | str, user: str) -> str:
@@ -22,7 +22,7 @@ def password_of(clouds: Path | str, user: str) -> str:
 class Sim:
     """Calls to a running simulated cloud: /sim for steering, and the admin's own view of the services."""
 
-    def __init__(self, running: Running):
+    def __init__(self, running: RunningSimulator):
         self.clouds = str(running.clouds)
         self._url = running.url
         self._token = ""
@@ -45,7 +45,7 @@ class Sim:
         self.call("PUT", "/sim/settings", values)
 
     def fault(self, **values: object) -> None:
-        """A fault of the wire (`action`) or a trouble of servers (`kind`)."""
+        """A fault of calls (`action`) or of servers (`kind`)."""
         self.call("POST", "/sim/faults", values)
 
     def clear_faults(self) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from tests.conftest import Database
 from tests.system.client import until
-from vmsvc.sim.postgres import Postgres
+from vmsvc.simulator.postgres import Postgres
 
 
 class Pair:

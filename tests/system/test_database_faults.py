@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import Database
 from tests.system.client import until
-from vmsvc.sim.postgres import Postgres, PostgresFailed
+from vmsvc.simulator.postgres import Postgres, PostgresFailed
 
 
 @contextlib.contextmanager

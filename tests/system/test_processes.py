@@ -10,7 +10,7 @@ import pytest
 from tornado.simple_httpclient import HTTPStreamClosedError
 
 from tests.system.client import until
-from vmsvc.sim.lock import Lock
+from vmsvc.simulator.process import FolderLock
 
 
 def leases_run_out(database):
@@ -132,6 +132,6 @@ async def test_two_processes_on_one_data_folder_share_database_and_cloud(new_pro
         processes[1].tell_to_stop()
         assert await processes[1].exit_status() == 0
         assert not (folder / "postgres" / "postmaster.pid").exists()
-        await until(lambda: Lock(folder / "cloud").living() is None, "the end of the cloud")
+        await until(lambda: FolderLock(folder / "cloud").live_address() is None, "the end of the cloud")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

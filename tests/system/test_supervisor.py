@@ -11,7 +11,7 @@ import pytest
 from tornado.simple_httpclient import HTTPStreamClosedError
 
 from tests.system.client import until
-from vmsvc.sim.lock import start_time
+from vmsvc.simulator.process import start_time
 
 
 @pytest.fixture(name="three")
