@@ -37,7 +37,7 @@ IMPURE = {"time", "random", "os", "io", "pathlib", "socket", "subprocess", "thre
 
 
 def name_of(path):
-    """`service.boot` for vmsvc/service/boot.py."""
+    """`service.acting.create_server` for vmsvc/service/acting/create_server.py."""
     return ".".join(path.relative_to(ROOT / "vmsvc").with_suffix("").parts)
 
 

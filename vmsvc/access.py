@@ -9,8 +9,8 @@ from pathlib import Path
 
 from vmsvc.cloud.port import Cloud
 from vmsvc.config import ConfigError, Settings, listed, networks_and_names
-from vmsvc.service.keystone import Keystone
-from vmsvc.service.tokens import TokenFile
+from vmsvc.service.identity.keystone import Keystone
+from vmsvc.service.identity.tokens import TokenFile
 from vmsvc.web.http.auth import Auth, KeystoneAuth, NoAuth, TokenAuth
 from vmsvc.web.http.proxies import TrustedProxies
 from vmsvc.web.http.settings import MAX_CONNECTIONS, MAX_SOCKETS, WebSettings, is_loopback

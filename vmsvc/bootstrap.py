@@ -23,27 +23,27 @@ from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.cloud.port import Cloud
 from vmsvc.config import ConfigError, Settings
 from vmsvc.metrics import CloudMetrics, ServiceMetrics
-from vmsvc.service.actuator import Actuator
-from vmsvc.service.boot import Boot
-from vmsvc.service.bulletin import Bulletin
+from vmsvc.service.acting.create_server import Boot
+from vmsvc.service.acting.notice import Notices
+from vmsvc.service.acting.remove_server import Leave
+from vmsvc.service.acting.worker import Worker
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.commands import Commands
-from vmsvc.service.doorbell import Doorbell
-from vmsvc.service.evictions import Evictions
-from vmsvc.service.feed import Feed, Waiters
-from vmsvc.service.hub import Hub
-from vmsvc.service.join import Policy
-from vmsvc.service.leave import Leave
-from vmsvc.service.lifetimes import Lifetimes
-from vmsvc.service.notice import Notices
-from vmsvc.service.pulse import Pulse
+from vmsvc.service.events.feed import Feed, Waiters
+from vmsvc.service.events.hub import Hub
+from vmsvc.service.events.listener import Listener
+from vmsvc.service.evictions.lifetimes import Lifetimes
+from vmsvc.service.evictions.record import Evictions
+from vmsvc.service.identity.tickets import Tickets
+from vmsvc.service.listing.list_cache import ListCache
+from vmsvc.service.loop_lag import LoopLag
 from vmsvc.service.reconciler import Reconciler
-from vmsvc.service.rehearsals import Rehearsals
 from vmsvc.service.retention import Retention
 from vmsvc.service.runtime import Runtime
-from vmsvc.service.scheduler import Scheduler
-from vmsvc.service.tickets import Tickets
-from vmsvc.service.verdicts import Verdicts
+from vmsvc.service.scheduling.rehearsals import Rehearsals
+from vmsvc.service.scheduling.scheduler import Scheduler
+from vmsvc.service.scheduling.verdicts import Verdicts
+from vmsvc.service.scheduling.vm_join import Policy
 from vmsvc.simulator.embedded import Embedded
 from vmsvc.store import db, intents, preflight, schema
 from vmsvc.web.app import api_document, make_app, make_server
@@ -73,7 +73,7 @@ class Service:
         self._database = db.open_database(database_url, self.runtime.threads + 2, metrics.observe_commit)
         self.hub = Hub(text_frame)
         self._waiters = Waiters()
-        self._doorbell = Doorbell(self.runtime, settings.listen_url or database_url)
+        self._doorbell = Listener(self.runtime, settings.listen_url or database_url)
         allocations = HostAllocations()
         self._host_cache = HostCache(cloud, allocations)
         self._server_cache = ServerCache(cloud, allocations)
@@ -84,13 +84,13 @@ class Service:
             self.runtime, cloud, self._server_cache, self._host_cache, self._verdicts, self._doorbell.bell(),
             self._doorbell.ring, grace_seconds=settings.grace_seconds, policy=_policy(settings),
             planned=metrics.observe_pass)
-        bulletin = Bulletin(self.runtime, self._server_cache, self._doorbell.bell(), lambda: self.hub.last_seq)
+        bulletin = ListCache(self.runtime, self._server_cache, self._doorbell.bell(), lambda: self.hub.last_seq)
         self.evictions = Evictions(self.runtime, self._server_cache, self._doorbell.ring, bulletin.stale,
                                    settings.grace_seconds)
         self.commands = Commands(self.runtime, cloud, self._server_cache, bulletin, self._catalog, self._scheduler,
                                  self._waiters, self._doorbell.ring, verdicts=self._verdicts,
                                  min_run_seconds=settings.min_run_seconds)
-        self._actuator: Actuator | None = None
+        self._actuator: Worker | None = None
         self._reconciler: Reconciler | None = None
         self._server: HTTPServer | None = None
         self._limits: Limits | None = None
@@ -98,7 +98,7 @@ class Service:
         self._auth = auth_of(settings, cloud)
         self._tls = tls_of(settings)
         self.port = 0
-        self._pulse = Pulse(metrics.observe_loop_lag)
+        self._pulse = LoopLag(metrics.observe_loop_lag)
         self._retention = Retention(self.runtime, settings.event_retention_hours)
         self._show_queues(metrics)
 
@@ -150,7 +150,7 @@ class Service:
         leave = Leave(self.runtime, self.cloud, self._server_cache, stop_first)
         notices = Notices(self.runtime, self.cloud, stop_first)
         boot = Boot(self.runtime, self.cloud, self._server_cache, self._host_cache, leave, self._verdicts, deployment)
-        self._actuator = Actuator(self.runtime, {
+        self._actuator = Worker(self.runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
             intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell(acts=True))
         self.runtime.supervise("actuator", self._actuator.run)

@@ -20,8 +20,8 @@ from vmsvc.domain.errors import Forbidden, InvalidRequest, VmsvcError
 from vmsvc.domain.flavors import quota_request
 from vmsvc.log import scrubbed
 from vmsvc.service.catalog import Catalog
-from vmsvc.service.rehearsals import is_left_over
-from vmsvc.service.tokens import BadTokenFile
+from vmsvc.service.identity.tokens import BadTokenFile
+from vmsvc.service.scheduling.rehearsals import is_left_over
 from vmsvc.simulator.embedded import DataFolderUnusable, existing_database
 from vmsvc.simulator.postgres import PostgresFailed
 from vmsvc.store import preflight

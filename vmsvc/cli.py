@@ -13,14 +13,12 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from vmsvc import COMMAND, __version__, access, bootstrap, config, demo, tuning
-from vmsvc import adopt as adopting
-from vmsvc import check as report
+from vmsvc import COMMAND, __version__, access, adopt as adopting, bootstrap, check as report, config, demo, tuning
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.principal import MEMBER, ROLES
 from vmsvc.log import configure
 from vmsvc.replicas import Supervisor
-from vmsvc.service import tokens
+from vmsvc.service.identity import tokens
 from vmsvc.simulator.embedded import DataFolderUnusable
 from vmsvc.simulator.postgres import PostgresFailed
 from vmsvc.simulator.process import StartFailed

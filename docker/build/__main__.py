@@ -56,7 +56,7 @@ def bring_up(engine, settled, undo):
     if rollout.changes("vmsvc"):
         check_service(engine, settled, rollout)
     changed = "balancer" in settled.services and hand_over_balancer_config(engine, undo, rollout.reload_balancer)
-    rollout.carry_out(reload_balancer=changed)
+    rollout.apply_decision(reload_balancer=changed)
     return rollout
 
 

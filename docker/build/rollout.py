@@ -60,7 +60,7 @@ class Rollout:
         data = {one.volumes for one in self._before if one.service == "database"}
         return data != {one.volumes for one in (*self.new["database"], *self.kept["database"])}
 
-    def carry_out(self, reload_balancer):
+    def apply_decision(self, reload_balancer):
         """Raises Failed when one does not become healthy."""
         services = self._settled.services
         self._undo.add("wait for what runs again", self._wait_for_those_before)

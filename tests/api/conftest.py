@@ -8,7 +8,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from tests.api.contract import check
 from tests.api.standin import Evictions, Service
-from vmsvc.service.hub import Hub
+from vmsvc.service.events.hub import Hub
 from vmsvc.web.app import make_app, make_server
 from vmsvc.web.channel.frames import text_frame
 from vmsvc.web.http.settings import WebSettings

@@ -5,7 +5,7 @@ import json
 from vmsvc.domain.errors import HistoryGone, InvalidRequest, NotFound
 from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.service.commands import CreateVm, Outcome
-from vmsvc.service.roll import Page, page_of
+from vmsvc.service.listing.encoded_list import Page, page_of
 
 #: Of the first, the second, ... VM: the cloud's id and ours.
 CLOUD_ID, OWN_ID = "c1000000-0000-4000-8000-%012d", "0a000000-0000-4000-8000-%012d"

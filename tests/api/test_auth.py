@@ -12,8 +12,8 @@ from tornado.websocket import websocket_connect
 from tests.api.standin import event
 from vmsvc.domain.errors import Unauthenticated
 from vmsvc.domain.principal import Principal
-from vmsvc.service import tokens
-from vmsvc.service.tokens import BadTokenFile, TokenFile
+from vmsvc.service.identity import tokens
+from vmsvc.service.identity.tokens import BadTokenFile, TokenFile
 from vmsvc.web.app import make_app
 from vmsvc.web.http.auth import TokenAuth
 from vmsvc.web.http.proxies import TrustedProxies

@@ -12,7 +12,7 @@ from tornado.websocket import websocket_connect
 
 from tests.api.standin import event
 from vmsvc.domain.errors import CloudUnavailable
-from vmsvc.service.hub import Hub
+from vmsvc.service.events.hub import Hub
 from vmsvc.web.channel.frames import text_frame
 from vmsvc.web.channel.handlers import PAGE
 from vmsvc.web.http.limits import MAX_SOCKET_READERS

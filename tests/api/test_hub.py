@@ -7,8 +7,8 @@ import struct
 import pytest
 
 from tests.api.standin import event
-from vmsvc.service.hub import SLICE, End, Hub
-from vmsvc.service.message import Wanted, encode
+from vmsvc.service.events.frames import Wanted, encode
+from vmsvc.service.events.hub import SLICE, End, Hub
 from vmsvc.web.channel.frames import text_frame
 
 
@@ -207,7 +207,7 @@ def test_a_frame_of_any_length_is_read_as_it_was_written(length):
 @pytest.mark.gen_test
 async def test_an_event_is_encoded_once_for_all(hub, monkeypatch):
     encoded = []
-    monkeypatch.setattr("vmsvc.service.hub.encode", lambda *args: encoded.append(args) or encode(*args))
+    monkeypatch.setattr("vmsvc.service.events.hub.encode", lambda *args: encoded.append(args) or encode(*args))
     ears = [live(hub) for _ in range(5)]
     hub.publish([event(1)])
     await turns()

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 
 from tests.api.test_auth import bearer
 from vmsvc.domain.principal import Identity
-from vmsvc.service import tokens
-from vmsvc.service.keystone import Keystone
-from vmsvc.service.tokens import TokenFile
+from vmsvc.service.identity import tokens
+from vmsvc.service.identity.keystone import Keystone
+from vmsvc.service.identity.tokens import TokenFile
 from vmsvc.web.api.vms import SHARED_BODY
 from vmsvc.web.app import make_app
 from vmsvc.web.http.auth import KeystoneAuth, TokenAuth

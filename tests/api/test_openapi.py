@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from tests.api.contract import as_json_schema, validator
 from tests.api.standin import event
-from vmsvc.service.hub import End
+from vmsvc.service.events.hub import End
 from vmsvc.web.api.vms import VmHandler, VmsHandler
 from vmsvc.web.app import ROUTES, api_document
 from vmsvc.web.channel import close_codes

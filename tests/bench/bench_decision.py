@@ -37,9 +37,9 @@ from vmsvc.planner import Bin, plan
 from vmsvc.scheduling.candidates import candidates_on
 from vmsvc.scheduling.decide import decide
 from vmsvc.scheduling.world import World
-from vmsvc.service.desk import Desk
-from vmsvc.service.join import Policy
-from vmsvc.service.picture import News
+from vmsvc.service.scheduling.vm_join import Policy
+from vmsvc.service.scheduling.world_builder import CloudChanges
+from vmsvc.service.scheduling.world_cache import WorldCache
 from vmsvc.simulator.postgres import Postgres
 from vmsvc.store.db import Lock, open_database, unit
 
@@ -59,9 +59,9 @@ class Installation:
         self._hosts = {place.id: host_of(place) for place in bins}
         self._servers = {one.id.upper(): server_of(one.id, place.id) for place in bins for one in place.candidates}
         self._rng = random.Random(1)
-        self.desk = Desk(Policy())
+        self.desk = WorldCache(Policy())
         self._write(bins)
-        self.desk.tell(News(self._servers, self._hosts))
+        self.desk.tell(CloudChanges(self._servers, self._hosts))
 
     def _write(self, bins: list[Bin]) -> None:
         rows = [(one.id, one.id.upper(), "any", True, "active", one.priority, 0, "anonymous", "any", "any", "{}",
@@ -103,7 +103,7 @@ class Installation:
             self._hosts[name] = Host(name, host.inventories, held, availability_zone="nova")
         for server_id in gone:
             del self._servers[server_id]
-        self.desk.tell(News(dict.fromkeys(gone), {name: self._hosts[name] for name in names}))
+        self.desk.tell(CloudChanges(dict.fromkeys(gone), {name: self._hosts[name] for name in names}))
 
 
 def host_of(place: Bin) -> Host:

@@ -18,7 +18,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
-from vmsvc.service.hub import Hub
+from vmsvc.service.events.hub import Hub
 from vmsvc.web.app import make_app, make_server
 from vmsvc.web.channel.frames import text_frame
 from vmsvc.web.http.settings import WebSettings

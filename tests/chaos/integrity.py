@@ -52,9 +52,10 @@ WIRE = (
     {"action": "delay", "seconds": 0.4, "probability": 0.01}, {"action": "hang", "probability": 0.001},
     {"action": "hang_after", "probability": 0.001}, {"action": "revoke", "probability": 0.002},
 )
-PATIENCE = {**QUICKLY, "vmsvc.service.boot._COOL_SECONDS": 1.0, "vmsvc.service.build.LIMIT": 8.0,
-            "vmsvc.service.leave._AGAIN_SECONDS": 3.0, "vmsvc.service.reconciler._MARKS_SECONDS": 1.0,
-            "vmsvc.service.desk._EXEMPT_SECONDS": 5, "vmsvc.service.verdicts._SILENT_SECONDS": (0.3, 2.0)}
+PATIENCE = {**QUICKLY, "vmsvc.service.acting.create_server._COOL_SECONDS": 1.0,
+            "vmsvc.service.acting.await_build.LIMIT": 8.0, "vmsvc.service.acting.remove_server._AGAIN_SECONDS": 3.0,
+            "vmsvc.service.reconciler._MARKS_SECONDS": 1.0, "vmsvc.service.scheduling.world_cache._EXEMPT_SECONDS": 5,
+            "vmsvc.service.scheduling.verdicts._SILENT_SECONDS": (0.3, 2.0)}
 
 
 class Integrity:    # pylint: disable=too-many-instance-attributes

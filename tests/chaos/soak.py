@@ -211,7 +211,8 @@ class Soak:
 
 async def soak(folder: Path, postgres: Database, seconds: float, seed: int) -> Result:
     """A soak of so many seconds of one service with its usual patience."""
-    plant = Plant(folder, postgres, "soak", replicas=1, patience={"vmsvc.service.boot._COOL_SECONDS": 5.0},
+    plant = Plant(folder, postgres, "soak", replicas=1,
+                  patience={"vmsvc.service.acting.create_server._COOL_SECONDS": 5.0},
                   cloud={"boot_seconds": 0.2, "delete_seconds": 0.1, "schedule_seconds": 0.05},
                   settings={"grace_seconds": 1, "cloud_timeout": 5})
     try:

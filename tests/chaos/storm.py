@@ -117,7 +117,7 @@ class Storm:
 async def storm(folder: Path, postgres: Database, faults: int, seed: int) -> Result:
     """A storm of so many faults over two replicas."""
     plant = Plant(folder, postgres, "storm", replicas=2, cloud=QUICK,
-                  patience={**QUICKLY, "vmsvc.service.boot._COOL_SECONDS": 1.0},
+                  patience={**QUICKLY, "vmsvc.service.acting.create_server._COOL_SECONDS": 1.0},
                   settings={"grace_seconds": 0.5, "cloud_timeout": 1.5})
     try:
         await plant.open()

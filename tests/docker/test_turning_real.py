@@ -14,7 +14,6 @@ import yaml
 
 from tests.docker.installation import docker
 
-
 REAL = {"OS_CLOUD": "sim-demo", "VMSVC_FLAVOR": "m1.tiny", "VMSVC_GRACE_SECONDS": "1"}
 # What the installation was told before is told again, or forgotten.
 ALONE = {"REPLICAS": "1", "VMSVC_AUTH": ""}

@@ -74,8 +74,9 @@ async def readers(folder: Path, postgres: Database, rounds: int, figures: Figure
 
 async def bad_tokens(folder: Path, postgres: Database, rounds: int, figures: Figures) -> None:
     """300 connections with a new bad token each time."""
-    plant = Plant(folder, postgres, "tokens", replicas=1, patience={"vmsvc.service.keystone.GOOD_SECONDS": 2.0},
-                  cloud=CLOUD, settings={"grace_seconds": 1, "auth": "keystone", "cloud_rate": 50, "read_rate": 100})
+    plant = Plant(folder, postgres, "tokens", replicas=1,
+                  patience={"vmsvc.service.identity.keystone.GOOD_SECONDS": 2.0}, cloud=CLOUD,
+                  settings={"grace_seconds": 1, "auth": "keystone", "cloud_rate": 50, "read_rate": 100})
     try:
         plant.sim.call("POST", "/sim/users", {"name": "mia", "project": "admin", "role": "member"})
         await plant.open()

@@ -6,9 +6,9 @@ from tornado.netutil import bind_sockets
 from tornado.websocket import websocket_connect
 
 from vmsvc.service.commands import Commands
-from vmsvc.service.doorbell import Doorbell
-from vmsvc.service.feed import Feed, Waiters
-from vmsvc.service.hub import Hub
+from vmsvc.service.events.feed import Feed, Waiters
+from vmsvc.service.events.hub import Hub
+from vmsvc.service.events.listener import Listener
 from vmsvc.service.runtime import Runtime
 from vmsvc.web.app import make_app, make_server
 from vmsvc.web.channel.frames import text_frame
@@ -16,12 +16,12 @@ from vmsvc.web.http.settings import WebSettings
 
 
 class Replica:
-    """Doorbell, feed, hub and channel, on a database that is open already."""
+    """Listener, feed, hub and channel, on a database that is open already."""
 
     def __init__(self, url: str, recent: int):
         self._runtime = Runtime(4)
         self.hub = Hub(text_frame, recent)
-        self._doorbell = Doorbell(self._runtime, url)
+        self._doorbell = Listener(self._runtime, url)
         self.feed = Feed(self._runtime, self.hub, Waiters(), self._doorbell.bell())
         commands = Commands(self._runtime, None, None, None, None, None, None, None, verdicts=None, min_run_seconds=0)
         self._server = make_server(make_app(commands, self.hub, WebSettings(), evictions=None, tickets=None))

@@ -6,8 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as some
+from hypothesis import HealthCheck, given, settings, strategies as some
 
 from tests.integration.conftest import new_vm, read
 from vmsvc.cloud.port import EVICT_AT, KIND, MARK, OWNER, Flavor, Server

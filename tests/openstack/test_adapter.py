@@ -7,8 +7,16 @@ from uuid import uuid4
 import pytest
 
 from vmsvc.cloud.port import MARK, BootSpec, Occupant, Provider, Server, Service
-from vmsvc.domain.errors import (CloudUnavailable, Conflict, Forbidden, InvalidRequest, Locked, NoCapacity, NotFound,
-                                 QuotaExceeded)
+from vmsvc.domain.errors import (
+    CloudUnavailable,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    Locked,
+    NoCapacity,
+    NotFound,
+    QuotaExceeded,
+)
 from vmsvc.domain.flavors import Traits, placement_request
 from vmsvc.domain.resources import Resources
 

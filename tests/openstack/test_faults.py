@@ -15,7 +15,7 @@ from tests.openstack.conftest import LARGE
 from tests.system import invariants
 from tests.system.client import until
 
-PATIENCE = {"vmsvc.service.boot._LOOKS": (0.3, 0.5), "vmsvc.service.actuator._BACKOFF": (0.5, 1.0),
+PATIENCE = {"vmsvc.service.acting.create_server._LOOKS": (0.3, 0.5), "vmsvc.service.acting.worker._BACKOFF": (0.5, 1.0),
             "vmsvc.service.reconciler._ROUND_SECONDS": 1.0}
 CREATE = ("POST", "/servers$")
 FAULTS = {

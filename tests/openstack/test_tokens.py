@@ -4,7 +4,7 @@ import pytest
 
 from tests.openstack.http import Api, Reply, send
 from vmsvc.domain.errors import Forbidden, Unauthenticated
-from vmsvc.service.keystone import GOOD_SECONDS, Keystone
+from vmsvc.service.identity.keystone import GOOD_SECONDS, Keystone
 
 WRONG = ["nonsense", "gAAAAABm" + "A" * 180, "x" * 4000]
 

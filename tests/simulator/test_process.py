@@ -15,8 +15,7 @@ import pytest
 import requests
 
 from tests.system.simulated import password_of
-from vmsvc.simulator.process import FolderLock, start_time
-from vmsvc.simulator.process import start
+from vmsvc.simulator.process import FolderLock, start, start_time
 
 
 def end(pid: int, number: int = signal.SIGKILL) -> int:

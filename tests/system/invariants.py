@@ -9,7 +9,7 @@ from tests.system.client import until
 from tests.system.simulated import Sim
 from vmsvc.domain.events import envelope
 from vmsvc.domain.lifecycle import MOVES, State
-from vmsvc.service.notice import EVICT_AT
+from vmsvc.service.acting.notice import EVICT_AT
 
 _REST = ("active", "evicted", "deleted", "failed", "lost")
 

@@ -10,7 +10,7 @@ import pytest
 from tornado.websocket import websocket_connect
 
 from vmsvc import log
-from vmsvc.service import keystone, tokens
+from vmsvc.service.identity import keystone, tokens
 
 VMS = "/api/v1/vm"
 

@@ -10,7 +10,7 @@ from tests.hostile import conformance
 from tests.hostile.conformance import Caller
 from tests.system import invariants
 from tests.system.client import until
-from vmsvc.service import tokens
+from vmsvc.service.identity import tokens
 
 #: More find more: CONFORMANCE_EXAMPLES=200 CONFORMANCE_SEED=7 pytest tests/system/test_conformance.py
 EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "5"))

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from vmsvc import demo
-from vmsvc.service import tokens
+from vmsvc.service.identity import tokens
 
 
 def told(capsys) -> str:

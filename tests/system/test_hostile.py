@@ -12,7 +12,7 @@ from tests.hostile.attack import attack
 from tests.hostile.scenarios import MANY
 from tests.hostile.strangers import Crowd, Deaf, bad_token, creates, unknown
 from tests.system.client import API
-from vmsvc.service import keystone
+from vmsvc.service.identity import keystone
 from vmsvc.web.http import limits
 
 REQUESTS = 800

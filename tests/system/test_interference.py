@@ -226,7 +226,7 @@ async def test_a_host_that_is_down_is_no_place_to_make_room_on(client, sim):
 @grace(0.3)
 @pytest.mark.gen_test(timeout=30)
 async def test_a_delete_that_hangs_is_sent_again(monkeypatch, client, sim, mode):
-    monkeypatch.setattr("vmsvc.service.leave._AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr("vmsvc.service.acting.remove_server._AGAIN_SECONDS", 0.5)
     flavor = flavor_of(mode)
     await client.fill(4, flavor)
     sim.fault(kind="delete_hangs", count=1)

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from tests.system.client import until
-from vmsvc.service import build, commands
+from vmsvc.service import commands
+from vmsvc.service.acting import await_build as build
 from vmsvc.store import vms
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])

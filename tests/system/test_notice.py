@@ -175,8 +175,8 @@ async def test_even_a_little_late_the_guest_has_its_whole_notice(client, sim):
 @grace(0.3)
 @pytest.mark.gen_test(timeout=40)
 async def test_a_guest_that_cannot_be_told_is_spared_and_another_goes(monkeypatch, client, sim, mode):
-    monkeypatch.setattr("vmsvc.service.leave._UNTOLD_LIMIT", timedelta(seconds=1))
-    monkeypatch.setattr("vmsvc.service.leave._UNTOLD_PAUSE", timedelta(seconds=0.1))
+    monkeypatch.setattr("vmsvc.service.acting.remove_server._UNTOLD_LIMIT", timedelta(seconds=1))
+    monkeypatch.setattr("vmsvc.service.acting.remove_server._UNTOLD_PAUSE", timedelta(seconds=0.1))
     flavor = flavor_of(mode)
     await client.fill(4, flavor)
     plan = (await client.create(False, query="?dry_run=true", flavor=flavor)).json
@@ -231,7 +231,7 @@ async def test_a_guest_that_is_cut_off_at_once_is_told_nothing_and_others_hear_o
 @pytest.mark.gen_test(timeout=30)
 async def test_when_the_last_victim_has_gone_its_host_is_counted_and_nothing_else_is_asked_of_it(
         monkeypatch, client, sim):
-    monkeypatch.setattr("vmsvc.service.scheduler._WAITING_SECONDS", 60)     # no look without a reason
+    monkeypatch.setattr("vmsvc.service.scheduling.scheduler._WAITING_SECONDS", 60)     # no look without a reason
     await client.fill(4)
     sim.forget_calls()
     assert (await client.create(False)).status == 201

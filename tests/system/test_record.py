@@ -94,7 +94,7 @@ async def test_who_left_by_itself_during_its_notice_was_not_evicted(client, sim)
 @pytest.fixture(name="quick_lifetimes")
 def fixture_quick_lifetimes(monkeypatch):
     """Lifetimes are looked at as often as short ones need."""
-    monkeypatch.setattr("vmsvc.service.lifetimes._ROUND_SECONDS", 0.5)
+    monkeypatch.setattr("vmsvc.service.evictions.lifetimes._ROUND_SECONDS", 0.5)
 
 
 @grace(0.5, max_lifetime_seconds=4)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.client import Client, until
-from vmsvc.service import tokens
+from vmsvc.service.identity import tokens
 
 PASSWORD, CREDENTIAL, DATABASE = "Hunter2OfTheCloud", "Hunter3OfTheCredential", "Hunter4OfTheDatabase"
 USER_DATA = base64.b64encode(b"#!/bin/sh\necho Hunter5OfTheGuest").decode()

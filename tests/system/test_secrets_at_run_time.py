@@ -8,7 +8,7 @@ import pytest
 
 from tests.system.client import until
 from tests.system.test_secrets import DATABASE, USER_DATA, answers_of
-from vmsvc.service import tokens
+from vmsvc.service.identity import tokens
 
 #: The beginning of every token of the cloud's.
 CLOUD_TOKEN = "gAAAAA"

@@ -203,7 +203,7 @@ async def test_who_is_locked_during_its_notice_costs_no_round_and_is_not_noticed
 @pytest.mark.parametrize("options", [{"grace_seconds": 0.3, "max_lifetime_seconds": 1}], ids=["lifetime"])
 @pytest.mark.gen_test(timeout=30)
 async def test_a_lifetime_that_ends_where_nobody_can_be_told_is_no_flood_of_notices(monkeypatch, client, sim):
-    monkeypatch.setattr("vmsvc.service.lifetimes._ROUND_SECONDS", 0.1)
+    monkeypatch.setattr("vmsvc.service.evictions.lifetimes._ROUND_SECONDS", 0.1)
     vm = (await client.create(True)).id
     fill_metadata(sim, vm)
     reprieved = await client.saw("evict/reprieved", vm)

@@ -1,7 +1,7 @@
 """What becomes of requests in a referee's cloud: the service's own decisions, pass after pass, without a database.
 
 The world is put together by the service's code (`Picture`, `request_of`), decided about by the service's code, and each
-decision is carried out here in memory as `service.placing` does it. What Nova does is the referee's.
+decision is carried out here in memory as `service.scheduling.apply` does it. What Nova does is the referee's.
 """
 
 import random
@@ -13,19 +13,29 @@ from typing import Any
 
 from tests.unit.memory import Memory
 from tests.unit.referee import Cloud, Referee, Wanted
-from tests.unit.shown import (NOW, cloud_id, rehearsed, request_row, row_of, row_of_request, shown_host, shown_quota,
-                              shown_server, why_not_accepted)
+from tests.unit.shown import (
+    NOW,
+    cloud_id,
+    rehearsed,
+    request_row,
+    row_of,
+    row_of_request,
+    shown_host,
+    shown_quota,
+    shown_server,
+    why_not_accepted,
+)
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Precedents, Request
 from vmsvc.domain.resources import Resources
 from vmsvc.scheduling.decide import decide
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
 from vmsvc.scheduling.world import World
-from vmsvc.service.join import Policy
-from vmsvc.service.picture import News, Picture, Promises
-from vmsvc.service.placing import _members
-from vmsvc.service.scheduler import _decided, _refused
-from vmsvc.service.snapshot import request_of
+from vmsvc.service.scheduling.apply import _members
+from vmsvc.service.scheduling.scheduler import _decided, _refused
+from vmsvc.service.scheduling.snapshot import request_of
+from vmsvc.service.scheduling.vm_join import Policy
+from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store.vm_cache import VmRow
 
 _MOST_PASSES = 60
@@ -66,7 +76,7 @@ class Episode:
         self._look = look
         self._rng = random.Random(cloud.seed)
         self._now = NOW
-        self._picture = Picture(Policy(max_victims=cloud.max_victims))
+        self._picture = WorldBuilder(Policy(max_victims=cloud.max_victims))
         self.rows: dict[str, VmRow] = {}
         self.requests: dict[str, SimpleNamespace] = {}
         self.reservations: dict[str, SimpleNamespace] = {}
@@ -137,7 +147,7 @@ class Episode:
             row.id, row.boot, Resources(row.room), self.requests.values(), self.reservations)
         return request_of(row, self._now, self._ended, self.memory.cooling, known, rehearsed(self.referee, wanted))
 
-    # ------------------------------------------------------------ decisions, as placing.carry_out does them
+    # ------------------------------------------------------------ decisions, as placing.apply_decision does them
 
     def _carry_out(self, row: Any, request: Request, decision: Decision, world: World) -> None:
         noticed = tuple(vm.id for vm in world.victims_of(row.id, State.NOTICED))
@@ -259,7 +269,7 @@ class Episode:
             self._refused(row, slug, words)
 
     def _refused(self, row: Any, slug: str, words: str) -> None:
-        """As service.boot writes it down."""
+        """As service.acting.create_server writes it down."""
         self.outcomes[row.id].refusals.append(slug)
         by_host = False
         if row.host and slug != "quota_exceeded":
@@ -288,11 +298,11 @@ class Episode:
                    for one in self.referee.servers.values() if one.ours}
         hosts = {name: shown_host(self.referee, name) for name in self.referee.hosts} \
             if self.cloud.mode == "operator" else {}
-        self._picture.tell(News(self._news("servers", servers), self._news("hosts", hosts)))
+        self._picture.tell(CloudChanges(self._news("servers", servers), self._news("hosts", hosts)))
         changed, self._changed = self._changed, set()
         rows = {**self.rows, **{name: row_of_request(row) for name, row in self.requests.items()
                                 if row.state == State.PENDING}}
-        promises = Promises(self._now, list(self.reservations.values()), {}, frozenset(self.exempt))
+        promises = Commitments(self._now, list(self.reservations.values()), {}, frozenset(self.exempt))
         return self._picture.update(rows, changed | self.requests.keys(), shown_quota(self.referee), promises,
                                     operator=self.cloud.mode == "operator")
 

@@ -6,8 +6,8 @@ import pytest
 
 from vmsvc.domain.errors import CloudUnavailable, Forbidden, TooManyRequests, Unauthenticated
 from vmsvc.domain.principal import Identity
-from vmsvc.service import keystone
-from vmsvc.service.keystone import Keystone
+from vmsvc.service.identity import keystone
+from vmsvc.service.identity.keystone import Keystone
 
 
 class Cloud:

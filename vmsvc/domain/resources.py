@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 
-
 #: What a project's quota counts; ram in MiB.
 QUOTA_ITEMS = ("instances", "cores", "ram")
 

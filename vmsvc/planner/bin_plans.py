@@ -9,7 +9,7 @@ from vmsvc.planner.bins import Bin, Candidate, PlanOptions
 from vmsvc.planner.bounds import CandidateLevels
 from vmsvc.planner.objective import Objective, Pricing
 from vmsvc.planner.pruning import Deficit, Row, Rows, pruned
-from vmsvc.planner.search import NodeBudget, Item, cheapest, greedy_cover
+from vmsvc.planner.search import Item, NodeBudget, cheapest, greedy_cover
 
 #: A rank (objective, bin id): only plans below it are looked for. None: every plan.
 Limit = tuple[Objective, str] | None

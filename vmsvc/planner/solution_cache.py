@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from vmsvc.planner.bin_plans import Limit, BinPlan, explore, solve
+from vmsvc.planner.bin_plans import BinPlan, Limit, explore, solve
 from vmsvc.planner.bins import Bin, PlanOptions
 from vmsvc.planner.bounds import Bound, CandidateLevels
 from vmsvc.planner.objective import Objective

@@ -15,9 +15,9 @@ from vmsvc.cloud.port import EVICT_AT, EVICT_REASON, KIND, MARK, OWNER, Cloud, F
 from vmsvc.domain.errors import Conflict
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.service.boot import KINDS
-from vmsvc.service.placing import fail, reprieve
-from vmsvc.service.rehearsals import is_left_over
+from vmsvc.service.acting.create_server import KINDS
+from vmsvc.service.scheduling.apply import fail, reprieve
+from vmsvc.service.scheduling.rehearsals import is_left_over
 from vmsvc.store import intents, ledger, outbox, vms
 from vmsvc.store.db import Lock, Unit, reading, unit
 from vmsvc.store.models import Vm

@@ -12,7 +12,7 @@ from typing import Any
 from vmsvc.cloud.port import Addresses, Cloud, Flavor, Image, Named, Network
 from vmsvc.domain.acceptance import objection
 from vmsvc.domain.errors import CloudUnavailable, InvalidRequest, NotFound, TooManyRequests
-from vmsvc.service.buckets import Buckets
+from vmsvc.service.identity.rate_limit import Buckets
 
 log = logging.getLogger(__name__)
 

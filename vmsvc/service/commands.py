@@ -10,21 +10,29 @@ from typing import Any
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import SERVICE, Cloud, Server, working_for
 from vmsvc.domain.acceptance import is_peculiar, no_address
-from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, InvalidRequest, NotFound,
-                                 TooManyRequests)
+from vmsvc.domain.errors import (
+    CloudError,
+    CloudUnavailable,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    TooManyRequests,
+)
 from vmsvc.domain.events import view
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.domain.requirements import conditions_of, requirements_of
-from vmsvc.service import listing, trace, usage
-from vmsvc.service.bulletin import Bulletin
+from vmsvc.service import trace, usage
 from vmsvc.service.catalog import Catalog, Choice
-from vmsvc.service.feed import Waiters
-from vmsvc.service.roll import Page
+from vmsvc.service.events.feed import Waiters
+from vmsvc.service.listing import vm_view as listing
+from vmsvc.service.listing.encoded_list import Page
+from vmsvc.service.listing.list_cache import ListCache
 from vmsvc.service.runtime import Runtime
-from vmsvc.service.scheduler import Scheduler
-from vmsvc.service.verdicts import Verdicts
+from vmsvc.service.scheduling.scheduler import Scheduler
+from vmsvc.service.scheduling.verdicts import Verdicts
 from vmsvc.store import intents, ledger, outbox, vms
 from vmsvc.store.db import SHOW_SECONDS, connected, reading, unit
 from vmsvc.store.models import Vm
@@ -70,7 +78,7 @@ class Commands:
     """The service's front. Every method may raise `domain.errors`, CloudUnavailable and Unavailable above
     all."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, bulletin: Bulletin, catalog: Catalog,
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, bulletin: ListCache, catalog: Catalog,
                  scheduler: Scheduler, waiters: Waiters, ring: Callable[[], None], *, verdicts: Verdicts,
                  min_run_seconds: int):
         self._runtime = runtime

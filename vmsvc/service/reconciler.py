@@ -2,9 +2,9 @@
 
 Absence from a list proves nothing (a cell may be down): LOST needs a GET that says 404. A left-over server must carry
 our mark and our deployment's id, its row must have ended or name another server, and it must be seen so in two rounds;
-nothing foreign is ever touched. So is a server that a rehearsal of ours has made (`service.rehearsals`), unless a row
-names it. A server whose row does not exist is no left-over: a row is committed before the POST
-and stays while its server may exist, so the database was restored from a backup. The reconciler keeps that server, and
+nothing foreign is ever touched. A server that a rehearsal of ours has made (`service.scheduling.rehearsals`) is a
+left-over too, unless a row names it. A server whose row does not exist is none: a row is committed before the POST and
+stays while its server may exist, so the database was restored from a backup. The reconciler keeps that server, and
 reports it until somebody adopts it (`service.adoption`).
 """
 
@@ -18,11 +18,11 @@ from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import MARK, OWNER, Cloud, Server
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.service.boot import marks
-from vmsvc.service.evictions import acknowledge
-from vmsvc.service.notice import tells_otherwise
-from vmsvc.service.rehearsals import is_left_over
+from vmsvc.service.acting.create_server import marks
+from vmsvc.service.acting.notice import tells_otherwise
+from vmsvc.service.evictions.record import acknowledge
 from vmsvc.service.runtime import Runtime
+from vmsvc.service.scheduling.rehearsals import is_left_over
 from vmsvc.store import intents, vms
 from vmsvc.store.db import reading, unit
 from vmsvc.store.models import Vm

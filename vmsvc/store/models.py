@@ -5,8 +5,20 @@ All times are the database's own clock (timestamptz): the clocks of replicas do 
 
 from collections.abc import Collection
 
-from peewee import (SQL, BigAutoField, BigIntegerField, BooleanField, DatabaseProxy, Expression, Field, IntegerField,
-                    Model, TextField, Value, fn)
+from peewee import (
+    SQL,
+    BigAutoField,
+    BigIntegerField,
+    BooleanField,
+    DatabaseProxy,
+    Expression,
+    Field,
+    IntegerField,
+    Model,
+    TextField,
+    Value,
+    fn,
+)
 from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
 #: Bound by `store.db.open_database`; one database per process.

@@ -7,13 +7,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from tornado.httputil import HTTPServerRequest
-from tornado.web import Application as TornadoApplication
-from tornado.web import RequestHandler, stream_request_body
+from tornado.web import Application as TornadoApplication, RequestHandler, stream_request_body
 
 from vmsvc.service.commands import Commands
-from vmsvc.service.evictions import Evictions
-from vmsvc.service.hub import Hub
-from vmsvc.service.tickets import Tickets
+from vmsvc.service.events.hub import Hub
+from vmsvc.service.evictions.record import Evictions
+from vmsvc.service.identity.tickets import Tickets
 from vmsvc.web.api import capacity, evictions as record, monitoring, vms
 from vmsvc.web.channel import handlers as channel
 from vmsvc.web.http import proxies, static_files

@@ -9,15 +9,15 @@ from tests.integration.model.server_caches import ModelHostCache, ModelServerCac
 from tests.integration.model.stepping import OWNER, Steps
 from tests.unit.shown import DEPLOYMENT
 from vmsvc.domain.errors import VmsvcError
-from vmsvc.service.actuator import Actuator
-from vmsvc.service.boot import Boot
-from vmsvc.service.join import Policy
-from vmsvc.service.leave import Leave
-from vmsvc.service.notice import Notices
+from vmsvc.service.acting.create_server import Boot
+from vmsvc.service.acting.notice import Notices
+from vmsvc.service.acting.remove_server import Leave
+from vmsvc.service.acting.worker import Worker
 from vmsvc.service.reconciler import Reconciler
-from vmsvc.service.rehearsals import Rehearsals
-from vmsvc.service.scheduler import Scheduler
-from vmsvc.service.verdicts import Verdicts
+from vmsvc.service.scheduling.rehearsals import Rehearsals
+from vmsvc.service.scheduling.scheduler import Scheduler
+from vmsvc.service.scheduling.verdicts import Verdicts
+from vmsvc.service.scheduling.vm_join import Policy
 from vmsvc.store import intents
 
 
@@ -55,7 +55,7 @@ class Replica:
         boot = Boot(runtime, cloud, server_cache, host_cache, leave, verdicts, DEPLOYMENT)
         self.scheduler = Scheduler(runtime, cloud, server_cache, host_cache, verdicts, self._bells[0], self.ring,
                                    grace_seconds=grace_seconds, policy=Policy(max_victims=max_victims))
-        self._actuator = Actuator(runtime, {
+        self._actuator = Worker(runtime, {
             intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
             intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._bells[1])
         self._actuator.owner = name

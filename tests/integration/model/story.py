@@ -11,7 +11,8 @@ from tests.integration.model.replica import Replica
 from tests.integration.model.stepping import Steps
 from vmsvc.domain.errors import NotFound
 from vmsvc.domain.principal import ANYBODY
-from vmsvc.service import commands, evictions
+from vmsvc.service import commands
+from vmsvc.service.evictions import record as evictions
 
 _GRACE = 6.0
 _MOST_STEPS = 1500         # until everything has come to rest

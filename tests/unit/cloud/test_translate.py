@@ -7,8 +7,19 @@ import pytest
 from vmsvc.cloud.openstack.exchange import LONGEST_PAUSE, Answer, Request, TurnedAway
 from vmsvc.cloud.openstack.translate import error_of, reason
 from vmsvc.cloud.port import Server
-from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, Garbled, InvalidRequest, Locked,
-                                 NoCapacity, NotFound, OutcomeUnknown, QuotaExceeded)
+from vmsvc.domain.errors import (
+    CloudError,
+    CloudUnavailable,
+    Conflict,
+    Forbidden,
+    Garbled,
+    InvalidRequest,
+    Locked,
+    NoCapacity,
+    NotFound,
+    OutcomeUnknown,
+    QuotaExceeded,
+)
 from vmsvc.domain.resources import Resources
 
 READ = Request("server", "compute", "GET", "/servers/x")

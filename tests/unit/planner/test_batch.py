@@ -9,7 +9,18 @@ import pytest
 from tests.unit.planner.cases import every_plan, random_cloud
 from vmsvc.domain.resources import Resources
 from vmsvc.planner import (
-    BatchPlan, Bin, BinIndex, Candidate, Fits, NoPlan, Objective, PlanOptions, Preempt, Share, plan, plan_batch,
+    BatchPlan,
+    Bin,
+    BinIndex,
+    Candidate,
+    Fits,
+    NoPlan,
+    Objective,
+    PlanOptions,
+    Preempt,
+    Share,
+    plan,
+    plan_batch,
 )
 from vmsvc.planner.batch import bin_for_many
 

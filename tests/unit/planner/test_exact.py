@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.unit.planner.cases import (
-    HOST, QUOTA, as_cost, assert_best, clouds, every_plan, odd_cloud, random_cloud, vectors)
+    HOST,
+    QUOTA,
+    as_cost,
+    assert_best,
+    clouds,
+    every_plan,
+    odd_cloud,
+    random_cloud,
+    vectors,
+)
 from vmsvc.domain.resources import Resources, total
 from vmsvc.planner import Bin, Candidate, Fits, NoPlan, Objective, PlanOptions, Preempt, plan
 from vmsvc.planner.bin_plans import explore, solve

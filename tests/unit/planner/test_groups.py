@@ -11,7 +11,17 @@ from tests.unit.planner.cases import as_cost, assert_best, clouds, every_plan, g
 from tests.unit.planner.test_joint_quota import random_case
 from vmsvc.domain.resources import Resources
 from vmsvc.planner import (
-    BatchPlan, Bin, BinIndex, Candidate, NoPlan, PlanOptions, Preempt, Share, join_quota, plan, plan_batch,
+    BatchPlan,
+    Bin,
+    BinIndex,
+    Candidate,
+    NoPlan,
+    PlanOptions,
+    Preempt,
+    Share,
+    join_quota,
+    plan,
+    plan_batch,
 )
 from vmsvc.planner.batch import bin_for_many
 

@@ -11,7 +11,7 @@ from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.planner import Bin, Preempt, join_quota, plan
 from vmsvc.scheduling.batching import decide_batch
-from vmsvc.scheduling.candidates import by_host, as_candidate, plan_cost, candidate_vms, frees, candidates_on
+from vmsvc.scheduling.candidates import as_candidate, by_host, candidate_vms, candidates_on, frees, plan_cost
 from vmsvc.scheduling.decide import decide, review
 from vmsvc.scheduling.decisions import Evict, Place
 from vmsvc.scheduling.eligibility import eligible
@@ -158,7 +158,7 @@ def test_whatever_changed_before_the_decision_is_the_same(seed):
                 several = [replace(asked, id=name) for name in ("wanted", "second", "third")]
                 assert decide_batch(several, decision.kind, kept) == decide_batch(several, decision.kind, anew)
             for world in (kept, anew):      # what is decided is seen by the next, and forgotten after the trial
-                carry_out(asked, decision, world)
+                apply_decision(asked, decision, world)
             following = replace(wanted(rng), id="following")
             assert decide(following, kept) == decide(following, anew)
             if asked.id in kept.reservations:
@@ -168,7 +168,7 @@ def test_whatever_changed_before_the_decision_is_the_same(seed):
     assert kinds >= {Place, Evict}
 
 
-def carry_out(asked, decision, world):
+def apply_decision(asked, decision, world):
     """What the service does to the world."""
     match decision:
         case Place(host=name):

@@ -9,8 +9,20 @@ import re
 from collections.abc import Callable
 
 from vmsvc.cloud.openstack.exchange import Answer, Request, TurnedAway
-from vmsvc.domain.errors import (CloudError, CloudUnavailable, Conflict, Forbidden, Garbled, InvalidRequest, Locked,
-                                 NotFound, OutcomeUnknown, QuotaExceeded, Unauthenticated, VmsvcError)
+from vmsvc.domain.errors import (
+    CloudError,
+    CloudUnavailable,
+    Conflict,
+    Forbidden,
+    Garbled,
+    InvalidRequest,
+    Locked,
+    NotFound,
+    OutcomeUnknown,
+    QuotaExceeded,
+    Unauthenticated,
+    VmsvcError,
+)
 
 Rule = tuple[frozenset[int], re.Pattern[str], Callable[[str], VmsvcError]]
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 from vmsvc.simulator.clock import http_date
 from vmsvc.simulator.errors import ApiError, bad_request, conflict, not_found
 from vmsvc.simulator.http import ServiceHandler
-from vmsvc.simulator.placement.model import Provider, STANDARD_TRAITS
+from vmsvc.simulator.placement.model import STANDARD_TRAITS, Provider
 
 MIN, MAX = (1, 0), (1, 39)
 TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",

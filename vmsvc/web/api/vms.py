@@ -2,8 +2,17 @@
 
 import contextlib
 
-from vmsvc.domain.errors import (CloudError, Conflict, IdempotencyMismatch, InvalidRequest, NoCapacity, NotFound,
-                                 QuotaExceeded, Timeout, VmsvcError)
+from vmsvc.domain.errors import (
+    CloudError,
+    Conflict,
+    IdempotencyMismatch,
+    InvalidRequest,
+    NoCapacity,
+    NotFound,
+    QuotaExceeded,
+    Timeout,
+    VmsvcError,
+)
 from vmsvc.service.commands import CreateVm, Outcome
 from vmsvc.web.api.handler import ApiHandler, OneVmHandler
 from vmsvc.web.api.requests import CreateVmQuery, CreateVmSchema, DeleteVmSchema, create_request_of, load

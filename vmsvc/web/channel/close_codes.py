@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vmsvc.service.hub import End
+from vmsvc.service.events.hub import End
 
 
 @dataclass(frozen=True, slots=True)

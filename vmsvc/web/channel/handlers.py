@@ -14,12 +14,20 @@ from typing import Any
 from marshmallow import fields
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol
 
-from vmsvc.domain.errors import (Forbidden, HistoryGone, InvalidRequest, Timeout, TooManyRequests, Unauthenticated,
-                                 Unavailable, VmsvcError)
+from vmsvc.domain.errors import (
+    Forbidden,
+    HistoryGone,
+    InvalidRequest,
+    Timeout,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    VmsvcError,
+)
 from vmsvc.domain.principal import Principal
-from vmsvc.service import tickets
-from vmsvc.service.hub import End
-from vmsvc.service.message import Message, Wanted
+from vmsvc.service.events.frames import Message, Wanted
+from vmsvc.service.events.hub import End
+from vmsvc.service.identity import tickets
 from vmsvc.web.api.handler import ApiHandler
 from vmsvc.web.api.requests import EventsQuery
 from vmsvc.web.channel import close_codes

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
-from vmsvc.service.hub import End
+from vmsvc.service.events.hub import End
 
 #: Bytes that a peer that does not read may hold in the kernel (which doubles this). The kernel's own limit is 4 MiB.
 KERNEL_BUFFER = 128 * 1024

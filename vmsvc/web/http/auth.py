@@ -6,8 +6,8 @@ from tornado.httputil import HTTPServerRequest
 
 from vmsvc.domain.errors import Unauthenticated
 from vmsvc.domain.principal import ANYBODY, Principal
-from vmsvc.service.keystone import Keystone
-from vmsvc.service.tokens import TokenFile
+from vmsvc.service.identity.keystone import Keystone
+from vmsvc.service.identity.tokens import TokenFile
 
 
 class Auth(Protocol):

@@ -19,9 +19,9 @@ from tornado.web import HTTPError, RequestHandler
 from vmsvc.domain import errors
 from vmsvc.service import trace
 from vmsvc.service.commands import Commands
-from vmsvc.service.evictions import Evictions
-from vmsvc.service.hub import Hub
-from vmsvc.service.tickets import Tickets
+from vmsvc.service.events.hub import Hub
+from vmsvc.service.evictions.record import Evictions
+from vmsvc.service.identity.tickets import Tickets
 from vmsvc.web.http.auth import Auth
 from vmsvc.web.http.limits import Limits
 from vmsvc.web.http.metrics import WebMetrics

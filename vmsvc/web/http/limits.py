@@ -14,7 +14,7 @@ from ipaddress import ip_address, ip_network
 
 from vmsvc.domain.errors import TooManyRequests
 from vmsvc.domain.principal import Principal
-from vmsvc.service.buckets import MAX_CLIENTS, Buckets
+from vmsvc.service.identity.rate_limit import MAX_CLIENTS, Buckets
 
 #: How many sockets, and how many requests for pages, read the history at once: together half of the database's threads,
 #: so that the other half is free for everything else.

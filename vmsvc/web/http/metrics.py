@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from tornado.httputil import HTTPServerRequest
 from tornado.web import RequestHandler
 
-from vmsvc.service.hub import Hub
+from vmsvc.service.events.hub import Hub
 from vmsvc.web.http.limits import Limits
 from vmsvc.web.http.server import UnsentResponses
 

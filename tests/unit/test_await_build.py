@@ -1,0 +1,83 @@
+"""How the end of a build is seen, and that of one which the cloud refuses."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from tests.unit.fast_time import in_fast_time
+from vmsvc.service.acting.await_build import Builds
+
+BUILD_SECONDS = 1.0
+REFUSAL_SECONDS = 0.17
+LOOK_SECONDS = 0.06
+
+
+class Cloud:
+    """A server cache whose servers are built, or refused. Counts the looks at each."""
+
+    def __init__(self):
+        self._ends = {}
+        self.looks = []
+
+    def post(self, refused):
+        """A new server."""
+        took, status = (REFUSAL_SECONDS, "ERROR") if refused else (BUILD_SECONDS, "ACTIVE")
+        self._ends["A"] = asyncio.get_running_loop().time() + took, status
+        self.looks.clear()
+
+    async def look(self, server_id):
+        """A GET."""
+        self.looks.append(server_id)
+        await asyncio.sleep(LOOK_SECONDS)
+        at, status = self._ends[server_id]
+        done = asyncio.get_running_loop().time() >= at
+        return SimpleNamespace(status=status if done else "BUILD", task_state=None,
+                               fault="No valid host" if done and status == "ERROR" else None)
+
+
+@pytest.fixture(name="cloud")
+def fixture_cloud():
+    """One that is used by the builds of a test."""
+    return Cloud()
+
+
+@pytest.fixture(name="build")
+def fixture_build(cloud):
+    """Make a server; its status in the end, and after how many seconds that was known."""
+    builds = Builds(cloud, None)
+
+    async def build(refused, refusable=True):
+        cloud.post(refused)
+        began = asyncio.get_running_loop().time()
+        server = await builds.finished("A", None, refusable)
+        return server.status, asyncio.get_running_loop().time() - began
+    return build
+
+
+@in_fast_time
+async def test_where_the_cloud_refuses_its_no_is_not_looked_for_as_late_as_the_end_of_a_build(build, cloud):
+    assert (await build(refused=False))[0] == "ACTIVE"
+    took = []
+    for _ in range(4):
+        status, seconds = await build(refused=True)
+        assert status == "ERROR" and len(cloud.looks) <= 4
+        took.append(seconds)
+        assert (await build(refused=False))[0] == "ACTIVE"
+        assert len(cloud.looks) <= 8
+    assert took[0] > 0.45, "nothing was known of refusals"
+    assert took[-1] < 0.35, took
+
+
+@in_fast_time
+async def test_a_build_is_not_looked_at_early_where_nobody_was_refused_lately_or_room_was_made(build, cloud):
+    await build(refused=False)
+    for _ in range(4):
+        await build(refused=True)
+    await build(refused=False)
+    early = len(cloud.looks)
+    await build(refused=False, refusable=False)
+    assert len(cloud.looks) < early
+    for _ in range(8):
+        await build(refused=False)
+    assert len(cloud.looks) < early

@@ -1,0 +1,243 @@
+"""The boot of a VM, from the intent to ACTIVE or to the reason why not."""
+
+import asyncio
+
+from vmsvc.cloud.cache.host_cache import HostCache
+from vmsvc.cloud.cache.server_cache import ServerCache
+from vmsvc.cloud.port import KIND, MARK, OWNER, BootSpec, Cloud, Server
+from vmsvc.domain.errors import CloudError, Conflict, Forbidden, Garbled, InvalidRequest, OutcomeUnknown, QuotaExceeded
+from vmsvc.domain.events import view
+from vmsvc.domain.lifecycle import State
+from vmsvc.service import trace
+from vmsvc.service.acting.await_build import Builds, overdue
+from vmsvc.service.acting.polling import Pace
+from vmsvc.service.acting.remove_server import Leave
+from vmsvc.service.runtime import Runtime
+from vmsvc.service.scheduling.apply import fail
+from vmsvc.service.scheduling.verdicts import Verdicts
+from vmsvc.store import ledger, request_classes, vms
+from vmsvc.store.db import connected, unit
+from vmsvc.store.intents import Claim
+from vmsvc.store.models import Vm
+
+KINDS = {True: "preemptible", False: "standard"}
+_COOL_SECONDS = 300.0            # for so long others like it do not go to a host that refused it
+_LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
+#: Room was confirmed free, yet the scheduler says no: its view lags. Try again before anything else.
+_AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)
+#: Of a boot that meets answers which the cloud did not write, some four minutes apart in all. Then the request fails: a
+#: proxy that will not let it through (it dislikes the name, say) never does.
+_GARBLED_TRIES = 12
+_VICTIMS_SECONDS = 5.0           # an answer waits at most so long for the last victim to be on record as gone ...
+_VICTIMS_PAUSE = 0.05            # ... and looks this often
+
+
+def marks(row: Vm, deployment: str) -> dict[str, str]:
+    """The metadata that every server of ours carries. It has no owner's name: guests read it, and the whole project."""
+    return {MARK: row.id, OWNER: deployment, KIND: KINDS[row.is_preemptible]}
+
+
+class Refused(Exception):
+    """The cloud said no in a way that room or quota would mend: (slug, message)."""
+
+
+class Boot:
+    """Performs `boot` intents."""
+
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache,
+                 leave: Leave, verdicts: Verdicts,
+                 deployment: str):
+        self._runtime = runtime
+        self._cloud = cloud
+        self._server_cache = server_cache
+        self._host_cache = host_cache
+        self._leave = leave
+        self._deployment = deployment
+        self._builds = Builds(server_cache, host_cache)
+        self._verdicts = verdicts
+        self._removals = Pace()      # of servers that were refused: no host has to let them go
+
+    async def perform(self, claim: Claim) -> None:
+        """Make the server if it is not there yet, wait until it is ACTIVE, and write what became of it."""
+        row = await self._runtime.offload(vms.read, claim.vm_id)
+        trace.begin_create(row)
+        retries = iter(_AFTER_EVICTION if row.rounds else ())
+        while row.state == State.BUILDING:
+            try:
+                server = await self._built(await self._made(row, claim.attempt > 1), row)
+                if row.rounds:
+                    await self._victims_gone(row.id)
+                await self._runtime.offload(_active, row.id, server)
+                return
+            except Refused as refused:
+                slug, message = refused.args
+                pause = next(retries, None)
+                if pause is None or slug != "no_capacity":
+                    await self._runtime.offload(_refused, row.id, slug, message, await self._host_refuses(row, slug))
+                    return
+                await self._runtime.offload(_again, row.id)
+                await asyncio.sleep(pause)
+            except (InvalidRequest, Forbidden, Conflict, CloudError) as error:
+                if isinstance(error, Garbled) and claim.attempt < _GARBLED_TRIES:
+                    raise           # nobody has refused the request
+                # A key pair that was deleted meanwhile, say: that is no reason to refuse others of the same class.
+                foreseen = bool(row.rounds) and await self._verdicts.foresees(row.boot)
+                await self._runtime.offload(_failed, row.id, error.slug, error.message, foreseen)
+                return
+            row = await self._runtime.offload(vms.read, claim.vm_id)
+
+    async def _victims_gone(self, vm_id: str) -> None:
+        """It was placed when the cloud showed the room free, which can be a moment before its last victim is known to
+        be gone. Who reads the answer finds all of them gone, unless one hangs in the cloud."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _VICTIMS_SECONDS
+        while await self._runtime.offload(_victims_leave, vm_id) and loop.time() < deadline:
+            await asyncio.sleep(_VICTIMS_PAUSE)
+
+    async def _made(self, row: Vm, again: bool) -> str:
+        """The id of its server: the one that is there, or a new one. A request of a restored backup may have got its
+        server after the backup: that is found `again`, or shown."""
+        if row.cloud_id:
+            return row.cloud_id
+        server_id = await self._find(row.id) if again or self._server_cache.shows_mark(row.id) else None
+        if server_id is None:
+            server_id = await self._post(row)
+        return await self._runtime.offload(_made, row.id, server_id)
+
+    async def _post(self, row: Vm) -> str:
+        try:
+            return await self._cloud.create_server(self._spec(row))
+        except QuotaExceeded as error:
+            raise Refused("quota_exceeded", error.message) from error
+        except InvalidRequest as error:
+            if error.field == "host":        # it has gone since
+                raise Refused("no_capacity", error.message) from error
+            raise
+        except OutcomeUnknown:
+            # Nova may still be at it: only when it does not appear for a while is the POST sent again.
+            for pause in _LOOKS:
+                await asyncio.sleep(pause)
+                server_id = await self._find(row.id)
+                if server_id:
+                    return server_id
+            raise
+
+    async def _find(self, vm_id: str) -> str | None:
+        found = [server for server in await self._cloud.find_servers(vm_id)
+                 if server.metadata.get(OWNER) == self._deployment]
+        found.sort(key=lambda server: (server.status == "ERROR", server.created, server.id))
+        return found[0].id if found else None
+
+    def _spec(self, row: Vm) -> BootSpec:
+        boot = row.boot
+        return BootSpec(
+            vmsvc_id=row.id, name=row.name, flavor_id=boot["flavor_id"], image_id=boot["image_id"],
+            network_id=boot["network_id"], key_name=boot["key_name"], user_data=boot["user_data"],
+            availability_zone=boot["availability_zone"], host=row.host,
+            metadata={**boot["metadata"], **marks(row, self._deployment)})
+
+    async def _host_refuses(self, row: Vm, slug: str) -> bool:
+        """True when it is the host that will not have it: it is up and Placement says that it has room."""
+        if row.host is None or slug == "quota_exceeded":
+            return False
+        await self._host_cache.refresh(0)
+        await self._host_cache.read([row.host])
+        host = self._host_cache.hosts().get(row.host)
+        return host is not None and host.available and (slug == "cloud_error" or host.free.covers(row.room))
+
+    async def _built(self, server_id: str, row: Vm) -> Server:
+        """Wait for ACTIVE. A server in ERROR is deleted at once, for it counts against the quota; then the reason is
+        raised: Refused where room, quota or another host would mend it, CloudError otherwise. The reason is written
+        down before the DELETE: who goes on after a crash finds no server that could tell it."""
+        verdict = (row.refusal or {}).get("verdict", {})
+        if verdict.get("server") != server_id:
+            server = await self._builds.finished(server_id, row.host, refusable=row.host is None and not row.rounds)
+            if server.status == "ACTIVE":
+                return server
+            verdict = {"server": server_id, **self._verdict(server, row.host)}
+            await self._runtime.offload(_judged, row.id, verdict)
+        await self._leave.remove(server_id, pace=self._removals)
+        raise Refused(verdict["error"], verdict["message"]) if verdict["error"] else CloudError(verdict["message"])
+
+    def _verdict(self, server: Server, host: str | None) -> dict[str, str | None]:
+        """Why it has to go: `message`, and as `error` what would mend it (None: nothing)."""
+        failure = server.failure
+        if failure is None and host is not None and self._host_cache.is_down(host):
+            return {"error": "no_capacity", "message": f"host {host} went down while the server was being built there"}
+        if failure is None:
+            return {"error": None, "message": overdue(server)}
+        message = f"the build failed: {failure.message}" if isinstance(failure, CloudError) else failure.message
+        # Nova tries a failed build on other hosts by itself, unless it was told the host, or knows that none would do
+        # ("No fixed IP addresses available for network: …, not rescheduling", measured).
+        final = isinstance(failure, CloudError) and (host is None or message.endswith(", not rescheduling."))
+        return {"error": None if final else failure.slug, "message": message}
+
+
+# ---------------------------------------------------------------- in the database pool
+
+def _made(vm_id: str, server_id: str) -> str:
+    """Write down the server; returns the one that counts: the first, should a replica that had lost its lease (it was
+    stopped for a while) have made another. The reconciler removes that."""
+    with unit() as work:
+        return server_id if vms.name_server(work, vm_id, server_id) else vms.of_id(vm_id).cloud_id or server_id
+
+
+def _judged(vm_id: str, verdict: dict[str, str | None]) -> None:
+    """Remember why a server is given up."""
+    with unit():
+        row = vms.of_id(vm_id)
+        vms.change(row, refusal={**(row.refusal or {}), "verdict": verdict})
+
+
+def _again(vm_id: str) -> None:
+    """The server is gone; the next try makes another."""
+    with unit() as work:
+        vms.change(vms.of_id(vm_id), cloud_id=None, updated_at=work.now)
+
+
+def _victims_leave(vm_id: str) -> bool:
+    with connected():
+        return ledger.victims_leave(vm_id)
+
+
+def _active(vm_id: str, server: Server) -> None:
+    with unit() as work:
+        row = vms.of_id(vm_id)
+        if row.state != State.BUILDING:
+            return
+        victims = vms.cloud_ids(ledger.victims_of(vm_id)) if row.rounds else []
+        moved = vms.move(work, row, State.ACTIVE, data={"evicted": victims}, cloud_id=server.id,
+                         host=server.host or row.host, host_id=server.host_id,
+                         launched_at=server.launched_at or work.now, refusal=None)
+        if moved is None:
+            return
+        vms.answer(moved, {"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)),
+                                 "evicted": victims})
+        ledger.release(work, vm_id)
+        request_classes.remember_accepted(work, row.boot)
+        if row.rounds:
+            ledger.settle(vm_id, wasted=None)
+
+
+def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
+    """The server is gone again; the request waits for room, and what the cloud said is remembered: of the host too,
+    if it was `by_host`."""
+    with unit() as work:
+        row = vms.of_id(vm_id)
+        if row.state != State.BUILDING:
+            return
+        avoid = row.avoid + [row.host] if row.host and slug != "quota_exceeded" else row.avoid
+        refusal = {"error": slug, "message": message, "at": work.now.isoformat(),
+                   "count": (row.refusal or {}).get("count", 0) + 1, "rounds": row.rounds, "with_room": by_host}
+        if by_host:
+            ledger.cool(work, row.host, row.boot, message, _COOL_SECONDS)
+        vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)
+        # Room that was freed for it is not there: somebody took it, or the host will not have it.
+        ledger.release(work, vm_id)
+
+
+def _failed(vm_id: str, slug: str, message: str, foreseen: bool) -> None:
+    with unit() as work:
+        row = vms.of_id(vm_id)
+        if row.state == State.BUILDING:
+            fail(work, row, slug, message, foreseen)

@@ -1,0 +1,155 @@
+"""The notice in the guest: server metadata that `meta_data.json` shows, written when it begins and removed when the
+VM is reprieved. Nova caches that file for up to 15 s.
+
+The grace period of a guest that runs begins when this is written, not when it was decided: see `due`. Where the cloud
+refuses for good to write it (the metadata is full, the policy forbids it), a tenant's victim stays. In operator mode
+the event alone delivers the notice and the victim leaves: else an owner could prevent evictions by filling the
+metadata.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from vmsvc.cloud.port import EVICT_AT, EVICT_REASON, Cloud
+from vmsvc.domain.errors import Conflict, Forbidden, InvalidRequest, Locked, NotFound, QuotaExceeded, VmsvcError
+from vmsvc.domain.events import instant
+from vmsvc.domain.lifecycle import State
+from vmsvc.service import trace
+from vmsvc.service.runtime import Runtime
+from vmsvc.service.scheduling.apply import LOCKED, delay_notice, deliver_by_event, exempt
+from vmsvc.store import intents, ledger, vms
+from vmsvc.store.db import Lock, unit
+from vmsvc.store.intents import Claim
+from vmsvc.store.models import Vm
+
+NOT_TOLD = "its guest could not read the notice"
+_LATE = timedelta(seconds=2)       # a notice that is written later than this says a later time
+
+
+class Notices:
+    """Performs `notice` and `reprieve` intents. Each writes what the row says when it is done, so that it does not
+    matter which of the two comes last."""
+
+    def __init__(self, runtime: Runtime, cloud: Cloud, stop_first: bool):
+        self._runtime = runtime
+        self._cloud = cloud
+        self._stop_first = stop_first
+
+    async def perform(self, claim: Claim) -> None:
+        """Bring the metadata in line with the row, and look again whether the row has changed meanwhile."""
+        while True:
+            row = await self._runtime.offload(vms.read, claim.vm_id)
+            if row.state == State.NOTICED and self._nobody_reads(row.notice):
+                return
+            await trace.begin_eviction(self._runtime, row)
+            try:
+                if row.state == State.NOTICED:
+                    await self._tell(row)
+                elif row.state == State.ACTIVE:
+                    await self._cloud.unset_metadata(row.cloud_id, EVICT_AT)
+                    await self._cloud.unset_metadata(row.cloud_id, EVICT_REASON)
+            except NotFound:
+                return                  # it has left already; others find out why
+            after = await self._runtime.offload(vms.read, claim.vm_id)
+            if (after.state, after.evict_at) == (row.state, row.evict_at):
+                return
+
+
+    def _nobody_reads(self, notice: Mapping[str, Any]) -> bool:
+        """True when no guest reads the metadata: the VM is deleted at once, or the event alone delivers the notice."""
+        return (not notice["grace_seconds"] and not self._stop_first) or notice.get("delivery") == ledger.EVENT
+
+    async def _tell(self, row: Vm) -> None:
+        """Write the notice into the metadata; where the cloud refuses that for good, decide what becomes of the victim.
+        Raises what a later try may not meet again."""
+        try:
+            await self._write(row)
+        except Conflict as error:
+            if not isinstance(error, Locked) and not await self._is_for_good(row.cloud_id):
+                raise                   # a task changes the server, or no guest runs: try again later
+            await self._refused(row, error)
+        except (InvalidRequest, QuotaExceeded, Forbidden) as error:
+            await self._refused(row, error)
+        else:
+            await self._runtime.offload(_told, row.id, row.evict_at)
+
+    async def _write(self, row: Vm) -> None:
+        when = {EVICT_AT: instant(row.evict_at)}
+        try:
+            await self._cloud.set_metadata(row.cloud_id, {**when, EVICT_REASON: _why(row)})
+        except (InvalidRequest, QuotaExceeded):      # one item may fit where two do not: the time matters most
+            await self._cloud.set_metadata(row.cloud_id, when)
+
+    async def _is_for_good(self, server_id: str) -> bool:
+        """True when Nova's 409 will last: the guest runs in a state (VERIFY_RESIZE) in which Nova writes no metadata,
+        and which may last for ever."""
+        server = await self._cloud.server(server_id)
+        return server.runs and server.status != "ACTIVE"
+
+    async def _refused(self, row: Vm, error: VmsvcError) -> None:
+        # A locked server could not be deleted either.
+        goes = self._cloud.mode == "operator" and not isinstance(error, Locked)
+        why = LOCKED if isinstance(error, Locked) else f"{NOT_TOLD}: {error.message}"
+        await self._runtime.offload(_untellable, row.id, row.evict_at, goes, why)
+
+
+def tells_otherwise(row: Vm, metadata: Mapping[str, str]) -> bool:
+    """True when the metadata of a VM's server (the VM is ACTIVE or NOTICED) tell its guest something else than the row:
+    of a notice that nobody gave or that was withdrawn, of another time, or of none though there is one."""
+    if row.state == State.ACTIVE:
+        return EVICT_AT in metadata or EVICT_REASON in metadata
+    if row.state != State.NOTICED or not row.notice["grace_seconds"] or row.notice.get("delivery") == ledger.EVENT:
+        return False
+    # Where one item fits and two do not, the reason is missing.
+    return metadata.get(EVICT_AT) != instant(row.evict_at) or metadata.get(EVICT_REASON, _why(row)) != _why(row)
+
+
+def _why(row: Vm) -> str:
+    """At most 255 characters, which is what Nova takes. Its database may know none beyond the basic plane (MySQL's
+    utf8mb3), and answers with 500 then."""
+    notice = row.notice or {}
+    text = "; ".join(filter(None, (notice.get("reason"), notice.get("criterion"))))
+    return "".join(letter if letter <= "\uffff" else "?" for letter in text)[:255]
+
+
+def due(row: Vm) -> datetime | None:
+    """When a noticed VM may go, unless it lets itself go earlier; None while its guest runs and could not be told. A
+    grace period of zero promises no time in which the notice could be read: nothing waits for its being written."""
+    grace = timedelta(seconds=row.notice["grace_seconds"])
+    if not grace:
+        return row.evict_at
+    by_event = row.notice.get("delivery") == ledger.EVENT
+    told = (ledger.announced_at(row.id) or row.evict_at - grace) if by_event else ledger.readable_since(row.id)
+    if told is None:
+        return None if row.notice["running"] else row.evict_at
+    return max(row.evict_at, told + grace)
+
+
+def _told(vm_id: str, evict_at: datetime) -> None:
+    """The guest can read that it goes then. Where that took long it goes later, and is told so in the next round."""
+    with unit() as work:
+        row = vms.get(vm_id, lock=True)
+        if row.state != State.NOTICED or row.evict_at != evict_at:
+            return                  # that notice is out of date
+        ledger.stamp(vm_id, "noticed_at")
+        when = due(row)
+        if when > row.evict_at and row.acknowledged_at is None:
+            intents.put_off(work, intents.EVICT, vm_id, when)
+            if when > row.evict_at + _LATE:
+                delay_notice(work, row, when)
+
+
+def _untellable(vm_id: str, evict_at: datetime, goes: bool, why: str) -> None:
+    """The cloud writes no notice for the guest: the VM `goes` after a notice by the event alone, or stays (`why`)."""
+    with unit() as work:
+        work.lock(Lock.SCHEDULER)
+        row = vms.get(vm_id, lock=True)
+        if row.state != State.NOTICED or row.evict_at != evict_at:
+            return                  # that notice is out of date
+        if ledger.readable_since(vm_id):
+            return                  # its guest could read it once: somebody has removed it since
+        if goes:
+            deliver_by_event(work, row)
+        else:
+            exempt(work, row, why)

@@ -1,0 +1,228 @@
+"""The ways out of the cloud: eviction at its time, deletion by the owner, and what both end with."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from vmsvc.cloud.cache.server_cache import ServerCache
+from vmsvc.cloud.port import Cloud, Server
+from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
+from vmsvc.domain.events import instant
+from vmsvc.domain.lifecycle import REMOVING, State
+from vmsvc.service import trace
+from vmsvc.service.acting.notice import NOT_TOLD, due
+from vmsvc.service.acting.polling import Pace, ServerPoller
+from vmsvc.service.runtime import Runtime
+from vmsvc.service.scheduling.apply import LOCKED, exempt, reprieve
+from vmsvc.store import intents, ledger, vms
+from vmsvc.store.db import Lock, connected, unit
+from vmsvc.store.intents import Claim
+from vmsvc.store.models import Vm
+
+log = logging.getLogger(__name__)
+
+_STOP_LIMIT = 75.0         # the guest has 60 s by Nova's default shutdown_timeout
+_LOCK_SECONDS = 0.5        # how old the news may be that nobody has locked it
+_LOOK_SECONDS = 5.0        # a GET at least this often: a list may leave a server out
+_AGAIN_SECONDS = 60.0      # a DELETE that hangs (its host was down) is sent again
+_FAILED_SECONDS = 2.0      # a DELETE that failed in the cloud is sent again
+_GONE_LIMIT = 300.0
+_UNTOLD_LIMIT = timedelta(seconds=60)     # past its time, for a guest that the cloud does not let us tell
+_UNTOLD_PAUSE = timedelta(seconds=1)
+#: A notice that ended longer ago than this, and than its grace period lasted, was not carried out in time: the service
+#: or the cloud was away, or a backup was restored.
+_OUT_OF_DATE = timedelta(minutes=10)
+
+
+class Untold(Exception):
+    """A victim's guest still cannot read its notice, a minute after `evict_at`."""
+
+
+class OutOfDate(Exception):
+    """A notice should have ended long ago: nobody knows whether it is still for something."""
+
+
+class Leave:
+    """Performs `evict` and `delete` intents."""
+
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, stop_first: bool):
+        self._runtime = runtime
+        self._cloud = cloud
+        self._server_cache = server_cache
+        self._stop_first = stop_first
+        self._lookout = ServerPoller(server_cache)
+        self._pace = Pace()
+
+    async def evict(self, claim: Claim) -> None:
+        """The notice has run out: stop, delete, wait for 404. Never before `evict_at`, nor before the guest could read
+        its notice for as long as it was promised: see `_evicting`."""
+        row = await self._runtime.offload(vms.read, claim.vm_id)
+        await trace.begin_eviction(self._runtime, row)
+        if row.state == State.NOTICED:
+            if await self._is_locked(row.cloud_id):
+                await self._runtime.offload(_exempt, row.id, row.evict_at, LOCKED)
+                return
+            try:
+                row = await self._runtime.offload(_evicting, row.id, self._runs(row.cloud_id))
+            except Untold:
+                await self._runtime.offload(_exempt, row.id, row.evict_at, NOT_TOLD)
+                return
+            except OutOfDate:
+                await self._runtime.offload(_withdraw, row.id)
+                return
+        if row is None or row.state != State.EVICTING:
+            return
+        if self._stop_first:
+            await self._shut_down(row.cloud_id)
+            await self._runtime.offload(_stamp, row.id, "stopped_at")
+        await self.remove(row.cloud_id, lambda: self._runtime.offload(_stamp, row.id, "deleted_at"))
+        await self._runtime.offload(_gone, row.id, State.EVICTED)
+
+    async def delete(self, claim: Claim) -> None:
+        """The owner wants it gone, whatever its build is at."""
+        row = await self._runtime.offload(vms.read, claim.vm_id)
+        trace.begin_delete(row)
+        if row.state != State.DELETING:
+            return
+        while not row.cloud_id and await self._runtime.offload(_is_booting, row.id):
+            # Its POST may be under way: the boot writes down the server, or sees that it is unwanted and ends.
+            await asyncio.sleep(0.2)
+            row = await self._runtime.offload(vms.read, claim.vm_id)
+        servers = {row.cloud_id} if row.cloud_id else {server.id for server in
+                                                       await self._cloud.find_servers(row.id)}
+        for server_id in sorted(servers):
+            await self.remove(server_id)
+        await self._runtime.offload(_gone, row.id, State.DELETED)
+
+    async def remove(self, server_id: str, taken: Callable[[], Awaitable[None]] | None = None,
+                     pace: Pace | None = None) -> None:
+        """DELETE until GET says 404; then both its quota and its room are free (Nova removes the allocation before
+        the record). `taken` is called when the cloud has taken the DELETE, `pace` is that of such servers. Raises
+        Locked, or CloudUnavailable when it hangs for minutes."""
+        pace = pace or self._pace
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _GONE_LIMIT
+        sent_at, again, force, pause = float("-inf"), 0.0, False, 0.05
+        while loop.time() < deadline:
+            if loop.time() - sent_at > again:
+                await self._cloud.delete(server_id, force)
+                sent_at, again = loop.time(), _AGAIN_SECONDS
+                if taken:
+                    await taken()
+            server, in_vain = await self._lookout.until(server_id, _has_stopped_going, sent_at, pace, _LOOK_SECONDS)
+            pace.note(in_vain)
+            if server is None:
+                return
+            if server.status == "SOFT_DELETED" and not force:
+                force, again = True, 0.0            # it holds its host's room until it is reclaimed
+            elif server.status == "ERROR" and server.task_state is None:
+                again = _FAILED_SECONDS             # its teardown failed
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 0.5)
+        raise CloudUnavailable(f"server {server_id} is still there {_GONE_LIMIT:.0f} s after its DELETE")
+
+    async def _is_locked(self, server_id: str) -> bool:
+        """As of a moment ago: one list tells it of all that go at once."""
+        await self._server_cache.refresh(_LOCK_SECONDS)
+        server = self._server_cache.servers.get(server_id)
+        return server is not None and server.locked
+
+    def _runs(self, server_id: str) -> bool:
+        """False when the guest is certainly down. A guest that reboots counts as running."""
+        server = self._server_cache.servers.get(server_id)
+        return server is None or server.runs or server.task_state is not None
+
+    async def _shut_down(self, server_id: str) -> None:
+        """Give the guest its ACPI shutdown, for a bounded time."""
+        try:
+            await self._cloud.stop(server_id)
+        except (Locked, NotFound, Conflict) as error:
+            log.info("server %s is not stopped first: %s", server_id, error.message)
+            return
+        await self._server_cache.until(server_id, _is_down, _STOP_LIMIT)
+
+
+def _has_stopped_going(server: Server) -> bool:
+    return server.status == "SOFT_DELETED" or (server.status == "ERROR" and server.task_state is None)
+
+
+def _is_down(server: Server | None) -> bool:
+    return server is None or (server.status != "ACTIVE" and server.task_state is None)
+
+
+# ---------------------------------------------------------------- in the database pool
+
+def _is_booting(vm_id: str) -> bool:
+    with connected():
+        return intents.is_open(intents.BOOT, vm_id)
+
+
+def _evicting(vm_id: str, runs: bool) -> Vm | None:
+    """Begin the eviction if its time has come; else the intent is put off. None when it does not begin. Raises
+    OutOfDate, and Untold; a guest that does not run now (`runs`) could read nothing."""
+    with unit() as work:
+        row = vms.get(vm_id, lock=True)
+        # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
+        if row.state != State.NOTICED:
+            return row
+        if _is_out_of_date(row, work.now):
+            raise OutOfDate
+        when = row.acknowledged_at or due(row) or (_while_untold(row, work.now) if runs else row.evict_at)
+        if when > work.now:
+            intents.put_off(work, intents.EVICT, vm_id, when)
+        elif row.notice.get("notice_only"):
+            reprieve(work, row, "the notice was only practised")
+        else:
+            ledger.stamp(vm_id, "evicting_at")
+            ledger.count_round(vm_id)
+            return vms.move(work, row, State.EVICTING)
+        return None
+
+
+def _is_out_of_date(row: Vm, now: datetime) -> bool:
+    ended = max(row.evict_at, due(row) or row.evict_at)
+    return now - ended > max(_OUT_OF_DATE, timedelta(seconds=row.notice["grace_seconds"]))
+
+
+def _withdraw(vm_id: str) -> None:
+    """Withdraw a notice that is out of date, acknowledged or not, and with it those of the same plan that are so too.
+    Whoever gave it gives a new one, for the whole grace period, if it is still for something: the scheduler plans for
+    the request anew."""
+    with unit() as work:
+        work.lock(Lock.SCHEDULER)
+        request = vms.get(vm_id).evicted_for
+        for noticed in vms.in_states([State.NOTICED]):
+            if noticed.id != vm_id and (request is None or noticed.evicted_for != request):
+                continue
+            row = vms.get(noticed.id, lock=True)
+            if row.state == State.NOTICED and _is_out_of_date(row, work.now):    # else it has left, or was noticed anew
+                reprieve(work, row, f"its notice ended at {instant(row.evict_at)} and was not carried out in time")
+                ledger.discount_round(row.id)
+
+
+def _while_untold(row: Vm, now: datetime) -> datetime:
+    """When to check again whether the guest can read its notice. Raises Untold when that has taken too long."""
+    if now >= row.evict_at + _UNTOLD_LIMIT:
+        raise Untold
+    return now + _UNTOLD_PAUSE
+
+
+def _exempt(vm_id: str, evict_at: datetime, why: str) -> None:
+    with unit() as work:
+        work.lock(Lock.SCHEDULER)
+        row = vms.get(vm_id, lock=True)
+        if row.state == State.NOTICED and row.evict_at == evict_at:     # else it has left, or was noticed anew
+            exempt(work, row, why)
+
+
+def _stamp(vm_id: str, step: str) -> None:
+    with unit():
+        ledger.stamp(vm_id, step)
+
+
+def _gone(vm_id: str, target: State) -> None:
+    with unit() as work:
+        row = vms.of_id(vm_id)
+        if row.state in REMOVING and vms.move(work, row, target) and target is State.EVICTED:
+            ledger.stamp(vm_id, "freed_at")

@@ -1,0 +1,163 @@
+"""Claims intents and carries them out, each as one coroutine under a lease.
+
+A step may run twice (a lease that ran out, a crash), so each looks at the row and at the cloud before it acts. What a
+step raises is no end: the intent is tried again after a while, by whichever replica comes first.
+"""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+
+from vmsvc.domain.errors import VmsvcError
+from vmsvc.service.events.listener import heard
+from vmsvc.service.runtime import Runtime
+from vmsvc.store import intents
+from vmsvc.store.db import Unit, unit
+from vmsvc.store.intents import Claim
+
+log = logging.getLogger(__name__)
+
+_MOST = 1000               # intents under way in one replica
+_BATCH = 100
+_IDLE_SECONDS = 2.0        # a lost notification costs this much
+_DONE_SECONDS = 0.1        # what is done is written down so much later, if no ring of others comes first
+_CANCEL_SECONDS = 5.0
+_BACKOFF = (1.0, 2.0, 5.0, 15.0, 30.0)
+
+
+Perform = Callable[[Claim], Awaitable[None]]
+
+
+class Worker:
+    """`performers` by kind of intent; each returns when the wish is fulfilled or pointless, and raises otherwise."""
+
+    def __init__(self, runtime: Runtime, performers: Mapping[str, Perform], bell: asyncio.Event):
+        self._runtime = runtime
+        self._performers = performers
+        self._bell = bell
+        self._under_way: dict[int, asyncio.Task] = {}
+        self._fulfilled: list[Claim] = []  # not written down yet: that goes with the next claiming, as one commit
+        self._owed: set[int] = set()       # claims that could not be given back: the database was away
+        self._claiming = asyncio.Lock()
+        self._stopped = False
+        self.owner = uuid.uuid4().hex
+
+    @property
+    def under_way(self) -> int:
+        """How many intents are being carried out here."""
+        return len(self._under_way)
+
+    async def run(self) -> None:
+        """Claim what is due, again and again."""
+        while not self._stopped:
+            async with self._claiming:
+                room = 0 if self._stopped else min(_BATCH, _MOST - len(self._under_way))
+                owed, fulfilled = frozenset(self._owed), tuple(self._fulfilled)
+                claimed, pause = await self._runtime.offload(_claim, self.owner, room, owed, fulfilled)
+                self._owed -= owed
+                del self._fulfilled[:len(fulfilled)]
+                for row in claimed:
+                    self._start(row)
+            self._runtime.well("actuator")
+            if len(claimed) < room or not room:
+                await heard(self._bell, min(_IDLE_SECONDS, max(0.01, _IDLE_SECONDS if pause is None else pause)))
+
+    def _start(self, claim: Claim) -> None:
+        task = asyncio.create_task(self._perform(claim), name=f"{claim.kind} {claim.vm_id}")
+        self._under_way[claim.id] = task
+        task.add_done_callback(lambda _: self._ended(claim))
+
+    def _ended(self, claim: Claim) -> None:
+        """Nobody waits for what is done to be written: it goes with the next claiming, which mostly another's wish
+        brings about within that time. Where something is to be tried again, or more was to be claimed, it is now."""
+        full = len(self._under_way) >= _MOST
+        self._under_way.pop(claim.id, None)
+        if full or claim not in self._fulfilled:
+            self._bell.set()
+        else:
+            asyncio.get_running_loop().call_later(_DONE_SECONDS, self._write_down, claim)
+
+    def _write_down(self, claim: Claim) -> None:
+        if claim in self._fulfilled:
+            self._bell.set()
+
+    async def _perform(self, claim: Claim) -> None:
+        try:
+            await self._performers[claim.kind](claim)
+            self._fulfilled.append(claim)
+        except VmsvcError as error:
+            log.warning("vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt,
+                        error.message)
+            await self._later(claim)
+        except Exception:  # pylint: disable=broad-exception-caught
+            log.exception("vm %s: %s died (attempt %d)", claim.vm_id, claim.kind, claim.attempt)
+            await self._later(claim)
+
+    async def _later(self, claim: Claim) -> None:
+        try:
+            await self._runtime.offload(_later, self.owner, claim.id, _BACKOFF[min(claim.attempt, len(_BACKOFF)) - 1])
+        except VmsvcError as error:
+            log.warning("vm %s: its %s cannot be given back now: %s", claim.vm_id, claim.kind, error.message)
+            self._owed.add(claim.id)
+
+    async def renew(self) -> None:
+        """Prolong the leases of what is under way; give up what another replica took over."""
+        while True:
+            await asyncio.sleep(intents.LEASE_SECONDS / 3)
+            ids = list(self._under_way)
+            kept = await self._runtime.offload(_renew, self.owner, ids) if ids else set()
+            for intent_id in set(ids) - kept:
+                task = self._under_way.get(intent_id)
+                if task and not task.done():
+                    task.cancel()
+            self._runtime.well("leases")
+
+    async def stop(self, seconds: float) -> None:
+        """Claim no more. What is under way may end within so many seconds; then it is cancelled, and its leases are
+        given back, so that another replica goes on at once."""
+        self._stopped = True
+        # What is being claimed just now is given back too, unless the database does not answer.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                await self._claiming.acquire()
+        for limit in (seconds, _CANCEL_SECONDS):
+            if self._under_way:
+                await asyncio.wait(list(self._under_way.values()), timeout=limit)
+            for task in list(self._under_way.values()):
+                task.cancel()
+        try:
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                await self._runtime.offload(_release, self.owner, tuple(self._fulfilled))
+        except (VmsvcError, TimeoutError) as error:
+            log.warning("the leases run out by themselves: %s", error)
+
+
+def _claim(owner: str, most: int, owed: frozenset[int],
+           fulfilled: tuple[Claim, ...]) -> tuple[list, float | None]:
+    with unit() as work:
+        _done(work, owner, fulfilled)
+        for intent_id in owed:
+            intents.retry(owner, intent_id, 0)
+        return (intents.claim(owner, most) if most > 0 else []), intents.seconds_to_next()
+
+
+def _done(work: Unit, owner: str, fulfilled: tuple[Claim, ...]) -> None:
+    intents.fulfil(work, owner, [(claim.id, claim.times_enqueued) for claim in fulfilled])
+
+
+def _later(owner: str, intent_id: int, seconds: float) -> None:
+    with unit():
+        intents.retry(owner, intent_id, seconds)
+
+
+def _renew(owner: str, ids: list[int]) -> set[int]:
+    with unit():
+        return intents.renew(owner, ids)
+
+
+def _release(owner: str, fulfilled: tuple[Claim, ...]) -> None:
+    with unit() as work:
+        _done(work, owner, fulfilled)
+        intents.release(owner)

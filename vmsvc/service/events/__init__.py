@@ -1,0 +1,6 @@
+"""Follow the outbox and hand committed events to whoever waits for them.
+
+In: notifications of PostgreSQL, and the events that they announce.
+Out: events in the order of `seq`, to sockets and to requests that wait.
+Begin with: `listener.Listener`, then `feed.Feed` and `hub.Hub`.
+"""

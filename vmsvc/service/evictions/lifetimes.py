@@ -1,0 +1,65 @@
+"""The end of a preemptible VM's lifetime: an eviction with notice, which nobody's request caused."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from vmsvc.cloud.cache.server_cache import ServerCache
+from vmsvc.cloud.port import Server
+from vmsvc.domain.lifecycle import earliest_end, end_of_life
+from vmsvc.scheduling.groups import budgets
+from vmsvc.service.runtime import Runtime
+from vmsvc.service.scheduling.apply import give_notice
+from vmsvc.store import ledger, vms
+from vmsvc.store.db import Lock, Unit, unit
+from vmsvc.store.models import Vm
+
+log = logging.getLogger(__name__)
+
+_ROUND_SECONDS = 2.0
+_EXEMPT_SECONDS = 300      # until one that could not be made to go is tried again
+
+
+class Lifetimes:
+    """Looks for VMs whose time is nearly up; does nothing when no lifetime is set."""
+
+    def __init__(self, runtime: Runtime, server_cache: ServerCache, lifetime_seconds: float, grace_seconds: float):
+        self._runtime = runtime
+        self._server_cache = server_cache
+        self._lifetime = lifetime_seconds
+        self._grace = timedelta(seconds=grace_seconds)
+
+    async def run(self) -> None:
+        """Round after round."""
+        while True:
+            if self._lifetime:
+                await self._runtime.offload(self._notice_the_old, dict(self._server_cache.servers))
+            self._runtime.well("lifetimes")
+            await asyncio.sleep(_ROUND_SECONDS)
+
+    def _notice_the_old(self, shown: Mapping[str, Server]) -> None:
+        """Notice each a little more than its grace period before the end of its life, so that it goes just then and
+        not together with all whom the same round found. A group's budget makes some live longer, and so does a lock
+        in the cloud, or what else kept one lately from being made to go: it would spare them at their time."""
+        with unit() as work:
+            work.lock(Lock.SCHEDULER)
+            horizon = work.now + self._grace + 2 * timedelta(seconds=_ROUND_SECONDS)
+            old = vms.preemptible_since(horizon - earliest_end(self._lifetime))
+            if not old:
+                return
+            left = budgets(vms.row_of(row) for row in vms.current())
+            exempt = ledger.exempt(_EXEMPT_SECONDS)
+            for row in old:
+                server = shown.get(row.cloud_id)
+                end = end_of_life(row.id, row.launched_at, self._lifetime)
+                stays = server is None or server.locked or row.id in exempt
+                if end <= horizon and not stays and left.get(row.group_name, 1) > 0:
+                    self._notice(work, row, max(end, work.now + self._grace), server.runs)
+                    if row.group_name:
+                        left[row.group_name] -= 1
+
+    def _notice(self, work: Unit, row: Vm, evict_at: datetime, running: bool) -> None:
+        if give_notice(work, row, evict_at, f"its lifetime of {self._lifetime:g} s ends", evict_at - work.now,
+                       {"running": running}):
+            ledger.record_eviction(work, row, reason="lifetime", evict_at=evict_at)

@@ -1,0 +1,109 @@
+"""Ask the cloud about a request before anything is done for it: would Nova accept it, capacity apart?
+
+Nova checks the whole request in a rehearsal (`service.scheduling.rehearsals`). Nova's API does not check the addresses
+of a network: this module counts them.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from vmsvc.cloud.port import Cloud
+from vmsvc.domain.acceptance import Objection, Verdict
+from vmsvc.domain.catalog import Addresses
+from vmsvc.domain.errors import CloudError, CloudUnavailable, Forbidden, Garbled, NotFound
+from vmsvc.service.scheduling.rehearsals import CLIENTS_SECONDS, OWN_SECONDS, Rehearsals
+
+log = logging.getLogger(__name__)
+
+_GOOD_SECONDS = 60.0       # how long a flavor and an image that Nova accepted together are not rehearsed again
+_ANSWER_SECONDS = 5.0      # a verdict that takes longer keeps the other requests waiting no longer
+#: Seconds for which a request about which the cloud gave no answer is not rehearsed again: the first and the longest.
+_SILENT_SECONDS = (1.0, 30.0)
+
+
+def key_of(boot: Mapping[str, Any]) -> str:
+    """A key that is equal for requests that Nova judges alike."""
+    named = ("flavor_id", "image_id", "network_id", "key_name", "availability_zone")
+    return json.dumps([*map(boot.get, named), len(boot.get("metadata") or {})])
+
+
+class Verdicts:
+    """Asks the cloud."""
+
+    def __init__(self, cloud: Cloud, rehearsals: Rehearsals):
+        self._cloud = cloud
+        self._rehearsals = rehearsals
+        self._good: dict[tuple[str, str], float] = {}
+        self._silent: dict[str, tuple[float, float, Verdict]] = {}     # key -> until when, for how long, what was said
+
+    async def of(self, boots: Mapping[str, Mapping[str, Any]], client: str | None = None) -> dict[str, Verdict]:
+        """A verdict for each of these, by their keys. Where the cloud does not answer, or not in a way that can be
+        understood, the verdict says so: requests of another kind need not wait for that one. `client`: who tries these,
+        None for the service itself. Raises TooManyRequests for a client that has tried too many."""
+        found = await asyncio.gather(*(self._verdict_or_silence(key, boot, client) for key, boot in boots.items()))
+        return dict(zip(boots, found))
+
+    async def foresees(self, boot: Mapping[str, Any]) -> bool:
+        """True when a rehearsal shows that Nova refuses this request: nobody will be noticed for its like."""
+        try:
+            return await self._rehearsals.objection(key_of(boot), boot, 0.0) is not None
+        except (CloudUnavailable, CloudError):
+            return False
+
+    async def at_acceptance(self, boot: Mapping[str, Any], client: str) -> Objection | None:
+        """Why Nova refuses a request of a client that is about to be accepted; None when it does not, or accepted its
+        flavor and image together within the last minute. Raises TooManyRequests, CloudUnavailable, and CloudError for
+        an answer that is not understood."""
+        now, combination = time.monotonic(), (boot["flavor_id"], boot["image_id"])
+        if now - self._good.get(combination, float("-inf")) < _GOOD_SECONDS:
+            return None
+        objection = await self._rehearsals.objection(key_of(boot), boot, CLIENTS_SECONDS, client=client)
+        if objection is None:
+            self._good = {one: at for one, at in self._good.items() if now - at < _GOOD_SECONDS} | {combination: now}
+        return objection
+
+    async def _verdict_or_silence(self, key: str, boot: Mapping[str, Any], client: str | None) -> Verdict:
+        until, pause, silence = self._silent.get(key, (float("-inf"), 0.0, Verdict()))
+        if time.monotonic() < until:
+            return silence
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                verdict = await self._verdict(key, boot, client)
+        except (CloudUnavailable, CloudError, TimeoutError) as error:
+            why = str(error) or f"no answer in {_ANSWER_SECONDS:.0f} s"
+            now, pause = time.monotonic(), min(max(_SILENT_SECONDS[0], 2 * pause), _SILENT_SECONDS[1])
+            silence = Verdict(unanswered=why)
+            self._silent = {one: kept for one, kept in self._silent.items() if now - kept[0] < _SILENT_SECONDS[1]}
+            self._silent[key] = now + pause, pause, silence
+            log.warning("the cloud does not say whether it takes a request; it is asked again in %.0f s, and nobody is "
+                        "evicted for such a request until it answers: %s", pause, why)
+            return silence
+        self._silent.pop(key, None)
+        return verdict
+
+    async def _verdict(self, key: str, boot: Mapping[str, Any], client: str | None) -> Verdict:
+        if client is None:
+            rehearsal = self._rehearsals.objection(key, boot, OWN_SECONDS)
+        else:
+            rehearsal = self._rehearsals.objection(key, boot, CLIENTS_SECONDS, max_age_of_no=CLIENTS_SECONDS,
+                                                   client=client)
+        objection, ports, addresses = await asyncio.gather(rehearsal, self._ports(), self._addresses(boot))
+        return Verdict(objection, ports, addresses)
+
+    async def _ports(self) -> int | None:
+        try:
+            return await self._cloud.ports_left()
+        except Garbled:
+            raise
+        except (NotFound, Forbidden, CloudError):       # this Neutron does not show it
+            return None
+
+    async def _addresses(self, boot: Mapping[str, Any]) -> Addresses | None:
+        try:
+            return await self._cloud.addresses(boot["network_id"])
+        except (NotFound, Forbidden):
+            return None

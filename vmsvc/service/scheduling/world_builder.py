@@ -1,0 +1,147 @@
+"""The world that is kept between decisions: to bring it up to date costs what changed since the last one.
+
+What changes in the cloud is told on the loop, piece by piece, and taken in when the next decision is made, in the
+thread that makes it. Nothing in it matters: without it all would be read anew.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from vmsvc.cloud.port import Quota, Server
+from vmsvc.domain.host import Host
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.resources import QUOTA_ITEMS, Resources
+from vmsvc.scheduling.groups import budgets, full_budgets
+from vmsvc.scheduling.host_index import IndexedWorld
+from vmsvc.scheduling.world import UNLIMITED, ReservedCapacity
+from vmsvc.service.scheduling.vm_join import Policy, VmJoin
+from vmsvc.store.models import Reservation
+from vmsvc.store.vm_cache import VmRow
+
+
+@dataclass(frozen=True, slots=True)
+class CloudChanges:
+    """What changed in the cloud, as of one moment; None for what has gone."""
+
+    servers: Mapping[str, Server | None]
+    hosts: Mapping[str, Host | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Commitments:
+    """What the database says, besides the rows. `lost`: how many VMs each owner lost to evictions lately; `exempt`:
+    who could not be made to go lately."""
+
+    now: datetime
+    reservations: Sequence[Reservation] = ()
+    lost: Mapping[str, int] = field(default_factory=dict)
+    exempt: Set[str] = frozenset()
+
+
+class WorldBuilder:
+    """`tell` may be called by another thread at any time; the rest not by two at once."""
+
+    def __init__(self, policy: Policy):
+        self._policy = policy
+        self._news: deque[CloudChanges] = deque()
+        self._join = VmJoin(policy)
+        self._hosts: dict[str, Host] = {}
+        self._groups: dict[str, dict[str, VmRow]] = {}
+        self._group_of: dict[str, str] = {}
+        self._largest = ""                   # the owner that had the most preemptible VMs
+        self._world: IndexedWorld | None = None
+        self._concerned: set[str] = set()
+
+    def tell(self, news: CloudChanges) -> None:
+        """News of the cloud, for the next `update`."""
+        self._news.append(news)
+
+    def forget(self) -> None:
+        """Something went wrong: begin anew. The next `update` has to name all rows as changed."""
+        self._world = None
+        self._concerned = self._join.forget()
+        self._groups, self._group_of = {}, {}
+
+    def update(self, rows: Mapping[str, VmRow], changed: Iterable[str], quota: Quota, promises: Commitments, *,
+               operator: bool, came: Set[str] = frozenset(), went: Set[str] = frozenset()) -> IndexedWorld:
+        """The world as it is now. `rows` are the VMs that have not ended and those that ended a short while ago,
+        `changed` the ids of those that did since the last time; for `came` and `went` see Join."""
+        concerned, self._concerned = {*self._concerned, *changed}, set()
+        world = self._world
+        if world is None:
+            world = self._world = IndexedWorld(
+                operator, Resources(), Resources(), self._hosts, self._join.vms, {}, patience=self._policy.patience,
+                max_victims=self._policy.max_victims, cost_words=self._policy.words)
+        concerned |= self._take_in(world)
+        self._join.update(rows, concerned, came=came, went=went, exempt=promises.exempt,
+                          operator=operator, metadata_items=quota.metadata_items)
+        self._count_groups(rows, concerned, world)
+        world.quota_limit, world.quota_used = _limit(quota.limit), quota.used
+        world.now = int(promises.now.timestamp())
+        world.set_reservations({kept.vm_id: _reserved(kept, rows[kept.vm_id]) for kept in promises.reservations
+                                if kept.vm_id in rows})
+        self._charge(world, promises.lost)
+        return world
+
+    def _take_in(self, world: IndexedWorld) -> set[str]:
+        concerned: set[str] = set()
+        while self._news:
+            news = self._news.popleft()
+            concerned |= self._join.saw(news.servers)
+            for name, host in news.hosts.items():
+                world.mark_changed(name)
+                if host is None:
+                    self._hosts.pop(name, None)
+                else:
+                    self._hosts[name] = host
+        return concerned
+
+    def _count_groups(self, rows: Mapping[str, VmRow], concerned: Iterable[str], world: IndexedWorld) -> None:
+        """How many more of each eviction group may go."""
+        touched = set()
+        for row_id in concerned:
+            row, before = rows.get(row_id), self._group_of.pop(row_id, None)
+            if before is not None:
+                touched.add(before)
+                del self._groups[before][row_id]
+            if row is not None and row.group_name is not None:
+                touched.add(row.group_name)
+                self._group_of[row_id] = row.group_name
+                self._groups.setdefault(row.group_name, {})[row_id] = row
+        for group in touched:
+            members = [row._asdict() for row in self._groups[group].values()]
+            for counts, counted in ((world.budgets, budgets), (world.full_budgets, full_budgets)):
+                counts.pop(group, None)
+                counts.update(counted(members))
+            if not self._groups[group]:
+                del self._groups[group]
+
+    def _charge(self, world: IndexedWorld, lost: Mapping[str, int]) -> None:
+        """What owners lost, as a cost. That of the largest is taken for the usual one and left out of all plans: its
+        VMs are on many hosts, and what it loses would change them all."""
+        owners = world.vms.owners
+        most = max(map(len, owners.values()), default=0)
+        if 2 * len(owners.get(self._largest, ())) <= most:
+            self._largest = max(owners, key=lambda owner: (len(owners[owner]), owner), default="")
+        before, usual = world.surcharges, world.common_surcharge
+        world.surcharges = {owner: count * self._policy.owner_cost for owner, count in lost.items()}
+        world.common_surcharge = world.surcharges.get(self._largest, 0)
+        concerned = before.keys() | world.surcharges.keys() if usual == world.common_surcharge else owners.keys()
+        for owner in concerned:
+            if world.surcharges.get(owner, 0) - world.common_surcharge != before.get(owner, 0) - usual:
+                world.vms.mark_changed(vm.host for vm in owners.get(owner, {}).values() if vm.host is not None)
+
+
+def _limit(limit: Mapping[str, int]) -> Resources:
+    """A limit that is missing is none."""
+    return Resources({item: limit.get(item, UNLIMITED) for item in QUOTA_ITEMS})
+
+
+def _reserved(kept: Reservation, row: VmRow) -> ReservedCapacity:
+    """While the request builds, its build claims the room; the reservation then only keeps others waiting."""
+    waits = row.state == State.PENDING
+    return ReservedCapacity(kept.vm_id, kept.bin_kind, kept.bin, Resources(row.quota if waits else {}),
+                            Resources(row.room if waits else {}),
+                            {member: Resources(held) for member, held in kept.members.items()})
