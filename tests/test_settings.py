@@ -77,7 +77,7 @@ def test_what_the_demo_and_the_tests_read_may_be_in_the_same_shell():
     assert config.load(others) == config.load({})
 
 
-@pytest.mark.parametrize("name", ["README.md", "RUNBOOK.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "RUNBOOK.md", "CHANGELOG.md", "vmsvc/simulator/README.md"])
 def test_commands_in_documents_can_be_copied(name):
     text = Path(__file__).parents[1].joinpath(name).read_text(encoding="utf-8")
     assert not re.findall(r"(?<!\.venv/bin/)python -m (?:vmsvc|tests)", text)
