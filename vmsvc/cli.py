@@ -125,21 +125,23 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
 def _prepare(database_url: str) -> None:
     """Wait for the database, refuse it or bring its schema up to date, before there are threads or replicas. SIGTERM
     ends the wait."""
-    with _ended_by_sigterm():
+    with _ended_by(signal.SIGTERM):
         if applied := bootstrap.migrate(database_url):
             log.info("database: applied %s", ", ".join(applied))
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Within, SIGTERM raises SystemExit, so that what was started is stopped in good order."""
+def _ended_by(*numbers: signal.Signals) -> Iterator[None]:
+    """Within, these signals raise SystemExit, so that what was started is stopped in good order; a SIGINT also where a
+    shell had it ignored, as shells do for what runs in the background."""
     def end(_number: int, _frame: object) -> None:
         raise SystemExit(0)
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _one_of_several(replica: Callable[[list, int], int], sockets: list, parent: int) -> int:
@@ -252,11 +254,7 @@ def token(name: str, role: str, settings: config.Settings, _environ: Mapping[str
 
 def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
     """The simulated cloud until SIGTERM or SIGINT."""
-    with _ended_by_sigterm():
-        try:
-            with bootstrap.backends(settings, {}, database=False) as used:
-                print(f"export OS_CLIENT_CONFIG_FILE={used.cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
-                while True:
-                    signal.pause()
-        except KeyboardInterrupt:
-            return 0
+    with _ended_by(signal.SIGTERM, signal.SIGINT), bootstrap.backends(settings, {}, database=False) as used:
+        print(f"export OS_CLIENT_CONFIG_FILE={used.cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
+        while True:
+            signal.pause()

@@ -109,10 +109,13 @@ WHERE mine.id = {_NEWEST} AND vm.id = mine.request_vm_id AND vm.rounds < mine.ro
 
 # ---------------------------------------------------------------- request_classes
 
-#: True when the cloud is just now making room, or building, for another request with the same conditions.
+#: True when the cloud makes room, or builds, for another request with the same conditions now, or has refused
+#: one after its evictions that is not decided yet.
 BEING_TRIED = """
 SELECT EXISTS (SELECT FROM reservation JOIN vm ON vm.id = reservation.vm_id
-               WHERE released_at IS NULL AND vm.id <> %(vm)s AND vm.boot -> 'conditions' = %(conditions)s::jsonb)"""
+               WHERE released_at IS NULL AND vm.id <> %(vm)s AND vm.boot -> 'conditions' = %(conditions)s::jsonb)
+    OR EXISTS (SELECT FROM vm WHERE state = 'pending' AND (refusal ->> 'rounds')::int > 0
+               AND id <> %(vm)s AND boot -> 'conditions' = %(conditions)s::jsonb)"""
 #: Requests without conditions to which the cloud said a short while ago that no host has capacity for them.
 REFUSED = """
 SELECT room, (refusal ->> 'at')::timestamptz FROM vm
