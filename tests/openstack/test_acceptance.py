@@ -146,5 +146,5 @@ def test_nobody_is_noticed_for_what_nova_refuses(service, project, admin, mode, 
         planned = service("POST", "/vm?dry_run=true", body)
         assert planned.status == status or planned.body["error"] == "no_capacity", planned.body
         assert service("POST", "/vm", body).status == status
-    assert service.evictions.record(0, "noticed") == []
+    assert service.evictions(0, "noticed") == []
     set_quota(admin, project, instances=100000)

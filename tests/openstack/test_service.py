@@ -30,7 +30,7 @@ def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_no
     asking = threading.Thread(target=lambda: answers.append(service("POST", "/vm", STANDARD)))
     asking.start()
     until("four VMs are noticed", lambda: len(service.victims(since)) == 4)
-    noticed, victims = service.evictions.record(since, "noticed"), service.victims(since)
+    noticed, victims = service.evictions(since, "noticed"), service.victims(since)
     assert victims < everybody
     until("each guest can read its notice", lambda: all(
         project.server(victim)["metadata"].get("vmsvc_evict_at") for victim in victims))
@@ -54,7 +54,7 @@ def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_no
         told = instant(one["evicting_at"]) - instant(one["noticed_at"])
         assert told.total_seconds() >= GRACE, "the guest could read it all the while"
     assert all(instant(event["time"]) >= instant(event["data"]["vm"]["evict_at"])
-               for event in service.evictions.record(since, "evicting"))
+               for event in service.evictions(since, "evicting"))
     nothing_is_left_of(victims, admin)
 
 
@@ -132,8 +132,8 @@ def test_practised_evictions_are_as_real_ones_and_their_record_comes_in_pages_an
         metadata = project.server(vm)["metadata"]
         assert instant(metadata["vmsvc_evict_at"]) >= instant(evict_at)
         assert metadata["vmsvc_evict_reason"] == "simulated by its owner"
-    until("one is reprieved", lambda: service.evictions.record(since, "reprieved"))
-    until("the other is gone", lambda: service.evictions.record(since, "evicted"))
+    until("one is reprieved", lambda: service.evictions(since, "reprieved"))
+    until("the other is gone", lambda: service.evictions(since, "evicted"))
     until("the key is gone", lambda: "vmsvc_evict_at" not in project.server(told)["metadata"])
     assert project.server(told)["status"] == "ACTIVE" and project("GET", f"/servers/{gone}").status == 404
     events = [event for event in service.events(since) if event["type"] == "evict"]
