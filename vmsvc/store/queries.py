@@ -109,8 +109,8 @@ WHERE mine.id = {_NEWEST} AND vm.id = mine.request_vm_id AND vm.rounds < mine.ro
 
 # ---------------------------------------------------------------- request_classes
 
-#: True when another request with the same conditions has a reservation, or waits for its decision after the cloud refused
-#: it in spite of its evictions.
+#: True when another request with the same conditions has a reservation, or waits for its decision after the cloud
+#: refused it in spite of its evictions.
 BEING_TRIED = """
 SELECT EXISTS (SELECT FROM reservation JOIN vm ON vm.id = reservation.vm_id
                WHERE released_at IS NULL AND vm.id <> %(vm)s AND vm.boot -> 'conditions' = %(conditions)s::jsonb)
