@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo empty run_test lint test_package test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image
+.PHONY: help run demo empty run_test lint test_package test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image docs reference
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
@@ -32,10 +32,16 @@ run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 	else echo "The browser tests were left out: install chromium (apt-get install chromium) to run them."; fi
 
 lint: $(VENV)/.tests  ## pylint and ruff over everything
-	$(BIN)/ruff check --quiet vmsvc tests docker
-	$(BIN)/pylint --rcfile pyproject.toml vmsvc tests
+	$(BIN)/ruff check --quiet vmsvc tests docker docs
+	$(BIN)/pylint --rcfile pyproject.toml vmsvc tests docs/*.py
 	@# Its modules are no package: the machine's own Python runs that folder.
 	cd docker/build && $(CURDIR)/$(BIN)/pylint --rcfile $(CURDIR)/pyproject.toml *.py
+
+docs: $(VENV)/.docs  ## the documents as HTML, docs/_build/html/index.html; a warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
+
+reference: $(VENV)/.tests  ## write the tables and drawings of docs/ that are made from the code
+	$(BIN)/python -m docs.generate
 
 test_package: $(VENV)/.package  ## the package built, installed and run outside of the checkout; what deploy/ has, checked
 	$(BIN)/python -m pytest tests/package
@@ -112,3 +118,7 @@ $(VENV)/.package: $(VENV)/.tests requirements-package.txt
 $(VENV)/.bench: requirements.txt requirements-dev.txt requirements-bench.txt | $(VENV)/bin/python
 	$(PIP) -r requirements-bench.txt
 	@touch $(VENV)/.service $(VENV)/.tests $@
+
+$(VENV)/.docs: requirements-docs.txt constraints.txt | $(VENV)/bin/python
+	$(PIP) -r requirements-docs.txt
+	@touch $@

@@ -10,23 +10,24 @@ import pytest
 
 from vmsvc import access, cli, config
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "reference" / "settings.md"
 NAMES = [config.variable(field.name) for field in dataclasses.fields(config.Settings)]
 
 
 def documented():
-    """The names in the first column of the README's tables; a row may have several."""
-    return {name for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("|")
+    """The names in the first column of the page's tables; a row may have several."""
+    return {name for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")
             for name in re.findall(r"`(VMSVC_\w+)`", line.split("|")[1])}
 
 
-def test_every_setting_is_in_the_readme_and_every_name_there_is_a_setting():
+def test_every_setting_is_on_its_page_and_every_name_there_is_a_setting():
     assert documented() == set(NAMES)
 
 
 def test_every_setting_can_be_made_with_docker_too():
     """But where it listens and keeps its data, which are the container's own."""
-    compose = (README.parent / "docker-compose.yml").read_text(encoding="utf-8")
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     assert set(re.findall(r"VMSVC_\w+", compose)) == set(NAMES) - {"VMSVC_ADDRESS", "VMSVC_PORT", "VMSVC_DATA_DIR"}
 
 
@@ -77,10 +78,13 @@ def test_what_the_demo_and_the_tests_read_may_be_in_the_same_shell():
     assert config.load(others) == config.load({})
 
 
-@pytest.mark.parametrize("name", ["README.md", "RUNBOOK.md", "CHANGELOG.md", "vmsvc/simulator/README.md"])
+@pytest.mark.parametrize("name", [
+    "README.md", "CHANGELOG.md", "vmsvc/simulator/README.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)])
 def test_commands_in_documents_can_be_copied(name):
-    text = Path(__file__).parents[1].joinpath(name).read_text(encoding="utf-8")
-    assert not re.findall(r"(?<!\.venv/bin/)python -m (?:vmsvc|tests)", text)
+    text = ROOT.joinpath(name).read_text(encoding="utf-8")
+    # In a container of the image, Python is on the path.
+    assert not re.findall(r"(?<!\.venv/bin/)(?<!exec deployment/vmsvc -- )python -m (?:vmsvc|tests|docs)", text)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1", "host.example"])

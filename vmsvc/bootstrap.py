@@ -104,18 +104,14 @@ class Service:
 
     def _show_queues(self, metrics: ServiceMetrics) -> None:
         """Gauges of what waits, and where."""
-        metrics.add_gauge("vmsvc_requests_waiting", "Requests that wait for room, in the whole deployment",
-                     lambda: self._scheduler.waiting)
-        metrics.add_gauge("vmsvc_intents_under_way", "Acts on the cloud that this replica has claimed",
-                     lambda: self._actuator.under_way if self._actuator else 0)
-        metrics.add_gauge("vmsvc_database_calls", "Database work under way, or waiting for a thread",
-                     lambda: self.runtime.offloaded)
-        metrics.add_gauge("vmsvc_servers_without_row", "Servers that carry our mark and have no row: run `adopt`",
-                     lambda: len(self._reconciler.without_row) if self._reconciler else 0)
-        metrics.add_gauge("vmsvc_oldest_event_age_seconds", "Age in seconds of the oldest event in the database",
-                     self._retention.oldest_event_age)
-        metrics.add_gauge("vmsvc_parts_not_ready", "Parts of this replica that do not work now (see /readyz)",
-                     lambda: sum(problem is not None for problem in self.runtime.problems.values()))
+        metrics.add_gauge("vmsvc_requests_waiting", lambda: self._scheduler.waiting)
+        metrics.add_gauge("vmsvc_intents_under_way", lambda: self._actuator.under_way if self._actuator else 0)
+        metrics.add_gauge("vmsvc_database_calls", lambda: self.runtime.offloaded)
+        metrics.add_gauge("vmsvc_servers_without_row",
+                          lambda: len(self._reconciler.without_row) if self._reconciler else 0)
+        metrics.add_gauge("vmsvc_oldest_event_age_seconds", self._retention.oldest_event_age)
+        metrics.add_gauge("vmsvc_parts_not_ready",
+                          lambda: sum(problem is not None for problem in self.runtime.problems.values()))
 
     async def start(self) -> None:
         """Bring the schema up to date, start the loops and listen. A cloud that is away only delays readiness."""

@@ -28,6 +28,8 @@ from vmsvc.store import preflight
 from vmsvc.store.db import DATABASE_ERRORS
 from vmsvc.web.http.proxies import resolve
 
+#: Where the documents say what to do about servers without rows.
+RESTORED = "docs/how-to/runbook.md, 'The database is lost'"
 #: What one replica takes of the database: its pool, and the connection that listens.
 CONNECTIONS = 11
 #: Seconds by which clocks may differ: the cloud writes its own to the second.
@@ -238,11 +240,11 @@ def _ours(servers: Sequence[Server], known: preflight.Findings | None, database_
     if forgotten:
         found.append(Finding(Level.NOTABLE, "cloud", f"{len(forgotten)} servers were made with this database, and it "
                              "does not know them (an older backup?): vmsvc keeps them and manages none of them. "
-                             f"`{COMMAND} adopt` makes rows for them; see RUNBOOK.md, 'The database is lost'"))
+                             f"`{COMMAND} adopt` makes rows for them; see {RESTORED}"))
     strange = sum(server.metadata.get(OWNER) != known.deployment for server in marked)
     if strange:
         found.append(Finding(Level.NOTABLE, "cloud", f"{strange} servers were made by a vmsvc with another database, "
-                             "and this one will never touch them; see RUNBOOK.md, 'The database is lost'"))
+                             f"and this one will never touch them; see {RESTORED}"))
     return found
 
 

@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="adopt: show what it would do, and change nothing")
     parser.add_argument("--owner", default=None, help="adopt: the owner of the adopted VMs (default: adopted)")
     parser.add_argument("--restored", action="store_true",
-                        help="adopt: after a restore, before the service is started; see RUNBOOK.md")
+                        help="adopt: after a restore, before the service is started; see docs/how-to/runbook.md")
     parser.add_argument("--version", action="version", version=f"vmsvc {__version__}")
     return parser
 

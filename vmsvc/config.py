@@ -44,65 +44,75 @@ class About:
 class Settings:
     """All settings, checked. Durations are seconds."""
 
-    address: Annotated[str, About("address to listen on; `::`: every one, IPv4 and IPv6")] = "127.0.0.1"
+    address: Annotated[str, About(
+        "address to listen on; `0.0.0.0` is every IPv4 address, `::` every IPv4 and IPv6 address")] = "127.0.0.1"
     port: Annotated[int, About("port to listen on; 0 takes a free one", least=0, most=65535)] = 8888
-    replicas: Annotated[int, About("processes that serve on this port", least=1, most=64)] = 1
+    replicas: Annotated[int, About(
+        "processes that serve on this port; one that dies is started again", least=1, most=64)] = 1
     database_url: Annotated[str, About(
-        "postgresql://… or host=… dbname=…; empty: an embedded PostgreSQL in the data folder")] = ""
+        "`postgresql://…` or `host=… dbname=…`, as libpq reads them (several hosts, `sslmode`, `options`); PostgreSQL "
+        "14 or newer; empty: an embedded PostgreSQL in the data folder")] = ""
     listen_url: Annotated[str, About(
-        "the same database without the pooler in transaction mode, for LISTEN; empty: VMSVC_DATABASE_URL")] = ""
-    data_dir: Annotated[str, About("folder of the embedded database and cloud; empty: the user's data folder")] = ""
-    flavor: Annotated[str, About("flavor of a request that names none; empty: the only one there is")] = ""
+        "the same database without the pooler in transaction mode, for `LISTEN`; empty: `VMSVC_DATABASE_URL`")] = ""
+    data_dir: Annotated[str, About(
+        "folder of the embedded database and the simulated cloud; empty: `~/.local/share/vmsvc`")] = ""
+    flavor: Annotated[str, About("flavor of a request that names none; empty: the only one there is (simulated cloud: "
+        "`m1.tiny`)")] = ""
     image: Annotated[str, About("image of a request that names none; empty: the only one there is")] = ""
     network: Annotated[str, About("network of a request that names none; empty: the only one there is")] = ""
-    grace_seconds: Annotated[float, About("notice before an eviction", least=0, most=86400)] = 30.0
-    evict_action: Annotated[str, About("what an eviction does", choices=("stop-delete", "delete"))] = "stop-delete"
-    min_run_seconds: Annotated[int, About("a preemptible VM younger than this is no victim", least=0)] = 0
+    grace_seconds: Annotated[float, About(
+        "seconds from a notice to its eviction (`make run` sets 10)", least=0, most=86400)] = 30.0
+    evict_action: Annotated[str, About("what an eviction does to the server", choices=("stop-delete", "delete"))] \
+        = "stop-delete"
+    min_run_seconds: Annotated[int, About(
+        "a preemptible VM that has run for fewer seconds is no candidate", least=0)] = 0
     max_lifetime_seconds: Annotated[float, About(
-        "a preemptible VM older than this is evicted with notice; ends are spread over the last 10 %; 0: none",
-        least=0)] = 0.0
+        "a preemptible VM that has run for so many seconds is evicted with notice; the ends are spread over the last "
+        "10 %; 0: no limit", least=0)] = 0.0
     owner_eviction_cost: Annotated[int, About(
-        "what each VM that an owner lost in the last 24 h adds to the cost of taking one more, in vCPU-seconds",
-        least=0)] = 3600
-    max_victims: Annotated[int, About("victims that one request may take", least=1, most=1000)] = 20
-    victim_policy: Annotated[str, About("which of equal victims goes first",
+        "vCPU-seconds that each VM which an owner lost in the last 24 h adds to the cost of evicting another one of "
+        "that owner", least=0)] = 3600
+    max_victims: Annotated[int, About("most victims of one request", least=1, most=1000)] = 20
+    victim_policy: Annotated[str, About("which of equal candidates is chosen",
         choices=("least_lost", "oldest_first", "newest_first"))] = "least_lost"
-    request_timeout: Annotated[float, About("how long a POST waits before it turns into 202",
+    request_timeout: Annotated[float, About("seconds that a POST waits before the answer is 202",
         least=0, most=86400)] = 300.0
-    cloud_workers: Annotated[int, About("calls to the cloud under way at once", least=1, most=256)] = 32
-    cloud_rate: Annotated[float, About("calls to the cloud per second", least=0.1)] = 50.0
-    cloud_timeout: Annotated[float, About("limit of one call to the cloud", least=0.1, most=600)] = 30.0
+    cloud_workers: Annotated[int, About("most calls to the cloud at once", least=1, most=256)] = 32
+    cloud_rate: Annotated[float, About("most calls to the cloud a second", least=0.1)] = 50.0
+    cloud_timeout: Annotated[float, About("most seconds of one call to the cloud", least=0.1, most=600)] = 30.0
     event_retention_hours: Annotated[float, About(
-        "how long events are kept, and requests that never became a VM", least=0.01)] = 168.0
+        "hours for which events are kept, and requests that never became a VM", least=0.01)] = 168.0
     sim_hosts: Annotated[int, About("hosts of the simulated cloud", least=1, most=10000)] = 4
     sim_vcpus: Annotated[int, About("vCPUs of each simulated host", least=1)] = 4
-    sim_ram_mb: Annotated[int, About("MiB of each simulated host", least=1)] = 8192
-    log_format: Annotated[str, About("log lines", choices=("text", "json"))] = "text"
-    allow_remote: Annotated[str, About("listen on other addresses than loopback although nobody has to log in",
+    sim_ram_mb: Annotated[int, About("MiB of memory of each simulated host", least=1)] = 8192
+    log_format: Annotated[str, About("form of the log lines", choices=("text", "json"))] = "text"
+    allow_remote: Annotated[str, About("listen on other addresses than loopback although no client has to authenticate",
         choices=("no", "yes, without authentication"))] = "no"
     hosts: Annotated[str, About(
-        "names, with commas between, by which clients may call it besides loopback's")] = ""
+        "names, with commas between, by which clients or a reverse proxy may call the service. Names of loopback are "
+        "allowed where it listens on loopback; elsewhere every name is allowed while this is empty")] = ""
 
-    auth: Annotated[str, About("who may come in: everybody, holders of a token in the token file, or of Keystone's",
-        choices=("none", "token", "keystone"))] = "none"
+    auth: Annotated[str, About("which clients are admitted: all; holders of a token in the token file; holders of a "
+        "Keystone token", choices=("none", "token", "keystone"))] = "none"
     token_file: Annotated[str, About("file of hashed tokens; empty: `tokens` in the data folder")] = ""
     member_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may create and delete")] \
         = "member,admin"
-    reader_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may look")] = "reader"
+    reader_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may read")] = "reader"
     admin_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may end the notice of "
-        "other owners' VMs early (ack)")] = "admin"
-    write_rate: Annotated[float, About("creates and deletes a second that one principal may ask for in the long run",
-        least=0.01)] = 100.0
+        "other owners' VMs early (`ack`)")] = "admin"
+    write_rate: Annotated[float, About("creates and deletes a second that one principal may ask for in the long run; "
+        "ten seconds' worth at once", least=0.01)] = 100.0
     read_rate: Annotated[float, About(
-        "GETs a second that one principal may ask of the database or the cloud in the long run", least=0.01)] = 100.0
+        "GETs a second that one principal may ask of the database or the cloud in the long run; two seconds' worth at "
+        "once. The list and the catalog do not count", least=0.01)] = 100.0
     trusted_proxies: Annotated[str, About(
-        "addresses, networks or host names, with commas between, of proxies whose X-Forwarded-For and -Proto are "
-        "believed")] = ""
+        "addresses, networks or host names, with commas between, of proxies whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are believed. vmsvc looks a name up every 5 s. Docker adds the balancer")] = ""
     gateway_is_local: Annotated[str, About(
-        "yes: treat connections from the gateway of this container's network as the machine's own. Only right while "
-        "the port is published on the machine's loopback alone", choices=("no", "yes"))] = "no"
+        "`yes`: treat connections from the gateway of this container's network as the machine's own. Only right while "
+        "the port is published on the machine's loopback alone. Docker sets `yes`", choices=("no", "yes"))] = "no"
     tls_cert: Annotated[str, About("file of the certificate and its chain (PEM); with it, HTTPS only")] = ""
-    tls_key: Annotated[str, About("file of the certificate's key, if that is another")] = ""
+    tls_key: Annotated[str, About("file of the certificate's key (PEM), if that is another file")] = ""
 
     @property
     def host_names(self) -> frozenset[str]:

@@ -11,6 +11,15 @@ from vmsvc.web.http.metrics import BUCKETS
 
 #: Seconds that the loop may be late: 20 ms is where clients begin to notice.
 LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 5)
+#: Gauges that the parts of the service read when Prometheus asks: name -> help text.
+GAUGES = {
+    "vmsvc_requests_waiting": "Requests that wait for capacity, in the whole deployment",
+    "vmsvc_intents_under_way": "Intents that this replica has claimed",
+    "vmsvc_database_calls": "Calls to the database that are under way or wait for a thread",
+    "vmsvc_servers_without_row": "Servers that carry vmsvc's mark and have no row: run `vmsvc adopt`",
+    "vmsvc_oldest_event_age_seconds": "Age in seconds of the oldest event in the database",
+    "vmsvc_parts_not_ready": "Parts of this replica that do not work now (see /readyz)",
+}
 
 
 class CloudMetrics:
@@ -71,9 +80,9 @@ class ServiceMetrics:
         """Measure by how many seconds the event loop was late."""
         self._lag.observe(seconds)
 
-    def add_gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """Add a gauge; `read()` is called for each scrape."""
-        Gauge(name, text, registry=self._registry).set_function(read)
+    def add_gauge(self, name: str, read: Callable[[], float]) -> None:
+        """Add one of `GAUGES`; `read()` is called for each scrape."""
+        Gauge(name, GAUGES[name], registry=self._registry).set_function(read)
 
 
 def _was_kept(event: CommittedEvent) -> str:

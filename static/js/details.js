@@ -8,7 +8,7 @@ import {
 import { criterionOf, preemptorOf, sentenceOf } from "./event_text.js";
 
 const KIND_WORDS = { standard: "standard", preemptible: "preemptible", foreign: "not made by vmsvc" };
-const NO_RECORD = "made by vmsvc, but no record here knows it: see RUNBOOK.md, “The database is lost”";
+const NO_RECORD = "made by vmsvc, but no record here knows it: see docs/how-to/runbook.md, “The database is lost”";
 const HISTORY = 200;
 const MOST_EVICTIONS = 20;
 const ACTIONS = { remove: "details-delete", practise: "details-practise", release: "details-release" };

@@ -54,9 +54,9 @@ async def test_a_domain_error_is_told_by_status_slug_and_message(call, service, 
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
 
 
-def test_the_readme_has_every_error_with_its_status():
-    readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
-    told = {(int(status), slug) for status, slug in re.findall(r"^\| (\d{3}) \| `(\w+)` \| ", readme, re.MULTILINE)}
+def test_the_page_of_errors_has_every_one_with_its_status():
+    page = Path(__file__).parents[2].joinpath("docs", "reference", "errors.md").read_text(encoding="utf-8")
+    told = {(int(status), slug) for status, slug in re.findall(r"^\| (\d{3}) \| `(\w+)` \| ", page, re.MULTILINE)}
     known = {(status, slug) for status, (slug, _) in HTTP_REFUSALS.items()} | {(500, INTERNAL[0])}
     assert told == known | {(status, slug) for slug, status in STATUS_OF_SLUG.items()}
 

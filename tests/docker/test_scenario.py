@@ -1,19 +1,26 @@
-"""What an operator does and what happens to one: the README's scenario, kills, restarts, an upgrade."""
+"""What an operator does and what happens to one: the scenario of the documents, kills, restarts, an upgrade."""
 
 import asyncio
 import json
+import re
 import subprocess
 from contextlib import asynccontextmanager
+
+import pytest
 
 from tests.docker.installation import docker
 
 HOST_SIZED = "m1.large"
 
 
-def commands_of(readme):
-    """The lines to copy from the README's scenario."""
-    section = readme.partition("## A scenario to copy")[2].partition("\n## ")[0]
-    return [line.strip() for line in section.splitlines() if line.startswith("    ")]
+#: The pages that have the scenario.
+SCENARIOS = ("README.md", "docs/tutorial/scenario.md")
+
+
+def commands_of(page):
+    """The lines to copy from a page's scenario."""
+    section = page.partition("## A scenario to copy")[2].partition("\n## ")[0]
+    return "".join(re.findall(r"(?ms)^```sh\n(.*?)^```$", section)).splitlines()
 
 
 def objects(text):
@@ -50,18 +57,20 @@ async def noticed(installation, client):
     return asked.json["vm"]["vmsvc_id"], notices
 
 
-def test_the_readme_s_scenario_works_as_it_is_written(emptied):
-    script = "\n".join(commands_of((emptied.tree / "README.md").read_text(encoding="utf-8")))
-    script = script.replace(":8888/", f":{emptied.port}/").replace("/vm/ID", "/vm/$ID")
+@pytest.mark.parametrize("page", SCENARIOS)
+def test_the_scenario_works_as_it_is_written(emptied, page):
+    script = "\n".join(commands_of((emptied.tree / page).read_text(encoding="utf-8")))
+    script = script.replace(":8888", f":{emptied.port}")
     first, _, delete = script.rpartition("\n")
+    address, _, _ = first.partition("\n")
     done = subprocess.run(["bash", "-c", first], capture_output=True, text=True, timeout=120, check=True)
     *_, dry_run, created, events, listed = objects(done.stdout)
     assert dry_run["result"] == "evicts" and len(dry_run["victims"]) == 4
     assert created["code"] == "201" and len(created["evicted"]) == 4
     assert len([event for event in events["events"] if event["data"]["state"] == "evicted"]) >= 4
     assert created["vm"]["id"] in {server["id"] for server in listed["servers"]}
-    deleted = subprocess.run(["bash", "-c", delete], capture_output=True, text=True, timeout=60, check=True,
-                             env={"PATH": "/usr/bin:/bin", "ID": created["vm"]["id"]})
+    deleted = subprocess.run(["bash", "-c", f"{address}\n{delete}"], capture_output=True, text=True, timeout=60,
+                             check=True, env={"PATH": "/usr/bin:/bin", "ID": created["vm"]["id"]})
     assert json.loads(deleted.stdout)["code"] == "204"
 
 

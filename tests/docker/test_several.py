@@ -236,7 +236,7 @@ def test_the_balancer_takes_up_another_configuration_and_open_sockets_stay(balan
 
 
 def test_a_new_image_and_a_new_setting_come_to_one_replica_after_the_other_and_no_client_notices(balanced):
-    """The figures of the README: `python -m tests.docker.poller` takes them of any installation."""
+    """The figures of docs/how-to/docker.md: `python -m tests.docker.poller` takes them of any installation."""
     began, former = time.time(), {one["Id"] for one in balanced.inspect("vmsvc")}
     before = {service: set(balanced.containers(service)) for service in ("vmsvc", "database", "cloud", "balancer")}
     with unnoticed(balanced), changed(balanced, ("static/index.html", "</html>", "<!-- a new release --></html>")):

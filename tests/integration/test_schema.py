@@ -149,7 +149,7 @@ def test_data_of_a_development_version_are_refused_before_anything_is_changed(po
         known = preflight.examine(made.url)
         assert "the table cooldown is missing. " in known.refusal, "what will be mended, vm.changed say, is no trouble"
         assert known.pending[0] == "0003_vm_changed"
-        with pytest.raises(schema.Unfit, match="table cooldown is missing.*RUNBOOK"):
+        with pytest.raises(schema.Unfit, match="table cooldown is missing.*runbook"):
             bootstrap.migrate(made.url)
         pool = db.open_database(made.url, 1)
         try:

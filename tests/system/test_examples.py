@@ -1,15 +1,15 @@
-"""Every example that a reader may copy, sent to the running service: those of the OpenAPI document and the README's."""
+"""Every example that a reader may copy, sent to the running service: those of the OpenAPI document and the scenario."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
 
-from tests.docker.test_scenario import commands_of, objects
+from tests.docker.test_scenario import SCENARIOS, commands_of, objects
 from tests.system.client import API
 from vmsvc.web.app import api_document
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 OPERATIONS = {operation["operationId"]: (method.upper(), path, operation)
               for path, item in api_document()["paths"].items() for method, operation in item.items()
               if method != "parameters"}
@@ -101,16 +101,17 @@ async def test_the_links_of_an_answer_lead_somewhere(client):
         f"{API}/vm/{{id}}", f"{API}/vm/{{id}}/evict", f"{API}/vm/{{id}}/ack", f"{API}/events", f"{API}/evictions"}
 
 
-class TestOfTheReadme:
+class TestOfTheDocuments:
     """The scenario to copy."""
 
     @pytest.fixture(name="hosts")
     def _hosts(self):
         return 4
 
+    @pytest.mark.parametrize("page", SCENARIOS)
     @pytest.mark.gen_test(timeout=60)
-    async def test_the_scenario_does_what_is_said(self, client):
-        commands = [line.replace(":8888/", f":{client.port}/") for line in commands_of(README.read_text("utf-8"))]
+    async def test_the_scenario_does_what_is_said(self, client, page):
+        commands = [line.replace(":8888", f":{client.port}") for line in commands_of((ROOT / page).read_text("utf-8"))]
 
         async def run(script):
             process = await asyncio.create_subprocess_exec("bash", "-c", script, stdout=asyncio.subprocess.PIPE,
@@ -121,5 +122,5 @@ class TestOfTheReadme:
         assert dry_run["result"] == "evicts" and len(dry_run["victims"]) == 4
         assert (created["code"], sorted(created["evicted"])) == ("201", sorted(dry_run["victims"]))
         assert {event["type"] for event in events["events"]} == {"evict"} and listed["servers"]
-        deleted, = await run(commands[-1].replace("/ID", f"/{created['vm']['id']}"))
+        deleted, = await run(f"{commands[0]}\nID={created['vm']['id']}\n{commands[-1]}")
         assert deleted["code"] == "204"

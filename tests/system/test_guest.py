@@ -1,4 +1,4 @@
-"""The shell loop of the README, run as a guest would run it."""
+"""The shell loop of docs/how-to/guests.md, run as a guest would run it."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from tests.system.client import until
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "guests.md"
 #: Does what the loop needs of curl, where there is none.
 CURL = f"""#!{sys.executable}
 import sys, urllib.request
@@ -34,7 +34,7 @@ class Guest:
 
     def __init__(self, folder: Path, meta: str):
         self.folder = folder
-        loop, = re.findall(r"## For guests\n.*?```sh\n(.*?)```", README.read_text(), re.DOTALL)
+        loop, = re.findall(r"```sh\n(#!/bin/sh\n.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
         self._script("save", 'echo "$1" > saving; until [ -e saved ]; do sleep 0.02; done')
         self._script("resume", "touch resumed")
         self._script("halt", "touch off")

@@ -126,7 +126,7 @@ async def test_an_embedded_database_is_looked_at_where_it_lies_and_beside_who_us
     url = f"postgresql://vmsvc@/postgres?host={folder / 'postgres'}"
     Database(url).rows("ALTER TABLE ticket DROP COLUMN credential")
     status, out, _ = await run("check", VMSVC_DATABASE_URL="", VMSVC_DATA_DIR=str(folder))
-    assert status == 1 and "ticket.credential is missing" in out and "RUNBOOK" in out
+    assert status == 1 and "ticket.credential is missing" in out and "docs/how-to/runbook.md" in out
     assert (folder / "postgres" / "postmaster.pid").read_text(encoding="utf-8") == pid
     assert (await client.call("GET", "/healthz")).status == 200
     process.tell_to_stop()

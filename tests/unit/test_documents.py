@@ -8,7 +8,8 @@ import pytest
 from vmsvc import __version__
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["CONTRIBUTING.md", "SECURITY.md", "docs/how-to/systemd.md", "docs/how-to/kubernetes.md"]
+NAMES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", *sorted(
+    str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
 #: What a document tells its reader to make.
 MADE = {"vmsvc/store/migrations/NNNN_what.py", "deploy/kubernetes/mine/kustomization.yaml"}
 

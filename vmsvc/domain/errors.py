@@ -1,4 +1,6 @@
-"""The errors of vmsvc, by meaning. `web.base` maps each to an HTTP status.
+"""The errors of vmsvc, by meaning. `web.http.handler` maps each to an HTTP status.
+
+The first paragraph of a docstring is for clients too: docs/reference/errors.md shows it.
 
 The message is for the person who made the request: it says what is wrong and what to do. It never carries a
 credential or a stack trace.
@@ -26,31 +28,32 @@ class InvalidRequest(VmsvcError):
 
 
 class Unauthenticated(VmsvcError):
-    """The request carries no credential, or one that could not be verified."""
+    """The request has no token, or one that is not valid."""
 
     slug = "unauthenticated"
 
 
 class Forbidden(VmsvcError):
-    """The principal may not do this, or the cloud's policy does not allow it to the service's own credentials."""
+    """The principal may not do this, or the cloud's policy does not allow it to the service's own credentials, or vmsvc is not served under the name in `Host`."""
 
     slug = "forbidden"
 
 
 class QuotaExceeded(VmsvcError):
-    """The request does not fit the project's quota, and no eviction would change that."""
+    """The request does not fit the project's quota, and evictions cannot free enough of it."""
 
     slug = "quota_exceeded"
 
 
 class NotFound(VmsvcError):
-    """vmsvc, or the cloud, does not have what the request names."""
+    """There is no such VM, eviction or address."""
 
     slug = "not_found"
 
 
 class NoCapacity(VmsvcError):
-    """No host has enough free capacity, and no eviction would change that."""
+    """No host has the capacity that the request needs, and evictions would not help or are not allowed; the message
+    says why."""
 
     slug = "no_capacity"
 
@@ -66,7 +69,9 @@ class Locked(Conflict):
 
 
 class HistoryGone(VmsvcError):
-    """The requested events are older than the history that is kept; `oldest` is the first seq that is kept."""
+    """vmsvc has removed events as old as `since`: read the list and continue from its `seq`.
+
+    `oldest` is the first seq that is kept."""
 
     slug = "history_gone"
 
@@ -76,13 +81,13 @@ class HistoryGone(VmsvcError):
 
 
 class IdempotencyMismatch(VmsvcError):
-    """The Idempotency-Key was used before with another body."""
+    """The `Idempotency-Key` was used before with another body."""
 
     slug = "idempotency_mismatch"
 
 
 class TooManyRequests(VmsvcError):
-    """A limit on requests was reached; try again after `retry_after` seconds."""
+    """A limit on requests was reached; try again after `Retry-After` seconds."""
 
     slug = "too_many_requests"
 
@@ -92,7 +97,7 @@ class TooManyRequests(VmsvcError):
 
 
 class CloudError(VmsvcError):
-    """The cloud gave an answer that it should not give."""
+    """The cloud gave an answer that vmsvc does not understand, or failed to build the VM."""
 
     slug = "cloud_error"
 
@@ -103,7 +108,7 @@ class Garbled(CloudError):
 
 
 class CloudUnavailable(VmsvcError):
-    """The cloud does not answer now; nothing was done. Try again after `retry_after` seconds."""
+    """The cloud does not answer now; nothing was done. Try again after `Retry-After` seconds."""
 
     slug = "cloud_unavailable"
 
@@ -117,8 +122,8 @@ class OutcomeUnknown(CloudUnavailable):
 
 
 class Unavailable(VmsvcError):
-    """vmsvc itself cannot answer now: its database does not answer, or vmsvc is stopping; the message says which.
-    Nothing was done. Try again after `retry_after` seconds."""
+    """vmsvc itself cannot answer now: its database does not answer, vmsvc is stopping, or it has too many connections;
+    the message says which. Nothing was done. Try again after `Retry-After` seconds."""
 
     slug = "unavailable"
 

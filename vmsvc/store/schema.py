@@ -169,7 +169,7 @@ def refusal(found: Sequence[Difference]) -> str:
     """Why a schema is refused, and what to do."""
     return (f"its schema is not this release's: {'; '.join(difference.words for difference in found)}. A development "
             "version made it, or somebody changed it. Restore a backup that a release made, or name an empty database "
-            "(RUNBOOK.md, 'The schema is refused')")
+            "(docs/how-to/runbook.md, 'The schema is refused')")
 
 
 def unmended(found: Sequence[Difference], pending: Sequence[Migration]) -> list[Difference]:

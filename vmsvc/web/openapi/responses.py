@@ -179,10 +179,10 @@ class EventData(OpenObject):
     by = fields.String(metadata={
         "description": "the principal that asked for it: for the VM, for its deletion, or for the preemptor; missing "
                        "when nobody did"})
-    reason = fields.String(allow_none=True)
+    reason = fields.String(allow_none=True, metadata={"description": "a sentence that says why"})
     evict_at = fields.DateTime(metadata={"description": "of `noticed`; a second `noticed` has a later one when the "
                                                         "notice reached the guest late, or has `delivery: event`"})
-    grace_seconds = fields.Float(metadata={"description": "of `noticed`"})
+    grace_seconds = fields.Float(metadata={"description": "of `noticed`: the seconds from the notice to `evict_at`"})
     makes_room_for = fields.String(allow_none=True, metadata={"description": "of `noticed`: the vmsvc id of the "
                                                               "request; null when there is none"})
     criterion = fields.String(allow_none=True, metadata={"description": "of `noticed`: the criterion that decided"})

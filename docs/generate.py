@@ -1,0 +1,154 @@
+"""Write what the documents take from the code: `make reference`.
+
+A page has pairs of markers, `<!-- generated: NAME -->` and `<!-- end -->`. The script replaces the text between them by
+what `PARTS[NAME]` returns. `tests/unit/test_reference.py` fails while a page differs from the code.
+"""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from unittest.mock import MagicMock
+
+from prometheus_client import CollectorRegistry
+
+from vmsvc import config
+from vmsvc.domain import errors
+from vmsvc.domain.lifecycle import FINAL, MOVES, State
+from vmsvc.metrics import GAUGES, CloudMetrics, ServiceMetrics
+from vmsvc.web.app import api_document
+from vmsvc.web.channel import close_codes
+from vmsvc.web.http.handler import HTTP_REFUSALS, INTERNAL, STATUS
+from vmsvc.web.http.metrics import WebMetrics
+from vmsvc.web.openapi import responses
+
+DOCS = Path(__file__).resolve().parent
+_PART = re.compile(r"(?<=<!-- generated: )(?P<name>\w+)( -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
+
+
+def table(head: str, rows: list[tuple]) -> str:
+    """A Markdown table. `head` has the titles of its columns, with bars between."""
+    columns = head.split("|")
+    return "\n".join(["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns),
+                      *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+
+
+def settings() -> str:
+    """Every setting with its default, its limits and its meaning."""
+    rows = []
+    for item in dataclasses.fields(config.Settings):
+        about = config.about(item.name)
+        default = f"`{item.default:g}`" if isinstance(item.default, float) else f"`{item.default}`"
+        values = [*(f"`{choice}`" for choice in about.choices)]
+        if about.least is not None:
+            values.append(f"{about.least:g} or more" if about.most is None else f"{about.least:g} to {about.most:g}")
+        rows.append((f"`{config.variable(item.name)}`", default if str(item.default) else "", ", ".join(values),
+                     about.meaning))
+    return table("name|default|values|meaning", rows)
+
+
+class _Recorder(CollectorRegistry):
+    """Keeps the instruments that are registered; it never reads their values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.instruments: list = []
+
+    def register(self, collector) -> None:
+        """The instruments in the order in which they are made."""
+        self.instruments.append(collector)
+
+
+def metrics() -> str:
+    """Every instrument of `/metrics` with its kind, its labels and its help text."""
+    registry = _Recorder()
+    service = ServiceMetrics(registry)
+    for name in GAUGES:
+        service.add_gauge(name, lambda: 0.0)
+    CloudMetrics(registry)
+    WebMetrics(registry, MagicMock(), MagicMock(), MagicMock())
+    rows = []
+    for instrument in registry.instruments:
+        (family,) = instrument.describe()
+        # The client library shows the names of labels nowhere else while nothing is counted.
+        labels = vars(instrument)["_labelnames"]
+        rows.append((f"`{family.name}{'_total' if family.type == 'counter' else ''}`", family.type,
+                     ", ".join(f"`{label}`" for label in labels), family.documentation))
+    return table("name|kind|labels|meaning", sorted(rows))
+
+
+def error_table() -> str:
+    """Every error that a client gets: its status, its word, and what it means."""
+    rows = {(status, cls.slug): _first_paragraph(cls) for cls, status in STATUS.items() if cls is not errors.VmsvcError}
+    for status, (slug, message) in [*HTTP_REFUSALS.items(), (500, INTERNAL)]:
+        rows.setdefault((status, slug), f"{message}.")
+    return table("status|`error`|meaning", [
+        (status, f"`{slug}`", text) for (status, slug), text in sorted(rows.items())])
+
+
+def _first_paragraph(cls: type) -> str:
+    return " ".join((cls.__doc__ or "").partition("\n\n")[0].split())
+
+
+def events() -> str:
+    """The type and `data.state` of every event, with the moves of the table that cause it."""
+    moves: dict[tuple[str, str], list[str]] = {("create", "pending"): ["a request was accepted"]}
+    for (source, target), event in MOVES.items():
+        if event:
+            moves.setdefault(event, []).append(f"{source.name} → {target.name}")
+    return table("type|`data.state`|move of the VM", [
+        (f"`{kind}`", f"`{state}`", ", ".join(causes)) for (kind, state), causes in moves.items()])
+
+
+def event_fields() -> str:
+    """The fields of an event's `data`."""
+    described = {"seq": "the number of the event", "state": "the step", "vm": "the VM as it was then",
+                 "reason": "a sentence that says why"}
+    return table("field of `data`|meaning", [
+        (f"`{name}`", field.metadata.get("description") or described[name])
+        for name, field in responses.EventData().fields.items()])
+
+
+def event_example() -> str:
+    """An event as a client gets it."""
+    return f"```json\n{json.dumps(responses.EVENT, indent=2)}\n```"
+
+
+def calls() -> str:
+    """Every call of the API."""
+    return table("call|what it does", [
+        (f"`{method.upper()} {path}`", operation["summary"])
+        for path, item in api_document()["paths"].items() for method, operation in item.items()
+        if method != "parameters"])
+
+
+def lifecycle() -> str:
+    """The life of a VM as a drawing. An arrow has the event that clients get; one without a label makes no event."""
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> PENDING: create/pending"]
+    for (source, target), event in MOVES.items():
+        lines.append(f"    {source.name} --> {target.name}" + (f": {'/'.join(event)}" if event else ""))
+    lines += [f"    {state.name} --> [*]" for state in State if state in FINAL]
+    return "\n".join([*lines, "```"])
+
+
+PARTS = {"settings": settings, "metrics": metrics, "errors": error_table, "events": events, "calls": calls,
+         "event_fields": event_fields, "event_example": event_example, "lifecycle": lifecycle,
+         "close_codes": close_codes.markdown_table}
+
+
+def generated(text: str) -> str:
+    """The text of a page with its generated parts as the code has them now. Raises KeyError for an unknown name."""
+    return _PART.sub(lambda match: f"{match['name']}{match[2]}{PARTS[match['name']]()}{match[3]}", text)
+
+
+def main() -> None:
+    """Bring every page up to date."""
+    for path in sorted(DOCS.rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if generated(text) != text:
+            path.write_text(generated(text), encoding="utf-8")
+            print(path.relative_to(DOCS))
+
+
+if __name__ == "__main__":
+    main()
