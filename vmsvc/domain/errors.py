@@ -34,7 +34,8 @@ class Unauthenticated(VmsvcError):
 
 
 class Forbidden(VmsvcError):
-    """The principal may not do this, or the cloud's policy does not allow it to the service's own credentials, or vmsvc is not served under the name in `Host`."""
+    """The principal may not do this, or the cloud's policy does not allow it to the service's own credentials, or
+    vmsvc is not served under the name in `Host`."""
 
     slug = "forbidden"
 
