@@ -47,14 +47,14 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do the job; 0 when it was done, 2 with one line of words when it cannot be."""
     if list(arguments[:1]) == ["demo"]:          # a client, with flags of its own
         return demo.main(arguments[1:], f"{COMMAND} demo")
-    parser = _parser()
-    flags = vars(parser.parse_args(arguments))
+    known = parser()
+    flags = vars(known.parse_args(arguments))
     job, deed, name, role = (flags.pop(key) for key in ("job", "deed", "name", "role"))
     if (job == "token") != bool(deed and name):
-        parser.error("it is: token new --name NAME --role member|reader")
+        known.error("it is: token new --name NAME --role member|reader")
     adoption = {key: flags.pop(key) for key in ("dry_run", "owner", "restored")}
     if job != "adopt" and any(adoption.values()):
-        parser.error("--dry-run, --owner and --restored belong to adopt")
+        known.error("--dry-run, --owner and --restored belong to adopt")
     try:
         settings = config.load(environ, flags)
         configure(settings.log_format)
@@ -85,22 +85,23 @@ def _in_words(error: OSError, settings: config.Settings) -> str:
     raise error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The jobs and all flags."""
+    flags = argparse.ArgumentParser(
         prog=COMMAND, parents=[config.parser()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Preemptible VMs for any OpenStack cloud.\n\n" + "\n".join(
             f"  {job:8} {what}" for job, what in _JOBS.items()))
-    parser.add_argument("job", nargs="?", choices=_JOBS, default="serve", help="what to do (default: serve)")
-    parser.add_argument("deed", nargs="?", choices=["new"], default=None, help=argparse.SUPPRESS)
-    parser.add_argument("--name", default=None, help="of the token's holder: what events and the log call him")
-    parser.add_argument("--role", default=MEMBER, choices=ROLES, help="of the token (default: %(default)s)")
-    parser.add_argument("--dry-run", action="store_true", help="adopt: show what it would do, and change nothing")
-    parser.add_argument("--owner", default=None, help="adopt: the owner of the adopted VMs (default: adopted)")
-    parser.add_argument("--restored", action="store_true",
+    flags.add_argument("job", nargs="?", choices=_JOBS, default="serve", help="what to do (default: serve)")
+    flags.add_argument("deed", nargs="?", choices=["new"], default=None, help=argparse.SUPPRESS)
+    flags.add_argument("--name", default=None, help="of the token's holder: what events and the log call him")
+    flags.add_argument("--role", default=MEMBER, choices=ROLES, help="of the token (default: %(default)s)")
+    flags.add_argument("--dry-run", action="store_true", help="adopt: show what it would do, and change nothing")
+    flags.add_argument("--owner", default=None, help="adopt: the owner of the adopted VMs (default: adopted)")
+    flags.add_argument("--restored", action="store_true",
                         help="adopt: after a restore, before the service is started; see docs/how-to/runbook.md")
-    parser.add_argument("--version", action="version", version=f"vmsvc {__version__}")
-    return parser
+    flags.add_argument("--version", action="version", version=f"vmsvc {__version__}")
+    return flags
 
 
 def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:

@@ -1,6 +1,9 @@
 """Every example that a reader may copy, sent to the running service: those of the OpenAPI document and the scenario."""
 
 import asyncio
+import json
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -102,7 +105,7 @@ async def test_the_links_of_an_answer_lead_somewhere(client):
 
 
 class TestOfTheDocuments:
-    """The scenario to copy."""
+    """The scenario to copy, and every call on another page."""
 
     @pytest.fixture(name="hosts")
     def _hosts(self):
@@ -124,3 +127,19 @@ class TestOfTheDocuments:
         assert {event["type"] for event in events["events"]} == {"evict"} and listed["servers"]
         deleted, = await run(f"{commands[0]}\nID={created['vm']['id']}\n{commands[-1]}")
         assert deleted["code"] == "204"
+
+    @pytest.mark.gen_test(timeout=60)
+    async def test_every_call_on_a_page_is_answered(self, client):
+        pages = [path for path in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in path.parts]
+        text = "".join(path.read_text("utf-8") for path in pages)
+        calls = set(re.findall(r"(?:^ *|`)(curl (?:-[^|`#\n]*)?\"\$URL/[^|`#\n]*)", text, re.MULTILINE))
+        assert len(calls) > 5
+        for call in sorted(calls):
+            environ = {"PATH": os.environ["PATH"], "URL": f"http://127.0.0.1:{client.port}", "TOKEN": "unused",
+                       "ID": (await client.create(True)).id}
+            process = await asyncio.create_subprocess_exec(
+                "bash", "-c", call.replace("curl ", "curl --fail --silent --show-error ", 1), env=environ,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+            out, complaint = await process.communicate()
+            assert process.returncode == 0, (call, complaint)
+            json.loads(out)

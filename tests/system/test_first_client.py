@@ -46,7 +46,8 @@ class Follower:
 
 @pytest.mark.parametrize("language", PROGRAMS)
 @pytest.mark.gen_test(timeout=60)
-async def test_a_client_hears_of_every_event_once_though_the_service_is_killed(language, new_process, environ, tmp_path):
+async def test_a_client_hears_of_every_event_once_though_the_service_is_killed(
+        language, new_process, environ, tmp_path):
     if language == "bash" and not shutil.which("curl"):
         (pytest.fail if os.environ.get("TESTS_REQUIRE_ALL") else pytest.skip)("curl is missing")
     process = new_process(environ)

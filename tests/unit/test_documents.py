@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vmsvc import __version__
+from vmsvc import __version__, cli
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", *sorted(
@@ -29,6 +29,25 @@ def test_every_target_that_a_document_names_is_in_the_makefile(name):
     targets = re.findall(r"(?m)^([a-z_]+):", (ROOT / "Makefile").read_text(encoding="utf-8"))
     named = re.findall(r"(?m)(?:`|^    )make ([a-z_]+)", (ROOT / name).read_text(encoding="utf-8"))
     assert set(named) <= set(targets)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_of_vmsvc_that_a_document_names_is_one(name):
+    """Those of the demo have a parser of their own."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    jobs = "|".join(("serve", "check", "migrate", "adopt", "token", "openapi", "sim"))
+    for command in re.findall(rf"(?:\bvmsvc|-- python -m vmsvc) ((?:{jobs})\b[^`#|\n]*)(?=[`#|\n])", text):
+        if not re.match(r"(serve|check|migrate|adopt|token|openapi|sim)( new)?( --?[\w-]+( \w+)?)* *$", command):
+            continue                                    # a sentence, no command
+        cli.parser().parse_args(command.split())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_program_of_the_tests_that_a_document_names_is_there(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for module in re.findall(r"python -m ((?:tests|docs)(?:\.\w+)*\w)", text):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists() or path.name == "bench", module
 
 
 def test_what_a_contributor_sets_up_is_what_make_makes():

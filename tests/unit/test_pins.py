@@ -46,6 +46,12 @@ def test_a_package_with_compiled_parts_has_the_hashes_of_all_its_platforms(name)
     assert min(many[name] for name in ("psycopg2-binary", "tornado", "orjson")) > 5
 
 
+@pytest.mark.parametrize("name", ["requirements-dev.txt", "requirements-package.txt", "requirements-docs.txt"])
+def test_what_development_needs_has_the_release_of_the_constraints(name):
+    constraints = versions_of("constraints.txt")
+    assert {name: version for name, version in versions_of(name).items() if constraints.get(name) != version} == {}
+
+
 def test_the_package_allows_the_releases_that_are_tested_and_needs_nothing_else():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["dependencies"] == []
