@@ -102,11 +102,8 @@ def events() -> str:
 
 def event_fields() -> str:
     """The fields of an event's `data`."""
-    described = {"seq": "the number of the event", "state": "the step", "vm": "the VM as it was then",
-                 "reason": "a sentence that says why"}
     return table("field of `data`|meaning", [
-        (f"`{name}`", field.metadata.get("description") or described[name])
-        for name, field in responses.EventData().fields.items()])
+        (f"`{name}`", field.metadata["description"]) for name, field in responses.EventData().fields.items()])
 
 
 def event_example() -> str:

@@ -149,3 +149,10 @@ def test_the_document_says_how_to_show_who_one_is_and_where_nobody_has_to():
     open_paths = {path for path, item in document["paths"].items() for operation in item.values()
                   if isinstance(operation, dict) and "security" not in operation}
     assert open_paths == {"/healthz", "/readyz", "/api/v1/openapi.json"}
+
+
+def test_every_field_is_described():
+    schemas = api_document()["components"]["schemas"]
+    assert [f"{title}.{name}" for title, schema in schemas.items()
+            for name, field in schema.get("properties", {}).items()
+            if not field.get("description") and "$ref" not in field] == []

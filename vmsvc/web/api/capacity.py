@@ -44,9 +44,10 @@ class HostCapacity(OpenObject):
 
     component = "HostRoom"
 
-    name = fields.String(required=True)
+    name = fields.String(required=True, metadata={"description": "the name of the host"})
     available = fields.Boolean(required=True, metadata={"description": "its compute service is up and enabled"})
-    availability_zone = fields.String(required=True, allow_none=True)
+    availability_zone = fields.String(required=True, allow_none=True, metadata={
+        "description": "its zone; null: the cloud does not tell"})
     capacity = Amounts("(total - reserved) x allocation ratio")
     used = Amounts("by anybody")
     free = Amounts("capacity less used, less what is reserved")
@@ -63,8 +64,8 @@ class FlavorCapacity(OpenObject):
 
     component = "FlavorRoom"
 
-    name = fields.String(required=True)
-    vcpus = fields.Integer(required=True)
+    name = fields.String(required=True, metadata={"description": "the name of the flavor"})
+    vcpus = fields.Integer(required=True, metadata={"description": "its vCPUs"})
     ram = fields.Integer(required=True, metadata={"description": "MiB"})
     fits_now = fields.Integer(required=True, metadata={"description": "by the quota, and in operator mode by the "
                                                                       "hosts, which a tenant does not see"})
@@ -75,10 +76,12 @@ class FlavorCapacity(OpenObject):
 class CapacityView(OpenObject):
     """Mode, quota, hosts, and how many more VMs of each flavor fit."""
 
-    mode = fields.String(required=True, validate=validate.OneOf(["tenant", "operator"]))
+    mode = fields.String(required=True, validate=validate.OneOf(["tenant", "operator"]), metadata={
+        "description": "what the service's credentials let it see"})
     quota = fields.Nested(QuotaCapacity, required=True)
     hosts = fields.List(fields.Nested(HostCapacity), required=True, metadata={"description": "empty in tenant mode"})
-    flavors = fields.List(fields.Nested(FlavorCapacity), required=True)
+    flavors = fields.List(fields.Nested(FlavorCapacity), required=True, metadata={
+        "description": "how many of each flavor fit"})
 
 
 class UsageQuery(Schema):
@@ -112,14 +115,14 @@ class NamedItem(OpenObject):
 
     component = "Named"
 
-    id = fields.String(required=True)
-    name = fields.String(required=True)
+    id = fields.String(required=True, metadata={"description": "the cloud's id"})
+    name = fields.String(required=True, metadata={"description": "the name, which a request may use"})
 
 
 class FlavorView(NamedItem):
     """A flavor: the size of a VM."""
 
-    vcpus = fields.Integer(required=True)
+    vcpus = fields.Integer(required=True, metadata={"description": "its vCPUs"})
     ram = fields.Integer(required=True, metadata={"description": "MiB"})
     disk = fields.Integer(required=True, metadata={"description": "GiB"})
 
@@ -127,19 +130,23 @@ class FlavorView(NamedItem):
 class Defaults(OpenObject):
     """What a request gets that names none; null: a request has to name one."""
 
-    flavor = fields.String(required=True, allow_none=True)
-    image = fields.String(required=True, allow_none=True)
-    network = fields.String(required=True, allow_none=True)
+    flavor = fields.String(required=True, allow_none=True, metadata={
+        "description": "the name of the flavor; null: a request has to name one"})
+    image = fields.String(required=True, allow_none=True, metadata={
+        "description": "the name of the image; null: a request has to name one"})
+    network = fields.String(required=True, allow_none=True, metadata={
+        "description": "the name of the network; null: a request has to name one"})
 
 
 class CatalogView(OpenObject):
     """What a request may name."""
 
     flavors = fields.List(fields.Nested(FlavorView), required=True, metadata={"description": "smallest first"})
-    images = fields.List(fields.Nested(NamedItem), required=True)
-    networks = fields.List(fields.Nested(NamedItem), required=True)
-    availability_zones = fields.List(fields.String(), required=True)
-    key_names = fields.List(fields.String(), required=True)
+    images = fields.List(fields.Nested(NamedItem), required=True, metadata={"description": "by name"})
+    networks = fields.List(fields.Nested(NamedItem), required=True, metadata={"description": "by name"})
+    availability_zones = fields.List(fields.String(), required=True, metadata={"description": "their names"})
+    key_names = fields.List(fields.String(), required=True, metadata={
+        "description": "the names of the key pairs that the service's user has"})
     defaults = fields.Nested(Defaults, required=True)
 
 

@@ -74,20 +74,21 @@ class EvictionsQuery(Schema):
 class Party(responses.OpenObject):
     """One of the two VMs of an eviction. `id` is the cloud's, or vmsvc's own where there never was a server."""
 
-    id = fields.String(required=True)
-    vmsvc_id = fields.String(required=True)
-    name = fields.String(required=True)
+    id = fields.String(required=True, metadata={"description": "the cloud's id, or vmsvc's own"})
+    vmsvc_id = fields.String(required=True, metadata={"description": "vmsvc's own id"})
+    name = fields.String(required=True, metadata={"description": "the name of the VM"})
 
 
 class Eviction(responses.OpenObject):
     """Which VM was (or was to be) evicted for which request and why, and when each step was done: null for a step that
     was not."""
 
-    id = fields.Integer(required=True)
+    id = fields.Integer(required=True, metadata={"description": "the number of the record: higher is newer"})
     state = fields.String(required=True, validate=validate.OneOf(STATES), metadata={
         "description": "`deleted` and `lost`: it left during its notice, and vmsvc did not evict it"})
-    reason = fields.String(required=True, validate=validate.OneOf(REASONS))
-    simulated = fields.Boolean(required=True)
+    reason = fields.String(required=True, validate=validate.OneOf(REASONS), metadata={
+        "description": "why the VM was chosen"})
+    simulated = fields.Boolean(required=True, metadata={"description": "true: the owner practised it"})
     vm = fields.Nested(Party, required=True)
     owner = fields.String(required=True, metadata={"description": "the name of the principal that created the VM"})
     request = fields.Nested(Party, required=True, allow_none=True, metadata={
@@ -106,8 +107,8 @@ class Eviction(responses.OpenObject):
                        "event alone carried it"})
     exempt = fields.String(required=True, allow_none=True, metadata={
         "description": "why it was reprieved, if the eviction could not be carried out"})
-    planned_at = fields.DateTime(required=True)
-    evict_at = fields.DateTime(required=True)
+    planned_at = fields.DateTime(required=True, metadata={"description": "when the notice was decided"})
+    evict_at = fields.DateTime(required=True, metadata={"description": "the end of the notice"})
     noticed_at = fields.DateTime(required=True, allow_none=True, metadata={
         "description": "the notice was in the server's metadata"})
     acknowledged_at = fields.DateTime(required=True, allow_none=True, metadata={
@@ -115,9 +116,11 @@ class Eviction(responses.OpenObject):
     acknowledged_by = fields.String(required=True, allow_none=True, metadata={
         "description": "the principal that acknowledged the notice; null when the guest powered itself off, or "
                        "nobody did"})
-    reprieved_at = fields.DateTime(required=True, allow_none=True)
-    evicting_at = fields.DateTime(required=True, allow_none=True)
-    stopped_at = fields.DateTime(required=True, allow_none=True)
+    reprieved_at = fields.DateTime(required=True, allow_none=True, metadata={
+        "description": "when the notice was withdrawn"})
+    evicting_at = fields.DateTime(required=True, allow_none=True, metadata={"description": "when the eviction began"})
+    stopped_at = fields.DateTime(required=True, allow_none=True, metadata={
+        "description": "when the server was stopped"})
     deleted_at = fields.DateTime(required=True, allow_none=True, metadata={
         "description": "the cloud accepted the DELETE"})
     freed_at = fields.DateTime(required=True, allow_none=True, metadata={
@@ -129,8 +132,9 @@ class Eviction(responses.OpenObject):
 class EvictionPage(responses.OpenObject):
     """Evictions, newest first; ask for the next page with `before=<before>` (null: there is none)."""
 
-    evictions = fields.List(fields.Nested(Eviction), required=True)
-    before = fields.Integer(required=True, allow_none=True)
+    evictions = fields.List(fields.Nested(Eviction), required=True, metadata={"description": "newest first"})
+    before = fields.Integer(required=True, allow_none=True, metadata={
+        "description": "ask for the next page with this `before`; null: there is none"})
 
 
 class AcknowledgementHandler(OneVmHandler):

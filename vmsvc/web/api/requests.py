@@ -82,7 +82,7 @@ class CreateVmSchema(Schema):
     flavor = Text("id or name")
     image = Text("id or name")
     network = Text("id or name")
-    key_name = Text()
+    key_name = Text("the name of a key pair that the service's user has")
     user_data = fields.String(validate=validate.Length(1, MAX_USER_DATA),
                               metadata={"description": "base64", "format": "byte"})
     metadata = fields.Dict(keys=fields.String(),
@@ -91,7 +91,7 @@ class CreateVmSchema(Schema):
                                      "description": "for the server; keys are 1 to 255 of a-z A-Z 0-9 - _ : . and "
                                                     "space; keys that begin with `vmsvc_`, in any case "
                                                     "and with spaces left out, are vmsvc's own"})
-    availability_zone = Text(pattern=NO_CONTROLS.replace("[^", "[^:"))
+    availability_zone = Text("the name of a zone", pattern=NO_CONTROLS.replace("[^", "[^:"))
     priority = StrictInteger(validate=validate.Range(-1000, 1000),
                              metadata={"description": "of a preemptible VM: higher is evicted later", "default": 0})
     min_run_seconds = StrictInteger(validate=validate.Range(0, 31_536_000),

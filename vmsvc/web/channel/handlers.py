@@ -236,7 +236,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
 class TicketView(responses.OpenObject):
     """The right to open one WebSocket."""
 
-    ticket = fields.String(required=True)
+    ticket = fields.String(required=True, metadata={"description": "for the query of one WebSocket: `ticket=…`"})
     expires_in = fields.Integer(required=True, metadata={"description": "seconds"})
 
 

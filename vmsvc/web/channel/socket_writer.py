@@ -3,7 +3,8 @@
 Why not Tornado's `write_message`: it makes the frame anew for each socket, and a future and a task for each write. That
 is most of what a plain loop over `write_message` costs. Here the frames are ready, and while nothing is queued a write
 is one `send`. Measured: over 1,000 and 5,000 sockets the hub and the writers together took 1.05 to 1.1 times the CPU of
-a bare loop of `send`. `make bench` measures them beside `write_message` and the bare loop; docs/benchmarks.md has the figures.
+a bare loop of `send`. `make bench` measures them beside `write_message` and the bare loop; docs/benchmarks.md has the
+figures.
 """
 
 import asyncio

@@ -31,7 +31,7 @@ PLAN = {
     "runner_up": COST | {"lost_work": 9000}, "optimal": True,
 }
 EVENT = {
-    "specversion": "1.0", "id": "42", "source": "vmsvc", "type": "evict", "subject": VICTIM,
+    "specversion": "1.0", "id": "42", "source": "/vmsvc", "type": "evict", "subject": VICTIM,
     "time": "2026-11-23T12:00:00Z", "datacontenttype": "application/json",
     "data": {"seq": 42, "state": "noticed",
              "vm": ROW | {"id": VICTIM, "name": "preemptible", "is_preemptible": True, "state": "noticed",
@@ -71,8 +71,8 @@ class OpenObject(Schema):
 class Link(OpenObject):
     """An address of the VM in the cloud."""
 
-    rel = fields.String(required=True)
-    href = fields.String(required=True)
+    rel = fields.String(required=True, metadata={"description": "`self` or `bookmark`"})
+    href = fields.String(required=True, metadata={"description": "the address"})
 
 
 class VmView(OpenObject):
@@ -80,13 +80,15 @@ class VmView(OpenObject):
     cloud's names; the members below `links` are there when vmsvc made it."""
 
     id = fields.String(required=True, metadata={"description": "the cloud's id; vmsvc's own while there is no server"})
-    name = fields.String(required=True)
-    links = fields.List(fields.Nested(Link))
-    vmsvc_id = fields.String()
-    is_preemptible = fields.Boolean()
-    state = fields.String(validate=validate.OneOf([str(state) for state in State]))
-    priority = fields.Integer()
-    min_run_seconds = fields.Integer()
+    name = fields.String(required=True, metadata={"description": "the name of the server"})
+    links = fields.List(fields.Nested(Link), metadata={"description": "its addresses in the cloud"})
+    vmsvc_id = fields.String(metadata={"description": "vmsvc's own id, which it has from the start"})
+    is_preemptible = fields.Boolean(metadata={"description": "true: vmsvc may evict it"})
+    state = fields.String(validate=validate.OneOf([str(state) for state in State]), metadata={
+        "description": "the step of its life"})
+    priority = fields.Integer(metadata={"description": "higher is evicted later"})
+    min_run_seconds = fields.Integer(metadata={
+        "description": "a preemptible VM that has run for less time is no victim"})
     owner = fields.String(metadata={"description": "the name of the principal that created it"})
     group = fields.String(allow_none=True, metadata={"description": "its eviction group"})
     max_unavailable = fields.Integer(allow_none=True, metadata={
@@ -134,13 +136,14 @@ class Bin(OpenObject):
 
     kind = fields.String(required=True, validate=validate.OneOf(["host", "quota", "host_id"]), metadata={
         "description": "a host (operator), the project's quota, or the VMs that share a `hostId` (tenant)"})
-    id = fields.String(required=True)
+    id = fields.String(required=True, metadata={"description": "the id of the host or of the `hostId`"})
 
 
 class Plan(OpenObject):
     """What would happen: placed at once, placed after evictions, waiting for capacity that is freed now, or refused."""
 
-    result = fields.String(required=True, validate=validate.OneOf(["placed", "evicts", "waits", "refused"]))
+    result = fields.String(required=True, validate=validate.OneOf(["placed", "evicts", "waits", "refused"]), metadata={
+        "description": "what would happen"})
     reason = fields.String(required=True, metadata={"description": "the same in a sentence"})
     victims = fields.List(fields.String(), required=True, metadata={
         "description": "the ids of the VMs that would be evicted, in that order"})
@@ -160,22 +163,25 @@ class DryRun(Plan):
     """What would happen. The cloud does not tell a tenant whether a host has free capacity: `if_no_host_has_room` says
     what would happen when no host has."""
 
-    if_no_host_has_room = fields.Nested(Plan)
+    if_no_host_has_room = fields.Nested(Plan, metadata={
+        "description": "what would happen if no host had free capacity"})
 
 
 class VmList(OpenObject):
     """Every server of the project, and the seq that was read before them."""
 
-    servers = fields.List(fields.Nested(VmView), required=True)
-    seq = fields.Integer(required=True)
+    servers = fields.List(fields.Nested(VmView), required=True, metadata={
+        "description": "every server of the project, and the requests that wait"})
+    seq = fields.Integer(required=True, metadata={
+        "description": "the last event before the list was read: follow the events from here"})
 
 
 class EventData(OpenObject):
     """The finer step, and the VM at that moment."""
 
-    seq = fields.Integer(required=True)
-    state = fields.String(required=True)
-    vm = fields.Nested(VmView)
+    seq = fields.Integer(required=True, metadata={"description": "the number of the event: ascending, without gaps"})
+    state = fields.String(required=True, metadata={"description": "the step"})
+    vm = fields.Nested(VmView, metadata={"description": "the VM at that moment"})
     by = fields.String(metadata={
         "description": "the principal that asked for it: for the VM, for its deletion, or for the preemptor; missing "
                        "when nobody did"})
@@ -197,40 +203,44 @@ class EventData(OpenObject):
 class Event(OpenObject):
     """A CloudEvents 1.0 object."""
 
-    specversion = fields.String(required=True, validate=validate.Equal("1.0"))
-    id = fields.String(required=True)
-    source = fields.String(required=True)
-    type = fields.String(required=True, validate=validate.OneOf(TYPES))
-    subject = fields.String()
-    time = fields.DateTime(required=True)
-    datacontenttype = fields.String()
+    specversion = fields.String(required=True, validate=validate.Equal("1.0"), metadata={
+        "description": "the version of CloudEvents"})
+    id = fields.String(required=True, metadata={"description": "the seq as a string"})
+    source = fields.String(required=True, metadata={"description": "`/vmsvc`"})
+    type = fields.String(required=True, validate=validate.OneOf(TYPES), metadata={
+        "description": "the kind of the event"})
+    subject = fields.String(metadata={"description": "the cloud's id of the VM; vmsvc's own while there is no server"})
+    time = fields.DateTime(required=True, metadata={"description": "when it was committed, by the database's clock"})
+    datacontenttype = fields.String(metadata={"description": "`application/json`"})
     data = fields.Nested(EventData, required=True)
 
 
 class EventPage(OpenObject):
     """Events in the order of their seq; ask for the next page with `since=<seq>`."""
 
-    events = fields.List(fields.Nested(Event), required=True)
-    seq = fields.Integer(required=True)
+    events = fields.List(fields.Nested(Event), required=True, metadata={"description": "in the order of their seq"})
+    seq = fields.Integer(required=True, metadata={"description": "ask for the next page with this `since`"})
 
 
 class HealthView(OpenObject):
     """The event loop answers."""
 
-    status = fields.String(required=True)
+    status = fields.String(required=True, metadata={"description": "`ok`"})
     version = fields.String(required=True, metadata={"description": "the release that runs"})
 
 
 class ReadyView(OpenObject):
     """Each part of the service: `ok`, or what is wrong with it."""
 
-    status = fields.String(required=True, validate=validate.OneOf(["ready", "not ready"]))
-    parts = fields.Dict(keys=fields.String(), values=fields.String(), required=True)
+    status = fields.String(required=True, validate=validate.OneOf(["ready", "not ready"]), metadata={
+        "description": "whether the replica takes requests"})
+    parts = fields.Dict(keys=fields.String(), values=fields.String(), required=True, metadata={
+        "description": "by the name of the part: `ok`, or what is wrong"})
 
 
 class Error(MessageBody):
     """Any error. Quote `request_id` when you ask about it."""
 
     error = fields.String(required=True, metadata={"description": "a stable word"})
-    request_id = fields.String(required=True)
+    request_id = fields.String(required=True, metadata={"description": "the id that the logs have too"})
     field = fields.String(metadata={"description": "the part of the request to mend"})
