@@ -56,6 +56,10 @@ def test_what_a_contributor_sets_up_is_what_make_makes():
         assert f"$(VENV)/{path}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_bytes()) <= 6000
+
+
 def test_the_changelog_has_the_form_of_keep_a_changelog_and_this_release():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     unreleased, *releases = re.findall(r"(?m)^## (.*)$", text)
