@@ -1,6 +1,7 @@
 """What the documents name is there."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,14 @@ def test_every_command_of_vmsvc_that_a_document_names_is_one(name):
         if not re.match(r"(serve|check|migrate|adopt|token|openapi|sim)( new)?( --?[\w-]+( \w+)?)* *$", command):
             continue                                    # a sentence, no command
         cli.parser().parse_args(command.split())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shell_can_read_every_block_of_commands(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for block in re.findall(r"(?ms)^ *```(?:sh|bash)\n(.*?)^ *```$", text):
+        read = subprocess.run(["bash", "-n"], input=block, text=True, capture_output=True, check=False)
+        assert (read.returncode, read.stderr) == (0, ""), block
 
 
 @pytest.mark.parametrize("name", NAMES)
