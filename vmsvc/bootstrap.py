@@ -84,10 +84,10 @@ class Service:
             self.runtime, cloud, self._server_cache, self._host_cache, self._verdicts, self._doorbell.bell(),
             self._doorbell.ring, grace_seconds=settings.grace_seconds, policy=_policy(settings),
             planned=metrics.observe_pass)
-        bulletin = ListCache(self.runtime, self._server_cache, self._doorbell.bell(), lambda: self.hub.last_seq)
-        self.evictions = Evictions(self.runtime, self._server_cache, self._doorbell.ring, bulletin.stale,
+        list_cache = ListCache(self.runtime, self._server_cache, self._doorbell.bell(), lambda: self.hub.last_seq)
+        self.evictions = Evictions(self.runtime, self._server_cache, self._doorbell.ring, list_cache.stale,
                                    settings.grace_seconds)
-        self.commands = Commands(self.runtime, cloud, self._server_cache, bulletin, self._catalog, self._scheduler,
+        self.commands = Commands(self.runtime, cloud, self._server_cache, list_cache, self._catalog, self._scheduler,
                                  self._waiters, self._doorbell.ring, verdicts=self._verdicts,
                                  min_run_seconds=settings.min_run_seconds)
         self._actuator: Worker | None = None

@@ -105,8 +105,8 @@ class Promises:
 
     @staticmethod
     def _one_of_a_kind(episode: Episode, wanted: Wanted) -> None:
-        """Of requests whose conditions no VM has met yet, one costs somebody a VM until it is decided. (A zone is met by
-        any VM in it.)"""
+        """Of requests whose conditions no VM has met yet, one costs somebody a VM until it is decided. (Any VM in a
+        zone meets that zone.)"""
         conditions = episode.requests[wanted.name].boot["conditions"]
         if not conditions or wanted.zone or episode.memory.accepted(conditions):
             return

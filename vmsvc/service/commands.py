@@ -78,14 +78,14 @@ class Commands:
     """The service's front. Every method may raise `domain.errors`, CloudUnavailable and Unavailable above
     all."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, bulletin: ListCache, catalog: Catalog,
-                 scheduler: Scheduler, waiters: Waiters, ring: Callable[[], None], *, verdicts: Verdicts,
-                 min_run_seconds: int):
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, list_cache: ListCache,
+                 catalog: Catalog, scheduler: Scheduler, waiters: Waiters, ring: Callable[[], None], *,
+                 verdicts: Verdicts, min_run_seconds: int):
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache
         self._looks = asyncio.Semaphore(_LOOKS)
-        self._bulletin = bulletin
+        self._list_cache = list_cache
         self._catalog = catalog
         self._verdicts = verdicts
         self._scheduler = scheduler
@@ -157,7 +157,7 @@ class Commands:
         """The final answer to a create, or None when there is none within `timeout` seconds."""
         async def look() -> Outcome | None:
             found = await self._runtime.offload(_outcome, vmsvc_id)
-            self._bulletin.stale()
+            self._list_cache.stale()
             return Outcome(**{**found, "evicted": tuple(found["evicted"])}) if found else None
         return await self._waiters.until(vmsvc_id, look, timeout)
 
@@ -180,7 +180,7 @@ class Commands:
 
         async def look() -> dict[str, Any] | None:
             row = await self._runtime.offload(_row, vm_id)
-            self._bulletin.stale()
+            self._list_cache.stale()
             return view(vms.row_of(row)) if row and State(row.state) in FINAL else None
         return await self._waiters.until(vm_id, look, timeout)
 
@@ -197,7 +197,7 @@ class Commands:
     async def vms(self) -> Page:
         """Every server of the project as the cloud has it and the requests that have none yet, as JSON, and the seq of
         the newest event that this list certainly includes. A client that heard of an outcome here finds it there."""
-        return await self._bulletin.page()
+        return await self._list_cache.page()
 
     async def vm(self, ref: str) -> dict[str, Any]:
         """One server, or one request that has no server (yet). Raises NotFound."""

@@ -44,9 +44,8 @@ class Refused(Exception):
 class Boot:
     """Performs `boot` intents."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache,
-                 leave: Leave, verdicts: Verdicts,
-                 deployment: str):
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache, leave: Leave,
+                 verdicts: Verdicts, deployment: str):
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache
