@@ -94,7 +94,7 @@ class HostCache:
 
     @property
     def doubted(self) -> frozenset[str]:
-        """Hosts of which it is not known who holds what, until they are read."""
+        """The hosts whose allocations are uncertain until they are read again."""
         return frozenset(self._allocations.doubted)
 
     def is_down(self, name: str) -> bool:
@@ -108,9 +108,10 @@ class HostCache:
 
     async def refresh(self, max_age: float, traits: Collection[str] = (),
                       ask: Callable[[datetime], Awaitable[OccupantPage]] | None = None) -> None:
-        """Make sure that other projects' changes are known up to `max_age` seconds before this call, which hosts are up
-        about as well, and which have these traits. `ask` is who is asked for these changes, if not the cloud. Raises
-        what the cloud raises, and CloudUnavailable before `start` has ended; the old content then stays."""
+        """Make sure that the changes of other projects' servers are known up to `max_age` seconds before this call, and
+        also which hosts are up, and which have these traits. `ask` is called for the changes in the place of the
+        cloud's `occupants`. Raises what the cloud raises, and CloudUnavailable before `start` has ended; the old
+        content then stays."""
         if self._cloud.mode != "operator":
             return
         if not self._started:       # a client may ask as soon as the service listens

@@ -167,8 +167,8 @@ class ServerCache:
         return server and server.vmsvc_id
 
     async def look(self, server_id: str) -> Server | None:
-        """One server, read now; None when the cloud says 404. That alone proves that a server has gone: a list may
-        leave it out, since its cell is down or Nova hands it from one cell to another."""
+        """Read one server now; None when the cloud says 404. Only that proves that a server has gone: a list may leave
+        it out while its cell is down, or while Nova moves it from one cell to another."""
         known = server_id in self.servers
         server = await self._get(server_id)
         if server is None:
@@ -203,7 +203,7 @@ class ServerCache:
                 self._show(server)
 
     async def _replace(self, servers: tuple[Server, ...]) -> None:
-        """Show these servers, and those that the list left out and GET shows."""
+        """Show the servers of a complete list, and those that the list left out though GET shows them."""
         fresh = {server.id: server for server in servers if server.status not in _GONE}
         for server_id in self.servers.keys() - fresh.keys():
             try:
@@ -257,8 +257,9 @@ class ServerCache:
             self._allocations.saw(server.occupant)
 
     async def until(self, server_id: str, ready: Callable[[Server | None], bool], seconds: float) -> Server | None:
-        """Wait until `ready(server)` is true of a read that began after this call; None stands for a server that the
-        server cache does not show. Returns what it shows then, ready or not, when the time is over."""
+        """Wait until a read that began after this call shows the server such that `ready(server)` is true; `ready` gets
+        None when the server cache does not show it. Returns the server, or after so many seconds what is shown then,
+        ready or not."""
         waiter = Waiter(server_id, ready, time.monotonic(), asyncio.get_running_loop().create_future())
         self._waiters.add(waiter)
         self._wanted.set()
