@@ -95,8 +95,8 @@ class Commands:
 
     async def create(self, wish: CreateVm, *, client: str, idempotency_key: str | None = None,
                      principal: Principal = ANYBODY) -> str:
-        """Accept a wish and return its vmsvc id. Once this returns the request survives any crash. `client`: on whose
-        budget the rehearsal is, if there is to be one before it is accepted.
+        """Accept a request and return its vmsvc id. Once this returns, the request survives any crash. `client`: on
+        whose budget the rehearsal is, if the request is rehearsed before it is accepted.
 
         Raises InvalidRequest for a name that the cloud does not have, IdempotencyMismatch for a key that was used
         with another body; the same body returns the earlier id.
@@ -107,8 +107,8 @@ class Commands:
         return vm_id
 
     async def _request(self, wish: CreateVm, client: str) -> dict[str, Any]:
-        """The columns of a request: names resolved, what it needs reckoned, and what Nova would refuse whatever room
-        there is refused. Raises InvalidRequest."""
+        """The columns of a request: its names resolved, and its needs computed. Raises InvalidRequest for a request
+        that Nova would refuse however much capacity there is."""
         chosen = await self._catalog.choose(flavor=wish.flavor, image=wish.image, network=wish.network,
                                             key_name=wish.key_name, zone=wish.availability_zone)
         columns = self._columns(wish, chosen)
@@ -116,7 +116,7 @@ class Commands:
             async with asyncio.timeout(_ACCEPT_SECONDS):
                 await self._acceptable(chosen, columns["boot"], client)
         except (CloudUnavailable, CloudError, TooManyRequests, TimeoutError) as error:
-            # It is asked before anybody is noticed.
+            # The scheduler asks again before it notices any VM.
             log.info("accepted without the cloud's word: %s", str(error) or "no answer in time")
         return columns
 
@@ -165,7 +165,7 @@ class Commands:
         """What a create would do now; nothing is written anywhere. What Nova says of an equal request may be a second
         old. Raises TooManyRequests when the client, or all clients together, have tried too many different ones."""
         columns = await self._request(wish, client)
-        # It waits for what the scheduler reads too, which must not stand in the clients' line.
+        # The preview waits for reads that the scheduler shares: they must not queue behind the calls of clients.
         async with self._looks:
             with working_for(SERVICE):
                 return await self._scheduler.preview(columns, client)
@@ -313,8 +313,8 @@ def _want_deleted(ref: str, request_id: str | None = None, principal: Principal 
                              boot={**row.boot, "delete_request_id": request_id,
                                    "deleted_by": principal and principal.name})
             if moved:
-                if moved.outcome is None:      # whoever waits for it hears why it will never be
-                    # Those that went for it are not known by a reservation where the cloud has refused it since.
+                if moved.outcome is None:      # clients that wait for the request get this answer
+                    # A request that the cloud refused has no reservation any more, though VMs were evicted for it.
                     ledger.settle(row.id, wasted="the request was deleted before its vm was active")
                     vms.answer(row, {"ok": False, "error": Conflict.slug, "evicted": [],
                                            "message": f"vm {row.id} was deleted before it was active",

@@ -18,6 +18,6 @@ def forget_requests(hours: float, limit: int) -> int:
 
 
 def clear_user_data(limit: int) -> int:
-    """Remove the user data that an older release left in rows that no boot needs any more. Returns the number of rows."""
+    """Remove the user data that an older release left in rows that no boot needs any more. Returns how many rows."""
     with connected():
         return database.execute_sql(queries.CLEAR_USER_DATA, {"limit": limit}).rowcount

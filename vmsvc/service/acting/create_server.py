@@ -23,10 +23,11 @@ from vmsvc.store.models import Vm
 KINDS = {True: "preemptible", False: "standard"}
 _COOL_SECONDS = 300.0            # for so long others like it do not go to a host that refused it
 _LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
-#: Room was confirmed free, yet the scheduler says no: its view lags. Try again before anything else.
+#: Nova's scheduler refused a create although the freed capacity is there: its view lags. These are the pauses before
+#: the create is sent again.
 _AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)
-#: Of a boot that meets answers which the cloud did not write, some four minutes apart in all. Then the request fails: a
-#: proxy that will not let it through (it dislikes the name, say) never does.
+#: How often a create is tried, over some four minutes, while each answer is one that the cloud did not write. Then the
+#: request fails: a proxy that rejects it (because of its name, say) will never let it through.
 _GARBLED_TRIES = 12
 _VICTIMS_SECONDS = 5.0           # an answer waits at most so long for the last victim to be on record as gone ...
 _VICTIMS_PAUSE = 0.05            # ... and looks this often
@@ -38,7 +39,7 @@ def marks(row: Vm, deployment: str) -> dict[str, str]:
 
 
 class Refused(Exception):
-    """The cloud said no in a way that room or quota would mend: (slug, message)."""
+    """The cloud refused the VM for lack of capacity or quota: (slug, message)."""
 
 
 class Boot:
@@ -79,16 +80,18 @@ class Boot:
                 await asyncio.sleep(pause)
             except (InvalidRequest, Forbidden, Conflict, CloudError) as error:
                 if isinstance(error, Garbled) and claim.attempt < _GARBLED_TRIES:
-                    raise           # nobody has refused the request
-                # A key pair that was deleted meanwhile, say: that is no reason to refuse others of the same class.
+                    raise           # the cloud has not refused the request: the worker tries again
+                # A refusal that a rehearsal foresees (a deleted key pair, say) is no reason to refuse others of the
+                # same class.
                 foreseen = bool(row.rounds) and await self._verdicts.foresees(row.boot)
                 await self._runtime.offload(_failed, row.id, error.slug, error.message, foreseen)
                 return
             row = await self._runtime.offload(vms.read, claim.vm_id)
 
     async def _victims_gone(self, vm_id: str) -> None:
-        """It was placed when the cloud showed the room free, which can be a moment before its last victim is known to
-        be gone. Who reads the answer finds all of them gone, unless one hangs in the cloud."""
+        """Wait until all victims of the request are on record as gone, so that its answer names them as such. The
+        scheduler places a request as soon as the cloud shows the capacity free, which can be a moment earlier. A victim
+        that hangs in the cloud is waited for at most _VICTIMS_SECONDS."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _VICTIMS_SECONDS
         while await self._runtime.offload(_victims_leave, vm_id) and loop.time() < deadline:

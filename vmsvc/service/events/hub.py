@@ -44,12 +44,12 @@ class Subscriber(Protocol):
         """Some frames, in order. Never waits; does nothing once it has ended."""
 
     def end(self, why: End) -> None:
-        """There will be no more."""
+        """The hub has ended this subscription and sends no more events."""
 
 
 class Hub:
-    """All subscribers of this replica. To be used from the loop's thread alone. `frame` makes of an event's JSON what
-    subscribers are sent; `recent` is how many of the newest events are kept."""
+    """All subscribers of this replica. To be used from the loop's thread alone. `frame` turns an event's JSON into the
+    bytes that subscribers are sent; `recent` is how many of the newest events are kept."""
 
     def __init__(self, frame: Callable[[bytes], bytes], recent: int = RECENT, clock: Callable[[], float] = time.time):
         self._frame = frame

@@ -45,8 +45,8 @@ class Evictions:
         return shown
 
     async def practise(self, ref: str, notice_only: bool, *, principal: Principal = ANYBODY) -> dict[str, Any]:
-        """Give an ACTIVE preemptible VM the notice of an eviction that nobody needs, marked `simulated`: same events,
-        timing and metadata. With `notice_only` it is reprieved when the time is up, else it goes.
+        """Give an ACTIVE preemptible VM the notice of an eviction that no request needs, marked `simulated`: same
+        events, timing and metadata. With `notice_only` it is reprieved when the time is up, else it is evicted.
 
         Raises NotFound, Forbidden, Conflict for one that cannot be noticed now, and what the cloud raises.
         """
@@ -73,7 +73,7 @@ class Evictions:
 # ---------------------------------------------------------------- in the database pool
 
 def _ours(ref: str, mark: str | None) -> Vm:
-    """The row, locked: whoever else wants to move it waits. Raises NotFound for one that is gone, or never was."""
+    """The row, locked: another transaction that moves it waits. Raises NotFound for a VM that is gone or never was."""
     row = vms.get(ref, lock=True, mark=mark)
     if row is None:
         raise NotFound(f"vmsvc made no vm {ref}")
