@@ -39,14 +39,14 @@ from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
-_ACCEPT_SECONDS = 2.0      # a cloud that is slow to say whether it takes a request does not keep it waiting longer
-_AGE = 1.0          # seconds: how old the answer about a server may be that is not ours
-_LOOKS = 2          # looks at all of the cloud that are made at once because clients asked
+_ACCEPT_SECONDS = 2.0      # a create waits at most so long for Nova's word whether it would take the request
+_AGE = 1.0          # seconds: how old the answer about a server that is not ours may be
+_LOOKS = 2          # how many dry runs and reads of capacity look at the whole cloud at once
 
 
 @dataclass(frozen=True, slots=True)
 class CreateVm:
-    """A validated wish. `flavor`, `image` and `network` are ids or names; None is the service's default."""
+    """A validated request. `flavor`, `image` and `network` are ids or names; None is the service's default."""
 
     is_preemptible: bool
     name: str | None = None
@@ -196,7 +196,7 @@ class Commands:
 
     async def vms(self) -> Page:
         """Every server of the project as the cloud has it and the requests that have none yet, as JSON, and the seq of
-        the newest event that this list certainly includes. A client that heard of an outcome here finds it there."""
+        the newest event that this list certainly includes. An outcome that this replica has answered is in it."""
         return await self._bulletin.page()
 
     async def vm(self, ref: str) -> dict[str, Any]:
@@ -221,8 +221,8 @@ class Commands:
             raise
 
     async def _unnamed(self, server_id: str) -> Server:
-        """A server that no row names, from the cache: whoever makes up ids costs the cloud one look a second, with all
-        others who do. Raises NotFound, and what the cloud raises."""
+        """A server that no row names, from the server cache: unknown ids cost the cloud one look a second, all of
+        them together. Raises NotFound, and what the cloud raises."""
         if server_id in self._server_cache.servers:
             await self._server_cache.refresh(_AGE)
         else:
@@ -256,7 +256,7 @@ class Commands:
         return dict(self._runtime.problems)
 
     def notes(self) -> dict[str, str]:
-        """What is not as it should be, of parts that work."""
+        """How parts that work are impaired, by part."""
         return dict(self._runtime.notes)
 
 
@@ -294,7 +294,8 @@ def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]
 
 def _want_deleted(ref: str, request_id: str | None = None, principal: Principal | None = None,
                   mark: str | None = None) -> str | None:
-    """Write the wish to delete; the vmsvc id, or None when the VM is not ours. Raises NotFound when it has gone."""
+    """Record that a VM is to be deleted. Returns its vmsvc id, or None when vmsvc did not make it. Raises NotFound when
+    it has gone."""
     while True:
         with unit() as work:
             row = vms.get(ref, mark=mark)
@@ -305,7 +306,7 @@ def _want_deleted(ref: str, request_id: str | None = None, principal: Principal 
                 raise NotFound(f"vm {ref} was {state} before" if state is not State.FAILED
                                else f"vm {ref} was never created")
             if state in (State.DELETING, State.EVICTING):
-                return row.id                  # it goes already; wait with the others
+                return row.id                  # it is being removed already: wait for that
             moved = vms.move(work, row, State.DELETING,
                              reason="deleted by its owner"
                              if principal is None or principal.owns(row.principal_id, row.principal)

@@ -28,8 +28,8 @@ _LATE = timedelta(seconds=2)       # a notice that is written later than this sa
 
 
 class Notices:
-    """Performs `notice` and `reprieve` intents. Each writes what the row says when it is done, so that it does not
-    matter which of the two comes last."""
+    """Performs `notice` and `reprieve` intents. Each writes what the row says at that moment, so the order of the two
+    does not matter."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, stop_first: bool):
         self._runtime = runtime
@@ -37,7 +37,7 @@ class Notices:
         self._stop_first = stop_first
 
     async def perform(self, claim: Claim) -> None:
-        """Bring the metadata in line with the row, and look again whether the row has changed meanwhile."""
+        """Write the row's notice into the metadata, or remove it, and repeat that if the row has changed meanwhile."""
         while True:
             row = await self._runtime.offload(vms.read, claim.vm_id)
             if row.state == State.NOTICED and self._nobody_reads(row.notice):
@@ -50,7 +50,7 @@ class Notices:
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_AT)
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_REASON)
             except NotFound:
-                return                  # it has left already; others find out why
+                return                  # the server is gone: its removal or the reconciler finds out why
             after = await self._runtime.offload(vms.read, claim.vm_id)
             if (after.state, after.evict_at) == (row.state, row.evict_at):
                 return

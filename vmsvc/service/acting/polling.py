@@ -1,9 +1,9 @@
-"""Waiting for a server to become what it shall be, at few calls and without being late.
+"""Waits for a server to get ready, with few calls and without being late.
 
-By hand one looks every 50 ms, and nearly all of these looks are too early: a cloud takes about as long as it took the
-last times. On the real bed a build takes ten looks by hand and two or three in this way, and its end is seen as soon.
-What is learned is how long it takes at least, by the looks that were in vain. Were it the time at which a server was
-seen to be ready, each wait would lengthen the next.
+A plain loop looks every 50 ms, and nearly all of these looks are too early: a cloud takes about as long as it took the
+last times. On the real cloud a build takes ten looks in a plain loop, and two or three here that see its end as soon.
+A `Pace` learns how long an action takes at least, from looks that came too early. If it learned the time at which a
+server was seen to be ready, each wait would lengthen the next.
 """
 
 import asyncio

@@ -80,7 +80,7 @@ class Leave:
         await self._runtime.offload(_gone, row.id, State.EVICTED)
 
     async def delete(self, claim: Claim) -> None:
-        """The owner wants it gone, whatever its build is at."""
+        """Delete the server of a VM that its owner deleted, at whatever step of its build it is."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
         trace.begin_delete(row)
         if row.state != State.DELETING:
@@ -97,9 +97,9 @@ class Leave:
 
     async def remove(self, server_id: str, taken: Callable[[], Awaitable[None]] | None = None,
                      pace: Pace | None = None) -> None:
-        """DELETE until GET says 404; then both its quota and its room are free (Nova removes the allocation before
-        the record). `taken` is called when the cloud has taken the DELETE, `pace` is that of such servers. Raises
-        Locked, or CloudUnavailable when it hangs for minutes."""
+        """Send DELETE until GET says 404. Then both its quota and its capacity are free: Nova removes the allocation
+        before the record. `taken` is called when the cloud has accepted the DELETE; `pace` is the pace of such servers.
+        Raises Locked, or CloudUnavailable when the delete hangs for minutes."""
         pace = pace or self._pace
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _GONE_LIMIT
@@ -115,7 +115,7 @@ class Leave:
             if server is None:
                 return
             if server.status == "SOFT_DELETED" and not force:
-                force, again = True, 0.0            # it holds its host's room until it is reclaimed
+                force, again = True, 0.0            # it holds its host's capacity until Nova reclaims it
             elif server.status == "ERROR" and server.task_state is None:
                 again = _FAILED_SECONDS             # its teardown failed
             await asyncio.sleep(pause)
@@ -123,7 +123,7 @@ class Leave:
         raise CloudUnavailable(f"server {server_id} is still there {_GONE_LIMIT:.0f} s after its DELETE")
 
     async def _is_locked(self, server_id: str) -> bool:
-        """As of a moment ago: one list tells it of all that go at once."""
+        """True when the server is locked, as of a moment ago: one list answers for all that are removed at once."""
         await self._server_cache.refresh(_LOCK_SECONDS)
         server = self._server_cache.servers.get(server_id)
         return server is not None and server.locked

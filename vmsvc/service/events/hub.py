@@ -29,7 +29,7 @@ SLICE = 256
 
 
 class End(StrEnum):
-    """Why a subscriber has to go."""
+    """Why the hub ends a subscription."""
 
     SLOW = "slow"              # its peer does not read, or not fast enough
     STOPPED = "stopped"        # the service stops
@@ -38,7 +38,7 @@ class End(StrEnum):
 
 
 class Subscriber(Protocol):
-    """Who gets events."""
+    """What the hub sends events to, such as the writer of a socket."""
 
     def send(self, data: bytes) -> None:
         """Some frames, in order. Never waits; does nothing once it has ended."""

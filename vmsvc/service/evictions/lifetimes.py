@@ -1,4 +1,4 @@
-"""The end of a preemptible VM's lifetime: an eviction with notice, which nobody's request caused."""
+"""The end of a preemptible VM's lifetime: an eviction with notice, for which no request waits."""
 
 import asyncio
 import logging
