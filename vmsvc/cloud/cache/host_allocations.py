@@ -1,9 +1,9 @@
-"""Who holds what on which host: what Placement said of a host, and what servers' changes have told since.
+"""The allocations on each host: as Placement answered when the host was read, corrected by the servers' changes since.
 
-Placement is asked host by host, seldom. In between a server that appears on a host is counted with what its flavor
-claims, and one that is gone is not counted any more. What Placement says stands until the server changes its place or
-its size; consumers that are no servers (migrations) stay until their host is read again. Where a change does not tell
-all (a server that moved holds room in two places for a while) the host is doubted: it should be read soon.
+Each host is read from Placement seldom. In between, a server that appears on a host counts with its flavor's claim,
+and one that is gone no longer counts. Placement's amounts hold until a server changes its host or its size; consumers
+that are no servers (migrations) stay until their host is read again. Where a change does not tell all (a server that
+moved holds capacity on two hosts for a while), the host is doubted: it should be read soon.
 """
 
 from collections.abc import Iterator, Mapping
