@@ -174,7 +174,8 @@ DELETE FROM event"""
 FORGET_REQUESTS = """
 WITH gone AS (
     DELETE FROM vm WHERE id IN (
-        SELECT id FROM vm WHERE launched_at IS NULL AND ended_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+        SELECT id FROM vm
+        WHERE launched_at IS NULL AND ended_at < clock_timestamp() - make_interval(secs => %(seconds)s)
             AND NOT EXISTS (SELECT FROM eviction WHERE request_vm_id = vm.id)
             AND NOT EXISTS (SELECT FROM intent WHERE vm_id = vm.id AND done_at IS NULL)
         ORDER BY ended_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
