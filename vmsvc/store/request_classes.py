@@ -18,7 +18,7 @@ from vmsvc.store import queries
 from vmsvc.store.db import Unit
 from vmsvc.store.models import RequestClass, Vm, database
 
-#: What requests of one class have in common.
+#: The columns in which requests of one class are equal.
 _KEY = (RequestClass.flavor_id, RequestClass.image_id, RequestClass.network_id, RequestClass.availability_zone)
 
 
@@ -70,7 +70,7 @@ def remember_futile(work: Unit, row: Vm, error: str, reason: str) -> None:
 
 
 def _write(boot: Mapping[str, Any], first: Mapping[str, Any] = MappingProxyType({}), **changes: Any) -> None:
-    """Change the row of this class; where there is none, make one that has what comes `first` too."""
+    """Change the row of this class. Where there is none, insert one with `first` as further values."""
     (RequestClass.insert({**dict(zip(_KEY, _key(boot))), **first, **changes})
      .on_conflict(conflict_target=list(_KEY), update=changes).execute())
 

@@ -174,7 +174,7 @@ class Scheduler:
                             noticed.update(decision.victims if isinstance(decision, Evict) else ())
                         if not isinstance(decision, (Place, Refuse)):
                             waits = settling if early else _WAITING_SECONDS
-                        if isinstance(decision, Refuse):
+                        if isinstance(decision, Refuse) and row.rounds:
                             waiting = _informed(waiting, work.now)
                 if doubts:
                     raise Unverified(doubts)
@@ -248,7 +248,8 @@ def _waiting(view: View, ids: frozenset[str], snapshot: Snapshot, now: datetime)
 
 
 def _informed(waiting: list[tuple[Vm, Request]], now: datetime) -> list[tuple[Vm, Request]]:
-    """The same requests, with the precedents read again: a refusal in this pass is one for those of its class."""
+    """The same requests, with the precedents read again: one that was refused after its evictions is a
+    precedent for its class."""
     history = History(now)
     return [(row, replace(request, precedents=_precedents(row, history))) for row, request in waiting]
 
