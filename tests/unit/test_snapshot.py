@@ -9,7 +9,7 @@ from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.scheduling.candidates import as_candidate
-from vmsvc.service.scheduling.snapshot import request_of
+from vmsvc.service.scheduling.requests import request_of
 from vmsvc.service.scheduling.vm_join import Policy
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store.models import Reservation, Vm
