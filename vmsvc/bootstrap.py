@@ -23,6 +23,7 @@ from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.cloud.port import Cloud
 from vmsvc.config import ConfigError, Settings
 from vmsvc.metrics import CloudMetrics, ServiceMetrics
+from vmsvc.scheduling.candidates import Policy
 from vmsvc.service.acting.create_server import Boot
 from vmsvc.service.acting.notice import Notices
 from vmsvc.service.acting.remove_server import Leave
@@ -43,7 +44,6 @@ from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.rehearsals import Rehearsals
 from vmsvc.service.scheduling.scheduler import Scheduler
 from vmsvc.service.scheduling.verdicts import Verdicts
-from vmsvc.service.scheduling.vm_join import Policy
 from vmsvc.simulator.embedded import Embedded
 from vmsvc.store import db, intents, preflight, schema
 from vmsvc.web.app import api_document, make_app, make_server

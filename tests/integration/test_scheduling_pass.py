@@ -8,11 +8,10 @@ from vmsvc.cloud.port import MARK, Flavor, Quota, Server
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import FutileEviction, History, class_of
 from vmsvc.domain.resources import Resources
+from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.verification import Verified
 from vmsvc.service.scheduling.apply import LooseEnds, fail, loose_ends, tie_up
 from vmsvc.service.scheduling.snapshot import Snapshot
-from vmsvc.service.scheduling.vm_join import Policy
-from vmsvc.service.scheduling.world_builder import CloudChanges
 from vmsvc.service.scheduling.world_cache import WorldCache
 from vmsvc.store import ledger, request_classes, vms
 from vmsvc.store.db import reading, unit
@@ -61,7 +60,7 @@ def test_the_victims_of_a_request_that_was_deleted_stay_also_when_one_is_locked(
     victim = noticed(request)
     move(request, State.DELETING, State.DELETED)
     cache = WorldCache(Policy())
-    cache.tell(CloudChanges({victim.cloud_id: server(victim, locked)}, {}))
+    cache.add_changes({victim.cloud_id: server(victim, locked)}, {})
     assert tied(cache) == LooseEnds((request.id,), (victim.id,))
     assert read(victim.id).state == State.ACTIVE
     assert not tied(cache)
@@ -71,7 +70,7 @@ def test_a_victim_that_was_locked_stays_and_is_no_candidate_while_its_request_wa
     request = new_vm()
     victim = noticed(request)
     cache = WorldCache(Policy())
-    cache.tell(CloudChanges({victim.cloud_id: server(victim, True)}, {}))
+    cache.add_changes({victim.cloud_id: server(victim, True)}, {})
     assert tied(cache) == LooseEnds(locked=(victim.id,))
     assert read(victim.id).state == State.ACTIVE
     with reading():

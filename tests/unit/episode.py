@@ -29,6 +29,7 @@ from tests.unit.shown import (
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Precedents, Request
 from vmsvc.domain.resources import Resources
+from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.changes import Change, change_world
 from vmsvc.scheduling.decide import decide
 from vmsvc.scheduling.decide_all import decide_next
@@ -37,7 +38,6 @@ from vmsvc.scheduling.verification import WaitingRequest
 from vmsvc.scheduling.world import World
 from vmsvc.service.scheduling.requests import request_of
 from vmsvc.service.scheduling.scheduler import if_refused
-from vmsvc.service.scheduling.vm_join import Policy
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store.vm_cache import VmRow
 
@@ -79,7 +79,7 @@ class Episode:
         self._look = look
         self._rng = random.Random(cloud.seed)
         self._now = NOW
-        self._picture = WorldBuilder(Policy(max_victims=cloud.max_victims))
+        self._builder = WorldBuilder(Policy(max_victims=cloud.max_victims))
         self.rows: dict[str, VmRow] = {}
         self.requests: dict[str, SimpleNamespace] = {}
         self.reservations: dict[str, SimpleNamespace] = {}
@@ -131,7 +131,7 @@ class Episode:
         if words := why_not_accepted(self.referee, wanted):
             return Refuse("invalid_request", words), None
         with self._world().trial():
-            world = self._picture._world  # pylint: disable=protected-access
+            world = self._builder._world  # pylint: disable=protected-access
             decision = Refuse(request.invalid.error, "") if request.invalid else decide(request, world)
             full = isinstance(decision, Place) and not world.operator
             return decision, decide(if_refused(request), world) if full else None
@@ -292,12 +292,12 @@ class Episode:
                    for one in self.referee.servers.values() if one.ours}
         hosts = {name: shown_host(self.referee, name) for name in self.referee.hosts} \
             if self.cloud.mode == "operator" else {}
-        self._picture.tell(CloudChanges(self._news("servers", servers), self._news("hosts", hosts)))
+        self._builder.add_changes(CloudChanges(self._news("servers", servers), self._news("hosts", hosts)))
         changed, self._changed = self._changed, set()
         rows = {**self.rows, **{name: row_of_request(row) for name, row in self.requests.items()
                                 if row.state == State.PENDING}}
         promises = Commitments(self._now, list(self.reservations.values()), {}, frozenset(self.exempt))
-        return self._picture.update(rows, changed | self.requests.keys(), shown_quota(self.referee), promises,
+        return self._builder.update(rows, changed | self.requests.keys(), shown_quota(self.referee), promises,
                                     operator=self.cloud.mode == "operator")
 
     def _news(self, kind: str, now: dict) -> dict:

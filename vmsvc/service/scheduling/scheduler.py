@@ -24,6 +24,7 @@ from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.request import Request
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.domain.resources import Resources
+from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.capacity import capacity_of
 from vmsvc.scheduling.decide import decide
 from vmsvc.scheduling.decide_all import WAITING_SECONDS, Commit, Plan, Settle, Verify, decide_all, with_precedents
@@ -45,7 +46,6 @@ from vmsvc.service.scheduling.requests import (
 )
 from vmsvc.service.scheduling.snapshot import Snapshot, Snapshots
 from vmsvc.service.scheduling.verdicts import Verdicts, key_of
-from vmsvc.service.scheduling.vm_join import Policy
 from vmsvc.service.scheduling.world_cache import View, WorldCache
 from vmsvc.store import ledger, request_classes, vms
 from vmsvc.store.db import Lock, reading, unit
@@ -73,7 +73,7 @@ class Scheduler:
         self._ring = ring
         self._grace = timedelta(seconds=grace_seconds)
         self._world_cache = WorldCache(policy)
-        self._snapshots = Snapshots(cloud, server_cache, host_cache, verdicts, self._world_cache.tell)
+        self._snapshots = Snapshots(cloud, server_cache, host_cache, verdicts, self._world_cache.add_changes)
         self._planned = planned
         self._queue: Queue | None = None     # as the last pass that decided found it ...
         self._again_at = 0.0                 # ... and when a pass is made though nothing has changed

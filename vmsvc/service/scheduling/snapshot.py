@@ -11,15 +11,18 @@ may seem to be free. So it will do to place a request while nothing is reserved 
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache, Watch
-from vmsvc.cloud.port import Cloud, Quota
+from vmsvc.cloud.port import Cloud, Quota, Server
+from vmsvc.domain.host import Host
 from vmsvc.scheduling.verification import Verification, Verified
 from vmsvc.service.scheduling.verdicts import Verdicts
-from vmsvc.service.scheduling.world_builder import CloudChanges
+
+#: Called with the servers and the hosts that changed, by id and by name; None for one that has gone.
+AddChanges = Callable[[Mapping[str, Server | None], Mapping[str, Host | None]], None]
 
 _QUICK_SECONDS = 10.0       # how old what is known of hosts may be for a quick snapshot
 
@@ -36,14 +39,14 @@ class Snapshot:
 
 
 class Snapshots:
-    """Takes snapshots of the cloud. `tell` is called with what changed there."""
+    """Takes snapshots of the cloud. `add_changes` is called with the servers and hosts that changed there."""
 
     def __init__(self, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache, verdicts: Verdicts,
-                 tell: Callable[[CloudChanges], None]):
+                 add_changes: AddChanges):
         self._cloud = cloud
         self._server_cache = server_cache
         self._host_cache = host_cache
-        self._tell = tell
+        self._add_changes = add_changes
         self._verdicts = verdicts
 
     async def full_snapshot(self, watch: Watch, traits: Collection[str] = ()) -> Snapshot:
@@ -86,7 +89,7 @@ class Snapshots:
         await self._server_cache.refresh(time.monotonic() - called)      # unless that has just been done
 
     def _up_to_date(self, snapshot: Snapshot) -> Snapshot:
-        """Tell the changes of servers and hosts together, as of one moment."""
-        self._tell(CloudChanges(self._server_cache.news(), self._host_cache.news()))
+        """Pass on the changes of servers and hosts together, as of one moment."""
+        self._add_changes(self._server_cache.news(), self._host_cache.news())
         return replace(snapshot, verified=replace(
             snapshot.verified, fresh=self._host_cache.read_since(snapshot.began), doubted=self._host_cache.doubted))
