@@ -1,9 +1,9 @@
 """A decision from end to end: `python -m tests.bench.bench_decision [rounds] [hosts] [VMs of each]`. Prints figures in
 Markdown; asserts that the choices are equal.
 
-As in the service: rows in a PostgreSQL, changes of servers and hosts, and under the lock of one transaction the world is
-brought up to date and a decision made. In each round the victims of the last decision have gone, a few VMs changed in
-the database and some servers of others came or went. Kubernetes' way gets the candidates of all hosts
+As in the service: rows in a PostgreSQL, changes of servers and hosts, and under the lock of one transaction the world
+is brought up to date and a decision made. In each round the victims of the last decision have gone, a few VMs changed
+in the database and some servers of others came or went. Kubernetes' way gets the candidates of all hosts
 ready to use. The clouds are those of `bench_choice`.
 """
 

@@ -51,7 +51,7 @@ class Replica:
         runtime, host_cache = ModelRuntime(steps.gate, after), ModelHostCache(cloud)
         self.server_cache = server_cache = ModelServerCache(cloud)
         leave, notices = Leave(runtime, cloud, server_cache, True), Notices(runtime, cloud, True)
-        verdicts = Verdicts(cloud, Rehearsals(cloud, DEPLOYMENT, steps.loop.time))
+        verdicts = Verdicts(cloud, Rehearsals(cloud, lambda: DEPLOYMENT, steps.loop.time))
         boot = Boot(runtime, cloud, server_cache, host_cache, leave, verdicts, DEPLOYMENT)
         self.scheduler = Scheduler(runtime, cloud, server_cache, host_cache, verdicts, self._bells[0], self.ring,
                                    grace_seconds=grace_seconds, policy=Policy(max_victims=max_victims))

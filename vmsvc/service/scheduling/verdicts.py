@@ -32,13 +32,13 @@ def key_of(boot: Mapping[str, Any]) -> str:
 
 
 class Verdicts:
-    """Asks the cloud."""
+    """Gets verdicts from Nova and Neutron, and keeps the good ones of clients for a while."""
 
     def __init__(self, cloud: Cloud, rehearsals: Rehearsals):
         self._cloud = cloud
         self._rehearsals = rehearsals
         self._good: dict[tuple[str, str], float] = {}
-        self._silent: dict[str, tuple[float, float, Verdict]] = {}     # key -> until when, for how long, what was said
+        self._silent: dict[str, tuple[float, float, Verdict]] = {}     # key -> until when, for how long, verdict
 
     async def of(self, boots: Mapping[str, Mapping[str, Any]], client: str | None = None) -> dict[str, Verdict]:
         """A verdict for each of these, by their keys. Where the cloud does not answer, or not in a way that can be
