@@ -1,5 +1,6 @@
 """What tests of several kinds share: one embedded PostgreSQL for the whole run, a fresh database for each test."""
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,12 @@ _HISTORY = "schema_migration"     # what Peewee's runner remembers
 def pytest_addoption(parser):
     """How long to look for interleavings that break a promise."""
     parser.addoption("--examples", type=int, help="random interleavings to try, other ones in each run")
+
+
+def pytest_configure():
+    """Without this, Tornado's first loop finds a loop that asyncio makes unasked, and puts it back when it ends. The
+    next `asyncio.run` drops that loop unclosed, and some later test fails of it."""
+    asyncio.set_event_loop(None)
 
 
 def pytest_terminal_summary(terminalreporter):

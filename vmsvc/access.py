@@ -1,4 +1,4 @@
-"""Access to the service, made from the settings: authentication, limits, and the kind of connection."""
+"""Makes the parts that decide on access from the settings: authentication, limits, trusted proxies and TLS."""
 
 import logging
 import resource
@@ -26,7 +26,7 @@ _OWN_FILES = 256           # of the process's open files: for the database, the 
 
 
 def web_settings(settings: Settings) -> WebSettings:
-    """What the web layer is to know of them. Clients get as many connections as the process may open files."""
+    """The settings of the web layer. The number of connections is limited by the files that the process may open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     half = MAX_SOCKETS if files == resource.RLIM_INFINITY else max(64, (files - _OWN_FILES) // 2)
     return WebSettings(

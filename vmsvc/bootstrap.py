@@ -84,10 +84,10 @@ class Service:
             self.runtime, cloud, self._server_cache, self._host_cache, self._verdicts, self._doorbell.bell(),
             self._doorbell.ring, grace_seconds=settings.grace_seconds, policy=_policy(settings),
             planned=metrics.observe_pass)
-        bulletin = ListCache(self.runtime, self._server_cache, self._doorbell.bell(), lambda: self.hub.last_seq)
-        self.evictions = Evictions(self.runtime, self._server_cache, self._doorbell.ring, bulletin.stale,
+        list_cache = ListCache(self.runtime, self._server_cache, self._doorbell.bell(), lambda: self.hub.last_seq)
+        self.evictions = Evictions(self.runtime, self._server_cache, self._doorbell.ring, list_cache.stale,
                                    settings.grace_seconds)
-        self.commands = Commands(self.runtime, cloud, self._server_cache, bulletin, self._catalog, self._scheduler,
+        self.commands = Commands(self.runtime, cloud, self._server_cache, list_cache, self._catalog, self._scheduler,
                                  self._waiters, self._doorbell.ring, verdicts=self._verdicts,
                                  min_run_seconds=settings.min_run_seconds)
         self._actuator: Worker | None = None
@@ -103,7 +103,7 @@ class Service:
         self._show_queues(metrics)
 
     def _show_queues(self, metrics: ServiceMetrics) -> None:
-        """Gauges of what waits, and where."""
+        """Add the gauges of this replica: what waits, what is under way, and which parts do not work."""
         metrics.add_gauge("vmsvc_requests_waiting", "Requests that wait for room, in the whole deployment",
                      lambda: self._scheduler.waiting)
         metrics.add_gauge("vmsvc_intents_under_way", "Acts on the cloud that this replica has claimed",
@@ -198,7 +198,7 @@ class Service:
 
 
 def _policy(settings: Settings) -> Policy:
-    """How victims are chosen."""
+    """The policy by which the planner chooses victims."""
     return Policy(settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
                   patience=2 * settings.grace_seconds + _LEAVING_SECONDS, notices=settings.grace_seconds > 0)
 
@@ -279,7 +279,7 @@ def backends(settings: Settings, environ: Mapping[str, str], *, database: bool =
             log.info("database: embedded PostgreSQL in %s (VMSVC_DATABASE_URL names another)", settings.folder)
         if started.clouds:
             entry = {"cloud": "sim-admin", "config_file": str(started.clouds)}
-            # The simulated cloud has four flavors as the real ones have: a bare request gets the smallest.
+            # A request that names no flavor gets the smallest one of the simulated cloud.
             settings = replace(settings, flavor=settings.flavor or "m1.tiny")
             log.info("cloud: simulated, at %s (OS_CLOUD names a real one); to look at it: "
                      "OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=sim-admin openstack server list",

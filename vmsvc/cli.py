@@ -44,7 +44,8 @@ _JOBS = {
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Do the job; 0 when it was done, 2 with one line of words when it cannot be."""
+    """Do the job that the arguments name. Returns the exit status: that of the job, or 2 after one line on stderr that
+    says why the job cannot be done."""
     if list(arguments[:1]) == ["demo"]:          # a client, with flags of its own
         return demo.main(arguments[1:], f"{COMMAND} demo")
     parser = _parser()
@@ -66,14 +67,14 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except REFUSALS as error:
         print(f"vmsvc: {error}", file=sys.stderr)
     except BrokenPipeError:
-        return 128 + signal.SIGPIPE          # the reader of our output has gone
+        return 128 + signal.SIGPIPE          # the reader of the output has closed the pipe
     except OSError as error:
         print(f"vmsvc: {_in_words(error, settings)}", file=sys.stderr)
     return 2
 
 
 def _in_words(error: OSError, settings: config.Settings) -> str:
-    """The message for an error of the system at a start. Raises the error itself when it is of no kind that a start
+    """The message for a system error at a start. Raises the error itself when it is none of those that a start
     expects."""
     where = f"{settings.address}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
@@ -132,8 +133,8 @@ def _prepare(database_url: str) -> None:
 
 @contextlib.contextmanager
 def _ended_by(*numbers: signal.Signals) -> Iterator[None]:
-    """Within, these signals raise SystemExit, so that what was started is stopped in good order; a SIGINT also where a
-    shell had it ignored, as shells do for what runs in the background."""
+    """In this context these signals raise SystemExit, so that everything that was started is stopped in order. SIGINT
+    does so even when the process inherited it as ignored, as background jobs of a shell do."""
     def end(_number: int, _frame: object) -> None:
         raise SystemExit(0)
     before = {number: signal.signal(number, end) for number in numbers}
@@ -145,7 +146,7 @@ def _ended_by(*numbers: signal.Signals) -> Iterator[None]:
 
 
 def _one_of_several(replica: Callable[[list, int], int], sockets: list, parent: int) -> int:
-    """A replica's status. The supervisor starts it again, whatever kept it from starting."""
+    """Run one of several replicas and return its exit status. When it cannot start, the supervisor tries again."""
     try:
         return replica(sockets, parent)
     except REFUSALS as error:
@@ -154,7 +155,7 @@ def _one_of_several(replica: Callable[[list, int], int], sockets: list, parent: 
 
 
 def _allow_many_sockets() -> None:
-    """The usual soft limit of 1024 open files is for programs that use select(); this one does not."""
+    """Raise the soft limit of open files. The usual 1024 is for programs that use select(); this one does not."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES) if hard != resource.RLIM_INFINITY
                                                 else _OPEN_FILES, hard))
@@ -182,20 +183,20 @@ async def _serve(service: bootstrap.Service, parent: int | None) -> None:
 
 
 def _orphaned(parent: int, told: asyncio.Event) -> None:
-    """The supervisor has died: nobody would start us again, or stop us."""
+    """Stop this replica, because its supervisor has died: nothing would restart or stop it any more."""
     asyncio.get_running_loop().remove_reader(parent)
     told.set()
 
 
 def _tell(number: int, told: asyncio.Event) -> None:
-    # SIGTERM comes twice in all innocence: systemd sends it to every process, and the supervisor passes its own on.
+    # An orderly stop can send SIGTERM twice: systemd sends it to every process, and the supervisor passes its own on.
     if told.is_set() and number == signal.SIGINT:
         raise KeyboardInterrupt
     told.set()
 
 
 def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
-    """Apply what is missing."""
+    """Apply the migrations that the database lacks, and print their names."""
     with bootstrap.backends(settings, environ, cloud=False) as used:
         applied = bootstrap.migrate(used.database_url, patience=0)       # the caller can run `migrate` again
         print("applied: " + ", ".join(applied) if applied else "the schema is up to date")
@@ -218,7 +219,7 @@ def adopt(settings: config.Settings, environ: Mapping[str, str], *, dry_run: boo
 
 
 def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
-    """Look at everything and say what was found; 0 when nothing is wrong, else 1."""
+    """Check settings, database and cloud, and print each finding. Returns 0 when nothing is wrong, else 1."""
     async def look() -> bool:
         cloud = (bootstrap.cloud_of(settings, bootstrap.FROM_ENVIRONMENT) if bootstrap.names_cloud(environ)
                  else None)
@@ -231,7 +232,7 @@ def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
             if cloud:
                 await cloud.close()
         return report.passed(found)
-    log.setLevel(logging.WARNING)       # the findings say it better
+    log.setLevel(logging.WARNING)       # the findings say the same in clearer words
     return 0 if asyncio.run(look()) else 1
 
 
@@ -242,7 +243,7 @@ def openapi(_settings: config.Settings, _environ: Mapping[str, str]) -> int:
 
 
 def token(name: str, role: str, settings: config.Settings, _environ: Mapping[str, str]) -> int:
-    """Make one. A running service knows it within a second."""
+    """Make a token, write its hash to the token file and print it. A running service knows it within a second."""
     try:
         made = tokens.add(settings.tokens, name, role)
     except OSError as error:
@@ -253,7 +254,7 @@ def token(name: str, role: str, settings: config.Settings, _environ: Mapping[str
 
 
 def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
-    """The simulated cloud until SIGTERM or SIGINT."""
+    """Run the simulated cloud until SIGTERM or SIGINT."""
     with _ended_by(signal.SIGTERM, signal.SIGINT), bootstrap.backends(settings, {}, database=False) as used:
         print(f"export OS_CLIENT_CONFIG_FILE={used.cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
         while True:

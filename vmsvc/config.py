@@ -20,8 +20,8 @@ PREFIX = "VMSVC_"
 #: Variables that other programs read from the same shell: the demo, and the tests.
 OTHERS = frozenset({"VMSVC_URL", "VMSVC_TOKEN", "VMSVC_TEST_CLOUD"})
 
-#: With `_`, which names of containers may have. The last part begins with a letter: nothing that the C library would
-#: take for an address (`127.1`, `0x7f000001`) is one.
+#: One part of a host name; `_` occurs in names of containers. The last part has to begin with a letter, so that no text
+#: that the C library takes for an address (`127.1`, `0x7f000001`) counts as a name.
 _PART = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$)(?:{_PART}\.)*(?=[a-z]){_PART}", re.IGNORECASE | re.ASCII)
 
@@ -135,12 +135,12 @@ def listed(text: str) -> frozenset[str]:
 
 
 def networks_and_names(text: str) -> tuple[list[IPv4Network | IPv6Network], list[str]]:
-    """The networks, and the host names in small letters, of a list of trusted proxies. Raises ConfigError for what is
-    neither."""
+    """The networks and the host names (in lower case) of a list of trusted proxies. Raises ConfigError for a word that
+    is neither."""
     networks, names = [], []
     for word in sorted(listed(text)):
         try:
-            networks.append(ip_network(word.replace("%", " ")))     # no zone: a peer's address is compared without
+            networks.append(ip_network(word.replace("%", " ")))     # refuses a zone: peers are compared without one
         except ValueError:
             if not _HOST_NAME.fullmatch(word):
                 raise ConfigError(f"VMSVC_TRUSTED_PROXIES: {word!a} is no address, network or host name") from None

@@ -1,10 +1,11 @@
-"""`make demo`: plays the story on a running service, so that whoever looks at its page sees it alive.
+"""`make demo`: plays an example on a running service, for people who watch its page.
 
 `make empty` is here too, for the same client: it deletes every VM that the service made.
 
-Fill the room with preemptible VMs, ask who would go for a standard one, ask for it, wait out the notice and the
-eviction, create, delete, again. It keeps to VMs that it made itself: it asks first, and where somebody else's VM would
-have to go it ends, and says how to make room. At its end, and after Ctrl-C, it deletes what it made.
+The demo fills the capacity with preemptible VMs, asks by a dry run which of them a standard VM would evict, creates
+that VM, waits for the notice and the eviction, deletes, and begins again. It uses only VMs that it made itself: where
+another VM would be evicted it ends, and says how to free capacity. At its end, and after Ctrl-C, it deletes what it
+made.
 """
 
 import argparse
@@ -34,7 +35,7 @@ class DemoFailed(Exception):
 
 
 class Stopped(Exception):
-    """Somebody pressed Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
 
 class Service:
@@ -97,12 +98,11 @@ class Service:
         return set(there.values())
 
     def close(self) -> None:
-        """Nothing more is asked."""
         self._client.close()
 
 
 class Story:
-    """One telling. `pause` is the time to look at the page between two steps, in seconds; `most` bounds its VMs."""
+    """One run of the demo. `pause`: seconds between two steps; `most`: how many VMs it makes at most."""
 
     def __init__(self, service: Service, pause: float, most: int):
         self._service = service
@@ -113,7 +113,7 @@ class Story:
         self.stop = asyncio.Event()
 
     async def tell(self, rounds: int) -> None:
-        """So many rounds (0: for ever), then remove what was made. Raises DemoFailed."""
+        """Play so many rounds (0: for ever), then delete the VMs that were made. Raises DemoFailed."""
         try:
             with contextlib.suppress(Stopped):
                 await self.prepare()
@@ -125,15 +125,15 @@ class Story:
             await self.clear()
 
     async def look(self, seconds: float) -> None:
-        """Time goes by. Raises Stopped."""
+        """Wait for so many seconds. Raises Stopped after Ctrl-C."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stop.wait(), seconds)
         if self.stop.is_set():
             raise Stopped
 
     async def prepare(self) -> None:
-        """Say what is there, and choose the smallest and the largest flavor of which some would fit. Raises DemoFailed
-        when others have all the room."""
+        """Print what is there, and choose the smallest and the largest flavor that would fit. Raises DemoFailed when
+        other VMs take all the capacity."""
         others = len(await self._service.known())
         sizes = [flavor for flavor in await self.flavors()
                  if flavor["fits_after_evictions"] > 0 or flavor["fits_now"] > 0]
@@ -178,7 +178,8 @@ class Story:
         say("that is enough" if count < fits else "the room is full")
 
     async def outcome(self, vm_id: str) -> bool:
-        """Wait until a VM runs, or (False) was refused for want of room. Raises DemoFailed for any other end."""
+        """Wait for a VM: True when it runs, False when it was refused for lack of capacity. Raises DemoFailed for any
+        other end."""
         for _ in range(int(_OUTCOME_SECONDS / _LOOK_SECONDS)):
             await self.look(_LOOK_SECONDS)
             status, vm = await self._service.call("GET", f"vm/{vm_id}")
@@ -192,8 +193,8 @@ class Story:
         raise DemoFailed(f"{self._service.made[vm_id]} has no outcome after {_OUTCOME_SECONDS:.0f} s")
 
     async def ask(self, name: str) -> bool:
-        """Who would go? False when nothing would help. Raises DemoFailed when it would be somebody whom the story did
-        not make."""
+        """Ask by a dry run which VMs a standard VM would evict. False when no eviction would help. Raises DemoFailed
+        when it would evict a VM that the demo did not make."""
         wish = {"is_preemptible": False, "name": name, "flavor": self._large}
         plan = await self._service.demand("POST", "vm?dry_run=true", wish)
         plans = [plan, *filter(None, [plan.get("if_no_host_has_room")])]
@@ -203,7 +204,7 @@ class Story:
         return plans[-1]["result"] != "refused"
 
     async def clear(self, prefix: str = "demo-") -> None:
-        """Delete what the story made, by name. Standard VMs first: who waits for them is reprieved."""
+        """Delete the demo's VMs whose names begin so. Standard VMs first, so that their victims are reprieved."""
         mine = sorted((name, vm_id) for vm_id, name in self._service.made.items() if name.startswith(prefix))
         if mine:
             say(f"deleting {len(mine)} of its VMs")
@@ -216,20 +217,20 @@ class Story:
 
 
 async def together(coroutines: Iterable[Awaitable[None]]) -> None:
-    """All of them side by side; the first that failed is raised when all have ended."""
+    """Run all of them at once. When all have ended, the first error is raised."""
     for error in await asyncio.gather(*coroutines, return_exceptions=True):
         if isinstance(error, BaseException):
             raise error
 
 
 def say(line: str) -> None:
-    """One line of the story."""
+    """Print a line at once."""
     print(line, flush=True)
 
 
 async def empty(url: str, token: str = "", sure: bool = False) -> None:
-    """Delete every VM that the service made, standard ones first, and what waits for room; servers that others made
-    stay. Somebody has to say yes before, at the terminal, unless they are `sure`. Raises DemoFailed."""
+    """Delete every VM that the service made, and the requests that wait for capacity. Other servers stay. The user has
+    to confirm this at the terminal, unless `sure` is true. Raises DemoFailed."""
     service = Service(url, token)
     try:
         service.made = await service.known()
@@ -251,7 +252,7 @@ async def empty(url: str, token: str = "", sure: bool = False) -> None:
 
 
 def confirm(what: str) -> None:
-    """Raises DemoFailed unless somebody at the terminal says yes."""
+    """Ask the user at the terminal. Raises DemoFailed for any answer but yes."""
     if not sys.stdin.isatty():
         raise DemoFailed(f"{what}. Nobody is at the terminal to say yes: make empty YES=1, or --empty --yes")
     if input(f"{what}. Is that what you want? (yes/no) ") != "yes":
@@ -259,7 +260,7 @@ def confirm(what: str) -> None:
 
 
 async def play(url: str, rounds: int, pause: float, most: int, token: str = "") -> None:
-    """Tell it. The first Ctrl-C ends it in good order, a second one at once. Raises DemoFailed."""
+    """Play the demo. The first Ctrl-C ends it in order, a second one at once. Raises DemoFailed."""
     service = Service(url, token)
     story = Story(service, pause, most)
     loop = asyncio.get_running_loop()
@@ -277,7 +278,7 @@ async def play(url: str, rounds: int, pause: float, most: int, token: str = "") 
 
 
 def main(arguments: Sequence[str] | None = None, program: str = ".venv/bin/python -m vmsvc.demo") -> int:
-    """0 when the story was told, 2 with one line of words when it could not be."""
+    """The exit status: 0 after a demo, 2 after one line on stderr that says why it cannot be played."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("--url", default=os.environ.get("VMSVC_URL", URL), help="where the service is")
     parser.add_argument("--token", default=os.environ.get("VMSVC_TOKEN", ""),

@@ -10,9 +10,9 @@ _M_ARENA_MAX = -8        # of glibc's malloc.h
 #: met long lists. `bench_fleet` takes 144 MB with two heaps, 185 MB without the limit. Threads that wait for each other
 #: in malloc cost nothing: they wait for the interpreter anyway.
 _ARENAS = 2
-#: Python's own but for the third: a full collection after a hundred of the middle ones, not after ten. With a thousand
-#: requests under way it kept the loop for 60 ms each time, six times in half a minute, and found next to nothing:
-#: reference counts free all but a few objects of each request.
+#: Python's own values, except the third: a full collection after a hundred of the middle ones, not after ten. With a
+#: thousand requests under way it kept the loop for 60 ms each time, six times in half a minute, and found next to
+#: nothing: reference counts free all but a few objects of each request.
 _THRESHOLDS = 700, 10, 100
 #: VMs and hosts. A full collection looks at 10,000 hosts with 40,000 VMs for 58 ms of CPU, longer than a decision
 #: takes; once they are frozen it takes 0.1 ms.
@@ -42,7 +42,7 @@ class GrowingWorld:
         self._frozen = 0
 
     def has(self, size: int) -> None:
-        """It has so many parts now."""
+        """Report how many parts the structure has now. Freezes it when it has grown enough."""
         if size > max(_LARGE, self._frozen * 3 // 2):
             self._frozen = size
             gc.freeze()

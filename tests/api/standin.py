@@ -78,12 +78,11 @@ class Service:
         return row if self.deletes_in_time else None
 
     async def vms(self) -> Page:
-        """Each once."""
         self._note("vms")
         return self.page()
 
     def page(self) -> Page:
-        """The list as it is now."""
+        """The VMs of `vm_rows`, each once though two ids lead to it."""
         return page_of([json.dumps(row).encode() for key, row in self.vm_rows.items() if key == row["id"]],
                        len(self.log))
 

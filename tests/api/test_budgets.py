@@ -26,7 +26,7 @@ class Endless:
         self.asked, self.dropped = asyncio.Event(), asyncio.Event()
 
     async def work(self, *_args, **_kwargs):
-        """Any."""
+        """Wait until this is cancelled. `asked` and `dropped` tell that it began and was cancelled."""
         self.asked.set()
         try:
             await asyncio.Future()

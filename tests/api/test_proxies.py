@@ -80,7 +80,8 @@ def test_an_address_has_one_spelling(said, address):
 
 
 class Names:
-    """A name server. `known` is a name to its addresses; what is not known has none. `silent` until it is set."""
+    """A name server. `known` has the addresses of each name; another name has none. While `answers` is not set, a
+    look-up hangs."""
 
     def __init__(self):
         self.known: dict[str, str] = {}
@@ -90,7 +91,7 @@ class Names:
         self.answers.set()
 
     def resolve(self, name):
-        """As `proxies.resolve`."""
+        """The addresses of a name, in the place of `proxies.resolve`."""
         self.asked += 1
         self.answers.wait(10)
         if name not in self.known:

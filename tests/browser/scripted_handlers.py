@@ -59,7 +59,7 @@ class Tickets(Base):
     """`/api/v1/tickets`."""
 
     def post(self) -> None:
-        """One that is good once."""
+        """Make a ticket that opens one WebSocket."""
         ticket = f"ticket-{len(self.api.requests)}"
         self.api.tickets.add(ticket)
         self.set_status(201)
@@ -67,10 +67,9 @@ class Tickets(Base):
 
 
 class Health(Base):
-    """`/healthz`."""
+    """`/healthz`, which is always well."""
 
     def get(self) -> None:
-        """The loop turns."""
         self.finish({"status": "ok", "version": self.api.version})
 
 
@@ -78,7 +77,7 @@ class Vms(Base):
     """`/api/v1/vm`."""
 
     async def get(self) -> None:
-        """The list as it is now, sent when it is no longer held back."""
+        """Answer with the list as of this call, once the script no longer holds answers back."""
         if self.api.list_failure:
             self.fail(*self.api.list_failure)
             return
@@ -89,7 +88,7 @@ class Vms(Base):
         self.finish(answer)
 
     async def post(self) -> None:
-        """What the script says, else a VM that is active at once."""
+        """Answer with the script's failure or dry run, else with a VM that is active (or building)."""
         body = json.loads(self.request.body)
         if self.api.create_failure:
             self.fail(*self.api.create_failure)

@@ -1,7 +1,7 @@
-"""`python -m tests.chaos`: the crash matrix, a storm, integrity runs in both modes and a soak, and a table of what they
-came to. `make test_chaos` runs it. Settings, all in the environment: SOAK_MINUTES (30), STORM_FAULTS (10000),
-MATRIX_RUNS (0: the whole matrix), INTEGRITY_SECONDS (540, half of it in each mode), CHAOS_SEED (1: another seed tries
-other faults and other variants), CHAOS_LANES (runs side by side: 4)."""
+"""`python -m tests.chaos`: the crash matrix, a storm, integrity runs in both modes, a soak, and a table of the results.
+`make test_chaos` runs it. Settings, all in the environment: SOAK_MINUTES (30), STORM_FAULTS (10000), MATRIX_RUNS (0:
+the whole matrix), INTEGRITY_SECONDS (540, half of it in each mode), CHAOS_SEED (1: another seed tries other faults and
+other variants), CHAOS_LANES (runs side by side: 4)."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""The clients of an integrity run: what they ask for is random, and every request is written down with its answer."""
+"""The clients of an integrity run: they send random requests, and record every request with its answer."""
 
 import asyncio
 import contextlib
@@ -18,13 +18,13 @@ API = "/api/v1"
 FLAVORS = ("m1.tiny", "m1.tiny", "m1.small", "m1.medium", "m1.large")
 FINAL = frozenset({201, 403, 409})
 PREFER = ({}, {}, {}, {"Prefer": "respond-async"}, {"Prefer": "wait=1"}, {"Prefer": "wait=4"})
-TRIES = 200             # of a request with a key, until it has its final answer
+TRIES = 200             # how often a create with an Idempotency-Key is sent, at most, until its answer is final
 KINDS = (None, "create", "evict", "delete")
 
 
 class Door:
-    """The way in: any replica that listens. `doomed` are the processes that were told to end: what they cut is no
-    fault of theirs."""
+    """Sends requests to the replicas, and records them in `seen`. `doomed` are the pids of replicas that the run ends:
+    a connection that one of them cuts is no defect."""
 
     def __init__(self, replicas: list[Replica], seen: Evidence):
         self._replicas = replicas
@@ -33,18 +33,18 @@ class Door:
         self.doomed: set[int] = set()
 
     def close(self) -> None:
-        """Give the sockets back."""
         self._http.close()
 
     def open(self, chance: random.Random) -> list[Replica]:
-        """Who listens now, in any order."""
+        """The replicas that have started, in random order; empty when none has."""
         found = [replica for replica in self._replicas if replica.client]
         chance.shuffle(found)
         return found
 
     async def ask(self, replica: Replica, one: Attempt, method: str, path: str, body: object = None,
                   headers: dict | None = None) -> Attempt:
-        """Send it, and write down what came back."""
+        """Send a request to this replica and return `one`, with the status, body and tag of the answer filled in: see
+        `Attempt`."""
         self.seen.attempts.append(one)
         began, limit = time.monotonic(), self.seen.limit
         headers = {**({"Content-Type": "application/json"} if body is not None else {}), **(headers or {})}
@@ -64,7 +64,8 @@ class Door:
 
 
 class Customer:
-    """One client. `over()` is true when no new work is to begin."""
+    """A client that sends one random request after the other, until `over()` is true. `groups` has the budget of each
+    eviction group."""
 
     def __init__(self, door: Door, name: str, chance: random.Random, groups: dict[str, int], over: Callable[[], bool]):
         self._door, self._name, self._chance, self._groups, self._over = door, name, chance, groups, over
@@ -75,11 +76,11 @@ class Customer:
             self.practise, self.acknowledge, self.acknowledge, self.dry_run, self.show, self.history, self.read]
 
     async def run(self) -> None:
-        """Deed after deed."""
+        """Send random requests until `over()`."""
         while not self._over():
-            deed = self.delete if len(self._mine) > 3 else self._chance.choice(self._deeds)
-            with contextlib.suppress(IndexError):       # nobody listens, or there is nobody to do it to
-                await deed()
+            request = self.delete if len(self._mine) > 3 else self._chance.choice(self._deeds)
+            with contextlib.suppress(IndexError):       # no replica has started, or no VM suits this request
+                await request()
             await asyncio.sleep(self._chance.random() * 0.2)
 
     async def _send(self, what: str, ref: str, method: str, path: str, body: object = None, headers: dict | None = None,
@@ -102,14 +103,15 @@ class Customer:
         return f"{kind}-{self._name}-{self._made}"
 
     async def create(self) -> None:
-        """With a key, which is sent until its answer is final, and sometimes once more; or without, once."""
+        """Create a VM. Mostly with an Idempotency-Key: then the request is sent, sometimes to two replicas at once,
+        until an answer is final, and sometimes again after that. Without a key it is sent once."""
         name = self._next("vm")
         wish, keyed, answer = self._wish(name), self._chance.random() < 0.85, None
         for _ in range(TRIES if keyed else 1):
-            doors = self._door.open(self._chance)[:2 if keyed and self._chance.random() < 0.25 else 1]
+            replicas = self._door.open(self._chance)[:2 if keyed and self._chance.random() < 0.25 else 1]
             found = await asyncio.gather(*(
                 self._send("create", name, "POST", "/vm", wish, self._chance.choice(PREFER), name if keyed else None,
-                           replica) for replica in doors))
+                           replica) for replica in replicas))
             answer = next((one for one in found if one.status in FINAL), answer)
             if answer is None and any(one.status == 502 for one in found) and self._chance.random() < 0.5:
                 break
@@ -120,7 +122,7 @@ class Customer:
             self._mine.append(answer.body["vm"]["id"])
 
     async def delete(self) -> None:
-        """One of its own, or any; sometimes it does not ask for the end."""
+        """Delete a VM that this client made, or sometimes any VM; mostly repeat that until the VM is gone."""
         if self._mine and self._chance.random() < 0.8:
             ref = self._mine.pop(0)
         else:
@@ -138,34 +140,33 @@ class Customer:
         return [vm for vm in (answer.body or {}).get("servers", ()) if wanted(vm)] if answer.status == 200 else []
 
     async def list(self) -> None:
-        """With the tag of the list that it has."""
+        """List the VMs, with If-None-Match of the last list."""
         answer = await self._send("list", "", "GET", "/vm", headers={"If-None-Match": self._etag} if self._etag else {})
         self._etag = answer.etag or self._etag
 
     async def show(self) -> None:
-        """One VM, by either id; or somebody else's server."""
+        """Show a VM, by the cloud's id or by vmsvc's, or a server that vmsvc did not make."""
         vm = self._chance.choice(await self._listed(lambda vm: True))
         ref = vm[self._chance.choice(["id", "vmsvc_id"])] if "vmsvc_id" in vm else vm["id"]
         await self._send("show" if "vmsvc_id" in vm else "show foreign", ref, "GET", f"/vm/{ref}")
 
     async def acknowledge(self) -> None:
-        """The victim says that it may go."""
+        """Acknowledge the notice of a victim."""
         vm = self._chance.choice(await self._listed(lambda vm: vm.get("state") == "noticed"))
         await self._send("ack", vm["id"], "POST", f"/vm/{vm['id']}/ack", {})
 
     async def practise(self) -> None:
-        """A notice that nobody needs."""
+        """Practise the eviction of a preemptible VM."""
         vm = self._chance.choice(await self._listed(lambda vm: vm.get("is_preemptible") and vm["state"] == "active"))
         await self._send("practise", vm["id"], "POST", f"/vm/{vm['id']}/evict",
                          {"notice_only": self._chance.random() < 0.5})
 
     async def dry_run(self) -> None:
-        """It only asks."""
         name = self._next("dry")
         await self._send("dry run", name, "POST", "/vm?dry_run=true", self._wish(name))
 
     async def history(self) -> None:
-        """A page from anywhere."""
+        """Read a page of the history that begins at a random seq, and record it."""
         newest = max((ear.heard[-1]["data"]["seq"] for ear in self._door.seen.ears if ear.heard), default=0)
         page = Page(self._chance.randrange(newest + 1), self._chance.choice([1, 10, 1000]), self._chance.choice(KINDS))
         kind = f"&type={page.kind}" if page.kind else ""
@@ -175,20 +176,19 @@ class Customer:
             self._door.seen.pages.append(page)
 
     async def read(self) -> None:
-        """What there is besides."""
         await self._send("read", "", "GET", self._chance.choice(
             ["/evictions?limit=20", "/capacity", "/usage?hours=1", "/catalog"]))
 
 
 class Hearer:
-    """A client of the socket, which comes back with the last `seq` that it heard: to any replica, after any end, and
-    now and then for no reason."""
+    """A client of the WebSocket that records all events in `ear`. It leaves after some seconds, and whenever a
+    connection ends; then it connects to any replica, with the last `seq` that it received."""
 
     def __init__(self, door: Door, ear: Ear, chance: random.Random):
         self._door, self._ear, self._chance = door, ear, chance
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Receive events, connection after connection, until this is cancelled."""
         while True:
             if channel := await self._connect():
                 self._ear.connections += 1
@@ -204,7 +204,7 @@ class Hearer:
         since = self._ear.heard[-1]["data"]["seq"] if self._ear.heard else 0
         kind = f"&type={self._ear.kind}" if self._ear.kind else ""
         for replica in self._door.open(self._chance)[:1]:
-            with contextlib.suppress(Exception):     # it has just died, or cannot ask its database
+            with contextlib.suppress(Exception):     # the replica has died, or its database is away
                 return await websocket_connect(
                     f"ws://127.0.0.1:{replica.client.port}{API}/events?since={since}{kind}", connect_timeout=5)
         return None

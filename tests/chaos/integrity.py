@@ -1,9 +1,9 @@
-"""An integrity run: customers do random work on two replicas while replicas are killed, PostgreSQL is restarted and
-killed, the cloud and the wire to it fail, and others meddle with the cloud. Then it is calm, and what must be true is
-judged from outside: see `outside`.
+"""An integrity run: clients send random requests to two replicas while the run kills replicas, restarts and kills
+PostgreSQL, injects faults into the cloud and the connection to it, and changes the cloud as its other users do. Then
+all disturbances end, the run waits until nothing moves, and `outside.judge` checks what the clients and the cloud saw.
 
-`python -m tests.chaos.integrity` is one alone, with INTEGRITY_SECONDS (540) and SEED (1; an odd seed has an operator's
-credentials, an even one a tenant's). A seed stands for what is tried, not for how it interleaves.
+`python -m tests.chaos.integrity` does one run, for INTEGRITY_SECONDS (540), with SEED (1; an odd seed takes an
+operator's credentials, an even one a tenant's). A seed repeats the random choices, not the order in which they meet.
 """
 
 import asyncio
@@ -32,16 +32,16 @@ from vmsvc.simulator.postgres import Postgres, PostgresFailed
 
 CUSTOMERS = 8
 HOSTS = 4
-GRACE = 0.5                 # seconds
+GRACE = 0.5                 # seconds: VMSVC_GRACE_SECONDS
 WAIT = 15.0                 # VMSVC_REQUEST_TIMEOUT
-LIMIT = WAIT + 15           # seconds in which every request is answered, whatever happens meanwhile
-REST = 90.0                 # seconds in which all comes to rest when it is calm
+LIMIT = WAIT + 15           # seconds in which every request has to be answered
+REST = 90.0                 # seconds after the last disturbance in which all VMs have to reach a state that stays
 MOST_STOLEN = 4
 GROUPS = {"batch": 1, "web": 2}
 KILL_SECONDS, RESTART_SECONDS, TROUBLE_SECONDS, MEDDLE_SECONDS = 10.0, 15.0, 2.0, 0.7
 TROUBLES = ("spawn_fails", "no_valid_host", "delete_fails", "delete_hangs", "metadata_refused", "build_hangs", "thief")
 PAGE = "<html><body><h1>Something went wrong</h1></body></html>"
-#: Shares of all calls to the cloud. Each page of HTML stands for a proxy that answers in the place of a service.
+#: Faults of calls to the cloud, each with its share of all calls. A page of HTML is the answer of a proxy in between.
 WIRE = (
     *({"action": "status", "status": status, "probability": 0.008} for status in (500, 502, 503)),
     *({"action": action, "probability": 0.008} for action in ("cut", "cut_after", "cut_body", "half_json", "html")),
@@ -59,7 +59,7 @@ PATIENCE = {**QUICKLY, "vmsvc.service.acting.create_server._COOL_SECONDS": 1.0,
 
 
 class Integrity:    # pylint: disable=too-many-instance-attributes
-    """One run over a plant. `project` is that of the service's credentials."""
+    """One run over a plant. `project` is the project of the service's credentials; `done` counts the disturbances."""
 
     def __init__(self, plant: Plant, server: Postgres, project: str, seed: int):
         self._plant, self._server, self._project = plant, server, project
@@ -71,7 +71,8 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         self._door = Door(plant.replicas, self.seen)
 
     async def run(self, seconds: float) -> Evidence:
-        """So many seconds of it, and then rest."""
+        """Disturb the service for so many seconds, wait for rest, and return what was seen. Ends early when a task of
+        the run fails."""
         chances = [random.Random(self._chance.random()) for _ in range(CUSTOMERS + 4)]
         self.seen.ears = [Ear(kind) for kind in (None, None, None, "evict")]
         hearing = [asyncio.create_task(Hearer(self._door, ear, chances.pop()).run()) for ear in self.seen.ears]
@@ -79,15 +80,15 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
             self._plant.sim.fault(seed=self._chance.randrange(10**6), **fault)
         customers = [asyncio.create_task(Customer(self._door, str(number), chance, GROUPS, lambda: self._calm).run())
                      for number, chance in enumerate(chances)]
-        fates = [asyncio.create_task(fate) for fate in (
+        disturbances = [asyncio.create_task(task) for task in (
             self._kill(), self._restart(), self._trouble(), self._meddle(), self._replace_the_dead(), self._log())]
-        ends = time.monotonic() + seconds
-        while time.monotonic() < ends and not any(task.done() for task in (*customers, *fates, *hearing)):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not any(task.done() for task in (*customers, *disturbances, *hearing)):
             await asyncio.sleep(0.5)
         self.done["faults"] = self._plant.injected()
         self._calm = True
         self._still()
-        await asyncio.gather(*fates)
+        await asyncio.gather(*disturbances)
         await asyncio.gather(*customers)
         await self._rest()
         for task in hearing:
@@ -97,16 +98,16 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         self._door.close()
         return self.seen
 
-    # ------------------------------------------------------------ what happens to it
+    # ------------------------------------------------------------ disturbances
 
     async def _pause(self, seconds: float) -> None:
-        """About so long, or until it is calm."""
-        ends = time.monotonic() + seconds * self._chance.uniform(0.5, 1.5)
-        while time.monotonic() < ends and not self._calm:
+        """Wait for half to one and a half times `seconds`, at most until the disturbances end."""
+        deadline = time.monotonic() + seconds * self._chance.uniform(0.5, 1.5)
+        while time.monotonic() < deadline and not self._calm:
             await asyncio.sleep(0.1)
 
     async def _kill(self) -> None:
-        """A replica is killed, or told to stop; now and then both at once."""
+        """Kill a replica, or stop it by SIGTERM; sometimes both replicas, one right after the other."""
         while not self._calm:
             await self._pause(KILL_SECONDS)
             for replica in self._plant.replicas[:2 if self._chance.random() < 0.2 else 1]:
@@ -121,7 +122,7 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
                 await self._plant.replace(replica)
 
     async def _replace_the_dead(self) -> None:
-        """As whoever supervises them does."""
+        """Start a new replica for each that ended by itself, as a supervisor does."""
         while not self._calm:
             await asyncio.sleep(0.5)
             for replica in list(self._plant.replicas):
@@ -131,7 +132,7 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
                     await self._plant.replace(replica)
 
     async def _restart(self) -> None:
-        """PostgreSQL is restarted, or its processes are killed; now and then its sessions alone are cut."""
+        """Restart PostgreSQL after a stop (SIGINT, SIGQUIT) or a kill, or end all sessions of the database."""
         while not self._calm:
             await self._pause(RESTART_SECONDS)
             how = self._chance.choice([signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, None])
@@ -147,7 +148,7 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
             await running(self._server)
 
     async def _trouble(self) -> None:
-        """Something fails inside the cloud."""
+        """Make something fail inside the cloud: a build, a delete, a write of metadata."""
         while not self._calm:
             await self._pause(TROUBLE_SECONDS)
             kind = self._chance.choice(TROUBLES)
@@ -155,16 +156,16 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
             self._plant.sim.fault(kind=kind, count=1)
 
     async def _meddle(self) -> None:
-        """Others use the cloud: they take room and give it back, lock, switch off, delete, and change what is not
-        theirs."""
+        """Act as other users of the cloud: take and free capacity, lock, switch off and delete servers, delete
+        metadata, change the quota."""
         while not self._calm:
             await self._pause(MEDDLE_SECONDS)
-            deed = self._chance.choice([self._steal, self._steal, self._give_back, self._lock, self._unlock,
-                                        self._vanish, self._halt, self._unmark, self._change_quota])
-            # It has just left, or a fault strikes.
+            action = self._chance.choice([self._steal, self._steal, self._give_back, self._lock, self._unlock,
+                                          self._vanish, self._halt, self._unmark, self._change_quota])
+            # There is no such server, it has just left, or the call met a fault.
             with contextlib.suppress(OSError, IndexError, HTTPException, ValueError):
-                await deed()
-                self.done[deed.__name__.strip("_").replace("_", " ")] += 1
+                await action()
+                self.done[action.__name__.strip("_").replace("_", " ")] += 1
 
     async def _steal(self) -> None:
         if len(self.seen.foreign) > MOST_STOLEN:
@@ -192,13 +193,13 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
             self._plant.sim.vanish(server)
 
     async def _halt(self) -> None:
-        """A guest that has read its notice switches itself off."""
+        """Switch off a VM whose guest has a notice, as the guest itself may do."""
         server = self._any("ACTIVE", "vmsvc_evict_at")
         self.seen.halted.add(server)
         self._plant.sim.power_off(server)
 
     async def _unmark(self) -> None:
-        """Somebody of the project deletes our mark."""
+        """Delete a part of vmsvc's mark from a server, as a user of the project can."""
         server = self._any("ACTIVE")
         if server in {event["subject"] for event in self.seen.ears[0].heard[-200:] if step(event) == "create/active"}:
             if token := await asyncio.to_thread(self._plant.sim.token, self._project, self._project):
@@ -210,22 +211,22 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         self._plant.sim.quota(self._project, cores=self._chance.choice([12, 1000, 1000, 1000]))
 
     def _any(self, status: str, key: str = "vmsvc_id") -> str:
-        """A server of ours that has this in its metadata."""
+        """A random server of vmsvc with this status and this key in its metadata. Raises IndexError without one."""
         return self._chance.choice(sorted(server for server, shown in self._plant.sim.servers().items()
                                           if shown["status"] == status and key in shown["metadata"]))
 
     def _still(self) -> None:
-        """The cloud is well, and nobody holds anything."""
+        """End what disturbs the cloud: faults, the low quota, locks."""
         self._plant.sim.clear_faults()
         self._plant.sim.quota(self._project, cores=1000)
         for server in self._plant.sim.servers():
             with contextlib.suppress(urllib.error.HTTPError):
                 self._plant.sim.change(server, locked_by=None)
 
-    # ------------------------------------------------------------ what there is to see
+    # ------------------------------------------------------------ evidence
 
     async def _log(self) -> None:
-        """Keep the calls that end servers: the cloud remembers the newest alone."""
+        """Record the calls that stop or delete servers, every second: the simulator keeps only its newest calls."""
         while not self._calm:
             await asyncio.sleep(1)
             self._take_log()
@@ -242,14 +243,15 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         return answer.json
 
     async def _rest(self) -> None:
-        """Wait until nothing happens any more: no VM is on its way, and the cloud has what the history says."""
+        """Wait until no VM is between two states, the cloud agrees with the history, and no new event comes for a
+        second. Notes in `seen.hurt` when that takes longer than REST."""
         await running(self._server)
         for replica in list(self._plant.replicas):
             if not replica.lives:
                 await self._plant.replace(replica)
         await asyncio.gather(*(replica.ready() for replica in self._plant.replicas))
-        ends = time.monotonic() + REST
-        while time.monotonic() < ends:
+        deadline = time.monotonic() + REST
+        while time.monotonic() < deadline:
             seq = len(self.seen.events)
             await self._read_events()
             if len(self.seen.events) == seq and self._is_still():
@@ -261,7 +263,7 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         self.seen.hurt.append(f"there was no rest within {REST:.0f} s")
 
     async def _read_events(self) -> None:
-        """The history goes on where it was read to."""
+        """Read the history from the last event that was read to its end."""
         while True:
             since = self.seen.events[-1]["data"]["seq"] if self.seen.events else 0
             page = await self._ask(self._plant.replicas[0], f"/events?since={since}&limit=1000")
@@ -282,7 +284,7 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
                         for ear in self.seen.ears))
 
     async def _look(self) -> None:
-        """All there is to see at rest."""
+        """Read the record of evictions, each replica's list, and the cloud's servers, ports, hosts and quota."""
         sim, seen = self._plant.sim, self.seen
         self._take_log()
         before: int | None = None
@@ -305,17 +307,17 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
 
 
 async def running(server: Postgres) -> None:
-    """Start it, unless it runs."""
+    """Start PostgreSQL unless it runs. Tries for a minute, then raises TimeoutError."""
     async with asyncio.timeout(60):
         while True:
-            with contextlib.suppress(PostgresFailed):      # sessions of the dead one may still be ending
+            with contextlib.suppress(PostgresFailed):      # processes of a killed server may still be ending
                 await asyncio.to_thread(server.start)
                 return
             await asyncio.sleep(0.2)
 
 
 async def integrity(folder: Path, seconds: float, seed: int) -> tuple[Result, str]:
-    """A run of so many seconds; what it came to, and what it did and looked at, as text."""
+    """Do one run of so many seconds. Returns its result, and a text with the counts of disturbances and checks."""
     mode = ("tenant", "operator")[seed % 2]
     credentials, project = CLOUD_OF_MODE[mode]
     began = time.monotonic()
@@ -345,7 +347,7 @@ async def integrity(folder: Path, seconds: float, seed: int) -> tuple[Result, st
 
 
 async def both_modes(folder: Path, seconds: float, seed: int) -> Result:
-    """Two runs, half as long each: with a tenant's credentials and with an operator's. `health` is what they did."""
+    """Two runs of half the time each, with a tenant's and with an operator's credentials. `health` has both texts."""
     runs = [await integrity(folder, seconds / 2, number) for number in (2 * seed, 2 * seed + 1)]
     result = Result(*(sum(getattr(run, name) for run, _ in runs) for name in (
         "faults", "kills", "requests", "servers", "left_over", "lost", "doubled")), seconds=sum(
@@ -359,7 +361,7 @@ def _counts(counts: Counter) -> str:
 
 
 def main() -> int:
-    """1 when an invariant did not hold."""
+    """The exit status: 1 when an invariant did not hold, else 0."""
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-integrity-"))
     try:
         result, said = asyncio.run(integrity(folder, setting("INTEGRITY_SECONDS", 540), int(setting("SEED", 1))))

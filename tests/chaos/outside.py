@@ -1,7 +1,7 @@
-"""What must be true of vmsvc, judged from outside alone: from what its clients were answered, what its sockets and its
-history said, and what the cloud shows and has logged. Nothing of the service is imported, and nobody asks its database.
+"""The invariants of vmsvc, checked from outside alone: by the answers to its clients, the events on its sockets and in
+its history, and what the cloud shows and has logged. This module imports nothing of vmsvc and reads no database.
 
-`judge(evidence)` returns what is wrong, and how many of each thing it looked at.
+`judge(evidence)` returns each invariant that does not hold, and how many things of each kind it checked.
 """
 
 from collections import Counter, defaultdict
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
-#: The steps of a VM's life as its events tell them: after each, those that may follow.
+#: After each event of a VM (type/state; None: before its first event) the events that may come next.
 RUNNING = frozenset({"evict/noticed", "delete/deleting", "delete/lost"})
 NEXT: dict[str | None, frozenset[str]] = {
     None: frozenset({"create/pending"}),
     "create/pending": frozenset({"create/building", "create/failed", "delete/deleting"}),
-    # The way back from a host that refused it has no event: it may be building once more.
+    # A VM whose host refused it goes back to pending without an event, so `building` can come twice.
     "create/building": frozenset({"create/building", "create/active", "create/failed", "delete/deleting",
                                   "delete/lost"}),
     "create/active": RUNNING,
@@ -25,9 +25,9 @@ NEXT: dict[str | None, frozenset[str]] = {
     "delete/deleting": frozenset({"delete/deleted"}),
 }
 ENDS = frozenset({"create/failed", "evict/evicted", "delete/deleted", "delete/lost"})
-HELD = frozenset({"create/active", "evict/reprieved"})     # at rest it has a server after these
+HELD = frozenset({"create/active", "evict/reprieved"})     # a VM whose last event is one of these has a server
 GOES = frozenset({"evict/evicting", "delete/deleting", "delete/lost", "create/failed"})
-#: What a request may be answered in bad times. No request is refused as wrong, for none is.
+#: The statuses that a request may get during the disturbances. 400 is never right: the clients send valid requests.
 BUSY = frozenset({429, 502, 503, 504})
 ANSWERS = {
     "create": BUSY | {201, 202, 403, 409}, "dry run": BUSY | {200}, "delete": BUSY | {200, 202, 404},
@@ -35,18 +35,19 @@ ANSWERS = {
     "show foreign": BUSY | {200, 404}, "list": BUSY | {200, 304}, "read": BUSY | {200},
 }
 MOST_ROUNDS = 2
-#: Times in events are cut to milliseconds, and the cloud's log and the database read one clock apart.
+#: Seconds by which two times may disagree: events have milliseconds, and two processes wrote them.
 CLOCK = 0.02
 
 
 @dataclass
 class Attempt:    # pylint: disable=too-many-instance-attributes
-    """One HTTP request of a client, and its answer. `status` is None where the connection broke, and 0 where no answer
-    came within the `limit`. `ref` is the VM's id; of a create it is the name, which no two requests share."""
+    """One HTTP request of a client, and its answer. `status` is None where a replica that was ended cut the connection,
+    and 0 where no answer came otherwise. `ref` is the VM's id; for a create or a dry run it is the name, which is the
+    same in each try of one request and in no other request."""
 
     what: str
     ref: str
-    at: float                       # seconds since the epoch, when it was sent
+    at: float                       # when it was sent, in seconds since the epoch
     seconds: float = 0.0
     status: int | None = None
     body: dict | None = None
@@ -56,7 +57,7 @@ class Attempt:    # pylint: disable=too-many-instance-attributes
 
 @dataclass
 class Page:
-    """A page of the history, as it was read while it grew."""
+    """A page of the history that a client read while the run went on. `seq` is the answer's: where the page ends."""
 
     since: int
     limit: int
@@ -67,7 +68,8 @@ class Page:
 
 @dataclass
 class Ear:
-    """All that one client of the socket heard, over all its connections; `kind` is the type that it asked for."""
+    """The events that one WebSocket client received over all its connections. `kind` is the only type of event that it
+    asked for; None: all types."""
 
     kind: str | None
     heard: list[dict] = field(default_factory=list)
@@ -76,7 +78,7 @@ class Ear:
 
 @dataclass
 class Evidence:    # pylint: disable=too-many-instance-attributes
-    """What a run leaves behind once all is at rest."""
+    """What a run saw and did, for `judge`. Lists, servers and the record are read after all disturbances have ended."""
 
     grace: float                                            # seconds
     limit: float                                            # seconds in which every request is answered
@@ -89,18 +91,18 @@ class Evidence:    # pylint: disable=too-many-instance-attributes
     lists: list[list[dict]] = field(default_factory=list)   # GET /vm of each replica
     servers: dict[str, dict] = field(default_factory=dict)  # of the cloud, by id
     ports: dict[str, str] = field(default_factory=dict)     # port -> server
-    consumers: set[str] = field(default_factory=set)        # of room in Placement
+    consumers: set[str] = field(default_factory=set)        # who has allocations in Placement
     hosts: list[dict] = field(default_factory=list)         # name, used, total
-    quota: dict[str, tuple[int, int]] = field(default_factory=dict)     # what -> used, limit
+    quota: dict[str, tuple[int, int]] = field(default_factory=dict)     # item -> used, limit
     touched: list[dict] = field(default_factory=list)       # the cloud's log: calls that end a server, with `at`
-    vanished: set[str] = field(default_factory=set)         # servers that the run took away behind vmsvc's back
-    halted: set[str] = field(default_factory=set)           # guests that the run switched off
-    foreign: set[str] = field(default_factory=set)          # servers of others that must still be there
-    hurt: list[str] = field(default_factory=list)           # what never came to rest
+    vanished: set[str] = field(default_factory=set)         # servers that the run itself deleted in the cloud
+    halted: set[str] = field(default_factory=set)           # servers that the run switched off
+    foreign: set[str] = field(default_factory=set)          # servers of others, which vmsvc must not delete
+    hurt: list[str] = field(default_factory=list)           # why the run found no rest
 
     @cached_property
     def lives(self) -> dict[str, list[dict]]:
-        """The events of each VM, by vmsvc's id."""
+        """The events of each VM in order, by vmsvc's id."""
         lives: dict[str, list[dict]] = defaultdict(list)
         for event in self.events:
             lives[event["data"]["vm"]["vmsvc_id"]].append(event)
@@ -108,13 +110,13 @@ class Evidence:    # pylint: disable=too-many-instance-attributes
 
     @cached_property
     def vm_of(self) -> dict[str, str]:
-        """vmsvc's id of a VM by either of its ids: of a server only once it was ACTIVE."""
+        """vmsvc's id of each VM, by vmsvc's id and, for a VM that was ACTIVE, by the id of its server."""
         known = {vm: vm for vm in self.lives}
         return known | {event["subject"]: vm for vm, life in self.lives.items() for event in life
                         if step(event) == "create/active"}
 
     def last(self, vm: str) -> str:
-        """The newest step of a VM."""
+        """The newest event of a VM, as `step` names it."""
         return step(self.lives[vm][-1])
 
 
@@ -131,7 +133,7 @@ Invariant = Callable[[Evidence, Counter], Iterator[Wrong]]
 
 
 def step(event: dict) -> str:
-    """`evict/noticed`."""
+    """Type and state of an event in one word, such as `evict/noticed`."""
     return f"{event['type']}/{event['data']['state']}"
 
 
@@ -153,7 +155,7 @@ def seq_without_gaps(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 
 
 def sockets_hear_the_history(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """Each client of the socket has heard what the history has, each event once and in order, over all connections."""
+    """Each WebSocket client received every event of the history once and in order, over all its connections."""
     for number, ear in enumerate(seen.ears):
         looked["sockets"] += ear.connections
         looked["events heard"] += len(ear.heard)
@@ -169,7 +171,7 @@ def sockets_hear_the_history(seen: Evidence, looked: Counter) -> Iterator[Wrong]
 
 
 def pages_are_the_history(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """A page that was read while the history grew has what the history has in the end."""
+    """Each page that a client read during the run has exactly these events of the final history."""
     for page in seen.pages:
         looked["pages of history"] += 1
         wanted = [event for event in seen.events[page.since:page.seq] if page.kind in (None, event["type"])]
@@ -179,7 +181,7 @@ def pages_are_the_history(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 
 
 def lives_are_legal(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """Each VM's events follow the table, and end at rest."""
+    """The events of each VM follow the table NEXT, and the last one is final or leaves the VM with a server."""
     for vm, life in seen.lives.items():
         looked["vms"] += 1
         before = None
@@ -197,7 +199,7 @@ def lives_are_legal(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 # ---------------------------------------------------------------- requests and their answers
 
 def requests_end(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """Every request is answered in time, unless its replica died, and none with 500 or as if it were wrong."""
+    """Every request whose replica lives is answered in time, with a status that ANSWERS allows: never 400 or 500."""
     for one in seen.attempts:
         looked["requests"] += 1
         looked[f"{one.what}: {one.status or 'cut'}"] += 1
@@ -211,8 +213,8 @@ def requests_end(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 
 
 def one_key_one_vm(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """A request becomes one VM, however often and wherever it is sent; all final answers are the same; a dry run
-    becomes none; no VM comes from nowhere."""
+    """A create becomes one VM, however often and to whichever replica it is sent, and all its final answers are equal.
+    A dry run makes no VM. Each VM belongs to a request."""
     named: dict[str, set[str]] = defaultdict(set)
     for vm, life in seen.lives.items():
         named[life[0]["data"]["vm"]["name"]].add(vm)
@@ -240,7 +242,8 @@ def _answer(one: Attempt) -> tuple[int | None, dict]:
 
 
 def answers_are_true(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """What was answered 201 was ACTIVE and is there, or an event says why not; what was answered 404 was leaving."""
+    """A VM that a 201 named was ACTIVE, and is in the cloud or has an event that says why not. A VM that a 404 named
+    was leaving by then."""
     for one in seen.attempts:
         if one.what == "create" and one.status == 201:
             looked["201 followed to the cloud"] += 1
@@ -263,7 +266,7 @@ def answers_are_true(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 # ---------------------------------------------------------------- the cloud
 
 def cloud_and_list_agree(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """At rest the history, every replica's list and the cloud have the same VMs, each with one server."""
+    """The history, every replica's list and the cloud have the same VMs, each with one server."""
     held = {life_end(life)["subject"]: vm for vm, life in seen.lives.items() if step(life_end(life)) in HELD}
     ours = {server: shown["metadata"]["vmsvc_id"] for server, shown in seen.servers.items()
             if "vmsvc_id" in shown["metadata"]}
@@ -290,7 +293,8 @@ def life_end(life: list[dict]) -> dict:
 
 
 def nothing_is_left_over(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """No port, allocation or notice without its VM; hosts and quota hold what they can."""
+    """No port or allocation is left of a server that is gone, no guest reads a notice, and no host and no quota is used
+    beyond its limit."""
     looked["ports"] += len(seen.ports)
     for server in set(seen.ports.values()) - seen.servers.keys():
         yield Wrong("left over", f"a port of {server}, which is not there", seen.vm_of.get(server))
@@ -310,7 +314,7 @@ def nothing_is_left_over(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 
 
 def untouched_until_it_goes(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """The cloud was told to stop or delete a server of a VM only after an event had said so."""
+    """vmsvc stopped or deleted the server of a VM only after the event that the VM is evicted or deleted."""
     begins = {vm: min((when(event["time"]) for event in life if step(event) in ("evict/evicting", "delete/deleting")),
                       default=None) for vm, life in seen.lives.items()}
     for call in seen.touched:
@@ -319,7 +323,7 @@ def untouched_until_it_goes(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
         if server in seen.foreign:
             yield Wrong("foreign", f"{call['method']} of {server}, which is somebody else's")
         if vm is None or server == vm:
-            continue                # it never was ACTIVE: a build that was given up
+            continue                # it never was ACTIVE: vmsvc removed a failed build
         looked["stops and deletes in the cloud"] += 1
         if begins[vm] is None or call["at"] < begins[vm] - CLOCK:
             yield Wrong("untouched", f"{call['method']} of {server} before any event said that it goes", vm)
@@ -328,7 +332,8 @@ def untouched_until_it_goes(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 # ---------------------------------------------------------------- evictions
 
 def notices_are_kept(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """A notice is a whole grace period long, is never shortened, and nobody goes before its end unless it said so."""
+    """A notice lasts a whole grace period and is never shortened. No victim leaves before its end, unless its owner
+    acknowledged the notice or its guest was switched off."""
     acked = {seen.vm_of.get(one.ref) for one in seen.attempts if one.what == "ack"}
     for vm, life in seen.lives.items():
         due = begun = None
@@ -343,7 +348,7 @@ def notices_are_kept(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
                 early = event["data"]["vm"]["acknowledged_at"]
                 if due is None or when(event["time"]) < due - CLOCK and not early:
                     yield Wrong("notice", f"seq {event['id']} is before its evict_at", vm)
-                # A guest that is switched off reads nothing: its notice counts from the decision.
+                # The notice of a guest that is switched off counts from the decision: it reads nothing.
                 elif not early and event["subject"] not in seen.halted and \
                         when(event["time"]) < begun + seen.grace - CLOCK:
                     yield Wrong("notice", f"seq {event['id']} comes less than {seen.grace} s after the notice", vm)
@@ -354,7 +359,8 @@ def notices_are_kept(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 
 
 def evictions_are_explained(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """Each eviction is on record once, for a standard VM that then was active, or whose failure is on record."""
+    """Each eviction is on record once. Its request is a standard VM that became active, or the record says why the
+    eviction was wasted."""
     carried: dict[str, list[dict]] = defaultdict(list)
     for record in seen.evictions:
         looked["records of evictions"] += 1
@@ -376,7 +382,7 @@ def evictions_are_explained(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 
 
 def _served(seen: Evidence, vm: str, record: dict) -> Iterator[Wrong]:
-    """The request that it went for."""
+    """Check the request that a VM was evicted for, against the record of this eviction."""
     life = seen.lives.get(record["request"]["vmsvc_id"], [])
     was_active = any(step(event) == "create/active" for event in life)
     if not life or life[0]["data"]["vm"]["is_preemptible"]:
@@ -399,7 +405,7 @@ def _answers_name_victims(seen: Evidence, carried: dict[str, list[dict]]) -> Ite
 
 
 def budgets_are_kept(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
-    """Of an eviction group no more are in notice or eviction at once than it allows."""
+    """No more VMs of an eviction group are noticed or evicting at once than its budget allows."""
     leaving: dict[str, set[str]] = defaultdict(set)
     for event in seen.events:
         vm = event["data"]["vm"]
@@ -421,13 +427,13 @@ INVARIANTS: tuple[Invariant, ...] = (
 
 
 def judge(seen: Evidence) -> tuple[list[Wrong], Counter]:
-    """What is wrong, and how many of each thing was looked at."""
+    """Check all invariants. Returns what does not hold, and how many things of each kind were checked."""
     looked: Counter = Counter()
     return [wrong for invariant in INVARIANTS for wrong in invariant(seen, looked)], looked
 
 
 def told(seen: Evidence, wrong: Wrong) -> str:
-    """The invariant, and all that is known of its VM."""
+    """A report on one broken invariant: its VM's events, records of evictions, calls to the cloud and requests."""
     lines = [f"{wrong.invariant}: {wrong.what}"]
     if wrong.vm is None:
         return lines[0]

@@ -63,7 +63,7 @@ class Plant:
         return self.replicas[-1]
 
     async def replace(self, replica: Replica) -> None:
-        """kill -9, unless it has ended by itself, and another in its place."""
+        """Start a new replica in the place of this one, which gets SIGKILL unless it has ended."""
         replica.kill()
         self.replicas.remove(replica)
         self.add()

@@ -69,7 +69,7 @@ def main() -> int:
                 folder, postgres, int(setting("HOSTILE_REQUESTS", 10_000)), int(setting("HOSTILE_IDLE", 2000)),
                 setting("HOSTILE_SLOW_SECONDS", 75), int(setting("HOSTILE_SEED", 1)),
                 int(setting("HOSTILE_EXAMPLES", 60))))
-            print(report(outcome), flush=True)      # what comes then may fail
+            print(report(outcome), flush=True)      # before the scenarios, which may fail
             figures = asyncio.run(scenarios.all_of_them(folder, postgres, int(setting("HOSTILE_ROUNDS", 4))))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -35,7 +35,8 @@ NEW = f"""
 BEGIN; SELECT pg_advisory_xact_lock({LOCK_SPACE}, {Lock.OUTBOX:d}); {NUMBER_EVENTS};
 INSERT INTO event (type, state, vm_id, subject, is_preemptible, time, data)
 SELECT 'create', 'active', 'vm', 'vm', true, clock_timestamp(),
-       '{{"vm": {{"id": "vm", "vmsvc_id": "vm", "name": "x", "is_preemptible": true}}}}' FROM generate_series(1, 10); COMMIT
+       '{{"vm": {{"id": "vm", "vmsvc_id": "vm", "name": "x", "is_preemptible": true}}}}'
+FROM generate_series(1, 10); COMMIT
 """
 AGE = "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(time)), 0)::float8 AS age FROM event"
 PATHS = ("/api/v1/events?since=0&type=evict", "/api/v1/events?vm=nobody", "/api/v1/events?preemptible=false",

@@ -23,7 +23,7 @@ MANY = 2700
 
 @dataclass
 class Figures:
-    """What the scenarios came to; each line is printed at once."""
+    """The figures of the scenarios, printed as they come. `problems` are those beyond their bounds."""
 
     problems: list[str] = field(default_factory=list)
 
@@ -35,7 +35,7 @@ class Figures:
             self.problems.append(line)
 
     def note(self, line: str) -> None:
-        """Say something that has no bound."""
+        """Print a line that has no bound to keep."""
         print(line, flush=True)
 
 

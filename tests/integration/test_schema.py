@@ -88,8 +88,7 @@ def test_a_schema_that_is_not_the_release_s_is_told_by_name(damaged, damage):
             schema.locate(pool)
         with db.unit():
             models.database.execute_sql(damage)
-            (difference,) = schema.differences(pool)
-            assert difference.words == DAMAGES[damage]
+            assert [difference.words for difference in schema.differences(pool)] == [DAMAGES[damage]]
             raise _Undo
     except _Undo:
         with db.reading():
@@ -245,8 +244,9 @@ def test_a_release_that_knows_nothing_of_a_new_column_goes_on_beside_one_that_do
         with pool.connection_context():
             Runner(pool, directory=str(MIGRATIONS)).up("0002_untold")
         insert = """INSERT INTO vm (id, name, is_preemptible, state, priority, min_run_seconds, principal, flavor,
-                    image, boot, quota, room, avoid, rounds, created_at, updated_at) VALUES (%s, 'any', true, 'pending', 0, 0,
-                    'anonymous', 'm1.tiny', 'bed-image', '{}', '{}', '{}', '[]', 0, now(), now())"""
+                    image, boot, quota, room, avoid, rounds, created_at, updated_at)
+                    VALUES (%s, 'any', true, 'pending', 0, 0, 'anonymous', 'm1.tiny',
+                    'bed-image', '{}', '{}', '{}', '[]', 0, now(), now())"""
         old.rows(insert, "before")
         assert bootstrap.migrate(old.url)[0] == "0003_vm_changed"
         rows = VmCache()

@@ -1,4 +1,5 @@
-"""One simulated cloud for all these tests, reset before each, its clock standing still unless a test lets it run."""
+"""One simulated cloud for all these tests. It is reset before each test, and its clock stands still unless a test lets
+it run."""
 
 import os
 import signal
@@ -32,7 +33,7 @@ class Api:
         return answer.json()
 
     def login(self, user: str) -> "Api":
-        """Requests with a token of this user for the project of the same name."""
+        """An Api with a token of this user for the project of the same name."""
         scope = {"project": {"name": user, "domain": {"name": "Default"}}}
         identity = {"methods": ["password"], "password": {
             "user": {"name": user, "domain": {"name": "Default"},

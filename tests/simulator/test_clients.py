@@ -12,7 +12,7 @@ CLIENT = Path(sys.executable).with_name("openstack")
 
 
 def say(clouds: Path, cloud: str, *commands: str) -> str:
-    """What the client answers to these commands, given to one process of it."""
+    """The output of one openstack client that runs these commands; nothing may be on its stderr."""
     environment = {**os.environ, "OS_CLIENT_CONFIG_FILE": str(clouds), "OS_CLOUD": cloud, "PYTHONWARNINGS": "ignore",
                    "OS_COMPUTE_API_VERSION": "2.93", "OS_PLACEMENT_API_VERSION": "1.39"}
     done = subprocess.run([CLIENT], input="\n".join(commands) + "\n", env=environment, text=True,

@@ -26,7 +26,7 @@ server.stop()
 
 @pytest.fixture(name="folder")
 def fixture_folder():
-    """A folder for a server, with a short path; whatever a test leaves running is stopped."""
+    """A folder with a short path for a server. A server that the test leaves running is stopped."""
     path = Path(tempfile.mkdtemp(prefix="vmsvc-pg-"))
     yield path
     if (path / "postgres" / "postmaster.pid").exists():   # a test that failed left it running
@@ -48,13 +48,13 @@ def query(url, text):
 
 
 def user(folder):
-    """A process of its own that starts the server, says its URL and holds it until it is told to go."""
+    """Start a process that uses the server of a folder: it prints the URL, and stops when its stdin has a line."""
     return subprocess.Popen([sys.executable, "-c", USER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                             text=True)
 
 
 def leave(process):
-    """Let a user go, in order."""
+    """Have such a process stop in order, and wait for its end."""
     process.communicate("go\n", timeout=30)
     assert process.returncode == 0
 
@@ -123,7 +123,7 @@ def _open_to_others(path):
 
 
 def _another_users(path):
-    if os.geteuid() == 0:       # nobody else gives a folder away
+    if os.geteuid() == 0:       # only root can give a folder to another user
         path.mkdir(mode=0o700)
         os.chown(path, 12345, 12345)
     else:

@@ -84,7 +84,7 @@ def test_revoked_tokens_are_401_and_a_new_login_works(sim, demo, admin):
     answer = other("GET", "/compute/v2.1/limits")
     assert answer.status_code == 401 and "Keystone uri=" in answer.headers["WWW-Authenticate"]
     assert other("GET", "/image/v2/images").status_code == 401
-    for tenant, name in ((demo, "demo"), (admin, "admin")):  # The other tests go on with these.
+    for tenant, name in ((demo, "demo"), (admin, "admin")):  # Other tests use these users' tokens.
         tenant.api = demo.api.login(name)
     assert demo.api.get("/compute/v2.1/limits")
 

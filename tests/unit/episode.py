@@ -42,6 +42,9 @@ from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, Wo
 from vmsvc.store.vm_cache import VmRow
 
 _MOST_PASSES = 60
+#: Of several requests of a tenant: how often a refused one comes back too late for a pass, and how often a build takes
+#: longer than a pass.
+_TOO_LATE, _SLOW = 0.15, 0.3
 _A_MOMENT = timedelta(milliseconds=1)      # from one thing to the next: what is lost by going grows by the second
 
 
@@ -93,6 +96,7 @@ class Episode:
         for server in cloud.servers:
             if server.kind in ("preemptible", "standard"):
                 self._put(row_of(server))
+        self._several = cloud.mode == "tenant" and len(cloud.wanted) > 1
         self._later = sorted(cloud.wanted, key=lambda wanted: wanted.late)
 
     # ------------------------------------------------------------ the story
@@ -139,7 +143,7 @@ class Episode:
     def _pass(self, world: World) -> None:
         waiting = [WaitingRequest(self._request(row, self.wanted[row.id]), row.boot, "")
                    for row in sorted(self.requests.values(), key=lambda row: row.is_preemptible)
-                   if row.state == State.PENDING]
+                   if row.state == State.PENDING and not self._comes_too_late(row)]
         while waiting:
             together = list(decide_next(waiting, world, 0.0))
             self.decisions += len(together)
@@ -148,6 +152,9 @@ class Episode:
                 self.outcomes[one.request.id].decisions.append(decision)
                 if not isinstance(decision, Wait):
                     self._apply(change_world(world, one.request, decision))
+
+    def _comes_too_late(self, row: Any) -> bool:
+        return bool(row.refusal) and self._several and self._rng.random() < _TOO_LATE
 
     def _request(self, row: Any, wanted: Wanted) -> Request:
         known = Precedents() if row.is_preemptible else self.memory.precedents(
@@ -218,7 +225,7 @@ class Episode:
             if self._rng.random() < 0.7:
                 self._leave(self.rows[victim])
         for row in list(self.requests.values()):
-            if row.state == State.BUILDING:
+            if row.state == State.BUILDING and not (self._several and self._rng.random() < _SLOW):
                 self._boot(row)
 
     def _leave(self, row: VmRow) -> None:

@@ -26,6 +26,10 @@ class Memory:
         self._accepted.add(tuple(boot["conditions"]))
         self._futile.pop(_class(boot), None)
 
+    def accepted(self, conditions: Iterable[str]) -> bool:
+        """True when the cloud has ever built a VM with the same conditions."""
+        return tuple(conditions) in self._accepted
+
     def failed(self, row: Any, error: str, message: str, now: int) -> None:
         """VMs were evicted for this request, and it was refused: as placing.fail has it."""
         refusal, conditions = row.refusal or {}, tuple(row.boot["conditions"])
@@ -43,7 +47,9 @@ class Memory:
         if not conditions or conditions in self._accepted:
             return known
         others = [other for other in others if other.id != vm_id]
-        tried = any(other.id in reserved and tuple(other.boot["conditions"]) == conditions for other in others)
+        tried = any(tuple(other.boot["conditions"]) == conditions and (
+            other.id in reserved or other.state == "pending" and (other.refusal or {}).get("rounds"))
+                    for other in others)
         refused = [other.refused_at for other in others if (other.refusal or {}).get("error") == "no_capacity"
                    and other.state in ("pending", "failed") and not other.boot["conditions"]
                    and room.covers(Resources(other.room))]

@@ -81,6 +81,7 @@ class Promises:
         for wanted, _ in evicting:
             _require(not wanted.preemptible, "nobody goes for a preemptible VM", f"{victims} go for {wanted}")
             self._once_for_one_cause(episode, wanted)
+            self._one_of_a_kind(episode, wanted)
         (self._fits_on_hosts if self._operator else self._fits_as_a_tenant_knows)(episode, evicting, as_one)
 
     def _as_foreseen(self, outcome: Outcome, decision: Decision) -> None:
@@ -101,6 +102,18 @@ class Promises:
         refused = "no_capacity" in outcome.refusals[outcome.refused_before:] and self._calm
         _require(not (refused and made and hopeless and suspect), "what nobody can tell costs one round",
                  f"{outcome.rounds} went, {made} had room, the cloud refused {wanted}, and more go")
+
+    @staticmethod
+    def _one_of_a_kind(episode: Episode, wanted: Wanted) -> None:
+        """Of requests whose conditions no VM has met yet, one costs somebody a VM until it is decided. (Any VM in a
+        zone meets that zone.)"""
+        conditions = episode.requests[wanted.name].boot["conditions"]
+        if not conditions or wanted.zone or episode.memory.accepted(conditions):
+            return
+        tried = [other.id for other in episode.requests.values()
+                 if other.id != wanted.name and other.state == "pending" and other.boot["conditions"] == conditions
+                 and any(episode.outcomes[other.id].rounds)]
+        _require(not tried, "one of a kind is tried", f"VMs go for {wanted} while {tried} are undecided")
 
     # ------------------------------------------------------------ plans
 

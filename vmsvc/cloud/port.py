@@ -20,8 +20,8 @@ from vmsvc.domain.resources import Inventory, Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
 MARK = "vmsvc_id"
-#: The second half of our mark, which vmsvc made it, and what `adopt` needs should the row be lost: standard or
-#: preemptible.
+#: The rest of our mark: the deployment that made the server, and its kind (standard or preemptible), which `adopt`
+#: needs when the row is lost.
 OWNER, KIND = "vmsvc_deployment", "vmsvc_kind"
 #: The notice that a guest reads: the metadata keys that say when its VM is evicted, and why. The second one may be
 #: missing.
@@ -64,7 +64,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """A server, anybody's, as far as it takes room from a host."""
+    """A server of any project, with the capacity that it takes from its host."""
 
     id: str
     status: str
@@ -177,7 +177,7 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What Placement says of one compute host, its tree taken together."""
+    """What Placement has for one compute host, all providers of its tree taken together."""
 
     inventories: Mapping[str, Inventory]
     allocations: Mapping[str, Resources]   # consumer (mostly a server's id) -> what it holds
@@ -186,7 +186,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A compute service: what is `up` finishes its work, and takes new work when it is `enabled` too."""
+    """A compute service. While it is `up` it finishes its work; it takes new servers only when it is `enabled` too."""
 
     up: bool
     enabled: bool

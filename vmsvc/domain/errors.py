@@ -1,4 +1,4 @@
-"""The errors of vmsvc, by meaning. `web.base` maps each to an HTTP status.
+"""The errors of vmsvc, by meaning. `web.http.handler` maps each to an HTTP status.
 
 The message is for the person who made the request: it says what is wrong and what to do. It never carries a
 credential or a stack trace.

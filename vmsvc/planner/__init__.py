@@ -2,9 +2,9 @@
 
 In:    bins (what a request needs in each place, what is free there, which candidates could leave) and options.
 Out:   `Fits` (no eviction is needed), `Preempt` (victims, objective, runner-up) or `NoPlan` (why none helps).
-Doors: `plan` for one request; `plan_batch` for equal ones; `BinIndex` for bins that are kept between requests; all else
+Call:  `plan` for one request; `plan_batch` for equal ones; `BinIndex` for bins that are kept between requests; all else
        is internal, and only the names of this module are used from outside.
-Begin: `preemption.py`; then `bins` and `objective` (the question, what is minimised), `bin_plans`, `search`.
+Begin with `preemption`; then `bins` and `objective` (the question, what is minimised), `bin_plans`, `search`.
 """
 
 from vmsvc.planner.batch import BatchPlan, Share, plan_batch

@@ -23,8 +23,8 @@ from vmsvc.store.db import Lock, Unit, reading, unit
 from vmsvc.store.models import Vm
 
 _OURS = frozenset({MARK, OWNER, KIND, EVICT_AT, EVICT_REASON})
-#: An id of a row, as `commands.create` makes it. With another one in a mark, which the server's owner can edit, a row
-#: could not be found, or another one be found in its place.
+#: The form of a row's id, as `commands.create` makes it. The server's owner can write any text into the mark. With such
+#: an id a row could not be found, or would be found in the place of another.
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RESTORED = "the database was restored from a backup"
 

@@ -116,8 +116,8 @@ class Catalog:
             return False
 
     async def _again(self, kind: str) -> None:
-        """Read one list anew. All who ask meanwhile share one reading, and from one to the next it takes a second:
-        however many names are made up, they cost the cloud one call a second."""
+        """Read one list anew. Calls that wait share one reading, and readings are a second apart: so unknown names cost
+        the cloud one call a second, however many there are."""
         asked = time.monotonic()
         async with self._turns[kind]:
             if self._read_at[kind] < asked:
@@ -131,7 +131,7 @@ class Catalog:
         self._read_at[kind] = began
 
     async def _look(self, kind: str, ref: str) -> Flavor | Image | None:
-        """Ask for one by its id; None when there is none. Raises TooManyRequests."""
+        """Read a flavor or image by its id; None when there is none. Raises TooManyRequests."""
         try:
             self._by_id.spend("everybody")
         except TooManyRequests as error:
@@ -162,7 +162,7 @@ class Catalog:
                 self._unlisted[kind].pop(ref, None)
 
     async def addresses(self, network_id: str) -> Addresses:
-        """Those of a network, read at most half a minute ago; if none is left, as they are now."""
+        """The addresses of a network, as read within the last half minute; when none was free then, as they are now."""
         asked = time.monotonic()
         async with self._turns["addresses"]:
             read_at, _, known = self._addresses.get(network_id, (float("-inf"), 0.0, Addresses(0, 0)))
@@ -204,7 +204,7 @@ class Catalog:
         return ref
 
     def offer(self) -> dict[str, Any]:
-        """All of it as clients see it. Raises CloudUnavailable before the first reading."""
+        """The catalog as clients see it. Raises CloudUnavailable before the first reading."""
         self._require_loaded()
         flavors = sorted(self.flavors, key=lambda flavor: (flavor.vcpus, flavor.ram_mb, flavor.disk_gb, flavor.name))
         return {
@@ -217,7 +217,7 @@ class Catalog:
         }
 
     def _default(self, kind: str, items: Sequence) -> str | None:
-        """What a request gets that names none; None when it has to."""
+        """The name of what a request gets that names none; None when a request has to name one."""
         try:
             return self._find(kind, items, None).name
         except InvalidRequest:

@@ -39,14 +39,14 @@ from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
-_ACCEPT_SECONDS = 2.0      # a cloud that is slow to say whether it takes a request does not keep it waiting longer
-_AGE = 1.0          # seconds: how old the answer about a server may be that is not ours
-_LOOKS = 2          # looks at all of the cloud that are made at once because clients asked
+_ACCEPT_SECONDS = 2.0      # a create waits at most so long for Nova's word whether it would take the request
+_AGE = 1.0          # seconds: how old the answer about a server that is not ours may be
+_LOOKS = 2          # how many dry runs and reads of capacity look at the whole cloud at once
 
 
 @dataclass(frozen=True, slots=True)
 class CreateVm:
-    """A validated wish. `flavor`, `image` and `network` are ids or names; None is the service's default."""
+    """A validated request. `flavor`, `image` and `network` are ids or names; None is the service's default."""
 
     is_preemptible: bool
     name: str | None = None
@@ -78,14 +78,14 @@ class Commands:
     """The service's front. Every method may raise `domain.errors`, CloudUnavailable and Unavailable above
     all."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, bulletin: ListCache, catalog: Catalog,
-                 scheduler: Scheduler, waiters: Waiters, ring: Callable[[], None], *, verdicts: Verdicts,
-                 min_run_seconds: int):
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, list_cache: ListCache,
+                 catalog: Catalog, scheduler: Scheduler, waiters: Waiters, ring: Callable[[], None], *,
+                 verdicts: Verdicts, min_run_seconds: int):
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache
         self._looks = asyncio.Semaphore(_LOOKS)
-        self._bulletin = bulletin
+        self._list_cache = list_cache
         self._catalog = catalog
         self._verdicts = verdicts
         self._scheduler = scheduler
@@ -95,8 +95,8 @@ class Commands:
 
     async def create(self, wish: CreateVm, *, client: str, idempotency_key: str | None = None,
                      principal: Principal = ANYBODY) -> str:
-        """Accept a wish and return its vmsvc id. Once this returns the request survives any crash. `client`: on whose
-        budget the rehearsal is, if there is to be one before it is accepted.
+        """Accept a request and return its vmsvc id. Once this returns, the request survives any crash. `client`: on
+        whose budget the rehearsal is, if the request is rehearsed before it is accepted.
 
         Raises InvalidRequest for a name that the cloud does not have, IdempotencyMismatch for a key that was used
         with another body; the same body returns the earlier id.
@@ -107,8 +107,8 @@ class Commands:
         return vm_id
 
     async def _request(self, wish: CreateVm, client: str) -> dict[str, Any]:
-        """The columns of a request: names resolved, what it needs reckoned, and what Nova would refuse whatever room
-        there is refused. Raises InvalidRequest."""
+        """The columns of a request: its names resolved, and its needs computed. Raises InvalidRequest for a request
+        that Nova would refuse however much capacity there is."""
         chosen = await self._catalog.choose(flavor=wish.flavor, image=wish.image, network=wish.network,
                                             key_name=wish.key_name, zone=wish.availability_zone)
         columns = self._columns(wish, chosen)
@@ -116,7 +116,7 @@ class Commands:
             async with asyncio.timeout(_ACCEPT_SECONDS):
                 await self._acceptable(chosen, columns["boot"], client)
         except (CloudUnavailable, CloudError, TooManyRequests, TimeoutError) as error:
-            # It is asked before anybody is noticed.
+            # The scheduler asks again before it notices any VM.
             log.info("accepted without the cloud's word: %s", str(error) or "no answer in time")
         return columns
 
@@ -157,7 +157,7 @@ class Commands:
         """The final answer to a create, or None when there is none within `timeout` seconds."""
         async def look() -> Outcome | None:
             found = await self._runtime.offload(_outcome, vmsvc_id)
-            self._bulletin.stale()
+            self._list_cache.stale()
             return Outcome(**{**found, "evicted": tuple(found["evicted"])}) if found else None
         return await self._waiters.until(vmsvc_id, look, timeout)
 
@@ -165,7 +165,7 @@ class Commands:
         """What a create would do now; nothing is written anywhere. What Nova says of an equal request may be a second
         old. Raises TooManyRequests when the client, or all clients together, have tried too many different ones."""
         columns = await self._request(wish, client)
-        # It waits for what the scheduler reads too, which must not stand in the clients' line.
+        # The preview waits for reads that the scheduler shares: they must not queue behind the calls of clients.
         async with self._looks:
             with working_for(SERVICE):
                 return await self._scheduler.preview(columns, client)
@@ -180,7 +180,7 @@ class Commands:
 
         async def look() -> dict[str, Any] | None:
             row = await self._runtime.offload(_row, vm_id)
-            self._bulletin.stale()
+            self._list_cache.stale()
             return view(vms.row_of(row)) if row and State(row.state) in FINAL else None
         return await self._waiters.until(vm_id, look, timeout)
 
@@ -196,8 +196,8 @@ class Commands:
 
     async def vms(self) -> Page:
         """Every server of the project as the cloud has it and the requests that have none yet, as JSON, and the seq of
-        the newest event that this list certainly includes. A client that heard of an outcome here finds it there."""
-        return await self._bulletin.page()
+        the newest event that this list certainly includes. An outcome that this replica has answered is in it."""
+        return await self._list_cache.page()
 
     async def vm(self, ref: str) -> dict[str, Any]:
         """One server, or one request that has no server (yet). Raises NotFound."""
@@ -221,8 +221,8 @@ class Commands:
             raise
 
     async def _unnamed(self, server_id: str) -> Server:
-        """A server that no row names, from the cache: whoever makes up ids costs the cloud one look a second, with all
-        others who do. Raises NotFound, and what the cloud raises."""
+        """A server that no row names, from the server cache: unknown ids cost the cloud one look a second, all of
+        them together. Raises NotFound, and what the cloud raises."""
         if server_id in self._server_cache.servers:
             await self._server_cache.refresh(_AGE)
         else:
@@ -256,7 +256,7 @@ class Commands:
         return dict(self._runtime.problems)
 
     def notes(self) -> dict[str, str]:
-        """What is not as it should be, of parts that work."""
+        """How parts that work are impaired, by part."""
         return dict(self._runtime.notes)
 
 
@@ -294,7 +294,8 @@ def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]
 
 def _want_deleted(ref: str, request_id: str | None = None, principal: Principal | None = None,
                   mark: str | None = None) -> str | None:
-    """Write the wish to delete; the vmsvc id, or None when the VM is not ours. Raises NotFound when it has gone."""
+    """Record that a VM is to be deleted. Returns its vmsvc id, or None when vmsvc did not make it. Raises NotFound when
+    it has gone."""
     while True:
         with unit() as work:
             row = vms.get(ref, mark=mark)
@@ -305,7 +306,7 @@ def _want_deleted(ref: str, request_id: str | None = None, principal: Principal 
                 raise NotFound(f"vm {ref} was {state} before" if state is not State.FAILED
                                else f"vm {ref} was never created")
             if state in (State.DELETING, State.EVICTING):
-                return row.id                  # it goes already; wait with the others
+                return row.id                  # it is being removed already: wait for that
             moved = vms.move(work, row, State.DELETING,
                              reason="deleted by its owner"
                              if principal is None or principal.owns(row.principal_id, row.principal)
@@ -313,8 +314,8 @@ def _want_deleted(ref: str, request_id: str | None = None, principal: Principal 
                              boot={**row.boot, "delete_request_id": request_id,
                                    "deleted_by": principal and principal.name})
             if moved:
-                if moved.outcome is None:      # whoever waits for it hears why it will never be
-                    # Those that went for it are not known by a reservation where the cloud has refused it since.
+                if moved.outcome is None:      # clients that wait for the request get this answer
+                    # A request that the cloud refused has no reservation any more, though VMs were evicted for it.
                     ledger.settle(row.id, wasted="the request was deleted before its vm was active")
                     vms.answer(row, {"ok": False, "error": Conflict.slug, "evicted": [],
                                            "message": f"vm {row.id} was deleted before it was active",

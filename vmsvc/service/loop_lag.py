@@ -1,4 +1,4 @@
-"""How late the loop is: what every request, socket and timer of this process waits for before anything else."""
+"""Measures how late the event loop is: the wait that every request, socket and timer of this process has in common."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,13 +7,13 @@ _PAUSE = 0.05       # seconds between two looks
 
 
 class LoopLag:
-    """`tell` hears, some 20 times a second, how many seconds too late the loop woke us."""
+    """Calls `tell`, some 20 times a second, with the seconds by which the loop resumed this coroutine too late."""
 
     def __init__(self, tell: Callable[[float], None]):
         self._tell = tell
 
     async def run(self) -> None:
-        """Look again and again."""
+        """Measure until this is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _PAUSE

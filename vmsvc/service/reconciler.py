@@ -3,9 +3,9 @@
 Absence from a list proves nothing (a cell may be down): LOST needs a GET that says 404. A left-over server must carry
 our mark and our deployment's id, its row must have ended or name another server, and it must be seen so in two rounds;
 nothing foreign is ever touched. A server that a rehearsal of ours has made (`service.scheduling.rehearsals`) is a
-left-over too, unless a row names it. A server whose row does not exist is none: a row is committed before the POST and
-stays while its server may exist, so the database was restored from a backup. The reconciler keeps that server, and
-reports it until somebody adopts it (`service.adoption`).
+left-over too, unless a row names it. A server that has no row is not one: a row is committed before the POST and stays
+while its server may exist, so the database was restored from a backup. The reconciler keeps that server, and reports it
+until an operator adopts it (`service.adoption`).
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from vmsvc.store.models import Vm
 log = logging.getLogger(__name__)
 
 _ROUND_SECONDS = 5.0
-_NOTICED_SECONDS = 1.0     # while somebody is noticed: who powers itself off need not wait for its time
+_NOTICED_SECONDS = 1.0     # while a VM is noticed: a guest that powers itself off is released early
 _CONFIRMATIONS = 20        # GETs in one round, at most; and servers that are deleted, or marked again
 _MARKS_SECONDS = 60.0      # from one try to put the marks of a server back to the next
 
@@ -48,11 +48,11 @@ class Reconciler:
         self._looked_at: dict[str, int] = {}     # missing server -> the round in which it was last asked for
         self._marked_at: dict[str, float] = {}   # server -> when its marks were last put back, or tried to be
         self._noticed_at: dict[str, float] = {}  # server -> when the notice in its metadata was last put right
-        self._otherwise: set[str] = set()        # servers that the last round found to tell of another notice
+        self._otherwise: set[str] = set()        # servers whose notice was wrong in the last round
         self.without_row: frozenset[str] = frozenset()      # servers that carry our mark and have no row
 
     async def run(self) -> None:
-        """Round after round."""
+        """Do a round every few seconds, until this is cancelled."""
         pause = _ROUND_SECONDS
         while True:
             await asyncio.sleep(pause)
@@ -98,9 +98,8 @@ class Reconciler:
                             row.principal, "preemptible" if row.is_preemptible else "standard", error.message)
 
     async def _put_notices_right(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
-        """A guest must not believe in a notice that it has not: who copied the metadata of one, or changed or removed
-        them, has it put right when two rounds running have seen it. What is to be written is decided when it is
-        written, by the performer of `notice` and `reprieve`."""
+        """Have the notice in a server's metadata written again when two rounds running found another one there than its
+        VM has: a user copied, changed or removed it. The performer of `notice` and `reprieve` decides what to write."""
         now = time.monotonic()
         self._noticed_at = {server_id: at for server_id, at in self._noticed_at.items() if now - at < _MARKS_SECONDS}
         wrong = {row.cloud_id: row for row in held if row.cloud_id in shown and shown[row.cloud_id].takes_metadata
@@ -151,7 +150,7 @@ def _bare(shown: Mapping[str, Server], held: list[Vm], deployment: str) -> list[
 
 
 def _wish_notices(held: list[Vm]) -> list[Vm]:
-    """Let the notices in the guests of these be written again; returns those about which nobody is at it anyway."""
+    """Enqueue that the notices of these VMs are written again. Returns those for which no such intent was open yet."""
     with unit() as work:
         busy = intents.open_for([row.id for row in held], (intents.NOTICE, intents.REPRIEVE))
         again = [row for row in held if row.id not in busy]
@@ -161,7 +160,8 @@ def _wish_notices(held: list[Vm]) -> list[Vm]:
 
 
 def _let_go(down: set[str]) -> bool:
-    """End the notice of guests that ran when it began and have powered themselves off. True while any is noticed."""
+    """Release the noticed VMs whose guests ran when the notice began and have powered themselves off. Returns True
+    while any VM is noticed."""
     with unit() as work:
         noticed = vms.in_states([State.NOTICED])
         for row in noticed:
@@ -177,14 +177,14 @@ def _lost(vm_id: str) -> None:
     with unit() as work:
         row = Vm.get_by_id(vm_id)
         if row.state not in (State.ACTIVE, State.NOTICED):
-            return                          # its boot, or its leaving, finds out by itself
+            return                          # the worker of its boot, eviction or delete finds out
         if vms.move(work, row, State.LOST, reason="it vanished from the cloud; vmsvc did not delete it"):
             intents.drop(work, intents.EVICT, vm_id)
 
 
 def _unwanted(ours: dict[str, str]) -> tuple[set[str], frozenset[str]]:
-    """Of these servers (with the row whose mark each carries) those that no open row wants: their row has ended, or has
-    another server; and those that have no row at all. Whom an open row names is none of them, whatever it carries."""
+    """Of these servers (id -> mark): those that no open row wants, because the row of their mark has ended or names
+    another server; and those whose mark has no row. A server that an open row names is in neither."""
     with reading():
         rows = {row.id: row for row in vms.of_ids(set(ours.values()))}
         named = {row.cloud_id for row in vms.of_servers(ours) if State(row.state) not in FINAL}

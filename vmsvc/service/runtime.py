@@ -1,4 +1,4 @@
-"""Doors and loops: blocking work goes through `offload`, background work is supervised here and nowhere else."""
+"""Threads and loops: all blocking work goes through `offload`, and all background loops are supervised here."""
 
 import asyncio
 import contextlib
@@ -66,8 +66,8 @@ class Runtime:
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
     async def _run_for_client(self, call: Callable[[], T]) -> T:
-        """In line with other clients, so that none of them stands in the pool's own line. Whoever goes meanwhile gives
-        the thread back when it has done."""
+        """Wait for one of the clients' threads, so that clients' work never queues in the pool itself. A caller that is
+        cancelled gives its thread back when the work has ended."""
         await self._of_clients.acquire()
         loop = asyncio.get_running_loop()
 
@@ -97,7 +97,7 @@ class Runtime:
             try:
                 await run()
                 return
-            except VmsvcError as error:         # the cloud is away, or talks nonsense
+            except VmsvcError as error:         # the cloud is away, or its answer is garbled
                 self.problems[name] = error.message
                 log.warning("%s: %s", name, error.message)
             except Exception as error:  # pylint: disable=broad-exception-caught
@@ -107,7 +107,7 @@ class Runtime:
             await asyncio.sleep(_RESTART_DELAYS[min(failures, len(_RESTART_DELAYS)) - 1])
 
     def well(self, name: str) -> None:
-        """A loop says that it got through a round."""
+        """To be called by a loop after each round that succeeded."""
         self.problems[name] = None
 
     async def stop(self) -> None:

@@ -4,7 +4,7 @@ from vmsvc.cloud.port import Server
 
 
 class ServerRows:
-    """An index over rows and servers, told of each that changes. Not for two threads at once."""
+    """An index over rows and servers; the caller reports each that changes. Two threads must not use it at once."""
 
     def __init__(self) -> None:
         self.servers: dict[str, Server] = {}

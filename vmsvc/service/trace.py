@@ -1,4 +1,4 @@
-"""Which client's request the work at hand belongs to, and who that is.
+"""Records for which request, and for which client, the current task works.
 
 A request's id goes wherever its work goes: into the log, into the row, and as OpenStack's global request id into every
 call that is made for it, by whichever replica and after whichever restart. What a client reads in an error, an
@@ -44,6 +44,6 @@ def begin_delete(row: Vm) -> None:
 
 
 async def begin_eviction(runtime: Runtime, row: Vm) -> None:
-    """Work for the request that needs this VM's room, if there is one."""
+    """Work for the request that this VM is evicted for, if there is one."""
     asker = await runtime.offload(vms.read, row.evicted_for) if row.evicted_for else None
     begin(*(asker.boot.get("request_id"), asker.principal) if asker else (None, None))

@@ -25,7 +25,7 @@ from vmsvc.simulator.nova import api as nova, flavors_api, hosts_api, servers_ap
 from vmsvc.simulator.placement import allocations_api, providers_api
 from vmsvc.simulator.process import FolderLock, write_atomically
 
-#: Only vmsvc knows `direct`: it asks this cloud through no proxy, whatever the cloud's name is.
+#: `direct` is a key that only vmsvc reads: it calls this cloud without a proxy, whatever the cloud's host name is.
 CLOUDS = """clouds:
   sim-admin:
     auth: {{auth_url: "{url}/identity/v3", username: admin, password: "{admin}", project_name: admin,
@@ -62,7 +62,7 @@ def write_clouds(folder: Path, url: str, identity: Identity) -> Path:
 
 
 def bind(address: str, port: int, last_port: int | None) -> list[socket.socket]:
-    """Listen on the port that was asked for, else on that of the last run if it is free, else on any free one."""
+    """Listen on `port`; with 0 on the port of the last run if that is free, else on any free one."""
     for candidate in ([port] if port else [last_port, 0] if last_port else [0]):
         try:
             return bind_sockets(candidate, address=address, reuse_port=False)
@@ -114,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0 after SIGTERM, 3 when a simulator already runs in this folder."""
+    """Run the simulator. Returns the exit status: 0 after SIGTERM, 3 when a simulator already runs in this folder."""
     os.umask(0o077)  # The state holds passwords and tokens.
     options = vars(parser().parse_args(arguments))
     folder = options.pop("dir").resolve()

@@ -64,7 +64,7 @@ class CommittedEvent:
     data: Mapping[str, Any]
 
 
-#: Who is told of committed events, in the thread that committed them; set by `open_database`, as the database is.
+#: Functions that get each committed event, in the thread that committed it; `open_database` sets them for the process.
 _observers: list[Callable[[CommittedEvent], None]] = []
 
 
@@ -87,7 +87,7 @@ def deployment_id() -> str:
 
 
 class Unit:
-    """One transaction: what it changes and the events that tell of it are committed together or not at all."""
+    """One transaction: its changes and the events about them are committed together, or not at all."""
 
     def __init__(self, now: datetime.datetime):
         self.now = now                 # the database's clock when the unit began
@@ -109,8 +109,9 @@ class Unit:
                                               event["data"]))
 
     def log_on_commit(self, message: str, *args: object) -> None:
-        """A line for the log, written when this is committed: a unit that fails has changed nothing. The line names the
-        request for which the unit worked at this call; a unit that decides about many works for one after the other."""
+        """Write a line into the log once the unit has committed: a unit that fails has changed nothing. The line names
+        the request for which the unit works at this call; a unit that decides about many works for one after the
+        other."""
         self._lines.append((contextvars.copy_context(), message, args))
 
     def notify(self, *, intents: bool = False) -> None:
@@ -136,7 +137,7 @@ class Unit:
         models.database.execute_sql("; ".join(message), _columns(self._events))
 
     def after_commit(self) -> None:
-        """It is committed: write the log lines, and tell the observers of its events."""
+        """Write the log lines and call the observers, after the transaction has committed."""
         for context, message, args in self._lines:
             context.run(log.info, message, *args)
         for event in self._committed:
@@ -203,10 +204,10 @@ class NotificationsLost(Exception):
 
 
 def listen(url: str) -> psycopg2.extensions.connection:
-    """A connection of its own, outside the pool, on which the doorbell rings; poll it when it is readable.
+    """Open a connection outside the pool that receives the doorbell's notifications; poll it when it is readable.
 
-    Raises NotificationsLost when a notification that is sent through the pool does not arrive on it: a pooler in
-    transaction mode gives each transaction another session, or it is another database.
+    Raises NotificationsLost when a test notification from the pool does not arrive on it: a pooler in transaction mode
+    gives each transaction another session, or the URL names another database than the pool's.
     """
     connection = parse(url).connect("vmsvc-listen")
     try:
@@ -219,7 +220,7 @@ def listen(url: str) -> psycopg2.extensions.connection:
             if not _arrives(connection, word):
                 cursor.execute("UNLISTEN *")
                 raise NotificationsLost("notifications do not arrive")
-            # The session has shown that it is ours alone, so a setting of it meets nobody else.
+            # The test has shown that the session is ours alone, so a setting of the session reaches no other client.
             cursor.execute("SET idle_session_timeout = 0")
     except BaseException:
         connection.close()

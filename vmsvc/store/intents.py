@@ -28,8 +28,8 @@ class Claim(NamedTuple):
 
 
 def enqueue(work: Unit, kind: str, vm_id: str, not_before: datetime | None = None) -> None:
-    """Write an intent that starts at `not_before` (now). Where one of this kind is open for the VM, that one is carried
-    out (again): its worker may have looked at the VM before what the caller has changed."""
+    """Write an intent that starts at `not_before` (None: now). If the VM has an open intent of this kind, that one is
+    carried out once more instead: its worker may have read the VM before the caller's change."""
     (Intent.insert(kind=kind, vm_id=vm_id, not_before=not_before or work.now, created_at=work.now)
      .on_conflict(conflict_target=[Intent.vm_id, Intent.kind], conflict_where=Intent.done_at.is_null(),
                   update={Intent.times_enqueued: Intent.times_enqueued + 1}).execute())
@@ -50,40 +50,40 @@ def renew(owner: str, ids: list[int]) -> set[int]:
 
 
 def fulfil(work: Unit, owner: str, done: Sequence[tuple[int, int]]) -> None:
-    """These intents, (id, times_enqueued) as claimed, are fulfilled, or have become pointless; an intent that was
-    enqueued again meanwhile is free to be claimed. An owner that has lost its lease changes nothing: the new owner is
-    at work."""
+    """Close these intents, (id, times_enqueued) as claimed: they are fulfilled, or have become pointless. An intent
+    that was enqueued again meanwhile stays open and can be claimed. An owner that has lost its lease changes nothing:
+    another replica carries the intent out."""
     if done:
         ids, seen = map(list, zip(*done))
         database.execute_sql(queries.FULFIL, {"now": work.now, "ids": ids, "seen": seen, "owner": owner})
 
 
 def retry(owner: str, intent_id: int, seconds: float) -> None:
-    """Give the claim back, if it still is the owner's; any replica tries again after so many seconds."""
+    """Give up a claim, if the owner still has it; any replica tries again after so many seconds."""
     (Intent.update(lease_owner=None, lease_until=None, not_before=seconds_from_now(seconds))
      .where(Intent.id == intent_id, _held_by(owner)).execute())
 
 
 def release(owner: str) -> None:
-    """An orderly stop: what this replica held is free at once."""
+    """Give up all claims of a replica that stops, so that other replicas can take them at once."""
     Intent.update(lease_owner=None, lease_until=None).where(_held_by(owner)).execute()
 
 
 def hasten(work: Unit, kind: str, vm_id: str) -> None:
-    """Let an open intent start now (a victim that left early need not wait for its time)."""
+    """Let an open intent start now, as that of a victim which is released before its `evict_at`."""
     Intent.update(not_before=work.now).where(_open(kind, vm_id), Intent.not_before > work.now).execute()
     work.notify(intents=True)
 
 
 def put_off(work: Unit, kind: str, vm_id: str, until: datetime) -> None:
-    """Let an open intent start no earlier than this, also when a worker is at it just now: what that worker has seen of
-    the VM is out of date."""
+    """Let an open intent start no earlier than `until`, even one that a worker carries out now: what this worker has
+    read of the VM is out of date."""
     Intent.update(not_before=until, times_enqueued=Intent.times_enqueued + 1).where(_open(kind, vm_id)).execute()
     work.notify(intents=True)
 
 
 def drop(work: Unit, kind: str, vm_id: str) -> None:
-    """Close an open intent that is not wanted any more (a reprieved victim's eviction)."""
+    """Close an open intent that is no longer wanted, as the eviction of a victim that is reprieved."""
     Intent.update(done_at=work.now).where(_open(kind, vm_id)).execute()
 
 

@@ -121,7 +121,7 @@ def make_exempt(vm_id: str, why: str) -> None:
 
 
 def discount_round(vm_id: str) -> None:
-    """The round of a VM's newest notice does not count if nobody left in it. The caller holds the lock SCHEDULER."""
+    """Do not count the round of a VM's newest notice if no victim left in it. The caller holds the lock SCHEDULER."""
     database.execute_sql(queries.ROUND_IS_NONE, {"vm": vm_id})
 
 
@@ -141,12 +141,12 @@ def announced_at(vm_id: str) -> datetime | None:
 
 
 def move_notice(vm_id: str, evict_at: datetime) -> None:
-    """The newest eviction of a VM is later than was planned."""
+    """Record a later `evict_at` for the newest eviction of a VM."""
     Eviction.update(evict_at=evict_at).where(_newest(vm_id)).execute()
 
 
 def settle(request_vm_id: str, wasted: str | None) -> None:
-    """The request has its end: its victims went for something, or (`wasted` says why) for nothing."""
+    """Record the end of a request with its evictions: fulfilled, or wasted (`wasted` says why)."""
     mine = (Eviction.request_vm_id == request_vm_id) & Eviction.reprieved_at.is_null()
     if wasted is None:
         Eviction.update(fulfilled_at=fn.clock_timestamp()).where(mine).execute()
@@ -155,8 +155,8 @@ def settle(request_vm_id: str, wasted: str | None) -> None:
 
 
 def victims_of(request_vm_id: str) -> list[str]:
-    """The vmsvc ids of those that were evicted for a request, or are being so; who was reprieved, or left by itself
-    during its notice, is none of them."""
+    """The vmsvc ids of the VMs that were or are being evicted for a request, without those that were reprieved and
+    those that left by themselves during their notice."""
     rows = (Eviction.select(Eviction.vm_id)
             .where(Eviction.request_vm_id == request_vm_id, Eviction.evicting_at.is_null(False))
             .order_by(Eviction.id))
@@ -171,15 +171,14 @@ def with_victims(request_vm_ids: Collection[str]) -> frozenset[str]:
 
 
 def victims_leave(request_vm_id: str) -> bool:
-    """True while one of them is still leaving."""
+    """True while one of the VMs that `victims_of` returns is still being removed."""
     return (Eviction.select().join(Vm, on=Vm.id == Eviction.vm_id)
             .where(Eviction.request_vm_id == request_vm_id, Eviction.evicting_at.is_null(False),
                    Vm.state.in_([str(state) for state in REMOVING])).exists())
 
 
 def recent_losses(seconds: float) -> dict[str, int]:
-    """How many VMs each owner, by id, lost to evictions within so many seconds; those that it only practised are its
-    own."""
+    """How many VMs each owner, by id, lost to evictions within so many seconds; practised evictions do not count."""
     return dict(Eviction.select(fn.COALESCE(Eviction.owner_id, Eviction.owner), fn.COUNT(Eviction.id))
                 .where(Eviction.evicting_at > seconds_from_now(-seconds), ~Eviction.simulated)
                 .group_by(SQL("1")).tuples())
@@ -207,6 +206,6 @@ def evictions(*, before: int | None, limit: int, vm_ids: Collection[str] | None 
 
 
 def _newest(vm_id: str) -> Expression:
-    """True of the newest eviction of a VM."""
+    """The condition that a row is the newest eviction of this VM."""
     newest = Eviction.alias()
     return Eviction.id == newest.select(fn.MAX(newest.id)).where(newest.vm_id == vm_id)

@@ -105,7 +105,7 @@ class Intent(Base):
     lease_owner = TextField(null=True)
     lease_until = DateTimeTZField(null=True)
     attempts = IntegerField(default=0)
-    times_enqueued = IntegerField(column_name="wishes", default=1)   # more often than its worker saw: do it again
+    times_enqueued = IntegerField(column_name="wishes", default=1)   # above what a worker claimed: carried out again
     created_at = DateTimeTZField()
     done_at = DateTimeTZField(null=True)
 
@@ -245,11 +245,11 @@ def seconds_from_now(seconds: float) -> Expression:
 
 
 def any_of(field: Field, values: Collection[str]) -> Expression:
-    """True of rows in which the field has one of these values: one parameter, however many values there are."""
+    """The condition that the field has one of these values; one parameter, however many values there are."""
     return field == fn.ANY(Value(values, converter=list, unpack=False))
 
 
-#: Table and trigger: without `vm_changed` nobody would hear of a row that changed.
+#: Table and trigger. Without `vm_changed` no replica would learn of a row that changed.
 TRIGGERS = frozenset({("vm", "vm_changed")})
 
 MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Cooldown, RequestClass, Eviction, Event, Watermark, Ticket)

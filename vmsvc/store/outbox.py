@@ -77,7 +77,7 @@ def page(since: int, limit: int, *, types: Collection[str] = (), vm: str | None 
 
 
 def _chosen(wanted: Collection[tuple[str, bool]], limit: int) -> ModelSelect:
-    """The first events of these kinds."""
+    """A query for the first events of these kinds."""
     return (Event.select(*_FIELDS).where(Tuple(Event.type, Event.is_preemptible).in_(list(wanted)))
             .order_by(Event.seq).limit(limit))
 

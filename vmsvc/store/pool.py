@@ -76,9 +76,9 @@ class Pool(PooledPostgresqlDatabase):
             return super().commit()
 
     def connect(self, reuse_if_open: bool = False) -> bool:
-        """A connection for this thread, on which PostgreSQL answers. Peewee holds the pool's lock while it makes or
-        checks one, so that a host that has gone without a word costs all threads one time limit after the other. Here
-        both are done outside of the lock."""
+        """Open a connection for this thread on which PostgreSQL answers. Peewee makes and checks connections under the
+        pool's lock, so that with a host that has silently gone all threads would wait for one time limit after the
+        other. Here both are done outside of the lock."""
         while True:
             if self.is_closed() and not self._has_idle():
                 fresh = self._adapter.connect(self)
@@ -90,18 +90,18 @@ class Pool(PooledPostgresqlDatabase):
             if not opened or self._answers():
                 return opened
             self.manual_close()
-            self.close_idle()        # what ended this one has mostly ended all
+            self.close_idle()        # what ended this connection has mostly ended the others too
 
     def _answers(self) -> bool:
-        """Whether this thread's connection can be used: the server may have ended it while it was idle."""
+        """True when this thread's connection can be used: the server may have ended it while it was idle."""
         with contextlib.suppress(psycopg2.Error), self.connection().cursor() as cursor:
             cursor.execute("SELECT 1")
             return True
         return False
 
     def close_all(self) -> None:
-        """Close all connections. Those that other threads use still are cut after a moment, which ends what they wait
-        for; Peewee would wait for it, for ever where a server says nothing."""
+        """Close all connections. Connections that other threads still use are cut after a moment, so that these threads
+        end their waiting. Peewee would wait for the threads, for ever where a server does not answer."""
         self.close()
         deadline = time.monotonic() + _CLOSE_SECONDS
         while self._in_use and time.monotonic() < deadline:
@@ -118,19 +118,19 @@ class Pool(PooledPostgresqlDatabase):
             return bool(self._connections)
 
     def _is_closed(self, conn: connection) -> bool:
-        # Peewee's own asks PostgreSQL, under the lock.
+        # Peewee's own method asks PostgreSQL while it holds the pool's lock.
         return bool(conn.closed) or conn.info.transaction_status != TRANSACTION_STATUS_IDLE
 
     def _can_reuse(self, conn: connection) -> bool:
-        # A pooler's connection on which somebody has listened brings notifications, which nobody reads here.
+        # A pooler's session on which a client has listened brings notifications; the pool drops them.
         conn.notifies.clear()
         return super()._can_reuse(conn)
 
 
 @contextlib.contextmanager
 def _silence_in_words() -> Iterator[None]:
-    """Raise OperationalError when PostgreSQL has not answered at all. A server that ends in the middle of a statement
-    can leave psycopg2 with an error of no kind and without a SQLSTATE ("server closed the connection unexpectedly")."""
+    """Raise OperationalError when PostgreSQL has not answered at all. When a server ends in the middle of a statement,
+    psycopg2 may raise a bare DatabaseError without a SQLSTATE ("server closed the connection unexpectedly")."""
     try:
         yield
     except DatabaseError as error:

@@ -37,8 +37,9 @@ WHERE datname = current_database() AND starts_with(application_name, 'vmsvc') AN
 
 # ---------------------------------------------------------------- vm_cache
 
-#: Every transaction below the first number had ended, and what it wrote can be seen. A server that was started anew,
-#: or is another one, may count from elsewhere. The third is our own transaction's, once it has written something.
+#: A transaction id, the start of the server, and whether our own transaction has written something. All transactions
+#: with lower ids have ended, and their writes are visible. A server that was restarted or replaced may number its
+#: transactions from elsewhere.
 TRANSACTIONS = """
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_postmaster_start_time(),
        pg_current_xact_id_if_assigned() IS NOT NULL"""
@@ -68,7 +69,7 @@ FROM intent WHERE done_at IS NULL"""
 # ---------------------------------------------------------------- ledger
 
 #: Every VM on its way in or out, and every open reservation: one view of all that a decision may concern, read at
-#: each ring of the doorbell.
+#: each notification.
 CONCERNED = """
 SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END,
     CASE state WHEN 'pending' THEN boot -> 'requirements' END, host
@@ -125,8 +126,8 @@ ORDER BY 2 DESC LIMIT 1000"""
 
 # ---------------------------------------------------------------- outbox
 
-#: The newest removed `seq` and the events after one, as one view: also when there is no event. By the feed, for each
-#: ring: most of the way from a commit to the sockets.
+#: The newest removed `seq` and the events after `since`, as one view; one row also when there is no event. By the feed
+#: for each notification: this takes most of the time from a commit to the sockets.
 TAIL = """
 SELECT removed_seq, rest.* FROM watermark LEFT JOIN (
     SELECT seq, type, state, subject, time, data FROM event WHERE seq > %(since)s ORDER BY seq LIMIT %(limit)s
@@ -173,7 +174,8 @@ DELETE FROM event"""
 FORGET_REQUESTS = """
 WITH gone AS (
     DELETE FROM vm WHERE id IN (
-        SELECT id FROM vm WHERE launched_at IS NULL AND ended_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+        SELECT id FROM vm
+        WHERE launched_at IS NULL AND ended_at < clock_timestamp() - make_interval(secs => %(seconds)s)
             AND NOT EXISTS (SELECT FROM eviction WHERE request_vm_id = vm.id)
             AND NOT EXISTS (SELECT FROM intent WHERE vm_id = vm.id AND done_at IS NULL)
         ORDER BY ended_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
@@ -199,8 +201,8 @@ SELECT GREATEST(0, floor((extract(epoch FROM {moment}) - %(first)s) / %(step)s))
 FROM vm
 WHERE launched_at IS NOT NULL AND (ended_at IS NULL OR ended_at >= to_timestamp(%(first)s)) AND {moment} IS NOT NULL
 GROUP BY 1, 2"""
-#: vCPUs that began, and that ended, to be held, by slot. A VM that began before the first slot and still was there in
-#: it counts as of the first one.
+#: By slot: how many vCPUs VMs began to hold, and how many they gave up. A VM that was launched before the first slot
+#: and ended in it or later counts as launched in the first slot.
 BEGUN, ENDED = _HELD.format(moment="launched_at"), _HELD.format(moment="ended_at")
 #: How many VMs were evicted, by slot.
 EVICTED = """

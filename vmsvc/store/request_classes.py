@@ -70,7 +70,7 @@ def remember_futile(work: Unit, row: Vm, error: str, reason: str) -> None:
 
 
 def _write(boot: Mapping[str, Any], first: Mapping[str, Any] = MappingProxyType({}), **changes: Any) -> None:
-    """Change the row of this class; where there is none, make one that has what comes `first` too."""
+    """Change the row of this class. Where there is none, insert one with `first` as further values."""
     (RequestClass.insert({**dict(zip(_KEY, class_of(boot))), **first, **changes})
      .on_conflict(conflict_target=list(_KEY), update=changes).execute())
 

@@ -85,12 +85,12 @@ def may_leave(servers: Collection[str]) -> bool:
 
 
 def current() -> list[Vm]:
-    """All that have not ended, and those that ended a short while ago: a list of the cloud may still show these."""
+    """All VMs that have not ended, and those that ended a short while ago: the cloud's list may still show these."""
     return list(Vm.select().where(is_current()).order_by(Vm.created_at, Vm.id))
 
 
 def is_current() -> Expression:
-    """True of the rows that `current` returns."""
+    """The condition for the rows that `current` returns."""
     return Vm.state.not_in(_texts(FINAL)) | (Vm.ended_at > seconds_from_now(-SHOWN_SECONDS))
 
 

@@ -1,5 +1,6 @@
 """One of a referee's clouds, and the service on it with its database: what it notices is judged after each pass."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -37,7 +38,9 @@ class Books:
         cooling: dict[tuple[str, str], dict[str, str]] = {}
         for one in case.clock.rows("SELECT flavor_id, image_id, host, reason FROM cooldown"):
             cooling.setdefault((one["flavor_id"], one["image_id"]), {})[one["host"]] = one["reason"]
-        self.memory = SimpleNamespace(cooling=cooling)
+        met = {one["conditions"] for one in case.clock.rows(
+            "SELECT conditions FROM request_class WHERE accepted_at IS NOT NULL")}
+        self.memory = SimpleNamespace(cooling=cooling, accepted=lambda some: json.dumps(sorted(some)) in met)
         self.outcomes = {name: case.outcome(name) for name in self.wanted}
 
 

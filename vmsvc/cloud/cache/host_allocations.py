@@ -1,9 +1,9 @@
-"""Who holds what on which host: what Placement said of a host, and what servers' changes have told since.
+"""The allocations on each host: as Placement answered when the host was read, corrected by the servers' changes since.
 
-Placement is asked host by host, seldom. In between a server that appears on a host is counted with what its flavor
-claims, and one that is gone is not counted any more. What Placement says stands until the server changes its place or
-its size; consumers that are no servers (migrations) stay until their host is read again. Where a change does not tell
-all (a server that moved holds room in two places for a while) the host is doubted: it should be read soon.
+Each host is read from Placement seldom. In between, a server that appears on a host counts with its flavor's claim,
+and one that is gone no longer counts. Placement's amounts hold until a server changes its host or its size; consumers
+that are no servers (migrations) stay until their host is read again. Where a change does not tell all (a server that
+moved holds capacity on two hosts for a while), the host is doubted: it should be read soon.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,8 @@ _MOVING = frozenset({"MIGRATING", "RESIZE", "VERIFY_RESIZE", "REVERT_RESIZE"})
 
 
 class HostAllocations:
-    """No I/O. `doubted` are hosts that should be read soon, since a change did not tell all."""
+    """Which consumer holds how much on each host, as lists of servers and reads of Placement show it; without I/O.
+    `doubted` are hosts that should be read soon, because a list did not tell what a server holds there now."""
 
     def __init__(self):
         self._held: dict[str, dict[str, Resources]] = {}             # host -> consumer -> amounts
@@ -58,7 +59,7 @@ class HostAllocations:
             self._remove(server.id)
 
     def gone(self, server_id: str) -> None:
-        """The cloud has deleted it."""
+        """Remove a server that the cloud has deleted."""
         for meanwhile in self._meanwhile:
             meanwhile.add(server_id)
         self._seen.pop(server_id, None)
@@ -66,7 +67,7 @@ class HostAllocations:
 
     @contextmanager
     def reading(self) -> Iterator[set[str]]:
-        """While a host is read: gives the set in which the servers are noted that change meanwhile."""
+        """To be entered while a host is read: gives the set of servers that change meanwhile."""
         meanwhile: set[str] = set()
         self._meanwhile.append(meanwhile)
         try:
@@ -76,7 +77,7 @@ class HostAllocations:
             self._meanwhile = [other for other in self._meanwhile if other is not meanwhile]
 
     def told(self, host: str, allocations: Mapping[str, Resources], meanwhile: set[str]) -> None:
-        """What Placement said of a host. What is known of servers that changed meanwhile is newer than that."""
+        """Take Placement's answer for a host, except for servers that changed meanwhile: there the list is newer."""
         before = self._held.get(host, {})
         now = {consumer: held for consumer, held in allocations.items() if consumer not in meanwhile}
         for consumer in meanwhile:

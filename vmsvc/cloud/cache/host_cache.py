@@ -1,9 +1,9 @@
 """The hosts of an operator's cloud, kept up to date at a cost of calls per change, not per host.
 
-Every host is read from Placement once. After that the servers' changes tell who came and went (`claims`), one list of
-providers tells by their versions which hosts changed in other ways, and one list of services which are up. Hosts are
-read again when they are doubted, when their version has changed, and in slow rounds: so many in a minute, however many
-there are. Who is about to act on a host has it read first.
+Every host is read from Placement once. After that the servers' changes tell what came and went (`host_allocations`),
+one list of providers tells by versions which hosts changed in other ways, and one list of services which are up. Hosts
+are read again when they are doubted, when their version has changed, and in slow rounds: so many in a minute,
+however many there are. A caller that is about to act on a host has it read first.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ class HostCache:
 
     @property
     def doubted(self) -> frozenset[str]:
-        """Hosts of which it is not known who holds what, until they are read."""
+        """The hosts whose allocations are uncertain until they are read again."""
         return frozenset(self._allocations.doubted)
 
     def is_down(self, name: str) -> bool:
@@ -108,9 +108,10 @@ class HostCache:
 
     async def refresh(self, max_age: float, traits: Collection[str] = (),
                       ask: Callable[[datetime], Awaitable[OccupantPage]] | None = None) -> None:
-        """Make sure that other projects' changes are known up to `max_age` seconds before this call, which hosts are up
-        about as well, and which have these traits. `ask` is who is asked for these changes, if not the cloud. Raises
-        what the cloud raises, and CloudUnavailable before `start` has ended; the old content then stays."""
+        """Make sure that the changes of other projects' servers are known up to `max_age` seconds before this call, and
+        also which hosts are up, and which have these traits. `ask` is called for the changes in the place of the
+        cloud's `occupants`. Raises what the cloud raises, and CloudUnavailable before `start` has ended; the old
+        content then stays."""
         if self._cloud.mode != "operator":
             return
         if not self._started:       # a client may ask as soon as the service listens
@@ -133,11 +134,12 @@ class HostCache:
         await asyncio.gather(self._look_at_services(), self._read(names))
 
     async def count(self, names: Iterable[str]) -> None:
-        """Read now who holds what on these hosts, and nothing else. Raises what the cloud raises."""
+        """Read the allocations on these hosts now, and nothing else. Raises what the cloud raises."""
         await self._read(names, whole=False)
 
     async def seek(self, room: Resources, traits: Traits) -> None:
-        """Ask Placement once who has such room; read the hosts where we know of none. Raises what the cloud raises."""
+        """Ask Placement once which hosts have this capacity, and read those that seem to lack it. Raises what the cloud
+        raises."""
         roomy = await self._cloud.roomy(room, traits)
         self._renew()
         hosts = self._hosts
@@ -145,7 +147,7 @@ class HostCache:
                           and name in hosts and not hosts[name].free.covers(room)])
 
     async def run(self, well: Callable[[], None]) -> None:
-        """Keep it up to date."""
+        """Keep the hosts up to date, until this is cancelled. `well` is called after each step."""
         while True:
             await self.refresh(_NEWS_SECONDS)
             if time.monotonic() - self._providers_at > _PROVIDERS_SECONDS:

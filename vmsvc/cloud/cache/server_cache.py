@@ -1,8 +1,8 @@
-"""The project's servers as last read, kept up to date by `changes-since`: one list for all who wait for many.
+"""The project's servers as last read, kept up to date by `changes-since`: one list answers all callers that wait.
 
-In operator mode the claims on hosts hear of every change first here.
+In operator mode each change is passed on to `host_allocations`.
 
-The cost of following the cloud is one short call per interval, whatever the number of servers or of those who wait.
+Following the cloud costs one short call per interval, whatever the number of servers and of waiting callers.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _GONE = frozenset({"DELETED"})
 
 
 class Watch:
-    """The servers that came and went since it began: those of one set were not there then, those of the other were."""
+    """The servers that came (`came`) and went (`went`) since the watch began."""
 
     def __init__(self):
         self.came: set[str] = set()
@@ -48,7 +48,7 @@ class Watch:
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """Somebody who waits for a server to be as it shall be, in a read that began after they `called`."""
+    """A call of `until`: it waits for a read that began after `called` and shows the server `ready`."""
 
     server_id: str
     ready: Callable[[Server | None], bool]
@@ -57,8 +57,8 @@ class Waiter:
 
 
 def _as_listed(server: Server) -> Server:
-    """One that was asked for alone, as a list shows it: Nova (2.71) tells the server groups of one alone. Else a server
-    would seem to change from one way of reading to the other."""
+    """A server from GET as a list shows it: only GET of one server has its server groups (Nova 2.71). Otherwise a
+    server would seem to change from one way of reading to the other."""
     return replace(server, body={key: value for key, value in server.body.items() if key != "server_groups"})
 
 
@@ -84,7 +84,7 @@ class ServerCache:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Watch]:
-        """Inside, the watch notes who comes and goes."""
+        """In this context the watch notes the servers that come and go."""
         watch = Watch()
         self._watches.append(watch)
         try:
@@ -94,7 +94,7 @@ class ServerCache:
 
     @property
     def pause(self) -> float:
-        """Seconds from the end of one read to the next while somebody waits."""
+        """Seconds from the end of one read to the next while callers wait."""
         return min(_BUSY_LIMIT, max(_BUSY_SECONDS, self._took))
 
     def news(self) -> dict[str, Server | None]:
@@ -107,7 +107,7 @@ class ServerCache:
         return self._marks[vmsvc_id] > 0
 
     def follow(self, tell: Callable[[str], None]) -> None:
-        """From now on `tell(id)` of each server that comes, changes or goes."""
+        """From now on call `tell(id)` for each server that comes, changes or goes."""
         self._followers.append(tell)
 
     async def refresh(self, max_age: float = 0.0) -> None:
@@ -128,8 +128,8 @@ class ServerCache:
                 await asyncio.shield(self._read)
 
     async def seek(self) -> None:
-        """As `refresh`, in the next second: a read begins no sooner than a second after the one before. So all who ask
-        for servers that nobody knows cost the cloud one look a second, and one that was made just now is found."""
+        """As `refresh`, but the read begins no sooner than a second after the one before. So unknown ids cost the cloud
+        one read a second, however many there are, and a server that was made just now is found."""
         called = time.monotonic()
         await asyncio.sleep(self._read_from + _SEEK_SECONDS - called)
         await self.refresh(time.monotonic() - called)
@@ -167,8 +167,8 @@ class ServerCache:
         return server and server.vmsvc_id
 
     async def look(self, server_id: str) -> Server | None:
-        """One server, read now; None when the cloud says 404. That alone proves that a server has gone: a list may
-        leave it out, since its cell is down or Nova hands it from one cell to another."""
+        """Read one server now; None when the cloud says 404. Only that proves that a server has gone: a list may leave
+        it out while its cell is down, or while Nova moves it from one cell to another."""
         known = server_id in self.servers
         server = await self._get(server_id)
         if server is None:
@@ -187,8 +187,8 @@ class ServerCache:
             return None
 
     def _tell(self) -> None:
-        """Wake those whose server is ready. With a thousand who wait, to wake each of them after every read would
-        keep the loop from all else for a while."""
+        """Wake the waiters whose server is ready. To wake each of a thousand waiters after every read would block the
+        loop for a while."""
         for waiter in self._waiters:
             if self.read_at >= waiter.called and not waiter.told.done():
                 shown = self.servers.get(waiter.server_id)
@@ -203,7 +203,7 @@ class ServerCache:
                 self._show(server)
 
     async def _replace(self, servers: tuple[Server, ...]) -> None:
-        """Show these servers, and those that the list left out and GET shows."""
+        """Show the servers of a complete list, and those that the list left out though GET shows them."""
         fresh = {server.id: server for server in servers if server.status not in _GONE}
         for server_id in self.servers.keys() - fresh.keys():
             try:
@@ -257,8 +257,9 @@ class ServerCache:
             self._allocations.saw(server.occupant)
 
     async def until(self, server_id: str, ready: Callable[[Server | None], bool], seconds: float) -> Server | None:
-        """Wait until `ready(server)` is true of a read that began after this call; None stands for a server that the
-        server cache does not show. Returns what it shows then, ready or not, when the time is over."""
+        """Wait until a read that began after this call shows the server such that `ready(server)` is true; `ready` gets
+        None when the server cache does not show it. Returns the server, or after so many seconds what is shown then,
+        ready or not."""
         waiter = Waiter(server_id, ready, time.monotonic(), asyncio.get_running_loop().create_future())
         self._waiters.add(waiter)
         self._wanted.set()
@@ -271,7 +272,7 @@ class ServerCache:
             self._waiters.discard(waiter)
 
     async def run(self, well: Callable[[], None]) -> None:
-        """Read again and again: often while somebody waits, seldom otherwise."""
+        """Read until this is cancelled: often while callers wait, seldom otherwise."""
         try:
             await self._follow(well)
         finally:

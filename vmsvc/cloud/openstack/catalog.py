@@ -98,7 +98,7 @@ class Catalog(Caller):
         """What a client's token stands for. Raises Unauthenticated for one that is not good, CloudUnavailable,
         CloudError."""
         return await self._calls.send(
-            # The catalogue would be most of the answer.
+            # Without `nocatalog` most of the answer would be the catalogue of services.
             Request("identity", "identity", "GET", "/auth/tokens", {"nocatalog": "1"}, token=token), _identity)
 
 
@@ -110,8 +110,8 @@ def _of(now: datetime, body: parse.Json) -> Identity:
     token = body["token"]
     user = token["user"]
     ends = datetime.fromisoformat(token["expires_at"])
-    # A name alone is only unique in its domain. It goes into log lines, so it has to be one word; it is for showing,
-    # for two names can become one word.
+    # User names are unique only within a domain, so the domain is added. Log lines need one printable word. It is for
+    # display only, because two names can become the same word.
     name = f"{user['name']}@{user['domain']['name']}"
     return Identity("".join(letter if letter.isprintable() and letter != " " else "_" for letter in name),
                     (token.get("project") or {}).get("id"), frozenset(role["name"] for role in token.get("roles", ())),

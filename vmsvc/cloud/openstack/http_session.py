@@ -22,8 +22,8 @@ class HttpSession(requests.Session):
         adapter = TCPKeepAliveAdapter(pool_connections=services, pool_maxsize=workers)
         self.mount("http://", adapter)
         self.mount("https://", adapter)
-        # Keystone's token is the only login. Without an `auth` requests reads a .netrc at each call and sends what it
-        # has.
+        # Keystone's token is the only login. Without an `auth`, requests reads .netrc at each call and sends the login
+        # that it finds there.
         self.auth = lambda request: request
         # A load balancer's cookie would bind all threads to one of its servers.
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))

@@ -163,7 +163,8 @@ class Servers(Caller):
 
 
 def _taken(answer: Answer) -> None:
-    """Nova takes these without a word. A page with status 200 comes from a proxy, and Nova may have heard nothing."""
+    """Require an answer without a body, as Nova gives when it accepts an action. A page with status 200 comes from a
+    proxy, and Nova may not have received the request. Raises Garbled."""
     if answer.text.strip():
         raise Garbled(f"the cloud answered {answer.status} with a text where it has nothing to say")
 

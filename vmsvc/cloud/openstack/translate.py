@@ -76,7 +76,7 @@ FIELDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 UNAVAILABLE_AFTER = 5.0
 NO_REASON = "no reason was given"
-#: Statuses that say enough by themselves, whoever sends them.
+#: Statuses that mean the same without a body of the service's own, also when a proxy sends them.
 PLAIN = frozenset({401, 413, 429})
 
 
@@ -104,12 +104,12 @@ def _is_garbled(request: Request, answer: Answer, text: str) -> bool:
     """True when the service that was asked cannot have written this refusal. A proxy's page with 404 says that the
     proxy knows no such address: neither that a server is gone, nor that a token is bad."""
     if request.service == "compute" and answer.status == 404:
-        body = _json(answer)            # whatever Nova does not find, it says so under this key
+        body = _json(answer)            # Nova's own 404 has this key, whatever was not found
         return not isinstance(body, dict) or "itemNotFound" not in body
-    if request.service == "image":                          # Glance writes text, which speaks of the image
+    if request.service == "image":                          # Glance answers with text that mentions the image
         return answer.status in (400, 404) and not re.search(r"\bimage\b", answer.text, re.IGNORECASE)
     if request.service == "network" and answer.status == 404:
-        return False                                        # an address that this Neutron does not have
+        return False                                        # Neutron itself may lack the address of an extension
     return text == NO_REASON and (answer.status not in PLAIN or request.token is not None)
 
 
@@ -146,7 +146,7 @@ def reason(answer: Answer) -> str:
 
 
 def _json(answer: Answer) -> object:
-    """The body, and {} for one that is no JSON."""
+    """The body as JSON; {} for an empty body and for one that is no JSON."""
     try:
         return json.loads(answer.text) or {}
     except ValueError:

@@ -22,9 +22,9 @@ _LATELY = 8                 # among so many builds
 
 
 class Builds:
-    """Knows how long builds and refusals take. The scheduler of Nova says no long before a build could end (on the real
-    bed after 0.2 s, and a build takes 1.2 s), and the request waits for that before anybody can go for it. So where no
-    was said lately, and may be said again, it is looked for by itself."""
+    """Waits for builds to end, and learns how long they and refusals take. Nova's scheduler refuses long before a build
+    could end (on the real cloud after 0.2 s; a build takes 1.2 s), and no VM is evicted for the request before that.
+    So where Nova refused lately and may refuse again, a refusal is looked for first."""
 
     def __init__(self, server_cache: ServerCache, host_cache: HostCache):
         self._server_cache = server_cache
@@ -34,8 +34,8 @@ class Builds:
         self._refused: deque[bool] = deque(maxlen=_LATELY)
 
     async def finished(self, server_id: str, host: str | None, refusable: bool) -> Server:
-        """The server when its build has ended, or as it is when its host is down or the limit is reached. `refusable`:
-        it is not known whether there is room. Raises CloudError when it has gone."""
+        """Wait for the end of a build. Returns the server then, or as it is when its host is down or LIMIT is reached.
+        `refusable`: Nova may find no capacity. Raises CloudError when the server has gone."""
         began = asyncio.get_running_loop().time()
         server = await self._refusal(server_id, began) if refusable and any(self._refused) else None
         if server is None:
@@ -45,15 +45,15 @@ class Builds:
         return server
 
     async def _refusal(self, server_id: str, began: float) -> Server | None:
-        """The server if it has soon ended, and says why."""
+        """The server if its build ends soon and it shows the reason, else None."""
         server, in_vain = await self._lookout.until(server_id, _settled, began, self._refusals,
                                                     self._refusals.quiet + _REFUSAL_SECONDS)
         self._learn(server, in_vain)
         return server if server is not None and _told(server) else None
 
     async def _end(self, server_id: str, host: str | None, began: float) -> Server:
-        """A list may leave it out for a moment, while Nova hands it from the API to its cell: it has gone when that is
-        seen twice."""
+        """As `finished`, without the first look for a refusal. A list may leave a server out for a moment, while Nova
+        moves it from the API's database to its cell: so a server has gone only when two looks miss it."""
         loop, gone, unexplained = asyncio.get_running_loop(), 0, 0
         while True:
             left = began + LIMIT - loop.time()
@@ -86,7 +86,7 @@ class Builds:
 
 
 def under_way(server: Server) -> str:
-    """What there is to say of a build that has not ended."""
+    """The message about a build that has not ended, for clients."""
     return f"Nova has been building it since {instant(server.created)}; it is removed when that takes {LIMIT:.0f} s"
 
 

@@ -23,10 +23,11 @@ from vmsvc.store.models import Vm
 KINDS = {True: "preemptible", False: "standard"}
 _COOL_SECONDS = 300.0            # for so long others like it do not go to a host that refused it
 _LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
-#: Room was confirmed free, yet the scheduler says no: its view lags. Try again before anything else.
+#: Nova's scheduler refused a create although the freed capacity is there: its view lags. These are the pauses before
+#: the create is sent again.
 _AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)
-#: Of a boot that meets answers which the cloud did not write, some four minutes apart in all. Then the request fails: a
-#: proxy that will not let it through (it dislikes the name, say) never does.
+#: How often a create is tried, over some four minutes, while each answer is one that the cloud did not write. Then the
+#: request fails: a proxy that rejects it (because of its name, say) will never let it through.
 _GARBLED_TRIES = 12
 _VICTIMS_SECONDS = 5.0           # an answer waits at most so long for the last victim to be on record as gone ...
 _VICTIMS_PAUSE = 0.05            # ... and looks this often
@@ -38,15 +39,14 @@ def marks(row: Vm, deployment: str) -> dict[str, str]:
 
 
 class Refused(Exception):
-    """The cloud said no in a way that room or quota would mend: (slug, message)."""
+    """The cloud refused the VM for lack of capacity or quota: (slug, message)."""
 
 
 class Boot:
     """Performs `boot` intents."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache,
-                 leave: Leave, verdicts: Verdicts,
-                 deployment: str):
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache, leave: Leave,
+                 verdicts: Verdicts, deployment: str):
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache
@@ -55,10 +55,10 @@ class Boot:
         self._deployment = deployment
         self._builds = Builds(server_cache, host_cache)
         self._verdicts = verdicts
-        self._removals = Pace()      # of servers that were refused: no host has to let them go
+        self._removals = Pace()      # of servers that were refused: no host has to tear them down
 
     async def perform(self, claim: Claim) -> None:
-        """Make the server if it is not there yet, wait until it is ACTIVE, and write what became of it."""
+        """Make the server if it is not there yet, wait until it is ACTIVE, and record the outcome."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
         trace.begin_create(row)
         retries = iter(_AFTER_EVICTION if row.rounds else ())
@@ -79,24 +79,26 @@ class Boot:
                 await asyncio.sleep(pause)
             except (InvalidRequest, Forbidden, Conflict, CloudError) as error:
                 if isinstance(error, Garbled) and claim.attempt < _GARBLED_TRIES:
-                    raise           # nobody has refused the request
-                # A key pair that was deleted meanwhile, say: that is no reason to refuse others of the same class.
+                    raise           # the cloud has not refused the request: the worker tries again
+                # A refusal that a rehearsal foresees (a deleted key pair, say) is no reason to refuse others of the
+                # same class.
                 foreseen = bool(row.rounds) and await self._verdicts.foresees(row.boot)
                 await self._runtime.offload(_failed, row.id, error.slug, error.message, foreseen)
                 return
             row = await self._runtime.offload(vms.read, claim.vm_id)
 
     async def _victims_gone(self, vm_id: str) -> None:
-        """It was placed when the cloud showed the room free, which can be a moment before its last victim is known to
-        be gone. Who reads the answer finds all of them gone, unless one hangs in the cloud."""
+        """Wait until all victims of the request are on record as gone, so that its answer names them as such. The
+        scheduler places a request as soon as the cloud shows the capacity free, which can be a moment earlier. A victim
+        that hangs in the cloud is waited for at most _VICTIMS_SECONDS."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _VICTIMS_SECONDS
         while await self._runtime.offload(_victims_leave, vm_id) and loop.time() < deadline:
             await asyncio.sleep(_VICTIMS_PAUSE)
 
     async def _made(self, row: Vm, again: bool) -> str:
-        """The id of its server: the one that is there, or a new one. A request of a restored backup may have got its
-        server after the backup: that is found `again`, or shown."""
+        """The id of the request's server: of the one that is there, or of a new one. A server may exist though the row
+        names none: after an earlier try (`again`), or because the database was restored from a backup."""
         if row.cloud_id:
             return row.cloud_id
         server_id = await self._find(row.id) if again or self._server_cache.shows_mark(row.id) else None
@@ -137,7 +139,7 @@ class Boot:
             metadata={**boot["metadata"], **marks(row, self._deployment)})
 
     async def _host_refuses(self, row: Vm, slug: str) -> bool:
-        """True when it is the host that will not have it: it is up and Placement says that it has room."""
+        """True when the host itself refuses the VM: it is up, and Placement has enough capacity there."""
         if row.host is None or slug == "quota_exceeded":
             return False
         await self._host_cache.refresh(0)
@@ -146,9 +148,9 @@ class Boot:
         return host is not None and host.available and (slug == "cloud_error" or host.free.covers(row.room))
 
     async def _built(self, server_id: str, row: Vm) -> Server:
-        """Wait for ACTIVE. A server in ERROR is deleted at once, for it counts against the quota; then the reason is
-        raised: Refused where room, quota or another host would mend it, CloudError otherwise. The reason is written
-        down before the DELETE: who goes on after a crash finds no server that could tell it."""
+        """Wait for ACTIVE. A server in ERROR is deleted at once, because it counts against the quota; then the reason
+        is raised: Refused where capacity, quota or another host would mend it, CloudError otherwise. The reason is
+        recorded before the DELETE: a worker that goes on after a crash can no longer read it from the server."""
         verdict = (row.refusal or {}).get("verdict", {})
         if verdict.get("server") != server_id:
             server = await self._builds.finished(server_id, row.host, refusable=row.host is None and not row.rounds)
@@ -160,7 +162,7 @@ class Boot:
         raise Refused(verdict["error"], verdict["message"]) if verdict["error"] else CloudError(verdict["message"])
 
     def _verdict(self, server: Server, host: str | None) -> dict[str, str | None]:
-        """Why it has to go: `message`, and as `error` what would mend it (None: nothing)."""
+        """Why the server is given up: `message`, and as `error` the slug of what would mend it (None: nothing)."""
         failure = server.failure
         if failure is None and host is not None and self._host_cache.is_down(host):
             return {"error": "no_capacity", "message": f"host {host} went down while the server was being built there"}
@@ -176,21 +178,21 @@ class Boot:
 # ---------------------------------------------------------------- in the database pool
 
 def _made(vm_id: str, server_id: str) -> str:
-    """Write down the server; returns the one that counts: the first, should a replica that had lost its lease (it was
-    stopped for a while) have made another. The reconciler removes that."""
+    """Record the server of a VM, and return the id of the server that counts. A replica that lost its lease (it was
+    stopped for a while) may have made a second one: the first counts, and the reconciler removes the other."""
     with unit() as work:
         return server_id if vms.name_server(work, vm_id, server_id) else vms.of_id(vm_id).cloud_id or server_id
 
 
 def _judged(vm_id: str, verdict: dict[str, str | None]) -> None:
-    """Remember why a server is given up."""
+    """Record why a server is given up."""
     with unit():
         row = vms.of_id(vm_id)
         vms.change(row, refusal={**(row.refusal or {}), "verdict": verdict})
 
 
 def _again(vm_id: str) -> None:
-    """The server is gone; the next try makes another."""
+    """Record that the server is gone, so that the next try makes another."""
     with unit() as work:
         vms.change(vms.of_id(vm_id), cloud_id=None, updated_at=work.now)
 
@@ -220,8 +222,8 @@ def _active(vm_id: str, server: Server) -> None:
 
 
 def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
-    """The server is gone again; the request waits for room, and what the cloud said is remembered: of the host too,
-    if it was `by_host`."""
+    """Have the request wait for capacity again, with the cloud's refusal on record. If the host itself refused it
+    (`by_host`), other requests like it avoid this host for a while."""
     with unit() as work:
         row = vms.of_id(vm_id)
         if row.state != State.BUILDING:
@@ -232,7 +234,7 @@ def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
         if by_host:
             ledger.cool(work, row.host, row.boot, message, _COOL_SECONDS)
         vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)
-        # Room that was freed for it is not there: somebody took it, or the host will not have it.
+        # The capacity that was freed for the request is of no use: another server took it, or the host refuses the VM.
         ledger.release(work, vm_id)
 
 

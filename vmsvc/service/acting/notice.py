@@ -28,8 +28,8 @@ _LATE = timedelta(seconds=2)       # a notice that is written later than this sa
 
 
 class Notices:
-    """Performs `notice` and `reprieve` intents. Each writes what the row says when it is done, so that it does not
-    matter which of the two comes last."""
+    """Performs `notice` and `reprieve` intents. Each writes what the row says at that moment, so the order of the two
+    does not matter."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, stop_first: bool):
         self._runtime = runtime
@@ -37,7 +37,7 @@ class Notices:
         self._stop_first = stop_first
 
     async def perform(self, claim: Claim) -> None:
-        """Bring the metadata in line with the row, and look again whether the row has changed meanwhile."""
+        """Write the row's notice into the metadata, or remove it, and repeat that if the row has changed meanwhile."""
         while True:
             row = await self._runtime.offload(vms.read, claim.vm_id)
             if row.state == State.NOTICED and self._nobody_reads(row.notice):
@@ -50,7 +50,7 @@ class Notices:
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_AT)
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_REASON)
             except NotFound:
-                return                  # it has left already; others find out why
+                return                  # the server is gone: its removal or the reconciler finds out why
             after = await self._runtime.offload(vms.read, claim.vm_id)
             if (after.state, after.evict_at) == (row.state, row.evict_at):
                 return
@@ -95,27 +95,27 @@ class Notices:
 
 
 def tells_otherwise(row: Vm, metadata: Mapping[str, str]) -> bool:
-    """True when the metadata of a VM's server (the VM is ACTIVE or NOTICED) tell its guest something else than the row:
-    of a notice that nobody gave or that was withdrawn, of another time, or of none though there is one."""
+    """True when the metadata of a VM's server show its guest another notice than the row has: one that was never given
+    or was withdrawn, one with another time or reason, or none though there is one. The VM is ACTIVE or NOTICED."""
     if row.state == State.ACTIVE:
         return EVICT_AT in metadata or EVICT_REASON in metadata
     if row.state != State.NOTICED or not row.notice["grace_seconds"] or row.notice.get("delivery") == ledger.EVENT:
         return False
-    # Where one item fits and two do not, the reason is missing.
+    # The reason may be missing: a server with space for one item only gets the time alone.
     return metadata.get(EVICT_AT) != instant(row.evict_at) or metadata.get(EVICT_REASON, _why(row)) != _why(row)
 
 
 def _why(row: Vm) -> str:
-    """At most 255 characters, which is what Nova takes. Its database may know none beyond the basic plane (MySQL's
-    utf8mb3), and answers with 500 then."""
+    """The reason of a notice, for the metadata: at most 255 characters, which is Nova's limit. Characters beyond the
+    basic plane become `?`, because Nova answers 500 where its database (MySQL's utf8mb3) cannot store them."""
     notice = row.notice or {}
     text = "; ".join(filter(None, (notice.get("reason"), notice.get("criterion"))))
     return "".join(letter if letter <= "\uffff" else "?" for letter in text)[:255]
 
 
 def due(row: Vm) -> datetime | None:
-    """When a noticed VM may go, unless it lets itself go earlier; None while its guest runs and could not be told. A
-    grace period of zero promises no time in which the notice could be read: nothing waits for its being written."""
+    """When a noticed VM may be evicted, unless it is released early; None while its guest runs and cannot read the
+    notice yet. With a grace period of zero the eviction does not wait for the notice: there is no time to read it."""
     grace = timedelta(seconds=row.notice["grace_seconds"])
     if not grace:
         return row.evict_at
@@ -127,7 +127,8 @@ def due(row: Vm) -> datetime | None:
 
 
 def _told(vm_id: str, evict_at: datetime) -> None:
-    """The guest can read that it goes then. Where that took long it goes later, and is told so in the next round."""
+    """Record that the guest can read its notice with this `evict_at`. Where writing the notice took long, `evict_at`
+    moves, and the next round writes the new time."""
     with unit() as work:
         row = vms.get(vm_id, lock=True)
         if row.state != State.NOTICED or row.evict_at != evict_at:
@@ -141,14 +142,15 @@ def _told(vm_id: str, evict_at: datetime) -> None:
 
 
 def _untellable(vm_id: str, evict_at: datetime, goes: bool, why: str) -> None:
-    """The cloud writes no notice for the guest: the VM `goes` after a notice by the event alone, or stays (`why`)."""
+    """Handle a guest that the cloud writes no notice for: the VM `goes`, with the event alone as its notice, or else is
+    exempt (`why`)."""
     with unit() as work:
         work.lock(Lock.SCHEDULER)
         row = vms.get(vm_id, lock=True)
         if row.state != State.NOTICED or row.evict_at != evict_at:
             return                  # that notice is out of date
         if ledger.readable_since(vm_id):
-            return                  # its guest could read it once: somebody has removed it since
+            return                  # its guest could read the notice, which was removed since
         if goes:
             deliver_by_event(work, row)
         else:

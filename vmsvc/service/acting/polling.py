@@ -1,9 +1,9 @@
-"""Waiting for a server to become what it shall be, at few calls and without being late.
+"""Waits for a server to get ready, with few calls and without being late.
 
-By hand one looks every 50 ms, and nearly all of these looks are too early: a cloud takes about as long as it took the
-last times. On the real bed a build takes ten looks by hand and two or three in this way, and its end is seen as soon.
-What is learned is how long it takes at least, by the looks that were in vain. Were it the time at which a server was
-seen to be ready, each wait would lengthen the next.
+A plain loop looks every 50 ms, and nearly all of these looks are too early: a cloud takes about as long as it took the
+last times. On the real cloud a build takes ten looks in a plain loop, and two or three here that see its end as soon.
+A `Pace` learns how long an action takes at least, from looks that came too early. If it learned the time at which a
+server was seen to be ready, each wait would lengthen the next.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ _PAUSE_SHARE = 1 / 16   # ... and this share of the time that it has taken alrea
 
 
 class Pace:
-    """How long one kind of thing takes. A first look that finds it done tells that it may take less: `shrinks` is what
-    is left then of what was known."""
+    """How long one kind of action takes at least. When the first look finds one done, it may have taken less than was
+    known: then `shrinks` of the known time is taken."""
 
     def __init__(self, shrinks: float = 1.0):
         self._at_least: deque[float] = deque(maxlen=_NEWEST)
@@ -32,30 +32,30 @@ class Pace:
 
     @property
     def quiet(self) -> float:
-        """Seconds from the beginning in which a look is in vain; 0 while nothing is known."""
+        """Seconds from the beginning of the action in which it is never done yet; 0 while nothing is known."""
         return min(_LONGEST, _EARLY * min(self._at_least, default=0.0))
 
     @property
     def sooner(self) -> float:
-        """What it took at least, when the first look has found it done."""
+        """How long an action that the first look found done took at least."""
         return self._shrinks * self.quiet
 
     def note(self, in_vain: float | None) -> None:
-        """It took longer than so many seconds; None tells nothing."""
+        """Record that an action took longer than so many seconds; None records nothing."""
         if in_vain is not None:
             self._at_least.append(in_vain)
 
 
 class PollResult(NamedTuple):
-    """What a server was in the end (None: GET says 404), and for how many seconds from the beginning it was not yet
-    what it should be. That is None where it still is not, and where a list has shown it."""
+    """The server as it was seen last (None: GET says 404). `in_vain`: how many seconds
+    the action took at least, for `Pace.note`; None when the server did not get ready, and when a list showed it."""
 
     server: Server | None
     in_vain: float | None
 
 
 class ServerPoller:
-    """Waits for servers: of a few each is asked for by itself, of many the server cache's list tells."""
+    """Waits for servers to get ready: a few of them by a GET for each, many of them by the server cache's list."""
 
     def __init__(self, server_cache: ServerCache):
         self._server_cache = server_cache
@@ -63,8 +63,8 @@ class ServerPoller:
 
     async def until(self, server_id: str, ready: Callable[[Server], bool], since: float, pace: Pace,
                     seconds: float) -> PollResult:
-        """Wait until the server is ready or has gone, or for so many seconds. `since` is the loop's time when that
-        began which takes as long as `pace` knows; who sees how it ended can tell the pace."""
+        """Wait until the server is ready or has gone, or for so many seconds. `pace` knows how long such an action
+        takes; `since` is the loop's time at which it began. The caller may pass `in_vain` of the result to the pace."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         self._waiting += 1

@@ -28,9 +28,9 @@ _LOOK_SECONDS = 5.0        # a GET at least this often: a list may leave a serve
 _AGAIN_SECONDS = 60.0      # a DELETE that hangs (its host was down) is sent again
 _FAILED_SECONDS = 2.0      # a DELETE that failed in the cloud is sent again
 _GONE_LIMIT = 300.0
-_UNTOLD_LIMIT = timedelta(seconds=60)     # past its time, for a guest that the cloud does not let us tell
+_UNTOLD_LIMIT = timedelta(seconds=60)     # after `evict_at`, for a guest that cannot read its notice yet
 _UNTOLD_PAUSE = timedelta(seconds=1)
-#: A notice that ended longer ago than this, and than its grace period lasted, was not carried out in time: the service
+#: A notice is out of date when it ended longer ago than this, and longer ago than its grace period lasted: the service
 #: or the cloud was away, or a backup was restored.
 _OUT_OF_DATE = timedelta(minutes=10)
 
@@ -40,7 +40,7 @@ class Untold(Exception):
 
 
 class OutOfDate(Exception):
-    """A notice should have ended long ago: nobody knows whether it is still for something."""
+    """A notice ended long ago and was not carried out. Whether the eviction is still needed has to be decided anew."""
 
 
 class Leave:
@@ -55,8 +55,8 @@ class Leave:
         self._pace = Pace()
 
     async def evict(self, claim: Claim) -> None:
-        """The notice has run out: stop, delete, wait for 404. Never before `evict_at`, nor before the guest could read
-        its notice for as long as it was promised: see `_evicting`."""
+        """Stop and delete a victim whose notice has ended, and wait for 404. Never before `evict_at`, nor before the
+        guest could read its notice for the whole grace period: see `_evicting`."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
         await trace.begin_eviction(self._runtime, row)
         if row.state == State.NOTICED:
@@ -80,7 +80,7 @@ class Leave:
         await self._runtime.offload(_gone, row.id, State.EVICTED)
 
     async def delete(self, claim: Claim) -> None:
-        """The owner wants it gone, whatever its build is at."""
+        """Delete the server of a VM that its owner deleted, at whatever step of its build it is."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
         trace.begin_delete(row)
         if row.state != State.DELETING:
@@ -97,9 +97,9 @@ class Leave:
 
     async def remove(self, server_id: str, taken: Callable[[], Awaitable[None]] | None = None,
                      pace: Pace | None = None) -> None:
-        """DELETE until GET says 404; then both its quota and its room are free (Nova removes the allocation before
-        the record). `taken` is called when the cloud has taken the DELETE, `pace` is that of such servers. Raises
-        Locked, or CloudUnavailable when it hangs for minutes."""
+        """Send DELETE until GET says 404. Then both its quota and its capacity are free: Nova removes the allocation
+        before the record. `taken` is called when the cloud has accepted the DELETE; `pace` is the pace of such servers.
+        Raises Locked, or CloudUnavailable when the delete hangs for minutes."""
         pace = pace or self._pace
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _GONE_LIMIT
@@ -115,7 +115,7 @@ class Leave:
             if server is None:
                 return
             if server.status == "SOFT_DELETED" and not force:
-                force, again = True, 0.0            # it holds its host's room until it is reclaimed
+                force, again = True, 0.0            # it holds its host's capacity until Nova reclaims it
             elif server.status == "ERROR" and server.task_state is None:
                 again = _FAILED_SECONDS             # its teardown failed
             await asyncio.sleep(pause)
@@ -123,7 +123,7 @@ class Leave:
         raise CloudUnavailable(f"server {server_id} is still there {_GONE_LIMIT:.0f} s after its DELETE")
 
     async def _is_locked(self, server_id: str) -> bool:
-        """As of a moment ago: one list tells it of all that go at once."""
+        """True when the server is locked, as of a moment ago: one list answers for all that are removed at once."""
         await self._server_cache.refresh(_LOCK_SECONDS)
         server = self._server_cache.servers.get(server_id)
         return server is not None and server.locked
@@ -159,8 +159,9 @@ def _is_booting(vm_id: str) -> bool:
 
 
 def _evicting(vm_id: str, runs: bool) -> Vm | None:
-    """Begin the eviction if its time has come; else the intent is put off. None when it does not begin. Raises
-    OutOfDate, and Untold; a guest that does not run now (`runs`) could read nothing."""
+    """Begin the eviction if its time has come, else put the intent off. Returns the row when the eviction has begun or
+    the VM is no longer NOTICED, else None. Raises OutOfDate, and Untold while the guest runs (`runs`): a guest that
+    does not run reads no notice, so its eviction waits for none."""
     with unit() as work:
         row = vms.get(vm_id, lock=True)
         # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
@@ -186,9 +187,9 @@ def _is_out_of_date(row: Vm, now: datetime) -> bool:
 
 
 def _withdraw(vm_id: str) -> None:
-    """Withdraw a notice that is out of date, acknowledged or not, and with it those of the same plan that are so too.
-    Whoever gave it gives a new one, for the whole grace period, if it is still for something: the scheduler plans for
-    the request anew."""
+    """Withdraw a notice that is out of date, acknowledged or not, and those of the same plan that are out of date too.
+    If the eviction is still needed, its cause gives a new notice of a whole grace period: the scheduler plans for the
+    request anew."""
     with unit() as work:
         work.lock(Lock.SCHEDULER)
         request = vms.get(vm_id).evicted_for

@@ -1,7 +1,7 @@
 """Claims intents and carries them out, each as one coroutine under a lease.
 
-A step may run twice (a lease that ran out, a crash), so each looks at the row and at the cloud before it acts. What a
-step raises is no end: the intent is tried again after a while, by whichever replica comes first.
+A step may run twice (a lease that ran out, a crash), so each looks at the row and at the cloud before it acts. When a
+step raises, the intent stays open, and the first replica that claims it after a while tries again.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _MOST = 1000               # intents under way in one replica
 _BATCH = 100
 _IDLE_SECONDS = 2.0        # a lost notification costs this much
-_DONE_SECONDS = 0.1        # what is done is written down so much later, if no ring of others comes first
+_DONE_SECONDS = 0.1        # fulfilled intents are recorded so much later, if no notification comes before
 _CANCEL_SECONDS = 5.0
 _BACKOFF = (1.0, 2.0, 5.0, 15.0, 30.0)
 
@@ -31,14 +31,15 @@ Perform = Callable[[Claim], Awaitable[None]]
 
 
 class Worker:
-    """`performers` by kind of intent; each returns when the wish is fulfilled or pointless, and raises otherwise."""
+    """Claims and performs intents. `performers` by kind of intent: each returns when the intent is fulfilled or
+    pointless, and raises otherwise."""
 
     def __init__(self, runtime: Runtime, performers: Mapping[str, Perform], bell: asyncio.Event):
         self._runtime = runtime
         self._performers = performers
         self._bell = bell
         self._under_way: dict[int, asyncio.Task] = {}
-        self._fulfilled: list[Claim] = []  # not written down yet: that goes with the next claiming, as one commit
+        self._fulfilled: list[Claim] = []  # to be recorded with the next claiming, as one commit
         self._owed: set[int] = set()       # claims that could not be given back: the database was away
         self._claiming = asyncio.Lock()
         self._stopped = False
@@ -70,8 +71,8 @@ class Worker:
         task.add_done_callback(lambda _: self._ended(claim))
 
     def _ended(self, claim: Claim) -> None:
-        """Nobody waits for what is done to be written: it goes with the next claiming, which mostly another's wish
-        brings about within that time. Where something is to be tried again, or more was to be claimed, it is now."""
+        """Claim again at once when this intent is to be retried, or when more could not be claimed before. Otherwise
+        nothing waits for its record: the next claiming writes it, at the latest after _DONE_SECONDS."""
         full = len(self._under_way) >= _MOST
         self._under_way.pop(claim.id, None)
         if full or claim not in self._fulfilled:

@@ -1,4 +1,4 @@
-"""Follow the outbox and hand committed events to whoever waits for them.
+"""Follow the outbox, and hand committed events to the sockets and requests that wait for them.
 
 In: notifications of PostgreSQL, and the events that they announce.
 Out: events in the order of `seq`, to sockets and to requests that wait.

@@ -29,7 +29,7 @@ SLICE = 256
 
 
 class End(StrEnum):
-    """Why a subscriber has to go."""
+    """Why the hub ends a subscription."""
 
     SLOW = "slow"              # its peer does not read, or not fast enough
     STOPPED = "stopped"        # the service stops
@@ -38,18 +38,18 @@ class End(StrEnum):
 
 
 class Subscriber(Protocol):
-    """Who gets events."""
+    """What the hub sends events to, such as the writer of a socket."""
 
     def send(self, data: bytes) -> None:
         """Some frames, in order. Never waits; does nothing once it has ended."""
 
     def end(self, why: End) -> None:
-        """There will be no more."""
+        """The hub has ended this subscription and sends no more events."""
 
 
 class Hub:
-    """All subscribers of this replica. To be used from the loop's thread alone. `frame` makes of an event's JSON what
-    subscribers are sent; `recent` is how many of the newest events are kept."""
+    """All subscribers of this replica. To be used from the loop's thread alone. `frame` turns an event's JSON into the
+    bytes that subscribers are sent; `recent` is how many of the newest events are kept."""
 
     def __init__(self, frame: Callable[[bytes], bytes], recent: int = RECENT, clock: Callable[[], float] = time.time):
         self._frame = frame

@@ -1,4 +1,4 @@
-"""The end of a preemptible VM's lifetime: an eviction with notice, which nobody's request caused."""
+"""The end of a preemptible VM's lifetime: an eviction with notice, for which no request waits."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ class Lifetimes:
         self._grace = timedelta(seconds=grace_seconds)
 
     async def run(self) -> None:
-        """Round after round."""
+        """End lifetimes round after round, until this is cancelled."""
         while True:
             if self._lifetime:
                 await self._runtime.offload(self._notice_the_old, dict(self._server_cache.servers))
@@ -39,9 +39,9 @@ class Lifetimes:
             await asyncio.sleep(_ROUND_SECONDS)
 
     def _notice_the_old(self, shown: Mapping[str, Server]) -> None:
-        """Notice each a little more than its grace period before the end of its life, so that it goes just then and
-        not together with all whom the same round found. A group's budget makes some live longer, and so does a lock
-        in the cloud, or what else kept one lately from being made to go: it would spare them at their time."""
+        """Notice each VM a little more than its grace period before the end of its lifetime, so that it is evicted just
+        then, and not together with all VMs that the same round found. VMs live longer while their group's budget is
+        used up, while they are locked in the cloud, and after an eviction of theirs could lately not be carried out."""
         with unit() as work:
             work.lock(Lock.SCHEDULER)
             horizon = work.now + self._grace + 2 * timedelta(seconds=_ROUND_SECONDS)

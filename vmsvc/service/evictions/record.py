@@ -25,8 +25,8 @@ _STEPS = ("planned_at", "evict_at", "noticed_at", "acknowledged_at", "reprieved_
 
 
 class Evictions:
-    """What clients may ask about evictions. `ring` is called for whoever works, `stale` for the list, which has to show
-    what a client is about to hear even if the database's notification comes later."""
+    """What clients may ask about evictions. After each change `ring` wakes the loops of this replica, and `stale` has
+    the list made anew: it must show what a client is answered, even if PostgreSQL's notification comes later."""
 
     def __init__(self, runtime: Runtime, server_cache: ServerCache, ring: Callable[[], None], stale: Callable[[], None],
                  grace_seconds: float):
@@ -37,16 +37,16 @@ class Evictions:
         self._grace = timedelta(seconds=grace_seconds)
 
     async def acknowledge(self, ref: str, *, principal: Principal = ANYBODY) -> dict[str, Any]:
-        """A noticed VM may go early, says its owner or its guest; its view. Saying it twice is no error. Raises
-        NotFound, Forbidden for another owner's VM where the principal may not act for others, Conflict."""
+        """Release a noticed VM early, as its owner or its guest asks, and return its view. To ask twice is no error.
+        Raises NotFound, Forbidden for another owner's VM where the principal may not act for others, Conflict."""
         shown = await self._runtime.offload(_acknowledge, ref, principal, self._server_cache.mark_of(ref))
         self._ring()
         self._stale()
         return shown
 
     async def practise(self, ref: str, notice_only: bool, *, principal: Principal = ANYBODY) -> dict[str, Any]:
-        """Give an ACTIVE preemptible VM the notice of an eviction that nobody needs, marked `simulated`: same events,
-        timing and metadata. With `notice_only` it is reprieved when the time is up, else it goes.
+        """Give an ACTIVE preemptible VM the notice of an eviction that no request needs, marked `simulated`: same
+        events, timing and metadata. With `notice_only` it is reprieved when the time is up, else it is evicted.
 
         Raises NotFound, Forbidden, Conflict for one that cannot be noticed now, and what the cloud raises.
         """
@@ -73,7 +73,7 @@ class Evictions:
 # ---------------------------------------------------------------- in the database pool
 
 def _ours(ref: str, mark: str | None) -> Vm:
-    """The row, locked: whoever else wants to move it waits. Raises NotFound for one that is gone, or never was."""
+    """The row, locked: another transaction that moves it waits. Raises NotFound for a VM that is gone or never was."""
     row = vms.get(ref, lock=True, mark=mark)
     if row is None:
         raise NotFound(f"vmsvc made no vm {ref}")
@@ -95,8 +95,8 @@ def _acknowledge(ref: str, principal: Principal = ANYBODY, mark: str | None = No
 
 
 def acknowledge(work: Unit, row: Vm, by: str | None) -> None:
-    """End the notice early: at the victim's own word, never at ours. `by` is the name of who said it, None where the
-    guest has powered itself off. The row is locked and NOTICED."""
+    """End a notice early, because the victim's owner or guest asks; the service itself never does. `by` is the name of
+    the principal, None where the guest has powered itself off. The row is locked and NOTICED."""
     if row.acknowledged_at is None:
         vms.change(row, acknowledged_at=work.now)
         ledger.acknowledged(row.id, by)

@@ -63,7 +63,7 @@ class Keystone:
         self._readers = frozenset(reader_roles)
         self._admins = frozenset(admin_roles)
         self._clock = clock
-        # Answers stay beyond `until`: an old one still tells whose a token was at the last time.
+        # Answers are kept beyond `until`: an old one still tells whose token it was when Keystone was asked last.
         self._good: LRUCache[str, _Good] = LRUCache(MOST)
         self._bad: LRUCache[str, _Bad] = LRUCache(MOST)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()

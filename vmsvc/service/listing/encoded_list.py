@@ -45,7 +45,7 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A list as clients get it: JSON and its strong entity tag, which is the same wherever the bytes are. It includes
+    """A list as clients get it: JSON, and its strong entity tag, which equal bytes share on every replica. It includes
     every event up to `seq`. `missing` are the servers that rows name and the cloud has not shown."""
 
     body: bytes
@@ -62,7 +62,7 @@ def page_of(pieces: Iterable[bytes], seq: int, missing: Iterable[str] = ()) -> P
 
 
 class EncodedList:
-    """Tell it what changed, then ask for the page. Not for two threads at once."""
+    """The encoded list; `update` encodes anew only what changed. Two threads must not use it at once."""
 
     def __init__(self) -> None:
         self._rows: Mapping[str, Listed] = {}
@@ -99,7 +99,7 @@ class EncodedList:
         return page_of([*self._shown.values(), *map(self._awaited.__getitem__, waiting)], seq, self._missing)
 
     def _encode(self, pieces: dict[str, bytes], key: str, look: Callable[[str], dict[str, Any] | None]) -> bool:
-        """Encode one again; True when that changed anything."""
+        """Encode one server or request again; True when its bytes changed."""
         found = look(key)
         piece = None if found is None else json.dumps(found, separators=(",", ":")).encode("ascii")
         if pieces.get(key) == piece:

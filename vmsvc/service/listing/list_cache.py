@@ -1,9 +1,9 @@
-"""The list that clients get: kept, and made anew when it is asked for and something may have changed.
+"""The list that clients get: kept, and made anew when a client asks for it and something may have changed.
 
-What may have changed: the doorbell rang (any replica committed something), an event was told here that it does not
-include, the server cache saw another server; and after a second it is looked at in any case, so that a lost
-notification, a feed that is stuck or a database that is away costs a second and no more. Nothing is done while nobody
-asks.
+Something may have changed when the doorbell rang (any replica committed something), when this replica sent an event
+that the list does not include, and when the server cache saw a change. A list older than a second is made anew in any
+case, so that a lost notification, a stuck feed or an absent database makes it at most a second late. While no client
+asks, nothing is done.
 """
 
 import asyncio
@@ -23,7 +23,8 @@ _MANY = 1000        # so many changes, or as many as there are servers, and nobo
 
 
 class ListCache:
-    """`bell` is one of the doorbell's, `told` the seq of the newest event that was told here."""
+    """`bell` is set whenever a replica commits something; `told()` is the seq of the newest event that clients of this
+    replica may have received."""
 
     def __init__(self, runtime: Runtime, server_cache: ServerCache, bell: asyncio.Event, told: Callable[[], int]):
         self._runtime = runtime
@@ -37,7 +38,8 @@ class ListCache:
         server_cache.follow(self._changed)
 
     def _forget(self) -> None:
-        """Begin anew. A thread that is still at the roll may go on with it: nobody sees what it does."""
+        """Drop the list and all that it was made from. A thread that still works on them may go on: its result is not
+        used."""
         self._rows, self._roll = VmCache(Listed), EncodedList()
         self._page: Page | None = None
         self._changes: dict[str, None] | None = None    # servers; None stands for all
@@ -49,7 +51,7 @@ class ListCache:
                 self._forget()
 
     def stale(self) -> None:
-        """A client is about to hear what became of its request: the next list shows it."""
+        """Have the next list made anew: a client is about to get an answer that the list must agree with."""
         self._bell.set()
 
     def current(self) -> Page | None:
@@ -78,12 +80,12 @@ class ListCache:
                 and self._read_at >= oldest and self._server_cache.read_at >= oldest)
 
     async def _renew(self) -> Page:
-        # Before the rows: each server of ours that it shows has its row by then.
+        # Servers are read before rows, so that each server of ours that the list shows has its row.
         await self._server_cache.refresh(_AGE)
         rows, roll = self._rows, self._roll
         try:
             self._bell.clear()
-            self._page = None           # whoever asks from now on waits for what the bell rang for
+            self._page = None           # later calls wait for the changes that the bell announced
             self._read_at = time.monotonic()
             page = await self._runtime.offload(_read, rows, roll, self._news())
             if page.missing - self._sought:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
+from cachetools import TTLCache
+
 from vmsvc.cloud.port import KIND, MARK, OWNER, SERVICE, BootSpec, Cloud, Server, working_for
 from vmsvc.domain.acceptance import Objection
 from vmsvc.domain.errors import Conflict, Forbidden, InvalidRequest, QuotaExceeded, TooManyRequests, VmsvcError
@@ -18,6 +20,7 @@ from vmsvc.service.identity.rate_limit import Buckets
 
 #: Seconds for which an answer holds for the clients' equal requests, and for the service's own.
 CLIENTS_SECONDS, OWN_SECONDS = 1.0, 0.3
+_MOST_ANSWERS = 10_000
 #: Rehearsals of one client, and of all clients of this replica: so many a second, and so many at once after a rest.
 _CLIENT_RATE, _CLIENT_BURST = 2.0, 10
 _ALL_RATE, _ALL_BURST = 10.0, 20
@@ -35,7 +38,9 @@ class Rehearsals:
         self._cloud = cloud
         self._clock = clock
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._answers: dict[str, tuple[float, Objection | VmsvcError | None]] = {}     # key -> when it came, what it is
+        #: key -> when the answer came, what it is
+        self._answers: TTLCache[str, tuple[float, Objection | VmsvcError | None]] = TTLCache(
+            _MOST_ANSWERS, CLIENTS_SECONDS, clock)
         self._of_client = Buckets(_CLIENT_RATE, _CLIENT_BURST, clock)
         self._of_all = Buckets(_ALL_RATE, _ALL_BURST, clock)
 
@@ -56,7 +61,7 @@ class Rehearsals:
                 if client is not None:
                     self._spend(client)
                 answer = await self._ask(boot)
-                self._keep(key, answer)
+                self._answers[key] = self._clock(), answer
         if isinstance(answer, VmsvcError):
             raise answer
         return answer
@@ -72,11 +77,6 @@ class Rehearsals:
         except TooManyRequests as error:
             raise TooManyRequests("the cloud has to check each request that is tried, and too many different ones were "
                                   "tried in the last seconds; try again", error.retry_after) from None
-
-    def _keep(self, key: str, answer: Objection | VmsvcError | None) -> None:
-        now = self._clock()
-        self._answers = {one: kept for one, kept in self._answers.items() if now - kept[0] < CLIENTS_SECONDS}
-        self._answers[key] = now, answer
 
     async def _ask(self, boot: Mapping[str, Any]) -> Objection | VmsvcError | None:
         """Nova's objection, None, or the error that the cloud raised: requests that wait for the answer share that

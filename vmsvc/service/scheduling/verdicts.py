@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from cachetools import TTLCache
+
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.acceptance import Objection, Verdict
 from vmsvc.domain.catalog import Addresses
@@ -19,7 +21,8 @@ from vmsvc.service.scheduling.rehearsals import CLIENTS_SECONDS, OWN_SECONDS, Re
 
 log = logging.getLogger(__name__)
 
-_GOOD_SECONDS = 60.0       # how long a flavor and an image that Nova accepted together are not rehearsed again
+#: How long, and of how many, a flavor and an image that Nova accepted together are not rehearsed again.
+_GOOD_SECONDS, _MOST_GOOD = 60.0, 10_000
 _ANSWER_SECONDS = 5.0      # a verdict that takes longer keeps the other requests waiting no longer
 #: Seconds for which a request about which the cloud gave no answer is not rehearsed again: the first and the longest.
 _SILENT_SECONDS = (1.0, 30.0)
@@ -37,8 +40,8 @@ class Verdicts:
     def __init__(self, cloud: Cloud, rehearsals: Rehearsals):
         self._cloud = cloud
         self._rehearsals = rehearsals
-        self._good: dict[tuple[str, str], float] = {}
-        self._silent: dict[str, tuple[float, float, Verdict]] = {}     # key -> until when, for how long, verdict
+        self._good: TTLCache[tuple[str, str], bool] = TTLCache(_MOST_GOOD, _GOOD_SECONDS)
+        self._silent: dict[str, tuple[float, float, Verdict]] = {}     # key -> until when, for how long, what was said
 
     async def of(self, boots: Mapping[str, Mapping[str, Any]], client: str | None = None) -> dict[str, Verdict]:
         """A verdict for each of these, by their keys. Where the cloud does not answer, or not in a way that can be
@@ -58,12 +61,12 @@ class Verdicts:
         """Why Nova refuses a request of a client that is about to be accepted; None when it does not, or accepted its
         flavor and image together within the last minute. Raises TooManyRequests, CloudUnavailable, and CloudError for
         an answer that is not understood."""
-        now, combination = time.monotonic(), (boot["flavor_id"], boot["image_id"])
-        if now - self._good.get(combination, float("-inf")) < _GOOD_SECONDS:
+        combination = boot["flavor_id"], boot["image_id"]
+        if combination in self._good:
             return None
         objection = await self._rehearsals.objection(key_of(boot), boot, CLIENTS_SECONDS, client=client)
         if objection is None:
-            self._good = {one: at for one, at in self._good.items() if now - at < _GOOD_SECONDS} | {combination: now}
+            self._good[combination] = True
         return objection
 
     async def _verdict_or_silence(self, key: str, boot: Mapping[str, Any], client: str | None) -> Verdict:

@@ -1,4 +1,4 @@
-"""What limits a server and what it is made of, as Nova has it: flavors, key pairs and quotas."""
+"""Nova's flavors, key pairs and quotas, without HTTP."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""GET /servers: filters, order and pages, with what is peculiar to Nova (measured)."""
+"""GET /servers: filters, order and pages, with the peculiarities of Nova (measured)."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator

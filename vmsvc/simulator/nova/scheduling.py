@@ -83,7 +83,7 @@ class Hosts:
         return self.all[name]
 
     def matching(self, name: str | None, node: str | None) -> list[Host]:
-        """The hosts that a request may go to which names a host, a node, both or none."""
+        """The hosts with this name and this node; None stands for any."""
         if name is not None:
             hosts = [self.all[name]] if name in self.all else []
         elif node is not None:

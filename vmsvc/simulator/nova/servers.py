@@ -17,7 +17,7 @@ STATUS = {"building": "BUILD", "active": "ACTIVE", "stopped": "SHUTOFF", "paused
           "shelved_offloaded": "SHELVED_OFFLOADED", "rescued": "RESCUE", "resized": "VERIFY_RESIZE"}
 REBOOTS = {"rebooting": "REBOOT", "reboot_pending": "REBOOT", "reboot_started": "REBOOT",
            "rebooting_hard": "HARD_REBOOT"}
-#: Of server groups.
+#: The policies that a server group can have.
 POLICIES = ("anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity")
 
 
@@ -150,8 +150,8 @@ class Servers:
             yield self._by_number[numbers[index]]
 
     def changed_since(self, project_id: str | None, since: float) -> list[Server]:
-        """The servers that changed at or after a time, with deleted ones, by creation, newest first. Costs as much as
-        it returns."""
+        """The servers that changed at or after a time, deleted ones too; those created last come first. The cost grows
+        with the number of servers that changed, not with that of all."""
         found = []
         for server_id in reversed(self._changes.get(project_id, {})):
             server = self.all[server_id]

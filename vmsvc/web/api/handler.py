@@ -111,8 +111,8 @@ class ApiHandler(Handler):
             self._waiting = None
 
     async def read_history(self, read: Callable[[], Awaitable[T]]) -> T:
-        """The result of `read()`, which few requests call at once. Raises TooManyRequests, and HTTPError 499 when the
-        client has gone before its turn. A reading that has begun is waited for: PostgreSQL carries it out anyway."""
+        """The result of `read()`, of which only a few run at once. Raises TooManyRequests, and HTTPError 499 when the
+        client has gone before its turn. Once begun, a read is waited for: PostgreSQL carries it out anyway."""
         async with self.limits.history_page():
             if self._client_gone:
                 raise HTTPError(CLIENT_GONE)

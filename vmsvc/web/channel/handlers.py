@@ -68,7 +68,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
                              query.get("preemptible"))
 
     async def identify(self) -> Principal:
-        """A browser shows a ticket to open a socket; every other client shows what it shows everywhere."""
+        """The principal: of the ticket with which a browser opens a socket, else as in every other handler."""
         ticket = self.get_query_argument("ticket", None)
         if ticket is None or not self.is_upgrade():
             return await super().identify()
@@ -165,7 +165,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
         self.pong_received = True
 
     def beat(self) -> None:
-        """Ping. A peer that has not answered the last ping does not read, or is gone: it is ended."""
+        """Ping the peer. When it has not answered the last ping it does not read, or is gone: its socket is closed."""
         if not self.pong_received:
             self.writer.end(End.SLOW)
             return

@@ -30,9 +30,9 @@ class SocketWriter:
     the subscription.
 
     `max_queue` is in bytes. The stream's own buffer holds at most one piece of the writer's: what is queued while the
-    peer does not read follows as one piece when that has left. Who else writes to the stream, as Tornado writes control
-    frames, calls `wait_for_stream()` afterwards, so that no frame overtakes or tears another. To ask the stream before
-    each `send` instead would cost as much as everything here that is not the kernel's work.
+    peer does not read follows as one piece when that has left. Other code that writes to the stream, as Tornado writes
+    control frames, calls `wait_for_stream()` afterwards, so that no frame overtakes or tears another. To ask the stream
+    before each `send` instead would cost as much as everything here that is not the kernel's work.
     """
 
     __slots__ = ("_stream", "_max_queue", "_on_end", "_send_now", "_writing", "_queue", "_queued", "_ended")

@@ -1,4 +1,4 @@
-"""Who asks. Each way of authentication is an object that finds the principal of a request."""
+"""Authentication. Each way of it (`VMSVC_AUTH`) is an object that finds the principal of a request."""
 
 from typing import Protocol
 

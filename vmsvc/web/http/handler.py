@@ -111,7 +111,7 @@ def status_of(kind: type[BaseException]) -> int:
 
 
 def refusal_of(error: BaseException | None, status: int = 500) -> Refusal:
-    """The refusal for an exception. Of one that is neither a domain error nor HTTP's the client learns nothing."""
+    """The refusal for an exception. The client learns nothing of one that is neither a domain error nor HTTP's."""
     if isinstance(error, errors.VmsvcError):
         return Refusal(status_of(type(error)), error.slug, error.message, getattr(error, "field", None),
                        getattr(error, "retry_after", RETRY_AFTER))

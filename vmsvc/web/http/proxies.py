@@ -39,7 +39,7 @@ def resolve(name: str) -> frozenset[Address]:
 
 class TrustedProxies:
     """The addresses of the trusted proxies: `address in proxies`. `run` resolves the names again and again. A name that
-    has no address yet, or no longer, trusts nobody. `bool(proxies)` is False when there is neither network nor name."""
+    has no address yet, or no longer, makes no proxy trusted. `bool(proxies)` is False without networks and names."""
 
     def __init__(self, networks: Iterable[IPv4Network | IPv6Network] = (), names: Iterable[str] = (),
                  resolve_name: Callable[[str], frozenset[Address]] = resolve,
