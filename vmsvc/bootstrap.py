@@ -23,6 +23,7 @@ from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.cloud.port import Cloud
 from vmsvc.config import ConfigError, Settings
 from vmsvc.metrics import CloudMetrics, ServiceMetrics
+from vmsvc.scheduling.candidates import Policy
 from vmsvc.service.acting.create_server import Boot
 from vmsvc.service.acting.notice import Notices
 from vmsvc.service.acting.remove_server import Leave
@@ -43,7 +44,6 @@ from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.rehearsals import Rehearsals
 from vmsvc.service.scheduling.scheduler import Scheduler
 from vmsvc.service.scheduling.verdicts import Verdicts
-from vmsvc.service.scheduling.vm_join import Policy
 from vmsvc.simulator.embedded import Embedded
 from vmsvc.store import db, intents, preflight, schema
 from vmsvc.web.app import api_document, make_app, make_server
@@ -78,8 +78,8 @@ class Service:
         self._host_cache = HostCache(cloud, allocations)
         self._server_cache = ServerCache(cloud, allocations)
         self._catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
-        self._rehearsals = Rehearsals(cloud)
-        self._verdicts = Verdicts(cloud, self._rehearsals)
+        self._deployment = ""       # read from the database at the start
+        self._verdicts = Verdicts(cloud, Rehearsals(cloud, lambda: self._deployment))
         self._scheduler = Scheduler(
             self.runtime, cloud, self._server_cache, self._host_cache, self._verdicts, self._doorbell.bell(),
             self._doorbell.ring, grace_seconds=settings.grace_seconds, policy=_policy(settings),
@@ -120,7 +120,7 @@ class Service:
         applied = await self.runtime.offload(schema.migrate, self._database, _MIGRATE_SECONDS)
         if applied:
             log.info("database: applied %s", ", ".join(applied))
-        deployment = self._rehearsals.deployment = await self.runtime.offload(db.deployment_id)
+        deployment = self._deployment = await self.runtime.offload(db.deployment_id)
         feed = Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell())
         await feed.begin()
         self.runtime.supervise("feed", feed.run)

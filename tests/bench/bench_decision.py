@@ -1,9 +1,9 @@
 """A decision from end to end: `python -m tests.bench.bench_decision [rounds] [hosts] [VMs of each]`. Prints figures in
 Markdown; asserts that the choices are equal.
 
-As in the service: rows in a PostgreSQL, news of servers and hosts, and under the lock of one transaction all that has
-changed is read and taken in, and then it is decided. In each round the victims of the last decision have gone, a few
-VMs changed in the database and some servers of others came or went. Kubernetes' way gets the candidates of all hosts
+As in the service: rows in a PostgreSQL, changes of servers and hosts, and under the lock of one transaction the world
+is brought up to date and a decision made. In each round the victims of the last decision have gone, a few VMs changed
+in the database and some servers of others came or went. Kubernetes' way gets the candidates of all hosts
 ready to use. The clouds are those of `bench_choice`.
 """
 
@@ -34,11 +34,9 @@ from vmsvc.domain.host import Host
 from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Inventory, Resources, total
 from vmsvc.planner import Bin, plan
-from vmsvc.scheduling.candidates import candidates_on
+from vmsvc.scheduling.candidates import Policy, candidates_on
 from vmsvc.scheduling.decide import decide
 from vmsvc.scheduling.world import World
-from vmsvc.service.scheduling.vm_join import Policy
-from vmsvc.service.scheduling.world_builder import CloudChanges
 from vmsvc.service.scheduling.world_cache import WorldCache
 from vmsvc.simulator.postgres import Postgres
 from vmsvc.store.db import Lock, open_database, unit
@@ -51,7 +49,7 @@ COLUMNS = ("id, cloud_id, name, is_preemptible, state, priority, min_run_seconds
 
 
 class Installation:
-    """A cloud with the service's rows, and the desk that decides."""
+    """A cloud with the service's rows, and the world that decisions are made upon."""
 
     def __init__(self, bins: list[Bin], url: str):
         self.need = bins[0].need
@@ -59,9 +57,9 @@ class Installation:
         self._hosts = {place.id: host_of(place) for place in bins}
         self._servers = {one.id.upper(): server_of(one.id, place.id) for place in bins for one in place.candidates}
         self._rng = random.Random(1)
-        self.desk = WorldCache(Policy())
+        self.world_cache = WorldCache(Policy())
         self._write(bins)
-        self.desk.tell(CloudChanges(self._servers, self._hosts))
+        self.world_cache.add_changes(self._servers, self._hosts)
 
     def _write(self, bins: list[Bin]) -> None:
         rows = [(one.id, one.id.upper(), "any", True, "active", one.priority, 0, "anonymous", "any", "any", "{}",
@@ -79,7 +77,7 @@ class Installation:
         request = Request("wanted", False, Resources({"instances": 1}), self.need)
         with unit() as work:
             work.lock(Lock.SCHEDULER)
-            with self.desk.at(snapshot, work.now, True) as view:
+            with self.world_cache.at(snapshot, work.now, True) as view:
                 decision = decide(request, view.world)
                 look(view.world, decision)
         return decision
@@ -103,7 +101,7 @@ class Installation:
             self._hosts[name] = Host(name, host.inventories, held, availability_zone="nova")
         for server_id in gone:
             del self._servers[server_id]
-        self.desk.tell(CloudChanges(dict.fromkeys(gone), {name: self._hosts[name] for name in names}))
+        self.world_cache.add_changes(dict.fromkeys(gone), {name: self._hosts[name] for name in names})
 
 
 def host_of(place: Bin) -> Host:

@@ -1,4 +1,4 @@
-"""Who waits for room, and what makes the line another one."""
+"""Which requests wait for capacity, and what changes the queue."""
 
 import pytest
 
@@ -20,11 +20,11 @@ def move(row, *states, **columns):
 
 
 def noticed(request):
-    """A VM that has to go for a request."""
+    """A victim of a request."""
     return move(move(new_vm(is_preemptible=True), State.BUILDING, State.ACTIVE), State.NOTICED, evicted_for=request.id)
 
 
-def test_in_line_is_who_waits_and_not_who_builds_where_room_is_kept_for_it():
+def test_a_request_that_waits_is_in_the_queue_and_one_that_builds_with_a_reservation_is_not():
     waits, builds = new_vm(), new_vm()
     with unit() as work:
         ledger.reserve(work, builds.id, "quota", "project", {})
@@ -32,7 +32,7 @@ def test_in_line_is_who_waits_and_not_who_builds_where_room_is_kept_for_it():
     assert waiting_queue().ids == {waits.id}
 
 
-def test_room_that_is_kept_for_a_request_that_has_ended_is_seen():
+def test_a_reservation_of_a_request_that_has_ended_is_in_the_queue():
     ended = new_vm()
     with unit() as work:
         ledger.reserve(work, ended.id, "quota", "project", {})
@@ -40,7 +40,7 @@ def test_room_that_is_kept_for_a_request_that_has_ended_is_seen():
     assert waiting_queue().ids == {ended.id}
 
 
-def test_that_an_eviction_begins_makes_no_other_line_and_that_it_ends_does():
+def test_the_queue_changes_when_an_eviction_ends_and_not_when_it_begins():
     victim = noticed(new_vm())
     before = waiting_queue()
     victim = move(victim, State.EVICTING)
@@ -49,7 +49,7 @@ def test_that_an_eviction_begins_makes_no_other_line_and_that_it_ends_does():
     assert waiting_queue() != before
 
 
-def test_whom_a_pass_has_noticed_itself_makes_no_other_line():
+def test_the_victims_that_a_pass_has_noticed_itself_do_not_change_the_queue():
     request, victim = new_vm(), move(new_vm(is_preemptible=True), State.BUILDING, State.ACTIVE)
     before = waiting_queue()
     move(victim, State.NOTICED, evicted_for=request.id)
@@ -57,7 +57,7 @@ def test_whom_a_pass_has_noticed_itself_makes_no_other_line():
     assert waiting_queue() == before.with_noticed([victim.id])
 
 
-def test_a_host_is_to_be_counted_when_room_is_kept_there_and_nobody_is_on_his_way_out():
+def test_a_host_is_counted_when_capacity_is_reserved_there_and_no_victim_is_leaving():
     request = new_vm()
     victim = move(move(new_vm(is_preemptible=True), State.BUILDING, State.ACTIVE, host="h1"), State.NOTICED)
     with unit() as work:
@@ -69,7 +69,7 @@ def test_a_host_is_to_be_counted_when_room_is_kept_there_and_nobody_is_on_his_wa
     assert not waiting_queue().hosts
 
 
-def test_a_request_that_comes_back_refused_makes_another_line():
+def test_the_queue_changes_when_the_cloud_refuses_a_request():
     row = new_vm()
     before = waiting_queue()
     move(row, State.BUILDING, State.PENDING)

@@ -1,7 +1,8 @@
 """What becomes of requests in a referee's cloud: the service's own decisions, pass after pass, without a database.
 
-The world is put together by the service's code (`Picture`, `request_of`), decided about by the service's code, and each
-decision is carried out here in memory as `service.scheduling.apply` does it. What Nova does is the referee's.
+The world is put together by the service's code (`WorldBuilder`, `request_of`) and decided about by the service's code.
+What a decision changes (`change_world`) is applied here in memory, as `service.scheduling.apply` writes it. What Nova
+does is the referee's.
 """
 
 import random
@@ -28,13 +29,15 @@ from tests.unit.shown import (
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Precedents, Request
 from vmsvc.domain.resources import Resources
+from vmsvc.scheduling.candidates import Policy
+from vmsvc.scheduling.changes import Change, change_world
 from vmsvc.scheduling.decide import decide
-from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
+from vmsvc.scheduling.decide_all import decide_next
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Wait
+from vmsvc.scheduling.verification import WaitingRequest
 from vmsvc.scheduling.world import World
-from vmsvc.service.scheduling.apply import _members
-from vmsvc.service.scheduling.scheduler import _decided, _refused
-from vmsvc.service.scheduling.snapshot import request_of
-from vmsvc.service.scheduling.vm_join import Policy
+from vmsvc.service.scheduling.requests import request_of
+from vmsvc.service.scheduling.scheduler import if_refused
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store.vm_cache import VmRow
 
@@ -79,7 +82,7 @@ class Episode:
         self._look = look
         self._rng = random.Random(cloud.seed)
         self._now = NOW
-        self._picture = WorldBuilder(Policy(max_victims=cloud.max_victims))
+        self._builder = WorldBuilder(Policy(max_victims=cloud.max_victims))
         self.rows: dict[str, VmRow] = {}
         self.requests: dict[str, SimpleNamespace] = {}
         self.reservations: dict[str, SimpleNamespace] = {}
@@ -107,8 +110,14 @@ class Episode:
             if not self._later and not any(row.state == State.PENDING for row in self.requests.values()):
                 return self.outcomes
             self._now += _A_MOMENT
-            with self._world().trial():
-                self._pass(self._picture._world)  # pylint: disable=protected-access
+            world = self._world()
+            if locked := [name for name, row in self.rows.items() if row.state == State.NOTICED
+                          and world.vms[name].locked]:
+                for name in locked:
+                    self._exempt(name)
+                world = self._world()
+            with world.trial():
+                self._pass(world)
             self._cloud_goes_on()
         raise Stuck(f"still undecided after {_MOST_PASSES} passes")
 
@@ -126,25 +135,23 @@ class Episode:
         if words := why_not_accepted(self.referee, wanted):
             return Refuse("invalid_request", words), None
         with self._world().trial():
-            world = self._picture._world  # pylint: disable=protected-access
+            world = self._builder._world  # pylint: disable=protected-access
             decision = Refuse(request.invalid.error, "") if request.invalid else decide(request, world)
             full = isinstance(decision, Place) and not world.operator
-            return decision, decide(_refused(request), world) if full else None
+            return decision, decide(if_refused(request), world) if full else None
 
     def _pass(self, world: World) -> None:
-        for name in [name for name, row in self.rows.items() if row.state == State.NOTICED and world.vms[name].locked]:
-            self._exempt(name)
-            world.reprieve((name,))
-        waiting = [(row, self._request(row, self.wanted[row.id]))
+        waiting = [WaitingRequest(self._request(row, self.wanted[row.id]), row.boot, "")
                    for row in sorted(self.requests.values(), key=lambda row: row.is_preemptible)
                    if row.state == State.PENDING and not self._comes_too_late(row)]
         while waiting:
-            together = list(_decided(waiting, world, 0.0))
+            together = list(decide_next(waiting, world, 0.0))
             self.decisions += len(together)
-            self._look(self, [(row.id, decision) for (row, _), decision in together])
-            for (row, request), decision in together:
-                self.outcomes[row.id].decisions.append(decision)
-                self._carry_out(row, request, decision, world)
+            self._look(self, [(one.request.id, decision) for one, decision in together])
+            for one, decision in together:
+                self.outcomes[one.request.id].decisions.append(decision)
+                if not isinstance(decision, Wait):
+                    self._apply(change_world(world, one.request, decision))
 
     def _comes_too_late(self, row: Any) -> bool:
         return bool(row.refusal) and self._several and self._rng.random() < _TOO_LATE
@@ -154,36 +161,25 @@ class Episode:
             row.id, row.boot, Resources(row.room), self.requests.values(), self.reservations)
         return request_of(row, self._now, self._ended, self.memory.cooling, known, rehearsed(self.referee, wanted))
 
-    # ------------------------------------------------------------ decisions, as placing.apply_decision does them
+    # ------------------------------------------------------------ decisions, as `apply` writes them
 
-    def _carry_out(self, row: Any, request: Request, decision: Decision, world: World) -> None:
-        noticed = tuple(vm.id for vm in world.victims_of(row.id, State.NOTICED))
-        match decision:
+    def _apply(self, change: Change) -> None:
+        row = self.requests[change.request_id]
+        self._reprieve(change.reprieved)
+        match change.decision:
             case Place(host=host):
-                self._reprieve(world, noticed)
                 row.state, row.host = State.BUILDING, host
                 self._put(row_of_request(row))
-                world.place(request, host)
-            case Evict():
-                self._evict(row, request, decision, world, noticed)
-            case Reprieve(victims=victims):
-                self._reprieve(world, victims)
-            case Postpone(groups=groups):
-                self._reprieve(world, noticed)
-                world.release(row.id)
-                world.hold_back(groups)
+            case Evict(kind=kind, bin=name):
+                self._evict(row, SimpleNamespace(vm_id=row.id, bin_kind=kind, bin=name, members=change.members),
+                            [notice.vm_id for notice in change.notices])
+            case Postpone():
                 self.reservations.pop(row.id, None)
             case Refuse(error=error, message=message):
-                self._reprieve(world, noticed)
-                world.release(row.id)
                 self._fail(row, error, message)
 
-    def _evict(self, row: Any, request: Request, plan: Evict, world: World, noticed: tuple[str, ...]) -> None:
-        self._reprieve(world, tuple(vm for vm in noticed if vm not in plan.victims))
-        fresh = [vm for vm in plan.victims if vm not in noticed]
-        members = _members(world, plan)
-        self.reservations[row.id] = SimpleNamespace(vm_id=row.id, bin_kind=plan.kind, bin=plan.bin, members=members)
-        world.reserve(request, plan.kind, plan.bin, plan.victims, members)
+    def _evict(self, row: Any, reservation: SimpleNamespace, fresh: list[str]) -> None:
+        self.reservations[row.id] = reservation
         if fresh:
             row.rounds += 1
             outcome = self.outcomes[row.id]
@@ -193,17 +189,15 @@ class Episode:
             self._round_of[victim] = row.rounds
             self._put(self.rows[victim]._replace(state=State.NOTICED, evicted_for=row.id))
 
-    def _reprieve(self, world: World | None, victims: tuple[str, ...]) -> None:
+    def _reprieve(self, victims: tuple[str, ...]) -> None:
         for victim in victims:
             self._put(self.rows[victim]._replace(state=State.ACTIVE, evicted_for=None))
-        if world is not None:
-            world.reprieve(victims)
 
     def _exempt(self, victim: str) -> None:
-        """It cannot be made to go: as placing.exempt has it. A round in which nobody left is no round."""
+        """It cannot be made to go: as `apply.exempt` has it. A round in which nobody left is no round."""
         row, number = self.requests[self.rows[victim].evicted_for], self._round_of[victim]
         self.exempt.add(victim)
-        self._reprieve(None, (victim,))
+        self._reprieve((victim,))
         if row.rounds == number and not self.outcomes[row.id].rounds[number - 1]:
             row.rounds -= 1
 
@@ -305,12 +299,12 @@ class Episode:
                    for one in self.referee.servers.values() if one.ours}
         hosts = {name: shown_host(self.referee, name) for name in self.referee.hosts} \
             if self.cloud.mode == "operator" else {}
-        self._picture.tell(CloudChanges(self._news("servers", servers), self._news("hosts", hosts)))
+        self._builder.add_changes(CloudChanges(self._news("servers", servers), self._news("hosts", hosts)))
         changed, self._changed = self._changed, set()
         rows = {**self.rows, **{name: row_of_request(row) for name, row in self.requests.items()
                                 if row.state == State.PENDING}}
         promises = Commitments(self._now, list(self.reservations.values()), {}, frozenset(self.exempt))
-        return self._picture.update(rows, changed | self.requests.keys(), shown_quota(self.referee), promises,
+        return self._builder.update(rows, changed | self.requests.keys(), shown_quota(self.referee), promises,
                                     operator=self.cloud.mode == "operator")
 
     def _news(self, kind: str, now: dict) -> dict:

@@ -8,9 +8,8 @@ from vmsvc.cloud.port import EVICT_AT, MARK, Flavor, Quota, Server
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.scheduling.candidates import as_candidate
-from vmsvc.service.scheduling.snapshot import request_of
-from vmsvc.service.scheduling.vm_join import Policy
+from vmsvc.scheduling.candidates import Policy, as_candidate
+from vmsvc.service.scheduling.requests import request_of
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store.models import Reservation, Vm
 from vmsvc.store.vm_cache import VmRow
@@ -47,10 +46,10 @@ def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True
            exempt=(), metadata_items=128):
     """The world of these."""
     hosts = {"sim-1": Host("sim-1", {"VCPU": Inventory(4)}, allocations or {}, True, "nova")} if operator else {}
-    picture, shown = WorldBuilder(policy), {each.id: each for each in servers}
-    picture.tell(CloudChanges(shown, hosts))
+    builder, shown = WorldBuilder(policy), {each.id: each for each in servers}
+    builder.add_changes(CloudChanges(shown, hosts))
     known = {each.id: VmRow(*(getattr(each, name) for name in VmRow._fields)) for each in rows}
-    return picture.update(
+    return builder.update(
         known, known, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1}), metadata_items),
         Commitments(NOW, kept, losses or {}, frozenset(exempt)), operator=operator, came=shown.keys() - set(before),
         went=set(before) - shown.keys())

@@ -1,4 +1,4 @@
-"""A picture that heard of every change shows what one would that is told everything at once."""
+"""A world that was kept up to date by changes is equal to one that is built from nothing."""
 
 import random
 from dataclasses import replace
@@ -12,10 +12,9 @@ from vmsvc.cloud.port import MARK, Quota
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.scheduling.candidates import as_candidate
+from vmsvc.scheduling.candidates import Policy, as_candidate
 from vmsvc.scheduling.decide import decide
 from vmsvc.scheduling.decisions import Evict
-from vmsvc.service.scheduling.vm_join import Policy
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store.models import Reservation
 from vmsvc.store.vm_cache import VmRow
@@ -26,7 +25,7 @@ STATES = (State.PENDING, State.BUILDING, *[State.ACTIVE] * 5, State.NOTICED, Sta
 
 
 class Life:
-    """Rows, servers and hosts that change at random, and a picture that is kept."""
+    """Rows, servers and hosts that change at random, and a world that is kept."""
 
     def __init__(self, seed):
         self.rng = random.Random(seed)
@@ -85,10 +84,10 @@ class Life:
 
     def worlds(self, now):
         """The kept one, and one anew."""
-        self.kept.tell(CloudChanges(*({name: known.get(name) for name in names}
+        self.kept.add_changes(CloudChanges(*({name: known.get(name) for name in names}
                               for names, known in zip(self.news, (self.servers, self.hosts)))))
         anew = WorldBuilder(POLICY)
-        anew.tell(CloudChanges(self.servers, self.hosts))
+        anew.add_changes(CloudChanges(self.servers, self.hosts))
         rows = {**self.rows, "w": VmRow(*(getattr(row("w", State.PENDING), column) for column in VmRow._fields))}
         how = {"operator": True, "came": self.came, "went": self.went}
         promises = Commitments(now, self.reservations, self.lost, self.exempt)

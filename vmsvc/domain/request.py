@@ -1,8 +1,9 @@
 """A VM that waits for capacity, and what became of earlier requests like it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from vmsvc.domain.acceptance import Objection
 from vmsvc.domain.flavors import Traits
@@ -50,3 +51,57 @@ class Request:
     precedents: Precedents = Precedents()
     refused_rounds: int = 0                    # its `rounds` when the cloud refused it last
     refused_with_capacity: bool = False        # ... on a host with enough free capacity, as far as is known
+
+
+#: Flavor, image, network and zone: what requests of one class have in common.
+RequestClass = tuple[str, ...]
+#: What a request asks of its host besides capacity, in words.
+Conditions = tuple[str, ...]
+
+
+def class_of(boot: Mapping[str, Any]) -> RequestClass:
+    """The class of a request that asks for this `boot`; "" stands for what it does not name."""
+    return tuple(boot.get(name) or "" for name in ("flavor_id", "image_id", "network_id", "availability_zone"))
+
+
+@dataclass(frozen=True, slots=True)
+class FutileEviction:
+    """VMs were evicted for a request, and the cloud refused it all the same, for another cause than capacity."""
+
+    error: str
+    reason: str            # in the cloud's words
+    at: int                # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What became of earlier requests, as of one moment: `precedents` finds in it what matters for one request.
+    `accepted` and `tried_by` cover the conditions of the requests that wait."""
+
+    futile: Mapping[RequestClass, FutileEviction] = field(default_factory=dict)
+    accepted: frozenset[Conditions] = frozenset()        # a VM with these conditions was built
+    #: The requests that show whether a host meets these conditions: those with a reservation, and those that the cloud
+    #: refused after an eviction and that are not decided yet.
+    tried_by: Mapping[Conditions, frozenset[str]] = field(default_factory=dict)
+    refused: Sequence[tuple[Resources, int]] = ()        # of those without conditions, the need and when; latest first
+
+    def precedents(self, vm_id: str, request_class: RequestClass, conditions: Conditions,
+                   need: Resources) -> Precedents:
+        """The precedents of the request `vm_id`."""
+        futile = self.futile.get(request_class)
+        known = Precedents(futile_at=futile.at, futile_error=futile.error, futile_reason=futile.reason) \
+            if futile else Precedents()
+        if not conditions or conditions in self.accepted:
+            return known
+        latest = next((at for refused, at in self.refused if need.covers(refused)), None)
+        return replace(known, accepted=False, refused_at=latest,
+                       being_tried=bool(self.tried_by.get(conditions, frozenset()) - {vm_id}))
+
+    def after_refusal(self, vm_id: str, request_class: RequestClass, futile: FutileEviction | None) -> "History":
+        """The history when vmsvc has refused the request `vm_id` for good. `futile`: what its evictions have shown, if
+        anything."""
+        if futile is None and not any(vm_id in ids for ids in self.tried_by.values()):
+            return self
+        tried_by = {conditions: ids - {vm_id} for conditions, ids in self.tried_by.items()}
+        found = {**self.futile, request_class: futile} if futile else self.futile
+        return replace(self, futile=found, tried_by=tried_by)

@@ -1,7 +1,7 @@
 """Which VMs may be evicted, what the planner is told of them, and what a plan costs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 from vmsvc.domain.host import Host
@@ -10,6 +10,28 @@ from vmsvc.domain.resources import Resources
 from vmsvc.planner import Candidate, Objective, cost_of
 from vmsvc.scheduling.vms import VmFacts
 from vmsvc.scheduling.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How victims are chosen: what criterion 3 compares, what it adds for owners that lost VMs lately, and how many
+    victims a plan may have; and for how many seconds a request waits for the budget of an eviction group."""
+
+    name: str = "least_lost"
+    owner_cost: int = 0
+    max_victims: int = 20
+    patience: float = 600.0
+    notices: bool = True       # there is a grace period, in which a guest reads its notice
+
+    @property
+    def words(self) -> str:
+        """What criterion 3 is called where it decided."""
+        return "less lost work" if self.name == "least_lost" else self.name.replace("_", " ")
+
+    def rate(self, vcpus: int) -> int:
+        """What a second of running adds to the cost of criterion 3: the work that would be lost, or, by the other
+        policies, age."""
+        return {"least_lost": vcpus, "oldest_first": -1, "newest_first": 1}[self.name]
 
 
 def is_candidate(vm: VmFacts, building: bool) -> bool:

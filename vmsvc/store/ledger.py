@@ -9,7 +9,7 @@ from peewee import JOIN, SQL, Expression, ModelDelete, fn
 from vmsvc.domain.lifecycle import REMOVING
 from vmsvc.store import queries
 from vmsvc.store.db import Unit
-from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, database, seconds_from_now
+from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, any_of, database, seconds_from_now
 
 #: How a notice is delivered: in the guest's metadata and by the event, or by the event alone.
 METADATA, EVENT = "metadata", "event"
@@ -161,6 +161,13 @@ def victims_of(request_vm_id: str) -> list[str]:
             .where(Eviction.request_vm_id == request_vm_id, Eviction.evicting_at.is_null(False))
             .order_by(Eviction.id))
     return [row.vm_id for row in rows]
+
+
+def with_victims(request_vm_ids: Collection[str]) -> frozenset[str]:
+    """Those of these requests for which a VM was evicted, or is being so."""
+    rows = Eviction.select(Eviction.request_vm_id).distinct().where(
+        any_of(Eviction.request_vm_id, request_vm_ids), Eviction.evicting_at.is_null(False))
+    return frozenset(vm_id for vm_id, in rows.tuples())
 
 
 def victims_leave(request_vm_id: str) -> bool:

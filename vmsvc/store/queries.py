@@ -110,18 +110,18 @@ WHERE mine.id = {_NEWEST} AND vm.id = mine.request_vm_id AND vm.rounds < mine.ro
 
 # ---------------------------------------------------------------- request_classes
 
-#: True when another request with the same conditions has a reservation, or waits for its decision after the cloud
-#: refused it in spite of its evictions.
-BEING_TRIED = """
-SELECT EXISTS (SELECT FROM reservation JOIN vm ON vm.id = reservation.vm_id
-               WHERE released_at IS NULL AND vm.id <> %(vm)s AND vm.boot -> 'conditions' = %(conditions)s::jsonb)
-    OR EXISTS (SELECT FROM vm WHERE state = 'pending' AND (refusal ->> 'rounds')::int > 0
-               AND id <> %(vm)s AND boot -> 'conditions' = %(conditions)s::jsonb)"""
+#: The requests with these conditions that have a reservation, or that wait for their decision after the cloud refused
+#: them in spite of their evictions.
+TRIED_BY = """
+SELECT vm.id FROM reservation JOIN vm ON vm.id = reservation.vm_id
+WHERE released_at IS NULL AND vm.boot -> 'conditions' = %(conditions)s::jsonb
+UNION SELECT id FROM vm
+WHERE state = 'pending' AND (refusal ->> 'rounds')::int > 0 AND boot -> 'conditions' = %(conditions)s::jsonb"""
 #: Requests without conditions to which the cloud said a short while ago that no host has capacity for them.
 REFUSED = """
 SELECT room, (refusal ->> 'at')::timestamptz FROM vm
 WHERE (state = 'pending' OR state = 'failed' AND ended_at > %(since)s) AND refusal ->> 'error' = 'no_capacity'
-    AND id <> %(vm)s AND coalesce(boot -> 'conditions', '[]') = '[]'
+    AND coalesce(boot -> 'conditions', '[]') = '[]'
 ORDER BY 2 DESC LIMIT 1000"""
 
 # ---------------------------------------------------------------- outbox

@@ -6,45 +6,45 @@ module remembers that, so that the next one costs nobody a VM.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from vmsvc.domain.request import EVIDENCE_SECONDS, FUTILE_SECONDS, Precedents
+from vmsvc.domain.request import EVIDENCE_SECONDS, FUTILE_SECONDS, Conditions, FutileEviction, History, class_of
 from vmsvc.domain.resources import Resources
 from vmsvc.store import queries
 from vmsvc.store.db import Unit
 from vmsvc.store.models import RequestClass, Vm, database
 
-#: The columns in which requests of one class are equal.
+#: The columns of a class, in the order of `class_of`.
 _KEY = (RequestClass.flavor_id, RequestClass.image_id, RequestClass.network_id, RequestClass.availability_zone)
 
 
-class History:
-    """The outcomes of earlier requests as of one moment; what is the same for all requests is read once."""
+def history(now: datetime, conditions: Iterable[Conditions]) -> History:
+    """What became of earlier requests, read in the caller's transaction. `conditions`: those of the requests that
+    wait."""
+    rows = (RequestClass
+            .select(*_KEY, RequestClass.futile_error, RequestClass.futile_reason, RequestClass.futile_at)
+            .where(RequestClass.futile_at > now - timedelta(seconds=FUTILE_SECONDS)).tuples())
+    known = History({tuple(key): FutileEviction(error, reason, int(at.timestamp()))
+                     for *key, error, reason, at in rows})
+    asked = {one for one in conditions if one}
+    if not asked:
+        return known
+    met = frozenset(one for one in asked if accepted(one))
+    if met == asked:
+        return replace(known, accepted=met)
+    since = now - timedelta(seconds=EVIDENCE_SECONDS)
+    refused = database.execute_sql(queries.REFUSED, {"since": since}).fetchall()
+    return replace(known, accepted=met, tried_by={one: _tried_by(one) for one in asked - met},
+                   refused=[(Resources(held), int(at.timestamp())) for held, at in refused])
 
-    def __init__(self, now: datetime):
-        self._now = now
-        rows = (RequestClass
-                .select(*_KEY, RequestClass.futile_error, RequestClass.futile_reason, RequestClass.futile_at)
-                .where(RequestClass.futile_at > now - timedelta(seconds=FUTILE_SECONDS)).tuples())
-        self._futile = {tuple(key): (error, reason, int(at.timestamp())) for *key, error, reason, at in rows}
 
-    def precedents(self, vm_id: str, boot: Mapping[str, Any], room: Resources) -> Precedents:
-        """What is known for a request with this `boot` that claims `room` from its host."""
-        error, reason, at = self._futile.get(tuple(_key(boot)), (None, "", 0))
-        known = Precedents(futile_error=error, futile_reason=reason, futile_at=at)
-        conditions = boot.get("conditions", [])
-        if not conditions or accepted(conditions):
-            return known
-        tried, = database.execute_sql(queries.BEING_TRIED,
-                                      {"vm": vm_id, "conditions": json.dumps(conditions)}).fetchone()
-        since = self._now - timedelta(seconds=EVIDENCE_SECONDS)
-        refused = database.execute_sql(queries.REFUSED, {"since": since, "vm": vm_id}).fetchall()
-        latest = next((int(at.timestamp()) for held, at in refused if room.covers(Resources(held))), None)
-        return replace(known, accepted=False, being_tried=tried, refused_at=latest)
+def _tried_by(conditions: Conditions) -> frozenset[str]:
+    found = database.execute_sql(queries.TRIED_BY, {"conditions": json.dumps(conditions)}).fetchall()
+    return frozenset(vm_id for vm_id, in found)
 
 
 def accepted(conditions: Sequence[str]) -> bool:
@@ -59,7 +59,7 @@ def remember_accepted(work: Unit, boot: Mapping[str, Any]) -> None:
         _write(boot, conditions=_text(boot["conditions"]), accepted_at=work.now, futile_at=None)
     else:
         (RequestClass.update(futile_at=None)
-         .where(*(field == value for field, value in zip(_KEY, _key(boot))), RequestClass.futile_at.is_null(False))
+         .where(*(field == value for field, value in zip(_KEY, class_of(boot))), RequestClass.futile_at.is_null(False))
          .execute())
 
 
@@ -71,12 +71,8 @@ def remember_futile(work: Unit, row: Vm, error: str, reason: str) -> None:
 
 def _write(boot: Mapping[str, Any], first: Mapping[str, Any] = MappingProxyType({}), **changes: Any) -> None:
     """Change the row of this class. Where there is none, insert one with `first` as further values."""
-    (RequestClass.insert({**dict(zip(_KEY, _key(boot))), **first, **changes})
+    (RequestClass.insert({**dict(zip(_KEY, class_of(boot))), **first, **changes})
      .on_conflict(conflict_target=list(_KEY), update=changes).execute())
-
-
-def _key(boot: Mapping[str, Any]) -> list[str]:
-    return [boot.get(field.name) or "" for field in _KEY]
 
 
 def _text(conditions: Sequence[str]) -> str:

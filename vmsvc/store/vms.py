@@ -71,10 +71,10 @@ def of_servers(server_ids: Collection[str]) -> list[Vm]:
     return list(Vm.select().where(any_of(Vm.cloud_id, server_ids)))
 
 
-def on_network(network_id: str, vm_ids: Collection[str]) -> int:
-    """How many of these VMs get a port on this network."""
-    return Vm.select().where(any_of(Vm.id, vm_ids),
-                             fn.jsonb_extract_path_text(Vm.boot, "network_id") == network_id).count()
+def networks_of(vm_ids: Collection[str]) -> dict[str, str]:
+    """The networks on which these VMs get a port, by the VMs' ids."""
+    network = fn.jsonb_extract_path_text(Vm.boot, "network_id")
+    return {vm_id: found for vm_id, found in Vm.select(Vm.id, network).where(any_of(Vm.id, vm_ids)).tuples() if found}
 
 
 def may_leave(servers: Collection[str]) -> bool:

@@ -143,7 +143,7 @@ class Case:
         before, self._before = self._before, now
         noticed = {name: row.evicted_for for name, row in now.rows.items() if row.state == State.NOTICED}
         fresh = {name for name, request in noticed.items() if before.rows[name].evicted_for != request}
-        if step == "_timed" and fresh:
+        if step == "_decide_and_apply" and fresh:
             decisions = []
             for name, row in now.requests.items():      # who was placed in the same pass is counted too
                 before.requests[name].state, before.requests[name].host = row.state, row.host

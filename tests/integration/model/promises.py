@@ -75,7 +75,7 @@ class Promises:
             if row["state"] == "noticed":
                 assert row["is_preemptible"] and row["evict_at"], f"{step}: {dict(row)}"
             assert row["rounds"] <= 2, f"{step}: {dict(row)}"
-        if step == "_timed":
+        if step == "_decide_and_apply":
             for row in rows:
                 if row["state"] == "noticed" and row["evicted_for"]:
                     asker = by_id.get(row["evicted_for"])

@@ -9,6 +9,7 @@ from tests.integration.model.server_caches import ModelHostCache, ModelServerCac
 from tests.integration.model.stepping import OWNER, Steps
 from tests.unit.shown import DEPLOYMENT
 from vmsvc.domain.errors import VmsvcError
+from vmsvc.scheduling.candidates import Policy
 from vmsvc.service.acting.create_server import Boot
 from vmsvc.service.acting.notice import Notices
 from vmsvc.service.acting.remove_server import Leave
@@ -17,7 +18,6 @@ from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.scheduling.rehearsals import Rehearsals
 from vmsvc.service.scheduling.scheduler import Scheduler
 from vmsvc.service.scheduling.verdicts import Verdicts
-from vmsvc.service.scheduling.vm_join import Policy
 from vmsvc.store import intents
 
 
@@ -51,7 +51,7 @@ class Replica:
         runtime, host_cache = ModelRuntime(steps.gate, after), ModelHostCache(cloud)
         self.server_cache = server_cache = ModelServerCache(cloud)
         leave, notices = Leave(runtime, cloud, server_cache, True), Notices(runtime, cloud, True)
-        verdicts = Verdicts(cloud, Rehearsals(cloud, DEPLOYMENT, steps.loop.time))
+        verdicts = Verdicts(cloud, Rehearsals(cloud, lambda: DEPLOYMENT, steps.loop.time))
         boot = Boot(runtime, cloud, server_cache, host_cache, leave, verdicts, DEPLOYMENT)
         self.scheduler = Scheduler(runtime, cloud, server_cache, host_cache, verdicts, self._bells[0], self.ring,
                                    grace_seconds=grace_seconds, policy=Policy(max_victims=max_victims))

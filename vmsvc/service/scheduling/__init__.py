@@ -2,5 +2,5 @@
 
 In: requests that wait, and a snapshot of the cloud.
 Out: decisions, applied in one transaction: reservations, notices, intents, events.
-Begin with: `scheduler.Scheduler._pass`; `apply.apply_decision` writes what was decided.
+Begin with: `scheduler.Scheduler._pass`; `apply.apply` writes what `vmsvc.scheduling.decide_all` decided.
 """

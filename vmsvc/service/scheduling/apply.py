@@ -1,20 +1,22 @@
-"""Carrying out a decision: everything that it changes, in the scheduler's one transaction."""
+"""Write what was decided: everything that it changes, in the scheduler's one transaction."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from vmsvc.domain.events import instant, view
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.request import Request
-from vmsvc.domain.resources import Resources
-from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve
-from vmsvc.scheduling.world import HOST_GROUP, World
+from vmsvc.scheduling.changes import Change
+from vmsvc.scheduling.decide_all import Commit
+from vmsvc.scheduling.decisions import Evict, Place, Postpone, Refuse
+from vmsvc.scheduling.futility import is_foreseen, shows_futility
 from vmsvc.service import trace
+from vmsvc.service.scheduling.world_cache import View
 from vmsvc.store import intents, ledger, request_classes, vms
 from vmsvc.store.db import Unit
-from vmsvc.store.models import Reservation, Vm
+from vmsvc.store.models import Vm
 from vmsvc.store.vm_cache import VmCache
 
 log = logging.getLogger(__name__)
@@ -22,63 +24,53 @@ log = logging.getLogger(__name__)
 LOCKED = "it is locked in the cloud"
 
 
-class Lost(Exception):
-    """Somebody moved a VM between the reading and the lock; the whole pass is made again. (request, vm)"""
+class ChangedMeanwhile(Exception):
+    """Another transaction has moved a VM since it was read: the unit is rolled back. (request's id, VM's id)"""
 
 
-def apply_decision(work: Unit, row: Vm, request: Request, decision: Decision, world: World, grace: timedelta) -> None:
-    """Write a decision and keep `world` true for the next request. Raises Lost; nothing is kept then."""
+def apply(work: Unit, commit: Commit, rows: Mapping[str, Vm], grace: timedelta) -> None:
+    """Write these changes. `rows`: those of the requests, by id. Raises ChangedMeanwhile."""
+    for change in commit.changes:
+        apply_decision(work, rows[change.request_id], change, grace)
+
+
+def apply_decision(work: Unit, row: Vm, change: Change, grace: timedelta) -> None:
+    """Write one decision, about the request of this row. Raises ChangedMeanwhile."""
     trace.begin_create(row)
-    if row.state != State.PENDING:      # its owner has deleted it since the rows were read
-        raise Lost(row.id, row.id)
-    match decision:
+    for victim_id in change.reprieved:
+        reprieve(work, vms.get(victim_id), change.reason)
+    match change.decision:
         case Place(host=host):
-            _reprieve(work, world, _noticed_for(world, row.id), "the room is there already")
             _must(vms.move(work, row, State.BUILDING, host=host), row, row)
             intents.enqueue(work, intents.BOOT, row.id)
-            world.place(request, host)
         case Evict():
-            _evict(work, row, request, decision, world, grace)
-        case Reprieve(victims=victims):
-            _reprieve(work, world, victims, "room appeared by itself")
-        case Postpone(why=why, groups=groups):
-            _reprieve(work, world, _noticed_for(world, row.id), f"the plan has to wait: {why}")
-            world.release(row.id)
-            world.hold_back(groups)
+            _evict(work, row, change, change.decision, grace)
+        case Postpone():
             ledger.release(work, row.id)
         case Refuse(error=error, message=message):
-            _reprieve(work, world, _noticed_for(world, row.id), f"the request was refused: {message}")
-            world.release(row.id)
-            fail(work, row, error, message, foreseen=error not in ("no_capacity", "cloud_error"))
+            fail(work, row, error, message, foreseen=is_foreseen(error))
 
 
 def _must(moved: Vm | None, row: Vm, other: Vm) -> Vm:
     if moved is None:
-        raise Lost(row.id, other.id)
+        raise ChangedMeanwhile(row.id, other.id)
     return moved
 
 
-def _evict(work: Unit, row: Vm, request: Request, plan: Evict, world: World, grace: timedelta) -> None:
+def _evict(work: Unit, row: Vm, change: Change, plan: Evict, grace: timedelta) -> None:
     """Reserve the bin and give notice: the promise to both sides in one commit."""
-    noticed_before = _noticed_for(world, row.id)
-    _reprieve(work, world, tuple(vm for vm in noticed_before if vm not in plan.victims), "another plan was made")
-    fresh = [vm for vm in plan.victims if vm not in noticed_before]    # the others' notice runs on as it is
-    round_number = row.rounds + bool(fresh)
+    round_number = row.rounds + bool(change.notices)
     evict_at = work.now + grace
-    members = _members(world, plan)
-    ledger.reserve(work, row.id, plan.kind, plan.bin, members)
-    world.reserve(request, plan.kind, plan.bin, plan.victims,
-                   {member: Resources(held) for member, held in members.items()})
+    ledger.reserve(work, row.id, plan.kind, plan.bin, {member: dict(held) for member, held in change.members.items()})
     vms.change(row, rounds=round_number)
     shape = {"round": round_number, "bin": f"{plan.kind} {plan.bin}", "criterion": plan.criterion,
              "cost": dict(plan.cost), "runner_up": plan.runner_up, "optimal": plan.optimal}
-    for victim_id in fresh:
-        victim = vms.get(victim_id)
-        facts = world.vms[victim_id]
-        delivery = ledger.METADATA if facts.takes_notice else ledger.EVENT
+    for notice in change.notices:
+        victim = vms.get(notice.vm_id)
+        delivery = ledger.METADATA if notice.takes_notice else ledger.EVENT
         noticed = give_notice(work, victim, evict_at, f"room for {row.name} ({row.flavor})", grace, {
             "for": row.id, "by": row.principal, "request": row.name, "flavor": row.flavor,
-            "running": facts.running, "delivery": delivery, **shape}, evicted_for=row.id)
+            "running": notice.running, "delivery": delivery, **shape}, evicted_for=row.id)
         _must(noticed, row, victim)
         ledger.record_eviction(work, victim, reason="capacity", evict_at=evict_at, request_vm_id=row.id,
                                delivery=delivery, plan=shape)
@@ -125,28 +117,10 @@ def _said(evict_at: datetime, notice: dict[str, Any], evicted_for: str | None) -
             "criterion": notice.get("criterion"), "delivery": notice.get("delivery", ledger.METADATA)}
 
 
-def _members(world: World, plan: Evict) -> dict[str, dict[str, int]]:
-    if plan.kind != HOST_GROUP:
-        return {}
-    if plan.members is not None:
-        return {member: dict(held) for member, held in plan.members.items()}
-    return {vm.id: dict(vm.resources) for vm in world.vms.values() if vm.present and vm.host_id == plan.bin}
-
-
-def _noticed_for(world: World, request_id: str) -> tuple[str, ...]:
-    return tuple(vm.id for vm in world.victims_of(request_id, State.NOTICED))
-
-
-def _reprieve(work: Unit, world: World, victims: tuple[str, ...], why: str) -> None:
-    for victim_id in victims:
-        reprieve(work, vms.get(victim_id), why)
-    world.reprieve(victims)
-
-
 def reprieve(work: Unit, victim: Vm, why: str) -> None:
-    """A noticed VM stays. Raises Lost when its eviction has begun meanwhile."""
+    """A noticed VM stays. Raises ChangedMeanwhile when its eviction has begun."""
     if victim.state != State.NOTICED:
-        raise Lost(victim.id, victim.id)
+        raise ChangedMeanwhile(victim.id, victim.id)
     _must(vms.move(work, victim, State.ACTIVE, reason=why, evict_at=None, evicted_for=None,
                    acknowledged_at=None, notice=None, data=_simulated(victim)),
           victim, victim)
@@ -157,18 +131,9 @@ def reprieve(work: Unit, victim: Vm, why: str) -> None:
 
 def exempt(work: Unit, victim: Vm, why: str) -> None:
     """Reprieve a noticed VM that cannot be evicted, and do not notice it again as long as its preemptor waits. The
-    caller holds the lock SCHEDULER. Raises Lost when the eviction has begun meanwhile."""
+    caller holds the lock SCHEDULER. Raises ChangedMeanwhile when the eviction has begun."""
     reprieve(work, victim, why)
     ledger.make_exempt(victim.id, why)
-
-
-def exempt_locked(work: Unit, world: World, rows: VmCache) -> bool:
-    """Exempt the victims that somebody locked in the cloud during their notice; True when there was one."""
-    locked = [row.id for row in rows.in_states(State.NOTICED) if row.evicted_for and world.vms[row.id].locked]
-    for vm_id in locked:
-        exempt(work, vms.get(vm_id), LOCKED)
-    world.reprieve(tuple(locked))
-    return bool(locked)
 
 
 def _simulated(vm: Vm) -> dict[str, bool]:
@@ -186,28 +151,44 @@ def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) 
                            "evicted": vms.cloud_ids(victims)})
     ledger.release(work, row.id)
     ledger.settle(row.id, wasted=message)
-    if victims and not foreseen and _room_was_not_the_cause(row, error):
-        request_classes.remember_futile(work, row, error, (row.refusal or {}).get("message") or message)
+    conditions, refusal = row.boot.get("conditions", []), row.refusal or {}
+    if victims and not foreseen and shows_futility(error, refusal, conditions, request_classes.accepted(conditions)):
+        request_classes.remember_futile(work, row, error, refusal.get("message") or message)
 
 
-def _room_was_not_the_cause(row: Vm, error: str) -> bool:
-    """True when a failed request did not fail because others took the capacity, or the quota, that was freed for it."""
-    if error != "no_capacity":
-        return error != "quota_exceeded"
-    refusal, conditions = row.refusal or {}, row.boot.get("conditions", [])
-    return bool(refusal.get("with_room") or conditions and refusal and not request_classes.accepted(conditions))
+@dataclass(frozen=True, slots=True)
+class LooseEnds:
+    """What earlier decisions left behind. `orphans`: requests that have ended (their owner deleted them) and still have
+    a reservation; `spared`: noticed victims of such requests; `locked`: victims that were locked in the cloud during
+    their notice."""
+
+    orphans: tuple[str, ...] = ()
+    spared: tuple[str, ...] = ()
+    locked: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.orphans or self.spared or self.locked)
 
 
-def drop_orphans(work: Unit, world: World, rows: VmCache, reservations: Iterable[Reservation]) -> bool:
-    """Room that is kept for a request that has ended (its owner deleted it) is free; its noticed victims stay."""
-    orphans = [kept.vm_id for kept in reservations if not _waits(rows, kept.vm_id)]
-    for vm_id in orphans:
+def loose_ends(now: View) -> LooseEnds:
+    """What is to be tied up before anything is decided."""
+    rows = now.rows
+    victims = [row for row in rows.in_states(State.NOTICED) if row.evicted_for]
+    return LooseEnds(
+        tuple(kept.vm_id for kept in now.reservations if not _waits(rows, kept.vm_id)),
+        tuple(row.id for row in victims if not _waits(rows, row.evicted_for)),
+        tuple(row.id for row in victims if _waits(rows, row.evicted_for) and now.world.vms[row.id].locked))
+
+
+def tie_up(work: Unit, ends: LooseEnds) -> None:
+    """Release the reservations, and let the victims stay. Raises ChangedMeanwhile."""
+    for vm_id in ends.orphans:
         ledger.release(work, vm_id)
         ledger.settle(vm_id, wasted="the request was deleted before its room was free")
-        world.release(vm_id)
-    spared = [row.id for row in rows.in_states(State.NOTICED) if row.evicted_for and not _waits(rows, row.evicted_for)]
-    _reprieve(work, world, tuple(spared), "the request that needed the room has gone")
-    return bool(orphans or spared)
+    for vm_id in ends.spared:
+        reprieve(work, vms.get(vm_id), "the request that needed the room has gone")
+    for vm_id in ends.locked:
+        exempt(work, vms.get(vm_id), LOCKED)
 
 
 def _waits(rows: VmCache, vm_id: str) -> bool:

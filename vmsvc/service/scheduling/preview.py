@@ -9,7 +9,8 @@ from vmsvc.scheduling.world import HOST, QUOTA
 
 
 def preview(decision: Decision, vms: Mapping[str, VmFacts], grace_seconds: float) -> dict[str, Any]:
-    """What a create would do. `vms`: those of the decision, by vmsvc id; clients know a VM by the cloud's id."""
+    """What a create would do, as the body of the answer. `vms`: those of the world, by vmsvc id; the answer names a
+    VM by the cloud's id."""
     match decision:
         case Place(host=host):
             reason = f"host {host} has room for it" if host else "the quota has room for it; the cloud chooses a host"

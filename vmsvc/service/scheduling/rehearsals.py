@@ -24,17 +24,17 @@ _MOST_ANSWERS = 10_000
 #: Rehearsals of one client, and of all clients of this replica: so many a second, and so many at once after a rest.
 _CLIENT_RATE, _CLIENT_BURST = 2.0, 10
 _ALL_RATE, _ALL_BURST = 10.0, 20
-_EVERYBODY = "everybody"
+_ALL_CLIENTS = "all clients"
 _NAME = "vmsvc-rehearsal"
 _REHEARSAL = "rehearsal"      # in the place of a VM's id, and of its kind: no row has such an id
 
 
 class Rehearsals:
-    """Asks Nova. `deployment` is written into the marks of each rehearsal; the service sets it when its database has
-    told."""
+    """Rehearses requests with Nova. `deployment` is called for the id that each rehearsal carries in its marks: the
+    service reads it from its database when it starts."""
 
-    def __init__(self, cloud: Cloud, deployment: str = "", clock: Callable[[], float] = time.monotonic):
-        self.deployment = deployment
+    def __init__(self, cloud: Cloud, deployment: Callable[[], str], clock: Callable[[], float] = time.monotonic):
+        self._deployment = deployment
         self._cloud = cloud
         self._clock = clock
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -70,7 +70,7 @@ class Rehearsals:
         try:
             self._of_client.spend(client)
             try:
-                self._of_all.spend(_EVERYBODY)
+                self._of_all.spend(_ALL_CLIENTS)
             except TooManyRequests:
                 self._of_client.give_back(client)
                 raise
@@ -79,9 +79,10 @@ class Rehearsals:
                                   "tried in the last seconds; try again", error.retry_after) from None
 
     async def _ask(self, boot: Mapping[str, Any]) -> Objection | VmsvcError | None:
-        """The answer, or what the cloud raised instead of one: that is shared too."""
+        """Nova's objection, None, or the error that the cloud raised: requests that wait for the answer share that
+        too."""
         try:
-            with working_for(SERVICE):      # others may wait for it, who must not wait behind clients
+            with working_for(SERVICE):      # the scheduler may wait for it, and must not wait behind clients
                 return await self._rehearsed(boot)
         except VmsvcError as error:
             return error
@@ -105,7 +106,7 @@ class Rehearsals:
             vmsvc_id=_REHEARSAL, name=_NAME, flavor_id=boot["flavor_id"], image_id=boot["image_id"],
             network_id=boot["network_id"] if plugged else None, networks="none",
             # Nova counts the marks of a server of ours against its limit on metadata.
-            metadata={**(boot.get("metadata") or {}), **_marks(self.deployment)}, key_name=boot.get("key_name"),
+            metadata={**(boot.get("metadata") or {}), **_marks(self._deployment())}, key_name=boot.get("key_name"),
             user_data=boot.get("user_data"), availability_zone=boot.get("availability_zone"))
 
 
@@ -114,6 +115,6 @@ def _marks(deployment: str) -> dict[str, str]:
 
 
 def is_left_over(server: Server, deployment: str) -> bool:
-    """True for a server that a rehearsal of this deployment has made: its Nova does not look for the server group, and
-    the answer, upon which the server is deleted, was lost. Only its name and all its marks together show that."""
+    """True for a server that a rehearsal of this deployment has made, because this Nova does not look for the server
+    group, and that was not deleted, because the answer was lost. Only its name and all its marks together show that."""
     return server.name == _NAME and _marks(deployment).items() <= server.metadata.items()

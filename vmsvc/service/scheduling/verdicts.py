@@ -35,7 +35,7 @@ def key_of(boot: Mapping[str, Any]) -> str:
 
 
 class Verdicts:
-    """Asks the cloud."""
+    """Gets verdicts from Nova and Neutron, and keeps the good ones of clients for a while."""
 
     def __init__(self, cloud: Cloud, rehearsals: Rehearsals):
         self._cloud = cloud

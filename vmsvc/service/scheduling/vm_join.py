@@ -1,12 +1,13 @@
-"""Our VMs as scheduling sees them: each row joined with its server."""
+"""The VMs of vmsvc as scheduling sees them: each row joined with its server."""
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from vmsvc.cloud.port import METADATA_ITEMS, Server
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
+from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.vms import VmFacts, VmIndex
 from vmsvc.service.server_rows import ServerRows
 from vmsvc.store.vm_cache import VmRow
@@ -15,72 +16,50 @@ from vmsvc.store.vm_cache import VmRow
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How victims are chosen: the order of criterion 3, its price for owners who lost VMs, and how many at most; and
-    for how many seconds a request waits for the budget of an eviction group."""
-
-    name: str = "least_lost"
-    owner_cost: int = 0
-    max_victims: int = 20
-    patience: float = 600.0
-    notices: bool = True       # there is a grace period, so that a guest has time to read its notice
-
-    @property
-    def words(self) -> str:
-        """What criterion 3 is called where it decided."""
-        return "less lost work" if self.name == "least_lost" else self.name.replace("_", " ")
-
-    def rate(self, vcpus: int) -> int:
-        """What a second of running adds to the cost of criterion 3: the work that would be lost, or, by the other
-        policies, age."""
-        return {"least_lost": vcpus, "oldest_first": -1, "newest_first": 1}[self.name]
-
-
 class VmJoin:
-    """Rows and servers joined, in `vms`; a VM is joined again when either of them changes."""
+    """Rows and servers joined, in `vms`. A VM is joined again when its row or its server changes."""
 
     def __init__(self, policy: Policy):
         self.vms = VmIndex(())
         self._policy = policy
         self._rows: Mapping[str, VmRow] = {}
         self._index = ServerRows()
-        self._odd: Set[str] = frozenset()
+        self._uncertain: Set[str] = frozenset()
         self._exempt: Set[str] = frozenset()
         self._operator, self._metadata_items = False, METADATA_ITEMS
 
-    def saw(self, servers: Mapping[str, Server | None]) -> set[str]:
-        """These changed; None has gone. Returns the rows that may be concerned, for `update`."""
-        concerned = set()
+    def put_servers(self, servers: Mapping[str, Server | None]) -> set[str]:
+        """These servers changed; None has gone. Returns the ids of the rows that may be affected, for `update`."""
+        affected = set()
         for server_id, server in servers.items():
-            concerned |= self._index.put_server(server_id, server) | {self._index.row_naming(server_id)}
-        return concerned - {None}
+            affected |= self._index.put_server(server_id, server) | {self._index.row_naming(server_id)}
+        return affected - {None}
 
     def forget(self) -> set[str]:
-        """Begin anew with the rows. Returns the rows that are to be joined again as far as servers tell."""
+        """Forget the rows. Returns the ids of the rows that servers name, for `update`."""
         self.vms = VmIndex(())
         self._index.forget_rows()
         return self._index.marks()
 
-    def update(self, rows: Mapping[str, VmRow], concerned: Iterable[str], *, came: Set[str], went: Set[str],
+    def update(self, rows: Mapping[str, VmRow], affected: Iterable[str], *, came: Set[str], went: Set[str],
                exempt: Set[str], operator: bool, metadata_items: int) -> None:
-        """Join these again. `came` and `went`: the servers that were not, or no longer, there when the quota was
-        read; `exempt`: the rows of those that could not be made to go lately; `metadata_items`: how many a server may
-        have."""
-        odd = came | went
-        again = {*concerned, *(exempt ^ self._exempt)}
+        """Join the affected rows again. `came` and `went`: the servers that were not yet, or no longer, there when the
+        quota was read; `exempt`: the ids of VMs that could not be evicted lately; `metadata_items`: how many a server
+        may have."""
+        uncertain = came | went
+        again = {*affected, *(exempt ^ self._exempt)}
         if metadata_items != self._metadata_items:
             again.update(rows)
         self._operator, self._metadata_items = operator, metadata_items
         self._exempt = exempt
-        for server_id in odd | self._odd:
+        for server_id in uncertain | self._uncertain:
             again |= {self._index.row_naming(server_id), self._index.mark_of(server_id)} - {None}
-        self._odd = odd
+        self._uncertain = uncertain
         for row_id in again:
             self._join(row_id, rows.get(row_id), came, went)
 
     def _join(self, row_id: str, row: VmRow | None, came: Set[str], went: Set[str]) -> None:
-        """A row that waits for room is no VM yet."""
+        """Join one row. A request that waits for capacity is no VM yet."""
         self._index.put_row(row_id, row and row.cloud_id)
         if row is None or row.state == State.PENDING:
             self.vms.drop(row_id)
@@ -89,8 +68,8 @@ class VmJoin:
         known = server.id if server is not None else row.cloud_id
         was_there = known is not None and (known in went or server is not None and known not in came)
         takes_notice = server is None or not server.runs or server.takes_notice(self._metadata_items)
-        # A tenant's victim can read its notice in its guest, or is no victim. An operator's guests must not make
-        # themselves immune by filling their metadata: these are told by the event alone.
+        # A tenant's VM whose guest cannot read a notice is no candidate. An operator's guests must not make themselves
+        # immune by filling their metadata: the event alone delivers their notice.
         unable = not (takes_notice or self._operator) and self._policy.notices
         facts = replace(_facts(row, server, was_there, self._policy, row_id in self._exempt or unable),
                         takes_notice=takes_notice)
@@ -98,7 +77,7 @@ class VmJoin:
             self.vms.put(facts)
 
     def _server(self, row: VmRow) -> Server | None:
-        """The cloud may have made its server while we do not know the id yet: then only the mark tells."""
+        """The server of a row. While the answer to its create is out, only the server's mark names the row."""
         servers = self._index.servers
         if row.cloud_id:
             return servers.get(row.cloud_id)
@@ -131,13 +110,14 @@ def _seconds(moment: datetime | None) -> int:
 
 
 def _state(row: VmRow) -> State:
-    """A VM that only practises its notice stays: its room is not on its way."""
+    """A VM that only practises its notice stays: it frees no capacity."""
     return State.ACTIVE if (row.notice or {}).get("notice_only") else State(row.state)
 
 
 def _untouchable(row: VmRow, server: Server | None) -> bool:
-    """Never a victim: who is locked or being changed by others; who practises its notice; and, while it is built, who
-    is to be spared for a while. A server without our mark is its row's all the same: the reconciler puts it back."""
+    """True for a VM that is no candidate: its server is locked or another task changes it, it practises its notice, or
+    it still builds and was promised running time. A server without our mark belongs to its row all the same: the
+    reconciler restores the mark."""
     if row.state == State.BUILDING:
         return row.min_run_seconds > 0
     return (server is None or server.locked or server.task_state is not None

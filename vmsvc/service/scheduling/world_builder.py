@@ -1,7 +1,7 @@
-"""The world that is kept between decisions: to bring it up to date costs what changed since the last one.
+"""Builds the world and keeps it between decisions: an update costs what changed since the last one.
 
-What changes in the cloud is told on the loop, piece by piece, and taken in when the next decision is made, in the
-thread that makes it. Nothing in it matters: without it all would be read anew.
+Changes of the cloud are added on the loop, piece by piece. The next `update`, in the thread that decides, brings them
+into the world. The world can be lost at any time: then it is built from nothing.
 """
 
 from collections import deque
@@ -13,17 +13,18 @@ from vmsvc.cloud.port import Quota, Server
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources
+from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.groups import budgets, full_budgets
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.scheduling.world import UNLIMITED, ReservedCapacity
-from vmsvc.service.scheduling.vm_join import Policy, VmJoin
+from vmsvc.service.scheduling.vm_join import VmJoin
 from vmsvc.store.models import Reservation
 from vmsvc.store.vm_cache import VmRow
 
 
 @dataclass(frozen=True, slots=True)
 class CloudChanges:
-    """What changed in the cloud, as of one moment; None for what has gone."""
+    """The servers and hosts that changed in the cloud, as of one moment; None for one that has gone."""
 
     servers: Mapping[str, Server | None]
     hosts: Mapping[str, Host | None]
@@ -31,8 +32,8 @@ class CloudChanges:
 
 @dataclass(frozen=True, slots=True)
 class Commitments:
-    """What the database says, besides the rows. `lost`: how many VMs each owner lost to evictions lately; `exempt`:
-    who could not be made to go lately."""
+    """What the database says, besides the rows. `lost`: how many VMs each owner lost to evictions lately; `exempt`: the
+    VMs that could not be evicted lately."""
 
     now: datetime
     reservations: Sequence[Reservation] = ()
@@ -41,67 +42,68 @@ class Commitments:
 
 
 class WorldBuilder:
-    """`tell` may be called by another thread at any time; the rest not by two at once."""
+    """`add_changes` may be called by another thread at any time; the other methods are for one thread at a time."""
 
     def __init__(self, policy: Policy):
         self._policy = policy
-        self._news: deque[CloudChanges] = deque()
+        self._changes: deque[CloudChanges] = deque()
         self._join = VmJoin(policy)
         self._hosts: dict[str, Host] = {}
         self._groups: dict[str, dict[str, VmRow]] = {}
         self._group_of: dict[str, str] = {}
         self._largest = ""                   # the owner that had the most preemptible VMs
         self._world: IndexedWorld | None = None
-        self._concerned: set[str] = set()
+        self._affected: set[str] = set()
 
-    def tell(self, news: CloudChanges) -> None:
-        """News of the cloud, for the next `update`."""
-        self._news.append(news)
+    def add_changes(self, changes: CloudChanges) -> None:
+        """Keep these for the next `update`."""
+        self._changes.append(changes)
 
     def forget(self) -> None:
-        """Something went wrong: begin anew. The next `update` has to name all rows as changed."""
+        """Forget the world, because an update failed. The next `update` has to name all rows as changed."""
         self._world = None
-        self._concerned = self._join.forget()
+        self._affected = self._join.forget()
         self._groups, self._group_of = {}, {}
 
-    def update(self, rows: Mapping[str, VmRow], changed: Iterable[str], quota: Quota, promises: Commitments, *,
+    def update(self, rows: Mapping[str, VmRow], changed: Iterable[str], quota: Quota, commitments: Commitments, *,
                operator: bool, came: Set[str] = frozenset(), went: Set[str] = frozenset()) -> IndexedWorld:
         """The world as it is now. `rows` are the VMs that have not ended and those that ended a short while ago,
-        `changed` the ids of those that did since the last time; for `came` and `went` see Join."""
-        concerned, self._concerned = {*self._concerned, *changed}, set()
+        `changed` the ids of those that changed since the last update; for `came` and `went` see `VmJoin.update`."""
+        affected, self._affected = {*self._affected, *changed}, set()
         world = self._world
         if world is None:
             world = self._world = IndexedWorld(
                 operator, Resources(), Resources(), self._hosts, self._join.vms, {}, patience=self._policy.patience,
                 max_victims=self._policy.max_victims, cost_words=self._policy.words)
-        concerned |= self._take_in(world)
-        self._join.update(rows, concerned, came=came, went=went, exempt=promises.exempt,
+        affected |= self._apply_changes(world)
+        self._join.update(rows, affected, came=came, went=went, exempt=commitments.exempt,
                           operator=operator, metadata_items=quota.metadata_items)
-        self._count_groups(rows, concerned, world)
+        self._count_groups(rows, affected, world)
         world.quota_limit, world.quota_used = _limit(quota.limit), quota.used
-        world.now = int(promises.now.timestamp())
-        world.set_reservations({kept.vm_id: _reserved(kept, rows[kept.vm_id]) for kept in promises.reservations
+        world.now = int(commitments.now.timestamp())
+        world.set_reservations({kept.vm_id: _reserved(kept, rows[kept.vm_id]) for kept in commitments.reservations
                                 if kept.vm_id in rows})
-        self._charge(world, promises.lost)
+        self._charge(world, commitments.lost)
         return world
 
-    def _take_in(self, world: IndexedWorld) -> set[str]:
-        concerned: set[str] = set()
-        while self._news:
-            news = self._news.popleft()
-            concerned |= self._join.saw(news.servers)
-            for name, host in news.hosts.items():
+    def _apply_changes(self, world: IndexedWorld) -> set[str]:
+        """Bring the changes of the cloud into the world. Returns the ids of the rows that may be affected."""
+        affected: set[str] = set()
+        while self._changes:
+            changes = self._changes.popleft()
+            affected |= self._join.put_servers(changes.servers)
+            for name, host in changes.hosts.items():
                 world.mark_changed(name)
                 if host is None:
                     self._hosts.pop(name, None)
                 else:
                     self._hosts[name] = host
-        return concerned
+        return affected
 
-    def _count_groups(self, rows: Mapping[str, VmRow], concerned: Iterable[str], world: IndexedWorld) -> None:
-        """How many more of each eviction group may go."""
+    def _count_groups(self, rows: Mapping[str, VmRow], affected: Iterable[str], world: IndexedWorld) -> None:
+        """Count anew how many VMs of each affected eviction group may leave."""
         touched = set()
-        for row_id in concerned:
+        for row_id in affected:
             row, before = rows.get(row_id), self._group_of.pop(row_id, None)
             if before is not None:
                 touched.add(before)
@@ -119,8 +121,8 @@ class WorldBuilder:
                 del self._groups[group]
 
     def _charge(self, world: IndexedWorld, lost: Mapping[str, int]) -> None:
-        """What owners lost, as a cost. That of the largest is taken for the usual one and left out of all plans: its
-        VMs are on many hosts, and what it loses would change them all."""
+        """Set what owners lost, as a cost. The surcharge of the owner with most VMs is left out of all plans
+        (`common_surcharge`): its VMs are on many hosts, and each of its losses would change them all."""
         owners = world.vms.owners
         most = max(map(len, owners.values()), default=0)
         if 2 * len(owners.get(self._largest, ())) <= most:
@@ -128,19 +130,20 @@ class WorldBuilder:
         before, usual = world.surcharges, world.common_surcharge
         world.surcharges = {owner: count * self._policy.owner_cost for owner, count in lost.items()}
         world.common_surcharge = world.surcharges.get(self._largest, 0)
-        concerned = before.keys() | world.surcharges.keys() if usual == world.common_surcharge else owners.keys()
-        for owner in concerned:
+        affected = before.keys() | world.surcharges.keys() if usual == world.common_surcharge else owners.keys()
+        for owner in affected:
             if world.surcharges.get(owner, 0) - world.common_surcharge != before.get(owner, 0) - usual:
                 world.vms.mark_changed(vm.host for vm in owners.get(owner, {}).values() if vm.host is not None)
 
 
 def _limit(limit: Mapping[str, int]) -> Resources:
-    """A limit that is missing is none."""
+    """The quota's limits; an item that is missing has none."""
     return Resources({item: limit.get(item, UNLIMITED) for item in QUOTA_ITEMS})
 
 
 def _reserved(kept: Reservation, row: VmRow) -> ReservedCapacity:
-    """While the request builds, its build claims the room; the reservation then only keeps others waiting."""
+    """A reservation as scheduling sees it. While the request builds, its build claims the capacity: then the
+    reservation holds nothing, and only keeps others waiting."""
     waits = row.state == State.PENDING
     return ReservedCapacity(kept.vm_id, kept.bin_kind, kept.bin, Resources(row.quota if waits else {}),
                             Resources(row.room if waits else {}),

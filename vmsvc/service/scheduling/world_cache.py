@@ -1,27 +1,32 @@
-"""Where decisions are made: the world kept in one place, brought up to date for each of them."""
+"""The one door to the world: kept between decisions, brought up to date for each of them.
+
+A world that is built from nothing, upon the same rows and the same cloud, is equal (the tests compare the two).
+"""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from vmsvc.cloud.port import Server
+from vmsvc.domain.host import Host
+from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.service.scheduling.snapshot import Snapshot
-from vmsvc.service.scheduling.vm_join import Policy
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store import ledger
 from vmsvc.store.models import Reservation
 from vmsvc.store.vm_cache import VmCache
 from vmsvc.tuning import GrowingWorld
 
-_LOSSES_SECONDS = 86400    # for so long an owner's loss is a cost of taking another of its VMs
-_EXEMPT_SECONDS = 300      # for so long at least a VM is left alone that could not be made to go
+_LOSSES_SECONDS = 86400    # for so long an eviction makes the next of its owner's VMs cost more
+_EXEMPT_SECONDS = 300      # for so long at least a VM that could not be evicted is no candidate
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a decision is made upon. `reservations` are all that are open."""
+    """What a decision is made upon: the world, the rows that it was built from, and all open reservations."""
 
     world: IndexedWorld
     rows: VmCache
@@ -29,40 +34,42 @@ class View:
 
 
 class WorldCache:
-    """Threads take turns at it."""
+    """The world of this replica. Threads wait for each other in `at`."""
 
     def __init__(self, policy: Policy):
         self._turn = threading.Lock()
         self._rows = VmCache()
         self._changed: set[str] = set()
-        self._picture = WorldBuilder(policy)
+        self._builder = WorldBuilder(policy)
         self._growing = GrowingWorld()
 
-    def tell(self, news: CloudChanges) -> None:
-        """What changed in the cloud, for the decisions from now on. May be called at any time."""
-        self._picture.tell(news)
+    def add_changes(self, servers: Mapping[str, Server | None], hosts: Mapping[str, Host | None]) -> None:
+        """Keep what changed in the cloud, as of one moment, for the decisions from now on; None for what has gone. May
+        be called at any time."""
+        self._builder.add_changes(CloudChanges(servers, hosts))
 
     @contextmanager
     def at(self, snapshot: Snapshot, now: datetime, operator: bool) -> Iterator[View]:
-        """The world as it is now, by the caller's transaction, which has written nothing yet. What is decided in it is
-        undone at the end: what was written and committed comes back with the next reading."""
+        """The world as it is now, in a trial, by the caller's transaction, which has written nothing yet. At the end
+        the world is as before: what the transaction then commits is read by the next one."""
         with self._turn:
-            # First the rows: a request that has just got its room would otherwise hold some that nobody waits for.
+            # Rows before reservations: a request that has just become ACTIVE would otherwise seem to hold a
+            # reservation for which no request waits.
             self._changed |= self._rows.update(now)
-            promises = Commitments(now, ledger.open_reservations(), ledger.recent_losses(_LOSSES_SECONDS),
-                                ledger.exempt(_EXEMPT_SECONDS))
-            world = self._take_in(snapshot, promises, operator)
+            commitments = Commitments(now, ledger.open_reservations(), ledger.recent_losses(_LOSSES_SECONDS),
+                                      ledger.exempt(_EXEMPT_SECONDS))
+            world = self._updated(snapshot, commitments, operator)
             with world.trial():
-                yield View(world, self._rows, promises.reservations)
+                yield View(world, self._rows, commitments.reservations)
             self._growing.has(len(world.vms) + len(world.hosts))
 
-    def _take_in(self, snapshot: Snapshot, promises: Commitments, operator: bool) -> IndexedWorld:
+    def _updated(self, snapshot: Snapshot, commitments: Commitments, operator: bool) -> IndexedWorld:
         changed, self._changed = self._changed, set()
         try:
-            return self._picture.update(
-                self._rows, changed, snapshot.quota, promises, operator=operator,
+            return self._builder.update(
+                self._rows, changed, snapshot.quota, commitments, operator=operator,
                 came=frozenset(snapshot.watch.came), went=frozenset(snapshot.watch.went))
-        except BaseException:       # half of it may have been taken in: begin anew
+        except BaseException:       # the world may be half up to date: build it from nothing
             self._rows = VmCache()
-            self._picture.forget()
+            self._builder.forget()
             raise

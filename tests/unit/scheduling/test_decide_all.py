@@ -1,0 +1,148 @@
+"""A whole pass: what is returned, what of the world is changed, and what one decision means for the next."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.unit.worlds import operator, request, reserved, tenant, vm
+from vmsvc.domain.acceptance import Objection, Verdict
+from vmsvc.domain.catalog import Addresses
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.request import FutileEviction, History, Precedents
+from vmsvc.scheduling.decide_all import WAITING_SECONDS, Commit, Knowledge, Settle, Verify, decide_all
+from vmsvc.scheduling.decisions import Evict, Place, Refuse
+from vmsvc.scheduling.verification import UNPLUGGED, Networks, Verification, Verified, WaitingRequest
+from vmsvc.scheduling.world import HOST
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+GOOD = {"a key": Verdict()}
+FULL = [vm(name) for name in "abcd"]
+CONDITIONS = ("an aggregate",)
+
+
+def waits(name="wanted", cpus=1, *, first_end=None, had_victims=False, **facts):
+    """A request that waits."""
+    boot = {"flavor_id": "f", "image_id": "i", "network_id": "net", "availability_zone": None}
+    return WaitingRequest(request(name, cpus, **facts), boot, "a key", first_end, had_victims)
+
+
+def asked(**facts):
+    """All that can be verified on sim-1 was."""
+    needs = frozenset((request(cpus=cpus).resources, request().traits) for cpus in range(1, 9))
+    return Verified(fresh=frozenset({"sim-1"}), sought=needs, **{"verdicts": GOOD, **facts})
+
+
+def decided(waiting, world, **facts):
+    """The plan of a pass, whose trial ends then."""
+    with world.trial():
+        return decide_all(waiting, world, Knowledge(NOW, **{"verified": asked(), **facts}))
+
+
+def decisions(plan):
+    """What a commit says of each request."""
+    assert isinstance(plan, Commit)
+    return {change.request_id: change.decision for change in plan.changes}
+
+
+def test_requests_that_fit_are_placed_and_there_is_no_next_pass():
+    plan = decided([waits("one"), waits("two")], operator(vm("a")))
+    assert decisions(plan) == {"one": Place("sim-1"), "two": Place("sim-1")} and plan.acts and not plan.wait
+
+
+def test_what_an_eviction_rests_on_is_verified_first_and_for_all_requests_at_once():
+    world = operator(*FULL)
+    plan = decided([waits("one"), replace(waits("two", 2), key="another key")], world, verified=Verified())
+    assert isinstance(plan, Verify)
+    assert plan.what.hosts == {"sim-1"} and len(plan.what.needs) == 2
+    assert set(plan.what.boots) == {"a key", "another key"}
+    assert all(one.state is State.ACTIVE for one in world.vms.values()) and not world.reservations
+
+
+def test_a_plan_that_rests_on_what_was_verified_names_its_victims_with_how_their_notice_is_delivered():
+    world = operator(vm("a", takes_notice=False), vm("b", rate=1), vm("c", rate=1), vm("d", rate=1, since=-99))
+    plan = decided([waits()], world)
+    (change,) = plan.changes
+    assert isinstance(change.decision, Evict) and plan.noticed == {"a"} and plan.wait == WAITING_SECONDS
+    assert [(one.vm_id, one.takes_notice) for one in change.notices] == [("a", False)]
+
+
+def test_while_more_may_come_no_vm_is_noticed_until_the_pass_has_waited_for_them():
+    assert decided([waits()], operator(*FULL), settling=0.1) == Settle(0.1)
+    plan = decided([waits()], operator(*FULL), settling=0.1, settled=True)
+    assert plan == Commit((), False, 0.1)
+    assert not decided([waits("small"), waits("large", 4)], operator(vm("a")), settling=0.1).noticed
+
+
+def test_no_two_requests_get_the_same_capacity_or_the_same_victim():
+    plan = decided([waits("one", 2), waits("two", 2), waits("three", 2)], operator(*FULL))
+    assert len(plan.noticed) == 4
+    assert sum(isinstance(one, Evict) for one in decisions(plan).values()) == 2
+
+
+def test_a_refusal_is_a_precedent_for_the_next_of_its_class_in_the_same_pass():
+    world = operator(*FULL, limit={"cores": 4})
+    tried = waits("tried", had_victims=True, refusal="no_capacity", refused_rounds=1, refused_with_capacity=True,
+                  cloud_message="No valid host was found.")
+    other = replace(waits("other"), boot={**tried.boot, "flavor_id": "another"})
+    plan = decided([tried, waits("next"), other], world)
+    found = decisions(plan)
+    assert isinstance(found["tried"], Refuse) and isinstance(found["other"], Evict)
+    assert found["next"].error == "no_capacity" and "No valid host was found." in found["next"].message
+    assert isinstance(decisions(decided([replace(tried, had_victims=False), waits("next")], world))["next"], Evict)
+
+
+def test_when_the_request_that_tried_the_conditions_is_refused_the_next_may_try_them():
+    history = History(tried_by={CONDITIONS: frozenset({"first"})})
+    first = waits("first", conditions=CONDITIONS, refusal="no_capacity", refusals=1, refused_rounds=1,
+                  precedents=Precedents(accepted=False), cloud_message="no")
+    second = waits("second", conditions=CONDITIONS, precedents=Precedents(accepted=False, being_tried=True))
+    assert not decided([second], operator(*FULL), history=history).changes
+    found = decisions(decided([first, second], operator(*FULL), history=history))
+    assert isinstance(found["first"], Refuse) and isinstance(found["second"], Evict)
+
+
+def test_a_network_that_gave_no_address_to_the_request_before_costs_nobody_a_vm():
+    failed = waits("failed", refusal="cloud_error", refusals=9, cloud_message=f"{UNPLUGGED}(s), not rescheduling.")
+    found = decisions(decided([failed, waits("next")], operator(*FULL)))
+    assert isinstance(found["failed"], Refuse) and "could not be plugged" in found["next"].message
+
+
+def test_requests_that_nova_refuses_are_refused_and_others_are_decided():
+    bad = waits("bad", invalid=Objection("no such image", "image"))
+    found = decisions(decided([bad, waits("good")], operator()))
+    assert found == {"bad": Refuse("invalid_request", "no such image"), "good": Place("sim-1")}
+
+
+def test_the_request_is_asked_about_again_shortly_before_its_first_victim_leaves():
+    victim = vm("a", 4, state=State.NOTICED, evicted_for="wanted")
+    world = operator(victim, kept=[reserved("wanted", HOST, "sim-1", 4)])
+    late, early = (waits(cpus=4, first_end=NOW + timedelta(seconds=seconds)) for seconds in (1, 5))
+    assert decided([late], world, verified=Verified()) == Verify(Verification(boots={"a key": late.boot}))
+    assert not decided([early], world, verified=Verified()).changes
+    no = asked(verdicts={"a key": Verdict(Objection("the image is gone", "image"))})
+    (change,) = decided([late], world, verified=no).changes
+    assert change.decision == Refuse("invalid_request", "the image is gone") and change.reprieved == ("a",)
+
+
+@pytest.mark.parametrize("network, refused", [("net", True), ("another", False)])
+def test_vms_that_build_take_the_last_addresses_of_their_own_network(network, refused):
+    builds = vm("new", state=State.BUILDING, is_preemptible=False, cloud_id=None, present=False)
+    world = tenant(*FULL, builds, limit={"cores": 5})
+    used = Addresses(9, 9, frozenset("ABCD"))
+    counted = asked(verdicts={"a key": Verdict(addresses=used)})
+    plan = decided([waits()], world, verified=counted, networks=Networks({"new": network}))
+    assert isinstance(decisions(plan)["wanted"], Refuse) is refused
+
+
+def test_the_world_is_as_before_when_the_pass_is_over():
+    world = tenant(*FULL, limit={"cores": 4})
+    before = dict(world.vms)
+    assert decided([waits(), waits("two")], world).noticed
+    assert dict(world.vms) == before and not world.reservations
+
+
+def test_the_history_after_a_refusal_is_the_same_where_it_shows_nothing():
+    history = History({("f",): FutileEviction("no_capacity", "why", 1)}, tried_by={CONDITIONS: frozenset({"a"})})
+    assert history.after_refusal("b", ("g",), None) is history
+    assert history.after_refusal("a", ("g",), None).tried_by == {CONDITIONS: frozenset()}

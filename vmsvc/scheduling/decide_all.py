@@ -1,0 +1,171 @@
+"""One pass: decide for all requests that wait, in their order. Pure; only the trial world changes.
+
+`decide_all` returns what the scheduler does next: `Verify` (ask the cloud, then decide again), `Settle` (wait, then
+decide again) or `Commit` (apply these changes in one transaction).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from vmsvc.domain.request import FutileEviction, History, Precedents, Request
+from vmsvc.scheduling.batching import alike, decide_batch
+from vmsvc.scheduling.changes import Change, change_world
+from vmsvc.scheduling.decide import decide, review
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Wait
+from vmsvc.scheduling.futility import is_foreseen, shows_futility
+from vmsvc.scheduling.host_index import IndexedWorld
+from vmsvc.scheduling.verification import (
+    Networks,
+    Verification,
+    Verified,
+    WaitingRequest,
+    by_verdict,
+    unverified_facts,
+    unverified_request,
+)
+
+#: Seconds between passes while a request waits. What changes in the database starts a pass earlier.
+WAITING_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What a pass knows besides the world. `settling`: for so many seconds more of the same kind may come, so no VM is
+    noticed yet; `settled`: the pass has waited for them already."""
+
+    now: datetime
+    verified: Verified = Verified()
+    history: History = History()
+    networks: Networks = Networks()
+    settling: float = 0.0
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Apply these changes together. `acts`: some of them change anything; `wait`: seconds to the next pass, 0 when no
+    request waits any more."""
+
+    changes: tuple[Change, ...]
+    acts: bool
+    wait: float
+
+    @property
+    def noticed(self) -> frozenset[str]:
+        """The victims of the plans that were made."""
+        return frozenset(victim for change in self.changes if isinstance(change.decision, Evict)
+                         for victim in change.decision.victims)
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Ask the cloud about these, then decide again: nothing of what was decided is applied."""
+
+    what: Verification
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Decide again after so many seconds: others may come with the same request, to be planned together."""
+
+    seconds: float
+
+
+Plan = Commit | Verify | Settle
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What has been decided so far."""
+
+    changes: list[Change] = field(default_factory=list)
+    verification: Verification = Verification()
+    acts: bool = False
+    early: bool = False        # an eviction waits until it has settled
+    waits: bool = False        # a request waits on
+
+
+def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge: Knowledge) -> Plan:
+    """The decisions for these requests, each upon what the decisions before it change. `world` is in a trial. A refusal
+    is a precedent for the requests after it."""
+    tally, rest = _Tally(), list(waiting)
+    while rest:
+        for one, decision in decide_next(rest, world, knowledge.settling):
+            decision = _decide_one(one, decision, world, knowledge, tally)
+            if isinstance(decision, Refuse):
+                before, knowledge = knowledge.history, _after_refusal(one, decision, knowledge, world.now)
+                if knowledge.history is not before:
+                    rest = [with_precedents(other, knowledge.history) for other in rest]
+    if tally.verification:
+        return Verify(tally.verification)
+    if tally.early and not tally.acts and not knowledge.settled:
+        return Settle(knowledge.settling)
+    wait = knowledge.settling if tally.early else WAITING_SECONDS if tally.waits else 0.0
+    return Commit(tuple(tally.changes), tally.acts, wait)
+
+
+def _decide_one(one: WaitingRequest, decision: Decision, world: IndexedWorld, knowledge: Knowledge,
+                tally: _Tally) -> Decision:
+    """Bring the decision about one request into the world and into the tally; returns the decision as it stands."""
+    verified = knowledge.verified
+    decision = by_verdict(one, decision, world, verified.verdicts.get(one.key), knowledge.networks)
+    tally.verification |= unverified_facts(one.request, decision, world, verified)
+    tally.verification |= unverified_request(one, decision, verified, knowledge.now)
+    if knowledge.settling and needs_victims(decision):
+        tally.early, decision = True, Wait("others may come with the same request, to be planned together")
+    tally.waits |= not isinstance(decision, (Place, Refuse))
+    if not isinstance(decision, Wait):
+        tally.acts |= one.request.id in world.reservations or not isinstance(decision, Postpone)
+        tally.changes.append(change_world(world, one.request, decision))
+    return decision
+
+
+def decide_next(waiting: list[WaitingRequest], world: IndexedWorld,
+                settling: float) -> Iterable[tuple[WaitingRequest, Decision]]:
+    """Take the first requests off the list, with a decision for each: one request, or as many equal ones as need
+    victims."""
+    first = waiting.pop(0)
+    request = first.request
+    if request.invalid:
+        return [(first, Refuse(request.invalid.error, request.invalid.message))]
+    reserved = world.reservations.get(request.id)
+    decision = review(request, reserved, world) if reserved else decide(request, world)
+    if settling or not needs_victims(decision):
+        return [(first, decision)]
+    peers = [] if reserved else [one for one in waiting if alike(request, one.request)
+                                 and one.request.id not in world.reservations]
+    together = decide_batch([request, *(peer.request for peer in peers)], decision.kind, world) if peers else None
+    if not together:
+        return [(first, decision)]
+    taken = [first, *peers][:len(together)]
+    ids = {one.request.id for one in taken}
+    waiting[:] = [one for one in waiting if one.request.id not in ids]
+    return list(zip(taken, together))
+
+
+def needs_victims(decision: Decision) -> bool:
+    """True when the decision has victims."""
+    return isinstance(decision, Evict) and bool(decision.victims)
+
+
+def with_precedents(one: WaitingRequest, history: History) -> WaitingRequest:
+    """The request with what the history says of its like. Only a standard VM can cost others a VM."""
+    request = one.request
+    precedents = Precedents() if request.is_preemptible else history.precedents(
+        request.id, one.request_class, request.conditions, request.resources)
+    return replace(one, request=replace(request, precedents=precedents))
+
+
+def _after_refusal(one: WaitingRequest, refusal: Refuse, knowledge: Knowledge, now: int) -> Knowledge:
+    """What is known when this request is refused."""
+    futile = FutileEviction(refusal.error, one.request.cloud_message or refusal.message, now) \
+        if one.had_victims and _is_futile(one.request, refusal.error, knowledge.history) else None
+    return replace(knowledge, history=knowledge.history.after_refusal(one.request.id, one.request_class, futile),
+                   networks=knowledge.networks.after_refusal(one.boot.get("network_id"), refusal.message))
+
+
+def _is_futile(request: Request, error: str, history: History) -> bool:
+    refused = {"with_room": request.refused_with_capacity} if request.refusal else {}
+    return not is_foreseen(error) and shows_futility(error, refused, request.conditions,
+                                                     request.conditions in history.accepted)

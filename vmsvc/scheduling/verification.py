@@ -1,0 +1,157 @@
+"""What the cloud has to be asked before a decision is applied, and what its answers make of the decision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from vmsvc.domain.acceptance import Verdict
+from vmsvc.domain.flavors import Traits
+from vmsvc.domain.lifecycle import State
+from vmsvc.domain.request import Request, RequestClass, class_of
+from vmsvc.domain.resources import Resources
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.scheduling.free_capacity import free_on_host
+from vmsvc.scheduling.world import HOST, World
+
+#: For so long before its first victim leaves, every pass asks the cloud about the request again.
+_LAST_CHECK = timedelta(seconds=2)
+#: What Nova says of a build whose network gave it no address.
+UNPLUGGED = "Failed to allocate the network"
+
+Need = tuple[Resources, Traits]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRequest:
+    """A request that waits, with what a pass has to know of it besides. `boot`: what its create asks of the cloud;
+    `key`: equal for requests that Nova judges alike; `first_end`: when the first of its noticed victims is to leave;
+    `had_victims`: a VM was evicted for it."""
+
+    request: Request
+    boot: Mapping[str, Any]
+    key: str
+    first_end: datetime | None = None
+    had_victims: bool = False
+
+    @property
+    def request_class(self) -> RequestClass:
+        """What it has in common with requests of its kind."""
+        return class_of(self.boot)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What the cloud has been asked since the snapshot began."""
+
+    fresh: frozenset[str] = frozenset()      # hosts that Placement was asked about ...
+    counted: frozenset[str] = frozenset()    # ... and of which it was asked at least who holds what there
+    doubted: frozenset[str] = frozenset()    # hosts of which it is known that Placement may say something else
+    sought: frozenset[Need] = frozenset()    # needs for which Placement was asked which hosts have the capacity
+    ordered: bool = True                     # the project's servers were read after the quota
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)    # about requests, by `WaitingRequest.key`
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What is to be asked: Placement about `hosts`, and which hosts have the capacity for `needs`; the project's
+    servers once more, if they were not read in `order`; Nova whether it takes requests, capacity apart (`boots`, by
+    key)."""
+
+    hosts: frozenset[str] = frozenset()
+    needs: frozenset[Need] = frozenset()
+    order: bool = False
+    boots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __or__(self, other: "Verification") -> "Verification":
+        return Verification(self.hosts | other.hosts, self.needs | other.needs, self.order or other.order,
+                            {**self.boots, **other.boots})
+
+    def __bool__(self) -> bool:
+        return bool(self.hosts or self.needs or self.order or self.boots)
+
+
+def unverified_facts(request: Request, decision: Decision, world: World, verified: Verified) -> Verification:
+    """The facts of the cloud that the decision rests on and that were not verified yet.
+
+    Before a VM is noticed: its host, and which hosts have the capacity; the latter also before a request is refused,
+    for vmsvc may not know of a host. Before a create: the host, if it is doubted or nearly full by vmsvc's reckoning;
+    then it is enough to have asked who holds what there. In either mode the servers have to be read in order, unless
+    the request is placed while nothing is reserved for others."""
+    order = not verified.ordered and (not isinstance(decision, Place) or bool(world.reservations.keys() - {request.id}))
+    if not world.operator:
+        return Verification(order=order)
+    hosts, needs = set(), set()
+    match decision:
+        case Evict(kind=kind, bin=name, victims=victims) if victims:
+            hosts |= {name} if kind == HOST else set()
+            needs.add((request.resources, request.traits))
+        case Refuse(error="no_capacity"):
+            needs.add((request.resources, request.traits))
+        case Place(host=str() as name):
+            left = free_on_host(world, world.hosts[name], request).now - request.resources
+            # Where a victim's end was carried out a moment ago nothing but who came in its place can have changed.
+            sure = left.covers(request.resources) and name not in verified.doubted
+            hosts |= set() if sure or name in verified.counted else {name}
+    return Verification(frozenset(hosts - verified.fresh), frozenset(needs - verified.sought), order)
+
+
+def unverified_request(waiting: WaitingRequest, decision: Decision, verified: Verified, now: datetime) -> Verification:
+    """The request itself, if Nova was not asked yet whether it takes it: before a VM is noticed for it, and again
+    shortly before its first victim leaves. What it names may have been deleted during the notice, and the ports and
+    addresses that were free may have been taken."""
+    if waiting.key in verified.verdicts:
+        return Verification()
+    evicts = isinstance(decision, Evict) and bool(decision.victims)
+    ends = waiting.first_end is not None and waiting.first_end - now <= _LAST_CHECK
+    return Verification(boots={waiting.key: waiting.boot}) if evicts or ends else Verification()
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What is known of networks besides the verdicts. `of_vms`: on which network each VM that builds or waits gets a
+    port; `unplugged`: by network, the message of the last build that got no address there."""
+
+    of_vms: Mapping[str, str] = field(default_factory=dict)
+    unplugged: Mapping[str, str | None] = field(default_factory=dict)
+
+    def after_refusal(self, network: str | None, message: str) -> "Networks":
+        """The same when a request for that network was refused with this message."""
+        if network is None or UNPLUGGED not in message:
+            return self
+        return replace(self, unplugged={**self.unplugged, network: message})
+
+
+def by_verdict(waiting: WaitingRequest, decision: Decision, world: World, verdict: Verdict | None,
+               networks: Networks) -> Decision:
+    """The decision, or a refusal where the cloud has said that the request cannot be carried out though its victims
+    have left: those of a new plan, or those that have their notice already. `verdict`: None when the cloud was not
+    asked."""
+    request = waiting.request
+    victims = _victims(request, decision, world) if verdict else frozenset()
+    if verdict is None or not victims:
+        return decision
+    if verdict.unanswered:
+        return (Postpone(f"the cloud does not say whether it takes the request: {verdict.unanswered}", frozenset())
+                if isinstance(decision, Evict) else decision)
+    network = waiting.boot["network_id"]
+    leaving = {vm.cloud_id for vm in (*map(world.vms.__getitem__, victims), *world.vms.leaving)
+               if vm.id in victims or vm.state is State.DELETING or (request.id and vm.evicted_for == request.id)}
+    claims = 0
+    if verdict.counts:
+        holders = verdict.addresses.holders if verdict.addresses else frozenset()
+        taking = {vm.id for vm in world.vms.building if vm.cloud_id not in holders} | world.reservations.keys()
+        claims = sum(networks.of_vms.get(vm_id) == network for vm_id in taking - {request.id})
+    objection = replace(verdict, unplugged=networks.unplugged.get(network)).object_to(leaving, claims)
+    return Refuse(objection.error, objection.message) if objection else decision
+
+
+def _victims(request: Request, decision: Decision, world: World) -> frozenset[str]:
+    """The victims by this decision whose eviction has not begun."""
+    match decision:
+        case Evict(victims=victims):
+            return frozenset(victims)
+        case Wait() | Reprieve() if request.id:
+            spared = decision.victims if isinstance(decision, Reprieve) else ()
+            return frozenset(vm.id for vm in world.victims_of(request.id, State.NOTICED)) - {*spared}
+    return frozenset()
