@@ -33,6 +33,7 @@ run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 
 lint: $(VENV)/.tests  ## pylint and ruff over everything
 	$(BIN)/ruff check --quiet vmsvc tests docker docs
+	$(BIN)/ruff format --check --quiet vmsvc tests docker docs
 	$(BIN)/pylint --rcfile pyproject.toml vmsvc tests docs/*.py
 	@# Its modules are no package: the machine's own Python runs that folder.
 	cd docker/build && $(CURDIR)/$(BIN)/pylint --rcfile $(CURDIR)/pyproject.toml *.py

@@ -29,8 +29,13 @@ _PART = re.compile(r"(?<=<!-- generated: )(?P<name>\w+)( -->\n\n).*?(\n\n<!-- en
 def table(head: str, rows: list[tuple]) -> str:
     """A Markdown table. `head` has the titles of its columns, with bars between."""
     columns = head.split("|")
-    return "\n".join(["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns),
-                      *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+    return "\n".join(
+        [
+            "| " + " | ".join(columns) + " |",
+            "|" + "---|" * len(columns),
+            *("| " + " | ".join(map(str, row)) + " |" for row in rows),
+        ]
+    )
 
 
 def settings() -> str:
@@ -42,8 +47,9 @@ def settings() -> str:
         values = [*(f"`{choice}`" for choice in about.choices)]
         if about.least is not None:
             values.append(f"{about.least:g} or more" if about.most is None else f"{about.least:g} to {about.most:g}")
-        rows.append((f"`{config.variable(item.name)}`", default if str(item.default) else "", ", ".join(values),
-                     about.meaning))
+        rows.append(
+            (f"`{config.variable(item.name)}`", default if str(item.default) else "", ", ".join(values), about.meaning)
+        )
     return table("name|default|values|meaning", rows)
 
 
@@ -72,8 +78,14 @@ def metrics() -> str:
         (family,) = instrument.describe()
         # The client library shows the names of labels nowhere else while nothing is counted.
         labels = vars(instrument)["_labelnames"]
-        rows.append((f"`{family.name}{'_total' if family.type == 'counter' else ''}`", family.type,
-                     ", ".join(f"`{label}`" for label in labels), family.documentation))
+        rows.append(
+            (
+                f"`{family.name}{'_total' if family.type == 'counter' else ''}`",
+                family.type,
+                ", ".join(f"`{label}`" for label in labels),
+                family.documentation,
+            )
+        )
     return table("name|kind|labels|meaning", sorted(rows))
 
 
@@ -82,8 +94,9 @@ def error_table() -> str:
     rows = {(status, cls.slug): _first_paragraph(cls) for cls, status in STATUS.items() if cls is not errors.VmsvcError}
     for status, (slug, message) in [*HTTP_REFUSALS.items(), (500, INTERNAL)]:
         rows.setdefault((status, slug), f"{message}.")
-    return table("status|`error`|meaning", [
-        (status, f"`{slug}`", text) for (status, slug), text in sorted(rows.items())])
+    return table(
+        "status|`error`|meaning", [(status, f"`{slug}`", text) for (status, slug), text in sorted(rows.items())]
+    )
 
 
 def _first_paragraph(cls: type) -> str:
@@ -96,14 +109,18 @@ def events() -> str:
     for (source, target), event in MOVES.items():
         if event:
             moves.setdefault(event, []).append(f"{source.name} → {target.name}")
-    return table("type|`data.state`|move of the VM", [
-        (f"`{kind}`", f"`{state}`", ", ".join(causes)) for (kind, state), causes in moves.items()])
+    return table(
+        "type|`data.state`|move of the VM",
+        [(f"`{kind}`", f"`{state}`", ", ".join(causes)) for (kind, state), causes in moves.items()],
+    )
 
 
 def event_fields() -> str:
     """The fields of an event's `data`."""
-    return table("field of `data`|meaning", [
-        (f"`{name}`", field.metadata["description"]) for name, field in responses.EventData().fields.items()])
+    return table(
+        "field of `data`|meaning",
+        [(f"`{name}`", field.metadata["description"]) for name, field in responses.EventData().fields.items()],
+    )
 
 
 def event_example() -> str:
@@ -113,10 +130,15 @@ def event_example() -> str:
 
 def calls() -> str:
     """Every call of the API."""
-    return table("call|what it does", [
-        (f"`{method.upper()} {path}`", operation["summary"])
-        for path, item in api_document()["paths"].items() for method, operation in item.items()
-        if method != "parameters"])
+    return table(
+        "call|what it does",
+        [
+            (f"`{method.upper()} {path}`", operation["summary"])
+            for path, item in api_document()["paths"].items()
+            for method, operation in item.items()
+            if method != "parameters"
+        ],
+    )
 
 
 def lifecycle() -> str:
@@ -128,9 +150,17 @@ def lifecycle() -> str:
     return "\n".join([*lines, "```"])
 
 
-PARTS = {"settings": settings, "metrics": metrics, "errors": error_table, "events": events, "calls": calls,
-         "event_fields": event_fields, "event_example": event_example, "lifecycle": lifecycle,
-         "close_codes": close_codes.markdown_table}
+PARTS = {
+    "settings": settings,
+    "metrics": metrics,
+    "errors": error_table,
+    "events": events,
+    "calls": calls,
+    "event_fields": event_fields,
+    "event_example": event_example,
+    "lifecycle": lifecycle,
+    "close_codes": close_codes.markdown_table,
+}
 
 
 def generated(text: str) -> str:

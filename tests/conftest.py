@@ -14,7 +14,8 @@ from psycopg2.extras import RealDictCursor
 from vmsvc import bootstrap
 from vmsvc.simulator.postgres import Postgres
 
-_HISTORY = "schema_migration"     # what Peewee's runner remembers
+_HISTORY = "schema_migration"  # what Peewee's runner remembers
+
 
 def pytest_addoption(parser):
     """How long to look for interleavings that break a promise."""
@@ -91,10 +92,16 @@ def fixture_postgres():
 def fixture_database(postgres):
     """A migrated, empty database. (Emptying one takes a tenth of the time that making one does.)"""
     database = Database(postgres.url.replace("/postgres?", "/test?"))
-    database.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                  "WHERE datname = current_database() AND pid <> pg_backend_pid()")
-    tables = ", ".join(row["tablename"] for row in database.rows(
-        "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> %s", _HISTORY))
+    database.rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    tables = ", ".join(
+        row["tablename"]
+        for row in database.rows(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> %s", _HISTORY
+        )
+    )
     database.rows("ALTER DATABASE test RESET ALL")
     database.rows(f"TRUNCATE {tables} RESTART IDENTITY; INSERT INTO watermark (id, removed_seq) VALUES (1, 0)")
     return database

@@ -17,8 +17,12 @@ NAMES = [config.variable(field.name) for field in dataclasses.fields(config.Sett
 
 def documented():
     """The names in the first column of the page's tables; a row may have several."""
-    return {name for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")
-            for name in re.findall(r"`(VMSVC_\w+)`", line.split("|")[1])}
+    return {
+        name
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+        for name in re.findall(r"`(VMSVC_\w+)`", line.split("|")[1])
+    }
 
 
 def test_every_setting_is_on_its_page_and_every_name_there_is_a_setting():
@@ -44,7 +48,8 @@ def test_the_help_names_every_setting_as_a_flag(capsys):
         cli.main(["--help"], {})
     assert ended.value.code == 0
     assert set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) >= {
-        "--" + field.name.replace("_", "-") for field in dataclasses.fields(config.Settings)}
+        "--" + field.name.replace("_", "-") for field in dataclasses.fields(config.Settings)
+    }
 
 
 def test_a_name_that_is_not_known_is_refused_with_those_that_are():
@@ -64,10 +69,21 @@ def test_the_flag_wins_over_the_variable():
     assert (settings.grace_seconds, settings.evict_action) == (8, "delete")
 
 
-@pytest.mark.parametrize("name, value", [
-    ("VMSVC_PORT", "70000"), ("VMSVC_PORT", "-1"), ("VMSVC_PORT", "http"), ("VMSVC_GRACE_SECONDS", "-1"),
-    ("VMSVC_GRACE_SECONDS", "nan"), ("VMSVC_EVICT_ACTION", "shelve"), ("VMSVC_MAX_VICTIMS", "0"),
-    ("VMSVC_MAX_VICTIMS", "1.5"), ("VMSVC_LOG_FORMAT", "xml"), ("VMSVC_CLOUD_RATE", "0")])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("VMSVC_PORT", "70000"),
+        ("VMSVC_PORT", "-1"),
+        ("VMSVC_PORT", "http"),
+        ("VMSVC_GRACE_SECONDS", "-1"),
+        ("VMSVC_GRACE_SECONDS", "nan"),
+        ("VMSVC_EVICT_ACTION", "shelve"),
+        ("VMSVC_MAX_VICTIMS", "0"),
+        ("VMSVC_MAX_VICTIMS", "1.5"),
+        ("VMSVC_LOG_FORMAT", "xml"),
+        ("VMSVC_CLOUD_RATE", "0"),
+    ],
+)
 def test_a_value_that_cannot_be_is_refused_by_name(name, value):
     with pytest.raises(config.ConfigError, match=name):
         config.load({name: value})
@@ -78,9 +94,15 @@ def test_what_the_demo_and_the_tests_read_may_be_in_the_same_shell():
     assert config.load(others) == config.load({})
 
 
-@pytest.mark.parametrize("name", [
-    "README.md", "CHANGELOG.md", "vmsvc/simulator/README.md",
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "CHANGELOG.md",
+        "vmsvc/simulator/README.md",
+        *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
+    ],
+)
 def test_commands_in_documents_can_be_copied(name):
     text = ROOT.joinpath(name).read_text(encoding="utf-8")
     # In a container of the image, Python is on the path.
@@ -103,19 +125,48 @@ def test_other_machines_are_let_in_when_they_are_asked_who_they_are(auth):
     assert config.load({"VMSVC_ADDRESS": "0.0.0.0", "VMSVC_AUTH": auth}).auth == auth
 
 
-@pytest.mark.parametrize("name, value", [
-    ("VMSVC_AUTH", "password"), ("VMSVC_TLS_KEY", "key.pem"), ("VMSVC_WRITE_RATE", "0"),
-    *(("VMSVC_TRUSTED_PROXIES", text) for text in (
-        "10.0.0.1/8", "127.1", "10.0.0.256", "0x7f000001", "proxy:8080", "http://proxy", "proxy example", "*", "[::1]",
-        "fe80::1%eth0", "-proxy", "proxy..example", "localhost, 10.0.0.0.1", "a" * 64, "pröxy"))])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("VMSVC_AUTH", "password"),
+        ("VMSVC_TLS_KEY", "key.pem"),
+        ("VMSVC_WRITE_RATE", "0"),
+        *(
+            ("VMSVC_TRUSTED_PROXIES", text)
+            for text in (
+                "10.0.0.1/8",
+                "127.1",
+                "10.0.0.256",
+                "0x7f000001",
+                "proxy:8080",
+                "http://proxy",
+                "proxy example",
+                "*",
+                "[::1]",
+                "fe80::1%eth0",
+                "-proxy",
+                "proxy..example",
+                "localhost, 10.0.0.0.1",
+                "a" * 64,
+                "pröxy",
+            )
+        ),
+    ],
+)
 def test_a_door_that_cannot_be_is_refused_by_name(name, value):
     with pytest.raises(config.ConfigError, match=name):
         config.load({name: value})
 
 
-@pytest.mark.parametrize(("text", "networks", "names"), [
-    ("", [], []), (",", [], []), ("balancer,", [], ["balancer"]),
-    ("10.0.0.0/8, ::1 ,Proxy_2.example,my-proxy", ["10.0.0.0/8", "::1/128"], ["proxy_2.example", "my-proxy"])])
+@pytest.mark.parametrize(
+    ("text", "networks", "names"),
+    [
+        ("", [], []),
+        (",", [], []),
+        ("balancer,", [], ["balancer"]),
+        ("10.0.0.0/8, ::1 ,Proxy_2.example,my-proxy", ["10.0.0.0/8", "::1/128"], ["proxy_2.example", "my-proxy"]),
+    ],
+)
 def test_trusted_proxies_are_addresses_networks_and_names(text, networks, names):
     config.load({"VMSVC_TRUSTED_PROXIES": text})
     found, called = config.networks_and_names(text)
@@ -127,9 +178,12 @@ def test_the_gateway_of_a_container_counts_as_this_machine_only_when_that_is_sai
     table = tmp_path / "route"
     # As a container of two networks has it; addresses in this machine's order of bytes.
     hexadecimal = f"{struct.unpack('=I', socket.inet_aton('172.18.0.1'))[0]:08X}"
-    table.write_text("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
-                     f"eth1\t00000000\t{hexadecimal}\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
-                     "eth0\t000013AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n", encoding="ascii")
+    table.write_text(
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+        f"eth1\t00000000\t{hexadecimal}\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+        "eth0\t000013AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n",
+        encoding="ascii",
+    )
     assert access.gateways(table) == {"172.18.0.1"}
     assert access.gateways(tmp_path / "none") == frozenset()
     monkeypatch.setattr(access, "gateways", lambda: frozenset({"172.18.0.1"}))

@@ -19,7 +19,7 @@ def run() -> NoReturn:
     """Do what the command line says, and end the process with the status of that."""
     try:
         status = _status(sys.argv[1:])
-    except SystemExit as ended:         # argparse's, and of SIGTERM before anything runs
+    except SystemExit as ended:  # argparse's, and of SIGTERM before anything runs
         status = ended.code or 0
     except KeyboardInterrupt:
         status = 130
@@ -27,7 +27,7 @@ def run() -> NoReturn:
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
     # Not sys.exit: it would wait for threads that hang in a call to the cloud, up to VMSVC_CLOUD_TIMEOUT.
-    os._exit(status)    # pylint: disable=protected-access
+    os._exit(status)  # pylint: disable=protected-access
 
 
 def _status(arguments: Sequence[str]) -> int:
@@ -40,8 +40,11 @@ def _status(arguments: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "vmsvc").partition(".")[0] == "vmsvc":
             raise
-        print(f"vmsvc: the package {error.name} is missing. It comes with: pip install 'vmsvc[service]' "
-              "(in a checkout: make run)", file=sys.stderr)
+        print(
+            f"vmsvc: the package {error.name} is missing. It comes with: pip install 'vmsvc[service]' "
+            "(in a checkout: make run)",
+            file=sys.stderr,
+        )
         return 2
     return cli.main(arguments, bootstrap.environment())
 

@@ -17,12 +17,12 @@ from vmsvc.web.http.settings import MAX_CONNECTIONS, MAX_SOCKETS, WebSettings, i
 
 log = logging.getLogger(__name__)
 
-_BURST_SECONDS = 10.0      # a principal that was quiet may ask for so many seconds' worth of changes at once ...
-_READ_BURST_SECONDS = 2.0   # ... and of reads: what comes beside them waits until they are through
+_BURST_SECONDS = 10.0  # a principal that was quiet may ask for so many seconds' worth of changes at once ...
+_READ_BURST_SECONDS = 2.0  # ... and of reads: what comes beside them waits until they are through
 
-_RTF_GATEWAY = 0x2         # <linux/route.h>
+_RTF_GATEWAY = 0x2  # <linux/route.h>
 
-_OWN_FILES = 256           # of the process's open files: for the database, the cloud, and all that is no client
+_OWN_FILES = 256  # of the process's open files: for the database, the cloud, and all that is no client
 
 
 def web_settings(settings: Settings) -> WebSettings:
@@ -30,12 +30,18 @@ def web_settings(settings: Settings) -> WebSettings:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     half = MAX_SOCKETS if files == resource.RLIM_INFINITY else max(64, (files - _OWN_FILES) // 2)
     return WebSettings(
-        max_sockets=min(MAX_SOCKETS, half), max_connections=min(MAX_CONNECTIONS, half),
-        address=settings.address, hosts=settings.host_names, request_timeout=settings.request_timeout,
+        max_sockets=min(MAX_SOCKETS, half),
+        max_connections=min(MAX_CONNECTIONS, half),
+        address=settings.address,
+        hosts=settings.host_names,
+        request_timeout=settings.request_timeout,
         local_peers=gateways() if settings.gateway_is_local == "yes" else frozenset(),
         trusted_proxies=TrustedProxies(*networks_and_names(settings.trusted_proxies)),
-        write_rate=settings.write_rate, write_burst=max(1, int(_BURST_SECONDS * settings.write_rate)),
-        read_rate=settings.read_rate, read_burst=max(1, int(_READ_BURST_SECONDS * settings.read_rate)))
+        write_rate=settings.write_rate,
+        write_burst=max(1, int(_BURST_SECONDS * settings.write_rate)),
+        read_rate=settings.read_rate,
+        read_burst=max(1, int(_READ_BURST_SECONDS * settings.read_rate)),
+    )
 
 
 def gateways(table: Path = Path("/proc/net/route")) -> frozenset[str]:
@@ -49,9 +55,11 @@ def gateways(table: Path = Path("/proc/net/route")) -> frozenset[str]:
     except OSError:
         return frozenset()
     # Iface Destination Gateway Flags ...; addresses in hexadecimal, in the machine's order of bytes.
-    return frozenset(socket.inet_ntoa(struct.pack("=I", int(gateway, 16)))
-                     for _, destination, gateway, flags, *_ in routes
-                     if int(destination, 16) == 0 and int(flags, 16) & _RTF_GATEWAY)
+    return frozenset(
+        socket.inet_ntoa(struct.pack("=I", int(gateway, 16)))
+        for _, destination, gateway, flags, *_ in routes
+        if int(destination, 16) == 0 and int(flags, 16) & _RTF_GATEWAY
+    )
 
 
 def auth_of(settings: Settings, cloud: Cloud | None) -> Auth:
@@ -62,8 +70,14 @@ def auth_of(settings: Settings, cloud: Cloud | None) -> Auth:
             tokens.load()
             return TokenAuth(tokens)
         case "keystone":
-            return KeystoneAuth(Keystone(cloud, listed(settings.member_roles), listed(settings.reader_roles),
-                                         admin_roles=listed(settings.admin_roles)))
+            return KeystoneAuth(
+                Keystone(
+                    cloud,
+                    listed(settings.member_roles),
+                    listed(settings.reader_roles),
+                    admin_roles=listed(settings.admin_roles),
+                )
+            )
     return NoAuth()
 
 
@@ -79,9 +93,9 @@ def tls_of(settings: Settings) -> ssl.SSLContext | None:
     """What HTTPS needs; None for HTTP. Raises ConfigError."""
     if not settings.tls_cert:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)     # TLS 1.2 and later
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)  # TLS 1.2 and later
     try:
         context.load_cert_chain(settings.tls_cert, settings.tls_key or None)
-    except OSError as error:        # ssl.SSLError is one
+    except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"VMSVC_TLS_CERT={settings.tls_cert} cannot be used ({error.strerror or error})") from None
     return context

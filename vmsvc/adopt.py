@@ -20,12 +20,13 @@ from vmsvc.store.models import Vm
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OWNER = "adopted"          # the owner of adopted VMs without `--owner`
-_SESSIONS_SECONDS = 3.0    # PostgreSQL takes a moment to end the sessions of a service that has just stopped
+OWNER = "adopted"  # the owner of adopted VMs without `--owner`
+_SESSIONS_SECONDS = 3.0  # PostgreSQL takes a moment to end the sessions of a service that has just stopped
 
 
-async def adopt(url: str, cloud: OpenStack, *, owner: str | None, dry_run: bool, restored: bool,
-                say: Callable[[str], None]) -> bool:
+async def adopt(
+    url: str, cloud: OpenStack, *, owner: str | None, dry_run: bool, restored: bool, say: Callable[[str], None]
+) -> bool:
     """Adopt our servers that have no row, unless it is a `dry_run`, and `say` a line for each. False when a person has
     to correct some of them first.
 
@@ -79,10 +80,23 @@ def _told(found: list[adoption.Found], rows: list[Vm], dry_run: bool) -> list[st
     adopted = {row.cloud_id for row in rows}
     lines = []
     for one in found:
-        done = "left alone" if one.problem else "adopted" if one.server.id in adopted else \
-            "would be adopted" if dry_run else "has a row by now"
-        lines.append(f"{one.server.id} {one.server.name}: {done}: {one.problem}" if one.problem else
-                     f"{one.server.id} {one.server.name} ({one.kind}, {one.server.flavor.name}): {done}")
+        done = (
+            "left alone"
+            if one.problem
+            else "adopted"
+            if one.server.id in adopted
+            else "would be adopted"
+            if dry_run
+            else "has a row by now"
+        )
+        lines.append(
+            f"{one.server.id} {one.server.name}: {done}: {one.problem}"
+            if one.problem
+            else f"{one.server.id} {one.server.name} ({one.kind}, {one.server.flavor.name}): {done}"
+        )
     count = sum(one.problem is None for one in found) if dry_run else len(rows)
-    return [*lines, f"{count} servers {'would be' if dry_run else 'were'} adopted, "
-                    f"{sum(one.problem is not None for one in found)} left alone"]
+    return [
+        *lines,
+        f"{count} servers {'would be' if dry_run else 'were'} adopted, "
+        f"{sum(one.problem is not None for one in found)} left alone",
+    ]

@@ -52,18 +52,24 @@ from vmsvc.web.http.limits import Limits
 
 log = logging.getLogger(__name__)
 
-_MIGRATE_SECONDS = 20.0      # how long to wait for another replica's migrations, where `migrate` has not run before
-_BACKLOG = 1024              # connections that wait to be accepted
-_FINISH_SECONDS = 5.0      # in which steps that are under way may end when the service is to stop
-_ANSWER_SECONDS = 2.0      # and then its answers
-_LEAVING_SECONDS = 600.0     # beyond its notice, for a victim whose guest and whose host are slow to let it go
+_MIGRATE_SECONDS = 20.0  # how long to wait for another replica's migrations, where `migrate` has not run before
+_BACKLOG = 1024  # connections that wait to be accepted
+_FINISH_SECONDS = 5.0  # in which steps that are under way may end when the service is to stop
+_ANSWER_SECONDS = 2.0  # and then its answers
+_LEAVING_SECONDS = 600.0  # beyond its notice, for a victim whose guest and whose host are slow to let it go
 
 
 class Service:
     """One replica. `start()` when the loop runs, `stop()` before it ends."""
 
-    def __init__(self, settings: Settings, database_url: str, cloud: Cloud,
-                 registry: CollectorRegistry | None = None, sockets: Sequence[socket.socket] | None = None):
+    def __init__(
+        self,
+        settings: Settings,
+        database_url: str,
+        cloud: Cloud,
+        registry: CollectorRegistry | None = None,
+        sockets: Sequence[socket.socket] | None = None,
+    ):
         self.settings = settings
         self._sockets = sockets
         self._registry = registry or CollectorRegistry()
@@ -78,18 +84,25 @@ class Service:
         self._host_cache = HostCache(cloud, allocations)
         self._server_cache = ServerCache(cloud, allocations)
         self._catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
-        self._deployment = ""       # read from the database at the start
+        self._deployment = ""  # read from the database at the start
         self._verdicts = Verdicts(cloud, Rehearsals(cloud, lambda: self._deployment))
-        self._scheduler = Scheduler(
-            self.runtime, cloud, self._server_cache, self._host_cache, self._verdicts, self._doorbell.bell(),
-            self._doorbell.ring, grace_seconds=settings.grace_seconds, policy=_policy(settings),
-            planned=metrics.observe_pass)
+        self._scheduler = self._new_scheduler(metrics)
         list_cache = ListCache(self.runtime, self._server_cache, self._doorbell.bell(), lambda: self.hub.last_seq)
-        self.evictions = Evictions(self.runtime, self._server_cache, self._doorbell.ring, list_cache.stale,
-                                   settings.grace_seconds)
-        self.commands = Commands(self.runtime, cloud, self._server_cache, list_cache, self._catalog, self._scheduler,
-                                 self._waiters, self._doorbell.ring, verdicts=self._verdicts,
-                                 min_run_seconds=settings.min_run_seconds)
+        self.evictions = Evictions(
+            self.runtime, self._server_cache, self._doorbell.ring, list_cache.stale, settings.grace_seconds
+        )
+        self.commands = Commands(
+            self.runtime,
+            cloud,
+            self._server_cache,
+            list_cache,
+            self._catalog,
+            self._scheduler,
+            self._waiters,
+            self._doorbell.ring,
+            verdicts=self._verdicts,
+            min_run_seconds=settings.min_run_seconds,
+        )
         self._actuator: Worker | None = None
         self._reconciler: Reconciler | None = None
         self._server: HTTPServer | None = None
@@ -102,16 +115,32 @@ class Service:
         self._retention = Retention(self.runtime, settings.event_retention_hours)
         self._show_queues(metrics)
 
+    def _new_scheduler(self, metrics: ServiceMetrics) -> Scheduler:
+        return Scheduler(
+            self.runtime,
+            self.cloud,
+            self._server_cache,
+            self._host_cache,
+            self._verdicts,
+            self._doorbell.bell(),
+            self._doorbell.ring,
+            grace_seconds=self.settings.grace_seconds,
+            policy=_policy(self.settings),
+            planned=metrics.observe_pass,
+        )
+
     def _show_queues(self, metrics: ServiceMetrics) -> None:
         """Add the gauges of this replica: what waits, what is under way, and which parts do not work."""
         metrics.add_gauge("vmsvc_requests_waiting", lambda: self._scheduler.waiting)
         metrics.add_gauge("vmsvc_intents_under_way", lambda: self._actuator.under_way if self._actuator else 0)
         metrics.add_gauge("vmsvc_database_calls", lambda: self.runtime.offloaded)
-        metrics.add_gauge("vmsvc_servers_without_row",
-                          lambda: len(self._reconciler.without_row) if self._reconciler else 0)
+        metrics.add_gauge(
+            "vmsvc_servers_without_row", lambda: len(self._reconciler.without_row) if self._reconciler else 0
+        )
         metrics.add_gauge("vmsvc_oldest_event_age_seconds", self._retention.oldest_event_age)
-        metrics.add_gauge("vmsvc_parts_not_ready",
-                          lambda: sum(problem is not None for problem in self.runtime.problems.values()))
+        metrics.add_gauge(
+            "vmsvc_parts_not_ready", lambda: sum(problem is not None for problem in self.runtime.problems.values())
+        )
 
     async def start(self) -> None:
         """Bring the schema up to date, start the loops and listen. A cloud that is away only delays readiness."""
@@ -146,13 +175,22 @@ class Service:
         leave = Leave(self.runtime, self.cloud, self._server_cache, stop_first)
         notices = Notices(self.runtime, self.cloud, stop_first)
         boot = Boot(self.runtime, self.cloud, self._server_cache, self._host_cache, leave, self._verdicts, deployment)
-        self._actuator = Worker(self.runtime, {
-            intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
-            intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._doorbell.bell(acts=True))
+        self._actuator = Worker(
+            self.runtime,
+            {
+                intents.BOOT: boot.perform,
+                intents.NOTICE: notices.perform,
+                intents.REPRIEVE: notices.perform,
+                intents.EVICT: leave.evict,
+                intents.DELETE: leave.delete,
+            },
+            self._doorbell.bell(acts=True),
+        )
         self.runtime.supervise("actuator", self._actuator.run)
         self.runtime.supervise("leases", self._actuator.renew)
-        lifetimes = Lifetimes(self.runtime, self._server_cache, self.settings.max_lifetime_seconds,
-                              self.settings.grace_seconds)
+        lifetimes = Lifetimes(
+            self.runtime, self._server_cache, self.settings.max_lifetime_seconds, self.settings.grace_seconds
+        )
         self.runtime.supervise("lifetimes", lifetimes.run)
         self._reconciler = Reconciler(self.runtime, self.cloud, self._server_cache, deployment)
         self.runtime.supervise("reconciler", self._reconciler.run)
@@ -162,8 +200,15 @@ class Service:
     def _listen(self) -> None:
         web = web_settings(self.settings)
         self.runtime.supervise("proxies", web.trusted_proxies.run)
-        app = make_app(self.commands, self.hub, web, self._auth, evictions=self.evictions,
-                       tickets=Tickets(self.runtime), registry=self._registry)
+        app = make_app(
+            self.commands,
+            self.hub,
+            web,
+            self._auth,
+            evictions=self.evictions,
+            tickets=Tickets(self.runtime),
+            registry=self._registry,
+        )
         self._limits = app.dependencies.limits
         self._server = make_server(app, self._tls)
         sockets = self._sockets or listening(self.settings)
@@ -195,8 +240,13 @@ class Service:
 
 def _policy(settings: Settings) -> Policy:
     """The policy by which the planner chooses victims."""
-    return Policy(settings.victim_policy, settings.owner_eviction_cost, settings.max_victims,
-                  patience=2 * settings.grace_seconds + _LEAVING_SECONDS, notices=settings.grace_seconds > 0)
+    return Policy(
+        settings.victim_policy,
+        settings.owner_eviction_cost,
+        settings.max_victims,
+        patience=2 * settings.grace_seconds + _LEAVING_SECONDS,
+        notices=settings.grace_seconds > 0,
+    )
 
 
 def migrate(database_url: str, patience: float = preflight.PATIENCE) -> list[str]:
@@ -262,13 +312,17 @@ class Backends:
 
 
 @contextlib.contextmanager
-def backends(settings: Settings, environ: Mapping[str, str], *, database: bool = True, cloud: bool = True
-             ) -> Iterator[Backends]:
+def backends(
+    settings: Settings, environ: Mapping[str, str], *, database: bool = True, cloud: bool = True
+) -> Iterator[Backends]:
     """The configured database and cloud, and embedded ones in the place of those that are wanted and not configured.
     The embedded ones are stopped at the end. Raises PostgresFailed, StartFailed and DataFolderUnusable."""
     size = {"hosts": settings.sim_hosts, "vcpus": settings.sim_vcpus, "ram_mb": settings.sim_ram_mb}
-    embedded = Embedded(settings.folder, database=database and not settings.database_url,
-                        cloud=size if cloud and not names_cloud(environ) else None)
+    embedded = Embedded(
+        settings.folder,
+        database=database and not settings.database_url,
+        cloud=size if cloud and not names_cloud(environ) else None,
+    )
     try:
         started, entry = embedded.start(), FROM_ENVIRONMENT
         if started.database_url:
@@ -277,28 +331,41 @@ def backends(settings: Settings, environ: Mapping[str, str], *, database: bool =
             entry = {"cloud": "sim-admin", "config_file": str(started.clouds)}
             # A request that names no flavor gets the smallest one of the simulated cloud.
             settings = replace(settings, flavor=settings.flavor or "m1.tiny")
-            log.info("cloud: simulated, at %s (OS_CLOUD names a real one); to look at it: "
-                     "OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=sim-admin openstack server list",
-                     started.cloud_url, started.clouds)
+            log.info(
+                "cloud: simulated, at %s (OS_CLOUD names a real one); to look at it: "
+                "OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=sim-admin openstack server list",
+                started.cloud_url,
+                started.clouds,
+            )
         yield Backends(settings, started.database_url or settings.database_url, entry)
     finally:
         embedded.stop()
 
 
-def service_of(settings: Settings, database_url: str, entry: Mapping[str, str | None],
-               sockets: Sequence[socket.socket] | None = None) -> Service:
+def service_of(
+    settings: Settings,
+    database_url: str,
+    entry: Mapping[str, str | None],
+    sockets: Sequence[socket.socket] | None = None,
+) -> Service:
     """A replica that works on the cloud of this entry. With `sockets` it serves on these, which others may share."""
     registry = CollectorRegistry()
     return Service(settings, database_url, cloud_of(settings, entry, registry), registry, sockets)
 
 
-def cloud_of(settings: Settings, entry: Mapping[str, str | None],
-             registry: CollectorRegistry | None = None) -> OpenStack:
+def cloud_of(
+    settings: Settings, entry: Mapping[str, str | None], registry: CollectorRegistry | None = None
+) -> OpenStack:
     """The adapter with the settings' limits; its calls are counted in `registry`. OS_* variables are read when it
     connects."""
-    return OpenStack(cloud=entry["cloud"], config_file=entry["config_file"], workers=settings.cloud_workers,
-                     rate=settings.cloud_rate, timeout=settings.cloud_timeout,
-                     on_call=CloudMetrics(registry or CollectorRegistry()).observe_call)
+    return OpenStack(
+        cloud=entry["cloud"],
+        config_file=entry["config_file"],
+        workers=settings.cloud_workers,
+        rate=settings.cloud_rate,
+        timeout=settings.cloud_timeout,
+        on_call=CloudMetrics(registry or CollectorRegistry()).observe_call,
+    )
 
 
 def environment() -> Mapping[str, str]:

@@ -42,8 +42,8 @@ class Level(StrEnum):
     """How bad it is."""
 
     GOOD = "ok"
-    NOTABLE = "look"         # it works, perhaps not as meant
-    WRONG = "WRONG"          # it will not work
+    NOTABLE = "look"  # it works, perhaps not as meant
+    WRONG = "WRONG"  # it will not work
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,9 @@ async def findings(settings: Settings, cloud: OpenStack | None) -> AsyncIterator
             yield finding
 
 
-async def _any_cloud(cloud: OpenStack | None, settings: Settings, known: preflight.Findings | None,
-                     database_url: str) -> AsyncIterator[Finding]:
+async def _any_cloud(
+    cloud: OpenStack | None, settings: Settings, known: preflight.Findings | None, database_url: str
+) -> AsyncIterator[Finding]:
     if cloud is None:
         yield Finding(Level.GOOD, "cloud", "none is set (OS_CLOUD, OS_AUTH_URL): the simulated one will run")
         return
@@ -95,8 +96,12 @@ def _access(settings: Settings) -> Iterator[Finding]:
     if settings.auth == "token":
         yield Finding(Level.GOOD, "access", f"holders of a token in {settings.tokens}")
     elif settings.auth == "keystone":
-        yield Finding(Level.GOOD, "access", f"holders of a token of Keystone's for this project: "
-                      f"{settings.member_roles} may create and delete, {settings.reader_roles} may look")
+        yield Finding(
+            Level.GOOD,
+            "access",
+            f"holders of a token of Keystone's for this project: "
+            f"{settings.member_roles} may create and delete, {settings.reader_roles} may look",
+        )
 
 
 def _proxies(settings: Settings) -> Iterator[Finding]:
@@ -104,14 +109,19 @@ def _proxies(settings: Settings) -> Iterator[Finding]:
         try:
             found = ", ".join(sorted(map(str, resolve(name))))
         except OSError as error:
-            yield Finding(Level.NOTABLE, "access", f"the trusted proxy {name} has no address now ({error.strerror}): "
-                          "its clients would all count as one (VMSVC_TRUSTED_PROXIES)")
+            yield Finding(
+                Level.NOTABLE,
+                "access",
+                f"the trusted proxy {name} has no address now ({error.strerror}): "
+                "its clients would all count as one (VMSVC_TRUSTED_PROXIES)",
+            )
         else:
             yield Finding(Level.GOOD, "access", f"the trusted proxy {name} is {found}")
 
 
-def _any_database(settings: Settings, stack: contextlib.ExitStack
-                  ) -> tuple[str, preflight.Findings | None, list[Finding]]:
+def _any_database(
+    settings: Settings, stack: contextlib.ExitStack
+) -> tuple[str, preflight.Findings | None, list[Finding]]:
     """The database's URL, its condition (None where it cannot be examined), and the findings. `stack` stops an embedded
     one."""
     if settings.database_url:
@@ -135,16 +145,29 @@ def _database(url: str, listen_url: str, name: str) -> tuple[preflight.Findings 
         return None, [Finding(Level.WRONG, "database", f"{error} ({name})")]
     troubles = [*filter(None, [passing]), *preflight.troubles(known)]
     if known.unknown:
-        troubles.append(f"a newer vmsvc has changed its schema ({', '.join(known.unknown)}); start that release or a "
-                        "newer one")
+        troubles.append(
+            f"a newer vmsvc has changed its schema ({', '.join(known.unknown)}); start that release or a newer one"
+        )
     found = [Finding(Level.WRONG, "database", f"{trouble} ({name})") for trouble in troubles]
     if not hears:
-        found.append(Finding(Level.NOTABLE, "database", "notifications do not arrive (a pooler in transaction "
-                             "mode?), so the service will poll it every 0.2 s; VMSVC_LISTEN_URL can name it without "
-                             "the pooler"))
+        found.append(
+            Finding(
+                Level.NOTABLE,
+                "database",
+                "notifications do not arrive (a pooler in transaction "
+                "mode?), so the service will poll it every 0.2 s; VMSVC_LISTEN_URL can name it without "
+                "the pooler",
+            )
+        )
     if known.connections_left < CONNECTIONS:
-        found.append(Finding(Level.NOTABLE, "database", f"{known.connections_left} connections are left and a replica "
-                             f"takes {CONNECTIONS}; raise max_connections"))
+        found.append(
+            Finding(
+                Level.NOTABLE,
+                "database",
+                f"{known.connections_left} connections are left and a replica "
+                f"takes {CONNECTIONS}; raise max_connections",
+            )
+        )
     found += _clock("database's", known.clock)
     schema = f"{len(known.pending)} migrations will be applied" if known.pending else "the schema is up to date"
     return known, found or [Finding(Level.GOOD, "database", f"PostgreSQL {known.release}, {schema} ({name})")]
@@ -154,22 +177,31 @@ def _clock(whose: str, clock: datetime) -> list[Finding]:
     ahead = (clock - datetime.now(UTC)).total_seconds()
     if abs(ahead) < CLOCK_NOTABLE:
         return []
-    text = f"the {whose} clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's; let NTP " \
-           "set them: guests read times of notices, and tokens end by the clock"
+    text = (
+        f"the {whose} clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's; let NTP "
+        "set them: guests read times of notices, and tokens end by the clock"
+    )
     return [Finding(Level.WRONG if abs(ahead) >= CLOCK_WRONG else Level.NOTABLE, "clock", text)]
 
 
 def _rights(cloud: OpenStack) -> Iterator[Finding]:
-    what = {"operator": "it sees all hosts (Placement)",
-            "tenant": "it sees the project alone; hosts and their room are for an operator's credentials"}
+    what = {
+        "operator": "it sees all hosts (Placement)",
+        "tenant": "it sees the project alone; hosts and their room are for an operator's credentials",
+    }
     yield Finding(Level.GOOD, "credentials", f"{cloud.mode} mode, project {cloud.project_id}: {what[cloud.mode]}")
     if cloud.roles and not cloud.roles & WRITERS:
-        yield Finding(Level.NOTABLE, "rights", f"the roles are {', '.join(sorted(cloud.roles))}: to create and delete "
-                      "servers most clouds ask for the role member")
+        yield Finding(
+            Level.NOTABLE,
+            "rights",
+            f"the roles are {', '.join(sorted(cloud.roles))}: to create and delete "
+            "servers most clouds ask for the role member",
+        )
 
 
-async def _cloud(cloud: OpenStack, settings: Settings, known: preflight.Findings | None,
-                 database_url: str) -> AsyncIterator[Finding]:
+async def _cloud(
+    cloud: OpenStack, settings: Settings, known: preflight.Findings | None, database_url: str
+) -> AsyncIterator[Finding]:
     page, trouble = await _read(cloud.servers(), "list servers")
     quota, no_quota = await _read(cloud.quota(), "read the quota (limits)")
     catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
@@ -230,21 +262,42 @@ def _ours(servers: Sequence[Server], known: preflight.Findings | None, database_
         return []
     found = []
     if known.servers and not known.servers & {server.id for server in servers}:
-        found.append(Finding(Level.WRONG, "cloud", f"the database has {len(known.servers)} VMs and not one of them is "
-                             "in this project: started now, the service would write all of them off as lost. Is it the "
-                             "right cloud, project and database?"))
-    marked = [server for server in servers if server.vmsvc_id and server.id not in known.servers
-              and not is_left_over(server, known.deployment)]
+        found.append(
+            Finding(
+                Level.WRONG,
+                "cloud",
+                f"the database has {len(known.servers)} VMs and not one of them is "
+                "in this project: started now, the service would write all of them off as lost. Is it the "
+                "right cloud, project and database?",
+            )
+        )
+    marked = [
+        server
+        for server in servers
+        if server.vmsvc_id and server.id not in known.servers and not is_left_over(server, known.deployment)
+    ]
     ours = {server.vmsvc_id for server in marked if server.metadata.get(OWNER) == known.deployment}
     forgotten = preflight.without_row(database_url, ours)
     if forgotten:
-        found.append(Finding(Level.NOTABLE, "cloud", f"{len(forgotten)} servers were made with this database, and it "
-                             "does not know them (an older backup?): vmsvc keeps them and manages none of them. "
-                             f"`{COMMAND} adopt` makes rows for them; see {RESTORED}"))
+        found.append(
+            Finding(
+                Level.NOTABLE,
+                "cloud",
+                f"{len(forgotten)} servers were made with this database, and it "
+                "does not know them (an older backup?): vmsvc keeps them and manages none of them. "
+                f"`{COMMAND} adopt` makes rows for them; see {RESTORED}",
+            )
+        )
     strange = sum(server.metadata.get(OWNER) != known.deployment for server in marked)
     if strange:
-        found.append(Finding(Level.NOTABLE, "cloud", f"{strange} servers were made by a vmsvc with another database, "
-                             f"and this one will never touch them; see {RESTORED}"))
+        found.append(
+            Finding(
+                Level.NOTABLE,
+                "cloud",
+                f"{strange} servers were made by a vmsvc with another database, "
+                f"and this one will never touch them; see {RESTORED}",
+            )
+        )
     return found
 
 

@@ -46,7 +46,7 @@ _JOBS = {
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do the job that the arguments name. Returns the exit status: that of the job, or 2 after one line on stderr that
     says why the job cannot be done."""
-    if list(arguments[:1]) == ["demo"]:          # a client, with flags of its own
+    if list(arguments[:1]) == ["demo"]:  # a client, with flags of its own
         return demo.main(arguments[1:], f"{COMMAND} demo")
     known = parser()
     flags = vars(known.parse_args(arguments))
@@ -59,15 +59,21 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         settings = config.load(environ, flags)
         configure(settings.log_format)
-        return {"serve": serve, "migrate": migrate, "check": check, "openapi": openapi, "sim": simulate,
-                "adopt": functools.partial(adopt, **adoption),
-                "token": functools.partial(token, name, role)}[job](settings, environ)
+        return {
+            "serve": serve,
+            "migrate": migrate,
+            "check": check,
+            "openapi": openapi,
+            "sim": simulate,
+            "adopt": functools.partial(adopt, **adoption),
+            "token": functools.partial(token, name, role),
+        }[job](settings, environ)
     except KeyboardInterrupt:
         return 130
     except REFUSALS as error:
         print(f"vmsvc: {error}", file=sys.stderr)
     except BrokenPipeError:
-        return 128 + signal.SIGPIPE          # the reader of the output has closed the pipe
+        return 128 + signal.SIGPIPE  # the reader of the output has closed the pipe
     except OSError as error:
         print(f"vmsvc: {_in_words(error, settings)}", file=sys.stderr)
     return 2
@@ -89,18 +95,23 @@ def _in_words(error: OSError, settings: config.Settings) -> str:
 def parser() -> argparse.ArgumentParser:
     """The jobs and all flags."""
     flags = argparse.ArgumentParser(
-        prog=COMMAND, parents=[config.parser()],
+        prog=COMMAND,
+        parents=[config.parser()],
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Preemptible VMs for any OpenStack cloud.\n\n" + "\n".join(
-            f"  {job:8} {what}" for job, what in _JOBS.items()))
+        description="Preemptible VMs for any OpenStack cloud.\n\n"
+        + "\n".join(f"  {job:8} {what}" for job, what in _JOBS.items()),
+    )
     flags.add_argument("job", nargs="?", choices=_JOBS, default="serve", help="what to do (default: serve)")
     flags.add_argument("deed", nargs="?", choices=["new"], default=None, help=argparse.SUPPRESS)
     flags.add_argument("--name", default=None, help="of the token's holder: what events and the log call him")
     flags.add_argument("--role", default=MEMBER, choices=ROLES, help="of the token (default: %(default)s)")
     flags.add_argument("--dry-run", action="store_true", help="adopt: show what it would do, and change nothing")
     flags.add_argument("--owner", default=None, help="adopt: the owner of the adopted VMs (default: adopted)")
-    flags.add_argument("--restored", action="store_true",
-                        help="adopt: after a restore, before the service is started; see docs/how-to/runbook.md")
+    flags.add_argument(
+        "--restored",
+        action="store_true",
+        help="adopt: after a restore, before the service is started; see docs/how-to/runbook.md",
+    )
     flags.add_argument("--version", action="version", version=f"vmsvc {__version__}")
     return flags
 
@@ -117,6 +128,7 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
         def replica(sockets: list | None = None, parent: int | None = None) -> int:
             asyncio.run(_serve(bootstrap.service_of(settings, used.database_url, used.cloud, sockets), parent))
             return 0
+
         if settings.replicas == 1:
             return replica()
         sockets = bootstrap.listening(settings)
@@ -136,8 +148,10 @@ def _prepare(database_url: str) -> None:
 def _ended_by(*numbers: signal.Signals) -> Iterator[None]:
     """In this context these signals raise SystemExit, so that everything that was started is stopped in order. SIGINT
     does so even when the process inherited it as ignored, as background jobs of a shell do."""
+
     def end(_number: int, _frame: object) -> None:
         raise SystemExit(0)
+
     before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
@@ -158,8 +172,9 @@ def _one_of_several(replica: Callable[[list, int], int], sockets: list, parent: 
 def _allow_many_sockets() -> None:
     """Raise the soft limit of open files. The usual 1024 is for programs that use select(); this one does not."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES) if hard != resource.RLIM_INFINITY
-                                                else _OPEN_FILES, hard))
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (min(hard, _OPEN_FILES) if hard != resource.RLIM_INFINITY else _OPEN_FILES, hard)
+    )
 
 
 async def _serve(service: bootstrap.Service, parent: int | None) -> None:
@@ -175,8 +190,11 @@ async def _serve(service: bootstrap.Service, parent: int | None) -> None:
             starting.cancel()
             return
         await starting
-        log.info("listening on %s://%s/", "https" if service.settings.tls_cert else "http",
-                 service.settings.authority(service.port))
+        log.info(
+            "listening on %s://%s/",
+            "https" if service.settings.tls_cert else "http",
+            service.settings.authority(service.port),
+        )
         await stopping
         log.info("stopping")
     finally:
@@ -199,31 +217,40 @@ def _tell(number: int, told: asyncio.Event) -> None:
 def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Apply the migrations that the database lacks, and print their names."""
     with bootstrap.backends(settings, environ, cloud=False) as used:
-        applied = bootstrap.migrate(used.database_url, patience=0)       # the caller can run `migrate` again
+        applied = bootstrap.migrate(used.database_url, patience=0)  # the caller can run `migrate` again
         print("applied: " + ", ".join(applied) if applied else "the schema is up to date")
     return 0
 
 
-def adopt(settings: config.Settings, environ: Mapping[str, str], *, dry_run: bool, owner: str | None,
-          restored: bool) -> int:
+def adopt(
+    settings: config.Settings, environ: Mapping[str, str], *, dry_run: bool, owner: str | None, restored: bool
+) -> int:
     """Make rows for our servers that have none and print what was done; 1 when some cannot be adopted as they are."""
     with bootstrap.backends(settings, environ) as used:
+
         async def work() -> bool:
             cloud = bootstrap.cloud_of(used.settings, used.cloud)
             try:
                 await cloud.connect()
-                return await adopting.adopt(used.database_url, cloud, owner=owner, dry_run=dry_run, restored=restored,
-                                            say=functools.partial(print, flush=True))
+                return await adopting.adopt(
+                    used.database_url,
+                    cloud,
+                    owner=owner,
+                    dry_run=dry_run,
+                    restored=restored,
+                    say=functools.partial(print, flush=True),
+                )
             finally:
                 await cloud.close()
+
         return 0 if asyncio.run(work()) else 1
 
 
 def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Check settings, database and cloud, and print each finding. Returns 0 when nothing is wrong, else 1."""
+
     async def look() -> bool:
-        cloud = (bootstrap.cloud_of(settings, bootstrap.FROM_ENVIRONMENT) if bootstrap.names_cloud(environ)
-                 else None)
+        cloud = bootstrap.cloud_of(settings, bootstrap.FROM_ENVIRONMENT) if bootstrap.names_cloud(environ) else None
         found = []
         try:
             async for finding in report.findings(settings, cloud):
@@ -233,7 +260,8 @@ def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
             if cloud:
                 await cloud.close()
         return report.passed(found)
-    log.setLevel(logging.WARNING)       # the findings say the same in clearer words
+
+    log.setLevel(logging.WARNING)  # the findings say the same in clearer words
     return 0 if asyncio.run(look()) else 1
 
 

@@ -44,73 +44,138 @@ class About:
 class Settings:
     """All settings, checked. Durations are seconds."""
 
-    address: Annotated[str, About(
-        "address to listen on; `0.0.0.0` is every IPv4 address, `::` every IPv4 and IPv6 address")] = "127.0.0.1"
+    address: Annotated[
+        str, About("address to listen on; `0.0.0.0` is every IPv4 address, `::` every IPv4 and IPv6 address")
+    ] = "127.0.0.1"
     port: Annotated[int, About("port to listen on; 0 takes a free one", least=0, most=65535)] = 8888
-    replicas: Annotated[int, About(
-        "processes that serve on this port; one that dies is started again", least=1, most=64)] = 1
-    database_url: Annotated[str, About(
-        "`postgresql://…` or `host=… dbname=…`, as libpq reads them (several hosts, `sslmode`, `options`); PostgreSQL "
-        "14 or newer; empty: an embedded PostgreSQL in the data folder")] = ""
-    listen_url: Annotated[str, About(
-        "the same database without the pooler in transaction mode, for `LISTEN`; empty: `VMSVC_DATABASE_URL`")] = ""
-    data_dir: Annotated[str, About(
-        "folder of the embedded database and the simulated cloud; empty: `~/.local/share/vmsvc`")] = ""
-    flavor: Annotated[str, About("flavor of a request that names none; empty: the only one there is (simulated cloud: "
-        "`m1.tiny`)")] = ""
+    replicas: Annotated[
+        int, About("processes that serve on this port; one that dies is started again", least=1, most=64)
+    ] = 1
+    database_url: Annotated[
+        str,
+        About(
+            "`postgresql://…` or `host=… dbname=…`, as libpq reads them (several hosts, `sslmode`, `options`); "
+            "PostgreSQL 14 or newer; empty: an embedded PostgreSQL in the data folder"
+        ),
+    ] = ""
+    listen_url: Annotated[
+        str,
+        About("the same database without the pooler in transaction mode, for `LISTEN`; empty: `VMSVC_DATABASE_URL`"),
+    ] = ""
+    data_dir: Annotated[
+        str, About("folder of the embedded database and the simulated cloud; empty: `~/.local/share/vmsvc`")
+    ] = ""
+    flavor: Annotated[
+        str, About("flavor of a request that names none; empty: the only one there is (simulated cloud: `m1.tiny`)")
+    ] = ""
     image: Annotated[str, About("image of a request that names none; empty: the only one there is")] = ""
     network: Annotated[str, About("network of a request that names none; empty: the only one there is")] = ""
-    grace_seconds: Annotated[float, About(
-        "seconds from a notice to its eviction (`make run` sets 10)", least=0, most=86400)] = 30.0
-    evict_action: Annotated[str, About("what an eviction does to the server", choices=("stop-delete", "delete"))] \
-        = "stop-delete"
-    min_run_seconds: Annotated[int, About(
-        "a preemptible VM that has run for fewer seconds is no candidate", least=0)] = 0
-    max_lifetime_seconds: Annotated[float, About(
-        "a preemptible VM that has run for so many seconds is evicted with notice; the ends are spread over the last "
-        "10 %; 0: no limit", least=0)] = 0.0
-    owner_eviction_cost: Annotated[int, About(
-        "vCPU-seconds that each VM which an owner lost in the last 24 h adds to the cost of evicting another one of "
-        "that owner", least=0)] = 3600
+    grace_seconds: Annotated[
+        float, About("seconds from a notice to its eviction (`make run` sets 10)", least=0, most=86400)
+    ] = 30.0
+    evict_action: Annotated[str, About("what an eviction does to the server", choices=("stop-delete", "delete"))] = (
+        "stop-delete"
+    )
+    min_run_seconds: Annotated[
+        int, About("a preemptible VM that has run for fewer seconds is no candidate", least=0)
+    ] = 0
+    max_lifetime_seconds: Annotated[
+        float,
+        About(
+            "a preemptible VM that has run for so many seconds is evicted with notice; the ends are spread over the "
+            "last 10 %; 0: no limit",
+            least=0,
+        ),
+    ] = 0.0
+    owner_eviction_cost: Annotated[
+        int,
+        About(
+            "vCPU-seconds that each VM which an owner lost in the last 24 h adds to the cost of evicting another one "
+            "of that owner",
+            least=0,
+        ),
+    ] = 3600
     max_victims: Annotated[int, About("most victims of one request", least=1, most=1000)] = 20
-    victim_policy: Annotated[str, About("which of equal candidates is chosen",
-        choices=("least_lost", "oldest_first", "newest_first"))] = "least_lost"
-    request_timeout: Annotated[float, About("seconds that a POST waits before the answer is 202",
-        least=0, most=86400)] = 300.0
+    victim_policy: Annotated[
+        str, About("which of equal candidates is chosen", choices=("least_lost", "oldest_first", "newest_first"))
+    ] = "least_lost"
+    request_timeout: Annotated[
+        float, About("seconds that a POST waits before the answer is 202", least=0, most=86400)
+    ] = 300.0
     cloud_workers: Annotated[int, About("most calls to the cloud at once", least=1, most=256)] = 32
     cloud_rate: Annotated[float, About("most calls to the cloud a second", least=0.1)] = 50.0
     cloud_timeout: Annotated[float, About("most seconds of one call to the cloud", least=0.1, most=600)] = 30.0
-    event_retention_hours: Annotated[float, About(
-        "hours for which events are kept, and requests that never became a VM", least=0.01)] = 168.0
+    event_retention_hours: Annotated[
+        float, About("hours for which events are kept, and requests that never became a VM", least=0.01)
+    ] = 168.0
     sim_hosts: Annotated[int, About("hosts of the simulated cloud", least=1, most=10000)] = 4
     sim_vcpus: Annotated[int, About("vCPUs of each simulated host", least=1)] = 4
     sim_ram_mb: Annotated[int, About("MiB of memory of each simulated host", least=1)] = 8192
     log_format: Annotated[str, About("form of the log lines", choices=("text", "json"))] = "text"
-    allow_remote: Annotated[str, About("listen on other addresses than loopback although no client has to authenticate",
-        choices=("no", "yes, without authentication"))] = "no"
-    hosts: Annotated[str, About(
-        "names, with commas between, by which clients or a reverse proxy may call the service. Names of loopback are "
-        "allowed where it listens on loopback; elsewhere every name is allowed while this is empty")] = ""
+    allow_remote: Annotated[
+        str,
+        About(
+            "listen on other addresses than loopback although no client has to authenticate",
+            choices=("no", "yes, without authentication"),
+        ),
+    ] = "no"
+    hosts: Annotated[
+        str,
+        About(
+            "names, with commas between, by which clients or a reverse proxy may call the service. Names of loopback "
+            "are allowed where it listens on loopback; elsewhere every name is allowed while this is empty"
+        ),
+    ] = ""
 
-    auth: Annotated[str, About("which clients are admitted: all; holders of a token in the token file; holders of a "
-        "Keystone token", choices=("none", "token", "keystone"))] = "none"
+    auth: Annotated[
+        str,
+        About(
+            "which clients are admitted: all; holders of a token in the token file; holders of a Keystone token",
+            choices=("none", "token", "keystone"),
+        ),
+    ] = "none"
     token_file: Annotated[str, About("file of hashed tokens; empty: `tokens` in the data folder")] = ""
-    member_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may create and delete")] \
-        = "member,admin"
+    member_roles: Annotated[
+        str, About("roles in Keystone, with commas between, whose holders may create and delete")
+    ] = "member,admin"
     reader_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may read")] = "reader"
-    admin_roles: Annotated[str, About("roles in Keystone, with commas between, whose holders may end the notice of "
-        "other owners' VMs early (`ack`)")] = "admin"
-    write_rate: Annotated[float, About("creates and deletes a second that one principal may ask for in the long run; "
-        "ten seconds' worth at once", least=0.01)] = 100.0
-    read_rate: Annotated[float, About(
-        "GETs a second that one principal may ask of the database or the cloud in the long run; two seconds' worth at "
-        "once. The list and the catalog do not count", least=0.01)] = 100.0
-    trusted_proxies: Annotated[str, About(
-        "addresses, networks or host names, with commas between, of proxies whose `X-Forwarded-For` and "
-        "`X-Forwarded-Proto` are believed. vmsvc looks a name up every 5 s. Docker adds the balancer")] = ""
-    gateway_is_local: Annotated[str, About(
-        "`yes`: treat connections from the gateway of this container's network as the machine's own. Only right while "
-        "the port is published on the machine's loopback alone. Docker sets `yes`", choices=("no", "yes"))] = "no"
+    admin_roles: Annotated[
+        str,
+        About(
+            "roles in Keystone, with commas between, whose holders may end the notice of "
+            "other owners' VMs early (`ack`)"
+        ),
+    ] = "admin"
+    write_rate: Annotated[
+        float,
+        About(
+            "creates and deletes a second that one principal may ask for in the long run; ten seconds' worth at once",
+            least=0.01,
+        ),
+    ] = 100.0
+    read_rate: Annotated[
+        float,
+        About(
+            "GETs a second that one principal may ask of the database or the cloud in the long run; two seconds' "
+            "worth at once. The list and the catalog do not count",
+            least=0.01,
+        ),
+    ] = 100.0
+    trusted_proxies: Annotated[
+        str,
+        About(
+            "addresses, networks or host names, with commas between, of proxies whose `X-Forwarded-For` and "
+            "`X-Forwarded-Proto` are believed. vmsvc looks a name up every 5 s. Docker adds the balancer"
+        ),
+    ] = ""
+    gateway_is_local: Annotated[
+        str,
+        About(
+            "`yes`: treat connections from the gateway of this container's network as the machine's own. Only right "
+            "while the port is published on the machine's loopback alone. Docker sets `yes`",
+            choices=("no", "yes"),
+        ),
+    ] = "no"
     tls_cert: Annotated[str, About("file of the certificate and its chain (PEM); with it, HTTPS only")] = ""
     tls_key: Annotated[str, About("file of the certificate's key (PEM), if that is another file")] = ""
 
@@ -150,7 +215,7 @@ def networks_and_names(text: str) -> tuple[list[IPv4Network | IPv6Network], list
     networks, names = [], []
     for word in sorted(listed(text)):
         try:
-            networks.append(ip_network(word.replace("%", " ")))     # refuses a zone: peers are compared without one
+            networks.append(ip_network(word.replace("%", " ")))  # refuses a zone: peers are compared without one
         except ValueError:
             if not _HOST_NAME.fullmatch(word):
                 raise ConfigError(f"VMSVC_TRUSTED_PROXIES: {word!a} is no address, network or host name") from None
@@ -172,9 +237,12 @@ def parser() -> argparse.ArgumentParser:
     """The flags, one for each setting."""
     flags = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     for item in dataclasses.fields(Settings):
-        flags.add_argument("--" + item.name.replace("_", "-"), metavar="VALUE",
-                           # argparse formats it: a percent sign is not its own.
-                           help=f"{about(item.name).meaning} (default: {item.default or '–'})".replace("%", "%%"))
+        flags.add_argument(
+            "--" + item.name.replace("_", "-"),
+            metavar="VALUE",
+            # argparse formats it: a percent sign is not its own.
+            help=f"{about(item.name).meaning} (default: {item.default or '–'})".replace("%", "%%"),
+        )
     return flags
 
 
@@ -186,8 +254,7 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> 
         raise ConfigError(f"unknown setting {', '.join(unknown)}; known are {', '.join(known)}")
     given = {item.name: environ[name] for name, item in known.items() if name in environ}
     given.update(flags or {})
-    settings = Settings(**{item.name: _parse(item, given[item.name])
-                           for item in known.values() if item.name in given})
+    settings = Settings(**{item.name: _parse(item, given[item.name]) for item in known.values() if item.name in given})
     _require_safe_address(settings)
     _require_sense(settings)
     return settings
@@ -213,7 +280,8 @@ def _require_safe_address(settings: Settings) -> None:
         raise ConfigError(
             f"VMSVC_ADDRESS={settings.address} would let everybody who reaches this machine create and delete VMs. "
             f"Listen on 127.0.0.1, ask who comes (VMSVC_AUTH), or say VMSVC_ALLOW_REMOTE='yes, without "
-            "authentication'.")
+            "authentication'."
+        )
 
 
 def _require_sense(settings: Settings) -> None:

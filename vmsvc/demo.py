@@ -54,8 +54,14 @@ class Service:
     async def call(self, method: str, path: str, body: object = None, prefer: str = "") -> tuple[int, dict[str, Any]]:
         """Status and body of an answer. Raises DemoFailed when there is none."""
         headers = {"Content-Type": "application/json", **self._login, **({"Prefer": prefer} if prefer else {})}
-        request = HTTPRequest(f"{self._api}/{path}", method, headers, None if body is None else json.dumps(body),
-                              request_timeout=_CALL_SECONDS, allow_nonstandard_methods=True)
+        request = HTTPRequest(
+            f"{self._api}/{path}",
+            method,
+            headers,
+            None if body is None else json.dumps(body),
+            request_timeout=_CALL_SECONDS,
+            allow_nonstandard_methods=True,
+        )
         try:
             answer = await self._client.fetch(request, raise_error=False)
             return answer.code, json.loads(answer.body)
@@ -87,13 +93,19 @@ class Service:
 
     async def known(self) -> dict[str, str]:
         """The names of all VMs that the service made or is about to make, by their vmsvc ids."""
-        return {server["vmsvc_id"]: server["name"] for server in (await self.demand("GET", "vm"))["servers"]
-                if "vmsvc_id" in server}
+        return {
+            server["vmsvc_id"]: server["name"]
+            for server in (await self.demand("GET", "vm"))["servers"]
+            if "vmsvc_id" in server
+        }
 
     async def ours(self) -> set[str]:
         """The cloud's ids of those that are still there; what has gone is forgotten."""
-        there = {server["vmsvc_id"]: server["id"] for server in (await self.demand("GET", "vm"))["servers"]
-                 if server.get("vmsvc_id") in self.made}
+        there = {
+            server["vmsvc_id"]: server["id"]
+            for server in (await self.demand("GET", "vm"))["servers"]
+            if server.get("vmsvc_id") in self.made
+        }
         self.made = {vm_id: name for vm_id, name in self.made.items() if vm_id in there}
         return set(there.values())
 
@@ -135,8 +147,9 @@ class Story:
         """Print what is there, and choose the smallest and the largest flavor that would fit. Raises DemoFailed when
         other VMs take all the capacity."""
         others = len(await self._service.known())
-        sizes = [flavor for flavor in await self.flavors()
-                 if flavor["fits_after_evictions"] > 0 or flavor["fits_now"] > 0]
+        sizes = [
+            flavor for flavor in await self.flavors() if flavor["fits_after_evictions"] > 0 or flavor["fits_now"] > 0
+        ]
         if not sizes:
             raise DemoFailed("there is no room at all, not even after evictions")
         sizes.sort(key=lambda flavor: (flavor["vcpus"], flavor["ram"]))
@@ -174,6 +187,7 @@ class Story:
             for _ in left:
                 vm_id = await self._service.create(self._name("batch"), self._small, True, self._number % 3)
                 await self.outcome(vm_id)
+
         await together(work() for _ in range(_AT_ONCE))
         say("that is enough" if count < fits else "the room is full")
 
@@ -244,6 +258,7 @@ async def empty(url: str, token: str = "", sure: bool = False) -> None:
         async def work() -> None:
             for vm_id in left:
                 await service.delete(vm_id)
+
         await together(work() for _ in range(_AT_ONCE))
         left_over = await service.known()
         say(f"{len(left_over)} are on their way" if left_over else "all of them are deleted")
@@ -269,6 +284,7 @@ async def play(url: str, rounds: int, pause: float, most: int, token: str = "") 
         say("stopping")
         story.stop.set()
         loop.remove_signal_handler(signal.SIGINT)
+
     loop.add_signal_handler(signal.SIGINT, stop)
     try:
         await story.tell(rounds)
@@ -281,8 +297,11 @@ def main(arguments: Sequence[str] | None = None, program: str = ".venv/bin/pytho
     """The exit status: 0 after a demo, 2 after one line on stderr that says why it cannot be played."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.partition("\n")[0])
     parser.add_argument("--url", default=os.environ.get("VMSVC_URL", URL), help="where the service is")
-    parser.add_argument("--token", default=os.environ.get("VMSVC_TOKEN", ""),
-                        help="of a member, where the service asks who comes (better: VMSVC_TOKEN)")
+    parser.add_argument(
+        "--token",
+        default=os.environ.get("VMSVC_TOKEN", ""),
+        help="of a member, where the service asks who comes (better: VMSVC_TOKEN)",
+    )
     parser.add_argument("--empty", action="store_true", help="play nothing: delete every VM that the service made")
     parser.add_argument("--yes", action="store_true", help="with --empty: do not ask first")
     parser.add_argument("--rounds", type=int, default=0, help="how often; 0 (the default): until Ctrl-C")
@@ -290,8 +309,11 @@ def main(arguments: Sequence[str] | None = None, program: str = ".venv/bin/pytho
     parser.add_argument("--most", type=int, default=64, help="VMs that it makes at most")
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(empty(options.url, options.token, options.yes) if options.empty else
-                    play(options.url, options.rounds, options.pause, options.most, options.token))
+        asyncio.run(
+            empty(options.url, options.token, options.yes)
+            if options.empty
+            else play(options.url, options.rounds, options.pause, options.most, options.token)
+        )
     except DemoFailed as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2

@@ -17,8 +17,10 @@ from vmsvc.cloud.port import REQUEST_ID
 from vmsvc.service.trace import PRINCIPAL
 
 #: What looks like a credential in a line that was made elsewhere.
-_SECRET = re.compile(r"(?i)((?:x-auth-token|x-subject-token|authorization|password|adminpass|secret|token)"
-                     r"['\"]?\s*[:=]\s*)(['\"]?)(?:bearer\s+)?[^\s'\",}]+")
+_SECRET = re.compile(
+    r"(?i)((?:x-auth-token|x-subject-token|authorization|password|adminpass|secret|token)"
+    r"['\"]?\s*[:=]\s*)(['\"]?)(?:bearer\s+)?[^\s'\",}]+"
+)
 #: Our own tokens, Keystone's Fernet tokens and tickets, wherever they stand.
 _TOKEN = re.compile(r"vmsvc-[0-9A-Za-z_-]{43}|\bgAAAA[0-9A-Za-z_=-]{40,}|(?<=ticket=)[0-9A-Za-z_-]+")
 #: Where PostgreSQL shows what is in a row, or in a statement.
@@ -37,8 +39,9 @@ def escaped(text: str) -> str:
     direction of writing, lone surrogates."""
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-                   for letter in text)
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
 
 
 class Text(logging.Formatter):
@@ -48,20 +51,20 @@ class Text(logging.Formatter):
         super().__init__("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
         self.converter = time.gmtime
 
-    def formatMessage(self, record: logging.LogRecord) -> str:      # pylint: disable=invalid-name; logging's name
+    def formatMessage(self, record: logging.LogRecord) -> str:  # pylint: disable=invalid-name; logging's name
         """The first line."""
         return escaped(scrubbed(super().formatMessage(record)))
 
-    def formatException(self, ei) -> str:                           # pylint: disable=invalid-name; as above
+    def formatException(self, ei) -> str:  # pylint: disable=invalid-name; as above
         """The lines below: none begins like the first line of a record."""
         return "\n".join(f"  {escaped(line)}" for line in scrubbed(super().formatException(ei)).split("\n"))
 
     def format(self, record: logging.LogRecord) -> str:
-        if record.exc_text:         # as another handler has formatted it
+        if record.exc_text:  # as another handler has formatted it
             record = copy.copy(record)
             record.exc_text = None
         line, request_id = scrubbed(super().format(record)), REQUEST_ID.get()
-        if not request_id or request_id in line:        # the line of an answer has both already
+        if not request_id or request_id in line:  # the line of an answer has both already
             return line
         return f"{line} [{' '.join(filter(None, (request_id, PRINCIPAL.get())))}]"
 
@@ -77,10 +80,15 @@ class Json(JsonFormatter):
     def add_fields(self, log_data: dict, record: logging.LogRecord, message_dict: dict) -> None:
         """Fill `log_data` with these fields alone: what else hangs on a record (`extra`, the place in the code) could
         hold a secret that nobody has scrubbed."""
-        log_data |= {"time": f"{self.formatTime(record, self.datefmt)}.{int(record.msecs):03d}Z",
-                     "level": record.levelname.lower(), "logger": record.name, "message": scrubbed(record.message),
-                     "request_id": REQUEST_ID.get(), "principal": PRINCIPAL.get(),
-                     "exception": scrubbed(message_dict["exc_info"]) if "exc_info" in message_dict else None}
+        log_data |= {
+            "time": f"{self.formatTime(record, self.datefmt)}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": scrubbed(record.message),
+            "request_id": REQUEST_ID.get(),
+            "principal": PRINCIPAL.get(),
+            "exception": scrubbed(message_dict["exc_info"]) if "exc_info" in message_dict else None,
+        }
 
     def process_log_record(self, log_data: dict) -> dict:
         """The fields that have a value."""

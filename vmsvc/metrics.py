@@ -26,10 +26,19 @@ class CloudMetrics:
     """The cloud adapter's calls."""
 
     def __init__(self, registry: CollectorRegistry):
-        self._calls = Counter("vmsvc_cloud_calls", "Requests to the cloud, by what came of them",
-                              ["operation", "outcome"], registry=registry)
-        self._seconds = Histogram("vmsvc_cloud_call_seconds", "Seconds from a request to the cloud to its answer",
-                                  ["operation"], buckets=BUCKETS, registry=registry)
+        self._calls = Counter(
+            "vmsvc_cloud_calls",
+            "Requests to the cloud, by what came of them",
+            ["operation", "outcome"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "vmsvc_cloud_call_seconds",
+            "Seconds from a request to the cloud to its answer",
+            ["operation"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
 
     def observe_call(self, operation: str, outcome: str, seconds: float) -> None:
         """Count a request to the cloud. `outcome` is "ok" or the slug of the error."""
@@ -43,21 +52,39 @@ class ServiceMetrics:
 
     def __init__(self, registry: CollectorRegistry):
         self._registry = registry
-        self._events = Counter("vmsvc_events", "Events committed by this replica", ["type", "state", "kind"],
-                               registry=registry)
-        self._evictions = Counter("vmsvc_evictions", "Notices given, and how each ended", ["reason", "outcome"],
-                                  registry=registry)
-        self._notices = Counter("vmsvc_notices", "Evictions that began, by whether the victim had its whole notice: "
-                                "yes, waived (the victim acknowledged it), no (this must never count)", ["kept"],
-                                registry=registry)
+        self._events = Counter(
+            "vmsvc_events", "Events committed by this replica", ["type", "state", "kind"], registry=registry
+        )
+        self._evictions = Counter(
+            "vmsvc_evictions", "Notices given, and how each ended", ["reason", "outcome"], registry=registry
+        )
+        self._notices = Counter(
+            "vmsvc_notices",
+            "Evictions that began, by whether the victim had its whole notice: "
+            "yes, waived (the victim acknowledged it), no (this must never count)",
+            ["kept"],
+            registry=registry,
+        )
         for kept in ("yes", "waived", "no"):
             self._notices.labels(kept)
-        self._victims = Histogram("vmsvc_victims", "VMs evicted for one standard VM that became active",
-                                  buckets=(0, 1, 2, 3, 5, 10, 20, 50), registry=registry)
-        self._pass = Histogram("vmsvc_plan_seconds", "Seconds of one pass of the scheduler, with its transaction",
-                               buckets=BUCKETS, registry=registry)
-        self._lag = Histogram("vmsvc_loop_lag_seconds", "Seconds by which the event loop was late for a timer",
-                              buckets=LAG_BUCKETS, registry=registry)
+        self._victims = Histogram(
+            "vmsvc_victims",
+            "VMs evicted for one standard VM that became active",
+            buckets=(0, 1, 2, 3, 5, 10, 20, 50),
+            registry=registry,
+        )
+        self._pass = Histogram(
+            "vmsvc_plan_seconds",
+            "Seconds of one pass of the scheduler, with its transaction",
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._lag = Histogram(
+            "vmsvc_loop_lag_seconds",
+            "Seconds by which the event loop was late for a timer",
+            buckets=LAG_BUCKETS,
+            registry=registry,
+        )
 
     def observe_commit(self, event: CommittedEvent) -> None:
         """Count an event that this replica has committed."""
@@ -67,7 +94,7 @@ class ServiceMetrics:
                 self._evictions.labels(event.cause, event.state).inc()
             case "evict", "evicting":
                 self._notices.labels(_was_kept(event)).inc()
-            case "delete", "deleting" | "lost" if event.cause:       # it left by itself during its notice
+            case "delete", "deleting" | "lost" if event.cause:  # it left by itself during its notice
                 self._evictions.labels(event.cause, "left").inc()
             case "create", "active" if not event.is_preemptible:
                 self._victims.observe(len(event.data.get("evicted", ())))

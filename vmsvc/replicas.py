@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 log = logging.getLogger(__name__)
 
 _RESTART_DELAYS = (0.2, 1.0, 3.0, 10.0)
-_SETTLED_SECONDS = 60.0      # who lived this long starts afresh with the shortest delay
-_STOP_LIMIT = 40.0           # then whoever is left is killed
-_HURRY_LIMIT = 1.0           # and so after a second Ctrl-C: two SIGINT before a busy replica's turn reach it as one
+_SETTLED_SECONDS = 60.0  # who lived this long starts afresh with the shortest delay
+_STOP_LIMIT = 40.0  # then whoever is left is killed
+_HURRY_LIMIT = 1.0  # and so after a second Ctrl-C: two SIGINT before a busy replica's turn reach it as one
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
 
 
@@ -30,10 +30,10 @@ class Supervisor:
         self._number = number
         self._sockets = sockets
         self._serve = serve
-        self._started: dict[int, tuple[int, float]] = {}                 # pid -> (which one, when)
-        self._due = dict.fromkeys(range(1, number + 1), 0.0)             # which one -> when to start it
+        self._started: dict[int, tuple[int, float]] = {}  # pid -> (which one, when)
+        self._due = dict.fromkeys(range(1, number + 1), 0.0)  # which one -> when to start it
         self._failures = dict.fromkeys(self._due, 0)
-        self._kill_at: float | None = None                               # set once they are told to stop
+        self._kill_at: float | None = None  # set once they are told to stop
         self._watched, self._held = os.pipe()
 
     def run(self) -> None:
@@ -69,15 +69,15 @@ class Supervisor:
             return
         status = 1
         try:
-            os.setpgid(0, 0)         # Ctrl-C reaches the supervisor alone, which passes it on: once, not twice
+            os.setpgid(0, 0)  # Ctrl-C reaches the supervisor alone, which passes it on: once, not twice
             os.close(self._held)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             status = self._serve(self._watched)
-        except BaseException:    # pylint: disable=broad-exception-caught; the child must not go on as the parent
+        except BaseException:  # pylint: disable=broad-exception-caught; the child must not go on as the parent
             log.exception("replica %d died", which)
         finally:
             logging.shutdown()
-            os._exit(status)     # pylint: disable=protected-access
+            os._exit(status)  # pylint: disable=protected-access
 
     def _bury(self) -> None:
         """Take note of those that have ended."""
@@ -99,7 +99,7 @@ class Supervisor:
         if self._kill_at is None:
             self._kill_at = time.monotonic() + _STOP_LIMIT
             self._due.clear()
-            for listening in self._sockets:      # nobody is to wait in their queue for an answer that will not come
+            for listening in self._sockets:  # nobody is to wait in their queue for an answer that will not come
                 listening.close()
         elif number == signal.SIGINT:
             self._kill_at = min(self._kill_at, time.monotonic() + _HURRY_LIMIT)
@@ -107,4 +107,4 @@ class Supervisor:
 
     def _send(self, number: int) -> None:
         for pid in self._started:
-            os.kill(pid, number)     # not reaped yet, so the number is still its own
+            os.kill(pid, number)  # not reaped yet, so the number is still its own

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import gc
 
-_M_ARENA_MAX = -8        # of glibc's malloc.h
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 #: glibc gives up to eight heaps for each core, and each keeps what its longest list of servers took. After 26,000
 #: creates with 32 threads the heaps held 228 MB, of which 28 MB were in use, and memory still grew while more threads
 #: met long lists. `bench_fleet` takes 144 MB with two heaps, 185 MB without the limit. Threads that wait for each other

@@ -14,7 +14,7 @@ print(b"".join(iter(lambda: admin.recv(65536), b"")).decode())
 """
 _BACKENDS = ("ready", "living")
 _RUNNING = "2"
-_DRAINED, _REMOVED = 0x08, 0x20      # of HAProxy's admin states: by our word, and by the name server's
+_DRAINED, _REMOVED = 0x08, 0x20  # of HAProxy's admin states: by our word, and by the name server's
 
 
 class Balancer:
@@ -22,7 +22,7 @@ class Balancer:
 
     def __init__(self, engine, container):
         self._engine, self._container = engine, container
-        self._leaving = set()       # addresses of replicas that get nothing new
+        self._leaving = set()  # addresses of replicas that get nothing new
 
     @property
     def answers(self):
@@ -42,8 +42,11 @@ class Balancer:
     def drain(self, replica):
         """Send it nothing new. What is under way goes on."""
         self._leaving.add(replica.address)
-        commands = [f"set server {backend}/{slot} state drain" for backend, slot, address, _, _ in self._slots()
-                    if address == replica.address]
+        commands = [
+            f"set server {backend}/{slot} state drain"
+            for backend, slot, address, _, _ in self._slots()
+            if address == replica.address
+        ]
         if commands:
             self._ask(*commands)
 
@@ -56,12 +59,16 @@ class Balancer:
             slots = list(self._slots())
             drained = [slot for slot in slots if slot[4] & _DRAINED]
             # A place whose replica has gone is free again once HAProxy knows that it has gone.
-            free = [f"set server {backend}/{slot} state ready" for backend, slot, address, runs, admin in drained
-                    if address not in self._leaving or admin & _REMOVED or not runs]
+            free = [
+                f"set server {backend}/{slot} state ready"
+                for backend, slot, address, runs, admin in drained
+                if address not in self._leaving or admin & _REMOVED or not runs
+            ]
             if free:
                 self._ask(*free)
-            serving = {address for backend, _, address, runs, admin in slots
-                       if backend == "ready" and runs and not admin}
+            serving = {
+                address for backend, _, address, runs, admin in slots if backend == "ready" and runs and not admin
+            }
             if wanted <= serving and not drained:
                 return
             if time.monotonic() > deadline:
@@ -72,15 +79,21 @@ class Balancer:
         """Take up the configuration that is in its volume. Connections go on in the process that has them; the new one
         begins with what the old one knows of the replicas."""
         state = self._ask("show servers state")
-        self._engine.docker("exec", "--interactive", self._container.id, "sh", "-c",
-                            "cat >/tmp/servers.new && mv /tmp/servers.new /tmp/servers", given=state.encode() + b"\n")
+        self._engine.docker(
+            "exec",
+            "--interactive",
+            self._container.id,
+            "sh",
+            "-c",
+            "cat >/tmp/servers.new && mv /tmp/servers.new /tmp/servers",
+            given=state.encode() + b"\n",
+        )
         before = self._process()
         self._engine.docker("kill", "--signal", "USR2", self._container.id)
         deadline = time.monotonic() + 30
         while self._process() == before:
             if time.monotonic() > deadline:
-                raise Failed("the balancer does not take up its configuration: "
-                             + self._engine.log_of(self._container))
+                raise Failed("the balancer does not take up its configuration: " + self._engine.log_of(self._container))
             time.sleep(0.2)
         self.wait_for(replicas)
 
@@ -88,5 +101,5 @@ class Balancer:
         """The number of the process that serves."""
         try:
             return next(line for line in self._ask("show info").splitlines() if line.startswith("Pid:"))
-        except (Failed, StopIteration):     # between two of them
+        except (Failed, StopIteration):  # between two of them
             return None

@@ -16,8 +16,12 @@ def check_ports(engine, ports, before):
     status, words = engine.try_docker("run", "--rm", *publish, "--network", "bridge", "--entrypoint", "true", "vmsvc")
     if status:
         found = re.search(r"127\.0\.0\.1:(\d+)[^\n]*: ([^:\n]+)", words)
-        raise Failed(f"port {found[1]} cannot be had: {found[2].strip(' .')}. Stop what listens there, or choose "
-                     "another PORT (several replicas take the ports after it)" if found else words)
+        raise Failed(
+            f"port {found[1]} cannot be had: {found[2].strip(' .')}. Stop what listens there, or choose "
+            "another PORT (several replicas take the ports after it)"
+            if found
+            else words
+        )
 
 
 #: Parts of the report that are wrong until somebody mends them, and not for a moment.
@@ -50,7 +54,7 @@ def _wrong(engine, settled, rollout):
     wrong = [line for line in lines if line.startswith("WRONG")]
     if not wrong:
         told = [line for line in lines if line.startswith("vmsvc: ")]
-        raise Failed("\n".join(line[len("vmsvc: "):] for line in told) or words)
+        raise Failed("\n".join(line[len("vmsvc: ") :] for line in told) or words)
     asked = {"access"}
     if rollout.stays("database"):
         asked |= {"database"}

@@ -8,8 +8,10 @@ import subprocess
 from dataclasses import dataclass
 
 #: What only `.env` may say to compose, so that a later `docker compose up` means the same.
-_OURS = re.compile(r"VMSVC_|OS_|COMPOSE_PRO|[A-Z]+_IMAGE$|POSTGRES_PASSWORD|REPLICA|PORT$|CLOUD$|CREDENTIALS$|"
-                   r"REQUESTS_CA_BUNDLE")
+_OURS = re.compile(
+    r"VMSVC_|OS_|COMPOSE_PRO|[A-Z]+_IMAGE$|POSTGRES_PASSWORD|REPLICA|PORT$|CLOUD$|CREDENTIALS$|"
+    r"REQUESTS_CA_BUNDLE"
+)
 #: What compose builds: service to image.
 IMAGES = {"vmsvc": "vmsvc", "cloud": "vmsvc-cloud", "balancer": "vmsvc-balancer"}
 _LABEL = "com.docker.compose."
@@ -70,9 +72,16 @@ class Engine:
         self._volumes = self._all_volumes()
 
     def _run(self, command, given=None, show=False):
-        return subprocess.run(command, cwd=self.folder, env=self._environ, input=given, check=False,
-                              stdin=subprocess.DEVNULL if given is None else None,
-                              stdout=None if show else subprocess.PIPE, stderr=None if show else subprocess.PIPE)
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self._environ,
+            input=given,
+            check=False,
+            stdin=subprocess.DEVNULL if given is None else None,
+            stdout=None if show else subprocess.PIPE,
+            stderr=None if show else subprocess.PIPE,
+        )
 
     def try_docker(self, *arguments, given=None):
         """(exit status, what it said, errors last)."""
@@ -108,8 +117,16 @@ class Engine:
 
     def containers(self):
         """All of the installation, those that do not run too."""
-        ids = self.docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={_LABEL}project={self.project}",
-                          "--filter", f"label={_LABEL}oneoff=False").split()
+        ids = self.docker(
+            "ps",
+            "--all",
+            "--quiet",
+            "--no-trunc",
+            "--filter",
+            f"label={_LABEL}project={self.project}",
+            "--filter",
+            f"label={_LABEL}oneoff=False",
+        ).split()
         return [self._container(one) for one in json.loads(self.docker("inspect", *ids))] if ids else []
 
     def look(self, containers):
@@ -123,18 +140,31 @@ class Engine:
         taken = (found["NetworkSettings"]["Ports"] or {}).values() if state["Running"] else ()
         front = found["NetworkSettings"]["Networks"].get(f"{self.project}_front") or {}
         return Container(
-            id=found["Id"], name=found["Name"].lstrip("/"), service=labels[_LABEL + "service"], volumes=volumes,
+            id=found["Id"],
+            name=found["Name"].lstrip("/"),
+            service=labels[_LABEL + "service"],
+            volumes=volumes,
             made=(labels.get(_LABEL + "config-hash"), found["Image"], volumes),
             ports=frozenset(int(one["HostPort"]) for each in taken for one in each or () if one["HostPort"]),
-            status=state["Status"], health=(state.get("Health") or {}).get("Status", ""),
-            restarts=found["RestartCount"], address=front.get("IPAddress", ""))
+            status=state["Status"],
+            health=(state.get("Health") or {}).get("Status", ""),
+            restarts=found["RestartCount"],
+            address=front.get("IPAddress", ""),
+        )
 
     def create(self, services, replicas, before):
         """Have compose make a whole new set of containers beside those that are there `before`; none is started."""
-        scale = {name: sum(one.service == name for one in before) + (replicas if name == "vmsvc" else 1)
-                 for name in services}
-        self.compose("up", "--no-start", "--no-deps", "--no-recreate",
-                     *(word for name, number in scale.items() for word in ("--scale", f"{name}={number}")), *services)
+        scale = {
+            name: sum(one.service == name for one in before) + (replicas if name == "vmsvc" else 1) for name in services
+        }
+        self.compose(
+            "up",
+            "--no-start",
+            "--no-deps",
+            "--no-recreate",
+            *(word for name, number in scale.items() for word in ("--scale", f"{name}={number}")),
+            *services,
+        )
         old = {one.id for one in before}
         made = [one for one in self.containers() if one.id not in old]
         if self._compose[0] == "docker-compose":
@@ -188,8 +218,7 @@ class Engine:
 
     def images(self):
         """The images that bear our names now: name to id."""
-        found = {name: self.try_docker("image", "inspect", "--format", "{{.Id}}", name)
-                 for name in IMAGES.values()}
+        found = {name: self.try_docker("image", "inspect", "--format", "{{.Id}}", name) for name in IMAGES.values()}
         return {name: words for name, (status, words) in found.items() if status == 0}
 
     def name_images(self, images):

@@ -27,10 +27,10 @@ class Rollout:
             wanted = [one for one in made if one.service == service]
             there = [one for one in before if one.service == service]
             alike = [one for one in there if one.made == wanted[0].made]
-            self.kept[service] = [one for one in alike if one.runs][:len(wanted)]
+            self.kept[service] = [one for one in alike if one.runs][: len(wanted)]
             # One that rests, of a build that was killed for example, takes its turn as a new one does.
             resting = [one for one in alike if not one.runs]
-            self.new[service] = [*resting, *wanted][:len(wanted) - len(self.kept[service])]
+            self.new[service] = [*resting, *wanted][: len(wanted) - len(self.kept[service])]
             spare += [one for one in wanted if one not in self.new[service]]
             self.old[service] = [one for one in there if one not in (*self.kept[service], *self.new[service])]
         engine.remove(spare)
@@ -52,8 +52,11 @@ class Rollout:
         if not (self._balancer and "balancer" in self._settled.services):
             return False
         places = {port for one in self._before if one.service == "balancer" for port in one.ports}
-        return places == {self._settled.port} and not self._other_data() and any(
-            one.runs for one in self._before if one.service == "vmsvc")
+        return (
+            places == {self._settled.port}
+            and not self._other_data()
+            and any(one.runs for one in self._before if one.service == "vmsvc")
+        )
 
     def _other_data(self):
         """Is the database to be another cloud's? Then no replica may see both."""
@@ -67,7 +70,7 @@ class Rollout:
         if self._other_data():
             for each in (self._unwanted, *(self.old[service] for service in reversed(services))):
                 self._stop(each)
-        for service in services[:services.index("vmsvc")]:
+        for service in services[: services.index("vmsvc")]:
             self._replace(service)
         if reload_balancer and self.stays("balancer"):
             self.reload_balancer()
@@ -109,9 +112,9 @@ class Rollout:
         more = max(0, len(new) - len(old))
         self._serve([*self.kept["vmsvc"], *new[:more]])
         new = new[more:]
-        for one in old[:len(old) - len(new)]:
+        for one in old[: len(old) - len(new)]:
             self._retire(one)
-        for number, (before, after) in enumerate(zip(old[len(old) - len(new):], new), 1):
+        for number, (before, after) in enumerate(zip(old[len(old) - len(new) :], new), 1):
             print(f"vmsvc: replica {number} of {len(new)} is replaced", flush=True)
             self._retire(before)
             self._serve([after])
@@ -119,8 +122,10 @@ class Rollout:
     def _retire(self, replica):
         """Stop it when nothing new comes to it: what it has under way it ends."""
         if replica.runs:
-            self._undo.add("let the balancer send requests to every replica",
-                           lambda: self._balancer.wait_for(self._engine.look([replica])))
+            self._undo.add(
+                "let the balancer send requests to every replica",
+                lambda: self._balancer.wait_for(self._engine.look([replica])),
+            )
             self._balancer.drain(replica)
         self._stop([replica])
 

@@ -44,8 +44,12 @@ class Settled:
     @property
     def services(self):
         """Those that run, in the order in which they start."""
-        return ["database", *(["cloud"] if self.cloud == SIMULATED else []), "vmsvc",
-                *(["balancer"] if self.replicas > 1 else [])]
+        return [
+            "database",
+            *(["cloud"] if self.cloud == SIMULATED else []),
+            "vmsvc",
+            *(["balancer"] if self.replicas > 1 else []),
+        ]
 
     @property
     def replica_ports(self):
@@ -67,6 +71,7 @@ class Settled:
 
 
 # ---------------------------------------------------------------- .env
+
 
 def parse(text):
     """Name to value of the lines that have both; the last one counts."""
@@ -104,23 +109,32 @@ def _quoted(name, value):
         return value
     # What both kinds of compose read alike between single quotes.
     if re.search(r"['\n\r]|\$\{|\\\\|\\$", value):
-        raise Refused(f"{name} has a quote, a line's end, '${{' or a double backslash, which .env cannot keep; for a "
-                      "cloud use clouds.yaml")
+        raise Refused(
+            f"{name} has a quote, a line's end, '${{' or a double backslash, which .env cannot keep; for a "
+            "cloud use clouds.yaml"
+        )
     return f"'{value}'"
 
 
 # ---------------------------------------------------------------- decisions
+
 
 def decide(told, kept, compose, read):
     """What is to be. `told` is the environment, `kept` what `.env` has, `compose` the text of docker-compose.yml (it
     says which names the containers get), `read(variables)` gives the files of the credentials. Raises Refused."""
     # Names that are numbers of something else in other people's shells are no settings of ours.
     passed_on = set(re.findall(r"\b(?:VMSVC_[A-Z_]+|OS_[A-Z_]+|[A-Z]+_IMAGE)\b", compose)) | set(_FILES)
-    told = {name: value for name, value in told.items()
-            if name in passed_on or name in ("REPLICAS", "PORT", "CLOUD", "COMPOSE_PROJECT_NAME")}
+    told = {
+        name: value
+        for name, value in told.items()
+        if name in passed_on or name in ("REPLICAS", "PORT", "CLOUD", "COMPOSE_PROJECT_NAME")
+    }
     cloud, variables = _cloud(told, kept)
-    env = {name: value for name, value in kept.items()
-           if not name.startswith("OS_") and name not in (*_OBSOLETE, *_FILES, "CREDENTIALS", "REQUESTS_CA_BUNDLE")}
+    env = {
+        name: value
+        for name, value in kept.items()
+        if not name.startswith("OS_") and name not in (*_OBSOLETE, *_FILES, "CREDENTIALS", "REQUESTS_CA_BUNDLE")
+    }
     if cloud != SIMULATED and kept.get("CLOUD", SIMULATED) == SIMULATED:
         env = {name: value for name, value in env.items() if SIMULATED_DEFAULTS.get(name) != value}
     env.update((name, value) for name, value in told.items() if name.startswith("VMSVC_") or name.endswith("_IMAGE"))
@@ -132,8 +146,13 @@ def decide(told, kept, compose, read):
     else:
         credentials, found = read(variables)
         env.update(found)
-    settled = Settled(env, cloud, _whole("REPLICAS", told, kept, 1, MOST_REPLICAS),
-                      _whole("PORT", told, kept, 8888, 65535), credentials)
+    settled = Settled(
+        env,
+        cloud,
+        _whole("REPLICAS", told, kept, 1, MOST_REPLICAS),
+        _whole("PORT", told, kept, 8888, 65535),
+        credentials,
+    )
     _fill_in(settled, told, kept)
     return settled
 
@@ -143,8 +162,11 @@ def _cloud(told, kept):
     variables = {name: value for name, value in told.items() if name.startswith("OS_")}
     if variables.get("OS_CACERT"):
         variables["CACERT_FILE"] = variables.pop("OS_CACERT")
-    remembered = {name: value for name, value in kept.items()
-                  if (name.startswith("OS_") and name != "OS_CACERT") or name == "CACERT_FILE"}
+    remembered = {
+        name: value
+        for name, value in kept.items()
+        if (name.startswith("OS_") and name != "OS_CACERT") or name == "CACERT_FILE"
+    }
     before = kept.get("CLOUD", SIMULATED)
     if told.get("CLOUD") == SIMULATED:
         return SIMULATED, {}
@@ -155,8 +177,10 @@ def _cloud(told, kept):
         return SIMULATED, {}
     merged = {name: value for name, value in {**remembered, **variables}.items() if value}
     if not _key(merged):
-        raise Refused(f"the last 'make build' was for the cloud '{before}', and neither this shell nor .env says how "
-                      "to reach it. Set OS_CLOUD (or OS_*) again, or say: make build CLOUD=simulated")
+        raise Refused(
+            f"the last 'make build' was for the cloud '{before}', and neither this shell nor .env says how "
+            "to reach it. Set OS_CLOUD (or OS_*) again, or say: make build CLOUD=simulated"
+        )
     return before if not named else named, merged
 
 
@@ -164,8 +188,7 @@ def _key(variables):
     """A name for the cloud that these variables lead to, fit for a volume's; empty when they lead to none."""
     name = variables.get("OS_CLOUD", "")
     if not name and variables.get("OS_AUTH_URL"):
-        whose = (variables.get(part) for part in
-                 ("OS_PROJECT_NAME", "OS_PROJECT_ID", "OS_APPLICATION_CREDENTIAL_ID"))
+        whose = (variables.get(part) for part in ("OS_PROJECT_NAME", "OS_PROJECT_ID", "OS_APPLICATION_CREDENTIAL_ID"))
         name = f"{variables['OS_AUTH_URL']} {next(filter(None, whose), '')}"
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
 
@@ -190,9 +213,10 @@ def _fill_in(settled, told, kept):
     env["REPLICAS"], env["PORT"] = str(settled.replicas), str(settled.port)
     ports = settled.replica_ports
     env["REPLICA_PORTS"] = f"{ports[0]}-{ports[-1]}" if len(ports) > 1 else str(ports[0])
-    env["TRUSTED_BALANCER"] = "balancer," if settled.replicas > 1 else ""     # before the operator's own, if any
-    env["COMPOSE_PROFILES"] = ",".join([*(["simulated"] if settled.cloud == SIMULATED else []),
-                                        *(["replicas"] if settled.replicas > 1 else [])])
+    env["TRUSTED_BALANCER"] = "balancer," if settled.replicas > 1 else ""  # before the operator's own, if any
+    env["COMPOSE_PROFILES"] = ",".join(
+        [*(["simulated"] if settled.cloud == SIMULATED else []), *(["replicas"] if settled.replicas > 1 else [])]
+    )
     if settled.credentials:
         digest = hashlib.sha256(repr(sorted(settled.credentials.items())).encode()).hexdigest()[:16]
         env["CREDENTIALS"] = digest
@@ -201,6 +225,7 @@ def _fill_in(settled, told, kept):
 
 
 # ---------------------------------------------------------------- the files of the credentials
+
 
 def read_credentials(variables):
     """(content by name, variables that say where it was found). Looks where every client does. Raises Refused."""

@@ -19,5 +19,5 @@ class Undo:
             what, step = self._steps.pop()
             try:
                 step()
-            except Exception as error:      # pylint: disable=broad-except
+            except Exception as error:  # pylint: disable=broad-except
                 print(f"vmsvc: going back, this did not work: {what}: {error}", file=sys.stderr)

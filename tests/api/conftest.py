@@ -83,8 +83,9 @@ def _call(http_server, base_url, request):
             body = json.dumps(json_body)
         if body is not None:
             headers.setdefault("Content-Type", "application/json")
-        wanted = HTTPRequest(base_url + path, method, headers, body, allow_nonstandard_methods=True,
-                             follow_redirects=False, **kwargs)
+        wanted = HTTPRequest(
+            base_url + path, method, headers, body, allow_nonstandard_methods=True, follow_redirects=False, **kwargs
+        )
         answer = Answer(await client.fetch(wanted, raise_error=False))
         check(method, path, answer.status, answer.headers, answer.raw)
         return answer

@@ -13,13 +13,31 @@ CLOUD_1, CLOUD_2, CLOUD_8, CLOUD_9 = (CLOUD_ID % number for number in (1, 2, 8, 
 OWN_1, OWN_2 = (OWN_ID % number for number in (1, 2))
 
 
+#: The headers with which a client asks for a WebSocket.
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
 def event(seq: int, kind: str = "create", vm: str = "vm-1", padding: str = "", preemptible: bool = True) -> dict:
     """A CloudEvents object as the feed publishes it."""
     return {
-        "specversion": "1.0", "id": str(seq), "source": "vmsvc", "type": kind, "subject": vm,
-        "time": "2026-11-23T12:00:00Z", "datacontenttype": "application/json",
-        "data": {"seq": seq, "state": "active", "padding": padding,
-                 "vm": {"id": vm, "name": "x", "vmsvc_id": f"own-{vm}", "is_preemptible": preemptible}},
+        "specversion": "1.0",
+        "id": str(seq),
+        "source": "vmsvc",
+        "type": kind,
+        "subject": vm,
+        "time": "2026-11-23T12:00:00Z",
+        "datacontenttype": "application/json",
+        "data": {
+            "seq": seq,
+            "state": "active",
+            "padding": padding,
+            "vm": {"id": vm, "name": "x", "vmsvc_id": f"own-{vm}", "is_preemptible": preemptible},
+        },
     }
 
 
@@ -51,8 +69,15 @@ class Service:
         if wish.flavor == "no-such-flavor":
             raise InvalidRequest("there is no flavor no-such-flavor", field="flavor")
         number = len(self.vm_rows) // 2 + 1
-        row = {"id": CLOUD_ID % number, "name": wish.name or "standart", "vmsvc_id": OWN_ID % number, "links": [],
-               "is_preemptible": wish.is_preemptible, "state": "active", "evict_at": None}
+        row = {
+            "id": CLOUD_ID % number,
+            "name": wish.name or "standart",
+            "vmsvc_id": OWN_ID % number,
+            "links": [],
+            "is_preemptible": wish.is_preemptible,
+            "state": "active",
+            "evict_at": None,
+        }
         self.vm_rows[row["id"]] = self.vm_rows[row["vmsvc_id"]] = row
         return row["vmsvc_id"]
 
@@ -83,8 +108,9 @@ class Service:
 
     def page(self) -> Page:
         """The VMs of `vm_rows`, each once though two ids lead to it."""
-        return page_of([json.dumps(row).encode() for key, row in self.vm_rows.items() if key == row["id"]],
-                       len(self.log))
+        return page_of(
+            [json.dumps(row).encode() for key, row in self.vm_rows.items() if key == row["id"]], len(self.log)
+        )
 
     async def vm(self, ref: str) -> dict:
         """By either id."""
@@ -93,15 +119,21 @@ class Service:
             raise NotFound(f"there is no vm {ref}")
         return self.vm_rows[ref]
 
-    async def events(self, *, since: int, limit: int, types: frozenset, vm: str | None,
-                     preemptible: bool | None) -> tuple[list[dict], int]:
+    async def events(
+        self, *, since: int, limit: int, types: frozenset, vm: str | None, preemptible: bool | None
+    ) -> tuple[list[dict], int]:
         """A page of the log."""
         self._note("events", since, limit, types, vm, preemptible)
         if since + 1 < self.kept_from:
             raise HistoryGone(self.kept_from)
-        found = [one for one in self.log if one["data"]["seq"] > since and (not types or one["type"] in types)
-                 and vm in (None, one["subject"], one["data"]["vm"]["vmsvc_id"])
-                 and preemptible in (None, one["data"]["vm"]["is_preemptible"])][:limit]
+        found = [
+            one
+            for one in self.log
+            if one["data"]["seq"] > since
+            and (not types or one["type"] in types)
+            and vm in (None, one["subject"], one["data"]["vm"]["vmsvc_id"])
+            and preemptible in (None, one["data"]["vm"]["is_preemptible"])
+        ][:limit]
         if len(found) == limit:
             return found, found[-1]["data"]["seq"]
         return found, self.log[-1]["data"]["seq"] if self.log else 0
@@ -113,8 +145,14 @@ class Service:
 
     async def usage(self, hours: float) -> dict:
         self._note("usage", hours)
-        return {"since": "2026-11-23T11:00:00.000Z", "until": "2026-11-23T12:00:00.000Z", "step_seconds": 1800,
-                "standard": [0, 4], "preemptible": [8, 4], "evictions": [0, 4]}
+        return {
+            "since": "2026-11-23T11:00:00.000Z",
+            "until": "2026-11-23T12:00:00.000Z",
+            "step_seconds": 1800,
+            "standard": [0, 4],
+            "preemptible": [8, 4],
+            "evictions": [0, 4],
+        }
 
     def notes(self) -> dict[str, str]:
         """Of parts that work, though not as they should."""
@@ -125,9 +163,14 @@ class Service:
 
     def catalog(self) -> dict:
         self._note("catalog")
-        return {"flavors": [{"id": "1", "name": "m1.tiny", "vcpus": 1, "ram": 512, "disk": 1}],
-                "images": [], "networks": [{"id": "n", "name": "private"}], "availability_zones": ["nova"],
-                "key_names": ["mine"], "defaults": {"flavor": "m1.tiny", "image": None, "network": "private"}}
+        return {
+            "flavors": [{"id": "1", "name": "m1.tiny", "vcpus": 1, "ram": 512, "disk": 1}],
+            "images": [],
+            "networks": [{"id": "n", "name": "private"}],
+            "availability_zones": ["nova"],
+            "key_names": ["mine"],
+            "defaults": {"flavor": "m1.tiny", "image": None, "network": "private"},
+        }
 
     def wrote(self) -> bool:
         """True when something was asked for that changes the world."""
@@ -140,8 +183,13 @@ class Evictions:
     def __init__(self):
         self.calls: list[tuple] = []
         self.error: Exception | None = None
-        self.vm = {"id": CLOUD_ID % 1, "name": "preemptible", "vmsvc_id": OWN_ID % 1, "state": "noticed",
-                   "evict_at": "2026-11-23T12:00:30.000Z"}
+        self.vm = {
+            "id": CLOUD_ID % 1,
+            "name": "preemptible",
+            "vmsvc_id": OWN_ID % 1,
+            "state": "noticed",
+            "evict_at": "2026-11-23T12:00:30.000Z",
+        }
         self.found: list[dict] = []
         self.next: int | None = None
 

@@ -19,12 +19,18 @@ def _files(tmp_path):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("path, media_type", [
-    ("/", "text/html; charset=utf-8"), ("/static/app.css", "text/css; charset=utf-8"),
-    ("/static/js/main.js", "text/javascript; charset=utf-8"), ("/static/icon.svg", "image/svg+xml"),
-    ("/favicon.ico", "image/vnd.microsoft.icon"), ("/api/v1/", "text/html; charset=utf-8"),
-    ("/api/v1/ui/initializer.js", "text/javascript; charset=utf-8"),
-])
+@pytest.mark.parametrize(
+    "path, media_type",
+    [
+        ("/", "text/html; charset=utf-8"),
+        ("/static/app.css", "text/css; charset=utf-8"),
+        ("/static/js/main.js", "text/javascript; charset=utf-8"),
+        ("/static/icon.svg", "image/svg+xml"),
+        ("/favicon.ico", "image/vnd.microsoft.icon"),
+        ("/api/v1/", "text/html; charset=utf-8"),
+        ("/api/v1/ui/initializer.js", "text/javascript; charset=utf-8"),
+    ],
+)
 async def test_files_have_their_type_and_are_asked_for_again_each_time(call, path, media_type):
     answer = await call("GET", path)
     assert (answer.status, answer.headers["Content-Type"]) == (200, media_type)
@@ -40,10 +46,20 @@ async def test_the_files_of_the_package_may_be_kept(call):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("path", ["/static/", "/static/js", "/static/../conftest.py", "/static/%2e%2e/x",
-                                  "/static//etc/passwd", "/static/..%2f..%2fetc%2fpasswd", "/api/v1/ui/",
-                                  "/api/v1/ui/../index.html",
-                                  "/static/x%00.js"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/",
+        "/static/js",
+        "/static/../conftest.py",
+        "/static/%2e%2e/x",
+        "/static//etc/passwd",
+        "/static/..%2f..%2fetc%2fpasswd",
+        "/api/v1/ui/",
+        "/api/v1/ui/../index.html",
+        "/static/x%00.js",
+    ],
+)
 async def test_nothing_outside_the_folder_and_no_folder_is_shown(call, path):
     answer = await call("GET", path)
     assert (answer.status, answer.json["error"]) == (404, "not_found")
@@ -67,8 +83,10 @@ async def test_the_api_without_its_slash_leads_to_the_page(call):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("path", ["/", "/static/app.css", "/static/none", "/api/v1/", VMS, "/nowhere", "/healthz",
-                                  "/metrics", f"{VMS}/nobody"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/static/app.css", "/static/none", "/api/v1/", VMS, "/nowhere", "/healthz", "/metrics", f"{VMS}/nobody"],
+)
 async def test_every_answer_carries_the_headers_of_safety(call, path):
     headers = (await call("GET", path)).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -80,23 +98,37 @@ async def test_every_answer_carries_the_headers_of_safety(call, path):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("host, status", [
-    ("localhost", 200), ("LOCALHOST:8888", 200), ("127.0.0.1", 200), ("127.8.8.8:1", 200), ("[::1]:8888", 200),
-    ("localhost.", 200), ("evil.example", 403), ("localhost.evil.example", 403), ("10.0.0.1", 403), ("0.0.0.0", 403),
-])
+@pytest.mark.parametrize(
+    "host, status",
+    [
+        ("localhost", 200),
+        ("LOCALHOST:8888", 200),
+        ("127.0.0.1", 200),
+        ("127.8.8.8:1", 200),
+        ("[::1]:8888", 200),
+        ("localhost.", 200),
+        ("evil.example", 403),
+        ("localhost.evil.example", 403),
+        ("10.0.0.1", 403),
+        ("0.0.0.0", 403),
+    ],
+)
 async def test_on_loopback_only_loopback_names_are_ours(call, host, status):
     for path in ("/", VMS, "/metrics", "/api/v1/openapi.json"):
         assert (await call("GET", path, headers={"Host": host})).status == status
 
 
-@pytest.mark.parametrize("settings, name, allowed", [
-    (WebSettings(address="0.0.0.0"), "anything.example", True),
-    (WebSettings(address="0.0.0.0", hosts=frozenset({"vms.example"})), "vms.example", True),
-    (WebSettings(address="0.0.0.0", hosts=frozenset({"vms.example"})), "other.example", False),
-    (WebSettings(address="::1", hosts=frozenset({"vms.example"})), "vms.example", True),
-    (WebSettings(address="::1", hosts=frozenset({"vms.example"})), "::1", True),
-    (WebSettings(address="localhost"), "other.example", False),
-])
+@pytest.mark.parametrize(
+    "settings, name, allowed",
+    [
+        (WebSettings(address="0.0.0.0"), "anything.example", True),
+        (WebSettings(address="0.0.0.0", hosts=frozenset({"vms.example"})), "vms.example", True),
+        (WebSettings(address="0.0.0.0", hosts=frozenset({"vms.example"})), "other.example", False),
+        (WebSettings(address="::1", hosts=frozenset({"vms.example"})), "vms.example", True),
+        (WebSettings(address="::1", hosts=frozenset({"vms.example"})), "::1", True),
+        (WebSettings(address="localhost"), "other.example", False),
+    ],
+)
 def test_names_that_were_configured_are_ours_too(settings, name, allowed):
     assert settings.allows_host(name) == allowed
 

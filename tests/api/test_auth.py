@@ -9,7 +9,7 @@ import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-from tests.api.standin import event
+from tests.api.standin import UPGRADE, event
 from vmsvc.domain.errors import Unauthenticated
 from vmsvc.domain.principal import Principal
 from vmsvc.service.identity import tokens
@@ -20,8 +20,6 @@ from vmsvc.web.http.proxies import TrustedProxies
 
 VMS = "/api/v1/vm"
 BODY = {"is_preemptible": True}
-UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
-           "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
 
 
 class Tickets:
@@ -69,8 +67,7 @@ def _known(file, member, reader, monkeypatch):
 
 @pytest.fixture(name="app")
 def _app(service, evictions, hub, settings, registry, known):
-    return make_app(service, hub, settings, TokenAuth(known), evictions=evictions, tickets=Tickets(),
-                    registry=registry)
+    return make_app(service, hub, settings, TokenAuth(known), evictions=evictions, tickets=Tickets(), registry=registry)
 
 
 def bearer(token):
@@ -79,14 +76,32 @@ def bearer(token):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("headers", [
-    {}, {"Authorization": ""}, {"Authorization": "Bearer"}, {"Authorization": "Bearer "}, bearer("wrong"),
-    bearer("vmsvc-" + "A" * 43), {"Authorization": "Basic YWxpY2U6eA=="}, {"X-Auth-Token": "wrong"}, bearer("é"),
-    bearer("x" * 20_000)], ids=lambda headers: repr(headers)[:40])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        bearer("wrong"),
+        bearer("vmsvc-" + "A" * 43),
+        {"Authorization": "Basic YWxpY2U6eA=="},
+        {"X-Auth-Token": "wrong"},
+        bearer("é"),
+        bearer("x" * 20_000),
+    ],
+    ids=lambda headers: repr(headers)[:40],
+)
 async def test_who_shows_no_good_token_gets_nothing_of_the_api(call, service, headers):
-    for method, path, body in (("GET", VMS, None), ("POST", VMS, BODY), ("DELETE", f"{VMS}/x", None),
-                               ("GET", "/api/v1/events", None), ("GET", "/api/v1/capacity", None),
-                               ("GET", "/api/v1/evictions", None), ("POST", "/api/v1/tickets", None)):
+    for method, path, body in (
+        ("GET", VMS, None),
+        ("POST", VMS, BODY),
+        ("DELETE", f"{VMS}/x", None),
+        ("GET", "/api/v1/events", None),
+        ("GET", "/api/v1/capacity", None),
+        ("GET", "/api/v1/evictions", None),
+        ("POST", "/api/v1/tickets", None),
+    ):
         answer = await call(method, path, json_body=body, headers=headers)
         assert (answer.status, answer.json["error"]) == (401, "unauthenticated")
         assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
@@ -126,7 +141,7 @@ async def test_the_file_counts_as_it_is_now(call, file, member):
 def test_a_token_is_in_the_file_as_a_hash_and_the_file_is_its_owners_alone(file, member):
     assert file.stat().st_mode & 0o777 == 0o600
     assert member not in file.read_text() and tokens.digest_of(member) in file.read_text()
-    file.write_text(file.read_text().rstrip("\n"))        # as some editors leave it
+    file.write_text(file.read_text().rstrip("\n"))  # as some editors leave it
     tokens.add(file, "bob", "reader")
     entries, bad = tokens.parse(file.read_text())
     assert ([entry.name for entry in entries], bad) == (["alice", "bob"], ())
@@ -150,14 +165,15 @@ def test_a_service_does_not_start_with_a_token_file_that_is_missing_or_that_othe
     os.chmod(file.parent, 0o770)
     with pytest.raises(BadTokenFile, match="chmod go-w"):
         TokenFile(file).load()
-    os.chmod(file.parent, 0o1777)       # as /tmp: nobody replaces another's file there
+    os.chmod(file.parent, 0o1777)  # as /tmp: nobody replaces another's file there
     assert TokenFile(file).load() == 1
 
 
 @pytest.mark.parametrize("others_may_write", [0o666, 0o620])
 @pytest.mark.gen_test
 async def test_a_token_file_that_others_may_write_from_now_on_lets_nobody_in_until_that_is_mended(
-        call, file, member, caplog, others_may_write):
+    call, file, member, caplog, others_may_write
+):
     assert (await call("GET", VMS, headers=bearer(member))).status == 200
     os.chmod(file, others_may_write)
     assert (await call("GET", VMS, headers=bearer(member))).status == 401
@@ -235,9 +251,14 @@ class TestAtAName:
 
     @pytest.fixture(name="settings")
     def _settings(self, settings):
-        return replace(settings, hosts=frozenset({"vms.example"}),
-                       trusted_proxies=TrustedProxies([ip_network("127.0.0.0/8")]),
-                       local_peers=frozenset({"172.18.0.1"}), write_burst=2, write_rate=1 / 3600)
+        return replace(
+            settings,
+            hosts=frozenset({"vms.example"}),
+            trusted_proxies=TrustedProxies([ip_network("127.0.0.0/8")]),
+            local_peers=frozenset({"172.18.0.1"}),
+            write_burst=2,
+            write_rate=1 / 3600,
+        )
 
     @pytest.mark.gen_test
     async def test_metrics_are_not_for_everybody_that_a_proxy_lets_through(self, call, reader):
@@ -256,8 +277,15 @@ class TestAtAName:
 
     @pytest.mark.gen_test
     async def test_a_principal_has_one_bucket_wherever_he_comes_from_and_readers_get_tickets_from_it(
-            self, call, member, reader):
-        statuses = [(await call("POST", VMS, json_body=BODY, headers=bearer(member) | {
-            "X-Forwarded-For": f"192.0.2.{number}"})).status for number in range(3)]
+        self, call, member, reader
+    ):
+        statuses = [
+            (
+                await call(
+                    "POST", VMS, json_body=BODY, headers=bearer(member) | {"X-Forwarded-For": f"192.0.2.{number}"}
+                )
+            ).status
+            for number in range(3)
+        ]
         assert statuses == [201, 201, 429]
         assert (await call("POST", "/api/v1/tickets", headers=bearer(reader))).status == 201

@@ -18,34 +18,70 @@ def with_field(name, value):
 
 
 NOT_AN_OBJECT = ["[]", "null", "1", '"is_preemptible"', "true"]
-NOT_JSON = ["{", "{'is_preemptible': true}", '{"is_preemptible": True}', "is_preemptible=true", GOOD + "x",
-            "\ufeff\ufeff" + GOOD, b"\xff" + GOOD.encode(), GOOD.encode("utf-16"), "[" * 100_000,
-            '{"priority": NaN, "is_preemptible": true}',
-            '{"priority": -Infinity, "is_preemptible": true}', '{"priority": ' + "9" * 5000 + "}", "{}{}"]
+NOT_JSON = [
+    "{",
+    "{'is_preemptible': true}",
+    '{"is_preemptible": True}',
+    "is_preemptible=true",
+    GOOD + "x",
+    "\ufeff\ufeff" + GOOD,
+    b"\xff" + GOOD.encode(),
+    GOOD.encode("utf-16"),
+    "[" * 100_000,
+    '{"priority": NaN, "is_preemptible": true}',
+    '{"priority": -Infinity, "is_preemptible": true}',
+    '{"priority": ' + "9" * 5000 + "}",
+    "{}{}",
+]
 
 BAD_FIELDS = [
     ("{}", "is_preemptible"),
-    *[(with_field("is_preemptible", value), "is_preemptible")
-      for value in ("true", "false", 1, 0, 1.0, None, [], {}, "")],
+    *[
+        (with_field("is_preemptible", value), "is_preemptible")
+        for value in ("true", "false", 1, 0, 1.0, None, [], {}, "")
+    ],
     (with_field("ram", 512), "ram"),
     (with_field("isPreemptible", True), "isPreemptible"),
     ('{"is_preemptible": true, "is_preemptible": false}', "is_preemptible"),
-    *[(with_field(name, value), name) for name in ("name", "flavor", "image", "network", "key_name",
-                                                   "availability_zone")
-      for value in ("", "x" * 256, " x", "x ", "a\nb", "a\x7fb", "\u2028", 1, True, None, ["x"], {"id": "x"})],
+    *[
+        (with_field(name, value), name)
+        for name in ("name", "flavor", "image", "network", "key_name", "availability_zone")
+        for value in ("", "x" * 256, " x", "x ", "a\nb", "a\x7fb", "\u2028", 1, True, None, ["x"], {"id": "x"})
+    ],
     (r'{"is_preemptible": true, "name": "a\u0000b"}', "name"),
     (r'{"is_preemptible": true, "name": "a\ud800b"}', "name"),
     (r'{"is_preemptible": true, "metadata": {"a": "\u0000"}}', "a"),
     (r'{"is_preemptible": true, "metadata": {"a": "\udfff"}}', "a"),
     (r'{"is_preemptible": true, "metadata": {"a": "x", "a": "y"}}', "a"),
     (with_field("availability_zone", "nova:host-1"), "availability_zone"),
-    *[(with_field("user_data", value), "user_data")
-      for value in ("", "#!/bin/sh", "YQ", "YQ==YQ==", "ü", "Y" * 65536, 1, None)],
-    *[(with_field("metadata", value), "metadata")
-      for value in (None, [], "a=b", {"a": 1}, {"a": True}, {"a": None}, {"a": "x" * 256}, {"": "x"}, {"k" * 256: "x"},
-                    {"a/b": "x"}, {"ü": "x"}, {"vmsvc_id": "x"}, {"vmsvc_evict_at": "x"}, {"vmsvc_": "x"},
-                    {"VMSVC_ID": "x"}, {"Vmsvc_Deployment": "x"}, {" vmsvc_id": "x"}, {"vmsvc _id": "x"},
-                    {f"key{number}": "x" for number in range(129)})],
+    *[
+        (with_field("user_data", value), "user_data")
+        for value in ("", "#!/bin/sh", "YQ", "YQ==YQ==", "ü", "Y" * 65536, 1, None)
+    ],
+    *[
+        (with_field("metadata", value), "metadata")
+        for value in (
+            None,
+            [],
+            "a=b",
+            {"a": 1},
+            {"a": True},
+            {"a": None},
+            {"a": "x" * 256},
+            {"": "x"},
+            {"k" * 256: "x"},
+            {"a/b": "x"},
+            {"ü": "x"},
+            {"vmsvc_id": "x"},
+            {"vmsvc_evict_at": "x"},
+            {"vmsvc_": "x"},
+            {"VMSVC_ID": "x"},
+            {"Vmsvc_Deployment": "x"},
+            {" vmsvc_id": "x"},
+            {"vmsvc _id": "x"},
+            {f"key{number}": "x" for number in range(129)},
+        )
+    ],
     *[(with_field("priority", value), "priority") for value in (-1001, 1001, "1", 1.0, 1.5, True, None)],
     ('{"is_preemptible": true, "priority": 1e400}', "priority"),
     *[(with_field("min_run_seconds", value), "min_run_seconds") for value in (-1, 31_536_001, "60", 0.5, False, None)],
@@ -124,16 +160,28 @@ async def test_a_body_of_two_mebibytes_without_a_length_is_413_too(call, service
 
 @pytest.mark.gen_test
 async def test_the_largest_wish_that_is_allowed_is_accepted(call, service):
-    wish = {"is_preemptible": False, "user_data": "YWJj" * 16383, "name": "ü" * 255,
-            "metadata": {f"{number:0255}": "x" * 255 for number in range(120)}}
+    wish = {
+        "is_preemptible": False,
+        "user_data": "YWJj" * 16383,
+        "name": "ü" * 255,
+        "metadata": {f"{number:0255}": "x" * 255 for number in range(120)},
+    }
     assert (await call("POST", VMS, json_body=wish)).status == 201
     assert service.wrote()
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded",
-                                        "application/json-patch+json", "multipart/form-data; boundary=x", "",
-                                        "application/xml"])
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json-patch+json",
+        "multipart/form-data; boundary=x",
+        "",
+        "application/xml",
+    ],
+)
 async def test_a_body_that_is_not_sent_as_json_is_415(call, service, media_type):
     said = await refused(call, service, GOOD, 415, headers={"Content-Type": media_type})
     assert said["error"] == "unsupported_media_type"
@@ -159,8 +207,16 @@ async def test_an_idempotency_key_that_cannot_be_one_is_refused(call, service, k
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("query, field", [("dryrun=true", "dryrun"), ("dry_run=yes", "dry_run"), ("dry_run", "dry_run"),
-                                          ("dry_run=true&dry_run=false", "dry_run"), ("x=1", "x")])
+@pytest.mark.parametrize(
+    "query, field",
+    [
+        ("dryrun=true", "dryrun"),
+        ("dry_run=yes", "dry_run"),
+        ("dry_run", "dry_run"),
+        ("dry_run=true&dry_run=false", "dry_run"),
+        ("x=1", "x"),
+    ],
+)
 async def test_a_misspelt_dry_run_creates_nothing(call, service, query, field):
     answer = await call("POST", f"{VMS}?{query}", body=GOOD)
     assert (answer.status, answer.json["field"]) == (400, field)
@@ -168,11 +224,18 @@ async def test_a_misspelt_dry_run_creates_nothing(call, service, query, field):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("headers", [
-    {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"},
-    {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:1"}, {"Host": "evil.example"},
-    {"Host": "evil.example", "Origin": "http://evil.example"}, {"Host": "127.0.0.1.evil.example"},
-])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:1"},
+        {"Host": "evil.example"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+        {"Host": "127.0.0.1.evil.example"},
+    ],
+)
 async def test_the_page_of_another_site_can_create_and_delete_nothing(call, service, headers):
     assert (await refused(call, service, GOOD, 403, headers=headers))["error"] == "forbidden"
     answer = await call("DELETE", f"{VMS}/{CLOUD_1}", headers=headers)
@@ -181,10 +244,15 @@ async def test_the_page_of_another_site_can_create_and_delete_nothing(call, serv
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("method, path, allowed", [
-    ("PUT", "/api/v1/events?type=", "GET, HEAD, OPTIONS"), ("PATCH", "/api/v1/vm?x=1", "GET, HEAD, POST, OPTIONS"),
-    ("GET", "/api/v1/vm/not%20an%20id/ack", "POST, OPTIONS"), ("QUERY", "/api/v1/vm", "GET, HEAD, POST, OPTIONS"),
-])
+@pytest.mark.parametrize(
+    "method, path, allowed",
+    [
+        ("PUT", "/api/v1/events?type=", "GET, HEAD, OPTIONS"),
+        ("PATCH", "/api/v1/vm?x=1", "GET, HEAD, POST, OPTIONS"),
+        ("GET", "/api/v1/vm/not%20an%20id/ack", "POST, OPTIONS"),
+        ("QUERY", "/api/v1/vm", "GET, HEAD, POST, OPTIONS"),
+    ],
+)
 async def test_a_method_that_is_not_known_is_405_whatever_else_is_wrong(call, method, path, allowed):
     answer = await call(method, path)
     assert (answer.status, answer.json["error"]) == (405, "method_not_allowed")
@@ -200,10 +268,15 @@ class TestWithShortTimeOuts:
         return replace(settings, header_timeout=0.1, body_timeout=0.1)
 
     @pytest.mark.gen_test
-    @pytest.mark.parametrize("start", [
-        b"", b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-        b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 23\r\n\r\n{",
-    ])
+    @pytest.mark.parametrize(
+        "start",
+        [
+            b"",
+            b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
+            b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 23\r\n\r\n{",
+        ],
+    )
     async def test_a_client_that_never_finishes_is_hung_up_on(self, http_server, http_port, service, start):
         del http_server
         reader, writer = await asyncio.open_connection("127.0.0.1", http_port)

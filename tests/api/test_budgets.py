@@ -14,8 +14,14 @@ from vmsvc.web.http.limits import Limits, client_of
 
 VMS = "/api/v1/vm"
 #: GETs behind which there is the cloud or the database.
-COSTLY = (f"{VMS}/{CLOUD_9}", "/api/v1/capacity", "/api/v1/usage", "/api/v1/events?since=0", "/api/v1/evictions",
-          "/api/v1/evictions/1")
+COSTLY = (
+    f"{VMS}/{CLOUD_9}",
+    "/api/v1/capacity",
+    "/api/v1/usage",
+    "/api/v1/events?since=0",
+    "/api/v1/evictions",
+    "/api/v1/evictions/1",
+)
 FREE = (VMS, "/api/v1/catalog", "/healthz", "/readyz", "/metrics", "/api/v1/openapi.json")
 
 
@@ -70,6 +76,7 @@ class TestReads:
                 """Bad."""
                 self.asked += 1
                 raise TooManyRequests("a marker")
+
         tickets = Tickets()
         app.settings["dependencies"] = replace(app.dependencies, tickets=tickets)
         for _ in range(5):
@@ -93,10 +100,17 @@ async def test_a_read_whose_client_has_gone_is_stopped(app, http_server, http_po
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("path, name, found", [("/api/v1/capacity", "capacity", {}), ("/api/v1/usage", "usage", {}),
-                                               ("/api/v1/events?since=0", "events", ([], 0))])
-async def test_work_that_goes_on_without_its_client_is_still_in_flight(app, http_server, http_port, service, path, name,
-                                                                       found):
+@pytest.mark.parametrize(
+    "path, name, found",
+    [
+        ("/api/v1/capacity", "capacity", {}),
+        ("/api/v1/usage", "usage", {}),
+        ("/api/v1/events?since=0", "events", ([], 0)),
+    ],
+)
+async def test_work_that_goes_on_without_its_client_is_still_in_flight(
+    app, http_server, http_port, service, path, name, found
+):
     del http_server
     asked, end = asyncio.Event(), asyncio.Event()
 
@@ -104,6 +118,7 @@ async def test_work_that_goes_on_without_its_client_is_still_in_flight(app, http
         asked.set()
         await end.wait()
         return found
+
     setattr(service, name, slow)
     _, writer = await asyncio.open_connection("127.0.0.1", http_port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -125,6 +140,7 @@ async def test_who_is_refused_hears_it_in_turn_and_holds_no_place_meanwhile():
 
     async def sleep(seconds):
         slept.append(seconds)
+
     real, asyncio.sleep = asyncio.sleep, sleep
     try:
         for _ in range(1000):
@@ -132,14 +148,21 @@ async def test_who_is_refused_hears_it_in_turn_and_holds_no_place_meanwhile():
         await limits.delay_refusal("b")
     finally:
         asyncio.sleep = real
-    assert slept[:3] == pytest.approx([0.01, 0.02, 0.03])       # the first one did not wait
+    assert slept[:3] == pytest.approx([0.01, 0.02, 0.03])  # the first one did not wait
     assert max(slept) <= module.MAX_DELAY and len(slept) == 999, "another client does not stand in this row"
     assert limits.in_flight == limits.delayed_refusals == 0
 
 
-@pytest.mark.parametrize("principal, address, client", [
-    (Principal("anonymous", True), "192.0.2.7", "from 192.0.2.7"), (None, "192.0.2.7", "from 192.0.2.7"),
-    (None, "2001:db8:1:2:3:4:5:6", "from 2001:db8:1:2::/64"), (None, "2001:db8:1:2::", "from 2001:db8:1:2::/64"),
-    (None, "@", "from elsewhere"), (Principal("alice", False, "digest"), "192.0.2.7", "alice")])
+@pytest.mark.parametrize(
+    "principal, address, client",
+    [
+        (Principal("anonymous", True), "192.0.2.7", "from 192.0.2.7"),
+        (None, "192.0.2.7", "from 192.0.2.7"),
+        (None, "2001:db8:1:2:3:4:5:6", "from 2001:db8:1:2::/64"),
+        (None, "2001:db8:1:2::", "from 2001:db8:1:2::/64"),
+        (None, "@", "from elsewhere"),
+        (Principal("alice", False, "digest"), "192.0.2.7", "alice"),
+    ],
+)
 def test_whose_budget_it_is(principal, address, client):
     assert client_of(principal, address) == client

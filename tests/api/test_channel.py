@@ -10,15 +10,12 @@ import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-from tests.api.standin import event
+from tests.api.standin import UPGRADE, event
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.service.events.hub import Hub
 from vmsvc.web.channel.frames import text_frame
 from vmsvc.web.channel.handlers import PAGE
 from vmsvc.web.http.limits import MAX_SOCKET_READERS
-
-UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
-           "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
 
 
 @pytest.fixture(name="url")
@@ -30,10 +27,12 @@ def _url(http_server, http_port):
 @pytest.fixture(name="commit")
 def _commit(service, hub):
     """Commit events and publish them, as outbox and feed do."""
+
     def write(*seqs, **kwargs):
         for seq in seqs:
             service.log.append(event(seq, **kwargs))
             hub.publish([service.log[-1]])
+
     return write
 
 
@@ -130,9 +129,9 @@ class TestForgetful:
         read_events = service.events
 
         async def slow_read(**kwargs):
-            await asyncio.sleep(0)                # some come between the subscription and the reading,
+            await asyncio.sleep(0)  # some come between the subscription and the reading,
             page = await read_events(**kwargs)
-            await asyncio.sleep(0.002)            # and some after the reading, before it is sent
+            await asyncio.sleep(0.002)  # and some after the reading, before it is sent
             return page
 
         async def keep_committing():
@@ -155,18 +154,17 @@ class TestForgetful:
         assert all(await asyncio.gather(*followers))
         await committer
 
-
     @pytest.mark.gen_test
     async def test_an_event_that_is_in_the_history_and_comes_live_too_is_sent_once(self, url, hub, commit, service):
         read_events = service.events
 
         async def read_while_others_commit(**kwargs):
             service.events = read_events
-            commit(3)                                   # published before the reading sees it,
-            service.log.append(event(4))                # seen before it is published,
+            commit(3)  # published before the reading sees it,
+            service.log.append(event(4))  # seen before it is published,
             page = await read_events(**kwargs)
             hub.publish([event(4)])
-            commit(5)                                   # and one that the reading missed
+            commit(5)  # and one that the reading missed
             return page
 
         commit(1, 2)
@@ -273,7 +271,7 @@ class TestPause:
             if seq % 4 == 0:
                 await asyncio.sleep(0.0005)
             if seq == 200:
-                writer.write(b"\x89\x80\0\0\0\0")       # a ping: Tornado's answer goes where the queue is
+                writer.write(b"\x89\x80\0\0\0\0")  # a ping: Tornado's answer goes where the queue is
         seen, pongs = [], 0
         while len(seen) < last or not pongs:
             opcode, payload = await next_frame(reader)
@@ -292,8 +290,10 @@ async def stalling_client(port):
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
     reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
-    writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+    writer.write(
+        b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
     assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
     return reader, writer
 
@@ -312,9 +312,9 @@ async def next_frame(reader):
     """(opcode, payload)."""
     head, length = await reader.readexactly(2)
     if length == 126:
-        length, = struct.unpack("!H", await reader.readexactly(2))
+        (length,) = struct.unpack("!H", await reader.readexactly(2))
     elif length == 127:
-        length, = struct.unpack("!Q", await reader.readexactly(8))
+        (length,) = struct.unpack("!Q", await reader.readexactly(8))
     return head & 15, await reader.readexactly(length)
 
 
@@ -379,10 +379,19 @@ async def test_what_a_client_says_is_dropped(url, hub, commit):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("sent", [
-    b"\x81\x05hello", b"\x82\x00", b"\x01\x02he", b"\x89\x02hi", b"\x8a\x00", b"\x81\x7e\x01\x00" + 256 * b"x",
-    b"\x81\x85\0\0\0\0hello" b"\x81\x05hello", b"\x01\x82\0\0\0\0he" b"\x80\x03llo",
-])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x81\x05hello",
+        b"\x82\x00",
+        b"\x01\x02he",
+        b"\x89\x02hi",
+        b"\x8a\x00",
+        b"\x81\x7e\x01\x00" + 256 * b"x",
+        b"\x81\x85\0\0\0\0hello\x81\x05hello",
+        b"\x01\x82\0\0\0\0he\x80\x03llo",
+    ],
+)
 async def test_a_frame_without_a_mask_ends_the_socket(http_server, hub, http_port, sent):
     del http_server
     reader, writer = await stalling_client(http_port)
@@ -395,12 +404,26 @@ async def test_a_frame_without_a_mask_ends_the_socket(http_server, hub, http_por
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("query, field", [
-    ("since=-1", "since"), ("since=x", "since"), ("since=", "since"), ("since=1&since=2", "since"),
-    ("since=9223372036854775808", "since"), ("type=creates", "type"), ("type=", "type"), ("vm=%00", "vm"),
-    ("vm=a/b", "vm"), ("limit=0", "limit"), ("limit=1001", "limit"), ("sinc=1", "sinc"),
-    ("preemptible=1", "preemptible"), ("preemptible=", "preemptible"), ("preemptible=True", "preemptible"),
-])
+@pytest.mark.parametrize(
+    "query, field",
+    [
+        ("since=-1", "since"),
+        ("since=x", "since"),
+        ("since=", "since"),
+        ("since=1&since=2", "since"),
+        ("since=9223372036854775808", "since"),
+        ("type=creates", "type"),
+        ("type=", "type"),
+        ("vm=%00", "vm"),
+        ("vm=a/b", "vm"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("sinc=1", "sinc"),
+        ("preemptible=1", "preemptible"),
+        ("preemptible=", "preemptible"),
+        ("preemptible=True", "preemptible"),
+    ],
+)
 async def test_a_query_that_makes_no_sense_is_refused_before_the_upgrade(call, service, query, field):
     for headers in ({}, UPGRADE):
         answer = await call("GET", f"/api/v1/events?{query}", headers=headers)
@@ -409,8 +432,14 @@ async def test_a_query_that_makes_no_sense_is_refused_before_the_upgrade(call, s
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Origin": "null"},
-                                     {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"},
+    ],
+)
 async def test_the_page_of_another_site_gets_no_socket(call, hub, headers):
     answer = await call("GET", "/api/v1/events", headers=UPGRADE | headers)
     assert (answer.status, answer.json["error"]) == (403, "forbidden")

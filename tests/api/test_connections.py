@@ -37,6 +37,7 @@ def _connect(http_server, http_port, io_loop):
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
     io_loop.run_sync(close)
 
 
@@ -62,8 +63,9 @@ async def test_who_has_waited_longest_gives_way_to_whoever_asks(connect):
 
 @pytest.mark.gen_test
 async def test_when_all_have_asked_one_more_is_told_that_it_is_full(connect, http_server):
-    slow = (b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 9\r\n\r\n{")
+    slow = (
+        b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    )
     for _ in range(8):
         await connect(slow)
     while len(http_server) < 8 or http_server.waiting:
@@ -77,7 +79,7 @@ async def test_who_does_not_take_an_answer_is_hung_up_on(connect, http_server):
     reader, writer = await connect()
     writer.transport.pause_reading()
     writer.write(ASK.replace(b"/healthz", b"/api/v1/openapi.json") * 600)
-    while len(http_server) == 0:         # it has been accepted
+    while len(http_server) == 0:  # it has been accepted
         await asyncio.sleep(0)
     async with asyncio.timeout(10):
         while len(http_server):
@@ -97,21 +99,38 @@ async def test_connections_that_end_are_no_longer_counted(connect, http_server):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("length, status", [("9" * 5000, 413), ("0" * 5000 + "5", 413), ("-1", 400), ("5, 6", 400),
-                                            ("1e3", 400)])
+@pytest.mark.parametrize(
+    "length, status", [("9" * 5000, 413), ("0" * 5000 + "5", 413), ("-1", 400), ("5, 6", 400), ("1e3", 400)]
+)
 async def test_a_length_that_is_none_is_refused(connect, length, status):
-    reader, _ = await connect(f"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                              f"Content-Length: {length}\r\n\r\n".encode())
+    reader, _ = await connect(
+        f"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {length}\r\n\r\n".encode()
+    )
     assert int((await reader.readline()).split()[1]) == status
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("name, value", [
-    ("Connection", "close"), ("Sec-WebSocket-Version", "8"), ("Sec-WebSocket-Version", "x"), ("Sec-WebSocket-Key", ""),
-    ("Sec-WebSocket-Key", "AAAA"), ("Sec-WebSocket-Key", "*" * 24)])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("Connection", "close"),
+        ("Sec-WebSocket-Version", "8"),
+        ("Sec-WebSocket-Version", "x"),
+        ("Sec-WebSocket-Key", ""),
+        ("Sec-WebSocket-Key", "AAAA"),
+        ("Sec-WebSocket-Key", "*" * 24),
+    ],
+)
 async def test_half_a_handshake_is_refused_by_name(connect, name, value):
-    headers = {"Host": "localhost", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
-               "Sec-WebSocket-Key": "A" * 22 + "==", name: value}
+    headers = {
+        "Host": "localhost",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "A" * 22 + "==",
+        name: value,
+    }
     head = "".join(f"{key}: {text}\r\n" for key, text in headers.items())
     reader, _ = await connect(f"GET /api/v1/events HTTP/1.1\r\n{head}\r\n".encode())
     status, body = await answer_of(reader)
@@ -121,9 +140,11 @@ async def test_half_a_handshake_is_refused_by_name(connect, name, value):
 @pytest.mark.gen_test
 async def test_a_peer_that_goes_during_its_handshake_is_no_error(connect, hub, caplog):
     for _ in range(30):
-        _, writer = await connect(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-                                  b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                                  b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n" + b"\x88\x80\0\0\0\0")
+        _, writer = await connect(
+            b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n" + b"\x88\x80\0\0\0\0"
+        )
         await asyncio.sleep(0.001)
         reset(writer)
     async with asyncio.timeout(5):

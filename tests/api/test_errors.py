@@ -24,32 +24,41 @@ def test_every_kind_of_error_has_a_status_of_its_own_or_of_its_meaning(kind):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("error, status, slug", [
-    (errors.InvalidRequest("no"), 400, "invalid_request"),
-    (errors.Unauthenticated("no"), 401, "unauthenticated"),
-    (errors.Forbidden("no"), 403, "forbidden"),
-    (errors.QuotaExceeded("no"), 403, "quota_exceeded"),
-    (errors.NotFound("no"), 404, "not_found"),
-    (errors.NoCapacity("no"), 409, "no_capacity"),
-    (errors.Conflict("no"), 409, "conflict"),
-    (errors.Locked("no"), 409, "conflict"),
-    (errors.HistoryGone(5), 410, "history_gone"),
-    (errors.IdempotencyMismatch("no"), 422, "idempotency_mismatch"),
-    (errors.TooManyRequests("no", 0.2), 429, "too_many_requests"),
-    (errors.CloudError("no"), 502, "cloud_error"),
-    (errors.CloudUnavailable("no", 7.5), 503, "cloud_unavailable"),
-    (errors.OutcomeUnknown("no"), 503, "cloud_unavailable"),
-    (errors.Unavailable("no"), 503, "unavailable"),
-    (errors.Timeout("no"), 504, "timeout"),
-])
+@pytest.mark.parametrize(
+    "error, status, slug",
+    [
+        (errors.InvalidRequest("no"), 400, "invalid_request"),
+        (errors.Unauthenticated("no"), 401, "unauthenticated"),
+        (errors.Forbidden("no"), 403, "forbidden"),
+        (errors.QuotaExceeded("no"), 403, "quota_exceeded"),
+        (errors.NotFound("no"), 404, "not_found"),
+        (errors.NoCapacity("no"), 409, "no_capacity"),
+        (errors.Conflict("no"), 409, "conflict"),
+        (errors.Locked("no"), 409, "conflict"),
+        (errors.HistoryGone(5), 410, "history_gone"),
+        (errors.IdempotencyMismatch("no"), 422, "idempotency_mismatch"),
+        (errors.TooManyRequests("no", 0.2), 429, "too_many_requests"),
+        (errors.CloudError("no"), 502, "cloud_error"),
+        (errors.CloudUnavailable("no", 7.5), 503, "cloud_unavailable"),
+        (errors.OutcomeUnknown("no"), 503, "cloud_unavailable"),
+        (errors.Unavailable("no"), 503, "unavailable"),
+        (errors.Timeout("no"), 504, "timeout"),
+    ],
+)
 async def test_a_domain_error_is_told_by_status_slug_and_message(call, service, error, status, slug):
     service.error = error
     method, path, body = {404: ("GET", f"{VMS}/{CLOUD_9}", None), 410: ("GET", "/api/v1/events?since=1", None)}.get(
-        status, ("POST", VMS, {"is_preemptible": False}))
+        status, ("POST", VMS, {"is_preemptible": False})
+    )
     answer = await call(method, path, json_body=body)
     assert answer.status == status
-    assert answer.json == {"code": str(status), "message": error.message, "message:": error.message, "error": slug,
-                           "request_id": answer.headers["X-Request-Id"]}
+    assert answer.json == {
+        "code": str(status),
+        "message": error.message,
+        "message:": error.message,
+        "error": slug,
+        "request_id": answer.headers["X-Request-Id"],
+    }
     assert ("Retry-After" in answer.headers) == (status in (429, 503))
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
 
@@ -62,17 +71,23 @@ def test_the_page_of_errors_has_every_one_with_its_status():
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("error, seconds", [
-    (errors.CloudUnavailable("no", 7.5), "8"), (errors.OutcomeUnknown("no"), "5"),
-    (errors.TooManyRequests("no", 0.2), "1")])
+@pytest.mark.parametrize(
+    "error, seconds",
+    [
+        (errors.CloudUnavailable("no", 7.5), "8"),
+        (errors.OutcomeUnknown("no"), "5"),
+        (errors.TooManyRequests("no", 0.2), "1"),
+    ],
+)
 async def test_who_should_come_back_hears_when(call, service, error, seconds):
     service.error = error
     assert (await call("GET", VMS)).headers["Retry-After"] == seconds
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("slug, status", [("quota_exceeded", 403), ("cloud_unavailable", 503), ("timeout", 504),
-                                          ("no_such_slug", 500)])
+@pytest.mark.parametrize(
+    "slug, status", [("quota_exceeded", 403), ("cloud_unavailable", 503), ("timeout", 504), ("no_such_slug", 500)]
+)
 async def test_a_create_that_failed_keeps_the_status_of_its_slug(call, service, slug, status):
     service.refusal = (slug, "it went wrong")
     answer = await call("POST", VMS, json_body={"is_preemptible": False})
@@ -87,7 +102,7 @@ async def test_an_unforeseen_error_tells_the_client_nothing_and_the_log_everythi
     answer = await call("GET", VMS, headers={"X-Request-Id": "mine-1"})
     assert (answer.status, answer.json["error"], answer.json["request_id"]) == (500, "internal", "mine-1")
     assert b"hunter2" not in answer.raw and b"Traceback" not in answer.raw
-    record, = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert "mine-1" in record.getMessage() and record.exc_info
 
 
@@ -99,8 +114,9 @@ async def test_a_refusal_is_no_error_in_the_log(call, caplog):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("path", ["/nowhere", "/api/v1/vms", "/api/v2/vm", "/api/v1/vm/", "/api/v1/vm/a/b", "//",
-                                  "/metrics/x"])
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/api/v1/vms", "/api/v2/vm", "/api/v1/vm/", "/api/v1/vm/a/b", "//", "/metrics/x"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
 async def test_an_unknown_address_is_404_in_the_same_shape(call, path, method):
     answer = await call(method, path)
@@ -109,12 +125,18 @@ async def test_an_unknown_address_is_404_in_the_same_shape(call, path, method):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("method, path, allowed", [
-    ("PUT", VMS, "GET, HEAD, POST, OPTIONS"), ("DELETE", VMS, "GET, HEAD, POST, OPTIONS"),
-    ("PATCH", f"{VMS}/x", "GET, HEAD, DELETE, OPTIONS"), ("POST", f"{VMS}/x", "GET, HEAD, DELETE, OPTIONS"),
-    ("POST", "/api/v1/events", "GET, HEAD, OPTIONS"), ("BREW", VMS, "GET, HEAD, POST, OPTIONS"),
-    ("POST", "/", "GET, HEAD, OPTIONS"),
-])
+@pytest.mark.parametrize(
+    "method, path, allowed",
+    [
+        ("PUT", VMS, "GET, HEAD, POST, OPTIONS"),
+        ("DELETE", VMS, "GET, HEAD, POST, OPTIONS"),
+        ("PATCH", f"{VMS}/x", "GET, HEAD, DELETE, OPTIONS"),
+        ("POST", f"{VMS}/x", "GET, HEAD, DELETE, OPTIONS"),
+        ("POST", "/api/v1/events", "GET, HEAD, OPTIONS"),
+        ("BREW", VMS, "GET, HEAD, POST, OPTIONS"),
+        ("POST", "/", "GET, HEAD, OPTIONS"),
+    ],
+)
 async def test_a_wrong_method_is_405_and_hears_which_are_right(call, service, method, path, allowed):
     answer = await call(method, path)
     assert (answer.status, answer.json["error"]) == (405, "method_not_allowed")

@@ -23,7 +23,9 @@ def _slow(service, evictions, monkeypatch):
                 return await read(*args, **kwargs)
             finally:
                 reading[0] -= 1
+
         return slowly
+
     for what, name in ((service, "events"), (evictions, "record"), (service, "usage")):
         monkeypatch.setattr(what, name, wait_for(getattr(what, name)))
     return done, most

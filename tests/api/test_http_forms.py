@@ -14,8 +14,15 @@ from vmsvc.web.http.auth import NoAuth
 VMS = "/api/v1/vm"
 FILLED = {"/api/v1/vm/{id}": f"{VMS}/{CLOUD_1}", "/api/v1/evictions/{id}": "/api/v1/evictions/1"}
 #: Everything that can be got.
-GOT = [*(FILLED.get(handler.address, handler.address) for _, handler in ROUTES if "GET" in handler.methods()),
-       "/", "/static/index.html", "/api/v1", "/api/v1/", "/api/v1/ui/initializer.js", "/api/v1/ui/swagger-ui.css"]
+GOT = [
+    *(FILLED.get(handler.address, handler.address) for _, handler in ROUTES if "GET" in handler.methods()),
+    "/",
+    "/static/index.html",
+    "/api/v1",
+    "/api/v1/",
+    "/api/v1/ui/initializer.js",
+    "/api/v1/ui/swagger-ui.css",
+]
 #: What differs from one answer to the next in any case.
 OWN = ("date", "x-request-id")
 
@@ -33,13 +40,22 @@ def _speak(http_server, http_port):
         first, *lines = head.decode("latin-1").split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines)
         return int(first.split()[1]), headers, body
+
     return speak
 
 
 def ask(method, target, *lines, host="localhost", version="1.1"):
     """A request, after which the server closes."""
-    return "\r\n".join([f"{method} {target} HTTP/{version}", *([f"Host: {host}"] if host is not None else []),
-                        "Connection: close", *lines, "", ""]).encode()
+    return "\r\n".join(
+        [
+            f"{method} {target} HTTP/{version}",
+            *([f"Host: {host}"] if host is not None else []),
+            "Connection: close",
+            *lines,
+            "",
+            "",
+        ]
+    ).encode()
 
 
 @pytest.fixture(name="some")
@@ -58,9 +74,10 @@ async def test_head_is_get_without_the_body(speak, some, path):
     asked = await speak(ask("HEAD", path))
     assert (asked[0], asked[2]) == (status, b"")
     assert int(headers["content-length"]) == len(body)
-    own = (*OWN, "content-length", "etag") if path == "/metrics" else OWN        # they count what is asked
-    assert {name: value for name, value in asked[1].items() if name not in own} == \
-        {name: value for name, value in headers.items() if name not in own}
+    own = (*OWN, "content-length", "etag") if path == "/metrics" else OWN  # they count what is asked
+    assert {name: value for name, value in asked[1].items() if name not in own} == {
+        name: value for name, value in headers.items() if name not in own
+    }
     assert asked[1].keys() == headers.keys()
 
 
@@ -77,37 +94,59 @@ async def test_head_knows_what_the_client_has_and_what_is_not_ready(speak, servi
 
 @pytest.mark.gen_test
 async def test_a_head_with_an_upgrade_opens_no_socket(speak, hub):
-    status, headers, body = await speak(ask(
-        "HEAD", "/api/v1/events", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="))
+    status, headers, body = await speak(
+        ask(
+            "HEAD",
+            "/api/v1/events",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        )
+    )
     assert (status, body, len(hub)) == (200, b"", 0)
     assert headers["content-type"].startswith("application/json")
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("kept", [True, False])
-@pytest.mark.parametrize("target, path", [
-    ("http://localhost/healthz", "/healthz"), ("HTTP://127.0.0.1:8888/healthz", "/healthz"),
-    ("https://localhost/api/v1/vm", VMS), ("http://[::1]:80/api/v1/events?since=0&limit=3", "/api/v1/events"),
-    ("http://localhost", "/"), ("http://localhost?a=b", "/")])
+@pytest.mark.parametrize(
+    "target, path",
+    [
+        ("http://localhost/healthz", "/healthz"),
+        ("HTTP://127.0.0.1:8888/healthz", "/healthz"),
+        ("https://localhost/api/v1/vm", VMS),
+        ("http://[::1]:80/api/v1/events?since=0&limit=3", "/api/v1/events"),
+        ("http://localhost", "/"),
+        ("http://localhost?a=b", "/"),
+    ],
+)
 async def test_a_target_in_absolute_form_is_its_path(speak, service, registry, target, path, kept):
     service.kept = kept
     assert (await speak(ask("GET", target, host="localhost")))[0] == 200
     route = "files" if path == "/" else path
-    assert registry.get_sample_value("vmsvc_http_requests_total",
-                                     {"route": route, "method": "GET", "status": "200"}) == 1
+    assert (
+        registry.get_sample_value("vmsvc_http_requests_total", {"route": route, "method": "GET", "status": "200"}) == 1
+    )
     if "limit" in target:
         assert service.calls[0][:3] == ("events", 0, 3)
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("kept", [True, False])
-@pytest.mark.parametrize("target, host, status", [
-    (f"http://localhost{VMS}", "evil.example", 200), (f"http://evil.example{VMS}", "localhost", 403),
-    (f"http://evil.example:80{VMS}", "localhost", 403), (f"http://localhost.evil.example{VMS}", "localhost", 403),
-    (f"http://localhost@evil.example{VMS}", "localhost", 400), (f"http://{VMS}", "localhost", 400),
-    (f"http://local,host{VMS}", "localhost", 400), (f"http://localhost{VMS}", None, 400),
-    (f"ftp://localhost{VMS}", "localhost", 404)])
+@pytest.mark.parametrize(
+    "target, host, status",
+    [
+        (f"http://localhost{VMS}", "evil.example", 200),
+        (f"http://evil.example{VMS}", "localhost", 403),
+        (f"http://evil.example:80{VMS}", "localhost", 403),
+        (f"http://localhost.evil.example{VMS}", "localhost", 403),
+        (f"http://localhost@evil.example{VMS}", "localhost", 400),
+        (f"http://{VMS}", "localhost", 400),
+        (f"http://local,host{VMS}", "localhost", 400),
+        (f"http://localhost{VMS}", None, 400),
+        (f"ftp://localhost{VMS}", "localhost", 404),
+    ],
+)
 async def test_the_authority_of_the_target_counts_as_host(speak, service, target, host, status, kept):
     service.kept = kept
     assert (await speak(ask("GET", target, host=host)))[0] == status
@@ -117,8 +156,17 @@ async def test_the_authority_of_the_target_counts_as_host(speak, service, target
 @pytest.mark.parametrize("origin, status", [("http://localhost:81", 201), ("http://evil.example", 403)])
 async def test_the_page_of_another_site_is_told_by_the_authority_too(speak, service, origin, status):
     body = '{"is_preemptible": true}'
-    sent = ask("POST", f"http://localhost:81{VMS}", f"Origin: {origin}", "Content-Type: application/json",
-               f"Content-Length: {len(body)}", host="evil.example") + body.encode()
+    sent = (
+        ask(
+            "POST",
+            f"http://localhost:81{VMS}",
+            f"Origin: {origin}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            host="evil.example",
+        )
+        + body.encode()
+    )
     assert (await speak(sent))[0] == status
     assert service.wrote() == (status == 201)
 
@@ -134,10 +182,17 @@ async def test_options_says_which_methods_an_address_knows(speak, handler):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("target, allowed", [
-    ("*", "get, head, post, delete, options"), ("http://localhost", "get, head, post, delete, options"),
-    ("/", "get, head, options"), ("/api/v1/", "get, head, options"), ("/static/index.html", "get, head, options"),
-    ("http://localhost/", "get, head, options")])
+@pytest.mark.parametrize(
+    "target, allowed",
+    [
+        ("*", "get, head, post, delete, options"),
+        ("http://localhost", "get, head, post, delete, options"),
+        ("/", "get, head, options"),
+        ("/api/v1/", "get, head, options"),
+        ("/static/index.html", "get, head, options"),
+        ("http://localhost/", "get, head, options"),
+    ],
+)
 async def test_options_of_pages_and_of_the_whole_server(speak, target, allowed):
     status, headers, _ = await speak(ask("OPTIONS", target))
     assert (status, headers["allow"]) == (204, allowed)
@@ -148,8 +203,9 @@ async def test_options_is_no_way_round_anything(speak):
     assert (await speak(ask("OPTIONS", VMS, host="evil.example")))[0] == 403
     assert (await speak(ask("OPTIONS", "/nothing-here")))[0] == 404
     assert (await speak(ask("GET", "*")))[0] == 404
-    _, headers, _ = await speak(ask("OPTIONS", VMS, "Origin: http://evil.example",
-                                    "Access-Control-Request-Method: DELETE"))
+    _, headers, _ = await speak(
+        ask("OPTIONS", VMS, "Origin: http://evil.example", "Access-Control-Request-Method: DELETE")
+    )
     assert not [name for name in headers if name.startswith("access-control")]
 
 

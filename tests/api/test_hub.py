@@ -44,8 +44,8 @@ def texts(data):
             length, start = *struct.unpack("!H", data[2:4]), 4
         elif length == 127:
             length, start = *struct.unpack("!Q", data[2:10]), 10
-        yield data[start:start + length]
-        data = data[start + length:]
+        yield data[start : start + length]
+        data = data[start + length :]
 
 
 @pytest.fixture(name="hub")
@@ -90,11 +90,20 @@ async def test_an_event_that_was_published_before_is_ignored(hub):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("wanted, seqs", [
-    ({}, [1, 2, 3]), ({"types": frozenset({"evict"})}, [2]), ({"vm": "a"}, [1, 2]), ({"vm": "own-b"}, [3]),
-    ({"vm": "a", "types": frozenset({"create", "delete"})}, [1]), ({"vm": "c"}, []),
-    ({"preemptible": True}, [1, 2]), ({"preemptible": False}, [3]), ({"preemptible": False, "vm": "a"}, []),
-])
+@pytest.mark.parametrize(
+    "wanted, seqs",
+    [
+        ({}, [1, 2, 3]),
+        ({"types": frozenset({"evict"})}, [2]),
+        ({"vm": "a"}, [1, 2]),
+        ({"vm": "own-b"}, [3]),
+        ({"vm": "a", "types": frozenset({"create", "delete"})}, [1]),
+        ({"vm": "c"}, []),
+        ({"preemptible": True}, [1, 2]),
+        ({"preemptible": False}, [3]),
+        ({"preemptible": False, "vm": "a"}, []),
+    ],
+)
 async def test_a_subscriber_gets_what_it_wants_live_and_from_memory(hub, wanted, seqs):
     ear = live(hub, **wanted)
     hub.publish([event(1, vm="a"), event(2, kind="evict", vm="a"), event(3, vm="b", preemptible=False)])
@@ -108,7 +117,7 @@ async def test_a_subscriber_gets_what_it_wants_live_and_from_memory(hub, wanted,
 async def test_who_joins_gets_what_is_new_and_who_lacks_something_does_not_join(hub):
     first = live(hub)
     hub.publish([event(1), event(2)])
-    joined = live(hub)                      # before the fan-out of what it was not there for
+    joined = live(hub)  # before the fan-out of what it was not there for
     ahead = live(hub, since=4)
     assert not hub.join(Ear(), Wanted(), 1)
     hub.publish([event(3), event(4), event(5)])
@@ -150,7 +159,11 @@ async def test_memory_holds_the_newest_and_says_when_it_does_not_go_back_so_far(
     assert hub.last_seq == 15
     assert hub.page(Wanted(), 9, 10) is None
     assert [[message.seq for message in hub.page(Wanted(), since, 2)[0]] for since in (10, 12, 14, 15)] == [
-        [12, 13], [13, 15], [15], []]
+        [12, 13],
+        [13, 15],
+        [15],
+        [],
+    ]
     hub.publish([event(seq) for seq in (16, 17, 18)])
     assert hub.page(Wanted(), 11, 10) is None and hub.page(Wanted(), 12, 10) is not None
     hub.forget(16)

@@ -23,9 +23,13 @@ LAST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Requ
 _OWN = re.compile(rb"(Date: |X-Request-Id: req-|\"request_id\": \"req-)[^\r\"]*")
 #: The headers of the list besides Date, X-Request-Id, Content-Length, Content-Type and Etag.
 HEADERS = [
-    b"Cache-Control: no-cache", b"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'",
-    b"Cross-Origin-Opener-Policy: same-origin", b"Cross-Origin-Resource-Policy: same-origin",
-    b"Referrer-Policy: no-referrer", b"X-Content-Type-Options: nosniff"]
+    b"Cache-Control: no-cache",
+    b"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'",
+    b"Cross-Origin-Opener-Policy: same-origin",
+    b"Cross-Origin-Resource-Policy: same-origin",
+    b"Referrer-Policy: no-referrer",
+    b"X-Content-Type-Options: nosniff",
+]
 OF_A_BODY = b"Content-Type: application/json; charset=UTF-8"
 
 
@@ -45,9 +49,10 @@ def _exchange(http_server, http_port):
         with contextlib.closing(writer):
             writer.write(sent + LAST)
             got = await reader.read()
-        if b"X-Request-Id: last" in got:        # else the server closed before it
-            got = got[:got.rindex(b"HTTP/1.1 200")]
+        if b"X-Request-Id: last" in got:  # else the server closed before it
+            got = got[: got.rindex(b"HTTP/1.1 200")]
         return got
+
     return exchange
 
 
@@ -65,33 +70,47 @@ def parts(answer):
 
 def expected(page, *, request_id=b"X-Request-Id: req-", body=True, more=()):
     """The answer 200 with this list."""
-    head = [*HEADERS, OF_A_BODY, b"Content-Length: %d" % len(page.body), b"Date: ", f"Etag: {page.etag}".encode(),
-            request_id, *more]
+    head = [
+        *HEADERS,
+        OF_A_BODY,
+        b"Content-Length: %d" % len(page.body),
+        b"Date: ",
+        f"Etag: {page.etag}".encode(),
+        request_id,
+        *more,
+    ]
     return b"HTTP/1.1 200 OK", sorted(head), page.body if body else b""
 
 
 def unchanged(page):
     """The answer 304 to who has this list."""
-    return b"HTTP/1.1 304 Not Modified", sorted([*HEADERS, b"Date: ", f"Etag: {page.etag}".encode(),
-                                                 b"X-Request-Id: req-"]), b""
+    return (
+        b"HTTP/1.1 304 Not Modified",
+        sorted([*HEADERS, b"Date: ", f"Etag: {page.etag}".encode(), b"X-Request-Id: req-"]),
+        b"",
+    )
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("request_, differs", [
-    (ask(), {}),
-    (ask("X-Request-Id: mine-1", "Connection: Keep-Alive", "Accept: */*"), {"request_id": b"X-Request-Id: mine-1"}),
-    (ask("X-Request-Id: no id"), {}),
-    (ask(method="HEAD"), {"body": False}),
-    (ask("Origin: https://elsewhere.example", "Sec-Fetch-Site: cross-site"), {}),
-    (ask("If-None-Match: \"another\""), {}),
-    (ask("If-None-Match: \"another\"", method="HEAD"), {"body": False}),
-    (ask("Connection: close"), {"more": [b"Connection: close"]}),
-    (ask(path=f"{VMS}?a=b"), {}),
-    (ask(version="1.0"), {}),
-    (ask("Connection: keep-alive", version="1.0"), {"more": [b"Connection: Keep-Alive"]}),
-    (ask("Content-Length: 2") + b"{}", {}),
-    (ask("Expect: 100-continue"), {}),
-], ids=lambda part: repr(part[:80]) if isinstance(part, bytes) else "")
+@pytest.mark.parametrize(
+    "request_, differs",
+    [
+        (ask(), {}),
+        (ask("X-Request-Id: mine-1", "Connection: Keep-Alive", "Accept: */*"), {"request_id": b"X-Request-Id: mine-1"}),
+        (ask("X-Request-Id: no id"), {}),
+        (ask(method="HEAD"), {"body": False}),
+        (ask("Origin: https://elsewhere.example", "Sec-Fetch-Site: cross-site"), {}),
+        (ask('If-None-Match: "another"'), {}),
+        (ask('If-None-Match: "another"', method="HEAD"), {"body": False}),
+        (ask("Connection: close"), {"more": [b"Connection: close"]}),
+        (ask(path=f"{VMS}?a=b"), {}),
+        (ask(version="1.0"), {}),
+        (ask("Connection: keep-alive", version="1.0"), {"more": [b"Connection: Keep-Alive"]}),
+        (ask("Content-Length: 2") + b"{}", {}),
+        (ask("Expect: 100-continue"), {}),
+    ],
+    ids=lambda part: repr(part[:80]) if isinstance(part, bytes) else "",
+)
 async def test_the_list_has_these_headers_however_it_is_asked_for(exchange, service, request_, differs):
     got = await exchange(request_)
     if b"Expect:" in request_:
@@ -117,8 +136,9 @@ async def test_who_has_the_list_is_told_so(exchange, service, method):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("request_, status", [
-    (ask(host="evil.example"), 403), (ask(method="PUT"), 405), (ask(path=f"{VMS}/"), 404)])
+@pytest.mark.parametrize(
+    "request_, status", [(ask(host="evil.example"), 403), (ask(method="PUT"), 405), (ask(path=f"{VMS}/"), 404)]
+)
 async def test_what_is_refused_never_reaches_the_service(exchange, service, request_, status):
     assert (await exchange(request_)).startswith(b"HTTP/1.1 %d" % status)
     assert not service.calls
@@ -138,7 +158,7 @@ async def test_a_peer_that_reads_slowly_gets_all_of_it(exchange, service, http_p
     assert parts(whole) == expected(service.page())
     reader, writer = await asyncio.open_connection("127.0.0.1", http_port, limit=1 << 16)
     with contextlib.closing(writer):
-        writer.write(ask() + ask(method="HEAD"))        # the second waits for the first to leave
+        writer.write(ask() + ask(method="HEAD"))  # the second waits for the first to leave
         got = await reader.readexactly(len(whole))
         assert parts(got) == parts(whole)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
@@ -160,8 +180,11 @@ async def test_it_is_counted_and_its_line_is_written_as_any(exchange, registry, 
     for _ in range(2):
         with caplog.at_level("DEBUG", "vmsvc.access"):
             await exchange(ask("X-Request-Id: mine-1"))
-    lines = [re.sub(r"[\d.]+ ms", "", record.getMessage()) for record in caplog.records
-             if record.name == "vmsvc.access" and "healthz" not in record.getMessage()]
+    lines = [
+        re.sub(r"[\d.]+ ms", "", record.getMessage())
+        for record in caplog.records
+        if record.name == "vmsvc.access" and "healthz" not in record.getMessage()
+    ]
     assert lines == ["GET /api/v1/vm 200  127.0.0.1 anonymous mine-1"] * 2
     labels = {"route": VMS, "method": "GET"}
     assert registry.get_sample_value("vmsvc_http_requests_total", labels | {"status": "200"}) == 2
@@ -188,8 +211,9 @@ class TestWithTokens:
         assert token
         file = TokenFile(tmp_path / "tokens")
         file.load()
-        return make_app(service, hub, settings, TokenAuth(file), evictions=evictions, tickets=None,
-                        registry=CollectorRegistry())
+        return make_app(
+            service, hub, settings, TokenAuth(file), evictions=evictions, tickets=None, registry=CollectorRegistry()
+        )
 
     @pytest.mark.gen_test
     async def test_a_token_of_the_file(self, exchange, token):

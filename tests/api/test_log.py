@@ -43,12 +43,14 @@ async def test_raw_bytes_of_a_stranger_are_escaped(http_server, http_port, raw, 
     del http_server
     caplog.set_level(logging.DEBUG)
     close = b"Host: 127.0.0.1\r\nConnection: close\r\n"
-    for head in (b"GET /" + raw + b"nowhere HTTP/1.1\r\n" + close + b"\r\n",
-                 b"POST /api/v1/" + raw + b" HTTP/1.1\r\nContent-Length: 0\r\n" + close + b"\r\n",
-                 b"GE" + raw + b"T / HTTP/1.1\r\n" + close + b"\r\n",
-                 b"GET /nowhere HTTP/1.1\r\nUser-Agent: " + raw + b"\r\nReferer: " + raw + b"\r\n" + close + b"\r\n",
-                 b"GET /nowhere HTTP/1.1\r\nHo" + raw + b"st: x\r\n" + close + b"\r\n",
-                 b"GET /nowhere HTTP/1.1\r\nHost: " + raw + b"\r\nConnection: close\r\n\r\n"):
+    for head in (
+        b"GET /" + raw + b"nowhere HTTP/1.1\r\n" + close + b"\r\n",
+        b"POST /api/v1/" + raw + b" HTTP/1.1\r\nContent-Length: 0\r\n" + close + b"\r\n",
+        b"GE" + raw + b"T / HTTP/1.1\r\n" + close + b"\r\n",
+        b"GET /nowhere HTTP/1.1\r\nUser-Agent: " + raw + b"\r\nReferer: " + raw + b"\r\n" + close + b"\r\n",
+        b"GET /nowhere HTTP/1.1\r\nHo" + raw + b"st: x\r\n" + close + b"\r\n",
+        b"GET /nowhere HTTP/1.1\r\nHost: " + raw + b"\r\nConnection: close\r\n\r\n",
+    ):
         await send(http_port, head)
     text = written.getvalue()
     assert text

@@ -18,8 +18,12 @@ from vmsvc.web.http.handler import STATUS, status_of
 from vmsvc.web.http.settings import STATIC
 from vmsvc.web.openapi.document import swagger_routes
 
-OPERATIONS = [(path, method, operation) for path, item in api_document()["paths"].items()
-              for method, operation in item.items() if method != "parameters"]
+OPERATIONS = [
+    (path, method, operation)
+    for path, item in api_document()["paths"].items()
+    for method, operation in item.items()
+    if method != "parameters"
+]
 NAMES = [f"{method} {path}" for path, method, _ in OPERATIONS]
 
 
@@ -31,11 +35,18 @@ async def test_the_document_is_served_as_it_is_made(call):
 
 
 def test_every_route_and_method_is_in_it():
-    written = {(handler.address, method.lower()) for _, handler in ROUTES for method in handler.methods()
-               if method not in ("HEAD", "OPTIONS")}
+    written = {
+        (handler.address, method.lower())
+        for _, handler in ROUTES
+        for method in handler.methods()
+        if method not in ("HEAD", "OPTIONS")
+    }
     assert written == {(path, method) for path, method, _ in OPERATIONS}
-    assert not [handler for _, handler, *_ in [*static_files.routes(STATIC), *swagger_routes]
-                if handler.address in api_document()["paths"]]
+    assert not [
+        handler
+        for _, handler, *_ in [*static_files.routes(STATIC), *swagger_routes]
+        if handler.address in api_document()["paths"]
+    ]
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_one():
@@ -79,24 +90,46 @@ def test_every_example_is_an_example_of_its_schema(path, method, operation):
 
 
 def test_every_kind_of_error_is_told_somewhere_with_its_status():
-    told = {(int(status), slug) for _, _, operation in OPERATIONS
-            for status, answer in operation["responses"].items() if "content" in answer
-            for slug in answer["content"]["application/json"].get("examples", {})}
+    told = {
+        (int(status), slug)
+        for _, _, operation in OPERATIONS
+        for status, answer in operation["responses"].items()
+        if "content" in answer
+        for slug in answer["content"]["application/json"].get("examples", {})
+    }
     assert {(status_of(kind), kind.slug) for kind in STATUS} <= told
 
 
 def test_what_a_create_may_end_with_is_told():
     post = api_document()["paths"][VmsHandler.address]["post"]
     assert [int(status) for status in sorted(post["responses"])] == [
-        200, 201, 202, 400, 401, 403, 409, 413, 415, 422, 429, 500, 502, 503, 504]
+        200,
+        201,
+        202,
+        400,
+        401,
+        403,
+        409,
+        413,
+        415,
+        422,
+        429,
+        500,
+        502,
+        503,
+        504,
+    ]
     refused = post["responses"]["403"]["content"]["application/json"]
     assert set(refused["examples"]) == {"forbidden", "quota_exceeded"}
     assert {one["name"] for one in post["parameters"]} == {"dry_run", "Prefer", "Idempotency-Key"}
 
 
 def test_no_example_of_a_key_is_there_for_swagger_ui_to_send_for_everybody():
-    key, = [one for one in api_document()["paths"][VmsHandler.address]["post"]["parameters"]
-            if one["name"] == "Idempotency-Key"]
+    (key,) = [
+        one
+        for one in api_document()["paths"][VmsHandler.address]["post"]["parameters"]
+        if one["name"] == "Idempotency-Key"
+    ]
     assert "example" not in key and "examples" not in key and "example" not in key["schema"]
 
 
@@ -146,13 +179,20 @@ def test_the_channel_tells_of_every_close_code_and_what_to_do_then():
 def test_the_document_says_how_to_show_who_one_is_and_where_nobody_has_to():
     document = api_document()
     assert set(document["components"]["securitySchemes"]) == {"token", "keystone"}
-    open_paths = {path for path, item in document["paths"].items() for operation in item.values()
-                  if isinstance(operation, dict) and "security" not in operation}
+    open_paths = {
+        path
+        for path, item in document["paths"].items()
+        for operation in item.values()
+        if isinstance(operation, dict) and "security" not in operation
+    }
     assert open_paths == {"/healthz", "/readyz", "/api/v1/openapi.json"}
 
 
 def test_every_field_is_described():
     schemas = api_document()["components"]["schemas"]
-    assert [f"{title}.{name}" for title, schema in schemas.items()
-            for name, field in schema.get("properties", {}).items()
-            if not field.get("description") and "$ref" not in field] == []
+    assert [
+        f"{title}.{name}"
+        for title, schema in schemas.items()
+        for name, field in schema.get("properties", {}).items()
+        if not field.get("description") and "$ref" not in field
+    ] == []

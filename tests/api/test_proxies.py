@@ -19,8 +19,12 @@ TRUSTED = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::1")])
 
 def seen(peer, trusted=TRUSTED, **headers):
     """Address and protocol of a request that `peer` sent."""
-    request = HTTPServerRequest(start_line=RequestStartLine("GET", "/", "HTTP/1.1"), headers=HTTPHeaders(
-        {"Host": "vms.example"} | {name.replace("_", "-"): value for name, value in headers.items()}))
+    request = HTTPServerRequest(
+        start_line=RequestStartLine("GET", "/", "HTTP/1.1"),
+        headers=HTTPHeaders(
+            {"Host": "vms.example"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        ),
+    )
     request.remote_ip, request.protocol = peer, "http"
     apply_forwarded_headers(request, trusted)
     return request.remote_ip, request.protocol
@@ -44,28 +48,59 @@ def test_what_a_client_has_put_before_the_proxys_own_word_does_not_count():
     assert seen("10.0.0.1", X_Forwarded_For="127.0.0.1, 192.0.2.7, 10.0.0.2")[0] == "192.0.2.7"
     assert seen("10.0.0.1", X_Forwarded_Proto="https, http")[1] == "http"
     assert seen("10.0.0.1", X_Forwarded_For="10.0.0.2, 192.0.2.7", X_Forwarded_Proto="https, http") == (
-        "192.0.2.7", "http")
+        "192.0.2.7",
+        "http",
+    )
 
 
-@pytest.mark.parametrize(("said", "protocol"), [
-    ("https, http", "https"), ("http, https", "http"), ("gopher, https, http", "https"), ("https", "https"),
-    ("gopher, http", "http")])
+@pytest.mark.parametrize(
+    ("said", "protocol"),
+    [
+        ("https, http", "https"),
+        ("http, https", "http"),
+        ("gopher, https, http", "https"),
+        ("https", "https"),
+        ("gopher, http", "http"),
+    ],
+)
 def test_the_outermost_trusted_proxy_says_how_the_client_came(said, protocol):
     """A proxy with TLS in front of a balancer without: each of them has added its word."""
     assert seen("10.0.0.1", X_Forwarded_For="192.0.2.7, 10.0.0.2", X_Forwarded_Proto=said) == ("192.0.2.7", protocol)
 
 
-@pytest.mark.parametrize("headers", [
-    {"X_Real_Ip": "192.0.2.7"}, {"Forwarded": "for=192.0.2.7;proto=https"}, {"X_Scheme": "https"},
-    {"X_Forwarded_For": ""}, {"X_Forwarded_For": "unknown"}, {"X_Forwarded_For": "192.0.2.7, <script>"},
-    {"X_Forwarded_Proto": "gopher"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X_Real_Ip": "192.0.2.7"},
+        {"Forwarded": "for=192.0.2.7;proto=https"},
+        {"X_Scheme": "https"},
+        {"X_Forwarded_For": ""},
+        {"X_Forwarded_For": "unknown"},
+        {"X_Forwarded_For": "192.0.2.7, <script>"},
+        {"X_Forwarded_Proto": "gopher"},
+    ],
+)
 def test_other_words_count_for_nothing(headers):
     assert seen("10.0.0.1", **headers) == ("10.0.0.1", "http")
 
 
-@pytest.mark.parametrize("said", [
-    "192.0.2.7:4711", "[2001:db8::7]", "[2001:db8::7]:4711", "fe80::7%eth0", "fe80::7%made-up-17", "unknown", "_hidden",
-    "192.0.2.007", "0xC0000207", "192.0.2.7/32", "192.0.2.7 192.0.2.8", ""])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "192.0.2.7:4711",
+        "[2001:db8::7]",
+        "[2001:db8::7]:4711",
+        "fe80::7%eth0",
+        "fe80::7%made-up-17",
+        "unknown",
+        "_hidden",
+        "192.0.2.007",
+        "0xC0000207",
+        "192.0.2.7/32",
+        "192.0.2.7 192.0.2.8",
+        "",
+    ],
+)
 def test_what_is_no_address_is_nobodys(said):
     """A stranger who could put anything there would have as many addresses, and budgets, as he can make up."""
     assert seen("10.0.0.1", X_Forwarded_For=said)[0] == "10.0.0.1"
@@ -73,8 +108,10 @@ def test_what_is_no_address_is_nobodys(said):
     assert seen("10.0.0.1", X_Forwarded_For=f"192.0.2.9, {said}")[0] == "10.0.0.1"
 
 
-@pytest.mark.parametrize(("said", "address"), [
-    ("2001:DB8:0:0:0:0:0:7", "2001:db8::7"), ("2001:db8::0007", "2001:db8::7"), ("::ffff:192.0.2.7", "192.0.2.7")])
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [("2001:DB8:0:0:0:0:0:7", "2001:db8::7"), ("2001:db8::0007", "2001:db8::7"), ("::ffff:192.0.2.7", "192.0.2.7")],
+)
 def test_an_address_has_one_spelling(said, address):
     assert seen("10.0.0.1", X_Forwarded_For=said)[0] == address
 
@@ -145,7 +182,8 @@ async def test_a_proxy_that_is_named_is_trusted_where_its_name_leads_to(names):
 
 @pytest.mark.gen_test
 async def test_a_name_server_that_is_away_for_a_moment_changes_nothing_and_a_name_that_is_gone_trusts_nobody(
-        names, caplog):
+    names, caplog
+):
     async with following(names, "balancer") as trusted:
         await names.rounds()
         names.known["balancer"] = BALANCER
@@ -159,8 +197,10 @@ async def test_a_name_server_that_is_away_for_a_moment_changes_nothing_and_a_nam
         assert ip_address(BALANCER) not in trusted
         await names.rounds(5)
     said = [record.getMessage() for record in caplog.records]
-    unknown = "trusted proxy balancer has no address (Name or service not known): nobody is trusted by that name " \
+    unknown = (
+        "trusted proxy balancer has no address (Name or service not known): nobody is trusted by that name "
         "until it has one"
+    )
     assert said == [unknown, f"trusted proxy balancer is {BALANCER}", unknown]
 
 

@@ -59,6 +59,7 @@ class Wire:
 def _wire(io_loop):
     async def made():
         return Wire()
+
     wire = io_loop.run_sync(made)
     yield wire
     io_loop.run_sync(wire.close)
@@ -70,7 +71,7 @@ async def test_what_somebody_else_could_not_write_whole_goes_first(wire):
     wire.stream.write(THEIRS)
     wire.writer.wait_for_stream()
     assert wire.stream.writing()
-    early = wire.taken(filled)          # there is room now, and the stream does not know it yet
+    early = wire.taken(filled)  # there is room now, and the stream does not know it yet
     wire.writer.send(OURS)
     got = early + await wire.rest(filled + len(THEIRS + OURS) - len(early))
     assert got[filled:] == THEIRS + OURS
@@ -82,7 +83,7 @@ async def test_what_somebody_else_could_not_write_whole_goes_first(wire):
 @pytest.mark.gen_test
 async def test_what_waits_already_when_it_begins_goes_first(wire):
     filled = wire.fill()
-    wire.stream.write(THEIRS)           # the answer to the handshake
+    wire.stream.write(THEIRS)  # the answer to the handshake
     writer = SocketWriter(wire.stream, BOUND, wire.ends.append)
     early = wire.taken(filled)
     writer.send(OURS)

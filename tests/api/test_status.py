@@ -164,8 +164,10 @@ async def test_nobody_waits_for_the_outcome_of_a_client_that_is_gone(app, http_s
 
     service.outcome = outcome
     _, writer = await asyncio.open_connection("127.0.0.1", http_port)
-    writer.write(b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                 b"Content-Length: 24\r\n\r\n" + b'{"is_preemptible": true}')
+    writer.write(
+        b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 24\r\n\r\n" + b'{"is_preemptible": true}'
+    )
     await asked.wait()
     assert app.dependencies.limits.in_flight == 1
     writer.close()

@@ -39,13 +39,15 @@ def _deaf(request, http_server, http_port):
             peers.append(peer)
             await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", http_port))
             await asyncio.get_running_loop().sock_sendall(
-                peer, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode())
+                peer, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode()
+            )
         await asyncio.sleep(0.3)
         return peers[-number:]
 
     def close():
         for peer in peers:
             peer.close()
+
     request.addfinalizer(close)
     return ask
 
@@ -85,7 +87,7 @@ async def test_a_request_is_in_flight_until_its_answer_has_left(app, deaf):
 @pytest.mark.gen_test
 async def test_many_answers_that_nobody_takes_give_way_and_who_reads_is_served(app, service, deaf, call):
     for number in range(12):
-        service.vm_rows["one"]["name"] = f"{number}" + "x" * SIZE       # each has a list of his own
+        service.vm_rows["one"]["name"] = f"{number}" + "x" * SIZE  # each has a list of his own
         await deaf(1)
     unsent = app.dependencies.unsent
     assert unsent.size <= 8_000_000 and unsent.closed_connections == 10

@@ -14,8 +14,13 @@ async def test_a_standard_vm_is_created_and_the_answer_is_spelled_as_documented(
     answer = await call("POST", VMS, json_body={"is_preemptible": False})
     assert answer.status == 201
     said = f"Standart vm {CLOUD_1} was created succesfully"
-    assert answer.json == {"code": "201", "message:": said, "message": said, "vm": service.vm_rows[CLOUD_1],
-                           "evicted": []}
+    assert answer.json == {
+        "code": "201",
+        "message:": said,
+        "message": said,
+        "vm": service.vm_rows[CLOUD_1],
+        "evicted": [],
+    }
     assert answer.headers["Location"] == f"/api/v1/vm/{CLOUD_1}"
     assert service.calls == [("create", CreateVm(is_preemptible=False), None, "anonymous"), ("outcome", OWN_1, 7)]
 
@@ -28,9 +33,19 @@ async def test_a_preemptible_vm_has_its_own_sentence(call):
 
 @pytest.mark.gen_test
 async def test_every_optional_field_reaches_the_service(call, service):
-    fields = {"is_preemptible": True, "name": "wörker 1", "flavor": "m1.tiny", "image": "cirros", "network": "private",
-              "key_name": "mine", "user_data": "IyEvYmluL3No", "metadata": {"role": "batch"},
-              "availability_zone": "nova", "priority": -3, "min_run_seconds": 60}
+    fields = {
+        "is_preemptible": True,
+        "name": "wörker 1",
+        "flavor": "m1.tiny",
+        "image": "cirros",
+        "network": "private",
+        "key_name": "mine",
+        "user_data": "IyEvYmluL3No",
+        "metadata": {"role": "batch"},
+        "availability_zone": "nova",
+        "priority": -3,
+        "min_run_seconds": 60,
+    }
     assert (await call("POST", VMS, json_body=fields)).status == 201
     assert service.calls[0][1] == CreateVm(**fields)
 
@@ -53,12 +68,15 @@ async def test_a_create_that_ended_badly_is_the_error_it_ended_with(call, servic
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("header, waited, applied", [
-    ("respond-async", 0, "respond-async"),
-    ("wait=3", 3, "wait=3"),
-    ("Respond-Async, Wait=2; foo=bar", 2, "respond-async, wait=2"),
-    ("wait=100000", 7, "wait=100000"),
-])
+@pytest.mark.parametrize(
+    "header, waited, applied",
+    [
+        ("respond-async", 0, "respond-async"),
+        ("wait=3", 3, "wait=3"),
+        ("Respond-Async, Wait=2; foo=bar", 2, "respond-async, wait=2"),
+        ("wait=100000", 7, "wait=100000"),
+    ],
+)
 async def test_a_client_that_will_not_wait_gets_202_and_the_place_to_look(call, service, header, waited, applied):
     service.ends = False
     answer = await call("POST", VMS, json_body={"is_preemptible": False}, headers={"Prefer": header})
@@ -133,8 +151,22 @@ async def test_one_vm_is_shown_by_either_id(call, ref):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("ref", [CLOUD_9, "nobody", "detail", "%00", "a%20b", "x" * 65, "..%2f..", "%C3%BC",
-                                 CLOUD_9.upper().replace("-", ""), f"{CLOUD_9}%3Fx", f"{CLOUD_9}%2F.."])
+@pytest.mark.parametrize(
+    "ref",
+    [
+        CLOUD_9,
+        "nobody",
+        "detail",
+        "%00",
+        "a%20b",
+        "x" * 65,
+        "..%2f..",
+        "%C3%BC",
+        CLOUD_9.upper().replace("-", ""),
+        f"{CLOUD_9}%3Fx",
+        f"{CLOUD_9}%2F..",
+    ],
+)
 async def test_a_vm_that_does_not_exist_is_404_and_only_an_id_reaches_the_service(call, service, ref):
     for method in ("GET", "DELETE"):
         answer = await call(method, f"{VMS}/{ref}")

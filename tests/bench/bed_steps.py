@@ -23,8 +23,11 @@ def calls_of(service: Service) -> Counter[str]:
 def steps_of(service: Service, began: float, ended: float, since: int, vm: dict) -> dict[str, float]:
     """Seconds that led to each step of a create, in order. `began` and `ended` are time.time() around the POST, `since`
     the newest event before it."""
-    done = {f"{event['type']} {event['data']['state']}": event["time"] for event in service.events(since)
-            if vm["vmsvc_id"] in (event["data"]["vm"]["vmsvc_id"], event["data"].get("makes_room_for"))}
+    done = {
+        f"{event['type']} {event['data']['state']}": event["time"]
+        for event in service.events(since)
+        if vm["vmsvc_id"] in (event["data"]["vm"]["vmsvc_id"], event["data"].get("makes_room_for"))
+    }
     for eviction in service.record(f"request={vm['vmsvc_id']}"):
         done |= {name: eviction[name] for name in _EVICTION if eviction[name]}
     at = sorted((datetime.fromisoformat(moment).timestamp(), name) for name, moment in done.items())

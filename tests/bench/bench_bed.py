@@ -27,7 +27,7 @@ from tests.openstack.http import Api
 from tests.openstack.service import PREEMPTIBLE, STANDARD, USER_OF, Service, set_quota
 
 TINY = {"is_preemptible": False, "flavor": "m1.tiny"}
-HOSTS = 4           # of either cloud; a VM of the flavor m1.large fills one
+HOSTS = 4  # of either cloud; a VM of the flavor m1.large fills one
 PARALLEL = 50
 KIND = os.environ.get("VMSVC_TEST_CLOUD", "bed")
 
@@ -67,8 +67,10 @@ class Ground:
     """A cloud, a project in it, the service and the program by hand on it."""
 
     def __init__(self, clouds: Path, mode: str, folder: Path):
-        entries = {entry["auth"]["username"]: (name, entry)
-                   for name, entry in yaml.safe_load(clouds.read_text())["clouds"].items()}
+        entries = {
+            entry["auth"]["username"]: (name, entry)
+            for name, entry in yaml.safe_load(clouds.read_text())["clouds"].items()
+        }
         name, entry = entries[USER_OF[mode]]
         self.mode, self.project, self._admin = mode, Api(entry), Api(entries["admin"][1])
         self.quota(**LARGE)
@@ -77,7 +79,7 @@ class Ground:
         [network] = self.project("GET", "/networks", service="network").body["networks"]
         flavors = {flavor["name"]: flavor["id"] for flavor in self.project("GET", "/flavors").body["flavors"]}
         self._choose = lambda flavor: self.hand.choose(flavors[flavor], image["id"], network["id"])
-        self.made: list[str] = []           # by hand, to be deleted
+        self.made: list[str] = []  # by hand, to be deleted
         self.steps: list[dict[str, float]] = []
         self._seq, self._told = 0, (0.0, 0.0, 0, {})
         self.service = Service(clouds, name, folder, VMSVC_GRACE_SECONDS="0", VMSVC_EVICT_ACTION="delete")
@@ -101,15 +103,31 @@ class Ground:
         def restore() -> None:
             self.steps.append(steps_of(self.service, *self._told))
             self.service("DELETE", f"/vm/{self.made.pop()}")
-        hands = [Side(lambda way=way: self.made.extend(way()), lambda: Counter(self.hand.calls),
-                      prepare=ours.get("prepare_by_hand", lambda: None), restore=self.clear) for way in by_hand]
-        return [Side(post, lambda: calls_of(self.service), prepare=self._noting(ours.get("prepare", lambda: None)),
-                     restore=restore), *hands]
+
+        hands = [
+            Side(
+                lambda way=way: self.made.extend(way()),
+                lambda: Counter(self.hand.calls),
+                prepare=ours.get("prepare_by_hand", lambda: None),
+                restore=self.clear,
+            )
+            for way in by_hand
+        ]
+        return [
+            Side(
+                post,
+                lambda: calls_of(self.service),
+                prepare=self._noting(ours.get("prepare", lambda: None)),
+                restore=restore,
+            ),
+            *hands,
+        ]
 
     def _noting(self, prepare: Callable[[], None]) -> Callable[[], None]:
         def prepared() -> None:
             prepare()
             self._seq = self.service.seq()
+
         return prepared
 
     def clear(self) -> None:
@@ -128,9 +146,12 @@ def alternate(rounds: int, *sides: Side, warming: int = 1) -> None:
 def line(what: str, goal: str, ours: Side, theirs: Side) -> None:
     """A line of the table."""
     ratios = [mine / other for mine, other in zip(ours.seconds, theirs.seconds, strict=True)]
-    print(f"| {what} | {goal} | {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) | "
-          f"{statistics.median(ours.seconds):.2f} | {statistics.median(theirs.seconds):.2f} | {ours.asked} | "
-          f"{theirs.asked} |", flush=True)
+    print(
+        f"| {what} | {goal} | {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) | "
+        f"{statistics.median(ours.seconds):.2f} | {statistics.median(theirs.seconds):.2f} | {ours.asked} | "
+        f"{theirs.asked} |",
+        flush=True,
+    )
 
 
 def room_is_free(ground: Ground, rounds: int) -> None:
@@ -161,12 +182,16 @@ def cloud_is_full(ground: Ground, rounds: int, short: str) -> None:
     def asking_first() -> list[str]:
         ground.hand.is_refused()
         return by_hand()
+
     ways = {"": by_hand}
     if (short, ground.mode) == ("hosts", "tenant"):
         ways["; by hand after the cloud's refusal"] = asking_first
     ours, *theirs = ground.sides(
-        STANDARD, *ways.values(), prepare=lambda: ground.service.create_many(1, PREEMPTIBLE),
-        prepare_by_hand=lambda: taken.append(ground.hand.create()))
+        STANDARD,
+        *ways.values(),
+        prepare=lambda: ground.service.create_many(1, PREEMPTIBLE),
+        prepare_by_hand=lambda: taken.append(ground.hand.create()),
+    )
     alternate(rounds, ours, *theirs)
     for way, side in zip(ways, theirs, strict=True):
         line(f"{short} full, {ground.mode}{way}", "≤ 1.15", ours, side)
@@ -180,10 +205,19 @@ def side_by_side(ground: Ground, rounds: int, number: int) -> None:
     """Many POSTs at once, until the last is ACTIVE."""
     ground.sides(TINY, list)
     made: list[str] = []
-    ours = Side(lambda: made.extend(ground.service.create_many(number, TINY, abreast=number)),
-                lambda: calls_of(ground.service), restore=ground.service.empty)
-    theirs = [Side(lambda create=create: ground.made.extend(create(number)), lambda: Counter(ground.hand.calls),
-                   restore=ground.clear) for create in (ground.hand.create_all, ground.hand.create_each)]
+    ours = Side(
+        lambda: made.extend(ground.service.create_many(number, TINY, abreast=number)),
+        lambda: calls_of(ground.service),
+        restore=ground.service.empty,
+    )
+    theirs = [
+        Side(
+            lambda create=create: ground.made.extend(create(number)),
+            lambda: Counter(ground.hand.calls),
+            restore=ground.clear,
+        )
+        for create in (ground.hand.create_all, ground.hand.create_each)
+    ]
     alternate(rounds, ours, *theirs, warming=0)
     for way, side in zip(("one list by hand", "a thread each by hand"), theirs):
         line(f"{number} at once, {ground.mode}; {way}", "≤ 1.05", ours, side)
@@ -215,8 +249,13 @@ def large_hosts() -> Iterator[int]:
     if KIND == "sim":
         yield 4 * HOSTS
         return
-    subprocess.run([BED, "up"], check=True, timeout=300, capture_output=True,
-                   env={**os.environ, "BED_VCPUS": "16", "BED_RAM_MB": "32768"})
+    subprocess.run(
+        [BED, "up"],
+        check=True,
+        timeout=300,
+        capture_output=True,
+        env={**os.environ, "BED_VCPUS": "16", "BED_RAM_MB": "32768"},
+    )
     try:
         yield PARALLEL
     finally:
@@ -225,8 +264,10 @@ def large_hosts() -> Iterator[int]:
 
 def main(rounds: int = 10, rows: str = "free,full,many", modes: str = "tenant,operator") -> None:
     """Print the table."""
-    with tempfile.TemporaryDirectory(prefix="vmsvc-cloud-") as folder, contextlib.contextmanager(
-            real_cloud if KIND == "bed" else lambda: simulated_cloud(Path(folder)))() as clouds:
+    with (
+        tempfile.TemporaryDirectory(prefix="vmsvc-cloud-") as folder,
+        contextlib.contextmanager(real_cloud if KIND == "bed" else lambda: simulated_cloud(Path(folder)))() as clouds,
+    ):
         print("| what | goal | ratio (least–most) | vmsvc s | by hand s | vmsvc's calls | calls by hand |")
         print("|---|---|---|---|---|---|---|", flush=True)
         for mode in modes.split(","):

@@ -25,15 +25,17 @@ from vmsvc.planner import Bin, BinIndex, Candidate, Objective, PlanOptions, plan
 Choice = tuple[Bin, list[Candidate]]
 Amounts = tuple[int, ...]
 
-HIGHEST = 2           # of the priorities in the random clouds
-POSITIVE = 2**31      # Kubernetes adds it to each priority, so that a sum of priorities grows with every victim
-CHANGED = 50          # bins that change between two plans over a warm index
+HIGHEST = 2  # of the priorities in the random clouds
+POSITIVE = 2**31  # Kubernetes adds it to each priority, so that a sum of priorities grows with every victim
+CHANGED = 50  # bins that change between two plans over a warm index
 
 
 def cloud(make: Callable, rng: random.Random, hosts: int, candidates: int) -> list[Bin]:
     """A random cloud in which every VM ran: the ways of others know no difference."""
-    return [replace(place, candidates=tuple(replace(one, ran=True) for one in place.candidates))
-            for place in make(rng, hosts, candidates)]
+    return [
+        replace(place, candidates=tuple(replace(one, ran=True) for one in place.candidates))
+        for place in make(rng, hosts, candidates)
+    ]
 
 
 def lacking(place: Bin) -> Amounts:
@@ -93,8 +95,12 @@ def kubernetes(bins: Sequence[Bin]) -> Choice | None:
 def score(victims: Sequence[Candidate]) -> tuple[int, ...]:
     """What Kubernetes picks the node by, the least being the best."""
     highest = max(one.priority for one in victims)
-    return (highest, sum(one.priority + POSITIVE for one in victims), len(victims),
-            max(age(one) for one in victims if one.priority == highest))
+    return (
+        highest,
+        sum(one.priority + POSITIVE for one in victims),
+        len(victims),
+        max(age(one) for one in victims if one.priority == highest),
+    )
 
 
 def reprieved(place: Bin) -> list[Candidate]:
@@ -129,8 +135,12 @@ def needless(place: Bin, victims: Sequence[Candidate]) -> bool:
 
 def choices(make: Callable, clouds: int) -> None:
     """The first table: whom each way kills."""
-    ways = {"vmsvc": ours, "Kubernetes": kubernetes, "oldest first": oldest_first,
-            "random": lambda bins: at_random(bins, random.Random(0))}
+    ways = {
+        "vmsvc": ours,
+        "Kubernetes": kubernetes,
+        "oldest first": oldest_first,
+        "random": lambda bins: at_random(bins, random.Random(0)),
+    }
     found: dict[str, list[Choice]] = {name: [] for name in ways}
     for seed in range(clouds):
         bins = cloud(make, random.Random(seed), 100, 20)
@@ -142,13 +152,17 @@ def choices(make: Callable, clouds: int) -> None:
         victims = sum(len(choice[1]) for choice in chosen) / clouds
         highest = sum(one.priority == HIGHEST for _, gone in chosen for one in gone) / clouds
         worse = sum(cost.victims > best.victims for cost, best in zip(costs[name], costs["vmsvc"]))
-        print(f"| {make.__name__} | {name} | {victims:.2f} | {highest:.2f} | "
-              f"{sum(cost.lost_work for cost in costs[name]) / least:.2f} | {sum(needless(*one) for one in chosen)} | "
-              f"{worse} |", flush=True)
+        print(
+            f"| {make.__name__} | {name} | {victims:.2f} | {highest:.2f} | "
+            f"{sum(cost.lost_work for cost in costs[name]) / least:.2f} | {sum(needless(*one) for one in chosen)} | "
+            f"{worse} |",
+            flush=True,
+        )
 
 
-def rounds_of(make: Callable, hosts: int, candidates: int,
-              rounds: int) -> Iterator[tuple[dict[str, Bin], BinIndex, int]]:
+def rounds_of(
+    make: Callable, hosts: int, candidates: int, rounds: int
+) -> Iterator[tuple[dict[str, Bin], BinIndex, int]]:
     """A cloud that lives: in each round the victims of the last plan are gone, some bins change, time passes."""
     rng = random.Random(0)
     bins = {place.id: place for place in cloud(make, rng, hosts, candidates)}
@@ -157,7 +171,7 @@ def rounds_of(make: Callable, hosts: int, candidates: int,
     for place in bins.values():
         index.put(place)
     gc.collect()
-    gc.freeze()   # as a service should once its index is filled
+    gc.freeze()  # as a service should once its index is filled
     for now in range(0, rounds * 30, 30):
         outcome = index.plan(need, options=PlanOptions(now=now))
         place = bins[outcome.bin_id]
@@ -174,12 +188,13 @@ def durations(make: Callable, hosts: int, candidates: int, rounds: int) -> None:
     times: dict[str, list[float]] = {}
     for bins, index, now in rounds_of(make, hosts, candidates, rounds):
         places, need = list(bins.values()), next(iter(bins.values())).need
-        ways = {"vmsvc, warm index": lambda index=index, need=need, now=now: index.plan(need,
-                                                                                        options=PlanOptions(now=now)),
-                "vmsvc, cold": lambda places=places, now=now: plan(places, now=now),
-                "Kubernetes": lambda places=places: kubernetes(places),
-                "oldest first": lambda places=places: oldest_first(places),
-                "random": lambda places=places: at_random(places, random.Random(0))}
+        ways = {
+            "vmsvc, warm index": lambda index=index, need=need, now=now: index.plan(need, options=PlanOptions(now=now)),
+            "vmsvc, cold": lambda places=places, now=now: plan(places, now=now),
+            "Kubernetes": lambda places=places: kubernetes(places),
+            "oldest first": lambda places=places: oldest_first(places),
+            "random": lambda places=places: at_random(places, random.Random(0)),
+        }
         for name, way in ways.items():
             start = time.process_time()
             assert way()
@@ -187,15 +202,20 @@ def durations(make: Callable, hosts: int, candidates: int, rounds: int) -> None:
     warm = statistics.median(times["vmsvc, warm index"])
     for name, spent in times.items():
         median = statistics.median(spent)
-        print(f"| {make.__name__} {hosts:,} x {candidates} | {name} | {median:.1f} | "
-              f"{min(spent):.1f}–{max(spent):.1f} | {median / warm:.{2 if median < 10 * warm else 0}f} |", flush=True)
+        print(
+            f"| {make.__name__} {hosts:,} x {candidates} | {name} | {median:.1f} | "
+            f"{min(spent):.1f}–{max(spent):.1f} | {median / warm:.{2 if median < 10 * warm else 0}f} |",
+            flush=True,
+        )
 
 
 def main() -> None:
     """Print the tables; an argument gives the number of clouds in the first, a second one the rounds in the other."""
-    clouds, rounds = (int(each) for each in (*sys.argv[1:], *("200", "7")[len(sys.argv) - 1:]))
-    print(f"| cloud ({clouds} each, 100 hosts x 20 VMs) | way | victims per request | of the highest priority | "
-          "lost work (vmsvc = 1) | clouds with a needless victim | clouds with more or higher victims than the least |")
+    clouds, rounds = (int(each) for each in (*sys.argv[1:], *("200", "7")[len(sys.argv) - 1 :]))
+    print(
+        f"| cloud ({clouds} each, 100 hosts x 20 VMs) | way | victims per request | of the highest priority | "
+        "lost work (vmsvc = 1) | clouds with a needless victim | clouds with more or higher victims than the least |"
+    )
     print("|---|---|---|---|---|---|---|")
     for make in (typical, hard):
         choices(make, clouds)

@@ -25,9 +25,9 @@ MODE = os.environ.get("MODE", "operator")
 RATE = 20
 PER_ROUND = 160
 AT_ONCE = 90
-GOAL_CPU = 20.0           # milliseconds per create
-GOAL_PACE = 100.0         # creates a second
-GOAL_SLOPE = 1024.0       # KiB per 10,000 creates: under it, memory is called flat
+GOAL_CPU = 20.0  # milliseconds per create
+GOAL_PACE = 100.0  # creates a second
+GOAL_SLOPE = 1024.0  # KiB per 10,000 creates: under it, memory is called flat
 
 
 def main(parts: list[str]) -> None:
@@ -84,14 +84,19 @@ def cost() -> None:
                 meter = Meter(deployment, clients)
                 order = {"count": PER_ROUND, "rate": RATE} if what == "create" else {"rate": RATE}
                 times = done(clients.do(what, **order), wanted)
-                if number:            # the first one warms up
+                if number:  # the first one warms up
                     taken[what].append({name: 1000 * used / times for name, used in meter.read().items()})
                     asked[what] = meter.asked(times)
-    print(f"\n| {RATE} a second, {MODE} mode | service, CPU ms each, median (least–most) | PostgreSQL | "
-          "simulated cloud | clients | calls to the cloud for each |\n|---|---|---|---|---|---|")
+    print(
+        f"\n| {RATE} a second, {MODE} mode | service, CPU ms each, median (least–most) | PostgreSQL | "
+        "simulated cloud | clients | calls to the cloud for each |\n|---|---|---|---|---|---|"
+    )
     for what, rounds in taken.items():
-        print(f"| {what} | " + " | ".join(spread([each[name] for each in rounds]) for name in rounds[0])
-              + f" | {asked[what]} |")
+        print(
+            f"| {what} | "
+            + " | ".join(spread([each[name] for each in rounds]) for name in rounds[0])
+            + f" | {asked[what]} |"
+        )
     middle = statistics.median(each["service"] for each in taken["create"])
     print(f"\nservice CPU per create: goal under {GOAL_CPU:.0f} ms, {middle:.1f} ms: {verdict(middle < GOAL_CPU)}")
 
@@ -104,8 +109,17 @@ def pace() -> None:
             meter = Meter(deployment, clients)
             result = clients.do("churn", count=AT_ONCE * 8, at_once=AT_ONCE, keep=True)
             used, times = meter.read(), done(result, "201")
-            rounds += [(times / result["seconds"], times / used["service"],
-                        {name: seconds / result["seconds"] for name, seconds in used.items()})] if number else []
+            rounds += (
+                [
+                    (
+                        times / result["seconds"],
+                        times / used["service"],
+                        {name: seconds / result["seconds"] for name, seconds in used.items()},
+                    )
+                ]
+                if number
+                else []
+            )
             done(clients.do("delete", rate=RATE * 2), "200")
     rates = [rate for rate, _, _ in rounds]
     print(f"\n| {AT_ONCE} clients, two replicas, {os.cpu_count()} cores for all | median (least–most) |\n|---|---|")
@@ -128,11 +142,13 @@ def memory() -> None:
             samples.append((total, kilobytes_of(pid)))
             if total % (step * 10) == 0:
                 print(f"after {total:,} creates {samples[-1][1] / 1024:.1f} MiB", flush=True)
-    late = samples[len(samples) // 3:]
+    late = samples[len(samples) // 3 :]
     growth = 10_000 * statistics.linear_regression(*zip(*late)).slope
-    print(f"\nmemory: {late[0][1] / 1024:.1f} MiB after {late[0][0]:,} creates, {late[-1][1] / 1024:.1f} MiB after "
-          f"{late[-1][0]:,}; goal: under {GOAL_SLOPE:.0f} KiB per 10,000 creates, {growth:,.0f} KiB: "
-          f"{verdict(growth < GOAL_SLOPE)}")
+    print(
+        f"\nmemory: {late[0][1] / 1024:.1f} MiB after {late[0][0]:,} creates, {late[-1][1] / 1024:.1f} MiB after "
+        f"{late[-1][0]:,}; goal: under {GOAL_SLOPE:.0f} KiB per 10,000 creates, {growth:,.0f} KiB: "
+        f"{verdict(growth < GOAL_SLOPE)}"
+    )
 
 
 if __name__ == "__main__":

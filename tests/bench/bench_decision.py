@@ -44,8 +44,10 @@ from vmsvc.store.db import Lock, open_database, unit
 FLAVOR = Flavor("any", "any", 1, 1024, 1)
 NOW = datetime.now(UTC)
 QUOTA = Quota({}, Resources())
-COLUMNS = ("id, cloud_id, name, is_preemptible, state, priority, min_run_seconds, principal, flavor, image, boot,"
-           " quota, room, host, host_id, avoid, rounds, created_at, updated_at, launched_at")
+COLUMNS = (
+    "id, cloud_id, name, is_preemptible, state, priority, min_run_seconds, principal, flavor, image, boot,"
+    " quota, room, host, host_id, avoid, rounds, created_at, updated_at, launched_at"
+)
 
 
 class Installation:
@@ -62,10 +64,32 @@ class Installation:
         self.world_cache.add_changes(self._servers, self._hosts)
 
     def _write(self, bins: list[Bin]) -> None:
-        rows = [(one.id, one.id.upper(), "any", True, "active", one.priority, 0, "anonymous", "any", "any", "{}",
-                 dumps({"instances": 1, "cores": one.rate, "ram": one.resources["MEMORY_MB"]}),
-                 dumps(dict(one.resources)), place.id, "", "[]", 0, NOW, NOW,
-                 NOW - timedelta(seconds=one.lost_work // one.rate)) for place in bins for one in place.candidates]
+        rows = [
+            (
+                one.id,
+                one.id.upper(),
+                "any",
+                True,
+                "active",
+                one.priority,
+                0,
+                "anonymous",
+                "any",
+                "any",
+                "{}",
+                dumps({"instances": 1, "cores": one.rate, "ram": one.resources["MEMORY_MB"]}),
+                dumps(dict(one.resources)),
+                place.id,
+                "",
+                "[]",
+                0,
+                NOW,
+                NOW,
+                NOW - timedelta(seconds=one.lost_work // one.rate),
+            )
+            for place in bins
+            for one in place.candidates
+        ]
         with psycopg2.connect(self._url) as connection, connection.cursor() as cursor:
             cursor.execute("TRUNCATE vm")
             execute_values(cursor, f"INSERT INTO vm ({COLUMNS}) VALUES %s", rows, page_size=1000)
@@ -92,7 +116,8 @@ class Installation:
         connection.close()
         gone = {victim.upper() for victim in victims}
         names = {self._servers[server_id].host for server_id in gone} | set(
-            self._rng.sample(list(self._hosts), min(CHANGED, len(self._hosts))))
+            self._rng.sample(list(self._hosts), min(CHANGED, len(self._hosts)))
+        )
         for name in names:
             host = self._hosts[name]
             held = {consumer: room for consumer, room in host.allocations.items() if consumer not in gone}
@@ -108,14 +133,35 @@ def host_of(place: Bin) -> Host:
     """A host with these VMs, and as much free as the bin has."""
     held = {one.id.upper(): one.resources for one in place.candidates}
     size = total(held.values()) + place.free + Resources({"PCPU": 9})
-    return Host(place.id, {name: Inventory(size[name]) for name in (*place.capacity, "PCPU")}, {
-        **held, "others": Resources({"PCPU": 9})}, availability_zone="nova")
+    return Host(
+        place.id,
+        {name: Inventory(size[name]) for name in (*place.capacity, "PCPU")},
+        {**held, "others": Resources({"PCPU": 9})},
+        availability_zone="nova",
+    )
 
 
 def server_of(vm_id: str, host: str) -> Server:
     """A server of ours."""
-    return Server(vm_id.upper(), "any", "ACTIVE", None, "", host, "nova", False, NOW, NOW, NOW, None, {MARK: vm_id},
-                  FLAVOR, False, Resources(), {})
+    return Server(
+        vm_id.upper(),
+        "any",
+        "ACTIVE",
+        None,
+        "",
+        host,
+        "nova",
+        False,
+        NOW,
+        NOW,
+        NOW,
+        None,
+        {MARK: vm_id},
+        FLAVOR,
+        False,
+        Resources(),
+        {},
+    )
 
 
 def cpu(call: Callable[[], object]) -> tuple[float, float, object]:
@@ -128,8 +174,10 @@ def cpu(call: Callable[[], object]) -> tuple[float, float, object]:
 def bins_of(world: World, need: Resources) -> list[Bin]:
     """Every host as a place for the need."""
     world.up_to_date_index()
-    return [Bin(host.name, need, host.free, host.capacity, candidates_on(world, host, False))
-            for host in world.hosts.values()]
+    return [
+        Bin(host.name, need, host.free, host.capacity, candidates_on(world, host, False))
+        for host in world.hosts.values()
+    ]
 
 
 def measured(make: Callable, hosts: int, candidates: int, rounds: int, url: str) -> None:
@@ -157,8 +205,11 @@ def measured(make: Callable, hosts: int, candidates: int, rounds: int, url: str)
     print(f"| {name} | vmsvc, the first after a start | {first[0]:.0f} | | {first[1]:.0f} |")
     for way, spent in times.items():
         used, waited = zip(*spent)
-        print(f"| {name} | {way} | {statistics.median(used):.1f} | {min(used):.1f}–{max(used):.1f} | "
-              f"{statistics.median(waited):.1f} |", flush=True)
+        print(
+            f"| {name} | {way} | {statistics.median(used):.1f} | {min(used):.1f}–{max(used):.1f} | "
+            f"{statistics.median(waited):.1f} |",
+            flush=True,
+        )
 
 
 def main(rounds: int = 20, hosts: int = 10_000, candidates: int = 20) -> None:
@@ -167,7 +218,7 @@ def main(rounds: int = 20, hosts: int = 10_000, candidates: int = 20) -> None:
     try:
         url = postgres.start()
         bootstrap.migrate(url)
-        with mock.patch("vmsvc.store.db._TIMEOUTS", "-c lock_timeout=10000"):    # the first decision reads all
+        with mock.patch("vmsvc.store.db._TIMEOUTS", "-c lock_timeout=10000"):  # the first decision reads all
             pool = open_database(url, 4)
         print("| cloud (hosts x VMs) | way | CPU ms per decision, median | least–most | ms by the clock |")
         print("|---|---|---|---|---|")

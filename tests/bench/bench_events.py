@@ -48,8 +48,11 @@ LAST = "last"
 @contextmanager
 def process(role: str, *arguments: object) -> Iterator[subprocess.Popen]:
     """Another part of this benchmark, as a process."""
-    with subprocess.Popen([sys.executable, "-m", "tests.bench.bench_events", role, *map(str, arguments)],
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as popen:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.bench_events", role, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as popen:
         try:
             yield popen
         finally:
@@ -57,6 +60,7 @@ def process(role: str, *arguments: object) -> Iterator[subprocess.Popen]:
 
 
 # ---------------------------------------------------------------- the parts that run as processes
+
 
 async def serve(url: str) -> None:
     """What of a service brings events to sockets."""
@@ -107,14 +111,15 @@ def write_fast(url: str, kind: str) -> None:
 
 # ---------------------------------------------------------------- latency
 
+
 def frames(data: bytearray) -> Iterator[bytes]:
     """The texts of the whole frames in a buffer, which they leave."""
     while len(data) >= 4:
         start, length = (4, int.from_bytes(data[2:4], "big")) if data[1] == 126 else (2, data[1])
         if len(data) < start + length:
             return
-        yield bytes(data[start:start + length])
-        del data[:start + length]
+        yield bytes(data[start : start + length])
+        del data[: start + length]
 
 
 def listen(sockets: list[socket.socket]) -> list[float]:
@@ -148,8 +153,12 @@ def latency(url: str) -> list[float]:
 def notify_alone(url: str) -> list[float]:
     """From one connection to another."""
     seconds = []
-    with closing(db.listen(url)) as ear, closing(db.listen(url)) as mouth, mouth.cursor() as cursor, \
-            selectors.EpollSelector() as selector:
+    with (
+        closing(db.listen(url)) as ear,
+        closing(db.listen(url)) as mouth,
+        mouth.cursor() as cursor,
+        selectors.EpollSelector() as selector,
+    ):
         selector.register(ear.fileno(), selectors.EVENT_READ)
         for _ in range(RATE * SECONDS):
             begun = time.monotonic()
@@ -164,6 +173,7 @@ def notify_alone(url: str) -> list[float]:
 
 
 # ---------------------------------------------------------------- throughput
+
 
 def throughput(url: str, kind: str) -> float:
     """Transactions per second of all writers together."""
@@ -194,14 +204,19 @@ def main(rounds: int) -> None:
         for name, way in ((f"commit to each of {SOCKETS} sockets", latency), ("NOTIFY alone", notify_alone)):
             seconds = way(url)
             print(f"| {name} | {percentile(seconds, 50):.1f} | {percentile(seconds, 99):.1f} |", flush=True)
-        print("\n| transactions with one event, 8 writers | in order, per second | without the lock, per second | "
-              "ratio |\n|---|---|---|---|")
+        print(
+            "\n| transactions with one event, 8 writers | in order, per second | without the lock, per second | "
+            "ratio |\n|---|---|---|---|"
+        )
         for name, state in (("PostgreSQL waits for its disk", "on"), ("and without fsync", "off")):
             Database(url).command(f"ALTER SYSTEM SET fsync = {state}")
             Database(url).rows("SELECT pg_reload_conf()")
             ours, other = in_turns(url, rounds)
-            print(f"| {name} | {statistics.median(ours):,.0f} | {statistics.median(other):,.0f} | "
-                  f"{spread([one / two for one, two in zip(ours, other)])} |", flush=True)
+            print(
+                f"| {name} | {statistics.median(ours):,.0f} | {statistics.median(other):,.0f} | "
+                f"{spread([one / two for one, two in zip(ours, other)])} |",
+                flush=True,
+            )
     finally:
         server.stop()
         shutil.rmtree(folder)

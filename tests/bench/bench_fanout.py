@@ -23,7 +23,7 @@ BURST = 50
 #: So many that each way has a second of CPU or so, and no luck with the clock's ticks; the others need but one.
 BURSTS = {"vmsvc": 50, "bare": 50, "nchan": 5, "websockets": 2, "aiohttp": 2}
 STEADY = 12
-PACE = 0.25         # seconds between two single events, when they take no longer
+PACE = 0.25  # seconds between two single events, when they take no longer
 STALLED = 50
 
 
@@ -99,21 +99,27 @@ def compare(ways: list[str], size: int, rounds: int) -> None:
         for way in ways:
             measure(way, size, found[way])
     ours = found["vmsvc"]
-    print(f"\n| {size:,} sockets | burst: deliveries per CPU s | vmsvc is | p99 ms | steady: deliveries per CPU s | "
-          "vmsvc is | p50 ms | p99 ms | KiB per idle socket |\n|---|---|---|---|---|---|---|---|---|")
+    print(
+        f"\n| {size:,} sockets | burst: deliveries per CPU s | vmsvc is | p99 ms | steady: deliveries per CPU s | "
+        "vmsvc is | p50 ms | p99 ms | KiB per idle socket |\n|---|---|---|---|---|---|---|---|---|"
+    )
     for way, each in found.items():
         middle = {name: statistics.median(values) for name, values in vars(each).items()}
         burst = spread([one / other for one, other in zip(ours.burst, each.burst)])
         steady = spread([one / other for one, other in zip(ours.steady, each.steady)])
-        print(f"| {way} | {middle['burst']:,.0f} | {burst} x | {middle['burst_p99']:.0f} | {middle['steady']:,.0f} | "
-              f"{steady} x | {middle['steady_p50']:.1f} | {middle['steady_p99']:.1f} | {middle['memory'] / 1024:.1f} |",
-              flush=True)
+        print(
+            f"| {way} | {middle['burst']:,.0f} | {burst} x | {middle['burst_p99']:.0f} | {middle['steady']:,.0f} | "
+            f"{steady} x | {middle['steady_p50']:.1f} | {middle['steady_p99']:.1f} | {middle['memory'] / 1024:.1f} |",
+            flush=True,
+        )
 
 
 def with_stalled(ways: list[str], size: int) -> None:
     """The table of peers that never read: 6 MB are published; readers must get all of it."""
-    print(f"\n| {size:,} sockets that read, {STALLED} that never do | readers who lost something | "
-          "most memory per stalled socket, KiB |\n|---|---|---|")
+    print(
+        f"\n| {size:,} sockets that read, {STALLED} that never do | readers who lost something | "
+        "most memory per stalled socket, KiB |\n|---|---|---|"
+    )
     for way in ways:
         server = start(way)
         crowd = Crowd(server.port, size)

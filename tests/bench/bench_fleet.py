@@ -38,12 +38,19 @@ class Process:
     """The service, and what it has taken so far."""
 
     def __init__(self, sim: Sim, url: str, folder: Path):
-        environment = {**os.environ, "OS_CLIENT_CONFIG_FILE": sim.clouds, "OS_CLOUD": "sim-admin",
-                       "VMSVC_DATABASE_URL": url, "VMSVC_DATA_DIR": str(folder), "VMSVC_PORT": str(PORT),
-                       "VMSVC_FLAVOR": "m1.tiny"}
+        environment = {
+            **os.environ,
+            "OS_CLIENT_CONFIG_FILE": sim.clouds,
+            "OS_CLOUD": "sim-admin",
+            "VMSVC_DATABASE_URL": url,
+            "VMSVC_DATA_DIR": str(folder),
+            "VMSVC_PORT": str(PORT),
+            "VMSVC_FLAVOR": "m1.tiny",
+        }
         with open(folder / "log", "wb") as log:
             self._child = subprocess.Popen(  # pylint: disable=consider-using-with
-                [sys.executable, "-m", "vmsvc"], cwd=ROOT, env=environment, stderr=log)
+                [sys.executable, "-m", "vmsvc"], cwd=ROOT, env=environment, stderr=log
+            )
         self.pid = self._child.pid
 
     @property
@@ -60,8 +67,11 @@ class Process:
 
     def ask(self, path: str, body: object = None) -> object:
         """A request to it; the JSON of the answer."""
-        request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", None if body is None else
-                                         json.dumps(body).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{PORT}{path}",
+            None if body is None else json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read())
 
@@ -93,8 +103,11 @@ class Bench:
         seconds, cpu = time.monotonic() - began, self._process.cpu - cpu
         counts = Counter(self._sim.call("GET", "/sim/calls?limit=1")["counts"]).most_common(6)
         asked = ", ".join(f"{count} {name.replace('/v2.1', '')}" for name, count in counts)
-        print(f"{what:44} {seconds / times * 1000:8.0f} ms  CPU {cpu / times * 1000:7.1f} ms  "
-              f"RSS {self._process.megabytes:4} MB  {asked}", flush=True)
+        print(
+            f"{what:44} {seconds / times * 1000:8.0f} ms  CPU {cpu / times * 1000:7.1f} ms  "
+            f"RSS {self._process.megabytes:4} MB  {asked}",
+            flush=True,
+        )
 
     def until_ready(self) -> int:
         """Wait for readiness."""
@@ -104,21 +117,26 @@ class Bench:
 
     def repeat(self, times: int, path: str, body: object = None) -> Callable[[], int]:
         """The same request so many times."""
+
         def work() -> int:
             for _ in range(times):
                 self._process.ask(path, body)
             return times
+
         return work
 
     def idle(self, seconds: float) -> Callable[[], int]:
         """Nothing happens; the figures are per second."""
+
         def work() -> int:
             time.sleep(seconds)
             return int(seconds)
+
         return work
 
     def changes(self, seconds: float, hosts: int) -> Callable[[], int]:
         """Ten servers of others come or go in each second; the figures are per second."""
+
         def work() -> int:
             stop = threading.Event()
 
@@ -130,12 +148,14 @@ class Bench:
                         made += self._sim.foreign("demo", host=f"sim-{number * 7 % hosts + 1}")
                     elif made:
                         self._sim.vanish(made.pop(0))
+
             thread = threading.Thread(target=change)
             thread.start()
             time.sleep(seconds)
             stop.set()
             thread.join()
             return int(seconds)
+
         return work
 
 
@@ -151,11 +171,32 @@ def own(sim: Sim, url: str, hosts: int, count: int) -> None:
     for number in range(count):
         vm_id, host = str(uuid.uuid4()), f"sim-{number % hosts + 1}"
         (server_id,) = sim.foreign("admin", host=host, metadata={"vmsvc_id": vm_id})
-        rows.append((vm_id, server_id, "preemptible", True, "active", number % 3, 0, "anonymous", "m1.tiny",
-                     "bed-image", "bed-net", "{}", '{"instances": 1, "cores": 1, "ram": 1024}',
-                     '{"VCPU": 1, "MEMORY_MB": 1024, "DISK_GB": 1}', host, "", "[]", 0))
-    columns = ("id, cloud_id, name, is_preemptible, state, priority, min_run_seconds, principal, flavor, image,"
-               " network, boot, quota, room, host, host_id, avoid, rounds, created_at, updated_at, launched_at")
+        rows.append(
+            (
+                vm_id,
+                server_id,
+                "preemptible",
+                True,
+                "active",
+                number % 3,
+                0,
+                "anonymous",
+                "m1.tiny",
+                "bed-image",
+                "bed-net",
+                "{}",
+                '{"instances": 1, "cores": 1, "ram": 1024}',
+                '{"VCPU": 1, "MEMORY_MB": 1024, "DISK_GB": 1}',
+                host,
+                "",
+                "[]",
+                0,
+            )
+        )
+    columns = (
+        "id, cloud_id, name, is_preemptible, state, priority, min_run_seconds, principal, flavor, image,"
+        " network, boot, quota, room, host, host_id, avoid, rounds, created_at, updated_at, launched_at"
+    )
     template = "(" + ", ".join(["%s"] * 18) + ", now(), now(), now())"
     with psycopg2.connect(url) as connection, connection.cursor() as cursor:
         execute_values(cursor, f"INSERT INTO vm ({columns}) VALUES %s", rows, template)
@@ -201,10 +242,13 @@ def main(hosts: int = 1000, servers: int = 40_000, count: int = 2_000) -> None:
             bench.measure("from start to ready", bench.until_ready)
             bench.measure("idle, per second", bench.idle(30))
             bench.measure("10 changes a second by others, per second", bench.changes(30, hosts))
-            bench.measure("a pass that finds room", bench.repeat(20, "/api/v1/vm?dry_run=true",
-                                                                 {"is_preemptible": True}))
-            bench.measure("a pass that chooses victims", bench.repeat(
-                20, "/api/v1/vm?dry_run=true", {"is_preemptible": False, "flavor": "m1.small"}))
+            bench.measure(
+                "a pass that finds room", bench.repeat(20, "/api/v1/vm?dry_run=true", {"is_preemptible": True})
+            )
+            bench.measure(
+                "a pass that chooses victims",
+                bench.repeat(20, "/api/v1/vm?dry_run=true", {"is_preemptible": False, "flavor": "m1.small"}),
+            )
             bench.measure("GET /capacity", bench.repeat(5, "/api/v1/capacity"))
             bench.measure("a VM made and active", bench.repeat(10, "/api/v1/vm", {"is_preemptible": True}))
 

@@ -25,7 +25,7 @@ SECONDS = float(os.environ.get("SECONDS", "20"))
 WORKERS = int(os.environ.get("WORKERS", "32"))
 ANSWER_SECONDS = 5.0
 ARRIVAL_SECONDS = 2.0
-GOAL = 20.0        # milliseconds, p99
+GOAL = 20.0  # milliseconds, p99
 
 
 def lags(deployment: Deployment) -> dict[float, int]:
@@ -48,8 +48,11 @@ class Table:
         self._deployment, self._probe = deployment, probe
         (self._pid,) = deployment.replicas
         self.p99: dict[str, float] = {}
-        print("\n| phase | /healthz p50 ms | p99 | most | loop lag p50 ms | p99 | service, cores | MiB | in flight |\n"
-              "|---|---|---|---|---|---|---|---|---|", flush=True)
+        print(
+            "\n| phase | /healthz p50 ms | p99 | most | loop lag p50 ms | p99 | service, cores | MiB | in flight |\n"
+            "|---|---|---|---|---|---|---|---|---|",
+            flush=True,
+        )
 
     def row(self, phase: str, seconds: float) -> None:
         """Measure for so long and print it."""
@@ -60,15 +63,21 @@ class Table:
         p50, p99 = (percentile([each / 1000 for each in found], part) for part in (50, 99))
         self.p99[phase] = p99
         flying = re.search(r"^vmsvc_http_requests_in_flight (.+)$", self._deployment.text("/metrics"), re.MULTILINE)[1]
-        print(f"| {phase} | {p50:.1f} | {p99:.1f} | {max(found):.1f} | {within(before, after, 50)} | "
-              f"{within(before, after, 99)} | {cores:.2f} | {kilobytes_of(self._pid) / 1024:.0f} | "
-              f"{float(flying):.0f} |", flush=True)
+        print(
+            f"| {phase} | {p50:.1f} | {p99:.1f} | {max(found):.1f} | {within(before, after, 50)} | "
+            f"{within(before, after, 99)} | {cores:.2f} | {kilobytes_of(self._pid) / 1024:.0f} | "
+            f"{float(flying):.0f} |",
+            flush=True,
+        )
 
 
 def main() -> None:
     """Print the table."""
-    with Deployment(cloud_workers=WORKERS, hosts=50, room=200) as deployment, \
-            crowd(deployment.port) as clients, crowd(deployment.port) as probe:
+    with (
+        Deployment(cloud_workers=WORKERS, hosts=50, room=200) as deployment,
+        crowd(deployment.port) as clients,
+        crowd(deployment.port) as probe,
+    ):
         done(clients.do("create", count=40, rate=20), "201")
         table = Table(deployment, probe)
         table.row("quiet", 5)

@@ -44,12 +44,12 @@ class Connection:
         got, end = 0, -1
         while end < 0:
             got += self._socket.recv_into(self._buffer[got:])
-            end = bytes(self._buffer[:min(got, 4096)]).find(b"\r\n\r\n")
+            end = bytes(self._buffer[: min(got, 4096)]).find(b"\r\n\r\n")
         head = bytes(self._buffer[:end])
         whole = end + 4 + (0 if b" 304 " in head[:16] else int(_header(head, b"Content-Length")))
         while got < whole:
             got += self._socket.recv_into(self._buffer[got:])
-        return head, self._buffer[end + 4:whole]
+        return head, self._buffer[end + 4 : whole]
 
     def close(self) -> None:
         """Cut it."""
@@ -68,8 +68,8 @@ class Way:
     pid: int
     port: int
     path: str
-    unchanged: bool = False     # the client has the list already
-    changes: bool = False       # ten VMs change in each second
+    unchanged: bool = False  # the client has the list already
+    changes: bool = False  # ten VMs change in each second
     rates: list[float] = field(default_factory=list)
 
     def measure(self, url: str, ids: list[str]) -> None:
@@ -103,6 +103,7 @@ def changing(url: str, ids: list[str]) -> Iterator[None]:
             while not stop.wait(0.1):
                 cursor.execute(CHANGE, (ids[number % len(ids)],))
                 number += 1
+
     thread = threading.Thread(target=change)
     thread.start()
     try:
@@ -133,10 +134,16 @@ def compare(count: int, rounds: int) -> None:
     print(f"\n| {count:,} servers, {len(body):,} bytes | requests per CPU s | of bare Tornado | of one without a tag |")
     print("|---|---|---|---|")
     for name, found in rates.items():
-        pair = ("bare Tornado, 304",) * 2 if name.endswith("304") else \
-            ("bare Tornado", "bare Tornado without its entity tag")
-        print(f"| {name} | {statistics.median(found):,.0f} | {spread(found, rates[pair[0]])} | "
-              f"{spread(found, rates[pair[1]])} |", flush=True)
+        pair = (
+            ("bare Tornado, 304",) * 2
+            if name.endswith("304")
+            else ("bare Tornado", "bare Tornado without its entity tag")
+        )
+        print(
+            f"| {name} | {statistics.median(found):,.0f} | {spread(found, rates[pair[0]])} | "
+            f"{spread(found, rates[pair[1]])} |",
+            flush=True,
+        )
 
 
 def settled_list(count: int) -> bytes:
@@ -155,13 +162,15 @@ def measured(pid: int, peer: Peer, url: str, rounds: int) -> list[Way]:
     """All ways, after so many rounds. The peer is stopped."""
     with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT id FROM vm")
-        ids = [vm_id for vm_id, in cursor.fetchall()]
-    ways = [Way("vmsvc", pid, PORT, "/api/v1/vm"),
-            Way("vmsvc, 10 changes a second", pid, PORT, "/api/v1/vm", changes=True),
-            Way("bare Tornado", peer.pid, peer.port, "/tagged"),
-            Way("bare Tornado without its entity tag", peer.pid, peer.port, "/plain"),
-            Way("vmsvc, 304", pid, PORT, "/api/v1/vm", unchanged=True),
-            Way("bare Tornado, 304", peer.pid, peer.port, "/tagged", unchanged=True)]
+        ids = [vm_id for (vm_id,) in cursor.fetchall()]
+    ways = [
+        Way("vmsvc", pid, PORT, "/api/v1/vm"),
+        Way("vmsvc, 10 changes a second", pid, PORT, "/api/v1/vm", changes=True),
+        Way("bare Tornado", peer.pid, peer.port, "/tagged"),
+        Way("bare Tornado without its entity tag", peer.pid, peer.port, "/plain"),
+        Way("vmsvc, 304", pid, PORT, "/api/v1/vm", unchanged=True),
+        Way("bare Tornado, 304", peer.pid, peer.port, "/tagged", unchanged=True),
+    ]
     try:
         for _ in range(rounds):
             for way in ways:

@@ -24,31 +24,64 @@ def typical(rng: random.Random, hosts: int, candidates: int) -> list[Bin]:
     """A full cloud of ordinary flavors and a request for a large one."""
     sizes = [Resources({"VCPU": v, "MEMORY_MB": m, "DISK_GB": d}) for v, m, d in FLAVORS]
     need = rng.choice(sizes[3:])
-    return [Bin(f"host-{h:05}", need, Resources({"VCPU": rng.randint(0, 2), "MEMORY_MB": rng.randint(0, 4) * 1024,
-                                                 "DISK_GB": rng.randint(0, 30)}),
-                Resources({"VCPU": 128, "MEMORY_MB": 524288, "DISK_GB": 4000}),
-                tuple(Candidate(f"vm-{h}-{c}", size, rng.choice((0, 0, 0, 1, 2)), rng.random() < 0.97,
-                                size["VCPU"] * rng.randint(60, 10**6), size["VCPU"])
-                      for c in range(candidates) for size in (rng.choice(sizes),)))
-            for h in range(hosts)]
+    return [
+        Bin(
+            f"host-{h:05}",
+            need,
+            Resources(
+                {"VCPU": rng.randint(0, 2), "MEMORY_MB": rng.randint(0, 4) * 1024, "DISK_GB": rng.randint(0, 30)}
+            ),
+            Resources({"VCPU": 128, "MEMORY_MB": 524288, "DISK_GB": 4000}),
+            tuple(
+                Candidate(
+                    f"vm-{h}-{c}",
+                    size,
+                    rng.choice((0, 0, 0, 1, 2)),
+                    rng.random() < 0.97,
+                    size["VCPU"] * rng.randint(60, 10**6),
+                    size["VCPU"],
+                )
+                for c in range(candidates)
+                for size in (rng.choice(sizes),)
+            ),
+        )
+        for h in range(hosts)
+    ]
 
 
 def hard(rng: random.Random, hosts: int, candidates: int) -> list[Bin]:
     """Odd sizes and a request that takes several victims on every host."""
     need = Resources({"VCPU": 24, "MEMORY_MB": 65536, "DISK_GB": 300})
-    return [Bin(f"host-{h:05}", need, Resources({"VCPU": rng.randint(0, 3), "MEMORY_MB": rng.randint(0, 4096)}),
-                Resources({"VCPU": 128, "MEMORY_MB": 524288, "DISK_GB": 4000}),
-                tuple(Candidate(f"vm-{h}-{c}", Resources({"VCPU": vcpus, "MEMORY_MB": rng.randint(512, 16384),
-                                                          "DISK_GB": rng.randint(1, 80)}),
-                                rng.choice((0, 1, 2)), True, vcpus * rng.randint(60, 10**6), vcpus)
-                      for c in range(candidates) for vcpus in (rng.randint(1, 8),)))
-            for h in range(hosts)]
+    return [
+        Bin(
+            f"host-{h:05}",
+            need,
+            Resources({"VCPU": rng.randint(0, 3), "MEMORY_MB": rng.randint(0, 4096)}),
+            Resources({"VCPU": 128, "MEMORY_MB": 524288, "DISK_GB": 4000}),
+            tuple(
+                Candidate(
+                    f"vm-{h}-{c}",
+                    Resources({"VCPU": vcpus, "MEMORY_MB": rng.randint(512, 16384), "DISK_GB": rng.randint(1, 80)}),
+                    rng.choice((0, 1, 2)),
+                    True,
+                    vcpus * rng.randint(60, 10**6),
+                    vcpus,
+                )
+                for c in range(candidates)
+                for vcpus in (rng.randint(1, 8),)
+            ),
+        )
+        for h in range(hosts)
+    ]
 
 
 def report(kind: str, times: Sequence[float], nodes: Sequence[int]) -> None:
     """One line of the table: CPU milliseconds and nodes, median and worst."""
-    print(f"{kind:36} median {statistics.median(times):8.2f} ms  worst {max(times):8.2f} ms  "
-          f"nodes {statistics.median(nodes):7.0f} / {max(nodes):7}", flush=True)
+    print(
+        f"{kind:36} median {statistics.median(times):8.2f} ms  worst {max(times):8.2f} ms  "
+        f"nodes {statistics.median(nodes):7.0f} / {max(nodes):7}",
+        flush=True,
+    )
 
 
 def timed(call) -> tuple[float, int]:
@@ -82,7 +115,7 @@ def warm(make, hosts: int, candidates: int, rounds: int, changes: int) -> None:
         index.put(place)
     report(f"{make.__name__:8} {hosts:6} x {candidates:3} index, new need", *zip(timed(lambda: index.plan(need))))
     gc.collect()
-    gc.freeze()   # as a service should once its index is filled: a full collection costs more than a plan
+    gc.freeze()  # as a service should once its index is filled: a full collection costs more than a plan
     figures = []
     for at in range(1, rounds + 1):
         outcome = index.plan(need, options=PlanOptions(now=at * 30 - 30))
@@ -102,13 +135,18 @@ def batch(make, hosts: int, candidates: int, count: int) -> None:
     index = BinIndex()
     for place in bins:
         index.put(place)
-    for title, call in (("batch", lambda: plan_batch(bins, count)),
-                        ("index, batch, new", lambda: index.plan_batch(bins[0].need, count)),
-                        ("index, batch", lambda: index.plan_batch(bins[0].need, count))):
+    for title, call in (
+        ("batch", lambda: plan_batch(bins, count)),
+        ("index, batch, new", lambda: index.plan_batch(bins[0].need, count)),
+        ("index, batch", lambda: index.plan_batch(bins[0].need, count)),
+    ):
         start = time.process_time()
         assert call().optimal
-        print(f"{make.__name__:8} {hosts:6} x {candidates:3} {title} of {count:3}: "
-              f"{(time.process_time() - start) * 1000:8.1f} ms", flush=True)
+        print(
+            f"{make.__name__:8} {hosts:6} x {candidates:3} {title} of {count:3}: "
+            f"{(time.process_time() - start) * 1000:8.1f} ms",
+            flush=True,
+        )
 
 
 def main() -> None:

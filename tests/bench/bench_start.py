@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PORT = 18996
-READY_GOAL, IMPORT_GOAL = 5.0, 0.8      # seconds
+READY_GOAL, IMPORT_GOAL = 5.0, 0.8  # seconds
 
 
 def cpu_of(statement: str) -> float:
@@ -34,8 +34,12 @@ def until_ready(folder: str) -> tuple[float, float]:
     """Start it, and stop it once it is ready: seconds until it listened, and until it was ready."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("VMSVC_", "OS_"))}
     began = time.monotonic()
-    with subprocess.Popen([sys.executable, "-m", "vmsvc"], cwd=ROOT, stderr=subprocess.DEVNULL, env={
-            **environment, "VMSVC_DATA_DIR": folder, "VMSVC_PORT": str(PORT)}) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "vmsvc"],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        env={**environment, "VMSVC_DATA_DIR": folder, "VMSVC_PORT": str(PORT)},
+    ) as process:
         listened = None
         while not answers("/readyz"):
             if listened is None and answers("/healthz"):
@@ -64,8 +68,7 @@ def show(what: str, values: list[float], goal: float | None = None) -> None:
 
 def main(rounds: int = 5) -> None:
     """All of it."""
-    show("import of vmsvc, CPU", [cpu_of("import vmsvc.cli") - cpu_of("pass") for _ in range(rounds)],
-         IMPORT_GOAL)
+    show("import of vmsvc, CPU", [cpu_of("import vmsvc.cli") - cpu_of("pass") for _ in range(rounds)], IMPORT_GOAL)
     with tempfile.TemporaryDirectory(prefix="vmsvc-bench-") as folder:
         show("start, the first time, to ready", [until_ready(folder)[1]])
         found = [until_ready(folder) for _ in range(rounds)]

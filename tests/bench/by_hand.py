@@ -25,15 +25,16 @@ class ByHand:
 
     def __init__(self, clouds: Path, cloud: str, threads: int = 1):
         http = requests.Session()
-        for scheme in ("http://", "https://"):     # else all but ten connections would be made anew for each call
+        for scheme in ("http://", "https://"):  # else all but ten connections would be made anew for each call
             http.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=max(10, threads)))
-        config = loader.OpenStackConfig(config_files=[str(clouds)], session_constructor=functools.partial(
-            keystoneauth.Session, session=http))
+        config = loader.OpenStackConfig(
+            config_files=[str(clouds)], session_constructor=functools.partial(keystoneauth.Session, session=http)
+        )
         self._compute = connection.Connection(config=config.get_one(cloud=cloud, api_timeout=60)).compute
         self._what = {"image_id": "", "flavor_id": ""}
         self._counting = threading.Lock()
         self.calls: Counter[str] = Counter()
-        list(self._compute.servers(details=False))     # sign in, find the endpoint and the version
+        list(self._compute.servers(details=False))  # sign in, find the endpoint and the version
 
     def choose(self, flavor: str, image: str, network: str) -> None:
         """What its servers are made of, by id."""

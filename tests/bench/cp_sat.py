@@ -12,7 +12,7 @@ from tests.bench.bench_planner import hard, typical
 from vmsvc.planner import Bin, Fits, NoPlan, Objective, plan, plan_batch
 from vmsvc.planner.batch import bin_for_many
 
-cp_model = importlib.import_module("ortools.sat.python.cp_model")   # not installed where the linter looks
+cp_model = importlib.import_module("ortools.sat.python.cp_model")  # not installed where the linter looks
 
 
 def best_cost(bins: list[Bin], count: int, max_victims: int) -> Objective | None:

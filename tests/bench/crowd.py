@@ -24,9 +24,12 @@ class Crowd:
     """The other end of it, for the benchmark."""
 
     def __init__(self, port: int):
-        self._popen = subprocess.Popen(    # pylint: disable=consider-using-with; `stop()` ends it
-            [sys.executable, "-m", "tests.bench.crowd", str(port)], cwd=ROOT,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._popen = subprocess.Popen(  # pylint: disable=consider-using-with; `stop()` ends it
+            [sys.executable, "-m", "tests.bench.crowd", str(port)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
     def begin(self, order: str, **given: object) -> None:
         """Give an order: the name of a method of Clients."""
@@ -66,6 +69,7 @@ def crowd(port: int) -> Iterator[Crowd]:
 
 # ---------------------------------------------------------------- the other process
 
+
 class Clients:
     """What can be ordered. Results: the time that it took, each answer's status, each answer's milliseconds."""
 
@@ -94,6 +98,7 @@ class Clients:
                 if not keep and self._made:
                     await self._delete(self._made.pop())
             return found
+
         began = time.monotonic()
         found = await asyncio.gather(*(one() for _ in range(at_once)))
         return _result(began, [each for some in found for each in some])
@@ -113,6 +118,7 @@ class Clients:
         async def late(number: int, call) -> tuple[str, float]:
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()) if rate else 0.0)
             return await call
+
         found = await asyncio.gather(*(late(number, call) for number, call in enumerate(calls)))
         return _result(began, found)
 
@@ -143,21 +149,26 @@ class Clients:
             return type(error).__name__, b""
 
 
-async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str,
-                    body: bytes, prefer: str) -> tuple[str, bytes]:
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str, body: bytes, prefer: str
+) -> tuple[str, bytes]:
     told = "Content-Type: application/json\r\n" if body else ""
     if prefer:
         told += f"Prefer: {prefer}\r\n"
-    writer.write(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{told}Content-Length: {len(body)}\r\n\r\n".encode()
-                 + body)
+    writer.write(
+        f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{told}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    )
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     length = head.lower().partition("content-length: ")[2].partition("\r\n")[0]
     return head.split(" ", 2)[1], await reader.readexactly(int(length or 0))
 
 
 def _result(began: float, found: list[tuple[str, float]]) -> dict:
-    return {"seconds": time.monotonic() - began, "statuses": Counter(status for status, _ in found),
-            "milliseconds": [1000 * seconds for _, seconds in found]}
+    return {
+        "seconds": time.monotonic() - began,
+        "statuses": Counter(status for status, _ in found),
+        "milliseconds": [1000 * seconds for _, seconds in found],
+    }
 
 
 async def obey(port: int) -> None:

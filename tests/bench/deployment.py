@@ -29,16 +29,25 @@ QUICK = {"schedule_seconds": 0.05, "boot_seconds": 0.2, "delete_seconds": 0.1}
 class Deployment:
     """A context manager: inside, the service is ready. `settings` are the service's own, by field name."""
 
-    def __init__(self, *, mode: str = "operator", hosts: int = 20, room: int = 500, cloud: dict | None = None,
-                 **settings: object):
+    def __init__(
+        self, *, mode: str = "operator", hosts: int = 20, room: int = 500, cloud: dict | None = None, **settings: object
+    ):
         self.folder = Path(tempfile.mkdtemp(prefix="vmsvc-bench-"))
-        self._running = start(self.folder / "cloud", hosts=hosts, vcpus=room, ram_mb=room * 1024,
-                              **{**QUICK, **(cloud or {})})
+        self._running = start(
+            self.folder / "cloud", hosts=hosts, vcpus=room, ram_mb=room * 1024, **{**QUICK, **(cloud or {})}
+        )
         self.sim = Sim(self._running)
         self._postgres = Postgres(self.folder / "database")
         self._entry, self._project = CLOUD_OF_MODE[mode]
-        self._settings = {"port": 0, "flavor": "m1.tiny", "cloud_rate": 2000, "write_rate": 10_000, "read_rate": 10_000,
-                          "data_dir": self.folder, **settings}
+        self._settings = {
+            "port": 0,
+            "flavor": "m1.tiny",
+            "cloud_rate": 2000,
+            "write_rate": 10_000,
+            "read_rate": 10_000,
+            "data_dir": self.folder,
+            **settings,
+        }
         self._service: subprocess.Popen | None = None
         self.port = 0
 
@@ -55,12 +64,17 @@ class Deployment:
 
     def _begin(self, settings: dict[str, object]) -> None:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("VMSVC_", "OS_"))}
-        environment = {**own, "OS_CLIENT_CONFIG_FILE": self.sim.clouds, "OS_CLOUD": self._entry,
-                       **{config.variable(name): str(value) for name, value in settings.items()}}
+        environment = {
+            **own,
+            "OS_CLIENT_CONFIG_FILE": self.sim.clouds,
+            "OS_CLOUD": self._entry,
+            **{config.variable(name): str(value) for name, value in settings.items()},
+        }
         log = self.folder / "log"
         with log.open("wb") as stderr:
             self._service = subprocess.Popen(  # pylint: disable=consider-using-with
-                [sys.executable, "-m", "vmsvc"], cwd=ROOT, env=environment, stderr=stderr)
+                [sys.executable, "-m", "vmsvc"], cwd=ROOT, env=environment, stderr=stderr
+            )
         deadline = time.monotonic() + READY_SECONDS
         replicas = int(settings.get("replicas", 1))
         while (text := log.read_text(encoding="utf-8")).count("ready in ") < replicas or not self._answers(text):
@@ -101,8 +115,11 @@ class Deployment:
     def cpu(self) -> dict[str, float]:
         """Seconds of CPU so far, by who took them."""
         postmaster = int((self._postgres.data / "postmaster.pid").read_text(encoding="ascii").split()[0])
-        return {"service": cpu_of(self._service.pid), "PostgreSQL": cpu_of(postmaster),
-                "simulated cloud": cpu_of(self._running.pid)}
+        return {
+            "service": cpu_of(self._service.pid),
+            "PostgreSQL": cpu_of(postmaster),
+            "simulated cloud": cpu_of(self._running.pid),
+        }
 
     def calls(self) -> dict[str, int]:
         """What the cloud was asked since `sim.forget_calls()`."""

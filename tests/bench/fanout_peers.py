@@ -15,8 +15,10 @@ from tests.bench.peer import Peer
 FRAME_BYTES = EVENT_BYTES + 4
 NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 LIMIT_SECONDS = 120
-UPGRADE = (b"GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-           b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+UPGRADE = (
+    b"GET /api/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 
 
 class Server(Peer):
@@ -62,13 +64,13 @@ http {{
 class Nchan(Server):
     """nginx with one worker and nchan; each event is a POST over one connection that is kept."""
 
-    def __init__(self, _: str):    # pylint: disable=super-init-not-called; another process altogether
+    def __init__(self, _: str):  # pylint: disable=super-init-not-called; another process altogether
         self._folder = Path(tempfile.mkdtemp(prefix="nchan-"))
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         configuration = self._folder / "nginx.conf"
         configuration.write_text(CONFIGURATION.format(module=NCHAN, folder=self._folder, port=self.port), "ascii")
-        self._popen = subprocess.Popen(["nginx", "-p", self._folder, "-c", configuration])    # pylint: disable=R1732
+        self._popen = subprocess.Popen(["nginx", "-p", self._folder, "-c", configuration])  # pylint: disable=R1732
         self.pid = self._worker()
         self._publisher = http.client.HTTPConnection("127.0.0.1", self.port)
 

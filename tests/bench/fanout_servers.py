@@ -37,9 +37,16 @@ def event() -> dict:
 
 
 def _event(seq: int, reason: str) -> dict:
-    return {"specversion": "1.0", "id": str(seq), "source": "/vmsvc", "type": "create", "subject": "vm",
-            "time": "2026-11-23T12:00:00.000Z", "datacontenttype": "application/json",
-            "data": {"seq": seq, "state": "active", "vm": {"id": "vm", "is_preemptible": True}, "reason": reason}}
+    return {
+        "specversion": "1.0",
+        "id": str(seq),
+        "source": "/vmsvc",
+        "type": "create",
+        "subject": "vm",
+        "time": "2026-11-23T12:00:00.000Z",
+        "datacontenttype": "application/json",
+        "data": {"seq": seq, "state": "active", "vm": {"id": "vm", "is_preemptible": True}, "reason": reason},
+    }
 
 
 def text_of(made: dict) -> str:
@@ -63,7 +70,7 @@ async def bare(port_of: Callable) -> Publish:
     """The limit: one `send` for each socket and nothing else, whatever became of it."""
     sends: dict[WebSocketHandler, Callable[[bytes], int]] = {}
 
-    class Channel(WebSocketHandler):    # pylint: disable=abstract-method; of request bodies
+    class Channel(WebSocketHandler):  # pylint: disable=abstract-method; of request bodies
         """Everybody gets everything."""
 
         def open(self) -> None:
@@ -81,7 +88,7 @@ async def bare(port_of: Callable) -> Publish:
         for send in tuple(sends.values()):
             try:
                 send(piece)
-            except BlockingIOError:     # contextlib.suppress would be a part of what is measured
+            except BlockingIOError:  # contextlib.suppress would be a part of what is measured
                 pass
 
     HTTPServer(Application([(".*", Channel)])).add_sockets(port_of())
@@ -92,7 +99,7 @@ async def tornado(port_of: Callable) -> Publish:
     """`write_message` to each socket."""
     handlers: set[WebSocketHandler] = set()
 
-    class Channel(WebSocketHandler):    # pylint: disable=abstract-method; of request bodies
+    class Channel(WebSocketHandler):  # pylint: disable=abstract-method; of request bodies
         """Everybody gets everything."""
 
         def open(self) -> None:
@@ -115,7 +122,7 @@ async def tornado(port_of: Callable) -> Publish:
 
 async def websockets(port_of: Callable) -> Publish:
     """The package's own `broadcast`."""
-    package = importlib.import_module("websockets.asyncio.server")      # only `make bench` installs it
+    package = importlib.import_module("websockets.asyncio.server")  # only `make bench` installs it
     connections = set()
 
     async def channel(connection) -> None:
@@ -188,7 +195,7 @@ async def main(name: str) -> None:
     gc.collect()
     print(sockets[0].getsockname()[1], flush=True)
     await ended.wait()
-    os._exit(0)     # with thousands of sockets open a proper end takes long
+    os._exit(0)  # with thousands of sockets open a proper end takes long
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 
-class Tagged(RequestHandler):    # pylint: disable=abstract-method; of request bodies
+class Tagged(RequestHandler):  # pylint: disable=abstract-method; of request bodies
     """The bytes."""
 
     def get(self) -> None:
@@ -21,7 +21,7 @@ class Tagged(RequestHandler):    # pylint: disable=abstract-method; of request b
         self.finish(self.settings["body"])
 
 
-class Plain(Tagged):    # pylint: disable=abstract-method; of request bodies
+class Plain(Tagged):  # pylint: disable=abstract-method; of request bodies
     """The bytes, without a tag."""
 
     def compute_etag(self) -> None:

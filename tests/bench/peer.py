@@ -10,8 +10,9 @@ class Peer:
     """`python -m module argument`: it says its port on its first line, and lives until its standard input ends."""
 
     def __init__(self, module: str, argument: str):
-        self._popen = subprocess.Popen(    # pylint: disable=consider-using-with; `stop()` ends it
-            [sys.executable, "-m", module, argument], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._popen = subprocess.Popen(  # pylint: disable=consider-using-with; `stop()` ends it
+            [sys.executable, "-m", module, argument], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         self.pid = self._popen.pid
         self.port = int(self._popen.stdout.readline())
 

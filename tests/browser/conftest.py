@@ -10,12 +10,21 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, s
 from tests.browser.scripted_api import ScriptedApi
 
 CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-             "--disable-sync", "--host-resolver-rules=MAP vmsvc.example 127.0.0.1"]
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP vmsvc.example 127.0.0.1",
+]
 # Chromium logs answers of 4xx and 5xx and lost sockets as errors; a test that provokes them says so.
 # Over plain http, and under another name than loopback's, it also says which headers it ignores.
-PROVOKED = ("Failed to load resource: the server responded with a status of", "WebSocket connection to",
-            "The Cross-Origin-Opener-Policy header has been ignored")
+PROVOKED = (
+    "Failed to load resource: the server responded with a status of",
+    "WebSocket connection to",
+    "The Cross-Origin-Opener-Policy header has been ignored",
+)
 # Chromium cuts every request, to loopback too, when an interface of the machine comes or goes: a container starts.
 CUT = "net::ERR_NETWORK_CHANGED"
 LOADS = 3

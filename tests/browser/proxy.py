@@ -44,7 +44,7 @@ class ReverseProxy:
         server.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for writer in self._open:
-            writer.transport.abort()        # each connection's task ends by itself then
+            writer.transport.abort()  # each connection's task ends by itself then
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,8 +76,11 @@ class ReverseProxy:
             return None
         upgrade = any(header.lower().startswith("upgrade:") for header in headers)
         kept = [header for header in headers if upgrade or not header.lower().startswith("connection:")]
-        lines = [f"{method} /{path.removeprefix(self._prefix)} {version}", *kept,
-                 *([] if upgrade else ["Connection: close"])]
+        lines = [
+            f"{method} /{path.removeprefix(self._prefix)} {version}",
+            *kept,
+            *([] if upgrade else ["Connection: close"]),
+        ]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 

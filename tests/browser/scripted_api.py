@@ -69,14 +69,27 @@ class ScriptedApi:
         moment = self.now() + timedelta(seconds=seconds)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
-    def add(self, name: str, *, preemptible: bool = False, state: str = "active", age: float = 0,
-            **fields: Any) -> dict[str, Any]:
+    def add(
+        self, name: str, *, preemptible: bool = False, state: str = "active", age: float = 0, **fields: Any
+    ) -> dict[str, Any]:
         """A VM of ours that the list shows; no event."""
         number = len(self.servers) + 1
-        vm = {"id": f"c{number:07d}-0000-4000-8000-000000000000", "vmsvc_id": f"v{number:07d}", "name": name,
-              "status": "ACTIVE", "state": state, "is_preemptible": preemptible, "priority": 0, "flavor": "m1.small",
-              "host": f"bed-{number % 3 + 1}", "image": "bed-image", "network": "bed-net",
-              "created_at": self.instant(-age), "evict_at": None, **fields}
+        vm = {
+            "id": f"c{number:07d}-0000-4000-8000-000000000000",
+            "vmsvc_id": f"v{number:07d}",
+            "name": name,
+            "status": "ACTIVE",
+            "state": state,
+            "is_preemptible": preemptible,
+            "priority": 0,
+            "flavor": "m1.small",
+            "host": f"bed-{number % 3 + 1}",
+            "image": "bed-image",
+            "network": "bed-net",
+            "created_at": self.instant(-age),
+            "evict_at": None,
+            **fields,
+        }
         self.servers[vm["vmsvc_id"]] = vm
         return vm
 
@@ -96,9 +109,16 @@ class ScriptedApi:
         else:
             self.servers[vm["vmsvc_id"]] = vm
         self.seq += 1
-        event = {"specversion": "1.0", "id": str(self.seq), "source": "/vmsvc", "type": kind, "subject": vm["id"],
-                 "time": self.instant(), "datacontenttype": "application/json",
-                 "data": {"seq": self.seq, "state": state, "vm": vm, **data}}
+        event = {
+            "specversion": "1.0",
+            "id": str(self.seq),
+            "source": "/vmsvc",
+            "type": kind,
+            "subject": vm["id"],
+            "time": self.instant(),
+            "datacontenttype": "application/json",
+            "data": {"seq": self.seq, "state": state, "vm": vm, **data},
+        }
         self.events.append(event)
         for socket in self.sockets:
             socket.write_message(json.dumps(event))
@@ -113,27 +133,34 @@ class ScriptedApi:
 
     def boot(self, body: dict[str, Any]) -> dict[str, Any]:
         """A VM that was asked for, with its three events. From the server's own thread."""
-        vm = self.add(body.get("name", "standart"), preemptible=body["is_preemptible"],
-                      **{key: value for key, value in body.items() if key not in ("is_preemptible", "name")})
+        vm = self.add(
+            body.get("name", "standart"),
+            preemptible=body["is_preemptible"],
+            **{key: value for key, value in body.items() if key not in ("is_preemptible", "name")},
+        )
         for state in ("pending", "building") if self.building else ("pending", "building", "active"):
             self.tell("create", state, vm)
         return vm
 
     def drop(self, code: int = 1012) -> None:
         """Close every socket with this code."""
+
         def close() -> None:
             for socket in tuple(self.sockets):
                 self.sockets.discard(socket)
                 socket.close(code)
+
         self._call(close)
 
     def break_off(self) -> None:
         """End every connection of the channel without a word, as a cut wire does."""
+
         def cut() -> None:
             for socket in tuple(self.sockets):
                 self.sockets.discard(socket)
                 if socket.ws_connection is not None:
                     socket.ws_connection.stream.close()
+
         self._call(cut)
 
     def stop(self) -> None:
@@ -145,25 +172,30 @@ class ScriptedApi:
     def _call(self, work: Callable[[], Any]) -> Any:
         async def run() -> Any:
             return work()
+
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(LIMIT)
 
     async def _serve(self) -> None:
         self._stopped = asyncio.Event()
-        application = Application([
-            (self.prefix, Index),
-            (f"{self.prefix}healthz", Health),
-            (f"{self.prefix}api/v1/vm", Vms),
-            (f"{self.prefix}api/v1/tickets", Tickets),
-            (f"{self.prefix}api/v1/vm/([^/]+)", Vm),
-            (f"{self.prefix}api/v1/vm/([^/]+)/ack", Release),
-            (f"{self.prefix}api/v1/vm/([^/]+)/evict", Practice),
-            (f"{self.prefix}api/v1/evictions", Evictions),
-            (f"{self.prefix}api/v1/capacity", Capacity),
-            (f"{self.prefix}api/v1/usage", Usage),
-            (f"{self.prefix}api/v1/catalog", Catalog),
-            (f"{self.prefix}api/v1/events", Events),
-            (f"{self.prefix}static/(.*)", StaticFileHandler, {"path": str(STATIC)}),
-        ], api=self, log_function=lambda handler: None)
+        application = Application(
+            [
+                (self.prefix, Index),
+                (f"{self.prefix}healthz", Health),
+                (f"{self.prefix}api/v1/vm", Vms),
+                (f"{self.prefix}api/v1/tickets", Tickets),
+                (f"{self.prefix}api/v1/vm/([^/]+)", Vm),
+                (f"{self.prefix}api/v1/vm/([^/]+)/ack", Release),
+                (f"{self.prefix}api/v1/vm/([^/]+)/evict", Practice),
+                (f"{self.prefix}api/v1/evictions", Evictions),
+                (f"{self.prefix}api/v1/capacity", Capacity),
+                (f"{self.prefix}api/v1/usage", Usage),
+                (f"{self.prefix}api/v1/catalog", Catalog),
+                (f"{self.prefix}api/v1/events", Events),
+                (f"{self.prefix}static/(.*)", StaticFileHandler, {"path": str(STATIC)}),
+            ],
+            api=self,
+            log_function=lambda handler: None,
+        )
         sockets = bind_sockets(0, "127.0.0.1")
         self.port = sockets[0].getsockname()[1]
         server = HTTPServer(application)

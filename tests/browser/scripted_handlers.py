@@ -32,8 +32,14 @@ class Base(RequestHandler):
     def prepare(self) -> None:
         """Note the request; date the answer."""
         self.set_header("Date", format_datetime(self.api.now(), usegmt=True))
-        self.api.requests.append((self.request.method, self.request.path, dict(self.request.headers),
-                                  json.loads(self.request.body or b"null")))
+        self.api.requests.append(
+            (
+                self.request.method,
+                self.request.path,
+                dict(self.request.headers),
+                json.loads(self.request.body or b"null"),
+            )
+        )
         if self.api.token is not None and "/api/" in self.request.path and not self._signed_in(self.api.token):
             self.set_header("WWW-Authenticate", "Bearer")
             self.fail(401, "unauthenticated", "Say who you are.")
@@ -139,9 +145,13 @@ class Events(WebSocketHandler, Base):
         if since < self.api.removed:
             self.fail(410, "history_gone", f"events up to {self.api.removed} are no longer kept")
             return
-        found = [event for event in self.api.events if event["data"]["seq"] > since
-                 and (vm is None or vm in (event["subject"], event["data"]["vm"].get("vmsvc_id")))]
-        self.finish({"events": found[:int(self.get_query_argument("limit", "100"))], "seq": self.api.seq})
+        found = [
+            event
+            for event in self.api.events
+            if event["data"]["seq"] > since
+            and (vm is None or vm in (event["subject"], event["data"]["vm"].get("vmsvc_id")))
+        ]
+        self.finish({"events": found[: int(self.get_query_argument("limit", "100"))], "seq": self.api.seq})
 
     def open(self, *args: str, **kwargs: str) -> None:
         """Send what came after `since`, then live."""

@@ -5,10 +5,14 @@ import json
 from tests.browser.scripted_handlers import Base
 
 CATALOG = {
-    "flavors": [{"id": f"f-{number}", "name": f"m1.{size}", "vcpus": number, "ram": 1024 * number, "disk": 1}
-                for number, size in enumerate(("tiny", "small", "medium"), start=1)],
+    "flavors": [
+        {"id": f"f-{number}", "name": f"m1.{size}", "vcpus": number, "ram": 1024 * number, "disk": 1}
+        for number, size in enumerate(("tiny", "small", "medium"), start=1)
+    ],
     "images": [{"id": "i-1", "name": "bed-image"}, {"id": "i-2", "name": "<b>debian</b>"}],
-    "networks": [{"id": "n-1", "name": "bed-net"}], "availability_zones": ["nova"], "key_names": ["mine"],
+    "networks": [{"id": "n-1", "name": "bed-net"}],
+    "availability_zones": ["nova"],
+    "key_names": ["mine"],
     "defaults": {"flavor": "m1.tiny", "image": "bed-image", "network": None},
 }
 
@@ -30,8 +34,14 @@ class Usage(Base):
     async def get(self) -> None:
         """As scripted."""
         hours = int(self.get_query_argument("hours", "6"))
-        self.finish({"since": self.api.instant(-3600 * hours), "until": self.api.instant(),
-                     "step_seconds": 3600 * hours // len(self.api.usage["standard"]), **self.api.usage})
+        self.finish(
+            {
+                "since": self.api.instant(-3600 * hours),
+                "until": self.api.instant(),
+                "step_seconds": 3600 * hours // len(self.api.usage["standard"]),
+                **self.api.usage,
+            }
+        )
 
 
 class Evictions(Base):
@@ -65,7 +75,16 @@ class Practice(Base):
             return
         evict_at = self.api.instant(20)
         vm = {**self.api.find(vm_id), "evict_at": evict_at}
-        self.api.tell("evict", "noticed", vm, evict_at=evict_at, grace_seconds=20, reason="simulated by its owner",
-                      makes_room_for=None, simulated=True, **json.loads(self.request.body))
+        self.api.tell(
+            "evict",
+            "noticed",
+            vm,
+            evict_at=evict_at,
+            grace_seconds=20,
+            reason="simulated by its owner",
+            makes_room_for=None,
+            simulated=True,
+            **json.loads(self.request.body),
+        )
         self.set_status(202)
         self.finish({"code": "202", "message": "it was noticed", "vm": vm})

@@ -14,10 +14,12 @@ def asked(api: ScriptedApi, end: str) -> list[dict | None]:
     return [body for method, path, _, body in api.requests if method == "POST" and path.endswith(end)]
 
 
-@pytest.mark.parametrize(("choice", "verb", "notice_only"), [("Notice only", "Give notice", True),
-                                                             ("To the end", "Evict it", False)])
-def test_an_eviction_is_practised_as_far_as_is_chosen(choice: str, verb: str, notice_only: bool, api: ScriptedApi,
-                                                      visit: Callable[..., Page]):
+@pytest.mark.parametrize(
+    ("choice", "verb", "notice_only"), [("Notice only", "Give notice", True), ("To the end", "Evict it", False)]
+)
+def test_an_eviction_is_practised_as_far_as_is_chosen(
+    choice: str, verb: str, notice_only: bool, api: ScriptedApi, visit: Callable[..., Page]
+):
     api.add("batch-1", preemptible=True)
     page = visit(api)
     page.get_by_role("button", name="Practise the eviction of batch-1").click()
@@ -42,7 +44,7 @@ def test_a_victim_is_let_go_from_its_notice_but_not_by_a_slip(api: ScriptedApi, 
     page = visit(api)
     api.notice(victim, 300)
     page.get_by_role("button", name="Release batch-1 early…").click()
-    page.keyboard.press("Enter")                    # the button that has the focus lets it wait
+    page.keyboard.press("Enter")  # the button that has the focus lets it wait
     expect(page.locator("#confirm-dialog")).to_be_hidden()
     assert not asked(api, "/ack")
     page.get_by_role("button", name="Release batch-1 early…").click()

@@ -33,6 +33,7 @@ def a_full_page(api: ScriptedApi, visit: Callable[..., Page]) -> Callable[..., P
         page.wait_for_selector(".strip-evictions .eviction")
         expect(page.locator(".notice")).to_have_count(2)
         return page
+
     return open_page
 
 

@@ -36,7 +36,8 @@ def test_a_preemptible_vm_is_created_with_the_keyboard_alone(api: ScriptedApi, v
     expect(page.get_by_role("button", name="Create VM")).to_be_focused()
     expect(page.locator("#vm-rows .name")).to_have_text(["batch-1"])
     assert [body for *_, body in posts(api)] == [
-        {"is_preemptible": True, "name": "batch-1", "flavor": "f-2", "priority": 5}]
+        {"is_preemptible": True, "name": "batch-1", "flavor": "f-2", "priority": 5}
+    ]
 
 
 def test_a_vm_is_deleted_with_the_keyboard_alone(api: ScriptedApi, visit: Callable[..., Page]):
@@ -52,7 +53,8 @@ def test_a_vm_is_deleted_with_the_keyboard_alone(api: ScriptedApi, visit: Callab
     expect(page.locator("#vm-grid")).to_be_focused()
     expect(page.locator("#vm-rows .chip")).to_have_text(["deleted", "active"])
     assert [request[:2] for request in api.requests if request[0] == "DELETE"] == [
-        ("DELETE", "/api/v1/vm/c0000001-0000-4000-8000-000000000000")]
+        ("DELETE", "/api/v1/vm/c0000001-0000-4000-8000-000000000000")
+    ]
 
 
 def test_nothing_is_deleted_without_a_yes(api: ScriptedApi, visit: Callable[..., Page]):
@@ -105,8 +107,12 @@ def test_a_service_that_says_not_so_fast_is_asked_again_when_it_says(api: Script
 
 def test_what_would_happen_names_the_victims_and_creates_nothing(api: ScriptedApi, visit: Callable[..., Page]):
     victim = api.add("batch-1", preemptible=True)
-    api.plan = {"result": "evicts", "bin": {"kind": "host", "id": "bed-1"}, "victims": [victim["id"]],
-                "criterion": "less lost work"}
+    api.plan = {
+        "result": "evicts",
+        "bin": {"kind": "host", "id": "bed-1"},
+        "victims": [victim["id"]],
+        "criterion": "less lost work",
+    }
     page = visit(api)
     page.get_by_role("button", name="Create VM").click()
     page.get_by_role("button", name="What would happen?").click()
@@ -129,8 +135,9 @@ def test_a_wrong_number_is_named_before_anybody_is_asked(api: ScriptedApi, visit
 def test_the_cloud_s_lists_are_offered_and_the_defaults_named(api: ScriptedApi, visit: Callable[..., Page]):
     page = visit(api)
     page.get_by_role("button", name="Create VM").click()
-    expect(page.locator("[name=flavor] option")).to_have_text([
-        "Default (m1.tiny)", "m1.tiny — 1 vCPU, 1 GiB", "m1.small — 2 vCPU, 2 GiB", "m1.medium — 3 vCPU, 3 GiB"])
+    expect(page.locator("[name=flavor] option")).to_have_text(
+        ["Default (m1.tiny)", "m1.tiny — 1 vCPU, 1 GiB", "m1.small — 2 vCPU, 2 GiB", "m1.medium — 3 vCPU, 3 GiB"]
+    )
     expect(page.locator("[name=image] option")).to_have_text(["Default (bed-image)", "bed-image", "<b>debian</b>"])
     expect(page.locator("[name=network] option")).to_have_text(["Choose…", "bed-net"])
     page.get_by_text("More").click()
@@ -140,8 +147,13 @@ def test_the_cloud_s_lists_are_offered_and_the_defaults_named(api: ScriptedApi, 
     page.get_by_label("Availability zone").select_option("nova")
     page.locator("#create-submit").click()
     expect(page.locator("#create-dialog")).to_be_hidden()
-    assert posts(api)[0][3] == {"is_preemptible": False, "image": "i-2", "network": "n-1", "key_name": "mine",
-                                "availability_zone": "nova"}
+    assert posts(api)[0][3] == {
+        "is_preemptible": False,
+        "image": "i-2",
+        "network": "n-1",
+        "key_name": "mine",
+        "availability_zone": "nova",
+    }
 
 
 def test_a_catalog_that_cannot_be_read_leaves_the_defaults(api: ScriptedApi, visit: Callable[..., Page]):
@@ -171,8 +183,12 @@ def test_a_create_that_fails_later_is_told_to_who_asked(api: ScriptedApi, visit:
     page.locator("#create-submit").click()
     expect(page.locator("#create-dialog")).to_be_hidden()
     api.emit("create", "failed", api.add("not-mine"), reason="the image is broken")
-    api.emit("create", "failed", next(vm for vm in api.servers.values() if vm["name"] == "db-1"),
-             reason="No host would build it.")
+    api.emit(
+        "create",
+        "failed",
+        next(vm for vm in api.servers.values() if vm["name"] == "db-1"),
+        reason="No host would build it.",
+    )
     expect(page.get_by_role("alert")).to_have_text(["“db-1” could not be created. No host would build it.✕"])
 
 

@@ -7,19 +7,30 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.scripted_api import ScriptedApi
 
-STEPS = ("planned_at", "evict_at", "noticed_at", "acknowledged_at", "reprieved_at", "evicting_at", "stopped_at",
-         "deleted_at", "freed_at", "fulfilled_at")
+STEPS = (
+    *("planned_at", "evict_at", "noticed_at", "acknowledged_at", "reprieved_at"),
+    *("evicting_at", "stopped_at", "deleted_at", "freed_at", "fulfilled_at"),
+)
 
 
-def record(api: ScriptedApi, victim: dict[str, Any], request: dict[str, Any] | None, state: str,
-           **times: float) -> dict[str, Any]:
+def record(
+    api: ScriptedApi, victim: dict[str, Any], request: dict[str, Any] | None, state: str, **times: float
+) -> dict[str, Any]:
     """An eviction whose steps were so many seconds ago."""
     party = ("id", "name", "vmsvc_id")
     kept = {
-        "id": len(api.records) + 1, "state": state, "reason": "capacity" if request else "simulated",
-        "simulated": request is None, "vm": {name: victim[name] for name in party}, "owner": "anonymous",
-        "request": request and {name: request[name] for name in party}, "round": 1, "bin": "host bed-2",
-        "criterion": "less lost work", "optimal": True, "wasted": None,
+        "id": len(api.records) + 1,
+        "state": state,
+        "reason": "capacity" if request else "simulated",
+        "simulated": request is None,
+        "vm": {name: victim[name] for name in party},
+        "owner": "anonymous",
+        "request": request and {name: request[name] for name in party},
+        "round": 1,
+        "bin": "host bed-2",
+        "criterion": "less lost work",
+        "optimal": True,
+        "wasted": None,
         "cost": {"victims_by_priority": {"0": 2}, "running_victims": 2, "lost_work": 7260, "surplus_ppm": 0},
         "runner_up": {"victims_by_priority": {"0": 2}, "running_victims": 2, "lost_work": 9000, "surplus_ppm": 0},
         **{step: api.instant(-times[step]) if step in times else None for step in STEPS},
@@ -30,21 +41,48 @@ def record(api: ScriptedApi, victim: dict[str, Any], request: dict[str, Any] | N
 
 def test_an_eviction_is_shown_with_its_timeline(api: ScriptedApi, visit: Callable[..., Page]):
     db, victim = api.add("db-1"), api.add("batch-1", preemptible=True)
-    record(api, victim, db, "evicted", planned_at=60, noticed_at=59.8, evict_at=30, evicting_at=29.9, stopped_at=26,
-           deleted_at=25.5, freed_at=25, fulfilled_at=20)
+    record(
+        api,
+        victim,
+        db,
+        "evicted",
+        planned_at=60,
+        noticed_at=59.8,
+        evict_at=30,
+        evicting_at=29.9,
+        stopped_at=26,
+        deleted_at=25.5,
+        freed_at=25,
+        fulfilled_at=20,
+    )
     api.tell("evict", "evicted", victim)
     page = visit(api)
     page.locator(".log-row").filter(has_text="evicted").click()
     eviction = page.locator(".record")
     expect(eviction.locator("summary strong")).to_have_text("Room for db-1")
-    expect(eviction.locator("dd")).to_have_text([
-        "host bed-2", "less lost work", "2 of priority 0 · 2 running · 7,260 vCPU-seconds of work",
-        "2 of priority 0 · 2 running · 9,000 vCPU-seconds of work"])
-    expect(eviction.locator(".timeline li > span:last-child")).to_have_text([
-        "Chosen, and told by an event", "Readable in the guest's metadata", "Its time was up", "Eviction began",
-        "Guest shut down", "The cloud took the delete", "Gone from the cloud: its room is free", "db-1 is active"])
-    expect(eviction.locator(".timeline .after")).to_have_text([
-        "", "+0.20 s", "+30.0 s", "+30.1 s", "+34.0 s", "+34.5 s", "+35.0 s", "+40.0 s"])
+    expect(eviction.locator("dd")).to_have_text(
+        [
+            "host bed-2",
+            "less lost work",
+            "2 of priority 0 · 2 running · 7,260 vCPU-seconds of work",
+            "2 of priority 0 · 2 running · 9,000 vCPU-seconds of work",
+        ]
+    )
+    expect(eviction.locator(".timeline li > span:last-child")).to_have_text(
+        [
+            "Chosen, and told by an event",
+            "Readable in the guest's metadata",
+            "Its time was up",
+            "Eviction began",
+            "Guest shut down",
+            "The cloud took the delete",
+            "Gone from the cloud: its room is free",
+            "db-1 is active",
+        ]
+    )
+    expect(eviction.locator(".timeline .after")).to_have_text(
+        ["", "+0.20 s", "+30.0 s", "+30.1 s", "+34.0 s", "+34.5 s", "+35.0 s", "+40.0 s"]
+    )
 
 
 def test_who_needed_the_room_shows_who_made_it(api: ScriptedApi, visit: Callable[..., Page]):
@@ -66,7 +104,8 @@ def test_a_reprieve_and_a_practice_are_told_as_what_they_were(api: ScriptedApi, 
     expect(page.locator(".record summary strong")).to_have_text(["Practised by its owner", "Room for db-1"])
     page.locator(".record summary").nth(1).click()
     expect(page.locator(".record").nth(1).locator(".timeline li > span:last-child")).to_have_text(
-        ["Chosen, and told by an event", "Reprieved"])
+        ["Chosen, and told by an event", "Reprieved"]
+    )
 
 
 def test_while_it_is_noticed_its_deadline_stands_open(api: ScriptedApi, visit: Callable[..., Page]):

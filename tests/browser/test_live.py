@@ -32,9 +32,17 @@ def simulated_cloud() -> Iterator[str]:
 @pytest.fixture(name="service")
 def live_service(cloud: str, database, tmp_path: Path) -> Iterator[LiveService]:
     """The service with an operator's credentials and three seconds of notice; its VMs are gone afterwards."""
-    service = LiveService({"OS_CLOUD": "sim-admin", "OS_CLIENT_CONFIG_FILE": cloud, "VMSVC_FLAVOR": "m1.tiny",
-                           "VMSVC_DATABASE_URL": database.url, "VMSVC_GRACE_SECONDS": "3",
-                           "VMSVC_HOSTS": NAME}, tmp_path)
+    service = LiveService(
+        {
+            "OS_CLOUD": "sim-admin",
+            "OS_CLIENT_CONFIG_FILE": cloud,
+            "VMSVC_FLAVOR": "m1.tiny",
+            "VMSVC_DATABASE_URL": database.url,
+            "VMSVC_GRACE_SECONDS": "3",
+            "VMSVC_HOSTS": NAME,
+        },
+        tmp_path,
+    )
     yield service
     for server in service.call("GET", "api/v1/vm")["servers"]:
         service.call("DELETE", f"api/v1/vm/{server['id']}")
@@ -67,7 +75,7 @@ def test_from_an_empty_cloud_to_an_eviction(service: LiveService, visit: Callabl
     ask_for(page, "db", "Standard", "m1.large")
     page.get_by_role("button", name="What would happen?").click()
     expect(page.locator(".victims li")).to_have_count(4)
-    expect(page.locator("#vm-count")).to_have_text("4")             # asking changed nothing
+    expect(page.locator("#vm-count")).to_have_text("4")  # asking changed nothing
     page.locator("#create-submit").click()
     expect(page.locator(".notice")).to_have_count(4, timeout=SLOW)
     expect(page.locator(".notice-clock").first).to_have_text(re.compile("0:0[123]"))
@@ -86,8 +94,9 @@ def test_from_an_empty_cloud_to_an_eviction(service: LiveService, visit: Callabl
     expect(page.locator("#log-rows .chip").first).to_have_text("active")
 
 
-def test_behind_a_reverse_proxy_a_restart_of_the_service_loses_nothing(service: LiveService,
-                                                                       visit: Callable[..., Page]):
+def test_behind_a_reverse_proxy_a_restart_of_the_service_loses_nothing(
+    service: LiveService, visit: Callable[..., Page]
+):
     proxy = ReverseProxy(service.port, "/clouds/vmsvc/")
     try:
         page = visit(proxy, provoked=True)

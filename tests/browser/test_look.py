@@ -35,9 +35,14 @@ CONTRASTS = """() => {
 def busy(api: ScriptedApi) -> None:
     """Some of everything."""
     for number, state in enumerate(["active", "pending", "building", "noticed", "evicting", "deleting", "failed"]):
-        api.add(f"a-rather-long-name-for-a-vm-{number}", preemptible=True, state=state, priority=number,
-                evict_at=api.instant(90) if state == "noticed" else None,
-                notice={"for": "v1", "request": "db-1", "criterion": "fewer victims of priority 10"})
+        api.add(
+            f"a-rather-long-name-for-a-vm-{number}",
+            preemptible=True,
+            state=state,
+            priority=number,
+            evict_at=api.instant(90) if state == "noticed" else None,
+            notice={"for": "v1", "request": "db-1", "criterion": "fewer victims of priority 10"},
+        )
     for vm in list(api.servers.values()):
         api.tell("create", vm["state"], vm, reason="a reason that is so long that it does not fit on one line at all")
 
@@ -95,16 +100,25 @@ def test_the_capacity_is_there_in_words_too(api: ScriptedApi, visit: Callable[..
     page = visit(api)
     tile = page.get_by_role("listitem").filter(has_text="bed-2")
     expect(tile.get_by_role("img").first).to_have_attribute(
-        "aria-label", "vCPU: 1 standard, 1 preemptible, 0 not ours, 2 reserved, 0 free, of 4")
+        "aria-label", "vCPU: 1 standard, 1 preemptible, 0 not ours, 2 reserved, 0 free, of 4"
+    )
     expect(page.get_by_role("listitem").filter(has_text="bed-4")).to_contain_text("not available")
     expect(page.locator(".capacity-fits tbody tr").nth(2)).to_have_text("m1.medium02")
 
 
 def test_a_tenant_without_limits_sees_what_is_used(api: ScriptedApi, visit: Callable[..., Page]):
-    api.capacity = {"mode": "tenant", "quota": {"limit": {"instances": 10}, "used": {"instances": 3, "cores": 7},
-                                            "standard": {"instances": 1, "cores": 3},
-                                            "preemptible": {"instances": 2, "cores": 4}, "free": {"instances": 7}},
-                "hosts": [], "flavors": []}
+    api.capacity = {
+        "mode": "tenant",
+        "quota": {
+            "limit": {"instances": 10},
+            "used": {"instances": 3, "cores": 7},
+            "standard": {"instances": 1, "cores": 3},
+            "preemptible": {"instances": 2, "cores": 4},
+            "free": {"instances": 7},
+        },
+        "hosts": [],
+        "flavors": [],
+    }
     page = visit(api)
     expect(page.locator("#mode")).to_have_text("tenant")
     expect(page.locator(".bar-value")).to_have_text(["7 free", "7 used"])
@@ -114,8 +128,11 @@ def test_a_tenant_without_limits_sees_what_is_used(api: ScriptedApi, visit: Call
 def test_no_source_writes_html_or_names_another_host():
     for source in (*STATIC.glob("js/*.js"), STATIC / "index.html", STATIC / "app.css"):
         text = source.read_text()
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser"
-                             r"|createContextualFragment|srcdoc", text), source
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser"
+            r"|createContextualFragment|srcdoc",
+            text,
+        ), source
         assert not re.search(r"https?://", text), source
     page = (STATIC / "index.html").read_text()
     assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script(?![^>]*\bsrc=)", page)

@@ -28,7 +28,8 @@ def test_a_notice_says_who_goes_when_for_whom_and_why(api: ScriptedApi, visit: C
     expect(notice.locator(".notice-head .note")).to_have_text("m1.small on bed-3")
     expect(notice.locator(".notice-clock")).to_have_text(re.compile(r"0:(30|2\d)"))
     expect(page.locator("#announcer")).to_have_text(
-        re.compile(r"batch-1 will be evicted in (30|29) seconds to make room for db-1\."))
+        re.compile(r"batch-1 will be evicted in (30|29) seconds to make room for db-1\.")
+    )
 
 
 @pytest.mark.parametrize("skew", [timedelta(hours=-7), timedelta(days=400, seconds=0.4)])
@@ -67,8 +68,13 @@ def test_at_its_deadline_a_notice_does_not_count_on(api: ScriptedApi, visit: Cal
 
 
 def test_a_notice_given_before_the_page_came_is_shown(api: ScriptedApi, visit: Callable[..., Page]):
-    api.add("batch-1", preemptible=True, state="noticed", evict_at=api.instant(50),
-            notice={"for": "v9", "request": "db-9", "criterion": "the only possibility", "grace_seconds": 60})
+    api.add(
+        "batch-1",
+        preemptible=True,
+        state="noticed",
+        evict_at=api.instant(50),
+        notice={"for": "v9", "request": "db-9", "criterion": "the only possibility", "grace_seconds": 60},
+    )
     notice = visit(api).locator(".notice")
     expect(notice.locator("dd")).to_have_text(["db-9", "the only possibility"])
     expect(notice.locator(".notice-clock")).to_have_text(re.compile(r"0:(50|4\d)"))

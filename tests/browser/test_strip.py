@@ -11,10 +11,11 @@ from tests.browser.scripted_api import ScriptedApi
 def test_it_shows_use_and_evictions_in_words_and_as_areas(api: ScriptedApi, visit: Callable[..., Page]):
     page = visit(api)
     expect(page.locator("#strip-readout")).to_have_text(
-        re.compile(r"Now: 4 standard \+ 4 preemptible of 12 vCPUs · 3 evictions in 6 h 00 min"))
+        re.compile(r"Now: 4 standard \+ 4 preemptible of 12 vCPUs · 3 evictions in 6 h 00 min")
+    )
     expect(page.locator("#strip-evictions .eviction")).to_have_count(2)
     heights = page.locator(".area-standard").evaluate("area => area.getAttribute('d').match(/V[0-9.]+/g)")
-    assert heights[0] > heights[1] > heights[2] == heights[3]        # the higher the use, the smaller the ordinate
+    assert heights[0] > heights[1] > heights[2] == heights[3]  # the higher the use, the smaller the ordinate
     page.reload()
     expect(page.locator("#strip-evictions .eviction")).to_have_count(2)
 
@@ -24,8 +25,10 @@ def test_a_moment_is_chosen_with_the_keyboard_and_told(api: ScriptedApi, visit: 
     plot = page.get_by_role("slider", name="Use and evictions")
     expect(page.locator("#strip-readout")).to_contain_text("Now:")
     plot.press("ArrowLeft")
-    expect(plot).to_have_attribute("aria-valuetext", re.compile(
-        r"\d\d:\d\d:\d\d: 4 standard \+ 4 preemptible of 12 vCPUs · 2 evictions in 1 h 30 min"))
+    expect(plot).to_have_attribute(
+        "aria-valuetext",
+        re.compile(r"\d\d:\d\d:\d\d: 4 standard \+ 4 preemptible of 12 vCPUs · 2 evictions in 1 h 30 min"),
+    )
     plot.press("Home")
     expect(page.locator("#strip-readout")).to_contain_text("1 standard + 0 preemptible of 12 vCPUs · no eviction")
     page.locator("#vm-grid").focus()
@@ -42,8 +45,12 @@ def test_another_time_is_asked_for_and_remembered(api: ScriptedApi, visit: Calla
 
 
 def test_without_hosts_the_quota_is_the_measure_and_without_a_limit_none(api: ScriptedApi, visit: Callable[..., Page]):
-    api.capacity = {"mode": "tenant", "quota": {"limit": {"cores": 10}, "used": {}, "free": {}}, "hosts": [],
-                    "flavors": []}
+    api.capacity = {
+        "mode": "tenant",
+        "quota": {"limit": {"cores": 10}, "used": {}, "free": {}},
+        "hosts": [],
+        "flavors": [],
+    }
     page = visit(api)
     expect(page.locator("#strip-readout")).to_contain_text("of 10 vCPUs")
     api.capacity = {**api.capacity, "quota": {"limit": {}, "used": {}, "free": {}}}

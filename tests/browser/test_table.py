@@ -9,7 +9,7 @@ from tests.browser.scripted_api import ScriptedApi
 from tests.browser.test_evictions import record
 
 HOSTILE = "<img src=x onerror=\"alert('run')\"><script>alert('run')</script>"
-TOLD = ".cell:nth-child(-n+7)"      # all but the button that deletes
+TOLD = ".cell:nth-child(-n+7)"  # all but the button that deletes
 
 
 def test_rows_show_kind_state_flavor_host_and_priority(api: ScriptedApi, visit: Callable[..., Page]):
@@ -19,20 +19,32 @@ def test_rows_show_kind_state_flavor_host_and_priority(api: ScriptedApi, visit: 
     rows = page.locator("#vm-rows .vm-row")
     expect(rows.nth(0).locator(TOLD)).to_have_text(["web-1", "Standard", "active", "m1.large", "bed-2", "", "1 min"])
     expect(rows.nth(1).locator(TOLD)).to_have_text(
-        ["batch-1", "Preemptible", "active", "m1.small", "bed-3", "7", "3 h 00 min"])
+        ["batch-1", "Preemptible", "active", "m1.small", "bed-3", "7", "3 h 00 min"]
+    )
 
 
 def test_a_server_made_elsewhere_is_shown_and_cannot_be_deleted(api: ScriptedApi, visit: Callable[..., Page]):
-    api.servers["f-1"] = {"id": "f-1", "name": "legacy", "status": "SHUTOFF", "created": api.instant(-90),
-                          "flavor": {"original_name": "m1.tiny", "vcpus": 1, "ram": 1024}, "hostId": "0123456789abcdef"}
+    api.servers["f-1"] = {
+        "id": "f-1",
+        "name": "legacy",
+        "status": "SHUTOFF",
+        "created": api.instant(-90),
+        "flavor": {"original_name": "m1.tiny", "vcpus": 1, "ram": 1024},
+        "hostId": "0123456789abcdef",
+    }
     row = visit(api).locator("#vm-rows .vm-row")
     expect(row.locator(".cell:nth-child(-n+5)")).to_have_text(["legacy", "Not ours", "shutoff", "m1.tiny", "01234567"])
     expect(row.locator(".row-delete")).to_be_disabled()
 
 
 def test_a_server_of_vmsvc_s_that_no_record_knows_is_pointed_out(api: ScriptedApi, visit: Callable[..., Page]):
-    api.servers["f-1"] = {"id": "f-1", "name": "restored", "status": "ACTIVE", "created": api.instant(-90),
-                          "metadata": {"vmsvc_id": "v1", "vmsvc_kind": "preemptible"}}
+    api.servers["f-1"] = {
+        "id": "f-1",
+        "name": "restored",
+        "status": "ACTIVE",
+        "created": api.instant(-90),
+        "metadata": {"vmsvc_id": "v1", "vmsvc_kind": "preemptible"},
+    }
     page = visit(api)
     row = page.locator("#vm-rows .vm-row")
     expect(row.locator(".cell:nth-child(2)")).to_have_text("No record")
@@ -118,7 +130,8 @@ def test_the_active_row_is_told_to_screen_readers(api: ScriptedApi, visit: Calla
     page.keyboard.press("ArrowDown")
     expect(page.locator("#vm-rows [data-active] .name")).to_have_text("web-2")
     expect(page.locator("#vm-grid")).to_have_attribute(
-        "aria-activedescendant", page.locator("#vm-rows [data-active]").get_attribute("id") or "")
+        "aria-activedescendant", page.locator("#vm-rows [data-active]").get_attribute("id") or ""
+    )
     expect(page.locator("#vm-grid")).to_have_attribute("aria-rowcount", "3")
 
 

@@ -28,23 +28,43 @@ async def crashes(folder: Path, postgres: Database, seed: int) -> Result:
         cases = await lanes.record(ALL, tally, seed)
         await lanes.run(sample(cases, number or len(cases), seed), tally)
     # A run whose invariants did not hold counts as something left over: what it was is said below.
-    return Result(faults=tally.deaths, kills=tally.deaths, requests=tally.requests, servers=tally.servers,
-                  left_over=len(tally.failures), recovery=tally.recovery, seconds=time.monotonic() - began,
-                  problems="\n".join(tally.failures))
+    return Result(
+        faults=tally.deaths,
+        kills=tally.deaths,
+        requests=tally.requests,
+        servers=tally.servers,
+        left_over=len(tally.failures),
+        recovery=tally.recovery,
+        seconds=time.monotonic() - began,
+        problems="\n".join(tally.failures),
+    )
 
 
 def line(name: str, result: Result) -> tuple[str, ...]:
     """A row of the table."""
-    return (name, f"{result.faults} ({result.kills} kills)", str(result.requests), str(result.servers),
-            str(result.left_over), str(result.lost), str(result.doubled), f"{result.recovery:.1f} s",
-            f"{result.seconds:.0f} s")
+    return (
+        name,
+        f"{result.faults} ({result.kills} kills)",
+        str(result.requests),
+        str(result.servers),
+        str(result.left_over),
+        str(result.lost),
+        str(result.doubled),
+        f"{result.recovery:.1f} s",
+        f"{result.seconds:.0f} s",
+    )
 
 
 def summary(results: dict[str, Result]) -> str:
     """All of them, with their sum."""
-    total = Result(*(sum(getattr(result, name) for result in results.values()) for name in (
-        "faults", "kills", "requests", "servers", "left_over", "lost", "doubled")),
-        max(result.recovery for result in results.values()), sum(result.seconds for result in results.values()))
+    total = Result(
+        *(
+            sum(getattr(result, name) for result in results.values())
+            for name in ("faults", "kills", "requests", "servers", "left_over", "lost", "doubled")
+        ),
+        max(result.recovery for result in results.values()),
+        sum(result.seconds for result in results.values()),
+    )
     return table([COLUMNS, *(line(name, result) for name, result in results.items()), line("total", total)])
 
 
@@ -66,9 +86,11 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     print(summary(results))
     print(f"integrity:\n{results['integrity'].health}")
-    print(f"soak: {results['soak'].requests / results['soak'].seconds:.1f} creates and deletes a second, "
-          f"memory {results['soak'].memory}; at rest {results['soak'].rest}; "
-          f"/healthz {results['soak'].health}")
+    print(
+        f"soak: {results['soak'].requests / results['soak'].seconds:.1f} creates and deletes a second, "
+        f"memory {results['soak'].memory}; at rest {results['soak'].rest}; "
+        f"/healthz {results['soak'].health}"
+    )
     problems = {name: result.problems for name, result in results.items() if result.problems}
     for name, problem in problems.items():
         print(f"\n{name}: {problem}")

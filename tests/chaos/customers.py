@@ -18,7 +18,7 @@ API = "/api/v1"
 FLAVORS = ("m1.tiny", "m1.tiny", "m1.small", "m1.medium", "m1.large")
 FINAL = frozenset({201, 403, 409})
 PREFER = ({}, {}, {}, {"Prefer": "respond-async"}, {"Prefer": "wait=1"}, {"Prefer": "wait=4"})
-TRIES = 200             # how often a create with an Idempotency-Key is sent, at most, until its answer is final
+TRIES = 200  # how often a create with an Idempotency-Key is sent, at most, until its answer is final
 KINDS = (None, "create", "evict", "delete")
 
 
@@ -41,8 +41,9 @@ class Door:
         chance.shuffle(found)
         return found
 
-    async def ask(self, replica: Replica, one: Attempt, method: str, path: str, body: object = None,
-                  headers: dict | None = None) -> Attempt:
+    async def ask(
+        self, replica: Replica, one: Attempt, method: str, path: str, body: object = None, headers: dict | None = None
+    ) -> Attempt:
         """Send a request to this replica and return `one`, with the status, body and tag of the answer filled in: see
         `Attempt`."""
         self.seen.attempts.append(one)
@@ -51,10 +52,17 @@ class Door:
         if one.key:
             headers["Idempotency-Key"] = one.key
         try:
-            answer = await self._http.fetch(HTTPRequest(
-                f"http://127.0.0.1:{replica.client.port}{API}{path}", method, headers,
-                None if body is None else json.dumps(body), allow_nonstandard_methods=True,
-                request_timeout=limit + 1), raise_error=False)
+            answer = await self._http.fetch(
+                HTTPRequest(
+                    f"http://127.0.0.1:{replica.client.port}{API}{path}",
+                    method,
+                    headers,
+                    None if body is None else json.dumps(body),
+                    allow_nonstandard_methods=True,
+                    request_timeout=limit + 1,
+                ),
+                raise_error=False,
+            )
             one.status, one.body = answer.code, json.loads(answer.body) if answer.body else {}
             one.etag = answer.headers.get("ETag")
         except (OSError, AttributeError, HTTPStreamClosedError, HTTPTimeoutError, HTTPClientError):
@@ -72,19 +80,32 @@ class Customer:
         self._made = 0
         self._mine: list[str] = []
         self._etag: str | None = None
-        self._deeds = [self.create] * 8 + [self.delete] * 5 + [self.list] * 3 + [
-            self.practise, self.acknowledge, self.acknowledge, self.dry_run, self.show, self.history, self.read]
+        self._deeds = (
+            [self.create] * 8
+            + [self.delete] * 5
+            + [self.list] * 3
+            + [self.practise, self.acknowledge, self.acknowledge, self.dry_run, self.show, self.history, self.read]
+        )
 
     async def run(self) -> None:
         """Send random requests until `over()`."""
         while not self._over():
             request = self.delete if len(self._mine) > 3 else self._chance.choice(self._deeds)
-            with contextlib.suppress(IndexError):       # no replica has started, or no VM suits this request
+            with contextlib.suppress(IndexError):  # no replica has started, or no VM suits this request
                 await request()
             await asyncio.sleep(self._chance.random() * 0.2)
 
-    async def _send(self, what: str, ref: str, method: str, path: str, body: object = None, headers: dict | None = None,
-                    key: str | None = None, replica: Replica | None = None) -> Attempt:
+    async def _send(
+        self,
+        what: str,
+        ref: str,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: dict | None = None,
+        key: str | None = None,
+        replica: Replica | None = None,
+    ) -> Attempt:
         replica = replica or self._door.open(self._chance)[0]
         return await self._door.ask(replica, Attempt(what, ref, time.time(), key=key), method, path, body, headers)
 
@@ -108,10 +129,22 @@ class Customer:
         name = self._next("vm")
         wish, keyed, answer = self._wish(name), self._chance.random() < 0.85, None
         for _ in range(TRIES if keyed else 1):
-            replicas = self._door.open(self._chance)[:2 if keyed and self._chance.random() < 0.25 else 1]
-            found = await asyncio.gather(*(
-                self._send("create", name, "POST", "/vm", wish, self._chance.choice(PREFER), name if keyed else None,
-                           replica) for replica in replicas))
+            replicas = self._door.open(self._chance)[: 2 if keyed and self._chance.random() < 0.25 else 1]
+            found = await asyncio.gather(
+                *(
+                    self._send(
+                        "create",
+                        name,
+                        "POST",
+                        "/vm",
+                        wish,
+                        self._chance.choice(PREFER),
+                        name if keyed else None,
+                        replica,
+                    )
+                    for replica in replicas
+                )
+            )
             answer = next((one for one in found if one.status in FINAL), answer)
             if answer is None and any(one.status == 502 for one in found) and self._chance.random() < 0.5:
                 break
@@ -158,8 +191,9 @@ class Customer:
     async def practise(self) -> None:
         """Practise the eviction of a preemptible VM."""
         vm = self._chance.choice(await self._listed(lambda vm: vm.get("is_preemptible") and vm["state"] == "active"))
-        await self._send("practise", vm["id"], "POST", f"/vm/{vm['id']}/evict",
-                         {"notice_only": self._chance.random() < 0.5})
+        await self._send(
+            "practise", vm["id"], "POST", f"/vm/{vm['id']}/evict", {"notice_only": self._chance.random() < 0.5}
+        )
 
     async def dry_run(self) -> None:
         name = self._next("dry")
@@ -176,8 +210,9 @@ class Customer:
             self._door.seen.pages.append(page)
 
     async def read(self) -> None:
-        await self._send("read", "", "GET", self._chance.choice(
-            ["/evictions?limit=20", "/capacity", "/usage?hours=1", "/catalog"]))
+        await self._send(
+            "read", "", "GET", self._chance.choice(["/evictions?limit=20", "/capacity", "/usage?hours=1", "/catalog"])
+        )
 
 
 class Hearer:
@@ -204,7 +239,8 @@ class Hearer:
         since = self._ear.heard[-1]["data"]["seq"] if self._ear.heard else 0
         kind = f"&type={self._ear.kind}" if self._ear.kind else ""
         for replica in self._door.open(self._chance)[:1]:
-            with contextlib.suppress(Exception):     # the replica has died, or its database is away
+            with contextlib.suppress(Exception):  # the replica has died, or its database is away
                 return await websocket_connect(
-                    f"ws://127.0.0.1:{replica.client.port}{API}/events?since={since}{kind}", connect_timeout=5)
+                    f"ws://127.0.0.1:{replica.client.port}{API}/events?since={since}{kind}", connect_timeout=5
+                )
         return None

@@ -22,15 +22,37 @@ class Launcher:
 
     def __init__(self):
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("VMSVC_", "OS_"))}
-        self._popen = subprocess.Popen(    # pylint: disable=consider-using-with
-            [sys.executable, "-m", "tests.chaos.launcher"], cwd=ROOT, env=environ, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._popen = subprocess.Popen(  # pylint: disable=consider-using-with
+            [sys.executable, "-m", "tests.chaos.launcher"],
+            cwd=ROOT,
+            env=environ,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
-    def start(self, environ: dict[str, str], log: Path, patience: dict[str, object], folder: Path | None = None,
-              deadly: str | None = None) -> "Replica":
+    def start(
+        self,
+        environ: dict[str, str],
+        log: Path,
+        patience: dict[str, object],
+        folder: Path | None = None,
+        deadly: str | None = None,
+    ) -> "Replica":
         """One service process. With a `folder` its points are written down, and the `deadly` one kills it."""
-        print(json.dumps({"environ": environ, "log": str(log), "patience": patience, "folder": folder and str(folder),
-                          "deadly": deadly}), file=self._popen.stdin, flush=True)
+        print(
+            json.dumps(
+                {
+                    "environ": environ,
+                    "log": str(log),
+                    "patience": patience,
+                    "folder": folder and str(folder),
+                    "deadly": deadly,
+                }
+            ),
+            file=self._popen.stdin,
+            flush=True,
+        )
         return Replica(int(self._popen.stdout.readline()), log)
 
     def close(self) -> None:
@@ -63,8 +85,9 @@ class Replica:
     @property
     def client(self) -> Client | None:
         """A client of it as soon as it listens; None before, and once it is dead."""
-        if self._client is None and (said := re.search(r"listening on http://[\d.]+:(\d+)/$", self.text(),
-                                                       re.MULTILINE)):
+        if self._client is None and (
+            said := re.search(r"listening on http://[\d.]+:(\d+)/$", self.text(), re.MULTILINE)
+        ):
             self._client = Client(int(said[1]))
         return self._client if self.lives else None
 
@@ -72,7 +95,7 @@ class Replica:
         """Wait until it serves, or is dead."""
         await until(lambda: self.client or not self.lives, "listening", 30, 0.05)
         async with asyncio.timeout(30):
-            with contextlib.suppress(OSError, HTTPStreamClosedError):      # it dies just now
+            with contextlib.suppress(OSError, HTTPStreamClosedError):  # it dies just now
                 while self.client and (await self.client.call("GET", "/readyz")).status != 200:
                     await asyncio.sleep(0.08)
 

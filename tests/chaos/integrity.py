@@ -32,10 +32,10 @@ from vmsvc.simulator.postgres import Postgres, PostgresFailed
 
 CUSTOMERS = 8
 HOSTS = 4
-GRACE = 0.5                 # seconds: VMSVC_GRACE_SECONDS
-WAIT = 15.0                 # VMSVC_REQUEST_TIMEOUT
-LIMIT = WAIT + 15           # seconds in which every request has to be answered
-REST = 90.0                 # seconds after the last disturbance in which all VMs have to reach a state that stays
+GRACE = 0.5  # seconds: VMSVC_GRACE_SECONDS
+WAIT = 15.0  # VMSVC_REQUEST_TIMEOUT
+LIMIT = WAIT + 15  # seconds in which every request has to be answered
+REST = 90.0  # seconds after the last disturbance in which all VMs have to reach a state that stays
 MOST_STOLEN = 4
 GROUPS = {"batch": 1, "web": 2}
 KILL_SECONDS, RESTART_SECONDS, TROUBLE_SECONDS, MEDDLE_SECONDS = 10.0, 15.0, 2.0, 0.7
@@ -45,20 +45,29 @@ PAGE = "<html><body><h1>Something went wrong</h1></body></html>"
 WIRE = (
     *({"action": "status", "status": status, "probability": 0.008} for status in (500, 502, 503)),
     *({"action": action, "probability": 0.008} for action in ("cut", "cut_after", "cut_body", "half_json", "html")),
-    *({"action": "status", "status": status, "body": PAGE, "probability": 0.004} for status in (
-        200, 302, 400, 403, 404, 409)),
+    *(
+        {"action": "status", "status": status, "body": PAGE, "probability": 0.004}
+        for status in (200, 302, 400, 403, 404, 409)
+    ),
     {"action": "status", "status": 429, "probability": 0.002, "headers": {"Retry-After": "1"}, "service": "compute"},
     {"action": "status_after", "status": 502, "probability": 0.008},
-    {"action": "delay", "seconds": 0.4, "probability": 0.01}, {"action": "hang", "probability": 0.001},
-    {"action": "hang_after", "probability": 0.001}, {"action": "revoke", "probability": 0.002},
+    {"action": "delay", "seconds": 0.4, "probability": 0.01},
+    {"action": "hang", "probability": 0.001},
+    {"action": "hang_after", "probability": 0.001},
+    {"action": "revoke", "probability": 0.002},
 )
-PATIENCE = {**QUICKLY, "vmsvc.service.acting.create_server._COOL_SECONDS": 1.0,
-            "vmsvc.service.acting.await_build.LIMIT": 8.0, "vmsvc.service.acting.remove_server._AGAIN_SECONDS": 3.0,
-            "vmsvc.service.reconciler._MARKS_SECONDS": 1.0, "vmsvc.service.scheduling.world_cache._EXEMPT_SECONDS": 5,
-            "vmsvc.service.scheduling.verdicts._SILENT_SECONDS": (0.3, 2.0)}
+PATIENCE = {
+    **QUICKLY,
+    "vmsvc.service.acting.create_server._COOL_SECONDS": 1.0,
+    "vmsvc.service.acting.await_build.LIMIT": 8.0,
+    "vmsvc.service.acting.remove_server._AGAIN_SECONDS": 3.0,
+    "vmsvc.service.reconciler._MARKS_SECONDS": 1.0,
+    "vmsvc.service.scheduling.world_cache._EXEMPT_SECONDS": 5,
+    "vmsvc.service.scheduling.verdicts._SILENT_SECONDS": (0.3, 2.0),
+}
 
 
-class Integrity:    # pylint: disable=too-many-instance-attributes
+class Integrity:  # pylint: disable=too-many-instance-attributes
     """One run over a plant. `project` is the project of the service's credentials; `done` counts the disturbances."""
 
     def __init__(self, plant: Plant, server: Postgres, project: str, seed: int):
@@ -78,10 +87,21 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         hearing = [asyncio.create_task(Hearer(self._door, ear, chances.pop()).run()) for ear in self.seen.ears]
         for fault in WIRE:
             self._plant.sim.fault(seed=self._chance.randrange(10**6), **fault)
-        customers = [asyncio.create_task(Customer(self._door, str(number), chance, GROUPS, lambda: self._calm).run())
-                     for number, chance in enumerate(chances)]
-        disturbances = [asyncio.create_task(task) for task in (
-            self._kill(), self._restart(), self._trouble(), self._meddle(), self._replace_the_dead(), self._log())]
+        customers = [
+            asyncio.create_task(Customer(self._door, str(number), chance, GROUPS, lambda: self._calm).run())
+            for number, chance in enumerate(chances)
+        ]
+        disturbances = [
+            asyncio.create_task(task)
+            for task in (
+                self._kill(),
+                self._restart(),
+                self._trouble(),
+                self._meddle(),
+                self._replace_the_dead(),
+                self._log(),
+            )
+        ]
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not any(task.done() for task in (*customers, *disturbances, *hearing)):
             await asyncio.sleep(0.5)
@@ -110,7 +130,7 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         """Kill a replica, or stop it by SIGTERM; sometimes both replicas, one right after the other."""
         while not self._calm:
             await self._pause(KILL_SECONDS)
-            for replica in self._plant.replicas[:2 if self._chance.random() < 0.2 else 1]:
+            for replica in self._plant.replicas[: 2 if self._chance.random() < 0.2 else 1]:
                 self._door.doomed.add(replica.pid)
                 if self._chance.random() < 0.25 and replica.lives:
                     self.done["replicas told to stop"] += 1
@@ -160,8 +180,19 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         metadata, change the quota."""
         while not self._calm:
             await self._pause(MEDDLE_SECONDS)
-            action = self._chance.choice([self._steal, self._steal, self._give_back, self._lock, self._unlock,
-                                          self._vanish, self._halt, self._unmark, self._change_quota])
+            action = self._chance.choice(
+                [
+                    self._steal,
+                    self._steal,
+                    self._give_back,
+                    self._lock,
+                    self._unlock,
+                    self._vanish,
+                    self._halt,
+                    self._unmark,
+                    self._change_quota,
+                ]
+            )
             # There is no such server, it has just left, or the call met a fault.
             with contextlib.suppress(OSError, IndexError, HTTPException, ValueError):
                 await action()
@@ -170,8 +201,11 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
     async def _steal(self) -> None:
         if len(self.seen.foreign) > MOST_STOLEN:
             raise IndexError("others have enough")
-        self.seen.foreign |= set(self._plant.sim.foreign(self._chance.choice(["admin", "demo"]),
-                                                         flavor=self._chance.choice(["m1.tiny", "m1.small"])))
+        self.seen.foreign |= set(
+            self._plant.sim.foreign(
+                self._chance.choice(["admin", "demo"]), flavor=self._chance.choice(["m1.tiny", "m1.small"])
+            )
+        )
 
     async def _give_back(self) -> None:
         server = self._chance.choice(sorted(self.seen.foreign))
@@ -203,17 +237,26 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         server = self._any("ACTIVE")
         if server in {event["subject"] for event in self.seen.ears[0].heard[-200:] if step(event) == "create/active"}:
             if token := await asyncio.to_thread(self._plant.sim.token, self._project, self._project):
-                await asyncio.to_thread(self._plant.sim.call, "DELETE",
-                                        f"/compute/v2.1/servers/{server}/metadata/vmsvc_kind", None,
-                                        {"X-Auth-Token": token})
+                await asyncio.to_thread(
+                    self._plant.sim.call,
+                    "DELETE",
+                    f"/compute/v2.1/servers/{server}/metadata/vmsvc_kind",
+                    None,
+                    {"X-Auth-Token": token},
+                )
 
     async def _change_quota(self) -> None:
         self._plant.sim.quota(self._project, cores=self._chance.choice([12, 1000, 1000, 1000]))
 
     def _any(self, status: str, key: str = "vmsvc_id") -> str:
         """A random server of vmsvc with this status and this key in its metadata. Raises IndexError without one."""
-        return self._chance.choice(sorted(server for server, shown in self._plant.sim.servers().items()
-                                          if shown["status"] == status and key in shown["metadata"]))
+        return self._chance.choice(
+            sorted(
+                server
+                for server, shown in self._plant.sim.servers().items()
+                if shown["status"] == status and key in shown["metadata"]
+            )
+        )
 
     def _still(self) -> None:
         """End what disturbs the cloud: faults, the low quota, locks."""
@@ -234,8 +277,13 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
     def _take_log(self) -> None:
         said = self._plant.sim.call("GET", f"/sim/calls?service=compute&since={self._newest_call}&limit=20000")
         self._newest_call = said["last"]
-        self.seen.touched += [call for call in said["calls"] if (call["method"], call["path"].split("/")[-2]) in (
-            ("DELETE", "servers")) or call["method"] == "POST" and call["path"].endswith("/action")]
+        self.seen.touched += [
+            call
+            for call in said["calls"]
+            if (call["method"], call["path"].split("/")[-2]) in (("DELETE", "servers"))
+            or call["method"] == "POST"
+            and call["path"].endswith("/action")
+        ]
 
     async def _ask(self, replica: Replica, path: str) -> dict:
         answer = await replica.client.call("GET", API + path)
@@ -277,11 +325,16 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         held = {life[-1]["subject"] for vm, life in self.seen.lives.items() if self.seen.last(vm) in HELD}
         servers = self._plant.sim.servers()
         ours = {server for server, shown in servers.items() if "vmsvc_id" in shown["metadata"]}
-        return (held == ours and all(self.seen.last(vm) in HELD | ENDS for vm in self.seen.lives)
-                and not any("vmsvc_evict_at" in servers[server]["metadata"] for server in ours)
-                and not self._plant.sim.allocated() - servers.keys()
-                and all(len(ear.heard) == sum(ear.kind in (None, event["type"]) for event in self.seen.events)
-                        for ear in self.seen.ears))
+        return (
+            held == ours
+            and all(self.seen.last(vm) in HELD | ENDS for vm in self.seen.lives)
+            and not any("vmsvc_evict_at" in servers[server]["metadata"] for server in ours)
+            and not self._plant.sim.allocated() - servers.keys()
+            and all(
+                len(ear.heard) == sum(ear.kind in (None, event["type"]) for event in self.seen.events)
+                for ear in self.seen.ears
+            )
+        )
 
     async def _look(self) -> None:
         """Read the record of evictions, each replica's list, and the cloud's servers, ports, hosts and quota."""
@@ -289,8 +342,9 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         self._take_log()
         before: int | None = None
         while before is not None or not seen.evictions:
-            page = await self._ask(self._plant.replicas[0], "/evictions?limit=1000" + (
-                f"&before={before}" if before else ""))
+            page = await self._ask(
+                self._plant.replicas[0], "/evictions?limit=1000" + (f"&before={before}" if before else "")
+            )
             seen.evictions += page["evictions"]
             before = page["before"]
             if before is None:
@@ -298,11 +352,19 @@ class Integrity:    # pylint: disable=too-many-instance-attributes
         seen.lists = [(await self._ask(replica, "/vm"))["servers"] for replica in self._plant.replicas]
         seen.servers, seen.ports, seen.consumers = sim.servers(), sim.ports(), sim.allocated()
         for host in sim.call("GET", "/sim/state?servers=0")["hosts"]:
-            seen.hosts.append({"name": host["name"], "used": host["used"], "total": {
-                name: int((of["total"] - of.get("reserved", 0)) * of.get("allocation_ratio", 1))
-                for name, of in host["inventories"].items()}})
-        limits = sim.call("GET", "/compute/v2.1/limits", None, {
-            "X-Auth-Token": sim.token(self._project, self._project)})["limits"]["absolute"]
+            seen.hosts.append(
+                {
+                    "name": host["name"],
+                    "used": host["used"],
+                    "total": {
+                        name: int((of["total"] - of.get("reserved", 0)) * of.get("allocation_ratio", 1))
+                        for name, of in host["inventories"].items()
+                    },
+                }
+            )
+        limits = sim.call(
+            "GET", "/compute/v2.1/limits", None, {"X-Auth-Token": sim.token(self._project, self._project)}
+        )["limits"]["absolute"]
         seen.quota = {what: (limits[f"total{what}Used"], limits[f"maxTotal{what}"]) for what in ("Cores", "Instances")}
 
 
@@ -310,7 +372,7 @@ async def running(server: Postgres) -> None:
     """Start PostgreSQL unless it runs. Tries for a minute, then raises TimeoutError."""
     async with asyncio.timeout(60):
         while True:
-            with contextlib.suppress(PostgresFailed):      # processes of a killed server may still be ending
+            with contextlib.suppress(PostgresFailed):  # processes of a killed server may still be ending
                 await asyncio.to_thread(server.start)
                 return
             await asyncio.sleep(0.2)
@@ -322,9 +384,17 @@ async def integrity(folder: Path, seconds: float, seed: int) -> tuple[Result, st
     credentials, project = CLOUD_OF_MODE[mode]
     began = time.monotonic()
     with server_of(folder / f"postgres{seed}", "template") as (server, postgres):
-        plant = Plant(folder, postgres, f"integrity{seed}", replicas=2, cloud=QUICK, hosts=HOSTS, patience=PATIENCE,
-                      credentials=credentials, settings={
-                          "grace_seconds": GRACE, "cloud_timeout": 1.5, "request_timeout": int(WAIT)})
+        plant = Plant(
+            folder,
+            postgres,
+            f"integrity{seed}",
+            replicas=2,
+            cloud=QUICK,
+            hosts=HOSTS,
+            patience=PATIENCE,
+            credentials=credentials,
+            settings={"grace_seconds": GRACE, "cloud_timeout": 1.5, "request_timeout": int(WAIT)},
+        )
         try:
             await plant.open()
             run = Integrity(plant, server, project, seed)
@@ -335,23 +405,34 @@ async def integrity(folder: Path, seconds: float, seed: int) -> tuple[Result, st
             await plant.close()
     wrong, looked = judge(seen)
     kills = sum(number for what, number in run.done.items() if what.startswith(("replicas", "ends of", "cuts")))
-    result = Result(faults=run.done["faults"] + kills, kills=kills, requests=len(seen.attempts),
-                    servers=sum(step(event) == "create/active" for event in seen.events),
-                    left_over=sum(one.invariant in ("cloud", "left over") for one in wrong),
-                    lost=sum(one.invariant in ("seq", "socket") for one in wrong), seconds=time.monotonic() - began)
+    result = Result(
+        faults=run.done["faults"] + kills,
+        kills=kills,
+        requests=len(seen.attempts),
+        servers=sum(step(event) == "create/active" for event in seen.events),
+        left_over=sum(one.invariant in ("cloud", "left over") for one in wrong),
+        lost=sum(one.invariant in ("seq", "socket") for one in wrong),
+        seconds=time.monotonic() - began,
+    )
     result.problems = "\n".join([*(told(seen, one) for one in wrong[:10]), *defects[:3]])
     if wrong:
         result.problems += f"\n{len(wrong)} in all: {dict(Counter(one.invariant for one in wrong))}"
-    return result, "\n".join([f"seed {seed}, {mode} mode, {seconds:.0f} s", f"  did: {_counts(run.done)}",
-                              f"  looked at: {_counts(looked)}"])
+    return result, "\n".join(
+        [f"seed {seed}, {mode} mode, {seconds:.0f} s", f"  did: {_counts(run.done)}", f"  looked at: {_counts(looked)}"]
+    )
 
 
 async def both_modes(folder: Path, seconds: float, seed: int) -> Result:
     """Two runs of half the time each, with a tenant's and with an operator's credentials. `health` has both texts."""
     runs = [await integrity(folder, seconds / 2, number) for number in (2 * seed, 2 * seed + 1)]
-    result = Result(*(sum(getattr(run, name) for run, _ in runs) for name in (
-        "faults", "kills", "requests", "servers", "left_over", "lost", "doubled")), seconds=sum(
-            run.seconds for run, _ in runs), health="\n".join(said for _, said in runs))
+    result = Result(
+        *(
+            sum(getattr(run, name) for run, _ in runs)
+            for name in ("faults", "kills", "requests", "servers", "left_over", "lost", "doubled")
+        ),
+        seconds=sum(run.seconds for run, _ in runs),
+        health="\n".join(said for _, said in runs),
+    )
     result.problems = "\n".join(f"{said}\n{run.problems}" for run, said in runs if run.problems)
     return result
 

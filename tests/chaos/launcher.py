@@ -26,7 +26,7 @@ def serve(order: dict) -> int:
     for name, value in order["patience"].items():
         module, _, attribute = name.rpartition(".")
         setattr(importlib.import_module(module), attribute, tuple(value) if isinstance(value, list) else value)
-    os.environ.update(order["environ"])      # the SDK reads it itself
+    os.environ.update(order["environ"])  # the SDK reads it itself
     if "http_proxy" in order["environ"]:
         # The cloud of a test is on loopback, where the service asks no proxy. Faults of the wire come by one.
         http_session.HttpSession.merge_environment_settings = requests.Session.merge_environment_settings
@@ -57,20 +57,28 @@ def be_a_service(order: dict) -> None:
         for source, target in ((nothing, 0), (nothing, 1), (log, 2)):
             os.dup2(source, target)
         status = serve(order)
-    except BaseException:    # pylint: disable=broad-exception-caught
+    except BaseException:  # pylint: disable=broad-exception-caught
         traceback.print_exc()
     finally:
-        os._exit(status)    # pylint: disable=protected-access
+        os._exit(status)  # pylint: disable=protected-access
 
 
 def main() -> None:
     """Until stdin ends."""
     # What the service imports only when it connects.
-    for name in ("openstack.connection", "openstack.config.loader", "keystoneauth1.session", "requests",
-                 "keystoneauth1.loading", "openstack.compute.v2._proxy", "openstack.network.v2._proxy",
-                 "openstack.image.v2._proxy", "openstack.placement.v1._proxy"):
+    for name in (
+        "openstack.connection",
+        "openstack.config.loader",
+        "keystoneauth1.session",
+        "requests",
+        "keystoneauth1.loading",
+        "openstack.compute.v2._proxy",
+        "openstack.network.v2._proxy",
+        "openstack.image.v2._proxy",
+        "openstack.placement.v1._proxy",
+    ):
         importlib.import_module(name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)      # nobody waits for them
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     for line in sys.stdin:
         print(fork(json.loads(line)), flush=True)
 

@@ -26,11 +26,15 @@ from tests.system.simulated import Sim
 from vmsvc import config
 from vmsvc.simulator.process import start
 
-LEASE = 1.0       # seconds
+LEASE = 1.0  # seconds
 QUICKLY = {**PATIENCE, "vmsvc.store.intents.LEASE_SECONDS": LEASE}
 #: Who else is there, and when the dead one comes back (None: never; the other one goes on).
-VARIANTS = {"alone, at once": (1, 0.0), "alone, after the lease": (1, LEASE), "second replica": (2, None),
-            "second replica, at once": (2, 0.0)}
+VARIANTS = {
+    "alone, at once": (1, 0.0),
+    "alone, after the lease": (1, LEASE),
+    "second replica": (2, None),
+    "second replica, at once": (2, 0.0),
+}
 #: Reads are repeated for as long as something is awaited: only the first ones are points of their own.
 READS = 2
 _WRITES = ("create_server", "stop", "delete", "set_metadata", "unset_metadata")
@@ -57,7 +61,7 @@ class Tally:
     deaths: int = 0
     requests: int = 0
     servers: int = 0
-    recovery: float = 0.0       # the longest time from a death to the end of its run, all checks included
+    recovery: float = 0.0  # the longest time from a death to the end of its run, all checks included
     failures: list[str] = field(default_factory=list)
 
 
@@ -91,8 +95,9 @@ class Lane:
         try:
             tally.servers += await self._play(case, folder, database, replicas)
         except Exception as error:  # pylint: disable=broad-exception-caught; each run is judged by itself
-            log = "\n".join(line for replica in replicas for line in replica.text().splitlines()
-                            if "access: GET" not in line)
+            log = "\n".join(
+                line for replica in replicas for line in replica.text().splitlines() if "access: GET" not in line
+            )
             tally.failures.append(f"{case}: {type(error).__name__}: {error}\n{traceback.format_exc()}\n{log}")
         finally:
             for replica in replicas:
@@ -113,8 +118,12 @@ class Lane:
 
     async def _play(self, case: Case, folder: Path, database: Database, replicas: list[Replica]) -> int:
         def add() -> None:
-            replicas.append(self._launcher.start(self._environ(case, database), folder / f"log{len(replicas)}",
-                                                 QUICKLY, folder, case.deadly))
+            replicas.append(
+                self._launcher.start(
+                    self._environ(case, database), folder / f"log{len(replicas)}", QUICKLY, folder, case.deadly
+                )
+            )
+
         number, again_after = VARIANTS[case.variant]
         for _ in range(number):
             add()
@@ -141,10 +150,19 @@ class Lane:
             add()
 
     def _environ(self, case: Case, database: Database) -> dict[str, str]:
-        settings = {"port": 0, "database_url": database.url, "grace_seconds": 0.3, "flavor": "m1.tiny",
-                    "cloud_rate": 1000, "cloud_timeout": 10}
-        return {"OS_CLOUD": CLOUD_OF_MODE[case.mode][0], "OS_CLIENT_CONFIG_FILE": self.sim.clouds,
-                **{config.variable(name): str(value) for name, value in settings.items()}}
+        settings = {
+            "port": 0,
+            "database_url": database.url,
+            "grace_seconds": 0.3,
+            "flavor": "m1.tiny",
+            "cloud_rate": 1000,
+            "cloud_timeout": 10,
+        }
+        return {
+            "OS_CLOUD": CLOUD_OF_MODE[case.mode][0],
+            "OS_CLIENT_CONFIG_FILE": self.sim.clouds,
+            **{config.variable(name): str(value) for name, value in settings.items()},
+        }
 
 
 def _nothing_went_wrong(replicas: list[Replica]) -> None:
@@ -187,6 +205,7 @@ class Matrix:
             while waiting:
                 case = waiting.pop()
                 traces[case] = await lane.run(case, tally)
+
         await asyncio.gather(*(work(lane) for lane in self._lanes))
         return traces
 
@@ -197,9 +216,12 @@ class Matrix:
         traces = await self.run(clean, tally)
         assert not tally.failures, tally.failures[0]
         names = list(VARIANTS)
-        return [Case(case.scenario, case.mode, point, variant) for case, trace in traces.items()
-                for number, point in enumerate(points_of(trace))
-                for variant in (names if case.scenario == "life" else [names[(number + seed) % len(names)]])]
+        return [
+            Case(case.scenario, case.mode, point, variant)
+            for case, trace in traces.items()
+            for number, point in enumerate(points_of(trace))
+            for variant in (names if case.scenario == "life" else [names[(number + seed) % len(names)]])
+        ]
 
 
 def sample(cases: list[Case], number: int, seed: int) -> list[Case]:
@@ -209,8 +231,14 @@ def sample(cases: list[Case], number: int, seed: int) -> list[Case]:
 
 
 #: Where the mode makes a difference both are tried.
-ALL = [("life", "operator"), ("life", "tenant"), ("failure", "operator"), ("failure", "tenant"),
-       ("practice", "operator"), ("change of mind", "tenant")]
+ALL = [
+    ("life", "operator"),
+    ("life", "tenant"),
+    ("failure", "operator"),
+    ("failure", "tenant"),
+    ("practice", "operator"),
+    ("change of mind", "tenant"),
+]
 
 
 @contextlib.contextmanager

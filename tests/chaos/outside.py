@@ -16,8 +16,9 @@ NEXT: dict[str | None, frozenset[str]] = {
     None: frozenset({"create/pending"}),
     "create/pending": frozenset({"create/building", "create/failed", "delete/deleting"}),
     # A VM whose host refused it goes back to pending without an event, so `building` can come twice.
-    "create/building": frozenset({"create/building", "create/active", "create/failed", "delete/deleting",
-                                  "delete/lost"}),
+    "create/building": frozenset(
+        {"create/building", "create/active", "create/failed", "delete/deleting", "delete/lost"}
+    ),
     "create/active": RUNNING,
     "evict/noticed": RUNNING | {"evict/reprieved", "evict/evicting"},
     "evict/reprieved": RUNNING,
@@ -25,14 +26,20 @@ NEXT: dict[str | None, frozenset[str]] = {
     "delete/deleting": frozenset({"delete/deleted"}),
 }
 ENDS = frozenset({"create/failed", "evict/evicted", "delete/deleted", "delete/lost"})
-HELD = frozenset({"create/active", "evict/reprieved"})     # a VM whose last event is one of these has a server
+HELD = frozenset({"create/active", "evict/reprieved"})  # a VM whose last event is one of these has a server
 GOES = frozenset({"evict/evicting", "delete/deleting", "delete/lost", "create/failed"})
 #: The statuses that a request may get during the disturbances. 400 is never right: the clients send valid requests.
 BUSY = frozenset({429, 502, 503, 504})
 ANSWERS = {
-    "create": BUSY | {201, 202, 403, 409}, "dry run": BUSY | {200}, "delete": BUSY | {200, 202, 404},
-    "ack": BUSY | {200, 404, 409}, "practise": BUSY | {202, 404, 409}, "show": BUSY | {200, 404},
-    "show foreign": BUSY | {200, 404}, "list": BUSY | {200, 304}, "read": BUSY | {200},
+    "create": BUSY | {201, 202, 403, 409},
+    "dry run": BUSY | {200},
+    "delete": BUSY | {200, 202, 404},
+    "ack": BUSY | {200, 404, 409},
+    "practise": BUSY | {202, 404, 409},
+    "show": BUSY | {200, 404},
+    "show foreign": BUSY | {200, 404},
+    "list": BUSY | {200, 304},
+    "read": BUSY | {200},
 }
 MOST_ROUNDS = 2
 #: Seconds by which two times may disagree: events have milliseconds, and two processes wrote them.
@@ -40,14 +47,14 @@ CLOCK = 0.02
 
 
 @dataclass
-class Attempt:    # pylint: disable=too-many-instance-attributes
+class Attempt:  # pylint: disable=too-many-instance-attributes
     """One HTTP request of a client, and its answer. `status` is None where a replica that was ended cut the connection,
     and 0 where no answer came otherwise. `ref` is the VM's id; for a create or a dry run it is the name, which is the
     same in each try of one request and in no other request."""
 
     what: str
     ref: str
-    at: float                       # when it was sent, in seconds since the epoch
+    at: float  # when it was sent, in seconds since the epoch
     seconds: float = 0.0
     status: int | None = None
     body: dict | None = None
@@ -77,28 +84,28 @@ class Ear:
 
 
 @dataclass
-class Evidence:    # pylint: disable=too-many-instance-attributes
+class Evidence:  # pylint: disable=too-many-instance-attributes
     """What a run saw and did, for `judge`. Lists, servers and the record are read after all disturbances have ended."""
 
-    grace: float                                            # seconds
-    limit: float                                            # seconds in which every request is answered
-    budgets: dict[str, int] = field(default_factory=dict)   # max_unavailable of each eviction group
+    grace: float  # seconds
+    limit: float  # seconds in which every request is answered
+    budgets: dict[str, int] = field(default_factory=dict)  # max_unavailable of each eviction group
     attempts: list[Attempt] = field(default_factory=list)
     ears: list[Ear] = field(default_factory=list)
     pages: list[Page] = field(default_factory=list)
-    events: list[dict] = field(default_factory=list)        # GET /events, all pages
-    evictions: list[dict] = field(default_factory=list)     # GET /evictions, all pages
-    lists: list[list[dict]] = field(default_factory=list)   # GET /vm of each replica
+    events: list[dict] = field(default_factory=list)  # GET /events, all pages
+    evictions: list[dict] = field(default_factory=list)  # GET /evictions, all pages
+    lists: list[list[dict]] = field(default_factory=list)  # GET /vm of each replica
     servers: dict[str, dict] = field(default_factory=dict)  # of the cloud, by id
-    ports: dict[str, str] = field(default_factory=dict)     # port -> server
-    consumers: set[str] = field(default_factory=set)        # who has allocations in Placement
-    hosts: list[dict] = field(default_factory=list)         # name, used, total
-    quota: dict[str, tuple[int, int]] = field(default_factory=dict)     # item -> used, limit
-    touched: list[dict] = field(default_factory=list)       # the cloud's log: calls that end a server, with `at`
-    vanished: set[str] = field(default_factory=set)         # servers that the run itself deleted in the cloud
-    halted: set[str] = field(default_factory=set)           # servers that the run switched off
-    foreign: set[str] = field(default_factory=set)          # servers of others, which vmsvc must not delete
-    hurt: list[str] = field(default_factory=list)           # why the run found no rest
+    ports: dict[str, str] = field(default_factory=dict)  # port -> server
+    consumers: set[str] = field(default_factory=set)  # who has allocations in Placement
+    hosts: list[dict] = field(default_factory=list)  # name, used, total
+    quota: dict[str, tuple[int, int]] = field(default_factory=dict)  # item -> used, limit
+    touched: list[dict] = field(default_factory=list)  # the cloud's log: calls that end a server, with `at`
+    vanished: set[str] = field(default_factory=set)  # servers that the run itself deleted in the cloud
+    halted: set[str] = field(default_factory=set)  # servers that the run switched off
+    foreign: set[str] = field(default_factory=set)  # servers of others, which vmsvc must not delete
+    hurt: list[str] = field(default_factory=list)  # why the run found no rest
 
     @cached_property
     def lives(self) -> dict[str, list[dict]]:
@@ -112,8 +119,9 @@ class Evidence:    # pylint: disable=too-many-instance-attributes
     def vm_of(self) -> dict[str, str]:
         """vmsvc's id of each VM, by vmsvc's id and, for a VM that was ACTIVE, by the id of its server."""
         known = {vm: vm for vm in self.lives}
-        return known | {event["subject"]: vm for vm, life in self.lives.items() for event in life
-                        if step(event) == "create/active"}
+        return known | {
+            event["subject"]: vm for vm, life in self.lives.items() for event in life if step(event) == "create/active"
+        }
 
     def last(self, vm: str) -> str:
         """The newest event of a VM, as `step` names it."""
@@ -144,6 +152,7 @@ def when(text: str | None) -> float | None:
 
 # ---------------------------------------------------------------- history and sockets
 
+
 def seq_without_gaps(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
     """The history begins at 1, has every number once, and its times do not go back."""
     looked["events"] += len(seen.events)
@@ -162,8 +171,12 @@ def sockets_hear_the_history(seen: Evidence, looked: Counter) -> Iterator[Wrong]
         wanted = [event for event in seen.events if ear.kind in (None, event["type"])]
         for heard, event in zip(ear.heard, wanted):
             if heard != event:
-                yield Wrong("socket", f"client {number} heard {heard['id']} {step(heard)} where the history has "
-                                      f"{event['id']} {step(event)}", event["data"]["vm"]["vmsvc_id"])
+                yield Wrong(
+                    "socket",
+                    f"client {number} heard {heard['id']} {step(heard)} where the history has "
+                    f"{event['id']} {step(event)}",
+                    event["data"]["vm"]["vmsvc_id"],
+                )
                 break
         else:
             if len(ear.heard) != len(wanted):
@@ -174,10 +187,13 @@ def pages_are_the_history(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
     """Each page that a client read during the run has exactly these events of the final history."""
     for page in seen.pages:
         looked["pages of history"] += 1
-        wanted = [event for event in seen.events[page.since:page.seq] if page.kind in (None, event["type"])]
-        if page.events != wanted[:page.limit]:
-            yield Wrong("page", f"since={page.since} limit={page.limit} type={page.kind} had "
-                                f"{[event['id'] for event in page.events]} up to {page.seq}")
+        wanted = [event for event in seen.events[page.since : page.seq] if page.kind in (None, event["type"])]
+        if page.events != wanted[: page.limit]:
+            yield Wrong(
+                "page",
+                f"since={page.since} limit={page.limit} type={page.kind} had "
+                f"{[event['id'] for event in page.events]} up to {page.seq}",
+            )
 
 
 def lives_are_legal(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
@@ -197,6 +213,7 @@ def lives_are_legal(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 
 
 # ---------------------------------------------------------------- requests and their answers
+
 
 def requests_end(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
     """Every request whose replica lives is answered in time, with a status that ANSWERS allows: never 400 or 500."""
@@ -222,8 +239,10 @@ def one_key_one_vm(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
     for one in seen.attempts:
         if one.what in ("create", "dry run"):
             sent[one.ref].append(one)
+
     def one_of(name: str) -> str | None:
         return min(named[name], default=None)
+
     for name, tries in sent.items():
         dry = tries[0].what == "dry run"
         looked["keys sent more than once"] += tries[0].key is not None and len(tries) > 1
@@ -265,16 +284,27 @@ def answers_are_true(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 
 # ---------------------------------------------------------------- the cloud
 
+
 def cloud_and_list_agree(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
     """The history, every replica's list and the cloud have the same VMs, each with one server."""
     held = {life_end(life)["subject"]: vm for vm, life in seen.lives.items() if step(life_end(life)) in HELD}
-    ours = {server: shown["metadata"]["vmsvc_id"] for server, shown in seen.servers.items()
-            if "vmsvc_id" in shown["metadata"]}
+    ours = {
+        server: shown["metadata"]["vmsvc_id"]
+        for server, shown in seen.servers.items()
+        if "vmsvc_id" in shown["metadata"]
+    }
     looked["servers"] += len(seen.servers)
     for server in held.items() ^ ours.items():
-        yield Wrong("cloud", f"server {server[0]} is " + ("not in the cloud" if server in held.items() else
-                    f"in the cloud, and the history has it as {seen.lives.get(server[1]) and seen.last(server[1])}"),
-                    server[1])
+        yield Wrong(
+            "cloud",
+            f"server {server[0]} is "
+            + (
+                "not in the cloud"
+                if server in held.items()
+                else f"in the cloud, and the history has it as {seen.lives.get(server[1]) and seen.last(server[1])}"
+            ),
+            server[1],
+        )
     for number, listed in enumerate(seen.lists):
         shown = {one["id"]: one["vmsvc_id"] for one in listed if "vmsvc_id" in one}
         looked["listed"] += len(shown)
@@ -315,21 +345,27 @@ def nothing_is_left_over(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 
 def untouched_until_it_goes(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
     """vmsvc stopped or deleted the server of a VM only after the event that the VM is evicted or deleted."""
-    begins = {vm: min((when(event["time"]) for event in life if step(event) in ("evict/evicting", "delete/deleting")),
-                      default=None) for vm, life in seen.lives.items()}
+    begins = {
+        vm: min(
+            (when(event["time"]) for event in life if step(event) in ("evict/evicting", "delete/deleting")),
+            default=None,
+        )
+        for vm, life in seen.lives.items()
+    }
     for call in seen.touched:
         server = call["path"].partition("/servers/")[2].partition("/")[0]
         vm = seen.vm_of.get(server)
         if server in seen.foreign:
             yield Wrong("foreign", f"{call['method']} of {server}, which is somebody else's")
         if vm is None or server == vm:
-            continue                # it never was ACTIVE: vmsvc removed a failed build
+            continue  # it never was ACTIVE: vmsvc removed a failed build
         looked["stops and deletes in the cloud"] += 1
         if begins[vm] is None or call["at"] < begins[vm] - CLOCK:
             yield Wrong("untouched", f"{call['method']} of {server} before any event said that it goes", vm)
 
 
 # ---------------------------------------------------------------- evictions
+
 
 def notices_are_kept(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
     """A notice lasts a whole grace period and is never shortened. No victim leaves before its end, unless its owner
@@ -349,8 +385,11 @@ def notices_are_kept(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
                 if due is None or when(event["time"]) < due - CLOCK and not early:
                     yield Wrong("notice", f"seq {event['id']} is before its evict_at", vm)
                 # The notice of a guest that is switched off counts from the decision: it reads nothing.
-                elif not early and event["subject"] not in seen.halted and \
-                        when(event["time"]) < begun + seen.grace - CLOCK:
+                elif (
+                    not early
+                    and event["subject"] not in seen.halted
+                    and when(event["time"]) < begun + seen.grace - CLOCK
+                ):
                     yield Wrong("notice", f"seq {event['id']} comes less than {seen.grace} s after the notice", vm)
                 if early and vm not in acked and event["subject"] not in seen.halted:
                     yield Wrong("notice", "nobody said that it may go early", vm)
@@ -388,8 +427,12 @@ def _served(seen: Evidence, vm: str, record: dict) -> Iterator[Wrong]:
     if not life or life[0]["data"]["vm"]["is_preemptible"]:
         yield Wrong("record", "it went for a preemptible VM, or for nobody", vm)
     if was_active != bool(record["fulfilled_at"]) or was_active == bool(record["wasted"]):
-        yield Wrong("record", f"its request was{'' if was_active else ' not'} active; on record: fulfilled at "
-                              f"{record['fulfilled_at']}, wasted: {record['wasted']}", vm)
+        yield Wrong(
+            "record",
+            f"its request was{'' if was_active else ' not'} active; on record: fulfilled at "
+            f"{record['fulfilled_at']}, wasted: {record['wasted']}",
+            vm,
+        )
 
 
 def _answers_name_victims(seen: Evidence, carried: dict[str, list[dict]]) -> Iterator[Wrong]:
@@ -421,9 +464,20 @@ def budgets_are_kept(seen: Evidence, looked: Counter) -> Iterator[Wrong]:
 
 
 INVARIANTS: tuple[Invariant, ...] = (
-    seq_without_gaps, sockets_hear_the_history, pages_are_the_history, lives_are_legal, requests_end, one_key_one_vm,
-    answers_are_true, cloud_and_list_agree, nothing_is_left_over, untouched_until_it_goes, notices_are_kept,
-    evictions_are_explained, budgets_are_kept)
+    seq_without_gaps,
+    sockets_hear_the_history,
+    pages_are_the_history,
+    lives_are_legal,
+    requests_end,
+    one_key_one_vm,
+    answers_are_true,
+    cloud_and_list_agree,
+    nothing_is_left_over,
+    untouched_until_it_goes,
+    notices_are_kept,
+    evictions_are_explained,
+    budgets_are_kept,
+)
 
 
 def judge(seen: Evidence) -> tuple[list[Wrong], Counter]:
@@ -438,14 +492,25 @@ def told(seen: Evidence, wrong: Wrong) -> str:
     if wrong.vm is None:
         return lines[0]
     servers = {event["subject"] for event in seen.lives.get(wrong.vm, ())} - {wrong.vm}
-    lines += [f"  {event['time']} seq {event['id']} {step(event)} {event['subject']} {event['data'].get('reason')}"
-              for event in seen.lives.get(wrong.vm, ())]
-    lines += [f"  on record: {record}" for record in seen.evictions
-              if wrong.vm in (record["vm"]["vmsvc_id"], (record["request"] or {}).get("vmsvc_id"))]
-    lines += [f"  the cloud was told at {call['at']:.3f}: {call['method']} {call['path']} {call['status']}"
-              for call in seen.touched if any(server in call["path"] for server in servers)]
+    lines += [
+        f"  {event['time']} seq {event['id']} {step(event)} {event['subject']} {event['data'].get('reason')}"
+        for event in seen.lives.get(wrong.vm, ())
+    ]
+    lines += [
+        f"  on record: {record}"
+        for record in seen.evictions
+        if wrong.vm in (record["vm"]["vmsvc_id"], (record["request"] or {}).get("vmsvc_id"))
+    ]
+    lines += [
+        f"  the cloud was told at {call['at']:.3f}: {call['method']} {call['path']} {call['status']}"
+        for call in seen.touched
+        if any(server in call["path"] for server in servers)
+    ]
     names = {event["data"]["vm"]["name"] for event in seen.lives.get(wrong.vm, ())}
-    lines += [f"  a client at {one.at:.3f}, {one.seconds:.2f} s: {one.what} -> {one.status} "
-              f"{(one.body or {}).get('message', '')}" for one in seen.attempts
-              if one.ref in servers | names | {wrong.vm}]
+    lines += [
+        f"  a client at {one.at:.3f}, {one.seconds:.2f} s: {one.what} -> {one.status} "
+        f"{(one.body or {}).get('message', '')}"
+        for one in seen.attempts
+        if one.ref in servers | names | {wrong.vm}
+    ]
     return "\n".join(lines)

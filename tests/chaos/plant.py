@@ -26,9 +26,19 @@ HOSTS = 8
 class Plant:
     """`await open()` first, `await close()` in the end."""
 
-    def __init__(self, folder: Path, postgres: Database, name: str, *, replicas: int, patience: Mapping[str, object],
-                 settings: Mapping[str, object], cloud: Mapping[str, float], hosts: int = HOSTS,
-                 credentials: str = "sim-admin"):
+    def __init__(
+        self,
+        folder: Path,
+        postgres: Database,
+        name: str,
+        *,
+        replicas: int,
+        patience: Mapping[str, object],
+        settings: Mapping[str, object],
+        cloud: Mapping[str, float],
+        hosts: int = HOSTS,
+        credentials: str = "sim-admin",
+    ):
         self._folder = folder / name
         self._folder.mkdir()
         self._postgres = postgres
@@ -53,11 +63,19 @@ class Plant:
 
     def add(self) -> Replica:
         """One more replica."""
-        settings = {"port": 0, "database_url": self.database.url, "flavor": "m1.tiny", "cloud_rate": 1000,
-                    "read_rate": 10_000,
-                    **self._settings}
-        environ = {"OS_CLOUD": self._credentials, "OS_CLIENT_CONFIG_FILE": self.sim.clouds,
-                   **{config.variable(name): str(value) for name, value in settings.items()}}
+        settings = {
+            "port": 0,
+            "database_url": self.database.url,
+            "flavor": "m1.tiny",
+            "cloud_rate": 1000,
+            "read_rate": 10_000,
+            **self._settings,
+        }
+        environ = {
+            "OS_CLOUD": self._credentials,
+            "OS_CLIENT_CONFIG_FILE": self.sim.clouds,
+            **{config.variable(name): str(value) for name, value in settings.items()},
+        }
         self.started += 1
         self.replicas.append(self._launcher.start(environ, self._folder / f"log{self.started}", self._patience))
         return self.replicas[-1]
@@ -71,8 +89,11 @@ class Plant:
 
     def cut_sessions(self) -> int:
         """End all sessions of the database; how many there were."""
-        return len(self._postgres.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
-                                       self.database_name))
+        return len(
+            self._postgres.rows(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", self.database_name
+            )
+        )
 
     def injected(self) -> int:
         """Faults that the cloud has inflicted so far."""
@@ -81,8 +102,12 @@ class Plant:
 
     def defects(self) -> list[str]:
         """Lines of the logs that no fault outside explains."""
-        return [line for log in sorted(self._folder.glob("log*")) for line in log.read_text("utf-8").splitlines()
-                if " ERROR " in line or line.startswith("  Traceback")]
+        return [
+            line
+            for log in sorted(self._folder.glob("log*"))
+            for line in log.read_text("utf-8").splitlines()
+            if " ERROR " in line or line.startswith("  Traceback")
+        ]
 
     async def close(self) -> None:
         """Leave nothing running."""
@@ -130,7 +155,7 @@ class Watcher:
         if not living:
             return None
         port = living[self._offset % len(living)].client.port
-        with contextlib.suppress(Exception):     # it has just died, or stops
+        with contextlib.suppress(Exception):  # it has just died, or stops
             return await websocket_connect(f"ws://127.0.0.1:{port}/api/v1/events?since={self.seq}", connect_timeout=5)
         return None
 
@@ -171,8 +196,9 @@ async def account(plant: Plant, watchers: list[Watcher], result: Result) -> None
     except AssertionError as error:
         result.problems += f"{error!r} "
     result.left_over = len(invariants.left_over(plant.database, plant.sim))
-    result.servers = plant.database.rows("SELECT count(*) AS number FROM event WHERE type = 'create' AND "
-                                         "state = 'active'")[0]["number"]
+    result.servers = plant.database.rows(
+        "SELECT count(*) AS number FROM event WHERE type = 'create' AND state = 'active'"
+    )[0]["number"]
     for watcher in watchers:
         await watcher.caught_up(plant.database)
     result.lost = sum(watcher.lost for watcher in watchers)

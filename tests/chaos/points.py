@@ -60,6 +60,7 @@ def watch_commits(points: Points) -> None:
         if work.step:
             points.reach(f"after commit {work.step}")
         after_commit(work)
+
     Unit.commit, Unit.after_commit = committing, after_committing
 
 
@@ -70,7 +71,7 @@ def _has_changed_something() -> bool:
 
 def _committer() -> str:
     """The function whose `with unit()` ends here: the first frame outside the machinery of contexts."""
-    frame = sys._getframe(2)    # pylint: disable=protected-access
+    frame = sys._getframe(2)  # pylint: disable=protected-access
     while frame.f_code.co_filename.endswith("contextlib.py") or frame.f_code.co_name in ("unit", "committing"):
         frame = frame.f_back
     return frame.f_code.co_name

@@ -52,8 +52,11 @@ class Call:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80)
         try:
             target = parts.path + (f"?{parts.query}" if parts.query else "")
-            writer.write(b"\r\n".join([f"{self.method} {target} HTTP/1.1".encode(), *self.headers,
-                                       b"Connection: close", b"", self.body]))
+            writer.write(
+                b"\r\n".join(
+                    [f"{self.method} {target} HTTP/1.1".encode(), *self.headers, b"Connection: close", b"", self.body]
+                )
+            )
             return await reader.read(-1)
         finally:
             await _close(writer)
@@ -107,13 +110,14 @@ class Proxy:
                 await call.sent()
             case Fault(action="half"):
                 whole = await call.sent()
-                return whole[:whole.index(b"\r\n\r\n") + 4 + 10]
+                return whole[: whole.index(b"\r\n\r\n") + 4 + 10]
             case Fault(action="html"):
                 await call.sent()
                 return b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>It works!</html>"
             case Fault(action="status"):
-                return (f"HTTP/1.1 {fault.status} Sorry\r\nRetry-After: 1\r\nContent-Length: 0\r\n"
-                        "Connection: close\r\n\r\n").encode()
+                return (
+                    f"HTTP/1.1 {fault.status} Sorry\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                ).encode()
             case Fault(action="hang"):
                 await self._calm.wait()
             case Fault(action="late"):

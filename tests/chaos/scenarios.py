@@ -12,7 +12,7 @@ from tests.system.client import Answer
 from tests.system.simulated import Sim
 
 LATER = {"Prefer": "respond-async"}
-PATIENCE = 40.0     # seconds in which a client gets its answer, however often the service dies
+PATIENCE = 40.0  # seconds in which a client gets its answer, however often the service dies
 
 
 class Clients:
@@ -40,8 +40,12 @@ class Clients:
 
     async def create(self, key: str, preemptible: bool, flavor: str, headers: dict | None = None, **more) -> Answer:
         """POST /vm with a key."""
-        return await self.ask("POST", "/vm", {"is_preemptible": preemptible, "flavor": flavor, **more},
-                              {"Idempotency-Key": key, **(headers or {})})
+        return await self.ask(
+            "POST",
+            "/vm",
+            {"is_preemptible": preemptible, "flavor": flavor, **more},
+            {"Idempotency-Key": key, **(headers or {})},
+        )
 
     async def created(self, key: str, preemptible: bool, flavor: str, **more) -> Answer:
         """The same, with success, and again: the same answer."""
@@ -136,5 +140,9 @@ def name_in(answer: Answer) -> str:
     return answer.headers["Location"].rpartition("/")[2]
 
 
-SCENARIOS: dict[str, Callable] = {"life": life, "practice": practice, "failure": failure,
-                                  "change of mind": change_of_mind}
+SCENARIOS: dict[str, Callable] = {
+    "life": life,
+    "practice": practice,
+    "failure": failure,
+    "change of mind": change_of_mind,
+}

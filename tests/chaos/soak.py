@@ -22,11 +22,11 @@ from tests.chaos.sample import Sample, sample_of
 from tests.conftest import Database
 from tests.hostile.witness import Probe
 
-RATE = 20                # creates a second; as many deletes
+RATE = 20  # creates a second; as many deletes
 SOCKETS = 500
-DEAF = 50                # of those never read
-HEARERS = 20             # of those hear everything; the others wait for evictions, as a scheduler of batch jobs does
-IN_FLIGHT = 300          # clients at once: after a call that hung many wait, and the rate gives way beyond that
+DEAF = 50  # of those never read
+HEARERS = 20  # of those hear everything; the others wait for evictions, as a scheduler of batch jobs does
+IN_FLIGHT = 300  # clients at once: after a call that hung many wait, and the rate gives way beyond that
 SAMPLE_SECONDS = 5.0
 #: Until so many requests the allocators of C and of Python still grow (measured: objects and traced memory are flat
 #: from the start, resident memory after some 2,500). What comes then must be flat; a shorter soak has only the ceiling.
@@ -35,16 +35,19 @@ CEILING_MB = 200
 #: Shares of all calls to the cloud. Not so many a second: those would fall on ever fewer calls, and in the end on
 #: each of them, when clients wait because of them.
 FAULTS = (
-    {"action": "status", "status": 500, "probability": 0.004}, {"action": "cut_after", "probability": 0.004},
-    {"action": "half_json", "probability": 0.004}, {"action": "html", "probability": 0.004},
-    {"action": "delay", "seconds": 1.0, "probability": 0.004}, {"action": "hang", "probability": 0.0002},
+    {"action": "status", "status": 500, "probability": 0.004},
+    {"action": "cut_after", "probability": 0.004},
+    {"action": "half_json", "probability": 0.004},
+    {"action": "html", "probability": 0.004},
+    {"action": "delay", "seconds": 1.0, "probability": 0.004},
+    {"action": "hang", "probability": 0.0002},
     {"action": "status", "status": 503, "headers": {"Retry-After": "1"}, "probability": 0.004},
     {"action": "revoke", "probability": 0.001},
 )
 #: What fails inside the cloud, one now and then.
 TROUBLES = ("spawn_fails", "delete_fails")
 TROUBLE_SECONDS = 5.0
-CUT_SECONDS = 30.0          # so often the sessions of the database are cut
+CUT_SECONDS = 30.0  # so often the sessions of the database are cut
 
 
 class Soak:
@@ -106,16 +109,24 @@ class Soak:
         """A create and its delete; a 503 is asked again."""
         self.result.requests += 2
         path, body = "/vm", json.dumps({"is_preemptible": self._chance.random() < 0.7, "flavor": "m1.tiny"})
-        created = await self._ask("POST", path, body, {"Idempotency-Key": f"soak-{next(self._keys)}",
-                                                       "Content-Type": "application/json"})
+        created = await self._ask(
+            "POST", path, body, {"Idempotency-Key": f"soak-{next(self._keys)}", "Content-Type": "application/json"}
+        )
         if created["code"] == "201":
             await self._ask("DELETE", f"/vm/{created['vm']['id']}", None, {})
 
     async def _ask(self, method: str, path: str, body: str | None, headers: dict) -> dict:
         while True:
-            answer = await self._http.fetch(HTTPRequest(
-                f"http://127.0.0.1:{self._replica.client.port}/api/v1{path}", method, headers, body,
-                request_timeout=120), raise_error=False)
+            answer = await self._http.fetch(
+                HTTPRequest(
+                    f"http://127.0.0.1:{self._replica.client.port}/api/v1{path}",
+                    method,
+                    headers,
+                    body,
+                    request_timeout=120,
+                ),
+                raise_error=False,
+            )
             if answer.code not in (429, 503, 504):
                 assert answer.code in (200, 201, 404, 409, 502), (answer.code, answer.body)
                 return json.loads(answer.body)
@@ -129,9 +140,13 @@ class Soak:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._replica.client.port, limit=2**16)
                 try:
                     key = base64.b64encode(os.urandom(16)).decode()
-                    writer.write((f"GET /api/v1/events{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
-                                  f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
-                                  "Sec-WebSocket-Version: 13\r\n\r\n").encode())
+                    writer.write(
+                        (
+                            f"GET /api/v1/events{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+                            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
+                            "Sec-WebSocket-Version: 13\r\n\r\n"
+                        ).encode()
+                    )
                     await reader.readuntil(b"\r\n\r\n")
                     if number < DEAF:
                         writer.transport.pause_reading()
@@ -174,14 +189,18 @@ class Soak:
     async def _judge_health(self, probe: Probe) -> None:
         """/healthz had to answer all the while, and quickly."""
         # Those times have the lag of our own loop in them, which 500 sockets and all clients share.
-        self.result.health = (f"p50 {probe.share(0.5):.0f}, p99 {probe.share(0.99):.0f}, most {probe.share(1):.0f} ms, "
-                              f"the service's loop less than 100 ms late in {await self._in_time():.3%} of all looks")
+        self.result.health = (
+            f"p50 {probe.share(0.5):.0f}, p99 {probe.share(0.99):.0f}, most {probe.share(1):.0f} ms, "
+            f"the service's loop less than 100 ms late in {await self._in_time():.3%} of all looks"
+        )
         self.result.problems += "; ".join(probe.failures[:3])
 
     async def _in_time(self) -> float:
         exposed = (await self._http.fetch(f"http://127.0.0.1:{self._replica.client.port}/metrics")).body.decode()
-        early, looks = (float(re.search(rf"^vmsvc_loop_lag_seconds_{name} (\S+)", exposed, re.M)[1])
-                        for name in (r'bucket\{le="0\.1"\}', "count"))
+        early, looks = (
+            float(re.search(rf"^vmsvc_loop_lag_seconds_{name} (\S+)", exposed, re.M)[1])
+            for name in (r'bucket\{le="0\.1"\}', "count")
+        )
         return early / looks
 
     async def _sample(self) -> Sample:
@@ -197,12 +216,20 @@ class Soak:
         fifth = max(1, len(judged) // 5)
         early, late = statistics.mean(judged[:fifth]), statistics.mean(judged[-fifth:])
         self.result.memory = f"{early:.0f} -> {late:.0f} MiB"
-        self.result.rest = (f"{rest.threads} threads, {rest.tasks} tasks, {rest.connections} connections, "
-                            f"{rest.descriptors} descriptors, {rest.leases} leases")
+        self.result.rest = (
+            f"{rest.threads} threads, {rest.tasks} tasks, {rest.connections} connections, "
+            f"{rest.descriptors} descriptors, {rest.leases} leases"
+        )
         if judged is not warm:
             self.result.memory += " (warming up)"
-        most = {"rss_mb": early * 1.1 + 10 if judged is warm else CEILING_MB, "threads": 60, "tasks": 40,
-                "connections": 12, "descriptors": 100, "leases": 0}
+        most = {
+            "rss_mb": early * 1.1 + 10 if judged is warm else CEILING_MB,
+            "threads": 60,
+            "tasks": 40,
+            "connections": 12,
+            "descriptors": 100,
+            "leases": 0,
+        }
         for name, limit in most.items():
             value = late if name == "rss_mb" else getattr(rest, name)
             if value > limit:
@@ -211,10 +238,15 @@ class Soak:
 
 async def soak(folder: Path, postgres: Database, seconds: float, seed: int) -> Result:
     """A soak of so many seconds of one service with its usual patience."""
-    plant = Plant(folder, postgres, "soak", replicas=1,
-                  patience={"vmsvc.service.acting.create_server._COOL_SECONDS": 5.0},
-                  cloud={"boot_seconds": 0.2, "delete_seconds": 0.1, "schedule_seconds": 0.05},
-                  settings={"grace_seconds": 1, "cloud_timeout": 5})
+    plant = Plant(
+        folder,
+        postgres,
+        "soak",
+        replicas=1,
+        patience={"vmsvc.service.acting.create_server._COOL_SECONDS": 5.0},
+        cloud={"boot_seconds": 0.2, "delete_seconds": 0.1, "schedule_seconds": 0.05},
+        settings={"grace_seconds": 1, "cloud_timeout": 5},
+    )
     try:
         for number in range(HOSTS + 1, 100):
             plant.sim.add_host(f"more-{number}")

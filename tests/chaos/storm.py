@@ -21,14 +21,20 @@ TROUBLE_SECONDS = 2.0
 FLAVORS = ("m1.tiny", "m1.tiny", "m1.small", "m1.medium", "m1.large")
 #: Shares of all calls to the cloud, each kind by its own dice.
 WIRE = (
-    {"action": "status", "status": 500, "probability": 0.02}, {"action": "status", "status": 502, "probability": 0.02},
+    {"action": "status", "status": 500, "probability": 0.02},
+    {"action": "status", "status": 502, "probability": 0.02},
     {"action": "status", "status": 503, "probability": 0.02},
     {"action": "status", "status": 429, "probability": 0.002, "headers": {"Retry-After": "1"}, "service": "compute"},
-    {"action": "cut", "probability": 0.02}, {"action": "cut_after", "probability": 0.02},
-    {"action": "cut_body", "probability": 0.02}, {"action": "half_json", "probability": 0.02},
-    {"action": "html", "probability": 0.02}, {"action": "status_after", "status": 502, "probability": 0.02},
-    {"action": "delay", "seconds": 0.4, "probability": 0.02}, {"action": "hang", "probability": 0.002},
-    {"action": "hang_after", "probability": 0.002}, {"action": "revoke", "probability": 0.005},
+    {"action": "cut", "probability": 0.02},
+    {"action": "cut_after", "probability": 0.02},
+    {"action": "cut_body", "probability": 0.02},
+    {"action": "half_json", "probability": 0.02},
+    {"action": "html", "probability": 0.02},
+    {"action": "status_after", "status": 502, "probability": 0.02},
+    {"action": "delay", "seconds": 0.4, "probability": 0.02},
+    {"action": "hang", "probability": 0.002},
+    {"action": "hang_after", "probability": 0.002},
+    {"action": "revoke", "probability": 0.005},
 )
 TROUBLES = ("spawn_fails", "no_valid_host", "delete_fails", "metadata_refused")
 
@@ -74,8 +80,12 @@ class Storm:
         """Ask for a VM, and mostly delete it again."""
         mine: list[str] = []
         while not self._calm:
-            answer = await self._clients.create(f"key-{next(self._keys)}", self._chance.random() < 0.6,
-                                                self._chance.choice(FLAVORS), priority=self._chance.randrange(3))
+            answer = await self._clients.create(
+                f"key-{next(self._keys)}",
+                self._chance.random() < 0.6,
+                self._chance.choice(FLAVORS),
+                priority=self._chance.randrange(3),
+            )
             self.result.requests += 1
             assert answer.status in (201, 403, 409, 502), answer.json
             if answer.status == 201:
@@ -116,9 +126,15 @@ class Storm:
 
 async def storm(folder: Path, postgres: Database, faults: int, seed: int) -> Result:
     """A storm of so many faults over two replicas."""
-    plant = Plant(folder, postgres, "storm", replicas=2, cloud=QUICK,
-                  patience={**QUICKLY, "vmsvc.service.acting.create_server._COOL_SECONDS": 1.0},
-                  settings={"grace_seconds": 0.5, "cloud_timeout": 1.5})
+    plant = Plant(
+        folder,
+        postgres,
+        "storm",
+        replicas=2,
+        cloud=QUICK,
+        patience={**QUICKLY, "vmsvc.service.acting.create_server._COOL_SECONDS": 1.0},
+        settings={"grace_seconds": 0.5, "cloud_timeout": 1.5},
+    )
     try:
         await plant.open()
         return await Storm(plant, seed).rage(faults)

@@ -54,6 +54,7 @@ def fixture_installation(tree):
 @pytest.fixture(name="emptied")
 def fixture_emptied(installation):
     """The installation, with every VM of former tests deleted; the world is checked when the test is over."""
+
     async def wipe():
         client = await installation.ready()
         gone = await asyncio.gather(*map(client.delete, await client.listed()))

@@ -18,8 +18,13 @@ from vmsvc.simulator.process import RunningSimulator
 
 def tree_without(root: Path) -> Iterator[str]:
     """The names of the files under version control, or about to be, that are there."""
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root,
-                            check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     return (name for name in listed.split("\0") if name and (root / name).is_file())
 
 
@@ -40,13 +45,27 @@ class Installation:
 
     def make(self, target: str, /, **environ: str) -> subprocess.CompletedProcess:
         """Run a target to its end."""
-        return subprocess.run(["make", target], cwd=self.tree, text=True, capture_output=True,
-                              env={**self._environ, **environ}, timeout=400, check=False)
+        return subprocess.run(
+            ["make", target],
+            cwd=self.tree,
+            text=True,
+            capture_output=True,
+            env={**self._environ, **environ},
+            timeout=400,
+            check=False,
+        )
 
     def killed_build(self, words: str, **environ: str) -> None:
         """`make build`, killed with all its processes as soon as it says `words`."""
-        with subprocess.Popen(["make", "build"], cwd=self.tree, text=True, env={**self._environ, **environ},
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as building:
+        with subprocess.Popen(
+            ["make", "build"],
+            cwd=self.tree,
+            text=True,
+            env={**self._environ, **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as building:
             said = next((line for line in building.stdout if words in line), None)
             os.killpg(building.pid, signal.SIGKILL)
         assert said
@@ -54,18 +73,38 @@ class Installation:
     def compose(self, *arguments: str) -> str:
         """What an operator does beside `make`; what it says."""
         plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
-        return subprocess.run([*(["docker", "compose"] if plugin else ["docker-compose"]), *arguments], cwd=self.tree,
-                              env=self._environ, text=True, capture_output=True, timeout=120, check=True).stdout
+        return subprocess.run(
+            [*(["docker", "compose"] if plugin else ["docker-compose"]), *arguments],
+            cwd=self.tree,
+            env=self._environ,
+            text=True,
+            capture_output=True,
+            timeout=120,
+            check=True,
+        ).stdout
 
     def condition(self) -> dict:
         """All that a build which fails has to leave as it was."""
-        found = {one["Id"]: (one["State"]["StartedAt"], one["State"]["Status"]) for one in json.loads(docker(
-            "inspect", *docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.project}").split()))}
-        images = {name: docker("image", "inspect", "-f", "{{.Id}}", name)
-                  for name in docker("images", "--format", "{{.Repository}}", "vmsvc*").split()}
-        return {"containers": found, "images": images, "env": (self.tree / ".env").read_bytes(),
-                "volumes": docker("volume", "ls", "-q", "--filter", f"name={self.project}_"),
-                "new .env": (self.tree / ".env.new").exists()}
+        found = {
+            one["Id"]: (one["State"]["StartedAt"], one["State"]["Status"])
+            for one in json.loads(
+                docker(
+                    "inspect",
+                    *docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.project}").split(),
+                )
+            )
+        }
+        images = {
+            name: docker("image", "inspect", "-f", "{{.Id}}", name)
+            for name in docker("images", "--format", "{{.Repository}}", "vmsvc*").split()
+        }
+        return {
+            "containers": found,
+            "images": images,
+            "env": (self.tree / ".env").read_bytes(),
+            "volumes": docker("volume", "ls", "-q", "--filter", f"name={self.project}_"),
+            "new .env": (self.tree / ".env.new").exists(),
+        }
 
     def build(self, **environ: str) -> str:
         """`make build`; what it said."""
@@ -75,8 +114,14 @@ class Installation:
 
     def containers(self, service: str) -> list[str]:
         """The ids of a service's containers, those that ended too."""
-        return docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.project}",
-                      "--filter", f"label=com.docker.compose.service={service}").split()
+        return docker(
+            "ps",
+            "-aq",
+            "--filter",
+            f"label=com.docker.compose.project={self.project}",
+            "--filter",
+            f"label=com.docker.compose.service={service}",
+        ).split()
 
     def container(self, service: str) -> str:
         """The only one."""
@@ -95,14 +140,17 @@ class Installation:
     @property
     def database(self) -> Database:
         """For looking at it from outside."""
-        (password,) = [line.partition("=")[2] for line in (self.tree / ".env").read_text(encoding="utf-8").splitlines()
-                       if line.startswith("POSTGRES_PASSWORD=")]
+        (password,) = [
+            line.partition("=")[2]
+            for line in (self.tree / ".env").read_text(encoding="utf-8").splitlines()
+            if line.startswith("POSTGRES_PASSWORD=")
+        ]
         return Database(f"postgresql://vmsvc:{password}@{self.address('database', 'back')}/vmsvc")
 
     @property
     def sim(self) -> Sim:
         """The simulated cloud, to look into it."""
-        clouds = self.tree.parent / f"{self.project}-clouds.yaml"       # a file in the tree would be one in the image
+        clouds = self.tree.parent / f"{self.project}-clouds.yaml"  # a file in the tree would be one in the image
         clouds.write_text(docker("exec", self.container("cloud"), "cat", "/data/clouds.yaml"), encoding="utf-8")
         return Sim(RunningSimulator(f"http://{self.address('cloud', 'front')}:8774", clouds, 0))
 
@@ -113,7 +161,7 @@ class Installation:
             try:
                 if (await client.call("GET", "/readyz")).status == 200:
                     return client
-            except (OSError, HTTPClientError):      # nobody listens, or did and was killed
+            except (OSError, HTTPClientError):  # nobody listens, or did and was killed
                 pass
             await asyncio.sleep(0.1)
         client.close()

@@ -31,16 +31,22 @@ def test_the_service_s_image_has_neither_compiler_nor_tests_nor_an_embedded_data
 
 def test_the_image_adds_less_than_100_mb_to_its_base(installation):
     del installation
-    size = {name: json.loads(docker("image", "inspect", name))[0]["Size"]
-            for name in ("vmsvc", "python:3.13-slim-trixie")}
+    size = {
+        name: json.loads(docker("image", "inspect", name))[0]["Size"] for name in ("vmsvc", "python:3.13-slim-trixie")
+    }
     assert size["vmsvc"] - size["python:3.13-slim-trixie"] < 100e6
 
 
 def test_every_package_in_the_image_is_the_pinned_release(installation):
-    pinned = {line.strip().lower().replace("_", "-") for line in
-              (installation.tree / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line}
-    listed = inside("python -c 'from importlib.metadata import distributions as d; "
-                    "[print(one.name, one.version, sep=\"==\") for one in d()]'")
+    pinned = {
+        line.strip().lower().replace("_", "-")
+        for line in (installation.tree / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    }
+    listed = inside(
+        "python -c 'from importlib.metadata import distributions as d; "
+        '[print(one.name, one.version, sep="==") for one in d()]\''
+    )
     assert {line.lower().replace("_", "-") for line in listed.split()} <= pinned
 
 
@@ -54,10 +60,15 @@ def test_a_container_has_no_rights_that_it_does_not_need(installation, service):
 
 
 def test_only_the_service_is_published_and_only_on_loopback(installation):
-    published = {service: {(bound["HostIp"], bound["HostPort"]) for container in installation.inspect(service)
-                           for bounds in (container["NetworkSettings"]["Ports"] or {}).values()
-                           for bound in bounds or ()}
-                 for service in ("vmsvc", "database", "cloud")}
+    published = {
+        service: {
+            (bound["HostIp"], bound["HostPort"])
+            for container in installation.inspect(service)
+            for bounds in (container["NetworkSettings"]["Ports"] or {}).values()
+            for bound in bounds or ()
+        }
+        for service in ("vmsvc", "database", "cloud")
+    }
     assert published == {"vmsvc": {("127.0.0.1", str(installation.port))}, "database": set(), "cloud": set()}
 
 

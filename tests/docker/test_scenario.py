@@ -66,8 +66,14 @@ def test_the_readme_s_scenario_works_as_it_is_written(emptied):
     assert created["code"] == "201" and len(created["evicted"]) == 4
     assert len([event for event in events["events"] if event["data"]["state"] == "evicted"]) >= 4
     assert created["vm"]["id"] in {server["id"] for server in listed["servers"]}
-    deleted = subprocess.run(["bash", "-c", f"{address}\n{delete}"], capture_output=True, text=True, timeout=60,
-                             check=True, env={"PATH": "/usr/bin:/bin", "ID": created["vm"]["id"]})
+    deleted = subprocess.run(
+        ["bash", "-c", f"{address}\n{delete}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "ID": created["vm"]["id"]},
+    )
     assert json.loads(deleted.stdout)["code"] == "204"
 
 
@@ -86,12 +92,14 @@ def test_a_service_that_is_killed_in_a_notice_loses_nothing(emptied):
         async with client_of(emptied) as client:
             active = await client.saw("create/active", request, 60)
             for notice in notices:
-                (evicting,) = [event for event in await client.events(vm=notice["subject"])
-                               if event["data"]["state"] == "evicting"]
+                (evicting,) = [
+                    event for event in await client.events(vm=notice["subject"]) if event["data"]["state"] == "evicting"
+                ]
                 assert evicting["time"] >= notice["data"]["vm"]["evict_at"]
                 assert evicting["data"]["vm"]["evict_at"] == notice["data"]["vm"]["evict_at"]
             assert sorted(active["data"]["evicted"]) == sorted(notice["subject"] for notice in notices)
             assert len(await client.listed()) == 13
+
     asyncio.run(story())
 
 
@@ -106,6 +114,7 @@ def test_a_database_that_restarts_in_a_notice_costs_no_restart_of_the_service(em
             assert sorted(active["data"]["evicted"]) == sorted(notice["subject"] for notice in notices)
             (after,) = emptied.inspect("vmsvc")
             assert (after["Id"], after["State"]["StartedAt"]) == (before["Id"], before["State"]["StartedAt"])
+
     asyncio.run(story())
 
 
@@ -134,6 +143,7 @@ def test_a_service_that_is_told_to_stop_answers_what_is_under_way_and_ends_with_
             assert await channel.read_message() is None
             assert channel.close_code == 1012
             channel.close()
+
     asyncio.run(story())
     (container,) = emptied.inspect("vmsvc")
     assert container["State"]["ExitCode"] == 0

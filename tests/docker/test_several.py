@@ -38,9 +38,16 @@ async def shares(ports):
         client = Client(port)
         lines = (await client.text("/metrics")).splitlines()
         client.close()
-        found.append((sum(float(line.split()[-1]) for line in lines
-                          if line.startswith("vmsvc_http_requests_total{") and "/api/v1/vm" in line),
-                      next(float(line.split()[-1]) for line in lines if line.startswith("vmsvc_sockets "))))
+        found.append(
+            (
+                sum(
+                    float(line.split()[-1])
+                    for line in lines
+                    if line.startswith("vmsvc_http_requests_total{") and "/api/v1/vm" in line
+                ),
+                next(float(line.split()[-1]) for line in lines if line.startswith("vmsvc_sockets ")),
+            )
+        )
     return found
 
 
@@ -70,7 +77,7 @@ async def follow(client, since, seen, codes=None):
     while True:
         try:
             channel = await client.channel(f"?since={since}")
-        except (OSError, HTTPClientError):      # nobody is there, or busy with something else
+        except (OSError, HTTPClientError):  # nobody is there, or busy with something else
             await asyncio.sleep(0.1)
             continue
         try:
@@ -137,6 +144,7 @@ def test_with_no_replica_ready_the_balancer_lets_those_that_live_say_what_is_wro
             docker("start", balanced.container("database"))
             client.close()
         (await balanced.ready()).close()
+
     asyncio.run(story())
 
 
@@ -163,7 +171,7 @@ async def create_plainly(client, enough, statuses):
         statuses.append(created.status)
         if created.status in (201, 202):
             statuses.append((await client.delete(created.json["vm"]["vmsvc_id"])).status)
-        await asyncio.sleep(EVERY)      # as the poller: the machine is not to be busy with this
+        await asyncio.sleep(EVERY)  # as the poller: the machine is not to be busy with this
 
 
 async def clients_during(installation, what):
@@ -192,8 +200,10 @@ def unnoticed(installation):
     """For a client that asks every 0.2 s no request fails, and none takes a second. A machine that is busy with other
     things adds its own: what it adds to an answer of the simulated cloud, one process that goes on all the while, it
     adds at each of the five that an answer of the service passes (proxy, balancer, loop, thread, database)."""
-    with Poller(f"http://127.0.0.1:{installation.port}/api/v1/vm") as client, \
-            Poller(f"http://{installation.address('cloud', 'front')}:8774/identity/v3") as machine:
+    with (
+        Poller(f"http://127.0.0.1:{installation.port}/api/v1/vm") as client,
+        Poller(f"http://{installation.address('cloud', 'front')}:8774/identity/v3") as machine,
+    ):
         yield
     assert not client.failures and client.slowest < 1 + 5 * machine.slowest, f"{client}; the cloud: {machine}"
 
@@ -206,8 +216,19 @@ def configuration(installation):
 def history_of(installation, since, old, new):
     """What became of these replicas, in order: old ones that stopped, new ones that started and were healthy."""
     ours = f"label=com.docker.compose.project={installation.project}"
-    said = docker("events", "--since", str(since), "--until", str(time.time()), "--filter", "type=container",
-                  "--filter", ours, "--format", "{{.ID}} {{.Action}}")
+    said = docker(
+        "events",
+        "--since",
+        str(since),
+        "--until",
+        str(time.time()),
+        "--filter",
+        "type=container",
+        "--filter",
+        ours,
+        "--format",
+        "{{.ID}} {{.Action}}",
+    )
     for line in said.splitlines():
         container, _, what = line.partition(" ")
         if container in old and what == "die" or container in new and what in ("start", "health_status: healthy"):
@@ -240,26 +261,34 @@ def test_a_new_image_and_a_new_setting_come_to_one_replica_after_the_other_and_n
     began, former = time.time(), {one["Id"] for one in balanced.inspect("vmsvc")}
     before = {service: set(balanced.containers(service)) for service in ("vmsvc", "database", "cloud", "balancer")}
     with unnoticed(balanced), changed(balanced, ("static/index.html", "</html>", "<!-- a new release --></html>")):
-        codes, statuses, seen, history = asyncio.run(asyncio.wait_for(clients_during(
-            balanced, lambda: balanced.build(VMSVC_GRACE_SECONDS="9")), 240))
+        codes, statuses, seen, history = asyncio.run(
+            asyncio.wait_for(clients_during(balanced, lambda: balanced.build(VMSVC_GRACE_SECONDS="9")), 240)
+        )
     assert set(statuses) <= {200, 201, 202}
     assert codes and set(codes) == {1012}
     assert seen == [history] * 3
     after = {service: set(balanced.containers(service)) for service in before}
     assert len(after["vmsvc"]) == 3 and not after["vmsvc"] & before["vmsvc"]
     assert {service: after[service] for service in ("database", "cloud", "balancer")} == {
-        service: before[service] for service in ("database", "cloud", "balancer")}
-    replicas = {one["Id"]: int(one["NetworkSettings"]["Ports"]["8888/tcp"][0]["HostPort"])
-                for one in balanced.inspect("vmsvc")}
+        service: before[service] for service in ("database", "cloud", "balancer")
+    }
+    replicas = {
+        one["Id"]: int(one["NetworkSettings"]["Ports"]["8888/tcp"][0]["HostPort"]) for one in balanced.inspect("vmsvc")
+    }
     assert set(replicas.values()) == {balanced.port + number for number in (1, 2, 3)}
     assert list(history_of(balanced, began, former, set(replicas))) == ["die", "start", "health_status: healthy"] * 3
 
 
 def test_a_release_that_does_not_come_up_is_taken_back_and_no_client_notices(balanced):
     before = balanced.condition()
-    with unnoticed(balanced), changed(
-            balanced, ("vmsvc/cli.py", "ensure_future(service.start())", "ensure_future(sys.exit(7))"),
-            ("docker/balancer/haproxy.cfg", "maxconn 4000", "maxconn 3998")):
+    with (
+        unnoticed(balanced),
+        changed(
+            balanced,
+            ("vmsvc/cli.py", "ensure_future(service.start())", "ensure_future(sys.exit(7))"),
+            ("docker/balancer/haproxy.cfg", "maxconn 4000", "maxconn 3998"),
+        ),
+    ):
         failed = balanced.make("build")
     assert failed.returncode != 0 and "does not stay up" in failed.stderr
     after = balanced.condition()
@@ -275,17 +304,21 @@ def test_a_build_that_cannot_succeed_changes_nothing(three, tmp_path):
     before = three.condition()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        for words, told in ((f"port {port} cannot be had", {"PORT": port}),
-                            ("no whole number", {"REPLICAS": "many"}),
-                            ("is not a number", {"VMSVC_GRACE_SECONDS": "soon"}),
-                            ("is no whole", {"REPLICAS": "17"}),
-                            ("nowhere", {"OS_CLOUD": "nowhere", "OS_CLIENT_CONFIG_FILE": str(clouds)})):
+        for words, told in (
+            (f"port {port} cannot be had", {"PORT": port}),
+            ("no whole number", {"REPLICAS": "many"}),
+            ("is not a number", {"VMSVC_GRACE_SECONDS": "soon"}),
+            ("is no whole", {"REPLICAS": "17"}),
+            ("nowhere", {"OS_CLOUD": "nowhere", "OS_CLIENT_CONFIG_FILE": str(clouds)}),
+        ):
             failed = three.make("build", **told)
             assert failed.returncode != 0 and words in failed.stderr, failed.stderr
             assert three.condition() == before, told
-    for change in (("Dockerfile", "COPY static static", "COPY static static\nRUN false"),
-                   ("docker/balancer/haproxy.cfg", "balance leastconn", "balance nobody"),
-                   ("docker-compose.yml", "services:", "services: []")):
+    for change in (
+        ("Dockerfile", "COPY static static", "COPY static static\nRUN false"),
+        ("docker/balancer/haproxy.cfg", "balance leastconn", "balance nobody"),
+        ("docker-compose.yml", "services:", "services: []"),
+    ):
         with changed(three, change):
             assert three.make("build").returncode != 0
         assert three.condition() == before, change
@@ -304,14 +337,18 @@ def test_each_replica_can_be_scraped_from_this_machine_and_by_nobody_else_withou
         assert asks(port, "/metrics", Host="vms.example") != 200
         assert asks(port, "/api/v1/vm", Authorization=f"Bearer {token}") == 200
     assert asks(three.port, "/metrics") == 404
-    inside = ("import sys, urllib.request as r\n"
-              "try: print(r.urlopen(r.Request(sys.argv[1] + '/metrics', headers=dict(Host='localhost', "
-              "Authorization=sys.argv[2]))).status)\nexcept r.HTTPError as e: print(e.code)")
+    inside = (
+        "import sys, urllib.request as r\n"
+        "try: print(r.urlopen(r.Request(sys.argv[1] + '/metrics', headers=dict(Host='localhost', "
+        "Authorization=sys.argv[2]))).status)\nexcept r.HTTPError as e: print(e.code)"
+    )
     network = f"{three.project}_front"
     for container in three.inspect("vmsvc"):
         address = f"http://{container['NetworkSettings']['Networks'][network]['IPAddress']}:8888"
-        asked = [docker("run", "--rm", "--network", network, "--entrypoint", "python", "vmsvc", "-c", inside, address,
-                        words) for words in ("", f"Bearer {token}")]
+        asked = [
+            docker("run", "--rm", "--network", network, "--entrypoint", "python", "vmsvc", "-c", inside, address, words)
+            for words in ("", f"Bearer {token}")
+        ]
         assert asked == ["401", "200"]
 
 
@@ -324,13 +361,18 @@ def test_the_replicas_know_clients_by_their_own_addresses_and_not_by_the_balance
     forged = {"X-Forwarded-For": f"198.51.100.1, {balancer}", "X-Forwarded-Proto": "https"}
     for number in range(3):
         assert asks(three.port, "/api/v1/vm/nobody", **forged, **{"X-Request-Id": f"of-the-machine-{number}"}) in (
-            401, 404)
-    inside = ("import http.client, sys\nclient = http.client.HTTPConnection('balancer', 8888)\nclient.connect()\n"
-              "print(client.sock.getsockname()[0])\n"
-              "client.request('GET', '/api/v1/vm/nobody', headers={'Host': 'localhost', 'X-Request-Id': "
-              "'of-a-container', 'X-Forwarded-For': sys.argv[1]})\nclient.getresponse()")
-    container = docker("run", "--rm", "--network", network, "--entrypoint", "python", "vmsvc", "-c", inside,
-                       forged["X-Forwarded-For"])
+            401,
+            404,
+        )
+    inside = (
+        "import http.client, sys\nclient = http.client.HTTPConnection('balancer', 8888)\nclient.connect()\n"
+        "print(client.sock.getsockname()[0])\n"
+        "client.request('GET', '/api/v1/vm/nobody', headers={'Host': 'localhost', 'X-Request-Id': "
+        "'of-a-container', 'X-Forwarded-For': sys.argv[1]})\nclient.getresponse()"
+    )
+    container = docker(
+        "run", "--rm", "--network", network, "--entrypoint", "python", "vmsvc", "-c", inside, forged["X-Forwarded-For"]
+    )
     (front,) = (each["NetworkSettings"]["Networks"][network] for each in three.inspect("balancer"))
     lines = [line for log in logs(three) for line in log.splitlines() if "vmsvc.access" in line]
     for number in range(3):
@@ -340,8 +382,10 @@ def test_the_replicas_know_clients_by_their_own_addresses_and_not_by_the_balance
 
 def logs(installation):
     """What each replica has logged."""
-    return [subprocess.run(["docker", "logs", each], capture_output=True, text=True, check=True).stderr
-            for each in installation.containers("vmsvc")]
+    return [
+        subprocess.run(["docker", "logs", each], capture_output=True, text=True, check=True).stderr
+        for each in installation.containers("vmsvc")
+    ]
 
 
 def asks(port, path, **headers):

@@ -25,9 +25,10 @@ def fixture_cloud(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cloud")
     subnet = ip_network(docker("network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Subnet}}"))
     bridge = str(subnet[1])
-    with subprocess.Popen([sys.executable, "-m", "vmsvc.simulator", "--dir", folder, "--address", bridge, "--name",
-                           bridge],
-                          stdout=subprocess.DEVNULL) as running:
+    with subprocess.Popen(
+        [sys.executable, "-m", "vmsvc.simulator", "--dir", folder, "--address", bridge, "--name", bridge],
+        stdout=subprocess.DEVNULL,
+    ) as running:
         try:
             deadline = time.monotonic() + 30
             while not (folder / "clouds.yaml").exists():
@@ -49,6 +50,7 @@ def test_with_os_cloud_the_service_works_there_with_those_credentials_and_a_data
         assert await client.listed() == {} and await client.events() == []
         assert (await client.create(False)).status == 201
         client.close()
+
     asyncio.run(story())
     assert not installation.containers("cloud") and not installation.containers("balancer")
 

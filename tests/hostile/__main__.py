@@ -24,8 +24,13 @@ def classes(answers: Counter[str]) -> Counter[str]:
     """The answers by their class."""
     found: Counter[str] = Counter()
     for came, number in answers.items():
-        name = f"{came[0]}xx" if came[0] in "45" else "closed" if came in ("closed", "hung up on",
-                                                                           "101, closed") else "other"
+        name = (
+            f"{came[0]}xx"
+            if came[0] in "45"
+            else "closed"
+            if came in ("closed", "hung up on", "101, closed")
+            else "other"
+        )
         found[name] += number
     return found
 
@@ -37,8 +42,9 @@ def kinds(outcome: Outcome) -> str:
     for kind, answers in outcome.tally.answers.items():
         found = classes(answers)
         total += found
-        said = ", ".join(f"{number} {came}" for came,
-                         number in sorted(answers.items()) if classes(Counter([came]))["other"])
+        said = ", ".join(
+            f"{number} {came}" for came, number in sorted(answers.items()) if classes(Counter([came]))["other"]
+        )
         rows.append((kind, str(found.total()), *(str(found[name]) for name in COLUMNS[2:5]), said))
     rows.append(("total", str(total.total()), *(str(total[name]) for name in COLUMNS[2:5]), str(total["other"])))
     return table(rows, left=(0, len(COLUMNS) - 1))
@@ -47,15 +53,20 @@ def kinds(outcome: Outcome) -> str:
 def report(outcome: Outcome) -> str:
     """The table and what was measured beside it."""
     probe, before, after = outcome.probe, outcome.before, outcome.after
-    held = ", ".join(f"{name} {getattr(before, name):.0f} -> {getattr(after, name):.0f}"
-                     for name in ("rss_mb", "descriptors", "threads", "tasks"))
-    return "\n".join([
-        kinds(outcome),
-        f"/healthz, asked {len(probe.seconds)} times: p50 {probe.share(0.5):.1f} ms, p99 {probe.share(0.99):.1f} ms, "
-        f"max {probe.share(1):.1f} ms, {len(probe.failures)} failures",
-        f"before -> after: {held}",
-        f"creates with their deletes: {outcome.customer.served}, taken by others {outcome.customer.taken}; "
-        f"events missed: {outcome.events.lost}; errors in the log: {outcome.tracebacks}"])
+    held = ", ".join(
+        f"{name} {getattr(before, name):.0f} -> {getattr(after, name):.0f}"
+        for name in ("rss_mb", "descriptors", "threads", "tasks")
+    )
+    return "\n".join(
+        [
+            kinds(outcome),
+            f"/healthz, asked {len(probe.seconds)} times: p50 {probe.share(0.5):.1f} ms, p99 {probe.share(0.99):.1f} "
+            f"ms, max {probe.share(1):.1f} ms, {len(probe.failures)} failures",
+            f"before -> after: {held}",
+            f"creates with their deletes: {outcome.customer.served}, taken by others {outcome.customer.taken}; "
+            f"events missed: {outcome.events.lost}; errors in the log: {outcome.tracebacks}",
+        ]
+    )
 
 
 def main() -> int:
@@ -65,11 +76,18 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-hostile-"))
     try:
         with server_with("template") as postgres:
-            outcome = asyncio.run(attack(
-                folder, postgres, int(setting("HOSTILE_REQUESTS", 10_000)), int(setting("HOSTILE_IDLE", 2000)),
-                setting("HOSTILE_SLOW_SECONDS", 75), int(setting("HOSTILE_SEED", 1)),
-                int(setting("HOSTILE_EXAMPLES", 60))))
-            print(report(outcome), flush=True)      # before the scenarios, which may fail
+            outcome = asyncio.run(
+                attack(
+                    folder,
+                    postgres,
+                    int(setting("HOSTILE_REQUESTS", 10_000)),
+                    int(setting("HOSTILE_IDLE", 2000)),
+                    setting("HOSTILE_SLOW_SECONDS", 75),
+                    int(setting("HOSTILE_SEED", 1)),
+                    int(setting("HOSTILE_EXAMPLES", 60)),
+                )
+            )
+            print(report(outcome), flush=True)  # before the scenarios, which may fail
             figures = asyncio.run(scenarios.all_of_them(folder, postgres, int(setting("HOSTILE_ROUNDS", 4))))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -39,12 +39,20 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
 
-async def attack(folder: Path, postgres: Database, number: int, idle: int, slow_seconds: float, seed: int,
-                 examples: int) -> Outcome:
+async def attack(
+    folder: Path, postgres: Database, number: int, idle: int, slow_seconds: float, seed: int, examples: int
+) -> Outcome:
     """So many bad requests (a quarter of them over WebSockets), so many idle connections, slow ones for so long, and
     what schemathesis makes up with so many examples."""
-    plant = Plant(folder, postgres, "hostile", replicas=1, patience={}, cloud=CLOUD,
-                  settings={"grace_seconds": 1, "write_rate": 1e6, "read_rate": 1e6})
+    plant = Plant(
+        folder,
+        postgres,
+        "hostile",
+        replicas=1,
+        patience={},
+        cloud=CLOUD,
+        settings={"grace_seconds": 1, "write_rate": 1e6, "read_rate": 1e6},
+    )
     try:
         await plant.open()
         replica = plant.replicas[0]
@@ -60,8 +68,9 @@ async def attack(folder: Path, postgres: Database, number: int, idle: int, slow_
         served = asyncio.create_task(outcome.customer.run(over))
         cases = itertools.chain(bad_requests(chance, number - number // 4), bad_sockets(chance, number // 4))
         async with Crowd(port, idle, tally):
-            await asyncio.gather(send_all(port, cases, tally), slow_ones(port, slow_seconds, tally),
-                                 made_up(port, examples, seed, tally))
+            await asyncio.gather(
+                send_all(port, cases, tally), slow_ones(port, slow_seconds, tally), made_up(port, examples, seed, tally)
+            )
         over.set()
         await served
         background[0].cancel()
@@ -89,11 +98,16 @@ async def settle(plant: Plant, outcome: Outcome) -> None:
     samples = []
 
     def at_rest() -> bool:
-        return bool(samples) and samples[-1].descriptors <= outcome.before.descriptors + MAY_GROW["descriptors"] \
+        return (
+            bool(samples)
+            and samples[-1].descriptors <= outcome.before.descriptors + MAY_GROW["descriptors"]
             and samples[-1].tasks <= outcome.before.tasks + MAY_GROW["tasks"]
+        )
+
     for _ in range(40):
-        samples.append(await sample_of(replica, plant.database, sum(
-            answers.total() for answers in outcome.tally.answers.values())))
+        samples.append(
+            await sample_of(replica, plant.database, sum(answers.total() for answers in outcome.tally.answers.values()))
+        )
         if at_rest():
             break
         await asyncio.sleep(0.5)

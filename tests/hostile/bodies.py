@@ -4,27 +4,61 @@ import gzip
 import json
 import random
 
-FIELDS = ("is_preemptible", "name", "flavor", "image", "network", "key_name", "user_data", "metadata",
-          "availability_zone",
-          "priority", "min_run_seconds", "group", "max_unavailable", "cloud_vm_id", "notice_only")
+FIELDS = (
+    "is_preemptible",
+    "name",
+    "flavor",
+    "image",
+    "network",
+    "key_name",
+    "user_data",
+    "metadata",
+    "availability_zone",
+    "priority",
+    "min_run_seconds",
+    "group",
+    "max_unavailable",
+    "cloud_vm_id",
+    "notice_only",
+)
 #: None of them is right for any field, beside an `is_preemptible` that is not right either.
-VALUES = ("null", "[]", "{}", '""', "-1e400", "1e400", "9" * 400, "9" * 5000, "0.1", '"\\u0000"', '"\\ud800"',
-          '"\\uDC00x"', "[[[]]]",
-          '{"a": {"b": 1}}', '"' + "x" * 100_000 + '"', '" x"', '"\\u202e"', '"a\\nb"', '{"": ""}',
-          '{"vmsvc_id": "x"}', "-0")
+VALUES = (
+    "null",
+    "[]",
+    "{}",
+    '""',
+    "-1e400",
+    "1e400",
+    "9" * 400,
+    "9" * 5000,
+    "0.1",
+    '"\\u0000"',
+    '"\\ud800"',
+    '"\\uDC00x"',
+    "[[[]]]",
+    '{"a": {"b": 1}}',
+    '"' + "x" * 100_000 + '"',
+    '" x"',
+    '"\\u202e"',
+    '"a\\nb"',
+    '{"": ""}',
+    '{"vmsvc_id": "x"}',
+    "-0",
+)
 GOOD = '{"is_preemptible": true}'
 
 
 def bad_body(chance: random.Random) -> bytes:
     """One of them."""
-    return chance.choice((torn, deep, constants, wrong_type, wrong_type, wrong_type, unknown, doubled, encoded, bomb,
-                          noise, large))(chance)
+    return chance.choice(
+        (torn, deep, constants, wrong_type, wrong_type, wrong_type, unknown, doubled, encoded, bomb, noise, large)
+    )(chance)
 
 
 def torn(chance: random.Random) -> bytes:
     """Half a JSON text."""
     text = json.dumps({"is_preemptible": True, "name": "x" * 50, "metadata": {"a": "b"}})
-    return text[:chance.randrange(1, len(text) - 1)].encode()
+    return text[: chance.randrange(1, len(text) - 1)].encode()
 
 
 def deep(chance: random.Random) -> bytes:
@@ -60,10 +94,16 @@ def doubled(chance: random.Random) -> bytes:
 
 def encoded(chance: random.Random) -> bytes:
     """Not in UTF-8, or with a mark before it."""
-    return chance.choice((GOOD.encode("utf-16"), GOOD.encode("utf-32"), b"\xef\xbb\xbf" + GOOD.encode(),
-                          b"\xff" + GOOD.encode(),
-                          b'{"name": "\xc0\xaf", "is_preemptible": true}',
-                          b'{"name": "\xed\xa0\x80", "is_preemptible": true}'))
+    return chance.choice(
+        (
+            GOOD.encode("utf-16"),
+            GOOD.encode("utf-32"),
+            b"\xef\xbb\xbf" + GOOD.encode(),
+            b"\xff" + GOOD.encode(),
+            b'{"name": "\xc0\xaf", "is_preemptible": true}',
+            b'{"name": "\xed\xa0\x80", "is_preemptible": true}',
+        )
+    )
 
 
 def bomb(chance: random.Random) -> bytes:

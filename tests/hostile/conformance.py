@@ -41,8 +41,10 @@ class Caller:
     @property
     def environ(self) -> dict[str, str]:
         """What the hooks have to know of it."""
-        return {"CONFORMANCE_SCHEME": next(iter(self.scheme)), "CONFORMANCE_ROLE": "member" if self.may_write
-                else "reader"}
+        return {
+            "CONFORMANCE_SCHEME": next(iter(self.scheme)),
+            "CONFORMANCE_ROLE": "member" if self.may_write else "reader",
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,14 @@ def _offer(base_url: str, caller: Caller | None) -> dict[str, list[str]]:
     """What there is, so that not every request ends at the first name that there is not."""
     catalog = _get(f"{base_url}/api/v1/catalog", caller)
     evictions = _get(f"{base_url}/api/v1/evictions", caller)["evictions"]
-    return {"eviction": [str(one["id"]) for one in evictions],
-            "flavor": [one["name"] for one in catalog["flavors"]][:3],
-            "image": [one["id"] for one in catalog["images"]], "network": [one["name"] for one in catalog["networks"]],
-            "availability_zone": catalog["availability_zones"], "key_name": catalog["key_names"]}
+    return {
+        "eviction": [str(one["id"]) for one in evictions],
+        "flavor": [one["name"] for one in catalog["flavors"]][:3],
+        "image": [one["id"] for one in catalog["images"]],
+        "network": [one["name"] for one in catalog["networks"]],
+        "availability_zone": catalog["availability_zones"],
+        "key_name": catalog["key_names"],
+    }
 
 
 def settings(offer: dict[str, list[str]], examples: int, caller: Caller | None, seed: int | None) -> dict[str, Any]:
@@ -78,14 +84,22 @@ def settings(offer: dict[str, list[str]], examples: int, caller: Caller | None, 
     known = {"path.id": {"dictionary": "eviction", "probability": 0.5}} if "eviction" in names else {}
     return {
         **({} if seed is None else {"seed": seed}),
-        "hooks": str(HOOKS), "continue-on-failure": True, "request-timeout": 60, "max-failures": 20,
+        "hooks": str(HOOKS),
+        "continue-on-failure": True,
+        "request-timeout": 60,
+        "max-failures": 20,
         "generation": {"max-examples": examples, "deterministic": seed is None, "database": "none", "no-shrink": True},
-        "dictionaries": {**{name: {"values": values} for name, values in names.items()},
-                         "prefer": {"values": ["respond-async", "wait=0", "wait=1", "wait=x"]}},
+        "dictionaries": {
+            **{name: {"values": values} for name, values in names.items()},
+            "prefer": {"values": ["respond-async", "wait=0", "wait=1", "wait=x"]},
+        },
         "operations": [
-            {"include-operation-id": "postVms", "parameters": {
-                **wish, "header.Prefer": {"dictionary": "prefer", "probability": 0.5}}},
-            {"include-operation-id": "getOneEviction", "parameters": known}],
+            {
+                "include-operation-id": "postVms",
+                "parameters": {**wish, "header.Prefer": {"dictionary": "prefer", "probability": 0.5}},
+            },
+            {"include-operation-id": "getOneEviction", "parameters": known},
+        ],
         "checks": {
             # By default these two let more pass. 304: it is as it was. 409: no room, or the VM's state. 403: not for a
             # standard VM. 422: an Idempotency-Key that came with another body before.
@@ -112,13 +126,34 @@ def run(base_url: str, examples: int, caller: Caller | None = None, seed: int | 
         config, answers = Path(folder, "schemathesis.toml"), Path(folder, "answers")
         wanted = settings(_offer(base_url, caller), examples, caller, seed)
         config.write_text("".join(f"{name} = {_toml(value)}\n" for name, value in wanted.items()), encoding="utf-8")
-        environ = {**os.environ, "PYTHONWARNINGS": "ignore", "CONFORMANCE_ANSWERS": str(answers),
-                   **(caller.environ if caller else {})}
+        environ = {
+            **os.environ,
+            "PYTHONWARNINGS": "ignore",
+            "CONFORMANCE_ANSWERS": str(answers),
+            **(caller.environ if caller else {}),
+        }
         done = subprocess.run(
-            [sys.executable, "-m", "schemathesis.cli", "--config-file", config, "run",
-             f"{base_url}/api/v1/openapi.json", "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful",
-             "--no-color"],
-            env=environ, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+            [
+                sys.executable,
+                "-m",
+                "schemathesis.cli",
+                "--config-file",
+                config,
+                "run",
+                f"{base_url}/api/v1/openapi.json",
+                "--checks",
+                "all",
+                "--phases",
+                "examples,coverage,fuzzing,stateful",
+                "--no-color",
+            ],
+            env=environ,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
         came = Counter(answers.read_text(encoding="ascii").split()) if answers.exists() else Counter()
         return Outcome(came, _failures(done))
 

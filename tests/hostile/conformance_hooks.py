@@ -12,8 +12,16 @@ from schemathesis.openapi.checks import RejectedPositiveData
 #: A body that OpenAPI 3.0 cannot tell from a good one may be refused with 400 when that names one of these: what the
 #: cloud does not have; keys of an object; members that need or exclude one another; what is in the path too.
 BEYOND_SCHEMA = {
-    "POST /api/v1/vm": {"flavor", "image", "network", "key_name", "availability_zone", "metadata", "group",
-                        "max_unavailable"},
+    "POST /api/v1/vm": {
+        "flavor",
+        "image",
+        "network",
+        "key_name",
+        "availability_zone",
+        "metadata",
+        "group",
+        "max_unavailable",
+    },
     "DELETE /api/v1/vm/{id}": {"cloud_vm_id"},
 }
 
@@ -25,8 +33,12 @@ READERS = {"POST /api/v1/tickets"}
 #: What no header may hold.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PRINTABLE = st.characters(exclude_categories=("C", "Zl", "Zp"))
-schemathesis.openapi.format("printable", st.text(_PRINTABLE, min_size=1, max_size=255).filter(
-    lambda text: text == text.strip() and not any(unicodedata.category(one)[0] == "C" for one in text)))
+schemathesis.openapi.format(
+    "printable",
+    st.text(_PRINTABLE, min_size=1, max_size=255).filter(
+        lambda text: text == text.strip() and not any(unicodedata.category(one)[0] == "C" for one in text)
+    ),
+)
 
 
 @schemathesis.hook
@@ -50,7 +62,7 @@ def after_call(_context: Any, _case: Any, response: Any) -> None:
 def filter_failure(_context: Any, failure: Any, case: Any, response: Any) -> bool:
     """False for what the contract wants to be as it is."""
     if response.status_code == 400 and any(_CONTROL.search(str(value)) for value in (case.headers or {}).values()):
-        return False        # that is no HTTP, so there is no request: it ends with a bare 400
+        return False  # that is no HTTP, so there is no request: it ends with a bare 400
     if isinstance(failure, RejectedPositiveData) and response.status_code == 400:
         field = response.json().get("field")
         return field not in BEYOND_SCHEMA.get(case.operation.label, ()) and not _is_key_of_metadata(field, case.body)

@@ -39,8 +39,12 @@ SELECT 'create', 'active', 'vm', 'vm', true, clock_timestamp(),
 FROM generate_series(1, 10); COMMIT
 """
 AGE = "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(time)), 0)::float8 AS age FROM event"
-PATHS = ("/api/v1/events?since=0&type=evict", "/api/v1/events?vm=nobody", "/api/v1/events?preemptible=false",
-         "/api/v1/evictions?reason=lifetime")
+PATHS = (
+    "/api/v1/events?since=0&type=evict",
+    "/api/v1/events?vm=nobody",
+    "/api/v1/events?preemptible=false",
+    "/api/v1/evictions?reason=lifetime",
+)
 
 
 async def write(database: Database) -> None:
@@ -102,10 +106,17 @@ async def caught_up(database: Database) -> list[float]:
 
 async def scenario(folder: Path, postgres: Database, events: int, readers: int, seconds: float) -> list[str]:
     """Prints what it came to; what is not as it must be."""
-    plant = Plant(folder, postgres, "history", replicas=1, patience={}, cloud=CLOUD,
-                  settings={"event_retention_hours": HOURS, "write_rate": 1e6})
+    plant = Plant(
+        folder,
+        postgres,
+        "history",
+        replicas=1,
+        patience={},
+        cloud=CLOUD,
+        settings={"event_retention_hours": HOURS, "write_rate": 1e6},
+    )
     try:
-        plant.database.rows(MANY, events)        # before the service begins to follow them
+        plant.database.rows(MANY, events)  # before the service begins to follow them
         await plant.open()
         client, answers = plant.replicas[0].client, Counter()
         await client.delete((await client.create(True, flavor="m1.tiny")).id)
@@ -114,10 +125,14 @@ async def scenario(folder: Path, postgres: Database, events: int, readers: int, 
         attacked = await beside(attack, lambda: creates(client, seconds))
         plant.database.rows("UPDATE event SET time = time - interval '1 day'")
         late, age = await beside([write(plant.database)], lambda: caught_up(plant.database))
-        print(f"create: median {alone[len(alone) // 2]:.3f} s, longest {alone[-1]:.3f} s; beside {readers} readers "
-              f"{attacked[len(attacked) // 2]:.3f} s and {attacked[-1]:.3f} s ({dict(answers)})")
-        print(f"{events} events over their age had gone {late:.0f} s after the readers, beside 100 new ones a second; "
-              f"the oldest was then {age:.0f} s old, to be kept {HOURS * 3600:.0f} s")
+        print(
+            f"create: median {alone[len(alone) // 2]:.3f} s, longest {alone[-1]:.3f} s; beside {readers} readers "
+            f"{attacked[len(attacked) // 2]:.3f} s and {attacked[-1]:.3f} s ({dict(answers)})"
+        )
+        print(
+            f"{events} events over their age had gone {late:.0f} s after the readers, beside 100 new ones a second; "
+            f"the oldest was then {age:.0f} s old, to be kept {HOURS * 3600:.0f} s"
+        )
         return [] if attacked[-1] <= 2 * max(alone[-1], 1.0) else [f"a create took {attacked[-1]:.1f} s"]
     finally:
         await plant.close()
@@ -128,8 +143,15 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-history-"))
     try:
         with server_with("template") as postgres:
-            problems = asyncio.run(scenario(folder, postgres, int(setting("HOSTILE_EVENTS", 1_000_000)), int(
-                setting("HOSTILE_READERS", 200)), setting("HOSTILE_READING_SECONDS", 20)))
+            problems = asyncio.run(
+                scenario(
+                    folder,
+                    postgres,
+                    int(setting("HOSTILE_EVENTS", 1_000_000)),
+                    int(setting("HOSTILE_READERS", 200)),
+                    setting("HOSTILE_READING_SECONDS", 20),
+                )
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print("\n".join(problems) or "as it must be")

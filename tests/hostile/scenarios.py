@@ -39,8 +39,9 @@ class Figures:
         print(line, flush=True)
 
 
-async def beside_crowds(plant: Plant, crowds: list[Crowd], rounds: int, number: int, headers: dict | None = None
-                        ) -> tuple[list[float], list[float]]:
+async def beside_crowds(
+    plant: Plant, crowds: list[Crowd], rounds: int, number: int, headers: dict | None = None
+) -> tuple[list[float], list[float]]:
     """Creates without a crowd and beside one, in turn; the seconds of both."""
     alone, beside = [], []
     client = plant.replicas[0].client
@@ -57,16 +58,27 @@ async def beside_crowds(plant: Plant, crowds: list[Crowd], rounds: int, number: 
 
 async def readers(folder: Path, postgres: Database, rounds: int, figures: Figures) -> None:
     """300 and 1,300 connections that read what nobody has, and some that ask and go."""
-    plant = Plant(folder, postgres, "readers", replicas=1, patience={}, cloud=CLOUD,
-                  settings={"grace_seconds": 1, "read_rate": 100, "cloud_rate": 50})
+    plant = Plant(
+        folder,
+        postgres,
+        "readers",
+        replicas=1,
+        patience={},
+        cloud=CLOUD,
+        settings={"grace_seconds": 1, "read_rate": 100, "cloud_rate": 50},
+    )
     try:
         await plant.open()
         for number, hasty in ((300, 0), (1300, 0), (100, 200)):
             crowd = Crowd(plant.replicas[0].client.port, number, unknown, hasty)
             alone, beside = await beside_crowds(plant, [crowd], rounds, 5)
             slowest = share(alone, 0.99)
-            figures.held(f"{number} readers and {hasty} who go: a create, p99", share(beside, 0.99) / slowest,
-                         MOST_TIMES, f"times {1000 * slowest:.0f} ms")
+            figures.held(
+                f"{number} readers and {hasty} who go: a create, p99",
+                share(beside, 0.99) / slowest,
+                MOST_TIMES,
+                f"times {1000 * slowest:.0f} ms",
+            )
             figures.note(f"  the readers heard {dict(crowd.answers)}")
     finally:
         await plant.close()
@@ -74,9 +86,15 @@ async def readers(folder: Path, postgres: Database, rounds: int, figures: Figure
 
 async def bad_tokens(folder: Path, postgres: Database, rounds: int, figures: Figures) -> None:
     """300 connections with a new bad token each time."""
-    plant = Plant(folder, postgres, "tokens", replicas=1,
-                  patience={"vmsvc.service.identity.keystone.GOOD_SECONDS": 2.0}, cloud=CLOUD,
-                  settings={"grace_seconds": 1, "auth": "keystone", "cloud_rate": 50, "read_rate": 100})
+    plant = Plant(
+        folder,
+        postgres,
+        "tokens",
+        replicas=1,
+        patience={"vmsvc.service.identity.keystone.GOOD_SECONDS": 2.0},
+        cloud=CLOUD,
+        settings={"grace_seconds": 1, "auth": "keystone", "cloud_rate": 50, "read_rate": 100},
+    )
     try:
         plant.sim.call("POST", "/sim/users", {"name": "mia", "project": "admin", "role": "member"})
         await plant.open()
@@ -86,8 +104,12 @@ async def bad_tokens(folder: Path, postgres: Database, rounds: int, figures: Fig
         crowd = Crowd(plant.replicas[0].client.port, 300, bad_token)
         alone, beside = await beside_crowds(plant, [crowd], rounds, 5, headers)
         seconds = asyncio.get_running_loop().time() - began
-        figures.held("300 senders of bad tokens: a create, p99", share(beside, 0.99) / share(alone, 0.99), MOST_TIMES,
-                     f"times {1000 * share(alone, 0.99):.0f} ms")
+        figures.held(
+            "300 senders of bad tokens: a create, p99",
+            share(beside, 0.99) / share(alone, 0.99),
+            MOST_TIMES,
+            f"times {1000 * share(alone, 0.99):.0f} ms",
+        )
         asked = len(plant.sim.calls(service="identity", method="GET", path="/auth/tokens"))
         figures.held(f"  Keystone was asked in {seconds:.0f} s", asked, 60 + 3 * seconds, "times")
     finally:
@@ -112,8 +134,9 @@ async def unread(folder: Path, postgres: Database, number: int, figures: Figures
                     await stack.enter_async_context(Deaf(replica.client.port, number // lists))
                     await asyncio.sleep(1)
                     await creates(replica.client, 1)
-                    figures.held(f"{number // lists} more who do not read: memory", rss(replica.pid) - before,
-                                 MOST_UNREAD, "MiB")
+                    figures.held(
+                        f"{number // lists} more who do not read: memory", rss(replica.pid) - before, MOST_UNREAD, "MiB"
+                    )
     finally:
         await plant.close()
 

@@ -72,9 +72,11 @@ async def half_closed(port: int, tally: Tally) -> None:
 async def slow_ones(port: int, seconds: float, tally: Tally) -> None:
     """Some of each, for so long."""
     until = time.monotonic() + seconds
-    await asyncio.gather(*(drip(port, kind, start, until, tally) for kind,
-                           start in DRIPPERS.items() for _ in range(10)),
-                         *(deaf(port, until, tally) for _ in range(5)), *(half_closed(port, tally) for _ in range(20)))
+    await asyncio.gather(
+        *(drip(port, kind, start, until, tally) for kind, start in DRIPPERS.items() for _ in range(10)),
+        *(deaf(port, until, tally) for _ in range(5)),
+        *(half_closed(port, tally) for _ in range(20)),
+    )
 
 
 class Crowd:

@@ -35,7 +35,7 @@ async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
 
 def reset(writer: asyncio.StreamWriter) -> None:
     """Go without a word: the peer gets a RST."""
-    with contextlib.suppress(OSError):      # it is closed already
+    with contextlib.suppress(OSError):  # it is closed already
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     writer.transport.abort()
 
@@ -68,7 +68,7 @@ async def send(port: int, case: Case, tally: Tally, number: int) -> None:
         if number % 2:
             reset(writer)
         else:
-            writer.transport.abort()        # with a FIN; a close would wait until all is sent
+            writer.transport.abort()  # with a FIN; a close would wait until all is sent
     tally.count(case.kind, came, case.data)
 
 
@@ -79,4 +79,5 @@ async def send_all(port: int, cases: Iterable[Case], tally: Tally, lanes: int = 
     async def lane() -> None:
         for number, case in source:
             await send(port, case, tally, number)
+
     await asyncio.gather(*(lane() for _ in range(lanes)))

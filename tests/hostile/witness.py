@@ -10,7 +10,7 @@ from tests.hostile.requests import head
 from tests.hostile.wire import connect
 from tests.system.client import Client
 
-PERIOD = 0.05      # seconds
+PERIOD = 0.05  # seconds
 #: What the history says of a VM that somebody had deleted, or evicted.
 TAKEN = {"delete/deleting", "evict/evicting"}
 

@@ -28,9 +28,19 @@ def fixture_threads():
 
 def request(**changes):
     """The columns of a request."""
-    return {"name": "standart", "is_preemptible": False, "priority": 0, "min_run_seconds": 0, "flavor": "m1.tiny",
-            "image": "bed-image", "network": "bed-net", "boot": {"asked": {"is_preemptible": False}},
-            "quota": {"instances": 1, "cores": 1, "ram": 1024}, "room": {"VCPU": 1}, **changes}
+    return {
+        "name": "standart",
+        "is_preemptible": False,
+        "priority": 0,
+        "min_run_seconds": 0,
+        "flavor": "m1.tiny",
+        "image": "bed-image",
+        "network": "bed-net",
+        "boot": {"asked": {"is_preemptible": False}},
+        "quota": {"instances": 1, "cores": 1, "ram": 1024},
+        "room": {"VCPU": 1},
+        **changes,
+    }
 
 
 def new_vm(**changes) -> Vm:
@@ -38,6 +48,14 @@ def new_vm(**changes) -> Vm:
     with db.unit() as work:
         vm_id = vms.accept(work, f"vm-{next(_NUMBERS)}", request(**changes), principal="anonymous", key=None)
     return read(vm_id)
+
+
+def move(row, *states, **columns):
+    """Move the VM of a row through these states, in a transaction each; returns the row as it is then."""
+    for state in states:
+        with db.unit() as work:
+            row = vms.move(work, row, state, **columns)
+    return row
 
 
 def read(vm_id: str) -> Vm:

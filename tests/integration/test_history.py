@@ -32,12 +32,25 @@ def _many(store):
     return store
 
 
-@pytest.mark.parametrize("wanted, found", [
-    ({"types": ["evict"]}, 0), ({"types": ["evict", "delete"]}, 1), ({"preemptible": False}, 1),
-    ({"types": ["create"], "preemptible": False}, 0), ({"types": ["evict", "delete"], "preemptible": True}, 0),
-    ({"vm": "nobody"}, 0), ({"vm": "vm-7", "types": ["delete"]}, 0), ({"vm": "cloud-7", "preemptible": False}, 0),
-    ({"vm": "cloud-7"}, 10), ({"vm": "vm-7", "types": ["create"], "preemptible": True}, 10),
-    ({"types": ["create"]}, 10), ({"preemptible": True}, 10), ({}, 10)], ids=repr)
+@pytest.mark.parametrize(
+    "wanted, found",
+    [
+        ({"types": ["evict"]}, 0),
+        ({"types": ["evict", "delete"]}, 1),
+        ({"preemptible": False}, 1),
+        ({"types": ["create"], "preemptible": False}, 0),
+        ({"types": ["evict", "delete"], "preemptible": True}, 0),
+        ({"vm": "nobody"}, 0),
+        ({"vm": "vm-7", "types": ["delete"]}, 0),
+        ({"vm": "cloud-7", "preemptible": False}, 0),
+        ({"vm": "cloud-7"}, 10),
+        ({"vm": "vm-7", "types": ["create"], "preemptible": True}, 10),
+        ({"types": ["create"]}, 10),
+        ({"preemptible": True}, 10),
+        ({}, 10),
+    ],
+    ids=repr,
+)
 def test_a_page_looks_at_little_more_than_it_finds(many, wanted, found):
     del many
     with db.reading():
@@ -61,9 +74,14 @@ def test_pages_are_what_a_look_at_every_event_finds(store, seed):
     kinds = [frozenset(some) for number in range(4) for some in itertools.combinations(sorted(outbox.TYPES), number)]
     for types, vm, preemptible in itertools.product(kinds, (None, "vm-1", "cloud-3"), (None, True, False)):
         since, limit, seen = rng.randrange(60), rng.choice((1, 7, 1000)), []
-        wanted = [number for number, (kind, own, subject, preempts) in enumerate(rows, 1) if number > since
-                  and (not types or kind in types) and (vm is None or vm in (own, subject))
-                  and preemptible in (None, preempts)]
+        wanted = [
+            number
+            for number, (kind, own, subject, preempts) in enumerate(rows, 1)
+            if number > since
+            and (not types or kind in types)
+            and (vm is None or vm in (own, subject))
+            and preemptible in (None, preempts)
+        ]
         while since < len(rows):
             with db.reading():
                 events, since = outbox.page(since, limit, types=types, vm=vm, preemptible=preemptible)

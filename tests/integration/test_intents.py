@@ -55,6 +55,7 @@ def test_many_owners_at_once_claim_each_wish_once(store, threads):
     def claim_some(owner):
         start.wait(10)
         return claim(f"owner-{owner}", 4)
+
     claimed = [vm_id for found in threads.map(claim_some, range(20)) for _, vm_id in found]
     assert len(claimed) == len(set(claimed))
     claimed += [vm_id for _, vm_id in claim("last")]
@@ -92,7 +93,9 @@ def test_there_is_one_open_wish_of_a_kind_for_a_vm(store):
     wish(intents.EVICT, "vm", 5)
     wish(intents.NOTICE, "vm")
     assert store.rows("SELECT kind, wishes FROM intent ORDER BY kind") == [
-        {"kind": "evict", "wishes": 2}, {"kind": "notice", "wishes": 1}]
+        {"kind": "evict", "wishes": 2},
+        {"kind": "notice", "wishes": 1},
+    ]
 
 
 def test_a_wish_that_is_wished_again_while_it_is_carried_out_is_carried_out_again(store):
@@ -167,4 +170,5 @@ def test_who_has_lost_its_lease_neither_ends_nor_puts_off_what_another_does(stor
         intents.fulfil(work, "one", [(intent_id, wishes)])
         intents.fulfil(work, "one", [(intent_id, wishes + 1)])
     assert store.rows("SELECT lease_owner, done_at, lease_until > clock_timestamp() AS held FROM intent") == [
-        {"lease_owner": "other", "done_at": None, "held": True}]
+        {"lease_owner": "other", "done_at": None, "held": True}
+    ]

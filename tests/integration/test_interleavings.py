@@ -28,6 +28,14 @@ def test_whatever_happens_in_whatever_order_the_promises_hold(clock, request):
 
     def told(setting, deeds):
         Story(clock, setting).tell(deeds)
+
     story = given(SETTINGS, DEEDS)(told)
-    settings(max_examples=examples or 50, deadline=None, derandomize=not examples, database=None, print_blob=False,
-             phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck))(story)()
+    settings(
+        max_examples=examples or 50,
+        deadline=None,
+        derandomize=not examples,
+        database=None,
+        print_blob=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )(story)()

@@ -31,6 +31,7 @@ class WorldCache:
         async def counted(*call):
             self.reads += 1
             return await offload(*call)
+
         self.runtime.offload = counted
 
     async def ids(self):
@@ -49,6 +50,7 @@ def fixture_desk(store, io_loop):
 
     async def made():
         return WorldCache()
+
     desk = io_loop.run_sync(made)
     yield desk
     io_loop.run_sync(desk.runtime.stop)
@@ -91,7 +93,7 @@ async def test_whoever_asks_while_it_is_made_gets_one_that_was_read_after_he_ask
     await desk.ids()
     desk.bell.set()
     first = asyncio.ensure_future(desk.ids())
-    await asyncio.sleep(0)                  # it reads now
+    await asyncio.sleep(0)  # it reads now
     new_vm()
     desk.bulletin.stale()
     others = await asyncio.gather(*(desk.ids() for _ in range(20)))
@@ -106,7 +108,7 @@ async def test_while_it_is_made_the_old_one_is_nobodys(desk):
     new_vm()
     desk.bulletin.stale()
     first = asyncio.ensure_future(desk.ids())
-    await asyncio.sleep(0)                  # it reads now
+    await asyncio.sleep(0)  # it reads now
     assert not desk.bell.is_set() and desk.bulletin.current() is None
     assert (len(await desk.ids()), len(await first)) == (1, 1)
 
@@ -121,7 +123,7 @@ async def test_a_server_that_only_a_row_knows_is_looked_for_once(desk):
     looks = []
     servers = desk.cloud.servers
     desk.cloud.servers = lambda since=None: looks.append(since) or servers(since)
-    active("B")                             # and the cloud does not show it
+    active("B")  # and the cloud does not show it
     for _ in range(5):
         desk.bell.set()
         assert await desk.ids() == ["A"]
@@ -137,6 +139,7 @@ async def test_a_failure_costs_one_answer_and_a_reading_of_all(desk):
 
     async def fails(*_call):
         raise CloudUnavailable("the database does not answer now")
+
     desk.runtime.offload = fails
     desk.bell.set()
     with pytest.raises(CloudUnavailable):

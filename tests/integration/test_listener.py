@@ -58,6 +58,7 @@ async def test_an_intent_wakes_everybody_also_when_events_are_committed_with_it(
             vm_id = vms.accept(work, "vm", request(), principal="anonymous", key=None)
             vms.move(work, vms.get(vm_id), State.BUILDING)
             intents.enqueue(work, intents.BOOT, vm_id)
+
     await runtime.offload(place)
     await asyncio.wait_for(acts.wait(), 10)
     assert news.is_set()
@@ -86,18 +87,19 @@ async def test_whoever_gets_the_descriptor_of_a_lost_connection_can_use_it(runti
     def heard_and_taken(connection, *others):
         descriptor = connection.fileno()
         heard(connection, *others)
-        if connection.closed and not pair:      # libpq has closed it: the next connection gets this number
+        if connection.closed and not pair:  # libpq has closed it: the next connection gets this number
             pair.extend(socket.socketpair())
             if pair[0].fileno() != descriptor:
                 os.dup2(pair[0].fileno(), descriptor)
                 pair[0].close()
                 pair[0] = socket.socket(fileno=descriptor)
             loop.add_reader(descriptor, readable.set)
+
     monkeypatch.setattr(doorbell, "_heard", heard_and_taken)
     await listening(runtime, doorbell)
     store.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vmsvc-listen'")
     await until(lambda: pair, "the loss")
-    await asyncio.sleep(0)          # the doorbell learns of it
+    await asyncio.sleep(0)  # the doorbell learns of it
     pair[1].send(b"?")
     try:
         await asyncio.wait_for(readable.wait(), 5)

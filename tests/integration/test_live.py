@@ -62,15 +62,23 @@ class Reader:
     def __init__(self, replicas, chance: random.Random):
         self._replicas = replicas
         self._chance = chance
-        self.wanted = chance.choice([{}, {}, {"preemptible": "true"}, {"preemptible": "false"},
-                                     {"type": "evict,delete"}, {"type": "create", "preemptible": "true"}])
+        self.wanted = chance.choice(
+            [
+                {},
+                {},
+                {"preemptible": "true"},
+                {"preemptible": "false"},
+                {"type": "evict,delete"},
+                {"type": "create", "preemptible": "true"},
+            ]
+        )
         self.seen: list[dict] = []
 
     async def read_all(self) -> list[int]:
         """Every seq up to the end of the run."""
         while not (self.seen and self.seen[-1]["subject"] == END):
             if self._chance.random() < 0.3:
-                del self.seen[self._chance.randint(0, len(self.seen)):]
+                del self.seen[self._chance.randint(0, len(self.seen)) :]
             await self._read_some(self._chance.choice([1, 3, 20, 100, 1000]))
         return [event["data"]["seq"] for event in self.seen]
 
@@ -88,19 +96,24 @@ def selected(store, wanted: dict) -> list[int]:
     """What a reader with this filter has to see, up to the first event that ends a run."""
     kinds = wanted.get("type", ",".join(TYPES)).split(",")
     flags = [wanted["preemptible"] == "true"] if "preemptible" in wanted else [True, False]
-    rows = store.rows("SELECT seq, subject FROM event WHERE type = ANY(%s) AND is_preemptible = ANY(%s) ORDER BY seq",
-                      kinds, flags)
+    rows = store.rows(
+        "SELECT seq, subject FROM event WHERE type = ANY(%s) AND is_preemptible = ANY(%s) ORDER BY seq", kinds, flags
+    )
     ends = [number for number, row in enumerate(rows) if row["subject"] == END]
-    return [row["seq"] for row in rows[:ends[0] + 1]]
+    return [row["seq"] for row in rows[: ends[0] + 1]]
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.gen_test(timeout=60)
 async def test_whoever_resumes_anywhere_sees_each_event_once_and_in_order(store, replicas, lingering, seed):
     del lingering
-    writers = [subprocess.Popen(    # pylint: disable=consider-using-with; waited for below
-        [sys.executable, "-m", "tests.integration.writer", store.url, f"w{number}", f"{seed} {number}", "30"], cwd=ROOT)
-        for number in range(WRITERS)]
+    writers = [
+        subprocess.Popen(  # pylint: disable=consider-using-with; waited for below
+            [sys.executable, "-m", "tests.integration.writer", store.url, f"w{number}", f"{seed} {number}", "30"],
+            cwd=ROOT,
+        )
+        for number in range(WRITERS)
+    ]
     readers = [Reader(replicas, random.Random(f"{seed} {number}")) for number in range(12)]
     reading = asyncio.gather(*(reader.read_all() for reader in readers))
     loop = asyncio.get_running_loop()

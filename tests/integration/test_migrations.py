@@ -44,8 +44,9 @@ def test_a_released_migration_is_never_edited():
     released = dict(reversed(line.split()) for line in (FOLDER / "released.sha256").read_text().splitlines())
     found = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in FILES}
     for name, digest in released.items():
-        assert found.get(name) == digest, \
+        assert found.get(name) == digest, (
             f"{name} was edited or removed. Undo that, and write what is to change into a new migration."
+        )
     added = sorted(found.keys() - released.keys())
     assert not added, f"new: {added}. In {FOLDER}: sha256sum {' '.join(added)} >>released.sha256"
     numbers = [file.name.partition("_")[0] for file in FILES]
@@ -75,7 +76,8 @@ def _only_adds(migration, columns, unique, columns_after, unique_after):
         assert after["optional"] or not column["optional"], f"{migration} demands {name}"
     for name in columns_after.keys() - columns.keys():
         if name.partition(".")[0] in tables:
-            assert columns_after[name]["optional"] or columns_after[name]["filled"], \
+            assert columns_after[name]["optional"] or columns_after[name]["filled"], (
                 f"{migration}: the release before writes no {name}"
+            )
     for definition in unique_after.keys() - unique.keys():
         assert unique_after[definition] not in tables, f"{migration}: the release before may not keep {definition}"

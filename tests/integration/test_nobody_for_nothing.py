@@ -17,7 +17,7 @@ from tests.unit.promises import Broken
 from tests.unit.random_clouds import random_cloud, shrunk
 from tests.unit.test_nobody_for_nothing import looked_at
 
-CASES = int(os.environ.get("DATABASE_CASES", "50"))     # in each mode
+CASES = int(os.environ.get("DATABASE_CASES", "50"))  # in each mode
 SEED = int(os.environ.get("SEED", "1"))
 
 
@@ -35,9 +35,17 @@ def clouds(mode):
     while True:
         cloud = random_cloud(rng, mode)
         # What a running cloud does by itself has its own tests: see test_interleavings.
-        cloud = replace(cloud, servers=tuple(replace(
-            one, leaving=one.leaving and one.kind in ("preemptible", "standard"),
-            status="ACTIVE" if one.status == "BUILD" else one.status) for one in cloud.servers))
+        cloud = replace(
+            cloud,
+            servers=tuple(
+                replace(
+                    one,
+                    leaving=one.leaving and one.kind in ("preemptible", "standard"),
+                    status="ACTIVE" if one.status == "BUILD" else one.status,
+                )
+                for one in cloud.servers
+            ),
+        )
         if rng.random() < 0.1 or looked_at(cloud)["evictions"]:
             yield cloud
 

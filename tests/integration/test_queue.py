@@ -2,21 +2,13 @@
 
 import pytest
 
-from tests.integration.conftest import new_vm
+from tests.integration.conftest import move, new_vm
 from vmsvc.domain.lifecycle import State
 from vmsvc.service.scheduling.queue import waiting_queue
-from vmsvc.store import ledger, vms
+from vmsvc.store import ledger
 from vmsvc.store.db import unit
 
 pytestmark = pytest.mark.usefixtures("store")
-
-
-def move(row, *states, **columns):
-    """Through these states."""
-    for state in states:
-        with unit() as work:
-            row = vms.move(work, row, state, **columns)
-    return row
 
 
 def noticed(request):

@@ -20,8 +20,16 @@ from vmsvc.store import db, vms
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 OURS = "ours"
 #: Who says that the server is theirs: pairs of keys and values that look like our mark, or nearly.
-MARKS = [{OWNER: OURS}, {OWNER: "another"}, {OWNER: OURS.upper()}, {OWNER.upper(): OURS}, {OWNER: ""}, {},
-         {OWNER: f" {OURS}"}, {"deployment": OURS}]
+MARKS = [
+    {OWNER: OURS},
+    {OWNER: "another"},
+    {OWNER: OURS.upper()},
+    {OWNER.upper(): OURS},
+    {OWNER: ""},
+    {},
+    {OWNER: f" {OURS}"},
+    {"deployment": OURS},
+]
 
 
 class Enough(Exception):
@@ -64,8 +72,25 @@ class Stage:
 
 def shown(server_id, metadata, status="ACTIVE"):
     """A server in the list."""
-    return Server(server_id, "preemptible", status, None, "hash", "sim-1", "nova", False, NOW, NOW, NOW, None, metadata,
-                  Flavor("m1.tiny", "m1.tiny", 1, 1024, 1), False, Resources({"VCPU": 1}), {})
+    return Server(
+        server_id,
+        "preemptible",
+        status,
+        None,
+        "hash",
+        "sim-1",
+        "nova",
+        False,
+        NOW,
+        NOW,
+        NOW,
+        None,
+        metadata,
+        Flavor("m1.tiny", "m1.tiny", 1, 1024, 1),
+        False,
+        Resources({"VCPU": 1}),
+        {},
+    )
 
 
 def reconcile(*rounds, answers=()):
@@ -78,6 +103,7 @@ def reconcile(*rounds, answers=()):
         with pytest.raises(Enough):
             await Reconciler(runtime, stage, stage, OURS).run()
         await runtime.stop()
+
     asyncio.run(run())
     return stage
 
@@ -93,8 +119,13 @@ def fixture_rows(store, monkeypatch):
         rows[state] = new_vm(is_preemptible=True).id
     store.rows("UPDATE vm SET state = 'building', cloud_id = NULL WHERE id = %s", rows["building"])
     for state in ("active", "deleting", "deleted"):
-        store.rows("UPDATE vm SET state = %s, cloud_id = %s, ended_at = CASE WHEN %s = 'deleted' THEN now() END "
-                   "WHERE id = %s", state, f"server-{state}", state, rows[state])
+        store.rows(
+            "UPDATE vm SET state = %s, cloud_id = %s, ended_at = CASE WHEN %s = 'deleted' THEN now() END WHERE id = %s",
+            state,
+            f"server-{state}",
+            state,
+            rows[state],
+        )
     store.rows("UPDATE vm SET state = 'failed', ended_at = now() WHERE id = %s", rows["failed"])
     return rows
 
@@ -103,10 +134,14 @@ def unwanted(rows, server):
     """The rule, in other words than the reconciler's: our deployment's mark on a server that no open row can want."""
     if server.metadata.get(OWNER) != OURS or MARK not in server.metadata:
         return False
-    if server.metadata[MARK] not in rows.values():      # a restored backup does not know it
+    if server.metadata[MARK] not in rows.values():  # a restored backup does not know it
         return False
-    wanting = {rows["pending"]: None, rows["building"]: None, rows["active"]: "server-active",
-               rows["deleting"]: "server-deleting"}
+    wanting = {
+        rows["pending"]: None,
+        rows["building"]: None,
+        rows["active"]: "server-active",
+        rows["deleting"]: "server-deleting",
+    }
     if server.metadata[MARK] not in wanting:
         return True
     return wanting[server.metadata[MARK]] not in (None, server.id)
@@ -116,12 +151,23 @@ def unwanted(rows, server):
 @given(data=some.data())
 def test_what_looks_like_ours_and_is_not_is_never_touched(rows, data):
     names = [*rows.values(), "nobody", "", "VM-1"]
-    drawn = data.draw(some.lists(some.tuples(
-        some.sampled_from(MARKS), some.one_of(some.none(), some.sampled_from(names)),
-        some.sampled_from(["ACTIVE", "ERROR", "SHUTOFF", "BUILD"])), max_size=12))
-    servers = [shown("server-active", {MARK: rows["active"], OWNER: OURS}),
-               *(shown(f"server-{number}", {**mark, **({} if name is None else {MARK: name})}, status)
-                 for number, (mark, name, status) in enumerate(drawn))]
+    drawn = data.draw(
+        some.lists(
+            some.tuples(
+                some.sampled_from(MARKS),
+                some.one_of(some.none(), some.sampled_from(names)),
+                some.sampled_from(["ACTIVE", "ERROR", "SHUTOFF", "BUILD"]),
+            ),
+            max_size=12,
+        )
+    )
+    servers = [
+        shown("server-active", {MARK: rows["active"], OWNER: OURS}),
+        *(
+            shown(f"server-{number}", {**mark, **({} if name is None else {MARK: name})}, status)
+            for number, (mark, name, status) in enumerate(drawn)
+        ),
+    ]
     gone = {server.id for server in servers if unwanted(rows, server)}
     assert not reconcile(servers).deleted, "once seen is not enough"
     assert set(reconcile(servers, servers).deleted) == gone
@@ -129,14 +175,17 @@ def test_what_looks_like_ours_and_is_not_is_never_touched(rows, data):
 
 
 def test_a_left_over_that_cannot_be_deleted_is_tried_again_and_keeps_no_other(rows):
-    servers = [shown("server-active", {MARK: rows["active"], OWNER: OURS}),
-               *(shown(name, {MARK: rows["deleted"], OWNER: OURS}) for name in ("a", "b"))]
+    servers = [
+        shown("server-active", {MARK: rows["active"], OWNER: OURS}),
+        *(shown(name, {MARK: rows["deleted"], OWNER: OURS}) for name in ("a", "b")),
+    ]
     stage = reconcile(servers, servers, servers, answers={"a": Locked("by an admin")})
     assert stage.deleted.count("a") == 2 and "b" in stage.deleted
 
 
-@pytest.mark.parametrize("answer, state", [(None, "active"), (CloudUnavailable("500"), "active"),
-                                           (NotFound("404"), "lost")])
+@pytest.mark.parametrize(
+    "answer, state", [(None, "active"), (CloudUnavailable("500"), "active"), (NotFound("404"), "lost")]
+)
 def test_only_a_404_is_a_loss(rows, store, answer, state):
     stage = reconcile([], [], answers={"server-active": answer} if answer else {})
     assert "server-active" in stage.asked
@@ -147,8 +196,9 @@ def test_only_a_404_is_a_loss(rows, store, answer, state):
 
 
 def test_what_leaves_by_our_own_hand_is_not_lost(rows):
-    reconcile([shown("server-active", {MARK: rows["active"], OWNER: OURS})], [],
-              answers={"server-deleting": NotFound("404")})
+    reconcile(
+        [shown("server-active", {MARK: rows["active"], OWNER: OURS})], [], answers={"server-deleting": NotFound("404")}
+    )
     with db.reading():
         assert vms.get("server-deleting").state == State.DELETING
 
@@ -162,8 +212,10 @@ def test_whom_an_open_row_names_stays_whatever_its_owner_wrote_into_its_marks(ro
 
 
 def test_a_server_without_a_row_is_known_by_the_reconciler_and_kept(rows, caplog):
-    servers = [shown("server-active", {MARK: rows["active"], OWNER: OURS, KIND: "preemptible"}),
-               shown("server-restored", {MARK: "of-no-row", OWNER: OURS})]
+    servers = [
+        shown("server-active", {MARK: rows["active"], OWNER: OURS, KIND: "preemptible"}),
+        shown("server-restored", {MARK: "of-no-row", OWNER: OURS}),
+    ]
     stage = reconcile(servers, servers, servers)
     assert not stage.deleted and not stage.written
     assert "server-restored" in caplog.text
@@ -175,8 +227,13 @@ def test_a_false_notice_is_put_right_when_it_was_seen_twice_and_once_a_minute(ro
     stranger = shown("server-strange", {EVICT_AT: "2030", OWNER: "another", MARK: rows["active"]})
 
     def wishes():
-        return [(row["kind"], row["wishes"]) for row in
-                store.rows("SELECT kind, wishes FROM intent WHERE done_at IS NULL AND kind IN ('notice', 'reprieve')")]
+        return [
+            (row["kind"], row["wishes"])
+            for row in store.rows(
+                "SELECT kind, wishes FROM intent WHERE done_at IS NULL AND kind IN ('notice', 'reprieve')"
+            )
+        ]
+
     reconcile(told, as_it_is, told)
     assert not wishes(), "twice, but not twice running"
     stage = reconcile([*told, stranger], [*told, stranger], [*told, stranger], [*told, stranger])

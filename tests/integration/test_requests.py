@@ -15,8 +15,14 @@ from vmsvc.store.db import reading, unit
 def accept(vm_id, key, principal="anonymous", principal_id=None, **asked):
     """Accept a request under a key."""
     with unit() as work:
-        return vms.accept(work, vm_id, request(boot={"asked": {"is_preemptible": True, **asked}}),
-                          principal=principal, principal_id=principal_id, key=key)
+        return vms.accept(
+            work,
+            vm_id,
+            request(boot={"asked": {"is_preemptible": True, **asked}}),
+            principal=principal,
+            principal_id=principal_id,
+            key=key,
+        )
 
 
 def test_a_key_stands_for_one_request_of_one_client(store):
@@ -36,7 +42,9 @@ def test_a_key_is_of_who_one_is_and_not_of_how_one_is_shown(store):
     assert accept("c", "key", "renamed@Default", "keystone:1") == "a"
     assert accept("d", "key", "keystone:1") == "a", "where there is no id the name is one"
     assert {row["id"]: (row["principal"], row["principal_id"]) for row in store.rows("SELECT * FROM vm")} == {
-        "a": ("team_one@Default", "keystone:1"), "b": ("team_one@Default", "keystone:2")}
+        "a": ("team_one@Default", "keystone:1"),
+        "b": ("team_one@Default", "keystone:2"),
+    }
 
 
 def test_a_key_from_when_there_were_only_names_stays_good(store):
@@ -51,12 +59,11 @@ def test_a_key_from_when_there_were_only_names_stays_good(store):
 
 def test_the_record_says_so_of_victims_whose_request_is_deleted_while_it_waits_again(store):
     asker, victim = new_vm(), new_vm(is_preemptible=True)
-    with unit() as work:        # they went, the cloud refused all the same, and nothing is reserved any more
+    with unit() as work:  # they went, the cloud refused all the same, and nothing is reserved any more
         ledger.record_eviction(work, victim, reason="capacity", evict_at=work.now, request_vm_id=asker.id)
         ledger.stamp(victim.id, "evicting_at")
-    commands._want_deleted(asker.id)    # pylint: disable=protected-access
-    assert store.rows("SELECT wasted FROM eviction") == [{
-        "wasted": "the request was deleted before its vm was active"}]
+    commands._want_deleted(asker.id)  # pylint: disable=protected-access
+    assert store.rows("SELECT wasted FROM eviction") == [{"wasted": "the request was deleted before its vm was active"}]
 
 
 def test_losses_to_evictions_are_counted_for_who_one_is(store):
@@ -65,6 +72,7 @@ def test_losses_to_evictions_are_counted_for_who_one_is(store):
             vm = vms.of_id(vms.accept(work, f"vm-{len(store.rows('SELECT id FROM vm'))}", request(), key=None, **owner))
             ledger.record_eviction(work, vm, reason="capacity", evict_at=work.now)
             ledger.stamp(vm.id, "evicting_at")
+
     lose(principal="team_one@Default", principal_id="keystone:1")
     lose(principal="team_one@Default", principal_id="keystone:1")
     lose(principal="team_one@Default", principal_id="keystone:2")
@@ -79,6 +87,7 @@ def test_twenty_with_one_key_at_once_are_one_request(store, threads):
     def race(number):
         start.wait(10)
         return accept(f"vm-{number}", "key")
+
     (winner,) = set(threads.map(race, range(20)))
     assert store.rows("SELECT id FROM vm") == [{"id": winner}]
     assert store.rows("SELECT count(*) FROM event") == [{"count": 1}]
@@ -127,6 +136,7 @@ def test_the_deployment_is_the_same_for_all_who_ask_and_for_ever(store, threads)
     def ask(_):
         start.wait(10)
         return db.deployment_id()
+
     (first,) = set(threads.map(ask, range(10)))
     assert store.rows("SELECT id FROM deployment") == [{"id": first}]
 

@@ -33,8 +33,13 @@ def asked(vm_id, key=None, secret=SECRET, principal="anonymous"):
     """Accept a request with user data, as `commands.create` does."""
     body = {"is_preemptible": True, "user_data": secret}
     with unit() as work:
-        return vms.accept(work, vm_id, request(boot={"asked": body, "user_data": secret, "flavor_id": "1"}),
-                          principal=principal, key=key)
+        return vms.accept(
+            work,
+            vm_id,
+            request(boot={"asked": body, "user_data": secret, "flavor_id": "1"}),
+            principal=principal,
+            key=key,
+        )
 
 
 def moved(vm_id, *states, **changes):
@@ -47,8 +52,13 @@ def moved(vm_id, *states, **changes):
 def places(store, text):
     """Every table and column in which a text is found."""
     columns = store.rows("SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'")
-    return [(row["table_name"], row["column_name"]) for row in columns if store.rows(
-        f"""SELECT 1 FROM "{row['table_name']}" WHERE "{row['column_name']}"::text LIKE %s LIMIT 1""", f"%{text}%")]
+    return [
+        (row["table_name"], row["column_name"])
+        for row in columns
+        if store.rows(
+            f"""SELECT 1 FROM "{row["table_name"]}" WHERE "{row["column_name"]}"::text LIKE %s LIMIT 1""", f"%{text}%"
+        )
+    ]
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -91,10 +101,19 @@ def test_there_is_no_age_without_an_event(store):
     assert outbox.oldest_age() == 0.0
 
 
-@pytest.mark.parametrize("states", [
-    (State.FAILED,), (State.BUILDING, State.FAILED), (State.BUILDING, State.ACTIVE),
-    (State.BUILDING, State.PENDING, State.FAILED), (State.DELETING,), (State.BUILDING, State.DELETING, State.DELETED),
-    (State.BUILDING, State.LOST)], ids="-".join)
+@pytest.mark.parametrize(
+    "states",
+    [
+        (State.FAILED,),
+        (State.BUILDING, State.FAILED),
+        (State.BUILDING, State.ACTIVE),
+        (State.BUILDING, State.PENDING, State.FAILED),
+        (State.DELETING,),
+        (State.BUILDING, State.DELETING, State.DELETED),
+        (State.BUILDING, State.LOST),
+    ],
+    ids="-".join,
+)
 def test_user_data_goes_with_the_end_of_its_request(store, states):
     asked("vm", "key")
     assert places(store, SECRET) == [("vm", "boot")]
@@ -126,8 +145,12 @@ def test_user_data_of_the_release_before_goes_too(store):
     for vm_id, states in (("ended", (State.FAILED,)), ("runs", (State.BUILDING, State.ACTIVE)), ("waits", ())):
         asked(vm_id)
         moved(vm_id, *states)
-    store.rows("""UPDATE vm SET boot = boot || jsonb_build_object('user_data', %s::text, 'asked',
-                  jsonb_build_object('is_preemptible', true, 'user_data', %s::text))""", SECRET, SECRET)
+    store.rows(
+        """UPDATE vm SET boot = boot || jsonb_build_object('user_data', %s::text, 'asked',
+                  jsonb_build_object('is_preemptible', true, 'user_data', %s::text))""",
+        SECRET,
+        SECRET,
+    )
     assert (retention.clear_user_data(1), retention.clear_user_data(10), retention.clear_user_data(10)) == (1, 1, 0)
     assert [row["id"] for row in store.rows("SELECT id FROM vm WHERE boot::text LIKE %s", f"%{SECRET}%")] == ["waits"]
     assert read("runs").boot["asked"] == {"is_preemptible": True} and read("runs").boot["user_data"] is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.conftest import new_vm, read
+from tests.integration.conftest import move, new_vm, read
 from vmsvc.cloud.cache.server_cache import Watch
 from vmsvc.cloud.port import MARK, Flavor, Quota, Server
 from vmsvc.domain.lifecycle import State
@@ -23,14 +23,6 @@ BOOT = {"asked": {}, "flavor_id": "f", "image_id": "i", "network_id": "net", "co
 pytestmark = pytest.mark.usefixtures("store")
 
 
-def move(row, *states, **columns):
-    """Through these states."""
-    for state in states:
-        with unit() as work:
-            row = vms.move(work, row, state, **columns)
-    return row
-
-
 def noticed(request):
     """A victim of this request during its notice."""
     victim = move(new_vm(is_preemptible=True), State.BUILDING, State.ACTIVE, cloud_id=None)
@@ -42,8 +34,25 @@ def noticed(request):
 
 def server(row, locked):
     """Its server."""
-    return Server(row.cloud_id, "any", "ACTIVE", None, "", "sim-1", "nova", locked, row.created_at, row.created_at,
-                  row.created_at, None, {MARK: row.id}, Flavor("any", "any", 1, 1024, 1), False, Resources(), {})
+    return Server(
+        row.cloud_id,
+        "any",
+        "ACTIVE",
+        None,
+        "",
+        "sim-1",
+        "nova",
+        locked,
+        row.created_at,
+        row.created_at,
+        row.created_at,
+        None,
+        {MARK: row.id},
+        Flavor("any", "any", 1, 1024, 1),
+        False,
+        Resources(),
+        {},
+    )
 
 
 def tied(cache):
@@ -89,8 +98,16 @@ def test_what_a_pass_knows_of_a_refusal_is_what_the_next_one_reads():
     victim = noticed(request)
     with unit():
         ledger.stamp(victim.id, "evicting_at")
-        vms.change(request, refusal={"error": "no_capacity", "message": "No valid host", "rounds": 1,
-                                     "with_room": False, "at": request.created_at.isoformat()})
+        vms.change(
+            request,
+            refusal={
+                "error": "no_capacity",
+                "message": "No valid host",
+                "rounds": 1,
+                "with_room": False,
+                "at": request.created_at.isoformat(),
+            },
+        )
     before = history()
     assert before.tried_by == {CONDITIONS: {request.id}} and not before.accepted and not before.futile
     with reading():

@@ -20,8 +20,15 @@ from vmsvc.store.models import MODELS
 from vmsvc.store.vm_cache import VmCache
 
 MIGRATIONS = Path(db.__file__).parent / "migrations"
-TYPES = {BigAutoField: "bigint", BigIntegerField: "bigint", BooleanField: "boolean", IntegerField: "integer",
-         TextField: "text", BinaryJSONField: "jsonb", DateTimeTZField: "timestamp with time zone"}
+TYPES = {
+    BigAutoField: "bigint",
+    BigIntegerField: "bigint",
+    BooleanField: "boolean",
+    IntegerField: "integer",
+    TextField: "text",
+    BinaryJSONField: "jsonb",
+    DateTimeTZField: "timestamp with time zone",
+}
 
 
 def type_of(field):
@@ -31,10 +38,14 @@ def type_of(field):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__.lower())
 def test_the_columns_are_those_of_the_model(store, model):
-    table = model._meta.table_name    # pylint: disable=protected-access
-    columns = {row["column_name"]: (row["data_type"], row["is_nullable"] == "YES") for row in store.rows(
-        "SELECT column_name, data_type, is_nullable FROM information_schema.columns WHERE table_name = %s", table)}
-    fields = model._meta.sorted_fields    # pylint: disable=protected-access
+    table = model._meta.table_name  # pylint: disable=protected-access
+    columns = {
+        row["column_name"]: (row["data_type"], row["is_nullable"] == "YES")
+        for row in store.rows(
+            "SELECT column_name, data_type, is_nullable FROM information_schema.columns WHERE table_name = %s", table
+        )
+    }
+    fields = model._meta.sorted_fields  # pylint: disable=protected-access
     assert not any(isinstance(field, ForeignKeyField) for field in fields)
     assert columns == {field.column_name: (type_of(field), field.null) for field in fields}
 
@@ -46,9 +57,13 @@ def test_a_migrated_schema_is_found_to_be_what_the_models_say(store):
     with db.reading():
         assert not list(schema.differences(pool))
     partial = {name for model in MODELS for name, index in schema.wanted_indexes(model) if index.partial}
-    assert partial == {row["name"] for row in store.rows(
-        "SELECT indexrelid::regclass::text AS name FROM pg_index WHERE indpred IS NOT NULL "
-        "AND indrelid::regclass::text NOT LIKE 'pg_%%'")}
+    assert partial == {
+        row["name"]
+        for row in store.rows(
+            "SELECT indexrelid::regclass::text AS name FROM pg_index WHERE indpred IS NOT NULL "
+            "AND indrelid::regclass::text NOT LIKE 'pg_%%'"
+        )
+    }
 
 
 #: What may have been done to a database, and how a start names it.
@@ -101,9 +116,15 @@ class _Undo(Exception):
     """Rolls a damage back."""
 
 
-@pytest.mark.parametrize("addition", [
-    "ALTER TABLE vm ADD COLUMN colour text", "ALTER TABLE vm ADD COLUMN colour text NOT NULL DEFAULT 'red'",
-    "CREATE TABLE colour (id text)", "CREATE INDEX vm_image ON vm (image)"])
+@pytest.mark.parametrize(
+    "addition",
+    [
+        "ALTER TABLE vm ADD COLUMN colour text",
+        "ALTER TABLE vm ADD COLUMN colour text NOT NULL DEFAULT 'red'",
+        "CREATE TABLE colour (id text)",
+        "CREATE INDEX vm_image ON vm (image)",
+    ],
+)
 def test_what_a_newer_release_has_added_is_no_difference(damaged, addition):
     pool = db.open_database(damaged.url, 1)
     try:
@@ -157,7 +178,9 @@ def test_data_of_a_development_version_are_refused_before_anything_is_changed(po
         finally:
             pool.close_all()
         assert [row["name"] for row in made.rows("SELECT name FROM schema_migration ORDER BY id")] == [
-            "0001_initial", "0002_untold"]
+            "0001_initial",
+            "0002_untold",
+        ]
     finally:
         postgres.command("DROP DATABASE development WITH (FORCE)")
 
@@ -181,11 +204,16 @@ def test_who_waits_for_another_s_migrations_says_so_and_not_for_ever(postgres, c
         postgres.command("DROP DATABASE waited WITH (FORCE)")
 
 
-@pytest.mark.parametrize("table, columns", [("vm", "cloud_id"), ("idempotency", "principal, key"),
-                                            ("intent", "vm_id, kind"), ("reservation", "vm_id")])
+@pytest.mark.parametrize(
+    "table, columns",
+    [("vm", "cloud_id"), ("idempotency", "principal, key"), ("intent", "vm_id, kind"), ("reservation", "vm_id")],
+)
 def test_what_must_be_there_once_is_unique(store, table, columns):
-    found = store.rows("SELECT indexdef FROM pg_indexes WHERE tablename = %s AND indexdef LIKE %s", table,
-                       f"CREATE UNIQUE INDEX%({columns})%")
+    found = store.rows(
+        "SELECT indexdef FROM pg_indexes WHERE tablename = %s AND indexdef LIKE %s",
+        table,
+        f"CREATE UNIQUE INDEX%({columns})%",
+    )
     assert found
 
 
@@ -200,8 +228,14 @@ def test_processes_that_migrate_a_new_database_at_once_do_it_once(postgres):
     try:
         environ = {**os.environ, "VMSVC_DATABASE_URL": postgres.url.replace("/postgres?", "/brand_new?")}
         with ExitStack() as stack:
-            processes = [stack.enter_context(subprocess.Popen([sys.executable, "-m", "vmsvc", "migrate"], env=environ,
-                                                              stdout=subprocess.PIPE, text=True)) for _ in range(3)]
+            processes = [
+                stack.enter_context(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "vmsvc", "migrate"], env=environ, stdout=subprocess.PIPE, text=True
+                    )
+                )
+                for _ in range(3)
+            ]
             said = sorted(process.communicate(timeout=30)[0].strip() for process in processes)
         names = sorted(path.stem for path in MIGRATIONS.glob("0*.py"))
         assert said == [f"applied: {', '.join(names)}", "the schema is up to date", "the schema is up to date"]
@@ -220,15 +254,21 @@ def test_a_migration_and_a_transaction_of_the_release_before_do_not_wait_for_eac
             Runner(pool, directory=str(MIGRATIONS)).up("0005_exempt")
         pool.close_all()
         with closing(psycopg2.connect(old.url)) as connection, connection.cursor() as cursor:
-            cursor.execute("INSERT INTO idempotency (principal, key, body_hash, vm_id, created_at) "
-                           "VALUES ('a', 'b', 'c', 'd', now())")
+            cursor.execute(
+                "INSERT INTO idempotency (principal, key, body_hash, vm_id, created_at) "
+                "VALUES ('a', 'b', 'c', 'd', now())"
+            )
             migrating = threads.submit(bootstrap.migrate, old.url)
-            while not old.rows("SELECT 1 AS waits FROM pg_locks JOIN pg_database ON pg_database.oid = database "
-                               "WHERE datname = 'published' AND NOT granted"):
+            while not old.rows(
+                "SELECT 1 AS waits FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+                "WHERE datname = 'published' AND NOT granted"
+            ):
                 assert not migrating.done(), migrating.result()
                 time.sleep(0.02)
-            cursor.execute("UPDATE vm SET priority = 1; SELECT max(seq) FROM event; INSERT INTO event (type, state, "
-                           "vm_id, subject, is_preemptible, time, data) VALUES ('a', 'b', 'c', 'd', true, now(), '{}')")
+            cursor.execute(
+                "UPDATE vm SET priority = 1; SELECT max(seq) FROM event; INSERT INTO event (type, state, "
+                "vm_id, subject, is_preemptible, time, data) VALUES ('a', 'b', 'c', 'd', true, now(), '{}')"
+            )
             connection.commit()
         assert migrating.result(20)[0] == "0006_identity"
     finally:

@@ -13,15 +13,33 @@ from vmsvc.store.db import Lock, connected, listen, reading, unit
 
 #: Whatever a session may find set that could touch us, at its worst.
 HOSTILE = {
-    "default_transaction_isolation": "serializable", "default_transaction_deferrable": "on",
-    "statement_timeout": "250ms", "lock_timeout": "5ms", "idle_in_transaction_session_timeout": "300ms",
-    "transaction_timeout": "400ms", "idle_session_timeout": "2s", "synchronous_commit": "off",
-    "timezone": "Asia/Kathmandu", "datestyle": "SQL, DMY", "intervalstyle": "sql_standard", "extra_float_digits": "-15",
-    "standard_conforming_strings": "off", "escape_string_warning": "on", "backslash_quote": "off",
-    "bytea_output": "escape", "client_encoding": "LATIN1", "array_nulls": "off", "transform_null_equals": "on",
-    "row_security": "off", "quote_all_identifiers": "on", "check_function_bodies": "off",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_deferrable": "on",
+    "statement_timeout": "250ms",
+    "lock_timeout": "5ms",
+    "idle_in_transaction_session_timeout": "300ms",
+    "transaction_timeout": "400ms",
+    "idle_session_timeout": "2s",
+    "synchronous_commit": "off",
+    "timezone": "Asia/Kathmandu",
+    "datestyle": "SQL, DMY",
+    "intervalstyle": "sql_standard",
+    "extra_float_digits": "-15",
+    "standard_conforming_strings": "off",
+    "escape_string_warning": "on",
+    "backslash_quote": "off",
+    "bytea_output": "escape",
+    "client_encoding": "LATIN1",
+    "array_nulls": "off",
+    "transform_null_equals": "on",
+    "row_security": "off",
+    "quote_all_identifiers": "on",
+    "check_function_bodies": "off",
     "client_min_messages": "debug1",
-    "enable_indexscan": "off", "enable_seqscan": "off", "jit_above_cost": "0", "plan_cache_mode": "force_generic_plan",
+    "enable_indexscan": "off",
+    "enable_seqscan": "off",
+    "jit_above_cost": "0",
+    "plan_cache_mode": "force_generic_plan",
     "search_path": '"$user", decoy, public',
 }
 NAME = "a\\'b\"% %s \\x25 ✂ 🐘"
@@ -36,7 +54,7 @@ def fixture_hostile(store):
         literal = value if name == "search_path" else f"'{value}'"
         store.command(f"ALTER DATABASE test SET {name} = {literal}")
     pool = models.database.obj
-    pool.close_all()         # the next connections find them
+    pool.close_all()  # the next connections find them
     with pool.connection_context():
         pool.use_schema(None)
         schema.locate(pool)
@@ -51,11 +69,22 @@ def shown(*names):
     return models.database.execute_sql(f"SELECT {columns}").fetchone()
 
 
-@pytest.mark.parametrize("context, level", [(unit, "read committed"), (reading, "repeatable read"),
-                                            (connected, "read committed")], ids=["unit", "reading", "connected"])
+@pytest.mark.parametrize(
+    "context, level",
+    [(unit, "read committed"), (reading, "repeatable read"), (connected, "read committed")],
+    ids=["unit", "reading", "connected"],
+)
 def test_each_transaction_says_what_it_needs(hostile, context, level):
-    names = ("transaction_isolation", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout",
-             "transaction_timeout", "synchronous_commit", "timezone", "search_path")
+    names = (
+        "transaction_isolation",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "transaction_timeout",
+        "synchronous_commit",
+        "timezone",
+        "search_path",
+    )
     with context():
         assert shown(*names) == (level, "20s", "10s", "30s", "0", "on", "UTC", '"public", "pg_temp"')
     assert hostile.rows("SHOW timezone") == [{"TimeZone": "Asia/Kathmandu"}]
@@ -81,13 +110,15 @@ def test_twenty_requests_at_once_are_all_accepted(hostile, threads):
     def accept(number):
         start.wait(10)
         with unit(Lock.SCHEDULER) as work:
-            vm_id = vms.accept(work, f"vm-{number}", request(name=NAME), principal="anonymous",
-                               key=f"key {number % 10}")
+            vm_id = vms.accept(
+                work, f"vm-{number}", request(name=NAME), principal="anonymous", key=f"key {number % 10}"
+            )
         with unit() as work:
             vm = vms.get(vm_id, lock=True)
             if vm.state == State.PENDING:
                 vms.move(work, vm, State.BUILDING)
         return vm_id
+
     assert len(set(threads.map(accept, range(20)))) == 10
     with reading():
         assert [vm.name for vm in vms.current()] == [NAME] * 10
@@ -107,7 +138,8 @@ def test_texts_times_and_numbers_come_back_as_they_went(hostile):
         seconds = usage.over(1)
     assert len(seconds["evictions"]) == len(seconds["standard"])
     assert hostile.rows("SELECT abs(extract(epoch FROM now() - created_at)) < 60 AS new FROM public.vm") == [
-        {"new": True}]
+        {"new": True}
+    ]
 
 
 def test_a_transaction_may_take_its_time_and_wait_for_a_lock(hostile, threads):
@@ -120,6 +152,7 @@ def test_a_transaction_may_take_its_time_and_wait_for_a_lock(hostile, threads):
             locked.set()
             done.wait(10)
             models.database.execute_sql("SELECT pg_sleep(0.5)")
+
     holding = threads.submit(hold)
     assert locked.wait(10)
     threading.Timer(0.5, done.set).start()
@@ -147,7 +180,7 @@ def test_a_temporary_table_of_another_s_does_not_stand_before_ours(store):
 
 
 def test_a_schema_that_the_address_names_is_used_and_found_again(store):
-    store.rows("CREATE SCHEMA \"own one\"")
+    store.rows('CREATE SCHEMA "own one"')
     url = f"{store.url}&options=-csearch_path%3D%22own%5C%20one%22%20-c%20work_mem%3D5MB"
     try:
         for _ in range(2):

@@ -29,6 +29,7 @@ def test_a_server_that_ends_within_a_statement_counts_as_one_that_does_not_answe
 
     def broken(*_):
         raise DatabaseError(psycopg2.DatabaseError("server closed the connection unexpectedly"))
+
     monkeypatch.setattr(PooledPostgresqlDatabase, step, broken)
     with pytest.raises(DATABASE_ERRORS), end():
         assert step == "commit"
@@ -85,6 +86,7 @@ def test_only_one_of_many_who_move_a_vm_at_once_does(store, threads):
         start.wait(10)
         with unit() as work:
             return vms.move(work, vm, State.BUILDING) is not None
+
     assert sum(threads.map(move, range(20))) == 1
     assert [event["data"]["state"] for event in history()] == ["pending", "building"]
     assert store.rows("SELECT state FROM vm") == [{"state": "building"}]
@@ -118,7 +120,7 @@ def test_the_order_of_seq_is_the_order_of_commits_and_a_reader_misses_nothing(st
         for number in range(each):
             with unit() as work:
                 vms.accept(work, f"{threading.get_ident()}-{number}", request(), principal="anonymous", key=None)
-                if number % 3 == 0:      # a transaction that takes longer than those which begin after it
+                if number % 3 == 0:  # a transaction that takes longer than those which begin after it
                     store.rows("SELECT pg_sleep(0.005)")
 
     reader = threads.submit(read_on)
@@ -201,16 +203,20 @@ def test_reading_sees_one_moment(store):
     with reading():
         before = outbox.newest()
         store.rows("UPDATE vm SET name = 'changed'")
-        store.rows("INSERT INTO event (type, state, vm_id, subject, is_preemptible, time, data) "
-                   "VALUES ('create', 'pending', 'x', 'x', false, now(), '{}')")
+        store.rows(
+            "INSERT INTO event (type, state, vm_id, subject, is_preemptible, time, data) "
+            "VALUES ('create', 'pending', 'x', 'x', false, now(), '{}')"
+        )
         assert outbox.newest() == before and vms.get(vm.id).name == "standart"
     assert read(vm.id).name == "changed"
 
 
 def test_connections_that_the_server_ended_fail_at_most_once_and_are_replaced(store):
     vm = new_vm()
-    store.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
-               "AND datname = current_database()")
+    store.rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+        "AND datname = current_database()"
+    )
     with suppress(DATABASE_ERRORS):
         read(vm.id)
     assert read(vm.id).state == State.PENDING
@@ -250,5 +256,7 @@ def test_the_log_tells_what_was_committed_and_nothing_else(store, caplog):
     with unit() as work:
         vms.move(work, vm, State.FAILED, reason="no room")
     assert [record.getMessage() for record in caplog.records] == [
-        f"vm {vm.id}: accepted, standard m1.tiny", f"vm {vm.id}: pending -> failed (no room)"]
+        f"vm {vm.id}: accepted, standard m1.tiny",
+        f"vm {vm.id}: pending -> failed (no room)",
+    ]
     assert store.rows("SELECT state FROM vm") == [{"state": "failed"}]

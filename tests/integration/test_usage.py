@@ -9,16 +9,25 @@ from vmsvc.service import usage
 from vmsvc.store import db
 
 
-def lived(store, begun: float, ended: float | None = None, *, cores: int = 1, preemptible: bool = True,
-          evicted: bool = False) -> None:
+def lived(
+    store, begun: float, ended: float | None = None, *, cores: int = 1, preemptible: bool = True, evicted: bool = False
+) -> None:
     """A VM that was launched `begun` and ended `ended` minutes ago (None: it is there)."""
     vm = new_vm(is_preemptible=preemptible, quota={**request()["quota"], "cores": cores})
-    store.rows("UPDATE vm SET launched_at = clock_timestamp() - %s * interval '1 minute', "
-               "ended_at = clock_timestamp() - %s * interval '1 minute' WHERE id = %s", begun, ended, vm.id)
+    store.rows(
+        "UPDATE vm SET launched_at = clock_timestamp() - %s * interval '1 minute', "
+        "ended_at = clock_timestamp() - %s * interval '1 minute' WHERE id = %s",
+        begun,
+        ended,
+        vm.id,
+    )
     if evicted:
-        store.rows("INSERT INTO eviction (vm_id, owner, reason, simulated, round, cost, optimal, planned_at, evict_at, "
-                   "evicting_at) SELECT id, principal, 'capacity', false, 1, '{}', true, ended_at, ended_at, ended_at "
-                   "FROM vm WHERE id = %s", vm.id)
+        store.rows(
+            "INSERT INTO eviction (vm_id, owner, reason, simulated, round, cost, optimal, planned_at, evict_at, "
+            "evicting_at) SELECT id, principal, 'capacity', false, 1, '{}', true, ended_at, ended_at, ended_at "
+            "FROM vm WHERE id = %s",
+            vm.id,
+        )
 
 
 def born(store, hours: float) -> None:
@@ -35,11 +44,11 @@ def at(answer: dict, name: str, minutes: float) -> int:
 
 def test_what_was_held_is_known_for_each_moment(store):
     born(store, 100)
-    lived(store, 600)                                       # was there before, and is there still
+    lived(store, 600)  # was there before, and is there still
     lived(store, 50, 20, cores=2, evicted=True)
     lived(store, 15, cores=4, preemptible=False)
-    lived(store, 600, 400, cores=8, evicted=True)           # before the time that was asked for
-    new_vm(is_preemptible=True)                             # waits: it holds nothing yet
+    lived(store, 600, 400, cores=8, evicted=True)  # before the time that was asked for
+    new_vm(is_preemptible=True)  # waits: it holds nothing yet
     answer = usage.over(1)
     assert answer["step_seconds"] == 30
     assert [at(answer, "preemptible", minutes) for minutes in (58, 40, 25, 10, 0)] == [1, 3, 3, 1, 1]

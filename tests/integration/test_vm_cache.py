@@ -81,7 +81,7 @@ def test_of_a_database_that_is_another_all_is_read_anew(rows, store):
     """As after a failover to one that lacks the last transactions: its numbers tell nothing."""
     one, two = new_vm(), new_vm()
     assert seen(rows)
-    rows._mark = rows._mark[0] + 10**6, rows._mark[1] - timedelta(days=1)    # pylint: disable=protected-access
+    rows._mark = rows._mark[0] + 10**6, rows._mark[1] - timedelta(days=1)  # pylint: disable=protected-access
     store.rows("DELETE FROM vm WHERE id = %s", two.id)
     assert changes(rows) == {two.id}
     assert seen(rows) == {one.id: "pending"}
@@ -96,6 +96,7 @@ def test_a_transaction_that_began_early_and_ended_late_is_not_missed(rows, threa
             vms.move(work, one, State.BUILDING)
             wrote.set()
             assert finish.wait(10)
+
     slow = threads.submit(slowly)
     assert wrote.wait(10)
     with unit() as work:
@@ -118,6 +119,7 @@ def test_a_reader_that_looks_back_does_not_hide_what_others_saw(rows, threads):
             assert go.wait(10)
             rows.update(now)
             return {row.state for row in rows.values()}
+
     looking = threads.submit(late)
     assert began.wait(10)
     with unit() as work:
@@ -134,5 +136,5 @@ def test_a_reading_costs_what_changed(rows, store):
     assert len(seen(rows)) == 20
     newest = store.rows("SELECT max(changed) AS newest FROM vm")[0]["newest"]
     assert seen(rows)
-    mark = rows._mark[0]    # pylint: disable=protected-access
+    mark = rows._mark[0]  # pylint: disable=protected-access
     assert mark > newest and not store.rows("SELECT 1 FROM vm WHERE changed >= %s", mark)

@@ -30,8 +30,11 @@ def fixture_cache(store):
 def seen(cache):
     """The states of all VMs, and for whom room is kept."""
     with unit() as work, cache.at(SNAPSHOT, work.now, True) as view:
-        return ({row.id: row.state for row in view.rows.values()}, {kept.vm_id for kept in view.reservations},
-                set(view.world.vms))
+        return (
+            {row.id: row.state for row in view.rows.values()},
+            {kept.vm_id for kept in view.reservations},
+            set(view.world.vms),
+        )
 
 
 def building():
@@ -58,6 +61,7 @@ def test_a_request_that_gets_its_room_meanwhile_still_waits_or_holds_nothing(cac
         found = open_reservations()
         threads.submit(done, row).result(10)
         return found
+
     monkeypatch.setattr(ledger, "open_reservations", slowly)
     states, kept, _ = seen(cache)
     assert kept == {row.id} and states[row.id] == "building"
@@ -67,8 +71,10 @@ def test_a_request_that_gets_its_room_meanwhile_still_waits_or_holds_nothing(cac
 
 def test_what_was_read_before_a_failure_is_not_lost(cache, monkeypatch):
     row = building()
-    for broken in ("vmsvc.service.scheduling.world_cache.ledger.exempt",
-                   "vmsvc.service.scheduling.world_builder.WorldBuilder._charge"):
+    for broken in (
+        "vmsvc.service.scheduling.world_cache.ledger.exempt",
+        "vmsvc.service.scheduling.world_builder.WorldBuilder._charge",
+    ):
         monkeypatch.setattr(broken, lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             seen(cache)
@@ -92,12 +98,25 @@ def facts(cache):
     """All of the world that decisions are made upon."""
     with unit() as work, cache.at(SNAPSHOT, work.now, True) as view:
         world = view.world
-        return (dict(world.vms), dict(world.hosts), dict(world.reservations), world.budgets, world.full_budgets,
-                world.surcharges, world.quota_limit, world.quota_used)
+        return (
+            dict(world.vms),
+            dict(world.hosts),
+            dict(world.reservations),
+            world.budgets,
+            world.full_budgets,
+            world.surcharges,
+            world.quota_limit,
+            world.quota_used,
+        )
 
 
-LIFE = {State.PENDING: State.BUILDING, State.BUILDING: State.ACTIVE, State.ACTIVE: State.NOTICED,
-        State.NOTICED: State.EVICTING, State.EVICTING: State.EVICTED}
+LIFE = {
+    State.PENDING: State.BUILDING,
+    State.BUILDING: State.ACTIVE,
+    State.ACTIVE: State.NOTICED,
+    State.NOTICED: State.EVICTING,
+    State.EVICTING: State.EVICTED,
+}
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -29,8 +29,14 @@ CREATE TRIGGER linger AFTER INSERT ON event FOR EACH ROW EXECUTE FUNCTION linger
 
 def emit(work: db.Unit, vm_id: str, kind: str, preemptible: bool) -> None:
     """One event of a VM."""
-    work.emit(type=kind, state="pending", vm_id=vm_id, subject=vm_id, is_preemptible=preemptible,
-              data={"vm": {"id": vm_id, "vmsvc_id": vm_id, "name": "x", "is_preemptible": preemptible}})
+    work.emit(
+        type=kind,
+        state="pending",
+        vm_id=vm_id,
+        subject=vm_id,
+        is_preemptible=preemptible,
+        data={"vm": {"id": vm_id, "vmsvc_id": vm_id, "name": "x", "is_preemptible": preemptible}},
+    )
 
 
 def write(name: str, chance: random.Random, count: int) -> None:
@@ -46,8 +52,10 @@ def main(url: str, name: str, seed: str, count: str) -> None:
     """Write, with all threads at once."""
     pool = db.open_database(url, THREADS)
     with ThreadPoolExecutor(THREADS) as threads:
-        for done in [threads.submit(write, f"{name}-{number}", random.Random(f"{seed} {number}"), int(count))
-                     for number in range(THREADS)]:
+        for done in [
+            threads.submit(write, f"{name}-{number}", random.Random(f"{seed} {number}"), int(count))
+            for number in range(THREADS)
+        ]:
             done.result()
     pool.close_all()
 

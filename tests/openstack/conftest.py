@@ -52,8 +52,21 @@ def real_cloud() -> Iterator[Path]:
 
 def simulated_cloud(folder: Path) -> Iterator[Path]:
     """The simulated cloud, in a process of its own."""
-    command = [sys.executable, "-m", "vmsvc.simulator", "--dir", str(folder), "--schedule-seconds", "0.05",
-               "--boot-seconds", "0.1", "--delete-seconds", "0.05", "--stop-seconds", "0.05"]
+    command = [
+        sys.executable,
+        "-m",
+        "vmsvc.simulator",
+        "--dir",
+        str(folder),
+        "--schedule-seconds",
+        "0.05",
+        "--boot-seconds",
+        "0.1",
+        "--delete-seconds",
+        "0.05",
+        "--stop-seconds",
+        "0.05",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             started = process.stdout.readline()  # ends when the process does, so this cannot hang on one that failed
@@ -79,6 +92,7 @@ def keeper_of_the_cloud(entries) -> Bed | Simulator:
 
     def put(values: dict) -> None:
         assert send("PUT", f"{root}/sim/settings", values).status == 200
+
     return Simulator(put)
 
 
@@ -111,9 +125,11 @@ def only_network(demo) -> str:
 @pytest.fixture(name="quota")
 def quota_setter(demo, admin) -> Iterator[Callable]:
     """Sets demo's quota; the large one is put back."""
+
     def put(**limits: int) -> None:
         reply = admin("PUT", f"/os-quota-sets/{demo.project}", {"quota_set": {**limits, "force": True}})
         assert reply.status == 200, reply
+
     yield put
     put(**LARGE)
 
@@ -130,50 +146,71 @@ def no_servers_are_left(admin) -> Iterator[None]:
             admin("DELETE", f"/servers/{server_id}")
         asked.update(left)
         return not left
+
     until("no server is left", gone, 120)
 
 
 @pytest.fixture(name="post")
 def poster(image_id, network_id) -> Callable[..., Reply]:
     """POST /servers with what every server needs; keywords add to the body or replace parts of it."""
+
     def post(api: Api, version: str | None = None, **more: object) -> Reply:
-        server = {"name": "conformance", "flavorRef": "m1.tiny", "imageRef": image_id,
-                  "networks": [{"uuid": network_id}], **more}
+        server = {
+            "name": "conformance",
+            "flavorRef": "m1.tiny",
+            "imageRef": image_id,
+            "networks": [{"uuid": network_id}],
+            **more,
+        }
         return api("POST", "/servers", {"server": server}, version=version)
+
     return post
 
 
 @pytest.fixture(name="boot")
 def booter(post) -> Callable[..., dict]:
     """Makes a server and waits until it is ACTIVE, or in the status that is asked for; returns it as GET shows it."""
+
     def boot(api: Api, status: str = "ACTIVE", **more: object) -> dict:
         reply = post(api, **more)
         assert reply.status == 202, reply
         server_id = reply.body["server"]["id"]
         until(f"{server_id} is {status}", lambda: api.server(server_id)["status"] == status)
         return api.server(server_id)
+
     return boot
 
 
 @pytest.fixture(name="fill")
 def filler(post) -> Callable[..., list[dict]]:
     """Fills the cloud with four of the largest servers, one on each host; returns them."""
+
     def fill(api: Api) -> list[dict]:
         made = [post(api, flavorRef="m1.large").body["server"]["id"] for _ in range(4)]
-        return [until(f"{server_id} is ACTIVE", lambda server_id=server_id: next(
-            (server for server in [api.server(server_id)] if server["status"] == "ACTIVE"), None))
-            for server_id in made]
+        return [
+            until(
+                f"{server_id} is ACTIVE",
+                lambda server_id=server_id: next(
+                    (server for server in [api.server(server_id)] if server["status"] == "ACTIVE"), None
+                ),
+            )
+            for server_id in made
+        ]
+
     return fill
 
 
 @pytest.fixture(name="gone")
 def waiter_for_404() -> Callable[[Api, str], Reply]:
     """Waits until GET says 404; returns that answer."""
+
     def gone(api: Api, server_id: str) -> Reply:
         def look() -> Reply | None:
             reply = api("GET", f"/servers/{server_id}")
             return reply if reply.status == 404 else None
+
         return until(f"{server_id} is gone", look)
+
     return gone
 
 
@@ -186,6 +223,7 @@ def connector(clouds_yaml, entries, io_loop) -> Iterator[Callable]:
         made.append(OpenStack(cloud=entries[user][0], config_file=str(clouds_yaml)))
         await made[-1].connect()
         return made[-1]
+
     yield connect
     for cloud in made:
         io_loop.run_sync(cloud.close)

@@ -33,21 +33,38 @@ class Api:
 
     def sign_in(self, password: str | None = None) -> Reply:
         """POST /v3/auth/tokens."""
-        user = {"name": self.auth["username"], "domain": {"name": "Default"},
-                "password": password or self.auth["password"]}
+        user = {
+            "name": self.auth["username"],
+            "domain": {"name": "Default"},
+            "password": password or self.auth["password"],
+        }
         scope = {"project": {"name": self.auth["project_name"], "domain": {"name": "Default"}}}
-        reply = send("POST", f"{self.auth['auth_url']}/auth/tokens", {"auth": {
-            "identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}})
+        reply = send(
+            "POST",
+            f"{self.auth['auth_url']}/auth/tokens",
+            {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}},
+        )
         if reply.status == 201:
             self.token = reply.headers["X-Subject-Token"]
             self.project = reply.body["token"]["project"]["id"]
-            self.endpoints = {service["type"]: endpoint["url"].rstrip("/")
-                              for service in reply.body["token"]["catalog"]
-                              for endpoint in service["endpoints"] if endpoint["interface"] == "public"}
+            self.endpoints = {
+                service["type"]: endpoint["url"].rstrip("/")
+                for service in reply.body["token"]["catalog"]
+                for endpoint in service["endpoints"]
+                if endpoint["interface"] == "public"
+            }
         return reply
 
-    def __call__(self, method: str, path: str, body: object = None, *, service: str = "compute",
-                 version: str | None = None, token: str | None = None) -> Reply:
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        service: str = "compute",
+        version: str | None = None,
+        token: str | None = None,
+    ) -> Reply:
         """One request; `path` begins below the service's endpoint in the catalogue."""
         headers = {"X-Auth-Token": token or self.token}
         if service in ("compute", "placement"):
@@ -66,8 +83,9 @@ class Api:
 def send(method: str, url: str, body: object = None, headers: dict | None = None, timeout: float = 60) -> Reply:
     """An HTTP exchange without proxies, whatever the environment says."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json", "Accept": "application/json",
-                                                 **(headers or {})}, method=method)
+    request = urllib.request.Request(
+        url, data, {"Content-Type": "application/json", "Accept": "application/json", **(headers or {})}, method=method
+    )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=timeout) as answer:

@@ -32,8 +32,9 @@ class Bed:
             self._run("up", BED_RECLAIM_SECONDS="0")
 
     def _run(self, *arguments: str, **environment: str) -> None:
-        subprocess.run([self._command, *arguments], check=True, timeout=300, capture_output=True,
-                       env={**os.environ, **environment})
+        subprocess.run(
+            [self._command, *arguments], check=True, timeout=300, capture_output=True, env={**os.environ, **environment}
+        )
 
 
 class Simulator:

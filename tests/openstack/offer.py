@@ -15,14 +15,27 @@ class Offer:
 
     def image(self, owner: Api, data: bytes | None = b"x", **values: object) -> str:
         """An image's id; without data it stays queued."""
-        reply = owner("POST", "/images", {"name": "conformance", "container_format": "bare", "disk_format": "raw",
-                                          "visibility": "private", **values}, service="image")
+        reply = owner(
+            "POST",
+            "/images",
+            {
+                "name": "conformance",
+                "container_format": "bare",
+                "disk_format": "raw",
+                "visibility": "private",
+                **values,
+            },
+            service="image",
+        )
         assert reply.status == 201, reply
         self._made.append(("image", f"/images/{reply.body['id']}"))
         if data is not None:
             request = urllib.request.Request(
-                f"{owner.endpoints['image']}/v2/images/{reply.body['id']}/file", data, method="PUT",
-                headers={"X-Auth-Token": owner.token, "Content-Type": "application/octet-stream"})
+                f"{owner.endpoints['image']}/v2/images/{reply.body['id']}/file",
+                data,
+                method="PUT",
+                headers={"X-Auth-Token": owner.token, "Content-Type": "application/octet-stream"},
+            )
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             with contextlib.closing(opener.open(request)) as answer:
                 assert answer.status == 204
@@ -47,8 +60,9 @@ class Offer:
 
     def flavor(self, name: str, disk: int) -> str:
         """A flavor's name."""
-        reply = self._admin("POST", "/flavors", {"flavor": {"id": name, "name": name, "vcpus": 1, "ram": 512,
-                                                           "disk": disk}})
+        reply = self._admin(
+            "POST", "/flavors", {"flavor": {"id": name, "name": name, "vcpus": 1, "ram": 512, "disk": disk}}
+        )
         assert reply.status == 200, reply
         self._made.append(("compute", f"/flavors/{name}"))
         return name

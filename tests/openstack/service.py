@@ -26,11 +26,18 @@ class Service:
     """One vmsvc: a process and its REST interface."""
 
     def __init__(self, clouds: Path, cloud: str, folder: Path, **settings: str):
-        self._environment = {name: value for name, value in os.environ.items()
-                             if not name.startswith(("VMSVC_", "OS_"))}
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("VMSVC_", "OS_"))
+        }
         self._environment |= {
-            "OS_CLIENT_CONFIG_FILE": str(clouds), "OS_CLOUD": cloud, "VMSVC_DATA_DIR": str(folder), "VMSVC_PORT": "0",
-            "VMSVC_GRACE_SECONDS": str(GRACE), "VMSVC_FLAVOR": "m1.small", **settings}
+            "OS_CLIENT_CONFIG_FILE": str(clouds),
+            "OS_CLOUD": cloud,
+            "VMSVC_DATA_DIR": str(folder),
+            "VMSVC_PORT": "0",
+            "VMSVC_GRACE_SECONDS": str(GRACE),
+            "VMSVC_FLAVOR": "m1.small",
+            **settings,
+        }
         self.log = folder / "service.log"
         self.start()
 
@@ -38,7 +45,8 @@ class Service:
         """Start it and wait until it is ready."""
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-                [sys.executable, "-m", "vmsvc"], cwd=ROOT, env=self._environment, stderr=log)
+                [sys.executable, "-m", "vmsvc"], cwd=ROOT, env=self._environment, stderr=log
+            )
         self.url = until("the service listens", self._address)
         until("the service is ready", lambda: send("GET", f"{self.url}/readyz").status == 200)
 
@@ -82,8 +90,7 @@ class Service:
 
     def evictions(self, since: int, state: str) -> list[dict]:
         """The events of eviction with this state."""
-        return [event for event in self.events(since)
-                if event["type"] == "evict" and event["data"]["state"] == state]
+        return [event for event in self.events(since) if event["type"] == "evict" and event["data"]["state"] == state]
 
     def victims(self, since: int, state: str = "noticed") -> set[str]:
         """Who got so far."""

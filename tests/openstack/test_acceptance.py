@@ -21,20 +21,38 @@ def fixture_offer(admin) -> Iterator[Offer]:
 
 
 REFUSED = {
-    "min_ram": (lambda offer, demo: {"imageRef": offer.image(demo, min_ram=8192)},
-                400, "Flavor's memory is too small for requested image."),
-    "min_disk": (lambda offer, demo: {"imageRef": offer.image(demo, min_disk=5)},
-                 400, "Flavor's disk is smaller than the minimum size specified in image metadata. Flavor disk is "
-                      "1073741824 bytes, minimum size is 5368709120 bytes."),
+    "min_ram": (
+        lambda offer, demo: {"imageRef": offer.image(demo, min_ram=8192)},
+        400,
+        "Flavor's memory is too small for requested image.",
+    ),
+    "min_disk": (
+        lambda offer, demo: {"imageRef": offer.image(demo, min_disk=5)},
+        400,
+        "Flavor's disk is smaller than the minimum size specified in image metadata. Flavor disk is "
+        "1073741824 bytes, minimum size is 5368709120 bytes.",
+    ),
     "queued": (lambda offer, demo: {"imageRef": offer.image(demo, data=None)}, 400, "is not active."),
-    "encrypted": (lambda offer, demo: {"imageRef": offer.image(demo, cinder_encryption_key_id=str(uuid.uuid4()))},
-                  400, "Direct booting of an image uploaded from an encrypted volume is unsupported."),
-    "no subnet": (lambda offer, demo: {"networks": [{"uuid": offer.network(demo)}]},
-                  400, "requires a subnet in order to boot instances on."),
-    "zero disk": (lambda offer, demo: {"flavorRef": offer.flavor("conformance-zero", 0)},
-                  403, "Only volume-backed servers are allowed for flavors with zero disk."),
-    "metadata": (lambda offer, demo: {"metadata": {f"k{number}": "v" for number in range(129)}},
-                 403, "Maximum number of metadata items exceeds 128"),
+    "encrypted": (
+        lambda offer, demo: {"imageRef": offer.image(demo, cinder_encryption_key_id=str(uuid.uuid4()))},
+        400,
+        "Direct booting of an image uploaded from an encrypted volume is unsupported.",
+    ),
+    "no subnet": (
+        lambda offer, demo: {"networks": [{"uuid": offer.network(demo)}]},
+        400,
+        "requires a subnet in order to boot instances on.",
+    ),
+    "zero disk": (
+        lambda offer, demo: {"flavorRef": offer.flavor("conformance-zero", 0)},
+        403,
+        "Only volume-backed servers are allowed for flavors with zero disk.",
+    ),
+    "metadata": (
+        lambda offer, demo: {"metadata": {f"k{number}": "v" for number in range(129)}},
+        403,
+        "Maximum number of metadata items exceeds 128",
+    ),
 }
 
 
@@ -71,8 +89,10 @@ def test_a_network_without_a_free_address_aborts_the_build_for_good(demo, boot, 
     network = offer.network(demo, "10.9.0.0/30", taken=2)
     server = boot(demo, "ERROR", networks=[{"uuid": network}])
     fault = until("it has a fault", lambda: demo.server(server["id"]).get("fault"))
-    assert fault["message"] == (f"Build of instance {server['id']} aborted: Failed to allocate the network(s) with "
-                                f"error No fixed IP addresses available for network: {network}, not rescheduling.")
+    assert fault["message"] == (
+        f"Build of instance {server['id']} aborted: Failed to allocate the network(s) with "
+        f"error No fixed IP addresses available for network: {network}, not rescheduling."
+    )
 
 
 def test_images_that_a_list_leaves_out_are_there_all_the_same(demo, admin, offer):
@@ -83,28 +103,42 @@ def test_images_that_a_list_leaves_out_are_there_all_the_same(demo, admin, offer
     private = offer.image(admin)
     listed = {image["id"] for image in demo("GET", "/images", service="image").body["images"]}
     assert not listed & {community, hidden, shared, private}
-    assert [demo("GET", f"/images/{image}", service="image").status
-            for image in (community, hidden, shared, private)] == [200, 200, 200, 404]
+    assert [
+        demo("GET", f"/images/{image}", service="image").status for image in (community, hidden, shared, private)
+    ] == [200, 200, 200, 404]
 
 
 def spec(image: str, network: str, **more: object) -> BootSpec:
     """A create of m1.tiny."""
-    return BootSpec(**{"vmsvc_id": "rehearsal", "name": "rehearsal", "flavor_id": "m1.tiny", "image_id": image,
-                       "network_id": network, "metadata": {}, **more})
+    return BootSpec(
+        **{
+            "vmsvc_id": "rehearsal",
+            "name": "rehearsal",
+            "flavor_id": "m1.tiny",
+            "image_id": image,
+            "network_id": network,
+            "metadata": {},
+            **more,
+        }
+    )
 
 
 @pytest.mark.gen_test(timeout=120)
-async def test_a_rehearsal_finds_what_nova_refuses_and_makes_nothing(connect, demo, admin, offer, image_id, network_id,
-                                                                    quota):
+async def test_a_rehearsal_finds_what_nova_refuses_and_makes_nothing(
+    connect, demo, admin, offer, image_id, network_id, quota
+):
     cloud = await connect("demo")
     tiny = {flavor.name: flavor.id for flavor in await cloud.flavors()}["m1.tiny"]
     quota(instances=0)
-    await cloud.rehearse(spec(image_id, network_id, flavor_id=tiny))        # a quota is not its business
-    for wrong, field in (({"image_id": offer.image(demo, min_ram=8192)}, "flavor"),
-                         ({"image_id": offer.image(demo, data=None)}, "image"),
-                         ({"network_id": offer.network(demo)}, "network"), ({"key_name": "none"}, "key_name"),
-                         ({"flavor_id": offer.flavor("conformance-zero", 0)}, "flavor"),
-                         ({"metadata": {f"k{number}": "v" for number in range(129)}}, "metadata")):
+    await cloud.rehearse(spec(image_id, network_id, flavor_id=tiny))  # a quota is not its business
+    for wrong, field in (
+        ({"image_id": offer.image(demo, min_ram=8192)}, "flavor"),
+        ({"image_id": offer.image(demo, data=None)}, "image"),
+        ({"network_id": offer.network(demo)}, "network"),
+        ({"key_name": "none"}, "key_name"),
+        ({"flavor_id": offer.flavor("conformance-zero", 0)}, "flavor"),
+        ({"metadata": {f"k{number}": "v" for number in range(129)}}, "metadata"),
+    ):
         with pytest.raises(InvalidRequest) as raised:
             await cloud.rehearse(spec(image_id, network_id, **{"flavor_id": tiny, **wrong}))
         assert raised.value.field == field, raised.value.message
@@ -135,11 +169,13 @@ def test_nobody_is_noticed_for_what_nova_refuses(service, project, admin, mode, 
     set_quota(admin, project, instances=2)
     service.create_many(2, {**PREEMPTIBLE, "flavor": "m1.tiny"})
     image = offer.image(project, min_ram=8192)
-    for more, status in (({"image": image}, 400), ({"network": offer.network(project)}, 400),
-                         ({"network": offer.network(project, "10.9.0.0/30", taken=2)}, 400),
-                         ({"flavor": offer.flavor("conformance-zero", 0)}, {"tenant": 400, "operator": None}[mode]),
-                         ({"image": offer.image(project, hw_architecture="aarch64")},
-                          {"tenant": None, "operator": 409}[mode])):
+    for more, status in (
+        ({"image": image}, 400),
+        ({"network": offer.network(project)}, 400),
+        ({"network": offer.network(project, "10.9.0.0/30", taken=2)}, 400),
+        ({"flavor": offer.flavor("conformance-zero", 0)}, {"tenant": 400, "operator": None}[mode]),
+        ({"image": offer.image(project, hw_architecture="aarch64")}, {"tenant": None, "operator": 409}[mode]),
+    ):
         if status is None:
             continue
         body = {"is_preemptible": False, "flavor": "m1.tiny", "image": image_id, "network": network_id, **more}

@@ -27,10 +27,12 @@ pytestmark = pytest.mark.gen_test(timeout=60)
 @pytest.fixture(name="spec")
 def spec_maker(image_id, network_id):
     """A BootSpec with a mark of its own."""
+
     def spec(flavor_id: str = "m1.tiny", **more) -> BootSpec:
         mark = str(uuid4())
         wanted = {"image_id": image_id, "network_id": network_id, "metadata": {MARK: mark}, **more}
         return BootSpec(vmsvc_id=mark, name="adapter", flavor_id=flavor_id, **wanted)
+
     return spec
 
 
@@ -63,8 +65,12 @@ async def test_the_catalogue_of_what_can_be_asked_for(connect, image_id, network
     for user in ("demo", "admin"):
         cloud = await connect(user)
         sizes = {flavor.name: (flavor.vcpus, flavor.ram_mb, flavor.disk_gb) for flavor in await cloud.flavors()}
-        assert sizes == {"m1.tiny": (1, 1024, 1), "m1.small": (1, 2048, 1), "m1.medium": (2, 4096, 1),
-                         "m1.large": (4, 8192, 1)}
+        assert sizes == {
+            "m1.tiny": (1, 1024, 1),
+            "m1.small": (1, 2048, 1),
+            "m1.medium": (2, 4096, 1),
+            "m1.large": (4, 8192, 1),
+        }
         assert [image.id for image in await cloud.images()] == [image_id]
         assert [network.id for network in await cloud.networks()] == [network_id]
         assert [zone.name for zone in await cloud.availability_zones()] == ["nova"]
@@ -143,10 +149,17 @@ async def test_no_room_is_a_failed_server_that_is_found_by_its_mark(connect, spe
     assert [found.id for found in await cloud.find_servers(refused.vmsvc_id)] == [server.id]
 
 
-@pytest.mark.parametrize(("wrong", "field"), [
-    ({"flavor_id": "nope"}, "flavor"), ({"image_id": UNKNOWN}, "image"), ({"network_id": UNKNOWN}, "network"),
-    ({"availability_zone": "nope"}, "availability_zone"), ({"key_name": "nope"}, "key_name"),
-    ({"user_data": "not base 64!"}, "user_data")])
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"flavor_id": "nope"}, "flavor"),
+        ({"image_id": UNKNOWN}, "image"),
+        ({"network_id": UNKNOWN}, "network"),
+        ({"availability_zone": "nope"}, "availability_zone"),
+        ({"key_name": "nope"}, "key_name"),
+        ({"user_data": "not base 64!"}, "user_data"),
+    ],
+)
 async def test_a_create_that_names_what_there_is_not_is_invalid_in_that_field(connect, spec, wrong, field):
     cloud = await connect("demo")
     with pytest.raises(InvalidRequest) as caught:
@@ -198,19 +211,30 @@ async def test_a_locked_server_is_locked_for_every_write(connect, spec, admin):
     await settled(cloud, server_id)
     assert admin("POST", f"/servers/{server_id}/action", {"lock": None}).status == 202
     assert (await cloud.server(server_id)).locked
-    for write in (cloud.delete(server_id), cloud.delete(server_id, force=True), cloud.stop(server_id),
-                  cloud.set_metadata(server_id, {"a": "b"}), cloud.unset_metadata(server_id, MARK)):
+    for write in (
+        cloud.delete(server_id),
+        cloud.delete(server_id, force=True),
+        cloud.stop(server_id),
+        cloud.set_metadata(server_id, {"a": "b"}),
+        cloud.unset_metadata(server_id, MARK),
+    ):
         with pytest.raises(Locked):
             await write
 
 
 async def test_a_member_is_refused_what_is_the_operators(connect, spec):
     cloud = await connect("demo")
-    for call in (cloud.providers(), cloud.services(), cloud.with_trait("COMPUTE_NODE"), cloud.allocations(UNKNOWN),
-                 cloud.occupants(datetime.now(UTC)), cloud.everybody(datetime.now(UTC)),
-                 cloud.holders(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
-                 cloud.content(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
-                 cloud.create_server(spec(host="bed-1"))):
+    for call in (
+        cloud.providers(),
+        cloud.services(),
+        cloud.with_trait("COMPUTE_NODE"),
+        cloud.allocations(UNKNOWN),
+        cloud.occupants(datetime.now(UTC)),
+        cloud.everybody(datetime.now(UTC)),
+        cloud.holders(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
+        cloud.content(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
+        cloud.create_server(spec(host="bed-1")),
+    ):
         with pytest.raises(Forbidden):
             await call
 
@@ -231,8 +255,11 @@ async def test_an_operator_sees_hosts_and_what_servers_hold(connect, spec):
     assert await cloud.allocations(server_id) == {chosen.id: held}
     after = await cloud.content(chosen)
     assert after.allocations == {server_id: held} == await cloud.holders(chosen) and after.version > before.version
-    assert {provider.host for provider, old in zip(await cloud.providers(), providers, strict=True)
-            if provider.version != old.version} == {chosen.host}
+    assert {
+        provider.host
+        for provider, old in zip(await cloud.providers(), providers, strict=True)
+        if provider.version != old.version
+    } == {chosen.host}
     await cloud.delete(server_id)
     await gone(cloud, server_id)
     assert await cloud.allocations(server_id) == {}

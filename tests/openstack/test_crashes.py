@@ -16,10 +16,15 @@ from tests.system import invariants
 from tests.system.client import until
 
 LEASE = 2.0
-LARGEST = 4          # servers of m1.large that the cloud has room for
+LARGEST = 4  # servers of m1.large that the cloud has room for
 PATIENCE = 240.0
-POINTS = ["after call create_server #2", "before commit _active #2", "after commit _evicting #1",
-          f"after call create_server #{LARGEST + 1}", "after commit _want_deleted #1"]
+POINTS = [
+    "after call create_server #2",
+    "before commit _active #2",
+    "after commit _evicting #1",
+    f"after call create_server #{LARGEST + 1}",
+    "after commit _want_deleted #1",
+]
 #: The simulated cloud has the whole matrix elsewhere: two points show that this test works.
 HERE = POINTS if os.environ.get("VMSVC_TEST_CLOUD") == "bed" else POINTS[::3]
 USER_OF = {"tenant": "demo", "operator": "admin"}
@@ -37,8 +42,11 @@ class Killed:
 
     def _start(self) -> None:
         log = self._folder / f"log{len(self.replicas)}"
-        self.replicas.append(self._launcher.start(self._environ, log, {"vmsvc.store.intents.LEASE_SECONDS": LEASE},
-                                                  self._folder, self._deadly))
+        self.replicas.append(
+            self._launcher.start(
+                self._environ, log, {"vmsvc.store.intents.LEASE_SECONDS": LEASE}, self._folder, self._deadly
+            )
+        )
 
     @property
     def died(self) -> bool:
@@ -70,16 +78,23 @@ def nothing_is_there(admin: Api) -> bool:
     """No server, and no port and no allocation of one."""
     ports = admin("GET", "/ports", service="network").body["ports"]
     providers = admin("GET", "/resource_providers", service="placement").body["resource_providers"]
-    held = [consumer for provider in providers for consumer in admin(
-        "GET", f"/resource_providers/{provider['uuid']}/allocations", service="placement").body["allocations"]]
-    return not (admin("GET", "/servers?all_tenants=1").body["servers"] or held
-                or [port for port in ports if port["device_owner"].startswith("compute:")])
+    held = [
+        consumer
+        for provider in providers
+        for consumer in admin("GET", f"/resource_providers/{provider['uuid']}/allocations", service="placement").body[
+            "allocations"
+        ]
+    ]
+    return not (
+        admin("GET", "/servers?all_tenants=1").body["servers"]
+        or held
+        or [port for port in ports if port["device_owner"].startswith("compute:")]
+    )
 
 
 async def a_busy_day(clients: Clients, project: Api) -> None:
     """The cloud is filled, one VM goes for another, all are deleted."""
-    filled = await asyncio.gather(*(clients.created(f"filler {number}", True, "m1.large")
-                                    for number in range(LARGEST)))
+    filled = await asyncio.gather(*(clients.created(f"filler {number}", True, "m1.large") for number in range(LARGEST)))
     winner = await clients.created("winner", False, "m1.large")
     assert len(winner.json["evicted"]) == 1
     there = {server["id"] for server in project("GET", "/servers").body["servers"]}
@@ -91,12 +106,19 @@ async def a_busy_day(clients: Clients, project: Api) -> None:
 @pytest.mark.parametrize("deadly", HERE)
 @pytest.mark.parametrize("mode", ["tenant", "operator"])
 @pytest.mark.gen_test(timeout=900)
-async def test_a_kill_at_this_step_costs_time_and_nothing_else(mode, deadly, database, clouds_yaml, entries, demo,
-                                                               admin, folder):
+async def test_a_kill_at_this_step_costs_time_and_nothing_else(
+    mode, deadly, database, clouds_yaml, entries, demo, admin, folder
+):
     project = {"tenant": demo, "operator": admin}[mode]
     assert admin("PUT", f"/os-quota-sets/{project.project}", {"quota_set": {**LARGE, "force": True}}).status == 200
-    environ = {"OS_CLOUD": entries[USER_OF[mode]][0], "OS_CLIENT_CONFIG_FILE": str(clouds_yaml), "VMSVC_PORT": "0",
-               "VMSVC_DATABASE_URL": database.url, "VMSVC_GRACE_SECONDS": "3", "VMSVC_FLAVOR": "m1.tiny"}
+    environ = {
+        "OS_CLOUD": entries[USER_OF[mode]][0],
+        "OS_CLIENT_CONFIG_FILE": str(clouds_yaml),
+        "VMSVC_PORT": "0",
+        "VMSVC_DATABASE_URL": database.url,
+        "VMSVC_GRACE_SECONDS": "3",
+        "VMSVC_FLAVOR": "m1.tiny",
+    }
     service = Killed(folder, environ, deadly)
     again = asyncio.create_task(service.start_again())
     try:

@@ -15,8 +15,11 @@ from tests.openstack.conftest import LARGE
 from tests.system import invariants
 from tests.system.client import until
 
-PATIENCE = {"vmsvc.service.acting.create_server._LOOKS": (0.3, 0.5), "vmsvc.service.acting.worker._BACKOFF": (0.5, 1.0),
-            "vmsvc.service.reconciler._ROUND_SECONDS": 1.0}
+PATIENCE = {
+    "vmsvc.service.acting.create_server._LOOKS": (0.3, 0.5),
+    "vmsvc.service.acting.worker._BACKOFF": (0.5, 1.0),
+    "vmsvc.service.reconciler._ROUND_SECONDS": 1.0,
+}
 CREATE = ("POST", "/servers$")
 FAULTS = {
     **{action: [Fault(action, *CREATE)] for action in ("before", "after", "half", "html", "status")},
@@ -32,15 +35,28 @@ HERE = FAULTS if os.environ.get("VMSVC_TEST_CLOUD") == "bed" else ("after", "lat
 
 @pytest.mark.parametrize("kind", HERE)
 @pytest.mark.gen_test(timeout=300)
-async def test_one_server_comes_of_one_request_whatever_the_network_does(kind, database, clouds_yaml, entries, demo,
-                                                                        admin):
+async def test_one_server_comes_of_one_request_whatever_the_network_does(
+    kind, database, clouds_yaml, entries, demo, admin
+):
     assert admin("PUT", f"/os-quota-sets/{demo.project}", {"quota_set": {**LARGE, "force": True}}).status == 200
     folder, launcher, proxy = Path(tempfile.mkdtemp(prefix="vmsvc-fault-")), Launcher(), Proxy()
     await proxy.open()
-    replicas = [launcher.start({
-        "OS_CLOUD": entries["demo"][0], "OS_CLIENT_CONFIG_FILE": str(clouds_yaml), "http_proxy": proxy.url,
-        "no_proxy": "", "VMSVC_PORT": "0", "VMSVC_DATABASE_URL": database.url, "VMSVC_FLAVOR": "m1.tiny",
-        "VMSVC_CLOUD_TIMEOUT": "5"}, folder / "log", PATIENCE)]
+    replicas = [
+        launcher.start(
+            {
+                "OS_CLOUD": entries["demo"][0],
+                "OS_CLIENT_CONFIG_FILE": str(clouds_yaml),
+                "http_proxy": proxy.url,
+                "no_proxy": "",
+                "VMSVC_PORT": "0",
+                "VMSVC_DATABASE_URL": database.url,
+                "VMSVC_FLAVOR": "m1.tiny",
+                "VMSVC_CLOUD_TIMEOUT": "5",
+            },
+            folder / "log",
+            PATIENCE,
+        )
+    ]
     try:
         await replicas[0].ready()
         clients = Clients(replicas, 120)
@@ -54,6 +70,7 @@ async def test_one_server_comes_of_one_request_whatever_the_network_does(kind, d
 
         def settled() -> bool:
             return [server["id"] for server in demo("GET", "/servers").body["servers"]] == [created.id]
+
         await until(settled, "one server", 60, 0.3)
         invariants.of_the_database(database)
         await clients.delete(created.id)

@@ -36,8 +36,12 @@ def test_a_tag_finds_a_server_at_once_and_one_that_failed(demo, post):
     assert ids(demo("GET", "/servers?tags=mine")) == {server_id}
     for _ in range(4):
         post(demo, flavorRef="m1.large", tags=["more"])
-    failed = until("one of five has no room", lambda: [
-        server["id"] for server in demo("GET", "/servers/detail").body["servers"] if server["status"] == "ERROR"])
+    failed = until(
+        "one of five has no room",
+        lambda: [
+            server["id"] for server in demo("GET", "/servers/detail").body["servers"] if server["status"] == "ERROR"
+        ],
+    )
     assert set(failed) <= ids(demo("GET", "/servers?tags=mine")) | ids(demo("GET", "/servers?tags=more"))
 
 
@@ -63,6 +67,7 @@ def test_changes_since_shows_what_changed_and_what_was_deleted(demo, boot, gone)
         # A real Nova also shows servers deleted long ago, when a periodic task of its own cleans up after them.
         found = demo("GET", f"/servers/detail?changes-since={since}").body["servers"]
         return {server["name"]: server["status"] for server in found if server["id"] in (old["id"], new["id"])}
+
     assert changed() == {"new": "ACTIVE"}
     demo("DELETE", f"/servers/{new['id']}")
     gone(demo, new["id"])

@@ -14,8 +14,10 @@ def test_a_wrong_password_is_401(demo):
     assert reply.body["error"]["title"] == "Unauthorized"
 
 
-@pytest.mark.parametrize(("service", "path"), [("compute", "/servers"), ("placement", "/resource_providers"),
-                                               ("network", "/networks"), ("image", "/images")])
+@pytest.mark.parametrize(
+    ("service", "path"),
+    [("compute", "/servers"), ("placement", "/resource_providers"), ("network", "/networks"), ("image", "/images")],
+)
 def test_a_token_that_is_none_is_401_everywhere(admin, service, path):
     assert admin("GET", path, service=service, token="nonsense").status == 401
 
@@ -28,16 +30,21 @@ def test_the_versions_are_told(demo):
     assert demo("GET", "/servers", version="2.9999").status == 406
 
 
-@pytest.mark.parametrize(("path", "rule"), [
-    ("/os-hypervisors", "os_compute_api:os-hypervisors:list"),
-    ("/os-hypervisors/detail", "os_compute_api:os-hypervisors:list-detail"),
-    ("/os-services", "os_compute_api:os-services:list"),
-    ("/servers?all_tenants=1", "os_compute_api:servers:index:get_all_tenants"),
-])
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        ("/os-hypervisors", "os_compute_api:os-hypervisors:list"),
+        ("/os-hypervisors/detail", "os_compute_api:os-hypervisors:list-detail"),
+        ("/os-services", "os_compute_api:os-services:list"),
+        ("/servers?all_tenants=1", "os_compute_api:servers:index:get_all_tenants"),
+    ],
+)
 def test_a_member_does_not_see_behind_the_cloud(demo, path, rule):
     reply = demo("GET", path)
-    assert (reply.status, reply.body) == (403, {"forbidden": {
-        "code": 403, "message": f"Policy doesn't allow {rule} to be performed."}})
+    assert (reply.status, reply.body) == (
+        403,
+        {"forbidden": {"code": 403, "message": f"Policy doesn't allow {rule} to be performed."}},
+    )
 
 
 def test_a_member_does_not_see_placement(demo):
@@ -45,8 +52,10 @@ def test_a_member_does_not_see_placement(demo):
     assert reply.status == 403
     [error] = reply.body["errors"]
     assert (error["status"], error["title"], error["code"]) == (403, "Forbidden", "placement.undefined_code")
-    assert error["detail"] == ("Access was denied to this resource.\n\n Policy does not allow "
-                               "placement:resource_providers:list to be performed.  ")
+    assert error["detail"] == (
+        "Access was denied to this resource.\n\n Policy does not allow "
+        "placement:resource_providers:list to be performed.  "
+    )
     assert demo("GET", f"/usages?project_id={demo.project}", service="placement").status == 200
 
 
@@ -97,8 +106,10 @@ def test_a_disabled_service_takes_no_server(admin, post):
     finally:
         for service in services:
             admin("PUT", f"/os-services/{service['id']}", {"status": "enabled"})
-        until("all are enabled", lambda: all(
-            service["status"] == "enabled" for service in admin("GET", "/os-services").body["services"]))
+        until(
+            "all are enabled",
+            lambda: all(service["status"] == "enabled" for service in admin("GET", "/os-services").body["services"]),
+        )
 
 
 def test_placement_shows_what_a_server_holds(admin, demo, boot):
@@ -108,13 +119,21 @@ def test_placement_shows_what_a_server_holds(admin, demo, boot):
     assert entry["resources"] == {"VCPU": 2, "MEMORY_MB": 4096, "DISK_GB": 1}
     path = f"/resource_providers/{provider_id}"
     holders = admin("GET", f"{path}/allocations", service="placement").body["allocations"]
-    assert holders == {server["id"]: {"resources": {"VCPU": 2, "MEMORY_MB": 4096, "DISK_GB": 1},
-                                      "consumer_generation": 1}} or holders[server["id"]]["resources"]["VCPU"] == 2
+    assert (
+        holders == {server["id"]: {"resources": {"VCPU": 2, "MEMORY_MB": 4096, "DISK_GB": 1}, "consumer_generation": 1}}
+        or holders[server["id"]]["resources"]["VCPU"] == 2
+    )
     usages = admin("GET", f"{path}/usages", service="placement").body["usages"]
     assert (usages["VCPU"], usages["MEMORY_MB"]) == (2, 4096)
     inventory = admin("GET", f"{path}/inventories", service="placement").body["inventories"]["VCPU"]
-    assert inventory == {"total": 4, "reserved": 0, "min_unit": 1, "max_unit": 4, "step_size": 1,
-                         "allocation_ratio": 1.0}
+    assert inventory == {
+        "total": 4,
+        "reserved": 0,
+        "min_unit": 1,
+        "max_unit": 4,
+        "step_size": 1,
+        "allocation_ratio": 1.0,
+    }
     assert "traits" in admin("GET", f"{path}/traits", service="placement").body
     assert admin("GET", f"{path}/aggregates", service="placement").body["aggregates"] == []
 

@@ -32,8 +32,10 @@ def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_no
     until("four VMs are noticed", lambda: len(service.victims(since)) == 4)
     noticed, victims = service.evictions(since, "noticed"), service.victims(since)
     assert victims < everybody
-    until("each guest can read its notice", lambda: all(
-        project.server(victim)["metadata"].get("vmsvc_evict_at") for victim in victims))
+    until(
+        "each guest can read its notice",
+        lambda: all(project.server(victim)["metadata"].get("vmsvc_evict_at") for victim in victims),
+    )
     deadline = instant(noticed[0]["data"]["vm"]["evict_at"])
     while (asked_at := datetime.now(UTC)) < deadline:
         seen = [project.server(victim) for victim in victims]
@@ -50,11 +52,13 @@ def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_no
     for victim in victims:
         states = [event["data"]["state"] for event in service.events(since) if event["subject"] == victim]
         assert list(dict.fromkeys(states)) == ["noticed", "evicting", "evicted"]
-        one, = service.record(f"vm={victim}")
+        (one,) = service.record(f"vm={victim}")
         told = instant(one["evicting_at"]) - instant(one["noticed_at"])
         assert told.total_seconds() >= GRACE, "the guest could read it all the while"
-    assert all(instant(event["time"]) >= instant(event["data"]["vm"]["evict_at"])
-               for event in service.evictions(since, "evicting"))
+    assert all(
+        instant(event["time"]) >= instant(event["data"]["vm"]["evict_at"])
+        for event in service.evictions(since, "evicting")
+    )
     nothing_is_left_of(victims, admin)
 
 
@@ -67,7 +71,7 @@ def test_a_full_quota_evicts_exactly_one(service, project, admin):
         since = service.seq()
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(service, "POST", "/vm", {"is_preemptible": False, "flavor": "m1.tiny"})
-            victim, = until("one is noticed", lambda: service.victims(since))
+            (victim,) = until("one is noticed", lambda: service.victims(since))
             assert service("POST", f"/vm/{victim}/ack").status == 200
             reply = asked.result(timeout=300)
         assert (reply.status, reply.body["evicted"]) == (201, [victim]) and victim in made
@@ -98,8 +102,9 @@ def test_two_at_once_are_asked_first_planned_together_acknowledged_and_on_record
         asked = [pool.submit(service, "POST", "/vm", STANDARD) for _ in range(2)]
         acknowledged = {}
         while len(acknowledged) < 4:
-            victim = until("another VM is noticed", lambda: next(
-                iter(service.victims(since) - acknowledged.keys()), None))
+            victim = until(
+                "another VM is noticed", lambda: next(iter(service.victims(since) - acknowledged.keys()), None)
+            )
             acknowledged[victim] = service("POST", f"/vm/{victim}/ack").status
         answers = [one.result(timeout=300) for one in asked]
 

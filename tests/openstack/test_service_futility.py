@@ -21,12 +21,17 @@ def fixture_image(admin) -> Iterator:
     made = []
 
     def image(**fields: object) -> str:
-        reply = admin("POST", "/images", {"name": "odd", "container_format": "bare", "disk_format": "raw",
-                                          "visibility": "public", **fields}, service="image")
+        reply = admin(
+            "POST",
+            "/images",
+            {"name": "odd", "container_format": "bare", "disk_format": "raw", "visibility": "public", **fields},
+            service="image",
+        )
         assert reply.status == 201, reply
         made.append(reply.body["id"])
         upload(admin, made[-1])
         return made[-1]
+
     yield image
     for image_id in made:
         admin("DELETE", f"/images/{image_id}", service="image")
@@ -46,8 +51,12 @@ def fixture_odd(admin, project) -> Iterator[dict[str, str]]:
 
 def upload(admin: Api, image_id: str) -> None:
     """Some bytes; without any the image would not be active."""
-    request = urllib.request.Request(f"{admin.endpoints['image']}/v2/images/{image_id}/file", b"x", method="PUT",
-                                     headers={"X-Auth-Token": admin.token, "Content-Type": "application/octet-stream"})
+    request = urllib.request.Request(
+        f"{admin.endpoints['image']}/v2/images/{image_id}/file",
+        b"x",
+        method="PUT",
+        headers={"X-Auth-Token": admin.token, "Content-Type": "application/octet-stream"},
+    )
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
         assert answer.status == 204
 
@@ -55,8 +64,10 @@ def upload(admin: Api, image_id: str) -> None:
 @pytest.fixture(name="refused")
 def fixture_refused(service, mode, image_id, network_id):
     """Asks for a standard VM that cannot be, with these fields instead of `names`."""
+
     def ask(**fields: str) -> Reply:
         return asked_twice(service, mode, {**ask.names, **fields})
+
     ask.names = {"image": image_id, "network": network_id, **SMALL}
     return ask
 
@@ -69,7 +80,7 @@ def asked_twice(service, mode: str, fields: dict) -> Reply:
     took = time.monotonic() - began
     assert took < 2 * SECONDS, f"{took:.1f} s: {reply.body}"
     assert reply.status in (400, 403, 409), reply.body
-    if plan.status == 200:      # what is wrong with the request itself is refused in words too
+    if plan.status == 200:  # what is wrong with the request itself is refused in words too
         answer = plan.body
         if answer["result"] == "placed" and mode == "tenant":
             answer = answer["if_no_host_has_room"]
@@ -87,10 +98,14 @@ def test_what_no_eviction_makes_possible_costs_nobody_his_vm(service, mode, proj
     assert refused(image=arm).body["error"] == "no_capacity"
 
     set_quota(admin, project, **{**LARGE, "instances": 3})
-    for fields, status in (({"image": image(min_ram=8192)}, 400), ({"image": image(min_disk=500)}, 400),
-                           ({"network": odd["network"]}, 400), ({"flavor": odd["flavor"]}, 400)):
+    for fields, status in (
+        ({"image": image(min_ram=8192)}, 400),
+        ({"image": image(min_disk=500)}, 400),
+        ({"network": odd["network"]}, 400),
+        ({"flavor": odd["flavor"]}, 400),
+    ):
         if mode == "operator" and "flavor" in fields:
-            continue            # an admin may
+            continue  # an admin may
         reply = refused(**fields)
         assert (reply.status, reply.body["error"]) == (status, "invalid_request"), reply.body
     for limits, flavor in (({"cores": 1}, "m1.medium"), ({"ram": 1024}, "m1.medium"), ({"instances": 0}, "m1.tiny")):

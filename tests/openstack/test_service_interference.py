@@ -28,13 +28,20 @@ def asked(service, **fields):
             victim = until("somebody is noticed", lambda: next(iter(service.victims(since) - seen), None))
             seen.add(victim)
             return victim
+
         yield answer, noticed
 
 
 def first(service, step: str, subject: str) -> dict | None:
     """The first event such as "evict/noticed" of a VM."""
-    return next((event for event in service.events(0) if event["subject"] == subject
-                 and f"{event['type']}/{event['data']['state']}" == step), None)
+    return next(
+        (
+            event
+            for event in service.events(0)
+            if event["subject"] == subject and f"{event['type']}/{event['data']['state']}" == step
+        ),
+        None,
+    )
 
 
 def states(project) -> dict[str, str]:
@@ -58,7 +65,8 @@ def test_owners_who_stop_or_delete_a_victim_end_the_wait_and_room_that_appears_s
         two = answer.result(timeout=300)
     assert (two.status, two.body["evicted"]) == (201, [])
     assert first(service, "create/building", two.body["vm"]["id"]) or first(
-        service, "create/building", two.body["vm"]["vmsvc_id"])
+        service, "create/building", two.body["vm"]["vmsvc_id"]
+    )
     until("it is told as lost", lambda: first(service, "delete/lost", deleted))
 
     with asked(service) as (answer, noticed):
@@ -70,15 +78,17 @@ def test_owners_who_stop_or_delete_a_victim_end_the_wait_and_room_that_appears_s
     assert first(service, "evict/reprieved", spared) and not first(service, "evict/evicting", spared)
     until("the key is gone", lambda: "vmsvc_evict_at" not in project.server(spared)["metadata"])
     assert states(project) == dict.fromkeys(
-        {*full, two.body["vm"]["id"], three.body["vm"]["id"]} - {stopped, deleted}, "ACTIVE")
+        {*full, two.body["vm"]["id"], three.body["vm"]["id"]} - {stopped, deleted}, "ACTIVE"
+    )
     record = {row["vm"]["id"]: row for row in service.record() if row["vm"]["id"] in full}
     assert record[stopped]["acknowledged_at"] and record[stopped]["fulfilled_at"]
     assert record[deleted]["evicting_at"] is record[spared]["evicting_at"] is None
     assert record[spared]["state"] == "reprieved"
 
 
-def test_a_thief_costs_two_rounds_at_most_and_all_of_it_is_on_record(service, project, outsider, admin, keeper, full,
-                                                                    boot, gone):
+def test_a_thief_costs_two_rounds_at_most_and_all_of_it_is_on_record(
+    service, project, outsider, admin, keeper, full, boot, gone
+):
     set_quota(admin, outsider, **LARGE)
     robbed = []
     with keeper.slow_deletes(2), asked(service) as (answer, noticed):
@@ -96,7 +106,9 @@ def test_a_thief_costs_two_rounds_at_most_and_all_of_it_is_on_record(service, pr
     until("both are on record as gone", lambda: service.victims(0, "evicted") >= set(robbed))
     record = [row for row in service.record() if row["vm"]["id"] in robbed]
     assert [(row["vm"]["id"], row["round"], row["state"]) for row in reversed(record)] == [
-        (robbed[0], 1, "evicted"), (robbed[1], 2, "evicted")]
+        (robbed[0], 1, "evicted"),
+        (robbed[1], 2, "evicted"),
+    ]
     assert {row["wasted"] for row in record} == {reply.body["message"]}
 
 
@@ -127,10 +139,11 @@ def test_the_earlier_request_comes_first_and_nobody_gets_the_room_that_is_kept_f
     assert {(reply.status, reply.body["error"]) for reply in refused} == {(409, "no_capacity")}
     second = later.result()
     assert (second.status, second.body["evicted"]) == (201, [])
-    if mode == "tenant":        # nobody says where it would go, so it has to wait
+    if mode == "tenant":  # nobody says where it would go, so it has to wait
         assert built(service, created) < built(service, second)
     assert states(project) == dict.fromkeys(
-        {*everybody, *half, created.body["vm"]["id"], second.body["vm"]["id"]} - {victim}, "ACTIVE")
+        {*everybody, *half, created.body["vm"]["id"], second.body["vm"]["id"]} - {victim}, "ACTIVE"
+    )
 
 
 def built(service, reply) -> str:
@@ -159,24 +172,31 @@ def fixture_force_down(admin):
 
     def put(host: str, forced_down: bool) -> None:
         services = admin("GET", "/os-services?binary=nova-compute").body["services"]
-        service_id, = [service["id"] for service in services if service["host"] == host]
+        (service_id,) = [service["id"] for service in services if service["host"] == host]
         reply = admin("PUT", f"/os-services/{service_id}", {"forced_down": forced_down})
         assert reply.status == 200, reply
 
     def force_down(host: str) -> None:
         put(host, True)
         down.append(host)
+
     yield force_down
     for host in down:
         put(host, False)
-    until("all hosts are up", lambda: {service["state"] for service in admin(
-        "GET", "/os-services?binary=nova-compute").body["services"]} == {"up"})
+    until(
+        "all hosts are up",
+        lambda: (
+            {service["state"] for service in admin("GET", "/os-services?binary=nova-compute").body["services"]}
+            == {"up"}
+        ),
+    )
 
 
 def test_a_host_that_goes_down_is_left_before_anybody_goes_for_it_and_costs_a_round_after_that(
-        service, project, mode, keeper, full, force_down, gone, admin):
+    service, project, mode, keeper, full, force_down, gone, admin
+):
     host_of = {vm: admin.server(vm)["OS-EXT-SRV-ATTR:host"] for vm in full}
-    if mode == "tenant":        # nobody tells it of hosts: what it sees is that the cloud has no room
+    if mode == "tenant":  # nobody tells it of hosts: what it sees is that the cloud has no room
         a_host_is_lost_when_its_room_is_free(service, project, keeper, full, force_down, gone, host_of)
         return
     with asked(service) as (answer, noticed):
@@ -190,7 +210,8 @@ def test_a_host_that_goes_down_is_left_before_anybody_goes_for_it_and_costs_a_ro
     assert admin.server(created.body["vm"]["id"])["OS-EXT-SRV-ATTR:host"] == host_of[victim]
     assert project.server(spared)["status"] == "ACTIVE"
     assert instant(first(service, "evict/reprieved", spared)["time"]) < instant(
-        first(service, "evict/noticed", spared)["data"]["evict_at"])
+        first(service, "evict/noticed", spared)["data"]["evict_at"]
+    )
 
 
 def a_host_is_lost_when_its_room_is_free(service, project, keeper, full, force_down, gone, host_of):
@@ -212,18 +233,22 @@ def a_host_is_lost_when_its_room_is_free(service, project, keeper, full, force_d
 
 
 def test_who_cannot_be_told_is_skipped_by_a_tenant_and_goes_by_the_event_with_an_operator(
-        service, project, mode, admin):
+    service, project, mode, admin
+):
     """The owner fills the metadata of the two that would go first, up to Nova's limit."""
-    full = [service("POST", "/vm", {**PREEMPTIBLE, "flavor": "m1.tiny", "priority": -10}).body["vm"]["id"]
-            for _ in range(2)]
+    full = [
+        service("POST", "/vm", {**PREEMPTIBLE, "flavor": "m1.tiny", "priority": -10}).body["vm"]["id"] for _ in range(2)
+    ]
     third = service("POST", "/vm", {**PREEMPTIBLE, "flavor": "m1.tiny", "priority": 5}).body["vm"]["id"]
     for vm in full:
         known = len(project.server(vm)["metadata"])
         items = {f"u{number}": "x" for number in range(128 - known)}
         assert project("POST", f"/servers/{vm}/metadata", {"metadata": items}).status == 200
         assert project("POST", f"/servers/{vm}/metadata", {"metadata": {"more": "x"}}).status == 403
-    until("the service has seen it", lambda: sum(
-        len(server["metadata"]) == 128 for server in service("GET", "/vm").body["servers"]) == 2)
+    until(
+        "the service has seen it",
+        lambda: sum(len(server["metadata"]) == 128 for server in service("GET", "/vm").body["servers"]) == 2,
+    )
     set_quota(admin, project, instances=3)
     try:
         with asked(service, flavor="m1.tiny") as (answer, noticed):
@@ -234,13 +259,13 @@ def test_who_cannot_be_told_is_skipped_by_a_tenant_and_goes_by_the_event_with_an
         set_quota(admin, project, **LARGE)
     assert (created.status, created.body["evicted"]) == (201, [victim])
     assert victim == third if mode == "tenant" else victim in full
-    one, = [row for row in service.record() if row["vm"]["id"] in {*full, third}]
+    (one,) = [row for row in service.record() if row["vm"]["id"] in {*full, third}]
     assert (one["vm"]["id"], one["round"], one["exempt"]) == (victim, 1, None)
     assert one["delivery"] == ("metadata" if mode == "tenant" else "event")
 
 
 def test_marks_that_an_owner_takes_off_come_back_and_the_vm_stays_a_candidate(service, project, admin):
-    vm, = service.create_many(1, {**PREEMPTIBLE, "flavor": "m1.tiny"})
+    (vm,) = service.create_many(1, {**PREEMPTIBLE, "flavor": "m1.tiny"})
     marks = project.server(vm)["metadata"]
     assert project("PUT", f"/servers/{vm}/metadata", {"metadata": {"its": "own"}}).status == 200
     until("the marks are back", lambda: project.server(vm)["metadata"] == marks | {"its": "own"})

@@ -11,8 +11,11 @@ WRONG = ["nonsense", "gAAAAABm" + "A" * 180, "x" * 4000]
 
 def ask(api: Api, asker: str, subject: str, method: str = "GET") -> Reply:
     """What Keystone tells `asker` of `subject`, with the query that the service uses."""
-    return send(method, f"{api.auth['auth_url']}/auth/tokens?nocatalog=1",
-                headers={"X-Auth-Token": asker, "X-Subject-Token": subject})
+    return send(
+        method,
+        f"{api.auth['auth_url']}/auth/tokens?nocatalog=1",
+        headers={"X-Auth-Token": asker, "X-Subject-Token": subject},
+    )
 
 
 @pytest.fixture(name="own")

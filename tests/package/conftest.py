@@ -12,13 +12,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-_PAUSES = (2.0, 10.0)       # seconds before a download is tried again
+_PAUSES = (2.0, 10.0)  # seconds before a download is tried again
 
 
 def bare_environment(**more: str) -> dict[str, str]:
     """The environment without what makes the checkout, or a configured cloud, visible."""
-    kept = {name: value for name, value in os.environ.items()
-            if not name.startswith(("VMSVC_", "OS_", "PYTHON")) and name != "VIRTUAL_ENV"}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("VMSVC_", "OS_", "PYTHON")) and name != "VIRTUAL_ENV"
+    }
     return {**kept, **more}
 
 
@@ -41,8 +44,15 @@ def module(name: str) -> ModuleType:
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, within two minutes."""
-    return subprocess.run(list(map(str, command)), cwd=cwd, env=bare_environment(**environment), timeout=120,
-                          capture_output=True, text=True, check=False)
+    return subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env=bare_environment(**environment),
+        timeout=120,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def download(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -76,8 +86,17 @@ def install(wheel: Path, extras: str, folder: Path, python: str = sys.executable
     """A new virtual environment of this Python with nothing but the wheel and these extras; its folder of programs."""
     uv = program("uv")
     download(uv, "venv", "--python", python, folder, cwd=folder.parent)
-    download(uv, "pip", "install", "--python", folder / "bin" / "python", "-c", ROOT / "constraints.txt",
-             f"vmsvc{extras} @ {wheel.as_uri()}", cwd=folder.parent)
+    download(
+        uv,
+        "pip",
+        "install",
+        "--python",
+        folder / "bin" / "python",
+        "-c",
+        ROOT / "constraints.txt",
+        f"vmsvc{extras} @ {wheel.as_uri()}",
+        cwd=folder.parent,
+    )
     return folder / "bin"
 
 

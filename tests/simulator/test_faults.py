@@ -21,8 +21,16 @@ def test_a_cut_connection_is_an_error_before_or_after_the_effect(sim, demo, acti
 
 
 def test_a_status_is_answered_with_its_headers_and_body_and_without_effect(sim, demo):
-    sim.add("faults", action="status", status=429, headers={"Retry-After": "7"}, body={"overLimit": {"code": 429}},
-            method="POST", path="/servers$", count=2)
+    sim.add(
+        "faults",
+        action="status",
+        status=429,
+        headers={"Retry-After": "7"},
+        body={"overLimit": {"code": 429}},
+        method="POST",
+        path="/servers$",
+        count=2,
+    )
     answers = [create(demo) for _ in range(3)]
     assert [each.status_code for each in answers] == [429, 429, 202]
     assert answers[0].headers["Retry-After"] == "7" and answers[0].json() == {"overLimit": {"code": 429}}
@@ -108,7 +116,7 @@ def test_a_probability_is_drawn_from_its_seed(sim, demo):
 
 
 def test_refused_metadata_is_409_and_counted(sim, demo):
-    server_id, = sim.add("servers", name="busy")["ids"]
+    (server_id,) = sim.add("servers", name="busy")["ids"]
     sim.add("faults", kind="metadata_refused", name="^busy$", count=1)
     path = f"/compute/v2.1/servers/{server_id}/metadata"
     assert [demo.api("POST", path, {"metadata": {"a": "b"}}).status_code for _ in range(2)] == [409, 200]
@@ -120,14 +128,17 @@ def test_the_log_of_calls_says_what_was_asked(sim, demo):
     demo.api.get("/compute/v2.1/limits")
     calls = sim.calls(since=begun, service="compute")
     assert [(call["method"], call["path"], call["status"], call["user"]) for call in calls["calls"]] == [
-        ("POST", "/compute/v2.1/servers", 202, "demo"), ("GET", "/compute/v2.1/limits", 200, "demo")]
+        ("POST", "/compute/v2.1/servers", 202, "demo"),
+        ("GET", "/compute/v2.1/limits", 200, "demo"),
+    ]
     server_id = demo.api.get("/compute/v2.1/servers")["servers"][0]["id"]
     demo.show(server_id)
     assert sim.calls()["counts"]["GET /compute/v2.1/servers/{id}"] == 1
     assert sim.calls(method="POST", path="servers$", since=begun)["count"] == 1
 
 
-@pytest.mark.parametrize("values", [{"action": "explode"}, {"kind": "explode"}, {"action": "cut", "when": 3},
-                                    {"action": "cut", "path": "("}])
+@pytest.mark.parametrize(
+    "values", [{"action": "explode"}, {"kind": "explode"}, {"action": "cut", "when": 3}, {"action": "cut", "path": "("}]
+)
 def test_an_unknown_fault_is_refused(sim, values):
     assert sim("POST", "/sim/faults", values).status_code == 400

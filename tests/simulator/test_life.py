@@ -17,17 +17,25 @@ def test_a_boot_passes_the_states_of_a_real_one(sim, demo, admin):
     seen = []
     for _ in range(25):
         server = demo.show(server_id)
-        step = (server["status"], server["OS-EXT-STS:task_state"], bool(server["hostId"]),
-                bool(ports_of(admin, server_id)), bool(placement_of(admin, server_id)), bool(server["addresses"]))
+        step = (
+            server["status"],
+            server["OS-EXT-STS:task_state"],
+            bool(server["hostId"]),
+            bool(ports_of(admin, server_id)),
+            bool(placement_of(admin, server_id)),
+            bool(server["addresses"]),
+        )
         if step not in seen:
             seen.append(step)
         sim.wait(0.5)
-    assert seen == [("BUILD", "scheduling", False, False, False, False),
-                    ("BUILD", "scheduling", False, False, True, False),
-                    ("BUILD", None, False, False, True, False),
-                    ("BUILD", "networking", True, False, True, False),
-                    ("BUILD", "spawning", True, True, True, False),
-                    ("ACTIVE", None, True, True, True, True)]
+    assert seen == [
+        ("BUILD", "scheduling", False, False, False, False),
+        ("BUILD", "scheduling", False, False, True, False),
+        ("BUILD", None, False, False, True, False),
+        ("BUILD", "networking", True, False, True, False),
+        ("BUILD", "spawning", True, True, True, False),
+        ("ACTIVE", None, True, True, True, True),
+    ]
 
 
 def test_the_host_id_is_the_hash_of_project_and_host_and_the_host_is_the_admins(sim, demo, admin):
@@ -80,7 +88,8 @@ def test_a_filtered_host_gives_the_other_sentence(sim, demo):
     server_id = demo.boot()
     sim.wait(5)
     assert demo.show(server_id)["fault"]["message"] == (
-        "No valid host was found. There are not enough hosts available.")
+        "No valid host was found. There are not enough hosts available."
+    )
 
 
 def test_a_failing_spawn_is_tried_on_three_hosts(sim, demo, admin):
@@ -89,7 +98,8 @@ def test_a_failing_spawn_is_tried_on_three_hosts(sim, demo, admin):
     sim.wait(10)
     assert demo.show(server_id)["fault"]["message"] == (
         f"Exceeded maximum number of retries. Exceeded max scheduling attempts 3 for instance {server_id}. "
-        "Last exception: the disk is gone")
+        "Last exception: the disk is gone"
+    )
     assert not placement_of(admin, server_id) and not ports_of(admin, server_id)
     registered = sim.get("/sim/faults")["troubles"]
     assert [(each["id"], each["hits"]) for each in registered] == [(fault["id"], 3)]

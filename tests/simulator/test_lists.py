@@ -43,10 +43,17 @@ def test_tags_filter_from_2_26_on_and_are_ignored_below(sim, demo):
     sim.add("servers", name="a", tags=["red", "big"])
     sim.add("servers", name="b", tags=["red"])
     sim.add("servers", name="c")
-    found = {query: demo.names(query) for query in ("tags=red", "tags=red,big", "tags-any=big,blue", "not-tags=red",
-                                                    "not-tags-any=big")}
-    assert found == {"tags=red": ["b", "a"], "tags=red,big": ["a"], "tags-any=big,blue": ["a"], "not-tags=red": ["c"],
-                     "not-tags-any=big": ["c", "b"]}
+    found = {
+        query: demo.names(query)
+        for query in ("tags=red", "tags=red,big", "tags-any=big,blue", "not-tags=red", "not-tags-any=big")
+    }
+    assert found == {
+        "tags=red": ["b", "a"],
+        "tags=red,big": ["a"],
+        "tags-any=big,blue": ["a"],
+        "not-tags=red": ["c"],
+        "not-tags-any=big": ["c", "b"],
+    }
     assert demo.names("tags=red", version="2.25") == ["c", "b", "a"]
 
 
@@ -55,7 +62,8 @@ def test_what_a_member_may_not_filter_by_is_ignored_without_a_word(sim, demo, ad
     assert demo.names("host=sim-2") == demo.names("metadata=x") == ["a"]
     assert admin.names("all_tenants=1&host=sim-2") == [] and admin.names("all_tenants=1&host=sim-1") == ["a"]
     assert admin.api("GET", "/compute/v2.1/servers?metadata=x").json()["badRequest"]["message"] == (
-        "Invalid filter field: metadata.")
+        "Invalid filter field: metadata."
+    )
 
 
 def test_names_are_regular_expressions_and_statuses_are_words(sim, demo):
@@ -68,7 +76,7 @@ def test_names_are_regular_expressions_and_statuses_are_words(sim, demo):
 
 
 def test_a_down_cell_is_left_out_of_filtered_lists_and_unknown_in_plain_ones(sim, demo):
-    server_id, = sim.add("servers", name="a", host="sim-1")["ids"]
+    (server_id,) = sim.add("servers", name="a", host="sim-1")["ids"]
     sim.add("servers", name="b", host="sim-2")
     sim.set("hosts/sim-1", cell_down=True)
     assert demo.names("name=a") == [] and demo.names("limit=10") == ["b"]
@@ -79,7 +87,7 @@ def test_a_down_cell_is_left_out_of_filtered_lists_and_unknown_in_plain_ones(sim
 
 
 def test_metadata_merges_replaces_and_shows_in_the_guest(sim, demo):
-    server_id, = sim.add("servers", name="guest", metadata={"a": "1"})["ids"]
+    (server_id,) = sim.add("servers", name="guest", metadata={"a": "1"})["ids"]
     path = f"/compute/v2.1/servers/{server_id}/metadata"
     guest = f"/metadata/{server_id}/openstack/latest/meta_data.json"
     demo.api("POST", path, {"metadata": {"vmsvc_evict_at": "soon"}})
@@ -92,7 +100,7 @@ def test_metadata_merges_replaces_and_shows_in_the_guest(sim, demo):
 
 def test_the_guest_may_see_old_metadata_for_a_while(sim, demo):
     sim.set("settings", metadata_cache_seconds=15)
-    server_id, = sim.add("servers")["ids"]
+    (server_id,) = sim.add("servers")["ids"]
     guest = f"/metadata/{server_id}/openstack/latest/meta_data.json"
     assert "meta" not in sim.get(guest)
     demo.api("POST", f"/compute/v2.1/servers/{server_id}/metadata", {"metadata": {"a": "b"}})

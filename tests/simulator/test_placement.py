@@ -12,8 +12,11 @@ def test_candidates_leave_full_hosts_out_and_know_nothing_of_disabled_ones(sim, 
     demo.boot(flavor="m1.large")
     sim.wait(5)
     answer = admin.api.get("/placement/allocation_candidates?resources=VCPU:4,MEMORY_MB:8192,DISK_GB:1")
-    names = {each["name"] for each in admin.api.get("/placement/resource_providers")["resource_providers"]
-             if each["uuid"] in answer["provider_summaries"]}
+    names = {
+        each["name"]
+        for each in admin.api.get("/placement/resource_providers")["resource_providers"]
+        if each["uuid"] in answer["provider_summaries"]
+    }
     assert len(answer["allocation_requests"]) == 3 and "sim-4" in names
     assert admin.api.get("/placement/allocation_candidates?resources=VCPU:5")["allocation_requests"] == []
 
@@ -38,15 +41,20 @@ def test_a_claim_respects_units_and_steps_and_generations(admin):
     assert admin.api("PUT", path, changed).json()["step_size"] == 2
 
     def claim(vcpus):
-        body = {"allocations": {uuid_: {"resources": {"VCPU": vcpus}}}, "project_id": admin.project_id,
-                "user_id": "u", "consumer_generation": None, "consumer_type": "TEST"}
+        body = {
+            "allocations": {uuid_: {"resources": {"VCPU": vcpus}}},
+            "project_id": admin.project_id,
+            "user_id": "u",
+            "consumer_generation": None,
+            "consumer_type": "TEST",
+        }
         return admin.api("PUT", f"/placement/allocations/{uuid.uuid4()}", body).status_code
 
     assert [claim(1), claim(3), claim(2), claim(2), claim(2)] == [409, 409, 204, 204, 409]
 
 
 def test_who_holds_what_of_a_host_is_one_call(sim, admin):
-    first, = sim.add("servers", host="sim-1", flavor="m1.medium")["ids"]
+    (first,) = sim.add("servers", host="sim-1", flavor="m1.medium")["ids"]
     uuid_ = provider(admin)["uuid"]
     held = admin.api.get(f"/placement/resource_providers/{uuid_}/allocations")["allocations"]
     assert held == {first: {"resources": {"VCPU": 2, "MEMORY_MB": 4096, "DISK_GB": 1}, "consumer_generation": 1}}
@@ -99,10 +107,13 @@ def test_required_traits_and_aggregates_filter_providers(sim, admin):
 
 
 def test_anti_affinity_spreads_servers_over_hosts(sim, demo):
-    group = demo.api("POST", "/compute/v2.1/os-server-groups",
-                     {"server_group": {"name": "g", "policy": "anti-affinity"}}).json()["server_group"]["id"]
-    body = {"server": {"name": "one", "flavorRef": "m1.tiny", "imageRef": demo.image, "networks": "auto"},
-            "os:scheduler_hints": {"group": group}}
+    group = demo.api(
+        "POST", "/compute/v2.1/os-server-groups", {"server_group": {"name": "g", "policy": "anti-affinity"}}
+    ).json()["server_group"]["id"]
+    body = {
+        "server": {"name": "one", "flavorRef": "m1.tiny", "imageRef": demo.image, "networks": "auto"},
+        "os:scheduler_hints": {"group": group},
+    }
     ids = [demo.api("POST", "/compute/v2.1/servers", body).json()["server"]["id"] for _ in range(5)]
     sim.wait(5)
     assert len({demo.show(each)["hostId"] for each in ids[:4]}) == 4

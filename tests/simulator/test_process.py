@@ -69,10 +69,19 @@ def test_a_killed_sim_forgets_nothing_that_it_answered(folder):
 
 def sign_in(running, user, password):
     """The answer to a sign-in of a user for the project of that name."""
-    return requests.post(f"{running.url}/identity/v3/auth/tokens", timeout=10, json={"auth": {
-        "identity": {"methods": ["password"], "password": {"user": {
-            "name": user, "domain": {"name": "Default"}, "password": password}}},
-        "scope": {"project": {"name": user, "domain": {"name": "Default"}}}}})
+    return requests.post(
+        f"{running.url}/identity/v3/auth/tokens",
+        timeout=10,
+        json={
+            "auth": {
+                "identity": {
+                    "methods": ["password"],
+                    "password": {"user": {"name": user, "domain": {"name": "Default"}, "password": password}},
+                },
+                "scope": {"project": {"name": user, "domain": {"name": "Default"}}},
+            }
+        },
+    )
 
 
 def test_the_admins_password_is_made_at_the_first_start_and_kept(folder, tmp_path_factory):
@@ -112,12 +121,13 @@ def test_the_stored_fields_of_a_server_keep_their_names(folder):
     running = start(folder)
     steer(running, "POST", "servers", {"name": "old"})
     with contextlib.closing(sqlite3.connect(folder / "cloud.sqlite")) as database:
-        (body,), = database.execute("SELECT body FROM thing WHERE kind = 'server'").fetchall()
+        ((body,),) = database.execute("SELECT body FROM thing WHERE kind = 'server'").fetchall()
     assert " ".join(sorted(json.loads(body))) == (
         "actions admin_pass asked_az asked_host asked_node az chosen created delete_asked delete_tries description due "
         "fault fault_seen_from flavor group_id host hostname id image_id key_name launch_index launched_at locked_by "
         "locked_reason metadata name network_ids number pending power_state project_id reservation_id step tags "
-        "task_state terminated_at tried_hosts updated user_data user_id vm_state")
+        "task_state terminated_at tried_hosts updated user_data user_id vm_state"
+    )
 
 
 def test_starters_at_once_end_with_one_sim(folder):
@@ -155,8 +165,13 @@ def test_size_and_speed_are_options(folder):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_that_runs_the_cloud_alone_ends_it_too(tmp_path, number):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("VMSVC_", "OS_"))}
-    with subprocess.Popen([sys.executable, "-m", "vmsvc", "sim", "--data-dir", str(tmp_path)], env=environment,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as command:
+    with subprocess.Popen(
+        [sys.executable, "-m", "vmsvc", "sim", "--data-dir", str(tmp_path)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as command:
         assert command.stdout.readline().startswith(f"export OS_CLIENT_CONFIG_FILE={tmp_path}/cloud/clouds.yaml ")
         cloud = FolderLock(tmp_path / "cloud")
         assert cloud.live_address()

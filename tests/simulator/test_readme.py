@@ -32,12 +32,28 @@ def _script(tmp_path):
 
 
 def test_every_command_works(script):
-    done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=60, check=False,
-                          cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        ["bash", "-ec", script], capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parents[2]
+    )
     assert done.returncode == 0, done.stderr
     output = re.sub(r"^simulated cloud at .*\n", "", done.stdout, flags=re.M)
-    names = ("clock", "first", "frozen", "later", "runs", "settings", "theirs", "quota", "host", "call_fault",
-             "server_fault", "faults", "calls", "guest", "state")
+    names = (
+        "clock",
+        "first",
+        "frozen",
+        "later",
+        "runs",
+        "settings",
+        "theirs",
+        "quota",
+        "host",
+        "call_fault",
+        "server_fault",
+        "faults",
+        "calls",
+        "guest",
+        "state",
+    )
     shown = dict(zip(names, objects(output), strict=True))
     assert shown["first"] == {"status": "ACTIVE"}
     assert shown["frozen"]["frozen"] and shown["later"]["now"] == shown["frozen"]["now"] + 60

@@ -4,20 +4,26 @@ import pytest
 
 
 def refusal(answer):
-    (kind, body), = answer.json().items()
+    ((kind, body),) = answer.json().items()
     assert body["code"] == answer.status_code
     return answer.status_code, kind, body["message"]
 
 
-@pytest.mark.parametrize("limits, flavor, message", [
-    ({"instances": 1}, "m1.small", "Quota exceeded for instances: Requested 1, but already used 1 of 1 instances"),
-    ({"cores": 2}, "m1.medium", "Quota exceeded for cores: Requested 2, but already used 1 of 2 cores"),
-    ({"ram": 3000}, "m1.small", "Quota exceeded for ram: Requested 2048, but already used 2048 of 3000 ram"),
-    ({"cores": 1, "instances": 1, "ram": 2048}, "m1.tiny",
-     "Quota exceeded for cores, instances, ram: Requested 1, 1, 1024, but already used 1, 1, 2048 of 1, 1, 2048 "
-     "cores, instances, ram"),
-    ({"port": 1}, "m1.small", "Maximum number of ports exceeded"),
-])
+@pytest.mark.parametrize(
+    "limits, flavor, message",
+    [
+        ({"instances": 1}, "m1.small", "Quota exceeded for instances: Requested 1, but already used 1 of 1 instances"),
+        ({"cores": 2}, "m1.medium", "Quota exceeded for cores: Requested 2, but already used 1 of 2 cores"),
+        ({"ram": 3000}, "m1.small", "Quota exceeded for ram: Requested 2048, but already used 2048 of 3000 ram"),
+        (
+            {"cores": 1, "instances": 1, "ram": 2048},
+            "m1.tiny",
+            "Quota exceeded for cores, instances, ram: Requested 1, 1, 1024, but already used 1, 1, 2048 of 1, 1, 2048 "
+            "cores, instances, ram",
+        ),
+        ({"port": 1}, "m1.small", "Maximum number of ports exceeded"),
+    ],
+)
 def test_quota_is_403_with_novas_sentence_and_makes_nothing(sim, demo, limits, flavor, message):
     demo.boot()
     sim.wait(5)
@@ -40,29 +46,41 @@ def test_an_error_server_counts_against_quota_until_it_is_deleted(sim, demo):
 def test_min_count_is_counted_as_a_whole_and_max_count_is_trimmed(sim, demo):
     sim.set("quotas/demo", instances=2)
     assert refusal(demo.post(min_count=3))[2] == (
-        "Quota exceeded for instances: Requested 3, but already used 0 of 2 instances")
+        "Quota exceeded for instances: Requested 3, but already used 0 of 2 instances"
+    )
     assert demo.post(max_count=5).status_code == 202
     assert sorted(demo.names()) == ["one-1", "one-2"]
 
 
-@pytest.mark.parametrize("values, message", [
-    ({"flavor": "nope"}, "Flavor nope could not be found."),
-    ({"imageRef": "70a599e0-31e7-49b7-b260-868f441e862b"}, "Can not find requested image"),
-    ({"networks": [{"uuid": "70a599e0-31e7-49b7-b260-868f441e862b"}]},
-     "Network 70a599e0-31e7-49b7-b260-868f441e862b could not be found."),
-    ({"availability_zone": "mars"}, "The requested availability zone is not available"),
-    ({"key_name": "none"}, "Invalid key_name provided."),
-    ({"metadata": {"a": 1}}, "Invalid input for field/attribute a. Value: 1. 1 is not of type 'string'"),
-])
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"flavor": "nope"}, "Flavor nope could not be found."),
+        ({"imageRef": "70a599e0-31e7-49b7-b260-868f441e862b"}, "Can not find requested image"),
+        (
+            {"networks": [{"uuid": "70a599e0-31e7-49b7-b260-868f441e862b"}]},
+            "Network 70a599e0-31e7-49b7-b260-868f441e862b could not be found.",
+        ),
+        ({"availability_zone": "mars"}, "The requested availability zone is not available"),
+        ({"key_name": "none"}, "Invalid key_name provided."),
+        ({"metadata": {"a": 1}}, "Invalid input for field/attribute a. Value: 1. 1 is not of type 'string'"),
+    ],
+)
 def test_what_is_not_there_is_400(demo, values, message):
     assert refusal(demo.post(**values)) == (400, "badRequest", message)
 
 
 def test_pins_are_the_admins(sim, demo, admin):
     assert refusal(demo.post(host="sim-2")) == (
-        403, "forbidden", "Policy doesn't allow compute:servers:create:requested_destination to be performed.")
+        403,
+        "forbidden",
+        "Policy doesn't allow compute:servers:create:requested_destination to be performed.",
+    )
     assert refusal(demo.post(availability_zone="nova:sim-2")) == (
-        403, "forbidden", "Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.")
+        403,
+        "forbidden",
+        "Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.",
+    )
     assert refusal(admin.post(host="nope")) == (400, "badRequest", "Compute host nope could not be found.")
     pinned = [admin.boot(host="sim-2", flavor="m1.large"), admin.boot(hypervisor_hostname="sim-2")]
     sim.wait(5)
@@ -70,13 +88,19 @@ def test_pins_are_the_admins(sim, demo, admin):
     assert admin.show(pinned[1])["fault"]["message"] == "No valid host was found. "
 
 
-@pytest.mark.parametrize("path, rule", [
-    ("/os-hypervisors", "os-hypervisors:list"), ("/os-services", "os-services:list"),
-    ("/os-aggregates", "os-aggregates:index"), ("/servers?all_tenants=1", "servers:index:get_all_tenants"),
-])
+@pytest.mark.parametrize(
+    "path, rule",
+    [
+        ("/os-hypervisors", "os-hypervisors:list"),
+        ("/os-services", "os-services:list"),
+        ("/os-aggregates", "os-aggregates:index"),
+        ("/servers?all_tenants=1", "servers:index:get_all_tenants"),
+    ],
+)
 def test_hosts_are_not_for_members(demo, path, rule):
     assert refusal(demo.api("GET", f"/compute/v2.1{path}"))[2] == (
-        f"Policy doesn't allow os_compute_api:{rule} to be performed.")
+        f"Policy doesn't allow os_compute_api:{rule} to be performed."
+    )
 
 
 def test_placement_is_not_for_members_but_for_their_own_usages(sim, demo):
@@ -85,7 +109,8 @@ def test_placement_is_not_for_members_but_for_their_own_usages(sim, demo):
     answer = demo.api("GET", "/placement/resource_providers")
     assert answer.status_code == 403 and answer.json()["errors"][0]["detail"] == (
         "Access was denied to this resource.\n\n Policy does not allow placement:resource_providers:list to be "
-        "performed.  ")
+        "performed.  "
+    )
     usages = demo.api.get(f"/placement/usages?project_id={demo.project_id}")["usages"]
     assert usages == {"unknown": {"consumer_count": 1, "VCPU": 2, "MEMORY_MB": 4096, "DISK_GB": 1}}
 
@@ -103,10 +128,13 @@ def test_a_locked_server_takes_nothing_from_its_owner(sim, demo, admin):
 
 
 def test_who_may_not_see_a_server_is_told_that_there_is_none(sim, demo, admin):
-    foreign, = sim.add("servers", project="admin", name="theirs")["ids"]
+    (foreign,) = sim.add("servers", project="admin", name="theirs")["ids"]
     assert demo.show(foreign) is None and demo.names() == [] and admin.names() == ["theirs"]
     assert refusal(demo.api("DELETE", f"/compute/v2.1/servers/{foreign}")) == (
-        404, "itemNotFound", f"Instance {foreign} could not be found.")
+        404,
+        "itemNotFound",
+        f"Instance {foreign} could not be found.",
+    )
 
 
 def test_a_stop_of_a_server_that_goes_is_409(sim, demo):
@@ -114,13 +142,17 @@ def test_a_stop_of_a_server_that_goes_is_409(sim, demo):
     sim.wait(5)
     demo.delete(server_id)
     assert refusal(demo.act(server_id, "os-stop")) == (
-        409, "conflictingRequest", f"Cannot 'stop' instance {server_id} while it is in task_state deleting")
+        409,
+        "conflictingRequest",
+        f"Cannot 'stop' instance {server_id} while it is in task_state deleting",
+    )
     path = f"/compute/v2.1/servers/{server_id}/metadata"
     assert demo.api("POST", path, {"metadata": {"late": "yes"}}).status_code == 200
 
 
-@pytest.mark.parametrize("version, status", [("2.1", 200), ("2.100", 200), ("latest", 200), ("2.101", 406),
-                                             ("3.0", 406), ("two", 400)])
+@pytest.mark.parametrize(
+    "version, status", [("2.1", 200), ("2.100", 200), ("latest", 200), ("2.101", 406), ("3.0", 406), ("two", 400)]
+)
 def test_microversions_beyond_the_range_are_406(demo, version, status):
     answer = demo.api("GET", "/compute/v2.1/servers", version=version)
     assert answer.status_code == status

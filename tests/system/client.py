@@ -53,11 +53,16 @@ class Client:
     async def call(self, method: str, path: str, body: object = None, headers: dict | None = None) -> Answer:
         """Any request; an error is an answer too."""
         headers = {**({"Content-Type": "application/json"} if body is not None else {}), **(headers or {})}
-        wanted = HTTPRequest(f"http://127.0.0.1:{self.port}{path}", method, headers,
-                             None if body is None else json.dumps(body), allow_nonstandard_methods=True,
-                             request_timeout=60)
+        wanted = HTTPRequest(
+            f"http://127.0.0.1:{self.port}{path}",
+            method,
+            headers,
+            None if body is None else json.dumps(body),
+            allow_nonstandard_methods=True,
+            request_timeout=60,
+        )
         response = await self._http.fetch(wanted, raise_error=False)
-        if "/events" not in path:           # asked again and again; each event is held against the document at the end
+        if "/events" not in path:  # asked again and again; each event is held against the document at the end
             check(method, path, response.code, response.headers, response.body)
         return Answer(response)
 
@@ -125,8 +130,11 @@ class Client:
         """Wait for that many events of a kind; returns them."""
         deadline = time.monotonic() + seconds
         while True:
-            found = [event for event in await self.events(**({"vm": ref} if ref else {}))
-                     if step == f"{event['type']}/{event['data']['state']}"]
+            found = [
+                event
+                for event in await self.events(**({"vm": ref} if ref else {}))
+                if step == f"{event['type']}/{event['data']['state']}"
+            ]
             if len(found) >= times:
                 return found
             assert time.monotonic() < deadline, f"{step}: {len(found)} of {times} within {seconds} s"

@@ -75,10 +75,19 @@ def fixture_sim(sim_process, hosts):
 @pytest.fixture(name="environ")
 def fixture_environ(database, sim, mode, options):
     """The environment of a service process."""
-    settings = {"port": 0, "database_url": database.url, "grace_seconds": 0.5, "flavor": "m1.tiny",
-                "cloud_rate": 1000, **options}
-    return {"OS_CLOUD": CLOUD_OF_MODE[mode][0], "OS_CLIENT_CONFIG_FILE": sim.clouds,
-            **{config.variable(name): str(value) for name, value in settings.items()}}
+    settings = {
+        "port": 0,
+        "database_url": database.url,
+        "grace_seconds": 0.5,
+        "flavor": "m1.tiny",
+        "cloud_rate": 1000,
+        **options,
+    }
+    return {
+        "OS_CLOUD": CLOUD_OF_MODE[mode][0],
+        "OS_CLIENT_CONFIG_FILE": sim.clouds,
+        **{config.variable(name): str(value) for name, value in settings.items()},
+    }
 
 
 class Replica:
@@ -87,8 +96,11 @@ class Replica:
     def __init__(self, io_loop, environ):
         self._loop = io_loop
         settings = config.load({name: value for name, value in environ.items() if name.startswith(config.PREFIX)})
-        self.service = bootstrap.service_of(settings, settings.database_url, {
-            "cloud": environ["OS_CLOUD"], "config_file": environ["OS_CLIENT_CONFIG_FILE"]})
+        self.service = bootstrap.service_of(
+            settings,
+            settings.database_url,
+            {"cloud": environ["OS_CLOUD"], "config_file": environ["OS_CLIENT_CONFIG_FILE"]},
+        )
         self.running = False
 
     async def start(self) -> Client:

@@ -16,15 +16,17 @@ _REST = ("active", "evicted", "deleted", "failed", "lost")
 
 async def all_settled(database: Database, sim: Sim, seconds: float = 20.0, pause: float = 0.02) -> None:
     """Wait until nobody waits, builds or goes, no wish is left, and what is lost or left over has been seen."""
+
     def busy() -> list:
         return database.rows("SELECT id, name, state, refusal FROM vm WHERE state NOT IN %s", _REST) + database.rows(
-            "SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL")
+            "SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL"
+        )
+
     try:
         await until(lambda: not busy(), "rest", seconds, pause)
     except AssertionError:
         raise AssertionError(f"these never came to rest: {busy()}") from None
-    await until(lambda: _held(database) == _ours(database, sim), "the agreement of rows and cloud",
-                seconds, pause)
+    await until(lambda: _held(database) == _ours(database, sim), "the agreement of rows and cloud", seconds, pause)
 
 
 def check(database: Database, sim: Sim) -> None:
@@ -44,15 +46,20 @@ def of_the_database(database: Database) -> None:
 def _ledger_is_closed(database: Database) -> None:
     assert not database.rows("SELECT * FROM reservation WHERE released_at IS NULL")
     assert not database.rows("SELECT id, state FROM vm WHERE outcome IS NULL AND state IN ('active', 'failed')")
-    assert not database.rows("SELECT id FROM vm WHERE state = 'active' AND (evict_at IS NOT NULL OR evicted_for "
-                             "IS NOT NULL OR notice IS NOT NULL)")
+    assert not database.rows(
+        "SELECT id FROM vm WHERE state = 'active' AND (evict_at IS NOT NULL OR evicted_for "
+        "IS NOT NULL OR notice IS NOT NULL)"
+    )
 
 
 def _ours(database: Database, sim: Sim) -> dict[str, str]:
     """The VM of every server that carries our mark."""
     (deployment,) = [row["id"] for row in database.rows("SELECT id FROM deployment")] or [None]
-    return {server_id: server["metadata"]["vmsvc_id"] for server_id, server in sim.servers().items()
-            if server["metadata"].get("vmsvc_deployment") == deployment}
+    return {
+        server_id: server["metadata"]["vmsvc_id"]
+        for server_id, server in sim.servers().items()
+        if server["metadata"].get("vmsvc_deployment") == deployment
+    }
 
 
 def _held(database: Database) -> dict[str, str]:
@@ -63,20 +70,25 @@ def _held(database: Database) -> dict[str, str]:
 def _cloud_and_rows_agree(database: Database, sim: Sim) -> None:
     ours = _ours(database, sim)
     assert ours == _held(database)
-    assert not [server for server_id, server in sim.servers().items()
-                if server_id in ours and server["status"] == "ERROR"]
+    assert not [
+        server for server_id, server in sim.servers().items() if server_id in ours and server["status"] == "ERROR"
+    ]
 
 
 def left_over(database: Database, sim: Sim) -> list[str]:
     """What is there and should not be: servers of ours that no row has, ports and allocations of no server,
     metadata of notices that are over, reservations of nobody."""
     servers, held = sim.servers(), _held(database)
-    return [*(f"server {one}" for one in _ours(database, sim).keys() - held.keys()),
-            *(f"port of {one}" for one in set(sim.ports().values()) - servers.keys()),
-            *(f"allocation of {one}" for one in sim.allocated() - servers.keys()),
-            *(f"notice in {one}" for one, server in servers.items() if EVICT_AT in server["metadata"]),
-            *(f"reservation of {row['vm_id']}" for row in database.rows(
-                "SELECT vm_id FROM reservation WHERE released_at IS NULL"))]
+    return [
+        *(f"server {one}" for one in _ours(database, sim).keys() - held.keys()),
+        *(f"port of {one}" for one in set(sim.ports().values()) - servers.keys()),
+        *(f"allocation of {one}" for one in sim.allocated() - servers.keys()),
+        *(f"notice in {one}" for one, server in servers.items() if EVICT_AT in server["metadata"]),
+        *(
+            f"reservation of {row['vm_id']}"
+            for row in database.rows("SELECT vm_id FROM reservation WHERE released_at IS NULL")
+        ),
+    ]
 
 
 def _history_is_legal(database: Database) -> None:

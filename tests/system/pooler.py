@@ -67,9 +67,12 @@ def pooler(server_url: str, mode: str) -> Iterator[Pooler]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (folder / "users").write_text(f'"{parts.username}" ""\n', encoding="utf-8")
-    (folder / "ini").write_text(CONFIGURATION.format(
-        socket=parse_qs(parts.query)["host"][0], user=parts.username, port=port, folder=folder, mode=mode),
-        encoding="utf-8")
+    (folder / "ini").write_text(
+        CONFIGURATION.format(
+            socket=parse_qs(parts.query)["host"][0], user=parts.username, port=port, folder=folder, mode=mode
+        ),
+        encoding="utf-8",
+    )
     # It refuses root as PostgreSQL does.
     prefix = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--"] if os.geteuid() == 0 else []
     with subprocess.Popen([*prefix, program, "-q", str(folder / "ini")]) as process:

@@ -20,9 +20,12 @@ class Process:
         self.log = log
         own = {name: value for name, value in os.environ.items() if not name.startswith(("VMSVC_", "OS_"))}
         with log.open("w", encoding="utf-8") as stderr:
-            self._popen = subprocess.Popen(    # pylint: disable=consider-using-with
-                [sys.executable, "-m", "vmsvc", *arguments], env={**own, **environ}, stderr=stderr,
-                start_new_session=True)
+            self._popen = subprocess.Popen(  # pylint: disable=consider-using-with
+                [sys.executable, "-m", "vmsvc", *arguments],
+                env={**own, **environ},
+                stderr=stderr,
+                start_new_session=True,
+            )
         self.client: Client | None = None
 
     @property

@@ -30,8 +30,9 @@ class Sim:
     def call(self, method: str, path: str, body: object = None, headers: dict | None = None):
         """One request; the JSON of its answer (None without one). Raises HTTPError."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json",
-                                                                  **(headers or {})}, method=method)
+        request = urllib.request.Request(
+            self._url + path, data, {"Content-Type": "application/json", **(headers or {})}, method=method
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:
             text = answer.read()
             return json.loads(text) if text else None
@@ -102,14 +103,18 @@ class Sim:
 
     def ports(self) -> dict[str, str]:
         """The server of every port, by the port's id."""
-        return {port["id"]: port["device_id"] for port in self._admin("/network/v2.0/ports")["ports"]
-                if port["device_id"]}
+        return {
+            port["id"]: port["device_id"] for port in self._admin("/network/v2.0/ports")["ports"] if port["device_id"]
+        }
 
     def allocated(self) -> set[str]:
         """Every consumer that holds room on any host."""
         providers = self._admin("/placement/resource_providers")["resource_providers"]
-        return {consumer for provider in providers for consumer in self._admin(
-            f"/placement/resource_providers/{provider['uuid']}/allocations")["allocations"]}
+        return {
+            consumer
+            for provider in providers
+            for consumer in self._admin(f"/placement/resource_providers/{provider['uuid']}/allocations")["allocations"]
+        }
 
     def flavor(self, name: str, vcpus: int = 1, ram: int = 1024, **values: object) -> None:
         """One more flavor. The service sees it with its next look at the catalogue."""
@@ -117,16 +122,24 @@ class Sim:
 
     def image(self, name: str, *, project: str = "demo", data: str | None = "bytes", **values: object) -> str:
         """One more image, of this project and for all unless told otherwise; without data it stays queued. Its id."""
-        image_id = self._as(project, "POST", "/image/v2/images", {
-            "name": name, "container_format": "bare", "disk_format": "raw", "visibility": "public", **values})["id"]
+        image_id = self._as(
+            project,
+            "POST",
+            "/image/v2/images",
+            {"name": name, "container_format": "bare", "disk_format": "raw", "visibility": "public", **values},
+        )["id"]
         if data is not None:
             self._as(project, "PUT", f"/image/v2/images/{image_id}/file", data)
         return image_id
 
     def patch_image(self, image_id: str, **values: object) -> None:
         """Change it: `min_ram`, `min_disk`, properties."""
-        self._as("admin", "PATCH", f"/image/v2/images/{image_id}", [
-            {"op": "replace", "path": f"/{name}", "value": value} for name, value in values.items()])
+        self._as(
+            "admin",
+            "PATCH",
+            f"/image/v2/images/{image_id}",
+            [{"op": "replace", "path": f"/{name}", "value": value} for name, value in values.items()],
+        )
 
     def deactivate(self, image_id: str) -> None:
         """Nobody boots from it any more."""
@@ -142,11 +155,16 @@ class Sim:
 
     def network(self, name: str, cidr: str | None = None, project: str = "admin", **values: object) -> str:
         """One more network, with a subnet if it is given its addresses; its id."""
-        network = self._as(project, "POST", "/network/v2.0/networks",
-                           {"network": {"name": name, "shared": True, **values}})["network"]["id"]
+        network = self._as(
+            project, "POST", "/network/v2.0/networks", {"network": {"name": name, "shared": True, **values}}
+        )["network"]["id"]
         if cidr:
-            self._as(project, "POST", "/network/v2.0/subnets",
-                     {"subnet": {"network_id": network, "cidr": cidr, "ip_version": 4, "gateway_ip": None}})
+            self._as(
+                project,
+                "POST",
+                "/network/v2.0/subnets",
+                {"subnet": {"network_id": network, "cidr": cidr, "ip_version": 4, "gateway_ip": None}},
+            )
         return network
 
     def take_addresses(self, network: str, count: int, project: str = "admin") -> None:
@@ -173,12 +191,15 @@ class Sim:
         image, network = self.image("own"), self.network("own", "10.9.0.0/24")
         self.key_pair("own", project)
         return {"image": image, "network": network, "key_name": "own"}, {
-            "image": lambda: self.deactivate(image), "network": lambda: self.drop_subnets(network),
-            "key_name": lambda: self.drop_key_pair("own", project)}
+            "image": lambda: self.deactivate(image),
+            "network": lambda: self.drop_subnets(network),
+            "key_name": lambda: self.drop_key_pair("own", project),
+        }
 
     def _as(self, project: str, method: str, path: str, body: object = None):
-        return self.call(method, path, body, {"X-Auth-Token": self.token(project, project),
-                                              "OpenStack-API-Version": "compute 2.93"})
+        return self.call(
+            method, path, body, {"X-Auth-Token": self.token(project, project), "OpenStack-API-Version": "compute 2.93"}
+        )
 
     def provider(self, host: str) -> str:
         """The id of a host's resource provider."""
@@ -187,18 +208,32 @@ class Sim:
 
     def nest(self, host: str, name: str, **totals: int) -> None:
         """Put a provider into a host, with so much of each class."""
-        made = self._admin("/placement/resource_providers", "POST",
-                           {"name": name, "parent_provider_uuid": self.provider(host)})
-        self._admin(f"/placement/resource_providers/{made['uuid']}/inventories", "PUT", {
-            "resource_provider_generation": made["generation"],
-            "inventories": {resource: {"total": total} for resource, total in totals.items()}})
+        made = self._admin(
+            "/placement/resource_providers", "POST", {"name": name, "parent_provider_uuid": self.provider(host)}
+        )
+        self._admin(
+            f"/placement/resource_providers/{made['uuid']}/inventories",
+            "PUT",
+            {
+                "resource_provider_generation": made["generation"],
+                "inventories": {resource: {"total": total} for resource, total in totals.items()},
+            },
+        )
 
     def claim(self, host: str, **amounts: int) -> str:
         """Claim room on a host for something that is no server; returns the consumer's id."""
         consumer = str(uuid.uuid4())
-        self._admin(f"/placement/allocations/{consumer}", "PUT", {
-            "allocations": {self.provider(host): {"resources": amounts}}, "project_id": consumer, "user_id": consumer,
-            "consumer_generation": None, "consumer_type": "MIGRATION"})
+        self._admin(
+            f"/placement/allocations/{consumer}",
+            "PUT",
+            {
+                "allocations": {self.provider(host): {"resources": amounts}},
+                "project_id": consumer,
+                "user_id": consumer,
+                "consumer_generation": None,
+                "consumer_type": "MIGRATION",
+            },
+        )
         return consumer
 
     def release(self, consumer: str) -> None:
@@ -207,14 +242,17 @@ class Sim:
 
     def used(self) -> dict[str, dict[str, int]]:
         """What is claimed of each host itself, by class."""
-        return {host["name"]: {name: amount for name, amount in host["used"].items() if amount}
-                for host in self.call("GET", "/sim/state?servers=0")["hosts"]}
+        return {
+            host["name"]: {name: amount for name, amount in host["used"].items() if amount}
+            for host in self.call("GET", "/sim/state?servers=0")["hosts"]
+        }
 
     def _admin(self, path: str, method: str = "GET", body: object = None):
         for last in (False, True):
             try:
-                return self.call(method, path, body, {"X-Auth-Token": self._token,
-                                                      "OpenStack-API-Version": "placement 1.39"})
+                return self.call(
+                    method, path, body, {"X-Auth-Token": self._token, "OpenStack-API-Version": "placement 1.39"}
+                )
             except urllib.error.HTTPError as error:
                 if error.code != 401 or last:
                     raise
@@ -228,8 +266,12 @@ class Sim:
         """A new token of a user in a project."""
         who = {"name": user, "domain": {"name": "Default"}, "password": password_of(self.clouds, user)}
         scope = {"project": {"name": project, "domain": {"name": "Default"}}}
-        request = urllib.request.Request(self._url + "/identity/v3/auth/tokens", json.dumps({"auth": {
-            "identity": {"methods": ["password"], "password": {"user": who}}, "scope": scope}}).encode(),
-            {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self._url + "/identity/v3/auth/tokens",
+            json.dumps(
+                {"auth": {"identity": {"methods": ["password"], "password": {"user": who}}, "scope": scope}}
+            ).encode(),
+            {"Content-Type": "application/json"},
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.headers["X-Subject-Token"]

@@ -37,9 +37,19 @@ class Pair:
     def _copy(self) -> None:
         self.standby.folder.mkdir(mode=0o700)
         source = f"host={self.primary.data} user=vmsvc application_name=standby"
-        self.primary._run("pg_basebackup", "-D", self.standby.data, "-d", source,    # pylint: disable=protected-access
-                          "-R", "-X", "stream", "-c", "fast")
-        for path in self.standby.data.glob(".s.PGSQL*"):      # the embedded server's socket lies with its data
+        self.primary._run(  # pylint: disable=protected-access
+            "pg_basebackup",
+            "-D",
+            self.standby.data,
+            "-d",
+            source,
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+        )
+        for path in self.standby.data.glob(".s.PGSQL*"):  # the embedded server's socket lies with its data
             path.unlink()
 
     @property

@@ -9,8 +9,9 @@ import pytest
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 TENANT = pytest.mark.parametrize("mode", ["tenant"])
 TWO_HOSTS = pytest.mark.parametrize("hosts", [2])
-pytestmark = pytest.mark.parametrize("options", [{"grace_seconds": 0.3, "network": "bed-net", "image": "bed-image"}],
-                                     ids=["grace0.3"])
+pytestmark = pytest.mark.parametrize(
+    "options", [{"grace_seconds": 0.3, "network": "bed-net", "image": "bed-image"}], ids=["grace0.3"]
+)
 
 
 async def full_cloud(client, sim, project):
@@ -55,6 +56,7 @@ async def test_a_request_that_nova_refuses_is_refused_with_400_and_nobody_is_not
         said = (answer.status, answer.json["error"], answer.json["field"])
         assert said == (400, "invalid_request", field), (case, answer.json)
         assert time.monotonic() - began < 3, case
+
     for query in ("?dry_run=true", ""):
         await asyncio.gather(*(refused(case, query) for case in wanted))
     assert not await client.events(type="evict")
@@ -115,6 +117,7 @@ async def test_room_for_another_architecture_is_made_where_it_runs(client, sim, 
 
 # ---------------------------------------------------------------- what turns bad while a request waits
 
+
 def deactivate(sim, image, _network):
     """The image can no longer be booted from."""
     sim.deactivate(image)
@@ -140,9 +143,16 @@ def fill_network(sim, _image, network):
     sim.take_addresses(network, 2)
 
 
-@pytest.mark.parametrize("mode, turn", [
-    ("tenant", deactivate), ("operator", drop_image), ("tenant", raise_min_ram), ("operator", drop_subnets),
-    ("operator", fill_network)])
+@pytest.mark.parametrize(
+    "mode, turn",
+    [
+        ("tenant", deactivate),
+        ("operator", drop_image),
+        ("tenant", raise_min_ram),
+        ("operator", drop_subnets),
+        ("operator", fill_network),
+    ],
+)
 @pytest.mark.gen_test(timeout=30)
 async def test_what_turns_bad_while_the_request_waits_evicts_nobody(client, sim, project, monkeypatch, turn):
     monkeypatch.setattr("vmsvc.service.scheduling.queue._SETTLE_SECONDS", 0.8)
@@ -153,7 +163,7 @@ async def test_what_turns_bad_while_the_request_waits_evicts_nobody(client, sim,
     while not any(event["data"]["vm"]["name"] == "late" for event in await client.events(type="create")):
         await asyncio.sleep(0.02)
     turn(sim, image, network)
-    async with asyncio.timeout(1.5):        # what Nova said of an equal request holds for a second
+    async with asyncio.timeout(1.5):  # what Nova said of an equal request holds for a second
         while True:
             planned = await client.create(False, query="?dry_run=true", image=image, network=network)
             if planned.status == 400 or planned.json.get("error") == "invalid_request":
@@ -183,6 +193,7 @@ async def test_an_image_that_goes_while_a_vm_is_leaving_evicts_nobody(client, si
 
 
 # ---------------------------------------------------------------- addresses and ports that victims give back
+
 
 @TENANT
 @pytest.mark.gen_test(timeout=30)
@@ -241,6 +252,7 @@ async def test_what_a_tenant_cannot_see_costs_one_round_is_on_record_and_is_not_
 
 # ---------------------------------------------------------------- what a list leaves out, and what is new
 
+
 @TENANT
 @pytest.mark.gen_test(timeout=30)
 async def test_images_that_the_list_leaves_out_are_found_by_their_ids(client, sim):
@@ -272,8 +284,10 @@ async def test_what_was_made_a_moment_ago_is_found(client, sim, project):
 async def test_names_that_are_made_up_do_not_make_the_service_hammer_the_cloud(client, sim):
     sim.forget_calls()
     began = time.monotonic()
-    answers = await asyncio.gather(*(client.create(True, image=str(uuid.uuid4())) for _ in range(60)),
-                                   *(client.create(True, key_name=f"key-{number}") for number in range(60)))
+    answers = await asyncio.gather(
+        *(client.create(True, image=str(uuid.uuid4())) for _ in range(60)),
+        *(client.create(True, key_name=f"key-{number}") for number in range(60)),
+    )
     seconds = time.monotonic() - began
     assert {answer.status for answer in answers} == {400, 429} and seconds < 10
     assert len(sim.calls(service="image", path="/images/")) <= 12 + 2 * seconds
@@ -283,6 +297,7 @@ async def test_names_that_are_made_up_do_not_make_the_service_hammer_the_cloud(c
 
 
 # ---------------------------------------------------------------- what goes after the notice, and silence
+
 
 @BOTH
 @pytest.mark.parametrize("gone", ["image", "key_name"])
@@ -308,15 +323,22 @@ async def test_what_went_between_the_eviction_and_the_boot_is_held_against_nobod
 
 
 @BOTH
-@pytest.mark.parametrize("fault", [{"action": "status", "status": 500}, {"action": "cut"},
-                                   {"action": "status", "status": 503}, {"action": "hang"}],
-                         ids=["500", "cut", "503", "hang"])
+@pytest.mark.parametrize(
+    "fault",
+    [{"action": "status", "status": 500}, {"action": "cut"}, {"action": "status", "status": 503}, {"action": "hang"}],
+    ids=["500", "cut", "503", "hang"],
+)
 @pytest.mark.gen_test(timeout=30)
 async def test_a_request_about_which_the_cloud_does_not_answer_holds_up_no_other(client, sim, project, fault):
     preemptible = await full_cloud(client, sim, project)
     sim.key_pair("poison", project)
-    sim.fault(service="compute", method="POST", path="/servers$",
-              body_matches='(?s)(?=.*os:scheduler_hints)(?=.*"poison")', **fault)
+    sim.fault(
+        service="compute",
+        method="POST",
+        path="/servers$",
+        body_matches='(?s)(?=.*os:scheduler_hints)(?=.*"poison")',
+        **fault,
+    )
     waiting = await client.create(False, key_name="poison", headers={"Prefer": "wait=1"})
     assert waiting.status == 202
     created = await client.create(False, headers={"Prefer": "wait=10"})

@@ -34,8 +34,10 @@ async def test_a_dry_run_names_the_host_the_victims_in_order_what_decided_and_wh
     assert plan["cost"]["victims_by_priority"] == {"1": 2}
     assert plan["runner_up"]["victims_by_priority"] == {"2": 1, "1": 1}
     assert plan["optimal"] is True and plan["grace_seconds"] == 0.5
-    assert plan["reason"] == (f"2 preemptible VMs would make room in host {plan['host']} after 0.5 s of notice; "
-                              f"what decided: {plan['criterion']}")
+    assert plan["reason"] == (
+        f"2 preemptible VMs would make room in host {plan['host']} after 0.5 s of notice; "
+        f"what decided: {plan['criterion']}"
+    )
     assert not await client.events(type="evict")
     created = await client.create(False, flavor="m1.medium")
     assert created.json["evicted"] == plan["victims"]
@@ -44,7 +46,7 @@ async def test_a_dry_run_names_the_host_the_victims_in_order_what_decided_and_wh
     assert [one["vm"]["id"] for one in reversed(record)] == plan["victims"]
     for one in record:
         assert (one["criterion"], one["optimal"]) == (plan["criterion"], plan["optimal"])
-        for costs in ("cost", "runner_up"):      # work is lost second by second
+        for costs in ("cost", "runner_up"):  # work is lost second by second
             assert {**one[costs], "lost_work": 0} == {**plan[costs], "lost_work": 0}
 
 
@@ -104,7 +106,7 @@ async def test_capacity_tells_what_fits_now_and_after_evictions(client, sim, mod
     assert room["quota"]["limit"]["instances"] is None and room["quota"]["limit"]["cores"] == 6
     assert room["quota"]["free"]["cores"] == 2 and "instances" not in room["quota"]["free"]
     assert room["quota"]["reclaimable"]["cores"] == 3
-    tiny, = [flavor for flavor in room["flavors"] if flavor["name"] == "m1.tiny"]
+    (tiny,) = [flavor for flavor in room["flavors"] if flavor["name"] == "m1.tiny"]
     assert (tiny["vcpus"], tiny["ram"]) == (1, 1024)
     # A tenant is told of its quota alone, an operator of the one host too, which has 4 vCPUs.
     assert (tiny["fits_now"], tiny["fits_after_evictions"]) == ((0, 3) if mode == "operator" else (2, 5))
@@ -118,8 +120,13 @@ async def test_the_catalog_tells_what_a_request_may_name_and_what_a_bare_one_get
     assert offer["defaults"]["flavor"] == "m1.small" and "nova" in offer["availability_zones"]
     bare = await client.create(False)
     assert bare.json["vm"]["flavor"] == "m1.small"
-    named = await client.create(True, flavor=offer["flavors"][0]["id"], image=offer["images"][0]["id"],
-                                network=offer["networks"][0]["id"], availability_zone=offer["availability_zones"][0])
+    named = await client.create(
+        True,
+        flavor=offer["flavors"][0]["id"],
+        image=offer["images"][0]["id"],
+        network=offer["networks"][0]["id"],
+        availability_zone=offer["availability_zones"][0],
+    )
     assert named.status == 201, named.json
     assert {server["status"] for server in sim.servers().values()} == {"ACTIVE"}
 

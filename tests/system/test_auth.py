@@ -55,8 +55,14 @@ class TestTokens:
         assert (await client.delete(made.id, bob)).status == 200
         events = (await client.call("GET", "/api/v1/events?since=0", headers=alice)).json["events"]
         said = {f"{event['type']}/{event['data']['state']}": event["data"].get("by") for event in events}
-        assert said == {"create/pending": "alice", "create/building": "alice", "create/active": "alice",
-                        "evict/noticed": "bob", "delete/deleting": "bob", "delete/deleted": "bob"}
+        assert said == {
+            "create/pending": "alice",
+            "create/building": "alice",
+            "create/active": "alice",
+            "evict/noticed": "bob",
+            "delete/deleting": "bob",
+            "delete/deleted": "bob",
+        }
         deleting = next(event for event in events if event["data"]["state"] == "deleting")
         assert (deleting["data"]["reason"], deleting["data"]["vm"]["owner"]) == ("deleted by bob", "alice")
         lines = [record.getMessage() for record in caplog.records if record.name == "vmsvc.access"]
@@ -85,23 +91,31 @@ class TestTokens:
         secrets += [ticket, wrong, "hunter2", "c2VjcmV0LXVzZXItZGF0YQ=="]
         bodies = []
         for method, path, body, headers in (
-                ("POST", VMS, {"is_preemptible": True, "user_data": "c2VjcmV0LXVzZXItZGF0YQ=="}, alice),
-                ("POST", VMS, {"is_preemptible": True}, {"Authorization": f"Bearer {wrong}"}),
-                ("POST", VMS, {"is_preemptible": True, "flavor": "none"}, alice | {"X-Auth-Token": wrong}),
-                ("GET", f"{VMS}/nobody?password=hunter2", None, alice), ("GET", f"{VMS}/nobody", None, alice),
-                ("GET", f"/api/v1/events?since=0&ticket={ticket}", None, alice),
-                ("GET", VMS, None, alice), ("GET", "/api/v1/capacity", None, alice), ("GET", "/readyz", None, {}),
-                ("GET", "/nowhere?token=" + wrong, None, {})):
+            ("POST", VMS, {"is_preemptible": True, "user_data": "c2VjcmV0LXVzZXItZGF0YQ=="}, alice),
+            ("POST", VMS, {"is_preemptible": True}, {"Authorization": f"Bearer {wrong}"}),
+            ("POST", VMS, {"is_preemptible": True, "flavor": "none"}, alice | {"X-Auth-Token": wrong}),
+            ("GET", f"{VMS}/nobody?password=hunter2", None, alice),
+            ("GET", f"{VMS}/nobody", None, alice),
+            ("GET", f"/api/v1/events?since=0&ticket={ticket}", None, alice),
+            ("GET", VMS, None, alice),
+            ("GET", "/api/v1/capacity", None, alice),
+            ("GET", "/readyz", None, {}),
+            ("GET", "/nowhere?token=" + wrong, None, {}),
+        ):
             bodies.append((await client.call(method, path, body, headers)).json)
         socket = await websocket_connect(f"ws://127.0.0.1:{client.port}/api/v1/events?since=0&ticket={ticket}")
         bodies.append(await socket.read_message())
         socket.close()
-        places = {"answers": json.dumps(bodies), "metrics": await client.text("/metrics"),
-                  "page": await client.text("/"),
-                  "log": "\n".join(log.Text().format(record) for record in caplog.records),
-                  "raw log": "\n".join(record.getMessage() for record in caplog.records if record.name[:5] == "vmsvc")}
-        tables = [row["tablename"] for row in database.rows(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+        places = {
+            "answers": json.dumps(bodies),
+            "metrics": await client.text("/metrics"),
+            "page": await client.text("/"),
+            "log": "\n".join(log.Text().format(record) for record in caplog.records),
+            "raw log": "\n".join(record.getMessage() for record in caplog.records if record.name[:5] == "vmsvc"),
+        }
+        tables = [
+            row["tablename"] for row in database.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        ]
         places["tables"] = "\n".join(str(database.rows(f"SELECT to_jsonb({table}) FROM {table}")) for table in tables)
         found = [(place, secret) for place, text in places.items() for secret in secrets if secret in text]
         assert not found
@@ -111,9 +125,15 @@ class TestTokens:
 async def test_a_token_is_made_on_the_command_line_and_shown_once(tmp_path, file):
     async def new(*arguments):
         running = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "vmsvc", "token", *arguments, env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path),
-                                                                     "VMSVC_TOKEN_FILE": str(file)},
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+            sys.executable,
+            "-m",
+            "vmsvc",
+            "token",
+            *arguments,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "VMSVC_TOKEN_FILE": str(file)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
         said, complained = await asyncio.wait_for(running.communicate(), 40)
         return running.returncode, said.decode().strip(), complained.decode()
 
@@ -126,11 +146,19 @@ async def test_a_token_is_made_on_the_command_line_and_shown_once(tmp_path, file
     assert len(file.read_text().splitlines()) == 1
 
 
-@pytest.mark.parametrize("line", [
-    "token vmsvc-" + "A" * 43, "GET /api/v1/events?since=1&ticket=" + "A" * 43, "X-Auth-Token: gAAAA" + "A" * 80,
-    "said gAAAA" + "A" * 80, "postgresql://vmsvc:" + "A" * 43 + "@db/vmsvc", "Authorization: Bearer " + "A" * 43,
-    "duplicate key value\nDETAIL:  Key (principal, key)=(alice, AAAA) already exists.\n",
-    "no such column\nLINE 1: INSERT INTO vm VALUES ('AAAA')\n                                ^"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "token vmsvc-" + "A" * 43,
+        "GET /api/v1/events?since=1&ticket=" + "A" * 43,
+        "X-Auth-Token: gAAAA" + "A" * 80,
+        "said gAAAA" + "A" * 80,
+        "postgresql://vmsvc:" + "A" * 43 + "@db/vmsvc",
+        "Authorization: Bearer " + "A" * 43,
+        "duplicate key value\nDETAIL:  Key (principal, key)=(alice, AAAA) already exists.\n",
+        "no such column\nLINE 1: INSERT INTO vm VALUES ('AAAA')\n                                ^",
+    ],
+)
 def test_a_line_that_was_made_elsewhere_loses_its_secrets(line):
     assert "AAAA" not in log.scrubbed(line)
 
@@ -151,9 +179,16 @@ class TestReplicas:
         socket = await websocket_connect(f"ws://127.0.0.1:{second.port}/api/v1/events?ticket={ticket}")
         socket.close()
         for client in (first, second):
-            answer = await client.call("GET", f"/api/v1/events?ticket={ticket}", headers={
-                "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
-                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="})
+            answer = await client.call(
+                "GET",
+                f"/api/v1/events?ticket={ticket}",
+                headers={
+                    "Upgrade": "websocket",
+                    "Connection": "Upgrade",
+                    "Sec-WebSocket-Version": "13",
+                    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+                },
+            )
             assert (answer.status, answer.json["error"]) == (401, "unauthenticated")
 
 
@@ -171,9 +206,11 @@ class TestKeystone:
     @pytest.fixture(name="token")
     def _token(self, sim):
         """`token(user, project, role)`: a new one."""
+
         def issue(user, project="demo", role="member"):
             sim.call("POST", "/sim/users", {"name": user, "project": project, "role": role})
             return {"X-Auth-Token": sim.token(user, project)}
+
         return issue
 
     @pytest.mark.gen_test(timeout=40)
@@ -196,8 +233,10 @@ class TestKeystone:
         made = [await client.create(True, headers=who | key) for who in (one, other, one)]
         assert [answer.json["vm"]["owner"] for answer in made] == ["team_one@Default"] * 3
         assert made[0].id == made[2].id != made[1].id
-        for ref, who, reason in ((made[0].id, other, "deleted by team_one@Default"),
-                                 (made[1].id, other, "deleted by its owner")):
+        for ref, who, reason in (
+            (made[0].id, other, "deleted by team_one@Default"),
+            (made[1].id, other, "deleted by its owner"),
+        ):
             assert (await client.delete(ref, who)).status == 200
             events = (await client.call("GET", f"/api/v1/events?since=0&vm={ref}", headers=one)).json["events"]
             assert [event["data"]["reason"] for event in events if event["data"]["state"] == "deleting"] == [reason]
@@ -215,11 +254,14 @@ class TestKeystone:
             assert (await client.call("POST", f"{VMS}/{vm}/ack", {}, who)).status == 200
         found = (await client.call("GET", "/api/v1/evictions", headers=alike)).json["evictions"]
         assert {one["vm"]["id"]: one["acknowledged_by"] for one in found} == {
-            vms[0]: "team_one@Default", vms[1]: "root@Default"}
+            vms[0]: "team_one@Default",
+            vms[1]: "root@Default",
+        }
 
     @pytest.mark.gen_test(timeout=40)
-    async def test_a_token_that_was_revoked_is_no_longer_good_when_the_answer_is_old(self, client, sim, token,
-                                                                                      monkeypatch):
+    async def test_a_token_that_was_revoked_is_no_longer_good_when_the_answer_is_old(
+        self, client, sim, token, monkeypatch
+    ):
         monkeypatch.setattr(keystone, "GOOD_SECONDS", 0.0)
         member = token("mia")
         assert (await client.call("GET", VMS, headers=member)).status == 200

@@ -10,13 +10,21 @@ import pytest
 @pytest.fixture(name="says")
 def fixture_says(environ):
     """`status, said = await says(VMSVC_…="…")`: what the check says of these settings, line by line."""
+
     async def says(**changes):
         own = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environ, **changes}
         running = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "vmsvc", "check", env=own, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE)
+            sys.executable,
+            "-m",
+            "vmsvc",
+            "check",
+            env=own,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
         said, complained = await asyncio.wait_for(running.communicate(), 40)
         return running.returncode, said.decode().splitlines() + complained.decode().splitlines()
+
     return says
 
 
@@ -33,8 +41,15 @@ async def test_a_sound_installation_is_found_sound_and_left_as_it_is(says, sim, 
     assert status == 0, said
     assert "0 of 1000000 cores" in found(said, "ok", "quota")[0]
     assert not [line for line in said if not line.startswith("ok ")]
-    assert {line.split()[1] for line in said} == {"database", "credentials", "flavor", "image", "network", "quota",
-                                                  "clock"}
+    assert {line.split()[1] for line in said} == {
+        "database",
+        "credentials",
+        "flavor",
+        "image",
+        "network",
+        "quota",
+        "clock",
+    }
     assert (sim.servers(), database.rows("SELECT * FROM deployment")) == before
 
 
@@ -82,8 +97,9 @@ async def test_with_a_member_s_credentials_it_says_what_stays_unseen(says, mode)
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_database_whose_vms_are_all_in_another_cloud_is_found_before_they_are_written_off(says, new_process,
-                                                                                                environ, sim):
+async def test_a_database_whose_vms_are_all_in_another_cloud_is_found_before_they_are_written_off(
+    says, new_process, environ, sim
+):
     process = new_process(environ)
     client = await process.ready()
     await client.fill(2)

@@ -57,8 +57,14 @@ async def test_a_proxys_page_is_no_refusal_of_a_create(client, sim, status):
 @BOTH
 @pytest.mark.gen_test(timeout=30)
 async def test_what_a_proxy_says_of_a_server_does_not_end_its_build(client, sim):
-    sim.fault(action="status", status=200, body={"message": "maintenance"}, method="GET", count=8,
-              path="/servers/[0-9a-f-]{36}$")
+    sim.fault(
+        action="status",
+        status=200,
+        body={"message": "maintenance"},
+        method="GET",
+        count=8,
+        path="/servers/[0-9a-f-]{36}$",
+    )
     created = await client.create(True)
     assert created.status == 201, created.json
     assert list(sim.servers()) == [created.id]
@@ -67,17 +73,21 @@ async def test_what_a_proxy_says_of_a_server_does_not_end_its_build(client, sim)
 @pytest.mark.parametrize("options", [{"grace_seconds": 0.3}], ids=["grace0.3"])
 @pytest.mark.gen_test(timeout=40)
 async def test_a_proxys_pages_make_no_vm_lost_nor_gone_and_skip_no_notice_and_no_shutdown(client, sim):
-    victim, = await client.fill(1, flavor="m1.large")
+    (victim,) = await client.fill(1, flavor="m1.large")
     sim.forget_calls()
-    for method, path, status in (("GET", f"/servers/{victim}$", 404), ("POST", f"/servers/{victim}/metadata$", 403),
-                                 ("POST", f"/servers/{victim}/action$", 409), ("DELETE", f"/servers/{victim}$", 404)):
+    for method, path, status in (
+        ("GET", f"/servers/{victim}$", 404),
+        ("POST", f"/servers/{victim}/metadata$", 403),
+        ("POST", f"/servers/{victim}/action$", 409),
+        ("DELETE", f"/servers/{victim}$", 404),
+    ):
         sim.fault(action="status", status=status, body=PAGE, count=4, method=method, path=path)
     shown = await client.show(victim)
     assert shown.status == 502, shown.json
     winner = await client.create(False, flavor="m1.large")
     assert winner.json["evicted"] == [victim], winner.json
     assert list(sim.servers()) == [winner.id]
-    record, = await client.record(vm=victim)
+    (record,) = await client.record(vm=victim)
     assert record["delivery"] == "metadata" and record["noticed_at"] < record["evicting_at"]
     assert 202 in [call["status"] for call in sim.calls(method="POST", path=f"/servers/{victim}/action$")]
 
@@ -85,8 +95,14 @@ async def test_a_proxys_pages_make_no_vm_lost_nor_gone_and_skip_no_notice_and_no
 @pytest.mark.parametrize("status", [413, 429])
 @pytest.mark.gen_test(timeout=30)
 async def test_a_cloud_that_limits_the_rate_makes_a_create_later_and_none_fail(client, sim, status):
-    sim.fault(action="status", status=status, headers={"Retry-After": "1"}, count=1, **POST,
-              body={"overLimit": {"code": status, "message": "This request was rate-limited."}})
+    sim.fault(
+        action="status",
+        status=status,
+        headers={"Retry-After": "1"},
+        count=1,
+        **POST,
+        body={"overLimit": {"code": status, "message": "This request was rate-limited."}},
+    )
     created = await client.create(False)
     assert created.status == 201, created.json
     assert list(sim.servers()) == [created.id]
@@ -179,9 +195,10 @@ async def test_through_an_outage_nothing_is_lost_and_nobody_is_misled(client, si
     before = (await client.create(True)).id
     calm = sorted([await seconds_of(client.call("GET", "/healthz")) for _ in range(20)])
     sim.fault(**OUTAGES[outage])
-    sim.call("DELETE", "/sim/tokens")        # whoever may sign in has to do so now
-    asked = [asyncio.ensure_future(client.create(False, headers={"Idempotency-Key": f"{number}"}))
-             for number in range(2)]
+    sim.call("DELETE", "/sim/tokens")  # whoever may sign in has to do so now
+    asked = [
+        asyncio.ensure_future(client.create(False, headers={"Idempotency-Key": f"{number}"})) for number in range(2)
+    ]
     probes, loop = [], asyncio.get_running_loop()
     began = loop.time()
     while loop.time() - began < 2:

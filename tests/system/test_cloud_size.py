@@ -49,7 +49,8 @@ async def test_vms_that_come_and_go_cost_calls_for_each_of_them_and_not_for_the_
 @grace(0.5)
 @pytest.mark.gen_test(timeout=60)
 async def test_what_others_make_is_seen_by_their_changes_and_the_chosen_host_is_read_before_anybody_is_noticed(
-        client, sim):
+    client, sim
+):
     for number in range(1, 50):
         sim.foreign("demo", flavor="m1.large", host=f"sim-{number}")
     mine = await client.fill(4)

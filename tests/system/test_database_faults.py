@@ -82,8 +82,10 @@ async def test_an_outage_during_the_notice_neither_shortens_nor_forgets_it(clien
 @pytest.mark.gen_test(timeout=60)
 async def test_sessions_that_are_cut_again_and_again_cost_time_and_nothing_else(client, database, postgres, sim):
     name = database.rows("SELECT current_database() AS name")[0]["name"]
-    asked = [asyncio.ensure_future(client.create(number % 2 == 0, headers={"Idempotency-Key": f"{number}"}))
-             for number in range(4)]
+    asked = [
+        asyncio.ensure_future(client.create(number % 2 == 0, headers={"Idempotency-Key": f"{number}"}))
+        for number in range(4)
+    ]
     while not all(task.done() for task in asked):
         cut(postgres, name)
         await asyncio.sleep(0.3)
@@ -95,14 +97,18 @@ async def test_sessions_that_are_cut_again_and_again_cost_time_and_nothing_else(
 
 #: What the server says to every change, and how it is made to; then how it is made well again.
 COMPLAINTS = {
-    "read-only": ("ALTER DATABASE {name} SET default_transaction_read_only = on",
-                  "ALTER DATABASE {name} RESET default_transaction_read_only"),
-    "disk full": ("CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION "
-                  "'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END$$; "
-                  "CREATE TRIGGER full_vm BEFORE INSERT OR UPDATE ON vm EXECUTE FUNCTION full_disk(); "
-                  "CREATE TRIGGER full_intent BEFORE INSERT OR UPDATE ON intent EXECUTE FUNCTION full_disk(); "
-                  "CREATE TRIGGER full_event BEFORE INSERT ON event EXECUTE FUNCTION full_disk()",
-                  "DROP FUNCTION full_disk() CASCADE"),
+    "read-only": (
+        "ALTER DATABASE {name} SET default_transaction_read_only = on",
+        "ALTER DATABASE {name} RESET default_transaction_read_only",
+    ),
+    "disk full": (
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION "
+        "'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END$$; "
+        "CREATE TRIGGER full_vm BEFORE INSERT OR UPDATE ON vm EXECUTE FUNCTION full_disk(); "
+        "CREATE TRIGGER full_intent BEFORE INSERT OR UPDATE ON intent EXECUTE FUNCTION full_disk(); "
+        "CREATE TRIGGER full_event BEFORE INSERT ON event EXECUTE FUNCTION full_disk()",
+        "DROP FUNCTION full_disk() CASCADE",
+    ),
 }
 
 
@@ -175,8 +181,9 @@ def pid_of(server):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["restarted", "killed"])
 @pytest.mark.gen_test(timeout=90)
-async def test_a_database_that_is_restarted_loses_nothing_that_was_answered(own_postgres, new_process, environ, sim,
-                                                                           how):
+async def test_a_database_that_is_restarted_loses_nothing_that_was_answered(
+    own_postgres, new_process, environ, sim, how
+):
     database = own_database(own_postgres, f"of_{how.name.lower()}")
     client = await new_process({**environ, "VMSVC_DATABASE_URL": database.url}).ready()
     first = await client.create(True, headers={"Idempotency-Key": "first"})
@@ -191,7 +198,7 @@ async def test_a_database_that_is_restarted_loses_nothing_that_was_answered(own_
     assert (await client.call("GET", "/healthz")).status == 200
     async with asyncio.timeout(30):
         while True:
-            with contextlib.suppress(PostgresFailed):      # sessions of the dead one may still be ending
+            with contextlib.suppress(PostgresFailed):  # sessions of the dead one may still be ending
                 own_postgres.start()
                 break
             await asyncio.sleep(0.2)
@@ -218,11 +225,12 @@ async def test_a_database_without_a_connection_to_spare_is_waited_for(own_postgr
         while True:
             taken.append(psycopg2.connect(database.url))
     async with asyncio.timeout(30):
-        while (answer := await client.create(True)).status != 503:      # those it still has it may use
+        while (answer := await client.create(True)).status != 503:  # those it still has it may use
             taken[0].rollback()
             with taken[0].cursor() as cursor:
-                cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                               "WHERE application_name LIKE 'vmsvc%'")
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'vmsvc%'"
+                )
             with contextlib.suppress(psycopg2.OperationalError):
                 while True:
                     taken.append(psycopg2.connect(database.url))

@@ -73,12 +73,13 @@ class TestWithTokens:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_the_cloud_is_emptied_of_what_the_service_made_when_somebody_says_yes(client, sim, project, monkeypatch,
-                                                                                    capsys):
+async def test_the_cloud_is_emptied_of_what_the_service_made_when_somebody_says_yes(
+    client, sim, project, monkeypatch, capsys
+):
     foreign, url = sim.foreign(project)[0], f"http://127.0.0.1:{client.port}"
     await client.fill(2)
     assert (await client.create(False)).status == 201
-    monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))       # no terminal
+    monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))  # no terminal
     with pytest.raises(demo.DemoFailed, match="3 VMs that vmsvc made at .* will be deleted.*YES=1"):
         await demo.empty(url)
     assert len(sim.servers()) == 4

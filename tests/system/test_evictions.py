@@ -17,8 +17,11 @@ def grace(seconds):
 
 def evictions(events, state):
     """The VMs with this step of an eviction, in order. (A notice that comes late is given twice.)"""
-    return list(dict.fromkeys(event["subject"] for event in events
-                              if (event["type"], event["data"]["state"]) == ("evict", state)))
+    return list(
+        dict.fromkeys(
+            event["subject"] for event in events if (event["type"], event["data"]["state"]) == ("evict", state)
+        )
+    )
 
 
 @BOTH
@@ -84,8 +87,9 @@ async def test_a_dry_run_names_the_victims_of_the_real_call_and_touches_nobody(c
 async def test_who_has_lost_least_goes_first(client, database):
     one, two, three, four = [(await client.create(True)).id for _ in range(4)]
     for vm, seconds in ((one, 500), (two, 100), (three, 400), (four, 900)):
-        database.rows("UPDATE vm SET launched_at = launched_at - %s * interval '1 second' WHERE cloud_id = %s",
-                      seconds, vm)
+        database.rows(
+            "UPDATE vm SET launched_at = launched_at - %s * interval '1 second' WHERE cloud_id = %s", seconds, vm
+        )
     created = await client.create(False)
     assert created.json["evicted"] == [two]
     assert (await client.events(type="evict"))[0]["data"]["criterion"] == "less lost work"

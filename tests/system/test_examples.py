@@ -13,9 +13,12 @@ from tests.system.client import API
 from vmsvc.web.app import api_document
 
 ROOT = Path(__file__).parents[2]
-OPERATIONS = {operation["operationId"]: (method.upper(), path, operation)
-              for path, item in api_document()["paths"].items() for method, operation in item.items()
-              if method != "parameters"}
+OPERATIONS = {
+    operation["operationId"]: (method.upper(), path, operation)
+    for path, item in api_document()["paths"].items()
+    for method, operation in item.items()
+    if method != "parameters"
+}
 JSON = "application/json"
 
 
@@ -26,8 +29,10 @@ def lacking(example, real, where=""):
         if all(isinstance(one, int) for one in example.values()):
             return []
         return [f"{where}/{key}" for key in example.keys() - real.keys()] + [
-            fault for key in example.keys() & real.keys()
-            for fault in lacking(example[key], real[key], f"{where}/{key}")]
+            fault
+            for key in example.keys() & real.keys()
+            for fault in lacking(example[key], real[key], f"{where}/{key}")
+        ]
     if isinstance(example, list) and isinstance(real, list) and example and real:
         return lacking(example[0], real[0], f"{where}/0")
     return []
@@ -38,8 +43,8 @@ class Reader:
 
     def __init__(self, client):
         self.client = client
-        self.sent = set()           # (operation, title of the body's example)
-        self.seen = set()           # (operation, status)
+        self.sent = set()  # (operation, title of the body's example)
+        self.seen = set()  # (operation, status)
 
     async def follow(self, name, title=None, status=200, *, ref="", query="", headers=None):
         """Send an example; the answer must look as the example of its status does."""
@@ -81,11 +86,17 @@ async def test_every_example_of_the_document_works_and_is_answered_as_shown(clie
     await reader.follow("deleteVm", "the id once more", 202, ref=another, headers={"Prefer": "wait=0"})
     await reader.follow("deleteVm", "nothing", 200, ref=standard)
 
-    assert {(name, title) for name, (_, _, operation) in OPERATIONS.items() for title in
-            operation.get("requestBody", {}).get("content", {}).get(JSON, {}).get("examples", {})} <= reader.sent
-    assert {(name, int(status)) for name, (_, _, operation) in OPERATIONS.items()
-            for status, answer in operation["responses"].items()
-            if "example" in answer.get("content", {}).get(JSON, {})} - {("getReady", 503)} == reader.seen
+    assert {
+        (name, title)
+        for name, (_, _, operation) in OPERATIONS.items()
+        for title in operation.get("requestBody", {}).get("content", {}).get(JSON, {}).get("examples", {})
+    } <= reader.sent
+    assert {
+        (name, int(status))
+        for name, (_, _, operation) in OPERATIONS.items()
+        for status, answer in operation["responses"].items()
+        if "example" in answer.get("content", {}).get(JSON, {})
+    } - {("getReady", 503)} == reader.seen
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -94,14 +105,19 @@ async def test_the_links_of_an_answer_lead_somewhere(client):
     links = OPERATIONS["postVms"][2]["responses"]["201"]["links"]
     for link in links.values():
         method, path, _ = OPERATIONS[link["operationId"]]
-        (parameter, expression), = link["parameters"].items()
+        ((parameter, expression),) = link["parameters"].items()
         found = created.json
         for step in expression.removeprefix("$response.body#/").split("/"):
             found = found[step]
         path = path.replace("{id}", found) if parameter == "id" else f"{path}?{parameter}={found}"
         assert method != "GET" or (await client.call(method, path)).status == 200
     assert {OPERATIONS[link["operationId"]][1] for link in links.values()} == {
-        f"{API}/vm/{{id}}", f"{API}/vm/{{id}}/evict", f"{API}/vm/{{id}}/ack", f"{API}/events", f"{API}/evictions"}
+        f"{API}/vm/{{id}}",
+        f"{API}/vm/{{id}}/evict",
+        f"{API}/vm/{{id}}/ack",
+        f"{API}/events",
+        f"{API}/evictions",
+    }
 
 
 class TestOfTheDocuments:
@@ -117,15 +133,16 @@ class TestOfTheDocuments:
         commands = [line.replace(":8888", f":{client.port}") for line in commands_of((ROOT / page).read_text("utf-8"))]
 
         async def run(script):
-            process = await asyncio.create_subprocess_exec("bash", "-c", script, stdout=asyncio.subprocess.PIPE,
-                                                           stderr=asyncio.subprocess.DEVNULL)
+            process = await asyncio.create_subprocess_exec(
+                "bash", "-c", script, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            )
             return objects((await process.communicate())[0].decode())
 
         *_, dry_run, created, events, listed = await run("\n".join(commands[:-1]))
         assert dry_run["result"] == "evicts" and len(dry_run["victims"]) == 4
         assert (created["code"], sorted(created["evicted"])) == ("201", sorted(dry_run["victims"]))
         assert {event["type"] for event in events["events"]} == {"evict"} and listed["servers"]
-        deleted, = await run(f"{commands[0]}\nID={created['vm']['id']}\n{commands[-1]}")
+        (deleted,) = await run(f"{commands[0]}\nID={created['vm']['id']}\n{commands[-1]}")
         assert deleted["code"] == "204"
 
     @pytest.mark.gen_test(timeout=60)
@@ -135,11 +152,20 @@ class TestOfTheDocuments:
         calls = set(re.findall(r"(?:^ *|`)(curl (?:-[^|`#\n]*)?\"\$URL/[^|`#\n]*)", text, re.MULTILINE))
         assert len(calls) > 5
         for call in sorted(calls):
-            environ = {"PATH": os.environ["PATH"], "URL": f"http://127.0.0.1:{client.port}", "TOKEN": "unused",
-                       "ID": (await client.create(True)).id}
+            environ = {
+                "PATH": os.environ["PATH"],
+                "URL": f"http://127.0.0.1:{client.port}",
+                "TOKEN": "unused",
+                "ID": (await client.create(True)).id,
+            }
             process = await asyncio.create_subprocess_exec(
-                "bash", "-c", call.replace("curl ", "curl --fail --silent --show-error ", 1), env=environ,
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+                "bash",
+                "-c",
+                call.replace("curl ", "curl --fail --silent --show-error ", 1),
+                env=environ,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
             out, complaint = await process.communicate()
             assert process.returncode == 0, (call, complaint)
             json.loads(out)

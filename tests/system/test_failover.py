@@ -88,11 +88,15 @@ async def test_a_primary_that_dies_under_load_loses_nothing_that_was_answered(pa
     states = {row["id"]: row["state"] for row in now.rows("SELECT id, state FROM vm")}
     assert answered.keys() <= states.keys()
     # The answer to a delete may have been lost with the primary.
-    wrong = [vm_id for vm_id, what in answered.items()
-             if states[vm_id] not in (("deleted",) if what == "deleted" else ("active", "deleted"))]
+    wrong = [
+        vm_id
+        for vm_id, what in answered.items()
+        if states[vm_id] not in (("deleted",) if what == "deleted" else ("active", "deleted"))
+    ]
     assert not wrong
     assert {row["seq"] for row in now.rows("SELECT seq FROM event")} == set(
-        range(1, now.rows("SELECT max(seq) AS last FROM event")[0]["last"] + 1))
+        range(1, now.rows("SELECT max(seq) AS last FROM event")[0]["last"] + 1)
+    )
     shown = {row["cloud_id"] for row in now.rows("SELECT cloud_id FROM vm WHERE state = 'active'")}
     assert sim.servers().keys() == shown, "no server is left over or lost"
     assert "Traceback" not in process.text()

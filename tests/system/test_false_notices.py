@@ -17,13 +17,16 @@ def writes(sim, vm, **items):
 @BOTH
 @pytest.mark.gen_test(timeout=40)
 async def test_a_notice_that_nobody_gave_is_removed_from_ours_and_a_stranger_s_server_is_not_touched(
-        client, sim, project, caplog):
+    client, sim, project, caplog
+):
     preemptible, standard = (await client.create(True)).id, (await client.create(False)).id
-    stranger, = sim.foreign(project, metadata=NOTICE)
+    (stranger,) = sim.foreign(project, metadata=NOTICE)
     writes(sim, preemptible, **NOTICE)
     writes(sim, standard, vmsvc_evict_reason="go away")
-    await until(lambda: not NOTICE.keys() & {*sim.servers()[preemptible]["metadata"],
-                                             *sim.servers()[standard]["metadata"]}, "the end of false notices")
+    await until(
+        lambda: not NOTICE.keys() & {*sim.servers()[preemptible]["metadata"], *sim.servers()[standard]["metadata"]},
+        "the end of false notices",
+    )
     assert sim.servers()[preemptible]["metadata"]["vmsvc_kind"] == "preemptible"
     assert sim.servers()[stranger]["metadata"] == NOTICE
     assert not await client.events(type="evict")
@@ -33,12 +36,18 @@ async def test_a_notice_that_nobody_gave_is_removed_from_ours_and_a_stranger_s_s
 
 @BOTH
 @pytest.mark.parametrize("options", [{"grace_seconds": 30}], ids=["grace30"])
-@pytest.mark.parametrize("changed", [{"vmsvc_evict_at": None, "vmsvc_evict_reason": None},
-                                     {"vmsvc_evict_at": "2030-01-01T00:00:00.000Z"}, {"vmsvc_evict_reason": "a joke"}],
-                         ids=["removed", "another time", "another reason"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"vmsvc_evict_at": None, "vmsvc_evict_reason": None},
+        {"vmsvc_evict_at": "2030-01-01T00:00:00.000Z"},
+        {"vmsvc_evict_reason": "a joke"},
+    ],
+    ids=["removed", "another time", "another reason"],
+)
 @pytest.mark.gen_test(timeout=40)
 async def test_a_notice_that_was_changed_is_written_again_and_ends_when_it_should(client, sim, changed):
-    vm, = await client.fill(1)
+    (vm,) = await client.fill(1)
     await client.practise(vm)
     notice = await client.saw("evict/noticed", vm)
     await client.noticed(sim, vm, notice["data"]["evict_at"])
@@ -54,7 +63,7 @@ async def test_a_notice_that_was_changed_is_written_again_and_ends_when_it_shoul
 @pytest.mark.parametrize("options", [{"grace_seconds": 4}], ids=["grace4"])
 @pytest.mark.gen_test(timeout=40)
 async def test_whoever_removes_a_notice_that_he_had_and_fills_the_metadata_goes_all_the_same(client, sim):
-    vm, = await client.fill(1)
+    (vm,) = await client.fill(1)
     await client.practise(vm)
     notice = await client.saw("evict/noticed", vm)
     await client.noticed(sim, vm, notice["data"]["evict_at"])

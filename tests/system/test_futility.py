@@ -48,7 +48,7 @@ async def test_on_a_full_cloud_it_costs_one_round_once_and_nobody_else_is_blamed
     gone = set(mine) - sim.servers().keys()
     assert len(gone) == 1, "of three that ask for the same one is tried"
     assert not [answer for answer in asked if "others" in answer.json["message"]]
-    record, = await client.record()
+    (record,) = await client.record()
     assert record["vm"]["id"] in gone and "trait:CUSTOM_ODD=required (flavor)" in record["wasted"]
     assert (await client.create(True)).status == 201
     plan = (await client.create(False, query="?dry_run=true", flavor="odd")).json["if_no_host_has_room"]
@@ -78,7 +78,7 @@ async def test_a_round_after_which_the_room_was_there_is_the_last(client, sim, h
     refused = await client.create(False, name="cursed")
     assert (refused.status, refused.json["error"]) == (409, "no_capacity")
     assert "the capacity that was freed for it was there" in refused.json["message"]
-    record, = await client.record()
+    (record,) = await client.record()
     assert record["wasted"] == refused.json["message"]
     assert len(set(mine) & sim.servers().keys()) == 4 * hosts - 1
     sim.clear_faults()

@@ -34,16 +34,23 @@ class Guest:
 
     def __init__(self, folder: Path, meta: str):
         self.folder = folder
-        loop, = re.findall(r"```sh\n(#!/bin/sh\n.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+        (loop,) = re.findall(r"```sh\n(#!/bin/sh\n.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
         self._script("save", 'echo "$1" > saving; until [ -e saved ]; do sleep 0.02; done')
         self._script("resume", "touch resumed")
         self._script("halt", "touch off")
         if not shutil.which("curl"):
             self._write("curl", CURL)
-        environ = {"PATH": f"{os.environ['PATH']}:{folder}", "META": meta, "EVERY": "0.1", "SAVE": "./save",
-                   "RESUME": "./resume", "OFF": "./halt"}
+        environ = {
+            "PATH": f"{os.environ['PATH']}:{folder}",
+            "META": meta,
+            "EVERY": "0.1",
+            "SAVE": "./save",
+            "RESUME": "./resume",
+            "OFF": "./halt",
+        }
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with; `stop` ends it
-            ["sh", self._write("loop.sh", loop)], cwd=folder, env=environ)
+            ["sh", self._write("loop.sh", loop)], cwd=folder, env=environ
+        )
 
     def _script(self, name: str, line: str) -> None:
         self._write(name, f"#!/bin/sh\n{line}\n")
@@ -109,7 +116,7 @@ async def test_a_guest_saves_its_work_powers_off_and_goes_before_its_time(client
 @grace(0.7)
 @pytest.mark.gen_test(timeout=30)
 async def test_a_guest_that_is_reprieved_while_it_saves_goes_on(client, sim, boot):
-    vm, = await client.fill(1)
+    (vm,) = await client.fill(1)
     guest = boot(vm)
     assert (await client.practise(vm, notice_only=True)).status == 202
     await until(lambda: guest.has("saving"), "the saving")

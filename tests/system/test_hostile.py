@@ -90,9 +90,11 @@ async def test_peers_that_do_not_read_share_one_list(new_replica, sim, project):
     _, client = await new_replica()
     while (await client.text(f"{API}/vm")).count('"status"') < MANY:
         await asyncio.sleep(0.1)
+
     async def unsent():
         shown = await client.text("/metrics")
         return float(re.search(r"^vmsvc_http_unsent_bytes (\S+)", shown, re.MULTILINE)[1])
+
     async with Deaf(client.port, 200):
         for _ in range(2):
             await creates(client, 1)

@@ -73,8 +73,12 @@ async def test_what_others_servers_hold_is_reckoned_as_placement_counts_it(sim, 
     """From volumes, with swap, ephemeral disk, dedicated CPUs, custom classes; on a host whose node has another name,
     with reserved and over-committed classes."""
     sim.add_host("rack1", node="rack1.example", vcpus=8)
-    sim.host("sim-1", reserved={"MEMORY_MB": 512}, ratio={"VCPU": 4.0},
-             inventories={"PCPU": {"total": 4}, "CUSTOM_GOLD": {"total": 9}})
+    sim.host(
+        "sim-1",
+        reserved={"MEMORY_MB": 512},
+        ratio={"VCPU": 4.0},
+        inventories={"PCPU": {"total": 4}, "CUSTOM_GOLD": {"total": 9}},
+    )
     sim.flavor("disks", disk=20, ephemeral=7, swap=1500)
     sim.flavor("seven", vcpus=7)
     sim.flavor("special", vcpus=2, extra_specs={"hw:cpu_policy": "dedicated", "resources:CUSTOM_GOLD": "3"})
@@ -84,11 +88,13 @@ async def test_what_others_servers_hold_is_reckoned_as_placement_counts_it(sim, 
     gone = sim.foreign("demo", flavor="special", host="sim-1", count=2)
     sim.vanish(gone[0])
     async with asyncio.timeout(10):
-        while {host["name"]: host["used"] for host in (await client.call("GET", "/api/v1/capacity")).json["hosts"]} \
-                != sim.used():
+        while {
+            host["name"]: host["used"] for host in (await client.call("GET", "/api/v1/capacity")).json["hosts"]
+        } != sim.used():
             await asyncio.sleep(0.2)
-    (first,) = [host for host in (await client.call("GET", "/api/v1/capacity")).json["hosts"]
-                if host["name"] == "sim-1"]
+    (first,) = [
+        host for host in (await client.call("GET", "/api/v1/capacity")).json["hosts"] if host["name"] == "sim-1"
+    ]
     assert first["used"] == {"VCPU": 1, "PCPU": 2, "MEMORY_MB": 2048, "DISK_GB": 30, "CUSTOM_GOLD": 3}
     assert (first["capacity"]["VCPU"], first["capacity"]["MEMORY_MB"]) == (16, 8192 - 512)
     assert host_of(sim, (await client.create(True, flavor="seven")).id) == "rack1"

@@ -131,7 +131,8 @@ async def test_where_no_item_is_free_for_the_marks_the_row_still_counts(client, 
     created = [await client.create(False, flavor=flavor_of(mode)) for _ in vms]
     # An operator's goes by the event; a tenant spares whom nobody can tell.
     assert (vms[0] in [vm for one in created if one.status == 201 for vm in one.json["evicted"]]) == (
-        mode == "operator")
+        mode == "operator"
+    )
     if mode == "tenant":
         sim.change(vms[0], metadata=marks)
 
@@ -242,13 +243,13 @@ async def test_on_an_over_committed_host_free_room_is_never_negative_and_enough_
     """Racing claims have given out more than there is: one VM more has to go before anything fits."""
     await client.fill(4)
     sim.host("sim-1", vcpus=3)
-    host, = (await client.call("GET", "/api/v1/capacity")).json["hosts"]
-    while host["capacity"]["VCPU"] != 3:        # read again in its turn
+    (host,) = (await client.call("GET", "/api/v1/capacity")).json["hosts"]
+    while host["capacity"]["VCPU"] != 3:  # read again in its turn
         assert (await client.create(False, query="?dry_run=true")).status == 200
-        host, = (await client.call("GET", "/api/v1/capacity")).json["hosts"]
+        (host,) = (await client.call("GET", "/api/v1/capacity")).json["hosts"]
     assert host["free"].get("VCPU", 0) == 0 and min(host["free"].values()) >= 0
     flavors = (await client.call("GET", "/api/v1/capacity")).json["flavors"]
-    tiny, = [each for each in flavors if each["name"] == "m1.tiny"]
+    (tiny,) = [each for each in flavors if each["name"] == "m1.tiny"]
     assert (tiny["fits_now"], tiny["fits_after_evictions"]) == (0, 3)
     created = await client.create(False)
     assert created.status == 201 and len(created.json["evicted"]) == 2
@@ -284,7 +285,7 @@ async def test_a_host_that_goes_down_during_the_notice_costs_its_vms_nothing(mon
     spared = (await client.saw("evict/noticed"))["subject"]
     sim.host(hosts[spared], forced_down=True)
     await client.saw("evict/reprieved", spared)
-    other, = set(mine) - {spared}
+    (other,) = set(mine) - {spared}
     await client.saw("evict/noticed", other)
     await client.acknowledge(other)
     created = await creating

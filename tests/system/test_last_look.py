@@ -7,15 +7,17 @@ import pytest
 from tests.system.test_acceptance import full_cloud
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
-pytestmark = pytest.mark.parametrize("options", [{"grace_seconds": 3, "network": "bed-net", "image": "bed-image"}],
-                                     ids=["grace3"])
+pytestmark = pytest.mark.parametrize(
+    "options", [{"grace_seconds": 3, "network": "bed-net", "image": "bed-image"}], ids=["grace3"]
+)
 
 
 @BOTH
 @pytest.mark.parametrize("taken", ["address", "port"])
 @pytest.mark.gen_test(timeout=30)
 async def test_when_strangers_take_the_last_address_or_port_during_the_notice_nobody_leaves(
-        client, sim, project, taken):
+    client, sim, project, taken
+):
     """The victim is on another network, so that it would not give an address back."""
     preemptible = await full_cloud(client, sim, project)
     network = sim.network("small", "10.9.0.0/30", project=project)

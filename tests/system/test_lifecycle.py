@@ -42,8 +42,13 @@ async def test_a_vm_is_created_listed_shown_and_deleted(client, sim, preemptible
     assert created.id not in sim.servers()
     assert created.id not in await client.listed()
     assert (await client.show(created.id)).status == 404
-    assert await client.steps(own_id) == ["create/pending", "create/building", "create/active", "delete/deleting",
-                                          "delete/deleted"]
+    assert await client.steps(own_id) == [
+        "create/pending",
+        "create/building",
+        "create/active",
+        "delete/deleting",
+        "delete/deleted",
+    ]
 
 
 @BOTH
@@ -52,7 +57,7 @@ async def test_servers_made_elsewhere_are_listed_and_never_touched(client, sim, 
     foreign = sim.foreign(project)[0]
     mine = (await client.create(True)).id
     made = time.monotonic()
-    while foreign not in (listed := await client.listed()):     # of what others do the list is up to a second old
+    while foreign not in (listed := await client.listed()):  # of what others do the list is up to a second old
         assert time.monotonic() < made + 2
         await asyncio.sleep(0.05)
     assert listed.keys() == {foreign, mine}
@@ -73,8 +78,13 @@ async def test_an_unknown_vm_is_404(client, ref):
 @BOTH
 @pytest.mark.gen_test(timeout=30)
 async def test_what_the_cloud_does_not_have_is_refused_without_asking_it(client, sim, database):
-    for field, value in {"image": "no-such", "network": "no-such", "flavor": "m1.huge", "availability_zone": "moon",
-                         "key_name": "nobody's"}.items():
+    for field, value in {
+        "image": "no-such",
+        "network": "no-such",
+        "flavor": "m1.huge",
+        "availability_zone": "moon",
+        "key_name": "nobody's",
+    }.items():
         answer = await client.create(False, **{field: value})
         assert (answer.status, answer.json["error"], answer.json["field"]) == (400, "invalid_request", field)
     assert not sim.calls(method="POST", path="/servers")
@@ -169,7 +179,7 @@ async def test_a_request_that_is_deleted_while_the_scheduler_reads_is_left_alone
     def deleted_meanwhile(ids):
         if ids and not deleted:
             deleted.extend(ids)
-            other = threading.Thread(target=commands._want_deleted, args=ids)    # pylint: disable=protected-access
+            other = threading.Thread(target=commands._want_deleted, args=ids)  # pylint: disable=protected-access
             other.start()
             other.join(10)
         return of_ids(ids)
@@ -188,8 +198,13 @@ async def test_a_request_whose_server_has_just_failed_and_gone_is_still_shown(cl
     accepted = await client.create(True, headers={"Prefer": "respond-async"})
     ref = accepted.json["vm"]["vmsvc_id"]
     (row,) = await until(lambda: database.rows("SELECT cloud_id FROM vm WHERE cloud_id IS NOT NULL"), "its server")
-    sim.fault(action="status", status=404, body={"itemNotFound": {"message": "Instance could not be found."}},
-              method="GET", path=f"/servers/{row['cloud_id']}$")
+    sim.fault(
+        action="status",
+        status=404,
+        body={"itemNotFound": {"message": "Instance could not be found."}},
+        method="GET",
+        path=f"/servers/{row['cloud_id']}$",
+    )
     shown = await client.show(ref)
     assert (shown.status, shown.json["vmsvc_id"], shown.json["state"]) == (200, ref, "building")
     sim.clear_faults()
@@ -199,11 +214,13 @@ async def test_a_request_whose_server_has_just_failed_and_gone_is_still_shown(cl
 
 @BOTH
 @pytest.mark.parametrize("options", [{"request_timeout": 0.5}], ids=["timeout0.5"])
-@pytest.mark.parametrize("metadata, hint", [({"note": "plain ü"}, False), ({"note": "\N{ROCKET}"}, True)],
-                         ids=["plain", "emoji"])
+@pytest.mark.parametrize(
+    "metadata, hint", [({"note": "plain ü"}, False), ({"note": "\N{ROCKET}"}, True)], ids=["plain", "emoji"]
+)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_build_that_never_ends_is_told_while_it_lasts_and_given_up_at_the_limit(client, sim, monkeypatch,
-                                                                                        metadata, hint):
+async def test_a_build_that_never_ends_is_told_while_it_lasts_and_given_up_at_the_limit(
+    client, sim, monkeypatch, metadata, hint
+):
     monkeypatch.setattr(build, "LIMIT", 3.0)
     sim.fault(kind="build_hangs")
     answer = await client.create(False, metadata=metadata)

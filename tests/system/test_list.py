@@ -93,7 +93,8 @@ async def test_a_client_that_has_the_list_is_not_sent_it_again(client):
     head = await client.call("HEAD", LIST)
     assert (head.status, head.json) == (200, None)
     assert [head.headers[name] for name in ("Etag", "Content-Length")] == [
-        first.headers[name] for name in ("Etag", "Content-Length")]
+        first.headers[name] for name in ("Etag", "Content-Length")
+    ]
     await client.delete(created.id)
     changed = await client.call("GET", LIST, headers={"If-None-Match": first.headers["Etag"]})
     assert changed.status == 200 and changed.headers["Etag"] != first.headers["Etag"]
@@ -127,7 +128,7 @@ async def test_while_the_cloud_or_the_database_is_away_no_old_list_is_served(cli
 async def test_many_who_ask_at_once_are_one_look_at_the_cloud(client, sim):
     await client.create(True)
     await client.listed()
-    await asyncio.sleep(1.1)        # older than a list may be
+    await asyncio.sleep(1.1)  # older than a list may be
     sim.forget_calls()
     await asyncio.gather(*(client.listed() for _ in range(50)))
     assert len(sim.calls(service="compute", method="GET", path="/servers/detail")) <= 2, "one may be the mirror's own"

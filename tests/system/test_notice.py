@@ -33,7 +33,7 @@ async def evict_one(client, flavor="m1.tiny"):
 async def test_a_notice_says_when_for_whom_and_why(client, sim, mode):
     creating, notice = await evict_one(client, flavor_of(mode))
     victim, said = notice["subject"], notice["data"]
-    request, = [server for server in (await client.listed()).values() if server["name"] == "wanted"]
+    (request,) = [server for server in (await client.listed()).values() if server["name"] == "wanted"]
     assert said["evict_at"] == said["vm"]["evict_at"] > notice["time"]
     assert (said["grace_seconds"], said["simulated"]) == (8, False)
     assert said["makes_room_for"] == request["vmsvc_id"]
@@ -62,7 +62,7 @@ async def test_a_victim_that_says_it_may_go_goes_at_once_and_the_room_is_there_e
     assert (await client.saw("create/active", created.id))["time"] < evict_at
     await client.saw("evict/evicted", victim)
     assert (await client.steps(victim))[-3:] == ["evict/noticed", "evict/evicting", "evict/evicted"]
-    one, = await client.record()
+    (one,) = await client.record()
     assert one["state"] == "evicted" and one["planned_at"] < one["acknowledged_at"] <= one["evicting_at"] < evict_at
 
 
@@ -96,9 +96,14 @@ async def test_a_victim_that_lets_go_does_not_take_the_others_with_it(client):
 async def test_only_who_was_noticed_can_say_that_it_may_go(client, sim, project):
     standard, preemptible, gone = [(await client.create(kind)).id for kind in (False, True, True)]
     await client.delete(gone)
-    foreign, = sim.foreign(project)
-    for ref, status, error in ((standard, 409, "conflict"), (preemptible, 409, "conflict"), (gone, 404, "not_found"),
-                               (foreign, 404, "not_found"), ("nobody", 404, "not_found")):
+    (foreign,) = sim.foreign(project)
+    for ref, status, error in (
+        (standard, 409, "conflict"),
+        (preemptible, 409, "conflict"),
+        (gone, 404, "not_found"),
+        (foreign, 404, "not_found"),
+        ("nobody", 404, "not_found"),
+    ):
         answer = await client.acknowledge(ref)
         assert (answer.status, answer.json["error"]) == (status, error), ref
     assert {standard, preemptible} <= (await client.listed()).keys()
@@ -127,7 +132,7 @@ async def test_a_victim_that_was_off_before_its_notice_has_all_of_it_nevertheles
         sim.power_off(vm)
     created = await client.create(False)
     assert created.status == 201
-    victim, = created.json["evicted"]
+    (victim,) = created.json["evicted"]
     due = (await client.saw("evict/noticed", victim))["data"]["evict_at"]
     assert (await client.saw("evict/evicting", victim))["time"] >= due
     assert (await client.record())[0]["acknowledged_at"] is None
@@ -156,7 +161,7 @@ async def test_a_guest_that_is_told_late_goes_so_much_later_and_everybody_hears_
     assert (await client.show(victim)).json["evict_at"] == again["data"]["evict_at"]
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, [victim])
-    one, = await client.record()
+    (one,) = await client.record()
     assert one["evict_at"] == again["data"]["evict_at"] and seconds_of_notice(one) >= 1.5
 
 
@@ -166,7 +171,7 @@ async def test_even_a_little_late_the_guest_has_its_whole_notice(client, sim):
     sim.fault(action="delay", count=1, seconds=0.5, **METADATA)
     creating, _ = await evict_one(client)
     assert (await creating).status == 201
-    one, = await client.record()
+    (one,) = await client.record()
     assert seconds_of_notice(one) >= 1
     assert len([event for event in await client.events() if event["data"]["state"] == "noticed"]) == 1
 
@@ -180,10 +185,20 @@ async def test_a_guest_that_cannot_be_told_is_spared_and_another_goes(monkeypatc
     flavor = flavor_of(mode)
     await client.fill(4, flavor)
     plan = (await client.create(False, query="?dry_run=true", flavor=flavor)).json
-    deaf, = plan.get("if_no_host_has_room", plan)["victims"]
-    sim.fault(action="status", status=409, service="compute", method="POST", path=f"/{deaf}/metadata$",
-              body={"conflictingRequest": {"code": 409, "message": f"Cannot 'update metadata' instance {deaf} "
-                                                                   "while it is in task_state rebooting"}})
+    (deaf,) = plan.get("if_no_host_has_room", plan)["victims"]
+    sim.fault(
+        action="status",
+        status=409,
+        service="compute",
+        method="POST",
+        path=f"/{deaf}/metadata$",
+        body={
+            "conflictingRequest": {
+                "code": 409,
+                "message": f"Cannot 'update metadata' instance {deaf} while it is in task_state rebooting",
+            }
+        },
+    )
     created = await client.create(False, flavor=flavor)
     assert created.status == 201 and deaf in sim.servers() and deaf not in created.json["evicted"]
     spared = await client.saw("evict/reprieved", deaf)
@@ -209,7 +224,7 @@ async def test_a_restart_forgets_no_notice_that_came_late(new_replica, sim):
     sim.clear_faults()
     _, client = await new_replica()
     await client.saw("create/active", creating.json["vm"]["vmsvc_id"])
-    one, = await client.record()
+    (one,) = await client.record()
     assert one["vm"]["id"] == victim and seconds_of_notice(one) >= 1.5
 
 
@@ -220,18 +235,19 @@ async def test_a_guest_that_is_cut_off_at_once_is_told_nothing_and_others_hear_o
     await client.fill(4, flavor_of(mode))
     created = await client.create(False, flavor=flavor_of(mode))
     assert created.status == 201
-    victim, = created.json["evicted"]
+    (victim,) = created.json["evicted"]
     assert (await client.steps(victim))[-3:] == ["evict/noticed", "evict/evicting", "evict/evicted"]
     assert not sim.calls(method="POST", path="/metadata$")
-    one, = await client.record()
+    (one,) = await client.record()
     assert one["state"] == "evicted" and one["noticed_at"] is None and one["freed_at"]
 
 
 @pytest.mark.parametrize("options", [{"grace_seconds": 0, "evict_action": "delete"}], ids=["grace0-delete"])
 @pytest.mark.gen_test(timeout=30)
 async def test_when_the_last_victim_has_gone_its_host_is_counted_and_nothing_else_is_asked_of_it(
-        monkeypatch, client, sim):
-    monkeypatch.setattr("vmsvc.service.scheduling.scheduler._WAITING_SECONDS", 60)     # no look without a reason
+    monkeypatch, client, sim
+):
+    monkeypatch.setattr("vmsvc.service.scheduling.scheduler._WAITING_SECONDS", 60)  # no look without a reason
     await client.fill(4)
     sim.forget_calls()
     assert (await client.create(False)).status == 201

@@ -70,7 +70,7 @@ async def test_whoever_is_no_longer_needed_stays(new_replica, database, sim, pro
 @pytest.mark.gen_test(timeout=40)
 async def test_a_practice_that_nobody_waits_for_any_more_ends_nobody(new_replica, database, sim):
     replica, client = await new_replica()
-    vm, = await client.fill(1)
+    (vm,) = await client.fill(1)
     await client.practise(vm)
     await until(lambda: "vmsvc_evict_at" in sim.servers()[vm]["metadata"], "its notice")
     await replica.stop()

@@ -36,8 +36,9 @@ def fixture_brand_new(postgres):
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_replicas_that_start_side_by_side_all_serve_and_hear_each_other(brand_new, bouncer, pool_mode, environ,
-                                                                              sim, new_process):
+async def test_replicas_that_start_side_by_side_all_serve_and_hear_each_other(
+    brand_new, bouncer, pool_mode, environ, sim, new_process
+):
     environ = {**environ, "VMSVC_DATABASE_URL": bouncer.url("pooled")}
     processes = [new_process(environ) for _ in range(3)]
     first, second, third = [await process.ready() for process in processes]
@@ -134,13 +135,14 @@ def test_what_an_older_release_left_locked_keeps_nobody_from_starting(database):
 
 @pytest.mark.parametrize("pool_mode", ["transaction"], indirect=True)
 @pytest.mark.gen_test(timeout=60)
-async def test_a_database_that_says_nothing_does_not_keep_the_service_from_stopping(bouncer, environ, new_process,
-                                                                                  database):
+async def test_a_database_that_says_nothing_does_not_keep_the_service_from_stopping(
+    bouncer, environ, new_process, database
+):
     name = database.rows("SELECT current_database() AS name")[0]["name"]
     process = new_process({**environ, "VMSVC_DATABASE_URL": bouncer.url(name)})
     await process.ready()
     with bouncer.silent():
-        await asyncio.sleep(0.5)        # calls are under way by now
+        await asyncio.sleep(0.5)  # calls are under way by now
         process.tell_to_stop()
         assert await process.exit_status() == 0
     assert "Traceback" not in process.text()

@@ -33,7 +33,7 @@ async def test_a_practised_eviction_is_as_a_real_one_and_says_that_it_is_none(cl
     assert noticed["data"]["makes_room_for"] is None
     assert evicting["time"] >= evict_at and gone == events[-1]
     assert sim.servers().keys() == (await client.listed()).keys() == {other}
-    one, = await client.record()
+    (one,) = await client.record()
     assert (one["state"], one["reason"], one["simulated"], one["request"]) == ("evicted", "simulated", True, None)
     assert one["vm"]["id"] == vm and one["wasted"] is None and one["fulfilled_at"] is None
 
@@ -42,11 +42,13 @@ async def test_a_practised_eviction_is_as_a_real_one_and_says_that_it_is_none(cl
 @grace(1)
 @pytest.mark.gen_test(timeout=30)
 async def test_with_the_notice_only_it_is_reprieved_when_its_time_is_up(client, sim):
-    vm, = await client.fill(1)
+    (vm,) = await client.fill(1)
     said = await client.practise(vm, notice_only=True)
     evict_at = said.json["vm"]["evict_at"]
-    assert (said.status, said.json["message"]) == (202, f"vm {vm} was noticed; it stays, and is reprieved at "
-                                                        f"{evict_at}")
+    assert (said.status, said.json["message"]) == (
+        202,
+        f"vm {vm} was noticed; it stays, and is reprieved at {evict_at}",
+    )
     await client.noticed(sim, vm, evict_at)
     spared = await client.saw("evict/reprieved", vm)
     assert spared["time"] >= evict_at and spared["data"]["simulated"] is True
@@ -54,7 +56,7 @@ async def test_with_the_notice_only_it_is_reprieved_when_its_time_is_up(client, 
     await client.noticed(sim, vm, None)
     await until(lambda: "vmsvc_evict_reason" not in sim.guest_metadata(vm), "the end of the reason")
     assert sim.servers()[vm]["status"] == "ACTIVE"
-    one, = await client.record(vm=vm)
+    (one,) = await client.record(vm=vm)
     assert (one["state"], one["simulated"], one["evicting_at"]) == ("reprieved", True, None)
     # ... and it can be practised again.
     assert (await client.practise(vm, notice_only=True)).status == 202
@@ -67,11 +69,17 @@ async def test_with_the_notice_only_it_is_reprieved_when_its_time_is_up(client, 
 async def test_who_cannot_be_evicted_cannot_practise_it(client, sim, project):
     standard, locked, noticed, gone = [(await client.create(kind)).id for kind in (False, True, True, True)]
     await client.delete(gone)
-    foreign, = sim.foreign(project)
+    (foreign,) = sim.foreign(project)
     sim.change(locked, locked_by="owner")
     assert (await client.practise(noticed, notice_only=True)).status == 202
-    for ref, status, error in ((standard, 403, "forbidden"), (noticed, 409, "conflict"), (locked, 409, "conflict"),
-                               (gone, 404, "not_found"), (foreign, 404, "not_found"), ("nobody", 404, "not_found")):
+    for ref, status, error in (
+        (standard, 403, "forbidden"),
+        (noticed, 409, "conflict"),
+        (locked, 409, "conflict"),
+        (gone, 404, "not_found"),
+        (foreign, 404, "not_found"),
+        ("nobody", 404, "not_found"),
+    ):
         answer = await client.practise(ref)
         assert (answer.status, answer.json["error"]) == (status, error), ref
     await client.saw("evict/reprieved", noticed)
@@ -81,7 +89,7 @@ async def test_who_cannot_be_evicted_cannot_practise_it(client, sim, project):
 
 @pytest.mark.gen_test(timeout=20)
 async def test_many_who_practise_one_vm_give_it_one_notice(client):
-    vm, = await client.fill(1)
+    (vm,) = await client.fill(1)
     answers = await asyncio.gather(*(client.practise(vm) for _ in range(5)))
     assert sorted(answer.status for answer in answers) == [202, 409, 409, 409, 409]
     await client.saw("evict/evicted", vm)
@@ -113,12 +121,12 @@ async def test_a_vm_that_practises_to_the_end_makes_room_and_nobody_else_goes(cl
 @grace(8)
 @pytest.mark.gen_test(timeout=30)
 async def test_an_owner_may_delete_what_practises(client):
-    vm, = await client.fill(1)
+    (vm,) = await client.fill(1)
     await client.practise(vm)
     assert (await client.delete(vm)).status == 200
     assert (await client.steps(vm))[-3:] == ["evict/noticed", "delete/deleting", "delete/deleted"]
     assert "simulated" not in (await client.events(vm=vm))[-1]["data"]
-    one, = await client.record()
+    (one,) = await client.record()
     assert (one["state"], one["evicting_at"]) == ("deleted", None)
 
 
@@ -139,8 +147,11 @@ async def test_a_group_shows_its_budget_and_practises_within_it(client):
 
 @pytest.mark.gen_test(timeout=20)
 async def test_a_budget_needs_a_group_and_a_group_preemptible_vms(client):
-    for preemptible, fields, field in ((True, {"max_unavailable": 2}, "max_unavailable"),
-                                       (True, {"group": "a", "max_unavailable": 0}, "max_unavailable"),
-                                       (True, {"group": ""}, "group"), (False, {"group": "a"}, "group")):
+    for preemptible, fields, field in (
+        (True, {"max_unavailable": 2}, "max_unavailable"),
+        (True, {"group": "a", "max_unavailable": 0}, "max_unavailable"),
+        (True, {"group": ""}, "group"),
+        (False, {"group": "a"}, "group"),
+    ):
         answer = await client.create(preemptible, **fields)
         assert (answer.status, answer.json["field"]) == (400, field)

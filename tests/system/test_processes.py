@@ -39,8 +39,9 @@ async def test_a_kill_during_the_notice_neither_shortens_nor_forgets_it(new_proc
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_kill_right_after_the_cloud_made_the_server_leaves_one_server(new_process, new_replica, environ, sim,
-                                                                             database):
+async def test_a_kill_right_after_the_cloud_made_the_server_leaves_one_server(
+    new_process, new_replica, environ, sim, database
+):
     process = new_process(environ)
     client = await process.ready()
     sim.fault(action="hang_after", method="POST", path="/servers$")
@@ -58,8 +59,9 @@ async def test_a_kill_right_after_the_cloud_made_the_server_leaves_one_server(ne
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_service_that_is_asked_to_stop_says_so_and_gives_its_work_to_others(new_process, new_replica, environ,
-                                                                                   sim, database):
+async def test_a_service_that_is_asked_to_stop_says_so_and_gives_its_work_to_others(
+    new_process, new_replica, environ, sim, database
+):
     sim.settings(boot_seconds=3)
     process = new_process(environ)
     client = await process.ready()
@@ -82,8 +84,12 @@ async def test_a_service_that_is_asked_to_stop_says_so_and_gives_its_work_to_oth
 @pytest.mark.gen_test(timeout=60)
 async def test_a_cloud_that_lets_nobody_in_is_told_in_a_line_that_says_why(new_process, environ, tmp_path):
     clouds = tmp_path / "clouds.yaml"
-    clouds.write_text(re.sub(r"http://[^/]+", "http://127.0.0.1:1", Path(environ["OS_CLIENT_CONFIG_FILE"]).read_text(
-        encoding="utf-8")), encoding="utf-8")
+    clouds.write_text(
+        re.sub(
+            r"http://[^/]+", "http://127.0.0.1:1", Path(environ["OS_CLIENT_CONFIG_FILE"]).read_text(encoding="utf-8")
+        ),
+        encoding="utf-8",
+    )
     process = new_process({**environ, "OS_CLIENT_CONFIG_FILE": str(clouds)})
     client, why = await process.listening(), "http://127.0.0.1:1 refuses the connection: nobody listens there"
     async with asyncio.timeout(20):
@@ -98,8 +104,16 @@ async def test_a_cloud_that_lets_nobody_in_is_told_in_a_line_that_says_why(new_p
 @pytest.mark.gen_test(timeout=60)
 async def test_no_proxy_is_asked_for_the_embedded_parts(new_process, tmp_path):
     nobody = "http://127.0.0.1:1"
-    process = new_process({"VMSVC_DATA_DIR": str(tmp_path), "VMSVC_PORT": "0", "http_proxy": nobody,
-                           "https_proxy": nobody, "all_proxy": nobody, "no_proxy": ""})
+    process = new_process(
+        {
+            "VMSVC_DATA_DIR": str(tmp_path),
+            "VMSVC_PORT": "0",
+            "http_proxy": nobody,
+            "https_proxy": nobody,
+            "all_proxy": nobody,
+            "no_proxy": "",
+        }
+    )
     client = await process.ready()
     assert (await client.create(True)).status == 201
     process.tell_to_stop()

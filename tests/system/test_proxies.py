@@ -15,8 +15,10 @@ def _options():
 
 async def statuses(client, forwarded, number):
     """What a client gets for so many reads of what nobody has."""
-    return [(await client.call("GET", f"{API}/events?limit=1", headers={"X-Forwarded-For": forwarded})).status
-            for _ in range(number)]
+    return [
+        (await client.call("GET", f"{API}/events?limit=1", headers={"X-Forwarded-For": forwarded})).status
+        for _ in range(number)
+    ]
 
 
 @pytest.mark.gen_test(timeout=40)
@@ -24,7 +26,7 @@ async def test_each_client_behind_a_named_proxy_has_its_own_budget_and_address(n
     _, client = await new_replica()
     await until(lambda: any("localhost is" in each.getMessage() for each in caplog.records))
     assert await statuses(client, f"{FORGED}, {ONE}", 2) == [200, 429]
-    assert await statuses(client, f"203.0.113.5, {ONE}", 1) == [429]     # nobody gets a new budget by what he makes up
+    assert await statuses(client, f"203.0.113.5, {ONE}", 1) == [429]  # nobody gets a new budget by what he makes up
     assert await statuses(client, OTHER, 2) == [200, 429]
     lines = [each.getMessage() for each in caplog.records if each.name == "vmsvc.access"]
     seen = {address for address in (PROXY, FORGED, ONE, OTHER) for line in lines if f" {address} " in line}

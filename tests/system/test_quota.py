@@ -24,8 +24,9 @@ async def test_preemptible_vms_are_evicted_when_the_quota_is_used_up(client, sim
 @BOTH
 @pytest.mark.parametrize("seconds, state", [(1.5, "evicted"), (12, "evicting")])
 @pytest.mark.gen_test(timeout=40)
-async def test_the_answer_comes_when_its_victims_are_on_record_as_gone_unless_one_hangs(client, sim, project, seconds,
-                                                                                       state):
+async def test_the_answer_comes_when_its_victims_are_on_record_as_gone_unless_one_hangs(
+    client, sim, project, seconds, state
+):
     sim.quota(project, cores=3)
     for vm in await client.fill(3):
         sim.fault(action="delay", method="GET", path=f"/servers/{vm}$", seconds=seconds)
@@ -102,8 +103,9 @@ async def test_others_who_use_up_the_quota_meanwhile_cost_at_most_two_rounds(cli
 
 
 #: A quota below what six m1.tiny use, in each of its items.
-BELOW_USE = pytest.mark.parametrize("limit", [{"cores": 3}, {"ram": 3 * 1024}, {"instances": 3}],
-                                    ids=["cores", "ram", "instances"])
+BELOW_USE = pytest.mark.parametrize(
+    "limit", [{"cores": 3}, {"ram": 3 * 1024}, {"instances": 3}], ids=["cores", "ram", "instances"]
+)
 
 
 @BOTH
@@ -154,7 +156,9 @@ async def test_a_request_that_is_larger_than_the_quota_is_refused_by_the_quota(c
     assert plan["reason"] == "it needs 4 cores, and the project's quota is 3"
     refused = await client.create(False, flavor="m1.large")
     assert (refused.status, refused.json["error"]) == (403, "quota_exceeded")
-    fits = {flavor["name"]: flavor["fits_after_evictions"] for flavor in (
-        await client.call("GET", "/api/v1/capacity")).json["flavors"]}
+    fits = {
+        flavor["name"]: flavor["fits_after_evictions"]
+        for flavor in (await client.call("GET", "/api/v1/capacity")).json["flavors"]
+    }
     assert (fits["m1.large"], fits["m1.medium"]) == (0, 1)
     assert not await client.events(type="evict") and len(sim.servers()) == 11

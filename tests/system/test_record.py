@@ -23,7 +23,7 @@ async def test_an_eviction_is_on_record_with_every_step_in_order(client, mode):
     flavor = "m1.tiny" if mode == "operator" else "m1.small"
     await client.fill(4, flavor)
     created = await client.create(False, flavor=flavor, name="wanted")
-    one, = await client.record()
+    (one,) = await client.record()
     assert [one["vm"]["id"]] == created.json["evicted"]
     assert one["request"] == {"id": created.id, "vmsvc_id": created.json["vm"]["vmsvc_id"], "name": "wanted"}
     assert (one["state"], one["reason"], one["simulated"], one["round"]) == ("evicted", "capacity", False, 1)
@@ -61,7 +61,7 @@ async def test_the_record_comes_in_pages_and_selected_and_survives_a_restart(new
         before = page["before"]
     assert [len(page) for page in pages] == [3, 1] and sum(pages, []) == whole
 
-    victim, = created.json["evicted"]
+    (victim,) = created.json["evicted"]
     for ref in (victim, whole[-1]["vm"]["vmsvc_id"]):
         assert await client.record(vm=ref) == whole[-1:]
     for ref in (created.id, created.json["vm"]["vmsvc_id"]):

@@ -13,8 +13,9 @@ pytestmark = pytest.mark.parametrize("options", [{"grace_seconds": 0.5}], ids=["
 
 def rehearsed(sim):
     """How many creates the cloud was asked for that made nothing."""
-    return len([call for call in sim.calls(service="compute", method="POST", path="/servers$")
-                if call["status"] == 400])
+    return len(
+        [call for call in sim.calls(service="compute", method="POST", path="/servers$") if call["status"] == 400]
+    )
 
 
 async def tries(client, bodies):
@@ -56,13 +57,13 @@ async def test_a_server_that_a_rehearsal_leaves_is_removed_with_its_port_and_no_
     """This Nova does not look for the server group, and its answer is lost."""
     assert mode
     mine = await client.fill(2)
-    stranger, = sim.foreign(project, name="vmsvc-rehearsal", metadata={"vmsvc_id": "rehearsal"})
+    (stranger,) = sim.foreign(project, name="vmsvc-rehearsal", metadata={"vmsvc_id": "rehearsal"})
     named = await client.create(True, name="vmsvc-rehearsal")
     sim.settings(ignores_groups=1)
     sim.fault(**REHEARSALS, action="cut_after", count=1)
     plan = await client.create(False, query="?dry_run=true")
     assert (plan.status, plan.json["error"]) == (503, "cloud_unavailable")
-    left, = sim.servers().keys() - {*mine, stranger, named.id}
+    (left,) = sim.servers().keys() - {*mine, stranger, named.id}
     await until(lambda: left not in sim.servers(), "the end of what the rehearsal left")
     await until(lambda: left not in sim.ports().values(), "the end of its port")
     shown = await client.text("/metrics")

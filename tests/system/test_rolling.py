@@ -16,9 +16,11 @@ from vmsvc import bootstrap
 ROUNDS = 2
 #: As the next release would change the schema: what it adds the release before neither reads nor writes.
 NEXT_RELEASE = (
-    "ALTER TABLE vm ADD COLUMN next_release text", "ALTER TABLE vm ADD COLUMN next_flag boolean NOT NULL DEFAULT false",
+    "ALTER TABLE vm ADD COLUMN next_release text",
+    "ALTER TABLE vm ADD COLUMN next_flag boolean NOT NULL DEFAULT false",
     "ALTER TABLE intent ADD COLUMN next_number integer NOT NULL DEFAULT 0",
-    "ALTER TABLE event ADD COLUMN next_data jsonb", "CREATE TABLE next_table (id bigserial PRIMARY KEY)",
+    "ALTER TABLE event ADD COLUMN next_data jsonb",
+    "CREATE TABLE next_table (id bigserial PRIMARY KEY)",
     "CREATE INDEX next_index ON vm (principal)",
     "INSERT INTO schema_migration (name, applied) VALUES ('9999_next', now())",
 )
@@ -56,9 +58,11 @@ async def ask_on(clients, name, restarted):
 @pytest.mark.gen_test(timeout=120)
 async def test_a_rolling_restart_loses_no_request_and_no_event(launcher, environ, sim, database, tmp_path):
     replicas, logs = [], iter(tmp_path / f"log{number}" for number in range(100))
+
     def start():
         replicas.append(launcher.start(environ, next(logs), PATIENCE))
         return replicas[-1]
+
     await asyncio.gather(start().ready(), start().ready())
     restarted, clients = asyncio.Event(), Clients(replicas)
     watchers = [Watcher(replicas, number) for number in range(2)]

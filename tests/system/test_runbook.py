@@ -23,13 +23,21 @@ def run(program, *arguments):
 @pytest.fixture(name="adopt")
 def fixture_adopt(environ):
     """`status, said = await adopt("--dry-run")`: what the command says, line by line."""
+
     async def adopt(*arguments):
         running = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "vmsvc", "adopt", *arguments, env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent",
-                                                                     **environ},
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+            sys.executable,
+            "-m",
+            "vmsvc",
+            "adopt",
+            *arguments,
+            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environ},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
         said, complained = await asyncio.wait_for(running.communicate(), 40)
         return running.returncode, said.decode().splitlines() or complained.decode().splitlines()
+
     return adopt
 
 
@@ -50,18 +58,13 @@ async def rounds(sim, count):
 @pytest.mark.parametrize("mode", ["tenant"])
 @pytest.mark.gen_test(timeout=120)
 async def test_a_restored_backup_deletes_nobody_and_everybody_is_adopted(
-        new_process, environ, database, sim, project, adopt, tmp_path):
+    new_process, environ, database, sim, project, adopt, tmp_path
+):
     """The backup holds two requests that wait and the notices of their victims. After it one request gets its server,
     the other is deleted, so that its victim stays, and ten VMs are made."""
     process = new_process(environ)
     client = await process.ready()
-    sim.quota(project, instances=4)
-    await client.fill(4)
-    got, gone = [(await client.create(False, name=name, headers={"Prefer": "respond-async"})).json["vm"]["id"]
-                 for name in ("got", "gone")]
-    await client.saw_times("evict/noticed", 2)
-    went, stays = [next(row["cloud_id"] for row in database.rows("SELECT cloud_id, evicted_for FROM vm")
-                        if row["evicted_for"] == request) for request in (got, gone)]
+    got, gone, went, stays = await two_that_wait(client, sim, project, database)
     run("pg_dump", "-Fc", "-f", tmp_path / "dump", "-d", database.url)
 
     await client.acknowledge(went)
@@ -79,8 +82,9 @@ async def test_a_restored_backup_deletes_nobody_and_everybody_is_adopted(
     run("pg_restore", "--clean", "--if-exists", "-d", database.url, tmp_path / "dump")
     status, said = await adopt("--restored", "--dry-run")
     assert status == 0 and said[-1] == "10 servers would be adopted, 0 left alone"
-    assert [row["state"] for row in database.rows("SELECT state FROM vm ORDER BY state")] == [
-        "active"] * 2 + ["noticed"] * 2 + ["pending"] * 2, "nothing was changed"
+    assert [row["state"] for row in database.rows("SELECT state FROM vm ORDER BY state")] == ["active"] * 2 + [
+        "noticed"
+    ] * 2 + ["pending"] * 2, "nothing was changed"
     status, said = await adopt("--restored", "--owner", "ann")
     assert status == 0 and said[-1] == "10 servers were adopted, 0 left alone"
     assert sorted(line.split()[0] for line in said if line.endswith("adopted")) == sorted(made)
@@ -101,6 +105,26 @@ async def test_a_restored_backup_deletes_nobody_and_everybody_is_adopted(
     await client.acknowledge(made[0])
     await until(lambda: made[0] not in sim.servers(), "its eviction")
     assert [(await client.delete(vm)).status for vm in made[4:6]] == [200, 200]
+
+
+async def two_that_wait(client, sim, project, database):
+    """Fill a quota of four, and ask for two standard VMs. Returns their ids, and their victims' ids in the cloud."""
+    sim.quota(project, instances=4)
+    await client.fill(4)
+    got, gone = [
+        (await client.create(False, name=name, headers={"Prefer": "respond-async"})).json["vm"]["id"]
+        for name in ("got", "gone")
+    ]
+    await client.saw_times("evict/noticed", 2)
+    went, stays = [
+        next(
+            row["cloud_id"]
+            for row in database.rows("SELECT cloud_id, evicted_for FROM vm")
+            if row["evicted_for"] == request
+        )
+        for request in (got, gone)
+    ]
+    return got, gone, went, stays
 
 
 async def until_active(client, ref):
@@ -134,6 +158,7 @@ async def test_adopting_beside_a_running_service_takes_what_it_can_and_says_what
     def without_row(name, flavor="m1.tiny", **changes):
         metadata = {key: value for key, value in {**marks, "vmsvc_id": mark_of(name), **changes}.items() if value}
         return sim.foreign(project, name=name, flavor=flavor, metadata=metadata)[0]
+
     standard = without_row("standard", vmsvc_kind="standard", mine="yes", vmsvc_evict_at="2026-01-01T00:00:00Z")
     unknown = without_row("unknown", vmsvc_kind=None)
     other = without_row("other", vmsvc_deployment="another")
@@ -148,12 +173,15 @@ async def test_adopting_beside_a_running_service_takes_what_it_can_and_says_what
     assert any(unknown in line and "vmsvc_kind=standard" in line for line in said)
     assert f"{standard} standard (standard, m1.tiny): adopted" in said and not any(other in line for line in said)
 
-    told, = await client.events(vm=standard)
+    (told,) = await client.events(vm=standard)
     assert (told["type"], told["data"]["state"], told["data"]["adopted"], told["subject"]) == (
-        "create", "active", True, standard)
+        "create",
+        "active",
+        True,
+        standard,
+    )
     shown = (await client.show(standard)).json
-    assert (shown["vmsvc_id"], shown["owner"], shown["is_preemptible"]) == (
-        mark_of("standard"), "adopted", False)
+    assert (shown["vmsvc_id"], shown["owner"], shown["is_preemptible"]) == (mark_of("standard"), "adopted", False)
     await client.noticed(sim, standard, None)
     assert sim.servers()[standard]["host"] == before[standard]["host"]
     sim.change(unknown, metadata=sim.servers()[unknown]["metadata"] | {"vmsvc_kind": "preemptible"})

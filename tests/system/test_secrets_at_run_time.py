@@ -50,8 +50,12 @@ async def assert_nothing_told(process, client, token, *said):
     """No secret is in the log, in what was said, or in what the service says now."""
     said = "\n".join([*said, *await answers_of(client.port, token)])
     secrets = (DATABASE, USER_DATA, USER_DATA[:20], "Hunter5", token, CLOUD_TOKEN)
-    found = [(place, secret) for place, text in (("log", process.text()), ("answers", said)) for secret in secrets
-             if secret in text]
+    found = [
+        (place, secret)
+        for place, text in (("log", process.text()), ("answers", said))
+        for secret in secrets
+        if secret in text
+    ]
     assert not found
 
 
@@ -100,14 +104,18 @@ def fixture_guarded(postgres):
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_database_that_takes_the_password_no_more_is_told_of_without_it(new_process, environ, postgres, guarded,
-                                                                                token, member):
+async def test_a_database_that_takes_the_password_no_more_is_told_of_without_it(
+    new_process, environ, postgres, guarded, token, member
+):
     url = re.sub("://[^@]*@", f"://{guarded}@", environ["VMSVC_DATABASE_URL"])
     process, said = new_process(environ | {"VMSVC_DATABASE_URL": url}), []
     client = await process.ready()
     assert (await client.create(True, headers=member, **WISH)).status == 201
-    for change, back in ((f"PASSWORD 'not {DATABASE}'", f"PASSWORD '{DATABASE}'"), ("NOLOGIN", "LOGIN"),
-                         ("CONNECTION LIMIT 0 NOSUPERUSER", "CONNECTION LIMIT -1 SUPERUSER")):
+    for change, back in (
+        (f"PASSWORD 'not {DATABASE}'", f"PASSWORD '{DATABASE}'"),
+        ("NOLOGIN", "LOGIN"),
+        ("CONNECTION LIMIT 0 NOSUPERUSER", "CONNECTION LIMIT -1 SUPERUSER"),
+    ):
         postgres.command(f"ALTER ROLE guarded {change}")
         postgres.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'guarded'")
         said += [await unready(client), *await answers_of(client.port, token)]
@@ -118,8 +126,9 @@ async def test_a_database_that_takes_the_password_no_more_is_told_of_without_it(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_token_file_that_cannot_be_read_lets_nobody_in_and_tells_nothing(new_process, environ, token, member,
-                                                                                 file):
+async def test_a_token_file_that_cannot_be_read_lets_nobody_in_and_tells_nothing(
+    new_process, environ, token, member, file
+):
     process = new_process(environ)
     client = await process.ready()
     assert (await client.call("GET", "/api/v1/vm", headers=member)).status == 200

@@ -20,11 +20,18 @@ SECRET = "Zx9Qw7"
 @pytest.fixture(name="run")
 def fixture_run(environ):
     """`status, out, err = await run("check", VMSVC_…="…")` of a process of its own."""
+
     async def run(*arguments, seconds=30, **changes):
         own = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environ, **changes}
         running = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "vmsvc", *arguments, env=own, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE)
+            sys.executable,
+            "-m",
+            "vmsvc",
+            *arguments,
+            env=own,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
         try:
             out, err = await asyncio.wait_for(running.communicate(), seconds)
         except TimeoutError:
@@ -32,6 +39,7 @@ def fixture_run(environ):
             raise
         assert "Traceback" not in out.decode() + err.decode()
         return running.returncode, out.decode(), err.decode()
+
     return run
 
 
@@ -51,7 +59,7 @@ async def test_a_url_that_cannot_be_read_is_a_settings_error_without_a_character
     status, out, err = await run(job, VMSVC_DATABASE_URL=f"postgresql://u:x/{SECRET}@h/d")
     assert status == 2 and err.startswith("vmsvc: VMSVC_DATABASE_URL: it is no address of a PostgreSQL")
     assert len(err.splitlines()) == 1 and not out
-    assert not any(SECRET[at:at + 3] in err for at in range(4))
+    assert not any(SECRET[at : at + 3] in err for at in range(4))
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
@@ -71,8 +79,9 @@ async def test_a_role_that_may_not_create_is_told_what_it_lacks(run, postgres, r
     with made(postgres, "closed") as url:
         postgres.rows("CREATE ROLE weak LOGIN")
         try:
-            status, _, err = await run("serve", VMSVC_DATABASE_URL=url.replace("//vmsvc@", "//weak@"),
-                                       VMSVC_REPLICAS=replicas)
+            status, _, err = await run(
+                "serve", VMSVC_DATABASE_URL=url.replace("//vmsvc@", "//weak@"), VMSVC_REPLICAS=replicas
+            )
             assert status == 2 and "GRANT CREATE ON SCHEMA public TO weak" in err
         finally:
             postgres.rows("DROP ROLE weak")
@@ -84,7 +93,9 @@ async def test_a_role_without_rights_on_the_tables_is_told_so(run, database, pos
     try:
         status, _, err = await run("migrate", VMSVC_DATABASE_URL=database.url.replace("//vmsvc@", "//weak@"))
         assert (status, err) == (
-            2, "vmsvc: the database cannot be used: permission denied for table schema_migration\n")
+            2,
+            "vmsvc: the database cannot be used: permission denied for table schema_migration\n",
+        )
     finally:
         postgres.rows("DROP ROLE weak")
 
@@ -92,8 +103,11 @@ async def test_a_role_without_rights_on_the_tables_is_told_so(run, database, pos
 @pytest.mark.gen_test(timeout=90)
 async def test_a_data_folder_that_cannot_be_used_is_told_by_name(run, tmp_path):
     (tmp_path / "file").write_text("no folder")
-    for job, status, folder in (("serve", 2, tmp_path / "file"), ("check", 1, tmp_path / "file" / "below"),
-                                ("serve", 2, "/sys/vmsvc")):
+    for job, status, folder in (
+        ("serve", 2, tmp_path / "file"),
+        ("check", 1, tmp_path / "file" / "below"),
+        ("serve", 2, "/sys/vmsvc"),
+    ):
         got, out, err = await run(job, VMSVC_DATABASE_URL="", VMSVC_DATA_DIR=str(folder))
         assert got == status, (job, folder, out, err)
         assert f"the data folder {folder} cannot be used" in out + err
@@ -101,8 +115,12 @@ async def test_a_data_folder_that_cannot_be_used_is_told_by_name(run, tmp_path):
 
 @pytest.mark.parametrize("job", ["check", "openapi", "--help"])
 def test_a_reader_that_leaves_is_no_defect(environ, job):
-    with subprocess.Popen([sys.executable, "-m", "vmsvc", job], env={**os.environ, **environ},
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "vmsvc", job],
+        env={**os.environ, **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         process.stdout.close()
         complaint = process.stderr.read().decode()
         process.wait(30)

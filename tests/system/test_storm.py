@@ -43,8 +43,12 @@ class Storm:
         self._project = project
         self._chance = random.Random(seed)
         self._asked: list[asyncio.Future] = []
-        self._deeds = [self.create] * 8 + [self.delete] * 3 + [self.fault] * 2 + [
-            self.steal, self.lock, self.vanish, self.dry_run, self.quota]
+        self._deeds = (
+            [self.create] * 8
+            + [self.delete] * 3
+            + [self.fault] * 2
+            + [self.steal, self.lock, self.vanish, self.dry_run, self.quota]
+        )
 
     async def rage(self) -> list:
         """All of it; returns the answers to what was asked."""
@@ -62,7 +66,7 @@ class Storm:
             self._change(server_id, locked_by=None)
 
     def _change(self, server_id: str, **values) -> None:
-        with suppress(HTTPError):     # it has just left
+        with suppress(HTTPError):  # it has just left
             self._sim.change(server_id, **values)
 
     def _ask(self, call) -> None:
@@ -73,8 +77,11 @@ class Storm:
         headers = {"Prefer": "respond-async"} if self._chance.random() < 0.3 else {}
         if self._chance.random() < 0.3:
             headers["Idempotency-Key"] = f"key-{self._chance.randrange(5)}"
-        wish = {"flavor": "m1.tiny"} if "Idempotency-Key" in headers else {
-            "flavor": self._chance.choice(FLAVORS), "priority": self._chance.randrange(3)}
+        wish = (
+            {"flavor": "m1.tiny"}
+            if "Idempotency-Key" in headers
+            else {"flavor": self._chance.choice(FLAVORS), "priority": self._chance.randrange(3)}
+        )
         preemptible = "Idempotency-Key" in headers or self._chance.random() < 0.6
         self._ask(self._client.create(preemptible, headers=headers, **wish))
 
@@ -130,14 +137,21 @@ async def test_after_a_storm_everything_is_accounted_for(client, sim, project, s
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("options", [{"grace_seconds": 0.5}], ids=["grace0.5"])
 @pytest.mark.gen_test(timeout=90)
-async def test_a_service_that_is_killed_again_and_again_leaves_nothing_undone(new_process, new_replica, environ,
-                                                                              database, seed):
+async def test_a_service_that_is_killed_again_and_again_leaves_nothing_undone(
+    new_process, new_replica, environ, database, seed
+):
     chance = random.Random(seed)
     for _ in range(KILLS):
         process = new_process(environ)
         client = await process.ready()
-        keyed = [client.create(number % 3 == 0, flavor=chance.choice(FLAVORS),
-                               headers={"Idempotency-Key": f"{seed}-{chance.randrange(10**6)}"}) for number in range(6)]
+        keyed = [
+            client.create(
+                number % 3 == 0,
+                flavor=chance.choice(FLAVORS),
+                headers={"Idempotency-Key": f"{seed}-{chance.randrange(10**6)}"},
+            )
+            for number in range(6)
+        ]
         asked = [asyncio.ensure_future(call) for call in keyed]
         asked += [asyncio.ensure_future(client.delete(vm)) for vm in list(await client.listed())[:2]]
         await asyncio.sleep(chance.random() * 1.5)

@@ -22,12 +22,13 @@ async def test_made_up_ids_cost_the_cloud_a_look_a_second_for_all_of_them(client
     loop = asyncio.get_running_loop()
     sim.forget_calls()
     await asyncio.sleep(2)
-    of_itself = len(sim.calls(**SERVERS)) / 2       # a second
+    of_itself = len(sim.calls(**SERVERS)) / 2  # a second
     sim.forget_calls()
     began = loop.time()
     for _ in range(4):
-        answers = await asyncio.gather(*(client.call(method, f"{API}/vm/{uuid.uuid4()}")
-                                         for method in ("GET", "DELETE") for _ in range(50)))
+        answers = await asyncio.gather(
+            *(client.call(method, f"{API}/vm/{uuid.uuid4()}") for method in ("GET", "DELETE") for _ in range(50))
+        )
         assert {answer.status for answer in answers} == {404}
     calls = sim.calls(**SERVERS)
     assert all(call["path"].endswith("/servers/detail") for call in calls)
@@ -59,10 +60,16 @@ class TestWhileTheAnswerToACreateIsOut:
             asked = await client.create(True, headers={"Prefer": "respond-async"})
             own = asked.json["vm"]["vmsvc_id"]
             async with asyncio.timeout(10):
-                while not (found := [one for one, view in (await client.listed()).items()
-                                     if view.get("vmsvc_id") == own and one != own]):
+                while not (
+                    found := [
+                        one
+                        for one, view in (await client.listed()).items()
+                        if view.get("vmsvc_id") == own and one != own
+                    ]
+                ):
                     await asyncio.sleep(0.05)
             return found[0], own
+
         return io_loop.run_sync(shown)
 
     @pytest.mark.gen_test(timeout=40)

@@ -74,8 +74,9 @@ async def test_ctrl_c_ends_all_replicas_and_says_come_back_to_sockets(new_proces
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_who_waits_for_a_create_when_the_service_stops_is_told_where_its_answer_will_be(new_process, environ, sim,
-                                                                                            new_replica):
+async def test_who_waits_for_a_create_when_the_service_stops_is_told_where_its_answer_will_be(
+    new_process, environ, sim, new_replica
+):
     sim.settings(boot_seconds=9)
     process = new_process(environ)
     client = await process.ready()
@@ -104,8 +105,9 @@ async def test_what_ends_soon_is_finished_before_the_service_stops(new_process, 
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_systemd_tells_every_process_and_so_does_the_supervisor_and_the_stop_is_orderly(new_process, three, sim,
-                                                                                            database):
+async def test_systemd_tells_every_process_and_so_does_the_supervisor_and_the_stop_is_orderly(
+    new_process, three, sim, database
+):
     sim.settings(boot_seconds=1.5)
     process = new_process(three)
     client = await process.ready()
@@ -116,9 +118,9 @@ async def test_systemd_tells_every_process_and_so_does_the_supervisor_and_the_st
         os.kill(pid, signal.SIGTERM)
     await until(lambda: process.text().count("stopping") == 3, "the first signal at each")
     for pid in (*replicas(process), process.pid):
-        with contextlib.suppress(ProcessLookupError):     # one that had nothing in hand
+        with contextlib.suppress(ProcessLookupError):  # one that had nothing in hand
             os.kill(pid, signal.SIGTERM)
-    assert (await waiting).status in (201, 202)           # 202: its replica was not the one that boots it
+    assert (await waiting).status in (201, 202)  # 202: its replica was not the one that boots it
     assert await process.exit_status() == 0
     assert not database.rows("SELECT * FROM intent WHERE lease_until > now() AND done_at IS NULL")
     assert "Traceback" not in process.text()
@@ -150,7 +152,7 @@ async def test_a_second_ctrl_c_ends_a_replica_too_that_has_seen_neither(new_proc
     process = new_process(three)
     await process.ready()
     await until(lambda: process.text().count("ready in operator mode") == 3, "all three", 30)
-    os.kill(replicas(process)[0], signal.SIGSTOP)        # two signals reach it as one, when its turn comes
+    os.kill(replicas(process)[0], signal.SIGSTOP)  # two signals reach it as one, when its turn comes
     process.interrupt()
     await until(lambda: process.text().count("stopping") == 2, "the first signal")
     asked = time.monotonic()
@@ -161,8 +163,9 @@ async def test_a_second_ctrl_c_ends_a_replica_too_that_has_seen_neither(new_proc
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_service_stops_in_time_though_the_cloud_hangs_and_the_database_is_away(new_process, environ, sim,
-                                                                                    database, postgres):
+async def test_a_service_stops_in_time_though_the_cloud_hangs_and_the_database_is_away(
+    new_process, environ, sim, database, postgres
+):
     process = new_process(environ)
     client = await process.ready()
     sim.fault(action="hang")

@@ -35,11 +35,13 @@ async def test_all_of_it_works_over_tls_and_nothing_without(new_replica, pair):
     replica, _ = await new_replica()
     port, http = replica.service.port, AsyncHTTPClient(force_instance=True)
     trusts = ssl.create_default_context(cafile=pair[0])
-    socket = await websocket_connect(HTTPRequest(
-        f"wss://127.0.0.1:{port}/api/v1/events?since=0", ssl_options=trusts))
+    socket = await websocket_connect(HTTPRequest(f"wss://127.0.0.1:{port}/api/v1/events?since=0", ssl_options=trusts))
     headers = {"Content-Type": "application/json", "Origin": f"https://127.0.0.1:{port}"}
-    answer = await http.fetch(HTTPRequest(
-        f"https://127.0.0.1:{port}/api/v1/vm", "POST", headers, '{"is_preemptible": true}', ssl_options=trusts))
+    answer = await http.fetch(
+        HTTPRequest(
+            f"https://127.0.0.1:{port}/api/v1/vm", "POST", headers, '{"is_preemptible": true}', ssl_options=trusts
+        )
+    )
     assert answer.code == 201
     states = [json.loads(await socket.read_message())["data"]["state"] for _ in range(3)]
     assert states == ["pending", "building", "active"]
@@ -62,12 +64,13 @@ async def test_a_handshake_that_is_never_finished_holds_nobody_up_and_ends(new_r
         server = make_server(app, tls)
         server.conn_params.header_timeout = 1.0
         return server
+
     monkeypatch.setattr(bootstrap, "make_server", impatient)
     replica, _ = await new_replica()
     port, trusts = replica.service.port, ssl.create_default_context(cafile=pair[0])
     stalled = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
     for number, (_, writer) in enumerate(stalled):
-        writer.write(CLIENT_HELLO[:number % 4 * 20])
+        writer.write(CLIENT_HELLO[: number % 4 * 20])
     http, began = AsyncHTTPClient(force_instance=True), time.monotonic()
     answer = await http.fetch(HTTPRequest(f"https://127.0.0.1:{port}/healthz", ssl_options=trusts))
     assert answer.code == 200 and time.monotonic() - began < 1
@@ -80,8 +83,9 @@ async def test_a_handshake_that_is_never_finished_holds_nobody_up_and_ends(new_r
 
 
 @pytest.mark.gen_test(timeout=30)
-@pytest.mark.parametrize("said", [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\0" * 500,
-                                  b"\x16\x03\x01\0\5hello"])
+@pytest.mark.parametrize(
+    "said", [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\0" * 500, b"\x16\x03\x01\0\5hello"]
+)
 async def test_what_is_no_tls_is_hung_up_on_at_once(new_replica, said):
     replica, _ = await new_replica()
     reader, writer = await asyncio.open_connection("127.0.0.1", replica.service.port)
@@ -100,7 +104,7 @@ async def test_a_client_that_goes_before_its_handshake_leaves_nothing_in_the_log
         reset(writer)
     http = AsyncHTTPClient(force_instance=True)
     trusts = ssl.create_default_context(cafile=pair[0])
-    for _ in range(5):          # by then it has seen to those before
+    for _ in range(5):  # by then it has seen to those before
         await http.fetch(HTTPRequest(f"https://127.0.0.1:{replica.service.port}/healthz", ssl_options=trusts))
     http.close()
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -14,8 +14,11 @@ ONE, OTHER = (f"req-0000000{number}-0000-4000-8000-000000000000" for number in (
 
 def calls_for(sim, request_id):
     """Method and last part of the path of the calls that came with this id."""
-    return [(call["method"], call["path"].rpartition("/")[2]) for call in sim.calls()
-            if call["global_request_id"] == request_id]
+    return [
+        (call["method"], call["path"].rpartition("/")[2])
+        for call in sim.calls()
+        if call["global_request_id"] == request_id
+    ]
 
 
 @pytest.mark.gen_test(timeout=40)
@@ -36,7 +39,8 @@ async def test_an_eviction_carries_the_id_of_the_request_that_it_makes_room_for(
     (victim,) = created.json["evicted"]
     assert victim in victims
     assert {("POST", "metadata"), ("POST", "action"), ("DELETE", victim), ("POST", "servers")} <= set(
-        calls_for(sim, ONE))
+        calls_for(sim, ONE)
+    )
 
 
 @pytest.mark.gen_test(timeout=40)
@@ -81,14 +85,27 @@ async def test_whatever_changes_a_vm_the_log_says_for_which_request_and_for_whom
     deleted = await client.call("DELETE", f"/api/v1/vm/{created.id}", headers={"X-Request-Id": OTHER})
     assert deleted.status == 200
     lines = [json.loads(line) for line in process.text().splitlines()]
-    told = [(line["message"].split()[1].rstrip(":"), line["message"].partition(": ")[2].partition(" (")[0],
-             line.get("request_id"), line.get("principal")) for line in lines if line["message"].startswith("vm ")]
+    told = [
+        (
+            line["message"].split()[1].rstrip(":"),
+            line["message"].partition(": ")[2].partition(" (")[0],
+            line.get("request_id"),
+            line.get("principal"),
+        )
+        for line in lines
+        if line["message"].startswith("vm ")
+    ]
     own = created.json["vm"]["vmsvc_id"]
     (victim,) = [answer.json["vm"]["vmsvc_id"] for answer in first if answer.id in created.json["evicted"]]
-    for vm, change, request in ((own, "pending -> building", ONE), (own, "building -> active", ONE),
-                                (victim, "active -> noticed", ONE), (victim, "noticed -> evicting", ONE),
-                                (victim, "evicting -> evicted", ONE), (own, "active -> deleting", OTHER),
-                                (own, "deleting -> deleted", OTHER)):
+    for vm, change, request in (
+        (own, "pending -> building", ONE),
+        (own, "building -> active", ONE),
+        (victim, "active -> noticed", ONE),
+        (victim, "noticed -> evicting", ONE),
+        (victim, "evicting -> evicted", ONE),
+        (own, "active -> deleting", OTHER),
+        (own, "deleting -> deleted", OTHER),
+    ):
         assert (vm, change, request, "anonymous") in told
     for number, answer in enumerate(first):
         assert (answer.json["vm"]["vmsvc_id"], "pending -> building", f"fill-{number}", "anonymous") in told

@@ -34,9 +34,19 @@ async def seen(client, vms, items=MOST):
 
 def refuse(sim, *vms):
     """The cloud's policy lets nobody write their metadata, which nobody can see beforehand."""
-    sim.fault(action="status", status=403, service="compute", method="POST", path=f"/({'|'.join(vms)})/metadata$",
-              body={"forbidden": {"code": 403, "message": "Policy doesn't allow os_compute_api:server-metadata:create "
-                                                          "to be performed."}})
+    sim.fault(
+        action="status",
+        status=403,
+        service="compute",
+        method="POST",
+        path=f"/({'|'.join(vms)})/metadata$",
+        body={
+            "forbidden": {
+                "code": 403,
+                "message": "Policy doesn't allow os_compute_api:server-metadata:create to be performed.",
+            }
+        },
+    )
 
 
 async def notices(client, **query):
@@ -54,7 +64,7 @@ def moment(text):
 @pytest.mark.gen_test(timeout=30)
 async def test_a_tenant_s_victims_are_told_or_skipped_and_who_can_be_told_goes_in_one_round(client, sim, project):
     full = await client.fill(2, priority=-10)
-    third, = await client.fill(1, priority=5)
+    (third,) = await client.fill(1, priority=5)
     fill_metadata(sim, *full)
     sim.quota(project, instances=3)
     await seen(client, full)
@@ -62,7 +72,7 @@ async def test_a_tenant_s_victims_are_told_or_skipped_and_who_can_be_told_goes_i
     created = await client.create(False)
     assert (created.status, created.json["evicted"]) == (201, [third])
     assert {event["subject"] for event in await notices(client)} == {third}
-    one, = await client.record()
+    (one,) = await client.record()
     assert (one["round"], one["delivery"], one["exempt"]) == (1, "metadata", None)
     refused = await client.create(False)
     assert (refused.status, refused.json["error"]) == (403, "quota_exceeded")
@@ -79,11 +89,11 @@ async def test_nobody_makes_himself_immune_to_an_operator_he_goes_by_the_event_a
     await seen(client, full)
     created = await client.create(False)
     assert (created.status, created.json["evicted"]) == (201, full)
-    notice, = await notices(client)
+    (notice,) = await notices(client)
     assert notice["data"]["delivery"] == notice["data"]["vm"]["notice"]["delivery"] == "event"
     went = await client.saw("evict/evicting", full[0])
     assert moment(went["time"]) - moment(notice["time"]) >= timedelta(seconds=1)
-    one, = await client.record()
+    (one,) = await client.record()
     assert (one["delivery"], one["noticed_at"], one["round"]) == ("event", None, 1)
     assert not sim.calls(method="POST", path=f"/{full[0]}/metadata$")
 
@@ -94,7 +104,7 @@ async def test_what_an_operator_finds_out_only_then_is_told_by_a_second_event_an
     vms = await client.fill(4)
     refuse(sim, *vms)
     created = await client.create(False)
-    victim, = created.json["evicted"]
+    (victim,) = created.json["evicted"]
     first, second = await notices(client)
     assert [event["data"]["delivery"] for event in (first, second)] == ["metadata", "event"]
     assert first["data"]["evict_at"] == second["data"]["evict_at"] and second["subject"] == victim
@@ -169,7 +179,7 @@ async def test_where_one_item_is_free_the_guest_reads_when_it_goes(client, sim, 
     await client.noticed(sim, notice["subject"], notice["data"]["evict_at"])
     assert "vmsvc_evict_reason" not in sim.servers()[notice["subject"]]["metadata"]
     assert (await creating).json["evicted"] == [notice["subject"]]
-    one, = await client.record()
+    (one,) = await client.record()
     assert one["noticed_at"] and one["delivery"] == "metadata"
 
 
@@ -187,9 +197,9 @@ async def test_who_is_locked_during_its_notice_costs_no_round_and_is_not_noticed
         sim.change(last, locked_by="owner")
         await client.saw("evict/reprieved", last)
         locked.append(last)
-        if number > 1:      # to toggle the lock makes nobody a candidate for that request again
+        if number > 1:  # to toggle the lock makes nobody a candidate for that request again
             sim.change(locked[number - 2], locked_by=None)
-    victim, = set(vms) - set(locked)
+    (victim,) = set(vms) - set(locked)
     await client.saw("evict/noticed", victim)
     await client.acknowledge(victim)
     created = await creating

@@ -45,7 +45,7 @@ _MOST_PASSES = 60
 #: Of several requests of a tenant: how often a refused one comes back too late for a pass, and how often a build takes
 #: longer than a pass.
 _TOO_LATE, _SLOW = 0.15, 0.3
-_A_MOMENT = timedelta(milliseconds=1)      # from one thing to the next: what is lost by going grows by the second
+_A_MOMENT = timedelta(milliseconds=1)  # from one thing to the next: what is lost by going grows by the second
 
 
 class Stuck(AssertionError):
@@ -62,7 +62,7 @@ class Outcome:
     decisions: list[Decision] = field(default_factory=list)
     rounds: list[list[str]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
-    refused_before: int = 0          # so many of them came before the last round began
+    refused_before: int = 0  # so many of them came before the last round began
 
 
 #: Called before a decision is carried out: (episode, [(request's name, decision)] of those decided together).
@@ -111,8 +111,9 @@ class Episode:
                 return self.outcomes
             self._now += _A_MOMENT
             world = self._world()
-            if locked := [name for name, row in self.rows.items() if row.state == State.NOTICED
-                          and world.vms[name].locked]:
+            if locked := [
+                name for name, row in self.rows.items() if row.state == State.NOTICED and world.vms[name].locked
+            ]:
                 for name in locked:
                     self._exempt(name)
                 world = self._world()
@@ -141,9 +142,11 @@ class Episode:
             return decision, decide(if_refused(request), world) if full else None
 
     def _pass(self, world: World) -> None:
-        waiting = [WaitingRequest(self._request(row, self.wanted[row.id]), row.boot, "")
-                   for row in sorted(self.requests.values(), key=lambda row: row.is_preemptible)
-                   if row.state == State.PENDING and not self._comes_too_late(row)]
+        waiting = [
+            WaitingRequest(self._request(row, self.wanted[row.id]), row.boot, "")
+            for row in sorted(self.requests.values(), key=lambda row: row.is_preemptible)
+            if row.state == State.PENDING and not self._comes_too_late(row)
+        ]
         while waiting:
             together = list(decide_next(waiting, world, 0.0))
             self.decisions += len(together)
@@ -157,8 +160,13 @@ class Episode:
         return bool(row.refusal) and self._several and self._rng.random() < _TOO_LATE
 
     def _request(self, row: Any, wanted: Wanted) -> Request:
-        known = Precedents() if row.is_preemptible else self.memory.precedents(
-            row.id, row.boot, Resources(row.room), self.requests.values(), self.reservations)
+        known = (
+            Precedents()
+            if row.is_preemptible
+            else self.memory.precedents(
+                row.id, row.boot, Resources(row.room), self.requests.values(), self.reservations
+            )
+        )
         return request_of(row, self._now, self._ended, self.memory.cooling, known, rehearsed(self.referee, wanted))
 
     # ------------------------------------------------------------ decisions, as `apply` writes them
@@ -171,8 +179,11 @@ class Episode:
                 row.state, row.host = State.BUILDING, host
                 self._put(row_of_request(row))
             case Evict(kind=kind, bin=name):
-                self._evict(row, SimpleNamespace(vm_id=row.id, bin_kind=kind, bin=name, members=change.members),
-                            [notice.vm_id for notice in change.notices])
+                self._evict(
+                    row,
+                    SimpleNamespace(vm_id=row.id, bin_kind=kind, bin=name, members=change.members),
+                    [notice.vm_id for notice in change.notices],
+                )
             case Postpone():
                 self.reservations.pop(row.id, None)
             case Refuse(error=error, message=message):
@@ -183,7 +194,7 @@ class Episode:
         if fresh:
             row.rounds += 1
             outcome = self.outcomes[row.id]
-            outcome.rounds[row.rounds - 1:] = [[]]
+            outcome.rounds[row.rounds - 1 :] = [[]]
             outcome.refused_before = len(outcome.refusals)
         for victim in fresh:
             self._round_of[victim] = row.rounds
@@ -279,8 +290,14 @@ class Episode:
             by_host = place.available and place.free.covers(Resources(row.room))
         if by_host:
             self.memory.cool(row.boot, row.host, words)
-        row.refusal = {"error": slug, "message": words, "at": self._now.isoformat(), "rounds": row.rounds,
-                       "count": (row.refusal or {}).get("count", 0) + 1, "with_room": by_host}
+        row.refusal = {
+            "error": slug,
+            "message": words,
+            "at": self._now.isoformat(),
+            "rounds": row.rounds,
+            "count": (row.refusal or {}).get("count", 0) + 1,
+            "with_room": by_host,
+        }
         row.refused_at = int(self._now.timestamp())
         row.state, row.host, row.updated_at = State.PENDING, None, self._now
         self.rows.pop(row.id)
@@ -295,17 +312,30 @@ class Episode:
 
     def _world(self) -> World:
         """As the scheduler reads it: what changed since the last time."""
-        servers = {cloud_id(one.name): shown_server(self.referee, one, cloud_id(one.name))
-                   for one in self.referee.servers.values() if one.ours}
-        hosts = {name: shown_host(self.referee, name) for name in self.referee.hosts} \
-            if self.cloud.mode == "operator" else {}
+        servers = {
+            cloud_id(one.name): shown_server(self.referee, one, cloud_id(one.name))
+            for one in self.referee.servers.values()
+            if one.ours
+        }
+        hosts = (
+            {name: shown_host(self.referee, name) for name in self.referee.hosts}
+            if self.cloud.mode == "operator"
+            else {}
+        )
         self._builder.add_changes(CloudChanges(self._news("servers", servers), self._news("hosts", hosts)))
         changed, self._changed = self._changed, set()
-        rows = {**self.rows, **{name: row_of_request(row) for name, row in self.requests.items()
-                                if row.state == State.PENDING}}
+        rows = {
+            **self.rows,
+            **{name: row_of_request(row) for name, row in self.requests.items() if row.state == State.PENDING},
+        }
         promises = Commitments(self._now, list(self.reservations.values()), {}, frozenset(self.exempt))
-        return self._builder.update(rows, changed | self.requests.keys(), shown_quota(self.referee), promises,
-                                    operator=self.cloud.mode == "operator")
+        return self._builder.update(
+            rows,
+            changed | self.requests.keys(),
+            shown_quota(self.referee),
+            promises,
+            operator=self.cloud.mode == "operator",
+        )
 
     def _news(self, kind: str, now: dict) -> dict:
         before, self._shown[kind] = self._shown[kind], now
@@ -314,13 +344,22 @@ class Episode:
 
 def evictable(episode: Episode, known: bool = False) -> set[str]:
     """Whoever could be evicted now; `known`: as far as the service can know."""
-    return {row.id for row in episode.rows.values() if row.state in (State.ACTIVE, State.NOTICED)
-            and row.id in episode.referee.servers and not (known and row.id in episode.exempt)
-            and episode.referee.may_go(episode.referee.servers[row.id], known)}
+    return {
+        row.id
+        for row in episode.rows.values()
+        if row.state in (State.ACTIVE, State.NOTICED)
+        and row.id in episode.referee.servers
+        and not (known and row.id in episode.exempt)
+        and episode.referee.may_go(episode.referee.servers[row.id], known)
+    }
 
 
 def going(episode: Episode) -> set[str]:
     """Whoever is on the way out already: not a victim that was locked meanwhile."""
-    return {row.id for row in episode.rows.values() if row.state in (State.NOTICED, State.DELETING)
-            and row.id in episode.referee.servers
-            and not (row.state == State.NOTICED and episode.referee.servers[row.id].locked)}
+    return {
+        row.id
+        for row in episode.rows.values()
+        if row.state in (State.NOTICED, State.DELETING)
+        and row.id in episode.referee.servers
+        and not (row.state == State.NOTICED and episode.referee.servers[row.id].locked)
+    }

@@ -23,8 +23,10 @@ class FastLoop(Loop):
 
 def in_fast_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Run this test in such a loop."""
+
     @functools.wraps(test)
     def run(*args, **keywords) -> None:
         with asyncio.Runner(loop_factory=FastLoop) as runner:
             runner.run(test(*args, **keywords))
+
     return run

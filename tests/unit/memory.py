@@ -34,12 +34,16 @@ class Memory:
         """VMs were evicted for this request, and it was refused: as placing.fail has it."""
         refusal, conditions = row.refusal or {}, tuple(row.boot["conditions"])
         untried = conditions and refusal and conditions not in self._accepted
-        if error not in ("no_capacity", "quota_exceeded") or error == "no_capacity" and (
-                refusal.get("with_room") or untried):
+        if (
+            error not in ("no_capacity", "quota_exceeded")
+            or error == "no_capacity"
+            and (refusal.get("with_room") or untried)
+        ):
             self._futile[_class(row.boot)] = error, refusal.get("message") or message, now
 
-    def precedents(self, vm_id: str, boot: Mapping[str, Any], room: Resources, others: Iterable[Any],
-                   reserved: Iterable[str]) -> Precedents:
+    def precedents(
+        self, vm_id: str, boot: Mapping[str, Any], room: Resources, others: Iterable[Any], reserved: Iterable[str]
+    ) -> Precedents:
         """As request_classes.History has it. `others`: all requests; `reserved`: those for which room is kept."""
         error, reason, at = self._futile.get(_class(boot), (None, "", 0))
         known = Precedents(futile_error=error, futile_reason=reason, futile_at=at)
@@ -47,12 +51,19 @@ class Memory:
         if not conditions or conditions in self._accepted:
             return known
         others = [other for other in others if other.id != vm_id]
-        tried = any(tuple(other.boot["conditions"]) == conditions and (
-            other.id in reserved or other.state == "pending" and (other.refusal or {}).get("rounds"))
-                    for other in others)
-        refused = [other.refused_at for other in others if (other.refusal or {}).get("error") == "no_capacity"
-                   and other.state in ("pending", "failed") and not other.boot["conditions"]
-                   and room.covers(Resources(other.room))]
+        tried = any(
+            tuple(other.boot["conditions"]) == conditions
+            and (other.id in reserved or other.state == "pending" and (other.refusal or {}).get("rounds"))
+            for other in others
+        )
+        refused = [
+            other.refused_at
+            for other in others
+            if (other.refusal or {}).get("error") == "no_capacity"
+            and other.state in ("pending", "failed")
+            and not other.boot["conditions"]
+            and room.covers(Resources(other.room))
+        ]
         return replace(known, accepted=False, being_tried=tried, refused_at=max(refused, default=None))
 
 

@@ -29,7 +29,7 @@ class Promises:
         self._first = min(cloud.wanted, key=lambda one: (one.late, one.preemptible))
         self._foreseen: list[Decision] = []
         self._could = True
-        self._there: dict[str, set[str]] = {}      # request -> who was on the host when room began to be made there
+        self._there: dict[str, set[str]] = {}  # request -> who was on the host when room began to be made there
         self.evictions = self.refusals = 0
 
     # ------------------------------------------------------------ before anything is decided
@@ -51,11 +51,18 @@ class Promises:
         if any(referee.has_room(host, first) for host in referee.hosts):
             return True
         healthy = all(referee.takes(host, first) and min(referee.free(host)) >= 0 for host in referee.hosts)
-        return healthy and not referee.over_quota(first) and any(
-            _covers(some, host, first) and referee.at_once(one.name for one in some) for host in referee.hosts
-            for size in range(1, self._cloud.max_victims + 1)
-            for some in combinations([referee.servers[name] for name in may_go
-                                      if referee.servers[name].host == host], size))
+        return (
+            healthy
+            and not referee.over_quota(first)
+            and any(
+                _covers(some, host, first) and referee.at_once(one.name for one in some)
+                for host in referee.hosts
+                for size in range(1, self._cloud.max_victims + 1)
+                for some in combinations(
+                    [referee.servers[name] for name in may_go if referee.servers[name].host == host], size
+                )
+            )
+        )
 
     # ------------------------------------------------------------ each decision
 
@@ -99,9 +106,12 @@ class Promises:
         made = [host for host in referee.hosts if _covers(gone, host, wanted)]
         hopeless = not any(referee.takes(host, wanted) for host in referee.hosts)
         suspect = self._operator or _special(wanted)
-        refused = "no_capacity" in outcome.refusals[outcome.refused_before:] and self._calm
-        _require(not (refused and made and hopeless and suspect), "what nobody can tell costs one round",
-                 f"{outcome.rounds} went, {made} had room, the cloud refused {wanted}, and more go")
+        refused = "no_capacity" in outcome.refusals[outcome.refused_before :] and self._calm
+        _require(
+            not (refused and made and hopeless and suspect),
+            "what nobody can tell costs one round",
+            f"{outcome.rounds} went, {made} had room, the cloud refused {wanted}, and more go",
+        )
 
     @staticmethod
     def _one_of_a_kind(episode: Episode, wanted: Wanted) -> None:
@@ -110,9 +120,14 @@ class Promises:
         conditions = episode.requests[wanted.name].boot["conditions"]
         if not conditions or wanted.zone or episode.memory.accepted(conditions):
             return
-        tried = [other.id for other in episode.requests.values()
-                 if other.id != wanted.name and other.state == "pending" and other.boot["conditions"] == conditions
-                 and any(episode.outcomes[other.id].rounds)]
+        tried = [
+            other.id
+            for other in episode.requests.values()
+            if other.id != wanted.name
+            and other.state == "pending"
+            and other.boot["conditions"] == conditions
+            and any(episode.outcomes[other.id].rounds)
+        ]
         _require(not tried, "one of a kind is tried", f"VMs go for {wanted} while {tried} are undecided")
 
     # ------------------------------------------------------------ plans
@@ -121,8 +136,9 @@ class Promises:
         """What is kept for others than these, and what is just being built."""
         kept = [(name, one.bin if one.bin_kind == "host" else None) for name, one in episode.reservations.items()]
         built = [(row.id, row.host) for row in episode.requests.values() if row.state == "building"]
-        return [(_readable(episode.wanted[name]), host) for name, host in dict([*kept, *built]).items()
-                if name not in names]
+        return [
+            (_readable(episode.wanted[name]), host) for name, host in dict([*kept, *built]).items() if name not in names
+        ]
 
     def _fits_on_hosts(self, episode: Episode, evicting: list[tuple[Wanted, Evict]], as_one: bool) -> None:
         """With the victims gone there is room for each on its host and in the quota, and not without any of them."""
@@ -134,14 +150,27 @@ class Promises:
 
         def fit(without: set[str], anywhere: bool = False) -> bool:
             left = {*gone, *victims} - without
-            return all(episode.referee.fits(wanted, left, [*promised, *bins[:at], *bins[at + 1:]],
-                                            self._hosts(episode, wanted) if anywhere else [host])
-                       for at, (wanted, host) in enumerate(bins))
-        _require(fit(set()), "nobody goes unless it then fits",
-                 f"{victims} are noticed for {bins}, {self._why(episode, bins, {*gone, *victims}, promised)}")
+            return all(
+                episode.referee.fits(
+                    wanted,
+                    left,
+                    [*promised, *bins[:at], *bins[at + 1 :]],
+                    self._hosts(episode, wanted) if anywhere else [host],
+                )
+                for at, (wanted, host) in enumerate(bins)
+            )
+
+        _require(
+            fit(set()),
+            "nobody goes unless it then fits",
+            f"{victims} are noticed for {bins}, {self._why(episode, bins, {*gone, *victims}, promised)}",
+        )
         for victim in victims if as_one else ():
-            _require(not fit({victim}, anywhere=len(bins) == 1), "nobody goes who could stay",
-                     f"{bins} fit without {victim} of {victims}")
+            _require(
+                not fit({victim}, anywhere=len(bins) == 1),
+                "nobody goes who could stay",
+                f"{bins} fit without {victim} of {victims}",
+            )
 
     @staticmethod
     def _hosts(episode: Episode, wanted: Wanted) -> list[str]:
@@ -152,8 +181,12 @@ class Promises:
 
     @staticmethod
     def _why(episode: Episode, bins: list[tuple[Wanted, str]], gone: set[str], promised: list[Promise]) -> str:
-        return "; ".join(episode.referee.unfit(wanted) or episode.referee.over_quota(wanted, gone, promised)
-                         or f"{host} has {episode.referee.free(host, gone)}" for wanted, host in bins)
+        return "; ".join(
+            episode.referee.unfit(wanted)
+            or episode.referee.over_quota(wanted, gone, promised)
+            or f"{host} has {episode.referee.free(host, gone)}"
+            for wanted, host in bins
+        )
 
     def _fits_as_a_tenant_knows(self, episode: Episode, evicting: list[tuple[Wanted, Evict]], as_one: bool) -> None:
         """The same by quota, image, flavor, and own servers: those of one host give all that is needed."""
@@ -165,10 +198,14 @@ class Promises:
 
         def fit(without: set[str]) -> bool:
             left = {*gone, *victims} - without
-            quota = not any(episode.referee.over_quota(wanted, left, [*promised, *everybody[:at], *everybody[at + 1:]])
-                            for at, (wanted, _) in enumerate(everybody))
-            return quota and all(plan.kind != "host_id" or self._group_gives(episode, plan.bin, evicting, left)
-                                 for _, plan in evicting)
+            quota = not any(
+                episode.referee.over_quota(wanted, left, [*promised, *everybody[:at], *everybody[at + 1 :]])
+                for at, (wanted, _) in enumerate(everybody)
+            )
+            return quota and all(
+                plan.kind != "host_id" or self._group_gives(episode, plan.bin, evicting, left) for _, plan in evicting
+            )
+
         for wanted, plan in evicting:
             unfit = episode.referee.unfit(wanted)
             _require(not unfit, "nobody goes unless it then fits", f"{plan.victims} go for {wanted}, but {unfit}")
@@ -177,21 +214,29 @@ class Promises:
                 zone = episode.referee.hosts[host].zone
                 if plan.members is None:
                     self._there[wanted.name] = {one.name for one in episode.referee.on(host) if one.ours}
-                _require(wanted.zone in (None, zone), "nobody goes unless it then fits",
-                         f"{plan.victims} go on {plan.bin} in zone {zone} for {wanted}")
-        _require(fit(set()), "nobody goes unless it then fits",
-                 f"{victims} are noticed for {evicting}: quota {self._cloud.quota}, then used "
-                 f"{episode.referee.quota_used({*gone, *victims})}")
+                _require(
+                    wanted.zone in (None, zone),
+                    "nobody goes unless it then fits",
+                    f"{plan.victims} go on {plan.bin} in zone {zone} for {wanted}",
+                )
+        _require(
+            fit(set()),
+            "nobody goes unless it then fits",
+            f"{victims} are noticed for {evicting}: quota {self._cloud.quota}, then used "
+            f"{episode.referee.quota_used({*gone, *victims})}",
+        )
         for victim in victims if as_one else ():
             _require(not fit({victim}), "nobody goes who could stay", f"{evicting} fit without {victim} of {victims}")
 
-    def _group_gives(self, episode: Episode, group: str, evicting: list[tuple[Wanted, Evict]],
-                     leaving: set[str]) -> bool:
+    def _group_gives(
+        self, episode: Episode, group: str, evicting: list[tuple[Wanted, Evict]], leaving: set[str]
+    ) -> bool:
         """True when what has left and leaves there, since room began to be made, gives all that those need together who
         are to go there."""
         host, servers = group.removeprefix("id-of-"), episode.referee.servers
         names = {wanted.name for wanted, plan in evicting if plan.bin == group} | {
-            name for name, kept in episode.reservations.items() if kept.bin == group}
+            name for name, kept in episode.reservations.items() if kept.bin == group
+        }
         there = set().union(*(self._there[name] for name in names))
         left = [episode.known[name] for name in there if name not in servers or name in leaving]
         left = [one for one in left if one.host == host and one.status != "ERROR"]
@@ -199,6 +244,7 @@ class Promises:
 
         def amount(of: Iterable, name: str) -> int:
             return sum(getattr(one.flavor, name) for one in of)
+
         needs = {name: amount((episode.wanted[one] for one in names), name) for name in ("vcpus", "ram", "disk")}
         return all(amount(left, name) - amount(came, name) >= need for name, need in needs.items() if need)
 
@@ -234,9 +280,10 @@ class Promises:
         first = episode.outcomes[self._first.name]
         sure = self._alone or not any(one.mute or one.stubborn for one in self._cloud.servers)
         if self._calm and self._could and sure and not self._first.preemptible:
-            tried = sum(bool(victims) for victims in first.rounds) == 2      # and some of them could not go
-            _require(first.placed or tried, "who can be served is served",
-                     f"{self._first}: {first.error} {first.message}")
+            tried = sum(bool(victims) for victims in first.rounds) == 2  # and some of them could not go
+            _require(
+                first.placed or tried, "who can be served is served", f"{self._first}: {first.error} {first.message}"
+            )
 
 
 def _require(held: bool, promise: str, what: str) -> None:
@@ -270,5 +317,8 @@ def _covers(gone, host: str, wanted: Wanted) -> bool:
     """True when these held all that it needs there."""
     there = [one.flavor for one in gone if one.host == host and one.status != "ERROR"]
     needs = wanted.flavor
-    return (sum(one.vcpus for one in there) >= needs.vcpus and sum(one.ram for one in there) >= needs.ram
-            and sum(one.disk for one in there) >= needs.disk)
+    return (
+        sum(one.vcpus for one in there) >= needs.vcpus
+        and sum(one.ram for one in there) >= needs.ram
+        and sum(one.disk for one in there) >= needs.disk
+    )

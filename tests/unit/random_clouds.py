@@ -17,8 +17,16 @@ def random_cloud(rng: random.Random, mode: str) -> Cloud:
     servers = tuple(_servers(rng, hosts))
     wanted = _wanted(rng, zones)
     thieves = rng.choice([()] * 8 + [("host",), ("quota",), ("host", "host"), ("quota", "host", "host")])
-    return Cloud(mode, hosts, servers, wanted, _quota(rng, servers, wanted), thieves,
-                 max_victims=rng.choice((20, 20, 20, 20, 1, 2, 3)), seed=rng.randrange(1000))
+    return Cloud(
+        mode,
+        hosts,
+        servers,
+        wanted,
+        _quota(rng, servers, wanted),
+        thieves,
+        max_victims=rng.choice((20, 20, 20, 20, 1, 2, 3)),
+        seed=rng.randrange(1000),
+    )
 
 
 def _often(rng: random.Random, usual, *others, share: float = 0.08):
@@ -28,9 +36,17 @@ def _often(rng: random.Random, usual, *others, share: float = 0.08):
 
 def _host(rng: random.Random, name: str, zones: tuple[str, ...]) -> Host:
     vcpus = rng.randint(2, 6)
-    return Host(name, vcpus, rng.randint(2, 8), disk=_often(rng, 100, 2, 4), zone=rng.choice(zones),
-                arch=_often(rng, "x86_64", "aarch64"), traits=tuple(one for one in _TRAITS if rng.random() < 0.3),
-                up=_often(rng, True, False), largest=_often(rng, None, 1, 2, share=0.05))
+    return Host(
+        name,
+        vcpus,
+        rng.randint(2, 8),
+        disk=_often(rng, 100, 2, 4),
+        zone=rng.choice(zones),
+        arch=_often(rng, "x86_64", "aarch64"),
+        traits=tuple(one for one in _TRAITS if rng.random() < 0.3),
+        up=_often(rng, True, False),
+        largest=_often(rng, None, 1, 2, share=0.05),
+    )
 
 
 def _servers(rng: random.Random, hosts: tuple[Host, ...]) -> Iterator[Server]:
@@ -56,10 +72,23 @@ def _special(rng: random.Random, server: Server) -> Server:
     facts = {"age": rng.randint(1, 100)}
     if server.kind == "preemptible":
         facts["priority"] = rng.choice((0, 0, 0, 1, 2))
-        facts |= rng.choice([{}] * 14 + [
-            {"locked": True}, {"items": 128}, {"items": 127}, {"mute": True}, {"young": True}, {"leaving": True},
-            {"stubborn": True}, {"stubborn": True}, {"group": "web"}, {"status": "ERROR"},
-            {"status": "SHUTOFF"}, {"status": "BUILD"}])
+        facts |= rng.choice(
+            [{}] * 14
+            + [
+                {"locked": True},
+                {"items": 128},
+                {"items": 127},
+                {"mute": True},
+                {"young": True},
+                {"leaving": True},
+                {"stubborn": True},
+                {"stubborn": True},
+                {"group": "web"},
+                {"status": "ERROR"},
+                {"status": "SHUTOFF"},
+                {"status": "BUILD"},
+            ]
+        )
     elif rng.random() < 0.1:
         facts["leaving"] = True
     return replace(server, **facts)
@@ -74,14 +103,42 @@ def _wanted(rng: random.Random, zones: tuple[str, ...]) -> tuple[Wanted, ...]:
 
 
 def _request(rng: random.Random, name: str, zones: tuple[str, ...]) -> Wanted:
-    flavor = Flavor(rng.randint(1, 4), rng.randint(1, 4), _often(rng, 1, 0, 2),
-                    **_often(rng, {}, {"required": _TRAITS[:1]}, {"required": _TRAITS[1:]},
-                             {"required": ("CUSTOM_NOWHERE",)}, {"forbidden": _TRAITS[:1]}, share=0.15))
-    image = _often(rng, Image(), Image("x86_64"), Image("aarch64"), Image("ppc64le"), Image(min_ram=3),
-                   Image(min_disk=2), Image(required=_TRAITS[:1]), Image(active=False), share=0.25)
-    return Wanted(name, flavor, image, zone=_often(rng, None, *zones, "empty", share=0.15),
-                  preemptible=rng.random() < 0.06, odd=rng.random() < 0.04, spoilt=rng.random() < 0.02,
-                  late=_often(rng, 0, 1, 2, share=0.2) if name != "wanted-1" else 0)
+    flavor = Flavor(
+        rng.randint(1, 4),
+        rng.randint(1, 4),
+        _often(rng, 1, 0, 2),
+        **_often(
+            rng,
+            {},
+            {"required": _TRAITS[:1]},
+            {"required": _TRAITS[1:]},
+            {"required": ("CUSTOM_NOWHERE",)},
+            {"forbidden": _TRAITS[:1]},
+            share=0.15,
+        ),
+    )
+    image = _often(
+        rng,
+        Image(),
+        Image("x86_64"),
+        Image("aarch64"),
+        Image("ppc64le"),
+        Image(min_ram=3),
+        Image(min_disk=2),
+        Image(required=_TRAITS[:1]),
+        Image(active=False),
+        share=0.25,
+    )
+    return Wanted(
+        name,
+        flavor,
+        image,
+        zone=_often(rng, None, *zones, "empty", share=0.15),
+        preemptible=rng.random() < 0.06,
+        odd=rng.random() < 0.04,
+        spoilt=rng.random() < 0.02,
+        late=_often(rng, 0, 1, 2, share=0.2) if name != "wanted-1" else 0,
+    )
 
 
 def _quota(rng: random.Random, servers: tuple[Server, ...], wanted: tuple[Wanted, ...]) -> tuple[int, int, int]:
@@ -94,12 +151,19 @@ def _quota(rng: random.Random, servers: tuple[Server, ...], wanted: tuple[Wanted
         if rng.random() < loose:
             return -1
         return max(0, used + rng.choice((0, 1, more, -1, -used, -rng.randint(0, used))) + rng.choice((0, more)))
-    return tuple(limit(used, more) for used, more in (
-        (len(ours), 1), (sum(one.vcpus for one in ours), asked.vcpus),
-        (sum(one.ram for one in ours), asked.ram)))
+
+    return tuple(
+        limit(used, more)
+        for used, more in (
+            (len(ours), 1),
+            (sum(one.vcpus for one in ours), asked.vcpus),
+            (sum(one.ram for one in ours), asked.ram),
+        )
+    )
 
 
 # ---------------------------------------------------------------- smaller ones
+
 
 def shrunk(cloud: Cloud, fails: Callable[[Cloud], bool]) -> Cloud:
     """The smallest that still fails, by leaving out or making usual one thing after the other."""
@@ -115,7 +179,7 @@ def _smaller(cloud: Cloud) -> Iterator[Cloud]:
         items = getattr(cloud, kind)
         for at in range(len(items)):
             if kind != "wanted" or len(items) > 1:
-                gone = replace(cloud, **{kind: (*items[:at], *items[at + 1:])})
+                gone = replace(cloud, **{kind: (*items[:at], *items[at + 1 :])})
                 if kind == "hosts":
                     gone = replace(gone, servers=tuple(one for one in cloud.servers if one.host != items[at].name))
                 yield gone
@@ -123,11 +187,11 @@ def _smaller(cloud: Cloud) -> Iterator[Cloud]:
         items = getattr(cloud, kind)
         for at, item in enumerate(items):
             for usual in _plainer(item):
-                yield replace(cloud, **{kind: (*items[:at], usual, *items[at + 1:])})
+                yield replace(cloud, **{kind: (*items[:at], usual, *items[at + 1 :])})
     yield from _plainer(cloud, leave=("mode", "servers", "thieves"))
     for at, limit in enumerate(cloud.quota):
         if limit >= 0:
-            yield replace(cloud, quota=(*cloud.quota[:at], -1, *cloud.quota[at + 1:]))
+            yield replace(cloud, quota=(*cloud.quota[:at], -1, *cloud.quota[at + 1 :]))
 
 
 def _plainer(item, leave=("kind",)) -> Iterator:

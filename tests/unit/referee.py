@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, fields
 from itertools import combinations
 from math import inf
 
-MOST_METADATA = 128      # items that Nova lets a server have
+MOST_METADATA = 128  # items that Nova lets a server have
 
 
 class Literal:
@@ -126,7 +126,7 @@ class Cloud(Literal):
     seed: int = 0
 
 
-Promise = tuple[Wanted, str | None]      # a request, and the host that is kept for it if there is one
+Promise = tuple[Wanted, str | None]  # a request, and the host that is kept for it if there is one
 
 
 class Referee:
@@ -152,8 +152,11 @@ class Referee:
         """What nobody holds there: VCPUs, memory, disk; negative where the host is over-committed."""
         flavors = [one.flavor for one in self.on(host) if one.name not in gone]
         place = self.hosts[host]
-        return (place.vcpus - sum(one.vcpus for one in flavors), place.ram - sum(one.ram for one in flavors),
-                place.disk - sum(one.disk for one in flavors))
+        return (
+            place.vcpus - sum(one.vcpus for one in flavors),
+            place.ram - sum(one.ram for one in flavors),
+            place.disk - sum(one.disk for one in flavors),
+        )
 
     # ------------------------------------------------------------ what Nova says
 
@@ -175,19 +178,27 @@ class Referee:
         flavors = [wanted.flavor, *(other.flavor for other, _ in promised)]
         asked = len(flavors), sum(one.vcpus for one in flavors), sum(one.ram for one in flavors)
         adds = 1, wanted.flavor.vcpus, wanted.flavor.ram
-        return " ".join(item for item, limit, used, more, mine in zip(
-            ("instances", "cores", "ram"), self.cloud.quota, self.quota_used(gone), asked, adds)
-                        if mine and used + more > limit >= 0)
+        return " ".join(
+            item
+            for item, limit, used, more, mine in zip(
+                ("instances", "cores", "ram"), self.cloud.quota, self.quota_used(gone), asked, adds
+            )
+            if mine and used + more > limit >= 0
+        )
 
     def takes(self, host: str, wanted: Wanted) -> bool:
         """True when Nova's filters would let it go there, and it would fit if the host were empty."""
         place, flavor, image = self.hosts[host], wanted.flavor, wanted.image
-        return (place.up and not wanted.odd and wanted.zone in (None, place.zone)
-                and image.arch in (None, place.arch)
-                and {*flavor.required, *image.required} <= {*place.traits}
-                and not {*flavor.forbidden} & {*place.traits}
-                and flavor.vcpus <= (place.vcpus if place.largest is None else place.largest)
-                and self._fit((place.vcpus, place.ram, place.disk), [flavor], flavor))
+        return (
+            place.up
+            and not wanted.odd
+            and wanted.zone in (None, place.zone)
+            and image.arch in (None, place.arch)
+            and {*flavor.required, *image.required} <= {*place.traits}
+            and not {*flavor.forbidden} & {*place.traits}
+            and flavor.vcpus <= (place.vcpus if place.largest is None else place.largest)
+            and self._fit((place.vcpus, place.ram, place.disk), [flavor], flavor)
+        )
 
     @staticmethod
     def _fit(free: tuple[int, ...], flavors: Collection[Flavor], mine: Flavor) -> bool:
@@ -195,17 +206,22 @@ class Referee:
         asked = (sum(one.vcpus for one in flavors), sum(one.ram for one in flavors), sum(one.disk for one in flavors))
         return all(more <= left for more, left, own in zip(asked, free, (mine.vcpus, mine.ram, mine.disk)) if own)
 
-    def has_room(self, host: str, wanted: Wanted, gone: Collection[str] = (),
-                 promised: Iterable[Promise] = ()) -> bool:
+    def has_room(self, host: str, wanted: Wanted, gone: Collection[str] = (), promised: Iterable[Promise] = ()) -> bool:
         """True when it could be claimed there, beside what others were promised there."""
         flavors = [wanted.flavor, *(other.flavor for other, place in promised if place == host)]
         return self.takes(host, wanted) and self._fit(self.free(host, gone), flavors, wanted.flavor)
 
-    def fits(self, wanted: Wanted, gone: Collection[str] = (), promised: Collection[Promise] = (),
-             hosts: Iterable[str] | None = None) -> bool:
+    def fits(
+        self,
+        wanted: Wanted,
+        gone: Collection[str] = (),
+        promised: Collection[Promise] = (),
+        hosts: Iterable[str] | None = None,
+    ) -> bool:
         """True when Nova would take it with these gone, on one of these hosts (None: on any)."""
         return not (self.unfit(wanted) or self.over_quota(wanted, gone, promised)) and any(
-            self.has_room(host, wanted, gone, promised) for host in (self.hosts if hosts is None else hosts))
+            self.has_room(host, wanted, gone, promised) for host in (self.hosts if hosts is None else hosts)
+        )
 
     def boot(self, wanted: Wanted, pinned: str | None) -> tuple[str, str]:
         """POST it. (slug, words) of the refusal; none where it runs afterwards."""
@@ -217,8 +233,9 @@ class Referee:
         if not hosts:
             return "no_capacity", "No valid host was found. There are not enough hosts available."
         host = max(hosts, key=lambda name: (self.free(name), name))
-        self.servers[wanted.name] = Server(wanted.name, wanted.flavor, host,
-                                           kind="preemptible" if wanted.preemptible else "standard")
+        self.servers[wanted.name] = Server(
+            wanted.name, wanted.flavor, host, kind="preemptible" if wanted.preemptible else "standard"
+        )
         return "", ""
 
     def steal(self, what: str, wanted: Wanted, pinned: str | None) -> None:
@@ -235,16 +252,27 @@ class Referee:
         """True when it can be evicted by the rules; `known`: as far as anybody can see beforehand. A tenant's victim
         has to be told in its metadata; an operator may tell it by event alone."""
         tellable = self.cloud.mode == "operator" or not server.full and (known or not server.mute)
-        return (server.kind == "preemptible" and tellable and (known or not server.stubborn)
-                and not (server.locked or server.young or server.leaving))
+        return (
+            server.kind == "preemptible"
+            and tellable
+            and (known or not server.stubborn)
+            and not (server.locked or server.young or server.leaving)
+        )
 
     def smallest(self, wanted: Wanted, candidates: Collection[str], gone: Collection[str] = ()) -> float:
         """How many of these have to go at least, beside those that go anyway; infinite when it does not fit with all
         of them gone that may go at once."""
         if not self.fits(wanted, {*gone, *candidates}):
             return inf
-        return next((size for size in range(len(candidates) + 1) for some in combinations(sorted(candidates), size)
-                     if self.at_once(some) and self.fits(wanted, {*gone, *some})), inf)
+        return next(
+            (
+                size
+                for size in range(len(candidates) + 1)
+                for some in combinations(sorted(candidates), size)
+                if self.at_once(some) and self.fits(wanted, {*gone, *some})
+            ),
+            inf,
+        )
 
     def at_once(self, names: Iterable[str]) -> bool:
         """True when these may go at the same time: no two of a group."""

@@ -28,8 +28,11 @@ _COMMANDS = SimpleNamespace(_min_run_seconds=0)
 
 def shown_quota(judge: Referee) -> port.Quota:
     """As GET /limits has it."""
-    limit = {item: most * (_MIB if item == "ram" else 1)
-             for item, most in zip(("instances", "cores", "ram"), judge.cloud.quota) if most >= 0}
+    limit = {
+        item: most * (_MIB if item == "ram" else 1)
+        for item, most in zip(("instances", "cores", "ram"), judge.cloud.quota)
+        if most >= 0
+    }
     instances, cores, ram = judge.quota_used()
     return port.Quota(limit, Resources({"instances": instances, "cores": cores, "ram": ram * _MIB}))
 
@@ -42,19 +45,44 @@ def shown_server(judge: Referee, one: Server, server_id: str) -> port.Server:
     place = None if one.status == "ERROR" else one.host
     size = port.Flavor("flavor", "flavor", one.flavor.vcpus, one.flavor.ram * _MIB, one.flavor.disk)
     return port.Server(
-        server_id, one.name, one.status, None, f"id-of-{place}" if place else "",
-        place if operator else None, judge.hosts[place].zone if place else None, one.locked, NOW, NOW,
-        None, None, metadata, size, False, size.resources, {})
+        server_id,
+        one.name,
+        one.status,
+        None,
+        f"id-of-{place}" if place else "",
+        place if operator else None,
+        judge.hosts[place].zone if place else None,
+        one.locked,
+        NOW,
+        NOW,
+        None,
+        None,
+        metadata,
+        size,
+        False,
+        size.resources,
+        {},
+    )
 
 
 def shown_host(judge: Referee, name: str) -> Host:
     """As Placement and Nova show it to an operator."""
     place = judge.hosts[name]
-    inventories = {"VCPU": Inventory(place.vcpus, max_unit=place.largest or place.vcpus),
-                   "MEMORY_MB": Inventory(place.ram * _MIB), "DISK_GB": Inventory(place.disk)}
+    inventories = {
+        "VCPU": Inventory(place.vcpus, max_unit=place.largest or place.vcpus),
+        "MEMORY_MB": Inventory(place.ram * _MIB),
+        "DISK_GB": Inventory(place.disk),
+    }
     held = {cloud_id(one.name): _room(one.flavor) for one in judge.on(name)}
-    return Host(name, inventories, held, available=place.up, availability_zone=place.zone,
-                traits=frozenset(place.traits), hypervisor=Hypervisor("QEMU", cpu={"arch": place.arch}))
+    return Host(
+        name,
+        inventories,
+        held,
+        available=place.up,
+        availability_zone=place.zone,
+        traits=frozenset(place.traits),
+        hypervisor=Hypervisor("QEMU", cpu={"arch": place.arch}),
+    )
 
 
 def cloud_id(name: str) -> str:
@@ -70,25 +98,52 @@ def row_of(server: Server) -> VmRow:
     """A VM of the service."""
     launched = NOW - timedelta(seconds=server.age)
     return VmRow(
-        server.name, State.DELETING if server.leaving else State.BUILDING if server.status == "BUILD" else State.ACTIVE,
-        cloud_id(server.name), server.kind == "preemptible", server.priority, 10**6 if server.young else 0,
-        server.group, 1 if server.group else None, "owner",
-        dict(quota_request(server.flavor.vcpus, server.flavor.ram * _MIB)), dict(_room(server.flavor)),
-        None, "", launched, launched, None, None, None)
+        server.name,
+        State.DELETING if server.leaving else State.BUILDING if server.status == "BUILD" else State.ACTIVE,
+        cloud_id(server.name),
+        server.kind == "preemptible",
+        server.priority,
+        10**6 if server.young else 0,
+        server.group,
+        1 if server.group else None,
+        "owner",
+        dict(quota_request(server.flavor.vcpus, server.flavor.ram * _MIB)),
+        dict(_room(server.flavor)),
+        None,
+        "",
+        launched,
+        launched,
+        None,
+        None,
+        None,
+    )
 
 
 def chosen(wanted: Wanted) -> Choice:
     """What a request names, as the catalog finds it: flavor and image."""
     flavor, image = wanted.flavor, wanted.image
-    specs = {**{f"trait:{name}": "required" for name in flavor.required},
-             **{f"trait:{name}": "forbidden" for name in flavor.forbidden}}
-    properties = {**({"hw_architecture": image.arch} if image.arch else {}),
-                  **{f"trait:{name}": "required" for name in image.required}}
+    specs = {
+        **{f"trait:{name}": "required" for name in flavor.required},
+        **{f"trait:{name}": "forbidden" for name in flavor.forbidden},
+    }
+    properties = {
+        **({"hw_architecture": image.arch} if image.arch else {}),
+        **{f"trait:{name}": "required" for name in image.required},
+    }
     return Choice(
         domain_flavor(repr(flavor), repr(flavor), flavor.vcpus, flavor.ram * _MIB, flavor.disk, extra_specs=specs),
-        domain_image(repr(image), repr(image), "active" if image.active else "deactivated", image.min_ram * _MIB,
-                     image.min_disk, properties=properties),
-        Network("network", "network", ("subnet",)), None, wanted.zone)
+        domain_image(
+            repr(image),
+            repr(image),
+            "active" if image.active else "deactivated",
+            image.min_ram * _MIB,
+            image.min_disk,
+            properties=properties,
+        ),
+        Network("network", "network", ("subnet",)),
+        None,
+        wanted.zone,
+    )
 
 
 def columns_of(wanted: Wanted) -> dict[str, Any]:
@@ -99,8 +154,17 @@ def columns_of(wanted: Wanted) -> dict[str, Any]:
 
 def request_row(wanted: Wanted, now: datetime) -> SimpleNamespace:
     """The row of a request that was just accepted."""
-    return SimpleNamespace(**columns_of(wanted), id=wanted.name, state=State.PENDING, host=None, refusal=None, avoid=[],
-                           refused_at=0, rounds=0, updated_at=now)
+    return SimpleNamespace(
+        **columns_of(wanted),
+        id=wanted.name,
+        state=State.PENDING,
+        host=None,
+        refusal=None,
+        avoid=[],
+        refused_at=0,
+        rounds=0,
+        updated_at=now,
+    )
 
 
 def why_not_accepted(judge: Referee, wanted: Wanted) -> str:
@@ -119,5 +183,23 @@ def rehearsed(judge: Referee, wanted: Wanted) -> Verdict:
 
 def row_of_request(row: Any) -> VmRow:
     """A request, as rows are kept for scheduling."""
-    return VmRow(row.id, row.state, None, row.is_preemptible, 0, 0, None, None, "owner", row.quota, row.room, row.host,
-               "", row.updated_at, None, None, None, None)
+    return VmRow(
+        row.id,
+        row.state,
+        None,
+        row.is_preemptible,
+        0,
+        0,
+        None,
+        None,
+        "owner",
+        row.quota,
+        row.room,
+        row.host,
+        "",
+        row.updated_at,
+        None,
+        None,
+        None,
+        None,
+    )

@@ -32,8 +32,11 @@ class Cloud:
         await asyncio.sleep(LOOK_SECONDS)
         at, status = self._ends[server_id]
         done = asyncio.get_running_loop().time() >= at
-        return SimpleNamespace(status=status if done else "BUILD", task_state=None,
-                               fault="No valid host" if done and status == "ERROR" else None)
+        return SimpleNamespace(
+            status=status if done else "BUILD",
+            task_state=None,
+            fault="No valid host" if done and status == "ERROR" else None,
+        )
 
 
 @pytest.fixture(name="cloud")
@@ -52,6 +55,7 @@ def fixture_build(cloud):
         began = asyncio.get_running_loop().time()
         server = await builds.finished("A", None, refusable)
         return server.status, asyncio.get_running_loop().time() - began
+
     return build
 
 

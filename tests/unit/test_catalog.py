@@ -29,6 +29,7 @@ class Cloud:
             self.asked[name] += 1
             await asyncio.sleep(0.01)
             return getattr(self, f"give_{name}")(*args)
+
         return call
 
     def give_flavors(self):
@@ -92,9 +93,11 @@ def test_a_key_pair_that_was_made_since_is_found(cloud, catalog):
 
 def test_however_many_names_are_made_up_a_list_is_read_once_in_a_while(cloud, catalog):
     async def ask():
-        found = await asyncio.gather(*(catalog.choose(key_name=f"k{number}") for number in range(200)),
-                                     return_exceptions=True)
+        found = await asyncio.gather(
+            *(catalog.choose(key_name=f"k{number}") for number in range(200)), return_exceptions=True
+        )
         assert {type(each) for each in found} == {InvalidRequest} and {each.field for each in found} == {"key_name"}
+
     asyncio.run(ask())
     assert cloud.asked["key_names"] <= 2
 
@@ -107,8 +110,10 @@ def test_an_image_that_no_list_shows_is_asked_for_once_and_remembered(cloud, cat
 
 def test_ids_that_are_made_up_are_asked_for_a_few_at_a_time(cloud, catalog):
     async def ask():
-        return await asyncio.gather(*(catalog.choose(image=str(uuid.uuid4())) for _ in range(50)),
-                                    return_exceptions=True)
+        return await asyncio.gather(
+            *(catalog.choose(image=str(uuid.uuid4())) for _ in range(50)), return_exceptions=True
+        )
+
     found = Counter(map(type, asyncio.run(ask())))
     assert found[InvalidRequest] == cloud.asked["image"] <= 12
     assert found[TooManyRequests] == 50 - found[InvalidRequest]
@@ -118,6 +123,7 @@ def test_ids_that_are_made_up_are_asked_for_a_few_at_a_time(cloud, catalog):
 def test_addresses_are_read_once_in_a_while_unless_none_is_left(cloud, catalog):
     async def ask(times):
         return [(await catalog.addresses("n")).free for _ in range(times)]
+
     assert asyncio.run(ask(5)) == [3] * 5 and cloud.asked["addresses"] == 1
     cloud.left = 0
     asyncio.run(catalog.refresh())

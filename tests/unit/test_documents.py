@@ -9,8 +9,13 @@ import pytest
 from vmsvc import __version__, cli
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", *sorted(
-    str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
+NAMES = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
+]
 #: What a document tells its reader to make.
 MADE = {"vmsvc/store/migrations/NNNN_what.py", "deploy/kubernetes/mine/kustomization.yaml", "client.py"}
 
@@ -18,8 +23,11 @@ MADE = {"vmsvc/store/migrations/NNNN_what.py", "deploy/kubernetes/mine/kustomiza
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_that_a_document_names_exists(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    paths = {path for path in re.findall(r"`([.\w-]+(?:/[\w.-]+)+|\w+\.(?:py|md|toml|txt|yml))`", text)
-             if not path.startswith((".venv/", "/"))}
+    paths = {
+        path
+        for path in re.findall(r"`([.\w-]+(?:/[\w.-]+)+|\w+\.(?:py|md|toml|txt|yml))`", text)
+        if not path.startswith((".venv/", "/"))
+    }
     assert {path for path in paths - MADE if not (ROOT / path).exists()} == set()
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
@@ -39,7 +47,7 @@ def test_every_command_of_vmsvc_that_a_document_names_is_one(name):
     jobs = "|".join(("serve", "check", "migrate", "adopt", "token", "openapi", "sim"))
     for command in re.findall(rf"(?:\bvmsvc|-- python -m vmsvc) ((?:{jobs})\b[^`#|\n]*)(?=[`#|\n])", text):
         if not re.match(r"(serve|check|migrate|adopt|token|openapi|sim)( new)?( --?[\w-]+( \w+)?)* *$", command):
-            continue                                    # a sentence, no command
+            continue  # a sentence, no command
         cli.parser().parse_args(command.split())
 
 

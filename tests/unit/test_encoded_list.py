@@ -16,12 +16,32 @@ from vmsvc.service.listing.encoded_list import EncodedList, Listed
 
 def row(name, state=State.ACTIVE, **fields):
     """A row; its server's id is its name in capitals, once it has one."""
-    return Listed(**{
-        "id": name, "cloud_id": None if state is State.PENDING else name.upper(), "name": f"vm {name}", "state": state,
-        "is_preemptible": True, "flavor": "m1.tiny", "image": "i", "network": "n", "host": None, "priority": 0,
-        "min_run_seconds": 0, "group_name": None, "max_unavailable": None, "principal": "ann", "created_at": NOW,
-        "launched_at": NOW, "evict_at": None, "acknowledged_at": None, "ended_at": None, "notice": None,
-        "outcome": None, **fields})
+    return Listed(
+        **{
+            "id": name,
+            "cloud_id": None if state is State.PENDING else name.upper(),
+            "name": f"vm {name}",
+            "state": state,
+            "is_preemptible": True,
+            "flavor": "m1.tiny",
+            "image": "i",
+            "network": "n",
+            "host": None,
+            "priority": 0,
+            "min_run_seconds": 0,
+            "group_name": None,
+            "max_unavailable": None,
+            "principal": "ann",
+            "created_at": NOW,
+            "launched_at": NOW,
+            "evict_at": None,
+            "acknowledged_at": None,
+            "ended_at": None,
+            "notice": None,
+            "outcome": None,
+            **fields,
+        }
+    )
 
 
 def from_scratch(servers, rows):
@@ -35,8 +55,10 @@ def from_scratch(servers, rows):
         if joined is None or joined.state not in FINAL:
             found.append(listing.shown(each, joined and joined._asdict()))
     lost = [each for each in by_server.values() if each.state is State.BUILDING and each.cloud_id not in servers]
-    waiting = sorted((each for each in [*without.values(), *lost] if each.state not in FINAL),
-                     key=lambda row: (row.created_at, row.id))
+    waiting = sorted(
+        (each for each in [*without.values(), *lost] if each.state not in FINAL),
+        key=lambda row: (row.created_at, row.id),
+    )
     return json.loads(json.dumps(found)), json.loads(json.dumps([listing.awaited(each._asdict()) for each in waiting]))
 
 
@@ -53,12 +75,26 @@ class Life:
         name, goes = one_of(rng, "abcdefgh", self.rows, self.changed, leaves=0.15)
         if goes:
             return
-        state = rng.choice((State.PENDING, State.BUILDING, *[State.ACTIVE] * 3, State.NOTICED, State.DELETING,
-                            State.DELETED, State.FAILED))
+        state = rng.choice(
+            (
+                State.PENDING,
+                State.BUILDING,
+                *[State.ACTIVE] * 3,
+                State.NOTICED,
+                State.DELETING,
+                State.DELETED,
+                State.FAILED,
+            )
+        )
         taken = {each.cloud_id for each in self.rows.values() if each.id != name}
         named = rng.choice((None, name.upper(), name.upper(), rng.choice("ABCDEFGH")))
-        self.rows[name] = row(name, state, cloud_id=None if named in taken else named, priority=rng.randint(0, 1),
-                              created_at=NOW + timedelta(seconds=rng.randint(0, 3)))
+        self.rows[name] = row(
+            name,
+            state,
+            cloud_id=None if named in taken else named,
+            priority=rng.randint(0, 1),
+            created_at=NOW + timedelta(seconds=rng.randint(0, 3)),
+        )
 
     def change_server(self):
         """A server comes, changes or goes; sometimes it carries another's mark, or none."""
@@ -67,8 +103,9 @@ class Life:
         if goes:
             return
         mark = rng.choice((name.lower(), name.lower(), rng.choice("abcdefgh"), None))
-        self.servers[name] = server(name, metadata={MARK: mark} if mark else {},
-                                    body={"id": name, "status": rng.choice(("ACTIVE", "BUILD"))})
+        self.servers[name] = server(
+            name, metadata={MARK: mark} if mark else {}, body={"id": name, "status": rng.choice(("ACTIVE", "BUILD"))}
+        )
 
     def news(self):
         """What changed since the last time, as the roll is told it."""
@@ -87,10 +124,13 @@ def test_the_kept_list_is_the_list_made_from_scratch(seed):
         shown = json.loads(page.body)
         servers, waiting = from_scratch(life.servers, life.rows)
         assert shown["seq"] == page.seq == seq
-        assert sorted(shown["servers"][:len(servers)], key=lambda each: each["id"]) == servers
-        assert shown["servers"][len(servers):] == waiting
-        assert page.missing == {each.cloud_id for each in life.rows.values()
-                                if each.cloud_id and each.state not in FINAL} - life.servers.keys()
+        assert sorted(shown["servers"][: len(servers)], key=lambda each: each["id"]) == servers
+        assert shown["servers"][len(servers) :] == waiting
+        assert (
+            page.missing
+            == {each.cloud_id for each in life.rows.values() if each.cloud_id and each.state not in FINAL}
+            - life.servers.keys()
+        )
 
 
 def test_what_did_not_change_is_the_same_page_and_the_same_bytes_have_the_same_tag():

@@ -16,12 +16,14 @@ class Cloud:
     project_id = "ours"
 
     def __init__(self):
-        self.tokens = {"good": Identity("demo@Default", "ours", frozenset({"member", "reader"}), 3600.0),
-                       "look": Identity("eve@Default", "ours", frozenset({"reader"}), 3600.0),
-                       "none": Identity("max@Default", "ours", frozenset({"auditor"}), 3600.0),
-                       "bare": Identity("max@Default", None, frozenset(), 3600.0),
-                       "else": Identity("max@Default", "theirs", frozenset({"admin"}), 3600.0),
-                       "ends": Identity("demo@Default", "ours", frozenset({"member"}), 5.0)}
+        self.tokens = {
+            "good": Identity("demo@Default", "ours", frozenset({"member", "reader"}), 3600.0),
+            "look": Identity("eve@Default", "ours", frozenset({"reader"}), 3600.0),
+            "none": Identity("max@Default", "ours", frozenset({"auditor"}), 3600.0),
+            "bare": Identity("max@Default", None, frozenset(), 3600.0),
+            "else": Identity("max@Default", "theirs", frozenset({"admin"}), 3600.0),
+            "ends": Identity("demo@Default", "ours", frozenset({"member"}), 5.0),
+        }
         self.asked: list[str] = []
         self.away = False
 
@@ -170,7 +172,7 @@ async def test_what_is_remembered_is_bounded(cloud, now, monkeypatch):
         await known.who(f"t{number}", "a")
         with pytest.raises(Unauthenticated):
             await known.who(f"bad{number}", "a")
-    assert len(known._good) == len(known._bad) == 3    # pylint: disable=protected-access
+    assert len(known._good) == len(known._bad) == 3  # pylint: disable=protected-access
 
 
 @pytest.mark.gen_test
@@ -224,8 +226,9 @@ async def test_a_thousand_bad_tokens_at_once_are_some_questions(known, cloud):
 @pytest.mark.gen_test
 async def test_bad_tokens_from_a_thousand_addresses_are_some_questions(known, cloud):
     await known.who("good", "a")
-    await asyncio.gather(*(bombard(known, [f"bad-{peer}-{number}" for number in range(3)], f"peer-{peer}")
-                           for peer in range(1000)))
+    await asyncio.gather(
+        *(bombard(known, [f"bad-{peer}-{number}" for number in range(3)], f"peer-{peer}") for peer in range(1000))
+    )
     assert len(cloud.asked) == 1 + 200
     await known.who("good", "a")
 

@@ -32,14 +32,25 @@ def has_address(address):
 def fixture_listen():
     """`listen(address)`: the sockets, which are closed in the end."""
     with ExitStack() as stack:
+
         def listen(address, port=0):
-            return [stack.enter_context(closing(one))
-                    for one in bootstrap.listening(Settings(address=address, port=port))]
+            return [
+                stack.enter_context(closing(one)) for one in bootstrap.listening(Settings(address=address, port=port))
+            ]
+
         yield listen
 
 
-@pytest.fixture(name="no_ipv6", params=[OSError(errno.EADDRNOTAVAIL, "none"), OSError(errno.EAFNOSUPPORT, "none"),
-                                        socket.gaierror(socket.EAI_NONAME, "none"), None], ids=str)
+@pytest.fixture(
+    name="no_ipv6",
+    params=[
+        OSError(errno.EADDRNOTAVAIL, "none"),
+        OSError(errno.EAFNOSUPPORT, "none"),
+        socket.gaierror(socket.EAI_NONAME, "none"),
+        None,
+    ],
+    ids=str,
+)
 def fixture_no_ipv6(request, monkeypatch):
     """The ways in which a kernel without IPv6 says so; None: there is no such socket, and Tornado goes on without."""
     bind = bootstrap.bind_sockets
@@ -50,6 +61,7 @@ def fixture_no_ipv6(request, monkeypatch):
         if request.param is None:
             return []
         raise request.param
+
     monkeypatch.setattr(bootstrap, "bind_sockets", without)
 
 
@@ -63,7 +75,7 @@ def test_the_unspecified_address_listens_on_both_families(listen):
 def test_an_ipv4_client_is_shown_with_its_ipv4_address(listen):
     sockets = listen("::")
     with closing(socket.create_connection(("127.0.0.1", sockets[0].getsockname()[1]))):
-        taker, = [one for one in sockets if one.family == socket.AF_INET]
+        (taker,) = [one for one in sockets if one.family == socket.AF_INET]
         taker.settimeout(5)
         taken, (address, _) = taker.accept()
         taken.close()
@@ -78,8 +90,10 @@ def test_without_ipv6_it_listens_on_ipv4_and_says_so(listen, caplog):
     assert "no IPv6" in caplog.text
 
 
-@pytest.mark.parametrize("address, url", [("127.0.0.1", "127.0.0.1:8888"), ("::", "[::]:8888"), ("::1", "[::1]:8888"),
-                                          ("localhost", "localhost:8888")])
+@pytest.mark.parametrize(
+    "address, url",
+    [("127.0.0.1", "127.0.0.1:8888"), ("::", "[::]:8888"), ("::1", "[::1]:8888"), ("localhost", "localhost:8888")],
+)
 def test_an_address_is_written_as_in_a_url(address, url):
     assert Settings(address=address).authority(8888) == url
 

@@ -51,23 +51,38 @@ def test_it_runs_on_every_python_that_an_operator_may_have_and_needs_no_package(
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
     own = {each.stem for each in FOLDER.glob("*.py")}
     for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
-            [node.module] if isinstance(node, ast.ImportFrom) else []
+        names = (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
         assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names | own
 
 
 def test_a_first_build_is_one_replica_on_the_simulated_cloud():
     first = decide()
     assert (first.cloud, first.replicas, first.ports, first.services) == (
-        "simulated", 1, [8888], ["database", "cloud", "vmsvc"])
+        "simulated",
+        1,
+        [8888],
+        ["database", "cloud", "vmsvc"],
+    )
     assert len(first.env["POSTGRES_PASSWORD"]) == 32
     assert first.env["REPLICA_PORTS"] == "8888"
 
 
 def test_what_a_build_was_told_is_kept_by_a_later_one_that_is_told_nothing():
-    told = {"REPLICAS": "3", "PORT": "9000", "VMSVC_AUTH": "token", "VMSVC_HOSTS": "a.example,b.example",
-            "POSTGRES_IMAGE": "postgres:17@sha256:0a", "OS_CLOUD": "real",
-            "OS_CLIENT_CONFIG_FILE": "/home/me/clouds.yaml"}
+    told = {
+        "REPLICAS": "3",
+        "PORT": "9000",
+        "VMSVC_AUTH": "token",
+        "VMSVC_HOSTS": "a.example,b.example",
+        "POSTGRES_IMAGE": "postgres:17@sha256:0a",
+        "OS_CLOUD": "real",
+        "OS_CLIENT_CONFIG_FILE": "/home/me/clouds.yaml",
+    }
     first = decide(told, credentials={"clouds.yaml": b"1"})
     second = again(first, credentials={"clouds.yaml": b"1"})
     assert second == first
@@ -83,6 +98,7 @@ def test_the_balancer_is_a_trusted_proxy_as_long_as_there_is_one_beside_those_of
 
     def trusted(settled):
         return networks_and_names(re.sub(r"\$\{(\w+):-\}", lambda name: settled.env.get(name[1], ""), line))[1]
+
     assert not trusted(decide())
     three = decide({"REPLICAS": "3"})
     assert trusted(three) == ["balancer"]
@@ -92,8 +108,13 @@ def test_the_balancer_is_a_trusted_proxy_as_long_as_there_is_one_beside_those_of
 
 
 def test_a_cloud_that_variables_name_is_kept_whole_and_another_cloud_takes_nothing_from_it():
-    told = {"OS_AUTH_URL": "https://one/v3", "OS_USERNAME": "me", "OS_PASSWORD": "with space # and $ and \"",
-            "OS_PROJECT_NAME": "p", "OS_REGION_NAME": "north"}
+    told = {
+        "OS_AUTH_URL": "https://one/v3",
+        "OS_USERNAME": "me",
+        "OS_PASSWORD": 'with space # and $ and "',
+        "OS_PROJECT_NAME": "p",
+        "OS_REGION_NAME": "north",
+    }
     first = decide(told)
     assert first.cloud == "https___one_v3_p"
     assert again(first) == first and again(first).env["OS_PASSWORD"] == told["OS_PASSWORD"]
@@ -122,29 +143,43 @@ def test_defaults_of_the_simulated_cloud_do_not_go_along_to_a_real_one():
 
 
 def test_other_credentials_have_another_folder_and_a_ca_is_named_in_it():
-    one, two = (decide({"OS_CLOUD": "real", "OS_CACERT": "/etc/my-ca.pem"}, credentials={"ca.pem": content})
-                for content in (b"1", b"2"))
+    one, two = (
+        decide({"OS_CLOUD": "real", "OS_CACERT": "/etc/my-ca.pem"}, credentials={"ca.pem": content})
+        for content in (b"1", b"2")
+    )
     assert one.env["CREDENTIALS"] != two.env["CREDENTIALS"]
     assert one.env["OS_CACERT"] == one.env["REQUESTS_CA_BUNDLE"] == f"/etc/openstack/{one.env['CREDENTIALS']}/ca.pem"
     assert one.env["CACERT_FILE"] == "/etc/my-ca.pem"
     assert again(one, credentials={"ca.pem": b"1"}) == one
 
 
-@pytest.mark.parametrize("told", [
-    {"REPLICAS": "0"}, {"REPLICAS": "17"}, {"REPLICAS": "two"}, {"PORT": "0"}, {"PORT": "65536"}, {"PORT": "80 "},
-    {"PORT": "65535", "REPLICAS": "2"}, {"REPLICAS": "2", "VMSVC_TLS_CERT": "/etc/vmsvc/cert.pem"}])
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"REPLICAS": "0"},
+        {"REPLICAS": "17"},
+        {"REPLICAS": "two"},
+        {"PORT": "0"},
+        {"PORT": "65536"},
+        {"PORT": "80 "},
+        {"PORT": "65535", "REPLICAS": "2"},
+        {"REPLICAS": "2", "VMSVC_TLS_CERT": "/etc/vmsvc/cert.pem"},
+    ],
+)
 def test_what_cannot_be_is_refused(told):
     with pytest.raises(Refused):
         decide(told)
 
 
 def test_lines_that_an_operator_has_written_stay_as_they_are():
-    text = ("# mine\nVMSVC_GRACE_SECONDS=\"30\"\n\nFOO = bar\nVMSVC_HOSTS=\nPORT=1\nPORT=9000\nREPLICA_PORT=\n"
-            "BALANCER_PORT=8888\n")
+    text = (
+        '# mine\nVMSVC_GRACE_SECONDS="30"\n\nFOO = bar\nVMSVC_HOSTS=\nPORT=1\nPORT=9000\nREPLICA_PORT=\n'
+        "BALANCER_PORT=8888\n"
+    )
     settled = decide({}, settings.parse(text))
     assert settled.port == 9000
     written = settings.render(text, settled.env)
-    assert written.startswith("# mine\nVMSVC_GRACE_SECONDS=\"30\"\n\nFOO = bar\nVMSVC_HOSTS=\nPORT=9000\n")
+    assert written.startswith('# mine\nVMSVC_GRACE_SECONDS="30"\n\nFOO = bar\nVMSVC_HOSTS=\nPORT=9000\n')
     assert "BALANCER_PORT" not in written and "REPLICA_PORT=" not in written
     assert settings.render(written, settled.env) == written
 
@@ -172,9 +207,11 @@ def test_credentials_are_looked_for_where_every_client_does(tmp_path, monkeypatc
 
 
 def test_the_networks_of_a_service_are_read_from_what_the_older_compose_prints():
-    printed = ("services:\n  cloud:\n    image: x\n    networks:\n      front: null\n  vmsvc:\n    command:\n    - a\n"
-               "    networks:\n      back: null\n      front:\n        aliases:\n        - b\n    ports:\n    - c\n"
-               "version: '3'\nvolumes:\n  cloud:\n    name: y\n")
+    printed = (
+        "services:\n  cloud:\n    image: x\n    networks:\n      front: null\n  vmsvc:\n    command:\n    - a\n"
+        "    networks:\n      back: null\n      front:\n        aliases:\n        - b\n    ports:\n    - c\n"
+        "version: '3'\nvolumes:\n  cloud:\n    name: y\n"
+    )
     assert engine.networks_of(printed, "vmsvc") == ["back", "front"]
     assert engine.networks_of(printed, "cloud") == ["front"]
 
@@ -205,9 +242,14 @@ def test_what_is_wrong_for_a_moment_only_does_not_keep_a_build_from_going_on(che
     assert reports.looks == 3
 
 
-@pytest.mark.parametrize("report, looks, words", [
-    (MOMENT, 3, "the database has 1 VMs"), ("WRONG  credentials  no", 1, "credentials  no"),
-    ("vmsvc: VMSVC_GRACE_SECONDS='x' is not a number", 1, "VMSVC_GRACE_SECONDS='x'")])
+@pytest.mark.parametrize(
+    "report, looks, words",
+    [
+        (MOMENT, 3, "the database has 1 VMs"),
+        ("WRONG  credentials  no", 1, "credentials  no"),
+        ("vmsvc: VMSVC_GRACE_SECONDS='x' is not a number", 1, "VMSVC_GRACE_SECONDS='x'"),
+    ],
+)
 def test_what_is_wrong_and_stays_so_is_told(checks, report, looks, words):
     reports = Reports(report)
     with pytest.raises(engine.Failed, match=words):

@@ -14,7 +14,7 @@ from tests.unit.promises import Broken, Promises
 from tests.unit.random_clouds import random_cloud, shrunk
 from tests.unit.referee import Cloud
 
-CASES = int(os.environ.get("CASES", "5000"))     # in each mode
+CASES = int(os.environ.get("CASES", "5000"))  # in each mode
 SEED = int(os.environ.get("SEED", "1"))
 
 
@@ -28,8 +28,13 @@ def looked_at(cloud: Cloud) -> Counter:
     except Stuck as never:
         raise Broken("every request ends", str(never)) from never
     promises.ended(episode)
-    return Counter(worlds=1, decisions=episode.decisions, evictions=promises.evictions, refused=promises.refusals,
-                   placed=sum(one.placed for one in episode.outcomes.values()))
+    return Counter(
+        worlds=1,
+        decisions=episode.decisions,
+        evictions=promises.evictions,
+        refused=promises.refusals,
+        placed=sum(one.placed for one in episode.outcomes.values()),
+    )
 
 
 def broken(cloud: Cloud) -> str:
@@ -53,5 +58,8 @@ def test_nobody_goes_for_a_request_that_cannot_be_served(mode, record_property):
             with pytest.raises(Broken) as again:
                 looked_at(least)
             pytest.fail(f"after {seen['worlds']} clouds: {again.value}\n{least!r}")
-    record_property("looked at", f"{mode}: {seen['worlds']} worlds, {seen['decisions']} decisions, "
-                                 f"{seen['evictions']} evictions, {seen['placed']} placed, {seen['refused']} refused")
+    record_property(
+        "looked at",
+        f"{mode}: {seen['worlds']} worlds, {seen['decisions']} decisions, "
+        f"{seen['evictions']} evictions, {seen['placed']} placed, {seen['refused']} refused",
+    )

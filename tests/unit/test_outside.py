@@ -20,31 +20,59 @@ def at(seconds):
 def event(seq, seconds, kind, vm, subject, **data):
     """An event of the victim or of the request that it goes for."""
     victim = vm == VICTIM
-    view = {"vmsvc_id": vm, "id": subject, "name": "vm-1" if victim else "vm-2", "is_preemptible": victim,
-            "group": "batch" if victim else None, "acknowledged_at": None}
-    return {"id": str(seq), "type": kind.partition("/")[0], "subject": subject, "time": at(seconds),
-            "data": {"seq": seq, "state": kind.partition("/")[2], "vm": view, **data}}
+    view = {
+        "vmsvc_id": vm,
+        "id": subject,
+        "name": "vm-1" if victim else "vm-2",
+        "is_preemptible": victim,
+        "group": "batch" if victim else None,
+        "acknowledged_at": None,
+    }
+    return {
+        "id": str(seq),
+        "type": kind.partition("/")[0],
+        "subject": subject,
+        "time": at(seconds),
+        "data": {"seq": seq, "state": kind.partition("/")[2], "vm": view, **data},
+    }
 
 
 def whole():
     """A run in which one VM is evicted for another, all in order."""
     seen = Evidence(grace=1.0, limit=10.0, budgets={"batch": 1})
     seen.events = [
-        event(1, 0, "create/pending", VICTIM, VICTIM), event(2, 0.1, "create/building", VICTIM, VICTIM),
-        event(3, 1, "create/active", VICTIM, VICTIM_SERVER), event(4, 2, "create/pending", ASKER, ASKER),
+        event(1, 0, "create/pending", VICTIM, VICTIM),
+        event(2, 0.1, "create/building", VICTIM, VICTIM),
+        event(3, 1, "create/active", VICTIM, VICTIM_SERVER),
+        event(4, 2, "create/pending", ASKER, ASKER),
         event(5, 3, "evict/noticed", VICTIM, VICTIM_SERVER, evict_at=at(4)),
-        event(6, 4, "evict/evicting", VICTIM, VICTIM_SERVER), event(7, 5, "evict/evicted", VICTIM, VICTIM_SERVER),
-        event(8, 5.1, "create/building", ASKER, ASKER), event(9, 6, "create/active", ASKER, ASKER_SERVER)]
+        event(6, 4, "evict/evicting", VICTIM, VICTIM_SERVER),
+        event(7, 5, "evict/evicted", VICTIM, VICTIM_SERVER),
+        event(8, 5.1, "create/building", ASKER, ASKER),
+        event(9, 6, "create/active", ASKER, ASKER_SERVER),
+    ]
     seen.ears = [Ear(None, list(seen.events), 2), Ear("evict", seen.events[4:7], 1)]
     seen.pages = [Page(2, 2, None, seen.events[2:4], 4)]
     seen.attempts = [
         Attempt("create", "vm-1", START, 1, 201, {"vm": {"id": VICTIM_SERVER}, "evicted": []}, "vm-1"),
         Attempt("create", "vm-2", START + 2, 4, 201, {"vm": {"id": ASKER_SERVER}, "evicted": [VICTIM_SERVER]}, "vm-2"),
-        Attempt("create", "vm-2", START + 7, 0.1, 201, {"vm": {"id": ASKER_SERVER}, "evicted": [VICTIM_SERVER]},
-                "vm-2"),
-        Attempt("dry run", "dry-1", START, 0.1, 200, {}), Attempt("show", VICTIM_SERVER, START + 8, 0.1, 404, {})]
-    seen.evictions = [{"vm": {"vmsvc_id": VICTIM, "id": VICTIM_SERVER}, "request": {"vmsvc_id": ASKER}, "round": 1,
-                       "evicting_at": at(4), "freed_at": at(5), "fulfilled_at": at(6), "wasted": None}]
+        Attempt(
+            "create", "vm-2", START + 7, 0.1, 201, {"vm": {"id": ASKER_SERVER}, "evicted": [VICTIM_SERVER]}, "vm-2"
+        ),
+        Attempt("dry run", "dry-1", START, 0.1, 200, {}),
+        Attempt("show", VICTIM_SERVER, START + 8, 0.1, 404, {}),
+    ]
+    seen.evictions = [
+        {
+            "vm": {"vmsvc_id": VICTIM, "id": VICTIM_SERVER},
+            "request": {"vmsvc_id": ASKER},
+            "round": 1,
+            "evicting_at": at(4),
+            "freed_at": at(5),
+            "fulfilled_at": at(6),
+            "wasted": None,
+        }
+    ]
     seen.servers = {ASKER_SERVER: {"metadata": {"vmsvc_id": ASKER}}, "other": {"metadata": {}}}
     seen.foreign, seen.ports, seen.consumers = {"other"}, {"port": ASKER_SERVER}, {ASKER_SERVER, "other"}
     seen.lists = [[{"id": ASKER_SERVER, "vmsvc_id": ASKER, "state": "active"}, {"id": "other"}]]
@@ -55,11 +83,13 @@ def whole():
 
 def leave_out(seq):
     """The history without one event, with numbers that hide it."""
+
     def act(seen):
         del seen.events[seq - 1]
         for number, one in enumerate(seen.events, 1):
             one["data"]["seq"], one["id"] = number, str(number)
         seen.ears, seen.pages = [], []
+
     return act
 
 
@@ -76,12 +106,15 @@ def twice(seen):
 
 def other_vm(seen):
     """One more VM by the name of the request."""
-    seen.events += [event(10, 7, "create/pending", "another", "another"),
-                    event(11, 7.1, "create/failed", "another", "another")]
+    seen.events += [
+        event(10, 7, "create/pending", "another", "another"),
+        event(11, 7.1, "create/failed", "another", "another"),
+    ]
 
 
 def change(path, value):
     """Put a value somewhere into the evidence: `path` are attributes, keys and numbers."""
+
     def act(seen):
         target = seen
         for name in path[:-1]:
@@ -90,6 +123,7 @@ def change(path, value):
             setattr(target, path[-1], value)
         else:
             target[path[-1]] = value
+
     return act
 
 
@@ -99,8 +133,10 @@ BROKEN = {
     "a socket that missed one": ("socket", lambda seen: seen.ears[0].heard.pop(4)),
     "a socket that heard one twice": ("socket", lambda seen: seen.ears[0].heard.insert(4, seen.events[3])),
     "a socket that heard no end": ("socket", lambda seen: seen.ears[1].heard.pop()),
-    "a socket that heard something else": ("socket", change(("ears", 0, "heard", 4),
-                                                            event(5, 3, "delete/lost", VICTIM, VICTIM_SERVER))),
+    "a socket that heard something else": (
+        "socket",
+        change(("ears", 0, "heard", 4), event(5, 3, "delete/lost", VICTIM, VICTIM_SERVER)),
+    ),
     "a page that left one out": ("page", lambda seen: seen.pages[0].events.pop(0)),
     "an eviction without a notice": ("order", leave_out(5)),
     "a vm that never was active": ("order", leave_out(3)),

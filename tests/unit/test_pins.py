@@ -8,8 +8,10 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-HASHED = {"requirements-service.hashes.txt": ["requirements-service.txt"], "requirements-dev.hashes.txt": [
-    "requirements-service.txt", "requirements.txt", "requirements-dev.txt"]}
+HASHED = {
+    "requirements-service.hashes.txt": ["requirements-service.txt"],
+    "requirements-dev.hashes.txt": ["requirements-service.txt", "requirements.txt", "requirements-dev.txt"],
+}
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 

@@ -29,6 +29,7 @@ async def test_a_thousand_slow_reads_of_clients_leave_threads_for_the_service(ru
     def slow():
         running.append(1)
         end.wait(20)
+
     flood = [asyncio.ensure_future(as_client(runtime, slow)) for _ in range(1000)]
     await asyncio.sleep(0.1)
     assert len(running) == 5
@@ -46,6 +47,7 @@ async def test_a_client_that_goes_gives_its_thread_back_when_that_has_done_and_n
     def slow():
         running.append(1)
         end.wait(20)
+
     for _ in range(5):
         gone = [asyncio.ensure_future(as_client(runtime, slow)) for _ in range(20)]
         await asyncio.sleep(0.02)

@@ -17,42 +17,92 @@ from vmsvc.store.vm_cache import VmRow
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 POLICY = Policy()
 THEN = int(NOW.timestamp())
-NOTHING = dict.fromkeys(("host", "host_id", "group_name", "max_unavailable", "evicted_for", "notice", "refusal",
-                         "outcome"))
+NOTHING = dict.fromkeys(
+    ("host", "host_id", "group_name", "max_unavailable", "evicted_for", "notice", "refusal", "outcome")
+)
 
 
 def server(name, **fields):
     """A server of ours as Nova shows it; its mark is its name in small letters."""
-    return Server(**{
-        "id": name, "name": "any", "status": "ACTIVE", "task_state": None, "host_id": "hash", "host": "sim-1",
-        "availability_zone": "nova", "locked": False, "created": NOW, "launched_at": NOW, "updated": NOW, "fault": None,
-        "metadata": {MARK: name.lower()}, "flavor": Flavor("m1.tiny", "m1.tiny", 1, 1024, 1), "boot_from_volume": False,
-        "room": Resources({"VCPU": 2}),
-        "body": {}, **fields})
+    return Server(
+        **{
+            "id": name,
+            "name": "any",
+            "status": "ACTIVE",
+            "task_state": None,
+            "host_id": "hash",
+            "host": "sim-1",
+            "availability_zone": "nova",
+            "locked": False,
+            "created": NOW,
+            "launched_at": NOW,
+            "updated": NOW,
+            "fault": None,
+            "metadata": {MARK: name.lower()},
+            "flavor": Flavor("m1.tiny", "m1.tiny", 1, 1024, 1),
+            "boot_from_volume": False,
+            "room": Resources({"VCPU": 2}),
+            "body": {},
+            **fields,
+        }
+    )
 
 
 def row(name, state=State.ACTIVE, **fields):
     """A row; its server's id is its name in capitals, once it has one."""
     known = None if state is State.PENDING else name.upper()
-    return Vm(**{
-        **NOTHING, "id": name, "cloud_id": known, "name": "any", "is_preemptible": True, "state": state, "priority": 0,
-        "min_run_seconds": 0, "principal": "anonymous", "quota": {"instances": 1, "cores": 2, "ram": 2048},
-        "room": {"VCPU": 2}, "boot": {}, "avoid": [], "rounds": 0, "created_at": NOW,
-        "updated_at": NOW - timedelta(seconds=9), "ended_at": None,
-        "launched_at": None if state in (State.PENDING, State.BUILDING) else NOW - timedelta(seconds=100), **fields})
+    return Vm(
+        **{
+            **NOTHING,
+            "id": name,
+            "cloud_id": known,
+            "name": "any",
+            "is_preemptible": True,
+            "state": state,
+            "priority": 0,
+            "min_run_seconds": 0,
+            "principal": "anonymous",
+            "quota": {"instances": 1, "cores": 2, "ram": 2048},
+            "room": {"VCPU": 2},
+            "boot": {},
+            "avoid": [],
+            "rounds": 0,
+            "created_at": NOW,
+            "updated_at": NOW - timedelta(seconds=9),
+            "ended_at": None,
+            "launched_at": None if state in (State.PENDING, State.BUILDING) else NOW - timedelta(seconds=100),
+            **fields,
+        }
+    )
 
 
-def joined(rows, servers, *, before=(), allocations=None, kept=(), operator=True, losses=None, policy=POLICY,
-           exempt=(), metadata_items=128):
+def joined(
+    rows,
+    servers,
+    *,
+    before=(),
+    allocations=None,
+    kept=(),
+    operator=True,
+    losses=None,
+    policy=POLICY,
+    exempt=(),
+    metadata_items=128,
+):
     """The world of these."""
     hosts = {"sim-1": Host("sim-1", {"VCPU": Inventory(4)}, allocations or {}, True, "nova")} if operator else {}
     builder, shown = WorldBuilder(policy), {each.id: each for each in servers}
     builder.add_changes(CloudChanges(shown, hosts))
     known = {each.id: VmRow(*(getattr(each, name) for name in VmRow._fields)) for each in rows}
     return builder.update(
-        known, known, Quota({"instances": 10, "cores": 0}, Resources({"instances": 1}), metadata_items),
-        Commitments(NOW, kept, losses or {}, frozenset(exempt)), operator=operator, came=shown.keys() - set(before),
-        went=set(before) - shown.keys())
+        known,
+        known,
+        Quota({"instances": 10, "cores": 0}, Resources({"instances": 1}), metadata_items),
+        Commitments(NOW, kept, losses or {}, frozenset(exempt)),
+        operator=operator,
+        came=shown.keys() - set(before),
+        went=set(before) - shown.keys(),
+    )
 
 
 def lost(world, name="a"):
@@ -99,9 +149,15 @@ def test_a_server_that_was_there_before_the_quota_was_read_is_counted_though_it_
     assert not facts(State.BUILDING, shown=False, before=["A"]).present
 
 
-@pytest.mark.parametrize("field, value, untouchable", [
-    ("locked", True, True), ("task_state", "powering-off", True), ("metadata", {}, False),
-    ("metadata", {MARK: "somebody else's"}, False)])
+@pytest.mark.parametrize(
+    "field, value, untouchable",
+    [
+        ("locked", True, True),
+        ("task_state", "powering-off", True),
+        ("metadata", {}, False),
+        ("metadata", {MARK: "somebody else's"}, False),
+    ],
+)
 def test_a_server_that_others_hold_is_untouchable_and_one_whose_mark_was_taken_off_is_not(field, value, untouchable):
     assert facts(server_fields={field: value}).untouchable is untouchable
 
@@ -111,16 +167,24 @@ def items(count):
     return {f"key{number}": "" for number in range(count)}
 
 
-@pytest.mark.parametrize("fields, takes_notice", [
-    ({"metadata": items(9)}, True), ({"metadata": items(10)}, False),
-    ({"metadata": {**items(9), EVICT_AT: "its own"}}, True),
-    ({"metadata": items(10), "status": "SHUTOFF"}, True),
-    ({"status": "VERIFY_RESIZE"}, False), ({"status": "RESCUE"}, True)])
+@pytest.mark.parametrize(
+    "fields, takes_notice",
+    [
+        ({"metadata": items(9)}, True),
+        ({"metadata": items(10)}, False),
+        ({"metadata": {**items(9), EVICT_AT: "its own"}}, True),
+        ({"metadata": items(10), "status": "SHUTOFF"}, True),
+        ({"status": "VERIFY_RESIZE"}, False),
+        ({"status": "RESCUE"}, True),
+    ],
+)
 def test_whose_guest_runs_and_cannot_be_told_is_no_victim_of_a_tenant_and_an_operator_s_by_the_event(
-        fields, takes_notice):
+    fields, takes_notice
+):
     for operator, policy in ((True, POLICY), (False, POLICY), (False, Policy(notices=False))):
-        known = joined([row("a")], [server("A", **fields)], operator=operator, policy=policy,
-                       metadata_items=10).vms["a"]
+        known = joined([row("a")], [server("A", **fields)], operator=operator, policy=policy, metadata_items=10).vms[
+            "a"
+        ]
         assert known.takes_notice is takes_notice
         assert known.untouchable is (not takes_notice and not operator and policy.notices)
 
@@ -138,9 +202,14 @@ def test_a_server_without_a_host_frees_quota_and_no_room(status):
     assert known.quota and not known.resources
 
 
-@pytest.mark.parametrize("name, lost_work, words", [
-    ("least_lost", 200, "less lost work"), ("oldest_first", -100, "oldest first"),
-    ("newest_first", 100, "newest first")])
+@pytest.mark.parametrize(
+    "name, lost_work, words",
+    [
+        ("least_lost", 200, "less lost work"),
+        ("oldest_first", -100, "oldest first"),
+        ("newest_first", 100, "newest first"),
+    ],
+)
 def test_the_policy_says_who_is_the_cheapest_and_in_which_words(name, lost_work, words):
     assert cost(Policy(name)) == lost_work
     assert Policy(name).words == words
@@ -182,8 +251,12 @@ def test_hosts_are_seen_with_who_is_on_them():
 
 
 def test_a_request_remembers_what_the_cloud_said_and_whether_room_was_freed_since():
-    refusal = {"error": "no_capacity", "message": "No valid host", "at": (NOW - timedelta(seconds=5)).isoformat(),
-               "count": 2}
+    refusal = {
+        "error": "no_capacity",
+        "message": "No valid host",
+        "at": (NOW - timedelta(seconds=5)).isoformat(),
+        "count": 2,
+    }
     asked = row("a", State.PENDING, refusal=refusal, avoid=["sim-2"], rounds=1, boot={"availability_zone": "nova"})
     known = request_of(asked, NOW, NOW)
     assert (known.refusal, known.refusals, known.avoid, known.rounds) == ("no_capacity", 2, {"sim-2"}, 1)

@@ -27,6 +27,7 @@ c.malloc_stats()
 
 @pytest.mark.parametrize("shared, fewest, most", [(True, 1, 2), (False, 3, 1000)])
 def test_threads_share_two_heaps_where_each_would_have_its_own(shared, fewest, most):
-    done = subprocess.run([sys.executable, "-c", THREADS.format(shared=shared)], capture_output=True, text=True,
-                          check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS.format(shared=shared)], capture_output=True, text=True, check=True, timeout=60
+    )
     assert fewest <= done.stderr.count("\nArena ") + done.stderr.startswith("Arena ") <= most, done.stderr

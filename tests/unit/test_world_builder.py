@@ -42,11 +42,17 @@ class Life:
         if goes:
             return
         state = rng.choice(STATES)
-        found = row(name, state, cloud_id=None if state is State.BUILDING and rng.random() < 0.5 else name.upper(),
-                    priority=rng.choice((0, 1)), group_name=rng.choice((None, "web")),
-                    max_unavailable=rng.choice((1, 2)), principal=rng.choice(("ann", "bob")),
-                    min_run_seconds=rng.choice((0, 0, 150)),
-                    evicted_for="w" if state in (State.NOTICED, State.EVICTING) else None)
+        found = row(
+            name,
+            state,
+            cloud_id=None if state is State.BUILDING and rng.random() < 0.5 else name.upper(),
+            priority=rng.choice((0, 1)),
+            group_name=rng.choice((None, "web")),
+            max_unavailable=rng.choice((1, 2)),
+            principal=rng.choice(("ann", "bob")),
+            min_run_seconds=rng.choice((0, 0, 150)),
+            evicted_for="w" if state in (State.NOTICED, State.EVICTING) else None,
+        )
         self.rows[name] = VmRow(*(getattr(found, column) for column in VmRow._fields))
 
     def change_server(self):
@@ -55,9 +61,12 @@ class Life:
         name, goes = one_of(rng, "ABCDEFGH", self.servers, self.news[0], leaves=0.3)
         if not goes:
             self.servers[name] = server(
-                name, host=rng.choice(("sim-1", "sim-2") * 3 + (None,)),
-                status=rng.choice(("ACTIVE",) * 5 + ("ERROR",)), locked=rng.random() < 0.2,
-                metadata={MARK: rng.choice((name,) * 7 + ("H",)).lower()})
+                name,
+                host=rng.choice(("sim-1", "sim-2") * 3 + (None,)),
+                status=rng.choice(("ACTIVE",) * 5 + ("ERROR",)),
+                locked=rng.random() < 0.2,
+                metadata={MARK: rng.choice((name,) * 7 + ("H",)).lower()},
+            )
         for place in ("sim-1", "sim-2"):
             self.change_host(place)
 
@@ -84,23 +93,33 @@ class Life:
 
     def worlds(self, now):
         """The kept one, and one anew."""
-        self.kept.add_changes(CloudChanges(*({name: known.get(name) for name in names}
-                              for names, known in zip(self.news, (self.servers, self.hosts)))))
+        self.kept.add_changes(
+            CloudChanges(
+                *(
+                    {name: known.get(name) for name in names}
+                    for names, known in zip(self.news, (self.servers, self.hosts))
+                )
+            )
+        )
         anew = WorldBuilder(POLICY)
         anew.add_changes(CloudChanges(self.servers, self.hosts))
         rows = {**self.rows, "w": VmRow(*(getattr(row("w", State.PENDING), column) for column in VmRow._fields))}
         how = {"operator": True, "came": self.came, "went": self.went}
         promises = Commitments(now, self.reservations, self.lost, self.exempt)
-        worlds = (self.kept.update(rows, self.changed | {"w"}, self.quota, promises, **how),
-                  anew.update(rows, rows, self.quota, promises, **how))
+        worlds = (
+            self.kept.update(rows, self.changed | {"w"}, self.quota, promises, **how),
+            anew.update(rows, rows, self.quota, promises, **how),
+        )
         self.changed, self.news = set(), (set(), set())
         return worlds
 
 
 def costs(world):
     """What everybody's going costs, in full."""
-    return {vm.id: as_candidate(vm, vm.resources, world).lost_work_at(world.now) + world.common_surcharge
-            for vm in world.vms.values()}
+    return {
+        vm.id: as_candidate(vm, vm.resources, world).lost_work_at(world.now) + world.common_surcharge
+        for vm in world.vms.values()
+    }
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -114,7 +133,12 @@ def test_whatever_changed_it_shows_the_same_world(seed):
         kept, anew = life.worlds(NOW + timedelta(seconds=at))
         assert dict(kept.vms) == dict(anew.vms)
         assert (kept.hosts, kept.reservations, kept.budgets, kept.full_budgets, kept.now) == (
-            anew.hosts, anew.reservations, anew.budgets, anew.full_budgets, anew.now)
+            anew.hosts,
+            anew.reservations,
+            anew.budgets,
+            anew.full_budgets,
+            anew.now,
+        )
         assert costs(kept) == costs(anew)
         asked = replace(request("n"), resources=Resources({"VCPU": life.rng.choice((1, 2, 4))}))
         decision = decide(asked, anew)

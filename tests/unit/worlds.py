@@ -22,9 +22,20 @@ def quota(cpus=1):
 def vm(name, cpus=1, **facts):
     """A preemptible VM that runs, on sim-1 unless told otherwise; its cloud id is its name in capitals."""
     place = facts.pop("host", "sim-1")
-    return VmFacts(name, **{"state": State.ACTIVE, "is_preemptible": True, "quota": quota(cpus),
-                            "resources": resources(cpus), "cloud_id": name.upper(), "host": place,
-                            "host_id": f"id-of-{place}", "present": True, **facts})
+    return VmFacts(
+        name,
+        **{
+            "state": State.ACTIVE,
+            "is_preemptible": True,
+            "quota": quota(cpus),
+            "resources": resources(cpus),
+            "cloud_id": name.upper(),
+            "host": place,
+            "host_id": f"id-of-{place}",
+            "present": True,
+            **facts,
+        },
+    )
 
 
 def request(name="wanted", cpus=1, **facts):
@@ -34,8 +45,9 @@ def request(name="wanted", cpus=1, **facts):
 
 def reserved(name, kind, place, cpus=1, members=()):
     """Room that is kept for it."""
-    return ReservedCapacity(name, kind, place, quota(cpus), resources(cpus),
-                            {member.id: member.resources for member in members})
+    return ReservedCapacity(
+        name, kind, place, quota(cpus), resources(cpus), {member.id: member.resources for member in members}
+    )
 
 
 def host(name="sim-1", vms=(), foreign=0, **facts):
@@ -49,8 +61,14 @@ def host(name="sim-1", vms=(), foreign=0, **facts):
 
 def operator(*vms, hosts=None, foreign=0, kept=(), limit=None, **facts):
     """A world seen with an operator's eyes; one host, sim-1, unless told otherwise."""
-    return _world(vms, kept, limit, operator=True, hosts={each.name: each for each in (
-        hosts if hosts is not None else [host("sim-1", vms, foreign)])}, **facts)
+    return _world(
+        vms,
+        kept,
+        limit,
+        operator=True,
+        hosts={each.name: each for each in (hosts if hosts is not None else [host("sim-1", vms, foreign)])},
+        **facts,
+    )
 
 
 def tenant(*vms, kept=(), limit=None, **facts):
@@ -61,8 +79,9 @@ def tenant(*vms, kept=(), limit=None, **facts):
 def _world(vms, kept, limit, **facts):
     used = sum((each.quota for each in vms if each.present), Resources())
     limits = Resources({"instances": 100, "cores": 100, "ram": 100_000, **(limit or {})})
-    return IndexedWorld(quota_limit=limits, quota_used=used, vms=VmIndex(vms),
-                 reservations={each.vm_id: each for each in kept}, **facts)
+    return IndexedWorld(
+        quota_limit=limits, quota_used=used, vms=VmIndex(vms), reservations={each.vm_id: each for each in kept}, **facts
+    )
 
 
 def one_of(rng, names, known, changed, leaves):

@@ -78,20 +78,20 @@ class Server:
 
     id: str
     name: str
-    status: str                    # ACTIVE, BUILD, ERROR, SHUTOFF, DELETED, SOFT_DELETED, UNKNOWN, ...
+    status: str  # ACTIVE, BUILD, ERROR, SHUTOFF, DELETED, SOFT_DELETED, UNKNOWN, ...
     task_state: str | None
-    host_id: str                   # sha224(project + host), '' before it has a host
-    host: str | None               # operator only
+    host_id: str  # sha224(project + host), '' before it has a host
+    host: str | None  # operator only
     availability_zone: str | None
     locked: bool
     created: datetime
     launched_at: datetime | None
     updated: datetime | None
-    fault: str | None              # Nova's sentence when status is ERROR (can lag the status: read once more)
+    fault: str | None  # Nova's sentence when status is ERROR (can lag the status: read once more)
     metadata: Mapping[str, str]
-    flavor: Flavor                 # from the server's embedded flavor; its id is then the name
+    flavor: Flavor  # from the server's embedded flavor; its id is then the name
     boot_from_volume: bool
-    room: Resources                # what its flavor claims from its host
+    room: Resources  # what its flavor claims from its host
     body: Mapping[str, object]
 
     @property
@@ -169,8 +169,8 @@ class Provider:
     every claim; the end of a claim may leave it as it is."""
 
     id: str
-    host: str                      # the compute service's host, which `POST /servers` takes as `host`
-    parts: tuple[str, ...]         # the providers of its tree: itself, and what is nested in it (GPUs, NUMA cells)
+    host: str  # the compute service's host, which `POST /servers` takes as `host`
+    parts: tuple[str, ...]  # the providers of its tree: itself, and what is nested in it (GPUs, NUMA cells)
     version: int
     hypervisor: Hypervisor | None = None
 
@@ -180,7 +180,7 @@ class Content:
     """What Placement has for one compute host, all providers of its tree taken together."""
 
     inventories: Mapping[str, Inventory]
-    allocations: Mapping[str, Resources]   # consumer (mostly a server's id) -> what it holds
+    allocations: Mapping[str, Resources]  # consumer (mostly a server's id) -> what it holds
     version: int
 
 
@@ -202,12 +202,12 @@ class BootSpec:
     flavor_id: str
     image_id: str
     network_id: str | None
-    metadata: Mapping[str, str]    # includes MARK
+    metadata: Mapping[str, str]  # includes MARK
     key_name: str | None = None
-    user_data: str | None = None   # base64
+    user_data: str | None = None  # base64
     availability_zone: str | None = None
     host: str | None = None
-    networks: str = "auto"         # without a network: 'auto' (the only one there is) or 'none'
+    networks: str = "auto"  # without a network: 'auto' (the only one there is) or 'none'
 
 
 class Cloud(Protocol):
@@ -216,7 +216,7 @@ class Cloud(Protocol):
     Any call can raise CloudUnavailable and CloudError, a write OutcomeUnknown too; the rest is said with each call.
     """
 
-    mode: str                      # 'tenant' or 'operator'
+    mode: str  # 'tenant' or 'operator'
     project_id: str
 
     async def connect(self) -> None:

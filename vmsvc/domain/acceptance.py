@@ -50,8 +50,12 @@ class Verdict:
         if self.objection:
             return self.objection
         if self.ports is not None and self.ports + len(leaving) - claims < 1:
-            return Objection("the project has as many ports as its quota in Neutron allows, and the VMs that could be "
-                             "evicted would not give back enough", "network", "quota_exceeded")
+            return Objection(
+                "the project has as many ports as its quota in Neutron allows, and the VMs that could be "
+                "evicted would not give back enough",
+                "network",
+                "quota_exceeded",
+            )
         given_back = self.addresses.holders & set(leaving) if self.addresses else frozenset()
         if self.addresses is not None and self.addresses.free + len(given_back) - claims < 1:
             return Objection(no_address("of this request", self.addresses), "network")
@@ -74,11 +78,15 @@ def objection(flavor: Flavor, image: Image, network: Network | None) -> Objectio
     if image.properties.get("cinder_encryption_key_id") and not image.boots_volume:
         return Objection(f"the image {image.name} is of an encrypted volume: no server boots from it", "image")
     if flavor.ram_mb < image.min_ram_mb:
-        return Objection(f"the image {image.name} needs {image.min_ram_mb} MiB of memory, and the flavor {flavor.name} "
-                         f"has {flavor.ram_mb}", "flavor")
+        return Objection(
+            f"the image {image.name} needs {image.min_ram_mb} MiB of memory, and the flavor {flavor.name} "
+            f"has {flavor.ram_mb}",
+            "flavor",
+        )
     if network is not None and not network.subnets:
-        return Objection(f"the network {network.name or network.id} has no subnet: no server can be plugged in",
-                         "network")
+        return Objection(
+            f"the network {network.name or network.id} has no subnet: no server can be plugged in", "network"
+        )
     return _disk(flavor, image)
 
 
@@ -87,20 +95,28 @@ def _disk(flavor: Flavor, image: Image) -> Objection | None:
     if image.boots_volume or not flavor.disk_gb:
         return None
     if image.min_disk_gb > flavor.disk_gb:
-        return Objection(f"the image {image.name} needs a disk of {image.min_disk_gb} GiB, and the flavor "
-                         f"{flavor.name} has {flavor.disk_gb}", "flavor")
+        return Objection(
+            f"the image {image.name} needs a disk of {image.min_disk_gb} GiB, and the flavor "
+            f"{flavor.name} has {flavor.disk_gb}",
+            "flavor",
+        )
     if image.size_bytes > flavor.disk_gb * _GIB:
-        return Objection(f"the image {image.name} has {image.size_bytes} bytes, more than the {flavor.disk_gb} GiB of "
-                         f"disk of the flavor {flavor.name}", "flavor")
+        return Objection(
+            f"the image {image.name} has {image.size_bytes} bytes, more than the {flavor.disk_gb} GiB of "
+            f"disk of the flavor {flavor.name}",
+            "flavor",
+        )
     return None
 
 
 def is_peculiar(flavor: Flavor, image: Image) -> bool:
     """True for a combination that only Nova can judge: a flavor without a disk (its policy decides), or a flavor and an
     image whose settings of the virtual hardware have to agree."""
-    return ((not flavor.disk_gb and not image.boots_volume)
-            or any(name.startswith(("hw_", "os_", "img_")) and name not in _HARMLESS for name in image.properties)
-            or any(name.startswith(("hw:", "os:", "pci_passthrough:", "quota:")) for name in flavor.extra_specs))
+    return (
+        (not flavor.disk_gb and not image.boots_volume)
+        or any(name.startswith(("hw_", "os_", "img_")) and name not in _HARMLESS for name in image.properties)
+        or any(name.startswith(("hw:", "os:", "pci_passthrough:", "quota:")) for name in flavor.extra_specs)
+    )
 
 
 #: Properties that most images have and that Nova never refuses.

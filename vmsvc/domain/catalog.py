@@ -27,9 +27,11 @@ class Image:
         except ValueError:
             return False
         return isinstance(devices, list) and any(
-            isinstance(device, dict) and device.get("boot_index") == 0
+            isinstance(device, dict)
+            and device.get("boot_index") == 0
             and (device.get("destination_type") == "volume" or device.get("source_type") in ("volume", "snapshot"))
-            for device in devices)
+            for device in devices
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,23 @@ from typing import Any
 SOURCE = "/vmsvc"
 TYPES = frozenset({"create", "evict", "delete"})
 #: Fields of a VM's row that clients may see, in the order in which they are shown.
-_SHOWN = ("name", "is_preemptible", "state", "priority", "min_run_seconds", "flavor", "image", "network", "host",
-          "max_unavailable", "created_at", "launched_at", "evict_at", "acknowledged_at", "ended_at")
+_SHOWN = (
+    "name",
+    "is_preemptible",
+    "state",
+    "priority",
+    "min_run_seconds",
+    "flavor",
+    "image",
+    "network",
+    "host",
+    "max_unavailable",
+    "created_at",
+    "launched_at",
+    "evict_at",
+    "acknowledged_at",
+    "ended_at",
+)
 
 
 def instant(moment: datetime | None) -> str | None:

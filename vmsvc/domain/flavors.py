@@ -44,13 +44,27 @@ class Flavor:
 
     def resources_with(self, properties: Mapping[str, str], boot_from_volume: bool = False) -> Resources:
         """What a server of this flavor claims from its host when it boots from an image with these properties."""
-        return placement_request(self.vcpus, self.ram_mb, self.disk_gb, ephemeral_gb=self.ephemeral_gb,
-                                 swap_mb=self.swap_mb, boot_from_volume=boot_from_volume,
-                                 extra_specs=effective_specs(self.extra_specs, properties))
+        return placement_request(
+            self.vcpus,
+            self.ram_mb,
+            self.disk_gb,
+            ephemeral_gb=self.ephemeral_gb,
+            swap_mb=self.swap_mb,
+            boot_from_volume=boot_from_volume,
+            extra_specs=effective_specs(self.extra_specs, properties),
+        )
 
 
-def placement_request(vcpus: int, ram_mb: int, disk_gb: int, *, ephemeral_gb: int = 0, swap_mb: int = 0,
-                      boot_from_volume: bool = False, extra_specs: Mapping[str, str] | None = None) -> Resources:
+def placement_request(
+    vcpus: int,
+    ram_mb: int,
+    disk_gb: int,
+    *,
+    ephemeral_gb: int = 0,
+    swap_mb: int = 0,
+    boot_from_volume: bool = False,
+    extra_specs: Mapping[str, str] | None = None,
+) -> Resources:
     """What a server of this flavor claims from its host.
 
     Disk is root (0 when booted from a volume) + ephemeral + swap rounded up to GiB. `resources:<CLASS>` extra specs
@@ -97,10 +111,15 @@ def traits_of(extra_specs: Mapping[str, str], properties: Mapping[str, str] | No
     properties = properties or {}
     extra_specs = effective_specs(extra_specs, properties)
     # Nova reads only required traits from an image, and none for a request group.
-    named["required"] |= {key.removeprefix("trait:") for key, value in properties.items()
-                          if key.startswith("trait:") and value == "required"}
-    if (properties.get("hw_firmware_type") == "uefi"
-            and str(properties.get("hw_firmware_stateless", "")).lower() in _YES):
+    named["required"] |= {
+        key.removeprefix("trait:")
+        for key, value in properties.items()
+        if key.startswith("trait:") and value == "required"
+    }
+    if (
+        properties.get("hw_firmware_type") == "uefi"
+        and str(properties.get("hw_firmware_stateless", "")).lower() in _YES
+    ):
         named["required"].add("COMPUTE_SECURITY_STATELESS_FIRMWARE")
     for key, value in extra_specs.items():
         found = _GRANULAR.match(key)
@@ -127,9 +146,19 @@ def traits_of(extra_specs: Mapping[str, str], properties: Mapping[str, str] | No
 #: Extra specs that an image can set too, as a property. `hw:cpu_policy` is not among them: for dedicated CPUs Nova asks
 #: Placement for PCPU, and where no host has any, for VCPU (`disable_fallback_pcpu_query` is off by default; measured:
 #: such an image boots on hosts without PCPU).
-_OF_IMAGES = ("hw:cpu_thread_policy", "hw:mem_encryption", "hw:tpm_version", "hw:tpm_model",
-              "hw:maxphysaddr_mode", "hw:pci_numa_affinity_policy", "os:secure_boot", "hw:virtio_packed_ring",
-              "hw:ephemeral_encryption", "hw:ephemeral_encryption_format", "hw:sound_model")
+_OF_IMAGES = (
+    "hw:cpu_thread_policy",
+    "hw:mem_encryption",
+    "hw:tpm_version",
+    "hw:tpm_model",
+    "hw:maxphysaddr_mode",
+    "hw:pci_numa_affinity_policy",
+    "os:secure_boot",
+    "hw:virtio_packed_ring",
+    "hw:ephemeral_encryption",
+    "hw:ephemeral_encryption_format",
+    "hw:sound_model",
+)
 
 _IMPLIED: dict[tuple[str, str], tuple[str, ...]] = {
     ("hw:cpu_thread_policy", "require"): ("HW_CPU_HYPERTHREADING",),

@@ -11,16 +11,20 @@ class Hypervisor:
     """What `/os-hypervisors/detail` says of a host, as far as it hardly ever changes."""
 
     type: str = ""
-    version: int = 0                   # 6002000 is 6.2.0
+    version: int = 0  # 6002000 is 6.2.0
     hostname: str = ""
     vcpus: int = 0
-    cpu: Mapping[str, object] = field(default_factory=dict)    # `cpu_info`: arch, model, vendor, features, topology
+    cpu: Mapping[str, object] = field(default_factory=dict)  # `cpu_info`: arch, model, vendor, features, topology
 
     def shown(self, path: list[str]) -> object | None:
         """The value of an attribute of Nova's HostState, given as a path; None where it is not known."""
-        value: object = {"hypervisor_type": self.type or None, "hypervisor_version": self.version or None,
-                         "hypervisor_hostname": self.hostname or None, "vcpus_total": self.vcpus or None,
-                         "cpu_info": self.cpu or None}.get(path[0])
+        value: object = {
+            "hypervisor_type": self.type or None,
+            "hypervisor_version": self.version or None,
+            "hypervisor_hostname": self.hostname or None,
+            "vcpus_total": self.vcpus or None,
+            "cpu_info": self.cpu or None,
+        }.get(path[0])
         for name in path[1:]:
             value = value.get(name) if isinstance(value, Mapping) else None
         return value
@@ -34,10 +38,10 @@ class Host:
     below 0, because racing claims over-commit a host: then so much must leave before anything fits.
     """
 
-    name: str                                  # the compute service's host, which `POST /servers` takes as `host`
+    name: str  # the compute service's host, which `POST /servers` takes as `host`
     inventories: Mapping[str, Inventory]
     allocations: Mapping[str, Resources]
-    available: bool = True                     # service up and enabled
+    available: bool = True  # service up and enabled
     availability_zone: str | None = None
     traits: frozenset[str] = frozenset()
     hypervisor: Hypervisor | None = None

@@ -12,27 +12,27 @@ from enum import StrEnum
 class State(StrEnum):
     """Where a VM is in its life. The values are what clients see."""
 
-    PENDING = "pending"      # accepted, no server yet: the request waits for capacity
-    BUILDING = "building"    # capacity was found; the boot intent waits for a worker, or the server builds
-    ACTIVE = "active"        # the server runs
-    NOTICED = "noticed"      # a victim whose notice says when it is evicted (evict_at)
-    EVICTING = "evicting"    # evict_at has passed: stop, delete, wait until the cloud says 404
+    PENDING = "pending"  # accepted, no server yet: the request waits for capacity
+    BUILDING = "building"  # capacity was found; the boot intent waits for a worker, or the server builds
+    ACTIVE = "active"  # the server runs
+    NOTICED = "noticed"  # a victim whose notice says when it is evicted (evict_at)
+    EVICTING = "evicting"  # evict_at has passed: stop, delete, wait until the cloud says 404
     EVICTED = "evicted"
-    DELETING = "deleting"    # the owner wants it gone
+    DELETING = "deleting"  # the owner wants it gone
     DELETED = "deleted"
-    FAILED = "failed"        # the request was refused or the build failed
-    LOST = "lost"            # its server vanished without vmsvc's doing (GET said 404)
+    FAILED = "failed"  # the request was refused or the build failed
+    LOST = "lost"  # its server vanished without vmsvc's doing (GET said 404)
 
 
 #: (from, to) -> (event type, event state). None: clients get no event.
 MOVES: dict[tuple[State, State], tuple[str, str] | None] = {
     (State.PENDING, State.BUILDING): ("create", "building"),
-    (State.BUILDING, State.PENDING): None,                       # the cloud refused it: it waits for capacity again
+    (State.BUILDING, State.PENDING): None,  # the cloud refused it: it waits for capacity again
     (State.BUILDING, State.ACTIVE): ("create", "active"),
     (State.PENDING, State.FAILED): ("create", "failed"),
     (State.BUILDING, State.FAILED): ("create", "failed"),
     (State.ACTIVE, State.NOTICED): ("evict", "noticed"),
-    (State.NOTICED, State.NOTICED): ("evict", "noticed"),        # the notice was late: evict_at moves
+    (State.NOTICED, State.NOTICED): ("evict", "noticed"),  # the notice was late: evict_at moves
     (State.NOTICED, State.ACTIVE): ("evict", "reprieved"),
     (State.NOTICED, State.EVICTING): ("evict", "evicting"),
     (State.EVICTING, State.EVICTED): ("evict", "evicted"),

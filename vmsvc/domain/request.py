@@ -10,20 +10,20 @@ from vmsvc.domain.flavors import Traits
 from vmsvc.domain.requirements import Requirements
 from vmsvc.domain.resources import Resources
 
-EVIDENCE_SECONDS = 600      # how long a built VM counts as evidence that there is capacity for another of its size
-FUTILE_SECONDS = 3600       # after an eviction that did not help: how long no VM is evicted for such requests
+EVIDENCE_SECONDS = 600  # how long a built VM counts as evidence that there is capacity for another of its size
+FUTILE_SECONDS = 3600  # after an eviction that did not help: how long no VM is evicted for such requests
 
 
 @dataclass(frozen=True, slots=True)
 class Precedents:
     """What became of earlier requests, as evidence for this one. Moments are seconds since the epoch."""
 
-    accepted: bool = True                  # a VM with the same conditions was built: there are hosts for it
-    being_tried: bool = False              # another one with the same conditions has a reservation now
-    refused_at: int | None = None          # when the cloud last refused one without conditions that was no larger
-    futile_at: int = 0                     # when evictions for one of its class did not help ...
-    futile_error: str | None = None        # ... with this error; None: not lately
-    futile_reason: str = ""                # ... and in the cloud's words
+    accepted: bool = True  # a VM with the same conditions was built: there are hosts for it
+    being_tried: bool = False  # another one with the same conditions has a reservation now
+    refused_at: int | None = None  # when the cloud last refused one without conditions that was no larger
+    futile_at: int = 0  # when evictions for one of its class did not help ...
+    futile_error: str | None = None  # ... with this error; None: not lately
+    futile_reason: str = ""  # ... and in the cloud's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +32,25 @@ class Request:
 
     id: str
     is_preemptible: bool
-    quota: Resources                           # what it will count for in the project's quota
-    resources: Resources                       # what it will claim from its host
+    quota: Resources  # what it will count for in the project's quota
+    resources: Resources  # what it will claim from its host
     availability_zone: str | None = None
-    traits: Traits = Traits()                  # of the flavor and of the image
-    requirements: Requirements = Requirements()   # what else they ask of a host; empty for most
-    invalid: Objection | None = None           # why Nova refuses it however much capacity there is
-    refusal: str | None = None                 # the cloud's last refusal, as a slug: no_capacity, quota_exceeded
+    traits: Traits = Traits()  # of the flavor and of the image
+    requirements: Requirements = Requirements()  # what else they ask of a host; empty for most
+    invalid: Objection | None = None  # why Nova refuses it however much capacity there is
+    refusal: str | None = None  # the cloud's last refusal, as a slug: no_capacity, quota_exceeded
     refusals: int = 0
     refused_at: datetime | None = None
-    freed_since: bool = False                  # capacity was freed after that refusal: trying again is worth it
-    cloud_message: str | None = None           # the cloud's last refusal, in its own words
-    avoid: frozenset[str] = frozenset()        # hosts that refused it
-    cooling: Mapping[str, str] = field(default_factory=dict)   # host -> why it refused a request like this one lately
+    freed_since: bool = False  # capacity was freed after that refusal: trying again is worth it
+    cloud_message: str | None = None  # the cloud's last refusal, in its own words
+    avoid: frozenset[str] = frozenset()  # hosts that refused it
+    cooling: Mapping[str, str] = field(default_factory=dict)  # host -> why it refused a request like this one lately
     rounds: int = 0
-    waited: float = 0.0                        # seconds since it came, or came back refused
-    conditions: tuple[str, ...] = ()           # what it asks of its host besides capacity, in words
+    waited: float = 0.0  # seconds since it came, or came back refused
+    conditions: tuple[str, ...] = ()  # what it asks of its host besides capacity, in words
     precedents: Precedents = Precedents()
-    refused_rounds: int = 0                    # its `rounds` when the cloud refused it last
-    refused_with_capacity: bool = False        # ... on a host with enough free capacity, as far as is known
+    refused_rounds: int = 0  # its `rounds` when the cloud refused it last
+    refused_with_capacity: bool = False  # ... on a host with enough free capacity, as far as is known
 
 
 #: Flavor, image, network and zone: what requests of one class have in common.
@@ -69,8 +69,8 @@ class FutileEviction:
     """VMs were evicted for a request, and the cloud refused it all the same, for another cause than capacity."""
 
     error: str
-    reason: str            # in the cloud's words
-    at: int                # seconds since the epoch
+    reason: str  # in the cloud's words
+    at: int  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +79,31 @@ class History:
     `accepted` and `tried_by` cover the conditions of the requests that wait."""
 
     futile: Mapping[RequestClass, FutileEviction] = field(default_factory=dict)
-    accepted: frozenset[Conditions] = frozenset()        # a VM with these conditions was built
+    accepted: frozenset[Conditions] = frozenset()  # a VM with these conditions was built
     #: The requests that show whether a host meets these conditions: those with a reservation, and those that the cloud
     #: refused after an eviction and that are not decided yet.
     tried_by: Mapping[Conditions, frozenset[str]] = field(default_factory=dict)
-    refused: Sequence[tuple[Resources, int]] = ()        # of those without conditions, the need and when; latest first
+    refused: Sequence[tuple[Resources, int]] = ()  # of those without conditions, the need and when; latest first
 
-    def precedents(self, vm_id: str, request_class: RequestClass, conditions: Conditions,
-                   need: Resources) -> Precedents:
+    def precedents(
+        self, vm_id: str, request_class: RequestClass, conditions: Conditions, need: Resources
+    ) -> Precedents:
         """The precedents of the request `vm_id`."""
         futile = self.futile.get(request_class)
-        known = Precedents(futile_at=futile.at, futile_error=futile.error, futile_reason=futile.reason) \
-            if futile else Precedents()
+        known = (
+            Precedents(futile_at=futile.at, futile_error=futile.error, futile_reason=futile.reason)
+            if futile
+            else Precedents()
+        )
         if not conditions or conditions in self.accepted:
             return known
         latest = next((at for refused, at in self.refused if need.covers(refused)), None)
-        return replace(known, accepted=False, refused_at=latest,
-                       being_tried=bool(self.tried_by.get(conditions, frozenset()) - {vm_id}))
+        return replace(
+            known,
+            accepted=False,
+            refused_at=latest,
+            being_tried=bool(self.tried_by.get(conditions, frozenset()) - {vm_id}),
+        )
 
     def after_refusal(self, vm_id: str, request_class: RequestClass, futile: FutileEviction | None) -> "History":
         """The history when vmsvc has refused the request `vm_id` for good. `futile`: what its evictions have shown, if

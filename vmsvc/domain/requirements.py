@@ -20,15 +20,27 @@ from vmsvc.domain.host import Hypervisor
 #: Names that Nova takes for the same architecture (nova.objects.fields.Architecture).
 _ARCHITECTURES = {"i386": "i686", "i486": "i686", "i586": "i686", "amd64": "x86_64", "arm64": "aarch64"}
 #: What CPUs run besides their own architecture without emulation: libvirt lists these guests as well.
-_ALSO_RUNS = {"x86_64": frozenset({"i686"}), "aarch64": frozenset({"armv7l", "armv6l", "armv7b"}),
-              "ppc64le": frozenset({"ppc64", "ppc"}), "ppc64": frozenset({"ppc64le", "ppc"}),
-              "s390x": frozenset({"s390"}), "mips64": frozenset({"mips"}), "mips64el": frozenset({"mipsel"})}
+_ALSO_RUNS = {
+    "x86_64": frozenset({"i686"}),
+    "aarch64": frozenset({"armv7l", "armv6l", "armv7b"}),
+    "ppc64le": frozenset({"ppc64", "ppc"}),
+    "ppc64": frozenset({"ppc64le", "ppc"}),
+    "s390x": frozenset({"s390"}),
+    "mips64": frozenset({"mips"}),
+    "mips64el": frozenset({"mipsel"}),
+}
 #: hypervisor_type of a host -> the types of guests that it has. libvirt says QEMU of hosts with KVM too.
 _GUESTS = {"qemu": frozenset({"qemu", "kvm"}), "kvm": frozenset({"qemu", "kvm"}), "fake": frozenset({"fake"})}
 _MODES = {"hv": "hvm", "baremetal": "hvm", "pv": "xen"}
 _CONDITION = re.compile(r"^\s*(<=|>=|<|>|!=|==)\s*([0-9][0-9.]*)\s*$")
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt, "<=": operator.le, "==": operator.eq, ">": operator.gt, ">=": operator.ge, "!=": operator.ne}
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "!=": operator.ne,
+}
 #: Attributes of Nova's HostState that `/os-hypervisors` shows and that do not change from hour to hour.
 _SHOWN = ("hypervisor_type", "hypervisor_version", "hypervisor_hostname", "vcpus_total", "cpu_info")
 
@@ -40,7 +52,7 @@ class Requirements:
 
     architecture: str | None = None
     hypervisor_type: str | None = None
-    hypervisor_version: str | None = None      # '>=6.0,<7'; Nova looks at it only beside one of the other three
+    hypervisor_version: str | None = None  # '>=6.0,<7'; Nova looks at it only beside one of the other three
     vm_mode: str | None = None
     address_bits: int | None = None
     capabilities: tuple[tuple[str, str], ...] = ()
@@ -76,8 +88,11 @@ class Requirements:
     def _version_unmet(self, hypervisor: Hypervisor) -> str | None:
         if not (self.architecture or self.hypervisor_type or self.vm_mode):
             return None
-        if self.hypervisor_version and hypervisor.version and not _satisfies(hypervisor.version,
-                                                                             self.hypervisor_version):
+        if (
+            self.hypervisor_version
+            and hypervisor.version
+            and not _satisfies(hypervisor.version, self.hypervisor_version)
+        ):
             return f"the image is for hypervisor versions {self.hypervisor_version}, and the host's is another"
         bits = hypervisor.shown(["cpu_info", "maxphysaddr", "bits"])
         if self.address_bits and isinstance(bits, int) and bits < self.address_bits:
@@ -95,15 +110,20 @@ class Requirements:
 def requirements_of(extra_specs: Mapping[str, str], properties: Mapping[str, str]) -> Requirements:
     """What a flavor's extra specs and an image's properties ask of the host, by today's names of the properties or by
     the old ones (nova/objects/image_meta.py: today's name wins)."""
+
     def of_image(*names: str) -> str | None:
         return next((str(properties[name]).strip().lower() for name in names if properties.get(name)), None)
+
     architecture, mode = of_image("hw_architecture", "architecture"), of_image("hw_vm_mode", "vm_mode")
     bits = of_image("hw_maxphysaddr_bits")
     return Requirements(
-        _architecture(architecture) if architecture else None, of_image("img_hv_type", "hypervisor_type"),
+        _architecture(architecture) if architecture else None,
+        of_image("img_hv_type", "hypervisor_type"),
         of_image("img_hv_requested_version", "hypervisor_version_requires"),
         None if mode is None else _MODES.get(mode, mode),
-        int(bits) if bits and bits.isdecimal() else None, _capabilities(extra_specs))
+        int(bits) if bits and bits.isdecimal() else None,
+        _capabilities(extra_specs),
+    )
 
 
 def _capabilities(extra_specs: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -170,20 +190,43 @@ def _matches(value: str, wanted: str) -> bool:
 _NUMERIC = {**{name: compare for name, compare in _COMPARE.items() if name not in ("<", ">")}, "=": operator.ge}
 
 
-_NOT_OF_THE_HOST = ("quota:", "hw_rng:", "hw_video:", "hw:boot_menu", "hw:watchdog_action", "hw:serial_port_count",
-                    "hw:hide_hypervisor_id")
-_ONLY_WRITTEN_DOWN = ("owner_specified.", "os_hash_", "owner_", "image_", "boot_roles", "base_image_ref",
-                      "instance_uuid", "user_id", "clean_attempts", "description", "stores", "os_distro", "os_version",
-                      "os_admin_user", "hw_qemu_guest_agent", "hw_boot_menu", "hw_watchdog_action")
+_NOT_OF_THE_HOST = (
+    "quota:",
+    "hw_rng:",
+    "hw_video:",
+    "hw:boot_menu",
+    "hw:watchdog_action",
+    "hw:serial_port_count",
+    "hw:hide_hypervisor_id",
+)
+_ONLY_WRITTEN_DOWN = (
+    "owner_specified.",
+    "os_hash_",
+    "owner_",
+    "image_",
+    "boot_roles",
+    "base_image_ref",
+    "instance_uuid",
+    "user_id",
+    "clean_attempts",
+    "description",
+    "stores",
+    "os_distro",
+    "os_version",
+    "os_admin_user",
+    "hw_qemu_guest_agent",
+    "hw_boot_menu",
+    "hw_watchdog_action",
+)
 
 
 def conditions_of(extra_specs: Mapping[str, str], properties: Mapping[str, str], zone: str | None) -> list[str]:
     """The conditions in a flavor's extra specs, an image's properties and an availability zone; sorted, empty for most
     requests."""
-    flavor = [f"{name}={value} (flavor)" for name, value in extra_specs.items()
-              if not name.startswith(_NOT_OF_THE_HOST)]
-    image = [f"{name}={value} (image)" for name, value in properties.items()
-             if not name.startswith(_ONLY_WRITTEN_DOWN)]
+    flavor = [
+        f"{name}={value} (flavor)" for name, value in extra_specs.items() if not name.startswith(_NOT_OF_THE_HOST)
+    ]
+    image = [f"{name}={value} (image)" for name, value in properties.items() if not name.startswith(_ONLY_WRITTEN_DOWN)]
     return sorted([*flavor, *image, *([zone_condition(zone)] if zone else [])])
 
 

@@ -111,6 +111,8 @@ def merged(inventories: Sequence[Inventory]) -> Inventory:
     if len(inventories) == 1:
         return inventories[0]
     return Inventory(
-        total=sum(each.capacity for each in inventories), min_unit=min(each.min_unit for each in inventories),
+        total=sum(each.capacity for each in inventories),
+        min_unit=min(each.min_unit for each in inventories),
         max_unit=max(min(each.max_unit, each.capacity) for each in inventories),
-        step_size=gcd(*(each.step_size for each in inventories)))
+        step_size=gcd(*(each.step_size for each in inventories)),
+    )

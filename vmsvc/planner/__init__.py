@@ -14,5 +14,21 @@ from vmsvc.planner.joint_quota import join_quota
 from vmsvc.planner.objective import Objective, cost_of
 from vmsvc.planner.preemption import Fits, NoPlan, Outcome, Preempt, plan
 
-__all__ = ["NODE_CAP", "BatchPlan", "Bin", "BinIndex", "Candidate", "Fits", "NoPlan", "Objective", "Outcome",
-           "PlanOptions", "Preempt", "Share", "cost_of", "join_quota", "plan", "plan_batch"]
+__all__ = [
+    "NODE_CAP",
+    "BatchPlan",
+    "Bin",
+    "BinIndex",
+    "Candidate",
+    "Fits",
+    "NoPlan",
+    "Objective",
+    "Outcome",
+    "PlanOptions",
+    "Preempt",
+    "Share",
+    "cost_of",
+    "join_quota",
+    "plan",
+    "plan_batch",
+]

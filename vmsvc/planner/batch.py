@@ -47,12 +47,20 @@ class BatchPlan:
 def bin_for_many(bin_: Bin, count: int) -> Bin:
     """The bin for so many requests at once; its surplus is measured as for one."""
     capacity = {name: bin_.capacity[name] or need for name, need in bin_.need.items()}
-    return replace(bin_, need=Resources({name: need * count for name, need in bin_.need.items()}),
-                   capacity=Resources(capacity))
+    return replace(
+        bin_, need=Resources({name: need * count for name, need in bin_.need.items()}), capacity=Resources(capacity)
+    )
 
 
-def plan_batch(bins: Iterable[Bin], count: int, *, max_victims: int = 20, node_cap: int = NODE_CAP,
-               now: int = 0, budgets: Mapping[str, int] | None = None) -> BatchPlan | NoPlan:
+def plan_batch(
+    bins: Iterable[Bin],
+    count: int,
+    *,
+    max_victims: int = 20,
+    node_cap: int = NODE_CAP,
+    now: int = 0,
+    budgets: Mapping[str, int] | None = None,
+) -> BatchPlan | NoPlan:
     """A plan for all `count` equal requests; `NoPlan` when only some of them would fit.
 
     Takes bins as `plan` does; a bin that takes j requests may lose up to j * `max_victims` VMs. Raises ValueError when
@@ -75,8 +83,9 @@ def _for(share: int, options: PlanOptions) -> PlanOptions:
     return replace(options, max_victims=share * options.max_victims)
 
 
-def plan_batch_in_order(queue: Callable[[int], Entries], explain: Callable[[NodeBudget], str], count: int,
-                        options: PlanOptions) -> BatchPlan | NoPlan:
+def plan_batch_in_order(
+    queue: Callable[[int], Entries], explain: Callable[[NodeBudget], str], count: int, options: PlanOptions
+) -> BatchPlan | NoPlan:
     """`plan_batch` over bins that are already in order: `queue(j)` gives the bins for j requests with their bounds, the
     lowest first; `explain` gives the reason of `NoPlan`.
 
@@ -100,8 +109,13 @@ def plan_batch_in_order(queue: Callable[[int], Entries], explain: Callable[[Node
         chosen |= over
 
 
-def _choices(queue: Callable[[int], Entries], count: int, options: PlanOptions, nodes: NodeBudget,
-             chosen: Mapping[str, frozenset[str]]) -> _Choices:
+def _choices(
+    queue: Callable[[int], Entries],
+    count: int,
+    options: PlanOptions,
+    nodes: NodeBudget,
+    chosen: Mapping[str, frozenset[str]],
+) -> _Choices:
     """What j requests cost in the bins that matter, for j up to `count`. Of the groups in `chosen`, only the VMs that
     it names are candidates.
 
@@ -113,7 +127,7 @@ def _choices(queue: Callable[[int], Entries], count: int, options: PlanOptions, 
         with closing(queue(share)) as entries:
             kept = entries if not chosen else ((bound, _keeping(each, chosen)) for bound, each in entries)
             found = best_of(kept, _for(share, options), nodes, wanted=count - share + 1)
-        for bin_plan in found[:count - share + 1]:
+        for bin_plan in found[: count - share + 1]:
             choices.setdefault(bin_plan.bin.id, []).append((share, bin_plan))
         if not found:
             break
@@ -134,13 +148,19 @@ def _over_budget(bin_plans: Iterable[BinPlan], options: PlanOptions) -> dict[str
         for victim in bin_plan.victims:
             if victim.group is not None and victim.group in options.budgets:
                 groups.setdefault(victim.group, []).append(victim)
-    return {group: frozenset(victim.id for victim in sorted(
-        victims, key=lambda victim: (victim.priority, victim.ran, victim.lost_work_at(options.now), victim.id)
-    )[:options.budgets[group]]) for group, victims in groups.items() if len(victims) > options.budgets[group]}
+    return {
+        group: frozenset(
+            victim.id
+            for victim in sorted(
+                victims, key=lambda victim: (victim.priority, victim.ran, victim.lost_work_at(options.now), victim.id)
+            )[: options.budgets[group]]
+        )
+        for group, victims in groups.items()
+        if len(victims) > options.budgets[group]
+    }
 
 
-def _knapsack(choices: _Choices,
-              count: int) -> tuple[Objective, tuple[str, ...], tuple[Share, ...]] | None:
+def _knapsack(choices: _Choices, count: int) -> tuple[Objective, tuple[str, ...], tuple[Share, ...]] | None:
     """The best way to share the requests out over the bins: (objective, one bin id per request, shares)."""
     best: dict[int, tuple[Objective, tuple[str, ...], tuple[Share, ...]]] = {0: (_ZERO, (), ())}
     for bin_id, shares in sorted(choices.items()):

@@ -27,8 +27,8 @@ from vmsvc.planner.solution_cache import SolutionCache
 #: How many needs an index keeps an order for (a cloud has few flavors). The least recently used order is dropped.
 NEEDS = 32
 
-_Key = tuple[tuple[tuple[int, int], ...], int, int]     # victims, ran, rate
-_Position = tuple[int, int, str]                        # lost work at second 0, surplus, bin id
+_Key = tuple[tuple[tuple[int, int], ...], int, int]  # victims, ran, rate
+_Position = tuple[int, int, str]  # lost work at second 0, surplus, bin id
 
 
 class BinOrder:
@@ -38,8 +38,14 @@ class BinOrder:
     was no plan; None when it has to be computed.
     """
 
-    def __init__(self, need: Resources, share: int, max_victims: int, bin_ids: Iterable[str],
-                 levels: Callable[[Bin], CandidateLevels]):
+    def __init__(
+        self,
+        need: Resources,
+        share: int,
+        max_victims: int,
+        bin_ids: Iterable[str],
+        levels: Callable[[Bin], CandidateLevels],
+    ):
         self.need = need
         self.share = share
         self.max_victims = max_victims
@@ -78,8 +84,10 @@ class BinOrder:
         """(bound, bin id), the lowest bound first; `renew` computes the bound of a bin as of now. The renewed bounds
         are kept when the iterator ends or is closed."""
         # Plain tuples: comparing Objectives would take most of the time.
-        heads: list[tuple[Any, ...]] = [(*key[:2], positions[0][0] + key[2] * now, *positions[0][1:], key, 0)
-                              for key, positions in self._lists.items()]
+        heads: list[tuple[Any, ...]] = [
+            (*key[:2], positions[0][0] + key[2] * now, *positions[0][1:], key, 0)
+            for key, positions in self._lists.items()
+        ]
         heapify(heads)
         renewed: dict[str, Bound] = {}
         try:
@@ -114,7 +122,7 @@ class BinIndex:
         self._bins: dict[str, Bin] = {}
         self._levels: dict[str, CandidateLevels] = {}
         self._shortfalls: dict[str, Resources] = {}
-        self._orders: dict[tuple[Resources, int, int], BinOrder] = {}   # the most recently used is last
+        self._orders: dict[tuple[Resources, int, int], BinOrder] = {}  # the most recently used is last
         self._now = 0
 
     def put(self, bin_: Bin, shortfall: Resources = Resources()) -> None:
@@ -147,15 +155,22 @@ class BinIndex:
         shortfall = self._shortfalls.get(bin_id)
         return Resources({name: shortfall[name] for name in need} if shortfall else ())
 
-    def fits(self, need: Resources, *, eligible: Callable[[Bin], bool] | None = None,
-             options: PlanOptions = PlanOptions()) -> str | None:
+    def fits(
+        self, need: Resources, *, eligible: Callable[[Bin], bool] | None = None, options: PlanOptions = PlanOptions()
+    ) -> str | None:
         """The id of the bin for which `plan` would answer `Fits`; None when it would not."""
         with closing(self._queue(self._order(need, 1, options), None, eligible)) as entries:
             first = next(entries, None)
         return first[1].id if first is not None and not first[0].victims else None
 
-    def plan(self, need: Resources, *, quota: Bin | None = None, eligible: Callable[[Bin], bool] | None = None,
-             options: PlanOptions = PlanOptions()) -> Outcome:
+    def plan(
+        self,
+        need: Resources,
+        *,
+        quota: Bin | None = None,
+        eligible: Callable[[Bin], bool] | None = None,
+        options: PlanOptions = PlanOptions(),
+    ) -> Outcome:
         """As `vmsvc.planner.plan`, over the bins for which `eligible` is true. When the request does not fit `quota`,
         these bins are joined with it (see `joint_quota`)."""
         order = self._order(need, 1, options)
@@ -176,20 +191,36 @@ class BinIndex:
         order.use_searched_bounds(options.now)
         return outcome
 
-    def plan_batch(self, need: Resources, count: int, *, eligible: Callable[[Bin], bool] | None = None,
-                   options: PlanOptions = PlanOptions()) -> BatchPlan | NoPlan:
+    def plan_batch(
+        self,
+        need: Resources,
+        count: int,
+        *,
+        eligible: Callable[[Bin], bool] | None = None,
+        options: PlanOptions = PlanOptions(),
+    ) -> BatchPlan | NoPlan:
         """As `vmsvc.planner.plan_batch`, over the bins for which `eligible` is true. No two of them share a
         candidate."""
         return plan_batch_in_order(
             lambda share: self._queue(self._order(need, share, options), None, eligible),
-            lambda nodes: self._why_no_plan(self._order(need, 1, options), eligible, nodes), count, options)
+            lambda nodes: self._why_no_plan(self._order(need, 1, options), eligible, nodes),
+            count,
+            options,
+        )
 
     def _why_no_plan(self, order: BinOrder, eligible: Callable[[Bin], bool] | None, nodes: NodeBudget) -> str:
         """Why there is no plan. This looks at all bins, so the answer is kept until one of them changes."""
         if order.no_plan_reason is not None and eligible is None and not nodes.spent:
             return order.no_plan_reason
-        reason = why_no_plan([self._bin_for(order, bin_id) for bin_id, bin_ in sorted(self._bins.items())
-                              if eligible is None or eligible(bin_)], order.max_victims, nodes)
+        reason = why_no_plan(
+            [
+                self._bin_for(order, bin_id)
+                for bin_id, bin_ in sorted(self._bins.items())
+                if eligible is None or eligible(bin_)
+            ],
+            order.max_victims,
+            nodes,
+        )
         if eligible is None and not nodes.spent:
             order.no_plan_reason = reason
         return reason
@@ -200,8 +231,9 @@ class BinIndex:
             self._orders.clear()  # bounds hold for later times only
         self._now = options.now
         key = need, share, options.max_victims
-        order = self._orders.pop(key, None) or BinOrder(need, share, share * options.max_victims, self._bins,
-                                                        self._levels_of)
+        order = self._orders.pop(key, None) or BinOrder(
+            need, share, share * options.max_victims, self._bins, self._levels_of
+        )
         self._orders[key] = order
         if len(self._orders) > NEEDS:
             del self._orders[next(iter(self._orders))]

@@ -20,7 +20,7 @@ class BinPlan:
     """A plan in one bin. It has no victims when the request fits."""
 
     bin: Bin
-    victims: tuple[Candidate, ...]   # in the order of eviction
+    victims: tuple[Candidate, ...]  # in the order of eviction
     objective: Objective
 
     @property
@@ -39,8 +39,9 @@ def solve(bin_: Bin, limit: Limit, options: PlanOptions, nodes: NodeBudget) -> B
     return explore(bin_, CandidateLevels(bin_.candidates), limit, options, nodes)[0]
 
 
-def explore(bin_: Bin, levels: CandidateLevels, limit: Limit, options: PlanOptions,
-            nodes: NodeBudget) -> tuple[BinPlan | None, Objective | None]:
+def explore(
+    bin_: Bin, levels: CandidateLevels, limit: Limit, options: PlanOptions, nodes: NodeBudget
+) -> tuple[BinPlan | None, Objective | None]:
     """The best plan in a bin, if its rank is below the limit, and a lower bound on the objective of every plan there
     (None: there is no plan). The bound is not valid when `nodes` is spent."""
     deficit = bin_.deficit
@@ -56,8 +57,9 @@ def explore(bin_: Bin, levels: CandidateLevels, limit: Limit, options: PlanOptio
     return found, least
 
 
-def _count_up(bin_: Bin, levels: CandidateLevels, limit: Limit, options: PlanOptions,
-              nodes: NodeBudget) -> tuple[BinPlan | None, Objective | None]:
+def _count_up(
+    bin_: Bin, levels: CandidateLevels, limit: Limit, options: PlanOptions, nodes: NodeBudget
+) -> tuple[BinPlan | None, Objective | None]:
     """`explore` for a bin where the request does not fit: tries the counts of victims, the least first."""
     deficit = Deficit(bin_.deficit)
     least = None
@@ -66,8 +68,9 @@ def _count_up(bin_: Bin, levels: CandidateLevels, limit: Limit, options: PlanOpt
         victims = levels.by_number(counts)
         if nodes.spent or limit is not None and victims > limit[0].victims:
             return None, least or levels.cost(bin_, counts, groups, options.now).objective
-        rows = groups and pruned(deficit.amounts, [(count, deficit.rows(group)) for count, group in groups],
-                                 options.budgets)
+        rows = groups and pruned(
+            deficit.amounts, [(count, deficit.rows(group)) for count, group in groups], options.budgets
+        )
         if rows:
             same = limit is not None and victims == limit[0].victims
             found = _cheapest(bin_, deficit, rows, limit if same else None, options, nodes)
@@ -81,8 +84,9 @@ def _below(limit: Limit, found: BinPlan | None) -> BinPlan | None:
     return found if found is None or limit is None or found.rank < limit else None
 
 
-def _cheapest(bin_: Bin, deficit: Deficit, groups: Sequence[Rows], limit: Limit, options: PlanOptions,
-              nodes: NodeBudget) -> BinPlan | None:
+def _cheapest(
+    bin_: Bin, deficit: Deficit, groups: Sequence[Rows], limit: Limit, options: PlanOptions, nodes: NodeBudget
+) -> BinPlan | None:
     rows = [row for _, rows in groups for row in rows]
     pricing = Pricing(bin_, [one for _, one in rows], sum(count for count, _ in groups), options.now)
     cutoff = inf if limit is None else pricing.limit(limit[0], inclusive=bin_.id < limit[1])
@@ -122,8 +126,14 @@ def solve_anew(_: Objective, bin_: Bin, limit: Limit, options: PlanOptions, node
     return solve(bin_, limit, options, nodes)
 
 
-def best_of(queue: Iterable[tuple[Objective, Bin]], options: PlanOptions, nodes: NodeBudget, wanted: int = 1,
-            solver: Solver = solve_anew, known: Iterable[BinPlan] = ()) -> list[BinPlan]:
+def best_of(
+    queue: Iterable[tuple[Objective, Bin]],
+    options: PlanOptions,
+    nodes: NodeBudget,
+    wanted: int = 1,
+    solver: Solver = solve_anew,
+    known: Iterable[BinPlan] = (),
+) -> list[BinPlan]:
     """The plans of the `wanted` best bins, best first, followed by the others that the search found; `known` plans take
     part. `queue` gives each bin with its bound, the lowest first, so the search ends at the first bin whose bound
     cannot beat the plans found so far."""
@@ -141,5 +151,7 @@ def best_of(queue: Iterable[tuple[Objective, Bin]], options: PlanOptions, nodes:
 def without_each_victim(best: BinPlan) -> list[Bin]:
     """The bin of a plan, once for each victim and without that victim: every other plan in the bin is a plan in one of
     these."""
-    return [replace(best.bin, candidates=tuple(one for one in best.bin.candidates if one is not victim))
-            for victim in best.victims]
+    return [
+        replace(best.bin, candidates=tuple(one for one in best.bin.candidates if one is not victim))
+        for victim in best.victims
+    ]

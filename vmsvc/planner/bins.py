@@ -22,11 +22,11 @@ class Candidate:
 
     id: str
     resources: Resources
-    priority: int = 0       # higher is evicted later
-    ran: bool = True        # False: in ERROR or never scheduled, so its eviction loses no work
+    priority: int = 0  # higher is evicted later
+    ran: bool = True  # False: in ERROR or never scheduled, so its eviction loses no work
     lost_work: int = 0
     rate: int = 0
-    group: str | None = None    # eviction group; `PlanOptions.budgets` limits how many of a group may leave at once
+    group: str | None = None  # eviction group; `PlanOptions.budgets` limits how many of a group may leave at once
 
     def lost_work_at(self, now: int) -> int:
         """The work that is lost when the candidate leaves at this second."""
@@ -42,16 +42,17 @@ class Bin:
     """
 
     id: str
-    need: Resources                       # what the request needs here
-    free: Resources                       # below 0 counts as 0; empty for a host group: nobody knows what is free
-    capacity: Resources                   # surplus is a part of it; a class without capacity is measured by the need
+    need: Resources  # what the request needs here
+    free: Resources  # below 0 counts as 0; empty for a host group: nobody knows what is free
+    capacity: Resources  # surplus is a part of it; a class without capacity is measured by the need
     candidates: tuple[Candidate, ...] = ()
 
     @property
     def deficit(self) -> dict[str, int]:
         """By class, how much is lacking before any candidate leaves; empty when the request fits."""
-        return {name: need - max(self.free[name], 0) for name, need in self.need.items()
-                if need > max(self.free[name], 0)}
+        return {
+            name: need - max(self.free[name], 0) for name, need in self.need.items() if need > max(self.free[name], 0)
+        }
 
     @property
     def weights(self) -> dict[str, int]:

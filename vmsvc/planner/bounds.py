@@ -14,9 +14,9 @@ from vmsvc.planner.bins import Bin, Candidate
 from vmsvc.planner.objective import Objective
 from vmsvc.planner.pruning import largest_within
 
-Counts = tuple[int, ...]                # how many victims of each level
-Offers = Sequence[list[int]]            # of one resource class, by level
-Group = tuple[int, list[Candidate]]     # how many victims to take, and the candidates to take them from
+Counts = tuple[int, ...]  # how many victims of each level
+Offers = Sequence[list[int]]  # of one resource class, by level
+Group = tuple[int, list[Candidate]]  # how many victims to take, and the candidates to take them from
 #: How often counts that turn out too low are raised before the bound is taken as it is.
 RAISES = 4
 
@@ -55,18 +55,25 @@ class CandidateLevels:
         if found is None:
             found = self._offers[name] = [
                 [0, *accumulate(sorted([one.resources.amounts.get(name, 0) for one in level], reverse=True))]
-                for level in self.by_priority]
+                for level in self.by_priority
+            ]
         return found
 
-    def possible(self, deficit: Mapping[str, int], max_victims: int,
-                 budgets: Mapping[str, int]) -> Iterator[tuple[Counts, list[Group] | None]]:
+    def possible(
+        self, deficit: Mapping[str, int], max_victims: int, budgets: Mapping[str, int]
+    ) -> Iterator[tuple[Counts, list[Group] | None]]:
         """The counts of victims by level that could cover the deficit, the least first; with each the candidates that
         can be among so many of their level, or None when there are too few of them."""
         lacking = tuple(deficit.values())
         offers: list[Offers]
         if budgets:
-            offers = [[[0, *accumulate(largest_within([(one.resources[name], one.group) for one in level], budgets))]
-                       for level in self.by_priority] for name in deficit]
+            offers = [
+                [
+                    [0, *accumulate(largest_within([(one.resources[name], one.group) for one in level], budgets))]
+                    for level in self.by_priority
+                ]
+                for name in deficit
+            ]
         else:
             offers = [self._offer(name) for name in deficit]
         floor: Counts | None = () if self.by_priority else None
@@ -77,8 +84,7 @@ class CandidateLevels:
             yield counts, self._eligible(counts, deficit, shares(lacking, offers, counts))
             floor = raised(counts, [len(offer) - 1 for offer in offers[0]], max_victims)
 
-    def _eligible(self, counts: Counts, deficit: Iterable[str],
-                  least: Sequence[Sequence[int]]) -> list[Group] | None:
+    def _eligible(self, counts: Counts, deficit: Iterable[str], least: Sequence[Sequence[int]]) -> list[Group] | None:
         groups = []
         for count, level, share in zip(counts, self.by_priority, least):
             if count:
@@ -121,8 +127,9 @@ def _cost(bin_: Bin, groups: Sequence[Group], now: int) -> Bound:
         for name in left:
             left[name] += sum(sorted([one.resources.amounts.get(name, 0) for one in candidates])[:count])
     surplus = sum(weight * left[name] for name, weight in bin_.weights.items() if left[name] > 0)
-    return Bound(Objective(tuple((candidates[0].priority, count) for count, candidates in groups), ran, lost, surplus),
-                 rate)
+    return Bound(
+        Objective(tuple((candidates[0].priority, count) for count, candidates in groups), ran, lost, surplus), rate
+    )
 
 
 def least_counts(deficit: Sequence[int], offers: Sequence[Offers], slots: int, floor: Counts = ()) -> Counts | None:
@@ -168,18 +175,26 @@ def _least(deficit: Sequence[int], offers: Sequence[Offers], slots: int, floor: 
     lacking = list(deficit)
     while len(counts) < levels:
         level = len(counts)
-        count = next((count for count in range(least[level], min(slots, len(offers[0][level]) - 1) + 1)
-                      if all(lack <= offer[level][count] + rest[level][min(slots - count, len(rest[level]) - 1)]
-                             for lack, offer, rest in zip(lacking, offers, lower))), None)
+        count = next(
+            (
+                count
+                for count in range(least[level], min(slots, len(offers[0][level]) - 1) + 1)
+                if all(
+                    lack <= offer[level][count] + rest[level][min(slots - count, len(rest[level]) - 1)]
+                    for lack, offer, rest in zip(lacking, offers, lower)
+                )
+            ),
+            None,
+        )
         if count is not None:
             if count > least[level]:
-                least[level + 1:] = [0] * (levels - level - 1)
+                least[level + 1 :] = [0] * (levels - level - 1)
             counts.append(count)
             lacking = [lack - offer[level][count] for lack, offer in zip(lacking, offers)]
             slots -= count
         elif counts:
             count = counts.pop()  # too few of the level above: take one more of it
-            least[level - 1:] = [count + 1, *[0] * (levels - level)]
+            least[level - 1 :] = [count + 1, *[0] * (levels - level)]
             lacking = [lack + offer[level - 1][count] for lack, offer in zip(lacking, offers)]
             slots += count
         else:
@@ -201,7 +216,7 @@ def raised(counts: Counts, sizes: Sequence[int], slots: int) -> Counts | None:
     """The floor of the next larger counts; shorter than `counts` when the lower levels start again at 0. None when no
     larger counts exist."""
     for level in reversed(range(len(counts))):
-        if counts[level] < sizes[level] and sum(counts[:level + 1]) < slots:
+        if counts[level] < sizes[level] and sum(counts[: level + 1]) < slots:
             return (*counts[:level], counts[level] + 1)
     return None
 
@@ -210,5 +225,7 @@ def shares(deficit: Sequence[int], offers: Sequence[Offers], counts: Counts) -> 
     """By level and class, how much each victim has to free when there are so many: even the largest other victims
     leave so much of the deficit. An empty list for a level whose count is 0."""
     over = [sum(map(getitem, offer, counts)) - lack for lack, offer in zip(deficit, offers)]
-    return [[offer[level][count] - offer[level][count - 1] - more for offer, more in zip(offers, over)]
-            if count else [] for level, count in enumerate(counts)]
+    return [
+        [offer[level][count] - offer[level][count - 1] - more for offer, more in zip(offers, over)] if count else []
+        for level, count in enumerate(counts)
+    ]

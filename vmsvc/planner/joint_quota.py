@@ -45,8 +45,9 @@ class JointQuota:
             groups.setdefault((candidate.priority, candidate.group, candidate.resources), []).append(candidate)
         self._groups: list[tuple[int, list[Candidate]]] = []
         for (*_, frees), group in groups.items():
-            useful = max((-(-lack // frees[name]) for name, lack in quota.deficit.items() if frees[name] > 0),
-                         default=0)
+            useful = max(
+                (-(-lack // frees[name]) for name, lack in quota.deficit.items() if frees[name] > 0), default=0
+            )
             if useful:
                 group.sort(key=lambda candidate: (candidate.ran, candidate.lost_work_at(now), candidate.id))
                 self._groups.append((min(useful, max_victims) + 1, group))
@@ -62,8 +63,13 @@ class JointQuota:
                 if candidate.id not in here:
                     candidates.append(candidate)
                     wanted -= 1
-        return Bin(host.id, host.need + self.quota.need, host.free.floored() + self.quota.free.floored(),
-                   host.capacity + self.quota.capacity, tuple(candidates))
+        return Bin(
+            host.id,
+            host.need + self.quota.need,
+            host.free.floored() + self.quota.free.floored(),
+            host.capacity + self.quota.capacity,
+            tuple(candidates),
+        )
 
     def queue(self, hosts: Entries) -> Entries:
         """Joint bins with their bounds, the lowest first, from hosts with theirs in the same order.

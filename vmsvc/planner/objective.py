@@ -41,8 +41,12 @@ class Objective:
         counts = dict(self.victims)
         for priority, count in other.victims:
             counts[priority] = counts.get(priority, 0) + count
-        return Objective(tuple(sorted(counts.items(), reverse=True)), self.ran + other.ran,
-                         self.lost_work + other.lost_work, self.surplus + other.surplus)
+        return Objective(
+            tuple(sorted(counts.items(), reverse=True)),
+            self.ran + other.ran,
+            self.lost_work + other.lost_work,
+            self.surplus + other.surplus,
+        )
 
     @classmethod
     def of(cls, bin_: Bin, victims: Sequence[Candidate], now: int = 0) -> "Objective":
@@ -50,8 +54,12 @@ class Objective:
         counts: dict[int, int] = {}
         for victim in victims:
             counts[victim.priority] = counts.get(victim.priority, 0) + 1
-        return cls(tuple(sorted(counts.items(), reverse=True)), sum(victim.ran for victim in victims),
-                   sum(victim.lost_work_at(now) for victim in victims), bin_.surplus(victims))
+        return cls(
+            tuple(sorted(counts.items(), reverse=True)),
+            sum(victim.ran for victim in victims),
+            sum(victim.lost_work_at(now) for victim in victims),
+            bin_.surplus(victims),
+        )
 
 
 def criterion(best: Objective, runner_up: Objective | None, cost_words: str) -> str:
@@ -70,9 +78,12 @@ def criterion(best: Objective, runner_up: Objective | None, cost_words: str) -> 
 
 def cost_of(objective: Objective) -> dict[str, Any]:
     """An objective as the JSON object that clients and the record of evictions show: the criteria in their order."""
-    return {"victims_by_priority": {str(priority): count for priority, count in objective.victims},
-            "running_victims": objective.ran, "lost_work": objective.lost_work,
-            "surplus_ppm": objective.surplus_ppm}
+    return {
+        "victims_by_priority": {str(priority): count for priority, count in objective.victims},
+        "running_victims": objective.ran,
+        "lost_work": objective.lost_work,
+        "surplus_ppm": objective.surplus_ppm,
+    }
 
 
 class Pricing:
@@ -82,8 +93,9 @@ class Pricing:
 
     def __init__(self, bin_: Bin, candidates: Sequence[Candidate], victims: int, now: int):
         vectors = [candidate.resources for candidate in candidates]
-        freed = [[weight * amount for amount in Resources.column(vectors, name)]
-                 for name, weight in bin_.weights.items()]
+        freed = [
+            [weight * amount for amount in Resources.column(vectors, name)] for name, weight in bin_.weights.items()
+        ]
         surplus = [sum(row) for row in zip(*freed)]
         lost = [candidate.lost_work_at(now) for candidate in candidates]
         self._least = min(lost, default=0)
@@ -92,8 +104,10 @@ class Pricing:
         self._ran_at = self._lost_at + (victims * (max(lost, default=0) - self._least)).bit_length()
         #: In the order of the candidates. Here all that a victim frees counts as surplus; the deficit, which is the
         #: same for every set, is subtracted in `limit`.
-        self.prices = [(candidate.ran << self._ran_at) + (work - self._least << self._lost_at) + over
-                       for candidate, work, over in zip(candidates, lost, surplus)]
+        self.prices = [
+            (candidate.ran << self._ran_at) + (work - self._least << self._lost_at) + over
+            for candidate, work, over in zip(candidates, lost, surplus)
+        ]
 
     def limit(self, objective: Objective, inclusive: bool) -> int:
         """The sum of prices below which a set with the same counts has a lower objective than this one (inclusive: or

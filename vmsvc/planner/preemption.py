@@ -62,8 +62,15 @@ class NoPlan:
 Outcome = Fits | Preempt | NoPlan
 
 
-def plan(bins: Iterable[Bin], *, max_victims: int = 20, node_cap: int = NODE_CAP, now: int = 0,
-         cost_words: str = "less lost work", budgets: Mapping[str, int] | None = None) -> Outcome:
+def plan(
+    bins: Iterable[Bin],
+    *,
+    max_victims: int = 20,
+    node_cap: int = NODE_CAP,
+    now: int = 0,
+    cost_words: str = "less lost work",
+    budgets: Mapping[str, int] | None = None,
+) -> Outcome:
     """Decide into which bin a request goes and which candidates have to leave for it.
 
     Takes the eligible bins in any order. `now` is a second of the clock that the candidates' `rate` counts in; it does
@@ -76,12 +83,20 @@ def plan(bins: Iterable[Bin], *, max_victims: int = 20, node_cap: int = NODE_CAP
     options = PlanOptions(max_victims, node_cap, now, cost_words, budgets or {})
     entries = bins_by_bound(ordered, options)
     cache = SolutionCache(lambda bin_: CandidateLevels(bin_.candidates))
-    return plan_in_order(lambda skipped: (entry for entry in entries if entry[1].id != skipped),
-                         lambda nodes: why_no_plan(ordered, max_victims, nodes), options, cache.solve)
+    return plan_in_order(
+        lambda skipped: (entry for entry in entries if entry[1].id != skipped),
+        lambda nodes: why_no_plan(ordered, max_victims, nodes),
+        options,
+        cache.solve,
+    )
 
 
-def plan_in_order(queue: Callable[[str | None], Entries], explain: Callable[[NodeBudget], str], options: PlanOptions,
-                  solver: Solver = solve_anew) -> Outcome:
+def plan_in_order(
+    queue: Callable[[str | None], Entries],
+    explain: Callable[[NodeBudget], str],
+    options: PlanOptions,
+    solver: Solver = solve_anew,
+) -> Outcome:
     """`plan` over bins that are already in the order of their bounds.
 
     `queue(bin_id)` gives the bins with their bounds, the lowest first, without the bin of that id. `explain` gives the
@@ -104,8 +119,11 @@ def plan_in_order(queue: Callable[[str | None], Entries], explain: Callable[[Nod
     # A search that reached its cap can have missed a plan that the search for the runner-up finds.
     best, *others = sorted([best, *others], key=lambda each: each.rank)
     runner_up = others[0].objective if others else None
-    words = "the best that was found" if more.spent and not others else \
-        criterion(best.objective, runner_up, options.cost_words)
+    words = (
+        "the best that was found"
+        if more.spent and not others
+        else criterion(best.objective, runner_up, options.cost_words)
+    )
     return Preempt(best.bin.id, best.ids, best.objective, words, runner_up, optimal=not nodes.spent)
 
 
@@ -120,10 +138,19 @@ def check_unique(bins: Sequence[Bin]) -> None:
 
 def bins_by_bound(bins: Iterable[Bin], options: PlanOptions) -> list[tuple[Objective, Bin]]:
     """The bins in which there can be a plan, with their bounds, the lowest first."""
-    bounds = [(CandidateLevels(one for one in each.candidates if not options.bars(one))
-               .bound(each, options.max_victims, options.now), each) for each in bins]
-    return sorted([(bound.objective, each) for bound, each in bounds if bound is not None],
-                  key=lambda entry: (entry[0], entry[1].id))
+    bounds = [
+        (
+            CandidateLevels(one for one in each.candidates if not options.bars(one)).bound(
+                each, options.max_victims, options.now
+            ),
+            each,
+        )
+        for each in bins
+    ]
+    return sorted(
+        [(bound.objective, each) for bound, each in bounds if bound is not None],
+        key=lambda entry: (entry[0], entry[1].id),
+    )
 
 
 def why_no_plan(bins: Sequence[Bin], max_victims: int, nodes: NodeBudget) -> str:
@@ -132,15 +159,21 @@ def why_no_plan(bins: Sequence[Bin], max_victims: int, nodes: NodeBudget) -> str
         return "There is no place where this request could go."
     if nodes.spent:
         return f"No set of up to {max_victims} victims was found within {nodes.size} steps."
-    lacks = {each.id: (each.free.floored() + total(c.resources for c in each.candidates)).deficit(each.need)
-             for each in bins}
+    lacks = {
+        each.id: (each.free.floored() + total(c.resources for c in each.candidates)).deficit(each.need) for each in bins
+    }
     if not all(lacks.values()):
         grouped = any(one.group for each in bins for one in each.candidates)
-        return f"More than {max_victims} preemptible VMs would have to go for this request" + \
-            (", or more of an eviction group than may go at once." if grouped else ".")
-    closest = min(bins, key=lambda each: (sum(each.weights[name] * lack for name, lack in lacks[each.id].items()),
-                                          each.id))
+        return f"More than {max_victims} preemptible VMs would have to go for this request" + (
+            ", or more of an eviction group than may go at once." if grouped else "."
+        )
+    closest = min(
+        bins, key=lambda each: (sum(each.weights[name] * lack for name, lack in lacks[each.id].items()), each.id)
+    )
     lack = ", ".join(f"{amount} {name}" for name, amount in sorted(lacks[closest.id].items()))
-    evicted = f"with all {len(closest.candidates)} preemptible VMs evicted" if closest.candidates \
+    evicted = (
+        f"with all {len(closest.candidates)} preemptible VMs evicted"
+        if closest.candidates
         else "and has no preemptible VM to evict"
+    )
     return f"Too large for every place: the best, {closest.id}, lacks {lack} {evicted}."

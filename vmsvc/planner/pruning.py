@@ -11,8 +11,8 @@ from operator import ge, itemgetter, mul
 from vmsvc.planner.bins import Candidate
 
 Amounts = tuple[int, ...]
-Row = tuple[Amounts, Candidate]     # how much of the deficit a candidate frees: see `Deficit`
-Rows = tuple[int, list[Row]]        # how many victims to take, and the rows to take them from
+Row = tuple[Amounts, Candidate]  # how much of the deficit a candidate frees: see `Deficit`
+Rows = tuple[int, list[Row]]  # how many victims to take, and the rows to take them from
 
 _amounts = itemgetter(0)
 
@@ -32,8 +32,10 @@ class Deficit:
 
     def rows(self, candidates: Sequence[Candidate]) -> list[Row]:
         """How much of the deficit each candidate frees, never more than is lacking."""
-        columns = [[min(one.resources.amounts.get(name, 0), lack) for one in candidates]
-                   for name, lack in self._deficit.items()]
+        columns = [
+            [min(one.resources.amounts.get(name, 0), lack) for one in candidates]
+            for name, lack in self._deficit.items()
+        ]
         return [*zip(map(self._with_sum, zip(*columns)), candidates)]
 
 

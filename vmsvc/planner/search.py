@@ -24,11 +24,12 @@ class Item(NamedTuple):
     amounts: Amounts
     price: int
     id: str
-    group: str = ""     # eviction group with a budget; "" for none
+    group: str = ""  # eviction group with a budget; "" for none
 
 
-def greedy_cover(deficit: Amounts, levels: Sequence[Iterable[Item]], slots: int,
-                 budgets: Mapping[str, int]) -> list[Item] | None:
+def greedy_cover(
+    deficit: Amounts, levels: Sequence[Iterable[Item]], slots: int, budgets: Mapping[str, int]
+) -> list[Item] | None:
     """A set of up to `slots` items that covers the deficit, keeps to the groups' budgets and has no needless item; None
     when the greedy choice does not find one. `levels` come highest first; the lowest is used first, and in it the item
     that covers most."""
@@ -40,8 +41,9 @@ def greedy_cover(deficit: Amounts, levels: Sequence[Iterable[Item]], slots: int,
         for item in sorted(level, key=lambda item: (item.price, item.id), reverse=True):
             offers.setdefault((item.amounts, item.group), []).append(item)
         while offers and max(lacking) > 0:
-            gain, _, key = max((_gain(key[0], lacking, deficit), -items[-1].price, key)
-                               for key, items in offers.items())
+            gain, _, key = max(
+                (_gain(key[0], lacking, deficit), -items[-1].price, key) for key, items in offers.items()
+            )
             if not gain:
                 break
             amounts, group = key
@@ -99,7 +101,7 @@ class _Class(NamedTuple):
     group: str
     items: list[Item]
     prices: list[int]
-    reduced: list[int]           # price less the worth, by the multipliers, of what the item frees
+    reduced: list[int]  # price less the worth, by the multipliers, of what the item frees
 
 
 class _Suffix(NamedTuple):
@@ -107,13 +109,13 @@ class _Suffix(NamedTuple):
     taken, the lower levels included."""
 
     kind: _Class
-    given: list[Amounts]         # what the first k of the class free
+    given: list[Amounts]  # what the first k of the class free
     prices: list[int]
     reduced: list[int]
-    top: list[Amounts]           # top[k]: the most that can still be freed
-    least: list[int]             # least[k]: the least that the rest costs, in reduced prices
-    others: int                  # how many items of the level come after the class
-    after: tuple[int, int]       # where the next lower level begins, and how many of it are taken
+    top: list[Amounts]  # top[k]: the most that can still be freed
+    least: list[int]  # least[k]: the least that the rest costs, in reduced prices
+    others: int  # how many items of the level come after the class
+    after: tuple[int, int]  # where the next lower level begins, and how many of it are taken
 
 
 _Levels = list[tuple[int, list[_Class]]]
@@ -126,8 +128,13 @@ def _sums(values: Iterable[int], start: int = 0) -> list[int]:
     return list(accumulate(values, initial=start))
 
 
-def cheapest(deficit: Amounts, levels: Sequence[tuple[int, Sequence[Item]]], cutoff: int | float,
-             budgets: Mapping[str, int], nodes: NodeBudget) -> list[Item] | None:
+def cheapest(
+    deficit: Amounts,
+    levels: Sequence[tuple[int, Sequence[Item]]],
+    cutoff: int | float,
+    budgets: Mapping[str, int],
+    nodes: NodeBudget,
+) -> list[Item] | None:
     """The cheapest set of so many items of each level that covers the deficit, if its price is below the cutoff; else
     None. When `nodes` runs out, the result is the best set that was found until then."""
     if sum(sum(sorted([item.price for item in items])[:count]) for count, items in levels) >= cutoff:
@@ -154,7 +161,7 @@ def _kinds(deficit: Amounts, items: Iterable[Item], slots: int, budgets: Mapping
     for (amounts, group), alike in found.items():
         if len(alike) > 1:
             useful = max((-(-lack // amount) for lack, amount in zip(deficit, amounts) if amount), default=0)
-            del alike[min(useful, slots, budgets.get(group, useful)):]
+            del alike[min(useful, slots, budgets.get(group, useful)) :]
     return [*filter(None, found.values())]
 
 
@@ -169,8 +176,9 @@ def _widened(kinds: Sequence[tuple[int, list[list[Item]]]]) -> tuple[int, dict[s
     return width, {item.id: (item.price << width) + whole - (whole >> rank) for rank, item in enumerate(items, 1)}
 
 
-def _worth(deficit: Amounts, kinds: Sequence[tuple[int, list[list[Item]]]], cutoff: int | float,
-           width: int) -> tuple[Amounts, list[Item]]:
+def _worth(
+    deficit: Amounts, kinds: Sequence[tuple[int, list[list[Item]]]], cutoff: int | float, width: int
+) -> tuple[Amounts, list[Item]]:
     """The multipliers, and a set that covers the deficit if the search for them met one (else an empty list)."""
     levels = [(count, [item for alike in each for item in alike]) for count, each in kinds]
     if sum(count for count, _ in levels) == 1:
@@ -179,8 +187,9 @@ def _worth(deficit: Amounts, kinds: Sequence[tuple[int, list[list[Item]]]], cuto
         target = sum(count * max((item.price for item in items), default=0) for count, items in levels)
     else:
         target = cutoff >> width
-    worth, chosen = _multipliers(deficit, [(count, [(item.amounts, item.price) for item in items])
-                                          for count, items in levels], target)
+    worth, chosen = _multipliers(
+        deficit, [(count, [(item.amounts, item.price) for item in items]) for count, items in levels], target
+    )
     return tuple(one << width for one in worth), [items[at] for (_, items), each in zip(levels, chosen) for at in each]
 
 
@@ -199,8 +208,10 @@ def _promising(levels: _Levels, whole: int, cutoff: int | float) -> _Levels | No
     spare = cutoff - whole - sum(sum(column[:count]) for (count, _), column in zip(levels, columns))
     if spare <= 0:
         return None
-    return [(count, [kind for kind in kinds if kind.reduced[0] < column[count - 1] + spare])
-            for (count, kinds), column in zip(levels, columns)]
+    return [
+        (count, [kind for kind in kinds if kind.reduced[0] < column[count - 1] + spare])
+        for (count, kinds), column in zip(levels, columns)
+    ]
 
 
 def _suffixes(deficit: Amounts, levels: _Levels) -> list[_Suffix]:
@@ -214,21 +225,32 @@ def _suffixes(deficit: Amounts, levels: _Levels) -> list[_Suffix]:
         others = 0
         for kind in sorted(kinds, key=lambda kind: kind.reduced[0], reverse=True):
             members = len(kind.items)
-            columns = [sorted(column + [amount] * members, reverse=True)[:count]
-                       for column, amount in zip(columns, kind.amounts)]
+            columns = [
+                sorted(column + [amount] * members, reverse=True)[:count]
+                for column, amount in zip(columns, kind.amounts)
+            ]
             prices = sorted(prices + kind.reduced)[:count]
-            suffixes.append(_Suffix(
-                kind, [tuple(map(taken.__mul__, kind.amounts)) for taken in range(members + 1)],
-                _sums(kind.prices), _sums(kind.reduced), [*zip(*map(_sums, columns, top))], _sums(prices, least),
-                others, after))
+            suffixes.append(
+                _Suffix(
+                    kind,
+                    [tuple(map(taken.__mul__, kind.amounts)) for taken in range(members + 1)],
+                    _sums(kind.prices),
+                    _sums(kind.reduced),
+                    [*zip(*map(_sums, columns, top))],
+                    _sums(prices, least),
+                    others,
+                    after,
+                )
+            )
             others += members
         after = (after[0] - len(kinds), count)
         top, least = suffixes[-1].top[count], suffixes[-1].least[count]
     return suffixes[::-1]
 
 
-def _search(suffixes: Sequence[_Suffix], start: _Node, cutoff: int | float, budgets: Mapping[str, int],
-            nodes: NodeBudget) -> list[Item] | None:
+def _search(
+    suffixes: Sequence[_Suffix], start: _Node, cutoff: int | float, budgets: Mapping[str, int], nodes: NodeBudget
+) -> list[Item] | None:
     """The search itself: depth first, class by class."""
     best = None
     stack = [start]
@@ -244,19 +266,27 @@ def _search(suffixes: Sequence[_Suffix], start: _Node, cutoff: int | float, budg
             continue
         most = min(left, len(suffix.kind.items))
         if suffix.kind.group:
-            most = min(most, budgets[suffix.kind.group] - sum(
-                count for other, count in taken if suffixes[other].kind.group == suffix.kind.group))
+            most = min(
+                most,
+                budgets[suffix.kind.group]
+                - sum(count for other, count in taken if suffixes[other].kind.group == suffix.kind.group),
+            )
         for count in range(max(0, left - suffix.others), most + 1):
-            stack.append((*((at + 1, left - count) if count < left else suffix.after),
-                          tuple(map(sub, lacking, suffix.given[count])),
-                          price + suffix.prices[count], reduced + suffix.reduced[count],
-                          (*taken, (at, count)) if count else taken))
+            stack.append(
+                (
+                    *((at + 1, left - count) if count < left else suffix.after),
+                    tuple(map(sub, lacking, suffix.given[count])),
+                    price + suffix.prices[count],
+                    reduced + suffix.reduced[count],
+                    (*taken, (at, count)) if count else taken,
+                )
+            )
     return None if best is None else [item for at, count in best for item in suffixes[at].kind.items[:count]]
 
 
-
-def _multipliers(deficit: Sequence[int], levels: Sequence[tuple[int, Sequence[tuple[Sequence[int], int]]]],
-                target: float) -> tuple[tuple[int, ...], list[list[int]]]:
+def _multipliers(
+    deficit: Sequence[int], levels: Sequence[tuple[int, Sequence[tuple[Sequence[int], int]]]], target: float
+) -> tuple[tuple[int, ...], list[list[int]]]:
     """Lagrange multipliers: by resource class, what one unit of the deficit is worth, as whole numbers.
 
     Takes (how many to take, [(amounts, price), ...]) by level. Also returns the cheapest set below `target` that covers
@@ -264,8 +294,16 @@ def _multipliers(deficit: Sequence[int], levels: Sequence[tuple[int, Sequence[tu
     m >= 0 a set costs at least m * deficit + the sum over its items of (price - m * amounts). So the search is exact
     with whatever comes from here; only the number of its nodes depends on it.
     """
-    scaled = [(count, [([amount / lack for amount, lack in zip(amounts, deficit)], price, at)
-                       for at, (amounts, price) in enumerate(items)]) for count, items in levels]
+    scaled = [
+        (
+            count,
+            [
+                ([amount / lack for amount, lack in zip(amounts, deficit)], price, at)
+                for at, (amounts, price) in enumerate(items)
+            ],
+        )
+        for count, items in levels
+    ]
     worth = [0.0] * len(deficit)
     best, kept = -inf, worth
     cover: list[list[int]] = []
@@ -291,7 +329,10 @@ def _multipliers(deficit: Sequence[int], levels: Sequence[tuple[int, Sequence[tu
     return tuple(int(one / lack) for one, lack in zip(kept, deficit)), cover
 
 
-def _covers(deficit: Sequence[int], levels: Sequence[tuple[int, Sequence[tuple[Sequence[int], int]]]],
-            chosen: Sequence[Sequence[int]]) -> bool:
+def _covers(
+    deficit: Sequence[int],
+    levels: Sequence[tuple[int, Sequence[tuple[Sequence[int], int]]]],
+    chosen: Sequence[Sequence[int]],
+) -> bool:
     amounts = [items[at][0] for (_, items), each in zip(levels, chosen) for at in each]
     return all(sum(column) >= lack for column, lack in zip(zip(*amounts), deficit))

@@ -35,7 +35,7 @@ class SolutionCache:
     def __init__(self, levels: Callable[[Bin], CandidateLevels]):
         self._levels = levels
         self._entries: dict[str, _Entry] = {}
-        self._searched: set[str] = set()    # bins whose bound `searched_bounds` has not given yet
+        self._searched: set[str] = set()  # bins whose bound `searched_bounds` has not given yet
 
     def __contains__(self, bin_id: str) -> bool:
         return bin_id in self._entries
@@ -51,8 +51,9 @@ class SolutionCache:
             yield bin_id, self._entries[bin_id].bound
         self._searched.clear()
 
-    def solve(self, bound: Objective, bin_: Bin, limit: Limit, options: PlanOptions,
-              nodes: NodeBudget) -> BinPlan | None:
+    def solve(
+        self, bound: Objective, bin_: Bin, limit: Limit, options: PlanOptions, nodes: NodeBudget
+    ) -> BinPlan | None:
         """As `bin_plans.solve`, for a bin with this bound."""
         entry = self._entries.get(bin_.id)
         if entry is None or not _answers(entry, bin_.id, limit, options.now):
@@ -62,13 +63,13 @@ class SolutionCache:
                 self._searched.add(bin_.id)
         found = entry.plan
         if found is None or entry.at != options.now or limit is not None and found.rank >= limit:
-            return None         # an entry of another second tells only its bound, and that has reached the limit
+            return None  # an entry of another second tells only its bound, and that has reached the limit
         return found if options.allow(found.victims) else solve(bin_, limit, options, nodes)
 
     def _search(self, bound: Objective, bin_: Bin, limit: Limit, options: PlanOptions, nodes: NodeBudget) -> _Entry:
         levels, free, wide = self._levels(bin_), replace(options, budgets={}), _widened(bound, bin_, limit)
         before = self._entries.get(bin_.id)
-        if before is not None and before.plan is not None:      # the best plan now costs no more than this one
+        if before is not None and before.plan is not None:  # the best plan now costs no more than this one
             best = Objective.of(bin_, before.plan.victims, options.now), bin_.id + "!"
             wide = best if wide is None else min(wide, best)
         extra = nodes if wide is None else NodeBudget(min(EXTRA_NODES, nodes.left))
@@ -97,5 +98,7 @@ def _widened(bound: Objective, bin_: Bin, limit: Limit) -> Limit:
 
 def _least_rate(bin_: Bin, least: Objective) -> int:
     """The least that the lost work of so many victims grows by each second."""
-    return sum(sum(sorted([one.rate for one in bin_.candidates if one.priority == priority])[:count])
-               for priority, count in least.victims)
+    return sum(
+        sum(sorted([one.rate for one in bin_.candidates if one.priority == priority])[:count])
+        for priority, count in least.victims
+    )

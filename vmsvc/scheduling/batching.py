@@ -19,10 +19,33 @@ _Planning = Callable[[int], BatchPlan | NoPlan]
 
 def alike(one: Request, other: Request) -> bool:
     """True when each of the two requests could take the place of the other in a plan."""
-    return ((one.is_preemptible, one.quota, one.resources, one.availability_zone, one.refusal, one.avoid, one.rounds,
-             one.traits, one.cooling, one.conditions, one.requirements, one.invalid)
-            == (other.is_preemptible, other.quota, other.resources, other.availability_zone, other.refusal, other.avoid,
-                other.rounds, other.traits, other.cooling, other.conditions, other.requirements, other.invalid))
+    return (
+        one.is_preemptible,
+        one.quota,
+        one.resources,
+        one.availability_zone,
+        one.refusal,
+        one.avoid,
+        one.rounds,
+        one.traits,
+        one.cooling,
+        one.conditions,
+        one.requirements,
+        one.invalid,
+    ) == (
+        other.is_preemptible,
+        other.quota,
+        other.resources,
+        other.availability_zone,
+        other.refusal,
+        other.avoid,
+        other.rounds,
+        other.traits,
+        other.cooling,
+        other.conditions,
+        other.requirements,
+        other.invalid,
+    )
 
 
 def decide_batch(requests: Sequence[Request], kind: str, world: IndexedWorld) -> list[Decision] | None:
@@ -42,17 +65,19 @@ def decide_batch(requests: Sequence[Request], kind: str, world: IndexedWorld) ->
 def _planning(request: Request, count: int, kind: str, world: IndexedWorld) -> _Planning | None:
     """The way to plan for several requests like this one; None when they cannot be planned together."""
     quota = free_quota(world, request)
-    if quota.shortfall:             # the excess over the quota has to leave once, not for each request
+    if quota.shortfall:  # the excess over the quota has to leave once, not for each request
         return None
     if kind != QUOTA and not quota.soon.covers(
-            Resources({item: amount * count for item, amount in request.quota.items()})):
+        Resources({item: amount * count for item, amount in request.quota.items()})
+    ):
         return None
     if kind == HOST:
         return lambda number: world.up_to_date_index().plan_batch(request, world, number)
     bins = group_bins(request, world, False) if kind == HOST_GROUP else [quota_bin(request, world, False)]
     options = options_of(world)
-    return lambda number: plan_batch(bins, number, max_victims=options.max_victims, now=options.now,
-                                     budgets=options.budgets)
+    return lambda number: plan_batch(
+        bins, number, max_victims=options.max_victims, now=options.now, budgets=options.budgets
+    )
 
 
 def _largest(planning: _Planning, count: int) -> BatchPlan | None:
@@ -76,10 +101,12 @@ def _decisions(found: BatchPlan, kind: str, world: World, request: Request) -> l
     for share in found.shares:
         fits = not share.victims and kind == HOST and _fit_now(world, share.bin_id, request, share.count)
         for turn in range(share.count):
-            victims = share.victims[turn::share.count]
-            decisions.append(Place(share.bin_id) if fits else
-                             Evict(kind, share.bin_id, victims, criterion, found.optimal,
-                                   plan_cost(found.objective, world)))
+            victims = share.victims[turn :: share.count]
+            decisions.append(
+                Place(share.bin_id)
+                if fits
+                else Evict(kind, share.bin_id, victims, criterion, found.optimal, plan_cost(found.objective, world))
+            )
     return decisions
 
 

@@ -30,8 +30,9 @@ class Bins(Protocol):
 class ListedBins:
     """A few bins, all given by `bins(building)`."""
 
-    def __init__(self, bins: Callable[[bool], Sequence[Bin]], world: World,
-                 is_sure: Callable[[str], bool] = lambda _: True):
+    def __init__(
+        self, bins: Callable[[bool], Sequence[Bin]], world: World, is_sure: Callable[[str], bool] = lambda _: True
+    ):
         self._bins = bins
         self._world = world
         self.is_sure = is_sure
@@ -46,8 +47,13 @@ class ListedBins:
         return self._plan(self._bins(building), budgets)
 
     def _plan(self, bins: Sequence[Bin], budgets: Mapping[str, int]) -> Outcome:
-        return plan(bins, max_victims=self._world.max_victims, now=self._world.now, cost_words=self._world.cost_words,
-                    budgets=budgets)
+        return plan(
+            bins,
+            max_victims=self._world.max_victims,
+            now=self._world.now,
+            cost_words=self._world.cost_words,
+            budgets=budgets,
+        )
 
 
 class HostBins:
@@ -67,8 +73,9 @@ class HostBins:
     def is_sure(self, bin_id: str) -> bool:
         """See Bins."""
         host = free_on_host(self._world, self._world.hosts[bin_id], self._request)
-        return (host.sure.covers(self._request.resources + host.shortfall)
-                and self._quota.sure.covers(self._request.quota + self._quota.shortfall))
+        return host.sure.covers(self._request.resources + host.shortfall) and self._quota.sure.covers(
+            self._request.quota + self._quota.shortfall
+        )
 
     def plan(self, building: bool, budgets: Mapping[str, int]) -> Outcome:
         """See Bins."""
@@ -96,10 +103,23 @@ def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
     groups = sorted({vm.host_id for vm in vms if vm.host_id and request.availability_zone in (None, vm.zone)})
     need = request.resources
     if quota.soon.covers(request.quota):
-        return [Bin(group, need, Resources(), need,
-                    tuple(as_candidate(vm, vm.resources, world) for vm in vms if vm.host_id == group))
-                for group in groups]
-    return [Bin(group, need + request.quota + quota.shortfall, quota.soon, need + quota.capacity,
-                tuple(as_candidate(vm, vm.resources + vm.quota if vm.host_id == group else vm.quota, world)
-                      for vm in vms))
-            for group in groups]
+        return [
+            Bin(
+                group,
+                need,
+                Resources(),
+                need,
+                tuple(as_candidate(vm, vm.resources, world) for vm in vms if vm.host_id == group),
+            )
+            for group in groups
+        ]
+    return [
+        Bin(
+            group,
+            need + request.quota + quota.shortfall,
+            quota.soon,
+            need + quota.capacity,
+            tuple(as_candidate(vm, vm.resources + vm.quota if vm.host_id == group else vm.quota, world) for vm in vms),
+        )
+        for group in groups
+    ]

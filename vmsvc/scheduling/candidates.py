@@ -21,7 +21,7 @@ class Policy:
     owner_cost: int = 0
     max_victims: int = 20
     patience: float = 600.0
-    notices: bool = True       # there is a grace period, in which a guest reads its notice
+    notices: bool = True  # there is a grace period, in which a guest reads its notice
 
     @property
     def words(self) -> str:
@@ -37,8 +37,11 @@ class Policy:
 def is_candidate(vm: VmFacts, building: bool) -> bool:
     """True when the VM may be evicted after its promised running time. `building`: VMs that still build may be, too.
     How many of an eviction group may leave together is decided by the plan."""
-    return vm.is_preemptible and not vm.untouchable and (
-        vm.state is State.ACTIVE and vm.present or building and vm.state is State.BUILDING)
+    return (
+        vm.is_preemptible
+        and not vm.untouchable
+        and (vm.state is State.ACTIVE and vm.present or building and vm.state is State.BUILDING)
+    )
 
 
 def candidate_vms(world: World, building: bool) -> list[VmFacts]:
@@ -49,15 +52,24 @@ def candidate_vms(world: World, building: bool) -> list[VmFacts]:
 def as_candidate(vm: VmFacts, freed: Resources, world: World) -> Candidate:
     """The planner's view of a VM whose eviction frees so much in the bin at hand. The cost is a linear function of
     time, so that the candidate stays the same while time passes."""
-    return Candidate(vm.id, freed, vm.priority, vm.ran,
-                     vm.lost_work - vm.rate * vm.since + world.surcharges.get(vm.owner, 0) - world.common_surcharge,
-                     vm.rate, vm.group)
+    return Candidate(
+        vm.id,
+        freed,
+        vm.priority,
+        vm.ran,
+        vm.lost_work - vm.rate * vm.since + world.surcharges.get(vm.owner, 0) - world.common_surcharge,
+        vm.rate,
+        vm.group,
+    )
 
 
 def candidates_on(world: World, host: Host, building: bool) -> tuple[Candidate, ...]:
     """The candidates whose eviction now would free resources on a host."""
-    return tuple(as_candidate(vm, freed, world) for vm in world.vms.at(host.name)
-                 if is_candidate(vm, building) and vm.protected_until <= world.now and (freed := frees(vm, host)))
+    return tuple(
+        as_candidate(vm, freed, world)
+        for vm in world.vms.at(host.name)
+        if is_candidate(vm, building) and vm.protected_until <= world.now and (freed := frees(vm, host))
+    )
 
 
 def frees(vm: VmFacts, host: Host) -> Resources:

@@ -24,11 +24,24 @@ def capacity_of(world: World, flavors: Mapping[str, Request]) -> dict[str, Any]:
     candidates = by_host(candidate_vms(world, False))
     return {
         "quota": _quota(world),
-        "hosts": [_host(world, host, free[name], total(
-            frees(vm, host) for vm in within_budgets(candidates.get(name, ()), world.budgets)))
-            for name, host in sorted(world.hosts.items())],
-        "flavors": [{"name": name, "vcpus": request.quota["cores"], "ram": request.quota["ram"],
-                     **_fits(world, request, free, candidates)} for name, request in sorted(flavors.items())],
+        "hosts": [
+            _host(
+                world,
+                host,
+                free[name],
+                total(frees(vm, host) for vm in within_budgets(candidates.get(name, ()), world.budgets)),
+            )
+            for name, host in sorted(world.hosts.items())
+        ],
+        "flavors": [
+            {
+                "name": name,
+                "vcpus": request.quota["cores"],
+                "ram": request.quota["ram"],
+                **_fits(world, request, free, candidates),
+            }
+            for name, request in sorted(flavors.items())
+        ],
     }
 
 
@@ -43,7 +56,8 @@ def _quota(world: World) -> dict[str, Any]:
     vms = [vm for vm in world.vms.values() if vm.present or vm.state is State.BUILDING]
     limit = {item: None if world.quota_limit[item] >= UNLIMITED else world.quota_limit[item] for item in QUOTA_ITEMS}
     return {
-        "limit": limit, "used": dict(world.quota_used),
+        "limit": limit,
+        "used": dict(world.quota_used),
         "free": {item: free.now[item] for item, most in limit.items() if most is not None},
         "standard": dict(total(vm.quota for vm in vms if not vm.is_preemptible)),
         "preemptible": dict(total(vm.quota for vm in vms if vm.is_preemptible)),
@@ -60,18 +74,29 @@ def _host(world: World, host: Host, free: FreeCapacity, reclaimable: Resources) 
             vms[vm.is_preemptible].append(vm)
     held = {is_preemptible: total(frees(vm, host) for vm in each) for is_preemptible, each in vms.items()}
     return {
-        "name": host.name, "available": host.available, "availability_zone": host.availability_zone,
-        "capacity": dict(host.capacity), "used": dict(host.used), "free": dict(free.now),
-        "standard": dict(held[False]), "preemptible": dict(held[True]),
+        "name": host.name,
+        "available": host.available,
+        "availability_zone": host.availability_zone,
+        "capacity": dict(host.capacity),
+        "used": dict(host.used),
+        "free": dict(free.now),
+        "standard": dict(held[False]),
+        "preemptible": dict(held[True]),
         "foreign": dict(host.used - held[True] - held[False]),
-        "reserved": dict(total(reserved.resources for reserved in world.reservations.values()
-                               if reserved.kind == HOST and reserved.bin == host.name)),
+        "reserved": dict(
+            total(
+                reserved.resources
+                for reserved in world.reservations.values()
+                if reserved.kind == HOST and reserved.bin == host.name
+            )
+        ),
         "reclaimable": dict(reclaimable),
     }
 
 
-def _fits(world: World, request: Request, free: Mapping[str, FreeCapacity],
-          candidates: Mapping[str, list[VmFacts]]) -> dict[str, int]:
+def _fits(
+    world: World, request: Request, free: Mapping[str, FreeCapacity], candidates: Mapping[str, list[VmFacts]]
+) -> dict[str, int]:
     """How many more VMs of a flavor fit: by the quota, and in operator mode by the hosts too."""
     quota, overuse = free_quota(world, _NO_REQUEST).now, (world.quota_used - world.quota_limit).floored()
     now = times(quota, request.quota)
@@ -80,14 +105,26 @@ def _fits(world: World, request: Request, free: Mapping[str, FreeCapacity],
         hosts = sorted((host for host in world.hosts.values() if eligible(host, request)), key=lambda host: host.name)
         now = min(now, sum(times(free[host.name].now, request.resources) for host in hosts))
         left = dict(world.budgets)
-        after = min(after, sum(_after_evictions(host, free[host.name], request.resources,
-                                                candidates.get(host.name, ()), world.max_victims, left)
-                               for host in hosts))
+        after = min(
+            after,
+            sum(
+                _after_evictions(
+                    host, free[host.name], request.resources, candidates.get(host.name, ()), world.max_victims, left
+                )
+                for host in hosts
+            ),
+        )
     return {"fits_now": now, "fits_after_evictions": after}
 
 
-def _after_evictions(host: Host, free: FreeCapacity, need: Resources, candidates: Iterable[VmFacts], max_victims: int,
-                     left: dict[str, int]) -> int:
+def _after_evictions(
+    host: Host,
+    free: FreeCapacity,
+    need: Resources,
+    candidates: Iterable[VmFacts],
+    max_victims: int,
+    left: dict[str, int],
+) -> int:
     """How often the need fits on a host after evictions, with up to `max_victims` for each VM that comes.
 
     What the host is over-committed by is not free. The victims' groups lose so much of their budgets in `left`, so that

@@ -65,8 +65,11 @@ def _evict(world: World, request: Request, plan: Evict, noticed: tuple[str, ...]
     staying = tuple(vm_id for vm_id in noticed if vm_id not in plan.victims)
     world.reprieve(staying)
     members = _members(world, plan)
-    notices = tuple(Notice(vm_id, world.vms[vm_id].running, world.vms[vm_id].takes_notice)
-                    for vm_id in plan.victims if vm_id not in noticed)
+    notices = tuple(
+        Notice(vm_id, world.vms[vm_id].running, world.vms[vm_id].takes_notice)
+        for vm_id in plan.victims
+        if vm_id not in noticed
+    )
     world.reserve(request, plan.kind, plan.bin, plan.victims, members)
     return Change(request.id, plan, staying, "another plan was made", notices, members)
 

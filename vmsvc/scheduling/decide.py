@@ -20,9 +20,9 @@ from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.scheduling.vms import VmFacts
 from vmsvc.scheduling.world import HOST, HOST_GROUP, PROJECT, QUOTA, ReservedCapacity, World
 
-MAX_ROUNDS = 2          # of eviction for one request
-MAX_REFUSALS = 4        # by the cloud, where vmsvc saw enough free capacity
-MAX_BUILDS = 3          # that fail, each on another host: as many as Nova tries where it may choose the host
+MAX_ROUNDS = 2  # of eviction for one request
+MAX_REFUSALS = 4  # by the cloud, where vmsvc saw enough free capacity
+MAX_BUILDS = 3  # that fail, each on another host: as many as Nova tries where it may choose the host
 _UNCOUNTED = "servers came while the cloud was read: the next look tells whether they were counted"
 
 
@@ -31,12 +31,15 @@ def decide(request: Request, world: IndexedWorld) -> Decision:
     if request.refusal == "cloud_error" and request.refusals >= MAX_BUILDS:
         return Refuse("cloud_error", request.cloud_message or "its build failed")
     if request.refusals >= MAX_REFUSALS and (world.operator or request.refusal != "no_capacity"):
-        return Refuse(request.refusal or "no_capacity", "the cloud refused it although there should be room: "
-                                                        f"{request.cloud_message or 'it does not say why'}")
+        return Refuse(
+            request.refusal or "no_capacity",
+            f"the cloud refused it although there should be room: {request.cloud_message or 'it does not say why'}",
+        )
     return _decide_operator(request, world) if world.operator else _decide_tenant(request, world)
 
 
 # ---------------------------------------------------------------- a request with a reservation
+
 
 def review(request: Request, reserved: ReservedCapacity, world: IndexedWorld) -> Decision:
     """The decision for a request with a reservation: place it when its capacity is free; reprieve victims that are no
@@ -78,15 +81,28 @@ def _with_more_victims(request: Request, reserved: ReservedCapacity, world: Worl
         if found is None:
             return None
         bin_, _ = found
-        candidates = tuple(as_candidate(vm, _frees_in_bin(vm, reserved, world), world)
-                           for vm in candidate_vms(world, False))
-        outcome = plan([replace(bin_, candidates=candidates)], max_victims=world.max_victims, now=world.now,
-                       cost_words=world.cost_words, budgets=world.budgets)
+        candidates = tuple(
+            as_candidate(vm, _frees_in_bin(vm, reserved, world), world) for vm in candidate_vms(world, False)
+        )
+        outcome = plan(
+            [replace(bin_, candidates=candidates)],
+            max_victims=world.max_victims,
+            now=world.now,
+            cost_words=world.cost_words,
+            budgets=world.budgets,
+        )
         if not isinstance(outcome, Preempt):
             return None
-        return Evict(HOST_GROUP, reserved.bin, outcome.victims, outcome.criterion, outcome.optimal,
-                     plan_cost(outcome.objective, world), plan_cost(outcome.runner_up, world),
-                     members=reserved.members)
+        return Evict(
+            HOST_GROUP,
+            reserved.bin,
+            outcome.victims,
+            outcome.criterion,
+            outcome.optimal,
+            plan_cost(outcome.objective, world),
+            plan_cost(outcome.runner_up, world),
+            members=reserved.members,
+        )
 
 
 def _decide_again(request: Request, world: IndexedWorld) -> Decision:
@@ -100,15 +116,18 @@ def _decide_again(request: Request, world: IndexedWorld) -> Decision:
     return decision
 
 
-def _reserved_bin(request: Request, reserved: ReservedCapacity, world: World,
-                  staying: frozenset[str]) -> tuple[Bin, bool] | None:
+def _reserved_bin(
+    request: Request, reserved: ReservedCapacity, world: World, staying: frozenset[str]
+) -> tuple[Bin, bool] | None:
     """The reserved bin, where VMs in `staying` do not count as leaving, and whether the request fits there now. None
     when the host no longer takes the request."""
     # The shortfall is capacity that others were promised. It counts with the need: one victim may free enough for both.
     quota = free_quota(world, request, staying)
     if reserved.kind == QUOTA:
-        return (Bin(PROJECT, request.quota + quota.shortfall, quota.sure, quota.capacity, ()),
-                quota.now.covers(request.quota))
+        return (
+            Bin(PROJECT, request.quota + quota.shortfall, quota.sure, quota.capacity, ()),
+            quota.now.covers(request.quota),
+        )
     need = request.resources + request.quota
     if reserved.kind == HOST:
         host = world.hosts.get(reserved.bin)
@@ -117,8 +136,16 @@ def _reserved_bin(request: Request, reserved: ReservedCapacity, world: World,
         free = free_on_host(world, host, request, staying)
     else:
         free = free_in_group(world, reserved, staying)
-    return (Bin(reserved.bin, need + free.shortfall + quota.shortfall, free.sure + quota.sure,
-                free.capacity + quota.capacity, ()), (free.now + quota.now).covers(need))
+    return (
+        Bin(
+            reserved.bin,
+            need + free.shortfall + quota.shortfall,
+            free.sure + quota.sure,
+            free.capacity + quota.capacity,
+            (),
+        ),
+        (free.now + quota.now).covers(need),
+    )
 
 
 def _frees_in_bin(vm: VmFacts, reserved: ReservedCapacity, world: World) -> Resources:
@@ -135,16 +162,23 @@ def _free_elsewhere(request: Request, world: IndexedWorld) -> Place | None:
     when a VM that is as large, and no victim, has ended since the cloud refused the request."""
     if world.operator:
         return _free_host(request, world)
-    alone = not any(reserved.kind == HOST_GROUP for owner, reserved in world.reservations.items()
-                    if owner != request.id)
+    alone = not any(
+        reserved.kind == HOST_GROUP for owner, reserved in world.reservations.items() if owner != request.id
+    )
     refused_at = request.refused_at
     ended = refused_at is not None and any(
-        vm.state in (State.DELETED, State.LOST) and vm.evicted_for is None and vm.resources.covers(request.resources)
-        and vm.ended_at is not None and vm.ended_at > refused_at for vm in world.vms.values())
+        vm.state in (State.DELETED, State.LOST)
+        and vm.evicted_for is None
+        and vm.resources.covers(request.resources)
+        and vm.ended_at is not None
+        and vm.ended_at > refused_at
+        for vm in world.vms.values()
+    )
     return Place() if alone and ended and free_quota(world, request).now.covers(request.quota) else None
 
 
 # ---------------------------------------------------------------- operator mode: the hosts are known
+
 
 def _decide_operator(request: Request, world: IndexedWorld) -> Decision:
     if place := _free_host(request, world):
@@ -166,6 +200,7 @@ def _free_host(request: Request, world: IndexedWorld) -> Place | None:
 
 # ---------------------------------------------------------------- tenant mode: only the quota and host groups are known
 
+
 def _decide_tenant(request: Request, world: World) -> Decision:
     if any(reserved.kind == HOST_GROUP and reserved.vm_id != request.id for reserved in world.reservations.values()):
         return Wait("room is being freed for another request, and this cloud does not say where a VM would go", True)
@@ -174,10 +209,13 @@ def _decide_tenant(request: Request, world: World) -> Decision:
     worth_trying = not refused or (request.freed_since and request.refusals < MAX_REFUSALS)
     if quota.now.covers(request.quota) and worth_trying:
         return Place()
-    if refused:                 # quota alone would not help it
+    if refused:  # quota alone would not help it
         return _decide_refused(request, world)
-    bins = ListedBins(lambda building: [quota_bin(request, world, building)], world,
-                      lambda _: quota.sure.covers(request.quota + quota.shortfall))
+    bins = ListedBins(
+        lambda building: [quota_bin(request, world, building)],
+        world,
+        lambda _: quota.sure.covers(request.quota + quota.shortfall),
+    )
     return _decide_by_plan(request, world, QUOTA, bins)
 
 
@@ -189,11 +227,13 @@ def _decide_refused(request: Request, world: World) -> Decision:
         return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
     if any(vm.id != request.id for vm in world.vms.building):
         return Wait("other VMs are being built; where they land decides")
-    return _decide_by_plan(request, world, HOST_GROUP,
-                           ListedBins(lambda building: group_bins(request, world, building), world))
+    return _decide_by_plan(
+        request, world, HOST_GROUP, ListedBins(lambda building: group_bins(request, world, building), world)
+    )
 
 
 # ---------------------------------------------------------------- both modes
+
 
 def _decide_by_plan(request: Request, world: World, kind: str, bins: Bins, no_host: str | None = None) -> Decision:
     """The decision for a request that does not fit now. `no_host`: why no host is eligible; None when one is."""
@@ -203,8 +243,7 @@ def _decide_by_plan(request: Request, world: World, kind: str, bins: Bins, no_ho
             return Wait("VMs are leaving and make room")
         if not free_quota(world, request).soon.covers(request.quota):
             return Refuse("quota_exceeded", "it does not fit the quota now, and a preemptible VM evicts nobody")
-        return Refuse("no_capacity",
-                      f"{no_host or 'no host has room for it now'}, and a preemptible VM evicts nobody")
+        return Refuse("no_capacity", f"{no_host or 'no host has room for it now'}, and a preemptible VM evicts nobody")
     if coming is not None:
         if not bins.is_sure(coming):
             return Wait(_UNCOUNTED)
@@ -232,8 +271,14 @@ def _evict(request: Request, world: World, kind: str, found: Preempt) -> Decisio
     if request.rounds >= MAX_ROUNDS:
         return _refuse_more_rounds(request, world)
     return why_futile(request, world) or Evict(
-        kind, found.bin_id, found.victims, found.criterion, found.optimal, plan_cost(found.objective, world),
-        plan_cost(found.runner_up, world))
+        kind,
+        found.bin_id,
+        found.victims,
+        found.criterion,
+        found.optimal,
+        plan_cost(found.objective, world),
+        plan_cost(found.runner_up, world),
+    )
 
 
 def _refuse_more_rounds(request: Request, world: World) -> Refuse:
@@ -243,8 +288,10 @@ def _refuse_more_rounds(request: Request, world: World) -> Refuse:
     elif world.operator:
         why = f"the freed capacity was in use again when the cloud refused it ({request.cloud_message})"
     else:
-        why = (f"the cloud refused it each time ({request.cloud_message}), and does not show a project whether the "
-               "freed capacity was still there")
+        why = (
+            f"the cloud refused it each time ({request.cloud_message}), and does not show a project whether the "
+            "freed capacity was still there"
+        )
     return Refuse("no_capacity", f"after {MAX_ROUNDS} rounds of eviction there is no capacity for it: {why}")
 
 

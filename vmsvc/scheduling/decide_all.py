@@ -54,8 +54,12 @@ class Commit:
     @property
     def noticed(self) -> frozenset[str]:
         """The victims of the plans that were made."""
-        return frozenset(victim for change in self.changes if isinstance(change.decision, Evict)
-                         for victim in change.decision.victims)
+        return frozenset(
+            victim
+            for change in self.changes
+            if isinstance(change.decision, Evict)
+            for victim in change.decision.victims
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,8 @@ class _Tally:
     changes: list[Change] = field(default_factory=list)
     verification: Verification = Verification()
     acts: bool = False
-    early: bool = False        # an eviction waits until it has settled
-    waits: bool = False        # a request waits on
+    early: bool = False  # an eviction waits until it has settled
+    waits: bool = False  # a request waits on
 
 
 def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge: Knowledge) -> Plan:
@@ -105,8 +109,9 @@ def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge
     return Commit(tuple(tally.changes), tally.acts, wait)
 
 
-def _decide_one(one: WaitingRequest, decision: Decision, world: IndexedWorld, knowledge: Knowledge,
-                tally: _Tally) -> Decision:
+def _decide_one(
+    one: WaitingRequest, decision: Decision, world: IndexedWorld, knowledge: Knowledge, tally: _Tally
+) -> Decision:
     """Bring the decision about one request into the world and into the tally; returns the decision as it stands."""
     verified = knowledge.verified
     decision = by_verdict(one, decision, world, verified.verdicts.get(one.key), knowledge.networks)
@@ -121,8 +126,9 @@ def _decide_one(one: WaitingRequest, decision: Decision, world: IndexedWorld, kn
     return decision
 
 
-def decide_next(waiting: list[WaitingRequest], world: IndexedWorld,
-                settling: float) -> Iterable[tuple[WaitingRequest, Decision]]:
+def decide_next(
+    waiting: list[WaitingRequest], world: IndexedWorld, settling: float
+) -> Iterable[tuple[WaitingRequest, Decision]]:
     """Take the first requests off the list, with a decision for each: one request, or as many equal ones as need
     victims."""
     first = waiting.pop(0)
@@ -133,12 +139,15 @@ def decide_next(waiting: list[WaitingRequest], world: IndexedWorld,
     decision = review(request, reserved, world) if reserved else decide(request, world)
     if settling or not needs_victims(decision):
         return [(first, decision)]
-    peers = [] if reserved else [one for one in waiting if alike(request, one.request)
-                                 and one.request.id not in world.reservations]
+    peers = (
+        []
+        if reserved
+        else [one for one in waiting if alike(request, one.request) and one.request.id not in world.reservations]
+    )
     together = decide_batch([request, *(peer.request for peer in peers)], decision.kind, world) if peers else None
     if not together:
         return [(first, decision)]
-    taken = [first, *peers][:len(together)]
+    taken = [first, *peers][: len(together)]
     ids = {one.request.id for one in taken}
     waiting[:] = [one for one in waiting if one.request.id not in ids]
     return list(zip(taken, together))
@@ -152,20 +161,30 @@ def needs_victims(decision: Decision) -> bool:
 def with_precedents(one: WaitingRequest, history: History) -> WaitingRequest:
     """The request with what the history says of its like. Only a standard VM can cost others a VM."""
     request = one.request
-    precedents = Precedents() if request.is_preemptible else history.precedents(
-        request.id, one.request_class, request.conditions, request.resources)
+    precedents = (
+        Precedents()
+        if request.is_preemptible
+        else history.precedents(request.id, one.request_class, request.conditions, request.resources)
+    )
     return replace(one, request=replace(request, precedents=precedents))
 
 
 def _after_refusal(one: WaitingRequest, refusal: Refuse, knowledge: Knowledge, now: int) -> Knowledge:
     """What is known when this request is refused."""
-    futile = FutileEviction(refusal.error, one.request.cloud_message or refusal.message, now) \
-        if one.had_victims and _is_futile(one.request, refusal.error, knowledge.history) else None
-    return replace(knowledge, history=knowledge.history.after_refusal(one.request.id, one.request_class, futile),
-                   networks=knowledge.networks.after_refusal(one.boot.get("network_id"), refusal.message))
+    futile = (
+        FutileEviction(refusal.error, one.request.cloud_message or refusal.message, now)
+        if one.had_victims and _is_futile(one.request, refusal.error, knowledge.history)
+        else None
+    )
+    return replace(
+        knowledge,
+        history=knowledge.history.after_refusal(one.request.id, one.request_class, futile),
+        networks=knowledge.networks.after_refusal(one.boot.get("network_id"), refusal.message),
+    )
 
 
 def _is_futile(request: Request, error: str, history: History) -> bool:
     refused = {"with_room": request.refused_with_capacity} if request.refusal else {}
-    return not is_foreseen(error) and shows_futility(error, refused, request.conditions,
-                                                     request.conditions in history.accepted)
+    return not is_foreseen(error) and shows_futility(
+        error, refused, request.conditions, request.conditions in history.accepted
+    )

@@ -12,15 +12,22 @@ def eligible(host: Host, request: Request) -> bool:
 
 def _would_take(host: Host, request: Request) -> bool:
     """`eligible` as far as Nova and Placement can be foreseen, whatever was tried before."""
-    return (host.available and host.admits(request.resources)
-            and request.availability_zone in (None, host.availability_zone) and request.traits.allow(host.traits)
-            and request.requirements.unmet(host.hypervisor, host.traits) is None)
+    return (
+        host.available
+        and host.admits(request.resources)
+        and request.availability_zone in (None, host.availability_zone)
+        and request.traits.allow(host.traits)
+        and request.requirements.unmet(host.hypervisor, host.traits) is None
+    )
 
 
 def why_no_host(request: Request, world: World) -> str:
     """Why no host is eligible, as the end of a sentence."""
-    refusals = [why for name, why in sorted(request.cooling.items())
-                if name in world.hosts and _would_take(world.hosts[name], request)]
+    refusals = [
+        why
+        for name, why in sorted(request.cooling.items())
+        if name in world.hosts and _would_take(world.hosts[name], request)
+    ]
     if refusals:
         return f"every host that could take it has refused such VMs lately ({refusals[0]})"
     if any(_would_take(world.hosts[name], request) for name in request.avoid if name in world.hosts):

@@ -26,13 +26,17 @@ def why_futile(request: Request, world: World) -> Refuse | Wait | None:
     precedents = request.precedents
     if precedents.futile_error is not None:
         minutes = max(0, world.now - precedents.futile_at) // 60
-        return Refuse(precedents.futile_error,
-                      f"nobody is evicted for it: {minutes} min ago VMs were evicted for a VM of the same flavor, "
-                      f"image, network and zone, and the cloud refused it all the same ({precedents.futile_reason}). "
-                      f"An eviction is tried again {FUTILE_SECONDS // 60} min after that")
+        return Refuse(
+            precedents.futile_error,
+            f"nobody is evicted for it: {minutes} min ago VMs were evicted for a VM of the same flavor, "
+            f"image, network and zone, and the cloud refused it all the same ({precedents.futile_reason}). "
+            f"An eviction is tried again {FUTILE_SECONDS // 60} min after that",
+        )
     if request.refused_rounds and request.refused_with_capacity:
-        return Refuse("no_capacity", f"the cloud refused it although the capacity that was freed for it was there: "
-                                     f"{_cloud_message(request)}")
+        return Refuse(
+            "no_capacity",
+            f"the cloud refused it although the capacity that was freed for it was there: {_cloud_message(request)}",
+        )
     if precedents.accepted or not _open_conditions(request, world):
         return None
     return _untried(request, world)
@@ -66,14 +70,19 @@ def _untried(request: Request, world: World) -> Refuse | Wait | None:
     conditions = ", ".join(_open_conditions(request, world))
     what = f"it asks for {conditions}, and no VM of vmsvc's that asked for that was ever built"
     if request.refused_rounds:
-        return Refuse("no_capacity", f"the cloud refused it after VMs had been evicted for it "
-                                     f"({_cloud_message(request)}); {what}")
+        return Refuse(
+            "no_capacity", f"the cloud refused it after VMs had been evicted for it ({_cloud_message(request)}); {what}"
+        )
     if request.refused_with_capacity:
-        return Refuse("no_capacity", f"the cloud refused it on a host that had room for it "
-                                     f"({_cloud_message(request)}); {what}")
+        return Refuse(
+            "no_capacity", f"the cloud refused it on a host that had room for it ({_cloud_message(request)}); {what}"
+        )
     if request.refusal == "no_capacity" and _had_capacity(request, world):
-        return Refuse("no_capacity", f"the cloud refused it ({_cloud_message(request)}) a short while after a VM of at "
-                                     f"least its size was built, so a lack of capacity may not be the cause: {what}")
+        return Refuse(
+            "no_capacity",
+            f"the cloud refused it ({_cloud_message(request)}) a short while after a VM of at "
+            f"least its size was built, so a lack of capacity may not be the cause: {what}",
+        )
     if _is_being_tried(request, world):
         return Wait("another request with the same conditions on its host is tried first", True)
     return None
@@ -83,14 +92,19 @@ def _is_being_tried(request: Request, world: World) -> bool:
     """True while another request with the same conditions has a reservation: its outcome will show whether a host meets
     them."""
     return request.precedents.being_tried or any(
-        reserved.conditions == request.conditions for reserved in world.reservations.values()
-        if reserved.vm_id != request.id)
+        reserved.conditions == request.conditions
+        for reserved in world.reservations.values()
+        if reserved.vm_id != request.id
+    )
 
 
 def _had_capacity(request: Request, world: World) -> bool:
     """True when a VM of at least this size was built lately, and none that is no larger has been refused since."""
-    built = (vm.since for vm in world.vms.values()
-             if vm.ran and vm.resources.covers(request.resources) and request.availability_zone in (None, vm.zone))
+    built = (
+        vm.since
+        for vm in world.vms.values()
+        if vm.ran and vm.resources.covers(request.resources) and request.availability_zone in (None, vm.zone)
+    )
     latest = max(built, default=0)
     return latest > max(world.now - EVIDENCE_SECONDS, request.precedents.refused_at or 0)
 
@@ -109,10 +123,16 @@ def quota_shortage(request: Request, world: World) -> str | None:
     outcome = plan([quota], max_victims=world.max_victims, now=world.now, budgets=world.full_budgets)
     if not isinstance(outcome, NoPlan):
         return None
-    freed = Resources() if request.is_preemptible else total(
-        vm.quota for vm in within_budgets(candidate_vms(world, False), world.full_budgets))
-    lacking = [_item_shortage(item, request, world, freed[item]) for item in sorted(quota.deficit)
-               if quota.free[item] + freed[item] < quota.need[item]]
+    freed = (
+        Resources()
+        if request.is_preemptible
+        else total(vm.quota for vm in within_budgets(candidate_vms(world, False), world.full_budgets))
+    )
+    lacking = [
+        _item_shortage(item, request, world, freed[item])
+        for item in sorted(quota.deficit)
+        if quota.free[item] + freed[item] < quota.need[item]
+    ]
     return "; ".join(lacking) or f"it does not fit the project's quota: {outcome.reason}"
 
 
@@ -120,5 +140,7 @@ def _item_shortage(item: str, request: Request, world: World, freed: int) -> str
     unit, limit = _UNITS.get(item, f" {item}"), world.quota_limit[item]
     if request.quota[item] > limit:
         return f"it needs {request.quota[item]}{unit}, and the project's quota is {limit}"
-    return (f"it needs {request.quota[item]}{unit}, of the project's quota of {limit} {world.quota_used[item]} are in "
-            f"use, and evicting all preemptible VMs that may go would free {freed}")
+    return (
+        f"it needs {request.quota[item]}{unit}, of the project's quota of {limit} {world.quota_used[item]} are in "
+        f"use, and evicting all preemptible VMs that may go would free {freed}"
+    )

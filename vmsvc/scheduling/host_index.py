@@ -36,7 +36,7 @@ class FreeHosts:
 
     def __init__(self) -> None:
         self._free: dict[str, Resources] = {}
-        self._orders: dict[Resources, _FreeOrder] = {}    # the most recently used is last
+        self._orders: dict[Resources, _FreeOrder] = {}  # the most recently used is last
 
     def put(self, host: str, free: Resources) -> None:
         """Set what is free on a host now."""
@@ -92,16 +92,16 @@ class HostIndex:
     def __init__(self) -> None:
         self._bins = BinIndex()
         self._free_hosts = FreeHosts()
-        self._behind: dict[str, FreeCapacity] = {}   # hosts whose bins are out of date, with what is free there now
-        self._promises: list[tuple[int, str]] = []   # heap: when the promised running time of a VM on a host ends
-        self._next_end: dict[str, int] = {}          # by host, the first of these moments
+        self._behind: dict[str, FreeCapacity] = {}  # hosts whose bins are out of date, with what is free there now
+        self._promises: list[tuple[int, str]] = []  # heap: when the promised running time of a VM on a host ends
+        self._next_end: dict[str, int] = {}  # by host, the first of these moments
         self._now = 0
         self._filled = False
 
     def update(self, world: World) -> None:
         """Look again at the hosts that changed, and at those where a promised running time has ended."""
         changed = world.vms.take_changed()
-        if not self._filled or world.now < self._now:       # or the clock went back
+        if not self._filled or world.now < self._now:  # or the clock went back
             changed.update(world.hosts)
             self._filled = True
         self._now = world.now
@@ -127,18 +127,28 @@ class HostIndex:
             self._put(world, name, free, False)
 
     def _put(self, world: World, name: str, free: FreeCapacity, building: bool) -> None:
-        ends = min((vm.protected_until for vm in world.vms.at(name)
-                    if vm.protected_until > world.now and is_candidate(vm, True)), default=None)
+        ends = min(
+            (
+                vm.protected_until
+                for vm in world.vms.at(name)
+                if vm.protected_until > world.now and is_candidate(vm, True)
+            ),
+            default=None,
+        )
         if ends is not None and ends != self._next_end.get(name):
             self._next_end[name] = ends
             heappush(self._promises, (ends, name))
-        self._bins.put(Bin(name, Resources(), free.soon, free.capacity,
-                           candidates_on(world, world.hosts[name], building)), free.shortfall)
+        self._bins.put(
+            Bin(name, Resources(), free.soon, free.capacity, candidates_on(world, world.hosts[name], building)),
+            free.shortfall,
+        )
 
     def free_host(self, request: Request, world: World) -> str | None:
         """The host on which the request fits now, where least would stay free."""
-        return next((name for name in self._free_hosts.with_free(request.resources)
-                     if eligible(world.hosts[name], request)), None)
+        return next(
+            (name for name in self._free_hosts.with_free(request.resources) if eligible(world.hosts[name], request)),
+            None,
+        )
 
     def free_soon(self, request: Request, world: World) -> str | None:
         """The host on which the request fits when all VMs that leave have gone, where least would stay free."""
@@ -149,8 +159,12 @@ class HostIndex:
         """The plan over all eligible hosts. `quota` is the project's quota; when the request does not fit it, each host
         is joined with it."""
         self.catch_up(world)
-        return self._bins.plan(request.resources, quota=quota, eligible=_takes(request, world),
-                               options=replace(options_of(world), budgets=budgets))
+        return self._bins.plan(
+            request.resources,
+            quota=quota,
+            eligible=_takes(request, world),
+            options=replace(options_of(world), budgets=budgets),
+        )
 
     def plan_batch(self, request: Request, world: World, count: int) -> BatchPlan | NoPlan:
         """The plan for so many requests like this one. An over-committed host must lose its shortfall once, not for
@@ -159,15 +173,21 @@ class HostIndex:
         self.catch_up(world)
         takes = _takes(request, world)
         return self._bins.plan_batch(
-            request.resources, count, options=options_of(world),
-            eligible=lambda bin_: takes(bin_) and not self._bins.shortfall(bin_.id, request.resources))
+            request.resources,
+            count,
+            options=options_of(world),
+            eligible=lambda bin_: takes(bin_) and not self._bins.shortfall(bin_.id, request.resources),
+        )
 
     @contextmanager
     def with_building(self, world: World) -> Iterator[None]:
         """Inside, VMs that still build are candidates too."""
         self.catch_up(world)
-        hosts = {vm.host: world.hosts[vm.host] for vm in world.vms.building
-                 if is_candidate(vm, True) and vm.host in world.hosts}
+        hosts = {
+            vm.host: world.hosts[vm.host]
+            for vm in world.vms.building
+            if is_candidate(vm, True) and vm.host in world.hosts
+        }
         try:
             for name, free in free_on_hosts(world, hosts.values()).items():
                 self._put(world, name, free, True)

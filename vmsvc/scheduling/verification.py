@@ -44,12 +44,12 @@ class WaitingRequest:
 class Verified:
     """What the cloud has been asked since the snapshot began."""
 
-    fresh: frozenset[str] = frozenset()      # hosts that Placement was asked about ...
-    counted: frozenset[str] = frozenset()    # ... and of which it was asked at least who holds what there
-    doubted: frozenset[str] = frozenset()    # hosts of which it is known that Placement may say something else
-    sought: frozenset[Need] = frozenset()    # needs for which Placement was asked which hosts have the capacity
-    ordered: bool = True                     # the project's servers were read after the quota
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict)    # about requests, by `WaitingRequest.key`
+    fresh: frozenset[str] = frozenset()  # hosts that Placement was asked about ...
+    counted: frozenset[str] = frozenset()  # ... and of which it was asked at least who holds what there
+    doubted: frozenset[str] = frozenset()  # hosts of which it is known that Placement may say something else
+    sought: frozenset[Need] = frozenset()  # needs for which Placement was asked which hosts have the capacity
+    ordered: bool = True  # the project's servers were read after the quota
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)  # about requests, by `WaitingRequest.key`
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,9 @@ class Verification:
     boots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __or__(self, other: "Verification") -> "Verification":
-        return Verification(self.hosts | other.hosts, self.needs | other.needs, self.order or other.order,
-                            {**self.boots, **other.boots})
+        return Verification(
+            self.hosts | other.hosts, self.needs | other.needs, self.order or other.order, {**self.boots, **other.boots}
+        )
 
     def __bool__(self) -> bool:
         return bool(self.hosts or self.needs or self.order or self.boots)
@@ -122,8 +123,9 @@ class Networks:
         return replace(self, unplugged={**self.unplugged, network: message})
 
 
-def by_verdict(waiting: WaitingRequest, decision: Decision, world: World, verdict: Verdict | None,
-               networks: Networks) -> Decision:
+def by_verdict(
+    waiting: WaitingRequest, decision: Decision, world: World, verdict: Verdict | None, networks: Networks
+) -> Decision:
     """The decision, or a refusal where the cloud has said that the request cannot be carried out though its victims
     have left: those of a new plan, or those that have their notice already. `verdict`: None when the cloud was not
     asked."""
@@ -132,11 +134,17 @@ def by_verdict(waiting: WaitingRequest, decision: Decision, world: World, verdic
     if verdict is None or not victims:
         return decision
     if verdict.unanswered:
-        return (Postpone(f"the cloud does not say whether it takes the request: {verdict.unanswered}", frozenset())
-                if isinstance(decision, Evict) else decision)
+        return (
+            Postpone(f"the cloud does not say whether it takes the request: {verdict.unanswered}", frozenset())
+            if isinstance(decision, Evict)
+            else decision
+        )
     network = waiting.boot["network_id"]
-    leaving = {vm.cloud_id for vm in (*map(world.vms.__getitem__, victims), *world.vms.leaving)
-               if vm.id in victims or vm.state is State.DELETING or (request.id and vm.evicted_for == request.id)}
+    leaving = {
+        vm.cloud_id
+        for vm in (*map(world.vms.__getitem__, victims), *world.vms.leaving)
+        if vm.id in victims or vm.state is State.DELETING or (request.id and vm.evicted_for == request.id)
+    }
     claims = 0
     if verdict.counts:
         holders = verdict.addresses.holders if verdict.addresses else frozenset()

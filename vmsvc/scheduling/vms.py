@@ -19,28 +19,28 @@ class VmFacts:
     id: str
     state: State
     is_preemptible: bool
-    quota: Resources                   # what it counts for in the project's quota
-    resources: Resources               # what it claims from its host
+    quota: Resources  # what it counts for in the project's quota
+    resources: Resources  # what it claims from its host
     priority: int = 0
     cloud_id: str | None = None
-    host: str | None = None            # operator mode: where it is, or where it is to be built
-    host_id: str = ""                  # the host group (hostId) that Nova shows a tenant
-    present: bool = False              # the cloud's answer counted its server
-    uncounted: bool = False            # it stays, and its server came so late that the quota may not count it yet
-    untouchable: bool = False          # no candidate: locked, changing, exempt, or (tenant) unable to read a notice
-    protected_until: int = 0           # no candidate before: its owner was promised so much running time
+    host: str | None = None  # operator mode: where it is, or where it is to be built
+    host_id: str = ""  # the host group (hostId) that Nova shows a tenant
+    present: bool = False  # the cloud's answer counted its server
+    uncounted: bool = False  # it stays, and its server came so late that the quota may not count it yet
+    untouchable: bool = False  # no candidate: locked, changing, exempt, or (tenant) unable to read a notice
+    protected_until: int = 0  # no candidate before: its owner was promised so much running time
     ran: bool = True
-    lost_work: int = 0                 # what its eviction costs by the policy at the moment `since` ...
-    rate: int = 0                      # ... and how much more each second later
+    lost_work: int = 0  # what its eviction costs by the policy at the moment `since` ...
+    rate: int = 0  # ... and how much more each second later
     since: int = 0
-    owner: str = ""                    # World.surcharges adds what the owner lost lately
-    evicted_for: str | None = None     # the request that it is a victim of
+    owner: str = ""  # World.surcharges adds what the owner lost lately
+    evicted_for: str | None = None  # the request that it is a victim of
     ended_at: datetime | None = None
-    group: str | None = None           # eviction group
-    running: bool = True               # its guest runs, so that it can read a notice
-    takes_notice: bool = True          # if the guest runs, the cloud lets vmsvc write a notice for it
-    locked: bool = False               # only who locked the server can delete it
-    zone: str | None = None            # availability zone of its host
+    group: str | None = None  # eviction group
+    running: bool = True  # its guest runs, so that it can read a notice
+    takes_notice: bool = True  # if the guest runs, the cloud lets vmsvc write a notice for it
+    locked: bool = False  # only who locked the server can delete it
+    zone: str | None = None  # availability zone of its host
 
     @property
     def is_leaving(self) -> bool:
@@ -123,8 +123,11 @@ class VmIndex(Mapping[str, VmFacts]):
                     del groups[key]
         if vm is not None:
             self._all[vm_id] = vm
-            for index, belongs in ((self._building, vm.state is State.BUILDING), (self._leaving, vm.is_leaving),
-                                   (self._uncounted, vm.uncounted)):
+            for index, belongs in (
+                (self._building, vm.state is State.BUILDING),
+                (self._leaving, vm.is_leaving),
+                (self._uncounted, vm.uncounted),
+            ):
                 if belongs:
                     index[vm_id] = vm
             for groups, key in self._keys(vm):

@@ -14,9 +14,9 @@ from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Resources
 from vmsvc.scheduling.vms import VmFacts, VmIndex
 
-QUOTA, HOST, HOST_GROUP = "quota", "host", "host_id"     # kinds of bin, as the database stores them
-PROJECT = "project"                                      # the id of the one bin of kind QUOTA
-UNLIMITED = 2**53                                        # stands for a quota without a limit: no request reaches it
+QUOTA, HOST, HOST_GROUP = "quota", "host", "host_id"  # kinds of bin, as the database stores them
+PROJECT = "project"  # the id of the one bin of kind QUOTA
+UNLIMITED = 2**53  # stands for a quota without a limit: no request reaches it
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +39,20 @@ class World:
     something about a host calls `mark_changed`. `place`, `reserve` and the like update the world while several requests
     are decided, inside a `trial`."""
 
-    operator: bool                                           # operator mode: the hosts are known
+    operator: bool  # operator mode: the hosts are known
     quota_limit: Resources
     quota_used: Resources
     hosts: dict[str, Host]
     vms: VmIndex
     reservations: dict[str, ReservedCapacity]
-    budgets: dict[str, int] = field(default_factory=dict)         # eviction group -> how many more may be noticed now
-    full_budgets: dict[str, int] = field(default_factory=dict)    # ... and how many when all of the group are available
-    patience: float = 600.0                                       # seconds for which a request waits for a budget
-    surcharges: Mapping[str, int] = field(default_factory=dict)   # owner -> what the owner lost lately, as a cost
-    common_surcharge: int = 0        # is left out of the costs of all plans, because it decides nothing
+    budgets: dict[str, int] = field(default_factory=dict)  # eviction group -> how many more may be noticed now
+    full_budgets: dict[str, int] = field(default_factory=dict)  # ... and how many when all of the group are available
+    patience: float = 600.0  # seconds for which a request waits for a budget
+    surcharges: Mapping[str, int] = field(default_factory=dict)  # owner -> what the owner lost lately, as a cost
+    common_surcharge: int = 0  # is left out of the costs of all plans, because it decides nothing
     max_victims: int = 20
-    now: int = 0                     # seconds since the epoch
-    cost_words: str = "less lost work"    # what the policy calls the criterion "lost work"
+    now: int = 0  # seconds since the epoch
+    cost_words: str = "less lost work"  # what the policy calls the criterion "lost work"
 
     def mark_changed(self, host: str) -> None:
         """Note that something about this host changed."""
@@ -86,18 +86,21 @@ class World:
     def place(self, request: Request, host: str | None) -> None:
         """The request builds now. Its need counts as used although the cloud does not count it yet, and its reservation
         holds nothing any more."""
-        self.vms.put(VmFacts(request.id, State.BUILDING, request.is_preemptible, request.quota, request.resources,
-                             host=host))
+        self.vms.put(
+            VmFacts(request.id, State.BUILDING, request.is_preemptible, request.quota, request.resources, host=host)
+        )
         reserved = self.reservations.get(request.id)
         if reserved is not None:
             self._set_reservation(replace(reserved, quota=Resources(), resources=Resources()))
 
-    def reserve(self, request: Request, kind: str, bin_id: str, victims: tuple[str, ...],
-                members: Mapping[str, Resources]) -> None:
+    def reserve(
+        self, request: Request, kind: str, bin_id: str, victims: tuple[str, ...], members: Mapping[str, Resources]
+    ) -> None:
         """Capacity is reserved for the request, and its victims are noticed."""
         self.release(request.id)
-        self._set_reservation(ReservedCapacity(request.id, kind, bin_id, request.quota, request.resources, members,
-                                               request.conditions))
+        self._set_reservation(
+            ReservedCapacity(request.id, kind, bin_id, request.quota, request.resources, members, request.conditions)
+        )
         for victim in victims:
             vm = self.vms[victim]
             if vm.group and vm.state is not State.NOTICED:

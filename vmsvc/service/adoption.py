@@ -47,20 +47,24 @@ class Found:
 class Offer:
     """The cloud's flavors and images, to find the names and ids that a server's view does not contain."""
 
-    flavors: Mapping[str, Flavor]          # by name
-    images: Mapping[str, Named]            # by id
+    flavors: Mapping[str, Flavor]  # by name
+    images: Mapping[str, Named]  # by id
 
 
 async def offer_of(cloud: Cloud) -> Offer:
     """Read the offer from the cloud. Raises what the cloud raises."""
-    return Offer({flavor.name: flavor for flavor in await cloud.flavors()},
-                 {image.id: image for image in await cloud.images()})
+    return Offer(
+        {flavor.name: flavor for flavor in await cloud.flavors()}, {image.id: image for image in await cloud.images()}
+    )
 
 
 def ours_of(servers: Iterable[Server], deployment: str) -> list[Server]:
     """The servers that carry the mark of this deployment, without those that its rehearsals made."""
-    return [server for server in servers if MARK in server.metadata and server.metadata.get(OWNER) == deployment
-            and not is_left_over(server, deployment)]
+    return [
+        server
+        for server in servers
+        if MARK in server.metadata and server.metadata.get(OWNER) == deployment and not is_left_over(server, deployment)
+    ]
 
 
 def without_row(ours: Collection[Server]) -> list[Found]:
@@ -69,12 +73,15 @@ def without_row(ours: Collection[Server]) -> list[Found]:
     with reading():
         rows = {row.id for row in vms.of_ids(marks)}
         taken = {row.cloud_id for row in vms.of_servers(marks)} | {server.id for server in ours}
-        named = {row.cloud_id for row in vms.of_servers([server.id for server in ours])
-                 if State(row.state) not in FINAL}
+        named = {
+            row.cloud_id for row in vms.of_servers([server.id for server in ours]) if State(row.state) not in FINAL
+        }
     carried = Counter(server.metadata[MARK] for server in ours)
-    return [Found(server, problem_of(server, carried[server.metadata[MARK]], taken))
-            for server in sorted(ours, key=lambda server: (server.created, server.id))
-            if server.metadata[MARK] not in rows and server.id not in named]
+    return [
+        Found(server, problem_of(server, carried[server.metadata[MARK]], taken))
+        for server in sorted(ours, key=lambda server: (server.created, server.id))
+        if server.metadata[MARK] not in rows and server.id not in named
+    ]
 
 
 def problem_of(server: Server, carried: int, taken: Collection[str] = ()) -> str | None:
@@ -83,8 +90,10 @@ def problem_of(server: Server, carried: int, taken: Collection[str] = ()) -> str
     if why := _mark_problem(server, carried, taken):
         return why
     if server.metadata.get(KIND) not in KINDS.values():
-        return (f"its {KIND} is {server.metadata.get(KIND)!r}: set its kind (openstack server set --property "
-                f"{KIND}=standard {server.id}, or preemptible)")
+        return (
+            f"its {KIND} is {server.metadata.get(KIND)!r}: set its kind (openstack server set --property "
+            f"{KIND}=standard {server.id}, or preemptible)"
+        )
     if server.task_state == "deleting" or server.status in ("DELETED", "SOFT_DELETED"):
         return "it is being deleted"
     if server.status in ("BUILD", "UNKNOWN"):
@@ -97,8 +106,10 @@ def problem_of(server: Server, carried: int, taken: Collection[str] = ()) -> str
 def _mark_problem(server: Server, carried: int, taken: Collection[str]) -> str | None:
     mark = server.metadata[MARK]
     if mark in taken or not _ID.fullmatch(mark):
-        return (f"its {MARK} is {mark!r}, which vmsvc did not write: remove it (openstack server unset "
-                f"--property {MARK} {server.id}), or set it to a new UUID")
+        return (
+            f"its {MARK} is {mark!r}, which vmsvc did not write: remove it (openstack server unset "
+            f"--property {MARK} {server.id}), or set it to a new UUID"
+        )
     if carried > 1:
         return f"{carried} servers carry its mark: delete those that nobody wants (openstack server delete)"
     return None
@@ -110,34 +121,49 @@ def columns_of(server: Server, offer: Offer, owner: str) -> dict[str, Any]:
     flavor, image_id = offer.flavors.get(size.name), str(image.get("id", ""))
     traits = {kind: sorted(names) for kind, names in asdict(traits_of(size.extra_specs)).items()}
     return {
-        "name": server.name, "is_preemptible": server.metadata[KIND] == KINDS[True], "principal": owner,
-        "flavor": size.name, "image": offer.images[image_id].name if image_id in offer.images else image_id,
+        "name": server.name,
+        "is_preemptible": server.metadata[KIND] == KINDS[True],
+        "principal": owner,
+        "flavor": size.name,
+        "image": offer.images[image_id].name if image_id in offer.images else image_id,
         "network": next(iter(server.body.get("addresses") or {}), None),
-        "boot": {"asked": {"adopted": True}, "request_id": None, "flavor_id": flavor.id if flavor else size.id,
-                 "image_id": image_id, "network_id": None, "key_name": server.body.get("key_name"), "user_data": None,
-                 "metadata": {name: value for name, value in server.metadata.items() if name not in _OURS},
-                 "availability_zone": None, "traits": traits},
-        "quota": dict(quota_request(size.vcpus, size.ram_mb)), "room": dict(server.room), "host": server.host,
-        "host_id": server.host_id, "created_at": server.created, "launched_at": server.launched_at,
+        "boot": {
+            "asked": {"adopted": True},
+            "request_id": None,
+            "flavor_id": flavor.id if flavor else size.id,
+            "image_id": image_id,
+            "network_id": None,
+            "key_name": server.body.get("key_name"),
+            "user_data": None,
+            "metadata": {name: value for name, value in server.metadata.items() if name not in _OURS},
+            "availability_zone": None,
+            "traits": traits,
+        },
+        "quota": dict(quota_request(size.vcpus, size.ram_mb)),
+        "room": dict(server.room),
+        "host": server.host,
+        "host_id": server.host_id,
+        "created_at": server.created,
+        "launched_at": server.launched_at,
     }
 
 
 # ---------------------------------------------------------------- in the database pool
 
+
 def adopt(found: Collection[Found], offer: Offer, owner: str) -> list[Vm]:
     """Make and return rows for the servers that have no problem and still no row."""
     with unit() as work:
-        work.lock(Lock.SCHEDULER)          # another `adopt` may run
+        work.lock(Lock.SCHEDULER)  # another `adopt` may run
         servers = {one.server.metadata[MARK]: one.server for one in found if one.problem is None}
         for row in [*vms.of_ids(servers), *vms.of_servers([server.id for server in servers.values()])]:
-            servers = {mark: server for mark, server in servers.items()
-                       if mark != row.id and server.id != row.cloud_id}
+            servers = {mark: server for mark, server in servers.items() if mark != row.id and server.id != row.cloud_id}
         return [_adopted(work, mark, server, columns_of(server, offer, owner)) for mark, server in servers.items()]
 
 
 def _adopted(work: Unit, vm_id: str, server: Server, columns: dict[str, Any]) -> Vm:
     vm = vms.adopt(work, vm_id, server.id, columns, "adopted: it carries our mark and had no row")
-    if EVICT_AT in server.metadata:        # of a notice that the database has forgotten
+    if EVICT_AT in server.metadata:  # of a notice that the database has forgotten
         intents.enqueue(work, intents.REPRIEVE, vm_id)
     return vm
 
@@ -184,6 +210,6 @@ def _settled(work: Unit, ours: Collection[Server]) -> list[str]:
             said.append(f"{row.id} {row.name}: it waited, and fails")
     told = {server.id for server in ours if EVICT_AT in server.metadata}
     for row in vms.in_states([State.ACTIVE]):
-        if row.cloud_id in told:            # of a notice that came after the backup
+        if row.cloud_id in told:  # of a notice that came after the backup
             intents.enqueue(work, intents.REPRIEVE, row.id)
     return said

@@ -17,16 +17,19 @@ from vmsvc.service.identity.rate_limit import Buckets
 log = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 30.0
-_AGAIN_SECONDS = 1.0       # from one reading of a list because of a request to the next
+_AGAIN_SECONDS = 1.0  # from one reading of a list because of a request to the next
 #: Ids that no list shows are asked for one by one: so many in a second, for all clients together, and so many at once.
 _BY_ID_RATE = 2.0
 _BY_ID_BURST = 10
-_IN_USE_SECONDS = 600.0    # for so long after a request has named it, an id or a network is read with the lists
+_IN_USE_SECONDS = 600.0  # for so long after a request has named it, an id or a network is read with the lists
 #: kind -> where its list is kept, and the call that reads it.
 _LISTS: dict[str, tuple[str, Callable[[Cloud], Awaitable[Any]]]] = {
-    "flavor": ("flavors", lambda cloud: cloud.flavors()), "image": ("images", lambda cloud: cloud.images()),
+    "flavor": ("flavors", lambda cloud: cloud.flavors()),
+    "image": ("images", lambda cloud: cloud.images()),
     "network": ("networks", lambda cloud: cloud.networks()),
-    "zone": ("zones", lambda cloud: cloud.availability_zones()), "key": ("keys", lambda cloud: cloud.key_names())}
+    "zone": ("zones", lambda cloud: cloud.availability_zones()),
+    "key": ("keys", lambda cloud: cloud.key_names()),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +55,23 @@ class Catalog:
         self.zones: Sequence[Named] = ()
         self.keys: frozenset[str] = frozenset()
         self.loaded = False
-        self._unlisted = {"image": {}, "flavor": {}}       # kind -> id -> (it, when a request has named it)
-        self._addresses: dict[str, tuple[float, float, Addresses]] = {}    # network -> read, named, what was read
+        self._unlisted = {"image": {}, "flavor": {}}  # kind -> id -> (it, when a request has named it)
+        self._addresses: dict[str, tuple[float, float, Addresses]] = {}  # network -> read, named, what was read
         self._read_at = dict.fromkeys(_LISTS, float("-inf"))
         self._turns = {kind: asyncio.Lock() for kind in (*_LISTS, "addresses")}
         self._by_id = Buckets(_BY_ID_RATE, _BY_ID_BURST)
 
     async def refresh(self) -> None:
         """Read all of it, side by side."""
-        await asyncio.gather(*map(self._read, _LISTS), *map(self._read_unlisted, self._unlisted),
-                             *(self._count(network_id, named) for network_id, (_, named, _) in self._addresses.items()
-                               if time.monotonic() - named < _IN_USE_SECONDS))
+        await asyncio.gather(
+            *map(self._read, _LISTS),
+            *map(self._read_unlisted, self._unlisted),
+            *(
+                self._count(network_id, named)
+                for network_id, (_, named, _) in self._addresses.items()
+                if time.monotonic() - named < _IN_USE_SECONDS
+            ),
+        )
         self.loaded = True
 
     async def run(self, well: Callable[[], None]) -> None:
@@ -72,22 +81,37 @@ class Catalog:
             well()
             await asyncio.sleep(_REFRESH_SECONDS)
 
-    async def choose(self, *, flavor: str | None = None, image: str | None = None, network: str | None = None,
-                     key_name: str | None = None, zone: str | None = None) -> Choice:
+    async def choose(
+        self,
+        *,
+        flavor: str | None = None,
+        image: str | None = None,
+        network: str | None = None,
+        key_name: str | None = None,
+        zone: str | None = None,
+    ) -> Choice:
         """What these ids or names (None: the defaults) mean. Raises InvalidRequest, which names the field, for what the
         cloud does not have and for what does not go together. Before that the cloud is asked again."""
         self._require_loaded()
         found = Choice(
-            await self._found("flavor", self.flavor, flavor), await self._found("image", self.image, image),
-            await self._found("network", self.network, network), await self._found("key", self.key, key_name),
-            await self._found("zone", self.zone, zone))
+            await self._found("flavor", self.flavor, flavor),
+            await self._found("image", self.image, image),
+            await self._found("network", self.network, network),
+            await self._found("key", self.key, key_name),
+            await self._found("zone", self.zone, zone),
+        )
         if objection(found.flavor, found.image, found.network) is None:
             return found
         await asyncio.gather(*(self._again(kind) for kind in ("flavor", "image", "network")))
         if found.image.id in self._unlisted["image"]:
             await self._look("image", found.image.id)
-        found = Choice(self.flavor(found.flavor.id), self.image(found.image.id), self.network(found.network.id),
-                       found.key_name, found.availability_zone)
+        found = Choice(
+            self.flavor(found.flavor.id),
+            self.image(found.image.id),
+            self.network(found.network.id),
+            found.key_name,
+            found.availability_zone,
+        )
         if why := objection(found.flavor, found.image, found.network):
             raise InvalidRequest(why.message, why.field)
         return found
@@ -135,11 +159,14 @@ class Catalog:
         try:
             self._by_id.spend("everybody")
         except TooManyRequests as error:
-            raise TooManyRequests(f"there is no {kind} {ref!r} in the cloud's list, and requests have named too many "
-                                  "such ids in the last seconds; try again", error.retry_after) from None
+            raise TooManyRequests(
+                f"there is no {kind} {ref!r} in the cloud's list, and requests have named too many "
+                "such ids in the last seconds; try again",
+                error.retry_after,
+            ) from None
         try:
             found = await (self._cloud.image if kind == "image" else self._cloud.flavor)(ref)
-        except (NotFound, InvalidRequest):      # 400: an id that Glance cannot read
+        except (NotFound, InvalidRequest):  # 400: an id that Glance cannot read
             self._unlisted[kind].pop(ref, None)
             return None
         self._unlisted[kind][found.id] = found, time.monotonic()
@@ -208,12 +235,25 @@ class Catalog:
         self._require_loaded()
         flavors = sorted(self.flavors, key=lambda flavor: (flavor.vcpus, flavor.ram_mb, flavor.disk_gb, flavor.name))
         return {
-            "flavors": [{"id": flavor.id, "name": flavor.name, "vcpus": flavor.vcpus, "ram": flavor.ram_mb,
-                         "disk": flavor.disk_gb} for flavor in flavors],
-            "images": _named(self.images), "networks": _named(self.networks),
-            "availability_zones": sorted(zone.name for zone in self.zones), "key_names": sorted(self.keys),
-            "defaults": {"flavor": self._default("flavor", self.flavors), "image": self._default("image", self.images),
-                         "network": self._default("network", self.networks)},
+            "flavors": [
+                {
+                    "id": flavor.id,
+                    "name": flavor.name,
+                    "vcpus": flavor.vcpus,
+                    "ram": flavor.ram_mb,
+                    "disk": flavor.disk_gb,
+                }
+                for flavor in flavors
+            ],
+            "images": _named(self.images),
+            "networks": _named(self.networks),
+            "availability_zones": sorted(zone.name for zone in self.zones),
+            "key_names": sorted(self.keys),
+            "defaults": {
+                "flavor": self._default("flavor", self.flavors),
+                "image": self._default("image", self.images),
+                "network": self._default("network", self.networks),
+            },
         }
 
     def _default(self, kind: str, items: Sequence) -> str | None:
@@ -233,11 +273,15 @@ class Catalog:
         if not ref:
             if len(items) == 1:
                 return items[0]
-            raise InvalidRequest(f"name a {kind}: there are {len(items)}{_offer(items)}, and VMSVC_{kind.upper()} "
-                                 f"sets no default", kind)
+            raise InvalidRequest(
+                f"name a {kind}: there are {len(items)}{_offer(items)}, and VMSVC_{kind.upper()} sets no default", kind
+            )
         unlisted = self._unlisted.get(kind, {}).get(ref)
-        found = ([item for item in items if ref == item.id] or ([unlisted[0]] if unlisted else [])
-                 or [item for item in items if ref == item.name])
+        found = (
+            [item for item in items if ref == item.id]
+            or ([unlisted[0]] if unlisted else [])
+            or [item for item in items if ref == item.name]
+        )
         if len(found) != 1:
             problem = f"there is no {kind} {ref!r}" if not found else f"{len(found)} have the name {ref!r}: use the id"
             raise InvalidRequest(f"{problem}{_offer(items) if not found else ''}", kind)

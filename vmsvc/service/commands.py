@@ -39,9 +39,9 @@ from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
-_ACCEPT_SECONDS = 2.0      # a create waits at most so long for Nova's word whether it would take the request
-_AGE = 1.0          # seconds: how old the answer about a server that is not ours may be
-_LOOKS = 2          # how many dry runs and reads of capacity look at the whole cloud at once
+_ACCEPT_SECONDS = 2.0  # a create waits at most so long for Nova's word whether it would take the request
+_AGE = 1.0  # seconds: how old the answer about a server that is not ours may be
+_LOOKS = 2  # how many dry runs and reads of capacity look at the whole cloud at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class CreateVm:
     image: str | None = None
     network: str | None = None
     key_name: str | None = None
-    user_data: str | None = None        # base64
+    user_data: str | None = None  # base64
     metadata: dict[str, str] = field(default_factory=dict)
     availability_zone: str | None = None
     priority: int = 0
@@ -70,7 +70,7 @@ class Outcome:
     ok: bool
     vm: dict
     evicted: tuple[str, ...] = ()
-    error: str | None = None            # the slug of a domain error
+    error: str | None = None  # the slug of a domain error
     message: str = ""
 
 
@@ -78,9 +78,20 @@ class Commands:
     """The service's front. Every method may raise `domain.errors`, CloudUnavailable and Unavailable above
     all."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, list_cache: ListCache,
-                 catalog: Catalog, scheduler: Scheduler, waiters: Waiters, ring: Callable[[], None], *,
-                 verdicts: Verdicts, min_run_seconds: int):
+    def __init__(
+        self,
+        runtime: Runtime,
+        cloud: Cloud,
+        server_cache: ServerCache,
+        list_cache: ListCache,
+        catalog: Catalog,
+        scheduler: Scheduler,
+        waiters: Waiters,
+        ring: Callable[[], None],
+        *,
+        verdicts: Verdicts,
+        min_run_seconds: int,
+    ):
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache
@@ -93,24 +104,31 @@ class Commands:
         self._ring = ring
         self._min_run_seconds = min_run_seconds
 
-    async def create(self, wish: CreateVm, *, client: str, idempotency_key: str | None = None,
-                     principal: Principal = ANYBODY) -> str:
+    async def create(
+        self, wish: CreateVm, *, client: str, idempotency_key: str | None = None, principal: Principal = ANYBODY
+    ) -> str:
         """Accept a request and return its vmsvc id. Once this returns, the request survives any crash. `client`: on
         whose budget the rehearsal is, if the request is rehearsed before it is accepted.
 
         Raises InvalidRequest for a name that the cloud does not have, IdempotencyMismatch for a key that was used
         with another body; the same body returns the earlier id.
         """
-        vm_id = await self._runtime.offload(_accept, str(uuid.uuid4()), await self._request(wish, client), principal,
-                                            idempotency_key)
+        vm_id = await self._runtime.offload(
+            _accept, str(uuid.uuid4()), await self._request(wish, client), principal, idempotency_key
+        )
         self._ring()
         return vm_id
 
     async def _request(self, wish: CreateVm, client: str) -> dict[str, Any]:
         """The columns of a request: its names resolved, and its needs computed. Raises InvalidRequest for a request
         that Nova would refuse however much capacity there is."""
-        chosen = await self._catalog.choose(flavor=wish.flavor, image=wish.image, network=wish.network,
-                                            key_name=wish.key_name, zone=wish.availability_zone)
+        chosen = await self._catalog.choose(
+            flavor=wish.flavor,
+            image=wish.image,
+            network=wish.network,
+            key_name=wish.key_name,
+            zone=wish.availability_zone,
+        )
         columns = self._columns(wish, chosen)
         try:
             async with asyncio.timeout(_ACCEPT_SECONDS):
@@ -136,16 +154,28 @@ class Commands:
         min_run = self._min_run_seconds if wish.min_run_seconds is None else wish.min_run_seconds
         return {
             "name": wish.name or ("preemptible" if wish.is_preemptible else "standart"),
-            "is_preemptible": wish.is_preemptible, "priority": wish.priority, "min_run_seconds": min_run,
-            "group_name": wish.group, "max_unavailable": wish.max_unavailable,
-            "flavor": flavor.name, "image": image.name, "network": network.name,
+            "is_preemptible": wish.is_preemptible,
+            "priority": wish.priority,
+            "min_run_seconds": min_run,
+            "group_name": wish.group,
+            "max_unavailable": wish.max_unavailable,
+            "flavor": flavor.name,
+            "image": image.name,
+            "network": network.name,
             "boot": {
-                "asked": asdict(wish), "request_id": trace.current(),
-                "flavor_id": flavor.id, "image_id": image.id, "network_id": network.id,
-                "key_name": chosen.key_name, "user_data": wish.user_data,
-                "metadata": wish.metadata, "availability_zone": chosen.availability_zone,
-                "traits": {kind: sorted(names) for kind, names in asdict(
-                    traits_of(flavor.extra_specs, image.properties)).items()},
+                "asked": asdict(wish),
+                "request_id": trace.current(),
+                "flavor_id": flavor.id,
+                "image_id": image.id,
+                "network_id": network.id,
+                "key_name": chosen.key_name,
+                "user_data": wish.user_data,
+                "metadata": wish.metadata,
+                "availability_zone": chosen.availability_zone,
+                "traits": {
+                    kind: sorted(names)
+                    for kind, names in asdict(traits_of(flavor.extra_specs, image.properties)).items()
+                },
                 "requirements": _filled(asdict(requirements_of(flavor.extra_specs, image.properties))),
                 "conditions": conditions_of(flavor.extra_specs, image.properties, wish.availability_zone),
             },
@@ -155,10 +185,12 @@ class Commands:
 
     async def outcome(self, vmsvc_id: str, timeout: float) -> Outcome | None:
         """The final answer to a create, or None when there is none within `timeout` seconds."""
+
         async def look() -> Outcome | None:
             found = await self._runtime.offload(_outcome, vmsvc_id)
             self._list_cache.stale()
             return Outcome(**{**found, "evicted": tuple(found["evicted"])}) if found else None
+
         return await self._waiters.until(vmsvc_id, look, timeout)
 
     async def dry_run(self, wish: CreateVm, *, client: str) -> dict[str, Any]:
@@ -182,6 +214,7 @@ class Commands:
             row = await self._runtime.offload(_row, vm_id)
             self._list_cache.stale()
             return view(vms.row_of(row)) if row and State(row.state) in FINAL else None
+
         return await self._waiters.until(vm_id, look, timeout)
 
     async def _accept_delete(self, ref: str, principal: str) -> str:
@@ -216,7 +249,7 @@ class Commands:
         try:
             return listing.shown(await self._cloud.server(server_id), vms.row_of(row))
         except NotFound:
-            if state is State.BUILDING:     # this try has failed; what becomes of the request is not written yet
+            if state is State.BUILDING:  # this try has failed; what becomes of the request is not written yet
                 return listing.awaited(vms.row_of(row))
             raise
 
@@ -232,8 +265,9 @@ class Commands:
             raise NotFound(f"there is no vm {server_id}")
         return server
 
-    async def events(self, *, since: int, limit: int, types: frozenset[str], vm: str | None,
-                     preemptible: bool | None) -> tuple[list[dict[str, Any]], int]:
+    async def events(
+        self, *, since: int, limit: int, types: frozenset[str], vm: str | None, preemptible: bool | None
+    ) -> tuple[list[dict[str, Any]], int]:
         """History after `since` in order, and the seq up to which it reaches. Raises HistoryGone."""
         return await self._runtime.offload(_history, since, limit, types=types, vm=vm, preemptible=preemptible)
 
@@ -266,6 +300,7 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
 
 # ---------------------------------------------------------------- in the database pool
 
+
 def _accept(vm_id: str, request: dict[str, Any], principal: Principal, key: str | None) -> str:
     with unit() as work:
         return vms.accept(work, vm_id, request, principal=principal.name, principal_id=principal.id, key=key)
@@ -292,8 +327,9 @@ def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]
         return outbox.page(since, limit, **wanted)
 
 
-def _want_deleted(ref: str, request_id: str | None = None, principal: Principal | None = None,
-                  mark: str | None = None) -> str | None:
+def _want_deleted(
+    ref: str, request_id: str | None = None, principal: Principal | None = None, mark: str | None = None
+) -> str | None:
     """Record that a VM is to be deleted. Returns its vmsvc id, or None when vmsvc did not make it. Raises NotFound when
     it has gone."""
     while True:
@@ -303,23 +339,34 @@ def _want_deleted(ref: str, request_id: str | None = None, principal: Principal 
                 return None
             state = State(row.state)
             if state in FINAL:
-                raise NotFound(f"vm {ref} was {state} before" if state is not State.FAILED
-                               else f"vm {ref} was never created")
+                raise NotFound(
+                    f"vm {ref} was {state} before" if state is not State.FAILED else f"vm {ref} was never created"
+                )
             if state in (State.DELETING, State.EVICTING):
-                return row.id                  # it is being removed already: wait for that
-            moved = vms.move(work, row, State.DELETING,
-                             reason="deleted by its owner"
-                             if principal is None or principal.owns(row.principal_id, row.principal)
-                             else f"deleted by {principal.name}",
-                             boot={**row.boot, "delete_request_id": request_id,
-                                   "deleted_by": principal and principal.name})
+                return row.id  # it is being removed already: wait for that
+            moved = vms.move(
+                work,
+                row,
+                State.DELETING,
+                reason="deleted by its owner"
+                if principal is None or principal.owns(row.principal_id, row.principal)
+                else f"deleted by {principal.name}",
+                boot={**row.boot, "delete_request_id": request_id, "deleted_by": principal and principal.name},
+            )
             if moved:
-                if moved.outcome is None:      # clients that wait for the request get this answer
+                if moved.outcome is None:  # clients that wait for the request get this answer
                     # A request that the cloud refused has no reservation any more, though VMs were evicted for it.
                     ledger.settle(row.id, wasted="the request was deleted before its vm was active")
-                    vms.answer(row, {"ok": False, "error": Conflict.slug, "evicted": [],
-                                           "message": f"vm {row.id} was deleted before it was active",
-                                           "vm": view(vms.row_of(moved))})
+                    vms.answer(
+                        row,
+                        {
+                            "ok": False,
+                            "error": Conflict.slug,
+                            "evicted": [],
+                            "message": f"vm {row.id} was deleted before it was active",
+                            "vm": view(vms.row_of(moved)),
+                        },
+                    )
                 intents.drop(work, intents.EVICT, row.id)
                 intents.enqueue(work, intents.DELETE, row.id)
                 return row.id

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-_PAUSE = 0.05       # seconds between two looks
+_PAUSE = 0.05  # seconds between two looks
 
 
 class LoopLag:

@@ -30,9 +30,9 @@ from vmsvc.store.models import Vm
 log = logging.getLogger(__name__)
 
 _ROUND_SECONDS = 5.0
-_NOTICED_SECONDS = 1.0     # while a VM is noticed: a guest that powers itself off is released early
-_CONFIRMATIONS = 20        # GETs in one round, at most; and servers that are deleted, or marked again
-_MARKS_SECONDS = 60.0      # from one try to put the marks of a server back to the next
+_NOTICED_SECONDS = 1.0  # while a VM is noticed: a guest that powers itself off is released early
+_CONFIRMATIONS = 20  # GETs in one round, at most; and servers that are deleted, or marked again
+_MARKS_SECONDS = 60.0  # from one try to put the marks of a server back to the next
 
 
 class Reconciler:
@@ -45,11 +45,11 @@ class Reconciler:
         self._deployment = deployment
         self._suspects: set[str] = set()
         self._round = 0
-        self._looked_at: dict[str, int] = {}     # missing server -> the round in which it was last asked for
-        self._marked_at: dict[str, float] = {}   # server -> when its marks were last put back, or tried to be
+        self._looked_at: dict[str, int] = {}  # missing server -> the round in which it was last asked for
+        self._marked_at: dict[str, float] = {}  # server -> when its marks were last put back, or tried to be
         self._noticed_at: dict[str, float] = {}  # server -> when the notice in its metadata was last put right
-        self._otherwise: set[str] = set()        # servers whose notice was wrong in the last round
-        self.without_row: frozenset[str] = frozenset()      # servers that carry our mark and have no row
+        self._otherwise: set[str] = set()  # servers whose notice was wrong in the last round
+        self.without_row: frozenset[str] = frozenset()  # servers that carry our mark and have no row
 
     async def run(self) -> None:
         """Do a round every few seconds, until this is cancelled."""
@@ -58,8 +58,10 @@ class Reconciler:
             await asyncio.sleep(pause)
             await self._server_cache.refresh(pause)
             shown = dict(self._server_cache.servers)
-            noticed = await self._runtime.offload(_let_go, {
-                server.id for server in shown.values() if server.status == "SHUTOFF" and server.task_state is None})
+            noticed = await self._runtime.offload(
+                _let_go,
+                {server.id for server in shown.values() if server.status == "SHUTOFF" and server.task_state is None},
+            )
             pause = _NOTICED_SECONDS if noticed else _ROUND_SECONDS
             held = await self._runtime.offload(_held)
             await self._find_lost(shown, held)
@@ -85,50 +87,84 @@ class Reconciler:
         """Restore marks that an owner removed or changed: the row decides whose server it is and of which kind."""
         now = time.monotonic()
         self._marked_at = {server_id: at for server_id, at in self._marked_at.items() if now - at < _MARKS_SECONDS}
-        bare = await self._runtime.offload(_bare, shown, [row for row in held if row.cloud_id not in self._marked_at],
-                                           self._deployment)
+        bare = await self._runtime.offload(
+            _bare, shown, [row for row in held if row.cloud_id not in self._marked_at], self._deployment
+        )
         for row, missing in bare[:_CONFIRMATIONS]:
             self._marked_at[row.cloud_id] = now
-            log.warning("vm %s of %s: %s of its server %s was removed or changed in the cloud; restoring it",
-                        row.id, row.principal, ", ".join(missing), row.cloud_id)
+            log.warning(
+                "vm %s of %s: %s of its server %s was removed or changed in the cloud; restoring it",
+                row.id,
+                row.principal,
+                ", ".join(missing),
+                row.cloud_id,
+            )
             try:
                 await self._cloud.set_metadata(row.cloud_id, missing)
             except VmsvcError as error:
-                log.warning("vm %s of %s: the marks cannot be restored now; the vm stays %s: %s", row.id,
-                            row.principal, "preemptible" if row.is_preemptible else "standard", error.message)
+                log.warning(
+                    "vm %s of %s: the marks cannot be restored now; the vm stays %s: %s",
+                    row.id,
+                    row.principal,
+                    "preemptible" if row.is_preemptible else "standard",
+                    error.message,
+                )
 
     async def _put_notices_right(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
         """Have the notice in a server's metadata written again when two rounds running found another one there than its
         VM has: a user copied, changed or removed it. The performer of `notice` and `reprieve` decides what to write."""
         now = time.monotonic()
         self._noticed_at = {server_id: at for server_id, at in self._noticed_at.items() if now - at < _MARKS_SECONDS}
-        wrong = {row.cloud_id: row for row in held if row.cloud_id in shown and shown[row.cloud_id].takes_metadata
-                 and tells_otherwise(row, shown[row.cloud_id].metadata)}
-        again = [row for server_id, row in wrong.items()
-                 if server_id in self._otherwise and server_id not in self._noticed_at]
+        wrong = {
+            row.cloud_id: row
+            for row in held
+            if row.cloud_id in shown
+            and shown[row.cloud_id].takes_metadata
+            and tells_otherwise(row, shown[row.cloud_id].metadata)
+        }
+        again = [
+            row
+            for server_id, row in wrong.items()
+            if server_id in self._otherwise and server_id not in self._noticed_at
+        ]
         if again:
             put_right = await self._runtime.offload(_wish_notices, again[:_CONFIRMATIONS])
             self._noticed_at.update({row.cloud_id: now for row in put_right})
             for row in put_right:
-                log.warning("vm %s of %s: the notice in the metadata of its server %s is not the one that it has; "
-                            "putting it right", row.id, row.principal, row.cloud_id)
+                log.warning(
+                    "vm %s of %s: the notice in the metadata of its server %s is not the one that it has; "
+                    "putting it right",
+                    row.id,
+                    row.principal,
+                    row.cloud_id,
+                )
         self._otherwise = set(wrong)
 
     async def _sweep(self, shown: Mapping[str, Server]) -> None:
-        ours = {server.id: server.metadata[MARK] for server in shown.values()
-                if MARK in server.metadata and server.metadata.get(OWNER) == self._deployment}
+        ours = {
+            server.id: server.metadata[MARK]
+            for server in shown.values()
+            if MARK in server.metadata and server.metadata.get(OWNER) == self._deployment
+        }
         left_over, without_row = await self._runtime.offload(_unwanted, ours) if ours else (set(), frozenset())
         rehearsed = {server_id for server_id in without_row if is_left_over(shown[server_id], self._deployment)}
         without_row -= rehearsed
         unwanted = left_over | rehearsed
         if without_row - self.without_row:
-            log.warning("%d servers carry our mark and have no row (was the database restored?); vmsvc keeps them, and "
-                        "`%s adopt` makes rows for them: %s", len(without_row), COMMAND,
-                        ", ".join(sorted(without_row)[:_CONFIRMATIONS]))
+            log.warning(
+                "%d servers carry our mark and have no row (was the database restored?); vmsvc keeps them, and "
+                "`%s adopt` makes rows for them: %s",
+                len(without_row),
+                COMMAND,
+                ", ".join(sorted(without_row)[:_CONFIRMATIONS]),
+            )
         self.without_row = without_row
         for server_id in sorted(unwanted & self._suspects)[:_CONFIRMATIONS]:
-            log.warning("server %s carries our mark but %s: deleting it", server_id,
-                        "was made by a rehearsal" if server_id in rehearsed else "no request of ours wants it")
+            log.warning(
+                "server %s carries our mark but %s: deleting it",
+                server_id,
+                "was made by a rehearsal" if server_id in rehearsed else "no request of ours wants it",
+            )
             try:
                 await self._cloud.delete(server_id)
             except VmsvcError as error:
@@ -143,9 +179,18 @@ def _held() -> list[Vm]:
 
 def _bare(shown: Mapping[str, Server], held: list[Vm], deployment: str) -> list[tuple[Vm, dict[str, str]]]:
     """The VMs whose servers lack marks or carry wrong ones, with the right values of those."""
-    found = [(row, {name: value for name, value in marks(row, deployment).items()
-                    if shown[row.cloud_id].metadata.get(name) != value})
-             for row in held if row.cloud_id in shown and row.state != State.BUILDING]
+    found = [
+        (
+            row,
+            {
+                name: value
+                for name, value in marks(row, deployment).items()
+                if shown[row.cloud_id].metadata.get(name) != value
+            },
+        )
+        for row in held
+        if row.cloud_id in shown and row.state != State.BUILDING
+    ]
     return [(row, missing) for row, missing in found if missing]
 
 
@@ -177,7 +222,7 @@ def _lost(vm_id: str) -> None:
     with unit() as work:
         row = Vm.get_by_id(vm_id)
         if row.state not in (State.ACTIVE, State.NOTICED):
-            return                          # the worker of its boot, eviction or delete finds out
+            return  # the worker of its boot, eviction or delete finds out
         if vms.move(work, row, State.LOST, reason="it vanished from the cloud; vmsvc did not delete it"):
             intents.drop(work, intents.EVICT, vm_id)
 
@@ -188,7 +233,13 @@ def _unwanted(ours: dict[str, str]) -> tuple[set[str], frozenset[str]]:
     with reading():
         rows = {row.id: row for row in vms.of_ids(set(ours.values()))}
         named = {row.cloud_id for row in vms.of_servers(ours) if State(row.state) not in FINAL}
-    left_over = {server_id for server_id, vm_id in ours.items() if server_id not in named and vm_id in rows
-                 and (State(rows[vm_id].state) in FINAL or rows[vm_id].cloud_id not in (None, server_id))}
-    return left_over, frozenset(server_id for server_id, vm_id in ours.items()
-                                if vm_id not in rows and server_id not in named)
+    left_over = {
+        server_id
+        for server_id, vm_id in ours.items()
+        if server_id not in named
+        and vm_id in rows
+        and (State(rows[vm_id].state) in FINAL or rows[vm_id].cloud_id not in (None, server_id))
+    }
+    return left_over, frozenset(
+        server_id for server_id, vm_id in ours.items() if vm_id not in rows and server_id not in named
+    )

@@ -21,9 +21,11 @@ class Retention:
     def __init__(self, runtime: Runtime, hours: float, clock: Callable[[], float] = time.monotonic):
         self._runtime = runtime
         self._clock = clock
-        self._steps = ((functools.partial(outbox.forget, hours), _EVENTS),
-                       (functools.partial(retention.forget_requests, hours), _REQUESTS),
-                       (retention.clear_user_data, _USER_DATA))
+        self._steps = (
+            (functools.partial(outbox.forget, hours), _EVENTS),
+            (functools.partial(retention.forget_requests, hours), _REQUESTS),
+            (retention.clear_user_data, _USER_DATA),
+        )
         self._age, self._looked = 0.0, clock()
 
     async def run(self) -> None:

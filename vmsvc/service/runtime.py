@@ -29,7 +29,7 @@ class Runtime:
 
     def __init__(self, threads: int = 8):
         self.threads = threads
-        self.offloaded = 0      # database functions under way or waiting for a thread
+        self.offloaded = 0  # database functions under way or waiting for a thread
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="database")
         self._of_clients = asyncio.Semaphore(max(1, threads - _OWN_THREADS))
         self._tasks: dict[str, asyncio.Task] = {}
@@ -57,7 +57,7 @@ class Runtime:
             log.warning("database: no answer within 30 s")
             raise Timeout("the database took longer than 30 s") from None
         except DATABASE_ERRORS as error:
-            log.warning("database: %s", str(error).strip().partition("\n")[0])      # the rest may show a row
+            log.warning("database: %s", str(error).strip().partition("\n")[0])  # the rest may show a row
             raise Unavailable("the database does not answer now; try again", retry_after=2) from error
         finally:
             self.offloaded -= 1
@@ -72,8 +72,9 @@ class Runtime:
         loop = asyncio.get_running_loop()
 
         def ended(_: Future) -> None:
-            with contextlib.suppress(RuntimeError):         # the loop is closed
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._of_clients.release)
+
         try:
             running = self._pool.submit(call)
         except BaseException:
@@ -97,11 +98,11 @@ class Runtime:
             try:
                 await run()
                 return
-            except VmsvcError as error:         # the cloud is away, or its answer is garbled
+            except VmsvcError as error:  # the cloud is away, or its answer is garbled
                 self.problems[name] = error.message
                 log.warning("%s: %s", name, error.message)
             except Exception as error:  # pylint: disable=broad-exception-caught
-                self.problems[name] = f"it died of {type(error).__name__}"       # /readyz tells it to anybody
+                self.problems[name] = f"it died of {type(error).__name__}"  # /readyz tells it to anybody
                 log.exception("%s died and is started again", name)
             failures = 0 if asyncio.get_running_loop().time() - started > 60 else failures + 1
             await asyncio.sleep(_RESTART_DELAYS[min(failures, len(_RESTART_DELAYS)) - 1])

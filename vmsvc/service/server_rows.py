@@ -8,9 +8,9 @@ class ServerRows:
 
     def __init__(self) -> None:
         self.servers: dict[str, Server] = {}
-        self._marked: dict[str, tuple[str, ...]] = {}       # mark -> servers that carry it, in order
-        self._row_of: dict[str, str] = {}                   # server -> row that names it
-        self._server_of: dict[str, str] = {}                # row -> server that it names
+        self._marked: dict[str, tuple[str, ...]] = {}  # mark -> servers that carry it, in order
+        self._row_of: dict[str, str] = {}  # server -> row that names it
+        self._server_of: dict[str, str] = {}  # row -> server that it names
 
     def put_server(self, server_id: str, server: Server | None) -> set[str]:
         """A server changed; None: it has gone. Returns the rows whose marks it carried or carries."""
@@ -26,7 +26,7 @@ class ServerRows:
     def put_row(self, row_id: str, server_id: str | None) -> set[str]:
         """A row changed and names this server now, or none. Returns the servers that it named or names."""
         before = self._server_of.pop(row_id, None)
-        if before is not None and self._row_of.get(before) == row_id:      # another row may name it by now
+        if before is not None and self._row_of.get(before) == row_id:  # another row may name it by now
             del self._row_of[before]
         if server_id:
             self._row_of[server_id], self._server_of[row_id] = row_id, server_id

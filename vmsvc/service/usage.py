@@ -9,7 +9,7 @@ from vmsvc.domain.events import instant
 from vmsvc.store import usage
 from vmsvc.store.db import SHOW_SECONDS, reading
 
-_SLOTS = 120                # what a strip can show; the answer stays small however long the time is
+_SLOTS = 120  # what a strip can show; the answer stays small however long the time is
 _LEAST_SECONDS = 600.0
 
 
@@ -27,7 +27,8 @@ def over(hours: float) -> dict[str, Any]:
         evicted = dict(usage.evicted(first, step))
     slots = math.floor((now - first) / step) + 1
     return {
-        "since": instant(datetime.fromtimestamp(first, UTC)), "until": instant(datetime.fromtimestamp(now, UTC)),
+        "since": instant(datetime.fromtimestamp(first, UTC)),
+        "until": instant(datetime.fromtimestamp(now, UTC)),
         "step_seconds": step,
         "standard": held(slots, begun, ended, preemptible=False),
         "preemptible": held(slots, begun, ended, preemptible=True),

@@ -124,17 +124,17 @@ def _http_second(moment: int) -> str:
 class Settings:
     """Durations in seconds of the cloud's clock, and limits. The command line and PUT /sim/settings set them."""
 
-    schedule_seconds: float = 0.2       # from POST to the choice of a host
-    boot_seconds: float = 0.6           # from the choice of a host to ACTIVE
-    delete_seconds: float = 0.4         # teardown of a server that has a host
-    stop_seconds: float = 0.2           # os-stop until SHUTOFF; other actions take as long
-    fault_lag_seconds: float = 0.05     # ERROR shows before its fault (measured: 7 of 20 first looks)
+    schedule_seconds: float = 0.2  # from POST to the choice of a host
+    boot_seconds: float = 0.6  # from the choice of a host to ACTIVE
+    delete_seconds: float = 0.4  # teardown of a server that has a host
+    stop_seconds: float = 0.2  # os-stop until SHUTOFF; other actions take as long
+    fault_lag_seconds: float = 0.05  # ERROR shows before its fault (measured: 7 of 20 first looks)
     token_seconds: float = 3600.0
     service_down_seconds: float = 20.0  # until Nova calls a dead host down (Nova's service_down_time)
-    reclaim_seconds: float = 0.0        # reclaim_instance_interval: above 0, DELETE makes SOFT_DELETED
-    max_limit: int = 1000               # servers per page
-    deleted_kept: int = 10000           # deleted servers that changes-since still shows
-    ignores_groups: float = 0           # 1: Nova does not check whether a server group exists
+    reclaim_seconds: float = 0.0  # reclaim_instance_interval: above 0, DELETE makes SOFT_DELETED
+    max_limit: int = 1000  # servers per page
+    deleted_kept: int = 10000  # deleted servers that changes-since still shows
+    ignores_groups: float = 0  # 1: Nova does not check whether a server group exists
     metadata_cache_seconds: float = 0.0  # Nova's metadata_cache_expiration: how long a guest may read old metadata
 
     def change(self, values: dict) -> None:

@@ -62,8 +62,9 @@ class Cloud(Model):
         for name in ("admin", "demo"):
             self.quotas.set(self.identity.project_named(name).id, dict(LARGE_QUOTA))
         for number in range(1, self._size["hosts"] + 1):
-            self.hosts.add(f"sim-{number}", vcpus=self._size["vcpus"], ram_mb=self._size["ram_mb"],
-                           disk_gb=self._size["disk_gb"])
+            self.hosts.add(
+                f"sim-{number}", vcpus=self._size["vcpus"], ram_mb=self._size["ram_mb"], disk_gb=self._size["disk_gb"]
+            )
 
     def store_settings(self) -> None:
         """To be called after each change of the settings."""
@@ -78,9 +79,17 @@ class Cloud(Model):
         self.clock.advance(seconds)
         self.store_clock()
 
-    def add_active_servers(self, project: Project, flavor: str = "m1.tiny", count: int = 1, host: str | None = None,
-                           name: str = "foreign", metadata: dict | None = None, tags: list[str] | None = None,
-                           volume: bool = False) -> list[Server]:
+    def add_active_servers(
+        self,
+        project: Project,
+        flavor: str = "m1.tiny",
+        count: int = 1,
+        host: str | None = None,
+        name: str = "foreign",
+        metadata: dict | None = None,
+        tags: list[str] | None = None,
+        volume: bool = False,
+    ) -> list[Server]:
         """Make servers of a project that are ACTIVE at once. Stops early when no host has capacity left; the quota is
         not checked. `volume`: they boot from a volume."""
         if flavor not in self.flavors:
@@ -90,10 +99,21 @@ class Cloud(Model):
         image_id = "" if volume else next(iter(self.images), "")
         for _ in range(count):
             now = self.clock.now()
-            server = Server(id=str(uuid.uuid4()), number=self.servers.next_number(), name=name, project_id=project.id,
-                            user_id=owner, flavor=embedded, image_id=image_id,
-                            network_ids=list(self.networks)[:1], created=now, updated=now, hostname=name,
-                            metadata=dict(metadata or {}), tags=sorted(tags or []))
+            server = Server(
+                id=str(uuid.uuid4()),
+                number=self.servers.next_number(),
+                name=name,
+                project_id=project.id,
+                user_id=owner,
+                flavor=embedded,
+                image_id=image_id,
+                network_ids=list(self.networks)[:1],
+                created=now,
+                updated=now,
+                hostname=name,
+                metadata=dict(metadata or {}),
+                tags=sorted(tags or []),
+            )
             if not self.boot.activate_at_once(server, host):
                 break
             servers.append(server)

@@ -43,23 +43,45 @@ class State(ControlHandler):
 
     def get(self) -> None:
         cloud = self.cloud
-        hosts = [{**asdict(host), "up": cloud.hosts.is_up(host),
-                  "inventories": cloud.placement.providers[host.provider_id].inventories,
-                  "used": cloud.placement.usage(cloud.placement.providers[host.provider_id]),
-                  "servers": list(cloud.servers.on_host.get(host.name, ()))} for host in cloud.hosts.all.values()]
+        hosts = [
+            {
+                **asdict(host),
+                "up": cloud.hosts.is_up(host),
+                "inventories": cloud.placement.providers[host.provider_id].inventories,
+                "used": cloud.placement.usage(cloud.placement.providers[host.provider_id]),
+                "servers": list(cloud.servers.on_host.get(host.name, ())),
+            }
+            for host in cloud.hosts.all.values()
+        ]
         servers = [] if self.query.get("servers") == "0" else [self._server(each) for each in cloud.servers.live(None)]
-        self.reply(200, {"now": cloud.clock.now(), "settings": asdict(cloud.settings), "hosts": hosts,
-                         "servers": servers, "projects": {each.name: each.id
-                                                          for each in cloud.identity.projects.values()},
-                         "faults": [fault.view() for fault in self.context.http_faults.all.values()],
-                         "troubles": [asdict(trouble) for trouble in cloud.server_faults.all.values()],
-                         "tokens": len(cloud.identity.tokens), "ports": len(cloud.ports.all)})
+        self.reply(
+            200,
+            {
+                "now": cloud.clock.now(),
+                "settings": asdict(cloud.settings),
+                "hosts": hosts,
+                "servers": servers,
+                "projects": {each.name: each.id for each in cloud.identity.projects.values()},
+                "faults": [fault.view() for fault in self.context.http_faults.all.values()],
+                "troubles": [asdict(trouble) for trouble in cloud.server_faults.all.values()],
+                "tokens": len(cloud.identity.tokens),
+                "ports": len(cloud.ports.all),
+            },
+        )
 
     @staticmethod
     def _server(server: Server) -> dict:
-        return {"id": server.id, "name": server.name, "project_id": server.project_id, "status": server.status,
-                "task_state": server.task_state, "host": server.chosen, "metadata": server.metadata,
-                "tags": server.tags, "step": server.step}
+        return {
+            "id": server.id,
+            "name": server.name,
+            "project_id": server.project_id,
+            "status": server.status,
+            "task_state": server.task_state,
+            "host": server.chosen,
+            "metadata": server.metadata,
+            "tags": server.tags,
+            "step": server.step,
+        }
 
     def delete(self) -> None:
         self.context.release()
@@ -103,8 +125,13 @@ class FaultsHandler(ControlHandler):
     `kind`, see `faults.SERVER_KINDS`); DELETE forgets all and ends the requests that hang."""
 
     def get(self) -> None:
-        self.reply(200, {"faults": [fault.view() for fault in self.context.http_faults.all.values()],
-                         "troubles": [asdict(trouble) for trouble in self.cloud.server_faults.all.values()]})
+        self.reply(
+            200,
+            {
+                "faults": [fault.view() for fault in self.context.http_faults.all.values()],
+                "troubles": [asdict(trouble) for trouble in self.cloud.server_faults.all.values()],
+            },
+        )
 
     def post(self) -> None:
         values = self.values()
@@ -134,12 +161,24 @@ class CallsHandler(ControlHandler):
 
     def get(self) -> None:
         query, calls = self.query, self.context.calls
-        found = calls.select(service=query.get("service"), method=query.get("method"), path=query.get("path", ""),
-                             since=int(query.get("since", 0)), status=int(query["status"]) if "status" in query
-                             else None)
-        self.reply(200, {"count": len(found), "last": calls.total, "in_flight": calls.in_flight,
-                         "most_in_flight": calls.most_in_flight, "counts": dict(calls.counts),
-                         "calls": found[-int(query.get("limit", 1000)):]})
+        found = calls.select(
+            service=query.get("service"),
+            method=query.get("method"),
+            path=query.get("path", ""),
+            since=int(query.get("since", 0)),
+            status=int(query["status"]) if "status" in query else None,
+        )
+        self.reply(
+            200,
+            {
+                "count": len(found),
+                "last": calls.total,
+                "in_flight": calls.in_flight,
+                "most_in_flight": calls.most_in_flight,
+                "counts": dict(calls.counts),
+                "calls": found[-int(query.get("limit", 1000)) :],
+            },
+        )
 
     def delete(self) -> None:
         self.context.calls.reset()
@@ -164,8 +203,23 @@ class OneHost(ControlHandler):
     def put(self, name: str) -> None:
         hosts, values = self.cloud.hosts, self.values()
         host = hosts.get(name)
-        known = {"vcpus", "ram_mb", "disk_gb", "reserved", "ratio", "az", "alive", "disabled", "forced_down",
-                 "refuses", "cell_down", "arch", "traits", "aggregates", "inventories"}
+        known = {
+            "vcpus",
+            "ram_mb",
+            "disk_gb",
+            "reserved",
+            "ratio",
+            "az",
+            "alive",
+            "disabled",
+            "forced_down",
+            "refuses",
+            "cell_down",
+            "arch",
+            "traits",
+            "aggregates",
+            "inventories",
+        }
         if set(values) - known:
             raise bad_request(f"unknown: {', '.join(sorted(set(values) - known))}")
         for key in ("az", "disabled", "forced_down", "refuses", "cell_down", "arch"):
@@ -284,9 +338,17 @@ class GuestMetadata(ControlHandler):
         server = self.find_server(server_id)
         if server.host is None:
             raise ApiError(404, "no such guest")
-        body = {"uuid": server.id, "name": server.name, "hostname": server.hostname, "launch_index":
-                server.launch_index, "availability_zone": server.az, "project_id": server.project_id, "devices": [],
-                "random_seed": "", "dedicated_cpus": []}
+        body = {
+            "uuid": server.id,
+            "name": server.name,
+            "hostname": server.hostname,
+            "launch_index": server.launch_index,
+            "availability_zone": server.az,
+            "project_id": server.project_id,
+            "devices": [],
+            "random_seed": "",
+            "dedicated_cpus": [],
+        }
         meta = self.cloud.metadata_service.read(server)
         if meta:
             body["meta"] = meta
@@ -294,10 +356,19 @@ class GuestMetadata(ControlHandler):
 
 
 routes = [
-    (r"/sim/state", State), (r"/sim/settings", Settings), (r"/sim/clock", ClockHandler),
-    (r"/sim/faults", FaultsHandler), (r"/sim/(faults|troubles)/(\d+)", OneFault), (r"/sim/calls", CallsHandler),
-    (r"/sim/hosts", HostsHandler), (r"/sim/hosts/([^/]+)", OneHost), (r"/sim/quotas/([^/]+)", QuotaHandler),
-    (r"/sim/servers", ServersHandler), (r"/sim/servers/([^/]+)", OneServer), (r"/sim/users", UsersHandler),
-    (r"/sim/flavors", FlavorsHandler), (r"/sim/tokens", TokensHandler),
+    (r"/sim/state", State),
+    (r"/sim/settings", Settings),
+    (r"/sim/clock", ClockHandler),
+    (r"/sim/faults", FaultsHandler),
+    (r"/sim/(faults|troubles)/(\d+)", OneFault),
+    (r"/sim/calls", CallsHandler),
+    (r"/sim/hosts", HostsHandler),
+    (r"/sim/hosts/([^/]+)", OneHost),
+    (r"/sim/quotas/([^/]+)", QuotaHandler),
+    (r"/sim/servers", ServersHandler),
+    (r"/sim/servers/([^/]+)", OneServer),
+    (r"/sim/users", UsersHandler),
+    (r"/sim/flavors", FlavorsHandler),
+    (r"/sim/tokens", TokensHandler),
     (r"/metadata/([^/]+)/openstack/latest/meta_data\.json", GuestMetadata),
 ]

@@ -84,5 +84,7 @@ def _usable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataFolderUnusable(f"the data folder {folder} cannot be used: {error.strerror} "
-                                 f"({error.filename or folder}). VMSVC_DATA_DIR names another") from None
+        raise DataFolderUnusable(
+            f"the data folder {folder} cannot be used: {error.strerror} "
+            f"({error.filename or folder}). VMSVC_DATA_DIR names another"
+        ) from None

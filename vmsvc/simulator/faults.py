@@ -11,24 +11,31 @@ from vmsvc.simulator.store import Store, Table
 #: What a fault does to a call. `before`: the call has no effect. `after`: the call takes effect, and the client does
 #: not get the true answer.
 HTTP_ACTIONS = {
-    "status": "before",       # answer with `status`, `headers`, `body`
-    "echo": "before",         # answer with `status` and a message that repeats the token and the body
-    "delay": "before",        # wait `seconds`, then handle the call as usual
-    "hang": "before",         # never answer
-    "cut": "before",          # close the connection
-    "revoke": "before",       # revoke every token, then handle the call as usual (so the answer is 401)
-    "hang_after": "after",    # never answer
-    "cut_after": "after",     # close the connection
-    "delay_after": "after",   # answer `seconds` later
-    "cut_body": "after",      # close the connection in the middle of the answer
-    "half_json": "after",     # answer with half of the JSON
-    "html": "after",          # answer 200 with a page of HTML
+    "status": "before",  # answer with `status`, `headers`, `body`
+    "echo": "before",  # answer with `status` and a message that repeats the token and the body
+    "delay": "before",  # wait `seconds`, then handle the call as usual
+    "hang": "before",  # never answer
+    "cut": "before",  # close the connection
+    "revoke": "before",  # revoke every token, then handle the call as usual (so the answer is 401)
+    "hang_after": "after",  # never answer
+    "cut_after": "after",  # close the connection
+    "delay_after": "after",  # answer `seconds` later
+    "cut_body": "after",  # close the connection in the middle of the answer
+    "half_json": "after",  # answer with half of the JSON
+    "html": "after",  # answer 200 with a page of HTML
     "status_after": "after",  # answer with `status`, `headers`, `body` (a proxy's 502)
 }
 #: What can happen to a server. `build_hangs` and `delete_hangs`: it never ends by itself. `thief`: another project's
 #: server takes the capacity that a deleted server frees, before a client can see it free.
-SERVER_KINDS = ("spawn_fails", "delete_hangs", "delete_fails", "metadata_refused", "build_hangs", "no_valid_host",
-                "thief")
+SERVER_KINDS = (
+    "spawn_fails",
+    "delete_hangs",
+    "delete_fails",
+    "metadata_refused",
+    "build_hangs",
+    "no_valid_host",
+    "thief",
+)
 
 
 @dataclass
@@ -52,8 +59,8 @@ class HttpFault:  # pylint: disable=too-many-instance-attributes
     headers: dict[str, str] = field(default_factory=dict)
     body: object = None
     seconds: float = 1.0
-    seen: int = 0       # calls that it could have met
-    hits: int = 0       # calls that it has met
+    seen: int = 0  # calls that it could have met
+    hits: int = 0  # calls that it has met
 
     def __post_init__(self):
         self._random = random.Random(self.seed)
@@ -126,10 +133,12 @@ class ServerFault:
 
     def applies(self, server: Server) -> bool:
         """True when this server meets the fault now."""
-        return ((self.count is None or self.hits < self.count)
-                and (self.server_id is None or self.server_id == server.id)
-                and (self.host is None or self.host == server.chosen)
-                and re.search(self.name, server.name) is not None)
+        return (
+            (self.count is None or self.hits < self.count)
+            and (self.server_id is None or self.server_id == server.id)
+            and (self.host is None or self.host == server.chosen)
+            and re.search(self.name, server.name) is not None
+        )
 
 
 class ServerFaults:

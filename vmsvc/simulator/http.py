@@ -16,10 +16,19 @@ from vmsvc.simulator.errors import ApiError, bad_request
 from vmsvc.simulator.faults import HTTP_ACTIONS, HttpFault, HttpFaults
 from vmsvc.simulator.keystone.model import Token
 
-UNAUTHORIZED = {"error": {"code": 401, "title": "Unauthorized",
-                          "message": "The request you have made requires authentication."}}
-REASONS = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 406: "Not Acceptable",
-           409: "Conflict", 500: "Internal Server Error", 503: "Service Unavailable"}
+UNAUTHORIZED = {
+    "error": {"code": 401, "title": "Unauthorized", "message": "The request you have made requires authentication."}
+}
+REASONS = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    406: "Not Acceptable",
+    409: "Conflict",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
 #: Ids within a path, which the counts of calls leave out.
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
 
@@ -35,13 +44,23 @@ class CallLog:
         self.in_flight = 0
         self.most_in_flight = 0
 
-    def begin(self, service: str, method: str, uri: str, user: str | None, at: float,
-              global_request_id: str | None = None) -> dict:
+    def begin(
+        self, service: str, method: str, uri: str, user: str | None, at: float, global_request_id: str | None = None
+    ) -> dict:
         """Add a call that has arrived. Its `status` is None until it is answered."""
         self.total += 1
         path = uri.partition("?")[0]
-        call = {"seq": self.total, "at": at, "service": service, "method": method, "path": path, "uri": uri,
-                "user": user, "global_request_id": global_request_id, "status": None}
+        call = {
+            "seq": self.total,
+            "at": at,
+            "service": service,
+            "method": method,
+            "path": path,
+            "uri": uri,
+            "user": user,
+            "global_request_id": global_request_id,
+            "status": None,
+        }
         self.log.append(call)
         self.counts[f"{method} {ID.sub('{id}', path)}"] += 1
         self.in_flight += 1
@@ -53,12 +72,25 @@ class CallLog:
         call["status"] = status
         self.in_flight -= 1
 
-    def select(self, *, service: str | None = None, method: str | None = None, path: str = "", since: int = 0,
-               status: int | None = None) -> list[dict]:
+    def select(
+        self,
+        *,
+        service: str | None = None,
+        method: str | None = None,
+        path: str = "",
+        since: int = 0,
+        status: int | None = None,
+    ) -> list[dict]:
         """The calls after number `since` that match. `path` is a regular expression for the path with its query."""
-        return [call for call in self.log if call["seq"] > since and service in (None, call["service"])
-                and method in (None, call["method"]) and status in (None, call["status"])
-                and re.search(path, call["uri"])]
+        return [
+            call
+            for call in self.log
+            if call["seq"] > since
+            and service in (None, call["service"])
+            and method in (None, call["method"])
+            and status in (None, call["status"])
+            and re.search(path, call["uri"])
+        ]
 
     def reset(self) -> None:
         self.log.clear()
@@ -107,8 +139,13 @@ class ServiceHandler(RequestHandler):
         token = self.cloud.identity.token(self.request.headers.get("X-Auth-Token"))
         user = self.cloud.identity.users[token.user_id].name if token else None
         self._call = self.context.calls.begin(
-            self.service, self.request.method, self.request.uri, user, self.cloud.clock.now(),
-            self.request.headers.get("X-Openstack-Request-Id"))
+            self.service,
+            self.request.method,
+            self.request.uri,
+            user,
+            self.cloud.clock.now(),
+            self.request.headers.get("X-Openstack-Request-Id"),
+        )
         await self._apply_faults()
         self.token = self.cloud.identity.token(self.request.headers.get("X-Auth-Token"))
         self.negotiate()
@@ -248,7 +285,7 @@ class ServiceHandler(RequestHandler):
             self.set_status(200)
             super().finish("<html><body><h1>It works!</h1></body></html>")
         elif fault.action == "half_json":
-            super().finish((chunk or "{}")[:max(1, len(chunk or "{}") // 2)])
+            super().finish((chunk or "{}")[: max(1, len(chunk or "{}") // 2)])
         elif fault.action == "cut_body":
             await self._send_half(chunk or "{}")
         else:
@@ -264,8 +301,10 @@ class ServiceHandler(RequestHandler):
 
     def _answer(self, fault: HttpFault) -> None:
         self.set_status(fault.status, REASONS.get(fault.status, "Simulated"))
-        body = fault.body if fault.action != "echo" else {"error": {
-            "message": f"{self.request.headers.get('X-Auth-Token')} {self.request.body.decode(errors='replace')}"}}
+        body = fault.body
+        if fault.action == "echo":
+            token, sent = self.request.headers.get("X-Auth-Token"), self.request.body.decode(errors="replace")
+            body = {"error": {"message": f"{token} {sent}"}}
         if not isinstance(body, str):
             self.set_header("Content-Type", "application/json")
             body = json.dumps({} if body is None else body)
@@ -279,7 +318,7 @@ class ServiceHandler(RequestHandler):
         head = "\r\n".join(lines) + "\r\n\r\n"
         stream = self.request.connection.stream
         try:
-            await stream.write((head + chunk[:max(1, len(chunk) // 2)]).encode())
+            await stream.write((head + chunk[: max(1, len(chunk) // 2)]).encode())
         except StreamClosedError:
             pass
         self._cut(raising=False)

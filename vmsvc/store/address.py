@@ -22,8 +22,13 @@ _PORT = re.compile(r"\d{1,5}")
 
 #: How we connect, unless the address says otherwise. A server that is cut off without a word is given up within half a
 #: minute, as a statement that takes too long is.
-_DEFAULTS = {"connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
-             "tcp_user_timeout": "25000"}
+_DEFAULTS = {
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
 
 
 class BadAddress(Exception):
@@ -40,8 +45,9 @@ class Address:
 
     def connect(self, name: str) -> Any:
         """A new connection (psycopg2's); `name` is what PostgreSQL calls it, unless the address has another."""
-        return psycopg2.connect(**{**_DEFAULTS, "fallback_application_name": name, **self.parameters,
-                                   "client_encoding": "UTF8"})
+        return psycopg2.connect(
+            **{**_DEFAULTS, "fallback_application_name": name, **self.parameters, "client_encoding": "UTF8"}
+        )
 
 
 def parse(text: str) -> Address:
@@ -49,7 +55,7 @@ def parse(text: str) -> Address:
     _require_form(text)
     try:
         parameters = dict(parse_dsn(text))
-    except (psycopg2.Error, ValueError):       # ValueError: what is no text once %XX is taken for bytes
+    except (psycopg2.Error, ValueError):  # ValueError: what is no text once %XX is taken for bytes
         raise BadAddress(_complaint("libpq cannot read it")) from None
     hosts = parameters.get("host", "").split(",")
     if not all(_HOST.fullmatch(host) for host in hosts):
@@ -57,8 +63,9 @@ def parse(text: str) -> Address:
     if not all(_PORT.fullmatch(port) for port in parameters.get("port", "").split(",") if port):
         raise BadAddress(_complaint("a port is not a number"))
     options = parameters.pop("options", "")
-    session = {found["name"].replace("-", "_"): re.sub(r"\\(.)", r"\1", found["value"])
-               for found in _OPTION.finditer(options)}
+    session = {
+        found["name"].replace("-", "_"): re.sub(r"\\(.)", r"\1", found["value"]) for found in _OPTION.finditer(options)
+    }
     left = _OPTION.sub("", options).strip()
     if left:
         parameters["options"] = left
@@ -67,14 +74,16 @@ def parse(text: str) -> Address:
 
 def _require_form(text: str) -> None:
     if scheme := _SCHEME.match(text):
-        user = text[scheme.end():].rpartition("@")[0]
-        if "@" in user or "/" in user:      # libpq would take a part of the password for a host
+        user = text[scheme.end() :].rpartition("@")[0]
+        if "@" in user or "/" in user:  # libpq would take a part of the password for a host
             raise BadAddress(_complaint("there is an @ or a / before the last @"))
     elif _ANY_SCHEME.match(text) or "=" not in text:
         raise BadAddress(_complaint("it begins with neither of the two forms"))
 
 
 def _complaint(reason: str) -> str:
-    return (f"it is no address of a PostgreSQL ({reason}). It has to be postgresql://user:password@host:port/name or "
-            "host=… port=… dbname=… user=…; in a URL each special character of the password is written as %XX, as %40 "
-            "for @ and %2F for /")
+    return (
+        f"it is no address of a PostgreSQL ({reason}). It has to be postgresql://user:password@host:port/name or "
+        "host=… port=… dbname=… user=…; in a URL each special character of the password is written as %XX, as %40 "
+        "for @ and %2F for /"
+    )

@@ -39,16 +39,22 @@ _HEARING_SECONDS = 2.0
 SHOW_SECONDS = 5.0
 
 #: InternalError is what a server that takes no changes says (it is a standby, or was told to be read-only).
-DATABASE_ERRORS = (OperationalError, InterfaceError, InternalError, psycopg2.OperationalError, psycopg2.InterfaceError,
-                   psycopg2.InternalError)
+DATABASE_ERRORS = (
+    OperationalError,
+    InterfaceError,
+    InternalError,
+    psycopg2.OperationalError,
+    psycopg2.InterfaceError,
+    psycopg2.InternalError,
+)
 
 
 class Lock(enum.IntEnum):
     """Advisory locks, always taken in this order within one transaction."""
 
     MIGRATE = 1
-    SCHEDULER = 2      # one planner at a time
-    OUTBOX = 3         # one writer of events at a time, to the end of its transaction
+    SCHEDULER = 2  # one planner at a time
+    OUTBOX = 3  # one writer of events at a time, to the end of its transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +74,9 @@ class CommittedEvent:
 _observers: list[Callable[[CommittedEvent], None]] = []
 
 
-def open_database(url: str, connections: int,
-                  committed: Callable[[CommittedEvent], None] | None = None) -> PostgresqlDatabase:
+def open_database(
+    url: str, connections: int, committed: Callable[[CommittedEvent], None] | None = None
+) -> PostgresqlDatabase:
     """The pool of connections, bound to the models. Nothing is connected yet. `committed` is called with each event
     that this process commits, in a thread of the database."""
     pool = Pool(parse(url), max_connections=connections, stale_timeout=300, timeout=10)
@@ -90,7 +97,7 @@ class Unit:
     """One transaction: its changes and the events about them are committed together, or not at all."""
 
     def __init__(self, now: datetime.datetime):
-        self.now = now                 # the database's clock when the unit began
+        self.now = now  # the database's clock when the unit began
         self._events: list[dict[str, Any]] = []
         self._committed: list[CommittedEvent] = []
         self._notifies = False
@@ -105,8 +112,9 @@ class Unit:
         """Add an event: `type`, `state`, `vm_id`, `subject`, `is_preemptible`, `data`."""
         self._events.append(event)
         self._notifies = True
-        self._committed.append(CommittedEvent(event["type"], event["state"], event["is_preemptible"], cause, self.now,
-                                              event["data"]))
+        self._committed.append(
+            CommittedEvent(event["type"], event["state"], event["is_preemptible"], cause, self.now, event["data"])
+        )
 
     def log_on_commit(self, message: str, *args: object) -> None:
         """Write a line into the log once the unit has committed: a unit that fails has changed nothing. The line names
@@ -148,8 +156,10 @@ class Unit:
 def _columns(events: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """The values of `queries.WRITE_EVENTS`: a list for each column."""
     names = ("type", "state", "vm_id", "subject", "is_preemptible")
-    return {**{name: [event[name] for event in events] for name in names},
-            "data": [json.dumps(event["data"]) for event in events]}
+    return {
+        **{name: [event[name] for event in events] for name in names},
+        "data": [json.dumps(event["data"]) for event in events],
+    }
 
 
 def _lock_text(lock: Lock) -> str:

@@ -30,9 +30,15 @@ class Claim(NamedTuple):
 def enqueue(work: Unit, kind: str, vm_id: str, not_before: datetime | None = None) -> None:
     """Write an intent that starts at `not_before` (None: now). If the VM has an open intent of this kind, that one is
     carried out once more instead: its worker may have read the VM before the caller's change."""
-    (Intent.insert(kind=kind, vm_id=vm_id, not_before=not_before or work.now, created_at=work.now)
-     .on_conflict(conflict_target=[Intent.vm_id, Intent.kind], conflict_where=Intent.done_at.is_null(),
-                  update={Intent.times_enqueued: Intent.times_enqueued + 1}).execute())
+    (
+        Intent.insert(kind=kind, vm_id=vm_id, not_before=not_before or work.now, created_at=work.now)
+        .on_conflict(
+            conflict_target=[Intent.vm_id, Intent.kind],
+            conflict_where=Intent.done_at.is_null(),
+            update={Intent.times_enqueued: Intent.times_enqueued + 1},
+        )
+        .execute()
+    )
     work.notify(intents=True)
 
 
@@ -44,8 +50,12 @@ def claim(owner: str, most: int) -> list[Claim]:
 
 def renew(owner: str, ids: list[int]) -> set[int]:
     """Prolong our leases; returns the ids that are still ours."""
-    renewed = (Intent.update(lease_until=seconds_from_now(LEASE_SECONDS))
-               .where(Intent.id.in_(ids), _held_by(owner)).returning(Intent.id).execute())
+    renewed = (
+        Intent.update(lease_until=seconds_from_now(LEASE_SECONDS))
+        .where(Intent.id.in_(ids), _held_by(owner))
+        .returning(Intent.id)
+        .execute()
+    )
     return {row.id for row in renewed}
 
 
@@ -60,8 +70,11 @@ def fulfil(work: Unit, owner: str, done: Sequence[tuple[int, int]]) -> None:
 
 def retry(owner: str, intent_id: int, seconds: float) -> None:
     """Give up a claim, if the owner still has it; any replica tries again after so many seconds."""
-    (Intent.update(lease_owner=None, lease_until=None, not_before=seconds_from_now(seconds))
-     .where(Intent.id == intent_id, _held_by(owner)).execute())
+    (
+        Intent.update(lease_owner=None, lease_until=None, not_before=seconds_from_now(seconds))
+        .where(Intent.id == intent_id, _held_by(owner))
+        .execute()
+    )
 
 
 def release(owner: str) -> None:
@@ -94,9 +107,10 @@ def is_open(kind: str, vm_id: str) -> bool:
 
 def open_for(vm_ids: Collection[str], kinds: Collection[str]) -> set[str]:
     """Those of these VMs that have an open intent of one of these kinds."""
-    found = Intent.select(Intent.vm_id).where(any_of(Intent.vm_id, vm_ids), Intent.kind.in_(list(kinds)),
-                                              Intent.done_at.is_null())
-    return {vm_id for vm_id, in found.tuples()}
+    found = Intent.select(Intent.vm_id).where(
+        any_of(Intent.vm_id, vm_ids), Intent.kind.in_(list(kinds)), Intent.done_at.is_null()
+    )
+    return {vm_id for (vm_id,) in found.tuples()}
 
 
 def seconds_to_next() -> float | None:

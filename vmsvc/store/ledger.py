@@ -49,8 +49,11 @@ def reserve(work: Unit, vm_id: str, bin_kind: str, bin_id: str, members: Mapping
 
 def release(work: Unit, vm_id: str) -> None:
     """The request needs its room no longer: it is ACTIVE, or has failed, or is being deleted."""
-    if (Reservation.update(released_at=work.now)
-            .where(Reservation.vm_id == vm_id, Reservation.released_at.is_null()).execute()):
+    if (
+        Reservation.update(released_at=work.now)
+        .where(Reservation.vm_id == vm_id, Reservation.released_at.is_null())
+        .execute()
+    ):
         work.notify()
 
 
@@ -58,16 +61,26 @@ def cool(work: Unit, host: str, boot: Mapping[str, Any], reason: str, seconds: f
     """A host refused such a VM (`boot` has its flavor_id and image_id): others like it go elsewhere for a while."""
     until = work.now + timedelta(seconds=seconds)
     ModelDelete(Cooldown).where(Cooldown.until_at < work.now).execute()
-    (Cooldown.insert(host=host, flavor_id=boot["flavor_id"], image_id=boot["image_id"], reason=reason, until_at=until)
-     .on_conflict(conflict_target=[Cooldown.flavor_id, Cooldown.image_id, Cooldown.host],
-                  update={Cooldown.reason: reason, Cooldown.until_at: until}).execute())
+    (
+        Cooldown.insert(
+            host=host, flavor_id=boot["flavor_id"], image_id=boot["image_id"], reason=reason, until_at=until
+        )
+        .on_conflict(
+            conflict_target=[Cooldown.flavor_id, Cooldown.image_id, Cooldown.host],
+            update={Cooldown.reason: reason, Cooldown.until_at: until},
+        )
+        .execute()
+    )
 
 
 def cooling() -> dict[tuple[str, str], dict[str, str]]:
     """(flavor id, image id) -> the hosts that refused such VMs lately, with what the cloud said."""
     found: dict[tuple[str, str], dict[str, str]] = {}
-    rows = (Cooldown.select(Cooldown.flavor_id, Cooldown.image_id, Cooldown.host, Cooldown.reason)
-            .where(Cooldown.until_at > fn.clock_timestamp()).tuples())
+    rows = (
+        Cooldown.select(Cooldown.flavor_id, Cooldown.image_id, Cooldown.host, Cooldown.reason)
+        .where(Cooldown.until_at > fn.clock_timestamp())
+        .tuples()
+    )
     for flavor_id, image_id, host, reason in rows:
         found.setdefault((flavor_id, image_id), {})[host] = reason
     return found
@@ -76,18 +89,35 @@ def cooling() -> dict[tuple[str, str], dict[str, str]]:
 def unplugged(network_id: str) -> str | None:
     """The message of the last build of the last ten minutes that got no address on this network; None without one, or
     when a later build got one. A tenant has no better evidence about another project's network."""
-    found = database.execute_sql(queries.UNPLUGGED,
-                                 {"seconds": _UNPLUGGED_SECONDS, "network": network_id}).fetchone()
+    found = database.execute_sql(queries.UNPLUGGED, {"seconds": _UNPLUGGED_SECONDS, "network": network_id}).fetchone()
     return found and found[0]
 
 
-def record_eviction(work: Unit, victim: Vm, *, reason: str, evict_at: datetime, request_vm_id: str | None = None,
-                    simulated: bool = False, delivery: str = METADATA, plan: Mapping[str, Any] | None = None) -> None:
+def record_eviction(
+    work: Unit,
+    victim: Vm,
+    *,
+    reason: str,
+    evict_at: datetime,
+    request_vm_id: str | None = None,
+    simulated: bool = False,
+    delivery: str = METADATA,
+    plan: Mapping[str, Any] | None = None,
+) -> None:
     """Write who is to go, for whom and why. `plan`: round, bin, criterion, cost, runner_up, optimal."""
     blank = {"round": 0, "bin": None, "criterion": None, "cost": {}, "runner_up": None, "optimal": True}
-    Eviction.create(vm_id=victim.id, owner=victim.principal, owner_id=victim.principal_id, reason=reason,
-                    simulated=simulated, request_vm_id=request_vm_id, planned_at=work.now, evict_at=evict_at,
-                    delivery=delivery, **{**blank, **(plan or {})})
+    Eviction.create(
+        vm_id=victim.id,
+        owner=victim.principal,
+        owner_id=victim.principal_id,
+        reason=reason,
+        simulated=simulated,
+        request_vm_id=request_vm_id,
+        planned_at=work.now,
+        evict_at=evict_at,
+        delivery=delivery,
+        **{**blank, **(plan or {})},
+    )
 
 
 def stamp(vm_id: str, step: str) -> None:
@@ -98,8 +128,11 @@ def stamp(vm_id: str, step: str) -> None:
 
 def acknowledged(vm_id: str, by: str | None) -> None:
     """Write when a victim's newest eviction was acknowledged, once, and the name of who did it."""
-    (Eviction.update(acknowledged_at=fn.clock_timestamp(), acknowledged_by=by)
-     .where(_newest(vm_id), Eviction.acknowledged_at.is_null()).execute())
+    (
+        Eviction.update(acknowledged_at=fn.clock_timestamp(), acknowledged_by=by)
+        .where(_newest(vm_id), Eviction.acknowledged_at.is_null())
+        .execute()
+    )
 
 
 def readable_since(vm_id: str) -> datetime | None:
@@ -110,7 +143,7 @@ def readable_since(vm_id: str) -> datetime | None:
 def exempt(seconds: float) -> frozenset[str]:
     """VMs that must not be noticed: those exempted within the last `seconds`, and those exempted for a request that
     still waits. So a request never returns to such a VM, and its candidates become fewer each time."""
-    return frozenset(vm_id for vm_id, in database.execute_sql(queries.EXEMPT, {"seconds": seconds}).fetchall())
+    return frozenset(vm_id for (vm_id,) in database.execute_sql(queries.EXEMPT, {"seconds": seconds}).fetchall())
 
 
 def make_exempt(vm_id: str, why: str) -> None:
@@ -157,43 +190,72 @@ def settle(request_vm_id: str, wasted: str | None) -> None:
 def victims_of(request_vm_id: str) -> list[str]:
     """The vmsvc ids of the VMs that were or are being evicted for a request, without those that were reprieved and
     those that left by themselves during their notice."""
-    rows = (Eviction.select(Eviction.vm_id)
-            .where(Eviction.request_vm_id == request_vm_id, Eviction.evicting_at.is_null(False))
-            .order_by(Eviction.id))
+    rows = (
+        Eviction.select(Eviction.vm_id)
+        .where(Eviction.request_vm_id == request_vm_id, Eviction.evicting_at.is_null(False))
+        .order_by(Eviction.id)
+    )
     return [row.vm_id for row in rows]
 
 
 def with_victims(request_vm_ids: Collection[str]) -> frozenset[str]:
     """Those of these requests for which a VM was evicted, or is being so."""
-    rows = Eviction.select(Eviction.request_vm_id).distinct().where(
-        any_of(Eviction.request_vm_id, request_vm_ids), Eviction.evicting_at.is_null(False))
-    return frozenset(vm_id for vm_id, in rows.tuples())
+    rows = (
+        Eviction.select(Eviction.request_vm_id)
+        .distinct()
+        .where(any_of(Eviction.request_vm_id, request_vm_ids), Eviction.evicting_at.is_null(False))
+    )
+    return frozenset(vm_id for (vm_id,) in rows.tuples())
 
 
 def victims_leave(request_vm_id: str) -> bool:
     """True while one of the VMs that `victims_of` returns is still being removed."""
-    return (Eviction.select().join(Vm, on=Vm.id == Eviction.vm_id)
-            .where(Eviction.request_vm_id == request_vm_id, Eviction.evicting_at.is_null(False),
-                   Vm.state.in_([str(state) for state in REMOVING])).exists())
+    return (
+        Eviction.select()
+        .join(Vm, on=Vm.id == Eviction.vm_id)
+        .where(
+            Eviction.request_vm_id == request_vm_id,
+            Eviction.evicting_at.is_null(False),
+            Vm.state.in_([str(state) for state in REMOVING]),
+        )
+        .exists()
+    )
 
 
 def recent_losses(seconds: float) -> dict[str, int]:
     """How many VMs each owner, by id, lost to evictions within so many seconds; practised evictions do not count."""
-    return dict(Eviction.select(fn.COALESCE(Eviction.owner_id, Eviction.owner), fn.COUNT(Eviction.id))
-                .where(Eviction.evicting_at > seconds_from_now(-seconds), ~Eviction.simulated)
-                .group_by(SQL("1")).tuples())
+    return dict(
+        Eviction.select(fn.COALESCE(Eviction.owner_id, Eviction.owner), fn.COUNT(Eviction.id))
+        .where(Eviction.evicting_at > seconds_from_now(-seconds), ~Eviction.simulated)
+        .group_by(SQL("1"))
+        .tuples()
+    )
 
 
-def evictions(*, before: int | None, limit: int, vm_ids: Collection[str] | None = None,
-              request_ids: Collection[str] | None = None, reason: str | None = None) -> list[dict[str, Any]]:
+def evictions(
+    *,
+    before: int | None,
+    limit: int,
+    vm_ids: Collection[str] | None = None,
+    request_ids: Collection[str] | None = None,
+    reason: str | None = None,
+) -> list[dict[str, Any]]:
     """The record, newest first: rows joined with the two VMs' names and cloud ids."""
     victim, asker = Vm.alias(), Vm.alias()
-    query = (Eviction.select(Eviction, victim.cloud_id.alias("victim_id"), victim.name.alias("victim_name"),
-                             victim.state.alias("victim_state"),
-                             asker.cloud_id.alias("asker_id"), asker.name.alias("asker_name"))
-             .join(victim, JOIN.LEFT_OUTER, on=victim.id == Eviction.vm_id)
-             .join(asker, JOIN.LEFT_OUTER, on=asker.id == Eviction.request_vm_id)
-             .order_by(Eviction.id.desc()).limit(limit))
+    query = (
+        Eviction.select(
+            Eviction,
+            victim.cloud_id.alias("victim_id"),
+            victim.name.alias("victim_name"),
+            victim.state.alias("victim_state"),
+            asker.cloud_id.alias("asker_id"),
+            asker.name.alias("asker_name"),
+        )
+        .join(victim, JOIN.LEFT_OUTER, on=victim.id == Eviction.vm_id)
+        .join(asker, JOIN.LEFT_OUTER, on=asker.id == Eviction.request_vm_id)
+        .order_by(Eviction.id.desc())
+        .limit(limit)
+    )
     if before is not None:
         query = query.where(Eviction.id < before)
     if vm_ids is not None:

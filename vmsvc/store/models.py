@@ -46,44 +46,44 @@ class Vm(Base):
     """A request for a VM and, once there is one, its server. It is the answer to a retried request. One that became a
     VM is never deleted; one that did not is deleted after a while: see `store.retention`."""
 
-    id = TextField(primary_key=True)                     # the vmsvc id, made by us; in the server's metadata
-    cloud_id = TextField(null=True, unique=True)         # the server's id, saved the moment it is known
+    id = TextField(primary_key=True)  # the vmsvc id, made by us; in the server's metadata
+    cloud_id = TextField(null=True, unique=True)  # the server's id, saved the moment it is known
     name = TextField()
     is_preemptible = BooleanField()
-    state = TextField()                                  # domain.lifecycle.State; written by store.vms.move() only
+    state = TextField()  # domain.lifecycle.State; written by store.vms.move() only
     priority = IntegerField(default=0)
     min_run_seconds = IntegerField(default=0)
-    group_name = TextField(null=True)                    # its eviction group, and that group's budget
+    group_name = TextField(null=True)  # its eviction group, and that group's budget
     max_unavailable = IntegerField(null=True)
-    principal = TextField()                              # the name of who asked for it, for showing
-    principal_id = TextField(null=True)                  # and who that is; null in a row from before: the name
+    principal = TextField()  # the name of who asked for it, for showing
+    principal_id = TextField(null=True)  # and who that is; null in a row from before: the name
     flavor = TextField()
     image = TextField()
     network = TextField(null=True)
     boot = BinaryJSONField(index=False)  # what the POST needs: ids, key_name, user_data, ...
     quota = BinaryJSONField(index=False)  # what it counts for in the project's quota
     room = BinaryJSONField(index=False)  # what it claims from a host
-    host = TextField(null=True)                          # operator mode: the host it is pinned to
+    host = TextField(null=True)  # operator mode: the host it is pinned to
     host_id = TextField(null=True)
     created_at = DateTimeTZField()
     updated_at = DateTimeTZField()
     launched_at = DateTimeTZField(null=True)
     ended_at = DateTimeTZField(null=True, index=True)
-    evict_at = DateTimeTZField(null=True)                # NOTICED: untouched before this
-    acknowledged_at = DateTimeTZField(null=True)         # the guest, or its owner, said that it may go early
-    evicted_for = TextField(null=True)                   # the preemptor's vmsvc id
+    evict_at = DateTimeTZField(null=True)  # NOTICED: untouched before this
+    acknowledged_at = DateTimeTZField(null=True)  # the guest, or its owner, said that it may go early
+    evicted_for = TextField(null=True)  # the preemptor's vmsvc id
     notice = BinaryJSONField(null=True, index=False)  # what decided, for events and lists
     refusal = BinaryJSONField(null=True, index=False)  # PENDING again: what the cloud said and when
     avoid = BinaryJSONField(default=list, index=False)  # hosts that refused it
-    rounds = IntegerField(default=0)                     # rounds of eviction for it, at most 2
+    rounds = IntegerField(default=0)  # rounds of eviction for it, at most 2
     outcome = BinaryJSONField(null=True, index=False)  # the answer to the POST, the same for every retry
-    changed = BigIntegerField(index=True)                # the transaction that wrote it last: PostgreSQL fills it in
+    changed = BigIntegerField(index=True)  # the transaction that wrote it last: PostgreSQL fills it in
 
 
 class Idempotency(Base):
     """An Idempotency-Key that was used, and for what."""
 
-    principal = TextField()                              # who used it: `Principal.id`; in a row from before, the name
+    principal = TextField()  # who used it: `Principal.id`; in a row from before, the name
     key = TextField()
     body_hash = TextField()
     vm_id = TextField(index=True)
@@ -99,13 +99,13 @@ class Intent(Base):
     """What is to be done in the cloud, committed before it is done. Claimed under a lease; runs at least once."""
 
     id = BigAutoField()
-    kind = TextField()                                   # boot, notice, reprieve, evict, delete
+    kind = TextField()  # boot, notice, reprieve, evict, delete
     vm_id = TextField()
     not_before = DateTimeTZField()
     lease_owner = TextField(null=True)
     lease_until = DateTimeTZField(null=True)
     attempts = IntegerField(default=0)
-    times_enqueued = IntegerField(column_name="wishes", default=1)   # above what a worker claimed: carried out again
+    times_enqueued = IntegerField(column_name="wishes", default=1)  # above what a worker claimed: carried out again
     created_at = DateTimeTZField()
     done_at = DateTimeTZField(null=True)
 
@@ -115,7 +115,7 @@ class Reservation(Base):
 
     id = BigAutoField()
     vm_id = TextField()
-    bin_kind = TextField()                               # quota, host, host_id
+    bin_kind = TextField()  # quota, host, host_id
     bin = TextField()
     members = BinaryJSONField(default=dict, index=False)  # host_id: who held what there when it was planned
     created_at = DateTimeTZField()
@@ -129,7 +129,7 @@ class Cooldown(Base):
     host = TextField()
     flavor_id = TextField()
     image_id = TextField()
-    reason = TextField()                                 # what the cloud said
+    reason = TextField()  # what the cloud said
     until_at = DateTimeTZField()
 
     class Meta:
@@ -146,11 +146,11 @@ class RequestClass(Base):
     image_id = TextField()
     network_id = TextField()
     availability_zone = TextField()
-    conditions = TextField(index=True)                   # JSON list: what else than room they ask of a host
-    accepted_at = DateTimeTZField(null=True)             # the cloud built one
-    futile_at = DateTimeTZField(null=True)               # an eviction for one did not help: capacity was not the cause
+    conditions = TextField(index=True)  # JSON list: what else than room they ask of a host
+    accepted_at = DateTimeTZField(null=True)  # the cloud built one
+    futile_at = DateTimeTZField(null=True)  # an eviction for one did not help: capacity was not the cause
     futile_error = TextField(null=True)
-    futile_reason = TextField(null=True)                 # what the cloud said
+    futile_reason = TextField(null=True)  # what the cloud said
 
     class Meta:
         """One row a class."""
@@ -163,11 +163,11 @@ class Eviction(Base):
 
     id = BigAutoField()
     vm_id = TextField(index=True)
-    owner = TextField()                                  # the name of who had asked for the victim, for showing
-    owner_id = TextField(null=True)                      # and who that is; null in a row from before: the name
-    reason = TextField()                                 # capacity, lifetime, simulated
+    owner = TextField()  # the name of who had asked for the victim, for showing
+    owner_id = TextField(null=True)  # and who that is; null in a row from before: the name
+    reason = TextField()  # capacity, lifetime, simulated
     simulated = BooleanField()
-    request_vm_id = TextField(null=True, index=True)     # who needed the room
+    request_vm_id = TextField(null=True, index=True)  # who needed the room
     round = IntegerField()
     bin = TextField(null=True)
     criterion = TextField(null=True)
@@ -176,18 +176,18 @@ class Eviction(Base):
     optimal = BooleanField()
     planned_at = DateTimeTZField()
     evict_at = DateTimeTZField()
-    noticed_at = DateTimeTZField(null=True)              # the guest could read it from then on
+    noticed_at = DateTimeTZField(null=True)  # the guest could read it from then on
     acknowledged_at = DateTimeTZField(null=True)
-    acknowledged_by = TextField(null=True)               # who said so; null: the guest, by powering itself off
+    acknowledged_by = TextField(null=True)  # who said so; null: the guest, by powering itself off
     reprieved_at = DateTimeTZField(null=True)
     evicting_at = DateTimeTZField(null=True, index=True)
     stopped_at = DateTimeTZField(null=True)
-    deleted_at = DateTimeTZField(null=True)              # the cloud has taken the DELETE
-    freed_at = DateTimeTZField(null=True)                # the cloud says 404: quota and room are free
-    fulfilled_at = DateTimeTZField(null=True)            # the request that it was for became ACTIVE
-    wasted = TextField(null=True)                        # why it was for nothing, if it was
-    delivery = TextField(default="metadata")             # of the notice: or event, by the event alone
-    exempt = TextField(null=True)                        # reprieved, for it could not be made to go: why
+    deleted_at = DateTimeTZField(null=True)  # the cloud has taken the DELETE
+    freed_at = DateTimeTZField(null=True)  # the cloud says 404: quota and room are free
+    fulfilled_at = DateTimeTZField(null=True)  # the request that it was for became ACTIVE
+    wasted = TextField(null=True)  # why it was for nothing, if it was
+    delivery = TextField(default="metadata")  # of the notice: or event, by the event alone
+    exempt = TextField(null=True)  # reprieved, for it could not be made to go: why
 
 
 class Event(Base):
@@ -214,10 +214,10 @@ class Ticket(Base):
     """The right to open one WebSocket, by the hash of the ticket."""
 
     digest = TextField(primary_key=True)
-    principal = TextField()                              # its holder's name, for showing
-    principal_id = TextField(null=True)                  # and who that is; null: the name
+    principal = TextField()  # its holder's name, for showing
+    principal_id = TextField(null=True)  # and who that is; null: the name
     may_write = BooleanField()
-    credential = TextField()                             # the hash of what its holder showed
+    credential = TextField()  # the hash of what its holder showed
     expires_at = DateTimeTZField(index=True)
 
 

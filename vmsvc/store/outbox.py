@@ -48,8 +48,9 @@ def tail(since: int, limit: int) -> tuple[list[dict[str, Any]], int]:
     return [envelope(dict(zip(_TOLD, row))) for _, *row in rows if row[0] is not None], gone
 
 
-def page(since: int, limit: int, *, types: Collection[str] = (), vm: str | None = None,
-         preemptible: bool | None = None) -> tuple[list[dict[str, Any]], int]:
+def page(
+    since: int, limit: int, *, types: Collection[str] = (), vm: str | None = None, preemptible: bool | None = None
+) -> tuple[list[dict[str, Any]], int]:
     """The events after `since` in order, `limit` at most, as clients get them, and the seq up to which that reaches.
     It looks at few more rows than it returns, whatever is wanted; among the events of one VM it ends after LOOK, and
     returns what it has. In the caller's transaction, which is one view.
@@ -59,27 +60,40 @@ def page(since: int, limit: int, *, types: Collection[str] = (), vm: str | None 
     gone, last = removed(), newest()
     if since < gone:
         raise HistoryGone(gone + 1)
-    wanted = [(kind, preempts) for kind in sorted(set(types or TYPES))
-              for preempts in ((False, True) if preemptible is None else (preemptible,))]
+    wanted = [
+        (kind, preempts)
+        for kind in sorted(set(types or TYPES))
+        for preempts in ((False, True) if preemptible is None else (preemptible,))
+    ]
     if vm is not None:
         found = database.execute_sql(queries.OF_VM, {"vm": vm, "since": since, "limit": LOOK}).fetchall()
         if len(found) == LOOK:
             last = found[-1][0]
-        rows = _chosen(wanted, limit).where(Event.seq.in_([seq for seq, in found])).tuples()
+        rows = _chosen(wanted, limit).where(Event.seq.in_([seq for (seq,) in found])).tuples()
     elif len(wanted) == 2 * len(TYPES):
         rows = Event.select(*_FIELDS).where(Event.seq > since).order_by(Event.seq).limit(limit).tuples()
     else:
-        rows = database.execute_sql(queries.OF_KINDS, {
-            "types": [kind for kind, _ in wanted], "preemptible": [preempts for _, preempts in wanted],
-            "since": since, "limit": limit}).fetchall()
+        rows = database.execute_sql(
+            queries.OF_KINDS,
+            {
+                "types": [kind for kind, _ in wanted],
+                "preemptible": [preempts for _, preempts in wanted],
+                "since": since,
+                "limit": limit,
+            },
+        ).fetchall()
     events = [envelope(dict(zip(_TOLD, row))) for row in rows]
     return events, events[-1]["data"]["seq"] if len(events) == limit else max(last, since)
 
 
 def _chosen(wanted: Collection[tuple[str, bool]], limit: int) -> ModelSelect:
     """A query for the first events of these kinds."""
-    return (Event.select(*_FIELDS).where(Tuple(Event.type, Event.is_preemptible).in_(list(wanted)))
-            .order_by(Event.seq).limit(limit))
+    return (
+        Event.select(*_FIELDS)
+        .where(Tuple(Event.type, Event.is_preemptible).in_(list(wanted)))
+        .order_by(Event.seq)
+        .limit(limit)
+    )
 
 
 def forget(hours: float, limit: int = 5000) -> int:

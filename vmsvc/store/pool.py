@@ -19,9 +19,16 @@ from vmsvc.store.address import Address
 #: What a transaction must not take from the defaults of a database, a role or a pooler's connection. Milliseconds are
 #: normal, so nothing waits for a lock for longer than this, nor runs longer. What is committed has to be on the disk,
 #: and on the standby's where there is a synchronous one. psycopg2 reads dates and intervals in these styles alone.
-_SETTINGS = {"lock_timeout": "10000", "statement_timeout": "20000", "idle_in_transaction_session_timeout": "30000",
-             "synchronous_commit": "on", "timezone": "UTC", "datestyle": "ISO", "intervalstyle": "postgres",
-             "extra_float_digits": "1"}
+_SETTINGS = {
+    "lock_timeout": "10000",
+    "statement_timeout": "20000",
+    "idle_in_transaction_session_timeout": "30000",
+    "synchronous_commit": "on",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+}
 #: Seconds that open connections get to finish when the pool closes.
 _CLOSE_SECONDS = 1.0
 #: The first release that has `transaction_timeout`.
@@ -90,7 +97,7 @@ class Pool(PooledPostgresqlDatabase):
             if not opened or self._answers():
                 return opened
             self.manual_close()
-            self.close_idle()        # what ended this connection has mostly ended the others too
+            self.close_idle()  # what ended this connection has mostly ended the others too
 
     def _answers(self) -> bool:
         """True when this thread's connection can be used: the server may have ended it while it was idle."""
@@ -109,8 +116,10 @@ class Pool(PooledPostgresqlDatabase):
         with self._pool_lock:
             self.close_idle()
             for entry in self._in_use.values():
-                with contextlib.suppress(OSError, psycopg2.InterfaceError), \
-                        socket.socket(fileno=os.dup(entry.connection.fileno())) as wire:
+                with (
+                    contextlib.suppress(OSError, psycopg2.InterfaceError),
+                    socket.socket(fileno=os.dup(entry.connection.fileno())) as wire,
+                ):
                     wire.shutdown(socket.SHUT_RDWR)
 
     def _has_idle(self) -> bool:
@@ -142,11 +151,14 @@ def _silence_in_words() -> Iterator[None]:
 
 @functools.cache
 def _settings(schema: str | None, has_transaction_timeout: bool, own: tuple[tuple[str, str], ...]) -> str:
-    parts = [f"SELECT {', '.join(f'set_config({literal(name)}, {literal(value)}, true)' for name, value in own)}"] \
-        if own else []
+    parts = (
+        [f"SELECT {', '.join(f'set_config({literal(name)}, {literal(value)}, true)' for name, value in own)}"]
+        if own
+        else []
+    )
     settings = {**_SETTINGS, "transaction_timeout": "0"} if has_transaction_timeout else _SETTINGS
     parts += [f"SET LOCAL {name} = '{value}'" for name, value in settings.items()]
-    if schema:      # pg_temp is searched first unless it is named
+    if schema:  # pg_temp is searched first unless it is named
         parts.append(f"SET LOCAL search_path = {literal(schema)}, pg_temp")
     return "; ".join(parts)
 

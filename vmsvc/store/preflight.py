@@ -23,8 +23,11 @@ PATIENCE, _AGAIN_SECONDS = 60.0, 2.0
 #: Seconds without an answer after which a line is logged.
 _SAY_SECONDS = 10.0
 #: Errors of a connection that do not pass by waiting.
-_LASTING = re.compile(r"authentication|pg_hba|does not exist|permitted to log in|permission denied|no password "
-                      r"supplied|certificate|SSL|no such (user|database)|invalid", re.IGNORECASE)
+_LASTING = re.compile(
+    r"authentication|pg_hba|does not exist|permitted to log in|permission denied|no password "
+    r"supplied|certificate|SSL|no such (user|database)|invalid",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,15 @@ def troubles(known: Findings) -> Iterator[str]:
     if known.version < OLDEST:
         yield f"it is PostgreSQL {known.release}; 14 or newer is needed"
     if known.encoding != "UTF8":
-        yield (f"its encoding is {known.encoding}, which cannot hold every name; UTF8 is needed: CREATE DATABASE vmsvc "
-               "ENCODING 'UTF8' TEMPLATE template0")
+        yield (
+            f"its encoding is {known.encoding}, which cannot hold every name; UTF8 is needed: CREATE DATABASE vmsvc "
+            "ENCODING 'UTF8' TEMPLATE template0"
+        )
     if known.replication_role != "origin":
-        yield (f"session_replication_role is {known.replication_role} for its user, so that no trigger runs: ALTER "
-               f"ROLE {known.user} RESET session_replication_role")
+        yield (
+            f"session_replication_role is {known.replication_role} for its user, so that no trigger runs: ALTER "
+            f"ROLE {known.user} RESET session_replication_role"
+        )
     if known.pending and not known.may_create:
         yield f"its user may not create tables: GRANT CREATE ON SCHEMA {known.schema} TO {known.user}"
     if known.refusal:
@@ -121,7 +128,7 @@ def _examine_aloud(url: str) -> Findings:
         return examine(url)
     finally:
         late.cancel()
-        late.join()      # replicas are forked later on
+        late.join()  # replicas are forked later on
 
 
 def _migrated(url: str) -> list[str]:
@@ -169,10 +176,15 @@ def _look(database: Pool) -> Findings:
         different = schema.differences(database) if len(pending) < len(known) else []
         different = schema.unmended(list(different), pending)
         started = not pending and not different and Deployment.select().first()
-        return Findings(version, *found, tuple(one.name for one in pending),
-                         tuple(one.name for one in known if one.path is None),
-                         schema.refusal(different) if different else None, started.id if started else None,
-                         _servers() if started else frozenset())
+        return Findings(
+            version,
+            *found,
+            tuple(one.name for one in pending),
+            tuple(one.name for one in known if one.path is None),
+            schema.refusal(different) if different else None,
+            started.id if started else None,
+            _servers() if started else frozenset(),
+        )
 
 
 def _servers() -> frozenset[str]:

@@ -186,7 +186,7 @@ SELECT count(*) FROM gone"""
 CLEAR_USER_DATA = f"""
 UPDATE vm SET boot = jsonb_set(boot, '{{user_data}}', 'null') #- '{{asked,user_data}}' WHERE id IN (
     SELECT id FROM vm WHERE boot ->> 'user_data' IS NOT NULL
-        AND state NOT IN ({', '.join(repr(str(state)) for state in BOOTABLE)})
+        AND state NOT IN ({", ".join(repr(str(state)) for state in BOOTABLE)})
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"""
 
 # ---------------------------------------------------------------- usage

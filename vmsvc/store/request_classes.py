@@ -25,11 +25,14 @@ _KEY = (RequestClass.flavor_id, RequestClass.image_id, RequestClass.network_id, 
 def history(now: datetime, conditions: Iterable[Conditions]) -> History:
     """What became of earlier requests, read in the caller's transaction. `conditions`: those of the requests that
     wait."""
-    rows = (RequestClass
-            .select(*_KEY, RequestClass.futile_error, RequestClass.futile_reason, RequestClass.futile_at)
-            .where(RequestClass.futile_at > now - timedelta(seconds=FUTILE_SECONDS)).tuples())
-    known = History({tuple(key): FutileEviction(error, reason, int(at.timestamp()))
-                     for *key, error, reason, at in rows})
+    rows = (
+        RequestClass.select(*_KEY, RequestClass.futile_error, RequestClass.futile_reason, RequestClass.futile_at)
+        .where(RequestClass.futile_at > now - timedelta(seconds=FUTILE_SECONDS))
+        .tuples()
+    )
+    known = History(
+        {tuple(key): FutileEviction(error, reason, int(at.timestamp())) for *key, error, reason, at in rows}
+    )
     asked = {one for one in conditions if one}
     if not asked:
         return known
@@ -38,19 +41,26 @@ def history(now: datetime, conditions: Iterable[Conditions]) -> History:
         return replace(known, accepted=met)
     since = now - timedelta(seconds=EVIDENCE_SECONDS)
     refused = database.execute_sql(queries.REFUSED, {"since": since}).fetchall()
-    return replace(known, accepted=met, tried_by={one: _tried_by(one) for one in asked - met},
-                   refused=[(Resources(held), int(at.timestamp())) for held, at in refused])
+    return replace(
+        known,
+        accepted=met,
+        tried_by={one: _tried_by(one) for one in asked - met},
+        refused=[(Resources(held), int(at.timestamp())) for held, at in refused],
+    )
 
 
 def _tried_by(conditions: Conditions) -> frozenset[str]:
     found = database.execute_sql(queries.TRIED_BY, {"conditions": json.dumps(conditions)}).fetchall()
-    return frozenset(vm_id for vm_id, in found)
+    return frozenset(vm_id for (vm_id,) in found)
 
 
 def accepted(conditions: Sequence[str]) -> bool:
     """True when the cloud has ever built a VM with the same conditions."""
-    return (RequestClass.select()
-            .where(RequestClass.conditions == _text(conditions), RequestClass.accepted_at.is_null(False)).exists())
+    return (
+        RequestClass.select()
+        .where(RequestClass.conditions == _text(conditions), RequestClass.accepted_at.is_null(False))
+        .exists()
+    )
 
 
 def remember_accepted(work: Unit, boot: Mapping[str, Any]) -> None:
@@ -58,21 +68,33 @@ def remember_accepted(work: Unit, boot: Mapping[str, Any]) -> None:
     if boot.get("conditions"):
         _write(boot, conditions=_text(boot["conditions"]), accepted_at=work.now, futile_at=None)
     else:
-        (RequestClass.update(futile_at=None)
-         .where(*(field == value for field, value in zip(_KEY, class_of(boot))), RequestClass.futile_at.is_null(False))
-         .execute())
+        (
+            RequestClass.update(futile_at=None)
+            .where(
+                *(field == value for field, value in zip(_KEY, class_of(boot))), RequestClass.futile_at.is_null(False)
+            )
+            .execute()
+        )
 
 
 def remember_futile(work: Unit, row: Vm, error: str, reason: str) -> None:
     """VMs were evicted for a request of this class, and the cloud refused it all the same, not for lack of room."""
-    _write(row.boot, {"conditions": _text(row.boot.get("conditions", []))}, futile_at=work.now, futile_error=error,
-           futile_reason=reason)
+    _write(
+        row.boot,
+        {"conditions": _text(row.boot.get("conditions", []))},
+        futile_at=work.now,
+        futile_error=error,
+        futile_reason=reason,
+    )
 
 
 def _write(boot: Mapping[str, Any], first: Mapping[str, Any] = MappingProxyType({}), **changes: Any) -> None:
     """Change the row of this class. Where there is none, insert one with `first` as further values."""
-    (RequestClass.insert({**dict(zip(_KEY, class_of(boot))), **first, **changes})
-     .on_conflict(conflict_target=list(_KEY), update=changes).execute())
+    (
+        RequestClass.insert({**dict(zip(_KEY, class_of(boot))), **first, **changes})
+        .on_conflict(conflict_target=list(_KEY), update=changes)
+        .execute()
+    )
 
 
 def _text(conditions: Sequence[str]) -> str:

@@ -36,9 +36,19 @@ LOCK_ORDER = ("idempotency", "vm", "intent", "reservation", "cooldown", "request
 _STATEMENT_LIMIT = 900000
 
 #: What PostgreSQL calls the types of Peewee's fields. A new kind of field needs a line here.
-_TYPES = {"AUTO": "integer", "BIGAUTO": "bigint", "INT": "integer", "BIGINT": "bigint", "BOOL": "boolean",
-          "TEXT": "text", "JSONB": "jsonb", "TIMESTAMPTZ": "timestamp with time zone", "DOUBLE": "double precision",
-          "FLOAT": "real"}
+_TYPES = {
+    "AUTO": "integer",
+    "BIGAUTO": "bigint",
+    "INT": "integer",
+    "BIGINT": "bigint",
+    "BOOL": "boolean",
+    "TEXT": "text",
+    "JSONB": "jsonb",
+    "TIMESTAMPTZ": "timestamp with time zone",
+    "DOUBLE": "double precision",
+    "FLOAT": "real",
+}
+
 
 class Unfit(Exception):
     """The service cannot work with this database; the message says why, and what to do."""
@@ -73,8 +83,10 @@ class Index(NamedTuple):
     partial: bool
 
     def __str__(self) -> str:
-        return (f"{'unique ' * self.unique}index on {self.table} ({', '.join(self.columns)})"
-                f"{' for a part of the rows' * self.partial}")
+        return (
+            f"{'unique ' * self.unique}index on {self.table} ({', '.join(self.columns)})"
+            f"{' for a part of the rows' * self.partial}"
+        )
 
 
 def locate(db: Pool) -> str:
@@ -83,8 +95,10 @@ def locate(db: Pool) -> str:
     if db.schema is None:
         found, path, database = db.execute_sql(queries.LOCATE, {"history": HISTORY}).fetchone()
         if found is None:
-            raise Unfit(f"in the database {database} there is no schema of those that search_path names ({path}): "
-                        "CREATE SCHEMA, or ALTER ROLE … SET search_path")
+            raise Unfit(
+                f"in the database {database} there is no schema of those that search_path names ({path}): "
+                "CREATE SCHEMA, or ALTER ROLE … SET search_path"
+            )
         db.use_schema(found)
     return db.schema
 
@@ -116,12 +130,17 @@ def migrate(db: Pool, patience: float = PATIENCE) -> list[str]:
                     return _apply(db, schema)
             now = time.monotonic()
             if now - started >= patience:
-                raise Unfit(f"another process brings the schema up to date since {patience:.0f} s ({_holder(db)}); "
-                            "look at what it does, or end it")
+                raise Unfit(
+                    f"another process brings the schema up to date since {patience:.0f} s ({_holder(db)}); "
+                    "look at what it does, or end it"
+                )
             if now - said >= _SAY_SECONDS or said == started:
                 said = now
-                log.info("database: another process brings the schema up to date (%s); waiting for %.0f s more",
-                         _holder(db), patience - (now - started))
+                log.info(
+                    "database: another process brings the schema up to date (%s); waiting for %.0f s more",
+                    _holder(db),
+                    patience - (now - started),
+                )
             time.sleep(_LOOK_SECONDS)
 
 
@@ -167,9 +186,11 @@ def _require_same(db: Pool) -> None:
 
 def refusal(found: Sequence[Difference]) -> str:
     """Why a schema is refused, and what to do."""
-    return (f"its schema is not this release's: {'; '.join(difference.words for difference in found)}. A development "
-            "version made it, or somebody changed it. Restore a backup that a release made, or name an empty database "
-            "(docs/how-to/runbook.md, 'The schema is refused')")
+    return (
+        f"its schema is not this release's: {'; '.join(difference.words for difference in found)}. A development "
+        "version made it, or somebody changed it. Restore a backup that a release made, or name an empty database "
+        "(docs/how-to/runbook.md, 'The schema is refused')"
+    )
 
 
 def unmended(found: Sequence[Difference], pending: Sequence[Migration]) -> list[Difference]:
@@ -178,8 +199,7 @@ def unmended(found: Sequence[Difference], pending: Sequence[Migration]) -> list[
     text = " ".join(Path(one.path).read_text(encoding="utf-8") for one in pending)
     words = set(re.findall(r"\w+", text))
     indexed = set(re.findall(r"\bINDEX\b[^;]*?\bON (\w+)", text))
-    return [difference for difference in found
-            if difference.name not in words and difference.table not in indexed]
+    return [difference for difference in found if difference.name not in words and difference.table not in indexed]
 
 
 def differences(db: Pool) -> Iterator[Difference]:
@@ -188,8 +208,10 @@ def differences(db: Pool) -> Iterator[Difference]:
     columns: dict[str, dict[str, tuple]] = {}
     for table, name, *found in db.execute_sql(queries.COLUMNS).fetchall():
         columns.setdefault(table, {})[name] = tuple(found)
-    indexes = [Index(table, tuple(of), unique, partial)
-               for table, unique, partial, of in db.execute_sql(queries.INDEXES).fetchall()]
+    indexes = [
+        Index(table, tuple(of), unique, partial)
+        for table, unique, partial, of in db.execute_sql(queries.INDEXES).fetchall()
+    ]
     for model in MODELS:
         table = _table(model)
         if table in columns:
@@ -201,7 +223,7 @@ def differences(db: Pool) -> Iterator[Difference]:
     for table, name in TRIGGERS - triggers:
         yield Difference(name, f"the trigger {name} on {table} is missing or disabled")
     ours = set(map(_table, MODELS))
-    for table, in db.execute_sql(queries.WITHOUT_RIGHTS).fetchall():
+    for (table,) in db.execute_sql(queries.WITHOUT_RIGHTS).fetchall():
         if table in ours:
             yield Difference("", f"its user may not read and write {table} (GRANT SELECT, INSERT, UPDATE, DELETE)")
 
@@ -240,8 +262,11 @@ def _serves(index: Index, wanted: Index) -> bool:
     """An index that must be unique has to be that very one; any other may have more columns behind, or more rows."""
     if wanted.unique:
         return index == wanted
-    return (index.table == wanted.table and index.columns[:len(wanted.columns)] == wanted.columns
-            and (wanted.partial or not index.partial))
+    return (
+        index.table == wanted.table
+        and index.columns[: len(wanted.columns)] == wanted.columns
+        and (wanted.partial or not index.partial)
+    )
 
 
 def wanted_indexes(model: type[Model]) -> Iterator[tuple[str, Index]]:

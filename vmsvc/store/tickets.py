@@ -10,14 +10,26 @@ def issue(digest: str, principal: Principal, seconds: float) -> None:
     """Write one down, by the hash of it; those whose time is over are removed."""
     now = fn.clock_timestamp()
     ModelDelete(Ticket).where(Ticket.expires_at < now).execute()
-    Ticket.insert(digest=digest, principal=principal.name, principal_id=principal.id, may_write=principal.may_write,
-                  credential=principal.credential,
-                  expires_at=now + fn.make_interval(0, 0, 0, 0, 0, 0, seconds)).execute()
+    Ticket.insert(
+        digest=digest,
+        principal=principal.name,
+        principal_id=principal.id,
+        may_write=principal.may_write,
+        credential=principal.credential,
+        expires_at=now + fn.make_interval(0, 0, 0, 0, 0, 0, seconds),
+    ).execute()
 
 
 def redeem(digest: str) -> Principal | None:
     """Take it: of two at once one gets it. None when it is not there or its time is over."""
-    taken = list(ModelDelete(Ticket).where(Ticket.digest == digest, Ticket.expires_at >= fn.clock_timestamp())
-                 .returning(Ticket).execute())
-    return Principal(taken[0].principal, taken[0].may_write, taken[0].credential,
-                     taken[0].principal_id or "") if taken else None
+    taken = list(
+        ModelDelete(Ticket)
+        .where(Ticket.digest == digest, Ticket.expires_at >= fn.clock_timestamp())
+        .returning(Ticket)
+        .execute()
+    )
+    return (
+        Principal(taken[0].principal, taken[0].may_write, taken[0].credential, taken[0].principal_id or "")
+        if taken
+        else None
+    )

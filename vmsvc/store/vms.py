@@ -57,8 +57,11 @@ def in_states(states: Collection[State]) -> list[Vm]:
 
 def preemptible_since(moment: datetime) -> list[Vm]:
     """Preemptible VMs that are ACTIVE and were launched by then, oldest first."""
-    return list(Vm.select().where(Vm.state == State.ACTIVE, Vm.is_preemptible, Vm.launched_at <= moment)
-                .order_by(Vm.launched_at, Vm.id))
+    return list(
+        Vm.select()
+        .where(Vm.state == State.ACTIVE, Vm.is_preemptible, Vm.launched_at <= moment)
+        .order_by(Vm.launched_at, Vm.id)
+    )
 
 
 def of_ids(vm_ids: Collection[str]) -> list[Vm]:
@@ -105,8 +108,15 @@ def clock() -> datetime:
     return database.execute_sql(queries.CLOCK).fetchone()[0]
 
 
-def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str, key: str | None,
-           principal_id: str | None = None) -> str:
+def accept(
+    work: Unit,
+    vm_id: str,
+    request: Mapping[str, Any],
+    *,
+    principal: str,
+    key: str | None,
+    principal_id: str | None = None,
+) -> str:
     """Write down a request as PENDING with its event; returns the vmsvc id. `principal` is the name of who asks, for
     showing, `principal_id` says who that is (None: the name does).
 
@@ -118,8 +128,19 @@ def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str
         if earlier:
             return earlier
     request = {**request, "boot": _user_data_once(request["boot"])}
-    (vm,) = Vm.insert(id=vm_id, state=State.PENDING, principal=principal, principal_id=principal_id or principal,
-                      created_at=work.now, updated_at=work.now, **request).returning(Vm).execute()
+    (vm,) = (
+        Vm.insert(
+            id=vm_id,
+            state=State.PENDING,
+            principal=principal,
+            principal_id=principal_id or principal,
+            created_at=work.now,
+            updated_at=work.now,
+            **request,
+        )
+        .returning(Vm)
+        .execute()
+    )
     _emit(work, vm, ("create", "pending"), None, {})
     work.log_on_commit("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
     return vm_id
@@ -128,11 +149,20 @@ def accept(work: Unit, vm_id: str, request: Mapping[str, Any], *, principal: str
 def adopt(work: Unit, vm_id: str, server_id: str, columns: Mapping[str, Any], reason: str) -> Vm:
     """Write a row for a server of ours that has none, ACTIVE, with its event; returns it. Raises IntegrityError where
     the id or the server has a row."""
-    (vm,) = Vm.insert(id=vm_id, cloud_id=server_id, state=State.ACTIVE, updated_at=work.now,
-                      **columns).returning(Vm).execute()
+    (vm,) = (
+        Vm.insert(id=vm_id, cloud_id=server_id, state=State.ACTIVE, updated_at=work.now, **columns)
+        .returning(Vm)
+        .execute()
+    )
     shown = view(row_of(vm))
-    work.emit(type="create", state="active", vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
-              data={"vm": shown, "reason": reason, "adopted": True, "evicted": []})
+    work.emit(
+        type="create",
+        state="active",
+        vm_id=vm.id,
+        subject=shown["id"],
+        is_preemptible=vm.is_preemptible,
+        data={"vm": shown, "reason": reason, "adopted": True, "evicted": []},
+    )
     answer(vm, {"ok": True, "error": None, "message": reason, "vm": shown, "evicted": []})
     work.log_on_commit("vm %s: adopted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
     return vm
@@ -142,9 +172,12 @@ def _earlier(work: Unit, vm_id: str, request: Mapping[str, Any], name: str, iden
     digest = hashlib.sha256(json.dumps(request["boot"]["asked"], sort_keys=True).encode()).hexdigest()
     used = _used_by_name(name, key) if name != identity else None
     if used is None:
-        inserted = (Idempotency
-                    .insert(principal=identity, key=key, body_hash=digest, vm_id=vm_id, created_at=work.now)
-                    .on_conflict_ignore().returning(Idempotency.vm_id).execute())
+        inserted = (
+            Idempotency.insert(principal=identity, key=key, body_hash=digest, vm_id=vm_id, created_at=work.now)
+            .on_conflict_ignore()
+            .returning(Idempotency.vm_id)
+            .execute()
+        )
         if list(inserted):
             return None
         used = Idempotency.get(Idempotency.principal == identity, Idempotency.key == key)
@@ -155,12 +188,23 @@ def _earlier(work: Unit, vm_id: str, request: Mapping[str, Any], name: str, iden
 
 def _used_by_name(name: str, key: str) -> Idempotency | None:
     """A key that an older release stored under the user's name, so that its request is not made a second time."""
-    return (Idempotency.select().join(Vm, on=Vm.id == Idempotency.vm_id)
-            .where(Idempotency.principal == name, Idempotency.key == key, Vm.principal_id.is_null()).first())
+    return (
+        Idempotency.select()
+        .join(Vm, on=Vm.id == Idempotency.vm_id)
+        .where(Idempotency.principal == name, Idempotency.key == key, Vm.principal_id.is_null())
+        .first()
+    )
 
 
-def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: Mapping[str, Any] | None = None,
-         **changes: Any) -> Vm | None:
+def move(
+    work: Unit,
+    vm: Vm,
+    target: State,
+    *,
+    reason: str | None = None,
+    data: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Vm | None:
     """Move a VM to a state and write the event of it, if it still is where `vm` says: compare-and-set.
 
     `changes` are columns that change with it. Returns the row as it is now, or None when somebody else moved it
@@ -172,8 +216,12 @@ def move(work: Unit, vm: Vm, target: State, *, reason: str | None = None, data: 
         changes["ended_at"] = work.now
     if target not in BOOTABLE and vm.boot.get("user_data"):
         changes["boot"] = _user_data_once({**changes.get("boot", vm.boot), "user_data": None})
-    rows = list(Vm.update(state=target, updated_at=work.now, **changes).where(Vm.id == vm.id, Vm.state == source)
-                .returning(Vm).execute())
+    rows = list(
+        Vm.update(state=target, updated_at=work.now, **changes)
+        .where(Vm.id == vm.id, Vm.state == source)
+        .returning(Vm)
+        .execute()
+    )
     if not rows:
         return None
     now = rows[0]
@@ -198,8 +246,12 @@ def answer(vm: Vm, outcome_of_it: Mapping[str, Any]) -> None:
 
 def name_server(work: Unit, vm_id: str, server_id: str) -> bool:
     """Write down which server a VM is, unless it is named already or has ended; says whether it was written."""
-    return Vm.update(cloud_id=server_id, updated_at=work.now).where(
-        Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_(_texts((State.BUILDING, State.DELETING)))).execute() == 1
+    return (
+        Vm.update(cloud_id=server_id, updated_at=work.now)
+        .where(Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_(_texts((State.BUILDING, State.DELETING))))
+        .execute()
+        == 1
+    )
 
 
 def change(vm: Vm, **changes: Any) -> None:
@@ -233,15 +285,23 @@ def _actor(vm: Vm, event: tuple[str, str]) -> str | None:
     return None
 
 
-def _emit(work: Unit, vm: Vm, event: tuple[str, str], reason: str | None, data: Mapping[str, Any],
-          cause: str | None = None) -> None:
+def _emit(
+    work: Unit, vm: Vm, event: tuple[str, str], reason: str | None, data: Mapping[str, Any], cause: str | None = None
+) -> None:
     shown = view(row_of(vm))
     if event[0] == "evict":
         data = {"simulated": bool((vm.notice or {}).get("simulated")), **data}
     if actor := _actor(vm, event):
         data = {"by": actor, **data}
-    work.emit(type=event[0], state=event[1], vm_id=vm.id, subject=shown["id"], is_preemptible=vm.is_preemptible,
-              cause=cause, data={"vm": shown, **({"reason": reason} if reason else {}), **data})
+    work.emit(
+        type=event[0],
+        state=event[1],
+        vm_id=vm.id,
+        subject=shown["id"],
+        is_preemptible=vm.is_preemptible,
+        cause=cause,
+        data={"vm": shown, **({"reason": reason} if reason else {}), **data},
+    )
 
 
 def _texts(states: Iterable[State]) -> list[str]:

@@ -69,12 +69,14 @@ class Application(TornadoApplication):
         proxies.apply_forwarded_headers(request, dependencies.settings.trusted_proxies)
         return super().find_handler(request, **kwargs)
 
-    def get_handler_delegate(self, request: HTTPServerRequest, target_class: type[RequestHandler],
-                             *args: Any, **kwargs: Any) -> Any:
+    def get_handler_delegate(
+        self, request: HTTPServerRequest, target_class: type[RequestHandler], *args: Any, **kwargs: Any
+    ) -> Any:
         """Tornado's hook. A stream costs two more turns of the loop, so a request without a body is not streamed."""
         has_body = any(name in request.headers for name in _BODY_HEADERS)
-        return super().get_handler_delegate(request, _streaming(target_class) if has_body else target_class,
-                                            *args, **kwargs)
+        return super().get_handler_delegate(
+            request, _streaming(target_class) if has_body else target_class, *args, **kwargs
+        )
 
     def _record(self, handler: RequestHandler) -> None:
         """Count a response and write one log line; never a body, never a query (a ticket may be in it)."""
@@ -82,10 +84,17 @@ class Application(TornadoApplication):
         self.dependencies.metrics.count_response(request, getattr(handler, "address", "unknown"), status)
         level = logging.INFO if request.method not in SAFE or status >= 400 else logging.DEBUG
         if access_log.isEnabledFor(level):
-            access_log.log(level, "%s %s %d %.1f ms %s %s %s", request.method, shorten(request.path, 200), status,
-                           1000 * request.request_time(), request.remote_ip,
-                           getattr(getattr(handler, "principal", None), "name", "-"),
-                           getattr(handler, "request_id", "-"))
+            access_log.log(
+                level,
+                "%s %s %d %.1f ms %s %s %s",
+                request.method,
+                shorten(request.path, 200),
+                status,
+                1000 * request.request_time(),
+                request.remote_ip,
+                getattr(getattr(handler, "principal", None), "name", "-"),
+                getattr(handler, "request_id", "-"),
+            )
 
 
 @functools.cache
@@ -93,22 +102,47 @@ def _streaming(handler: type[RequestHandler]) -> type[RequestHandler]:
     return stream_request_body(type(handler.__name__, (handler,), {"__module__": handler.__module__}))
 
 
-def make_app(commands: Commands, hub: Hub, settings: WebSettings, auth: Auth | None = None, *, evictions: Evictions,
-             tickets: Tickets, registry: CollectorRegistry | None = None) -> Application:
+def make_app(
+    commands: Commands,
+    hub: Hub,
+    settings: WebSettings,
+    auth: Auth | None = None,
+    *,
+    evictions: Evictions,
+    tickets: Tickets,
+    registry: CollectorRegistry | None = None,
+) -> Application:
     """The application. `registry` is what `/metrics` shows; other layers may have instruments in it too."""
-    limits = Limits(settings.max_in_flight, settings.write_rate, settings.write_burst, settings.read_rate,
-                    settings.read_burst)
+    limits = Limits(
+        settings.max_in_flight, settings.write_rate, settings.write_burst, settings.read_rate, settings.read_burst
+    )
     unsent = UnsentResponses(settings.max_unsent)
-    return Application(Dependencies(
-        settings=settings, commands=commands, evictions=evictions, tickets=tickets, hub=hub, auth=auth or NoAuth(),
-        limits=limits, connections=Connections(settings.max_connections, settings.answer_timeout), unsent=unsent,
-        metrics=WebMetrics(registry or CollectorRegistry(), hub, limits, unsent)))
+    return Application(
+        Dependencies(
+            settings=settings,
+            commands=commands,
+            evictions=evictions,
+            tickets=tickets,
+            hub=hub,
+            auth=auth or NoAuth(),
+            limits=limits,
+            connections=Connections(settings.max_connections, settings.answer_timeout),
+            unsent=unsent,
+            metrics=WebMetrics(registry or CollectorRegistry(), hub, limits, unsent),
+        )
+    )
 
 
 def make_server(app: Application, tls: SSLContext | None = None) -> Server:
     """A server with limits on the number of peers, and on the time and the size of what each may send. It does not
     listen yet."""
     settings = app.dependencies.settings
-    return Server(app, app.dependencies.connections, ssl_options=tls, max_header_size=32 * 1024,
-                  max_body_size=MAX_DRAIN, idle_connection_timeout=settings.header_timeout,
-                  body_timeout=settings.body_timeout)
+    return Server(
+        app,
+        app.dependencies.connections,
+        ssl_options=tls,
+        max_header_size=32 * 1024,
+        max_body_size=MAX_DRAIN,
+        idle_connection_timeout=settings.header_timeout,
+        body_timeout=settings.body_timeout,
+    )

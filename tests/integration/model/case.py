@@ -32,14 +32,20 @@ class Books:
         self.referee, self.known, self.wanted = case.cloud.judge, case.cloud.known, case.cloud.wanted
         self.rows = {row["id"]: SimpleNamespace(**row) for row in rows}
         self.requests = {name: self.rows[name] for name in self.wanted if name in self.rows}
-        self.reservations = {one["vm_id"]: SimpleNamespace(**one) for one in case.clock.rows(
-            "SELECT vm_id, bin_kind, bin, members FROM reservation WHERE released_at IS NULL")}
+        self.reservations = {
+            one["vm_id"]: SimpleNamespace(**one)
+            for one in case.clock.rows(
+                "SELECT vm_id, bin_kind, bin, members FROM reservation WHERE released_at IS NULL"
+            )
+        }
         self.exempt = {row["vm_id"] for row in case.clock.rows("SELECT vm_id FROM eviction WHERE exempt IS NOT NULL")}
         cooling: dict[tuple[str, str], dict[str, str]] = {}
         for one in case.clock.rows("SELECT flavor_id, image_id, host, reason FROM cooldown"):
             cooling.setdefault((one["flavor_id"], one["image_id"]), {})[one["host"]] = one["reason"]
-        met = {one["conditions"] for one in case.clock.rows(
-            "SELECT conditions FROM request_class WHERE accepted_at IS NOT NULL")}
+        met = {
+            one["conditions"]
+            for one in case.clock.rows("SELECT conditions FROM request_class WHERE accepted_at IS NOT NULL")
+        }
         self.memory = SimpleNamespace(cooling=cooling, accepted=lambda some: json.dumps(sorted(some)) in met)
         self.outcomes = {name: case.outcome(name) for name in self.wanted}
 
@@ -58,7 +64,7 @@ class Case:
         for server in cloud.servers:
             if server.kind in ("preemptible", "standard"):
                 self._put(server)
-        self._replica.server_cache.servers = self.cloud.shown()       # read before the scheduler begins, as in a start
+        self._replica.server_cache.servers = self.cloud.shown()  # read before the scheduler begins, as in a start
         self._not_accepted: set[str] = set()
         self._before = Books(self)
         self._more = list(cloud.wanted)
@@ -87,12 +93,21 @@ class Case:
     def _put(self, server: Server) -> None:
         """A VM that the service made earlier."""
         row = row_of(replace(server, leaving=False))
-        kept = {name: getattr(row, name) for name in ("priority", "min_run_seconds", "group_name", "max_unavailable",
-                                                      "quota", "room")}
+        kept = {
+            name: getattr(row, name)
+            for name in ("priority", "min_run_seconds", "group_name", "max_unavailable", "quota", "room")
+        }
         wanted = Wanted(server.name, server.flavor, preemptible=server.kind == "preemptible")
         self._post(server.name, {**columns_of(wanted), **kept})
-        self.clock.rows(_MADE, cloud_id(server.name), server.host if self.cloud.mode == "operator" else None,
-                        f"id-of-{server.host}", row.launched_at, row.updated_at, server.name)
+        self.clock.rows(
+            _MADE,
+            cloud_id(server.name),
+            server.host if self.cloud.mode == "operator" else None,
+            f"id-of-{server.host}",
+            row.launched_at,
+            row.updated_at,
+            server.name,
+        )
         if server.leaving:
             commands._want_deleted(server.name)  # pylint: disable=protected-access
 
@@ -145,7 +160,7 @@ class Case:
         fresh = {name for name, request in noticed.items() if before.rows[name].evicted_for != request}
         if step == "_decide_and_apply" and fresh:
             decisions = []
-            for name, row in now.requests.items():      # who was placed in the same pass is counted too
+            for name, row in now.requests.items():  # who was placed in the same pass is counted too
                 before.requests[name].state, before.requests[name].host = row.state, row.host
                 if name not in now.reservations:
                     before.reservations.pop(name, None)
@@ -153,8 +168,9 @@ class Case:
                 kept, old = now.reservations[request], before.reservations.get(request)
                 victims = tuple(sorted(name for name, other in noticed.items() if other == request))
                 adds = old is not None and (old.bin, old.members) == (kept.bin, kept.members)
-                decisions.append((request, Evict(kept.bin_kind, kept.bin, victims, "", True,
-                                                 members=kept.members if adds else None)))
+                decisions.append(
+                    (request, Evict(kept.bin_kind, kept.bin, victims, "", True, members=kept.members if adds else None))
+                )
                 self._refused_before[request] = len(self.cloud.refusals[request])
             self.promises.decided(before, decisions, as_one=len(decisions) == 1)
 
@@ -164,17 +180,31 @@ class Case:
             return Outcome("invalid_request")
         row = next(iter(self.clock.rows("SELECT state, outcome FROM vm WHERE id = %s", name)), None)
         ended = (row and row["outcome"]) or {}
-        rounds = self.clock.rows("SELECT round, array_agg(vm_id) AS went FROM eviction WHERE request_vm_id = %s "
-                                 "AND evicting_at IS NOT NULL GROUP BY round ORDER BY round", name)
-        return Outcome(ended.get("error") or "", ended.get("message", ""), bool(row) and row["state"] == "active",
-                       rounds=[one["went"] for one in rounds], refusals=list(self.cloud.refusals[name]),
-                       refused_before=self._refused_before[name])
+        rounds = self.clock.rows(
+            "SELECT round, array_agg(vm_id) AS went FROM eviction WHERE request_vm_id = %s "
+            "AND evicting_at IS NOT NULL GROUP BY round ORDER BY round",
+            name,
+        )
+        return Outcome(
+            ended.get("error") or "",
+            ended.get("message", ""),
+            bool(row) and row["state"] == "active",
+            rounds=[one["went"] for one in rounds],
+            refusals=list(self.cloud.refusals[name]),
+            refused_before=self._refused_before[name],
+        )
 
     def _as_foreseen(self, said: dict, name: str) -> None:
         """The dry run and the real thing agree, as far as nothing that nobody could know came between."""
-        ended, went = self.outcome(name), self.clock.rows(
-            "SELECT vm.cloud_id FROM eviction JOIN vm ON vm.id = vm_id WHERE request_vm_id = %s "
-            "AND planned_at = (SELECT min(planned_at) FROM eviction WHERE request_vm_id = %s)", name, name)
+        ended, went = (
+            self.outcome(name),
+            self.clock.rows(
+                "SELECT vm.cloud_id FROM eviction JOIN vm ON vm.id = vm_id WHERE request_vm_id = %s "
+                "AND planned_at = (SELECT min(planned_at) FROM eviction WHERE request_vm_id = %s)",
+                name,
+                name,
+            ),
+        )
         victims = sorted(one["cloud_id"] for one in went)
         if said["result"] == "evicts":
             assert victims == sorted(said["victims"]), f"{said}, then {victims} went"

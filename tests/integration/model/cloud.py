@@ -10,7 +10,7 @@ from vmsvc.domain.errors import Conflict, Locked, NotFound, OutcomeUnknown, Quot
 from vmsvc.domain.host import Host
 from vmsvc.domain.resources import Inventory, Resources
 
-RAM = 1024      # MiB for each VCPU of every flavor
+RAM = 1024  # MiB for each VCPU of every flavor
 
 
 def room(cpus: int) -> Resources:
@@ -36,7 +36,7 @@ class Machine:
     status: str = "BUILD"
     task_state: str | None = None
     host: str | None = None
-    holds: bool = False             # has an allocation on its host
+    holds: bool = False  # has an allocation on its host
     locked: bool = False
     launched_at: datetime | None = None
     fault: str | None = None
@@ -58,12 +58,12 @@ class ModelCloud:
     gate: Callable
     clock: SimpleNamespace
     sizes: dict[str, int]
-    cores: int                                      # the project's limit
+    cores: int  # the project's limit
     down: set[str] = field(default_factory=set)
     machines: dict[str, Machine] = field(default_factory=dict)
     watch: Watch = field(default_factory=Watch)
     project_id: str = "project"
-    lose_answers: int = 0                           # so many of the next POSTs get no answer
+    lose_answers: int = 0  # so many of the next POSTs get no answer
     made: int = 0
 
     # ------------------------------------------------------------ the world
@@ -81,14 +81,17 @@ class ModelCloud:
 
     def busy(self) -> list[Machine]:
         """Servers with which the cloud has something to do."""
-        return [each for each in self.machines.values()
-                if each.task_state == "deleting" or (each.status == "BUILD" and each.ours)]
+        return [
+            each
+            for each in self.machines.values()
+            if each.task_state == "deleting" or (each.status == "BUILD" and each.ours)
+        ]
 
     def step(self, machine: Machine) -> None:
         """The next thing that the cloud does with it."""
         if machine.task_state == "deleting":
             if machine.holds:
-                machine.holds = False               # Nova removes the allocation before the record
+                machine.holds = False  # Nova removes the allocation before the record
             else:
                 del self.machines[machine.id]
         elif machine.holds:
@@ -97,8 +100,11 @@ class ModelCloud:
             self._schedule(machine)
 
     def _schedule(self, machine: Machine) -> None:
-        hosts = [host for host in self.sizes if host not in self.down and machine.pinned in (None, host)
-                 and self.free(host) >= machine.cpus]
+        hosts = [
+            host
+            for host in self.sizes
+            if host not in self.down and machine.pinned in (None, host) and self.free(host) >= machine.cpus
+        ]
         if not hosts:
             machine.status, machine.fault = "ERROR", "No valid host was found. There are not enough hosts available."
             return
@@ -112,10 +118,25 @@ class ModelCloud:
         """A server as Nova shows it."""
         operator = self.mode == "operator"
         flavor = Flavor(f"m{machine.cpus}", f"m{machine.cpus}", machine.cpus, RAM * machine.cpus, 0)
-        return Server(machine.id, machine.id, machine.status, machine.task_state,
-                      f"id-of-{machine.host}" if machine.host else "", machine.host if operator else None, "nova",
-                      machine.locked, machine.created, machine.launched_at, None, machine.fault,
-                      dict(machine.metadata), flavor, False, room(machine.cpus), {})
+        return Server(
+            machine.id,
+            machine.id,
+            machine.status,
+            machine.task_state,
+            f"id-of-{machine.host}" if machine.host else "",
+            machine.host if operator else None,
+            "nova",
+            machine.locked,
+            machine.created,
+            machine.launched_at,
+            None,
+            machine.fault,
+            dict(machine.metadata),
+            flavor,
+            False,
+            room(machine.cpus),
+            {},
+        )
 
     def shown(self) -> dict[str, Server]:
         """Every server of the project."""
@@ -214,7 +235,10 @@ class ModelCloud:
     def host(self, name: str) -> Host:
         """A host as Placement and Nova have it now."""
         size = self.sizes[name]
-        return Host(name, {"VCPU": Inventory(size, max_unit=size),
-                           "MEMORY_MB": Inventory(size * RAM, max_unit=size * RAM)},
-                    {each.id: room(each.cpus) for each in self.machines.values() if each.holds and each.host == name},
-                    name not in self.down, "nova")
+        return Host(
+            name,
+            {"VCPU": Inventory(size, max_unit=size), "MEMORY_MB": Inventory(size * RAM, max_unit=size * RAM)},
+            {each.id: room(each.cpus) for each in self.machines.values() if each.holds and each.host == name},
+            name not in self.down,
+            "nova",
+        )

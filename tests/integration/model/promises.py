@@ -8,8 +8,10 @@ from tests.system import invariants
 from vmsvc.cloud.port import MARK
 from vmsvc.domain.lifecycle import FINAL
 
-_OPEN = ("SELECT id, state, is_preemptible, evict_at, acknowledged_at, evicted_for, group_name, max_unavailable, "
-         "rounds, cloud_id, host, (quota->>'cores')::int AS cpus FROM vm WHERE state NOT IN %s ORDER BY id")
+_OPEN = (
+    "SELECT id, state, is_preemptible, evict_at, acknowledged_at, evicted_for, group_name, max_unavailable, "
+    "rounds, cloud_id, host, (quota->>'cores')::int AS cpus FROM vm WHERE state NOT IN %s ORDER BY id"
+)
 _FINAL = tuple(str(state) for state in FINAL)
 
 
@@ -50,17 +52,24 @@ class Promises:
             return
         rows = {row["id"]: row for row in self._clock.rows(_OPEN, _FINAL)}
         mine = machine.metadata.get(MARK)
-        kept = [rows[each["vm_id"]] for each in self._clock.rows(
-            "SELECT vm_id FROM reservation WHERE released_at IS NULL AND bin_kind = 'host' AND bin = %s", host)
-            if each["vm_id"] != mine and each["vm_id"] in rows and rows[each["vm_id"]]["state"] == "pending"]
+        kept = [
+            rows[each["vm_id"]]
+            for each in self._clock.rows(
+                "SELECT vm_id FROM reservation WHERE released_at IS NULL AND bin_kind = 'host' AND bin = %s", host
+            )
+            if each["vm_id"] != mine and each["vm_id"] in rows and rows[each["vm_id"]]["state"] == "pending"
+        ]
         promised = sum(row["cpus"] for row in kept)
         leaving = {row["cloud_id"] for row in rows.values() if row["state"] in ("noticed", "evicting", "deleting")}
         soon = self._cloud.free(host) + sum(
-            each.cpus for each in self._cloud.machines.values()
-            if each.holds and each.host == host and (each.id in leaving or each.task_state == "deleting"))
+            each.cpus
+            for each in self._cloud.machines.values()
+            if each.holds and each.host == host and (each.id in leaving or each.task_state == "deleting")
+        )
         assert soon - machine.cpus >= promised or soon < promised, (
             f"{machine.id} of {mine} takes room on {host} ({soon} VCPUs soon free) that is kept for "
-            f"{[row['id'] for row in kept]}")
+            f"{[row['id'] for row in kept]}"
+        )
 
     # ------------------------------------------------------------ in the database
 
@@ -85,12 +94,17 @@ class Promises:
         """When everybody has what they get."""
         invariants.of_the_database(self._clock)
         rows = self._clock.rows("SELECT id, cloud_id FROM vm WHERE state = 'active'")
-        ours = {each.id: each.metadata[MARK] for each in self._cloud.machines.values()
-                if each.ours and MARK in each.metadata}
+        ours = {
+            each.id: each.metadata[MARK]
+            for each in self._cloud.machines.values()
+            if each.ours and MARK in each.metadata
+        }
         assert ours == {row["cloud_id"]: row["id"] for row in rows}
         assert not [each for each in self._cloud.machines.values() if "vmsvc_evict_at" in each.metadata]
-        unsettled = self._clock.rows("SELECT * FROM eviction WHERE reprieved_at IS NULL AND fulfilled_at IS NULL "
-                                     "AND wasted IS NULL AND freed_at IS NOT NULL AND request_vm_id IS NOT NULL")
+        unsettled = self._clock.rows(
+            "SELECT * FROM eviction WHERE reprieved_at IS NULL AND fulfilled_at IS NULL "
+            "AND wasted IS NULL AND freed_at IS NOT NULL AND request_vm_id IS NOT NULL"
+        )
         assert not unsettled, unsettled
         if not self.interfered:
             self._nothing_was_wasted()
@@ -102,10 +116,15 @@ class Promises:
             "SELECT eviction.*, vm.state FROM eviction JOIN vm ON vm.id = eviction.request_vm_id "
             "WHERE vm.state <> 'deleted' AND (wasted IS NOT NULL OR EXISTS (SELECT 1 FROM eviction AS earlier "
             "WHERE earlier.request_vm_id = vm.id AND earlier.round < eviction.round "
-            "AND earlier.evicting_at IS NOT NULL))")
+            "AND earlier.evicting_at IS NOT NULL))"
+        )
         if self._cloud.mode == "tenant":
             # Nova looks at the quota first: whether a host has room shows only when the quota's victims have gone.
-            blind = {row["request_vm_id"] for row in self._clock.rows(
-                "SELECT request_vm_id FROM eviction WHERE bin = 'quota project' AND reprieved_at IS NULL")}
+            blind = {
+                row["request_vm_id"]
+                for row in self._clock.rows(
+                    "SELECT request_vm_id FROM eviction WHERE bin = 'quota project' AND reprieved_at IS NULL"
+                )
+            }
             vain = [row for row in vain if row["request_vm_id"] not in blind]
         assert not vain, vain

@@ -31,8 +31,12 @@ class RefereeCloud(ModelCloud):
     def view(self, machine: Server) -> port.Server:
         """A server as Nova shows it."""
         shown = shown_server(self.judge, machine, cloud_id(machine.name))
-        return replace(shown, created=self.clock.now, fault=self._faults.get(machine.name),
-                       metadata={**shown.metadata, **self._metadata.get(machine.name, {})})
+        return replace(
+            shown,
+            created=self.clock.now,
+            fault=self._faults.get(machine.name),
+            metadata={**shown.metadata, **self._metadata.get(machine.name, {})},
+        )
 
     def shown(self) -> dict[str, port.Server]:
         """Every server of the project."""
@@ -74,7 +78,8 @@ class RefereeCloud(ModelCloud):
         await self.gate(f"rehearse {spec.flavor_id}")
         for wanted in self.wanted.values():
             if (repr(wanted.flavor), repr(wanted.image)) == (spec.flavor_id, spec.image_id) and (
-                    words := self.judge.unfit(wanted)):
+                words := self.judge.unfit(wanted)
+            ):
                 raise InvalidRequest(words)
 
     async def stop(self, server_id: str) -> None:

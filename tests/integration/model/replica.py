@@ -43,8 +43,15 @@ class ModelRuntime:
 class Replica:
     """One process of the service, until it crashes."""
 
-    def __init__(self, name: str, steps: Steps, cloud: ModelCloud, grace_seconds: float, max_victims: int,
-                 after: Callable[[str], None]):
+    def __init__(
+        self,
+        name: str,
+        steps: Steps,
+        cloud: ModelCloud,
+        grace_seconds: float,
+        max_victims: int,
+        after: Callable[[str], None],
+    ):
         self.name = name
         self._steps = steps
         self._bells = [asyncio.Event(), asyncio.Event()]
@@ -53,19 +60,38 @@ class Replica:
         leave, notices = Leave(runtime, cloud, server_cache, True), Notices(runtime, cloud, True)
         verdicts = Verdicts(cloud, Rehearsals(cloud, lambda: DEPLOYMENT, steps.loop.time))
         boot = Boot(runtime, cloud, server_cache, host_cache, leave, verdicts, DEPLOYMENT)
-        self.scheduler = Scheduler(runtime, cloud, server_cache, host_cache, verdicts, self._bells[0], self.ring,
-                                   grace_seconds=grace_seconds, policy=Policy(max_victims=max_victims))
-        self._actuator = Worker(runtime, {
-            intents.BOOT: boot.perform, intents.NOTICE: notices.perform, intents.REPRIEVE: notices.perform,
-            intents.EVICT: leave.evict, intents.DELETE: leave.delete}, self._bells[1])
+        self.scheduler = Scheduler(
+            runtime,
+            cloud,
+            server_cache,
+            host_cache,
+            verdicts,
+            self._bells[0],
+            self.ring,
+            grace_seconds=grace_seconds,
+            policy=Policy(max_victims=max_victims),
+        )
+        work = {
+            intents.BOOT: boot.perform,
+            intents.NOTICE: notices.perform,
+            intents.REPRIEVE: notices.perform,
+            intents.EVICT: leave.evict,
+            intents.DELETE: leave.delete,
+        }
+        self._actuator = Worker(runtime, work, self._bells[1])
         self._actuator.owner = name
         reconciler = Reconciler(runtime, cloud, server_cache, DEPLOYMENT)
-        loops = {"scheduler": self.scheduler.run, "actuator": self._actuator.run, "leases": self._actuator.renew,
-                 "reconciler": reconciler.run}
+        loops = {
+            "scheduler": self.scheduler.run,
+            "actuator": self._actuator.run,
+            "leases": self._actuator.renew,
+            "reconciler": reconciler.run,
+        }
         context = copy_context()
         context.run(OWNER.set, name)
-        self._tasks = [steps.loop.create_task(_kept(loop), name=f"{name} {task}", context=context)
-                       for task, loop in loops.items()]
+        self._tasks = [
+            steps.loop.create_task(_kept(loop), name=f"{name} {task}", context=context) for task, loop in loops.items()
+        ]
         steps.turn()
 
     def ring(self) -> None:

@@ -45,8 +45,11 @@ class ModelServerCache:
     def news(self) -> dict[str, Server | None]:
         """What changed since the last call."""
         before, self._told = self._told, dict(self.servers)
-        return {server_id: self._told.get(server_id) for server_id in before.keys() | self._told.keys()
-                if before.get(server_id) != self._told.get(server_id)}
+        return {
+            server_id: self._told.get(server_id)
+            for server_id in before.keys() | self._told.keys()
+            if before.get(server_id) != self._told.get(server_id)
+        }
 
     def shows_mark(self, vmsvc_id: str) -> bool:
         """Whether a server carries it."""
@@ -87,8 +90,11 @@ class ModelHostCache:
     def news(self) -> dict[str, Host | None]:
         """What changed since the last call."""
         before, self._told = self._told, dict(self._hosts)
-        return {name: self._told.get(name) for name in before.keys() | self._told.keys()
-                if before.get(name) != self._told.get(name)}
+        return {
+            name: self._told.get(name)
+            for name in before.keys() | self._told.keys()
+            if before.get(name) != self._told.get(name)
+        }
 
     def is_down(self, name: str) -> bool:
         """As far as is known."""

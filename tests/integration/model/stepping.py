@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 #: The replica to which a task belongs.
 OWNER: ContextVar[str] = ContextVar("owner", default="")
-_TURNS = 8        # of the loop after each step: enough for a wake-up to reach the next gate
+_TURNS = 8  # of the loop after each step: enough for a wake-up to reach the next gate
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -54,9 +54,11 @@ class Steps:
 
     def turn(self) -> None:
         """Let everybody who can run get to a gate, a timer or a bell."""
+
         async def turns():
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
+
         self.loop.run_until_complete(turns())
 
     def cancel(self, tasks) -> None:

@@ -15,7 +15,7 @@ from vmsvc.service import commands
 from vmsvc.service.evictions import record as evictions
 
 _GRACE = 6.0
-_MOST_STEPS = 1500         # until everything has come to rest
+_MOST_STEPS = 1500  # until everything has come to rest
 
 
 class Deaths(logging.Handler):
@@ -40,8 +40,13 @@ class Story:
         self.steps = Steps()
         self.deaths = Deaths()
         self.names = self.steps_made = 0
-        self.cloud = ModelCloud(setting.mode, self.steps.gate, clock,
-                                {f"host-{number}": size for number, size in enumerate(setting.hosts)}, setting.cores)
+        self.cloud = ModelCloud(
+            setting.mode,
+            self.steps.gate,
+            clock,
+            {f"host-{number}": size for number, size in enumerate(setting.hosts)},
+            setting.cores,
+        )
         self.promises = Promises(clock, self.cloud)
         self.victims = setting.max_victims
         self.replicas: list[Replica] = []
@@ -73,12 +78,33 @@ class Story:
     def _post(self, is_preemptible, cpus, **facts):
         self.names += 1
         vm_id = f"{'p' if is_preemptible else 's'}{self.names}"
-        commands._accept(vm_id, {  # pylint: disable=protected-access
-            "name": vm_id, "is_preemptible": is_preemptible, "priority": 0, "min_run_seconds": 0,
-            "flavor": f"m{cpus}", "image": "image", "network": "network",
-            "boot": {"asked": {}, "flavor_id": str(cpus), "image_id": "image", "network_id": "network",
-                     "key_name": None, "user_data": None, "metadata": {}, "availability_zone": None},
-            "quota": dict(quota(cpus)), "room": dict(room(cpus)), **facts}, ANYBODY, None)
+        commands._accept(  # pylint: disable=protected-access
+            vm_id,
+            {
+                "name": vm_id,
+                "is_preemptible": is_preemptible,
+                "priority": 0,
+                "min_run_seconds": 0,
+                "flavor": f"m{cpus}",
+                "image": "image",
+                "network": "network",
+                "boot": {
+                    "asked": {},
+                    "flavor_id": str(cpus),
+                    "image_id": "image",
+                    "network_id": "network",
+                    "key_name": None,
+                    "user_data": None,
+                    "metadata": {},
+                    "availability_zone": None,
+                },
+                "quota": dict(quota(cpus)),
+                "room": dict(room(cpus)),
+                **facts,
+            },
+            ANYBODY,
+            None,
+        )
         self.replicas[0].ring()
 
     def standard_posts(self, cpus, count):
@@ -173,7 +199,8 @@ class Story:
         asleep = {}
         for _ in range(steps):
             able = [(gate, gate.task) for gate in self.steps.waiting] + [
-                (machine, machine.id) for machine in self.cloud.busy()]
+                (machine, machine.id) for machine in self.cloud.busy()
+            ]
             able = [one for one, name in able if not asleep.setdefault(name, chance.random() < 0.25)]
             if not able:
                 break
@@ -217,10 +244,14 @@ class Story:
         raise AssertionError(f"no rest: {self._unfinished()}")
 
     def _unfinished(self) -> list:
-        return self.clock.rows("SELECT id, state FROM vm WHERE state NOT IN "
-                               "('active', 'evicted', 'deleted', 'failed', 'lost')") + self.clock.rows(
-            "SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL") + self.clock.rows(
-            "SELECT vm_id AS kept_for FROM reservation WHERE released_at IS NULL") + self._left_over()
+        return (
+            self.clock.rows(
+                "SELECT id, state FROM vm WHERE state NOT IN ('active', 'evicted', 'deleted', 'failed', 'lost')"
+            )
+            + self.clock.rows("SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL")
+            + self.clock.rows("SELECT vm_id AS kept_for FROM reservation WHERE released_at IS NULL")
+            + self._left_over()
+        )
 
     def _left_over(self) -> list:
         """Servers that the reconciler has to find and remove, and rows whose server has gone."""

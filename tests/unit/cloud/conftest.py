@@ -35,6 +35,7 @@ def say(status: int, body: object = None, **headers: str) -> Callable:
 
     def answer(handler: "Handler") -> None:
         handler.reply(status, text, {**kind, **{name.replace("_", "-"): value for name, value in headers.items()}})
+
     return answer
 
 
@@ -61,9 +62,11 @@ def drip(handler: "Handler") -> None:
 
 def slowly(seconds: float, answer: Callable) -> Callable:
     """Answer after a while."""
+
     def late(handler: "Handler") -> None:
         time.sleep(seconds)
         answer(handler)
+
     return late
 
 
@@ -81,7 +84,7 @@ class RogueCloud:
     keep_alive: bool = True
     placement: bool = False
     scheme: str = "http"
-    nothing: bool = False       # no OpenStack at all, but a web server
+    nothing: bool = False  # no OpenStack at all, but a web server
     server: ThreadingHTTPServer | None = None
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -124,16 +127,45 @@ class RogueCloud:
             self.sign_ins += 1
             token = f"token-of-the-rogue-{self.sign_ins}"
             self.valid.add(token)
-        catalog = [{"type": kind, "name": kind, "id": kind, "endpoints": [
-            {"id": kind, "interface": "public", "region": "r", "region_id": "r", "url": f"{self.url}/{path}"}]}
-            for kind, path in (("compute", "compute/v2.1"), ("image", "image/v2"), ("network", "network/v2.0"))]
+        catalog = [
+            {
+                "type": kind,
+                "name": kind,
+                "id": kind,
+                "endpoints": [
+                    {"id": kind, "interface": "public", "region": "r", "region_id": "r", "url": f"{self.url}/{path}"}
+                ],
+            }
+            for kind, path in (("compute", "compute/v2.1"), ("image", "image/v2"), ("network", "network/v2.0"))
+        ]
         if self.placement:
-            catalog.append({"type": "placement", "name": "placement", "id": "placement", "endpoints": [
-                {"id": "p", "interface": "public", "region": "r", "region_id": "r", "url": f"{self.url}/place/ment"}]})
-        body = {"token": {"methods": ["password"], "expires_at": "2099-01-01T00:00:00.000000Z",
-                          "issued_at": "2026-01-01T00:00:00.000000Z", "catalog": catalog, "roles": [],
-                          "project": {"id": "p1", "name": "p", "domain": {"id": "d", "name": "d"}},
-                          "user": {"id": "u", "name": "u", "domain": {"id": "d", "name": "d"}}}}
+            catalog.append(
+                {
+                    "type": "placement",
+                    "name": "placement",
+                    "id": "placement",
+                    "endpoints": [
+                        {
+                            "id": "p",
+                            "interface": "public",
+                            "region": "r",
+                            "region_id": "r",
+                            "url": f"{self.url}/place/ment",
+                        }
+                    ],
+                }
+            )
+        body = {
+            "token": {
+                "methods": ["password"],
+                "expires_at": "2099-01-01T00:00:00.000000Z",
+                "issued_at": "2026-01-01T00:00:00.000000Z",
+                "catalog": catalog,
+                "roles": [],
+                "project": {"id": "p1", "name": "p", "domain": {"id": "d", "name": "d"}},
+                "user": {"id": "u", "name": "u", "domain": {"id": "d", "name": "d"}},
+            }
+        }
         return 201, body, {"X-Subject-Token": token}
 
 
@@ -164,9 +196,23 @@ class Handler(BaseHTTPRequestHandler):
         elif path.startswith("/v3"):
             self.identity(path, body)
         elif path.rstrip("/") == "/place/ment":
-            self.reply(200, json.dumps({"versions": [{
-                "id": "v1.0", "min_version": "1.0", "max_version": "1.39", "status": "CURRENT",
-                "links": [{"rel": "self", "href": ""}]}]}), JSON)
+            self.reply(
+                200,
+                json.dumps(
+                    {
+                        "versions": [
+                            {
+                                "id": "v1.0",
+                                "min_version": "1.0",
+                                "max_version": "1.39",
+                                "status": "CURRENT",
+                                "links": [{"rel": "self", "href": ""}],
+                            }
+                        ]
+                    }
+                ),
+                JSON,
+            )
         elif path.rstrip("/") in ("/compute/v2.1", "/image/v2", "/network/v2.0"):
             self.discovery(path.rstrip("/"))
         else:
@@ -186,15 +232,37 @@ class Handler(BaseHTTPRequestHandler):
             status, answer, headers = self.cloud.sign_in(body)
             self.reply(status, json.dumps(answer), {**JSON, **headers})
         else:
-            self.reply(200, json.dumps({"version": {"id": "v3.14", "status": "stable", "links": [
-                {"rel": "self", "href": f"{self.cloud.url}/v3/"}]}}), JSON)
+            self.reply(
+                200,
+                json.dumps(
+                    {
+                        "version": {
+                            "id": "v3.14",
+                            "status": "stable",
+                            "links": [{"rel": "self", "href": f"{self.cloud.url}/v3/"}],
+                        }
+                    }
+                ),
+                JSON,
+            )
 
     def discovery(self, path: str) -> None:
         """The document that tells versions."""
         compute = {"min_version": "2.1", "version": self.cloud.newest} if path.startswith("/compute") else {}
-        self.reply(200, json.dumps({"version": {
-            "id": path.rsplit("/", 1)[1], "status": "CURRENT", **compute,
-            "links": [{"rel": "self", "href": f"{self.cloud.url}{path}/"}]}}), JSON)
+        self.reply(
+            200,
+            json.dumps(
+                {
+                    "version": {
+                        "id": path.rsplit("/", 1)[1],
+                        "status": "CURRENT",
+                        **compute,
+                        "links": [{"rel": "self", "href": f"{self.cloud.url}{path}/"}],
+                    }
+                }
+            ),
+            JSON,
+        )
 
     def log_message(self, format, *args):  # pylint: disable=redefined-builtin  # http.server's own name
         """Quiet."""
@@ -224,11 +292,28 @@ def adapter_of_rogue(rogue, tmp_path, io_loop):
 
     def make(password: str = "open sesame", **settings) -> OpenStack:
         path = tmp_path / "clouds.yaml"
-        path.write_text(json.dumps({"clouds": {"rogue": {
-            "auth": {"auth_url": f"{rogue.url}/v3", "username": "u", "password": password, "project_name": "p",
-                     "user_domain_name": "d", "project_domain_name": "d"}, "region_name": "r"}}}))
+        path.write_text(
+            json.dumps(
+                {
+                    "clouds": {
+                        "rogue": {
+                            "auth": {
+                                "auth_url": f"{rogue.url}/v3",
+                                "username": "u",
+                                "password": password,
+                                "project_name": "p",
+                                "user_domain_name": "d",
+                                "project_domain_name": "d",
+                            },
+                            "region_name": "r",
+                        }
+                    }
+                }
+            )
+        )
         made.append(OpenStack(cloud="rogue", config_file=str(path), **{"timeout": 5.0, **settings}))
         return made[-1]
+
     yield make
     rogue.released.set()
     for cloud in made:

@@ -30,9 +30,19 @@ async def test_a_create_that_times_out_is_sent_once_and_its_outcome_is_unknown(r
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("answer", [say(500, {"computeFault": {"message": "oops"}}), say(502, "<html>"), cut,
-                                    say(503, {"message": "busy"}), say(504, "<html>"), say(202, "<html>"),
-                                    say(202, {"server": {}}), say(202, [])])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        say(500, {"computeFault": {"message": "oops"}}),
+        say(502, "<html>"),
+        cut,
+        say(503, {"message": "busy"}),
+        say(504, "<html>"),
+        say(202, "<html>"),
+        say(202, {"server": {}}),
+        say(202, []),
+    ],
+)
 async def test_a_create_that_may_have_worked_is_sent_once_and_its_outcome_is_unknown(rogue, adapter, answer):
     cloud = adapter()
     await cloud.connect()
@@ -101,9 +111,11 @@ async def test_a_create_that_is_told_to_come_later_made_nothing_and_says_when(ro
 
 
 #: How clouds, and proxies before them, limit the rate; each did nothing.
-LIMITS = {"413": say(413, {"overLimit": {"code": 413, "message": "This request was rate-limited."}}, Retry_After="1"),
-          "413 by a proxy": say(413, "<html>slow down</html>", Retry_After="1"),
-          "429": say(429, {"overLimit": {"message": "slow down"}}, Retry_After="1")}
+LIMITS = {
+    "413": say(413, {"overLimit": {"code": 413, "message": "This request was rate-limited."}}, Retry_After="1"),
+    "413 by a proxy": say(413, "<html>slow down</html>", Retry_After="1"),
+    "429": say(429, {"overLimit": {"message": "slow down"}}, Retry_After="1"),
+}
 
 
 @pytest.mark.gen_test
@@ -154,8 +166,19 @@ async def test_a_read_is_given_up_after_three_tries(rogue, adapter):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("body", ["<html>welcome</html>", '{"servers": [', "null", [], {"other": 1},
-                                  {"servers": [{"id": "s1"}]}, {"servers": 7}, {"servers": ["s1"]}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>welcome</html>",
+        '{"servers": [',
+        "null",
+        [],
+        {"other": 1},
+        {"servers": [{"id": "s1"}]},
+        {"servers": 7},
+        {"servers": ["s1"]},
+    ],
+)
 async def test_an_answer_that_is_not_what_was_asked_for_is_a_cloud_error(rogue, adapter, body):
     cloud = adapter()
     await cloud.connect()
@@ -182,8 +205,10 @@ async def test_a_create_refused_for_its_token_is_sent_again_with_a_new_one(rogue
     rogue.on("POST", "/servers", accepted)
     rogue.valid.clear()
     assert await cloud.create_server(SPEC) == "s1"
-    assert [seen.token for seen in rogue.seen if seen.method == "POST"] == ["token-of-the-rogue-1",
-                                                                            "token-of-the-rogue-2"]
+    assert [seen.token for seen in rogue.seen if seen.method == "POST"] == [
+        "token-of-the-rogue-1",
+        "token-of-the-rogue-2",
+    ]
 
 
 @pytest.mark.gen_test
@@ -275,9 +300,16 @@ async def test_connect_works_once_the_cloud_is_back(rogue, adapter):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize(("newest", "refused", "mode"), [
-    ("2.100", None, "operator"), ("2.72", None, "tenant"), ("2.100", "/os-services", "tenant"),
-    ("2.100", "/os-hypervisors", "tenant"), ("2.100", "/resource_providers", "tenant")])
+@pytest.mark.parametrize(
+    ("newest", "refused", "mode"),
+    [
+        ("2.100", None, "operator"),
+        ("2.72", None, "tenant"),
+        ("2.100", "/os-services", "tenant"),
+        ("2.100", "/os-hypervisors", "tenant"),
+        ("2.100", "/resource_providers", "tenant"),
+    ],
+)
 async def test_operator_mode_needs_every_right_and_a_cloud_that_can_pin(rogue, adapter, newest, refused, mode):
     rogue.placement, rogue.newest = True, newest
     for path in ("/os-services", "/os-hypervisors", "/servers", "/resource_providers"):
@@ -321,8 +353,11 @@ async def test_the_request_id_reaches_the_cloud_when_it_has_openstacks_form(rogu
     for request_id in (good, "something else"):
         REQUEST_ID.set(request_id)
         await cloud.servers()
-    sent = [{name.lower(): value for name, value in seen.headers.items()}.get("x-openstack-request-id")
-            for seen in rogue.seen if seen.path == LIST]
+    sent = [
+        {name.lower(): value for name, value in seen.headers.items()}.get("x-openstack-request-id")
+        for seen in rogue.seen
+        if seen.path == LIST
+    ]
     assert sent == [good, None]
 
 
@@ -336,8 +371,11 @@ async def test_every_request_is_measured_with_its_outcome(rogue, adapter):
     await cloud.servers()
     with pytest.raises(InvalidRequest):
         await cloud.create_server(SPEC)
-    assert measured == [("servers", "cloud_unavailable", True), ("servers", "ok", True),
-                        ("create_server", "invalid_request", True)]
+    assert measured == [
+        ("servers", "cloud_unavailable", True),
+        ("servers", "ok", True),
+        ("create_server", "invalid_request", True),
+    ]
 
 
 @pytest.mark.gen_test
@@ -358,8 +396,12 @@ async def test_the_reason_of_an_error_is_looked_for_once_more(rogue, adapter):
     cloud = adapter()
     await cloud.connect()
     failed = {**SERVER, "status": "ERROR"}
-    rogue.on("GET", "/servers/s1", say(200, {"server": failed}),
-             say(200, {"server": {**failed, "fault": {"message": "No valid host was found. "}}}))
+    rogue.on(
+        "GET",
+        "/servers/s1",
+        say(200, {"server": failed}),
+        say(200, {"server": {**failed, "fault": {"message": "No valid host was found. "}}}),
+    )
     assert (await cloud.server("s1")).fault == "No valid host was found. "
 
 
@@ -396,8 +438,9 @@ async def test_the_login_of_a_netrc_file_stays_there(rogue, adapter, tmp_path, m
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("status", [400, 403, 409, 418, 500, 503])
-@pytest.mark.parametrize("shown", ["{data}", "x: '{data}'", "only the start: {start}...", "not for {token}",
-                                   "X-{token}/{start}"])
+@pytest.mark.parametrize(
+    "shown", ["{data}", "x: '{data}'", "only the start: {start}...", "not for {token}", "X-{token}/{start}"]
+)
 async def test_a_refusal_that_repeats_user_data_or_the_token_loses_them(rogue, adapter, status, shown):
     data = base64.b64encode(b"#!/bin/sh\necho hunter2\n" * 9).decode()
     cloud = adapter()
@@ -407,6 +450,7 @@ async def test_a_refusal_that_repeats_user_data_or_the_token_loses_them(rogue, a
         token = rogue.seen[-1].token
         text = shown.format(data=data, start=data[:70], token=token)
         say(status, {"computeFault": {"message": f"refused because: {text}"}})(handler)
+
     rogue.on("POST", "/servers", repeat)
     with pytest.raises(VmsvcError) as caught:
         await cloud.create_server(dataclasses.replace(SPEC, user_data=data))

@@ -15,9 +15,15 @@ def fixture_reader(request, monkeypatch):
     monkeypatch.setattr("vmsvc.cloud.openstack.exchange.quickly", module.loads)
 
 
-@pytest.mark.parametrize("body", [
-    {}, {"servers": [{"id": "a", "name": "ü \U0001f600 \u2028", "flavor": {"vcpus": 1, "swap": None}}] * 3},
-    {"name": "half a surrogate \ud800"}, {"ram": 2 ** 70, "share": 0.1 + 0.2, "least": -2 ** 63}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"servers": [{"id": "a", "name": "ü \U0001f600 \u2028", "flavor": {"vcpus": 1, "swap": None}}] * 3},
+        {"name": "half a surrogate \ud800"},
+        {"ram": 2**70, "share": 0.1 + 0.2, "least": -(2**63)},
+    ],
+)
 def test_what_json_writes_is_read_the_same(body):
     assert Answer(200, {}, json.dumps(body)).json() == body
 

@@ -41,9 +41,16 @@ def test_who_has_gone_is_counted_no_more(allocations, status):
     assert allocations.of("one") == {}
 
 
-@pytest.mark.parametrize("seen", [server("a", status="SHUTOFF"), server("a", status="SOFT_DELETED"),
-                                  server("a", status="ERROR"), server("a", host=None, status="UNKNOWN"),
-                                  server("a", host=None, status="BUILD")])
+@pytest.mark.parametrize(
+    "seen",
+    [
+        server("a", status="SHUTOFF"),
+        server("a", status="SOFT_DELETED"),
+        server("a", status="ERROR"),
+        server("a", host=None, status="UNKNOWN"),
+        server("a", host=None, status="BUILD"),
+    ],
+)
 def test_who_stays_where_it_was_keeps_its_room(allocations, seen):
     """A stopped or soft-deleted server, one that failed in place, one in a cell that is down, one that builds."""
     allocations.saw(seen)

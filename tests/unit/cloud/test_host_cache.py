@@ -39,8 +39,11 @@ class Cloud:
     async def providers(self):
         """The list, without the hosts that are gone."""
         self._called("providers")
-        return tuple(Provider(f"id-{name}", name, (f"id-{name}", f"gpu-{name}"), self.versions[name])
-                     for name in self.held if name not in self.gone)
+        return tuple(
+            Provider(f"id-{name}", name, (f"id-{name}", f"gpu-{name}"), self.versions[name])
+            for name in self.held
+            if name not in self.gone
+        )
 
     async def services(self):
         """All up but some."""
@@ -72,8 +75,11 @@ class Cloud:
     async def roomy(self, room, _traits):
         """Whoever has so many VCPUs left by Placement's own reckoning."""
         self._called("roomy")
-        return frozenset(f"id-{name}" for name, held in self.held.items()
-                         if 4 - sum(each["VCPU"] for each in held.values()) >= room["VCPU"])
+        return frozenset(
+            f"id-{name}"
+            for name, held in self.held.items()
+            if 4 - sum(each["VCPU"] for each in held.values()) >= room["VCPU"]
+        )
 
     async def with_trait(self, trait):
         """Whoever has it."""
@@ -90,6 +96,7 @@ def fixture_cloud():
 @pytest.fixture(name="clock")
 def fixture_clock(monkeypatch):
     """Time that goes on when it is told to."""
+
     class Clock:
         """In seconds."""
 
@@ -98,6 +105,7 @@ def fixture_clock(monkeypatch):
         def monotonic(self):
             """As time.monotonic()."""
             return self.now
+
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module, "_STEP_SECONDS", 0)
@@ -131,6 +139,7 @@ async def live(host_cache, clock, seconds):
         clock.now += 1
         if clock.now >= end:
             raise StopAsyncIteration
+
     with pytest.raises(StopAsyncIteration):
         await host_cache.run(well)
 
@@ -244,6 +253,7 @@ async def test_others_changes_may_come_from_somebody_who_has_asked_already(cloud
     async def ask(since):
         assert since == NOW
         return OccupantPage((Occupant("s1", "ACTIVE", "h1", SMALL),), NOW)
+
     cloud.calls.clear()
     clock.now += 1
     await host_cache.refresh(0, ask=ask)

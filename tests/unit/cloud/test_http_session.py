@@ -9,8 +9,13 @@ from requests import RequestException
 
 from vmsvc.cloud.openstack.http_session import HttpSession
 
-GIVEN = {"stream": True, "allow_redirects": False, "timeout": (5.0, 5.0), "headers": {"X-Auth-Token": "t"},
-         "verify": True}
+GIVEN = {
+    "stream": True,
+    "allow_redirects": False,
+    "timeout": (5.0, 5.0),
+    "headers": {"X-Auth-Token": "t"},
+    "verify": True,
+}
 
 
 @pytest.fixture(name="place")
@@ -62,9 +67,10 @@ def answered(session, method, url, **given):
 
 def test_a_request_arrives_whole_and_its_answer_too(session, place):
     address, seen = place
-    status, headers, body, sent = answered(session, "POST", f"{address}/a?b=1", params={"c": "x y", "d": "&"},
-                                           data="{}")
-    (method, path, arrived, content, _), = seen
+    status, headers, body, sent = answered(
+        session, "POST", f"{address}/a?b=1", params={"c": "x y", "d": "&"}, data="{}"
+    )
+    ((method, path, arrived, content, _),) = seen
     assert (status, headers["LOCATION"], body) == (302, "/elsewhere", b"done"), "redirects are the SDK's business"
     assert (method, path, content) == ("POST", "/a?b=1&c=x+y&d=%26", b"{}")
     assert arrived["X-Auth-Token"] == sent.headers["x-auth-token"] == "t" and arrived["Content-Length"] == "2"

@@ -68,6 +68,7 @@ async def test_never_more_calls_at_once_than_slots():
         await asyncio.sleep(0.001)
         running -= 1
         leave()
+
     await asyncio.gather(*(call() for _ in range(30)))
     assert most == 3
 
@@ -128,7 +129,7 @@ async def test_hung_calls_of_clients_leave_half_of_the_slots_and_all_of_the_line
     assert sum(isinstance(call.exception(), CloudUnavailable) for call in waiting if call.done()) == 80
     for _ in range(8 - most):
         await limiter.enter("compute", 0.1, SERVICE)
-    running[0].result()()                   # one of theirs ends, and the next of theirs may go
+    running[0].result()()  # one of theirs ends, and the next of theirs may go
     await asyncio.sleep(0.05)
     assert sum(call.done() and not call.exception() for call in waiting) == most + 1
     for call in waiting:
@@ -164,5 +165,5 @@ async def test_a_clients_call_that_is_cancelled_anywhere_gives_both_places_back(
             if callable(call):
                 call()
     assert limiter.waiting(CLIENT) == limiter.waiting() == 0
-    assert limiter._all._slots._value == 4          # pylint: disable=protected-access
-    assert limiter._shares[CLIENT]._slots._value == 2          # pylint: disable=protected-access
+    assert limiter._all._slots._value == 4  # pylint: disable=protected-access
+    assert limiter._shares[CLIENT]._slots._value == 2  # pylint: disable=protected-access

@@ -9,12 +9,29 @@ from vmsvc.domain.errors import CloudError
 from vmsvc.domain.resources import Inventory, Resources
 
 SERVER = {
-    "id": "0c4f", "name": "standart", "status": "ACTIVE", "tenant_id": "p", "created": "2026-11-23T07:55:03Z",
-    "updated": "2026-11-23T07:55:05Z", "hostId": "b830", "metadata": {"vmsvc_id": "v1"}, "image": {"id": "i"},
-    "flavor": {"vcpus": 2, "ram": 4096, "disk": 1, "ephemeral": 3, "swap": 512, "original_name": "m1.medium",
-               "extra_specs": {"resources:VCPU": "0"}},
-    "OS-EXT-AZ:availability_zone": "nova", "OS-SRV-USG:launched_at": "2026-11-23T07:55:04.000000",
-    "OS-EXT-STS:task_state": None, "locked": True}
+    "id": "0c4f",
+    "name": "standart",
+    "status": "ACTIVE",
+    "tenant_id": "p",
+    "created": "2026-11-23T07:55:03Z",
+    "updated": "2026-11-23T07:55:05Z",
+    "hostId": "b830",
+    "metadata": {"vmsvc_id": "v1"},
+    "image": {"id": "i"},
+    "flavor": {
+        "vcpus": 2,
+        "ram": 4096,
+        "disk": 1,
+        "ephemeral": 3,
+        "swap": 512,
+        "original_name": "m1.medium",
+        "extra_specs": {"resources:VCPU": "0"},
+    },
+    "OS-EXT-AZ:availability_zone": "nova",
+    "OS-SRV-USG:launched_at": "2026-11-23T07:55:04.000000",
+    "OS-EXT-STS:task_state": None,
+    "locked": True,
+}
 
 
 def test_a_members_server():
@@ -29,17 +46,24 @@ def test_a_members_server():
 
 
 def test_an_admins_answer_is_shown_without_traceback_and_user_data():
-    server = parse.server({**SERVER, "status": "ERROR", "OS-EXT-SRV-ATTR:host": "bed-1",
-                           "OS-EXT-SRV-ATTR:user_data": "c2VjcmV0",
-                           "fault": {"code": 500, "message": "No valid host was found. ", "details": "Traceback ..."}})
+    server = parse.server(
+        {
+            **SERVER,
+            "status": "ERROR",
+            "OS-EXT-SRV-ATTR:host": "bed-1",
+            "OS-EXT-SRV-ATTR:user_data": "c2VjcmV0",
+            "fault": {"code": 500, "message": "No valid host was found. ", "details": "Traceback ..."},
+        }
+    )
     assert server.host == "bed-1"
     assert server.body["fault"] == {"code": 500, "message": "No valid host was found. "}
     assert "c2VjcmV0" not in str(server.body)
 
 
 def test_a_server_of_a_cell_that_is_down_has_little_to_show():
-    server = parse.server({"id": "0c4f", "status": "UNKNOWN", "tenant_id": "p", "created": "2026-11-23T07:55:03Z",
-                           "links": []})
+    server = parse.server(
+        {"id": "0c4f", "status": "UNKNOWN", "tenant_id": "p", "created": "2026-11-23T07:55:03Z", "links": []}
+    )
     assert (server.status, server.vmsvc_id, server.flavor.vcpus) == ("UNKNOWN", None, 0)
 
 
@@ -48,9 +72,20 @@ def test_a_server_booted_from_a_volume_has_an_empty_image():
 
 
 def test_a_limit_of_minus_one_is_none_and_a_limit_of_zero_is_a_limit():
-    quota = parse.quota({"limits": {"absolute": {
-        "maxTotalInstances": 0, "totalInstancesUsed": 0, "maxTotalCores": -1, "totalCoresUsed": 3,
-        "maxTotalRAMSize": 4096, "totalRAMUsed": 1024}}})
+    quota = parse.quota(
+        {
+            "limits": {
+                "absolute": {
+                    "maxTotalInstances": 0,
+                    "totalInstancesUsed": 0,
+                    "maxTotalCores": -1,
+                    "totalCoresUsed": 3,
+                    "maxTotalRAMSize": 4096,
+                    "totalRAMUsed": 1024,
+                }
+            }
+        }
+    )
     assert quota.limit == {"instances": 0, "ram": 4096}
     assert quota.used == Resources({"cores": 3, "ram": 1024})
 

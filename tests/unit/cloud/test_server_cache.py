@@ -126,6 +126,7 @@ async def test_a_list_that_began_before_a_look_does_not_bring_back_what_was(clou
     async def servers(_since):
         await going.wait()
         return ServerPage(before, NOW)
+
     monkeypatch.setattr(cloud, "servers", servers)
     reading = asyncio.ensure_future(server_cache.refresh())
     await asyncio.sleep(0)
@@ -144,6 +145,7 @@ async def test_a_look_does_not_bring_back_whom_a_later_list_has_seen_go(cloud, s
     async def server_then(_server_id):
         await answered.wait()
         return before
+
     monkeypatch.setattr(cloud, "server", server_then)
     looking = asyncio.ensure_future(server_cache.look("A"))
     await asyncio.sleep(0)
@@ -209,14 +211,16 @@ async def test_whose_time_is_over_gets_what_is_shown_ready_or_not(cloud, server_
 
 
 @pytest.mark.parametrize("took, pause", [(0.01, 0.05), (0.4, 0.4), (5, 1)])
-def test_a_cloud_that_answers_slowly_is_asked_less_often_but_every_second(io_loop, cloud, server_cache, monkeypatch,
-                                                                          took, pause):
+def test_a_cloud_that_answers_slowly_is_asked_less_often_but_every_second(
+    io_loop, cloud, server_cache, monkeypatch, took, pause
+):
     clock = SimpleNamespace(now=module.time.monotonic() + 9)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     async def servers(_since):
         clock.now += took
         return ServerPage((), NOW)
+
     monkeypatch.setattr(cloud, "servers", servers)
     io_loop.run_sync(server_cache.refresh)
     assert server_cache.pause == pytest.approx(pause)
@@ -230,6 +234,7 @@ async def test_a_thousand_who_ask_and_go_are_one_read_and_it_is_the_services_own
         asked.append(WORK_FOR.get())
         await going.wait()
         return ServerPage((), NOW)
+
     monkeypatch.setattr(cloud, "servers", servers)
     server_cache.read_at -= 2
     with working_for(CLIENT):
@@ -254,6 +259,7 @@ async def test_a_cloud_that_is_away_is_asked_once_for_all_who_ask_within_a_secon
         asked.append(1)
         await asyncio.sleep(0)
         raise CloudUnavailable("away")
+
     monkeypatch.setattr(cloud, "servers", servers)
     server_cache.read_at -= 2
     for _ in range(5):
@@ -276,6 +282,7 @@ async def test_a_read_that_began_too_early_and_failed_is_not_everybodys_failure(
         if mine is answers[0]:
             raise CloudUnavailable("away")
         return ServerPage((), NOW)
+
     monkeypatch.setattr(cloud, "servers", servers)
     early = asyncio.ensure_future(server_cache.refresh())
     await asyncio.sleep(0.01)

@@ -22,8 +22,18 @@ def fixture_connect(monkeypatch, tmp_path, io_loop):
         monkeypatch.delenv(name)
 
     async def connect(url, cloud=None, **environ):
-        mine = {"auth": {"auth_url": url, "username": "u", "password": SECRET, "project_name": "p",
-                         "user_domain_name": "d", "project_domain_name": "d"}, "region_name": "r", **(cloud or {})}
+        mine = {
+            "auth": {
+                "auth_url": url,
+                "username": "u",
+                "password": SECRET,
+                "project_name": "p",
+                "user_domain_name": "d",
+                "project_domain_name": "d",
+            },
+            "region_name": "r",
+            **(cloud or {}),
+        }
         (tmp_path / "clouds.yaml").write_text(json.dumps({"clouds": {"mine": mine, "other": mine}}))
         for name, value in {"OS_CLOUD": "mine", "OS_CLIENT_CONFIG_FILE": tmp_path / "clouds.yaml", **environ}.items():
             monkeypatch.setenv(name, str(value))
@@ -59,12 +69,16 @@ def fixture_pair(tmp_path):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("url, words", [
-    ("http://keystone.invalid:5000/v3", ["http://keystone.invalid:5000", "name is not known"]),
-    ("http://127.0.0.1:1/v3", ["http://127.0.0.1:1 refuses the connection"]),
-    ("http://me:hush@127.0.0.1:1/v3", ["http://127.0.0.1:1 refuses the connection"]),
-    ("127.0.0.1:5000/v3", ["OS_AUTH_URL", "no URL", "127.0.0.1:5000"]),
-    ("me:hush@127.0.0.1:5000/v3", ["no URL"])])
+@pytest.mark.parametrize(
+    "url, words",
+    [
+        ("http://keystone.invalid:5000/v3", ["http://keystone.invalid:5000", "name is not known"]),
+        ("http://127.0.0.1:1/v3", ["http://127.0.0.1:1 refuses the connection"]),
+        ("http://me:hush@127.0.0.1:1/v3", ["http://127.0.0.1:1 refuses the connection"]),
+        ("127.0.0.1:5000/v3", ["OS_AUTH_URL", "no URL", "127.0.0.1:5000"]),
+        ("me:hush@127.0.0.1:5000/v3", ["no URL"]),
+    ],
+)
 async def test_an_address_where_no_keystone_is(connect, url, words):
     said = await refused(connect(url))
     assert all(word in said for word in words), said
@@ -124,12 +138,25 @@ async def test_a_login_that_keystone_refuses(connect, rogue):
 
 @pytest.mark.gen_test
 async def test_a_keystone_that_repeats_what_it_was_sent(connect, rogue, monkeypatch):
-    monkeypatch.setattr(rogue, "sign_in", lambda asked: (
-        401, {"error": {"code": 401, "title": "no", "message": json.dumps(asked)}}, {}))
+    monkeypatch.setattr(
+        rogue, "sign_in", lambda asked: (401, {"error": {"code": 401, "title": "no", "message": json.dumps(asked)}}, {})
+    )
     assert "***" in await refused(connect(f"{rogue.url}/v3"))
-    said = await refused(connect(f"{rogue.url}/v3", {"auth": {
-        "auth_url": f"{rogue.url}/v3", "username": "u", "password": "hush", "project_name": "p",
-        "user_domain_name": "d", "project_domain_name": "d"}}))
+    said = await refused(
+        connect(
+            f"{rogue.url}/v3",
+            {
+                "auth": {
+                    "auth_url": f"{rogue.url}/v3",
+                    "username": "u",
+                    "password": "hush",
+                    "project_name": "p",
+                    "user_domain_name": "d",
+                    "project_domain_name": "d",
+                }
+            },
+        )
+    )
     assert "hush" not in said
 
 
@@ -140,9 +167,17 @@ async def test_a_cloud_that_the_file_has_not(connect, rogue, tmp_path):
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("text, words", [
-    (None, "there is no"), ("clouds: {mine: {password: open sesame", "not valid YAML"), ("- mine", "valid mapping"),
-    ("clouds: mine", "cannot be used"), ("clouds: {mine: yours}", "cannot be used"), ("clouds: {}", "no clouds in")])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (None, "there is no"),
+        ("clouds: {mine: {password: open sesame", "not valid YAML"),
+        ("- mine", "valid mapping"),
+        ("clouds: mine", "cannot be used"),
+        ("clouds: {mine: yours}", "cannot be used"),
+        ("clouds: {}", "no clouds in"),
+    ],
+)
 async def test_a_file_that_is_none(connect, rogue, tmp_path, caplog, text, words):
     path = tmp_path / "other.yaml"
     if text is not None:
@@ -177,6 +212,7 @@ async def test_a_service_of_the_catalogue_that_is_not_there(connect, rogue, monk
         status, body, headers = sign_in(asked)
         body["token"]["catalog"][0]["endpoints"][0]["url"] = f"{nowhere}/compute/v2.1"
         return status, body, headers
+
     monkeypatch.setattr(rogue, "sign_in", elsewhere)
     said = await refused(connect(f"{rogue.url}/v3"))
     assert "compute" in said and nowhere in said, said

@@ -34,31 +34,82 @@ def nova(status: int, text: str, key: str = "forbidden") -> Answer:
 REFUSALS = [
     (nova(403, "Quota exceeded for instances: Requested 1, but already used 1 of 1 instances"), QuotaExceeded),
     (nova(403, "Quota exceeded for cores: Requested 2, but already used 2 of 3 cores"), QuotaExceeded),
-    (nova(403, "Quota exceeded for cores, instances, ram: Requested 1, 1, 1024, but already used 2, 1, 4096 of 2, 1, "
-               "4096 cores, instances, ram"), QuotaExceeded),
+    (
+        nova(
+            403,
+            "Quota exceeded for cores, instances, ram: Requested 1, 1, 1024, but already used 2, 1, 4096 of 2, 1, "
+            "4096 cores, instances, ram",
+        ),
+        QuotaExceeded,
+    ),
     (nova(403, "Maximum number of ports exceeded"), QuotaExceeded),
-    (nova(403, "Project 4f94 is over a limit for [Resource VCPU is over limit of 4 due to current usage 4 and delta "
-               "1]"), QuotaExceeded),
-    (nova(413, "Quota exceeded for ram: Requested 2048, but already used 4096 of 5000 ram", "overLimit"),
-     QuotaExceeded),
-    (Answer(409, {}, json.dumps({"NeutronError": {"type": "OverQuota", "detail": "",
-                                                  "message": "Quota exceeded for resources: ['port']."}})),
-     QuotaExceeded),
+    (
+        nova(
+            403,
+            "Project 4f94 is over a limit for [Resource VCPU is over limit of 4 due to current usage 4 and delta 1]",
+        ),
+        QuotaExceeded,
+    ),
+    (
+        nova(413, "Quota exceeded for ram: Requested 2048, but already used 4096 of 5000 ram", "overLimit"),
+        QuotaExceeded,
+    ),
+    (
+        Answer(
+            409,
+            {},
+            json.dumps(
+                {
+                    "NeutronError": {
+                        "type": "OverQuota",
+                        "detail": "",
+                        "message": "Quota exceeded for resources: ['port'].",
+                    }
+                }
+            ),
+        ),
+        QuotaExceeded,
+    ),
     (nova(403, "Policy doesn't allow compute:servers:create:requested_destination to be performed."), Forbidden),
     (nova(403, "Maximum number of metadata items exceeds 128"), InvalidRequest),
-    (nova(403, "Project None is over a limit for [Resource server_metadata_items is over limit of 128 due to current "
-               "usage 0 and delta 129]"), InvalidRequest),
+    (
+        nova(
+            403,
+            "Project None is over a limit for [Resource server_metadata_items is over limit of 128 due to current "
+            "usage 0 and delta 129]",
+        ),
+        InvalidRequest,
+    ),
     (nova(409, "Instance 0c4f is locked", "conflictingRequest"), Locked),
     (nova(409, "Cannot 'stop' instance 0c4f while it is in task_state deleting", "conflictingRequest"), Conflict),
     (nova(409, "Cannot 'stop' instance 0c4f while it is in vm_state stopped", "conflictingRequest"), Conflict),
-    (nova(409, "Multiple possible networks found, use a Network ID to be more specific.", "conflictingRequest"),
-     InvalidRequest),
+    (
+        nova(409, "Multiple possible networks found, use a Network ID to be more specific.", "conflictingRequest"),
+        InvalidRequest,
+    ),
     (nova(404, "Instance 0c4f could not be found.", "itemNotFound"), NotFound),
     (nova(400, "Can not find requested image", "badRequest"), InvalidRequest),
-    (Answer(403, {}, json.dumps({"errors": [{
-        "status": 403, "title": "Forbidden", "code": "placement.undefined_code", "request_id": "req-1",
-        "detail": "Access was denied to this resource.\n\n Policy does not allow placement:resource_providers:list to "
-                  "be performed.  "}]})), Forbidden),
+    (
+        Answer(
+            403,
+            {},
+            json.dumps(
+                {
+                    "errors": [
+                        {
+                            "status": 403,
+                            "title": "Forbidden",
+                            "code": "placement.undefined_code",
+                            "request_id": "req-1",
+                            "detail": "Access was denied to this resource.\n\n Policy does not allow "
+                            "placement:resource_providers:list to be performed.  ",
+                        }
+                    ]
+                }
+            ),
+        ),
+        Forbidden,
+    ),
     (Answer(400, {}, '{"badRequest": {"code": 400, "message": "Can not fi'), Garbled),
     *((Answer(status, {}, "<html><body>Sorry</body></html>"), Garbled) for status in (302, 400, 403, 404, 405, 409)),
     (Answer(404, {}, '{"message": "no Route matched with those values"}'), Garbled),
@@ -67,12 +118,26 @@ REFUSALS = [
     (nova(429, "This request was rate-limited.", "overLimit"), TurnedAway),
     (nova(413, "This request was rate-limited.", "overLimit"), TurnedAway),
     (Answer(413, {"Retry-After": "1"}, "<html>slow down</html>"), TurnedAway),
-    (Answer(413, {"Retry-After": "0"}, json.dumps({"overLimit": {
-        "code": 413, "message": "Quota exceeded for cores: Requested 1, but already used 20 of 20 cores"}})),
-     QuotaExceeded),
+    (
+        Answer(
+            413,
+            {"Retry-After": "0"},
+            json.dumps(
+                {
+                    "overLimit": {
+                        "code": 413,
+                        "message": "Quota exceeded for cores: Requested 1, but already used 20 of 20 cores",
+                    }
+                }
+            ),
+        ),
+        QuotaExceeded,
+    ),
     (Answer(413, {}, "<html>Request Entity Too Large</html>"), InvalidRequest),
-    (Answer(401, {}, json.dumps({"error": {"code": 401, "message": "The request you have made requires auth"}})),
-     CloudUnavailable),
+    (
+        Answer(401, {}, json.dumps({"error": {"code": 401, "message": "The request you have made requires auth"}})),
+        CloudUnavailable,
+    ),
 ]
 
 
@@ -117,46 +182,56 @@ def test_a_broken_read_can_be_repeated_and_a_broken_write_may_have_been_done(sta
     assert error_of(WRITE, answer).retry_after == 9
 
 
-@pytest.mark.parametrize(("text", "field"), [
-    ("Flavor nope could not be found.", "flavor"),
-    ("Flavor's disk is too small for requested image. Flavor disk is 1 bytes", "flavor"),
-    ("Can not find requested image", "image"),
-    ("Image 5d1 is not active.", "image"),
-    ("Network 9a1 could not be found.", "network"),
-    ("The requested availability zone is not available", "availability_zone"),
-    ("Invalid key_name provided.", "key_name"),
-    ("Compute host nope could not be found.", "host"),
-    ("Invalid input for field/attribute name. Value: . '' is too short", "name"),
-    ("Invalid input for field/attribute flavorRef. Value: 7. 7 is not of type 'string'", "flavor"),
-    ("Invalid input for field/attribute imageRef. Value: network. 'network' is not a 'uuid'", "image"),
-    ("Something new", None),
-])
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("Flavor nope could not be found.", "flavor"),
+        ("Flavor's disk is too small for requested image. Flavor disk is 1 bytes", "flavor"),
+        ("Can not find requested image", "image"),
+        ("Image 5d1 is not active.", "image"),
+        ("Network 9a1 could not be found.", "network"),
+        ("The requested availability zone is not available", "availability_zone"),
+        ("Invalid key_name provided.", "key_name"),
+        ("Compute host nope could not be found.", "host"),
+        ("Invalid input for field/attribute name. Value: . '' is too short", "name"),
+        ("Invalid input for field/attribute flavorRef. Value: 7. 7 is not of type 'string'", "flavor"),
+        ("Invalid input for field/attribute imageRef. Value: network. 'network' is not a 'uuid'", "image"),
+        ("Something new", None),
+    ],
+)
 def test_a_400_names_the_field_to_mend(text, field):
     error = error_of(WRITE, nova(400, text, "badRequest"))
     assert (error.message, error.field) == (text, field)
 
 
 def test_user_data_is_not_repeated_in_what_nova_says_of_it():
-    error = error_of(WRITE, nova(400, "Invalid input for field/attribute user_data. Value: s3cret. 's3cret' is not a "
-                                      "'base64'", "badRequest"))
+    error = error_of(
+        WRITE,
+        nova(
+            400, "Invalid input for field/attribute user_data. Value: s3cret. 's3cret' is not a 'base64'", "badRequest"
+        ),
+    )
     assert error.field == "user_data"
     assert "s3cret" not in error.message
 
 
-@pytest.mark.parametrize(("header", "seconds"), [
-    ({"Retry-After": "7"}, 7.0),
-    ({"Retry-After": "Mon, 23 Nov 2026 10:00:30 GMT", "Date": "Mon, 23 Nov 2026 10:00:00 GMT"}, 30.0),
-    ({"Retry-After": "Mon, 23 Nov 2020 10:00:30 GMT"}, 0.0),
-    ({"Retry-After": "soon"}, None),
-    ({"Retry-After": "²"}, None),
-    ({"Retry-After": "-5"}, None),
-    ({"Retry-After": "1.5"}, None),
-    ({"Retry-After": "86400"}, LONGEST_PAUSE),
-    ({"Retry-After": "9" * 400}, LONGEST_PAUSE),
-    ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, LONGEST_PAUSE),
-    ({"Retry-After": "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"}, None),
-    ({}, None),
-])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "Mon, 23 Nov 2026 10:00:30 GMT", "Date": "Mon, 23 Nov 2026 10:00:00 GMT"}, 30.0),
+        ({"Retry-After": "Mon, 23 Nov 2020 10:00:30 GMT"}, 0.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "²"}, None),
+        ({"Retry-After": "-5"}, None),
+        ({"Retry-After": "1.5"}, None),
+        ({"Retry-After": "86400"}, LONGEST_PAUSE),
+        ({"Retry-After": "9" * 400}, LONGEST_PAUSE),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, LONGEST_PAUSE),
+        ({"Retry-After": "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"}, None),
+        ({}, None),
+    ],
+)
 def test_retry_after_is_a_number_or_a_date(header, seconds):
     assert Answer(429, header, "").retry_after == seconds
 
@@ -168,23 +243,51 @@ def test_what_has_no_sentence_gives_no_reason_and_never_html(text):
 
 def in_error(fault: str | None, status: str = "ERROR") -> Server:
     """A server with this fault."""
-    return Server(id="s", name="n", status=status, task_state=None, host_id="", host=None, availability_zone=None,
-                  locked=False, created=None, launched_at=None, updated=None, fault=fault, metadata={}, flavor=None,
-                  boot_from_volume=False, room=Resources(), body={})
+    return Server(
+        id="s",
+        name="n",
+        status=status,
+        task_state=None,
+        host_id="",
+        host=None,
+        availability_zone=None,
+        locked=False,
+        created=None,
+        launched_at=None,
+        updated=None,
+        fault=fault,
+        metadata={},
+        flavor=None,
+        boot_from_volume=False,
+        room=Resources(),
+        body={},
+    )
 
 
-@pytest.mark.parametrize(("fault", "meaning"), [
-    ("No valid host was found. ", NoCapacity),
-    ("No valid host was found. There are not enough hosts available.", NoCapacity),
-    ("Quota exceeded for cores: Requested 8, but already used 16 of 20 cores", QuotaExceeded),
-    ("Exceeded maximum number of retries. Exceeded max scheduling attempts 3 for instance 0c4f. Last exception: No "
-     "space left", CloudError),
-    ("Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures for instance 0c4f.",
-     CloudError),
-    ("Build of instance 0c4f aborted: Failed to allocate the network(s), not rescheduling.", CloudError),
-    ("Build of instance 0c4f aborted: VolumeSizeExceedsAvailableQuota: Requested volume exceeds quota", QuotaExceeded),
-    (None, CloudError),
-])
+@pytest.mark.parametrize(
+    ("fault", "meaning"),
+    [
+        ("No valid host was found. ", NoCapacity),
+        ("No valid host was found. There are not enough hosts available.", NoCapacity),
+        ("Quota exceeded for cores: Requested 8, but already used 16 of 20 cores", QuotaExceeded),
+        (
+            "Exceeded maximum number of retries. Exceeded max scheduling attempts 3 for instance 0c4f. Last "
+            "exception: No space left",
+            CloudError,
+        ),
+        (
+            "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures for "
+            "instance 0c4f.",
+            CloudError,
+        ),
+        ("Build of instance 0c4f aborted: Failed to allocate the network(s), not rescheduling.", CloudError),
+        (
+            "Build of instance 0c4f aborted: VolumeSizeExceedsAvailableQuota: Requested volume exceeds quota",
+            QuotaExceeded,
+        ),
+        (None, CloudError),
+    ],
+)
 def test_a_fault_means(fault, meaning):
     assert in_error(fault).failure.__class__ is meaning
 

@@ -21,30 +21,39 @@ def of(flavor=None, image=None, network=None):
     return found and found.field
 
 
-@pytest.mark.parametrize(("changed", "field"), [
-    ({}, None),
-    ({"image": {"min_ram_mb": 1024, "min_disk_gb": 1, "size_bytes": 2**30}}, None),
-    ({"image": {"min_ram_mb": 1025}}, "flavor"),
-    ({"image": {"min_disk_gb": 2}}, "flavor"),
-    ({"image": {"size_bytes": 2**30 + 1}}, "flavor"),
-    ({"image": {"status": "queued"}}, "image"),
-    ({"image": {"properties": {"cinder_encryption_key_id": "k"}}}, "image"),
-    ({"network": {"subnets": ()}}, "network"),
-    ({"flavor": {"disabled": True}}, "flavor"),
-    # Without a root disk of its own nothing is compared (measured): it is as large as the image, or a volume.
-    ({"flavor": {"disk_gb": 0}, "image": {"min_disk_gb": 2}}, None),
-    ({"image": {"min_disk_gb": 20, "properties": VOLUME}}, None),
-])
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({}, None),
+        ({"image": {"min_ram_mb": 1024, "min_disk_gb": 1, "size_bytes": 2**30}}, None),
+        ({"image": {"min_ram_mb": 1025}}, "flavor"),
+        ({"image": {"min_disk_gb": 2}}, "flavor"),
+        ({"image": {"size_bytes": 2**30 + 1}}, "flavor"),
+        ({"image": {"status": "queued"}}, "image"),
+        ({"image": {"properties": {"cinder_encryption_key_id": "k"}}}, "image"),
+        ({"network": {"subnets": ()}}, "network"),
+        ({"flavor": {"disabled": True}}, "flavor"),
+        # Without a root disk of its own nothing is compared (measured): it is as large as the image, or a volume.
+        ({"flavor": {"disk_gb": 0}, "image": {"min_disk_gb": 2}}, None),
+        ({"image": {"min_disk_gb": 20, "properties": VOLUME}}, None),
+    ],
+)
 def test_what_does_not_go_together_names_the_field_to_mend(changed, field):
     assert of(**changed) == field
 
 
-@pytest.mark.parametrize(("flavor", "properties", "peculiar"), [
-    ({}, {}, False), ({}, {"os_distro": "debian", "hw_architecture": "x86_64"}, False),
-    ({"disk_gb": 0}, {}, True), ({"disk_gb": 0}, VOLUME, False), ({}, {"hw_numa_nodes": "2"}, True),
-    ({"extra_specs": {"hw:cpu_policy": "dedicated"}}, {}, True),
-    ({"extra_specs": {"trait:CUSTOM_X": "required"}}, {}, False),
-])
+@pytest.mark.parametrize(
+    ("flavor", "properties", "peculiar"),
+    [
+        ({}, {}, False),
+        ({}, {"os_distro": "debian", "hw_architecture": "x86_64"}, False),
+        ({"disk_gb": 0}, {}, True),
+        ({"disk_gb": 0}, VOLUME, False),
+        ({}, {"hw_numa_nodes": "2"}, True),
+        ({"extra_specs": {"hw:cpu_policy": "dedicated"}}, {}, True),
+        ({"extra_specs": {"trait:CUSTOM_X": "required"}}, {}, False),
+    ],
+)
 def test_where_nova_alone_knows_it_is_asked(flavor, properties, peculiar):
     assert is_peculiar(replace(TINY, **flavor), replace(IMAGE, properties=properties)) is peculiar
 
@@ -52,17 +61,26 @@ def test_where_nova_alone_knows_it_is_asked(flavor, properties, peculiar):
 FULL = Addresses(4, 4, frozenset({"a", "b"}))
 
 
-@pytest.mark.parametrize(("verdict", "leaving", "claims", "refused"), [
-    (Verdict(), [], 0, None),
-    (Verdict(Objection("no", "image")), ["a"], 0, "invalid_request"),
-    (Verdict(ports=1), [], 0, None), (Verdict(ports=0), [], 0, "quota_exceeded"), (Verdict(ports=0), ["x"], 0, None),
-    (Verdict(ports=-2), ["x"], 0, "quota_exceeded"), (Verdict(ports=0), ["x"], 1, "quota_exceeded"),
-    (Verdict(addresses=FULL), ["x"], 0, "invalid_request"), (Verdict(addresses=FULL), ["a"], 0, None),
-    (Verdict(addresses=FULL), ["a"], 1, "invalid_request"), (Verdict(addresses=FULL), ["a", "b"], 1, None),
-    (Verdict(addresses=Addresses(4, 3)), [], 0, None), (Verdict(addresses=Addresses(4, 3)), [], 1, "invalid_request"),
-    (Verdict(unplugged="full"), ["x"], 0, "invalid_request"),
-    (Verdict(unplugged="full", addresses=FULL), ["a"], 0, None),
-])
+@pytest.mark.parametrize(
+    ("verdict", "leaving", "claims", "refused"),
+    [
+        (Verdict(), [], 0, None),
+        (Verdict(Objection("no", "image")), ["a"], 0, "invalid_request"),
+        (Verdict(ports=1), [], 0, None),
+        (Verdict(ports=0), [], 0, "quota_exceeded"),
+        (Verdict(ports=0), ["x"], 0, None),
+        (Verdict(ports=-2), ["x"], 0, "quota_exceeded"),
+        (Verdict(ports=0), ["x"], 1, "quota_exceeded"),
+        (Verdict(addresses=FULL), ["x"], 0, "invalid_request"),
+        (Verdict(addresses=FULL), ["a"], 0, None),
+        (Verdict(addresses=FULL), ["a"], 1, "invalid_request"),
+        (Verdict(addresses=FULL), ["a", "b"], 1, None),
+        (Verdict(addresses=Addresses(4, 3)), [], 0, None),
+        (Verdict(addresses=Addresses(4, 3)), [], 1, "invalid_request"),
+        (Verdict(unplugged="full"), ["x"], 0, "invalid_request"),
+        (Verdict(unplugged="full", addresses=FULL), ["a"], 0, None),
+    ],
+)
 def test_who_leaves_gives_back_a_port_and_its_address(verdict, leaving, claims, refused):
     found = verdict.object_to(leaving, claims)
     assert (found and found.error) == refused
@@ -70,8 +88,12 @@ def test_who_leaves_gives_back_a_port_and_its_address(verdict, leaving, claims, 
 
 def pool(start, end, **more):
     """A subnet."""
-    return {"id": start, "ip_version": 6 if ":" in start else 4, "allocation_pools": [{"start": start, "end": end}],
-            **more}
+    return {
+        "id": start,
+        "ip_version": 6 if ":" in start else 4,
+        "allocation_pools": [{"start": start, "end": end}],
+        **more,
+    }
 
 
 def test_of_a_subnet_count_the_addresses_that_a_server_gets():
@@ -90,6 +112,17 @@ def test_the_version_with_fewest_addresses_left_decides():
 
 
 def test_an_image_as_glance_shows_it():
-    raw = {"id": "i", "name": None, "status": "queued", "min_ram": 512, "min_disk": 3, "size": None, "owner": "p",
-           "disk_format": "raw", "hw_architecture": "aarch64", "tags": [], "os_hidden": False}
+    raw = {
+        "id": "i",
+        "name": None,
+        "status": "queued",
+        "min_ram": 512,
+        "min_disk": 3,
+        "size": None,
+        "owner": "p",
+        "disk_format": "raw",
+        "hw_architecture": "aarch64",
+        "tags": [],
+        "os_hidden": False,
+    }
     assert parse.image(raw) == Image("i", "", "queued", 512, 3, 0, {"hw_architecture": "aarch64"})

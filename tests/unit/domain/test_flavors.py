@@ -24,41 +24,53 @@ def test_a_server_counts_as_one_instance_with_its_cores_and_ram_in_the_quota():
     assert quota_request(4, 8192) == {"instances": 1, "cores": 4, "ram": 8192}
 
 
-@pytest.mark.parametrize("specs, claimed", [
-    ({"hw:cpu_policy": "dedicated"}, {"PCPU": 4}),
-    ({"hw:cpu_policy": "dedicated", "hw:emulator_threads_policy": "isolate"}, {"PCPU": 5}),
-    ({"hw:cpu_policy": "shared"}, {"VCPU": 4}),
-    ({"hw:cpu_policy": "mixed", "hw:cpu_dedicated_mask": "0-1"}, {"VCPU": 2, "PCPU": 2}),
-    ({"hw:cpu_policy": "mixed", "hw:cpu_dedicated_mask": "^3"}, {"VCPU": 1, "PCPU": 3}),
-    ({"hw:cpu_policy": "mixed", "hw:cpu_realtime_mask": "1-3,^2"}, {"VCPU": 2, "PCPU": 2}),
-    ({"resources:PCPU": "4"}, {"PCPU": 4}),
-    ({"resources:PCPU": "2", "resources:VCPU": "2"}, {"PCPU": 2, "VCPU": 2}),
-])
+@pytest.mark.parametrize(
+    "specs, claimed",
+    [
+        ({"hw:cpu_policy": "dedicated"}, {"PCPU": 4}),
+        ({"hw:cpu_policy": "dedicated", "hw:emulator_threads_policy": "isolate"}, {"PCPU": 5}),
+        ({"hw:cpu_policy": "shared"}, {"VCPU": 4}),
+        ({"hw:cpu_policy": "mixed", "hw:cpu_dedicated_mask": "0-1"}, {"VCPU": 2, "PCPU": 2}),
+        ({"hw:cpu_policy": "mixed", "hw:cpu_dedicated_mask": "^3"}, {"VCPU": 1, "PCPU": 3}),
+        ({"hw:cpu_policy": "mixed", "hw:cpu_realtime_mask": "1-3,^2"}, {"VCPU": 2, "PCPU": 2}),
+        ({"resources:PCPU": "4"}, {"PCPU": 4}),
+        ({"resources:PCPU": "2", "resources:VCPU": "2"}, {"PCPU": 2, "VCPU": 2}),
+    ],
+)
 def test_dedicated_cpus_are_pcpu_and_the_others_vcpu(specs, claimed):
     assert placement_request(4, 2048, 1, extra_specs=specs) == {"MEMORY_MB": 2048, "DISK_GB": 1, **claimed}
 
 
-@pytest.mark.parametrize("specs, claimed", [
-    ({"resources:VGPU": "1"}, {"VGPU": 1}),
-    ({"resources1:VGPU": "1", "resources_B:VGPU": "2"}, {"VGPU": 3}),
-    ({"hw:pmem": "6GB,6GB,big-one"}, {"CUSTOM_PMEM_NAMESPACE_6GB": 2, "CUSTOM_PMEM_NAMESPACE_BIG_ONE": 1}),
-    ({"hw:mem_encryption": "True"}, {"MEM_ENCRYPTION_CONTEXT": 1}),
-    ({"resources:CUSTOM_GOLD": "many"}, {}),
-])
+@pytest.mark.parametrize(
+    "specs, claimed",
+    [
+        ({"resources:VGPU": "1"}, {"VGPU": 1}),
+        ({"resources1:VGPU": "1", "resources_B:VGPU": "2"}, {"VGPU": 3}),
+        ({"hw:pmem": "6GB,6GB,big-one"}, {"CUSTOM_PMEM_NAMESPACE_6GB": 2, "CUSTOM_PMEM_NAMESPACE_BIG_ONE": 1}),
+        ({"hw:mem_encryption": "True"}, {"MEM_ENCRYPTION_CONTEXT": 1}),
+        ({"resources:CUSTOM_GOLD": "many"}, {}),
+    ],
+)
 def test_devices_are_classes_of_their_own(specs, claimed):
     assert placement_request(1, 512, 1, extra_specs=specs) == {"VCPU": 1, "MEMORY_MB": 512, "DISK_GB": 1, **claimed}
 
 
-@pytest.mark.parametrize("specs, required, forbidden", [
-    ({}, set(), set()),
-    ({"trait:CUSTOM_SSD": "required", "trait:CUSTOM_OLD": "forbidden"}, {"CUSTOM_SSD"}, {"CUSTOM_OLD"}),
-    ({"trait_GPU:CUSTOM_BIG": "required"}, {"CUSTOM_BIG"}, set()),
-    ({"hw:cpu_thread_policy": "require"}, {"HW_CPU_HYPERTHREADING"}, set()),
-    ({"hw:cpu_thread_policy": "isolate"}, set(), {"HW_CPU_HYPERTHREADING"}),
-    ({"hw:tpm_version": "2.0", "hw:tpm_model": "tpm-crb"},
-     {"COMPUTE_SECURITY_TPM_2_0", "COMPUTE_SECURITY_TPM_CRB"}, set()),
-    ({"os:secure_boot": "required"}, {"COMPUTE_SECURITY_UEFI_SECURE_BOOT"}, set()),
-])
+@pytest.mark.parametrize(
+    "specs, required, forbidden",
+    [
+        ({}, set(), set()),
+        ({"trait:CUSTOM_SSD": "required", "trait:CUSTOM_OLD": "forbidden"}, {"CUSTOM_SSD"}, {"CUSTOM_OLD"}),
+        ({"trait_GPU:CUSTOM_BIG": "required"}, {"CUSTOM_BIG"}, set()),
+        ({"hw:cpu_thread_policy": "require"}, {"HW_CPU_HYPERTHREADING"}, set()),
+        ({"hw:cpu_thread_policy": "isolate"}, set(), {"HW_CPU_HYPERTHREADING"}),
+        (
+            {"hw:tpm_version": "2.0", "hw:tpm_model": "tpm-crb"},
+            {"COMPUTE_SECURITY_TPM_2_0", "COMPUTE_SECURITY_TPM_CRB"},
+            set(),
+        ),
+        ({"os:secure_boot": "required"}, {"COMPUTE_SECURITY_UEFI_SECURE_BOOT"}, set()),
+    ],
+)
 def test_traits_are_named_or_implied(specs, required, forbidden):
     assert traits_of(specs) == Traits(frozenset(required), frozenset(forbidden))
 

@@ -42,6 +42,8 @@ def test_the_types_and_states_of_events_are_those_that_clients_are_promised():
     told = {}
     for kind, state in filter(None, MOVES.values()):
         told.setdefault(kind, set()).add(state)
-    assert told == {"create": {"building", "active", "failed"},
-                    "evict": {"noticed", "reprieved", "evicting", "evicted"},
-                    "delete": {"deleting", "deleted", "lost"}}
+    assert told == {
+        "create": {"building", "active", "failed"},
+        "evict": {"noticed", "reprieved", "evicting", "evicted"},
+        "delete": {"deleting", "deleted", "lost"},
+    }

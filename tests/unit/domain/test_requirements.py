@@ -86,9 +86,10 @@ def test_capabilities_are_compared_as_nova_does(case):
 
 
 def test_an_images_traits_are_required_with_the_flavors():
-    traits = traits_of({"trait:CUSTOM_SSD": "required", "trait:CUSTOM_OLD": "forbidden"},
-                       {"trait:HW_CPU_X86_AVX2": "required", "trait:CUSTOM_X": "forbidden",
-                        "os_secure_boot": "required"})
+    traits = traits_of(
+        {"trait:CUSTOM_SSD": "required", "trait:CUSTOM_OLD": "forbidden"},
+        {"trait:HW_CPU_X86_AVX2": "required", "trait:CUSTOM_X": "forbidden", "os_secure_boot": "required"},
+    )
     assert traits.required == {"CUSTOM_SSD", "HW_CPU_X86_AVX2", "COMPUTE_SECURITY_UEFI_SECURE_BOOT"}
     assert traits.forbidden == {"CUSTOM_OLD"}, "of an image Nova takes required traits alone"
 

@@ -45,11 +45,14 @@ def test_defect_2_the_reserved_part_is_taken_off_before_the_allocation_ratio():
     assert Inventory(total=64, reserved=2, allocation_ratio=4.0).capacity == 248
 
 
-@pytest.mark.parametrize("inventory, capacity", [
-    (Inventory(total=10, allocation_ratio=1.1), 11),
-    (Inventory(total=3, allocation_ratio=1.5), 4),
-    (Inventory(total=100, allocation_ratio=0.29), 28),
-])
+@pytest.mark.parametrize(
+    "inventory, capacity",
+    [
+        (Inventory(total=10, allocation_ratio=1.1), 11),
+        (Inventory(total=3, allocation_ratio=1.5), 4),
+        (Inventory(total=100, allocation_ratio=0.29), 28),
+    ],
+)
 def test_a_capacity_is_rounded_down_with_the_error_of_a_binary_fraction_as_placement_does(inventory, capacity):
     assert inventory.capacity == capacity
 

@@ -23,14 +23,31 @@ def clouds(draw, most_bins=3, most_candidates=5, same_need=False):
     need = draw(vectors(names, 0, 7))
     bins = []
     for index in range(draw(st.integers(1, most_bins))):
-        candidates = draw(st.lists(st.builds(
-            Candidate, st.just(""), vectors(names), st.integers(0, 2), st.booleans(), st.integers(-1, 2),
-            st.integers(0, 2)),
-            max_size=most_candidates))
+        candidates = draw(
+            st.lists(
+                st.builds(
+                    Candidate,
+                    st.just(""),
+                    vectors(names),
+                    st.integers(0, 2),
+                    st.booleans(),
+                    st.integers(-1, 2),
+                    st.integers(0, 2),
+                ),
+                max_size=most_candidates,
+            )
+        )
         ids = draw(st.permutations([f"{index}{c}" for c in range(len(candidates))]))
         candidates = [replace(candidate, id=name) for name, candidate in zip(ids, candidates)]
-        bins.append(Bin(f"h{index}", need if same_need else draw(vectors(names, 0, 7)), draw(vectors(names, -1, 3)),
-                        draw(vectors(names, 0, 9)), tuple(candidates)))
+        bins.append(
+            Bin(
+                f"h{index}",
+                need if same_need else draw(vectors(names, 0, 7)),
+                draw(vectors(names, -1, 3)),
+                draw(vectors(names, 0, 9)),
+                tuple(candidates),
+            )
+        )
     return draw(st.permutations(bins))
 
 
@@ -43,9 +60,14 @@ def cost(place, victims, now=0):
             return None
         surplus += left * (10**12 // (place.capacity[name] or need))
     counts = [sum(victim.priority == p for victim in victims) for p in (2, 1, 0)]
-    return (counts, sum(victim.ran for victim in victims),
-            sum(victim.lost_work + victim.rate * now for victim in victims), surplus,
-            place.id, sorted(victim.id for victim in victims))
+    return (
+        counts,
+        sum(victim.ran for victim in victims),
+        sum(victim.lost_work + victim.rate * now for victim in victims),
+        surplus,
+        place.id,
+        sorted(victim.id for victim in victims),
+    )
 
 
 def within(groups, budgets):
@@ -71,8 +93,10 @@ def every_plan(bins, max_victims=20, now=0, budgets=None):
 def grouped(rng, bins):
     """The same with some of the candidates in groups, and how many of each may go."""
     names = rng.choice(((None, "a"), (None, "a", "b"), ("a", "b", "free")))
-    bins = [replace(place, candidates=tuple(replace(one, group=rng.choice(names)) for one in place.candidates))
-            for place in bins]
+    bins = [
+        replace(place, candidates=tuple(replace(one, group=rng.choice(names)) for one in place.candidates))
+        for place in bins
+    ]
     return bins, {"a": rng.randint(0, 3), "b": rng.randint(0, 2)}
 
 
@@ -86,11 +110,22 @@ def random_cloud(rng, most_bins, most_candidates):
 
     def candidates(index):
         count = rng.randint(rng.choice((0, most_candidates)), most_candidates)
-        return tuple(Candidate(f"{index}{c}", vector(0, largest), rng.randint(0, 2), rng.random() < 0.7,
-                               rng.randint(-costs, costs), rng.randint(0, 2)) for c in rng.sample(range(10), count))
+        return tuple(
+            Candidate(
+                f"{index}{c}",
+                vector(0, largest),
+                rng.randint(0, 2),
+                rng.random() < 0.7,
+                rng.randint(-costs, costs),
+                rng.randint(0, 2),
+            )
+            for c in rng.sample(range(10), count)
+        )
 
-    return [Bin(f"h{index}", vector(0, largest * 2), vector(-1, largest // 2), vector(0, 20), candidates(index))
-            for index in range(rng.randint(1, most_bins))]
+    return [
+        Bin(f"h{index}", vector(0, largest * 2), vector(-1, largest // 2), vector(0, 20), candidates(index))
+        for index in range(rng.randint(1, most_bins))
+    ]
 
 
 def odd_cloud(rng, most_bins, most_candidates, need=None):
@@ -98,13 +133,27 @@ def odd_cloud(rng, most_bins, most_candidates, need=None):
     victims and counting alone does not decide."""
     names, vcpus = ("VCPU", "MEMORY_MB", "DISK_GB"), rng.choice((1, 4, 8))
     need = need or Resources({name: rng.randint(10, 60) for name in names})
-    return [Bin(f"h{index}", need, Resources({"VCPU": rng.randint(0, 3), "DISK_GB": rng.randint(0, 9)}),
-                Resources({name: 100 for name in names}),
-                tuple(Candidate(f"{index}{c}", Resources({"VCPU": vcpu, "MEMORY_MB": rng.randint(1, 25),
-                                                          "DISK_GB": rng.randint(1, 25)}),
-                                rng.choice((0, 0, 1, 2)), rng.random() < 0.9, vcpu * rng.randint(1, 99), vcpu)
-                      for c in range(rng.randint(1, most_candidates)) for vcpu in (rng.randint(1, 3 * vcpus),)))
-            for index in range(rng.randint(1, most_bins))]
+    return [
+        Bin(
+            f"h{index}",
+            need,
+            Resources({"VCPU": rng.randint(0, 3), "DISK_GB": rng.randint(0, 9)}),
+            Resources({name: 100 for name in names}),
+            tuple(
+                Candidate(
+                    f"{index}{c}",
+                    Resources({"VCPU": vcpu, "MEMORY_MB": rng.randint(1, 25), "DISK_GB": rng.randint(1, 25)}),
+                    rng.choice((0, 0, 1, 2)),
+                    rng.random() < 0.9,
+                    vcpu * rng.randint(1, 99),
+                    vcpu,
+                )
+                for c in range(rng.randint(1, most_candidates))
+                for vcpu in (rng.randint(1, 3 * vcpus),)
+            ),
+        )
+        for index in range(rng.randint(1, most_bins))
+    ]
 
 
 def as_cost(objective):

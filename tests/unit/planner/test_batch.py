@@ -27,9 +27,16 @@ from vmsvc.planner.batch import bin_for_many
 
 def host(name, *sizes, free=0, need=4, **facts):
     """A host of 16 VCPU with VMs of these sizes."""
-    return Bin(name, Resources({"VCPU": need}), Resources({"VCPU": free}), Resources({"VCPU": 16}),
-               tuple(Candidate(f"{name}{at}", Resources({"VCPU": size}), lost_work=size, **facts)
-                     for at, size in enumerate(sizes)))
+    return Bin(
+        name,
+        Resources({"VCPU": need}),
+        Resources({"VCPU": free}),
+        Resources({"VCPU": 16}),
+        tuple(
+            Candidate(f"{name}{at}", Resources({"VCPU": size}), lost_work=size, **facts)
+            for at, size in enumerate(sizes)
+        ),
+    )
 
 
 def every_batch(bins, count, max_victims):
@@ -47,9 +54,14 @@ def every_batch(bins, count, max_victims):
             parts = [costs[share] for costs, share in zip(options, shares)]
             if None not in parts:
                 ids = sorted(place.id for place, share in zip(bins, shares) for _ in range(share))
-                found.append(([sum(column) for column in zip(*(part[0] for part in parts))],
-                              *(sum(part[at] for part in parts) for at in (1, 2, 3)), ids,
-                              sorted(victim for part in parts for victim in part[5])))
+                found.append(
+                    (
+                        [sum(column) for column in zip(*(part[0] for part in parts))],
+                        *(sum(part[at] for part in parts) for at in (1, 2, 3)),
+                        ids,
+                        sorted(victim for part in parts for victim in part[5]),
+                    )
+                )
     return min(found, default=None)
 
 
@@ -58,9 +70,15 @@ def test_random_batches_are_planned_as_by_brute_force(seed):
     rng = random.Random(seed)
     for _ in range(60):
         need = Resources({"VCPU": rng.randint(0, 3), "MEMORY_MB": rng.randint(0, 3)})
-        bins = [replace(place, id=f"h{at}", need=need, candidates=tuple(
-            replace(one, id=f"{at}.{one.id}") for one in place.candidates))
-                for at, place in enumerate(random_cloud(rng, 1, 6)[0] for _ in range(rng.randint(1, 3)))]
+        bins = [
+            replace(
+                place,
+                id=f"h{at}",
+                need=need,
+                candidates=tuple(replace(one, id=f"{at}.{one.id}") for one in place.candidates),
+            )
+            for at, place in enumerate(random_cloud(rng, 1, 6)[0] for _ in range(rng.randint(1, 3)))
+        ]
         count, max_victims = rng.randint(1, 4), rng.choice((1, 20))
         expected, outcome = every_batch(bins, count, max_victims), plan_batch(bins, count, max_victims=max_victims)
         if expected is None:
@@ -68,9 +86,14 @@ def test_random_batches_are_planned_as_by_brute_force(seed):
         else:
             counts, cost = dict(outcome.objective.victims), outcome.objective
             assert outcome.optimal
-            assert ([counts.get(p, 0) for p in (2, 1, 0)], cost.ran, cost.lost_work, cost.surplus,
-                    sorted(share.bin_id for share in outcome.shares for _ in range(share.count)),
-                    sorted(victim for share in outcome.shares for victim in share.victims)) == expected
+            assert (
+                [counts.get(p, 0) for p in (2, 1, 0)],
+                cost.ran,
+                cost.lost_work,
+                cost.surplus,
+                sorted(share.bin_id for share in outcome.shares for _ in range(share.count)),
+                sorted(victim for share in outcome.shares for victim in share.victims),
+            ) == expected
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -78,8 +101,12 @@ def test_an_index_plans_a_batch_as_it_is_planned_over_its_bins(seed):
     rng = random.Random(seed)
     index, bins = BinIndex(), {}
     for now in range(40):
-        place = host(f"h{rng.randint(0, 5)}", *(rng.randint(1, 6) for _ in range(rng.randint(0, 4))),
-                     free=rng.randint(-1, 4), rate=rng.randint(0, 2))
+        place = host(
+            f"h{rng.randint(0, 5)}",
+            *(rng.randint(1, 6) for _ in range(rng.randint(0, 4))),
+            free=rng.randint(-1, 4),
+            rate=rng.randint(0, 2),
+        )
         bins[place.id] = place
         index.put(place)
         count = rng.randint(1, 4)
@@ -108,7 +135,8 @@ def test_requests_that_fit_evict_nobody():
 
 def test_a_batch_is_placed_as_a_whole_or_refused():
     assert plan_batch([host("a", 4), host("b", 4)], 3) == NoPlan(
-        "There is no room for 3 such requests at once, even after evictions.")
+        "There is no room for 3 such requests at once, even after evictions."
+    )
     assert "lacks 1 VCPU" in plan_batch([host("a", 3)], 2).reason
 
 

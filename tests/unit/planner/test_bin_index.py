@@ -17,8 +17,13 @@ NEED = Resources({"VCPU": 2})
 
 def host(name, *lost, free=0, rate=0):
     """A host with one VM of 2 VCPU for each lost work."""
-    return Bin(name, Resources(), Resources({"VCPU": free}), Resources({"VCPU": 8}),
-               tuple(Candidate(f"{name}{at}", NEED, lost_work=work, rate=rate) for at, work in enumerate(lost)))
+    return Bin(
+        name,
+        Resources(),
+        Resources({"VCPU": free}),
+        Resources({"VCPU": 8}),
+        tuple(Candidate(f"{name}{at}", NEED, lost_work=work, rate=rate) for at, work in enumerate(lost)),
+    )
 
 
 def filled(*bins):
@@ -45,8 +50,11 @@ def test_after_any_changes_and_at_any_time_it_plans_as_the_planner_does(seed):
             needs = [*needs[-4:], place.need]
         now += rng.choice((0, 1, 7, -3))
         need, max_victims, barred = rng.choice(needs), rng.choice((2, 20, 20)), rng.choice((None, None, "h1"))
-        expected = plan([replace(place, need=need) for place in bins.values() if place.id != barred],
-                        max_victims=max_victims, now=now)
+        expected = plan(
+            [replace(place, need=need) for place in bins.values() if place.id != barred],
+            max_victims=max_victims,
+            now=now,
+        )
         eligible = None if barred is None else lambda place, barred=barred: place.id != barred
         assert index.plan(need, eligible=eligible, options=PlanOptions(max_victims, now=now)) == expected
 
@@ -67,8 +75,9 @@ def test_a_cloud_of_odd_sizes_in_which_victims_leave_is_planned_as_by_the_planne
         assert outcome == plan(bins.values(), now=now, budgets=options.budgets)
         if isinstance(outcome, Preempt) and rng.random() < 0.8:
             place = bins[outcome.bin_id]
-            bins[place.id] = replace(place, candidates=tuple(
-                one for one in place.candidates if one.id not in outcome.victims))
+            bins[place.id] = replace(
+                place, candidates=tuple(one for one in place.candidates if one.id not in outcome.victims)
+            )
             index.put(bins[place.id])
         now += rng.choice((0, 1, 30, 1000))
 
@@ -124,8 +133,11 @@ def test_a_plan_looks_only_at_the_bins_that_can_be_the_best_or_the_runner_up():
 
 
 def test_a_bin_is_not_searched_again_until_it_changes():
-    bins = [replace(place, id=f"h{at:03}") for at in range(100)
-            for place in odd_cloud(random.Random(at), 1, 12, Resources({"VCPU": 9, "MEMORY_MB": 40, "DISK_GB": 40}))]
+    bins = [
+        replace(place, id=f"h{at:03}")
+        for at in range(100)
+        for place in odd_cloud(random.Random(at), 1, 12, Resources({"VCPU": 9, "MEMORY_MB": 40, "DISK_GB": 40}))
+    ]
     index = filled(*bins)
     with mock.patch.object(solution_cache, "explore", side_effect=solution_cache.explore) as explore:
         outcome = index.plan(bins[0].need)

@@ -83,8 +83,10 @@ def test_a_search_that_stops_early_never_claims_a_better_plan_than_there_is(bins
 @some
 @given(clouds(), st.randoms(use_true_random=False))
 def test_the_order_of_the_input_does_not_matter(bins, rng):
-    shuffled = [replace(place, candidates=tuple(rng.sample(place.candidates, len(place.candidates))))
-                for place in rng.sample(bins, len(bins))]
+    shuffled = [
+        replace(place, candidates=tuple(rng.sample(place.candidates, len(place.candidates))))
+        for place in rng.sample(bins, len(bins))
+    ]
     assert plan(shuffled) == plan(bins)
 
 
@@ -116,8 +118,10 @@ def test_a_larger_need_never_takes_fewer_victims_of_the_same_priorities(bins, mo
 @given(clouds(), st.integers(-5, 5))
 def test_a_clock_that_is_off_changes_no_choice(bins, offset):
     """Costs of all candidates moved alike (another epoch for oldest_first) give the same victims."""
-    moved = [replace(place, candidates=tuple(replace(one, lost_work=one.lost_work + offset)
-                                             for one in place.candidates)) for place in bins]
+    moved = [
+        replace(place, candidates=tuple(replace(one, lost_work=one.lost_work + offset) for one in place.candidates))
+        for place in bins
+    ]
     before, after = plan(bins), plan(moved)
     assert getattr(before, "victims", before) == getattr(after, "victims", after)
 
@@ -138,14 +142,15 @@ def test_no_plan_costs_less_than_the_bound_of_its_bin_neither_now_nor_later(bins
 def test_what_a_search_shows_of_a_bin_is_true_of_every_plan_there(seed):
     rng = random.Random(seed)
     for _ in range(40):
-        place, = odd_cloud(rng, 1, 9)
+        (place,) = odd_cloud(rng, 1, 9)
         plans = every_plan([place])
         best = solve(place, None, PlanOptions(), NodeBudget(10**5))
         limits = [None, (Objective(((rng.randint(0, 2), rng.randint(1, 4)),), rng.randint(0, 4), 100, 0), "h")]
         if best is not None:
             limits.append((replace(best.objective, lost_work=best.objective.lost_work + rng.randint(-9, 9)), "h"))
-        found, least = explore(place, CandidateLevels(place.candidates), rng.choice(limits), PlanOptions(),
-                               NodeBudget(10**5))
+        found, least = explore(
+            place, CandidateLevels(place.candidates), rng.choice(limits), PlanOptions(), NodeBudget(10**5)
+        )
         assert (least is None or as_cost(least) <= plans[0][:4]) if plans else found is None
         assert least is not None or not plans
 
@@ -157,12 +162,18 @@ def test_a_plan_whose_rival_was_not_looked_for_to_the_end_does_not_call_itself_t
 
 
 def test_a_place_where_more_is_free_already_than_its_victims_could_free_is_compared_as_it_is():
-    place = Bin("b", Resources({"VCPU": 1, "MEMORY_MB": 1}), Resources({"MEMORY_MB": 97}),
-                Resources({"VCPU": 100, "MEMORY_MB": 100}), (Candidate("v", Resources({"VCPU": 1})),))
+    place = Bin(
+        "b",
+        Resources({"VCPU": 1, "MEMORY_MB": 1}),
+        Resources({"MEMORY_MB": 97}),
+        Resources({"VCPU": 100, "MEMORY_MB": 100}),
+        (Candidate("v", Resources({"VCPU": 1})),),
+    )
 
     def below(surplus, bin_id):
         limit = replace(best.objective, surplus=best.objective.surplus + surplus), bin_id
         return solve(place, limit, PlanOptions(max_victims=1), NodeBudget(100)) == best
+
     best = solve(place, None, PlanOptions(max_victims=1), NodeBudget(100))
     assert below(10**11, "a") and below(1, "a") and below(0, "c")
     assert not below(0, "a") and not below(-1, "c")

@@ -28,9 +28,16 @@ from vmsvc.planner.batch import bin_for_many
 
 def host(name, *vms, need=2):
     """A full host of 8 VCPU with VMs of 2 VCPU, each (lost work, group)."""
-    return Bin(name, Resources({"VCPU": need}), Resources(), Resources({"VCPU": 8}),
-               tuple(Candidate(f"{name}{at}", Resources({"VCPU": 2}), lost_work=lost, group=group)
-                     for at, (lost, group) in enumerate(vms)))
+    return Bin(
+        name,
+        Resources({"VCPU": need}),
+        Resources(),
+        Resources({"VCPU": 8}),
+        tuple(
+            Candidate(f"{name}{at}", Resources({"VCPU": 2}), lost_work=lost, group=group)
+            for at, (lost, group) in enumerate(vms)
+        ),
+    )
 
 
 def groups_of(bins, victims):
@@ -72,8 +79,16 @@ def test_a_search_that_stops_early_keeps_to_the_budgets_too(bins, rng, node_cap)
     bins, budgets = grouped(rng, bins)
     full, early = plan(bins, budgets=budgets), plan(bins, budgets=budgets, node_cap=node_cap)
     if isinstance(early, Preempt):
-        assert within([one.group for place in bins if place.id == early.bin_id for one in place.candidates
-                       if one.id in early.victims], budgets)
+        assert within(
+            [
+                one.group
+                for place in bins
+                if place.id == early.bin_id
+                for one in place.candidates
+                if one.id in early.victims
+            ],
+            budgets,
+        )
         assert early.objective >= full.objective
         assert early.optimal is False or early.objective == full.objective
     else:
@@ -92,8 +107,10 @@ def test_a_group_that_may_lose_nobody_is_spared():
 
 def test_a_refusal_for_a_group_s_sake_says_so():
     outcome = plan([host("a", (1, "web"), (1, "web"), need=4)], budgets={"web": 1})
-    assert outcome == NoPlan("More than 20 preemptible VMs would have to go for this request, "
-                             "or more of an eviction group than may go at once.")
+    assert outcome == NoPlan(
+        "More than 20 preemptible VMs would have to go for this request, "
+        "or more of an eviction group than may go at once."
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -105,16 +122,25 @@ def test_quota_and_hosts_short_at_once_keep_to_the_budgets_exactly(seed):
             continue
         names = {one.id: rng.choice((None, "a", "b")) for one in quota.candidates}
         budgets = {"a": rng.randint(0, 2), "b": 1}
-        hosts, quota = [replace(place, candidates=tuple(replace(one, group=names[one.id]) for one in place.candidates))
-                        for place in hosts], replace(quota, candidates=tuple(
-                            replace(one, group=names[one.id]) for one in quota.candidates))
+        hosts, quota = (
+            [
+                replace(place, candidates=tuple(replace(one, group=names[one.id]) for one in place.candidates))
+                for place in hosts
+            ],
+            replace(quota, candidates=tuple(replace(one, group=names[one.id]) for one in quota.candidates)),
+        )
         whole = []
         for place in hosts:
             here = {one.id: one.resources for one in place.candidates}
-            whole.append(Bin(place.id, place.need + quota.need, place.free.floored() + quota.free,
-                             place.capacity + quota.capacity,
-                             tuple(replace(one, resources=one.resources + here.get(one.id, {}))
-                                   for one in quota.candidates)))
+            whole.append(
+                Bin(
+                    place.id,
+                    place.need + quota.need,
+                    place.free.floored() + quota.free,
+                    place.capacity + quota.capacity,
+                    tuple(replace(one, resources=one.resources + here.get(one.id, {})) for one in quota.candidates),
+                )
+            )
         plans = every_plan(whole, budgets=budgets)
         outcome = plan(join_quota(hosts, quota), budgets=budgets)
         assert isinstance(outcome, Preempt) is bool(plans)
@@ -128,16 +154,26 @@ def test_quota_and_hosts_short_at_once_keep_to_the_budgets_exactly(seed):
 
 def best_batch(bins, count, max_victims, budgets):
     """The cost of the best way to place a batch, all plans of all bins tried together; None when there is none."""
-    options = [[(0, ([0, 0, 0], 0, 0, 0, place.id, []))] + [
-        (share, one) for share in range(1, count + 1)
-        for one in every_plan([bin_for_many(place, share)], share * max_victims, budgets=budgets)] for place in bins]
+    options = [
+        [(0, ([0, 0, 0], 0, 0, 0, place.id, []))]
+        + [
+            (share, one)
+            for share in range(1, count + 1)
+            for one in every_plan([bin_for_many(place, share)], share * max_victims, budgets=budgets)
+        ]
+        for place in bins
+    ]
     found = []
     for parts in product(*options):
         if sum(share for share, _ in parts) == count:
             victims = [victim for _, one in parts for victim in one[5]]
             if within(groups_of(bins, victims), budgets):
-                found.append(([sum(column) for column in zip(*(one[0] for _, one in parts))],
-                              *(sum(one[at] for _, one in parts) for at in (1, 2, 3))))
+                found.append(
+                    (
+                        [sum(column) for column in zip(*(one[0] for _, one in parts))],
+                        *(sum(one[at] for _, one in parts) for at in (1, 2, 3)),
+                    )
+                )
     return min(found, default=None)
 
 
@@ -147,9 +183,15 @@ def test_a_batch_keeps_to_the_budgets_and_is_called_optimal_only_where_it_is(see
     exact = 0
     for _ in range(60):
         need = Resources({"VCPU": rng.randint(1, 3), "MEMORY_MB": rng.randint(0, 3)})
-        bins = [replace(place, id=f"h{at}", need=need, candidates=tuple(
-            replace(one, id=f"{at}.{one.id}") for one in place.candidates))
-                for at, place in enumerate(random_cloud(rng, 1, 5)[0] for _ in range(rng.randint(1, 3)))]
+        bins = [
+            replace(
+                place,
+                id=f"h{at}",
+                need=need,
+                candidates=tuple(replace(one, id=f"{at}.{one.id}") for one in place.candidates),
+            )
+            for at, place in enumerate(random_cloud(rng, 1, 5)[0] for _ in range(rng.randint(1, 3)))
+        ]
         bins, budgets = grouped(rng, bins)
         count = rng.randint(1, 3)
         outcome = plan_batch(bins, count, budgets=budgets)

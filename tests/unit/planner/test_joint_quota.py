@@ -14,35 +14,78 @@ ROOM, QUOTA = Resources({"VCPU": 2}), Resources({"cores": 2})
 
 def host(name, *vms, free=0):
     """A host that is asked for 2 VCPU, with VMs of (id, VCPU, lost work)."""
-    return Bin(name, ROOM, Resources({"VCPU": free}), Resources({"VCPU": 8}),
-               tuple(Candidate(vm, Resources({"VCPU": vcpus}), lost_work=lost) for vm, vcpus, lost in vms))
+    return Bin(
+        name,
+        ROOM,
+        Resources({"VCPU": free}),
+        Resources({"VCPU": 8}),
+        tuple(Candidate(vm, Resources({"VCPU": vcpus}), lost_work=lost) for vm, vcpus, lost in vms),
+    )
 
 
 def project(*vms, free=0):
     """The quota, asked for 2 cores, with the same VMs."""
-    return Bin("project", QUOTA, Resources({"cores": free}), Resources({"cores": 20}),
-               tuple(Candidate(vm, Resources({"cores": vcpus}), lost_work=lost) for vm, vcpus, lost in vms))
+    return Bin(
+        "project",
+        QUOTA,
+        Resources({"cores": free}),
+        Resources({"cores": 20}),
+        tuple(Candidate(vm, Resources({"cores": vcpus}), lost_work=lost) for vm, vcpus, lost in vms),
+    )
 
 
 def random_case(rng):
     """Some hosts, the quota, and every host joined with all VMs of the project that are elsewhere."""
-    vms = [(f"v{at}", rng.randint(0, 4), Candidate("", Resources({"cores": rng.randint(0, 3)}), rng.randint(0, 1),
-                                                   rng.random() < 0.8, rng.randint(0, 3), rng.randint(0, 2)))
-           for at in range(rng.randint(0, 7))]
+    vms = [
+        (
+            f"v{at}",
+            rng.randint(0, 4),
+            Candidate(
+                "",
+                Resources({"cores": rng.randint(0, 3)}),
+                rng.randint(0, 1),
+                rng.random() < 0.8,
+                rng.randint(0, 3),
+                rng.randint(0, 2),
+            ),
+        )
+        for at in range(rng.randint(0, 7))
+    ]
     need = Resources({"VCPU": rng.randint(0, 4)})
-    hosts = [Bin(f"h{at}", need, Resources({"VCPU": rng.randint(-1, 5)}), Resources({"VCPU": 8}),
-                 tuple(replace(vm, id=name, resources=Resources({"VCPU": rng.randint(0, 3)}))
-                       for name, where, vm in vms if where == at)) for at in range(rng.randint(1, 4))]
-    quota = Bin("project", Resources({"cores": rng.randint(1, 5)}), Resources({"cores": rng.randint(0, 2)}),
-                Resources({"cores": 9}), tuple(replace(vm, id=name) for name, _, vm in vms))
-    joined = []
-    for place in hosts:
-        rooms = {one.id: one.resources for one in place.candidates}
-        joined.append(Bin(place.id, need + quota.need, place.free.floored() + quota.free,
-                          place.capacity + quota.capacity,
-                          tuple(replace(one, resources=one.resources + rooms.get(one.id, {}))
-                                for one in quota.candidates)))
-    return hosts, quota, joined
+    hosts = [
+        Bin(
+            f"h{at}",
+            need,
+            Resources({"VCPU": rng.randint(-1, 5)}),
+            Resources({"VCPU": 8}),
+            tuple(
+                replace(vm, id=name, resources=Resources({"VCPU": rng.randint(0, 3)}))
+                for name, where, vm in vms
+                if where == at
+            ),
+        )
+        for at in range(rng.randint(1, 4))
+    ]
+    quota = Bin(
+        "project",
+        Resources({"cores": rng.randint(1, 5)}),
+        Resources({"cores": rng.randint(0, 2)}),
+        Resources({"cores": 9}),
+        tuple(replace(vm, id=name) for name, _, vm in vms),
+    )
+    return hosts, quota, [joined_with(quota, place) for place in hosts]
+
+
+def joined_with(quota, place):
+    """The bin of a host and the quota at once, with all VMs of the project."""
+    held = {one.id: one.resources for one in place.candidates}
+    return Bin(
+        place.id,
+        place.need + quota.need,
+        place.free.floored() + quota.free,
+        place.capacity + quota.capacity,
+        tuple(replace(one, resources=one.resources + held.get(one.id, {})) for one in quota.candidates),
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -92,5 +135,7 @@ def test_of_many_vms_elsewhere_each_host_sees_only_those_that_could_be_taken():
 def test_a_quota_that_no_eviction_could_free_is_named_as_the_reason():
     index = BinIndex()
     index.put(host("a", free=2))
-    assert index.plan(ROOM, quota=project()).reason == \
-        "Too large for every place: the best, project, lacks 2 cores and has no preemptible VM to evict."
+    assert (
+        index.plan(ROOM, quota=project()).reason
+        == "Too large for every place: the best, project, lacks 2 cores and has no preemptible VM to evict."
+    )

@@ -15,11 +15,17 @@ def vm(name, vcpus=4, ram=8192, *, disk=0, **facts):
 
 def host(name, *candidates, need=None, free=None, capacity=None):
     """A host that is full unless told otherwise, asked for 4 VCPU and 8 GiB."""
-    return Bin(name, Resources(need or {"VCPU": 4, "MEMORY_MB": 8192}), Resources(free or {}),
-               Resources(CAPACITY if capacity is None else capacity), candidates)
+    return Bin(
+        name,
+        Resources(need or {"VCPU": 4, "MEMORY_MB": 8192}),
+        Resources(free or {}),
+        Resources(CAPACITY if capacity is None else capacity),
+        candidates,
+    )
 
 
 # Where it fits without anybody leaving
+
 
 def test_a_request_that_fits_evicts_nobody_even_where_eviction_would_be_free():
     outcome = plan([host("a", vm("x", ran=False)), host("b", free={"VCPU": 4, "MEMORY_MB": 8192})])
@@ -37,13 +43,17 @@ def test_a_request_for_nothing_fits():
 
 # Who is chosen
 
-@pytest.mark.parametrize("spared, victim, words", [
-    ({"priority": 3, "ran": False}, {"priority": 2, "lost_work": 900}, "fewer victims of priority 3"),
-    ({"ran": True, "lost_work": 0}, {"ran": False, "lost_work": 900}, "fewer running victims"),
-    ({"lost_work": 11}, {"lost_work": 10, "vcpus": 8}, "less lost work"),
-    ({"vcpus": 6}, {"vcpus": 5}, "less surplus"),
-    ({"name": "b"}, {"name": "a"}, "lowest id"),
-])
+
+@pytest.mark.parametrize(
+    "spared, victim, words",
+    [
+        ({"priority": 3, "ran": False}, {"priority": 2, "lost_work": 900}, "fewer victims of priority 3"),
+        ({"ran": True, "lost_work": 0}, {"ran": False, "lost_work": 900}, "fewer running victims"),
+        ({"lost_work": 11}, {"lost_work": 10, "vcpus": 8}, "less lost work"),
+        ({"vcpus": 6}, {"vcpus": 5}, "less surplus"),
+        ({"name": "b"}, {"name": "a"}, "lowest id"),
+    ],
+)
 def test_the_criteria_decide_in_their_order_and_the_one_that_decided_is_named(spared, victim, words):
     spared, victim = vm(**{"name": "spared"} | spared), vm(**{"name": "victim"} | victim)
     together = plan([host("h", spared, victim)])
@@ -65,8 +75,17 @@ def test_one_large_victim_goes_before_two_small_ones_of_the_same_priority():
 
 
 def test_victims_are_listed_in_the_order_of_eviction_lowest_priority_and_least_loss_first():
-    outcome = plan([host("h", vm("a", 1, 8192, priority=2), vm("b", 1, lost_work=5), vm("c", 1, lost_work=4),
-                         vm("d", 1, lost_work=6, ran=False))])
+    outcome = plan(
+        [
+            host(
+                "h",
+                vm("a", 1, 8192, priority=2),
+                vm("b", 1, lost_work=5),
+                vm("c", 1, lost_work=4),
+                vm("d", 1, lost_work=6, ran=False),
+            )
+        ]
+    )
     assert outcome.victims == ("d", "c", "b", "a")
 
 
@@ -99,10 +118,16 @@ def test_negative_costs_of_the_policy_newest_first_choose_the_newest():
 
 
 def test_a_quota_shortage_takes_victims_on_any_host():
-    quota = Bin("project", Resources({"instances": 1, "cores": 4}), Resources({"instances": 5, "cores": 1}),
-                Resources({"instances": 10, "cores": 20}),
-                (Candidate("big", Resources({"instances": 1, "cores": 4}), lost_work=9),
-                 Candidate("small", Resources({"instances": 1, "cores": 2}), lost_work=1)))
+    quota = Bin(
+        "project",
+        Resources({"instances": 1, "cores": 4}),
+        Resources({"instances": 5, "cores": 1}),
+        Resources({"instances": 10, "cores": 20}),
+        (
+            Candidate("big", Resources({"instances": 1, "cores": 4}), lost_work=9),
+            Candidate("small", Resources({"instances": 1, "cores": 2}), lost_work=1),
+        ),
+    )
     assert plan([quota]).victims == ("big",)
 
 
@@ -110,13 +135,20 @@ def test_short_of_quota_and_of_room_at_once_victims_elsewhere_free_their_quota_p
     def joined(name, *here):
         elsewhere = [Candidate(other, Resources({"cores": 2})) for other in ("a1", "b1") if other not in here]
         local = [Candidate(other, Resources({"cores": 2, "VCPU": 2}), lost_work=name == "b") for other in here]
-        return Bin(name, Resources({"cores": 4, "VCPU": 2}), Resources(), Resources({"cores": 40, "VCPU": 16}),
-                   (*local, *elsewhere))
+        return Bin(
+            name,
+            Resources({"cores": 4, "VCPU": 2}),
+            Resources(),
+            Resources({"cores": 40, "VCPU": 16}),
+            (*local, *elsewhere),
+        )
+
     outcome = plan([joined("a", "a1"), joined("b", "b1"), joined("c")])
     assert (outcome.bin_id, outcome.victims) == ("a", ("a1", "b1"))
 
 
 # Why not
+
 
 def test_a_request_for_which_no_place_is_eligible_is_refused():
     assert plan([]) == NoPlan("There is no place where this request could go.")
@@ -124,13 +156,15 @@ def test_a_request_for_which_no_place_is_eligible_is_refused():
 
 def test_a_request_larger_than_every_place_kills_nobody_and_says_what_lacks_in_the_best():
     outcome = plan([host("a", vm("x"), need={"VCPU": 32}), host("b", vm("y", 8), vm("z", 2), need={"VCPU": 32})])
-    assert outcome == NoPlan("Too large for every place: the best, b, lacks 22 VCPU with all 2 preemptible VMs "
-                             "evicted.")
+    assert outcome == NoPlan(
+        "Too large for every place: the best, b, lacks 22 VCPU with all 2 preemptible VMs evicted."
+    )
 
 
 def test_a_full_cloud_without_preemptible_vms_says_so():
     assert plan([host("a", free={"VCPU": 1})]) == NoPlan(
-        "Too large for every place: the best, a, lacks 8192 MEMORY_MB, 3 VCPU and has no preemptible VM to evict.")
+        "Too large for every place: the best, a, lacks 8192 MEMORY_MB, 3 VCPU and has no preemptible VM to evict."
+    )
 
 
 def test_more_victims_than_allowed_are_never_taken():
@@ -144,10 +178,13 @@ def test_a_cap_on_victims_can_force_a_higher_priority():
     assert plan(bins, max_victims=1).victims == ("big",)
 
 
-@pytest.mark.parametrize("bins", [
-    [host("a"), host("a")],
-    [host("a", vm("x"), vm("x"))],
-])
+@pytest.mark.parametrize(
+    "bins",
+    [
+        [host("a"), host("a")],
+        [host("a", vm("x"), vm("x"))],
+    ],
+)
 def test_ids_that_occur_twice_are_a_mistake_of_the_caller(bins):
     with pytest.raises(ValueError):
         plan(bins)
@@ -160,10 +197,19 @@ def test_a_plan_with_zero_victims_cannot_be_made():
 
 # Defects of Aardvark, as far as a pure plan can have them
 
+
 def test_defect_1_a_class_with_nothing_free_is_filled_up_too():
-    outcome = plan([host("h", vm("x", 4, 8192, disk=0), vm("y", 1, 1024, disk=20, priority=9),
-                         need={"VCPU": 2, "MEMORY_MB": 2048, "DISK_GB": 20},
-                         free={"VCPU": 8, "MEMORY_MB": 16384, "DISK_GB": 0})])
+    outcome = plan(
+        [
+            host(
+                "h",
+                vm("x", 4, 8192, disk=0),
+                vm("y", 1, 1024, disk=20, priority=9),
+                need={"VCPU": 2, "MEMORY_MB": 2048, "DISK_GB": 20},
+                free={"VCPU": 8, "MEMORY_MB": 16384, "DISK_GB": 0},
+            )
+        ]
+    )
     assert outcome.victims == ("y",)
 
 
@@ -197,6 +243,7 @@ def test_defect_9_fewest_victims_beat_the_least_leftover():
 
 
 # At the cap
+
 
 def test_a_search_that_hits_its_cap_still_gives_a_sound_plan_without_needless_victims_and_admits_it():
     odd = [vm(f"v{i:02}", 1 + i % 7, 700 + i * 37 % 997, lost_work=i * 31 % 101) for i in range(40)]

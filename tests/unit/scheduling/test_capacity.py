@@ -11,8 +11,10 @@ FLAVORS = {"m1.tiny": request(), "m1.large": request(cpus=4), "huge": request(cp
 
 def fits(world):
     """How many fit now and after evictions, by flavor."""
-    return {each["name"]: (each["fits_now"], each["fits_after_evictions"])
-            for each in capacity_of(world, FLAVORS)["flavors"]}
+    return {
+        each["name"]: (each["fits_now"], each["fits_after_evictions"])
+        for each in capacity_of(world, FLAVORS)["flavors"]
+    }
 
 
 def test_a_flavor_fits_as_often_as_single_hosts_have_room_for_it():
@@ -45,15 +47,29 @@ def test_a_host_shows_whose_room_it_holds():
     vms = [vm("a"), vm("b", is_preemptible=False)]
     world = operator(*vms, foreign=1, kept=[reserved("wanted", HOST, "sim-1")])
     (shown,) = capacity_of(world, FLAVORS)["hosts"]
-    assert {key: shown[key].get("VCPU", 0) for key in ("capacity", "used", "free", "standard", "preemptible",
-                                                       "foreign", "reserved", "reclaimable")} == {
-        "capacity": 4, "used": 3, "free": 0, "standard": 1, "preemptible": 1, "foreign": 1, "reserved": 1,
-        "reclaimable": 1}
+    assert {
+        key: shown[key].get("VCPU", 0)
+        for key in ("capacity", "used", "free", "standard", "preemptible", "foreign", "reserved", "reclaimable")
+    } == {
+        "capacity": 4,
+        "used": 3,
+        "free": 0,
+        "standard": 1,
+        "preemptible": 1,
+        "foreign": 1,
+        "reserved": 1,
+        "reclaimable": 1,
+    }
 
 
 def test_the_quota_shows_who_uses_it():
-    world = tenant(vm("a", 2), vm("b", is_preemptible=False), vm("c", 1, state=State.BUILDING, present=False),
-                   kept=[reserved("wanted", HOST, "sim-1")], limit={"cores": 8})
+    world = tenant(
+        vm("a", 2),
+        vm("b", is_preemptible=False),
+        vm("c", 1, state=State.BUILDING, present=False),
+        kept=[reserved("wanted", HOST, "sim-1")],
+        limit={"cores": 8},
+    )
     shown = {key: value["cores"] for key, value in capacity_of(world, {})["quota"].items()}
     assert shown == {"limit": 8, "used": 3, "free": 3, "standard": 1, "preemptible": 3, "reserved": 1, "reclaimable": 2}
 
@@ -64,10 +80,18 @@ def test_a_flavor_that_needs_nothing_that_is_counted_fits_never():
 
 
 def test_what_no_plan_may_take_at_once_is_not_reclaimable():
-    vms = [vm("a", 1, group="web"), vm("b", 2, group="web"), vm("c", 1, group="db"),
-           vm("d", 4, group="web", host="sim-2")]
-    world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], budgets={"web": 1, "db": 0},
-                     full_budgets={"web": 1, "db": 1})
+    vms = [
+        vm("a", 1, group="web"),
+        vm("b", 2, group="web"),
+        vm("c", 1, group="db"),
+        vm("d", 4, group="web", host="sim-2"),
+    ]
+    world = operator(
+        *vms,
+        hosts=[host("sim-1", vms), host("sim-2", vms)],
+        budgets={"web": 1, "db": 0},
+        full_budgets={"web": 1, "db": 1},
+    )
     shown = capacity_of(world, FLAVORS)
     assert [each["reclaimable"].get("VCPU", 0) for each in shown["hosts"]] == [2, 4]
     assert shown["quota"]["reclaimable"]["cores"] == 4

@@ -82,8 +82,14 @@ def test_no_two_requests_get_the_same_capacity_or_the_same_victim():
 
 def test_a_refusal_is_a_precedent_for_the_next_of_its_class_in_the_same_pass():
     world = operator(*FULL, limit={"cores": 4})
-    tried = waits("tried", had_victims=True, refusal="no_capacity", refused_rounds=1, refused_with_capacity=True,
-                  cloud_message="No valid host was found.")
+    tried = waits(
+        "tried",
+        had_victims=True,
+        refusal="no_capacity",
+        refused_rounds=1,
+        refused_with_capacity=True,
+        cloud_message="No valid host was found.",
+    )
     other = replace(waits("other"), boot={**tried.boot, "flavor_id": "another"})
     plan = decided([tried, waits("next"), other], world)
     found = decisions(plan)
@@ -94,8 +100,15 @@ def test_a_refusal_is_a_precedent_for_the_next_of_its_class_in_the_same_pass():
 
 def test_when_the_request_that_tried_the_conditions_is_refused_the_next_may_try_them():
     history = History(tried_by={CONDITIONS: frozenset({"first"})})
-    first = waits("first", conditions=CONDITIONS, refusal="no_capacity", refusals=1, refused_rounds=1,
-                  precedents=Precedents(accepted=False), cloud_message="no")
+    first = waits(
+        "first",
+        conditions=CONDITIONS,
+        refusal="no_capacity",
+        refusals=1,
+        refused_rounds=1,
+        precedents=Precedents(accepted=False),
+        cloud_message="no",
+    )
     second = waits("second", conditions=CONDITIONS, precedents=Precedents(accepted=False, being_tried=True))
     assert not decided([second], operator(*FULL), history=history).changes
     found = decisions(decided([first, second], operator(*FULL), history=history))

@@ -42,7 +42,7 @@ def test_a_preemptible_vm_evicts_nobody():
 def test_a_standard_vm_evicts_as_many_as_it_needs_and_no_more():
     place, victims = plan(decide(request(cpus=3), operator(*FULL)))
     assert place == "sim-1" and len(victims) == 3
-    assert plan(decide(request(cpus=3), operator(*FULL[:3]))) [1] < {"a", "b", "c"}
+    assert plan(decide(request(cpus=3), operator(*FULL[:3])))[1] < {"a", "b", "c"}
 
 
 def test_the_best_host_is_chosen_over_all():
@@ -60,8 +60,9 @@ def test_what_others_hold_cannot_be_freed():
     assert refusal(decide(request(cpus=3), operator(*FULL[:2], foreign=2))) == "no_capacity"
 
 
-@pytest.mark.parametrize("facts", [{"untouchable": True}, {"is_preemptible": False}, {"state": State.NOTICED},
-                                   {"present": False}])
+@pytest.mark.parametrize(
+    "facts", [{"untouchable": True}, {"is_preemptible": False}, {"state": State.NOTICED}, {"present": False}]
+)
 def test_who_may_not_be_a_victim_is_none(facts):
     keeper = vm("a", 4, **facts)
     world = operator(keeper) if keeper.present else operator(keeper, foreign=4)
@@ -126,8 +127,10 @@ def test_the_quota_alone_may_be_short():
     _, victims = plan(decide(request(), world))
     assert len(victims) == 1
     assert refusal(decide(request(is_preemptible=True), world)) == "quota_exceeded"
-    assert refusal(decide(request(cpus=3), operator(*vms, hosts=[host("sim-1", vms)], limit={"cores": 2}))) \
+    assert (
+        refusal(decide(request(cpus=3), operator(*vms, hosts=[host("sim-1", vms)], limit={"cores": 2})))
         == "quota_exceeded"
+    )
 
 
 def test_quota_and_host_may_be_short_at_once():
@@ -155,8 +158,12 @@ def test_what_a_host_is_over_committed_by_must_leave_too_before_anything_fits():
 
 def test_a_class_that_it_does_not_ask_for_may_be_over_committed():
     crowded = host("sim-1", FULL[:1])
-    crowded = Host("sim-1", {**crowded.inventories, "DISK_GB": Inventory(1)},
-                   {**crowded.allocations, "x": Resources({"DISK_GB": 5})}, availability_zone="nova")
+    crowded = Host(
+        "sim-1",
+        {**crowded.inventories, "DISK_GB": Inventory(1)},
+        {**crowded.allocations, "x": Resources({"DISK_GB": 5})},
+        availability_zone="nova",
+    )
     assert decide(request(), operator(FULL[0], hosts=[crowded])) == Place("sim-1")
 
 
@@ -164,15 +171,18 @@ def test_a_build_that_failed_is_tried_on_other_hosts_and_nobody_goes_for_it():
     failed = {"refusal": "cloud_error", "refusals": 1, "cloud_message": "it burnt", "avoid": frozenset({"sim-1"})}
     vms = [vm(name, host="sim-2") for name in "abcd"]
     assert decide(request(**failed), operator(hosts=[host("sim-1"), host("sim-2")])) == Place("sim-2")
-    assert decide(request(**failed), operator(*vms, hosts=[host("sim-1"), host("sim-2", vms)])) \
-        == Refuse("cloud_error", "it burnt")
-    assert decide(request(**{**failed, "refusals": MAX_BUILDS}), operator(hosts=[host("sim-2")])) \
-        == Refuse("cloud_error", "it burnt")
+    assert decide(request(**failed), operator(*vms, hosts=[host("sim-1"), host("sim-2", vms)])) == Refuse(
+        "cloud_error", "it burnt"
+    )
+    assert decide(request(**{**failed, "refusals": MAX_BUILDS}), operator(hosts=[host("sim-2")])) == Refuse(
+        "cloud_error", "it burnt"
+    )
 
 
 def test_of_an_eviction_group_no_more_go_than_may():
     vms = [vm(name, lost_work=at, group="web") for at, name in enumerate("ab")] + [
-        vm(name, lost_work=9) for name in "cd"]
+        vm(name, lost_work=9) for name in "cd"
+    ]
     assert set(decide(request(cpus=2), operator(*vms, budgets={"web": 1})).victims) == {"a", "c"}
     assert set(decide(request(cpus=2), operator(*vms, budgets={"web": 2})).victims) == {"a", "b"}
     vms = [vm("a", lost_work=0, group="web"), vm("b", lost_work=1, group="web"), vm("c", 2, lost_work=9)]
@@ -180,9 +190,13 @@ def test_of_an_eviction_group_no_more_go_than_may():
 
 
 def test_the_member_of_a_group_that_is_on_the_right_host_goes():
-    vms = [vm("a", 1, lost_work=1, group="web"), vm("b", 3, lost_work=2, is_preemptible=False),
-           vm("c", 1, lost_work=3, group="web", host="sim-2"), vm("d", 2, lost_work=3, host="sim-2"),
-           vm("e", 1, lost_work=9, host="sim-2", is_preemptible=False)]
+    vms = [
+        vm("a", 1, lost_work=1, group="web"),
+        vm("b", 3, lost_work=2, is_preemptible=False),
+        vm("c", 1, lost_work=3, group="web", host="sim-2"),
+        vm("d", 2, lost_work=3, host="sim-2"),
+        vm("e", 1, lost_work=9, host="sim-2", is_preemptible=False),
+    ]
     world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], budgets={"web": 1})
     assert decide(request(cpus=3), world).victims == ("c", "d")
 
@@ -212,11 +226,19 @@ def test_a_request_that_needs_more_of_a_group_than_may_ever_go_at_once_is_refuse
 
 def test_a_plan_that_comes_to_want_a_used_up_budget_lets_its_victims_off():
     """One of its victims was locked; the other that could go instead is of a group that has lost enough for now."""
-    vms = [vm("a", 2, state=State.NOTICED, evicted_for="wanted", locked=True, untouchable=True),
-           vm("b", 1, state=State.NOTICED, evicted_for="wanted"), vm("c", 1, group="web"),
-           vm("d", 1, group="web", state=State.NOTICED, host="sim-2")]
-    world = operator(*vms, hosts=[host("sim-1", vms)], kept=[reserved("wanted", HOST, "sim-1", 2)], budgets={"web": 0},
-                     full_budgets={"web": 1})
+    vms = [
+        vm("a", 2, state=State.NOTICED, evicted_for="wanted", locked=True, untouchable=True),
+        vm("b", 1, state=State.NOTICED, evicted_for="wanted"),
+        vm("c", 1, group="web"),
+        vm("d", 1, group="web", state=State.NOTICED, host="sim-2"),
+    ]
+    world = operator(
+        *vms,
+        hosts=[host("sim-1", vms)],
+        kept=[reserved("wanted", HOST, "sim-1", 2)],
+        budgets={"web": 0},
+        full_budgets={"web": 1},
+    )
     assert isinstance(review(request(cpus=2), world.reservations["wanted"], world), Postpone)
 
 
@@ -234,8 +256,9 @@ def test_room_that_appears_on_another_host_is_taken_and_the_victims_stay():
     world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], kept=[reserved("wanted", HOST, "sim-1", 3)])
     assert review(request(cpus=3), world.reservations["wanted"], world) == Place("sim-2")
     going = [vm("a", 4, state=State.EVICTING, evicted_for="wanted"), vms[1]]
-    world = operator(*going, hosts=[host("sim-1", going), host("sim-2", going)],
-                     kept=[reserved("wanted", HOST, "sim-1", 3)])
+    world = operator(
+        *going, hosts=[host("sim-1", going), host("sim-2", going)], kept=[reserved("wanted", HOST, "sim-1", 3)]
+    )
     assert isinstance(review(request(cpus=3), world.reservations["wanted"], world), Wait), "nobody can be spared"
 
 
@@ -250,6 +273,7 @@ def test_no_more_victims_than_allowed():
 
 
 # ---------------------------------------------------------------- review: victims are on their way
+
 
 def noticed(*names, **facts):
     """Victims of the request "wanted"."""
@@ -312,8 +336,13 @@ def test_room_that_a_new_server_may_take_up_is_promised_to_nobody():
     for unseen in (True, False):
         new = vm("new", is_preemptible=False, uncounted=unseen, host="sim-2")
         going = vm("going", state=State.EVICTING, evicted_for="first")
-        world = operator(new, going, vm("other"), limit={"cores": 3},
-                         hosts=[host("sim-1", [going]), host("sim-2", [new])],
-                         kept=[reserved("first", HOST, "sim-1")])
+        world = operator(
+            new,
+            going,
+            vm("other"),
+            limit={"cores": 3},
+            hosts=[host("sim-1", [going]), host("sim-2", [new])],
+            kept=[reserved("first", HOST, "sim-1")],
+        )
         world.quota_used = world.quota_used - new.quota
         assert isinstance(decide(request(), world), Wait if unseen else Place)

@@ -164,9 +164,10 @@ def test_a_used_up_budget_is_waited_for_by_quota_and_by_host():
     vms = [vm("a", group="web"), vm("b", group="web", state=State.NOTICED, host="sim-2")]
     for wish, limit in ((request(), {"cores": 2}), (request(**REFUSED), None)):
         world = tenant(*vms, limit=limit, budgets={"web": 0}, full_budgets={"web": 1})
-        world.vms.put(vm("b", group="web", state=State.ACTIVE, untouchable=True))     # it only practises
-        assert decide(wish, world) == Postpone("as many VMs of eviction group web as may go at once are noticed or "
-                                               "leaving", frozenset({"web"}))
+        world.vms.put(vm("b", group="web", state=State.ACTIVE, untouchable=True))  # it only practises
+        assert decide(wish, world) == Postpone(
+            "as many VMs of eviction group web as may go at once are noticed or leaving", frozenset({"web"})
+        )
 
 
 def test_when_a_vm_as_large_has_just_left_elsewhere_the_cloud_is_tried_before_the_victims_go():
@@ -177,9 +178,14 @@ def test_when_a_vm_as_large_has_just_left_elsewhere_the_cloud_is_tried_before_th
     def decision(*vms, more=()):
         world = tenant(victim, *vms, kept=[reserved("wanted", HOST_GROUP, "id-of-sim-1", 2, [victim]), *more])
         return review(request(cpus=2, refused_at=said_no, **REFUSED), world.reservations["wanted"], world)
+
     assert decision(vm("b", 2, state=State.DELETED, **gone)) == Place()
-    for still in (vm("b", 1, state=State.DELETED, **gone), vm("b", 2, state=State.EVICTED, evicted_for="other", **gone),
-                  vm("b", 2, host="sim-2"), vm("b", 2, state=State.DELETED, **{**gone, "ended_at": said_no})):
+    for still in (
+        vm("b", 1, state=State.DELETED, **gone),
+        vm("b", 2, state=State.EVICTED, evicted_for="other", **gone),
+        vm("b", 2, host="sim-2"),
+        vm("b", 2, state=State.DELETED, **{**gone, "ended_at": said_no}),
+    ):
         assert isinstance(decision(still), Wait), still
     other = reserved("other", HOST_GROUP, "id-of-sim-3")
     assert isinstance(decision(vm("b", 2, state=State.DELETED, **gone), more=[other]), Wait)

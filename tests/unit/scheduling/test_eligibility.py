@@ -83,9 +83,16 @@ def test_nobody_goes_where_the_request_could_not(case):
     assert isinstance(decision, Refuse) and decision.error == "no_capacity"
 
 
-@pytest.mark.parametrize("held, expected", [
-    ({"a": {"VGPU": 4}}, Refuse), ({"a": {"VGPU": 3}}, Place), ({"a": {"VCPU": 8}}, Refuse),
-    ({"migration": {"VCPU": 7, "MEMORY_MB": 512}}, Refuse), ({"a": {"VCPU": 12}}, Refuse)])
+@pytest.mark.parametrize(
+    "held, expected",
+    [
+        ({"a": {"VGPU": 4}}, Refuse),
+        ({"a": {"VGPU": 3}}, Place),
+        ({"a": {"VCPU": 8}}, Refuse),
+        ({"migration": {"VCPU": 7, "MEMORY_MB": 512}}, Refuse),
+        ({"a": {"VCPU": 12}}, Refuse),
+    ],
+)
 def test_every_class_counts_whoever_holds_it(held, expected):
     """A GPU host that is full by its GPUs, or its CPUs; claims of no server; a host that is over-committed."""
     host = has(VGPU=Inventory(4), held={name: Resources(amounts) for name, amounts in held.items()})

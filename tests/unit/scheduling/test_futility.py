@@ -22,14 +22,17 @@ def built(seconds_ago, cpus=1, **facts):
     return vm("built", cpus, since=NOW - seconds_ago, **facts)
 
 
-@pytest.mark.parametrize("existing, fields, expected", [
-    pytest.param(built(9), {}, Refuse, id="an equal size was built a moment ago"),
-    pytest.param(built(9, 2), {}, Refuse, id="a larger one too"),
-    pytest.param(built(EVIDENCE_SECONDS), {}, Evict, id="long ago is no evidence"),
-    pytest.param(built(9), {"refused_at": NOW - 5}, Evict, id="the cloud has refused a smaller one since"),
-    pytest.param(built(9), {"refused_at": NOW - 20}, Refuse, id="that refusal came before"),
-    pytest.param(built(9), {"accepted": True}, Evict, id="hosts have taken such a VM before"),
-])
+@pytest.mark.parametrize(
+    "existing, fields, expected",
+    [
+        pytest.param(built(9), {}, Refuse, id="an equal size was built a moment ago"),
+        pytest.param(built(9, 2), {}, Refuse, id="a larger one too"),
+        pytest.param(built(EVIDENCE_SECONDS), {}, Evict, id="long ago is no evidence"),
+        pytest.param(built(9), {"refused_at": NOW - 5}, Evict, id="the cloud has refused a smaller one since"),
+        pytest.param(built(9), {"refused_at": NOW - 20}, Refuse, id="that refusal came before"),
+        pytest.param(built(9), {"accepted": True}, Evict, id="hosts have taken such a VM before"),
+    ],
+)
 def test_a_tenant_s_refusal_a_moment_after_an_equal_size_was_built_is_not_for_room(existing, fields, expected):
     world = tenant(existing, now=NOW)
     wish = request(conditions=CONDITIONS, precedents=Precedents(**{"accepted": False, **fields}), **REFUSED)
@@ -49,8 +52,9 @@ def test_a_smaller_one_or_one_in_another_zone_is_no_evidence():
 def test_a_zone_in_which_a_vm_of_ours_runs_is_no_doubt():
     """Whether its request named the zone or not."""
     conditions = conditions_of({}, {}, "nova")
-    wish = request(availability_zone="nova", conditions=tuple(conditions), precedents=Precedents(accepted=False),
-                   **REFUSED)
+    wish = request(
+        availability_zone="nova", conditions=tuple(conditions), precedents=Precedents(accepted=False), **REFUSED
+    )
     assert isinstance(decide(wish, tenant(built(9, zone="nova"), now=NOW)), Evict)
     special = replace(wish, conditions=(*conditions, *CONDITIONS))
     assert isinstance(decide(special, tenant(built(9, zone="nova"), now=NOW)), Refuse)
@@ -74,13 +78,16 @@ def test_of_requests_with_the_same_untried_conditions_one_is_tried_at_a_time(mak
     assert isinstance(decide(wish, world), Wait)
 
 
-@pytest.mark.parametrize("facts, expected", [
-    ({"refused_rounds": 1}, Evict),                                    # a thief: the room was not there any more
-    ({"refused_rounds": 1, "refused_with_capacity": True}, Refuse),
-    ({"refused_rounds": 1, **UNTRIED}, Refuse),
-    ({"refused_rounds": 0, "refused_with_capacity": True}, Evict),         # of one host; others may take it
-    ({"refused_rounds": 0, "refused_with_capacity": True, **UNTRIED}, Refuse),
-])
+@pytest.mark.parametrize(
+    "facts, expected",
+    [
+        ({"refused_rounds": 1}, Evict),  # a thief: the room was not there any more
+        ({"refused_rounds": 1, "refused_with_capacity": True}, Refuse),
+        ({"refused_rounds": 1, **UNTRIED}, Refuse),
+        ({"refused_rounds": 0, "refused_with_capacity": True}, Evict),  # of one host; others may take it
+        ({"refused_rounds": 0, "refused_with_capacity": True, **UNTRIED}, Refuse),
+    ],
+)
 def test_an_operator_s_next_round_depends_on_what_the_last_refusal_shows(facts, expected):
     vms = [vm(f"{name}{place}", host=f"sim-{place}") for place in (1, 2) for name in "abcd"]
     world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)])
@@ -88,8 +95,11 @@ def test_an_operator_s_next_round_depends_on_what_the_last_refusal_shows(facts, 
     assert isinstance(decide(wish, world), expected)
 
 
-@pytest.mark.parametrize("make", [lambda *vms: tenant(*vms, limit={"instances": 1}, now=NOW),
-                                  lambda *vms: operator(*vms, now=NOW)], ids=["tenant", "operator"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda *vms: tenant(*vms, limit={"instances": 1}, now=NOW), lambda *vms: operator(*vms, now=NOW)],
+    ids=["tenant", "operator"],
+)
 def test_what_was_in_vain_an_hour_ago_is_not_repeated_whatever_the_cause(make):
     world = make(*[vm(name) for name in "abcd"])
     assert isinstance(decide(request(cpus=4), make(vm("a", 4))), Evict)
@@ -101,9 +111,18 @@ def test_what_was_in_vain_an_hour_ago_is_not_repeated_whatever_the_cause(make):
 
 def test_conditions_are_what_may_rule_out_a_host():
     assert conditions_of({}, {}, None) == []
-    assert not conditions_of({"quota:disk_read_iops_sec": "100", "hw_rng:allowed": "true"},
-                             {"os_distro": "debian", "owner_specified.openstack.md5": "x", "base_image_ref": "y"}, None)
-    assert conditions_of({"trait:CUSTOM_SSD": "required", "aggregate_instance_extra_specs:ssd": "true"},
-                         {"hw_architecture": "aarch64"}, "mars") == [
-        "aggregate_instance_extra_specs:ssd=true (flavor)", "availability zone mars", "hw_architecture=aarch64 (image)",
-        "trait:CUSTOM_SSD=required (flavor)"]
+    assert not conditions_of(
+        {"quota:disk_read_iops_sec": "100", "hw_rng:allowed": "true"},
+        {"os_distro": "debian", "owner_specified.openstack.md5": "x", "base_image_ref": "y"},
+        None,
+    )
+    assert conditions_of(
+        {"trait:CUSTOM_SSD": "required", "aggregate_instance_extra_specs:ssd": "true"},
+        {"hw_architecture": "aarch64"},
+        "mars",
+    ) == [
+        "aggregate_instance_extra_specs:ssd=true (flavor)",
+        "availability zone mars",
+        "hw_architecture=aarch64 (image)",
+        "trait:CUSTOM_SSD=required (flavor)",
+    ]

@@ -52,12 +52,23 @@ class Cloud:
             state, cpus = rng.choice(STATES), rng.choice((1, 1, 2, 3))
             launched = self.now - rng.choice((0, 0, 10, 50))
             self.vms[name] = vm(
-                name, cpus, host=place, state=state, priority=rng.choice((0, 0, 1)), present=rng.random() < 0.9,
-                is_preemptible=rng.random() < 0.85, untouchable=rng.random() < 0.1, uncounted=rng.random() < 0.1,
-                protected_until=launched + rng.choice((0, 0, 60)), ran=rng.random() < 0.9,
-                rate=rng.choice((cpus, -1, 0)), since=launched, owner=rng.choice(OWNERS),
+                name,
+                cpus,
+                host=place,
+                state=state,
+                priority=rng.choice((0, 0, 1)),
+                present=rng.random() < 0.9,
+                is_preemptible=rng.random() < 0.85,
+                untouchable=rng.random() < 0.1,
+                uncounted=rng.random() < 0.1,
+                protected_until=launched + rng.choice((0, 0, 60)),
+                ran=rng.random() < 0.9,
+                rate=rng.choice((cpus, -1, 0)),
+                since=launched,
+                owner=rng.choice(OWNERS),
                 group=rng.choice((None, None, "web")),
-                evicted_for=rng.choice(("x", "y")) if state in (State.NOTICED, State.EVICTING) else None)
+                evicted_for=rng.choice(("x", "y")) if state in (State.NOTICED, State.EVICTING) else None,
+            )
             self.kept.vms.put(self.vms[name])
         self.host(place)
 
@@ -69,13 +80,18 @@ class Cloud:
             self.kept.hosts.pop(name, None)
         else:
             inventories = {"VCPU": Inventory(rng.choice((2, 3, 5))), "MEMORY_MB": Inventory(8192)}
-            held = {each.cloud_id: each.resources for each in self.vms.values()
-                    if each.host == name and rng.random() < 0.9}
+            held = {
+                each.cloud_id: each.resources for each in self.vms.values() if each.host == name and rng.random() < 0.9
+            }
             if rng.random() < 0.4:
                 held["foreign"] = Resources({"VCPU": rng.randint(1, 3), "MEMORY_MB": 512})
             self.hosts[name] = self.kept.hosts[name] = Host(
-                name, inventories, held, available=rng.random() < 0.95,
-                availability_zone=rng.choice(("nova", "nova", "other")))
+                name,
+                inventories,
+                held,
+                available=rng.random() < 0.95,
+                availability_zone=rng.choice(("nova", "nova", "other")),
+            )
         self.kept.mark_changed(name)
 
     def reserve(self):
@@ -94,41 +110,59 @@ class Cloud:
 
     def step(self):
         """Something changes, and time passes."""
-        self.rng.choices((self.vm, lambda: self.host(f"sim-{self.rng.randint(0, 5)}"), self.reserve, self.lose),
-                         (6, 2, 1, 1))[0]()
+        self.rng.choices(
+            (self.vm, lambda: self.host(f"sim-{self.rng.randint(0, 5)}"), self.reserve, self.lose), (6, 2, 1, 1)
+        )[0]()
         self.now += self.rng.choice((0, 0, 1, 5, 30, -2))
 
     def facts(self):
         """All of a world that is not kept by small steps."""
         used = sum((each.quota for each in self.vms.values() if each.present), Resources())
         limits = Resources({"instances": 100, "cores": self.limit, "ram": 100_000})
-        return {"quota_limit": limits, "quota_used": used, "now": self.now, "surcharges": dict(self.lost),
-                "budgets": {"web": self.budget}, "full_budgets": {"web": 2}, "max_victims": self.most}
+        return {
+            "quota_limit": limits,
+            "quota_used": used,
+            "now": self.now,
+            "surcharges": dict(self.lost),
+            "budgets": {"web": self.budget},
+            "full_budgets": {"web": 2},
+            "max_victims": self.most,
+        }
 
     def worlds(self):
         """The kept world and one built anew."""
         self.limit, self.budget, self.most = (self.rng.choice(each) for each in ((100, 100, 12), (0, 1, 9), (2, 20)))
         for name, value in self.facts().items():
             setattr(self.kept, name, value)
-        usual = self.lost.get("ann", 0)     # what is usual changes no decision
+        usual = self.lost.get("ann", 0)  # what is usual changes no decision
         if usual != self.kept.common_surcharge:
             self.kept.common_surcharge = usual
             self.kept.vms.mark_changed(self.kept.hosts)
-        return self.kept, IndexedWorld(operator=True, hosts=dict(self.hosts), vms=VmIndex(self.vms.values()),
-                                reservations=dict(self.reservations), **self.facts())
+        return self.kept, IndexedWorld(
+            operator=True,
+            hosts=dict(self.hosts),
+            vms=VmIndex(self.vms.values()),
+            reservations=dict(self.reservations),
+            **self.facts(),
+        )
 
 
 def wanted(rng):
     """A request of some size."""
-    return request("wanted", rng.choice((1, 1, 2, 3, 4, 7)), availability_zone=rng.choice((None, None, "nova")),
-                   is_preemptible=rng.random() < 0.2,
-                   avoid=frozenset(rng.sample(["sim-1", "sim-2"], rng.randint(0, 1))))
+    return request(
+        "wanted",
+        rng.choice((1, 1, 2, 3, 4, 7)),
+        availability_zone=rng.choice((None, None, "nova")),
+        is_preemptible=rng.random() < 0.2,
+        avoid=frozenset(rng.sample(["sim-1", "sim-2"], rng.randint(0, 1))),
+    )
 
 
 def test_while_there_is_room_nobody_looks_for_victims_and_then_whoever_asks_does(monkeypatch):
     looks = []
-    monkeypatch.setattr("vmsvc.scheduling.host_index.candidates_on",
-                        lambda *given: looks.append(given) or candidates_on(*given))
+    monkeypatch.setattr(
+        "vmsvc.scheduling.host_index.candidates_on", lambda *given: looks.append(given) or candidates_on(*given)
+    )
     old = vm("old", 1)
     world = operator(old, hosts=[host(vms=(old,))])
     asked = request("new", 1)
@@ -157,13 +191,14 @@ def test_whatever_changed_before_the_decision_is_the_same(seed):
             if isinstance(decision, Evict) and decision.victims and rng.random() < 0.5:
                 several = [replace(asked, id=name) for name in ("wanted", "second", "third")]
                 assert decide_batch(several, decision.kind, kept) == decide_batch(several, decision.kind, anew)
-            for world in (kept, anew):      # what is decided is seen by the next, and forgotten after the trial
+            for world in (kept, anew):  # what is decided is seen by the next, and forgotten after the trial
                 apply_decision(asked, decision, world)
             following = replace(wanted(rng), id="following")
             assert decide(following, kept) == decide(following, anew)
             if asked.id in kept.reservations:
-                assert review(asked, kept.reservations[asked.id], kept) == \
-                    review(asked, anew.reservations[asked.id], anew)
+                assert review(asked, kept.reservations[asked.id], kept) == review(
+                    asked, anew.reservations[asked.id], anew
+                )
         kinds.add(type(decision))
     assert kinds >= {Place, Evict}
 
@@ -190,8 +225,12 @@ def test_it_is_decided_as_the_planner_would_over_all_hosts(seed):
         if isinstance(outcome, Preempt):
             found += 1
             assert (decision.bin, decision.victims, decision.criterion, decision.cost, decision.runner_up) == (
-                outcome.bin_id, outcome.victims, outcome.criterion, plan_cost(outcome.objective, world),
-                plan_cost(outcome.runner_up, world))
+                outcome.bin_id,
+                outcome.victims,
+                outcome.criterion,
+                plan_cost(outcome.objective, world),
+                plan_cost(outcome.runner_up, world),
+            )
     assert found
 
 
@@ -203,11 +242,26 @@ def over_all(asked, world):
         return None
     victims = candidate_vms(world, False)
     there = by_host(victims)
-    bins = [Bin(each.name, asked.resources + on_hosts[each.name].shortfall, on_hosts[each.name].soon,
-                on_hosts[each.name].capacity, tuple(as_candidate(one, held, world) for one in there.get(each.name, [])
-                                                    if (held := frees(one, each))))
-            for each in hosts]
-    project = Bin(PROJECT, asked.quota + free.shortfall, free.soon, free.capacity,
-                  tuple(as_candidate(one, one.quota, world) for one in victims))
-    return plan(join_quota(bins, project, max_victims=world.max_victims, now=world.now),
-                max_victims=world.max_victims, now=world.now, budgets=world.budgets)
+    bins = [
+        Bin(
+            each.name,
+            asked.resources + on_hosts[each.name].shortfall,
+            on_hosts[each.name].soon,
+            on_hosts[each.name].capacity,
+            tuple(as_candidate(one, held, world) for one in there.get(each.name, []) if (held := frees(one, each))),
+        )
+        for each in hosts
+    ]
+    project = Bin(
+        PROJECT,
+        asked.quota + free.shortfall,
+        free.soon,
+        free.capacity,
+        tuple(as_candidate(one, one.quota, world) for one in victims),
+    )
+    return plan(
+        join_quota(bins, project, max_victims=world.max_victims, now=world.now),
+        max_victims=world.max_victims,
+        now=world.now,
+        budgets=world.budgets,
+    )

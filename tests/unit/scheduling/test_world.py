@@ -127,8 +127,10 @@ def test_room_of_a_group_that_another_of_the_batch_has_taken_is_taken():
     second = reserved("second", HOST_GROUP, "id-of-sim-1", 1, [gone, b])
     builds = vm("first", state=State.BUILDING, is_preemptible=False, present=False, host=None)
     runs = vm("first", is_preemptible=False)
-    for first, kept in ((replace(builds, host_id=""), [reserved("first", HOST_GROUP, "id-of-sim-1", 0), second]),
-                        (runs, [second])):
+    for first, kept in (
+        (replace(builds, host_id=""), [reserved("first", HOST_GROUP, "id-of-sim-1", 0), second]),
+        (runs, [second]),
+    ):
         found = free_in_group(tenant(gone, b, first, kept=kept), second, frozenset({"b"}))
         assert (found.now, found.soon) == (resources(0), resources(0))
 
@@ -156,9 +158,16 @@ def test_the_quota_is_one_place_for_reservations_of_every_kind():
     assert cores(tenant(kept=kept, limit={"cores": 5})) == (2, 2)
 
 
-@pytest.mark.parametrize("inventory, admitted", [
-    (Inventory(4, max_unit=1), False), (Inventory(4, reserved=3), False), (Inventory(4, step_size=4), False),
-    (Inventory(1, allocation_ratio=2.0), True), (Inventory(4), True)])
+@pytest.mark.parametrize(
+    "inventory, admitted",
+    [
+        (Inventory(4, max_unit=1), False),
+        (Inventory(4, reserved=3), False),
+        (Inventory(4, step_size=4), False),
+        (Inventory(1, allocation_ratio=2.0), True),
+        (Inventory(4), True),
+    ],
+)
 def test_a_host_admits_what_placement_would_let_be_claimed_of_it_when_empty(inventory, admitted):
     assert Host("sim-1", {"VCPU": inventory}, {}).admits(Resources({"VCPU": 2})) is admitted
     assert not Host("sim-1", {}, {}).admits(Resources({"VCPU": 1}))

@@ -24,9 +24,9 @@ class HostAllocations:
     `doubted` are hosts that should be read soon, because a list did not tell what a server holds there now."""
 
     def __init__(self):
-        self._held: dict[str, dict[str, Resources]] = {}             # host -> consumer -> amounts
-        self._places: dict[str, tuple[str, ...]] = {}                # consumer -> hosts
-        self._seen: dict[str, tuple[str | None, Resources, bool]] = {}   # server -> its last (host, room, moving)
+        self._held: dict[str, dict[str, Resources]] = {}  # host -> consumer -> amounts
+        self._places: dict[str, tuple[str, ...]] = {}  # consumer -> hosts
+        self._seen: dict[str, tuple[str | None, Resources, bool]] = {}  # server -> its last (host, room, moving)
         self._meanwhile: list[set[str]] = []
         self.doubted: set[str] = set()
         self._changed: set[str] = set()
@@ -47,7 +47,7 @@ class HostAllocations:
         if server.status in _GONE:
             self.gone(server.id)
             return
-        if server.status == "UNKNOWN":       # its cell is down: nothing is known of it now
+        if server.status == "UNKNOWN":  # its cell is down: nothing is known of it now
             return
         claim = server.host, server.room, server.status in _MOVING
         before, self._seen[server.id] = self._seen.get(server.id), claim
@@ -101,7 +101,7 @@ class HostAllocations:
     def _place(self, server: Occupant, before: tuple[str | None, Resources, bool] | None) -> None:
         host = server.host
         if host not in self._held:
-            return                           # not read yet; the reading will show it
+            return  # not read yet; the reading will show it
         held = self._held[host].get(server.id)
         if held is None:
             self._places[server.id] = (*self._places.get(server.id, ()), host)

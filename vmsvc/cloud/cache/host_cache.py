@@ -23,13 +23,13 @@ from vmsvc.domain.resources import Resources
 
 log = logging.getLogger(__name__)
 
-_NEWS_SECONDS = 10.0       # between looks at other projects' servers and at services while nobody asks
-_SERVICES_SECONDS = 2.0    # between looks at the services while somebody asks
+_NEWS_SECONDS = 10.0  # between looks at other projects' servers and at services while nobody asks
+_SERVICES_SECONDS = 2.0  # between looks at the services while somebody asks
 _PROVIDERS_SECONDS = 60.0
-_STALE_SECONDS = 60.0      # a host whose version has changed is read again, at most so often
-_DOUBT_SECONDS = 3.0       # and one that is doubted
-_ROUND_SECONDS = 10.0      # between hosts that are read without a reason
-_STEP_SECONDS = 1.0        # between hosts that are read with one
+_STALE_SECONDS = 60.0  # a host whose version has changed is read again, at most so often
+_DOUBT_SECONDS = 3.0  # and one that is doubted
+_ROUND_SECONDS = 10.0  # between hosts that are read without a reason
+_STEP_SECONDS = 1.0  # between hosts that are read with one
 #: Hosts that are read at a time: the other calls must not stand in line behind a thousand hosts.
 _ABREAST = 8
 _NO_SERVICE = Service(False, False, None)
@@ -41,7 +41,7 @@ class _Entry:
 
     provider: Provider
     content: Content | None = None
-    read_at: float = float("-inf")     # time.monotonic() when the last reading began
+    read_at: float = float("-inf")  # time.monotonic() when the last reading began
 
 
 class HostCache:
@@ -52,9 +52,9 @@ class HostCache:
         self._allocations = allocations
         self._entries: dict[str, _Entry] = {}
         self._hosts: dict[str, Host] = {}
-        self._stale: set[str] = set()              # hosts that are to be made anew
-        self._changes: set[str] = set()            # hosts that were, since somebody asked for news
-        self._readings: dict[str, tuple[float, float]] = {}    # host -> when its last reading began and ended; in order
+        self._stale: set[str] = set()  # hosts that are to be made anew
+        self._changes: set[str] = set()  # hosts that were, since somebody asked for news
+        self._readings: dict[str, tuple[float, float]] = {}  # host -> when its last reading began and ended; in order
         self._services: Mapping[str, Service] = {}
         self._traits: dict[str, frozenset[str]] = {}
         self._since: datetime | None = None
@@ -106,15 +106,19 @@ class HostCache:
         late = takewhile(lambda reading: reading[1][1] >= moment, reversed(self._readings.items()))
         return frozenset(name for name, (began, _) in late if began >= moment)
 
-    async def refresh(self, max_age: float, traits: Collection[str] = (),
-                      ask: Callable[[datetime], Awaitable[OccupantPage]] | None = None) -> None:
+    async def refresh(
+        self,
+        max_age: float,
+        traits: Collection[str] = (),
+        ask: Callable[[datetime], Awaitable[OccupantPage]] | None = None,
+    ) -> None:
         """Make sure that the changes of other projects' servers are known up to `max_age` seconds before this call, and
         also which hosts are up, and which have these traits. `ask` is called for the changes in the place of the
         cloud's `occupants`. Raises what the cloud raises, and CloudUnavailable before `start` has ended; the old
         content then stays."""
         if self._cloud.mode != "operator":
             return
-        if not self._started:       # a client may ask as soon as the service listens
+        if not self._started:  # a client may ask as soon as the service listens
             raise CloudUnavailable("the service has not read the hosts of the cloud yet", retry_after=1)
         wanted = time.monotonic() - max_age
         async with self._looking:
@@ -143,8 +147,13 @@ class HostCache:
         roomy = await self._cloud.roomy(room, traits)
         self._renew()
         hosts = self._hosts
-        await self._read([name for name, entry in self._entries.items() if entry.provider.id in roomy
-                          and name in hosts and not hosts[name].free.covers(room)])
+        await self._read(
+            [
+                name
+                for name, entry in self._entries.items()
+                if entry.provider.id in roomy and name in hosts and not hosts[name].free.covers(room)
+            ]
+        )
 
     async def run(self, well: Callable[[], None]) -> None:
         """Keep the hosts up to date, until this is cancelled. `well` is called after each step."""
@@ -162,17 +171,24 @@ class HostCache:
 
     def _due(self, now: float) -> str | None:
         """The host to be read next, if any should be."""
-        doubted = [name for name in self._allocations.doubted
-                   if name in self._entries and now - self._entries[name].read_at > _DOUBT_SECONDS]
+        doubted = [
+            name
+            for name in self._allocations.doubted
+            if name in self._entries and now - self._entries[name].read_at > _DOUBT_SECONDS
+        ]
         if doubted:
             return min(doubted, key=lambda name: self._entries[name].read_at)
-        old = [(entry.read_at, name) for name, entry in self._entries.items()
-               if now - entry.read_at > _STALE_SECONDS
-               and (entry.content is None or entry.content.version != entry.provider.version)]
+        old = [
+            (entry.read_at, name)
+            for name, entry in self._entries.items()
+            if now - entry.read_at > _STALE_SECONDS
+            and (entry.content is None or entry.content.version != entry.provider.version)
+        ]
         if not old and now - self._round_at > _ROUND_SECONDS:
             self._round_at = now
-            old = [(entry.read_at, name) for name, entry in self._entries.items()
-                   if now - entry.read_at > _STALE_SECONDS]
+            old = [
+                (entry.read_at, name) for name, entry in self._entries.items() if now - entry.read_at > _STALE_SECONDS
+            ]
         return min(old)[1] if old else None
 
     async def _list_providers(self) -> None:
@@ -217,6 +233,7 @@ class HostCache:
         async def one(name: str) -> None:
             async with turn:
                 await self._read_one(name, whole)
+
         await asyncio.gather(*map(one, names))
 
     async def _read_one(self, name: str, whole: bool) -> None:
@@ -248,8 +265,12 @@ class HostCache:
 
     def _host(self, name: str, entry: _Entry) -> Host:
         service = self._services.get(name, _NO_SERVICE)
-        return Host(name, entry.content.inventories, dict(self._allocations.of(name)),
-                    available=service.up and service.enabled,
-                    availability_zone=service.zone,
-                    traits=frozenset(trait for trait, ids in self._traits.items() if not ids.isdisjoint(
-                        entry.provider.parts)), hypervisor=entry.provider.hypervisor)
+        return Host(
+            name,
+            entry.content.inventories,
+            dict(self._allocations.of(name)),
+            available=service.up and service.enabled,
+            availability_zone=service.zone,
+            traits=frozenset(trait for trait, ids in self._traits.items() if not ids.isdisjoint(entry.provider.parts)),
+            hypervisor=entry.provider.hypervisor,
+        )

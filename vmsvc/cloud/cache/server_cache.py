@@ -21,12 +21,12 @@ from vmsvc.domain.errors import NotFound, VmsvcError
 
 log = logging.getLogger(__name__)
 
-_BUSY_SECONDS = 0.05       # between reads while somebody waits for a server, at least, ...
-_BUSY_LIMIT = 1.0          # ... at most; between the two as long as the last read took: a slow cloud is asked less
+_BUSY_SECONDS = 0.05  # between reads while somebody waits for a server, at least, ...
+_BUSY_LIMIT = 1.0  # ... at most; between the two as long as the last read took: a slow cloud is asked less
 _IDLE_SECONDS = 5.0
-_SEEK_SECONDS = 1.0        # between reads for servers that nobody knows
-_WHOLE_SECONDS = 60.0      # between reads of the whole list, for each page of it: it finds what changes-since has not
-_PAGE = 1000               # told, and costs a page a minute, however many servers there are
+_SEEK_SECONDS = 1.0  # between reads for servers that nobody knows
+_WHOLE_SECONDS = 60.0  # between reads of the whole list, for each page of it: it finds what changes-since has not
+_PAGE = 1000  # told, and costs a page a minute, however many servers there are
 _GONE = frozenset({"DELETED"})
 
 
@@ -72,11 +72,11 @@ class ServerCache:
         self._wanted = asyncio.Event()
         self._waiters: set[Waiter] = set()
         self._whole_at = self._read_from = float("-inf")
-        self._read: asyncio.Task[None] | None = None        # the newest, which began after `_read_from`
-        self.as_of: datetime | None = None   # the cloud's clock when that read began, less a margin
+        self._read: asyncio.Task[None] | None = None  # the newest, which began after `_read_from`
+        self.as_of: datetime | None = None  # the cloud's clock when that read began, less a margin
         self.servers: dict[str, Server] = {}
-        self.read_at = float("-inf")       # time.monotonic() when the newest successful read began
-        self._took = 0.0                   # seconds that it took
+        self.read_at = float("-inf")  # time.monotonic() when the newest successful read began
+        self._took = 0.0  # seconds that it took
         self._watches: list[Watch] = []
         self._changes: set[str] = set()
         self._followers: list[Callable[[str], None]] = []
@@ -123,7 +123,7 @@ class ServerCache:
                 self._read_from = time.monotonic()
                 # In no context of a client's: others wait for it too.
                 self._read = asyncio.create_task(self._read_changes(), context=contextvars.Context())
-            early = self._read_from < wanted        # then it does not matter what becomes of this one
+            early = self._read_from < wanted  # then it does not matter what becomes of this one
             with contextlib.suppress(VmsvcError) if early else contextlib.nullcontext():
                 await asyncio.shield(self._read)
 
@@ -174,8 +174,8 @@ class ServerCache:
         if server is None:
             self._hide(server_id)
             return None
-        async with self._reading:        # a list that began earlier would bring back what was
-            if server_id in self.servers or not known:      # else a list has told meanwhile that it went
+        async with self._reading:  # a list that began earlier would bring back what was
+            if server_id in self.servers or not known:  # else a list has told meanwhile that it went
                 self._merge((_as_listed(server),))
         return server
 
@@ -209,7 +209,7 @@ class ServerCache:
             try:
                 if (server := await self._get(server_id)) is not None:
                     fresh[server_id] = _as_listed(server)
-            except VmsvcError as error:     # a broken cell must not keep us from seeing the others
+            except VmsvcError as error:  # a broken cell must not keep us from seeing the others
                 log.info("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
                 fresh[server_id] = self.servers[server_id]
         for server_id in self.servers.keys() - fresh.keys():

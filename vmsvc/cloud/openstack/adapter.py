@@ -15,8 +15,12 @@ log = logging.getLogger(__name__)
 #: The microversion that has `host` in the create.
 PINS = (2, 74)
 #: What an operator may read.
-PROBES = (("compute", "/os-services", {"binary": "nova-compute"}), ("compute", "/os-hypervisors", {"limit": "1"}),
-          ("compute", "/servers", {"all_tenants": "1", "limit": "1"}), ("placement", "/resource_providers", None))
+PROBES = (
+    ("compute", "/os-services", {"binary": "nova-compute"}),
+    ("compute", "/os-hypervisors", {"limit": "1"}),
+    ("compute", "/servers", {"all_tenants": "1", "limit": "1"}),
+    ("placement", "/resource_providers", None),
+)
 
 
 class OpenStack(Servers, Catalog, Hosts):
@@ -28,9 +32,16 @@ class OpenStack(Servers, Catalog, Hosts):
     `on_call` is told (operation, 'ok' or an error's slug, seconds) after every request, on the loop.
     """
 
-    def __init__(self, *, cloud: str | None = None, config_file: str | None = None, workers: int = 32,
-                 rate: float = 50.0, timeout: float = 30.0,
-                 on_call: Callable[[str, str, float], None] | None = None):
+    def __init__(
+        self,
+        *,
+        cloud: str | None = None,
+        config_file: str | None = None,
+        workers: int = 32,
+        rate: float = 50.0,
+        timeout: float = 30.0,
+        on_call: Callable[[str, str, float], None] | None = None,
+    ):
         self._session = Session(cloud, config_file, workers, timeout)
         calls = Calls(self._session.exchange, workers=workers, rate=rate, timeout=timeout, on_call=on_call)
         super().__init__(calls)

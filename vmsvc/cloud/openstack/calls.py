@@ -51,8 +51,15 @@ class Calls:
     told (operation, 'ok' or the error's slug, seconds) after every request, on the loop.
     """
 
-    def __init__(self, exchange: Exchange, *, workers: int, rate: float, timeout: float,
-                 on_call: Callable[[str, str, float], None] | None = None):
+    def __init__(
+        self,
+        exchange: Exchange,
+        *,
+        workers: int,
+        rate: float,
+        timeout: float,
+        on_call: Callable[[str, str, float], None] | None = None,
+    ):
         self._exchange = exchange
         self._timeout = timeout
         self._limiter = Limiter(workers, rate)
@@ -128,9 +135,16 @@ class Calls:
         outcome = result.error.slug if result.error else "ok"
         # No query and no body: they can hold what users wrote, and answers to a create hold adminPass.
         level = logging.DEBUG if outcome in ("ok", NotFound.slug) else logging.INFO
-        log.log(level, "%s %s %s %s %.0f ms %s", request.operation, request.method, request.path,
-                  answer.status if answer else outcome, seconds * 1000,
-                  answer.headers.get("X-Openstack-Request-Id", "-") if answer else "-")
+        log.log(
+            level,
+            "%s %s %s %s %.0f ms %s",
+            request.operation,
+            request.method,
+            request.path,
+            answer.status if answer else outcome,
+            seconds * 1000,
+            answer.headers.get("X-Openstack-Request-Id", "-") if answer else "-",
+        )
         self._on_call(request.operation, outcome, seconds)
 
 
@@ -141,8 +155,9 @@ class Caller:
         self._calls = calls
 
 
-def _work(exchange: Exchange, request: Request, read: Callable[[Answer], T], request_id: str | None,
-          attempt: Attempt) -> Result[T]:
+def _work(
+    exchange: Exchange, request: Request, read: Callable[[Answer], T], request_id: str | None, attempt: Attempt
+) -> Result[T]:
     """In the thread: exchange, find what the answer means, read it."""
     try:
         answer = exchange(request, attempt, request_id)

@@ -24,74 +24,89 @@ class Catalog(Caller):
 
     async def flavors(self) -> tuple[Flavor, ...]:
         """Every flavor the project may use, extra specs included."""
-        found, _ = await self._calls.list(Request("flavors", "compute", "GET", "/flavors/detail"),
-                                          "flavors", parse.flavor)
+        found, _ = await self._calls.list(
+            Request("flavors", "compute", "GET", "/flavors/detail"), "flavors", parse.flavor
+        )
         return found
 
     async def images(self) -> tuple[Image, ...]:
         """Every active image that Glance's list shows. It leaves out hidden images, and other projects' images that are
         community, or shared and not accepted."""
         found, _ = await self._calls.list(
-            Request("images", "image", "GET", "/images", {"status": "active"}), "images", parse.image)
+            Request("images", "image", "GET", "/images", {"status": "active"}), "images", parse.image
+        )
         return found
 
     async def image(self, image_id: str) -> Image:
         """One image by its id, whatever its status, also one that `images` leaves out. Raises NotFound."""
-        return await self._calls.send(Request("image", "image", "GET", f"/images/{quote(image_id, safe='')}"),
-                                      partial(parse.whole, "an image", parse.image))
+        return await self._calls.send(
+            Request("image", "image", "GET", f"/images/{quote(image_id, safe='')}"),
+            partial(parse.whole, "an image", parse.image),
+        )
 
     async def flavor(self, flavor_id: str) -> Flavor:
         """One flavor by its id; for an admin also a private one, which `flavors` leaves out. Raises NotFound."""
-        return await self._calls.send(Request("flavor", "compute", "GET", f"/flavors/{quote(flavor_id, safe='')}"),
-                                      partial(parse.whole, "a flavor", lambda body: parse.flavor(body["flavor"])))
+        return await self._calls.send(
+            Request("flavor", "compute", "GET", f"/flavors/{quote(flavor_id, safe='')}"),
+            partial(parse.whole, "a flavor", lambda body: parse.flavor(body["flavor"])),
+        )
 
     async def addresses(self, network_id: str) -> Addresses:
         """How many of a network's addresses are used, as far as Neutron shows it. Neutron gives an admin the sums
         (others get 404). The ports, which say who would give an address back, are read only when few addresses are
         left."""
         subnets, _ = await self._calls.list(
-            Request("subnets", "network", "GET", "/subnets", {"network_id": network_id}), "subnets", parse.subnet)
+            Request("subnets", "network", "GET", "/subnets", {"network_id": network_id}), "subnets", parse.subnet
+        )
         pools = {subnet_id: size for subnet_id, size in subnets if size is not None}
         if not pools or min(pools.values()) > MOST_PORTS:
             return Addresses(MOST_PORTS, 0)
         try:
             used = await self._calls.send(
                 Request("addresses", "network", "GET", f"/network-ip-availabilities/{network_id}"),
-                partial(parse.whole, "a network's addresses", parse.used_addresses))
+                partial(parse.whole, "a network's addresses", parse.used_addresses),
+            )
         except (NotFound, Forbidden):
             used = {}
         if used and parse.tightest(pools, used).free > FEW:
             return parse.tightest(pools, used)
         ports, _ = await self._calls.list(
-            Request("addresses", "network", "GET", "/ports", {"network_id": network_id}), "ports", parse.port)
+            Request("addresses", "network", "GET", "/ports", {"network_id": network_id}), "ports", parse.port
+        )
         return parse.tightest(pools, used, ports)
 
     async def ports_left(self) -> int | None:
         """How many more ports the project may have by its quota, below 0 too; None without a limit. Every user may read
         this of the own project, as Nova does in the user's name."""
         path = f"/quotas/{self.project_id}/details.json"
-        return await self._calls.send(Request("ports_left", "network", "GET", path),
-                                      partial(parse.whole, "the quota of ports", parse.ports_left))
+        return await self._calls.send(
+            Request("ports_left", "network", "GET", path), partial(parse.whole, "the quota of ports", parse.ports_left)
+        )
 
     async def networks(self) -> tuple[Network, ...]:
         """Every network of the project or shared with it. An admin is shown those of all projects, where a server
         of ours cannot be plugged in or should not be."""
-        found, _ = await self._calls.list(Request("networks", "network", "GET", "/networks"), "networks",
-                                          lambda raw: (raw.get("project_id", raw.get("tenant_id")),
-                                                       raw.get("shared", False), parse.network(raw)))
+        found, _ = await self._calls.list(
+            Request("networks", "network", "GET", "/networks"),
+            "networks",
+            lambda raw: (raw.get("project_id", raw.get("tenant_id")), raw.get("shared", False), parse.network(raw)),
+        )
         return tuple(network for owner, shared, network in found if shared or owner == self.project_id)
 
     async def availability_zones(self) -> tuple[Named, ...]:
         """The zones that are available; a zone's name is its id."""
         found, _ = await self._calls.list(
-            Request("availability_zones", "compute", "GET", "/os-availability-zone"), "availabilityZoneInfo",
-            lambda raw: (raw["zoneState"]["available"], Named(raw["zoneName"], raw["zoneName"])))
+            Request("availability_zones", "compute", "GET", "/os-availability-zone"),
+            "availabilityZoneInfo",
+            lambda raw: (raw["zoneState"]["available"], Named(raw["zoneName"], raw["zoneName"])),
+        )
         return tuple(zone for available, zone in found if available)
 
     async def key_names(self) -> frozenset[str]:
         """The names of the user's key pairs."""
-        found, _ = await self._calls.list(Request("key_names", "compute", "GET", "/os-keypairs"), "keypairs",
-                                          lambda raw: raw["keypair"]["name"])
+        found, _ = await self._calls.list(
+            Request("key_names", "compute", "GET", "/os-keypairs"), "keypairs", lambda raw: raw["keypair"]["name"]
+        )
         return frozenset(found)
 
     async def identity(self, token: str) -> Identity:
@@ -99,7 +114,9 @@ class Catalog(Caller):
         CloudError."""
         return await self._calls.send(
             # Without `nocatalog` most of the answer would be the catalogue of services.
-            Request("identity", "identity", "GET", "/auth/tokens", {"nocatalog": "1"}, token=token), _identity)
+            Request("identity", "identity", "GET", "/auth/tokens", {"nocatalog": "1"}, token=token),
+            _identity,
+        )
 
 
 def _identity(answer: Answer) -> Identity:
@@ -113,6 +130,10 @@ def _of(now: datetime, body: parse.Json) -> Identity:
     # User names are unique only within a domain, so the domain is added. Log lines need one printable word. It is for
     # display only, because two names can become the same word.
     name = f"{user['name']}@{user['domain']['name']}"
-    return Identity("".join(letter if letter.isprintable() and letter != " " else "_" for letter in name),
-                    (token.get("project") or {}).get("id"), frozenset(role["name"] for role in token.get("roles", ())),
-                    (ends - now).total_seconds(), user["id"])
+    return Identity(
+        "".join(letter if letter.isprintable() and letter != " " else "_" for letter in name),
+        (token.get("project") or {}).get("id"),
+        frozenset(role["name"] for role in token.get("roles", ())),
+        (ends - now).total_seconds(),
+        user["id"],
+    )

@@ -41,8 +41,10 @@ def connection_trouble(error: BaseException, address: str = "") -> str | None:
     found = list(causes(error))
     place = _asked(found) or (place_of(address) if address else "the cloud")
     if any(type(one).__name__ == "ProxyError" for one in found):
-        return f"{place}: the proxy of the environment (http_proxy, https_proxy, all_proxy) cannot be used: " \
-               f"{_innermost(found)}"
+        return (
+            f"{place}: the proxy of the environment (http_proxy, https_proxy, all_proxy) cannot be used: "
+            f"{_innermost(found)}"
+        )
     for one in found:
         if said := _tls_trouble(one, place) or _network_trouble(one, place):
             return said
@@ -56,8 +58,11 @@ def connection_trouble(error: BaseException, address: str = "") -> str | None:
 def _tls_trouble(error: BaseException, place: str) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         said = f"{place}: its certificate cannot be verified ({error.verify_message.rstrip('.')})"
-        return said if error.verify_code in _NO_CA_MENDS else \
-            f"{said}; OS_CACERT, or cacert in clouds.yaml, names the file of a private CA"
+        return (
+            said
+            if error.verify_code in _NO_CA_MENDS
+            else f"{said}; OS_CACERT, or cacert in clouds.yaml, names the file of a private CA"
+        )
     if isinstance(error, ssl.SSLError):
         if any(name in (error.reason or str(error)) for name in _NO_TLS):
             return f"{place} does not speak TLS; does its address begin with http://?"
@@ -70,8 +75,13 @@ def _network_trouble(error: BaseException, place: str) -> str | None:
         return f"{place}: the name is not known ({error.strerror})"
     if isinstance(error, ConnectionRefusedError):
         return f"{place} refuses the connection: nobody listens there"
-    if isinstance(error, OSError) and error.errno and error.strerror and not isinstance(error, ConnectionError) \
-            and not error.filename:
+    if (
+        isinstance(error, OSError)
+        and error.errno
+        and error.strerror
+        and not isinstance(error, ConnectionError)
+        and not error.filename
+    ):
         return f"{place} cannot be reached ({error.strerror})"
     return None
 

@@ -10,7 +10,7 @@ from vmsvc.domain.errors import CloudUnavailable, Garbled
 
 try:
     from orjson import loads as quickly
-except ImportError:         # it is a gain, no need
+except ImportError:  # it is a gain, no need
     from json import loads as quickly
 
 #: The longest Retry-After in seconds that counts: when a proxy says "come back in an hour", we must not wait an hour.
@@ -110,11 +110,11 @@ def _object(text: str) -> object:
 
 def without(text: str, secrets: Iterable[str]) -> str:
     """The text with *** for every piece of a secret."""
-    pieces = {secret[at:at + _PIECE] for secret in secrets for at in range(len(secret) - _PIECE + 1)}
+    pieces = {secret[at : at + _PIECE] for secret in secrets for at in range(len(secret) - _PIECE + 1)}
     shown, at = [], 0
     while at < len(text):
         end = at
-        while text[end:end + _PIECE] in pieces:
+        while text[end : end + _PIECE] in pieces:
             end += 1
         shown.append("***" if end > at else text[at])
         at = end + _PIECE - 1 if end > at else at + 1

@@ -35,7 +35,7 @@ class Hosts(Caller):
 
     def __init__(self, calls: Calls):
         super().__init__(calls)
-        self._host_of: dict[str, str] = {}         # provider -> host, of those that are compute hosts
+        self._host_of: dict[str, str] = {}  # provider -> host, of those that are compute hosts
         self._hypervisors: dict[str, Hypervisor] = {}
         self._strangers: frozenset[str] = frozenset()
         self._listed_at = datetime.min.replace(tzinfo=UTC)
@@ -51,32 +51,45 @@ class Hosts(Caller):
         ours = tuple(each for each in found if isinstance(each, Server))
         return ServerPage(ours, as_of), OccupantPage(tuple(each for each in found if isinstance(each, Occupant)), as_of)
 
-    async def _changed(self, operation: str, since: datetime,
-                       read: Callable[[parse.Json], T | None]) -> tuple[Collection[T], datetime]:
+    async def _changed(
+        self, operation: str, since: datetime, read: Callable[[parse.Json], T | None]
+    ) -> tuple[Collection[T], datetime]:
         asked = datetime.now(UTC)
         params = {"all_tenants": "1", "changes-since": since.astimezone(UTC).isoformat()}
-        found, date = await self._calls.list(Request(operation, "compute", "GET", "/servers/detail", params),
-                                             "servers", read)
+        found, date = await self._calls.list(
+            Request(operation, "compute", "GET", "/servers/detail", params), "servers", read
+        )
         latest = {each.id: each for each in found if each is not None}  # one that changes meanwhile comes twice
         return latest.values(), date - MARGIN if date else asked - OWN_CLOCK_MARGIN
 
     async def providers(self) -> tuple[Provider, ...]:
         """Every compute host, in one call however many there are (and one list of hypervisors when some are new)."""
-        found, _ = await self._calls.list(Request("providers", "placement", "GET", "/resource_providers"),
-                                          "resource_providers", _listed)
+        found, _ = await self._calls.list(
+            Request("providers", "placement", "GET", "/resource_providers"), "resource_providers", _listed
+        )
         trees: dict[str, dict[str, int]] = {}
         for provider_id, root, generation in found:
             trees.setdefault(root, {})[provider_id] = generation
         await self._learn_hosts(trees.keys())
-        return tuple(Provider(root, self._host_of[root], (root, *sorted(tree.keys() - {root})), sum(tree.values()),
-                              self._hypervisors.get(root))
-                     for root, tree in trees.items() if root in self._host_of)
+        return tuple(
+            Provider(
+                root,
+                self._host_of[root],
+                (root, *sorted(tree.keys() - {root})),
+                sum(tree.values()),
+                self._hypervisors.get(root),
+            )
+            for root, tree in trees.items()
+            if root in self._host_of
+        )
 
     async def services(self) -> Mapping[str, Service]:
         """The compute service of every host, by the host's name."""
         found, _ = await self._calls.list(
-            Request("services", "compute", "GET", "/os-services", {"binary": "nova-compute"}), "services",
-            lambda raw: (raw["host"], Service(raw["state"] == "up", raw["status"] == "enabled", raw.get("zone"))))
+            Request("services", "compute", "GET", "/os-services", {"binary": "nova-compute"}),
+            "services",
+            lambda raw: (raw["host"], Service(raw["state"] == "up", raw["status"] == "enabled", raw.get("zone"))),
+        )
         return dict(found)
 
     async def content(self, provider: Provider) -> Content:
@@ -86,8 +99,9 @@ class Hosts(Caller):
         for inventories, _ in parts:
             for name, inventory in inventories.items():
                 classes.setdefault(name, []).append(inventory)
-        return Content({name: merged(each) for name, each in classes.items()}, holders,
-                       sum(version for _, version in parts))
+        return Content(
+            {name: merged(each) for name, each in classes.items()}, holders, sum(version for _, version in parts)
+        )
 
     async def holders(self, provider: Provider) -> Mapping[str, Resources]:
         """Who holds what on one host, read now: the half of `content` that changes. Raises NotFound."""
@@ -103,7 +117,9 @@ class Hosts(Caller):
         try:
             found, _ = await self._calls.list(
                 Request("with_trait", "placement", "GET", "/resource_providers", {"required": trait}),
-                "resource_providers", lambda raw: raw["uuid"])
+                "resource_providers",
+                lambda raw: raw["uuid"],
+            )
         except InvalidRequest:  # "No such trait(s)"
             return frozenset()
         return frozenset(found)
@@ -112,17 +128,25 @@ class Hosts(Caller):
         """The ids of compute hosts of which so much could be claimed now, at most CANDIDATES."""
         if not room:
             return frozenset()
-        params = {"resources": ",".join(f"{name}:{amount}" for name, amount in sorted(room.items())),
-                  "limit": str(CANDIDATES)}
+        params = {
+            "resources": ",".join(f"{name}:{amount}" for name, amount in sorted(room.items())),
+            "limit": str(CANDIDATES),
+        }
         required = sorted(traits.required) + [f"!{trait}" for trait in sorted(traits.forbidden)]
         if required:
             params["required"] = ",".join(required)
         try:
             return await self._calls.send(
                 Request("roomy", "placement", "GET", "/allocation_candidates", params),
-                partial(parse.whole, "roomy", lambda body: frozenset(
-                    summary.get("root_provider_uuid", provider_id)
-                    for provider_id, summary in body["provider_summaries"].items())))
+                partial(
+                    parse.whole,
+                    "roomy",
+                    lambda body: frozenset(
+                        summary.get("root_provider_uuid", provider_id)
+                        for provider_id, summary in body["provider_summaries"].items()
+                    ),
+                ),
+            )
         except InvalidRequest:  # a class or a trait that nobody has
             return frozenset()
 
@@ -137,8 +161,10 @@ class Hosts(Caller):
         if not unknown - self._strangers and age < (STRANGERS_SECONDS if unknown else HYPERVISORS_SECONDS):
             return
         found, _ = await self._calls.list(
-            Request("hypervisors", "compute", "GET", "/os-hypervisors/detail", version=BEFORE_UPTIME), "hypervisors",
-            lambda raw: (raw["id"], raw["service"]["host"], parse.hypervisor(raw)))
+            Request("hypervisors", "compute", "GET", "/os-hypervisors/detail", version=BEFORE_UPTIME),
+            "hypervisors",
+            lambda raw: (raw["id"], raw["service"]["host"], parse.hypervisor(raw)),
+        )
         # A service with several nodes runs bare metal: a pin to the service would not say which, and nothing there
         # is for preemptible VMs.
         nodes: dict[str, list[str]] = {}
@@ -155,8 +181,9 @@ class Hosts(Caller):
         return await self._placement("content", f"/resource_providers/{provider_id}/allocations", parse.allocations)
 
     async def _placement(self, operation: str, path: str, read):
-        return await self._calls.send(Request(operation, "placement", "GET", path),
-                                      partial(parse.whole, operation, read))
+        return await self._calls.send(
+            Request(operation, "placement", "GET", path), partial(parse.whole, operation, read)
+        )
 
 
 def _listed(raw: parse.Json) -> tuple[str, str, int]:

@@ -76,8 +76,9 @@ class Limiter:
         self._clock = clock
         self._paused: dict[str, TokenBucket] = {}
         self._all = Share(slots, rate, queue, clock)
-        self._shares = {name: Share(max(1, int(slots * share)), rate * share, queue, clock)
-                        for name, share in SHARES.items()}
+        self._shares = {
+            name: Share(max(1, int(slots * share)), rate * share, queue, clock) for name, share in SHARES.items()
+        }
 
     async def enter(self, service: str, patience: float, whom: str = SERVICE) -> Callable[[], None]:
         """Wait for a slot and a token, and return the function that gives the slot back; raises CloudUnavailable when
@@ -96,6 +97,7 @@ class Limiter:
         def leave() -> None:
             self._all.leave()
             own.leave()
+
         return leave
 
     def waiting(self, whom: str = SERVICE) -> int:

@@ -19,8 +19,11 @@ Json = Mapping[str, object]
 T = TypeVar("T")
 #: Seen by an operator: up to 64 KiB of user data, which can hold secrets. It leaves this module for nobody.
 HIDDEN = "OS-EXT-SRV-ATTR:user_data"
-QUOTA = {"instances": ("maxTotalInstances", "totalInstancesUsed"), "cores": ("maxTotalCores", "totalCoresUsed"),
-         "ram": ("maxTotalRAMSize", "totalRAMUsed")}
+QUOTA = {
+    "instances": ("maxTotalInstances", "totalInstancesUsed"),
+    "cores": ("maxTotalCores", "totalCoresUsed"),
+    "ram": ("maxTotalRAMSize", "totalRAMUsed"),
+}
 
 
 @contextmanager
@@ -52,47 +55,99 @@ def server(raw: Json) -> Server:
     """
     fault = raw.get("fault") or {}
     return Server(
-        id=raw["id"], name=raw.get("name") or "", status=raw["status"],
+        id=raw["id"],
+        name=raw.get("name") or "",
+        status=raw["status"],
         task_state=raw.get("OS-EXT-STS:task_state"),
-        host_id=raw.get("hostId") or "", host=raw.get("OS-EXT-SRV-ATTR:host"),
+        host_id=raw.get("hostId") or "",
+        host=raw.get("OS-EXT-SRV-ATTR:host"),
         availability_zone=raw.get("OS-EXT-AZ:availability_zone") or None,
         locked=bool(raw.get("locked", False)),
-        created=moment(raw["created"]), launched_at=moment(raw.get("OS-SRV-USG:launched_at")),
+        created=moment(raw["created"]),
+        launched_at=moment(raw.get("OS-SRV-USG:launched_at")),
         updated=moment(raw.get("updated")),
-        fault=fault.get("message"), metadata=dict(raw.get("metadata") or {}),
-        flavor=embedded_flavor(raw.get("flavor") or {}), boot_from_volume=raw.get("image") == "", room=_claim(raw),
-        body=_shown(raw))
+        fault=fault.get("message"),
+        metadata=dict(raw.get("metadata") or {}),
+        flavor=embedded_flavor(raw.get("flavor") or {}),
+        boot_from_volume=raw.get("image") == "",
+        room=_claim(raw),
+        body=_shown(raw),
+    )
 
 
 def embedded_flavor(raw: Json) -> Flavor:
     """The flavor inside a server (2.47): it has no id, so the name stands for it."""
     name = raw.get("original_name", "")
-    return Flavor(id=name, name=name, vcpus=raw.get("vcpus", 0), ram_mb=raw.get("ram", 0),
-                  disk_gb=raw.get("disk", 0), ephemeral_gb=raw.get("ephemeral", 0), swap_mb=raw.get("swap") or 0,
-                  extra_specs=dict(raw.get("extra_specs") or {}))
+    return Flavor(
+        id=name,
+        name=name,
+        vcpus=raw.get("vcpus", 0),
+        ram_mb=raw.get("ram", 0),
+        disk_gb=raw.get("disk", 0),
+        ephemeral_gb=raw.get("ephemeral", 0),
+        swap_mb=raw.get("swap") or 0,
+        extra_specs=dict(raw.get("extra_specs") or {}),
+    )
 
 
 def flavor(raw: Json) -> Flavor:
     """A flavor of GET /flavors/detail (2.61 shows its extra specs; older swap is '' for none)."""
-    return Flavor(id=raw["id"], name=raw["name"], vcpus=raw["vcpus"], ram_mb=raw["ram"], disk_gb=raw["disk"],
-                  ephemeral_gb=raw.get("OS-FLV-EXT-DATA:ephemeral", 0), swap_mb=int(raw.get("swap") or 0),
-                  extra_specs=dict(raw.get("extra_specs") or {}),
-                  disabled=bool(raw.get("OS-FLV-DISABLED:disabled", False)))
+    return Flavor(
+        id=raw["id"],
+        name=raw["name"],
+        vcpus=raw["vcpus"],
+        ram_mb=raw["ram"],
+        disk_gb=raw["disk"],
+        ephemeral_gb=raw.get("OS-FLV-EXT-DATA:ephemeral", 0),
+        swap_mb=int(raw.get("swap") or 0),
+        extra_specs=dict(raw.get("extra_specs") or {}),
+        disabled=bool(raw.get("OS-FLV-DISABLED:disabled", False)),
+    )
 
 
 #: Keys of an image that are Glance's own, or that do not decide where it boots.
-_GLANCE = frozenset({"id", "name", "status", "min_ram", "min_disk", "size", "virtual_size", "visibility", "owner",
-                     "protected", "checksum", "tags", "created_at", "updated_at", "self", "file", "schema", "locations",
-                     "direct_url", "stores", "os_hash_algo", "os_hash_value", "os_hidden", "disk_format",
-                     "container_format"})
+_GLANCE = frozenset(
+    {
+        "id",
+        "name",
+        "status",
+        "min_ram",
+        "min_disk",
+        "size",
+        "virtual_size",
+        "visibility",
+        "owner",
+        "protected",
+        "checksum",
+        "tags",
+        "created_at",
+        "updated_at",
+        "self",
+        "file",
+        "schema",
+        "locations",
+        "direct_url",
+        "stores",
+        "os_hash_algo",
+        "os_hash_value",
+        "os_hidden",
+        "disk_format",
+        "container_format",
+    }
+)
 
 
 def image(raw: Json) -> Image:
     """An image of GET /images or /images/{id}: its properties lie beside Glance's own."""
-    return Image(id=raw["id"], name=raw.get("name") or "", status=raw.get("status", "active"),
-                 min_ram_mb=int(raw.get("min_ram") or 0), min_disk_gb=int(raw.get("min_disk") or 0),
-                 size_bytes=int(raw.get("size") or 0),
-                 properties={key: value for key, value in raw.items() if key not in _GLANCE and isinstance(value, str)})
+    return Image(
+        id=raw["id"],
+        name=raw.get("name") or "",
+        status=raw.get("status", "active"),
+        min_ram_mb=int(raw.get("min_ram") or 0),
+        min_disk_gb=int(raw.get("min_disk") or 0),
+        size_bytes=int(raw.get("size") or 0),
+        properties={key: value for key, value in raw.items() if key not in _GLANCE and isinstance(value, str)},
+    )
 
 
 def network(raw: Json) -> Network:
@@ -106,8 +161,9 @@ def subnet(raw: Json) -> tuple[tuple[str, int], int | None]:
     key = raw["id"], raw["ip_version"]
     if raw.get("service_types") or raw.get("ipv6_address_mode") in ("slaac", "dhcpv6-stateless"):
         return key, None
-    return key, sum(int(ip_address(pool["end"])) - int(ip_address(pool["start"])) + 1
-                    for pool in raw.get("allocation_pools") or ())
+    return key, sum(
+        int(ip_address(pool["end"])) - int(ip_address(pool["start"])) + 1 for pool in raw.get("allocation_pools") or ()
+    )
 
 
 def used_addresses(raw: Json) -> dict[str, int]:
@@ -120,8 +176,9 @@ def port(raw: Json) -> tuple[str, frozenset[str]]:
     return raw.get("device_id") or "", frozenset(each["subnet_id"] for each in raw.get("fixed_ips") or ())
 
 
-def tightest(pools: Mapping[tuple[str, int], int], used: Mapping[str, int],
-             ports: Sequence[tuple[str, frozenset[str]]] = ()) -> Addresses:
+def tightest(
+    pools: Mapping[tuple[str, int], int], used: Mapping[str, int], ports: Sequence[tuple[str, frozenset[str]]] = ()
+) -> Addresses:
     """The addresses of the IP version that has fewest left, for a port gets one of each version. `pools` are the sizes
     of the subnets' pools, `used` how many are used of each; without `used` the ports are counted."""
     found = []
@@ -129,8 +186,9 @@ def tightest(pools: Mapping[tuple[str, int], int], used: Mapping[str, int],
         ids = {subnet_id for subnet_id, its_version in pools if its_version == version}
         holding = [device for device, subnets in ports if subnets & ids]
         taken = sum(used.get(subnet_id, 0) for subnet_id in ids) if used else len(holding)
-        found.append(Addresses(sum(pools[subnet_id, version] for subnet_id in ids), taken,
-                               frozenset(filter(None, holding))))
+        found.append(
+            Addresses(sum(pools[subnet_id, version] for subnet_id in ids), taken, frozenset(filter(None, holding)))
+        )
     return min(found, key=lambda each: each.free)
 
 
@@ -147,9 +205,13 @@ def ports_left(raw: Json) -> int | None:
 def hypervisor(raw: Json) -> Hypervisor:
     """A hypervisor of GET /os-hypervisors/detail; `cpu_info` is an object from 2.28 on, and can be empty."""
     cpu = raw.get("cpu_info")
-    return Hypervisor(type=raw.get("hypervisor_type") or "", version=int(raw.get("hypervisor_version") or 0),
-                      hostname=raw.get("hypervisor_hostname") or "", vcpus=int(raw.get("vcpus") or 0),
-                      cpu=dict(cpu) if isinstance(cpu, Mapping) else {})
+    return Hypervisor(
+        type=raw.get("hypervisor_type") or "",
+        version=int(raw.get("hypervisor_version") or 0),
+        hostname=raw.get("hypervisor_hostname") or "",
+        vcpus=int(raw.get("vcpus") or 0),
+        cpu=dict(cpu) if isinstance(cpu, Mapping) else {},
+    )
 
 
 def quota(raw: Json) -> Quota:
@@ -157,9 +219,11 @@ def quota(raw: Json) -> Quota:
     absolute = raw["limits"]["absolute"]
     limits = {item: int(absolute[most]) for item, (most, _) in QUOTA.items()}
     items = int(absolute.get("maxServerMeta", METADATA_ITEMS))
-    return Quota(limit={item: most for item, most in limits.items() if most >= 0},
-                 used=Resources({item: int(absolute[used]) for item, (_, used) in QUOTA.items()}),
-                 metadata_items=items if items >= 0 else sys.maxsize)
+    return Quota(
+        limit={item: most for item, most in limits.items() if most >= 0},
+        used=Resources({item: int(absolute[used]) for item, (_, used) in QUOTA.items()}),
+        metadata_items=items if items >= 0 else sys.maxsize,
+    )
 
 
 def occupant(project_id: str, raw: Json) -> Occupant | None:
@@ -182,22 +246,45 @@ def _claim(raw: Json) -> Resources:
     """What a server claims from its host, by the flavor inside it."""
     sizes = raw.get("flavor") or {}
     specs = tuple(sorted((sizes.get("extra_specs") or {}).items()))
-    return _room(sizes.get("vcpus", 0), sizes.get("ram", 0), sizes.get("disk", 0), sizes.get("ephemeral", 0),
-                 sizes.get("swap") or 0, raw.get("image") == "", specs)
+    return _room(
+        sizes.get("vcpus", 0),
+        sizes.get("ram", 0),
+        sizes.get("disk", 0),
+        sizes.get("ephemeral", 0),
+        sizes.get("swap") or 0,
+        raw.get("image") == "",
+        specs,
+    )
 
 
 @lru_cache(4096)
-def _room(vcpus: int, ram_mb: int, disk_gb: int, ephemeral_gb: int, swap_mb: int, boot_from_volume: bool,
-          specs: tuple[tuple[str, str], ...]) -> Resources:
-    return placement_request(vcpus, ram_mb, disk_gb, ephemeral_gb=ephemeral_gb, swap_mb=swap_mb,
-                             boot_from_volume=boot_from_volume, extra_specs=dict(specs))
+def _room(
+    vcpus: int,
+    ram_mb: int,
+    disk_gb: int,
+    ephemeral_gb: int,
+    swap_mb: int,
+    boot_from_volume: bool,
+    specs: tuple[tuple[str, str], ...],
+) -> Resources:
+    return placement_request(
+        vcpus,
+        ram_mb,
+        disk_gb,
+        ephemeral_gb=ephemeral_gb,
+        swap_mb=swap_mb,
+        boot_from_volume=boot_from_volume,
+        extra_specs=dict(specs),
+    )
 
 
 def inventories(raw: Json) -> tuple[dict[str, Inventory], int]:
     """GET /resource_providers/{id}/inventories, with the provider's generation."""
     fields = ("total", "reserved", "allocation_ratio", "min_unit", "max_unit", "step_size")
-    return ({name: Inventory(**{field: entry[field] for field in fields})
-             for name, entry in raw["inventories"].items()}, raw["resource_provider_generation"])
+    return (
+        {name: Inventory(**{field: entry[field] for field in fields}) for name, entry in raw["inventories"].items()},
+        raw["resource_provider_generation"],
+    )
 
 
 def allocations(raw: Json) -> dict[str, Resources]:

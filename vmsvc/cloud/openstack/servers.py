@@ -69,15 +69,17 @@ class Servers(Caller):
         # Read in nova/compute/api.py: networks, port quota, key pair, image, flavor and metadata are checked before the
         # server group is looked for; the quota of instances after it.
         try:
-            made = await self._calls.send(Request("rehearse", "compute", "POST", "/servers", body=body),
-                                          partial(parse.whole, "a new server", lambda body: str(body["server"]["id"])))
+            made = await self._calls.send(
+                Request("rehearse", "compute", "POST", "/servers", body=body),
+                partial(parse.whole, "a new server", lambda body: str(body["server"]["id"])),
+            )
         except InvalidRequest as error:
             if group in error.message and error.message.startswith("Instance group"):
                 return
             raise
         except NotFound as error:
             raise InvalidRequest(error.message) from None
-        await self.delete(made)     # this Nova does not look for the group: the server must not stay
+        await self.delete(made)  # this Nova does not look for the group: the server must not stay
         raise CloudError("the cloud made a server in a server group that does not exist")
 
     async def find_servers(self, vmsvc_id: str) -> tuple[Server, ...]:
@@ -125,36 +127,44 @@ class Servers(Caller):
 
     async def set_metadata(self, server_id: str, items: Mapping[str, str]) -> None:
         """Merge keys into the metadata. Raises NotFound, Locked, Conflict, InvalidRequest."""
-        await self._calls.send(Request("set_metadata", "compute", "POST", f"/servers/{server_id}/metadata",
-                                       body={"metadata": dict(items)}),
-                               partial(parse.whole, "metadata", lambda body: body["metadata"]))
+        await self._calls.send(
+            Request(
+                "set_metadata", "compute", "POST", f"/servers/{server_id}/metadata", body={"metadata": dict(items)}
+            ),
+            partial(parse.whole, "metadata", lambda body: body["metadata"]),
+        )
 
     async def unset_metadata(self, server_id: str, key: str) -> None:
         """Remove one key; a key or server that is absent counts as done. Raises Locked, Conflict."""
         try:
             await self._calls.send(
-                Request("unset_metadata", "compute", "DELETE", f"/servers/{server_id}/metadata/{key}"), _taken)
+                Request("unset_metadata", "compute", "DELETE", f"/servers/{server_id}/metadata/{key}"), _taken
+            )
         except NotFound:
             pass
 
     async def quota(self) -> Quota:
         """GET /limits of the project; open to every member."""
-        return await self._calls.send(Request("quota", "compute", "GET", "/limits"),
-                                      partial(parse.whole, "the quota", parse.quota))
+        return await self._calls.send(
+            Request("quota", "compute", "GET", "/limits"), partial(parse.whole, "the quota", parse.quota)
+        )
 
     async def ports(self, server_id: str) -> tuple[str, ...]:
         """The ids of the ports whose device is this server."""
         found, _ = await self._calls.list(
             Request("ports", "network", "GET", "/ports", {"device_id": server_id, "fields": "id"}),
-            "ports", lambda raw: raw["id"])
+            "ports",
+            lambda raw: raw["id"],
+        )
         return found
 
     async def _server(self, server_id: str) -> Server:
         read = partial(parse.whole, "a server", lambda body: parse.server(body["server"]))
         return await self._calls.send(Request("server", "compute", "GET", f"/servers/{server_id}"), read)
 
-    async def _list(self, operation: str, params: Mapping[str, str] | None,
-                    read: Callable[[Mapping], Server] = parse.server) -> tuple[tuple[Server, ...], datetime]:
+    async def _list(
+        self, operation: str, params: Mapping[str, str] | None, read: Callable[[Mapping], Server] = parse.server
+    ) -> tuple[tuple[Server, ...], datetime]:
         return await self._calls.list(Request(operation, "compute", "GET", "/servers/detail", params), "servers", read)
 
     async def _action(self, operation: str, server_id: str, action: Mapping[str, object]) -> None:
@@ -171,10 +181,19 @@ def _taken(answer: Answer) -> None:
 
 def _boot(spec: BootSpec) -> dict[str, object]:
     """The body of the create; what was not asked for is left out, so that the cloud's defaults hold."""
-    asked = {"key_name": spec.key_name, "user_data": spec.user_data, "availability_zone": spec.availability_zone,
-             "host": spec.host}
-    return {"name": spec.name, "flavorRef": spec.flavor_id, "imageRef": spec.image_id,
-            # Nova wants `networks` from 2.37 on; 'auto' takes the only one there is.
-            "networks": [{"uuid": spec.network_id}] if spec.network_id else spec.networks,
-            "metadata": dict(spec.metadata), "tags": [spec.vmsvc_id],
-            **{name: value for name, value in asked.items() if value is not None}}
+    asked = {
+        "key_name": spec.key_name,
+        "user_data": spec.user_data,
+        "availability_zone": spec.availability_zone,
+        "host": spec.host,
+    }
+    return {
+        "name": spec.name,
+        "flavorRef": spec.flavor_id,
+        "imageRef": spec.image_id,
+        # Nova wants `networks` from 2.37 on; 'auto' takes the only one there is.
+        "networks": [{"uuid": spec.network_id}] if spec.network_id else spec.networks,
+        "metadata": dict(spec.metadata),
+        "tags": [spec.vmsvc_id],
+        **{name: value for name, value in asked.items() if value is not None},
+    }

@@ -39,9 +39,9 @@ class Session:
         self._opening, self._renewing = threading.Lock(), threading.Lock()
         self._http: Any = None
         self._keystone: Any = None
-        self._settings: Any = None      # of the cloud, as the SDK has read them
+        self._settings: Any = None  # of the cloud, as the SDK has read them
         self._proxies: dict[str, Any] = {}
-        self._endpoints: tuple[str, dict[str, str | None]] = "", {}     # by the token of their catalogue
+        self._endpoints: tuple[str, dict[str, str | None]] = "", {}  # by the token of their catalogue
         self._versions: dict[str, tuple[int, int]] = {}
         self._roles: frozenset[str] = frozenset()
 
@@ -106,12 +106,14 @@ class Session:
             yield
         except CloudError:
             raise
-        except Exception as error:      # pylint: disable=broad-exception-caught
+        except Exception as error:  # pylint: disable=broad-exception-caught
             ours = exceptions.ConfigException, keystone.MissingRequiredOptions, keystone.NoMatchingPlugin
             if isinstance(error, (*_failures(), OSError)) and not isinstance(error, ours):
                 raise
-            raise CloudError(f"the settings for the cloud (OS_* variables, clouds.yaml) cannot be used: "
-                             f"{self._without_secrets(error)}") from None
+            raise CloudError(
+                f"the settings for the cloud (OS_* variables, clouds.yaml) cannot be used: "
+                f"{self._without_secrets(error)}"
+            ) from None
 
     def _connection(self) -> Any:
         # The SDK warns about its own code.
@@ -125,8 +127,10 @@ class Session:
         keystoneauth = importlib.import_module("keystoneauth1.session")
         config = loader.OpenStackConfig(
             config_files=[self._config_file] if self._config_file else None,
-            load_envvars=self._config_file is None, app_name="vmsvc",
-            session_constructor=lambda **given: keystoneauth.Session(session=self._http, **given))
+            load_envvars=self._config_file is None,
+            app_name="vmsvc",
+            session_constructor=lambda **given: keystoneauth.Session(session=self._http, **given),
+        )
         _require_cloud(self._cloud or config.default_cloud, config)
         # As in the `openstack` command, the environment's TLS variables count for a cloud of a file too.
         given = config.cloud_config["clouds"].get(config.envvar_key, {})
@@ -140,8 +144,13 @@ class Session:
     def _identity(self) -> Any:
         """Keystone where we sign in: what the catalogue has may be for others."""
         adapter, plugin = map(importlib.import_module, ("keystoneauth1.adapter", "keystoneauth1.plugin"))
-        return adapter.Adapter(self._keystone, service_type="identity", interface=plugin.AUTH_INTERFACE,
-                               min_version="3", max_version="3.latest")
+        return adapter.Adapter(
+            self._keystone,
+            service_type="identity",
+            interface=plugin.AUTH_INTERFACE,
+            min_version="3",
+            max_version="3.latest",
+        )
 
     def _send(self, request: Request, attempt: Attempt, request_id: str | None) -> tuple[str, Answer]:
         """Returns the token that was used, and the answer."""
@@ -152,21 +161,30 @@ class Session:
             raise NotSent("its time was up before it could go out")
         seconds = max(0.1, attempt.remaining)
         version = request.version or self._versions.get(request.service, ())
-        options = {"params": request.params, "json": request.body,
-                   "microversion": ".".join(map(str, version)) or None,
-                   "global_request_id": request_id if REQUEST_ID.match(request_id or "") else None,
-                   **(_in_the_name_of(request.token) if request.token else {})}
+        options = {
+            "params": request.params,
+            "json": request.body,
+            "microversion": ".".join(map(str, version)) or None,
+            "global_request_id": request_id if REQUEST_ID.match(request_id or "") else None,
+            **(_in_the_name_of(request.token) if request.token else {}),
+        }
         try:
             response = self._proxies[request.service].request(
-                request.path, request.method, endpoint_override=endpoint, raise_exc=False,
+                request.path,
+                request.method,
+                endpoint_override=endpoint,
+                raise_exc=False,
                 # keystoneauth takes a read time-out for a failure to connect: with retries a POST went out 3 times.
-                connect_retries=0, status_code_retries=0,
+                connect_retries=0,
+                status_code_retries=0,
                 # When 32 threads get a 401 at once, its own renewal helped 2 of them.
                 allow_reauth=False,
                 # Its log shows bodies, and so adminPass and user data.
                 log=False,
-                stream=True, timeout=(min(CONNECT_SECONDS, seconds), seconds),
-                **{name: value for name, value in options.items() if value is not None})
+                stream=True,
+                timeout=(min(CONNECT_SECONDS, seconds), seconds),
+                **{name: value for name, value in options.items() if value is not None},
+            )
             text = _body(response, attempt).decode("utf-8", "replace")
         except _failures() as error:
             raise _meaning(error) from None
@@ -181,7 +199,7 @@ class Session:
             self._endpoints = token, endpoints = token, {}
         if service not in endpoints:
             found = self._proxies[service].get_endpoint()
-            endpoints[service] = found and found.replace("%", "%%")     # the SDK formats it
+            endpoints[service] = found and found.replace("%", "%%")  # the SDK formats it
         return endpoints[service]
 
     def _renew(self, refused: str) -> None:
@@ -191,13 +209,12 @@ class Session:
                 self._keystone.invalidate()
                 self._keystone.get_token()
 
-
     @contextmanager
     def _sdk_errors(self) -> Iterator[None]:
         """Turn errors of sign-in and discovery into NotSent: no request of ours was sent yet."""
         try:
             yield
-        except (*_failures(), OSError) as error:        # OSError: a file of certificates that is not there
+        except (*_failures(), OSError) as error:  # OSError: a file of certificates that is not there
             raise NotSent(self._why_not_in(error)) from None
 
     def _why_not_in(self, error: Exception) -> str:
@@ -205,18 +222,24 @@ class Session:
         auth = self._settings.config.get("auth", {}) if self._settings else {}
         address = auth.get("auth_url") or ""
         if not address.startswith(("http://", "https://")):
-            return f"the address of Keystone (OS_AUTH_URL, auth_url in clouds.yaml) is no URL: " \
-                   f"{address.rpartition('@')[2]!r}"
+            return (
+                f"the address of Keystone (OS_AUTH_URL, auth_url in clouds.yaml) is no URL: "
+                f"{address.rpartition('@')[2]!r}"
+            )
         if said := connection_errors.connection_trouble(error, address):
             return self._without_secrets(said)
         status, keystone = getattr(error, "http_status", None), connection_errors.place_of(address)
         said = self._without_secrets(getattr(error, "message", None) or error)
         if status in (401, 403):
-            return f"Keystone at {keystone} does not accept the service's credentials ({said}): the user, its " \
-                   "domain, the password, or the project is wrong"
+            return (
+                f"Keystone at {keystone} does not accept the service's credentials ({said}): the user, its "
+                "domain, the password, or the project is wrong"
+            )
         if status == 404 or "versioned identity endpoints" in said:
-            return f"there is no Keystone at {keystone}{urlsplit(address).path} ({said}): look at OS_AUTH_URL, or " \
-                   "auth_url in clouds.yaml"
+            return (
+                f"there is no Keystone at {keystone}{urlsplit(address).path} ({said}): look at OS_AUTH_URL, or "
+                "auth_url in clouds.yaml"
+            )
         if status == 400 and address.startswith("http://"):
             return f"signing in failed: {said}; does the address of Keystone, {keystone}, begin with https://?"
         return f"signing in at {keystone} failed ({type(error).__name__}): {said}"
@@ -227,19 +250,27 @@ class Session:
         secrets = [str(value) for name, value in auth.items() if value and connection_errors.is_secret(name)]
         access = getattr(getattr(self._keystone, "auth", None), "auth_ref", None)
         text = without(str(said), secrets + ([access.auth_token] if access else []))
-        for secret in secrets:          # a short one too
+        for secret in secrets:  # a short one too
             text = text.replace(secret, "***")
         return " ".join(text.split())[:500]
 
     def _no_compute(self) -> str:
         """Why the catalogue has no compute service for our settings."""
         catalog = self._keystone.auth.get_access(self._keystone).service_catalog.catalog
-        found = {f"{one.get('region')} ({one.get('interface')})" for service in catalog
-                 if service.get("type") == "compute" for one in service.get("endpoints", ())}
-        wanted = f"region {self._settings.get_region_name('compute') or 'any'}, interface " \
-                 f"{self._settings.get_interface('compute') or 'public'}"
-        return f"the cloud's catalogue has no compute service for {wanted} (OS_REGION_NAME, OS_INTERFACE, or " \
-               f"region_name and interface in clouds.yaml); it has: {', '.join(sorted(found)) or 'none at all'}"
+        found = {
+            f"{one.get('region')} ({one.get('interface')})"
+            for service in catalog
+            if service.get("type") == "compute"
+            for one in service.get("endpoints", ())
+        }
+        wanted = (
+            f"region {self._settings.get_region_name('compute') or 'any'}, interface "
+            f"{self._settings.get_interface('compute') or 'public'}"
+        )
+        return (
+            f"the cloud's catalogue has no compute service for {wanted} (OS_REGION_NAME, OS_INTERFACE, or "
+            f"region_name and interface in clouds.yaml); it has: {', '.join(sorted(found)) or 'none at all'}"
+        )
 
 
 def _in_the_name_of(token: str) -> dict[str, Any]:
@@ -262,8 +293,14 @@ def _body(response: Any, attempt: Attempt) -> bytes:
 def _in_catalog(connection: Any, service: str) -> bool:
     config = connection.config
     try:
-        return connection.session.get_endpoint(service_type=service, interface=config.get_interface(service),
-                                               region_name=config.get_region_name(service)) is not None
+        return (
+            connection.session.get_endpoint(
+                service_type=service,
+                interface=config.get_interface(service),
+                region_name=config.get_region_name(service),
+            )
+            is not None
+        )
     except importlib.import_module("keystoneauth1.exceptions").EndpointNotFound:
         return False
 
@@ -274,29 +311,33 @@ def _negotiate(service: str, proxy: Any) -> tuple[int, int]:
     if endpoint is None:
         raise NotSent(f"the {service} service does not answer")
     if not endpoint.max_microversion:
-        try:        # without microversions: is the service old, or does it not answer?
+        try:  # without microversions: is the service old, or does it not answer?
             proxy.session.get(endpoint.url, authenticated=False, raise_exc=False, log=False)
         except _failures() as error:
             why = connection_errors.connection_trouble(error, endpoint.url) or type(error).__name__
             raise NotSent(f"the {service} service does not answer: {why}") from None
     common = min(tuple(endpoint.max_microversion or (0, 0)), NEWEST[service])
     if common < OLDEST[service]:
-        raise CloudError(f"the cloud's {service} service speaks microversion {common[0]}.{common[1]}; "
-                         f"{OLDEST[service][0]}.{OLDEST[service][1]} or later is needed")
+        raise CloudError(
+            f"the cloud's {service} service speaks microversion {common[0]}.{common[1]}; "
+            f"{OLDEST[service][0]}.{OLDEST[service][1]} or later is needed"
+        )
     return common
 
 
 def _failures() -> tuple[type[Exception], ...]:
     """The trees of errors: connections fail with keystoneauth's, bodies with urllib3's, much else with the SDK's."""
-    return (importlib.import_module("keystoneauth1.exceptions").ClientException,
-            importlib.import_module("openstack.exceptions").SDKException,
-            importlib.import_module("urllib3.exceptions").HTTPError)
+    return (
+        importlib.import_module("keystoneauth1.exceptions").ClientException,
+        importlib.import_module("openstack.exceptions").SDKException,
+        importlib.import_module("urllib3.exceptions").HTTPError,
+    )
 
 
 def _require_cloud(name: str | None, config: Any) -> None:
     """Raise CloudError when no file has the named cloud; the message lists the files."""
     clouds = config.cloud_config["clouds"]
-    if name != "defaults" and (name is None or name in clouds):     # `defaults`: the SDK found no settings at all
+    if name != "defaults" and (name is None or name in clouds):  # `defaults`: the SDK found no settings at all
         return
     has = sorted(set(clouds) - {config.envvar_key, "defaults"})
     read = " and ".join(filter(None, (config.config_filename, config.secure_config_filename)))
@@ -304,8 +345,10 @@ def _require_cloud(name: str | None, config: Any) -> None:
         raise CloudError(f"there are no clouds in {read}")
     if read:
         raise CloudError(f"there is no cloud {name!r} in {read} (OS_CLOUD); it has: {', '.join(has) or 'none'}")
-    raise CloudError("OS_CLOUD names a cloud of a clouds.yaml, and none was read: "
-                     f"{connection_errors.unread(getattr(config, '_config_files'))}")
+    raise CloudError(
+        "OS_CLOUD names a cloud of a clouds.yaml, and none was read: "
+        f"{connection_errors.unread(getattr(config, '_config_files'))}"
+    )
 
 
 def _meaning(error: Exception) -> NotSent | NoAnswer:
@@ -313,8 +356,10 @@ def _meaning(error: Exception) -> NotSent | NoAnswer:
     requests = importlib.import_module("requests.exceptions")
     pool = importlib.import_module("urllib3.exceptions")
     found = list(connection_errors.causes(error))
-    if any(isinstance(cause, (requests.ConnectTimeout, pool.NewConnectionError, pool.ConnectTimeoutError))
-           for cause in found):
+    if any(
+        isinstance(cause, (requests.ConnectTimeout, pool.NewConnectionError, pool.ConnectTimeoutError))
+        for cause in found
+    ):
         return NotSent(connection_errors.connection_trouble(error) or "no connection")
     if any(isinstance(cause, (requests.Timeout, pool.ReadTimeoutError)) for cause in found):
         return NoAnswer("it timed out")

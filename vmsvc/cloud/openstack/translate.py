@@ -37,8 +37,11 @@ SENTENCES: tuple[Rule, ...] = (
     _rule({400, 409}, r"^Multiple possible networks", lambda text: InvalidRequest(text, "network")),
     # "Maximum number of metadata items exceeds 128" looks like quota, but no eviction makes room for it.
     # With unified limits Nova passes on oslo.limit's sentence, which names the resource.
-    _rule({400, 403}, r"^Maximum number of metadata items|\bserver_metadata_items is over limit",
-          lambda text: InvalidRequest(text, "metadata")),
+    _rule(
+        {400, 403},
+        r"^Maximum number of metadata items|\bserver_metadata_items is over limit",
+        lambda text: InvalidRequest(text, "metadata"),
+    ),
     # Nova's default policy says this to all but admins; no eviction changes that.
     _rule({403}, r"^Only volume-backed servers", lambda text: InvalidRequest(text, "flavor")),
     # Nova: 403 on POST /servers. Neutron: 409 OverQuota, or through Nova "Maximum number of ports exceeded".
@@ -58,21 +61,23 @@ STATUSES: dict[int, Callable[[str], VmsvcError]] = {
 
 #: Which field of a create request Nova's 400 speaks of.
 FIELDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), name) for pattern, name in (
-    (r"^invalid input for field/attribute flavorRef", "flavor"),
-    (r"^invalid input for field/attribute imageRef", "image"),
-    (r"^invalid input for field/attribute (uuid|networks)", "network"),
-    (r"^invalid input for field/attribute (?P<name>name|metadata|key_name|user_data|availability_zone)\b", ""),
-    (r"^invalid image metadata|^memory encryption|^page size|numa", "image"),
-    (r"^flavor", "flavor"),
-    (r"requested image|^image", "image"),
-    (r"^network|^port |fixed ip", "network"),
-    (r"availability zone", "availability_zone"),
-    (r"key_name|keypair", "key_name"),
-    (r"user.?data", "user_data"),
-    (r"metadata", "metadata"),
-    (r"^compute host|^no compute host", "host"),
-))
+    (re.compile(pattern, re.IGNORECASE), name)
+    for pattern, name in (
+        (r"^invalid input for field/attribute flavorRef", "flavor"),
+        (r"^invalid input for field/attribute imageRef", "image"),
+        (r"^invalid input for field/attribute (uuid|networks)", "network"),
+        (r"^invalid input for field/attribute (?P<name>name|metadata|key_name|user_data|availability_zone)\b", ""),
+        (r"^invalid image metadata|^memory encryption|^page size|numa", "image"),
+        (r"^flavor", "flavor"),
+        (r"requested image|^image", "image"),
+        (r"^network|^port |fixed ip", "network"),
+        (r"availability zone", "availability_zone"),
+        (r"key_name|keypair", "key_name"),
+        (r"user.?data", "user_data"),
+        (r"metadata", "metadata"),
+        (r"^compute host|^no compute host", "host"),
+    )
+)
 
 UNAVAILABLE_AFTER = 5.0
 NO_REASON = "no reason was given"
@@ -91,25 +96,29 @@ def error_of(request: Request, answer: Answer) -> VmsvcError | None:
         return Garbled(f"the cloud answered {answer.status} to {request.operation} in words that are not its own")
     if answer.status == 401 or request.token and answer.status == 404:
         return _unknown_token(request)
-    error = next((error for statuses, pattern, error in SENTENCES
-                  if answer.status in statuses and pattern.search(text)), None)
+    error = next(
+        (error for statuses, pattern, error in SENTENCES if answer.status in statuses and pattern.search(text)), None
+    )
     if error is None and _limits_the_rate(answer):
         return TurnedAway(f"the cloud asks for fewer calls: {text}", answer.retry_after or UNAVAILABLE_AFTER)
     error = error or STATUSES.get(answer.status)
-    return _with_field(error(text)) if error else CloudError(
-        f"the cloud answered {answer.status} to {request.operation}: {text}")
+    return (
+        _with_field(error(text))
+        if error
+        else CloudError(f"the cloud answered {answer.status} to {request.operation}: {text}")
+    )
 
 
 def _is_garbled(request: Request, answer: Answer, text: str) -> bool:
     """True when the service that was asked cannot have written this refusal. A proxy's page with 404 says that the
     proxy knows no such address: neither that a server is gone, nor that a token is bad."""
     if request.service == "compute" and answer.status == 404:
-        body = _json(answer)            # Nova's own 404 has this key, whatever was not found
+        body = _json(answer)  # Nova's own 404 has this key, whatever was not found
         return not isinstance(body, dict) or "itemNotFound" not in body
-    if request.service == "image":                          # Glance answers with text that mentions the image
+    if request.service == "image":  # Glance answers with text that mentions the image
         return answer.status in (400, 404) and not re.search(r"\bimage\b", answer.text, re.IGNORECASE)
     if request.service == "network" and answer.status == 404:
-        return False                                        # Neutron itself may lack the address of an extension
+        return False  # Neutron itself may lack the address of an extension
     return text == NO_REASON and (answer.status not in PLAIN or request.token is not None)
 
 
@@ -117,8 +126,11 @@ def _limits_the_rate(answer: Answer) -> bool:
     """True for 429, and for the 413 of older Novas and proxies: a Retry-After, or the key `overLimit`, distinguishes it
     from a 413 for a body that is too large. (Older Novas answer 413 with `Retry-After: 0` for a quota too: the caller
     matches the quota's sentence first.)"""
-    return answer.status == 429 or answer.status == 413 and (answer.retry_after is not None or
-                                                             answer.text.lstrip().startswith('{"overLimit"'))
+    return (
+        answer.status == 429
+        or answer.status == 413
+        and (answer.retry_after is not None or answer.text.lstrip().startswith('{"overLimit"'))
+    )
 
 
 def _unknown_token(request: Request) -> VmsvcError:
@@ -164,8 +176,10 @@ def _sentence(body: object) -> str | None:
         if isinstance(body.get(key), str):
             return body[key]
     # One key around it: {"forbidden": {...}}, {"errors": [{...}]}, {"NeutronError": {...}}
-    return next((found for value in body.values() if isinstance(value, (dict, list))
-                 for found in [_sentence(value)] if found), None)
+    return next(
+        (found for value in body.values() if isinstance(value, (dict, list)) for found in [_sentence(value)] if found),
+        None,
+    )
 
 
 def _broken(request: Request, answer: Answer, text: str) -> VmsvcError:

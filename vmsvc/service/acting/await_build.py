@@ -14,11 +14,11 @@ from vmsvc.service.acting.polling import Pace, ServerPoller
 #: Seconds for a build; Nova itself has no limit on BUILD by default. Some never end: where Nova's database is utf8mb3,
 #: the API takes an emoji in a name or in metadata, the conductor fails to write it, and the server stays in BUILD.
 LIMIT = 600.0
-_HOST_SECONDS = 5.0         # between looks at the state of the host while a build goes on
+_HOST_SECONDS = 5.0  # between looks at the state of the host while a build goes on
 _LOOK_AGAIN = 0.3
-_EXPLAIN = 10               # looks at a server in ERROR before we do without its reason
-_REFUSAL_SECONDS = 0.2      # in which a refusal is looked for from when there may be one
-_LATELY = 8                 # among so many builds
+_EXPLAIN = 10  # looks at a server in ERROR before we do without its reason
+_REFUSAL_SECONDS = 0.2  # in which a refusal is looked for from when there may be one
+_LATELY = 8  # among so many builds
 
 
 class Builds:
@@ -46,8 +46,9 @@ class Builds:
 
     async def _refusal(self, server_id: str, began: float) -> Server | None:
         """The server if its build ends soon and it shows the reason, else None."""
-        server, in_vain = await self._lookout.until(server_id, _settled, began, self._refusals,
-                                                    self._refusals.quiet + _REFUSAL_SECONDS)
+        server, in_vain = await self._lookout.until(
+            server_id, _settled, began, self._refusals, self._refusals.quiet + _REFUSAL_SECONDS
+        )
         self._learn(server, in_vain)
         return server if server is not None and _told(server) else None
 
@@ -57,8 +58,9 @@ class Builds:
         loop, gone, unexplained = asyncio.get_running_loop(), 0, 0
         while True:
             left = began + LIMIT - loop.time()
-            server, in_vain = await self._lookout.until(server_id, _settled, began, self._builds,
-                                                        min(_HOST_SECONDS, left))
+            server, in_vain = await self._lookout.until(
+                server_id, _settled, began, self._builds, min(_HOST_SECONDS, left)
+            )
             self._learn(server, in_vain)
             if server is not None and _told(server):
                 return server
@@ -94,8 +96,10 @@ def overdue(server: Server) -> str:
     """Why a server is given up whose build has not ended within the limit."""
     said = f"Nova was still building the server ({server.status}) after {LIMIT:.0f} s and gave no reason; it is removed"
     if any(character > "\uffff" for text in (server.name, *server.metadata.values()) for character in text):
-        said += ". Its name or its metadata have characters beyond U+FFFF, such as emoji: a Nova whose database is " \
-                "utf8mb3 takes such a request and never builds its server"
+        said += (
+            ". Its name or its metadata have characters beyond U+FFFF, such as emoji: a Nova whose database is "
+            "utf8mb3 takes such a request and never builds its server"
+        )
     return said
 
 

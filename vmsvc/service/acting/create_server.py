@@ -21,16 +21,16 @@ from vmsvc.store.intents import Claim
 from vmsvc.store.models import Vm
 
 KINDS = {True: "preemptible", False: "standard"}
-_COOL_SECONDS = 300.0            # for so long others like it do not go to a host that refused it
-_LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)   # after a POST without an answer, before it is sent again
+_COOL_SECONDS = 300.0  # for so long others like it do not go to a host that refused it
+_LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)  # after a POST without an answer, before it is sent again
 #: Nova's scheduler refused a create although the freed capacity is there: its view lags. These are the pauses before
 #: the create is sent again.
 _AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)
 #: How often a create is tried, over some four minutes, while each answer is one that the cloud did not write. Then the
 #: request fails: a proxy that rejects it (because of its name, say) will never let it through.
 _GARBLED_TRIES = 12
-_VICTIMS_SECONDS = 5.0           # an answer waits at most so long for the last victim to be on record as gone ...
-_VICTIMS_PAUSE = 0.05            # ... and looks this often
+_VICTIMS_SECONDS = 5.0  # an answer waits at most so long for the last victim to be on record as gone ...
+_VICTIMS_PAUSE = 0.05  # ... and looks this often
 
 
 def marks(row: Vm, deployment: str) -> dict[str, str]:
@@ -45,8 +45,16 @@ class Refused(Exception):
 class Boot:
     """Performs `boot` intents."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache, leave: Leave,
-                 verdicts: Verdicts, deployment: str):
+    def __init__(
+        self,
+        runtime: Runtime,
+        cloud: Cloud,
+        server_cache: ServerCache,
+        host_cache: HostCache,
+        leave: Leave,
+        verdicts: Verdicts,
+        deployment: str,
+    ):
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache
@@ -55,7 +63,7 @@ class Boot:
         self._deployment = deployment
         self._builds = Builds(server_cache, host_cache)
         self._verdicts = verdicts
-        self._removals = Pace()      # of servers that were refused: no host has to tear them down
+        self._removals = Pace()  # of servers that were refused: no host has to tear them down
 
     async def perform(self, claim: Claim) -> None:
         """Make the server if it is not there yet, wait until it is ACTIVE, and record the outcome."""
@@ -79,7 +87,7 @@ class Boot:
                 await asyncio.sleep(pause)
             except (InvalidRequest, Forbidden, Conflict, CloudError) as error:
                 if isinstance(error, Garbled) and claim.attempt < _GARBLED_TRIES:
-                    raise           # the cloud has not refused the request: the worker tries again
+                    raise  # the cloud has not refused the request: the worker tries again
                 # A refusal that a rehearsal foresees (a deleted key pair, say) is no reason to refuse others of the
                 # same class.
                 foreseen = bool(row.rounds) and await self._verdicts.foresees(row.boot)
@@ -112,7 +120,7 @@ class Boot:
         except QuotaExceeded as error:
             raise Refused("quota_exceeded", error.message) from error
         except InvalidRequest as error:
-            if error.field == "host":        # it has gone since
+            if error.field == "host":  # it has gone since
                 raise Refused("no_capacity", error.message) from error
             raise
         except OutcomeUnknown:
@@ -125,18 +133,26 @@ class Boot:
             raise
 
     async def _find(self, vm_id: str) -> str | None:
-        found = [server for server in await self._cloud.find_servers(vm_id)
-                 if server.metadata.get(OWNER) == self._deployment]
+        found = [
+            server for server in await self._cloud.find_servers(vm_id) if server.metadata.get(OWNER) == self._deployment
+        ]
         found.sort(key=lambda server: (server.status == "ERROR", server.created, server.id))
         return found[0].id if found else None
 
     def _spec(self, row: Vm) -> BootSpec:
         boot = row.boot
         return BootSpec(
-            vmsvc_id=row.id, name=row.name, flavor_id=boot["flavor_id"], image_id=boot["image_id"],
-            network_id=boot["network_id"], key_name=boot["key_name"], user_data=boot["user_data"],
-            availability_zone=boot["availability_zone"], host=row.host,
-            metadata={**boot["metadata"], **marks(row, self._deployment)})
+            vmsvc_id=row.id,
+            name=row.name,
+            flavor_id=boot["flavor_id"],
+            image_id=boot["image_id"],
+            network_id=boot["network_id"],
+            key_name=boot["key_name"],
+            user_data=boot["user_data"],
+            availability_zone=boot["availability_zone"],
+            host=row.host,
+            metadata={**boot["metadata"], **marks(row, self._deployment)},
+        )
 
     async def _host_refuses(self, row: Vm, slug: str) -> bool:
         """True when the host itself refuses the VM: it is up, and Placement has enough capacity there."""
@@ -177,6 +193,7 @@ class Boot:
 
 # ---------------------------------------------------------------- in the database pool
 
+
 def _made(vm_id: str, server_id: str) -> str:
     """Record the server of a VM, and return the id of the server that counts. A replica that lost its lease (it was
     stopped for a while) may have made a second one: the first counts, and the reconciler removes the other."""
@@ -208,13 +225,20 @@ def _active(vm_id: str, server: Server) -> None:
         if row.state != State.BUILDING:
             return
         victims = vms.cloud_ids(ledger.victims_of(vm_id)) if row.rounds else []
-        moved = vms.move(work, row, State.ACTIVE, data={"evicted": victims}, cloud_id=server.id,
-                         host=server.host or row.host, host_id=server.host_id,
-                         launched_at=server.launched_at or work.now, refusal=None)
+        moved = vms.move(
+            work,
+            row,
+            State.ACTIVE,
+            data={"evicted": victims},
+            cloud_id=server.id,
+            host=server.host or row.host,
+            host_id=server.host_id,
+            launched_at=server.launched_at or work.now,
+            refusal=None,
+        )
         if moved is None:
             return
-        vms.answer(moved, {"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)),
-                                 "evicted": victims})
+        vms.answer(moved, {"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)), "evicted": victims})
         ledger.release(work, vm_id)
         request_classes.remember_accepted(work, row.boot)
         if row.rounds:
@@ -229,8 +253,14 @@ def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
         if row.state != State.BUILDING:
             return
         avoid = row.avoid + [row.host] if row.host and slug != "quota_exceeded" else row.avoid
-        refusal = {"error": slug, "message": message, "at": work.now.isoformat(),
-                   "count": (row.refusal or {}).get("count", 0) + 1, "rounds": row.rounds, "with_room": by_host}
+        refusal = {
+            "error": slug,
+            "message": message,
+            "at": work.now.isoformat(),
+            "count": (row.refusal or {}).get("count", 0) + 1,
+            "rounds": row.rounds,
+            "with_room": by_host,
+        }
         if by_host:
             ledger.cool(work, row.host, row.boot, message, _COOL_SECONDS)
         vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)

@@ -24,7 +24,7 @@ from vmsvc.store.intents import Claim
 from vmsvc.store.models import Vm
 
 NOT_TOLD = "its guest could not read the notice"
-_LATE = timedelta(seconds=2)       # a notice that is written later than this says a later time
+_LATE = timedelta(seconds=2)  # a notice that is written later than this says a later time
 
 
 class Notices:
@@ -50,11 +50,10 @@ class Notices:
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_AT)
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_REASON)
             except NotFound:
-                return                  # the server is gone: its removal or the reconciler finds out why
+                return  # the server is gone: its removal or the reconciler finds out why
             after = await self._runtime.offload(vms.read, claim.vm_id)
             if (after.state, after.evict_at) == (row.state, row.evict_at):
                 return
-
 
     def _nobody_reads(self, notice: Mapping[str, Any]) -> bool:
         """True when no guest reads the metadata: the VM is deleted at once, or the event alone delivers the notice."""
@@ -67,7 +66,7 @@ class Notices:
             await self._write(row)
         except Conflict as error:
             if not isinstance(error, Locked) and not await self._is_for_good(row.cloud_id):
-                raise                   # a task changes the server, or no guest runs: try again later
+                raise  # a task changes the server, or no guest runs: try again later
             await self._refused(row, error)
         except (InvalidRequest, QuotaExceeded, Forbidden) as error:
             await self._refused(row, error)
@@ -78,7 +77,7 @@ class Notices:
         when = {EVICT_AT: instant(row.evict_at)}
         try:
             await self._cloud.set_metadata(row.cloud_id, {**when, EVICT_REASON: _why(row)})
-        except (InvalidRequest, QuotaExceeded):      # one item may fit where two do not: the time matters most
+        except (InvalidRequest, QuotaExceeded):  # one item may fit where two do not: the time matters most
             await self._cloud.set_metadata(row.cloud_id, when)
 
     async def _is_for_good(self, server_id: str) -> bool:
@@ -132,7 +131,7 @@ def _told(vm_id: str, evict_at: datetime) -> None:
     with unit() as work:
         row = vms.get(vm_id, lock=True)
         if row.state != State.NOTICED or row.evict_at != evict_at:
-            return                  # that notice is out of date
+            return  # that notice is out of date
         ledger.stamp(vm_id, "noticed_at")
         when = due(row)
         if when > row.evict_at and row.acknowledged_at is None:
@@ -148,9 +147,9 @@ def _untellable(vm_id: str, evict_at: datetime, goes: bool, why: str) -> None:
         work.lock(Lock.SCHEDULER)
         row = vms.get(vm_id, lock=True)
         if row.state != State.NOTICED or row.evict_at != evict_at:
-            return                  # that notice is out of date
+            return  # that notice is out of date
         if ledger.readable_since(vm_id):
-            return                  # its guest could read the notice, which was removed since
+            return  # its guest could read the notice, which was removed since
         if goes:
             deliver_by_event(work, row)
         else:

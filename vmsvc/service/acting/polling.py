@@ -14,12 +14,12 @@ from typing import NamedTuple
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Server
 
-_NEWEST = 8             # of the last times the shortest counts: it is better to look too early than too late
-_EARLY = 0.9            # of it: the next one may be as quick
-_LONGEST = 1.0          # seconds without a look: a build may end early, or be refused, though none was lately
-_FEW = 2                # a GET for each costs the cloud less than the list of all that changed; for more it does not
-_PAUSE_SECONDS = 0.05   # between looks at one of a few, at least, ...
-_PAUSE_SHARE = 1 / 16   # ... and this share of the time that it has taken already
+_NEWEST = 8  # of the last times the shortest counts: it is better to look too early than too late
+_EARLY = 0.9  # of it: the next one may be as quick
+_LONGEST = 1.0  # seconds without a look: a build may end early, or be refused, though none was lately
+_FEW = 2  # a GET for each costs the cloud less than the list of all that changed; for more it does not
+_PAUSE_SECONDS = 0.05  # between looks at one of a few, at least, ...
+_PAUSE_SHARE = 1 / 16  # ... and this share of the time that it has taken already
 
 
 class Pace:
@@ -61,8 +61,9 @@ class ServerPoller:
         self._server_cache = server_cache
         self._waiting = 0
 
-    async def until(self, server_id: str, ready: Callable[[Server], bool], since: float, pace: Pace,
-                    seconds: float) -> PollResult:
+    async def until(
+        self, server_id: str, ready: Callable[[Server], bool], since: float, pace: Pace, seconds: float
+    ) -> PollResult:
         """Wait until the server is ready or has gone, or for so many seconds. `pace` knows how long such an action
         takes; `since` is the loop's time at which it began. The caller may pass `in_vain` of the result to the pace."""
         loop = asyncio.get_running_loop()
@@ -72,16 +73,18 @@ class ServerPoller:
             if self._waiting <= _FEW:
                 await asyncio.sleep(min(seconds, since + pace.quiet - loop.time()))
             if self._waiting > _FEW:
-                shown = await self._server_cache.until(server_id, lambda shown: shown is None or ready(shown),
-                                                 deadline - loop.time())
+                shown = await self._server_cache.until(
+                    server_id, lambda shown: shown is None or ready(shown), deadline - loop.time()
+                )
                 if shown is not None:
                     return PollResult(shown, None)
-            return await self._apart(server_id, ready, since, pace, deadline)   # of many, one that the list left out
+            return await self._apart(server_id, ready, since, pace, deadline)  # of many, one that the list left out
         finally:
             self._waiting -= 1
 
-    async def _apart(self, server_id: str, ready: Callable[[Server], bool], since: float, pace: Pace,
-                     deadline: float) -> PollResult:
+    async def _apart(
+        self, server_id: str, ready: Callable[[Server], bool], since: float, pace: Pace, deadline: float
+    ) -> PollResult:
         loop = asyncio.get_running_loop()
         in_vain = pace.sooner
         while True:

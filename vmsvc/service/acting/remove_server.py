@@ -22,13 +22,13 @@ from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
-_STOP_LIMIT = 75.0         # the guest has 60 s by Nova's default shutdown_timeout
-_LOCK_SECONDS = 0.5        # how old the news may be that nobody has locked it
-_LOOK_SECONDS = 5.0        # a GET at least this often: a list may leave a server out
-_AGAIN_SECONDS = 60.0      # a DELETE that hangs (its host was down) is sent again
-_FAILED_SECONDS = 2.0      # a DELETE that failed in the cloud is sent again
+_STOP_LIMIT = 75.0  # the guest has 60 s by Nova's default shutdown_timeout
+_LOCK_SECONDS = 0.5  # how old the news may be that nobody has locked it
+_LOOK_SECONDS = 5.0  # a GET at least this often: a list may leave a server out
+_AGAIN_SECONDS = 60.0  # a DELETE that hangs (its host was down) is sent again
+_FAILED_SECONDS = 2.0  # a DELETE that failed in the cloud is sent again
 _GONE_LIMIT = 300.0
-_UNTOLD_LIMIT = timedelta(seconds=60)     # after `evict_at`, for a guest that cannot read its notice yet
+_UNTOLD_LIMIT = timedelta(seconds=60)  # after `evict_at`, for a guest that cannot read its notice yet
 _UNTOLD_PAUSE = timedelta(seconds=1)
 #: A notice is out of date when it ended longer ago than this, and longer ago than its grace period lasted: the service
 #: or the cloud was away, or a backup was restored.
@@ -89,14 +89,14 @@ class Leave:
             # Its POST may be under way: the boot writes down the server, or sees that it is unwanted and ends.
             await asyncio.sleep(0.2)
             row = await self._runtime.offload(vms.read, claim.vm_id)
-        servers = {row.cloud_id} if row.cloud_id else {server.id for server in
-                                                       await self._cloud.find_servers(row.id)}
+        servers = {row.cloud_id} if row.cloud_id else {server.id for server in await self._cloud.find_servers(row.id)}
         for server_id in sorted(servers):
             await self.remove(server_id)
         await self._runtime.offload(_gone, row.id, State.DELETED)
 
-    async def remove(self, server_id: str, taken: Callable[[], Awaitable[None]] | None = None,
-                     pace: Pace | None = None) -> None:
+    async def remove(
+        self, server_id: str, taken: Callable[[], Awaitable[None]] | None = None, pace: Pace | None = None
+    ) -> None:
         """Send DELETE until GET says 404. Then both its quota and its capacity are free: Nova removes the allocation
         before the record. `taken` is called when the cloud has accepted the DELETE; `pace` is the pace of such servers.
         Raises Locked, or CloudUnavailable when the delete hangs for minutes."""
@@ -115,9 +115,9 @@ class Leave:
             if server is None:
                 return
             if server.status == "SOFT_DELETED" and not force:
-                force, again = True, 0.0            # it holds its host's capacity until Nova reclaims it
+                force, again = True, 0.0  # it holds its host's capacity until Nova reclaims it
             elif server.status == "ERROR" and server.task_state is None:
-                again = _FAILED_SECONDS             # its teardown failed
+                again = _FAILED_SECONDS  # its teardown failed
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)
         raise CloudUnavailable(f"server {server_id} is still there {_GONE_LIMIT:.0f} s after its DELETE")
@@ -152,6 +152,7 @@ def _is_down(server: Server | None) -> bool:
 
 
 # ---------------------------------------------------------------- in the database pool
+
 
 def _is_booting(vm_id: str) -> bool:
     with connected():
@@ -197,7 +198,7 @@ def _withdraw(vm_id: str) -> None:
             if noticed.id != vm_id and (request is None or noticed.evicted_for != request):
                 continue
             row = vms.get(noticed.id, lock=True)
-            if row.state == State.NOTICED and _is_out_of_date(row, work.now):    # else it has left, or was noticed anew
+            if row.state == State.NOTICED and _is_out_of_date(row, work.now):  # else it has left, or was noticed anew
                 reprieve(work, row, f"its notice ended at {instant(row.evict_at)} and was not carried out in time")
                 ledger.discount_round(row.id)
 
@@ -213,7 +214,7 @@ def _exempt(vm_id: str, evict_at: datetime, why: str) -> None:
     with unit() as work:
         work.lock(Lock.SCHEDULER)
         row = vms.get(vm_id, lock=True)
-        if row.state == State.NOTICED and row.evict_at == evict_at:     # else it has left, or was noticed anew
+        if row.state == State.NOTICED and row.evict_at == evict_at:  # else it has left, or was noticed anew
             exempt(work, row, why)
 
 

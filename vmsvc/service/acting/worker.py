@@ -19,10 +19,10 @@ from vmsvc.store.intents import Claim
 
 log = logging.getLogger(__name__)
 
-_MOST = 1000               # intents under way in one replica
+_MOST = 1000  # intents under way in one replica
 _BATCH = 100
-_IDLE_SECONDS = 2.0        # a lost notification costs this much
-_DONE_SECONDS = 0.1        # fulfilled intents are recorded so much later, if no notification comes before
+_IDLE_SECONDS = 2.0  # a lost notification costs this much
+_DONE_SECONDS = 0.1  # fulfilled intents are recorded so much later, if no notification comes before
 _CANCEL_SECONDS = 5.0
 _BACKOFF = (1.0, 2.0, 5.0, 15.0, 30.0)
 
@@ -40,7 +40,7 @@ class Worker:
         self._bell = bell
         self._under_way: dict[int, asyncio.Task] = {}
         self._fulfilled: list[Claim] = []  # to be recorded with the next claiming, as one commit
-        self._owed: set[int] = set()       # claims that could not be given back: the database was away
+        self._owed: set[int] = set()  # claims that could not be given back: the database was away
         self._claiming = asyncio.Lock()
         self._stopped = False
         self.owner = uuid.uuid4().hex
@@ -58,7 +58,7 @@ class Worker:
                 owed, fulfilled = frozenset(self._owed), tuple(self._fulfilled)
                 claimed, pause = await self._runtime.offload(_claim, self.owner, room, owed, fulfilled)
                 self._owed -= owed
-                del self._fulfilled[:len(fulfilled)]
+                del self._fulfilled[: len(fulfilled)]
                 for row in claimed:
                     self._start(row)
             self._runtime.well("actuator")
@@ -89,8 +89,9 @@ class Worker:
             await self._performers[claim.kind](claim)
             self._fulfilled.append(claim)
         except VmsvcError as error:
-            log.warning("vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt,
-                        error.message)
+            log.warning(
+                "vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt, error.message
+            )
             await self._later(claim)
         except Exception:  # pylint: disable=broad-exception-caught
             log.exception("vm %s: %s died (attempt %d)", claim.vm_id, claim.kind, claim.attempt)
@@ -135,8 +136,7 @@ class Worker:
             log.warning("the leases run out by themselves: %s", error)
 
 
-def _claim(owner: str, most: int, owed: frozenset[int],
-           fulfilled: tuple[Claim, ...]) -> tuple[list, float | None]:
+def _claim(owner: str, most: int, owed: frozenset[int], fulfilled: tuple[Claim, ...]) -> tuple[list, float | None]:
     with unit() as work:
         _done(work, owner, fulfilled)
         for intent_id in owed:

@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_BATCH = 256               # encoding these takes the loop some 5 ms
-_POLL_SECONDS = 1.0        # a lost notification costs this much
-_ON_THE_WAY = frozenset({State.PENDING, State.BUILDING})     # nobody waits for these
+_BATCH = 256  # encoding these takes the loop some 5 ms
+_POLL_SECONDS = 1.0  # a lost notification costs this much
+_ON_THE_WAY = frozenset({State.PENDING, State.BUILDING})  # nobody waits for these
 
 
 class Waiters:
@@ -46,7 +46,7 @@ class Waiters:
         event = asyncio.Event()
         self._waiting.setdefault(vm_id, set()).add(event)
         try:
-            found = await look()       # even a client that does not wait gets what is there already
+            found = await look()  # even a client that does not wait gets what is there already
             async with asyncio.timeout(seconds):
                 while found is None and not self._closed:
                     with contextlib.suppress(TimeoutError):

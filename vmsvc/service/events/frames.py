@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"))      # json.dumps() would make one for each event
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps() would make one for each event
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,11 @@ class Wanted:
 
     def admits(self, message: Message) -> bool:
         """True when the message is one of those."""
-        return ((not self.types or message.type in self.types) and (self.vm is None or self.vm in message.ids)
-                and self.preemptible in (None, message.is_preemptible))
+        return (
+            (not self.types or message.type in self.types)
+            and (self.vm is None or self.vm in message.ids)
+            and self.preemptible in (None, message.is_preemptible)
+        )
 
 
 def encode(event: Mapping[str, Any], frame: Callable[[bytes], bytes]) -> Message:

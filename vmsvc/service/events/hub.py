@@ -31,10 +31,10 @@ SLICE = 256
 class End(StrEnum):
     """Why the hub ends a subscription."""
 
-    SLOW = "slow"              # its peer does not read, or not fast enough
-    STOPPED = "stopped"        # the service stops
-    GONE = "gone"              # events were forgotten before this replica had read them
-    FAILED = "failed"          # a defect of ours
+    SLOW = "slow"  # its peer does not read, or not fast enough
+    STOPPED = "stopped"  # the service stops
+    GONE = "gone"  # events were forgotten before this replica had read them
+    FAILED = "failed"  # a defect of ours
 
 
 class Subscriber(Protocol):
@@ -56,13 +56,13 @@ class Hub:
         self._keep = recent
         self._clock = clock
         self._all: set[Subscriber] = set()
-        self._live: dict[Wanted, dict[Subscriber, int]] = {}    # and the seq up to which each needs nothing
+        self._live: dict[Wanted, dict[Subscriber, int]] = {}  # and the seq up to which each needs nothing
         self._recent: list[Message] = []
-        self._since = 0                 # every event after this is in `_recent`
+        self._since = 0  # every event after this is in `_recent`
         self._pending: list[Message] = []
         self._round: Iterator[bool] | None = None
         self.last_seq = 0
-        self.lag_seconds = 0.0          # from the last event's `time` to its fan-out
+        self.lag_seconds = 0.0  # from the last event's `time` to its fan-out
         self.closed = False
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class Hub:
         if since < self._since:
             return None
         first = bisect_right(self._recent, since, key=lambda message: message.seq)
-        found = self._recent[first:first + limit]
+        found = self._recent[first : first + limit]
         return [message for message in found if wanted.admits(message)], found[-1].seq if found else since
 
     def begin(self, since: int, events: Iterable[Mapping[str, Any]]) -> None:
@@ -131,7 +131,7 @@ class Hub:
     def forget(self, seq: int) -> None:
         """History up to `seq` is no longer kept: a reader from before it is to be told so."""
         self._since = max(self._since, seq)
-        del self._recent[:bisect_right(self._recent, seq, key=lambda message: message.seq)]
+        del self._recent[: bisect_right(self._recent, seq, key=lambda message: message.seq)]
 
     def skip(self, seq: int) -> None:
         """Events up to `seq` will never come: who waits for them has to reload."""
@@ -160,7 +160,7 @@ class Hub:
         for wanted, group in tuple(self._live.items()):
             for some, piece in _shares(group, [message for message in messages if wanted.admits(message)]):
                 for first in range(0, len(some), SLICE):
-                    served += _send(some[first:first + SLICE], piece)
+                    served += _send(some[first : first + SLICE], piece)
                     if served >= SLICE:
                         yield True
                         served = 0
@@ -171,9 +171,10 @@ def _shares(group: Mapping[Subscriber, int], messages: list[Message]) -> list[tu
     if not messages:
         return []
     later = {one: since for one, since in group.items() if since >= messages[0].seq}
-    return [([one for one in group if one not in later] if later else list(group), _joined(messages)),
-            *(([one], _joined(message for message in messages if message.seq > since))
-              for one, since in later.items())]
+    return [
+        ([one for one in group if one not in later] if later else list(group), _joined(messages)),
+        *(([one], _joined(message for message in messages if message.seq > since)) for one, since in later.items()),
+    ]
 
 
 def _send(subscribers: list[Subscriber], piece: bytes) -> int:

@@ -17,8 +17,10 @@ _POLL_SECONDS = 0.2
 _RETRY_SECONDS, _UNREACHED_SECONDS = 2.0, 60.0
 _LOST = "the connection that listens to the database was lost"
 _NONE = "the connection that listens to the database cannot be made"
-_UNREACHED = ("notifications do not reach the connection that listens (a pooler in transaction mode, or another "
-              "database?); VMSVC_LISTEN_URL can name the database without the pooler")
+_UNREACHED = (
+    "notifications do not reach the connection that listens (a pooler in transaction mode, or another "
+    "database?); VMSVC_LISTEN_URL can name the database without the pooler"
+)
 
 
 class Listener:
@@ -56,7 +58,7 @@ class Listener:
                 reason, pause = _LOST, _RETRY_SECONDS
             except NotificationsLost:
                 reason, pause = _UNREACHED, _UNREACHED_SECONDS
-            except VmsvcError:           # the log has the reason
+            except VmsvcError:  # the log has the reason
                 reason, pause = _NONE, _RETRY_SECONDS
             note = f"polls the database every {_POLL_SECONDS:g} s: {reason}"
             if self._runtime.notes.get("doorbell") != note:
@@ -87,11 +89,12 @@ class Listener:
             # libpq has closed the descriptor: the next connection of this process gets its number.
             loop.remove_reader(descriptor)
             lost.set()
+
         loop.add_reader(descriptor, self._heard, connection, lose)
         try:
             self._listening = True
             connection.notifies.clear()
-            self._wake()             # what was committed while nobody listened
+            self._wake()  # what was committed while nobody listened
             self._runtime.well("doorbell")
             if self._runtime.notes.pop("doorbell", None):
                 log.info("doorbell: listens to the database")

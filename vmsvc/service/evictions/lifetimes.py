@@ -18,7 +18,7 @@ from vmsvc.store.models import Vm
 log = logging.getLogger(__name__)
 
 _ROUND_SECONDS = 2.0
-_EXEMPT_SECONDS = 300      # until one that could not be made to go is tried again
+_EXEMPT_SECONDS = 300  # until one that could not be made to go is tried again
 
 
 class Lifetimes:
@@ -60,6 +60,7 @@ class Lifetimes:
                         left[row.group_name] -= 1
 
     def _notice(self, work: Unit, row: Vm, evict_at: datetime, running: bool) -> None:
-        if give_notice(work, row, evict_at, f"its lifetime of {self._lifetime:g} s ends", evict_at - work.now,
-                       {"running": running}):
+        if give_notice(
+            work, row, evict_at, f"its lifetime of {self._lifetime:g} s ends", evict_at - work.now, {"running": running}
+        ):
             ledger.record_eviction(work, row, reason="lifetime", evict_at=evict_at)

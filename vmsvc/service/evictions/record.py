@@ -20,16 +20,32 @@ from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
-_STEPS = ("planned_at", "evict_at", "noticed_at", "acknowledged_at", "reprieved_at", "evicting_at", "stopped_at",
-          "deleted_at", "freed_at", "fulfilled_at")
+_STEPS = (
+    "planned_at",
+    "evict_at",
+    "noticed_at",
+    "acknowledged_at",
+    "reprieved_at",
+    "evicting_at",
+    "stopped_at",
+    "deleted_at",
+    "freed_at",
+    "fulfilled_at",
+)
 
 
 class Evictions:
     """What clients may ask about evictions. After each change `ring` wakes the loops of this replica, and `stale` has
     the list made anew: it must show what a client is answered, even if PostgreSQL's notification comes later."""
 
-    def __init__(self, runtime: Runtime, server_cache: ServerCache, ring: Callable[[], None], stale: Callable[[], None],
-                 grace_seconds: float):
+    def __init__(
+        self,
+        runtime: Runtime,
+        server_cache: ServerCache,
+        ring: Callable[[], None],
+        stale: Callable[[], None],
+        grace_seconds: float,
+    ):
         self._runtime = runtime
         self._server_cache = server_cache
         self._ring = ring
@@ -50,15 +66,23 @@ class Evictions:
 
         Raises NotFound, Forbidden, Conflict for one that cannot be noticed now, and what the cloud raises.
         """
-        await self._server_cache.refresh()      # is it locked now?
-        shown = await self._runtime.offload(_practise, ref, dict(self._server_cache.servers), self._grace, notice_only,
-                                            principal)
+        await self._server_cache.refresh()  # is it locked now?
+        shown = await self._runtime.offload(
+            _practise, ref, dict(self._server_cache.servers), self._grace, notice_only, principal
+        )
         self._ring()
         self._stale()
         return shown
 
-    async def record(self, *, before: int | None, limit: int, vm: str | None = None, request: str | None = None,
-                     reason: str | None = None) -> tuple[list[dict[str, Any]], int | None]:
+    async def record(
+        self,
+        *,
+        before: int | None,
+        limit: int,
+        vm: str | None = None,
+        request: str | None = None,
+        reason: str | None = None,
+    ) -> tuple[list[dict[str, Any]], int | None]:
         """A page of the record, newest first, and the id before which the next page begins (None: no more)."""
         return await self._runtime.offload(_record, before, limit, vm, request, reason)
 
@@ -71,6 +95,7 @@ class Evictions:
 
 
 # ---------------------------------------------------------------- in the database pool
+
 
 def _ours(ref: str, mark: str | None) -> Vm:
     """The row, locked: another transaction that moves it waits. Raises NotFound for a VM that is gone or never was."""
@@ -104,17 +129,24 @@ def acknowledge(work: Unit, row: Vm, by: str | None) -> None:
     intents.hasten(work, intents.EVICT, row.id)
 
 
-def _practise(ref: str, shown: Mapping[str, Server], grace: timedelta, notice_only: bool,
-              principal: Principal) -> dict[str, Any]:
+def _practise(
+    ref: str, shown: Mapping[str, Server], grace: timedelta, notice_only: bool, principal: Principal
+) -> dict[str, Any]:
     with unit() as work:
-        work.lock(Lock.SCHEDULER)          # the planner must not take the same VM at the same time
+        work.lock(Lock.SCHEDULER)  # the planner must not take the same VM at the same time
         row = _ours(ref, ref in shown and shown[ref].vmsvc_id or None)
         server = shown.get(row.cloud_id)
         _require_evictable(row, server, ref)
         evict_at = work.now + grace
         whom = "its owner" if principal.owns(row.principal_id, row.principal) else principal.name
-        noticed = give_notice(work, row, evict_at, f"simulated by {whom}", grace, {
-            "simulated": True, "by": principal.name, "notice_only": notice_only, "running": server.runs})
+        noticed = give_notice(
+            work,
+            row,
+            evict_at,
+            f"simulated by {whom}",
+            grace,
+            {"simulated": True, "by": principal.name, "notice_only": notice_only, "running": server.runs},
+        )
         ledger.record_eviction(work, row, reason="simulated", evict_at=evict_at, simulated=True)
         return view(vms.row_of(noticed))
 
@@ -133,11 +165,13 @@ def _require_evictable(row: Vm, server: Server | None, ref: str) -> None:
         raise Conflict(f"the budget of group {row.group_name!r} is used up: as many of it as may be are noticed")
 
 
-def _record(before: int | None, limit: int, vm: str | None, request: str | None,
-            reason: str | None) -> tuple[list[dict[str, Any]], int | None]:
+def _record(
+    before: int | None, limit: int, vm: str | None, request: str | None, reason: str | None
+) -> tuple[list[dict[str, Any]], int | None]:
     with reading(SHOW_SECONDS):
-        rows = ledger.evictions(before=before, limit=limit + 1, vm_ids=_ids(vm), request_ids=_ids(request),
-                                reason=reason)
+        rows = ledger.evictions(
+            before=before, limit=limit + 1, vm_ids=_ids(vm), request_ids=_ids(request), reason=reason
+        )
     more = len(rows) > limit
     return [_shown(row) for row in rows[:limit]], rows[limit - 1]["id"] if more else None
 
@@ -152,14 +186,28 @@ def _ids(ref: str | None) -> list[str] | None:
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """An eviction as clients see it."""
-    asked = row["request_vm_id"] and {"id": row["asker_id"] or row["request_vm_id"], "name": row["asker_name"],
-                                      "vmsvc_id": row["request_vm_id"]}
+    asked = row["request_vm_id"] and {
+        "id": row["asker_id"] or row["request_vm_id"],
+        "name": row["asker_name"],
+        "vmsvc_id": row["request_vm_id"],
+    }
     return {
-        "id": row["id"], "state": _state(row), "reason": row["reason"], "simulated": row["simulated"],
+        "id": row["id"],
+        "state": _state(row),
+        "reason": row["reason"],
+        "simulated": row["simulated"],
         "vm": {"id": row["victim_id"] or row["vm_id"], "name": row["victim_name"], "vmsvc_id": row["vm_id"]},
-        "owner": row["owner"], "request": asked, "round": row["round"], "bin": row["bin"],
-        "criterion": row["criterion"], "cost": row["cost"], "runner_up": row["runner_up"], "optimal": row["optimal"],
-        "wasted": row["wasted"], "delivery": row["delivery"], "exempt": row["exempt"],
+        "owner": row["owner"],
+        "request": asked,
+        "round": row["round"],
+        "bin": row["bin"],
+        "criterion": row["criterion"],
+        "cost": row["cost"],
+        "runner_up": row["runner_up"],
+        "optimal": row["optimal"],
+        "wasted": row["wasted"],
+        "delivery": row["delivery"],
+        "exempt": row["exempt"],
         "acknowledged_by": row["acknowledged_by"],
         **{step: instant(row[step]) for step in _STEPS},
     }

@@ -56,8 +56,14 @@ class Keystone:
     the first may write, who has one of the second may read, who has one of the third may let other owners' VMs go
     before their time."""
 
-    def __init__(self, cloud: Cloud, member_roles: Collection[str], reader_roles: Collection[str],
-                 clock: Callable[[], float] = time.monotonic, admin_roles: Collection[str] = ()):
+    def __init__(
+        self,
+        cloud: Cloud,
+        member_roles: Collection[str],
+        reader_roles: Collection[str],
+        clock: Callable[[], float] = time.monotonic,
+        admin_roles: Collection[str] = (),
+    ):
         self._cloud = cloud
         self._members = frozenset(member_roles)
         self._readers = frozenset(reader_roles)
@@ -84,7 +90,7 @@ class Keystone:
         known = self._remembered(key)
         if known is None:
             turn = self._turns.setdefault(key, asyncio.Lock())
-            async with turn:            # many requests with one token ask once
+            async with turn:  # many requests with one token ask once
                 known = self._remembered(key) or await self._ask(key, token, peer)
         if isinstance(known, _Bad):
             raise type(known.why)(known.why.message)
@@ -130,8 +136,13 @@ class Keystone:
         try:
             with working_for(CHECK):
                 identity = await self._cloud.identity(token)
-            principal = Principal(identity.user, self._may_write(identity), key, _identity(identity),
-                                  acts_for_others=bool(identity.roles & self._admins))
+            principal = Principal(
+                identity.user,
+                self._may_write(identity),
+                key,
+                _identity(identity),
+                acts_for_others=bool(identity.roles & self._admins),
+            )
         except (Unauthenticated, Forbidden) as error:
             self._good.pop(key, None)
             self._bad[key] = bad = _Bad(error, now + BAD_SECONDS)

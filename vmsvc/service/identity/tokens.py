@@ -63,14 +63,16 @@ def add(path: Path, name: str, role: str) -> str:
     token = PREFIX + secrets.token_urlsafe(32)
     line = f"{name} {role} {digest_of(token)}"
     if not _LINE.fullmatch(line):
-        raise BadTokenFile(f"a name is up to 64 letters, digits and . _ @ + -, and a role one of {', '.join(ROLES)}; "
-                           f"{name!a} {role!a} is not")
+        raise BadTokenFile(
+            f"a name is up to 64 letters, digits and . _ @ + -, and a role one of {', '.join(ROLES)}; "
+            f"{name!a} {role!a} is not"
+        )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         size = os.fstat(descriptor).st_size
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"       # as some editors leave it
-        os.write(descriptor, f"{chr(10) if torn else ''}{line}\n".encode())     # in one piece
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # as some editors leave it
+        os.write(descriptor, f"{chr(10) if torn else ''}{line}\n".encode())  # in one piece
     finally:
         os.close(descriptor)
     return token
@@ -98,7 +100,7 @@ class TokenFile:
         self._path = path
         self._clock = clock
         self._entries: tuple[Entry, ...] = ()
-        self._seen: object = None               # what the file looked like when it was read
+        self._seen: object = None  # what the file looked like when it was read
         self._looked = -LOOK_SECONDS
         self._turn = asyncio.Lock()
 
@@ -109,8 +111,9 @@ class TokenFile:
         try:
             _require_private(self._path)
         except OSError as error:
-            raise BadTokenFile(f"the token file {self._path} cannot be read ({error.strerror}); make one: {hint}") \
-                from None
+            raise BadTokenFile(
+                f"the token file {self._path} cannot be read ({error.strerror}); make one: {hint}"
+            ) from None
         self._look()
         return len(self._entries)
 

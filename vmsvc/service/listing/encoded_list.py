@@ -67,13 +67,14 @@ class EncodedList:
     def __init__(self) -> None:
         self._rows: Mapping[str, Listed] = {}
         self._index = ServerRows()
-        self._shown: dict[str, bytes] = {}                  # by server
-        self._awaited: dict[str, bytes] = {}                # by row
+        self._shown: dict[str, bytes] = {}  # by server
+        self._awaited: dict[str, bytes] = {}  # by row
         self._missing: set[str] = set()
         self._page: Page | None = None
 
-    def update(self, rows: Mapping[str, Listed], changed: Iterable[str], servers: Mapping[str, Server | None],
-               seq: int) -> Page:
+    def update(
+        self, rows: Mapping[str, Listed], changed: Iterable[str], servers: Mapping[str, Server | None], seq: int
+    ) -> Page:
         """The page after these rows and servers (None: it has gone) changed. `rows` are all that are current, as of
         the event `seq` or later."""
         self._rows = rows
@@ -128,14 +129,15 @@ class EncodedList:
 
     def _first(self, row_id: str) -> str | None:
         """Of the servers that carry the mark of a row the one that no other row names."""
-        return next((server_id for server_id in self._index.carrying(row_id)
-                     if self._index.row_naming(server_id) is None), None)
+        return next(
+            (server_id for server_id in self._index.carrying(row_id) if self._index.row_naming(server_id) is None), None
+        )
 
     def _request_of(self, row_id: str) -> dict[str, Any] | None:
         row = self._rows.get(row_id)
         if row is None or row.state in FINAL:
             return None
-        if row.cloud_id:        # the server of one that is still built may have failed and gone: the request goes on
+        if row.cloud_id:  # the server of one that is still built may have failed and gone: the request goes on
             waits = row.state == State.BUILDING and row.cloud_id not in self._index.servers
         else:
             waits = self._first(row_id) is None

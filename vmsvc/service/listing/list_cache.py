@@ -18,8 +18,8 @@ from vmsvc.store import outbox, vms
 from vmsvc.store.db import reading
 from vmsvc.store.vm_cache import VmCache
 
-_AGE = 1.0          # seconds: how old a list may be
-_MANY = 1000        # so many changes, or as many as there are servers, and nobody asked: it is forgotten
+_AGE = 1.0  # seconds: how old a list may be
+_MANY = 1000  # so many changes, or as many as there are servers, and nobody asked: it is forgotten
 
 
 class ListCache:
@@ -32,8 +32,8 @@ class ListCache:
         self._bell = bell
         self._told = told
         self._renewing = asyncio.Lock()
-        self._read_at = float("-inf")       # time.monotonic() when reading of the rows began
-        self._sought: frozenset[str] = frozenset()      # missing servers that the server cache looked for since
+        self._read_at = float("-inf")  # time.monotonic() when reading of the rows began
+        self._sought: frozenset[str] = frozenset()  # missing servers that the server cache looked for since
         self._forget()
         server_cache.follow(self._changed)
 
@@ -42,7 +42,7 @@ class ListCache:
         used."""
         self._rows, self._roll = VmCache(Listed), EncodedList()
         self._page: Page | None = None
-        self._changes: dict[str, None] | None = None    # servers; None stands for all
+        self._changes: dict[str, None] | None = None  # servers; None stands for all
 
     def _changed(self, server_id: str) -> None:
         if self._changes is not None:
@@ -69,15 +69,20 @@ class ListCache:
             return page
         called = time.monotonic()
         async with self._renewing:
-            if self._page is not None and self._read_at > called:       # for another call, while this one waited
+            if self._page is not None and self._read_at > called:  # for another call, while this one waited
                 return self._page
-            with working_for(SERVICE):          # all readers wait for this one
+            with working_for(SERVICE):  # all readers wait for this one
                 return await self._renew()
 
     def _is_current(self, page: Page) -> bool:
         oldest = time.monotonic() - _AGE
-        return (not self._bell.is_set() and not self._changes and page.seq >= self._told()
-                and self._read_at >= oldest and self._server_cache.read_at >= oldest)
+        return (
+            not self._bell.is_set()
+            and not self._changes
+            and page.seq >= self._told()
+            and self._read_at >= oldest
+            and self._server_cache.read_at >= oldest
+        )
 
     async def _renew(self) -> Page:
         # Servers are read before rows, so that each server of ours that the list shows has its row.
@@ -85,7 +90,7 @@ class ListCache:
         rows, roll = self._rows, self._roll
         try:
             self._bell.clear()
-            self._page = None           # later calls wait for the changes that the bell announced
+            self._page = None  # later calls wait for the changes that the bell announced
             self._read_at = time.monotonic()
             page = await self._runtime.offload(_read, rows, roll, self._news())
             if page.missing - self._sought:

@@ -63,21 +63,49 @@ def _evict(work: Unit, row: Vm, change: Change, plan: Evict, grace: timedelta) -
     evict_at = work.now + grace
     ledger.reserve(work, row.id, plan.kind, plan.bin, {member: dict(held) for member, held in change.members.items()})
     vms.change(row, rounds=round_number)
-    shape = {"round": round_number, "bin": f"{plan.kind} {plan.bin}", "criterion": plan.criterion,
-             "cost": dict(plan.cost), "runner_up": plan.runner_up, "optimal": plan.optimal}
+    shape = {
+        "round": round_number,
+        "bin": f"{plan.kind} {plan.bin}",
+        "criterion": plan.criterion,
+        "cost": dict(plan.cost),
+        "runner_up": plan.runner_up,
+        "optimal": plan.optimal,
+    }
     for notice in change.notices:
         victim = vms.get(notice.vm_id)
         delivery = ledger.METADATA if notice.takes_notice else ledger.EVENT
-        noticed = give_notice(work, victim, evict_at, f"room for {row.name} ({row.flavor})", grace, {
-            "for": row.id, "by": row.principal, "request": row.name, "flavor": row.flavor,
-            "running": notice.running, "delivery": delivery, **shape}, evicted_for=row.id)
+        noticed = give_notice(
+            work,
+            victim,
+            evict_at,
+            f"room for {row.name} ({row.flavor})",
+            grace,
+            {
+                "for": row.id,
+                "by": row.principal,
+                "request": row.name,
+                "flavor": row.flavor,
+                "running": notice.running,
+                "delivery": delivery,
+                **shape,
+            },
+            evicted_for=row.id,
+        )
         _must(noticed, row, victim)
-        ledger.record_eviction(work, victim, reason="capacity", evict_at=evict_at, request_vm_id=row.id,
-                               delivery=delivery, plan=shape)
+        ledger.record_eviction(
+            work, victim, reason="capacity", evict_at=evict_at, request_vm_id=row.id, delivery=delivery, plan=shape
+        )
 
 
-def give_notice(work: Unit, victim: Vm, evict_at: datetime, reason: str, grace: timedelta, notice: dict[str, Any],
-                evicted_for: str | None = None) -> Vm | None:
+def give_notice(
+    work: Unit,
+    victim: Vm,
+    evict_at: datetime,
+    reason: str,
+    grace: timedelta,
+    notice: dict[str, Any],
+    evicted_for: str | None = None,
+) -> Vm | None:
     """Tell a VM when it goes: its state, the event, and the intents that write it into the guest (unless the event
     alone delivers it) and carry it out.
 
@@ -86,8 +114,17 @@ def give_notice(work: Unit, victim: Vm, evict_at: datetime, reason: str, grace: 
     if victim.state != State.ACTIVE:
         return None
     notice = {"reason": reason, "grace_seconds": grace.total_seconds(), "delivery": ledger.METADATA, **notice}
-    noticed = vms.move(work, victim, State.NOTICED, reason=reason, data=_said(evict_at, notice, evicted_for),
-                       evict_at=evict_at, evicted_for=evicted_for, acknowledged_at=None, notice=notice)
+    noticed = vms.move(
+        work,
+        victim,
+        State.NOTICED,
+        reason=reason,
+        data=_said(evict_at, notice, evicted_for),
+        evict_at=evict_at,
+        evicted_for=evicted_for,
+        acknowledged_at=None,
+        notice=notice,
+    )
     if noticed:
         if notice["delivery"] == ledger.METADATA:
             intents.enqueue(work, intents.NOTICE, victim.id)
@@ -98,8 +135,14 @@ def give_notice(work: Unit, victim: Vm, evict_at: datetime, reason: str, grace: 
 def delay_notice(work: Unit, victim: Vm, evict_at: datetime) -> None:
     """A NOTICED VM, whose row is locked, goes later than was said: it is said again. Its intent is put off by the
     caller."""
-    vms.move(work, victim, State.NOTICED, reason=victim.notice["reason"], evict_at=evict_at,
-             data=_said(evict_at, victim.notice, victim.evicted_for))
+    vms.move(
+        work,
+        victim,
+        State.NOTICED,
+        reason=victim.notice["reason"],
+        evict_at=evict_at,
+        data=_said(evict_at, victim.notice, victim.evicted_for),
+    )
     ledger.move_notice(victim.id, evict_at)
 
 
@@ -107,23 +150,46 @@ def deliver_by_event(work: Unit, victim: Vm) -> None:
     """The guest of a NOTICED VM, whose row is locked, cannot read its notice: the event that told of it has to do, and
     another says so. `evict_at` stays as it was."""
     notice = {**victim.notice, "delivery": ledger.EVENT}
-    vms.move(work, victim, State.NOTICED, reason=notice["reason"], notice=notice,
-             data=_said(victim.evict_at, notice, victim.evicted_for))
+    vms.move(
+        work,
+        victim,
+        State.NOTICED,
+        reason=notice["reason"],
+        notice=notice,
+        data=_said(victim.evict_at, notice, victim.evicted_for),
+    )
     ledger.deliver_by_event(victim.id)
 
 
 def _said(evict_at: datetime, notice: dict[str, Any], evicted_for: str | None) -> dict[str, Any]:
-    return {"evict_at": instant(evict_at), "grace_seconds": notice["grace_seconds"], "makes_room_for": evicted_for,
-            "criterion": notice.get("criterion"), "delivery": notice.get("delivery", ledger.METADATA)}
+    return {
+        "evict_at": instant(evict_at),
+        "grace_seconds": notice["grace_seconds"],
+        "makes_room_for": evicted_for,
+        "criterion": notice.get("criterion"),
+        "delivery": notice.get("delivery", ledger.METADATA),
+    }
 
 
 def reprieve(work: Unit, victim: Vm, why: str) -> None:
     """A noticed VM stays. Raises ChangedMeanwhile when its eviction has begun."""
     if victim.state != State.NOTICED:
         raise ChangedMeanwhile(victim.id, victim.id)
-    _must(vms.move(work, victim, State.ACTIVE, reason=why, evict_at=None, evicted_for=None,
-                   acknowledged_at=None, notice=None, data=_simulated(victim)),
-          victim, victim)
+    _must(
+        vms.move(
+            work,
+            victim,
+            State.ACTIVE,
+            reason=why,
+            evict_at=None,
+            evicted_for=None,
+            acknowledged_at=None,
+            notice=None,
+            data=_simulated(victim),
+        ),
+        victim,
+        victim,
+    )
     intents.drop(work, intents.EVICT, victim.id)
     intents.enqueue(work, intents.REPRIEVE, victim.id)
     ledger.stamp(victim.id, "reprieved_at")
@@ -147,8 +213,16 @@ def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) 
     if failed is None:
         return
     victims = ledger.victims_of(row.id)
-    vms.answer(row, {"ok": False, "error": error, "message": message, "vm": view(vms.row_of(failed)),
-                           "evicted": vms.cloud_ids(victims)})
+    vms.answer(
+        row,
+        {
+            "ok": False,
+            "error": error,
+            "message": message,
+            "vm": view(vms.row_of(failed)),
+            "evicted": vms.cloud_ids(victims),
+        },
+    )
     ledger.release(work, row.id)
     ledger.settle(row.id, wasted=message)
     conditions, refusal = row.boot.get("conditions", []), row.refusal or {}
@@ -177,7 +251,8 @@ def loose_ends(now: View) -> LooseEnds:
     return LooseEnds(
         tuple(kept.vm_id for kept in now.reservations if not _waits(rows, kept.vm_id)),
         tuple(row.id for row in victims if not _waits(rows, row.evicted_for)),
-        tuple(row.id for row in victims if _waits(rows, row.evicted_for) and now.world.vms[row.id].locked))
+        tuple(row.id for row in victims if _waits(rows, row.evicted_for) and now.world.vms[row.id].locked),
+    )
 
 
 def tie_up(work: Unit, ends: LooseEnds) -> None:

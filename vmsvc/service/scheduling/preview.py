@@ -16,13 +16,24 @@ def preview(decision: Decision, vms: Mapping[str, VmFacts], grace_seconds: float
             reason = f"host {host} has room for it" if host else "the quota has room for it; the cloud chooses a host"
             return {"result": "placed", "reason": reason, "host": host, "victims": []}
         case Evict(victims=()):
-            return {"result": "waits", "reason": f"room for it is being freed already, in {_place(decision)}",
-                    "victims": [], **_where(decision)}
+            return {
+                "result": "waits",
+                "reason": f"room for it is being freed already, in {_place(decision)}",
+                "victims": [],
+                **_where(decision),
+            }
         case Evict():
-            return {"result": "evicts", "reason": _reason(decision, grace_seconds),
-                    "victims": [vms[victim].cloud_id or victim for victim in decision.victims], **_where(decision),
-                    "grace_seconds": grace_seconds, "criterion": decision.criterion, "cost": dict(decision.cost),
-                    "runner_up": decision.runner_up, "optimal": decision.optimal}
+            return {
+                "result": "evicts",
+                "reason": _reason(decision, grace_seconds),
+                "victims": [vms[victim].cloud_id or victim for victim in decision.victims],
+                **_where(decision),
+                "grace_seconds": grace_seconds,
+                "criterion": decision.criterion,
+                "cost": dict(decision.cost),
+                "runner_up": decision.runner_up,
+                "optimal": decision.optimal,
+            }
         case Refuse(error=error, message=message):
             return {"result": "refused", "reason": message, "victims": [], "error": error}
         case Wait(why=why) | Postpone(why=why):
@@ -42,5 +53,7 @@ def _place(plan: Evict) -> str:
 
 def _reason(plan: Evict, grace_seconds: float) -> str:
     count = len(plan.victims)
-    return (f"{count} preemptible VM{'s' * (count > 1)} would make room in {_place(plan)} after {grace_seconds:g} s of "
-            f"notice; what decided: {plan.criterion}")
+    return (
+        f"{count} preemptible VM{'s' * (count > 1)} would make room in {_place(plan)} after {grace_seconds:g} s of "
+        f"notice; what decided: {plan.criterion}"
+    )

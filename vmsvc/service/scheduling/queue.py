@@ -38,8 +38,7 @@ def waiting_queue() -> Queue:
     hosts = {one.host for one in found if not one.state and one.host and one.id in ids}
     left = hosts - {one.host for one in rows if one.state in LEAVING}
     asked = [traits_named({"traits": one.traits or {}, "requirements": one.requirements or {}}) for one in waiting]
-    return Queue(frozenset(ids), frozenset().union(*asked), frozenset(left),
-                 frozenset(map(_moving, rows)))
+    return Queue(frozenset(ids), frozenset().union(*asked), frozenset(left), frozenset(map(_moving, rows)))
 
 
 def _moving(one: ledger.Concerned) -> tuple[str, State, datetime | None]:

@@ -26,7 +26,7 @@ _CLIENT_RATE, _CLIENT_BURST = 2.0, 10
 _ALL_RATE, _ALL_BURST = 10.0, 20
 _ALL_CLIENTS = "all clients"
 _NAME = "vmsvc-rehearsal"
-_REHEARSAL = "rehearsal"      # in the place of a VM's id, and of its kind: no row has such an id
+_REHEARSAL = "rehearsal"  # in the place of a VM's id, and of its kind: no row has such an id
 
 
 class Rehearsals:
@@ -40,12 +40,20 @@ class Rehearsals:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         #: key -> when the answer came, what it is
         self._answers: TTLCache[str, tuple[float, Objection | VmsvcError | None]] = TTLCache(
-            _MOST_ANSWERS, CLIENTS_SECONDS, clock)
+            _MOST_ANSWERS, CLIENTS_SECONDS, clock
+        )
         self._of_client = Buckets(_CLIENT_RATE, _CLIENT_BURST, clock)
         self._of_all = Buckets(_ALL_RATE, _ALL_BURST, clock)
 
-    async def objection(self, key: str, boot: Mapping[str, Any], max_age: float, *, max_age_of_no: float = 0.0,
-                        client: str | None = None) -> Objection | None:
+    async def objection(
+        self,
+        key: str,
+        boot: Mapping[str, Any],
+        max_age: float,
+        *,
+        max_age_of_no: float = 0.0,
+        client: str | None = None,
+    ) -> Objection | None:
         """Why Nova refuses this request, None when it takes it; `key` is equal for requests that Nova judges alike.
 
         An answer will do that came less than `max_age` seconds before this call (`max_age_of_no`, if it is no yes), and
@@ -75,14 +83,17 @@ class Rehearsals:
                 self._of_client.give_back(client)
                 raise
         except TooManyRequests as error:
-            raise TooManyRequests("the cloud has to check each request that is tried, and too many different ones were "
-                                  "tried in the last seconds; try again", error.retry_after) from None
+            raise TooManyRequests(
+                "the cloud has to check each request that is tried, and too many different ones were "
+                "tried in the last seconds; try again",
+                error.retry_after,
+            ) from None
 
     async def _ask(self, boot: Mapping[str, Any]) -> Objection | VmsvcError | None:
         """Nova's objection, None, or the error that the cloud raised: requests that wait for the answer share that
         too."""
         try:
-            with working_for(SERVICE):      # the scheduler may wait for it, and must not wait behind clients
+            with working_for(SERVICE):  # the scheduler may wait for it, and must not wait behind clients
                 return await self._rehearsed(boot)
         except VmsvcError as error:
             return error
@@ -103,11 +114,18 @@ class Rehearsals:
 
     def _spec(self, boot: Mapping[str, Any], plugged: bool = True) -> BootSpec:
         return BootSpec(
-            vmsvc_id=_REHEARSAL, name=_NAME, flavor_id=boot["flavor_id"], image_id=boot["image_id"],
-            network_id=boot["network_id"] if plugged else None, networks="none",
+            vmsvc_id=_REHEARSAL,
+            name=_NAME,
+            flavor_id=boot["flavor_id"],
+            image_id=boot["image_id"],
+            network_id=boot["network_id"] if plugged else None,
+            networks="none",
             # Nova counts the marks of a server of ours against its limit on metadata.
-            metadata={**(boot.get("metadata") or {}), **_marks(self._deployment())}, key_name=boot.get("key_name"),
-            user_data=boot.get("user_data"), availability_zone=boot.get("availability_zone"))
+            metadata={**(boot.get("metadata") or {}), **_marks(self._deployment())},
+            key_name=boot.get("key_name"),
+            user_data=boot.get("user_data"),
+            availability_zone=boot.get("availability_zone"),
+        )
 
 
 def _marks(deployment: str) -> dict[str, str]:

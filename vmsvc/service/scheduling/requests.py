@@ -32,8 +32,10 @@ Cooling = Mapping[tuple[str, str], Mapping[str, str]]
 def rows_in_order(view: View, ids: frozenset[str]) -> list[Vm]:
     """The rows of these requests that still wait: standard before preemptible, then by age."""
     waiting = vms.of_ids([row.id for row in view.rows.in_states(State.PENDING) if row.id in ids])
-    return sorted((row for row in waiting if row.state == State.PENDING),
-                  key=lambda row: (row.is_preemptible, row.created_at, row.id))
+    return sorted(
+        (row for row in waiting if row.state == State.PENDING),
+        key=lambda row: (row.is_preemptible, row.created_at, row.id),
+    )
 
 
 def waiting_requests(rows: Sequence[Vm], view: View, knowledge: Knowledge) -> list[WaitingRequest]:
@@ -47,8 +49,12 @@ def waiting_requests(rows: Sequence[Vm], view: View, knowledge: Knowledge) -> li
         key = key_of(row.boot)
         ends = [view.rows[vm.id].evict_at for vm in view.world.victims_of(row.id, State.NOTICED)]
         request = request_of(row, knowledge.now, ended, cooling, verdict=knowledge.verified.verdicts.get(key))
-        found.append(with_precedents(WaitingRequest(
-            request, row.boot, key, min(filter(None, ends), default=None), row.id in had_victims), knowledge.history))
+        found.append(
+            with_precedents(
+                WaitingRequest(request, row.boot, key, min(filter(None, ends), default=None), row.id in had_victims),
+                knowledge.history,
+            )
+        )
     return found
 
 
@@ -56,10 +62,17 @@ def knowledge_of(rows: Sequence[Vm], view: View, snapshot: Snapshot, now: dateti
     """What a pass that decides for these rows has to know besides the world."""
     verified = snapshot.verified
     history = request_classes.history(now, [tuple(row.boot.get("conditions", ())) for row in rows])
-    settling = settling_seconds(now, [row for row in view.rows.in_states(State.PENDING)
-                                      if not row.is_preemptible and row.id not in view.world.reservations])
-    networks = networks_of([row.boot for row in rows if key_of(row.boot) in verified.verdicts], verified, view,
-                           [row.id for row in rows])
+    settling = settling_seconds(
+        now,
+        [
+            row
+            for row in view.rows.in_states(State.PENDING)
+            if not row.is_preemptible and row.id not in view.world.reservations
+        ],
+    )
+    networks = networks_of(
+        [row.boot for row in rows if key_of(row.boot) in verified.verdicts], verified, view, [row.id for row in rows]
+    )
     return Knowledge(now, verified, history, networks, settling, snapshot.settled)
 
 
@@ -71,33 +84,55 @@ def settling_seconds(now: datetime, rows: Sequence[VmRow]) -> float:
     return max(0.0, _SETTLE_SECONDS - min(ages)) if ages and max(ages) < _SETTLE_LIMIT else 0.0
 
 
-def networks_of(boots: Sequence[Mapping[str, Any]], verified: Verified, view: View,
-                waiting: Sequence[str] = ()) -> Networks:
+def networks_of(
+    boots: Sequence[Mapping[str, Any]], verified: Verified, view: View, waiting: Sequence[str] = ()
+) -> Networks:
     """What is known of the networks of requests with these boots, about which the cloud was asked. `waiting`: the ids
     of those that may build next."""
     if not boots:
         return Networks()
     taking = {*waiting, *(vm.id for vm in view.world.vms.building), *view.world.reservations}
     counts = any(verdict.counts for verdict in verified.verdicts.values())
-    return Networks(vms.networks_of(taking) if counts else {},
-                    {network: ledger.unplugged(network) for network in {boot["network_id"] for boot in boots}})
+    return Networks(
+        vms.networks_of(taking) if counts else {},
+        {network: ledger.unplugged(network) for network in {boot["network_id"] for boot in boots}},
+    )
 
 
-def request_of(row: Vm, now: datetime, ended_since: datetime | None, cooling: Cooling = MappingProxyType({}),
-               precedents: Precedents = Precedents(), verdict: Verdict | None = None) -> Request:
+def request_of(
+    row: Vm,
+    now: datetime,
+    ended_since: datetime | None,
+    cooling: Cooling = MappingProxyType({}),
+    precedents: Precedents = Precedents(),
+    verdict: Verdict | None = None,
+) -> Request:
     """A row that waits. `ended_since`: when the newest VM ended, to see whether trying again is worth it."""
     refusal = row.refusal or {}
     refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
     return Request(
-        row.id, row.is_preemptible, Resources(row.quota), Resources(row.room),
-        availability_zone=row.boot.get("availability_zone"), traits=traits_in(row.boot),
-        requirements=requirements_in(row.boot), invalid=verdict and verdict.objection, refusal=refusal.get("error"),
-        refusals=refusal.get("count", 0), cloud_message=refusal.get("message"),
-        avoid=frozenset(row.avoid), cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
-        rounds=row.rounds, waited=(now - row.updated_at).total_seconds(), refused_at=refused_at,
-        conditions=tuple(row.boot.get("conditions", ())), precedents=precedents,
-        refused_rounds=refusal.get("rounds", 0), refused_with_capacity=refusal.get("with_room", False),
-        freed_since=bool(refused_at and ended_since and ended_since > refused_at))
+        row.id,
+        row.is_preemptible,
+        Resources(row.quota),
+        Resources(row.room),
+        availability_zone=row.boot.get("availability_zone"),
+        traits=traits_in(row.boot),
+        requirements=requirements_in(row.boot),
+        invalid=verdict and verdict.objection,
+        refusal=refusal.get("error"),
+        refusals=refusal.get("count", 0),
+        cloud_message=refusal.get("message"),
+        avoid=frozenset(row.avoid),
+        cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
+        rounds=row.rounds,
+        waited=(now - row.updated_at).total_seconds(),
+        refused_at=refused_at,
+        conditions=tuple(row.boot.get("conditions", ())),
+        precedents=precedents,
+        refused_rounds=refusal.get("rounds", 0),
+        refused_with_capacity=refusal.get("with_room", False),
+        freed_since=bool(refused_at and ended_since and ended_since > refused_at),
+    )
 
 
 def traits_in(boot: Mapping[str, Any]) -> Traits:

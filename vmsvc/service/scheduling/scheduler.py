@@ -52,10 +52,10 @@ from vmsvc.store.db import Lock, reading, unit
 
 log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 5.0        # between passes when no request waits; a notification starts one earlier
-_VERIFICATIONS = 10        # how often one pass decides before it gives up: each time the cloud has been asked for more
-_VERDICT_SECONDS = 0.3     # how old a verdict may be when a VM is noticed for the request
-_PASS_SECONDS = 0.1        # from one pass to the next: requests that come in between are decided about together
+_POLL_SECONDS = 5.0  # between passes when no request waits; a notification starts one earlier
+_VERIFICATIONS = 10  # how often one pass decides before it gives up: each time the cloud has been asked for more
+_VERDICT_SECONDS = 0.3  # how old a verdict may be when a VM is noticed for the request
+_PASS_SECONDS = 0.1  # from one pass to the next: requests that come in between are decided about together
 
 T = TypeVar("T")
 
@@ -63,9 +63,20 @@ T = TypeVar("T")
 class Scheduler:
     """`run` makes pass after pass; `preview` says what would be decided; `capacity` is what people see."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache,
-                 verdicts: Verdicts, bell: asyncio.Event, ring: Callable[[], None], *, grace_seconds: float,
-                 policy: Policy, planned: Callable[[float], None] = lambda seconds: None):
+    def __init__(
+        self,
+        runtime: Runtime,
+        cloud: Cloud,
+        server_cache: ServerCache,
+        host_cache: HostCache,
+        verdicts: Verdicts,
+        bell: asyncio.Event,
+        ring: Callable[[], None],
+        *,
+        grace_seconds: float,
+        policy: Policy,
+        planned: Callable[[float], None] = lambda seconds: None,
+    ):
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache
@@ -75,8 +86,8 @@ class Scheduler:
         self._world_cache = WorldCache(policy)
         self._snapshots = Snapshots(cloud, server_cache, host_cache, verdicts, self._world_cache.add_changes)
         self._planned = planned
-        self._queue: Queue | None = None     # as the last pass that decided found it ...
-        self._again_at = 0.0                 # ... and when a pass is made though nothing has changed
+        self._queue: Queue | None = None  # as the last pass that decided found it ...
+        self._again_at = 0.0  # ... and when a pass is made though nothing has changed
         #: Requests that wait for capacity, as of the last pass.
         self.waiting = 0
 
@@ -116,9 +127,14 @@ class Scheduler:
             self._ring()
         return done.wait
 
-    async def _verified(self, take: Callable[[Watch, frozenset[str]], Awaitable[Snapshot]], traits: frozenset[str],
-                        decided: Callable[..., T | Verify | Settle], *args: Any,
-                        client: str | None = None) -> T | Verify | Settle:
+    async def _verified(
+        self,
+        take: Callable[[Watch, frozenset[str]], Awaitable[Snapshot]],
+        traits: frozenset[str],
+        decided: Callable[..., T | Verify | Settle],
+        *args: Any,
+        client: str | None = None,
+    ) -> T | Verify | Settle:
         """Take a snapshot and call `decided(*args, snapshot)` in the pool, again and again until the cloud has been
         asked all that the decision rests on, for that client if there is one. Returns what `decided` returns: a Verify
         or a Settle if there is no end to that. Raises what the cloud raises, and TooManyRequests for a client."""
@@ -178,11 +194,23 @@ class Scheduler:
         """What would be decided for this request of a client now, upon the same facts of the cloud as in earnest.
         Writes nothing. Raises TooManyRequests, and what the cloud raises."""
         boot = columns["boot"]
-        request = Request("", columns["is_preemptible"], Resources(columns["quota"]), Resources(columns["room"]),
-                          availability_zone=boot["availability_zone"], traits=traits_in(boot),
-                          requirements=requirements_in(boot), conditions=tuple(boot["conditions"]))
-        found = await self._verified(self._snapshots.full_snapshot, traits_named(boot), self._foresee,
-                                     WaitingRequest(request, boot, key_of(boot)), client=client)
+        request = Request(
+            "",
+            columns["is_preemptible"],
+            Resources(columns["quota"]),
+            Resources(columns["room"]),
+            availability_zone=boot["availability_zone"],
+            traits=traits_in(boot),
+            requirements=requirements_in(boot),
+            conditions=tuple(boot["conditions"]),
+        )
+        found = await self._verified(
+            self._snapshots.full_snapshot,
+            traits_named(boot),
+            self._foresee,
+            WaitingRequest(request, boot, key_of(boot)),
+            client=client,
+        )
         if not isinstance(found, dict):
             raise CloudUnavailable("the cloud's hosts change too quickly to say; try again")
         return found
@@ -193,13 +221,14 @@ class Scheduler:
             world, boot, now = view.world, waiting.boot, vms.clock()
             cooling = ledger.cooling().get((boot["flavor_id"], boot["image_id"]), {})
             request = replace(waiting.request, cooling=cooling)
-            waiting = with_precedents(replace(waiting, request=request),
-                                      request_classes.history(now, [request.conditions]))
+            waiting = with_precedents(
+                replace(waiting, request=request), request_classes.history(now, [request.conditions])
+            )
             request, verdict = waiting.request, snapshot.verified.verdicts.get(waiting.key)
             networks = networks_of([boot] if verdict else [], snapshot.verified, view)
             decision = by_verdict(waiting, decide(request, world), world, verdict, networks)
             what = unverified_facts(request, decision, world, snapshot.verified)
-            if verdict is None:         # in earnest the create would show it, if no VM is evicted for the request
+            if verdict is None:  # in earnest the create would show it, if no VM is evicted for the request
                 return Verify(what | Verification(boots={waiting.key: boot}))
             if what:
                 return Verify(what)
@@ -216,14 +245,23 @@ class Scheduler:
 
     async def capacity(self, flavors: Sequence[Flavor]) -> dict[str, Any]:
         """The capacity as clients see it."""
-        requests = {flavor.name: Request("", False, quota_request(flavor.vcpus, flavor.ram_mb), flavor.resources,
-                                         traits=traits_of(flavor.extra_specs),
-                                         requirements=requirements_of(flavor.extra_specs, {})) for flavor in flavors}
+        requests = {
+            flavor.name: Request(
+                "",
+                False,
+                quota_request(flavor.vcpus, flavor.ram_mb),
+                flavor.resources,
+                traits=traits_of(flavor.extra_specs),
+                requirements=requirements_of(flavor.extra_specs, {}),
+            )
+            for flavor in flavors
+        }
         named = {trait for one in requests.values() for trait in one.traits.required | one.traits.forbidden}
 
         def of(snapshot: Snapshot) -> dict[str, Any]:
             with reading(), self._at(snapshot, vms.clock()) as view:
                 return capacity_of(view.world, requests)
+
         return {"mode": self._cloud.mode, **await self._read(frozenset(named), of)}
 
 

@@ -24,25 +24,31 @@ from vmsvc.service.scheduling.verdicts import Verdicts
 #: Called with the servers and the hosts that changed, by id and by name; None for one that has gone.
 AddChanges = Callable[[Mapping[str, Server | None], Mapping[str, Host | None]], None]
 
-_QUICK_SECONDS = 10.0       # how old what is known of hosts may be for a quick snapshot
+_QUICK_SECONDS = 10.0  # how old what is known of hosts may be for a quick snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the cloud said, besides the changes of servers and hosts."""
 
-    began: float                       # time.monotonic()
+    began: float  # time.monotonic()
     quota: Quota
-    watch: Watch                       # the servers that came and went since before the quota was read
+    watch: Watch  # the servers that came and went since before the quota was read
     verified: Verified
-    settled: bool = False              # others had time to come since it began
+    settled: bool = False  # others had time to come since it began
 
 
 class Snapshots:
     """Takes snapshots of the cloud. `add_changes` is called with the servers and hosts that changed there."""
 
-    def __init__(self, cloud: Cloud, server_cache: ServerCache, host_cache: HostCache, verdicts: Verdicts,
-                 add_changes: AddChanges):
+    def __init__(
+        self,
+        cloud: Cloud,
+        server_cache: ServerCache,
+        host_cache: HostCache,
+        verdicts: Verdicts,
+        add_changes: AddChanges,
+    ):
         self._cloud = cloud
         self._server_cache = server_cache
         self._host_cache = host_cache
@@ -57,14 +63,14 @@ class Snapshots:
         await self._read_servers(traits)
         return self._up_to_date(Snapshot(began, quota, watch, Verified()))
 
-    async def quick_snapshot(self, watch: Watch, traits: Collection[str] = (),
-                             hosts: Collection[str] = ()) -> Snapshot:
+    async def quick_snapshot(self, watch: Watch, traits: Collection[str] = (), hosts: Collection[str] = ()) -> Snapshot:
         """Read the quota now, and which servers hold what on these hosts; other servers and hosts are as the caches
         have them. A host that others have filled just now is refused by the cloud, and one that is nearly full is read
         before it is used. Raises what the cloud raises."""
         began = time.monotonic()
-        quota, _, _ = await asyncio.gather(self._cloud.quota(), self._host_cache.refresh(_QUICK_SECONDS, traits),
-                                           self._host_cache.count(hosts))
+        quota, _, _ = await asyncio.gather(
+            self._cloud.quota(), self._host_cache.refresh(_QUICK_SECONDS, traits), self._host_cache.count(hosts)
+        )
         return self._up_to_date(Snapshot(began, quota, watch, Verified(counted=frozenset(hosts), ordered=False)))
 
     async def verify(self, snapshot: Snapshot, what: Verification, client: str | None = None) -> Snapshot:
@@ -77,19 +83,31 @@ class Snapshots:
             calls.append(self._host_cache.read(what.hosts))
         verdicts, *_ = await asyncio.gather(self._verdicts.of(what.boots, client), *calls)
         verified = snapshot.verified
-        return self._up_to_date(replace(snapshot, verified=replace(
-            verified, sought=verified.sought | what.needs, verdicts={**verified.verdicts, **verdicts},
-            ordered=verified.ordered or what.order)))
+        return self._up_to_date(
+            replace(
+                snapshot,
+                verified=replace(
+                    verified,
+                    sought=verified.sought | what.needs,
+                    verdicts={**verified.verdicts, **verdicts},
+                    ordered=verified.ordered or what.order,
+                ),
+            )
+        )
 
     async def _read_servers(self, traits: Collection[str] = ()) -> None:
         """Read the servers; for an operator those of all projects, in one list."""
         called = time.monotonic()
         if self._cloud.mode == "operator":
             await self._host_cache.refresh(0, traits, self._server_cache.everybody)
-        await self._server_cache.refresh(time.monotonic() - called)      # unless that has just been done
+        await self._server_cache.refresh(time.monotonic() - called)  # unless that has just been done
 
     def _up_to_date(self, snapshot: Snapshot) -> Snapshot:
         """Pass on the changes of servers and hosts together, as of one moment."""
         self._add_changes(self._server_cache.news(), self._host_cache.news())
-        return replace(snapshot, verified=replace(
-            snapshot.verified, fresh=self._host_cache.read_since(snapshot.began), doubted=self._host_cache.doubted))
+        return replace(
+            snapshot,
+            verified=replace(
+                snapshot.verified, fresh=self._host_cache.read_since(snapshot.began), doubted=self._host_cache.doubted
+            ),
+        )

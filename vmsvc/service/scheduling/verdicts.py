@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 #: How long, and of how many, a flavor and an image that Nova accepted together are not rehearsed again.
 _GOOD_SECONDS, _MOST_GOOD = 60.0, 10_000
-_ANSWER_SECONDS = 5.0      # a verdict that takes longer keeps the other requests waiting no longer
+_ANSWER_SECONDS = 5.0  # a verdict that takes longer keeps the other requests waiting no longer
 #: Seconds for which a request about which the cloud gave no answer is not rehearsed again: the first and the longest.
 _SILENT_SECONDS = (1.0, 30.0)
 
@@ -41,7 +41,7 @@ class Verdicts:
         self._cloud = cloud
         self._rehearsals = rehearsals
         self._good: TTLCache[tuple[str, str], bool] = TTLCache(_MOST_GOOD, _GOOD_SECONDS)
-        self._silent: dict[str, tuple[float, float, Verdict]] = {}     # key -> until when, for how long, what was said
+        self._silent: dict[str, tuple[float, float, Verdict]] = {}  # key -> until when, for how long, what was said
 
     async def of(self, boots: Mapping[str, Mapping[str, Any]], client: str | None = None) -> dict[str, Verdict]:
         """A verdict for each of these, by their keys. Where the cloud does not answer, or not in a way that can be
@@ -82,8 +82,12 @@ class Verdicts:
             silence = Verdict(unanswered=why)
             self._silent = {one: kept for one, kept in self._silent.items() if now - kept[0] < _SILENT_SECONDS[1]}
             self._silent[key] = now + pause, pause, silence
-            log.warning("the cloud does not say whether it takes a request; it is asked again in %.0f s, and nobody is "
-                        "evicted for such a request until it answers: %s", pause, why)
+            log.warning(
+                "the cloud does not say whether it takes a request; it is asked again in %.0f s, and nobody is "
+                "evicted for such a request until it answers: %s",
+                pause,
+                why,
+            )
             return silence
         self._silent.pop(key, None)
         return verdict
@@ -92,8 +96,9 @@ class Verdicts:
         if client is None:
             rehearsal = self._rehearsals.objection(key, boot, OWN_SECONDS)
         else:
-            rehearsal = self._rehearsals.objection(key, boot, CLIENTS_SECONDS, max_age_of_no=CLIENTS_SECONDS,
-                                                   client=client)
+            rehearsal = self._rehearsals.objection(
+                key, boot, CLIENTS_SECONDS, max_age_of_no=CLIENTS_SECONDS, client=client
+            )
         objection, ports, addresses = await asyncio.gather(rehearsal, self._ports(), self._addresses(boot))
         return Verdict(objection, ports, addresses)
 
@@ -102,7 +107,7 @@ class Verdicts:
             return await self._cloud.ports_left()
         except Garbled:
             raise
-        except (NotFound, Forbidden, CloudError):       # this Neutron does not show it
+        except (NotFound, Forbidden, CloudError):  # this Neutron does not show it
             return None
 
     async def _addresses(self, boot: Mapping[str, Any]) -> Addresses | None:

@@ -41,8 +41,17 @@ class VmJoin:
         self._index.forget_rows()
         return self._index.marks()
 
-    def update(self, rows: Mapping[str, VmRow], affected: Iterable[str], *, came: Set[str], went: Set[str],
-               exempt: Set[str], operator: bool, metadata_items: int) -> None:
+    def update(
+        self,
+        rows: Mapping[str, VmRow],
+        affected: Iterable[str],
+        *,
+        came: Set[str],
+        went: Set[str],
+        exempt: Set[str],
+        operator: bool,
+        metadata_items: int,
+    ) -> None:
         """Join the affected rows again. `came` and `went`: the servers that were not yet, or no longer, there when the
         quota was read; `exempt`: the ids of VMs that could not be evicted lately; `metadata_items`: how many a server
         may have."""
@@ -71,8 +80,9 @@ class VmJoin:
         # A tenant's VM whose guest cannot read a notice is no candidate. An operator's guests must not make themselves
         # immune by filling their metadata: the event alone delivers their notice.
         unable = not (takes_notice or self._operator) and self._policy.notices
-        facts = replace(_facts(row, server, was_there, self._policy, row_id in self._exempt or unable),
-                        takes_notice=takes_notice)
+        facts = replace(
+            _facts(row, server, was_there, self._policy, row_id in self._exempt or unable), takes_notice=takes_notice
+        )
         if self.vms.get(row_id) != facts:
             self.vms.put(facts)
 
@@ -91,18 +101,31 @@ def _facts(row: VmRow, server: Server | None, was_there: bool, policy: Policy, e
     holds = server is None or server.status not in _HOLDS_NO_ROOM
     launched = _seconds(row.launched_at)
     return VmFacts(
-        row.id, state, row.is_preemptible, Resources(row.quota), Resources(row.room if holds else {}),
-        priority=row.priority, cloud_id=row.cloud_id or (server.id if server else None),
+        row.id,
+        state,
+        row.is_preemptible,
+        Resources(row.quota),
+        Resources(row.room if holds else {}),
+        priority=row.priority,
+        cloud_id=row.cloud_id or (server.id if server else None),
         host=server.host if server is not None and server.host else row.host,
-        host_id=(server.host_id if server is not None else row.host_id) or "", present=present,
+        host_id=(server.host_id if server is not None else row.host_id) or "",
+        present=present,
         uncounted=state in (State.BUILDING, State.ACTIVE) and not was_there,
-        untouchable=exempt or _untouchable(row, server), protected_until=launched + row.min_run_seconds,
-        ran=row.launched_at is not None, rate=policy.rate(int(row.quota.get("cores", 0))) if launched else 0,
+        untouchable=exempt or _untouchable(row, server),
+        protected_until=launched + row.min_run_seconds,
+        ran=row.launched_at is not None,
+        rate=policy.rate(int(row.quota.get("cores", 0))) if launched else 0,
         # Nova's clock may be ahead of the database's: nobody has lost less than nothing.
-        since=min(launched, _seconds(row.updated_at)), owner=row.principal_id or row.principal,
-        evicted_for=row.evicted_for, ended_at=row.ended_at, group=row.group_name,
-        running=server is not None and server.runs, locked=server is not None and server.locked,
-        zone=server.availability_zone if server is not None else None)
+        since=min(launched, _seconds(row.updated_at)),
+        owner=row.principal_id or row.principal,
+        evicted_for=row.evicted_for,
+        ended_at=row.ended_at,
+        group=row.group_name,
+        running=server is not None and server.runs,
+        locked=server is not None and server.locked,
+        zone=server.availability_zone if server is not None else None,
+    )
 
 
 def _seconds(moment: datetime | None) -> int:
@@ -120,5 +143,4 @@ def _untouchable(row: VmRow, server: Server | None) -> bool:
     reconciler restores the mark."""
     if row.state == State.BUILDING:
         return row.min_run_seconds > 0
-    return (server is None or server.locked or server.task_state is not None
-            or State(row.state) is not _state(row))
+    return server is None or server.locked or server.task_state is not None or State(row.state) is not _state(row)

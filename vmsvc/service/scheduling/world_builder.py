@@ -51,7 +51,7 @@ class WorldBuilder:
         self._hosts: dict[str, Host] = {}
         self._groups: dict[str, dict[str, VmRow]] = {}
         self._group_of: dict[str, str] = {}
-        self._largest = ""                   # the owner that had the most preemptible VMs
+        self._largest = ""  # the owner that had the most preemptible VMs
         self._world: IndexedWorld | None = None
         self._affected: set[str] = set()
 
@@ -65,24 +65,49 @@ class WorldBuilder:
         self._affected = self._join.forget()
         self._groups, self._group_of = {}, {}
 
-    def update(self, rows: Mapping[str, VmRow], changed: Iterable[str], quota: Quota, commitments: Commitments, *,
-               operator: bool, came: Set[str] = frozenset(), went: Set[str] = frozenset()) -> IndexedWorld:
+    def update(
+        self,
+        rows: Mapping[str, VmRow],
+        changed: Iterable[str],
+        quota: Quota,
+        commitments: Commitments,
+        *,
+        operator: bool,
+        came: Set[str] = frozenset(),
+        went: Set[str] = frozenset(),
+    ) -> IndexedWorld:
         """The world as it is now. `rows` are the VMs that have not ended and those that ended a short while ago,
         `changed` the ids of those that changed since the last update; for `came` and `went` see `VmJoin.update`."""
         affected, self._affected = {*self._affected, *changed}, set()
         world = self._world
         if world is None:
             world = self._world = IndexedWorld(
-                operator, Resources(), Resources(), self._hosts, self._join.vms, {}, patience=self._policy.patience,
-                max_victims=self._policy.max_victims, cost_words=self._policy.words)
+                operator,
+                Resources(),
+                Resources(),
+                self._hosts,
+                self._join.vms,
+                {},
+                patience=self._policy.patience,
+                max_victims=self._policy.max_victims,
+                cost_words=self._policy.words,
+            )
         affected |= self._apply_changes(world)
-        self._join.update(rows, affected, came=came, went=went, exempt=commitments.exempt,
-                          operator=operator, metadata_items=quota.metadata_items)
+        self._join.update(
+            rows,
+            affected,
+            came=came,
+            went=went,
+            exempt=commitments.exempt,
+            operator=operator,
+            metadata_items=quota.metadata_items,
+        )
         self._count_groups(rows, affected, world)
         world.quota_limit, world.quota_used = _limit(quota.limit), quota.used
         world.now = int(commitments.now.timestamp())
-        world.set_reservations({kept.vm_id: _reserved(kept, rows[kept.vm_id]) for kept in commitments.reservations
-                                if kept.vm_id in rows})
+        world.set_reservations(
+            {kept.vm_id: _reserved(kept, rows[kept.vm_id]) for kept in commitments.reservations if kept.vm_id in rows}
+        )
         self._charge(world, commitments.lost)
         return world
 
@@ -145,6 +170,11 @@ def _reserved(kept: Reservation, row: VmRow) -> ReservedCapacity:
     """A reservation as scheduling sees it. While the request builds, its build claims the capacity: then the
     reservation holds nothing, and only keeps others waiting."""
     waits = row.state == State.PENDING
-    return ReservedCapacity(kept.vm_id, kept.bin_kind, kept.bin, Resources(row.quota if waits else {}),
-                            Resources(row.room if waits else {}),
-                            {member: Resources(held) for member, held in kept.members.items()})
+    return ReservedCapacity(
+        kept.vm_id,
+        kept.bin_kind,
+        kept.bin,
+        Resources(row.quota if waits else {}),
+        Resources(row.room if waits else {}),
+        {member: Resources(held) for member, held in kept.members.items()},
+    )

@@ -20,8 +20,8 @@ from vmsvc.store.models import Reservation
 from vmsvc.store.vm_cache import VmCache
 from vmsvc.tuning import GrowingWorld
 
-_LOSSES_SECONDS = 86400    # for so long an eviction makes the next of its owner's VMs cost more
-_EXEMPT_SECONDS = 300      # for so long at least a VM that could not be evicted is no candidate
+_LOSSES_SECONDS = 86400  # for so long an eviction makes the next of its owner's VMs cost more
+_EXEMPT_SECONDS = 300  # for so long at least a VM that could not be evicted is no candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,9 @@ class WorldCache:
             # Rows before reservations: a request that has just become ACTIVE would otherwise seem to hold a
             # reservation for which no request waits.
             self._changed |= self._rows.update(now)
-            commitments = Commitments(now, ledger.open_reservations(), ledger.recent_losses(_LOSSES_SECONDS),
-                                      ledger.exempt(_EXEMPT_SECONDS))
+            commitments = Commitments(
+                now, ledger.open_reservations(), ledger.recent_losses(_LOSSES_SECONDS), ledger.exempt(_EXEMPT_SECONDS)
+            )
             world = self._updated(snapshot, commitments, operator)
             with world.trial():
                 yield View(world, self._rows, commitments.reservations)
@@ -67,9 +68,15 @@ class WorldCache:
         changed, self._changed = self._changed, set()
         try:
             return self._builder.update(
-                self._rows, changed, snapshot.quota, commitments, operator=operator,
-                came=frozenset(snapshot.watch.came), went=frozenset(snapshot.watch.went))
-        except BaseException:       # the world may be half up to date: build it from nothing
+                self._rows,
+                changed,
+                snapshot.quota,
+                commitments,
+                operator=operator,
+                came=frozenset(snapshot.watch.came),
+                went=frozenset(snapshot.watch.went),
+            )
+        except BaseException:  # the world may be half up to date: build it from nothing
             self._rows = VmCache()
             self._builder.forget()
             raise

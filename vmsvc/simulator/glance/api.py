@@ -25,9 +25,12 @@ class ImageHandler(ServiceHandler):
 
     def unauthorized(self) -> None:
         self.set_header("WWW-Authenticate", f'Keystone uri="{self.base}/identity/v3"')
-        self.refuse(401, "This server could not verify that you are authorized to access the document you requested. "
-                    "Either you supplied the wrong credentials (e.g., bad password), or your browser does not "
-                    "understand how to supply the credentials required.")
+        self.refuse(
+            401,
+            "This server could not verify that you are authorized to access the document you requested. "
+            "Either you supplied the wrong credentials (e.g., bad password), or your browser does not "
+            "understand how to supply the credentials required.",
+        )
 
     def visible(self, image: Image) -> bool:
         """True when the user may see it."""
@@ -36,8 +39,12 @@ class ImageHandler(ServiceHandler):
     def listed(self, image: Image) -> bool:
         """True when a list without filters has the image: never a hidden one, a community image for its owner alone,
         and any other that is not public for its owner and for admins (measured)."""
-        return not image.hidden and (image.visibility == "public" or image.owner == self.token.project_id
-                                     or self.token.is_admin and image.visibility != "community")
+        return not image.hidden and (
+            image.visibility == "public"
+            or image.owner == self.token.project_id
+            or self.token.is_admin
+            and image.visibility != "community"
+        )
 
 
 class Versions(ImageHandler):
@@ -48,9 +55,19 @@ class Versions(ImageHandler):
     def get(self) -> None:
         """Answers 300 with all versions."""
         minors = (15, 13, 12, 11, 10, 9, 8, 17, 7, 6, 5, 4, 3, 2, 1, 0)
-        self.reply(300, {"versions": [{"id": f"v2.{minor}", "status": "CURRENT" if minor == 17 else "SUPPORTED",
-                                       "links": [{"rel": "self", "href": f"{self.base}/image/v2/"}]}
-                                      for minor in minors]})
+        self.reply(
+            300,
+            {
+                "versions": [
+                    {
+                        "id": f"v2.{minor}",
+                        "status": "CURRENT" if minor == 17 else "SUPPORTED",
+                        "links": [{"rel": "self", "href": f"{self.base}/image/v2/"}],
+                    }
+                    for minor in minors
+                ]
+            },
+        )
 
 
 class Images(ImageHandler):
@@ -65,11 +82,14 @@ class Images(ImageHandler):
         images.sort(key=lambda image: (-image.created, image.id))
         if "marker" in self.query:
             ids = [image.id for image in images]
-            images = images[ids.index(self.query["marker"]) + 1:] if self.query["marker"] in ids else []
+            images = images[ids.index(self.query["marker"]) + 1 :] if self.query["marker"] in ids else []
         limit = int(self.query.get("limit", 25))
         first = {name: value for name, value in self.query.items() if name != "marker"}
-        body = {"images": [view(image) for image in images[:limit]], "schema": "/v2/schemas/images",
-                "first": "/v2/images" + (f"?{urlencode(first)}" if first else "")}
+        body = {
+            "images": [view(image) for image in images[:limit]],
+            "schema": "/v2/schemas/images",
+            "first": "/v2/images" + (f"?{urlencode(first)}" if first else ""),
+        }
         if len(images) > limit:
             body["next"] = f"/v2/images?{urlencode({**first, 'marker': images[limit - 1].id})}"
         self.reply(200, body)
@@ -77,9 +97,19 @@ class Images(ImageHandler):
     def post(self) -> None:
         """Make an image without bytes, in the status queued. A field that Glance does not know is a property."""
         body = self.body()
-        image = Image(str(uuid.uuid4()), body.pop("name", ""), self.cloud.clock.now(), "queued", self.token.project_id,
-                      body.pop("visibility", "shared"), int(body.pop("min_ram", 0)), int(body.pop("min_disk", 0)),
-                      None, body.pop("disk_format", "raw"), bool(body.pop("os_hidden", False)))
+        image = Image(
+            str(uuid.uuid4()),
+            body.pop("name", ""),
+            self.cloud.clock.now(),
+            "queued",
+            self.token.project_id,
+            body.pop("visibility", "shared"),
+            int(body.pop("min_ram", 0)),
+            int(body.pop("min_disk", 0)),
+            None,
+            body.pop("disk_format", "raw"),
+            bool(body.pop("os_hidden", False)),
+        )
         image.properties = {name: str(value) for name, value in body.items() if name != "container_format"}
         self.cloud.images.save(image.id, image)
         self.reply(201, view(image))
@@ -166,19 +196,41 @@ def view(image: Image) -> dict:
     """An image as Glance shows it."""
     created = seconds_text(image.created)
     active = image.status != "queued"
-    return {**image.properties, "id": image.id, "name": image.name, "status": image.status,
-            "visibility": image.visibility,
-            "owner": image.owner, "disk_format": image.disk_format, "container_format": "bare",
-            "size": image.size if active else None, "virtual_size": image.size if active else None,
-            "checksum": "fcd6bcb56c1689fcef28b57c22475bad" if active else None, "protected": False,
-            "min_ram": image.min_ram, "min_disk": image.min_disk, "os_hidden": image.hidden,
-            "os_hash_algo": "sha512" if active else None,
-            "os_hash_value": hashlib.sha512(image.id.encode()).hexdigest() if active else None, "stores": "disk",
-            "created_at": created, "updated_at": created, "tags": [], "self": f"/v2/images/{image.id}",
-            "file": f"/v2/images/{image.id}/file", "schema": "/v2/schemas/image"}
+    return {
+        **image.properties,
+        "id": image.id,
+        "name": image.name,
+        "status": image.status,
+        "visibility": image.visibility,
+        "owner": image.owner,
+        "disk_format": image.disk_format,
+        "container_format": "bare",
+        "size": image.size if active else None,
+        "virtual_size": image.size if active else None,
+        "checksum": "fcd6bcb56c1689fcef28b57c22475bad" if active else None,
+        "protected": False,
+        "min_ram": image.min_ram,
+        "min_disk": image.min_disk,
+        "os_hidden": image.hidden,
+        "os_hash_algo": "sha512" if active else None,
+        "os_hash_value": hashlib.sha512(image.id.encode()).hexdigest() if active else None,
+        "stores": "disk",
+        "created_at": created,
+        "updated_at": created,
+        "tags": [],
+        "self": f"/v2/images/{image.id}",
+        "file": f"/v2/images/{image.id}/file",
+        "schema": "/v2/schemas/image",
+    }
 
 
-routes = [(r"/image/?", Versions), (r"/image/versions", Versions), (r"/image/v2/images", Images),
-          (r"/image/v2/images/([^/]+)", OneImage), (r"/image/v2/images/([^/]+)/file", ImageFile),
-          (r"/image/v2/images/([^/]+)/actions/(deactivate|reactivate)", ImageAction),
-          (r"/image/v2/images/([^/]+)/members", Members), (r"/image/.*", Missing)]
+routes = [
+    (r"/image/?", Versions),
+    (r"/image/versions", Versions),
+    (r"/image/v2/images", Images),
+    (r"/image/v2/images/([^/]+)", OneImage),
+    (r"/image/v2/images/([^/]+)/file", ImageFile),
+    (r"/image/v2/images/([^/]+)/actions/(deactivate|reactivate)", ImageAction),
+    (r"/image/v2/images/([^/]+)/members", Members),
+    (r"/image/.*", Missing),
+]

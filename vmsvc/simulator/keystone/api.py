@@ -9,11 +9,18 @@ from vmsvc.simulator.http import ServiceHandler
 from vmsvc.simulator.keystone.model import Project, Token, User
 
 DOMAIN = {"id": "default", "name": "Default"}
-SERVICES = (("compute", "nova", "/compute/v2.1"), ("placement", "placement", "/placement"),
-            ("identity", "keystone", "/identity/v3"), ("image", "glance", "/image"), ("network", "neutron", "/network"))
+SERVICES = (
+    ("compute", "nova", "/compute/v2.1"),
+    ("placement", "placement", "/placement"),
+    ("identity", "keystone", "/identity/v3"),
+    ("image", "glance", "/image"),
+    ("network", "neutron", "/network"),
+)
 TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
-NO_AUTH = ("Expecting to find auth in request body. The server could not comply with the request since it is either "
-           "malformed or otherwise incorrect. The client is assumed to be in error.")
+NO_AUTH = (
+    "Expecting to find auth in request body. The server could not comply with the request since it is either "
+    "malformed or otherwise incorrect. The client is assumed to be in error."
+)
 
 
 class IdentityHandler(ServiceHandler):
@@ -40,10 +47,13 @@ class Versions(IdentityHandler):
 
     def get(self, version: str | None = None) -> None:
         """/ answers 300 with all versions, /v3 answers 200 with one."""
-        document = {"id": "v3.14", "status": "stable", "updated": "2020-04-07T00:00:00Z",
-                    "links": [{"rel": "self", "href": f"{self.base}/identity/v3/"}],
-                    "media-types": [{"base": "application/json",
-                                     "type": "application/vnd.openstack.identity-v3+json"}]}
+        document = {
+            "id": "v3.14",
+            "status": "stable",
+            "updated": "2020-04-07T00:00:00Z",
+            "links": [{"rel": "self", "href": f"{self.base}/identity/v3/"}],
+            "media-types": [{"base": "application/json", "type": "application/vnd.openstack.identity-v3+json"}],
+        }
         if version:
             self.reply(200, {"version": document})
         else:
@@ -124,10 +134,13 @@ class Tokens(IdentityHandler):
     def _view(self, token: Token) -> dict:
         identity = self.cloud.identity
         user = identity.users[token.user_id]
-        view = {"methods": ["password"],
-                "user": {"domain": DOMAIN, "id": user.id, "name": user.name, "password_expires_at": None},
-                "audit_ids": [token.audit_id], "expires_at": _micros(token.expires_at),
-                "issued_at": _micros(token.issued_at)}
+        view = {
+            "methods": ["password"],
+            "user": {"domain": DOMAIN, "id": user.id, "name": user.name, "password_expires_at": None},
+            "audit_ids": [token.audit_id],
+            "expires_at": _micros(token.expires_at),
+            "issued_at": _micros(token.issued_at),
+        }
         if token.project_id:
             project = identity.projects[token.project_id]
             view["project"] = {"domain": DOMAIN, "id": project.id, "name": project.name}
@@ -143,10 +156,24 @@ def _micros(moment: float) -> str:
 
 def catalog(base: str) -> list[dict]:
     """The services and their endpoints, all under one address."""
-    return [{"id": f"{name}-service", "type": kind, "name": name,
-             "endpoints": [{"id": f"{name}-{interface}", "interface": interface, "region_id": "bed", "region": "bed",
-                            "url": base + path} for interface in ("public", "internal", "admin")]}
-            for kind, name, path in SERVICES]
+    return [
+        {
+            "id": f"{name}-service",
+            "type": kind,
+            "name": name,
+            "endpoints": [
+                {
+                    "id": f"{name}-{interface}",
+                    "interface": interface,
+                    "region_id": "bed",
+                    "region": "bed",
+                    "url": base + path,
+                }
+                for interface in ("public", "internal", "admin")
+            ],
+        }
+        for kind, name, path in SERVICES
+    ]
 
 
 class Catalog(IdentityHandler):
@@ -172,14 +199,29 @@ class UsersHandler(IdentityHandler):
     """Base of the handlers of projects and users."""
 
     def project_view(self, project: Project) -> dict:
-        return {"id": project.id, "name": project.name, "domain_id": "default", "description": project.description,
-                "enabled": True, "parent_id": "default", "is_domain": False, "tags": [], "options": {},
-                "links": {"self": f"{self.base}/identity/v3/projects/{project.id}"}}
+        return {
+            "id": project.id,
+            "name": project.name,
+            "domain_id": "default",
+            "description": project.description,
+            "enabled": True,
+            "parent_id": "default",
+            "is_domain": False,
+            "tags": [],
+            "options": {},
+            "links": {"self": f"{self.base}/identity/v3/projects/{project.id}"},
+        }
 
     def user_view(self, user: User) -> dict:
-        return {"id": user.id, "name": user.name, "domain_id": "default", "enabled": True,
-                "password_expires_at": None, "options": {},
-                "links": {"self": f"{self.base}/identity/v3/users/{user.id}"}}
+        return {
+            "id": user.id,
+            "name": user.name,
+            "domain_id": "default",
+            "enabled": True,
+            "password_expires_at": None,
+            "options": {},
+            "links": {"self": f"{self.base}/identity/v3/users/{user.id}"},
+        }
 
 
 class OwnProjects(UsersHandler):
@@ -202,8 +244,10 @@ class Projects(UsersHandler):
         projects = self.cloud.identity.projects
         if project_id is None:
             self.require_admin("identity:list_projects")
-            self.listing("projects", [self.project_view(each) for each in projects.values()
-                                      if self.query.get("name") in (None, each.name)])
+            self.listing(
+                "projects",
+                [self.project_view(each) for each in projects.values() if self.query.get("name") in (None, each.name)],
+            )
             return
         if project_id != self.token.project_id:
             self.require_admin("identity:get_project")
@@ -220,8 +264,10 @@ class Users(UsersHandler):
         users = self.cloud.identity.users
         if user_id is None:
             self.require_admin("identity:list_users")
-            self.listing("users", [self.user_view(each) for each in users.values()
-                                   if self.query.get("name") in (None, each.name)])
+            self.listing(
+                "users",
+                [self.user_view(each) for each in users.values() if self.query.get("name") in (None, each.name)],
+            )
             return
         if user_id != self.token.user_id:
             self.require_admin("identity:get_user")
@@ -234,8 +280,14 @@ class Domains(UsersHandler):
     """GET /domains and /domains/{id}: the domain Default."""
 
     def get(self, domain_id: str | None = None) -> None:
-        domain = {**DOMAIN, "description": "The default domain", "enabled": True, "tags": [], "options": {},
-                  "links": {"self": f"{self.base}/identity/v3/domains/default"}}
+        domain = {
+            **DOMAIN,
+            "description": "The default domain",
+            "enabled": True,
+            "tags": [],
+            "options": {},
+            "links": {"self": f"{self.base}/identity/v3/domains/default"},
+        }
         if domain_id is None:
             self.require_admin("identity:list_domains")
             self.listing("domains", [domain] if self.query.get("name") in (None, "Default") else [])

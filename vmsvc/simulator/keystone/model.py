@@ -11,7 +11,7 @@ from vmsvc.simulator.store import Store, Table
 PASSWORD = "sim"
 #: The roles that a role implies (measured).
 IMPLIED = {"admin": ("member", "admin", "manager", "reader"), "member": ("member", "reader"), "reader": ("reader",)}
-_MANY_TOKENS = 5000     # above which a new token removes the expired ones
+_MANY_TOKENS = 5000  # above which a new token removes the expired ones
 
 
 @dataclass
@@ -104,8 +104,15 @@ class Identity:
         """Make a token, unscoped without a project."""
         now = self._clock.now()
         roles = list(IMPLIED[user.roles[project.id]]) if project else []
-        token = Token(f"gAAAAAB{secrets.token_urlsafe(60)}", user.id, project.id if project else None, roles, now,
-                      now + self._settings.token_seconds, secrets.token_urlsafe(16))
+        token = Token(
+            f"gAAAAAB{secrets.token_urlsafe(60)}",
+            user.id,
+            project.id if project else None,
+            roles,
+            now,
+            now + self._settings.token_seconds,
+            secrets.token_urlsafe(16),
+        )
         self.tokens.save(token.id, token)
         if len(self.tokens) > _MANY_TOKENS:
             self._remove_expired()

@@ -9,9 +9,26 @@ from vmsvc.simulator.http import ServiceHandler
 from vmsvc.simulator.neutron.model import Network, Port, default_group
 
 ERROR_TYPES = {400: "HTTPBadRequest", 403: "PolicyNotAuthorized", 404: "HTTPNotFound", 409: "OverQuota"}
-EXTENSIONS = ("agent", "availability_zone", "binding", "default-subnetpools", "external-net", "filter-validation",
-              "ip-allocation", "net-mtu", "port-security", "project-id", "provider", "quotas", "quota_details",
-              "security-group", "shared-network", "standard-attr-tag", "standard-attr-timestamp", "subnet_allocation")
+EXTENSIONS = (
+    "agent",
+    "availability_zone",
+    "binding",
+    "default-subnetpools",
+    "external-net",
+    "filter-validation",
+    "ip-allocation",
+    "net-mtu",
+    "port-security",
+    "project-id",
+    "provider",
+    "quotas",
+    "quota_details",
+    "security-group",
+    "shared-network",
+    "standard-attr-tag",
+    "standard-attr-timestamp",
+    "subnet_allocation",
+)
 
 
 class NetworkHandler(ServiceHandler):
@@ -30,16 +47,32 @@ class NetworkHandler(ServiceHandler):
 
     def filtered(self, key: str, items: list[dict]) -> None:
         """Answer with a list. Every field is a filter; several values of one field mean any of them."""
-        filters = {name: {value.decode() for value in values} for name, values in self.request.query_arguments.items()
-                   if name not in ("fields", "limit", "marker", "sort_key", "sort_dir", "page_reverse")}
-        self.reply(200, {key: [item for item in items if all(
-            name not in item or str(item[name]).lower() in {value.lower() for value in values}
-            for name, values in filters.items())]})
+        filters = {
+            name: {value.decode() for value in values}
+            for name, values in self.request.query_arguments.items()
+            if name not in ("fields", "limit", "marker", "sort_key", "sort_dir", "page_reverse")
+        }
+        self.reply(
+            200,
+            {
+                key: [
+                    item
+                    for item in items
+                    if all(
+                        name not in item or str(item[name]).lower() in {value.lower() for value in values}
+                        for name, values in filters.items()
+                    )
+                ]
+            },
+        )
 
     def networks(self) -> list[Network]:
         """The networks that the user may see: shared ones and those of the own project; an admin sees all."""
-        return [network for network in self.cloud.networks.values()
-                if network.shared or self.token.is_admin or network.owner == self.token.project_id]
+        return [
+            network
+            for network in self.cloud.networks.values()
+            if network.shared or self.token.is_admin or network.owner == self.token.project_id
+        ]
 
     def network(self, network_id: str) -> Network:
         """One of these networks. Raises ApiError 404."""
@@ -63,16 +96,37 @@ class Versions(NetworkHandler):
     requires_token = False
 
     def get(self) -> None:
-        self.reply(200, {"versions": [{"id": "v2.0", "status": "CURRENT", "links": [
-            {"rel": "self", "href": f"{self.base}/network/v2.0/"}]}]})
+        self.reply(
+            200,
+            {
+                "versions": [
+                    {
+                        "id": "v2.0",
+                        "status": "CURRENT",
+                        "links": [{"rel": "self", "href": f"{self.base}/network/v2.0/"}],
+                    }
+                ]
+            },
+        )
 
 
 class Resources(NetworkHandler):
     """GET /v2.0: the kinds of resources."""
 
     def get(self) -> None:
-        self.reply(200, {"resources": [{"name": name, "collection": f"{name}s", "links": [
-            {"rel": "self", "href": f"{self.base}/network/v2.0/{name}s"}]} for name in ("network", "subnet", "port")]})
+        self.reply(
+            200,
+            {
+                "resources": [
+                    {
+                        "name": name,
+                        "collection": f"{name}s",
+                        "links": [{"rel": "self", "href": f"{self.base}/network/v2.0/{name}s"}],
+                    }
+                    for name in ("network", "subnet", "port")
+                ]
+            },
+        )
 
 
 class Networks(NetworkHandler):
@@ -88,8 +142,15 @@ class Networks(NetworkHandler):
     def post(self) -> None:
         """Make a network without a subnet."""
         body = self.body()["network"]
-        network = Network(str(uuid.uuid4()), "", self.token.project_id, self.cloud.clock.now(), body.get("name", ""),
-                          shared=bool(body.get("shared", False)), admin_state_up=body.get("admin_state_up", True))
+        network = Network(
+            str(uuid.uuid4()),
+            "",
+            self.token.project_id,
+            self.cloud.clock.now(),
+            body.get("name", ""),
+            shared=bool(body.get("shared", False)),
+            admin_state_up=body.get("admin_state_up", True),
+        )
         self.cloud.networks.save(network.id, network)
         self.reply(201, {"network": self._view(network)})
 
@@ -97,22 +158,39 @@ class Networks(NetworkHandler):
         """Answers 409 while the network has a port (measured)."""
         network = self.network(network_id)
         if self.cloud.ports.addresses.get(network_id):
-            raise conflict(f"Unable to complete operation on network {network_id}. There are one or more ports still "
-                           "in use on the network.")
+            raise conflict(
+                f"Unable to complete operation on network {network_id}. There are one or more ports still "
+                "in use on the network."
+            )
         self.cloud.networks.remove(network.id)
         self.reply(204)
 
     @staticmethod
     def _view(network: Network) -> dict:
         created = seconds_text(network.created)
-        return {"id": network.id, "name": network.name, "tenant_id": network.owner, "project_id": network.owner,
-                "admin_state_up": network.admin_state_up, "mtu": 1500, "status": "ACTIVE",
-                "subnets": [network.subnet_id] if network.subnet_id else [],
-                "shared": network.shared, "availability_zone_hints": [], "availability_zones": [],
-                "ipv4_address_scope": None, "ipv6_address_scope": None,
-                "router:external": False, "qinq": False, "vlan_transparent": False,
-                "description": "", "tags": [],
-                "created_at": created, "updated_at": created, "revision_number": 2}
+        return {
+            "id": network.id,
+            "name": network.name,
+            "tenant_id": network.owner,
+            "project_id": network.owner,
+            "admin_state_up": network.admin_state_up,
+            "mtu": 1500,
+            "status": "ACTIVE",
+            "subnets": [network.subnet_id] if network.subnet_id else [],
+            "shared": network.shared,
+            "availability_zone_hints": [],
+            "availability_zones": [],
+            "ipv4_address_scope": None,
+            "ipv6_address_scope": None,
+            "router:external": False,
+            "qinq": False,
+            "vlan_transparent": False,
+            "description": "",
+            "tags": [],
+            "created_at": created,
+            "updated_at": created,
+            "revision_number": 2,
+        }
 
 
 class Subnets(NetworkHandler):
@@ -141,8 +219,10 @@ class Subnets(NetworkHandler):
         if network is None:
             raise not_found(f"Subnet {subnet_id} could not be found.")
         if self.cloud.ports.addresses.get(network.id):
-            raise conflict(f"Unable to complete operation on subnet {subnet_id}: One or more ports have an IP "
-                           "allocation from this subnet.")
+            raise conflict(
+                f"Unable to complete operation on subnet {subnet_id}: One or more ports have an IP "
+                "allocation from this subnet."
+            )
         network.subnet_id = ""
         self.cloud.networks.save(network.id, network)
         self.reply(204)
@@ -150,15 +230,30 @@ class Subnets(NetworkHandler):
     @staticmethod
     def _view(network: Network) -> dict:
         created, subnet = seconds_text(network.created), ipaddress.ip_network(network.cidr)
-        return {"id": network.subnet_id, "name": network.subnet_name, "network_id": network.id, "ip_version": 4,
-                "cidr": network.cidr, "gateway_ip": str(subnet[1]) if network.gateway else None,
-                "enable_dhcp": False, "subnetpool_id": None,
-                "ipv6_ra_mode": None, "ipv6_address_mode": None,
-                "allocation_pools": [{"start": str(subnet[network.pool[0]]), "end": str(subnet[-2])}],
-                "host_routes": [], "dns_nameservers": [], "description": "",
-                "router:external": False, "service_types": [], "tags": [],
-                "created_at": created, "updated_at": created, "revision_number": 0, "project_id": network.owner,
-                "tenant_id": network.owner}
+        return {
+            "id": network.subnet_id,
+            "name": network.subnet_name,
+            "network_id": network.id,
+            "ip_version": 4,
+            "cidr": network.cidr,
+            "gateway_ip": str(subnet[1]) if network.gateway else None,
+            "enable_dhcp": False,
+            "subnetpool_id": None,
+            "ipv6_ra_mode": None,
+            "ipv6_address_mode": None,
+            "allocation_pools": [{"start": str(subnet[network.pool[0]]), "end": str(subnet[-2])}],
+            "host_routes": [],
+            "dns_nameservers": [],
+            "description": "",
+            "router:external": False,
+            "service_types": [],
+            "tags": [],
+            "created_at": created,
+            "updated_at": created,
+            "revision_number": 0,
+            "project_id": network.owner,
+            "tenant_id": network.owner,
+        }
 
 
 class Ports(NetworkHandler):
@@ -168,10 +263,15 @@ class Ports(NetworkHandler):
         """With device_id, the cost does not depend on the number of ports."""
         device = self.query.get("device_id")
         ports = self.cloud.ports.of(device) if device else self.cloud.ports.all.values()
-        owned = {network.id for network in self.cloud.networks.values()
-                 if network.owner == self.token.project_id}
-        self.filtered("ports", [port_view(port, self.token.is_admin) for port in ports
-                                if visible(port, self.token) or port.network_id in owned])
+        owned = {network.id for network in self.cloud.networks.values() if network.owner == self.token.project_id}
+        self.filtered(
+            "ports",
+            [
+                port_view(port, self.token.is_admin)
+                for port in ports
+                if visible(port, self.token) or port.network_id in owned
+            ],
+        )
 
     def post(self) -> None:
         """Make a port that no server uses."""
@@ -188,12 +288,34 @@ class Availability(NetworkHandler):
             raise not_found("The resource could not be found.")
         network = self.network(network_id)
         used = len(self.cloud.ports.addresses.get(network_id, ()))
-        subnets = [{"subnet_id": network.subnet_id, "ip_version": 4, "cidr": network.cidr, "used_ips": used,
-                    "subnet_name": network.subnet_name, "total_ips": network.size}] if network.subnet_id else []
-        self.reply(200, {"network_ip_availability": {
-            "network_id": network.id, "network_name": network.name, "project_id": network.owner,
-            "tenant_id": network.owner, "used_ips": used, "total_ips": network.size,
-            "subnet_ip_availability": subnets}})
+        subnets = (
+            [
+                {
+                    "subnet_id": network.subnet_id,
+                    "ip_version": 4,
+                    "cidr": network.cidr,
+                    "used_ips": used,
+                    "subnet_name": network.subnet_name,
+                    "total_ips": network.size,
+                }
+            ]
+            if network.subnet_id
+            else []
+        )
+        self.reply(
+            200,
+            {
+                "network_ip_availability": {
+                    "network_id": network.id,
+                    "network_name": network.name,
+                    "project_id": network.owner,
+                    "tenant_id": network.owner,
+                    "used_ips": used,
+                    "total_ips": network.size,
+                    "subnet_ip_availability": subnets,
+                }
+            },
+        )
 
 
 class OnePort(NetworkHandler):
@@ -222,16 +344,37 @@ def visible(port: Port, token) -> bool:
 def port_view(port: Port, is_admin: bool) -> dict:
     """A port as Neutron shows it. Only an admin sees the binding."""
     created = seconds_text(port.created)
-    view = {"id": port.id, "name": port.name, "network_id": port.network_id, "project_id": port.project_id,
-            "tenant_id": port.project_id, "mac_address": port.mac, "admin_state_up": True, "status": port.status,
-            "device_id": port.device_id, "device_owner": "compute:nova" if port.device_id else "",
-            "fixed_ips": [{"subnet_id": port.subnet_id, "ip_address": port.address}], "allowed_address_pairs": [],
-            "extra_dhcp_opts": [], "security_groups": [default_group(port.project_id)], "description": "",
-            "binding:vnic_type": "normal", "tags": [], "created_at": created, "updated_at": created,
-            "revision_number": 4}
+    view = {
+        "id": port.id,
+        "name": port.name,
+        "network_id": port.network_id,
+        "project_id": port.project_id,
+        "tenant_id": port.project_id,
+        "mac_address": port.mac,
+        "admin_state_up": True,
+        "status": port.status,
+        "device_id": port.device_id,
+        "device_owner": "compute:nova" if port.device_id else "",
+        "fixed_ips": [{"subnet_id": port.subnet_id, "ip_address": port.address}],
+        "allowed_address_pairs": [],
+        "extra_dhcp_opts": [],
+        "security_groups": [default_group(port.project_id)],
+        "description": "",
+        "binding:vnic_type": "normal",
+        "tags": [],
+        "created_at": created,
+        "updated_at": created,
+        "revision_number": 4,
+    }
     if is_admin:
-        view.update({"binding:profile": {}, "binding:host_id": port.host, "binding:vif_type": "ovs",
-                     "binding:vif_details": {"port_filter": True}})
+        view.update(
+            {
+                "binding:profile": {},
+                "binding:host_id": port.host,
+                "binding:vif_type": "ovs",
+                "binding:vif_details": {"port_filter": True},
+            }
+        )
     return view
 
 
@@ -240,9 +383,21 @@ class SecurityGroups(NetworkHandler):
 
     def get(self, group_id: str | None = None) -> None:
         projects = self.cloud.identity.projects if self.token.is_admin else [self.token.project_id]
-        items = [{"id": default_group(project), "name": "default", "stateful": True, "tenant_id": project,
-                  "project_id": project, "description": "Default security group", "shared": False,
-                  "security_group_rules": [], "tags": [], "revision_number": 1} for project in projects]
+        items = [
+            {
+                "id": default_group(project),
+                "name": "default",
+                "stateful": True,
+                "tenant_id": project,
+                "project_id": project,
+                "description": "Default security group",
+                "shared": False,
+                "security_group_rules": [],
+                "tags": [],
+                "revision_number": 1,
+            }
+            for project in projects
+        ]
         if group_id is None:
             self.filtered("security_groups", items)
         elif group_id not in [item["id"] for item in items]:
@@ -255,8 +410,15 @@ class Quotas(NetworkHandler):
     """/quotas/{project} and its details. Only the limit on ports can be set."""
 
     def get(self, project_id: str, details: str | None = None) -> None:
-        quota = {"network": -1, "subnet": -1, "subnetpool": -1, "port": self.cloud.quotas.port_limit(project_id),
-                 "rbac_policy": 10, "security_group": -1, "security_group_rule": -1}
+        quota = {
+            "network": -1,
+            "subnet": -1,
+            "subnetpool": -1,
+            "port": self.cloud.quotas.port_limit(project_id),
+            "rbac_policy": 10,
+            "security_group": -1,
+            "security_group_rule": -1,
+        }
         if details:
             used = {"port": self.cloud.ports.count.get(project_id, 0), "security_group": 1}
             quota = {name: {"limit": limit, "used": used.get(name, 0), "reserved": 0} for name, limit in quota.items()}
@@ -277,8 +439,17 @@ class Extensions(NetworkHandler):
     """GET /extensions and one of them."""
 
     def get(self, alias: str | None = None) -> None:
-        items = [{"id": name, "name": name, "alias": name, "description": name, "links": [],
-                  "updated": "2020-01-01T00:00:00-00:00"} for name in EXTENSIONS]
+        items = [
+            {
+                "id": name,
+                "name": name,
+                "alias": name,
+                "description": name,
+                "links": [],
+                "updated": "2020-01-01T00:00:00-00:00",
+            }
+            for name in EXTENSIONS
+        ]
         if alias is None:
             self.reply(200, {"extensions": items})
         elif alias in EXTENSIONS:
@@ -286,8 +457,9 @@ class Extensions(NetworkHandler):
         else:
             self.set_status(404)
             self.set_header("Content-Type", "text/plain; charset=UTF-8")
-            self.finish(f"404 Not Found\n\nThe resource could not be found.\n\n Extension with alias {alias} does not "
-                        "exist  ")
+            self.finish(
+                f"404 Not Found\n\nThe resource could not be found.\n\n Extension with alias {alias} does not exist  "
+            )
 
 
 class Missing(NetworkHandler):
@@ -300,13 +472,20 @@ class Missing(NetworkHandler):
 
 
 routes = [
-    (r"/network/?", Versions), (r"/network/v2\.0/?", Resources),
-    (r"/network/v2\.0/networks(?:\.json)?", Networks), (r"/network/v2\.0/networks/([^/]+)", Networks),
-    (r"/network/v2\.0/subnets(?:\.json)?", Subnets), (r"/network/v2\.0/subnets/([^/]+)", Subnets),
+    (r"/network/?", Versions),
+    (r"/network/v2\.0/?", Resources),
+    (r"/network/v2\.0/networks(?:\.json)?", Networks),
+    (r"/network/v2\.0/networks/([^/]+)", Networks),
+    (r"/network/v2\.0/subnets(?:\.json)?", Subnets),
+    (r"/network/v2\.0/subnets/([^/]+)", Subnets),
     (r"/network/v2\.0/network-ip-availabilities/([^/]+)", Availability),
-    (r"/network/v2\.0/ports(?:\.json)?", Ports), (r"/network/v2\.0/ports/([^/]+)", OnePort),
-    (r"/network/v2\.0/security-groups", SecurityGroups), (r"/network/v2\.0/security-groups/([^/]+)", SecurityGroups),
-    (r"/network/v2\.0/quotas/([^/]+)", Quotas), (r"/network/v2\.0/quotas/([^/]+)/(details)(?:\.json)?", Quotas),
-    (r"/network/v2\.0/extensions", Extensions), (r"/network/v2\.0/extensions/([^/]+)", Extensions),
+    (r"/network/v2\.0/ports(?:\.json)?", Ports),
+    (r"/network/v2\.0/ports/([^/]+)", OnePort),
+    (r"/network/v2\.0/security-groups", SecurityGroups),
+    (r"/network/v2\.0/security-groups/([^/]+)", SecurityGroups),
+    (r"/network/v2\.0/quotas/([^/]+)", Quotas),
+    (r"/network/v2\.0/quotas/([^/]+)/(details)(?:\.json)?", Quotas),
+    (r"/network/v2\.0/extensions", Extensions),
+    (r"/network/v2\.0/extensions/([^/]+)", Extensions),
     (r"/network/.*", Missing),
 ]

@@ -21,13 +21,15 @@ SIMPLE_ACTIONS = {
     "resume": (("suspended",), "resuming", "active", 1, "resume"),
 }
 #: Actions for admins, and the rules of Nova's policy that say so.
-ADMIN_ACTIONS = {"migrate": "os_compute_api:os-migrate-server:migrate",
-                 "os-migrateLive": "os_compute_api:os-migrate-server:migrate_live",
-                 "evacuate": "os_compute_api:os-evacuate",
-                 "os-resetState": "os_compute_api:os-admin-actions:reset_state",
-                 "resetNetwork": "os_compute_api:os-admin-actions:reset_network",
-                 "injectNetworkInfo": "os_compute_api:os-admin-actions:inject_network_info",
-                 "shelveOffload": "os_compute_api:os-shelve:shelve_offload"}
+ADMIN_ACTIONS = {
+    "migrate": "os_compute_api:os-migrate-server:migrate",
+    "os-migrateLive": "os_compute_api:os-migrate-server:migrate_live",
+    "evacuate": "os_compute_api:os-evacuate",
+    "os-resetState": "os_compute_api:os-admin-actions:reset_state",
+    "resetNetwork": "os_compute_api:os-admin-actions:reset_network",
+    "injectNetworkInfo": "os_compute_api:os-admin-actions:inject_network_info",
+    "shelveOffload": "os_compute_api:os-shelve:shelve_offload",
+}
 
 
 def check_lock(server: Server, token: Token) -> None:
@@ -50,8 +52,9 @@ def delete_server(cloud: Cloud, token: Token, server: Server) -> None:
         cloud.deletion.begin(server)
 
 
-def do_action(cloud: Cloud, token: Token, server: Server, name: str, values: object, request_id: str
-        ) -> tuple[int, dict | None]:
+def do_action(
+    cloud: Cloud, token: Token, server: Server, name: str, values: object, request_id: str
+) -> tuple[int, dict | None]:
     """Start an action. Returns the status and the body of the answer. Raises ApiError."""
     if name in ADMIN_ACTIONS and not token.is_admin:
         raise not_allowed(ADMIN_ACTIONS[name])
@@ -95,8 +98,10 @@ def _reboot(cloud: Cloud, _token: Token, server: Server, values: dict) -> None:
         raise bad_request(f"Invalid input for field/attribute reboot. Value: {values}. 'type' is a required property")
     kind = str(values["type"]).upper()
     if kind not in ("SOFT", "HARD"):
-        raise bad_request(f"Invalid input for field/attribute type. Value: {values.get('type')}. "
-                          f"'{values.get('type')}' is not one of ['HARD', 'Hard', 'hard', 'SOFT', 'Soft', 'soft']")
+        raise bad_request(
+            f"Invalid input for field/attribute type. Value: {values.get('type')}. "
+            f"'{values.get('type')}' is not one of ['HARD', 'Hard', 'hard', 'SOFT', 'Soft', 'soft']"
+        )
     allowed = ("active",) if kind == "SOFT" else ("active", "stopped", "paused", "suspended", "error")
     _require(server, "reboot", allowed)
     cloud.state_changes.begin(server, "rebooting" if kind == "SOFT" else "rebooting_hard", "active", 1, "reboot")
@@ -126,8 +131,9 @@ def _force_delete(cloud: Cloud, _token: Token, server: Server, _values: dict) ->
 
 def _restore(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
     _require(server, "restore", ("soft-delete",))
-    cloud.quotas.check(server.project_id, {"instances": 1, "cores": server.flavor["vcpus"],
-                                           "ram": server.flavor["ram"]})
+    cloud.quotas.check(
+        server.project_id, {"instances": 1, "cores": server.flavor["vcpus"], "ram": server.flavor["ram"]}
+    )
     before, server.pending = server.pending, None
     cloud.state_changes.begin(server, "restoring", before["vm_state"], before["power_state"], "restore")
 
@@ -161,7 +167,15 @@ def _unsupported(_cloud: Cloud, _token: Token, server: Server, _values: dict) ->
 
 
 _ACTIONS: dict[str, Callable[[Cloud, Token, Server, dict], dict | None]] = {
-    "reboot": _reboot, "lock": _lock, "unlock": _unlock, "forceDelete": _force_delete, "restore": _restore,
-    "createImage": _create_image, "os-resetState": _reset_state, "shelve": _shelve, "unshelve": _unshelve,
-    "confirmResize": _unsupported, "revertResize": _unsupported,
+    "reboot": _reboot,
+    "lock": _lock,
+    "unlock": _unlock,
+    "forceDelete": _force_delete,
+    "restore": _restore,
+    "createImage": _create_image,
+    "os-resetState": _reset_state,
+    "shelve": _shelve,
+    "unshelve": _unshelve,
+    "confirmResize": _unsupported,
+    "revertResize": _unsupported,
 }

@@ -11,8 +11,16 @@ from vmsvc.simulator.http import ServiceHandler
 from vmsvc.simulator.nova.servers import Server
 
 MIN, MAX = (2, 1), (2, 100)
-ERROR_NAMES = {400: "badRequest", 401: "unauthorized", 403: "forbidden", 404: "itemNotFound", 405: "badMethod",
-               409: "conflictingRequest", 413: "overLimit", 503: "serviceUnavailable"}
+ERROR_NAMES = {
+    400: "badRequest",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "itemNotFound",
+    405: "badMethod",
+    409: "conflictingRequest",
+    413: "overLimit",
+    503: "serviceUnavailable",
+}
 
 
 class ComputeHandler(ServiceHandler):
@@ -28,8 +36,9 @@ class ComputeHandler(ServiceHandler):
             self.version = MAX
         elif version is not None:
             if not re.fullmatch(r"\d+\.\d+", version):
-                raise bad_request(f"API Version String {version} is of invalid format. Must be of format "
-                                  "MajorNum.MinorNum.")
+                raise bad_request(
+                    f"API Version String {version} is of invalid format. Must be of format MajorNum.MinorNum."
+                )
             self.version = tuple(int(part) for part in version.split("."))
         text = f"{self.version[0]}.{self.version[1]}"
         self.set_header("OpenStack-API-Version", f"compute {text}")
@@ -37,8 +46,11 @@ class ComputeHandler(ServiceHandler):
         self.set_header("Vary", "OpenStack-API-Version")
         self.set_header("x-compute-request-id", self.request_id)
         if not MIN <= self.version <= MAX:
-            raise ApiError(406, f"Version {text} is not supported by the API. Minimum is {MIN[0]}.{MIN[1]} and maximum "
-                           f"is {MAX[0]}.{MAX[1]}.")
+            raise ApiError(
+                406,
+                f"Version {text} is not supported by the API. Minimum is {MIN[0]}.{MIN[1]} and maximum "
+                f"is {MAX[0]}.{MAX[1]}.",
+            )
 
     def _requested_version(self) -> str | None:
         for part in self.request.headers.get("OpenStack-API-Version", "").split(","):
@@ -57,8 +69,10 @@ class ComputeHandler(ServiceHandler):
 
     def links(self, kind: str, key: str) -> list[dict]:
         """The links `self` and `bookmark`."""
-        return [{"rel": "self", "href": f"{self.address}/v2.1/{kind}/{key}"},
-                {"rel": "bookmark", "href": f"{self.address}/{kind}/{key}"}]
+        return [
+            {"rel": "self", "href": f"{self.address}/v2.1/{kind}/{key}"},
+            {"rel": "bookmark", "href": f"{self.address}/{kind}/{key}"},
+        ]
 
     def require_admin(self, rule: str) -> None:
         """Raise ApiError 403 when the user is no admin (measured)."""
@@ -84,17 +98,29 @@ class Versions(ComputeHandler):
     requires_token = False
 
     def get(self, version: str | None = None) -> None:
-        current = {"id": "v2.1", "status": "CURRENT", "version": f"{MAX[0]}.{MAX[1]}", "min_version": "2.1",
-                   "updated": "2013-07-23T11:33:21Z",
-                   "links": [{"rel": "self", "href": f"{self.address}/v2.1/"}]}
+        current = {
+            "id": "v2.1",
+            "status": "CURRENT",
+            "version": f"{MAX[0]}.{MAX[1]}",
+            "min_version": "2.1",
+            "updated": "2013-07-23T11:33:21Z",
+            "links": [{"rel": "self", "href": f"{self.address}/v2.1/"}],
+        }
         if version:
             current["links"].append({"rel": "describedby", "type": "text/html", "href": "http://docs.openstack.org/"})
-            current["media-types"] = [{"base": "application/json",
-                                       "type": "application/vnd.openstack.compute+json;version=2.1"}]
+            current["media-types"] = [
+                {"base": "application/json", "type": "application/vnd.openstack.compute+json;version=2.1"}
+            ]
             self.reply(200, {"version": current})
             return
-        old = {"id": "v2.0", "status": "DEPRECATED", "version": "", "min_version": "",
-               "updated": "2011-01-21T11:33:21Z", "links": [{"rel": "self", "href": f"{self.address}/v2/"}]}
+        old = {
+            "id": "v2.0",
+            "status": "DEPRECATED",
+            "version": "",
+            "min_version": "",
+            "updated": "2011-01-21T11:33:21Z",
+            "links": [{"rel": "self", "href": f"{self.address}/v2/"}],
+        }
         self.reply(200, {"versions": [old, current]})
 
 
@@ -117,8 +143,10 @@ def summary(server: Server, address: str) -> dict:
 
 def links(server: Server, address: str) -> list[dict]:
     """The links `self` and `bookmark`."""
-    return [{"rel": "self", "href": f"{address}/v2.1/servers/{server.id}"},
-            {"rel": "bookmark", "href": f"{address}/servers/{server.id}"}]
+    return [
+        {"rel": "self", "href": f"{address}/v2.1/servers/{server.id}"},
+        {"rel": "bookmark", "href": f"{address}/servers/{server.id}"},
+    ]
 
 
 class ServerView:
@@ -134,17 +162,32 @@ class ServerView:
     def show(self, server: Server, alone: bool = True) -> dict:
         """A server's fields. GET of one server (`alone`) has a few more than a list."""
         view = {
-            "id": server.id, "name": server.name, "status": server.status, "tenant_id": server.project_id,
-            "user_id": server.user_id, "metadata": server.metadata, "hostId": server.host_id,
-            "image": self._image(server, alone), "flavor": self._flavor(server),
-            "created": seconds_text(server.created), "updated": seconds_text(server.updated),
-            "addresses": self._addresses(server), "accessIPv4": "", "accessIPv6": "",
-            "links": links(server, self._address), "OS-DCF:diskConfig": "MANUAL",
-            "OS-EXT-AZ:availability_zone": server.az, "config_drive": "", "key_name": server.key_name,
+            "id": server.id,
+            "name": server.name,
+            "status": server.status,
+            "tenant_id": server.project_id,
+            "user_id": server.user_id,
+            "metadata": server.metadata,
+            "hostId": server.host_id,
+            "image": self._image(server, alone),
+            "flavor": self._flavor(server),
+            "created": seconds_text(server.created),
+            "updated": seconds_text(server.updated),
+            "addresses": self._addresses(server),
+            "accessIPv4": "",
+            "accessIPv6": "",
+            "links": links(server, self._address),
+            "OS-DCF:diskConfig": "MANUAL",
+            "OS-EXT-AZ:availability_zone": server.az,
+            "config_drive": "",
+            "key_name": server.key_name,
             "OS-SRV-USG:launched_at": micros_text(server.launched_at),
             "OS-SRV-USG:terminated_at": micros_text(server.terminated_at),
-            "OS-EXT-STS:task_state": server.task_state, "OS-EXT-STS:vm_state": server.vm_state,
-            "OS-EXT-STS:power_state": server.power_state, "os-extended-volumes:volumes_attached": []}
+            "OS-EXT-STS:task_state": server.task_state,
+            "OS-EXT-STS:vm_state": server.vm_state,
+            "OS-EXT-STS:power_state": server.power_state,
+            "os-extended-volumes:volumes_attached": [],
+        }
         if server.vm_state != "error" or server.host:
             view["security_groups"] = [{"name": "default"}]
         if server.status in ("BUILD", "ACTIVE"):
@@ -159,8 +202,10 @@ class ServerView:
     def _image(self, server: Server, alone: bool) -> dict | str:
         if not server.image_id:
             return ""
-        image = {"id": server.image_id,
-                 "links": [{"rel": "bookmark", "href": f"{self._address}/images/{server.image_id}"}]}
+        image = {
+            "id": server.image_id,
+            "links": [{"rel": "bookmark", "href": f"{self._address}/images/{server.image_id}"}],
+        }
         if alone and self._version >= (2, 98):
             image["properties"] = {}
         return image
@@ -168,11 +213,19 @@ class ServerView:
     def _flavor(self, server: Server) -> dict:
         flavor = server.flavor
         if self._version < (2, 47):
-            return {"id": flavor["id"],
-                    "links": [{"rel": "bookmark", "href": f"{self._address}/flavors/{flavor['id']}"}]}
-        return {"vcpus": flavor["vcpus"], "ram": flavor["ram"], "disk": flavor["disk"],
-                "ephemeral": flavor["ephemeral"], "swap": flavor["swap"], "original_name": flavor["id"],
-                "extra_specs": flavor["extra_specs"]}
+            return {
+                "id": flavor["id"],
+                "links": [{"rel": "bookmark", "href": f"{self._address}/flavors/{flavor['id']}"}],
+            }
+        return {
+            "vcpus": flavor["vcpus"],
+            "ram": flavor["ram"],
+            "disk": flavor["disk"],
+            "ephemeral": flavor["ephemeral"],
+            "swap": flavor["swap"],
+            "original_name": flavor["id"],
+            "extra_specs": flavor["extra_specs"],
+        }
 
     def _addresses(self, server: Server) -> dict:
         """The addresses by network, {} until the server is ACTIVE (measured)."""
@@ -181,7 +234,8 @@ class ServerView:
         addresses: dict[str, list] = {}
         for port in self._cloud.ports.by_device.get(server.id, ()):
             addresses.setdefault(self._cloud.networks[port.network_id].name, []).append(
-                {"version": 4, "addr": port.address, "OS-EXT-IPS:type": "fixed", "OS-EXT-IPS-MAC:mac_addr": port.mac})
+                {"version": 4, "addr": port.address, "OS-EXT-IPS:type": "fixed", "OS-EXT-IPS-MAC:mac_addr": port.mac}
+            )
         return addresses
 
     def _add_fault(self, view: dict, server: Server) -> None:
@@ -219,11 +273,17 @@ class ServerView:
         view["OS-EXT-SRV-ATTR:hypervisor_hostname"] = host.node if host else None
         view["OS-EXT-SRV-ATTR:instance_name"] = f"instance-{server.number:08x}"
         if self._version >= (2, 3):
-            view.update({"OS-EXT-SRV-ATTR:hostname": server.hostname, "OS-EXT-SRV-ATTR:kernel_id": "",
-                         "OS-EXT-SRV-ATTR:launch_index": server.launch_index, "OS-EXT-SRV-ATTR:ramdisk_id": "",
-                         "OS-EXT-SRV-ATTR:reservation_id": server.reservation_id,
-                         "OS-EXT-SRV-ATTR:root_device_name": "/dev/sda" if server.host else None,
-                         "OS-EXT-SRV-ATTR:user_data": server.user_data})
+            view.update(
+                {
+                    "OS-EXT-SRV-ATTR:hostname": server.hostname,
+                    "OS-EXT-SRV-ATTR:kernel_id": "",
+                    "OS-EXT-SRV-ATTR:launch_index": server.launch_index,
+                    "OS-EXT-SRV-ATTR:ramdisk_id": "",
+                    "OS-EXT-SRV-ATTR:reservation_id": server.reservation_id,
+                    "OS-EXT-SRV-ATTR:root_device_name": "/dev/sda" if server.host else None,
+                    "OS-EXT-SRV-ATTR:user_data": server.user_data,
+                }
+            )
         if self._version >= (2, 16):
             view["host_status"] = self._host_status(host)
 
@@ -236,8 +296,13 @@ class ServerView:
 
     def unknown(self, server: Server) -> dict:
         """A server whose cell is down, in a list without filters from 2.69 on (read)."""
-        return {"id": server.id, "status": "UNKNOWN", "tenant_id": server.project_id,
-                "created": seconds_text(server.created), "links": links(server, self._address)}
+        return {
+            "id": server.id,
+            "status": "UNKNOWN",
+            "tenant_id": server.project_id,
+            "created": seconds_text(server.created),
+            "links": links(server, self._address),
+        }
 
 
 routes = [(r"/compute/?", Versions), (r"/compute/(v2\.1)/?", Versions)]

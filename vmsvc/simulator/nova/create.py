@@ -14,10 +14,33 @@ from vmsvc.simulator.keystone.model import Token
 from vmsvc.simulator.nova.flavors import Flavor, keypair_key
 from vmsvc.simulator.nova.servers import Server
 
-KNOWN = {"name", "flavorRef", "imageRef", "networks", "metadata", "tags", "key_name", "user_data", "availability_zone",
-         "min_count", "max_count", "host", "hypervisor_hostname", "security_groups", "config_drive", "description",
-         "adminPass", "personality", "block_device_mapping_v2", "accessIPv4", "accessIPv6", "OS-DCF:diskConfig",
-         "return_reservation_id", "trusted_image_certificates", "hostname"}
+KNOWN = {
+    "name",
+    "flavorRef",
+    "imageRef",
+    "networks",
+    "metadata",
+    "tags",
+    "key_name",
+    "user_data",
+    "availability_zone",
+    "min_count",
+    "max_count",
+    "host",
+    "hypervisor_hostname",
+    "security_groups",
+    "config_drive",
+    "description",
+    "adminPass",
+    "personality",
+    "block_device_mapping_v2",
+    "accessIPv4",
+    "accessIPv6",
+    "OS-DCF:diskConfig",
+    "return_reservation_id",
+    "trusted_image_certificates",
+    "hostname",
+}
 UUID = re.compile(r"^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$", re.I)
 
 
@@ -80,21 +103,41 @@ def _check_groups(cloud: Cloud, request: dict, hints: dict) -> None:
 
 def action_entry(name: str, request_id: str, token: Token, server: Server) -> dict:
     """An entry for os-instance-actions, which has not ended."""
-    return {"action": name, "request_id": request_id, "user_id": token.user_id, "project_id": token.project_id or "",
-            "start_time": server.created, "updated_at": server.created, "message": None}
+    return {
+        "action": name,
+        "request_id": request_id,
+        "user_id": token.user_id,
+        "project_id": token.project_id or "",
+        "start_time": server.created,
+        "updated_at": server.created,
+        "message": None,
+    }
 
 
 def _new_server(cloud: Cloud, token: Token, request: dict, flavor: dict, networks: list[str]) -> Server:
     now = cloud.clock.now()
     zone, _, host = (request.get("availability_zone") or "").partition(":")
     server = Server(
-        id=str(uuid.uuid4()), number=cloud.servers.next_number(), name=request["name"], project_id=token.project_id,
-        user_id=token.user_id, flavor=flavor, image_id=request.get("imageRef", ""), network_ids=networks,
-        created=now, updated=now, metadata=dict(request.get("metadata") or {}),
-        tags=list(dict.fromkeys(request.get("tags") or [])), asked_az=zone or None,
-        asked_host=request.get("host") or host or None, asked_node=request.get("hypervisor_hostname"),
-        key_name=request.get("key_name"), user_data=request.get("user_data"), description=request.get("description"),
-        hostname=request.get("hostname") or re.sub(r"[^A-Za-z0-9.-]+", "-", request["name"]).strip("-.").lower()[:63])
+        id=str(uuid.uuid4()),
+        number=cloud.servers.next_number(),
+        name=request["name"],
+        project_id=token.project_id,
+        user_id=token.user_id,
+        flavor=flavor,
+        image_id=request.get("imageRef", ""),
+        network_ids=networks,
+        created=now,
+        updated=now,
+        metadata=dict(request.get("metadata") or {}),
+        tags=list(dict.fromkeys(request.get("tags") or [])),
+        asked_az=zone or None,
+        asked_host=request.get("host") or host or None,
+        asked_node=request.get("hypervisor_hostname"),
+        key_name=request.get("key_name"),
+        user_data=request.get("user_data"),
+        description=request.get("description"),
+        hostname=request.get("hostname") or re.sub(r"[^A-Za-z0-9.-]+", "-", request["name"]).strip("-.").lower()[:63],
+    )
     server.admin_pass = request.get("adminPass") or secrets.token_urlsafe(9)
     return server
 
@@ -120,8 +163,9 @@ def _validated(body: object, version: tuple[int, int]) -> dict:
     if not request.get("imageRef") and not request.get("block_device_mapping_v2"):
         raise bad_request("Missing imageRef attribute")
     if not UUID.match(str(request.get("imageRef"))):
-        raise invalid("imageRef", request["imageRef"],
-                      f"{request['imageRef']!r} is not valid under any of the given schemas")
+        raise invalid(
+            "imageRef", request["imageRef"], f"{request['imageRef']!r} is not valid under any of the given schemas"
+        )
     _check_user_data(request.get("user_data", ""))
     check_metadata(request.get("metadata") or {})
     if len(request.get("tags") or []) > 50:
@@ -164,8 +208,9 @@ def check_metadata(items: dict) -> None:
         if len(value) > 255:
             raise invalid(key, value, f"{value!r} is too long")
         if not 0 < len(key) <= 255 or not re.fullmatch(r"[a-zA-Z0-9-_:. ]{1,255}", key):
-            raise invalid("metadata", items,
-                          f"'{key}' does not match any of the regexes: '^[a-zA-Z0-9-_:. ]{{1,255}}$'")
+            raise invalid(
+                "metadata", items, f"'{key}' does not match any of the regexes: '^[a-zA-Z0-9-_:. ]{{1,255}}$'"
+            )
 
 
 def check_tag(tag: object, refusal) -> None:
@@ -213,8 +258,9 @@ def _networks(cloud: Cloud, token: Token, request: dict) -> list[str]:
         return []
     if wanted in ("auto", []):
         return list(cloud.networks)[:1]
-    if not isinstance(wanted, list) or not all(isinstance(each, dict) and UUID.match(str(each.get("uuid", "")))
-                                               for each in wanted):
+    if not isinstance(wanted, list) or not all(
+        isinstance(each, dict) and UUID.match(str(each.get("uuid", ""))) for each in wanted
+    ):
         raise invalid("networks", wanted, f"{wanted} is not valid under any of the given schemas")
     for each in wanted:
         network = cloud.networks.get(each["uuid"])

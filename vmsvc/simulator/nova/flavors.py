@@ -9,11 +9,25 @@ from vmsvc.simulator.nova.servers import Servers
 from vmsvc.simulator.store import Store
 
 #: Nova's defaults (measured); -1 is unlimited.
-DEFAULT_QUOTA = {"cores": 20, "instances": 10, "key_pairs": 100, "metadata_items": 128, "ram": 51200,
-                 "server_group_members": 10, "server_groups": 10}
+DEFAULT_QUOTA = {
+    "cores": 20,
+    "instances": 10,
+    "key_pairs": 100,
+    "metadata_items": 128,
+    "ram": 51200,
+    "server_group_members": 10,
+    "server_groups": 10,
+}
 #: The quota of the projects admin and demo in a new cloud.
-LARGE_QUOTA = {"cores": 1000000, "instances": 100000, "key_pairs": 1000, "metadata_items": 128, "ram": 1000000000,
-               "server_group_members": 1000, "server_groups": 1000}
+LARGE_QUOTA = {
+    "cores": 1000000,
+    "instances": 100000,
+    "key_pairs": 1000,
+    "metadata_items": 128,
+    "ram": 1000000000,
+    "server_group_members": 1000,
+    "server_groups": 1000,
+}
 
 
 @dataclass
@@ -45,13 +59,20 @@ class Flavor:
 
     def embedded(self, from_volume: bool = False) -> dict:
         """The copy of the flavor that a server keeps: its fields, and what the server asks of a host."""
-        return {**asdict(self), "request": self.request(from_volume), "traits": self.traits("required"),
-                "forbidden": self.traits("forbidden")}
+        return {
+            **asdict(self),
+            "request": self.request(from_volume),
+            "traits": self.traits("required"),
+            "forbidden": self.traits("forbidden"),
+        }
 
     def traits(self, kind: str) -> list[str]:
         """The traits that a host must have ('required') or must not have ('forbidden')."""
-        return sorted(key.removeprefix("trait:") for key, value in self.extra_specs.items()
-                      if key.startswith("trait:") and value == kind)
+        return sorted(
+            key.removeprefix("trait:")
+            for key, value in self.extra_specs.items()
+            if key.startswith("trait:") and value == kind
+        )
 
 
 @dataclass
@@ -67,7 +88,7 @@ class KeyPair:
     def fingerprint(self) -> str:
         """A text in the form of an MD5 fingerprint."""
         digest = hashlib.md5(self.public_key.encode(), usedforsecurity=False).hexdigest()
-        return ":".join(digest[i:i + 2] for i in range(0, 32, 2))
+        return ":".join(digest[i : i + 2] for i in range(0, 32, 2))
 
 
 def keypair_key(user_id: str, name: str) -> str:
@@ -111,5 +132,6 @@ class Quotas:
             requested = ", ".join(str(wanted[name]) for name in exceeded)
             already = ", ".join(str(used[name]) for name in exceeded)
             allowed = ", ".join(str(limits[name]) for name in exceeded)
-            raise forbidden(f"Quota exceeded for {names}: Requested {requested}, but already used {already} of "
-                            f"{allowed} {names}")
+            raise forbidden(
+                f"Quota exceeded for {names}: Requested {requested}, but already used {already} of {allowed} {names}"
+            )

@@ -9,11 +9,25 @@ from vmsvc.simulator.nova.flavors import DEFAULT_QUOTA, Flavor, KeyPair, keypair
 
 QUOTAS = ("cores", "instances", "key_pairs", "metadata_items", "ram", "server_group_members", "server_groups")
 #: Shown below 2.36, when Nova still spoke of networks.
-OLD_QUOTAS = {"fixed_ips": -1, "floating_ips": -1, "security_groups": -1, "security_group_rules": -1,
-              "injected_files": 5, "injected_file_content_bytes": 10240, "injected_file_path_bytes": 255}
-OLD_LIMITS = {"maxImageMeta": 128, "maxPersonality": 5, "maxPersonalitySize": 10240, "maxSecurityGroupRules": -1,
-              "maxSecurityGroups": -1, "maxTotalFloatingIps": -1, "totalFloatingIpsUsed": 0,
-              "totalSecurityGroupsUsed": 0}
+OLD_QUOTAS = {
+    "fixed_ips": -1,
+    "floating_ips": -1,
+    "security_groups": -1,
+    "security_group_rules": -1,
+    "injected_files": 5,
+    "injected_file_content_bytes": 10240,
+    "injected_file_path_bytes": 255,
+}
+OLD_LIMITS = {
+    "maxImageMeta": 128,
+    "maxPersonality": 5,
+    "maxPersonalitySize": 10240,
+    "maxSecurityGroupRules": -1,
+    "maxSecurityGroups": -1,
+    "maxTotalFloatingIps": -1,
+    "totalFloatingIpsUsed": 0,
+    "totalSecurityGroupsUsed": 0,
+}
 
 
 class Flavors(ComputeHandler):
@@ -54,9 +68,17 @@ class Flavors(ComputeHandler):
 
     def _whole(self, flavor: Flavor) -> dict:
         swap = flavor.swap if flavor.swap or self.version >= (2, 75) else ""
-        view = {**self._brief(flavor), "ram": flavor.ram, "disk": flavor.disk, "swap": swap, "vcpus": flavor.vcpus,
-                "OS-FLV-EXT-DATA:ephemeral": flavor.ephemeral, "OS-FLV-DISABLED:disabled": False,
-                "os-flavor-access:is_public": True, "rxtx_factor": 1.0}
+        view = {
+            **self._brief(flavor),
+            "ram": flavor.ram,
+            "disk": flavor.disk,
+            "swap": swap,
+            "vcpus": flavor.vcpus,
+            "OS-FLV-EXT-DATA:ephemeral": flavor.ephemeral,
+            "OS-FLV-DISABLED:disabled": False,
+            "os-flavor-access:is_public": True,
+            "rxtx_factor": 1.0,
+        }
         if self.version >= (2, 61):
             view["extra_specs"] = flavor.extra_specs
         return view
@@ -77,14 +99,32 @@ class KeyPairs(ComputeHandler):
     def get(self, name: str | None = None) -> None:
         pairs = self.cloud.keypairs
         if name is None:
-            self.reply(200, {"keypairs": [{"keypair": self._view(pair)} for pair in pairs.values()
-                                          if pair.user_id == self.token.user_id]})
+            self.reply(
+                200,
+                {
+                    "keypairs": [
+                        {"keypair": self._view(pair)} for pair in pairs.values() if pair.user_id == self.token.user_id
+                    ]
+                },
+            )
             return
         pair = pairs.get(keypair_key(self.token.user_id, name))
         if pair is None:
             raise not_found(f"Keypair {name} not found for user {self.token.user_id}")
-        self.reply(200, {"keypair": {**self._view(pair), "user_id": pair.user_id, "deleted": False, "id": 1,
-                                     "created_at": micros_text(pair.created), "deleted_at": None, "updated_at": None}})
+        self.reply(
+            200,
+            {
+                "keypair": {
+                    **self._view(pair),
+                    "user_id": pair.user_id,
+                    "deleted": False,
+                    "id": 1,
+                    "created_at": micros_text(pair.created),
+                    "deleted_at": None,
+                    "updated_at": None,
+                }
+            },
+        )
 
     def post(self) -> None:
         body = self.body().get("keypair") or {}
@@ -92,8 +132,9 @@ class KeyPairs(ComputeHandler):
             raise bad_request("'name' is a required property")
         if keypair_key(self.token.user_id, body["name"]) in self.cloud.keypairs:
             raise conflict(f"Key pair '{body['name']}' already exists.")
-        pair = KeyPair(self.token.user_id, body["name"], body.get("public_key") or "ssh-ed25519 AAAA sim",
-                       self.cloud.clock.now())
+        pair = KeyPair(
+            self.token.user_id, body["name"], body.get("public_key") or "ssh-ed25519 AAAA sim", self.cloud.clock.now()
+        )
         self.cloud.keypairs.save(keypair_key(pair.user_id, pair.name), pair)
         self.reply(201 if self.version >= (2, 2) else 200, {"keypair": {**self._view(pair), "user_id": pair.user_id}})
 
@@ -119,13 +160,28 @@ class Limits(ComputeHandler):
         limits, used = self.cloud.quotas.limits(project_id), self.cloud.servers.used(project_id)
         groups = sum(group.project_id == project_id for group in self.cloud.groups.all.values())
         old = OLD_LIMITS if self.version < (2, 36) else {}
-        self.reply(200, {"limits": {"rate": [], "absolute": {**old,
-            "maxTotalCores": limits["cores"], "maxTotalInstances": limits["instances"],
-            "maxTotalKeypairs": limits["key_pairs"], "maxServerMeta": limits["metadata_items"],
-            "maxTotalRAMSize": limits["ram"], "maxServerGroups": limits["server_groups"],
-            "maxServerGroupMembers": limits["server_group_members"], "totalRAMUsed": used["ram"],
-            "totalCoresUsed": used["cores"], "totalInstancesUsed": used["instances"],
-            "totalServerGroupsUsed": groups}}})
+        self.reply(
+            200,
+            {
+                "limits": {
+                    "rate": [],
+                    "absolute": {
+                        **old,
+                        "maxTotalCores": limits["cores"],
+                        "maxTotalInstances": limits["instances"],
+                        "maxTotalKeypairs": limits["key_pairs"],
+                        "maxServerMeta": limits["metadata_items"],
+                        "maxTotalRAMSize": limits["ram"],
+                        "maxServerGroups": limits["server_groups"],
+                        "maxServerGroupMembers": limits["server_group_members"],
+                        "totalRAMUsed": used["ram"],
+                        "totalCoresUsed": used["cores"],
+                        "totalInstancesUsed": used["instances"],
+                        "totalServerGroupsUsed": groups,
+                    },
+                }
+            },
+        )
 
 
 class QuotaSets(ComputeHandler):
@@ -143,8 +199,9 @@ class QuotaSets(ComputeHandler):
         if self.version < (2, 36):
             shown.update(OLD_QUOTAS)
         if part == "detail":
-            shown = {name: {"limit": limit, "in_use": used.get(name, 0), "reserved": 0}
-                     for name, limit in shown.items()}
+            shown = {
+                name: {"limit": limit, "in_use": used.get(name, 0), "reserved": 0} for name, limit in shown.items()
+            }
         self.reply(200, {"quota_set": {"id": project_id, **shown}})
 
     def put(self, project_id: str, _part: str | None = None) -> None:
@@ -158,14 +215,19 @@ class QuotaSets(ComputeHandler):
             if name in ("force", "tenant_id"):
                 continue
             if name not in QUOTAS:
-                raise bad_request(f"Invalid input for field/attribute quota_set. Value: {values}. Additional "
-                                  f"properties are not allowed ('{name}' was unexpected)")
+                raise bad_request(
+                    f"Invalid input for field/attribute quota_set. Value: {values}. Additional "
+                    f"properties are not allowed ('{name}' was unexpected)"
+                )
             if not re.fullmatch("-?[0-9]+", str(value)):
-                raise bad_request(f"Invalid input for field/attribute {name}. Value: {value}. {value!r} does not match "
-                                  "'^-?[0-9]+$'")
+                raise bad_request(
+                    f"Invalid input for field/attribute {name}. Value: {value}. {value!r} does not match '^-?[0-9]+$'"
+                )
             if not force and 0 <= int(value) < used.get(name, 0):
-                raise bad_request(f"Quota limit {value} for {name} must be greater than or equal to already used and "
-                                  f"reserved {used[name]}.")
+                raise bad_request(
+                    f"Quota limit {value} for {name} must be greater than or equal to already used and "
+                    f"reserved {used[name]}."
+                )
             changes[name] = int(value)
         self.cloud.quotas.set(project_id, changes)
         limits = self.cloud.quotas.limits(project_id)
@@ -182,8 +244,16 @@ class ServerGroups(ComputeHandler):
 
     def get(self, group_id: str | None = None) -> None:
         if group_id is None:
-            self.reply(200, {"server_groups": [self._view(group) for group in self.cloud.groups.all.values()
-                                               if group.project_id == self.token.project_id]})
+            self.reply(
+                200,
+                {
+                    "server_groups": [
+                        self._view(group)
+                        for group in self.cloud.groups.all.values()
+                        if group.project_id == self.token.project_id
+                    ]
+                },
+            )
             return
         self.reply(200, {"server_group": self._view(self._group(group_id))})
 
@@ -196,8 +266,9 @@ class ServerGroups(ComputeHandler):
         limit = self.cloud.quotas.limits(self.token.project_id)["server_groups"]
         if 0 <= limit <= sum(group.project_id == self.token.project_id for group in self.cloud.groups.all.values()):
             raise forbidden("Quota exceeded, too many server groups.")
-        group = self.cloud.groups.add(str(body.get("name")), policy, self.token.project_id, self.token.user_id,
-                                      body.get("rules") or {})
+        group = self.cloud.groups.add(
+            str(body.get("name")), policy, self.token.project_id, self.token.user_id, body.get("rules") or {}
+        )
         self.reply(200, {"server_group": self._view(group)})
 
     def delete(self, group_id: str) -> None:

@@ -8,8 +8,13 @@ from vmsvc.simulator.errors import bad_request, not_found
 from vmsvc.simulator.nova.api import ComputeHandler
 from vmsvc.simulator.nova.scheduling import Host
 
-CPU_INFO = {"arch": "x86_64", "model": "Nehalem", "vendor": "Intel", "features": ["pge", "clflush"],
-            "topology": {"cores": 1, "threads": 1, "sockets": 4}}
+CPU_INFO = {
+    "arch": "x86_64",
+    "model": "Nehalem",
+    "vendor": "Intel",
+    "features": ["pge", "clflush"],
+    "topology": {"cores": 1, "threads": 1, "sockets": 4},
+}
 
 
 class Hypervisors(ComputeHandler):
@@ -18,8 +23,11 @@ class Hypervisors(ComputeHandler):
     def get(self, key: str | None = None) -> None:
         rule = "list" if key is None else "list-detail" if key == "detail" else "show"
         self.require_admin(f"os_compute_api:os-hypervisors:{rule}")
-        hosts = [host for host in self.cloud.hosts.all.values()
-                 if self.query.get("hypervisor_hostname_pattern", "") in host.node]
+        hosts = [
+            host
+            for host in self.cloud.hosts.all.values()
+            if self.query.get("hypervisor_hostname_pattern", "") in host.node
+        ]
         if key is None:
             self.reply(200, {"hypervisors": [self._brief(host) for host in hosts]})
         elif key == "detail":
@@ -32,23 +40,39 @@ class Hypervisors(ComputeHandler):
             self.reply(200, {"hypervisor": self._whole(found[0])})
 
     def _brief(self, host: Host) -> dict:
-        return {"id": host.provider_id if self.version >= (2, 53) else host.number, "hypervisor_hostname": host.node,
-                "state": "up" if self.cloud.hosts.is_up(host) else "down",
-                "status": "disabled" if host.disabled else "enabled"}
+        return {
+            "id": host.provider_id if self.version >= (2, 53) else host.number,
+            "hypervisor_hostname": host.node,
+            "state": "up" if self.cloud.hosts.is_up(host) else "down",
+            "status": "disabled" if host.disabled else "enabled",
+        }
 
     def _whole(self, host: Host) -> dict:
-        service = {"id": host.service_id if self.version >= (2, 53) else host.number, "host": host.name,
-                   "disabled_reason": host.disabled_reason}
-        view = {**self._brief(host), "hypervisor_type": "fake", "hypervisor_version": 1000, "host_ip": "127.0.0.1",
-                "service": service}
+        service = {
+            "id": host.service_id if self.version >= (2, 53) else host.number,
+            "host": host.name,
+            "disabled_reason": host.disabled_reason,
+        }
+        view = {
+            **self._brief(host),
+            "hypervisor_type": "fake",
+            "hypervisor_version": 1000,
+            "host_ip": "127.0.0.1",
+            "service": service,
+        }
         if self.version >= (2, 88):
             view["uptime"] = None
             if self.query.get("with_servers") in ("1", "true", "True"):
                 view["servers"] = self._servers(host)
             return view
         cpu_info = {**CPU_INFO, "arch": host.arch}
-        return {**view, **self._sizes(host), "current_workload": 0, "disk_available_least": 0,
-                "cpu_info": cpu_info if self.version >= (2, 28) else json.dumps(cpu_info)}
+        return {
+            **view,
+            **self._sizes(host),
+            "current_workload": 0,
+            "disk_available_least": 0,
+            "cpu_info": cpu_info if self.version >= (2, 28) else json.dumps(cpu_info),
+        }
 
     def _servers(self, host: Host) -> list[dict]:
         servers = map(self.cloud.servers.all.__getitem__, self.cloud.servers.on_host.get(host.name, ()))
@@ -73,8 +97,12 @@ class Statistics(ComputeHandler):
         self.require_admin("os_compute_api:os-hypervisors:statistics")
         if self.version >= (2, 88):
             raise not_found("The resource could not be found.")
-        totals = {"count": len(self.cloud.hosts.all), "current_workload": 0, "disk_available_least": 0,
-                  "running_vms": sum(map(len, self.cloud.servers.on_host.values()))}
+        totals = {
+            "count": len(self.cloud.hosts.all),
+            "current_workload": 0,
+            "disk_available_least": 0,
+            "running_vms": sum(map(len, self.cloud.servers.on_host.values())),
+        }
         for resource, name in (("VCPU", "vcpus"), ("MEMORY_MB", "memory_mb"), ("DISK_GB", "local_gb")):
             totals[name] = sum(each.inventories[resource]["total"] for each in self.cloud.placement.providers.values())
             totals[f"{name}_used"] = sum(each.get(resource, 0) for each in self.cloud.placement.used.values())
@@ -88,12 +116,16 @@ class ServiceHandler(ComputeHandler):
 
     def view(self, host: Host) -> dict:
         """A service as Nova shows it."""
-        view = {"binary": "nova-compute", "host": host.name,
-                "id": host.service_id if self.version >= (2, 53) else host.number, "zone": host.az,
-                "status": "disabled" if host.disabled else "enabled",
-                "state": "up" if self.cloud.hosts.is_up(host) else "down",
-                "updated_at": micros_text(host.silent_since or self.cloud.clock.now()),
-                "disabled_reason": host.disabled_reason}
+        view = {
+            "binary": "nova-compute",
+            "host": host.name,
+            "id": host.service_id if self.version >= (2, 53) else host.number,
+            "zone": host.az,
+            "status": "disabled" if host.disabled else "enabled",
+            "state": "up" if self.cloud.hosts.is_up(host) else "down",
+            "updated_at": micros_text(host.silent_since or self.cloud.clock.now()),
+            "disabled_reason": host.disabled_reason,
+        }
         return view if self.version < (2, 11) else {**view, "forced_down": host.forced_down}
 
 
@@ -105,14 +137,28 @@ class Services(ServiceHandler):
         self.require_admin("os_compute_api:os-services:list")
         views = [self._other("nova-scheduler", 100002), self._other("nova-conductor", 100003)]
         views += [self.view(host) for host in self.cloud.hosts.all.values()]
-        self.reply(200, {"services": [view for view in views if all(
-            self.query.get(name) in (None, view[name]) for name in ("binary", "host"))]})
+        self.reply(
+            200,
+            {
+                "services": [
+                    view
+                    for view in views
+                    if all(self.query.get(name) in (None, view[name]) for name in ("binary", "host"))
+                ]
+            },
+        )
 
     def _other(self, binary: str, number: int) -> dict:
-        view = {"binary": binary, "host": "sim",
-                "id": str(uuid.uuid5(uuid.NAMESPACE_DNS, binary)) if self.version >= (2, 53) else number,
-                "zone": "internal", "status": "enabled", "state": "up", "disabled_reason": None,
-                "updated_at": micros_text(self.cloud.clock.now())}
+        view = {
+            "binary": binary,
+            "host": "sim",
+            "id": str(uuid.uuid5(uuid.NAMESPACE_DNS, binary)) if self.version >= (2, 53) else number,
+            "zone": "internal",
+            "status": "enabled",
+            "state": "up",
+            "disabled_reason": None,
+            "updated_at": micros_text(self.cloud.clock.now()),
+        }
         return view if self.version < (2, 11) else {**view, "forced_down": False}
 
 
@@ -124,8 +170,10 @@ class OneService(ServiceHandler):
         body = self.body()
         if key in ("enable", "disable", "disable-log-reason", "force-down"):
             host = self._by(lambda each: each.name == body.get("host"), body.get("host"))
-            changes = {"enable": {"status": "enabled"}, "force-down": {"forced_down": body.get("forced_down", True)}
-                       }.get(key, {"status": "disabled", "disabled_reason": body.get("disabled_reason")})
+            changes = {
+                "enable": {"status": "enabled"},
+                "force-down": {"forced_down": body.get("forced_down", True)},
+            }.get(key, {"status": "disabled", "disabled_reason": body.get("disabled_reason")})
         else:
             self.require_uuid(key)
             host, changes = self._by(lambda each: each.service_id == key, key), body
@@ -156,10 +204,25 @@ class Aggregates(ComputeHandler):
         self.require_admin("os_compute_api:os-aggregates:index")
         now = micros_text(self.cloud.clock.now())
         zones = [(name, hosts) for name, hosts in self.cloud.hosts.zones().items() if name != "nova"]
-        self.reply(200, {"aggregates": [
-            {"id": number, "name": name, "availability_zone": name, "hosts": [host.name for host in hosts],
-             "metadata": {"availability_zone": name}, "created_at": now, "updated_at": None, "deleted": False,
-             "deleted_at": None} for number, (name, hosts) in enumerate(zones, 1)]})
+        self.reply(
+            200,
+            {
+                "aggregates": [
+                    {
+                        "id": number,
+                        "name": name,
+                        "availability_zone": name,
+                        "hosts": [host.name for host in hosts],
+                        "metadata": {"availability_zone": name},
+                        "created_at": now,
+                        "updated_at": None,
+                        "deleted": False,
+                        "deleted_at": None,
+                    }
+                    for number, (name, hosts) in enumerate(zones, 1)
+                ]
+            },
+        )
 
 
 class Migrations(ComputeHandler):
@@ -176,13 +239,25 @@ class Zones(ComputeHandler):
     def get(self, detail: str | None = None) -> None:
         if detail:
             self.require_admin("os_compute_api:os-availability-zone:detail")
-        zones = [{"zoneName": name, "zoneState": {"available": any(
-            self.cloud.hosts.is_up(host) and not host.disabled for host in hosts)},
-                  "hosts": {host.name: self._services(host) for host in hosts} if detail else None}
-                 for name, hosts in self.cloud.hosts.zones().items()]
+        zones = [
+            {
+                "zoneName": name,
+                "zoneState": {"available": any(self.cloud.hosts.is_up(host) and not host.disabled for host in hosts)},
+                "hosts": {host.name: self._services(host) for host in hosts} if detail else None,
+            }
+            for name, hosts in self.cloud.hosts.zones().items()
+        ]
         if detail:
-            zones.insert(0, {"zoneName": "internal", "zoneState": {"available": True}, "hosts": {
-                "sim": {"nova-scheduler": self._state(True, True), "nova-conductor": self._state(True, True)}}})
+            zones.insert(
+                0,
+                {
+                    "zoneName": "internal",
+                    "zoneState": {"available": True},
+                    "hosts": {
+                        "sim": {"nova-scheduler": self._state(True, True), "nova-conductor": self._state(True, True)}
+                    },
+                },
+            )
         self.reply(200, {"availabilityZoneInfo": zones})
 
     def _services(self, host: Host) -> dict:

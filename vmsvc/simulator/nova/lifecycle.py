@@ -43,6 +43,7 @@ class Lifecycle:
             if server.step == step and server.due == due:
                 server.step = None
                 self.steps[step](server)
+
         self.model.clock.at(due, run)
 
     def hang(self, server: Server) -> None:
@@ -76,8 +77,15 @@ class Boot:
     def __init__(self, lifecycle: Lifecycle):
         self._lifecycle = lifecycle
         self._model = lifecycle.model
-        lifecycle.steps.update({"schedule": self._schedule, "claimed": self._claimed, "networking": self._networking,
-                                "spawning": self._spawning, "booted": self._booted})
+        lifecycle.steps.update(
+            {
+                "schedule": self._schedule,
+                "claimed": self._claimed,
+                "networking": self._networking,
+                "spawning": self._spawning,
+                "booted": self._booted,
+            }
+        )
 
     def begin(self, server: Server) -> None:
         """Start the build of a server that a POST has just made: BUILD/scheduling, without host, port and
@@ -98,8 +106,13 @@ class Boot:
                 raise NoValidHost(ALL_FILTERED)
             host = self._model.scheduler.place(server)
         except NoValidHost as error:
-            self.fail(server, "Exceeded maximum number of retries. Exhausted all hosts available for retrying build "
-                      f"failures for instance {server.id}." if server.tried_hosts else str(error))
+            self.fail(
+                server,
+                "Exceeded maximum number of retries. Exhausted all hosts available for retrying build "
+                f"failures for instance {server.id}."
+                if server.tried_hosts
+                else str(error),
+            )
             return
         server.chosen = host.name
         if self._model.hosts.works(host) and not self._model.server_faults.take("build_hangs", server):
@@ -128,16 +141,20 @@ class Boot:
         except ApiError:
             self._lifecycle.delete_ports(server)
             self._model.placement.release(server.id)
-            self.fail(server, f"Build of instance {server.id} aborted: Failed to allocate the network(s) with error No "
-                      f"fixed IP addresses available for network: {server.network_ids[0]}, not rescheduling.")
+            self.fail(
+                server,
+                f"Build of instance {server.id} aborted: Failed to allocate the network(s) with error No "
+                f"fixed IP addresses available for network: {server.network_ids[0]}, not rescheduling.",
+            )
             return
         server.task_state = "spawning"
         self._after(server, "booted", 0.6)
 
     def _plug(self, server: Server) -> None:
         for network_id in server.network_ids:
-            self._model.ports.add(self._model.networks[network_id], server.project_id, server.id, server.host,
-                                  self._model.clock.now())
+            self._model.ports.add(
+                self._model.networks[network_id], server.project_id, server.id, server.host, self._model.clock.now()
+            )
 
     def _booted(self, server: Server) -> None:
         if self._lifecycle.host_is_silent(server):
@@ -165,8 +182,11 @@ class Boot:
         server.chosen = server.host = None
         server.task_state = "scheduling"
         if len(server.tried_hosts) >= MAX_ATTEMPTS:
-            self.fail(server, f"Exceeded maximum number of retries. Exceeded max scheduling attempts {MAX_ATTEMPTS} "
-                      f"for instance {server.id}. Last exception: {text}"[:255])
+            self.fail(
+                server,
+                f"Exceeded maximum number of retries. Exceeded max scheduling attempts {MAX_ATTEMPTS} "
+                f"for instance {server.id}. Last exception: {text}"[:255],
+            )
             return
         self._lifecycle.touch(server)
         self._lifecycle.next_step(server, "schedule", self._model.settings.schedule_seconds)
@@ -205,8 +225,9 @@ class Deletion:
         self._lifecycle = lifecycle
         self._model = lifecycle.model
         self.on_theft: Callable[[str, Server, str], None] = lambda project, victim, host: None
-        lifecycle.steps.update({"teardown": self._teardown, "destroyed": self._destroyed, "purge": self.purge,
-                                "reclaim": self.begin})
+        lifecycle.steps.update(
+            {"teardown": self._teardown, "destroyed": self._destroyed, "purge": self.purge, "reclaim": self.begin}
+        )
 
     def begin(self, server: Server) -> None:
         """Start the delete. Another DELETE of the same server changes nothing, unless the first one hangs."""

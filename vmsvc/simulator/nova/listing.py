@@ -10,21 +10,78 @@ from vmsvc.simulator.errors import ApiError, bad_request, forbidden, not_allowed
 from vmsvc.simulator.keystone.model import Token
 from vmsvc.simulator.nova.servers import REBOOTS, STATUS, Server
 
-STATUSES = {*STATUS.values(), *REBOOTS.values(), "PASSWORD", "REBUILD", "MIGRATING", "RESIZE", "REVERT_RESIZE",
-            "UNKNOWN"}
+STATUSES = {
+    *STATUS.values(),
+    *REBOOTS.values(),
+    "PASSWORD",
+    "REBUILD",
+    "MIGRATING",
+    "RESIZE",
+    "REVERT_RESIZE",
+    "UNKNOWN",
+}
 #: What any user may filter by. Nova ignores the other filters when a member uses them (measured: host, uuid,
 #: deleted).
-MEMBER_FILTERS = {"name", "status", "reservation_id", "changes-since", "changes-before", "image", "flavor", "ip", "ip6",
-                  "tags", "tags-any", "not-tags", "not-tags-any", "locked", "availability_zone", "config_drive",
-                  "key_name", "created_at", "launched_at", "terminated_at", "power_state", "task_state", "vm_state",
-                  "progress", "user_id", "hostname"}
-ADMIN_FILTERS = {"host", "node", "uuid", "project_id", "tenant_id", "deleted", "all_tenants", "hypervisor_hostname",
-                 "metadata", "system_metadata", "display_name", "root_device_name", "soft_deleted", "access_ip_v4",
-                 "access_ip_v6"}
+MEMBER_FILTERS = {
+    "name",
+    "status",
+    "reservation_id",
+    "changes-since",
+    "changes-before",
+    "image",
+    "flavor",
+    "ip",
+    "ip6",
+    "tags",
+    "tags-any",
+    "not-tags",
+    "not-tags-any",
+    "locked",
+    "availability_zone",
+    "config_drive",
+    "key_name",
+    "created_at",
+    "launched_at",
+    "terminated_at",
+    "power_state",
+    "task_state",
+    "vm_state",
+    "progress",
+    "user_id",
+    "hostname",
+}
+ADMIN_FILTERS = {
+    "host",
+    "node",
+    "uuid",
+    "project_id",
+    "tenant_id",
+    "deleted",
+    "all_tenants",
+    "hypervisor_hostname",
+    "metadata",
+    "system_metadata",
+    "display_name",
+    "root_device_name",
+    "soft_deleted",
+    "access_ip_v4",
+    "access_ip_v6",
+}
 PAGING = {"limit", "marker", "sort_key", "sort_dir"}
-SORTS = {"created_at": "number", "display_name": "name", "uuid": "id", "updated_at": "updated", "vm_state": "vm_state",
-         "launched_at": "launched_at", "host": "host", "power_state": "power_state", "project_id": "project_id",
-         "task_state": "task_state", "key_name": "key_name", "availability_zone": "az"}
+SORTS = {
+    "created_at": "number",
+    "display_name": "name",
+    "uuid": "id",
+    "updated_at": "updated",
+    "vm_state": "vm_state",
+    "launched_at": "launched_at",
+    "host": "host",
+    "power_state": "power_state",
+    "project_id": "project_id",
+    "task_state": "task_state",
+    "key_name": "key_name",
+    "availability_zone": "az",
+}
 
 
 class Listing:
@@ -75,14 +132,15 @@ class Listing:
         """The servers of this page, and whether the answer has a link to a next page."""
         servers = list(islice(self._visible(self._ordered()), self.limit + 1))
         # Nova links to a next page whenever the page is full (measured: limit=1 with one server).
-        return servers[:self.limit], len(servers) >= self.limit > 0
+        return servers[: self.limit], len(servers) >= self.limit > 0
 
     def _candidates(self) -> Iterable[Server]:
         project = None if self._of_all_projects() else self._token.project_id
         if "changes-since" in self.query or "changes-before" in self.query:
             return self._cloud.servers.changed_since(project, _moment(self.query.get("changes-since"), "changes-since"))
-        if self._token.is_admin and (self.query.get("deleted", "").lower() in ("true", "1")
-                                     or self.query.get("status", "").upper() == "DELETED"):
+        if self._token.is_admin and (
+            self.query.get("deleted", "").lower() in ("true", "1") or self.query.get("status", "").upper() == "DELETED"
+        ):
             return self._cloud.servers.deleted(project)
         if "tags" in self.query and self._version >= (2, 26):
             return self._tagged(project, self.query["tags"].split(",")[0])
@@ -107,10 +165,17 @@ class Listing:
         servers = self._candidates()
         if "sort_key" in self.query:
             key = SORTS[self.query["sort_key"]]
-            servers = sorted(servers, key=lambda each: (getattr(each, key) is None, getattr(each, key) or 0
-                                                        if key in ("number", "updated", "launched_at", "power_state")
-                                                        else str(getattr(each, key)), each.number),
-                             reverse=self.query.get("sort_dir", "desc") == "desc")
+            servers = sorted(
+                servers,
+                key=lambda each: (
+                    getattr(each, key) is None,
+                    getattr(each, key) or 0
+                    if key in ("number", "updated", "launched_at", "power_state")
+                    else str(getattr(each, key)),
+                    each.number,
+                ),
+                reverse=self.query.get("sort_dir", "desc") == "desc",
+            )
         if "marker" not in self.query:
             yield from servers
             return
@@ -148,12 +213,19 @@ class Listing:
         if "changes-before" in query:
             before = _moment(query["changes-before"], "changes-before")
             tests.append(lambda server: int(server.updated) <= before)
-        for name, attribute in (("vm_state", "vm_state"), ("task_state", "task_state"), ("key_name", "key_name"),
-                                ("image", "image_id"), ("availability_zone", "az"), ("user_id", "user_id"),
-                                ("power_state", "power_state")):
+        for name, attribute in (
+            ("vm_state", "vm_state"),
+            ("task_state", "task_state"),
+            ("key_name", "key_name"),
+            ("image", "image_id"),
+            ("availability_zone", "az"),
+            ("user_id", "user_id"),
+            ("power_state", "power_state"),
+        ):
             if name in query:
-                tests.append(lambda server, name=name, attribute=attribute:
-                             str(getattr(server, attribute)) == query[name])
+                tests.append(
+                    lambda server, name=name, attribute=attribute: str(getattr(server, attribute)) == query[name]
+                )
         if "flavor" in query:
             tests.append(lambda server: server.flavor["id"] == query["flavor"])
         if "locked" in query and self._version >= (2, 73):
@@ -164,20 +236,35 @@ class Listing:
         """The filters on tags. Below 2.26 Nova ignores them and lists all servers (measured)."""
         if self._version < (2, 26):
             return []
-        checks = {"tags": lambda wanted, has: wanted <= has, "tags-any": lambda wanted, has: bool(wanted & has),
-                  "not-tags": lambda wanted, has: not wanted <= has,
-                  "not-tags-any": lambda wanted, has: not wanted & has}
-        return [lambda server, check=check, wanted=frozenset(self.query[name].split(",")):
-                check(wanted, frozenset(server.tags)) for name, check in checks.items() if name in self.query]
+        checks = {
+            "tags": lambda wanted, has: wanted <= has,
+            "tags-any": lambda wanted, has: bool(wanted & has),
+            "not-tags": lambda wanted, has: not wanted <= has,
+            "not-tags-any": lambda wanted, has: not wanted & has,
+        }
+        return [
+            lambda server, check=check, wanted=frozenset(self.query[name].split(",")): check(
+                wanted, frozenset(server.tags)
+            )
+            for name, check in checks.items()
+            if name in self.query
+        ]
 
     def _admin_tests(self) -> list[Callable[[Server], bool]]:
         """The filters for admins. Nova ignores them when a member uses them (measured)."""
         if not self._token.is_admin:
             return []
-        return [lambda server, name=name, attribute=attribute: getattr(server, attribute) == self.query[name]
-                for name, attribute in (("host", "host"), ("node", "host"), ("uuid", "id"),
-                                        ("project_id", "project_id"), ("tenant_id", "project_id"))
-                if name in self.query]
+        return [
+            lambda server, name=name, attribute=attribute: getattr(server, attribute) == self.query[name]
+            for name, attribute in (
+                ("host", "host"),
+                ("node", "host"),
+                ("uuid", "id"),
+                ("project_id", "project_id"),
+                ("tenant_id", "project_id"),
+            )
+            if name in self.query
+        ]
 
 
 def _invalid(name: str, value: str, text: str) -> ApiError:
@@ -188,8 +275,10 @@ def _boolean(text: str) -> bool:
     """A boolean of the query. Raises ApiError 400 for another word (measured)."""
     word = text.strip().lower()
     if word not in ("0", "1", "f", "false", "n", "no", "off", "on", "t", "true", "y", "yes"):
-        raise bad_request(f"Unrecognized value '{text}', acceptable values are: '0', '1', 'f', 'false', 'n', 'no', "
-                          "'off', 'on', 't', 'true', 'y', 'yes'")
+        raise bad_request(
+            f"Unrecognized value '{text}', acceptable values are: '0', '1', 'f', 'false', 'n', 'no', "
+            "'off', 'on', 't', 'true', 'y', 'yes'"
+        )
     return word in ("1", "t", "true", "on", "y", "yes")
 
 

@@ -23,7 +23,7 @@ class Host:
     """One nova-compute service with one node. `number` is the integer id that old microversions show."""
 
     name: str
-    node: str                          # hypervisor_hostname
+    node: str  # hypervisor_hostname
     provider_id: str
     service_id: str
     number: int
@@ -32,9 +32,9 @@ class Host:
     disabled_reason: str | None = None
     forced_down: bool = False
     silent_since: float | None = None  # when the machine died; Nova notices later
-    refuses: bool = False              # a filter of the scheduler rejects the host, though Placement has capacity
-    cell_down: bool = False            # Nova cannot read the host's cell: lists leave its servers out
-    arch: str = "x86_64"               # of its CPU
+    refuses: bool = False  # a filter of the scheduler rejects the host, though Placement has capacity
+    cell_down: bool = False  # Nova cannot read the host's cell: lists leave its servers out
+    arch: str = "x86_64"  # of its CPU
 
 
 class Hosts:
@@ -49,15 +49,29 @@ class Hosts:
             self.all[host.name] = self.all.pop(host.name)
         self.by_provider = {host.provider_id: host for host in self.all.values()}
 
-    def add(self, name: str, *, vcpus: int = 4, ram_mb: int = 8192, disk_gb: int = 1000, az: str = "nova",
-            node: str | None = None) -> Host:
+    def add(
+        self,
+        name: str,
+        *,
+        vcpus: int = 4,
+        ram_mb: int = 8192,
+        disk_gb: int = 1000,
+        az: str = "nova",
+        node: str | None = None,
+    ) -> Host:
         """Make a host and its resource provider, with max_unit = total and allocation ratio 1.0."""
         if name in self.all:
             raise conflict(f"host {name} is there already")
         provider = Provider(str(uuid.uuid4()), node or name)
         for resource, total in (("VCPU", vcpus), ("MEMORY_MB", ram_mb), ("DISK_GB", disk_gb)):
-            provider.inventories[resource] = {"total": total, "reserved": 0, "min_unit": 1, "max_unit": total,
-                                              "step_size": 1, "allocation_ratio": 1.0}
+            provider.inventories[resource] = {
+                "total": total,
+                "reserved": 0,
+                "min_unit": 1,
+                "max_unit": total,
+                "step_size": 1,
+                "allocation_ratio": 1.0,
+            }
         self._placement.add(provider)
         number = 1 + max((host.number for host in self.all.values()), default=0)
         host = Host(name, node or name, provider.uuid, str(uuid.uuid4()), number, az=az)
@@ -128,7 +142,8 @@ class Hosts:
         if host.forced_down:
             return False
         return host.silent_since is None or (
-            self._clock.now() - host.silent_since < self._settings.service_down_seconds)
+            self._clock.now() - host.silent_since < self._settings.service_down_seconds
+        )
 
     def takes_servers(self, host: Host) -> bool:
         """True when the host passes the scheduler's filters that look at hosts alone."""
@@ -188,6 +203,9 @@ class Scheduler:
     def _passes_filters(self, host: Host, server: Server) -> bool:
         """Nova's filters: the service, the hosts that were tried before, the image's properties, the server group."""
         wanted = server.flavor.get("image_wants", ("", "", ""))
-        return (self._hosts.takes_servers(host) and host.name not in server.tried_hosts
-                and all(want in ("", has) for want, has in zip(wanted, (host.arch, "fake", "hvm")))
-                and self._groups.allows(server, host.name))
+        return (
+            self._hosts.takes_servers(host)
+            and host.name not in server.tried_hosts
+            and all(want in ("", has) for want, has in zip(wanted, (host.arch, "fake", "hvm")))
+            and self._groups.allows(server, host.name)
+        )

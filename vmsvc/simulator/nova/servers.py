@@ -12,11 +12,26 @@ from vmsvc.simulator.clock import Clock, Settings
 from vmsvc.simulator.errors import bad_request, not_found
 from vmsvc.simulator.store import Store
 
-STATUS = {"building": "BUILD", "active": "ACTIVE", "stopped": "SHUTOFF", "paused": "PAUSED", "suspended": "SUSPENDED",
-          "error": "ERROR", "deleted": "DELETED", "soft-delete": "SOFT_DELETED", "shelved": "SHELVED",
-          "shelved_offloaded": "SHELVED_OFFLOADED", "rescued": "RESCUE", "resized": "VERIFY_RESIZE"}
-REBOOTS = {"rebooting": "REBOOT", "reboot_pending": "REBOOT", "reboot_started": "REBOOT",
-           "rebooting_hard": "HARD_REBOOT"}
+STATUS = {
+    "building": "BUILD",
+    "active": "ACTIVE",
+    "stopped": "SHUTOFF",
+    "paused": "PAUSED",
+    "suspended": "SUSPENDED",
+    "error": "ERROR",
+    "deleted": "DELETED",
+    "soft-delete": "SOFT_DELETED",
+    "shelved": "SHELVED",
+    "shelved_offloaded": "SHELVED_OFFLOADED",
+    "rescued": "RESCUE",
+    "resized": "VERIFY_RESIZE",
+}
+REBOOTS = {
+    "rebooting": "REBOOT",
+    "reboot_pending": "REBOOT",
+    "reboot_started": "REBOOT",
+    "rebooting_hard": "HARD_REBOOT",
+}
 #: The policies that a server group can have.
 POLICIES = ("anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity")
 
@@ -41,8 +56,8 @@ class Server:  # pylint: disable=too-many-instance-attributes
     vm_state: str = "building"
     task_state: str | None = "scheduling"
     power_state: int = 0
-    host: str | None = None             # the host that clients see, and the source of hostId
-    chosen: str | None = None           # the host that has its allocation, known before `host`
+    host: str | None = None  # the host that clients see, and the source of hostId
+    chosen: str | None = None  # the host that has its allocation, known before `host`
     az: str = ""
     asked_az: str | None = None
     asked_host: str | None = None
@@ -51,7 +66,7 @@ class Server:  # pylint: disable=too-many-instance-attributes
     terminated_at: float | None = None
     fault: dict | None = None
     fault_seen_from: float = 0.0
-    locked_by: str | None = None        # 'owner' or 'admin'
+    locked_by: str | None = None  # 'owner' or 'admin'
     locked_reason: str | None = None
     key_name: str | None = None
     user_data: str | None = None
@@ -63,9 +78,9 @@ class Server:  # pylint: disable=too-many-instance-attributes
     delete_asked: bool = False
     delete_tries: int = 0
     tried_hosts: list[str] = field(default_factory=list)
-    step: str | None = None             # the next step of its life, at `due`
+    step: str | None = None  # the next step of its life, at `due`
     due: float = 0.0
-    pending: dict | None = None         # the end of the action that is under way
+    pending: dict | None = None  # the end of the action that is under way
     actions: list[dict] = field(default_factory=list)
     group_id: str | None = None
 
@@ -162,8 +177,11 @@ class Servers:
 
     def deleted(self, project_id: str | None) -> list[Server]:
         """The deleted servers that are still known, the last deleted first."""
-        return [server for server in map(self.all.__getitem__, reversed(self._deleted))
-                if project_id in (None, server.project_id)]
+        return [
+            server
+            for server in map(self.all.__getitem__, reversed(self._deleted))
+            if project_id in (None, server.project_id)
+        ]
 
     def used(self, project_id: str) -> dict[str, int]:
         """What a project uses of its quota: instances, cores, ram."""
@@ -254,8 +272,9 @@ class Groups:
     def add(self, name: str, policy: str, project_id: str, user_id: str, rules: dict[str, int]) -> Group:
         """Make a group. Raises ApiError 400 for an unknown policy."""
         if policy not in POLICIES:
-            raise bad_request(f"Invalid input for field/attribute policy. Value: {policy}. '{policy}' is not one of "
-                              f"{list(POLICIES)}")
+            raise bad_request(
+                f"Invalid input for field/attribute policy. Value: {policy}. '{policy}' is not one of {list(POLICIES)}"
+            )
         group = Group(str(uuid.uuid4()), name, policy, project_id, user_id, rules)
         self.all[group.id] = group
         self._store.put("group", group.id, group)
@@ -290,8 +309,11 @@ class Groups:
         group = self.all.get(server.group_id or "")
         if group is None:
             return True
-        hosts = [other.chosen for other in map(self._servers.all.get, group.members)
-                 if other is not None and other.id != server.id and other.chosen]
+        hosts = [
+            other.chosen
+            for other in map(self._servers.all.get, group.members)
+            if other is not None and other.id != server.id and other.chosen
+        ]
         if group.policy == "affinity":
             return not hosts or host in hosts
         if group.policy == "anti-affinity":

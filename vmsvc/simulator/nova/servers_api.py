@@ -52,9 +52,18 @@ class Servers(ServersHandler):
     def post(self) -> None:
         server = create_servers(self.cloud, self.token, self.body(), self.version, self.request_id)[0]
         self.set_header("Location", f"{self.address}/v2.1/servers/{server.id}")
-        self.reply(202, {"server": {"id": server.id, "links": links(server, self.address), "OS-DCF:diskConfig":
-                                    "MANUAL", "security_groups": [{"name": "default"}],
-                                    "adminPass": server.admin_pass}})
+        self.reply(
+            202,
+            {
+                "server": {
+                    "id": server.id,
+                    "links": links(server, self.address),
+                    "OS-DCF:diskConfig": "MANUAL",
+                    "security_groups": [{"name": "default"}],
+                    "adminPass": server.admin_pass,
+                }
+            },
+        )
 
 
 class Details(Servers):
@@ -71,8 +80,7 @@ class OneServer(ServersHandler):
 
     def get(self, server_id: str) -> None:
         server = self.server(server_id)
-        self.reply(200, {"server": self.view.unknown(server) if self.in_down_cell(server)
-                         else self.view.show(server)})
+        self.reply(200, {"server": self.view.unknown(server) if self.in_down_cell(server) else self.view.show(server)})
 
     def put(self, server_id: str) -> None:
         server, values = self.server(server_id), self.body().get("server")
@@ -80,8 +88,7 @@ class OneServer(ServersHandler):
             raise bad_request("'server' is a required property")
         for name in values:
             if name not in ("name", "description", "hostname", "accessIPv4", "accessIPv6", "OS-DCF:diskConfig"):
-                raise invalid("server", values,
-                              f"Additional properties are not allowed ('{name}' was unexpected)")
+                raise invalid("server", values, f"Additional properties are not allowed ('{name}' was unexpected)")
         check_name("name", values.get("name", server.name))
         server.name = values.get("name", server.name)
         server.description = values.get("description", server.description)
@@ -244,9 +251,13 @@ class Tag(TagsHandler):
     def put(self, server_id: str, tag: str) -> None:
         """Answers 201 for a new one, 204 for one that exists."""
         server = self.prepare_server(server_id)
-        check_tag(tag, lambda text: bad_request(
-            f"Tag '{tag}' is invalid. It must be a non empty string without characters '/' and ','. Validation error "
-            f"message: {text}"))
+        check_tag(
+            tag,
+            lambda text: bad_request(
+                f"Tag '{tag}' is invalid. It must be a non empty string without characters '/' and ','. Validation "
+                f"error message: {text}"
+            ),
+        )
         if tag in server.tags:
             self.reply(204)
             return
@@ -266,10 +277,22 @@ class Interfaces(ServersHandler):
     """GET /servers/{id}/os-interface."""
 
     def get(self, server_id: str) -> None:
-        self.reply(200, {"interfaceAttachments": [
-            {"net_id": port.network_id, "port_id": port.id, "mac_addr": port.mac, "port_state": port.status,
-             "fixed_ips": [{"subnet_id": port.subnet_id, "ip_address": port.address}], "tag": None}
-            for port in self.cloud.ports.of(self.server(server_id).id)]})
+        self.reply(
+            200,
+            {
+                "interfaceAttachments": [
+                    {
+                        "net_id": port.network_id,
+                        "port_id": port.id,
+                        "mac_addr": port.mac,
+                        "port_state": port.status,
+                        "fixed_ips": [{"subnet_id": port.subnet_id, "ip_address": port.address}],
+                        "tag": None,
+                    }
+                    for port in self.cloud.ports.of(self.server(server_id).id)
+                ]
+            },
+        )
 
 
 class Addresses(ServersHandler):
@@ -301,8 +324,20 @@ class SecurityGroups(ServersHandler):
 
     def get(self, server_id: str) -> None:
         project_id = self.server(server_id).project_id
-        self.reply(200, {"security_groups": [{"id": default_group(project_id), "name": "default", "rules": [],
-                                              "description": "Default security group", "tenant_id": project_id}]})
+        self.reply(
+            200,
+            {
+                "security_groups": [
+                    {
+                        "id": default_group(project_id),
+                        "name": "default",
+                        "rules": [],
+                        "description": "Default security group",
+                        "tenant_id": project_id,
+                    }
+                ]
+            },
+        )
 
 
 class Topology(ServersHandler):
@@ -331,9 +366,14 @@ class Actions(ServersHandler):
 
     def _events(self, server: Server, action: dict) -> list[dict]:
         failed = action["message"] == "Error"
-        event = {"event": "conductor_schedule_and_build_instances" if action["action"] == "create" else
-                 f"compute_{action['action']}_instance", "start_time": micros_text(action["start_time"]),
-                 "finish_time": micros_text(action["updated_at"]), "result": "Error" if failed else "Success"}
+        event = {
+            "event": "conductor_schedule_and_build_instances"
+            if action["action"] == "create"
+            else f"compute_{action['action']}_instance",
+            "start_time": micros_text(action["start_time"]),
+            "finish_time": micros_text(action["updated_at"]),
+            "result": "Error" if failed else "Success",
+        }
         if self.version >= (2, 62):
             event["hostId"] = server.host_id
         if self.token.is_admin:
@@ -342,8 +382,12 @@ class Actions(ServersHandler):
 
     @staticmethod
     def _view(server: Server, action: dict) -> dict:
-        return {**action, "instance_uuid": server.id, "start_time": micros_text(action["start_time"]),
-                "updated_at": micros_text(action["updated_at"])}
+        return {
+            **action,
+            "instance_uuid": server.id,
+            "start_time": micros_text(action["start_time"]),
+            "updated_at": micros_text(action["updated_at"]),
+        }
 
 
 routes = [

@@ -15,9 +15,12 @@ class Allocations(PlacementHandler):
         if consumer is None:
             self.answer({"allocations": {}})
             return
-        body = {"allocations": {uuid: {"resources": amounts,
-                                       "generation": self.cloud.placement.providers[uuid].generation}
-                                for uuid, amounts in consumer.allocations.items()}}
+        body = {
+            "allocations": {
+                uuid: {"resources": amounts, "generation": self.cloud.placement.providers[uuid].generation}
+                for uuid, amounts in consumer.allocations.items()
+            }
+        }
         if self.version >= (1, 12):
             body.update(project_id=consumer.project_id, user_id=consumer.user_id)
         if self.version >= (1, 28):
@@ -38,15 +41,22 @@ class Allocations(PlacementHandler):
         consumer = placement.consumers.get(consumer_id)
         generation = consumer.generation if consumer else None
         if self.version >= (1, 28) and body.get("consumer_generation") != generation:
-            raise ApiError(409, "consumer generation conflict - expected "
-                           f"{'null' if generation is None else generation} but "
-                           f"got {body.get('consumer_generation')}")
+            raise ApiError(
+                409,
+                "consumer generation conflict - expected "
+                f"{'null' if generation is None else generation} but "
+                f"got {body.get('consumer_generation')}",
+            )
         missing = [uuid for uuid in allocations if uuid not in placement.providers]
         if missing:
             raise bad_request(f"Allocation for resource provider '{missing[0]}' that does not exist.")
-        claim = Consumer(consumer_id, body.get("project_id", ""), body.get("user_id", ""),
-                         {uuid: dict(each["resources"]) for uuid, each in allocations.items()},
-                         type=body.get("consumer_type", "unknown"))
+        claim = Consumer(
+            consumer_id,
+            body.get("project_id", ""),
+            body.get("user_id", ""),
+            {uuid: dict(each["resources"]) for uuid, each in allocations.items()},
+            type=body.get("consumer_type", "unknown"),
+        )
         if not claim.allocations:
             placement.release(consumer_id, by_claim=True)
         elif not placement.claim(claim):
@@ -59,10 +69,15 @@ class Allocations(PlacementHandler):
         for uuid, amounts in claim.allocations.items():
             for name, amount in amounts.items():
                 if not placement.fits(placement.providers[uuid], {name: amount}):
-                    reason = ("exceed the capacity" if placement.admits(placement.providers[uuid], name, amount)
-                              else "violate inventory constraints")
-                    return (f"Unable to allocate inventory: Unable to create allocation for '{name}' on resource "
-                            f"provider '{uuid}'. The requested amount would {reason}.")
+                    reason = (
+                        "exceed the capacity"
+                        if placement.admits(placement.providers[uuid], name, amount)
+                        else "violate inventory constraints"
+                    )
+                    return (
+                        f"Unable to allocate inventory: Unable to create allocation for '{name}' on resource "
+                        f"provider '{uuid}'. The requested amount would {reason}."
+                    )
         return "Unable to allocate inventory"
 
     def delete(self, consumer_id: str) -> None:
@@ -82,11 +97,16 @@ class Candidates(PlacementHandler):
             raise bad_request("There must be at least one resources or resources[$S] parameter.")
         request = self.amounts(self.query["resources"])
         limit = int(self.query.get("limit", 0)) or None
-        filters = {name: self.query[name] for name in ("resources", "required", "member_of", "in_tree")
-                   if name in self.query}
+        filters = {
+            name: self.query[name] for name in ("resources", "required", "member_of", "in_tree") if name in self.query
+        }
         found = self.select(filters)[:limit]
-        self.answer({"allocation_requests": [self._request(each, request) for each in found],
-                     "provider_summaries": {each.uuid: self._summary(each) for each in found}})
+        self.answer(
+            {
+                "allocation_requests": [self._request(each, request) for each in found],
+                "provider_summaries": {each.uuid: self._summary(each) for each in found},
+            }
+        )
 
     def _request(self, provider: Provider, request: dict[str, int]) -> dict:
         if self.version < (1, 12):
@@ -98,8 +118,11 @@ class Candidates(PlacementHandler):
 
     def _summary(self, provider: Provider) -> dict:
         used = self.cloud.placement.usage(provider)
-        view = {"resources": {name: {"capacity": provider.capacity(name), "used": used[name]}
-                              for name in provider.inventories}}
+        view = {
+            "resources": {
+                name: {"capacity": provider.capacity(name), "used": used[name]} for name in provider.inventories
+            }
+        }
         if self.version >= (1, 17):
             view["traits"] = provider.traits
         if self.version >= (1, 29):

@@ -8,12 +8,36 @@ from dataclasses import dataclass, field
 from vmsvc.simulator.errors import conflict, not_found
 from vmsvc.simulator.store import Store
 
-STANDARD_CLASSES = ("VCPU", "MEMORY_MB", "DISK_GB", "PCI_DEVICE", "SRIOV_NET_VF", "NUMA_SOCKET", "NUMA_CORE",
-                    "NUMA_THREAD", "NUMA_MEMORY_MB", "IPV4_ADDRESS", "VGPU", "VGPU_DISPLAY_HEAD",
-                    "NET_BW_EGR_KILOBIT_PER_SEC", "NET_BW_IGR_KILOBIT_PER_SEC", "PCPU", "MEM_ENCRYPTION_CONTEXT",
-                    "FPGA", "PGPU", "NET_PACKET_RATE_KILOPACKET_PER_SEC")
-STANDARD_TRAITS = ("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_NET_ATTACH_INTERFACE",
-                   "COMPUTE_VOLUME_MULTI_ATTACH", "HW_CPU_X86_AVX2", "STORAGE_DISK_SSD", "OWNER_NOVA")
+STANDARD_CLASSES = (
+    "VCPU",
+    "MEMORY_MB",
+    "DISK_GB",
+    "PCI_DEVICE",
+    "SRIOV_NET_VF",
+    "NUMA_SOCKET",
+    "NUMA_CORE",
+    "NUMA_THREAD",
+    "NUMA_MEMORY_MB",
+    "IPV4_ADDRESS",
+    "VGPU",
+    "VGPU_DISPLAY_HEAD",
+    "NET_BW_EGR_KILOBIT_PER_SEC",
+    "NET_BW_IGR_KILOBIT_PER_SEC",
+    "PCPU",
+    "MEM_ENCRYPTION_CONTEXT",
+    "FPGA",
+    "PGPU",
+    "NET_PACKET_RATE_KILOPACKET_PER_SEC",
+)
+STANDARD_TRAITS = (
+    "COMPUTE_NODE",
+    "COMPUTE_IMAGE_TYPE_RAW",
+    "COMPUTE_NET_ATTACH_INTERFACE",
+    "COMPUTE_VOLUME_MULTI_ATTACH",
+    "HW_CPU_X86_AVX2",
+    "STORAGE_DISK_SSD",
+    "OWNER_NOVA",
+)
 HOST_TRAITS = ("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_NET_ATTACH_INTERFACE", "OWNER_NOVA")
 
 
@@ -58,10 +82,10 @@ class Placement:
         self.providers: dict[str, Provider] = {}
         self.by_name: dict[str, Provider] = {}
         self.consumers: dict[str, Consumer] = {}
-        self.used: dict[str, dict[str, int]] = {}        # provider -> class -> amount
-        self.holders: dict[str, dict[str, None]] = {}    # provider -> its consumers, oldest first
+        self.used: dict[str, dict[str, int]] = {}  # provider -> class -> amount
+        self.holders: dict[str, dict[str, None]] = {}  # provider -> its consumers, oldest first
         self.custom_classes: dict[str, None] = {}
-        self._nested: dict[str, list[Provider]] = {}     # compute node -> the providers nested in it
+        self._nested: dict[str, list[Provider]] = {}  # compute node -> the providers nested in it
         self.by_free_memory = FreeMemoryOrder()
         self._by_project: dict[tuple[str, str], dict[str, int]] = {}
         for key, body in store.load("provider"):
@@ -81,8 +105,11 @@ class Placement:
 
     def _reorder(self, provider: Provider) -> None:
         used = self.used[provider.uuid]
-        self.by_free_memory.update(provider.uuid, provider.capacity("MEMORY_MB") - used.get("MEMORY_MB", 0),
-                                   provider.capacity("VCPU") - used.get("VCPU", 0))
+        self.by_free_memory.update(
+            provider.uuid,
+            provider.capacity("MEMORY_MB") - used.get("MEMORY_MB", 0),
+            provider.capacity("VCPU") - used.get("VCPU", 0),
+        )
 
     def _add_consumer(self, consumer: Consumer) -> None:
         self.consumers[consumer.id] = consumer
@@ -163,9 +190,11 @@ class Placement:
 
     def project_usage(self, project_id: str) -> dict[str, dict[str, int]]:
         """The sums over a project's consumers by their type, with `consumer_count`."""
-        return {kind: {name: amount for name, amount in total.items() if amount}
-                for (project, kind), total in self._by_project.items()
-                if project == project_id and total["consumer_count"]}
+        return {
+            kind: {name: amount for name, amount in total.items() if amount}
+            for (project, kind), total in self._by_project.items()
+            if project == project_id and total["consumer_count"]
+        }
 
     def fits(self, provider: Provider, request: dict[str, int]) -> bool:
         """True when the provider has capacity for these amounts."""
@@ -180,8 +209,11 @@ class Placement:
     def admits(provider: Provider, name: str, amount: int) -> bool:
         """True when the amount is within min_unit and max_unit and a multiple of step_size."""
         inventory = provider.inventories.get(name)
-        return (inventory is not None and inventory["min_unit"] <= amount <= inventory["max_unit"]
-                and amount % inventory["step_size"] == 0)
+        return (
+            inventory is not None
+            and inventory["min_unit"] <= amount <= inventory["max_unit"]
+            and amount % inventory["step_size"] == 0
+        )
 
     def claim(self, consumer: Consumer) -> bool:
         """Make all allocations of a consumer, in the place of those that it has. False when one does not fit: then
@@ -190,8 +222,10 @@ class Placement:
         if before is not None:
             self.release(consumer.id)
             consumer.generation = before.generation + 1
-        if not all(uuid in self.providers and self.fits(self.providers[uuid], amounts)
-                   for uuid, amounts in consumer.allocations.items()):
+        if not all(
+            uuid in self.providers and self.fits(self.providers[uuid], amounts)
+            for uuid, amounts in consumer.allocations.items()
+        ):
             if before is not None:
                 self._add_consumer(before)
                 self._store.put("consumer", before.id, before)
@@ -219,8 +253,14 @@ class Placement:
 
 def full_inventory(values: dict) -> dict:
     """An inventory with Placement's defaults for what `values` does not have."""
-    inventory = {"total": 0, "reserved": 0, "min_unit": 1, "max_unit": 2147483647, "step_size": 1,
-                 "allocation_ratio": 1.0}
+    inventory = {
+        "total": 0,
+        "reserved": 0,
+        "min_unit": 1,
+        "max_unit": 2147483647,
+        "step_size": 1,
+        "allocation_ratio": 1.0,
+    }
     inventory.update({name: value for name, value in values.items() if name in inventory})
     return inventory
 

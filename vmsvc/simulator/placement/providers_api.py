@@ -10,12 +10,23 @@ from vmsvc.simulator.http import ServiceHandler
 from vmsvc.simulator.placement.model import STANDARD_TRAITS, Provider
 
 MIN, MAX = (1, 0), (1, 39)
-TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-          406: "Not Acceptable", 409: "Conflict", 500: "Internal Server Error"}
-ERROR_TEXTS = {400: "The server could not comply with the request since it is either malformed or otherwise incorrect.",
-               403: "Access was denied to this resource.", 404: "The resource could not be found.",
-               406: "The resource could not be generated that was acceptable to your browser (content of type "
-               "application/json. ", 409: "There was a conflict when trying to complete your request."}
+TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    406: "Not Acceptable",
+    409: "Conflict",
+    500: "Internal Server Error",
+}
+ERROR_TEXTS = {
+    400: "The server could not comply with the request since it is either malformed or otherwise incorrect.",
+    403: "Access was denied to this resource.",
+    404: "The resource could not be found.",
+    406: "The resource could not be generated that was acceptable to your browser (content of type application/json. ",
+    409: "There was a conflict when trying to complete your request.",
+}
 
 
 class PlacementHandler(ServiceHandler):
@@ -39,13 +50,22 @@ class PlacementHandler(ServiceHandler):
 
     def refuse(self, status: int, message: str) -> None:
         lead = ERROR_TEXTS.get(status, "")
-        error = {"status": status, "title": TITLES.get(status, "Error"), "detail": f"{lead}\n\n {message}  ",
-                 "request_id": self.request_id}
+        error = {
+            "status": status,
+            "title": TITLES.get(status, "Error"),
+            "detail": f"{lead}\n\n {message}  ",
+            "request_id": self.request_id,
+        }
         if status == 406:
             error.update(detail=f"{lead}\n\n {message}", max_version="1.39", min_version="1.0")
         elif self.version >= (1, 23):
-            error["code"] = ("placement.inventory.inuse" if "in use" in message else
-                             "placement.concurrent_update" if "generation" in message else "placement.undefined_code")
+            error["code"] = (
+                "placement.inventory.inuse"
+                if "in use" in message
+                else "placement.concurrent_update"
+                if "generation" in message
+                else "placement.undefined_code"
+            )
         self.reply(status, {"errors": [error]})
 
     def require_admin(self, rule: str) -> None:
@@ -81,8 +101,10 @@ class PlacementHandler(ServiceHandler):
             if amount == "0":
                 raise bad_request(f"Requested resource {name} requires amount >= 1. Got: 0.")
             if not amount.isdigit():
-                raise bad_request(f"Badly formed resources parameter. Expected resources query string parameter in "
-                                  f"form: ?resources=VCPU:2,MEMORY_MB:1024. Got: {text}.")
+                raise bad_request(
+                    f"Badly formed resources parameter. Expected resources query string parameter in "
+                    f"form: ?resources=VCPU:2,MEMORY_MB:1024. Got: {text}."
+                )
             amounts[name] = int(amount)
         return amounts
 
@@ -100,8 +122,13 @@ class PlacementHandler(ServiceHandler):
         if "name" in query:
             found = [each for each in found if each.name == query["name"]]
         request = self.amounts(query["resources"]) if "resources" in query else {}
-        return [each for each in found if placement.fits(each, request)
-                and self._has_traits(each, query.get("required")) and self._is_member(each, query.get("member_of"))]
+        return [
+            each
+            for each in found
+            if placement.fits(each, request)
+            and self._has_traits(each, query.get("required"))
+            and self._is_member(each, query.get("member_of"))
+        ]
 
     @staticmethod
     def _has_traits(provider: Provider, required: str | None) -> bool:
@@ -110,8 +137,7 @@ class PlacementHandler(ServiceHandler):
         traits = set(provider.traits)
         if required.startswith("in:"):
             return bool(traits & set(required[3:].split(",")))
-        return all((name[1:] not in traits) if name.startswith("!") else name in traits
-                   for name in required.split(","))
+        return all((name[1:] not in traits) if name.startswith("!") else name in traits for name in required.split(","))
 
     @staticmethod
     def _is_member(provider: Provider, member_of: str | None) -> bool:
@@ -127,8 +153,20 @@ class Root(PlacementHandler):
     requires_token = False
 
     def get(self) -> None:
-        self.reply(200, {"versions": [{"id": "v1.0", "max_version": "1.39", "min_version": "1.0", "status": "CURRENT",
-                                       "links": [{"rel": "self", "href": ""}]}]})
+        self.reply(
+            200,
+            {
+                "versions": [
+                    {
+                        "id": "v1.0",
+                        "max_version": "1.39",
+                        "min_version": "1.0",
+                        "status": "CURRENT",
+                        "links": [{"rel": "self", "href": ""}],
+                    }
+                ]
+            },
+        )
 
 
 class Providers(PlacementHandler):
@@ -141,8 +179,9 @@ class Providers(PlacementHandler):
             return
         for name in self.query:
             if name not in ("name", "uuid", "member_of", "resources", "in_tree", "required"):
-                raise bad_request(f"Invalid query string parameters: Additional properties are not allowed ('{name}' "
-                                  "was unexpected)")
+                raise bad_request(
+                    f"Invalid query string parameters: Additional properties are not allowed ('{name}' was unexpected)"
+                )
         self.answer({"resource_providers": [self._view(each) for each in self.select(self.query)]})
 
     def _view(self, provider: Provider) -> dict:
@@ -150,8 +189,12 @@ class Providers(PlacementHandler):
         rels = ["inventories", "usages"]
         for version, names in (((1, 1), ["aggregates"]), ((1, 6), ["traits"]), ((1, 11), ["allocations"])):
             rels += names if self.version >= version else []
-        view = {"uuid": provider.uuid, "name": provider.name, "generation": provider.generation,
-                "links": [{"rel": "self", "href": path}, *({"rel": rel, "href": f"{path}/{rel}"} for rel in rels)]}
+        view = {
+            "uuid": provider.uuid,
+            "name": provider.name,
+            "generation": provider.generation,
+            "links": [{"rel": "self", "href": path}, *({"rel": rel, "href": f"{path}/{rel}"} for rel in rels)],
+        }
         if self.version >= (1, 14):
             view.update(parent_provider_uuid=provider.parent, root_provider_uuid=provider.parent or provider.uuid)
         return view
@@ -201,9 +244,14 @@ class ResourceClasses(PlacementHandler):
     def get(self) -> None:
         self.require_version(1, 2)
         self.require_admin("resource_classes:list")
-        self.answer({"resource_classes": [{"name": name, "links": [
-            {"rel": "self", "href": f"/placement/resource_classes/{name}"}]}
-            for name in self.cloud.placement.classes()]})
+        self.answer(
+            {
+                "resource_classes": [
+                    {"name": name, "links": [{"rel": "self", "href": f"/placement/resource_classes/{name}"}]}
+                    for name in self.cloud.placement.classes()
+                ]
+            }
+        )
 
     def put(self, name: str) -> None:
         """Answers 201 for a new one, 204 for one that exists."""
@@ -239,8 +287,9 @@ class Inventories(PlacementHandler):
         if body["resource_provider_generation"] != provider.generation:
             raise ApiError(409, "resource provider generation conflict")
         wanted = {name: body} if name else body.get("inventories")
-        if not isinstance(wanted, dict) or not all(isinstance(each, dict) and "total" in each
-                                                   for each in wanted.values()):
+        if not isinstance(wanted, dict) or not all(
+            isinstance(each, dict) and "total" in each for each in wanted.values()
+        ):
             raise bad_request("JSON does not validate: 'inventories' is a required property")
         self._replace(provider, wanted, keep_rest=name is not None)
         if name:
@@ -252,12 +301,16 @@ class Inventories(PlacementHandler):
         used = self.cloud.placement.used[provider.uuid]
         gone = [] if keep_rest else [each for each in provider.inventories if each not in wanted and used.get(each)]
         if gone:
-            raise ApiError(409, f"update conflict: Inventory for '{', '.join(gone)}' on resource provider "
-                           f"'{provider.uuid}' in use.")
+            raise ApiError(
+                409,
+                f"update conflict: Inventory for '{', '.join(gone)}' on resource provider '{provider.uuid}' in use.",
+            )
         unknown = [each for each in wanted if each not in self.cloud.placement.classes()]
         if unknown:
-            raise bad_request(f"Unknown resource class in inventory for resource provider {provider.uuid}: No such "
-                              f"resource class {unknown[0]}.")
+            raise bad_request(
+                f"Unknown resource class in inventory for resource provider {provider.uuid}: No such "
+                f"resource class {unknown[0]}."
+            )
         self.cloud.placement.replace_inventories(provider, wanted, keep_rest)
 
 
@@ -299,8 +352,9 @@ class Traits(PlacementHandler):
         self.require_admin("resource_providers:traits:update")
         provider, body = self.provider(uuid), self.body()
         if body.get("resource_provider_generation") != provider.generation:
-            raise ApiError(409, "Resource provider's generation already changed. Please update the generation and try "
-                           "again.")
+            raise ApiError(
+                409, "Resource provider's generation already changed. Please update the generation and try again."
+            )
         provider.traits = list(body.get("traits", []))
         self.cloud.placement.save(provider)
         self.answer(self.with_generation(provider, {"traits": provider.traits}))

@@ -20,14 +20,18 @@ class Amounts(fields.Dict):
     that is missing is 0."""
 
     def __init__(self, about: str, nullable: bool = False):
-        super().__init__(keys=fields.String(), values=fields.Integer(allow_none=nullable), required=True,
-                         metadata={"description": about})
+        super().__init__(
+            keys=fields.String(),
+            values=fields.Integer(allow_none=nullable),
+            required=True,
+            metadata={"description": about},
+        )
 
 
 class QuotaCapacity(OpenObject):
     """The project's quota."""
 
-    component = "QuotaRoom"     # its name in the document
+    component = "QuotaRoom"  # its name in the document
 
     limit = Amounts("null: this item has no limit", nullable=True)
     used = Amounts("by every server of the project, as the cloud counts")
@@ -35,8 +39,10 @@ class QuotaCapacity(OpenObject):
     standard = Amounts("held by standard VMs that vmsvc made")
     preemptible = Amounts("held by preemptible VMs that vmsvc made")
     reserved = Amounts("reserved for standard VMs whose victims leave")
-    reclaimable = Amounts("held by preemptible VMs that could all be evicted now: of an eviction group as many as its "
-                          "budget allows, the largest ones")
+    reclaimable = Amounts(
+        "held by preemptible VMs that could all be evicted now: of an eviction group as many as its "
+        "budget allows, the largest ones"
+    )
 
 
 class HostCapacity(OpenObject):
@@ -46,8 +52,9 @@ class HostCapacity(OpenObject):
 
     name = fields.String(required=True, metadata={"description": "the name of the host"})
     available = fields.Boolean(required=True, metadata={"description": "its compute service is up and enabled"})
-    availability_zone = fields.String(required=True, allow_none=True, metadata={
-        "description": "its zone; null: the cloud does not tell"})
+    availability_zone = fields.String(
+        required=True, allow_none=True, metadata={"description": "its zone; null: the cloud does not tell"}
+    )
     capacity = Amounts("(total - reserved) x allocation ratio")
     used = Amounts("by anybody")
     free = Amounts("capacity less used, less what is reserved")
@@ -55,8 +62,9 @@ class HostCapacity(OpenObject):
     preemptible = Amounts("held by preemptible VMs that vmsvc made")
     foreign = Amounts("held by servers that vmsvc did not make")
     reserved = Amounts("reserved for standard VMs whose victims leave")
-    reclaimable = Amounts("held by preemptible VMs that could all be evicted here now; a group's budget is one for all "
-                          "hosts")
+    reclaimable = Amounts(
+        "held by preemptible VMs that could all be evicted here now; a group's budget is one for all hosts"
+    )
 
 
 class FlavorCapacity(OpenObject):
@@ -67,21 +75,31 @@ class FlavorCapacity(OpenObject):
     name = fields.String(required=True, metadata={"description": "the name of the flavor"})
     vcpus = fields.Integer(required=True, metadata={"description": "its vCPUs"})
     ram = fields.Integer(required=True, metadata={"description": "MiB"})
-    fits_now = fields.Integer(required=True, metadata={"description": "by the quota, and in operator mode by the "
-                                                                      "hosts, which a tenant does not see"})
-    fits_after_evictions = fields.Integer(required=True, metadata={
-        "description": "of standard VMs, within the budgets of eviction groups and the limit of victims per request"})
+    fits_now = fields.Integer(
+        required=True,
+        metadata={"description": "by the quota, and in operator mode by the hosts, which a tenant does not see"},
+    )
+    fits_after_evictions = fields.Integer(
+        required=True,
+        metadata={
+            "description": "of standard VMs, within the budgets of eviction groups and the limit of victims per request"
+        },
+    )
 
 
 class CapacityView(OpenObject):
     """Mode, quota, hosts, and how many more VMs of each flavor fit."""
 
-    mode = fields.String(required=True, validate=validate.OneOf(["tenant", "operator"]), metadata={
-        "description": "what the service's credentials let it see"})
+    mode = fields.String(
+        required=True,
+        validate=validate.OneOf(["tenant", "operator"]),
+        metadata={"description": "what the service's credentials let it see"},
+    )
     quota = fields.Nested(QuotaCapacity, required=True)
     hosts = fields.List(fields.Nested(HostCapacity), required=True, metadata={"description": "empty in tenant mode"})
-    flavors = fields.List(fields.Nested(FlavorCapacity), required=True, metadata={
-        "description": "how many of each flavor fit"})
+    flavors = fields.List(
+        fields.Nested(FlavorCapacity), required=True, metadata={"description": "how many of each flavor fit"}
+    )
 
 
 class UsageQuery(Schema):
@@ -98,16 +116,21 @@ class UsageQuery(Schema):
 class UsageView(OpenObject):
     """Slots of equal length; each list has one number a slot, and the last slot is not over yet."""
 
-    since = fields.DateTime(required=True, metadata={
-        "description": "where the first slot begins: `hours` ago, or when the service was first started"})
+    since = fields.DateTime(
+        required=True,
+        metadata={"description": "where the first slot begins: `hours` ago, or when the service was first started"},
+    )
     until = fields.DateTime(required=True, metadata={"description": "now"})
     step_seconds = fields.Integer(required=True, metadata={"description": "the length of a slot"})
-    standard = fields.List(fields.Integer(), required=True, metadata={
-        "description": "vCPUs that standard VMs held at the slot's end"})
-    preemptible = fields.List(fields.Integer(), required=True, metadata={
-        "description": "vCPUs that preemptible VMs held at the slot's end"})
-    evictions = fields.List(fields.Integer(), required=True, metadata={
-        "description": "how many evictions began in the slot"})
+    standard = fields.List(
+        fields.Integer(), required=True, metadata={"description": "vCPUs that standard VMs held at the slot's end"}
+    )
+    preemptible = fields.List(
+        fields.Integer(), required=True, metadata={"description": "vCPUs that preemptible VMs held at the slot's end"}
+    )
+    evictions = fields.List(
+        fields.Integer(), required=True, metadata={"description": "how many evictions began in the slot"}
+    )
 
 
 class NamedItem(OpenObject):
@@ -130,12 +153,21 @@ class FlavorView(NamedItem):
 class Defaults(OpenObject):
     """What a request gets that names none; null: a request has to name one."""
 
-    flavor = fields.String(required=True, allow_none=True, metadata={
-        "description": "the name of the flavor; null: a request has to name one"})
-    image = fields.String(required=True, allow_none=True, metadata={
-        "description": "the name of the image; null: a request has to name one"})
-    network = fields.String(required=True, allow_none=True, metadata={
-        "description": "the name of the network; null: a request has to name one"})
+    flavor = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "the name of the flavor; null: a request has to name one"},
+    )
+    image = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "the name of the image; null: a request has to name one"},
+    )
+    network = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "the name of the network; null: a request has to name one"},
+    )
 
 
 class CatalogView(OpenObject):
@@ -145,8 +177,11 @@ class CatalogView(OpenObject):
     images = fields.List(fields.Nested(NamedItem), required=True, metadata={"description": "by name"})
     networks = fields.List(fields.Nested(NamedItem), required=True, metadata={"description": "by name"})
     availability_zones = fields.List(fields.String(), required=True, metadata={"description": "their names"})
-    key_names = fields.List(fields.String(), required=True, metadata={
-        "description": "the names of the key pairs that the service's user has"})
+    key_names = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "the names of the key pairs that the service's user has"},
+    )
     defaults = fields.Nested(Defaults, required=True)
 
 
@@ -156,19 +191,42 @@ class CapacityHandler(ApiHandler):
     address = "/api/v1/capacity"
     tag = "room"
 
-    @describe(Response(200, "The capacity.", CapacityView, {
-        "mode": "operator",
-        "quota": {"limit": _QUOTA, "used": {"instances": 4, "cores": 4, "ram": 2048}, "reserved": {}, "standard": {},
-                  "free": {"instances": 6, "cores": 16, "ram": 38912},
-                  "preemptible": {"instances": 4, "cores": 4, "ram": 2048},
-                  "reclaimable": {"instances": 4, "cores": 4, "ram": 2048}},
-        "hosts": [{"name": "compute-7", "available": True, "availability_zone": "nova", "capacity": _CAPACITY,
-                   "used": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4},
-                   "free": {"MEMORY_MB": 6144, "DISK_GB": 96}, "standard": {}, "foreign": {}, "reserved": {},
-                   "preemptible": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4},
-                   "reclaimable": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4}}],
-        "flavors": [{"name": "m1.tiny", "vcpus": 1, "ram": 512, "fits_now": 0, "fits_after_evictions": 4}]}),
-              errors=(CloudError, Timeout))
+    @describe(
+        Response(
+            200,
+            "The capacity.",
+            CapacityView,
+            {
+                "mode": "operator",
+                "quota": {
+                    "limit": _QUOTA,
+                    "used": {"instances": 4, "cores": 4, "ram": 2048},
+                    "reserved": {},
+                    "standard": {},
+                    "free": {"instances": 6, "cores": 16, "ram": 38912},
+                    "preemptible": {"instances": 4, "cores": 4, "ram": 2048},
+                    "reclaimable": {"instances": 4, "cores": 4, "ram": 2048},
+                },
+                "hosts": [
+                    {
+                        "name": "compute-7",
+                        "available": True,
+                        "availability_zone": "nova",
+                        "capacity": _CAPACITY,
+                        "used": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4},
+                        "free": {"MEMORY_MB": 6144, "DISK_GB": 96},
+                        "standard": {},
+                        "foreign": {},
+                        "reserved": {},
+                        "preemptible": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4},
+                        "reclaimable": {"VCPU": 4, "MEMORY_MB": 2048, "DISK_GB": 4},
+                    }
+                ],
+                "flavors": [{"name": "m1.tiny", "vcpus": 1, "ram": 512, "fits_now": 0, "fits_after_evictions": 4}],
+            },
+        ),
+        errors=(CloudError, Timeout),
+    )
     async def get(self) -> None:
         """Show mode, quota, hosts, and how many VMs of each flavor fit now and after evictions."""
         self.finish(await self.commands.capacity())
@@ -180,10 +238,23 @@ class UsageHandler(ApiHandler):
     address = "/api/v1/usage"
     tag = "room"
 
-    @describe(Response(200, "The use over the last hours.", UsageView, {
-        "since": "2026-11-23T06:00:00.000Z", "until": "2026-11-23T12:00:00.000Z", "step_seconds": 7200,
-        "standard": [4, 4, 8], "preemptible": [8, 12, 8], "evictions": [0, 0, 4]}),
-              query=UsageQuery, errors=(Timeout,))
+    @describe(
+        Response(
+            200,
+            "The use over the last hours.",
+            UsageView,
+            {
+                "since": "2026-11-23T06:00:00.000Z",
+                "until": "2026-11-23T12:00:00.000Z",
+                "step_seconds": 7200,
+                "standard": [4, 4, 8],
+                "preemptible": [8, 12, 8],
+                "evictions": [0, 0, 4],
+            },
+        ),
+        query=UsageQuery,
+        errors=(Timeout,),
+    )
     async def get(self) -> None:
         """Show the vCPUs that VMs of vmsvc held, and evictions, over the last hours.
 
@@ -199,12 +270,21 @@ class CatalogHandler(ApiHandler):
     tag = "room"
     free_reads = True
 
-    @describe(Response(200, "What a request may name.", CatalogView, {
-        "flavors": [{"id": "1", "name": "m1.tiny", "vcpus": 1, "ram": 512, "disk": 1}],
-        "images": [{"id": "9d1c2a0e-6a0a-4d0e-8f57-3b9f0f2a7a11", "name": "cirros"}],
-        "networks": [{"id": "5c0a6f3b-0d57-4f0c-9a3e-7a3a1f0f6c22", "name": "private"}],
-        "availability_zones": ["nova"], "key_names": [],
-        "defaults": {"flavor": "m1.tiny", "image": "cirros", "network": "private"}}))
+    @describe(
+        Response(
+            200,
+            "What a request may name.",
+            CatalogView,
+            {
+                "flavors": [{"id": "1", "name": "m1.tiny", "vcpus": 1, "ram": 512, "disk": 1}],
+                "images": [{"id": "9d1c2a0e-6a0a-4d0e-8f57-3b9f0f2a7a11", "name": "cirros"}],
+                "networks": [{"id": "5c0a6f3b-0d57-4f0c-9a3e-7a3a1f0f6c22", "name": "private"}],
+                "availability_zones": ["nova"],
+                "key_names": [],
+                "defaults": {"flavor": "m1.tiny", "image": "cirros", "network": "private"},
+            },
+        )
+    )
     async def get(self) -> None:
         """Show what a request may name: flavors, images, networks, zones and keys, and what it gets by default.
 

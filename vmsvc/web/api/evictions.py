@@ -19,17 +19,33 @@ STATES = ("noticed", "reprieved", "evicting", "evicted", "deleted", "lost")
 
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 EVICTION = {
-    "id": 17, "state": "evicted", "reason": "capacity", "simulated": False,
+    "id": 17,
+    "state": "evicted",
+    "reason": "capacity",
+    "simulated": False,
     "vm": {"id": responses.VICTIM, "name": "preemptible", "vmsvc_id": "5b0f7c1e-3a46-4a39-9f1d-2b8f6f3a7c10"},
     "owner": "anonymous",
     "request": {"id": responses.VM["id"], "name": "standart", "vmsvc_id": responses.VM["vmsvc_id"]},
-    "round": 1, "bin": "host compute-7", "criterion": "less lost work", "cost": responses.COST,
-    "runner_up": responses.COST | {"lost_work": 9000}, "optimal": True, "wasted": None,
-    "planned_at": "2026-11-23T12:00:00.000Z", "evict_at": "2026-11-23T12:00:30.000Z",
-    "noticed_at": "2026-11-23T12:00:00.140Z", "acknowledged_at": None, "acknowledged_by": None,
-    "reprieved_at": None, "evicting_at": "2026-11-23T12:00:30.012Z", "stopped_at": "2026-11-23T12:00:33.400Z",
-    "deleted_at": "2026-11-23T12:00:33.520Z", "freed_at": "2026-11-23T12:00:34.010Z",
-    "fulfilled_at": "2026-11-23T12:00:36.900Z", "delivery": "metadata", "exempt": None,
+    "round": 1,
+    "bin": "host compute-7",
+    "criterion": "less lost work",
+    "cost": responses.COST,
+    "runner_up": responses.COST | {"lost_work": 9000},
+    "optimal": True,
+    "wasted": None,
+    "planned_at": "2026-11-23T12:00:00.000Z",
+    "evict_at": "2026-11-23T12:00:30.000Z",
+    "noticed_at": "2026-11-23T12:00:00.140Z",
+    "acknowledged_at": None,
+    "acknowledged_by": None,
+    "reprieved_at": None,
+    "evicting_at": "2026-11-23T12:00:30.012Z",
+    "stopped_at": "2026-11-23T12:00:33.400Z",
+    "deleted_at": "2026-11-23T12:00:33.520Z",
+    "freed_at": "2026-11-23T12:00:34.010Z",
+    "fulfilled_at": "2026-11-23T12:00:36.900Z",
+    "delivery": "metadata",
+    "exempt": None,
 }
 NOTICED = responses.EVENT["data"]["vm"]
 
@@ -51,8 +67,9 @@ class PracticeSchema(Schema):
 
         unknown = RAISE
 
-    notice_only = StrictBoolean(metadata={
-        "description": "true: the VM is reprieved when its time is up", "default": False})
+    notice_only = StrictBoolean(
+        metadata={"description": "true: the VM is reprieved when its time is up", "default": False}
+    )
 
 
 class EvictionsQuery(Schema):
@@ -63,8 +80,10 @@ class EvictionsQuery(Schema):
 
         unknown = RAISE
 
-    before = QueryInteger(validate=validate.Range(1, MAX_SEQ), metadata={
-        "description": "only evictions with a lower id: the `before` of the page before"})
+    before = QueryInteger(
+        validate=validate.Range(1, MAX_SEQ),
+        metadata={"description": "only evictions with a lower id: the `before` of the page before"},
+    )
     limit = QueryInteger(validate=validate.Range(1, 1000), load_default=100)
     vm = VmRef("of this VM; the cloud's id or vmsvc's own")
     request = VmRef("for this VM; the cloud's id or vmsvc's own")
@@ -84,57 +103,94 @@ class Eviction(responses.OpenObject):
     was not."""
 
     id = fields.Integer(required=True, metadata={"description": "the number of the record: higher is newer"})
-    state = fields.String(required=True, validate=validate.OneOf(STATES), metadata={
-        "description": "`deleted` and `lost`: it left during its notice, and vmsvc did not evict it"})
-    reason = fields.String(required=True, validate=validate.OneOf(REASONS), metadata={
-        "description": "why the VM was chosen"})
+    state = fields.String(
+        required=True,
+        validate=validate.OneOf(STATES),
+        metadata={"description": "`deleted` and `lost`: it left during its notice, and vmsvc did not evict it"},
+    )
+    reason = fields.String(
+        required=True, validate=validate.OneOf(REASONS), metadata={"description": "why the VM was chosen"}
+    )
     simulated = fields.Boolean(required=True, metadata={"description": "true: the owner practised it"})
     vm = fields.Nested(Party, required=True)
     owner = fields.String(required=True, metadata={"description": "the name of the principal that created the VM"})
-    request = fields.Nested(Party, required=True, allow_none=True, metadata={
-        "description": "the preemptor; null for a lifetime that ended and for a simulated eviction"})
+    request = fields.Nested(
+        Party,
+        required=True,
+        allow_none=True,
+        metadata={"description": "the preemptor; null for a lifetime that ended and for a simulated eviction"},
+    )
     round = fields.Integer(required=True, metadata={"description": "of the request's rounds of eviction, from 1"})
     bin = fields.String(required=True, allow_none=True, metadata={"description": "where capacity was freed"})
     criterion = fields.String(required=True, allow_none=True, metadata={"description": "the criterion that decided"})
-    cost = fields.Dict(required=True, metadata={"description": "of all victims of the round, in the order in which "
-                                                               "plans are compared"})
+    cost = fields.Dict(
+        required=True, metadata={"description": "of all victims of the round, in the order in which plans are compared"}
+    )
     runner_up = fields.Dict(required=True, allow_none=True, metadata={"description": "the cost of the next best plan"})
     optimal = fields.Boolean(required=True, metadata={"description": "false: a better plan was not ruled out"})
-    wasted = fields.String(required=True, allow_none=True, metadata={
-        "description": "why the eviction freed nothing for its preemptor"})
-    delivery = fields.String(required=True, validate=validate.OneOf(responses.DELIVERIES), metadata={
-        "description": "`event`: the cloud did not let vmsvc write the notice for the guest, so the "
-                       "event alone carried it"})
-    exempt = fields.String(required=True, allow_none=True, metadata={
-        "description": "why it was reprieved, if the eviction could not be carried out"})
+    wasted = fields.String(
+        required=True, allow_none=True, metadata={"description": "why the eviction freed nothing for its preemptor"}
+    )
+    delivery = fields.String(
+        required=True,
+        validate=validate.OneOf(responses.DELIVERIES),
+        metadata={
+            "description": "`event`: the cloud did not let vmsvc write the notice for the guest, so the "
+            "event alone carried it"
+        },
+    )
+    exempt = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "why it was reprieved, if the eviction could not be carried out"},
+    )
     planned_at = fields.DateTime(required=True, metadata={"description": "when the notice was decided"})
     evict_at = fields.DateTime(required=True, metadata={"description": "the end of the notice"})
-    noticed_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "the notice was in the server's metadata"})
-    acknowledged_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "the notice was acknowledged, which ended it early: see `acknowledged_by`"})
-    acknowledged_by = fields.String(required=True, allow_none=True, metadata={
-        "description": "the principal that acknowledged the notice; null when the guest powered itself off, or "
-                       "nobody did"})
-    reprieved_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "when the notice was withdrawn"})
+    noticed_at = fields.DateTime(
+        required=True, allow_none=True, metadata={"description": "the notice was in the server's metadata"}
+    )
+    acknowledged_at = fields.DateTime(
+        required=True,
+        allow_none=True,
+        metadata={"description": "the notice was acknowledged, which ended it early: see `acknowledged_by`"},
+    )
+    acknowledged_by = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "the principal that acknowledged the notice; null when the guest powered itself off, or "
+            "nobody did"
+        },
+    )
+    reprieved_at = fields.DateTime(
+        required=True, allow_none=True, metadata={"description": "when the notice was withdrawn"}
+    )
     evicting_at = fields.DateTime(required=True, allow_none=True, metadata={"description": "when the eviction began"})
-    stopped_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "when the server was stopped"})
-    deleted_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "the cloud accepted the DELETE"})
-    freed_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "the cloud answered 404 for it: its capacity and quota are free"})
-    fulfilled_at = fields.DateTime(required=True, allow_none=True, metadata={
-        "description": "the VM that it was evicted for was active"})
+    stopped_at = fields.DateTime(
+        required=True, allow_none=True, metadata={"description": "when the server was stopped"}
+    )
+    deleted_at = fields.DateTime(
+        required=True, allow_none=True, metadata={"description": "the cloud accepted the DELETE"}
+    )
+    freed_at = fields.DateTime(
+        required=True,
+        allow_none=True,
+        metadata={"description": "the cloud answered 404 for it: its capacity and quota are free"},
+    )
+    fulfilled_at = fields.DateTime(
+        required=True, allow_none=True, metadata={"description": "the VM that it was evicted for was active"}
+    )
 
 
 class EvictionPage(responses.OpenObject):
     """Evictions, newest first; ask for the next page with `before=<before>` (null: there is none)."""
 
     evictions = fields.List(fields.Nested(Eviction), required=True, metadata={"description": "newest first"})
-    before = fields.Integer(required=True, allow_none=True, metadata={
-        "description": "ask for the next page with this `before`; null: there is none"})
+    before = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={"description": "ask for the next page with this `before`; null: there is none"},
+    )
 
 
 class AcknowledgementHandler(OneVmHandler):
@@ -143,11 +199,22 @@ class AcknowledgementHandler(OneVmHandler):
     address = "/api/v1/vm/{id}/ack"
     tag = "evictions"
 
-    @describe(Response(200, "It is evicted now.", responses.Done, responses.message_body(
-        "200", f"vm {responses.VICTIM} may go before its time", vm=NOTICED | {
-            "acknowledged_at": "2026-11-23T12:00:09.000Z"})),
-              body=NothingSchema, body_required=False, examples=(("nothing", {}),),
-              errors=(413, 415, NotFound, Conflict, Timeout))
+    @describe(
+        Response(
+            200,
+            "It is evicted now.",
+            responses.Done,
+            responses.message_body(
+                "200",
+                f"vm {responses.VICTIM} may go before its time",
+                vm=NOTICED | {"acknowledged_at": "2026-11-23T12:00:09.000Z"},
+            ),
+        ),
+        body=NothingSchema,
+        body_required=False,
+        examples=(("nothing", {}),),
+        errors=(413, 415, NotFound, Conflict, Timeout),
+    )
     async def post(self, ref: str) -> None:
         """Release a noticed VM before its time.
 
@@ -167,11 +234,20 @@ class PracticeHandler(OneVmHandler):
     address = "/api/v1/vm/{id}/evict"
     tag = "evictions"
 
-    @describe(Response(202, "The VM has its notice.", responses.Done, responses.message_body(
-        "202", f"vm {responses.VICTIM} was noticed; it goes at 2026-11-23T12:00:30.000Z", vm=NOTICED)),
-              body=PracticeSchema, body_required=False,
-              examples=(("to the end", {}), ("notice only", {"notice_only": True})),
-              errors=(413, 415, NotFound, Conflict, CloudError, Timeout))
+    @describe(
+        Response(
+            202,
+            "The VM has its notice.",
+            responses.Done,
+            responses.message_body(
+                "202", f"vm {responses.VICTIM} was noticed; it goes at 2026-11-23T12:00:30.000Z", vm=NOTICED
+            ),
+        ),
+        body=PracticeSchema,
+        body_required=False,
+        examples=(("to the end", {}), ("notice only", {"notice_only": True})),
+        errors=(413, 415, NotFound, Conflict, CloudError, Timeout),
+    )
     async def post(self, ref: str) -> None:
         """Practise the eviction of a preemptible VM.
 
@@ -192,16 +268,33 @@ class EvictionsHandler(ApiHandler):
     address = EVICTIONS
     tag = "evictions"
 
-    @describe(Response(200, "A page of the record.", EvictionPage, {"evictions": [EVICTION], "before": 17},
-                       links=(responses.links("/evictions/0/id", show="getOneEviction")
-                              | responses.links("/before", "before", go_on="getEvictions"))),
-              query=EvictionsQuery, errors=(Timeout,))
+    @describe(
+        Response(
+            200,
+            "A page of the record.",
+            EvictionPage,
+            {"evictions": [EVICTION], "before": 17},
+            links=(
+                responses.links("/evictions/0/id", show="getOneEviction")
+                | responses.links("/before", "before", go_on="getEvictions")
+            ),
+        ),
+        query=EvictionsQuery,
+        errors=(Timeout,),
+    )
     async def get(self) -> None:
         """Show who was evicted for whom and why, newest first."""
         query = self.query(EvictionsQuery)
-        found, before = await self.read_history(partial(
-            self.dependencies.evictions.record, before=query.get("before"), limit=query["limit"], vm=query.get("vm"),
-            request=query.get("request"), reason=query.get("reason")))
+        found, before = await self.read_history(
+            partial(
+                self.dependencies.evictions.record,
+                before=query.get("before"),
+                limit=query["limit"],
+                vm=query.get("vm"),
+                request=query.get("request"),
+                reason=query.get("reason"),
+            )
+        )
         self.finish({"evictions": found, "before": before})
 
 

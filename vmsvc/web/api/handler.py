@@ -31,9 +31,9 @@ class ApiHandler(Handler):
 
     is_api = True
     principal: Principal
-    for_members = True          # True: readers get 403 for every method but GET
-    free_reads = False          # True: a GET costs no token, as it is answered from what all clients share
-    _is_counted = False         # as in flight
+    for_members = True  # True: readers get 403 for every method but GET
+    free_reads = False  # True: a GET costs no token, as it is answered from what all clients share
+    _is_counted = False  # as in flight
     _client_gone = False
     _waiting: asyncio.Future[Any] | None = None
 
@@ -78,7 +78,7 @@ class ApiHandler(Handler):
         try:
             await super()._execute(*args, **kwargs)
         finally:
-            if not self._finished:          # the client has gone in the middle of its body
+            if not self._finished:  # the client has gone in the middle of its body
                 self._leave()
 
     def on_connection_close(self) -> None:
@@ -162,8 +162,9 @@ class ApiHandler(Handler):
         """The Idempotency-Key header; None when there is none. Raises InvalidRequest."""
         key = self.request.headers.get("Idempotency-Key")
         if key is not None and not _PRINTABLE_ASCII.fullmatch(key):
-            raise errors.InvalidRequest("Idempotency-Key must be 1 to 255 printable ASCII characters",
-                                        field="Idempotency-Key")
+            raise errors.InvalidRequest(
+                "Idempotency-Key must be 1 to 255 printable ASCII characters", field="Idempotency-Key"
+            )
         return key
 
     def answer(self, status: int, message: str, code: int | None = None, **members: Any) -> None:

@@ -25,8 +25,7 @@ class HealthHandler(ProbeHandler):
 
     address = "/healthz"
 
-    @describe(Response(200, "The service is alive.", responses.HealthView,
-                       {"status": "ok", "version": __version__}))
+    @describe(Response(200, "The service is alive.", responses.HealthView, {"status": "ok", "version": __version__}))
     async def get(self) -> None:
         """Show that the event loop answers, and which release runs."""
         self.finish({"status": "ok", "version": __version__})
@@ -37,10 +36,17 @@ class ReadyHandler(ProbeHandler):
 
     address = "/readyz"
 
-    @describe(Response(200, "All parts work.", responses.ReadyView,
-                       {"status": "ready", "parts": {"cloud": "ok", "feed": "ok"}}),
-              Response(503, "A part does not work.", responses.ReadyView,
-                       {"status": "not ready", "parts": {"feed": "ok", "cloud": "no answer since 12:00:03"}}))
+    @describe(
+        Response(
+            200, "All parts work.", responses.ReadyView, {"status": "ready", "parts": {"cloud": "ok", "feed": "ok"}}
+        ),
+        Response(
+            503,
+            "A part does not work.",
+            responses.ReadyView,
+            {"status": "not ready", "parts": {"feed": "ok", "cloud": "no answer since 12:00:03"}},
+        ),
+    )
     async def get(self) -> None:
         """Show for each part of the service whether it works.
 
@@ -49,9 +55,15 @@ class ReadyHandler(ProbeHandler):
         parts, notes = commands.readiness(), commands.notes()
         ready = not any(parts.values())
         self.set_status(200 if ready else 503)
-        self.finish({"status": "ready" if ready else "not ready",
-                     "parts": {name: problem or ("ok; " + notes[name] if name in notes else "ok")
-                               for name, problem in parts.items()}})
+        self.finish(
+            {
+                "status": "ready" if ready else "not ready",
+                "parts": {
+                    name: problem or ("ok; " + notes[name] if name in notes else "ok")
+                    for name, problem in parts.items()
+                },
+            }
+        )
 
 
 class ExpositionHandler(Handler):
@@ -69,8 +81,11 @@ class ExpositionHandler(Handler):
         if not ((is_loopback(peer) or peer in local_peers) and is_loopback(self.host_name or "")):
             await self.dependencies.auth.principal(self.request)
 
-    @describe(Response(200, "All instruments."),
-              errors=(Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable, Unavailable), guarded=True)
+    @describe(
+        Response(200, "All instruments."),
+        errors=(Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable, Unavailable),
+        guarded=True,
+    )
     def get(self) -> None:
         """All instruments in Prometheus' text format."""
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)

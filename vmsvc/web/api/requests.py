@@ -45,8 +45,10 @@ class Text(fields.String):
 
     def __init__(self, about: str = "", pattern: str = NO_CONTROLS):
         # No pattern of OpenAPI 3.0 can express categories of Unicode; the format's name stands for them.
-        super().__init__(validate=[validate.Length(1, 255), _check_printable], metadata={
-            "format": "printable", "pattern": pattern, **({"description": about} if about else {})})
+        super().__init__(
+            validate=[validate.Length(1, 255), _check_printable],
+            metadata={"format": "printable", "pattern": pattern, **({"description": about} if about else {})},
+        )
 
 
 class StrictBoolean(fields.Boolean):
@@ -75,31 +77,47 @@ class CreateVmSchema(Schema):
 
         unknown = RAISE
 
-    is_preemptible = StrictBoolean(required=True, metadata={
-        "description": "true: may be evicted when a standard VM needs its capacity; no VM is evicted for it"})
-    name = Text("default `standart` or `preemptible`; as every text here it has no space at either end and nothing "
-                "that cannot be printed")
+    is_preemptible = StrictBoolean(
+        required=True,
+        metadata={"description": "true: may be evicted when a standard VM needs its capacity; no VM is evicted for it"},
+    )
+    name = Text(
+        "default `standart` or `preemptible`; as every text here it has no space at either end and nothing "
+        "that cannot be printed"
+    )
     flavor = Text("id or name")
     image = Text("id or name")
     network = Text("id or name")
     key_name = Text("the name of a key pair that the service's user has")
-    user_data = fields.String(validate=validate.Length(1, MAX_USER_DATA),
-                              metadata={"description": "base64", "format": "byte"})
-    metadata = fields.Dict(keys=fields.String(),
-                           values=fields.String(validate=validate.Length(max=255), metadata={"pattern": NO_NUL}),
-                           metadata={"maxProperties": MAX_METADATA,
-                                     "description": "for the server; keys are 1 to 255 of a-z A-Z 0-9 - _ : . and "
-                                                    "space; keys that begin with `vmsvc_`, in any case "
-                                                    "and with spaces left out, are vmsvc's own"})
+    user_data = fields.String(
+        validate=validate.Length(1, MAX_USER_DATA), metadata={"description": "base64", "format": "byte"}
+    )
+    metadata = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(validate=validate.Length(max=255), metadata={"pattern": NO_NUL}),
+        metadata={
+            "maxProperties": MAX_METADATA,
+            "description": "for the server; keys are 1 to 255 of a-z A-Z 0-9 - _ : . and "
+            "space; keys that begin with `vmsvc_`, in any case "
+            "and with spaces left out, are vmsvc's own",
+        },
+    )
     availability_zone = Text("the name of a zone", pattern=NO_CONTROLS.replace("[^", "[^:"))
-    priority = StrictInteger(validate=validate.Range(-1000, 1000),
-                             metadata={"description": "of a preemptible VM: higher is evicted later", "default": 0})
-    min_run_seconds = StrictInteger(validate=validate.Range(0, 31_536_000),
-                                    metadata={"description": "a VM that has run for less time is no victim"})
+    priority = StrictInteger(
+        validate=validate.Range(-1000, 1000),
+        metadata={"description": "of a preemptible VM: higher is evicted later", "default": 0},
+    )
+    min_run_seconds = StrictInteger(
+        validate=validate.Range(0, 31_536_000), metadata={"description": "a VM that has run for less time is no victim"}
+    )
     group = Text("eviction group of a preemptible VM: see `max_unavailable`")
-    max_unavailable = StrictInteger(validate=validate.Range(1, 100_000), metadata={
-        "description": "at most so many VMs of its group in notice or eviction at once; default 1. The least value of "
-                       "the group's VMs counts"})
+    max_unavailable = StrictInteger(
+        validate=validate.Range(1, 100_000),
+        metadata={
+            "description": "at most so many VMs of its group in notice or eviction at once; default 1. The least "
+            "value of the group's VMs counts"
+        },
+    )
 
     @validates_schema
     def _budgets_have_a_group(self, data: dict[str, Any], **_: Any) -> None:
@@ -126,8 +144,10 @@ class CreateVmSchema(Schema):
                 raise ValidationError("Keys are 1 to 255 of a-z A-Z 0-9 - _ : . and space.")
             # Nova's database compares keys without regard to case, and to spaces at the end.
             if key.replace(" ", "").lower().startswith(OWN_PREFIX):
-                raise ValidationError(f"Keys that begin with {OWN_PREFIX} are the service's own, whatever their case "
-                                      "and with spaces left out.")
+                raise ValidationError(
+                    f"Keys that begin with {OWN_PREFIX} are the service's own, whatever their case "
+                    "and with spaces left out."
+                )
 
     @validates("availability_zone")
     def _names_no_host(self, value: str, data_key: str) -> None:
@@ -199,8 +219,11 @@ class CreateVmQuery(Schema):
 
         unknown = RAISE
 
-    dry_run = fields.String(validate=validate.OneOf(("true", "false")), load_default="false",
-                            metadata={"description": "`true`: say what would happen and do nothing"})
+    dry_run = fields.String(
+        validate=validate.OneOf(("true", "false")),
+        load_default="false",
+        metadata={"description": "`true`: say what would happen and do nothing"},
+    )
 
 
 class EventsQuery(Schema):
@@ -211,14 +234,19 @@ class EventsQuery(Schema):
 
         unknown = RAISE
 
-    since = QueryInteger(validate=validate.Range(0, MAX_SEQ), metadata={
-        "description": "only events with a higher seq; without it a page begins at the oldest event that is kept, and "
-                       "a WebSocket gets live events only"})
+    since = QueryInteger(
+        validate=validate.Range(0, MAX_SEQ),
+        metadata={
+            "description": "only events with a higher seq; without it a page begins at the oldest event that is "
+            "kept, and a WebSocket gets live events only"
+        },
+    )
     limit = QueryInteger(validate=validate.Range(1, 1000), load_default=100)
     type = EventTypes(metadata={"description": "repeatable, or a comma list"})
     vm = VmRef("the cloud's id or vmsvc's own")
-    preemptible = QueryBoolean(metadata={
-        "description": "`true`: events of preemptible VMs only, `false`: of standard ones"})
+    preemptible = QueryBoolean(
+        metadata={"description": "`true`: events of preemptible VMs only, `false`: of standard ones"}
+    )
     ticket = fields.String(metadata={"description": "with an upgrade: from `POST /api/v1/tickets`, instead of a token"})
 
 
@@ -242,8 +270,10 @@ def load(schema: type[Schema], data: dict[str, Any]) -> dict[str, Any]:
     try:
         return _loader(schema).load(data)
     except ValidationError as error:
-        faults = {shorten(str(name)): shorten(_flatten(messages), 200)
-                  for name, messages in error.normalized_messages().items()}
+        faults = {
+            shorten(str(name)): shorten(_flatten(messages), 200)
+            for name, messages in error.normalized_messages().items()
+        }
     message = "; ".join(f"{name!a}: {text}" for name, text in list(faults.items())[:10])
     raise InvalidRequest(message, field=next(iter(faults)))
 

@@ -41,11 +41,19 @@ class VmsHandler(ApiHandler):
     free_reads = True
     _etag: str | None = None
 
-    @describe(Response(200, "The servers.", responses.VmList, {"servers": [responses.VM], "seq": 42}, headers=("ETag",),
-                       links=(responses.links_of_vm("/servers/0/id")
-                              | responses.links("/seq", "since", go_on="getEvents"))),
-              Response(304, "The list has not changed.", headers=("ETag",)),
-              headers=("If-None-Match",), errors=(CloudError, Timeout))
+    @describe(
+        Response(
+            200,
+            "The servers.",
+            responses.VmList,
+            {"servers": [responses.VM], "seq": 42},
+            headers=("ETag",),
+            links=(responses.links_of_vm("/servers/0/id") | responses.links("/seq", "since", go_on="getEvents")),
+        ),
+        Response(304, "The list has not changed.", headers=("ETag",)),
+        headers=("If-None-Match",),
+        errors=(CloudError, Timeout),
+    )
     async def get(self) -> None:
         """List the servers of the project.
 
@@ -64,7 +72,7 @@ class VmsHandler(ApiHandler):
             if len(page.body) > SHARED_BODY:
                 self.shared_body = page.etag
                 self.set_header("Content-Length", len(page.body))
-                self.flush()            # else Tornado copies the body to join it to the head
+                self.flush()  # else Tornado copies the body to join it to the head
             self.finish(page.body)
 
     def compute_etag(self) -> str | None:
@@ -73,18 +81,42 @@ class VmsHandler(ApiHandler):
 
     @describe(
         Response(200, "With `dry_run=true`: what would happen.", responses.DryRun, responses.PLAN),
-        Response(201, "The VM is active.", responses.Created, responses.message_body(
-            "201", f"Standart vm {responses.VM['id']} was created succesfully", vm=responses.ROW,
-            evicted=[responses.VICTIM]), headers=("Preference-Applied",), always=("Location",),
-                 links=responses.links_of_vm("/vm/id")),
-        Response(202, "The outcome is still open.", responses.Accepted, responses.message_body(
-            "202", f"Standart vm {responses.VM['vmsvc_id']} is being created",
-            vm=responses.ROW | {"id": responses.VM["vmsvc_id"], "state": "pending"}),
-                 headers=("Preference-Applied",), always=("Location",), links=responses.links_of_vm("/vm/vmsvc_id")),
-        query=CreateVmQuery, headers=("Prefer", "Idempotency-Key"), body=CreateVmSchema,
-        examples=(("standard", {"is_preemptible": False}),
-                  ("preemptible", {"is_preemptible": True, "name": "batch-7", "flavor": "m1.small", "priority": 10})),
-        errors=(413, 415, QuotaExceeded, NoCapacity, Conflict, IdempotencyMismatch, CloudError, Timeout))
+        Response(
+            201,
+            "The VM is active.",
+            responses.Created,
+            responses.message_body(
+                "201",
+                f"Standart vm {responses.VM['id']} was created succesfully",
+                vm=responses.ROW,
+                evicted=[responses.VICTIM],
+            ),
+            headers=("Preference-Applied",),
+            always=("Location",),
+            links=responses.links_of_vm("/vm/id"),
+        ),
+        Response(
+            202,
+            "The outcome is still open.",
+            responses.Accepted,
+            responses.message_body(
+                "202",
+                f"Standart vm {responses.VM['vmsvc_id']} is being created",
+                vm=responses.ROW | {"id": responses.VM["vmsvc_id"], "state": "pending"},
+            ),
+            headers=("Preference-Applied",),
+            always=("Location",),
+            links=responses.links_of_vm("/vm/vmsvc_id"),
+        ),
+        query=CreateVmQuery,
+        headers=("Prefer", "Idempotency-Key"),
+        body=CreateVmSchema,
+        examples=(
+            ("standard", {"is_preemptible": False}),
+            ("preemptible", {"is_preemptible": True, "name": "batch-7", "flavor": "m1.small", "priority": 10}),
+        ),
+        errors=(413, 415, QuotaExceeded, NoCapacity, Conflict, IdempotencyMismatch, CloudError, Timeout),
+    )
     async def post(self) -> None:
         """Create a standard or a preemptible VM.
 
@@ -134,15 +166,30 @@ class VmHandler(OneVmHandler):
         self.finish(await self.while_connected(self.commands.vm(ref)))
 
     @describe(
-        Response(200, "The VM is deleted.", responses.Done, responses.message_body(
-            "204", f"vm {responses.VM['id']} was deleted succesfully", vm=responses.ROW | {"state": "deleted"}),
-                 headers=("Preference-Applied",)),
-        Response(202, "The VM is not deleted yet.", responses.Accepted, responses.message_body(
-            "202", f"vm {responses.VM['id']} is being deleted"), headers=("Preference-Applied",), always=("Location",)),
-        headers=("Prefer",), body=DeleteVmSchema, body_required=False,
+        Response(
+            200,
+            "The VM is deleted.",
+            responses.Done,
+            responses.message_body(
+                "204", f"vm {responses.VM['id']} was deleted succesfully", vm=responses.ROW | {"state": "deleted"}
+            ),
+            headers=("Preference-Applied",),
+        ),
+        Response(
+            202,
+            "The VM is not deleted yet.",
+            responses.Accepted,
+            responses.message_body("202", f"vm {responses.VM['id']} is being deleted"),
+            headers=("Preference-Applied",),
+            always=("Location",),
+        ),
+        headers=("Prefer",),
+        body=DeleteVmSchema,
+        body_required=False,
         # Swagger UI sends the first one as it is, and knows no better id than the example's.
         examples=(("nothing", {}), ("the id once more", {"cloud_vm_id": responses.VM["id"]})),
-        errors=(413, 415, NotFound, Conflict, CloudError, Timeout))
+        errors=(413, 415, NotFound, Conflict, CloudError, Timeout),
+    )
     async def delete(self, ref: str) -> None:
         """Delete a VM that the service made.
 

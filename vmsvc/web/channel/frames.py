@@ -12,7 +12,7 @@ from tornado.websocket import WebSocketProtocol, WebSocketProtocol13
 
 from vmsvc.web.channel import close_codes
 
-_TEXT = 0x81        # the whole message in one frame, text
+_TEXT = 0x81  # the whole message in one frame, text
 
 
 def text_frame(text: bytes) -> bytes:
@@ -45,7 +45,7 @@ class ServerProtocol(WebSocketProtocol13):
         self._frame_mask = None
         await super()._receive_frame()
         if self._frame_mask is None and not self.client_terminated:
-            self.client_terminated = True       # nothing more is read: the close goes out, and then the stream ends
+            self.client_terminated = True  # nothing more is read: the close goes out, and then the stream ends
             self.handler.close_with(close_codes.UNMASKED_FRAME)
 
     def _write_frame(self, *args: Any, **kwargs: Any) -> asyncio.Future[None]:

@@ -39,8 +39,8 @@ from vmsvc.web.openapi.operations import Response, describe
 
 log = logging.getLogger("vmsvc.web.channel")
 
-PAGE = 100      # events that a socket is sent at once while it catches up
-_KEY = re.compile(r"[0-9A-Za-z+/]{22}==")        # of 16 bytes
+PAGE = 100  # events that a socket is sent at once while it catches up
+_KEY = re.compile(r"[0-9A-Za-z+/]{22}==")  # of 16 bytes
 
 
 class EventsHandler(ApiHandler, WebSocketHandler):
@@ -56,32 +56,35 @@ class EventsHandler(ApiHandler, WebSocketHandler):
     catching_up: asyncio.Task[None] | None = None
     rechecking: asyncio.Task[None] | None = None
     heartbeat: asyncio.TimerHandle | None = None
-    opened_at = 0.0                     # by the loop's clock
-    pong_received = True                # since the last ping
+    opened_at = 0.0  # by the loop's clock
+    pong_received = True  # since the last ping
 
     async def admit(self) -> None:
         await super().admit()
         query = self.query(EventsQuery)
         self.since = query.get("since")
         self.limit = query["limit"]
-        self.wanted = Wanted(frozenset(query.get("type", ())), query.get("vm"),
-                             query.get("preemptible"))
+        self.wanted = Wanted(frozenset(query.get("type", ())), query.get("vm"), query.get("preemptible"))
 
     async def identify(self) -> Principal:
         """The principal: of the ticket with which a browser opens a socket, else as in every other handler."""
         ticket = self.get_query_argument("ticket", None)
         if ticket is None or not self.is_upgrade():
             return await super().identify()
-        self.limits.spend_read(self.client)         # anybody can invent a ticket, and each costs the database a query
+        self.limits.spend_read(self.client)  # anybody can invent a ticket, and each costs the database a query
         return await self.dependencies.tickets.redeem(ticket)
 
     def is_upgrade(self) -> bool:
         """True when the client wants a WebSocket. HEAD and OPTIONS ask about the address."""
         return self.request.method == "GET" and self.request.headers.get("Upgrade", "").lower() == "websocket"
 
-    @describe(Response(101, "The live channel: each message is an Event."),
-              Response(200, "A page of the history.", responses.EventPage, {"events": [responses.EVENT], "seq": 42}),
-              query=EventsQuery, errors=(HistoryGone, Timeout), notes=close_codes.markdown_table())
+    @describe(
+        Response(101, "The live channel: each message is an Event."),
+        Response(200, "A page of the history.", responses.EventPage, {"events": [responses.EVENT], "seq": 42}),
+        query=EventsQuery,
+        errors=(HistoryGone, Timeout),
+        notes=close_codes.markdown_table(),
+    )
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Read the history, or with an upgrade listen.
 
@@ -108,8 +111,9 @@ class EventsHandler(ApiHandler, WebSocketHandler):
 
     async def read(self, since: int, limit: int) -> tuple[list[dict], int]:
         """The wanted events after `since`, and the seq up to which they reach."""
-        return await self.commands.events(since=since, limit=limit, types=self.wanted.types, vm=self.wanted.vm,
-                                          preemptible=self.wanted.preemptible)
+        return await self.commands.events(
+            since=since, limit=limit, types=self.wanted.types, vm=self.wanted.vm, preemptible=self.wanted.preemptible
+        )
 
     def admit_socket(self) -> None:
         """Raises Unavailable while the service stops, TooManyRequests when `max_sockets` are open."""
@@ -146,7 +150,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
 
     def open(self) -> None:
         """Tornado's hook for an open socket: join the live sockets, at once or when it has caught up."""
-        if self.ws_connection.stream.closed():      # the peer has gone during the handshake; on_close() comes next
+        if self.ws_connection.stream.closed():  # the peer has gone during the handshake; on_close() comes next
             return
         loop, settings, hub = asyncio.get_running_loop(), self.dependencies.settings, self.dependencies.hub
         self.opened_at = loop.time()
@@ -184,8 +188,12 @@ class EventsHandler(ApiHandler, WebSocketHandler):
         except (Unauthenticated, Forbidden):
             self.close_with(close_codes.UNAUTHENTICATED)
         except VmsvcError as error:
-            log.warning("%s: the service cannot tell whether %s may still listen: %s", self.request_id,
-                        self.principal.name, error)
+            log.warning(
+                "%s: the service cannot tell whether %s may still listen: %s",
+                self.request_id,
+                self.principal.name,
+                error,
+            )
 
     def on_close(self) -> None:
         """Tornado's hook for a socket that has ended, however it ended."""
@@ -245,11 +253,17 @@ class TicketsHandler(ApiHandler):
 
     address = "/api/v1/tickets"
     tag = "tickets"
-    for_members = False             # a socket only reads
+    for_members = False  # a socket only reads
 
-    @describe(Response(201, "A ticket.", TicketView,
-                       {"ticket": "0cJ3f7QyXn1vW9Zb2mS8tK4hRp6uLdEaG5iFoNwYxMc", "expires_in": tickets.SECONDS}),
-              errors=(Timeout,))
+    @describe(
+        Response(
+            201,
+            "A ticket.",
+            TicketView,
+            {"ticket": "0cJ3f7QyXn1vW9Zb2mS8tK4hRp6uLdEaG5iFoNwYxMc", "expires_in": tickets.SECONDS},
+        ),
+        errors=(Timeout,),
+    )
     async def post(self) -> None:
         """Get a ticket for a WebSocket.
 

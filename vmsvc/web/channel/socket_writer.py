@@ -44,15 +44,16 @@ class SocketWriter:
         self._on_end = on_end
         # Raises OSError once the stream has closed the socket. What TLS could not send has to be sent again unchanged,
         # which the stream does.
-        self._send_now: Callable[[bytes], int] = \
+        self._send_now: Callable[[bytes], int] = (
             _send_nothing if isinstance(stream, SSLIOStream) else stream.socket.send
+        )
         self._writing: asyncio.Future[None] | None = None
         self._queue: list[bytes] = []
-        self._queued = 0        # bytes
+        self._queued = 0  # bytes
         self._ended = False
-        stream.set_nodelay(True)        # an event does not wait until the one before was acknowledged
+        stream.set_nodelay(True)  # an event does not wait until the one before was acknowledged
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
-        self.wait_for_stream()          # for the response to the handshake, where the peer has not read it yet
+        self.wait_for_stream()  # for the response to the handshake, where the peer has not read it yet
 
     def send(self, data: bytes) -> None:
         """Send whole frames. Never waits; a peer that lags more than `max_queue` bytes behind is ended."""
@@ -66,7 +67,7 @@ class SocketWriter:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._stream.close(exc_info=True)       # the handler hears of it as of any end
+            self._stream.close(exc_info=True)  # the handler hears of it as of any end
             return
         if sent < len(data):
             self._write(memoryview(data)[sent:])
@@ -97,7 +98,7 @@ class SocketWriter:
         if self._queued > self._max_queue:
             self.end(End.SLOW)
         else:
-            self._queue.append(data)    # all sockets share the bytes: a stalled peer costs a reference
+            self._queue.append(data)  # all sockets share the bytes: a stalled peer costs a reference
 
     def _write(self, data: bytes | memoryview) -> None:
         with contextlib.suppress(StreamClosedError):
@@ -109,7 +110,7 @@ class SocketWriter:
         data = b"".join(self._queue)
         self._queue.clear()
         self._queued = 0
-        if self._stream.writing():      # Tornado has written meanwhile
+        if self._stream.writing():  # Tornado has written meanwhile
             self._write(data)
         elif data:
             self.send(data)

@@ -13,8 +13,8 @@ from vmsvc.service.identity.tokens import TokenFile
 class Auth(Protocol):
     """Finds the principal of a request, before the body is read and before an upgrade to a WebSocket."""
 
-    challenge: str      # the WWW-Authenticate header of a 401
-    lasting: bool       # True: a principal never loses its access, so `recheck()` need not be called
+    challenge: str  # the WWW-Authenticate header of a 401
+    lasting: bool  # True: a principal never loses its access, so `recheck()` need not be called
 
     async def principal(self, request: HTTPServerRequest) -> Principal:
         """The principal. Raises Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable or Unavailable."""
@@ -74,8 +74,9 @@ class KeystoneAuth:
         """The user of the token."""
         token = request.headers.get("X-Auth-Token", "")
         if not token:
-            raise Unauthenticated("this service wants to know who asks: X-Auth-Token: a token of Keystone's "
-                                  "(openstack token issue)")
+            raise Unauthenticated(
+                "this service wants to know who asks: X-Auth-Token: a token of Keystone's (openstack token issue)"
+            )
         return await self._keystone.who(token, request.remote_ip or "")
 
     async def recheck(self, principal: Principal, seconds: float) -> None:

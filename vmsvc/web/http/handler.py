@@ -113,8 +113,13 @@ def status_of(kind: type[BaseException]) -> int:
 def refusal_of(error: BaseException | None, status: int = 500) -> Refusal:
     """The refusal for an exception. The client learns nothing of one that is neither a domain error nor HTTP's."""
     if isinstance(error, errors.VmsvcError):
-        return Refusal(status_of(type(error)), error.slug, error.message, getattr(error, "field", None),
-                       getattr(error, "retry_after", RETRY_AFTER))
+        return Refusal(
+            status_of(type(error)),
+            error.slug,
+            error.message,
+            getattr(error, "field", None),
+            getattr(error, "retry_after", RETRY_AFTER),
+        )
     if isinstance(error, HTTPError):
         status = error.status_code
     return Refusal(status, *HTTP_REFUSALS.get(status, INTERNAL))
@@ -133,7 +138,7 @@ class Handler(RequestHandler):
     #: True: it identifies its clients, and its operations have the errors of every operation of the API.
     is_api = False
     csp = "default-src 'none'; frame-ancestors 'none'"
-    shared_body: str | None = None    # names the object in memory that other responses share, see UnsentResponses
+    shared_body: str | None = None  # names the object in memory that other responses share, see UnsentResponses
     _body_size = 0
 
     @functools.cached_property
@@ -222,7 +227,7 @@ class Handler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Tornado's hook for a handler that raised: one shape for all errors."""
-        if status_code == 500 and "exc_info" not in kwargs:      # so Tornado reports a handler that is cancelled
+        if status_code == 500 and "exc_info" not in kwargs:  # so Tornado reports a handler that is cancelled
             self.refuse(Refusal(503, errors.Unavailable.slug, "the service stops; ask again", retry_after=1))
         else:
             self.refuse(refusal_of(kwargs.get("exc_info", (None, None))[1], status_code))
@@ -239,26 +244,40 @@ class Handler(RequestHandler):
                 self.set_header("Connection", "close")
             case 429 | 503:
                 self.set_header("Retry-After", str(math.ceil(refusal.retry_after)))
-        body = {"code": str(refusal.status), "message": refusal.message, "message:": refusal.message,
-                "error": refusal.slug, "request_id": self.request_id}
+        body = {
+            "code": str(refusal.status),
+            "message": refusal.message,
+            "message:": refusal.message,
+            "error": refusal.slug,
+            "request_id": self.request_id,
+        }
         self.finish(body | ({"field": refusal.field} if refusal.field else {}))
 
     @classmethod
     @functools.cache
     def methods(cls) -> list[str]:
         """The methods of this address."""
-        own = [name for name in cls.SUPPORTED_METHODS
-               if getattr(cls, name.lower()) is not getattr(RequestHandler, name.lower())]
+        own = [
+            name
+            for name in cls.SUPPORTED_METHODS
+            if getattr(cls, name.lower()) is not getattr(RequestHandler, name.lower())
+        ]
         return own if "GET" in own else [name for name in own if name != "HEAD"]
 
-    def log_exception(self, typ: type[BaseException] | None, value: BaseException | None,
-                      tb: TracebackType | None) -> None:
+    def log_exception(
+        self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
         """Tornado's hook. A refusal concerns the client alone; anything else is a defect of the service."""
         if isinstance(value, HTTPError | errors.VmsvcError) and refusal_of(value).status != 500:
             log.debug("%s refused: %s", self.request_id, value)
         else:
-            log.error("%s failed: %s %s", self.request_id, self.request.method, self.request.path,
-                      exc_info=(typ, value, tb) if typ and value else None)
+            log.error(
+                "%s failed: %s %s",
+                self.request_id,
+                self.request.method,
+                self.request.path,
+                exc_info=(typ, value, tb) if typ and value else None,
+            )
 
 
 def route(handler: type[Handler]) -> tuple[str, type[Handler]]:

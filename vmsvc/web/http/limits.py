@@ -47,7 +47,7 @@ class RefusalDelay:
     def __init__(self, rate: float, clock: Callable[[], float]):
         self._rate = rate
         self._clock = clock
-        self._last_turn: OrderedDict[str, float] = OrderedDict()     # client -> when its last refusal has left
+        self._last_turn: OrderedDict[str, float] = OrderedDict()  # client -> when its last refusal has left
         self.delayed = 0
 
     def seconds(self, client: str) -> float:
@@ -66,8 +66,15 @@ class Limits:
     second, and one of `read_burst` reads, filled at `read_rate`. A WebSocket holds `history` while it reads the
     history, a request holds `history_page()`."""
 
-    def __init__(self, max_in_flight: int, rate: float, burst: int, read_rate: float = 100.0, read_burst: int = 200,
-                 clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        max_in_flight: int,
+        rate: float,
+        burst: int,
+        read_rate: float = 100.0,
+        read_burst: int = 200,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._max_in_flight = max_in_flight
         self._writes = Buckets(rate, burst, clock)
         self._reads = Buckets(read_rate, read_burst, clock)

@@ -21,26 +21,43 @@ class WebMetrics:
 
     def __init__(self, registry: CollectorRegistry, hub: Hub, limits: Limits, unsent: UnsentResponses):
         self.registry = registry
-        requests = Counter("vmsvc_http_requests", "HTTP requests that were answered", ["route", "method", "status"],
-                           registry=registry)
-        seconds = Histogram("vmsvc_http_request_seconds", "Seconds from a request's first byte to its response",
-                            ["route", "method"], buckets=BUCKETS, registry=registry)
+        requests = Counter(
+            "vmsvc_http_requests", "HTTP requests that were answered", ["route", "method", "status"], registry=registry
+        )
+        seconds = Histogram(
+            "vmsvc_http_request_seconds",
+            "Seconds from a request's first byte to its response",
+            ["route", "method"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
         # To find the instrument of these labels takes longer than to count.
         self._requests, self._seconds = functools.cache(requests.labels), functools.cache(seconds.labels)
-        self._closed = Counter("vmsvc_sockets_ended", "WebSockets that the service closed, by close code", ["code"],
-                               registry=registry)
-        self._gauge("vmsvc_http_requests_in_flight", "API requests whose responses have not left yet",
-                    lambda: limits.in_flight)
+        self._closed = Counter(
+            "vmsvc_sockets_ended", "WebSockets that the service closed, by close code", ["code"], registry=registry
+        )
+        self._gauge(
+            "vmsvc_http_requests_in_flight", "API requests whose responses have not left yet", lambda: limits.in_flight
+        )
         self._gauge("vmsvc_http_unsent_bytes", "Bytes of responses that peers have not taken yet", lambda: unsent.size)
-        self._gauge("vmsvc_http_unsent_hung_up", "Connections that the service closed because unsent responses were "
-                    "too many bytes", lambda: unsent.closed_connections)
-        self._gauge("vmsvc_http_refusals_held", "Responses 429 that are delayed, so that clients that ask too often "
-                    "ask more slowly", lambda: limits.delayed_refusals)
+        self._gauge(
+            "vmsvc_http_unsent_hung_up",
+            "Connections that the service closed because unsent responses were too many bytes",
+            lambda: unsent.closed_connections,
+        )
+        self._gauge(
+            "vmsvc_http_refusals_held",
+            "Responses 429 that are delayed, so that clients that ask too often ask more slowly",
+            lambda: limits.delayed_refusals,
+        )
         self._gauge("vmsvc_tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks()))
         self._gauge("vmsvc_sockets", "Open WebSockets", lambda: len(hub))
         self._gauge("vmsvc_event_seq", "Seq of the last event that the hub has published", lambda: hub.last_seq)
-        self._gauge("vmsvc_event_lag_seconds", "Seconds from the last event's time to its publishing by the hub",
-                    lambda: hub.lag_seconds)
+        self._gauge(
+            "vmsvc_event_lag_seconds",
+            "Seconds from the last event's time to its publishing by the hub",
+            lambda: hub.lag_seconds,
+        )
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         Gauge(name, text, registry=self.registry).set_function(read)

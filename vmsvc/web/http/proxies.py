@@ -32,7 +32,7 @@ def resolve(name: str) -> frozenset[Address]:
     """The addresses of a name now. Blocks; raises OSError."""
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except UnicodeError:        # Python's own, for a name that cannot be written in DNS
+    except UnicodeError:  # Python's own, for a name that cannot be written in DNS
         raise OSError(errno.EINVAL, "it is no host name") from None
     return frozenset(filter(None, (_address(place[0]) for *_, place in found)))
 
@@ -41,9 +41,13 @@ class TrustedProxies:
     """The addresses of the trusted proxies: `address in proxies`. `run` resolves the names again and again. A name that
     has no address yet, or no longer, makes no proxy trusted. `bool(proxies)` is False without networks and names."""
 
-    def __init__(self, networks: Iterable[IPv4Network | IPv6Network] = (), names: Iterable[str] = (),
-                 resolve_name: Callable[[str], frozenset[Address]] = resolve,
-                 clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        networks: Iterable[IPv4Network | IPv6Network] = (),
+        names: Iterable[str] = (),
+        resolve_name: Callable[[str], frozenset[Address]] = resolve,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._networks = tuple(networks)
         self._addresses: dict[str, frozenset[Address]] = dict.fromkeys(names, frozenset())
         self._resolve = resolve_name
@@ -53,8 +57,10 @@ class TrustedProxies:
         return bool(self._networks or self._addresses)
 
     def __contains__(self, address: Address | None) -> bool:
-        return address is not None and (any(address in found for found in self._addresses.values())
-                                        or any(address in network for network in self._networks))
+        return address is not None and (
+            any(address in found for found in self._addresses.values())
+            or any(address in network for network in self._networks)
+        )
 
     async def run(self) -> None:
         """Follow each name, until this is cancelled; ends at once without names. A look-up can hang for half a minute,
@@ -75,7 +81,7 @@ class TrustedProxies:
             try:
                 found, problem = await loop.run_in_executor(threads, self._resolve, name), None
                 good = self._clock()
-            except (OSError, RuntimeError) as error:        # RuntimeError: no thread can be started now
+            except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started now
                 found, problem = frozenset(), getattr(error, "strerror", None) or str(error)
                 if self._clock() - good < KEEP:
                     found = self._addresses[name]
@@ -83,8 +89,11 @@ class TrustedProxies:
             if found and found != logged:
                 log.info("trusted proxy %s is %s", name, ", ".join(sorted(map(str, found))))
             elif not found and logged != found:
-                log.warning("trusted proxy %s has no address (%s): nobody is trusted by that name until it has one",
-                            name, problem or "none is known")
+                log.warning(
+                    "trusted proxy %s has no address (%s): nobody is trusted by that name until it has one",
+                    name,
+                    problem or "none is known",
+                )
             logged = found
             await asyncio.sleep(EVERY)
 
@@ -102,7 +111,7 @@ def apply_forwarded_headers(request: HTTPServerRequest, trusted: TrustedProxies)
         address = _address(text.strip())
         if address is None:
             break
-        request.remote_ip = str(address)        # one spelling: a client has one budget, however its address is written
+        request.remote_ip = str(address)  # one spelling: a client has one budget, however its address is written
         if address not in trusted:
             break
         passed += 1
@@ -118,7 +127,7 @@ def _address(text: str) -> Address | None:
         address = ip_address(text)
     except ValueError:
         return None
-    if getattr(address, "scope_id", None) is not None:      # `fe80::1%anything`: a client could make up as many
+    if getattr(address, "scope_id", None) is not None:  # `fe80::1%anything`: a client could make up as many
         return None
     # A socket that takes both protocols shows an IPv4 client as ::ffff:192.0.2.1.
     return getattr(address, "ipv4_mapped", None) or address

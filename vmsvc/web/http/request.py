@@ -90,13 +90,15 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     """The JSON object in a body. Raises InvalidRequest for anything else. A byte order mark before the object, as some
     editors write it, is ignored (RFC 8259, 8.1)."""
     try:
-        value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unique_members,
-                           parse_constant=_refuse_constant)
+        value = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unique_members, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise InvalidRequest("the body is not JSON: it is not UTF-8") from None
     except (ValueError, RecursionError) as error:
-        cause = f"line {error.lineno}, column {error.colno}: {error.msg}" if isinstance(error, json.JSONDecodeError) \
+        cause = (
+            f"line {error.lineno}, column {error.colno}: {error.msg}"
+            if isinstance(error, json.JSONDecodeError)
             else "a number or a nesting is too large"
+        )
         raise InvalidRequest(f"the body is not JSON: {cause}") from None
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object")

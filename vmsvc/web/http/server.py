@@ -21,11 +21,14 @@ from vmsvc.domain.errors import Unavailable
 
 _SWEEP_SECONDS = 5.0
 _FULL_MESSAGE = "too many connections are open"
-_FULL_BODY = json.dumps({"code": "503", "message": _FULL_MESSAGE, "message:": _FULL_MESSAGE, "error": Unavailable.slug,
-                         "request_id": "-"}).encode()
+_FULL_BODY = json.dumps(
+    {"code": "503", "message": _FULL_MESSAGE, "message:": _FULL_MESSAGE, "error": Unavailable.slug, "request_id": "-"}
+).encode()
 #: The response to a new connection when `max_connections` are open and none of them is idle.
-FULL = (b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (len(_FULL_BODY), _FULL_BODY))
+FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_FULL_BODY), _FULL_BODY)
+)
 
 
 class Connections:
@@ -35,8 +38,8 @@ class Connections:
     def __init__(self, limit: int, answer_timeout: float):
         self._limit = limit
         self.answer_timeout = answer_timeout
-        self._stalled_since: dict[IOStream, float | None] = {}      # of every connection; None: its peer reads
-        self._idle: dict[IOStream, None] = {}                       # those that send no request, longest idle first
+        self._stalled_since: dict[IOStream, float | None] = {}  # of every connection; None: its peer reads
+        self._idle: dict[IOStream, None] = {}  # those that send no request, longest idle first
 
     def __len__(self) -> int:
         return len(self._stalled_since)
@@ -57,7 +60,7 @@ class Connections:
 
     def awaits_request(self, stream: IOStream) -> None:
         """The server waits for a request on this connection: the first one, or the next."""
-        if stream in self._stalled_since:           # else it was closed to make way before its turn came
+        if stream in self._stalled_since:  # else it was closed to make way before its turn came
             self._stalled_since[stream] = None
             self._idle.pop(stream, None)
             self._idle[stream] = None
@@ -101,8 +104,8 @@ class UnsentResponses:
 
     def __init__(self, limit: int):
         self._limit = limit
-        self._of: OrderedDict[IOStream, tuple[Hashable, int]] = OrderedDict()   # longest waiting first
-        self._users: Counter[Hashable] = Counter()                              # of each object in memory
+        self._of: OrderedDict[IOStream, tuple[Hashable, int]] = OrderedDict()  # longest waiting first
+        self._users: Counter[Hashable] = Counter()  # of each object in memory
         self.size = 0
         self.closed_connections = 0
 
@@ -115,19 +118,20 @@ class UnsentResponses:
         if not stream.writing():
             done()
             return
-        sent = stream.write(b"")        # done when all that was written before has left, or the stream is closed
+        sent = stream.write(b"")  # done when all that was written before has left, or the stream is closed
         self._add(stream, stream if shared is None else shared, size)
 
         def ended(_: object) -> None:
             sent.exception()
             self._remove(stream)
             done()
+
         sent.add_done_callback(ended)
         while self.size > self._limit and len(self._users) > 1:
             self._close_longest_waiting()
 
     def _add(self, stream: IOStream, key: Hashable, size: int) -> None:
-        self._remove(stream)         # a stream has one response at a time
+        self._remove(stream)  # a stream has one response at a time
         self._of[stream] = key, size
         if not self._users[key]:
             self.size += size
@@ -153,7 +157,7 @@ class Server(HTTPServer):
 
     def __init__(self, app: Application, connections: Connections, **kwargs: Any):
         super().__init__(app, **kwargs)
-        self._client_connections = connections       # Tornado has a `_connections` of its own
+        self._client_connections = connections  # Tornado has a `_connections` of its own
         self._sweeping: asyncio.TimerHandle | None = None
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
@@ -175,7 +179,7 @@ class Server(HTTPServer):
         """Serve a new connection, or answer 503 when there is no place for it."""
         if not self._client_connections.add(stream):
             with contextlib.suppress(StreamClosedError):
-                stream.write(FULL)          # so few bytes leave at once
+                stream.write(FULL)  # so few bytes leave at once
             stream.close()
             return
         if self._sweeping is None:

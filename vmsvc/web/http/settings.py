@@ -52,18 +52,18 @@ class WebSettings:
     local_peers: frozenset[str] = frozenset()
     static_path: Path = STATIC
     request_timeout: float = 300.0
-    ping_interval: float = 20.0        # of WebSockets; one that has not answered by the next ping is closed
-    header_timeout: float = 60.0       # also: how long an idle connection is kept
+    ping_interval: float = 20.0  # of WebSockets; one that has not answered by the next ping is closed
+    header_timeout: float = 60.0  # also: how long an idle connection is kept
     body_timeout: float = 30.0
-    answer_timeout: float = 60.0       # in which a peer has to take a response
-    max_connections: int = MAX_CONNECTIONS         # WebSockets not counted; more than `max_in_flight`
+    answer_timeout: float = 60.0  # in which a peer has to take a response
+    max_connections: int = MAX_CONNECTIONS  # WebSockets not counted; more than `max_in_flight`
     max_sockets: int = MAX_SOCKETS
-    max_queue: int = 512 * 1024        # bytes that a WebSocket may lag behind
+    max_queue: int = 512 * 1024  # bytes that a WebSocket may lag behind
     max_in_flight: int = 2000
-    max_unsent: int = 32 * 1024 * 1024         # bytes of all responses that peers have not taken yet
-    write_rate: float = 100.0          # POSTs and DELETEs a second, for each client, in the long run
+    max_unsent: int = 32 * 1024 * 1024  # bytes of all responses that peers have not taken yet
+    write_rate: float = 100.0  # POSTs and DELETEs a second, for each client, in the long run
     write_burst: int = 1000
-    read_rate: float = 100.0           # the same for GETs that ask the cloud or the database
+    read_rate: float = 100.0  # the same for GETs that ask the cloud or the database
     read_burst: int = 200
 
     def allows_host(self, name: str) -> bool:

@@ -9,8 +9,10 @@ from tornado.web import HTTPError, StaticFileHandler
 from vmsvc.web.http.handler import Handler
 
 #: Scripts and styles are files of the service: an injected one does not run. Swagger UI's icons are data: URLs.
-PAGE_POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-               "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 #: Swagger UI writes HTML from strings. The dashboard writes text only, and a browser that can enforces that.
 DASHBOARD_POLICY = f"{PAGE_POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
 
@@ -38,9 +40,9 @@ class Files(Handler, StaticFileHandler):
 
     address = "files"
     csp = PAGE_POLICY
-    max_age = 0     # seconds that a browser may keep a file
+    max_age = 0  # seconds that a browser may keep a file
 
-    head = StaticFileHandler.head       # it does not read the file
+    head = StaticFileHandler.head  # it does not read the file
 
     async def admit(self) -> None:
         """Raises HTTPError 404 for a folder, for a path that leads out of this one, and for a name that no file of the

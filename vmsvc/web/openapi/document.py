@@ -23,20 +23,32 @@ JSON = "application/json"
 METHODS = ("get", "post", "delete")
 #: Errors of every operation, and of every operation of the API, besides its own.
 ALWAYS = (errors.VmsvcError, 413)
-COMMON = (errors.InvalidRequest, errors.Unauthenticated, errors.Forbidden, errors.TooManyRequests,
-          errors.CloudUnavailable, errors.Unavailable)
+COMMON = (
+    errors.InvalidRequest,
+    errors.Unauthenticated,
+    errors.Forbidden,
+    errors.TooManyRequests,
+    errors.CloudUnavailable,
+    errors.Unavailable,
+)
 
 #: They have no examples: Swagger UI would send these, and every user the same Idempotency-Key.
 REQUEST_HEADERS = {
     "Prefer": ("RFC 7240: `respond-async` and `wait=<seconds>`", {"type": "string"}),
-    "Idempotency-Key": ("the same key and body give the same VM and the same answer",
-                        {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}),
+    "Idempotency-Key": (
+        "the same key and body give the same VM and the same answer",
+        {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
+    ),
     "If-None-Match": ("the `ETag` of what the client has, or several", {"type": "string"}),
 }
 SECURITY = {
     "token": {"type": "http", "scheme": "bearer", "description": "`VMSVC_AUTH=token`: a token of the token file"},
-    "keystone": {"type": "apiKey", "in": "header", "name": "X-Auth-Token",
-                 "description": "`VMSVC_AUTH=keystone`: a token of Keystone's for the service's own project"},
+    "keystone": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Auth-Token",
+        "description": "`VMSVC_AUTH=keystone`: a token of Keystone's for the service's own project",
+    },
 }
 RESPONSE_HEADERS = {
     "ETag": "the body's strong entity tag: equal bodies have equal tags, from every replica",
@@ -52,16 +64,24 @@ ERROR_HEADERS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry
 
 def document(handlers: Iterable[type[Handler]]) -> dict[str, Any]:
     """The OpenAPI 3.0.3 document of the handlers whose methods are described."""
-    spec = APISpec("vmsvc", __version__, "3.0.3", plugins=[MarshmallowPlugin(_component_name)], info={
-        "description": "Standard and preemptible VMs on any OpenStack cloud. A preemptible VM may be evicted, after "
-                       "notice, when a standard one needs its capacity."})
+    spec = APISpec(
+        "vmsvc",
+        __version__,
+        "3.0.3",
+        plugins=[MarshmallowPlugin(_component_name)],
+        info={
+            "description": "Standard and preemptible VMs on any OpenStack cloud. A preemptible VM may be evicted, "
+            "after notice, when a standard one needs its capacity."
+        },
+    )
     for name, scheme in SECURITY.items():
         spec.components.security_scheme(name, scheme)
     spec.components.schema("Error", schema=responses.Error)
     spec.components.schema("Event", schema=responses.Event)
     for handler in handlers:
-        operations = {name: _operation(handler, name) for name in METHODS
-                      if hasattr(getattr(handler, name), "operation")}
+        operations = {
+            name: _operation(handler, name) for name in METHODS if hasattr(getattr(handler, name), "operation")
+        }
         if operations:
             spec.path(handler.address, operations=operations, parameters=_path_parameters(handler))
     return spec.to_dict()
@@ -79,8 +99,15 @@ def _path_parameters(handler: type[Handler]) -> list[dict[str, Any]]:
     found = []
     for name in re.findall(r"\{(\w+)\}", handler.address):
         text, pattern = handler.parameters[name]
-        found.append({"name": name, "in": "path", "required": True, "description": text,
-                      "schema": {"type": "string", "pattern": f"^{pattern}$"}})
+        found.append(
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "description": text,
+                "schema": {"type": "string", "pattern": f"^{pattern}$"},
+            }
+        )
     return found
 
 
@@ -94,15 +121,17 @@ def _operation(handler: type[Handler], name: str) -> dict[str, Any]:
         "summary": summary.rstrip("."),
         "description": "\n\n".join(filter(None, (cleandoc(description), operation.notes))),
         "parameters": _parameters(operation),
-        "responses": _errors(handler, operation) | {
-            str(response.status): _response(response) for response in operation.responses},
+        "responses": _errors(handler, operation)
+        | {str(response.status): _response(response) for response in operation.responses},
     }
     if handler.is_api or operation.guarded:
-        found["security"] = [{name: []} for name in SECURITY] + [{}]      # one of them; none with VMSVC_AUTH=none
+        found["security"] = [{name: []} for name in SECURITY] + [{}]  # one of them; none with VMSVC_AUTH=none
     if operation.body is not None:
         examples = {title: {"value": value} for title, value in operation.examples}
-        found["requestBody"] = {"required": operation.body_required,
-                                "content": {JSON: {"schema": operation.body, "examples": examples}}}
+        found["requestBody"] = {
+            "required": operation.body_required,
+            "content": {JSON: {"schema": operation.body, "examples": examples}},
+        }
     return found
 
 
@@ -115,14 +144,21 @@ def _parameters(operation: Operation) -> list[Any]:
 
 
 def _headers(*names: str, required: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {name: {"description": RESPONSE_HEADERS[name], "required": name in (*required, "X-Request-Id"),
-                   "schema": {"type": "integer" if name == "Retry-After" else "string"}}
-            for name in (*names, *required, "X-Request-Id")}
+    return {
+        name: {
+            "description": RESPONSE_HEADERS[name],
+            "required": name in (*required, "X-Request-Id"),
+            "schema": {"type": "integer" if name == "Retry-After" else "string"},
+        }
+        for name in (*names, *required, "X-Request-Id")
+    }
 
 
 def _response(response: Response) -> dict[str, Any]:
-    found: dict[str, Any] = {"description": response.description,
-                             "headers": _headers(*response.headers, required=response.always)}
+    found: dict[str, Any] = {
+        "description": response.description,
+        "headers": _headers(*response.headers, required=response.always),
+    }
     if response.links:
         found["links"] = dict(response.links)
     if response.schema is not None:
@@ -150,8 +186,13 @@ def _meaning(kind: type[BaseException] | int) -> tuple[int, str, str]:
 
 
 def _error(status: int, slugs: dict[str, str]) -> dict[str, Any]:
-    examples = {slug: {"value": responses.message_body(str(status), meaning, error=slug, request_id="req-5f8c"),
-                       "summary": meaning} for slug, meaning in slugs.items()}
+    examples = {
+        slug: {
+            "value": responses.message_body(str(status), meaning, error=slug, request_id="req-5f8c"),
+            "summary": meaning,
+        }
+        for slug, meaning in slugs.items()
+    }
     return {
         "description": " ".join(f"`{slug}`: {meaning}" for slug, meaning in slugs.items()),
         "headers": _headers(required=ERROR_HEADERS.get(status, ())),

@@ -19,7 +19,7 @@ class Response:
     schema: type[Schema] | None = None
     example: Any = None
     headers: tuple[str, ...] = ()
-    always: tuple[str, ...] = ()        # headers that every such response has
+    always: tuple[str, ...] = ()  # headers that every such response has
     links: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -36,12 +36,14 @@ class Operation:
     examples: tuple[tuple[str, Any], ...] = ()
     errors: tuple[type[BaseException] | int, ...] = ()
     notes: str = ""
-    guarded: bool = False       # the client is identified, though the handler is no ApiHandler
+    guarded: bool = False  # the client is identified, though the handler is no ApiHandler
 
 
 def describe(*responses: Response, **details: Any) -> Callable[[F], F]:
     """Attach an Operation to a method, whose docstring has the summary and the description."""
+
     def attach(method: F) -> F:
-        method.operation = Operation(responses, **details)    # type: ignore[attr-defined]
+        method.operation = Operation(responses, **details)  # type: ignore[attr-defined]
         return method
+
     return attach

@@ -6,17 +6,32 @@ from marshmallow import INCLUDE, Schema, fields, validate
 from vmsvc.domain.lifecycle import State
 
 VM = {
-    "id": "6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11", "name": "standart",
+    "id": "6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11",
+    "name": "standart",
     "vmsvc_id": "b1d6b0f4-7a0e-4a8e-8a55-2f3cf1f0a9c4",
-    "links": [{"rel": "self", "href": "http://cloud.example/v2.1/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"},
-              {"rel": "bookmark", "href": "http://cloud.example/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"}],
-    "is_preemptible": False, "state": "active", "priority": 0, "min_run_seconds": 0, "group": None,
-    "max_unavailable": None, "owner": "anonymous", "evict_at": None, "acknowledged_at": None,
+    "links": [
+        {"rel": "self", "href": "http://cloud.example/v2.1/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"},
+        {"rel": "bookmark", "href": "http://cloud.example/servers/6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11"},
+    ],
+    "is_preemptible": False,
+    "state": "active",
+    "priority": 0,
+    "min_run_seconds": 0,
+    "group": None,
+    "max_unavailable": None,
+    "owner": "anonymous",
+    "evict_at": None,
+    "acknowledged_at": None,
 }
 #: The same VM without what the cloud says of it, as creates and deletes answer it and events carry it.
 ROW = {name: value for name, value in VM.items() if name != "links"} | {
-    "flavor": "m1.tiny", "image": "cirros", "network": "private", "host": "compute-7",
-    "created_at": "2026-11-23T11:59:58.000Z", "launched_at": "2026-11-23T12:00:00.000Z", "ended_at": None,
+    "flavor": "m1.tiny",
+    "image": "cirros",
+    "network": "private",
+    "host": "compute-7",
+    "created_at": "2026-11-23T11:59:58.000Z",
+    "launched_at": "2026-11-23T12:00:00.000Z",
+    "ended_at": None,
 }
 VICTIM = "0e4c4f1e-2a3f-4bb6-a4a7-6c5d9f2b8e77"
 #: Types of events.
@@ -25,33 +40,60 @@ TYPES = ("create", "evict", "delete")
 DELIVERIES = ("metadata", "event")
 COST = {"victims_by_priority": {"0": 1}, "running_victims": 1, "lost_work": 7260, "surplus_ppm": 0}
 PLAN = {
-    "result": "evicts", "reason": "1 preemptible VM would make room in host compute-7 after 30 s of notice; what "
-                                  "decided: less lost work", "victims": [VICTIM], "host": "compute-7",
-    "bin": {"kind": "host", "id": "compute-7"}, "grace_seconds": 30, "criterion": "less lost work", "cost": COST,
-    "runner_up": COST | {"lost_work": 9000}, "optimal": True,
+    "result": "evicts",
+    "reason": "1 preemptible VM would make room in host compute-7 after 30 s of notice; what decided: less lost work",
+    "victims": [VICTIM],
+    "host": "compute-7",
+    "bin": {"kind": "host", "id": "compute-7"},
+    "grace_seconds": 30,
+    "criterion": "less lost work",
+    "cost": COST,
+    "runner_up": COST | {"lost_work": 9000},
+    "optimal": True,
 }
 EVENT = {
-    "specversion": "1.0", "id": "42", "source": "/vmsvc", "type": "evict", "subject": VICTIM,
-    "time": "2026-11-23T12:00:00Z", "datacontenttype": "application/json",
-    "data": {"seq": 42, "state": "noticed",
-             "vm": ROW | {"id": VICTIM, "name": "preemptible", "is_preemptible": True, "state": "noticed",
-                         "evict_at": "2026-11-23T12:00:30Z"},
-             "reason": "room for standart (m1.large)", "evict_at": "2026-11-23T12:00:30Z", "grace_seconds": 30,
-             "makes_room_for": VM["vmsvc_id"], "criterion": "less lost work", "delivery": "metadata",
-             "simulated": False},
+    "specversion": "1.0",
+    "id": "42",
+    "source": "/vmsvc",
+    "type": "evict",
+    "subject": VICTIM,
+    "time": "2026-11-23T12:00:00Z",
+    "datacontenttype": "application/json",
+    "data": {
+        "seq": 42,
+        "state": "noticed",
+        "vm": ROW
+        | {
+            "id": VICTIM,
+            "name": "preemptible",
+            "is_preemptible": True,
+            "state": "noticed",
+            "evict_at": "2026-11-23T12:00:30Z",
+        },
+        "reason": "room for standart (m1.large)",
+        "evict_at": "2026-11-23T12:00:30Z",
+        "grace_seconds": 30,
+        "makes_room_for": VM["vmsvc_id"],
+        "criterion": "less lost work",
+        "delivery": "metadata",
+        "simulated": False,
+    },
 }
 
 
 def links(pointer: str, parameter: str = "id", **operations: str) -> dict[str, object]:
     """OpenAPI links by title: an operation whose `parameter` is what the response's body has at `pointer`."""
-    return {title: {"operationId": operation, "parameters": {parameter: f"$response.body#{pointer}"}}
-            for title, operation in operations.items()}
+    return {
+        title: {"operationId": operation, "parameters": {parameter: f"$response.body#{pointer}"}}
+        for title, operation in operations.items()
+    }
 
 
 def links_of_vm(pointer: str) -> dict[str, object]:
     """Links to the operations on the VM whose id the body has at `pointer`."""
-    return (links(pointer, show="getVm", delete="deleteVm", practise="postPractice", acknowledge="postAcknowledgement")
-            | links(pointer, "vm", events="getEvents", evictions="getEvictions"))
+    return links(
+        pointer, show="getVm", delete="deleteVm", practise="postPractice", acknowledge="postAcknowledgement"
+    ) | links(pointer, "vm", events="getEvents", evictions="getEvictions")
 
 
 def message_body(code: str, message: str, **members: object) -> dict[str, object]:
@@ -84,21 +126,29 @@ class VmView(OpenObject):
     links = fields.List(fields.Nested(Link), metadata={"description": "its addresses in the cloud"})
     vmsvc_id = fields.String(metadata={"description": "vmsvc's own id, which it has from the start"})
     is_preemptible = fields.Boolean(metadata={"description": "true: vmsvc may evict it"})
-    state = fields.String(validate=validate.OneOf([str(state) for state in State]), metadata={
-        "description": "the step of its life"})
+    state = fields.String(
+        validate=validate.OneOf([str(state) for state in State]), metadata={"description": "the step of its life"}
+    )
     priority = fields.Integer(metadata={"description": "higher is evicted later"})
-    min_run_seconds = fields.Integer(metadata={
-        "description": "a preemptible VM that has run for less time is no victim"})
+    min_run_seconds = fields.Integer(
+        metadata={"description": "a preemptible VM that has run for less time is no victim"}
+    )
     owner = fields.String(metadata={"description": "the name of the principal that created it"})
     group = fields.String(allow_none=True, metadata={"description": "its eviction group"})
-    max_unavailable = fields.Integer(allow_none=True, metadata={
-        "description": "its limit for that group: so many of it in notice or eviction at once"})
-    evict_at = fields.DateTime(allow_none=True, metadata={
-        "description": "the end of its notice: nobody touches it before"})
-    acknowledged_at = fields.DateTime(allow_none=True, metadata={
-        "description": "when its owner or its guest acknowledged the notice, which ends it early"})
-    message = fields.String(metadata={
-        "description": "of a VM that is built: since when; of a request that failed: why"})
+    max_unavailable = fields.Integer(
+        allow_none=True,
+        metadata={"description": "its limit for that group: so many of it in notice or eviction at once"},
+    )
+    evict_at = fields.DateTime(
+        allow_none=True, metadata={"description": "the end of its notice: nobody touches it before"}
+    )
+    acknowledged_at = fields.DateTime(
+        allow_none=True,
+        metadata={"description": "when its owner or its guest acknowledged the notice, which ends it early"},
+    )
+    message = fields.String(
+        metadata={"description": "of a VM that is built: since when; of a request that failed: why"}
+    )
     error = fields.String(metadata={"description": "of a request that failed: the slug that the create ended with"})
     notice = fields.Dict(metadata={"description": "of a victim: its preemptor and the criterion that decided"})
 
@@ -108,8 +158,9 @@ class MessageBody(OpenObject):
     is not in the schemas, since generators of clients make one name of the two and drop what has both."""
 
     code = fields.String(required=True, metadata={"description": "the status; 204 for a delete"})
-    message = fields.String(required=True, metadata={
-        "description": "a sentence for people; the body has it under the key `message:` too"})
+    message = fields.String(
+        required=True, metadata={"description": "a sentence for people; the body has it under the key `message:` too"}
+    )
 
 
 class Created(MessageBody):
@@ -134,28 +185,40 @@ class Done(MessageBody):
 class Bin(OpenObject):
     """Where capacity would be freed."""
 
-    kind = fields.String(required=True, validate=validate.OneOf(["host", "quota", "host_id"]), metadata={
-        "description": "a host (operator), the project's quota, or the VMs that share a `hostId` (tenant)"})
+    kind = fields.String(
+        required=True,
+        validate=validate.OneOf(["host", "quota", "host_id"]),
+        metadata={"description": "a host (operator), the project's quota, or the VMs that share a `hostId` (tenant)"},
+    )
     id = fields.String(required=True, metadata={"description": "the id of the host or of the `hostId`"})
 
 
 class Plan(OpenObject):
     """What would happen: placed at once, placed after evictions, waiting for capacity that is freed now, or refused."""
 
-    result = fields.String(required=True, validate=validate.OneOf(["placed", "evicts", "waits", "refused"]), metadata={
-        "description": "what would happen"})
+    result = fields.String(
+        required=True,
+        validate=validate.OneOf(["placed", "evicts", "waits", "refused"]),
+        metadata={"description": "what would happen"},
+    )
     reason = fields.String(required=True, metadata={"description": "the same in a sentence"})
-    victims = fields.List(fields.String(), required=True, metadata={
-        "description": "the ids of the VMs that would be evicted, in that order"})
+    victims = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "the ids of the VMs that would be evicted, in that order"},
+    )
     host = fields.String(allow_none=True, metadata={"description": "the host of the VM; null: the cloud chooses"})
     error = fields.String(metadata={"description": "of `refused`: the slug that a create would end with"})
     bin = fields.Nested(Bin, metadata={"description": "of `evicts`, and of `waits` when capacity is being freed"})
     grace_seconds = fields.Float(metadata={"description": "of `evicts`: the victims' notice"})
-    criterion = fields.String(metadata={
-        "description": "of `evicts`: the criterion that decided between this plan and the next best"})
+    criterion = fields.String(
+        metadata={"description": "of `evicts`: the criterion that decided between this plan and the next best"}
+    )
     cost = fields.Dict(metadata={"description": "of `evicts`, in the order in which plans are compared"})
-    runner_up = fields.Dict(allow_none=True, metadata={
-        "description": "of `evicts`: the cost of the next best plan; null: there is no other"})
+    runner_up = fields.Dict(
+        allow_none=True,
+        metadata={"description": "of `evicts`: the cost of the next best plan; null: there is no other"},
+    )
     optimal = fields.Boolean(metadata={"description": "of `evicts`; false: a better plan was not ruled out"})
 
 
@@ -163,17 +226,22 @@ class DryRun(Plan):
     """What would happen. The cloud does not tell a tenant whether a host has free capacity: `if_no_host_has_room` says
     what would happen when no host has."""
 
-    if_no_host_has_room = fields.Nested(Plan, metadata={
-        "description": "what would happen if no host had free capacity"})
+    if_no_host_has_room = fields.Nested(
+        Plan, metadata={"description": "what would happen if no host had free capacity"}
+    )
 
 
 class VmList(OpenObject):
     """Every server of the project, and the seq that was read before them."""
 
-    servers = fields.List(fields.Nested(VmView), required=True, metadata={
-        "description": "every server of the project, and the requests that wait"})
-    seq = fields.Integer(required=True, metadata={
-        "description": "the last event before the list was read: follow the events from here"})
+    servers = fields.List(
+        fields.Nested(VmView),
+        required=True,
+        metadata={"description": "every server of the project, and the requests that wait"},
+    )
+    seq = fields.Integer(
+        required=True, metadata={"description": "the last event before the list was read: follow the events from here"}
+    )
 
 
 class EventData(OpenObject):
@@ -182,19 +250,31 @@ class EventData(OpenObject):
     seq = fields.Integer(required=True, metadata={"description": "the number of the event: ascending, without gaps"})
     state = fields.String(required=True, metadata={"description": "the step"})
     vm = fields.Nested(VmView, metadata={"description": "the VM at that moment"})
-    by = fields.String(metadata={
-        "description": "the principal that asked for it: for the VM, for its deletion, or for the preemptor; missing "
-                       "when nobody did"})
+    by = fields.String(
+        metadata={
+            "description": "the principal that asked for it: for the VM, for its deletion, or for the preemptor; "
+            "missing when nobody did"
+        }
+    )
     reason = fields.String(allow_none=True, metadata={"description": "a sentence that says why"})
-    evict_at = fields.DateTime(metadata={"description": "of `noticed`; a second `noticed` has a later one when the "
-                                                        "notice reached the guest late, or has `delivery: event`"})
+    evict_at = fields.DateTime(
+        metadata={
+            "description": "of `noticed`; a second `noticed` has a later one when the "
+            "notice reached the guest late, or has `delivery: event`"
+        }
+    )
     grace_seconds = fields.Float(metadata={"description": "of `noticed`: the seconds from the notice to `evict_at`"})
-    makes_room_for = fields.String(allow_none=True, metadata={"description": "of `noticed`: the vmsvc id of the "
-                                                              "request; null when there is none"})
+    makes_room_for = fields.String(
+        allow_none=True, metadata={"description": "of `noticed`: the vmsvc id of the request; null when there is none"}
+    )
     criterion = fields.String(allow_none=True, metadata={"description": "of `noticed`: the criterion that decided"})
-    delivery = fields.String(validate=validate.OneOf(DELIVERIES), metadata={
-        "description": "of `noticed`: `metadata`, the guest can read the notice too; `event`, it is in "
-                       "this event alone"})
+    delivery = fields.String(
+        validate=validate.OneOf(DELIVERIES),
+        metadata={
+            "description": "of `noticed`: `metadata`, the guest can read the notice too; `event`, it is in "
+            "this event alone"
+        },
+    )
     simulated = fields.Boolean(metadata={"description": "of every `evict`: true when the owner practises the eviction"})
     evicted = fields.List(fields.String(), metadata={"description": "of `active`: the ids of its victims"})
     error = fields.String(metadata={"description": "of `failed`: the slug that the create ends with"})
@@ -203,12 +283,14 @@ class EventData(OpenObject):
 class Event(OpenObject):
     """A CloudEvents 1.0 object."""
 
-    specversion = fields.String(required=True, validate=validate.Equal("1.0"), metadata={
-        "description": "the version of CloudEvents"})
+    specversion = fields.String(
+        required=True, validate=validate.Equal("1.0"), metadata={"description": "the version of CloudEvents"}
+    )
     id = fields.String(required=True, metadata={"description": "the seq as a string"})
     source = fields.String(required=True, metadata={"description": "`/vmsvc`"})
-    type = fields.String(required=True, validate=validate.OneOf(TYPES), metadata={
-        "description": "the kind of the event"})
+    type = fields.String(
+        required=True, validate=validate.OneOf(TYPES), metadata={"description": "the kind of the event"}
+    )
     subject = fields.String(metadata={"description": "the cloud's id of the VM; vmsvc's own while there is no server"})
     time = fields.DateTime(required=True, metadata={"description": "when it was committed, by the database's clock"})
     datacontenttype = fields.String(metadata={"description": "`application/json`"})
@@ -232,10 +314,17 @@ class HealthView(OpenObject):
 class ReadyView(OpenObject):
     """Each part of the service: `ok`, or what is wrong with it."""
 
-    status = fields.String(required=True, validate=validate.OneOf(["ready", "not ready"]), metadata={
-        "description": "whether the replica takes requests"})
-    parts = fields.Dict(keys=fields.String(), values=fields.String(), required=True, metadata={
-        "description": "by the name of the part: `ok`, or what is wrong"})
+    status = fields.String(
+        required=True,
+        validate=validate.OneOf(["ready", "not ready"]),
+        metadata={"description": "whether the replica takes requests"},
+    )
+    parts = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        required=True,
+        metadata={"description": "by the name of the part: `ok`, or what is wrong"},
+    )
 
 
 class Error(MessageBody):
