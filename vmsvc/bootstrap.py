@@ -91,18 +91,7 @@ class Service:
         self.evictions = Evictions(
             self.runtime, self._server_cache, self._doorbell.ring, list_cache.stale, settings.grace_seconds
         )
-        self.commands = Commands(
-            self.runtime,
-            cloud,
-            self._server_cache,
-            list_cache,
-            self._catalog,
-            self._scheduler,
-            self._waiters,
-            self._doorbell.ring,
-            verdicts=self._verdicts,
-            min_run_seconds=settings.min_run_seconds,
-        )
+        self.commands = self._new_commands(list_cache)
         self._actuator: Worker | None = None
         self._reconciler: Reconciler | None = None
         self._server: HTTPServer | None = None
@@ -127,6 +116,20 @@ class Service:
             grace_seconds=self.settings.grace_seconds,
             policy=_policy(self.settings),
             planned=metrics.observe_pass,
+        )
+
+    def _new_commands(self, list_cache: ListCache) -> Commands:
+        return Commands(
+            self.runtime,
+            self.cloud,
+            self._server_cache,
+            list_cache,
+            self._catalog,
+            self._scheduler,
+            self._waiters,
+            self._doorbell.ring,
+            verdicts=self._verdicts,
+            min_run_seconds=self.settings.min_run_seconds,
         )
 
     def _show_queues(self, metrics: ServiceMetrics) -> None:
