@@ -155,7 +155,7 @@ def fill_network(sim, _image, network):
 )
 @pytest.mark.gen_test(timeout=30)
 async def test_what_turns_bad_while_the_request_waits_evicts_nobody(client, sim, project, monkeypatch, turn):
-    monkeypatch.setattr("vmsvc.service.scheduling.queue._SETTLE_SECONDS", 0.8)
+    monkeypatch.setattr("vmsvc.service.scheduling.requests._SETTLE_SECONDS", 0.8)
     image, network = sim.image("fickle"), sim.network("fickle", "10.9.0.0/30")
     preemptible = await full_cloud(client, sim, project)
     creating = asyncio.ensure_future(client.create(False, name="late", image=image, network=network))

@@ -247,7 +247,8 @@ async def test_a_guest_that_is_cut_off_at_once_is_told_nothing_and_others_hear_o
 async def test_when_the_last_victim_has_gone_its_host_is_counted_and_nothing_else_is_asked_of_it(
     monkeypatch, client, sim
 ):
-    monkeypatch.setattr("vmsvc.service.scheduling.scheduler._WAITING_SECONDS", 60)  # no look without a reason
+    for module in ("vmsvc.service.scheduling.scheduler", "vmsvc.scheduling.decide_all"):
+        monkeypatch.setattr(f"{module}.WAITING_SECONDS", 60)  # no look without a reason
     await client.fill(4)
     sim.forget_calls()
     assert (await client.create(False)).status == 201
