@@ -229,6 +229,7 @@ class Service:
         self._waiters.close()
         await self._answered()
         await self.runtime.stop()
+        await self._verdicts.stop()
         if self._server:
             await asyncio.wait_for(self._server.close_all_connections(), 5)
         await self.cloud.close()

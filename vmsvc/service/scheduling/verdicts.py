@@ -7,7 +7,6 @@ of a network: this module counts them.
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +41,7 @@ class Verdicts:
         self._rehearsals = rehearsals
         self._good: TTLCache[tuple[str, str], bool] = TTLCache(_MOST_GOOD, _GOOD_SECONDS)
         self._silent: dict[str, tuple[float, float, Verdict]] = {}  # key -> until when, for how long, what was said
+        self._asking_again: dict[str, asyncio.Task[None]] = {}
 
     async def of(self, boots: Mapping[str, Mapping[str, Any]], client: str | None = None) -> dict[str, Verdict]:
         """A verdict for each of these, by their keys. Where the cloud does not answer, or not in a way that can be
@@ -70,27 +70,52 @@ class Verdicts:
         return objection
 
     async def _verdict_or_silence(self, key: str, boot: Mapping[str, Any], client: str | None) -> Verdict:
-        until, pause, silence = self._silent.get(key, (float("-inf"), 0.0, Verdict()))
-        if time.monotonic() < until:
+        until, _, silence = self._silent.get(key, (float("-inf"), 0.0, None))
+        if silence and asyncio.get_running_loop().time() < until:
             return silence
+        if silence and client is None:
+            if key not in self._asking_again:
+                self._asking_again[key] = asyncio.create_task(self._ask_again(key, boot))
+            return silence
+        return await self._ask(key, boot, client)
+
+    async def _ask_again(self, key: str, boot: Mapping[str, Any]) -> None:
+        """Ask while the scheduler goes on: other requests have waited for this one's answer once. After an answer the
+        next pass asks anew, since an answer is good for a moment only."""
+        try:
+            await self._ask(key, boot, None)
+        finally:
+            del self._asking_again[key]
+
+    async def _ask(self, key: str, boot: Mapping[str, Any], client: str | None) -> Verdict:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 verdict = await self._verdict(key, boot, client)
         except (CloudUnavailable, CloudError, TimeoutError) as error:
-            why = str(error) or f"no answer in {_ANSWER_SECONDS:.0f} s"
-            now, pause = time.monotonic(), min(max(_SILENT_SECONDS[0], 2 * pause), _SILENT_SECONDS[1])
-            silence = Verdict(unanswered=why)
-            self._silent = {one: kept for one, kept in self._silent.items() if now - kept[0] < _SILENT_SECONDS[1]}
-            self._silent[key] = now + pause, pause, silence
-            log.warning(
-                "the cloud does not say whether it takes a request; it is asked again in %.0f s, and nobody is "
-                "evicted for such a request until it answers: %s",
-                pause,
-                why,
-            )
-            return silence
+            return self._silence(key, str(error) or f"no answer in {_ANSWER_SECONDS:.0f} s")
         self._silent.pop(key, None)
         return verdict
+
+    def _silence(self, key: str, why: str) -> Verdict:
+        _, pause, _ = self._silent.get(key, (0.0, 0.0, None))
+        now, pause = asyncio.get_running_loop().time(), min(max(_SILENT_SECONDS[0], 2 * pause), _SILENT_SECONDS[1])
+        self._silent = {one: kept for one, kept in self._silent.items() if now - kept[0] < _SILENT_SECONDS[1]}
+        silence = Verdict(unanswered=why)
+        self._silent[key] = now + pause, pause, silence
+        log.warning(
+            "the cloud does not say whether it takes a request; it is asked again in %.0f s, and nobody is "
+            "evicted for such a request until it answers: %s",
+            pause,
+            why,
+        )
+        return silence
+
+    async def stop(self) -> None:
+        """End what is still asked."""
+        asking = list(self._asking_again.values())
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
 
     async def _verdict(self, key: str, boot: Mapping[str, Any], client: str | None) -> Verdict:
         if client is None:
