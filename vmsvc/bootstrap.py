@@ -24,9 +24,9 @@ from vmsvc.cloud.port import Cloud
 from vmsvc.config import ConfigError, Settings
 from vmsvc.metrics import CloudMetrics, ServiceMetrics
 from vmsvc.scheduling.candidates import Policy
-from vmsvc.service.acting.create_server import Boot
-from vmsvc.service.acting.notice import Notices
-from vmsvc.service.acting.remove_server import Leave
+from vmsvc.service.acting.create_server import CreateServer
+from vmsvc.service.acting.notice import NoticeWriter
+from vmsvc.service.acting.remove_server import RemoveServer
 from vmsvc.service.acting.worker import Worker
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.commands import Commands
@@ -56,7 +56,7 @@ _MIGRATE_SECONDS = 20.0  # how long to wait for another replica's migrations, wh
 _BACKLOG = 1024  # connections that wait to be accepted
 _FINISH_SECONDS = 5.0  # in which steps that are under way may end when the service is to stop
 _ANSWER_SECONDS = 2.0  # and then its answers
-_LEAVING_SECONDS = 600.0  # beyond its notice, for a victim whose guest and whose host are slow to let it go
+_REMOVAL_SECONDS = 600.0  # beyond its notice, for a victim whose guest and whose host are slow to let it go
 
 
 class Service:
@@ -79,7 +79,7 @@ class Service:
         self._database = db.open_database(database_url, self.runtime.threads + 2, metrics.observe_commit)
         self.hub = Hub(text_frame)
         self._waiters = Waiters()
-        self._doorbell = Listener(self.runtime, settings.listen_url or database_url)
+        self._listener = Listener(self.runtime, settings.listen_url or database_url)
         allocations = HostAllocations()
         self._host_cache = HostCache(cloud, allocations)
         self._server_cache = ServerCache(cloud, allocations)
@@ -87,12 +87,12 @@ class Service:
         self._deployment = ""  # read from the database at the start
         self._verdicts = Verdicts(cloud, Rehearsals(cloud, lambda: self._deployment))
         self._scheduler = self._new_scheduler(metrics)
-        list_cache = ListCache(self.runtime, self._server_cache, self._doorbell.bell(), lambda: self.hub.last_seq)
+        list_cache = ListCache(self.runtime, self._server_cache, self._listener.wakeup(), lambda: self.hub.last_seq)
         self.evictions = Evictions(
-            self.runtime, self._server_cache, self._doorbell.ring, list_cache.stale, settings.grace_seconds
+            self.runtime, self._server_cache, self._listener.wake, list_cache.invalidate, settings.grace_seconds
         )
         self.commands = self._new_commands(list_cache)
-        self._actuator: Worker | None = None
+        self._worker: Worker | None = None
         self._reconciler: Reconciler | None = None
         self._server: HTTPServer | None = None
         self._limits: Limits | None = None
@@ -100,9 +100,9 @@ class Service:
         self._auth = auth_of(settings, cloud)
         self._tls = tls_of(settings)
         self.port = 0
-        self._pulse = LoopLag(metrics.observe_loop_lag)
+        self._loop_lag = LoopLag(metrics.observe_loop_lag)
         self._retention = Retention(self.runtime, settings.event_retention_hours)
-        self._show_queues(metrics)
+        self._add_gauges(metrics)
 
     def _new_scheduler(self, metrics: ServiceMetrics) -> Scheduler:
         return Scheduler(
@@ -111,8 +111,8 @@ class Service:
             self._server_cache,
             self._host_cache,
             self._verdicts,
-            self._doorbell.bell(),
-            self._doorbell.ring,
+            self._listener.wakeup(),
+            self._listener.wake,
             grace_seconds=self.settings.grace_seconds,
             policy=_policy(self.settings),
             planned=metrics.observe_pass,
@@ -127,15 +127,15 @@ class Service:
             self._catalog,
             self._scheduler,
             self._waiters,
-            self._doorbell.ring,
+            self._listener.wake,
             verdicts=self._verdicts,
             min_run_seconds=self.settings.min_run_seconds,
         )
 
-    def _show_queues(self, metrics: ServiceMetrics) -> None:
+    def _add_gauges(self, metrics: ServiceMetrics) -> None:
         """Add the gauges of this replica: what waits, what is under way, and which parts do not work."""
         metrics.add_gauge("vmsvc_requests_waiting", lambda: self._scheduler.waiting)
-        metrics.add_gauge("vmsvc_intents_under_way", lambda: self._actuator.under_way if self._actuator else 0)
+        metrics.add_gauge("vmsvc_intents_under_way", lambda: self._worker.under_way if self._worker else 0)
         metrics.add_gauge("vmsvc_database_calls", lambda: self.runtime.offloaded)
         metrics.add_gauge(
             "vmsvc_servers_without_row", lambda: len(self._reconciler.without_row) if self._reconciler else 0
@@ -147,13 +147,13 @@ class Service:
 
     async def start(self) -> None:
         """Bring the schema up to date, start the loops and listen. A cloud that is away only delays readiness."""
-        self.runtime.supervise("pulse", self._pulse.run)
-        self.runtime.supervise("doorbell", self._doorbell.run)
+        self.runtime.supervise("pulse", self._loop_lag.run)
+        self.runtime.supervise("doorbell", self._listener.run)
         applied = await self.runtime.offload(schema.migrate, self._database, _MIGRATE_SECONDS)
         if applied:
             log.info("database: applied %s", ", ".join(applied))
         deployment = self._deployment = await self.runtime.offload(db.deployment_id)
-        feed = Feed(self.runtime, self.hub, self._waiters, self._doorbell.bell())
+        feed = Feed(self.runtime, self.hub, self._waiters, self._listener.wakeup())
         await feed.begin()
         self.runtime.supervise("feed", feed.run)
         self.runtime.supervise("retention", self._retention.run)
@@ -168,29 +168,31 @@ class Service:
         await self._catalog.refresh()
         await self._server_cache.refresh()
         await self._host_cache.start(self._server_cache.as_of)
-        self.runtime.well("cloud")
-        self.runtime.supervise("catalog", lambda: self._catalog.run(lambda: self.runtime.well("catalog")))
-        self.runtime.supervise("mirror", lambda: self._server_cache.run(lambda: self.runtime.well("mirror")))
+        self.runtime.mark_ready("cloud")
+        self.runtime.supervise("catalog", lambda: self._catalog.run(lambda: self.runtime.mark_ready("catalog")))
+        self.runtime.supervise("mirror", lambda: self._server_cache.run(lambda: self.runtime.mark_ready("mirror")))
         if self.cloud.mode == "operator":
-            self.runtime.supervise("fleet", lambda: self._host_cache.run(lambda: self.runtime.well("fleet")))
+            self.runtime.supervise("fleet", lambda: self._host_cache.run(lambda: self.runtime.mark_ready("fleet")))
         self.runtime.supervise("scheduler", self._scheduler.run)
         stop_first = self.settings.evict_action == "stop-delete"
-        leave = Leave(self.runtime, self.cloud, self._server_cache, stop_first)
-        notices = Notices(self.runtime, self.cloud, stop_first)
-        boot = Boot(self.runtime, self.cloud, self._server_cache, self._host_cache, leave, self._verdicts, deployment)
-        self._actuator = Worker(
+        remove_server = RemoveServer(self.runtime, self.cloud, self._server_cache, stop_first)
+        notice_writer = NoticeWriter(self.runtime, self.cloud, stop_first)
+        create_server = CreateServer(
+            self.runtime, self.cloud, self._server_cache, self._host_cache, remove_server, self._verdicts, deployment
+        )
+        self._worker = Worker(
             self.runtime,
             {
-                intents.BOOT: boot.perform,
-                intents.NOTICE: notices.perform,
-                intents.REPRIEVE: notices.perform,
-                intents.EVICT: leave.evict,
-                intents.DELETE: leave.delete,
+                intents.BOOT: create_server.perform,
+                intents.NOTICE: notice_writer.perform,
+                intents.REPRIEVE: notice_writer.perform,
+                intents.EVICT: remove_server.evict,
+                intents.DELETE: remove_server.delete,
             },
-            self._doorbell.bell(acts=True),
+            self._listener.wakeup(intents_only=True),
         )
-        self.runtime.supervise("actuator", self._actuator.run)
-        self.runtime.supervise("leases", self._actuator.renew)
+        self.runtime.supervise("actuator", self._worker.run)
+        self.runtime.supervise("leases", self._worker.renew)
         lifetimes = Lifetimes(
             self.runtime, self._server_cache, self.settings.max_lifetime_seconds, self.settings.grace_seconds
         )
@@ -214,7 +216,7 @@ class Service:
         )
         self._limits = app.dependencies.limits
         self._server = make_server(app, self._tls)
-        sockets = self._sockets or listening(self.settings)
+        sockets = self._sockets or listening_sockets(self.settings)
         self.port = sockets[0].getsockname()[1]
         self._server.add_sockets(sockets)
 
@@ -224,10 +226,10 @@ class Service:
         if self._server:
             self._server.stop()
         self.hub.close()
-        if self._actuator:
-            await self._actuator.stop(_FINISH_SECONDS)
+        if self._worker:
+            await self._worker.stop(_FINISH_SECONDS)
         self._waiters.close()
-        await self._answered()
+        await self._drain_requests()
         await self.runtime.stop()
         await self._verdicts.stop()
         if self._server:
@@ -235,7 +237,7 @@ class Service:
         await self.cloud.close()
         self._database.close_all()
 
-    async def _answered(self) -> None:
+    async def _drain_requests(self) -> None:
         """Wait until every request has its answer, but not for long."""
         deadline = asyncio.get_running_loop().time() + _ANSWER_SECONDS
         while self._server and self._limits.in_flight and asyncio.get_running_loop().time() < deadline:
@@ -248,7 +250,7 @@ def _policy(settings: Settings) -> Policy:
         settings.victim_policy,
         settings.owner_eviction_cost,
         settings.max_victims,
-        patience=2 * settings.grace_seconds + _LEAVING_SECONDS,
+        patience=2 * settings.grace_seconds + _REMOVAL_SECONDS,
         notices=settings.grace_seconds > 0,
     )
 
@@ -264,10 +266,10 @@ def openapi() -> dict:
     return api_document()
 
 
-def listening(settings: Settings) -> list[socket.socket]:
+def listening_sockets(settings: Settings) -> list[socket.socket]:
     """The sockets of the settings' address; `::` stands for every address, IPv4 and IPv6. Raises ConfigError when it is
     taken or is not this machine's."""
-    # After a restart all who listened come back at once.
+    # After a restart all clients come back at once.
     bind = functools.partial(bind_sockets, backlog=_BACKLOG)
     try:
         if settings.address != "::":

@@ -131,7 +131,7 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
 
         if settings.replicas == 1:
             return replica()
-        sockets = bootstrap.listening(settings)
+        sockets = bootstrap.listening_sockets(settings)
         Supervisor(settings.replicas, sockets, lambda parent: _one_of_several(replica, sockets, parent)).run()
     return 0
 

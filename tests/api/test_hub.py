@@ -7,8 +7,8 @@ import struct
 import pytest
 
 from tests.api.standin import event
-from vmsvc.service.events.frames import Wanted, encode
-from vmsvc.service.events.hub import SLICE, End, Hub
+from vmsvc.service.events.frames import EventFilter, encode
+from vmsvc.service.events.hub import SLICE, EndReason, Hub
 from vmsvc.web.channel.frames import text_frame
 
 
@@ -17,7 +17,7 @@ class Ear:
 
     def __init__(self):
         self.pieces: list[list[int]] = []
-        self.ends: list[End] = []
+        self.ends: list[EndReason] = []
         self.on_piece = lambda: None
 
     def send(self, data):
@@ -56,8 +56,8 @@ def _hub():
 def live(hub, since=None, **wanted):
     """A subscriber that has caught up."""
     ear = Ear()
-    hub.enter(ear)
-    assert hub.join(ear, Wanted(**wanted), hub.last_seq if since is None else since)
+    hub.register(ear)
+    assert hub.subscribe(ear, EventFilter(**wanted), hub.last_seq if since is None else since)
     return ear
 
 
@@ -109,7 +109,7 @@ async def test_a_subscriber_gets_what_it_wants_live_and_from_memory(hub, wanted,
     hub.publish([event(1, vm="a"), event(2, kind="evict", vm="a"), event(3, vm="b", preemptible=False)])
     await turns()
     assert ear.seen == seqs
-    messages, reached = hub.page(Wanted(**wanted), 0, 10)
+    messages, reached = hub.page(EventFilter(**wanted), 0, 10)
     assert [message.seq for message in messages] == seqs and reached == 3
 
 
@@ -119,7 +119,7 @@ async def test_who_joins_gets_what_is_new_and_who_lacks_something_does_not_join(
     hub.publish([event(1), event(2)])
     joined = live(hub)  # before the fan-out of what it was not there for
     ahead = live(hub, since=4)
-    assert not hub.join(Ear(), Wanted(), 1)
+    assert not hub.subscribe(Ear(), EventFilter(), 1)
     hub.publish([event(3), event(4), event(5)])
     await turns()
     assert (first.seen, joined.seen, ahead.seen) == ([1, 2, 3, 4, 5], [3, 4, 5], [5])
@@ -133,7 +133,7 @@ async def test_many_sockets_are_served_in_slices_and_who_comes_or_goes_between_t
     served = [ear for ear in ears if ear.pieces]
     assert len(served) == SLICE, "other work of the loop has its turn"
     late, leaver = live(hub), next(ear for ear in ears if not ear.pieces)
-    hub.leave(leaver, Wanted())
+    hub.unregister(leaver, EventFilter())
     hub.publish([event(2)])
     await turns(8)
     assert late.seen == [2]
@@ -148,7 +148,7 @@ async def test_a_subscriber_that_breaks_is_ended_and_costs_the_others_nothing(hu
     hub.publish([event(1)])
     await turns()
     assert [ear.seen for ear in ears] == [[1]] * 3
-    assert [ear.ends for ear in ears] == [[], [End.FAILED], []]
+    assert [ear.ends for ear in ears] == [[], [EndReason.FAILED], []]
     assert [record.getMessage() for record in caplog.records] == ["a socket failed"]
     caplog.clear()
 
@@ -157,18 +157,18 @@ async def test_a_subscriber_that_breaks_is_ended_and_costs_the_others_nothing(hu
 async def test_memory_holds_the_newest_and_says_when_it_does_not_go_back_so_far(hub):
     hub.begin(10, [event(seq) for seq in (12, 13, 15)])
     assert hub.last_seq == 15
-    assert hub.page(Wanted(), 9, 10) is None
-    assert [[message.seq for message in hub.page(Wanted(), since, 2)[0]] for since in (10, 12, 14, 15)] == [
+    assert hub.page(EventFilter(), 9, 10) is None
+    assert [[message.seq for message in hub.page(EventFilter(), since, 2)[0]] for since in (10, 12, 14, 15)] == [
         [12, 13],
         [13, 15],
         [15],
         [],
     ]
     hub.publish([event(seq) for seq in (16, 17, 18)])
-    assert hub.page(Wanted(), 11, 10) is None and hub.page(Wanted(), 12, 10) is not None
+    assert hub.page(EventFilter(), 11, 10) is None and hub.page(EventFilter(), 12, 10) is not None
     hub.forget(16)
-    assert hub.page(Wanted(), 15, 10) is None
-    assert [message.seq for message in hub.page(Wanted(), 16, 10)[0]] == [17, 18]
+    assert hub.page(EventFilter(), 15, 10) is None
+    assert [message.seq for message in hub.page(EventFilter(), 16, 10)[0]] == [17, 18]
 
 
 @pytest.mark.gen_test
@@ -176,24 +176,24 @@ async def test_who_waits_for_events_that_will_never_come_is_told_so(hub):
     ear, ahead = live(hub), live(hub, since=20)
     hub.skip(15)
     hub.publish([event(16), event(21)])
-    assert (ear.ends, ahead.ends, hub.last_seq) == ([End.GONE], [], 21)
-    assert hub.page(Wanted(), 14, 10) is None
+    assert (ear.ends, ahead.ends, hub.last_seq) == ([EndReason.GONE], [], 21)
+    assert hub.page(EventFilter(), 14, 10) is None
 
 
 @pytest.mark.gen_test
 async def test_when_the_service_stops_all_are_told_once_those_too_that_still_catch_up(hub):
     ear, catching_up = live(hub), Ear()
-    hub.enter(catching_up)
+    hub.register(catching_up)
     assert len(hub) == 2
     hub.close()
-    assert ear.ends == catching_up.ends == [End.STOPPED] and hub.closed
+    assert ear.ends == catching_up.ends == [EndReason.STOPPED] and hub.closed
 
 
 @pytest.mark.gen_test
 async def test_a_subscriber_that_has_left_gets_nothing(hub):
     ear = live(hub, vm="a")
-    hub.leave(ear, Wanted(vm="a"))
-    hub.leave(ear, Wanted(vm="a"))
+    hub.unregister(ear, EventFilter(vm="a"))
+    hub.unregister(ear, EventFilter(vm="a"))
     hub.publish([event(1, vm="a")])
     await turns()
     assert not ear.pieces and len(hub) == 0

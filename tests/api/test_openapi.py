@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from tests.api.contract import as_json_schema, validator
 from tests.api.standin import event
-from vmsvc.service.events.hub import End
+from vmsvc.service.events.hub import EndReason
 from vmsvc.web.api.vms import VmHandler, VmsHandler
 from vmsvc.web.app import ROUTES, api_document
 from vmsvc.web.channel import close_codes
@@ -173,7 +173,7 @@ def test_the_channel_tells_of_every_close_code_and_what_to_do_then():
     rows = re.findall(r"^\| (\d{4}) \| (.+) \| (.+) \|$", text, re.MULTILINE)
     assert [int(code) for code, *_ in rows] == [one.code for one in close_codes.CLOSE_CODES]
     assert {4008, 4009, 1012} <= {int(code) for code, *_ in rows}
-    assert set(close_codes.OF_END) == set(End)
+    assert set(close_codes.BY_END_REASON) == set(EndReason)
 
 
 def test_the_document_says_how_to_show_who_one_is_and_where_nobody_has_to():

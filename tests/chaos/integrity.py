@@ -58,9 +58,9 @@ WIRE = (
 )
 PATIENCE = {
     **QUICKLY,
-    "vmsvc.service.acting.create_server._COOL_SECONDS": 1.0,
+    "vmsvc.service.acting.create_server._COOLDOWN_SECONDS": 1.0,
     "vmsvc.service.acting.await_build.LIMIT": 8.0,
-    "vmsvc.service.acting.remove_server._AGAIN_SECONDS": 3.0,
+    "vmsvc.service.acting.remove_server._RESEND_SECONDS": 3.0,
     "vmsvc.service.reconciler._MARKS_SECONDS": 1.0,
     "vmsvc.service.scheduling.world_cache._EXEMPT_SECONDS": 5,
     "vmsvc.service.scheduling.verdicts._SILENT_SECONDS": (0.3, 2.0),

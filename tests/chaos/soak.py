@@ -243,7 +243,7 @@ async def soak(folder: Path, postgres: Database, seconds: float, seed: int) -> R
         postgres,
         "soak",
         replicas=1,
-        patience={"vmsvc.service.acting.create_server._COOL_SECONDS": 5.0},
+        patience={"vmsvc.service.acting.create_server._COOLDOWN_SECONDS": 5.0},
         cloud={"boot_seconds": 0.2, "delete_seconds": 0.1, "schedule_seconds": 0.05},
         settings={"grace_seconds": 1, "cloud_timeout": 5},
     )

@@ -132,7 +132,7 @@ async def storm(folder: Path, postgres: Database, faults: int, seed: int) -> Res
         "storm",
         replicas=2,
         cloud=QUICK,
-        patience={**QUICKLY, "vmsvc.service.acting.create_server._COOL_SECONDS": 1.0},
+        patience={**QUICKLY, "vmsvc.service.acting.create_server._COOLDOWN_SECONDS": 1.0},
         settings={"grace_seconds": 0.5, "cloud_timeout": 1.5},
     )
     try:

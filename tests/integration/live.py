@@ -21,15 +21,15 @@ class Replica:
     def __init__(self, url: str, recent: int):
         self._runtime = Runtime(4)
         self.hub = Hub(text_frame, recent)
-        self._doorbell = Listener(self._runtime, url)
-        self.feed = Feed(self._runtime, self.hub, Waiters(), self._doorbell.bell())
+        self._listener = Listener(self._runtime, url)
+        self.feed = Feed(self._runtime, self.hub, Waiters(), self._listener.wakeup())
         commands = Commands(self._runtime, None, None, None, None, None, None, None, verdicts=None, min_run_seconds=0)
         self._server = make_server(make_app(commands, self.hub, WebSettings(), evictions=None, tickets=None))
         self.port = 0
 
     async def start(self) -> None:
         """Start, and listen."""
-        self._runtime.supervise("doorbell", self._doorbell.run)
+        self._runtime.supervise("doorbell", self._listener.run)
         await self.feed.begin()
         self._runtime.supervise("feed", self.feed.run)
         sockets = bind_sockets(0, "127.0.0.1")

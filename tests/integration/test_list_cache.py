@@ -1,4 +1,4 @@
-"""The kept list on a real PostgreSQL: what it asks for, and when it begins anew."""
+"""The list cache on a real PostgreSQL: what it reads, and when it makes the list anew."""
 
 import asyncio
 import json
@@ -18,13 +18,13 @@ from vmsvc.store import outbox, vms
 from vmsvc.store.db import reading, unit
 
 
-class WorldCache:
-    """A bulletin, and all that it looks at."""
+class CachedList:
+    """A list cache, and all that it reads."""
 
     def __init__(self):
-        self.cloud, self.bell, self.told, self.runtime = Cloud(), asyncio.Event(), 0, Runtime(4)
+        self.cloud, self.wakeup, self.published_seq, self.runtime = Cloud(), asyncio.Event(), 0, Runtime(4)
         self.server_cache = ServerCache(self.cloud, HostAllocations())
-        self.bulletin = ListCache(self.runtime, self.server_cache, self.bell, lambda: self.told)
+        self.list_cache = ListCache(self.runtime, self.server_cache, self.wakeup, lambda: self.published_seq)
         self.reads = 0
         offload = self.runtime.offload
 
@@ -36,24 +36,24 @@ class WorldCache:
 
     async def ids(self):
         """What the list shows."""
-        return [each["id"] for each in json.loads((await self.bulletin.page()).body)["servers"]]
+        return [each["id"] for each in json.loads((await self.list_cache.page()).body)["servers"]]
 
     def put(self, name):
         """A server as the cloud shows it."""
         self.cloud.put(name, body={"id": name})
 
 
-@pytest.fixture(name="desk")
-def fixture_desk(store, io_loop):
+@pytest.fixture(name="cached")
+def fixture_cached(store, io_loop):
     """On an empty database."""
     assert store
 
     async def made():
-        return WorldCache()
+        return CachedList()
 
-    desk = io_loop.run_sync(made)
-    yield desk
-    io_loop.run_sync(desk.runtime.stop)
+    cached = io_loop.run_sync(made)
+    yield cached
+    io_loop.run_sync(cached.runtime.stop)
 
 
 def active(name):
@@ -67,99 +67,99 @@ def active(name):
 
 
 @pytest.mark.gen_test
-async def test_while_nothing_changes_nothing_is_read(desk):
-    desk.put("A")
-    page = await desk.bulletin.page()
-    assert [await desk.bulletin.page() for _ in range(5)] == [page] * 5
-    assert (desk.reads, desk.cloud.whole) == (1, 1)
+async def test_while_nothing_changes_nothing_is_read(cached):
+    cached.put("A")
+    page = await cached.list_cache.page()
+    assert [await cached.list_cache.page() for _ in range(5)] == [page] * 5
+    assert (cached.reads, cached.cloud.whole) == (1, 1)
 
 
 @pytest.mark.gen_test
-async def test_a_ring_an_event_that_was_told_and_a_server_that_changed_make_it_anew(desk):
+async def test_a_notification_a_published_event_and_a_changed_server_make_the_list_anew(cached):
     new_vm()
-    desk.bell.set()
-    assert len(await desk.ids()) == 1 and not desk.bell.is_set()
+    cached.wakeup.set()
+    assert len(await cached.ids()) == 1 and not cached.wakeup.is_set()
     new_vm()
     with reading():
-        desk.told = outbox.newest()
-    assert len(await desk.ids()) == 2
-    desk.put("A")
-    await desk.server_cache.refresh()
-    assert len(await desk.ids()) == 3
+        cached.published_seq = outbox.newest()
+    assert len(await cached.ids()) == 2
+    cached.put("A")
+    await cached.server_cache.refresh()
+    assert len(await cached.ids()) == 3
 
 
 @pytest.mark.gen_test
-async def test_whoever_asks_while_it_is_made_gets_one_that_was_read_after_he_asked(desk):
-    await desk.ids()
-    desk.bell.set()
-    first = asyncio.ensure_future(desk.ids())
+async def test_a_client_that_asks_while_the_list_is_made_gets_one_that_was_read_later(cached):
+    await cached.ids()
+    cached.wakeup.set()
+    first = asyncio.ensure_future(cached.ids())
     await asyncio.sleep(0)  # it reads now
     new_vm()
-    desk.bulletin.stale()
-    others = await asyncio.gather(*(desk.ids() for _ in range(20)))
+    cached.list_cache.invalidate()
+    others = await asyncio.gather(*(cached.ids() for _ in range(20)))
     assert [len(found) for found in others] == [1] * 20
     await first
-    assert desk.reads == 3, "one for the first, one for all others"
+    assert cached.reads == 3, "one for the first, one for all others"
 
 
 @pytest.mark.gen_test
-async def test_while_it_is_made_the_old_one_is_nobodys(desk):
-    await desk.ids()
+async def test_while_the_list_is_made_no_client_gets_the_old_one(cached):
+    await cached.ids()
     new_vm()
-    desk.bulletin.stale()
-    first = asyncio.ensure_future(desk.ids())
+    cached.list_cache.invalidate()
+    first = asyncio.ensure_future(cached.ids())
     await asyncio.sleep(0)  # it reads now
-    assert not desk.bell.is_set() and desk.bulletin.current() is None
-    assert (len(await desk.ids()), len(await first)) == (1, 1)
+    assert not cached.wakeup.is_set() and cached.list_cache.current() is None
+    assert (len(await cached.ids()), len(await first)) == (1, 1)
 
 
 @pytest.mark.gen_test
-async def test_a_server_that_only_a_row_knows_is_looked_for_once(desk):
-    assert await desk.ids() == []
-    desk.put("A")
+async def test_servers_are_read_once_for_a_server_that_only_a_row_names(cached):
+    assert await cached.ids() == []
+    cached.put("A")
     active("A")
-    desk.bell.set()
-    assert await desk.ids() == ["A"], "the mirror was young enough, but not good enough"
-    looks = []
-    servers = desk.cloud.servers
-    desk.cloud.servers = lambda since=None: looks.append(since) or servers(since)
+    cached.wakeup.set()
+    assert await cached.ids() == ["A"], "the server cache was young enough, but lacked the server"
+    reads_of_servers = []
+    servers = cached.cloud.servers
+    cached.cloud.servers = lambda since=None: reads_of_servers.append(since) or servers(since)
     active("B")  # and the cloud does not show it
     for _ in range(5):
-        desk.bell.set()
-        assert await desk.ids() == ["A"]
-    assert len(looks) == 1
+        cached.wakeup.set()
+        assert await cached.ids() == ["A"]
+    assert len(reads_of_servers) == 1
 
 
 @pytest.mark.gen_test
-async def test_a_failure_costs_one_answer_and_a_reading_of_all(desk):
-    desk.put("A")
+async def test_after_a_failure_everything_is_read_again(cached):
+    cached.put("A")
     new_vm()
-    assert len(await desk.ids()) == 2
-    offload = desk.runtime.offload
+    assert len(await cached.ids()) == 2
+    offload = cached.runtime.offload
 
     async def fails(*_call):
         raise CloudUnavailable("the database does not answer now")
 
-    desk.runtime.offload = fails
-    desk.bell.set()
+    cached.runtime.offload = fails
+    cached.wakeup.set()
     with pytest.raises(CloudUnavailable):
-        await desk.ids()
+        await cached.ids()
     with pytest.raises(CloudUnavailable):
-        await desk.ids()
-    desk.runtime.offload = offload
-    assert len(await desk.ids()) == 2
+        await cached.ids()
+    cached.runtime.offload = offload
+    assert len(await cached.ids()) == 2
 
 
 @pytest.mark.gen_test
-async def test_what_nobody_asks_for_is_not_remembered_for_ever(desk, monkeypatch):
-    monkeypatch.setattr(module, "_MANY", 2)
-    assert await desk.ids() == []
+async def test_changes_are_forgotten_while_no_client_asks(cached, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_CHANGES", 2)
+    assert await cached.ids() == []
     for name in "ABCDEF":
-        desk.put(name)
-        await desk.server_cache.refresh()
-        desk.cloud.delete(name)
-        await desk.server_cache.refresh()
-    assert getattr(desk.bulletin, "_changes") is None and getattr(desk.bulletin, "_page") is None
-    desk.put("Z")
-    await desk.server_cache.refresh()
-    assert await desk.ids() == ["Z"]
+        cached.put(name)
+        await cached.server_cache.refresh()
+        cached.cloud.delete(name)
+        await cached.server_cache.refresh()
+    assert getattr(cached.list_cache, "_changes") is None and getattr(cached.list_cache, "_page") is None
+    cached.put("Z")
+    await cached.server_cache.refresh()
+    assert await cached.ids() == ["Z"]

@@ -1,4 +1,4 @@
-"""Who is woken by what is committed, here and by others."""
+"""Which loops a commit wakes, one of this process or of another."""
 
 import asyncio
 import os
@@ -25,33 +25,35 @@ def fixture_runtime(io_loop, store):
     io_loop.run_sync(runtime.stop)
 
 
-@pytest.fixture(name="doorbell")
-def fixture_doorbell(runtime, store):
+@pytest.fixture(name="listener")
+def fixture_listener(runtime, store):
     """Not listening yet."""
     return Listener(runtime, store.url)
 
 
-async def listening(runtime, doorbell):
-    """Let it listen; the bells of one who follows the news and of one who carries out intents, both silent."""
-    news, acts = doorbell.bell(), doorbell.bell(acts=True)
-    runtime.supervise("doorbell", doorbell.run, "not yet")
-    await until(lambda: runtime.problems["doorbell"] is None and news.is_set() and acts.is_set(), "listening")
-    news.clear()
-    acts.clear()
-    return news, acts
+async def listening(runtime, listener):
+    """Let it listen. Returns two cleared events: one that every commit sets, and one that new intents set."""
+    any_commit, new_intent = listener.wakeup(), listener.wakeup(intents_only=True)
+    runtime.supervise("doorbell", listener.run, "not yet")
+    await until(
+        lambda: runtime.problems["doorbell"] is None and any_commit.is_set() and new_intent.is_set(), "listening"
+    )
+    any_commit.clear()
+    new_intent.clear()
+    return any_commit, new_intent
 
 
 @pytest.mark.gen_test
-async def test_an_event_wakes_who_follows_the_news_and_lets_others_sleep(runtime, doorbell):
-    news, acts = await listening(runtime, doorbell)
+async def test_an_event_does_not_wake_the_worker(runtime, listener):
+    any_commit, new_intent = await listening(runtime, listener)
     await runtime.offload(new_vm)
-    await asyncio.wait_for(news.wait(), 10)
-    assert not acts.is_set()
+    await asyncio.wait_for(any_commit.wait(), 10)
+    assert not new_intent.is_set()
 
 
 @pytest.mark.gen_test
-async def test_an_intent_wakes_everybody_also_when_events_are_committed_with_it(runtime, doorbell):
-    news, acts = await listening(runtime, doorbell)
+async def test_an_intent_wakes_every_loop_also_when_events_are_committed_with_it(runtime, listener):
+    any_commit, new_intent = await listening(runtime, listener)
 
     def place():
         with unit() as work:
@@ -60,33 +62,33 @@ async def test_an_intent_wakes_everybody_also_when_events_are_committed_with_it(
             intents.enqueue(work, intents.BOOT, vm_id)
 
     await runtime.offload(place)
-    await asyncio.wait_for(acts.wait(), 10)
-    assert news.is_set()
+    await asyncio.wait_for(new_intent.wait(), 10)
+    assert any_commit.is_set()
 
 
 @pytest.mark.gen_test
-async def test_an_older_release_beside_us_wakes_everybody(runtime, doorbell, store):
-    news, acts = await listening(runtime, doorbell)
+async def test_the_notification_of_an_older_release_wakes_every_loop(runtime, listener, store):
+    any_commit, new_intent = await listening(runtime, listener)
     store.command(f"NOTIFY {CHANNEL}")
-    await asyncio.wait_for(acts.wait(), 10)
-    assert news.is_set()
+    await asyncio.wait_for(new_intent.wait(), 10)
+    assert any_commit.is_set()
 
 
 @pytest.mark.gen_test
-async def test_while_nobody_listens_our_own_commits_wake_us(doorbell):
-    news, acts = doorbell.bell(), doorbell.bell(acts=True)
-    doorbell.ring()
-    assert news.is_set() and acts.is_set()
+async def test_a_listener_without_a_connection_wakes_the_loops_of_its_own_process(listener):
+    any_commit, new_intent = listener.wakeup(), listener.wakeup(intents_only=True)
+    listener.wake()
+    assert any_commit.is_set() and new_intent.is_set()
 
 
 @pytest.mark.gen_test
-async def test_whoever_gets_the_descriptor_of_a_lost_connection_can_use_it(runtime, doorbell, store, monkeypatch):
+async def test_the_next_owner_of_a_lost_connection_s_descriptor_can_use_it(runtime, listener, store, monkeypatch):
     loop, readable, pair = asyncio.get_running_loop(), asyncio.Event(), []
-    heard = doorbell._heard  # pylint: disable=protected-access
+    on_readable = listener._on_readable  # pylint: disable=protected-access
 
-    def heard_and_taken(connection, *others):
+    def then_take_the_descriptor(connection, *others):
         descriptor = connection.fileno()
-        heard(connection, *others)
+        on_readable(connection, *others)
         if connection.closed and not pair:  # libpq has closed it: the next connection gets this number
             pair.extend(socket.socketpair())
             if pair[0].fileno() != descriptor:
@@ -95,11 +97,11 @@ async def test_whoever_gets_the_descriptor_of_a_lost_connection_can_use_it(runti
                 pair[0] = socket.socket(fileno=descriptor)
             loop.add_reader(descriptor, readable.set)
 
-    monkeypatch.setattr(doorbell, "_heard", heard_and_taken)
-    await listening(runtime, doorbell)
+    monkeypatch.setattr(listener, "_on_readable", then_take_the_descriptor)
+    await listening(runtime, listener)
     store.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vmsvc-listen'")
     await until(lambda: pair, "the loss")
-    await asyncio.sleep(0)  # the doorbell learns of it
+    await asyncio.sleep(0)  # the listener learns of it
     pair[1].send(b"?")
     try:
         await asyncio.wait_for(readable.wait(), 5)

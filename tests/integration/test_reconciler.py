@@ -51,7 +51,7 @@ class Stage:
         if self.servers is None:
             raise Enough
 
-    async def look(self, server_id):
+    async def read_server(self, server_id):
         """GET; None for 404."""
         self.asked.append(server_id)
         error = self.answers.get(server_id)

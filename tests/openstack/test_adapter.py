@@ -227,10 +227,10 @@ async def test_a_member_is_refused_what_is_the_operators(connect, spec):
     for call in (
         cloud.providers(),
         cloud.services(),
-        cloud.with_trait("COMPUTE_NODE"),
+        cloud.providers_with_trait("COMPUTE_NODE"),
         cloud.allocations(UNKNOWN),
         cloud.occupants(datetime.now(UTC)),
-        cloud.everybody(datetime.now(UTC)),
+        cloud.servers_and_occupants(datetime.now(UTC)),
         cloud.holders(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
         cloud.content(Provider(UNKNOWN, "bed-1", (UNKNOWN,), 0)),
         cloud.create_server(spec(host="bed-1")),
@@ -251,7 +251,7 @@ async def test_an_operator_sees_hosts_and_what_servers_hold(connect, spec):
     server_id = await cloud.create_server(spec("m1.medium", host=chosen.host))
     server = await settled(cloud, server_id)
     held = placement_request(2, 4096, 1)
-    assert (server.host, server.room) == (chosen.host, held)
+    assert (server.host, server.resources) == (chosen.host, held)
     assert await cloud.allocations(server_id) == {chosen.id: held}
     after = await cloud.content(chosen)
     assert after.allocations == {server_id: held} == await cloud.holders(chosen) and after.version > before.version
@@ -278,7 +278,7 @@ async def test_an_operator_hears_of_what_others_make_and_not_of_its_own_in_that_
     host = admin.server(other)["OS-EXT-SRV-ATTR:host"]
     assert seen[other] == Occupant(other, "ACTIVE", host, placement_request(2, 4096, 1))
     assert own.id not in seen
-    ours, others = await cloud.everybody(start)
+    ours, others = await cloud.servers_and_occupants(start)
     assert seen[other] in others.occupants and own.id not in {each.id for each in others.occupants}
     shown = {each.id: each for each in ours.servers}
     assert (shown[own.id].host, shown[own.id].metadata) == (own.host, own.metadata) and other not in shown
@@ -289,21 +289,23 @@ async def test_an_operator_hears_of_what_others_make_and_not_of_its_own_in_that_
 
 async def test_traits_are_found_by_their_names(connect):
     cloud = await connect("admin")
-    assert await cloud.with_trait("COMPUTE_NODE") == {provider.id for provider in await cloud.providers()}
-    assert await cloud.with_trait("CUSTOM_NOBODY_HAS_THIS") == frozenset()
+    assert await cloud.providers_with_trait("COMPUTE_NODE") == {provider.id for provider in await cloud.providers()}
+    assert await cloud.providers_with_trait("CUSTOM_NOBODY_HAS_THIS") == frozenset()
 
 
 async def test_placement_is_asked_who_has_room(connect, spec):
     cloud = await connect("admin")
     providers = await cloud.providers()
     large = placement_request(4, 8192, 1)
-    assert await cloud.roomy(large, Traits()) == {provider.id for provider in providers}
+    assert await cloud.providers_with_capacity(large, Traits()) == {provider.id for provider in providers}
     await settled(cloud, await cloud.create_server(spec(host=providers[0].host)))
-    assert await cloud.roomy(large, Traits()) == {provider.id for provider in providers[1:]}
-    assert await cloud.roomy(large, Traits(frozenset({"COMPUTE_NODE"}))) == {each.id for each in providers[1:]}
-    assert await cloud.roomy(large, Traits(forbidden=frozenset({"COMPUTE_NODE"}))) == frozenset()
+    assert await cloud.providers_with_capacity(large, Traits()) == {provider.id for provider in providers[1:]}
+    assert await cloud.providers_with_capacity(large, Traits(frozenset({"COMPUTE_NODE"}))) == {
+        each.id for each in providers[1:]
+    }
+    assert await cloud.providers_with_capacity(large, Traits(forbidden=frozenset({"COMPUTE_NODE"}))) == frozenset()
     for nothing in (placement_request(5, 1024, 1), Resources({"CUSTOM_NOBODY_HAS_THIS": 1}), Resources()):
-        assert await cloud.roomy(nothing, Traits()) == frozenset()
+        assert await cloud.providers_with_capacity(nothing, Traits()) == frozenset()
 
 
 async def test_a_pin_to_a_full_host_has_no_capacity_and_to_none_is_invalid(connect, spec):

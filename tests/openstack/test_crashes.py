@@ -20,8 +20,8 @@ LARGEST = 4  # servers of m1.large that the cloud has room for
 PATIENCE = 240.0
 POINTS = [
     "after call create_server #2",
-    "before commit _active #2",
-    "after commit _evicting #1",
+    "before commit _record_active #2",
+    "after commit _begin_eviction #1",
     f"after call create_server #{LARGEST + 1}",
     "after commit _want_deleted #1",
 ]

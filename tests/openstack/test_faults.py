@@ -16,8 +16,8 @@ from tests.system import invariants
 from tests.system.client import until
 
 PATIENCE = {
-    "vmsvc.service.acting.create_server._LOOKS": (0.3, 0.5),
-    "vmsvc.service.acting.worker._BACKOFF": (0.5, 1.0),
+    "vmsvc.service.acting.create_server._FIND_DELAYS": (0.3, 0.5),
+    "vmsvc.service.acting.worker._RETRY_DELAYS": (0.5, 1.0),
     "vmsvc.service.reconciler._ROUND_SECONDS": 1.0,
 }
 CREATE = ("POST", "/servers$")

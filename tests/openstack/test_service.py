@@ -21,7 +21,7 @@ def test_a_bare_request_answers_in_the_documented_words(service):
 
 
 def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_notice(service, project, admin):
-    everybody = set(service.create_many(16, {"is_preemptible": True, "flavor": "m1.small"}))
+    servers_and_occupants = set(service.create_many(16, {"is_preemptible": True, "flavor": "m1.small"}))
     refused = service("POST", "/vm", {"is_preemptible": True, "flavor": "m1.small"})
     assert (refused.status, refused.body["error"]) == (409, "no_capacity")
     since = service.seq()
@@ -31,7 +31,7 @@ def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_no
     asking.start()
     until("four VMs are noticed", lambda: len(service.victims(since)) == 4)
     noticed, victims = service.evictions(since, "noticed"), service.victims(since)
-    assert victims < everybody
+    assert victims < servers_and_occupants
     until(
         "each guest can read its notice",
         lambda: all(project.server(victim)["metadata"].get("vmsvc_evict_at") for victim in victims),
@@ -48,7 +48,7 @@ def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_no
     assert set(answers[0].body["evicted"]) == victims
     standard = answers[0].body["vm"]["id"]
     left = {server["id"]: server["status"] for server in project("GET", "/servers/detail").body["servers"]}
-    assert left == dict.fromkeys((everybody - victims) | {standard}, "ACTIVE")
+    assert left == dict.fromkeys((servers_and_occupants - victims) | {standard}, "ACTIVE")
     for victim in victims:
         states = [event["data"]["state"] for event in service.events(since) if event["subject"] == victim]
         assert list(dict.fromkeys(states)) == ["noticed", "evicting", "evicted"]
@@ -92,7 +92,7 @@ def test_what_no_eviction_can_make_room_for_evicts_nobody(service, project, admi
 
 
 def test_two_at_once_are_asked_first_planned_together_acknowledged_and_on_record(service, project, admin):
-    everybody = set(service.create_many(8, {"is_preemptible": True, "flavor": "m1.medium"}))
+    servers_and_occupants = set(service.create_many(8, {"is_preemptible": True, "flavor": "m1.medium"}))
     since = service.seq()
     foreseen = service.ask(STANDARD)
     assert (foreseen["result"], len(foreseen["victims"])) == ("evicts", 2)
@@ -114,7 +114,7 @@ def test_two_at_once_are_asked_first_planned_together_acknowledged_and_on_record
     assert sorted(gone) == sorted(acknowledged)
     assert set(foreseen["victims"]) < set(gone)
     left = {server["id"] for server in project("GET", "/servers").body["servers"]}
-    assert left == (everybody - set(gone)) | {reply.body["vm"]["id"] for reply in answers}
+    assert left == (servers_and_occupants - set(gone)) | {reply.body["vm"]["id"] for reply in answers}
     nothing_is_left_of(set(gone), admin)
     record = [one for one in service.record() if one["vm"]["id"] in gone]
     assert len(record) == 4
@@ -173,7 +173,7 @@ def the_record_is_complete(service, told, gone):
 
 
 def test_a_victim_that_its_owner_locks_stays_and_nobody_goes_for_nothing(service, project):
-    everybody = set(service.create_many(8, {"is_preemptible": True, "flavor": "m1.medium"}))
+    servers_and_occupants = set(service.create_many(8, {"is_preemptible": True, "flavor": "m1.medium"}))
     host_of = {server["id"]: server["hostId"] for server in project("GET", "/servers/detail").body["servers"]}
     since = service.seq()
     with ThreadPoolExecutor(1) as pool:
@@ -189,7 +189,7 @@ def test_a_victim_that_its_owner_locks_stays_and_nobody_goes_for_nothing(service
     try:
         assert reply.status == 201
         left = {server["id"] for server in project("GET", "/servers").body["servers"]}
-        gone = everybody - left
+        gone = servers_and_occupants - left
         assert set(reply.body["evicted"]) == gone and len(gone) == 2
         assert host_of[locked] not in {host_of[victim] for victim in gone}
     finally:

@@ -113,7 +113,7 @@ def test_a_thief_costs_two_rounds_at_most_and_all_of_it_is_on_record(
 
 
 def test_the_earlier_request_comes_first_and_nobody_gets_the_room_that_is_kept_for_it(service, project, mode):
-    everybody = service.create_many(3, PREEMPTIBLE)
+    servers_and_occupants = service.create_many(3, PREEMPTIBLE)
     half = service.create_many(1, {**PREEMPTIBLE, "flavor": "m1.medium", "priority": 5})
     room = service("GET", "/capacity").body
     assert (room["mode"], len(room["hosts"])) == (mode, 4 if mode == "operator" else 0)
@@ -126,7 +126,7 @@ def test_the_earlier_request_comes_first_and_nobody_gets_the_room_that_is_kept_f
 
     with ThreadPoolExecutor(5) as pool, asked(service, name="first") as (answer, noticed):
         victim = noticed()
-        assert [victim] == plan["victims"] and victim in everybody
+        assert [victim] == plan["victims"] and victim in servers_and_occupants
         others = [pool.submit(service, "POST", "/vm", PREEMPTIBLE) for _ in range(4)]
         later = pool.submit(service, "POST", "/vm", {"is_preemptible": False, "flavor": "m1.medium", "name": "later"})
         if mode == "operator":
@@ -142,7 +142,7 @@ def test_the_earlier_request_comes_first_and_nobody_gets_the_room_that_is_kept_f
     if mode == "tenant":  # nobody says where it would go, so it has to wait
         assert built(service, created) < built(service, second)
     assert states(project) == dict.fromkeys(
-        {*everybody, *half, created.body["vm"]["id"], second.body["vm"]["id"]} - {victim}, "ACTIVE"
+        {*servers_and_occupants, *half, created.body["vm"]["id"], second.body["vm"]["id"]} - {victim}, "ACTIVE"
     )
 
 

@@ -63,7 +63,7 @@ async def test_requests_that_need_one_group_are_served_one_after_the_other_in_th
 @grace(1)
 @pytest.mark.gen_test(timeout=40)
 async def test_the_wait_for_a_budget_has_an_end(new_replica, monkeypatch):
-    monkeypatch.setattr("vmsvc.bootstrap._LEAVING_SECONDS", -1.7)  # patience for 0.3 s
+    monkeypatch.setattr("vmsvc.bootstrap._REMOVAL_SECONDS", -1.7)  # patience for 0.3 s
     _, client = await new_replica()
     team = await client.fill(4, group="team")
     assert (await client.practise(team[0], notice_only=True)).status == 202

@@ -191,7 +191,7 @@ async def test_a_server_with_our_mark_and_no_row_is_kept_and_reported(client, si
 @pytest.mark.parametrize("mode", ["tenant"])
 @pytest.mark.gen_test(timeout=30)
 async def test_what_cannot_be_deleted_or_read_keeps_nothing_else_from_being_seen(monkeypatch, client, sim, project):
-    monkeypatch.setattr("vmsvc.cloud.cache.server_cache._WHOLE_SECONDS", 0.5)
+    monkeypatch.setattr("vmsvc.cloud.cache.server_cache._FULL_SECONDS", 0.5)
     one, other, gone, ended = await client.fill(4)
     marks = sim.servers()[ended]["metadata"]
     await client.delete(ended)
@@ -227,7 +227,7 @@ async def test_a_host_that_is_down_is_no_place_to_make_room_on(client, sim):
 @grace(0.3)
 @pytest.mark.gen_test(timeout=30)
 async def test_a_delete_that_hangs_is_sent_again(monkeypatch, client, sim, mode):
-    monkeypatch.setattr("vmsvc.service.acting.remove_server._AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr("vmsvc.service.acting.remove_server._RESEND_SECONDS", 0.5)
     flavor = flavor_of(mode)
     await client.fill(4, flavor)
     sim.fault(kind="delete_hangs", count=1)

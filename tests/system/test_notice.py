@@ -180,8 +180,8 @@ async def test_even_a_little_late_the_guest_has_its_whole_notice(client, sim):
 @grace(0.3)
 @pytest.mark.gen_test(timeout=40)
 async def test_a_guest_that_cannot_be_told_is_spared_and_another_goes(monkeypatch, client, sim, mode):
-    monkeypatch.setattr("vmsvc.service.acting.remove_server._UNTOLD_LIMIT", timedelta(seconds=1))
-    monkeypatch.setattr("vmsvc.service.acting.remove_server._UNTOLD_PAUSE", timedelta(seconds=0.1))
+    monkeypatch.setattr("vmsvc.service.acting.remove_server._UNREADABLE_LIMIT", timedelta(seconds=1))
+    monkeypatch.setattr("vmsvc.service.acting.remove_server._UNREADABLE_POLL", timedelta(seconds=0.1))
     flavor = flavor_of(mode)
     await client.fill(4, flavor)
     plan = (await client.create(False, query="?dry_run=true", flavor=flavor)).json

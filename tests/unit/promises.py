@@ -194,13 +194,15 @@ class Promises:
         gone = {name for name in going(episode) if episode.rows[name].evicted_for not in names}
         victims = [victim for _, plan in evicting for victim in plan.victims]
         promised = self._promised(episode, names)
-        everybody = [(wanted, None) for wanted, _ in evicting]
+        servers_and_occupants = [(wanted, None) for wanted, _ in evicting]
 
         def fit(without: set[str]) -> bool:
             left = {*gone, *victims} - without
             quota = not any(
-                episode.referee.over_quota(wanted, left, [*promised, *everybody[:at], *everybody[at + 1 :]])
-                for at, (wanted, _) in enumerate(everybody)
+                episode.referee.over_quota(
+                    wanted, left, [*promised, *servers_and_occupants[:at], *servers_and_occupants[at + 1 :]]
+                )
+                for at, (wanted, _) in enumerate(servers_and_occupants)
             )
             return quota and all(
                 plan.kind != "host_id" or self._group_gives(episode, plan.bin, evicting, left) for _, plan in evicting

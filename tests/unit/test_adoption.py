@@ -45,7 +45,7 @@ def test_a_row_says_what_the_cloud_knows_and_the_owner_that_is_given():
     shown = server(
         "A",
         flavor=flavor,
-        room=Resources({"VCPU": 2}),
+        resources=Resources({"VCPU": 2}),
         host="sim-1",
         body={"image": {"id": "i-1"}, "addresses": {"net": []}, "key_name": "ann's"},
         metadata={**MARKS, "a": "b", EVICT_AT: "x"},

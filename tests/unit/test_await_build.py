@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.fast_time import in_fast_time
-from vmsvc.service.acting.await_build import Builds
+from vmsvc.service.acting.await_build import BuildWaiter
 
 BUILD_SECONDS = 1.0
 REFUSAL_SECONDS = 0.17
@@ -26,7 +26,7 @@ class Cloud:
         self._ends["A"] = asyncio.get_running_loop().time() + took, status
         self.looks.clear()
 
-    async def look(self, server_id):
+    async def read_server(self, server_id):
         """A GET."""
         self.looks.append(server_id)
         await asyncio.sleep(LOOK_SECONDS)
@@ -41,19 +41,19 @@ class Cloud:
 
 @pytest.fixture(name="cloud")
 def fixture_cloud():
-    """One that is used by the builds of a test."""
+    """One that is used by the build_waiter of a test."""
     return Cloud()
 
 
 @pytest.fixture(name="build")
 def fixture_build(cloud):
     """Make a server; its status in the end, and after how many seconds that was known."""
-    builds = Builds(cloud, None)
+    build_waiter = BuildWaiter(cloud, None)
 
     async def build(refused, refusable=True):
         cloud.post(refused)
         began = asyncio.get_running_loop().time()
-        server = await builds.finished("A", None, refusable)
+        server = await build_waiter.wait_for("A", None, refusable)
         return server.status, asyncio.get_running_loop().time() - began
 
     return build

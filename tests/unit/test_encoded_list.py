@@ -10,13 +10,13 @@ from tests.unit.test_snapshot import NOW, server
 from tests.unit.worlds import one_of
 from vmsvc.cloud.port import MARK
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.service.listing import vm_view as listing
-from vmsvc.service.listing.encoded_list import EncodedList, Listed
+from vmsvc.service.listing import vm_view
+from vmsvc.service.listing.encoded_list import EncodedList, ListedVm
 
 
 def row(name, state=State.ACTIVE, **fields):
     """A row; its server's id is its name in capitals, once it has one."""
-    return Listed(
+    return ListedVm(
         **{
             "id": name,
             "cloud_id": None if state is State.PENDING else name.upper(),
@@ -53,13 +53,15 @@ def from_scratch(servers, rows):
     for each in sorted(servers.values(), key=lambda server: server.id):
         joined = by_server.get(each.id) or without.pop(each.vmsvc_id, None)
         if joined is None or joined.state not in FINAL:
-            found.append(listing.shown(each, joined and joined._asdict()))
+            found.append(vm_view.server_view(each, joined and joined._asdict()))
     lost = [each for each in by_server.values() if each.state is State.BUILDING and each.cloud_id not in servers]
     waiting = sorted(
         (each for each in [*without.values(), *lost] if each.state not in FINAL),
         key=lambda row: (row.created_at, row.id),
     )
-    return json.loads(json.dumps(found)), json.loads(json.dumps([listing.awaited(each._asdict()) for each in waiting]))
+    return json.loads(json.dumps(found)), json.loads(
+        json.dumps([vm_view.request_view(each._asdict()) for each in waiting])
+    )
 
 
 class Life:
@@ -72,8 +74,8 @@ class Life:
     def change_row(self):
         """A row is new, changes, or is left out."""
         rng = self.rng
-        name, goes = one_of(rng, "abcdefgh", self.rows, self.changed, leaves=0.15)
-        if goes:
+        name, is_removed = one_of(rng, "abcdefgh", self.rows, self.changed, leaves=0.15)
+        if is_removed:
             return
         state = rng.choice(
             (
@@ -99,15 +101,15 @@ class Life:
     def change_server(self):
         """A server comes, changes or goes; sometimes it carries another's mark, or none."""
         rng = self.rng
-        name, goes = one_of(rng, "ABCDEFGH", self.servers, self.seen, leaves=0.3)
-        if goes:
+        name, is_removed = one_of(rng, "ABCDEFGH", self.servers, self.seen, leaves=0.3)
+        if is_removed:
             return
         mark = rng.choice((name.lower(), name.lower(), rng.choice("abcdefgh"), None))
         self.servers[name] = server(
             name, metadata={MARK: mark} if mark else {}, body={"id": name, "status": rng.choice(("ACTIVE", "BUILD"))}
         )
 
-    def news(self):
+    def take_changes(self):
         """What changed since the last time, as the roll is told it."""
         changed, self.changed = self.changed, set()
         seen, self.seen = self.seen, set()
@@ -115,12 +117,12 @@ class Life:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_the_kept_list_is_the_list_made_from_scratch(seed):
-    life, roll = Life(seed), EncodedList()
+def test_the_updated_list_equals_one_made_from_scratch(seed):
+    life, encoded_list = Life(seed), EncodedList()
     for seq in range(100):
         for _ in range(life.rng.choice((0, 1, 1, 2, 5))):
             life.rng.choice((life.change_row, life.change_server))()
-        page = roll.update(*life.news(), seq)
+        page = encoded_list.update(*life.take_changes(), seq)
         shown = json.loads(page.body)
         servers, waiting = from_scratch(life.servers, life.rows)
         assert shown["seq"] == page.seq == seq
@@ -133,22 +135,22 @@ def test_the_kept_list_is_the_list_made_from_scratch(seed):
         )
 
 
-def test_what_did_not_change_is_the_same_page_and_the_same_bytes_have_the_same_tag():
-    roll, rows, servers = EncodedList(), {"a": row("a")}, {"A": server("A", body={"id": "A"})}
-    page = roll.update(rows, rows, servers, 7)
-    assert roll.update(rows, (), {}, 7) is page
-    assert roll.update(rows, rows, servers, 7) is page, "it was told again as it was"
+def test_without_a_change_the_page_is_the_same_and_equal_bytes_have_equal_tags():
+    encoded_list, rows, servers = EncodedList(), {"a": row("a")}, {"A": server("A", body={"id": "A"})}
+    page = encoded_list.update(rows, rows, servers, 7)
+    assert encoded_list.update(rows, (), {}, 7) is page
+    assert encoded_list.update(rows, rows, servers, 7) is page, "it was told again as it was"
     other = EncodedList().update(rows, rows, servers, 7)
     assert (other.body, other.etag) == (page.body, page.etag)
-    later = roll.update(rows, (), {}, 8)
+    later = encoded_list.update(rows, (), {}, 8)
     assert later.etag != page.etag and json.loads(later.body)["seq"] == 8
 
 
-def test_a_server_that_a_row_names_and_the_cloud_has_not_shown_is_told():
-    roll, rows = EncodedList(), {"a": row("a"), "b": row("b", State.DELETED), "c": row("c", State.PENDING)}
-    page = roll.update(rows, rows, {}, 1)
+def test_a_server_that_a_row_names_and_the_cloud_has_not_shown_is_missing():
+    encoded_list, rows = EncodedList(), {"a": row("a"), "b": row("b", State.DELETED), "c": row("c", State.PENDING)}
+    page = encoded_list.update(rows, rows, {}, 1)
     assert page.missing == {"A"}
     assert [each["id"] for each in json.loads(page.body)["servers"]] == ["c"]
-    page = roll.update(rows, (), {"A": server("A", body={"id": "A"})}, 1)
+    page = encoded_list.update(rows, (), {"A": server("A", body={"id": "A"})}, 1)
     assert not page.missing
     assert [each["id"] for each in json.loads(page.body)["servers"]] == ["A", "c"]

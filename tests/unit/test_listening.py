@@ -35,7 +35,8 @@ def fixture_listen():
 
         def listen(address, port=0):
             return [
-                stack.enter_context(closing(one)) for one in bootstrap.listening(Settings(address=address, port=port))
+                stack.enter_context(closing(one))
+                for one in bootstrap.listening_sockets(Settings(address=address, port=port))
             ]
 
         yield listen

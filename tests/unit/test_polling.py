@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.fast_time import in_fast_time
-from vmsvc.service.acting.polling import Pace, ServerPoller
+from vmsvc.service.acting.polling import MinimumDuration, ServerPoller
 
 
 class ServerCache:
@@ -22,12 +22,12 @@ class ServerCache:
         ready = self._loop.time() >= self._ready_at
         return None if ready and self._gone else SimpleNamespace(status="ACTIVE" if ready else "BUILD")
 
-    async def look(self, _server_id):
+    async def read_server(self, _server_id):
         """A GET."""
         self.looks.append(self._loop.time())
         return self._shown()
 
-    async def until(self, _server_id, ready, seconds):
+    async def wait_for(self, _server_id, ready, seconds):
         """Lists until it is ready."""
         deadline = self._loop.time() + seconds
         while not ready(self._shown()) and self._loop.time() < deadline:
@@ -42,62 +42,64 @@ def is_active(server):
 
 
 def known(*seconds, **how):
-    """A pace of such times."""
-    pace = Pace(**how)
+    """A duration of such times."""
+    duration = MinimumDuration(**how)
     for each in seconds:
-        pace.note(each)
-    return pace
+        duration.record(each)
+    return duration
 
 
 def test_a_look_is_in_vain_until_shortly_before_the_shortest_of_the_last_times():
-    assert Pace().quiet == 0
-    assert known(0.5, 0.4, 0.8).quiet == pytest.approx(0.36)
-    assert known(0.1, *[0.5] * 8).quiet == pytest.approx(0.45), "what was long ago does not count"
-    assert known(60).quiet == 1, "an early refusal is seen soon nevertheless"
+    assert MinimumDuration().initial_delay == 0
+    assert known(0.5, 0.4, 0.8).initial_delay == pytest.approx(0.36)
+    assert known(0.1, *[0.5] * 8).initial_delay == pytest.approx(0.45), "what was long ago does not count"
+    assert known(60).initial_delay == 1, "an early refusal is seen soon nevertheless"
 
 
 @in_fast_time
 async def test_nobody_looks_before_there_may_be_something_to_see_and_then_often():
     began = asyncio.get_running_loop().time()
     server_cache = ServerCache(0.3)
-    server, _ = await ServerPoller(server_cache).until("A", is_active, began, known(0.3), 5)
+    server, _ = await ServerPoller(server_cache).wait_for("A", is_active, began, known(0.3), 5)
     assert server.status == "ACTIVE" and not server_cache.lists
     assert server_cache.looks[0] - began >= 0.26 and len(server_cache.looks) <= 3
 
 
 @in_fast_time
 async def test_what_is_learned_is_never_longer_than_it_takes():
-    pace, loop = Pace(), asyncio.get_running_loop()
+    duration, loop = MinimumDuration(), asyncio.get_running_loop()
     for _ in range(6):
         server_cache, began = ServerCache(0.12), loop.time()
-        pace.note((await ServerPoller(server_cache).until("A", is_active, began, pace, 5)).in_vain)
-        assert 0 < pace.quiet < 0.12
+        duration.record((await ServerPoller(server_cache).wait_for("A", is_active, began, duration, 5)).at_least)
+        assert 0 < duration.initial_delay < 0.12
     assert server_cache.looks[0] - began >= 0.05, "the first looks are left out by then"
 
 
 @in_fast_time
 async def test_a_cloud_that_has_become_faster_is_followed():
-    pace = known(*[0.3] * 8)
+    duration = known(*[0.3] * 8)
     for _ in range(12):
         now = asyncio.get_running_loop().time()
-        pace.note((await ServerPoller(ServerCache(0)).until("A", is_active, now, pace, 5)).in_vain)
-    assert pace.quiet < 0.2
+        duration.record((await ServerPoller(ServerCache(0)).wait_for("A", is_active, now, duration, 5)).at_least)
+    assert duration.initial_delay < 0.2
 
 
 @in_fast_time
 async def test_what_may_be_far_shorter_is_found_by_halves():
-    pace = known(0.8, shrinks=0.5)
+    duration = known(0.8, shrink_factor=0.5)
     for _ in range(4):
         now = asyncio.get_running_loop().time()
-        pace.note((await ServerPoller(ServerCache(0)).until("A", is_active, now, pace, 5)).in_vain)
-    assert pace.quiet < 0.1
+        duration.record((await ServerPoller(ServerCache(0)).wait_for("A", is_active, now, duration, 5)).at_least)
+    assert duration.initial_delay < 0.1
 
 
 @in_fast_time
 async def test_what_takes_longer_is_looked_at_less_often():
     began = asyncio.get_running_loop().time() - 8
     server_cache = ServerCache(1.2)
-    assert (await ServerPoller(server_cache).until("A", is_active, began, Pace(), 5)).server.status == "ACTIVE"
+    assert (
+        await ServerPoller(server_cache).wait_for("A", is_active, began, MinimumDuration(), 5)
+    ).server.status == "ACTIVE"
     assert len(server_cache.looks) <= 4
 
 
@@ -105,23 +107,25 @@ async def test_what_takes_longer_is_looked_at_less_often():
 async def test_what_takes_minutes_is_looked_at_once_a_second_and_never_without_a_pause():
     loop = asyncio.get_running_loop()
     server_cache, asked = ServerCache(9), loop.time()
-    await ServerPoller(server_cache).until("A", is_active, asked - 200, Pace(), 1.5)
+    await ServerPoller(server_cache).wait_for("A", is_active, asked - 200, MinimumDuration(), 1.5)
     assert len(server_cache.looks) == 2 and loop.time() - asked >= 1.4
 
 
 @in_fast_time
 async def test_a_server_that_is_gone_is_none_and_whose_time_is_over_gets_what_is_there():
     began = asyncio.get_running_loop().time()
-    assert (await ServerPoller(ServerCache(0, gone=True)).until("A", is_active, began, Pace(), 5)).server is None
-    server, in_vain = await ServerPoller(ServerCache(9)).until("A", is_active, began, Pace(), 0.1)
-    assert server.status == "BUILD" and in_vain is None, "nobody knows how long it will take"
+    assert (
+        await ServerPoller(ServerCache(0, gone=True)).wait_for("A", is_active, began, MinimumDuration(), 5)
+    ).server is None
+    server, at_least = await ServerPoller(ServerCache(9)).wait_for("A", is_active, began, MinimumDuration(), 0.1)
+    assert server.status == "BUILD" and at_least is None, "nobody knows how long it will take"
 
 
 @pytest.mark.parametrize("many, listed", [(2, False), (9, True)])
 @in_fast_time
 async def test_a_list_tells_of_many_and_that_one_is_gone_only_a_look_tells(many, listed):
     server_cache = ServerCache(0.2, gone=True)
-    lookout, began = ServerPoller(server_cache), asyncio.get_running_loop().time()
-    waits = [lookout.until(name, is_active, began, Pace(), 5) for name in "ABCDEFGHI"[:many]]
+    poller, began = ServerPoller(server_cache), asyncio.get_running_loop().time()
+    waits = [poller.wait_for(name, is_active, began, MinimumDuration(), 5) for name in "ABCDEFGHI"[:many]]
     assert [sight.server for sight in await asyncio.gather(*waits)] == [None] * many
     assert bool(server_cache.lists) == listed and len(server_cache.looks) >= many

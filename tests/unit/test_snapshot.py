@@ -41,7 +41,7 @@ def server(name, **fields):
             "metadata": {MARK: name.lower()},
             "flavor": Flavor("m1.tiny", "m1.tiny", 1, 1024, 1),
             "boot_from_volume": False,
-            "room": Resources({"VCPU": 2}),
+            "resources": Resources({"VCPU": 2}),
             "body": {},
             **fields,
         }
@@ -100,8 +100,8 @@ def joined(
         Quota({"instances": 10, "cores": 0}, Resources({"instances": 1}), metadata_items),
         Commitments(NOW, kept, losses or {}, frozenset(exempt)),
         operator=operator,
-        came=shown.keys() - set(before),
-        went=set(before) - shown.keys(),
+        added=shown.keys() - set(before),
+        removed=set(before) - shown.keys(),
     )
 
 

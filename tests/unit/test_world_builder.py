@@ -31,8 +31,8 @@ class Life:
         self.rng = random.Random(seed)
         self.kept = WorldBuilder(POLICY)
         self.rows, self.servers, self.hosts, self.lost = {}, {}, {}, {}
-        self.changed, self.news = set(), (set(), set())
-        self.came, self.went, self.exempt, self.reservations = frozenset(), frozenset(), frozenset(), []
+        self.changed, self.changes = set(), (set(), set())
+        self.added, self.removed, self.exempt, self.reservations = frozenset(), frozenset(), frozenset(), []
         self.quota = QUOTA
 
     def change_row(self):
@@ -58,7 +58,7 @@ class Life:
     def change_server(self):
         """A server comes, changes or goes."""
         rng = self.rng
-        name, goes = one_of(rng, "ABCDEFGH", self.servers, self.news[0], leaves=0.3)
+        name, goes = one_of(rng, "ABCDEFGH", self.servers, self.changes[0], leaves=0.3)
         if not goes:
             self.servers[name] = server(
                 name,
@@ -72,8 +72,8 @@ class Life:
 
     def change_host(self, name):
         """What is held on a host changes, or the host comes or goes."""
-        self.news[1].add(name)
-        held = {each.id: each.room for each in self.servers.values() if each.host == name}
+        self.changes[1].add(name)
+        held = {each.id: each.resources for each in self.servers.values() if each.host == name}
         self.hosts[name] = Host(name, {"VCPU": Inventory(self.rng.choice((2, 4)))}, held, availability_zone="nova")
         if self.rng.random() < 0.1:
             del self.hosts[name]
@@ -84,9 +84,9 @@ class Life:
         if self.rng.random() < 0.3:
             self.lost = {owner: self.rng.randint(0, 3) for owner in ("ann", "bob")}
         names = list("ABCDEFGH")
-        self.came, self.went = (frozenset(self.rng.sample(names, self.rng.choice((0, 0, 2)))) for _ in range(2))
-        self.came &= self.servers.keys()
-        self.went -= self.servers.keys()
+        self.added, self.removed = (frozenset(self.rng.sample(names, self.rng.choice((0, 0, 2)))) for _ in range(2))
+        self.added &= self.servers.keys()
+        self.removed -= self.servers.keys()
         self.exempt = frozenset(self.rng.sample("abcdefgh", self.rng.choice((0, 0, 1))))
         self.quota = replace(QUOTA, metadata_items=self.rng.choice((1, 2, 2, 2)))
         self.reservations = [Reservation(vm_id="w", bin_kind="host", bin="sim-1", members={})] * self.rng.randint(0, 1)
@@ -97,20 +97,20 @@ class Life:
             CloudChanges(
                 *(
                     {name: known.get(name) for name in names}
-                    for names, known in zip(self.news, (self.servers, self.hosts))
+                    for names, known in zip(self.changes, (self.servers, self.hosts))
                 )
             )
         )
         anew = WorldBuilder(POLICY)
         anew.add_changes(CloudChanges(self.servers, self.hosts))
         rows = {**self.rows, "w": VmRow(*(getattr(row("w", State.PENDING), column) for column in VmRow._fields))}
-        how = {"operator": True, "came": self.came, "went": self.went}
+        how = {"operator": True, "added": self.added, "removed": self.removed}
         promises = Commitments(now, self.reservations, self.lost, self.exempt)
         worlds = (
             self.kept.update(rows, self.changed | {"w"}, self.quota, promises, **how),
             anew.update(rows, rows, self.quota, promises, **how),
         )
-        self.changed, self.news = set(), (set(), set())
+        self.changed, self.changes = set(), (set(), set())
         return worlds
 
 
@@ -154,7 +154,7 @@ def test_what_the_largest_owner_loses_touches_no_host():
         life.rows[name] = VmRow(*(getattr(row(name), column) for column in VmRow._fields))
         life.servers[name.upper()] = server(name.upper())
         life.changed.add(name)
-    life.news = set(life.servers), set(life.hosts)
+    life.changes = set(life.servers), set(life.hosts)
     world, _ = life.worlds(NOW)
     before = costs(world)
     world.vms.take_changed()

@@ -69,7 +69,7 @@ class Occupant:
     id: str
     status: str
     host: str | None
-    room: Resources
+    resources: Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Server:
     metadata: Mapping[str, str]
     flavor: Flavor  # from the server's embedded flavor; its id is then the name
     boot_from_volume: bool
-    room: Resources  # what its flavor claims from its host
+    resources: Resources  # what its flavor claims from its host
     body: Mapping[str, object]
 
     @property
@@ -116,7 +116,7 @@ class Server:
     @property
     def occupant(self) -> Occupant:
         """What it takes from its host."""
-        return Occupant(self.id, self.status, self.host, self.room)
+        return Occupant(self.id, self.status, self.host, self.resources)
 
     @property
     def failure(self) -> VmsvcError | None:
@@ -286,9 +286,9 @@ class Cloud(Protocol):
 
     async def occupants(self, changes_since: datetime) -> OccupantPage:
         """Operator mode: the servers of all other projects that changed, deleted ones included. Servers in a cell
-        that is down are left out without a word."""
+        that is down are left out."""
 
-    async def everybody(self, changes_since: datetime) -> tuple[ServerPage, OccupantPage]:
+    async def servers_and_occupants(self, changes_since: datetime) -> tuple[ServerPage, OccupantPage]:
         """Operator mode: `servers` and `occupants` as one call, as of one moment."""
 
     async def providers(self) -> tuple[Provider, ...]:
@@ -303,16 +303,16 @@ class Cloud(Protocol):
     async def holders(self, provider: Provider) -> Mapping[str, Resources]:
         """Operator mode: who holds what on one host, read now: the half of `content` that changes. Raises NotFound."""
 
-    async def roomy(self, room: Resources, traits: Traits) -> frozenset[str]:
+    async def providers_with_capacity(self, resources: Resources, traits: Traits) -> frozenset[str]:
         """Operator mode: the ids of providers of which Placement would let so much be claimed now, at most a hundred.
-        It knows nothing of services that are down, nor of room that we keep for somebody."""
+        Placement knows nothing of services that are down, nor of capacity that vmsvc has reserved for a request."""
 
-    async def with_trait(self, trait: str) -> frozenset[str]:
+    async def providers_with_trait(self, trait: str) -> frozenset[str]:
         """Operator mode: the ids of the providers, nested ones too, that have a trait. One that does not exist has
         none."""
 
     async def allocations(self, server_id: str) -> Mapping[str, Resources]:
-        """Operator mode: what the server holds, by provider id; empty when its room is free."""
+        """Operator mode: what the server holds, by provider id; empty when its capacity is free."""
 
     async def identity(self, token: str) -> Identity:
         """What a client's token stands for, as Keystone says now. Raises Unauthenticated for one that is not good."""

@@ -46,7 +46,7 @@ class Verified:
 
     fresh: frozenset[str] = frozenset()  # hosts that Placement was asked about ...
     counted: frozenset[str] = frozenset()  # ... and of which it was asked at least who holds what there
-    doubted: frozenset[str] = frozenset()  # hosts of which it is known that Placement may say something else
+    uncertain: frozenset[str] = frozenset()  # hosts of which it is known that Placement may say something else
     sought: frozenset[Need] = frozenset()  # needs for which Placement was asked which hosts have the capacity
     ordered: bool = True  # the project's servers were read after the quota
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)  # about requests, by `WaitingRequest.key`
@@ -76,7 +76,7 @@ def unverified_facts(request: Request, decision: Decision, world: World, verifie
     """The facts of the cloud that the decision rests on and that were not verified yet.
 
     Before a VM is noticed: its host, and which hosts have the capacity; the latter also before a request is refused,
-    for vmsvc may not know of a host. Before a create: the host, if it is doubted or nearly full by vmsvc's reckoning;
+    for vmsvc may not know of a host. Before a create: the host, if it is uncertain or nearly full by vmsvc's reckoning;
     then it is enough to have asked who holds what there. In either mode the servers have to be read in order, unless
     the request is placed while nothing is reserved for others."""
     order = not verified.ordered and (not isinstance(decision, Place) or bool(world.reservations.keys() - {request.id}))
@@ -92,7 +92,7 @@ def unverified_facts(request: Request, decision: Decision, world: World, verifie
         case Place(host=str() as name):
             left = free_on_host(world, world.hosts[name], request).now - request.resources
             # Where a victim's end was carried out a moment ago nothing but who came in its place can have changed.
-            sure = left.covers(request.resources) and name not in verified.doubted
+            sure = left.covers(request.resources) and name not in verified.uncertain
             hosts |= set() if sure or name in verified.counted else {name}
     return Verification(frozenset(hosts - verified.fresh), frozenset(needs - verified.sought), order)
 

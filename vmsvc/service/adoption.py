@@ -140,7 +140,7 @@ def columns_of(server: Server, offer: Offer, owner: str) -> dict[str, Any]:
             "traits": traits,
         },
         "quota": dict(quota_request(size.vcpus, size.ram_mb)),
-        "room": dict(server.room),
+        "room": dict(server.resources),
         "host": server.host,
         "host_id": server.host_id,
         "created_at": server.created,

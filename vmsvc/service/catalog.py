@@ -74,11 +74,11 @@ class Catalog:
         )
         self.loaded = True
 
-    async def run(self, well: Callable[[], None]) -> None:
+    async def run(self, mark_ready: Callable[[], None]) -> None:
         """Keep it fresh."""
         while True:
             await self.refresh()
-            well()
+            mark_ready()
             await asyncio.sleep(_REFRESH_SECONDS)
 
     async def choose(

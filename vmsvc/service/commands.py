@@ -27,7 +27,7 @@ from vmsvc.domain.requirements import conditions_of, requirements_of
 from vmsvc.service import trace, usage
 from vmsvc.service.catalog import Catalog, Choice
 from vmsvc.service.events.feed import Waiters
-from vmsvc.service.listing import vm_view as listing
+from vmsvc.service.listing import vm_view
 from vmsvc.service.listing.encoded_list import Page
 from vmsvc.service.listing.list_cache import ListCache
 from vmsvc.service.runtime import Runtime
@@ -87,7 +87,7 @@ class Commands:
         catalog: Catalog,
         scheduler: Scheduler,
         waiters: Waiters,
-        ring: Callable[[], None],
+        wake: Callable[[], None],
         *,
         verdicts: Verdicts,
         min_run_seconds: int,
@@ -101,7 +101,7 @@ class Commands:
         self._verdicts = verdicts
         self._scheduler = scheduler
         self._waiters = waiters
-        self._ring = ring
+        self._wake = wake
         self._min_run_seconds = min_run_seconds
 
     async def create(
@@ -116,7 +116,7 @@ class Commands:
         vm_id = await self._runtime.offload(
             _accept, str(uuid.uuid4()), await self._request(wish, client), principal, idempotency_key
         )
-        self._ring()
+        self._wake()
         return vm_id
 
     async def _request(self, wish: CreateVm, client: str) -> dict[str, Any]:
@@ -188,10 +188,10 @@ class Commands:
 
         async def look() -> Outcome | None:
             found = await self._runtime.offload(_outcome, vmsvc_id)
-            self._list_cache.stale()
+            self._list_cache.invalidate()
             return Outcome(**{**found, "evicted": tuple(found["evicted"])}) if found else None
 
-        return await self._waiters.until(vmsvc_id, look, timeout)
+        return await self._waiters.wait_for(vmsvc_id, look, timeout)
 
     async def dry_run(self, wish: CreateVm, *, client: str) -> dict[str, Any]:
         """What a create would do now; nothing is written anywhere. What Nova says of an equal request may be a second
@@ -212,10 +212,10 @@ class Commands:
 
         async def look() -> dict[str, Any] | None:
             row = await self._runtime.offload(_row, vm_id)
-            self._list_cache.stale()
+            self._list_cache.invalidate()
             return view(vms.row_of(row)) if row and State(row.state) in FINAL else None
 
-        return await self._waiters.until(vm_id, look, timeout)
+        return await self._waiters.wait_for(vm_id, look, timeout)
 
     async def _accept_delete(self, ref: str, principal: str) -> str:
         asked = trace.current(), principal
@@ -224,7 +224,7 @@ class Commands:
             vm_id = await self._runtime.offload(_want_deleted, ref, *asked, mark)
         if vm_id is None:
             raise Forbidden(f"server {ref} was not made by vmsvc; delete it where it was made")
-        self._ring()
+        self._wake()
         return vm_id
 
     async def vms(self) -> Page:
@@ -239,18 +239,18 @@ class Commands:
             server = await self._unnamed(ref)
             row = await self._runtime.offload(_row, ref, server.vmsvc_id) if server.vmsvc_id else None
             if row is None:
-                return listing.shown(server, None)
+                return vm_view.server_view(server, None)
         state = State(row.state)
         if state in (State.DELETED, State.EVICTED, State.LOST):
             raise NotFound(f"vm {ref} was {state}")
         server_id = row.cloud_id or (ref if ref != row.id else None)
         if not server_id or state is State.FAILED:
-            return listing.awaited(vms.row_of(row))
+            return vm_view.request_view(vms.row_of(row))
         try:
-            return listing.shown(await self._cloud.server(server_id), vms.row_of(row))
+            return vm_view.server_view(await self._cloud.server(server_id), vms.row_of(row))
         except NotFound:
             if state is State.BUILDING:  # this try has failed; what becomes of the request is not written yet
-                return listing.awaited(vms.row_of(row))
+                return vm_view.request_view(vms.row_of(row))
             raise
 
     async def _unnamed(self, server_id: str) -> Server:
@@ -259,7 +259,7 @@ class Commands:
         if server_id in self._server_cache.servers:
             await self._server_cache.refresh(_AGE)
         else:
-            await self._server_cache.seek()
+            await self._server_cache.refresh_throttled()
         server = self._server_cache.servers.get(server_id)
         if server is None:
             raise NotFound(f"there is no vm {server_id}")

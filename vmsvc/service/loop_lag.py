@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
-_PAUSE = 0.05  # seconds between two looks
+_PAUSE = 0.05  # seconds between two measurements
 
 
 class LoopLag:
-    """Calls `tell`, some 20 times a second, with the seconds by which the loop resumed this coroutine too late."""
+    """Calls `observe`, some 20 times a second, with the seconds by which the loop resumed this coroutine too late."""
 
-    def __init__(self, tell: Callable[[float], None]):
-        self._tell = tell
+    def __init__(self, observe: Callable[[float], None]):
+        self._observe = observe
 
     async def run(self) -> None:
         """Measure until this is cancelled."""
@@ -18,4 +18,4 @@ class LoopLag:
         while True:
             due = loop.time() + _PAUSE
             await asyncio.sleep(_PAUSE)
-            self._tell(max(0.0, loop.time() - due))
+            self._observe(max(0.0, loop.time() - due))

@@ -19,7 +19,7 @@ from vmsvc.cloud.port import MARK, OWNER, Cloud, Server
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.service.acting.create_server import marks
-from vmsvc.service.acting.notice import tells_otherwise
+from vmsvc.service.acting.notice import metadata_differs
 from vmsvc.service.evictions.record import acknowledge
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.rehearsals import is_left_over
@@ -68,7 +68,7 @@ class Reconciler:
             await self._put_marks_back(shown, held)
             await self._put_notices_right(shown, held)
             await self._sweep(shown)
-            self._runtime.well("reconciler")
+            self._runtime.mark_ready("reconciler")
 
     async def _find_lost(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
         missing = {row.cloud_id: row.id for row in held if row.cloud_id not in shown}
@@ -78,7 +78,7 @@ class Reconciler:
         for server_id in sorted(missing, key=self._looked_at.__getitem__)[:_CONFIRMATIONS]:
             self._looked_at[server_id] = self._round
             try:
-                if await self._server_cache.look(server_id) is None:
+                if await self._server_cache.read_server(server_id) is None:
                     await self._runtime.offload(_lost, missing[server_id])
             except VmsvcError as error:
                 log.warning("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
@@ -120,7 +120,7 @@ class Reconciler:
             for row in held
             if row.cloud_id in shown
             and shown[row.cloud_id].takes_metadata
-            and tells_otherwise(row, shown[row.cloud_id].metadata)
+            and metadata_differs(row, shown[row.cloud_id].metadata)
         }
         again = [
             row

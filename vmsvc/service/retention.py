@@ -32,7 +32,7 @@ class Retention:
         """Make one round a minute, for ever."""
         while True:
             await self.round()
-            self._runtime.well("retention")
+            self._runtime.mark_ready("retention")
             await asyncio.sleep(_ROUND_SECONDS)
 
     async def round(self) -> None:

@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 _RESTART_DELAYS = (0.2, 1.0, 3.0, 10.0)
 _STOP_LIMIT = 10.0
-#: Threads that clients' work never has.
-_OWN_THREADS = 3
+#: Threads that clients' work never takes.
+_SERVICE_THREADS = 3
 
 
 class Runtime:
@@ -31,7 +31,7 @@ class Runtime:
         self.threads = threads
         self.offloaded = 0  # database functions under way or waiting for a thread
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="database")
-        self._of_clients = asyncio.Semaphore(max(1, threads - _OWN_THREADS))
+        self._client_slots = asyncio.Semaphore(max(1, threads - _SERVICE_THREADS))
         self._tasks: dict[str, asyncio.Task] = {}
         #: loop name -> what is wrong with it, None when it runs
         self.problems: dict[str, str | None] = {}
@@ -68,17 +68,17 @@ class Runtime:
     async def _run_for_client(self, call: Callable[[], T]) -> T:
         """Wait for one of the clients' threads, so that clients' work never queues in the pool itself. A caller that is
         cancelled gives its thread back when the work has ended."""
-        await self._of_clients.acquire()
+        await self._client_slots.acquire()
         loop = asyncio.get_running_loop()
 
         def ended(_: Future) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._of_clients.release)
+                loop.call_soon_threadsafe(self._client_slots.release)
 
         try:
             running = self._pool.submit(call)
         except BaseException:
-            self._of_clients.release()
+            self._client_slots.release()
             raise
         running.add_done_callback(ended)
         return await asyncio.wrap_future(running)
@@ -86,12 +86,12 @@ class Runtime:
     def supervise(self, name: str, run: Callable[[], Awaitable[None]], problem: str | None = None) -> None:
         """Keep a loop running: one that dies is logged and started again with growing delays.
 
-        `problem` is what is wrong until the loop says that it is well.
+        `problem` is what is wrong until the loop marks itself ready.
         """
         self.problems[name] = problem
-        self._tasks[name] = asyncio.create_task(self._keep(name, run), name=name)
+        self._tasks[name] = asyncio.create_task(self._run_supervised(name, run), name=name)
 
-    async def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+    async def _run_supervised(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         failures = 0
         while not self.stopping.is_set():
             started = asyncio.get_running_loop().time()
@@ -102,12 +102,12 @@ class Runtime:
                 self.problems[name] = error.message
                 log.warning("%s: %s", name, error.message)
             except Exception as error:  # pylint: disable=broad-exception-caught
-                self.problems[name] = f"it died of {type(error).__name__}"  # /readyz tells it to anybody
+                self.problems[name] = f"it died of {type(error).__name__}"  # /readyz shows it to anybody
                 log.exception("%s died and is started again", name)
             failures = 0 if asyncio.get_running_loop().time() - started > 60 else failures + 1
             await asyncio.sleep(_RESTART_DELAYS[min(failures, len(_RESTART_DELAYS)) - 1])
 
-    def well(self, name: str) -> None:
+    def mark_ready(self, name: str) -> None:
         """To be called by a loop after each round that succeeded."""
         self.problems[name] = None
 

@@ -1,4 +1,4 @@
-"""What we have promised of the cloud's room: open reservations, and the record of evictions."""
+"""Commitments on the cloud's capacity: open reservations, and the record of evictions."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
@@ -17,10 +17,10 @@ METADATA, EVENT = "metadata", "event"
 _UNPLUGGED_SECONDS = 600
 
 
-class Concerned(NamedTuple):
-    """A VM on its way in or out, with the traits that its flavor and image name and what else they ask of a host if it
-    waits; or, without a state, one for which room is kept. `host` is where the VM is, or the room, as far as hosts are
-    known."""
+class QueueRow(NamedTuple):
+    """A VM that waits, is being created or is leaving; one that waits with the traits and requirements that its flavor
+    and image set for a host. Or, without a state, a VM that has a reservation. `host` is where the VM is, or the
+    reserved capacity, as far as hosts are known."""
 
     id: str
     state: str | None
@@ -31,24 +31,24 @@ class Concerned(NamedTuple):
     host: str | None
 
 
-def concerned() -> list[Concerned]:
-    """All whom a decision may concern. One statement, for it is asked at every ring."""
-    return list(map(Concerned._make, database.execute_sql(queries.CONCERNED).fetchall()))
+def queue_rows() -> list[QueueRow]:
+    """All VMs that a decision may concern. One statement, because the scheduler reads them at every wakeup."""
+    return list(map(QueueRow._make, database.execute_sql(queries.QUEUE_ROWS).fetchall()))
 
 
 def open_reservations() -> list[Reservation]:
-    """Room that is kept now, oldest first."""
+    """The reservations that hold now, oldest first."""
     return list(Reservation.select().where(Reservation.released_at.is_null()).order_by(Reservation.id))
 
 
 def reserve(work: Unit, vm_id: str, bin_kind: str, bin_id: str, members: Mapping[str, Any]) -> None:
-    """Keep room for a request in one bin, in place of any that it held before."""
+    """Reserve capacity for a request in one bin, in place of any that it held before."""
     release(work, vm_id)
     Reservation.create(vm_id=vm_id, bin_kind=bin_kind, bin=bin_id, members=members, created_at=work.now)
 
 
 def release(work: Unit, vm_id: str) -> None:
-    """The request needs its room no longer: it is ACTIVE, or has failed, or is being deleted."""
+    """End a request's reservation: it is ACTIVE, or has failed, or is being deleted."""
     if (
         Reservation.update(released_at=work.now)
         .where(Reservation.vm_id == vm_id, Reservation.released_at.is_null())
@@ -208,7 +208,7 @@ def with_victims(request_vm_ids: Collection[str]) -> frozenset[str]:
     return frozenset(vm_id for (vm_id,) in rows.tuples())
 
 
-def victims_leave(request_vm_id: str) -> bool:
+def has_leaving_victims(request_vm_id: str) -> bool:
     """True while one of the VMs that `victims_of` returns is still being removed."""
     return (
         Eviction.select()

@@ -123,7 +123,7 @@ class Reservation(Base):
 
 
 class Cooldown(Base):
-    """A host that refused a kind of VM though there was room on it: not to be tried again for a while."""
+    """A host that refused a kind of VM though it had the capacity: not to be tried again for a while."""
 
     id = BigAutoField()
     host = TextField()
@@ -146,7 +146,7 @@ class RequestClass(Base):
     image_id = TextField()
     network_id = TextField()
     availability_zone = TextField()
-    conditions = TextField(index=True)  # JSON list: what else than room they ask of a host
+    conditions = TextField(index=True)  # JSON list: what else than capacity they ask of a host
     accepted_at = DateTimeTZField(null=True)  # the cloud built one
     futile_at = DateTimeTZField(null=True)  # an eviction for one did not help: capacity was not the cause
     futile_error = TextField(null=True)
@@ -167,7 +167,7 @@ class Eviction(Base):
     owner_id = TextField(null=True)  # and who that is; null in a row from before: the name
     reason = TextField()  # capacity, lifetime, simulated
     simulated = BooleanField()
-    request_vm_id = TextField(null=True, index=True)  # who needed the room
+    request_vm_id = TextField(null=True, index=True)  # the request that needed the capacity
     round = IntegerField()
     bin = TextField(null=True)
     criterion = TextField(null=True)
@@ -183,7 +183,7 @@ class Eviction(Base):
     evicting_at = DateTimeTZField(null=True, index=True)
     stopped_at = DateTimeTZField(null=True)
     deleted_at = DateTimeTZField(null=True)  # the cloud has taken the DELETE
-    freed_at = DateTimeTZField(null=True)  # the cloud says 404: quota and room are free
+    freed_at = DateTimeTZField(null=True)  # the cloud says 404: quota and capacity are free
     fulfilled_at = DateTimeTZField(null=True)  # the request that it was for became ACTIVE
     wasted = TextField(null=True)  # why it was for nothing, if it was
     delivery = TextField(default="metadata")  # of the notice: or event, by the event alone

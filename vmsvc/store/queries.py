@@ -70,7 +70,7 @@ FROM intent WHERE done_at IS NULL"""
 
 #: Every VM on its way in or out, and every open reservation: one view of all that a decision may concern, read at
 #: each notification.
-CONCERNED = """
+QUEUE_ROWS = """
 SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END,
     CASE state WHEN 'pending' THEN boot -> 'requirements' END, host
 FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting')

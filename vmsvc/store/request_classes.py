@@ -1,6 +1,6 @@
 """What became of earlier requests of the same class: those with the same flavor, image, network and zone.
 
-A request whose flavor, image or zone sets conditions on its host may find no host whatever room there is. That VMs
+A request whose flavor, image or zone sets conditions on its host may find no host whatever capacity there is. That VMs
 with the same conditions were built shows that there are hosts for it. When an eviction for one did not help, this
 module remembers that, so that the next one costs nobody a VM.
 """
@@ -78,7 +78,7 @@ def remember_accepted(work: Unit, boot: Mapping[str, Any]) -> None:
 
 
 def remember_futile(work: Unit, row: Vm, error: str, reason: str) -> None:
-    """VMs were evicted for a request of this class, and the cloud refused it all the same, not for lack of room."""
+    """VMs were evicted for a request of this class, and the cloud refused it all the same, not for lack of capacity."""
     _write(
         row.boot,
         {"conditions": _text(row.boot.get("conditions", []))},

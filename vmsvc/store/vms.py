@@ -273,7 +273,7 @@ def _cause(vm: Vm) -> str | None:
 
 
 def _actor(vm: Vm, event: tuple[str, str]) -> str | None:
-    """Who had it done; None for what nobody asked for: a lifetime that ended, room that appeared, a server that
+    """Who had it done; None for what nobody asked for: a lifetime that ended, capacity that became free, a server that
     vanished."""
     match event:
         case "create", _:

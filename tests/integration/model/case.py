@@ -113,7 +113,7 @@ class Case:
 
     def _post(self, name: str, columns: dict) -> None:
         commands._accept(name, {**columns, "name": name}, Principal("owner", True), None)  # pylint: disable=protected-access
-        self._replica.ring()
+        self._replica.wake()
 
     def _preview(self) -> dict:
         task = self.steps.loop.create_task(self._replica.scheduler.preview(columns_of(self._more[0]), "a client"))

@@ -10,9 +10,9 @@ from tests.integration.model.stepping import OWNER, Steps
 from tests.unit.shown import DEPLOYMENT
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.scheduling.candidates import Policy
-from vmsvc.service.acting.create_server import Boot
-from vmsvc.service.acting.notice import Notices
-from vmsvc.service.acting.remove_server import Leave
+from vmsvc.service.acting.create_server import CreateServer
+from vmsvc.service.acting.notice import NoticeWriter
+from vmsvc.service.acting.remove_server import RemoveServer
 from vmsvc.service.acting.worker import Worker
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.scheduling.rehearsals import Rehearsals
@@ -29,14 +29,14 @@ class ModelRuntime:
         self._after = after
 
     async def offload(self, function, *args):
-        """One transaction is one step; `after` looks at what it left behind."""
+        """One transaction is one step; `after` is called with its name when it has committed."""
         name = getattr(function, "__name__", "?")
         await self._gate(name)
         result = function(*args)
         self._after(name)
         return result
 
-    def well(self, name: str) -> None:
+    def mark_ready(self, name: str) -> None:
         """Nobody asks."""
 
 
@@ -54,37 +54,38 @@ class Replica:
     ):
         self.name = name
         self._steps = steps
-        self._bells = [asyncio.Event(), asyncio.Event()]
+        self._wakeups = [asyncio.Event(), asyncio.Event()]
         runtime, host_cache = ModelRuntime(steps.gate, after), ModelHostCache(cloud)
         self.server_cache = server_cache = ModelServerCache(cloud)
-        leave, notices = Leave(runtime, cloud, server_cache, True), Notices(runtime, cloud, True)
+        remove_server = RemoveServer(runtime, cloud, server_cache, True)
+        notice_writer = NoticeWriter(runtime, cloud, True)
         verdicts = Verdicts(cloud, Rehearsals(cloud, lambda: DEPLOYMENT, steps.loop.time))
-        boot = Boot(runtime, cloud, server_cache, host_cache, leave, verdicts, DEPLOYMENT)
+        create_server = CreateServer(runtime, cloud, server_cache, host_cache, remove_server, verdicts, DEPLOYMENT)
         self.scheduler = Scheduler(
             runtime,
             cloud,
             server_cache,
             host_cache,
             verdicts,
-            self._bells[0],
-            self.ring,
+            self._wakeups[0],
+            self.wake,
             grace_seconds=grace_seconds,
             policy=Policy(max_victims=max_victims),
         )
         work = {
-            intents.BOOT: boot.perform,
-            intents.NOTICE: notices.perform,
-            intents.REPRIEVE: notices.perform,
-            intents.EVICT: leave.evict,
-            intents.DELETE: leave.delete,
+            intents.BOOT: create_server.perform,
+            intents.NOTICE: notice_writer.perform,
+            intents.REPRIEVE: notice_writer.perform,
+            intents.EVICT: remove_server.evict,
+            intents.DELETE: remove_server.delete,
         }
-        self._actuator = Worker(runtime, work, self._bells[1])
-        self._actuator.owner = name
+        self._worker = Worker(runtime, work, self._wakeups[1])
+        self._worker.owner = name
         reconciler = Reconciler(runtime, cloud, server_cache, DEPLOYMENT)
         loops = {
             "scheduler": self.scheduler.run,
-            "actuator": self._actuator.run,
-            "leases": self._actuator.renew,
+            "actuator": self._worker.run,
+            "leases": self._worker.renew,
             "reconciler": reconciler.run,
         }
         context = copy_context()
@@ -94,10 +95,10 @@ class Replica:
         ]
         steps.turn()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake its loops."""
-        for bell in self._bells:
-            bell.set()
+        for wakeup in self._wakeups:
+            wakeup.set()
 
     def died(self) -> list[BaseException]:
         """What its loops died of: nothing may kill one here."""
@@ -105,7 +106,7 @@ class Replica:
 
     def crash(self) -> None:
         """All that is not in the database or in the cloud is forgotten."""
-        self._steps.cancel([*self._tasks, *self._actuator._under_way.values()])  # pylint: disable=protected-access
+        self._steps.cancel([*self._tasks, *self._worker._under_way.values()])  # pylint: disable=protected-access
 
 
 async def _kept(loop) -> None:

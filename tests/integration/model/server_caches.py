@@ -26,9 +26,9 @@ class ModelServerCache:
         await self._cloud.gate("list")
         self.servers = self._cloud.shown()
         for before, watch in self._watches:
-            watch.came, watch.went = self.servers.keys() - before, before - self.servers.keys()
+            watch.added, watch.removed = self.servers.keys() - before, before - self.servers.keys()
 
-    async def everybody(self, _since) -> None:
+    async def servers_and_occupants(self, _since) -> None:
         """The list of all projects; the hosts are read together with it."""
         await self.refresh()
 
@@ -42,7 +42,7 @@ class ModelServerCache:
         finally:
             self._watches.remove((before, watch))
 
-    def news(self) -> dict[str, Server | None]:
+    def take_changes(self) -> dict[str, Server | None]:
         """What changed since the last call."""
         before, self._told = self._told, dict(self.servers)
         return {
@@ -55,12 +55,12 @@ class ModelServerCache:
         """Whether a server carries it."""
         return any(server.vmsvc_id == vmsvc_id for server in self.servers.values())
 
-    async def until(self, server_id: str, _ready, _seconds: float) -> Server | None:
+    async def wait_for(self, server_id: str, _ready, _seconds: float) -> Server | None:
         """One look; whoever waits looks again."""
         await self.refresh()
         return self.servers.get(server_id)
 
-    async def look(self, server_id: str) -> Server | None:
+    async def read_server(self, server_id: str) -> Server | None:
         """One server, read now."""
         try:
             self.servers[server_id] = await self._cloud.server(server_id)
@@ -81,13 +81,13 @@ class ModelHostCache:
         self._hosts: dict[str, Host] = {}
         self._told: dict[str, Host] = {}
         self._read_at: dict[str, float] = {}
-        self.doubted: frozenset[str] = frozenset()
+        self.uncertain: frozenset[str] = frozenset()
 
     def hosts(self) -> dict[str, Host]:
         """As they are known now."""
         return dict(self._hosts)
 
-    def news(self) -> dict[str, Host | None]:
+    def take_changes(self) -> dict[str, Host | None]:
         """What changed since the last call."""
         before, self._told = self._told, dict(self._hosts)
         return {
@@ -104,13 +104,13 @@ class ModelHostCache:
         """Those that were read since."""
         return frozenset(name for name, read_at in self._read_at.items() if read_at >= moment)
 
-    async def refresh(self, _max_age: float, _traits=(), ask=None) -> None:
+    async def refresh(self, _max_age: float, _traits=(), read_changes=None) -> None:
         """Hear of all changes."""
         if self._cloud.mode == "operator":
-            await (ask(None) if ask else self._cloud.gate("hosts"))
+            await (read_changes(None) if read_changes else self._cloud.gate("hosts"))
             self._hosts = {name: self._cloud.host(name) for name in self._cloud.sizes}
 
-    async def seek(self, _room, _traits) -> None:
+    async def find_capacity(self, _resources, _traits) -> None:
         """Nothing is hidden here."""
 
     async def count(self, names) -> None:

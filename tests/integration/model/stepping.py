@@ -53,7 +53,7 @@ class Steps:
         self.turn()
 
     def turn(self) -> None:
-        """Let everybody who can run get to a gate, a timer or a bell."""
+        """Let everybody who can run get to a gate, a timer or a wakeup."""
 
         async def turns():
             for _ in range(_TURNS):

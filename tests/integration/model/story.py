@@ -105,7 +105,7 @@ class Story:
             ANYBODY,
             None,
         )
-        self.replicas[0].ring()
+        self.replicas[0].wake()
 
     def standard_posts(self, cpus, count):
         """Standard VMs are asked for, perhaps several at once."""
@@ -127,14 +127,14 @@ class Story:
                 commands._want_deleted(row["id"])  # pylint: disable=protected-access
             except NotFound:
                 pass
-            self.replicas[0].ring()
+            self.replicas[0].wake()
             self.promises.hold("delete")
 
     def victim_acknowledges(self, number):
         """A victim lets itself go early."""
         if row := self._some_vm(number, ("noticed",)):
             evictions._acknowledge(row["id"])  # pylint: disable=protected-access
-            self.replicas[0].ring()
+            self.replicas[0].wake()
 
     def guest_powers_off(self, number):
         """A guest shuts itself down."""

@@ -9,9 +9,9 @@ from vmsvc.domain.resources import Resources
 SMALL, LARGE = Resources({"VCPU": 1}), Resources({"VCPU": 4})
 
 
-def server(name, host="one", room=SMALL, status="ACTIVE"):
+def server(name, host="one", resources=SMALL, status="ACTIVE"):
     """A server as a list shows it."""
-    return Occupant(name, status, host, room)
+    return Occupant(name, status, host, resources)
 
 
 @pytest.fixture(name="allocations")
@@ -26,18 +26,18 @@ def fixture_claims():
 def tell(allocations, host, **held):
     """Placement answers about a host, and nothing happens meanwhile."""
     with allocations.reading() as meanwhile:
-        allocations.told(host, held, meanwhile)
+        allocations.update_host(host, held, meanwhile)
 
 
 def test_who_appears_is_counted_with_what_its_flavor_claims(allocations):
-    allocations.saw(server("b", room=LARGE))
+    allocations.update_server(server("b", resources=LARGE))
     assert allocations.of("one") == {"a": SMALL, "b": LARGE}
-    assert not allocations.doubted
+    assert not allocations.uncertain
 
 
 @pytest.mark.parametrize("status", ["DELETED", "SHELVED_OFFLOADED", "ERROR"])
 def test_who_has_gone_is_counted_no_more(allocations, status):
-    allocations.saw(server("a", host=None, status=status))
+    allocations.update_server(server("a", host=None, status=status))
     assert allocations.of("one") == {}
 
 
@@ -53,87 +53,87 @@ def test_who_has_gone_is_counted_no_more(allocations, status):
 )
 def test_who_stays_where_it_was_keeps_its_room(allocations, seen):
     """A stopped or soft-deleted server, one that failed in place, one in a cell that is down, one that builds."""
-    allocations.saw(seen)
+    allocations.update_server(seen)
     assert allocations.of("one") == {"a": SMALL}
 
 
 def test_what_placement_says_stands_until_the_server_changes_its_size(allocations):
     tell(allocations, "one", a=LARGE)
-    allocations.saw(server("a"))
-    assert allocations.of("one") == {"a": LARGE} and allocations.doubted == {"one"}
+    allocations.update_server(server("a"))
+    assert allocations.of("one") == {"a": LARGE} and allocations.uncertain == {"one"}
     tell(allocations, "one", a=LARGE)
-    allocations.saw(server("a", status="SHUTOFF"))
-    assert allocations.of("one") == {"a": LARGE} and not allocations.doubted
-    allocations.saw(server("a", room=Resources({"VCPU": 2})))
+    allocations.update_server(server("a", status="SHUTOFF"))
+    assert allocations.of("one") == {"a": LARGE} and not allocations.uncertain
+    allocations.update_server(server("a", resources=Resources({"VCPU": 2})))
     assert allocations.of("one") == {"a": {"VCPU": 2}}
 
 
 def test_who_holds_nothing_by_placement_is_not_counted_for_being_seen_again(allocations):
-    allocations.saw(server("b"))
+    allocations.update_server(server("b"))
     tell(allocations, "one", a=SMALL)
-    allocations.saw(server("b", status="SHUTOFF"))
+    allocations.update_server(server("b", status="SHUTOFF"))
     assert allocations.of("one") == {"a": SMALL}
 
 
 def test_consumers_that_are_no_servers_stay_until_their_host_is_read_again(allocations):
     tell(allocations, "one", a=SMALL, migration=LARGE)
-    allocations.saw(server("b"))
+    allocations.update_server(server("b"))
     assert allocations.of("one") == {"a": SMALL, "migration": LARGE, "b": SMALL}
     tell(allocations, "one", a=SMALL, b=SMALL)
     assert allocations.of("one") == {"a": SMALL, "b": SMALL}
 
 
 def test_who_moved_holds_room_in_both_places_until_placement_says_otherwise(allocations):
-    allocations.saw(server("a"))
-    allocations.saw(server("a", host="two"))
+    allocations.update_server(server("a"))
+    allocations.update_server(server("a", host="two"))
     assert allocations.of("one") == allocations.of("two") == {"a": SMALL}
-    assert allocations.doubted == {"one"}
+    assert allocations.uncertain == {"one"}
     tell(allocations, "one")
-    assert allocations.of("one") == {} and allocations.of("two") == {"a": SMALL} and not allocations.doubted
-    allocations.gone("a")
+    assert allocations.of("one") == {} and allocations.of("two") == {"a": SMALL} and not allocations.uncertain
+    allocations.remove_server("a")
     assert allocations.of("two") == {}
 
 
-def test_a_host_is_doubted_while_a_server_is_being_resized_and_once_more_after_it(allocations):
-    allocations.saw(server("a", status="VERIFY_RESIZE", room=LARGE))
-    assert allocations.doubted == {"one"}
+def test_a_host_is_uncertain_while_a_server_is_being_resized_and_once_more_after_it(allocations):
+    allocations.update_server(server("a", status="VERIFY_RESIZE", resources=LARGE))
+    assert allocations.uncertain == {"one"}
     tell(allocations, "one", a=LARGE)
-    allocations.saw(server("a", status="ACTIVE", room=LARGE))
-    assert allocations.doubted == {"one"}
+    allocations.update_server(server("a", status="ACTIVE", resources=LARGE))
+    assert allocations.uncertain == {"one"}
 
 
 def test_what_happens_while_a_host_is_read_is_newer_than_the_answer(allocations):
     with allocations.reading() as meanwhile:
-        allocations.saw(server("b"))
-        allocations.gone("a")
-        allocations.told("one", {"a": SMALL, "c": SMALL}, meanwhile)
+        allocations.update_server(server("b"))
+        allocations.remove_server("a")
+        allocations.update_host("one", {"a": SMALL, "c": SMALL}, meanwhile)
     assert allocations.of("one") == {"b": SMALL, "c": SMALL}
 
 
 def test_who_appears_on_a_host_while_it_is_read_for_the_first_time_is_counted():
     allocations = HostAllocations()
     with allocations.reading() as meanwhile:
-        allocations.saw(server("b"))
-        allocations.told("one", {}, meanwhile)
+        allocations.update_server(server("b"))
+        allocations.update_host("one", {}, meanwhile)
     assert allocations.of("one") == {"b": SMALL}
 
 
 def test_a_server_is_forgotten_wherever_it_was_and_hosts_with_all_that_was_on_them(allocations):
     tell(allocations, "two", a=LARGE)
-    allocations.gone("a")
+    allocations.remove_server("a")
     assert allocations.of("one") == allocations.of("two") == {}
-    allocations.saw(server("b"))
+    allocations.update_server(server("b"))
     allocations.forget("one")
     assert allocations.of("one") == {}
-    allocations.gone("b")
+    allocations.remove_server("b")
 
 
 def test_only_hosts_on_which_something_changed_are_named(allocations):
     allocations.take_changed()
-    allocations.saw(server("a"))
-    allocations.saw(server("a", status="SHUTOFF"))
+    allocations.update_server(server("a"))
+    allocations.update_server(server("a", status="SHUTOFF"))
     assert not allocations.take_changed()
-    allocations.saw(server("b", host="two"))
+    allocations.update_server(server("b", host="two"))
     assert allocations.take_changed() == {"two"}
 
 
@@ -142,5 +142,5 @@ def test_of_two_readings_at_once_the_one_that_ends_first_ends_alone():
     with allocations.reading() as longer:
         with allocations.reading() as shorter:
             assert shorter is not longer
-        allocations.gone("a")
+        allocations.remove_server("a")
         assert "a" in longer and "a" not in shorter

@@ -72,7 +72,7 @@ class Cloud:
         page, self.news = tuple(self.news), []
         return OccupantPage(page, NOW)
 
-    async def roomy(self, room, _traits):
+    async def providers_with_capacity(self, room, _traits):
         """Whoever has so many VCPUs left by Placement's own reckoning."""
         self._called("roomy")
         return frozenset(
@@ -81,7 +81,7 @@ class Cloud:
             if 4 - sum(each["VCPU"] for each in held.values()) >= room["VCPU"]
         )
 
-    async def with_trait(self, trait):
+    async def providers_with_trait(self, trait):
         """Whoever has it."""
         self._called("with_trait")
         return self.having.get(trait, frozenset())
@@ -135,13 +135,13 @@ async def live(host_cache, clock, seconds):
     """Let the loop go on for so long; a round of it takes a second, without the waiting."""
     end = clock.now + seconds
 
-    def well():
+    def mark_ready():
         clock.now += 1
         if clock.now >= end:
             raise StopAsyncIteration
 
     with pytest.raises(StopAsyncIteration):
-        await host_cache.run(well)
+        await host_cache.run(mark_ready)
 
 
 @pytest.mark.gen_test
@@ -211,11 +211,11 @@ async def test_a_host_that_changed_in_other_ways_is_read_soon_after_the_list_sho
 
 
 @pytest.mark.gen_test
-async def test_a_host_that_is_doubted_is_read_first(cloud, clock, host_cache):
+async def test_a_host_whose_allocations_are_uncertain_is_read_first(cloud, clock, host_cache):
     cloud.read.clear()
     cloud.news = [Occupant("s1", "VERIFY_RESIZE", "h3", SMALL)]
     await live(host_cache, clock, 15)
-    assert cloud.read[0] == "h3" and not host_cache.doubted
+    assert cloud.read[0] == "h3" and not host_cache.uncertain
 
 
 @pytest.mark.gen_test
@@ -256,7 +256,7 @@ async def test_others_changes_may_come_from_somebody_who_has_asked_already(cloud
 
     cloud.calls.clear()
     clock.now += 1
-    await host_cache.refresh(0, ask=ask)
+    await host_cache.refresh(0, read_changes=ask)
     assert host_cache.hosts()["h1"].free == {"VCPU": 3} and not cloud.calls
 
 
@@ -270,9 +270,9 @@ async def test_only_hosts_that_have_room_without_our_knowing_are_read_for_it(clo
     cloud.calls.clear()
     cloud.read.clear()
     clock.now += 5
-    await host_cache.seek(Resources({"VCPU": 2}), Traits())
+    await host_cache.find_capacity(Resources({"VCPU": 2}), Traits())
     assert cloud.calls == {"roomy": 1, "content": 1} and cloud.read == ["h5"]
-    await host_cache.seek(Resources({"VCPU": 2}), Traits())
+    await host_cache.find_capacity(Resources({"VCPU": 2}), Traits())
     assert cloud.calls == {"roomy": 2, "content": 1}
 
 
@@ -323,15 +323,15 @@ async def test_in_tenant_mode_nothing_is_asked(io_loop):
 
 @pytest.mark.gen_test
 async def test_news_are_the_hosts_that_changed_since_the_last_time(cloud, clock, host_cache):
-    assert host_cache.news() == host_cache.hosts() and not host_cache.news()
+    assert host_cache.take_changes() == host_cache.hosts() and not host_cache.take_changes()
     clock.now += 5
     cloud.news = [Occupant("s1", "ACTIVE", "h1", SMALL)]
     cloud.down = {"h2"}
     await host_cache.refresh(0)
-    assert host_cache.news() == {name: host_cache.hosts()[name] for name in ("h1", "h2")}
+    assert host_cache.take_changes() == {name: host_cache.hosts()[name] for name in ("h1", "h2")}
     cloud.gone = {"h3"}
     await host_cache.read(["h3"])
-    assert host_cache.news() == {"h3": None} and not host_cache.news()
+    assert host_cache.take_changes() == {"h3": None} and not host_cache.take_changes()
 
 
 @pytest.mark.gen_test

@@ -41,7 +41,7 @@ class Cloud:
         changed, self.changed = self.changed, []
         return ServerPage(tuple(self.all.values() if changes_since is None else changed), NOW)
 
-    async def everybody(self, changes_since):
+    async def servers_and_occupants(self, changes_since):
         """What changed, and what others made."""
         self.asked = changes_since
         return await self.servers(changes_since), OccupantPage((Occupant("X", "ACTIVE", "h1", Resources()),), NOW)
@@ -72,17 +72,17 @@ def fixture_server_cache(io_loop, cloud):
 
 @pytest.mark.gen_test
 async def test_news_are_the_servers_that_changed_since_the_last_time(cloud, server_cache):
-    assert server_cache.news() == cloud.all and not server_cache.news()
+    assert server_cache.take_changes() == cloud.all and not server_cache.take_changes()
     cloud.put("A", locked=True)
     cloud.put("C")
     cloud.delete("B")
     await server_cache.refresh()
-    assert server_cache.news() == {"A": cloud.all["A"], "B": None, "C": cloud.all["C"]}
+    assert server_cache.take_changes() == {"A": cloud.all["A"], "B": None, "C": cloud.all["C"]}
     cloud.changed.append(cloud.all["A"])
     await server_cache.refresh()
-    assert not server_cache.news(), "it was shown again as it was"
+    assert not server_cache.take_changes(), "it was shown again as it was"
     server_cache.forget("A")
-    assert server_cache.news() == {"A": None}
+    assert server_cache.take_changes() == {"A": None}
 
 
 @pytest.mark.gen_test
@@ -94,28 +94,28 @@ async def test_a_watch_notes_who_came_and_went_meanwhile(cloud, server_cache):
             cloud.delete("A")
             cloud.delete("C")
             await server_cache.refresh()
-            assert (first.came, first.went) == (set(), {"A"})
-            assert (second.came, second.went) == (set(), {"A", "C"})
+            assert (first.added, first.removed) == (set(), {"A"})
+            assert (second.added, second.removed) == (set(), {"A", "C"})
         cloud.put("A")
         await server_cache.refresh()
-        assert (first.came, first.went) == (set(), set())
-        assert second.went == {"A", "C"}, "it is over"
+        assert (first.added, first.removed) == (set(), set())
+        assert second.removed == {"A", "C"}, "it is over"
 
 
 @pytest.mark.gen_test
 async def test_one_server_may_be_looked_at_alone(cloud, server_cache):
     cloud.put("A", status="SHUTOFF")
-    assert (await server_cache.look("A")).status == server_cache.servers["A"].status == "SHUTOFF"
+    assert (await server_cache.read_server("A")).status == server_cache.servers["A"].status == "SHUTOFF"
     cloud.delete("B")
-    assert await server_cache.look("B") is None and "B" not in server_cache.servers
-    assert server_cache.news().keys() == {"A", "B"}
+    assert await server_cache.read_server("B") is None and "B" not in server_cache.servers
+    assert server_cache.take_changes().keys() == {"A", "B"}
 
 
 @pytest.mark.gen_test
 async def test_a_server_that_was_looked_at_alone_is_shown_as_lists_show_it(cloud, server_cache):
     shown = server_cache.servers["A"]
     cloud.put("A", body={**shown.body, "server_groups": []})
-    await server_cache.look("A")
+    await server_cache.read_server("A")
     assert server_cache.servers["A"] == shown
 
 
@@ -131,7 +131,7 @@ async def test_a_list_that_began_before_a_look_does_not_bring_back_what_was(clou
     reading = asyncio.ensure_future(server_cache.refresh())
     await asyncio.sleep(0)
     cloud.put("A", status="SHUTOFF")
-    looking = asyncio.ensure_future(server_cache.look("A"))
+    looking = asyncio.ensure_future(server_cache.read_server("A"))
     await asyncio.sleep(0)
     going.set()
     await asyncio.gather(reading, looking)
@@ -147,7 +147,7 @@ async def test_a_look_does_not_bring_back_whom_a_later_list_has_seen_go(cloud, s
         return before
 
     monkeypatch.setattr(cloud, "server", server_then)
-    looking = asyncio.ensure_future(server_cache.look("A"))
+    looking = asyncio.ensure_future(server_cache.read_server("A"))
     await asyncio.sleep(0)
     cloud.delete("A")
     await server_cache.refresh()
@@ -158,14 +158,14 @@ async def test_a_look_does_not_bring_back_whom_a_later_list_has_seen_go(cloud, s
 
 @pytest.mark.gen_test
 async def test_everybodys_changes_are_one_list_that_reaches_back_as_far_as_either_needs(cloud, server_cache):
-    waiting = asyncio.ensure_future(server_cache.until("C", lambda shown: shown is not None, 10))
+    waiting = asyncio.ensure_future(server_cache.wait_for("C", lambda shown: shown is not None, 10))
     await asyncio.sleep(0)
     cloud.put("C")
-    others = await server_cache.everybody(NOW - timedelta(seconds=9))
+    others = await server_cache.servers_and_occupants(NOW - timedelta(seconds=9))
     assert [occupant.id for occupant in others.occupants] == ["X"]
     assert server_cache.servers.keys() == {"A", "B", "C"} and (await waiting).id == "C"
     assert cloud.asked == NOW - timedelta(seconds=9)
-    await server_cache.everybody(NOW + timedelta(seconds=9))
+    await server_cache.servers_and_occupants(NOW + timedelta(seconds=9))
     assert cloud.asked == NOW
 
 
@@ -185,7 +185,7 @@ async def test_the_whole_list_costs_a_page_a_minute_however_many_servers_there_a
 
 @pytest.mark.gen_test
 async def test_who_waits_is_told_by_the_first_read_that_shows_the_server_ready(cloud, server_cache):
-    waiting = asyncio.ensure_future(server_cache.until("A", lambda shown: shown.status == "SHUTOFF", 10))
+    waiting = asyncio.ensure_future(server_cache.wait_for("A", lambda shown: shown.status == "SHUTOFF", 10))
     await asyncio.sleep(0)
     await server_cache.refresh()
     await asyncio.sleep(0)
@@ -197,7 +197,7 @@ async def test_who_waits_is_told_by_the_first_read_that_shows_the_server_ready(c
 
 @pytest.mark.gen_test
 async def test_what_was_read_before_somebody_waited_is_no_answer(cloud, server_cache):
-    waiting = asyncio.ensure_future(server_cache.until("A", lambda shown: True, 10))
+    waiting = asyncio.ensure_future(server_cache.wait_for("A", lambda shown: True, 10))
     await asyncio.sleep(0)
     assert not waiting.done()
     await server_cache.refresh()
@@ -206,8 +206,8 @@ async def test_what_was_read_before_somebody_waited_is_no_answer(cloud, server_c
 
 @pytest.mark.gen_test
 async def test_whose_time_is_over_gets_what_is_shown_ready_or_not(cloud, server_cache):
-    assert await server_cache.until("A", lambda shown: False, 0.01) == cloud.all["A"]
-    assert await server_cache.until("C", lambda shown: False, 0) is None
+    assert await server_cache.wait_for("A", lambda shown: False, 0.01) == cloud.all["A"]
+    assert await server_cache.wait_for("C", lambda shown: False, 0) is None
 
 
 @pytest.mark.parametrize("took, pause", [(0.01, 0.05), (0.4, 0.4), (5, 1)])

@@ -259,7 +259,7 @@ def in_error(fault: str | None, status: str = "ERROR") -> Server:
         metadata={},
         flavor=None,
         boot_from_volume=False,
-        room=Resources(),
+        resources=Resources(),
         body={},
     )
 

@@ -21,39 +21,39 @@ from vmsvc.domain.errors import NotFound, VmsvcError
 
 log = logging.getLogger(__name__)
 
-_BUSY_SECONDS = 0.05  # between reads while somebody waits for a server, at least, ...
-_BUSY_LIMIT = 1.0  # ... at most; between the two as long as the last read took: a slow cloud is asked less
+_BUSY_SECONDS = 0.05  # between reads while a caller waits for a server, at least, ...
+_BUSY_LIMIT = 1.0  # ... at most; between the two as long as the last read took: a slow cloud is read less often
 _IDLE_SECONDS = 5.0
-_SEEK_SECONDS = 1.0  # between reads for servers that nobody knows
-_WHOLE_SECONDS = 60.0  # between reads of the whole list, for each page of it: it finds what changes-since has not
-_PAGE = 1000  # told, and costs a page a minute, however many servers there are
-_GONE = frozenset({"DELETED"})
+_THROTTLE_SECONDS = 1.0  # between reads for ids that are in no list
+_FULL_SECONDS = 60.0  # between reads of the full list, for each page of it: it finds what `changes-since` has not
+_PAGE = 1000  # shown, and costs a page a minute, however many servers there are
+_DELETED = frozenset({"DELETED"})
 
 
 class Watch:
-    """The servers that came (`came`) and went (`went`) since the watch began."""
+    """The servers that were added to the cache, and removed from it, since the watch began."""
 
     def __init__(self):
-        self.came: set[str] = set()
-        self.went: set[str] = set()
+        self.added: set[str] = set()
+        self.removed: set[str] = set()
 
-    def note(self, server_id: str, came: bool) -> None:
-        """A server came or went."""
-        arrived, left = (self.came, self.went) if came else (self.went, self.came)
-        if server_id in left:
-            left.remove(server_id)
+    def record(self, server_id: str, added: bool) -> None:
+        """Record that a server was added, or removed."""
+        target, opposite = (self.added, self.removed) if added else (self.removed, self.added)
+        if server_id in opposite:
+            opposite.remove(server_id)
         else:
-            arrived.add(server_id)
+            target.add(server_id)
 
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """A call of `until`: it waits for a read that began after `called` and shows the server `ready`."""
+    """A call of `wait_for`: it waits for a read that began after `since` and shows the server `ready`."""
 
     server_id: str
     ready: Callable[[Server | None], bool]
-    called: float
-    told: asyncio.Future
+    since: float
+    result: asyncio.Future
 
 
 def _as_listed(server: Server) -> Server:
@@ -69,22 +69,22 @@ class ServerCache:
         self._cloud = cloud
         self._allocations = allocations
         self._reading = asyncio.Lock()
-        self._wanted = asyncio.Event()
+        self._has_waiters = asyncio.Event()
         self._waiters: set[Waiter] = set()
-        self._whole_at = self._read_from = float("-inf")
-        self._read: asyncio.Task[None] | None = None  # the newest, which began after `_read_from`
+        self._full_read_at = self._read_began = float("-inf")
+        self._read: asyncio.Task[None] | None = None  # the newest, which began after `_read_began`
         self.as_of: datetime | None = None  # the cloud's clock when that read began, less a margin
         self.servers: dict[str, Server] = {}
         self.read_at = float("-inf")  # time.monotonic() when the newest successful read began
-        self._took = 0.0  # seconds that it took
+        self._read_seconds = 0.0  # seconds that it took
         self._watches: list[Watch] = []
         self._changes: set[str] = set()
-        self._followers: list[Callable[[str], None]] = []
+        self._callbacks: list[Callable[[str], None]] = []
         self._marks: Counter[str] = Counter()
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Watch]:
-        """In this context the watch notes the servers that come and go."""
+        """In this context the watch records the servers that are added and removed."""
         watch = Watch()
         self._watches.append(watch)
         try:
@@ -95,9 +95,9 @@ class ServerCache:
     @property
     def pause(self) -> float:
         """Seconds from the end of one read to the next while callers wait."""
-        return min(_BUSY_LIMIT, max(_BUSY_SECONDS, self._took))
+        return min(_BUSY_LIMIT, max(_BUSY_SECONDS, self._read_seconds))
 
-    def news(self) -> dict[str, Server | None]:
+    def take_changes(self) -> dict[str, Server | None]:
         """The servers that changed since the last call, None for those that are no longer there."""
         changes, self._changes = self._changes, set()
         return {server_id: self.servers.get(server_id) for server_id in changes}
@@ -106,140 +106,141 @@ class ServerCache:
         """True when the last read showed a server that carries this mark."""
         return self._marks[vmsvc_id] > 0
 
-    def follow(self, tell: Callable[[str], None]) -> None:
-        """From now on call `tell(id)` for each server that comes, changes or goes."""
-        self._followers.append(tell)
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        """From now on call `callback(id)` for each server that is added, changes or is removed."""
+        self._callbacks.append(callback)
 
     async def refresh(self, max_age: float = 0.0) -> None:
         """Make sure that what `servers` shows was read no longer ago than `max_age` seconds before this call.
 
-        Many callers at once share one read, also one that fails, and it goes on when some of them do not wait any more:
-        however many clients ask and go, the cloud is asked once. Raises what the cloud raises; the old content then
-        stays.
+        Many callers at once share one read, also one that fails, and the read goes on when some callers do not wait any
+        more: however many clients come and disconnect, the cloud is read once. Raises what the cloud raises; the old
+        content then stays.
         """
         wanted = time.monotonic() - max_age
         while self.read_at < wanted:
             if self._read is None or self._read.done() and not self._failed_since(wanted):
-                self._read_from = time.monotonic()
+                self._read_began = time.monotonic()
                 # In no context of a client's: others wait for it too.
                 self._read = asyncio.create_task(self._read_changes(), context=contextvars.Context())
-            early = self._read_from < wanted  # then it does not matter what becomes of this one
-            with contextlib.suppress(VmsvcError) if early else contextlib.nullcontext():
+            is_earlier = self._read_began < wanted  # then it does not matter what becomes of this one
+            with contextlib.suppress(VmsvcError) if is_earlier else contextlib.nullcontext():
                 await asyncio.shield(self._read)
 
-    async def seek(self) -> None:
+    async def refresh_throttled(self) -> None:
         """As `refresh`, but the read begins no sooner than a second after the one before. So unknown ids cost the cloud
         one read a second, however many there are, and a server that was made just now is found."""
         called = time.monotonic()
-        await asyncio.sleep(self._read_from + _SEEK_SECONDS - called)
+        await asyncio.sleep(self._read_began + _THROTTLE_SECONDS - called)
         await self.refresh(time.monotonic() - called)
 
     def _failed_since(self, moment: float) -> bool:
-        return self._read_from >= moment and not self._read.cancelled() and self._read.exception() is not None
+        return self._read_began >= moment and not self._read.cancelled() and self._read.exception() is not None
 
     async def _read_changes(self) -> None:
         async with self._reading:
             began = time.monotonic()
-            whole = began - self._whole_at > _WHOLE_SECONDS * max(1.0, len(self.servers) / _PAGE)
-            page = await self._cloud.servers(None if whole else self.as_of)
-            if whole:
+            full = began - self._full_read_at > _FULL_SECONDS * max(1.0, len(self.servers) / _PAGE)
+            page = await self._cloud.servers(None if full else self.as_of)
+            if full:
                 await self._replace(page.servers)
-                self._whole_at = began
+                self._full_read_at = began
             else:
                 self._merge(page.servers)
             self.as_of = page.as_of
-            self.read_at, self._took = began, time.monotonic() - began
-        self._tell()
+            self.read_at, self._read_seconds = began, time.monotonic() - began
+        self._resolve_waiters()
 
-    async def everybody(self, since: datetime) -> OccupantPage:
+    async def servers_and_occupants(self, since: datetime) -> OccupantPage:
         """As `refresh`, and in the same call the other projects' servers that changed since then."""
         async with self._reading:
             began = time.monotonic()
-            ours, others = await self._cloud.everybody(min(since, self.as_of))
+            ours, others = await self._cloud.servers_and_occupants(min(since, self.as_of))
             self._merge(ours.servers)
             self.as_of, self.read_at = ours.as_of, began
-        self._tell()
+        self._resolve_waiters()
         return others
 
     def mark_of(self, server_id: str) -> str | None:
-        """Our id, where a server of this id is shown and carries one: its row may not name it yet."""
+        """The vmsvc id that the server carries as its mark; None when the cache has no such server, or it has no mark.
+        Its row may not name it yet."""
         server = self.servers.get(server_id)
         return server and server.vmsvc_id
 
-    async def look(self, server_id: str) -> Server | None:
+    async def read_server(self, server_id: str) -> Server | None:
         """Read one server now; None when the cloud says 404. Only that proves that a server has gone: a list may leave
         it out while its cell is down, or while Nova moves it from one cell to another."""
         known = server_id in self.servers
-        server = await self._get(server_id)
+        server = await self._get_server(server_id)
         if server is None:
-            self._hide(server_id)
+            self._drop(server_id)
             return None
-        async with self._reading:  # a list that began earlier would bring back what was
-            if server_id in self.servers or not known:  # else a list has told meanwhile that it went
+        async with self._reading:  # a list that began earlier would restore an older state
+            if server_id in self.servers or not known:  # else a list has shown meanwhile that it is deleted
                 self._merge((_as_listed(server),))
         return server
 
-    async def _get(self, server_id: str) -> Server | None:
+    async def _get_server(self, server_id: str) -> Server | None:
         try:
             return await self._cloud.server(server_id)
         except NotFound:
-            self._allocations.gone(server_id)
+            self._allocations.remove_server(server_id)
             return None
 
-    def _tell(self) -> None:
+    def _resolve_waiters(self) -> None:
         """Wake the waiters whose server is ready. To wake each of a thousand waiters after every read would block the
         loop for a while."""
         for waiter in self._waiters:
-            if self.read_at >= waiter.called and not waiter.told.done():
+            if self.read_at >= waiter.since and not waiter.result.done():
                 shown = self.servers.get(waiter.server_id)
                 if waiter.ready(shown):
-                    waiter.told.set_result(shown)
+                    waiter.result.set_result(shown)
 
     def _merge(self, servers: tuple[Server, ...]) -> None:
         for server in servers:
-            if server.status in _GONE:
+            if server.status in _DELETED:
                 self.forget(server.id)
             else:
-                self._show(server)
+                self._put(server)
 
     async def _replace(self, servers: tuple[Server, ...]) -> None:
-        """Show the servers of a complete list, and those that the list left out though GET shows them."""
-        fresh = {server.id: server for server in servers if server.status not in _GONE}
-        for server_id in self.servers.keys() - fresh.keys():
+        """Take the servers of a complete list, and those that the list left out though GET shows them."""
+        listed = {server.id: server for server in servers if server.status not in _DELETED}
+        for server_id in self.servers.keys() - listed.keys():
             try:
-                if (server := await self._get(server_id)) is not None:
-                    fresh[server_id] = _as_listed(server)
+                if (server := await self._get_server(server_id)) is not None:
+                    listed[server_id] = _as_listed(server)
             except VmsvcError as error:  # a broken cell must not keep us from seeing the others
                 log.info("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
-                fresh[server_id] = self.servers[server_id]
-        for server_id in self.servers.keys() - fresh.keys():
-            self._hide(server_id)
-        for server in fresh.values():
-            self._show(server)
+                listed[server_id] = self.servers[server_id]
+        for server_id in self.servers.keys() - listed.keys():
+            self._drop(server_id)
+        for server in listed.values():
+            self._put(server)
 
     def forget(self, server_id: str) -> None:
-        """The cloud said 404: do not show it until the next read."""
-        self._hide(server_id)
-        self._allocations.gone(server_id)
+        """Remove a server for which the cloud said 404, until a read shows it again."""
+        self._drop(server_id)
+        self._allocations.remove_server(server_id)
 
-    def _show(self, server: Server) -> None:
+    def _put(self, server: Server) -> None:
         before = self.servers.get(server.id)
         self.servers[server.id] = server
         self._count_mark(before, -1)
         self._count_mark(server, 1)
         if before is None:
             for watch in self._watches:
-                watch.note(server.id, True)
+                watch.record(server.id, True)
         if before != server:
-            self._change(server.id)
-        self._claim(server)
+            self._report_change(server.id)
+        self._update_allocations(server)
 
-    def _hide(self, server_id: str) -> None:
+    def _drop(self, server_id: str) -> None:
         if (server := self.servers.pop(server_id, None)) is not None:
             self._count_mark(server, -1)
-            self._change(server_id)
+            self._report_change(server_id)
             for watch in self._watches:
-                watch.note(server_id, False)
+                watch.record(server_id, False)
 
     def _count_mark(self, server: Server | None, by: int) -> None:
         if server is not None and (mark := server.vmsvc_id) is not None:
@@ -247,46 +248,46 @@ class ServerCache:
             if not self._marks[mark]:
                 del self._marks[mark]
 
-    def _change(self, server_id: str) -> None:
+    def _report_change(self, server_id: str) -> None:
         self._changes.add(server_id)
-        for tell in self._followers:
-            tell(server_id)
+        for callback in self._callbacks:
+            callback(server_id)
 
-    def _claim(self, server: Server) -> None:
+    def _update_allocations(self, server: Server) -> None:
         if self._cloud.mode == "operator":
-            self._allocations.saw(server.occupant)
+            self._allocations.update_server(server.occupant)
 
-    async def until(self, server_id: str, ready: Callable[[Server | None], bool], seconds: float) -> Server | None:
+    async def wait_for(self, server_id: str, ready: Callable[[Server | None], bool], seconds: float) -> Server | None:
         """Wait until a read that began after this call shows the server such that `ready(server)` is true; `ready` gets
-        None when the server cache does not show it. Returns the server, or after so many seconds what is shown then,
-        ready or not."""
+        None when the cache does not have the server. Returns the server, or after so many seconds the server as it is
+        in the cache then, ready or not."""
         waiter = Waiter(server_id, ready, time.monotonic(), asyncio.get_running_loop().create_future())
         self._waiters.add(waiter)
-        self._wanted.set()
+        self._has_waiters.set()
         try:
             async with asyncio.timeout(seconds):
-                return await waiter.told
+                return await waiter.result
         except TimeoutError:
             return self.servers.get(server_id)
         finally:
             self._waiters.discard(waiter)
 
-    async def run(self, well: Callable[[], None]) -> None:
+    async def run(self, mark_ready: Callable[[], None]) -> None:
         """Read until this is cancelled: often while callers wait, seldom otherwise."""
         try:
-            await self._follow(well)
+            await self._read_repeatedly(mark_ready)
         finally:
             if self._read is not None:
                 self._read.cancel()
 
-    async def _follow(self, well: Callable[[], None]) -> None:
+    async def _read_repeatedly(self, mark_ready: Callable[[], None]) -> None:
         while True:
-            self._wanted.clear()
+            self._has_waiters.clear()
             await self.refresh(_BUSY_SECONDS)
-            well()
+            mark_ready()
             if self._waiters:
                 await asyncio.sleep(self.pause)
             else:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_IDLE_SECONDS):
-                        await self._wanted.wait()
+                        await self._has_waiters.wait()

@@ -45,7 +45,7 @@ class Hosts(Caller):
         found, as_of = await self._changed("occupants", changes_since, partial(parse.occupant, self.project_id))
         return OccupantPage(tuple(found), as_of)
 
-    async def everybody(self, changes_since: datetime) -> tuple[ServerPage, OccupantPage]:
+    async def servers_and_occupants(self, changes_since: datetime) -> tuple[ServerPage, OccupantPage]:
         """The servers of all projects that changed since then, as one call: ours, and what others take."""
         found, as_of = await self._changed("everybody", changes_since, partial(parse.anybody, self.project_id))
         ours = tuple(each for each in found if isinstance(each, Server))
@@ -112,7 +112,7 @@ class Hosts(Caller):
                 holders.setdefault(consumer, []).append(held)
         return {consumer: each[0] if len(each) == 1 else total(each) for consumer, each in holders.items()}
 
-    async def with_trait(self, trait: str) -> frozenset[str]:
+    async def providers_with_trait(self, trait: str) -> frozenset[str]:
         """The ids of the providers that have a trait; one that does not exist has none."""
         try:
             found, _ = await self._calls.list(
@@ -124,12 +124,12 @@ class Hosts(Caller):
             return frozenset()
         return frozenset(found)
 
-    async def roomy(self, room: Resources, traits: Traits) -> frozenset[str]:
+    async def providers_with_capacity(self, resources: Resources, traits: Traits) -> frozenset[str]:
         """The ids of compute hosts of which so much could be claimed now, at most CANDIDATES."""
-        if not room:
+        if not resources:
             return frozenset()
         params = {
-            "resources": ",".join(f"{name}:{amount}" for name, amount in sorted(room.items())),
+            "resources": ",".join(f"{name}:{amount}" for name, amount in sorted(resources.items())),
             "limit": str(CANDIDATES),
         }
         required = sorted(traits.required) + [f"!{trait}" for trait in sorted(traits.forbidden)]
@@ -151,7 +151,7 @@ class Hosts(Caller):
             return frozenset()
 
     async def allocations(self, server_id: str) -> Mapping[str, Resources]:
-        """What the server holds, by provider; empty when its room is free."""
+        """What the server holds, by provider; empty when its capacity is free."""
         return await self._placement("allocations", f"/allocations/{server_id}", parse.allocations)
 
     async def _learn_hosts(self, roots: Iterable[str]) -> None:

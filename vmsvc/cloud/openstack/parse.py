@@ -70,7 +70,7 @@ def server(raw: Json) -> Server:
         metadata=dict(raw.get("metadata") or {}),
         flavor=embedded_flavor(raw.get("flavor") or {}),
         boot_from_volume=raw.get("image") == "",
-        room=_claim(raw),
+        resources=_claim(raw),
         body=_shown(raw),
     )
 
@@ -227,7 +227,7 @@ def quota(raw: Json) -> Quota:
 
 
 def occupant(project_id: str, raw: Json) -> Occupant | None:
-    """A server of GET /servers/detail?all_tenants=1 as far as it takes room; None for one of this project.
+    """A server of GET /servers/detail?all_tenants=1 as far as it takes capacity; None for one of this project.
 
     Strings and amounts that many servers share are kept once.
     """

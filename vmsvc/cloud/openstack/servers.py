@@ -52,7 +52,7 @@ class Servers(Caller):
         """POST /servers, once. Returns the server's id.
 
         Raises QuotaExceeded, InvalidRequest, Forbidden, CloudUnavailable (nothing was made) or OutcomeUnknown (look
-        with `find_servers`). No room is not seen here: Nova says 202 and the server goes to ERROR.
+        with `find_servers`). A lack of capacity does not show here: Nova says 202 and the server goes to ERROR.
         """
         request = Request("create_server", "compute", "POST", "/servers", body={"server": _boot(spec)})
         read = partial(parse.whole, "a new server", lambda body: str(body["server"]["id"]))

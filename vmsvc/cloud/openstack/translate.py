@@ -35,7 +35,7 @@ def _rule(statuses: set[int], pattern: str, error: Callable[[str], VmsvcError]) 
 SENTENCES: tuple[Rule, ...] = (
     # 409 for want of a choice: the request has to name one.
     _rule({400, 409}, r"^Multiple possible networks", lambda text: InvalidRequest(text, "network")),
-    # "Maximum number of metadata items exceeds 128" looks like quota, but no eviction makes room for it.
+    # "Maximum number of metadata items exceeds 128" looks like quota, but no eviction helps.
     # With unified limits Nova passes on oslo.limit's sentence, which names the resource.
     _rule(
         {400, 403},

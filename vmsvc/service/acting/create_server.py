@@ -1,4 +1,4 @@
-"""The boot of a VM, from the intent to ACTIVE or to the reason why not."""
+"""Creates the server of a VM: from the `boot` intent to ACTIVE, or to the reason why there is no server."""
 
 import asyncio
 
@@ -9,9 +9,9 @@ from vmsvc.domain.errors import CloudError, Conflict, Forbidden, Garbled, Invali
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
-from vmsvc.service.acting.await_build import Builds, overdue
-from vmsvc.service.acting.polling import Pace
-from vmsvc.service.acting.remove_server import Leave
+from vmsvc.service.acting.await_build import BuildWaiter, overdue_message
+from vmsvc.service.acting.polling import MinimumDuration
+from vmsvc.service.acting.remove_server import RemoveServer
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.apply import fail
 from vmsvc.service.scheduling.verdicts import Verdicts
@@ -21,16 +21,16 @@ from vmsvc.store.intents import Claim
 from vmsvc.store.models import Vm
 
 KINDS = {True: "preemptible", False: "standard"}
-_COOL_SECONDS = 300.0  # for so long others like it do not go to a host that refused it
-_LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0)  # after a POST without an answer, before it is sent again
+_COOLDOWN_SECONDS = 300.0  # for so long others like it do not go to a host that refused it
+_FIND_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)  # after a POST without an answer, before it is sent again
 #: Nova's scheduler refused a create although the freed capacity is there: its view lags. These are the pauses before
 #: the create is sent again.
-_AFTER_EVICTION = (0.5, 1.0, 2.0, 4.0)
+_RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
 #: How often a create is tried, over some four minutes, while each answer is one that the cloud did not write. Then the
 #: request fails: a proxy that rejects it (because of its name, say) will never let it through.
-_GARBLED_TRIES = 12
+_GARBLED_ATTEMPTS = 12
 _VICTIMS_SECONDS = 5.0  # an answer waits at most so long for the last victim to be on record as gone ...
-_VICTIMS_PAUSE = 0.05  # ... and looks this often
+_VICTIMS_POLL_SECONDS = 0.05  # ... and reads the record this often
 
 
 def marks(row: Vm, deployment: str) -> dict[str, str]:
@@ -38,11 +38,11 @@ def marks(row: Vm, deployment: str) -> dict[str, str]:
     return {MARK: row.id, OWNER: deployment, KIND: KINDS[row.is_preemptible]}
 
 
-class Refused(Exception):
+class CreateRefused(Exception):
     """The cloud refused the VM for lack of capacity or quota: (slug, message)."""
 
 
-class Boot:
+class CreateServer:
     """Performs `boot` intents."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Boot:
         cloud: Cloud,
         server_cache: ServerCache,
         host_cache: HostCache,
-        leave: Leave,
+        remove_server: RemoveServer,
         verdicts: Verdicts,
         deployment: str,
     ):
@@ -59,80 +59,82 @@ class Boot:
         self._cloud = cloud
         self._server_cache = server_cache
         self._host_cache = host_cache
-        self._leave = leave
+        self._remove_server = remove_server
         self._deployment = deployment
-        self._builds = Builds(server_cache, host_cache)
+        self._build_waiter = BuildWaiter(server_cache, host_cache)
         self._verdicts = verdicts
-        self._removals = Pace()  # of servers that were refused: no host has to tear them down
+        self._removal_duration = MinimumDuration()  # of servers that were refused: no host has to tear them down
 
     async def perform(self, claim: Claim) -> None:
         """Make the server if it is not there yet, wait until it is ACTIVE, and record the outcome."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
         trace.begin_create(row)
-        retries = iter(_AFTER_EVICTION if row.rounds else ())
+        retries = iter(_RETRY_DELAYS if row.rounds else ())
         while row.state == State.BUILDING:
             try:
-                server = await self._built(await self._made(row, claim.attempt > 1), row)
+                server = await self._wait_for_build(await self._ensure_server(row, claim.attempt > 1), row)
                 if row.rounds:
-                    await self._victims_gone(row.id)
-                await self._runtime.offload(_active, row.id, server)
+                    await self._wait_for_victims(row.id)
+                await self._runtime.offload(_record_active, row.id, server)
                 return
-            except Refused as refused:
-                slug, message = refused.args
+            except CreateRefused as error:
+                slug, message = error.args
                 pause = next(retries, None)
                 if pause is None or slug != "no_capacity":
-                    await self._runtime.offload(_refused, row.id, slug, message, await self._host_refuses(row, slug))
+                    await self._runtime.offload(
+                        _record_refusal, row.id, slug, message, await self._host_refuses(row, slug)
+                    )
                     return
-                await self._runtime.offload(_again, row.id)
+                await self._runtime.offload(_forget_server, row.id)
                 await asyncio.sleep(pause)
             except (InvalidRequest, Forbidden, Conflict, CloudError) as error:
-                if isinstance(error, Garbled) and claim.attempt < _GARBLED_TRIES:
+                if isinstance(error, Garbled) and claim.attempt < _GARBLED_ATTEMPTS:
                     raise  # the cloud has not refused the request: the worker tries again
                 # A refusal that a rehearsal foresees (a deleted key pair, say) is no reason to refuse others of the
                 # same class.
                 foreseen = bool(row.rounds) and await self._verdicts.foresees(row.boot)
-                await self._runtime.offload(_failed, row.id, error.slug, error.message, foreseen)
+                await self._runtime.offload(_record_failure, row.id, error.slug, error.message, foreseen)
                 return
             row = await self._runtime.offload(vms.read, claim.vm_id)
 
-    async def _victims_gone(self, vm_id: str) -> None:
+    async def _wait_for_victims(self, vm_id: str) -> None:
         """Wait until all victims of the request are on record as gone, so that its answer names them as such. The
         scheduler places a request as soon as the cloud shows the capacity free, which can be a moment earlier. A victim
         that hangs in the cloud is waited for at most _VICTIMS_SECONDS."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _VICTIMS_SECONDS
-        while await self._runtime.offload(_victims_leave, vm_id) and loop.time() < deadline:
-            await asyncio.sleep(_VICTIMS_PAUSE)
+        while await self._runtime.offload(_has_leaving_victims, vm_id) and loop.time() < deadline:
+            await asyncio.sleep(_VICTIMS_POLL_SECONDS)
 
-    async def _made(self, row: Vm, again: bool) -> str:
+    async def _ensure_server(self, row: Vm, retry: bool) -> str:
         """The id of the request's server: of the one that is there, or of a new one. A server may exist though the row
-        names none: after an earlier try (`again`), or because the database was restored from a backup."""
+        names none: after an earlier try (`retry`), or because the database was restored from a backup."""
         if row.cloud_id:
             return row.cloud_id
-        server_id = await self._find(row.id) if again or self._server_cache.shows_mark(row.id) else None
+        server_id = await self._find_server(row.id) if retry or self._server_cache.shows_mark(row.id) else None
         if server_id is None:
-            server_id = await self._post(row)
-        return await self._runtime.offload(_made, row.id, server_id)
+            server_id = await self._send_create(row)
+        return await self._runtime.offload(_record_server, row.id, server_id)
 
-    async def _post(self, row: Vm) -> str:
+    async def _send_create(self, row: Vm) -> str:
         try:
             return await self._cloud.create_server(self._spec(row))
         except QuotaExceeded as error:
-            raise Refused("quota_exceeded", error.message) from error
+            raise CreateRefused("quota_exceeded", error.message) from error
         except InvalidRequest as error:
             if error.field == "host":  # it has gone since
-                raise Refused("no_capacity", error.message) from error
+                raise CreateRefused("no_capacity", error.message) from error
             raise
         except OutcomeUnknown:
             # Nova may still be at it: only when it does not appear for a while is the POST sent again.
-            for pause in _LOOKS:
+            for pause in _FIND_DELAYS:
                 await asyncio.sleep(pause)
-                server_id = await self._find(row.id)
+                server_id = await self._find_server(row.id)
                 if server_id:
                     return server_id
             raise
 
-    async def _find(self, vm_id: str) -> str | None:
+    async def _find_server(self, vm_id: str) -> str | None:
         found = [
             server for server in await self._cloud.find_servers(vm_id) if server.metadata.get(OWNER) == self._deployment
         ]
@@ -163,27 +165,31 @@ class Boot:
         host = self._host_cache.hosts().get(row.host)
         return host is not None and host.available and (slug == "cloud_error" or host.free.covers(row.room))
 
-    async def _built(self, server_id: str, row: Vm) -> Server:
+    async def _wait_for_build(self, server_id: str, row: Vm) -> Server:
         """Wait for ACTIVE. A server in ERROR is deleted at once, because it counts against the quota; then the reason
-        is raised: Refused where capacity, quota or another host would mend it, CloudError otherwise. The reason is
-        recorded before the DELETE: a worker that goes on after a crash can no longer read it from the server."""
+        is raised: CreateRefused where capacity, quota or another host would mend it, CloudError otherwise. The reason
+        is recorded before the DELETE: a worker that goes on after a crash can no longer read it from the server."""
         verdict = (row.refusal or {}).get("verdict", {})
         if verdict.get("server") != server_id:
-            server = await self._builds.finished(server_id, row.host, refusable=row.host is None and not row.rounds)
+            server = await self._build_waiter.wait_for(
+                server_id, row.host, refusable=row.host is None and not row.rounds
+            )
             if server.status == "ACTIVE":
                 return server
-            verdict = {"server": server_id, **self._verdict(server, row.host)}
-            await self._runtime.offload(_judged, row.id, verdict)
-        await self._leave.remove(server_id, pace=self._removals)
-        raise Refused(verdict["error"], verdict["message"]) if verdict["error"] else CloudError(verdict["message"])
+            verdict = {"server": server_id, **self._failure_reason(server, row.host)}
+            await self._runtime.offload(_record_failure_reason, row.id, verdict)
+        await self._remove_server.remove(server_id, duration=self._removal_duration)
+        raise (
+            CreateRefused(verdict["error"], verdict["message"]) if verdict["error"] else CloudError(verdict["message"])
+        )
 
-    def _verdict(self, server: Server, host: str | None) -> dict[str, str | None]:
+    def _failure_reason(self, server: Server, host: str | None) -> dict[str, str | None]:
         """Why the server is given up: `message`, and as `error` the slug of what would mend it (None: nothing)."""
         failure = server.failure
         if failure is None and host is not None and self._host_cache.is_down(host):
             return {"error": "no_capacity", "message": f"host {host} went down while the server was being built there"}
         if failure is None:
-            return {"error": None, "message": overdue(server)}
+            return {"error": None, "message": overdue_message(server)}
         message = f"the build failed: {failure.message}" if isinstance(failure, CloudError) else failure.message
         # Nova tries a failed build on other hosts by itself, unless it was told the host, or knows that none would do
         # ("No fixed IP addresses available for network: …, not rescheduling", measured).
@@ -194,32 +200,32 @@ class Boot:
 # ---------------------------------------------------------------- in the database pool
 
 
-def _made(vm_id: str, server_id: str) -> str:
+def _record_server(vm_id: str, server_id: str) -> str:
     """Record the server of a VM, and return the id of the server that counts. A replica that lost its lease (it was
     stopped for a while) may have made a second one: the first counts, and the reconciler removes the other."""
     with unit() as work:
         return server_id if vms.name_server(work, vm_id, server_id) else vms.of_id(vm_id).cloud_id or server_id
 
 
-def _judged(vm_id: str, verdict: dict[str, str | None]) -> None:
+def _record_failure_reason(vm_id: str, verdict: dict[str, str | None]) -> None:
     """Record why a server is given up."""
     with unit():
         row = vms.of_id(vm_id)
         vms.change(row, refusal={**(row.refusal or {}), "verdict": verdict})
 
 
-def _again(vm_id: str) -> None:
+def _forget_server(vm_id: str) -> None:
     """Record that the server is gone, so that the next try makes another."""
     with unit() as work:
         vms.change(vms.of_id(vm_id), cloud_id=None, updated_at=work.now)
 
 
-def _victims_leave(vm_id: str) -> bool:
+def _has_leaving_victims(vm_id: str) -> bool:
     with connected():
-        return ledger.victims_leave(vm_id)
+        return ledger.has_leaving_victims(vm_id)
 
 
-def _active(vm_id: str, server: Server) -> None:
+def _record_active(vm_id: str, server: Server) -> None:
     with unit() as work:
         row = vms.of_id(vm_id)
         if row.state != State.BUILDING:
@@ -245,7 +251,7 @@ def _active(vm_id: str, server: Server) -> None:
             ledger.settle(vm_id, wasted=None)
 
 
-def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
+def _record_refusal(vm_id: str, slug: str, message: str, by_host: bool) -> None:
     """Have the request wait for capacity again, with the cloud's refusal on record. If the host itself refused it
     (`by_host`), other requests like it avoid this host for a while."""
     with unit() as work:
@@ -262,13 +268,13 @@ def _refused(vm_id: str, slug: str, message: str, by_host: bool) -> None:
             "with_room": by_host,
         }
         if by_host:
-            ledger.cool(work, row.host, row.boot, message, _COOL_SECONDS)
+            ledger.cool(work, row.host, row.boot, message, _COOLDOWN_SECONDS)
         vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)
         # The capacity that was freed for the request is of no use: another server took it, or the host refuses the VM.
         ledger.release(work, vm_id)
 
 
-def _failed(vm_id: str, slug: str, message: str, foreseen: bool) -> None:
+def _record_failure(vm_id: str, slug: str, message: str, foreseen: bool) -> None:
     with unit() as work:
         row = vms.of_id(vm_id)
         if row.state == State.BUILDING:

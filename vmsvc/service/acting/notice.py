@@ -1,10 +1,10 @@
 """The notice in the guest: server metadata that `meta_data.json` shows, written when it begins and removed when the
 VM is reprieved. Nova caches that file for up to 15 s.
 
-The grace period of a guest that runs begins when this is written, not when it was decided: see `due`. Where the cloud
-refuses for good to write it (the metadata is full, the policy forbids it), a tenant's victim stays. In operator mode
-the event alone delivers the notice and the victim leaves: else an owner could prevent evictions by filling the
-metadata.
+The grace period of a guest that runs begins when its notice is written, not when it was decided: see `due`. Where the
+cloud refuses for good to write the notice (the metadata is full, the policy forbids it), a tenant's victim stays. In
+operator mode the event alone delivers the notice and the victim is evicted: else an owner could prevent evictions by
+filling the metadata.
 """
 
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ from vmsvc.store.db import Lock, unit
 from vmsvc.store.intents import Claim
 from vmsvc.store.models import Vm
 
-NOT_TOLD = "its guest could not read the notice"
-_LATE = timedelta(seconds=2)  # a notice that is written later than this says a later time
+NOTICE_UNREADABLE = "its guest could not read the notice"
+_TOLERANCE = timedelta(seconds=2)  # a notice that is written later than this gets a later `evict_at`
 
 
-class Notices:
+class NoticeWriter:
     """Performs `notice` and `reprieve` intents. Each writes what the row says at that moment, so the order of the two
     does not matter."""
 
@@ -40,12 +40,12 @@ class Notices:
         """Write the row's notice into the metadata, or remove it, and repeat that if the row has changed meanwhile."""
         while True:
             row = await self._runtime.offload(vms.read, claim.vm_id)
-            if row.state == State.NOTICED and self._nobody_reads(row.notice):
+            if row.state == State.NOTICED and self._needs_no_metadata(row.notice):
                 return
             await trace.begin_eviction(self._runtime, row)
             try:
                 if row.state == State.NOTICED:
-                    await self._tell(row)
+                    await self._deliver(row)
                 elif row.state == State.ACTIVE:
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_AT)
                     await self._cloud.unset_metadata(row.cloud_id, EVICT_REASON)
@@ -55,61 +55,64 @@ class Notices:
             if (after.state, after.evict_at) == (row.state, row.evict_at):
                 return
 
-    def _nobody_reads(self, notice: Mapping[str, Any]) -> bool:
+    def _needs_no_metadata(self, notice: Mapping[str, Any]) -> bool:
         """True when no guest reads the metadata: the VM is deleted at once, or the event alone delivers the notice."""
         return (not notice["grace_seconds"] and not self._stop_first) or notice.get("delivery") == ledger.EVENT
 
-    async def _tell(self, row: Vm) -> None:
-        """Write the notice into the metadata; where the cloud refuses that for good, decide what becomes of the victim.
-        Raises what a later try may not meet again."""
+    async def _deliver(self, row: Vm) -> None:
+        """Write the notice into the metadata. Where the cloud refuses that for good, the victim is evicted without it,
+        or is exempt. Raises the error of a call that a later try may repeat with success."""
         try:
             await self._write(row)
         except Conflict as error:
-            if not isinstance(error, Locked) and not await self._is_for_good(row.cloud_id):
+            if not isinstance(error, Locked) and not await self._is_permanent(row.cloud_id):
                 raise  # a task changes the server, or no guest runs: try again later
-            await self._refused(row, error)
+            await self._handle_refusal(row, error)
         except (InvalidRequest, QuotaExceeded, Forbidden) as error:
-            await self._refused(row, error)
+            await self._handle_refusal(row, error)
         else:
-            await self._runtime.offload(_told, row.id, row.evict_at)
+            await self._runtime.offload(_record_readable, row.id, row.evict_at)
 
     async def _write(self, row: Vm) -> None:
-        when = {EVICT_AT: instant(row.evict_at)}
+        evict_at = {EVICT_AT: instant(row.evict_at)}
         try:
-            await self._cloud.set_metadata(row.cloud_id, {**when, EVICT_REASON: _why(row)})
+            await self._cloud.set_metadata(row.cloud_id, {**evict_at, EVICT_REASON: _reason_text(row)})
         except (InvalidRequest, QuotaExceeded):  # one item may fit where two do not: the time matters most
-            await self._cloud.set_metadata(row.cloud_id, when)
+            await self._cloud.set_metadata(row.cloud_id, evict_at)
 
-    async def _is_for_good(self, server_id: str) -> bool:
+    async def _is_permanent(self, server_id: str) -> bool:
         """True when Nova's 409 will last: the guest runs in a state (VERIFY_RESIZE) in which Nova writes no metadata,
         and which may last for ever."""
         server = await self._cloud.server(server_id)
         return server.runs and server.status != "ACTIVE"
 
-    async def _refused(self, row: Vm, error: VmsvcError) -> None:
+    async def _handle_refusal(self, row: Vm, error: VmsvcError) -> None:
         # A locked server could not be deleted either.
-        goes = self._cloud.mode == "operator" and not isinstance(error, Locked)
-        why = LOCKED if isinstance(error, Locked) else f"{NOT_TOLD}: {error.message}"
-        await self._runtime.offload(_untellable, row.id, row.evict_at, goes, why)
+        evicts = self._cloud.mode == "operator" and not isinstance(error, Locked)
+        reason = LOCKED if isinstance(error, Locked) else f"{NOTICE_UNREADABLE}: {error.message}"
+        await self._runtime.offload(_record_undeliverable, row.id, row.evict_at, evicts, reason)
 
 
-def tells_otherwise(row: Vm, metadata: Mapping[str, str]) -> bool:
+def metadata_differs(row: Vm, metadata: Mapping[str, str]) -> bool:
     """True when the metadata of a VM's server show its guest another notice than the row has: one that was never given
-    or was withdrawn, one with another time or reason, or none though there is one. The VM is ACTIVE or NOTICED."""
+    or was withdrawn, one with another time or reason, or none though there is one. For a VM that is ACTIVE or
+    NOTICED; False for any other."""
     if row.state == State.ACTIVE:
         return EVICT_AT in metadata or EVICT_REASON in metadata
     if row.state != State.NOTICED or not row.notice["grace_seconds"] or row.notice.get("delivery") == ledger.EVENT:
         return False
     # The reason may be missing: a server with space for one item only gets the time alone.
-    return metadata.get(EVICT_AT) != instant(row.evict_at) or metadata.get(EVICT_REASON, _why(row)) != _why(row)
+    return metadata.get(EVICT_AT) != instant(row.evict_at) or metadata.get(
+        EVICT_REASON, _reason_text(row)
+    ) != _reason_text(row)
 
 
-def _why(row: Vm) -> str:
+def _reason_text(row: Vm) -> str:
     """The reason of a notice, for the metadata: at most 255 characters, which is Nova's limit. Characters beyond the
     basic plane become `?`, because Nova answers 500 where its database (MySQL's utf8mb3) cannot store them."""
     notice = row.notice or {}
     text = "; ".join(filter(None, (notice.get("reason"), notice.get("criterion"))))
-    return "".join(letter if letter <= "\uffff" else "?" for letter in text)[:255]
+    return "".join(character if character <= "\uffff" else "?" for character in text)[:255]
 
 
 def due(row: Vm) -> datetime | None:
@@ -119,13 +122,13 @@ def due(row: Vm) -> datetime | None:
     if not grace:
         return row.evict_at
     by_event = row.notice.get("delivery") == ledger.EVENT
-    told = (ledger.announced_at(row.id) or row.evict_at - grace) if by_event else ledger.readable_since(row.id)
-    if told is None:
+    readable_at = (ledger.announced_at(row.id) or row.evict_at - grace) if by_event else ledger.readable_since(row.id)
+    if readable_at is None:
         return None if row.notice["running"] else row.evict_at
-    return max(row.evict_at, told + grace)
+    return max(row.evict_at, readable_at + grace)
 
 
-def _told(vm_id: str, evict_at: datetime) -> None:
+def _record_readable(vm_id: str, evict_at: datetime) -> None:
     """Record that the guest can read its notice with this `evict_at`. Where writing the notice took long, `evict_at`
     moves, and the next round writes the new time."""
     with unit() as work:
@@ -136,13 +139,13 @@ def _told(vm_id: str, evict_at: datetime) -> None:
         when = due(row)
         if when > row.evict_at and row.acknowledged_at is None:
             intents.put_off(work, intents.EVICT, vm_id, when)
-            if when > row.evict_at + _LATE:
+            if when > row.evict_at + _TOLERANCE:
                 delay_notice(work, row, when)
 
 
-def _untellable(vm_id: str, evict_at: datetime, goes: bool, why: str) -> None:
-    """Handle a guest that the cloud writes no notice for: the VM `goes`, with the event alone as its notice, or else is
-    exempt (`why`)."""
+def _record_undeliverable(vm_id: str, evict_at: datetime, evicts: bool, reason: str) -> None:
+    """Record that the cloud writes no notice for this guest: the VM is to be evicted (`evicts`), with the event alone
+    as its notice, or else it is exempt (`reason`)."""
     with unit() as work:
         work.lock(Lock.SCHEDULER)
         row = vms.get(vm_id, lock=True)
@@ -150,7 +153,7 @@ def _untellable(vm_id: str, evict_at: datetime, goes: bool, why: str) -> None:
             return  # that notice is out of date
         if ledger.readable_since(vm_id):
             return  # its guest could read the notice, which was removed since
-        if goes:
+        if evicts:
             deliver_by_event(work, row)
         else:
-            exempt(work, row, why)
+            exempt(work, row, reason)

@@ -1,4 +1,4 @@
-"""The ways out of the cloud: eviction at its time, deletion by the owner, and what both end with."""
+"""Removes servers: an eviction when its time has come, a deletion by the owner, and the DELETE that ends both."""
 
 import asyncio
 import logging
@@ -11,8 +11,8 @@ from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
 from vmsvc.domain.events import instant
 from vmsvc.domain.lifecycle import REMOVING, State
 from vmsvc.service import trace
-from vmsvc.service.acting.notice import NOT_TOLD, due
-from vmsvc.service.acting.polling import Pace, ServerPoller
+from vmsvc.service.acting.notice import NOTICE_UNREADABLE, due
+from vmsvc.service.acting.polling import MinimumDuration, ServerPoller
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.apply import LOCKED, exempt, reprieve
 from vmsvc.store import intents, ledger, vms
@@ -23,27 +23,27 @@ from vmsvc.store.models import Vm
 log = logging.getLogger(__name__)
 
 _STOP_LIMIT = 75.0  # the guest has 60 s by Nova's default shutdown_timeout
-_LOCK_SECONDS = 0.5  # how old the news may be that nobody has locked it
-_LOOK_SECONDS = 5.0  # a GET at least this often: a list may leave a server out
-_AGAIN_SECONDS = 60.0  # a DELETE that hangs (its host was down) is sent again
-_FAILED_SECONDS = 2.0  # a DELETE that failed in the cloud is sent again
-_GONE_LIMIT = 300.0
-_UNTOLD_LIMIT = timedelta(seconds=60)  # after `evict_at`, for a guest that cannot read its notice yet
-_UNTOLD_PAUSE = timedelta(seconds=1)
+_LOCK_SECONDS = 0.5  # how old the list may be that shows a server as not locked
+_GET_SECONDS = 5.0  # a GET at least this often: a list may lack a server
+_RESEND_SECONDS = 60.0  # a DELETE that hangs (its host was down) is sent again
+_RESEND_FAILED_SECONDS = 2.0  # a DELETE that failed in the cloud is sent again
+_REMOVAL_LIMIT = 300.0
+_UNREADABLE_LIMIT = timedelta(seconds=60)  # after `evict_at`, for a guest that cannot read its notice yet
+_UNREADABLE_POLL = timedelta(seconds=1)
 #: A notice is out of date when it ended longer ago than this, and longer ago than its grace period lasted: the service
 #: or the cloud was away, or a backup was restored.
-_OUT_OF_DATE = timedelta(minutes=10)
+_EXPIRED_AFTER = timedelta(minutes=10)
 
 
-class Untold(Exception):
+class NoticeUnreadable(Exception):
     """A victim's guest still cannot read its notice, a minute after `evict_at`."""
 
 
-class OutOfDate(Exception):
+class NoticeExpired(Exception):
     """A notice ended long ago and was not carried out. Whether the eviction is still needed has to be decided anew."""
 
 
-class Leave:
+class RemoveServer:
     """Performs `evict` and `delete` intents."""
 
     def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, stop_first: bool):
@@ -51,33 +51,33 @@ class Leave:
         self._cloud = cloud
         self._server_cache = server_cache
         self._stop_first = stop_first
-        self._lookout = ServerPoller(server_cache)
-        self._pace = Pace()
+        self._poller = ServerPoller(server_cache)
+        self._duration = MinimumDuration()
 
     async def evict(self, claim: Claim) -> None:
         """Stop and delete a victim whose notice has ended, and wait for 404. Never before `evict_at`, nor before the
-        guest could read its notice for the whole grace period: see `_evicting`."""
+        guest could read its notice for the whole grace period: see `_begin_eviction`."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
         await trace.begin_eviction(self._runtime, row)
         if row.state == State.NOTICED:
             if await self._is_locked(row.cloud_id):
-                await self._runtime.offload(_exempt, row.id, row.evict_at, LOCKED)
+                await self._runtime.offload(_record_exempt, row.id, row.evict_at, LOCKED)
                 return
             try:
-                row = await self._runtime.offload(_evicting, row.id, self._runs(row.cloud_id))
-            except Untold:
-                await self._runtime.offload(_exempt, row.id, row.evict_at, NOT_TOLD)
+                row = await self._runtime.offload(_begin_eviction, row.id, self._runs(row.cloud_id))
+            except NoticeUnreadable:
+                await self._runtime.offload(_record_exempt, row.id, row.evict_at, NOTICE_UNREADABLE)
                 return
-            except OutOfDate:
-                await self._runtime.offload(_withdraw, row.id)
+            except NoticeExpired:
+                await self._runtime.offload(_withdraw_expired, row.id)
                 return
         if row is None or row.state != State.EVICTING:
             return
         if self._stop_first:
             await self._shut_down(row.cloud_id)
-            await self._runtime.offload(_stamp, row.id, "stopped_at")
-        await self.remove(row.cloud_id, lambda: self._runtime.offload(_stamp, row.id, "deleted_at"))
-        await self._runtime.offload(_gone, row.id, State.EVICTED)
+            await self._runtime.offload(_record_step, row.id, "stopped_at")
+        await self.remove(row.cloud_id, lambda: self._runtime.offload(_record_step, row.id, "deleted_at"))
+        await self._runtime.offload(_record_removed, row.id, State.EVICTED)
 
     async def delete(self, claim: Claim) -> None:
         """Delete the server of a VM that its owner deleted, at whatever step of its build it is."""
@@ -85,42 +85,45 @@ class Leave:
         trace.begin_delete(row)
         if row.state != State.DELETING:
             return
-        while not row.cloud_id and await self._runtime.offload(_is_booting, row.id):
-            # Its POST may be under way: the boot writes down the server, or sees that it is unwanted and ends.
+        while not row.cloud_id and await self._runtime.offload(_is_being_created, row.id):
+            # Its POST may be under way: CreateServer records the server, or finds the request deleted and ends.
             await asyncio.sleep(0.2)
             row = await self._runtime.offload(vms.read, claim.vm_id)
         servers = {row.cloud_id} if row.cloud_id else {server.id for server in await self._cloud.find_servers(row.id)}
         for server_id in sorted(servers):
             await self.remove(server_id)
-        await self._runtime.offload(_gone, row.id, State.DELETED)
+        await self._runtime.offload(_record_removed, row.id, State.DELETED)
 
     async def remove(
-        self, server_id: str, taken: Callable[[], Awaitable[None]] | None = None, pace: Pace | None = None
+        self,
+        server_id: str,
+        on_accepted: Callable[[], Awaitable[None]] | None = None,
+        duration: MinimumDuration | None = None,
     ) -> None:
         """Send DELETE until GET says 404. Then both its quota and its capacity are free: Nova removes the allocation
-        before the record. `taken` is called when the cloud has accepted the DELETE; `pace` is the pace of such servers.
-        Raises Locked, or CloudUnavailable when the delete hangs for minutes."""
-        pace = pace or self._pace
+        before the record. `on_accepted` is called when the cloud has accepted the DELETE; `duration` knows how long
+        such removals take. Raises Locked, or CloudUnavailable when the delete hangs for minutes."""
+        duration = duration or self._duration
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _GONE_LIMIT
-        sent_at, again, force, pause = float("-inf"), 0.0, False, 0.05
+        deadline = loop.time() + _REMOVAL_LIMIT
+        sent_at, resend_after, force, pause = float("-inf"), 0.0, False, 0.05
         while loop.time() < deadline:
-            if loop.time() - sent_at > again:
+            if loop.time() - sent_at > resend_after:
                 await self._cloud.delete(server_id, force)
-                sent_at, again = loop.time(), _AGAIN_SECONDS
-                if taken:
-                    await taken()
-            server, in_vain = await self._lookout.until(server_id, _has_stopped_going, sent_at, pace, _LOOK_SECONDS)
-            pace.note(in_vain)
+                sent_at, resend_after = loop.time(), _RESEND_SECONDS
+                if on_accepted:
+                    await on_accepted()
+            server, at_least = await self._poller.wait_for(server_id, _is_stuck, sent_at, duration, _GET_SECONDS)
+            duration.record(at_least)
             if server is None:
                 return
             if server.status == "SOFT_DELETED" and not force:
-                force, again = True, 0.0  # it holds its host's capacity until Nova reclaims it
+                force, resend_after = True, 0.0  # it holds its host's capacity until Nova reclaims it
             elif server.status == "ERROR" and server.task_state is None:
-                again = _FAILED_SECONDS  # its teardown failed
+                resend_after = _RESEND_FAILED_SECONDS  # its teardown failed
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)
-        raise CloudUnavailable(f"server {server_id} is still there {_GONE_LIMIT:.0f} s after its DELETE")
+        raise CloudUnavailable(f"server {server_id} is still there {_REMOVAL_LIMIT:.0f} s after its DELETE")
 
     async def _is_locked(self, server_id: str) -> bool:
         """True when the server is locked, as of a moment ago: one list answers for all that are removed at once."""
@@ -140,10 +143,10 @@ class Leave:
         except (Locked, NotFound, Conflict) as error:
             log.info("server %s is not stopped first: %s", server_id, error.message)
             return
-        await self._server_cache.until(server_id, _is_down, _STOP_LIMIT)
+        await self._server_cache.wait_for(server_id, _is_down, _STOP_LIMIT)
 
 
-def _has_stopped_going(server: Server) -> bool:
+def _is_stuck(server: Server) -> bool:
     return server.status == "SOFT_DELETED" or (server.status == "ERROR" and server.task_state is None)
 
 
@@ -154,23 +157,23 @@ def _is_down(server: Server | None) -> bool:
 # ---------------------------------------------------------------- in the database pool
 
 
-def _is_booting(vm_id: str) -> bool:
+def _is_being_created(vm_id: str) -> bool:
     with connected():
         return intents.is_open(intents.BOOT, vm_id)
 
 
-def _evicting(vm_id: str, runs: bool) -> Vm | None:
+def _begin_eviction(vm_id: str, runs: bool) -> Vm | None:
     """Begin the eviction if its time has come, else put the intent off. Returns the row when the eviction has begun or
-    the VM is no longer NOTICED, else None. Raises OutOfDate, and Untold while the guest runs (`runs`): a guest that
-    does not run reads no notice, so its eviction waits for none."""
+    the VM is no longer NOTICED, else None. Raises NoticeExpired, and NoticeUnreadable while the guest runs (`runs`): a
+    guest that does not run reads no notice, so its eviction waits for none."""
     with unit() as work:
         row = vms.get(vm_id, lock=True)
         # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
         if row.state != State.NOTICED:
             return row
-        if _is_out_of_date(row, work.now):
-            raise OutOfDate
-        when = row.acknowledged_at or due(row) or (_while_untold(row, work.now) if runs else row.evict_at)
+        if _is_expired(row, work.now):
+            raise NoticeExpired
+        when = row.acknowledged_at or due(row) or (_next_check(row, work.now) if runs else row.evict_at)
         if when > work.now:
             intents.put_off(work, intents.EVICT, vm_id, when)
         elif row.notice.get("notice_only"):
@@ -182,12 +185,12 @@ def _evicting(vm_id: str, runs: bool) -> Vm | None:
         return None
 
 
-def _is_out_of_date(row: Vm, now: datetime) -> bool:
+def _is_expired(row: Vm, now: datetime) -> bool:
     ended = max(row.evict_at, due(row) or row.evict_at)
-    return now - ended > max(_OUT_OF_DATE, timedelta(seconds=row.notice["grace_seconds"]))
+    return now - ended > max(_EXPIRED_AFTER, timedelta(seconds=row.notice["grace_seconds"]))
 
 
-def _withdraw(vm_id: str) -> None:
+def _withdraw_expired(vm_id: str) -> None:
     """Withdraw a notice that is out of date, acknowledged or not, and those of the same plan that are out of date too.
     If the eviction is still needed, its cause gives a new notice of a whole grace period: the scheduler plans for the
     request anew."""
@@ -198,32 +201,32 @@ def _withdraw(vm_id: str) -> None:
             if noticed.id != vm_id and (request is None or noticed.evicted_for != request):
                 continue
             row = vms.get(noticed.id, lock=True)
-            if row.state == State.NOTICED and _is_out_of_date(row, work.now):  # else it has left, or was noticed anew
+            if row.state == State.NOTICED and _is_expired(row, work.now):  # else it has left, or was noticed anew
                 reprieve(work, row, f"its notice ended at {instant(row.evict_at)} and was not carried out in time")
                 ledger.discount_round(row.id)
 
 
-def _while_untold(row: Vm, now: datetime) -> datetime:
-    """When to check again whether the guest can read its notice. Raises Untold when that has taken too long."""
-    if now >= row.evict_at + _UNTOLD_LIMIT:
-        raise Untold
-    return now + _UNTOLD_PAUSE
+def _next_check(row: Vm, now: datetime) -> datetime:
+    """When to check again whether the guest can read its notice. Raises NoticeUnreadable after too long a time."""
+    if now >= row.evict_at + _UNREADABLE_LIMIT:
+        raise NoticeUnreadable
+    return now + _UNREADABLE_POLL
 
 
-def _exempt(vm_id: str, evict_at: datetime, why: str) -> None:
+def _record_exempt(vm_id: str, evict_at: datetime, reason: str) -> None:
     with unit() as work:
         work.lock(Lock.SCHEDULER)
         row = vms.get(vm_id, lock=True)
         if row.state == State.NOTICED and row.evict_at == evict_at:  # else it has left, or was noticed anew
-            exempt(work, row, why)
+            exempt(work, row, reason)
 
 
-def _stamp(vm_id: str, step: str) -> None:
+def _record_step(vm_id: str, step: str) -> None:
     with unit():
         ledger.stamp(vm_id, step)
 
 
-def _gone(vm_id: str, target: State) -> None:
+def _record_removed(vm_id: str, target: State) -> None:
     with unit() as work:
         row = vms.of_id(vm_id)
         if row.state in REMOVING and vms.move(work, row, target) and target is State.EVICTED:

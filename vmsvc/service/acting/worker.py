@@ -1,7 +1,7 @@
 """Claims intents and carries them out, each as one coroutine under a lease.
 
-A step may run twice (a lease that ran out, a crash), so each looks at the row and at the cloud before it acts. When a
-step raises, the intent stays open, and the first replica that claims it after a while tries again.
+A step may run twice (a lease that ran out, a crash), so each reads the row and the cloud before it acts. When a step
+raises, the intent stays open, and the first replica that claims it after a while tries again.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 
 from vmsvc.domain.errors import VmsvcError
-from vmsvc.service.events.listener import heard
+from vmsvc.service.events.listener import wait_for_wakeup
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents
 from vmsvc.store.db import Unit, unit
@@ -19,28 +19,28 @@ from vmsvc.store.intents import Claim
 
 log = logging.getLogger(__name__)
 
-_MOST = 1000  # intents under way in one replica
+_MAX_UNDER_WAY = 1000  # intents under way in one replica
 _BATCH = 100
 _IDLE_SECONDS = 2.0  # a lost notification costs this much
-_DONE_SECONDS = 0.1  # fulfilled intents are recorded so much later, if no notification comes before
+_FULFIL_DELAY = 0.1  # fulfilled intents are recorded so much later, if no notification comes before
 _CANCEL_SECONDS = 5.0
-_BACKOFF = (1.0, 2.0, 5.0, 15.0, 30.0)
+_RETRY_DELAYS = (1.0, 2.0, 5.0, 15.0, 30.0)
 
 
-Perform = Callable[[Claim], Awaitable[None]]
+Performer = Callable[[Claim], Awaitable[None]]
 
 
 class Worker:
     """Claims and performs intents. `performers` by kind of intent: each returns when the intent is fulfilled or
     pointless, and raises otherwise."""
 
-    def __init__(self, runtime: Runtime, performers: Mapping[str, Perform], bell: asyncio.Event):
+    def __init__(self, runtime: Runtime, performers: Mapping[str, Performer], wakeup: asyncio.Event):
         self._runtime = runtime
         self._performers = performers
-        self._bell = bell
+        self._wakeup = wakeup
         self._under_way: dict[int, asyncio.Task] = {}
         self._fulfilled: list[Claim] = []  # to be recorded with the next claiming, as one commit
-        self._owed: set[int] = set()  # claims that could not be given back: the database was away
+        self._unreleased: set[int] = set()  # claims that could not be given back: the database was away
         self._claiming = asyncio.Lock()
         self._stopped = False
         self.owner = uuid.uuid4().hex
@@ -54,35 +54,37 @@ class Worker:
         """Claim what is due, again and again."""
         while not self._stopped:
             async with self._claiming:
-                room = 0 if self._stopped else min(_BATCH, _MOST - len(self._under_way))
-                owed, fulfilled = frozenset(self._owed), tuple(self._fulfilled)
-                claimed, pause = await self._runtime.offload(_claim, self.owner, room, owed, fulfilled)
-                self._owed -= owed
+                slots = 0 if self._stopped else min(_BATCH, _MAX_UNDER_WAY - len(self._under_way))
+                unreleased, fulfilled = frozenset(self._unreleased), tuple(self._fulfilled)
+                claimed, pause = await self._runtime.offload(_claim, self.owner, slots, unreleased, fulfilled)
+                self._unreleased -= unreleased
                 del self._fulfilled[: len(fulfilled)]
                 for row in claimed:
                     self._start(row)
-            self._runtime.well("actuator")
-            if len(claimed) < room or not room:
-                await heard(self._bell, min(_IDLE_SECONDS, max(0.01, _IDLE_SECONDS if pause is None else pause)))
+            self._runtime.mark_ready("actuator")
+            if len(claimed) < slots or not slots:
+                await wait_for_wakeup(
+                    self._wakeup, min(_IDLE_SECONDS, max(0.01, _IDLE_SECONDS if pause is None else pause))
+                )
 
     def _start(self, claim: Claim) -> None:
         task = asyncio.create_task(self._perform(claim), name=f"{claim.kind} {claim.vm_id}")
         self._under_way[claim.id] = task
-        task.add_done_callback(lambda _: self._ended(claim))
+        task.add_done_callback(lambda _: self._on_end(claim))
 
-    def _ended(self, claim: Claim) -> None:
+    def _on_end(self, claim: Claim) -> None:
         """Claim again at once when this intent is to be retried, or when more could not be claimed before. Otherwise
-        nothing waits for its record: the next claiming writes it, at the latest after _DONE_SECONDS."""
-        full = len(self._under_way) >= _MOST
+        nothing waits for the record of its end: the next claiming writes it, at the latest after _FULFIL_DELAY."""
+        full = len(self._under_way) >= _MAX_UNDER_WAY
         self._under_way.pop(claim.id, None)
         if full or claim not in self._fulfilled:
-            self._bell.set()
+            self._wakeup.set()
         else:
-            asyncio.get_running_loop().call_later(_DONE_SECONDS, self._write_down, claim)
+            asyncio.get_running_loop().call_later(_FULFIL_DELAY, self._wake_to_record, claim)
 
-    def _write_down(self, claim: Claim) -> None:
+    def _wake_to_record(self, claim: Claim) -> None:
         if claim in self._fulfilled:
-            self._bell.set()
+            self._wakeup.set()
 
     async def _perform(self, claim: Claim) -> None:
         try:
@@ -92,29 +94,31 @@ class Worker:
             log.warning(
                 "vm %s: %s did not work yet (attempt %d): %s", claim.vm_id, claim.kind, claim.attempt, error.message
             )
-            await self._later(claim)
+            await self._give_up_claim(claim)
         except Exception:  # pylint: disable=broad-exception-caught
             log.exception("vm %s: %s died (attempt %d)", claim.vm_id, claim.kind, claim.attempt)
-            await self._later(claim)
+            await self._give_up_claim(claim)
 
-    async def _later(self, claim: Claim) -> None:
+    async def _give_up_claim(self, claim: Claim) -> None:
         try:
-            await self._runtime.offload(_later, self.owner, claim.id, _BACKOFF[min(claim.attempt, len(_BACKOFF)) - 1])
+            await self._runtime.offload(
+                _retry, self.owner, claim.id, _RETRY_DELAYS[min(claim.attempt, len(_RETRY_DELAYS)) - 1]
+            )
         except VmsvcError as error:
             log.warning("vm %s: its %s cannot be given back now: %s", claim.vm_id, claim.kind, error.message)
-            self._owed.add(claim.id)
+            self._unreleased.add(claim.id)
 
     async def renew(self) -> None:
         """Prolong the leases of what is under way; give up what another replica took over."""
         while True:
             await asyncio.sleep(intents.LEASE_SECONDS / 3)
             ids = list(self._under_way)
-            kept = await self._runtime.offload(_renew, self.owner, ids) if ids else set()
-            for intent_id in set(ids) - kept:
+            renewed = await self._runtime.offload(_renew, self.owner, ids) if ids else set()
+            for intent_id in set(ids) - renewed:
                 task = self._under_way.get(intent_id)
                 if task and not task.done():
                     task.cancel()
-            self._runtime.well("leases")
+            self._runtime.mark_ready("leases")
 
     async def stop(self, seconds: float) -> None:
         """Claim no more. What is under way may end within so many seconds; then it is cancelled, and its leases are
@@ -136,19 +140,21 @@ class Worker:
             log.warning("the leases run out by themselves: %s", error)
 
 
-def _claim(owner: str, most: int, owed: frozenset[int], fulfilled: tuple[Claim, ...]) -> tuple[list, float | None]:
+def _claim(
+    owner: str, limit: int, unreleased: frozenset[int], fulfilled: tuple[Claim, ...]
+) -> tuple[list, float | None]:
     with unit() as work:
-        _done(work, owner, fulfilled)
-        for intent_id in owed:
+        _fulfil(work, owner, fulfilled)
+        for intent_id in unreleased:
             intents.retry(owner, intent_id, 0)
-        return (intents.claim(owner, most) if most > 0 else []), intents.seconds_to_next()
+        return (intents.claim(owner, limit) if limit > 0 else []), intents.seconds_to_next()
 
 
-def _done(work: Unit, owner: str, fulfilled: tuple[Claim, ...]) -> None:
+def _fulfil(work: Unit, owner: str, fulfilled: tuple[Claim, ...]) -> None:
     intents.fulfil(work, owner, [(claim.id, claim.times_enqueued) for claim in fulfilled])
 
 
-def _later(owner: str, intent_id: int, seconds: float) -> None:
+def _retry(owner: str, intent_id: int, seconds: float) -> None:
     with unit():
         intents.retry(owner, intent_id, seconds)
 
@@ -160,5 +166,5 @@ def _renew(owner: str, ids: list[int]) -> set[int]:
 
 def _release(owner: str, fulfilled: tuple[Claim, ...]) -> None:
     with unit() as work:
-        _done(work, owner, fulfilled)
+        _fulfil(work, owner, fulfilled)
         intents.release(owner)

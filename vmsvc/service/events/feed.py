@@ -1,4 +1,5 @@
-"""The tail of the outbox: every replica follows it with a cursor of its own and tells its sockets and waiters."""
+"""The tail of the outbox: every replica reads it with a cursor of its own, and passes the events to its sockets and
+waiters."""
 
 import asyncio
 import contextlib
@@ -9,7 +10,7 @@ from typing import TypeVar
 from vmsvc.domain.errors import HistoryGone
 from vmsvc.domain.lifecycle import State
 from vmsvc.service.events.hub import RECENT, Hub
-from vmsvc.service.events.listener import heard
+from vmsvc.service.events.listener import wait_for_wakeup
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import outbox
 from vmsvc.store.db import connected, reading
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 _BATCH = 256  # encoding these takes the loop some 5 ms
 _POLL_SECONDS = 1.0  # a lost notification costs this much
-_ON_THE_WAY = frozenset({State.PENDING, State.BUILDING})  # nobody waits for these
+_NOT_AWAITED = frozenset({State.PENDING, State.BUILDING})  # nobody waits for these
 
 
 class Waiters:
@@ -31,30 +32,30 @@ class Waiters:
         self._closed = False
 
     def close(self) -> None:
-        """The service stops: who waits gets what is there, and nobody waits any more."""
+        """The service stops: each waiter gets what is there now, and none waits any more."""
         self._closed = True
         for vm_id in self._waiting:
-            self.tell(vm_id)
+            self.wake(vm_id)
 
-    def tell(self, vm_id: str) -> None:
-        """Something happened to this VM."""
+    def wake(self, vm_id: str) -> None:
+        """Have the waiters of this VM read again: something happened to it."""
         for event in self._waiting.get(vm_id, ()):
             event.set()
 
-    async def until(self, vm_id: str, look: Callable[[], "asyncio.Future[T | None]"], seconds: float) -> T | None:
-        """Call `look` now and after every event of the VM until it gives something, or the time is over (None)."""
+    async def wait_for(self, vm_id: str, read: Callable[[], "asyncio.Future[T | None]"], seconds: float) -> T | None:
+        """Call `read` now and after every event of the VM until it returns something, or the time is over (None)."""
         event = asyncio.Event()
         self._waiting.setdefault(vm_id, set()).add(event)
         try:
-            found = await look()  # even a client that does not wait gets what is there already
+            found = await read()  # even a client that does not wait gets what is there already
             async with asyncio.timeout(seconds):
                 while found is None and not self._closed:
                     with contextlib.suppress(TimeoutError):
-                        # The second look each few seconds covers a feed that is behind.
+                        # A read every few seconds covers a feed that is behind.
                         async with asyncio.timeout(5):
                             await event.wait()
                     event.clear()
-                    found = await look()
+                    found = await read()
                 return found
         except TimeoutError:
             return None
@@ -67,26 +68,26 @@ class Waiters:
 class Feed:
     """Publishes what is committed, in order, each event once: `begin()`, then `run()`."""
 
-    def __init__(self, runtime: Runtime, hub: Hub, waiters: Waiters, bell: asyncio.Event):
+    def __init__(self, runtime: Runtime, hub: Hub, waiters: Waiters, wakeup: asyncio.Event):
         self._runtime = runtime
         self._hub = hub
         self._waiters = waiters
-        self._bell = bell
+        self._wakeup = wakeup
         self._cursor = 0
 
     async def begin(self) -> None:
-        """Take up the newest history, so that the hub has it before the first socket comes."""
+        """Read the newest history, so that the hub has it before the first socket opens."""
         since, events = await self._runtime.offload(_latest, RECENT)
         self._hub.begin(since, events)
         self._cursor = self._hub.last_seq
 
     async def run(self) -> None:
-        """Follow the outbox from where it was when we began."""
+        """Publish what comes after the history that `begin` read."""
         while True:
             while await self._publish() == _BATCH:
                 pass
-            self._runtime.well("feed")
-            await heard(self._bell, _POLL_SECONDS)
+            self._runtime.mark_ready("feed")
+            await wait_for_wakeup(self._wakeup, _POLL_SECONDS)
 
     async def _publish(self) -> int:
         try:
@@ -99,8 +100,8 @@ class Feed:
         self._hub.publish(events)
         self._hub.forget(removed)
         for event in events:
-            if event["data"]["state"] not in _ON_THE_WAY:
-                self._waiters.tell(event["data"]["vm"]["vmsvc_id"])
+            if event["data"]["state"] not in _NOT_AWAITED:
+                self._waiters.wake(event["data"]["vm"]["vmsvc_id"])
             self._cursor = event["data"]["seq"]
         return len(events)
 

@@ -1,4 +1,4 @@
-"""An event on its way to sockets: encoded and framed once, whoever gets it."""
+"""An event as a WebSocket message: encoded and framed once for all subscribers."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -20,8 +20,8 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which events a subscriber wants; an empty set of types means all, None is no condition."""
+class EventFilter:
+    """Which events a subscriber gets; an empty set of types means all, None is no condition."""
 
     types: frozenset[str] = frozenset()
     vm: str | None = None

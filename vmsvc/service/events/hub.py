@@ -1,12 +1,12 @@
 """Fan-out of committed events to the sockets of this replica, in memory.
 
-The feed publishes, in order of `seq`. All that comes in one turn of the loop goes to a socket as one piece: with
+The feed publishes, in order of `seq`. All that comes in one turn of the loop goes to a socket in one send: with
 bursts of 50 events of 300 bytes the kernel's price of a send, some 10 us, is paid once and not 50 times (measured by
-`make bench`). Sockets that want the same share the piece. Publishing never waits for a socket: what one cannot take is
-its own to keep, within its own bound.
+`make bench`). Sockets with the same filter share the bytes. Publishing never waits for a socket: what a socket cannot
+take now, its writer queues up to a limit.
 
-The newest events are kept, so that clients who come back after a cut or a restart, all of them at once, find there
-what they missed and the database is not asked.
+The newest events are kept in memory: clients that reconnect after a cut or a restart, all of them at once, get from
+there what they missed, and the database is not read.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from vmsvc.service.events.frames import Message, Wanted, encode
+from vmsvc.service.events.frames import EventFilter, Message, encode
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +28,13 @@ RECENT = 1024
 SLICE = 256
 
 
-class End(StrEnum):
+class EndReason(StrEnum):
     """Why the hub ends a subscription."""
 
     SLOW = "slow"  # its peer does not read, or not fast enough
     STOPPED = "stopped"  # the service stops
-    GONE = "gone"  # events were forgotten before this replica had read them
-    FAILED = "failed"  # a defect of ours
+    GONE = "gone"  # events were deleted before this replica had read them
+    FAILED = "failed"  # a defect of the service
 
 
 class Subscriber(Protocol):
@@ -43,7 +43,7 @@ class Subscriber(Protocol):
     def send(self, data: bytes) -> None:
         """Some frames, in order. Never waits; does nothing once it has ended."""
 
-    def end(self, why: End) -> None:
+    def end(self, reason: EndReason) -> None:
         """The hub has ended this subscription and sends no more events."""
 
 
@@ -53,141 +53,148 @@ class Hub:
 
     def __init__(self, frame: Callable[[bytes], bytes], recent: int = RECENT, clock: Callable[[], float] = time.time):
         self._frame = frame
-        self._keep = recent
+        self._max_recent = recent
         self._clock = clock
-        self._all: set[Subscriber] = set()
-        self._live: dict[Wanted, dict[Subscriber, int]] = {}  # and the seq up to which each needs nothing
+        self._subscribers: set[Subscriber] = set()
+        self._subscriptions: dict[EventFilter, dict[Subscriber, int]] = {}  # and the seq up to which each needs nothing
         self._recent: list[Message] = []
         self._since = 0  # every event after this is in `_recent`
         self._pending: list[Message] = []
-        self._round: Iterator[bool] | None = None
+        self._deliveries_left: Iterator[bool] | None = None
         self.last_seq = 0
         self.lag_seconds = 0.0  # from the last event's `time` to its fan-out
         self.closed = False
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._subscribers)
 
     def encode(self, event: Mapping[str, Any]) -> Message:
         """The message of a CloudEvents object, framed as those that the hub publishes."""
         return encode(event, self._frame)
 
-    def enter(self, subscriber: Subscriber) -> None:
-        """Count a subscriber; it gets nothing until it joins."""
-        self._all.add(subscriber)
+    def register(self, subscriber: Subscriber) -> None:
+        """Count a subscriber; it gets nothing until it subscribes."""
+        self._subscribers.add(subscriber)
 
-    def join(self, subscriber: Subscriber, wanted: Wanted, since: int) -> bool:
-        """Give it what is published from now on, after `since`. False, and nothing, when it lacks earlier events."""
+    def subscribe(self, subscriber: Subscriber, event_filter: EventFilter, since: int) -> bool:
+        """Send it what is published from now on, after `since`. Returns False, and does nothing, when the subscriber
+        lacks earlier events."""
         if since < self.last_seq:
             return False
-        self._live.setdefault(wanted, {})[subscriber] = since
+        self._subscriptions.setdefault(event_filter, {})[subscriber] = since
         return True
 
-    def leave(self, subscriber: Subscriber, wanted: Wanted) -> None:
+    def unregister(self, subscriber: Subscriber, event_filter: EventFilter) -> None:
         """Forget a subscriber; one that is not known is no error."""
-        self._all.discard(subscriber)
-        group = self._live.get(wanted, {})
+        self._subscribers.discard(subscriber)
+        group = self._subscriptions.get(event_filter, {})
         group.pop(subscriber, None)
         if not group:
-            self._live.pop(wanted, None)
+            self._subscriptions.pop(event_filter, None)
 
-    def page(self, wanted: Wanted, since: int, limit: int) -> tuple[list[Message], int] | None:
+    def page(self, event_filter: EventFilter, since: int, limit: int) -> tuple[list[Message], int] | None:
         """The wanted events after `since`, some of the first `limit`, and the seq up to which that reaches; None when
         memory does not go back so far."""
         if since < self._since:
             return None
         first = bisect_right(self._recent, since, key=lambda message: message.seq)
         found = self._recent[first : first + limit]
-        return [message for message in found if wanted.admits(message)], found[-1].seq if found else since
+        return [message for message in found if event_filter.admits(message)], found[-1].seq if found else since
 
     def begin(self, since: int, events: Iterable[Mapping[str, Any]]) -> None:
-        """Know the newest of what was committed before we came: all events after `since`."""
+        """Take the newest of the events that were committed before this replica started: all after `since`."""
         self.skip(since)
-        self._remember(events)
+        self._add_recent(events)
 
     def publish(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Committed events, in order, for every subscriber. One that was published before is ignored."""
-        fresh = self._remember(events)
-        if fresh and self._live:
-            self._pending += fresh
-            if self._round is None:
-                self._round = self._deliveries()
-                asyncio.get_running_loop().call_soon(self._turn)
+        new = self._add_recent(events)
+        if new and self._subscriptions:
+            self._pending += new
+            if self._deliveries_left is None:
+                self._deliveries_left = self._deliveries()
+                asyncio.get_running_loop().call_soon(self._deliver_slice)
 
-    def _remember(self, events: Iterable[Mapping[str, Any]]) -> list[Message]:
-        fresh, newest = [], ""
+    def _add_recent(self, events: Iterable[Mapping[str, Any]]) -> list[Message]:
+        new, newest = [], ""
         for event in events:
             message = self.encode(event)
             if message.seq > self.last_seq:
                 self.last_seq, newest = message.seq, event["time"]
-                fresh.append(message)
-        if fresh:
+                new.append(message)
+        if new:
             self.lag_seconds = max(0.0, self._clock() - datetime.fromisoformat(newest).timestamp())
-        self._recent += fresh
-        if len(self._recent) > self._keep:
-            self.forget(self._recent[-self._keep - 1].seq)
-        return fresh
+        self._recent += new
+        if len(self._recent) > self._max_recent:
+            self.forget(self._recent[-self._max_recent - 1].seq)
+        return new
 
     def forget(self, seq: int) -> None:
-        """History up to `seq` is no longer kept: a reader from before it is to be told so."""
+        """Drop the events up to `seq`: the history no longer has them, and a reader from before gets HistoryGone."""
         self._since = max(self._since, seq)
         del self._recent[: bisect_right(self._recent, seq, key=lambda message: message.seq)]
 
     def skip(self, seq: int) -> None:
-        """Events up to `seq` will never come: who waits for them has to reload."""
-        for subscriber in [one for group in self._live.values() for one, since in group.items() if since < seq]:
-            subscriber.end(End.GONE)
+        """Pass over the events up to `seq`, which no longer exist: subscribers that lack them have to reload."""
+        for subscriber in [
+            one for group in self._subscriptions.values() for one, since in group.items() if since < seq
+        ]:
+            subscriber.end(EndReason.GONE)
         self.last_seq = max(self.last_seq, seq)
         self.forget(seq)
 
     def close(self) -> None:
         """End every subscriber: the service stops."""
         self.closed = True
-        for subscriber in tuple(self._all):
-            subscriber.end(End.STOPPED)
+        for subscriber in tuple(self._subscribers):
+            subscriber.end(EndReason.STOPPED)
 
-    def _turn(self) -> None:
+    def _deliver_slice(self) -> None:
         """Serve a slice of the sockets, then let the loop turn before the next."""
-        if not next(self._round, False):
-            self._round = self._deliveries() if self._pending else None
-        if self._round:
-            asyncio.get_running_loop().call_soon(self._turn)
+        if not next(self._deliveries_left, False):
+            self._deliveries_left = self._deliveries() if self._pending else None
+        if self._deliveries_left:
+            asyncio.get_running_loop().call_soon(self._deliver_slice)
 
     def _deliveries(self) -> Iterator[bool]:
-        """Send what is pending; each step is a slice of the subscribers. Who joins meanwhile has it already."""
+        """Send what is pending, a slice of the subscribers in each step. A subscriber that joins meanwhile has it."""
         messages, self._pending = self._pending, []
         served = 0
-        for wanted, group in tuple(self._live.items()):
-            for some, piece in _shares(group, [message for message in messages if wanted.admits(message)]):
-                for first in range(0, len(some), SLICE):
-                    served += _send(some[first : first + SLICE], piece)
+        for event_filter, group in tuple(self._subscriptions.items()):
+            for batch, data in _batches(group, [message for message in messages if event_filter.admits(message)]):
+                for first in range(0, len(batch), SLICE):
+                    served += _send(batch[first : first + SLICE], data)
                     if served >= SLICE:
                         yield True
                         served = 0
 
 
-def _shares(group: Mapping[Subscriber, int], messages: list[Message]) -> list[tuple[list[Subscriber], bytes]]:
-    """Who gets what: all of them the same piece, but for those who joined later and have some of it already."""
+def _batches(group: Mapping[Subscriber, int], messages: list[Message]) -> list[tuple[list[Subscriber], bytes]]:
+    """Which subscribers get which bytes: all of them the same, but for those that joined later and have some of the
+    messages already."""
     if not messages:
         return []
-    later = {one: since for one, since in group.items() if since >= messages[0].seq}
+    joined_later = {one: since for one, since in group.items() if since >= messages[0].seq}
     return [
-        ([one for one in group if one not in later] if later else list(group), _joined(messages)),
-        *(([one], _joined(message for message in messages if message.seq > since)) for one, since in later.items()),
+        ([one for one in group if one not in joined_later] if joined_later else list(group), _concatenate(messages)),
+        *(
+            ([one], _concatenate(message for message in messages if message.seq > since))
+            for one, since in joined_later.items()
+        ),
     ]
 
 
-def _send(subscribers: list[Subscriber], piece: bytes) -> int:
-    """Send each the piece; how many they are. With thousands of sockets the memory that is looked at for each of them
-    costs more than what is done: this loop looks at the subscriber alone."""
+def _send(subscribers: list[Subscriber], data: bytes) -> int:
+    """Send each subscriber the data; returns their number. With thousands of sockets the memory that is read for each
+    of them costs more than the work: this loop reads the subscriber alone."""
     for subscriber in subscribers:
         try:
-            subscriber.send(piece)
+            subscriber.send(data)
         except Exception:  # pylint: disable=broad-exception-caught; one must not cost the others an event
             log.exception("a socket failed")
-            asyncio.get_running_loop().call_soon(subscriber.end, End.FAILED)
+            asyncio.get_running_loop().call_soon(subscriber.end, EndReason.FAILED)
     return len(subscribers)
 
 
-def _joined(messages: Iterable[Message]) -> bytes:
+def _concatenate(messages: Iterable[Message]) -> bytes:
     return b"".join([message.frame for message in messages])

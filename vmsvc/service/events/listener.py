@@ -1,4 +1,5 @@
-"""LISTEN: somebody committed something. A doorbell, not a message: who hears it reads the database."""
+"""LISTEN: PostgreSQL says that a transaction was committed. The loops that this wakes read the database. In /readyz and
+in the log this part is called `doorbell`."""
 
 import asyncio
 import contextlib
@@ -29,25 +30,25 @@ class Listener:
     def __init__(self, runtime: Runtime, url: str):
         self._runtime = runtime
         self._url = url
-        self._bells: list[asyncio.Event] = []
-        self._for_acts: list[asyncio.Event] = []
+        self._wakeups: list[asyncio.Event] = []
+        self._intent_wakeups: list[asyncio.Event] = []
         self._listening = False
 
-    def bell(self, *, acts: bool = False) -> asyncio.Event:
-        """An event of one's own that is set at every ring, or only when there may be an intent to carry out (`acts`);
-        clear it before reading."""
-        bell = asyncio.Event()
-        (self._for_acts if acts else self._bells).append(bell)
-        return bell
+    def wakeup(self, *, intents_only: bool = False) -> asyncio.Event:
+        """An event for one loop. The listener sets it at every notification, or only when there may be an intent to
+        carry out (`intents_only`); the loop clears it before it reads the database."""
+        wakeup = asyncio.Event()
+        (self._intent_wakeups if intents_only else self._wakeups).append(wakeup)
+        return wakeup
 
-    def ring(self) -> None:
-        """We have committed something: wake everybody here, unless the database is about to."""
+    def wake(self) -> None:
+        """To be called after a commit of this process: wake its loops, unless a notification is about to do that."""
         if not self._listening:
-            self._wake()
+            self._wake_loops()
 
-    def _wake(self, news_alone: bool = False) -> None:
-        for bell in self._bells if news_alone else (*self._bells, *self._for_acts):
-            bell.set()
+    def _wake_loops(self, events_only: bool = False) -> None:
+        for wakeup in self._wakeups if events_only else (*self._wakeups, *self._intent_wakeups):
+            wakeup.set()
 
     async def run(self) -> None:
         """Listen. While that is impossible, poll the database instead, and try to listen again. Raises Unavailable when
@@ -72,14 +73,14 @@ class Listener:
         end, before = loop.time() + seconds, None
         while loop.time() < end:
             now = await self._runtime.offload(changes)
-            self._runtime.well("doorbell")
+            self._runtime.mark_ready("doorbell")
             if now != before:
                 before = now
-                self._wake()
+                self._wake_loops()
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _listen(self) -> None:
-        """Listen until the connection is lost. Raises Unheard, or Unavailable when there is no connection."""
+        """Listen until the connection is lost. Raises NotificationsLost, or Unavailable when there is no connection."""
         connection = await self._runtime.offload(listen, self._url)
         lost = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -90,12 +91,12 @@ class Listener:
             loop.remove_reader(descriptor)
             lost.set()
 
-        loop.add_reader(descriptor, self._heard, connection, lose)
+        loop.add_reader(descriptor, self._on_readable, connection, lose)
         try:
             self._listening = True
             connection.notifies.clear()
-            self._wake()  # what was committed while nobody listened
-            self._runtime.well("doorbell")
+            self._wake_loops()  # what was committed while nobody listened
+            self._runtime.mark_ready("doorbell")
             if self._runtime.notes.pop("doorbell", None):
                 log.info("doorbell: listens to the database")
             await lost.wait()
@@ -106,24 +107,24 @@ class Listener:
             with contextlib.suppress(Exception):
                 connection.close()
 
-    def _heard(self, connection, lose: Callable[[], None]) -> None:
+    def _on_readable(self, connection, lose: Callable[[], None]) -> None:
         try:
             connection.poll()
         except Exception:  # pylint: disable=broad-exception-caught
             lose()
             return
-        told = {notice.payload for notice in connection.notifies if not notice.payload.startswith(TEST_PREFIX)}
+        payloads = {notice.payload for notice in connection.notifies if not notice.payload.startswith(TEST_PREFIX)}
         connection.notifies.clear()
         if connection.closed:
             lose()
-        if told:
-            self._wake(news_alone=told == {NO_INTENTS})
+        if payloads:
+            self._wake_loops(events_only=payloads == {NO_INTENTS})
 
 
-async def heard(bell: asyncio.Event, seconds: float) -> None:
-    """Wait for the bell, but no longer than so many seconds; then clear it."""
+async def wait_for_wakeup(wakeup: asyncio.Event, seconds: float) -> None:
+    """Wait for the wakeup, but no longer than so many seconds; then clear it."""
     with contextlib.suppress(TimeoutError):
-        # Not wait_for: before Python 3.12 it drops a cancellation that comes together with the ring.
+        # Not wait_for: before Python 3.12 it drops a cancellation that comes together with the event.
         async with asyncio.timeout(seconds):
-            await bell.wait()
-    bell.clear()
+            await wakeup.wait()
+    wakeup.clear()

@@ -35,7 +35,7 @@ class Lifetimes:
         while True:
             if self._lifetime:
                 await self._runtime.offload(self._notice_the_old, dict(self._server_cache.servers))
-            self._runtime.well("lifetimes")
+            self._runtime.mark_ready("lifetimes")
             await asyncio.sleep(_ROUND_SECONDS)
 
     def _notice_the_old(self, shown: Mapping[str, Server]) -> None:

@@ -35,29 +35,30 @@ _STEPS = (
 
 
 class Evictions:
-    """What clients may ask about evictions. After each change `ring` wakes the loops of this replica, and `stale` has
-    the list made anew: it must show what a client is answered, even if PostgreSQL's notification comes later."""
+    """What clients may ask about evictions. After each change `wake` wakes the loops of this replica, and
+    `invalidate_list` has the list made anew: it must agree with the client's answer, even if PostgreSQL's notification
+    comes later."""
 
     def __init__(
         self,
         runtime: Runtime,
         server_cache: ServerCache,
-        ring: Callable[[], None],
-        stale: Callable[[], None],
+        wake: Callable[[], None],
+        invalidate_list: Callable[[], None],
         grace_seconds: float,
     ):
         self._runtime = runtime
         self._server_cache = server_cache
-        self._ring = ring
-        self._stale = stale
+        self._wake = wake
+        self._invalidate_list = invalidate_list
         self._grace = timedelta(seconds=grace_seconds)
 
     async def acknowledge(self, ref: str, *, principal: Principal = ANYBODY) -> dict[str, Any]:
         """Release a noticed VM early, as its owner or its guest asks, and return its view. To ask twice is no error.
         Raises NotFound, Forbidden for another owner's VM where the principal may not act for others, Conflict."""
         shown = await self._runtime.offload(_acknowledge, ref, principal, self._server_cache.mark_of(ref))
-        self._ring()
-        self._stale()
+        self._wake()
+        self._invalidate_list()
         return shown
 
     async def practise(self, ref: str, notice_only: bool, *, principal: Principal = ANYBODY) -> dict[str, Any]:
@@ -70,8 +71,8 @@ class Evictions:
         shown = await self._runtime.offload(
             _practise, ref, dict(self._server_cache.servers), self._grace, notice_only, principal
         )
-        self._ring()
-        self._stale()
+        self._wake()
+        self._invalidate_list()
         return shown
 
     async def record(

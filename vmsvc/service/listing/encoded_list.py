@@ -1,4 +1,4 @@
-"""The list of all servers and requests, kept encoded: what changed is joined and encoded again, the rest stands.
+"""The list of all servers and requests, kept encoded: what changed is joined and encoded again, the rest is kept.
 
 A server is shown with the row that names it, or else with the row whose mark it carries: its id may not have been
 written down yet. A row that has ended for us is left out, though the cloud may show its server for a moment.
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from vmsvc.cloud.port import Server
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.service.listing import vm_view as listing
+from vmsvc.service.listing import vm_view
 from vmsvc.service.server_rows import ServerRows
 
 
-class Listed(NamedTuple):
+class ListedVm(NamedTuple):
     """Those columns of a VM that a list shows."""
 
     id: str
@@ -62,47 +62,47 @@ def page_of(pieces: Iterable[bytes], seq: int, missing: Iterable[str] = ()) -> P
 
 
 class EncodedList:
-    """The encoded list; `update` encodes anew only what changed. Two threads must not use it at once."""
+    """The encoded list; `update` encodes only what changed. Two threads must not use it at once."""
 
     def __init__(self) -> None:
-        self._rows: Mapping[str, Listed] = {}
+        self._rows: Mapping[str, ListedVm] = {}
         self._index = ServerRows()
-        self._shown: dict[str, bytes] = {}  # by server
-        self._awaited: dict[str, bytes] = {}  # by row
+        self._servers: dict[str, bytes] = {}  # by server
+        self._requests: dict[str, bytes] = {}  # by row
         self._missing: set[str] = set()
         self._page: Page | None = None
 
     def update(
-        self, rows: Mapping[str, Listed], changed: Iterable[str], servers: Mapping[str, Server | None], seq: int
+        self, rows: Mapping[str, ListedVm], changed: Iterable[str], servers: Mapping[str, Server | None], seq: int
     ) -> Page:
         """The page after these rows and servers (None: it has gone) changed. `rows` are all that are current, as of
         the event `seq` or later."""
         self._rows = rows
-        concerned, anew = dict.fromkeys(changed), dict.fromkeys(servers)
+        affected_rows, affected_servers = dict.fromkeys(changed), dict.fromkeys(servers)
         for server_id, server in servers.items():
-            concerned.update(dict.fromkeys(self._index.put_server(server_id, server)))
-        for row_id in tuple(concerned):
+            affected_rows.update(dict.fromkeys(self._index.put_server(server_id, server)))
+        for row_id in tuple(affected_rows):
             row = rows.get(row_id)
-            anew.update(dict.fromkeys(self._index.put_row(row_id, row and row.cloud_id)))
+            affected_servers.update(dict.fromkeys(self._index.put_row(row_id, row and row.cloud_id)))
         # Another row may lose its server to the one that names it, or get it back.
-        concerned.update(dict.fromkeys({*map(self._index.mark_of, anew)} - {None}))
-        for row_id in concerned:
-            anew.update(dict.fromkeys(self._index.carrying(row_id)))
-        concerned.update(dict.fromkeys({*map(self._index.row_naming, anew)} - {None}))
-        news = [self._encode(self._shown, server_id, self._server_of) for server_id in anew]
-        news += [self._encode(self._awaited, row_id, self._request_of) for row_id in concerned]
-        if any(news) or self._page is None or self._page.seq != seq or self._page.missing != self._missing:
+        affected_rows.update(dict.fromkeys({*map(self._index.mark_of, affected_servers)} - {None}))
+        for row_id in affected_rows:
+            affected_servers.update(dict.fromkeys(self._index.carrying(row_id)))
+        affected_rows.update(dict.fromkeys({*map(self._index.row_naming, affected_servers)} - {None}))
+        changes = [self._encode(self._servers, server_id, self._view_of_server) for server_id in affected_servers]
+        changes += [self._encode(self._requests, row_id, self._view_of_request) for row_id in affected_rows]
+        if any(changes) or self._page is None or self._page.seq != seq or self._page.missing != self._missing:
             self._page = self._assembled(seq)
         return self._page
 
     def _assembled(self, seq: int) -> Page:
-        waiting = sorted(self._awaited, key=lambda row_id: (self._rows[row_id].created_at, row_id))
-        return page_of([*self._shown.values(), *map(self._awaited.__getitem__, waiting)], seq, self._missing)
+        waiting = sorted(self._requests, key=lambda row_id: (self._rows[row_id].created_at, row_id))
+        return page_of([*self._servers.values(), *map(self._requests.__getitem__, waiting)], seq, self._missing)
 
-    def _encode(self, pieces: dict[str, bytes], key: str, look: Callable[[str], dict[str, Any] | None]) -> bool:
+    def _encode(self, pieces: dict[str, bytes], key: str, view_of: Callable[[str], dict[str, Any] | None]) -> bool:
         """Encode one server or request again; True when its bytes changed."""
-        found = look(key)
-        piece = None if found is None else json.dumps(found, separators=(",", ":")).encode("ascii")
+        view = view_of(key)
+        piece = None if view is None else json.dumps(view, separators=(",", ":")).encode("ascii")
         if pieces.get(key) == piece:
             return False
         if piece is None:
@@ -111,34 +111,34 @@ class EncodedList:
             pieces[key] = piece
         return True
 
-    def _server_of(self, server_id: str) -> dict[str, Any] | None:
-        server, row = self._index.servers.get(server_id), self._row_with(server_id)
-        over = row is not None and row.state in FINAL
-        if server is None and row is not None and not over:
+    def _view_of_server(self, server_id: str) -> dict[str, Any] | None:
+        server, row = self._index.servers.get(server_id), self._row_of_server(server_id)
+        ended = row is not None and row.state in FINAL
+        if server is None and row is not None and not ended:
             self._missing.add(server_id)
         else:
             self._missing.discard(server_id)
-        return None if server is None or over else listing.shown(server, row and row._asdict())
+        return None if server is None or ended else vm_view.server_view(server, row and row._asdict())
 
-    def _row_with(self, server_id: str) -> Listed | None:
+    def _row_of_server(self, server_id: str) -> ListedVm | None:
         named_by = self._index.row_naming(server_id)
         if named_by is not None:
             return self._rows[named_by]
         row = self._rows.get(self._index.mark_of(server_id) or "")
-        return row if row is not None and not row.cloud_id and self._first(row.id) == server_id else None
+        return row if row is not None and not row.cloud_id and self._unnamed_server(row.id) == server_id else None
 
-    def _first(self, row_id: str) -> str | None:
+    def _unnamed_server(self, row_id: str) -> str | None:
         """Of the servers that carry the mark of a row the one that no other row names."""
         return next(
             (server_id for server_id in self._index.carrying(row_id) if self._index.row_naming(server_id) is None), None
         )
 
-    def _request_of(self, row_id: str) -> dict[str, Any] | None:
+    def _view_of_request(self, row_id: str) -> dict[str, Any] | None:
         row = self._rows.get(row_id)
         if row is None or row.state in FINAL:
             return None
         if row.cloud_id:  # the server of one that is still built may have failed and gone: the request goes on
             waits = row.state == State.BUILDING and row.cloud_id not in self._index.servers
         else:
-            waits = self._first(row_id) is None
-        return listing.awaited(row._asdict()) if waits else None
+            waits = self._unnamed_server(row_id) is None
+        return vm_view.request_view(row._asdict()) if waits else None

@@ -1,4 +1,4 @@
-"""What a list shows of each: the cloud's server with what we know of it, or a request that has none."""
+"""One VM as clients get it: the cloud's server with the fields of its row, or a request that has no server."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from vmsvc.cloud.port import Server
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
-from vmsvc.service.acting.await_build import under_way
+from vmsvc.service.acting.await_build import build_message
 
-_OURS = (
+_FIELDS = (
     "vmsvc_id",
     "is_preemptible",
     "state",
@@ -22,26 +22,27 @@ _OURS = (
 )
 
 
-def shown(server: Server, row: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The cloud's own body, and ours beside it. Of a server in a cell that is down the cloud says no name."""
+def server_view(server: Server, row: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The cloud's own body with the fields of the row (None: the server is not ours). For a server in a cell that is
+    down the cloud gives no name."""
     if row is None:
         return {"name": server.name, **server.body}
     ours = view(row)
     if row["state"] == State.BUILDING and server.status == "BUILD":
-        ours["message"] = under_way(server)
+        ours["message"] = build_message(server)
     return {
         "name": row["name"],
         **server.body,
-        **{name: ours[name] for name in _OURS},
+        **{name: ours[name] for name in _FIELDS},
         **{name: ours[name] for name in ("notice", "message") if name in ours},
     }
 
 
-def awaited(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A request without a server: what we know of it."""
-    known = view(row)
-    known["status"] = None  # the cloud does not know it
-    known["links"] = [{"rel": "self", "href": f"/api/v1/vm/{row['id']}"}]
+def request_view(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A request without a server: the fields of its row, with no status, as the cloud does not know it."""
+    body = view(row)
+    body["status"] = None
+    body["links"] = [{"rel": "self", "href": f"/api/v1/vm/{row['id']}"}]
     if row["outcome"] and not row["outcome"]["ok"]:
-        known["error"], known["message"] = row["outcome"]["error"], row["outcome"]["message"]
-    return known
+        body["error"], body["message"] = row["outcome"]["error"], row["outcome"]["message"]
+    return body

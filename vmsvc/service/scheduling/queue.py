@@ -30,7 +30,7 @@ class Queue:
 def waiting_queue() -> Queue:
     """The queue now. It has to be read before the cloud is."""
     with connected():
-        found = ledger.concerned()
+        found = ledger.queue_rows()
     rows = [one for one in found if one.state]
     waiting = [one for one in rows if one.state == State.PENDING]
     kept = {one.id for one in found if not one.state} - {one.id for one in rows if one.state == State.BUILDING}
@@ -38,10 +38,10 @@ def waiting_queue() -> Queue:
     hosts = {one.host for one in found if not one.state and one.host and one.id in ids}
     left = hosts - {one.host for one in rows if one.state in LEAVING}
     asked = [traits_named({"traits": one.traits or {}, "requirements": one.requirements or {}}) for one in waiting]
-    return Queue(frozenset(ids), frozenset().union(*asked), frozenset(left), frozenset(map(_moving, rows)))
+    return Queue(frozenset(ids), frozenset().union(*asked), frozenset(left), frozenset(map(_queue_entry, rows)))
 
 
-def _moving(one: ledger.Concerned) -> tuple[str, State, datetime | None]:
+def _queue_entry(one: ledger.QueueRow) -> tuple[str, State, datetime | None]:
     """A VM as `Queue.moving` has it. A request that the cloud has refused is new in the queue."""
     state = State.NOTICED if one.state == State.EVICTING else State(one.state)
     return one.id, state, one.updated_at if state is State.PENDING else None

@@ -30,7 +30,7 @@ from vmsvc.scheduling.decide import decide
 from vmsvc.scheduling.decide_all import WAITING_SECONDS, Commit, Plan, Settle, Verify, decide_all, with_precedents
 from vmsvc.scheduling.decisions import Place, Refuse
 from vmsvc.scheduling.verification import Verification, WaitingRequest, by_verdict, unverified_facts
-from vmsvc.service.events.listener import heard
+from vmsvc.service.events.listener import wait_for_wakeup
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.apply import ChangedMeanwhile, apply, loose_ends, tie_up
 from vmsvc.service.scheduling.preview import preview
@@ -70,8 +70,8 @@ class Scheduler:
         server_cache: ServerCache,
         host_cache: HostCache,
         verdicts: Verdicts,
-        bell: asyncio.Event,
-        ring: Callable[[], None],
+        wakeup: asyncio.Event,
+        wake: Callable[[], None],
         *,
         grace_seconds: float,
         policy: Policy,
@@ -80,8 +80,8 @@ class Scheduler:
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache
-        self._bell = bell
-        self._ring = ring
+        self._wakeup = wakeup
+        self._wake = wake
         self._grace = timedelta(seconds=grace_seconds)
         self._world_cache = WorldCache(policy)
         self._snapshots = Snapshots(cloud, server_cache, host_cache, verdicts, self._world_cache.add_changes)
@@ -100,11 +100,11 @@ class Scheduler:
         while True:
             began = loop.time()
             waiting = await self._pass()
-            self._runtime.well("scheduler")
-            await heard(self._bell, waiting or _POLL_SECONDS)
+            self._runtime.mark_ready("scheduler")
+            await wait_for_wakeup(self._wakeup, waiting or _POLL_SECONDS)
             if self.waiting:
                 await asyncio.sleep(began + _PASS_SECONDS - loop.time())
-                self._bell.clear()
+                self._wakeup.clear()
 
     async def _pass(self) -> float:
         """Decide for all requests that waited before the cloud was read. Returns the seconds to the next pass, 0 when
@@ -124,7 +124,7 @@ class Scheduler:
             return WAITING_SECONDS
         self._queue, self._again_at = queue.with_noticed(done.noticed), time.monotonic() + done.wait
         if done.acts:
-            self._ring()
+            self._wake()
         return done.wait
 
     async def _verified(
@@ -238,7 +238,7 @@ class Scheduler:
                 decision = Refuse(verdict.objection.error, verdict.objection.message)
             shown = preview(decision, world.vms, self._grace.total_seconds())
             if isinstance(decision, Place) and not world.operator:
-                # The cloud alone knows whether a host has room; what it would cost if none has is known.
+                # The cloud alone knows whether a host has the capacity; what it would cost if none has is known.
                 full = by_verdict(waiting, decide(if_refused(request), world), world, verdict, networks)
                 shown["if_no_host_has_room"] = preview(full, world.vms, self._grace.total_seconds())
             return shown

@@ -78,7 +78,7 @@ class Snapshots:
         raises, and TooManyRequests for a client."""
         # The longest of these calls is sent first.
         calls = [self._read_servers()] if what.order or what.needs else []
-        calls += [self._host_cache.seek(need, traits) for need, traits in what.needs]
+        calls += [self._host_cache.find_capacity(need, traits) for need, traits in what.needs]
         if what.hosts:
             calls.append(self._host_cache.read(what.hosts))
         verdicts, *_ = await asyncio.gather(self._verdicts.of(what.boots, client), *calls)
@@ -99,15 +99,17 @@ class Snapshots:
         """Read the servers; for an operator those of all projects, in one list."""
         called = time.monotonic()
         if self._cloud.mode == "operator":
-            await self._host_cache.refresh(0, traits, self._server_cache.everybody)
+            await self._host_cache.refresh(0, traits, self._server_cache.servers_and_occupants)
         await self._server_cache.refresh(time.monotonic() - called)  # unless that has just been done
 
     def _up_to_date(self, snapshot: Snapshot) -> Snapshot:
         """Pass on the changes of servers and hosts together, as of one moment."""
-        self._add_changes(self._server_cache.news(), self._host_cache.news())
+        self._add_changes(self._server_cache.take_changes(), self._host_cache.take_changes())
         return replace(
             snapshot,
             verified=replace(
-                snapshot.verified, fresh=self._host_cache.read_since(snapshot.began), doubted=self._host_cache.doubted
+                snapshot.verified,
+                fresh=self._host_cache.read_since(snapshot.began),
+                uncertain=self._host_cache.uncertain,
             ),
         )

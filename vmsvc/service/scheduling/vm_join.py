@@ -12,7 +12,7 @@ from vmsvc.scheduling.vms import VmFacts, VmIndex
 from vmsvc.service.server_rows import ServerRows
 from vmsvc.store.vm_cache import VmRow
 
-#: Statuses in which a server's room on its host is given back though the server is still there.
+#: Statuses in which a server's claim on its host is released though the server is still there.
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
 
 
@@ -46,16 +46,16 @@ class VmJoin:
         rows: Mapping[str, VmRow],
         affected: Iterable[str],
         *,
-        came: Set[str],
-        went: Set[str],
+        added: Set[str],
+        removed: Set[str],
         exempt: Set[str],
         operator: bool,
         metadata_items: int,
     ) -> None:
-        """Join the affected rows again. `came` and `went`: the servers that were not yet, or no longer, there when the
+        """Join the affected rows again. `added`, `removed`: the servers that were not yet, or no longer, there when the
         quota was read; `exempt`: the ids of VMs that could not be evicted lately; `metadata_items`: how many a server
         may have."""
-        uncertain = came | went
+        uncertain = added | removed
         again = {*affected, *(exempt ^ self._exempt)}
         if metadata_items != self._metadata_items:
             again.update(rows)
@@ -65,9 +65,9 @@ class VmJoin:
             again |= {self._index.row_naming(server_id), self._index.mark_of(server_id)} - {None}
         self._uncertain = uncertain
         for row_id in again:
-            self._join(row_id, rows.get(row_id), came, went)
+            self._join(row_id, rows.get(row_id), added, removed)
 
-    def _join(self, row_id: str, row: VmRow | None, came: Set[str], went: Set[str]) -> None:
+    def _join(self, row_id: str, row: VmRow | None, added: Set[str], removed: Set[str]) -> None:
         """Join one row. A request that waits for capacity is no VM yet."""
         self._index.put_row(row_id, row and row.cloud_id)
         if row is None or row.state == State.PENDING:
@@ -75,7 +75,7 @@ class VmJoin:
             return
         server = self._server(row)
         known = server.id if server is not None else row.cloud_id
-        was_there = known is not None and (known in went or server is not None and known not in came)
+        was_there = known is not None and (known in removed or server is not None and known not in added)
         takes_notice = server is None or not server.runs or server.takes_notice(self._metadata_items)
         # A tenant's VM whose guest cannot read a notice is no candidate. An operator's guests must not make themselves
         # immune by filling their metadata: the event alone delivers their notice.

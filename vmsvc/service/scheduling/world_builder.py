@@ -73,11 +73,11 @@ class WorldBuilder:
         commitments: Commitments,
         *,
         operator: bool,
-        came: Set[str] = frozenset(),
-        went: Set[str] = frozenset(),
+        added: Set[str] = frozenset(),
+        removed: Set[str] = frozenset(),
     ) -> IndexedWorld:
         """The world as it is now. `rows` are the VMs that have not ended and those that ended a short while ago,
-        `changed` the ids of those that changed since the last update; for `came` and `went` see `VmJoin.update`."""
+        `changed` the ids of those that changed since the last update; for `added` and `removed` see `VmJoin.update`."""
         affected, self._affected = {*self._affected, *changed}, set()
         world = self._world
         if world is None:
@@ -96,8 +96,8 @@ class WorldBuilder:
         self._join.update(
             rows,
             affected,
-            came=came,
-            went=went,
+            added=added,
+            removed=removed,
             exempt=commitments.exempt,
             operator=operator,
             metadata_items=quota.metadata_items,

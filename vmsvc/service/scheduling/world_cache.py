@@ -73,8 +73,8 @@ class WorldCache:
                 snapshot.quota,
                 commitments,
                 operator=operator,
-                came=frozenset(snapshot.watch.came),
-                went=frozenset(snapshot.watch.went),
+                added=frozenset(snapshot.watch.added),
+                removed=frozenset(snapshot.watch.removed),
             )
         except BaseException:  # the world may be half up to date: build it from nothing
             self._rows = VmCache()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vmsvc.service.events.hub import End
+from vmsvc.service.events.hub import EndReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,12 @@ CLOSE_CODES = (
     HISTORY_GONE,
 )
 #: By the reason for which the hub ends a subscriber.
-OF_END = {End.SLOW: TOO_SLOW, End.STOPPED: SERVICE_RESTART, End.GONE: HISTORY_GONE, End.FAILED: INTERNAL_ERROR}
+BY_END_REASON = {
+    EndReason.SLOW: TOO_SLOW,
+    EndReason.STOPPED: SERVICE_RESTART,
+    EndReason.GONE: HISTORY_GONE,
+    EndReason.FAILED: INTERNAL_ERROR,
+}
 
 
 def markdown_table() -> str:

@@ -25,8 +25,8 @@ from vmsvc.domain.errors import (
     VmsvcError,
 )
 from vmsvc.domain.principal import Principal
-from vmsvc.service.events.frames import Message, Wanted
-from vmsvc.service.events.hub import End
+from vmsvc.service.events.frames import EventFilter, Message
+from vmsvc.service.events.hub import EndReason
 from vmsvc.service.identity import tickets
 from vmsvc.web.api.handler import ApiHandler
 from vmsvc.web.api.requests import EventsQuery
@@ -51,7 +51,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
 
     since: int | None
     limit: int
-    wanted: Wanted
+    event_filter: EventFilter
     writer: SocketWriter | None = None
     catching_up: asyncio.Task[None] | None = None
     rechecking: asyncio.Task[None] | None = None
@@ -64,7 +64,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
         query = self.query(EventsQuery)
         self.since = query.get("since")
         self.limit = query["limit"]
-        self.wanted = Wanted(frozenset(query.get("type", ())), query.get("vm"), query.get("preemptible"))
+        self.event_filter = EventFilter(frozenset(query.get("type", ())), query.get("vm"), query.get("preemptible"))
 
     async def identify(self) -> Principal:
         """The principal: of the ticket with which a browser opens a socket, else as in every other handler."""
@@ -112,7 +112,11 @@ class EventsHandler(ApiHandler, WebSocketHandler):
     async def read(self, since: int, limit: int) -> tuple[list[dict], int]:
         """The wanted events after `since`, and the seq up to which they reach."""
         return await self.commands.events(
-            since=since, limit=limit, types=self.wanted.types, vm=self.wanted.vm, preemptible=self.wanted.preemptible
+            since=since,
+            limit=limit,
+            types=self.event_filter.types,
+            vm=self.event_filter.vm,
+            preemptible=self.event_filter.preemptible,
         )
 
     def admit_socket(self) -> None:
@@ -154,11 +158,11 @@ class EventsHandler(ApiHandler, WebSocketHandler):
             return
         loop, settings, hub = asyncio.get_running_loop(), self.dependencies.settings, self.dependencies.hub
         self.opened_at = loop.time()
-        self.writer = SocketWriter(self.ws_connection.stream, settings.max_queue, self.ended)
-        hub.enter(self.writer)
+        self.writer = SocketWriter(self.ws_connection.stream, settings.max_queue, self.on_writer_end)
+        hub.register(self.writer)
         self.heartbeat = loop.call_later(settings.ping_interval, self.beat)
         since = hub.last_seq if self.since is None else self.since
-        if not hub.join(self.writer, self.wanted, since):
+        if not hub.subscribe(self.writer, self.event_filter, since):
             self.catching_up = asyncio.create_task(self.catch_up(self.writer, since))
 
     def on_message(self, message: str | bytes) -> None:
@@ -171,7 +175,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
     def beat(self) -> None:
         """Ping the peer. When it has not answered the last ping it does not read, or is gone: its socket is closed."""
         if not self.pong_received:
-            self.writer.end(End.SLOW)
+            self.writer.end(EndReason.SLOW)
             return
         self.pong_received = False
         if not self.dependencies.auth.lasting and (self.rechecking is None or self.rechecking.done()):
@@ -199,29 +203,29 @@ class EventsHandler(ApiHandler, WebSocketHandler):
         """Tornado's hook for a socket that has ended, however it ended."""
         if self.writer is not None:
             self.writer.close()
-            self.dependencies.hub.leave(self.writer, self.wanted)
+            self.dependencies.hub.unregister(self.writer, self.event_filter)
             self.heartbeat.cancel()
         if self.catching_up is not None:
             self.catching_up.cancel()
         if self.rechecking is not None and self.rechecking is not asyncio.current_task():
             self.rechecking.cancel()
 
-    def ended(self, why: End) -> None:
+    def on_writer_end(self, reason: EndReason) -> None:
         """The writer sends no more: close the socket."""
-        self.close_with(close_codes.OF_END[why])
+        self.close_with(close_codes.BY_END_REASON[reason])
 
-    def close_with(self, how: close_codes.CloseCode) -> None:
+    def close_with(self, close_code: close_codes.CloseCode) -> None:
         """Close the socket from the service's side, and count it."""
         self.on_close()
-        self.dependencies.metrics.count_close(how.code)
-        self.close(how.code, how.reason)
+        self.dependencies.metrics.count_close(close_code.code)
+        self.close(close_code.code, close_code.reason)
 
     async def catch_up(self, writer: SocketWriter, sent: int) -> None:
         """Send all events after `sent`, then join the live sockets."""
         hub = self.dependencies.hub
         try:
-            while not hub.join(writer, self.wanted, sent):
-                messages, sent = hub.page(self.wanted, sent, PAGE) or await self.history(sent)
+            while not hub.subscribe(writer, self.event_filter, sent):
+                messages, sent = hub.page(self.event_filter, sent, PAGE) or await self.history(sent)
                 if messages:
                     writer.send(b"".join([message.frame for message in messages]))
                     await writer.drained()

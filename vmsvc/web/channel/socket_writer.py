@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
-from vmsvc.service.events.hub import End
+from vmsvc.service.events.hub import EndReason
 
 #: Bytes that a peer that does not read may hold in the kernel (which doubles this). The kernel's own limit is 4 MiB.
 KERNEL_BUFFER = 128 * 1024
@@ -27,18 +27,18 @@ def _send_nothing(data: bytes) -> int:
 
 
 class SocketWriter:
-    """Sends frames to one upgraded connection, in order and whole. `on_end(why)` is called once, when the writer ends
-    the subscription.
+    """Sends frames to one upgraded connection, in order and whole. `on_end(reason)` is called once, when the writer
+    ends the subscription.
 
-    `max_queue` is in bytes. The stream's own buffer holds at most one piece of the writer's: what is queued while the
-    peer does not read follows as one piece when that has left. Other code that writes to the stream, as Tornado writes
+    `max_queue` is in bytes. The stream's own buffer holds at most one write of the writer's: what is queued while the
+    peer does not read follows in one write when that has left. Other code that writes to the stream, as Tornado writes
     control frames, calls `wait_for_stream()` afterwards, so that no frame overtakes or tears another. To ask the stream
     before each `send` instead would cost as much as everything here that is not the kernel's work.
     """
 
     __slots__ = ("_stream", "_max_queue", "_on_end", "_send_now", "_writing", "_queue", "_queued", "_ended")
 
-    def __init__(self, stream: IOStream, max_queue: int, on_end: Callable[[End], None]):
+    def __init__(self, stream: IOStream, max_queue: int, on_end: Callable[[EndReason], None]):
         self._stream = stream
         self._max_queue = max_queue
         self._on_end = on_end
@@ -82,11 +82,11 @@ class SocketWriter:
         while self._writing is not None:
             await asyncio.wait([self._writing])
 
-    def end(self, why: End) -> None:
+    def end(self, reason: EndReason) -> None:
         """Send no more, and call `on_end`."""
         if not self._ended:
             self.close()
-            self._on_end(why)
+            self._on_end(reason)
 
     def close(self) -> None:
         """Send no more."""
@@ -96,7 +96,7 @@ class SocketWriter:
     def _enqueue(self, data: bytes) -> None:
         self._queued += len(data)
         if self._queued > self._max_queue:
-            self.end(End.SLOW)
+            self.end(EndReason.SLOW)
         else:
             self._queue.append(data)  # all sockets share the bytes: a stalled peer costs a reference
 
