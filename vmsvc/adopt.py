@@ -1,5 +1,5 @@
-"""`.venv/bin/python -m vmsvc adopt`: make rows for servers that this database made and, since it was restored from a
-backup, does not have.
+"""`.venv/bin/python -m vmsvc adopt`: make rows for servers that vmsvc made with this database and that, since it was
+restored from a backup, have no row.
 
 It may run beside a running service; not so with `--restored`, which also voids the notices and events of the backup.
 """
@@ -33,17 +33,17 @@ async def adopt(
     Raises Conflict for a database that cannot be worked on, and what the cloud raises.
     """
     deployment = await _in_thread(_deployment, url)
-    ours = adoption.ours_of((await cloud.servers()).servers, deployment)
-    offer = await adoption.offer_of(cloud)
+    marked = adoption.marked_servers((await cloud.servers()).servers, deployment)
+    catalog = await adoption.read_catalog(cloud)
     database = db.open_database(url, 1)
     try:
-        for line in (await _in_thread(_begin_anew, ours, dry_run)) if restored else ():
+        for line in (await _in_thread(_reset_after_restore, marked, dry_run)) if restored else ():
             say(line)
-        found = await _in_thread(adoption.without_row, ours)
-        rows = [] if dry_run else await _in_thread(adoption.adopt, found, offer, owner or OWNER)
+        found = await _in_thread(adoption.servers_without_row, marked)
+        rows = [] if dry_run else await _in_thread(adoption.adopt, found, catalog, owner or OWNER)
     finally:
         database.close_all()
-    for line in _told(found, rows, dry_run):
+    for line in _report(found, rows, dry_run):
         say(line)
     return not any(one.problem for one in found)
 
@@ -56,26 +56,26 @@ async def _in_thread(function: Callable[P, T], *arguments: P.args) -> T:
 
 
 def _deployment(url: str) -> str:
-    known = preflight.examine(url)
-    if known.pending or known.unknown:
+    database_state = preflight.examine(url)
+    if database_state.pending or database_state.unknown:
         raise Conflict(f"the database's schema is not this release's: run `{COMMAND} migrate` first")
-    if known.deployment is None:
+    if database_state.deployment is None:
         raise Conflict("no service has run on this database yet: it has made no servers")
-    return known.deployment
+    return database_state.deployment
 
 
-def _begin_anew(ours: list[Server], dry_run: bool) -> list[str]:
+def _reset_after_restore(marked: list[Server], dry_run: bool) -> list[str]:
     deadline = time.monotonic() + _SESSIONS_SECONDS
     while True:
         try:
-            return adoption.begin_anew(ours, dry_run)
+            return adoption.reset_after_restore(marked, dry_run)
         except Conflict:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
 
 
-def _told(found: list[adoption.Found], rows: list[Vm], dry_run: bool) -> list[str]:
+def _report(found: list[adoption.ServerWithoutRow], rows: list[Vm], dry_run: bool) -> list[str]:
     """A line for each server, and their numbers."""
     adopted = {row.cloud_id for row in rows}
     lines = []

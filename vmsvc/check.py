@@ -1,6 +1,6 @@
-"""`python -m vmsvc check`: what is wrong, in words, before anything is started. Looks, and changes nothing.
+"""`python -m vmsvc check`: what is wrong, in words, before anything is started. It reads, and changes nothing.
 
-Each part is looked at by itself, so that one run tells of all that is wrong.
+Each part is checked by itself, so that one run reports all that is wrong.
 """
 
 import asyncio
@@ -63,15 +63,15 @@ async def findings(settings: Settings, cloud: OpenStack | None) -> AsyncIterator
     for finding in (*_access(settings), *await asyncio.to_thread(lambda: [*_proxies(settings)])):
         yield finding
     with contextlib.ExitStack() as stack:
-        database_url, known, found = await asyncio.to_thread(_any_database, settings, stack)
+        database_url, database_state, found = await asyncio.to_thread(_any_database, settings, stack)
         for finding in found:
             yield finding
-        async for finding in _any_cloud(cloud, settings, known, database_url):
+        async for finding in _any_cloud(cloud, settings, database_state, database_url):
             yield finding
 
 
 async def _any_cloud(
-    cloud: OpenStack | None, settings: Settings, known: preflight.Findings | None, database_url: str
+    cloud: OpenStack | None, settings: Settings, database_state: preflight.Findings | None, database_url: str
 ) -> AsyncIterator[Finding]:
     if cloud is None:
         yield Finding(Level.GOOD, "cloud", "none is set (OS_CLOUD, OS_AUTH_URL): the simulated one will run")
@@ -83,7 +83,7 @@ async def _any_cloud(
         return
     for finding in _rights(cloud):
         yield finding
-    async for finding in _cloud(cloud, settings, known, database_url):
+    async for finding in _cloud(cloud, settings, database_state, database_url):
         yield finding
 
 
@@ -138,15 +138,16 @@ def _any_database(
 
 def _database(url: str, listen_url: str, name: str) -> tuple[preflight.Findings | None, list[Finding]]:
     try:
-        known = preflight.examine(url)
-        passing = preflight.passing(known)
+        database_state = preflight.examine(url)
+        passing = preflight.passing(database_state)
         hears = bool(passing) or preflight.hears(url, listen_url or url)
     except (preflight.Unfit, *DATABASE_ERRORS) as error:
         return None, [Finding(Level.WRONG, "database", f"{error} ({name})")]
-    troubles = [*filter(None, [passing]), *preflight.troubles(known)]
-    if known.unknown:
+    troubles = [*filter(None, [passing]), *preflight.troubles(database_state)]
+    if database_state.unknown:
         troubles.append(
-            f"a newer vmsvc has changed its schema ({', '.join(known.unknown)}); start that release or a newer one"
+            f"a newer vmsvc has changed its schema ({', '.join(database_state.unknown)}); "
+            "start that release or a newer one"
         )
     found = [Finding(Level.WRONG, "database", f"{trouble} ({name})") for trouble in troubles]
     if not hears:
@@ -159,26 +160,32 @@ def _database(url: str, listen_url: str, name: str) -> tuple[preflight.Findings 
                 "the pooler",
             )
         )
-    if known.connections_left < CONNECTIONS:
+    if database_state.connections_left < CONNECTIONS:
         found.append(
             Finding(
                 Level.NOTABLE,
                 "database",
-                f"{known.connections_left} connections are left and a replica "
+                f"{database_state.connections_left} connections are left and a replica "
                 f"takes {CONNECTIONS}; raise max_connections",
             )
         )
-    found += _clock("database's", known.clock)
-    schema = f"{len(known.pending)} migrations will be applied" if known.pending else "the schema is up to date"
-    return known, found or [Finding(Level.GOOD, "database", f"PostgreSQL {known.release}, {schema} ({name})")]
+    found += _clock("database's", database_state.clock)
+    schema = (
+        f"{len(database_state.pending)} migrations will be applied"
+        if database_state.pending
+        else "the schema is up to date"
+    )
+    return database_state, found or [
+        Finding(Level.GOOD, "database", f"PostgreSQL {database_state.release}, {schema} ({name})")
+    ]
 
 
-def _clock(whose: str, clock: datetime) -> list[Finding]:
+def _clock(owner: str, clock: datetime) -> list[Finding]:
     ahead = (clock - datetime.now(UTC)).total_seconds()
     if abs(ahead) < CLOCK_NOTABLE:
         return []
     text = (
-        f"the {whose} clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's; let NTP "
+        f"the {owner} clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's; let NTP "
         "set them: guests read times of notices, and tokens end by the clock"
     )
     return [Finding(Level.WRONG if abs(ahead) >= CLOCK_WRONG else Level.NOTABLE, "clock", text)]
@@ -200,7 +207,7 @@ def _rights(cloud: OpenStack) -> Iterator[Finding]:
 
 
 async def _cloud(
-    cloud: OpenStack, settings: Settings, known: preflight.Findings | None, database_url: str
+    cloud: OpenStack, settings: Settings, database_state: preflight.Findings | None, database_url: str
 ) -> AsyncIterator[Finding]:
     page, trouble = await _read(cloud.servers(), "list servers")
     quota, no_quota = await _read(cloud.quota(), "read the quota (limits)")
@@ -215,7 +222,7 @@ async def _cloud(
         yield _quota(quota, catalog)
     if page:
         clock = _clock("cloud's", page.as_of + MARGIN)
-        for finding in (*clock, *await asyncio.to_thread(_ours, page.servers, known, database_url)):
+        for finding in (*clock, *await asyncio.to_thread(_ours, page.servers, database_state, database_url)):
             yield finding
         if not clock:
             yield Finding(Level.GOOD, "clock", "this machine, the cloud and the database agree")
@@ -247,26 +254,26 @@ def _quota(quota: Quota, catalog: Catalog) -> Finding:
         return Finding(Level.WRONG, "quota", "the project may use no flavor")
     needs = quota_request(smallest.vcpus, smallest.ram_mb)
     for item, most in sorted(quota.limit.items()):
-        said = f"{quota.used[item]:.0f} of {most:.0f} {item} are in use"
+        text = f"{quota.used[item]:.0f} of {most:.0f} {item} are in use"
         if needs[item] > most:
-            return Finding(Level.WRONG, "quota", f"{said}: not even one {smallest.name} fits")
+            return Finding(Level.WRONG, "quota", f"{text}: not even one {smallest.name} fits")
         if needs[item] + quota.used[item] > most:
-            return Finding(Level.NOTABLE, "quota", f"{said}: a {smallest.name} fits only when another server goes")
+            return Finding(Level.NOTABLE, "quota", f"{text}: a {smallest.name} fits only when another server goes")
     used = ", ".join(f"{quota.used[item]:.0f} of {most:.0f} {item}" for item, most in sorted(quota.limit.items()))
     return Finding(Level.GOOD, "quota", used or "unlimited")
 
 
-def _ours(servers: Sequence[Server], known: preflight.Findings | None, database_url: str) -> list[Finding]:
+def _ours(servers: Sequence[Server], database_state: preflight.Findings | None, database_url: str) -> list[Finding]:
     """Does this database belong to this cloud?"""
-    if known is None or known.deployment is None:
+    if database_state is None or database_state.deployment is None:
         return []
     found = []
-    if known.servers and not known.servers & {server.id for server in servers}:
+    if database_state.servers and not database_state.servers & {server.id for server in servers}:
         found.append(
             Finding(
                 Level.WRONG,
                 "cloud",
-                f"the database has {len(known.servers)} VMs and not one of them is "
+                f"the database has {len(database_state.servers)} VMs and not one of them is "
                 "in this project: started now, the service would write all of them off as lost. Is it the "
                 "right cloud, project and database?",
             )
@@ -274,9 +281,11 @@ def _ours(servers: Sequence[Server], known: preflight.Findings | None, database_
     marked = [
         server
         for server in servers
-        if server.vmsvc_id and server.id not in known.servers and not is_left_over(server, known.deployment)
+        if server.vmsvc_id
+        and server.id not in database_state.servers
+        and not is_left_over(server, database_state.deployment)
     ]
-    ours = {server.vmsvc_id for server in marked if server.metadata.get(OWNER) == known.deployment}
+    ours = {server.vmsvc_id for server in marked if server.metadata.get(OWNER) == database_state.deployment}
     forgotten = preflight.without_row(database_url, ours)
     if forgotten:
         found.append(
@@ -288,7 +297,7 @@ def _ours(servers: Sequence[Server], known: preflight.Findings | None, database_
                 f"`{COMMAND} adopt` makes rows for them; see {RESTORED}",
             )
         )
-    strange = sum(server.metadata.get(OWNER) != known.deployment for server in marked)
+    strange = sum(server.metadata.get(OWNER) != database_state.deployment for server in marked)
     if strange:
         found.append(
             Finding(

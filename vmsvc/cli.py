@@ -50,8 +50,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return demo.main(arguments[1:], f"{COMMAND} demo")
     known = parser()
     flags = vars(known.parse_args(arguments))
-    job, deed, name, role = (flags.pop(key) for key in ("job", "deed", "name", "role"))
-    if (job == "token") != bool(deed and name):
+    job, verb, name, role = (flags.pop(key) for key in ("job", "verb", "name", "role"))
+    if (job == "token") != bool(verb and name):
         known.error("it is: token new --name NAME --role member|reader")
     adoption = {key: flags.pop(key) for key in ("dry_run", "owner", "restored")}
     if job != "adopt" and any(adoption.values()):
@@ -75,11 +75,11 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except BrokenPipeError:
         return 128 + signal.SIGPIPE  # the reader of the output has closed the pipe
     except OSError as error:
-        print(f"vmsvc: {_in_words(error, settings)}", file=sys.stderr)
+        print(f"vmsvc: {_start_message(error, settings)}", file=sys.stderr)
     return 2
 
 
-def _in_words(error: OSError, settings: config.Settings) -> str:
+def _start_message(error: OSError, settings: config.Settings) -> str:
     """The message for a system error at a start. Raises the error itself when it is none of those that a start
     expects."""
     where = f"{settings.address}:{settings.port}"
@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
         + "\n".join(f"  {job:8} {what}" for job, what in _JOBS.items()),
     )
     flags.add_argument("job", nargs="?", choices=_JOBS, default="serve", help="what to do (default: serve)")
-    flags.add_argument("deed", nargs="?", choices=["new"], default=None, help=argparse.SUPPRESS)
+    flags.add_argument("verb", nargs="?", choices=["new"], default=None, help=argparse.SUPPRESS)
     flags.add_argument("--name", default=None, help="of the token's holder: what events and the log call him")
     flags.add_argument("--role", default=MEMBER, choices=ROLES, help="of the token (default: %(default)s)")
     flags.add_argument("--dry-run", action="store_true", help="adopt: show what it would do, and change nothing")
@@ -121,31 +121,31 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
     access.require(settings)
     _allow_many_sockets()
     tuning.share_heap()
-    with bootstrap.backends(settings, environ) as used:
-        settings = used.settings
-        _prepare(used.database_url)
+    with bootstrap.backends(settings, environ) as backends:
+        settings = backends.settings
+        _prepare(backends.database_url)
 
         def replica(sockets: list | None = None, parent: int | None = None) -> int:
-            asyncio.run(_serve(bootstrap.service_of(settings, used.database_url, used.cloud, sockets), parent))
+            asyncio.run(_serve(bootstrap.service_of(settings, backends.database_url, backends.cloud, sockets), parent))
             return 0
 
         if settings.replicas == 1:
             return replica()
         sockets = bootstrap.listening_sockets(settings)
-        Supervisor(settings.replicas, sockets, lambda parent: _one_of_several(replica, sockets, parent)).run()
+        Supervisor(settings.replicas, sockets, lambda parent: _run_one_of_several(replica, sockets, parent)).run()
     return 0
 
 
 def _prepare(database_url: str) -> None:
     """Wait for the database, refuse it or bring its schema up to date, before there are threads or replicas. SIGTERM
     ends the wait."""
-    with _ended_by(signal.SIGTERM):
+    with _ending_on(signal.SIGTERM):
         if applied := bootstrap.migrate(database_url):
             log.info("database: applied %s", ", ".join(applied))
 
 
 @contextlib.contextmanager
-def _ended_by(*numbers: signal.Signals) -> Iterator[None]:
+def _ending_on(*numbers: signal.Signals) -> Iterator[None]:
     """In this context these signals raise SystemExit, so that everything that was started is stopped in order. SIGINT
     does so even when the process inherited it as ignored, as background jobs of a shell do."""
 
@@ -160,7 +160,7 @@ def _ended_by(*numbers: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _one_of_several(replica: Callable[[list, int], int], sockets: list, parent: int) -> int:
+def _run_one_of_several(replica: Callable[[list, int], int], sockets: list, parent: int) -> int:
     """Run one of several replicas and return its exit status. When it cannot start, the supervisor tries again."""
     try:
         return replica(sockets, parent)
@@ -178,13 +178,13 @@ def _allow_many_sockets() -> None:
 
 
 async def _serve(service: bootstrap.Service, parent: int | None) -> None:
-    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _tell, number, told)
+        loop.add_signal_handler(number, _stop_on_signal, number, stop)
     if parent is not None:
-        loop.add_reader(parent, _orphaned, parent, told)
+        loop.add_reader(parent, _stop_without_parent, parent, stop)
     try:
-        starting, stopping = asyncio.ensure_future(service.start()), asyncio.ensure_future(told.wait())
+        starting, stopping = asyncio.ensure_future(service.start()), asyncio.ensure_future(stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
@@ -201,23 +201,23 @@ async def _serve(service: bootstrap.Service, parent: int | None) -> None:
         await service.stop()
 
 
-def _orphaned(parent: int, told: asyncio.Event) -> None:
+def _stop_without_parent(parent: int, stop: asyncio.Event) -> None:
     """Stop this replica, because its supervisor has died: nothing would restart or stop it any more."""
     asyncio.get_running_loop().remove_reader(parent)
-    told.set()
+    stop.set()
 
 
-def _tell(number: int, told: asyncio.Event) -> None:
+def _stop_on_signal(number: int, stop: asyncio.Event) -> None:
     # An orderly stop can send SIGTERM twice: systemd sends it to every process, and the supervisor passes its own on.
-    if told.is_set() and number == signal.SIGINT:
+    if stop.is_set() and number == signal.SIGINT:
         raise KeyboardInterrupt
-    told.set()
+    stop.set()
 
 
 def migrate(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Apply the migrations that the database lacks, and print their names."""
-    with bootstrap.backends(settings, environ, cloud=False) as used:
-        applied = bootstrap.migrate(used.database_url, patience=0)  # the caller can run `migrate` again
+    with bootstrap.backends(settings, environ, cloud=False) as backends:
+        applied = bootstrap.migrate(backends.database_url, patience=0)  # the caller can run `migrate` again
         print("applied: " + ", ".join(applied) if applied else "the schema is up to date")
     return 0
 
@@ -226,14 +226,14 @@ def adopt(
     settings: config.Settings, environ: Mapping[str, str], *, dry_run: bool, owner: str | None, restored: bool
 ) -> int:
     """Make rows for our servers that have none and print what was done; 1 when some cannot be adopted as they are."""
-    with bootstrap.backends(settings, environ) as used:
+    with bootstrap.backends(settings, environ) as backends:
 
         async def work() -> bool:
-            cloud = bootstrap.cloud_of(used.settings, used.cloud)
+            cloud = bootstrap.cloud_of(backends.settings, backends.cloud)
             try:
                 await cloud.connect()
                 return await adopting.adopt(
-                    used.database_url,
+                    backends.database_url,
                     cloud,
                     owner=owner,
                     dry_run=dry_run,
@@ -249,7 +249,7 @@ def adopt(
 def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
     """Check settings, database and cloud, and print each finding. Returns 0 when nothing is wrong, else 1."""
 
-    async def look() -> bool:
+    async def report_findings() -> bool:
         cloud = bootstrap.cloud_of(settings, bootstrap.FROM_ENVIRONMENT) if bootstrap.names_cloud(environ) else None
         found = []
         try:
@@ -262,7 +262,7 @@ def check(settings: config.Settings, environ: Mapping[str, str]) -> int:
         return report.passed(found)
 
     log.setLevel(logging.WARNING)  # the findings say the same in clearer words
-    return 0 if asyncio.run(look()) else 1
+    return 0 if asyncio.run(report_findings()) else 1
 
 
 def openapi(_settings: config.Settings, _environ: Mapping[str, str]) -> int:
@@ -284,7 +284,7 @@ def token(name: str, role: str, settings: config.Settings, _environ: Mapping[str
 
 def simulate(settings: config.Settings, _environ: Mapping[str, str]) -> int:
     """Run the simulated cloud until SIGTERM or SIGINT."""
-    with _ended_by(signal.SIGTERM, signal.SIGINT), bootstrap.backends(settings, {}, database=False) as used:
-        print(f"export OS_CLIENT_CONFIG_FILE={used.cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
+    with _ending_on(signal.SIGTERM, signal.SIGINT), bootstrap.backends(settings, {}, database=False) as backends:
+        print(f"export OS_CLIENT_CONFIG_FILE={backends.cloud['config_file']} OS_CLOUD=sim-demo", flush=True)
         while True:
             signal.pause()

@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-from vmsvc.store.address import BadAddress, parse
+from vmsvc.store.address import BadAddress, parse_url
 from vmsvc.web.http.settings import is_loopback
 
 PREFIX = "VMSVC_"
@@ -292,7 +292,7 @@ def _require_sense(settings: Settings) -> None:
     for name in ("database_url", "listen_url"):
         if url := getattr(settings, name):
             try:
-                parse(url)
+                parse_url(url)
             except BadAddress as error:
                 raise ConfigError(f"{variable(name)}: {error}") from None
     networks_and_names(settings.trusted_proxies)

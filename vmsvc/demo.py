@@ -22,7 +22,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 URL = "http://127.0.0.1:8888"
 _CALL_SECONDS = 90.0
-_LOOK_SECONDS = 0.5
+_WAIT_SECONDS = 0.5
 _OUTCOME_SECONDS = 600.0
 _AT_ONCE = 4
 _NO_ROOM = ("no_capacity", "quota_exceeded")
@@ -38,7 +38,7 @@ class Stopped(Exception):
     """The user pressed Ctrl-C."""
 
 
-class Service:
+class DemoClient:
     """The calls of the story, and the vmsvc ids (with the names) of all VMs that it made and that may still be there.
 
     No call waits for long, and none is broken off: whatever was asked for is known, and can be removed.
@@ -79,8 +79,8 @@ class Service:
 
     async def create(self, name: str, flavor: str, preemptible: bool, priority: int = 0) -> str:
         """Ask for a VM; its vmsvc id."""
-        wish = {"is_preemptible": preemptible, "name": name, "flavor": flavor, "priority": priority}
-        vm_id = (await self.demand("POST", "vm", wish, "respond-async"))["vm"]["vmsvc_id"]
+        request_body = {"is_preemptible": preemptible, "name": name, "flavor": flavor, "priority": priority}
+        vm_id = (await self.demand("POST", "vm", request_body, "respond-async"))["vm"]["vmsvc_id"]
         self.made[vm_id] = name
         return vm_id
 
@@ -116,7 +116,7 @@ class Service:
 class Story:
     """One run of the demo. `pause`: seconds between two steps; `most`: how many VMs it makes at most."""
 
-    def __init__(self, service: Service, pause: float, most: int):
+    def __init__(self, service: DemoClient, pause: float, most: int):
         self._service = service
         self._pause = pause
         self._most = most
@@ -136,7 +136,7 @@ class Story:
         finally:
             await self.clear()
 
-    async def look(self, seconds: float) -> None:
+    async def wait(self, seconds: float) -> None:
         """Wait for so many seconds. Raises Stopped after Ctrl-C."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stop.wait(), seconds)
@@ -165,7 +165,7 @@ class Story:
     async def round(self) -> None:
         """Fill, ask, notice, evict, create, delete."""
         await self.fill()
-        await self.look(self._pause)
+        await self.wait(self._pause)
         name = self._name("training")
         if await self.ask(name):
             say(f"{name} is asked for: look at the notices")
@@ -173,7 +173,7 @@ class Story:
             before = len(self._service.made)
             await self._service.ours()
             say(f"{name} is active; {before - len(self._service.made)} were evicted" if ran else f"{name} was refused")
-        await self.look(self._pause)
+        await self.wait(self._pause)
         await self.clear("demo-training")
 
     async def fill(self) -> None:
@@ -194,8 +194,8 @@ class Story:
     async def outcome(self, vm_id: str) -> bool:
         """Wait for a VM: True when it runs, False when it was refused for lack of capacity. Raises DemoFailed for any
         other end."""
-        for _ in range(int(_OUTCOME_SECONDS / _LOOK_SECONDS)):
-            await self.look(_LOOK_SECONDS)
+        for _ in range(int(_OUTCOME_SECONDS / _WAIT_SECONDS)):
+            await self.wait(_WAIT_SECONDS)
             status, vm = await self._service.call("GET", f"vm/{vm_id}")
             if status == 200 and vm["state"] == "failed" and vm.get("error") in _NO_ROOM:
                 self._service.made.pop(vm_id)
@@ -209,8 +209,8 @@ class Story:
     async def ask(self, name: str) -> bool:
         """Ask by a dry run which VMs a standard VM would evict. False when no eviction would help. Raises DemoFailed
         when it would evict a VM that the demo did not make."""
-        wish = {"is_preemptible": False, "name": name, "flavor": self._large}
-        plan = await self._service.demand("POST", "vm?dry_run=true", wish)
+        request_body = {"is_preemptible": False, "name": name, "flavor": self._large}
+        plan = await self._service.demand("POST", "vm?dry_run=true", request_body)
         plans = [plan, *filter(None, [plan.get("if_no_host_has_room")])]
         say(f"who would go for {name} ({self._large})? {plans[-1]['reason']}")
         if not {victim for one in plans for victim in one["victims"]} <= await self._service.ours():
@@ -245,7 +245,7 @@ def say(line: str) -> None:
 async def empty(url: str, token: str = "", sure: bool = False) -> None:
     """Delete every VM that the service made, and the requests that wait for capacity. Other servers stay. The user has
     to confirm this at the terminal, unless `sure` is true. Raises DemoFailed."""
-    service = Service(url, token)
+    service = DemoClient(url, token)
     try:
         service.made = await service.known()
         if not service.made:
@@ -276,7 +276,7 @@ def confirm(what: str) -> None:
 
 async def play(url: str, rounds: int, pause: float, most: int, token: str = "") -> None:
     """Play the demo. The first Ctrl-C ends it in order, a second one at once. Raises DemoFailed."""
-    service = Service(url, token)
+    service = DemoClient(url, token)
     story = Story(service, pause, most)
     loop = asyncio.get_running_loop()
 

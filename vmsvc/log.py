@@ -44,7 +44,7 @@ def escaped(text: str) -> str:
     )
 
 
-class Text(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """time level logger message [request]; the lines of an exception stand below it, indented."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Text(logging.Formatter):
         return f"{line} [{' '.join(filter(None, (request_id, PRINCIPAL.get())))}]"
 
 
-class Json(JsonFormatter):
+class JsonLogFormatter(JsonFormatter):
     """One JSON object a line: time, level, logger, message, and where there is one request_id, principal, exception."""
 
     converter = staticmethod(time.gmtime)
@@ -98,6 +98,6 @@ class Json(JsonFormatter):
 def configure(log_format: str) -> None:
     """Log to standard error in this format; libraries say only what is worth a warning."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Json() if log_format == "json" else Text())
+    handler.setFormatter(JsonLogFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("vmsvc").setLevel(logging.INFO)

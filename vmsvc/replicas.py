@@ -42,9 +42,9 @@ class Supervisor:
         try:
             while self._kill_at is None or self._started:
                 self._start_due()
-                told = signal.sigtimedwait(_SIGNALS, self._pause())
-                if told is not None and told.si_signo != signal.SIGCHLD:
-                    self._pass_on(told.si_signo)
+                received = signal.sigtimedwait(_SIGNALS, self._pause())
+                if received is not None and received.si_signo != signal.SIGCHLD:
+                    self._pass_on(received.si_signo)
                 self._bury()
                 if self._kill_at is not None and time.monotonic() > self._kill_at:
                     self._send(signal.SIGKILL)

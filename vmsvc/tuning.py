@@ -14,7 +14,7 @@ _ARENAS = 2
 #: thousand requests under way it kept the loop for 60 ms each time, six times in half a minute, and found next to
 #: nothing: reference counts free all but a few objects of each request.
 _THRESHOLDS = 700, 10, 100
-#: VMs and hosts. A full collection looks at 10,000 hosts with 40,000 VMs for 58 ms of CPU, longer than a decision
+#: VMs and hosts. A full collection scans 10,000 hosts with 40,000 VMs for 58 ms of CPU, longer than a decision
 #: takes; once they are frozen it takes 0.1 ms.
 _LARGE = 10_000
 
@@ -28,7 +28,7 @@ def share_heap() -> None:
 
 def settle_collector() -> None:
     """Leave what is loaded now out of collections, and make full ones seldom. Call it when the start is over: a full
-    collection that looks at all modules kept the loop for 55 ms of CPU each time."""
+    collection that scans all modules kept the loop for 55 ms of CPU each time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)

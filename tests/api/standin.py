@@ -5,7 +5,7 @@ import json
 from vmsvc.domain.errors import HistoryGone, InvalidRequest, NotFound
 from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.service.commands import CreateVm, Outcome
-from vmsvc.service.listing.encoded_list import Page, page_of
+from vmsvc.service.listing.encoded_list import ListPage, page_of
 
 #: Of the first, the second, ... VM: the cloud's id and ours.
 CLOUD_ID, OWN_ID = "c1000000-0000-4000-8000-%012d", "0a000000-0000-4000-8000-%012d"
@@ -62,19 +62,19 @@ class Service:
         if self.error:
             raise self.error
 
-    async def create(self, wish: CreateVm, *, client, idempotency_key=None, principal=ANYBODY) -> str:
+    async def create(self, request: CreateVm, *, client, idempotency_key=None, principal=ANYBODY) -> str:
         """The same id comes in `outcome`."""
         del client
-        self._note("create", wish, idempotency_key, principal.name)
-        if wish.flavor == "no-such-flavor":
+        self._note("create", request, idempotency_key, principal.name)
+        if request.flavor == "no-such-flavor":
             raise InvalidRequest("there is no flavor no-such-flavor", field="flavor")
         number = len(self.vm_rows) // 2 + 1
         row = {
             "id": CLOUD_ID % number,
-            "name": wish.name or "standart",
+            "name": request.name or "standart",
             "vmsvc_id": OWN_ID % number,
             "links": [],
-            "is_preemptible": wish.is_preemptible,
+            "is_preemptible": request.is_preemptible,
             "state": "active",
             "evict_at": None,
         }
@@ -90,9 +90,9 @@ class Service:
             return Outcome(False, self.vm_rows[vmsvc_id], (), *self.refusal)
         return Outcome(True, self.vm_rows[vmsvc_id], self.evicts)
 
-    async def dry_run(self, wish: CreateVm, *, client: str) -> dict:
+    async def dry_run(self, request: CreateVm, *, client: str) -> dict:
         del client
-        self._note("dry_run", wish)
+        self._note("dry_run", request)
         return {"result": "placed", "reason": "host one has room for it", "host": "one", "victims": []}
 
     async def delete(self, ref: str, timeout: float, *, principal: Principal = ANYBODY) -> dict | None:
@@ -102,11 +102,11 @@ class Service:
         row = await self.vm(ref)
         return row if self.deletes_in_time else None
 
-    async def vms(self) -> Page:
+    async def vms(self) -> ListPage:
         self._note("vms")
         return self.page()
 
-    def page(self) -> Page:
+    def page(self) -> ListPage:
         """The VMs of `vm_rows`, each once though two ids lead to it."""
         return page_of(
             [json.dumps(row).encode() for key, row in self.vm_rows.items() if key == row["id"]], len(self.log)

@@ -59,7 +59,7 @@ def _reader(file):
 @pytest.fixture(name="known")
 def _known(file, member, reader, monkeypatch):
     del member, reader
-    monkeypatch.setattr(tokens, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(tokens, "RELOAD_SECONDS", 0.0)
     found = TokenFile(file)
     found.load()
     return found
@@ -115,7 +115,7 @@ async def test_the_page_the_documents_and_the_probes_are_open(call):
 
 
 @pytest.mark.gen_test
-async def test_a_reader_looks_and_a_member_creates_by_name(call, service, member, reader):
+async def test_a_reader_reads_and_a_member_creates_by_name(call, service, member, reader):
     assert (await call("GET", VMS, headers=bearer(reader))).status == 200
     for method, path in (("POST", VMS), ("DELETE", f"{VMS}/x"), ("POST", f"{VMS}/x/ack"), ("POST", f"{VMS}/x/evict")):
         answer = await call(method, path, json_body=BODY, headers=bearer(reader))

@@ -319,7 +319,7 @@ async def next_frame(reader):
 
 
 @pytest.mark.gen_test
-async def test_when_the_service_stops_every_socket_is_told_so(url, hub, commit):
+async def test_when_the_service_stops_every_socket_is_closed_with_its_code(url, hub, commit):
     clients = [await websocket_connect(url) for _ in range(3)]
     await until(lambda: len(hub) == 3)
     commit(1)

@@ -50,7 +50,7 @@ async def answer_of(reader):
 
 
 @pytest.mark.gen_test
-async def test_who_has_waited_longest_gives_way_to_whoever_asks(connect):
+async def test_the_connection_that_has_waited_longest_gives_way_to_one_with_a_request(connect):
     silent = [await connect() for _ in range(8)]
     kept, _ = await connect(ASK)
     assert (await answer_of(kept))[0] == 200
@@ -62,7 +62,7 @@ async def test_who_has_waited_longest_gives_way_to_whoever_asks(connect):
 
 
 @pytest.mark.gen_test
-async def test_when_all_have_asked_one_more_is_told_that_it_is_full(connect, http_server):
+async def test_when_all_connections_have_requests_one_more_gets_503(connect, http_server):
     slow = (
         b"POST /api/v1/vm HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
     )
@@ -138,7 +138,7 @@ async def test_half_a_handshake_is_refused_by_name(connect, name, value):
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_goes_during_its_handshake_is_no_error(connect, hub, caplog):
+async def test_a_peer_that_disconnects_during_its_handshake_is_no_error(connect, hub, caplog):
     for _ in range(30):
         _, writer = await connect(
             b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"

@@ -45,7 +45,7 @@ def test_every_kind_of_error_has_a_status_of_its_own_or_of_its_meaning(kind):
         (errors.Timeout("no"), 504, "timeout"),
     ],
 )
-async def test_a_domain_error_is_told_by_status_slug_and_message(call, service, error, status, slug):
+async def test_a_domain_error_is_reported_by_status_slug_and_message(call, service, error, status, slug):
     service.error = error
     method, path, body = {404: ("GET", f"{VMS}/{CLOUD_9}", None), 410: ("GET", "/api/v1/events?since=1", None)}.get(
         status, ("POST", VMS, {"is_preemptible": False})

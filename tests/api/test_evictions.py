@@ -50,7 +50,7 @@ async def test_an_eviction_is_practised_to_the_end_unless_only_the_notice_is_wan
         *[(action, body, None) for action in ("ack", "evict") for body in ("[]", "null", "true", "{", "notice_only=1")],
     ],
 )
-async def test_a_bad_body_notices_nobody(call, evictions, action, body, field):
+async def test_a_bad_body_notices_no_vm(call, evictions, action, body, field):
     answer = await call("POST", f"{VM}/{action}", body=body)
     assert (answer.status, answer.json["error"], answer.json.get("field")) == (400, "invalid_request", field)
     assert not evictions.calls
@@ -75,7 +75,7 @@ async def test_a_body_must_be_sent_as_json(call, evictions, action):
         (Timeout("no"), 504),
     ],
 )
-async def test_what_the_service_refuses_is_told(call, evictions, action, error, status):
+async def test_what_the_service_refuses_is_reported(call, evictions, action, error, status):
     evictions.error = error
     answer = await call("POST", f"{VM}/{action}")
     assert (answer.status, answer.json["error"], answer.json["message"]) == (status, error.slug, "no")
@@ -126,7 +126,7 @@ async def test_the_record_is_shown_page_by_page(call, evictions):
 
 
 @pytest.mark.gen_test
-async def test_a_page_has_a_hundred_unless_told_otherwise(call, evictions):
+async def test_a_page_has_a_hundred_unless_given_another_limit(call, evictions):
     assert (await call("GET", RECORD)).json == {"evictions": [], "before": None}
     assert evictions.calls[0][1]["limit"] == 100
 

@@ -42,7 +42,7 @@ async def get(port, path):
 
 
 @pytest.mark.gen_test(timeout=20)
-async def test_few_read_it_at_once_some_wait_and_the_rest_are_told_when_to_come_back(call, http_port, slow):
+async def test_few_read_the_history_at_once_some_wait_and_the_rest_get_retry_after(call, http_port, slow):
     done, most = slow
     asked = [asyncio.ensure_future(get(http_port, PATHS[number % 3])) for number in range(MAX_PAGES + 20)]
     while sum(task.done() for task in asked) < 20:

@@ -154,7 +154,7 @@ async def test_the_authority_of_the_target_counts_as_host(speak, service, target
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("origin, status", [("http://localhost:81", 201), ("http://evil.example", 403)])
-async def test_the_page_of_another_site_is_told_by_the_authority_too(speak, service, origin, status):
+async def test_a_page_of_another_site_is_recognised_by_the_authority_too(speak, service, origin, status):
     body = '{"is_preemptible": true}'
     sent = (
         ask(

@@ -12,18 +12,18 @@ from vmsvc.service.events.hub import SLICE, EndReason, Hub
 from vmsvc.web.channel.frames import text_frame
 
 
-class Ear:
-    """A subscriber that writes down what it gets: `pieces` as they came, `ends` why it had to go."""
+class RecordingSubscriber:
+    """A subscriber that writes down what it gets: `sends` as they came, `ends` why it had to go."""
 
     def __init__(self):
-        self.pieces: list[list[int]] = []
+        self.sends: list[list[int]] = []
         self.ends: list[EndReason] = []
-        self.on_piece = lambda: None
+        self.on_send = lambda: None
 
     def send(self, data):
         """Note the seqs."""
-        self.pieces.append([json.loads(text)["data"]["seq"] for text in texts(data)])
-        self.on_piece()
+        self.sends.append([json.loads(text)["data"]["seq"] for text in texts(data)])
+        self.on_send()
 
     def end(self, why):
         """Note why."""
@@ -32,7 +32,7 @@ class Ear:
     @property
     def seen(self):
         """All seqs in order."""
-        return sum(self.pieces, [])
+        return sum(self.sends, [])
 
 
 def texts(data):
@@ -55,10 +55,10 @@ def _hub():
 
 def live(hub, since=None, **wanted):
     """A subscriber that has caught up."""
-    ear = Ear()
-    hub.register(ear)
-    assert hub.subscribe(ear, EventFilter(**wanted), hub.last_seq if since is None else since)
-    return ear
+    subscriber = RecordingSubscriber()
+    hub.register(subscriber)
+    assert hub.subscribe(subscriber, EventFilter(**wanted), hub.last_seq if since is None else since)
+    return subscriber
 
 
 async def turns(count=3):
@@ -69,23 +69,23 @@ async def turns(count=3):
 
 @pytest.mark.gen_test
 async def test_all_that_is_published_in_one_turn_comes_as_one_piece(hub):
-    ears = [live(hub) for _ in range(3)]
+    subscribers = [live(hub) for _ in range(3)]
     hub.publish([event(1), event(2)])
     hub.publish([event(3)])
-    assert not ears[0].pieces, "publishing sends nothing by itself"
+    assert not subscribers[0].sends, "publishing sends nothing by itself"
     await turns()
     hub.publish([event(4)])
     await turns()
-    assert [ear.pieces for ear in ears] == [[[1, 2, 3], [4]]] * 3
+    assert [subscriber.sends for subscriber in subscribers] == [[[1, 2, 3], [4]]] * 3
 
 
 @pytest.mark.gen_test
 async def test_an_event_that_was_published_before_is_ignored(hub):
-    ear = live(hub)
+    subscriber = live(hub)
     for seq in (7, 7, 6, 8):
         hub.publish([event(seq)])
     await turns()
-    assert ear.seen == [7, 8]
+    assert subscriber.seen == [7, 8]
     assert hub.last_seq == 8
 
 
@@ -105,50 +105,50 @@ async def test_an_event_that_was_published_before_is_ignored(hub):
     ],
 )
 async def test_a_subscriber_gets_what_it_wants_live_and_from_memory(hub, wanted, seqs):
-    ear = live(hub, **wanted)
+    subscriber = live(hub, **wanted)
     hub.publish([event(1, vm="a"), event(2, kind="evict", vm="a"), event(3, vm="b", preemptible=False)])
     await turns()
-    assert ear.seen == seqs
+    assert subscriber.seen == seqs
     messages, reached = hub.page(EventFilter(**wanted), 0, 10)
     assert [message.seq for message in messages] == seqs and reached == 3
 
 
 @pytest.mark.gen_test
-async def test_who_joins_gets_what_is_new_and_who_lacks_something_does_not_join(hub):
+async def test_a_subscriber_gets_new_events_and_one_that_lacks_some_is_not_subscribed(hub):
     first = live(hub)
     hub.publish([event(1), event(2)])
     joined = live(hub)  # before the fan-out of what it was not there for
     ahead = live(hub, since=4)
-    assert not hub.subscribe(Ear(), EventFilter(), 1)
+    assert not hub.subscribe(RecordingSubscriber(), EventFilter(), 1)
     hub.publish([event(3), event(4), event(5)])
     await turns()
     assert (first.seen, joined.seen, ahead.seen) == ([1, 2, 3, 4, 5], [3, 4, 5], [5])
 
 
 @pytest.mark.gen_test
-async def test_many_sockets_are_served_in_slices_and_who_comes_or_goes_between_them_misses_nothing(hub):
-    ears = [live(hub) for _ in range(2 * SLICE + 10)]
+async def test_sockets_are_served_in_slices_and_one_that_joins_or_leaves_between_them_misses_nothing(hub):
+    subscribers = [live(hub) for _ in range(2 * SLICE + 10)]
     hub.publish([event(1)])
     await turns(1)
-    served = [ear for ear in ears if ear.pieces]
+    served = [subscriber for subscriber in subscribers if subscriber.sends]
     assert len(served) == SLICE, "other work of the loop has its turn"
-    late, leaver = live(hub), next(ear for ear in ears if not ear.pieces)
+    late, leaver = live(hub), next(subscriber for subscriber in subscribers if not subscriber.sends)
     hub.unregister(leaver, EventFilter())
     hub.publish([event(2)])
     await turns(8)
     assert late.seen == [2]
-    assert all(ear.seen == [1, 2] for ear in ears if ear is not leaver)
-    assert 2 not in leaver.seen and len(hub) == len(ears)
+    assert all(subscriber.seen == [1, 2] for subscriber in subscribers if subscriber is not leaver)
+    assert 2 not in leaver.seen and len(hub) == len(subscribers)
 
 
 @pytest.mark.gen_test
 async def test_a_subscriber_that_breaks_is_ended_and_costs_the_others_nothing(hub, caplog):
-    ears = [live(hub) for _ in range(3)]
-    ears[1].on_piece = lambda: 1 / 0
+    subscribers = [live(hub) for _ in range(3)]
+    subscribers[1].on_send = lambda: 1 / 0
     hub.publish([event(1)])
     await turns()
-    assert [ear.seen for ear in ears] == [[1]] * 3
-    assert [ear.ends for ear in ears] == [[], [EndReason.FAILED], []]
+    assert [subscriber.seen for subscriber in subscribers] == [[1]] * 3
+    assert [subscriber.ends for subscriber in subscribers] == [[], [EndReason.FAILED], []]
     assert [record.getMessage() for record in caplog.records] == ["a socket failed"]
     caplog.clear()
 
@@ -172,31 +172,31 @@ async def test_memory_holds_the_newest_and_says_when_it_does_not_go_back_so_far(
 
 
 @pytest.mark.gen_test
-async def test_who_waits_for_events_that_will_never_come_is_told_so(hub):
-    ear, ahead = live(hub), live(hub, since=20)
+async def test_a_subscriber_of_events_that_no_longer_exist_is_ended(hub):
+    subscriber, ahead = live(hub), live(hub, since=20)
     hub.skip(15)
     hub.publish([event(16), event(21)])
-    assert (ear.ends, ahead.ends, hub.last_seq) == ([EndReason.GONE], [], 21)
+    assert (subscriber.ends, ahead.ends, hub.last_seq) == ([EndReason.GONE], [], 21)
     assert hub.page(EventFilter(), 14, 10) is None
 
 
 @pytest.mark.gen_test
-async def test_when_the_service_stops_all_are_told_once_those_too_that_still_catch_up(hub):
-    ear, catching_up = live(hub), Ear()
+async def test_when_the_service_stops_all_are_ended_once_those_too_that_still_catch_up(hub):
+    subscriber, catching_up = live(hub), RecordingSubscriber()
     hub.register(catching_up)
     assert len(hub) == 2
     hub.close()
-    assert ear.ends == catching_up.ends == [EndReason.STOPPED] and hub.closed
+    assert subscriber.ends == catching_up.ends == [EndReason.STOPPED] and hub.closed
 
 
 @pytest.mark.gen_test
 async def test_a_subscriber_that_has_left_gets_nothing(hub):
-    ear = live(hub, vm="a")
-    hub.unregister(ear, EventFilter(vm="a"))
-    hub.unregister(ear, EventFilter(vm="a"))
+    subscriber = live(hub, vm="a")
+    hub.unregister(subscriber, EventFilter(vm="a"))
+    hub.unregister(subscriber, EventFilter(vm="a"))
     hub.publish([event(1, vm="a")])
     await turns()
-    assert not ear.pieces and len(hub) == 0
+    assert not subscriber.sends and len(hub) == 0
 
 
 def test_lag_is_from_the_events_time_to_its_fan_out(hub):
@@ -221,7 +221,7 @@ def test_a_frame_of_any_length_is_read_as_it_was_written(length):
 async def test_an_event_is_encoded_once_for_all(hub, monkeypatch):
     encoded = []
     monkeypatch.setattr("vmsvc.service.events.hub.encode", lambda *args: encoded.append(args) or encode(*args))
-    ears = [live(hub) for _ in range(5)]
+    subscribers = [live(hub) for _ in range(5)]
     hub.publish([event(1)])
     await turns()
-    assert len(encoded) == 1 and all(ear.seen == [1] for ear in ears)
+    assert len(encoded) == 1 and all(subscriber.seen == [1] for subscriber in subscribers)

@@ -128,7 +128,7 @@ async def test_requests_that_come_together_are_answered_in_their_order(exchange)
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_who_has_the_list_is_told_so(exchange, service, method):
+async def test_a_client_that_has_the_list_gets_304(exchange, service, method):
     page = service.page()
     got = await exchange(ask(f"If-None-Match: {page.etag}", method=method))
     assert parts(got) == unchanged(page)
@@ -225,7 +225,7 @@ class TestWithTokens:
     @pytest.mark.gen_test
     async def test_a_line_that_was_taken_out_ends_in_a_second(self, exchange, token, tmp_path, monkeypatch):
         (tmp_path / "tokens").write_text("", encoding="ascii")
-        monkeypatch.setattr(tokens, "LOOK_SECONDS", 0.0)
+        monkeypatch.setattr(tokens, "RELOAD_SECONDS", 0.0)
         answer = await exchange(ask(f"Authorization: Bearer {token}"))
         assert answer.startswith(b"HTTP/1.1 401")
 

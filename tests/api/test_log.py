@@ -19,7 +19,7 @@ def _written():
     """What the service's own handler writes of all loggers, at every level."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(log.Text())
+    handler.setFormatter(log.TextFormatter())
     root = logging.getLogger()
     root.addHandler(handler)
     yield stream
@@ -71,5 +71,5 @@ def test_every_part_of_a_line_is_escaped(written):
 
 def test_a_line_in_json_is_one_line_of_ascii():
     record = logging.LogRecord("vmsvc", logging.INFO, "", 0, FORGED + "\x85\x9b", (), None)
-    line = log.Json().format(record)
+    line = log.JsonLogFormatter().format(record)
     assert line.isascii() and line.isprintable() and json.loads(line)["message"] == FORGED + "\x85\x9b"

@@ -89,7 +89,7 @@ def test_every_example_is_an_example_of_its_schema(path, method, operation):
             validator(media["schema"]).validate(example)
 
 
-def test_every_kind_of_error_is_told_somewhere_with_its_status():
+def test_every_kind_of_error_is_documented_with_its_status():
     told = {
         (int(status), slug)
         for _, _, operation in OPERATIONS
@@ -100,7 +100,7 @@ def test_every_kind_of_error_is_told_somewhere_with_its_status():
     assert {(status_of(kind), kind.slug) for kind in STATUS} <= told
 
 
-def test_what_a_create_may_end_with_is_told():
+def test_every_answer_of_a_create_is_documented():
     post = api_document()["paths"][VmsHandler.address]["post"]
     assert [int(status) for status in sorted(post["responses"])] == [
         200,
@@ -154,14 +154,14 @@ def test_what_swagger_ui_sends_with_a_delete_by_itself_names_no_vm():
     assert "required" not in api_document()["components"]["schemas"]["DeleteVm"]
 
 
-def test_the_limits_of_a_wish_are_told():
+def test_the_limits_of_a_request_are_documented():
     wish = api_document()["components"]["schemas"]["CreateVm"]
     assert wish["required"] == ["is_preemptible"] and wish["additionalProperties"] is False
     assert (wish["properties"]["priority"]["minimum"], wish["properties"]["metadata"]["maxProperties"]) == (-1000, 120)
 
 
 @pytest.mark.gen_test
-async def test_events_are_as_told(call, service):
+async def test_events_are_as_documented(call, service):
     service.log = [event(1), event(2, kind="evict")]
     page = (await call("GET", "/api/v1/events?since=0")).json
     assert [one["data"]["seq"] for one in page["events"]] == [1, 2]

@@ -36,7 +36,7 @@ def test_a_trusted_proxy_says_for_whom_it_calls():
     assert seen("::ffff:10.0.0.1", X_Forwarded_For="192.0.2.7") == ("192.0.2.7", "http")
 
 
-def test_nobody_else_is_believed():
+def test_forwarded_headers_of_others_are_ignored():
     headers = {"X_Forwarded_For": "192.0.2.7", "X_Forwarded_Proto": "https"}
     assert seen("192.0.2.1", **headers) == ("192.0.2.1", "http")
     assert seen("fd00::2", **headers) == ("fd00::2", "http")
@@ -101,7 +101,7 @@ def test_other_words_count_for_nothing(headers):
         "",
     ],
 )
-def test_what_is_no_address_is_nobodys(said):
+def test_what_is_no_address_counts_as_no_client(said):
     """A stranger who could put anything there would have as many addresses, and budgets, as he can make up."""
     assert seen("10.0.0.1", X_Forwarded_For=said)[0] == "10.0.0.1"
     assert seen("10.0.0.1", X_Forwarded_For=f"{said}, 192.0.2.9")[0] == "192.0.2.9"

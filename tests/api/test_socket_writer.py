@@ -66,7 +66,7 @@ def _wire(io_loop):
 
 
 @pytest.mark.gen_test
-async def test_what_somebody_else_could_not_write_whole_goes_first(wire):
+async def test_what_other_code_could_not_write_whole_is_sent_first(wire):
     filled = wire.fill()
     wire.stream.write(THEIRS)
     wire.writer.wait_for_stream()
@@ -81,7 +81,7 @@ async def test_what_somebody_else_could_not_write_whole_goes_first(wire):
 
 
 @pytest.mark.gen_test
-async def test_what_waits_already_when_it_begins_goes_first(wire):
+async def test_what_the_stream_has_already_when_the_writer_begins_is_sent_first(wire):
     filled = wire.fill()
     wire.stream.write(THEIRS)  # the answer to the handshake
     writer = SocketWriter(wire.stream, BOUND, wire.ends.append)
@@ -92,7 +92,7 @@ async def test_what_waits_already_when_it_begins_goes_first(wire):
 
 
 @pytest.mark.gen_test
-async def test_what_somebody_else_writes_behind_ours_keeps_its_place(wire):
+async def test_what_other_code_writes_after_the_writer_keeps_its_order(wire):
     filled = wire.fill()
     for _ in range(3):
         wire.writer.send(OURS)
@@ -107,7 +107,7 @@ async def test_what_somebody_else_writes_behind_ours_keeps_its_place(wire):
 
 
 @pytest.mark.gen_test
-async def test_who_writes_what_the_kernel_takes_holds_nobody_up(wire):
+async def test_a_write_that_the_kernel_takes_delays_no_other(wire):
     wire.stream.write(THEIRS)
     wire.writer.wait_for_stream()
     wire.writer.send(OURS)
@@ -115,7 +115,7 @@ async def test_who_writes_what_the_kernel_takes_holds_nobody_up(wire):
 
 
 @pytest.mark.gen_test
-async def test_what_waits_behind_somebody_else_is_bounded_too(wire):
+async def test_what_waits_behind_other_code_s_bytes_is_bounded_too(wire):
     wire.fill()
     wire.stream.write(THEIRS)
     wire.writer.wait_for_stream()

@@ -123,7 +123,7 @@ class TestWithTightLimits:
         return replace(settings, max_in_flight=2, write_burst=2, write_rate=1 / 3600)
 
     @pytest.mark.gen_test
-    async def test_a_client_that_writes_too_often_is_told_when_to_come_back(self, call):
+    async def test_a_client_that_writes_too_often_gets_retry_after(self, call):
         answers = [await call("POST", VMS, json_body={"is_preemptible": True}) for _ in range(3)]
         assert [answer.status for answer in answers] == [201, 201, 429]
         assert 3500 < int(answers[2].headers["Retry-After"]) <= 3600
@@ -151,7 +151,7 @@ class TestWithTightLimits:
 
 
 @pytest.mark.gen_test
-async def test_nobody_waits_for_the_outcome_of_a_client_that_is_gone(app, http_server, http_port, service):
+async def test_the_outcome_of_a_client_that_has_disconnected_is_not_waited_for(app, http_server, http_port, service):
     del http_server
     asked, dropped = asyncio.Event(), asyncio.Event()
 

@@ -85,7 +85,7 @@ async def test_a_request_is_in_flight_until_its_answer_has_left(app, deaf):
 
 
 @pytest.mark.gen_test
-async def test_many_answers_that_nobody_takes_give_way_and_who_reads_is_served(app, service, deaf, call):
+async def test_unread_responses_are_dropped_and_clients_that_read_are_served(app, service, deaf, call):
     for number in range(12):
         service.vm_rows["one"]["name"] = f"{number}" + "x" * SIZE  # each has a list of his own
         await deaf(1)

@@ -51,7 +51,7 @@ async def test_every_optional_field_reaches_the_service(call, service):
 
 
 @pytest.mark.gen_test
-async def test_those_who_were_evicted_for_it_are_in_the_answer(call, service):
+async def test_the_answer_names_the_victims(call, service):
     service.evicts = (CLOUD_8, CLOUD_9)
     answer = await call("POST", VMS, json_body={"is_preemptible": False})
     assert answer.json["evicted"] == [CLOUD_8, CLOUD_9]
@@ -176,7 +176,7 @@ async def test_a_vm_that_does_not_exist_is_404_and_only_an_id_reaches_the_servic
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("body", [None, {}, {"cloud_vm_id": CLOUD_1}])
-async def test_a_deleted_vm_is_told_with_the_documented_code_and_sentence(call, body):
+async def test_a_deleted_vm_is_reported_with_the_documented_code_and_sentence(call, body):
     await call("POST", VMS, json_body={"is_preemptible": False})
     answer = await call("DELETE", f"{VMS}/{CLOUD_1}", json_body=body)
     assert answer.status == 200

@@ -15,7 +15,7 @@ from openstack.compute.v2.server import Server
 from openstack.config import loader
 from openstack.exceptions import NotFoundException
 
-LOOK_SECONDS = 0.05
+RELOAD_SECONDS = 0.05
 LIST_SECONDS = 0.25
 LIMIT = 300.0
 
@@ -49,7 +49,7 @@ class ByHand:
         server_id = self.post()
         while (status := self._status(server_id)) != to_be:
             assert status == "BUILD", f"server {server_id} is {status}"
-            time.sleep(LOOK_SECONDS)
+            time.sleep(RELOAD_SECONDS)
         return server_id
 
     def is_refused(self) -> None:
@@ -65,7 +65,7 @@ class ByHand:
     def delete(self, server_id: str) -> None:
         """DELETE, until GET says 404."""
         self._call("DELETE", self._compute.delete_server, server_id)
-        self._until(lambda: self._status(server_id) is None, LOOK_SECONDS)
+        self._until(lambda: self._status(server_id) is None, RELOAD_SECONDS)
 
     def create_each(self, number: int) -> list[str]:
         """So many, side by side: a thread looks after each."""

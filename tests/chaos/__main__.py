@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tests.chaos.integrity import both_modes
 from tests.chaos.matrix import ALL, Tally, matrix, sample
-from tests.chaos.plant import Result
 from tests.chaos.soak import soak
 from tests.chaos.storm import storm
+from tests.chaos.system_under_test import Result
 from tests.conftest import Database, server_with
 from tests.report import setting, table
 
@@ -24,9 +24,9 @@ COLUMNS = ("", "faults", "requests", "servers made", "left over", "events lost",
 async def crashes(folder: Path, postgres: Database, seed: int) -> Result:
     """The matrix, or a sample of it."""
     began, tally, number = time.monotonic(), Tally(), int(setting("MATRIX_RUNS", 0))
-    with matrix(folder, postgres, int(setting("CHAOS_LANES", 4))) as lanes:
-        cases = await lanes.record(ALL, tally, seed)
-        await lanes.run(sample(cases, number or len(cases), seed), tally)
+    with matrix(folder, postgres, int(setting("CHAOS_LANES", 4))) as runners:
+        cases = await runners.record(ALL, tally, seed)
+        await runners.run(sample(cases, number or len(cases), seed), tally)
     # A run whose invariants did not hold counts as something left over: what it was is said below.
     return Result(
         faults=tally.deaths,

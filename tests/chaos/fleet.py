@@ -104,7 +104,7 @@ class Replica:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
-    def tell(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Any signal."""
         os.kill(self.pid, number)
 

@@ -20,17 +20,17 @@ from collections import Counter
 from http.client import HTTPException
 from pathlib import Path
 
-from tests.chaos.customers import API, Customer, Door, Hearer
+from tests.chaos.evidence import FINAL_STEPS, STEPS_WITH_SERVER, Evidence, ReceivedEvents, judge, report, step
 from tests.chaos.fleet import Replica
 from tests.chaos.matrix import QUICKLY
-from tests.chaos.outside import ENDS, HELD, Ear, Evidence, judge, step, told
-from tests.chaos.plant import Plant, Result
+from tests.chaos.random_clients import API, EventReceiver, RandomClient, RecordingClient
+from tests.chaos.system_under_test import Result, SystemUnderTest
 from tests.conftest import server_of
 from tests.report import setting
 from tests.system.patience import CLOUD_OF_MODE, QUICK
 from vmsvc.simulator.postgres import Postgres, PostgresFailed
 
-CUSTOMERS = 8
+CLIENTS = 8
 HOSTS = 4
 GRACE = 0.5  # seconds: VMSVC_GRACE_SECONDS
 WAIT = 15.0  # VMSVC_REQUEST_TIMEOUT
@@ -38,7 +38,7 @@ LIMIT = WAIT + 15  # seconds in which every request has to be answered
 REST = 90.0  # seconds after the last disturbance in which all VMs have to reach a state that stays
 MOST_STOLEN = 4
 GROUPS = {"batch": 1, "web": 2}
-KILL_SECONDS, RESTART_SECONDS, TROUBLE_SECONDS, MEDDLE_SECONDS = 10.0, 15.0, 2.0, 0.7
+KILL_SECONDS, RESTART_SECONDS, FAULT_SECONDS, OTHERS_SECONDS = 10.0, 15.0, 2.0, 0.7
 TROUBLES = ("spawn_fails", "no_valid_host", "delete_fails", "delete_hangs", "metadata_refused", "build_hangs", "thief")
 PAGE = "<html><body><h1>Something went wrong</h1></body></html>"
 #: Faults of calls to the cloud, each with its share of all calls. A page of HTML is the answer of a proxy in between.
@@ -68,27 +68,30 @@ PATIENCE = {
 
 
 class Integrity:  # pylint: disable=too-many-instance-attributes
-    """One run over a plant. `project` is the project of the service's credentials; `done` counts the disturbances."""
+    """One run over a system. `project` is the project of the service's credentials; `done` counts the disturbances."""
 
-    def __init__(self, plant: Plant, server: Postgres, project: str, seed: int):
-        self._plant, self._server, self._project = plant, server, project
+    def __init__(self, system: SystemUnderTest, server: Postgres, project: str, seed: int):
+        self._system, self._server, self._project = system, server, project
         self._chance = random.Random(seed)
-        self._calm = False
+        self._over = False
         self._newest_call = 0
         self.done: Counter[str] = Counter()
-        self.seen = Evidence(grace=GRACE, limit=LIMIT, budgets=GROUPS)
-        self._door = Door(plant.replicas, self.seen)
+        self.evidence = Evidence(grace=GRACE, limit=LIMIT, budgets=GROUPS)
+        self._client = RecordingClient(system.replicas, self.evidence)
 
     async def run(self, seconds: float) -> Evidence:
         """Disturb the service for so many seconds, wait for rest, and return what was seen. Ends early when a task of
         the run fails."""
-        chances = [random.Random(self._chance.random()) for _ in range(CUSTOMERS + 4)]
-        self.seen.ears = [Ear(kind) for kind in (None, None, None, "evict")]
-        hearing = [asyncio.create_task(Hearer(self._door, ear, chances.pop()).run()) for ear in self.seen.ears]
+        chances = [random.Random(self._chance.random()) for _ in range(CLIENTS + 4)]
+        self.evidence.receivers = [ReceivedEvents(kind) for kind in (None, None, None, "evict")]
+        receiving = [
+            asyncio.create_task(EventReceiver(self._client, received, chances.pop()).run())
+            for received in self.evidence.receivers
+        ]
         for fault in WIRE:
-            self._plant.sim.fault(seed=self._chance.randrange(10**6), **fault)
-        customers = [
-            asyncio.create_task(Customer(self._door, str(number), chance, GROUPS, lambda: self._calm).run())
+            self._system.sim.fault(seed=self._chance.randrange(10**6), **fault)
+        clients = [
+            asyncio.create_task(RandomClient(self._client, str(number), chance, GROUPS, lambda: self._over).run())
             for number, chance in enumerate(chances)
         ]
         disturbances = [
@@ -96,90 +99,90 @@ class Integrity:  # pylint: disable=too-many-instance-attributes
             for task in (
                 self._kill(),
                 self._restart(),
-                self._trouble(),
-                self._meddle(),
+                self._inject_faults(),
+                self._act_as_others(),
                 self._replace_the_dead(),
-                self._log(),
+                self._record_calls(),
             )
         ]
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not any(task.done() for task in (*customers, *disturbances, *hearing)):
+        while time.monotonic() < deadline and not any(task.done() for task in (*clients, *disturbances, *receiving)):
             await asyncio.sleep(0.5)
-        self.done["faults"] = self._plant.injected()
-        self._calm = True
-        self._still()
+        self.done["faults"] = self._system.injected_faults()
+        self._over = True
+        self._end_disturbances()
         await asyncio.gather(*disturbances)
-        await asyncio.gather(*customers)
-        await self._rest()
-        for task in hearing:
+        await asyncio.gather(*clients)
+        await self._wait_until_settled()
+        for task in receiving:
             task.cancel()
-        await asyncio.gather(*hearing, return_exceptions=True)
-        await self._look()
-        self._door.close()
-        return self.seen
+        await asyncio.gather(*receiving, return_exceptions=True)
+        await self._read_end_state()
+        self._client.close()
+        return self.evidence
 
     # ------------------------------------------------------------ disturbances
 
     async def _pause(self, seconds: float) -> None:
         """Wait for half to one and a half times `seconds`, at most until the disturbances end."""
         deadline = time.monotonic() + seconds * self._chance.uniform(0.5, 1.5)
-        while time.monotonic() < deadline and not self._calm:
+        while time.monotonic() < deadline and not self._over:
             await asyncio.sleep(0.1)
 
     async def _kill(self) -> None:
         """Kill a replica, or stop it by SIGTERM; sometimes both replicas, one right after the other."""
-        while not self._calm:
+        while not self._over:
             await self._pause(KILL_SECONDS)
-            for replica in self._plant.replicas[: 2 if self._chance.random() < 0.2 else 1]:
-                self._door.doomed.add(replica.pid)
+            for replica in self._system.replicas[: 2 if self._chance.random() < 0.2 else 1]:
+                self._client.doomed.add(replica.pid)
                 if self._chance.random() < 0.25 and replica.lives:
                     self.done["replicas told to stop"] += 1
-                    replica.tell(signal.SIGTERM)
+                    replica.send_signal(signal.SIGTERM)
                     with contextlib.suppress(AssertionError):
                         await replica.end(15)
                 else:
                     self.done["replicas killed"] += 1
-                await self._plant.replace(replica)
+                await self._system.replace(replica)
 
     async def _replace_the_dead(self) -> None:
         """Start a new replica for each that ended by itself, as a supervisor does."""
-        while not self._calm:
+        while not self._over:
             await asyncio.sleep(0.5)
-            for replica in list(self._plant.replicas):
-                if not replica.lives and replica.pid not in self._door.doomed:
+            for replica in list(self._system.replicas):
+                if not replica.lives and replica.pid not in self._client.doomed:
                     self.done["replicas that gave up"] += 1
-                    self._door.doomed.add(replica.pid)
-                    await self._plant.replace(replica)
+                    self._client.doomed.add(replica.pid)
+                    await self._system.replace(replica)
 
     async def _restart(self) -> None:
         """Restart PostgreSQL after a stop (SIGINT, SIGQUIT) or a kill, or end all sessions of the database."""
-        while not self._calm:
+        while not self._over:
             await self._pause(RESTART_SECONDS)
-            how = self._chance.choice([signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, None])
-            if how is None:
-                self.done["cuts of all sessions"] += self._plant.cut_sessions() > 0
+            signal_number = self._chance.choice([signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, None])
+            if signal_number is None:
+                self.done["cuts of all sessions"] += self._system.cut_sessions() > 0
                 continue
-            self.done[f"ends of PostgreSQL by {how.name}"] += 1
+            self.done[f"ends of PostgreSQL by {signal_number.name}"] += 1
             pid = int((self._server.data / "postmaster.pid").read_text("utf-8").split("\n", 1)[0])
-            os.kill(pid, how)
+            os.kill(pid, signal_number)
             while Path(f"/proc/{pid}").exists():
                 await asyncio.sleep(0.05)
             await asyncio.sleep(self._chance.random())
             await running(self._server)
 
-    async def _trouble(self) -> None:
+    async def _inject_faults(self) -> None:
         """Make something fail inside the cloud: a build, a delete, a write of metadata."""
-        while not self._calm:
-            await self._pause(TROUBLE_SECONDS)
+        while not self._over:
+            await self._pause(FAULT_SECONDS)
             kind = self._chance.choice(TROUBLES)
             self.done[f"trouble: {kind}"] += 1
-            self._plant.sim.fault(kind=kind, count=1)
+            self._system.sim.fault(kind=kind, count=1)
 
-    async def _meddle(self) -> None:
+    async def _act_as_others(self) -> None:
         """Act as other users of the cloud: take and free capacity, lock, switch off and delete servers, delete
         metadata, change the quota."""
-        while not self._calm:
-            await self._pause(MEDDLE_SECONDS)
+        while not self._over:
+            await self._pause(OTHERS_SECONDS)
             action = self._chance.choice(
                 [
                     self._steal,
@@ -199,46 +202,48 @@ class Integrity:  # pylint: disable=too-many-instance-attributes
                 self.done[action.__name__.strip("_").replace("_", " ")] += 1
 
     async def _steal(self) -> None:
-        if len(self.seen.foreign) > MOST_STOLEN:
+        if len(self.evidence.foreign) > MOST_STOLEN:
             raise IndexError("others have enough")
-        self.seen.foreign |= set(
-            self._plant.sim.foreign(
+        self.evidence.foreign |= set(
+            self._system.sim.foreign(
                 self._chance.choice(["admin", "demo"]), flavor=self._chance.choice(["m1.tiny", "m1.small"])
             )
         )
 
     async def _give_back(self) -> None:
-        server = self._chance.choice(sorted(self.seen.foreign))
-        self.seen.foreign.remove(server)
-        self._plant.sim.vanish(server)
+        server = self._chance.choice(sorted(self.evidence.foreign))
+        self.evidence.foreign.remove(server)
+        self._system.sim.vanish(server)
 
     async def _lock(self) -> None:
-        self._plant.sim.change(self._any("ACTIVE"), locked_by="owner")
+        self._system.sim.change(self._any("ACTIVE"), locked_by="owner")
 
     async def _unlock(self) -> None:
-        for server in self._plant.sim.servers():
+        for server in self._system.sim.servers():
             with contextlib.suppress(urllib.error.HTTPError):
-                self._plant.sim.change(server, locked_by=None)
+                self._system.sim.change(server, locked_by=None)
 
     async def _vanish(self) -> None:
         if self._chance.random() < 0.3:
             server = self._any("ACTIVE")
-            self.seen.vanished.add(server)
-            self._plant.sim.vanish(server)
+            self.evidence.vanished.add(server)
+            self._system.sim.vanish(server)
 
     async def _halt(self) -> None:
         """Switch off a VM whose guest has a notice, as the guest itself may do."""
         server = self._any("ACTIVE", "vmsvc_evict_at")
-        self.seen.halted.add(server)
-        self._plant.sim.power_off(server)
+        self.evidence.halted.add(server)
+        self._system.sim.power_off(server)
 
     async def _unmark(self) -> None:
         """Delete a part of vmsvc's mark from a server, as a user of the project can."""
         server = self._any("ACTIVE")
-        if server in {event["subject"] for event in self.seen.ears[0].heard[-200:] if step(event) == "create/active"}:
-            if token := await asyncio.to_thread(self._plant.sim.token, self._project, self._project):
+        if server in {
+            event["subject"] for event in self.evidence.receivers[0].events[-200:] if step(event) == "create/active"
+        }:
+            if token := await asyncio.to_thread(self._system.sim.token, self._project, self._project):
                 await asyncio.to_thread(
-                    self._plant.sim.call,
+                    self._system.sim.call,
                     "DELETE",
                     f"/compute/v2.1/servers/{server}/metadata/vmsvc_kind",
                     None,
@@ -246,113 +251,117 @@ class Integrity:  # pylint: disable=too-many-instance-attributes
                 )
 
     async def _change_quota(self) -> None:
-        self._plant.sim.quota(self._project, cores=self._chance.choice([12, 1000, 1000, 1000]))
+        self._system.sim.quota(self._project, cores=self._chance.choice([12, 1000, 1000, 1000]))
 
     def _any(self, status: str, key: str = "vmsvc_id") -> str:
         """A random server of vmsvc with this status and this key in its metadata. Raises IndexError without one."""
         return self._chance.choice(
             sorted(
                 server
-                for server, shown in self._plant.sim.servers().items()
+                for server, shown in self._system.sim.servers().items()
                 if shown["status"] == status and key in shown["metadata"]
             )
         )
 
-    def _still(self) -> None:
+    def _end_disturbances(self) -> None:
         """End what disturbs the cloud: faults, the low quota, locks."""
-        self._plant.sim.clear_faults()
-        self._plant.sim.quota(self._project, cores=1000)
-        for server in self._plant.sim.servers():
+        self._system.sim.clear_faults()
+        self._system.sim.quota(self._project, cores=1000)
+        for server in self._system.sim.servers():
             with contextlib.suppress(urllib.error.HTTPError):
-                self._plant.sim.change(server, locked_by=None)
+                self._system.sim.change(server, locked_by=None)
 
     # ------------------------------------------------------------ evidence
 
-    async def _log(self) -> None:
+    async def _record_calls(self) -> None:
         """Record the calls that stop or delete servers, every second: the simulator keeps only its newest calls."""
-        while not self._calm:
+        while not self._over:
             await asyncio.sleep(1)
-            self._take_log()
+            self._read_calls()
 
-    def _take_log(self) -> None:
-        said = self._plant.sim.call("GET", f"/sim/calls?service=compute&since={self._newest_call}&limit=20000")
-        self._newest_call = said["last"]
-        self.seen.touched += [
+    def _read_calls(self) -> None:
+        reply = self._system.sim.call("GET", f"/sim/calls?service=compute&since={self._newest_call}&limit=20000")
+        self._newest_call = reply["last"]
+        self.evidence.removal_calls += [
             call
-            for call in said["calls"]
+            for call in reply["calls"]
             if (call["method"], call["path"].split("/")[-2]) in (("DELETE", "servers"))
             or call["method"] == "POST"
             and call["path"].endswith("/action")
         ]
 
-    async def _ask(self, replica: Replica, path: str) -> dict:
+    async def _get(self, replica: Replica, path: str) -> dict:
         answer = await replica.client.call("GET", API + path)
         assert answer.status == 200, (path, answer.json)
         return answer.json
 
-    async def _rest(self) -> None:
+    async def _wait_until_settled(self) -> None:
         """Wait until no VM is between two states, the cloud agrees with the history, and no new event comes for a
-        second. Notes in `seen.hurt` when that takes longer than REST."""
+        second. Notes in `evidence.unsettled` when that takes longer than REST."""
         await running(self._server)
-        for replica in list(self._plant.replicas):
+        for replica in list(self._system.replicas):
             if not replica.lives:
-                await self._plant.replace(replica)
-        await asyncio.gather(*(replica.ready() for replica in self._plant.replicas))
+                await self._system.replace(replica)
+        await asyncio.gather(*(replica.ready() for replica in self._system.replicas))
         deadline = time.monotonic() + REST
         while time.monotonic() < deadline:
-            seq = len(self.seen.events)
+            seq = len(self.evidence.events)
             await self._read_events()
-            if len(self.seen.events) == seq and self._is_still():
+            if len(self.evidence.events) == seq and self._is_settled():
                 await asyncio.sleep(1.0)
                 await self._read_events()
-                if len(self.seen.events) == seq:
+                if len(self.evidence.events) == seq:
                     return
             await asyncio.sleep(0.3)
-        self.seen.hurt.append(f"there was no rest within {REST:.0f} s")
+        self.evidence.unsettled.append(f"there was no rest within {REST:.0f} s")
 
     async def _read_events(self) -> None:
         """Read the history from the last event that was read to its end."""
         while True:
-            since = self.seen.events[-1]["data"]["seq"] if self.seen.events else 0
-            page = await self._ask(self._plant.replicas[0], f"/events?since={since}&limit=1000")
-            self.seen.events += page["events"]
-            self.seen.__dict__.pop("lives", None)
-            self.seen.__dict__.pop("vm_of", None)
+            since = self.evidence.events[-1]["data"]["seq"] if self.evidence.events else 0
+            page = await self._get(self._system.replicas[0], f"/events?since={since}&limit=1000")
+            self.evidence.events += page["events"]
+            self.evidence.__dict__.pop("lives", None)
+            self.evidence.__dict__.pop("vm_of", None)
             if len(page["events"]) < 1000:
                 return
 
-    def _is_still(self) -> bool:
-        held = {life[-1]["subject"] for vm, life in self.seen.lives.items() if self.seen.last(vm) in HELD}
-        servers = self._plant.sim.servers()
+    def _is_settled(self) -> bool:
+        held = {
+            life[-1]["subject"]
+            for vm, life in self.evidence.lives.items()
+            if self.evidence.last(vm) in STEPS_WITH_SERVER
+        }
+        servers = self._system.sim.servers()
         ours = {server for server, shown in servers.items() if "vmsvc_id" in shown["metadata"]}
         return (
             held == ours
-            and all(self.seen.last(vm) in HELD | ENDS for vm in self.seen.lives)
+            and all(self.evidence.last(vm) in STEPS_WITH_SERVER | FINAL_STEPS for vm in self.evidence.lives)
             and not any("vmsvc_evict_at" in servers[server]["metadata"] for server in ours)
-            and not self._plant.sim.allocated() - servers.keys()
+            and not self._system.sim.allocated() - servers.keys()
             and all(
-                len(ear.heard) == sum(ear.kind in (None, event["type"]) for event in self.seen.events)
-                for ear in self.seen.ears
+                len(received.events) == sum(received.kind in (None, event["type"]) for event in self.evidence.events)
+                for received in self.evidence.receivers
             )
         )
 
-    async def _look(self) -> None:
+    async def _read_end_state(self) -> None:
         """Read the record of evictions, each replica's list, and the cloud's servers, ports, hosts and quota."""
-        sim, seen = self._plant.sim, self.seen
-        self._take_log()
+        sim, evidence = self._system.sim, self.evidence
+        self._read_calls()
         before: int | None = None
-        while before is not None or not seen.evictions:
-            page = await self._ask(
-                self._plant.replicas[0], "/evictions?limit=1000" + (f"&before={before}" if before else "")
+        while before is not None or not evidence.evictions:
+            page = await self._get(
+                self._system.replicas[0], "/evictions?limit=1000" + (f"&before={before}" if before else "")
             )
-            seen.evictions += page["evictions"]
+            evidence.evictions += page["evictions"]
             before = page["before"]
             if before is None:
                 break
-        seen.lists = [(await self._ask(replica, "/vm"))["servers"] for replica in self._plant.replicas]
-        seen.servers, seen.ports, seen.consumers = sim.servers(), sim.ports(), sim.allocated()
+        evidence.lists = [(await self._get(replica, "/vm"))["servers"] for replica in self._system.replicas]
+        evidence.servers, evidence.ports, evidence.consumers = sim.servers(), sim.ports(), sim.allocated()
         for host in sim.call("GET", "/sim/state?servers=0")["hosts"]:
-            seen.hosts.append(
+            evidence.hosts.append(
                 {
                     "name": host["name"],
                     "used": host["used"],
@@ -365,7 +374,9 @@ class Integrity:  # pylint: disable=too-many-instance-attributes
         limits = sim.call(
             "GET", "/compute/v2.1/limits", None, {"X-Auth-Token": sim.token(self._project, self._project)}
         )["limits"]["absolute"]
-        seen.quota = {what: (limits[f"total{what}Used"], limits[f"maxTotal{what}"]) for what in ("Cores", "Instances")}
+        evidence.quota = {
+            what: (limits[f"total{what}Used"], limits[f"maxTotal{what}"]) for what in ("Cores", "Instances")
+        }
 
 
 async def running(server: Postgres) -> None:
@@ -384,7 +395,7 @@ async def integrity(folder: Path, seconds: float, seed: int) -> tuple[Result, st
     credentials, project = CLOUD_OF_MODE[mode]
     began = time.monotonic()
     with server_of(folder / f"postgres{seed}", "template") as (server, postgres):
-        plant = Plant(
+        system = SystemUnderTest(
             folder,
             postgres,
             f"integrity{seed}",
@@ -396,29 +407,33 @@ async def integrity(folder: Path, seconds: float, seed: int) -> tuple[Result, st
             settings={"grace_seconds": GRACE, "cloud_timeout": 1.5, "request_timeout": int(WAIT)},
         )
         try:
-            await plant.open()
-            run = Integrity(plant, server, project, seed)
-            seen = await run.run(seconds)
-            defects = plant.defects()
+            await system.open()
+            run = Integrity(system, server, project, seed)
+            evidence = await run.run(seconds)
+            defects = system.defects()
         finally:
             await running(server)
-            await plant.close()
-    wrong, looked = judge(seen)
+            await system.close()
+    wrong, checked = judge(evidence)
     kills = sum(number for what, number in run.done.items() if what.startswith(("replicas", "ends of", "cuts")))
     result = Result(
         faults=run.done["faults"] + kills,
         kills=kills,
-        requests=len(seen.attempts),
-        servers=sum(step(event) == "create/active" for event in seen.events),
+        requests=len(evidence.attempts),
+        servers=sum(step(event) == "create/active" for event in evidence.events),
         left_over=sum(one.invariant in ("cloud", "left over") for one in wrong),
         lost=sum(one.invariant in ("seq", "socket") for one in wrong),
         seconds=time.monotonic() - began,
     )
-    result.problems = "\n".join([*(told(seen, one) for one in wrong[:10]), *defects[:3]])
+    result.problems = "\n".join([*(report(evidence, one) for one in wrong[:10]), *defects[:3]])
     if wrong:
         result.problems += f"\n{len(wrong)} in all: {dict(Counter(one.invariant for one in wrong))}"
     return result, "\n".join(
-        [f"seed {seed}, {mode} mode, {seconds:.0f} s", f"  did: {_counts(run.done)}", f"  looked at: {_counts(looked)}"]
+        [
+            f"seed {seed}, {mode} mode, {seconds:.0f} s",
+            f"  did: {_counts(run.done)}",
+            f"  looked at: {_counts(checked)}",
+        ]
     )
 
 
@@ -431,9 +446,9 @@ async def both_modes(folder: Path, seconds: float, seed: int) -> Result:
             for name in ("faults", "kills", "requests", "servers", "left_over", "lost", "doubled")
         ),
         seconds=sum(run.seconds for run, _ in runs),
-        health="\n".join(said for _, said in runs),
+        health="\n".join(reply for _, reply in runs),
     )
-    result.problems = "\n".join(f"{said}\n{run.problems}" for run, said in runs if run.problems)
+    result.problems = "\n".join(f"{reply}\n{run.problems}" for run, reply in runs if run.problems)
     return result
 
 
@@ -445,13 +460,13 @@ def main() -> int:
     """The exit status: 1 when an invariant did not hold, else 0."""
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-integrity-"))
     try:
-        result, said = asyncio.run(integrity(folder, setting("INTEGRITY_SECONDS", 540), int(setting("SEED", 1))))
+        result, reply = asyncio.run(integrity(folder, setting("INTEGRITY_SECONDS", 540), int(setting("SEED", 1))))
     finally:
         if "KEEP" not in os.environ:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             print(folder)
-    print(said)
+    print(reply)
     print(result.problems or "every invariant held")
     return int(bool(result.problems))
 

@@ -65,7 +65,7 @@ class Tally:
     failures: list[str] = field(default_factory=list)
 
 
-class Lane:
+class CaseRunner:
     """One run at a time: a database and a simulated cloud of its own."""
 
     def __init__(self, folder: Path, postgres: Database, launcher: Launcher, number: int):
@@ -185,28 +185,28 @@ def points_of(trace: list[str]) -> list[str]:
 
 
 class Matrix:
-    """Runs cases, as many side by side as there are lanes."""
+    """Runs cases, as many side by side as there are runners."""
 
-    def __init__(self, folder: Path, postgres: Database, lanes: int):
+    def __init__(self, folder: Path, postgres: Database, runners: int):
         self._launcher = Launcher()
-        self._lanes = [Lane(folder, postgres, self._launcher, number) for number in range(lanes)]
+        self._runners = [CaseRunner(folder, postgres, self._launcher, number) for number in range(runners)]
 
     def close(self) -> None:
         """Leave nothing running."""
-        for lane in self._lanes:
-            lane.close()
+        for runner in self._runners:
+            runner.close()
         self._launcher.close()
 
     async def run(self, cases: list[Case], tally: Tally) -> dict[Case, list[str]]:
         """All of them; returns the points that each came to."""
         waiting, traces = list(reversed(cases)), {}
 
-        async def work(lane: Lane) -> None:
+        async def work(runner: CaseRunner) -> None:
             while waiting:
                 case = waiting.pop()
-                traces[case] = await lane.run(case, tally)
+                traces[case] = await runner.run(case, tally)
 
-        await asyncio.gather(*(work(lane) for lane in self._lanes))
+        await asyncio.gather(*(work(runner) for runner in self._runners))
         return traces
 
     async def record(self, scenarios: list[tuple[str, str]], tally: Tally, seed: int = 0) -> list[Case]:
@@ -242,9 +242,9 @@ ALL = [
 
 
 @contextlib.contextmanager
-def matrix(folder: Path, postgres: Database, lanes: int):
+def matrix(folder: Path, postgres: Database, runners: int):
     """A matrix that is closed in the end."""
-    made = Matrix(folder, postgres, lanes)
+    made = Matrix(folder, postgres, runners)
     try:
         yield made
     finally:

@@ -65,7 +65,7 @@ class Clients:
         answer = await self.ask("GET", f"/events?since=0&limit=1000&vm={ref}")
         return [f"{event['type']}/{event['data']['state']}" for event in answer.json["events"]]
 
-    async def saw(self, step: str, ref: str) -> None:
+    async def wait_for_event(self, step: str, ref: str) -> None:
         """Wait for an event."""
         async with asyncio.timeout(PATIENCE):
             while step not in await self.steps(ref):
@@ -87,7 +87,7 @@ async def practice(clients: Clients, sim: Sim) -> int:
     """A notice that is only practised; an owner who deletes during the notice."""
     vm = await clients.created("one", True, "m1.small")
     await _practise(clients, vm.id, True)
-    await clients.saw("evict/reprieved", vm.id)
+    await clients.wait_for_event("evict/reprieved", vm.id)
     await _practise(clients, vm.id, False)
     # A notice runs on while the service is dead: it may have gone when somebody can be asked again.
     assert (await clients.ask("DELETE", f"/vm/{vm.id}")).status in (200, 404)
@@ -123,11 +123,11 @@ async def change_of_mind(clients: Clients, sim: Sim) -> int:
     """A VM is deleted while it is being built, and another while it waits for its room."""
     sim.fault(kind="build_hangs", name="^slow$", count=1)
     accepted = await clients.create("slow", False, "m1.tiny", LATER, name="slow")
-    await clients.saw("create/building", name_in(accepted))
+    await clients.wait_for_event("create/building", name_in(accepted))
     await clients.delete(name_in(accepted))
     victim = await clients.created("victim", True, "m1.large")
     accepted = await clients.create("big", False, "m1.large", LATER)
-    await clients.saw("evict/noticed", victim.id)
+    await clients.wait_for_event("evict/noticed", victim.id)
     await clients.delete(name_in(accepted))
     # It stays, unless its time was up before the request for its room had gone.
     assert (await clients.ask("DELETE", f"/vm/{victim.id}")).status in (200, 404)

@@ -17,15 +17,15 @@ from pathlib import Path
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from tests.chaos.fleet import Replica
-from tests.chaos.plant import HOSTS, Plant, Result, Watcher, account
 from tests.chaos.sample import Sample, sample_of
+from tests.chaos.system_under_test import HOSTS, Result, SystemUnderTest, Watcher, check_end_state
 from tests.conftest import Database
 from tests.hostile.witness import Probe
 
 RATE = 20  # creates a second; as many deletes
 SOCKETS = 500
 DEAF = 50  # of those never read
-HEARERS = 20  # of those hear everything; the others wait for evictions, as a scheduler of batch jobs does
+ALL_EVENTS_CLIENTS = 20  # of those get every event; the others only evictions, as a scheduler of batch jobs does
 IN_FLIGHT = 300  # clients at once: after a call that hung many wait, and the rate gives way beyond that
 SAMPLE_SECONDS = 5.0
 #: Until so many requests the allocators of C and of Python still grow (measured: objects and traced memory are flat
@@ -53,8 +53,8 @@ CUT_SECONDS = 30.0  # so often the sessions of the database are cut
 class Soak:
     """One soak of one service."""
 
-    def __init__(self, plant: Plant, seed: int):
-        self._plant = plant
+    def __init__(self, system: SystemUnderTest, seed: int):
+        self._system = system
         self._chance = random.Random(seed)
         self._http = AsyncHTTPClient(force_instance=True, max_clients=4 * IN_FLIGHT)
         self._samples: list[Sample] = []
@@ -64,12 +64,12 @@ class Soak:
 
     @property
     def _replica(self) -> Replica:
-        return self._plant.replicas[0]
+        return self._system.replicas[0]
 
     async def run(self, seconds: float) -> Result:
         """So long; then check."""
         began = time.monotonic()
-        watchers = [Watcher(self._plant.replicas, 0) for _ in range(2)]
+        watchers = [Watcher(self._system.replicas, 0) for _ in range(2)]
         background = [asyncio.create_task(watcher.run()) for watcher in watchers]
         background += [asyncio.create_task(self._socket(number)) for number in range(SOCKETS)]
         probe = Probe(self._replica.client.port)
@@ -90,7 +90,7 @@ class Soak:
         probing.cancel()
         await asyncio.gather(probing, return_exceptions=True)
         await self._judge_health(probe)
-        await account(self._plant, watchers, self.result)
+        await check_end_state(self._system, watchers, self.result)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
@@ -134,7 +134,7 @@ class Soak:
 
     async def _socket(self, number: int) -> None:
         """A WebSocket, opened again whenever it is closed. The first ones never read."""
-        query = "" if number < DEAF + HEARERS else "?type=evict"
+        query = "" if number < DEAF + ALL_EVENTS_CLIENTS else "?type=evict"
         while True:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._replica.client.port, limit=2**16)
@@ -172,14 +172,14 @@ class Soak:
         """The wire fails all the while; now and then something does inside the cloud, or the sessions of the database
         are cut."""
         for fault in FAULTS:
-            self._plant.sim.fault(seed=self._chance.randrange(10**6), **fault)
+            self._system.sim.fault(seed=self._chance.randrange(10**6), **fault)
         while not self._over:
             await asyncio.sleep(TROUBLE_SECONDS)
-            self._plant.sim.fault(kind=self._chance.choice(TROUBLES), count=1)
+            self._system.sim.fault(kind=self._chance.choice(TROUBLES), count=1)
             if self._chance.random() < TROUBLE_SECONDS / CUT_SECONDS:
-                self.result.kills += self._plant.cut_sessions() > 0
-        self.result.faults = self._plant.injected() + self.result.kills
-        self._plant.sim.clear_faults()
+                self.result.kills += self._system.cut_sessions() > 0
+        self.result.faults = self._system.injected_faults() + self.result.kills
+        self._system.sim.clear_faults()
 
     async def _measure(self) -> None:
         while not self._over:
@@ -204,7 +204,7 @@ class Soak:
         return early / looks
 
     async def _sample(self) -> Sample:
-        return await sample_of(self._replica, self._plant.database, self.result.requests)
+        return await sample_of(self._replica, self._system.database, self.result.requests)
 
     async def _nothing_leaked(self) -> None:
         """Memory is flat once it has warmed up. And at rest there is no thread, task, connection or lease more than
@@ -238,7 +238,7 @@ class Soak:
 
 async def soak(folder: Path, postgres: Database, seconds: float, seed: int) -> Result:
     """A soak of so many seconds of one service with its usual patience."""
-    plant = Plant(
+    system = SystemUnderTest(
         folder,
         postgres,
         "soak",
@@ -249,8 +249,8 @@ async def soak(folder: Path, postgres: Database, seconds: float, seed: int) -> R
     )
     try:
         for number in range(HOSTS + 1, 100):
-            plant.sim.add_host(f"more-{number}")
-        await plant.open()
-        return await Soak(plant, seed).run(seconds)
+            system.sim.add_host(f"more-{number}")
+        await system.open()
+        return await Soak(system, seed).run(seconds)
     finally:
-        await plant.close()
+        await system.close()

@@ -90,7 +90,7 @@ def test_a_service_that_is_killed_in_a_notice_loses_nothing(emptied):
             docker("kill", "-s", "KILL", emptied.container("vmsvc"))
             docker("start", emptied.container("vmsvc"))
         async with client_of(emptied) as client:
-            active = await client.saw("create/active", request, 60)
+            active = await client.wait_for_event("create/active", request, 60)
             for notice in notices:
                 (evicting,) = [
                     event for event in await client.events(vm=notice["subject"]) if event["data"]["state"] == "evicting"
@@ -110,7 +110,7 @@ def test_a_database_that_restarts_in_a_notice_costs_no_restart_of_the_service(em
             (before,) = emptied.inspect("vmsvc")
             docker("restart", emptied.container("database"))
         async with client_of(emptied) as client:
-            active = await client.saw("create/active", request, 60)
+            active = await client.wait_for_event("create/active", request, 60)
             assert sorted(active["data"]["evicted"]) == sorted(notice["subject"] for notice in notices)
             (after,) = emptied.inspect("vmsvc")
             assert (after["Id"], after["State"]["StartedAt"]) == (before["Id"], before["State"]["StartedAt"])
@@ -135,7 +135,7 @@ def test_what_is_taken_down_and_built_again_has_kept_everything(emptied):
     assert asyncio.run(look()) == before
 
 
-def test_a_service_that_is_told_to_stop_answers_what_is_under_way_and_ends_with_status_0(emptied):
+def test_a_service_that_gets_sigterm_answers_what_is_under_way_and_ends_with_status_0(emptied):
     async def story():
         async with client_of(emptied) as client:
             channel = await client.channel()

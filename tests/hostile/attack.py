@@ -6,15 +6,15 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.plant import Plant, Result, Watcher, account
 from tests.chaos.sample import Sample, sample_of
+from tests.chaos.system_under_test import Result, SystemUnderTest, Watcher, check_end_state
 from tests.conftest import Database
 from tests.hostile import conformance
 from tests.hostile.frames import bad_sockets
 from tests.hostile.requests import bad_requests
-from tests.hostile.slow import Crowd, slow_ones
+from tests.hostile.slow import SlowConnections, slow_ones
 from tests.hostile.wire import Tally, send_all
-from tests.hostile.witness import Customer, Probe
+from tests.hostile.witness import ControlClient, Probe
 
 #: How much more there may be afterwards. Memory: what the allocators of C and Python keep once they had it.
 MAY_GROW = {"rss_mb": 60, "threads": 45, "descriptors": 50, "tasks": 3, "connections": 12, "leases": 0}
@@ -31,7 +31,7 @@ class Outcome:
 
     tally: Tally
     probe: Probe
-    customer: Customer
+    customer: ControlClient
     before: Sample | None = None
     after: Sample | None = None
     tracebacks: int = 0
@@ -44,7 +44,7 @@ async def attack(
 ) -> Outcome:
     """So many bad requests (a quarter of them over WebSockets), so many idle connections, slow ones for so long, and
     what schemathesis makes up with so many examples."""
-    plant = Plant(
+    system = SystemUnderTest(
         folder,
         postgres,
         "hostile",
@@ -54,34 +54,34 @@ async def attack(
         settings={"grace_seconds": 1, "write_rate": 1e6, "read_rate": 1e6},
     )
     try:
-        await plant.open()
-        replica = plant.replicas[0]
+        await system.open()
+        replica = system.replicas[0]
         port = replica.client.port
         chance, tally = random.Random(seed), Tally()
         await send_all(port, bad_requests(random.Random(0), WARM_UP), Tally())
         # The loops start one after the other; who has made a VM and deleted it has needed them all.
         await replica.client.delete((await replica.client.create(True, flavor="m1.tiny")).id)
-        outcome = Outcome(tally, Probe(port), Customer(replica.client))
-        outcome.before = await sample_of(replica, plant.database, 0)
-        watcher, over = Watcher(plant.replicas, 0), asyncio.Event()
+        outcome = Outcome(tally, Probe(port), ControlClient(replica.client))
+        outcome.before = await sample_of(replica, system.database, 0)
+        watcher, over = Watcher(system.replicas, 0), asyncio.Event()
         background = [asyncio.create_task(outcome.probe.run()), asyncio.create_task(watcher.run())]
         served = asyncio.create_task(outcome.customer.run(over))
         cases = itertools.chain(bad_requests(chance, number - number // 4), bad_sockets(chance, number // 4))
-        async with Crowd(port, idle, tally):
+        async with SlowConnections(port, idle, tally):
             await asyncio.gather(
                 send_all(port, cases, tally), slow_ones(port, slow_seconds, tally), made_up(port, examples, seed, tally)
             )
         over.set()
         await served
         background[0].cancel()
-        await account(plant, [watcher], outcome.events)
+        await check_end_state(system, [watcher], outcome.events)
         background[1].cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await settle(plant, outcome)
-        judge(plant, outcome)
+        await settle(system, outcome)
+        judge(system, outcome)
         return outcome
     finally:
-        await plant.close()
+        await system.close()
 
 
 async def made_up(port: int, examples: int, seed: int, tally: Tally) -> None:
@@ -92,9 +92,9 @@ async def made_up(port: int, examples: int, seed: int, tally: Tally) -> None:
     tally.problems += outcome.failures
 
 
-async def settle(plant: Plant, outcome: Outcome) -> None:
+async def settle(system: SystemUnderTest, outcome: Outcome) -> None:
     """Look again as soon as it has let go of the descriptors; that takes as long as a close handshake."""
-    replica = plant.replicas[0]
+    replica = system.replicas[0]
     samples = []
 
     def at_rest() -> bool:
@@ -106,7 +106,9 @@ async def settle(plant: Plant, outcome: Outcome) -> None:
 
     for _ in range(40):
         samples.append(
-            await sample_of(replica, plant.database, sum(answers.total() for answers in outcome.tally.answers.values()))
+            await sample_of(
+                replica, system.database, sum(answers.total() for answers in outcome.tally.answers.values())
+            )
         )
         if at_rest():
             break
@@ -114,7 +116,7 @@ async def settle(plant: Plant, outcome: Outcome) -> None:
     outcome.after = samples[-1]
 
 
-def judge(plant: Plant, outcome: Outcome) -> None:
+def judge(system: SystemUnderTest, outcome: Outcome) -> None:
     """Say what is not as it must be."""
     problems = outcome.problems
     problems += outcome.tally.problems + [f"/healthz {failure}" for failure in outcome.probe.failures]
@@ -123,7 +125,7 @@ def judge(plant: Plant, outcome: Outcome) -> None:
         before, after = getattr(outcome.before, name), getattr(outcome.after, name)
         if after > before + more:
             problems.append(f"{name} grew from {before:.0f} to {after:.0f}")
-    defects = plant.defects()
+    defects = system.defects()
     outcome.tracebacks = len(defects)
     problems += defects[:5]
     if outcome.events.lost or outcome.events.doubled or outcome.events.problems:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tests.chaos.plant import Plant
+from tests.chaos.system_under_test import SystemUnderTest
 from tests.conftest import Database, server_with
 from tests.hostile.attack import CLOUD
 from tests.hostile.requests import head
@@ -106,7 +106,7 @@ async def caught_up(database: Database) -> list[float]:
 
 async def scenario(folder: Path, postgres: Database, events: int, readers: int, seconds: float) -> list[str]:
     """Prints what it came to; what is not as it must be."""
-    plant = Plant(
+    system = SystemUnderTest(
         folder,
         postgres,
         "history",
@@ -116,15 +116,15 @@ async def scenario(folder: Path, postgres: Database, events: int, readers: int, 
         settings={"event_retention_hours": HOURS, "write_rate": 1e6},
     )
     try:
-        plant.database.rows(MANY, events)  # before the service begins to follow them
-        await plant.open()
-        client, answers = plant.replicas[0].client, Counter()
+        system.database.rows(MANY, events)  # before the service begins to follow them
+        await system.open()
+        client, answers = system.replicas[0].client, Counter()
         await client.delete((await client.create(True, flavor="m1.tiny")).id)
         alone = await creates(client, seconds)
         attack = [read(client.port, PATHS[number % len(PATHS)], answers) for number in range(readers)]
         attacked = await beside(attack, lambda: creates(client, seconds))
-        plant.database.rows("UPDATE event SET time = time - interval '1 day'")
-        late, age = await beside([write(plant.database)], lambda: caught_up(plant.database))
+        system.database.rows("UPDATE event SET time = time - interval '1 day'")
+        late, age = await beside([write(system.database)], lambda: caught_up(system.database))
         print(
             f"create: median {alone[len(alone) // 2]:.3f} s, longest {alone[-1]:.3f} s; beside {readers} readers "
             f"{attacked[len(attacked) // 2]:.3f} s and {attacked[-1]:.3f} s ({dict(answers)})"
@@ -135,7 +135,7 @@ async def scenario(folder: Path, postgres: Database, events: int, readers: int, 
         )
         return [] if attacked[-1] <= 2 * max(alone[-1], 1.0) else [f"a create took {attacked[-1]:.1f} s"]
     finally:
-        await plant.close()
+        await system.close()
 
 
 def main() -> int:

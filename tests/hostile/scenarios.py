@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.plant import Plant
+from tests.chaos.system_under_test import SystemUnderTest
 from tests.conftest import Database
-from tests.hostile.strangers import Crowd, Deaf, bad_token, creates, share, unknown
+from tests.hostile.strangers import TokenlessCrowd, UnreadSockets, bad_token, creates, share, unknown
 from tests.system.client import API
 
 #: A create may take so many times as long beside an attack.
@@ -40,11 +40,11 @@ class Figures:
 
 
 async def beside_crowds(
-    plant: Plant, crowds: list[Crowd], rounds: int, number: int, headers: dict | None = None
+    system: SystemUnderTest, crowds: list[TokenlessCrowd], rounds: int, number: int, headers: dict | None = None
 ) -> tuple[list[float], list[float]]:
     """Creates without a crowd and beside one, in turn; the seconds of both."""
     alone, beside = [], []
-    client = plant.replicas[0].client
+    client = system.replicas[0].client
     await creates(client, 2, headers)
     for _ in range(rounds):
         for crowd in crowds:
@@ -58,7 +58,7 @@ async def beside_crowds(
 
 async def readers(folder: Path, postgres: Database, rounds: int, figures: Figures) -> None:
     """300 and 1,300 connections that read what nobody has, and some that ask and go."""
-    plant = Plant(
+    system = SystemUnderTest(
         folder,
         postgres,
         "readers",
@@ -68,10 +68,10 @@ async def readers(folder: Path, postgres: Database, rounds: int, figures: Figure
         settings={"grace_seconds": 1, "read_rate": 100, "cloud_rate": 50},
     )
     try:
-        await plant.open()
+        await system.open()
         for number, hasty in ((300, 0), (1300, 0), (100, 200)):
-            crowd = Crowd(plant.replicas[0].client.port, number, unknown, hasty)
-            alone, beside = await beside_crowds(plant, [crowd], rounds, 5)
+            crowd = TokenlessCrowd(system.replicas[0].client.port, number, unknown, hasty)
+            alone, beside = await beside_crowds(system, [crowd], rounds, 5)
             slowest = share(alone, 0.99)
             figures.held(
                 f"{number} readers and {hasty} who go: a create, p99",
@@ -81,28 +81,28 @@ async def readers(folder: Path, postgres: Database, rounds: int, figures: Figure
             )
             figures.note(f"  the readers heard {dict(crowd.answers)}")
     finally:
-        await plant.close()
+        await system.close()
 
 
 async def bad_tokens(folder: Path, postgres: Database, rounds: int, figures: Figures) -> None:
     """300 connections with a new bad token each time."""
-    plant = Plant(
+    system = SystemUnderTest(
         folder,
         postgres,
         "tokens",
         replicas=1,
-        patience={"vmsvc.service.identity.keystone.GOOD_SECONDS": 2.0},
+        patience={"vmsvc.service.identity.keystone.ACCEPTED_SECONDS": 2.0},
         cloud=CLOUD,
         settings={"grace_seconds": 1, "auth": "keystone", "cloud_rate": 50, "read_rate": 100},
     )
     try:
-        plant.sim.call("POST", "/sim/users", {"name": "mia", "project": "admin", "role": "member"})
-        await plant.open()
-        headers = {"X-Auth-Token": plant.sim.token("mia", "admin")}
-        plant.sim.forget_calls()
+        system.sim.call("POST", "/sim/users", {"name": "mia", "project": "admin", "role": "member"})
+        await system.open()
+        headers = {"X-Auth-Token": system.sim.token("mia", "admin")}
+        system.sim.forget_calls()
         began = asyncio.get_running_loop().time()
-        crowd = Crowd(plant.replicas[0].client.port, 300, bad_token)
-        alone, beside = await beside_crowds(plant, [crowd], rounds, 5, headers)
+        crowd = TokenlessCrowd(system.replicas[0].client.port, 300, bad_token)
+        alone, beside = await beside_crowds(system, [crowd], rounds, 5, headers)
         seconds = asyncio.get_running_loop().time() - began
         figures.held(
             "300 senders of bad tokens: a create, p99",
@@ -110,40 +110,42 @@ async def bad_tokens(folder: Path, postgres: Database, rounds: int, figures: Fig
             MOST_TIMES,
             f"times {1000 * share(alone, 0.99):.0f} ms",
         )
-        asked = len(plant.sim.calls(service="identity", method="GET", path="/auth/tokens"))
+        asked = len(system.sim.calls(service="identity", method="GET", path="/auth/tokens"))
         figures.held(f"  Keystone was asked in {seconds:.0f} s", asked, 60 + 3 * seconds, "times")
     finally:
-        await plant.close()
+        await system.close()
 
 
 async def unread(folder: Path, postgres: Database, number: int, figures: Figures) -> None:
     """Peers that do not read a list of some megabytes: all of them the same one, and each third another one."""
-    plant = Plant(folder, postgres, "unread", replicas=1, patience={}, cloud=CLOUD, settings={"grace_seconds": 1})
+    system = SystemUnderTest(
+        folder, postgres, "unread", replicas=1, patience={}, cloud=CLOUD, settings={"grace_seconds": 1}
+    )
     try:
-        await plant.open()
-        replica = plant.replicas[0]
-        plant.sim.call("PUT", "/sim/quotas/admin", {"instances": 10**6, "cores": 10**6, "ram": 10**9, "port": 10**6})
-        plant.sim.foreign("admin", count=MANY)
-        await until_listed(plant)
+        await system.open()
+        replica = system.replicas[0]
+        system.sim.call("PUT", "/sim/quotas/admin", {"instances": 10**6, "cores": 10**6, "ram": 10**9, "port": 10**6})
+        system.sim.foreign("admin", count=MANY)
+        await until_listed(system)
         size = len(await replica.client.text(f"{API}/vm"))
         before = rss(replica.pid)
         figures.note(f"a list of {size / 1e6:.1f} MB")
         for lists in (1, 3):
             async with contextlib.AsyncExitStack() as stack:
                 for _ in range(lists):
-                    await stack.enter_async_context(Deaf(replica.client.port, number // lists))
+                    await stack.enter_async_context(UnreadSockets(replica.client.port, number // lists))
                     await asyncio.sleep(1)
                     await creates(replica.client, 1)
                     figures.held(
                         f"{number // lists} more who do not read: memory", rss(replica.pid) - before, MOST_UNREAD, "MiB"
                     )
     finally:
-        await plant.close()
+        await system.close()
 
 
-async def until_listed(plant: Plant) -> None:
+async def until_listed(system: SystemUnderTest) -> None:
     """Wait until the service knows them all, and has made the list a few times: what that takes is not the peers'."""
-    client = plant.replicas[0].client
+    client = system.replicas[0].client
     while (await client.text(f"{API}/vm")).count('"status"') < MANY:
         await asyncio.sleep(0.2)
     for _ in range(3):

@@ -79,7 +79,7 @@ async def slow_ones(port: int, seconds: float, tally: Tally) -> None:
     )
 
 
-class Crowd:
+class SlowConnections:
     """Idle connections: half of them send nothing at all, half are WebSockets that never read."""
 
     def __init__(self, port: int, number: int, tally: Tally):
@@ -88,7 +88,7 @@ class Crowd:
         self._tally = tally
         self._writers: list[asyncio.StreamWriter] = []
 
-    async def __aenter__(self) -> "Crowd":
+    async def __aenter__(self) -> "SlowConnections":
         chance = random.Random(self._number)
         for number in range(self._number):
             reader, writer = await connect(self._port)

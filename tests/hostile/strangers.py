@@ -15,7 +15,7 @@ from tests.system.client import Client
 
 
 async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """From another address than the customers'."""
+    """From another address than the other clients'."""
     return await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
 
 
@@ -29,7 +29,7 @@ def bad_token() -> bytes:
     return head("GET", VM, f"X-Auth-Token: gAAAA{uuid.uuid4().hex}\r\n")
 
 
-class Crowd:
+class TokenlessCrowd:
     """`number` connections, each of which asks as soon as it is answered; `hasty` ones ask anew twice a second, and
     wait for no answer."""
 
@@ -76,7 +76,7 @@ class Crowd:
                     reset(writer)
 
 
-class Deaf:
+class UnreadSockets:
     """So many peers that ask for the list and do not read it."""
 
     def __init__(self, port: int, number: int):
@@ -84,7 +84,7 @@ class Deaf:
         self._number = number
         self._writers: list[asyncio.StreamWriter] = []
 
-    async def __aenter__(self) -> "Deaf":
+    async def __aenter__(self) -> "UnreadSockets":
         for _ in range(self._number):
             _, writer = await _connect(self._port)
             writer.transport.pause_reading()

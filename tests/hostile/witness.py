@@ -65,7 +65,7 @@ class Probe:
         return 1000 * ordered[max(0, math.ceil(part * len(ordered)) - 1)]
 
 
-class Customer:
+class ControlClient:
     """Creates a VM and deletes it, again and again. Others in the project may delete it, or practise its eviction: a
     VM that is gone by somebody else's hand was `taken`, which the history has to say."""
 

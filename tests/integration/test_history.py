@@ -51,7 +51,7 @@ def _many(store):
     ],
     ids=repr,
 )
-def test_a_page_looks_at_little_more_than_it_finds(many, wanted, found):
+def test_a_page_reads_few_more_rows_than_it_returns(many, wanted, found):
     del many
     with db.reading():
         before = database.execute_sql(LOOKED_AT, ("event",)).fetchone()[0]
@@ -62,7 +62,7 @@ def test_a_page_looks_at_little_more_than_it_finds(many, wanted, found):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pages_are_what_a_look_at_every_event_finds(store, seed):
+def test_pages_equal_a_filter_over_every_event(store, seed):
     rng = random.Random(seed)
     insert = """INSERT INTO event (type, state, vm_id, subject, is_preemptible, time, data)
                 VALUES (%s, 'x', %s, %s, %s, clock_timestamp(), '{}')"""
@@ -89,8 +89,8 @@ def test_pages_are_what_a_look_at_every_event_finds(store, seed):
         assert seen == wanted, (types, vm, preemptible)
 
 
-def test_a_page_that_has_looked_far_says_how_far(many, monkeypatch):
-    monkeypatch.setattr(outbox, "LOOK", 50)
+def test_a_page_that_ends_early_says_up_to_which_seq_it_reaches(many, monkeypatch):
+    monkeypatch.setattr(outbox, "MAX_VM_EVENTS", 50)
     many.rows("UPDATE event SET subject = 'busy' WHERE seq <= 120")
     since, pages = 0, []
     while since < ROWS:
@@ -100,7 +100,7 @@ def test_a_page_that_has_looked_far_says_how_far(many, monkeypatch):
     assert pages == [([], 50), ([], 100), ([], ROWS + 1)]
 
 
-def test_a_page_of_the_record_looks_at_little_more_than_it_finds(store):
+def test_a_page_of_the_record_reads_few_more_rows_than_it_returns(store):
     store.rows("""INSERT INTO eviction (vm_id, owner, reason, simulated, round, cost, optimal, planned_at, evict_at)
                   SELECT 'vm', 'anonymous', 'capacity', false, 0, '{}', true, now(), now()
                   FROM generate_series(1, 20000)""")

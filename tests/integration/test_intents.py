@@ -83,7 +83,7 @@ def test_what_an_owner_gives_back_others_can_have_at_once(store):
         wish(intents.BOOT, vm)
     claim("one")
     with unit():
-        intents.release("one")
+        intents.release_leases("one")
     assert sorted(claim("other")) == [(intents.BOOT, "a"), (intents.BOOT, "b")]
     assert store.rows("SELECT DISTINCT lease_owner FROM intent") == [{"lease_owner": "other"}]
 

@@ -105,7 +105,7 @@ def selected(store, wanted: dict) -> list[int]:
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.gen_test(timeout=60)
-async def test_whoever_resumes_anywhere_sees_each_event_once_and_in_order(store, replicas, lingering, seed):
+async def test_a_reader_that_resumes_anywhere_gets_each_event_once_and_in_order(store, replicas, lingering, seed):
     del lingering
     writers = [
         subprocess.Popen(  # pylint: disable=consider-using-with; waited for below
@@ -143,7 +143,7 @@ async def test_a_replica_that_begins_knows_the_newest_events_and_no_others(store
 async def test_history_that_was_forgotten_is_forgotten_by_every_replica(store, replicas):
     commit("a", "b", "c")
     store.rows("UPDATE event SET time = time - interval '3 hours' WHERE seq < 3")
-    await asyncio.get_running_loop().run_in_executor(None, outbox.forget, 2)
+    await asyncio.get_running_loop().run_in_executor(None, outbox.remove_old_events, 2)
     commit("d")
     live = [await replica.channel(since=2) for replica in replicas]
     assert [[json.loads(await one.read_message())["id"] for _ in range(2)] for one in live] == [["3", "4"]] * 3

@@ -60,7 +60,7 @@ def broken(clock, cloud) -> str:
 
 
 @pytest.mark.parametrize("mode", ["operator", "tenant"])
-def test_nobody_goes_for_a_request_that_cannot_be_served(clock, mode, record_property):
+def test_no_vm_is_evicted_for_a_request_that_cannot_be_served(clock, mode, record_property):
     seen = Counter()
     for cloud in islice(clouds(mode), CASES):
         case = Case(clock, cloud)

@@ -149,7 +149,7 @@ def unwanted(rows, server):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=some.data())
-def test_what_looks_like_ours_and_is_not_is_never_touched(rows, data):
+def test_a_server_with_a_mark_of_another_deployment_is_never_touched(rows, data):
     names = [*rows.values(), "nobody", "", "VM-1"]
     drawn = data.draw(
         some.lists(

@@ -36,7 +36,7 @@ def test_a_key_stands_for_one_request_of_one_client(store):
     assert store.rows("SELECT count(*) FROM event") == [{"count": 3}]
 
 
-def test_a_key_is_of_who_one_is_and_not_of_how_one_is_shown(store):
+def test_an_idempotency_key_belongs_to_the_principal_s_id_and_not_to_its_name(store):
     assert accept("a", "key", "team_one@Default", "keystone:1") == "a"
     assert accept("b", "key", "team_one@Default", "keystone:2") == "b"
     assert accept("c", "key", "renamed@Default", "keystone:1") == "a"
@@ -61,17 +61,17 @@ def test_the_record_says_so_of_victims_whose_request_is_deleted_while_it_waits_a
     asker, victim = new_vm(), new_vm(is_preemptible=True)
     with unit() as work:  # they went, the cloud refused all the same, and nothing is reserved any more
         ledger.record_eviction(work, victim, reason="capacity", evict_at=work.now, request_vm_id=asker.id)
-        ledger.stamp(victim.id, "evicting_at")
-    commands._want_deleted(asker.id)  # pylint: disable=protected-access
+        ledger.record_step(victim.id, "evicting_at")
+    commands._request_deletion(asker.id)  # pylint: disable=protected-access
     assert store.rows("SELECT wasted FROM eviction") == [{"wasted": "the request was deleted before its vm was active"}]
 
 
-def test_losses_to_evictions_are_counted_for_who_one_is(store):
+def test_losses_to_evictions_are_counted_by_the_owner_s_id(store):
     def lose(**owner):
         with unit() as work:
             vm = vms.of_id(vms.accept(work, f"vm-{len(store.rows('SELECT id FROM vm'))}", request(), key=None, **owner))
             ledger.record_eviction(work, vm, reason="capacity", evict_at=work.now)
-            ledger.stamp(vm.id, "evicting_at")
+            ledger.record_step(vm.id, "evicting_at")
 
     lose(principal="team_one@Default", principal_id="keystone:1")
     lose(principal="team_one@Default", principal_id="keystone:1")
@@ -116,7 +116,7 @@ def test_what_has_ended_long_ago_is_not_current(store):
         assert [vm.id for vm in vms.in_states([State.PENDING])] == [running.id]
 
 
-def test_a_request_holds_room_in_one_place_at_a_time(store):
+def test_a_request_holds_capacity_in_one_place_at_a_time(store):
     vm = new_vm()
     with unit() as work:
         ledger.reserve(work, vm.id, "host", "sim-1", {})
@@ -124,13 +124,13 @@ def test_a_request_holds_room_in_one_place_at_a_time(store):
     with reading():
         assert [(kept.vm_id, kept.bin) for kept in ledger.open_reservations()] == [(vm.id, "sim-2")]
     with unit() as work:
-        ledger.release(work, vm.id)
+        ledger.release_reservation(work, vm.id)
     with reading():
         assert not ledger.open_reservations()
     assert store.rows("SELECT count(*) FROM reservation WHERE released_at IS NOT NULL") == [{"count": 2}]
 
 
-def test_the_deployment_is_the_same_for_all_who_ask_and_for_ever(store, threads):
+def test_the_deployment_id_never_changes(store, threads):
     start = threading.Barrier(10)
 
     def ask(_):

@@ -62,7 +62,7 @@ def places(store, text):
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_all_that_is_over_its_age_goes_in_one_round(store, runtime):
+async def test_one_round_removes_all_that_is_too_old(store, runtime):
     store.rows(EVENTS, HOURS * 3600 + 3600, 12_000)
     store.rows(EVENTS, HOURS * 3600 - 600, 100)
     kept = Retention(runtime, HOURS)
@@ -84,15 +84,15 @@ async def test_the_oldest_event_is_never_older_than_its_age_and_a_round_while_ti
         assert store.rows("SELECT count(*) FROM event")[0]["count"] <= 6_000
 
 
-def test_who_removes_events_and_who_writes_them_do_not_wait_for_each_other(store, threads):
+def test_removing_events_and_writing_them_do_not_wait_for_each_other(store, threads):
     store.rows(EVENTS, 7200, 10)
     with unit(Lock.OUTBOX):
-        assert threads.submit(outbox.forget, 1).result(5) == 10
+        assert threads.submit(outbox.remove_old_events, 1).result(5) == 10
 
 
-def test_of_two_who_remove_events_at_once_one_does_it(store, threads):
+def test_of_two_replicas_that_remove_events_at_once_one_does(store, threads):
     store.rows(EVENTS, 7200, 3_000)
-    assert sum(threads.map(lambda _: outbox.forget(1), range(4))) == 3_000
+    assert sum(threads.map(lambda _: outbox.remove_old_events(1), range(4))) == 3_000
     assert store.rows("SELECT removed_seq FROM watermark") == [{"removed_seq": 3_000}]
 
 
@@ -114,7 +114,7 @@ def test_there_is_no_age_without_an_event(store):
     ],
     ids="-".join,
 )
-def test_user_data_goes_with_the_end_of_its_request(store, states):
+def test_user_data_is_removed_with_the_end_of_its_request(store, states):
     asked("vm", "key")
     assert places(store, SECRET) == [("vm", "boot")]
     moved("vm", *states)
@@ -141,7 +141,7 @@ def test_a_body_is_known_again_by_its_hash(store):
         asked("another", "key", secret="b3RoZXI=")
 
 
-def test_user_data_of_the_release_before_goes_too(store):
+def test_user_data_of_the_release_before_is_removed_too(store):
     for vm_id, states in (("ended", (State.FAILED,)), ("runs", (State.BUILDING, State.ACTIVE)), ("waits", ())):
         asked(vm_id)
         moved(vm_id, *states)
@@ -170,7 +170,7 @@ def test_requests_that_never_became_a_vm_go_with_their_keys(store):
         ledger.record_eviction(work, vms.of_id("ran"), reason="capacity", evict_at=work.now, request_vm_id="made room")
         intents.enqueue(work, intents.DELETE, "has work left")
     store.rows("UPDATE vm SET ended_at = ended_at - interval '3 hours' WHERE id <> 'young'")
-    assert (retention.forget_requests(HOURS, 1), retention.forget_requests(HOURS, 10)) == (1, 1)
+    assert (retention.remove_requests(HOURS, 1), retention.remove_requests(HOURS, 10)) == (1, 1)
     left = {"young", "waits", "made room", "has work left", "ran"}
     assert {row["id"] for row in store.rows("SELECT id FROM vm")} == left
     assert {row["vm_id"] for row in store.rows("SELECT vm_id FROM idempotency")} == left

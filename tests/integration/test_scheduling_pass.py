@@ -10,7 +10,7 @@ from vmsvc.domain.request import FutileEviction, History, class_of
 from vmsvc.domain.resources import Resources
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.verification import Verified
-from vmsvc.service.scheduling.apply import LooseEnds, fail, loose_ends, tie_up
+from vmsvc.service.scheduling.apply import Leftovers, clean_up, fail, find_leftovers
 from vmsvc.service.scheduling.snapshot import Snapshot
 from vmsvc.service.scheduling.world_cache import WorldCache
 from vmsvc.store import ledger, request_classes, vms
@@ -55,12 +55,12 @@ def server(row, locked):
     )
 
 
-def tied(cache):
-    """The loose ends that were tied up."""
+def leftovers_of(cache):
+    """Clean up, and return what was left over."""
     with unit() as work, cache.at(SNAPSHOT, work.now, True) as view:
-        ends = loose_ends(view)
-        tie_up(work, ends)
-    return ends
+        leftovers = find_leftovers(view)
+        clean_up(work, leftovers)
+    return leftovers
 
 
 @pytest.mark.parametrize("locked", [False, True])
@@ -70,9 +70,9 @@ def test_the_victims_of_a_request_that_was_deleted_stay_also_when_one_is_locked(
     move(request, State.DELETING, State.DELETED)
     cache = WorldCache(Policy())
     cache.add_changes({victim.cloud_id: server(victim, locked)}, {})
-    assert tied(cache) == LooseEnds((request.id,), (victim.id,))
+    assert leftovers_of(cache) == Leftovers((request.id,), (victim.id,))
     assert read(victim.id).state == State.ACTIVE
-    assert not tied(cache)
+    assert not leftovers_of(cache)
 
 
 def test_a_victim_that_was_locked_stays_and_is_no_candidate_while_its_request_waits():
@@ -80,11 +80,11 @@ def test_a_victim_that_was_locked_stays_and_is_no_candidate_while_its_request_wa
     victim = noticed(request)
     cache = WorldCache(Policy())
     cache.add_changes({victim.cloud_id: server(victim, True)}, {})
-    assert tied(cache) == LooseEnds(locked=(victim.id,))
+    assert leftovers_of(cache) == Leftovers(locked=(victim.id,))
     assert read(victim.id).state == State.ACTIVE
     with reading():
-        assert victim.id in ledger.exempt(0)
-    assert not tied(cache)
+        assert victim.id in ledger.exempt_vms(0)
+    assert not leftovers_of(cache)
 
 
 def history():
@@ -97,7 +97,7 @@ def test_what_a_pass_knows_of_a_refusal_is_what_the_next_one_reads():
     request, other = new_vm(boot=BOOT), new_vm(boot=BOOT)
     victim = noticed(request)
     with unit():
-        ledger.stamp(victim.id, "evicting_at")
+        ledger.record_step(victim.id, "evicting_at")
         vms.change(
             request,
             refusal={
@@ -140,4 +140,4 @@ def test_a_refusal_of_a_request_without_conditions_is_remembered_by_its_size():
 def test_the_networks_of_vms_are_read_by_their_ids():
     here, nowhere = new_vm(boot=BOOT), new_vm()
     with reading():
-        assert vms.networks_of([here.id, nowhere.id, "nobody"]) == {here.id: "net"}
+        assert vms.networks_by_vm([here.id, nowhere.id, "nobody"]) == {here.id: "net"}

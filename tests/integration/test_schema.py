@@ -96,7 +96,7 @@ def fixture_damaged(postgres):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_schema_that_is_not_the_release_s_is_told_by_name(damaged, damage):
+def test_a_schema_that_is_not_the_release_s_is_reported_by_name(damaged, damage):
     pool = db.open_database(damaged.url, 1)
     try:
         with pool.connection_context():

@@ -142,22 +142,22 @@ def test_a_reader_from_any_since_gets_the_rest(store):
     assert store.rows("SELECT max(seq) FROM event") == [{"max": 5}]
 
 
-def test_who_asks_for_events_that_are_forgotten_is_told_where_history_begins(store):
+def test_a_reader_of_removed_events_gets_the_seq_where_history_begins(store):
     for _ in range(4):
         new_vm()
     store.rows("UPDATE event SET time = time - interval '3 hours' WHERE seq <= 2")
-    assert outbox.forget(2) == 2
+    assert outbox.remove_old_events(2) == 2
     for since in (0, 1):
         with pytest.raises(HistoryGone) as told:
             history(since)
         assert told.value.oldest == 3
     assert [event["data"]["seq"] for event in history(2)] == [3, 4]
     store.rows("UPDATE event SET time = time - interval '3 hours'")
-    assert outbox.forget(2) == 2
+    assert outbox.remove_old_events(2) == 2
     with reading():
         assert outbox.newest() == 4, "the number of the newest event is known though none is kept"
     assert not history(4)
-    assert outbox.forget(2) == 0
+    assert outbox.remove_old_events(2) == 0
 
 
 def test_a_later_event_that_is_older_by_its_clock_is_kept_with_those_before_it(store):
@@ -165,7 +165,7 @@ def test_a_later_event_that_is_older_by_its_clock_is_kept_with_those_before_it(s
     for _ in range(3):
         new_vm()
     store.rows("UPDATE event SET time = time - interval '3 hours' WHERE seq IN (1, 3)")
-    outbox.forget(2)
+    outbox.remove_old_events(2)
     kept = [row["seq"] for row in store.rows("SELECT seq FROM event ORDER BY seq")]
     assert kept in ([2, 3], [])
 
@@ -239,7 +239,7 @@ def test_what_is_enqueued_and_dropped_is_committed_with_the_rest_in_its_order_or
             intents.enqueue(work, intents.EVICT, vm.id)
             intents.drop(work, intents.EVICT, vm.id)
             intents.enqueue(work, intents.EVICT, vm.id)
-            vms.answer(vm, {"ok": True})
+            vms.record_outcome(vm, {"ok": True})
             if fails:
                 raise RuntimeError
         wished = store.rows("SELECT done_at IS NULL AS open FROM intent ORDER BY id")

@@ -107,7 +107,7 @@ def test_a_transaction_that_began_early_and_ended_late_is_not_missed(rows, threa
     assert seen(rows) == {one.id: "building", two.id: "building"}
 
 
-def test_a_reader_that_looks_back_does_not_hide_what_others_saw(rows, threads):
+def test_a_reader_that_reads_earlier_events_does_not_hide_what_others_saw(rows, threads):
     """Its transaction sees the world as it was when it began."""
     one = new_vm()
     began, go = threading.Event(), threading.Event()

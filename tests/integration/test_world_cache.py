@@ -50,10 +50,10 @@ def done(row):
     """It has got its room."""
     with unit() as work:
         vms.move(work, row, State.ACTIVE)
-        ledger.release(work, row.id)
+        ledger.release_reservation(work, row.id)
 
 
-def test_a_request_that_gets_its_room_meanwhile_still_waits_or_holds_nothing(cache, monkeypatch, threads):
+def test_a_request_that_gets_its_capacity_meanwhile_still_waits_or_holds_nothing(cache, monkeypatch, threads):
     """Else the room would seem to be kept for nobody, and its victims to have gone in vain."""
     row, open_reservations = building(), ledger.open_reservations
 
@@ -72,7 +72,7 @@ def test_a_request_that_gets_its_room_meanwhile_still_waits_or_holds_nothing(cac
 def test_what_was_read_before_a_failure_is_not_lost(cache, monkeypatch):
     row = building()
     for broken in (
-        "vmsvc.service.scheduling.world_cache.ledger.exempt",
+        "vmsvc.service.scheduling.world_cache.ledger.exempt_vms",
         "vmsvc.service.scheduling.world_builder.WorldBuilder._charge",
     ):
         monkeypatch.setattr(broken, lambda *_: 1 / 0)

@@ -57,7 +57,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_create_that_no_room_would_mend_is_refused_at_once(demo, post, offer, case):
+def test_a_create_that_no_capacity_would_mend_is_refused_at_once(demo, post, offer, case):
     make, status, text = REFUSED[case]
     reply = post(demo, **make(offer, demo))
     assert reply.status == status and reply.message.endswith(text)
@@ -78,7 +78,7 @@ HOSTLESS = {
 
 
 @pytest.mark.parametrize("case", HOSTLESS)
-def test_an_image_that_no_host_runs_ends_as_one_for_which_there_is_no_room(demo, boot, offer, case):
+def test_an_image_that_no_host_runs_ends_as_one_for_which_there_is_no_capacity(demo, boot, offer, case):
     properties, ending = HOSTLESS[case]
     server = boot(demo, "ERROR", imageRef=offer.image(demo, **properties))
     fault = until("it has a fault", lambda: demo.server(server["id"]).get("fault"))
@@ -164,7 +164,7 @@ async def test_addresses_are_counted_as_far_as_they_are_shown(connect, demo, adm
     assert (await cloud.addresses(strangers)).free == {"demo": 2, "admin": 0}[user]
 
 
-def test_nobody_is_noticed_for_what_nova_refuses(service, project, admin, mode, offer, image_id, network_id):
+def test_no_vm_is_noticed_for_what_nova_refuses(service, project, admin, mode, offer, image_id, network_id):
     """A quota full of preemptible VMs; every request has its answer quickly, dry or in earnest."""
     set_quota(admin, project, instances=2)
     service.create_many(2, {**PREEMPTIBLE, "flavor": "m1.tiny"})

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from vmsvc.cloud.port import MARK, BootSpec, Occupant, Provider, Server, Service
+from vmsvc.cloud.port import MARK, BootSpec, ComputeService, Occupant, Provider, Server
 from vmsvc.domain.errors import (
     CloudUnavailable,
     Conflict,
@@ -115,7 +115,7 @@ async def test_servers_without_the_mark_are_not_found_by_it(connect, boot, demo)
     assert foreign.vmsvc_id is None
 
 
-async def test_quota_is_told_and_its_refusal_is_quota_exceeded(connect, spec, quota):
+async def test_quota_is_reported_and_its_refusal_is_quota_exceeded(connect, spec, quota):
     cloud = await connect("demo")
     quota(instances=1, cores=-1, ram=4096)
     server_id = await cloud.create_server(spec())
@@ -139,7 +139,7 @@ async def test_creates_that_race_for_the_last_of_the_quota_are_refused_now_or_a_
     assert sum(server.status == "ACTIVE" for server in made) <= 1
 
 
-async def test_no_room_is_a_failed_server_that_is_found_by_its_mark(connect, spec, demo, fill):
+async def test_no_capacity_is_a_failed_server_that_is_found_by_its_mark(connect, spec, demo, fill):
     fill(demo)
     cloud = await connect("demo")
     refused = spec()
@@ -243,7 +243,7 @@ async def test_an_operator_sees_hosts_and_what_servers_hold(connect, spec):
     cloud = await connect("admin")
     providers, services = await cloud.providers(), await cloud.services()
     assert len(providers) == 4 and {provider.host for provider in providers} == services.keys()
-    assert all(service == Service(True, True, "nova") for service in services.values())
+    assert all(service == ComputeService(True, True, "nova") for service in services.values())
     chosen = providers[-1]
     before = await cloud.content(chosen)
     assert {name: before.inventories[name].capacity for name in ("VCPU", "MEMORY_MB")} == {"VCPU": 4, "MEMORY_MB": 8192}
@@ -293,7 +293,7 @@ async def test_traits_are_found_by_their_names(connect):
     assert await cloud.providers_with_trait("CUSTOM_NOBODY_HAS_THIS") == frozenset()
 
 
-async def test_placement_is_asked_who_has_room(connect, spec):
+async def test_placement_names_the_hosts_with_the_capacity(connect, spec):
     cloud = await connect("admin")
     providers = await cloud.providers()
     large = placement_request(4, 8192, 1)

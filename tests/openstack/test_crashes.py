@@ -23,7 +23,7 @@ POINTS = [
     "before commit _record_active #2",
     "after commit _begin_eviction #1",
     f"after call create_server #{LARGEST + 1}",
-    "after commit _want_deleted #1",
+    "after commit _request_deletion #1",
 ]
 #: The simulated cloud has the whole matrix elsewhere: two points show that this test works.
 HERE = POINTS if os.environ.get("VMSVC_TEST_CLOUD") == "bed" else POINTS[::3]

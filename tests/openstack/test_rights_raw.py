@@ -22,7 +22,7 @@ def test_a_token_that_is_none_is_401_everywhere(admin, service, path):
     assert admin("GET", path, service=service, token="nonsense").status == 401
 
 
-def test_the_versions_are_told(demo):
+def test_the_versions_are_reported(demo):
     version = send("GET", demo.endpoints["compute"] + "/", headers={"X-Auth-Token": demo.token}).body["version"]
     newest = tuple(int(part) for part in version["version"].split("."))
     assert newest >= (2, 93)
@@ -77,7 +77,7 @@ def test_an_admin_may_pin_to_a_host_that_exists(admin, boot, post):
     assert (reply.status, reply.message) == (400, "Compute host nope could not be found.")
 
 
-def test_a_pin_to_a_full_host_finds_no_valid_host_though_others_have_room(admin, boot, post):
+def test_a_pin_to_a_full_host_finds_no_valid_host_though_others_have_capacity(admin, boot, post):
     host = admin("GET", "/os-hypervisors/detail").body["hypervisors"][0]["service"]["host"]
     boot(admin, host=host, flavorRef="m1.large")
     server_id = post(admin, host=host).body["server"]["id"]

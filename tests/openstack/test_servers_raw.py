@@ -130,7 +130,7 @@ def test_an_unlimited_quota_is_minus_one(demo, quota):
     assert demo("GET", "/limits").body["limits"]["absolute"]["maxTotalCores"] == -1
 
 
-def test_no_room_is_a_202_and_then_an_error_with_a_fault(demo, admin, fill, post):
+def test_no_capacity_is_a_202_and_then_an_error_with_a_fault(demo, admin, fill, post):
     fill(demo)
     reply = post(demo)
     assert reply.status == 202
@@ -163,7 +163,7 @@ def test_a_delete_is_204_also_when_repeated_and_ends_in_404(demo, boot, gone):
     assert (late.status, late.body) == (404, expected)
 
 
-def test_when_get_says_404_the_room_the_quota_and_the_port_are_free(demo, admin, boot, gone):
+def test_when_get_says_404_the_capacity_the_quota_and_the_port_are_free(demo, admin, boot, gone):
     server = boot(demo)
     [port] = demo("GET", f"/ports?device_id={server['id']}", service="network").body["ports"]
     assert port["device_id"] == server["id"]
@@ -193,7 +193,7 @@ def test_force_delete_is_open_to_a_member(demo, boot, gone):
     gone(demo, server["id"])
 
 
-def test_a_stopped_server_keeps_its_room_and_its_quota(demo, admin, boot):
+def test_a_stopped_server_keeps_its_capacity_and_its_quota(demo, admin, boot):
     server = boot(demo)
     path = f"/servers/{server['id']}"
     assert demo("POST", f"{path}/action", {"os-stop": None}).status == 202

@@ -79,7 +79,7 @@ def test_a_full_quota_evicts_exactly_one(service, project, admin):
         set_quota(admin, project, **LARGE)
 
 
-def test_what_no_eviction_can_make_room_for_evicts_nobody(service, project, admin):
+def test_what_no_eviction_can_free_capacity_for_evicts_no_vm(service, project, admin):
     service.create_many(2, {"is_preemptible": True, "flavor": "m1.tiny"})
     since = service.seq()
     set_quota(admin, project, cores=3)
@@ -172,7 +172,7 @@ def the_record_is_complete(service, told, gone):
     assert service.record() == whole and service.events(0) == history
 
 
-def test_a_victim_that_its_owner_locks_stays_and_nobody_goes_for_nothing(service, project):
+def test_a_victim_that_its_owner_locks_stays_and_no_vm_is_evicted_for_nothing(service, project):
     servers_and_occupants = set(service.create_many(8, {"is_preemptible": True, "flavor": "m1.medium"}))
     host_of = {server["id"]: server["hostId"] for server in project("GET", "/servers/detail").body["servers"]}
     since = service.seq()

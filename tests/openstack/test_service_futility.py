@@ -90,7 +90,7 @@ def asked_twice(service, mode: str, fields: dict) -> Reply:
     return reply
 
 
-def test_what_no_eviction_makes_possible_costs_nobody_his_vm(service, mode, project, admin, image, refused, odd):
+def test_what_no_eviction_makes_possible_evicts_no_vm(service, mode, project, admin, image, refused, odd):
     mine = service.create_many(3, {"is_preemptible": True, **refused.names})
     since = service.seq()
     # aarch64 while the cloud has room: a tenant's only evidence is that a VM of this size was built a moment ago.

@@ -49,7 +49,7 @@ def states(project) -> dict[str, str]:
     return {server["id"]: server["status"] for server in project("GET", "/servers/detail").body["servers"]}
 
 
-def test_owners_who_stop_or_delete_a_victim_end_the_wait_and_room_that_appears_spares_one(service, project, full):
+def test_owners_who_stop_or_delete_a_victim_end_the_wait_and_capacity_that_appears_spares_one(service, project, full):
     with asked(service) as (answer, noticed):
         stopped = noticed()
         until("the guest can read it", lambda: "vmsvc_evict_at" in project.server(stopped)["metadata"])
@@ -112,7 +112,7 @@ def test_a_thief_costs_two_rounds_at_most_and_all_of_it_is_on_record(
     assert {row["wasted"] for row in record} == {reply.body["message"]}
 
 
-def test_the_earlier_request_comes_first_and_nobody_gets_the_room_that_is_kept_for_it(service, project, mode):
+def test_the_earlier_request_comes_first_and_nobody_gets_the_capacity_that_is_reserved_for_it(service, project, mode):
     servers_and_occupants = service.create_many(3, PREEMPTIBLE)
     half = service.create_many(1, {**PREEMPTIBLE, "flavor": "m1.medium", "priority": 5})
     room = service("GET", "/capacity").body
@@ -151,7 +151,7 @@ def built(service, reply) -> str:
     return first(service, "create/active", reply.body["vm"]["id"])["time"]
 
 
-def test_a_cloud_that_deletes_softly_gives_the_room_back_all_the_same(service, project, admin, keeper, full):
+def test_a_cloud_that_deletes_softly_gives_the_capacity_back_all_the_same(service, project, admin, keeper, full):
     with keeper.soft_deletes():
         until("the service is well again", lambda: service("GET", "/capacity").status == 200)
         with asked(service) as (answer, noticed):
@@ -192,7 +192,7 @@ def fixture_force_down(admin):
     )
 
 
-def test_a_host_that_goes_down_is_left_before_anybody_goes_for_it_and_costs_a_round_after_that(
+def test_a_host_that_goes_down_is_left_before_any_eviction_for_it_and_costs_a_round_after_that(
     service, project, mode, keeper, full, force_down, gone, admin
 ):
     host_of = {vm: admin.server(vm)["OS-EXT-SRV-ATTR:host"] for vm in full}
@@ -232,7 +232,7 @@ def a_host_is_lost_when_its_room_is_free(service, project, keeper, full, force_d
     assert rounds == {vain: 1, victim: 2}
 
 
-def test_who_cannot_be_told_is_skipped_by_a_tenant_and_goes_by_the_event_with_an_operator(
+def test_a_vm_that_cannot_read_a_notice_is_skipped_by_a_tenant_and_evicted_by_event_by_an_operator(
     service, project, mode, admin
 ):
     """The owner fills the metadata of the two that would go first, up to Nova's limit."""

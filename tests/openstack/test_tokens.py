@@ -4,7 +4,7 @@ import pytest
 
 from tests.openstack.http import Api, Reply, send
 from vmsvc.domain.errors import Forbidden, Unauthenticated
-from vmsvc.service.identity.keystone import GOOD_SECONDS, Keystone
+from vmsvc.service.identity.keystone import ACCEPTED_SECONDS, Keystone
 
 WRONG = ["nonsense", "gAAAAABm" + "A" * 180, "x" * 4000]
 
@@ -72,26 +72,26 @@ async def test_the_adapter_refuses_what_keystone_refuses_and_stays_signed_in(con
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_project_and_role_decide_who_comes_in_and_who_may_write(connect, demo, admin):
+async def test_project_and_role_decide_access_and_the_right_to_write(connect, demo, admin):
     cloud = await connect("demo")
     by_default = Keystone(cloud, {"member", "admin"}, {"reader"})
     for_admins = Keystone(cloud, {"admin"}, {"reader"})
-    assert (await by_default.who(demo.token, "")).may_write
-    assert not (await for_admins.who(demo.token, "")).may_write
+    assert (await by_default.authenticate(demo.token, "")).may_write
+    assert not (await for_admins.authenticate(demo.token, "")).may_write
     with pytest.raises(Forbidden, match="project"):
-        await by_default.who(admin.token, "")
+        await by_default.authenticate(admin.token, "")
     with pytest.raises(Forbidden, match="roles"):
-        await Keystone(cloud, {"operator"}, {"auditor"}).who(demo.token, "")
+        await Keystone(cloud, {"operator"}, {"auditor"}).authenticate(demo.token, "")
 
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_token_that_was_revoked_is_good_for_the_cache_time_at_most(connect, demo, own):
     now = 0.0
     keystone = Keystone(await connect("demo"), {"member"}, {"reader"}, clock=lambda: now)
-    assert (await keystone.who(own, "")).name == "demo@Default"
+    assert (await keystone.authenticate(own, "")).name == "demo@Default"
     ask(demo, own, own, "DELETE")
-    now = GOOD_SECONDS - 1
-    assert (await keystone.who(own, "")).name == "demo@Default"
-    now = GOOD_SECONDS
+    now = ACCEPTED_SECONDS - 1
+    assert (await keystone.authenticate(own, "")).name == "demo@Default"
+    now = ACCEPTED_SECONDS
     with pytest.raises(Unauthenticated):
-        await keystone.who(own, "")
+        await keystone.authenticate(own, "")

@@ -160,7 +160,7 @@ def test_the_image_is_the_one_of_this_release(container):
     assert f"registry.example/vmsvc:{__version__}" in HOW_TO and f"newTag: {__version__}" in HOW_TO
 
 
-def test_the_secrets_of_the_page_are_those_that_the_pods_look_for(pod, container, tmp_path):
+def test_the_secrets_of_the_page_are_those_that_the_pods_name(pod, container, tmp_path):
     (tmp_path / "clouds.yaml").write_text("clouds: {}", encoding="utf-8")
     commands = re.findall(r"(?m)^ *(kubectl .*create secret .*)$", HOW_TO)
     made = {}

@@ -138,7 +138,7 @@ def get(address, body=None):
         return answer.status, answer.headers.get_content_type(), answer.read().decode()
 
 
-def test_the_installed_service_serves_the_page_the_api_and_vms_and_stops_when_told(installed, folder, start):
+def test_the_installed_service_serves_the_page_the_api_and_vms_and_stops_on_a_signal(installed, folder, start):
     """On the simulated cloud of `vmsvc sim`, with the embedded database; stopping leaves no process behind."""
     vmsvc = installed / "vmsvc"
     cloud = start(vmsvc, "sim", "--data-dir", folder / "cloud")

@@ -41,7 +41,7 @@ def _clouds(running, sim) -> Path:
     return running.clouds
 
 
-def test_the_members_client_boots_looks_and_deletes(sim, clouds):
+def test_the_members_client_creates_shows_and_deletes(sim, clouds):
     shown = say(
         clouds,
         "sim-demo",

@@ -148,7 +148,7 @@ def test_a_socket_folder_that_others_may_have_made_is_refused(folder, monkeypatc
         Postgres(deep).start()
 
 
-def test_a_folder_that_cannot_be_used_is_told_in_words(folder):
+def test_a_folder_that_cannot_be_used_is_reported_in_words(folder):
     (folder / "postgres").mkdir()
     (folder / "postgres" / "PG_VERSION").write_text("9\n", encoding="utf-8")
     with pytest.raises(PostgresFailed, match="VMSVC_DATABASE_URL"):

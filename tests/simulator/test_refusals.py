@@ -127,7 +127,7 @@ def test_a_locked_server_takes_nothing_from_its_owner(sim, demo, admin):
     assert admin.delete(server_id) == 204
 
 
-def test_who_may_not_see_a_server_is_told_that_there_is_none(sim, demo, admin):
+def test_a_server_of_another_project_is_404(sim, demo, admin):
     (foreign,) = sim.add("servers", project="admin", name="theirs")["ids"]
     assert demo.show(foreign) is None and demo.names() == [] and admin.names() == ["theirs"]
     assert refusal(demo.api("DELETE", f"/compute/v2.1/servers/{foreign}")) == (
@@ -137,7 +137,7 @@ def test_who_may_not_see_a_server_is_told_that_there_is_none(sim, demo, admin):
     )
 
 
-def test_a_stop_of_a_server_that_goes_is_409(sim, demo):
+def test_a_stop_of_a_server_that_is_being_deleted_is_409(sim, demo):
     server_id = demo.boot()
     sim.wait(5)
     demo.delete(server_id)

@@ -114,19 +114,19 @@ class Client:
         assert answer.status == 200, answer.json
         return answer.json["events"]
 
-    async def noticed(self, sim: Sim, vm: str, evict_at: str | None) -> None:
-        """Wait until the guest reads that it goes then, or (None) that it stays."""
+    async def wait_for_notice(self, sim: Sim, vm: str, evict_at: str | None) -> None:
+        """Wait until the guest can read a notice with this `evict_at`, or (None) no notice."""
         await until(lambda: sim.guest_metadata(vm).get("vmsvc_evict_at") == evict_at, f"notice of {evict_at}")
 
     async def steps(self, ref: str) -> list[str]:
         """The history of one VM in short: ["create/pending", ...]."""
         return [f"{event['type']}/{event['data']['state']}" for event in await self.events(vm=ref)]
 
-    async def saw(self, step: str, ref: str | None = None, seconds: float = 15.0) -> dict:
+    async def wait_for_event(self, step: str, ref: str | None = None, seconds: float = 15.0) -> dict:
         """Wait for an event such as "evict/noticed" (of this VM); returns it."""
-        return (await self.saw_times(step, 1, ref, seconds))[0]
+        return (await self.wait_for_events(step, 1, ref, seconds))[0]
 
-    async def saw_times(self, step: str, times: int, ref: str | None = None, seconds: float = 15.0) -> list[dict]:
+    async def wait_for_events(self, step: str, times: int, ref: str | None = None, seconds: float = 15.0) -> list[dict]:
         """Wait for that many events of a kind; returns them."""
         deadline = time.monotonic() + seconds
         while True:

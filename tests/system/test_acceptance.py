@@ -45,7 +45,7 @@ BAD = {
 
 @BOTH
 @pytest.mark.gen_test(timeout=60)
-async def test_a_request_that_nova_refuses_is_refused_with_400_and_nobody_is_noticed(client, sim, project):
+async def test_a_request_that_nova_refuses_is_refused_with_400_and_no_vm_is_noticed(client, sim, project):
     preemptible = await full_cloud(client, sim, project)
     wanted = {case: (bad[0](sim), bad[1]) for case, bad in BAD.items()}
 
@@ -86,7 +86,7 @@ HOSTLESS = {
 
 @pytest.mark.parametrize("mode", ["operator"])
 @pytest.mark.gen_test(timeout=30)
-async def test_what_an_operator_sees_of_hosts_and_networks_evicts_nobody_and_the_answer_says_why(client, sim, project):
+async def test_what_an_operator_sees_of_hosts_and_networks_evicts_no_vm_and_the_answer_says_why(client, sim, project):
     await full_cloud(client, sim, project)
     network = network_without_address(sim)
     for query in ("?dry_run=true", ""):
@@ -104,7 +104,7 @@ async def test_what_an_operator_sees_of_hosts_and_networks_evicts_nobody_and_the
 @pytest.mark.parametrize("mode", ["operator"])
 @TWO_HOSTS
 @pytest.mark.gen_test(timeout=30)
-async def test_room_for_another_architecture_is_made_where_it_runs(client, sim, hosts):
+async def test_capacity_for_another_architecture_is_made_where_it_runs(client, sim, hosts):
     assert hosts == 2
     sim.host("sim-2", arch="aarch64", traits=["HW_ARCH_AARCH64"])
     await client.fill(4)
@@ -154,12 +154,12 @@ def fill_network(sim, _image, network):
     ],
 )
 @pytest.mark.gen_test(timeout=30)
-async def test_what_turns_bad_while_the_request_waits_evicts_nobody(client, sim, project, monkeypatch, turn):
+async def test_what_turns_bad_while_the_request_waits_evicts_no_vm(client, sim, project, monkeypatch, turn):
     monkeypatch.setattr("vmsvc.service.scheduling.requests._SETTLE_SECONDS", 0.8)
     image, network = sim.image("fickle"), sim.network("fickle", "10.9.0.0/30")
     preemptible = await full_cloud(client, sim, project)
     creating = asyncio.ensure_future(client.create(False, name="late", image=image, network=network))
-    await client.saw("create/pending", seconds=5)
+    await client.wait_for_event("create/pending", seconds=5)
     while not any(event["data"]["vm"]["name"] == "late" for event in await client.events(type="create")):
         await asyncio.sleep(0.02)
     turn(sim, image, network)
@@ -177,12 +177,12 @@ async def test_what_turns_bad_while_the_request_waits_evicts_nobody(client, sim,
 
 @TENANT
 @pytest.mark.gen_test(timeout=30)
-async def test_an_image_that_goes_while_a_vm_is_leaving_evicts_nobody(client, sim, project):
+async def test_an_image_that_goes_while_a_vm_is_leaving_evicts_no_vm(client, sim, project):
     image = sim.image("fickle")
     preemptible = await full_cloud(client, sim, project)
     sim.settings(delete_seconds=1.0)
     deleting = asyncio.ensure_future(client.delete(preemptible[0]))
-    await client.saw("delete/deleting")
+    await client.wait_for_event("delete/deleting")
     creating = asyncio.ensure_future(client.create(False, image=image))
     await asyncio.sleep(0.2)
     sim.drop_image(image)
@@ -221,7 +221,7 @@ async def test_nobody_on_another_network_goes_for_an_address(client, sim, projec
 
 @BOTH
 @pytest.mark.gen_test(timeout=30)
-async def test_a_quota_of_ports_below_what_is_used_evicts_nobody(client, sim, project):
+async def test_a_quota_of_ports_below_what_is_used_evicts_no_vm(client, sim, project):
     preemptible = await full_cloud(client, sim, project)
     sim.quota(project, instances=4, port=2)
     refused = await client.create(False)
@@ -307,7 +307,7 @@ async def test_what_went_between_the_eviction_and_the_boot_is_held_against_nobod
     await full_cloud(client, sim, project)
     body, ends = sim.names_of_one_request(project)
     creating = asyncio.ensure_future(client.create(False, **body))
-    await client.saw("evict/evicting")
+    await client.wait_for_event("evict/evicting")
     ends[gone]()
     refused = await creating
     assert (refused.status, refused.json["error"]) == (400, "invalid_request"), refused.json

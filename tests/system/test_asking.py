@@ -52,7 +52,7 @@ async def test_a_dry_run_names_the_host_the_victims_in_order_what_decided_and_wh
 
 @pytest.mark.parametrize("hosts", [3])
 @pytest.mark.gen_test(timeout=30)
-async def test_where_there_is_room_the_dry_run_names_the_host_that_is_then_taken(client, sim):
+async def test_where_there_is_capacity_the_dry_run_names_the_host_that_is_then_taken(client, sim):
     sim.foreign("demo", count=3, host="sim-2")
     plan = await ask(client, True)
     assert plan == {"result": "placed", "host": "sim-2", "victims": [], "reason": "host sim-2 has room for it"}
@@ -73,7 +73,7 @@ async def test_a_tenant_hears_what_would_happen_in_either_case(client):
 
 @options(grace_seconds=30)
 @pytest.mark.gen_test(timeout=30)
-async def test_room_that_is_on_its_way_is_waited_for(client):
+async def test_capacity_that_is_being_freed_is_waited_for(client):
     vm = (await client.fill(4))[0]
     await client.practise(vm)
     plan = await ask(client)

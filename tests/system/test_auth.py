@@ -110,7 +110,7 @@ class TestTokens:
             "answers": json.dumps(bodies),
             "metrics": await client.text("/metrics"),
             "page": await client.text("/"),
-            "log": "\n".join(log.Text().format(record) for record in caplog.records),
+            "log": "\n".join(log.TextFormatter().format(record) for record in caplog.records),
             "raw log": "\n".join(record.getMessage() for record in caplog.records if record.name[:5] == "vmsvc"),
         }
         tables = [
@@ -227,7 +227,7 @@ class TestKeystone:
         assert (await client.delete(made.id, member)).status == 200
 
     @pytest.mark.gen_test(timeout=60)
-    async def test_two_who_are_shown_alike_are_two(self, client, token):
+    async def test_two_principals_with_one_name_are_two(self, client, token):
         one, other = token("team one"), token("team_one")
         key = {"Idempotency-Key": "mine"}
         made = [await client.create(True, headers=who | key) for who in (one, other, one)]
@@ -242,7 +242,7 @@ class TestKeystone:
             assert [event["data"]["reason"] for event in events if event["data"]["state"] == "deleting"] == [reason]
 
     @pytest.mark.gen_test(timeout=60)
-    async def test_another_owners_vm_is_let_go_early_by_who_has_the_role_alone(self, client, token):
+    async def test_another_owner_s_vm_is_released_early_only_with_the_role(self, client, token):
         owner, alike, root = token("team one"), token("team_one"), token("root", role="admin")
         vms = [(await client.create(True, headers=owner)).id for _ in range(2)]
         for vm in vms:
@@ -262,7 +262,7 @@ class TestKeystone:
     async def test_a_token_that_was_revoked_is_no_longer_good_when_the_answer_is_old(
         self, client, sim, token, monkeypatch
     ):
-        monkeypatch.setattr(keystone, "GOOD_SECONDS", 0.0)
+        monkeypatch.setattr(keystone, "ACCEPTED_SECONDS", 0.0)
         member = token("mia")
         assert (await client.call("GET", VMS, headers=member)).status == 200
         sim.call("DELETE", "/identity/v3/auth/tokens", headers=member | {"X-Subject-Token": member["X-Auth-Token"]})
@@ -270,7 +270,7 @@ class TestKeystone:
 
     @pytest.mark.gen_test(timeout=40)
     async def test_a_token_that_has_expired_is_no_longer_good(self, client, sim, token, monkeypatch):
-        monkeypatch.setattr(keystone, "GOOD_SECONDS", 0.0)
+        monkeypatch.setattr(keystone, "ACCEPTED_SECONDS", 0.0)
         sim.settings(token_seconds=60)
         short = token("mia")
         sim.settings(token_seconds=3600)

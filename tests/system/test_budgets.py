@@ -31,7 +31,7 @@ async def test_a_request_waits_for_a_used_up_budget_and_is_served_when_it_is_fre
     assert (plan["result"], plan["victims"]) == ("waits", [])
     assert plan["reason"] == "as many VMs of eviction group team as may go at once are noticed or leaving"
     creating = asyncio.ensure_future(client.create(False, flavor=flavor, name="wanted"))
-    await client.saw("create/pending")
+    await client.wait_for_event("create/pending")
     created = await creating
     assert (created.status, len(created.json["evicted"])) == (201, 1), created.json
     events = [event for event in await client.events() if event["type"] == "evict"]
@@ -70,7 +70,7 @@ async def test_the_wait_for_a_budget_has_an_end(new_replica, monkeypatch):
     refused = await client.create(False)
     assert (refused.status, refused.json["error"]) == (409, "no_capacity")
     assert refused.json["message"] == "the budget of eviction group team has been used up all the while"
-    await client.saw("evict/reprieved", team[0])
+    await client.wait_for_event("evict/reprieved", team[0])
     assert {one["reason"] for one in await client.record()} == {"simulated"}
 
 
@@ -96,4 +96,4 @@ async def test_what_no_plan_may_take_is_not_reclaimable_and_no_promise(client, s
     assert {flavor["fits_after_evictions"] for flavor in shown["flavors"] if flavor["name"] == "m1.tiny"} == {2}
     assert not [event for event in await client.events(type="evict") if not event["data"]["simulated"]]
     await client.acknowledge(team[0])
-    await client.saw("evict/reprieved", team[0])
+    await client.wait_for_event("evict/reprieved", team[0])

@@ -54,7 +54,7 @@ async def test_a_sound_installation_is_found_sound_and_left_as_it_is(says, sim, 
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_everything_that_is_wrong_is_told_in_one_run(says, sim, database):
+async def test_everything_that_is_wrong_is_reported_in_one_run(says, sim, database):
     sim.settings(token_seconds=3600)
     sim.quota("admin", cores=0)
     sim.call("POST", "/sim/clock", {"advance": 120})
@@ -80,7 +80,7 @@ async def test_credentials_that_are_refused_are_named_and_never_shown(says, envi
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_database_that_does_not_answer_is_told_without_its_password(says):
+async def test_a_database_that_does_not_answer_is_reported_without_its_password(says):
     status, said = await says(VMSVC_DATABASE_URL="postgresql://vmsvc:open-sesame@127.0.0.1:1/vmsvc")
     assert status == 1
     assert "VMSVC_DATABASE_URL" in found(said, "WRONG", "database")[0]
@@ -130,13 +130,13 @@ async def test_servers_that_a_restored_backup_does_not_know_are_found(says, new_
     assert len(sim.servers()) == 2
 
 
-def test_an_unknown_setting_is_the_first_thing_that_is_told(io_loop, says):
+def test_an_unknown_setting_is_the_first_thing_that_is_reported(io_loop, says):
     status, said = io_loop.run_sync(lambda: says(VMSVC_GRACE="1"))
     assert status == 2 and "VMSVC_GRACE" in said[0]
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_who_may_come_in_is_told_and_a_token_file_that_is_missing_is_wrong(says, tmp_path):
+async def test_the_access_rule_is_reported_and_a_missing_token_file_is_wrong(says, tmp_path):
     status, said = await says(VMSVC_AUTH="token", VMSVC_TOKEN_FILE=str(tmp_path / "none"))
     assert status == 1 and "token new" in found(said, "WRONG", "access")[0]
     status, said = await says(VMSVC_AUTH="keystone", VMSVC_MEMBER_ROLES="creator")
@@ -144,7 +144,7 @@ async def test_who_may_come_in_is_told_and_a_token_file_that_is_missing_is_wrong
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_trusted_proxy_whose_name_has_no_address_is_told(says):
+async def test_a_trusted_proxy_whose_name_has_no_address_is_reported(says):
     status, said = await says(VMSVC_TRUSTED_PROXIES="127.0.0.1,localhost,nobody.invalid")
     assert status == 0, said
     assert "trusted proxy nobody.invalid has no address now" in found(said, "look", "access")[0]
@@ -152,7 +152,7 @@ async def test_a_trusted_proxy_whose_name_has_no_address_is_told(says):
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_why_nobody_could_sign_in_is_told_as_for_people(says, environ, tmp_path):
+async def test_a_failed_sign_in_is_explained_for_people(says, environ, tmp_path):
     clouds = tmp_path / "clouds.yaml"
     with open(environ["OS_CLIENT_CONFIG_FILE"], encoding="utf-8") as real:
         clouds.write_text(re.sub(r"http://[^/]+", "http://127.0.0.1:1", real.read()), encoding="utf-8")

@@ -121,7 +121,7 @@ async def test_revoked_tokens_are_nobodys_trouble(client, sim):
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_an_eviction_goes_through_a_cloud_that_fails_every_fifth_call(client, sim):
+async def test_an_eviction_succeeds_through_a_cloud_that_fails_every_fifth_call(client, sim):
     await client.fill(4)
     sim.fault(action="status", status=500, service="compute", probability=0.2, seed=7)
     created = await client.create(False)
@@ -162,7 +162,7 @@ async def test_a_cloud_that_is_away_is_said_so_and_what_was_accepted_is_done_whe
     assert ready.json["status"] == "not ready"
     assert (await client.call("GET", "/healthz")).status == 200
     sim.clear_faults()
-    await client.saw("create/active", accepted.json["vm"]["vmsvc_id"], seconds=20)
+    await client.wait_for_event("create/active", accepted.json["vm"]["vmsvc_id"], seconds=20)
 
 
 #: What goes wrong at first, and by which calls: 2 s of it stand for 10 minutes.

@@ -19,9 +19,9 @@ async def test_a_service_that_is_killed_at_any_step_leaves_nothing_behind(templa
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-crashes-"))
     tally = Tally()
     try:
-        with matrix(folder, template, lanes=3) as lanes:
-            cases = await lanes.record(ALL, tally, SEED)
-            await lanes.run(sample(cases, RUNS, SEED), tally)
+        with matrix(folder, template, runners=3) as runners:
+            cases = await runners.record(ALL, tally, SEED)
+            await runners.run(sample(cases, RUNS, SEED), tally)
     finally:
         shutil.rmtree(folder)
     assert not tally.failures, f"CHAOS_SEED={SEED}\n" + tally.failures[0]

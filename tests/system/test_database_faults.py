@@ -70,13 +70,13 @@ async def test_while_the_database_is_away_clients_hear_so_and_afterwards_all_goe
 async def test_an_outage_during_the_notice_neither_shortens_nor_forgets_it(client, database, postgres):
     await client.fill(4)
     accepted = await client.create(False, headers={"Prefer": "respond-async"})
-    notice = await client.saw("evict/noticed")
+    notice = await client.wait_for_event("evict/noticed")
     with outage(database, postgres):
         await settled_answer(client, "/readyz", 503)
     await settled_answer(client, "/readyz", 200)
-    evicting = await client.saw("evict/evicting", notice["subject"], seconds=40)
+    evicting = await client.wait_for_event("evict/evicting", notice["subject"], seconds=40)
     assert evicting["time"] >= notice["data"]["vm"]["evict_at"]
-    await client.saw("create/active", accepted.json["vm"]["vmsvc_id"])
+    await client.wait_for_event("create/active", accepted.json["vm"]["vmsvc_id"])
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -119,7 +119,7 @@ async def test_a_database_that_takes_no_changes_costs_time_and_nothing_else(clie
     name = database.rows("SELECT current_database() AS name")[0]["name"]
     ill, well = COMPLAINTS[complaint]
     under_way = asyncio.ensure_future(client.create(False, headers={"Idempotency-Key": "one"}))
-    await client.saw("create/building")
+    await client.wait_for_event("create/building")
     database.command(ill.format(name=name))
     try:
         cut(postgres, name)

@@ -8,7 +8,7 @@ from vmsvc import demo
 from vmsvc.service.identity import tokens
 
 
-def told(capsys) -> str:
+def printed(capsys) -> str:
     """What it has said."""
     return capsys.readouterr().out
 
@@ -16,13 +16,13 @@ def told(capsys) -> str:
 @pytest.fixture(name="sooner", autouse=True)
 def fixture_sooner(monkeypatch):
     """Look again soon."""
-    monkeypatch.setattr(demo, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(demo, "_WAIT_SECONDS", 0.05)
 
 
 @pytest.mark.gen_test(timeout=60)
 async def test_it_fills_asks_evicts_creates_and_deletes_and_leaves_nothing(client, capsys):
     await demo.play(f"http://127.0.0.1:{client.port}/", 2, 0, 64)
-    story = told(capsys)
+    story = printed(capsys)
     assert story.count("filling the room with 4 ") == story.count("is active; 4 were evicted") == 2
     steps = [(event["type"], event["data"]["state"]) for event in await client.events()]
     assert steps.count(("evict", "evicted")) == 8
@@ -31,11 +31,13 @@ async def test_it_fills_asks_evicts_creates_and_deletes_and_leaves_nothing(clien
 
 @pytest.mark.parametrize("number", [4, 2], ids=["all the room", "some of it"])
 @pytest.mark.gen_test(timeout=60)
-async def test_where_others_have_the_room_it_says_so_and_what_to_do_and_evicts_nobody(client, capsys, number):
+async def test_where_others_have_the_capacity_it_says_so_and_what_to_do_and_evicts_no_vm(client, capsys, number):
     theirs = [(await client.create(True, priority=-1)).json["vm"]["id"] for _ in range(number)]
     with pytest.raises(demo.DemoFailed, match="make empty"):
         await demo.play(f"http://127.0.0.1:{client.port}", 0, 0, 64)
-    assert f"there are {number} VMs that this demo did not make, and room for {4 - number} of m1.tiny" in told(capsys)
+    assert f"there are {number} VMs that this demo did not make, and room for {4 - number} of m1.tiny" in printed(
+        capsys
+    )
     assert sorted(await client.listed()) == sorted(theirs)
     assert not [event for event in await client.events() if event["type"] == "evict"]
     for vm_id in theirs:
@@ -67,9 +69,9 @@ class TestWithTokens:
         with pytest.raises(demo.DemoFailed, match="VMSVC_TOKEN"):
             await demo.play(url, 1, 0, 64)
         await demo.play(url, 1, 0, 64, token)
-        assert "is active; 4 were evicted" in told(capsys)
+        assert "is active; 4 were evicted" in printed(capsys)
         await demo.empty(url, token)
-        assert "no VM that vmsvc made" in told(capsys)
+        assert "no VM that vmsvc made" in printed(capsys)
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -84,7 +86,7 @@ async def test_the_cloud_is_emptied_of_what_the_service_made_when_somebody_says_
         await demo.empty(url)
     assert len(sim.servers()) == 4
     await demo.empty(url, sure=True)
-    assert "all of them are deleted" in told(capsys)
+    assert "all of them are deleted" in printed(capsys)
     assert list(sim.servers()) == [foreign]
 
 

@@ -36,7 +36,7 @@ async def test_in_a_full_cloud_a_standard_vm_gets_a_host_whose_preemptible_vms_g
     hosts = {server_id: server["host"] for server_id, server in sim.servers().items()}
 
     creating = asyncio.ensure_future(client.create(False, flavor="m1.large"))
-    notice = await client.saw("evict/noticed")
+    notice = await client.wait_for_event("evict/noticed")
     victim = notice["subject"]
     assert sim.servers()[victim]["status"] == "ACTIVE"
     told = await until(lambda: sim.guest_metadata(victim).get("vmsvc_evict_at"), "the notice in the guest")
@@ -63,7 +63,7 @@ async def test_in_a_full_cloud_a_standard_vm_gets_a_host_whose_preemptible_vms_g
 @BOTH
 @grace(0.5)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_dry_run_names_the_victims_of_the_real_call_and_touches_nobody(client, sim, mode):
+async def test_a_dry_run_names_the_victims_of_the_real_call_and_touches_no_vm(client, sim, mode):
     flavor = "m1.tiny" if mode == "operator" else "m1.small"
     for priority in (3, 1, 2, 1):
         await client.create(True, flavor=flavor, priority=priority)
@@ -84,7 +84,7 @@ async def test_a_dry_run_names_the_victims_of_the_real_call_and_touches_nobody(c
 
 @grace(0.5)
 @pytest.mark.gen_test(timeout=20)
-async def test_who_has_lost_least_goes_first(client, database):
+async def test_the_owner_with_the_fewest_losses_is_evicted_first(client, database):
     one, two, three, four = [(await client.create(True)).id for _ in range(4)]
     for vm, seconds in ((one, 500), (two, 100), (three, 400), (four, 900)):
         database.rows(
@@ -107,7 +107,7 @@ async def test_vms_too_young_to_go_are_left_alone(client):
 
 @BOTH
 @pytest.mark.gen_test(timeout=20)
-async def test_a_request_too_large_for_any_host_notices_nobody(client, sim):
+async def test_a_request_too_large_for_any_host_notices_no_vm(client, sim):
     preemptible = await client.fill(2)
     sim.host("sim-1", vcpus=3)
     large = await client.create(False, flavor="m1.large")
@@ -118,7 +118,7 @@ async def test_a_request_too_large_for_any_host_notices_nobody(client, sim):
 
 @BOTH
 @pytest.mark.gen_test(timeout=20)
-async def test_room_held_by_others_is_not_ours_to_free(client, sim, project):
+async def test_capacity_held_by_others_is_not_ours_to_free(client, sim, project):
     other = "demo" if project == "admin" else "admin"
     sim.foreign(other, count=2, host="sim-1")
     sim.foreign(project, count=1, host="sim-1")
@@ -144,10 +144,12 @@ async def test_two_requests_at_once_share_no_victim(client, sim):
 
 @grace(1)
 @pytest.mark.gen_test(timeout=30)
-async def test_room_that_is_being_freed_is_taken_neither_by_a_preemptible_vm_nor_by_a_later_standard_one(client, sim):
+async def test_capacity_that_is_being_freed_is_taken_neither_by_a_preemptible_vm_nor_by_a_later_standard_one(
+    client, sim
+):
     await client.fill(4)
     first = asyncio.ensure_future(client.create(False, flavor="m1.large", name="first"))
-    noticed = await client.saw("evict/noticed")
+    noticed = await client.wait_for_event("evict/noticed")
     grabbing = [asyncio.ensure_future(client.create(kind)) for kind in (True, True, False, False)]
     created = await first
     assert created.status == 201
@@ -159,7 +161,7 @@ async def test_room_that_is_being_freed_is_taken_neither_by_a_preemptible_vm_nor
 
 @grace(0.5)
 @pytest.mark.gen_test(timeout=40)
-async def test_many_preemptible_vms_race_a_standard_one_and_none_gets_its_room(client, sim):
+async def test_many_preemptible_vms_race_a_standard_one_and_none_gets_its_capacity(client, sim):
     await client.fill(4)
     racers = [asyncio.ensure_future(client.create(True)) for _ in range(20)]
     created = await client.create(False, flavor="m1.large")
@@ -176,11 +178,11 @@ async def test_an_owner_who_deletes_the_noticed_victim_ends_the_wait(client, mod
     flavor = "m1.tiny" if mode == "operator" else "m1.small"
     await client.fill(4, flavor)
     creating = asyncio.ensure_future(client.create(False, flavor=flavor))
-    notice = await client.saw("evict/noticed")
+    notice = await client.wait_for_event("evict/noticed")
     assert (await client.delete(notice["subject"])).status == 200
     created = await creating
     assert created.status == 201
-    assert (await client.saw("create/active", created.id))["time"] < notice["data"]["vm"]["evict_at"]
+    assert (await client.wait_for_event("create/active", created.id))["time"] < notice["data"]["vm"]["evict_at"]
     assert (await client.steps(notice["subject"]))[-3:] == ["evict/noticed", "delete/deleting", "delete/deleted"]
     assert not evictions(await client.events(), "evicting")
 
@@ -192,10 +194,10 @@ async def test_an_owner_who_deletes_the_waiting_request_reprieves_its_victims(cl
     flavor = "m1.tiny" if mode == "operator" else "m1.small"
     mine = await client.fill(4, flavor)
     creating = asyncio.ensure_future(client.create(False, flavor="m1.large"))
-    notice = await client.saw("evict/noticed")
+    notice = await client.wait_for_event("evict/noticed")
     assert (await client.delete(notice["data"]["makes_room_for"])).status == 200
     for vm in mine:
-        await client.saw("evict/reprieved", vm)
+        await client.wait_for_event("evict/reprieved", vm)
     told = await creating
     assert (told.status, told.json["error"]) == (409, "conflict")
     assert sim.servers().keys() == set(mine)
@@ -204,22 +206,22 @@ async def test_an_owner_who_deletes_the_waiting_request_reprieves_its_victims(cl
 
 @grace(8)
 @pytest.mark.gen_test(timeout=30)
-async def test_room_that_appears_by_itself_reprieves_the_victims(client, sim):
+async def test_capacity_that_appears_by_itself_reprieves_the_victims(client, sim):
     (other,) = sim.foreign("demo", flavor="m1.medium", host="sim-1")
     mine = await client.fill(2)
     creating = asyncio.ensure_future(client.create(False, flavor="m1.medium"))
-    await client.saw("evict/noticed")
+    await client.wait_for_event("evict/noticed")
     sim.vanish(other)
     created = await creating
     assert created.status == 201 and created.json["evicted"] == []
     for vm in mine:
-        await client.saw("evict/reprieved", vm)
+        await client.wait_for_event("evict/reprieved", vm)
     assert sim.servers().keys() == {*mine, created.id}
 
 
 @grace(0.3)
 @pytest.mark.gen_test(timeout=30)
-async def test_when_the_scheduler_lags_behind_the_freed_room_nobody_else_goes(client, sim):
+async def test_when_nova_s_scheduler_lags_behind_the_freed_capacity_no_other_vm_is_evicted(client, sim):
     await client.fill(4)
     sim.fault(kind="no_valid_host", name="^wanted$", count=2)
     created = await client.create(False, name="wanted")
@@ -234,7 +236,7 @@ async def test_vms_that_are_still_being_built_can_go_once_they_run(client, sim, 
     sim.settings(boot_seconds=1)
     flavor = "m1.tiny" if mode == "operator" else "m1.small"
     filling = asyncio.ensure_future(client.fill(4, flavor))
-    await client.saw_times("create/building", 4)
+    await client.wait_for_events("create/building", 4)
     created = await client.create(False, flavor=flavor)
     preemptible = await filling
     assert created.status == 201, created.json
@@ -266,7 +268,7 @@ async def test_a_thief_costs_at_most_two_rounds_and_all_victims_are_on_record(cl
     sim.fault(action="delay", method="POST", path="/servers$", body_matches="robbed", nth=[1, 5], seconds=1)
     creating = asyncio.ensure_future(client.create(False, name="robbed"))
     for round_number in (1, 2):
-        gone = await client.saw_times("evict/evicted", round_number)
+        gone = await client.wait_for_events("evict/evicted", round_number)
         assert sim.foreign("demo", host=hosts[gone[-1]["subject"]])
     answer = await creating
     assert (answer.status, answer.json["error"]) == (409, "no_capacity")

@@ -67,7 +67,7 @@ async def test_every_example_of_the_document_works_and_is_answered_as_shown(clie
     standard = (await reader.follow("postVms", "standard", 201)).id
     preemptible = (await reader.follow("postVms", "preemptible", 201)).id
     later = await reader.follow("postVms", "preemptible", 202, headers={"Prefer": "respond-async"})
-    await client.saw("create/active", later.json["vm"]["vmsvc_id"])
+    await client.wait_for_event("create/active", later.json["vm"]["vmsvc_id"])
     another = (await client.create(True)).id
     await reader.follow("postVms", "standard", 200, query="?dry_run=true")
     for name in ("getVms", "getCapacity", "getUsage", "getCatalog", "getHealth", "getReady"):
@@ -77,8 +77,8 @@ async def test_every_example_of_the_document_works_and_is_answered_as_shown(clie
     await reader.follow("postPractice", "notice only", 202, ref=another)
     await reader.follow("postPractice", "to the end", 202, ref=preemptible)
     await reader.follow("postAcknowledgement", "nothing", ref=preemptible)
-    await client.saw("evict/evicted", preemptible)
-    await client.saw("evict/reprieved", another)
+    await client.wait_for_event("evict/evicted", preemptible)
+    await client.wait_for_event("evict/reprieved", another)
     await reader.follow("getEvictions", query=f"?vm={preemptible}")
     record = await client.record(vm=preemptible)
     await reader.follow("getOneEviction", ref=record[0]["id"])

@@ -49,24 +49,24 @@ async def test_a_notice_that_nobody_gave_is_removed_from_ours_and_a_stranger_s_s
 async def test_a_notice_that_was_changed_is_written_again_and_ends_when_it_should(client, sim, changed):
     (vm,) = await client.fill(1)
     await client.practise(vm)
-    notice = await client.saw("evict/noticed", vm)
-    await client.noticed(sim, vm, notice["data"]["evict_at"])
+    notice = await client.wait_for_event("evict/noticed", vm)
+    await client.wait_for_notice(sim, vm, notice["data"]["evict_at"])
     told = sim.servers()[vm]["metadata"]
     writes(sim, vm, **changed)
     await until(lambda: sim.servers()[vm]["metadata"] == told, "the notice as it was")
     assert (await client.record())[0]["evict_at"] == notice["data"]["evict_at"]
     await client.acknowledge(vm)
-    await client.saw("evict/evicted", vm)
+    await client.wait_for_event("evict/evicted", vm)
 
 
 @pytest.mark.parametrize("mode", ["tenant"])
 @pytest.mark.parametrize("options", [{"grace_seconds": 4}], ids=["grace4"])
 @pytest.mark.gen_test(timeout=40)
-async def test_whoever_removes_a_notice_that_he_had_and_fills_the_metadata_goes_all_the_same(client, sim):
+async def test_an_owner_who_removes_the_notice_and_fills_the_metadata_does_not_prevent_the_eviction(client, sim):
     (vm,) = await client.fill(1)
     await client.practise(vm)
-    notice = await client.saw("evict/noticed", vm)
-    await client.noticed(sim, vm, notice["data"]["evict_at"])
+    notice = await client.wait_for_event("evict/noticed", vm)
+    await client.wait_for_notice(sim, vm, notice["data"]["evict_at"])
     kept = {name: value for name, value in sim.servers()[vm]["metadata"].items() if name not in NOTICE}
     sim.change(vm, metadata={**kept, **{f"key{number}": "" for number in range(128 - len(kept))}})
-    await client.saw("evict/evicted", vm)
+    await client.wait_for_event("evict/evicted", vm)

@@ -38,7 +38,7 @@ class Follower:
         lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
         return [event for line in lines for event in line.get("events", [line])]
 
-    def saw(self, step):
+    def has_printed(self, step):
         """True when it has printed an event such as "create/active"."""
         return any(step == f"{event['type']}/{event['data']['state']}" for event in self.events())
 
@@ -61,7 +61,7 @@ async def test_a_client_hears_of_every_event_once_though_the_service_is_killed(
     follower = Follower(language, tmp_path, f"http://127.0.0.1:{client.port}")
     try:
         vm = (await client.create(True)).id
-        while not follower.saw("create/active"):  # the first VMs may come before it has read the list
+        while not follower.has_printed("create/active"):  # the first VMs may come before it has read the list
             await client.delete(vm)
             vm = (await client.create(True)).id
         process.kill()

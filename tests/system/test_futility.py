@@ -27,7 +27,7 @@ async def filled(client) -> list[str]:
 
 @BOTH
 @pytest.mark.gen_test(timeout=20)
-async def test_on_a_cloud_that_has_room_nobody_goes_for_a_vm_that_no_host_takes(client, sim, mode):
+async def test_on_a_cloud_that_has_capacity_no_vm_is_evicted_for_a_vm_that_no_host_takes(client, sim, mode):
     mine = await client.fill(3)
     plan = (await client.create(False, query="?dry_run=true", flavor="odd")).json
     assert plan.get("if_no_host_has_room", plan)["result"] == "refused"
@@ -60,7 +60,7 @@ async def test_on_a_full_cloud_it_costs_one_round_once_and_nobody_else_is_blamed
 
 @TENANT
 @pytest.mark.gen_test(timeout=30)
-async def test_once_a_host_took_such_a_vm_it_makes_room_as_any_other(client, sim, mode):
+async def test_once_a_host_took_such_a_vm_it_frees_capacity_as_any_other(client, sim, mode):
     assert mode == "tenant"
     sim.host("sim-1", traits=["CUSTOM_ODD"])
     first = await client.create(False, flavor="odd")
@@ -72,7 +72,7 @@ async def test_once_a_host_took_such_a_vm_it_makes_room_as_any_other(client, sim
 
 @pytest.mark.parametrize("hosts", [2])
 @pytest.mark.gen_test(timeout=30)
-async def test_a_round_after_which_the_room_was_there_is_the_last(client, sim, hosts):
+async def test_a_round_after_which_the_capacity_was_there_is_the_last(client, sim, hosts):
     mine = await client.fill(4 * hosts)
     sim.fault(kind="no_valid_host", name="^cursed$")
     refused = await client.create(False, name="cursed")
@@ -87,7 +87,7 @@ async def test_a_round_after_which_the_room_was_there_is_the_last(client, sim, h
 @TENANT
 @pytest.mark.parametrize("hosts", [2])
 @pytest.mark.gen_test(timeout=30)
-async def test_a_tenant_makes_no_room_in_another_zone(new_replica, sim, mode, hosts):
+async def test_a_tenant_frees_no_capacity_in_another_zone(new_replica, sim, mode, hosts):
     assert (mode, hosts) == ("tenant", 2)
     sim.host("sim-2", az="mars")
     sim.foreign("admin", host="sim-2", flavor="m1.large")

@@ -98,7 +98,7 @@ async def test_a_guest_saves_its_work_powers_off_and_goes_before_its_time(client
     for other in set(sim.servers()) - {vm}:
         sim.change(other, locked_by="owner")
     creating = asyncio.ensure_future(client.create(False))
-    notice = await client.saw("evict/noticed", vm)
+    notice = await client.wait_for_event("evict/noticed", vm)
     await until(lambda: guest.has("saving"), "the saving")
     assert (guest.folder / "saving").read_text().strip() == notice["data"]["evict_at"]
     assert not guest.has("off") and sim.servers()[vm]["status"] == "ACTIVE"
@@ -107,7 +107,7 @@ async def test_a_guest_saves_its_work_powers_off_and_goes_before_its_time(client
     sim.power_off(vm)
     created = await creating
     assert created.json["evicted"] == [vm]
-    assert (await client.saw("create/active", created.id))["time"] < notice["data"]["evict_at"]
+    assert (await client.wait_for_event("create/active", created.id))["time"] < notice["data"]["evict_at"]
     assert not guest.has("resumed") and guest.process.wait(timeout=10) == 0
     for other in set(sim.servers()) - {created.id}:
         sim.change(other, locked_by=None)
@@ -120,8 +120,8 @@ async def test_a_guest_that_is_reprieved_while_it_saves_goes_on(client, sim, boo
     guest = boot(vm)
     assert (await client.practise(vm, notice_only=True)).status == 202
     await until(lambda: guest.has("saving"), "the saving")
-    await client.saw("evict/reprieved", vm)
-    await client.noticed(sim, vm, None)
+    await client.wait_for_event("evict/reprieved", vm)
+    await client.wait_for_notice(sim, vm, None)
     guest.finish_saving()
     await until(lambda: guest.has("resumed"), "the resuming")
     assert not guest.has("off") and guest.process.poll() is None

@@ -10,7 +10,7 @@ import pytest
 
 from tests.hostile.attack import attack
 from tests.hostile.scenarios import MANY
-from tests.hostile.strangers import Crowd, Deaf, bad_token, creates, unknown
+from tests.hostile.strangers import TokenlessCrowd, UnreadSockets, bad_token, creates, unknown
 from tests.system.client import API
 from vmsvc.service.identity import keystone
 from vmsvc.web.http import limits
@@ -42,11 +42,11 @@ class TestReaders:
         return {"cloud_rate": 50, "read_rate": 50}
 
     @pytest.mark.gen_test(timeout=60)
-    async def test_readers_cost_the_cloud_a_look_a_second_and_nobody_a_create(self, client, sim):
+    async def test_readers_cost_the_cloud_one_read_a_second_and_delay_no_create(self, client, sim):
         await creates(client, 1)
         sim.forget_calls()
         loop = asyncio.get_running_loop()
-        crowd, began = Crowd(client.port, 200, unknown, hasty=50), loop.time()
+        crowd, began = TokenlessCrowd(client.port, 200, unknown, hasty=50), loop.time()
         async with crowd.asking():
             await creates(client, 3)
             assert (await client.call("GET", "/readyz")).status == 200
@@ -68,12 +68,12 @@ class TestBadTokens:
 
     @pytest.mark.gen_test(timeout=60)
     async def test_bad_tokens_cost_keystone_little_and_a_user_nothing(self, client, sim, project, monkeypatch):
-        monkeypatch.setattr(keystone, "GOOD_SECONDS", 0.2)
+        monkeypatch.setattr(keystone, "ACCEPTED_SECONDS", 0.2)
         sim.call("POST", "/sim/users", {"name": "mia", "project": project, "role": "member"})
         headers = {"X-Auth-Token": sim.token("mia", project)}
         await creates(client, 1, headers)
         sim.forget_calls()
-        crowd = Crowd(client.port, 300, bad_token)
+        crowd = TokenlessCrowd(client.port, 300, bad_token)
         async with crowd.asking():
             await creates(client, 2, headers)
         asked = sim.calls(service="identity", method="GET", path="/auth/tokens")
@@ -95,7 +95,7 @@ async def test_peers_that_do_not_read_share_one_list(new_replica, sim, project):
         shown = await client.text("/metrics")
         return float(re.search(r"^vmsvc_http_unsent_bytes (\S+)", shown, re.MULTILINE)[1])
 
-    async with Deaf(client.port, 200):
+    async with UnreadSockets(client.port, 200):
         for _ in range(2):
             await creates(client, 1)
             assert 0 < await unsent() <= 32 * 1024 * 1024

@@ -23,7 +23,7 @@ def host_of(sim, vm):
 @pytest.mark.parametrize("hosts", [3])
 @grace(0.3)
 @pytest.mark.gen_test(timeout=40)
-async def test_traits_and_classes_decide_where_a_vm_goes_and_who_has_to_go_for_it(sim, new_replica):
+async def test_traits_and_classes_decide_the_host_of_a_vm_and_its_victims(sim, new_replica):
     sim.host("sim-1", traits=["CUSTOM_SSD"])
     sim.host("sim-2", inventories={"PCPU": {"total": 2, "max_unit": 2}, "CUSTOM_GOLD": {"total": 1}})
     sim.nest("sim-3", "gpu", VGPU=1)
@@ -102,7 +102,7 @@ async def test_what_others_servers_hold_is_reckoned_as_placement_counts_it(sim, 
 
 @grace(0.3)
 @pytest.mark.gen_test(timeout=30)
-async def test_room_that_something_else_than_a_server_holds_is_found_before_anybody_is_noticed(client, sim):
+async def test_capacity_that_something_else_than_a_server_holds_is_found_before_anybody_is_noticed(client, sim):
     migration = sim.claim("sim-1", VCPU=3)
     (mine,) = await client.fill(1)
     refused = await client.create(False, flavor="m1.medium")
@@ -115,7 +115,7 @@ async def test_room_that_something_else_than_a_server_holds_is_found_before_anyb
 
 @grace(0.3)
 @pytest.mark.gen_test(timeout=30)
-async def test_what_a_host_is_over_committed_by_has_to_go_too(client, sim):
+async def test_what_a_host_is_over_committed_by_is_evicted_too(client, sim):
     await client.fill(4)
     sim.host("sim-1", vcpus=2)
     created = await client.create(False)
@@ -125,16 +125,16 @@ async def test_what_a_host_is_over_committed_by_has_to_go_too(client, sim):
 @TWO_HOSTS
 @grace(3)
 @pytest.mark.gen_test(timeout=40)
-async def test_when_the_chosen_host_goes_down_its_victims_stay_and_others_go(client, sim):
+async def test_when_the_chosen_host_goes_down_its_victims_stay_and_others_are_evicted(client, sim):
     await client.fill(8)
     hosts = {vm: server["host"] for vm, server in sim.servers().items()}
     creating = asyncio.ensure_future(client.create(False, flavor="m1.medium"))
-    down = hosts[(await client.saw("evict/noticed"))["subject"]]
+    down = hosts[(await client.wait_for_event("evict/noticed"))["subject"]]
     sim.host(down, forced_down=True)
     created = await creating
     assert created.status == 201 and host_of(sim, created.id) != down
     assert down not in {hosts[victim] for victim in created.json["evicted"]}
-    reprieved = {event["subject"] for event in await client.saw_times("evict/reprieved", 2)}
+    reprieved = {event["subject"] for event in await client.wait_for_events("evict/reprieved", 2)}
     assert {hosts[vm] for vm in reprieved} == {down}
     sim.host(down, forced_down=False)
 

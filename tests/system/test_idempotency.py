@@ -58,7 +58,7 @@ async def test_a_create_that_is_under_way_when_the_service_stops_goes_on_after_t
     replica, client = await new_replica()
     accepted = await client.create(False, headers={**KEY, "Prefer": "respond-async"})
     assert accepted.status == 202
-    await client.saw("create/building")
+    await client.wait_for_event("create/building")
     await replica.stop()
     _, client = await new_replica()
     created = await client.create(False, headers=KEY)

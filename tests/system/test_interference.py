@@ -21,10 +21,10 @@ def flavor_of(mode):
 
 @BOTH
 @pytest.mark.gen_test(timeout=20)
-async def test_a_vm_that_vanished_is_told_as_lost(client, sim):
+async def test_a_vm_that_vanished_is_reported_as_lost(client, sim):
     vm = (await client.create(False)).id
     sim.vanish(vm)
-    lost = await client.saw("delete/lost", vm)
+    lost = await client.wait_for_event("delete/lost", vm)
     assert lost["data"]["vm"]["state"] == "lost"
     assert vm not in await client.listed()
     assert (await client.show(vm)).status == 404
@@ -43,7 +43,7 @@ async def test_a_cell_that_is_down_loses_nothing(client, sim):
     while len(sim.calls(path="/servers/detail")) < refreshed + 2:
         assert set(vms) <= (await client.listed()).keys()
     sim.host("sim-1", cell_down=False)
-    await client.saw_times("create/active", 3)
+    await client.wait_for_events("create/active", 3)
     assert not await client.events(type="delete")
     assert set(vms) <= (await client.listed()).keys()
 
@@ -53,24 +53,24 @@ async def test_a_cell_that_is_down_loses_nothing(client, sim):
 async def test_a_victim_that_vanishes_during_its_notice_ends_the_wait(client, sim):
     await client.fill(4)
     creating = asyncio.ensure_future(client.create(False))
-    notice = await client.saw("evict/noticed")
+    notice = await client.wait_for_event("evict/noticed")
     sim.vanish(notice["subject"])
     created = await creating
     assert created.status == 201
-    assert (await client.saw("create/active", created.id))["time"] < notice["data"]["vm"]["evict_at"]
+    assert (await client.wait_for_event("create/active", created.id))["time"] < notice["data"]["vm"]["evict_at"]
     # Gone is gone: it is told as lost, or as reprieved first when the room was seen before the loss.
-    await client.saw("delete/lost", notice["subject"])
+    await client.wait_for_event("delete/lost", notice["subject"])
     assert not [event for event in await client.events(type="evict") if event["data"]["state"] == "evicting"]
 
 
 @BOTH
 @grace(1)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_victim_that_is_locked_during_its_notice_is_spared_and_another_goes(client, sim, mode):
+async def test_a_victim_that_is_locked_during_its_notice_is_reprieved_and_another_is_evicted(client, sim, mode):
     flavor = "m1.tiny" if mode == "operator" else "m1.small"
     await client.fill(4, flavor)
     creating = asyncio.ensure_future(client.create(False, flavor=flavor))
-    locked = (await client.saw("evict/noticed"))["subject"]
+    locked = (await client.wait_for_event("evict/noticed"))["subject"]
     sim.change(locked, locked_by="owner")
     created = await creating
     assert created.status == 201
@@ -150,7 +150,7 @@ async def test_a_victim_that_is_stopped_already_is_evicted_all_the_same(client, 
 @BOTH
 @grace(0.3)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_cloud_that_deletes_softly_gives_its_room_back_all_the_same(client, sim, mode):
+async def test_a_cloud_that_deletes_softly_gives_its_capacity_back_all_the_same(client, sim, mode):
     sim.settings(reclaim_seconds=3600)
     flavor = "m1.tiny" if mode == "operator" else "m1.small"
     await client.fill(4, flavor)
@@ -201,7 +201,7 @@ async def test_what_cannot_be_deleted_or_read_keeps_nothing_else_from_being_seen
     sim.host("sim-1", cell_down=True)
     sim.fault(action="status", status=500, method="GET", path=f"/servers/({one}|{other})")
     sim.vanish(gone)
-    await client.saw("delete/lost", gone)
+    await client.wait_for_event("delete/lost", gone)
     assert (await client.listed()).keys() >= {one, other}
     sim.clear_faults()
     sim.host("sim-1", cell_down=False)
@@ -212,7 +212,7 @@ async def test_what_cannot_be_deleted_or_read_keeps_nothing_else_from_being_seen
 @grace(0.5)
 @pytest.mark.parametrize("hosts", [2])
 @pytest.mark.gen_test(timeout=30)
-async def test_a_host_that_is_down_is_no_place_to_make_room_on(client, sim):
+async def test_a_host_that_is_down_is_no_place_to_free_capacity_on(client, sim):
     """Its victims would go and their room would be of no use."""
     await client.fill(8)
     hosts = {server_id: server["host"] for server_id, server in sim.servers().items()}
@@ -239,7 +239,7 @@ async def test_a_delete_that_hangs_is_sent_again(monkeypatch, client, sim, mode)
 
 @grace(0.3)
 @pytest.mark.gen_test(timeout=30)
-async def test_on_an_over_committed_host_free_room_is_never_negative_and_enough_go(client, sim):
+async def test_on_an_over_committed_host_free_capacity_is_never_negative_and_enough_go(client, sim):
     """Racing claims have given out more than there is: one VM more has to go before anything fits."""
     await client.fill(4)
     sim.host("sim-1", vcpus=3)
@@ -259,18 +259,18 @@ async def test_on_an_over_committed_host_free_room_is_never_negative_and_enough_
 @grace(30)
 @pytest.mark.parametrize("hosts", [2])
 @pytest.mark.gen_test(timeout=30)
-async def test_room_that_appears_on_another_host_spares_the_victims_there_too(client, sim, mode):
+async def test_capacity_that_appears_on_another_host_spares_the_victims_there_too(client, sim, mode):
     flavor = "m1.large"
     mine = await client.fill(1, flavor)
     standard = (await client.create(False, flavor=flavor)).id
     creating = asyncio.ensure_future(client.create(False, flavor=flavor))
-    notice = await client.saw("evict/noticed", mine[0])
-    await client.noticed(sim, mine[0], notice["data"]["evict_at"])
+    notice = await client.wait_for_event("evict/noticed", mine[0])
+    await client.wait_for_notice(sim, mine[0], notice["data"]["evict_at"])
     await client.delete(standard)
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, []), mode
-    await client.saw("evict/reprieved", mine[0])
-    await client.noticed(sim, mine[0], None)
+    await client.wait_for_event("evict/reprieved", mine[0])
+    await client.wait_for_notice(sim, mine[0], None)
     assert sim.servers().keys() == {*mine, created.id}
 
 
@@ -282,11 +282,11 @@ async def test_a_host_that_goes_down_during_the_notice_costs_its_vms_nothing(mon
     mine = await client.fill(2, "m1.large")
     hosts = {vm: sim.servers()[vm]["host"] for vm in mine}
     creating = asyncio.ensure_future(client.create(False, flavor="m1.large"))
-    spared = (await client.saw("evict/noticed"))["subject"]
+    spared = (await client.wait_for_event("evict/noticed"))["subject"]
     sim.host(hosts[spared], forced_down=True)
-    await client.saw("evict/reprieved", spared)
+    await client.wait_for_event("evict/reprieved", spared)
     (other,) = set(mine) - {spared}
-    await client.saw("evict/noticed", other)
+    await client.wait_for_event("evict/noticed", other)
     await client.acknowledge(other)
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, [other])
@@ -300,11 +300,11 @@ async def test_a_host_that_goes_down_during_the_notice_costs_its_vms_nothing(mon
 async def test_an_owner_who_stops_the_victim_in_the_cloud_ends_its_notice(client, sim, mode):
     await client.fill(4, flavor_of(mode))
     creating = asyncio.ensure_future(client.create(False, flavor=flavor_of(mode)))
-    notice = await client.saw("evict/noticed")
+    notice = await client.wait_for_event("evict/noticed")
     sim.change(notice["subject"], power="off")
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, [notice["subject"]])
-    assert (await client.saw("evict/evicting", notice["subject"]))["time"] < notice["data"]["evict_at"]
+    assert (await client.wait_for_event("evict/evicting", notice["subject"]))["time"] < notice["data"]["evict_at"]
 
 
 @BOTH
@@ -322,12 +322,12 @@ async def test_servers_that_refusals_leave_in_error_are_deleted_at_once(client, 
 @grace(3)
 @pytest.mark.parametrize("gone", ["image", "network", "key_name"])
 @pytest.mark.gen_test(timeout=30)
-async def test_who_was_noticed_stays_when_what_the_request_names_goes_meanwhile(client, sim, project, gone):
+async def test_a_noticed_vm_stays_when_what_the_request_names_is_deleted(client, sim, project, gone):
     preemptible = await client.fill(4)
     sim.quota(project, instances=4)
     body, ends = sim.names_of_one_request(project)
     creating = asyncio.ensure_future(client.create(False, **body))
-    await client.saw("evict/noticed")
+    await client.wait_for_event("evict/noticed")
     ends[gone]()
     refused = await creating
     assert (refused.status, refused.json["error"]) == (400, "invalid_request")

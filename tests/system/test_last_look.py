@@ -15,15 +15,13 @@ pytestmark = pytest.mark.parametrize(
 @BOTH
 @pytest.mark.parametrize("taken", ["address", "port"])
 @pytest.mark.gen_test(timeout=30)
-async def test_when_strangers_take_the_last_address_or_port_during_the_notice_nobody_leaves(
-    client, sim, project, taken
-):
+async def test_when_strangers_take_the_last_address_or_port_during_the_notice_no_vm_leaves(client, sim, project, taken):
     """The victim is on another network, so that it would not give an address back."""
     preemptible = await full_cloud(client, sim, project)
     network = sim.network("small", "10.9.0.0/30", project=project)
     sim.take_addresses(network, 1, project)
     creating = asyncio.ensure_future(client.create(False, network=network))
-    victim = (await client.saw("evict/noticed"))["subject"]
+    victim = (await client.wait_for_event("evict/noticed"))["subject"]
     if taken == "address":
         sim.take_addresses(network, 1, project)
     else:
@@ -31,7 +29,7 @@ async def test_when_strangers_take_the_last_address_or_port_during_the_notice_no
     refused = await creating
     error = {"address": (400, "invalid_request"), "port": (403, "quota_exceeded")}[taken]
     assert (refused.status, refused.json["error"]) == error, refused.json
-    spared = await client.saw("evict/reprieved", victim)
+    spared = await client.wait_for_event("evict/reprieved", victim)
     assert spared["data"]["reason"] == f"the request was refused: {refused.json['message']}"
     assert sim.servers().keys() == set(preemptible)
     sim.quota(project, instances=-1)

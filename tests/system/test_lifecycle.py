@@ -97,7 +97,7 @@ async def test_a_client_that_does_not_wait_hears_where_the_answer_will_be(client
     assert (answer.status, answer.json["code"]) == (202, "202")
     own_id = answer.json["vm"]["vmsvc_id"]
     assert answer.headers["Location"] == f"/api/v1/vm/{own_id}"
-    assert (await client.saw("create/active", own_id))["data"]["vm"]["vmsvc_id"] == own_id
+    assert (await client.wait_for_event("create/active", own_id))["data"]["vm"]["vmsvc_id"] == own_id
     assert (await client.show(own_id)).json["state"] == "active"
 
 
@@ -111,7 +111,7 @@ async def test_a_client_that_waits_a_while_gets_the_outcome_if_it_comes_by_then(
     # A delete can be left alone too.
     gone = await client.delete(in_time.id, {"Prefer": "respond-async"})
     assert (gone.status, gone.headers["Location"]) == (202, f"/api/v1/vm/{in_time.id}")
-    await client.saw("delete/deleted", in_time.id)
+    await client.wait_for_event("delete/deleted", in_time.id)
 
 
 @BOTH
@@ -120,7 +120,7 @@ async def test_a_vm_is_deleted_while_it_is_being_built(client, sim, database):
     sim.settings(boot_seconds=1)
     created = await client.create(False, headers={"Prefer": "respond-async"})
     own_id = created.json["vm"]["vmsvc_id"]
-    await client.saw("create/building", own_id)
+    await client.wait_for_event("create/building", own_id)
     deleted = await client.delete(own_id)
     assert deleted.status == 200
     assert await client.steps(own_id) == ["create/pending", "create/building", "delete/deleting", "delete/deleted"]
@@ -132,7 +132,7 @@ async def test_a_vm_is_deleted_while_it_is_being_built(client, sim, database):
 async def test_a_vm_whose_build_hangs_can_be_deleted_at_once(client, sim):
     sim.fault(kind="build_hangs", count=1)
     own_id = (await client.create(False, headers={"Prefer": "respond-async"})).json["vm"]["vmsvc_id"]
-    await client.saw("create/building", own_id)
+    await client.wait_for_event("create/building", own_id)
     assert (await client.delete(own_id, {"Prefer": "wait=8"})).status == 200
     assert not sim.servers()
 
@@ -143,13 +143,13 @@ async def test_a_request_is_deleted_while_the_cloud_refuses_it(client, sim):
     sim.fault(kind="no_valid_host")
     sim.settings(schedule_seconds=0.5)
     own_id = (await client.create(False, headers={"Prefer": "respond-async"})).json["vm"]["vmsvc_id"]
-    await client.saw("create/building", own_id)
+    await client.wait_for_event("create/building", own_id)
     assert (await client.delete(own_id)).status == 200
     assert (await client.steps(own_id))[-1] == "delete/deleted"
 
 
 @pytest.mark.gen_test(timeout=20)
-async def test_two_who_delete_one_vm_both_hear_that_it_is_gone(client):
+async def test_two_deletes_of_one_vm_are_both_answered_as_deleted(client):
     vm = (await client.create(True)).id
     answers = await asyncio.gather(client.delete(vm), client.delete(vm))
     assert [answer.status for answer in answers] == [200, 200]
@@ -158,7 +158,7 @@ async def test_two_who_delete_one_vm_both_hear_that_it_is_gone(client):
 
 @BOTH
 @pytest.mark.gen_test(timeout=30)
-async def test_a_failed_build_evicts_nobody_and_leaves_nothing(client, sim):
+async def test_a_failed_build_evicts_no_vm_and_leaves_nothing(client, sim):
     await client.fill(2)
     sim.fault(kind="spawn_fails", name="^doomed$", text="Simulated spawn failure")
     answer = await client.create(False, name="doomed")
@@ -179,7 +179,7 @@ async def test_a_request_that_is_deleted_while_the_scheduler_reads_is_left_alone
     def deleted_meanwhile(ids):
         if ids and not deleted:
             deleted.extend(ids)
-            other = threading.Thread(target=commands._want_deleted, args=ids)  # pylint: disable=protected-access
+            other = threading.Thread(target=commands._request_deletion, args=ids)  # pylint: disable=protected-access
             other.start()
             other.join(10)
         return of_ids(ids)
@@ -187,7 +187,7 @@ async def test_a_request_that_is_deleted_while_the_scheduler_reads_is_left_alone
     monkeypatch.setattr(vms, "of_ids", deleted_meanwhile)
     answer = await client.create(True)
     assert (answer.status, answer.json["error"], len(deleted)) == (409, "conflict", 1)
-    await client.saw("delete/deleted")
+    await client.wait_for_event("delete/deleted")
     assert await client.steps(deleted[0]) == ["create/pending", "delete/deleting", "delete/deleted"]
 
 
@@ -208,7 +208,7 @@ async def test_a_request_whose_server_has_just_failed_and_gone_is_still_shown(cl
     shown = await client.show(ref)
     assert (shown.status, shown.json["vmsvc_id"], shown.json["state"]) == (200, ref, "building")
     sim.clear_faults()
-    await client.saw("create/active", ref)
+    await client.wait_for_event("create/active", ref)
     assert (await client.show(ref)).json["state"] == "active"
 
 
@@ -218,7 +218,7 @@ async def test_a_request_whose_server_has_just_failed_and_gone_is_still_shown(cl
     "metadata, hint", [({"note": "plain ü"}, False), ({"note": "\N{ROCKET}"}, True)], ids=["plain", "emoji"]
 )
 @pytest.mark.gen_test(timeout=30)
-async def test_a_build_that_never_ends_is_told_while_it_lasts_and_given_up_at_the_limit(
+async def test_a_build_that_never_ends_is_reported_while_it_lasts_and_given_up_at_the_limit(
     client, sim, monkeypatch, metadata, hint
 ):
     monkeypatch.setattr(build, "LIMIT", 3.0)
@@ -230,7 +230,7 @@ async def test_a_build_that_never_ends_is_told_while_it_lasts_and_given_up_at_th
         assert (shown["state"], shown["status"]) == ("building", "BUILD")
         assert f"Nova has been building it since {shown['created'][:-1]}" in shown["message"]
         assert "removed when that takes 3 s" in shown["message"]
-    failed = (await client.saw("create/failed", vm_id, seconds=15))["data"]
+    failed = (await client.wait_for_event("create/failed", vm_id, seconds=15))["data"]
     assert failed["error"] == "cloud_error"
     assert failed["reason"].startswith("Nova was still building the server (BUILD) after 3 s")
     assert ("emoji" in failed["reason"]) == hint

@@ -23,7 +23,7 @@ async def listed_with(client, condition, seconds=SOON):
 
 
 @pytest.mark.gen_test(timeout=40)
-async def test_who_has_heard_of_it_finds_it_in_the_next_list(client):
+async def test_a_client_that_got_the_answer_finds_it_in_the_next_list(client):
     for _ in range(3):
         created = await client.create(True)
         assert (await client.listed())[created.id]["state"] == "active"
@@ -41,7 +41,7 @@ async def test_who_has_heard_of_it_finds_it_in_the_next_list(client):
 
 
 @pytest.mark.gen_test(timeout=40)
-async def test_who_heard_an_event_finds_it_in_the_next_list(client):
+async def test_a_client_that_got_an_event_finds_it_in_the_next_list(client):
     channel = await client.channel()
     creating = asyncio.ensure_future(client.create(True))
     for state in ("pending", "building", "active"):
@@ -101,7 +101,7 @@ async def test_a_client_that_has_the_list_is_not_sent_it_again(client):
 
 
 @pytest.mark.gen_test(timeout=40)
-async def test_a_change_that_nobody_was_told_of_is_seen_within_a_second(client, database):
+async def test_a_change_without_a_notification_is_listed_within_a_second(client, database):
     created = await client.create(True)
     await client.listed()
     database.rows("UPDATE vm SET priority = 7")
@@ -125,7 +125,7 @@ async def test_while_the_cloud_or_the_database_is_away_no_old_list_is_served(cli
 
 
 @pytest.mark.gen_test(timeout=40)
-async def test_many_who_ask_at_once_are_one_look_at_the_cloud(client, sim):
+async def test_many_lists_at_once_are_one_read_of_the_cloud(client, sim):
     await client.create(True)
     await client.listed()
     await asyncio.sleep(1.1)  # older than a list may be

@@ -24,13 +24,13 @@ async def evict_one(client, flavor="m1.tiny"):
     """A full host, a standard VM that wants in, and the notice of its victim: (its create, the event)."""
     await client.fill(4, flavor)
     creating = asyncio.ensure_future(client.create(False, flavor=flavor, name="wanted"))
-    return creating, await client.saw("evict/noticed")
+    return creating, await client.wait_for_event("evict/noticed")
 
 
 @BOTH
 @grace(8)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_notice_says_when_for_whom_and_why(client, sim, mode):
+async def test_a_notice_names_its_time_the_preemptor_and_the_reason(client, sim, mode):
     creating, notice = await evict_one(client, flavor_of(mode))
     victim, said = notice["subject"], notice["data"]
     (request,) = [server for server in (await client.listed()).values() if server["name"] == "wanted"]
@@ -41,7 +41,7 @@ async def test_a_notice_says_when_for_whom_and_why(client, sim, mode):
     shown = (await client.show(victim)).json
     assert (shown["state"], shown["evict_at"], shown["acknowledged_at"]) == ("noticed", said["evict_at"], None)
     assert shown["notice"]["request"] == "wanted"
-    await client.noticed(sim, victim, said["evict_at"])
+    await client.wait_for_notice(sim, victim, said["evict_at"])
     assert sim.guest_metadata(victim)["vmsvc_evict_reason"] == f"{said['reason']}; {said['criterion']}"
     await client.acknowledge(victim)
     assert (await creating).status == 201
@@ -50,17 +50,17 @@ async def test_a_notice_says_when_for_whom_and_why(client, sim, mode):
 @BOTH
 @grace(30)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_victim_that_says_it_may_go_goes_at_once_and_the_room_is_there_early(client, sim, mode):
+async def test_a_victim_that_acknowledges_is_evicted_at_once_and_its_capacity_is_free_early(client, sim, mode):
     creating, notice = await evict_one(client, flavor_of(mode))
     victim, evict_at = notice["subject"], notice["data"]["evict_at"]
-    await client.noticed(sim, victim, evict_at)
+    await client.wait_for_notice(sim, victim, evict_at)
     said = await client.acknowledge(victim)
     assert (said.status, said.json["message"]) == (200, f"vm {victim} may go before its time")
     assert evict_at > said.json["vm"]["acknowledged_at"] > notice["time"]
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, [victim])
-    assert (await client.saw("create/active", created.id))["time"] < evict_at
-    await client.saw("evict/evicted", victim)
+    assert (await client.wait_for_event("create/active", created.id))["time"] < evict_at
+    await client.wait_for_event("evict/evicted", victim)
     assert (await client.steps(victim))[-3:] == ["evict/noticed", "evict/evicting", "evict/evicted"]
     (one,) = await client.record()
     assert one["state"] == "evicted" and one["planned_at"] < one["acknowledged_at"] <= one["evicting_at"] < evict_at
@@ -84,16 +84,16 @@ async def test_to_say_it_twice_or_by_the_other_id_changes_nothing(client):
 async def test_a_victim_that_lets_go_does_not_take_the_others_with_it(client):
     await client.fill(4)
     creating = asyncio.ensure_future(client.create(False, flavor="m1.medium"))
-    first, second = await client.saw_times("evict/noticed", 2)
+    first, second = await client.wait_for_events("evict/noticed", 2)
     await client.acknowledge(first["subject"])
-    gone = await client.saw("evict/evicted", first["subject"])
+    gone = await client.wait_for_event("evict/evicted", first["subject"])
     assert gone["time"] < first["data"]["evict_at"]
     assert (await creating).status == 201
-    assert (await client.saw("evict/evicting", second["subject"]))["time"] >= second["data"]["evict_at"]
+    assert (await client.wait_for_event("evict/evicting", second["subject"]))["time"] >= second["data"]["evict_at"]
 
 
 @pytest.mark.gen_test(timeout=20)
-async def test_only_who_was_noticed_can_say_that_it_may_go(client, sim, project):
+async def test_only_a_noticed_vm_can_acknowledge(client, sim, project):
     standard, preemptible, gone = [(await client.create(kind)).id for kind in (False, True, True)]
     await client.delete(gone)
     (foreign,) = sim.foreign(project)
@@ -119,7 +119,7 @@ async def test_a_guest_that_powers_itself_off_ends_its_notice(client, sim):
     sim.power_off(victim)
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, [victim])
-    assert (await client.saw("create/active", created.id))["time"] < notice["data"]["evict_at"]
+    assert (await client.wait_for_event("create/active", created.id))["time"] < notice["data"]["evict_at"]
     assert (await client.record())[0]["acknowledged_at"]
 
 
@@ -133,8 +133,8 @@ async def test_a_victim_that_was_off_before_its_notice_has_all_of_it_nevertheles
     created = await client.create(False)
     assert created.status == 201
     (victim,) = created.json["evicted"]
-    due = (await client.saw("evict/noticed", victim))["data"]["evict_at"]
-    assert (await client.saw("evict/evicting", victim))["time"] >= due
+    due = (await client.wait_for_event("evict/noticed", victim))["data"]["evict_at"]
+    assert (await client.wait_for_event("evict/evicting", victim))["time"] >= due
     assert (await client.record())[0]["acknowledged_at"] is None
 
 
@@ -149,15 +149,15 @@ def seconds_of_notice(one):
 @BOTH
 @grace(1.5)
 @pytest.mark.gen_test(timeout=40)
-async def test_a_guest_that_is_told_late_goes_so_much_later_and_everybody_hears_of_it(client, sim, mode):
+async def test_a_notice_that_is_written_late_moves_evict_at_and_an_event_says_so(client, sim, mode):
     """The cloud takes the notice only when it was to be over."""
     sim.fault(action="delay", count=1, seconds=3, **METADATA)
     creating, notice = await evict_one(client, flavor_of(mode))
     victim = notice["subject"]
-    again = (await client.saw_times("evict/noticed", 2, victim))[1]
+    again = (await client.wait_for_events("evict/noticed", 2, victim))[1]
     assert again["data"]["evict_at"] > notice["data"]["evict_at"]
     assert {**again["data"], "evict_at": 0, "seq": 0, "vm": 0} == {**notice["data"], "evict_at": 0, "seq": 0, "vm": 0}
-    await client.noticed(sim, victim, again["data"]["evict_at"])
+    await client.wait_for_notice(sim, victim, again["data"]["evict_at"])
     assert (await client.show(victim)).json["evict_at"] == again["data"]["evict_at"]
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, [victim])
@@ -179,7 +179,9 @@ async def test_even_a_little_late_the_guest_has_its_whole_notice(client, sim):
 @BOTH
 @grace(0.3)
 @pytest.mark.gen_test(timeout=40)
-async def test_a_guest_that_cannot_be_told_is_spared_and_another_goes(monkeypatch, client, sim, mode):
+async def test_a_guest_that_cannot_read_its_notice_is_reprieved_and_another_vm_is_evicted(
+    monkeypatch, client, sim, mode
+):
     monkeypatch.setattr("vmsvc.service.acting.remove_server._UNREADABLE_LIMIT", timedelta(seconds=1))
     monkeypatch.setattr("vmsvc.service.acting.remove_server._UNREADABLE_POLL", timedelta(seconds=0.1))
     flavor = flavor_of(mode)
@@ -201,9 +203,9 @@ async def test_a_guest_that_cannot_be_told_is_spared_and_another_goes(monkeypatc
     )
     created = await client.create(False, flavor=flavor)
     assert created.status == 201 and deaf in sim.servers() and deaf not in created.json["evicted"]
-    spared = await client.saw("evict/reprieved", deaf)
+    spared = await client.wait_for_event("evict/reprieved", deaf)
     assert spared["data"]["reason"] == "its guest could not read the notice"
-    await client.saw("evict/evicted", created.json["evicted"][0])
+    await client.wait_for_event("evict/evicted", created.json["evicted"][0])
     states = {one["vm"]["id"]: one["state"] for one in await client.record()}
     assert states == {deaf: "reprieved", created.json["evicted"][0]: "evicted"}
     sim.clear_faults()
@@ -216,14 +218,14 @@ async def test_a_restart_forgets_no_notice_that_came_late(new_replica, sim):
     replica, client = await new_replica()
     sim.fault(action="status", status=500, **METADATA)
     creating = (await client.fill(4)) and await client.create(False, headers={"Prefer": "respond-async"})
-    notice = await client.saw("evict/noticed")
+    notice = await client.wait_for_event("evict/noticed")
     victim, due = notice["subject"], datetime.fromisoformat(notice["data"]["evict_at"])
     await until(lambda: datetime.now(due.tzinfo) > due + timedelta(seconds=0.3), "the end of its time")
     assert sim.servers()[victim]["status"] == "ACTIVE", "its time is up, and it does not know"
     await replica.stop()
     sim.clear_faults()
     _, client = await new_replica()
-    await client.saw("create/active", creating.json["vm"]["vmsvc_id"])
+    await client.wait_for_event("create/active", creating.json["vm"]["vmsvc_id"])
     (one,) = await client.record()
     assert one["vm"]["id"] == victim and seconds_of_notice(one) >= 1.5
 
@@ -231,7 +233,7 @@ async def test_a_restart_forgets_no_notice_that_came_late(new_replica, sim):
 @BOTH
 @pytest.mark.parametrize("options", [{"grace_seconds": 0, "evict_action": "delete"}], ids=["grace0-delete"])
 @pytest.mark.gen_test(timeout=30)
-async def test_a_guest_that_is_cut_off_at_once_is_told_nothing_and_others_hear_of_it_all_the_same(client, sim, mode):
+async def test_with_a_grace_period_of_zero_no_metadata_is_written_and_the_events_come_all_the_same(client, sim, mode):
     await client.fill(4, flavor_of(mode))
     created = await client.create(False, flavor=flavor_of(mode))
     assert created.status == 201

@@ -25,7 +25,7 @@ async def noticed_and_away(new_replica, database, sim, project, flavor):
     await client.fill(4)
     wanted = (await client.create(False, flavor=flavor, headers=ASYNC)).json["vm"]["vmsvc_id"]
     count = {"m1.tiny": 1, "m1.medium": 2}[flavor]
-    victims = [event["subject"] for event in await client.saw_times("evict/noticed", count)]
+    victims = [event["subject"] for event in await client.wait_for_events("evict/noticed", count)]
     await until(lambda: all("vmsvc_evict_at" in sim.servers()[vm]["metadata"] for vm in victims), "their notice")
     await replica.stop()
     for statement in filter(str.strip, _AWAY.split(";")):
@@ -35,40 +35,40 @@ async def noticed_and_away(new_replica, database, sim, project, flavor):
 
 @BOTH
 @pytest.mark.gen_test(timeout=40)
-async def test_whoever_is_still_needed_gets_a_new_notice_of_full_length(new_replica, database, sim, project):
+async def test_a_victim_that_is_still_needed_gets_a_new_notice_of_full_length(new_replica, database, sim, project):
     sim.quota(project, cores=4)
     victims, wanted = await noticed_and_away(new_replica, database, sim, project, "m1.medium")
     _, client = await new_replica()
-    created = await client.saw("create/active", wanted)
+    created = await client.wait_for_event("create/active", wanted)
     assert len(created["data"]["evicted"]) == 2
     for vm in created["data"]["evicted"]:
-        new = (await client.saw_times("evict/noticed", 2 if vm in victims else 1, vm))[-1]
-        begun = await client.saw("evict/evicting", vm)
+        new = (await client.wait_for_events("evict/noticed", 2 if vm in victims else 1, vm))[-1]
+        begun = await client.wait_for_event("evict/evicting", vm)
         assert begun["time"] >= new["data"]["evict_at"]
         length = datetime.fromisoformat(begun["time"]) - datetime.fromisoformat(new["time"])
         assert length >= timedelta(seconds=2)
     for vm in victims:
-        spared = await client.saw("evict/reprieved", vm)
+        spared = await client.wait_for_event("evict/reprieved", vm)
         assert "was not carried out in time" in spared["data"]["reason"]
     assert {one["round"] for one in await client.record() if one["state"] == "evicted"} == {1}
 
 
 @BOTH
 @pytest.mark.gen_test(timeout=40)
-async def test_whoever_is_no_longer_needed_stays(new_replica, database, sim, project, mode):
+async def test_a_victim_that_is_no_longer_needed_stays(new_replica, database, sim, project, mode):
     """There is capacity by now."""
     victims, wanted = await noticed_and_away(new_replica, database, sim, project, "m1.tiny")
     sim.quota(project, instances=-1)
     sim.add_host("sim-2")
     _, client = await new_replica()
-    await client.saw("create/active", wanted)
-    await client.saw("evict/reprieved", victims[0])
-    await client.noticed(sim, victims[0], None)
+    await client.wait_for_event("create/active", wanted)
+    await client.wait_for_event("evict/reprieved", victims[0])
+    await client.wait_for_notice(sim, victims[0], None)
     assert victims[0] in sim.servers() and not [one for one in await client.record() if one["evicting_at"]], mode
 
 
 @pytest.mark.gen_test(timeout=40)
-async def test_a_practice_that_nobody_waits_for_any_more_ends_nobody(new_replica, database, sim):
+async def test_a_practice_that_nobody_waits_for_any_more_ends_no_vm(new_replica, database, sim):
     replica, client = await new_replica()
     (vm,) = await client.fill(1)
     await client.practise(vm)
@@ -77,6 +77,6 @@ async def test_a_practice_that_nobody_waits_for_any_more_ends_nobody(new_replica
     for statement in filter(str.strip, _AWAY.split(";")):
         database.rows(statement + " RETURNING 1")
     _, client = await new_replica()
-    await client.saw("evict/reprieved", vm)
-    await client.noticed(sim, vm, None)
+    await client.wait_for_event("evict/reprieved", vm)
+    await client.wait_for_notice(sim, vm, None)
     assert vm in sim.servers()

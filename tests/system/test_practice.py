@@ -22,9 +22,9 @@ async def test_a_practised_eviction_is_as_a_real_one_and_says_that_it_is_none(cl
     said = await client.practise(vm)
     evict_at = said.json["vm"]["evict_at"]
     assert (said.status, said.json["message"]) == (202, f"vm {vm} was noticed; it goes at {evict_at}")
-    await client.noticed(sim, vm, evict_at)
+    await client.wait_for_notice(sim, vm, evict_at)
     assert sim.guest_metadata(vm)["vmsvc_evict_reason"] == "simulated by its owner"
-    gone = await client.saw("evict/evicted", vm)
+    gone = await client.wait_for_event("evict/evicted", vm)
     events = [event for event in await client.events(vm=vm) if event["type"] == "evict"]
     assert [event["data"]["state"] for event in events] == ["noticed", "evicting", "evicted"]
     assert all(event["data"]["simulated"] is True for event in events)
@@ -49,11 +49,11 @@ async def test_with_the_notice_only_it_is_reprieved_when_its_time_is_up(client, 
         202,
         f"vm {vm} was noticed; it stays, and is reprieved at {evict_at}",
     )
-    await client.noticed(sim, vm, evict_at)
-    spared = await client.saw("evict/reprieved", vm)
+    await client.wait_for_notice(sim, vm, evict_at)
+    spared = await client.wait_for_event("evict/reprieved", vm)
     assert spared["time"] >= evict_at and spared["data"]["simulated"] is True
     assert spared["data"]["vm"]["state"] == "active" and "notice" not in spared["data"]["vm"]
-    await client.noticed(sim, vm, None)
+    await client.wait_for_notice(sim, vm, None)
     await until(lambda: "vmsvc_evict_reason" not in sim.guest_metadata(vm), "the end of the reason")
     assert sim.servers()[vm]["status"] == "ACTIVE"
     (one,) = await client.record(vm=vm)
@@ -61,7 +61,7 @@ async def test_with_the_notice_only_it_is_reprieved_when_its_time_is_up(client, 
     # ... and it can be practised again.
     assert (await client.practise(vm, notice_only=True)).status == 202
     assert (await client.acknowledge(vm)).status == 200
-    await client.saw_times("evict/reprieved", 2, vm)
+    await client.wait_for_events("evict/reprieved", 2, vm)
     assert [one["state"] for one in await client.record(vm=vm)] == ["reprieved", "reprieved"]
 
 
@@ -82,7 +82,7 @@ async def test_who_cannot_be_evicted_cannot_practise_it(client, sim, project):
     ):
         answer = await client.practise(ref)
         assert (answer.status, answer.json["error"]) == (status, error), ref
-    await client.saw("evict/reprieved", noticed)
+    await client.wait_for_event("evict/reprieved", noticed)
     assert len(await client.record()) == 1
     sim.change(locked, locked_by=None)
 
@@ -92,13 +92,13 @@ async def test_many_who_practise_one_vm_give_it_one_notice(client):
     (vm,) = await client.fill(1)
     answers = await asyncio.gather(*(client.practise(vm) for _ in range(5)))
     assert sorted(answer.status for answer in answers) == [202, 409, 409, 409, 409]
-    await client.saw("evict/evicted", vm)
+    await client.wait_for_event("evict/evicted", vm)
     assert len(await client.record()) == 1
 
 
 @grace(1.5)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_vm_that_only_practises_is_no_room_on_its_way_and_another_goes(client):
+async def test_a_practised_notice_frees_no_capacity_and_another_vm_is_evicted(client):
     mine = await client.fill(4)
     assert (await client.practise(mine[0], notice_only=True)).status == 202
     created = await client.create(False)
@@ -110,7 +110,7 @@ async def test_a_vm_that_only_practises_is_no_room_on_its_way_and_another_goes(c
 
 @grace(1.5)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_vm_that_practises_to_the_end_makes_room_and_nobody_else_goes(client):
+async def test_a_practised_eviction_frees_capacity_and_no_other_vm_is_evicted(client):
     mine = await client.fill(4)
     assert (await client.practise(mine[0])).status == 202
     created = await client.create(False)
@@ -137,10 +137,10 @@ async def test_a_group_shows_its_budget_and_practises_within_it(client):
     shown = (await client.listed())[team[0]]
     assert (shown["group"], shown["max_unavailable"]) == ("team", 2)
     assert [(await client.practise(vm, notice_only=True)).status for vm in team] == [202, 202, 409]
-    await client.saw_times("evict/reprieved", 2)
+    await client.wait_for_events("evict/reprieved", 2)
     assert (await client.practise(team[2], notice_only=True)).status == 202
     # The least that a VM of the group asks for counts, and one that says nothing asks for one.
-    await client.saw_times("evict/reprieved", 3)
+    await client.wait_for_events("evict/reprieved", 3)
     await client.create(True, group="team")
     assert [(await client.practise(vm, notice_only=True)).status for vm in team[:2]] == [202, 409]
 

@@ -25,16 +25,16 @@ async def test_a_kill_during_the_notice_neither_shortens_nor_forgets_it(new_proc
     client = await process.ready()
     await client.fill(4)
     creating = asyncio.ensure_future(client.create(False))
-    notice = await client.saw("evict/noticed")
+    notice = await client.wait_for_event("evict/noticed")
     victim, due = notice["subject"], notice["data"]["vm"]["evict_at"]
     process.kill()
     with pytest.raises(HTTPStreamClosedError):
         await creating
     leases_run_out(database)
     _, client = await new_replica()
-    evicting = await client.saw("evict/evicting", victim)
+    evicting = await client.wait_for_event("evict/evicting", victim)
     assert evicting["time"] >= due and evicting["data"]["vm"]["evict_at"] == due
-    created = await client.saw("create/active", notice["data"]["makes_room_for"])
+    created = await client.wait_for_event("create/active", notice["data"]["makes_room_for"])
     assert created["data"]["evicted"] == [victim]
 
 
@@ -77,12 +77,12 @@ async def test_a_service_that_is_asked_to_stop_says_so_and_gives_its_work_to_oth
     assert "Traceback" not in process.text()
     assert not database.rows("SELECT * FROM intent WHERE done_at IS NULL AND lease_owner IS NOT NULL")
     _, client = await new_replica()
-    await client.saw("create/active", accepted.json["vm"]["vmsvc_id"])
+    await client.wait_for_event("create/active", accepted.json["vm"]["vmsvc_id"])
     assert len(sim.servers()) == 1
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_cloud_that_lets_nobody_in_is_told_in_a_line_that_says_why(new_process, environ, tmp_path):
+async def test_a_cloud_that_lets_nobody_in_is_reported_in_a_line_that_says_why(new_process, environ, tmp_path):
     clouds = tmp_path / "clouds.yaml"
     clouds.write_text(
         re.sub(

@@ -36,12 +36,12 @@ async def test_the_answer_comes_when_its_victims_are_on_record_as_gone_unless_on
     assert {one["vm"]["id"]: one["state"] for one in record} == dict.fromkeys(created.json["evicted"], state)
     sim.clear_faults()
     for victim in created.json["evicted"]:
-        await client.saw("evict/evicted", victim)
+        await client.wait_for_event("evict/evicted", victim)
 
 
 @BOTH
 @pytest.mark.gen_test(timeout=30)
-async def test_a_request_over_the_quota_with_everybody_evicted_notices_nobody(client, sim, project):
+async def test_a_request_over_the_quota_with_everybody_evicted_notices_no_vm(client, sim, project):
     sim.quota(project, cores=3)
     preemptible = await client.fill(3)
     refused = await client.create(False, flavor="m1.large")
@@ -94,7 +94,7 @@ async def test_others_who_use_up_the_quota_meanwhile_cost_at_most_two_rounds(cli
     sim.fault(action="delay", method="POST", path="/servers$", body_matches="robbed", count=2, seconds=1)
     creating = asyncio.ensure_future(client.create(False, name="robbed"))
     for round_number in (1, 2):
-        await client.saw_times("evict/evicted", round_number)
+        await client.wait_for_events("evict/evicted", round_number)
         sim.foreign(project)
     answer = await creating
     assert answer.status in (403, 409)
@@ -129,7 +129,7 @@ async def test_what_is_over_a_quota_that_was_lowered_has_to_leave_too(client, si
 @pytest.mark.parametrize("filled", [6, 8], ids=["hosts-with-room", "hosts-full"])
 @pytest.mark.parametrize("hosts", [2])
 @pytest.mark.gen_test(timeout=30)
-async def test_nobody_is_noticed_where_a_lowered_quota_cannot_be_met(client, sim, project, hosts, limit, filled):
+async def test_no_vm_is_noticed_where_a_lowered_quota_cannot_be_met(client, sim, project, hosts, limit, filled):
     """Standard VMs use the whole quota, and preemptible ones what is over it."""
     assert hosts == 2
     for _ in range(3):

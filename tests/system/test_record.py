@@ -27,7 +27,7 @@ async def test_an_eviction_is_on_record_with_every_step_in_order(client, mode):
     assert [one["vm"]["id"]] == created.json["evicted"]
     assert one["request"] == {"id": created.id, "vmsvc_id": created.json["vm"]["vmsvc_id"], "name": "wanted"}
     assert (one["state"], one["reason"], one["simulated"], one["round"]) == ("evicted", "capacity", False, 1)
-    notice = await client.saw("evict/noticed")
+    notice = await client.wait_for_event("evict/noticed")
     assert one["criterion"] == notice["data"]["criterion"]
     assert one["bin"].split()[0] == ("host" if mode == "operator" else "host_id")
     assert one["cost"]["victims_by_priority"] == {"0": 1} and one["optimal"] is True and one["wasted"] is None
@@ -48,7 +48,7 @@ async def test_the_record_comes_in_pages_and_selected_and_survives_a_restart(new
     created = await client.create(False)
     for vm in set(vms) - set(created.json["evicted"]):
         await client.practise(vm, notice_only=True)
-    await client.saw_times("evict/reprieved", 3)
+    await client.wait_for_events("evict/reprieved", 3)
     whole = await client.record()
     assert [one["id"] for one in whole] == sorted((one["id"] for one in whole), reverse=True)
     assert len(whole) == 4
@@ -80,12 +80,12 @@ async def test_the_record_comes_in_pages_and_selected_and_survives_a_restart(new
 async def test_who_left_by_itself_during_its_notice_was_not_evicted(client, sim):
     await client.fill(4)
     creating = asyncio.ensure_future(client.create(False, flavor="m1.medium"))
-    deleted, lost = [event["subject"] for event in await client.saw_times("evict/noticed", 2)]
+    deleted, lost = [event["subject"] for event in await client.wait_for_events("evict/noticed", 2)]
     assert (await client.delete(deleted)).status == 200
     sim.vanish(lost)
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, [])
-    await client.saw("delete/lost", lost)
+    await client.wait_for_event("delete/lost", lost)
     states = {one["vm"]["id"]: one["state"] for one in await client.record()}
     # The room may be seen before the loss is: then it was reprieved first.
     assert states == {deleted: "deleted", lost: states[lost]} and states[lost] in ("lost", "reprieved")
@@ -103,7 +103,7 @@ async def test_lifetimes_end_with_a_notice_and_not_all_at_once(quick_lifetimes, 
     del quick_lifetimes
     standard = (await client.create(False)).id
     vms = await client.fill(3)
-    notices = await client.saw_times("evict/noticed", 3)
+    notices = await client.wait_for_events("evict/noticed", 3)
     assert {event["subject"] for event in notices} == set(vms)
     for event in notices:
         launched = datetime.fromisoformat(event["data"]["vm"]["launched_at"])
@@ -114,8 +114,8 @@ async def test_lifetimes_end_with_a_notice_and_not_all_at_once(quick_lifetimes, 
         assert event["data"]["makes_room_for"] is None
     assert len({event["data"]["evict_at"] for event in notices}) == 3
     for event in notices:
-        evicting = await client.saw("evict/evicting", event["subject"])
+        evicting = await client.wait_for_event("evict/evicting", event["subject"])
         assert evicting["time"] >= event["data"]["evict_at"]
-    await client.saw_times("evict/evicted", 3)
+    await client.wait_for_events("evict/evicted", 3)
     assert {one["reason"] for one in await client.record()} == {"lifetime"}
     assert (await client.listed()).keys() == {standard}

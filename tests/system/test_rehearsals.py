@@ -36,7 +36,7 @@ async def test_sixty_equal_dry_runs_cost_the_cloud_one_rehearsal_a_second(client
 
 
 @pytest.mark.gen_test(timeout=30)
-async def test_too_many_different_dry_runs_are_told_to_come_later_and_starve_no_create(client, sim):
+async def test_too_many_different_dry_runs_get_retry_after_and_starve_no_create(client, sim):
     """Whoever tries many requests uses up the budget of all who try; a real create is rehearsed all the same."""
     mine = await client.fill(4)
     sim.forget_calls()

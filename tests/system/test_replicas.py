@@ -37,7 +37,7 @@ async def test_every_socket_of_every_replica_gets_each_event_once_and_in_order(c
 
 @pytest.mark.parametrize("options", [{"grace_seconds": 0.5}], ids=["grace0.5"])
 @pytest.mark.gen_test(timeout=40)
-async def test_requests_at_both_replicas_share_room_and_victims(client, new_process, environ, sim):
+async def test_requests_at_both_replicas_share_capacity_and_victims(client, new_process, environ, sim):
     one, other = client, await new_process(environ).ready()
     await one.fill(2)
     await other.fill(2)
@@ -55,7 +55,7 @@ async def test_a_client_waits_at_one_replica_for_what_the_other_does(client, new
     first = await process.ready()
     accepted = await first.create(False, headers={"Prefer": "respond-async", "Idempotency-Key": "shared"})
     waiting = asyncio.ensure_future(client.create(False, headers={"Idempotency-Key": "shared"}))
-    await client.saw("create/building")
+    await client.wait_for_event("create/building")
     process.tell_to_stop()
     created = await waiting
     assert created.status == 201
@@ -70,7 +70,7 @@ async def test_a_stop_writes_down_what_has_just_been_done(new_replica, database,
     sim.settings(boot_seconds=0.5)
     replica, client = await new_replica()
     creating = asyncio.ensure_future(client.create(False))
-    await client.saw("create/building")
+    await client.wait_for_event("create/building")
     with closing(psycopg2.connect(database.url)) as other, other.cursor() as cursor:
         cursor.execute("SELECT id FROM intent FOR UPDATE")
         assert (await creating).status == 201

@@ -6,8 +6,8 @@ import signal
 import pytest
 
 from tests.chaos.fleet import Launcher
-from tests.chaos.plant import Watcher
 from tests.chaos.scenarios import Clients
+from tests.chaos.system_under_test import Watcher
 from tests.conftest import Database
 from tests.system import invariants
 from tests.system.patience import PATIENCE
@@ -74,7 +74,7 @@ async def test_a_rolling_restart_loses_no_request_and_no_event(launcher, environ
         for _ in range(2 * ROUNDS):
             old = replicas[0]
             await start().ready()
-            old.tell(signal.SIGTERM)
+            old.send_signal(signal.SIGTERM)
             await old.end()
             replicas.remove(old)
             assert "Traceback" not in old.text()

@@ -57,7 +57,7 @@ async def rounds(sim, count):
 @pytest.mark.parametrize("options", [{"grace_seconds": 20}], ids=["grace20"])
 @pytest.mark.parametrize("mode", ["tenant"])
 @pytest.mark.gen_test(timeout=120)
-async def test_a_restored_backup_deletes_nobody_and_everybody_is_adopted(
+async def test_a_restored_backup_deletes_no_vm_and_every_server_is_adopted(
     new_process, environ, database, sim, project, adopt, tmp_path
 ):
     """The backup holds two requests that wait and the notices of their victims. After it one request gets its server,
@@ -71,7 +71,7 @@ async def test_a_restored_backup_deletes_nobody_and_everybody_is_adopted(
     await until_active(client, got)
     got_server = (await client.show(got)).json["id"]
     await client.delete(gone)
-    await client.saw("evict/reprieved", stays)
+    await client.wait_for_event("evict/reprieved", stays)
     sim.quota(project, instances=-1)
     made = await client.fill(5) + [(await client.create(False)).id for _ in range(5)]
     seen = (await client.call("GET", f"{API}/vm")).json["seq"]
@@ -115,7 +115,7 @@ async def two_that_wait(client, sim, project, database):
         (await client.create(False, name=name, headers={"Prefer": "respond-async"})).json["vm"]["id"]
         for name in ("got", "gone")
     ]
-    await client.saw_times("evict/noticed", 2)
+    await client.wait_for_events("evict/noticed", 2)
     went, stays = [
         next(
             row["cloud_id"]
@@ -182,7 +182,7 @@ async def test_adopting_beside_a_running_service_takes_what_it_can_and_says_what
     )
     shown = (await client.show(standard)).json
     assert (shown["vmsvc_id"], shown["owner"], shown["is_preemptible"]) == (mark_of("standard"), "adopted", False)
-    await client.noticed(sim, standard, None)
+    await client.wait_for_notice(sim, standard, None)
     assert sim.servers()[standard]["host"] == before[standard]["host"]
     sim.change(unknown, metadata=sim.servers()[unknown]["metadata"] | {"vmsvc_kind": "preemptible"})
     assert (await adopt())[0] == 0

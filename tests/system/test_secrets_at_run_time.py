@@ -104,7 +104,7 @@ def fixture_guarded(postgres):
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_database_that_takes_the_password_no_more_is_told_of_without_it(
+async def test_a_database_that_takes_the_password_no_more_is_reported_without_it(
     new_process, environ, postgres, guarded, token, member
 ):
     url = re.sub("://[^@]*@", f"://{guarded}@", environ["VMSVC_DATABASE_URL"])
@@ -126,7 +126,7 @@ async def test_a_database_that_takes_the_password_no_more_is_told_of_without_it(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_token_file_that_cannot_be_read_lets_nobody_in_and_tells_nothing(
+async def test_a_token_file_that_cannot_be_read_lets_nobody_in_and_reports_nothing(
     new_process, environ, token, member, file
 ):
     process = new_process(environ)

@@ -75,7 +75,7 @@ async def test_a_database_whose_encoding_does_not_hold_every_name_is_refused(run
 
 @pytest.mark.parametrize("replicas", ["1", "2"])
 @pytest.mark.gen_test(timeout=60)
-async def test_a_role_that_may_not_create_is_told_what_it_lacks(run, postgres, replicas):
+async def test_a_role_that_may_not_create_is_refused_with_the_right_that_it_lacks(run, postgres, replicas):
     with made(postgres, "closed") as url:
         postgres.rows("CREATE ROLE weak LOGIN")
         try:
@@ -88,7 +88,7 @@ async def test_a_role_that_may_not_create_is_told_what_it_lacks(run, postgres, r
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_role_without_rights_on_the_tables_is_told_so(run, database, postgres):
+async def test_a_role_without_rights_on_the_tables_is_refused_with_the_reason(run, database, postgres):
     postgres.rows("CREATE ROLE weak LOGIN")
     try:
         status, _, err = await run("migrate", VMSVC_DATABASE_URL=database.url.replace("//vmsvc@", "//weak@"))
@@ -101,7 +101,7 @@ async def test_a_role_without_rights_on_the_tables_is_told_so(run, database, pos
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_data_folder_that_cannot_be_used_is_told_by_name(run, tmp_path):
+async def test_a_data_folder_that_cannot_be_used_is_reported_by_name(run, tmp_path):
     (tmp_path / "file").write_text("no folder")
     for job, status, folder in (
         ("serve", 2, tmp_path / "file"),
@@ -128,7 +128,7 @@ def test_a_reader_that_leaves_is_no_defect(environ, job):
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_an_embedded_database_is_looked_at_where_it_lies_and_beside_who_uses_it(run, new_process, tmp_path):
+async def test_an_embedded_database_is_checked_where_it_lies_and_while_a_service_uses_it(run, new_process, tmp_path):
     folder = tmp_path / "data"
     status, out, _ = await run("check", VMSVC_DATABASE_URL="", VMSVC_DATA_DIR=str(folder))
     assert status == 0 and "will be made" in out and not folder.exists()
@@ -181,7 +181,7 @@ def test_what_no_waiting_mends_is_not_waited_for_and_the_rest_not_for_ever(postg
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_database_that_takes_no_changes_is_told_as_that(run, database):
+async def test_a_database_that_takes_no_changes_is_reported_as_that(run, database):
     name = database.rows("SELECT current_database() AS name")[0]["name"]
     database.command(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     with pytest.raises(preflight.Unfit, match="default_transaction_read_only is on"):

@@ -17,7 +17,7 @@ def _mode():
 
 
 @pytest.mark.gen_test(timeout=40)
-async def test_made_up_ids_cost_the_cloud_a_look_a_second_for_all_of_them(client, sim):
+async def test_unknown_ids_cost_the_cloud_one_read_a_second_together(client, sim):
     await client.create(True)
     loop = asyncio.get_running_loop()
     sim.forget_calls()

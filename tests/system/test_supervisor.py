@@ -74,7 +74,7 @@ async def test_ctrl_c_ends_all_replicas_and_says_come_back_to_sockets(new_proces
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_who_waits_for_a_create_when_the_service_stops_is_told_where_its_answer_will_be(
+async def test_a_client_that_waits_for_a_create_when_the_service_stops_gets_the_address_of_its_answer(
     new_process, environ, sim, new_replica
 ):
     sim.settings(boot_seconds=9)
@@ -88,7 +88,7 @@ async def test_who_waits_for_a_create_when_the_service_stops_is_told_where_its_a
     assert await process.exit_status() == 0
     sim.call("POST", "/sim/clock", {"advance": 9})
     _, client = await new_replica()
-    await client.saw("create/active", answer.headers["Location"].rpartition("/")[2])
+    await client.wait_for_event("create/active", answer.headers["Location"].rpartition("/")[2])
 
 
 @pytest.mark.gen_test(timeout=60)

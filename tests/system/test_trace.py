@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from vmsvc.log import Json
+from vmsvc.log import JsonLogFormatter
 from vmsvc.service import trace
 
 ONE, OTHER = (f"req-0000000{number}-0000-4000-8000-000000000000" for number in (1, 2))
@@ -33,7 +33,7 @@ async def test_what_is_done_for_a_request_carries_its_id_to_the_cloud(client, si
 
 @pytest.mark.parametrize("options", [{"grace_seconds": 0.3}], ids=["grace0.3"])
 @pytest.mark.gen_test(timeout=40)
-async def test_an_eviction_carries_the_id_of_the_request_that_it_makes_room_for(client, sim):
+async def test_an_eviction_carries_the_id_of_the_request_that_it_frees_capacity_for(client, sim):
     victims = await client.fill(4)
     created = await client.create(False, headers={"X-Request-Id": ONE})
     (victim,) = created.json["evicted"]
@@ -56,7 +56,7 @@ async def test_an_error_names_the_id_under_which_the_cloud_knows_it(client, sim)
 async def test_evictions_their_reasons_and_whether_the_notice_was_kept_are_counted(client):
     one, *_ = await client.fill(4)
     await client.practise(one, notice_only=True)
-    await client.saw("evict/reprieved", one)
+    await client.wait_for_event("evict/reprieved", one)
     assert (await client.create(False)).status == 201
     seen = {}
     async with asyncio.timeout(15):
@@ -115,6 +115,6 @@ async def test_whatever_changes_a_vm_the_log_says_for_which_request_and_for_whom
 async def test_a_line_of_the_log_says_for_which_request_it_was_written(io_loop):
     del io_loop
     record = logging.makeLogRecord({"msg": "vm a: pending -> building", "levelname": "INFO", "name": "vmsvc.store.db"})
-    assert "request_id" not in json.loads(Json().format(record))
+    assert "request_id" not in json.loads(JsonLogFormatter().format(record))
     trace.begin(ONE)
-    assert json.loads(Json().format(record))["request_id"] == ONE
+    assert json.loads(JsonLogFormatter().format(record))["request_id"] == ONE

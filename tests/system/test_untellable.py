@@ -62,7 +62,9 @@ def moment(text):
 @TENANT
 @grace(1)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_tenant_s_victims_are_told_or_skipped_and_who_can_be_told_goes_in_one_round(client, sim, project):
+async def test_a_tenant_skips_victims_that_cannot_read_a_notice_and_evicts_the_others_in_one_round(
+    client, sim, project
+):
     full = await client.fill(2, priority=-10)
     (third,) = await client.fill(1, priority=5)
     fill_metadata(sim, *full)
@@ -82,7 +84,7 @@ async def test_a_tenant_s_victims_are_told_or_skipped_and_who_can_be_told_goes_i
 
 @grace(1)
 @pytest.mark.gen_test(timeout=30)
-async def test_nobody_makes_himself_immune_to_an_operator_he_goes_by_the_event_after_a_whole_notice(client, sim):
+async def test_an_owner_cannot_prevent_an_operator_s_eviction_which_comes_by_event_after_a_whole_notice(client, sim):
     full = await client.fill(1, priority=-10)
     await client.fill(3, priority=5)
     fill_metadata(sim, full[0])
@@ -91,7 +93,7 @@ async def test_nobody_makes_himself_immune_to_an_operator_he_goes_by_the_event_a
     assert (created.status, created.json["evicted"]) == (201, full)
     (notice,) = await notices(client)
     assert notice["data"]["delivery"] == notice["data"]["vm"]["notice"]["delivery"] == "event"
-    went = await client.saw("evict/evicting", full[0])
+    went = await client.wait_for_event("evict/evicting", full[0])
     assert moment(went["time"]) - moment(notice["time"]) >= timedelta(seconds=1)
     (one,) = await client.record()
     assert (one["delivery"], one["noticed_at"], one["round"]) == ("event", None, 1)
@@ -100,7 +102,7 @@ async def test_nobody_makes_himself_immune_to_an_operator_he_goes_by_the_event_a
 
 @grace(1)
 @pytest.mark.gen_test(timeout=30)
-async def test_what_an_operator_finds_out_only_then_is_told_by_a_second_event_and_nothing_comes_earlier(client, sim):
+async def test_an_unreadable_notice_that_an_operator_finds_late_gets_a_second_event_and_no_earlier_end(client, sim):
     vms = await client.fill(4)
     refuse(sim, *vms)
     created = await client.create(False)
@@ -108,7 +110,7 @@ async def test_what_an_operator_finds_out_only_then_is_told_by_a_second_event_an
     first, second = await notices(client)
     assert [event["data"]["delivery"] for event in (first, second)] == ["metadata", "event"]
     assert first["data"]["evict_at"] == second["data"]["evict_at"] and second["subject"] == victim
-    went = await client.saw("evict/evicting", victim)
+    went = await client.wait_for_event("evict/evicting", victim)
     assert moment(went["time"]) - moment(first["time"]) >= timedelta(seconds=1)
     sim.clear_faults()
 
@@ -122,7 +124,9 @@ async def test_a_refusal_for_good_ends_the_notice_at_once_and_costs_no_round(cli
     sim.quota(project, instances=4)
     refuse(sim, *vms[:3])
     creating = asyncio.ensure_future(client.create(False))
-    await client.noticed(sim, vms[3], (await client.saw("evict/noticed", vms[3]))["data"]["evict_at"])
+    await client.wait_for_notice(
+        sim, vms[3], (await client.wait_for_event("evict/noticed", vms[3]))["data"]["evict_at"]
+    )
     await client.acknowledge(vms[3])
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, [vms[3]])
@@ -139,7 +143,7 @@ async def test_a_refusal_for_good_ends_the_notice_at_once_and_costs_no_round(cli
 @grace(1.5)
 @pytest.mark.parametrize("hosts", [2])
 @pytest.mark.gen_test(timeout=30)
-async def test_of_several_victims_each_that_cannot_be_told_is_replaced_within_the_round(client, sim, project):
+async def test_of_several_victims_each_that_cannot_read_its_notice_is_replaced_within_the_round(client, sim, project):
     vms = await client.fill(5)
     sim.quota(project, cores=5)
     refuse(sim, *vms[:3])
@@ -154,7 +158,7 @@ async def test_of_several_victims_each_that_cannot_be_told_is_replaced_within_th
 @TENANT
 @grace(20)
 @pytest.mark.gen_test(timeout=30)
-async def test_when_nobody_can_be_told_the_answer_comes_at_once_and_nobody_goes(client, sim, project):
+async def test_when_no_victim_can_read_a_notice_the_answer_comes_at_once_and_no_vm_is_evicted(client, sim, project):
     vms = await client.fill(4)
     sim.quota(project, instances=4)
     refuse(sim, *vms)
@@ -169,14 +173,14 @@ async def test_when_nobody_can_be_told_the_answer_comes_at_once_and_nobody_goes(
 @BOTH
 @grace(1)
 @pytest.mark.gen_test(timeout=30)
-async def test_where_one_item_is_free_the_guest_reads_when_it_goes(client, sim, mode):
+async def test_where_one_metadata_item_is_free_the_guest_reads_evict_at(client, sim, mode):
     flavor = "m1.tiny" if mode == "operator" else "m1.small"
     vms = await client.fill(4, flavor)
     fill_metadata(sim, *vms, items=MOST - 1)
     await seen(client, vms, MOST - 1)
     creating = asyncio.ensure_future(client.create(False, flavor=flavor))
-    notice = await client.saw("evict/noticed")
-    await client.noticed(sim, notice["subject"], notice["data"]["evict_at"])
+    notice = await client.wait_for_event("evict/noticed")
+    await client.wait_for_notice(sim, notice["subject"], notice["data"]["evict_at"])
     assert "vmsvc_evict_reason" not in sim.servers()[notice["subject"]]["metadata"]
     assert (await creating).json["evicted"] == [notice["subject"]]
     (one,) = await client.record()
@@ -192,15 +196,15 @@ async def test_who_is_locked_during_its_notice_costs_no_round_and_is_not_noticed
     creating = asyncio.ensure_future(client.create(False, flavor=flavor))
     locked = []
     for number in range(1, 4):
-        last = (await client.saw_times("evict/noticed", number))[-1]["subject"]
-        await client.noticed(sim, last, (await client.show(last)).json["evict_at"])
+        last = (await client.wait_for_events("evict/noticed", number))[-1]["subject"]
+        await client.wait_for_notice(sim, last, (await client.show(last)).json["evict_at"])
         sim.change(last, locked_by="owner")
-        await client.saw("evict/reprieved", last)
+        await client.wait_for_event("evict/reprieved", last)
         locked.append(last)
         if number > 1:  # to toggle the lock makes nobody a candidate for that request again
             sim.change(locked[number - 2], locked_by=None)
     (victim,) = set(vms) - set(locked)
-    await client.saw("evict/noticed", victim)
+    await client.wait_for_event("evict/noticed", victim)
     await client.acknowledge(victim)
     created = await creating
     assert (created.status, created.json["evicted"]) == (201, [victim])
@@ -212,11 +216,11 @@ async def test_who_is_locked_during_its_notice_costs_no_round_and_is_not_noticed
 @TENANT
 @pytest.mark.parametrize("options", [{"grace_seconds": 0.3, "max_lifetime_seconds": 1}], ids=["lifetime"])
 @pytest.mark.gen_test(timeout=30)
-async def test_a_lifetime_that_ends_where_nobody_can_be_told_is_no_flood_of_notices(monkeypatch, client, sim):
+async def test_a_lifetime_that_ends_where_no_notice_can_be_written_is_no_flood_of_notices(monkeypatch, client, sim):
     monkeypatch.setattr("vmsvc.service.evictions.lifetimes._ROUND_SECONDS", 0.1)
     vm = (await client.create(True)).id
     fill_metadata(sim, vm)
-    reprieved = await client.saw("evict/reprieved", vm)
+    reprieved = await client.wait_for_event("evict/reprieved", vm)
     assert "could not read the notice" in reprieved["data"]["reason"]
     looks = len(sim.calls(path="/servers/detail"))
     await until(lambda: len(sim.calls(path="/servers/detail")) > looks + 1, "more rounds", 20)
@@ -226,12 +230,12 @@ async def test_a_lifetime_that_ends_where_nobody_can_be_told_is_no_flood_of_noti
 @BOTH
 @grace(0.5)
 @pytest.mark.gen_test(timeout=30)
-async def test_practice_of_one_that_cannot_be_told_says_so(client, sim, mode):
+async def test_practice_of_a_vm_that_cannot_read_a_notice_says_so(client, sim, mode):
     vm = (await client.create(True)).id
     fill_metadata(sim, vm)
     await client.practise(vm)
     if mode == "tenant":
-        assert "could not read the notice" in (await client.saw("evict/reprieved", vm))["data"]["reason"]
+        assert "could not read the notice" in (await client.wait_for_event("evict/reprieved", vm))["data"]["reason"]
         return
-    await client.saw("evict/evicted", vm)
+    await client.wait_for_event("evict/evicted", vm)
     assert [event["data"]["delivery"] for event in await notices(client)] == ["metadata", "event"]

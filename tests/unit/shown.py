@@ -16,7 +16,7 @@ from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
-from vmsvc.service.catalog import Choice
+from vmsvc.service.catalog import ResolvedRequest
 from vmsvc.service.commands import Commands, CreateVm
 from vmsvc.store.vm_cache import VmRow
 
@@ -119,7 +119,7 @@ def row_of(server: Server) -> VmRow:
     )
 
 
-def chosen(wanted: Wanted) -> Choice:
+def chosen(wanted: Wanted) -> ResolvedRequest:
     """What a request names, as the catalog finds it: flavor and image."""
     flavor, image = wanted.flavor, wanted.image
     specs = {
@@ -130,7 +130,7 @@ def chosen(wanted: Wanted) -> Choice:
         **({"hw_architecture": image.arch} if image.arch else {}),
         **{f"trait:{name}": "required" for name in image.required},
     }
-    return Choice(
+    return ResolvedRequest(
         domain_flavor(repr(flavor), repr(flavor), flavor.vcpus, flavor.ram * _MIB, flavor.disk, extra_specs=specs),
         domain_image(
             repr(image),

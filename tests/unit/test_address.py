@@ -3,7 +3,7 @@
 import pytest
 
 from vmsvc import config
-from vmsvc.store.address import BadAddress, parse
+from vmsvc.store.address import BadAddress, parse_url
 
 SECRET = "Zx9Qw7"
 
@@ -27,7 +27,7 @@ SECRET = "Zx9Qw7"
     ],
 )
 def test_whatever_libpq_takes_is_taken(text, wanted):
-    assert parse(text).parameters == wanted
+    assert parse_url(text).parameters == wanted
     assert config.load({"VMSVC_DATABASE_URL": text, "VMSVC_LISTEN_URL": text}).listen_url == text
 
 
@@ -42,7 +42,7 @@ def test_whatever_libpq_takes_is_taken(text, wanted):
 )
 def test_options_are_kept_and_those_that_are_settings_go_with_each_transaction(options, session, left):
     escaped = options.replace("\\", "\\\\")
-    found = parse(f"host=h options='{escaped}'")
+    found = parse_url(f"host=h options='{escaped}'")
     assert (found.session, found.parameters.get("options")) == (session, left)
 
 
@@ -74,7 +74,7 @@ def test_options_are_kept_and_those_that_are_settings_go_with_each_transaction(o
 @pytest.mark.parametrize("name", ["VMSVC_DATABASE_URL", "VMSVC_LISTEN_URL"])
 def test_anything_else_is_refused_and_not_repeated(text, name):
     with pytest.raises(BadAddress):
-        parse(text)
+        parse_url(text)
     with pytest.raises(config.ConfigError, match=f"{name}: it is no address of a PostgreSQL") as told:
         config.load({"VMSVC_DATABASE_URL": "postgresql://h/d", name: text})
     shown = [str(told.value)]

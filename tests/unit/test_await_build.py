@@ -10,7 +10,7 @@ from vmsvc.service.acting.await_build import BuildWaiter
 
 BUILD_SECONDS = 1.0
 REFUSAL_SECONDS = 0.17
-LOOK_SECONDS = 0.06
+RELOAD_SECONDS = 0.06
 
 
 class Cloud:
@@ -29,7 +29,7 @@ class Cloud:
     async def read_server(self, server_id):
         """A GET."""
         self.looks.append(server_id)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(RELOAD_SECONDS)
         at, status = self._ends[server_id]
         done = asyncio.get_running_loop().time() >= at
         return SimpleNamespace(
@@ -60,7 +60,7 @@ def fixture_build(cloud):
 
 
 @in_fast_time
-async def test_where_the_cloud_refuses_its_no_is_not_looked_for_as_late_as_the_end_of_a_build(build, cloud):
+async def test_after_recent_refusals_a_refusal_is_found_before_a_build_could_end(build, cloud):
     assert (await build(refused=False))[0] == "ACTIVE"
     took = []
     for _ in range(4):
@@ -74,7 +74,7 @@ async def test_where_the_cloud_refuses_its_no_is_not_looked_for_as_late_as_the_e
 
 
 @in_fast_time
-async def test_a_build_is_not_looked_at_early_where_nobody_was_refused_lately_or_room_was_made(build, cloud):
+async def test_a_build_is_not_polled_early_without_recent_refusals_or_after_an_eviction(build, cloud):
     await build(refused=False)
     for _ in range(4):
         await build(refused=True)

@@ -66,7 +66,7 @@ class Cloud:
 @pytest.fixture(name="cloud")
 def fixture_cloud(monkeypatch):
     """One that is read again every fifth of a second at most."""
-    monkeypatch.setattr("vmsvc.service.catalog._AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr("vmsvc.service.catalog._REREAD_SECONDS", 0.2)
     return Cloud()
 
 
@@ -80,21 +80,21 @@ def fixture_catalog(cloud):
 
 
 def test_what_is_known_is_not_asked_for(cloud, catalog):
-    found = asyncio.run(catalog.choose(key_name="old"))
+    found = asyncio.run(catalog.resolve(key_name="old"))
     assert (found.flavor.name, found.image.id, found.network.id, found.key_name) == ("tiny", "i", "n", "old")
     assert not cloud.asked
 
 
 def test_a_key_pair_that_was_made_since_is_found(cloud, catalog):
     cloud.keys.add("new")
-    assert asyncio.run(catalog.choose(key_name="new")).key_name == "new"
+    assert asyncio.run(catalog.resolve(key_name="new")).key_name == "new"
     assert cloud.asked == {"key_names": 1}
 
 
 def test_however_many_names_are_made_up_a_list_is_read_once_in_a_while(cloud, catalog):
     async def ask():
         found = await asyncio.gather(
-            *(catalog.choose(key_name=f"k{number}") for number in range(200)), return_exceptions=True
+            *(catalog.resolve(key_name=f"k{number}") for number in range(200)), return_exceptions=True
         )
         assert {type(each) for each in found} == {InvalidRequest} and {each.field for each in found} == {"key_name"}
 
@@ -104,20 +104,20 @@ def test_however_many_names_are_made_up_a_list_is_read_once_in_a_while(cloud, ca
 
 def test_an_image_that_no_list_shows_is_asked_for_once_and_remembered(cloud, catalog):
     for _ in range(3):
-        assert asyncio.run(catalog.choose(image=COMMUNITY)).image.name == "community"
+        assert asyncio.run(catalog.resolve(image=COMMUNITY)).image.name == "community"
     assert cloud.asked == {"images": 1, "image": 1}
 
 
 def test_ids_that_are_made_up_are_asked_for_a_few_at_a_time(cloud, catalog):
     async def ask():
         return await asyncio.gather(
-            *(catalog.choose(image=str(uuid.uuid4())) for _ in range(50)), return_exceptions=True
+            *(catalog.resolve(image=str(uuid.uuid4())) for _ in range(50)), return_exceptions=True
         )
 
     found = Counter(map(type, asyncio.run(ask())))
     assert found[InvalidRequest] == cloud.asked["image"] <= 12
     assert found[TooManyRequests] == 50 - found[InvalidRequest]
-    assert asyncio.run(catalog.choose()).image.id == "i"
+    assert asyncio.run(catalog.resolve()).image.id == "i"
 
 
 def test_addresses_are_read_once_in_a_while_unless_none_is_left(cloud, catalog):

@@ -54,11 +54,11 @@ def _known(cloud, now):
 
 
 @pytest.mark.gen_test
-async def test_who_one_is_goes_by_the_id_and_not_by_the_name(cloud, known):
+async def test_a_principal_is_identified_by_its_id_and_not_by_its_name(cloud, known):
     member = frozenset({"member"})
     for token, user_id in (("first", "1"), ("second", "2"), ("third", "2")):
         cloud.tokens[token] = Identity("team_one@Default", "ours", member, 3600.0, user_id)
-    one, other, again = [await known.who(token, "a") for token in ("first", "second", "third")]
+    one, other, again = [await known.authenticate(token, "a") for token in ("first", "second", "third")]
     assert one.name == other.name and one.id != other.id == again.id
     assert not one.owns(other.id, other.name) and again.owns(other.id, other.name)
     assert one.owns(None, "team_one@Default"), "a row from before has the name alone"
@@ -68,14 +68,14 @@ async def test_who_one_is_goes_by_the_id_and_not_by_the_name(cloud, known):
 async def test_a_role_decides_who_may_act_for_other_owners(cloud, now):
     known = Keystone(cloud, {"member"}, {"reader"}, clock=lambda: now[0], admin_roles={"admin"})
     cloud.tokens["root"] = Identity("root@Default", "ours", frozenset({"member", "admin"}), 3600.0, "3")
-    assert (await known.who("root", "a")).acts_for_others
-    assert not (await known.who("good", "a")).acts_for_others
+    assert (await known.authenticate("root", "a")).acts_for_others
+    assert not (await known.authenticate("good", "a")).acts_for_others
 
 
 @pytest.mark.gen_test
 async def test_a_role_decides_who_may_write(known):
-    assert (await known.who("good", "a")).may_write
-    principal = await known.who("look", "a")
+    assert (await known.authenticate("good", "a")).may_write
+    principal = await known.authenticate("look", "a")
     assert (principal.name, principal.may_write) == ("eve@Default", False)
 
 
@@ -83,26 +83,26 @@ async def test_a_role_decides_who_may_write(known):
 @pytest.mark.parametrize("token", ["none", "bare", "else"])
 async def test_another_project_or_role_is_forbidden(known, token):
     with pytest.raises(Forbidden):
-        await known.who(token, "a")
+        await known.authenticate(token, "a")
 
 
 @pytest.mark.gen_test
 async def test_a_good_answer_is_believed_for_a_minute_and_a_revoked_token_no_longer(known, cloud, now):
-    await asyncio.gather(*(known.who("good", "a") for _ in range(20)))
+    await asyncio.gather(*(known.authenticate("good", "a") for _ in range(20)))
     assert cloud.asked == ["good"], "many at once ask once"
     del cloud.tokens["good"]
-    now[0] += keystone.GOOD_SECONDS - 1
-    await known.who("good", "a")
+    now[0] += keystone.ACCEPTED_SECONDS - 1
+    await known.authenticate("good", "a")
     now[0] += 2
     with pytest.raises(Unauthenticated):
-        await known.who("good", "a")
+        await known.authenticate("good", "a")
 
 
 @pytest.mark.gen_test
 async def test_nothing_is_believed_beyond_the_tokens_end(known, cloud, now):
-    await known.who("ends", "a")
+    await known.authenticate("ends", "a")
     now[0] += 6
-    await known.who("ends", "a")
+    await known.authenticate("ends", "a")
     assert cloud.asked == ["ends", "ends"]
 
 
@@ -110,106 +110,106 @@ async def test_nothing_is_believed_beyond_the_tokens_end(known, cloud, now):
 async def test_a_bad_answer_is_believed_for_some_seconds(known, cloud, now):
     for _ in range(3):
         with pytest.raises(Unauthenticated):
-            await known.who("bad", "a")
+            await known.authenticate("bad", "a")
     assert cloud.asked == ["bad"]
-    now[0] += keystone.BAD_SECONDS + 1
+    now[0] += keystone.REJECTED_SECONDS + 1
     cloud.tokens["bad"] = cloud.tokens["good"]
-    assert (await known.who("bad", "a")).name == "demo@Default"
+    assert (await known.authenticate("bad", "a")).name == "demo@Default"
 
 
 @pytest.mark.gen_test
 async def test_a_keystone_that_is_away_is_no_reason_to_believe_or_to_refuse(known, cloud, now):
-    await known.who("good", "a")
+    await known.authenticate("good", "a")
     cloud.away = True
-    await known.who("good", "a")
+    await known.authenticate("good", "a")
     for token in ("good", "look"):
-        now[0] += keystone.GOOD_SECONDS + 1
+        now[0] += keystone.ACCEPTED_SECONDS + 1
         with pytest.raises(CloudUnavailable):
-            await known.who(token, "a")
+            await known.authenticate(token, "a")
     cloud.away = False
-    await known.who("good", "a")
+    await known.authenticate("good", "a")
 
 
 @pytest.mark.gen_test
-async def test_a_service_that_has_not_signed_in_yet_knows_nobody(known, cloud):
+async def test_a_service_that_has_not_signed_in_yet_authenticates_no_client(known, cloud):
     cloud.project_id = ""
     cloud.tokens["bare"] = Identity("max@Default", "", frozenset({"member"}), 60.0)
     with pytest.raises(CloudUnavailable):
-        await known.who("bare", "a")
+        await known.authenticate("bare", "a")
 
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("token", ["", "a b", "a\n", "ü", "x" * 5000])
 async def test_what_cannot_be_a_token_is_not_asked_about(known, cloud, token):
     with pytest.raises(Unauthenticated):
-        await known.who(token, "a")
+        await known.authenticate(token, "a")
     assert not cloud.asked
 
 
 @pytest.mark.gen_test
-async def test_who_guesses_is_slowed_down_and_keeps_nobody_else_out(known, cloud):
-    await known.who("good", "a")
+async def test_a_client_that_guesses_tokens_is_slowed_down_and_keeps_no_other_out(known, cloud):
+    await known.authenticate("good", "a")
     refused = 0
     for number in range(200):
         try:
-            await known.who(f"guess-{number}", "a")
+            await known.authenticate(f"guess-{number}", "a")
         except TooManyRequests:
             refused += 1
         except Unauthenticated:
             pass
     assert refused == 200 - 50
     assert len(cloud.asked) == 51
-    await known.who("good", "a")
-    await known.who("look", "b")
+    await known.authenticate("good", "a")
+    await known.authenticate("look", "b")
 
 
 @pytest.mark.gen_test
 async def test_what_is_remembered_is_bounded(cloud, now, monkeypatch):
-    monkeypatch.setattr(keystone, "MOST", 3)
+    monkeypatch.setattr(keystone, "MAX_REMEMBERED", 3)
     known = Keystone(cloud, {"member", "admin"}, {"reader"}, clock=lambda: now[0])
     for number in range(10):
         cloud.tokens[f"t{number}"] = cloud.tokens["good"]
-        await known.who(f"t{number}", "a")
+        await known.authenticate(f"t{number}", "a")
         with pytest.raises(Unauthenticated):
-            await known.who(f"bad{number}", "a")
-    assert len(known._good) == len(known._bad) == 3  # pylint: disable=protected-access
+            await known.authenticate(f"bad{number}", "a")
+    assert len(known._accepted) == len(known._rejected) == 3  # pylint: disable=protected-access
 
 
 @pytest.mark.gen_test
 async def test_a_socket_may_go_on_as_long_as_its_token(known, cloud, now):
-    principal = await known.who("good", "a")
-    await known.still(principal, 10_000)
+    principal = await known.authenticate("good", "a")
+    await known.recheck(principal, 10_000)
     del cloud.tokens["good"]
-    now[0] += keystone.GOOD_SECONDS + 1
+    now[0] += keystone.ACCEPTED_SECONDS + 1
     with pytest.raises(Unauthenticated):
-        await known.still(principal, 60)
+        await known.recheck(principal, 60)
 
 
 @pytest.mark.gen_test
 async def test_a_socket_whose_token_was_never_seen_here_comes_back_after_a_while(known, cloud):
     other = Keystone(cloud, {"member"}, set())
-    principal = await other.who("good", "a")
-    await known.still(principal, keystone.UNSEEN_SECONDS - 1)
+    principal = await other.authenticate("good", "a")
+    await known.recheck(principal, keystone.UNSEEN_SECONDS - 1)
     with pytest.raises(Unauthenticated):
-        await known.still(principal, keystone.UNSEEN_SECONDS + 1)
+        await known.recheck(principal, keystone.UNSEEN_SECONDS + 1)
 
 
 async def bombard(known, tokens, peer):
     """All of them at once; how each ended."""
-    return await asyncio.gather(*(known.who(token, peer) for token in tokens), return_exceptions=True)
+    return await asyncio.gather(*(known.authenticate(token, peer) for token in tokens), return_exceptions=True)
 
 
 @pytest.mark.gen_test
 async def test_bad_tokens_from_ones_own_address_do_not_lock_a_known_user_out(known, cloud, now):
-    await known.who("good", "nat")
+    await known.authenticate("good", "nat")
     for second in range(180):
         now[0] += 1
         await bombard(known, [f"bad-{second}-{number}" for number in range(10)], "nat")
-        assert (await known.who("good", "nat")).name == "demo@Default", second
+        assert (await known.authenticate("good", "nat")).name == "demo@Default", second
     del cloud.tokens["good"]
-    now[0] += keystone.GOOD_SECONDS
+    now[0] += keystone.ACCEPTED_SECONDS
     with pytest.raises(Unauthenticated):
-        await known.who("good", "nat")
+        await known.authenticate("good", "nat")
     assert len([token for token in cloud.asked if token == "good"]) <= 5
 
 
@@ -220,22 +220,22 @@ async def test_a_thousand_bad_tokens_at_once_are_some_questions(known, cloud):
     assert sum(isinstance(answer, TooManyRequests) for answer in answers) == 1450
     await bombard(known, [f"bad-{number}" for number in range(50)], "a")
     assert len(cloud.asked) == 50, "they are known to be bad"
-    assert (await known.who("look", "b")).name == "eve@Default"
+    assert (await known.authenticate("look", "b")).name == "eve@Default"
 
 
 @pytest.mark.gen_test
 async def test_bad_tokens_from_a_thousand_addresses_are_some_questions(known, cloud):
-    await known.who("good", "a")
+    await known.authenticate("good", "a")
     await asyncio.gather(
         *(bombard(known, [f"bad-{peer}-{number}" for number in range(3)], f"peer-{peer}") for peer in range(1000))
     )
     assert len(cloud.asked) == 1 + 200
-    await known.who("good", "a")
+    await known.authenticate("good", "a")
 
 
 @pytest.mark.gen_test
 async def test_good_tokens_cost_their_address_nothing(known, cloud):
     for number in range(300):
         cloud.tokens[f"good-{number}"] = cloud.tokens["good"]
-    answers = [await known.who(f"good-{number}", "office") for number in range(300)]
+    answers = [await known.authenticate(f"good-{number}", "office") for number in range(300)]
     assert {answer.name for answer in answers} == {"demo@Default"}

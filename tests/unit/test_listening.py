@@ -101,7 +101,7 @@ def test_an_address_is_written_as_in_a_url(address, url):
 
 # Tornado leaves the socket that it could not bind to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_port_that_is_taken_and_an_address_that_is_none_are_told_in_words(listen):
+def test_a_port_that_is_taken_and_an_address_that_is_none_are_reported_in_words(listen):
     port = listen("::")[0].getsockname()[1]
     with pytest.raises(ConfigError, match=rf"\[::\]:{port} is in use"):
         listen("::", port)

@@ -73,7 +73,7 @@ def test_a_first_build_is_one_replica_on_the_simulated_cloud():
     assert first.env["REPLICA_PORTS"] == "8888"
 
 
-def test_what_a_build_was_told_is_kept_by_a_later_one_that_is_told_nothing():
+def test_the_settings_of_a_build_are_kept_by_a_later_one_without_settings():
     told = {
         "REPLICAS": "3",
         "PORT": "9000",
@@ -191,7 +191,7 @@ def test_a_value_that_both_kinds_of_compose_do_not_read_alike_is_refused_and_not
     assert value not in str(refused.value)
 
 
-def test_credentials_are_looked_for_where_every_client_does(tmp_path, monkeypatch):
+def test_credentials_are_searched_for_where_every_client_does(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with pytest.raises(Refused, match="OS_CLIENT_CONFIG_FILE"):
@@ -250,7 +250,7 @@ def test_what_is_wrong_for_a_moment_only_does_not_keep_a_build_from_going_on(che
         ("vmsvc: VMSVC_GRACE_SECONDS='x' is not a number", 1, "VMSVC_GRACE_SECONDS='x'"),
     ],
 )
-def test_what_is_wrong_and_stays_so_is_told(checks, report, looks, words):
+def test_what_is_wrong_and_stays_so_is_reported(checks, report, looks, words):
     reports = Reports(report)
     with pytest.raises(engine.Failed, match=words):
         checks.check_service(reports, decide(), reports)

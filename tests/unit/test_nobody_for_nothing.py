@@ -47,7 +47,7 @@ def broken(cloud: Cloud) -> str:
 
 
 @pytest.mark.parametrize("mode", ["operator", "tenant"])
-def test_nobody_goes_for_a_request_that_cannot_be_served(mode, record_property):
+def test_no_vm_is_evicted_for_a_request_that_cannot_be_served(mode, record_property):
     rng, seen = random.Random(f"{mode} {SEED}"), Counter()
     for _ in range(CASES):
         cloud = random_cloud(rng, mode)

@@ -49,7 +49,7 @@ def known(*seconds, **how):
     return duration
 
 
-def test_a_look_is_in_vain_until_shortly_before_the_shortest_of_the_last_times():
+def test_the_first_poll_comes_shortly_before_the_shortest_of_the_last_times():
     assert MinimumDuration().initial_delay == 0
     assert known(0.5, 0.4, 0.8).initial_delay == pytest.approx(0.36)
     assert known(0.1, *[0.5] * 8).initial_delay == pytest.approx(0.45), "what was long ago does not count"
@@ -57,7 +57,7 @@ def test_a_look_is_in_vain_until_shortly_before_the_shortest_of_the_last_times()
 
 
 @in_fast_time
-async def test_nobody_looks_before_there_may_be_something_to_see_and_then_often():
+async def test_the_first_poll_is_late_and_the_next_ones_come_often():
     began = asyncio.get_running_loop().time()
     server_cache = ServerCache(0.3)
     server, _ = await ServerPoller(server_cache).wait_for("A", is_active, began, known(0.3), 5)
@@ -66,7 +66,7 @@ async def test_nobody_looks_before_there_may_be_something_to_see_and_then_often(
 
 
 @in_fast_time
-async def test_what_is_learned_is_never_longer_than_it_takes():
+async def test_the_learned_duration_is_never_longer_than_the_real_one():
     duration, loop = MinimumDuration(), asyncio.get_running_loop()
     for _ in range(6):
         server_cache, began = ServerCache(0.12), loop.time()
@@ -85,7 +85,7 @@ async def test_a_cloud_that_has_become_faster_is_followed():
 
 
 @in_fast_time
-async def test_what_may_be_far_shorter_is_found_by_halves():
+async def test_a_far_shorter_duration_is_found_by_halving():
     duration = known(0.8, shrink_factor=0.5)
     for _ in range(4):
         now = asyncio.get_running_loop().time()
@@ -94,7 +94,7 @@ async def test_what_may_be_far_shorter_is_found_by_halves():
 
 
 @in_fast_time
-async def test_what_takes_longer_is_looked_at_less_often():
+async def test_what_takes_longer_is_polled_less_often():
     began = asyncio.get_running_loop().time() - 8
     server_cache = ServerCache(1.2)
     assert (
@@ -104,7 +104,7 @@ async def test_what_takes_longer_is_looked_at_less_often():
 
 
 @in_fast_time
-async def test_what_takes_minutes_is_looked_at_once_a_second_and_never_without_a_pause():
+async def test_what_takes_minutes_is_polled_once_a_second_and_never_without_a_pause():
     loop = asyncio.get_running_loop()
     server_cache, asked = ServerCache(9), loop.time()
     await ServerPoller(server_cache).wait_for("A", is_active, asked - 200, MinimumDuration(), 1.5)
@@ -112,7 +112,7 @@ async def test_what_takes_minutes_is_looked_at_once_a_second_and_never_without_a
 
 
 @in_fast_time
-async def test_a_server_that_is_gone_is_none_and_whose_time_is_over_gets_what_is_there():
+async def test_a_deleted_server_is_none_and_after_the_limit_the_server_is_returned_as_it_is():
     began = asyncio.get_running_loop().time()
     assert (
         await ServerPoller(ServerCache(0, gone=True)).wait_for("A", is_active, began, MinimumDuration(), 5)
@@ -123,7 +123,7 @@ async def test_a_server_that_is_gone_is_none_and_whose_time_is_over_gets_what_is
 
 @pytest.mark.parametrize("many, listed", [(2, False), (9, True)])
 @in_fast_time
-async def test_a_list_tells_of_many_and_that_one_is_gone_only_a_look_tells(many, listed):
+async def test_many_servers_are_read_from_lists_and_only_a_get_shows_that_one_is_deleted(many, listed):
     server_cache = ServerCache(0.2, gone=True)
     poller, began = ServerPoller(server_cache), asyncio.get_running_loop().time()
     waits = [poller.wait_for(name, is_active, began, MinimumDuration(), 5) for name in "ABCDEFGHI"[:many]]

@@ -178,7 +178,7 @@ def items(count):
         ({"status": "RESCUE"}, True),
     ],
 )
-def test_whose_guest_runs_and_cannot_be_told_is_no_victim_of_a_tenant_and_an_operator_s_by_the_event(
+def test_a_guest_that_cannot_read_a_notice_is_no_candidate_for_a_tenant_and_gets_the_event_alone_from_an_operator(
     fields, takes_notice
 ):
     for operator, policy in ((True, POLICY), (False, POLICY), (False, Policy(notices=False))):
@@ -197,7 +197,7 @@ def test_a_vm_whose_server_is_not_shown_or_which_is_too_young_is_untouchable():
 
 
 @pytest.mark.parametrize("status", ["SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"])
-def test_a_server_without_a_host_frees_quota_and_no_room(status):
+def test_a_server_without_a_host_frees_quota_and_no_capacity(status):
     known = facts(server_fields={"status": status})
     assert known.quota and not known.resources
 
@@ -210,7 +210,7 @@ def test_a_server_without_a_host_frees_quota_and_no_room(status):
         ("newest_first", 100, "newest first"),
     ],
 )
-def test_the_policy_says_who_is_the_cheapest_and_in_which_words(name, lost_work, words):
+def test_the_policy_decides_the_cheapest_victim_and_the_words_of_the_criterion(name, lost_work, words):
     assert cost(Policy(name)) == lost_work
     assert Policy(name).words == words
 
@@ -244,13 +244,13 @@ def test_while_a_request_builds_its_reservation_holds_nothing_more():
     assert not joined([], [], kept=[kept]).reservations, "of a request that has long ended"
 
 
-def test_hosts_are_seen_with_who_is_on_them():
+def test_hosts_have_the_servers_that_are_on_them():
     world = joined([], [], allocations={"A": Resources({"VCPU": 2})})
     assert world.hosts["sim-1"].allocations == {"A": {"VCPU": 2}}
     assert world.hosts["sim-1"].capacity == {"VCPU": 4}
 
 
-def test_a_request_remembers_what_the_cloud_said_and_whether_room_was_freed_since():
+def test_a_request_remembers_what_the_cloud_said_and_whether_capacity_was_freed_since():
     refusal = {
         "error": "no_capacity",
         "message": "No valid host",

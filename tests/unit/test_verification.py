@@ -22,7 +22,9 @@ def test_a_quick_snapshot_will_do_to_place_a_request(world, place):
 
 
 @pytest.mark.parametrize("world, place", [(tenant, Place(None)), (operator, Place("sim-1"))])
-def test_it_does_while_room_is_kept_for_the_request_itself_and_not_while_it_is_kept_for_others(world, place):
+def test_a_refusal_counts_while_capacity_is_reserved_for_the_request_itself_and_not_while_it_is_reserved_for_others(
+    world, place
+):
     own, others = reserved("wanted", QUOTA, PROJECT), reserved("other", QUOTA, PROJECT)
     assert not unverified_facts(request(), place, world(kept=[own]), snapshot(False))
     assert unverified_facts(request(), place, world(kept=[own, others]), snapshot(False)).order
@@ -35,7 +37,7 @@ def test_no_vm_is_evicted_and_no_request_is_refused_upon_a_quick_snapshot(decisi
     assert not unverified_facts(request(), decision, tenant(vm("a")), snapshot(True))
 
 
-def test_of_a_host_that_will_be_full_it_is_enough_to_know_who_holds_what_there():
+def test_for_a_host_that_will_be_full_its_allocations_are_enough():
     world, full, place = operator(vm("a")), request(cpus=3), Place("sim-1")
     assert unverified_facts(full, place, world, snapshot(False)).hosts == {"sim-1"}
     assert not unverified_facts(full, place, world, snapshot(False, counted=frozenset({"sim-1"})))

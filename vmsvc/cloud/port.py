@@ -185,7 +185,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ComputeService:
     """A compute service. While it is `up` it finishes its work; it takes new servers only when it is `enabled` too."""
 
     up: bool
@@ -294,7 +294,7 @@ class Cloud(Protocol):
     async def providers(self) -> tuple[Provider, ...]:
         """Operator mode: every compute host, in one call however many there are."""
 
-    async def services(self) -> Mapping[str, Service]:
+    async def services(self) -> Mapping[str, ComputeService]:
         """Operator mode: the compute service of every host, by the host's name, in one call."""
 
     async def content(self, provider: Provider) -> Content:

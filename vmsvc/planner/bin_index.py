@@ -209,7 +209,7 @@ class BinIndex:
         )
 
     def _why_no_plan(self, order: BinOrder, eligible: Callable[[Bin], bool] | None, nodes: NodeBudget) -> str:
-        """Why there is no plan. This looks at all bins, so the answer is kept until one of them changes."""
+        """Why there is no plan. This reads all bins, so the answer is kept until one of them changes."""
         if order.no_plan_reason is not None and eligible is None and not nodes.spent:
             return order.no_plan_reason
         reason = why_no_plan(

@@ -11,7 +11,7 @@ from vmsvc.planner.objective import Objective, Pricing
 from vmsvc.planner.pruning import Deficit, Row, Rows, pruned
 from vmsvc.planner.search import Item, NodeBudget, cheapest, greedy_cover
 
-#: A rank (objective, bin id): only plans below it are looked for. None: every plan.
+#: A rank (objective, bin id): only plans below it are searched for. None: every plan.
 Limit = tuple[Objective, str] | None
 
 

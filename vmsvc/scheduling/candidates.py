@@ -1,4 +1,4 @@
-"""Which VMs may be evicted, what the planner is told of them, and what a plan costs."""
+"""Which VMs may be evicted, what the planner gets of them, and what a plan costs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

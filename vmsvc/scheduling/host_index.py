@@ -1,6 +1,6 @@
 """The hosts of a world as the next request would find them, kept in order while the world changes.
 
-A decision looks again only at the hosts on which something changed, and at the few other hosts that can be the best.
+A decision reads only the hosts on which something changed, and the few other hosts that can be the best.
 `FreeHosts` keeps the hosts by free capacity; the planner's `BinIndex` keeps them by what a plan there costs.
 """
 

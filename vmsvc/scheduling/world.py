@@ -1,4 +1,4 @@
-"""What scheduling looks at: the cloud as it was read, joined with what the database has promised.
+"""What scheduling decides on: the cloud as it was read, joined with what the database has promised.
 
 Quota items (`instances`, `cores`, `ram`) and resource classes (`VCPU`, `MEMORY_MB`, ...) have different names. So the
 sum of a quota vector and a resource vector is one vector, in which both shortages can be seen at once.

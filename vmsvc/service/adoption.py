@@ -1,7 +1,7 @@
 """Make rows for servers of ours that have none, since the database was restored from a backup.
 
 The server's marks and the cloud give the columns of its row. Its owner, priority, group and promised running time were
-in the lost row alone. All functions but `begin_anew` may run beside a running service.
+in the lost row alone. All functions but `reset_after_restore` may run beside a running service.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ from vmsvc.store import intents, ledger, outbox, vms
 from vmsvc.store.db import Lock, Unit, reading, unit
 from vmsvc.store.models import Vm
 
-_OURS = frozenset({MARK, OWNER, KIND, EVICT_AT, EVICT_REASON})
+_MARK_KEYS = frozenset({MARK, OWNER, KIND, EVICT_AT, EVICT_REASON})
 #: The form of a row's id, as `commands.create` makes it. The server's owner can write any text into the mark. With such
 #: an id a row could not be found, or would be found in the place of another.
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RESTORED = "the database was restored from a backup"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ServerWithoutRow:
     """A server that carries our mark and has no row. `problem`: why it cannot be adopted as it is, and what a person
     has to do; None when it can."""
 
@@ -44,21 +44,21 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """The cloud's flavors and images, to find the names and ids that a server's view does not contain."""
+class CloudCatalog:
+    """The cloud's flavors and images, for the names and ids that a server's body does not contain."""
 
     flavors: Mapping[str, Flavor]  # by name
     images: Mapping[str, Named]  # by id
 
 
-async def offer_of(cloud: Cloud) -> Offer:
-    """Read the offer from the cloud. Raises what the cloud raises."""
-    return Offer(
+async def read_catalog(cloud: Cloud) -> CloudCatalog:
+    """Read flavors and images from the cloud. Raises what the cloud raises."""
+    return CloudCatalog(
         {flavor.name: flavor for flavor in await cloud.flavors()}, {image.id: image for image in await cloud.images()}
     )
 
 
-def ours_of(servers: Iterable[Server], deployment: str) -> list[Server]:
+def marked_servers(servers: Iterable[Server], deployment: str) -> list[Server]:
     """The servers that carry the mark of this deployment, without those that its rehearsals made."""
     return [
         server
@@ -67,28 +67,28 @@ def ours_of(servers: Iterable[Server], deployment: str) -> list[Server]:
     ]
 
 
-def without_row(ours: Collection[Server]) -> list[Found]:
+def servers_without_row(ours: Collection[Server]) -> list[ServerWithoutRow]:
     """Those of our servers that have no row, oldest first. In the database pool."""
     marks = {server.metadata[MARK] for server in ours}
     with reading():
         rows = {row.id for row in vms.of_ids(marks)}
-        taken = {row.cloud_id for row in vms.of_servers(marks)} | {server.id for server in ours}
+        used_ids = {row.cloud_id for row in vms.of_servers(marks)} | {server.id for server in ours}
         named = {
             row.cloud_id for row in vms.of_servers([server.id for server in ours]) if State(row.state) not in FINAL
         }
-    carried = Counter(server.metadata[MARK] for server in ours)
+    carriers = Counter(server.metadata[MARK] for server in ours)
     return [
-        Found(server, problem_of(server, carried[server.metadata[MARK]], taken))
+        ServerWithoutRow(server, adoption_problem(server, carriers[server.metadata[MARK]], used_ids))
         for server in sorted(ours, key=lambda server: (server.created, server.id))
         if server.metadata[MARK] not in rows and server.id not in named
     ]
 
 
-def problem_of(server: Server, carried: int, taken: Collection[str] = ()) -> str | None:
-    """Why a server cannot be adopted as it is, None when it can; `carried`: how many servers carry its mark, `taken`:
-    the cloud's ids of servers, which cannot be the id of a row too."""
-    if why := _mark_problem(server, carried, taken):
-        return why
+def adoption_problem(server: Server, carriers: int, used_ids: Collection[str] = ()) -> str | None:
+    """Why a server cannot be adopted as it is, None when it can. `carriers`: how many servers carry its mark;
+    `used_ids`: the cloud's ids of servers, which cannot be the id of a row too."""
+    if problem := _mark_problem(server, carriers, used_ids):
+        return problem
     if server.metadata.get(KIND) not in KINDS.values():
         return (
             f"its {KIND} is {server.metadata.get(KIND)!r}: set its kind (openstack server set --property "
@@ -103,29 +103,29 @@ def problem_of(server: Server, carried: int, taken: Collection[str] = ()) -> str
     return None
 
 
-def _mark_problem(server: Server, carried: int, taken: Collection[str]) -> str | None:
+def _mark_problem(server: Server, carriers: int, used_ids: Collection[str]) -> str | None:
     mark = server.metadata[MARK]
-    if mark in taken or not _ID.fullmatch(mark):
+    if mark in used_ids or not _ID_FORM.fullmatch(mark):
         return (
             f"its {MARK} is {mark!r}, which vmsvc did not write: remove it (openstack server unset "
             f"--property {MARK} {server.id}), or set it to a new UUID"
         )
-    if carried > 1:
-        return f"{carried} servers carry its mark: delete those that nobody wants (openstack server delete)"
+    if carriers > 1:
+        return f"{carriers} servers carry its mark: delete those that nobody wants (openstack server delete)"
     return None
 
 
-def columns_of(server: Server, offer: Offer, owner: str) -> dict[str, Any]:
+def columns_of(server: Server, catalog: CloudCatalog, owner: str) -> dict[str, Any]:
     """The columns of the row of such a server."""
     size, image = server.flavor, server.body.get("image") or {}
-    flavor, image_id = offer.flavors.get(size.name), str(image.get("id", ""))
+    flavor, image_id = catalog.flavors.get(size.name), str(image.get("id", ""))
     traits = {kind: sorted(names) for kind, names in asdict(traits_of(size.extra_specs)).items()}
     return {
         "name": server.name,
         "is_preemptible": server.metadata[KIND] == KINDS[True],
         "principal": owner,
         "flavor": size.name,
-        "image": offer.images[image_id].name if image_id in offer.images else image_id,
+        "image": catalog.images[image_id].name if image_id in catalog.images else image_id,
         "network": next(iter(server.body.get("addresses") or {}), None),
         "boot": {
             "asked": {"adopted": True},
@@ -135,7 +135,7 @@ def columns_of(server: Server, offer: Offer, owner: str) -> dict[str, Any]:
             "network_id": None,
             "key_name": server.body.get("key_name"),
             "user_data": None,
-            "metadata": {name: value for name, value in server.metadata.items() if name not in _OURS},
+            "metadata": {name: value for name, value in server.metadata.items() if name not in _MARK_KEYS},
             "availability_zone": None,
             "traits": traits,
         },
@@ -151,19 +151,21 @@ def columns_of(server: Server, offer: Offer, owner: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- in the database pool
 
 
-def adopt(found: Collection[Found], offer: Offer, owner: str) -> list[Vm]:
+def adopt(found: Collection[ServerWithoutRow], catalog: CloudCatalog, owner: str) -> list[Vm]:
     """Make and return rows for the servers that have no problem and still no row."""
     with unit() as work:
         work.lock(Lock.SCHEDULER)  # another `adopt` may run
         servers = {one.server.metadata[MARK]: one.server for one in found if one.problem is None}
         for row in [*vms.of_ids(servers), *vms.of_servers([server.id for server in servers.values()])]:
             servers = {mark: server for mark, server in servers.items() if mark != row.id and server.id != row.cloud_id}
-        return [_adopted(work, mark, server, columns_of(server, offer, owner)) for mark, server in servers.items()]
+        return [
+            _adopt_server(work, mark, server, columns_of(server, catalog, owner)) for mark, server in servers.items()
+        ]
 
 
-def _adopted(work: Unit, vm_id: str, server: Server, columns: dict[str, Any]) -> Vm:
+def _adopt_server(work: Unit, vm_id: str, server: Server, columns: dict[str, Any]) -> Vm:
     vm = vms.adopt(work, vm_id, server.id, columns, "adopted: it carries our mark and had no row")
-    if EVICT_AT in server.metadata:  # of a notice that the database has forgotten
+    if EVICT_AT in server.metadata:  # of a notice that the database no longer has
         intents.enqueue(work, intents.REPRIEVE, vm_id)
     return vm
 
@@ -172,7 +174,7 @@ class _DryRun(Exception):
     """Rolls back the transaction of a dry run."""
 
 
-def begin_anew(ours: Collection[Server], dry_run: bool) -> list[str]:
+def reset_after_restore(ours: Collection[Server], dry_run: bool) -> list[str]:
     """After a restore, before the service starts: void what the backup promised, for it is out of date. Notices are
     void; a request that waited gets the server that was made for it since, or fails; and the history of events starts
     over, with a `seq` above every one that a client may have seen. Returns a line for each thing done (or, in a
@@ -180,36 +182,36 @@ def begin_anew(ours: Collection[Server], dry_run: bool) -> list[str]:
 
     Raises Conflict while a service is connected to the database.
     """
-    said: list[str] = []
+    lines: list[str] = []
     with contextlib.suppress(_DryRun), unit() as work:
         work.lock(Lock.SCHEDULER)
-        if outbox.others():
+        if outbox.other_sessions():
             raise Conflict("a vmsvc service runs on this database: stop all replicas first")
-        outbox.begin_anew()
+        outbox.restart_history()
         vms.touch_all()
-        said.append("events: the history starts over, with a seq above every one that clients may have seen")
-        said += _settled(work, ours)
+        lines.append("events: the history starts over, with a seq above every one that clients may have seen")
+        lines += _void_commitments(work, ours)
         if dry_run:
             raise _DryRun
-    return said
+    return lines
 
 
-def _settled(work: Unit, ours: Collection[Server]) -> list[str]:
-    said, marked = [], {server.metadata[MARK]: server for server in ours}
+def _void_commitments(work: Unit, ours: Collection[Server]) -> list[str]:
+    lines, marked = [], {server.metadata[MARK]: server for server in ours}
     for row in vms.in_states([State.NOTICED]):
         reprieve(work, row, f"{_RESTORED}: this notice is void")
-        said.append(f"{row.cloud_id} {row.name}: its notice is void")
+        lines.append(f"{row.cloud_id} {row.name}: its notice is void")
     for row in vms.in_states([State.PENDING, State.BUILDING]):
         if row.state == State.PENDING and row.id in marked:
-            ledger.release(work, row.id)
+            ledger.release_reservation(work, row.id)
             vms.move(work, row, State.BUILDING, host=marked[row.id].host)
             intents.enqueue(work, intents.BOOT, row.id)
-            said.append(f"{row.id} {row.name}: it waited, and its server was made since")
+            lines.append(f"{row.id} {row.name}: it waited, and its server was made since")
         elif row.cloud_id is None and row.id not in marked:
             fail(work, row, Conflict.slug, f"{_RESTORED}, which does not know what became of this request: ask again")
-            said.append(f"{row.id} {row.name}: it waited, and fails")
-    told = {server.id for server in ours if EVICT_AT in server.metadata}
+            lines.append(f"{row.id} {row.name}: it waited, and fails")
+    noticed = {server.id for server in ours if EVICT_AT in server.metadata}
     for row in vms.in_states([State.ACTIVE]):
-        if row.cloud_id in told:  # of a notice that came after the backup
+        if row.cloud_id in noticed:  # of a notice that came after the backup
             intents.enqueue(work, intents.REPRIEVE, row.id)
-    return said
+    return lines

@@ -17,10 +17,10 @@ from vmsvc.service.identity.rate_limit import Buckets
 log = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 30.0
-_AGAIN_SECONDS = 1.0  # from one reading of a list because of a request to the next
+_REREAD_SECONDS = 1.0  # from one reading of a list because of a request to the next
 #: Ids that no list shows are asked for one by one: so many in a second, for all clients together, and so many at once.
-_BY_ID_RATE = 2.0
-_BY_ID_BURST = 10
+_ID_READS_RATE = 2.0
+_ID_READS_BURST = 10
 _IN_USE_SECONDS = 600.0  # for so long after a request has named it, an id or a network is read with the lists
 #: kind -> where its list is kept, and the call that reads it.
 _LISTS: dict[str, tuple[str, Callable[[Cloud], Awaitable[Any]]]] = {
@@ -33,8 +33,8 @@ _LISTS: dict[str, tuple[str, Callable[[Cloud], Awaitable[Any]]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What a request names, found."""
+class ResolvedRequest:
+    """What a request names, as the cloud has it."""
 
     flavor: Flavor
     image: Image
@@ -44,7 +44,7 @@ class Choice:
 
 
 class Catalog:
-    """The cloud's offer as last read, with the defaults of a request that names nothing."""
+    """What the cloud offers, as last read, with the defaults of a request that names nothing."""
 
     def __init__(self, cloud: Cloud, *, flavor: str, image: str, network: str):
         self._cloud = cloud
@@ -58,11 +58,11 @@ class Catalog:
         self._unlisted = {"image": {}, "flavor": {}}  # kind -> id -> (it, when a request has named it)
         self._addresses: dict[str, tuple[float, float, Addresses]] = {}  # network -> read, named, what was read
         self._read_at = dict.fromkeys(_LISTS, float("-inf"))
-        self._turns = {kind: asyncio.Lock() for kind in (*_LISTS, "addresses")}
-        self._by_id = Buckets(_BY_ID_RATE, _BY_ID_BURST)
+        self._locks = {kind: asyncio.Lock() for kind in (*_LISTS, "addresses")}
+        self._id_reads = Buckets(_ID_READS_RATE, _ID_READS_BURST)
 
     async def refresh(self) -> None:
-        """Read all of it, side by side."""
+        """Read all lists, side by side."""
         await asyncio.gather(
             *map(self._read, _LISTS),
             *map(self._read_unlisted, self._unlisted),
@@ -75,13 +75,13 @@ class Catalog:
         self.loaded = True
 
     async def run(self, mark_ready: Callable[[], None]) -> None:
-        """Keep it fresh."""
+        """Read all lists again and again, until this is cancelled. `mark_ready` is called after each time."""
         while True:
             await self.refresh()
             mark_ready()
             await asyncio.sleep(_REFRESH_SECONDS)
 
-    async def choose(
+    async def resolve(
         self,
         *,
         flavor: str | None = None,
@@ -89,44 +89,44 @@ class Catalog:
         network: str | None = None,
         key_name: str | None = None,
         zone: str | None = None,
-    ) -> Choice:
+    ) -> ResolvedRequest:
         """What these ids or names (None: the defaults) mean. Raises InvalidRequest, which names the field, for what the
         cloud does not have and for what does not go together. Before that the cloud is asked again."""
         self._require_loaded()
-        found = Choice(
-            await self._found("flavor", self.flavor, flavor),
-            await self._found("image", self.image, image),
-            await self._found("network", self.network, network),
-            await self._found("key", self.key, key_name),
-            await self._found("zone", self.zone, zone),
+        found = ResolvedRequest(
+            await self._find_or_reread("flavor", self.flavor, flavor),
+            await self._find_or_reread("image", self.image, image),
+            await self._find_or_reread("network", self.network, network),
+            await self._find_or_reread("key", self.key, key_name),
+            await self._find_or_reread("zone", self.zone, zone),
         )
         if objection(found.flavor, found.image, found.network) is None:
             return found
-        await asyncio.gather(*(self._again(kind) for kind in ("flavor", "image", "network")))
+        await asyncio.gather(*(self._reread(kind) for kind in ("flavor", "image", "network")))
         if found.image.id in self._unlisted["image"]:
-            await self._look("image", found.image.id)
-        found = Choice(
+            await self._read_by_id("image", found.image.id)
+        found = ResolvedRequest(
             self.flavor(found.flavor.id),
             self.image(found.image.id),
             self.network(found.network.id),
             found.key_name,
             found.availability_zone,
         )
-        if why := objection(found.flavor, found.image, found.network):
-            raise InvalidRequest(why.message, why.field)
+        if error := objection(found.flavor, found.image, found.network):
+            raise InvalidRequest(error.message, error.field)
         return found
 
-    async def _found(self, kind: str, find: Callable[[str | None], Any], ref: str | None) -> Any:
-        """What is found now, or after the cloud was asked again."""
+    async def _find_or_reread(self, kind: str, find: Callable[[str | None], Any], ref: str | None) -> Any:
+        """What `find` returns now, or after the list was read again."""
         try:
             return find(ref)
         except InvalidRequest:
-            await self._again(kind)
+            await self._reread(kind)
         try:
             return find(ref)
         except InvalidRequest:
             named = ref or self._defaults.get(kind)
-            if not named or not self._may_be_unlisted(kind, named) or await self._look(kind, named) is None:
+            if not named or not self._may_be_unlisted(kind, named) or await self._read_by_id(kind, named) is None:
                 raise
         return find(ref)
 
@@ -139,13 +139,13 @@ class Catalog:
         except ValueError:
             return False
 
-    async def _again(self, kind: str) -> None:
+    async def _reread(self, kind: str) -> None:
         """Read one list anew. Calls that wait share one reading, and readings are a second apart: so unknown names cost
         the cloud one call a second, however many there are."""
-        asked = time.monotonic()
-        async with self._turns[kind]:
-            if self._read_at[kind] < asked:
-                await asyncio.sleep(self._read_at[kind] + _AGAIN_SECONDS - asked)
+        requested_at = time.monotonic()
+        async with self._locks[kind]:
+            if self._read_at[kind] < requested_at:
+                await asyncio.sleep(self._read_at[kind] + _REREAD_SECONDS - requested_at)
                 await self._read(kind)
 
     async def _read(self, kind: str) -> None:
@@ -154,10 +154,10 @@ class Catalog:
         setattr(self, attribute, await call(self._cloud))
         self._read_at[kind] = began
 
-    async def _look(self, kind: str, ref: str) -> Flavor | Image | None:
+    async def _read_by_id(self, kind: str, ref: str) -> Flavor | Image | None:
         """Read a flavor or image by its id; None when there is none. Raises TooManyRequests."""
         try:
-            self._by_id.spend("everybody")
+            self._id_reads.spend("everybody")
         except TooManyRequests as error:
             raise TooManyRequests(
                 f"there is no {kind} {ref!r} in the cloud's list, and requests have named too many "
@@ -173,14 +173,14 @@ class Catalog:
         return found
 
     async def _read_unlisted(self, kind: str) -> None:
-        """Those that requests have named lately, and the default, once more."""
+        """Read those that requests have named recently, and the default, once more."""
         for ref, (_, named) in list(self._unlisted[kind].items()):
             if time.monotonic() - named > _IN_USE_SECONDS:
                 del self._unlisted[kind][ref]
         default = self._defaults[kind]
         listed = {name for item in (self.images if kind == "image" else self.flavors) for name in (item.id, item.name)}
-        asked = {*self._unlisted[kind], *([default] if default and self._may_be_unlisted(kind, default) else [])}
-        for ref in asked - listed:
+        refs = {*self._unlisted[kind], *([default] if default and self._may_be_unlisted(kind, default) else [])}
+        for ref in refs - listed:
             named = self._unlisted[kind].get(ref, (None, time.monotonic()))[1]
             try:
                 found = await (self._cloud.image if kind == "image" else self._cloud.flavor)(ref)
@@ -190,16 +190,16 @@ class Catalog:
 
     async def addresses(self, network_id: str) -> Addresses:
         """The addresses of a network, as read within the last half minute; when none was free then, as they are now."""
-        asked = time.monotonic()
-        async with self._turns["addresses"]:
+        requested_at = time.monotonic()
+        async with self._locks["addresses"]:
             read_at, _, known = self._addresses.get(network_id, (float("-inf"), 0.0, Addresses(0, 0)))
-            oldest = asked - _REFRESH_SECONDS if known.free else asked
+            oldest = requested_at - _REFRESH_SECONDS if known.free else requested_at
             if read_at < oldest:
-                if not known.free and asked - read_at < _AGAIN_SECONDS:
-                    await asyncio.sleep(read_at + _AGAIN_SECONDS - asked)
-                await self._count(network_id, asked)
+                if not known.free and requested_at - read_at < _REREAD_SECONDS:
+                    await asyncio.sleep(read_at + _REREAD_SECONDS - requested_at)
+                await self._count(network_id, requested_at)
             else:
-                self._addresses[network_id] = read_at, asked, known
+                self._addresses[network_id] = read_at, requested_at, known
             return self._addresses[network_id][2]
 
     async def _count(self, network_id: str, named: float) -> None:
@@ -221,7 +221,7 @@ class Catalog:
     def zone(self, ref: str | None) -> str | None:
         """An availability zone that exists, or None for any."""
         if ref is not None and ref not in {zone.name for zone in self.zones}:
-            raise InvalidRequest(f"there is no availability zone {ref!r}{_offer(self.zones)}", "availability_zone")
+            raise InvalidRequest(f"there is no availability zone {ref!r}{_suggestion(self.zones)}", "availability_zone")
         return ref
 
     def key(self, ref: str | None) -> str | None:
@@ -230,7 +230,7 @@ class Catalog:
             raise InvalidRequest(f"there is no key pair {ref!r}", "key_name")
         return ref
 
-    def offer(self) -> dict[str, Any]:
+    def view(self) -> dict[str, Any]:
         """The catalog as clients see it. Raises CloudUnavailable before the first reading."""
         self._require_loaded()
         flavors = sorted(self.flavors, key=lambda flavor: (flavor.vcpus, flavor.ram_mb, flavor.disk_gb, flavor.name))
@@ -274,7 +274,8 @@ class Catalog:
             if len(items) == 1:
                 return items[0]
             raise InvalidRequest(
-                f"name a {kind}: there are {len(items)}{_offer(items)}, and VMSVC_{kind.upper()} sets no default", kind
+                f"name a {kind}: there are {len(items)}{_suggestion(items)}, and VMSVC_{kind.upper()} sets no default",
+                kind,
             )
         unlisted = self._unlisted.get(kind, {}).get(ref)
         found = (
@@ -284,7 +285,7 @@ class Catalog:
         )
         if len(found) != 1:
             problem = f"there is no {kind} {ref!r}" if not found else f"{len(found)} have the name {ref!r}: use the id"
-            raise InvalidRequest(f"{problem}{_offer(items) if not found else ''}", kind)
+            raise InvalidRequest(f"{problem}{_suggestion(items) if not found else ''}", kind)
         return found[0]
 
 
@@ -292,6 +293,6 @@ def _named(items: Sequence[Image | Network]) -> list[dict[str, str]]:
     return [{"id": item.id, "name": item.name} for item in sorted(items, key=lambda item: (item.name, item.id))]
 
 
-def _offer(items: Sequence) -> str:
+def _suggestion(items: Sequence) -> str:
     names = sorted(item.name for item in items)
     return f" ({', '.join(names[:10])}{', …' if len(names) > 10 else ''})" if names else ""

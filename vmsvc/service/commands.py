@@ -25,10 +25,10 @@ from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.domain.requirements import conditions_of, requirements_of
 from vmsvc.service import trace, usage
-from vmsvc.service.catalog import Catalog, Choice
+from vmsvc.service.catalog import Catalog, ResolvedRequest
 from vmsvc.service.events.feed import Waiters
 from vmsvc.service.listing import vm_view
-from vmsvc.service.listing.encoded_list import Page
+from vmsvc.service.listing.encoded_list import ListPage
 from vmsvc.service.listing.list_cache import ListCache
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.scheduler import Scheduler
@@ -40,8 +40,8 @@ from vmsvc.store.models import Vm
 log = logging.getLogger(__name__)
 
 _ACCEPT_SECONDS = 2.0  # a create waits at most so long for Nova's word whether it would take the request
-_AGE = 1.0  # seconds: how old the answer about a server that is not ours may be
-_LOOKS = 2  # how many dry runs and reads of capacity look at the whole cloud at once
+_MAX_AGE = 1.0  # seconds: how old the answer about a server that is not ours may be
+_SNAPSHOTS = 2  # how many dry runs and reads of capacity read the whole cloud at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Commands:
         self._runtime = runtime
         self._cloud = cloud
         self._server_cache = server_cache
-        self._looks = asyncio.Semaphore(_LOOKS)
+        self._snapshots = asyncio.Semaphore(_SNAPSHOTS)
         self._list_cache = list_cache
         self._catalog = catalog
         self._verdicts = verdicts
@@ -105,7 +105,7 @@ class Commands:
         self._min_run_seconds = min_run_seconds
 
     async def create(
-        self, wish: CreateVm, *, client: str, idempotency_key: str | None = None, principal: Principal = ANYBODY
+        self, request: CreateVm, *, client: str, idempotency_key: str | None = None, principal: Principal = ANYBODY
     ) -> str:
         """Accept a request and return its vmsvc id. Once this returns, the request survives any crash. `client`: on
         whose budget the rehearsal is, if the request is rehearsed before it is accepted.
@@ -114,70 +114,70 @@ class Commands:
         with another body; the same body returns the earlier id.
         """
         vm_id = await self._runtime.offload(
-            _accept, str(uuid.uuid4()), await self._request(wish, client), principal, idempotency_key
+            _accept, str(uuid.uuid4()), await self._resolve(request, client), principal, idempotency_key
         )
         self._wake()
         return vm_id
 
-    async def _request(self, wish: CreateVm, client: str) -> dict[str, Any]:
+    async def _resolve(self, request: CreateVm, client: str) -> dict[str, Any]:
         """The columns of a request: its names resolved, and its needs computed. Raises InvalidRequest for a request
         that Nova would refuse however much capacity there is."""
-        chosen = await self._catalog.choose(
-            flavor=wish.flavor,
-            image=wish.image,
-            network=wish.network,
-            key_name=wish.key_name,
-            zone=wish.availability_zone,
+        resolved = await self._catalog.resolve(
+            flavor=request.flavor,
+            image=request.image,
+            network=request.network,
+            key_name=request.key_name,
+            zone=request.availability_zone,
         )
-        columns = self._columns(wish, chosen)
+        columns = self._columns(request, resolved)
         try:
             async with asyncio.timeout(_ACCEPT_SECONDS):
-                await self._acceptable(chosen, columns["boot"], client)
+                await self._check_acceptable(resolved, columns["boot"], client)
         except (CloudUnavailable, CloudError, TooManyRequests, TimeoutError) as error:
             # The scheduler asks again before it notices any VM.
-            log.info("accepted without the cloud's word: %s", str(error) or "no answer in time")
+            log.info("accepted without a check by the cloud: %s", str(error) or "no answer in time")
         return columns
 
-    async def _acceptable(self, chosen: Choice, boot: Mapping[str, Any], client: str) -> None:
+    async def _check_acceptable(self, resolved: ResolvedRequest, boot: Mapping[str, Any], client: str) -> None:
         """Raises InvalidRequest for a network without a free address that no VM of ours would give back, and for a
         combination that Nova refuses."""
-        addresses = await self._catalog.addresses(chosen.network.id)
-        if not addresses.free and not await self._runtime.offload(_may_leave, addresses.holders):
-            raise InvalidRequest(no_address(chosen.network.name, addresses), "network")
-        if not is_peculiar(chosen.flavor, chosen.image):
+        addresses = await self._catalog.addresses(resolved.network.id)
+        if not addresses.free and not await self._runtime.offload(_may_be_removed, addresses.holders):
+            raise InvalidRequest(no_address(resolved.network.name, addresses), "network")
+        if not is_peculiar(resolved.flavor, resolved.image):
             return
         if objection := await self._verdicts.at_acceptance(boot, client):
             raise InvalidRequest(objection.message, objection.field)
 
-    def _columns(self, wish: CreateVm, chosen: Choice) -> dict[str, Any]:
-        flavor, image, network = chosen.flavor, chosen.image, chosen.network
-        min_run = self._min_run_seconds if wish.min_run_seconds is None else wish.min_run_seconds
+    def _columns(self, request: CreateVm, resolved: ResolvedRequest) -> dict[str, Any]:
+        flavor, image, network = resolved.flavor, resolved.image, resolved.network
+        min_run = self._min_run_seconds if request.min_run_seconds is None else request.min_run_seconds
         return {
-            "name": wish.name or ("preemptible" if wish.is_preemptible else "standart"),
-            "is_preemptible": wish.is_preemptible,
-            "priority": wish.priority,
+            "name": request.name or ("preemptible" if request.is_preemptible else "standart"),
+            "is_preemptible": request.is_preemptible,
+            "priority": request.priority,
             "min_run_seconds": min_run,
-            "group_name": wish.group,
-            "max_unavailable": wish.max_unavailable,
+            "group_name": request.group,
+            "max_unavailable": request.max_unavailable,
             "flavor": flavor.name,
             "image": image.name,
             "network": network.name,
             "boot": {
-                "asked": asdict(wish),
-                "request_id": trace.current(),
+                "asked": asdict(request),
+                "request_id": trace.current_request_id(),
                 "flavor_id": flavor.id,
                 "image_id": image.id,
                 "network_id": network.id,
-                "key_name": chosen.key_name,
-                "user_data": wish.user_data,
-                "metadata": wish.metadata,
-                "availability_zone": chosen.availability_zone,
+                "key_name": resolved.key_name,
+                "user_data": request.user_data,
+                "metadata": request.metadata,
+                "availability_zone": resolved.availability_zone,
                 "traits": {
                     kind: sorted(names)
                     for kind, names in asdict(traits_of(flavor.extra_specs, image.properties)).items()
                 },
                 "requirements": _filled(asdict(requirements_of(flavor.extra_specs, image.properties))),
-                "conditions": conditions_of(flavor.extra_specs, image.properties, wish.availability_zone),
+                "conditions": conditions_of(flavor.extra_specs, image.properties, request.availability_zone),
             },
             "quota": dict(quota_request(flavor.vcpus, flavor.ram_mb)),
             "room": dict(flavor.resources_with(image.properties, image.boots_volume)),
@@ -186,19 +186,19 @@ class Commands:
     async def outcome(self, vmsvc_id: str, timeout: float) -> Outcome | None:
         """The final answer to a create, or None when there is none within `timeout` seconds."""
 
-        async def look() -> Outcome | None:
+        async def read_outcome() -> Outcome | None:
             found = await self._runtime.offload(_outcome, vmsvc_id)
             self._list_cache.invalidate()
             return Outcome(**{**found, "evicted": tuple(found["evicted"])}) if found else None
 
-        return await self._waiters.wait_for(vmsvc_id, look, timeout)
+        return await self._waiters.wait_for(vmsvc_id, read_outcome, timeout)
 
-    async def dry_run(self, wish: CreateVm, *, client: str) -> dict[str, Any]:
+    async def dry_run(self, request: CreateVm, *, client: str) -> dict[str, Any]:
         """What a create would do now; nothing is written anywhere. What Nova says of an equal request may be a second
         old. Raises TooManyRequests when the client, or all clients together, have tried too many different ones."""
-        columns = await self._request(wish, client)
+        columns = await self._resolve(request, client)
         # The preview waits for reads that the scheduler shares: they must not queue behind the calls of clients.
-        async with self._looks:
+        async with self._snapshots:
             with working_for(SERVICE):
                 return await self._scheduler.preview(columns, client)
 
@@ -208,26 +208,26 @@ class Commands:
         Raises NotFound, and Forbidden for a server that vmsvc did not make.
         """
         # Also when the client does not wait for the end of it.
-        vm_id = await asyncio.shield(self._accept_delete(ref, principal))
+        vm_id = await asyncio.shield(self._accept_deletion(ref, principal))
 
-        async def look() -> dict[str, Any] | None:
+        async def read_removed() -> dict[str, Any] | None:
             row = await self._runtime.offload(_row, vm_id)
             self._list_cache.invalidate()
             return view(vms.row_of(row)) if row and State(row.state) in FINAL else None
 
-        return await self._waiters.wait_for(vm_id, look, timeout)
+        return await self._waiters.wait_for(vm_id, read_removed, timeout)
 
-    async def _accept_delete(self, ref: str, principal: str) -> str:
-        asked = trace.current(), principal
-        vm_id = await self._runtime.offload(_want_deleted, ref, *asked, self._server_cache.mark_of(ref))
-        if vm_id is None and (mark := (await self._unnamed(ref)).vmsvc_id):
-            vm_id = await self._runtime.offload(_want_deleted, ref, *asked, mark)
+    async def _accept_deletion(self, ref: str, principal: str) -> str:
+        requested_by = trace.current_request_id(), principal
+        vm_id = await self._runtime.offload(_request_deletion, ref, *requested_by, self._server_cache.mark_of(ref))
+        if vm_id is None and (mark := (await self._server_without_row(ref)).vmsvc_id):
+            vm_id = await self._runtime.offload(_request_deletion, ref, *requested_by, mark)
         if vm_id is None:
             raise Forbidden(f"server {ref} was not made by vmsvc; delete it where it was made")
         self._wake()
         return vm_id
 
-    async def vms(self) -> Page:
+    async def vms(self) -> ListPage:
         """Every server of the project as the cloud has it and the requests that have none yet, as JSON, and the seq of
         the newest event that this list certainly includes. An outcome that this replica has answered is in it."""
         return await self._list_cache.page()
@@ -236,7 +236,7 @@ class Commands:
         """One server, or one request that has no server (yet). Raises NotFound."""
         row = await self._runtime.offload(_row, ref, self._server_cache.mark_of(ref))
         if row is None:
-            server = await self._unnamed(ref)
+            server = await self._server_without_row(ref)
             row = await self._runtime.offload(_row, ref, server.vmsvc_id) if server.vmsvc_id else None
             if row is None:
                 return vm_view.server_view(server, None)
@@ -253,11 +253,11 @@ class Commands:
                 return vm_view.request_view(vms.row_of(row))
             raise
 
-    async def _unnamed(self, server_id: str) -> Server:
-        """A server that no row names, from the server cache: unknown ids cost the cloud one look a second, all of
+    async def _server_without_row(self, server_id: str) -> Server:
+        """A server that no row names, from the server cache: unknown ids cost the cloud one read a second, all of
         them together. Raises NotFound, and what the cloud raises."""
         if server_id in self._server_cache.servers:
-            await self._server_cache.refresh(_AGE)
+            await self._server_cache.refresh(_MAX_AGE)
         else:
             await self._server_cache.refresh_throttled()
         server = self._server_cache.servers.get(server_id)
@@ -273,7 +273,7 @@ class Commands:
 
     async def capacity(self) -> dict[str, Any]:
         """Mode, quota, hosts and how much of each flavor fits, now and with evictions."""
-        async with self._looks:
+        async with self._snapshots:
             with working_for(SERVICE):
                 return await self._scheduler.capacity(self._catalog.flavors)
 
@@ -283,7 +283,7 @@ class Commands:
 
     def catalog(self) -> dict[str, Any]:
         """What a request may name, as last read. Raises CloudUnavailable before the first reading."""
-        return self._catalog.offer()
+        return self._catalog.view()
 
     def readiness(self) -> dict[str, str | None]:
         """Each part of the service: None when it works, else what is wrong."""
@@ -306,10 +306,10 @@ def _accept(vm_id: str, request: dict[str, Any], principal: Principal, key: str 
         return vms.accept(work, vm_id, request, principal=principal.name, principal_id=principal.id, key=key)
 
 
-def _may_leave(cloud_ids: frozenset[str]) -> bool:
+def _may_be_removed(cloud_ids: frozenset[str]) -> bool:
     """True when one of these servers is a VM of ours that leaves, or may have to."""
     with connected():
-        return vms.may_leave(cloud_ids)
+        return vms.may_be_removed(cloud_ids)
 
 
 def _outcome(vm_id: str) -> dict[str, Any] | None:
@@ -327,7 +327,7 @@ def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]
         return outbox.page(since, limit, **wanted)
 
 
-def _want_deleted(
+def _request_deletion(
     ref: str, request_id: str | None = None, principal: Principal | None = None, mark: str | None = None
 ) -> str | None:
     """Record that a VM is to be deleted. Returns its vmsvc id, or None when vmsvc did not make it. Raises NotFound when
@@ -356,8 +356,8 @@ def _want_deleted(
             if moved:
                 if moved.outcome is None:  # clients that wait for the request get this answer
                     # A request that the cloud refused has no reservation any more, though VMs were evicted for it.
-                    ledger.settle(row.id, wasted="the request was deleted before its vm was active")
-                    vms.answer(
+                    ledger.close_evictions(row.id, wasted="the request was deleted before its vm was active")
+                    vms.record_outcome(
                         row,
                         {
                             "ok": False,

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _ROUND_SECONDS = 5.0
 _NOTICED_SECONDS = 1.0  # while a VM is noticed: a guest that powers itself off is released early
-_CONFIRMATIONS = 20  # GETs in one round, at most; and servers that are deleted, or marked again
+_MAX_CALLS = 20  # per round: GETs of missing servers, DELETEs of left-over ones, and servers that are marked again
 _MARKS_SECONDS = 60.0  # from one try to put the marks of a server back to the next
 
 
@@ -45,10 +45,10 @@ class Reconciler:
         self._deployment = deployment
         self._suspects: set[str] = set()
         self._round = 0
-        self._looked_at: dict[str, int] = {}  # missing server -> the round in which it was last asked for
+        self._checked_in: dict[str, int] = {}  # missing server -> the round in which it was last asked for
         self._marked_at: dict[str, float] = {}  # server -> when its marks were last put back, or tried to be
         self._noticed_at: dict[str, float] = {}  # server -> when the notice in its metadata was last put right
-        self._otherwise: set[str] = set()  # servers whose notice was wrong in the last round
+        self._differing: set[str] = set()  # servers whose notice was wrong in the last round
         self.without_row: frozenset[str] = frozenset()  # servers that carry our mark and have no row
 
     async def run(self) -> None:
@@ -57,40 +57,40 @@ class Reconciler:
         while True:
             await asyncio.sleep(pause)
             await self._server_cache.refresh(pause)
-            shown = dict(self._server_cache.servers)
+            servers = dict(self._server_cache.servers)
             noticed = await self._runtime.offload(
-                _let_go,
-                {server.id for server in shown.values() if server.status == "SHUTOFF" and server.task_state is None},
+                _release_powered_off,
+                {server.id for server in servers.values() if server.status == "SHUTOFF" and server.task_state is None},
             )
             pause = _NOTICED_SECONDS if noticed else _ROUND_SECONDS
-            held = await self._runtime.offload(_held)
-            await self._find_lost(shown, held)
-            await self._put_marks_back(shown, held)
-            await self._put_notices_right(shown, held)
-            await self._sweep(shown)
+            rows = await self._runtime.offload(_rows_with_servers)
+            await self._find_lost(servers, rows)
+            await self._restore_marks(servers, rows)
+            await self._restore_notices(servers, rows)
+            await self._delete_left_overs(servers)
             self._runtime.mark_ready("reconciler")
 
-    async def _find_lost(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
-        missing = {row.cloud_id: row.id for row in held if row.cloud_id not in shown}
-        # Who waited longest comes first: those of a cell that is down must not keep the others from being looked at.
-        self._looked_at = {server_id: self._looked_at.get(server_id, 0) for server_id in missing}
+    async def _find_lost(self, servers: Mapping[str, Server], rows: list[Vm]) -> None:
+        missing = {row.cloud_id: row.id for row in rows if row.cloud_id not in servers}
+        # The server that was read longest ago comes first: those of a cell that is down must not keep others from it.
+        self._checked_in = {server_id: self._checked_in.get(server_id, 0) for server_id in missing}
         self._round += 1
-        for server_id in sorted(missing, key=self._looked_at.__getitem__)[:_CONFIRMATIONS]:
-            self._looked_at[server_id] = self._round
+        for server_id in sorted(missing, key=self._checked_in.__getitem__)[:_MAX_CALLS]:
+            self._checked_in[server_id] = self._round
             try:
                 if await self._server_cache.read_server(server_id) is None:
-                    await self._runtime.offload(_lost, missing[server_id])
+                    await self._runtime.offload(_record_lost, missing[server_id])
             except VmsvcError as error:
                 log.warning("server %s is missing in the list, and cannot be read: %s", server_id, error.message)
 
-    async def _put_marks_back(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
+    async def _restore_marks(self, servers: Mapping[str, Server], rows: list[Vm]) -> None:
         """Restore marks that an owner removed or changed: the row decides whose server it is and of which kind."""
         now = time.monotonic()
         self._marked_at = {server_id: at for server_id, at in self._marked_at.items() if now - at < _MARKS_SECONDS}
-        bare = await self._runtime.offload(
-            _bare, shown, [row for row in held if row.cloud_id not in self._marked_at], self._deployment
+        wrong = await self._runtime.offload(
+            _with_wrong_marks, servers, [row for row in rows if row.cloud_id not in self._marked_at], self._deployment
         )
-        for row, missing in bare[:_CONFIRMATIONS]:
+        for row, missing in wrong[:_MAX_CALLS]:
             self._marked_at[row.cloud_id] = now
             log.warning(
                 "vm %s of %s: %s of its server %s was removed or changed in the cloud; restoring it",
@@ -110,27 +110,27 @@ class Reconciler:
                     error.message,
                 )
 
-    async def _put_notices_right(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
+    async def _restore_notices(self, servers: Mapping[str, Server], rows: list[Vm]) -> None:
         """Have the notice in a server's metadata written again when two rounds running found another one there than its
         VM has: a user copied, changed or removed it. The performer of `notice` and `reprieve` decides what to write."""
         now = time.monotonic()
         self._noticed_at = {server_id: at for server_id, at in self._noticed_at.items() if now - at < _MARKS_SECONDS}
         wrong = {
             row.cloud_id: row
-            for row in held
-            if row.cloud_id in shown
-            and shown[row.cloud_id].takes_metadata
-            and metadata_differs(row, shown[row.cloud_id].metadata)
+            for row in rows
+            if row.cloud_id in servers
+            and servers[row.cloud_id].takes_metadata
+            and metadata_differs(row, servers[row.cloud_id].metadata)
         }
-        again = [
+        repeated = [
             row
             for server_id, row in wrong.items()
-            if server_id in self._otherwise and server_id not in self._noticed_at
+            if server_id in self._differing and server_id not in self._noticed_at
         ]
-        if again:
-            put_right = await self._runtime.offload(_wish_notices, again[:_CONFIRMATIONS])
-            self._noticed_at.update({row.cloud_id: now for row in put_right})
-            for row in put_right:
+        if repeated:
+            restored = await self._runtime.offload(_enqueue_notices, repeated[:_MAX_CALLS])
+            self._noticed_at.update({row.cloud_id: now for row in restored})
+            for row in restored:
                 log.warning(
                     "vm %s of %s: the notice in the metadata of its server %s is not the one that it has; "
                     "putting it right",
@@ -138,16 +138,18 @@ class Reconciler:
                     row.principal,
                     row.cloud_id,
                 )
-        self._otherwise = set(wrong)
+        self._differing = set(wrong)
 
-    async def _sweep(self, shown: Mapping[str, Server]) -> None:
+    async def _delete_left_overs(self, servers: Mapping[str, Server]) -> None:
         ours = {
             server.id: server.metadata[MARK]
-            for server in shown.values()
+            for server in servers.values()
             if MARK in server.metadata and server.metadata.get(OWNER) == self._deployment
         }
-        left_over, without_row = await self._runtime.offload(_unwanted, ours) if ours else (set(), frozenset())
-        rehearsed = {server_id for server_id in without_row if is_left_over(shown[server_id], self._deployment)}
+        left_over, without_row = (
+            await self._runtime.offload(_left_over_and_without_row, ours) if ours else (set(), frozenset())
+        )
+        rehearsed = {server_id for server_id in without_row if is_left_over(servers[server_id], self._deployment)}
         without_row -= rehearsed
         unwanted = left_over | rehearsed
         if without_row - self.without_row:
@@ -156,10 +158,10 @@ class Reconciler:
                 "`%s adopt` makes rows for them: %s",
                 len(without_row),
                 COMMAND,
-                ", ".join(sorted(without_row)[:_CONFIRMATIONS]),
+                ", ".join(sorted(without_row)[:_MAX_CALLS]),
             )
         self.without_row = without_row
-        for server_id in sorted(unwanted & self._suspects)[:_CONFIRMATIONS]:
+        for server_id in sorted(unwanted & self._suspects)[:_MAX_CALLS]:
             log.warning(
                 "server %s carries our mark but %s: deleting it",
                 server_id,
@@ -172,12 +174,14 @@ class Reconciler:
         self._suspects = unwanted
 
 
-def _held() -> list[Vm]:
+def _rows_with_servers() -> list[Vm]:
     with reading():
         return [row for row in vms.in_states([State.BUILDING, State.ACTIVE, State.NOTICED]) if row.cloud_id]
 
 
-def _bare(shown: Mapping[str, Server], held: list[Vm], deployment: str) -> list[tuple[Vm, dict[str, str]]]:
+def _with_wrong_marks(
+    servers: Mapping[str, Server], rows: list[Vm], deployment: str
+) -> list[tuple[Vm, dict[str, str]]]:
     """The VMs whose servers lack marks or carry wrong ones, with the right values of those."""
     found = [
         (
@@ -185,26 +189,26 @@ def _bare(shown: Mapping[str, Server], held: list[Vm], deployment: str) -> list[
             {
                 name: value
                 for name, value in marks(row, deployment).items()
-                if shown[row.cloud_id].metadata.get(name) != value
+                if servers[row.cloud_id].metadata.get(name) != value
             },
         )
-        for row in held
-        if row.cloud_id in shown and row.state != State.BUILDING
+        for row in rows
+        if row.cloud_id in servers and row.state != State.BUILDING
     ]
     return [(row, missing) for row, missing in found if missing]
 
 
-def _wish_notices(held: list[Vm]) -> list[Vm]:
+def _enqueue_notices(rows: list[Vm]) -> list[Vm]:
     """Enqueue that the notices of these VMs are written again. Returns those for which no such intent was open yet."""
     with unit() as work:
-        busy = intents.open_for([row.id for row in held], (intents.NOTICE, intents.REPRIEVE))
-        again = [row for row in held if row.id not in busy]
-        for row in again:
+        in_progress = intents.open_for([row.id for row in rows], (intents.NOTICE, intents.REPRIEVE))
+        repeated = [row for row in rows if row.id not in in_progress]
+        for row in repeated:
             intents.enqueue(work, intents.NOTICE if row.state == State.NOTICED else intents.REPRIEVE, row.id)
-        return again
+        return repeated
 
 
-def _let_go(down: set[str]) -> bool:
+def _release_powered_off(down: set[str]) -> bool:
     """Release the noticed VMs whose guests ran when the notice began and have powered themselves off. Returns True
     while any VM is noticed."""
     with unit() as work:
@@ -213,12 +217,12 @@ def _let_go(down: set[str]) -> bool:
             if row.cloud_id in down and row.notice["running"] and row.acknowledged_at is None:
                 row = vms.get(row.id, lock=True)
                 if row.state == State.NOTICED:
-                    log.info("vm %s: powered off during its notice; it goes now", row.id)
+                    log.info("vm %s: powered off during its notice; it is released early", row.id)
                     acknowledge(work, row, None)
         return bool(noticed)
 
 
-def _lost(vm_id: str) -> None:
+def _record_lost(vm_id: str) -> None:
     with unit() as work:
         row = Vm.get_by_id(vm_id)
         if row.state not in (State.ACTIVE, State.NOTICED):
@@ -227,7 +231,7 @@ def _lost(vm_id: str) -> None:
             intents.drop(work, intents.EVICT, vm_id)
 
 
-def _unwanted(ours: dict[str, str]) -> tuple[set[str], frozenset[str]]:
+def _left_over_and_without_row(ours: dict[str, str]) -> tuple[set[str], frozenset[str]]:
     """Of these servers (id -> mark): those that no open row wants, because the row of their mark has ended or names
     another server; and those whose mark has no row. A server that an open row names is in neither."""
     with reading():

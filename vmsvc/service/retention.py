@@ -22,11 +22,11 @@ class Retention:
         self._runtime = runtime
         self._clock = clock
         self._steps = (
-            (functools.partial(outbox.forget, hours), _EVENTS),
-            (functools.partial(retention.forget_requests, hours), _REQUESTS),
+            (functools.partial(outbox.remove_old_events, hours), _EVENTS),
+            (functools.partial(retention.remove_requests, hours), _REQUESTS),
             (retention.clear_user_data, _USER_DATA),
         )
-        self._age, self._looked = 0.0, clock()
+        self._age, self._read_at = 0.0, clock()
 
     async def run(self) -> None:
         """Make one round a minute, for ever."""
@@ -40,7 +40,7 @@ class Retention:
         for step, limit in self._steps:
             while await self._batch(step, limit) >= limit:
                 pass
-        self._age, self._looked = await self._runtime.offload(outbox.oldest_age), self._clock()
+        self._age, self._read_at = await self._runtime.offload(outbox.oldest_age), self._clock()
 
     async def _batch(self, step: Callable[[int], int], limit: int) -> int:
         began = self._clock()
@@ -51,4 +51,4 @@ class Retention:
 
     def oldest_event_age(self) -> float:
         """The age of the oldest event in seconds; 0 without events."""
-        return self._age and self._age + self._clock() - self._looked
+        return self._age and self._age + self._clock() - self._read_at

@@ -28,7 +28,7 @@ def begin_client(request_id: str) -> None:
     WORK_FOR.set(CLIENT)
 
 
-def current() -> str | None:
+def current_request_id() -> str | None:
     """The request that this task works for."""
     return REQUEST_ID.get()
 

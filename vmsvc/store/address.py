@@ -50,7 +50,7 @@ class Address:
         )
 
 
-def parse(text: str) -> Address:
+def parse_url(text: str) -> Address:
     """The address that a text names. Raises BadAddress."""
     _require_form(text)
     try:

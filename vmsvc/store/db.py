@@ -21,13 +21,13 @@ import psycopg2.extensions
 from peewee import InterfaceError, InternalError, OperationalError, PostgresqlDatabase
 
 from vmsvc.store import models, queries
-from vmsvc.store.address import parse
+from vmsvc.store.address import parse_url
 from vmsvc.store.pool import Pool
 from vmsvc.store.queries import LOCK_SPACE
 
 log = logging.getLogger(__name__)
 
-#: The doorbell: NOTIFY on it says that something was committed.
+#: The channel of NOTIFY, which says that something was committed.
 CHANNEL = "vmsvc"
 #: The payload when no intent was written: workers are not woken by it. Any other payload wakes every loop.
 NO_INTENTS = "news"
@@ -79,7 +79,7 @@ def open_database(
 ) -> PostgresqlDatabase:
     """The pool of connections, bound to the models. Nothing is connected yet. `committed` is called with each event
     that this process commits, in a thread of the database."""
-    pool = Pool(parse(url), max_connections=connections, stale_timeout=300, timeout=10)
+    pool = Pool(parse_url(url), max_connections=connections, stale_timeout=300, timeout=10)
     models.database.initialize(pool)
     _observers[:] = [committed] if committed else []
     return pool
@@ -214,12 +214,12 @@ class NotificationsLost(Exception):
 
 
 def listen(url: str) -> psycopg2.extensions.connection:
-    """Open a connection outside the pool that receives the doorbell's notifications; poll it when it is readable.
+    """Open a connection outside the pool that receives the channel's notifications; poll it when it is readable.
 
     Raises NotificationsLost when a test notification from the pool does not arrive on it: a pooler in transaction mode
     gives each transaction another session, or the URL names another database than the pool's.
     """
-    connection = parse(url).connect("vmsvc-listen")
+    connection = parse_url(url).connect("vmsvc-listen")
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:

@@ -77,7 +77,7 @@ def retry(owner: str, intent_id: int, seconds: float) -> None:
     )
 
 
-def release(owner: str) -> None:
+def release_leases(owner: str) -> None:
     """Give up all claims of a replica that stops, so that other replicas can take them at once."""
     Intent.update(lease_owner=None, lease_until=None).where(_held_by(owner)).execute()
 

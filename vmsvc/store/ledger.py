@@ -43,11 +43,11 @@ def open_reservations() -> list[Reservation]:
 
 def reserve(work: Unit, vm_id: str, bin_kind: str, bin_id: str, members: Mapping[str, Any]) -> None:
     """Reserve capacity for a request in one bin, in place of any that it held before."""
-    release(work, vm_id)
+    release_reservation(work, vm_id)
     Reservation.create(vm_id=vm_id, bin_kind=bin_kind, bin=bin_id, members=members, created_at=work.now)
 
 
-def release(work: Unit, vm_id: str) -> None:
+def release_reservation(work: Unit, vm_id: str) -> None:
     """End a request's reservation: it is ACTIVE, or has failed, or is being deleted."""
     if (
         Reservation.update(released_at=work.now)
@@ -57,8 +57,8 @@ def release(work: Unit, vm_id: str) -> None:
         work.notify()
 
 
-def cool(work: Unit, host: str, boot: Mapping[str, Any], reason: str, seconds: float) -> None:
-    """A host refused such a VM (`boot` has its flavor_id and image_id): others like it go elsewhere for a while."""
+def start_cooldown(work: Unit, host: str, boot: Mapping[str, Any], reason: str, seconds: float) -> None:
+    """A host refused such a VM (`boot` has its flavor_id and image_id): others like it avoid this host for a while."""
     until = work.now + timedelta(seconds=seconds)
     ModelDelete(Cooldown).where(Cooldown.until_at < work.now).execute()
     (
@@ -73,7 +73,7 @@ def cool(work: Unit, host: str, boot: Mapping[str, Any], reason: str, seconds: f
     )
 
 
-def cooling() -> dict[tuple[str, str], dict[str, str]]:
+def cooldowns() -> dict[tuple[str, str], dict[str, str]]:
     """(flavor id, image id) -> the hosts that refused such VMs lately, with what the cloud said."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     rows = (
@@ -104,8 +104,9 @@ def record_eviction(
     delivery: str = METADATA,
     plan: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write who is to go, for whom and why. `plan`: round, bin, criterion, cost, runner_up, optimal."""
-    blank = {"round": 0, "bin": None, "criterion": None, "cost": {}, "runner_up": None, "optimal": True}
+    """Write that a VM is to be evicted, for which request and why. `plan`: round, bin, criterion, cost, runner_up,
+    optimal."""
+    no_plan = {"round": 0, "bin": None, "criterion": None, "cost": {}, "runner_up": None, "optimal": True}
     Eviction.create(
         vm_id=victim.id,
         owner=victim.principal,
@@ -116,17 +117,17 @@ def record_eviction(
         planned_at=work.now,
         evict_at=evict_at,
         delivery=delivery,
-        **{**blank, **(plan or {})},
+        **{**no_plan, **(plan or {})},
     )
 
 
-def stamp(vm_id: str, step: str) -> None:
+def record_step(vm_id: str, step: str) -> None:
     """Write the time of a step of a victim's newest eviction, once: `noticed_at`, `stopped_at`, ..."""
     column = getattr(Eviction, step)
     Eviction.update({column: fn.clock_timestamp()}).where(_newest(vm_id), column.is_null()).execute()
 
 
-def acknowledged(vm_id: str, by: str | None) -> None:
+def record_acknowledgement(vm_id: str, by: str | None) -> None:
     """Write when a victim's newest eviction was acknowledged, once, and the name of who did it."""
     (
         Eviction.update(acknowledged_at=fn.clock_timestamp(), acknowledged_by=by)
@@ -140,16 +141,16 @@ def readable_since(vm_id: str) -> datetime | None:
     return Eviction.select(Eviction.noticed_at).where(_newest(vm_id)).scalar()
 
 
-def exempt(seconds: float) -> frozenset[str]:
+def exempt_vms(seconds: float) -> frozenset[str]:
     """VMs that must not be noticed: those exempted within the last `seconds`, and those exempted for a request that
     still waits. So a request never returns to such a VM, and its candidates become fewer each time."""
     return frozenset(vm_id for (vm_id,) in database.execute_sql(queries.EXEMPT, {"seconds": seconds}).fetchall())
 
 
-def make_exempt(vm_id: str, why: str) -> None:
+def make_exempt(vm_id: str, reason: str) -> None:
     """Record why the newest eviction of a VM could not be carried out. A round in which nobody left does not count, so
     the request may have another. The caller holds the lock SCHEDULER, under which rounds are counted."""
-    Eviction.update(exempt=why).where(_newest(vm_id)).execute()
+    Eviction.update(exempt=reason).where(_newest(vm_id)).execute()
     discount_round(vm_id)
 
 
@@ -163,14 +164,14 @@ def count_round(vm_id: str) -> None:
     database.execute_sql(queries.ROUND_COUNTS, {"vm": vm_id})
 
 
-def deliver_by_event(vm_id: str) -> None:
+def record_delivery_by_event(vm_id: str) -> None:
     """Record that the event alone delivers the newest notice of a VM, for its guest cannot read it."""
     Eviction.update(delivery=EVENT).where(_newest(vm_id)).execute()
 
 
-def announced_at(vm_id: str) -> datetime | None:
+def noticed_event_at(vm_id: str) -> datetime | None:
     """When the first event of a VM's newest notice was written; None when history no longer has it."""
-    return database.execute_sql(queries.ANNOUNCED, {"vm": vm_id}).fetchone()[0]
+    return database.execute_sql(queries.NOTICED_EVENT_AT, {"vm": vm_id}).fetchone()[0]
 
 
 def move_notice(vm_id: str, evict_at: datetime) -> None:
@@ -178,13 +179,13 @@ def move_notice(vm_id: str, evict_at: datetime) -> None:
     Eviction.update(evict_at=evict_at).where(_newest(vm_id)).execute()
 
 
-def settle(request_vm_id: str, wasted: str | None) -> None:
+def close_evictions(request_vm_id: str, wasted: str | None) -> None:
     """Record the end of a request with its evictions: fulfilled, or wasted (`wasted` says why)."""
-    mine = (Eviction.request_vm_id == request_vm_id) & Eviction.reprieved_at.is_null()
+    of_request = (Eviction.request_vm_id == request_vm_id) & Eviction.reprieved_at.is_null()
     if wasted is None:
-        Eviction.update(fulfilled_at=fn.clock_timestamp()).where(mine).execute()
+        Eviction.update(fulfilled_at=fn.clock_timestamp()).where(of_request).execute()
     else:
-        Eviction.update(wasted=wasted).where(mine, Eviction.evicting_at.is_null(False)).execute()
+        Eviction.update(wasted=wasted).where(of_request, Eviction.evicting_at.is_null(False)).execute()
 
 
 def victims_of(request_vm_id: str) -> list[str]:
@@ -241,18 +242,18 @@ def evictions(
     reason: str | None = None,
 ) -> list[dict[str, Any]]:
     """The record, newest first: rows joined with the two VMs' names and cloud ids."""
-    victim, asker = Vm.alias(), Vm.alias()
+    victim, preemptor = Vm.alias(), Vm.alias()
     query = (
         Eviction.select(
             Eviction,
             victim.cloud_id.alias("victim_id"),
             victim.name.alias("victim_name"),
             victim.state.alias("victim_state"),
-            asker.cloud_id.alias("asker_id"),
-            asker.name.alias("asker_name"),
+            preemptor.cloud_id.alias("preemptor_id"),
+            preemptor.name.alias("preemptor_name"),
         )
         .join(victim, JOIN.LEFT_OUTER, on=victim.id == Eviction.vm_id)
-        .join(asker, JOIN.LEFT_OUTER, on=asker.id == Eviction.request_vm_id)
+        .join(preemptor, JOIN.LEFT_OUTER, on=preemptor.id == Eviction.request_vm_id)
         .order_by(Eviction.id.desc())
         .limit(limit)
     )

@@ -204,7 +204,7 @@ class Event(Base):
 
 
 class Watermark(Base):
-    """One row: the newest event that was removed from history, so that a reader can be told that it came too late."""
+    """One row: the newest event that was removed from history, so that a reader from before it gets HistoryGone."""
 
     id = IntegerField(primary_key=True)
     removed_seq = BigIntegerField()

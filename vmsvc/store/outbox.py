@@ -1,4 +1,4 @@
-"""The history of events: reading it in order, and forgetting what is too old."""
+"""The history of events: reading it in order, and removing what is too old."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,21 +12,21 @@ from vmsvc.store.db import connected
 from vmsvc.store.models import Event, Watermark, database
 
 #: The columns of an event that its envelope is made of.
-_TOLD = ("seq", "type", "state", "subject", "time", "data")
-#: How far `begin_anew` raises `seq`: more events than any deployment writes between two backups.
+_COLUMNS = ("seq", "type", "state", "subject", "time", "data")
+#: How far `restart_history` raises `seq`: more events than any deployment writes between two backups.
 _LEAP = 1_000_000_000
-#: The most events of one VM that a page looks at. A VM has a dozen, unless its owner practises its eviction all day.
-LOOK = 5000
-_FIELDS = tuple(getattr(Event, name) for name in _TOLD)
+#: The most events of one VM that a page reads. A VM has a dozen, unless its owner practises its eviction all day.
+MAX_VM_EVENTS = 5000
+_FIELDS = tuple(getattr(Event, name) for name in _COLUMNS)
 
 
 def newest() -> int:
-    """The newest event's number, 0 before the first. Read it before the rows that it shall vouch for."""
-    kept = Event.select(fn.MAX(Event.seq)).scalar()
-    return kept if kept is not None else removed()
+    """The newest event's number, 0 before the first. Read it before rows that are to include all events up to it."""
+    newest_seq = Event.select(fn.MAX(Event.seq)).scalar()
+    return newest_seq if newest_seq is not None else removed_seq()
 
 
-def removed() -> int:
+def removed_seq() -> int:
     """The newest event that is no longer kept, 0 when all are."""
     return Watermark.get_by_id(1).removed_seq
 
@@ -34,73 +34,73 @@ def removed() -> int:
 def latest(limit: int) -> tuple[int, list[dict[str, Any]]]:
     """The newest events in order, `limit` at most, and the seq after which they are all there are."""
     rows = list(Event.select().order_by(Event.seq.desc()).limit(limit).dicts())[::-1]
-    since = rows[0]["seq"] - 1 if len(rows) == limit else removed()
+    since = rows[0]["seq"] - 1 if len(rows) == limit else removed_seq()
     return since, [envelope(row) for row in rows]
 
 
 def tail(since: int, limit: int) -> tuple[list[dict[str, Any]], int]:
-    """As `after()`, for the feed: also what `removed()` says. One statement is one view, without a transaction's calls;
-    this is most of the way from a commit to the sockets."""
+    """The events after `since`, for the feed, and `removed_seq()`. Raises HistoryGone. One statement is one snapshot,
+    without a transaction's calls; this is most of the way from a commit to the sockets."""
     rows = database.execute_sql(queries.TAIL, {"since": since, "limit": limit}).fetchall()
-    gone = rows[0][0]
-    if since < gone:
-        raise HistoryGone(gone + 1)
-    return [envelope(dict(zip(_TOLD, row))) for _, *row in rows if row[0] is not None], gone
+    removed = rows[0][0]
+    if since < removed:
+        raise HistoryGone(removed + 1)
+    return [envelope(dict(zip(_COLUMNS, row))) for _, *row in rows if row[0] is not None], removed
 
 
 def page(
     since: int, limit: int, *, types: Collection[str] = (), vm: str | None = None, preemptible: bool | None = None
 ) -> tuple[list[dict[str, Any]], int]:
     """The events after `since` in order, `limit` at most, as clients get them, and the seq up to which that reaches.
-    It looks at few more rows than it returns, whatever is wanted; among the events of one VM it ends after LOOK, and
-    returns what it has. In the caller's transaction, which is one view.
+    It reads few more rows than it returns, whatever the conditions; among the events of one VM it ends after
+    MAX_VM_EVENTS, and returns what it has. In the caller's transaction, which is one snapshot.
 
     Raises HistoryGone when some of what came after `since` is no longer kept.
     """
-    gone, last = removed(), newest()
-    if since < gone:
-        raise HistoryGone(gone + 1)
-    wanted = [
+    removed, last = removed_seq(), newest()
+    if since < removed:
+        raise HistoryGone(removed + 1)
+    kinds = [
         (kind, preempts)
         for kind in sorted(set(types or TYPES))
         for preempts in ((False, True) if preemptible is None else (preemptible,))
     ]
     if vm is not None:
-        found = database.execute_sql(queries.OF_VM, {"vm": vm, "since": since, "limit": LOOK}).fetchall()
-        if len(found) == LOOK:
+        found = database.execute_sql(queries.OF_VM, {"vm": vm, "since": since, "limit": MAX_VM_EVENTS}).fetchall()
+        if len(found) == MAX_VM_EVENTS:
             last = found[-1][0]
-        rows = _chosen(wanted, limit).where(Event.seq.in_([seq for (seq,) in found])).tuples()
-    elif len(wanted) == 2 * len(TYPES):
+        rows = _first_events(kinds, limit).where(Event.seq.in_([seq for (seq,) in found])).tuples()
+    elif len(kinds) == 2 * len(TYPES):
         rows = Event.select(*_FIELDS).where(Event.seq > since).order_by(Event.seq).limit(limit).tuples()
     else:
         rows = database.execute_sql(
             queries.OF_KINDS,
             {
-                "types": [kind for kind, _ in wanted],
-                "preemptible": [preempts for _, preempts in wanted],
+                "types": [kind for kind, _ in kinds],
+                "preemptible": [preempts for _, preempts in kinds],
                 "since": since,
                 "limit": limit,
             },
         ).fetchall()
-    events = [envelope(dict(zip(_TOLD, row))) for row in rows]
+    events = [envelope(dict(zip(_COLUMNS, row))) for row in rows]
     return events, events[-1]["data"]["seq"] if len(events) == limit else max(last, since)
 
 
-def _chosen(wanted: Collection[tuple[str, bool]], limit: int) -> ModelSelect:
+def _first_events(kinds: Collection[tuple[str, bool]], limit: int) -> ModelSelect:
     """A query for the first events of these kinds."""
     return (
         Event.select(*_FIELDS)
-        .where(Tuple(Event.type, Event.is_preemptible).in_(list(wanted)))
+        .where(Tuple(Event.type, Event.is_preemptible).in_(list(kinds)))
         .order_by(Event.seq)
         .limit(limit)
     )
 
 
-def forget(hours: float, limit: int = 5000) -> int:
+def remove_old_events(hours: float, limit: int = 5000) -> int:
     """Remove the oldest `limit` of the events older than so many hours; returns how many, 0 also while another replica
     does it. Writers of events do not wait for it. Readers see the rows and `removed_seq` change at the same moment."""
     with connected():
-        return database.execute_sql(queries.FORGET_EVENTS, {"seconds": hours * 3600, "limit": limit}).rowcount
+        return database.execute_sql(queries.REMOVE_EVENTS, {"seconds": hours * 3600, "limit": limit}).rowcount
 
 
 def oldest_age() -> float:
@@ -110,12 +110,12 @@ def oldest_age() -> float:
     return max(0.0, found[0]) if found else 0.0
 
 
-def others() -> int:
+def other_sessions() -> int:
     """How many sessions of vmsvc there are besides this one: a service that runs on this database."""
     return database.execute_sql(queries.OTHER_SESSIONS).fetchone()[0]
 
 
-def begin_anew() -> None:
+def restart_history() -> None:
     """Remove all events, and give the next one a `seq` above every one that a client may have seen, also of events
     after the backup from which the database was restored. In the caller's unit, while no service runs."""
-    database.execute_sql(queries.BEGIN_ANEW, {"leap": _LEAP})
+    database.execute_sql(queries.RESTART_HISTORY, {"leap": _LEAP})

@@ -58,7 +58,7 @@ class Findings:
 
 @schema.in_words()
 def examine(url: str) -> Findings:
-    """Connect and look. Raises Unfit, or one of `db.DATABASE_ERRORS` when nobody answers or the sign-in fails."""
+    """Connect and read. Raises Unfit, or one of `db.DATABASE_ERRORS` when nobody answers or the sign-in fails."""
     with _connected(url) as database:
         return _look(database)
 
@@ -151,7 +151,7 @@ def hears(url: str, listen_url: str) -> bool:
 
 
 def without_row(url: str, vm_ids: Collection[str]) -> frozenset[str]:
-    """Those of these vmsvc ids that the database has never heard of. Raises as `examine` does."""
+    """Those of these vmsvc ids that have no row. Raises as `examine` does."""
     with _connected(url) as database:
         schema.locate(database)
         return frozenset(vm_ids) - {row.id for row in vms.of_ids(vm_ids)}

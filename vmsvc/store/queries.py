@@ -30,7 +30,7 @@ FROM unnest(%(type)s::text[], %(state)s::text[], %(vm_id)s::text[], %(subject)s:
 CLOCK = "SELECT clock_timestamp()"
 #: A text that changes whenever a transaction that wrote anything ends. By `db.changes`.
 SNAPSHOT = "SELECT pg_current_snapshot()::text"
-#: How many sessions of vmsvc there are besides this one. By `outbox.others`.
+#: How many sessions of vmsvc there are besides this one. By `outbox.other_sessions`.
 OTHER_SESSIONS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND starts_with(application_name, 'vmsvc') AND pid <> pg_backend_pid()"""
@@ -94,7 +94,7 @@ UNION SELECT eviction.vm_id FROM vm JOIN eviction ON request_vm_id = vm.id
 WHERE vm.state = 'pending' AND exempt IS NOT NULL"""
 _NEWEST = "(SELECT max(id) FROM eviction WHERE vm_id = %(vm)s)"
 #: When the first event of a VM's newest notice was written.
-ANNOUNCED = f"""
+NOTICED_EVENT_AT = f"""
 SELECT min(event.time) FROM event JOIN eviction ON eviction.id = {_NEWEST}
 WHERE event.vm_id = %(vm)s AND event.type = 'evict' AND event.state = 'noticed' AND event.time >= planned_at"""
 #: The round of a VM's newest eviction does not count for its request, unless another victim of that round left.
@@ -151,7 +151,7 @@ SELECT seq FROM ((SELECT seq FROM event WHERE subject = %(vm)s AND seq > %(since
 ORDER BY seq LIMIT %(limit)s"""
 #: Remove the oldest events and move the watermark: one statement, and so one transaction. The replica that locks the
 #: watermark's row removes; others skip their turn.
-FORGET_EVENTS = """
+REMOVE_EVENTS = """
 WITH turn AS (SELECT FROM watermark WHERE id = 1 FOR UPDATE SKIP LOCKED),
     old AS (SELECT max(seq) AS seq FROM (
         SELECT seq FROM event
@@ -163,7 +163,7 @@ DELETE FROM event WHERE seq <= (SELECT seq FROM old)"""
 #: Seconds since the oldest event was written.
 OLDEST_AGE = "SELECT extract(epoch FROM clock_timestamp() - time)::float8 FROM event ORDER BY seq LIMIT 1"
 #: Remove all events and raise `seq` by a leap. By `adopt --restored`.
-BEGIN_ANEW = """
+RESTART_HISTORY = """
 UPDATE watermark SET removed_seq = greatest(removed_seq, coalesce((SELECT max(seq) FROM event), 0)) + %(leap)s;
 DELETE FROM event"""
 
@@ -171,7 +171,7 @@ DELETE FROM event"""
 
 #: Remove requests that ended some time ago and never became a VM, with their Idempotency-Keys, as one statement. A
 #: request that VMs were evicted for is part of their record and stays.
-FORGET_REQUESTS = """
+REMOVE_REQUESTS = """
 WITH gone AS (
     DELETE FROM vm WHERE id IN (
         SELECT id FROM vm

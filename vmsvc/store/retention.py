@@ -6,15 +6,15 @@ Each call is one statement over a batch of rows. Several replicas may call at on
 from vmsvc.store import queries
 from vmsvc.store.db import connected
 from vmsvc.store.models import database
-from vmsvc.store.vms import SHOWN_SECONDS
+from vmsvc.store.vms import LISTED_SECONDS
 
 
-def forget_requests(hours: float, limit: int) -> int:
+def remove_requests(hours: float, limit: int) -> int:
     """Remove requests that ended more than so many hours ago and never became a VM, with their Idempotency-Keys;
-    returns how many. A request that ended within the last 2 * SHOWN_SECONDS stays, however low `hours` is."""
-    seconds = max(hours * 3600, 2 * SHOWN_SECONDS)
+    returns how many. A request that ended within the last 2 * LISTED_SECONDS stays, however low `hours` is."""
+    seconds = max(hours * 3600, 2 * LISTED_SECONDS)
     with connected():
-        return database.execute_sql(queries.FORGET_REQUESTS, {"seconds": seconds, "limit": limit}).fetchone()[0]
+        return database.execute_sql(queries.REMOVE_REQUESTS, {"seconds": seconds, "limit": limit}).fetchone()[0]
 
 
 def clear_user_data(limit: int) -> int:

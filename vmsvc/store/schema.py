@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: Where the runner remembers what it has applied.
 HISTORY = "schema_migration"
-#: Seconds that a process waits for another one's migrations, how often it looks, and how often it says that it waits.
+#: Seconds that a process waits for another one's migrations, how often it checks them, and how often it logs that it
+#: waits.
 PATIENCE, _LOOK_SECONDS, _SAY_SECONDS = 300.0, 0.5, 10.0
 #: The order in which transactions come to the tables, as far as they write to several: a create begins with its key.
 LOCK_ORDER = ("idempotency", "vm", "intent", "reservation", "cooldown", "request_class", "eviction", "ticket", "event")

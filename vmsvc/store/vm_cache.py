@@ -68,7 +68,7 @@ class VmCache(Mapping[str, T]):
         return changed | self._forget_ended(now)
 
     def _forget_ended(self, now: datetime) -> set[str]:
-        since = now - timedelta(seconds=vms.SHOWN_SECONDS)
+        since = now - timedelta(seconds=vms.LISTED_SECONDS)
         over = {row.id for row in self.in_states(*FINAL) if row.ended_at < since}
         for row_id in over:
             self._drop(row_id)

@@ -16,7 +16,7 @@ from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, any_of, database, seconds_from_now
 
 #: For so long after its end a VM may still be shown by a list of the cloud.
-SHOWN_SECONDS = 120
+LISTED_SECONDS = 120
 
 
 def row_of(vm: Vm) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def of_id(vm_id: str) -> Vm:
 
 
 def get(ref: str, lock: bool = False, mark: str | None = None) -> Vm | None:
-    """By the cloud's id or by ours; with `lock` nobody else changes it before this transaction ends. `mark` is the id
+    """By the cloud's id or by ours; with `lock` no other transaction changes it before this one ends. `mark` is the id
     of ours that the server `ref` carries: while the answer to its create is out, no row names it yet."""
     found = Vm.select().where((Vm.cloud_id == ref) | (Vm.id == ref)).limit(1)
     marked = Vm.select().where(Vm.id == mark, Vm.cloud_id.is_null())
@@ -52,7 +52,7 @@ def outcome(vm_id: str) -> dict[str, Any] | None:
 
 def in_states(states: Collection[State]) -> list[Vm]:
     """All VMs in one of these states, oldest first."""
-    return list(Vm.select().where(Vm.state.in_(_texts(states))).order_by(Vm.created_at, Vm.id))
+    return list(Vm.select().where(Vm.state.in_(_names(states))).order_by(Vm.created_at, Vm.id))
 
 
 def preemptible_since(moment: datetime) -> list[Vm]:
@@ -74,17 +74,17 @@ def of_servers(server_ids: Collection[str]) -> list[Vm]:
     return list(Vm.select().where(any_of(Vm.cloud_id, server_ids)))
 
 
-def networks_of(vm_ids: Collection[str]) -> dict[str, str]:
+def networks_by_vm(vm_ids: Collection[str]) -> dict[str, str]:
     """The networks on which these VMs get a port, by the VMs' ids."""
     network = fn.jsonb_extract_path_text(Vm.boot, "network_id")
     return {vm_id: found for vm_id, found in Vm.select(Vm.id, network).where(any_of(Vm.id, vm_ids)).tuples() if found}
 
 
-def may_leave(servers: Collection[str]) -> bool:
+def may_be_removed(servers: Collection[str]) -> bool:
     """True when one of these servers is a VM of ours that leaves, or that could be evicted."""
-    evictable = _texts((State.ACTIVE, State.BUILDING, State.NOTICED))
-    leaves = Vm.state.in_(_texts(REMOVING)) | (Vm.is_preemptible & Vm.state.in_(evictable))
-    return Vm.select().where(any_of(Vm.cloud_id, servers), leaves).exists()
+    evictable = _names((State.ACTIVE, State.BUILDING, State.NOTICED))
+    removable = Vm.state.in_(_names(REMOVING)) | (Vm.is_preemptible & Vm.state.in_(evictable))
+    return Vm.select().where(any_of(Vm.cloud_id, servers), removable).exists()
 
 
 def current() -> list[Vm]:
@@ -94,7 +94,7 @@ def current() -> list[Vm]:
 
 def is_current() -> Expression:
     """The condition for the rows that `current` returns."""
-    return Vm.state.not_in(_texts(FINAL)) | (Vm.ended_at > seconds_from_now(-SHOWN_SECONDS))
+    return Vm.state.not_in(_names(FINAL)) | (Vm.ended_at > seconds_from_now(-LISTED_SECONDS))
 
 
 def cloud_ids(vm_ids: Collection[str]) -> list[str]:
@@ -117,17 +117,17 @@ def accept(
     key: str | None,
     principal_id: str | None = None,
 ) -> str:
-    """Write down a request as PENDING with its event; returns the vmsvc id. `principal` is the name of who asks, for
-    showing, `principal_id` says who that is (None: the name does).
+    """Write a request as PENDING with its event; returns the vmsvc id. `principal` is the requester's name, for
+    display, and `principal_id` its id (None: the name is the id too).
 
     With an Idempotency-Key that was used before for the same body the earlier id is returned and nothing is written;
     for another body IdempotencyMismatch is raised. The unique index decides between two at once.
     """
     if key is not None:
-        earlier = _earlier(work, vm_id, request, principal, principal_id or principal, key)
+        earlier = _id_of_earlier(work, vm_id, request, principal, principal_id or principal, key)
         if earlier:
             return earlier
-    request = {**request, "boot": _user_data_once(request["boot"])}
+    request = {**request, "boot": _without_second_user_data(request["boot"])}
     (vm,) = (
         Vm.insert(
             id=vm_id,
@@ -154,23 +154,25 @@ def adopt(work: Unit, vm_id: str, server_id: str, columns: Mapping[str, Any], re
         .returning(Vm)
         .execute()
     )
-    shown = view(row_of(vm))
+    vm_view = view(row_of(vm))
     work.emit(
         type="create",
         state="active",
         vm_id=vm.id,
-        subject=shown["id"],
+        subject=vm_view["id"],
         is_preemptible=vm.is_preemptible,
-        data={"vm": shown, "reason": reason, "adopted": True, "evicted": []},
+        data={"vm": vm_view, "reason": reason, "adopted": True, "evicted": []},
     )
-    answer(vm, {"ok": True, "error": None, "message": reason, "vm": shown, "evicted": []})
+    record_outcome(vm, {"ok": True, "error": None, "message": reason, "vm": vm_view, "evicted": []})
     work.log_on_commit("vm %s: adopted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
     return vm
 
 
-def _earlier(work: Unit, vm_id: str, request: Mapping[str, Any], name: str, identity: str, key: str) -> str | None:
+def _id_of_earlier(
+    work: Unit, vm_id: str, request: Mapping[str, Any], name: str, identity: str, key: str
+) -> str | None:
     digest = hashlib.sha256(json.dumps(request["boot"]["asked"], sort_keys=True).encode()).hexdigest()
-    used = _used_by_name(name, key) if name != identity else None
+    used = _key_of_older_release(name, key) if name != identity else None
     if used is None:
         inserted = (
             Idempotency.insert(principal=identity, key=key, body_hash=digest, vm_id=vm_id, created_at=work.now)
@@ -186,7 +188,7 @@ def _earlier(work: Unit, vm_id: str, request: Mapping[str, Any], name: str, iden
     return used.vm_id
 
 
-def _used_by_name(name: str, key: str) -> Idempotency | None:
+def _key_of_older_release(name: str, key: str) -> Idempotency | None:
     """A key that an older release stored under the user's name, so that its request is not made a second time."""
     return (
         Idempotency.select()
@@ -205,17 +207,17 @@ def move(
     data: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Vm | None:
-    """Move a VM to a state and write the event of it, if it still is where `vm` says: compare-and-set.
+    """Move a VM to a state and write the event of it, if it is still in the state that `vm` has: compare-and-set.
 
-    `changes` are columns that change with it. Returns the row as it is now, or None when somebody else moved it
-    first (the caller looks again). Raises InvalidTransition for a move that the table of life does not have.
+    `changes` are columns that change with it. Returns the row as it is now, or None when another transaction moved it
+    first (the caller reads it again). Raises InvalidTransition for a move that the table of life does not have.
     """
     source = State(vm.state)
     event = event_of(source, target)
     if target in FINAL:
         changes["ended_at"] = work.now
     if target not in BOOTABLE and vm.boot.get("user_data"):
-        changes["boot"] = _user_data_once({**changes.get("boot", vm.boot), "user_data": None})
+        changes["boot"] = _without_second_user_data({**changes.get("boot", vm.boot), "user_data": None})
     rows = list(
         Vm.update(state=target, updated_at=work.now, **changes)
         .where(Vm.id == vm.id, Vm.state == source)
@@ -232,30 +234,31 @@ def move(
     return now
 
 
-def _user_data_once(boot: Mapping[str, Any]) -> dict[str, Any]:
-    """User data can hold secrets, and are kept in one place, for as long as a boot may need them: what was asked does
-    not repeat them. (That a body is the same tells the hash beside its Idempotency-Key.)"""
+def _without_second_user_data(boot: Mapping[str, Any]) -> dict[str, Any]:
+    """User data can hold secrets, and are kept in one place, for as long as a create may need them: the copy of the
+    request body in `asked` does not repeat them. (The hash beside an Idempotency-Key shows whether a body is the
+    same.)"""
     asked = {name: value for name, value in boot.get("asked", {}).items() if name != "user_data"}
     return {**boot, "asked": asked}
 
 
-def answer(vm: Vm, outcome_of_it: Mapping[str, Any]) -> None:
-    """Write the outcome of a request, once and for all."""
-    change(vm, outcome=outcome_of_it)
+def record_outcome(vm: Vm, answer: Mapping[str, Any]) -> None:
+    """Write the final answer to a request."""
+    change(vm, outcome=answer)
 
 
 def name_server(work: Unit, vm_id: str, server_id: str) -> bool:
-    """Write down which server a VM is, unless it is named already or has ended; says whether it was written."""
+    """Record the server of a VM, unless the VM has one already or has ended. Returns whether it was recorded."""
     return (
         Vm.update(cloud_id=server_id, updated_at=work.now)
-        .where(Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_(_texts((State.BUILDING, State.DELETING))))
+        .where(Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_(_names((State.BUILDING, State.DELETING))))
         .execute()
         == 1
     )
 
 
 def change(vm: Vm, **changes: Any) -> None:
-    """Change columns that are no part of its life (never `state`)."""
+    """Change columns of a VM, but never `state`."""
     Vm.update(**changes).where(Vm.id == vm.id).execute()
 
 
@@ -266,15 +269,15 @@ def touch_all() -> None:
 
 
 def _cause(vm: Vm) -> str | None:
-    """Why a VM that was noticed is to go, as the record of evictions has it."""
+    """Why a noticed VM is to be evicted, as the record of evictions has it."""
     if not vm.notice:
         return None
     return "simulated" if vm.notice.get("simulated") else "capacity" if vm.evicted_for else "lifetime"
 
 
 def _actor(vm: Vm, event: tuple[str, str]) -> str | None:
-    """Who had it done; None for what nobody asked for: a lifetime that ended, capacity that became free, a server that
-    vanished."""
+    """The principal that caused the event; None for one that no principal caused: a lifetime that ended, capacity that
+    became free, a server that vanished."""
     match event:
         case "create", _:
             return vm.principal
@@ -288,7 +291,7 @@ def _actor(vm: Vm, event: tuple[str, str]) -> str | None:
 def _emit(
     work: Unit, vm: Vm, event: tuple[str, str], reason: str | None, data: Mapping[str, Any], cause: str | None = None
 ) -> None:
-    shown = view(row_of(vm))
+    vm_view = view(row_of(vm))
     if event[0] == "evict":
         data = {"simulated": bool((vm.notice or {}).get("simulated")), **data}
     if actor := _actor(vm, event):
@@ -297,12 +300,12 @@ def _emit(
         type=event[0],
         state=event[1],
         vm_id=vm.id,
-        subject=shown["id"],
+        subject=vm_view["id"],
         is_preemptible=vm.is_preemptible,
         cause=cause,
-        data={"vm": shown, **({"reason": reason} if reason else {}), **data},
+        data={"vm": vm_view, **({"reason": reason} if reason else {}), **data},
     )
 
 
-def _texts(states: Iterable[State]) -> list[str]:
+def _names(states: Iterable[State]) -> list[str]:
     return [str(state) for state in states]

@@ -21,7 +21,7 @@ from vmsvc.web.http.handler import SAFE, Dependencies, ServerOptions, UnknownAdd
 from vmsvc.web.http.limits import Limits
 from vmsvc.web.http.metrics import WebMetrics
 from vmsvc.web.http.request import normalize_target, shorten
-from vmsvc.web.http.server import Connections, Server, UnsentResponses
+from vmsvc.web.http.server import Connections, UnsentResponses, WebServer
 from vmsvc.web.http.settings import MAX_DRAIN, WebSettings
 from vmsvc.web.openapi import document
 
@@ -133,11 +133,11 @@ def make_app(
     )
 
 
-def make_server(app: Application, tls: SSLContext | None = None) -> Server:
+def make_server(app: Application, tls: SSLContext | None = None) -> WebServer:
     """A server with limits on the number of peers, and on the time and the size of what each may send. It does not
     listen yet."""
     settings = app.dependencies.settings
-    return Server(
+    return WebServer(
         app,
         app.dependencies.connections,
         ssl_options=tls,

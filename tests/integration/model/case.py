@@ -109,7 +109,7 @@ class Case:
             server.name,
         )
         if server.leaving:
-            commands._want_deleted(server.name)  # pylint: disable=protected-access
+            commands._request_deletion(server.name)  # pylint: disable=protected-access
 
     def _post(self, name: str, columns: dict) -> None:
         commands._accept(name, {**columns, "name": name}, Principal("owner", True), None)  # pylint: disable=protected-access

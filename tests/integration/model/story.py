@@ -124,7 +124,7 @@ class Story:
         """DELETE of any VM, whatever it is at."""
         if row := self._some_vm(number, ("pending", "building", "active", "noticed")):
             try:
-                commands._want_deleted(row["id"])  # pylint: disable=protected-access
+                commands._request_deletion(row["id"])  # pylint: disable=protected-access
             except NotFound:
                 pass
             self.replicas[0].wake()

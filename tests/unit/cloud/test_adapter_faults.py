@@ -100,7 +100,7 @@ async def test_a_create_that_found_nobody_listening_made_nothing(rogue, adapter)
 
 
 @pytest.mark.gen_test
-async def test_a_create_that_is_told_to_come_later_made_nothing_and_says_when(rogue, adapter):
+async def test_a_create_that_gets_retry_after_made_nothing_and_says_when(rogue, adapter):
     cloud = adapter()
     await cloud.connect()
     rogue.on("POST", "/servers", say(429, {"overLimit": {"message": "slow down"}}, Retry_After="7"))
@@ -279,7 +279,7 @@ async def test_no_secret_is_logged_at_any_level(rogue, adapter, caplog):
 
 
 @pytest.mark.gen_test
-async def test_wrong_credentials_are_told_without_showing_them(rogue, adapter):
+async def test_wrong_credentials_are_reported_without_showing_them(rogue, adapter):
     cloud = adapter(password="wrong one")
     with pytest.raises(CloudUnavailable) as caught:
         await cloud.connect()
@@ -392,7 +392,7 @@ async def test_all_pages_are_read_and_pages_that_go_round_in_circles_end(rogue, 
 
 
 @pytest.mark.gen_test
-async def test_the_reason_of_an_error_is_looked_for_once_more(rogue, adapter):
+async def test_the_reason_of_an_error_is_searched_for_once_more(rogue, adapter):
     cloud = adapter()
     await cloud.connect()
     failed = {**SERVER, "status": "ERROR"}

@@ -29,14 +29,14 @@ def tell(allocations, host, **held):
         allocations.update_host(host, held, meanwhile)
 
 
-def test_who_appears_is_counted_with_what_its_flavor_claims(allocations):
+def test_a_new_server_counts_with_the_claim_of_its_flavor(allocations):
     allocations.update_server(server("b", resources=LARGE))
     assert allocations.of("one") == {"a": SMALL, "b": LARGE}
     assert not allocations.uncertain
 
 
 @pytest.mark.parametrize("status", ["DELETED", "SHELVED_OFFLOADED", "ERROR"])
-def test_who_has_gone_is_counted_no_more(allocations, status):
+def test_a_deleted_server_no_longer_counts(allocations, status):
     allocations.update_server(server("a", host=None, status=status))
     assert allocations.of("one") == {}
 
@@ -51,7 +51,7 @@ def test_who_has_gone_is_counted_no_more(allocations, status):
         server("a", host=None, status="BUILD"),
     ],
 )
-def test_who_stays_where_it_was_keeps_its_room(allocations, seen):
+def test_a_server_that_stays_on_its_host_keeps_its_claim(allocations, seen):
     """A stopped or soft-deleted server, one that failed in place, one in a cell that is down, one that builds."""
     allocations.update_server(seen)
     assert allocations.of("one") == {"a": SMALL}
@@ -68,7 +68,7 @@ def test_what_placement_says_stands_until_the_server_changes_its_size(allocation
     assert allocations.of("one") == {"a": {"VCPU": 2}}
 
 
-def test_who_holds_nothing_by_placement_is_not_counted_for_being_seen_again(allocations):
+def test_a_server_that_holds_nothing_by_placement_does_not_count_when_a_list_shows_it_again(allocations):
     allocations.update_server(server("b"))
     tell(allocations, "one", a=SMALL)
     allocations.update_server(server("b", status="SHUTOFF"))
@@ -83,7 +83,7 @@ def test_consumers_that_are_no_servers_stay_until_their_host_is_read_again(alloc
     assert allocations.of("one") == {"a": SMALL, "b": SMALL}
 
 
-def test_who_moved_holds_room_in_both_places_until_placement_says_otherwise(allocations):
+def test_a_server_that_moved_counts_on_both_hosts_until_placement_is_read(allocations):
     allocations.update_server(server("a"))
     allocations.update_server(server("a", host="two"))
     assert allocations.of("one") == allocations.of("two") == {"a": SMALL}
@@ -110,7 +110,7 @@ def test_what_happens_while_a_host_is_read_is_newer_than_the_answer(allocations)
     assert allocations.of("one") == {"b": SMALL, "c": SMALL}
 
 
-def test_who_appears_on_a_host_while_it_is_read_for_the_first_time_is_counted():
+def test_a_server_that_appears_on_a_host_during_its_first_read_counts():
     allocations = HostAllocations()
     with allocations.reading() as meanwhile:
         allocations.update_server(server("b"))

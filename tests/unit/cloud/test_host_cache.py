@@ -9,7 +9,7 @@ import pytest
 from vmsvc.cloud.cache import host_cache as module
 from vmsvc.cloud.cache.host_allocations import HostAllocations
 from vmsvc.cloud.cache.host_cache import HostCache
-from vmsvc.cloud.port import Content, Occupant, OccupantPage, Provider, Service
+from vmsvc.cloud.port import ComputeService, Content, Occupant, OccupantPage, Provider
 from vmsvc.domain.errors import CloudUnavailable, NotFound
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.resources import Inventory, Resources
@@ -48,7 +48,7 @@ class Cloud:
     async def services(self):
         """All up but some."""
         self._called("services")
-        return {name: Service(name not in self.down, True, "nova") for name in self.held}
+        return {name: ComputeService(name not in self.down, True, "nova") for name in self.held}
 
     async def content(self, provider):
         """What a host has now."""
@@ -230,7 +230,7 @@ async def test_hosts_that_are_asked_for_are_read_now_together_with_the_services(
 
 
 @pytest.mark.gen_test
-async def test_who_looks_at_hosts_and_at_changes_at_once_asks_for_the_services_once(cloud, clock, host_cache):
+async def test_reading_hosts_and_changes_at_once_reads_the_services_once(cloud, clock, host_cache):
     cloud.calls.clear()
     clock.now += 5
     await asyncio.gather(host_cache.read(["h1"]), host_cache.refresh(0))
@@ -249,7 +249,7 @@ async def test_to_count_a_host_is_one_call_and_makes_it_no_fresher_in_other_ways
 
 
 @pytest.mark.gen_test
-async def test_others_changes_may_come_from_somebody_who_has_asked_already(cloud, clock, host_cache):
+async def test_other_projects_changes_may_come_from_another_call(cloud, clock, host_cache):
     async def ask(since):
         assert since == NOW
         return OccupantPage((Occupant("s1", "ACTIVE", "h1", SMALL),), NOW)
@@ -261,7 +261,7 @@ async def test_others_changes_may_come_from_somebody_who_has_asked_already(cloud
 
 
 @pytest.mark.gen_test
-async def test_only_hosts_that_have_room_without_our_knowing_are_read_for_it(cloud, clock, host_cache):
+async def test_only_hosts_that_placement_shows_with_unknown_capacity_are_read(cloud, clock, host_cache):
     full = Resources({"VCPU": 4})
     for name in cloud.held:
         cloud.held[name] = {"x": full}

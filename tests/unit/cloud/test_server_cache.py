@@ -71,7 +71,7 @@ def fixture_server_cache(io_loop, cloud):
 
 
 @pytest.mark.gen_test
-async def test_news_are_the_servers_that_changed_since_the_last_time(cloud, server_cache):
+async def test_take_changes_returns_the_servers_that_changed_since_the_last_call(cloud, server_cache):
     assert server_cache.take_changes() == cloud.all and not server_cache.take_changes()
     cloud.put("A", locked=True)
     cloud.put("C")
@@ -86,7 +86,7 @@ async def test_news_are_the_servers_that_changed_since_the_last_time(cloud, serv
 
 
 @pytest.mark.gen_test
-async def test_a_watch_notes_who_came_and_went_meanwhile(cloud, server_cache):
+async def test_a_watch_records_added_and_removed_servers(cloud, server_cache):
     with server_cache.watching() as first:
         cloud.put("C")
         await server_cache.refresh()
@@ -103,7 +103,7 @@ async def test_a_watch_notes_who_came_and_went_meanwhile(cloud, server_cache):
 
 
 @pytest.mark.gen_test
-async def test_one_server_may_be_looked_at_alone(cloud, server_cache):
+async def test_one_server_can_be_read_alone(cloud, server_cache):
     cloud.put("A", status="SHUTOFF")
     assert (await server_cache.read_server("A")).status == server_cache.servers["A"].status == "SHUTOFF"
     cloud.delete("B")
@@ -112,7 +112,7 @@ async def test_one_server_may_be_looked_at_alone(cloud, server_cache):
 
 
 @pytest.mark.gen_test
-async def test_a_server_that_was_looked_at_alone_is_shown_as_lists_show_it(cloud, server_cache):
+async def test_a_server_that_was_read_alone_equals_the_one_of_the_list(cloud, server_cache):
     shown = server_cache.servers["A"]
     cloud.put("A", body={**shown.body, "server_groups": []})
     await server_cache.read_server("A")
@@ -120,7 +120,7 @@ async def test_a_server_that_was_looked_at_alone_is_shown_as_lists_show_it(cloud
 
 
 @pytest.mark.gen_test
-async def test_a_list_that_began_before_a_look_does_not_bring_back_what_was(cloud, server_cache, monkeypatch):
+async def test_a_list_that_began_before_a_get_does_not_restore_an_older_state(cloud, server_cache, monkeypatch):
     before, going = tuple(cloud.all.values()), asyncio.Event()
 
     async def servers(_since):
@@ -139,7 +139,7 @@ async def test_a_list_that_began_before_a_look_does_not_bring_back_what_was(clou
 
 
 @pytest.mark.gen_test
-async def test_a_look_does_not_bring_back_whom_a_later_list_has_seen_go(cloud, server_cache, monkeypatch):
+async def test_a_get_does_not_bring_back_a_server_that_a_later_list_shows_as_deleted(cloud, server_cache, monkeypatch):
     before, answered = cloud.all["A"], asyncio.Event()
 
     async def server_then(_server_id):
@@ -157,7 +157,7 @@ async def test_a_look_does_not_bring_back_whom_a_later_list_has_seen_go(cloud, s
 
 
 @pytest.mark.gen_test
-async def test_everybodys_changes_are_one_list_that_reaches_back_as_far_as_either_needs(cloud, server_cache):
+async def test_the_changes_of_all_projects_are_one_list_that_reaches_back_as_far_as_either_needs(cloud, server_cache):
     waiting = asyncio.ensure_future(server_cache.wait_for("C", lambda shown: shown is not None, 10))
     await asyncio.sleep(0)
     cloud.put("C")
@@ -184,7 +184,7 @@ async def test_the_whole_list_costs_a_page_a_minute_however_many_servers_there_a
 
 
 @pytest.mark.gen_test
-async def test_who_waits_is_told_by_the_first_read_that_shows_the_server_ready(cloud, server_cache):
+async def test_a_waiter_returns_with_the_first_read_that_shows_the_server_ready(cloud, server_cache):
     waiting = asyncio.ensure_future(server_cache.wait_for("A", lambda shown: shown.status == "SHUTOFF", 10))
     await asyncio.sleep(0)
     await server_cache.refresh()
@@ -196,7 +196,7 @@ async def test_who_waits_is_told_by_the_first_read_that_shows_the_server_ready(c
 
 
 @pytest.mark.gen_test
-async def test_what_was_read_before_somebody_waited_is_no_answer(cloud, server_cache):
+async def test_a_read_from_before_the_wait_does_not_end_it(cloud, server_cache):
     waiting = asyncio.ensure_future(server_cache.wait_for("A", lambda shown: True, 10))
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -205,7 +205,7 @@ async def test_what_was_read_before_somebody_waited_is_no_answer(cloud, server_c
 
 
 @pytest.mark.gen_test
-async def test_whose_time_is_over_gets_what_is_shown_ready_or_not(cloud, server_cache):
+async def test_a_wait_that_times_out_returns_the_server_as_it_is(cloud, server_cache):
     assert await server_cache.wait_for("A", lambda shown: False, 0.01) == cloud.all["A"]
     assert await server_cache.wait_for("C", lambda shown: False, 0) is None
 
@@ -227,7 +227,7 @@ def test_a_cloud_that_answers_slowly_is_asked_less_often_but_every_second(
 
 
 @pytest.mark.gen_test
-async def test_a_thousand_who_ask_and_go_are_one_read_and_it_is_the_services_own(cloud, server_cache, monkeypatch):
+async def test_a_thousand_callers_that_cancel_share_one_read_of_the_service_s_own(cloud, server_cache, monkeypatch):
     asked, going = [], asyncio.Event()
 
     async def servers(_since):
@@ -252,7 +252,7 @@ async def test_a_thousand_who_ask_and_go_are_one_read_and_it_is_the_services_own
 
 
 @pytest.mark.gen_test
-async def test_a_cloud_that_is_away_is_asked_once_for_all_who_ask_within_a_second(cloud, server_cache, monkeypatch):
+async def test_a_cloud_that_is_away_is_read_once_for_all_callers_within_a_second(cloud, server_cache, monkeypatch):
     asked = []
 
     async def servers(_since):
@@ -272,7 +272,7 @@ async def test_a_cloud_that_is_away_is_asked_once_for_all_who_ask_within_a_secon
 
 
 @pytest.mark.gen_test
-async def test_a_read_that_began_too_early_and_failed_is_not_everybodys_failure(cloud, server_cache, monkeypatch):
+async def test_a_read_that_began_too_early_and_failed_fails_no_later_caller(cloud, server_cache, monkeypatch):
     answers = [asyncio.Event(), asyncio.Event()]
     left = iter(answers)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vmsvc.cloud.openstack.exchange import LONGEST_PAUSE, Answer, Request, TurnedAway
+from vmsvc.cloud.openstack.exchange import LONGEST_PAUSE, Answer, CloudRequest, TurnedAway
 from vmsvc.cloud.openstack.translate import error_of, reason
 from vmsvc.cloud.port import Server
 from vmsvc.domain.errors import (
@@ -22,8 +22,8 @@ from vmsvc.domain.errors import (
 )
 from vmsvc.domain.resources import Resources
 
-READ = Request("server", "compute", "GET", "/servers/x")
-WRITE = Request("create_server", "compute", "POST", "/servers")
+READ = CloudRequest("server", "compute", "GET", "/servers/x")
+WRITE = CloudRequest("create_server", "compute", "POST", "/servers")
 
 
 def nova(status: int, text: str, key: str = "forbidden") -> Answer:
@@ -159,12 +159,12 @@ UNFOUND = [
 
 @pytest.mark.parametrize(("service", "text", "meaning"), UNFOUND)
 def test_only_the_service_itself_can_say_that_there_is_no_such_thing(service, text, meaning):
-    assert error_of(Request("x", service, "GET", "/x"), Answer(404, {}, text)).__class__ is meaning
+    assert error_of(CloudRequest("x", service, "GET", "/x"), Answer(404, {}, text)).__class__ is meaning
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_only_keystone_itself_can_say_that_a_token_is_bad(status):
-    asked = Request("identity", "identity", "GET", "/auth/tokens", token="t0ken")
+    asked = CloudRequest("identity", "identity", "GET", "/auth/tokens", token="t0ken")
     assert isinstance(error_of(asked, Answer(status, {}, "<html>Sorry</html>")), Garbled)
     assert not isinstance(error_of(asked, Answer(status, {}, '{"error": {"message": "No."}}')), Garbled)
 

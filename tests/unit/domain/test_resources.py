@@ -31,7 +31,7 @@ def test_sums_and_differences_go_class_by_class():
     assert total([]) == Resources()
 
 
-def test_a_host_that_was_over_committed_has_no_room_rather_than_less():
+def test_a_host_that_was_over_committed_has_no_capacity_rather_than_less():
     free = Resources({"VCPU": -4, "MEMORY_MB": 100}).floored()
     assert free == {"MEMORY_MB": 100}
     assert free.deficit({"VCPU": 2}) == {"VCPU": 2}

@@ -121,7 +121,7 @@ def test_a_batch_of_one_is_planned_as_one_request():
     assert batch == BatchPlan((Share(alone.bin_id, 1, alone.victims),), alone.objective)
 
 
-def test_two_requests_share_the_room_of_one_large_victim_where_one_by_one_would_take_two():
+def test_two_requests_share_the_capacity_of_one_large_victim_where_one_by_one_would_take_two():
     bins = [host("a", 8), host("b", 4), host("c", 4)]
     assert plan(bins).victims == ("b0",)
     assert plan_batch(bins, 2).shares == (Share("a", 2, ("a0",)),)

@@ -96,7 +96,7 @@ def test_who_lost_least_changes_with_time_when_one_grows_faster():
     assert index.plan(NEED, options=PlanOptions(now=100)).victims == ("slow0",)
 
 
-def test_a_clock_that_goes_back_is_believed():
+def test_a_clock_that_goes_back_is_taken_as_it_is():
     index = filled(host("fast", 10, rate=8), host("slow", 50, rate=1))
     assert index.plan(NEED, options=PlanOptions(now=100)).victims == ("slow0",)
     assert index.plan(NEED).victims == ("fast0",)
@@ -124,7 +124,7 @@ def test_more_needs_than_it_keeps_are_planned_all_the_same():
             assert index.plan(need) == plan([replace(host("a", *range(9)), need=need)])
 
 
-def test_a_plan_looks_only_at_the_bins_that_can_be_the_best_or_the_runner_up():
+def test_a_plan_reads_only_the_bins_that_can_be_the_best_or_the_runner_up():
     looked = []
     index = filled(*(host(f"h{at:04}", at) for at in range(1000)))
     outcome = index.plan(NEED, eligible=lambda place: looked.append(place.id) or True)

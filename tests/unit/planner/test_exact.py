@@ -155,7 +155,7 @@ def test_what_a_search_shows_of_a_bin_is_true_of_every_plan_there(seed):
         assert least is not None or not plans
 
 
-def test_a_plan_whose_rival_was_not_looked_for_to_the_end_does_not_call_itself_the_only_one():
+def test_a_plan_whose_rival_was_not_searched_for_to_the_end_does_not_call_itself_the_only_one():
     bins = random_cloud(random.Random(85), 1, 9)
     assert plan(bins, max_victims=2, node_cap=0).criterion == "the best that was found"
     assert plan(bins, max_victims=2).runner_up is not None

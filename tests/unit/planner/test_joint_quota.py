@@ -117,7 +117,7 @@ def test_a_victim_that_frees_both_goes_before_two_that_free_one_each():
     assert (plan(bins).bin_id, plan(bins).victims) == ("a", ("a1",))
 
 
-def test_a_quota_with_room_changes_nothing():
+def test_a_quota_that_suffices_changes_nothing():
     hosts = [host("a", ("a1", 2, 9))]
     assert join_quota(hosts, project(("a1", 2, 9), free=2)) == hosts
     index = BinIndex()

@@ -27,12 +27,12 @@ def host(name, *candidates, need=None, free=None, capacity=None):
 # Where it fits without anybody leaving
 
 
-def test_a_request_that_fits_evicts_nobody_even_where_eviction_would_be_free():
+def test_a_request_that_fits_evicts_no_vm_even_where_eviction_would_be_free():
     outcome = plan([host("a", vm("x", ran=False)), host("b", free={"VCPU": 4, "MEMORY_MB": 8192})])
     assert outcome == Fits("b")
 
 
-def test_among_hosts_with_room_the_tightest_is_chosen_and_then_the_lowest_id():
+def test_among_hosts_with_capacity_the_tightest_is_chosen_and_then_the_lowest_id():
     roomy, tight = {"VCPU": 16, "MEMORY_MB": 32768}, {"VCPU": 6, "MEMORY_MB": 8192}
     assert plan([host("a", free=roomy), host("c", free=tight), host("b", free=tight)]) == Fits("b")
 
@@ -97,7 +97,7 @@ def test_the_objective_adds_up_what_the_plan_costs():
     assert (outcome.runner_up, outcome.criterion) == (None, "the only possibility")
 
 
-def test_room_that_is_already_free_counts_and_only_the_rest_is_taken():
+def test_capacity_that_is_already_free_counts_and_only_the_rest_is_taken():
     outcome = plan([host("h", vm("small", 1, 1024), vm("large"), free={"VCPU": 3, "MEMORY_MB": 7168})])
     assert outcome.victims == ("small",)
 
@@ -131,7 +131,7 @@ def test_a_quota_shortage_takes_victims_on_any_host():
     assert plan([quota]).victims == ("big",)
 
 
-def test_short_of_quota_and_of_room_at_once_victims_elsewhere_free_their_quota_part_alone():
+def test_short_of_quota_and_of_capacity_at_once_victims_elsewhere_free_their_quota_part_alone():
     def joined(name, *here):
         elsewhere = [Candidate(other, Resources({"cores": 2})) for other in ("a1", "b1") if other not in here]
         local = [Candidate(other, Resources({"cores": 2, "VCPU": 2}), lost_work=name == "b") for other in here]
@@ -154,7 +154,7 @@ def test_a_request_for_which_no_place_is_eligible_is_refused():
     assert plan([]) == NoPlan("There is no place where this request could go.")
 
 
-def test_a_request_larger_than_every_place_kills_nobody_and_says_what_lacks_in_the_best():
+def test_a_request_larger_than_every_bin_evicts_no_vm_and_the_reason_says_what_the_best_lacks():
     outcome = plan([host("a", vm("x"), need={"VCPU": 32}), host("b", vm("y", 8), vm("z", 2), need={"VCPU": 32})])
     assert outcome == NoPlan(
         "Too large for every place: the best, b, lacks 22 VCPU with all 2 preemptible VMs evicted."
@@ -213,13 +213,13 @@ def test_defect_1_a_class_with_nothing_free_is_filled_up_too():
     assert outcome.victims == ("y",)
 
 
-def test_defect_4_a_host_that_was_refused_in_spite_of_its_room_does_not_win_with_zero_victims():
+def test_defect_4_a_host_that_was_refused_in_spite_of_its_capacity_does_not_win_with_zero_victims():
     refused, other = host("a", free={"VCPU": 8, "MEMORY_MB": 16384}), host("b", vm("x"))
     assert plan([refused, other]) == Fits("a")
     assert plan([other]).victims == ("x",)
 
 
-def test_defect_5_room_that_is_reserved_is_not_free_for_the_next_plan():
+def test_defect_5_capacity_that_is_reserved_is_not_free_for_the_next_plan():
     first = plan([host("h", vm("x"), vm("y"))])
     left = [vm(name) for name in ("x", "y") if name not in first.victims]
     second = plan([host("h", *left, free=Resources({"VCPU": 4, "MEMORY_MB": 8192}) - {"VCPU": 4, "MEMORY_MB": 8192})])

@@ -17,7 +17,7 @@ def fits(world):
     }
 
 
-def test_a_flavor_fits_as_often_as_single_hosts_have_room_for_it():
+def test_a_flavor_fits_as_often_as_single_hosts_have_capacity_for_it():
     vms = [vm("a"), vm("b", host="sim-2"), vm("c", is_preemptible=False, host="sim-2")]
     world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)])
     assert fits(world) == {"m1.tiny": (3 + 2, 4 + 3), "m1.large": (0, 1), "huge": (0, 0)}
@@ -28,7 +28,7 @@ def test_the_quota_limits_what_hosts_would_take():
     assert fits(world)["m1.tiny"] == (1, 2)
 
 
-def test_a_tenant_is_told_what_the_quota_allows():
+def test_a_tenant_gets_what_the_quota_allows():
     assert fits(tenant(vm("a"), vm("b", 2), limit={"cores": 8}))["m1.large"] == (1, 2)
     assert capacity_of(tenant(), {})["hosts"] == []
 
@@ -37,13 +37,13 @@ def test_hosts_that_are_down_offer_nothing():
     assert fits(operator(hosts=[host("sim-1", available=False)]))["m1.tiny"] == (0, 0)
 
 
-def test_who_is_locked_or_goes_already_is_not_reclaimable():
+def test_locked_and_leaving_vms_are_not_reclaimable():
     vms = [vm("a", untouchable=True), vm("b", state=State.NOTICED), vm("c")]
     shown = capacity_of(operator(*vms), FLAVORS)["hosts"][0]
     assert shown["reclaimable"] == {"VCPU": 1, "MEMORY_MB": 1024}
 
 
-def test_a_host_shows_whose_room_it_holds():
+def test_a_host_shows_its_usage_by_kind():
     vms = [vm("a"), vm("b", is_preemptible=False)]
     world = operator(*vms, foreign=1, kept=[reserved("wanted", HOST, "sim-1")])
     (shown,) = capacity_of(world, FLAVORS)["hosts"]
@@ -62,7 +62,7 @@ def test_a_host_shows_whose_room_it_holds():
     }
 
 
-def test_the_quota_shows_who_uses_it():
+def test_the_quota_shows_its_usage_by_kind():
     world = tenant(
         vm("a", 2),
         vm("b", is_preemptible=False),

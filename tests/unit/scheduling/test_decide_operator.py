@@ -35,7 +35,7 @@ def test_who_fits_is_placed_on_the_host_where_least_stays_free(preemptible):
     assert decide(request(cpus=4, is_preemptible=preemptible), world) == Place("sim-1")
 
 
-def test_a_preemptible_vm_evicts_nobody():
+def test_a_preemptible_vm_evicts_no_vm():
     assert refusal(decide(request(is_preemptible=True), operator(*FULL))) == "no_capacity"
 
 
@@ -52,7 +52,7 @@ def test_the_best_host_is_chosen_over_all():
     assert plan(decide(request(cpus=1), world))[0] == "sim-1"
 
 
-def test_a_request_that_no_host_could_take_evicts_nobody():
+def test_a_request_that_no_host_could_take_evicts_no_vm():
     assert refusal(decide(request(cpus=5), operator(*FULL))) == "no_capacity"
 
 
@@ -85,7 +85,7 @@ def test_a_host_that_refused_it_is_avoided():
     assert plan(decide(request(cpus=4, avoid=frozenset({"sim-1"})), world)) == ("sim-2", {"a"})
 
 
-def test_room_that_is_on_its_way_is_kept_and_nobody_goes_for_it():
+def test_capacity_that_is_being_freed_is_reserved_and_no_vm_is_evicted_for_it():
     leaving = [vm("a", state=State.DELETING), *FULL[1:]]
     assert plan(decide(request(), operator(*leaving))) == ("sim-1", set())
     assert decide(request(is_preemptible=True), operator(*leaving)) == Wait("VMs are leaving and make room")
@@ -111,7 +111,7 @@ def test_two_requests_share_no_victim():
     assert refusal(decide(request("five"), world)) == "no_capacity"
 
 
-def test_a_later_standard_request_does_not_take_room_that_is_kept_for_an_earlier_one():
+def test_a_later_standard_request_does_not_take_capacity_that_is_reserved_for_an_earlier_one():
     kept = [reserved("earlier", HOST, "sim-1", 4)]
     victims = [vm(name, state=State.EVICTING, evicted_for="earlier") for name in "abcd"]
     assert refusal(decide(request("later"), operator(*victims, kept=kept))) == "no_capacity"
@@ -167,7 +167,7 @@ def test_a_class_that_it_does_not_ask_for_may_be_over_committed():
     assert decide(request(), operator(FULL[0], hosts=[crowded])) == Place("sim-1")
 
 
-def test_a_build_that_failed_is_tried_on_other_hosts_and_nobody_goes_for_it():
+def test_a_build_that_failed_is_tried_on_other_hosts_and_no_vm_is_evicted_for_it():
     failed = {"refusal": "cloud_error", "refusals": 1, "cloud_message": "it burnt", "avoid": frozenset({"sim-1"})}
     vms = [vm(name, host="sim-2") for name in "abcd"]
     assert decide(request(**failed), operator(hosts=[host("sim-1"), host("sim-2")])) == Place("sim-2")
@@ -251,7 +251,7 @@ def test_nobody_later_in_the_order_uses_the_budget_that_an_earlier_request_waits
     assert isinstance(decide(request("later", 2), world), Postpone)
 
 
-def test_room_that_appears_on_another_host_is_taken_and_the_victims_stay():
+def test_capacity_that_appears_on_another_host_is_taken_and_the_victims_stay():
     vms = [vm("a", 4, state=State.NOTICED, evicted_for="wanted"), vm("b", 1, host="sim-2")]
     world = operator(*vms, hosts=[host("sim-1", vms), host("sim-2", vms)], kept=[reserved("wanted", HOST, "sim-1", 3)])
     assert review(request(cpus=3), world.reservations["wanted"], world) == Place("sim-2")
@@ -304,7 +304,7 @@ def test_a_victim_that_is_no_longer_needed_is_reprieved():
     assert looked_at(operator(*noticed("a", "b"))) == Place("sim-1")
 
 
-def test_room_that_was_taken_costs_another_round_elsewhere():
+def test_capacity_that_was_taken_costs_another_round_elsewhere():
     vms = [vm(name, host="sim-2") for name in "efgh"]
     world = operator(*vms, hosts=[host("sim-1", foreign=4), host("sim-2", vms)])
     place, victims = plan(looked_at(world))
@@ -327,11 +327,11 @@ def test_a_victim_that_was_reprieved_meanwhile_is_replaced():
     assert place == "sim-1" and "a" not in victims and victims
 
 
-def test_with_nobody_left_to_go_it_is_refused():
+def test_without_candidates_it_is_refused():
     assert refusal(looked_at(operator(*noticed("b"), foreign=3))) == "no_capacity"
 
 
-def test_room_that_a_new_server_may_take_up_is_promised_to_nobody():
+def test_capacity_that_a_new_server_may_take_is_promised_to_no_request():
     """One leaves, for an earlier request. The quota leaves room for one more, unless it lacks the newest server."""
     for unseen in (True, False):
         new = vm("new", is_preemptible=False, uncounted=unseen, host="sim-2")

@@ -37,22 +37,22 @@ def test_a_full_quota_is_known_without_trying():
     assert refusal(decide(request(cpus=5), full)) == "quota_exceeded"
 
 
-def test_after_a_refusal_for_want_of_room_one_group_of_servers_gives_it_whole():
+def test_after_a_refusal_for_want_of_capacity_one_group_of_servers_gives_it_whole():
     vms = GROUP[:2] + [vm(name, host="sim-2") for name in "efg"]
     assert plan(decide(request(cpus=3, **REFUSED), tenant(*vms))) == (HOST_GROUP, "id-of-sim-2", {"e", "f", "g"})
     assert refusal(decide(request(cpus=4, **REFUSED), tenant(*vms))) == "no_capacity"
     assert refusal(decide(request(is_preemptible=True, **REFUSED), tenant(*vms))) == "no_capacity"
 
 
-def test_a_server_whose_host_is_not_told_gives_no_room():
+def test_a_server_with_an_unknown_host_frees_no_capacity():
     assert refusal(decide(request(**REFUSED), tenant(vm("a", host_id="")))) == "no_capacity"
 
 
-def test_room_that_was_freed_since_is_tried_before_anybody_goes():
+def test_capacity_that_was_freed_since_is_tried_before_any_eviction():
     assert decide(request(freed_since=True, **REFUSED), tenant(*GROUP)) == Place(None)
 
 
-def test_who_was_refused_for_want_of_room_takes_nobody_for_quota_alone():
+def test_after_a_refusal_for_want_of_capacity_no_vm_is_evicted_for_quota_alone():
     """A victim has to free room too, or it would go for nothing."""
     lone, pair = vm("a", host="sim-2"), [vm("b"), vm("c")]
     full = tenant(lone, *pair, limit={"cores": 3})
@@ -62,14 +62,14 @@ def test_who_was_refused_for_want_of_room_takes_nobody_for_quota_alone():
     assert isinstance(decide(request(**REFUSED), building), Wait)
 
 
-def test_while_a_vm_leaves_or_is_built_nobody_goes():
+def test_while_a_vm_leaves_or_is_built_no_vm_is_evicted():
     leaving = tenant(*GROUP, vm("x", state=State.DELETING))
     assert isinstance(decide(request(**REFUSED), leaving), Wait)
     building = tenant(*GROUP, vm("x", state=State.BUILDING))
     assert isinstance(decide(request(**REFUSED), building), Wait)
 
 
-def test_while_room_on_a_host_is_freed_nobody_else_may_try():
+def test_while_capacity_on_a_host_is_freed_no_other_request_may_try():
     """The cloud alone decides where a VM goes: it could go right there."""
     gate = tenant(*GROUP, kept=[reserved("earlier", HOST_GROUP, "id-of-sim-1", 2, GROUP[:2])])
     for preemptible in (True, False):
@@ -95,7 +95,7 @@ def noticed(*names):
     return [vm(name, state=State.NOTICED, evicted_for="wanted") for name in names]
 
 
-def test_a_group_s_room_is_there_when_members_that_held_as_much_have_left():
+def test_a_group_s_capacity_is_there_when_members_that_held_as_much_have_left():
     assert isinstance(looked_at(HOST_GROUP, GROUP, tenant(*noticed("a", "b"), *GROUP[2:])), Wait)
     one_left = tenant(vm("a", state=State.EVICTED, present=False), *noticed("b"), *GROUP[2:])
     assert isinstance(looked_at(HOST_GROUP, GROUP, one_left), Wait)
@@ -116,7 +116,7 @@ def test_quota_that_appears_reprieves_and_then_places():
     assert looked_at(QUOTA, (), tenant(*noticed("a", "b"), limit={"cores": 4})) == Place(None)
 
 
-def test_quota_that_a_new_server_may_have_taken_spares_nobody_yet():
+def test_quota_that_a_new_server_may_have_taken_spares_no_vm_yet():
     """It came after the quota was read: the room that seems to be there may be its own."""
     for unseen, expected in ((True, Wait), (False, Reprieve)):
         new = vm("new", state=State.BUILDING, is_preemptible=False, uncounted=unseen)

@@ -77,7 +77,7 @@ def test_a_host_is_possible_with(case):
 
 
 @pytest.mark.parametrize("case", NO)
-def test_nobody_goes_where_the_request_could_not(case):
+def test_no_vm_is_evicted_where_the_request_could_not_run(case):
     host, asked = NO[case]
     decision = decide(asked, operator(hosts=[host]))
     assert isinstance(decision, Refuse) and decision.error == "no_capacity"
@@ -93,13 +93,13 @@ def test_nobody_goes_where_the_request_could_not(case):
         ({"a": {"VCPU": 12}}, Refuse),
     ],
 )
-def test_every_class_counts_whoever_holds_it(held, expected):
+def test_every_resource_class_counts_for_every_consumer(held, expected):
     """A GPU host that is full by its GPUs, or its CPUs; claims of no server; a host that is over-committed."""
     host = has(VGPU=Inventory(4), held={name: Resources(amounts) for name, amounts in held.items()})
     assert isinstance(decide(asks({"resources:VGPU": "1"}), operator(hosts=[host])), expected)
 
 
-def test_when_no_host_is_left_the_reason_is_told():
+def test_when_no_host_is_left_the_reason_is_reported():
     world = operator(hosts=[has()])
     lately, itself = asks(cooling={"sim-1": "a filter"}), asks(avoid=frozenset({"sim-1"}), cloud_message="a filter")
     assert why_no_host(lately, world) == "every host that could take it has refused such VMs lately (a filter)"

@@ -33,7 +33,7 @@ def built(seconds_ago, cpus=1, **facts):
         pytest.param(built(9), {"accepted": True}, Evict, id="hosts have taken such a VM before"),
     ],
 )
-def test_a_tenant_s_refusal_a_moment_after_an_equal_size_was_built_is_not_for_room(existing, fields, expected):
+def test_a_tenant_s_refusal_a_moment_after_an_equal_size_was_built_is_not_for_capacity(existing, fields, expected):
     world = tenant(existing, now=NOW)
     wish = request(conditions=CONDITIONS, precedents=Precedents(**{"accepted": False, **fields}), **REFUSED)
     assert isinstance(decide(wish, world), expected)
@@ -60,7 +60,7 @@ def test_a_zone_in_which_a_vm_of_ours_runs_is_no_doubt():
     assert isinstance(decide(special, tenant(built(9, zone="nova"), now=NOW)), Refuse)
 
 
-def test_without_conditions_a_refusal_is_for_room():
+def test_without_conditions_a_refusal_is_for_capacity():
     world = tenant(built(9), now=NOW)
     assert isinstance(decide(request(**REFUSED), world), Evict)
 

@@ -158,7 +158,7 @@ def wanted(rng):
     )
 
 
-def test_while_there_is_room_nobody_looks_for_victims_and_then_whoever_asks_does(monkeypatch):
+def test_victims_are_searched_only_when_there_is_no_capacity(monkeypatch):
     looks = []
     monkeypatch.setattr(
         "vmsvc.scheduling.host_index.candidates_on", lambda *given: looks.append(given) or candidates_on(*given)

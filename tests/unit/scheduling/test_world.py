@@ -47,7 +47,7 @@ def test_victims_that_may_yet_be_spared_are_counted_as_staying_where_asked():
     assert cpus(world) == (2, 4)
 
 
-def test_a_build_that_the_cloud_does_not_count_yet_takes_its_room():
+def test_a_build_that_the_cloud_does_not_count_yet_takes_its_capacity():
     building = vm("b", 3, state=State.BUILDING, present=False, cloud_id=None, is_preemptible=False)
     world = operator(building)
     assert cpus(world) == (1, 1)
@@ -61,7 +61,7 @@ def test_a_build_that_the_cloud_counts_is_not_counted_twice():
     assert cores(tenant(building, limit={"cores": 4})) == (1, 1)
 
 
-def test_a_server_that_came_while_the_cloud_was_read_takes_room_for_now_and_costs_nobody_its_place():
+def test_a_server_that_appeared_while_the_cloud_was_read_takes_capacity_for_now_and_no_request_loses_its_place():
     """The cloud may or may not count it: too early a boot loses its place, too early a victim its life."""
     for state in (State.BUILDING, State.ACTIVE):
         late = vm("b", 3, state=state, uncounted=True)
@@ -73,14 +73,14 @@ def test_a_server_that_came_while_the_cloud_was_read_takes_room_for_now_and_cost
     assert cpus(operator(late)) == (1, 4)
 
 
-def test_room_that_is_kept_for_another_is_not_free():
+def test_capacity_that_is_reserved_for_another_is_not_free():
     kept = [reserved("other", HOST, "sim-1", 3)]
     assert cpus(operator(kept=kept)) == (1, 1)
     assert cpus(operator(kept=kept), asks=request("other")) == (4, 4)
     assert cores(tenant(kept=kept, limit={"cores": 4})) == (1, 1)
 
 
-def test_room_kept_on_one_host_takes_nothing_from_another():
+def test_capacity_kept_on_one_host_takes_nothing_from_another():
     world = operator(hosts=[host("sim-1"), host("sim-2")], kept=[reserved("other", HOST, "sim-2", 3)])
     assert cpus(world) == (4, 4)
     assert cpus(world, "sim-2") == (1, 1)
@@ -98,11 +98,11 @@ def test_what_a_victim_frees_beyond_the_need_of_its_request_is_there_for_others_
     assert cpus(operator(large, kept=[reserved("other", HOST, "sim-1", 1)])) == (0, 3)
 
 
-def test_a_host_that_is_over_committed_has_no_room_rather_than_less():
+def test_a_host_that_is_over_committed_has_no_capacity_rather_than_less():
     assert cpus(operator(vm("a", 3), foreign=3)) == (0, 0)
 
 
-def test_room_in_a_group_is_what_its_members_have_given_back_since_the_plan():
+def test_capacity_in_a_group_is_what_its_members_have_given_back_since_the_plan():
     a, b, c = vm("a", 2, state=State.EVICTING), vm("b"), vm("c")
     kept = reserved("wanted", HOST_GROUP, "id-of-sim-1", 3, [a, b, c])
     gone_c = vm("c", state=State.EVICTED, present=False)
@@ -112,7 +112,7 @@ def test_room_in_a_group_is_what_its_members_have_given_back_since_the_plan():
     assert (found.now, found.soon) == (resources(1), resources(1))
 
 
-def test_two_of_a_batch_do_not_count_the_same_room_of_a_group_for_each_of_them():
+def test_two_of_a_batch_do_not_count_the_same_capacity_of_a_group_for_each_of_them():
     """Each has a victim of its own: the one that leaves for the first makes no room for the second."""
     a, b = vm("a", state=State.NOTICED, evicted_for="first"), vm("b", state=State.NOTICED, evicted_for="second")
     first, second = (reserved(name, HOST_GROUP, "id-of-sim-1", 1, [a, b]) for name in ("first", "second"))
@@ -122,7 +122,7 @@ def test_two_of_a_batch_do_not_count_the_same_room_of_a_group_for_each_of_them()
     assert (found.now, found.soon) == (resources(0), resources(1))
 
 
-def test_room_of_a_group_that_another_of_the_batch_has_taken_is_taken():
+def test_capacity_of_a_group_that_another_of_the_batch_has_taken_is_taken():
     gone, b = vm("a", state=State.EVICTED, present=False), vm("b", state=State.NOTICED, evicted_for="second")
     second = reserved("second", HOST_GROUP, "id-of-sim-1", 1, [gone, b])
     builds = vm("first", state=State.BUILDING, is_preemptible=False, present=False, host=None)

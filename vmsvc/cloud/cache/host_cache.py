@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import takewhile
 
 from vmsvc.cloud.cache.host_allocations import HostAllocations
-from vmsvc.cloud.port import Cloud, Content, OccupantPage, Provider, Service
+from vmsvc.cloud.port import Cloud, ComputeService, Content, OccupantPage, Provider
 from vmsvc.domain.errors import CloudUnavailable, NotFound
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Host
@@ -32,7 +32,7 @@ _ROUND_SECONDS = 10.0  # between hosts that are read without a reason
 _STEP_SECONDS = 1.0  # between hosts that are read with one
 #: Hosts that are read at a time: the other calls must not stand in line behind a thousand hosts.
 _CONCURRENT_READS = 8
-_NO_SERVICE = Service(False, False, None)
+_NO_SERVICE = ComputeService(False, False, None)
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class HostCache:
         self._stale: set[str] = set()  # hosts to be built again from their entries
         self._changes: set[str] = set()  # hosts that were, since the last `take_changes`
         self._readings: dict[str, tuple[float, float]] = {}  # host -> when its last reading began and ended; in order
-        self._services: Mapping[str, Service] = {}
+        self._services: Mapping[str, ComputeService] = {}
         self._traits: dict[str, frozenset[str]] = {}
         self._since: datetime | None = None
         self._started = False

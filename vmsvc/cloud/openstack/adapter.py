@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable
 
 from vmsvc.cloud.openstack.calls import Calls
-from vmsvc.cloud.openstack.catalog import Catalog
-from vmsvc.cloud.openstack.exchange import Request
-from vmsvc.cloud.openstack.hosts import Hosts
-from vmsvc.cloud.openstack.servers import Servers
+from vmsvc.cloud.openstack.catalog import CatalogCalls
+from vmsvc.cloud.openstack.exchange import CloudRequest
+from vmsvc.cloud.openstack.hosts import HostCalls
+from vmsvc.cloud.openstack.servers import ServerCalls
 from vmsvc.cloud.openstack.session import Session
 from vmsvc.domain.errors import Forbidden, NotFound
 
@@ -23,13 +23,13 @@ PROBES = (
 )
 
 
-class OpenStack(Servers, Catalog, Hosts):
+class OpenStack(ServerCalls, CatalogCalls, HostCalls):
     """A cloud and a set of credentials, as the port `Cloud` has it.
 
     `cloud` and `config_file` name an entry of a clouds.yaml; without a file OS_CLOUD, OS_CLIENT_CONFIG_FILE and the
     other OS_* variables are read as every OpenStack client does, when `connect()` is called. `workers` calls run at
     once, `rate` start in a second, and each has `timeout` seconds to be let out and as many for its answer.
-    `on_call` is told (operation, 'ok' or an error's slug, seconds) after every request, on the loop.
+    `on_call` is called with (operation, 'ok' or an error's slug, seconds) after every request, on the loop.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class OpenStack(Servers, Catalog, Hosts):
             return False
         try:
             for service, path, params in PROBES:
-                await self._calls.send(Request("connect", service, "GET", path, params))
+                await self._calls.send(CloudRequest("connect", service, "GET", path, params))
         except (Forbidden, NotFound):
             return False
         return True

@@ -11,14 +11,14 @@ from typing import Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from vmsvc.cloud.openstack import parse, translate
-from vmsvc.cloud.openstack.exchange import Answer, NoAnswer, NotSent, Request, TurnedAway
+from vmsvc.cloud.openstack.exchange import Answer, CloudRequest, NoAnswer, NotSent, TurnedAway
 from vmsvc.cloud.openstack.limits import Attempt, Executor, Late, Limiter
 from vmsvc.cloud.port import REQUEST_ID, WORK_FOR
 from vmsvc.domain.errors import CloudError, CloudUnavailable, Garbled, NotFound, OutcomeUnknown, VmsvcError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Exchange = Callable[[Request, Attempt, str | None], Answer]
+Exchange = Callable[[CloudRequest, Attempt, str | None], Answer]
 #: Seconds before the second and the third try: of a read, and of a write that the cloud turned away without carrying it
 #: out. No other write is sent again.
 RETRIES = (0.2, 0.8)
@@ -48,7 +48,7 @@ class Calls:
     """Sends requests through `exchange`, which blocks and runs in one of `workers` threads.
 
     A call waits at most `timeout` seconds to be let out and at most `timeout` seconds for its answer. `on_call` is
-    told (operation, 'ok' or the error's slug, seconds) after every request, on the loop.
+    called with (operation, 'ok' or the error's slug, seconds) after every request, on the loop.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Calls:
         self._executor = Executor(workers)
         self._on_call = on_call or (lambda operation, outcome, seconds: None)
 
-    async def send(self, request: Request, read: Callable[[Answer], T] = lambda answer: answer) -> T:
+    async def send(self, request: CloudRequest, read: Callable[[Answer], T] = lambda answer: answer) -> T:
         """Send it and return `read(answer)`, which runs in the thread too: a long list costs the loop nothing."""
         deadline = time.monotonic() + self._timeout
         passing = CloudUnavailable | Garbled if request.is_read else TurnedAway
@@ -95,7 +95,9 @@ class Calls:
         except NotSent as error:
             raise CloudUnavailable(str(error)) from None
 
-    async def list(self, request: Request, key: str, read: Callable[[Mapping], T]) -> tuple[tuple[T, ...], datetime]:
+    async def list(
+        self, request: CloudRequest, key: str, read: Callable[[Mapping], T]
+    ) -> tuple[tuple[T, ...], datetime]:
         """All items under `key`, page by page, and the cloud's clock at the first page (None without a Date)."""
         items: list[T] = []
         first: datetime | None = None
@@ -114,7 +116,7 @@ class Calls:
         """Take no more calls."""
         self._executor.close()
 
-    async def _once(self, request: Request, read: Callable[[Answer], T]) -> Result[T]:
+    async def _once(self, request: CloudRequest, read: Callable[[Answer], T]) -> Result[T]:
         """One try; raises only what keeps it from being tried."""
         leave = await self._limiter.enter(request.service, self._timeout, WORK_FOR.get())
         started = time.monotonic()
@@ -128,7 +130,7 @@ class Calls:
         self._account(request, result, time.monotonic() - started)
         return result
 
-    def _account(self, request: Request, result: Result, seconds: float) -> None:
+    def _account(self, request: CloudRequest, result: Result, seconds: float) -> None:
         answer = result.answer
         if answer is not None and isinstance(result.error, CloudUnavailable) and answer.retry_after:
             self._limiter.pause(request.service, answer.retry_after)
@@ -156,7 +158,7 @@ class Caller:
 
 
 def _work(
-    exchange: Exchange, request: Request, read: Callable[[Answer], T], request_id: str | None, attempt: Attempt
+    exchange: Exchange, request: CloudRequest, read: Callable[[Answer], T], request_id: str | None, attempt: Attempt
 ) -> Result[T]:
     """In the thread: exchange, find what the answer means, read it."""
     try:

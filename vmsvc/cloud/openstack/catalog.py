@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from vmsvc.cloud.openstack import parse
 from vmsvc.cloud.openstack.calls import Caller
-from vmsvc.cloud.openstack.exchange import Answer, Request
+from vmsvc.cloud.openstack.exchange import Answer, CloudRequest
 from vmsvc.cloud.port import Addresses, Flavor, Image, Named, Network
 from vmsvc.domain.errors import Forbidden, NotFound
 from vmsvc.domain.principal import Identity
@@ -17,7 +17,7 @@ MOST_PORTS = 4096
 FEW = 16
 
 
-class Catalog(Caller):
+class CatalogCalls(Caller):
     """The calls that list what there is to choose from. Every one raises CloudUnavailable and CloudError."""
 
     project_id: str
@@ -25,7 +25,7 @@ class Catalog(Caller):
     async def flavors(self) -> tuple[Flavor, ...]:
         """Every flavor the project may use, extra specs included."""
         found, _ = await self._calls.list(
-            Request("flavors", "compute", "GET", "/flavors/detail"), "flavors", parse.flavor
+            CloudRequest("flavors", "compute", "GET", "/flavors/detail"), "flavors", parse.flavor
         )
         return found
 
@@ -33,21 +33,21 @@ class Catalog(Caller):
         """Every active image that Glance's list shows. It leaves out hidden images, and other projects' images that are
         community, or shared and not accepted."""
         found, _ = await self._calls.list(
-            Request("images", "image", "GET", "/images", {"status": "active"}), "images", parse.image
+            CloudRequest("images", "image", "GET", "/images", {"status": "active"}), "images", parse.image
         )
         return found
 
     async def image(self, image_id: str) -> Image:
         """One image by its id, whatever its status, also one that `images` leaves out. Raises NotFound."""
         return await self._calls.send(
-            Request("image", "image", "GET", f"/images/{quote(image_id, safe='')}"),
+            CloudRequest("image", "image", "GET", f"/images/{quote(image_id, safe='')}"),
             partial(parse.whole, "an image", parse.image),
         )
 
     async def flavor(self, flavor_id: str) -> Flavor:
         """One flavor by its id; for an admin also a private one, which `flavors` leaves out. Raises NotFound."""
         return await self._calls.send(
-            Request("flavor", "compute", "GET", f"/flavors/{quote(flavor_id, safe='')}"),
+            CloudRequest("flavor", "compute", "GET", f"/flavors/{quote(flavor_id, safe='')}"),
             partial(parse.whole, "a flavor", lambda body: parse.flavor(body["flavor"])),
         )
 
@@ -56,14 +56,14 @@ class Catalog(Caller):
         (others get 404). The ports, which say who would give an address back, are read only when few addresses are
         left."""
         subnets, _ = await self._calls.list(
-            Request("subnets", "network", "GET", "/subnets", {"network_id": network_id}), "subnets", parse.subnet
+            CloudRequest("subnets", "network", "GET", "/subnets", {"network_id": network_id}), "subnets", parse.subnet
         )
         pools = {subnet_id: size for subnet_id, size in subnets if size is not None}
         if not pools or min(pools.values()) > MOST_PORTS:
             return Addresses(MOST_PORTS, 0)
         try:
             used = await self._calls.send(
-                Request("addresses", "network", "GET", f"/network-ip-availabilities/{network_id}"),
+                CloudRequest("addresses", "network", "GET", f"/network-ip-availabilities/{network_id}"),
                 partial(parse.whole, "a network's addresses", parse.used_addresses),
             )
         except (NotFound, Forbidden):
@@ -71,7 +71,7 @@ class Catalog(Caller):
         if used and parse.tightest(pools, used).free > FEW:
             return parse.tightest(pools, used)
         ports, _ = await self._calls.list(
-            Request("addresses", "network", "GET", "/ports", {"network_id": network_id}), "ports", parse.port
+            CloudRequest("addresses", "network", "GET", "/ports", {"network_id": network_id}), "ports", parse.port
         )
         return parse.tightest(pools, used, ports)
 
@@ -80,14 +80,15 @@ class Catalog(Caller):
         this of the own project, as Nova does in the user's name."""
         path = f"/quotas/{self.project_id}/details.json"
         return await self._calls.send(
-            Request("ports_left", "network", "GET", path), partial(parse.whole, "the quota of ports", parse.ports_left)
+            CloudRequest("ports_left", "network", "GET", path),
+            partial(parse.whole, "the quota of ports", parse.ports_left),
         )
 
     async def networks(self) -> tuple[Network, ...]:
         """Every network of the project or shared with it. An admin is shown those of all projects, where a server
         of ours cannot be plugged in or should not be."""
         found, _ = await self._calls.list(
-            Request("networks", "network", "GET", "/networks"),
+            CloudRequest("networks", "network", "GET", "/networks"),
             "networks",
             lambda raw: (raw.get("project_id", raw.get("tenant_id")), raw.get("shared", False), parse.network(raw)),
         )
@@ -96,7 +97,7 @@ class Catalog(Caller):
     async def availability_zones(self) -> tuple[Named, ...]:
         """The zones that are available; a zone's name is its id."""
         found, _ = await self._calls.list(
-            Request("availability_zones", "compute", "GET", "/os-availability-zone"),
+            CloudRequest("availability_zones", "compute", "GET", "/os-availability-zone"),
             "availabilityZoneInfo",
             lambda raw: (raw["zoneState"]["available"], Named(raw["zoneName"], raw["zoneName"])),
         )
@@ -105,7 +106,7 @@ class Catalog(Caller):
     async def key_names(self) -> frozenset[str]:
         """The names of the user's key pairs."""
         found, _ = await self._calls.list(
-            Request("key_names", "compute", "GET", "/os-keypairs"), "keypairs", lambda raw: raw["keypair"]["name"]
+            CloudRequest("key_names", "compute", "GET", "/os-keypairs"), "keypairs", lambda raw: raw["keypair"]["name"]
         )
         return frozenset(found)
 
@@ -114,7 +115,7 @@ class Catalog(Caller):
         CloudError."""
         return await self._calls.send(
             # Without `nocatalog` most of the answer would be the catalogue of services.
-            Request("identity", "identity", "GET", "/auth/tokens", {"nocatalog": "1"}, token=token),
+            CloudRequest("identity", "identity", "GET", "/auth/tokens", {"nocatalog": "1"}, token=token),
             _identity,
         )
 

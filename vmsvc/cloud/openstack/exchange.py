@@ -20,7 +20,7 @@ _PIECE = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CloudRequest:
     """`operation` names the call in metrics and logs; `service` is 'compute', 'placement', 'image', 'network' or
     'identity';
     `path` begins below that service's endpoint. `version` is a microversion instead of the newest. `token` is a

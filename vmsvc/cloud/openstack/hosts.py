@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from vmsvc.cloud.openstack import parse
 from vmsvc.cloud.openstack.calls import Caller, Calls
-from vmsvc.cloud.openstack.exchange import Request
+from vmsvc.cloud.openstack.exchange import CloudRequest
 from vmsvc.cloud.openstack.servers import MARGIN, OWN_CLOCK_MARGIN
-from vmsvc.cloud.port import Content, Occupant, OccupantPage, Provider, Server, ServerPage, Service
+from vmsvc.cloud.port import ComputeService, Content, Occupant, OccupantPage, Provider, Server, ServerPage
 from vmsvc.domain.errors import InvalidRequest
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.requirements import Hypervisor
@@ -20,7 +20,7 @@ T = TypeVar("T")
 #: The list of hypervisors shows their hosts in detail only, and from 2.88 on Nova may ask every host for its uptime
 #: to answer that. From 2.53 on a hypervisor's id is its provider's.
 BEFORE_UPTIME = (2, 53)
-#: Hosts that are looked for at a time.
+#: How many hosts Placement is asked for at a time.
 CANDIDATES = 100
 #: Providers that were no hypervisors are looked up again after this.
 STRANGERS_SECONDS = timedelta(minutes=10)
@@ -28,7 +28,7 @@ STRANGERS_SECONDS = timedelta(minutes=10)
 HYPERVISORS_SECONDS = timedelta(hours=1)
 
 
-class Hosts(Caller):
+class HostCalls(Caller):
     """The calls of operator mode. In tenant mode they raise Forbidden."""
 
     project_id: str
@@ -57,7 +57,7 @@ class Hosts(Caller):
         asked = datetime.now(UTC)
         params = {"all_tenants": "1", "changes-since": since.astimezone(UTC).isoformat()}
         found, date = await self._calls.list(
-            Request(operation, "compute", "GET", "/servers/detail", params), "servers", read
+            CloudRequest(operation, "compute", "GET", "/servers/detail", params), "servers", read
         )
         latest = {each.id: each for each in found if each is not None}  # one that changes meanwhile comes twice
         return latest.values(), date - MARGIN if date else asked - OWN_CLOCK_MARGIN
@@ -65,7 +65,7 @@ class Hosts(Caller):
     async def providers(self) -> tuple[Provider, ...]:
         """Every compute host, in one call however many there are (and one list of hypervisors when some are new)."""
         found, _ = await self._calls.list(
-            Request("providers", "placement", "GET", "/resource_providers"), "resource_providers", _listed
+            CloudRequest("providers", "placement", "GET", "/resource_providers"), "resource_providers", _listed
         )
         trees: dict[str, dict[str, int]] = {}
         for provider_id, root, generation in found:
@@ -83,12 +83,15 @@ class Hosts(Caller):
             if root in self._host_of
         )
 
-    async def services(self) -> Mapping[str, Service]:
+    async def services(self) -> Mapping[str, ComputeService]:
         """The compute service of every host, by the host's name."""
         found, _ = await self._calls.list(
-            Request("services", "compute", "GET", "/os-services", {"binary": "nova-compute"}),
+            CloudRequest("services", "compute", "GET", "/os-services", {"binary": "nova-compute"}),
             "services",
-            lambda raw: (raw["host"], Service(raw["state"] == "up", raw["status"] == "enabled", raw.get("zone"))),
+            lambda raw: (
+                raw["host"],
+                ComputeService(raw["state"] == "up", raw["status"] == "enabled", raw.get("zone")),
+            ),
         )
         return dict(found)
 
@@ -116,7 +119,7 @@ class Hosts(Caller):
         """The ids of the providers that have a trait; one that does not exist has none."""
         try:
             found, _ = await self._calls.list(
-                Request("with_trait", "placement", "GET", "/resource_providers", {"required": trait}),
+                CloudRequest("with_trait", "placement", "GET", "/resource_providers", {"required": trait}),
                 "resource_providers",
                 lambda raw: raw["uuid"],
             )
@@ -137,7 +140,7 @@ class Hosts(Caller):
             params["required"] = ",".join(required)
         try:
             return await self._calls.send(
-                Request("roomy", "placement", "GET", "/allocation_candidates", params),
+                CloudRequest("roomy", "placement", "GET", "/allocation_candidates", params),
                 partial(
                     parse.whole,
                     "roomy",
@@ -161,7 +164,7 @@ class Hosts(Caller):
         if not unknown - self._strangers and age < (STRANGERS_SECONDS if unknown else HYPERVISORS_SECONDS):
             return
         found, _ = await self._calls.list(
-            Request("hypervisors", "compute", "GET", "/os-hypervisors/detail", version=BEFORE_UPTIME),
+            CloudRequest("hypervisors", "compute", "GET", "/os-hypervisors/detail", version=BEFORE_UPTIME),
             "hypervisors",
             lambda raw: (raw["id"], raw["service"]["host"], parse.hypervisor(raw)),
         )
@@ -182,7 +185,7 @@ class Hosts(Caller):
 
     async def _placement(self, operation: str, path: str, read):
         return await self._calls.send(
-            Request(operation, "placement", "GET", path), partial(parse.whole, operation, read)
+            CloudRequest(operation, "placement", "GET", path), partial(parse.whole, operation, read)
         )
 
 

@@ -25,7 +25,7 @@ SHARES = {CLIENT: 0.5, CHECK: 0.25}
 GRACE = 0.5
 
 
-class Share:
+class CallShare:
     """A part of the calls: how many run, how many wait, how many start in a second."""
 
     def __init__(self, slots: int, rate: float, queue: int, clock: Callable[[], float]):
@@ -75,9 +75,9 @@ class Limiter:
         self._rate = rate
         self._clock = clock
         self._paused: dict[str, TokenBucket] = {}
-        self._all = Share(slots, rate, queue, clock)
+        self._all = CallShare(slots, rate, queue, clock)
         self._shares = {
-            name: Share(max(1, int(slots * share)), rate * share, queue, clock) for name, share in SHARES.items()
+            name: CallShare(max(1, int(slots * share)), rate * share, queue, clock) for name, share in SHARES.items()
         }
 
     async def enter(self, service: str, patience: float, whom: str = SERVICE) -> Callable[[], None]:

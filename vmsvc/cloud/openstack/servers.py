@@ -1,4 +1,4 @@
-"""Servers: create, look, stop, delete, metadata, and what they hold of the quota and of ports."""
+"""Servers: create, read, stop, delete, metadata, and what they hold of the quota and of ports."""
 
 import asyncio
 import uuid
@@ -8,7 +8,7 @@ from functools import partial
 
 from vmsvc.cloud.openstack import parse
 from vmsvc.cloud.openstack.calls import Caller, Calls
-from vmsvc.cloud.openstack.exchange import Answer, Request
+from vmsvc.cloud.openstack.exchange import Answer, CloudRequest
 from vmsvc.cloud.port import BootSpec, Quota, Server, ServerPage
 from vmsvc.domain.errors import CloudError, Garbled, InvalidRequest, NotFound
 
@@ -17,13 +17,13 @@ from vmsvc.domain.errors import CloudError, Garbled, InvalidRequest, NotFound
 MARGIN = timedelta(seconds=5)
 #: The same by our own clock, for a cloud whose answers carry no Date.
 OWN_CLOCK_MARGIN = timedelta(seconds=60)
-#: `fault` is written after the status: 7 of 20 first looks at ERROR had none.
+#: `fault` is written after the status: 7 of the first 20 reads of ERROR had none.
 FAULT_SECONDS = 0.3
 
 
 class Changes:
     """The servers of the newest page of changes. The margin makes the cloud show each change for seconds, read after
-    read; to look whether it is the same again costs a tenth of taking it in. Used by one read at a time."""
+    read; to compare it with the last one costs a tenth of taking it in. Used by one read at a time."""
 
     def __init__(self):
         self._before: dict[str, tuple[Mapping, Server]] = {}
@@ -41,7 +41,7 @@ class Changes:
         return server
 
 
-class Servers(Caller):
+class ServerCalls(Caller):
     """The calls on servers. Every one raises CloudUnavailable and CloudError, a write OutcomeUnknown too."""
 
     def __init__(self, calls: Calls):
@@ -54,7 +54,7 @@ class Servers(Caller):
         Raises QuotaExceeded, InvalidRequest, Forbidden, CloudUnavailable (nothing was made) or OutcomeUnknown (look
         with `find_servers`). A lack of capacity does not show here: Nova says 202 and the server goes to ERROR.
         """
-        request = Request("create_server", "compute", "POST", "/servers", body={"server": _boot(spec)})
+        request = CloudRequest("create_server", "compute", "POST", "/servers", body={"server": _boot(spec)})
         read = partial(parse.whole, "a new server", lambda body: str(body["server"]["id"]))
         try:
             return await self._calls.send(request, read)
@@ -70,7 +70,7 @@ class Servers(Caller):
         # server group is looked for; the quota of instances after it.
         try:
             made = await self._calls.send(
-                Request("rehearse", "compute", "POST", "/servers", body=body),
+                CloudRequest("rehearse", "compute", "POST", "/servers", body=body),
                 partial(parse.whole, "a new server", lambda body: str(body["server"]["id"])),
             )
         except InvalidRequest as error:
@@ -121,14 +121,14 @@ class Servers(Caller):
             if force:
                 await self._action("force_delete", server_id, {"forceDelete": None})
             else:
-                await self._calls.send(Request("delete", "compute", "DELETE", f"/servers/{server_id}"), _taken)
+                await self._calls.send(CloudRequest("delete", "compute", "DELETE", f"/servers/{server_id}"), _taken)
         except NotFound:
             pass
 
     async def set_metadata(self, server_id: str, items: Mapping[str, str]) -> None:
         """Merge keys into the metadata. Raises NotFound, Locked, Conflict, InvalidRequest."""
         await self._calls.send(
-            Request(
+            CloudRequest(
                 "set_metadata", "compute", "POST", f"/servers/{server_id}/metadata", body={"metadata": dict(items)}
             ),
             partial(parse.whole, "metadata", lambda body: body["metadata"]),
@@ -138,7 +138,7 @@ class Servers(Caller):
         """Remove one key; a key or server that is absent counts as done. Raises Locked, Conflict."""
         try:
             await self._calls.send(
-                Request("unset_metadata", "compute", "DELETE", f"/servers/{server_id}/metadata/{key}"), _taken
+                CloudRequest("unset_metadata", "compute", "DELETE", f"/servers/{server_id}/metadata/{key}"), _taken
             )
         except NotFound:
             pass
@@ -146,13 +146,13 @@ class Servers(Caller):
     async def quota(self) -> Quota:
         """GET /limits of the project; open to every member."""
         return await self._calls.send(
-            Request("quota", "compute", "GET", "/limits"), partial(parse.whole, "the quota", parse.quota)
+            CloudRequest("quota", "compute", "GET", "/limits"), partial(parse.whole, "the quota", parse.quota)
         )
 
     async def ports(self, server_id: str) -> tuple[str, ...]:
         """The ids of the ports whose device is this server."""
         found, _ = await self._calls.list(
-            Request("ports", "network", "GET", "/ports", {"device_id": server_id, "fields": "id"}),
+            CloudRequest("ports", "network", "GET", "/ports", {"device_id": server_id, "fields": "id"}),
             "ports",
             lambda raw: raw["id"],
         )
@@ -160,15 +160,17 @@ class Servers(Caller):
 
     async def _server(self, server_id: str) -> Server:
         read = partial(parse.whole, "a server", lambda body: parse.server(body["server"]))
-        return await self._calls.send(Request("server", "compute", "GET", f"/servers/{server_id}"), read)
+        return await self._calls.send(CloudRequest("server", "compute", "GET", f"/servers/{server_id}"), read)
 
     async def _list(
         self, operation: str, params: Mapping[str, str] | None, read: Callable[[Mapping], Server] = parse.server
     ) -> tuple[tuple[Server, ...], datetime]:
-        return await self._calls.list(Request(operation, "compute", "GET", "/servers/detail", params), "servers", read)
+        return await self._calls.list(
+            CloudRequest(operation, "compute", "GET", "/servers/detail", params), "servers", read
+        )
 
     async def _action(self, operation: str, server_id: str, action: Mapping[str, object]) -> None:
-        request = Request(operation, "compute", "POST", f"/servers/{server_id}/action", body=action)
+        request = CloudRequest(operation, "compute", "POST", f"/servers/{server_id}/action", body=action)
         await self._calls.send(request, _taken)
 
 

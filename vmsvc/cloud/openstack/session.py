@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vmsvc.cloud.openstack import connection_errors
-from vmsvc.cloud.openstack.exchange import Answer, NoAnswer, NotSent, Request, without
+from vmsvc.cloud.openstack.exchange import Answer, CloudRequest, NoAnswer, NotSent, without
 from vmsvc.cloud.openstack.limits import Attempt
 from vmsvc.domain.errors import CloudError
 
@@ -80,7 +80,7 @@ class Session:
             self._proxies = proxies
             return project_id
 
-    def exchange(self, request: Request, attempt: Attempt, request_id: str | None) -> Answer:
+    def exchange(self, request: CloudRequest, attempt: Attempt, request_id: str | None) -> Answer:
         """Send it once; a 401 did nothing, so it is answered with a new token and one more try. Raises NotSent when
         nothing left, NoAnswer when it may have been done."""
         if request.service not in self._proxies:
@@ -152,7 +152,7 @@ class Session:
             max_version="3.latest",
         )
 
-    def _send(self, request: Request, attempt: Attempt, request_id: str | None) -> tuple[str, Answer]:
+    def _send(self, request: CloudRequest, attempt: Attempt, request_id: str | None) -> tuple[str, Answer]:
         """Returns the token that was used, and the answer."""
         with self._sdk_errors():
             # Apart from the request, so that a failure to sign in has sent nothing.

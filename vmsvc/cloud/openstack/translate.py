@@ -1,6 +1,6 @@
 """From the cloud's refusals to ours: the one place that knows OpenStack's status codes and sentences.
 
-The sentences are Nova's, read in its source or heard from a real one. They matter, because one status means many
+The sentences are Nova's, read in its source or answered by a real one. They matter, because one status means many
 things: 403 is quota as well as policy, 409 is a locked server as well as a busy one.
 """
 
@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable
 
-from vmsvc.cloud.openstack.exchange import Answer, Request, TurnedAway
+from vmsvc.cloud.openstack.exchange import Answer, CloudRequest, TurnedAway
 from vmsvc.domain.errors import (
     CloudError,
     CloudUnavailable,
@@ -85,7 +85,7 @@ NO_REASON = "no reason was given"
 PLAIN = frozenset({401, 413, 429})
 
 
-def error_of(request: Request, answer: Answer) -> VmsvcError | None:
+def error_of(request: CloudRequest, answer: Answer) -> VmsvcError | None:
     """What the answer to this request means, or None when it is a good one."""
     if answer.status < 300:
         return None
@@ -109,7 +109,7 @@ def error_of(request: Request, answer: Answer) -> VmsvcError | None:
     )
 
 
-def _is_garbled(request: Request, answer: Answer, text: str) -> bool:
+def _is_garbled(request: CloudRequest, answer: Answer, text: str) -> bool:
     """True when the service that was asked cannot have written this refusal. A proxy's page with 404 says that the
     proxy knows no such address: neither that a server is gone, nor that a token is bad."""
     if request.service == "compute" and answer.status == 404:
@@ -133,18 +133,18 @@ def _limits_the_rate(answer: Answer) -> bool:
     )
 
 
-def _unknown_token(request: Request) -> VmsvcError:
+def _unknown_token(request: CloudRequest) -> VmsvcError:
     if request.token:
         return Unauthenticated("Keystone does not know this token: it is wrong, has expired or was revoked")
     return CloudUnavailable("the cloud does not accept the service's token, not even a new one")
 
 
-def unsent(request: Request, why: str) -> CloudUnavailable:
+def unsent(request: CloudRequest, why: str) -> CloudUnavailable:
     """The error for a request that never left."""
     return CloudUnavailable(f"{request.operation} did not reach the cloud: {why}")
 
 
-def unanswered(request: Request, why: str) -> CloudUnavailable:
+def unanswered(request: CloudRequest, why: str) -> CloudUnavailable:
     """The error for a request that went out and was not answered: a read failed, a write may have been done."""
     if request.is_read:
         return CloudUnavailable(f"the cloud did not answer {request.operation}: {why}")
@@ -182,7 +182,7 @@ def _sentence(body: object) -> str | None:
     )
 
 
-def _broken(request: Request, answer: Answer, text: str) -> VmsvcError:
+def _broken(request: CloudRequest, answer: Answer, text: str) -> VmsvcError:
     """5xx. A write may have been done before it failed: clouds have made a server and answered 503 or 504."""
     error = unanswered(request, f"it said {answer.status}, {text}")
     error.retry_after = answer.retry_after or UNAVAILABLE_AFTER

@@ -244,11 +244,13 @@ def _record_active(vm_id: str, server: Server) -> None:
         )
         if moved is None:
             return
-        vms.answer(moved, {"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)), "evicted": victims})
-        ledger.release(work, vm_id)
+        vms.record_outcome(
+            moved, {"ok": True, "error": None, "message": "", "vm": view(vms.row_of(moved)), "evicted": victims}
+        )
+        ledger.release_reservation(work, vm_id)
         request_classes.remember_accepted(work, row.boot)
         if row.rounds:
-            ledger.settle(vm_id, wasted=None)
+            ledger.close_evictions(vm_id, wasted=None)
 
 
 def _record_refusal(vm_id: str, slug: str, message: str, by_host: bool) -> None:
@@ -268,10 +270,10 @@ def _record_refusal(vm_id: str, slug: str, message: str, by_host: bool) -> None:
             "with_room": by_host,
         }
         if by_host:
-            ledger.cool(work, row.host, row.boot, message, _COOLDOWN_SECONDS)
+            ledger.start_cooldown(work, row.host, row.boot, message, _COOLDOWN_SECONDS)
         vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)
         # The capacity that was freed for the request is of no use: another server took it, or the host refuses the VM.
-        ledger.release(work, vm_id)
+        ledger.release_reservation(work, vm_id)
 
 
 def _record_failure(vm_id: str, slug: str, message: str, foreseen: bool) -> None:

@@ -122,7 +122,9 @@ def due(row: Vm) -> datetime | None:
     if not grace:
         return row.evict_at
     by_event = row.notice.get("delivery") == ledger.EVENT
-    readable_at = (ledger.announced_at(row.id) or row.evict_at - grace) if by_event else ledger.readable_since(row.id)
+    readable_at = (
+        (ledger.noticed_event_at(row.id) or row.evict_at - grace) if by_event else ledger.readable_since(row.id)
+    )
     if readable_at is None:
         return None if row.notice["running"] else row.evict_at
     return max(row.evict_at, readable_at + grace)
@@ -135,7 +137,7 @@ def _record_readable(vm_id: str, evict_at: datetime) -> None:
         row = vms.get(vm_id, lock=True)
         if row.state != State.NOTICED or row.evict_at != evict_at:
             return  # that notice is out of date
-        ledger.stamp(vm_id, "noticed_at")
+        ledger.record_step(vm_id, "noticed_at")
         when = due(row)
         if when > row.evict_at and row.acknowledged_at is None:
             intents.put_off(work, intents.EVICT, vm_id, when)

@@ -179,7 +179,7 @@ def _begin_eviction(vm_id: str, runs: bool) -> Vm | None:
         elif row.notice.get("notice_only"):
             reprieve(work, row, "the notice was only practised")
         else:
-            ledger.stamp(vm_id, "evicting_at")
+            ledger.record_step(vm_id, "evicting_at")
             ledger.count_round(vm_id)
             return vms.move(work, row, State.EVICTING)
         return None
@@ -223,11 +223,11 @@ def _record_exempt(vm_id: str, evict_at: datetime, reason: str) -> None:
 
 def _record_step(vm_id: str, step: str) -> None:
     with unit():
-        ledger.stamp(vm_id, step)
+        ledger.record_step(vm_id, step)
 
 
 def _record_removed(vm_id: str, target: State) -> None:
     with unit() as work:
         row = vms.of_id(vm_id)
         if row.state in REMOVING and vms.move(work, row, target) and target is State.EVICTED:
-            ledger.stamp(vm_id, "freed_at")
+            ledger.record_step(vm_id, "freed_at")

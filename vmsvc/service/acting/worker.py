@@ -167,4 +167,4 @@ def _renew(owner: str, ids: list[int]) -> set[int]:
 def _release(owner: str, fulfilled: tuple[Claim, ...]) -> None:
     with unit() as work:
         _fulfil(work, owner, fulfilled)
-        intents.release(owner)
+        intents.release_leases(owner)

@@ -18,11 +18,11 @@ from vmsvc.store.models import Vm
 log = logging.getLogger(__name__)
 
 _ROUND_SECONDS = 2.0
-_EXEMPT_SECONDS = 300  # until one that could not be made to go is tried again
+_EXEMPT_SECONDS = 300  # until a VM that could not be evicted is noticed again
 
 
 class Lifetimes:
-    """Looks for VMs whose time is nearly up; does nothing when no lifetime is set."""
+    """Notices VMs whose lifetime is nearly over; does nothing when no lifetime is set."""
 
     def __init__(self, runtime: Runtime, server_cache: ServerCache, lifetime_seconds: float, grace_seconds: float):
         self._runtime = runtime
@@ -34,30 +34,30 @@ class Lifetimes:
         """End lifetimes round after round, until this is cancelled."""
         while True:
             if self._lifetime:
-                await self._runtime.offload(self._notice_the_old, dict(self._server_cache.servers))
+                await self._runtime.offload(self._notice_expired, dict(self._server_cache.servers))
             self._runtime.mark_ready("lifetimes")
             await asyncio.sleep(_ROUND_SECONDS)
 
-    def _notice_the_old(self, shown: Mapping[str, Server]) -> None:
+    def _notice_expired(self, servers: Mapping[str, Server]) -> None:
         """Notice each VM a little more than its grace period before the end of its lifetime, so that it is evicted just
         then, and not together with all VMs that the same round found. VMs live longer while their group's budget is
         used up, while they are locked in the cloud, and after an eviction of theirs could lately not be carried out."""
         with unit() as work:
             work.lock(Lock.SCHEDULER)
             horizon = work.now + self._grace + 2 * timedelta(seconds=_ROUND_SECONDS)
-            old = vms.preemptible_since(horizon - earliest_end(self._lifetime))
-            if not old:
+            expired = vms.preemptible_since(horizon - earliest_end(self._lifetime))
+            if not expired:
                 return
-            left = budgets(vms.row_of(row) for row in vms.current())
-            exempt = ledger.exempt(_EXEMPT_SECONDS)
-            for row in old:
-                server = shown.get(row.cloud_id)
+            budget_left = budgets(vms.row_of(row) for row in vms.current())
+            exempt = ledger.exempt_vms(_EXEMPT_SECONDS)
+            for row in expired:
+                server = servers.get(row.cloud_id)
                 end = end_of_life(row.id, row.launched_at, self._lifetime)
-                stays = server is None or server.locked or row.id in exempt
-                if end <= horizon and not stays and left.get(row.group_name, 1) > 0:
+                is_kept = server is None or server.locked or row.id in exempt
+                if end <= horizon and not is_kept and budget_left.get(row.group_name, 1) > 0:
                     self._notice(work, row, max(end, work.now + self._grace), server.runs)
                     if row.group_name:
-                        left[row.group_name] -= 1
+                        budget_left[row.group_name] -= 1
 
     def _notice(self, work: Unit, row: Vm, evict_at: datetime, running: bool) -> None:
         if give_notice(

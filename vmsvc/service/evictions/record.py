@@ -56,10 +56,10 @@ class Evictions:
     async def acknowledge(self, ref: str, *, principal: Principal = ANYBODY) -> dict[str, Any]:
         """Release a noticed VM early, as its owner or its guest asks, and return its view. To ask twice is no error.
         Raises NotFound, Forbidden for another owner's VM where the principal may not act for others, Conflict."""
-        shown = await self._runtime.offload(_acknowledge, ref, principal, self._server_cache.mark_of(ref))
+        vm = await self._runtime.offload(_acknowledge, ref, principal, self._server_cache.mark_of(ref))
         self._wake()
         self._invalidate_list()
-        return shown
+        return vm
 
     async def practise(self, ref: str, notice_only: bool, *, principal: Principal = ANYBODY) -> dict[str, Any]:
         """Give an ACTIVE preemptible VM the notice of an eviction that no request needs, marked `simulated`: same
@@ -68,12 +68,12 @@ class Evictions:
         Raises NotFound, Forbidden, Conflict for one that cannot be noticed now, and what the cloud raises.
         """
         await self._server_cache.refresh()  # is it locked now?
-        shown = await self._runtime.offload(
+        vm = await self._runtime.offload(
             _practise, ref, dict(self._server_cache.servers), self._grace, notice_only, principal
         )
         self._wake()
         self._invalidate_list()
-        return shown
+        return vm
 
     async def record(
         self,
@@ -89,16 +89,16 @@ class Evictions:
 
     async def one(self, eviction_id: int) -> dict[str, Any]:
         """One eviction. Raises NotFound."""
-        found, _ = await self._runtime.offload(_record, eviction_id + 1, 1, None, None, None)
-        if not found or found[0]["id"] != eviction_id:
+        rows, _ = await self._runtime.offload(_record, eviction_id + 1, 1, None, None, None)
+        if not rows or rows[0]["id"] != eviction_id:
             raise NotFound(f"there is no eviction {eviction_id}")
-        return found[0]
+        return rows[0]
 
 
 # ---------------------------------------------------------------- in the database pool
 
 
-def _ours(ref: str, mark: str | None) -> Vm:
+def _locked_row(ref: str, mark: str | None) -> Vm:
     """The row, locked: another transaction that moves it waits. Raises NotFound for a VM that is gone or never was."""
     row = vms.get(ref, lock=True, mark=mark)
     if row is None:
@@ -110,7 +110,7 @@ def _ours(ref: str, mark: str | None) -> Vm:
 
 def _acknowledge(ref: str, principal: Principal = ANYBODY, mark: str | None = None) -> dict[str, Any]:
     with unit() as work:
-        row = _ours(ref, mark)
+        row = _locked_row(ref, mark)
         if not principal.acts_for_others and not principal.owns(row.principal_id, row.principal):
             raise Forbidden(f"vm {ref} is {row.principal}'s: another member may not say that it goes before its time")
         if row.state == State.NOTICED:
@@ -125,26 +125,26 @@ def acknowledge(work: Unit, row: Vm, by: str | None) -> None:
     the principal, None where the guest has powered itself off. The row is locked and NOTICED."""
     if row.acknowledged_at is None:
         vms.change(row, acknowledged_at=work.now)
-        ledger.acknowledged(row.id, by)
-        work.log_on_commit("vm %s: may go before its time%s", row.id, f", says {by}" if by else "")
+        ledger.record_acknowledgement(row.id, by)
+        work.log_on_commit("vm %s: released before its evict_at%s", row.id, f" by {by}" if by else "")
     intents.hasten(work, intents.EVICT, row.id)
 
 
 def _practise(
-    ref: str, shown: Mapping[str, Server], grace: timedelta, notice_only: bool, principal: Principal
+    ref: str, servers: Mapping[str, Server], grace: timedelta, notice_only: bool, principal: Principal
 ) -> dict[str, Any]:
     with unit() as work:
         work.lock(Lock.SCHEDULER)  # the planner must not take the same VM at the same time
-        row = _ours(ref, ref in shown and shown[ref].vmsvc_id or None)
-        server = shown.get(row.cloud_id)
+        row = _locked_row(ref, ref in servers and servers[ref].vmsvc_id or None)
+        server = servers.get(row.cloud_id)
         _require_evictable(row, server, ref)
         evict_at = work.now + grace
-        whom = "its owner" if principal.owns(row.principal_id, row.principal) else principal.name
+        principal_text = "its owner" if principal.owns(row.principal_id, row.principal) else principal.name
         noticed = give_notice(
             work,
             row,
             evict_at,
-            f"simulated by {whom}",
+            f"simulated by {principal_text}",
             grace,
             {"simulated": True, "by": principal.name, "notice_only": notice_only, "running": server.runs},
         )
@@ -174,7 +174,7 @@ def _record(
             before=before, limit=limit + 1, vm_ids=_ids(vm), request_ids=_ids(request), reason=reason
         )
     more = len(rows) > limit
-    return [_shown(row) for row in rows[:limit]], rows[limit - 1]["id"] if more else None
+    return [_view_of_eviction(row) for row in rows[:limit]], rows[limit - 1]["id"] if more else None
 
 
 def _ids(ref: str | None) -> list[str] | None:
@@ -185,21 +185,21 @@ def _ids(ref: str | None) -> list[str] | None:
     return [row.id] if row else []
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
+def _view_of_eviction(row: dict[str, Any]) -> dict[str, Any]:
     """An eviction as clients see it."""
-    asked = row["request_vm_id"] and {
-        "id": row["asker_id"] or row["request_vm_id"],
-        "name": row["asker_name"],
+    request = row["request_vm_id"] and {
+        "id": row["preemptor_id"] or row["request_vm_id"],
+        "name": row["preemptor_name"],
         "vmsvc_id": row["request_vm_id"],
     }
     return {
         "id": row["id"],
-        "state": _state(row),
+        "state": _state_of_eviction(row),
         "reason": row["reason"],
         "simulated": row["simulated"],
         "vm": {"id": row["victim_id"] or row["vm_id"], "name": row["victim_name"], "vmsvc_id": row["vm_id"]},
         "owner": row["owner"],
-        "request": asked,
+        "request": request,
         "round": row["round"],
         "bin": row["bin"],
         "criterion": row["criterion"],
@@ -214,7 +214,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _state(row: dict[str, Any]) -> str:
+def _state_of_eviction(row: dict[str, Any]) -> str:
     """How far it got. A victim that left during its notice was not evicted: its owner deleted it, or it was lost."""
     if row["reprieved_at"]:
         return "reprieved"

@@ -1,8 +1,8 @@
-"""Who holds a token of the cloud's Keystone, remembered for a short while.
+"""Authenticates clients by tokens of the cloud's Keystone, and remembers Keystone's answers for a short while.
 
-A token is asked about with itself: every token may ask what it stands for, so the service's own credentials need no
-right that a project member has not. Good answers are believed for a minute at most, and never beyond the token's end;
-so long a token that was revoked may still be good here. Bad ones are believed for some seconds.
+A token is validated with itself: Keystone lets every token do that, so the service's own credentials need no right that
+a project member has not. An accepted token is remembered for a minute at most, and never beyond its end; so long a
+revoked token may still be accepted here. A rejected one is remembered for some seconds.
 """
 
 import asyncio
@@ -23,14 +23,15 @@ from vmsvc.service.identity.tokens import digest_of
 
 log = logging.getLogger(__name__)
 
-GOOD_SECONDS, BAD_SECONDS = 60.0, 10.0
+ACCEPTED_SECONDS, REJECTED_SECONDS = 60.0, 10.0
 #: How many answers of each kind are remembered.
-MOST = 4096
-#: A socket that came with a ticket to a replica which has never seen its token is let be for so long.
+MAX_REMEMBERED = 4096
+#: A socket that was opened with a ticket at a replica which does not know its token stays open for so long.
 UNSEEN_SECONDS = 300.0
 
-# Each answer that is not remembered costs a call to Keystone. One that was good at the last time has calls of its own.
-# All others are strangers': a bad one costs its address a token of a bucket, and all strangers together one of another.
+# Each answer that is not remembered costs a call to Keystone. A token that was accepted at the last time has calls of
+# its own. All others are strangers': a rejected one costs its address a token of a bucket, and all strangers together
+# one of another bucket.
 _USERS_AT_ONCE, _STRANGERS_AT_ONCE = 8, 4
 _STRANGERS_RATE, _STRANGERS_BURST = 2.0, 50
 _ALL_STRANGERS_RATE, _ALL_STRANGERS_BURST = 10.0, 200
@@ -39,15 +40,15 @@ _TOKEN = re.compile(r"[!-~]{1,4096}")
 
 
 @dataclass(frozen=True, slots=True)
-class _Good:
+class _Accepted:
     token: str
     principal: Principal
     until: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Bad:
-    why: VmsvcError
+class _Rejected:
+    error: VmsvcError
     until: float
 
 
@@ -69,17 +70,17 @@ class Keystone:
         self._readers = frozenset(reader_roles)
         self._admins = frozenset(admin_roles)
         self._clock = clock
-        # Answers are kept beyond `until`: an old one still tells whose token it was when Keystone was asked last.
-        self._good: LRUCache[str, _Good] = LRUCache(MOST)
-        self._bad: LRUCache[str, _Bad] = LRUCache(MOST)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._users = asyncio.Semaphore(_USERS_AT_ONCE)
-        self._strangers = asyncio.Semaphore(_STRANGERS_AT_ONCE)
-        self._of_peer = Buckets(_STRANGERS_RATE, _STRANGERS_BURST, clock)
-        self._of_all = Buckets(_ALL_STRANGERS_RATE, _ALL_STRANGERS_BURST, clock)
+        # Answers are kept beyond `until`: an old one still shows whose token it was when Keystone was called last.
+        self._accepted: LRUCache[str, _Accepted] = LRUCache(MAX_REMEMBERED)
+        self._rejected: LRUCache[str, _Rejected] = LRUCache(MAX_REMEMBERED)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._user_calls = asyncio.Semaphore(_USERS_AT_ONCE)
+        self._stranger_calls = asyncio.Semaphore(_STRANGERS_AT_ONCE)
+        self._peer_budgets = Buckets(_STRANGERS_RATE, _STRANGERS_BURST, clock)
+        self._shared_budget = Buckets(_ALL_STRANGERS_RATE, _ALL_STRANGERS_BURST, clock)
 
-    async def who(self, token: str, peer: str) -> Principal:
-        """Whose token it is; `peer` is the address it came from.
+    async def authenticate(self, token: str, peer: str) -> Principal:
+        """The principal whose token it is; `peer` is the address it came from.
 
         Raises Unauthenticated for one that is wrong, expired or revoked, Forbidden for one of another project or
         without a role here, TooManyRequests for a peer with too many bad ones, CloudUnavailable when Keystone is away.
@@ -87,51 +88,51 @@ class Keystone:
         if not _TOKEN.fullmatch(token):
             raise Unauthenticated("this is no token of Keystone's")
         key = digest_of(token)
-        known = self._remembered(key)
-        if known is None:
-            turn = self._turns.setdefault(key, asyncio.Lock())
-            async with turn:  # many requests with one token ask once
-                known = self._remembered(key) or await self._ask(key, token, peer)
-        if isinstance(known, _Bad):
-            raise type(known.why)(known.why.message)
-        return known.principal
+        answer = self._remembered(key)
+        if answer is None:
+            lock = self._locks.setdefault(key, asyncio.Lock())
+            async with lock:  # many requests with one token ask once
+                answer = self._remembered(key) or await self._answer(key, token, peer)
+        if isinstance(answer, _Rejected):
+            raise type(answer.error)(answer.error.message)
+        return answer.principal
 
-    async def still(self, principal: Principal, seconds: float) -> None:
-        """Raises as `who()` when a socket that has been open for so many seconds is not to go on."""
-        good = self._good.get(principal.credential)
-        if good is not None:
-            await self.who(good.token, "")
-        elif principal.credential in self._bad or seconds > UNSEEN_SECONDS:
+    async def recheck(self, principal: Principal, seconds: float) -> None:
+        """Raises as `authenticate()` when a socket that has been open for so many seconds is not to go on."""
+        accepted = self._accepted.get(principal.credential)
+        if accepted is not None:
+            await self.authenticate(accepted.token, "")
+        elif principal.credential in self._rejected or seconds > UNSEEN_SECONDS:
             raise Unauthenticated("show again who you are")
 
-    def _remembered(self, key: str) -> _Good | _Bad | None:
-        for kept in (self._good, self._bad):
-            known = kept.get(key)
-            if known is not None and self._clock() < known.until:
-                return known
+    def _remembered(self, key: str) -> _Accepted | _Rejected | None:
+        for answers in (self._accepted, self._rejected):
+            answer = answers.get(key)
+            if answer is not None and self._clock() < answer.until:
+                return answer
         return None
 
-    async def _ask(self, key: str, token: str, peer: str) -> _Good | _Bad:
-        """Ask Keystone. A token that was good at the last time is no stranger's, however long ago that was: what bad
-        tokens come from the same address does not keep its user out."""
-        if key in self._good:
-            async with self._users:
-                return await self._answer(key, token)
+    async def _answer(self, key: str, token: str, peer: str) -> _Accepted | _Rejected:
+        """Ask Keystone. A token that was accepted at the last time is no stranger's, however long ago that was:
+        rejected tokens from the same address do not keep its user out."""
+        if key in self._accepted:
+            async with self._user_calls:
+                return await self._ask_keystone(key, token)
         # Taken before the wait, so that a thousand at once do not all find the bucket full.
-        self._of_peer.spend(peer)
+        self._peer_budgets.spend(peer)
         try:
-            self._of_all.spend(_ALL_STRANGERS)
+            self._shared_budget.spend(_ALL_STRANGERS)
         except TooManyRequests:
-            self._of_peer.give_back(peer)
+            self._peer_budgets.give_back(peer)
             raise
-        async with self._strangers:
-            answer = await self._answer(key, token)
-        if isinstance(answer, _Good):
-            self._of_peer.give_back(peer)
-            self._of_all.give_back(_ALL_STRANGERS)
+        async with self._stranger_calls:
+            answer = await self._ask_keystone(key, token)
+        if isinstance(answer, _Accepted):
+            self._peer_budgets.give_back(peer)
+            self._shared_budget.give_back(_ALL_STRANGERS)
         return answer
 
-    async def _answer(self, key: str, token: str) -> _Good | _Bad:
+    async def _ask_keystone(self, key: str, token: str) -> _Accepted | _Rejected:
         now = self._clock()
         try:
             with working_for(CHECK):
@@ -144,12 +145,12 @@ class Keystone:
                 acts_for_others=bool(identity.roles & self._admins),
             )
         except (Unauthenticated, Forbidden) as error:
-            self._good.pop(key, None)
-            self._bad[key] = bad = _Bad(error, now + BAD_SECONDS)
-            return bad
-        self._bad.pop(key, None)
-        self._good[key] = good = _Good(token, principal, now + min(GOOD_SECONDS, identity.seconds_left))
-        return good
+            self._accepted.pop(key, None)
+            self._rejected[key] = rejected = _Rejected(error, now + REJECTED_SECONDS)
+            return rejected
+        self._rejected.pop(key, None)
+        self._accepted[key] = accepted = _Accepted(token, principal, now + min(ACCEPTED_SECONDS, identity.seconds_left))
+        return accepted
 
     def _may_write(self, identity: Identity) -> bool:
         if not self._cloud.project_id:

@@ -23,16 +23,16 @@ class Buckets:
 
     def spend(self, client: str) -> None:
         """Take one token of the client's; raises TooManyRequests when it has none."""
-        bucket = self._of(client)
+        bucket = self._bucket_of(client)
         if wait := bucket.wait:
             raise TooManyRequests("this client asks too often", retry_after=wait)
         bucket.take()
 
     def give_back(self, client: str) -> None:
         """A token that the client took was not used."""
-        self._of(client).give_back()
+        self._bucket_of(client).give_back()
 
-    def _of(self, client: str) -> TokenBucket:
+    def _bucket_of(self, client: str) -> TokenBucket:
         bucket = self._buckets.get(client)
         if bucket is None:
             bucket = self._buckets[client] = TokenBucket(self._rate, self._burst, clock=self._clock)

@@ -1,8 +1,8 @@
-"""The token file: who may come in, by the hashes of their tokens.
+"""The token file: which clients have access, by the hashes of their tokens.
 
-A line is `NAME ROLE SHA256`; what follows a `#` at its start is a remark. The file is read again when it has changed,
-so a token ends when its line is taken out. A line that cannot be read lets nobody in and keeps nobody out; a file that
-others may write, at the start or later, lets nobody in.
+A line is `NAME ROLE SHA256`; what follows a `#` at its start is a comment. The file is read again when it has changed,
+so a token ends when its line is removed. A line that cannot be parsed is ignored; while others may write the file, at
+the start or later, no token has access.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 #: So that a token is known for one wherever it turns up: by the scrubber of our log, by scanners for leaked secrets.
 PREFIX = "vmsvc-"
-#: Seconds between looks at the file.
-LOOK_SECONDS = 1.0
+#: Seconds between two checks whether the file has changed.
+RELOAD_SECONDS = 1.0
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 _LINE = re.compile(r"([0-9A-Za-z][0-9A-Za-z._@+-]{0,63})\s+(reader|member)\s+([0-9a-f]{64})")
@@ -94,15 +94,15 @@ def parse(text: str) -> tuple[tuple[Entry, ...], tuple[int, ...]]:
 
 
 class TokenFile:
-    """The file as it was when it was last looked at. What blocks runs in a thread."""
+    """The tokens of the file as it was last read. What blocks runs in a thread."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic):
         self._path = path
         self._clock = clock
         self._entries: tuple[Entry, ...] = ()
-        self._seen: object = None  # what the file looked like when it was read
-        self._looked = -LOOK_SECONDS
-        self._turn = asyncio.Lock()
+        self._version: object = None  # inode, time and size of the file when it was read, or the error
+        self._checked_at = -RELOAD_SECONDS
+        self._lock = asyncio.Lock()
 
     def load(self) -> int:
         """Read it at the start; how many tokens there are. Raises BadTokenFile for one that is not there, or that
@@ -114,45 +114,45 @@ class TokenFile:
             raise BadTokenFile(
                 f"the token file {self._path} cannot be read ({error.strerror}); make one: {hint}"
             ) from None
-        self._look()
+        self._reload()
         return len(self._entries)
 
     async def find(self, token: str) -> Principal | None:
-        """Whose token it is; None for nobody's."""
-        return await self.holds(digest_of(token))
+        """The principal of this token; None for an unknown token."""
+        return await self.find_by_digest(digest_of(token))
 
-    async def holds(self, digest: str) -> Principal | None:
-        """Whose token has this hash, now."""
+    async def find_by_digest(self, digest: str) -> Principal | None:
+        """The principal of the token with this hash, if it is in the file now."""
         if self._is_due():
-            async with self._turn:
+            async with self._lock:
                 if self._is_due():
-                    await asyncio.to_thread(self._look)
+                    await asyncio.to_thread(self._reload)
         return _find(self._entries, digest)
 
     def _is_due(self) -> bool:
-        return self._clock() - self._looked >= LOOK_SECONDS
+        return self._clock() - self._checked_at >= RELOAD_SECONDS
 
-    def _look(self) -> None:
-        """Read it if it has changed. One that is gone, or that others may write, lets nobody in."""
+    def _reload(self) -> None:
+        """Read the file if it has changed. While it is missing, or others may write it, no token has access."""
         try:
-            about = _require_private(self._path)
-            seen: object = (about.st_ino, about.st_mtime_ns, about.st_size)
-            if seen != self._seen:
-                self._take(self._path.read_text(encoding="utf-8"))
+            status = _require_private(self._path)
+            version: object = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if version != self._version:
+                self._parse(self._path.read_text(encoding="utf-8"))
         except BadTokenFile as error:
-            seen = type(error)
-            if seen != self._seen:
+            version = type(error)
+            if version != self._version:
                 log.error("%s: until then nobody can come in", error.message)
             self._entries = ()
         except (OSError, UnicodeDecodeError) as error:
-            seen = type(error)
-            if seen != self._seen:
+            version = type(error)
+            if version != self._version:
                 log.error("the token file cannot be read (%s): nobody can come in", type(error).__name__)
             self._entries = ()
-        self._seen = seen
-        self._looked = self._clock()
+        self._version = version
+        self._checked_at = self._clock()
 
-    def _take(self, text: str) -> None:
+    def _parse(self, text: str) -> None:
         self._entries, bad = parse(text)
         for number in bad:
             log.error("line %d of the token file is no `NAME ROLE SHA256`; it lets nobody in", number)
@@ -160,10 +160,10 @@ class TokenFile:
 
 
 def _require_private(path: Path) -> os.stat_result:
-    """What the file looks like. Raises BadTokenFile when others may write it, or may put another file in its place;
-    OSError when it is not there."""
-    about = path.stat()
-    if about.st_mode & _OTHERS_WRITE:
+    """The file's status. Raises BadTokenFile when others may write it, or may put another file in its place; OSError
+    when it is not there."""
+    status = path.stat()
+    if status.st_mode & _OTHERS_WRITE:
         raise BadTokenFile(f"others may write the token file {path}: chmod 600 {path}")
     # A link leads to the file that counts; both folders decide which one that is. In a folder with the sticky bit
     # (/tmp) nobody but the file's owner can replace it.
@@ -171,7 +171,7 @@ def _require_private(path: Path) -> os.stat_result:
         mode = folder.stat().st_mode
         if mode & _OTHERS_WRITE and not mode & stat.S_ISVTX:
             raise BadTokenFile(f"others may write {folder}, the folder of the token file {path}: chmod go-w {folder}")
-    return about
+    return status
 
 
 def _find(entries: Iterable[Entry], digest: str) -> Principal | None:

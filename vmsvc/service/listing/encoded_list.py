@@ -44,7 +44,7 @@ class ListedVm(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListPage:
     """A list as clients get it: JSON, and its strong entity tag, which equal bytes share on every replica. It includes
     every event up to `seq`. `missing` are the servers that rows name and the cloud has not shown."""
 
@@ -54,11 +54,11 @@ class Page:
     missing: frozenset[str] = frozenset()
 
 
-def page_of(pieces: Iterable[bytes], seq: int, missing: Iterable[str] = ()) -> Page:
+def page_of(pieces: Iterable[bytes], seq: int, missing: Iterable[str] = ()) -> ListPage:
     """The page of these, each a JSON object."""
     # For a long list join() and the hash let other threads run; `%` would not.
     body = b"".join((b'{"servers":[', b",".join(pieces), b'],"seq":%d}' % seq))
-    return Page(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"', seq, frozenset(missing))
+    return ListPage(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"', seq, frozenset(missing))
 
 
 class EncodedList:
@@ -70,11 +70,11 @@ class EncodedList:
         self._servers: dict[str, bytes] = {}  # by server
         self._requests: dict[str, bytes] = {}  # by row
         self._missing: set[str] = set()
-        self._page: Page | None = None
+        self._page: ListPage | None = None
 
     def update(
         self, rows: Mapping[str, ListedVm], changed: Iterable[str], servers: Mapping[str, Server | None], seq: int
-    ) -> Page:
+    ) -> ListPage:
         """The page after these rows and servers (None: it has gone) changed. `rows` are all that are current, as of
         the event `seq` or later."""
         self._rows = rows
@@ -95,7 +95,7 @@ class EncodedList:
             self._page = self._assembled(seq)
         return self._page
 
-    def _assembled(self, seq: int) -> Page:
+    def _assembled(self, seq: int) -> ListPage:
         waiting = sorted(self._requests, key=lambda row_id: (self._rows[row_id].created_at, row_id))
         return page_of([*self._servers.values(), *map(self._requests.__getitem__, waiting)], seq, self._missing)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import SERVICE, Server, working_for
-from vmsvc.service.listing.encoded_list import EncodedList, ListedVm, Page
+from vmsvc.service.listing.encoded_list import EncodedList, ListedVm, ListPage
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import outbox, vms
 from vmsvc.store.db import reading
@@ -43,7 +43,7 @@ class ListCache:
         """Drop the list and all that it was made from. A thread that still works on them may go on: its result is not
         used."""
         self._vm_cache, self._encoded_list = VmCache(ListedVm), EncodedList()
-        self._page: Page | None = None
+        self._page: ListPage | None = None
         self._changes: dict[str, None] | None = None  # servers; None stands for all
 
     def _changed(self, server_id: str) -> None:
@@ -56,12 +56,12 @@ class ListCache:
         """Have the next list made anew: a client is about to get an answer that the list must agree with."""
         self._wakeup.set()
 
-    def current(self) -> Page | None:
+    def current(self) -> ListPage | None:
         """The list as `page()` has it, if nothing has to be read for it."""
         page = self._page
         return page if page is not None and self._is_current(page) else None
 
-    async def page(self) -> Page:
+    async def page(self) -> ListPage:
         """The list: no older than the events that this replica has sent and its answers, and a second at most.
 
         Raises what the cloud raises, and Unavailable when the database is away.
@@ -76,7 +76,7 @@ class ListCache:
             with working_for(SERVICE):  # all readers wait for this one
                 return await self._update()
 
-    def _is_current(self, page: Page) -> bool:
+    def _is_current(self, page: ListPage) -> bool:
         oldest = time.monotonic() - _MAX_AGE
         return (
             not self._wakeup.is_set()
@@ -86,7 +86,7 @@ class ListCache:
             and self._server_cache.read_at >= oldest
         )
 
-    async def _update(self) -> Page:
+    async def _update(self) -> ListPage:
         # Servers are read before rows, so that each server of ours that the list shows has its row.
         await self._server_cache.refresh(_MAX_AGE)
         vm_cache, encoded_list = self._vm_cache, self._encoded_list
@@ -113,7 +113,7 @@ class ListCache:
         return dict(servers) if changes is None else {server_id: servers.get(server_id) for server_id in changes}
 
 
-def _read(vm_cache: VmCache[ListedVm], encoded_list: EncodedList, servers: Mapping[str, Server | None]) -> Page:
+def _read(vm_cache: VmCache[ListedVm], encoded_list: EncodedList, servers: Mapping[str, Server | None]) -> ListPage:
     """The page of the rows, with the seq of the newest event as of the same moment: both are read in one snapshot."""
     with reading():
         seq = outbox.newest()

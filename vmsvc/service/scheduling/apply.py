@@ -41,17 +41,17 @@ def apply_decision(work: Unit, row: Vm, change: Change, grace: timedelta) -> Non
         reprieve(work, vms.get(victim_id), change.reason)
     match change.decision:
         case Place(host=host):
-            _must(vms.move(work, row, State.BUILDING, host=host), row, row)
+            _require_moved(vms.move(work, row, State.BUILDING, host=host), row, row)
             intents.enqueue(work, intents.BOOT, row.id)
         case Evict():
             _evict(work, row, change, change.decision, grace)
         case Postpone():
-            ledger.release(work, row.id)
+            ledger.release_reservation(work, row.id)
         case Refuse(error=error, message=message):
             fail(work, row, error, message, foreseen=is_foreseen(error))
 
 
-def _must(moved: Vm | None, row: Vm, other: Vm) -> Vm:
+def _require_moved(moved: Vm | None, row: Vm, other: Vm) -> Vm:
     if moved is None:
         raise ChangedMeanwhile(row.id, other.id)
     return moved
@@ -91,7 +91,7 @@ def _evict(work: Unit, row: Vm, change: Change, plan: Evict, grace: timedelta) -
             },
             evicted_for=row.id,
         )
-        _must(noticed, row, victim)
+        _require_moved(noticed, row, victim)
         ledger.record_eviction(
             work, victim, reason="capacity", evict_at=evict_at, request_vm_id=row.id, delivery=delivery, plan=shape
         )
@@ -106,10 +106,10 @@ def give_notice(
     notice: dict[str, Any],
     evicted_for: str | None = None,
 ) -> Vm | None:
-    """Tell a VM when it goes: its state, the event, and the intents that write it into the guest (unless the event
-    alone delivers it) and carry it out.
+    """Give a VM notice: its state, the event, and the intents that write the notice into the guest (unless the event
+    alone delivers it) and evict the VM.
 
-    Returns None when somebody else moved it first.
+    Returns None when another transaction moved the VM first.
     """
     if victim.state != State.ACTIVE:
         return None
@@ -119,7 +119,7 @@ def give_notice(
         victim,
         State.NOTICED,
         reason=reason,
-        data=_said(evict_at, notice, evicted_for),
+        data=_notice_data(evict_at, notice, evicted_for),
         evict_at=evict_at,
         evicted_for=evicted_for,
         acknowledged_at=None,
@@ -133,22 +133,22 @@ def give_notice(
 
 
 def delay_notice(work: Unit, victim: Vm, evict_at: datetime) -> None:
-    """A NOTICED VM, whose row is locked, goes later than was said: it is said again. Its intent is put off by the
-    caller."""
+    """Move the `evict_at` of a NOTICED VM, whose row is locked, and write the event of it. The caller puts off the
+    intent."""
     vms.move(
         work,
         victim,
         State.NOTICED,
         reason=victim.notice["reason"],
         evict_at=evict_at,
-        data=_said(evict_at, victim.notice, victim.evicted_for),
+        data=_notice_data(evict_at, victim.notice, victim.evicted_for),
     )
     ledger.move_notice(victim.id, evict_at)
 
 
 def deliver_by_event(work: Unit, victim: Vm) -> None:
-    """The guest of a NOTICED VM, whose row is locked, cannot read its notice: the event that told of it has to do, and
-    another says so. `evict_at` stays as it was."""
+    """Record that the guest of a NOTICED VM, whose row is locked, cannot read its notice: the event alone delivers it,
+    and another event says so. `evict_at` stays as it was."""
     notice = {**victim.notice, "delivery": ledger.EVENT}
     vms.move(
         work,
@@ -156,12 +156,12 @@ def deliver_by_event(work: Unit, victim: Vm) -> None:
         State.NOTICED,
         reason=notice["reason"],
         notice=notice,
-        data=_said(victim.evict_at, notice, victim.evicted_for),
+        data=_notice_data(victim.evict_at, notice, victim.evicted_for),
     )
-    ledger.deliver_by_event(victim.id)
+    ledger.record_delivery_by_event(victim.id)
 
 
-def _said(evict_at: datetime, notice: dict[str, Any], evicted_for: str | None) -> dict[str, Any]:
+def _notice_data(evict_at: datetime, notice: dict[str, Any], evicted_for: str | None) -> dict[str, Any]:
     return {
         "evict_at": instant(evict_at),
         "grace_seconds": notice["grace_seconds"],
@@ -171,16 +171,16 @@ def _said(evict_at: datetime, notice: dict[str, Any], evicted_for: str | None) -
     }
 
 
-def reprieve(work: Unit, victim: Vm, why: str) -> None:
-    """A noticed VM stays. Raises ChangedMeanwhile when its eviction has begun."""
+def reprieve(work: Unit, victim: Vm, reason: str) -> None:
+    """Withdraw the notice of a VM. Raises ChangedMeanwhile when its eviction has begun."""
     if victim.state != State.NOTICED:
         raise ChangedMeanwhile(victim.id, victim.id)
-    _must(
+    _require_moved(
         vms.move(
             work,
             victim,
             State.ACTIVE,
-            reason=why,
+            reason=reason,
             evict_at=None,
             evicted_for=None,
             acknowledged_at=None,
@@ -192,14 +192,14 @@ def reprieve(work: Unit, victim: Vm, why: str) -> None:
     )
     intents.drop(work, intents.EVICT, victim.id)
     intents.enqueue(work, intents.REPRIEVE, victim.id)
-    ledger.stamp(victim.id, "reprieved_at")
+    ledger.record_step(victim.id, "reprieved_at")
 
 
-def exempt(work: Unit, victim: Vm, why: str) -> None:
+def exempt(work: Unit, victim: Vm, reason: str) -> None:
     """Reprieve a noticed VM that cannot be evicted, and do not notice it again as long as its preemptor waits. The
     caller holds the lock SCHEDULER. Raises ChangedMeanwhile when the eviction has begun."""
-    reprieve(work, victim, why)
-    ledger.make_exempt(victim.id, why)
+    reprieve(work, victim, reason)
+    ledger.make_exempt(victim.id, reason)
 
 
 def _simulated(vm: Vm) -> dict[str, bool]:
@@ -207,13 +207,13 @@ def _simulated(vm: Vm) -> dict[str, bool]:
 
 
 def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) -> None:
-    """The final no to a request; what it held is free again, and victims that went are on record as wasted. The next
-    such request costs nobody a VM: what is `foreseen` the cloud says before a notice, the rest is remembered."""
+    """End a request as FAILED. Its reservation is released, and its evictions are on record as wasted. No VM is evicted
+    for the next such request: what is `foreseen` the cloud says before a notice, the rest is remembered."""
     failed = vms.move(work, row, State.FAILED, reason=message, data={"error": error})
     if failed is None:
         return
     victims = ledger.victims_of(row.id)
-    vms.answer(
+    vms.record_outcome(
         row,
         {
             "ok": False,
@@ -223,46 +223,46 @@ def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) 
             "evicted": vms.cloud_ids(victims),
         },
     )
-    ledger.release(work, row.id)
-    ledger.settle(row.id, wasted=message)
+    ledger.release_reservation(work, row.id)
+    ledger.close_evictions(row.id, wasted=message)
     conditions, refusal = row.boot.get("conditions", []), row.refusal or {}
     if victims and not foreseen and shows_futility(error, refusal, conditions, request_classes.accepted(conditions)):
         request_classes.remember_futile(work, row, error, refusal.get("message") or message)
 
 
 @dataclass(frozen=True, slots=True)
-class LooseEnds:
+class Leftovers:
     """What earlier decisions left behind. `orphans`: requests that have ended (their owner deleted them) and still have
-    a reservation; `spared`: noticed victims of such requests; `locked`: victims that were locked in the cloud during
+    a reservation; `unneeded`: noticed victims of such requests; `locked`: victims that were locked in the cloud during
     their notice."""
 
     orphans: tuple[str, ...] = ()
-    spared: tuple[str, ...] = ()
+    unneeded: tuple[str, ...] = ()
     locked: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.orphans or self.spared or self.locked)
+        return bool(self.orphans or self.unneeded or self.locked)
 
 
-def loose_ends(now: View) -> LooseEnds:
-    """What is to be tied up before anything is decided."""
+def find_leftovers(now: View) -> Leftovers:
+    """The leftovers to clean up before anything is decided."""
     rows = now.rows
     victims = [row for row in rows.in_states(State.NOTICED) if row.evicted_for]
-    return LooseEnds(
+    return Leftovers(
         tuple(kept.vm_id for kept in now.reservations if not _waits(rows, kept.vm_id)),
         tuple(row.id for row in victims if not _waits(rows, row.evicted_for)),
         tuple(row.id for row in victims if _waits(rows, row.evicted_for) and now.world.vms[row.id].locked),
     )
 
 
-def tie_up(work: Unit, ends: LooseEnds) -> None:
+def clean_up(work: Unit, leftovers: Leftovers) -> None:
     """Release the reservations, and let the victims stay. Raises ChangedMeanwhile."""
-    for vm_id in ends.orphans:
-        ledger.release(work, vm_id)
-        ledger.settle(vm_id, wasted="the request was deleted before its room was free")
-    for vm_id in ends.spared:
+    for vm_id in leftovers.orphans:
+        ledger.release_reservation(work, vm_id)
+        ledger.close_evictions(vm_id, wasted="the request was deleted before its room was free")
+    for vm_id in leftovers.unneeded:
         reprieve(work, vms.get(vm_id), "the request that needed the room has gone")
-    for vm_id in ends.locked:
+    for vm_id in leftovers.locked:
         exempt(work, vms.get(vm_id), LOCKED)
 
 

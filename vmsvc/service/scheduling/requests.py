@@ -41,7 +41,7 @@ def rows_in_order(view: View, ids: frozenset[str]) -> list[Vm]:
 def waiting_requests(rows: Sequence[Vm], view: View, knowledge: Knowledge) -> list[WaitingRequest]:
     """These rows as the decisions see them."""
     ended = max((row.ended_at for row in view.rows.in_states(*FINAL)), default=None)
-    cooling = ledger.cooling()
+    cooling = ledger.cooldowns()
     refused = [row.id for row in rows if row.refusal]
     had_victims = ledger.with_victims(refused) if refused else frozenset()
     found = []
@@ -94,7 +94,7 @@ def networks_of(
     taking = {*waiting, *(vm.id for vm in view.world.vms.building), *view.world.reservations}
     counts = any(verdict.counts for verdict in verified.verdicts.values())
     return Networks(
-        vms.networks_of(taking) if counts else {},
+        vms.networks_by_vm(taking) if counts else {},
         {network: ledger.unplugged(network) for network in {boot["network_id"] for boot in boots}},
     )
 

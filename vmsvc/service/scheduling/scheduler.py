@@ -32,7 +32,7 @@ from vmsvc.scheduling.decisions import Place, Refuse
 from vmsvc.scheduling.verification import Verification, WaitingRequest, by_verdict, unverified_facts
 from vmsvc.service.events.listener import wait_for_wakeup
 from vmsvc.service.runtime import Runtime
-from vmsvc.service.scheduling.apply import ChangedMeanwhile, apply, loose_ends, tie_up
+from vmsvc.service.scheduling.apply import ChangedMeanwhile, apply, clean_up, find_leftovers
 from vmsvc.service.scheduling.preview import preview
 from vmsvc.service.scheduling.queue import Queue, waiting_queue
 from vmsvc.service.scheduling.requests import (
@@ -160,11 +160,11 @@ class Scheduler:
     def _decide_and_apply(self, ids: frozenset[str], snapshot: Snapshot) -> Plan:
         """Decide for these requests and, if nothing is left to verify, apply the decisions. Returns the plan. Raises
         ChangedMeanwhile."""
-        started, tied = time.monotonic(), False
+        started, leftovers_of = time.monotonic(), False
         try:
             while (plan := self._in_one_transaction(ids, snapshot)) is None:
-                tied = True
-            return replace(plan, acts=plan.acts or tied) if isinstance(plan, Commit) else plan
+                leftovers_of = True
+            return replace(plan, acts=plan.acts or leftovers_of) if isinstance(plan, Commit) else plan
         finally:
             self._planned(time.monotonic() - started)
 
@@ -172,8 +172,8 @@ class Scheduler:
         """Read the world, decide, and write what was decided, all under the lock. Returns the plan; None when there
         were loose ends: then only these were tied up, and the rows have to be read again."""
         with unit(Lock.SCHEDULER) as work, self._at(snapshot, work.now) as view:
-            if ends := loose_ends(view):
-                tie_up(work, ends)
+            if leftovers := find_leftovers(view):
+                clean_up(work, leftovers)
                 return None
             rows = rows_in_order(view, ids)
             knowledge = knowledge_of(rows, view, snapshot, work.now)
@@ -219,7 +219,7 @@ class Scheduler:
         """The preview of this request, or what has to be verified first."""
         with reading(), self._at(snapshot, vms.clock()) as view:
             world, boot, now = view.world, waiting.boot, vms.clock()
-            cooling = ledger.cooling().get((boot["flavor_id"], boot["image_id"]), {})
+            cooling = ledger.cooldowns().get((boot["flavor_id"], boot["image_id"]), {})
             request = replace(waiting.request, cooling=cooling)
             waiting = with_precedents(
                 replace(waiting, request=request), request_classes.history(now, [request.conditions])

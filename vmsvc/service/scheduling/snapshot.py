@@ -2,7 +2,7 @@
 
 The order of reading matters. The quota and other projects' servers are read before our own: a build that starts in
 between is then not counted twice. Whether the quota counts it is sure only if its server was there before. What leaves
-is counted as leaving when the cloud showed it before or after: at worst a request waits for one more look.
+is counted as leaving when the cloud showed it before or after: at worst a request waits for one more pass.
 
 A quick snapshot has no such order. There may seem to be less capacity than there is, and what is reserved for others
 may seem to be free. So it will do to place a request while nothing is reserved for others, and for nothing else

@@ -57,7 +57,10 @@ class WorldCache:
             # reservation for which no request waits.
             self._changed |= self._rows.update(now)
             commitments = Commitments(
-                now, ledger.open_reservations(), ledger.recent_losses(_LOSSES_SECONDS), ledger.exempt(_EXEMPT_SECONDS)
+                now,
+                ledger.open_reservations(),
+                ledger.recent_losses(_LOSSES_SECONDS),
+                ledger.exempt_vms(_EXEMPT_SECONDS),
             )
             world = self._updated(snapshot, commitments, operator)
             with world.trial():

@@ -98,7 +98,7 @@ class Party(responses.OpenObject):
     name = fields.String(required=True, metadata={"description": "the name of the VM"})
 
 
-class Eviction(responses.OpenObject):
+class EvictionSchema(responses.OpenObject):
     """Which VM was (or was to be) evicted for which request and why, and when each step was done: null for a step that
     was not."""
 
@@ -185,7 +185,7 @@ class Eviction(responses.OpenObject):
 class EvictionPage(responses.OpenObject):
     """Evictions, newest first; ask for the next page with `before=<before>` (null: there is none)."""
 
-    evictions = fields.List(fields.Nested(Eviction), required=True, metadata={"description": "newest first"})
+    evictions = fields.List(fields.Nested(EvictionSchema), required=True, metadata={"description": "newest first"})
     before = fields.Integer(
         required=True,
         allow_none=True,
@@ -305,7 +305,7 @@ class OneEvictionHandler(ApiHandler):
     tag = "evictions"
     parameters = {"id": ("the eviction's number", _NUMBER.pattern)}
 
-    @describe(Response(200, "The eviction.", Eviction, EVICTION), errors=(NotFound, Timeout))
+    @describe(Response(200, "The eviction.", EvictionSchema, EVICTION), errors=(NotFound, Timeout))
     async def get(self, number: str) -> None:
         """Show one eviction."""
         if not _NUMBER.fullmatch(number):

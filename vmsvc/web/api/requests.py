@@ -40,7 +40,7 @@ def _check_printable(text: str) -> None:
         raise ValidationError("Must be printable.")
 
 
-class Text(fields.String):
+class TextField(fields.String):
     """A string of 1 to 255 printable characters."""
 
     def __init__(self, about: str = "", pattern: str = NO_CONTROLS):
@@ -81,14 +81,14 @@ class CreateVmSchema(Schema):
         required=True,
         metadata={"description": "true: may be evicted when a standard VM needs its capacity; no VM is evicted for it"},
     )
-    name = Text(
+    name = TextField(
         "default `standart` or `preemptible`; as every text here it has no space at either end and nothing "
         "that cannot be printed"
     )
-    flavor = Text("id or name")
-    image = Text("id or name")
-    network = Text("id or name")
-    key_name = Text("the name of a key pair that the service's user has")
+    flavor = TextField("id or name")
+    image = TextField("id or name")
+    network = TextField("id or name")
+    key_name = TextField("the name of a key pair that the service's user has")
     user_data = fields.String(
         validate=validate.Length(1, MAX_USER_DATA), metadata={"description": "base64", "format": "byte"}
     )
@@ -102,7 +102,7 @@ class CreateVmSchema(Schema):
             "and with spaces left out, are vmsvc's own",
         },
     )
-    availability_zone = Text("the name of a zone", pattern=NO_CONTROLS.replace("[^", "[^:"))
+    availability_zone = TextField("the name of a zone", pattern=NO_CONTROLS.replace("[^", "[^:"))
     priority = StrictInteger(
         validate=validate.Range(-1000, 1000),
         metadata={"description": "of a preemptible VM: higher is evicted later", "default": 0},
@@ -110,7 +110,7 @@ class CreateVmSchema(Schema):
     min_run_seconds = StrictInteger(
         validate=validate.Range(0, 31_536_000), metadata={"description": "a VM that has run for less time is no victim"}
     )
-    group = Text("eviction group of a preemptible VM: see `max_unavailable`")
+    group = TextField("eviction group of a preemptible VM: see `max_unavailable`")
     max_unavailable = StrictInteger(
         validate=validate.Range(1, 100_000),
         metadata={

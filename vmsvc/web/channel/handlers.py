@@ -234,7 +234,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
         except VmsvcError as error:
             log.warning("%s: the history for a socket cannot be read: %s", self.request_id, error)
             self.close_with(close_codes.TRY_AGAIN_LATER)
-        except Exception:  # pylint: disable=broad-exception-caught; nobody else looks at this task
+        except Exception:  # pylint: disable=broad-exception-caught; nothing else awaits this task
             log.exception("%s: a socket failed", self.request_id)
             self.close_with(close_codes.INTERNAL_ERROR)
 

@@ -58,7 +58,7 @@ class TokenAuth:
     async def recheck(self, principal: Principal, seconds: float) -> None:
         """Raises Unauthenticated when the token's line is no longer in the file."""
         del seconds
-        _require(await self._tokens.holds(principal.credential))
+        _require(await self._tokens.find_by_digest(principal.credential))
 
 
 class KeystoneAuth:
@@ -77,11 +77,11 @@ class KeystoneAuth:
             raise Unauthenticated(
                 "this service wants to know who asks: X-Auth-Token: a token of Keystone's (openstack token issue)"
             )
-        return await self._keystone.who(token, request.remote_ip or "")
+        return await self._keystone.authenticate(token, request.remote_ip or "")
 
     async def recheck(self, principal: Principal, seconds: float) -> None:
         """Raises Unauthenticated or Forbidden when Keystone no longer accepts the token."""
-        await self._keystone.still(principal, seconds)
+        await self._keystone.recheck(principal, seconds)
 
 
 def _bearer(request: HTTPServerRequest) -> str:

@@ -152,7 +152,7 @@ class UnsentResponses:
         stream.close()
 
 
-class Server(HTTPServer):
+class WebServer(HTTPServer):
     """Tornado's server with the bounds of `connections`."""
 
     def __init__(self, app: Application, connections: Connections, **kwargs: Any):

@@ -77,7 +77,7 @@ def document(handlers: Iterable[type[Handler]]) -> dict[str, Any]:
     for name, scheme in SECURITY.items():
         spec.components.security_scheme(name, scheme)
     spec.components.schema("Error", schema=responses.Error)
-    spec.components.schema("Event", schema=responses.Event)
+    spec.components.schema("Event", schema=responses.EventSchema)
     for handler in handlers:
         operations = {
             name: _operation(handler, name) for name in METHODS if hasattr(getattr(handler, name), "operation")

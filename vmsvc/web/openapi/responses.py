@@ -182,7 +182,7 @@ class Done(MessageBody):
     vm = fields.Nested(VmView, required=True)
 
 
-class Bin(OpenObject):
+class BinSchema(OpenObject):
     """Where capacity would be freed."""
 
     kind = fields.String(
@@ -209,7 +209,7 @@ class Plan(OpenObject):
     )
     host = fields.String(allow_none=True, metadata={"description": "the host of the VM; null: the cloud chooses"})
     error = fields.String(metadata={"description": "of `refused`: the slug that a create would end with"})
-    bin = fields.Nested(Bin, metadata={"description": "of `evicts`, and of `waits` when capacity is being freed"})
+    bin = fields.Nested(BinSchema, metadata={"description": "of `evicts`, and of `waits` when capacity is being freed"})
     grace_seconds = fields.Float(metadata={"description": "of `evicts`: the victims' notice"})
     criterion = fields.String(
         metadata={"description": "of `evicts`: the criterion that decided between this plan and the next best"}
@@ -280,7 +280,7 @@ class EventData(OpenObject):
     error = fields.String(metadata={"description": "of `failed`: the slug that the create ends with"})
 
 
-class Event(OpenObject):
+class EventSchema(OpenObject):
     """A CloudEvents 1.0 object."""
 
     specversion = fields.String(
@@ -300,7 +300,9 @@ class Event(OpenObject):
 class EventPage(OpenObject):
     """Events in the order of their seq; ask for the next page with `since=<seq>`."""
 
-    events = fields.List(fields.Nested(Event), required=True, metadata={"description": "in the order of their seq"})
+    events = fields.List(
+        fields.Nested(EventSchema), required=True, metadata={"description": "in the order of their seq"}
+    )
     seq = fields.Integer(required=True, metadata={"description": "ask for the next page with this `since`"})
 
 

@@ -11,8 +11,8 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from tests.chaos.evidence import Attempt, Evidence, Page, ReceivedEvents
 from tests.chaos.fleet import Replica
-from tests.chaos.outside import Attempt, Ear, Evidence, Page
 
 API = "/api/v1"
 FLAVORS = ("m1.tiny", "m1.tiny", "m1.small", "m1.medium", "m1.large")
@@ -22,14 +22,14 @@ TRIES = 200  # how often a create with an Idempotency-Key is sent, at most, unti
 KINDS = (None, "create", "evict", "delete")
 
 
-class Door:
-    """Sends requests to the replicas, and records them in `seen`. `doomed` are the pids of replicas that the run ends:
-    a connection that one of them cuts is no defect."""
+class RecordingClient:
+    """Sends requests to the replicas, and records them in `evidence`. `doomed` are the pids of replicas that the run
+    ends: a connection that one of them cuts is no defect."""
 
-    def __init__(self, replicas: list[Replica], seen: Evidence):
+    def __init__(self, replicas: list[Replica], evidence: Evidence):
         self._replicas = replicas
         self._http = AsyncHTTPClient(force_instance=True, max_clients=500)
-        self.seen = seen
+        self.evidence = evidence
         self.doomed: set[int] = set()
 
     def close(self) -> None:
@@ -46,8 +46,8 @@ class Door:
     ) -> Attempt:
         """Send a request to this replica and return `one`, with the status, body and tag of the answer filled in: see
         `Attempt`."""
-        self.seen.attempts.append(one)
-        began, limit = time.monotonic(), self.seen.limit
+        self.evidence.attempts.append(one)
+        began, limit = time.monotonic(), self.evidence.limit
         headers = {**({"Content-Type": "application/json"} if body is not None else {}), **(headers or {})}
         if one.key:
             headers["Idempotency-Key"] = one.key
@@ -71,16 +71,23 @@ class Door:
         return one
 
 
-class Customer:
+class RandomClient:
     """A client that sends one random request after the other, until `over()` is true. `groups` has the budget of each
     eviction group."""
 
-    def __init__(self, door: Door, name: str, chance: random.Random, groups: dict[str, int], over: Callable[[], bool]):
-        self._door, self._name, self._chance, self._groups, self._over = door, name, chance, groups, over
+    def __init__(
+        self,
+        client: RecordingClient,
+        name: str,
+        chance: random.Random,
+        groups: dict[str, int],
+        over: Callable[[], bool],
+    ):
+        self._client, self._name, self._chance, self._groups, self._over = client, name, chance, groups, over
         self._made = 0
         self._mine: list[str] = []
         self._etag: str | None = None
-        self._deeds = (
+        self._requests = (
             [self.create] * 8
             + [self.delete] * 5
             + [self.list] * 3
@@ -90,7 +97,7 @@ class Customer:
     async def run(self) -> None:
         """Send random requests until `over()`."""
         while not self._over():
-            request = self.delete if len(self._mine) > 3 else self._chance.choice(self._deeds)
+            request = self.delete if len(self._mine) > 3 else self._chance.choice(self._requests)
             with contextlib.suppress(IndexError):  # no replica has started, or no VM suits this request
                 await request()
             await asyncio.sleep(self._chance.random() * 0.2)
@@ -106,18 +113,18 @@ class Customer:
         key: str | None = None,
         replica: Replica | None = None,
     ) -> Attempt:
-        replica = replica or self._door.open(self._chance)[0]
-        return await self._door.ask(replica, Attempt(what, ref, time.time(), key=key), method, path, body, headers)
+        replica = replica or self._client.open(self._chance)[0]
+        return await self._client.ask(replica, Attempt(what, ref, time.time(), key=key), method, path, body, headers)
 
-    def _wish(self, name: str) -> dict:
-        chance, wish = self._chance, {"name": name, "flavor": self._chance.choice(FLAVORS)}
-        wish["is_preemptible"] = chance.random() < 0.65
-        if wish["is_preemptible"]:
-            wish["priority"] = chance.randrange(3)
+    def _random_body(self, name: str) -> dict:
+        chance, body = self._chance, {"name": name, "flavor": self._chance.choice(FLAVORS)}
+        body["is_preemptible"] = chance.random() < 0.65
+        if body["is_preemptible"]:
+            body["priority"] = chance.randrange(3)
             if chance.random() < 0.3:
-                wish["group"] = chance.choice(sorted(self._groups))
-                wish["max_unavailable"] = self._groups[wish["group"]]
-        return wish
+                body["group"] = chance.choice(sorted(self._groups))
+                body["max_unavailable"] = self._groups[body["group"]]
+        return body
 
     def _next(self, kind: str) -> str:
         self._made += 1
@@ -127,9 +134,9 @@ class Customer:
         """Create a VM. Mostly with an Idempotency-Key: then the request is sent, sometimes to two replicas at once,
         until an answer is final, and sometimes again after that. Without a key it is sent once."""
         name = self._next("vm")
-        wish, keyed, answer = self._wish(name), self._chance.random() < 0.85, None
+        body, keyed, answer = self._random_body(name), self._chance.random() < 0.85, None
         for _ in range(TRIES if keyed else 1):
-            replicas = self._door.open(self._chance)[: 2 if keyed and self._chance.random() < 0.25 else 1]
+            replicas = self._client.open(self._chance)[: 2 if keyed and self._chance.random() < 0.25 else 1]
             found = await asyncio.gather(
                 *(
                     self._send(
@@ -137,7 +144,7 @@ class Customer:
                         name,
                         "POST",
                         "/vm",
-                        wish,
+                        body,
                         self._chance.choice(PREFER),
                         name if keyed else None,
                         replica,
@@ -197,17 +204,20 @@ class Customer:
 
     async def dry_run(self) -> None:
         name = self._next("dry")
-        await self._send("dry run", name, "POST", "/vm?dry_run=true", self._wish(name))
+        await self._send("dry run", name, "POST", "/vm?dry_run=true", self._random_body(name))
 
     async def history(self) -> None:
         """Read a page of the history that begins at a random seq, and record it."""
-        newest = max((ear.heard[-1]["data"]["seq"] for ear in self._door.seen.ears if ear.heard), default=0)
+        newest = max(
+            (received.events[-1]["data"]["seq"] for received in self._client.evidence.receivers if received.events),
+            default=0,
+        )
         page = Page(self._chance.randrange(newest + 1), self._chance.choice([1, 10, 1000]), self._chance.choice(KINDS))
         kind = f"&type={page.kind}" if page.kind else ""
         answer = await self._send("read", "", "GET", f"/events?since={page.since}&limit={page.limit}{kind}")
         if answer.status == 200:
             page.events, page.seq = answer.body["events"], answer.body["seq"]
-            self._door.seen.pages.append(page)
+            self._client.evidence.pages.append(page)
 
     async def read(self) -> None:
         await self._send(
@@ -215,30 +225,30 @@ class Customer:
         )
 
 
-class Hearer:
-    """A client of the WebSocket that records all events in `ear`. It leaves after some seconds, and whenever a
+class EventReceiver:
+    """A client of the WebSocket that records all events in `received`. It leaves after some seconds, and whenever a
     connection ends; then it connects to any replica, with the last `seq` that it received."""
 
-    def __init__(self, door: Door, ear: Ear, chance: random.Random):
-        self._door, self._ear, self._chance = door, ear, chance
+    def __init__(self, client: RecordingClient, received: ReceivedEvents, chance: random.Random):
+        self._client, self._received, self._chance = client, received, chance
 
     async def run(self) -> None:
         """Receive events, connection after connection, until this is cancelled."""
         while True:
             if channel := await self._connect():
-                self._ear.connections += 1
+                self._received.connections += 1
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._chance.uniform(0.5, 8)):
                         while (text := await channel.read_message()) is not None:
-                            self._ear.heard.append(json.loads(text))
+                            self._received.events.append(json.loads(text))
                 channel.close()
             else:
                 await asyncio.sleep(0.1)
 
     async def _connect(self) -> WebSocketClientConnection | None:
-        since = self._ear.heard[-1]["data"]["seq"] if self._ear.heard else 0
-        kind = f"&type={self._ear.kind}" if self._ear.kind else ""
-        for replica in self._door.open(self._chance)[:1]:
+        since = self._received.events[-1]["data"]["seq"] if self._received.events else 0
+        kind = f"&type={self._received.kind}" if self._received.kind else ""
+        for replica in self._client.open(self._chance)[:1]:
             with contextlib.suppress(Exception):  # the replica has died, or its database is away
                 return await websocket_connect(
                     f"ws://127.0.0.1:{replica.client.port}{API}/events?since={since}{kind}", connect_timeout=5

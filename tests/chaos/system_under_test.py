@@ -23,7 +23,7 @@ from vmsvc.simulator.process import start
 HOSTS = 8
 
 
-class Plant:
+class SystemUnderTest:
     """`await open()` first, `await close()` in the end."""
 
     def __init__(
@@ -95,10 +95,10 @@ class Plant:
             )
         )
 
-    def injected(self) -> int:
+    def injected_faults(self) -> int:
         """Faults that the cloud has inflicted so far."""
-        said = self.sim.call("GET", "/sim/faults")
-        return sum(one["hits"] for kind in said.values() for one in kind)
+        faults = self.sim.call("GET", "/sim/faults")
+        return sum(one["hits"] for kind in faults.values() for one in kind)
 
     def defects(self) -> list[str]:
         """Lines of the logs that no fault outside explains."""
@@ -140,12 +140,12 @@ class Watcher:
                 continue
             try:
                 while (text := await channel.read_message()) is not None:
-                    self._saw(json.loads(text)["data"]["seq"])
+                    self._record(json.loads(text)["data"]["seq"])
             finally:
                 channel.close()
             self.reconnects += 1
 
-    def _saw(self, seq: int) -> None:
+    def _record(self, seq: int) -> None:
         self.doubled += seq <= self.seq
         self.lost += max(0, seq - self.seq - 1)
         self.seq = max(seq, self.seq)
@@ -187,20 +187,20 @@ class Result:
     problems: str = ""
 
 
-async def account(plant: Plant, watchers: list[Watcher], result: Result) -> None:
+async def check_end_state(system: SystemUnderTest, watchers: list[Watcher], result: Result) -> None:
     """After it is calm: what is left over, lost, doubled, or not as it must always be."""
     try:
-        await invariants.all_settled(plant.database, plant.sim, 120, 0.3)
+        await invariants.all_settled(system.database, system.sim, 120, 0.3)
         # Beside the loop: the history of half an hour takes minutes to read, and the sockets still want their pongs.
-        await asyncio.to_thread(invariants.check, plant.database, plant.sim)
+        await asyncio.to_thread(invariants.check, system.database, system.sim)
     except AssertionError as error:
         result.problems += f"{error!r} "
-    result.left_over = len(invariants.left_over(plant.database, plant.sim))
-    result.servers = plant.database.rows(
+    result.left_over = len(invariants.left_over(system.database, system.sim))
+    result.servers = system.database.rows(
         "SELECT count(*) AS number FROM event WHERE type = 'create' AND state = 'active'"
     )[0]["number"]
     for watcher in watchers:
-        await watcher.caught_up(plant.database)
+        await watcher.caught_up(system.database)
     result.lost = sum(watcher.lost for watcher in watchers)
     result.doubled = sum(watcher.doubled for watcher in watchers)
-    result.problems += "; ".join(plant.defects()[:3])
+    result.problems += "; ".join(system.defects()[:3])
