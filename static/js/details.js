@@ -85,7 +85,7 @@ export class DetailsDialog extends EventTarget {
       ["Group", vm.group ? `${vm.group}, at most ${vm.max_unavailable ?? 1} at once` : ""],
       ["Created", dateTime(created), now === null || Number.isNaN(created) ? "" : `${age(now - created)} ago`],
       ["Evicted at", dateTime(deadline)],
-      ["Room for", state === "noticed" || state === "evicting" ? preemptorOf({ vm }, this.#find)?.name : ""],
+      ["Capacity for", state === "noticed" || state === "evicting" ? preemptorOf({ vm }, this.#find)?.name : ""],
       ["Decided by", criterionOf({ vm })],
       ["Fault", vm.fault?.message ?? vm.fault],
       ["Cloud's id", vm.id === vm.vmsvc_id ? "" : vm.id],

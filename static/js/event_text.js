@@ -48,7 +48,7 @@ export function sentenceOf({ type, data }, find) {
   const deadline = deadlineOf(data);
   return [
     Number.isFinite(deadline) && `until ${clockTime(deadline)}`,
-    preemptor && `room for ${preemptor.name}`,
+    preemptor && `capacity for ${preemptor.name}`,
     criterionOf(data) || reason,
     noticeOf(data).delivery === "event" && "its guest cannot read this",
   ].filter(Boolean).join(" · ");

@@ -13,7 +13,7 @@ const STEPS = {
   evicting_at: () => "Eviction began",
   stopped_at: () => "Guest shut down",
   deleted_at: () => "The cloud took the delete",
-  freed_at: () => "Gone from the cloud: its room is free",
+  freed_at: () => "Gone from the cloud: its capacity is free",
   fulfilled_at: ({ request }) => `${request?.name ?? "The preemptor"} is active`,
 };
 const REASONS = { capacity: "", lifetime: "Its lifetime ended", simulated: "Practised by its owner" };
@@ -29,9 +29,9 @@ export function evictionElement(record, whose, open) {
 
 function titleOf({ vm, request, reason }, whose) {
   if (request?.vmsvc_id === whose) {
-    return `${vm.name} made room`;
+    return `${vm.name} freed capacity`;
   }
-  return request ? `Room for ${request.name}` : REASONS[reason] || reason;
+  return request ? `Capacity for ${request.name}` : REASONS[reason] || reason;
 }
 
 function facts({ bin, criterion, cost, runner_up: next, optimal, wasted, round, delivery, exempt }) {
@@ -44,7 +44,7 @@ function facts({ bin, criterion, cost, runner_up: next, optimal, wasted, round, 
     ["Note", optimal === false ? "A better plan was not ruled out." : ""],
     ["For nothing", wasted],
     ["Notice", delivery === "event" ? "By the event alone: the cloud let none be written for the guest." : ""],
-    ["Could not go", exempt],
+    ["Could not be evicted", exempt],
   ].filter(([, text]) => text);
   return el("dl", { class: "facts" }, ...rows.map(([term, text]) =>
     el("div", {}, el("dt", {}, term), el("dd", {}, text))));

@@ -51,7 +51,7 @@ export class Notices extends EventTarget {
       const left = deadlineOf(data) - (this.#clock.now() ?? deadlineOf(data));
       const preemptor = preemptorOf(data, id => this.#store.get(id));
       this.#announcer.say(`${nameOf(vm)} will be evicted in ${spoken(left)}${
-        preemptor ? ` to make room for ${preemptor.name}` : ""}.`, "VMs were told that they will be evicted");
+        preemptor ? ` to free capacity for ${preemptor.name}` : ""}.`, "VMs were told that they will be evicted");
     } else if (OUTCOMES[data.state] && this.#cards.has(key)) {
       this.#end(key, data.state);
       this.#announcer.say(`${nameOf(vm)}: ${OUTCOMES[data.state].toLowerCase()}.`,
@@ -79,7 +79,7 @@ export class Notices extends EventTarget {
     const addFact = (term, text) => text
       && facts.append(el("div", {}, el("dt", {}, term), el("dd", { title: text }, text)));
     const simulated = data.simulated ?? vm.notice?.simulated;
-    addFact("Room for", preemptor?.name);
+    addFact("Capacity for", preemptor?.name);
     addFact("Decided by", criterion);
     addFact("Why", preemptor ? "" : data.reason || (simulated ? "practice" : "its lifetime ends"));
     addFact("Then", data.notice_only ?? vm.notice?.notice_only ? "it is reprieved" : "");

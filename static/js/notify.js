@@ -55,7 +55,7 @@ export class Notifier {
     return {
       state: "noticed", tag: subject,
       title: `${name} will be evicted${Number.isFinite(left) ? ` in ${spoken(left)}` : ""}`,
-      body: preemptor ? `It makes room for ${preemptor.name}.` : String(data.reason ?? ""),
+      body: preemptor ? `It frees capacity for ${preemptor.name}.` : String(data.reason ?? ""),
     };
   }
 

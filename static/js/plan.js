@@ -10,7 +10,7 @@ export function planElements(plan, find) {
     parts.push(victims(plan.victims, find), ...reasons(plan));
   }
   const full = plan.if_no_host_has_room;
-  return full ? [...parts, el("p", { class: "else" }, "If no host has room:"), ...planElements(full, find)] : parts;
+  return full ? [...parts, el("p", { class: "else" }, "If no host has the capacity:"), ...planElements(full, find)] : parts;
 }
 
 const SENTENCES = {
@@ -18,7 +18,7 @@ const SENTENCES = {
   evicts: ({ victims: ids, host, grace_seconds: grace }) => `It would evict ${
     ids.length === 1 ? "this VM" : `these ${ids.length} VMs`}${host ? ` on ${host}` : ""}${
     grace === undefined ? "" : `, after ${Math.round(grace)} s of notice`}:`,
-  waits: ({ reason }) => `It would wait for room that is on its way${reason ? `: ${reason}` : ""}. Nobody would be evicted.`,
+  waits: ({ reason }) => `It would wait for capacity that is being freed${reason ? `: ${reason}` : ""}. No VM would be evicted.`,
   refused: ({ reason }) => `It would be refused: ${reason}`,
 };
 

@@ -166,7 +166,7 @@ def test_a_catalog_that_cannot_be_read_leaves_the_defaults(api: ScriptedApi, vis
     assert posts(api)[0][3] == {"is_preemptible": False}
 
 
-def test_a_failed_delete_is_told_in_words(api: ScriptedApi, visit: Callable[..., Page]):
+def test_a_failed_delete_is_reported_in_words(api: ScriptedApi, visit: Callable[..., Page]):
     api.add("web-1")
     api.delete_failure = (409, "conflict", "the server is locked in the cloud")
     page = visit(api, provoked=True)
@@ -175,7 +175,7 @@ def test_a_failed_delete_is_told_in_words(api: ScriptedApi, visit: Callable[...,
     expect(page.get_by_role("alert")).to_contain_text("“web-1” was not deleted. the server is locked in the cloud")
 
 
-def test_a_create_that_fails_later_is_told_to_who_asked(api: ScriptedApi, visit: Callable[..., Page]):
+def test_a_create_that_fails_later_is_reported_to_its_requester(api: ScriptedApi, visit: Callable[..., Page]):
     api.building = True
     page = visit(api)
     page.get_by_role("button", name="Create VM").click()

@@ -59,7 +59,7 @@ def test_an_eviction_is_shown_with_its_timeline(api: ScriptedApi, visit: Callabl
     page = visit(api)
     page.locator(".log-row").filter(has_text="evicted").click()
     eviction = page.locator(".record")
-    expect(eviction.locator("summary strong")).to_have_text("Room for db-1")
+    expect(eviction.locator("summary strong")).to_have_text("Capacity for db-1")
     expect(eviction.locator("dd")).to_have_text(
         [
             "host bed-2",
@@ -76,7 +76,7 @@ def test_an_eviction_is_shown_with_its_timeline(api: ScriptedApi, visit: Callabl
             "Eviction began",
             "Guest shut down",
             "The cloud took the delete",
-            "Gone from the cloud: its room is free",
+            "Gone from the cloud: its capacity is free",
             "db-1 is active",
         ]
     )
@@ -85,23 +85,23 @@ def test_an_eviction_is_shown_with_its_timeline(api: ScriptedApi, visit: Callabl
     )
 
 
-def test_who_needed_the_room_shows_who_made_it(api: ScriptedApi, visit: Callable[..., Page]):
+def test_the_preemptor_shows_its_victims(api: ScriptedApi, visit: Callable[..., Page]):
     db = api.add("db-1")
     for number in (1, 2):
         record(api, api.add(f"batch-{number}", preemptible=True, age=9), db, "evicted", planned_at=60, freed_at=25)
     page = visit(api)
     page.locator("#vm-rows .name").first.click()
-    expect(page.locator(".record summary strong")).to_have_text(["batch-1 made room", "batch-2 made room"])
+    expect(page.locator(".record summary strong")).to_have_text(["batch-1 freed capacity", "batch-2 freed capacity"])
     expect(page.locator(".record[open]")).to_have_count(1)
 
 
-def test_a_reprieve_and_a_practice_are_told_as_what_they_were(api: ScriptedApi, visit: Callable[..., Page]):
+def test_a_reprieve_and_a_practice_are_reported_as_what_they_were(api: ScriptedApi, visit: Callable[..., Page]):
     victim = api.add("batch-1", preemptible=True)
     record(api, victim, None, "reprieved", planned_at=60, evict_at=30, reprieved_at=30)
     record(api, victim, api.add("db-1", age=9), "reprieved", planned_at=90, evict_at=10, reprieved_at=70)
     page = visit(api)
     page.locator("#vm-rows .name").first.click()
-    expect(page.locator(".record summary strong")).to_have_text(["Practised by its owner", "Room for db-1"])
+    expect(page.locator(".record summary strong")).to_have_text(["Practised by its owner", "Capacity for db-1"])
     page.locator(".record summary").nth(1).click()
     expect(page.locator(".record").nth(1).locator(".timeline li > span:last-child")).to_have_text(
         ["Chosen, and told by an event", "Reprieved"]

@@ -86,8 +86,8 @@ def test_from_an_empty_cloud_to_an_eviction(service: LiveService, visit: Callabl
     expect(page.locator("#strip-readout")).to_contain_text("4 standard + 0 preemptible of 4 vCPUs · 4 evictions")
 
     page.locator(".log-row").filter(has_text="evicted").first.click()
-    expect(page.locator(".record summary strong")).to_have_text("Room for db")
-    expect(page.locator(".timeline [data-step=freed_at]")).to_contain_text("its room is free")
+    expect(page.locator(".record summary strong")).to_have_text("Capacity for db")
+    expect(page.locator(".timeline [data-step=freed_at]")).to_contain_text("its capacity is free")
     page.get_by_role("button", name="Close").click()
     page.reload()
     expect(page.locator("#strip-readout")).to_contain_text("4 evictions")

@@ -76,7 +76,7 @@ def test_every_text_can_be_read_by_day_and_by_night(scheme: str, api: ScriptedAp
     assert [found for found in contrasts if found[1] < 4.5] == []
 
 
-def test_nothing_moves_for_who_wants_no_motion(api: ScriptedApi, visit: Callable[..., Page]):
+def test_nothing_moves_where_reduced_motion_is_set(api: ScriptedApi, visit: Callable[..., Page]):
     busy(api)
     page = visit(api, reduced_motion="reduce")
     moving = page.evaluate("""() => [...document.querySelectorAll('*')].filter(element => {

@@ -16,7 +16,7 @@ def seconds_shown(page: Page) -> int:
     return 60 * int(minutes) + int(seconds)
 
 
-def test_a_notice_says_who_goes_when_for_whom_and_why(api: ScriptedApi, visit: Callable[..., Page]):
+def test_a_notice_names_the_victim_its_time_the_preemptor_and_the_reason(api: ScriptedApi, visit: Callable[..., Page]):
     db = api.add("db-1")
     victim = api.add("batch-1", preemptible=True)
     page = visit(api)
@@ -28,7 +28,7 @@ def test_a_notice_says_who_goes_when_for_whom_and_why(api: ScriptedApi, visit: C
     expect(notice.locator(".notice-head .note")).to_have_text("m1.small on bed-3")
     expect(notice.locator(".notice-clock")).to_have_text(re.compile(r"0:(30|2\d)"))
     expect(page.locator("#announcer")).to_have_text(
-        re.compile(r"batch-1 will be evicted in (30|29) seconds to make room for db-1\.")
+        re.compile(r"batch-1 will be evicted in (30|29) seconds to free capacity for db-1\.")
     )
 
 

@@ -44,7 +44,7 @@ def test_evictions_are_notified_once_they_are_allowed(api: ScriptedApi, visit: C
     page.wait_for_function("() => noted.length === 1")
     api.emit("evict", "evicted", victim)
     page.wait_for_function("() => noted.length === 2")
-    assert noted(page) == ["batch-1 will be evicted in 5 minutes It makes room for db-1.", "batch-1 was evicted"]
+    assert noted(page) == ["batch-1 will be evicted in 5 minutes It frees capacity for db-1.", "batch-1 was evicted"]
     page.reload()
     expect(page.get_by_role("button", name="Notify me")).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="Notify me").click()

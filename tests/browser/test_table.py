@@ -121,7 +121,7 @@ def test_five_thousand_rows_stay_quick_and_all_can_be_reached(api: ScriptedApi, 
     expect(page.locator("#vm-count")).to_have_text("2 of 5,000")
 
 
-def test_the_active_row_is_told_to_screen_readers(api: ScriptedApi, visit: Callable[..., Page]):
+def test_the_active_row_is_reported_to_screen_readers(api: ScriptedApi, visit: Callable[..., Page]):
     api.add("web-1", age=1)
     api.add("web-2", age=2)
     page = visit(api)
@@ -146,7 +146,7 @@ def test_a_hostile_name_stays_a_name_wherever_it_is_shown(name: str, api: Script
         expect(page.locator(place).first).to_have_text(name)
     page.locator(".log-name").first.click()
     expect(page.locator("#details-title")).to_have_text(name)
-    expect(page.locator(".record strong")).to_have_text([f"{name} made room"] * 2)
+    expect(page.locator(".record strong")).to_have_text([f"{name} freed capacity"] * 2)
     page.get_by_role("button", name="Delete…").click()
     expect(page.locator("#confirm-text")).to_contain_text(name)
     assert page.locator("img").count() == images
