@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
-from peewee import InterfaceError, InternalError, OperationalError, PostgresqlDatabase
+from peewee import InterfaceError, InternalError, OperationalError
 
 from vmsvc.store import models, queries
 from vmsvc.store.address import parse
@@ -74,9 +74,7 @@ class CommittedEvent:
 _observers: list[Callable[[CommittedEvent], None]] = []
 
 
-def open_database(
-    url: str, connections: int, committed: Callable[[CommittedEvent], None] | None = None
-) -> PostgresqlDatabase:
+def open_database(url: str, connections: int, committed: Callable[[CommittedEvent], None] | None = None) -> Pool:
     """The pool of connections, bound to the models. Nothing is connected yet. `committed` is called with each event
     that this process commits, in a thread of the database."""
     pool = Pool(parse(url), max_connections=connections, stale_timeout=300, timeout=10)
@@ -251,4 +249,4 @@ def _arrives(connection: psycopg2.extensions.connection, word: str) -> bool:
 def changes() -> str:
     """A text that changes whenever a transaction that wrote anything ends: PostgreSQL's snapshot."""
     with connected():
-        return models.database.execute_sql(queries.SNAPSHOT).fetchone()[0]
+        return str(models.database.execute_sql(queries.SNAPSHOT).fetchone()[0])

@@ -3,7 +3,8 @@
 All times are the database's own clock (timestamptz): the clocks of replicas do not matter.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from typing import Any
 
 from peewee import (
     SQL,
@@ -15,6 +16,7 @@ from peewee import (
     Field,
     IntegerField,
     Model,
+    ModelSelect,
     TextField,
     Value,
     fn,
@@ -249,9 +251,17 @@ def any_of(field: Field, values: Collection[str]) -> Expression:
     return field == fn.ANY(Value(values, converter=list, unpack=False))
 
 
+def tuples_of(query: "ModelSelect[Any]") -> Iterator[tuple[Any, ...]]:
+    """The rows of a query as tuples of its columns. (Peewee's stubs say of `tuples()` that it gives models.)"""
+    return iter(query.tuples())
+
+
+def dicts_of(query: "ModelSelect[Any]") -> Iterator[dict[str, Any]]:
+    """The rows of a query as mappings from names to values, as `tuples_of`."""
+    return iter(query.dicts())
+
+
 #: Table and trigger. Without `vm_changed` no replica would learn of a row that changed.
 TRIGGERS = frozenset({("vm", "vm_changed")})
 
 MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Cooldown, RequestClass, Eviction, Event, Watermark, Ticket)
-
-__all__ = [model.__name__ for model in MODELS] + ["MODELS", "TRIGGERS", "any_of", "database", "seconds_from_now"]

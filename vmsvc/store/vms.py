@@ -13,7 +13,7 @@ from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, State, event_of
 from vmsvc.store import queries
 from vmsvc.store.db import Unit, connected
-from vmsvc.store.models import Idempotency, Vm, any_of, database, seconds_from_now
+from vmsvc.store.models import Idempotency, Vm, any_of, database, seconds_from_now, tuples_of
 
 #: For so long after its end a VM may still be shown by a list of the cloud.
 SHOWN_SECONDS = 120
@@ -21,7 +21,8 @@ SHOWN_SECONDS = 120
 
 def row_of(vm: Vm) -> dict[str, Any]:
     """The row as a plain mapping."""
-    return vm.__data__
+    row: dict[str, Any] = vm.__data__
+    return row
 
 
 def of_id(vm_id: str) -> Vm:
@@ -47,7 +48,8 @@ def read(vm_id: str) -> Vm:
 
 def outcome(vm_id: str) -> dict[str, Any] | None:
     """The final answer to the request for a VM, if there is one."""
-    return Vm.select(Vm.outcome).where(Vm.id == vm_id).scalar()
+    found: dict[str, Any] | None = Vm.select(Vm.outcome).where(Vm.id == vm_id).scalar()
+    return found
 
 
 def in_states(states: Collection[State]) -> list[Vm]:
@@ -77,7 +79,8 @@ def of_servers(server_ids: Collection[str]) -> list[Vm]:
 def networks_of(vm_ids: Collection[str]) -> dict[str, str]:
     """The networks on which these VMs get a port, by the VMs' ids."""
     network = fn.jsonb_extract_path_text(Vm.boot, "network_id")
-    return {vm_id: found for vm_id, found in Vm.select(Vm.id, network).where(any_of(Vm.id, vm_ids)).tuples() if found}
+    rows = tuples_of(Vm.select(Vm.id, network).where(any_of(Vm.id, vm_ids)))
+    return {vm_id: found for vm_id, found in rows if found}
 
 
 def may_leave(servers: Collection[str]) -> bool:
@@ -99,13 +102,14 @@ def is_current() -> Expression:
 
 def cloud_ids(vm_ids: Collection[str]) -> list[str]:
     """The cloud's ids of these VMs, in the same order."""
-    known = {row.id: row.cloud_id for row in of_ids(vm_ids)} if vm_ids else {}
-    return [known[vm_id] for vm_id in vm_ids if known.get(vm_id)]
+    known = {row.id: row.cloud_id for row in of_ids(vm_ids) if row.cloud_id} if vm_ids else {}
+    return [known[vm_id] for vm_id in vm_ids if vm_id in known]
 
 
 def clock() -> datetime:
     """The database's clock."""
-    return database.execute_sql(queries.CLOCK).fetchone()[0]
+    now: datetime = database.execute_sql(queries.CLOCK).fetchone()[0]
+    return now
 
 
 def accept(
@@ -149,6 +153,7 @@ def accept(
 def adopt(work: Unit, vm_id: str, server_id: str, columns: Mapping[str, Any], reason: str) -> Vm:
     """Write a row for a server of ours that has none, ACTIVE, with its event; returns it. Raises IntegrityError where
     the id or the server has a row."""
+    vm: Vm
     (vm,) = (
         Vm.insert(id=vm_id, cloud_id=server_id, state=State.ACTIVE, updated_at=work.now, **columns)
         .returning(Vm)
@@ -188,12 +193,13 @@ def _earlier(work: Unit, vm_id: str, request: Mapping[str, Any], name: str, iden
 
 def _used_by_name(name: str, key: str) -> Idempotency | None:
     """A key that an older release stored under the user's name, so that its request is not made a second time."""
-    return (
+    found: Idempotency | None = (
         Idempotency.select()
         .join(Vm, on=Vm.id == Idempotency.vm_id)
         .where(Idempotency.principal == name, Idempotency.key == key, Vm.principal_id.is_null())
         .first()
     )
+    return found
 
 
 def move(
@@ -216,7 +222,7 @@ def move(
         changes["ended_at"] = work.now
     if target not in BOOTABLE and vm.boot.get("user_data"):
         changes["boot"] = _user_data_once({**changes.get("boot", vm.boot), "user_data": None})
-    rows = list(
+    rows: list[Vm] = list(
         Vm.update(state=target, updated_at=work.now, **changes)
         .where(Vm.id == vm.id, Vm.state == source)
         .returning(Vm)
@@ -246,12 +252,12 @@ def answer(vm: Vm, outcome_of_it: Mapping[str, Any]) -> None:
 
 def name_server(work: Unit, vm_id: str, server_id: str) -> bool:
     """Write down which server a VM is, unless it is named already or has ended; says whether it was written."""
-    return (
+    written: int = (
         Vm.update(cloud_id=server_id, updated_at=work.now)
         .where(Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_(_texts((State.BUILDING, State.DELETING))))
         .execute()
-        == 1
     )
+    return written == 1
 
 
 def change(vm: Vm, **changes: Any) -> None:
@@ -275,14 +281,15 @@ def _cause(vm: Vm) -> str | None:
 def _actor(vm: Vm, event: tuple[str, str]) -> str | None:
     """Who had it done; None for what nobody asked for: a lifetime that ended, room that appeared, a server that
     vanished."""
+    actor: str | None = None
     match event:
         case "create", _:
-            return vm.principal
+            actor = vm.principal
         case "delete", "deleting" | "deleted":
-            return vm.boot.get("deleted_by")
+            actor = vm.boot.get("deleted_by")
         case "evict", _:
-            return (vm.notice or {}).get("by")
-    return None
+            actor = (vm.notice or {}).get("by")
+    return actor
 
 
 def _emit(

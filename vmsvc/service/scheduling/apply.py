@@ -17,7 +17,7 @@ from vmsvc.service.scheduling.world_cache import View
 from vmsvc.store import intents, ledger, request_classes, vms
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Vm
-from vmsvc.store.vm_cache import VmCache
+from vmsvc.store.vm_cache import VmCache, VmRow
 
 log = logging.getLogger(__name__)
 
@@ -266,5 +266,5 @@ def tie_up(work: Unit, ends: LooseEnds) -> None:
         exempt(work, vms.get(vm_id), LOCKED)
 
 
-def _waits(rows: VmCache, vm_id: str) -> bool:
+def _waits(rows: VmCache[VmRow], vm_id: str) -> bool:
     return vm_id in rows and rows[vm_id].state in (State.PENDING, State.BUILDING)
