@@ -14,8 +14,8 @@ from typing import Protocol
 from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
 from vmsvc.domain.flavors import Flavor, Traits
+from vmsvc.domain.host import Hypervisor
 from vmsvc.domain.principal import Identity
-from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.

@@ -7,6 +7,7 @@ decide again) or `Commit` (apply these changes in one transaction).
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeGuard
 
 from vmsvc.domain.request import FutileEviction, History, Precedents, Request
 from vmsvc.scheduling.batching import alike, decide_batch
@@ -153,7 +154,7 @@ def decide_next(
     return list(zip(taken, together))
 
 
-def needs_victims(decision: Decision) -> bool:
+def needs_victims(decision: Decision) -> TypeGuard[Evict]:
     """True when the decision has victims."""
     return isinstance(decision, Evict) and bool(decision.victims)
 

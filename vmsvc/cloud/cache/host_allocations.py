@@ -23,7 +23,7 @@ class HostAllocations:
     """Which consumer holds how much on each host, as lists of servers and reads of Placement show it; without I/O.
     `doubted` are hosts that should be read soon, because a list did not tell what a server holds there now."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._held: dict[str, dict[str, Resources]] = {}  # host -> consumer -> amounts
         self._places: dict[str, tuple[str, ...]] = {}  # consumer -> hosts
         self._seen: dict[str, tuple[str | None, Resources, bool]] = {}  # server -> its last (host, room, moving)
@@ -81,9 +81,10 @@ class HostAllocations:
         before = self._held.get(host, {})
         now = {consumer: held for consumer, held in allocations.items() if consumer not in meanwhile}
         for consumer in meanwhile:
-            place, room, _ = self._seen.get(consumer, (None, None, False))
-            if consumer in before or place == host:
-                now[consumer] = before.get(consumer, room)
+            if consumer in before:
+                now[consumer] = before[consumer]
+            elif consumer in self._seen and self._seen[consumer][0] == host:
+                now[consumer] = self._seen[consumer][1]
         for consumer in before.keys() - now.keys():
             self._leave(consumer, host)
         for consumer in now.keys() - before.keys():

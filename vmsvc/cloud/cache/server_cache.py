@@ -33,7 +33,7 @@ _GONE = frozenset({"DELETED"})
 class Watch:
     """The servers that came (`came`) and went (`went`) since the watch began."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.came: set[str] = set()
         self.went: set[str] = set()
 
@@ -53,7 +53,7 @@ class Waiter:
     server_id: str
     ready: Callable[[Server | None], bool]
     called: float
-    told: asyncio.Future
+    told: asyncio.Future[Server | None]
 
 
 def _as_listed(server: Server) -> Server:
@@ -135,7 +135,9 @@ class ServerCache:
         await self.refresh(time.monotonic() - called)
 
     def _failed_since(self, moment: float) -> bool:
-        return self._read_from >= moment and not self._read.cancelled() and self._read.exception() is not None
+        if self._read is None or self._read_from < moment:
+            return False
+        return not self._read.cancelled() and self._read.exception() is not None
 
     async def _read_changes(self) -> None:
         async with self._reading:
@@ -155,7 +157,7 @@ class ServerCache:
         """As `refresh`, and in the same call the other projects' servers that changed since then."""
         async with self._reading:
             began = time.monotonic()
-            ours, others = await self._cloud.everybody(min(since, self.as_of))
+            ours, others = await self._cloud.everybody(min(since, self.as_of) if self.as_of else since)
             self._merge(ours.servers)
             self.as_of, self.read_at = ours.as_of, began
         self._tell()
@@ -164,7 +166,7 @@ class ServerCache:
     def mark_of(self, server_id: str) -> str | None:
         """Our id, where a server of this id is shown and carries one: its row may not name it yet."""
         server = self.servers.get(server_id)
-        return server and server.vmsvc_id
+        return server.vmsvc_id if server else None
 
     async def look(self, server_id: str) -> Server | None:
         """Read one server now; None when the cloud says 404. Only that proves that a server has gone: a list may leave
@@ -260,12 +262,13 @@ class ServerCache:
         """Wait until a read that began after this call shows the server such that `ready(server)` is true; `ready` gets
         None when the server cache does not show it. Returns the server, or after so many seconds what is shown then,
         ready or not."""
-        waiter = Waiter(server_id, ready, time.monotonic(), asyncio.get_running_loop().create_future())
+        told: asyncio.Future[Server | None] = asyncio.get_running_loop().create_future()
+        waiter = Waiter(server_id, ready, time.monotonic(), told)
         self._waiters.add(waiter)
         self._wanted.set()
         try:
             async with asyncio.timeout(seconds):
-                return await waiter.told
+                return await told
         except TimeoutError:
             return self.servers.get(server_id)
         finally:

@@ -72,7 +72,7 @@ class OpenStack(Servers, Catalog, Hosts):
             return False
         try:
             for service, path, params in PROBES:
-                await self._calls.send(Request("connect", service, "GET", path, params))
+                await self._calls.send(Request("connect", service, "GET", path, params), lambda answer: answer.status)
         except (Forbidden, NotFound):
             return False
         return True

@@ -67,7 +67,7 @@ class Session:
             with self._settings_errors():
                 connection = self._connection()
                 self._keystone = connection.session
-                project_id = self._keystone.get_project_id()
+                project_id: str | None = self._keystone.get_project_id()
             if not project_id:
                 raise CloudError("the credentials are not for a project: name one in clouds.yaml or OS_PROJECT_NAME")
             self._roles = frozenset(self._keystone.auth.get_access(self._keystone).role_names)
@@ -160,7 +160,7 @@ class Session:
         if not attempt.begin():
             raise NotSent("its time was up before it could go out")
         seconds = max(0.1, attempt.remaining)
-        version = request.version or self._versions.get(request.service, ())
+        version: tuple[int, ...] = request.version or self._versions.get(request.service) or ()
         options = {
             "params": request.params,
             "json": request.body,
@@ -214,7 +214,9 @@ class Session:
         """Turn errors of sign-in and discovery into NotSent: no request of ours was sent yet."""
         try:
             yield
-        except (*_failures(), OSError) as error:  # OSError: a file of certificates that is not there
+        except _failures() as error:
+            raise NotSent(self._why_not_in(error)) from None
+        except OSError as error:  # a file of certificates that is not there
             raise NotSent(self._why_not_in(error)) from None
 
     def _why_not_in(self, error: Exception) -> str:

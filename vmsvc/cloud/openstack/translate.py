@@ -172,9 +172,9 @@ def _sentence(body: object) -> str | None:
         return _sentence(body[0]) if body else None
     if not isinstance(body, dict):
         return None
-    for key in ("message", "detail"):
-        if isinstance(body.get(key), str):
-            return body[key]
+    for said in (body.get("message"), body.get("detail")):
+        if isinstance(said, str):
+            return said
     # One key around it: {"forbidden": {...}}, {"errors": [{...}]}, {"NeutronError": {...}}
     return next(
         (found for value in body.values() if isinstance(value, (dict, list)) for found in [_sentence(value)] if found),
