@@ -26,6 +26,7 @@ from vmsvc.simulator.embedded import DataFolderUnusable, existing_database
 from vmsvc.simulator.postgres import PostgresFailed
 from vmsvc.store import preflight
 from vmsvc.store.db import DATABASE_ERRORS
+from vmsvc.store.schema import Unfit
 from vmsvc.web.http.proxies import resolve
 
 #: Where the documents say what to do about servers without rows.
@@ -141,7 +142,7 @@ def _database(url: str, listen_url: str, name: str) -> tuple[preflight.Findings 
         known = preflight.examine(url)
         passing = preflight.passing(known)
         hears = bool(passing) or preflight.hears(url, listen_url or url)
-    except (preflight.Unfit, *DATABASE_ERRORS) as error:
+    except (Unfit, *DATABASE_ERRORS) as error:
         return None, [Finding(Level.WRONG, "database", f"{error} ({name})")]
     troubles = [*filter(None, [passing]), *preflight.troubles(known)]
     if known.unknown:
@@ -276,7 +277,7 @@ def _ours(servers: Sequence[Server], known: preflight.Findings | None, database_
         for server in servers
         if server.vmsvc_id and server.id not in known.servers and not is_left_over(server, known.deployment)
     ]
-    ours = {server.vmsvc_id for server in marked if server.metadata.get(OWNER) == known.deployment}
+    ours = {server.vmsvc_id for server in marked if server.vmsvc_id and server.metadata.get(OWNER) == known.deployment}
     forgotten = preflight.without_row(database_url, ours)
     if forgotten:
         found.append(

@@ -80,7 +80,7 @@ class Service:
     async def create(self, name: str, flavor: str, preemptible: bool, priority: int = 0) -> str:
         """Ask for a VM; its vmsvc id."""
         wish = {"is_preemptible": preemptible, "name": name, "flavor": flavor, "priority": priority}
-        vm_id = (await self.demand("POST", "vm", wish, "respond-async"))["vm"]["vmsvc_id"]
+        vm_id: str = (await self.demand("POST", "vm", wish, "respond-async"))["vm"]["vmsvc_id"]
         self.made[vm_id] = name
         return vm_id
 
@@ -160,7 +160,8 @@ class Story:
 
     async def flavors(self) -> list[dict[str, Any]]:
         """How many of each flavor fit."""
-        return (await self._service.demand("GET", "capacity"))["flavors"]
+        found: list[dict[str, Any]] = (await self._service.demand("GET", "capacity"))["flavors"]
+        return found
 
     async def round(self) -> None:
         """Fill, ask, notice, evict, create, delete."""
@@ -215,7 +216,7 @@ class Story:
         say(f"who would go for {name} ({self._large})? {plans[-1]['reason']}")
         if not {victim for one in plans for victim in one["victims"]} <= await self._service.ours():
             raise DemoFailed(f"VMs that this demo did not make would go, so {name} is not asked for. {MAKE_ROOM}")
-        return plans[-1]["result"] != "refused"
+        return bool(plans[-1]["result"] != "refused")
 
     async def clear(self, prefix: str = "demo-") -> None:
         """Delete the demo's VMs whose names begin so. Standard VMs first, so that their victims are reprieved."""

@@ -175,7 +175,7 @@ class Server(HTTPServer):
         """How many connections have no request under way."""
         return self._client_connections.idle
 
-    def handle_stream(self, stream: IOStream, address: tuple) -> None:
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         """Serve a new connection, or answer 503 when there is no place for it."""
         if not self._client_connections.add(stream):
             with contextlib.suppress(StreamClosedError):

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from marshmallow import Schema
 
+from vmsvc.domain.errors import VmsvcError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -34,7 +36,7 @@ class Operation:
     body: type[Schema] | None = None
     body_required: bool = True
     examples: tuple[tuple[str, Any], ...] = ()
-    errors: tuple[type[BaseException] | int, ...] = ()
+    errors: tuple[type[VmsvcError] | int, ...] = ()
     notes: str = ""
     guarded: bool = False  # the client is identified, though the handler is no ApiHandler
 
