@@ -71,7 +71,7 @@ class Reconciler:
             self._runtime.well("reconciler")
 
     async def _find_lost(self, shown: Mapping[str, Server], held: list[Vm]) -> None:
-        missing = {row.cloud_id: row.id for row in held if row.cloud_id not in shown}
+        missing = {row.server_id: row.id for row in held if row.cloud_id not in shown}
         # Who waited longest comes first: those of a cell that is down must not keep the others from being looked at.
         self._looked_at = {server_id: self._looked_at.get(server_id, 0) for server_id in missing}
         self._round += 1
@@ -91,7 +91,7 @@ class Reconciler:
             _bare, shown, [row for row in held if row.cloud_id not in self._marked_at], self._deployment
         )
         for row, missing in bare[:_CONFIRMATIONS]:
-            self._marked_at[row.cloud_id] = now
+            self._marked_at[row.server_id] = now
             log.warning(
                 "vm %s of %s: %s of its server %s was removed or changed in the cloud; restoring it",
                 row.id,
@@ -100,7 +100,7 @@ class Reconciler:
                 row.cloud_id,
             )
             try:
-                await self._cloud.set_metadata(row.cloud_id, missing)
+                await self._cloud.set_metadata(row.server_id, missing)
             except VmsvcError as error:
                 log.warning(
                     "vm %s of %s: the marks cannot be restored now; the vm stays %s: %s",
@@ -116,11 +116,11 @@ class Reconciler:
         now = time.monotonic()
         self._noticed_at = {server_id: at for server_id, at in self._noticed_at.items() if now - at < _MARKS_SECONDS}
         wrong = {
-            row.cloud_id: row
+            row.server_id: row
             for row in held
-            if row.cloud_id in shown
-            and shown[row.cloud_id].takes_metadata
-            and tells_otherwise(row, shown[row.cloud_id].metadata)
+            if row.server_id in shown
+            and shown[row.server_id].takes_metadata
+            and tells_otherwise(row, shown[row.server_id].metadata)
         }
         again = [
             row
@@ -129,7 +129,7 @@ class Reconciler:
         ]
         if again:
             put_right = await self._runtime.offload(_wish_notices, again[:_CONFIRMATIONS])
-            self._noticed_at.update({row.cloud_id: now for row in put_right})
+            self._noticed_at.update({row.server_id: now for row in put_right})
             for row in put_right:
                 log.warning(
                     "vm %s of %s: the notice in the metadata of its server %s is not the one that it has; "
@@ -185,11 +185,11 @@ def _bare(shown: Mapping[str, Server], held: list[Vm], deployment: str) -> list[
             {
                 name: value
                 for name, value in marks(row, deployment).items()
-                if shown[row.cloud_id].metadata.get(name) != value
+                if shown[row.server_id].metadata.get(name) != value
             },
         )
         for row in held
-        if row.cloud_id in shown and row.state != State.BUILDING
+        if row.server_id in shown and row.state != State.BUILDING
     ]
     return [(row, missing) for row, missing in found if missing]
 
@@ -211,7 +211,7 @@ def _let_go(down: set[str]) -> bool:
         noticed = vms.in_states([State.NOTICED])
         for row in noticed:
             if row.cloud_id in down and row.notice["running"] and row.acknowledged_at is None:
-                row = vms.get(row.id, lock=True)
+                row = vms.of_id(row.id, lock=True)
                 if row.state == State.NOTICED:
                     log.info("vm %s: powered off during its notice; it goes now", row.id)
                     acknowledge(work, row, None)

@@ -38,6 +38,8 @@ _HEARING_SECONDS = 2.0
 #: The longest time in seconds for a statement that reads for display, of which there may be much.
 SHOW_SECONDS = 5.0
 
+Connection = psycopg2.extensions.connection
+
 #: InternalError is what a server that takes no changes says (it is a standby, or was told to be read-only).
 DATABASE_ERRORS = (
     OperationalError,
@@ -211,7 +213,7 @@ class NotificationsLost(Exception):
     """Notifications do not reach the connection that listens."""
 
 
-def listen(url: str) -> psycopg2.extensions.connection:
+def listen(url: str) -> Connection:
     """Open a connection outside the pool that receives the doorbell's notifications; poll it when it is readable.
 
     Raises NotificationsLost when a test notification from the pool does not arrive on it: a pooler in transaction mode
@@ -236,7 +238,7 @@ def listen(url: str) -> psycopg2.extensions.connection:
     return connection
 
 
-def _arrives(connection: psycopg2.extensions.connection, word: str) -> bool:
+def _arrives(connection: Connection, word: str) -> bool:
     deadline = time.monotonic() + _HEARING_SECONDS
     while not any(notice.payload == word for notice in connection.notifies):
         if not select.select([connection], [], [], max(0.0, deadline - time.monotonic()))[0]:

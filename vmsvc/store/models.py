@@ -81,6 +81,13 @@ class Vm(Base):
     outcome = BinaryJSONField(null=True, index=False)  # the answer to the POST, the same for every retry
     changed = BigIntegerField(index=True)  # the transaction that wrote it last: PostgreSQL fills it in
 
+    @property
+    def server_id(self) -> str:
+        """The cloud's id of its server. Raises ValueError for a VM without one."""
+        if self.cloud_id is None:
+            raise ValueError(f"vm {self.id} has no server")
+        return self.cloud_id
+
 
 class Idempotency(Base):
     """An Idempotency-Key that was used, and for what."""

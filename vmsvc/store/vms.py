@@ -25,9 +25,10 @@ def row_of(vm: Vm) -> dict[str, Any]:
     return row
 
 
-def of_id(vm_id: str) -> Vm:
-    """By our id, in the caller's transaction."""
-    return Vm.get_by_id(vm_id)
+def of_id(vm_id: str, lock: bool = False) -> Vm:
+    """By our id, in the caller's transaction; `lock` as in `get`. Raises Vm.DoesNotExist."""
+    found = Vm.select().where(Vm.id == vm_id)
+    return (found.for_update() if lock else found).get()
 
 
 def get(ref: str, lock: bool = False, mark: str | None = None) -> Vm | None:

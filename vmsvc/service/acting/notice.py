@@ -47,8 +47,8 @@ class Notices:
                 if row.state == State.NOTICED:
                     await self._tell(row)
                 elif row.state == State.ACTIVE:
-                    await self._cloud.unset_metadata(row.cloud_id, EVICT_AT)
-                    await self._cloud.unset_metadata(row.cloud_id, EVICT_REASON)
+                    await self._cloud.unset_metadata(row.server_id, EVICT_AT)
+                    await self._cloud.unset_metadata(row.server_id, EVICT_REASON)
             except NotFound:
                 return  # the server is gone: its removal or the reconciler finds out why
             after = await self._runtime.offload(vms.read, claim.vm_id)
@@ -65,7 +65,7 @@ class Notices:
         try:
             await self._write(row)
         except Conflict as error:
-            if not isinstance(error, Locked) and not await self._is_for_good(row.cloud_id):
+            if not isinstance(error, Locked) and not await self._is_for_good(row.server_id):
                 raise  # a task changes the server, or no guest runs: try again later
             await self._refused(row, error)
         except (InvalidRequest, QuotaExceeded, Forbidden) as error:
@@ -76,9 +76,9 @@ class Notices:
     async def _write(self, row: Vm) -> None:
         when = {EVICT_AT: instant(row.evict_at)}
         try:
-            await self._cloud.set_metadata(row.cloud_id, {**when, EVICT_REASON: _why(row)})
+            await self._cloud.set_metadata(row.server_id, {**when, EVICT_REASON: _why(row)})
         except (InvalidRequest, QuotaExceeded):  # one item may fit where two do not: the time matters most
-            await self._cloud.set_metadata(row.cloud_id, when)
+            await self._cloud.set_metadata(row.server_id, when)
 
     async def _is_for_good(self, server_id: str) -> bool:
         """True when Nova's 409 will last: the guest runs in a state (VERIFY_RESIZE) in which Nova writes no metadata,
@@ -116,25 +116,26 @@ def due(row: Vm) -> datetime | None:
     """When a noticed VM may be evicted, unless it is released early; None while its guest runs and cannot read the
     notice yet. With a grace period of zero the eviction does not wait for the notice: there is no time to read it."""
     grace = timedelta(seconds=row.notice["grace_seconds"])
+    evict_at: datetime = row.evict_at
     if not grace:
-        return row.evict_at
+        return evict_at
     by_event = row.notice.get("delivery") == ledger.EVENT
-    told = (ledger.announced_at(row.id) or row.evict_at - grace) if by_event else ledger.readable_since(row.id)
+    told = (ledger.announced_at(row.id) or evict_at - grace) if by_event else ledger.readable_since(row.id)
     if told is None:
-        return None if row.notice["running"] else row.evict_at
-    return max(row.evict_at, told + grace)
+        return None if row.notice["running"] else evict_at
+    return max(evict_at, told + grace)
 
 
 def _told(vm_id: str, evict_at: datetime) -> None:
     """Record that the guest can read its notice with this `evict_at`. Where writing the notice took long, `evict_at`
     moves, and the next round writes the new time."""
     with unit() as work:
-        row = vms.get(vm_id, lock=True)
+        row = vms.of_id(vm_id, lock=True)
         if row.state != State.NOTICED or row.evict_at != evict_at:
             return  # that notice is out of date
         ledger.stamp(vm_id, "noticed_at")
         when = due(row)
-        if when > row.evict_at and row.acknowledged_at is None:
+        if when is not None and when > row.evict_at and row.acknowledged_at is None:
             intents.put_off(work, intents.EVICT, vm_id, when)
             if when > row.evict_at + _LATE:
                 delay_notice(work, row, when)
@@ -145,7 +146,7 @@ def _untellable(vm_id: str, evict_at: datetime, goes: bool, why: str) -> None:
     exempt (`why`)."""
     with unit() as work:
         work.lock(Lock.SCHEDULER)
-        row = vms.get(vm_id, lock=True)
+        row = vms.of_id(vm_id, lock=True)
         if row.state != State.NOTICED or row.evict_at != evict_at:
             return  # that notice is out of date
         if ledger.readable_since(vm_id):

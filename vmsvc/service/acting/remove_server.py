@@ -60,23 +60,26 @@ class Leave:
         row = await self._runtime.offload(vms.read, claim.vm_id)
         await trace.begin_eviction(self._runtime, row)
         if row.state == State.NOTICED:
-            if await self._is_locked(row.cloud_id):
+            if await self._is_locked(row.server_id):
                 await self._runtime.offload(_exempt, row.id, row.evict_at, LOCKED)
                 return
             try:
-                row = await self._runtime.offload(_evicting, row.id, self._runs(row.cloud_id))
+                begun = await self._runtime.offload(_evicting, row.id, self._runs(row.server_id))
             except Untold:
                 await self._runtime.offload(_exempt, row.id, row.evict_at, NOT_TOLD)
                 return
             except OutOfDate:
                 await self._runtime.offload(_withdraw, row.id)
                 return
-        if row is None or row.state != State.EVICTING:
+            if begun is None:
+                return
+            row = begun
+        if row.state != State.EVICTING:
             return
         if self._stop_first:
-            await self._shut_down(row.cloud_id)
+            await self._shut_down(row.server_id)
             await self._runtime.offload(_stamp, row.id, "stopped_at")
-        await self.remove(row.cloud_id, lambda: self._runtime.offload(_stamp, row.id, "deleted_at"))
+        await self.remove(row.server_id, lambda: self._runtime.offload(_stamp, row.id, "deleted_at"))
         await self._runtime.offload(_gone, row.id, State.EVICTED)
 
     async def delete(self, claim: Claim) -> None:
@@ -164,7 +167,7 @@ def _evicting(vm_id: str, runs: bool) -> Vm | None:
     the VM is no longer NOTICED, else None. Raises OutOfDate, and Untold while the guest runs (`runs`): a guest that
     does not run reads no notice, so its eviction waits for none."""
     with unit() as work:
-        row = vms.get(vm_id, lock=True)
+        row = vms.of_id(vm_id, lock=True)
         # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
         if row.state != State.NOTICED:
             return row
@@ -183,7 +186,7 @@ def _evicting(vm_id: str, runs: bool) -> Vm | None:
 
 
 def _is_out_of_date(row: Vm, now: datetime) -> bool:
-    ended = max(row.evict_at, due(row) or row.evict_at)
+    ended: datetime = max(row.evict_at, due(row) or row.evict_at)
     return now - ended > max(_OUT_OF_DATE, timedelta(seconds=row.notice["grace_seconds"]))
 
 
@@ -193,11 +196,11 @@ def _withdraw(vm_id: str) -> None:
     request anew."""
     with unit() as work:
         work.lock(Lock.SCHEDULER)
-        request = vms.get(vm_id).evicted_for
+        request = vms.of_id(vm_id).evicted_for
         for noticed in vms.in_states([State.NOTICED]):
             if noticed.id != vm_id and (request is None or noticed.evicted_for != request):
                 continue
-            row = vms.get(noticed.id, lock=True)
+            row = vms.of_id(noticed.id, lock=True)
             if row.state == State.NOTICED and _is_out_of_date(row, work.now):  # else it has left, or was noticed anew
                 reprieve(work, row, f"its notice ended at {instant(row.evict_at)} and was not carried out in time")
                 ledger.discount_round(row.id)
@@ -213,7 +216,7 @@ def _while_untold(row: Vm, now: datetime) -> datetime:
 def _exempt(vm_id: str, evict_at: datetime, why: str) -> None:
     with unit() as work:
         work.lock(Lock.SCHEDULER)
-        row = vms.get(vm_id, lock=True)
+        row = vms.of_id(vm_id, lock=True)
         if row.state == State.NOTICED and row.evict_at == evict_at:  # else it has left, or was noticed anew
             exempt(work, row, why)
 

@@ -38,7 +38,7 @@ class Worker:
         self._runtime = runtime
         self._performers = performers
         self._bell = bell
-        self._under_way: dict[int, asyncio.Task] = {}
+        self._under_way: dict[int, asyncio.Task[None]] = {}
         self._fulfilled: list[Claim] = []  # to be recorded with the next claiming, as one commit
         self._owed: set[int] = set()  # claims that could not be given back: the database was away
         self._claiming = asyncio.Lock()
@@ -136,7 +136,9 @@ class Worker:
             log.warning("the leases run out by themselves: %s", error)
 
 
-def _claim(owner: str, most: int, owed: frozenset[int], fulfilled: tuple[Claim, ...]) -> tuple[list, float | None]:
+def _claim(
+    owner: str, most: int, owed: frozenset[int], fulfilled: tuple[Claim, ...]
+) -> tuple[list[Claim], float | None]:
     with unit() as work:
         _done(work, owner, fulfilled)
         for intent_id in owed:

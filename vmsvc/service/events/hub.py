@@ -148,7 +148,7 @@ class Hub:
 
     def _turn(self) -> None:
         """Serve a slice of the sockets, then let the loop turn before the next."""
-        if not next(self._round, False):
+        if self._round is None or not next(self._round, False):
             self._round = self._deliveries() if self._pending else None
         if self._round:
             asyncio.get_running_loop().call_soon(self._turn)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.runtime import Runtime
-from vmsvc.store.db import NO_INTENTS, TEST_PREFIX, NotificationsLost, changes, listen
+from vmsvc.store.db import NO_INTENTS, TEST_PREFIX, Connection, NotificationsLost, changes, listen
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Listener:
             with contextlib.suppress(Exception):
                 connection.close()
 
-    def _heard(self, connection, lose: Callable[[], None]) -> None:
+    def _heard(self, connection: Connection, lose: Callable[[], None]) -> None:
         try:
             connection.poll()
         except Exception:  # pylint: disable=broad-exception-caught

@@ -51,10 +51,11 @@ class Lifetimes:
             left = budgets(vms.row_of(row) for row in vms.current())
             exempt = ledger.exempt(_EXEMPT_SECONDS)
             for row in old:
-                server = shown.get(row.cloud_id)
+                server = shown.get(row.server_id)
+                if server is None or server.locked or row.id in exempt:
+                    continue
                 end = end_of_life(row.id, row.launched_at, self._lifetime)
-                stays = server is None or server.locked or row.id in exempt
-                if end <= horizon and not stays and left.get(row.group_name, 1) > 0:
+                if end <= horizon and (row.group_name is None or left.get(row.group_name, 1) > 0):
                     self._notice(work, row, max(end, work.now + self._grace), server.runs)
                     if row.group_name:
                         left[row.group_name] -= 1

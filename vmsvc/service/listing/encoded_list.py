@@ -85,10 +85,10 @@ class EncodedList:
             row = rows.get(row_id)
             anew.update(dict.fromkeys(self._index.put_row(row_id, row and row.cloud_id)))
         # Another row may lose its server to the one that names it, or get it back.
-        concerned.update(dict.fromkeys({*map(self._index.mark_of, anew)} - {None}))
+        concerned.update(dict.fromkeys(filter(None, map(self._index.mark_of, anew))))
         for row_id in concerned:
             anew.update(dict.fromkeys(self._index.carrying(row_id)))
-        concerned.update(dict.fromkeys({*map(self._index.row_naming, anew)} - {None}))
+        concerned.update(dict.fromkeys(filter(None, map(self._index.row_naming, anew))))
         news = [self._encode(self._shown, server_id, self._server_of) for server_id in anew]
         news += [self._encode(self._awaited, row_id, self._request_of) for row_id in concerned]
         if any(news) or self._page is None or self._page.seq != seq or self._page.missing != self._missing:

@@ -38,7 +38,7 @@ def apply_decision(work: Unit, row: Vm, change: Change, grace: timedelta) -> Non
     """Write one decision, about the request of this row. Raises ChangedMeanwhile."""
     trace.begin_create(row)
     for victim_id in change.reprieved:
-        reprieve(work, vms.get(victim_id), change.reason)
+        reprieve(work, vms.of_id(victim_id), change.reason)
     match change.decision:
         case Place(host=host):
             _must(vms.move(work, row, State.BUILDING, host=host), row, row)
@@ -72,7 +72,7 @@ def _evict(work: Unit, row: Vm, change: Change, plan: Evict, grace: timedelta) -
         "optimal": plan.optimal,
     }
     for notice in change.notices:
-        victim = vms.get(notice.vm_id)
+        victim = vms.of_id(notice.vm_id)
         delivery = ledger.METADATA if notice.takes_notice else ledger.EVENT
         noticed = give_notice(
             work,
@@ -261,10 +261,10 @@ def tie_up(work: Unit, ends: LooseEnds) -> None:
         ledger.release(work, vm_id)
         ledger.settle(vm_id, wasted="the request was deleted before its room was free")
     for vm_id in ends.spared:
-        reprieve(work, vms.get(vm_id), "the request that needed the room has gone")
+        reprieve(work, vms.of_id(vm_id), "the request that needed the room has gone")
     for vm_id in ends.locked:
-        exempt(work, vms.get(vm_id), LOCKED)
+        exempt(work, vms.of_id(vm_id), LOCKED)
 
 
-def _waits(rows: VmCache[VmRow], vm_id: str) -> bool:
-    return vm_id in rows and rows[vm_id].state in (State.PENDING, State.BUILDING)
+def _waits(rows: VmCache[VmRow], vm_id: str | None) -> bool:
+    return vm_id is not None and vm_id in rows and rows[vm_id].state in (State.PENDING, State.BUILDING)

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache, Watch
-from vmsvc.cloud.port import Cloud, Flavor
+from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import CloudUnavailable
-from vmsvc.domain.flavors import quota_request, traits_of
+from vmsvc.domain.flavors import Flavor, quota_request, traits_of
 from vmsvc.domain.request import Request
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.domain.resources import Resources
