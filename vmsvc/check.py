@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TypeVar
 
 from vmsvc import COMMAND, access
 from vmsvc.cloud.openstack.adapter import OpenStack
@@ -28,6 +28,8 @@ from vmsvc.store import preflight
 from vmsvc.store.db import DATABASE_ERRORS
 from vmsvc.store.schema import Unfit
 from vmsvc.web.http.proxies import resolve
+
+T = TypeVar("T")
 
 #: Where the documents say what to do about servers without rows.
 RESTORED = "docs/how-to/runbook.md, 'The database is lost'"
@@ -222,7 +224,7 @@ async def _cloud(
             yield Finding(Level.GOOD, "clock", "this machine, the cloud and the database agree")
 
 
-async def _read(awaitable: Awaitable[Any], what: str) -> tuple[Any, Finding | None]:
+async def _read(awaitable: Awaitable[T], what: str) -> tuple[T | None, Finding | None]:
     try:
         return await awaitable, None
     except Forbidden as error:

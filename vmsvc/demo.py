@@ -99,6 +99,11 @@ class Service:
             if "vmsvc_id" in server
         }
 
+    async def take_all(self) -> int:
+        """Treat every VM that the service made as one of ours. Returns how many there are."""
+        self.made = await self.known()
+        return len(self.made)
+
     async def ours(self) -> set[str]:
         """The cloud's ids of those that are still there; what has gone is forgotten."""
         there = {
@@ -248,12 +253,12 @@ async def empty(url: str, token: str = "", sure: bool = False) -> None:
     to confirm this at the terminal, unless `sure` is true. Raises DemoFailed."""
     service = Service(url, token)
     try:
-        service.made = await service.known()
-        if not service.made:
+        count = await service.take_all()
+        if not count:
             say("there is no VM that vmsvc made")
             return
         if not sure:
-            confirm(f"{len(service.made)} VMs that vmsvc made at {url} will be deleted")
+            confirm(f"{count} VMs that vmsvc made at {url} will be deleted")
         left = iter(sorted(service.made))
 
         async def work() -> None:

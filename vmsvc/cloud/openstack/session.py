@@ -11,13 +11,16 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from vmsvc.cloud.openstack import connection_errors
 from vmsvc.cloud.openstack.exchange import Answer, NoAnswer, NotSent, Request, without
 from vmsvc.cloud.openstack.limits import Attempt
 from vmsvc.domain.errors import CloudError
+
+if TYPE_CHECKING:
+    from vmsvc.cloud.openstack.http_session import HttpSession
 
 log = logging.getLogger(__name__)
 SERVICES = ("compute", "image", "network", "placement")
@@ -37,7 +40,7 @@ class Session:
         self._cloud, self._config_file = cloud, config_file
         self._workers, self._timeout = workers, timeout
         self._opening, self._renewing = threading.Lock(), threading.Lock()
-        self._http: Any = None
+        self._http: "HttpSession | None" = None
         self._keystone: Any = None
         self._settings: Any = None  # of the cloud, as the SDK has read them
         self._proxies: dict[str, Any] = {}
@@ -137,8 +140,9 @@ class Session:
         tls = {name: given[name] for name in ("cacert", "cert", "key", "insecure") if given.get(name)}
         # Without a time-out the SDK waits for ever.
         self._settings = config.get_one(cloud=self._cloud, api_timeout=self._timeout, **tls)
-        http = importlib.import_module("vmsvc.cloud.openstack.http_session")
-        self._http = http.HttpSession(self._workers, len(SERVICES) + 1, bool(self._settings.config.get("direct")))
+        http_session: "type[HttpSession]" = importlib.import_module("vmsvc.cloud.openstack.http_session").HttpSession
+        direct = bool(self._settings.config.get("direct"))
+        self._http = http_session(self._workers, len(SERVICES) + 1, direct)
         return importlib.import_module("openstack.connection").Connection(config=self._settings)
 
     def _identity(self) -> Any:

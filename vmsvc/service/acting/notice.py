@@ -71,10 +71,10 @@ class Notices:
         except (InvalidRequest, QuotaExceeded, Forbidden) as error:
             await self._refused(row, error)
         else:
-            await self._runtime.offload(_told, row.id, row.evict_at)
+            await self._runtime.offload(_told, row.id, row.notice_end)
 
     async def _write(self, row: Vm) -> None:
-        when = {EVICT_AT: instant(row.evict_at)}
+        when = {EVICT_AT: instant(row.notice_end)}
         try:
             await self._cloud.set_metadata(row.server_id, {**when, EVICT_REASON: _why(row)})
         except (InvalidRequest, QuotaExceeded):  # one item may fit where two do not: the time matters most
@@ -90,7 +90,7 @@ class Notices:
         # A locked server could not be deleted either.
         goes = self._cloud.mode == "operator" and not isinstance(error, Locked)
         why = LOCKED if isinstance(error, Locked) else f"{NOT_TOLD}: {error.message}"
-        await self._runtime.offload(_untellable, row.id, row.evict_at, goes, why)
+        await self._runtime.offload(_untellable, row.id, row.notice_end, goes, why)
 
 
 def tells_otherwise(row: Vm, metadata: Mapping[str, str]) -> bool:
@@ -101,7 +101,7 @@ def tells_otherwise(row: Vm, metadata: Mapping[str, str]) -> bool:
     if row.state != State.NOTICED or not row.notice["grace_seconds"] or row.notice.get("delivery") == ledger.EVENT:
         return False
     # The reason may be missing: a server with space for one item only gets the time alone.
-    return metadata.get(EVICT_AT) != instant(row.evict_at) or metadata.get(EVICT_REASON, _why(row)) != _why(row)
+    return metadata.get(EVICT_AT) != instant(row.notice_end) or metadata.get(EVICT_REASON, _why(row)) != _why(row)
 
 
 def _why(row: Vm) -> str:
@@ -116,7 +116,7 @@ def due(row: Vm) -> datetime | None:
     """When a noticed VM may be evicted, unless it is released early; None while its guest runs and cannot read the
     notice yet. With a grace period of zero the eviction does not wait for the notice: there is no time to read it."""
     grace = timedelta(seconds=row.notice["grace_seconds"])
-    evict_at: datetime = row.evict_at
+    evict_at: datetime = row.notice_end
     if not grace:
         return evict_at
     by_event = row.notice.get("delivery") == ledger.EVENT
@@ -135,9 +135,9 @@ def _told(vm_id: str, evict_at: datetime) -> None:
             return  # that notice is out of date
         ledger.stamp(vm_id, "noticed_at")
         when = due(row)
-        if when is not None and when > row.evict_at and row.acknowledged_at is None:
+        if when is not None and when > row.notice_end and row.acknowledged_at is None:
             intents.put_off(work, intents.EVICT, vm_id, when)
-            if when > row.evict_at + _LATE:
+            if when > row.notice_end + _LATE:
                 delay_notice(work, row, when)
 
 

@@ -61,12 +61,12 @@ class Leave:
         await trace.begin_eviction(self._runtime, row)
         if row.state == State.NOTICED:
             if await self._is_locked(row.server_id):
-                await self._runtime.offload(_exempt, row.id, row.evict_at, LOCKED)
+                await self._runtime.offload(_exempt, row.id, row.notice_end, LOCKED)
                 return
             try:
                 begun = await self._runtime.offload(_evicting, row.id, self._runs(row.server_id))
             except Untold:
-                await self._runtime.offload(_exempt, row.id, row.evict_at, NOT_TOLD)
+                await self._runtime.offload(_exempt, row.id, row.notice_end, NOT_TOLD)
                 return
             except OutOfDate:
                 await self._runtime.offload(_withdraw, row.id)
@@ -173,7 +173,7 @@ def _evicting(vm_id: str, runs: bool) -> Vm | None:
             return row
         if _is_out_of_date(row, work.now):
             raise OutOfDate
-        when = row.acknowledged_at or due(row) or (_while_untold(row, work.now) if runs else row.evict_at)
+        when = row.acknowledged_at or due(row) or (_while_untold(row, work.now) if runs else row.notice_end)
         if when > work.now:
             intents.put_off(work, intents.EVICT, vm_id, when)
         elif row.notice.get("notice_only"):
@@ -186,7 +186,7 @@ def _evicting(vm_id: str, runs: bool) -> Vm | None:
 
 
 def _is_out_of_date(row: Vm, now: datetime) -> bool:
-    ended: datetime = max(row.evict_at, due(row) or row.evict_at)
+    ended: datetime = max(row.notice_end, due(row) or row.notice_end)
     return now - ended > max(_OUT_OF_DATE, timedelta(seconds=row.notice["grace_seconds"]))
 
 
@@ -202,13 +202,13 @@ def _withdraw(vm_id: str) -> None:
                 continue
             row = vms.of_id(noticed.id, lock=True)
             if row.state == State.NOTICED and _is_out_of_date(row, work.now):  # else it has left, or was noticed anew
-                reprieve(work, row, f"its notice ended at {instant(row.evict_at)} and was not carried out in time")
+                reprieve(work, row, f"its notice ended at {instant(row.notice_end)} and was not carried out in time")
                 ledger.discount_round(row.id)
 
 
 def _while_untold(row: Vm, now: datetime) -> datetime:
     """When to check again whether the guest can read its notice. Raises Untold when that has taken too long."""
-    if now >= row.evict_at + _UNTOLD_LIMIT:
+    if now >= row.notice_end + _UNTOLD_LIMIT:
         raise Untold
     return now + _UNTOLD_PAUSE
 

@@ -52,7 +52,7 @@ class Lifetimes:
             exempt = ledger.exempt(_EXEMPT_SECONDS)
             for row in old:
                 server = shown.get(row.server_id)
-                if server is None or server.locked or row.id in exempt:
+                if row.launched_at is None or server is None or server.locked or row.id in exempt:
                     continue
                 end = end_of_life(row.id, row.launched_at, self._lifetime)
                 if end <= horizon and (row.group_name is None or left.get(row.group_name, 1) > 0):

@@ -156,7 +156,7 @@ def deliver_by_event(work: Unit, victim: Vm) -> None:
         State.NOTICED,
         reason=notice["reason"],
         notice=notice,
-        data=_said(victim.evict_at, notice, victim.evicted_for),
+        data=_said(victim.notice_end, notice, victim.evicted_for),
     )
     ledger.deliver_by_event(victim.id)
 

@@ -45,7 +45,7 @@ def describe(*responses: Response, **details: Any) -> Callable[[F], F]:
     """Attach an Operation to a method, whose docstring has the summary and the description."""
 
     def attach(method: F) -> F:
-        method.operation = Operation(responses, **details)  # type: ignore[attr-defined]
+        setattr(method, "operation", Operation(responses, **details))
         return method
 
     return attach
