@@ -30,13 +30,13 @@ database = DatabaseProxy()
 
 def moment(index: bool = False) -> "Field[datetime]":
     """A column of moments. (Peewee's stubs have no types of `playhouse`.)"""
-    field: Field[datetime] = DateTimeTZField(index=index)
+    field: "Field[datetime]" = DateTimeTZField(index=index)
     return field
 
 
 def moment_or_null(index: bool = False) -> "Field[datetime | None]":
     """A column of moments that may be null."""
-    field: Field[datetime | None] = DateTimeTZField(null=True, index=index)
+    field: "Field[datetime | None]" = DateTimeTZField(null=True, index=index)
     return field
 
 
