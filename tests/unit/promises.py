@@ -67,8 +67,8 @@ class Promises:
     # ------------------------------------------------------------ each decision
 
     def decided(self, episode: Episode, together: list[tuple[str, Decision]], as_one: bool = True) -> None:
-        """Look at decisions that were made together, `as_one` plan or, in one pass, one after the other: then a later
-        victim may make an earlier one needless, which the next pass reprieves. Raises Broken."""
+        """Look at decisions that were made together, `as_one` plan or, in one pass, one after the other: whether their
+        victims are needed together `passed` finds out. Raises Broken."""
         for name, decision in together:
             self._as_foreseen(episode.outcomes[name], decision)
             if isinstance(decision, Refuse):
@@ -90,6 +90,35 @@ class Promises:
             self._once_for_one_cause(episode, wanted)
             self._one_of_a_kind(episode, wanted)
         (self._fits_on_hosts if self._operator else self._fits_as_a_tenant_knows)(episode, evicting, as_one)
+
+    def passed(self, episode: Episode, noticed: set[str], idle: bool = False) -> None:
+        """A pass is over. Without any that it has noticed, capacity that is reserved for some request would not do. And
+        when it had nothing to change (`idle`) and all will be served, that holds for every victim. Raises Broken."""
+        victims = {row.id for row in episode.rows.values() if row.state == "noticed" and row.evicted_for}
+        unserved = self._unserved(episode, set())
+        for victim in victims if idle and not unserved else noticed:
+            _require(
+                self._unserved(episode, {victim}) != unserved,
+                "nobody goes who could stay",
+                f"without {victim} of {victims} {[*episode.reservations]} are as well off",
+            )
+
+    def _unserved(self, episode: Episode, staying: set[str]) -> set[str]:
+        """For whom capacity is reserved that will not do when these stay."""
+        gone, unserved = going(episode) - staying, set()
+        for name, kept in episode.reservations.items():
+            others, wanted = self._promised(episode, {name}), _readable(episode.wanted[name])
+            if episode.requests[name].state != "pending":
+                continue
+            if kept.bin_kind == "host":
+                served = episode.referee.fits(wanted, gone, others, [kept.bin])
+            else:
+                served = not episode.referee.over_quota(wanted, gone, others)
+            if kept.bin_kind == "host_id":
+                served = served and self._group_gives(episode, kept.bin, [], gone)
+            if not served:
+                unserved.add(name)
+        return unserved
 
     def _as_foreseen(self, outcome: Outcome, decision: Decision) -> None:
         """The dry run said the same: what is decided first; to a tenant also what follows a refusal by the cloud."""
