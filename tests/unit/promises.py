@@ -169,10 +169,16 @@ class Promises:
             (_readable(episode.wanted[name]), host) for name, host in dict([*kept, *built]).items() if name not in names
         ]
 
+    @staticmethod
+    def _gone_for(episode: Episode, names: set[str]) -> set[str]:
+        """Who goes whatever is planned for these: not their own victims that may still be reprieved."""
+        rows = episode.rows
+        return {name for name in going(episode) if rows[name].state != "noticed" or rows[name].evicted_for not in names}
+
     def _fits_on_hosts(self, episode: Episode, evicting: list[tuple[Wanted, Evict]], as_one: bool) -> None:
         """With the victims gone there is room for each on its host and in the quota, and not without any of them."""
         names = {wanted.name for wanted, _ in evicting}
-        gone = {name for name in going(episode) if episode.rows[name].evicted_for not in names}
+        gone = self._gone_for(episode, names)
         victims = [victim for _, plan in evicting for victim in plan.victims]
         promised = self._promised(episode, names)
         bins = [(_readable(wanted), plan.bin) for wanted, plan in evicting]
@@ -220,7 +226,7 @@ class Promises:
     def _fits_as_a_tenant_knows(self, episode: Episode, evicting: list[tuple[Wanted, Evict]], as_one: bool) -> None:
         """The same by quota, image, flavor, and own servers: those of one host give all that is needed."""
         names = {wanted.name for wanted, _ in evicting}
-        gone = {name for name in going(episode) if episode.rows[name].evicted_for not in names}
+        gone = self._gone_for(episode, names)
         victims = [victim for _, plan in evicting for victim in plan.victims]
         promised = self._promised(episode, names)
         everybody = [(wanted, None) for wanted, _ in evicting]
@@ -282,7 +288,9 @@ class Promises:
     def _right_reason(self, episode: Episode, wanted: Wanted, refusal: Refuse) -> None:
         """Where the quota cannot be satisfied it is the quota, otherwise it is the hosts."""
         if episode.referee.unfit(wanted):
-            _require(refusal.error == "invalid_request", "the right reason", f"{refusal} for {wanted}")
+            right = refusal.error == "invalid_request" or self._hopeless(episode, wanted)
+            _require(right, "the right reason", f"{refusal} for {wanted}")
+            return
         if not self._calm or not self._alone or wanted.odd or refusal.error == "invalid_request":
             return
         referee, gone = episode.referee, going(episode)
@@ -293,6 +301,12 @@ class Promises:
         elif len(candidates) <= self._cloud.max_victims and referee.at_once(candidates):
             _require(refusal.error == "no_capacity", "the right reason", f"{refusal}, but the quota would do")
 
+    @staticmethod
+    def _hopeless(episode: Episode, wanted: Wanted) -> bool:
+        """True when it would not fit though Nova took its image: then Nova need not be asked whether it does."""
+        may_go = set() if wanted.preemptible else evictable(episode, known=True)
+        return not episode.referee.fits(_readable(replace(wanted, spoilt=False)), may_go | going(episode))
+
     # ------------------------------------------------------------ the end
 
     def ended(self, episode: Episode) -> None:
@@ -302,8 +316,9 @@ class Promises:
             _require(len(went) <= 2, "two rounds at most", f"{name}: {went}")
             if outcome.error == "invalid_request":
                 _require(not went, "nobody goes unless it then fits", f"{went} went, then {outcome.message}")
-            elif self._calm:
-                _require(not episode.referee.unfit(episode.wanted[name]), "the right reason", f"{name}: {outcome}")
+            elif self._calm and episode.referee.unfit(episode.wanted[name]):
+                right = not went and self._hopeless(episode, episode.wanted[name])
+                _require(right, "the right reason", f"{name}: {outcome}")
             if self._foreseen and not outcome.decisions:
                 self._as_foreseen(outcome, Refuse(outcome.error, outcome.message))
         first = episode.outcomes[self._first.name]
