@@ -31,9 +31,10 @@ run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest tests/browser; \
 	else echo "The browser tests were left out: install chromium (apt-get install chromium) to run them."; fi
 
-lint: $(VENV)/.tests  ## pylint and ruff over everything
+lint: $(VENV)/.tests  ## ruff and pylint over everything, mypy over vmsvc
 	$(BIN)/ruff check --quiet vmsvc tests docker docs
 	$(BIN)/ruff format --check --quiet vmsvc tests docker docs
+	$(BIN)/mypy
 	$(BIN)/pylint --rcfile pyproject.toml vmsvc tests docs/*.py
 	@# Its modules are no package: the machine's own Python runs that folder.
 	cd docker/build && $(CURDIR)/$(BIN)/pylint --rcfile $(CURDIR)/pyproject.toml *.py

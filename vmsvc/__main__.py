@@ -20,7 +20,7 @@ def run() -> NoReturn:
     try:
         status = _status(sys.argv[1:])
     except SystemExit as ended:  # argparse's, and of SIGTERM before anything runs
-        status = ended.code or 0
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except KeyboardInterrupt:
         status = 130
     logging.shutdown()
@@ -46,7 +46,8 @@ def _status(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    return cli.main(arguments, bootstrap.environment())
+    status: int = cli.main(arguments, bootstrap.environment())
+    return status
 
 
 if __name__ == "__main__":

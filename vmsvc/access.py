@@ -62,13 +62,11 @@ def gateways(table: Path = Path("/proc/net/route")) -> frozenset[str]:
     )
 
 
-def auth_of(settings: Settings, cloud: Cloud | None) -> Auth:
+def auth_of(settings: Settings, cloud: Cloud) -> Auth:
     """The way of authentication. Raises BadTokenFile."""
     match settings.auth:
         case "token":
-            tokens = TokenFile(settings.tokens)
-            tokens.load()
-            return TokenAuth(tokens)
+            return TokenAuth(_tokens(settings))
         case "keystone":
             return KeystoneAuth(
                 Keystone(
@@ -81,9 +79,16 @@ def auth_of(settings: Settings, cloud: Cloud | None) -> Auth:
     return NoAuth()
 
 
+def _tokens(settings: Settings) -> TokenFile:
+    tokens = TokenFile(settings.tokens)
+    tokens.load()
+    return tokens
+
+
 def require(settings: Settings) -> None:
     """Raises BadTokenFile or ConfigError for what would keep every replica from listening."""
-    auth_of(settings, None)
+    if settings.auth == "token":
+        _tokens(settings)
     tls_of(settings)
     if settings.auth != "none" and not (is_loopback(settings.address) or settings.tls_cert or settings.trusted_proxies):
         log.warning("tokens come over the network in the clear: set VMSVC_TLS_CERT, or put a proxy with TLS in front")

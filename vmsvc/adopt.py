@@ -48,9 +48,9 @@ async def adopt(
     return not any(one.problem for one in found)
 
 
-async def _in_thread(function: Callable[P, T], *arguments: P.args) -> T:
+async def _in_thread(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     try:
-        return await asyncio.to_thread(function, *arguments)
+        return await asyncio.to_thread(function, *arguments, **named)
     except db.DATABASE_ERRORS as error:
         raise CloudUnavailable(f"the database does not answer: {str(error).strip().partition(chr(10))[0]}") from error
 

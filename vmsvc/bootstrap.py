@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from tornado.httpserver import HTTPServer
@@ -167,7 +168,8 @@ class Service:
             self._connected = True
         await self._catalog.refresh()
         await self._server_cache.refresh()
-        await self._host_cache.start(self._server_cache.as_of)
+        if self._server_cache.as_of is not None:
+            await self._host_cache.start(self._server_cache.as_of)
         self.runtime.mark_ready("cloud")
         self.runtime.supervise("catalog", lambda: self._catalog.run(lambda: self.runtime.mark_ready("catalog")))
         self.runtime.supervise("mirror", lambda: self._server_cache.run(lambda: self.runtime.mark_ready("mirror")))
@@ -240,7 +242,7 @@ class Service:
     async def _drain_requests(self) -> None:
         """Wait until every request has its answer, but not for long."""
         deadline = asyncio.get_running_loop().time() + _ANSWER_SECONDS
-        while self._server and self._limits.in_flight and asyncio.get_running_loop().time() < deadline:
+        while self._limits and self._limits.in_flight and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
 
 
@@ -261,7 +263,7 @@ def migrate(database_url: str, patience: float = preflight.PATIENCE) -> list[str
     return preflight.prepare(database_url, patience)
 
 
-def openapi() -> dict:
+def openapi() -> dict[str, Any]:
     """The OpenAPI document."""
     return api_document()
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TypeVar
 
 from vmsvc import COMMAND, access
 from vmsvc.cloud.openstack.adapter import OpenStack
@@ -26,7 +26,10 @@ from vmsvc.simulator.embedded import DataFolderUnusable, existing_database
 from vmsvc.simulator.postgres import PostgresFailed
 from vmsvc.store import preflight
 from vmsvc.store.db import DATABASE_ERRORS
+from vmsvc.store.schema import Unfit
 from vmsvc.web.http.proxies import resolve
+
+T = TypeVar("T")
 
 #: Where the documents say what to do about servers without rows.
 RESTORED = "docs/how-to/runbook.md, 'The database is lost'"
@@ -141,7 +144,7 @@ def _database(url: str, listen_url: str, name: str) -> tuple[preflight.Findings 
         database_state = preflight.examine(url)
         passing = preflight.passing(database_state)
         hears = bool(passing) or preflight.hears(url, listen_url or url)
-    except (preflight.Unfit, *DATABASE_ERRORS) as error:
+    except (Unfit, *DATABASE_ERRORS) as error:
         return None, [Finding(Level.WRONG, "database", f"{error} ({name})")]
     troubles = [*filter(None, [passing]), *preflight.troubles(database_state)]
     if database_state.unknown:
@@ -228,7 +231,7 @@ async def _cloud(
             yield Finding(Level.GOOD, "clock", "this machine, the cloud and the database agree")
 
 
-async def _read(awaitable: Awaitable[Any], what: str) -> tuple[Any, Finding | None]:
+async def _read(awaitable: Awaitable[T], what: str) -> tuple[T | None, Finding | None]:
     try:
         return await awaitable, None
     except Forbidden as error:
@@ -285,7 +288,11 @@ def _ours(servers: Sequence[Server], database_state: preflight.Findings | None, 
         and server.id not in database_state.servers
         and not is_left_over(server, database_state.deployment)
     ]
-    ours = {server.vmsvc_id for server in marked if server.metadata.get(OWNER) == database_state.deployment}
+    ours = {
+        server.vmsvc_id
+        for server in marked
+        if server.vmsvc_id and server.metadata.get(OWNER) == database_state.deployment
+    }
     forgotten = preflight.without_row(database_url, ours)
     if forgotten:
         found.append(

@@ -56,18 +56,19 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     adoption = {key: flags.pop(key) for key in ("dry_run", "owner", "restored")}
     if job != "adopt" and any(adoption.values()):
         known.error("--dry-run, --owner and --restored belong to adopt")
+    jobs: dict[str, Callable[[config.Settings, Mapping[str, str]], int]] = {
+        "serve": serve,
+        "migrate": migrate,
+        "check": check,
+        "openapi": openapi,
+        "sim": simulate,
+        "adopt": functools.partial(adopt, **adoption),
+        "token": functools.partial(token, name, role),
+    }
     try:
         settings = config.load(environ, flags)
         configure(settings.log_format)
-        return {
-            "serve": serve,
-            "migrate": migrate,
-            "check": check,
-            "openapi": openapi,
-            "sim": simulate,
-            "adopt": functools.partial(adopt, **adoption),
-            "token": functools.partial(token, name, role),
-        }[job](settings, environ)
+        return jobs[job](settings, environ)
     except KeyboardInterrupt:
         return 130
     except REFUSALS as error:
@@ -125,7 +126,7 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
         settings = backends.settings
         _prepare(backends.database_url)
 
-        def replica(sockets: list | None = None, parent: int | None = None) -> int:
+        def replica(sockets: list[socket.socket] | None = None, parent: int | None = None) -> int:
             asyncio.run(_serve(bootstrap.service_of(settings, backends.database_url, backends.cloud, sockets), parent))
             return 0
 
@@ -160,7 +161,9 @@ def _ending_on(*numbers: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _run_one_of_several(replica: Callable[[list, int], int], sockets: list, parent: int) -> int:
+def _run_one_of_several(
+    replica: Callable[[list[socket.socket], int], int], sockets: list[socket.socket], parent: int
+) -> int:
     """Run one of several replicas and return its exit status. When it cannot start, the supervisor tries again."""
     try:
         return replica(sockets, parent)

@@ -230,7 +230,8 @@ def variable(name: str) -> str:
 
 def about(name: str) -> About:
     """What the setting of this name is about."""
-    return get_type_hints(Settings, include_extras=True)[name].__metadata__[0]
+    found: About = get_type_hints(Settings, include_extras=True)[name].__metadata__[0]
+    return found
 
 
 def parser() -> argparse.ArgumentParser:
@@ -260,10 +261,11 @@ def load(environ: Mapping[str, str], flags: Mapping[str, str] | None = None) -> 
     return settings
 
 
-def _parse(item: dataclasses.Field, text: str) -> Any:
+def _parse(item: dataclasses.Field[Any], text: str) -> Any:
     name, meant = variable(item.name), about(item.name)
+    kind: type[Any] = type(item.default)
     try:
-        value = type(item.default)(text)
+        value = kind(text)
     except ValueError:
         raise ConfigError(f"{name}={text!r} is not a number") from None
     if meant.choices and value not in meant.choices:

@@ -80,7 +80,7 @@ class DemoClient:
     async def create(self, name: str, flavor: str, preemptible: bool, priority: int = 0) -> str:
         """Ask for a VM; its vmsvc id."""
         request_body = {"is_preemptible": preemptible, "name": name, "flavor": flavor, "priority": priority}
-        vm_id = (await self.demand("POST", "vm", request_body, "respond-async"))["vm"]["vmsvc_id"]
+        vm_id: str = (await self.demand("POST", "vm", request_body, "respond-async"))["vm"]["vmsvc_id"]
         self.made[vm_id] = name
         return vm_id
 
@@ -98,6 +98,11 @@ class DemoClient:
             for server in (await self.demand("GET", "vm"))["servers"]
             if "vmsvc_id" in server
         }
+
+    async def take_all(self) -> int:
+        """Treat every VM that the service made as one of ours. Returns how many there are."""
+        self.made = await self.known()
+        return len(self.made)
 
     async def ours(self) -> set[str]:
         """The cloud's ids of those that are still there; what has gone is forgotten."""
@@ -160,7 +165,8 @@ class Story:
 
     async def flavors(self) -> list[dict[str, Any]]:
         """How many of each flavor fit."""
-        return (await self._service.demand("GET", "capacity"))["flavors"]
+        found: list[dict[str, Any]] = (await self._service.demand("GET", "capacity"))["flavors"]
+        return found
 
     async def round(self) -> None:
         """Fill, ask, notice, evict, create, delete."""
@@ -215,7 +221,7 @@ class Story:
         say(f"who would go for {name} ({self._large})? {plans[-1]['reason']}")
         if not {victim for one in plans for victim in one["victims"]} <= await self._service.ours():
             raise DemoFailed(f"VMs that this demo did not make would go, so {name} is not asked for. {MAKE_ROOM}")
-        return plans[-1]["result"] != "refused"
+        return bool(plans[-1]["result"] != "refused")
 
     async def clear(self, prefix: str = "demo-") -> None:
         """Delete the demo's VMs whose names begin so. Standard VMs first, so that their victims are reprieved."""
@@ -247,12 +253,12 @@ async def empty(url: str, token: str = "", sure: bool = False) -> None:
     to confirm this at the terminal, unless `sure` is true. Raises DemoFailed."""
     service = DemoClient(url, token)
     try:
-        service.made = await service.known()
-        if not service.made:
+        count = await service.take_all()
+        if not count:
             say("there is no VM that vmsvc made")
             return
         if not sure:
-            confirm(f"{len(service.made)} VMs that vmsvc made at {url} will be deleted")
+            confirm(f"{count} VMs that vmsvc made at {url} will be deleted")
         left = iter(sorted(service.made))
 
         async def work() -> None:

@@ -10,6 +10,8 @@ import logging
 import re
 import sys
 import time
+from types import TracebackType
+from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -26,6 +28,9 @@ _TOKEN = re.compile(r"vmsvc-[0-9A-Za-z_-]{43}|\bgAAAA[0-9A-Za-z_=-]{40,}|(?<=tic
 #: Where PostgreSQL shows what is in a row, or in a statement.
 _ROW = re.compile(r"(?m)^(DETAIL|CONTEXT|LINE \d+):.*")
 _URL_PASSWORD = re.compile(r"(\w+://[^:/\s@]*:)[^@/\s]+@")
+
+#: What `sys.exc_info()` returns.
+_Exception = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 def scrubbed(text: str) -> str:
@@ -55,7 +60,7 @@ class TextFormatter(logging.Formatter):
         """The first line."""
         return escaped(scrubbed(super().formatMessage(record)))
 
-    def formatException(self, ei) -> str:  # pylint: disable=invalid-name; as above
+    def formatException(self, ei: _Exception) -> str:  # pylint: disable=invalid-name; as above
         """The lines below: none begins like the first line of a record."""
         return "\n".join(f"  {escaped(line)}" for line in scrubbed(super().formatException(ei)).split("\n"))
 
@@ -77,7 +82,7 @@ class JsonLogFormatter(JsonFormatter):
     def __init__(self) -> None:
         super().__init__(datefmt="%Y-%m-%dT%H:%M:%S")
 
-    def add_fields(self, log_data: dict, record: logging.LogRecord, message_dict: dict) -> None:
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         """Fill `log_data` with these fields alone: what else hangs on a record (`extra`, the place in the code) could
         hold a secret that nobody has scrubbed."""
         log_data |= {
@@ -90,7 +95,7 @@ class JsonLogFormatter(JsonFormatter):
             "exception": scrubbed(message_dict["exc_info"]) if "exc_info" in message_dict else None,
         }
 
-    def process_log_record(self, log_data: dict) -> dict:
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         """The fields that have a value."""
         return {name: value for name, value in log_data.items() if value or name == "message"}
 

@@ -15,6 +15,7 @@ from tests.integration.model.case import Case
 from tests.integration.model.clock import Clock
 from tests.unit.promises import Broken
 from tests.unit.random_clouds import random_cloud, shrunk
+from tests.unit.referee import Cloud, Flavor, Host, Server, Wanted
 from tests.unit.test_nobody_for_nothing import looked_at
 
 CASES = int(os.environ.get("DATABASE_CASES", "50"))  # in each mode
@@ -57,6 +58,49 @@ def broken(clock, cloud) -> str:
     except Broken as found:
         return found.promise
     return ""
+
+
+_THREE = tuple(Wanted(f"wanted-{number}", Flavor(3, 2)) for number in (1, 2, 3))
+#: Clouds in which a promise was broken once.
+FOUND = {
+    "the promise to a request whose victim was locked costs another request a VM, before it is refused": Cloud(
+        "operator",
+        (Host("host-1", 6, 4), Host("host-2", 3, 2), Host("host-3", 6, 7)),
+        (
+            Server("preemptible-1", Flavor(1, 3), "host-1", priority=1, stubborn=True),
+            Server("preemptible-2", Flavor(2, 1), "host-1", priority=2),
+            Server("preemptible-3", Flavor(2, 1), "host-2"),
+            Server("preemptible-4", Flavor(1, 2), "host-3", priority=2),
+            Server("hidden-5", Flavor(2, 3), "host-3", kind="hidden"),
+            Server("hidden-6", Flavor(1, 1), "host-3", kind="hidden"),
+        ),
+        _THREE,
+        quota=(4, 12, -1),
+        max_victims=2,
+    ),
+    "another victim is chosen while the first ones are being evicted": Cloud(
+        "operator",
+        (Host("host-1", 5, 2), Host("host-2", 6, 7)),
+        (
+            Server("preemptible-1", Flavor(2, 2), "host-2", priority=1, age=7),
+            Server("preemptible-2", Flavor(2, 1), "host-2", age=24, stubborn=True),
+            Server("preemptible-3", Flavor(1, 3), "host-2", age=40),
+            Server("standard-4", Flavor(1, 1), "host-2", kind="standard", age=38),
+        ),
+        _THREE,
+    ),
+    "no host could take a request whose image was deactivated meanwhile": Cloud(
+        "operator", (Host("host-1", 2, 3),), (), (Wanted("wanted-1", Flavor(4, 1), spoilt=True),)
+    ),
+    "the quota could not take a request whose image was deactivated meanwhile": Cloud(
+        "tenant", (Host("host-1", 5, 3),), (), (Wanted("wanted-1", Flavor(2, 1), spoilt=True),), quota=(-1, 1, -1)
+    ),
+}
+
+
+@pytest.mark.parametrize("cloud", FOUND.values(), ids=FOUND.keys())
+def test_what_broke_a_promise_once(clock, cloud):
+    Case(clock, cloud).tell()
 
 
 @pytest.mark.parametrize("mode", ["operator", "tenant"])

@@ -24,6 +24,11 @@ def test_a_request_that_waits_is_in_the_queue_and_one_that_builds_with_a_reserva
     assert waiting_queue().ids == {waits.id}
 
 
+def test_a_vm_that_leaves_for_no_request_makes_no_queue():
+    move(move(new_vm(is_preemptible=True), State.BUILDING, State.ACTIVE), State.NOTICED)
+    assert waiting_queue().ids == frozenset()
+
+
 def test_a_reservation_of_a_request_that_has_ended_is_in_the_queue():
     ended = new_vm()
     with unit() as work:

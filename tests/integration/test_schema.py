@@ -17,7 +17,7 @@ from tests.conftest import Database
 from vmsvc import bootstrap
 from vmsvc.store import db, models, preflight, schema, vms
 from vmsvc.store.models import MODELS
-from vmsvc.store.vm_cache import VmCache
+from vmsvc.store.vm_cache import VmCache, VmRow
 
 MIGRATIONS = Path(db.__file__).parent / "migrations"
 TYPES = {
@@ -289,7 +289,7 @@ def test_a_release_that_knows_nothing_of_a_new_column_goes_on_beside_one_that_do
                     'bed-image', '{}', '{}', '{}', '[]', 0, now(), now())"""
         old.rows(insert, "before")
         assert bootstrap.migrate(old.url)[0] == "0003_vm_changed"
-        rows = VmCache()
+        rows = VmCache(VmRow)
         with db.reading():
             assert rows.update(vms.clock()) == {"before"}
         old.rows(insert, "after")

@@ -9,14 +9,14 @@ from tests.integration.conftest import new_vm
 from vmsvc.domain.lifecycle import State
 from vmsvc.store import vms
 from vmsvc.store.db import reading, unit
-from vmsvc.store.vm_cache import VmCache
+from vmsvc.store.vm_cache import VmCache, VmRow
 
 
 @pytest.fixture(name="rows")
 def fixture_rows(store):
     """Nothing read yet."""
     assert store
-    return VmCache()
+    return VmCache(VmRow)
 
 
 def seen(rows):
@@ -65,7 +65,7 @@ def test_what_ended_is_shown_for_a_while(rows, store):
     store.rows("UPDATE vm SET ended_at = ended_at - interval '1 hour'")
     assert changes(rows) == {one.id}
     assert seen(rows) == {}
-    assert seen(VmCache()) == {}
+    assert seen(VmCache(VmRow)) == {}
 
 
 def test_what_may_yet_be_rolled_back_is_not_read(rows):

@@ -29,10 +29,11 @@ from tests.unit.shown import (
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Precedents, Request
 from vmsvc.domain.resources import Resources
+from vmsvc.scheduling.batching import without_unneeded
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.changes import Change, change_world
 from vmsvc.scheduling.decide import decide
-from vmsvc.scheduling.decide_all import decide_next
+from vmsvc.scheduling.decide_all import decide_next, in_turn
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Wait
 from vmsvc.scheduling.verification import WaitingRequest
 from vmsvc.scheduling.world import World
@@ -67,19 +68,21 @@ class Outcome:
 
 #: Called before a decision is carried out: (episode, [(request's name, decision)] of those decided together).
 Look = Callable[["Episode", list[tuple[str, Decision]]], None]
+#: Called when a pass is over: (episode, whom it has noticed, whether it has looked at all and changed nothing).
+LookBack = Callable[["Episode", set[str], bool], None]
 
 
 class Episode:
     """All requests of a cloud, from their coming to their end."""
 
-    def __init__(self, cloud: Cloud, look: Look):
+    def __init__(self, cloud: Cloud, look: Look, look_back: LookBack):
         self.cloud = cloud
         self.referee = Referee(cloud)
         self.wanted = {wanted.name: wanted for wanted in cloud.wanted}
         self.outcomes = {name: Outcome() for name in self.wanted}
         self.known = {server.name: server for server in cloud.servers}
         self.decisions = 0
-        self._look = look
+        self._look, self._look_back = look, look_back
         self._rng = random.Random(cloud.seed)
         self._now = NOW
         self._builder = WorldBuilder(Policy(max_victims=cloud.max_victims))
@@ -142,11 +145,15 @@ class Episode:
             return decision, decide(if_refused(request), world) if full else None
 
     def _pass(self, world: World) -> None:
+        pending = [row for row in self.requests.values() if row.state == State.PENDING]
         waiting = [
             WaitingRequest(self._request(row, self.wanted[row.id]), row.boot, "")
-            for row in sorted(self.requests.values(), key=lambda row: row.is_preemptible)
-            if row.state == State.PENDING and not self._comes_too_late(row)
+            for row in sorted(pending, key=lambda row: row.is_preemptible)
+            if not self._comes_too_late(row)
         ]
+        all_of_them = len(waiting) == len(pending)
+        requests, changes = {one.request.id: one.request for one in waiting}, []
+        waiting = in_turn(waiting, world)
         while waiting:
             together = list(decide_next(waiting, world, 0.0))
             self.decisions += len(together)
@@ -154,7 +161,21 @@ class Episode:
             for one, decision in together:
                 self.outcomes[one.request.id].decisions.append(decision)
                 if not isinstance(decision, Wait):
-                    self._apply(change_world(world, one.request, decision))
+                    changes.append(change_world(world, one.request, decision))
+                    self._apply(changes[-1])
+        for before, after in zip(changes, without_unneeded(changes, requests, world)):
+            self._take_back({one.vm_id for one in before.notices} - {one.vm_id for one in after.notices})
+        noticed = {one.vm_id for change in changes for one in change.notices if self.rows[one.vm_id].evicted_for}
+        self._look_back(self, noticed, all_of_them and not changes)
+
+    def _take_back(self, victims: set[str]) -> None:
+        """The service never notices these. Here they were noticed already."""
+        for victim in victims:
+            row, number = self.requests[self.rows[victim].evicted_for], self._round_of[victim]
+            self._reprieve((victim,))
+            others = [name for name, one in self.rows.items() if one.evicted_for == row.id]
+            if row.rounds == number and number not in [self._round_of[name] for name in others]:
+                row.rounds -= 1
 
     def _comes_too_late(self, row: Any) -> bool:
         return bool(row.refusal) and self._several and self._rng.random() < _TOO_LATE
@@ -359,7 +380,7 @@ def going(episode: Episode) -> set[str]:
     return {
         row.id
         for row in episode.rows.values()
-        if row.state in (State.NOTICED, State.DELETING)
+        if row.state in (State.NOTICED, State.EVICTING, State.DELETING)
         and row.id in episode.referee.servers
         and not (row.state == State.NOTICED and episode.referee.servers[row.id].locked)
     }

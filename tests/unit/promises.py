@@ -67,8 +67,8 @@ class Promises:
     # ------------------------------------------------------------ each decision
 
     def decided(self, episode: Episode, together: list[tuple[str, Decision]], as_one: bool = True) -> None:
-        """Look at decisions that were made together, `as_one` plan or, in one pass, one after the other: then a later
-        victim may make an earlier one needless, which the next pass reprieves. Raises Broken."""
+        """Look at decisions that were made together, `as_one` plan or, in one pass, one after the other: whether their
+        victims are needed together `passed` finds out. Raises Broken."""
         for name, decision in together:
             self._as_foreseen(episode.outcomes[name], decision)
             if isinstance(decision, Refuse):
@@ -90,6 +90,35 @@ class Promises:
             self._once_for_one_cause(episode, wanted)
             self._one_of_a_kind(episode, wanted)
         (self._fits_on_hosts if self._operator else self._fits_as_a_tenant_knows)(episode, evicting, as_one)
+
+    def passed(self, episode: Episode, noticed: set[str], idle: bool = False) -> None:
+        """A pass is over. Without any that it has noticed, capacity that is reserved for some request would not do. And
+        when it had nothing to change (`idle`) and all will be served, that holds for every victim. Raises Broken."""
+        victims = {row.id for row in episode.rows.values() if row.state == "noticed" and row.evicted_for}
+        unserved = self._unserved(episode, set())
+        for victim in victims if idle and not unserved else noticed:
+            _require(
+                self._unserved(episode, {victim}) != unserved,
+                "nobody goes who could stay",
+                f"without {victim} of {victims} {[*episode.reservations]} are as well off",
+            )
+
+    def _unserved(self, episode: Episode, staying: set[str]) -> set[str]:
+        """For whom capacity is reserved that will not do when these stay."""
+        gone, unserved = going(episode) - staying, set()
+        for name, kept in episode.reservations.items():
+            others, wanted = self._promised(episode, {name}), _readable(episode.wanted[name])
+            if episode.requests[name].state != "pending":
+                continue
+            if kept.bin_kind == "host":
+                served = episode.referee.fits(wanted, gone, others, [kept.bin])
+            else:
+                served = not episode.referee.over_quota(wanted, gone, others)
+            if kept.bin_kind == "host_id":
+                served = served and self._group_gives(episode, kept.bin, [], gone)
+            if not served:
+                unserved.add(name)
+        return unserved
 
     def _as_foreseen(self, outcome: Outcome, decision: Decision) -> None:
         """The dry run said the same: what is decided first; to a tenant also what follows a refusal by the cloud."""
@@ -140,10 +169,16 @@ class Promises:
             (_readable(episode.wanted[name]), host) for name, host in dict([*kept, *built]).items() if name not in names
         ]
 
+    @staticmethod
+    def _gone_for(episode: Episode, names: set[str]) -> set[str]:
+        """Who goes whatever is planned for these: not their own victims that may still be reprieved."""
+        rows = episode.rows
+        return {name for name in going(episode) if rows[name].state != "noticed" or rows[name].evicted_for not in names}
+
     def _fits_on_hosts(self, episode: Episode, evicting: list[tuple[Wanted, Evict]], as_one: bool) -> None:
         """With the victims gone there is room for each on its host and in the quota, and not without any of them."""
         names = {wanted.name for wanted, _ in evicting}
-        gone = {name for name in going(episode) if episode.rows[name].evicted_for not in names}
+        gone = self._gone_for(episode, names)
         victims = [victim for _, plan in evicting for victim in plan.victims]
         promised = self._promised(episode, names)
         bins = [(_readable(wanted), plan.bin) for wanted, plan in evicting]
@@ -191,7 +226,7 @@ class Promises:
     def _fits_as_a_tenant_knows(self, episode: Episode, evicting: list[tuple[Wanted, Evict]], as_one: bool) -> None:
         """The same by quota, image, flavor, and own servers: those of one host give all that is needed."""
         names = {wanted.name for wanted, _ in evicting}
-        gone = {name for name in going(episode) if episode.rows[name].evicted_for not in names}
+        gone = self._gone_for(episode, names)
         victims = [victim for _, plan in evicting for victim in plan.victims]
         promised = self._promised(episode, names)
         servers_and_occupants = [(wanted, None) for wanted, _ in evicting]
@@ -255,7 +290,9 @@ class Promises:
     def _right_reason(self, episode: Episode, wanted: Wanted, refusal: Refuse) -> None:
         """Where the quota cannot be satisfied it is the quota, otherwise it is the hosts."""
         if episode.referee.unfit(wanted):
-            _require(refusal.error == "invalid_request", "the right reason", f"{refusal} for {wanted}")
+            right = refusal.error == "invalid_request" or self._hopeless(episode, wanted)
+            _require(right, "the right reason", f"{refusal} for {wanted}")
+            return
         if not self._calm or not self._alone or wanted.odd or refusal.error == "invalid_request":
             return
         referee, gone = episode.referee, going(episode)
@@ -266,6 +303,12 @@ class Promises:
         elif len(candidates) <= self._cloud.max_victims and referee.at_once(candidates):
             _require(refusal.error == "no_capacity", "the right reason", f"{refusal}, but the quota would do")
 
+    @staticmethod
+    def _hopeless(episode: Episode, wanted: Wanted) -> bool:
+        """True when it would not fit though Nova took its image: then Nova need not be asked whether it does."""
+        may_go = set() if wanted.preemptible else evictable(episode, known=True)
+        return not episode.referee.fits(_readable(replace(wanted, spoilt=False)), may_go | going(episode))
+
     # ------------------------------------------------------------ the end
 
     def ended(self, episode: Episode) -> None:
@@ -275,8 +318,9 @@ class Promises:
             _require(len(went) <= 2, "two rounds at most", f"{name}: {went}")
             if outcome.error == "invalid_request":
                 _require(not went, "nobody goes unless it then fits", f"{went} went, then {outcome.message}")
-            elif self._calm:
-                _require(not episode.referee.unfit(episode.wanted[name]), "the right reason", f"{name}: {outcome}")
+            elif self._calm and episode.referee.unfit(episode.wanted[name]):
+                right = not went and self._hopeless(episode, episode.wanted[name])
+                _require(right, "the right reason", f"{name}: {outcome}")
             if self._foreseen and not outcome.decisions:
                 self._as_foreseen(outcome, Refuse(outcome.error, outcome.message))
         first = episode.outcomes[self._first.name]

@@ -29,6 +29,16 @@ def random_cloud(rng: random.Random, mode: str) -> Cloud:
     )
 
 
+def crowded_cloud(rng: random.Random, mode: str) -> Cloud:
+    """The same with several requests, each different, that wait together."""
+    cloud = random_cloud(rng, mode)
+    zones = tuple({host.zone for host in cloud.hosts})
+    wanted = tuple(
+        replace(_request(rng, f"wanted-{number}", zones), late=0) for number in range(1, rng.choice((2, 3, 3, 4)) + 1)
+    )
+    return replace(cloud, wanted=wanted)
+
+
 def _often(rng: random.Random, usual, *others, share: float = 0.08):
     """Mostly the usual one."""
     return rng.choice(others) if rng.random() < share else usual

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.episode import Episode, Stuck
 from tests.unit.promises import Broken, Promises
-from tests.unit.random_clouds import random_cloud, shrunk
+from tests.unit.random_clouds import crowded_cloud, random_cloud, shrunk
 from tests.unit.referee import Cloud
 
 CASES = int(os.environ.get("CASES", "5000"))  # in each mode
@@ -21,7 +21,7 @@ SEED = int(os.environ.get("SEED", "1"))
 def looked_at(cloud: Cloud) -> Counter:
     """How much there was to look at. Raises Broken."""
     promises = Promises(cloud)
-    episode = Episode(cloud, promises.decided)
+    episode = Episode(cloud, promises.decided, promises.passed)
     promises.foreseen(episode)
     try:
         episode.run()
@@ -47,10 +47,11 @@ def broken(cloud: Cloud) -> str:
 
 
 @pytest.mark.parametrize("mode", ["operator", "tenant"])
-def test_no_vm_is_evicted_for_a_request_that_cannot_be_served(mode, record_property):
+@pytest.mark.parametrize("drawn, share", [(random_cloud, 1.0), (crowded_cloud, 0.1)])
+def test_no_vm_is_evicted_for_a_request_that_cannot_be_served(mode, drawn, share, record_property):
     rng, seen = random.Random(f"{mode} {SEED}"), Counter()
-    for _ in range(CASES):
-        cloud = random_cloud(rng, mode)
+    for _ in range(int(CASES * share)):
+        cloud = drawn(rng, mode)
         try:
             seen += looked_at(cloud)
         except Broken as found:
@@ -60,6 +61,6 @@ def test_no_vm_is_evicted_for_a_request_that_cannot_be_served(mode, record_prope
             pytest.fail(f"after {seen['worlds']} clouds: {again.value}\n{least!r}")
     record_property(
         "looked at",
-        f"{mode}: {seen['worlds']} worlds, {seen['decisions']} decisions, "
+        f"{mode}, {drawn.__name__}: {seen['worlds']} worlds, {seen['decisions']} decisions, "
         f"{seen['evictions']} evictions, {seen['placed']} placed, {seen['refused']} refused",
     )

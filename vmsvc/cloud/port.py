@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
 from vmsvc.domain.flavors import Flavor, Traits
+from vmsvc.domain.host import Hypervisor
 from vmsvc.domain.principal import Identity
-from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
@@ -92,7 +92,7 @@ class Server:
     flavor: Flavor  # from the server's embedded flavor; its id is then the name
     boot_from_volume: bool
     resources: Resources  # what its flavor claims from its host
-    body: Mapping[str, object]
+    body: Mapping[str, Any]
 
     @property
     def vmsvc_id(self) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, overload
 
 SOURCE = "/vmsvc"
 TYPES = frozenset({"create", "evict", "delete"})
@@ -24,6 +24,14 @@ _SHOWN = (
     "acknowledged_at",
     "ended_at",
 )
+
+
+@overload
+def instant(moment: datetime) -> str: ...
+
+
+@overload
+def instant(moment: datetime | None) -> str | None: ...
 
 
 def instant(moment: datetime | None) -> str | None:

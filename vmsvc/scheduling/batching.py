@@ -1,13 +1,16 @@
-"""Equal requests that all need victims are planned together, so that they free no more than they need together."""
+"""The requests of one pass free no more than they need together: equal ones that need victims are planned together, and
+of the victims of different plans those stay whose capacity the other plans free as well."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Resources
 from vmsvc.planner import BatchPlan, NoPlan, plan_batch
 from vmsvc.scheduling.bins import group_bins, quota_bin
-from vmsvc.scheduling.candidates import plan_cost
-from vmsvc.scheduling.decide import MAX_ROUNDS
+from vmsvc.scheduling.candidates import plan_cost, unneeded_victims
+from vmsvc.scheduling.changes import Change
+from vmsvc.scheduling.decide import MAX_ROUNDS, with_fewer_victims
 from vmsvc.scheduling.decisions import Decision, Evict, Place
 from vmsvc.scheduling.free_capacity import free_on_host, free_quota
 from vmsvc.scheduling.host_index import IndexedWorld, options_of
@@ -114,3 +117,23 @@ def _fit_now(world: World, name: str, request: Request, count: int) -> bool:
     """True when so many requests fit on the host at once."""
     needed = Resources({item: amount * count for item, amount in request.resources.items()})
     return free_on_host(world, world.hosts[name], request).now.covers(needed)
+
+
+def without_unneeded(changes: Sequence[Change], requests: Mapping[str, Request], world: World) -> list[Change]:
+    """The changes of a pass without the notices of victims that are not needed: a later plan frees their capacity too,
+    or a later refusal gave back what they were to make up for. `requests`: those of the plans, by id. Brings `world`,
+    in which all changes are made, up to date."""
+    fresh = [world.vms[notice.vm_id] for change in changes for notice in change.notices]
+    if len(changes) < 2 or not (unneeded := unneeded_victims(world, fresh)):  # one plan by itself needs all its victims
+        return list(changes)
+    world.reprieve(tuple(sorted(unneeded)))
+    return [
+        replace(
+            change,
+            decision=with_fewer_victims(requests[change.request_id], change.decision, unneeded, world),
+            notices=tuple(notice for notice in change.notices if notice.vm_id not in unneeded),
+        )
+        if isinstance(change.decision, Evict) and not unneeded.isdisjoint(change.decision.victims)
+        else change
+        for change in changes
+    ]

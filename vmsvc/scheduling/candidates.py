@@ -1,4 +1,4 @@
-"""Which VMs may be evicted, what the planner gets of them, and what a plan costs."""
+"""Which VMs may be evicted, what the planner gets of them, what a plan costs, and which victims could stay."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -6,10 +6,11 @@ from typing import Any, overload
 
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.resources import Resources
+from vmsvc.domain.resources import Resources, total
 from vmsvc.planner import Candidate, Objective, cost_of
+from vmsvc.scheduling.free_capacity import free_on_hosts, free_quota
 from vmsvc.scheduling.vms import VmFacts
-from vmsvc.scheduling.world import World
+from vmsvc.scheduling.world import HOST, HOST_GROUP, PROJECT, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +105,44 @@ def plan_cost(objective: Objective | None, world: World) -> Mapping[str, Any] | 
         return None
     count = sum(number for _, number in objective.victims)
     return cost_of(replace(objective, lost_work=objective.lost_work + count * world.common_surcharge))
+
+
+def unneeded_victims(world: World, victims: Iterable[VmFacts]) -> frozenset[str]:
+    """The ids of those of these noticed victims that could all stay: without what they free, everything that is
+    reserved still fits. Where only one of two could stay, it is the one whose eviction costs more. The victims of a
+    plan for a host group are needed: a tenant does not see what is free there."""
+    costliest_first = sorted(victims, key=lambda vm: _cost(vm, world), reverse=True)
+    if not costliest_first:
+        return frozenset()
+    needs = _reserved_by_bin(world)
+    hosts = [world.hosts[name] for name in needs if name in world.hosts]
+    spare = {PROJECT: free_quota(world).sure, **{name: free.sure for name, free in free_on_hosts(world, hosts).items()}}
+    unneeded = set()
+    for vm in costliest_first:
+        reserved = world.reservations.get(vm.evicted_for or "")
+        if reserved is not None and reserved.kind == HOST_GROUP:
+            continue
+        freed = {PROJECT: vm.quota} if vm.is_leaving else {}  # one that is locked frees nothing
+        if freed and vm.host in spare:
+            freed[vm.host] = frees(vm, world.hosts[vm.host])
+        # What nobody has reserved may be short: it is needed for nothing.
+        freed = {name: Resources({item: held[item] for item in needs[name]}) for name, held in freed.items()}
+        if all(spare[name].covers(held) for name, held in freed.items()):
+            unneeded.add(vm.id)
+            spare |= {name: spare[name] - held for name, held in freed.items()}
+    return frozenset(unneeded)
+
+
+def _reserved_by_bin(world: World) -> dict[str, Resources]:
+    """What is reserved in the quota and, by name, on each host where anything is."""
+    reserved = world.reservations.values()
+    hosts: dict[str, list[Resources]] = {}
+    for each in reserved:
+        if each.kind == HOST:
+            hosts.setdefault(each.bin, []).append(each.resources)
+    return {PROJECT: total(each.quota for each in reserved)} | {name: total(needs) for name, needs in hosts.items()}
+
+
+def _cost(vm: VmFacts, world: World) -> tuple[int, bool, int, str]:
+    """What its eviction costs, by the planner's criteria in their order."""
+    return vm.priority, vm.ran, as_candidate(vm, Resources(), world).lost_work_at(world.now), vm.id

@@ -9,9 +9,9 @@ from dataclasses import replace
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Resources
-from vmsvc.planner import Bin, NoPlan, Preempt, plan
+from vmsvc.planner import Bin, NoPlan, Objective, Preempt, plan
 from vmsvc.scheduling.bins import Bins, HostBins, ListedBins, group_bins, quota_bin
-from vmsvc.scheduling.candidates import as_candidate, candidate_vms, frees, plan_cost
+from vmsvc.scheduling.candidates import as_candidate, candidate_vms, frees, plan_cost, unneeded_victims
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.scheduling.eligibility import eligible, why_no_host
 from vmsvc.scheduling.free_capacity import free_in_group, free_on_host, free_quota
@@ -23,6 +23,7 @@ from vmsvc.scheduling.world import HOST, HOST_GROUP, PROJECT, QUOTA, ReservedCap
 MAX_ROUNDS = 2  # of eviction for one request
 MAX_REFUSALS = 4  # by the cloud, where vmsvc saw enough free capacity
 MAX_BUILDS = 3  # that fail, each on another host: as many as Nova tries where it may choose the host
+_FREED_ALREADY = "room that is being freed already"
 _UNCOUNTED = "servers came while the cloud was read: the next look tells whether they were counted"
 
 
@@ -65,10 +66,10 @@ def _go_on(request: Request, reserved: ReservedCapacity, bin_: Bin, world: Index
         if world.vms.uncounted:
             return Wait(_UNCOUNTED)
         return _with_more_victims(request, reserved, world) or _decide_again(request, world)
-    needed = frozenset(outcome.victims if isinstance(outcome, Preempt) else ())
-    if staying - needed:
-        return Reprieve(tuple(sorted(staying - needed)))
-    return Wait("its room is being freed")
+    unneeded = staying - frozenset(outcome.victims if isinstance(outcome, Preempt) else ())
+    if reserved.kind != HOST_GROUP:  # the plans of other requests may count on what these victims free
+        unneeded = unneeded_victims(world, (world.vms[victim] for victim in unneeded))
+    return Reprieve(tuple(sorted(unneeded))) if unneeded else Wait("its room is being freed")
 
 
 def _with_more_victims(request: Request, reserved: ReservedCapacity, world: World) -> Evict | None:
@@ -103,6 +104,22 @@ def _with_more_victims(request: Request, reserved: ReservedCapacity, world: Worl
             plan_cost(outcome.runner_up, world),
             members=reserved.members,
         )
+
+
+def with_fewer_victims(request: Request, made: Evict, unneeded: frozenset[str], world: World) -> Evict:
+    """The plan that was made for the request, which is reserved in `world`, without victims that are not needed."""
+    victims = tuple(victim for victim in made.victims if victim not in unneeded)
+    if not victims:
+        return Evict(made.kind, made.bin, (), _FREED_ALREADY, True)
+    reserved, vms = world.reservations[request.id], [world.vms[victim] for victim in victims]
+    found = _reserved_bin(request, reserved, world, frozenset(victims))
+    assert found is not None, "the plan was made for this host in the same pass"
+    bin_ = found[0]
+    classes = request.quota if made.kind == QUOTA else request.resources
+    bin_ = replace(bin_, need=Resources({name: bin_.need[name] for name in classes}))
+    left = [as_candidate(vm, _frees_in_bin(vm, reserved, world), world) for vm in vms]
+    cost = plan_cost(Objective.of(bin_, left, world.now), world)
+    return Evict(made.kind, made.bin, victims, "the least beside the victims of other requests", False, cost)
 
 
 def _decide_again(request: Request, world: IndexedWorld) -> Decision:
@@ -247,7 +264,7 @@ def _decide_by_plan(request: Request, world: World, kind: str, bins: Bins, no_ho
     if coming is not None:
         if not bins.is_sure(coming):
             return Wait(_UNCOUNTED)
-        return Evict(kind, coming, (), "room that is being freed already", True)
+        return Evict(kind, coming, (), _FREED_ALREADY, True)
     return _decide_by_victims(request, world, kind, bins, no_host)
 
 

@@ -7,9 +7,10 @@ decide again) or `Commit` (apply these changes in one transaction).
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeGuard
 
 from vmsvc.domain.request import FutileEviction, History, Precedents, Request
-from vmsvc.scheduling.batching import alike, decide_batch
+from vmsvc.scheduling.batching import alike, decide_batch, without_unneeded
 from vmsvc.scheduling.changes import Change, change_world
 from vmsvc.scheduling.decide import decide, review
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Wait
@@ -24,6 +25,7 @@ from vmsvc.scheduling.verification import (
     unverified_facts,
     unverified_request,
 )
+from vmsvc.scheduling.world import World
 
 #: Seconds between passes while a request waits. What changes in the database starts a pass earlier.
 WAITING_SECONDS = 1.0
@@ -93,7 +95,7 @@ class _Tally:
 def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge: Knowledge) -> Plan:
     """The decisions for these requests, each upon what the decisions before it change. `world` is in a trial. A refusal
     is a precedent for the requests after it."""
-    tally, rest = _Tally(), list(waiting)
+    tally, rest = _Tally(), in_turn(waiting, world)
     while rest:
         for one, decision in decide_next(rest, world, knowledge.settling):
             decision = _decide_one(one, decision, world, knowledge, tally)
@@ -106,7 +108,17 @@ def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge
     if tally.early and not tally.acts and not knowledge.settled:
         return Settle(knowledge.settling)
     wait = knowledge.settling if tally.early else WAITING_SECONDS if tally.waits else 0.0
-    return Commit(tuple(tally.changes), tally.acts, wait)
+    changes = without_unneeded(tally.changes, {one.request.id: one.request for one in waiting}, world)
+    return Commit(tuple(changes), tally.acts, wait)
+
+
+def in_turn(waiting: Sequence[WaitingRequest], world: World) -> list[WaitingRequest]:
+    """The requests in the order in which they are decided: their own, but of those with a reservation the ones with the
+    fewest rounds come first. When a victim of one could not leave, less is free than is reserved. Then that request,
+    whose round does not count, is planned again, and not another one whose victims have left."""
+    reserved = [one for one in waiting if one.request.id in world.reservations]
+    turns = iter(sorted(reserved, key=lambda one: one.request.rounds))
+    return [next(turns) if one.request.id in world.reservations else one for one in waiting]
 
 
 def _decide_one(
@@ -153,7 +165,7 @@ def decide_next(
     return list(zip(taken, together))
 
 
-def needs_victims(decision: Decision) -> bool:
+def needs_victims(decision: Decision) -> TypeGuard[Evict]:
     """True when the decision has victims."""
     return isinstance(decision, Evict) and bool(decision.victims)
 

@@ -55,9 +55,11 @@ def _free_capacity(
     )
 
 
-def free_quota(world: World, request: Request, staying: frozenset[str] = frozenset()) -> FreeCapacity:
-    """The project's quota as this request may use it. VMs in `staying` (ids) do not count as leaving."""
-    building = total(vm.quota for vm in world.vms.building if not vm.present and vm.id != request.id)
+def free_quota(world: World, request: Request | None = None, staying: frozenset[str] = frozenset()) -> FreeCapacity:
+    """The project's quota as this request may use it; without a request, as one may that is not part of the world. VMs
+    in `staying` (ids) do not count as leaving."""
+    own = None if request is None else request.id
+    building = total(vm.quota for vm in world.vms.building if not vm.present and vm.id != own)
     leaving = [vm for vm in world.vms.leaving if vm.id not in staying]
     others = [
         (
@@ -65,17 +67,17 @@ def free_quota(world: World, request: Request, staying: frozenset[str] = frozens
             total(vm.quota for vm in world.vms.victims_of(reserved.vm_id) if vm.is_leaving and vm.id not in staying),
         )
         for reserved in world.reservations.values()
-        if reserved.vm_id != request.id
+        if reserved.vm_id != own
     ]
     uncounted = total(
-        vm.quota for vm in world.vms.uncounted if vm.id != request.id and (vm.present or vm.state is not State.BUILDING)
+        vm.quota for vm in world.vms.uncounted if vm.id != own and (vm.present or vm.state is not State.BUILDING)
     )
     return _free_capacity(
         world.quota_limit,
         world.quota_limit - world.quota_used - building,
         others,
         total(vm.quota for vm in leaving),
-        request.quota,
+        None if request is None else request.quota,
         uncounted,
     )
 

@@ -143,7 +143,8 @@ def by_verdict(
     leaving = {
         vm.cloud_id
         for vm in (*map(world.vms.__getitem__, victims), *world.vms.leaving)
-        if vm.id in victims or vm.state is State.DELETING or (request.id and vm.evicted_for == request.id)
+        if vm.cloud_id
+        and (vm.id in victims or vm.state is State.DELETING or (request.id and vm.evicted_for == request.id))
     }
     claims = 0
     if verdict.counts:

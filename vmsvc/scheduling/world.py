@@ -75,6 +75,14 @@ class World:
             self.set_reservations(reservations)
             self.budgets = budgets
 
+    def set_quota(self, limit: Resources, used: Resources, now: int) -> None:
+        """Replace what is known of the project's quota; `now` is the world's time, in seconds since the epoch."""
+        self.quota_limit, self.quota_used, self.now = limit, used, now
+
+    def set_surcharges(self, surcharges: Mapping[str, int], common: int) -> None:
+        """Replace the surcharges by owner, and the part that all plans leave out."""
+        self.surcharges, self.common_surcharge = surcharges, common
+
     def set_reservations(self, reservations: dict[str, ReservedCapacity]) -> None:
         """Replace all reservations."""
         before, self.reservations = self.reservations, reservations

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vmsvc.cloud.port import EVICT_AT, EVICT_REASON, KIND, MARK, OWNER, Cloud, Flavor, Named, Server
+from vmsvc.cloud.port import EVICT_AT, EVICT_REASON, KIND, MARK, OWNER, Cloud, Server
+from vmsvc.domain.catalog import Image
 from vmsvc.domain.errors import Conflict
-from vmsvc.domain.flavors import quota_request, traits_of
+from vmsvc.domain.flavors import Flavor, quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.service.acting.create_server import KINDS
 from vmsvc.service.scheduling.apply import fail, reprieve
@@ -48,7 +49,7 @@ class CloudCatalog:
     """The cloud's flavors and images, for the names and ids that a server's body does not contain."""
 
     flavors: Mapping[str, Flavor]  # by name
-    images: Mapping[str, Named]  # by id
+    images: Mapping[str, Image]  # by id
 
 
 async def read_catalog(cloud: Cloud) -> CloudCatalog:
@@ -72,7 +73,7 @@ def servers_without_row(ours: Collection[Server]) -> list[ServerWithoutRow]:
     marks = {server.metadata[MARK] for server in ours}
     with reading():
         rows = {row.id for row in vms.of_ids(marks)}
-        used_ids = {row.cloud_id for row in vms.of_servers(marks)} | {server.id for server in ours}
+        used_ids = {row.server_id for row in vms.of_servers(marks)} | {server.id for server in ours}
         named = {
             row.cloud_id for row in vms.of_servers([server.id for server in ours]) if State(row.state) not in FINAL
         }

@@ -7,12 +7,17 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from vmsvc.cloud.port import Addresses, Cloud, Flavor, Image, Named, Network
+from vmsvc.cloud.port import Cloud, Named
 from vmsvc.domain.acceptance import objection
+from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import CloudUnavailable, InvalidRequest, NotFound, TooManyRequests
+from vmsvc.domain.flavors import Flavor
 from vmsvc.service.identity.rate_limit import Buckets
+
+T = TypeVar("T")
+Item = TypeVar("Item", Flavor, Image, Network)
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +60,8 @@ class Catalog:
         self.zones: Sequence[Named] = ()
         self.keys: frozenset[str] = frozenset()
         self.loaded = False
-        self._unlisted = {"image": {}, "flavor": {}}  # kind -> id -> (it, when a request has named it)
+        #: kind -> id -> (it, when a request has named it)
+        self._unlisted: dict[str, dict[str, tuple[Flavor | Image, float]]] = {"image": {}, "flavor": {}}
         self._addresses: dict[str, tuple[float, float, Addresses]] = {}  # network -> read, named, what was read
         self._read_at = dict.fromkeys(_LISTS, float("-inf"))
         self._locks = {kind: asyncio.Lock() for kind in (*_LISTS, "addresses")}
@@ -116,7 +122,7 @@ class Catalog:
             raise InvalidRequest(error.message, error.field)
         return found
 
-    async def _find_or_reread(self, kind: str, find: Callable[[str | None], Any], ref: str | None) -> Any:
+    async def _find_or_reread(self, kind: str, find: Callable[[str | None], T], ref: str | None) -> T:
         """What `find` returns now, or after the list was read again."""
         try:
             return find(ref)
@@ -256,7 +262,7 @@ class Catalog:
             },
         }
 
-    def _default(self, kind: str, items: Sequence) -> str | None:
+    def _default(self, kind: str, items: Sequence[Item]) -> str | None:
         """The name of what a request gets that names none; None when a request has to name one."""
         try:
             return self._find(kind, items, None).name
@@ -267,7 +273,8 @@ class Catalog:
         if not self.loaded:
             raise CloudUnavailable("the cloud has not been read yet; try again in a moment")
 
-    def _find(self, kind: str, items: Sequence, ref: str | None):
+    def _find(self, kind: str, items: Sequence[Item], ref: str | None) -> Item:
+        """The item of this id or name, or the default one. Raises InvalidRequest that names the `kind` as field."""
         self._require_loaded()
         ref = ref or self._defaults[kind]
         if not ref:
@@ -280,7 +287,7 @@ class Catalog:
         unlisted = self._unlisted.get(kind, {}).get(ref)
         found = (
             [item for item in items if ref == item.id]
-            or ([unlisted[0]] if unlisted else [])
+            or ([cast(Item, unlisted[0])] if unlisted else [])  # those of one kind are of one class
             or [item for item in items if ref == item.name]
         )
         if len(found) != 1:
@@ -293,6 +300,6 @@ def _named(items: Sequence[Image | Network]) -> list[dict[str, str]]:
     return [{"id": item.id, "name": item.name} for item in sorted(items, key=lambda item: (item.name, item.id))]
 
 
-def _suggestion(items: Sequence) -> str:
+def _suggestion(items: Sequence[Flavor | Image | Network | Named]) -> str:
     names = sorted(item.name for item in items)
     return f" ({', '.join(names[:10])}{', …' if len(names) > 10 else ''})" if names else ""

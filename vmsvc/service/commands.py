@@ -68,7 +68,7 @@ class Outcome:
     """The final answer to a create: durable, the same for every retry under one Idempotency-Key."""
 
     ok: bool
-    vm: dict
+    vm: dict[str, Any]
     evicted: tuple[str, ...] = ()
     error: str | None = None  # the slug of a domain error
     message: str = ""
@@ -217,7 +217,7 @@ class Commands:
 
         return await self._waiters.wait_for(vm_id, read_removed, timeout)
 
-    async def _accept_deletion(self, ref: str, principal: str) -> str:
+    async def _accept_deletion(self, ref: str, principal: Principal) -> str:
         requested_by = trace.current_request_id(), principal
         vm_id = await self._runtime.offload(_request_deletion, ref, *requested_by, self._server_cache.mark_of(ref))
         if vm_id is None and (mark := (await self._server_without_row(ref)).vmsvc_id):

@@ -71,7 +71,7 @@ class Reconciler:
             self._runtime.mark_ready("reconciler")
 
     async def _find_lost(self, servers: Mapping[str, Server], rows: list[Vm]) -> None:
-        missing = {row.cloud_id: row.id for row in rows if row.cloud_id not in servers}
+        missing = {row.server_id: row.id for row in rows if row.cloud_id not in servers}
         # The server that was read longest ago comes first: those of a cell that is down must not keep others from it.
         self._checked_in = {server_id: self._checked_in.get(server_id, 0) for server_id in missing}
         self._round += 1
@@ -91,7 +91,7 @@ class Reconciler:
             _with_wrong_marks, servers, [row for row in rows if row.cloud_id not in self._marked_at], self._deployment
         )
         for row, missing in wrong[:_MAX_CALLS]:
-            self._marked_at[row.cloud_id] = now
+            self._marked_at[row.server_id] = now
             log.warning(
                 "vm %s of %s: %s of its server %s was removed or changed in the cloud; restoring it",
                 row.id,
@@ -100,7 +100,7 @@ class Reconciler:
                 row.cloud_id,
             )
             try:
-                await self._cloud.set_metadata(row.cloud_id, missing)
+                await self._cloud.set_metadata(row.server_id, missing)
             except VmsvcError as error:
                 log.warning(
                     "vm %s of %s: the marks cannot be restored now; the vm stays %s: %s",
@@ -116,11 +116,11 @@ class Reconciler:
         now = time.monotonic()
         self._noticed_at = {server_id: at for server_id, at in self._noticed_at.items() if now - at < _MARKS_SECONDS}
         wrong = {
-            row.cloud_id: row
+            row.server_id: row
             for row in rows
-            if row.cloud_id in servers
-            and servers[row.cloud_id].takes_metadata
-            and metadata_differs(row, servers[row.cloud_id].metadata)
+            if row.server_id in servers
+            and servers[row.server_id].takes_metadata
+            and metadata_differs(row, servers[row.server_id].metadata)
         }
         repeated = [
             row
@@ -129,7 +129,7 @@ class Reconciler:
         ]
         if repeated:
             restored = await self._runtime.offload(_enqueue_notices, repeated[:_MAX_CALLS])
-            self._noticed_at.update({row.cloud_id: now for row in restored})
+            self._noticed_at.update({row.server_id: now for row in restored})
             for row in restored:
                 log.warning(
                     "vm %s of %s: the notice in the metadata of its server %s is not the one that it has; "
@@ -189,11 +189,11 @@ def _with_wrong_marks(
             {
                 name: value
                 for name, value in marks(row, deployment).items()
-                if servers[row.cloud_id].metadata.get(name) != value
+                if servers[row.server_id].metadata.get(name) != value
             },
         )
         for row in rows
-        if row.cloud_id in servers and row.state != State.BUILDING
+        if row.server_id in servers and row.state != State.BUILDING
     ]
     return [(row, missing) for row, missing in found if missing]
 
@@ -215,7 +215,7 @@ def _release_powered_off(down: set[str]) -> bool:
         noticed = vms.in_states([State.NOTICED])
         for row in noticed:
             if row.cloud_id in down and row.notice["running"] and row.acknowledged_at is None:
-                row = vms.get(row.id, lock=True)
+                row = vms.of_id(row.id, lock=True)
                 if row.state == State.NOTICED:
                     log.info("vm %s: powered off during its notice; it is released early", row.id)
                     acknowledge(work, row, None)

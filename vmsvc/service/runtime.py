@@ -32,7 +32,7 @@ class Runtime:
         self.offloaded = 0  # database functions under way or waiting for a thread
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="database")
         self._client_slots = asyncio.Semaphore(max(1, threads - _SERVICE_THREADS))
-        self._tasks: dict[str, asyncio.Task] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         #: loop name -> what is wrong with it, None when it runs
         self.problems: dict[str, str | None] = {}
         #: loop name -> how it is impaired, though it works
@@ -71,7 +71,7 @@ class Runtime:
         await self._client_slots.acquire()
         loop = asyncio.get_running_loop()
 
-        def ended(_: Future) -> None:
+        def ended(_: Future[T]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._client_slots.release)
 

@@ -17,11 +17,11 @@ class ServerRows:
         before = self.servers.pop(server_id, None)
         if server is not None:
             self.servers[server_id] = server
-        old, new = before and before.vmsvc_id, server and server.vmsvc_id
+        old, new = before.vmsvc_id if before else None, server.vmsvc_id if server else None
         if old != new:
             self._mark(old, server_id, False)
             self._mark(new, server_id, True)
-        return {old, new} - {None}
+        return {mark for mark in (old, new) if mark is not None}
 
     def put_row(self, row_id: str, server_id: str | None) -> set[str]:
         """A row changed and names this server now, or none. Returns the servers that it named or names."""
@@ -30,7 +30,7 @@ class ServerRows:
             del self._row_of[before]
         if server_id:
             self._row_of[server_id], self._server_of[row_id] = row_id, server_id
-        return {before, server_id or None} - {None}
+        return set(filter(None, (before, server_id)))
 
     def forget_rows(self) -> None:
         """No row names any server; the servers and their marks stay."""
@@ -47,7 +47,7 @@ class ServerRows:
     def mark_of(self, server_id: str) -> str | None:
         """The row whose mark a server carries."""
         server = self.servers.get(server_id)
-        return server and server.vmsvc_id
+        return server.vmsvc_id if server else None
 
     def carrying(self, row_id: str) -> tuple[str, ...]:
         """The servers that carry a row's mark, in order."""

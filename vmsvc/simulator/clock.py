@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 
 from vmsvc.simulator.errors import bad_request
 
@@ -19,7 +20,7 @@ class Clock:
     """Seconds since the epoch, `offset` ahead of the machine's clock. It never goes back, and stands still while it is
     frozen. `after_run` is called after due actions."""
 
-    def __init__(self, offset: float = 0.0, frozen_at: float | None = None):
+    def __init__(self, after_run: Callable[[], None], offset: float = 0.0, frozen_at: float | None = None):
         self.offset = offset
         self.frozen_at = frozen_at
         self._last = 0.0
@@ -27,7 +28,7 @@ class Clock:
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._replaying: float | None = None
-        self.after_run: Callable[[], None] = lambda: None
+        self._after_run = after_run
 
     def now(self) -> float:
         """The cloud's time. During a jump it is the time at which the current action was due."""
@@ -72,7 +73,7 @@ class Clock:
                 action()
         finally:
             self._replaying = None
-        self.after_run()
+        self._after_run()
         self._arm()
 
     def forget(self) -> None:
@@ -137,7 +138,7 @@ class Settings:
     ignores_groups: float = 0  # 1: Nova does not check whether a server group exists
     metadata_cache_seconds: float = 0.0  # Nova's metadata_cache_expiration: how long a guest may read old metadata
 
-    def change(self, values: dict) -> None:
+    def change(self, values: dict[str, Any]) -> None:
         """Change some settings, all or none. Raises ApiError 400 for an unknown name or a wrong value."""
         known = {field.name: field.type for field in fields(self)}
         for name, value in values.items():

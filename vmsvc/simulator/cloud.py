@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from vmsvc.simulator.errors import bad_request
 from vmsvc.simulator.glance.model import Image
@@ -26,18 +27,18 @@ class Cloud(Model):
     """One cloud, stored in a folder. `size` (hosts, vcpus, ram_mb, disk_gb) is that of a new cloud and of a reset one;
     `settings` are those of the command line and go before the stored ones."""
 
-    def __init__(self, folder: Path, size: dict[str, int], settings: dict | None = None):
+    def __init__(self, folder: Path, size: dict[str, int], settings: dict[str, Any] | None = None):
         self._size = size
         self._start_settings = settings or {}
         super().__init__(Store(folder / "cloud.sqlite"))
 
-    def load(self, settings: dict) -> None:
+    def load(self, settings: dict[str, Any]) -> None:
         """Read what is stored, add what a new cloud has, and go on with what was under way."""
         super().load({**self._start_settings, **settings})
         self.lifecycle = Lifecycle(self)
-        self.boot, self.deletion = Boot(self.lifecycle), Deletion(self.lifecycle)
+        self.boot, self.deletion = Boot(self.lifecycle), Deletion(self.lifecycle, self._occupy)
         self.state_changes = StateChanges(self.lifecycle)
-        self.deletion.on_theft = self._occupy
+
         if not self.identity.users:
             self._add_users_image_and_network()
         if not self.hosts.all and not self.flavors:
@@ -45,12 +46,12 @@ class Cloud(Model):
         self.store_settings()
         self.store_clock()
         self.store.commit()
-        self.clock.after_run = self.store.commit
+
         self.lifecycle.resume()
 
     def _add_users_image_and_network(self) -> None:
         self.identity.add_first_users()
-        owner, now = self.identity.project_named("admin").id, self.clock.now()
+        owner, now = self.identity.project_id("admin"), self.clock.now()
         image = Image(str(uuid.uuid4()), IMAGE, now, owner=owner)
         self.images.save(image.id, image)
         network = Network(str(uuid.uuid4()), str(uuid.uuid4()), owner, now, NETWORK, SUBNET)
@@ -60,7 +61,7 @@ class Cloud(Model):
         for name, vcpus, ram in FLAVORS:
             self.flavors.save(name, Flavor(name, vcpus, ram))
         for name in ("admin", "demo"):
-            self.quotas.set(self.identity.project_named(name).id, dict(LARGE_QUOTA))
+            self.quotas.set(self.identity.project_id(name), dict(LARGE_QUOTA))
         for number in range(1, self._size["hosts"] + 1):
             self.hosts.add(
                 f"sim-{number}", vcpus=self._size["vcpus"], ram_mb=self._size["ram_mb"], disk_gb=self._size["disk_gb"]
@@ -86,7 +87,7 @@ class Cloud(Model):
         count: int = 1,
         host: str | None = None,
         name: str = "foreign",
-        metadata: dict | None = None,
+        metadata: dict[str, Any] | None = None,
         tags: list[str] | None = None,
         volume: bool = False,
     ) -> list[Server]:
@@ -119,7 +120,7 @@ class Cloud(Model):
             servers.append(server)
         return servers
 
-    def _occupy(self, project_name: str, victim: Server, host_name: str) -> None:
+    def _occupy(self, project_name: str, victim: Server, host_name: str | None) -> None:
         """Place another project's server on the capacity that a deleted server frees, before a client can see it
         free."""
         project = self.identity.project_named(project_name)

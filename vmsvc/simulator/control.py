@@ -5,6 +5,7 @@ The control API asks for no token: everybody who reaches the port can use it. So
 in a network of containers."""
 
 from dataclasses import asdict
+from typing import Any
 
 from vmsvc.simulator.errors import ApiError, bad_request, not_found
 from vmsvc.simulator.http import ServiceHandler
@@ -25,7 +26,7 @@ class ControlHandler(ServiceHandler):
     def refuse(self, status: int, message: str) -> None:
         self.reply(status, {"error": message})
 
-    def values(self) -> dict:
+    def values(self) -> dict[str, Any]:
         """The JSON of the body, {} without a body."""
         return self.body() if self.request.body else {}
 
@@ -70,7 +71,7 @@ class State(ControlHandler):
         )
 
     @staticmethod
-    def _server(server: Server) -> dict:
+    def _server(server: Server) -> dict[str, Any]:
         return {
             "id": server.id,
             "name": server.name,
@@ -304,7 +305,7 @@ class UsersHandler(ControlHandler):
         values, identity = self.values(), self.cloud.identity
         name, role = values.get("project", "demo"), values.get("role", "member")
         project = identity.project_named(name) or identity.add_project(name)
-        user = identity.user_named(values.get("name")) or identity.add_user(values["name"], {})
+        user = identity.user_named(values.get("name", "")) or identity.add_user(values["name"], {})
         if role not in ("reader", "member", "admin"):
             raise bad_request("role must be reader, member or admin")
         identity.grant(user, project, role)

@@ -3,6 +3,7 @@
 import random
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from vmsvc.simulator.errors import bad_request
 from vmsvc.simulator.nova.servers import Server
@@ -62,7 +63,7 @@ class HttpFault:  # pylint: disable=too-many-instance-attributes
     seen: int = 0  # calls that it could have met
     hits: int = 0  # calls that it has met
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self._path = re.compile(self.path)
 
@@ -82,18 +83,18 @@ class HttpFault:  # pylint: disable=too-many-instance-attributes
         self.hits += 1
         return True
 
-    def view(self) -> dict:
+    def view(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
 
 class HttpFaults:
     """The registered faults of HTTP calls. A restart of the simulator forgets them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.all: dict[str, HttpFault] = {}
         self._last = 0
 
-    def add(self, values: dict) -> HttpFault:
+    def add(self, values: dict[str, Any]) -> HttpFault:
         """Register a fault. Raises ApiError for an unknown action or field."""
         if values.get("action") not in HTTP_ACTIONS:
             raise bad_request(f"action must be one of {', '.join(HTTP_ACTIONS)}")
@@ -148,7 +149,7 @@ class ServerFaults:
         self.all = Table(store, "trouble", ServerFault)
         self._last = max((int(key) for key in self.all), default=0)
 
-    def add(self, values: dict) -> ServerFault:
+    def add(self, values: dict[str, Any]) -> ServerFault:
         """Register a fault. Raises ApiError for an unknown kind or field."""
         if values.get("kind") not in SERVER_KINDS:
             raise bad_request(f"kind must be one of {', '.join(SERVER_KINDS)}")

@@ -6,9 +6,13 @@ import re
 import uuid
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, NoReturn, cast
 
-from tornado.iostream import StreamClosedError
-from tornado.web import Finish, RequestHandler
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import HTTPServerRequest
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.web import Application, Finish, RequestHandler
 
 from vmsvc.simulator.clock import http_date
 from vmsvc.simulator.cloud import Cloud
@@ -38,7 +42,7 @@ class CallLog:
     calls were made."""
 
     def __init__(self, size: int = 20000):
-        self.log: deque[dict] = deque(maxlen=size)
+        self.log: deque[dict[str, Any]] = deque(maxlen=size)
         self.counts: Counter[str] = Counter()
         self.total = 0
         self.in_flight = 0
@@ -46,7 +50,7 @@ class CallLog:
 
     def begin(
         self, service: str, method: str, uri: str, user: str | None, at: float, global_request_id: str | None = None
-    ) -> dict:
+    ) -> dict[str, Any]:
         """Add a call that has arrived. Its `status` is None until it is answered."""
         self.total += 1
         path = uri.partition("?")[0]
@@ -67,7 +71,7 @@ class CallLog:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         return call
 
-    def end(self, call: dict, status: int | None) -> None:
+    def end(self, call: dict[str, Any], status: int | None) -> None:
         """Set the status that a call was answered with; None when its connection was cut."""
         call["status"] = status
         self.in_flight -= 1
@@ -80,7 +84,7 @@ class CallLog:
         path: str = "",
         since: int = 0,
         status: int | None = None,
-    ) -> list[dict]:
+    ) -> list[dict[str, Any]]:
         """The calls after number `since` that match. `path` is a regular expression for the path with its query."""
         return [
             call
@@ -119,12 +123,12 @@ class ServiceHandler(RequestHandler):
     service = ""
     requires_token = True
     content_type = "application/json"
-    token: Token | None = None
+    _token: Token | None = None
     _faults_after: tuple[HttpFault, ...] = ()
     _answering_with_fault = False
-    _call: dict | None = None
+    _call: dict[str, Any] | None = None
 
-    def __init__(self, application, request, context: Context):
+    def __init__(self, application: Application, request: HTTPServerRequest, context: Context):
         self.context = context
         self.cloud = context.cloud
         self.request_id = f"req-{uuid.uuid4()}"
@@ -140,17 +144,22 @@ class ServiceHandler(RequestHandler):
         user = self.cloud.identity.users[token.user_id].name if token else None
         self._call = self.context.calls.begin(
             self.service,
-            self.request.method,
-            self.request.uri,
+            self.request.method or "",
+            self.request.uri or "",
             user,
             self.cloud.clock.now(),
             self.request.headers.get("X-Openstack-Request-Id"),
         )
         await self._apply_faults()
-        self.token = self.cloud.identity.token(self.request.headers.get("X-Auth-Token"))
+        self._token = self.cloud.identity.token(self.request.headers.get("X-Auth-Token"))
         self.negotiate()
-        if self.requires_token and (self.token is None or self.token.project_id is None):
+        if self.requires_token and (self._token is None or not self._token.project_id):
             self.unauthorized()
+
+    @property
+    def token(self) -> Token:
+        """The token of the call. Raises Finish, after a 401, where it has none that is valid."""
+        return self._token or self.unauthorized()
 
     def negotiate(self) -> None:
         """Set the microversion of the request, where the service has any."""
@@ -167,11 +176,16 @@ class ServiceHandler(RequestHandler):
         return f"{self.request.protocol}://{self.request.host}"
 
     @property
+    def stream(self) -> IOStream:
+        """The connection to the client."""
+        return cast(HTTP1Connection, self.request.connection).stream
+
+    @property
     def query(self) -> dict[str, str]:
         """The last value of each query parameter."""
         return {name: values[-1].decode() for name, values in self.request.query_arguments.items()}
 
-    def body(self) -> dict:
+    def body(self) -> dict[str, Any]:
         """The JSON object of the request's body. Raises ApiError 400 for anything else."""
         try:
             body = json.loads(self.request.body)
@@ -193,7 +207,7 @@ class ServiceHandler(RequestHandler):
         self.set_header("Content-Type", self.content_type)
         self.finish(json.dumps(body))
 
-    def unauthorized(self) -> None:
+    def unauthorized(self) -> NoReturn:
         """Answer 401 (measured). Raises Finish."""
         self.set_header("WWW-Authenticate", f'Keystone uri="{self.base}/identity/v3"')
         self.reply(401, UNAUTHORIZED)
@@ -203,7 +217,7 @@ class ServiceHandler(RequestHandler):
         """Answer a refusal in the service's form."""
         raise NotImplementedError
 
-    def write_error(self, status_code: int, **kwargs) -> None:
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer an ApiError, or a defect of the simulator, in the service's form."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         if isinstance(error, ApiError):
@@ -211,12 +225,14 @@ class ServiceHandler(RequestHandler):
         else:
             self.refuse(status_code, self._reason)
 
-    def log_exception(self, typ, value, tb) -> None:
+    def log_exception(
+        self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
         """Log defects of the simulator, and not its refusals."""
         if not isinstance(value, ApiError):
             super().log_exception(typ, value, tb)
 
-    def send_error(self, status_code: int = 500, **kwargs) -> None:
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         """As Tornado's, without clearing the headers: that of the microversion has to stay."""
         if self._headers_written:
             super().send_error(status_code, **kwargs)
@@ -224,10 +240,12 @@ class ServiceHandler(RequestHandler):
         self.set_status(status_code)
         self.write_error(status_code, **kwargs)
 
-    def finish(self, chunk=None):
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "asyncio.Future[None]":
         """Commit what was changed, then send the answer, unless a fault puts another one in its place."""
         if self._answering_with_fault:  # Tornado calls this when the method returns, but the fault answers.
-            return None
+            ignored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            ignored.set_result(None)
+            return ignored
         self.cloud.store.commit()
         self.set_header("Date", http_date(self.cloud.clock.now()))
         self.set_header("x-openstack-request-id", self.request_id)
@@ -253,7 +271,8 @@ class ServiceHandler(RequestHandler):
 
     async def _apply_faults(self) -> None:
         text = self.request.body.decode(errors="replace") if self.context.http_faults.all else ""
-        matching = self.context.http_faults.matching(self.service, self.request.method, self.request.uri, text)
+        method, uri = self.request.method or "", self.request.uri or ""
+        matching = self.context.http_faults.matching(self.service, method, uri, text)
         self._faults_after = tuple(fault for fault in matching if HTTP_ACTIONS[fault.action] == "after")
         for fault in matching:
             if fault in self._faults_after:
@@ -272,7 +291,7 @@ class ServiceHandler(RequestHandler):
                 self._answer(fault)
                 raise Finish()
 
-    async def _answer_with(self, fault: HttpFault, chunk) -> None:
+    async def _answer_with(self, fault: HttpFault, chunk: str | bytes | dict[str, Any] | None) -> None:
         if fault.action.startswith(("delay", "hang")):
             await self._pause(fault.seconds if fault.action == "delay_after" else None)
         self._answering_with_fault = False
@@ -285,9 +304,9 @@ class ServiceHandler(RequestHandler):
             self.set_status(200)
             super().finish("<html><body><h1>It works!</h1></body></html>")
         elif fault.action == "half_json":
-            super().finish((chunk or "{}")[: max(1, len(chunk or "{}") // 2)])
+            super().finish(_half(_text(chunk)))
         elif fault.action == "cut_body":
-            await self._send_half(chunk or "{}")
+            await self._send_half(_text(chunk))
         else:
             self._cut(raising=False)
 
@@ -316,9 +335,8 @@ class ServiceHandler(RequestHandler):
         """Send headers that announce the whole body, half of the body, and close the connection."""
         lines = [f"HTTP/1.1 {self.get_status()} OK", f"Content-Length: {len(chunk)}", "Content-Type: application/json"]
         head = "\r\n".join(lines) + "\r\n\r\n"
-        stream = self.request.connection.stream
         try:
-            await stream.write((head + chunk[: max(1, len(chunk) // 2)]).encode())
+            await self.stream.write((head + _half(chunk)).encode())
         except StreamClosedError:
             pass
         self._cut(raising=False)
@@ -327,6 +345,17 @@ class ServiceHandler(RequestHandler):
         """Close the connection without an answer."""
         self._finished = True
         self.on_connection_close()
-        self.request.connection.stream.close()
+        self.stream.close()
         if raising:
             raise Finish()
+
+
+def _text(chunk: str | bytes | dict[str, Any] | None) -> str:
+    """A body as text; that of an answer without one is an empty object."""
+    if isinstance(chunk, dict):
+        return json.dumps(chunk)
+    return (chunk.decode() if isinstance(chunk, bytes) else chunk) or "{}"
+
+
+def _half(text: str) -> str:
+    return text[: max(1, len(text) // 2)]

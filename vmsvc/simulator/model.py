@@ -1,5 +1,7 @@
 """All parts of the cloud, loaded from the store: what the life of a server and the HTTP handlers work on."""
 
+from typing import Any
+
 from vmsvc.simulator.clock import Clock, Settings
 from vmsvc.simulator.faults import ServerFaults
 from vmsvc.simulator.glance.model import Image
@@ -19,12 +21,12 @@ class Model:
         self.store = store
         self.load({})
 
-    def load(self, settings: dict) -> None:
+    def load(self, settings: dict[str, Any]) -> None:
         """Read every part from the store. `settings` go before the stored ones."""
         stored = dict(self.store.load("setting"))
         self.settings = Settings()
         self.settings.change({**stored.get("all", {}), **settings})
-        self.clock = Clock(**stored.get("clock", {}))
+        self.clock = Clock(self.store.commit, **stored.get("clock", {}))
         self.identity = Identity(self.store, self.clock, self.settings)
         self.flavors = Table(self.store, "flavor", Flavor)
         self.images = Table(self.store, "image", Image)

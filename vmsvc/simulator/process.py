@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TextIO
 
 #: A proxy that the environment names could not reach this machine's loopback.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -44,18 +45,18 @@ class FolderLock:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._file = None
+        self._file: TextIO | None = None
 
     def acquire(self) -> bool:
         """Try to get the lock. False when another process has it."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = open(self._folder / "lock", "a", encoding="utf-8")  # pylint: disable=consider-using-with
+        file = open(self._folder / "lock", "a", encoding="utf-8")  # pylint: disable=consider-using-with
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._file.close()
-            self._file = None
+            file.close()
             return False
+        self._file = file
         return True
 
     def last_port(self) -> int | None:
@@ -79,14 +80,15 @@ class FolderLock:
             ),
         )
 
-    def address(self) -> dict | None:
+    def address(self) -> dict[str, Any] | None:
         """What the last simulator of this folder announced: url, port, pid, started, clouds."""
         try:
-            return json.loads((self._folder / "address").read_text(encoding="utf-8"))
+            announced: dict[str, Any] = json.loads((self._folder / "address").read_text(encoding="utf-8"))
+            return announced
         except (OSError, ValueError):
             return None
 
-    def live_address(self) -> dict | None:
+    def live_address(self) -> dict[str, Any] | None:
         """The announcement if the process that made it is still running, else None."""
         address = self.address()
         if address is None or start_time(address["pid"]) != address["started"]:
@@ -139,7 +141,7 @@ class StartFailed(Exception):
 
 
 def start(
-    folder: Path | str, *, hosts: int = 4, vcpus: int = 4, ram_mb: int = 8192, timeout: float = 20.0, **options
+    folder: Path | str, *, hosts: int = 4, vcpus: int = 4, ram_mb: int = 8192, timeout: float = 20.0, **options: object
 ) -> RunningSimulator:
     """Find the simulator of this folder, or start it as a process that outlives the caller.
 
@@ -168,7 +170,7 @@ def start(
     raise StartFailed(f"no simulated cloud in {folder}: {_log_end(folder)}")
 
 
-def _spawn(folder: Path, flags: dict) -> int:
+def _spawn(folder: Path, flags: dict[str, Any]) -> int:
     """Start the simulator in a session of its own. Returns its pid."""
     command = [sys.executable, "-m", "vmsvc.simulator", "--dir", str(folder)]
     for name, value in flags.items():

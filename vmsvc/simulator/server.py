@@ -8,6 +8,7 @@ import socket
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -65,7 +66,7 @@ def application(cloud: Cloud) -> Application:
 def write_clouds(folder: Path, url: str, identity: Identity) -> Path:
     """Write clouds.yaml, which only its owner can read, with the clouds sim-admin and sim-demo."""
     path = folder / "clouds.yaml"
-    passwords = {name: identity.user_named(name).password for name in ("admin", "demo")}
+    passwords = {user.name: user.password for user in map(identity.user_named, ("admin", "demo")) if user}
     write_atomically(path, CLOUDS.format(url=url, **passwords))
     return path
 
@@ -82,7 +83,7 @@ def bind(address: str, port: int, last_port: int | None) -> list[socket.socket]:
 
 
 async def serve(
-    folder: Path, address: str, name: str, port: int, size: dict[str, int], settings: dict, lock: FolderLock
+    folder: Path, address: str, name: str, port: int, size: dict[str, int], settings: dict[str, Any], lock: FolderLock
 ) -> None:
     """Serve the cloud of this folder until SIGTERM or SIGINT. The caller holds the lock. clouds.yaml has `name` as the
     cloud's host."""

@@ -34,7 +34,7 @@ class Store:
         """Delete the row with the next commit."""
         self._changed[kind, key] = None
 
-    def load(self, kind: str) -> Iterator[tuple[str, dict]]:
+    def load(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The key and the content of each committed row of a kind."""
         for key, body in self._database.execute("SELECT key, body FROM thing WHERE kind = ?", (kind,)):
             yield key, json.loads(body)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
-from psycopg2.extensions import parse_dsn
+from psycopg2.extensions import connection, parse_dsn
 
 #: The schemes that libpq knows.
 _SCHEME = re.compile(r"postgres(ql)?://")
@@ -43,11 +43,12 @@ class Address:
     parameters: Mapping[str, str]
     session: Mapping[str, str]
 
-    def connect(self, name: str) -> Any:
-        """A new connection (psycopg2's); `name` is what PostgreSQL calls it, unless the address has another."""
-        return psycopg2.connect(
-            **{**_DEFAULTS, "fallback_application_name": name, **self.parameters, "client_encoding": "UTF8"}
-        )
+    def connect(self, name: str) -> connection:
+        """A new connection; `name` is what PostgreSQL calls it, unless the address has another."""
+        defaults = {**_DEFAULTS, "fallback_application_name": name}
+        parameters: dict[str, Any] = {**defaults, **self.parameters, "client_encoding": "UTF8"}
+        opened: connection = psycopg2.connect(**parameters)
+        return opened
 
 
 def parse_url(text: str) -> Address:

@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
-from peewee import InterfaceError, InternalError, OperationalError, PostgresqlDatabase
+from peewee import InterfaceError, InternalError, OperationalError
 
 from vmsvc.store import models, queries
 from vmsvc.store.address import parse_url
@@ -37,6 +37,8 @@ TEST_PREFIX = "test "
 _HEARING_SECONDS = 2.0
 #: The longest time in seconds for a statement that reads for display, of which there may be much.
 SHOW_SECONDS = 5.0
+
+Connection = psycopg2.extensions.connection
 
 #: InternalError is what a server that takes no changes says (it is a standby, or was told to be read-only).
 DATABASE_ERRORS = (
@@ -74,9 +76,7 @@ class CommittedEvent:
 _observers: list[Callable[[CommittedEvent], None]] = []
 
 
-def open_database(
-    url: str, connections: int, committed: Callable[[CommittedEvent], None] | None = None
-) -> PostgresqlDatabase:
+def open_database(url: str, connections: int, committed: Callable[[CommittedEvent], None] | None = None) -> Pool:
     """The pool of connections, bound to the models. Nothing is connected yet. `committed` is called with each event
     that this process commits, in a thread of the database."""
     pool = Pool(parse_url(url), max_connections=connections, stale_timeout=300, timeout=10)
@@ -213,7 +213,7 @@ class NotificationsLost(Exception):
     """Notifications do not reach the connection that listens."""
 
 
-def listen(url: str) -> psycopg2.extensions.connection:
+def listen(url: str) -> Connection:
     """Open a connection outside the pool that receives the channel's notifications; poll it when it is readable.
 
     Raises NotificationsLost when a test notification from the pool does not arrive on it: a pooler in transaction mode
@@ -238,7 +238,7 @@ def listen(url: str) -> psycopg2.extensions.connection:
     return connection
 
 
-def _arrives(connection: psycopg2.extensions.connection, word: str) -> bool:
+def _arrives(connection: Connection, word: str) -> bool:
     deadline = time.monotonic() + _HEARING_SECONDS
     while not any(notice.payload == word for notice in connection.notifies):
         if not select.select([connection], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -251,4 +251,4 @@ def _arrives(connection: psycopg2.extensions.connection, word: str) -> bool:
 def changes() -> str:
     """A text that changes whenever a transaction that wrote anything ends: PostgreSQL's snapshot."""
     with connected():
-        return models.database.execute_sql(queries.SNAPSHOT).fetchone()[0]
+        return str(models.database.execute_sql(queries.SNAPSHOT).fetchone()[0])

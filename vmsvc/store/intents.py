@@ -8,7 +8,7 @@ from peewee import Expression
 
 from vmsvc.store import queries
 from vmsvc.store.db import Unit
-from vmsvc.store.models import Intent, any_of, database, seconds_from_now
+from vmsvc.store.models import Intent, any_of, database, seconds_from_now, tuples_of
 
 #: Seconds for which a claim holds; its owner renews it in a third of that. A killed replica's work goes on after it.
 LEASE_SECONDS = 30
@@ -110,7 +110,7 @@ def open_for(vm_ids: Collection[str], kinds: Collection[str]) -> set[str]:
     found = Intent.select(Intent.vm_id).where(
         any_of(Intent.vm_id, vm_ids), Intent.kind.in_(list(kinds)), Intent.done_at.is_null()
     )
-    return {vm_id for (vm_id,) in found.tuples()}
+    return {vm_id for (vm_id,) in tuples_of(found)}
 
 
 def seconds_to_next() -> float | None:

@@ -9,7 +9,17 @@ from peewee import JOIN, SQL, Expression, ModelDelete, fn
 from vmsvc.domain.lifecycle import REMOVING
 from vmsvc.store import queries
 from vmsvc.store.db import Unit
-from vmsvc.store.models import Cooldown, Eviction, Reservation, Vm, any_of, database, seconds_from_now
+from vmsvc.store.models import (
+    Cooldown,
+    Eviction,
+    Reservation,
+    Vm,
+    any_of,
+    database,
+    dicts_of,
+    seconds_from_now,
+    tuples_of,
+)
 
 #: How a notice is delivered: in the guest's metadata and by the event, or by the event alone.
 METADATA, EVENT = "metadata", "event"
@@ -76,12 +86,10 @@ def start_cooldown(work: Unit, host: str, boot: Mapping[str, Any], reason: str, 
 def cooldowns() -> dict[tuple[str, str], dict[str, str]]:
     """(flavor id, image id) -> the hosts that refused such VMs lately, with what the cloud said."""
     found: dict[tuple[str, str], dict[str, str]] = {}
-    rows = (
-        Cooldown.select(Cooldown.flavor_id, Cooldown.image_id, Cooldown.host, Cooldown.reason)
-        .where(Cooldown.until_at > fn.clock_timestamp())
-        .tuples()
+    query = Cooldown.select(Cooldown.flavor_id, Cooldown.image_id, Cooldown.host, Cooldown.reason).where(
+        Cooldown.until_at > fn.clock_timestamp()
     )
-    for flavor_id, image_id, host, reason in rows:
+    for flavor_id, image_id, host, reason in tuples_of(query):
         found.setdefault((flavor_id, image_id), {})[host] = reason
     return found
 
@@ -90,7 +98,7 @@ def unplugged(network_id: str) -> str | None:
     """The message of the last build of the last ten minutes that got no address on this network; None without one, or
     when a later build got one. A tenant has no better evidence about another project's network."""
     found = database.execute_sql(queries.UNPLUGGED, {"seconds": _UNPLUGGED_SECONDS, "network": network_id}).fetchone()
-    return found and found[0]
+    return str(found[0]) if found else None
 
 
 def record_eviction(
@@ -106,7 +114,14 @@ def record_eviction(
 ) -> None:
     """Write that a VM is to be evicted, for which request and why. `plan`: round, bin, criterion, cost, runner_up,
     optimal."""
-    no_plan = {"round": 0, "bin": None, "criterion": None, "cost": {}, "runner_up": None, "optimal": True}
+    no_plan: dict[str, object] = {
+        "round": 0,
+        "bin": None,
+        "criterion": None,
+        "cost": {},
+        "runner_up": None,
+        "optimal": True,
+    }
     Eviction.create(
         vm_id=victim.id,
         owner=victim.principal,
@@ -138,7 +153,8 @@ def record_acknowledgement(vm_id: str, by: str | None) -> None:
 
 def readable_since(vm_id: str) -> datetime | None:
     """Since when the guest of a VM can read its newest notice; None when it cannot."""
-    return Eviction.select(Eviction.noticed_at).where(_newest(vm_id)).scalar()
+    found: datetime | None = Eviction.select(Eviction.noticed_at).where(_newest(vm_id)).scalar()
+    return found
 
 
 def exempt_vms(seconds: float) -> frozenset[str]:
@@ -171,7 +187,8 @@ def record_delivery_by_event(vm_id: str) -> None:
 
 def noticed_event_at(vm_id: str) -> datetime | None:
     """When the first event of a VM's newest notice was written; None when history no longer has it."""
-    return database.execute_sql(queries.NOTICED_EVENT_AT, {"vm": vm_id}).fetchone()[0]
+    found: datetime | None = database.execute_sql(queries.NOTICED_EVENT_AT, {"vm": vm_id}).fetchone()[0]
+    return found
 
 
 def move_notice(vm_id: str, evict_at: datetime) -> None:
@@ -206,7 +223,7 @@ def with_victims(request_vm_ids: Collection[str]) -> frozenset[str]:
         .distinct()
         .where(any_of(Eviction.request_vm_id, request_vm_ids), Eviction.evicting_at.is_null(False))
     )
-    return frozenset(vm_id for (vm_id,) in rows.tuples())
+    return frozenset(vm_id for (vm_id,) in tuples_of(rows))
 
 
 def has_leaving_victims(request_vm_id: str) -> bool:
@@ -225,12 +242,12 @@ def has_leaving_victims(request_vm_id: str) -> bool:
 
 def recent_losses(seconds: float) -> dict[str, int]:
     """How many VMs each owner, by id, lost to evictions within so many seconds; practised evictions do not count."""
-    return dict(
+    rows = (
         Eviction.select(fn.COALESCE(Eviction.owner_id, Eviction.owner), fn.COUNT(Eviction.id))
         .where(Eviction.evicting_at > seconds_from_now(-seconds), ~Eviction.simulated)
         .group_by(SQL("1"))
-        .tuples()
     )
+    return dict(tuples_of(rows))
 
 
 def evictions(
@@ -265,7 +282,7 @@ def evictions(
         query = query.where(Eviction.request_vm_id.in_(list(request_ids)))
     if reason is not None:
         query = query.where(Eviction.reason == reason)
-    return list(query.dicts())
+    return list(dicts_of(query))
 
 
 def _newest(vm_id: str) -> Expression:

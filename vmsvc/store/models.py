@@ -3,7 +3,9 @@
 All times are the database's own clock (timestamptz): the clocks of replicas do not matter.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from typing import Any
 
 from peewee import (
     SQL,
@@ -15,6 +17,7 @@ from peewee import (
     Field,
     IntegerField,
     Model,
+    ModelSelect,
     TextField,
     Value,
     fn,
@@ -23,6 +26,18 @@ from playhouse.postgres_ext import BinaryJSONField, DateTimeTZField
 
 #: Bound by `store.db.open_database`; one database per process.
 database = DatabaseProxy()
+
+
+def moment(index: bool = False) -> "Field[datetime]":
+    """A column of moments. (Peewee's stubs have no types of `playhouse`.)"""
+    field: "Field[datetime]" = DateTimeTZField(index=index)
+    return field
+
+
+def moment_or_null(index: bool = False) -> "Field[datetime | None]":
+    """A column of moments that may be null."""
+    field: "Field[datetime | None]" = DateTimeTZField(null=True, index=index)
+    return field
 
 
 class Base(Model):
@@ -39,7 +54,7 @@ class Deployment(Base):
     """One row: who we are in the cloud. Servers carry this id, so that two deployments in one project keep apart."""
 
     id = TextField(primary_key=True)
-    created_at = DateTimeTZField()
+    created_at = moment()
 
 
 class Vm(Base):
@@ -65,12 +80,12 @@ class Vm(Base):
     room = BinaryJSONField(index=False)  # what it claims from a host
     host = TextField(null=True)  # operator mode: the host it is pinned to
     host_id = TextField(null=True)
-    created_at = DateTimeTZField()
-    updated_at = DateTimeTZField()
-    launched_at = DateTimeTZField(null=True)
-    ended_at = DateTimeTZField(null=True, index=True)
-    evict_at = DateTimeTZField(null=True)  # NOTICED: untouched before this
-    acknowledged_at = DateTimeTZField(null=True)  # the guest, or its owner, said that it may go early
+    created_at = moment()
+    updated_at = moment()
+    launched_at = moment_or_null()
+    ended_at = moment_or_null(index=True)
+    evict_at = moment_or_null()  # NOTICED: untouched before this
+    acknowledged_at = moment_or_null()  # the guest, or its owner, said that it may go early
     evicted_for = TextField(null=True)  # the preemptor's vmsvc id
     notice = BinaryJSONField(null=True, index=False)  # what decided, for events and lists
     refusal = BinaryJSONField(null=True, index=False)  # PENDING again: what the cloud said and when
@@ -78,6 +93,20 @@ class Vm(Base):
     rounds = IntegerField(default=0)  # rounds of eviction for it, at most 2
     outcome = BinaryJSONField(null=True, index=False)  # the answer to the POST, the same for every retry
     changed = BigIntegerField(index=True)  # the transaction that wrote it last: PostgreSQL fills it in
+
+    @property
+    def server_id(self) -> str:
+        """The cloud's id of its server. Raises ValueError for a VM without one."""
+        if self.cloud_id is None:
+            raise ValueError(f"vm {self.id} has no server")
+        return self.cloud_id
+
+    @property
+    def notice_end(self) -> datetime:
+        """Its `evict_at`. Raises ValueError for a VM without notice."""
+        if self.evict_at is None:
+            raise ValueError(f"vm {self.id} has no notice")
+        return self.evict_at
 
 
 class Idempotency(Base):
@@ -87,7 +116,7 @@ class Idempotency(Base):
     key = TextField()
     body_hash = TextField()
     vm_id = TextField(index=True)
-    created_at = DateTimeTZField()
+    created_at = moment()
 
     class Meta:
         """One use of a key for each principal."""
@@ -101,13 +130,13 @@ class Intent(Base):
     id = BigAutoField()
     kind = TextField()  # boot, notice, reprieve, evict, delete
     vm_id = TextField()
-    not_before = DateTimeTZField()
+    not_before = moment()
     lease_owner = TextField(null=True)
-    lease_until = DateTimeTZField(null=True)
+    lease_until = moment_or_null()
     attempts = IntegerField(default=0)
     times_enqueued = IntegerField(column_name="wishes", default=1)  # above what a worker claimed: carried out again
-    created_at = DateTimeTZField()
-    done_at = DateTimeTZField(null=True)
+    created_at = moment()
+    done_at = moment_or_null()
 
 
 class Reservation(Base):
@@ -118,8 +147,8 @@ class Reservation(Base):
     bin_kind = TextField()  # quota, host, host_id
     bin = TextField()
     members = BinaryJSONField(default=dict, index=False)  # host_id: who held what there when it was planned
-    created_at = DateTimeTZField()
-    released_at = DateTimeTZField(null=True)
+    created_at = moment()
+    released_at = moment_or_null()
 
 
 class Cooldown(Base):
@@ -130,7 +159,7 @@ class Cooldown(Base):
     flavor_id = TextField()
     image_id = TextField()
     reason = TextField()  # what the cloud said
-    until_at = DateTimeTZField()
+    until_at = moment()
 
     class Meta:
         """One for each kind of VM on a host."""
@@ -147,8 +176,8 @@ class RequestClass(Base):
     network_id = TextField()
     availability_zone = TextField()
     conditions = TextField(index=True)  # JSON list: what else than capacity they ask of a host
-    accepted_at = DateTimeTZField(null=True)  # the cloud built one
-    futile_at = DateTimeTZField(null=True)  # an eviction for one did not help: capacity was not the cause
+    accepted_at = moment_or_null()  # the cloud built one
+    futile_at = moment_or_null()  # an eviction for one did not help: capacity was not the cause
     futile_error = TextField(null=True)
     futile_reason = TextField(null=True)  # what the cloud said
 
@@ -174,17 +203,17 @@ class Eviction(Base):
     cost = BinaryJSONField(index=False)
     runner_up = BinaryJSONField(null=True, index=False)
     optimal = BooleanField()
-    planned_at = DateTimeTZField()
-    evict_at = DateTimeTZField()
-    noticed_at = DateTimeTZField(null=True)  # the guest could read it from then on
-    acknowledged_at = DateTimeTZField(null=True)
+    planned_at = moment()
+    evict_at = moment()
+    noticed_at = moment_or_null()  # the guest could read it from then on
+    acknowledged_at = moment_or_null()
     acknowledged_by = TextField(null=True)  # who said so; null: the guest, by powering itself off
-    reprieved_at = DateTimeTZField(null=True)
-    evicting_at = DateTimeTZField(null=True, index=True)
-    stopped_at = DateTimeTZField(null=True)
-    deleted_at = DateTimeTZField(null=True)  # the cloud has taken the DELETE
-    freed_at = DateTimeTZField(null=True)  # the cloud says 404: quota and capacity are free
-    fulfilled_at = DateTimeTZField(null=True)  # the request that it was for became ACTIVE
+    reprieved_at = moment_or_null()
+    evicting_at = moment_or_null(index=True)
+    stopped_at = moment_or_null()
+    deleted_at = moment_or_null()  # the cloud has taken the DELETE
+    freed_at = moment_or_null()  # the cloud says 404: quota and capacity are free
+    fulfilled_at = moment_or_null()  # the request that it was for became ACTIVE
     wasted = TextField(null=True)  # why it was for nothing, if it was
     delivery = TextField(default="metadata")  # of the notice: or event, by the event alone
     exempt = TextField(null=True)  # reprieved, for it could not be made to go: why
@@ -199,7 +228,7 @@ class Event(Base):
     vm_id = TextField()
     subject = TextField()
     is_preemptible = BooleanField()
-    time = DateTimeTZField()
+    time = moment()
     data = BinaryJSONField(index=False)
 
 
@@ -218,7 +247,7 @@ class Ticket(Base):
     principal_id = TextField(null=True)  # and who that is; null: the name
     may_write = BooleanField()
     credential = TextField()  # the hash of what its holder showed
-    expires_at = DateTimeTZField(index=True)
+    expires_at = moment(index=True)
 
 
 # Indexes that hold a part of the rows alone. Two are promises: one open intent of a kind for a VM, one open
@@ -249,9 +278,17 @@ def any_of(field: Field, values: Collection[str]) -> Expression:
     return field == fn.ANY(Value(values, converter=list, unpack=False))
 
 
+def tuples_of(query: "ModelSelect[Any]") -> Iterator[tuple[Any, ...]]:
+    """The rows of a query as tuples of its columns. (Peewee's stubs say of `tuples()` that it gives models.)"""
+    return iter(query.tuples())
+
+
+def dicts_of(query: "ModelSelect[Any]") -> Iterator[dict[str, Any]]:
+    """The rows of a query as mappings from names to values, as `tuples_of`."""
+    return iter(query.dicts())
+
+
 #: Table and trigger. Without `vm_changed` no replica would learn of a row that changed.
 TRIGGERS = frozenset({("vm", "vm_changed")})
 
 MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Cooldown, RequestClass, Eviction, Event, Watermark, Ticket)
-
-__all__ = [model.__name__ for model in MODELS] + ["MODELS", "TRIGGERS", "any_of", "database", "seconds_from_now"]

@@ -9,7 +9,7 @@ from vmsvc.domain.errors import HistoryGone
 from vmsvc.domain.events import TYPES, envelope
 from vmsvc.store import queries
 from vmsvc.store.db import connected
-from vmsvc.store.models import Event, Watermark, database
+from vmsvc.store.models import Event, Watermark, database, dicts_of, tuples_of
 
 #: The columns of an event that its envelope is made of.
 _COLUMNS = ("seq", "type", "state", "subject", "time", "data")
@@ -33,7 +33,7 @@ def removed_seq() -> int:
 
 def latest(limit: int) -> tuple[int, list[dict[str, Any]]]:
     """The newest events in order, `limit` at most, and the seq after which they are all there are."""
-    rows = list(Event.select().order_by(Event.seq.desc()).limit(limit).dicts())[::-1]
+    rows = list(dicts_of(Event.select().order_by(Event.seq.desc()).limit(limit)))[::-1]
     since = rows[0]["seq"] - 1 if len(rows) == limit else removed_seq()
     return since, [envelope(row) for row in rows]
 
@@ -69,9 +69,9 @@ def page(
         found = database.execute_sql(queries.OF_VM, {"vm": vm, "since": since, "limit": MAX_VM_EVENTS}).fetchall()
         if len(found) == MAX_VM_EVENTS:
             last = found[-1][0]
-        rows = _first_events(kinds, limit).where(Event.seq.in_([seq for (seq,) in found])).tuples()
+        rows = tuples_of(_first_events(kinds, limit).where(Event.seq.in_([seq for (seq,) in found])))
     elif len(kinds) == 2 * len(TYPES):
-        rows = Event.select(*_FIELDS).where(Event.seq > since).order_by(Event.seq).limit(limit).tuples()
+        rows = tuples_of(Event.select(*_FIELDS).where(Event.seq > since).order_by(Event.seq).limit(limit))
     else:
         rows = database.execute_sql(
             queries.OF_KINDS,
@@ -86,7 +86,7 @@ def page(
     return events, events[-1]["data"]["seq"] if len(events) == limit else max(last, since)
 
 
-def _first_events(kinds: Collection[tuple[str, bool]], limit: int) -> ModelSelect:
+def _first_events(kinds: Collection[tuple[str, bool]], limit: int) -> "ModelSelect[Event]":
     """A query for the first events of these kinds."""
     return (
         Event.select(*_FIELDS)
@@ -100,7 +100,7 @@ def remove_old_events(hours: float, limit: int = 5000) -> int:
     """Remove the oldest `limit` of the events older than so many hours; returns how many, 0 also while another replica
     does it. Writers of events do not wait for it. Readers see the rows and `removed_seq` change at the same moment."""
     with connected():
-        return database.execute_sql(queries.REMOVE_EVENTS, {"seconds": hours * 3600, "limit": limit}).rowcount
+        return int(database.execute_sql(queries.REMOVE_EVENTS, {"seconds": hours * 3600, "limit": limit}).rowcount)
 
 
 def oldest_age() -> float:
@@ -112,7 +112,7 @@ def oldest_age() -> float:
 
 def other_sessions() -> int:
     """How many sessions of vmsvc there are besides this one: a service that runs on this database."""
-    return database.execute_sql(queries.OTHER_SESSIONS).fetchone()[0]
+    return int(database.execute_sql(queries.OTHER_SESSIONS).fetchone()[0])
 
 
 def restart_history() -> None:

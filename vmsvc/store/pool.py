@@ -47,6 +47,7 @@ class Pool(PooledPostgresqlDatabase):
     """Peewee's pool for an `Address`; each transaction names the schema that has our tables, once that is known."""
 
     psycopg2_adapter = _Adapter
+    _adapter: _Adapter
 
     def __init__(self, address: Address, **kwargs: Any):
         super().__init__("vmsvc", **kwargs)
@@ -95,7 +96,7 @@ class Pool(PooledPostgresqlDatabase):
                     heapq.heappush(self._connections, (time.time(), self._heap_counter, fresh))
             opened = super().connect(reuse_if_open)
             if not opened or self._answers():
-                return opened
+                return bool(opened)
             self.manual_close()
             self.close_idle()  # what ended this connection has mostly ended the others too
 
@@ -133,7 +134,7 @@ class Pool(PooledPostgresqlDatabase):
     def _can_reuse(self, conn: connection) -> bool:
         # A pooler's session on which a client has listened brings notifications; the pool drops them.
         conn.notifies.clear()
-        return super()._can_reuse(conn)
+        return bool(super()._can_reuse(conn))
 
 
 @contextlib.contextmanager

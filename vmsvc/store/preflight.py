@@ -30,6 +30,22 @@ _LASTING = re.compile(
 )
 
 
+#: What `queries.SERVER` answers.
+_OF_SERVER = (
+    "version",
+    "release",
+    "encoding",
+    "replication_role",
+    "user",
+    "schema",
+    "clock",
+    "may_create",
+    "standby",
+    "read_only",
+    "connections_left",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What was found. `clock` is the database's; `pending` and `unknown` are names of migrations: still to be applied,
@@ -170,23 +186,22 @@ def _connected(url: str) -> Iterator[Pool]:
 def _look(database: Pool) -> Findings:
     schema.locate(database)
     with db.reading():
-        version, *found = database.execute_sql(queries.SERVER).fetchone()
+        found = database.execute_sql(queries.SERVER).fetchone()
         known = schema.migrations(database)
         pending = tuple(one for one in known if one.applied is None)
         different = schema.differences(database) if len(pending) < len(known) else []
         different = schema.unmended(list(different), pending)
         started = not pending and not different and Deployment.select().first()
         return Findings(
-            version,
-            *found,
-            tuple(one.name for one in pending),
-            tuple(one.name for one in known if one.path is None),
-            schema.refusal(different) if different else None,
-            started.id if started else None,
-            _servers() if started else frozenset(),
+            **dict(zip(_OF_SERVER, found)),
+            pending=tuple(one.name for one in pending),
+            unknown=tuple(one.name for one in known if one.path is None),
+            refusal=schema.refusal(different) if different else None,
+            deployment=started.id if started else None,
+            servers=_servers() if started else frozenset(),
         )
 
 
 def _servers() -> frozenset[str]:
     held = list(Vm.select(Vm.cloud_id).where(Vm.state.in_(("active", "noticed")), Vm.cloud_id.is_null(False)))
-    return frozenset(row.cloud_id for row in held)
+    return frozenset(row.cloud_id for row in held if row.cloud_id)

@@ -211,7 +211,7 @@ FROM eviction WHERE evicting_at >= to_timestamp(%(first)s) GROUP BY 1"""
 
 # ---------------------------------------------------------------- preflight and schema: the catalogs of PostgreSQL
 
-#: Version, encoding, role and rights of the connection, in the order of `preflight.Findings`.
+#: Version, encoding, role and rights of the connection, in the order of `preflight._OF_SERVER`.
 SERVER = """
 SELECT current_setting('server_version_num')::int, current_setting('server_version'),
        current_setting('server_encoding'), current_setting('session_replication_role'), current_user,

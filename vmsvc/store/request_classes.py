@@ -16,7 +16,7 @@ from vmsvc.domain.request import EVIDENCE_SECONDS, FUTILE_SECONDS, Conditions, F
 from vmsvc.domain.resources import Resources
 from vmsvc.store import queries
 from vmsvc.store.db import Unit
-from vmsvc.store.models import RequestClass, Vm, database
+from vmsvc.store.models import RequestClass, Vm, database, tuples_of
 
 #: The columns of a class, in the order of `class_of`.
 _KEY = (RequestClass.flavor_id, RequestClass.image_id, RequestClass.network_id, RequestClass.availability_zone)
@@ -25,10 +25,10 @@ _KEY = (RequestClass.flavor_id, RequestClass.image_id, RequestClass.network_id, 
 def history(now: datetime, conditions: Iterable[Conditions]) -> History:
     """What became of earlier requests, read in the caller's transaction. `conditions`: those of the requests that
     wait."""
-    rows = (
-        RequestClass.select(*_KEY, RequestClass.futile_error, RequestClass.futile_reason, RequestClass.futile_at)
-        .where(RequestClass.futile_at > now - timedelta(seconds=FUTILE_SECONDS))
-        .tuples()
+    rows = tuples_of(
+        RequestClass.select(*_KEY, RequestClass.futile_error, RequestClass.futile_reason, RequestClass.futile_at).where(
+            RequestClass.futile_at > now - timedelta(seconds=FUTILE_SECONDS)
+        )
     )
     known = History(
         {tuple(key): FutileEviction(error, reason, int(at.timestamp())) for *key, error, reason, at in rows}

@@ -14,10 +14,10 @@ def remove_requests(hours: float, limit: int) -> int:
     returns how many. A request that ended within the last 2 * LISTED_SECONDS stays, however low `hours` is."""
     seconds = max(hours * 3600, 2 * LISTED_SECONDS)
     with connected():
-        return database.execute_sql(queries.REMOVE_REQUESTS, {"seconds": seconds, "limit": limit}).fetchone()[0]
+        return int(database.execute_sql(queries.REMOVE_REQUESTS, {"seconds": seconds, "limit": limit}).fetchone()[0])
 
 
 def clear_user_data(limit: int) -> int:
     """Remove the user data that an older release left in rows that no boot needs any more. Returns how many rows."""
     with connected():
-        return database.execute_sql(queries.CLEAR_USER_DATA, {"limit": limit}).rowcount
+        return int(database.execute_sql(queries.CLEAR_USER_DATA, {"limit": limit}).rowcount)

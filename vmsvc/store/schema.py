@@ -101,13 +101,14 @@ def locate(db: Pool) -> str:
                 "CREATE SCHEMA, or ALTER ROLE … SET search_path"
             )
         db.use_schema(found)
+        return str(found)
     return db.schema
 
 
 def migrations(db: Pool) -> list[Migration]:
     """Those that this release has and those on record; `applied` is None for what is still to be done, `path` for what
     this release does not know."""
-    return Runner(db, directory=str(MIGRATIONS)).status()
+    return list(Runner(db, directory=str(MIGRATIONS)).status())
 
 
 @in_words()
@@ -206,9 +207,9 @@ def unmended(found: Sequence[Difference], pending: Sequence[Migration]) -> list[
 def differences(db: Pool) -> Iterator[Difference]:
     """The differences between a database and the models, in the caller's transaction. What the database has in addition
     belongs to a newer release and is no difference, unless it keeps us from writing our rows."""
-    columns: dict[str, dict[str, tuple]] = {}
-    for table, name, *found in db.execute_sql(queries.COLUMNS).fetchall():
-        columns.setdefault(table, {})[name] = tuple(found)
+    columns: dict[str, dict[str, tuple[str, bool, bool]]] = {}
+    for table, name, kind, required, filled in db.execute_sql(queries.COLUMNS).fetchall():
+        columns.setdefault(table, {})[name] = kind, required, filled
     indexes = [
         Index(table, tuple(of), unique, partial)
         for table, unique, partial, of in db.execute_sql(queries.INDEXES).fetchall()
@@ -230,10 +231,10 @@ def differences(db: Pool) -> Iterator[Difference]:
 
 
 def _table(model: type[Model]) -> str:
-    return model._meta.table_name
+    return str(model._meta.table_name)
 
 
-def _columns(model: type[Model], found: dict[str, tuple]) -> Iterator[Difference]:
+def _columns(model: type[Model], found: dict[str, tuple[str, bool, bool]]) -> Iterator[Difference]:
     meta = model._meta
     fields = {field.column_name: field for field in meta.sorted_fields}
     for name, field in fields.items():
@@ -273,7 +274,8 @@ def _serves(index: Index, wanted: Index) -> bool:
 def wanted_indexes(model: type[Model]) -> Iterator[tuple[str, Index]]:
     """Each index that the model has, with its name."""
     meta = model._meta
-    yield f"{meta.table_name}_pkey", Index(meta.table_name, (meta.primary_key.column_name,), True, False)
+    if meta.primary_key is not False:
+        yield f"{meta.table_name}_pkey", Index(meta.table_name, (meta.primary_key.column_name,), True, False)
     for index in meta.fields_to_index():
         names = tuple(field.column_name for field in index._expressions)
         yield index._name, Index(meta.table_name, names, bool(index._unique), index._where is not None)

@@ -1,5 +1,7 @@
 """What VMs of ours have held over time. Rows of what became a VM are never deleted, so a restart forgets nothing."""
 
+from typing import Any
+
 from vmsvc.store import queries
 from vmsvc.store.models import database
 
@@ -8,7 +10,8 @@ Held = list[tuple[int, bool, int]]
 
 def span() -> tuple[float, float | None]:
     """Now, and when this deployment was first started (None: never), as seconds since 1970 by the database's clock."""
-    return database.execute_sql(queries.SPAN).fetchone()
+    now, started = database.execute_sql(queries.SPAN).fetchone()
+    return now, started
 
 
 def begun(first: float, step: float) -> Held:
@@ -26,5 +29,5 @@ def evicted(first: float, step: float) -> list[tuple[int, int]]:
     return _rows(queries.EVICTED, first, step)
 
 
-def _rows(query: str, first: float, step: float) -> list[tuple]:
-    return database.execute_sql(query, {"first": first, "step": step}).fetchall()
+def _rows(query: str, first: float, step: float) -> list[tuple[Any, ...]]:
+    return list(database.execute_sql(query, {"first": first, "step": step}).fetchall())

@@ -1,19 +1,35 @@
 """The VMs that matter now, kept between readings: to bring them up to date costs what changed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from vmsvc.domain.lifecycle import FINAL
 from vmsvc.store import queries, vms
-from vmsvc.store.models import Vm, database
+from vmsvc.store.models import Vm, database, tuples_of
 
-T = TypeVar("T", bound=NamedTuple)
+
+class CachedRow(Protocol):
+    """What the cache needs of a row: a NamedTuple whose fields are columns of a VM, with these among them."""
+
+    @property
+    def id(self) -> str:
+        """Our id of the VM."""
+
+    @property
+    def state(self) -> str:
+        """Its state."""
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended; None before."""
+
+
+T = TypeVar("T", bound=CachedRow)
 
 
 class VmRow(NamedTuple):
-    """Those columns of a VM that scheduling needs of each. Who needs others names them in a class of his own, with
-    `id`, `state` and `ended_at` among them."""
+    """Those columns of a VM that scheduling needs of each. A caller that needs others passes a class of its own."""
 
     id: str
     state: str
@@ -40,9 +56,10 @@ class VmRow(NamedTuple):
 class VmCache(Mapping[str, T]):
     """Those that `vms.current` gives, by id, with the columns that `kind` has. Not for two threads at once."""
 
-    def __init__(self, kind: type[T] = VmRow):
-        self._kind = kind
-        self._columns = [getattr(Vm, name) for name in kind._fields]
+    def __init__(self, kind: type[T]):
+        self._kind: Callable[..., T] = kind
+        # There is no type for "any NamedTuple" that would have `_fields`.
+        self._columns = [getattr(Vm, name) for name in getattr(kind, "_fields")]
         self._rows: dict[str, T] = {}
         self._states: dict[str, dict[str, T]] = {}
         self._mark: tuple[int, datetime] | None = None
@@ -55,8 +72,8 @@ class VmCache(Mapping[str, T]):
         if wrote:
             raise RuntimeError("rows are to be read before anything is written")
         whole = self._mark is None or self._mark[1] != mark[1]
-        wanted = vms.is_current() if whole else Vm.changed >= self._mark[0]
-        found = [self._kind(*values) for values in Vm.select(*self._columns).where(wanted).tuples()]
+        wanted = vms.is_current() if self._mark is None or whole else Vm.changed >= self._mark[0]
+        found = [self._kind(*values) for values in tuples_of(Vm.select(*self._columns).where(wanted))]
         changed = self._rows.keys() - {row.id for row in found} if whole else set()
         for row_id in changed:
             self._drop(row_id)
@@ -69,7 +86,7 @@ class VmCache(Mapping[str, T]):
 
     def _forget_ended(self, now: datetime) -> set[str]:
         since = now - timedelta(seconds=vms.LISTED_SECONDS)
-        over = {row.id for row in self.in_states(*FINAL) if row.ended_at < since}
+        over = {row.id for row in self.in_states(*FINAL) if row.ended_at and row.ended_at < since}
         for row_id in over:
             self._drop(row_id)
         return over

@@ -13,7 +13,7 @@ from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, State, event_of
 from vmsvc.store import queries
 from vmsvc.store.db import Unit, connected
-from vmsvc.store.models import Idempotency, Vm, any_of, database, seconds_from_now
+from vmsvc.store.models import Idempotency, Vm, any_of, database, seconds_from_now, tuples_of
 
 #: For so long after its end a VM may still be shown by a list of the cloud.
 LISTED_SECONDS = 120
@@ -21,12 +21,14 @@ LISTED_SECONDS = 120
 
 def row_of(vm: Vm) -> dict[str, Any]:
     """The row as a plain mapping."""
-    return vm.__data__
+    row: dict[str, Any] = vm.__data__
+    return row
 
 
-def of_id(vm_id: str) -> Vm:
-    """By our id, in the caller's transaction."""
-    return Vm.get_by_id(vm_id)
+def of_id(vm_id: str, lock: bool = False) -> Vm:
+    """By our id, in the caller's transaction; `lock` as in `get`. Raises Vm.DoesNotExist."""
+    found = Vm.select().where(Vm.id == vm_id)
+    return (found.for_update() if lock else found).get()
 
 
 def get(ref: str, lock: bool = False, mark: str | None = None) -> Vm | None:
@@ -47,7 +49,8 @@ def read(vm_id: str) -> Vm:
 
 def outcome(vm_id: str) -> dict[str, Any] | None:
     """The final answer to the request for a VM, if there is one."""
-    return Vm.select(Vm.outcome).where(Vm.id == vm_id).scalar()
+    found: dict[str, Any] | None = Vm.select(Vm.outcome).where(Vm.id == vm_id).scalar()
+    return found
 
 
 def in_states(states: Collection[State]) -> list[Vm]:
@@ -77,7 +80,8 @@ def of_servers(server_ids: Collection[str]) -> list[Vm]:
 def networks_by_vm(vm_ids: Collection[str]) -> dict[str, str]:
     """The networks on which these VMs get a port, by the VMs' ids."""
     network = fn.jsonb_extract_path_text(Vm.boot, "network_id")
-    return {vm_id: found for vm_id, found in Vm.select(Vm.id, network).where(any_of(Vm.id, vm_ids)).tuples() if found}
+    rows = tuples_of(Vm.select(Vm.id, network).where(any_of(Vm.id, vm_ids)))
+    return {vm_id: found for vm_id, found in rows if found}
 
 
 def may_be_removed(servers: Collection[str]) -> bool:
@@ -99,13 +103,14 @@ def is_current() -> Expression:
 
 def cloud_ids(vm_ids: Collection[str]) -> list[str]:
     """The cloud's ids of these VMs, in the same order."""
-    known = {row.id: row.cloud_id for row in of_ids(vm_ids)} if vm_ids else {}
-    return [known[vm_id] for vm_id in vm_ids if known.get(vm_id)]
+    known = {row.id: row.cloud_id for row in of_ids(vm_ids) if row.cloud_id} if vm_ids else {}
+    return [known[vm_id] for vm_id in vm_ids if vm_id in known]
 
 
 def clock() -> datetime:
     """The database's clock."""
-    return database.execute_sql(queries.CLOCK).fetchone()[0]
+    now: datetime = database.execute_sql(queries.CLOCK).fetchone()[0]
+    return now
 
 
 def accept(
@@ -149,6 +154,7 @@ def accept(
 def adopt(work: Unit, vm_id: str, server_id: str, columns: Mapping[str, Any], reason: str) -> Vm:
     """Write a row for a server of ours that has none, ACTIVE, with its event; returns it. Raises IntegrityError where
     the id or the server has a row."""
+    vm: Vm
     (vm,) = (
         Vm.insert(id=vm_id, cloud_id=server_id, state=State.ACTIVE, updated_at=work.now, **columns)
         .returning(Vm)
@@ -190,12 +196,13 @@ def _id_of_earlier(
 
 def _key_of_older_release(name: str, key: str) -> Idempotency | None:
     """A key that an older release stored under the user's name, so that its request is not made a second time."""
-    return (
+    found: Idempotency | None = (
         Idempotency.select()
         .join(Vm, on=Vm.id == Idempotency.vm_id)
         .where(Idempotency.principal == name, Idempotency.key == key, Vm.principal_id.is_null())
         .first()
     )
+    return found
 
 
 def move(
@@ -218,7 +225,7 @@ def move(
         changes["ended_at"] = work.now
     if target not in BOOTABLE and vm.boot.get("user_data"):
         changes["boot"] = _without_second_user_data({**changes.get("boot", vm.boot), "user_data": None})
-    rows = list(
+    rows: list[Vm] = list(
         Vm.update(state=target, updated_at=work.now, **changes)
         .where(Vm.id == vm.id, Vm.state == source)
         .returning(Vm)
@@ -249,12 +256,12 @@ def record_outcome(vm: Vm, answer: Mapping[str, Any]) -> None:
 
 def name_server(work: Unit, vm_id: str, server_id: str) -> bool:
     """Record the server of a VM, unless the VM has one already or has ended. Returns whether it was recorded."""
-    return (
+    written: int = (
         Vm.update(cloud_id=server_id, updated_at=work.now)
         .where(Vm.id == vm_id, Vm.cloud_id.is_null(), Vm.state.in_(_names((State.BUILDING, State.DELETING))))
         .execute()
-        == 1
     )
+    return written == 1
 
 
 def change(vm: Vm, **changes: Any) -> None:
@@ -278,14 +285,15 @@ def _cause(vm: Vm) -> str | None:
 def _actor(vm: Vm, event: tuple[str, str]) -> str | None:
     """The principal that caused the event; None for one that no principal caused: a lifetime that ended, capacity that
     became free, a server that vanished."""
+    actor: str | None = None
     match event:
         case "create", _:
-            return vm.principal
+            actor = vm.principal
         case "delete", "deleting" | "deleted":
-            return vm.boot.get("deleted_by")
+            actor = vm.boot.get("deleted_by")
         case "evict", _:
-            return (vm.notice or {}).get("by")
-    return None
+            actor = (vm.notice or {}).get("by")
+    return actor
 
 
 def _emit(

@@ -3,9 +3,10 @@
 import functools
 import logging
 from ssl import SSLContext
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
+from tornado.http1connection import HTTP1ServerConnection
 from tornado.httputil import HTTPServerRequest
 from tornado.web import Application as TornadoApplication, RequestHandler, stream_request_body
 
@@ -59,12 +60,13 @@ class Application(TornadoApplication):
     @property
     def dependencies(self) -> Dependencies:
         """What the handlers work with."""
-        return self.settings["dependencies"]
+        found: Dependencies = self.settings["dependencies"]
+        return found
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         """Tornado's hook: the headers of a request have come."""
         dependencies = self.dependencies
-        dependencies.connections.request_received(request.server_connection.stream)
+        dependencies.connections.request_received(cast(HTTP1ServerConnection, request.server_connection).stream)
         normalize_target(request)
         proxies.apply_forwarded_headers(request, dependencies.settings.trusted_proxies)
         return super().find_handler(request, **kwargs)
@@ -73,10 +75,9 @@ class Application(TornadoApplication):
         self, request: HTTPServerRequest, target_class: type[RequestHandler], *args: Any, **kwargs: Any
     ) -> Any:
         """Tornado's hook. A stream costs two more turns of the loop, so a request without a body is not streamed."""
-        has_body = any(name in request.headers for name in _BODY_HEADERS)
-        return super().get_handler_delegate(
-            request, _streaming(target_class) if has_body else target_class, *args, **kwargs
-        )
+        if any(name in request.headers for name in _BODY_HEADERS):
+            target_class = _streaming(target_class)  # type: ignore[arg-type]  # mypy: its classes are not Hashable
+        return super().get_handler_delegate(request, target_class, *args, **kwargs)
 
     def _record(self, handler: RequestHandler) -> None:
         """Count a response and write one log line; never a body, never a query (a ticket may be in it)."""

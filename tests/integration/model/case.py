@@ -173,6 +173,7 @@ class Case:
                 )
                 self._refused_before[request] = len(self.cloud.refusals[request])
             self.promises.decided(before, decisions, as_one=len(decisions) == 1)
+            self.promises.passed(now, fresh)
 
     def outcome(self, name: str) -> Outcome:
         """What has become of a request so far."""

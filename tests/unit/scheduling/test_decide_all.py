@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.unit.worlds import operator, request, reserved, tenant, vm
+from tests.unit.worlds import host, operator, request, reserved, tenant, vm
 from vmsvc.domain.acceptance import Objection, Verdict
 from vmsvc.domain.catalog import Addresses
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import FutileEviction, History, Precedents
 from vmsvc.scheduling.decide_all import WAITING_SECONDS, Commit, Knowledge, Settle, Verify, decide_all
-from vmsvc.scheduling.decisions import Evict, Place, Refuse
+from vmsvc.scheduling.decisions import Evict, Place, Refuse, Reprieve
 from vmsvc.scheduling.verification import UNPLUGGED, Networks, Verification, Verified, WaitingRequest
 from vmsvc.scheduling.world import HOST
 
@@ -19,6 +19,7 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 GOOD = {"a key": Verdict()}
 FULL = [vm(name) for name in "abcd"]
 CONDITIONS = ("an aggregate",)
+HOSTS = frozenset({"sim-1", "sim-2"})
 
 
 def waits(name="wanted", cpus=1, *, first_end=None, had_victims=False, **facts):
@@ -28,9 +29,9 @@ def waits(name="wanted", cpus=1, *, first_end=None, had_victims=False, **facts):
 
 
 def asked(**facts):
-    """All that can be verified on sim-1 was."""
+    """All that can be verified on these hosts was."""
     needs = frozenset((request(cpus=cpus).resources, request().traits) for cpus in range(1, 9))
-    return Verified(fresh=frozenset({"sim-1"}), sought=needs, **{"verdicts": GOOD, **facts})
+    return Verified(fresh=HOSTS, sought=needs, **{"verdicts": GOOD, **facts})
 
 
 def decided(waiting, world, **facts):
@@ -78,6 +79,69 @@ def test_no_two_requests_get_the_same_capacity_or_the_same_victim():
     plan = decided([waits("one", 2), waits("two", 2), waits("three", 2)], operator(*FULL))
     assert len(plan.noticed) == 4
     assert sum(isinstance(one, Evict) for one in decisions(plan).values()) == 2
+
+
+@pytest.mark.parametrize("world", [operator(vm("a"), vm("b", 3)), tenant(vm("a"), vm("b", 3), limit={"cores": 4})])
+def test_a_victim_stays_when_a_later_plan_of_the_pass_frees_its_capacity_too(world):
+    small, large = waits("small"), waits("large", 2)
+    plan = decided([small, large], world)
+    assert plan.noticed == {"b"} == decided([large, small], world).noticed
+    assert [notice.vm_id for change in plan.changes for notice in change.notices] == ["b"]
+    found = decisions(plan)
+    assert found["small"].victims == () and found["small"].criterion == "room that is being freed already"
+    assert found["large"].victims == ("b",)
+
+
+def test_of_the_victims_of_one_plan_the_costlier_stays_and_the_cost_is_that_of_the_other():
+    vms = [vm("a", since=1, rate=1), vm("b", rate=1), vm("c", 2, priority=1)]
+    plan = decided([waits("first", 2), waits("second")], operator(*vms, now=9))
+    found = decisions(plan)
+    assert (found["first"].victims, found["second"].victims) == (("a",), ("c",))
+    assert not found["first"].optimal and found["first"].criterion == "the least beside the victims of other requests"
+    assert found["first"].cost == {
+        "victims_by_priority": {"0": 1},
+        "running_victims": 1,
+        "lost_work": 8,
+        "surplus_ppm": 500_000,
+    }
+
+
+def test_a_victim_that_could_not_leave_costs_the_request_whose_victim_it_was():
+    """Two requests were promised capacity, and of the second a victim was locked: the quota lacks one instance."""
+    vms = [vm("locked", 2, host="sim-2", untouchable=True), vm("b", 2, host="sim-2")]
+    world = operator(
+        *vms,
+        hosts=[host("sim-1", vms), host("sim-2", vms)],
+        kept=[reserved("one", HOST, "sim-1", 4), reserved("two", HOST, "sim-2", 2)],
+        limit={"instances": 3},
+    )
+    plan = decided([waits("one", 4, rounds=1), waits("two", 2)], world)
+    assert plan.noticed == {"b"}
+    found = decisions(plan)
+    assert found["one"] == Place("sim-1") and (found["two"].bin, found["two"].victims) == ("sim-2", ("b",))
+
+
+def test_a_victim_stays_when_the_request_that_it_makes_up_for_is_refused_in_the_same_pass():
+    vms = [vm("locked", 4, host="sim-2", untouchable=True), vm("c")]
+    world = operator(
+        *vms,
+        hosts=[host("sim-1", vms), host("sim-2", vms)],
+        kept=[reserved("one", HOST, "sim-1", 3), reserved("two", HOST, "sim-2", 4)],
+        limit={"instances": 3},
+    )
+    plan = decided([waits("one", 3, rounds=1), waits("two", 4, rounds=1)], world)
+    found = decisions(plan)
+    assert isinstance(found["two"], Refuse) and not plan.noticed and not plan.changes[0].notices
+    assert (found["one"].bin, found["one"].victims) == ("sim-1", ())
+
+
+def test_a_victim_is_reprieved_when_a_plan_of_a_later_pass_frees_its_capacity_too():
+    vms = [
+        vm("a", state=State.NOTICED, evicted_for="small"),
+        vm("b", 3, state=State.NOTICED, evicted_for="large"),
+    ]
+    world = operator(*vms, kept=[reserved("small", HOST, "sim-1"), reserved("large", HOST, "sim-1", 2)])
+    assert decisions(decided([waits("small"), waits("large", 2)], world)) == {"small": Reprieve(("a",))}
 
 
 def test_a_refusal_is_a_precedent_for_the_next_of_its_class_in_the_same_pass():

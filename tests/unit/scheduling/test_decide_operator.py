@@ -346,3 +346,19 @@ def test_capacity_that_a_new_server_may_take_is_promised_to_no_request():
         )
         world.quota_used = world.quota_used - new.quota
         assert isinstance(decide(request(), world), Wait if unseen else Place)
+
+
+@pytest.mark.parametrize("counts_on_it", [True, False])
+def test_a_victim_that_another_plan_counts_on_is_not_reprieved(counts_on_it):
+    """ "v" was to free quota for the first request, which is there by now; its capacity was promised to another one."""
+    vms = [
+        vm("u", 4, state=State.NOTICED, evicted_for="wanted"),
+        vm("v", 2, host="sim-2", state=State.NOTICED, evicted_for="wanted"),
+        vm("w", 2, host="sim-2", is_preemptible=False),
+    ]
+    mine, other = reserved("wanted", HOST, "sim-1", 4), reserved("other", HOST, "sim-2", 2)
+    world = operator(
+        *vms, hosts=[host("sim-1", vms), host("sim-2", vms)], kept=[mine, other] if counts_on_it else [mine]
+    )
+    found = review(request(cpus=4), mine, world)
+    assert isinstance(found, Wait) if counts_on_it else found == Reprieve(("v",))

@@ -23,7 +23,7 @@ class HostAllocations:
     """Which consumer holds how much on each host, as lists of servers and reads of Placement show it; without I/O.
     `uncertain` are hosts that should be read soon, because a list did not show what a server holds there now."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._held: dict[str, dict[str, Resources]] = {}  # host -> consumer -> amounts
         self._hosts_of: dict[str, tuple[str, ...]] = {}  # consumer -> hosts
         self._claims: dict[str, tuple[str | None, Resources, bool]] = {}  # server -> its last (host, resources, moving)
@@ -81,9 +81,10 @@ class HostAllocations:
         before = self._held.get(host, {})
         now = {consumer: amounts for consumer, amounts in allocations.items() if consumer not in changed_meanwhile}
         for consumer in changed_meanwhile:
-            claimed_host, resources, _ = self._claims.get(consumer, (None, None, False))
-            if consumer in before or claimed_host == host:
-                now[consumer] = before.get(consumer, resources)
+            if consumer in before:
+                now[consumer] = before[consumer]
+            elif consumer in self._claims and self._claims[consumer][0] == host:
+                now[consumer] = self._claims[consumer][1]
         for consumer in before.keys() - now.keys():
             self._forget_host_of(consumer, host)
         for consumer in now.keys() - before.keys():

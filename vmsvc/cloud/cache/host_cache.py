@@ -87,7 +87,7 @@ class HostCache:
         for name in stale:
             entry = self._entries.get(name)
             if entry is not None and entry.content is not None:
-                self._hosts[name] = self._host(name, entry)
+                self._hosts[name] = self._host(name, entry.provider, entry.content)
             else:
                 self._hosts.pop(name, None)
         self._changes |= stale
@@ -118,7 +118,7 @@ class HostCache:
         content then stays."""
         if self._cloud.mode != "operator":
             return
-        if not self._started:  # a client may ask as soon as the service listens
+        if not self._started or self._since is None:  # a client may ask as soon as the service listens
             raise CloudUnavailable("the service has not read the hosts of the cloud yet", retry_after=1)
         wanted = time.monotonic() - max_age
         async with self._refreshing:
@@ -244,14 +244,14 @@ class HostCache:
         with self._allocations.reading() as changed_meanwhile:
             try:
                 content = await self._cloud.content(entry.provider) if full else None
-                holders = content.allocations if full else await self._cloud.holders(entry.provider)
+                holders = content.allocations if content else await self._cloud.holders(entry.provider)
             except NotFound:
                 self._forget(name)
                 self._providers_at = float("-inf")
                 return
             if self._entries.get(name) is entry:
                 self._allocations.update_host(name, holders, changed_meanwhile)
-                if full:
+                if content:
                     entry.content, entry.read_at = content, began
                     self._readings.pop(name, None)
                     self._readings[name] = began, time.monotonic()
@@ -263,14 +263,14 @@ class HostCache:
         self._stale.add(name)
         self._allocations.forget(name)
 
-    def _host(self, name: str, entry: _Entry) -> Host:
+    def _host(self, name: str, provider: Provider, content: Content) -> Host:
         service = self._services.get(name, _NO_SERVICE)
         return Host(
             name,
-            entry.content.inventories,
+            content.inventories,
             dict(self._allocations.of(name)),
             available=service.up and service.enabled,
             availability_zone=service.zone,
-            traits=frozenset(trait for trait, ids in self._traits.items() if not ids.isdisjoint(entry.provider.parts)),
-            hypervisor=entry.provider.hypervisor,
+            traits=frozenset(trait for trait, ids in self._traits.items() if not ids.isdisjoint(provider.parts)),
+            hypervisor=provider.hypervisor,
         )

@@ -33,7 +33,7 @@ _DELETED = frozenset({"DELETED"})
 class Watch:
     """The servers that were added to the cache, and removed from it, since the watch began."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.added: set[str] = set()
         self.removed: set[str] = set()
 
@@ -53,7 +53,7 @@ class Waiter:
     server_id: str
     ready: Callable[[Server | None], bool]
     since: float
-    result: asyncio.Future
+    result: asyncio.Future[Server | None]
 
 
 def _as_listed(server: Server) -> Server:
@@ -135,7 +135,9 @@ class ServerCache:
         await self.refresh(time.monotonic() - called)
 
     def _failed_since(self, moment: float) -> bool:
-        return self._read_began >= moment and not self._read.cancelled() and self._read.exception() is not None
+        if self._read is None or self._read_began < moment:
+            return False
+        return not self._read.cancelled() and self._read.exception() is not None
 
     async def _read_changes(self) -> None:
         async with self._reading:
@@ -155,7 +157,7 @@ class ServerCache:
         """As `refresh`, and in the same call the other projects' servers that changed since then."""
         async with self._reading:
             began = time.monotonic()
-            ours, others = await self._cloud.servers_and_occupants(min(since, self.as_of))
+            ours, others = await self._cloud.servers_and_occupants(min(since, self.as_of) if self.as_of else since)
             self._merge(ours.servers)
             self.as_of, self.read_at = ours.as_of, began
         self._resolve_waiters()
@@ -165,7 +167,7 @@ class ServerCache:
         """The vmsvc id that the server carries as its mark; None when the cache has no such server, or it has no mark.
         Its row may not name it yet."""
         server = self.servers.get(server_id)
-        return server and server.vmsvc_id
+        return server.vmsvc_id if server else None
 
     async def read_server(self, server_id: str) -> Server | None:
         """Read one server now; None when the cloud says 404. Only that proves that a server has gone: a list may leave
@@ -261,12 +263,13 @@ class ServerCache:
         """Wait until a read that began after this call shows the server such that `ready(server)` is true; `ready` gets
         None when the cache does not have the server. Returns the server, or after so many seconds the server as it is
         in the cache then, ready or not."""
-        waiter = Waiter(server_id, ready, time.monotonic(), asyncio.get_running_loop().create_future())
+        result: asyncio.Future[Server | None] = asyncio.get_running_loop().create_future()
+        waiter = Waiter(server_id, ready, time.monotonic(), result)
         self._waiters.add(waiter)
         self._has_waiters.set()
         try:
             async with asyncio.timeout(seconds):
-                return await waiter.result
+                return await result
         except TimeoutError:
             return self.servers.get(server_id)
         finally:

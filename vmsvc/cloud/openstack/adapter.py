@@ -72,7 +72,9 @@ class OpenStack(ServerCalls, CatalogCalls, HostCalls):
             return False
         try:
             for service, path, params in PROBES:
-                await self._calls.send(CloudRequest("connect", service, "GET", path, params))
+                await self._calls.send(
+                    CloudRequest("connect", service, "GET", path, params), lambda answer: answer.status
+                )
         except (Forbidden, NotFound):
             return False
         return True

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from vmsvc.cloud.openstack import parse, translate
-from vmsvc.cloud.openstack.exchange import Answer, CloudRequest, NoAnswer, NotSent, TurnedAway
+from vmsvc.cloud.openstack.exchange import Answer, CloudRequest, Json, NoAnswer, NotSent, TurnedAway
 from vmsvc.cloud.openstack.limits import Attempt, Executor, Late, Limiter
 from vmsvc.cloud.port import REQUEST_ID, WORK_FOR
 from vmsvc.domain.errors import CloudError, CloudUnavailable, Garbled, NotFound, OutcomeUnknown, VmsvcError
@@ -27,12 +27,19 @@ MOST_PAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Result(Generic[T]):
-    """What a thread brings back: the answer if there was one, and its meaning or the error."""
+class Done(Generic[T]):
+    """What a thread brings back: the answer and its meaning."""
 
+    answer: Answer
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What a thread brings back from a call that failed: the error, and the answer if there was one."""
+
+    error: VmsvcError
     answer: Answer | None = None
-    value: T | None = None
-    error: VmsvcError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +73,15 @@ class Calls:
         self._executor = Executor(workers)
         self._on_call = on_call or (lambda operation, outcome, seconds: None)
 
-    async def send(self, request: CloudRequest, read: Callable[[Answer], T] = lambda answer: answer) -> T:
+    async def send(self, request: CloudRequest, read: Callable[[Answer], T]) -> T:
         """Send it and return `read(answer)`, which runs in the thread too: a long list costs the loop nothing."""
         deadline = time.monotonic() + self._timeout
         passing = CloudUnavailable | Garbled if request.is_read else TurnedAway
         for pause in (*RETRIES, None):
             result = await self._once(request, read)
-            error = result.error
-            if error is None:
+            if isinstance(result, Done):
                 return result.value
+            error = result.error
             if pause is None or not isinstance(error, passing):
                 raise error
             if isinstance(error, TurnedAway):
@@ -96,8 +103,8 @@ class Calls:
             raise CloudUnavailable(str(error)) from None
 
     async def list(
-        self, request: CloudRequest, key: str, read: Callable[[Mapping], T]
-    ) -> tuple[tuple[T, ...], datetime]:
+        self, request: CloudRequest, key: str, read: Callable[[Json], T]
+    ) -> tuple[tuple[T, ...], datetime | None]:
         """All items under `key`, page by page, and the cloud's clock at the first page (None without a Date)."""
         items: list[T] = []
         first: datetime | None = None
@@ -116,7 +123,7 @@ class Calls:
         """Take no more calls."""
         self._executor.close()
 
-    async def _once(self, request: CloudRequest, read: Callable[[Answer], T]) -> Result[T]:
+    async def _once(self, request: CloudRequest, read: Callable[[Answer], T]) -> Done[T] | Failed:
         """One try; raises only what keeps it from being tried."""
         leave = await self._limiter.enter(request.service, self._timeout, WORK_FOR.get())
         started = time.monotonic()
@@ -126,15 +133,15 @@ class Calls:
         except Late as late:
             why = f"no answer in {self._timeout:.0f} s"
             error = translate.unanswered(request, why) if late.sent else translate.unsent(request, why)
-            result = Result(error=error)
+            result = Failed(error)
         self._account(request, result, time.monotonic() - started)
         return result
 
-    def _account(self, request: CloudRequest, result: Result, seconds: float) -> None:
-        answer = result.answer
-        if answer is not None and isinstance(result.error, CloudUnavailable) and answer.retry_after:
+    def _account(self, request: CloudRequest, result: Done[T] | Failed, seconds: float) -> None:
+        answer, error = result.answer, result.error if isinstance(result, Failed) else None
+        if answer is not None and isinstance(error, CloudUnavailable) and answer.retry_after:
             self._limiter.pause(request.service, answer.retry_after)
-        outcome = result.error.slug if result.error else "ok"
+        outcome = error.slug if error else "ok"
         # No query and no body: they can hold what users wrote, and answers to a create hold adminPass.
         level = logging.DEBUG if outcome in ("ok", NotFound.slug) else logging.INFO
         log.log(
@@ -159,32 +166,32 @@ class Caller:
 
 def _work(
     exchange: Exchange, request: CloudRequest, read: Callable[[Answer], T], request_id: str | None, attempt: Attempt
-) -> Result[T]:
+) -> Done[T] | Failed:
     """In the thread: exchange, find what the answer means, read it."""
     try:
         answer = exchange(request, attempt, request_id)
     except NotSent as error:
-        return Result(error=translate.unsent(request, str(error)))
+        return Failed(translate.unsent(request, str(error)))
     except NoAnswer as error:
-        return Result(error=translate.unanswered(request, str(error)))
-    if error := translate.error_of(request, answer):
-        return Result(answer, error=error)
+        return Failed(translate.unanswered(request, str(error)))
+    if refusal := translate.error_of(request, answer):
+        return Failed(refusal, answer)
     try:
-        return Result(answer, read(answer))
+        return Done(answer, read(answer))
     except CloudError as error:
         # A create that was answered 202 and garbage did make a server.
-        return Result(answer, error=error if request.is_read else OutcomeUnknown(error.message))
+        return Failed(error if request.is_read else OutcomeUnknown(error.message), answer)
 
 
-def _page(what: str, key: str, read: Callable[[Mapping], T], answer: Answer) -> Page[T]:
+def _page(what: str, key: str, read: Callable[[Json], T], answer: Answer) -> Page[T]:
     body = answer.json()
     with parse.parsing(what):
         items = parse.each(what, body[key], read)
         return Page(items, _rest(body, key), answer.date)
 
 
-def _rest(body: Mapping, key: str) -> dict[str, str] | None:
+def _rest(body: Json, key: str) -> dict[str, str] | None:
     """Where the list goes on: Nova's and Neutron's `<key>_links`, Glance's `next`."""
-    links: Iterable[Mapping] = body.get(f"{key}_links") or ()
+    links: Iterable[Json] = body.get(f"{key}_links") or ()
     following = next((link["href"] for link in links if link["rel"] == "next"), body.get("next"))
     return dict(parse_qsl(urlsplit(following).query)) if following else None

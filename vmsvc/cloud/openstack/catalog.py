@@ -6,9 +6,11 @@ from urllib.parse import quote
 
 from vmsvc.cloud.openstack import parse
 from vmsvc.cloud.openstack.calls import Caller
-from vmsvc.cloud.openstack.exchange import Answer, CloudRequest
-from vmsvc.cloud.port import Addresses, Flavor, Image, Named, Network
+from vmsvc.cloud.openstack.exchange import Answer, CloudRequest, Json
+from vmsvc.cloud.port import Named
+from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import Forbidden, NotFound
+from vmsvc.domain.flavors import Flavor
 from vmsvc.domain.principal import Identity
 
 #: vmsvc does not count the ports of a network with more addresses than this: the list would take seconds.
@@ -124,7 +126,7 @@ def _identity(answer: Answer) -> Identity:
     return parse.whole("a token", partial(_of, answer.date or datetime.now(UTC)), answer)
 
 
-def _of(now: datetime, body: parse.Json) -> Identity:
+def _of(now: datetime, body: Json) -> Identity:
     token = body["token"]
     user = token["user"]
     ends = datetime.fromisoformat(token["expires_at"])

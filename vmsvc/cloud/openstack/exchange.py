@@ -1,17 +1,22 @@
 """One request to the cloud and its answer, as plain values: what the SDK's module takes and gives."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from vmsvc.domain.errors import CloudUnavailable, Garbled
 
+quickly: Callable[[str], object]
 try:
     from orjson import loads as quickly
 except ImportError:  # it is a gain, no need
     from json import loads as quickly
+
+#: A JSON object of the cloud; `parse` looks at what it has.
+Json = Mapping[str, Any]
 
 #: The longest Retry-After in seconds that counts: when a proxy says "come back in an hour", we must not wait an hour.
 LONGEST_PAUSE = 60.0
@@ -58,7 +63,7 @@ class Answer:
     headers: Mapping[str, str]
     text: str
 
-    def json(self) -> Mapping[str, object]:
+    def json(self) -> Json:
         """The body as an object; raises Garbled when it is none (a proxy's HTML, half a document)."""
         try:
             body = _object(self.text)

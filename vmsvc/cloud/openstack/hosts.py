@@ -8,15 +8,16 @@ from typing import TypeVar
 
 from vmsvc.cloud.openstack import parse
 from vmsvc.cloud.openstack.calls import Caller, Calls
-from vmsvc.cloud.openstack.exchange import CloudRequest
+from vmsvc.cloud.openstack.exchange import CloudRequest, Json
 from vmsvc.cloud.openstack.servers import MARGIN, OWN_CLOCK_MARGIN
 from vmsvc.cloud.port import ComputeService, Content, Occupant, OccupantPage, Provider, Server, ServerPage
 from vmsvc.domain.errors import InvalidRequest
 from vmsvc.domain.flavors import Traits
-from vmsvc.domain.requirements import Hypervisor
+from vmsvc.domain.host import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources, merged, total
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Server | Occupant)
 #: The list of hypervisors shows their hosts in detail only, and from 2.88 on Nova may ask every host for its uptime
 #: to answer that. From 2.53 on a hypervisor's id is its provider's.
 BEFORE_UPTIME = (2, 53)
@@ -52,8 +53,8 @@ class HostCalls(Caller):
         return ServerPage(ours, as_of), OccupantPage(tuple(each for each in found if isinstance(each, Occupant)), as_of)
 
     async def _changed(
-        self, operation: str, since: datetime, read: Callable[[parse.Json], T | None]
-    ) -> tuple[Collection[T], datetime]:
+        self, operation: str, since: datetime, read: Callable[[Json], S | None]
+    ) -> tuple[Collection[S], datetime]:
         asked = datetime.now(UTC)
         params = {"all_tenants": "1", "changes-since": since.astimezone(UTC).isoformat()}
         found, date = await self._calls.list(
@@ -97,7 +98,9 @@ class HostCalls(Caller):
 
     async def content(self, provider: Provider) -> Content:
         """What one host has and who holds what there, read now. Raises NotFound."""
-        *parts, holders = await asyncio.gather(*map(self._inventories, provider.parts), self.holders(provider))
+        parts, holders = await asyncio.gather(
+            asyncio.gather(*map(self._inventories, provider.parts)), self.holders(provider)
+        )
         classes: dict[str, list[Inventory]] = {}
         for inventories, _ in parts:
             for name, inventory in inventories.items():
@@ -183,11 +186,11 @@ class HostCalls(Caller):
     async def _allocations(self, provider_id: str) -> Mapping[str, Resources]:
         return await self._placement("content", f"/resource_providers/{provider_id}/allocations", parse.allocations)
 
-    async def _placement(self, operation: str, path: str, read):
+    async def _placement(self, operation: str, path: str, read: Callable[[Json], T]) -> T:
         return await self._calls.send(
             CloudRequest(operation, "placement", "GET", path), partial(parse.whole, operation, read)
         )
 
 
-def _listed(raw: parse.Json) -> tuple[str, str, int]:
+def _listed(raw: Json) -> tuple[str, str, int]:
     return raw["uuid"], raw.get("root_provider_uuid") or raw["uuid"], raw["generation"]

@@ -196,7 +196,7 @@ class Executor:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _call_on(loop: asyncio.AbstractEventLoop, ended: Future, done: Callable[[], None]) -> None:
+def _call_on(loop: asyncio.AbstractEventLoop, ended: Future[T], done: Callable[[], None]) -> None:
     if not ended.cancelled():
         ended.exception()  # an abandoned failure was reported as Late: no caller asks for it again
     with contextlib.suppress(RuntimeError):  # the loop is closed: no call waits for the slot any more

@@ -1,21 +1,21 @@
 """From the JSON of Nova and Placement to the values of the port. Anything unexpected in it raises Garbled."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TypeVar
 
-from vmsvc.cloud.openstack.exchange import Answer
-from vmsvc.cloud.port import METADATA_ITEMS, Addresses, Flavor, Image, Network, Occupant, Quota, Server
+from vmsvc.cloud.openstack.exchange import Answer, Json
+from vmsvc.cloud.port import METADATA_ITEMS, Occupant, Quota, Server
+from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import Garbled
-from vmsvc.domain.flavors import placement_request
-from vmsvc.domain.requirements import Hypervisor
+from vmsvc.domain.flavors import Flavor, placement_request
+from vmsvc.domain.host import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
 
-Json = Mapping[str, object]
 T = TypeVar("T")
 #: Seen by an operator: up to 64 KiB of user data, which can hold secrets. It leaves this module for nobody.
 HIDDEN = "OS-EXT-SRV-ATTR:user_data"
@@ -42,7 +42,7 @@ def whole(what: str, read: Callable[[Json], T], answer: Answer) -> T:
         return read(body)
 
 
-def each(what: str, items: object, read: Callable[[Json], T]) -> tuple[T, ...]:
+def each(what: str, items: Iterable[Json], read: Callable[[Json], T]) -> tuple[T, ...]:
     """Read every item of a list."""
     with parsing(what):
         return tuple(read(item) for item in items)
@@ -64,8 +64,8 @@ def server(raw: Json) -> Server:
         availability_zone=raw.get("OS-EXT-AZ:availability_zone") or None,
         locked=bool(raw.get("locked", False)),
         created=moment(raw["created"]),
-        launched_at=moment(raw.get("OS-SRV-USG:launched_at")),
-        updated=moment(raw.get("updated")),
+        launched_at=_moment_or_none(raw.get("OS-SRV-USG:launched_at")),
+        updated=_moment_or_none(raw.get("updated")),
         fault=fault.get("message"),
         metadata=dict(raw.get("metadata") or {}),
         flavor=embedded_flavor(raw.get("flavor") or {}),
@@ -292,12 +292,14 @@ def allocations(raw: Json) -> dict[str, Resources]:
     return {holder: Resources(entry["resources"]) for holder, entry in raw["allocations"].items()}
 
 
-def moment(value: str | None) -> datetime | None:
+def moment(value: str) -> datetime:
     """An OpenStack time, with or without Z or microseconds: always UTC."""
-    if not value:
-        return None
     when = datetime.fromisoformat(value)
     return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def _moment_or_none(value: str | None) -> datetime | None:
+    return moment(value) if value else None
 
 
 def _shown(raw: Json) -> dict[str, object]:

@@ -8,7 +8,7 @@ from functools import partial
 
 from vmsvc.cloud.openstack import parse
 from vmsvc.cloud.openstack.calls import Caller, Calls
-from vmsvc.cloud.openstack.exchange import Answer, CloudRequest
+from vmsvc.cloud.openstack.exchange import Answer, CloudRequest, Json
 from vmsvc.cloud.port import BootSpec, Quota, Server, ServerPage
 from vmsvc.domain.errors import CloudError, Garbled, InvalidRequest, NotFound
 
@@ -25,15 +25,15 @@ class Changes:
     """The servers of the newest page of changes. The margin makes the cloud show each change for seconds, read after
     read; to compare it with the last one costs a tenth of taking it in. Used by one read at a time."""
 
-    def __init__(self):
-        self._before: dict[str, tuple[Mapping, Server]] = {}
-        self._now: dict[str, tuple[Mapping, Server]] = {}
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[Json, Server]] = {}
+        self._now: dict[str, tuple[Json, Server]] = {}
 
     def begin(self) -> None:
         """A new read: what the last but one showed is forgotten."""
         self._before, self._now = self._now, {}
 
-    def read(self, raw: Mapping) -> Server:
+    def read(self, raw: Json) -> Server:
         """A server of it, taken in."""
         known = self._before.get(raw["id"])
         server = known[1] if known is not None and known[0] == raw else parse.server(raw)
@@ -163,8 +163,8 @@ class ServerCalls(Caller):
         return await self._calls.send(CloudRequest("server", "compute", "GET", f"/servers/{server_id}"), read)
 
     async def _list(
-        self, operation: str, params: Mapping[str, str] | None, read: Callable[[Mapping], Server] = parse.server
-    ) -> tuple[tuple[Server, ...], datetime]:
+        self, operation: str, params: Mapping[str, str] | None, read: Callable[[Json], Server] = parse.server
+    ) -> tuple[tuple[Server, ...], datetime | None]:
         return await self._calls.list(
             CloudRequest(operation, "compute", "GET", "/servers/detail", params), "servers", read
         )

@@ -11,13 +11,22 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from vmsvc.cloud.openstack import connection_errors
 from vmsvc.cloud.openstack.exchange import Answer, CloudRequest, NoAnswer, NotSent, without
 from vmsvc.cloud.openstack.limits import Attempt
 from vmsvc.domain.errors import CloudError
+
+if TYPE_CHECKING:
+    from keystoneauth1.adapter import Adapter
+    from openstack.config.cloud_region import CloudRegion
+    from openstack.config.loader import OpenStackConfig
+    from openstack.connection import Connection
+    from requests import Response
+
+    from vmsvc.cloud.openstack.http_session import HttpSession
 
 log = logging.getLogger(__name__)
 SERVICES = ("compute", "image", "network", "placement")
@@ -37,10 +46,10 @@ class Session:
         self._cloud, self._config_file = cloud, config_file
         self._workers, self._timeout = workers, timeout
         self._opening, self._renewing = threading.Lock(), threading.Lock()
-        self._http: Any = None
-        self._keystone: Any = None
-        self._settings: Any = None  # of the cloud, as the SDK has read them
-        self._proxies: dict[str, Any] = {}
+        self._http: "HttpSession | None" = None
+        self._keystone: Any = None  # keystoneauth's session, whose types know nothing of what its `auth` can do
+        self._settings: "CloudRegion | None" = None  # of the cloud, as the SDK has read them
+        self._proxies: "dict[str, Adapter]" = {}
         self._endpoints: tuple[str, dict[str, str | None]] = "", {}  # by the token of their catalogue
         self._versions: dict[str, tuple[int, int]] = {}
         self._roles: frozenset[str] = frozenset()
@@ -67,14 +76,14 @@ class Session:
             with self._settings_errors():
                 connection = self._connection()
                 self._keystone = connection.session
-                project_id = self._keystone.get_project_id()
+                project_id: str | None = self._keystone.get_project_id()
             if not project_id:
                 raise CloudError("the credentials are not for a project: name one in clouds.yaml or OS_PROJECT_NAME")
             self._roles = frozenset(self._keystone.auth.get_access(self._keystone).role_names)
             # Built in one thread, before there are others: a first touch by 16 threads built 16 proxies.
             proxies = {name: getattr(connection, name) for name in SERVICES if _in_catalog(connection, name)}
             if "compute" not in proxies:
-                raise CloudError(self._no_compute())
+                raise CloudError(self._no_compute(connection.config))
             proxies["identity"] = self._identity()
             self._versions = {name: _negotiate(name, proxies[name]) for name in NEWEST if name in proxies}
             self._proxies = proxies
@@ -115,7 +124,7 @@ class Session:
                 f"{self._without_secrets(error)}"
             ) from None
 
-    def _connection(self) -> Any:
+    def _connection(self) -> "Connection":
         # The SDK warns about its own code.
         warnings.filterwarnings("ignore", message="Support for InfluxDB")
         warnings.filterwarnings("ignore", message="The 'service_type' parameter is unnecesary")
@@ -137,20 +146,23 @@ class Session:
         tls = {name: given[name] for name in ("cacert", "cert", "key", "insecure") if given.get(name)}
         # Without a time-out the SDK waits for ever.
         self._settings = config.get_one(cloud=self._cloud, api_timeout=self._timeout, **tls)
-        http = importlib.import_module("vmsvc.cloud.openstack.http_session")
-        self._http = http.HttpSession(self._workers, len(SERVICES) + 1, bool(self._settings.config.get("direct")))
-        return importlib.import_module("openstack.connection").Connection(config=self._settings)
+        http_session: "type[HttpSession]" = importlib.import_module("vmsvc.cloud.openstack.http_session").HttpSession
+        direct = bool(self._settings.config.get("direct"))
+        self._http = http_session(self._workers, len(SERVICES) + 1, direct)
+        connection: "Connection" = importlib.import_module("openstack.connection").Connection(config=self._settings)
+        return connection
 
-    def _identity(self) -> Any:
+    def _identity(self) -> "Adapter":
         """Keystone where we sign in: what the catalogue has may be for others."""
         adapter, plugin = map(importlib.import_module, ("keystoneauth1.adapter", "keystoneauth1.plugin"))
-        return adapter.Adapter(
+        proxy: "Adapter" = adapter.Adapter(
             self._keystone,
             service_type="identity",
             interface=plugin.AUTH_INTERFACE,
             min_version="3",
             max_version="3.latest",
         )
+        return proxy
 
     def _send(self, request: CloudRequest, attempt: Attempt, request_id: str | None) -> tuple[str, Answer]:
         """Returns the token that was used, and the answer."""
@@ -160,7 +172,7 @@ class Session:
         if not attempt.begin():
             raise NotSent("its time was up before it could go out")
         seconds = max(0.1, attempt.remaining)
-        version = request.version or self._versions.get(request.service, ())
+        version: tuple[int, ...] = request.version or self._versions.get(request.service) or ()
         options = {
             "params": request.params,
             "json": request.body,
@@ -188,7 +200,7 @@ class Session:
             text = _body(response, attempt).decode("utf-8", "replace")
         except _failures() as error:
             raise _meaning(error) from None
-        token = response.request.headers.get("X-Auth-Token", "")
+        token = str(response.request.headers.get("X-Auth-Token", ""))
         return token, request.answered(response.status_code, response.headers, text, token)
 
     def _endpoint(self, service: str, token: str) -> str | None:
@@ -214,7 +226,9 @@ class Session:
         """Turn errors of sign-in and discovery into NotSent: no request of ours was sent yet."""
         try:
             yield
-        except (*_failures(), OSError) as error:  # OSError: a file of certificates that is not there
+        except _failures() as error:
+            raise NotSent(self._why_not_in(error)) from None
+        except OSError as error:  # a file of certificates that is not there
             raise NotSent(self._why_not_in(error)) from None
 
     def _why_not_in(self, error: Exception) -> str:
@@ -254,7 +268,7 @@ class Session:
             text = text.replace(secret, "***")
         return " ".join(text.split())[:500]
 
-    def _no_compute(self) -> str:
+    def _no_compute(self, settings: "CloudRegion") -> str:
         """Why the catalogue has no compute service for our settings."""
         catalog = self._keystone.auth.get_access(self._keystone).service_catalog.catalog
         found = {
@@ -264,8 +278,8 @@ class Session:
             for one in service.get("endpoints", ())
         }
         wanted = (
-            f"region {self._settings.get_region_name('compute') or 'any'}, interface "
-            f"{self._settings.get_interface('compute') or 'public'}"
+            f"region {settings.get_region_name('compute') or 'any'}, interface "
+            f"{settings.get_interface('compute') or 'public'}"
         )
         return (
             f"the cloud's catalogue has no compute service for {wanted} (OS_REGION_NAME, OS_INTERFACE, or "
@@ -278,7 +292,7 @@ def _in_the_name_of(token: str) -> dict[str, Any]:
     return {"headers": {"X-Auth-Token": token, "X-Subject-Token": token}, "authenticated": False, "redirect": False}
 
 
-def _body(response: Any, attempt: Attempt) -> bytes:
+def _body(response: "Response", attempt: Attempt) -> bytes:
     """The whole body, taken as it comes. The socket's time-out is for each piece: a cloud that drips its answer
     would hold the thread for as long as it likes."""
     parts = []
@@ -290,7 +304,7 @@ def _body(response: Any, attempt: Attempt) -> bytes:
     return b"".join(parts)
 
 
-def _in_catalog(connection: Any, service: str) -> bool:
+def _in_catalog(connection: "Connection", service: str) -> bool:
     config = connection.config
     try:
         return (
@@ -305,18 +319,18 @@ def _in_catalog(connection: Any, service: str) -> bool:
         return False
 
 
-def _negotiate(service: str, proxy: Any) -> tuple[int, int]:
+def _negotiate(service: str, proxy: "Adapter") -> tuple[int, int]:
     """The newest microversion that both sides know; raises CloudError when the cloud is too old."""
     endpoint = proxy.get_endpoint_data()
     if endpoint is None:
         raise NotSent(f"the {service} service does not answer")
     if not endpoint.max_microversion:
         try:  # without microversions: is the service old, or does it not answer?
-            proxy.session.get(endpoint.url, authenticated=False, raise_exc=False, log=False)
+            proxy.session.get(endpoint.url or "", authenticated=False, raise_exc=False, log=False)
         except _failures() as error:
-            why = connection_errors.connection_trouble(error, endpoint.url) or type(error).__name__
+            why = connection_errors.connection_trouble(error, endpoint.url or "") or type(error).__name__
             raise NotSent(f"the {service} service does not answer: {why}") from None
-    common = min(tuple(endpoint.max_microversion or (0, 0)), NEWEST[service])
+    common = min(cast(tuple[int, int], tuple(endpoint.max_microversion or (0, 0))), NEWEST[service])
     if common < OLDEST[service]:
         raise CloudError(
             f"the cloud's {service} service speaks microversion {common[0]}.{common[1]}; "
@@ -334,7 +348,7 @@ def _failures() -> tuple[type[Exception], ...]:
     )
 
 
-def _require_cloud(name: str | None, config: Any) -> None:
+def _require_cloud(name: str | None, config: "OpenStackConfig") -> None:
     """Raise CloudError when no file has the named cloud; the message lists the files."""
     clouds = config.cloud_config["clouds"]
     if name != "defaults" and (name is None or name in clouds):  # `defaults`: the SDK found no settings at all

@@ -144,11 +144,11 @@ def unsent(request: CloudRequest, why: str) -> CloudUnavailable:
     return CloudUnavailable(f"{request.operation} did not reach the cloud: {why}")
 
 
-def unanswered(request: CloudRequest, why: str) -> CloudUnavailable:
+def unanswered(request: CloudRequest, why: str, retry_after: float = UNAVAILABLE_AFTER) -> CloudUnavailable:
     """The error for a request that went out and was not answered: a read failed, a write may have been done."""
     if request.is_read:
-        return CloudUnavailable(f"the cloud did not answer {request.operation}: {why}")
-    return OutcomeUnknown(f"the cloud did not answer {request.operation}, which may have been done: {why}")
+        return CloudUnavailable(f"the cloud did not answer {request.operation}: {why}", retry_after)
+    return OutcomeUnknown(f"the cloud did not answer {request.operation}, which may have been done: {why}", retry_after)
 
 
 def reason(answer: Answer) -> str:
@@ -172,9 +172,9 @@ def _sentence(body: object) -> str | None:
         return _sentence(body[0]) if body else None
     if not isinstance(body, dict):
         return None
-    for key in ("message", "detail"):
-        if isinstance(body.get(key), str):
-            return body[key]
+    for said in (body.get("message"), body.get("detail")):
+        if isinstance(said, str):
+            return said
     # One key around it: {"forbidden": {...}}, {"errors": [{...}]}, {"NeutronError": {...}}
     return next(
         (found for value in body.values() if isinstance(value, (dict, list)) for found in [_sentence(value)] if found),
@@ -184,17 +184,16 @@ def _sentence(body: object) -> str | None:
 
 def _broken(request: CloudRequest, answer: Answer, text: str) -> VmsvcError:
     """5xx. A write may have been done before it failed: clouds have made a server and answered 503 or 504."""
-    error = unanswered(request, f"it said {answer.status}, {text}")
-    error.retry_after = answer.retry_after or UNAVAILABLE_AFTER
-    return error
+    return unanswered(request, f"it said {answer.status}, {text}", answer.retry_after or UNAVAILABLE_AFTER)
 
 
 def _with_field(error: VmsvcError) -> VmsvcError:
-    if isinstance(error, InvalidRequest) and error.field is None:
-        for pattern, name in FIELDS:
-            if found := pattern.search(error.message):
-                error.field = name or found["name"]
-                break
-        if error.field == "user_data":  # Nova repeats the value: a secret, in a message that others come to read
-            return InvalidRequest("user_data must be base64, at most 65535 characters", "user_data")
+    if not isinstance(error, InvalidRequest) or error.field is not None:
+        return error
+    for pattern, name in FIELDS:
+        if found := pattern.search(error.message):
+            field = name or found["name"]
+            if field == "user_data":  # Nova repeats the value: a secret, in a message that others come to read
+                return InvalidRequest("user_data must be base64, at most 65535 characters", "user_data")
+            return InvalidRequest(error.message, field)
     return error

@@ -269,7 +269,7 @@ def _record_refusal(vm_id: str, slug: str, message: str, by_host: bool) -> None:
             "rounds": row.rounds,
             "with_room": by_host,
         }
-        if by_host:
+        if by_host and row.host:
             ledger.start_cooldown(work, row.host, row.boot, message, _COOLDOWN_SECONDS)
         vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)
         # The capacity that was freed for the request is of no use: another server took it, or the host refuses the VM.

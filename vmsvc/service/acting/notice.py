@@ -47,8 +47,8 @@ class NoticeWriter:
                 if row.state == State.NOTICED:
                     await self._deliver(row)
                 elif row.state == State.ACTIVE:
-                    await self._cloud.unset_metadata(row.cloud_id, EVICT_AT)
-                    await self._cloud.unset_metadata(row.cloud_id, EVICT_REASON)
+                    await self._cloud.unset_metadata(row.server_id, EVICT_AT)
+                    await self._cloud.unset_metadata(row.server_id, EVICT_REASON)
             except NotFound:
                 return  # the server is gone: its removal or the reconciler finds out why
             after = await self._runtime.offload(vms.read, claim.vm_id)
@@ -65,20 +65,20 @@ class NoticeWriter:
         try:
             await self._write(row)
         except Conflict as error:
-            if not isinstance(error, Locked) and not await self._is_permanent(row.cloud_id):
+            if not isinstance(error, Locked) and not await self._is_permanent(row.server_id):
                 raise  # a task changes the server, or no guest runs: try again later
             await self._handle_refusal(row, error)
         except (InvalidRequest, QuotaExceeded, Forbidden) as error:
             await self._handle_refusal(row, error)
         else:
-            await self._runtime.offload(_record_readable, row.id, row.evict_at)
+            await self._runtime.offload(_record_readable, row.id, row.notice_end)
 
     async def _write(self, row: Vm) -> None:
-        evict_at = {EVICT_AT: instant(row.evict_at)}
+        evict_at = {EVICT_AT: instant(row.notice_end)}
         try:
-            await self._cloud.set_metadata(row.cloud_id, {**evict_at, EVICT_REASON: _reason_text(row)})
+            await self._cloud.set_metadata(row.server_id, {**evict_at, EVICT_REASON: _reason_text(row)})
         except (InvalidRequest, QuotaExceeded):  # one item may fit where two do not: the time matters most
-            await self._cloud.set_metadata(row.cloud_id, evict_at)
+            await self._cloud.set_metadata(row.server_id, evict_at)
 
     async def _is_permanent(self, server_id: str) -> bool:
         """True when Nova's 409 will last: the guest runs in a state (VERIFY_RESIZE) in which Nova writes no metadata,
@@ -90,7 +90,7 @@ class NoticeWriter:
         # A locked server could not be deleted either.
         evicts = self._cloud.mode == "operator" and not isinstance(error, Locked)
         reason = LOCKED if isinstance(error, Locked) else f"{NOTICE_UNREADABLE}: {error.message}"
-        await self._runtime.offload(_record_undeliverable, row.id, row.evict_at, evicts, reason)
+        await self._runtime.offload(_record_undeliverable, row.id, row.notice_end, evicts, reason)
 
 
 def metadata_differs(row: Vm, metadata: Mapping[str, str]) -> bool:
@@ -102,7 +102,7 @@ def metadata_differs(row: Vm, metadata: Mapping[str, str]) -> bool:
     if row.state != State.NOTICED or not row.notice["grace_seconds"] or row.notice.get("delivery") == ledger.EVENT:
         return False
     # The reason may be missing: a server with space for one item only gets the time alone.
-    return metadata.get(EVICT_AT) != instant(row.evict_at) or metadata.get(
+    return metadata.get(EVICT_AT) != instant(row.notice_end) or metadata.get(
         EVICT_REASON, _reason_text(row)
     ) != _reason_text(row)
 
@@ -119,29 +119,28 @@ def due(row: Vm) -> datetime | None:
     """When a noticed VM may be evicted, unless it is released early; None while its guest runs and cannot read the
     notice yet. With a grace period of zero the eviction does not wait for the notice: there is no time to read it."""
     grace = timedelta(seconds=row.notice["grace_seconds"])
+    evict_at: datetime = row.notice_end
     if not grace:
-        return row.evict_at
+        return evict_at
     by_event = row.notice.get("delivery") == ledger.EVENT
-    readable_at = (
-        (ledger.noticed_event_at(row.id) or row.evict_at - grace) if by_event else ledger.readable_since(row.id)
-    )
+    readable_at = (ledger.noticed_event_at(row.id) or evict_at - grace) if by_event else ledger.readable_since(row.id)
     if readable_at is None:
-        return None if row.notice["running"] else row.evict_at
-    return max(row.evict_at, readable_at + grace)
+        return None if row.notice["running"] else evict_at
+    return max(evict_at, readable_at + grace)
 
 
 def _record_readable(vm_id: str, evict_at: datetime) -> None:
     """Record that the guest can read its notice with this `evict_at`. Where writing the notice took long, `evict_at`
     moves, and the next round writes the new time."""
     with unit() as work:
-        row = vms.get(vm_id, lock=True)
+        row = vms.of_id(vm_id, lock=True)
         if row.state != State.NOTICED or row.evict_at != evict_at:
             return  # that notice is out of date
         ledger.record_step(vm_id, "noticed_at")
         when = due(row)
-        if when > row.evict_at and row.acknowledged_at is None:
+        if when is not None and when > row.notice_end and row.acknowledged_at is None:
             intents.put_off(work, intents.EVICT, vm_id, when)
-            if when > row.evict_at + _TOLERANCE:
+            if when > row.notice_end + _TOLERANCE:
                 delay_notice(work, row, when)
 
 
@@ -150,7 +149,7 @@ def _record_undeliverable(vm_id: str, evict_at: datetime, evicts: bool, reason: 
     as its notice, or else it is exempt (`reason`)."""
     with unit() as work:
         work.lock(Lock.SCHEDULER)
-        row = vms.get(vm_id, lock=True)
+        row = vms.of_id(vm_id, lock=True)
         if row.state != State.NOTICED or row.evict_at != evict_at:
             return  # that notice is out of date
         if ledger.readable_since(vm_id):

@@ -60,23 +60,26 @@ class RemoveServer:
         row = await self._runtime.offload(vms.read, claim.vm_id)
         await trace.begin_eviction(self._runtime, row)
         if row.state == State.NOTICED:
-            if await self._is_locked(row.cloud_id):
-                await self._runtime.offload(_record_exempt, row.id, row.evict_at, LOCKED)
+            if await self._is_locked(row.server_id):
+                await self._runtime.offload(_record_exempt, row.id, row.notice_end, LOCKED)
                 return
             try:
-                row = await self._runtime.offload(_begin_eviction, row.id, self._runs(row.cloud_id))
+                begun = await self._runtime.offload(_begin_eviction, row.id, self._runs(row.server_id))
             except NoticeUnreadable:
-                await self._runtime.offload(_record_exempt, row.id, row.evict_at, NOTICE_UNREADABLE)
+                await self._runtime.offload(_record_exempt, row.id, row.notice_end, NOTICE_UNREADABLE)
                 return
             except NoticeExpired:
                 await self._runtime.offload(_withdraw_expired, row.id)
                 return
-        if row is None or row.state != State.EVICTING:
+            if begun is None:
+                return
+            row = begun
+        if row.state != State.EVICTING:
             return
         if self._stop_first:
-            await self._shut_down(row.cloud_id)
+            await self._shut_down(row.server_id)
             await self._runtime.offload(_record_step, row.id, "stopped_at")
-        await self.remove(row.cloud_id, lambda: self._runtime.offload(_record_step, row.id, "deleted_at"))
+        await self.remove(row.server_id, lambda: self._runtime.offload(_record_step, row.id, "deleted_at"))
         await self._runtime.offload(_record_removed, row.id, State.EVICTED)
 
     async def delete(self, claim: Claim) -> None:
@@ -167,13 +170,13 @@ def _begin_eviction(vm_id: str, runs: bool) -> Vm | None:
     the VM is no longer NOTICED, else None. Raises NoticeExpired, and NoticeUnreadable while the guest runs (`runs`): a
     guest that does not run reads no notice, so its eviction waits for none."""
     with unit() as work:
-        row = vms.get(vm_id, lock=True)
+        row = vms.of_id(vm_id, lock=True)
         # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
         if row.state != State.NOTICED:
             return row
         if _is_expired(row, work.now):
             raise NoticeExpired
-        when = row.acknowledged_at or due(row) or (_next_check(row, work.now) if runs else row.evict_at)
+        when = row.acknowledged_at or due(row) or (_next_check(row, work.now) if runs else row.notice_end)
         if when > work.now:
             intents.put_off(work, intents.EVICT, vm_id, when)
         elif row.notice.get("notice_only"):
@@ -186,7 +189,7 @@ def _begin_eviction(vm_id: str, runs: bool) -> Vm | None:
 
 
 def _is_expired(row: Vm, now: datetime) -> bool:
-    ended = max(row.evict_at, due(row) or row.evict_at)
+    ended: datetime = max(row.notice_end, due(row) or row.notice_end)
     return now - ended > max(_EXPIRED_AFTER, timedelta(seconds=row.notice["grace_seconds"]))
 
 
@@ -196,19 +199,19 @@ def _withdraw_expired(vm_id: str) -> None:
     request anew."""
     with unit() as work:
         work.lock(Lock.SCHEDULER)
-        request = vms.get(vm_id).evicted_for
+        request = vms.of_id(vm_id).evicted_for
         for noticed in vms.in_states([State.NOTICED]):
             if noticed.id != vm_id and (request is None or noticed.evicted_for != request):
                 continue
-            row = vms.get(noticed.id, lock=True)
+            row = vms.of_id(noticed.id, lock=True)
             if row.state == State.NOTICED and _is_expired(row, work.now):  # else it has left, or was noticed anew
-                reprieve(work, row, f"its notice ended at {instant(row.evict_at)} and was not carried out in time")
+                reprieve(work, row, f"its notice ended at {instant(row.notice_end)} and was not carried out in time")
                 ledger.discount_round(row.id)
 
 
 def _next_check(row: Vm, now: datetime) -> datetime:
     """When to check again whether the guest can read its notice. Raises NoticeUnreadable after too long a time."""
-    if now >= row.evict_at + _UNREADABLE_LIMIT:
+    if now >= row.notice_end + _UNREADABLE_LIMIT:
         raise NoticeUnreadable
     return now + _UNREADABLE_POLL
 
@@ -216,7 +219,7 @@ def _next_check(row: Vm, now: datetime) -> datetime:
 def _record_exempt(vm_id: str, evict_at: datetime, reason: str) -> None:
     with unit() as work:
         work.lock(Lock.SCHEDULER)
-        row = vms.get(vm_id, lock=True)
+        row = vms.of_id(vm_id, lock=True)
         if row.state == State.NOTICED and row.evict_at == evict_at:  # else it has left, or was noticed anew
             exempt(work, row, reason)
 

@@ -38,7 +38,7 @@ class Worker:
         self._runtime = runtime
         self._performers = performers
         self._wakeup = wakeup
-        self._under_way: dict[int, asyncio.Task] = {}
+        self._under_way: dict[int, asyncio.Task[None]] = {}
         self._fulfilled: list[Claim] = []  # to be recorded with the next claiming, as one commit
         self._unreleased: set[int] = set()  # claims that could not be given back: the database was away
         self._claiming = asyncio.Lock()
@@ -142,7 +142,7 @@ class Worker:
 
 def _claim(
     owner: str, limit: int, unreleased: frozenset[int], fulfilled: tuple[Claim, ...]
-) -> tuple[list, float | None]:
+) -> tuple[list[Claim], float | None]:
     with unit() as work:
         _fulfil(work, owner, fulfilled)
         for intent_id in unreleased:

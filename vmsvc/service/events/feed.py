@@ -4,8 +4,8 @@ waiters."""
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from vmsvc.domain.errors import HistoryGone
 from vmsvc.domain.lifecycle import State
@@ -42,7 +42,7 @@ class Waiters:
         for event in self._waiting.get(vm_id, ()):
             event.set()
 
-    async def wait_for(self, vm_id: str, read: Callable[[], "asyncio.Future[T | None]"], seconds: float) -> T | None:
+    async def wait_for(self, vm_id: str, read: Callable[[], Awaitable[T | None]], seconds: float) -> T | None:
         """Call `read` now and after every event of the VM until it returns something, or the time is over (None)."""
         event = asyncio.Event()
         self._waiting.setdefault(vm_id, set()).add(event)
@@ -106,11 +106,11 @@ class Feed:
         return len(events)
 
 
-def _latest(limit: int) -> tuple[int, list[dict]]:
+def _latest(limit: int) -> tuple[int, list[dict[str, Any]]]:
     with reading():
         return outbox.latest(limit)
 
 
-def _tail(since: int, limit: int) -> tuple[list[dict], int]:
+def _tail(since: int, limit: int) -> tuple[list[dict[str, Any]], int]:
     with connected():
         return outbox.tail(since, limit)

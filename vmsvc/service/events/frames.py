@@ -40,6 +40,6 @@ def encode(event: Mapping[str, Any], frame: Callable[[bytes], bytes]) -> Message
     """The message of a CloudEvents object whose `data` carries `seq` and `vm`; `frame` makes a frame of its JSON."""
     data = event["data"]
     vm = data.get("vm") or {}
-    ids = {event.get("subject"), vm.get("id"), vm.get("vmsvc_id")}
+    ids = frozenset(filter(None, (event.get("subject"), vm.get("id"), vm.get("vmsvc_id"))))
     text = _ENCODER.encode(event).encode("ascii")
-    return Message(int(data["seq"]), event["type"], frozenset(ids - {None}), vm.get("is_preemptible"), frame(text))
+    return Message(int(data["seq"]), event["type"], ids, vm.get("is_preemptible"), frame(text))

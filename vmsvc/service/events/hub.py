@@ -151,7 +151,7 @@ class Hub:
 
     def _deliver_slice(self) -> None:
         """Serve a slice of the sockets, then let the loop turn before the next."""
-        if not next(self._deliveries_left, False):
+        if self._deliveries_left is None or not next(self._deliveries_left, False):
             self._deliveries_left = self._deliveries() if self._pending else None
         if self._deliveries_left:
             asyncio.get_running_loop().call_soon(self._deliver_slice)

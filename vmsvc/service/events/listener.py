@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.service.runtime import Runtime
-from vmsvc.store.db import NO_INTENTS, TEST_PREFIX, NotificationsLost, changes, listen
+from vmsvc.store.db import NO_INTENTS, TEST_PREFIX, Connection, NotificationsLost, changes, listen
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Listener:
             with contextlib.suppress(Exception):
                 connection.close()
 
-    def _on_readable(self, connection, lose: Callable[[], None]) -> None:
+    def _on_readable(self, connection: Connection, lose: Callable[[], None]) -> None:
         try:
             connection.poll()
         except Exception:  # pylint: disable=broad-exception-caught

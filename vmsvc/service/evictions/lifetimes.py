@@ -51,10 +51,11 @@ class Lifetimes:
             budget_left = budgets(vms.row_of(row) for row in vms.current())
             exempt = ledger.exempt_vms(_EXEMPT_SECONDS)
             for row in expired:
-                server = servers.get(row.cloud_id)
+                server = servers.get(row.server_id)
+                if row.launched_at is None or server is None or server.locked or row.id in exempt:
+                    continue
                 end = end_of_life(row.id, row.launched_at, self._lifetime)
-                is_kept = server is None or server.locked or row.id in exempt
-                if end <= horizon and not is_kept and budget_left.get(row.group_name, 1) > 0:
+                if end <= horizon and (row.group_name is None or budget_left.get(row.group_name, 1) > 0):
                     self._notice(work, row, max(end, work.now + self._grace), server.runs)
                     if row.group_name:
                         budget_left[row.group_name] -= 1

@@ -117,7 +117,7 @@ def _acknowledge(ref: str, principal: Principal = ANYBODY, mark: str | None = No
             acknowledge(work, row, principal.name)
         elif row.state not in (State.EVICTING, State.EVICTED):
             raise Conflict(f"vm {ref} is {row.state}: only one that was noticed can say that it may go")
-        return view(vms.row_of(vms.get(row.id)))
+        return view(vms.row_of(vms.of_id(row.id)))
 
 
 def acknowledge(work: Unit, row: Vm, by: str | None) -> None:
@@ -136,8 +136,7 @@ def _practise(
     with unit() as work:
         work.lock(Lock.SCHEDULER)  # the planner must not take the same VM at the same time
         row = _locked_row(ref, ref in servers and servers[ref].vmsvc_id or None)
-        server = servers.get(row.cloud_id)
-        _require_evictable(row, server, ref)
+        server = _evictable(row, servers.get(row.cloud_id or ""), ref)
         evict_at = work.now + grace
         principal_text = "its owner" if principal.owns(row.principal_id, row.principal) else principal.name
         noticed = give_notice(
@@ -148,12 +147,14 @@ def _practise(
             grace,
             {"simulated": True, "by": principal.name, "notice_only": notice_only, "running": server.runs},
         )
+        if noticed is None:
+            raise Conflict(f"vm {ref} has just changed: ask again")
         ledger.record_eviction(work, row, reason="simulated", evict_at=evict_at, simulated=True)
         return view(vms.row_of(noticed))
 
 
-def _require_evictable(row: Vm, server: Server | None, ref: str) -> None:
-    """Raises Forbidden or Conflict, with the reason."""
+def _evictable(row: Vm, server: Server | None, ref: str) -> Server:
+    """The server of a VM that can be noticed now. Raises Forbidden or Conflict, with the reason."""
     if not row.is_preemptible:
         raise Forbidden(f"vm {ref} is a standard vm: it is never evicted")
     if row.state != State.ACTIVE:
@@ -164,6 +165,7 @@ def _require_evictable(row: Vm, server: Server | None, ref: str) -> None:
         raise Conflict(f"vm {ref} is locked in the cloud: unlock it first")
     if row.group_name and budgets(vms.row_of(other) for other in vms.current())[row.group_name] < 1:
         raise Conflict(f"the budget of group {row.group_name!r} is used up: as many of it as may be are noticed")
+    return server
 
 
 def _record(

@@ -85,10 +85,10 @@ class EncodedList:
             row = rows.get(row_id)
             affected_servers.update(dict.fromkeys(self._index.put_row(row_id, row and row.cloud_id)))
         # Another row may lose its server to the one that names it, or get it back.
-        affected_rows.update(dict.fromkeys({*map(self._index.mark_of, affected_servers)} - {None}))
+        affected_rows.update(dict.fromkeys(filter(None, map(self._index.mark_of, affected_servers))))
         for row_id in affected_rows:
             affected_servers.update(dict.fromkeys(self._index.carrying(row_id)))
-        affected_rows.update(dict.fromkeys({*map(self._index.row_naming, affected_servers)} - {None}))
+        affected_rows.update(dict.fromkeys(filter(None, map(self._index.row_naming, affected_servers))))
         changes = [self._encode(self._servers, server_id, self._view_of_server) for server_id in affected_servers]
         changes += [self._encode(self._requests, row_id, self._view_of_request) for row_id in affected_rows]
         if any(changes) or self._page is None or self._page.seq != seq or self._page.missing != self._missing:

@@ -17,7 +17,7 @@ from vmsvc.service.scheduling.world_cache import View
 from vmsvc.store import intents, ledger, request_classes, vms
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Vm
-from vmsvc.store.vm_cache import VmCache
+from vmsvc.store.vm_cache import VmCache, VmRow
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def apply_decision(work: Unit, row: Vm, change: Change, grace: timedelta) -> Non
     """Write one decision, about the request of this row. Raises ChangedMeanwhile."""
     trace.begin_create(row)
     for victim_id in change.reprieved:
-        reprieve(work, vms.get(victim_id), change.reason)
+        reprieve(work, vms.of_id(victim_id), change.reason)
     match change.decision:
         case Place(host=host):
             _require_moved(vms.move(work, row, State.BUILDING, host=host), row, row)
@@ -72,7 +72,7 @@ def _evict(work: Unit, row: Vm, change: Change, plan: Evict, grace: timedelta) -
         "optimal": plan.optimal,
     }
     for notice in change.notices:
-        victim = vms.get(notice.vm_id)
+        victim = vms.of_id(notice.vm_id)
         delivery = ledger.METADATA if notice.takes_notice else ledger.EVENT
         noticed = give_notice(
             work,
@@ -156,7 +156,7 @@ def deliver_by_event(work: Unit, victim: Vm) -> None:
         State.NOTICED,
         reason=notice["reason"],
         notice=notice,
-        data=_notice_data(victim.evict_at, notice, victim.evicted_for),
+        data=_notice_data(victim.notice_end, notice, victim.evicted_for),
     )
     ledger.record_delivery_by_event(victim.id)
 
@@ -261,10 +261,10 @@ def clean_up(work: Unit, leftovers: Leftovers) -> None:
         ledger.release_reservation(work, vm_id)
         ledger.close_evictions(vm_id, wasted="the request was deleted before its room was free")
     for vm_id in leftovers.unneeded:
-        reprieve(work, vms.get(vm_id), "the request that needed the room has gone")
+        reprieve(work, vms.of_id(vm_id), "the request that needed the room has gone")
     for vm_id in leftovers.locked:
-        exempt(work, vms.get(vm_id), LOCKED)
+        exempt(work, vms.of_id(vm_id), LOCKED)
 
 
-def _waits(rows: VmCache, vm_id: str) -> bool:
-    return vm_id in rows and rows[vm_id].state in (State.PENDING, State.BUILDING)
+def _waits(rows: VmCache[VmRow], vm_id: str | None) -> bool:
+    return vm_id is not None and vm_id in rows and rows[vm_id].state in (State.PENDING, State.BUILDING)

@@ -34,14 +34,17 @@ def waiting_queue() -> Queue:
     rows = [one for one in found if one.state]
     waiting = [one for one in rows if one.state == State.PENDING]
     kept = {one.id for one in found if not one.state} - {one.id for one in rows if one.state == State.BUILDING}
-    ids = {one.id for one in waiting} | kept | {one.evicted_for for one in rows if one.state == State.NOTICED}
+    preemptors = {one.evicted_for for one in rows if one.state == State.NOTICED and one.evicted_for}
+    ids = {one.id for one in waiting} | kept | preemptors
     hosts = {one.host for one in found if not one.state and one.host and one.id in ids}
     left = hosts - {one.host for one in rows if one.state in LEAVING}
     asked = [traits_named({"traits": one.traits or {}, "requirements": one.requirements or {}}) for one in waiting]
-    return Queue(frozenset(ids), frozenset().union(*asked), frozenset(left), frozenset(map(_queue_entry, rows)))
+    moving = frozenset(_queue_entry(one, State(one.state)) for one in rows if one.state)
+    return Queue(frozenset(ids), frozenset().union(*asked), frozenset(left), moving)
 
 
-def _queue_entry(one: ledger.QueueRow) -> tuple[str, State, datetime | None]:
+def _queue_entry(one: ledger.QueueRow, state: State) -> tuple[str, State, datetime | None]:
     """A VM as `Queue.moving` has it. A request that the cloud has refused is new in the queue."""
-    state = State.NOTICED if one.state == State.EVICTING else State(one.state)
+    if state is State.EVICTING:
+        state = State.NOTICED
     return one.id, state, one.updated_at if state is State.PENDING else None

@@ -40,7 +40,7 @@ def rows_in_order(view: View, ids: frozenset[str]) -> list[Vm]:
 
 def waiting_requests(rows: Sequence[Vm], view: View, knowledge: Knowledge) -> list[WaitingRequest]:
     """These rows as the decisions see them."""
-    ended = max((row.ended_at for row in view.rows.in_states(*FINAL)), default=None)
+    ended = max((row.ended_at for row in view.rows.in_states(*FINAL) if row.ended_at), default=None)
     cooling = ledger.cooldowns()
     refused = [row.id for row in rows if row.refusal]
     had_victims = ledger.with_victims(refused) if refused else frozenset()
@@ -118,7 +118,7 @@ def request_of(
         availability_zone=row.boot.get("availability_zone"),
         traits=traits_in(row.boot),
         requirements=requirements_in(row.boot),
-        invalid=verdict and verdict.objection,
+        invalid=verdict.objection if verdict else None,
         refusal=refusal.get("error"),
         refusals=refusal.get("count", 0),
         cloud_message=refusal.get("message"),

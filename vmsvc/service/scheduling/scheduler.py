@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache, Watch
-from vmsvc.cloud.port import Cloud, Flavor
+from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import CloudUnavailable
-from vmsvc.domain.flavors import quota_request, traits_of
+from vmsvc.domain.flavors import Flavor, quota_request, traits_of
 from vmsvc.domain.request import Request
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.domain.resources import Resources
@@ -228,13 +228,14 @@ class Scheduler:
             networks = networks_of([boot] if verdict else [], snapshot.verified, view)
             decision = by_verdict(waiting, decide(request, world), world, verdict, networks)
             what = unverified_facts(request, decision, world, snapshot.verified)
-            if verdict is None:  # in earnest the create would show it, if no VM is evicted for the request
+            refused = isinstance(decision, Refuse)  # in earnest Nova is not asked about it either
+            if verdict is None and not refused:  # in earnest the create would show it, if no VM is evicted
                 return Verify(what | Verification(boots={waiting.key: boot}))
             if what:
                 return Verify(what)
-            if verdict.unanswered:
+            if verdict and verdict.unanswered and not refused:
                 raise CloudUnavailable(f"the cloud does not say whether it takes the request: {verdict.unanswered}")
-            if verdict.objection:
+            if verdict and verdict.objection and not refused:
                 decision = Refuse(verdict.objection.error, verdict.objection.message)
             shown = preview(decision, world.vms, self._grace.total_seconds())
             if isinstance(decision, Place) and not world.operator:

@@ -11,7 +11,7 @@ may seem to be free. So it will do to place a request while nothing is reserved 
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from vmsvc.cloud.cache.host_cache import HostCache
@@ -77,11 +77,11 @@ class Snapshots:
         """The snapshot after the cloud was asked about this, for that client if there is one. Raises what the cloud
         raises, and TooManyRequests for a client."""
         # The longest of these calls is sent first.
-        calls = [self._read_servers()] if what.order or what.needs else []
+        calls: list[Awaitable[None]] = [self._read_servers()] if what.order or what.needs else []
         calls += [self._host_cache.find_capacity(need, traits) for need, traits in what.needs]
         if what.hosts:
             calls.append(self._host_cache.read(what.hosts))
-        verdicts, *_ = await asyncio.gather(self._verdicts.of(what.boots, client), *calls)
+        verdicts, _ = await asyncio.gather(self._verdicts.of(what.boots, client), asyncio.gather(*calls))
         verified = snapshot.verified
         return self._up_to_date(
             replace(

@@ -30,10 +30,12 @@ class VmJoin:
 
     def put_servers(self, servers: Mapping[str, Server | None]) -> set[str]:
         """These servers changed; None has gone. Returns the ids of the rows that may be affected, for `update`."""
-        affected = set()
+        affected: set[str] = set()
         for server_id, server in servers.items():
-            affected |= self._index.put_server(server_id, server) | {self._index.row_naming(server_id)}
-        return affected - {None}
+            affected |= self._index.put_server(server_id, server)
+            if (row_id := self._index.row_naming(server_id)) is not None:
+                affected.add(row_id)
+        return affected
 
     def forget(self) -> set[str]:
         """Forget the rows. Returns the ids of the rows that servers name, for `update`."""
@@ -62,7 +64,7 @@ class VmJoin:
         self._operator, self._metadata_items = operator, metadata_items
         self._exempt = exempt
         for server_id in uncertain | self._uncertain:
-            again |= {self._index.row_naming(server_id), self._index.mark_of(server_id)} - {None}
+            again.update(filter(None, (self._index.row_naming(server_id), self._index.mark_of(server_id))))
         self._uncertain = uncertain
         for row_id in again:
             self._join(row_id, rows.get(row_id), added, removed)

@@ -103,8 +103,7 @@ class WorldBuilder:
             metadata_items=quota.metadata_items,
         )
         self._count_groups(rows, affected, world)
-        world.quota_limit, world.quota_used = _limit(quota.limit), quota.used
-        world.now = int(commitments.now.timestamp())
+        world.set_quota(_limit(quota.limit), quota.used, int(commitments.now.timestamp()))
         world.set_reservations(
             {kept.vm_id: _reserved(kept, rows[kept.vm_id]) for kept in commitments.reservations if kept.vm_id in rows}
         )
@@ -153,8 +152,8 @@ class WorldBuilder:
         if 2 * len(owners.get(self._largest, ())) <= most:
             self._largest = max(owners, key=lambda owner: (len(owners[owner]), owner), default="")
         before, usual = world.surcharges, world.common_surcharge
-        world.surcharges = {owner: count * self._policy.owner_cost for owner, count in lost.items()}
-        world.common_surcharge = world.surcharges.get(self._largest, 0)
+        surcharges = {owner: count * self._policy.owner_cost for owner, count in lost.items()}
+        world.set_surcharges(surcharges, surcharges.get(self._largest, 0))
         affected = before.keys() | world.surcharges.keys() if usual == world.common_surcharge else owners.keys()
         for owner in affected:
             if world.surcharges.get(owner, 0) - world.common_surcharge != before.get(owner, 0) - usual:

@@ -17,7 +17,7 @@ from vmsvc.service.scheduling.snapshot import Snapshot
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store import ledger
 from vmsvc.store.models import Reservation
-from vmsvc.store.vm_cache import VmCache
+from vmsvc.store.vm_cache import VmCache, VmRow
 from vmsvc.tuning import GrowingWorld
 
 _LOSSES_SECONDS = 86400  # for so long an eviction makes the next of its owner's VMs cost more
@@ -29,7 +29,7 @@ class View:
     """What a decision is made upon: the world, the rows that it was built from, and all open reservations."""
 
     world: IndexedWorld
-    rows: VmCache
+    rows: VmCache[VmRow]
     reservations: Sequence[Reservation]
 
 
@@ -38,7 +38,7 @@ class WorldCache:
 
     def __init__(self, policy: Policy):
         self._turn = threading.Lock()
-        self._rows = VmCache()
+        self._rows = VmCache(VmRow)
         self._changed: set[str] = set()
         self._builder = WorldBuilder(policy)
         self._growing = GrowingWorld()
@@ -80,6 +80,6 @@ class WorldCache:
                 removed=frozenset(snapshot.watch.removed),
             )
         except BaseException:  # the world may be half up to date: build it from nothing
-            self._rows = VmCache()
+            self._rows = VmCache(VmRow)
             self._builder.forget()
             raise

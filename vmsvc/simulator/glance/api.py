@@ -3,7 +3,10 @@
 import hashlib
 import json
 import uuid
+from typing import Any, NoReturn
 from urllib.parse import urlencode
+
+from tornado.web import Finish
 
 from vmsvc.simulator.clock import seconds_text
 from vmsvc.simulator.errors import forbidden, not_found
@@ -23,7 +26,7 @@ class ImageHandler(ServiceHandler):
         self.set_header("Content-Type", "text/plain; charset=UTF-8")
         self.finish(f"{status} {TITLES.get(status, 'Error')}\n\n{message}\n\n   ")
 
-    def unauthorized(self) -> None:
+    def unauthorized(self) -> NoReturn:
         self.set_header("WWW-Authenticate", f'Keystone uri="{self.base}/identity/v3"')
         self.refuse(
             401,
@@ -31,6 +34,7 @@ class ImageHandler(ServiceHandler):
             "Either you supplied the wrong credentials (e.g., bad password), or your browser does not "
             "understand how to supply the credentials required.",
         )
+        raise Finish()
 
     def visible(self, image: Image) -> bool:
         """True when the user may see it."""
@@ -192,7 +196,7 @@ class Missing(ImageHandler):
     get = post = put = delete = patch = missing
 
 
-def view(image: Image) -> dict:
+def view(image: Image) -> dict[str, Any]:
     """An image as Glance shows it."""
     created = seconds_text(image.created)
     active = image.status != "queued"

@@ -3,6 +3,7 @@
 import secrets
 import uuid
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from vmsvc.simulator.clock import Clock, Settings
 from vmsvc.simulator.store import Store, Table
@@ -35,11 +36,11 @@ class User:
 
 @dataclass
 class Token:
-    """A token. `project_id` is None when the token is unscoped; times are seconds of the cloud's clock."""
+    """A token. `project_id` is empty when the token is unscoped; times are seconds of the cloud's clock."""
 
     id: str
     user_id: str
-    project_id: str | None
+    project_id: str
     roles: list[str]
     issued_at: float
     expires_at: float
@@ -49,6 +50,9 @@ class Token:
     def is_admin(self) -> bool:
         """True when the user may do everything, in every project."""
         return "admin" in self.roles
+
+
+Member = TypeVar("Member", User, Project)
 
 
 class Identity:
@@ -88,7 +92,7 @@ class Identity:
         user.roles[project.id] = role
         self.users.save(user.id, user)
 
-    def find(self, table: Table, reference: dict) -> User | Project | None:
+    def find(self, table: Table[Member], reference: dict[str, Any]) -> Member | None:
         """The user or the project that `{"id": …}` or `{"name": …}` refers to, or None."""
         if "id" in reference:
             return table.get(reference["id"])
@@ -96,6 +100,10 @@ class Identity:
 
     def project_named(self, name: str) -> Project | None:
         return self.find(self.projects, {"name": name})
+
+    def project_id(self, name: str) -> str:
+        """The id of a project that there is."""
+        return next(each.id for each in self.projects.values() if each.name == name)
 
     def user_named(self, name: str) -> User | None:
         return self.find(self.users, {"name": name})
@@ -107,7 +115,7 @@ class Identity:
         token = Token(
             f"gAAAAAB{secrets.token_urlsafe(60)}",
             user.id,
-            project.id if project else None,
+            project.id if project else "",
             roles,
             now,
             now + self._settings.token_seconds,

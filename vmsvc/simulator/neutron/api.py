@@ -2,10 +2,12 @@
 
 import ipaddress
 import uuid
+from typing import Any
 
 from vmsvc.simulator.clock import seconds_text
 from vmsvc.simulator.errors import ApiError, bad_request, conflict, not_found
 from vmsvc.simulator.http import ServiceHandler
+from vmsvc.simulator.keystone.model import Token
 from vmsvc.simulator.neutron.model import Network, Port, default_group
 
 ERROR_TYPES = {400: "HTTPBadRequest", 403: "PolicyNotAuthorized", 404: "HTTPNotFound", 409: "OverQuota"}
@@ -45,7 +47,7 @@ class NetworkHandler(ServiceHandler):
             kind = "IpAddressGenerationFailure"
         self.reply(status, {"NeutronError": {"type": kind, "message": message, "detail": ""}})
 
-    def filtered(self, key: str, items: list[dict]) -> None:
+    def filtered(self, key: str, items: list[dict[str, Any]]) -> None:
         """Answer with a list. Every field is a filter; several values of one field mean any of them."""
         filters = {
             name: {value.decode() for value in values}
@@ -81,7 +83,7 @@ class NetworkHandler(ServiceHandler):
             raise not_found(f"Network {network_id} could not be found.")
         return found[0]
 
-    def show(self, key: str, items: list[dict], item_id: str) -> None:
+    def show(self, key: str, items: list[dict[str, Any]], item_id: str) -> None:
         """Answer with the item that has this id. Raises ApiError 404."""
         for item in items:
             if item["id"] == item_id:
@@ -166,7 +168,7 @@ class Networks(NetworkHandler):
         self.reply(204)
 
     @staticmethod
-    def _view(network: Network) -> dict:
+    def _view(network: Network) -> dict[str, Any]:
         created = seconds_text(network.created)
         return {
             "id": network.id,
@@ -228,7 +230,7 @@ class Subnets(NetworkHandler):
         self.reply(204)
 
     @staticmethod
-    def _view(network: Network) -> dict:
+    def _view(network: Network) -> dict[str, Any]:
         created, subnet = seconds_text(network.created), ipaddress.ip_network(network.cidr)
         return {
             "id": network.subnet_id,
@@ -336,12 +338,12 @@ class OnePort(NetworkHandler):
         self.reply(204)
 
 
-def visible(port: Port, token) -> bool:
+def visible(port: Port, token: Token) -> bool:
     """True when the user may see it."""
     return token.is_admin or port.project_id == token.project_id
 
 
-def port_view(port: Port, is_admin: bool) -> dict:
+def port_view(port: Port, is_admin: bool) -> dict[str, Any]:
     """A port as Neutron shows it. Only an admin sees the binding."""
     created = seconds_text(port.created)
     view = {
@@ -410,7 +412,7 @@ class Quotas(NetworkHandler):
     """/quotas/{project} and its details. Only the limit on ports can be set."""
 
     def get(self, project_id: str, details: str | None = None) -> None:
-        quota = {
+        quota: dict[str, Any] = {
             "network": -1,
             "subnet": -1,
             "subnetpool": -1,

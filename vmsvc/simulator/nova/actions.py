@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 from vmsvc.simulator.cloud import Cloud
 from vmsvc.simulator.errors import bad_request, conflict, not_allowed
@@ -54,7 +55,7 @@ def delete_server(cloud: Cloud, token: Token, server: Server) -> None:
 
 def do_action(
     cloud: Cloud, token: Token, server: Server, name: str, values: object, request_id: str
-) -> tuple[int, dict | None]:
+) -> tuple[int, dict[str, Any] | None]:
     """Start an action. Returns the status and the body of the answer. Raises ApiError."""
     if name in ADMIN_ACTIONS and not token.is_admin:
         raise not_allowed(ADMIN_ACTIONS[name])
@@ -84,7 +85,7 @@ def _require(server: Server, verb: str, states: tuple[str, ...]) -> None:
         raise conflict(f"Cannot '{verb}' instance {server.id} while it is in task_state {server.task_state}")
 
 
-def _simple_action(cloud: Cloud, server: Server, name: str, entry: dict) -> None:
+def _simple_action(cloud: Cloud, server: Server, name: str, entry: dict[str, Any]) -> None:
     states, task, outcome, power, verb = SIMPLE_ACTIONS[name]
     if server.host is None and verb in ("start", "stop"):
         raise conflict(f"Instance {server.id} is not ready")
@@ -93,7 +94,7 @@ def _simple_action(cloud: Cloud, server: Server, name: str, entry: dict) -> None
     cloud.state_changes.begin(server, task, outcome, power, verb)
 
 
-def _reboot(cloud: Cloud, _token: Token, server: Server, values: dict) -> None:
+def _reboot(cloud: Cloud, _token: Token, server: Server, values: dict[str, Any]) -> None:
     if "type" not in values:
         raise bad_request(f"Invalid input for field/attribute reboot. Value: {values}. 'type' is a required property")
     kind = str(values["type"]).upper()
@@ -107,7 +108,7 @@ def _reboot(cloud: Cloud, _token: Token, server: Server, values: dict) -> None:
     cloud.state_changes.begin(server, "rebooting" if kind == "SOFT" else "rebooting_hard", "active", 1, "reboot")
 
 
-def _lock(cloud: Cloud, token: Token, server: Server, values: dict) -> None:
+def _lock(cloud: Cloud, token: Token, server: Server, values: dict[str, Any]) -> None:
     is_owner = token.project_id == server.project_id
     if server.locked_by is None or not is_owner:  # A second lock by the owner changes nothing (measured).
         server.locked_by = "owner" if is_owner else "admin"
@@ -115,30 +116,30 @@ def _lock(cloud: Cloud, token: Token, server: Server, values: dict) -> None:
     cloud.servers.touch(server, cloud.clock.now())
 
 
-def _unlock(cloud: Cloud, token: Token, server: Server, _values: dict) -> None:
+def _unlock(cloud: Cloud, token: Token, server: Server, _values: dict[str, Any]) -> None:
     if server.locked_by == "admin" and not token.is_admin:
         raise not_allowed("os_compute_api:os-lock-server:unlock:unlock_override")
     server.locked_by = server.locked_reason = None
     cloud.servers.touch(server, cloud.clock.now())
 
 
-def _force_delete(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
+def _force_delete(cloud: Cloud, _token: Token, server: Server, _values: dict[str, Any]) -> None:
     """A member may do this in any state (measured)."""
     if server.vm_state == "soft-delete":
         server.step = None
     cloud.deletion.begin(server)
 
 
-def _restore(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
+def _restore(cloud: Cloud, _token: Token, server: Server, _values: dict[str, Any]) -> None:
     _require(server, "restore", ("soft-delete",))
     cloud.quotas.check(
         server.project_id, {"instances": 1, "cores": server.flavor["vcpus"], "ram": server.flavor["ram"]}
     )
-    before, server.pending = server.pending, None
+    before, server.pending = server.pending or {}, None
     cloud.state_changes.begin(server, "restoring", before["vm_state"], before["power_state"], "restore")
 
 
-def _create_image(cloud: Cloud, token: Token, server: Server, values: dict) -> dict:
+def _create_image(cloud: Cloud, token: Token, server: Server, values: dict[str, Any]) -> dict[str, Any]:
     _require(server, "createImage", ("active", "stopped", "paused", "suspended"))
     image = Image(str(uuid.uuid4()), str(values.get("name")), cloud.clock.now(), "queued", token.project_id, "private")
     cloud.images.save(image.id, image)
@@ -146,27 +147,27 @@ def _create_image(cloud: Cloud, token: Token, server: Server, values: dict) -> d
     return {"image_id": image.id}
 
 
-def _reset_state(cloud: Cloud, _token: Token, server: Server, values: dict) -> None:
+def _reset_state(cloud: Cloud, _token: Token, server: Server, values: dict[str, Any]) -> None:
     server.vm_state, server.task_state = values.get("state", "error"), None
     cloud.servers.touch(server, cloud.clock.now())
 
 
-def _shelve(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
+def _shelve(cloud: Cloud, _token: Token, server: Server, _values: dict[str, Any]) -> None:
     """The server gives up its allocation and keeps its ports (measured with shelved_offload_time = 0)."""
     _require(server, "shelve", ("active", "stopped", "paused", "suspended"))
     cloud.state_changes.shelve(server)
 
 
-def _unshelve(cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
+def _unshelve(cloud: Cloud, _token: Token, server: Server, _values: dict[str, Any]) -> None:
     _require(server, "unshelve", ("shelved", "shelved_offloaded"))
     cloud.state_changes.unshelve(server)
 
 
-def _unsupported(_cloud: Cloud, _token: Token, server: Server, _values: dict) -> None:
+def _unsupported(_cloud: Cloud, _token: Token, server: Server, _values: dict[str, Any]) -> None:
     raise conflict(f"Cannot 'confirmResize' instance {server.id} while it is in vm_state {server.vm_state}")
 
 
-_ACTIONS: dict[str, Callable[[Cloud, Token, Server, dict], dict | None]] = {
+_ACTIONS: dict[str, Callable[[Cloud, Token, Server, dict[str, Any]], dict[str, Any] | None]] = {
     "reboot": _reboot,
     "lock": _lock,
     "unlock": _unlock,

@@ -1,6 +1,7 @@
 """The base of Nova's HTTP handlers (microversions, errors), and servers as Nova shows them."""
 
 import re
+from typing import Any
 
 from tornado.web import Finish
 
@@ -8,6 +9,7 @@ from vmsvc.simulator.clock import micros_text, seconds_text
 from vmsvc.simulator.cloud import Cloud
 from vmsvc.simulator.errors import ApiError, bad_request, not_allowed, not_found
 from vmsvc.simulator.http import ServiceHandler
+from vmsvc.simulator.nova.scheduling import Host
 from vmsvc.simulator.nova.servers import Server
 
 MIN, MAX = (2, 1), (2, 100)
@@ -35,11 +37,12 @@ class ComputeHandler(ServiceHandler):
         if version == "latest":
             self.version = MAX
         elif version is not None:
-            if not re.fullmatch(r"\d+\.\d+", version):
+            found = re.fullmatch(r"(\d+)\.(\d+)", version)
+            if not found:
                 raise bad_request(
                     f"API Version String {version} is of invalid format. Must be of format MajorNum.MinorNum."
                 )
-            self.version = tuple(int(part) for part in version.split("."))
+            self.version = int(found[1]), int(found[2])
         text = f"{self.version[0]}.{self.version[1]}"
         self.set_header("OpenStack-API-Version", f"compute {text}")
         self.set_header("X-OpenStack-Nova-API-Version", text)
@@ -67,7 +70,7 @@ class ComputeHandler(ServiceHandler):
     def address(self) -> str:
         return f"{self.base}/compute"
 
-    def links(self, kind: str, key: str) -> list[dict]:
+    def links(self, kind: str, key: str) -> list[dict[str, Any]]:
         """The links `self` and `bookmark`."""
         return [
             {"rel": "self", "href": f"{self.address}/v2.1/{kind}/{key}"},
@@ -98,7 +101,7 @@ class Versions(ComputeHandler):
     requires_token = False
 
     def get(self, version: str | None = None) -> None:
-        current = {
+        current: dict[str, Any] = {
             "id": "v2.1",
             "status": "CURRENT",
             "version": f"{MAX[0]}.{MAX[1]}",
@@ -136,12 +139,12 @@ class Missing(ComputeHandler):
     get = post = put = delete = head = missing
 
 
-def summary(server: Server, address: str) -> dict:
+def summary(server: Server, address: str) -> dict[str, Any]:
     """A server in GET /servers, without its details."""
     return {"id": server.id, "name": server.name, "links": links(server, address)}
 
 
-def links(server: Server, address: str) -> list[dict]:
+def links(server: Server, address: str) -> list[dict[str, Any]]:
     """The links `self` and `bookmark`."""
     return [
         {"rel": "self", "href": f"{address}/v2.1/servers/{server.id}"},
@@ -159,7 +162,7 @@ class ServerView:
         self._version = version
         self._is_admin = is_admin
 
-    def show(self, server: Server, alone: bool = True) -> dict:
+    def show(self, server: Server, alone: bool = True) -> dict[str, Any]:
         """A server's fields. GET of one server (`alone`) has a few more than a list."""
         view = {
             "id": server.id,
@@ -193,16 +196,16 @@ class ServerView:
         if server.status in ("BUILD", "ACTIVE"):
             view["progress"] = 0
         if server.fault is not None and server.status in ("ERROR", "DELETED"):
-            self._add_fault(view, server)
+            self._add_fault(view, server.fault, server.fault_seen_from)
         self._add_versioned(view, server, alone)
         if self._is_admin:
             self._add_admin(view, server)
         return view
 
-    def _image(self, server: Server, alone: bool) -> dict | str:
+    def _image(self, server: Server, alone: bool) -> dict[str, Any] | str:
         if not server.image_id:
             return ""
-        image = {
+        image: dict[str, Any] = {
             "id": server.image_id,
             "links": [{"rel": "bookmark", "href": f"{self._address}/images/{server.image_id}"}],
         }
@@ -210,7 +213,7 @@ class ServerView:
             image["properties"] = {}
         return image
 
-    def _flavor(self, server: Server) -> dict:
+    def _flavor(self, server: Server) -> dict[str, Any]:
         flavor = server.flavor
         if self._version < (2, 47):
             return {
@@ -227,26 +230,26 @@ class ServerView:
             "extra_specs": flavor["extra_specs"],
         }
 
-    def _addresses(self, server: Server) -> dict:
+    def _addresses(self, server: Server) -> dict[str, Any]:
         """The addresses by network, {} until the server is ACTIVE (measured)."""
         if server.vm_state in ("building", "error"):
             return {}
-        addresses: dict[str, list] = {}
+        addresses: dict[str, list[dict[str, Any]]] = {}
         for port in self._cloud.ports.by_device.get(server.id, ()):
             addresses.setdefault(self._cloud.networks[port.network_id].name, []).append(
                 {"version": 4, "addr": port.address, "OS-EXT-IPS:type": "fixed", "OS-EXT-IPS-MAC:mac_addr": port.mac}
             )
         return addresses
 
-    def _add_fault(self, view: dict, server: Server) -> None:
+    def _add_fault(self, view: dict[str, Any], fault: dict[str, Any], seen_from: float) -> None:
         """Add the fault, which clients see a little later than ERROR (measured). Only an admin sees its details."""
-        if self._cloud.clock.now() < server.fault_seen_from:
+        if self._cloud.clock.now() < seen_from:
             return
-        view["fault"] = dict(server.fault)
+        view["fault"] = dict(fault)
         if self._is_admin:
-            view["fault"]["details"] = f"Traceback (most recent call last):\n{server.fault['message']}\n"
+            view["fault"]["details"] = f"Traceback (most recent call last):\n{fault['message']}\n"
 
-    def _add_versioned(self, view: dict, server: Server, alone: bool) -> None:
+    def _add_versioned(self, view: dict[str, Any], server: Server, alone: bool) -> None:
         version = self._version
         if version >= (2, 9):
             view["locked"] = server.locked_by is not None
@@ -267,7 +270,7 @@ class ServerView:
         if version >= (2, 100):
             view["scheduler_hints"] = {"group": [server.group_id]} if server.group_id else {}
 
-    def _add_admin(self, view: dict, server: Server) -> None:
+    def _add_admin(self, view: dict[str, Any], server: Server) -> None:
         host = self._cloud.hosts.all.get(server.host or "")
         view["OS-EXT-SRV-ATTR:host"] = server.host
         view["OS-EXT-SRV-ATTR:hypervisor_hostname"] = host.node if host else None
@@ -287,14 +290,14 @@ class ServerView:
         if self._version >= (2, 16):
             view["host_status"] = self._host_status(host)
 
-    def _host_status(self, host) -> str:
+    def _host_status(self, host: Host | None) -> str:
         if host is None:
             return ""
         if not self._cloud.hosts.is_up(host):
             return "DOWN"
         return "MAINTENANCE" if host.disabled else "UP"
 
-    def unknown(self, server: Server) -> dict:
+    def unknown(self, server: Server) -> dict[str, Any]:
         """A server whose cell is down, in a list without filters from 2.69 on (read)."""
         return {
             "id": server.id,

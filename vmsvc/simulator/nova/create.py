@@ -6,6 +6,9 @@ import base64
 import re
 import secrets
 import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from vmsvc.simulator.cloud import Cloud
 from vmsvc.simulator.errors import ApiError, bad_request, forbidden, not_allowed
@@ -44,13 +47,15 @@ KNOWN = {
 UUID = re.compile(r"^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$", re.I)
 
 
-def create_servers(cloud: Cloud, token: Token, body: dict, version: tuple[int, int], request_id: str) -> list[Server]:
+def create_servers(
+    cloud: Cloud, token: Token, body: dict[str, Any], version: tuple[int, int], request_id: str
+) -> list[Server]:
     """Make the servers that a POST requests. Raises ApiError when it makes none."""
     request = _validated(body, version)
     hints = body.get("os:scheduler_hints") or body.get("OS-SCH-HNT:scheduler_hints") or {}
-    flavor, image, networks, count = _look_up(cloud, token, request)
+    flavor, image, networks, least_and_most = _look_up(cloud, token, request)
     _check_groups(cloud, request, hints)
-    count = _limit_to_quota(cloud, token, count, {"cores": flavor.vcpus, "ram": flavor.ram})
+    count = _limit_to_quota(cloud, token, least_and_most, {"cores": flavor.vcpus, "ram": flavor.ram})
     reservation, embedded = "r-" + secrets.token_hex(4), flavor.embedded()
     embedded |= {"traits": sorted({*embedded["traits"], *image.traits()}), "image_wants": image.wants()}
     servers = []
@@ -67,7 +72,7 @@ def create_servers(cloud: Cloud, token: Token, body: dict, version: tuple[int, i
     return servers
 
 
-def _look_up(cloud: Cloud, token: Token, request: dict) -> tuple[Flavor, Image, list[str], tuple[int, int]]:
+def _look_up(cloud: Cloud, token: Token, request: dict[str, Any]) -> tuple[Flavor, Image, list[str], tuple[int, int]]:
     """The flavor, image and networks that a request names, and the least and the largest number of servers. Nova checks
     the ports before the key pair, and last whether the image suits the flavor (read, and measured)."""
     count = _count(request)
@@ -90,7 +95,7 @@ def _look_up(cloud: Cloud, token: Token, request: dict) -> tuple[Flavor, Image, 
     return flavor, image, networks, count
 
 
-def _check_groups(cloud: Cloud, request: dict, hints: dict) -> None:
+def _check_groups(cloud: Cloud, request: dict[str, Any], hints: dict[str, Any]) -> None:
     """Raise ApiError 400 for an unknown server group or security group."""
     if hints.get("group") and not UUID.match(str(hints["group"])):
         raise invalid("group", hints["group"], f"{hints['group']!r} is not valid under any of the given schemas")
@@ -101,7 +106,7 @@ def _check_groups(cloud: Cloud, request: dict, hints: dict) -> None:
             raise bad_request(f"Unable to find security_group with name or id '{group.get('name')}'")
 
 
-def action_entry(name: str, request_id: str, token: Token, server: Server) -> dict:
+def action_entry(name: str, request_id: str, token: Token, server: Server) -> dict[str, Any]:
     """An entry for os-instance-actions, which has not ended."""
     return {
         "action": name,
@@ -114,7 +119,9 @@ def action_entry(name: str, request_id: str, token: Token, server: Server) -> di
     }
 
 
-def _new_server(cloud: Cloud, token: Token, request: dict, flavor: dict, networks: list[str]) -> Server:
+def _new_server(
+    cloud: Cloud, token: Token, request: dict[str, Any], flavor: dict[str, Any], networks: list[str]
+) -> Server:
     now = cloud.clock.now()
     zone, _, host = (request.get("availability_zone") or "").partition(":")
     server = Server(
@@ -142,13 +149,13 @@ def _new_server(cloud: Cloud, token: Token, request: dict, flavor: dict, network
     return server
 
 
-def _validated(body: object, version: tuple[int, int]) -> dict:
+def _validated(body: dict[str, Any], version: tuple[int, int]) -> dict[str, Any]:
     """The part `server` of a body. Raises ApiError 400 for what Nova's JSON schema refuses."""
     if "server" not in body:
         raise bad_request("'server' is a required property")
     if not isinstance(body["server"], dict):
         raise invalid("server", body["server"], f"{body['server']} is not of type 'object'")
-    request = body["server"]
+    request: dict[str, Any] = body["server"]
     required = ["name", "flavorRef"] + (["networks"] if version >= (2, 37) else [])
     for name in required:
         if name not in request:
@@ -171,7 +178,7 @@ def _validated(body: object, version: tuple[int, int]) -> dict:
     if len(request.get("tags") or []) > 50:
         raise invalid("tags", request["tags"], f"{request['tags']} is too long")
     for index, tag in enumerate(request.get("tags") or []):
-        check_tag(tag, lambda text, index=index, tag=tag: invalid(str(index), tag, text))
+        check_tag(tag, partial(invalid, str(index), tag))
     return request
 
 
@@ -183,8 +190,10 @@ def invalid(field: str, value: object, text: str) -> ApiError:
 def _check_user_data(value: object) -> None:
     """Require base64 of up to 65535 characters. Ends of lines are ignored."""
     try:
+        if not isinstance(value, str):
+            raise ValueError("no text")
         base64.b64decode("".join(value.split()), validate=True)
-    except (AttributeError, ValueError):
+    except ValueError:
         raise invalid("user_data", value, f"{value!r} is not a 'base64'") from None
     if len(value) > 65535:
         raise invalid("user_data", value, f"{value!r} is too long")
@@ -200,7 +209,7 @@ def check_name(field: str, value: object) -> None:
         raise invalid(field, value, f"{value!r} is too long")
 
 
-def check_metadata(items: dict) -> None:
+def check_metadata(items: dict[str, Any]) -> None:
     """Require keys and values of up to 255 characters. The 400 names the key."""
     for key, value in items.items():
         if not isinstance(value, str):
@@ -213,7 +222,7 @@ def check_metadata(items: dict) -> None:
             )
 
 
-def check_tag(tag: object, refusal) -> None:
+def check_tag(tag: object, refusal: Callable[[str], ApiError]) -> None:
     """Require up to 60 characters without `/` and `,`. `refusal` makes the error from the text of the schema."""
     if not isinstance(tag, str) or not tag:
         raise refusal(f"{tag!r} is not of type 'string'" if not isinstance(tag, str) else "'' should be non-empty")
@@ -223,7 +232,7 @@ def check_tag(tag: object, refusal) -> None:
         raise refusal(f"{tag!r} does not match '^[^,/]*$'")
 
 
-def _count(request: dict) -> tuple[int, int]:
+def _count(request: dict[str, Any]) -> tuple[int, int]:
     for name in ("min_count", "max_count"):
         value = request.get(name, 1)
         if not re.fullmatch("[0-9]*", str(value)):
@@ -237,7 +246,7 @@ def _count(request: dict) -> tuple[int, int]:
     return low, high
 
 
-def _check_destination(cloud: Cloud, token: Token, request: dict) -> None:
+def _check_destination(cloud: Cloud, token: Token, request: dict[str, Any]) -> None:
     """Raise ApiError for an unknown zone or host, and for a host that is named by a user who is no admin (measured)."""
     zone, _, forced = (request.get("availability_zone") or "").partition(":")
     if forced and not token.is_admin:
@@ -252,7 +261,7 @@ def _check_destination(cloud: Cloud, token: Token, request: dict) -> None:
         raise bad_request("The requested availability zone is not available")
 
 
-def _networks(cloud: Cloud, token: Token, request: dict) -> list[str]:
+def _networks(cloud: Cloud, token: Token, request: dict[str, Any]) -> list[str]:
     wanted = request.get("networks", "auto")
     if wanted == "none":
         return []

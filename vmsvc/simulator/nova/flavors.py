@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from vmsvc.simulator.errors import forbidden
 from vmsvc.simulator.nova.servers import Servers
@@ -57,7 +58,7 @@ class Flavor:
         amounts.setdefault("DISK_GB", (0 if from_volume else self.disk) + self.ephemeral + -(-self.swap // 1024))
         return {name: amount for name, amount in amounts.items() if amount}
 
-    def embedded(self, from_volume: bool = False) -> dict:
+    def embedded(self, from_volume: bool = False) -> dict[str, Any]:
         """The copy of the flavor that a server keeps: its fields, and what the server asks of a host."""
         return {
             **asdict(self),
@@ -102,7 +103,7 @@ class Quotas:
     def __init__(self, store: Store, servers: Servers):
         self._store = store
         self._servers = servers
-        self._limits = dict(store.load("quota"))
+        self._limits: dict[str, dict[str, int]] = dict(store.load("quota"))
 
     def limits(self, project_id: str) -> dict[str, int]:
         """All limits of a project; -1 is unlimited."""

@@ -1,11 +1,13 @@
 """Nova over HTTP: flavors, key pairs, limits, quotas and server groups (measured at 2.1 and 2.93)."""
 
 import re
+from typing import Any
 
 from vmsvc.simulator.clock import micros_text
 from vmsvc.simulator.errors import bad_request, conflict, forbidden, not_allowed, not_found
 from vmsvc.simulator.nova.api import ComputeHandler
 from vmsvc.simulator.nova.flavors import DEFAULT_QUOTA, Flavor, KeyPair, keypair_key
+from vmsvc.simulator.nova.servers import Group
 
 QUOTAS = ("cores", "instances", "key_pairs", "metadata_items", "ram", "server_group_members", "server_groups")
 #: Shown below 2.36, when Nova still spoke of networks.
@@ -60,13 +62,13 @@ class Flavors(ComputeHandler):
         self.cloud.flavors.remove(flavor_id)
         self.reply(202)
 
-    def _brief(self, flavor: Flavor) -> dict:
-        view = {"id": flavor.id, "name": flavor.id, "links": self.links("flavors", flavor.id)}
+    def _brief(self, flavor: Flavor) -> dict[str, Any]:
+        view: dict[str, Any] = {"id": flavor.id, "name": flavor.id, "links": self.links("flavors", flavor.id)}
         if self.version >= (2, 55):
             view["description"] = None
         return view
 
-    def _whole(self, flavor: Flavor) -> dict:
+    def _whole(self, flavor: Flavor) -> dict[str, Any]:
         swap = flavor.swap if flavor.swap or self.version >= (2, 75) else ""
         view = {
             **self._brief(flavor),
@@ -145,7 +147,7 @@ class KeyPairs(ComputeHandler):
         self.reply(204 if self.version >= (2, 2) else 202)
 
     @staticmethod
-    def _view(pair: KeyPair) -> dict:
+    def _view(pair: KeyPair) -> dict[str, Any]:
         return {"name": pair.name, "public_key": pair.public_key, "fingerprint": pair.fingerprint, "type": "ssh"}
 
 
@@ -195,7 +197,7 @@ class QuotaSets(ComputeHandler):
             raise bad_request(f"Project ID {project_id} is not a valid project.")
         limits = DEFAULT_QUOTA if part == "defaults" else self.cloud.quotas.limits(project_id)
         used = self.cloud.servers.used(project_id)
-        shown = {name: limits[name] for name in QUOTAS}
+        shown: dict[str, Any] = {name: limits[name] for name in QUOTAS}
         if self.version < (2, 36):
             shown.update(OLD_QUOTAS)
         if part == "detail":
@@ -257,7 +259,7 @@ class ServerGroups(ComputeHandler):
             return
         self.reply(200, {"server_group": self._view(self._group(group_id))})
 
-    def _group(self, group_id: str):
+    def _group(self, group_id: str) -> Group:
         return self.cloud.groups.get(group_id, None if self.token.is_admin else self.token.project_id)
 
     def post(self) -> None:
@@ -275,7 +277,7 @@ class ServerGroups(ComputeHandler):
         self.cloud.groups.remove(self._group(group_id))
         self.reply(204)
 
-    def _view(self, group) -> dict:
+    def _view(self, group: Group) -> dict[str, Any]:
         view = {"id": group.id, "name": group.name, "members": group.members}
         if self.version >= (2, 13):
             view.update(project_id=group.project_id, user_id=group.user_id)

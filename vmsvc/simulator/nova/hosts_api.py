@@ -2,6 +2,8 @@
 
 import json
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 from vmsvc.simulator.clock import micros_text
 from vmsvc.simulator.errors import bad_request, not_found
@@ -39,7 +41,7 @@ class Hypervisors(ComputeHandler):
                 raise not_found(f"Hypervisor with ID '{key}' could not be found.")
             self.reply(200, {"hypervisor": self._whole(found[0])})
 
-    def _brief(self, host: Host) -> dict:
+    def _brief(self, host: Host) -> dict[str, Any]:
         return {
             "id": host.provider_id if self.version >= (2, 53) else host.number,
             "hypervisor_hostname": host.node,
@@ -47,7 +49,7 @@ class Hypervisors(ComputeHandler):
             "status": "disabled" if host.disabled else "enabled",
         }
 
-    def _whole(self, host: Host) -> dict:
+    def _whole(self, host: Host) -> dict[str, Any]:
         service = {
             "id": host.service_id if self.version >= (2, 53) else host.number,
             "host": host.name,
@@ -74,11 +76,11 @@ class Hypervisors(ComputeHandler):
             "cpu_info": cpu_info if self.version >= (2, 28) else json.dumps(cpu_info),
         }
 
-    def _servers(self, host: Host) -> list[dict]:
+    def _servers(self, host: Host) -> list[dict[str, Any]]:
         servers = map(self.cloud.servers.all.__getitem__, self.cloud.servers.on_host.get(host.name, ()))
         return [{"uuid": server.id, "name": f"instance-{server.number:08x}"} for server in servers]
 
-    def _sizes(self, host: Host) -> dict:
+    def _sizes(self, host: Host) -> dict[str, Any]:
         provider = self.cloud.placement.providers[host.provider_id]
         used = self.cloud.placement.used[host.provider_id]
         view = {"running_vms": len(self.cloud.servers.on_host.get(host.name, ()))}
@@ -114,7 +116,7 @@ class Statistics(ComputeHandler):
 class ServiceHandler(ComputeHandler):
     """Base of the handlers of nova-compute services."""
 
-    def view(self, host: Host) -> dict:
+    def view(self, host: Host) -> dict[str, Any]:
         """A service as Nova shows it."""
         view = {
             "binary": "nova-compute",
@@ -148,7 +150,7 @@ class Services(ServiceHandler):
             },
         )
 
-    def _other(self, binary: str, number: int) -> dict:
+    def _other(self, binary: str, number: int) -> dict[str, Any]:
         view = {
             "binary": binary,
             "host": "sim",
@@ -180,13 +182,13 @@ class OneService(ServiceHandler):
         self._change(host, changes)
         self.reply(200, {"service": self.view(host)})
 
-    def _by(self, test, key) -> Host:
+    def _by(self, test: Callable[[Host], bool], key: object) -> Host:
         found = [host for host in self.cloud.hosts.all.values() if test(host)]
         if not found:
             raise not_found(f"Service {key} could not be found.")
         return found[0]
 
-    def _change(self, host: Host, changes: dict) -> None:
+    def _change(self, host: Host, changes: dict[str, Any]) -> None:
         if changes.get("status") not in (None, "enabled", "disabled"):
             raise bad_request(f"Invalid input for field/attribute status. Value: {changes['status']}.")
         if "status" in changes:
@@ -260,10 +262,10 @@ class Zones(ComputeHandler):
             )
         self.reply(200, {"availabilityZoneInfo": zones})
 
-    def _services(self, host: Host) -> dict:
+    def _services(self, host: Host) -> dict[str, Any]:
         return {"nova-compute": self._state(self.cloud.hosts.is_up(host), not host.disabled)}
 
-    def _state(self, available: bool, active: bool) -> dict:
+    def _state(self, available: bool, active: bool) -> dict[str, Any]:
         return {"available": available, "active": active, "updated_at": micros_text(self.cloud.clock.now())}
 
 

@@ -40,7 +40,7 @@ class Lifecycle:
         due, step = server.due, server.step
 
         def run() -> None:
-            if server.step == step and server.due == due:
+            if step is not None and server.step == step and server.due == due:
                 server.step = None
                 self.steps[step](server)
 
@@ -123,7 +123,7 @@ class Boot:
 
     def _claimed(self, server: Server) -> None:
         """The host has accepted the server: BUILD/None with an allocation."""
-        server.task_state, server.az = None, self._model.hosts.all[server.chosen].az
+        server.task_state, server.az = None, self._model.hosts.all[server.chosen or ""].az
         self._after(server, "networking", 0.1)
 
     def _networking(self, server: Server) -> None:
@@ -152,9 +152,8 @@ class Boot:
 
     def _plug(self, server: Server) -> None:
         for network_id in server.network_ids:
-            self._model.ports.add(
-                self._model.networks[network_id], server.project_id, server.id, server.host, self._model.clock.now()
-            )
+            network, host, now = self._model.networks[network_id], server.host or "", self._model.clock.now()
+            self._model.ports.add(network, server.project_id, server.id, host, now)
 
     def _booted(self, server: Server) -> None:
         if self._lifecycle.host_is_silent(server):
@@ -178,7 +177,7 @@ class Boot:
         """Try another host after a failed spawn, three hosts at most. hostId is empty meanwhile (measured)."""
         self._lifecycle.delete_ports(server)
         self._model.placement.release(server.id)
-        server.tried_hosts.append(server.chosen)
+        server.tried_hosts.append(server.chosen or "")
         server.chosen = server.host = None
         server.task_state = "scheduling"
         if len(server.tried_hosts) >= MAX_ATTEMPTS:
@@ -221,10 +220,10 @@ class Deletion:
     """From DELETE to 404. `on_theft(project name, server, host name)` is called when a fault of the kind thief
     applies."""
 
-    def __init__(self, lifecycle: Lifecycle):
+    def __init__(self, lifecycle: Lifecycle, on_theft: Callable[[str, Server, str | None], None]):
         self._lifecycle = lifecycle
         self._model = lifecycle.model
-        self.on_theft: Callable[[str, Server, str], None] = lambda project, victim, host: None
+        self._on_theft = on_theft
         lifecycle.steps.update(
             {"teardown": self._teardown, "destroyed": self._destroyed, "purge": self.purge, "reclaim": self.begin}
         )
@@ -254,7 +253,7 @@ class Deletion:
     def _teardown(self, server: Server) -> None:
         """The end of ACTIVE/deleting: delete the ports."""
         server.task_state = "deleting"
-        host = self._model.hosts.all[server.host]
+        host = self._model.hosts.all[server.host or ""]
         hangs = server.delete_tries < 2 and self._model.server_faults.take("delete_hangs", server)
         if hangs or (not self._model.hosts.works(host) and self._model.hosts.is_up(host)):
             self._lifecycle.hang(server)
@@ -280,7 +279,7 @@ class Deletion:
         self._model.placement.release(server.id)
         fault = self._model.server_faults.take("thief", server)
         if fault is not None:
-            self.on_theft(fault.project, server, server.chosen)
+            self._on_theft(fault.project, server, server.chosen)
         self._lifecycle.touch(server)
         self._lifecycle.next_step(server, "purge", 0.1)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 
 from vmsvc.simulator.cloud import Cloud
@@ -223,9 +224,7 @@ class Listing:
             ("power_state", "power_state"),
         ):
             if name in query:
-                tests.append(
-                    lambda server, name=name, attribute=attribute: str(getattr(server, attribute)) == query[name]
-                )
+                tests.append(partial(_shows, attribute, query[name]))
         if "flavor" in query:
             tests.append(lambda server: server.flavor["id"] == query["flavor"])
         if "locked" in query and self._version >= (2, 73):
@@ -236,16 +235,14 @@ class Listing:
         """The filters on tags. Below 2.26 Nova ignores them and lists all servers (measured)."""
         if self._version < (2, 26):
             return []
-        checks = {
+        checks: dict[str, Callable[[frozenset[str], frozenset[str]], bool]] = {
             "tags": lambda wanted, has: wanted <= has,
             "tags-any": lambda wanted, has: bool(wanted & has),
             "not-tags": lambda wanted, has: not wanted <= has,
             "not-tags-any": lambda wanted, has: not wanted & has,
         }
         return [
-            lambda server, check=check, wanted=frozenset(self.query[name].split(",")): check(
-                wanted, frozenset(server.tags)
-            )
+            partial(_is_tagged, check, frozenset(self.query[name].split(",")))
             for name, check in checks.items()
             if name in self.query
         ]
@@ -255,7 +252,7 @@ class Listing:
         if not self._token.is_admin:
             return []
         return [
-            lambda server, name=name, attribute=attribute: getattr(server, attribute) == self.query[name]
+            partial(_shows, attribute, self.query[name])
             for name, attribute in (
                 ("host", "host"),
                 ("node", "host"),
@@ -265,6 +262,16 @@ class Listing:
             )
             if name in self.query
         ]
+
+
+def _shows(attribute: str, text: str, server: Server) -> bool:
+    """The filter on a field of servers."""
+    return str(getattr(server, attribute)) == text
+
+
+def _is_tagged(check: Callable[[frozenset[str], frozenset[str]], bool], wanted: frozenset[str], server: Server) -> bool:
+    """The filter on tags; `check` compares the wanted ones with the server's."""
+    return check(wanted, frozenset(server.tags))
 
 
 def _invalid(name: str, value: str, text: str) -> ApiError:

@@ -4,6 +4,7 @@ filters, the one with most free memory first."""
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from vmsvc.simulator.clock import Clock, Settings
 from vmsvc.simulator.errors import bad_request, conflict, not_found
@@ -107,7 +108,7 @@ class Hosts:
             return list(self.all.values())
         return [host for host in hosts if node in (None, host.node)]
 
-    def resize(self, host: Host, values: dict) -> None:
+    def resize(self, host: Host, values: dict[str, Any]) -> None:
         """Set `vcpus`, `ram_mb`, `disk_gb`, and by resource class `inventories` (None removes one), `reserved` and
         `ratio`."""
         provider = self._placement.providers[host.provider_id]

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from vmsvc.simulator.clock import Clock, Settings
 from vmsvc.simulator.errors import bad_request, not_found
@@ -46,7 +47,7 @@ class Server:  # pylint: disable=too-many-instance-attributes
     name: str
     project_id: str
     user_id: str
-    flavor: dict
+    flavor: dict[str, Any]
     image_id: str
     network_ids: list[str]
     created: float
@@ -64,7 +65,7 @@ class Server:  # pylint: disable=too-many-instance-attributes
     asked_node: str | None = None
     launched_at: float | None = None
     terminated_at: float | None = None
-    fault: dict | None = None
+    fault: dict[str, Any] | None = None
     fault_seen_from: float = 0.0
     locked_by: str | None = None  # 'owner' or 'admin'
     locked_reason: str | None = None
@@ -80,8 +81,8 @@ class Server:  # pylint: disable=too-many-instance-attributes
     tried_hosts: list[str] = field(default_factory=list)
     step: str | None = None  # the next step of its life, at `due`
     due: float = 0.0
-    pending: dict | None = None  # the end of the action that is under way
-    actions: list[dict] = field(default_factory=list)
+    pending: dict[str, Any] | None = None  # the end of the action that is under way
+    actions: list[dict[str, Any]] = field(default_factory=list)
     group_id: str | None = None
 
     @property
@@ -131,7 +132,7 @@ class Servers:
         self._deleted: OrderedDict[str, None] = OrderedDict()
         self._indexed_by: dict[str, tuple[str | None, tuple[str, ...]]] = {}
         self.last_number = 0
-        shared: dict[str, dict] = {}  # Servers of one flavor share its dictionary, as before the restart.
+        shared: dict[str, dict[str, Any]] = {}  # Servers of one flavor share its dictionary, as before the restart.
         for server in sorted((Server(**body) for _, body in store.load("server")), key=lambda each: each.updated):
             server.flavor = shared.setdefault(repr(server.flavor), server.flavor)
             self._index(server)

@@ -1,5 +1,7 @@
 """Nova over HTTP: servers, their actions, metadata, tags, ports and addresses. Statuses and messages are measured."""
 
+from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 from vmsvc.simulator.clock import micros_text
@@ -44,7 +46,7 @@ class Servers(ServersHandler):
             body["servers_links"] = [{"rel": "next", "href": f"{self.address}/v2.1/{path}?{query}"}]
         self.reply(200, body)
 
-    def _entry(self, server: Server) -> dict:
+    def _entry(self, server: Server) -> dict[str, Any]:
         if self.in_down_cell(server):
             return self.view.unknown(server)
         return self.view.show(server, alone=False) if self.detail else summary(server, self.address)
@@ -230,7 +232,7 @@ class Tags(TagsHandler):
         if not isinstance(tags, list):
             raise bad_request("'tags' is a required property")
         for index, tag in enumerate(tags):
-            check_tag(tag, lambda text, index=index, tag=tag: invalid(str(index), tag, text))
+            check_tag(tag, partial(invalid, str(index), tag))
         self.keep(server, list(dict.fromkeys(tags)))
         self.reply(200, {"tags": server.tags})
 
@@ -299,7 +301,7 @@ class Addresses(ServersHandler):
     """GET /servers/{id}/ips and /ips/{network}."""
 
     def get(self, server_id: str, network: str | None = None) -> None:
-        addresses: dict[str, list] = {}
+        addresses: dict[str, list[dict[str, Any]]] = {}
         for port in self.cloud.ports.of(self.server(server_id).id):
             name = self.cloud.networks[port.network_id].name
             addresses.setdefault(name, []).append({"version": 4, "addr": port.address})
@@ -364,7 +366,7 @@ class Actions(ServersHandler):
                 return
         raise not_found(f"Action {request_id} not found")
 
-    def _events(self, server: Server, action: dict) -> list[dict]:
+    def _events(self, server: Server, action: dict[str, Any]) -> list[dict[str, Any]]:
         failed = action["message"] == "Error"
         event = {
             "event": "conductor_schedule_and_build_instances"
@@ -381,7 +383,7 @@ class Actions(ServersHandler):
         return [event]
 
     @staticmethod
-    def _view(server: Server, action: dict) -> dict:
+    def _view(server: Server, action: dict[str, Any]) -> dict[str, Any]:
         return {
             **action,
             "instance_uuid": server.id,

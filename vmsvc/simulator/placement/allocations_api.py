@@ -1,5 +1,7 @@
 """Placement over HTTP: allocations of a consumer, allocation candidates, and usages of a project (measured)."""
 
+from typing import Any
+
 from vmsvc.simulator.errors import ApiError, bad_request, not_found
 from vmsvc.simulator.placement.model import Consumer, Provider
 from vmsvc.simulator.placement.providers_api import PlacementHandler
@@ -15,7 +17,7 @@ class Allocations(PlacementHandler):
         if consumer is None:
             self.answer({"allocations": {}})
             return
-        body = {
+        body: dict[str, Any] = {
             "allocations": {
                 uuid: {"resources": amounts, "generation": self.cloud.placement.providers[uuid].generation}
                 for uuid, amounts in consumer.allocations.items()
@@ -97,7 +99,7 @@ class Candidates(PlacementHandler):
             raise bad_request("There must be at least one resources or resources[$S] parameter.")
         request = self.amounts(self.query["resources"])
         limit = int(self.query.get("limit", 0)) or None
-        filters = {
+        filters: dict[str, str] = {
             name: self.query[name] for name in ("resources", "required", "member_of", "in_tree") if name in self.query
         }
         found = self.select(filters)[:limit]
@@ -108,17 +110,17 @@ class Candidates(PlacementHandler):
             }
         )
 
-    def _request(self, provider: Provider, request: dict[str, int]) -> dict:
+    def _request(self, provider: Provider, request: dict[str, int]) -> dict[str, Any]:
         if self.version < (1, 12):
             return {"allocations": [{"resource_provider": {"uuid": provider.uuid}, "resources": request}]}
-        view = {"allocations": {provider.uuid: {"resources": request}}}
+        view: dict[str, Any] = {"allocations": {provider.uuid: {"resources": request}}}
         if self.version >= (1, 34):
             view["mappings"] = {"": [provider.uuid]}
         return view
 
-    def _summary(self, provider: Provider) -> dict:
+    def _summary(self, provider: Provider) -> dict[str, Any]:
         used = self.cloud.placement.usage(provider)
-        view = {
+        view: dict[str, Any] = {
             "resources": {
                 name: {"capacity": provider.capacity(name), "used": used[name]} for name in provider.inventories
             }

@@ -4,6 +4,7 @@ import bisect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from vmsvc.simulator.errors import conflict, not_found
 from vmsvc.simulator.store import Store
@@ -48,7 +49,7 @@ class Provider:
     uuid: str
     name: str
     parent: str | None = None
-    inventories: dict[str, dict] = field(default_factory=dict)
+    inventories: dict[str, dict[str, Any]] = field(default_factory=dict)
     traits: list[str] = field(default_factory=lambda: list(HOST_TRAITS))
     aggregates: list[str] = field(default_factory=list)
     generation: int = 2
@@ -59,7 +60,8 @@ class Provider:
         inventory = self.inventories.get(name)
         if inventory is None:
             return 0
-        return math.floor((inventory["total"] - inventory["reserved"]) * inventory["allocation_ratio"])
+        whole: int = math.floor((inventory["total"] - inventory["reserved"]) * inventory["allocation_ratio"])
+        return whole
 
 
 @dataclass
@@ -155,7 +157,8 @@ class Placement:
     def allocate_over_tree(self, uuid: str, request: dict[str, int]) -> dict[str, dict[str, int]] | None:
         """Divide a request over a compute node's tree: for each class the first provider with capacity for it. None
         when a class fits nowhere."""
-        tree, shares = self.tree(uuid), {}
+        tree = self.tree(uuid)
+        shares: dict[str, dict[str, int]] = {}
         for name, amount in request.items():
             provider = next((part for part in tree if self.fits(part, {name: amount})), None)
             if provider is None:
@@ -169,7 +172,7 @@ class Placement:
         self._reorder(provider)
         self._store.put("provider", provider.uuid, provider)
 
-    def replace_inventories(self, provider: Provider, wanted: dict[str, dict], keep_rest: bool) -> None:
+    def replace_inventories(self, provider: Provider, wanted: dict[str, dict[str, Any]], keep_rest: bool) -> None:
         """Set the inventories of some classes. Without `keep_rest` all others are removed."""
         kept = provider.inventories if keep_rest else {}
         provider.inventories = {**kept, **{name: full_inventory(values) for name, values in wanted.items()}}
@@ -251,7 +254,7 @@ class Placement:
         return True
 
 
-def full_inventory(values: dict) -> dict:
+def full_inventory(values: dict[str, Any]) -> dict[str, Any]:
     """An inventory with Placement's defaults for what `values` does not have."""
     inventory = {
         "total": 0,
@@ -269,7 +272,7 @@ class FreeMemoryOrder:
     """Providers in the order of Nova's RAM weigher: most free memory, then most free VCPUs, then the older one. The
     order is kept up to date with every claim, so that scheduling one server does not look at all hosts."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._order: list[tuple[int, int, int, str]] = []
         self._keys: dict[str, tuple[int, int, int, str]] = {}
         self._ages: dict[str, int] = {}

@@ -2,6 +2,7 @@
 Placement's handlers (measured)."""
 
 import re
+from typing import Any
 from uuid import uuid4
 
 from vmsvc.simulator.clock import http_date
@@ -38,10 +39,10 @@ class PlacementHandler(ServiceHandler):
     def negotiate(self) -> None:
         """Read OpenStack-API-Version. Raises ApiError 406 for an unknown version."""
         header = self.request.headers.get("OpenStack-API-Version", "")
-        match = re.search(r"placement\s+(latest|\d+\.\d+)", header)
+        match = re.search(r"placement\s+(latest|(\d+)\.(\d+))", header)
         if match:
             text = match[1]
-            self.version = MAX if text == "latest" else tuple(int(part) for part in text.split("."))
+            self.version = MAX if text == "latest" else (int(match[2]), int(match[3]))
             if not MIN <= self.version <= MAX:
                 self.version = MAX
                 raise ApiError(406, f"Invalid microversion: Unacceptable version header: {text}")
@@ -78,7 +79,7 @@ class PlacementHandler(ServiceHandler):
         if self.version < version:
             raise not_found("")
 
-    def answer(self, body: dict) -> None:
+    def answer(self, body: dict[str, Any]) -> None:
         """Answer 200, with the headers against caching."""
         if self.version >= (1, 15):
             self.set_header("Last-Modified", http_date(self.cloud.clock.now()))
@@ -88,7 +89,7 @@ class PlacementHandler(ServiceHandler):
     def provider(self, uuid: str) -> Provider:
         return self.cloud.placement.provider(uuid)
 
-    def with_generation(self, provider: Provider, body: dict) -> dict:
+    def with_generation(self, provider: Provider, body: dict[str, Any]) -> dict[str, Any]:
         return {**body, "resource_provider_generation": provider.generation}
 
     def amounts(self, text: str) -> dict[str, int]:
@@ -184,7 +185,7 @@ class Providers(PlacementHandler):
                 )
         self.answer({"resource_providers": [self._view(each) for each in self.select(self.query)]})
 
-    def _view(self, provider: Provider) -> dict:
+    def _view(self, provider: Provider) -> dict[str, Any]:
         path = f"/placement/resource_providers/{provider.uuid}"
         rels = ["inventories", "usages"]
         for version, names in (((1, 1), ["aggregates"]), ((1, 6), ["traits"]), ((1, 11), ["allocations"])):
@@ -297,7 +298,7 @@ class Inventories(PlacementHandler):
         else:
             self.answer(self.with_generation(provider, {"inventories": provider.inventories}))
 
-    def _replace(self, provider: Provider, wanted: dict, keep_rest: bool) -> None:
+    def _replace(self, provider: Provider, wanted: dict[str, Any], keep_rest: bool) -> None:
         used = self.cloud.placement.used[provider.uuid]
         gone = [] if keep_rest else [each for each in provider.inventories if each not in wanted and used.get(each)]
         if gone:
@@ -329,7 +330,7 @@ class ProviderAllocations(PlacementHandler):
     def get(self, uuid: str) -> None:
         self.require_admin("resource_providers:allocations:list")
         provider, placement = self.provider(uuid), self.cloud.placement
-        views = {}
+        views: dict[str, dict[str, Any]] = {}
         for consumer_id in placement.holders[uuid]:
             consumer = placement.consumers[consumer_id]
             views[consumer_id] = {"resources": consumer.allocations[uuid]}

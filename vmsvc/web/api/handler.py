@@ -98,11 +98,11 @@ class ApiHandler(Handler):
 
     async def while_connected(self, awaitable: Awaitable[T]) -> T:
         """The result of `awaitable`. Raises HTTPError 499 when the client goes first."""
-        self._waiting = asyncio.ensure_future(awaitable)
+        self._waiting = waiting = asyncio.ensure_future(awaitable)
         if self._client_gone:
-            self._waiting.cancel()
+            waiting.cancel()
         try:
-            return await self._waiting
+            return await waiting
         except asyncio.CancelledError:
             if self._client_gone:
                 raise HTTPError(CLIENT_GONE) from None

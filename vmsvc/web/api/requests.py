@@ -183,7 +183,7 @@ class VmRef(fields.String):
     def __init__(self, about: str):
         super().__init__(metadata={"description": about, "pattern": f"^{_REF.pattern}$"})
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def _deserialize(self, value: str, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not _REF.fullmatch(value):
             raise ValidationError("Must be the id of a vm.")
         return value
@@ -192,23 +192,24 @@ class VmRef(fields.String):
 class QueryBoolean(fields.Boolean):
     """`true` or `false` in a query string."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+    def _deserialize(self, value: str, attr: str | None, data: Any, **kwargs: Any) -> bool:
         if value not in ("true", "false"):
             raise ValidationError("Must be one of: true, false.")
         return value == "true"
 
 
-class EventTypes(fields.List):
+class EventTypes(fields.List[str]):
     """Types of events in a query string: one parameter with commas, or several parameters."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(fields.String(validate=validate.OneOf(TYPES)), **kwargs)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str]:
+    def _deserialize(self, value: str, attr: str | None, data: Any, **kwargs: Any) -> list[str | None]:
+        del attr, data, kwargs
         types = value.split(",")
         if not set(types) <= set(TYPES):
             raise ValidationError(f"Must be one of: {', '.join(TYPES)}.")
-        return types
+        return [*types]
 
 
 class CreateVmQuery(Schema):
@@ -268,7 +269,8 @@ def _loader(schema: type[Schema]) -> Schema:
 def load(schema: type[Schema], data: dict[str, Any]) -> dict[str, Any]:
     """The data as the schema converts it. Raises InvalidRequest that names every wrong field, the first as `field`."""
     try:
-        return _loader(schema).load(data)
+        loaded: dict[str, Any] = _loader(schema).load(data)
+        return loaded
     except ValidationError as error:
         faults = {
             shorten(str(name)): shorten(_flatten(messages), 200)

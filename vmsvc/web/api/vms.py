@@ -1,6 +1,7 @@
 """`/api/v1/vm`: create, list, show, delete."""
 
 import contextlib
+from typing import Any
 
 from vmsvc.domain.errors import (
     CloudError,
@@ -141,13 +142,13 @@ class VmsHandler(ApiHandler):
             message = f"{kind_of(request)} vm {outcome.vm['id']} was created succesfully"
             self.answer(201, message, vm=outcome.vm, evicted=list(outcome.evicted))
         else:
-            slug = outcome.error if outcome.error in STATUS_OF_SLUG else INTERNAL[0]
+            slug = outcome.error if outcome.error and outcome.error in STATUS_OF_SLUG else INTERNAL[0]
             self.refuse(Refusal(STATUS_OF_SLUG[slug], slug, outcome.message))
 
     async def answer_pending(self, request: CreateVm, vm_id: str) -> None:
         """Answer 202 with the address where the outcome will be. The request is accepted, so it is no failure when its
         VM cannot be read now (the cloud is away, the VM was deleted meanwhile)."""
-        view: dict[str, dict] = {}
+        view: dict[str, Any] = {}
         with contextlib.suppress(VmsvcError):
             view["vm"] = await self.commands.vm(vm_id)
         self.set_header("Location", f"{VMS}/{vm_id}")

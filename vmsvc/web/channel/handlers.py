@@ -100,7 +100,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
             events, seq = await self.read_history(self.page)
             self.finish({"events": events, "seq": seq})
 
-    async def page(self) -> tuple[list[dict], int]:
+    async def page(self) -> tuple[list[dict[str, Any]], int]:
         """One page; without `since` it begins at the oldest event that is kept."""
         try:
             return await self.read(self.since or 0, self.limit)
@@ -109,7 +109,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
                 raise
             return await self.read(gone.oldest - 1, self.limit)
 
-    async def read(self, since: int, limit: int) -> tuple[list[dict], int]:
+    async def read(self, since: int, limit: int) -> tuple[list[dict[str, Any]], int]:
         """The wanted events after `since`, and the seq up to which they reach."""
         return await self.commands.events(
             since=since,
@@ -146,7 +146,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
         """Tornado's hook: how frames are read and written."""
-        return ServerProtocol.instead_of(super().get_websocket_protocol())
+        return ServerProtocol.instead_of(super().get_websocket_protocol(), self)
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """Tornado's hook: a browser that offers subprotocols gives up unless the server chooses one."""
@@ -154,11 +154,12 @@ class EventsHandler(ApiHandler, WebSocketHandler):
 
     def open(self) -> None:
         """Tornado's hook for an open socket: join the live sockets, at once or when it has caught up."""
-        if self.ws_connection.stream.closed():  # the peer has gone during the handshake; on_close() comes next
+        stream = self.ws_connection.stream if self.ws_connection else None
+        if stream is None or stream.closed():  # the peer has gone during the handshake; on_close() comes next
             return
         loop, settings, hub = asyncio.get_running_loop(), self.dependencies.settings, self.dependencies.hub
         self.opened_at = loop.time()
-        self.writer = SocketWriter(self.ws_connection.stream, settings.max_queue, self.on_writer_end)
+        self.writer = SocketWriter(stream, settings.max_queue, self.on_writer_end)
         hub.register(self.writer)
         self.heartbeat = loop.call_later(settings.ping_interval, self.beat)
         since = hub.last_seq if self.since is None else self.since
@@ -174,6 +175,8 @@ class EventsHandler(ApiHandler, WebSocketHandler):
 
     def beat(self) -> None:
         """Ping the peer. When it has not answered the last ping it does not read, or is gone: its socket is closed."""
+        if self.writer is None:
+            return
         if not self.pong_received:
             self.writer.end(EndReason.SLOW)
             return
@@ -204,6 +207,7 @@ class EventsHandler(ApiHandler, WebSocketHandler):
         if self.writer is not None:
             self.writer.close()
             self.dependencies.hub.unregister(self.writer, self.event_filter)
+        if self.heartbeat is not None:
             self.heartbeat.cancel()
         if self.catching_up is not None:
             self.catching_up.cancel()

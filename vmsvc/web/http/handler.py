@@ -12,8 +12,9 @@ from asyncio import Future
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
+from tornado.http1connection import HTTP1Connection
 from tornado.web import HTTPError, RequestHandler
 
 from vmsvc.domain import errors
@@ -32,7 +33,7 @@ from vmsvc.web.http.settings import MAX_BODY, WebSettings
 log = logging.getLogger("vmsvc.web")
 
 #: The status of each domain error; a subclass has its parent's unless it has its own.
-STATUS: dict[type[BaseException], int] = {
+STATUS: dict[type[errors.VmsvcError], int] = {
     errors.VmsvcError: 500,
     errors.InvalidRequest: 400,
     errors.Unauthenticated: 401,
@@ -105,7 +106,7 @@ class Refusal:
     retry_after: float = RETRY_AFTER
 
 
-def status_of(kind: type[BaseException]) -> int:
+def status_of(kind: type[errors.VmsvcError]) -> int:
     """The status of a class of domain errors: its own, or that of the nearest parent that has one."""
     return next(STATUS[cls] for cls in kind.__mro__ if cls in STATUS)
 
@@ -148,7 +149,8 @@ class Handler(RequestHandler):
     @property
     def dependencies(self) -> Dependencies:
         """What the application was made with."""
-        return self.settings["dependencies"]
+        found: Dependencies = self.settings["dependencies"]
+        return found
 
     @functools.cached_property
     def request_id(self) -> str:
@@ -211,9 +213,9 @@ class Handler(RequestHandler):
         else:
             self._chunks.clear()
 
-    def finish(self, chunk: str | bytes | dict | None = None) -> "Future[None]":
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> "Future[None]":
         """As Tornado's; `response_sent()` is called when the kernel has the whole response, or the peer is gone."""
-        stream = self.request.connection.stream
+        stream = cast(HTTP1Connection, self.request.connection).stream
         finished = super().finish(chunk)
         if stream is None or self.get_status() == 101:
             self.response_sent()
@@ -296,6 +298,7 @@ class ServerOptions(Handler):
             raise HTTPError(404)
 
     @classmethod
+    @functools.cache
     def methods(cls) -> list[str]:
         """The methods that some address has."""
         return ["GET", "HEAD", "POST", "DELETE", "OPTIONS"]

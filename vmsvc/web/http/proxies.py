@@ -34,7 +34,7 @@ def resolve(name: str) -> frozenset[Address]:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except UnicodeError:  # Python's own, for a name that cannot be written in DNS
         raise OSError(errno.EINVAL, "it is no host name") from None
-    return frozenset(filter(None, (_address(place[0]) for *_, place in found)))
+    return frozenset(filter(None, (_address(str(place[0])) for *_, place in found)))
 
 
 class TrustedProxies:

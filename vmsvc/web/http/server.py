@@ -10,10 +10,11 @@ import contextlib
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, cast
 
+from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPInputError
+from tornado.httputil import HTTPConnection, HTTPInputError, HTTPMessageDelegate
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import Application
 
@@ -175,7 +176,7 @@ class WebServer(HTTPServer):
         """How many connections have no request under way."""
         return self._client_connections.idle
 
-    def handle_stream(self, stream: IOStream, address: tuple) -> None:
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         """Serve a new connection, or answer 503 when there is no place for it."""
         if not self._client_connections.add(stream):
             with contextlib.suppress(StreamClosedError):
@@ -186,14 +187,14 @@ class WebServer(HTTPServer):
             self._sweep()
         super().handle_stream(stream, address)
 
-    def start_request(self, server_conn: Any, request_conn: Any) -> Any:
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Tornado's hook before a request is read."""
-        self._client_connections.awaits_request(server_conn.stream)
+        self._client_connections.awaits_request(cast(HTTP1ServerConnection, server_conn).stream)
         return super().start_request(server_conn, request_conn)
 
-    def on_close(self, server_conn: Any) -> None:
+    def on_close(self, server_conn: object) -> None:
         """Tornado's hook for a connection that has ended or become a WebSocket."""
-        self._client_connections.remove(server_conn.stream)
+        self._client_connections.remove(cast(HTTP1ServerConnection, server_conn).stream)
         super().on_close(server_conn)
 
     def stop(self) -> None:

@@ -42,7 +42,9 @@ class Files(Handler, StaticFileHandler):
     csp = PAGE_POLICY
     max_age = 0  # seconds that a browser may keep a file
 
-    head = StaticFileHandler.head  # it does not read the file
+    async def head(self, *args: str) -> None:
+        """As StaticFileHandler's, which does not read the file."""
+        await StaticFileHandler.head(self, *args)
 
     async def admit(self) -> None:
         """Raises HTTPError 404 for a folder, for a path that leads out of this one, and for a name that no file of the

@@ -92,7 +92,8 @@ def _component_name(schema: type[Schema]) -> str:
     clients call their classes so, and the name outlives a renaming of ours."""
     cls = resolve_schema_cls(schema)
     assert isinstance(cls, type)
-    return cls.__dict__.get("component", cls.__name__.removesuffix("Schema"))
+    name: str = cls.__dict__.get("component", cls.__name__.removesuffix("Schema"))
+    return name
 
 
 def _path_parameters(handler: type[Handler]) -> list[dict[str, Any]]:
@@ -176,7 +177,7 @@ def _errors(handler: type[Handler], operation: Operation) -> dict[str, Any]:
     return {str(status): _error(status, slugs) for status, slugs in sorted(meanings.items())}
 
 
-def _meaning(kind: type[BaseException] | int) -> tuple[int, str, str]:
+def _meaning(kind: type[errors.VmsvcError] | int) -> tuple[int, str, str]:
     if isinstance(kind, int):
         return kind, *HTTP_REFUSALS[kind]
     if kind is errors.VmsvcError:

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from marshmallow import Schema
 
+from vmsvc.domain.errors import VmsvcError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -34,7 +36,7 @@ class Operation:
     body: type[Schema] | None = None
     body_required: bool = True
     examples: tuple[tuple[str, Any], ...] = ()
-    errors: tuple[type[BaseException] | int, ...] = ()
+    errors: tuple[type[VmsvcError] | int, ...] = ()
     notes: str = ""
     guarded: bool = False  # the client is identified, though the handler is no ApiHandler
 
@@ -43,7 +45,7 @@ def describe(*responses: Response, **details: Any) -> Callable[[F], F]:
     """Attach an Operation to a method, whose docstring has the summary and the description."""
 
     def attach(method: F) -> F:
-        method.operation = Operation(responses, **details)  # type: ignore[attr-defined]
+        setattr(method, "operation", Operation(responses, **details))
         return method
 
     return attach

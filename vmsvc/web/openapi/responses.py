@@ -1,6 +1,8 @@
 """The schemas of what the service answers, for the document alone: no response is filtered through them. Objects may
 grow new members, so clients should ignore members that they do not know."""
 
+from typing import Any
+
 from marshmallow import INCLUDE, Schema, fields, validate
 
 from vmsvc.domain.lifecycle import State
@@ -51,7 +53,7 @@ PLAN = {
     "runner_up": COST | {"lost_work": 9000},
     "optimal": True,
 }
-EVENT = {
+EVENT: dict[str, Any] = {
     "specversion": "1.0",
     "id": "42",
     "source": "/vmsvc",
