@@ -23,6 +23,7 @@ from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.cloud.port import Cloud
 from vmsvc.config import ConfigError, Settings
+from vmsvc.domain.timing import Timing
 from vmsvc.metrics import CloudMetrics, ServiceMetrics
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.service.acting.create_server import CreateServer
@@ -57,7 +58,6 @@ _MIGRATE_SECONDS = 20.0  # how long to wait for another replica's migrations, wh
 _BACKLOG = 1024  # connections that wait to be accepted
 _FINISH_SECONDS = 5.0  # in which steps that are under way may end when the service is to stop
 _ANSWER_SECONDS = 2.0  # and then its answers
-_REMOVAL_SECONDS = 600.0  # beyond its notice, for a victim whose guest and whose host are slow to let it go
 
 
 class Service:
@@ -70,23 +70,25 @@ class Service:
         cloud: Cloud,
         registry: CollectorRegistry | None = None,
         sockets: Sequence[socket.socket] | None = None,
+        timing: Timing = Timing(),
     ):
         self.settings = settings
+        self._timing = timing
         self._sockets = sockets
         self._registry = registry or CollectorRegistry()
         self.cloud = cloud
-        self.runtime = Runtime()
+        self.runtime = Runtime(timing)
         metrics = ServiceMetrics(self._registry)
         self._database = db.open_database(database_url, self.runtime.threads + 2, metrics.observe_commit)
         self.hub = Hub(text_frame)
         self._waiters = Waiters()
         self._listener = Listener(self.runtime, settings.listen_url or database_url)
         allocations = HostAllocations()
-        self._host_cache = HostCache(cloud, allocations)
-        self._server_cache = ServerCache(cloud, allocations)
-        self._catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
+        self._host_cache = HostCache(cloud, allocations, timing)
+        self._server_cache = ServerCache(cloud, allocations, timing)
+        self._catalog = Catalog(cloud, timing, flavor=settings.flavor, image=settings.image, network=settings.network)
         self._deployment = ""  # read from the database at the start
-        self._verdicts = Verdicts(cloud, Rehearsals(cloud, lambda: self._deployment))
+        self._verdicts = Verdicts(cloud, Rehearsals(cloud, lambda: self._deployment), timing)
         self._scheduler = self._new_scheduler(metrics)
         list_cache = ListCache(self.runtime, self._server_cache, self._listener.wakeup(), lambda: self.hub.last_seq)
         self.evictions = Evictions(
@@ -114,8 +116,9 @@ class Service:
             self._verdicts,
             self._listener.wakeup(),
             self._listener.wake,
+            self._timing,
             grace_seconds=self.settings.grace_seconds,
-            policy=_policy(self.settings),
+            policy=_policy(self.settings, self._timing),
             planned=metrics.observe_pass,
         )
 
@@ -176,13 +179,37 @@ class Service:
         if self.cloud.mode == "operator":
             self.runtime.supervise("fleet", lambda: self._host_cache.run(lambda: self.runtime.mark_ready("fleet")))
         self.runtime.supervise("scheduler", self._scheduler.run)
+        self._worker = self._new_worker(deployment)
+        self.runtime.supervise("actuator", self._worker.run)
+        self.runtime.supervise("leases", self._worker.renew)
+        lifetimes = Lifetimes(
+            self.runtime,
+            self._server_cache,
+            self._timing,
+            self.settings.max_lifetime_seconds,
+            self.settings.grace_seconds,
+        )
+        self.runtime.supervise("lifetimes", lifetimes.run)
+        self._reconciler = Reconciler(self.runtime, self.cloud, self._server_cache, self._timing, deployment)
+        self.runtime.supervise("reconciler", self._reconciler.run)
+        tuning.settle_collector()
+        log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)
+
+    def _new_worker(self, deployment: str) -> Worker:
         stop_first = self.settings.evict_action == "stop-delete"
-        remove_server = RemoveServer(self.runtime, self.cloud, self._server_cache, stop_first)
+        remove_server = RemoveServer(self.runtime, self.cloud, self._server_cache, self._timing, stop_first)
         notice_writer = NoticeWriter(self.runtime, self.cloud, stop_first)
         create_server = CreateServer(
-            self.runtime, self.cloud, self._server_cache, self._host_cache, remove_server, self._verdicts, deployment
+            self.runtime,
+            self.cloud,
+            self._server_cache,
+            self._host_cache,
+            remove_server,
+            self._verdicts,
+            deployment,
+            self._timing,
         )
-        self._worker = Worker(
+        return Worker(
             self.runtime,
             {
                 intents.BOOT: create_server.perform,
@@ -192,17 +219,8 @@ class Service:
                 intents.DELETE: remove_server.delete,
             },
             self._listener.wakeup(intents_only=True),
+            self._timing,
         )
-        self.runtime.supervise("actuator", self._worker.run)
-        self.runtime.supervise("leases", self._worker.renew)
-        lifetimes = Lifetimes(
-            self.runtime, self._server_cache, self.settings.max_lifetime_seconds, self.settings.grace_seconds
-        )
-        self.runtime.supervise("lifetimes", lifetimes.run)
-        self._reconciler = Reconciler(self.runtime, self.cloud, self._server_cache, deployment)
-        self.runtime.supervise("reconciler", self._reconciler.run)
-        tuning.settle_collector()
-        log.info("ready in %s mode, project %s, deployment %s", self.cloud.mode, self.cloud.project_id, deployment)
 
     def _listen(self) -> None:
         web = web_settings(self.settings)
@@ -246,13 +264,13 @@ class Service:
             await asyncio.sleep(0.02)
 
 
-def _policy(settings: Settings) -> Policy:
+def _policy(settings: Settings, timing: Timing) -> Policy:
     """The policy by which the planner chooses victims."""
     return Policy(
         settings.victim_policy,
         settings.owner_eviction_cost,
         settings.max_victims,
-        patience=2 * settings.grace_seconds + _REMOVAL_SECONDS,
+        patience=2 * settings.grace_seconds + timing.removal,
         notices=settings.grace_seconds > 0,
     )
 
@@ -355,10 +373,11 @@ def service_of(
     database_url: str,
     entry: Mapping[str, str | None],
     sockets: Sequence[socket.socket] | None = None,
+    timing: Timing = Timing(),
 ) -> Service:
     """A replica that works on the cloud of this entry. With `sockets` it serves on these, which others may share."""
     registry = CollectorRegistry()
-    return Service(settings, database_url, cloud_of(settings, entry, registry), registry, sockets)
+    return Service(settings, database_url, cloud_of(settings, entry, registry), registry, sockets, timing)
 
 
 def cloud_of(

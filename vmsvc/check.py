@@ -18,6 +18,7 @@ from vmsvc.cloud.port import OWNER, Quota, Server
 from vmsvc.config import ConfigError, Settings, networks_and_names
 from vmsvc.domain.errors import Forbidden, InvalidRequest, VmsvcError
 from vmsvc.domain.flavors import quota_request
+from vmsvc.domain.timing import Timing
 from vmsvc.log import scrubbed
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.identity.tokens import BadTokenFile
@@ -214,7 +215,7 @@ async def _cloud(
 ) -> AsyncIterator[Finding]:
     page, trouble = await _read(cloud.servers(), "list servers")
     quota, no_quota = await _read(cloud.quota(), "read the quota (limits)")
-    catalog = Catalog(cloud, flavor=settings.flavor, image=settings.image, network=settings.network)
+    catalog = Catalog(cloud, Timing(), flavor=settings.flavor, image=settings.image, network=settings.network)
     _, no_catalog = await _read(catalog.refresh(), "list flavors, images, networks, zones or key pairs")
     for finding in filter(None, (trouble, no_quota, no_catalog)):
         yield finding

@@ -32,6 +32,7 @@ from vmsvc.cloud.port import MARK, Flavor, Quota, Server
 from vmsvc.domain.host import Host
 from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Inventory, Resources, total
+from vmsvc.domain.timing import Timing
 from vmsvc.planner import Bin, plan
 from vmsvc.scheduling.candidates import Policy, candidates_on
 from vmsvc.scheduling.decide import decide
@@ -58,7 +59,7 @@ class Installation:
         self._hosts = {place.id: host_of(place) for place in bins}
         self._servers = {one.id.upper(): server_of(one.id, place.id) for place in bins for one in place.candidates}
         self._rng = random.Random(1)
-        self.world_cache = WorldCache(Policy())
+        self.world_cache = WorldCache(Policy(), Timing())
         self._write(bins)
         self.world_cache.add_changes(self._servers, self._hosts)
 

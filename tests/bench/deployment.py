@@ -14,8 +14,8 @@ import urllib.request
 from pathlib import Path
 
 from tests.bench.cpu import cpu_of, family
-from tests.system.patience import CLOUD_OF_MODE
 from tests.system.simulated import Sim
+from tests.system.timing import CLOUD_OF_MODE
 from vmsvc import bootstrap, config
 from vmsvc.simulator.postgres import Postgres
 from vmsvc.simulator.process import start

@@ -8,11 +8,14 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from tornado.simple_httpclient import HTTPStreamClosedError
 
 from tests.system.client import Client, until
+from vmsvc.domain.timing import Timing
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,17 +38,20 @@ class Launcher:
         self,
         environ: dict[str, str],
         log: Path,
-        patience: dict[str, object],
+        timing: Timing,
         folder: Path | None = None,
         deadly: str | None = None,
+        constants: Mapping[str, object] | None = None,
     ) -> "Replica":
-        """One service process. With a `folder` its points are written down, and the `deadly` one kills it."""
+        """One service process. With a `folder` its points are written down, and the `deadly` one kills it. `constants`:
+        by module and name, those of the service that are others for this process."""
         print(
             json.dumps(
                 {
                     "environ": environ,
                     "log": str(log),
-                    "patience": patience,
+                    "timing": asdict(timing),
+                    "constants": constants or {},
                     "folder": folder and str(folder),
                     "deadly": deadly,
                 }

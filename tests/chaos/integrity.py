@@ -17,6 +17,7 @@ import tempfile
 import time
 import urllib.error
 from collections import Counter
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from tests.chaos.random_clients import API, EventReceiver, RandomClient, Recordi
 from tests.chaos.system_under_test import Result, SystemUnderTest
 from tests.conftest import server_of
 from tests.report import setting
-from tests.system.patience import CLOUD_OF_MODE, QUICK
+from tests.system.timing import CLOUD_OF_MODE, QUICK
 from vmsvc.simulator.postgres import Postgres, PostgresFailed
 
 CLIENTS = 8
@@ -56,15 +57,8 @@ WIRE = (
     {"action": "hang_after", "probability": 0.001},
     {"action": "revoke", "probability": 0.002},
 )
-PATIENCE = {
-    **QUICKLY,
-    "vmsvc.service.acting.create_server._COOLDOWN_SECONDS": 1.0,
-    "vmsvc.service.acting.await_build.LIMIT": 8.0,
-    "vmsvc.service.acting.remove_server._RESEND_SECONDS": 3.0,
-    "vmsvc.service.reconciler._MARKS_SECONDS": 1.0,
-    "vmsvc.service.scheduling.world_cache._EXEMPT_SECONDS": 5,
-    "vmsvc.service.scheduling.verdicts._SILENT_SECONDS": (0.3, 2.0),
-}
+TIMING = replace(QUICKLY, cooldown=1.0, resend_delete=3.0, restore_marks=1.0, exempt=5.0, silence=(0.3, 2.0))
+CONSTANTS = {"vmsvc.service.acting.await_build.LIMIT": 8.0}
 
 
 class Integrity:  # pylint: disable=too-many-instance-attributes
@@ -402,7 +396,8 @@ async def integrity(folder: Path, seconds: float, seed: int) -> tuple[Result, st
             replicas=2,
             cloud=QUICK,
             hosts=HOSTS,
-            patience=PATIENCE,
+            timing=TIMING,
+            constants=CONSTANTS,
             credentials=credentials,
             settings={"grace_seconds": GRACE, "cloud_timeout": 1.5, "request_timeout": int(WAIT)},
         )

@@ -2,10 +2,11 @@
 second. One order a line on stdin, as JSON; the answer is the new process's id. What it starts it neither watches nor
 stops: that is the business of who ordered it (`tests.chaos.fleet`).
 
-An order: `environ` of the service, `log` (a file), `folder` and `deadly` (see `points`; null: no points), `patience`
-(module attribute -> value).
+An order: `environ` of the service, `log` (a file), `folder` and `deadly` (see `points`; null: no points), `timing` (the
+fields of a `Timing`), `constants` (module attribute -> value).
 """
 
+import functools
 import importlib
 import json
 import os
@@ -19,13 +20,18 @@ import requests
 from tests.chaos.points import Points, WatchedCloud, watch_commits
 from vmsvc import bootstrap, cli
 from vmsvc.cloud.openstack import http_session
+from vmsvc.domain.timing import Timing
 
 
 def serve(order: dict) -> int:
     """In the new process: be the service."""
-    for name, value in order["patience"].items():
+    for name, value in order["constants"].items():
         module, _, attribute = name.rpartition(".")
-        setattr(importlib.import_module(module), attribute, tuple(value) if isinstance(value, list) else value)
+        setattr(importlib.import_module(module), attribute, value)
+    timing = Timing(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in order["timing"].items()}
+    )
+    bootstrap.service_of = functools.partial(bootstrap.service_of, timing=timing)
     os.environ.update(order["environ"])  # the SDK reads it itself
     if "http_proxy" in order["environ"]:
         # The cloud of a test is on loopback, where the service asks no proxy. Faults of the wire come by one.

@@ -14,20 +14,20 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.chaos.fleet import Launcher, Replica
 from tests.chaos.scenarios import SCENARIOS, Clients
 from tests.conftest import Database
 from tests.system import invariants
-from tests.system.patience import CLOUD_OF_MODE, PATIENCE, QUICK
 from tests.system.simulated import Sim
+from tests.system.timing import CLOUD_OF_MODE, QUICK, TIMING
 from vmsvc import config
 from vmsvc.simulator.process import start
 
 LEASE = 1.0  # seconds
-QUICKLY = {**PATIENCE, "vmsvc.store.intents.LEASE_SECONDS": LEASE}
+QUICKLY = replace(TIMING, lease=LEASE)
 #: Who else is there, and when the dead one comes back (None: never; the other one goes on).
 VARIANTS = {
     "alone, at once": (1, 0.0),

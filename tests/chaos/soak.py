@@ -21,6 +21,7 @@ from tests.chaos.sample import Sample, sample_of
 from tests.chaos.system_under_test import HOSTS, Result, SystemUnderTest, Watcher, check_end_state
 from tests.conftest import Database
 from tests.hostile.witness import Probe
+from vmsvc.domain.timing import Timing
 
 RATE = 20  # creates a second; as many deletes
 SOCKETS = 500
@@ -243,7 +244,7 @@ async def soak(folder: Path, postgres: Database, seconds: float, seed: int) -> R
         postgres,
         "soak",
         replicas=1,
-        patience={"vmsvc.service.acting.create_server._COOLDOWN_SECONDS": 5.0},
+        timing=Timing(cooldown=5.0),
         cloud={"boot_seconds": 0.2, "delete_seconds": 0.1, "schedule_seconds": 0.05},
         settings={"grace_seconds": 1, "cloud_timeout": 5},
     )

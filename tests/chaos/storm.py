@@ -6,13 +6,14 @@ import asyncio
 import itertools
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tests.chaos.matrix import QUICKLY
 from tests.chaos.scenarios import Clients
 from tests.chaos.system_under_test import Result, SystemUnderTest, Watcher, check_end_state
 from tests.conftest import Database
-from tests.system.patience import QUICK
+from tests.system.timing import QUICK
 
 CLIENTS = 20
 KILL_SECONDS = 12.0
@@ -134,7 +135,7 @@ async def storm(folder: Path, postgres: Database, faults: int, seed: int) -> Res
         "storm",
         replicas=2,
         cloud=QUICK,
-        patience={**QUICKLY, "vmsvc.service.acting.create_server._COOLDOWN_SECONDS": 1.0},
+        timing=replace(QUICKLY, cooldown=1.0),
         settings={"grace_seconds": 0.5, "cloud_timeout": 1.5},
     )
     try:

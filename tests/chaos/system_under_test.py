@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
@@ -18,6 +19,7 @@ from tests.conftest import Database
 from tests.system import invariants
 from tests.system.simulated import Sim
 from vmsvc import config
+from vmsvc.domain.timing import Timing
 from vmsvc.simulator.process import start
 
 HOSTS = 8
@@ -33,7 +35,8 @@ class SystemUnderTest:
         name: str,
         *,
         replicas: int,
-        patience: Mapping[str, object],
+        timing: Timing = Timing(),
+        constants: Mapping[str, object] = MappingProxyType({}),
         settings: Mapping[str, object],
         cloud: Mapping[str, float],
         hosts: int = HOSTS,
@@ -48,7 +51,8 @@ class SystemUnderTest:
         self._running = start(self._folder / "cloud", hosts=hosts, **cloud)
         self.sim = Sim(self._running)
         self._launcher = Launcher()
-        self._patience = patience
+        self._timing = timing
+        self._constants = constants
         self._settings = settings
         self._number = replicas
         self._credentials = credentials
@@ -77,7 +81,11 @@ class SystemUnderTest:
             **{config.variable(name): str(value) for name, value in settings.items()},
         }
         self.started += 1
-        self.replicas.append(self._launcher.start(environ, self._folder / f"log{self.started}", self._patience))
+        self.replicas.append(
+            self._launcher.start(
+                environ, self._folder / f"log{self.started}", self._timing, constants=dict(self._constants)
+            )
+        )
         return self.replicas[-1]
 
     async def replace(self, replica: Replica) -> None:

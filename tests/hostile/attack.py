@@ -49,7 +49,6 @@ async def attack(
         postgres,
         "hostile",
         replicas=1,
-        patience={},
         cloud=CLOUD,
         settings={"grace_seconds": 1, "write_rate": 1e6, "read_rate": 1e6},
     )

@@ -111,7 +111,6 @@ async def scenario(folder: Path, postgres: Database, events: int, readers: int, 
         postgres,
         "history",
         replicas=1,
-        patience={},
         cloud=CLOUD,
         settings={"event_retention_hours": HOURS, "write_rate": 1e6},
     )

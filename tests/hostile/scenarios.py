@@ -63,7 +63,6 @@ async def readers(folder: Path, postgres: Database, rounds: int, figures: Figure
         postgres,
         "readers",
         replicas=1,
-        patience={},
         cloud=CLOUD,
         settings={"grace_seconds": 1, "read_rate": 100, "cloud_rate": 50},
     )
@@ -91,7 +90,7 @@ async def bad_tokens(folder: Path, postgres: Database, rounds: int, figures: Fig
         postgres,
         "tokens",
         replicas=1,
-        patience={"vmsvc.service.identity.keystone.ACCEPTED_SECONDS": 2.0},
+        constants={"vmsvc.service.identity.keystone.ACCEPTED_SECONDS": 2.0},
         cloud=CLOUD,
         settings={"grace_seconds": 1, "auth": "keystone", "cloud_rate": 50, "read_rate": 100},
     )
@@ -118,9 +117,7 @@ async def bad_tokens(folder: Path, postgres: Database, rounds: int, figures: Fig
 
 async def unread(folder: Path, postgres: Database, number: int, figures: Figures) -> None:
     """Peers that do not read a list of some megabytes: all of them the same one, and each third another one."""
-    system = SystemUnderTest(
-        folder, postgres, "unread", replicas=1, patience={}, cloud=CLOUD, settings={"grace_seconds": 1}
-    )
+    system = SystemUnderTest(folder, postgres, "unread", replicas=1, cloud=CLOUD, settings={"grace_seconds": 1})
     try:
         await system.open()
         replica = system.replicas[0]

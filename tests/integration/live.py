@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 from tornado.netutil import bind_sockets
 from tornado.websocket import websocket_connect
 
+from vmsvc.domain.timing import Timing
 from vmsvc.service.commands import Commands
 from vmsvc.service.events.feed import Feed, Waiters
 from vmsvc.service.events.hub import Hub
@@ -19,7 +20,7 @@ class Replica:
     """Listener, feed, hub and channel, on a database that is open already."""
 
     def __init__(self, url: str, recent: int):
-        self._runtime = Runtime(4)
+        self._runtime = Runtime(Timing(), 4)
         self.hub = Hub(text_frame, recent)
         self._listener = Listener(self._runtime, url)
         self.feed = Feed(self._runtime, self.hub, Waiters(), self._listener.wakeup())

@@ -4,8 +4,11 @@ import threading
 from datetime import timedelta
 
 from tests.integration.conftest import new_vm
+from vmsvc.domain.timing import Timing
 from vmsvc.store import intents
 from vmsvc.store.db import unit
+
+LEASE = Timing().lease
 
 
 def wish(kind, vm_id, seconds=0.0):
@@ -17,13 +20,13 @@ def wish(kind, vm_id, seconds=0.0):
 def claim(owner, most=100):
     """Claim, as (kind, vm id)."""
     with unit():
-        return [(kind, vm_id) for _, kind, vm_id, _, _ in intents.claim(owner, most)]
+        return [(kind, vm_id) for _, kind, vm_id, _, _ in intents.claim(owner, most, LEASE)]
 
 
 def whole_claim(owner):
     """Claim one, as it comes."""
     with unit():
-        (row,) = intents.claim(owner, 1)
+        (row,) = intents.claim(owner, 1, LEASE)
     return row
 
 
@@ -67,15 +70,15 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_old_owner_finds_out(store):
     wish(intents.BOOT, "vm")
     intent_id = whole_claim("one")[0]
     with unit():
-        assert intents.renew("one", [intent_id]) == {intent_id}
-        assert not intents.renew("other", [intent_id])
+        assert intents.renew("one", [intent_id], LEASE) == {intent_id}
+        assert not intents.renew("other", [intent_id], LEASE)
     assert not claim("other")
     leases_run_out(store)
     taken = whole_claim("other")
     assert (taken[0], taken[3]) == (intent_id, 2)
     with unit():
-        assert not intents.renew("one", [intent_id])
-        assert intents.renew("other", [intent_id]) == {intent_id}
+        assert not intents.renew("one", [intent_id], LEASE)
+        assert intents.renew("other", [intent_id], LEASE) == {intent_id}
 
 
 def test_what_an_owner_gives_back_others_can_have_at_once(store):
@@ -154,7 +157,7 @@ def test_the_time_to_the_next_one_counts_leases_of_others(store):
         assert intents.seconds_to_next() == 0
     claim("one")
     with unit():
-        assert intents.LEASE_SECONDS - 5 < intents.seconds_to_next() <= intents.LEASE_SECONDS
+        assert LEASE - 5 < intents.seconds_to_next() <= LEASE
     leases_run_out(store)
     with unit():
         assert intents.seconds_to_next() == 0

@@ -11,6 +11,7 @@ from vmsvc.cloud.cache.host_allocations import HostAllocations
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.timing import Timing
 from vmsvc.service.listing import list_cache as module
 from vmsvc.service.listing.list_cache import ListCache
 from vmsvc.service.runtime import Runtime
@@ -22,8 +23,8 @@ class CachedList:
     """A list cache, and all that it reads."""
 
     def __init__(self):
-        self.cloud, self.wakeup, self.published_seq, self.runtime = Cloud(), asyncio.Event(), 0, Runtime(4)
-        self.server_cache = ServerCache(self.cloud, HostAllocations())
+        self.cloud, self.wakeup, self.published_seq, self.runtime = Cloud(), asyncio.Event(), 0, Runtime(Timing(), 4)
+        self.server_cache = ServerCache(self.cloud, HostAllocations(), Timing())
         self.list_cache = ListCache(self.runtime, self.server_cache, self.wakeup, lambda: self.published_seq)
         self.reads = 0
         offload = self.runtime.offload

@@ -9,6 +9,7 @@ import pytest
 from tests.integration.conftest import new_vm, request
 from tests.system.client import until
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.timing import Timing
 from vmsvc.service.events.listener import Listener
 from vmsvc.service.loop_lag import LoopLag
 from vmsvc.service.runtime import Runtime
@@ -20,7 +21,7 @@ from vmsvc.store.db import CHANNEL, unit
 def fixture_runtime(io_loop, store):
     """The pool and the loops."""
     del store
-    runtime = Runtime(2)
+    runtime = Runtime(Timing(), 2)
     yield runtime
     io_loop.run_sync(runtime.stop)
 

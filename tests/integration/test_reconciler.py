@@ -13,12 +13,14 @@ from vmsvc.cloud.port import EVICT_AT, KIND, MARK, OWNER, Flavor, Server
 from vmsvc.domain.errors import CloudUnavailable, Locked, NotFound
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
+from vmsvc.domain.timing import Timing
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import db, vms
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 OURS = "ours"
+AT_ONCE = Timing(reconciler_round=0.0, reconciler_round_noticed=0.0)
 #: Who says that the server is theirs: pairs of keys and values that look like our mark, or nearly.
 MARKS = [
     {OWNER: OURS},
@@ -99,9 +101,9 @@ def reconcile(*rounds, answers=()):
     stage.answers.update(answers)
 
     async def run():
-        runtime = Runtime(2)
+        runtime = Runtime(AT_ONCE, 2)
         with pytest.raises(Enough):
-            await Reconciler(runtime, stage, stage, OURS).run()
+            await Reconciler(runtime, stage, stage, AT_ONCE, OURS).run()
         await runtime.stop()
 
     asyncio.run(run())
@@ -109,11 +111,9 @@ def reconcile(*rounds, answers=()):
 
 
 @pytest.fixture(name="rows")
-def fixture_rows(store, monkeypatch):
+def fixture_rows(store):
     """A request in each state, by its name; those that have a server have `server-<state>`."""
     assert store
-    monkeypatch.setattr("vmsvc.service.reconciler._ROUND_SECONDS", 0.0)
-    monkeypatch.setattr("vmsvc.service.reconciler._NOTICED_SECONDS", 0.0)
     rows = {}
     for state in ("pending", "building", "active", "deleting", "deleted", "failed"):
         rows[state] = new_vm(is_preemptible=True).id

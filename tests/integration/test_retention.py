@@ -7,6 +7,7 @@ import pytest
 
 from tests.integration.conftest import read, request
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.timing import Timing
 from vmsvc.service.retention import Retention
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents, ledger, outbox, retention, vms
@@ -24,7 +25,7 @@ FROM generate_series(1, %s) AS n
 @pytest.fixture(name="runtime")
 def _runtime(store, io_loop):
     del store
-    runtime = Runtime()
+    runtime = Runtime(Timing())
     yield runtime
     io_loop.run_sync(runtime.stop)
 

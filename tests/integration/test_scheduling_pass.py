@@ -8,6 +8,7 @@ from vmsvc.cloud.port import MARK, Flavor, Quota, Server
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import FutileEviction, History, class_of
 from vmsvc.domain.resources import Resources
+from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.verification import Verified
 from vmsvc.service.scheduling.apply import Leftovers, clean_up, fail, find_leftovers
@@ -68,7 +69,7 @@ def test_the_victims_of_a_request_that_was_deleted_stay_also_when_one_is_locked(
     request = new_vm()
     victim = noticed(request)
     move(request, State.DELETING, State.DELETED)
-    cache = WorldCache(Policy())
+    cache = WorldCache(Policy(), Timing())
     cache.add_changes({victim.cloud_id: server(victim, locked)}, {})
     assert leftovers_of(cache) == Leftovers((request.id,), (victim.id,))
     assert read(victim.id).state == State.ACTIVE
@@ -78,7 +79,7 @@ def test_the_victims_of_a_request_that_was_deleted_stay_also_when_one_is_locked(
 def test_a_victim_that_was_locked_stays_and_is_no_candidate_while_its_request_waits():
     request = new_vm()
     victim = noticed(request)
-    cache = WorldCache(Policy())
+    cache = WorldCache(Policy(), Timing())
     cache.add_changes({victim.cloud_id: server(victim, True)}, {})
     assert leftovers_of(cache) == Leftovers(locked=(victim.id,))
     assert read(victim.id).state == State.ACTIVE

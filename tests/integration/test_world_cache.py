@@ -12,6 +12,7 @@ from vmsvc.cloud.port import Quota
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.service.scheduling.world_cache import WorldCache
 from vmsvc.store import ledger, vms
@@ -24,7 +25,7 @@ SNAPSHOT = SimpleNamespace(quota=Quota({}, Resources()), watch=Watch())
 def fixture_cache(store):
     """One that has seen nothing yet."""
     assert store
-    return WorldCache(Policy())
+    return WorldCache(Policy(), Timing())
 
 
 def seen(cache):
@@ -140,6 +141,6 @@ def test_a_world_that_is_kept_is_equal_to_one_that_is_built_from_nothing(cache, 
             for vm in list(view.world.vms.values())[:2]:
                 view.world.vms.drop(vm.id)
             view.world.reservations.clear()
-        anew = WorldCache(Policy())
+        anew = WorldCache(Policy(), Timing())
         anew.add_changes({}, hosts)
         assert facts(cache) == facts(anew)

@@ -14,6 +14,7 @@ from tests.chaos.scenarios import Clients
 from tests.openstack.conftest import LARGE, Api
 from tests.system import invariants
 from tests.system.client import until
+from vmsvc.domain.timing import Timing
 
 LEASE = 2.0
 LARGEST = 4  # servers of m1.large that the cloud has room for
@@ -42,11 +43,7 @@ class Killed:
 
     def _start(self) -> None:
         log = self._folder / f"log{len(self.replicas)}"
-        self.replicas.append(
-            self._launcher.start(
-                self._environ, log, {"vmsvc.store.intents.LEASE_SECONDS": LEASE}, self._folder, self._deadly
-            )
-        )
+        self.replicas.append(self._launcher.start(self._environ, log, Timing(lease=LEASE), self._folder, self._deadly))
 
     @property
     def died(self) -> bool:

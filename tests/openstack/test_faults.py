@@ -14,12 +14,9 @@ from tests.chaos.scenarios import Clients
 from tests.openstack.conftest import LARGE
 from tests.system import invariants
 from tests.system.client import until
+from vmsvc.domain.timing import Timing
 
-PATIENCE = {
-    "vmsvc.service.acting.create_server._FIND_DELAYS": (0.3, 0.5),
-    "vmsvc.service.acting.worker._RETRY_DELAYS": (0.5, 1.0),
-    "vmsvc.service.reconciler._ROUND_SECONDS": 1.0,
-}
+TIMING = Timing(find_server=(0.3, 0.5), retries=(0.5, 1.0), reconciler_round=1.0)
 CREATE = ("POST", "/servers$")
 FAULTS = {
     **{action: [Fault(action, *CREATE)] for action in ("before", "after", "half", "html", "status")},
@@ -54,7 +51,7 @@ async def test_one_server_comes_of_one_request_whatever_the_network_does(
                 "VMSVC_CLOUD_TIMEOUT": "5",
             },
             folder / "log",
-            PATIENCE,
+            TIMING,
         )
     ]
     try:

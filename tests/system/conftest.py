@@ -11,9 +11,9 @@ import pytest
 
 from tests.system import invariants
 from tests.system.client import Client, until
-from tests.system.patience import CLOUD_OF_MODE, PATIENCE, QUICK
 from tests.system.processes import Process
 from tests.system.simulated import Sim
+from tests.system.timing import CLOUD_OF_MODE, QUICK, TIMING
 from vmsvc import bootstrap, config
 from vmsvc.simulator.process import start
 
@@ -93,13 +93,14 @@ def fixture_environ(database, sim, mode, options):
 class Replica:
     """One service in this process, and a client of it."""
 
-    def __init__(self, io_loop, environ):
+    def __init__(self, io_loop, environ, timing):
         self._loop = io_loop
         settings = config.load({name: value for name, value in environ.items() if name.startswith(config.PREFIX)})
         self.service = bootstrap.service_of(
             settings,
             settings.database_url,
             {"cloud": environ["OS_CLOUD"], "config_file": environ["OS_CLIENT_CONFIG_FILE"]},
+            timing=timing,
         )
         self.running = False
 
@@ -118,22 +119,20 @@ class Replica:
             await self.service.stop()
 
 
-@pytest.fixture(name="quick")
-def fixture_quick(monkeypatch):
-    """Less patience than with a real cloud."""
-    for name, value in PATIENCE.items():
-        monkeypatch.setattr(name, value)
+@pytest.fixture(name="timing")
+def fixture_timing():
+    """How long the service waits, unless a test says otherwise."""
+    return TIMING
 
 
 @pytest.fixture(name="new_replica")
-def fixture_new_replica(io_loop, environ, database, sim, quick, caplog):
+def fixture_new_replica(io_loop, environ, database, sim, timing, caplog):
     """`replica, client = await new_replica()`; all are stopped, and the world is checked, when the test is over."""
-    del quick
     caplog.set_level(logging.INFO, "vmsvc")
     started = []
 
     async def new_replica():
-        replica = Replica(io_loop, environ)
+        replica = Replica(io_loop, environ, timing)
         started.append((replica, None))
         client = await replica.start()
         started[-1] = (replica, client)

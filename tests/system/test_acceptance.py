@@ -3,8 +3,11 @@
 import asyncio
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
+
+from tests.system.timing import TIMING
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 TENANT = pytest.mark.parametrize("mode", ["tenant"])
@@ -154,8 +157,8 @@ def fill_network(sim, _image, network):
     ],
 )
 @pytest.mark.gen_test(timeout=30)
-async def test_what_turns_bad_while_the_request_waits_evicts_no_vm(client, sim, project, monkeypatch, turn):
-    monkeypatch.setattr("vmsvc.service.scheduling.requests._SETTLE_SECONDS", 0.8)
+@pytest.mark.parametrize("timing", [replace(TIMING, settle=0.8)], ids=["timing"])
+async def test_what_turns_bad_while_the_request_waits_evicts_no_vm(client, sim, project, turn):
     image, network = sim.image("fickle"), sim.network("fickle", "10.9.0.0/30")
     preemptible = await full_cloud(client, sim, project)
     creating = asyncio.ensure_future(client.create(False, name="late", image=image, network=network))

@@ -1,10 +1,12 @@
 """Eviction groups: never more of one away than its budget, and nobody is refused for want of it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tests.system.client import API
+from tests.system.timing import TIMING
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 
@@ -62,8 +64,8 @@ async def test_requests_that_need_one_group_are_served_one_after_the_other_in_th
 
 @grace(1)
 @pytest.mark.gen_test(timeout=40)
-async def test_the_wait_for_a_budget_has_an_end(new_replica, monkeypatch):
-    monkeypatch.setattr("vmsvc.bootstrap._REMOVAL_SECONDS", -1.7)  # patience for 0.3 s
+@pytest.mark.parametrize("timing", [replace(TIMING, removal=-1.7)], ids=["timing"])
+async def test_the_wait_for_a_budget_has_an_end(new_replica):
     _, client = await new_replica()
     team = await client.fill(4, group="team")
     assert (await client.practise(team[0], notice_only=True)).status == 202

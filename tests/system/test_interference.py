@@ -1,10 +1,12 @@
 """Others act on the same cloud: they lock, stop, delete, and a part of the cloud may not answer."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tests.system.client import until
+from tests.system.timing import TIMING
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 
@@ -190,8 +192,8 @@ async def test_a_server_with_our_mark_and_no_row_is_kept_and_reported(client, si
 
 @pytest.mark.parametrize("mode", ["tenant"])
 @pytest.mark.gen_test(timeout=30)
-async def test_what_cannot_be_deleted_or_read_keeps_nothing_else_from_being_seen(monkeypatch, client, sim, project):
-    monkeypatch.setattr("vmsvc.cloud.cache.server_cache._FULL_SECONDS", 0.5)
+@pytest.mark.parametrize("timing", [replace(TIMING, full_list=0.5)], ids=["timing"])
+async def test_what_cannot_be_deleted_or_read_keeps_nothing_else_from_being_seen(client, sim, project):
     one, other, gone, ended = await client.fill(4)
     marks = sim.servers()[ended]["metadata"]
     await client.delete(ended)
@@ -226,8 +228,8 @@ async def test_a_host_that_is_down_is_no_place_to_free_capacity_on(client, sim):
 @BOTH
 @grace(0.3)
 @pytest.mark.gen_test(timeout=30)
-async def test_a_delete_that_hangs_is_sent_again(monkeypatch, client, sim, mode):
-    monkeypatch.setattr("vmsvc.service.acting.remove_server._RESEND_SECONDS", 0.5)
+@pytest.mark.parametrize("timing", [replace(TIMING, resend_delete=0.5)], ids=["timing"])
+async def test_a_delete_that_hangs_is_sent_again(client, sim, mode):
     flavor = flavor_of(mode)
     await client.fill(4, flavor)
     sim.fault(kind="delete_hangs", count=1)
@@ -277,8 +279,8 @@ async def test_capacity_that_appears_on_another_host_spares_the_victims_there_to
 @grace(30)
 @pytest.mark.parametrize("hosts", [2])
 @pytest.mark.gen_test(timeout=40)
-async def test_a_host_that_goes_down_during_the_notice_costs_its_vms_nothing(monkeypatch, client, sim):
-    monkeypatch.setattr("vmsvc.cloud.cache.host_cache._SERVICES_SECONDS", 0.2)
+@pytest.mark.parametrize("timing", [replace(TIMING, compute_services=0.2)], ids=["timing"])
+async def test_a_host_that_goes_down_during_the_notice_costs_its_vms_nothing(client, sim):
     mine = await client.fill(2, "m1.large")
     hosts = {vm: sim.servers()[vm]["host"] for vm in mine}
     creating = asyncio.ensure_future(client.create(False, flavor="m1.large"))

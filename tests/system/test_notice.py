@@ -1,11 +1,13 @@
 """The notice as a protocol: what a victim hears, and how it says that it may go early."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from tests.system.client import until
+from tests.system.timing import TIMING
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 
@@ -179,11 +181,8 @@ async def test_even_a_little_late_the_guest_has_its_whole_notice(client, sim):
 @BOTH
 @grace(0.3)
 @pytest.mark.gen_test(timeout=40)
-async def test_a_guest_that_cannot_read_its_notice_is_reprieved_and_another_vm_is_evicted(
-    monkeypatch, client, sim, mode
-):
-    monkeypatch.setattr("vmsvc.service.acting.remove_server._UNREADABLE_LIMIT", timedelta(seconds=1))
-    monkeypatch.setattr("vmsvc.service.acting.remove_server._UNREADABLE_POLL", timedelta(seconds=0.1))
+@pytest.mark.parametrize("timing", [replace(TIMING, unreadable_notice=1, unreadable_notice_poll=0.1)], ids=["timing"])
+async def test_a_guest_that_cannot_read_its_notice_is_reprieved_and_another_vm_is_evicted(client, sim, mode):
     flavor = flavor_of(mode)
     await client.fill(4, flavor)
     plan = (await client.create(False, query="?dry_run=true", flavor=flavor)).json
@@ -246,11 +245,8 @@ async def test_with_a_grace_period_of_zero_no_metadata_is_written_and_the_events
 
 @pytest.mark.parametrize("options", [{"grace_seconds": 0, "evict_action": "delete"}], ids=["grace0-delete"])
 @pytest.mark.gen_test(timeout=30)
-async def test_when_the_last_victim_has_gone_its_host_is_counted_and_nothing_else_is_asked_of_it(
-    monkeypatch, client, sim
-):
-    for module in ("vmsvc.service.scheduling.scheduler", "vmsvc.scheduling.decide_all"):
-        monkeypatch.setattr(f"{module}.WAITING_SECONDS", 60)  # no look without a reason
+@pytest.mark.parametrize("timing", [replace(TIMING, pass_while_waiting=60)], ids=["timing"])
+async def test_when_the_last_victim_has_gone_its_host_is_counted_and_nothing_else_is_asked_of_it(client, sim):
     await client.fill(4)
     sim.forget_calls()
     assert (await client.create(False)).status == 201

@@ -1,11 +1,13 @@
 """The record of evictions, and the end of a lifetime that is on it."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from tests.system.client import API
+from tests.system.timing import TIMING
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 STEPS = ("planned_at", "evict_at", "evicting_at", "stopped_at", "deleted_at")
@@ -91,16 +93,10 @@ async def test_who_left_by_itself_during_its_notice_was_not_evicted(client, sim)
     assert states == {deleted: "deleted", lost: states[lost]} and states[lost] in ("lost", "reprieved")
 
 
-@pytest.fixture(name="quick_lifetimes")
-def fixture_quick_lifetimes(monkeypatch):
-    """Lifetimes are looked at as often as short ones need."""
-    monkeypatch.setattr("vmsvc.service.evictions.lifetimes._ROUND_SECONDS", 0.5)
-
-
 @grace(0.5, max_lifetime_seconds=4)
 @pytest.mark.gen_test(timeout=40)
-async def test_lifetimes_end_with_a_notice_and_not_all_at_once(quick_lifetimes, client):
-    del quick_lifetimes
+@pytest.mark.parametrize("timing", [replace(TIMING, lifetimes_round=0.5)], ids=["timing"])
+async def test_lifetimes_end_with_a_notice_and_not_all_at_once(client):
     standard = (await client.create(False)).id
     vms = await client.fill(3)
     notices = await client.wait_for_events("evict/noticed", 3)

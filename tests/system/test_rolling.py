@@ -10,7 +10,7 @@ from tests.chaos.scenarios import Clients
 from tests.chaos.system_under_test import Watcher
 from tests.conftest import Database
 from tests.system import invariants
-from tests.system.patience import PATIENCE
+from tests.system.timing import TIMING
 from vmsvc import bootstrap
 
 ROUNDS = 2
@@ -60,7 +60,7 @@ async def test_a_rolling_restart_loses_no_request_and_no_event(launcher, environ
     replicas, logs = [], iter(tmp_path / f"log{number}" for number in range(100))
 
     def start():
-        replicas.append(launcher.start(environ, next(logs), PATIENCE))
+        replicas.append(launcher.start(environ, next(logs), TIMING))
         return replicas[-1]
 
     await asyncio.gather(start().ready(), start().ready())

@@ -2,11 +2,13 @@
 goes by the event alone, and that a round in which nobody left is no round."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from tests.system.client import until
+from tests.system.timing import TIMING
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 TENANT = pytest.mark.parametrize("mode", ["tenant"])
@@ -216,8 +218,8 @@ async def test_who_is_locked_during_its_notice_costs_no_round_and_is_not_noticed
 @TENANT
 @pytest.mark.parametrize("options", [{"grace_seconds": 0.3, "max_lifetime_seconds": 1}], ids=["lifetime"])
 @pytest.mark.gen_test(timeout=30)
-async def test_a_lifetime_that_ends_where_no_notice_can_be_written_is_no_flood_of_notices(monkeypatch, client, sim):
-    monkeypatch.setattr("vmsvc.service.evictions.lifetimes._ROUND_SECONDS", 0.1)
+@pytest.mark.parametrize("timing", [replace(TIMING, lifetimes_round=0.1)], ids=["timing"])
+async def test_a_lifetime_that_ends_where_no_notice_can_be_written_is_no_flood_of_notices(client, sim):
     vm = (await client.create(True)).id
     fill_metadata(sim, vm)
     reprieved = await client.wait_for_event("evict/reprieved", vm)

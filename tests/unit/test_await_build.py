@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.fast_time import in_fast_time
+from vmsvc.domain.timing import Timing
 from vmsvc.service.acting.await_build import BuildWaiter
 
 BUILD_SECONDS = 1.0
@@ -48,7 +49,7 @@ def fixture_cloud():
 @pytest.fixture(name="build")
 def fixture_build(cloud):
     """Make a server; its status in the end, and after how many seconds that was known."""
-    build_waiter = BuildWaiter(cloud, None)
+    build_waiter = BuildWaiter(cloud, None, Timing())
 
     async def build(refused, refusable=True):
         cloud.post(refused)

@@ -9,6 +9,7 @@ import pytest
 from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import InvalidRequest, NotFound, TooManyRequests
 from vmsvc.domain.flavors import Flavor
+from vmsvc.domain.timing import Timing
 from vmsvc.service.catalog import Catalog
 
 COMMUNITY = str(uuid.uuid4())
@@ -64,16 +65,15 @@ class Cloud:
 
 
 @pytest.fixture(name="cloud")
-def fixture_cloud(monkeypatch):
-    """One that is read again every fifth of a second at most."""
-    monkeypatch.setattr("vmsvc.service.catalog._REREAD_SECONDS", 0.2)
+def fixture_cloud():
+    """What it offers, and how often it was asked."""
     return Cloud()
 
 
 @pytest.fixture(name="catalog")
 def fixture_catalog(cloud):
     """It has read everything."""
-    made = Catalog(cloud, flavor="", image="debian", network="")
+    made = Catalog(cloud, Timing(catalog_reread=0.2), flavor="", image="debian", network="")
     asyncio.run(made.refresh())
     cloud.asked.clear()
     return made

@@ -6,12 +6,13 @@ import threading
 import pytest
 
 from vmsvc.cloud.port import CLIENT, working_for
+from vmsvc.domain.timing import Timing
 from vmsvc.service.runtime import Runtime
 
 
 @pytest.fixture(name="runtime")
 def _runtime(io_loop):
-    runtime = Runtime(8)
+    runtime = Runtime(Timing(), 8)
     yield runtime
     io_loop.run_sync(runtime.stop)
 

@@ -3,6 +3,7 @@
 import asyncio
 
 from tests.unit.fast_time import in_fast_time
+from vmsvc.domain.timing import Timing
 from vmsvc.service.scheduling.verdicts import Verdicts
 
 BOOTS = {key: {"flavor_id": key, "image_id": "i", "network_id": "n"} for key in ("silent", "good")}
@@ -39,7 +40,7 @@ async def asked(verdicts):
 @in_fast_time
 async def test_others_wait_once_for_a_request_about_which_the_cloud_does_not_answer():
     cloud = Cloud()
-    verdicts = Verdicts(cloud, cloud)
+    verdicts = Verdicts(cloud, cloud, Timing())
     assert await asked(verdicts) == (["good"], 5)
     for _ in range(300):
         await asyncio.sleep(0.2)
@@ -56,7 +57,7 @@ async def test_others_wait_once_for_a_request_about_which_the_cloud_does_not_ans
 @in_fast_time
 async def test_nothing_is_asked_any_more_after_the_stop():
     cloud = Cloud()
-    verdicts = Verdicts(cloud, cloud)
+    verdicts = Verdicts(cloud, cloud, Timing())
     await asked(verdicts)
     await asyncio.sleep(1)
     await asked(verdicts)

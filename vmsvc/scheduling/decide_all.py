@@ -27,14 +27,12 @@ from vmsvc.scheduling.verification import (
 )
 from vmsvc.scheduling.world import World
 
-#: Seconds between passes while a request waits. What changes in the database starts a pass earlier.
-WAITING_SECONDS = 1.0
-
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What a pass knows besides the world. `settling`: for so many seconds more of the same kind may come, so no VM is
-    noticed yet; `settled`: the pass has waited for them already."""
+    noticed yet; `settled`: the pass has waited for them already. `pass_seconds`: from one pass to the next while a
+    request waits."""
 
     now: datetime
     verified: Verified = Verified()
@@ -42,6 +40,7 @@ class Knowledge:
     networks: Networks = Networks()
     settling: float = 0.0
     settled: bool = False
+    pass_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge
         return Verify(tally.verification)
     if tally.early and not tally.acts and not knowledge.settled:
         return Settle(knowledge.settling)
-    wait = knowledge.settling if tally.early else WAITING_SECONDS if tally.waits else 0.0
+    wait = knowledge.settling if tally.early else knowledge.pass_seconds if tally.waits else 0.0
     changes = without_unneeded(tally.changes, {one.request.id: one.request for one in waiting}, world)
     return Commit(tuple(changes), tally.acts, wait)
 

@@ -14,6 +14,7 @@ from vmsvc.domain.acceptance import objection
 from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import CloudUnavailable, InvalidRequest, NotFound, TooManyRequests
 from vmsvc.domain.flavors import Flavor
+from vmsvc.domain.timing import Timing
 from vmsvc.service.identity.rate_limit import Buckets
 
 T = TypeVar("T")
@@ -22,7 +23,6 @@ Item = TypeVar("Item", Flavor, Image, Network)
 log = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 30.0
-_REREAD_SECONDS = 1.0  # from one reading of a list because of a request to the next
 #: Ids that no list shows are asked for one by one: so many in a second, for all clients together, and so many at once.
 _ID_READS_RATE = 2.0
 _ID_READS_BURST = 10
@@ -51,8 +51,9 @@ class ResolvedRequest:
 class Catalog:
     """What the cloud offers, as last read, with the defaults of a request that names nothing."""
 
-    def __init__(self, cloud: Cloud, *, flavor: str, image: str, network: str):
+    def __init__(self, cloud: Cloud, timing: Timing, *, flavor: str, image: str, network: str):
         self._cloud = cloud
+        self._timing = timing
         self._defaults = {"flavor": flavor, "image": image, "network": network}
         self.flavors: Sequence[Flavor] = ()
         self.images: Sequence[Image] = ()
@@ -151,7 +152,7 @@ class Catalog:
         requested_at = time.monotonic()
         async with self._locks[kind]:
             if self._read_at[kind] < requested_at:
-                await asyncio.sleep(self._read_at[kind] + _REREAD_SECONDS - requested_at)
+                await asyncio.sleep(self._read_at[kind] + self._timing.catalog_reread - requested_at)
                 await self._read(kind)
 
     async def _read(self, kind: str) -> None:
@@ -201,8 +202,8 @@ class Catalog:
             read_at, _, known = self._addresses.get(network_id, (float("-inf"), 0.0, Addresses(0, 0)))
             oldest = requested_at - _REFRESH_SECONDS if known.free else requested_at
             if read_at < oldest:
-                if not known.free and requested_at - read_at < _REREAD_SECONDS:
-                    await asyncio.sleep(read_at + _REREAD_SECONDS - requested_at)
+                if not known.free and requested_at - read_at < self._timing.catalog_reread:
+                    await asyncio.sleep(read_at + self._timing.catalog_reread - requested_at)
                 await self._count(network_id, requested_at)
             else:
                 self._addresses[network_id] = read_at, requested_at, known

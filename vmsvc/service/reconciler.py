@@ -18,6 +18,7 @@ from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import MARK, OWNER, Cloud, Server
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.lifecycle import FINAL, State
+from vmsvc.domain.timing import Timing
 from vmsvc.service.acting.create_server import marks
 from vmsvc.service.acting.notice import metadata_differs
 from vmsvc.service.evictions.record import acknowledge
@@ -29,17 +30,15 @@ from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
-_ROUND_SECONDS = 5.0
-_NOTICED_SECONDS = 1.0  # while a VM is noticed: a guest that powers itself off is released early
 _MAX_CALLS = 20  # per round: GETs of missing servers, DELETEs of left-over ones, and servers that are marked again
-_MARKS_SECONDS = 60.0  # from one try to put the marks of a server back to the next
 
 
 class Reconciler:
     """One round every few seconds, at the cost of one database read when all is in order."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, deployment: str):
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, timing: Timing, deployment: str):
         self._runtime = runtime
+        self._timing = timing
         self._cloud = cloud
         self._server_cache = server_cache
         self._deployment = deployment
@@ -53,7 +52,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Do a round every few seconds, until this is cancelled."""
-        pause = _ROUND_SECONDS
+        pause = self._timing.reconciler_round
         while True:
             await asyncio.sleep(pause)
             await self._server_cache.refresh(pause)
@@ -62,7 +61,7 @@ class Reconciler:
                 _release_powered_off,
                 {server.id for server in servers.values() if server.status == "SHUTOFF" and server.task_state is None},
             )
-            pause = _NOTICED_SECONDS if noticed else _ROUND_SECONDS
+            pause = self._timing.reconciler_round_noticed if noticed else self._timing.reconciler_round
             rows = await self._runtime.offload(_rows_with_servers)
             await self._find_lost(servers, rows)
             await self._restore_marks(servers, rows)
@@ -86,7 +85,9 @@ class Reconciler:
     async def _restore_marks(self, servers: Mapping[str, Server], rows: list[Vm]) -> None:
         """Restore marks that an owner removed or changed: the row decides whose server it is and of which kind."""
         now = time.monotonic()
-        self._marked_at = {server_id: at for server_id, at in self._marked_at.items() if now - at < _MARKS_SECONDS}
+        self._marked_at = {
+            server_id: at for server_id, at in self._marked_at.items() if now - at < self._timing.restore_marks
+        }
         wrong = await self._runtime.offload(
             _with_wrong_marks, servers, [row for row in rows if row.cloud_id not in self._marked_at], self._deployment
         )
@@ -114,7 +115,9 @@ class Reconciler:
         """Have the notice in a server's metadata written again when two rounds running found another one there than its
         VM has: a user copied, changed or removed it. The performer of `notice` and `reprieve` decides what to write."""
         now = time.monotonic()
-        self._noticed_at = {server_id: at for server_id, at in self._noticed_at.items() if now - at < _MARKS_SECONDS}
+        self._noticed_at = {
+            server_id: at for server_id, at in self._noticed_at.items() if now - at < self._timing.restore_marks
+        }
         wrong = {
             row.server_id: row
             for row in rows

@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from vmsvc.cloud.port import SERVICE, WORK_FOR
 from vmsvc.domain.errors import Timeout, Unavailable, VmsvcError
+from vmsvc.domain.timing import Timing
 from vmsvc.store.db import DATABASE_ERRORS
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,6 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_RESTART_DELAYS = (0.2, 1.0, 3.0, 10.0)
 _STOP_LIMIT = 10.0
 #: Threads that clients' work never takes.
 _SERVICE_THREADS = 3
@@ -27,7 +27,8 @@ _SERVICE_THREADS = 3
 class Runtime:
     """One thread pool for the database and the supervised loops of this process."""
 
-    def __init__(self, threads: int = 8):
+    def __init__(self, timing: Timing, threads: int = 8):
+        self._timing = timing
         self.threads = threads
         self.offloaded = 0  # database functions under way or waiting for a thread
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="database")
@@ -105,7 +106,8 @@ class Runtime:
                 self.problems[name] = f"it died of {type(error).__name__}"  # /readyz shows it to anybody
                 log.exception("%s died and is started again", name)
             failures = 0 if asyncio.get_running_loop().time() - started > 60 else failures + 1
-            await asyncio.sleep(_RESTART_DELAYS[min(failures, len(_RESTART_DELAYS)) - 1])
+            delays = self._timing.restart_loop
+            await asyncio.sleep(delays[min(failures, len(delays)) - 1])
 
     def mark_ready(self, name: str) -> None:
         """To be called by a loop after each round that succeeded."""

@@ -10,9 +10,6 @@ from vmsvc.store import queries
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Intent, any_of, database, seconds_from_now, tuples_of
 
-#: Seconds for which a claim holds; its owner renews it in a third of that. A killed replica's work goes on after it.
-LEASE_SECONDS = 30
-
 BOOT, NOTICE, REPRIEVE, EVICT, DELETE = "boot", "notice", "reprieve", "evict", "delete"
 
 
@@ -42,16 +39,17 @@ def enqueue(work: Unit, kind: str, vm_id: str, not_before: datetime | None = Non
     work.notify(intents=True)
 
 
-def claim(owner: str, most: int) -> list[Claim]:
-    """Take up to `most` due intents that no replica holds."""
-    values = {"owner": owner, "lease": LEASE_SECONDS, "most": most}
+def claim(owner: str, most: int, lease_seconds: float) -> list[Claim]:
+    """Take up to `most` due intents that no replica holds. A claim holds for `lease_seconds`; its owner renews it in a
+    third of that. So the work of a killed replica goes on after it."""
+    values = {"owner": owner, "lease": lease_seconds, "most": most}
     return list(map(Claim._make, database.execute_sql(queries.CLAIM, values).fetchall()))
 
 
-def renew(owner: str, ids: list[int]) -> set[int]:
+def renew(owner: str, ids: list[int], lease_seconds: float) -> set[int]:
     """Prolong our leases; returns the ids that are still ours."""
     renewed = (
-        Intent.update(lease_until=seconds_from_now(LEASE_SECONDS))
+        Intent.update(lease_until=seconds_from_now(lease_seconds))
         .where(Intent.id.in_(ids), _held_by(owner))
         .returning(Intent.id)
         .execute()

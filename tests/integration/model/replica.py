@@ -9,6 +9,7 @@ from tests.integration.model.server_caches import ModelHostCache, ModelServerCac
 from tests.integration.model.stepping import OWNER, Steps
 from tests.unit.shown import DEPLOYMENT
 from vmsvc.domain.errors import VmsvcError
+from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.service.acting.create_server import CreateServer
 from vmsvc.service.acting.notice import NoticeWriter
@@ -57,10 +58,12 @@ class Replica:
         self._wakeups = [asyncio.Event(), asyncio.Event()]
         runtime, host_cache = ModelRuntime(steps.gate, after), ModelHostCache(cloud)
         self.server_cache = server_cache = ModelServerCache(cloud)
-        remove_server = RemoveServer(runtime, cloud, server_cache, True)
+        remove_server = RemoveServer(runtime, cloud, server_cache, Timing(), True)
         notice_writer = NoticeWriter(runtime, cloud, True)
-        verdicts = Verdicts(cloud, Rehearsals(cloud, lambda: DEPLOYMENT, steps.loop.time))
-        create_server = CreateServer(runtime, cloud, server_cache, host_cache, remove_server, verdicts, DEPLOYMENT)
+        verdicts = Verdicts(cloud, Rehearsals(cloud, lambda: DEPLOYMENT, steps.loop.time), Timing())
+        create_server = CreateServer(
+            runtime, cloud, server_cache, host_cache, remove_server, verdicts, DEPLOYMENT, Timing()
+        )
         self.scheduler = Scheduler(
             runtime,
             cloud,
@@ -69,6 +72,7 @@ class Replica:
             verdicts,
             self._wakeups[0],
             self.wake,
+            Timing(),
             grace_seconds=grace_seconds,
             policy=Policy(max_victims=max_victims),
         )
@@ -79,9 +83,9 @@ class Replica:
             intents.EVICT: remove_server.evict,
             intents.DELETE: remove_server.delete,
         }
-        self._worker = Worker(runtime, work, self._wakeups[1])
+        self._worker = Worker(runtime, work, self._wakeups[1], Timing())
         self._worker.owner = name
-        reconciler = Reconciler(runtime, cloud, server_cache, DEPLOYMENT)
+        reconciler = Reconciler(runtime, cloud, server_cache, Timing(), DEPLOYMENT)
         loops = {
             "scheduler": self.scheduler.run,
             "actuator": self._worker.run,

@@ -13,6 +13,7 @@ from vmsvc.cloud.port import ComputeService, Content, Occupant, OccupantPage, Pr
 from vmsvc.domain.errors import CloudUnavailable, NotFound
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.timing import Timing
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 SMALL = Resources({"VCPU": 1})
@@ -116,7 +117,7 @@ def fixture_clock(monkeypatch):
 def fixture_host_cache(io_loop, cloud, clock):
     """A host cache that has read everything."""
     assert clock.now
-    host_cache = HostCache(cloud, HostAllocations())
+    host_cache = HostCache(cloud, HostAllocations(), Timing())
     io_loop.run_sync(lambda: host_cache.start(NOW))
     return host_cache
 
@@ -124,7 +125,7 @@ def fixture_host_cache(io_loop, cloud, clock):
 @pytest.mark.gen_test
 async def test_until_the_hosts_were_read_the_cloud_counts_as_away(cloud, clock):
     assert clock.now
-    host_cache = HostCache(cloud, HostAllocations())
+    host_cache = HostCache(cloud, HostAllocations(), Timing())
     with pytest.raises(CloudUnavailable):
         await host_cache.refresh(0)
     await host_cache.start(NOW)
@@ -183,7 +184,7 @@ async def test_idle_it_costs_the_same_for_few_hosts_and_for_many(io_loop, clock)
     counts = []
     for number in (50, 500):
         cloud = Cloud(number)
-        host_cache = HostCache(cloud, HostAllocations())
+        host_cache = HostCache(cloud, HostAllocations(), Timing())
         await host_cache.start(NOW)
         cloud.calls.clear()
         clock.now += 1000
@@ -315,7 +316,7 @@ async def test_in_tenant_mode_nothing_is_asked(io_loop):
     assert io_loop
     cloud = Cloud(3)
     cloud.mode = "tenant"
-    host_cache = HostCache(cloud, HostAllocations())
+    host_cache = HostCache(cloud, HostAllocations(), Timing())
     await host_cache.start(NOW)
     await host_cache.refresh(0)
     assert not cloud.calls and not host_cache.hosts()

@@ -14,6 +14,7 @@ from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import CLIENT, SERVICE, WORK_FOR, Occupant, OccupantPage, ServerPage, working_for
 from vmsvc.domain.errors import CloudUnavailable, NotFound
 from vmsvc.domain.resources import Resources
+from vmsvc.domain.timing import Timing
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -65,7 +66,7 @@ def fixture_cloud():
 @pytest.fixture(name="server_cache")
 def fixture_server_cache(io_loop, cloud):
     """It has read them."""
-    server_cache = ServerCache(cloud, HostAllocations())
+    server_cache = ServerCache(cloud, HostAllocations(), Timing())
     io_loop.run_sync(server_cache.refresh)
     return server_cache
 

@@ -20,11 +20,11 @@ from vmsvc.domain.errors import CloudUnavailable, NotFound
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Host
 from vmsvc.domain.resources import Resources
+from vmsvc.domain.timing import Timing
 
 log = logging.getLogger(__name__)
 
 _OCCUPANTS_SECONDS = 10.0  # between reads of other projects' servers and of the services while no caller needs them
-_SERVICES_SECONDS = 2.0  # between reads of the services while callers need them
 _PROVIDERS_SECONDS = 60.0
 _STALE_SECONDS = 60.0  # a host whose version has changed is read again, at most so often
 _UNCERTAIN_SECONDS = 3.0  # and one whose allocations are uncertain
@@ -47,8 +47,9 @@ class _Entry:
 class HostCache:
     """Read it through `hosts()`. In tenant mode it is empty and makes no calls."""
 
-    def __init__(self, cloud: Cloud, allocations: HostAllocations):
+    def __init__(self, cloud: Cloud, allocations: HostAllocations, timing: Timing):
         self._cloud = cloud
+        self._timing = timing
         self._allocations = allocations
         self._entries: dict[str, _Entry] = {}
         self._hosts: dict[str, Host] = {}
@@ -128,7 +129,7 @@ class HostCache:
                 for occupant in page.occupants:
                     self._allocations.update_server(occupant)
                 self._since, self._occupants_at = page.as_of, began
-            await self._read_services(max(max_age, _SERVICES_SECONDS))
+            await self._read_services(max(max_age, self._timing.compute_services))
             for trait in set(traits) - self._traits.keys():
                 await self._read_trait(trait)
 

@@ -18,6 +18,7 @@ from datetime import datetime
 from vmsvc.cloud.cache.host_allocations import HostAllocations
 from vmsvc.cloud.port import Cloud, OccupantPage, Server
 from vmsvc.domain.errors import NotFound, VmsvcError
+from vmsvc.domain.timing import Timing
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,6 @@ _BUSY_SECONDS = 0.05  # between reads while a caller waits for a server, at leas
 _BUSY_LIMIT = 1.0  # ... at most; between the two as long as the last read took: a slow cloud is read less often
 _IDLE_SECONDS = 5.0
 _THROTTLE_SECONDS = 1.0  # between reads for ids that are in no list
-_FULL_SECONDS = 60.0  # between reads of the full list, for each page of it: it finds what `changes-since` has not
 _PAGE = 1000  # shown, and costs a page a minute, however many servers there are
 _DELETED = frozenset({"DELETED"})
 
@@ -65,8 +65,9 @@ def _as_listed(server: Server) -> Server:
 class ServerCache:
     """Read it through `servers`; it is never older than the last successful `refresh`."""
 
-    def __init__(self, cloud: Cloud, allocations: HostAllocations):
+    def __init__(self, cloud: Cloud, allocations: HostAllocations, timing: Timing):
         self._cloud = cloud
+        self._timing = timing
         self._allocations = allocations
         self._reading = asyncio.Lock()
         self._has_waiters = asyncio.Event()
@@ -142,7 +143,7 @@ class ServerCache:
     async def _read_changes(self) -> None:
         async with self._reading:
             began = time.monotonic()
-            full = began - self._full_read_at > _FULL_SECONDS * max(1.0, len(self.servers) / _PAGE)
+            full = began - self._full_read_at > self._timing.full_list * max(1.0, len(self.servers) / _PAGE)
             page = await self._cloud.servers(None if full else self.as_of)
             if full:
                 await self._replace(page.servers)

@@ -9,12 +9,12 @@ from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Server
 from vmsvc.domain.errors import CloudError, CloudUnavailable
 from vmsvc.domain.events import instant
+from vmsvc.domain.timing import Timing
 from vmsvc.service.acting.polling import MinimumDuration, ServerPoller
 
 #: Seconds for a build; Nova itself has no limit on BUILD by default. Some never end: where Nova's database is utf8mb3,
 #: the API takes an emoji in a name or in metadata, the conductor fails to write it, and the server stays in BUILD.
 LIMIT = 600.0
-_HOST_SECONDS = 5.0  # between two reads of the host's state while a build goes on
 _POLL_SECONDS = 0.3
 _FAULT_POLLS = 10  # polls of a server in ERROR before it is given up without its reason
 _REFUSAL_SECONDS = 0.2  # for so long the server is polled for a refusal, from the moment when there may be one
@@ -26,7 +26,8 @@ class BuildWaiter:
     could end (on the real cloud after 0.2 s; a build takes 1.2 s), and no VM is evicted for the request before that.
     So where Nova refused recently and may refuse again, the server is polled for a refusal first."""
 
-    def __init__(self, server_cache: ServerCache, host_cache: HostCache):
+    def __init__(self, server_cache: ServerCache, host_cache: HostCache, timing: Timing):
+        self._timing = timing
         self._server_cache = server_cache
         self._host_cache = host_cache
         self._poller = ServerPoller(server_cache)
@@ -63,13 +64,13 @@ class BuildWaiter:
         while True:
             left = began + LIMIT - loop.time()
             server, at_least = await self._poller.wait_for(
-                server_id, _is_settled, began, self._build_duration, min(_HOST_SECONDS, left)
+                server_id, _is_settled, began, self._build_duration, min(self._timing.build_host, left)
             )
             self._record(server, at_least)
             if server is not None and _has_outcome(server):
                 return server
             with suppress(CloudUnavailable):
-                await self._host_cache.refresh(_HOST_SECONDS)
+                await self._host_cache.refresh(self._timing.build_host)
             if left <= 0 or (host is not None and self._host_cache.is_down(host)):
                 server = await self._server_cache.read_server(server_id)
                 if server is not None:

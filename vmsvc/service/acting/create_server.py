@@ -8,6 +8,7 @@ from vmsvc.cloud.port import KIND, MARK, OWNER, BootSpec, Cloud, Server
 from vmsvc.domain.errors import CloudError, Conflict, Forbidden, Garbled, InvalidRequest, OutcomeUnknown, QuotaExceeded
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.timing import Timing
 from vmsvc.service import trace
 from vmsvc.service.acting.await_build import BuildWaiter, overdue_message
 from vmsvc.service.acting.polling import MinimumDuration
@@ -21,11 +22,6 @@ from vmsvc.store.intents import Claim
 from vmsvc.store.models import Vm
 
 KINDS = {True: "preemptible", False: "standard"}
-_COOLDOWN_SECONDS = 300.0  # for so long others like it do not go to a host that refused it
-_FIND_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)  # after a POST without an answer, before it is sent again
-#: Nova's scheduler refused a create although the freed capacity is there: its view lags. These are the pauses before
-#: the create is sent again.
-_RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)
 #: How often a create is tried, over some four minutes, while each answer is one that the cloud did not write. Then the
 #: request fails: a proxy that rejects it (because of its name, say) will never let it through.
 _GARBLED_ATTEMPTS = 12
@@ -54,14 +50,16 @@ class CreateServer:
         remove_server: RemoveServer,
         verdicts: Verdicts,
         deployment: str,
+        timing: Timing,
     ):
         self._runtime = runtime
+        self._timing = timing
         self._cloud = cloud
         self._server_cache = server_cache
         self._host_cache = host_cache
         self._remove_server = remove_server
         self._deployment = deployment
-        self._build_waiter = BuildWaiter(server_cache, host_cache)
+        self._build_waiter = BuildWaiter(server_cache, host_cache, timing)
         self._verdicts = verdicts
         self._removal_duration = MinimumDuration()  # of servers that were refused: no host has to tear them down
 
@@ -69,7 +67,7 @@ class CreateServer:
         """Make the server if it is not there yet, wait until it is ACTIVE, and record the outcome."""
         row = await self._runtime.offload(vms.read, claim.vm_id)
         trace.begin_create(row)
-        retries = iter(_RETRY_DELAYS if row.rounds else ())
+        retries = iter(self._timing.create_retries if row.rounds else ())
         while row.state == State.BUILDING:
             try:
                 server = await self._wait_for_build(await self._ensure_server(row, claim.attempt > 1), row)
@@ -82,7 +80,12 @@ class CreateServer:
                 pause = next(retries, None)
                 if pause is None or slug != "no_capacity":
                     await self._runtime.offload(
-                        _record_refusal, row.id, slug, message, await self._host_refuses(row, slug)
+                        _record_refusal,
+                        row.id,
+                        slug,
+                        message,
+                        await self._host_refuses(row, slug),
+                        self._timing.cooldown,
                     )
                     return
                 await self._runtime.offload(_forget_server, row.id)
@@ -127,7 +130,7 @@ class CreateServer:
             raise
         except OutcomeUnknown:
             # Nova may still be at it: only when it does not appear for a while is the POST sent again.
-            for pause in _FIND_DELAYS:
+            for pause in self._timing.find_server:
                 await asyncio.sleep(pause)
                 server_id = await self._find_server(row.id)
                 if server_id:
@@ -253,9 +256,9 @@ def _record_active(vm_id: str, server: Server) -> None:
             ledger.close_evictions(vm_id, wasted=None)
 
 
-def _record_refusal(vm_id: str, slug: str, message: str, by_host: bool) -> None:
+def _record_refusal(vm_id: str, slug: str, message: str, by_host: bool, cooldown_seconds: float) -> None:
     """Have the request wait for capacity again, with the cloud's refusal on record. If the host itself refused it
-    (`by_host`), other requests like it avoid this host for a while."""
+    (`by_host`), other requests like it avoid this host for `cooldown_seconds`."""
     with unit() as work:
         row = vms.of_id(vm_id)
         if row.state != State.BUILDING:
@@ -270,7 +273,7 @@ def _record_refusal(vm_id: str, slug: str, message: str, by_host: bool) -> None:
             "with_room": by_host,
         }
         if by_host and row.host:
-            ledger.start_cooldown(work, row.host, row.boot, message, _COOLDOWN_SECONDS)
+            ledger.start_cooldown(work, row.host, row.boot, message, cooldown_seconds)
         vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)
         # The capacity that was freed for the request is of no use: another server took it, or the host refuses the VM.
         ledger.release_reservation(work, vm_id)

@@ -10,6 +10,7 @@ from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
 from vmsvc.domain.events import instant
 from vmsvc.domain.lifecycle import REMOVING, State
+from vmsvc.domain.timing import Timing
 from vmsvc.service import trace
 from vmsvc.service.acting.notice import NOTICE_UNREADABLE, due
 from vmsvc.service.acting.polling import MinimumDuration, ServerPoller
@@ -25,11 +26,7 @@ log = logging.getLogger(__name__)
 _STOP_LIMIT = 75.0  # the guest has 60 s by Nova's default shutdown_timeout
 _LOCK_SECONDS = 0.5  # how old the list may be that shows a server as not locked
 _GET_SECONDS = 5.0  # a GET at least this often: a list may lack a server
-_RESEND_SECONDS = 60.0  # a DELETE that hangs (its host was down) is sent again
-_RESEND_FAILED_SECONDS = 2.0  # a DELETE that failed in the cloud is sent again
 _REMOVAL_LIMIT = 300.0
-_UNREADABLE_LIMIT = timedelta(seconds=60)  # after `evict_at`, for a guest that cannot read its notice yet
-_UNREADABLE_POLL = timedelta(seconds=1)
 #: A notice is out of date when it ended longer ago than this, and longer ago than its grace period lasted: the service
 #: or the cloud was away, or a backup was restored.
 _EXPIRED_AFTER = timedelta(minutes=10)
@@ -46,8 +43,9 @@ class NoticeExpired(Exception):
 class RemoveServer:
     """Performs `evict` and `delete` intents."""
 
-    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, stop_first: bool):
+    def __init__(self, runtime: Runtime, cloud: Cloud, server_cache: ServerCache, timing: Timing, stop_first: bool):
         self._runtime = runtime
+        self._timing = timing
         self._cloud = cloud
         self._server_cache = server_cache
         self._stop_first = stop_first
@@ -64,7 +62,7 @@ class RemoveServer:
                 await self._runtime.offload(_record_exempt, row.id, row.notice_end, LOCKED)
                 return
             try:
-                begun = await self._runtime.offload(_begin_eviction, row.id, self._runs(row.server_id))
+                begun = await self._runtime.offload(_begin_eviction, row.id, self._runs(row.server_id), self._timing)
             except NoticeUnreadable:
                 await self._runtime.offload(_record_exempt, row.id, row.notice_end, NOTICE_UNREADABLE)
                 return
@@ -113,7 +111,7 @@ class RemoveServer:
         while loop.time() < deadline:
             if loop.time() - sent_at > resend_after:
                 await self._cloud.delete(server_id, force)
-                sent_at, resend_after = loop.time(), _RESEND_SECONDS
+                sent_at, resend_after = loop.time(), self._timing.resend_delete
                 if on_accepted:
                     await on_accepted()
             server, at_least = await self._poller.wait_for(server_id, _is_stuck, sent_at, duration, _GET_SECONDS)
@@ -123,7 +121,7 @@ class RemoveServer:
             if server.status == "SOFT_DELETED" and not force:
                 force, resend_after = True, 0.0  # it holds its host's capacity until Nova reclaims it
             elif server.status == "ERROR" and server.task_state is None:
-                resend_after = _RESEND_FAILED_SECONDS  # its teardown failed
+                resend_after = self._timing.resend_failed_delete  # its teardown failed
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.5)
         raise CloudUnavailable(f"server {server_id} is still there {_REMOVAL_LIMIT:.0f} s after its DELETE")
@@ -165,7 +163,7 @@ def _is_being_created(vm_id: str) -> bool:
         return intents.is_open(intents.BOOT, vm_id)
 
 
-def _begin_eviction(vm_id: str, runs: bool) -> Vm | None:
+def _begin_eviction(vm_id: str, runs: bool, timing: Timing) -> Vm | None:
     """Begin the eviction if its time has come, else put the intent off. Returns the row when the eviction has begun or
     the VM is no longer NOTICED, else None. Raises NoticeExpired, and NoticeUnreadable while the guest runs (`runs`): a
     guest that does not run reads no notice, so its eviction waits for none."""
@@ -176,7 +174,7 @@ def _begin_eviction(vm_id: str, runs: bool) -> Vm | None:
             return row
         if _is_expired(row, work.now):
             raise NoticeExpired
-        when = row.acknowledged_at or due(row) or (_next_check(row, work.now) if runs else row.notice_end)
+        when = row.acknowledged_at or due(row) or (_next_check(row, work.now, timing) if runs else row.notice_end)
         if when > work.now:
             intents.put_off(work, intents.EVICT, vm_id, when)
         elif row.notice.get("notice_only"):
@@ -209,11 +207,11 @@ def _withdraw_expired(vm_id: str) -> None:
                 ledger.discount_round(row.id)
 
 
-def _next_check(row: Vm, now: datetime) -> datetime:
+def _next_check(row: Vm, now: datetime, timing: Timing) -> datetime:
     """When to check again whether the guest can read its notice. Raises NoticeUnreadable after too long a time."""
-    if now >= row.notice_end + _UNREADABLE_LIMIT:
+    if now >= row.notice_end + timedelta(seconds=timing.unreadable_notice):
         raise NoticeUnreadable
-    return now + _UNREADABLE_POLL
+    return now + timedelta(seconds=timing.unreadable_notice_poll)
 
 
 def _record_exempt(vm_id: str, evict_at: datetime, reason: str) -> None:

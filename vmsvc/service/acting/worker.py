@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 
 from vmsvc.domain.errors import VmsvcError
+from vmsvc.domain.timing import Timing
 from vmsvc.service.events.listener import wait_for_wakeup
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import intents
@@ -24,7 +25,6 @@ _BATCH = 100
 _IDLE_SECONDS = 2.0  # a lost notification costs this much
 _FULFIL_DELAY = 0.1  # fulfilled intents are recorded so much later, if no notification comes before
 _CANCEL_SECONDS = 5.0
-_RETRY_DELAYS = (1.0, 2.0, 5.0, 15.0, 30.0)
 
 
 Performer = Callable[[Claim], Awaitable[None]]
@@ -34,8 +34,9 @@ class Worker:
     """Claims and performs intents. `performers` by kind of intent: each returns when the intent is fulfilled or
     pointless, and raises otherwise."""
 
-    def __init__(self, runtime: Runtime, performers: Mapping[str, Performer], wakeup: asyncio.Event):
+    def __init__(self, runtime: Runtime, performers: Mapping[str, Performer], wakeup: asyncio.Event, timing: Timing):
         self._runtime = runtime
+        self._timing = timing
         self._performers = performers
         self._wakeup = wakeup
         self._under_way: dict[int, asyncio.Task[None]] = {}
@@ -56,7 +57,9 @@ class Worker:
             async with self._claiming:
                 slots = 0 if self._stopped else min(_BATCH, _MAX_UNDER_WAY - len(self._under_way))
                 unreleased, fulfilled = frozenset(self._unreleased), tuple(self._fulfilled)
-                claimed, pause = await self._runtime.offload(_claim, self.owner, slots, unreleased, fulfilled)
+                claimed, pause = await self._runtime.offload(
+                    _claim, self.owner, slots, self._timing.lease, unreleased, fulfilled
+                )
                 self._unreleased -= unreleased
                 del self._fulfilled[: len(fulfilled)]
                 for row in claimed:
@@ -100,10 +103,9 @@ class Worker:
             await self._give_up_claim(claim)
 
     async def _give_up_claim(self, claim: Claim) -> None:
+        delays = self._timing.retries
         try:
-            await self._runtime.offload(
-                _retry, self.owner, claim.id, _RETRY_DELAYS[min(claim.attempt, len(_RETRY_DELAYS)) - 1]
-            )
+            await self._runtime.offload(_retry, self.owner, claim.id, delays[min(claim.attempt, len(delays)) - 1])
         except VmsvcError as error:
             log.warning("vm %s: its %s cannot be given back now: %s", claim.vm_id, claim.kind, error.message)
             self._unreleased.add(claim.id)
@@ -111,9 +113,9 @@ class Worker:
     async def renew(self) -> None:
         """Prolong the leases of what is under way; give up what another replica took over."""
         while True:
-            await asyncio.sleep(intents.LEASE_SECONDS / 3)
+            await asyncio.sleep(self._timing.lease / 3)
             ids = list(self._under_way)
-            renewed = await self._runtime.offload(_renew, self.owner, ids) if ids else set()
+            renewed = await self._runtime.offload(_renew, self.owner, ids, self._timing.lease) if ids else set()
             for intent_id in set(ids) - renewed:
                 task = self._under_way.get(intent_id)
                 if task and not task.done():
@@ -141,13 +143,13 @@ class Worker:
 
 
 def _claim(
-    owner: str, limit: int, unreleased: frozenset[int], fulfilled: tuple[Claim, ...]
+    owner: str, limit: int, lease_seconds: float, unreleased: frozenset[int], fulfilled: tuple[Claim, ...]
 ) -> tuple[list[Claim], float | None]:
     with unit() as work:
         _fulfil(work, owner, fulfilled)
         for intent_id in unreleased:
             intents.retry(owner, intent_id, 0)
-        return (intents.claim(owner, limit) if limit > 0 else []), intents.seconds_to_next()
+        return (intents.claim(owner, limit, lease_seconds) if limit > 0 else []), intents.seconds_to_next()
 
 
 def _fulfil(work: Unit, owner: str, fulfilled: tuple[Claim, ...]) -> None:
@@ -159,9 +161,9 @@ def _retry(owner: str, intent_id: int, seconds: float) -> None:
         intents.retry(owner, intent_id, seconds)
 
 
-def _renew(owner: str, ids: list[int]) -> set[int]:
+def _renew(owner: str, ids: list[int], lease_seconds: float) -> set[int]:
     with unit():
-        return intents.renew(owner, ids)
+        return intents.renew(owner, ids, lease_seconds)
 
 
 def _release(owner: str, fulfilled: tuple[Claim, ...]) -> None:

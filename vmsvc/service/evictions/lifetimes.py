@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Server
 from vmsvc.domain.lifecycle import earliest_end, end_of_life
+from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.groups import budgets
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.apply import give_notice
@@ -17,15 +18,15 @@ from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
-_ROUND_SECONDS = 2.0
-_EXEMPT_SECONDS = 300  # until a VM that could not be evicted is noticed again
-
 
 class Lifetimes:
     """Notices VMs whose lifetime is nearly over; does nothing when no lifetime is set."""
 
-    def __init__(self, runtime: Runtime, server_cache: ServerCache, lifetime_seconds: float, grace_seconds: float):
+    def __init__(
+        self, runtime: Runtime, server_cache: ServerCache, timing: Timing, lifetime_seconds: float, grace_seconds: float
+    ):
         self._runtime = runtime
+        self._timing = timing
         self._server_cache = server_cache
         self._lifetime = lifetime_seconds
         self._grace = timedelta(seconds=grace_seconds)
@@ -36,7 +37,7 @@ class Lifetimes:
             if self._lifetime:
                 await self._runtime.offload(self._notice_expired, dict(self._server_cache.servers))
             self._runtime.mark_ready("lifetimes")
-            await asyncio.sleep(_ROUND_SECONDS)
+            await asyncio.sleep(self._timing.lifetimes_round)
 
     def _notice_expired(self, servers: Mapping[str, Server]) -> None:
         """Notice each VM a little more than its grace period before the end of its lifetime, so that it is evicted just
@@ -44,12 +45,12 @@ class Lifetimes:
         used up, while they are locked in the cloud, and after an eviction of theirs could lately not be carried out."""
         with unit() as work:
             work.lock(Lock.SCHEDULER)
-            horizon = work.now + self._grace + 2 * timedelta(seconds=_ROUND_SECONDS)
+            horizon = work.now + self._grace + 2 * timedelta(seconds=self._timing.lifetimes_round)
             expired = vms.preemptible_since(horizon - earliest_end(self._lifetime))
             if not expired:
                 return
             budget_left = budgets(vms.row_of(row) for row in vms.current())
-            exempt = ledger.exempt_vms(_EXEMPT_SECONDS)
+            exempt = ledger.exempt_vms(self._timing.exempt)
             for row in expired:
                 server = servers.get(row.server_id)
                 if row.launched_at is None or server is None or server.locked or row.id in exempt:

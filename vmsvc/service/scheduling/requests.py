@@ -11,6 +11,7 @@ from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.request import Precedents, Request
 from vmsvc.domain.requirements import Requirements
 from vmsvc.domain.resources import Resources
+from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.decide_all import Knowledge, with_precedents
 from vmsvc.scheduling.verification import Networks, Verified, WaitingRequest
 from vmsvc.service.scheduling.snapshot import Snapshot
@@ -20,9 +21,7 @@ from vmsvc.store import ledger, request_classes, vms
 from vmsvc.store.models import Vm
 from vmsvc.store.vm_cache import VmRow
 
-#: Evictions wait until no standard request has come for so long ...
-_SETTLE_SECONDS = 0.1
-#: ... and at most for so long after the oldest came.
+#: Evictions wait for further requests at most so many seconds after the oldest came.
 _SETTLE_LIMIT = 1.0
 
 #: (flavor id, image id) -> the hosts that refused such VMs lately, and what the cloud said.
@@ -58,7 +57,7 @@ def waiting_requests(rows: Sequence[Vm], view: View, knowledge: Knowledge) -> li
     return found
 
 
-def knowledge_of(rows: Sequence[Vm], view: View, snapshot: Snapshot, now: datetime) -> Knowledge:
+def knowledge_of(rows: Sequence[Vm], view: View, snapshot: Snapshot, now: datetime, timing: Timing) -> Knowledge:
     """What a pass that decides for these rows has to know besides the world."""
     verified = snapshot.verified
     history = request_classes.history(now, [tuple(row.boot.get("conditions", ())) for row in rows])
@@ -69,19 +68,20 @@ def knowledge_of(rows: Sequence[Vm], view: View, snapshot: Snapshot, now: dateti
             for row in view.rows.in_states(State.PENDING)
             if not row.is_preemptible and row.id not in view.world.reservations
         ],
+        timing.settle,
     )
     networks = networks_of(
         [row.boot for row in rows if key_of(row.boot) in verified.verdicts], verified, view, [row.id for row in rows]
     )
-    return Knowledge(now, verified, history, networks, settling, snapshot.settled)
+    return Knowledge(now, verified, history, networks, settling, snapshot.settled, timing.pass_while_waiting)
 
 
-def settling_seconds(now: datetime, rows: Sequence[VmRow]) -> float:
+def settling_seconds(now: datetime, rows: Sequence[VmRow], settle: float) -> float:
     """Seconds for which evictions wait, because more standard requests may be coming in, or coming back refused: a plan
     for all of them together costs fewer victims than a plan for each. `rows` includes those that came after the cloud
     was read."""
     ages = [(now - row.updated_at).total_seconds() for row in rows]
-    return max(0.0, _SETTLE_SECONDS - min(ages)) if ages and max(ages) < _SETTLE_LIMIT else 0.0
+    return max(0.0, settle - min(ages)) if ages and max(ages) < _SETTLE_LIMIT else 0.0
 
 
 def networks_of(

@@ -24,10 +24,11 @@ from vmsvc.domain.flavors import Flavor, quota_request, traits_of
 from vmsvc.domain.request import Request
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.domain.resources import Resources
+from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.capacity import capacity_of
 from vmsvc.scheduling.decide import decide
-from vmsvc.scheduling.decide_all import WAITING_SECONDS, Commit, Plan, Settle, Verify, decide_all, with_precedents
+from vmsvc.scheduling.decide_all import Commit, Plan, Settle, Verify, decide_all, with_precedents
 from vmsvc.scheduling.decisions import Place, Refuse
 from vmsvc.scheduling.verification import Verification, WaitingRequest, by_verdict, unverified_facts
 from vmsvc.service.events.listener import wait_for_wakeup
@@ -72,6 +73,7 @@ class Scheduler:
         verdicts: Verdicts,
         wakeup: asyncio.Event,
         wake: Callable[[], None],
+        timing: Timing,
         *,
         grace_seconds: float,
         policy: Policy,
@@ -82,8 +84,9 @@ class Scheduler:
         self._server_cache = server_cache
         self._wakeup = wakeup
         self._wake = wake
+        self._timing = timing
         self._grace = timedelta(seconds=grace_seconds)
-        self._world_cache = WorldCache(policy)
+        self._world_cache = WorldCache(policy, timing)
         self._snapshots = Snapshots(cloud, server_cache, host_cache, verdicts, self._world_cache.add_changes)
         self._planned = planned
         self._queue: Queue | None = None  # as the last pass that decided found it ...
@@ -119,9 +122,9 @@ class Scheduler:
             done = await self._verified(take, queue.traits, self._decide_and_apply, queue.ids)
         except ChangedMeanwhile as changed:
             log.info("the plan for %s is made again: %s changed meanwhile", *changed.args)
-            return WAITING_SECONDS
+            return self._timing.pass_while_waiting
         if not isinstance(done, Commit):
-            return WAITING_SECONDS
+            return self._timing.pass_while_waiting
         self._queue, self._again_at = queue.with_noticed(done.noticed), time.monotonic() + done.wait
         if done.acts:
             self._wake()
@@ -176,7 +179,7 @@ class Scheduler:
                 clean_up(work, leftovers)
                 return None
             rows = rows_in_order(view, ids)
-            knowledge = knowledge_of(rows, view, snapshot, work.now)
+            knowledge = knowledge_of(rows, view, snapshot, work.now, self._timing)
             waiting = waiting_requests(rows, view, knowledge)
             plan = decide_all(waiting, view.world, knowledge)
             if isinstance(plan, Commit):

@@ -16,6 +16,7 @@ from vmsvc.cloud.port import Cloud
 from vmsvc.domain.acceptance import Objection, Verdict
 from vmsvc.domain.catalog import Addresses
 from vmsvc.domain.errors import CloudError, CloudUnavailable, Forbidden, Garbled, NotFound
+from vmsvc.domain.timing import Timing
 from vmsvc.service.scheduling.rehearsals import CLIENTS_SECONDS, OWN_SECONDS, Rehearsals
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,6 @@ log = logging.getLogger(__name__)
 #: How long, and of how many, a flavor and an image that Nova accepted together are not rehearsed again.
 _GOOD_SECONDS, _MOST_GOOD = 60.0, 10_000
 _ANSWER_SECONDS = 5.0  # a verdict that takes longer keeps the other requests waiting no longer
-#: Seconds for which a request about which the cloud gave no answer is not rehearsed again: the first and the longest.
-_SILENT_SECONDS = (1.0, 30.0)
 
 
 def key_of(boot: Mapping[str, Any]) -> str:
@@ -36,8 +35,9 @@ def key_of(boot: Mapping[str, Any]) -> str:
 class Verdicts:
     """Gets verdicts from Nova and Neutron, and keeps the good ones of clients for a while."""
 
-    def __init__(self, cloud: Cloud, rehearsals: Rehearsals):
+    def __init__(self, cloud: Cloud, rehearsals: Rehearsals, timing: Timing):
         self._cloud = cloud
+        self._timing = timing
         self._rehearsals = rehearsals
         self._good: TTLCache[tuple[str, str], bool] = TTLCache(_MOST_GOOD, _GOOD_SECONDS)
         self._silent: dict[str, tuple[float, float, Verdict]] = {}  # key -> until when, for how long, what was said
@@ -97,9 +97,10 @@ class Verdicts:
         return verdict
 
     def _silence(self, key: str, why: str) -> Verdict:
+        shortest, longest = self._timing.silence
         _, pause, _ = self._silent.get(key, (0.0, 0.0, None))
-        now, pause = asyncio.get_running_loop().time(), min(max(_SILENT_SECONDS[0], 2 * pause), _SILENT_SECONDS[1])
-        self._silent = {one: kept for one, kept in self._silent.items() if now - kept[0] < _SILENT_SECONDS[1]}
+        now, pause = asyncio.get_running_loop().time(), min(max(shortest, 2 * pause), longest)
+        self._silent = {one: kept for one, kept in self._silent.items() if now - kept[0] < longest}
         silence = Verdict(unanswered=why)
         self._silent[key] = now + pause, pause, silence
         log.warning(

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from vmsvc.cloud.port import Server
 from vmsvc.domain.host import Host
+from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.service.scheduling.snapshot import Snapshot
@@ -21,7 +22,6 @@ from vmsvc.store.vm_cache import VmCache, VmRow
 from vmsvc.tuning import GrowingWorld
 
 _LOSSES_SECONDS = 86400  # for so long an eviction makes the next of its owner's VMs cost more
-_EXEMPT_SECONDS = 300  # for so long at least a VM that could not be evicted is no candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class View:
 class WorldCache:
     """The world of this replica. Threads wait for each other in `at`."""
 
-    def __init__(self, policy: Policy):
+    def __init__(self, policy: Policy, timing: Timing):
+        self._timing = timing
         self._turn = threading.Lock()
         self._rows = VmCache(VmRow)
         self._changed: set[str] = set()
@@ -60,7 +61,7 @@ class WorldCache:
                 now,
                 ledger.open_reservations(),
                 ledger.recent_losses(_LOSSES_SECONDS),
-                ledger.exempt_vms(_EXEMPT_SECONDS),
+                ledger.exempt_vms(self._timing.exempt),
             )
             world = self._updated(snapshot, commitments, operator)
             with world.trial():
