@@ -1,4 +1,8 @@
-"""What clients may ask of the service: create, delete, list, show, history."""
+"""What clients may ask of the service: create, delete, list, show, history.
+
+Waiting: `outcome` and `delete` wait for a VM by `service.events.feed.Waiters`. The seconds come from `Prefer: wait=N`
+(`web.http.request.Prefer.timeout`). Idempotency-Keys: `store.vms.accept` looks them up.
+"""
 
 import asyncio
 import logging

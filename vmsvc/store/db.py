@@ -1,4 +1,4 @@
-"""The database: opening, and `unit()`, the only way to change anything.
+"""The database: opening it, and `unit()`, the only way to change anything. `Unit.commit` gives events their numbers.
 
 Peewee is synchronous: everything in this package runs in the database pool of `service.runtime`, never on the loop.
 """

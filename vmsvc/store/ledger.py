@@ -1,4 +1,8 @@
-"""Commitments on the cloud's capacity: open reservations, and the record of evictions."""
+"""Commitments on the cloud's capacity: open reservations, and the record of evictions.
+
+A reservation keeps capacity for a request, from the decision to evict for it (`reserve`) until its VM is ACTIVE or the
+request no longer uses that capacity (`release_reservation`).
+"""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta

@@ -1,4 +1,7 @@
-"""The history of events: reading it in order, and removing what is too old."""
+"""The history of events: reading it in order, and removing what is too old.
+
+`store.db.Unit.commit` writes the events and gives them their numbers.
+"""
 
 from collections.abc import Collection
 from typing import Any

@@ -1,4 +1,8 @@
-"""Creates the server of a VM: from the `boot` intent to ACTIVE, or to the reason why there is no server."""
+"""Creates the server of a VM: from the `boot` intent to ACTIVE, or to the reason why there is no server.
+
+A POST whose outcome is unknown may have made a server. `_send_create` looks for it by its mark for some seconds, and
+then raises, so the intent stays open. The next try looks again, before it sends another POST.
+"""
 
 import asyncio
 
