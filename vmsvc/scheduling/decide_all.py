@@ -114,8 +114,8 @@ def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge
 
 def in_turn(waiting: Sequence[WaitingRequest], world: World) -> list[WaitingRequest]:
     """The requests in the order in which they are decided: their own, but of those with a reservation the ones with the
-    fewest rounds come first. When a victim of one could not leave, less is free than is reserved. Then that request,
-    whose round does not count, is planned again, and not another one whose victims have left."""
+    fewest rounds come first. When a victim of one could not leave, less is free than is reserved. Then the pass plans
+    again for that request, whose round does not count, and not for another one whose victims have left."""
     reserved = [one for one in waiting if one.request.id in world.reservations]
     turns = iter(sorted(reserved, key=lambda one: one.request.rounds))
     return [next(turns) if one.request.id in world.reservations else one for one in waiting]
@@ -171,7 +171,8 @@ def needs_victims(decision: Decision) -> TypeGuard[Evict]:
 
 
 def with_precedents(one: WaitingRequest, history: History) -> WaitingRequest:
-    """The request with what the history says of its like. Only a standard VM can cost others a VM."""
+    """The request with what the history says of requests like it. Only a request for a standard VM can cost others a
+    VM."""
     request = one.request
     precedents = (
         Precedents()
