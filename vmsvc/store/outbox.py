@@ -35,7 +35,7 @@ def removed_seq() -> int:
 
 
 def latest(limit: int) -> tuple[int, list[dict[str, Any]]]:
-    """The newest events in order, `limit` at most, and the seq after which they are all there are."""
+    """The newest events in order, `limit` at most, and the seq after which there are no others."""
     rows = list(dicts_of(Event.select().order_by(Event.seq.desc()).limit(limit)))[::-1]
     since = rows[0]["seq"] - 1 if len(rows) == limit else removed_seq()
     return since, [envelope(row) for row in rows]

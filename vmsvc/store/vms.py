@@ -274,8 +274,8 @@ def change(vm: Vm, **changes: Any) -> None:
 
 
 def touch_all() -> None:
-    """Write every row as it is. After a restore into another PostgreSQL the transactions in `changed` are those of the
-    old one, and may seem to come for long: each reading of what changed would bring these rows."""
+    """Write every row as it is. After a restore into another PostgreSQL the numbers in `changed` are those of the old
+    one. They may lie far ahead, and then each reading of what changed would return these rows."""
     Vm.update(changed=Vm.changed).execute()
 
 
