@@ -33,7 +33,7 @@ WAITING_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What a pass knows besides the world. `settling`: for so many seconds more of the same kind may come, so no VM is
+    """What a pass knows besides the world. `settling`: seconds for which more requests may come in, so that no VM is
     noticed yet; `settled`: the pass has waited for them already."""
 
     now: datetime
@@ -73,7 +73,7 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Decide again after so many seconds: others may come with the same request, to be planned together."""
+    """Wait for so many seconds, then decide again: more requests may come in that have to be planned together."""
 
     seconds: float
 
@@ -93,8 +93,8 @@ class _Tally:
 
 
 def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge: Knowledge) -> Plan:
-    """The decisions for these requests, each upon what the decisions before it change. `world` is in a trial. A refusal
-    is a precedent for the requests after it."""
+    """The decisions for these requests, each made on the world as the earlier decisions change it. `world` is in a
+    trial. A refusal is a precedent for the requests after it."""
     tally, rest = _Tally(), in_turn(waiting, world)
     while rest:
         for one, decision in decide_next(rest, world, knowledge.settling):

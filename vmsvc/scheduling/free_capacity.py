@@ -28,7 +28,8 @@ class FreeCapacity:
 
     @property
     def sure(self) -> Resources:
-        """What will be free even if the cloud has not counted the new servers: with so much a victim may stay."""
+        """What will be free even if the cloud has not counted the new servers: if the request fits into that, a victim
+        may stay."""
         return (self.soon - self.uncounted).floored()
 
 

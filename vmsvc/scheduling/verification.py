@@ -36,7 +36,7 @@ class WaitingRequest:
 
     @property
     def request_class(self) -> RequestClass:
-        """What it has in common with requests of its kind."""
+        """The class of the request: see `class_of`."""
         return class_of(self.boot)
 
 

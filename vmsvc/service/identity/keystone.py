@@ -98,7 +98,8 @@ class Keystone:
         return answer.principal
 
     async def recheck(self, principal: Principal, seconds: float) -> None:
-        """Raises as `authenticate()` when a socket that has been open for so many seconds is not to go on."""
+        """Raises as `authenticate()` does when the principal of a socket, which has been open for so many seconds, has
+        lost its access."""
         accepted = self._accepted.get(principal.credential)
         if accepted is not None:
             await self.authenticate(accepted.token, "")
