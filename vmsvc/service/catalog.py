@@ -1,6 +1,6 @@
-"""What a request may name: flavors, images, networks, zones, keys. The catalog keeps them, so that wrong names are
-refused here and never reach the cloud. It reads them again every half minute, and when a request names something that
-the catalog lacks or that Nova would refuse."""
+"""What a request may name: flavors, images, networks, zones, keys. The catalog keeps them, so that vmsvc refuses a
+wrong name before it creates anything in the cloud. It reads them again every half minute, and when a request names
+something that the catalog lacks or that Nova would refuse."""
 
 import asyncio
 import logging

@@ -207,9 +207,9 @@ def _simulated(vm: Vm) -> dict[str, bool]:
 
 
 def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) -> None:
-    """End a request as FAILED. Its reservation is released, and its evictions are on record as wasted. The next such
-    request costs no VM: a `foreseen` refusal shows in a rehearsal before any notice, and vmsvc remembers another one
-    when it shows that evictions do not help."""
+    """End a request as FAILED. Its reservation is released, and its evictions are on record as wasted. A
+    refusal that shows that evictions do not help such requests costs the next one no VM: vmsvc remembers it, unless it
+    is `foreseen`, for then a rehearsal shows it before any notice."""
     failed = vms.move(work, row, State.FAILED, reason=message, data={"error": error})
     if failed is None:
         return
