@@ -1,7 +1,8 @@
 """`.venv/bin/python -m vmsvc adopt`: make rows for servers that vmsvc made with this database and that, since it was
 restored from a backup, have no row.
 
-It may run beside a running service; not so with `--restored`, which also voids the notices and events of the backup.
+It may run beside a running service. With `--restored` no service may run, because it then also voids the notices and
+events of the backup.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Composition: everything is built here, from settings, and handed to what needs it. Tests build it the same way."""
+"""Builds all parts from the settings, and passes each to the parts that need it. Tests build them the same way."""
 
 import asyncio
 import contextlib

@@ -31,7 +31,7 @@ MAKE_ROOM = "Delete some, or all that vmsvc made: make empty, or vmsvc demo --em
 
 
 class DemoFailed(Exception):
-    """The service cannot be reached, or said something that the story has no line for."""
+    """The service cannot be reached, or gave an answer that the demo does not expect."""
 
 
 class Stopped(Exception):

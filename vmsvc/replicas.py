@@ -1,8 +1,8 @@
 """Several replicas behind one port: a process that only watches over them.
 
 The sockets are bound before the first fork, so that the kernel gives each connection to whichever replica takes it, and
-what waits in the sockets' queue outlives a replica that dies. One that ends is started again, sooner or later. Signals
-are passed on. Should this process be killed, the replicas see the end of a pipe and stop.
+what waits in the sockets' queue outlives a replica that dies. This process starts a replica that ends again, at once or
+after a pause, and passes signals on. When this process itself is killed, the replicas see the end of a pipe and stop.
 """
 
 import logging

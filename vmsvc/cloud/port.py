@@ -1,7 +1,7 @@
 """The cloud as the service sees it: plain frozen values and a dozen calls.
 
-Every call is a coroutine that is bounded in time and raises only `domain.errors`. Reads may be repeated inside; a
-write is sent at most once per call (OPENSTACK facts: a retried POST makes a second server).
+Every call is a coroutine that is bounded in time and raises only `domain.errors`. Reads may be repeated inside; a write
+is sent at most once per call, because a POST that is sent again makes a second server.
 """
 
 from collections.abc import Iterator, Mapping
@@ -45,8 +45,9 @@ WORK_FOR: ContextVar[str] = ContextVar("work_for", default=SERVICE)
 
 @contextmanager
 def working_for(whom: str) -> Iterator[None]:
-    """Inside, this task works for that one. What one task does for many (a cache that is read again) is the SERVICE's,
-    even where a client's task does it: others wait for it, and must not wait behind clients."""
+    """In this context the calls of this task count for the service or for clients. What one task does for many (a cache
+    that is read again) counts for SERVICE, even where a client's task does it: others wait for it, and must not wait
+    behind clients."""
     before = WORK_FOR.set(whom)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What all layers of vmsvc speak: values and tables, standard library only, without clock, chance or I/O.
+"""The values and tables that all layers of vmsvc share: standard library only, no clock, no random numbers, no I/O.
 
 In:    what the cloud and the database say, as plain values.
 Out:   frozen values (`Request`, `Host`, `Flavor`, `Resources`, ...), the table of a VM's life, the errors by meaning.

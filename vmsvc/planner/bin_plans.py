@@ -25,7 +25,7 @@ class BinPlan:
 
     @property
     def rank(self) -> tuple[Objective, str]:
-        """Plans in different bins are compared by this."""
+        """The key by which plans in different bins are compared."""
         return self.objective, self.bin.id
 
     @property

@@ -12,7 +12,7 @@ WHOLE = 10**12
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A VM that may be evicted, as seen from one bin.
+    """A VM that may be evicted, with what its eviction means for one bin.
 
     `resources` is what its eviction frees in this bin; a VM on another host frees quota items only. The eviction
     policy chooses the integers `lost_work` (less is better) and `rate` (>= 0): the cost of the eviction is `lost_work`

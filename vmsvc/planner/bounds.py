@@ -222,8 +222,8 @@ def raised(counts: Counts, sizes: Sequence[int], slots: int) -> Counts | None:
 
 
 def shares(deficit: Sequence[int], offers: Sequence[Offers], counts: Counts) -> list[list[int]]:
-    """By level and class, how much each victim has to free when there are so many: even the largest other victims
-    leave so much of the deficit. An empty list for a level whose count is 0."""
+    """By level and class, how much each victim has to free when the numbers of victims are given: even the largest
+    other victims leave that part of the deficit. An empty list for a level whose count is 0."""
     over = [sum(map(getitem, offer, counts)) - lack for lack, offer in zip(deficit, offers)]
     return [
         [offer[level][count] - offer[level][count - 1] - more for offer, more in zip(offers, over)] if count else []

@@ -2,8 +2,8 @@
 
 The whole set of victims is chosen at once, from one snapshot, before any VM is noticed. The caller passes only bins
 that the cloud would accept for the request (zone, traits, service up, not in cool-down). When a bin has enough free
-resources the answer is `Fits`, never a plan without victims. When the cloud refuses such a bin all the same, the caller
-leaves it out and asks again.
+resources the answer is `Fits`, never a plan without victims. When the cloud refuses the request there all the same, the
+caller leaves that bin out and plans again.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence

@@ -2,7 +2,8 @@
 
 `cheapest` is a branch and bound. Items of one level that give the same amounts differ only in price, so of such a class
 the cheapest are the best: the search chooses one number per class. Items of an eviction group with a budget form
-classes of their own. Lagrange multipliers give the search its lower bound, `greedy_cover` finds a good set quickly.
+classes of their own. Lagrange multipliers give the search its lower bound, `greedy_cover` finds a good set quickly. A
+`NodeBudget` limits the number of nodes, so a search may stop before it has proved its best set.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

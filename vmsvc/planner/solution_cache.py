@@ -1,8 +1,8 @@
 """The result of searching a bin, kept until the bin changes.
 
-After a request has used the best plan, the next request needs the plans that were just not good enough. So a search
-looks for somewhat worse plans than the request at hand needs, and the next request finds the result in the cache. On
-1,000 hosts with 40 VMs of odd sizes each, 50 of which change between two plans, a plan searches 30 hosts, not 200.
+After a request has used the best plan, the next request needs the second-best plans. So a search also looks for plans
+that are somewhat worse than the request at hand needs, and the next request finds them in the cache. On 1,000 hosts
+with 40 VMs of odd sizes each, 50 of which change between two plans, a plan searches 30 hosts, not 200.
 """
 
 from collections.abc import Callable, Iterator

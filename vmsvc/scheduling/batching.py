@@ -1,5 +1,5 @@
-"""The requests of one pass free no more than they need together: equal ones that need victims are planned together, and
-of the victims of different plans those stay whose capacity the other plans free as well."""
+"""Makes the requests of one pass free no more than they need together: plans equal requests that need victims together,
+and spares the victims of different plans whose capacity other plans free as well."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -121,8 +121,8 @@ def _fit_now(world: World, name: str, request: Request, count: int) -> bool:
 
 def without_unneeded(changes: Sequence[Change], requests: Mapping[str, Request], world: World) -> list[Change]:
     """The changes of a pass without the notices of victims that are not needed: a later plan frees their capacity too,
-    or a later refusal gave back what they were to make up for. `requests`: those of the plans, by id. Brings `world`,
-    in which all changes are made, up to date."""
+    or a later refusal gave back the capacity that they were to replace. `requests`: those of the plans, by id. Brings
+    `world`, in which all changes are made, up to date."""
     fresh = [world.vms[notice.vm_id] for change in changes for notice in change.notices]
     if len(changes) < 2 or not (unneeded := unneeded_victims(world, fresh)):  # one plan by itself needs all its victims
         return list(changes)

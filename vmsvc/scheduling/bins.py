@@ -96,9 +96,9 @@ def quota_bin(request: Request, world: World, building: bool) -> Bin:
 
 
 def group_bins(request: Request, world: World, building: bool) -> list[Bin]:
-    """One bin for each host group in the zone that the request asks for. Nobody tells a tenant what is free in a group,
-    so nothing counts as free, and the victims there suffice by themselves. When the quota is short too, VMs of other
-    groups are candidates that free quota."""
+    """One bin for each host group in the zone that the request asks for. No API tells a tenant what is free in a group,
+    so nothing counts as free, and the victims there must suffice by themselves. When the quota is short too, VMs of
+    other groups are candidates that free quota."""
     vms, quota = candidate_vms(world, building), free_quota(world, request)
     groups = sorted({vm.host_id for vm in vms if vm.host_id and request.availability_zone in (None, vm.zone)})
     need = request.resources

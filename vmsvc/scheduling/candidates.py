@@ -26,7 +26,7 @@ class Policy:
 
     @property
     def words(self) -> str:
-        """What criterion 3 is called where it decided."""
+        """The name of criterion 3, for messages about a decision by it."""
         return "less lost work" if self.name == "least_lost" else self.name.replace("_", " ")
 
     def rate(self, vcpus: int) -> int:
@@ -108,8 +108,8 @@ def plan_cost(objective: Objective | None, world: World) -> Mapping[str, Any] | 
 
 
 def unneeded_victims(world: World, victims: Iterable[VmFacts]) -> frozenset[str]:
-    """The ids of those of these noticed victims that could all stay: without what they free, everything that is
-    reserved still fits. Where only one of two could stay, it is the one whose eviction costs more. The victims of a
+    """Of these noticed victims the ids of those that could all stay together: without what they free, everything that
+    is reserved still fits. Where only one of two could stay, it is the one whose eviction costs more. The victims of a
     plan for a host group are needed: a tenant does not see what is free there."""
     costliest_first = sorted(victims, key=lambda vm: _cost(vm, world), reverse=True)
     if not costliest_first:
@@ -144,5 +144,5 @@ def _reserved_by_bin(world: World) -> dict[str, Resources]:
 
 
 def _cost(vm: VmFacts, world: World) -> tuple[int, bool, int, str]:
-    """What its eviction costs, by the planner's criteria in their order."""
+    """What the eviction of a VM costs, by the planner's criteria in their order."""
     return vm.priority, vm.ran, as_candidate(vm, Resources(), world).lost_work_at(world.now), vm.id

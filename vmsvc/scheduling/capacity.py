@@ -127,8 +127,8 @@ def _after_evictions(
 ) -> int:
     """How often the need fits on a host after evictions, with up to `max_victims` for each VM that comes.
 
-    What the host is over-committed by is not free. The victims' groups lose so much of their budgets in `left`, so that
-    the sum over hosts can be had at once."""
+    Capacity by which the host is over-committed is not free. `left` has the budgets of eviction groups; this subtracts
+    its victims from them, so that the results of all hosts together are possible at once."""
     chosen = within_budgets(candidates, left)
     amount = free.now - (Resources() - host.free).floored()
     full = times(amount + total(frees(vm, host) for vm in chosen), need)

@@ -57,7 +57,8 @@ def review(request: Request, reserved: ReservedCapacity, world: IndexedWorld) ->
 
 
 def _go_on(request: Request, reserved: ReservedCapacity, bin_: Bin, world: IndexedWorld) -> Decision:
-    """The decision while the reserved capacity is not free yet: which of the noticed victims does it still take?"""
+    """The decision while the reserved capacity is not free yet: which of its noticed victims does the request still
+    need?"""
     noticed = world.victims_of(request.id, State.NOTICED)
     staying = frozenset(vm.id for vm in noticed)
     candidates = tuple(as_candidate(vm, _frees_in_bin(vm, reserved, world), world) for vm in noticed if not vm.locked)
@@ -175,8 +176,9 @@ def _frees_in_bin(vm: VmFacts, reserved: ReservedCapacity, world: World) -> Reso
 
 
 def _free_elsewhere(request: Request, world: IndexedWorld) -> Place | None:
-    """Capacity that has become free outside the reserved bin, so that noticed victims can stay. A tenant may expect it
-    when a VM that is as large, and no victim, has ended since the cloud refused the request."""
+    """Capacity that has become free outside the reserved bin, so that noticed victims can stay. In tenant mode there
+    may be some when a VM that is at least as large, and that was no victim, has ended since the cloud refused the
+    request."""
     if world.operator:
         return _free_host(request, world)
     alone = not any(
@@ -237,7 +239,7 @@ def _decide_tenant(request: Request, world: World) -> Decision:
 
 
 def _decide_refused(request: Request, world: World) -> Decision:
-    """The decision after the cloud had no capacity for the request: that is all that a tenant learns."""
+    """The decision after the cloud had no capacity for the request. A tenant learns no more than that."""
     if any(vm.evicted_for != request.id for vm in world.vms.leaving):
         return Wait("a VM is leaving and may make room")
     if request.is_preemptible:

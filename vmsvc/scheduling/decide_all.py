@@ -30,7 +30,7 @@ from vmsvc.scheduling.world import World
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What a pass knows besides the world. `settling`: for so many seconds more of the same kind may come, so no VM is
+    """What a pass knows besides the world. `settling`: seconds for which more requests may come in, so that no VM is
     noticed yet; `settled`: the pass has waited for them already. `pass_seconds`: from one pass to the next while a
     request waits."""
 
@@ -72,7 +72,7 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Decide again after so many seconds: others may come with the same request, to be planned together."""
+    """Wait for so many seconds, then decide again: more requests may come in that have to be planned together."""
 
     seconds: float
 
@@ -92,8 +92,8 @@ class _Tally:
 
 
 def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge: Knowledge) -> Plan:
-    """The decisions for these requests, each upon what the decisions before it change. `world` is in a trial. A refusal
-    is a precedent for the requests after it."""
+    """The decisions for these requests, each made on the world as the earlier decisions change it. `world` is in a
+    trial. A refusal is a precedent for the requests after it."""
     tally, rest = _Tally(), in_turn(waiting, world)
     while rest:
         for one, decision in decide_next(rest, world, knowledge.settling):
@@ -113,8 +113,8 @@ def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge
 
 def in_turn(waiting: Sequence[WaitingRequest], world: World) -> list[WaitingRequest]:
     """The requests in the order in which they are decided: their own, but of those with a reservation the ones with the
-    fewest rounds come first. When a victim of one could not leave, less is free than is reserved. Then that request,
-    whose round does not count, is planned again, and not another one whose victims have left."""
+    fewest rounds come first. When a victim of one could not leave, less is free than is reserved. Then the pass plans
+    again for that request, whose round does not count, and not for another one whose victims have left."""
     reserved = [one for one in waiting if one.request.id in world.reservations]
     turns = iter(sorted(reserved, key=lambda one: one.request.rounds))
     return [next(turns) if one.request.id in world.reservations else one for one in waiting]
@@ -170,7 +170,8 @@ def needs_victims(decision: Decision) -> TypeGuard[Evict]:
 
 
 def with_precedents(one: WaitingRequest, history: History) -> WaitingRequest:
-    """The request with what the history says of its like. Only a standard VM can cost others a VM."""
+    """The request with what the history says of requests like it. Only a request for a standard VM can cost others a
+    VM."""
     request = one.request
     precedents = (
         Precedents()

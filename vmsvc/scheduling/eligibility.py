@@ -11,7 +11,7 @@ def eligible(host: Host, request: Request) -> bool:
 
 
 def _would_take(host: Host, request: Request) -> bool:
-    """`eligible` as far as Nova and Placement can be foreseen, whatever was tried before."""
+    """As `eligible`, by what Nova and Placement check, whether or not the request was tried on this host before."""
     return (
         host.available
         and host.admits(request.resources)

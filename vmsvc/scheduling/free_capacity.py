@@ -28,7 +28,8 @@ class FreeCapacity:
 
     @property
     def sure(self) -> Resources:
-        """What will be free even if the cloud has not counted the new servers: with so much a victim may stay."""
+        """What will be free even if the cloud has not counted the new servers: if the request fits into that, a victim
+        may stay."""
         return (self.soon - self.uncounted).floored()
 
 
@@ -56,8 +57,8 @@ def _free_capacity(
 
 
 def free_quota(world: World, request: Request | None = None, staying: frozenset[str] = frozenset()) -> FreeCapacity:
-    """The project's quota as this request may use it; without a request, as one may that is not part of the world. VMs
-    in `staying` (ids) do not count as leaving."""
+    """The project's quota as this request may use it; without a request, as a request may that is not part of the
+    world. VMs in `staying` (ids) do not count as leaving."""
     own = None if request is None else request.id
     building = total(vm.quota for vm in world.vms.building if not vm.present and vm.id != own)
     leaving = [vm for vm in world.vms.leaving if vm.id not in staying]
@@ -85,7 +86,8 @@ def free_quota(world: World, request: Request | None = None, staying: frozenset[
 def free_on_hosts(
     world: World, hosts: Iterable[Host], request: Request | None = None, staying: frozenset[str] = frozenset()
 ) -> dict[str, FreeCapacity]:
-    """By name, the hosts as this request may use them; without a request, as one may that is not part of the world."""
+    """By name, the hosts as this request may use them; without a request, as a request may that is not part of the
+    world."""
     reservations: dict[str, list[ReservedCapacity]] = {}
     for each in world.reservations.values():
         if each.kind == HOST and (request is None or each.vm_id != request.id):

@@ -99,7 +99,8 @@ def _is_being_tried(request: Request, world: World) -> bool:
 
 
 def _had_capacity(request: Request, world: World) -> bool:
-    """True when a VM of at least this size was built lately, and none that is no larger has been refused since."""
+    """True when a VM of at least this size was built lately, and the cloud has refused no request for a VM of at most
+    this size since."""
     built = (
         vm.since
         for vm in world.vms.values()

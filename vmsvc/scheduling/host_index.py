@@ -181,7 +181,7 @@ class HostIndex:
 
     @contextmanager
     def with_building(self, world: World) -> Iterator[None]:
-        """Inside, VMs that still build are candidates too."""
+        """In this context VMs that still build are candidates too."""
         self.catch_up(world)
         hosts = {
             vm.host: world.hosts[vm.host]

@@ -1,4 +1,4 @@
-"""What the cloud has to be asked before a decision is applied, and what its answers make of the decision."""
+"""What vmsvc has to ask the cloud before it applies a decision, and what the answers make of the decision."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,9 +24,9 @@ Need = tuple[Resources, Traits]
 
 @dataclass(frozen=True, slots=True)
 class WaitingRequest:
-    """A request that waits, with what a pass has to know of it besides. `boot`: what its create asks of the cloud;
-    `key`: equal for requests that Nova judges alike; `first_end`: when the first of its noticed victims is to leave;
-    `had_victims`: a VM was evicted for it."""
+    """A request that waits, with the further facts about it that a pass needs. `boot`: what its create asks of the
+    cloud; `key`: equal for requests that Nova judges alike; `first_end`: when the first of its noticed victims is to
+    leave; `had_victims`: a VM was evicted for it."""
 
     request: Request
     boot: Mapping[str, Any]
@@ -36,7 +36,7 @@ class WaitingRequest:
 
     @property
     def request_class(self) -> RequestClass:
-        """What it has in common with requests of its kind."""
+        """The class of the request: see `class_of`."""
         return class_of(self.boot)
 
 
@@ -76,9 +76,9 @@ def unverified_facts(request: Request, decision: Decision, world: World, verifie
     """The facts of the cloud that the decision rests on and that were not verified yet.
 
     Before a VM is noticed: its host, and which hosts have the capacity; the latter also before a request is refused,
-    for vmsvc may not know of a host. Before a create: the host, if it is uncertain or nearly full by vmsvc's reckoning;
-    then it is enough to have asked who holds what there. In either mode the servers have to be read in order, unless
-    the request is placed while nothing is reserved for others."""
+    for vmsvc may not know of a host. Before a create: the host, if it is uncertain or nearly full as far as vmsvc
+    knows; for that it is enough to have read who holds what there. In either mode the servers have to be read in order,
+    unless the request is placed while nothing is reserved for others."""
     order = not verified.ordered and (not isinstance(decision, Place) or bool(world.reservations.keys() - {request.id}))
     if not world.operator:
         return Verification(order=order)

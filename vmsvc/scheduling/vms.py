@@ -96,7 +96,7 @@ class VmIndex(Mapping[str, VmFacts]):
 
     @contextmanager
     def trial(self) -> Iterator[None]:
-        """Inside, VMs may be changed; at the end all are as before."""
+        """In this context VMs may be changed; at its end all are as before."""
         begun = len(self._before)
         self._trials += 1
         try:

@@ -35,9 +35,9 @@ class ReservedCapacity:
 
 @dataclass(slots=True)
 class World:
-    """The quota, hosts, VMs and reservations of one moment. A world may be kept and brought up to date: who changes
-    something about a host calls `mark_changed`. `place`, `reserve` and the like update the world while several requests
-    are decided, inside a `trial`."""
+    """The quota, hosts, VMs and reservations of one moment. A world may be kept and brought up to date: code that
+    changes something about a host calls `mark_changed`. `place`, `reserve` and the like update the world while several
+    requests are decided, inside a `trial`."""
 
     operator: bool  # operator mode: the hosts are known
     quota_limit: Resources
@@ -64,8 +64,8 @@ class World:
 
     @contextmanager
     def trial(self) -> Iterator[None]:
-        """Inside, decisions may change the world; at the end all is as before. (What was committed comes back with the
-        next reading of the database.)"""
+        """In this context decisions may change the world; at its end all is as before. (The next reading of the
+        database brings back what was committed.)"""
         reservations, budgets = self.reservations, self.budgets
         self.reservations, self.budgets = dict(reservations), dict(budgets)
         try:
@@ -130,7 +130,7 @@ class World:
 
     @contextmanager
     def without_reservation(self, request_id: str) -> Iterator[None]:
-        """Inside, the request has no reservation and no noticed victims, so that its plan can be made again."""
+        """In this context the request has no reservation and no noticed victims, so that its plan can be made again."""
         noticed = self.victims_of(request_id, State.NOTICED)
         with self.trial():
             self.release(request_id)

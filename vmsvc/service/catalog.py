@@ -1,5 +1,6 @@
-"""What a request may name: flavors, images, networks, zones, keys. Kept here so that bad input never reaches the
-cloud; read again every half minute, and when a request names what was not there, or what Nova would not take."""
+"""What a request may name: flavors, images, networks, zones, keys. The catalog keeps them, so that vmsvc refuses a
+wrong name before it creates anything in the cloud. It reads them again every half minute, and when a request names
+something that the catalog lacks or that Nova would refuse."""
 
 import asyncio
 import logging
@@ -98,7 +99,8 @@ class Catalog:
         zone: str | None = None,
     ) -> ResolvedRequest:
         """What these ids or names (None: the defaults) mean. Raises InvalidRequest, which names the field, for what the
-        cloud does not have and for what does not go together. Before that the cloud is asked again."""
+        cloud does not have and for what does not go together. Before it raises, it reads the lists of the cloud
+        again."""
         self._require_loaded()
         found = ResolvedRequest(
             await self._find_or_reread("flavor", self.flavor, flavor),
@@ -180,7 +182,7 @@ class Catalog:
         return found
 
     async def _read_unlisted(self, kind: str) -> None:
-        """Read those that requests have named recently, and the default, once more."""
+        """Read again, by their ids, the unlisted items that requests have named recently, and an unlisted default."""
         for ref, (_, named) in list(self._unlisted[kind].items()):
             if time.monotonic() - named > _IN_USE_SECONDS:
                 del self._unlisted[kind][ref]
@@ -264,7 +266,7 @@ class Catalog:
         }
 
     def _default(self, kind: str, items: Sequence[Item]) -> str | None:
-        """The name of what a request gets that names none; None when a request has to name one."""
+        """The name of the default for a request that names none; None when a request has to name one."""
         try:
             return self._find(kind, items, None).name
         except InvalidRequest:

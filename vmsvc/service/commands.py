@@ -1,4 +1,8 @@
-"""What clients may ask of the service: create, delete, list, show, history."""
+"""What clients may ask of the service: create, delete, list, show, history.
+
+Waiting: `outcome` and `delete` wait for a VM by `service.events.feed.Waiters`. The seconds come from `Prefer: wait=N`
+(`web.http.request.Prefer.timeout`). Idempotency-Keys: `store.vms.accept` looks them up.
+"""
 
 import asyncio
 import logging
@@ -75,8 +79,7 @@ class Outcome:
 
 
 class Commands:
-    """The service's front. Every method may raise `domain.errors`, CloudUnavailable and Unavailable above
-    all."""
+    """What the web layer calls. Every method may raise `domain.errors`, CloudUnavailable and Unavailable above all."""
 
     def __init__(
         self,
@@ -107,11 +110,11 @@ class Commands:
     async def create(
         self, request: CreateVm, *, client: str, idempotency_key: str | None = None, principal: Principal = ANYBODY
     ) -> str:
-        """Accept a request and return its vmsvc id. Once this returns, the request survives any crash. `client`: on
-        whose budget the rehearsal is, if the request is rehearsed before it is accepted.
+        """Accept a request and return its vmsvc id. Once this returns, the request survives any crash. `client`: whose
+        budget pays for the rehearsal, if Nova has to rehearse the request before it is accepted.
 
-        Raises InvalidRequest for a name that the cloud does not have, IdempotencyMismatch for a key that was used
-        with another body; the same body returns the earlier id.
+        A repeated `idempotency_key` with the same body returns the earlier id. Raises IdempotencyMismatch for a key
+        that was used with another body, and InvalidRequest for a name that the cloud does not have.
         """
         vm_id = await self._runtime.offload(
             _accept, str(uuid.uuid4()), await self._resolve(request, client), principal, idempotency_key
@@ -228,8 +231,9 @@ class Commands:
         return vm_id
 
     async def vms(self) -> ListPage:
-        """Every server of the project as the cloud has it and the requests that have none yet, as JSON, and the seq of
-        the newest event that this list certainly includes. An outcome that this replica has answered is in it."""
+        """As JSON every server of the project as the cloud has it, and the requests that have no server yet; with the
+        seq of the newest event that this list certainly includes. The list agrees with every outcome that this replica
+        has answered."""
         return await self._list_cache.page()
 
     async def vm(self, ref: str) -> dict[str, Any]:
@@ -290,7 +294,7 @@ class Commands:
         return dict(self._runtime.problems)
 
     def notes(self) -> dict[str, str]:
-        """How parts that work are impaired, by part."""
+        """By part, how a part that works is impaired."""
         return dict(self._runtime.notes)
 
 
@@ -307,7 +311,7 @@ def _accept(vm_id: str, request: dict[str, Any], principal: Principal, key: str 
 
 
 def _may_be_removed(cloud_ids: frozenset[str]) -> bool:
-    """True when one of these servers is a VM of ours that leaves, or may have to."""
+    """True when one of these servers is a VM of ours that leaves, or that may be evicted."""
     with connected():
         return vms.may_be_removed(cloud_ids)
 

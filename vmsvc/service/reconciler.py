@@ -1,11 +1,11 @@
 """Compare rows with the cloud: find servers that vanished, restore marks and notices, remove left-overs.
 
-Absence from a list proves nothing (a cell may be down): LOST needs a GET that says 404. A left-over server must carry
-our mark and our deployment's id, its row must have ended or name another server, and it must be seen so in two rounds;
-nothing foreign is ever touched. A server that a rehearsal of ours has made (`service.scheduling.rehearsals`) is a
-left-over too, unless a row names it. A server that has no row is not one: a row is committed before the POST and stays
-while its server may exist, so the database was restored from a backup. The reconciler keeps that server, and reports it
-until an operator adopts it (`service.adoption`).
+Only the reconciler moves a VM to LOST, and only after a GET that says 404: absence from a list proves nothing (a cell
+may be down). It deletes left-over servers alone. A left-over server carries our mark and our deployment's id, its row
+has ended or names another server, and two rounds have seen it so. A server that a rehearsal of ours has made
+(`service.scheduling.rehearsals`) is a left-over too, unless a row names it. A server of ours without a row is not a
+left-over: vmsvc commits a row before the POST and keeps it while its server may exist, so the database was restored
+from a backup. The reconciler keeps that server, and reports it until an operator adopts it (`service.adoption`).
 """
 
 import asyncio

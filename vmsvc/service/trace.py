@@ -39,7 +39,7 @@ def begin_create(row: Vm) -> None:
 
 
 def begin_delete(row: Vm) -> None:
-    """Work for the request that asked for its end."""
+    """Work for the request that asked for the deletion of this VM."""
     begin(row.boot.get("delete_request_id"), row.boot.get("deleted_by"))
 
 

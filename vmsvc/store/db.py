@@ -1,4 +1,4 @@
-"""The database: opening, and `unit()`, the only way to change anything.
+"""The database: opening it, and `unit()`, the only way to change anything. `Unit.commit` gives events their numbers.
 
 Peewee is synchronous: everything in this package runs in the database pool of `service.runtime`, never on the loop.
 """
@@ -86,7 +86,8 @@ def open_database(url: str, connections: int, committed: Callable[[CommittedEven
 
 
 def deployment_id() -> str:
-    """Who we are in the cloud; made at the first start and kept with the data."""
+    """The id of this deployment, which its servers carry in the cloud; made at the first start and kept with the
+    data."""
     with unit() as work:
         work.lock(Lock.SCHEDULER)
         row = models.Deployment.get_or_none()

@@ -1,4 +1,8 @@
-"""Commitments on the cloud's capacity: open reservations, and the record of evictions."""
+"""Commitments on the cloud's capacity: open reservations, and the record of evictions.
+
+A reservation keeps capacity for a request, from the decision to evict for it (`reserve`) until its VM is ACTIVE or the
+request no longer uses that capacity (`release_reservation`).
+"""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
@@ -28,9 +32,9 @@ _UNPLUGGED_SECONDS = 600
 
 
 class QueueRow(NamedTuple):
-    """A VM that waits, is being created or is leaving; one that waits with the traits and requirements that its flavor
-    and image set for a host. Or, without a state, a VM that has a reservation. `host` is where the VM is, or the
-    reserved capacity, as far as hosts are known."""
+    """A VM that waits, is being created or is leaving; or, with `state` None, a VM that has a reservation. `traits` and
+    `requirements`, of a VM that waits, are what its flavor and image ask of a host. `host` is where the VM or its
+    reserved capacity is, as far as hosts are known."""
 
     id: str
     state: str | None
@@ -58,7 +62,7 @@ def reserve(work: Unit, vm_id: str, bin_kind: str, bin_id: str, members: Mapping
 
 
 def release_reservation(work: Unit, vm_id: str) -> None:
-    """End a request's reservation: it is ACTIVE, or has failed, or is being deleted."""
+    """End a request's reservation, if it has one."""
     if (
         Reservation.update(released_at=work.now)
         .where(Reservation.vm_id == vm_id, Reservation.released_at.is_null())
@@ -217,7 +221,7 @@ def victims_of(request_vm_id: str) -> list[str]:
 
 
 def with_victims(request_vm_ids: Collection[str]) -> frozenset[str]:
-    """Those of these requests for which a VM was evicted, or is being so."""
+    """Those of these requests for which a VM was evicted, or is being evicted."""
     rows = (
         Eviction.select(Eviction.request_vm_id)
         .distinct()

@@ -140,7 +140,7 @@ class Intent(Base):
 
 
 class Reservation(Base):
-    """Room that is kept for a standard VM while its victims go, until it is ACTIVE or has finally failed."""
+    """Capacity that is kept for a standard VM while its victims leave, until it is ACTIVE or has finally failed."""
 
     id = BigAutoField()
     vm_id = TextField()
@@ -188,7 +188,8 @@ class RequestClass(Base):
 
 
 class Eviction(Base):
-    """Who went for whom and why, with every step's time: one row for each victim of each round."""
+    """The record of evictions: which VM was evicted for which request and why, with the time of each step. One row for
+    each victim of each round."""
 
     id = BigAutoField()
     vm_id = TextField(index=True)

@@ -1,4 +1,7 @@
-"""The history of events: reading it in order, and removing what is too old."""
+"""The history of events: reading it in order, and removing what is too old.
+
+`store.db.Unit.commit` writes the events and gives them their numbers.
+"""
 
 from collections.abc import Collection
 from typing import Any
@@ -32,7 +35,7 @@ def removed_seq() -> int:
 
 
 def latest(limit: int) -> tuple[int, list[dict[str, Any]]]:
-    """The newest events in order, `limit` at most, and the seq after which they are all there are."""
+    """The newest events in order, `limit` at most, and the seq after which there are no others."""
     rows = list(dicts_of(Event.select().order_by(Event.seq.desc()).limit(limit)))[::-1]
     since = rows[0]["seq"] - 1 if len(rows) == limit else removed_seq()
     return since, [envelope(row) for row in rows]

@@ -36,7 +36,8 @@ _SEVENTEEN = 170000
 
 
 class _Adapter(Psycopg2Adapter):
-    """Peewee's own knows one of libpq's schemes, and neither several hosts nor keywords."""
+    """Connects by an `Address`. Peewee's own adapter knows one of libpq's schemes, and neither several hosts nor
+    keywords."""
 
     def connect(self, db: "Pool", **params: Any) -> connection:
         """A new connection."""

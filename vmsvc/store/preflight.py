@@ -1,4 +1,4 @@
-"""Is this a database that the service can work with? Looks, and changes nothing."""
+"""Can the service work with this database? Reads, and changes nothing; `prepare` alone applies migrations."""
 
 import logging
 import re
@@ -49,10 +49,9 @@ _OF_SERVER = (
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What was found. `clock` is the database's; `pending` and `unknown` are names of migrations: still to be applied,
-    and applied by a release newer than this one. `encoding` is what texts are kept in, `replication_role` whether
-    triggers run, `refusal` why the schema is not what this release works with, however many migrations are applied
-    (None: it is). `deployment` and `servers` (the cloud ids of VMs that should be
-    there) are empty before the first start."""
+    and applied by a release newer than this one. `encoding` is that of texts; `replication_role` says whether triggers
+    run; `refusal` says why this release cannot work with the schema, however many migrations are applied (None: it
+    can). `deployment` and `servers` (the cloud ids of VMs that should be there) are empty before the first start."""
 
     version: int
     release: str
@@ -100,7 +99,7 @@ def troubles(known: Findings) -> Iterator[str]:
 
 
 def passing(known: Findings) -> str | None:
-    """Why the database takes no changes now (that may pass), as a sentence; None when it takes them."""
+    """Why the database takes no changes now, as a sentence; None when it takes them. That may pass by itself."""
     if known.standby:
         return "it is a standby, which takes no writes; name the primary"
     if known.read_only:

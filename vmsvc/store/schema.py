@@ -1,7 +1,7 @@
 """The schema: find it, apply the migrations, and compare it with the models.
 
 A database that a development version made, or somebody changed by hand, can have all migrations on record and still not
-be what this release works with. That is told in words before anything is served.
+be what this release works with. A start says so in words, before it serves anything.
 """
 # pylint: disable=protected-access; a model's `_meta` is public in Peewee's documentation
 
@@ -57,7 +57,8 @@ class Unfit(Exception):
 
 @contextlib.contextmanager
 def in_words() -> Iterator[None]:
-    """What PostgreSQL refuses for good (a right that is missing, say) as Unfit; `DATABASE_ERRORS` stay as they are."""
+    """Raise Unfit for what PostgreSQL refuses for good (a right that is missing, say); `DATABASE_ERRORS` stay as they
+    are."""
     try:
         yield
     except DATABASE_ERRORS:
@@ -151,7 +152,8 @@ def _pending(db: Pool) -> list[Migration]:
 
 
 def _apply(db: Pool, schema: str) -> list[str]:
-    """In a transaction that holds the lock."""
+    """Apply the pending migrations, in a transaction that holds the lock, and compare. Returns their names. Raises
+    Unfit."""
     user, may_create = db.execute_sql("SELECT current_user, has_schema_privilege(%s, 'CREATE')", (schema,)).fetchone()
     if _pending(db) and not may_create:
         raise Unfit(f"the user {user} may not create tables: GRANT CREATE ON SCHEMA {schema} TO {user}")
@@ -163,8 +165,8 @@ def _apply(db: Pool, schema: str) -> list[str]:
 
 
 def _lock_tables(db: Pool, schema: str) -> None:
-    """All that there are, before any is changed: a migration that held one and wanted another could wait for a
-    transaction of the release before that has the other and wants the one."""
+    """Lock all tables before a migration changes any. Otherwise a migration that has locked one and needs another could
+    deadlock with a transaction of the previous release that has locked the other and needs the one."""
     there = set(db.get_tables(schema))
     tables = [table for table in LOCK_ORDER if table in there]
     if tables:
@@ -261,7 +263,8 @@ def _indexes(model: type[Model], found: Sequence[Index]) -> Iterator[Difference]
 
 
 def _serves(index: Index, wanted: Index) -> bool:
-    """An index that must be unique has to be that very one; any other may have more columns behind, or more rows."""
+    """True when the index does the work of the wanted one. A unique index has to be equal; any other may have further
+    columns at its end, or cover more rows."""
     if wanted.unique:
         return index == wanted
     return (

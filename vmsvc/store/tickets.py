@@ -1,4 +1,4 @@
-"""Tickets: rows that are there once and then taken."""
+"""Tickets for WebSockets: each is a row, which one DELETE takes."""
 
 from peewee import ModelDelete, fn
 
@@ -7,7 +7,7 @@ from vmsvc.store.models import Ticket
 
 
 def issue(digest: str, principal: Principal, seconds: float) -> None:
-    """Write one down, by the hash of it; those whose time is over are removed."""
+    """Write a ticket, by its hash, and remove the tickets whose time is over."""
     now = fn.clock_timestamp()
     ModelDelete(Ticket).where(Ticket.expires_at < now).execute()
     Ticket.insert(
@@ -21,7 +21,8 @@ def issue(digest: str, principal: Principal, seconds: float) -> None:
 
 
 def redeem(digest: str) -> Principal | None:
-    """Take it: of two at once one gets it. None when it is not there or its time is over."""
+    """Take the ticket with this hash and return its principal: of two callers at once one gets it. None when there is
+    no such ticket or its time is over."""
     taken = list(
         ModelDelete(Ticket)
         .where(Ticket.digest == digest, Ticket.expires_at >= fn.clock_timestamp())

@@ -1,4 +1,4 @@
-"""The VMs that matter now, kept between readings: to bring them up to date costs what changed."""
+"""The VMs that matter now, kept between readings: an update reads only the rows that changed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -54,7 +54,8 @@ class VmRow(NamedTuple):
 
 
 class VmCache(Mapping[str, T]):
-    """Those that `vms.current` gives, by id, with the columns that `kind` has. Not for two threads at once."""
+    """The VMs that `vms.current` returns, by id, with the columns that `kind` has. Two threads must not use it at
+    once."""
 
     def __init__(self, kind: type[T]):
         self._kind: Callable[..., T] = kind

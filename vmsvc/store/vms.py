@@ -1,4 +1,7 @@
-"""VMs: reading them, accepting a request, and `move()`, the only writer of a state."""
+"""VMs: reading them, accepting a request, and `move()`, the only function that changes a state.
+
+`accept()` looks an `Idempotency-Key` up, in the transaction that writes the request.
+"""
 
 import hashlib
 import json
@@ -125,8 +128,9 @@ def accept(
     """Write a request as PENDING with its event; returns the vmsvc id. `principal` is the requester's name, for
     display, and `principal_id` its id (None: the name is the id too).
 
-    With an Idempotency-Key that was used before for the same body the earlier id is returned and nothing is written;
-    for another body IdempotencyMismatch is raised. The unique index decides between two at once.
+    If the principal used this Idempotency-Key before for the same body, this returns the earlier id and writes nothing.
+    Raises IdempotencyMismatch when the key was used for another body. Between two requests at the same time the unique
+    index decides.
     """
     if key is not None:
         earlier = _id_of_earlier(work, vm_id, request, principal, principal_id or principal, key)
@@ -270,8 +274,8 @@ def change(vm: Vm, **changes: Any) -> None:
 
 
 def touch_all() -> None:
-    """Write every row as it is. After a restore into another PostgreSQL the transactions in `changed` are those of the
-    old one, and may seem to come for long: each reading of what changed would bring these rows."""
+    """Write every row as it is. After a restore into another PostgreSQL the numbers in `changed` are those of the old
+    one. They may lie far ahead, and then each reading of what changed would return these rows."""
     Vm.update(changed=Vm.changed).execute()
 
 

@@ -3,7 +3,7 @@
 Every host is read from Placement once. After that the servers' changes show which allocations began and ended
 (`host_allocations`), one list of providers shows by versions which hosts changed in other ways, and one list of
 services which are up. Hosts are read again when their allocations are uncertain, when their version has changed, and in
-slow rounds: so many in a minute, however many there are. A caller that is about to act on a host has it read first.
+slow rounds: a fixed number each minute. A caller that is about to act on a host has it read first.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Waiting for the end of a build."""
+"""Waits for the end of a build: the server is ACTIVE, in ERROR or gone, or its time is over."""
 
 import asyncio
 from collections import deque
@@ -22,9 +22,9 @@ _RECENT = 8  # builds: a refusal among these counts as recent
 
 
 class BuildWaiter:
-    """Waits for builds to end, and learns how long they and refusals take. Nova's scheduler refuses long before a build
-    could end (on the real cloud after 0.2 s; a build takes 1.2 s), and no VM is evicted for the request before that.
-    So where Nova refused recently and may refuse again, the server is polled for a refusal first."""
+    """Waits for builds to end, and learns how long builds and refusals take. Nova's scheduler refuses long before a
+    build could end (on the real cloud after 0.2 s; a build takes 1.2 s), and no VM is evicted for the request before
+    that. So where Nova refused recently and may refuse again, the server is polled for a refusal first."""
 
     def __init__(self, server_cache: ServerCache, host_cache: HostCache, timing: Timing):
         self._timing = timing
@@ -98,7 +98,7 @@ def build_message(server: Server) -> str:
 
 
 def overdue_message(server: Server) -> str:
-    """Why a server is given up whose build has not ended within the limit."""
+    """The reason to give up a server whose build has not ended within LIMIT."""
     message = (
         f"Nova was still building the server ({server.status}) after {LIMIT:.0f} s and gave no reason; it is removed"
     )

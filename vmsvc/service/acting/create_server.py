@@ -1,4 +1,8 @@
-"""Creates the server of a VM: from the `boot` intent to ACTIVE, or to the reason why there is no server."""
+"""Creates the server of a VM: from the `boot` intent to ACTIVE, or to the reason why there is no server.
+
+A POST whose outcome is unknown may have made a server. `_send_create` looks for it by its mark for some seconds, and
+then raises, so the intent stays open. The next try looks again, before it sends another POST.
+"""
 
 import asyncio
 
@@ -30,12 +34,13 @@ _VICTIMS_POLL_SECONDS = 0.05  # ... and reads the record this often
 
 
 def marks(row: Vm, deployment: str) -> dict[str, str]:
-    """The metadata that every server of ours carries. It has no owner's name: guests read it, and the whole project."""
+    """The metadata that every server of ours carries. It does not name the owner: guests and the whole project can read
+    it."""
     return {MARK: row.id, OWNER: deployment, KIND: KINDS[row.is_preemptible]}
 
 
 class CreateRefused(Exception):
-    """The cloud refused the VM for lack of capacity or quota: (slug, message)."""
+    """The cloud refused the VM for lack of capacity or quota. Its arguments are the slug and the message."""
 
 
 class CreateServer:
@@ -102,8 +107,8 @@ class CreateServer:
 
     async def _wait_for_victims(self, vm_id: str) -> None:
         """Wait until all victims of the request are on record as gone, so that its answer names them as such. The
-        scheduler places a request as soon as the cloud shows the capacity free, which can be a moment earlier. A victim
-        that hangs in the cloud is waited for at most _VICTIMS_SECONDS."""
+        scheduler places a request as soon as the cloud shows the capacity free, which can be a moment earlier. This
+        waits at most _VICTIMS_SECONDS for a victim that hangs in the cloud."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _VICTIMS_SECONDS
         while await self._runtime.offload(_has_leaving_victims, vm_id) and loop.time() < deadline:
@@ -187,7 +192,8 @@ class CreateServer:
         )
 
     def _failure_reason(self, server: Server, host: str | None) -> dict[str, str | None]:
-        """Why the server is given up: `message`, and as `error` the slug of what would mend it (None: nothing)."""
+        """Why vmsvc gives the server up: `message`, and in `error` the slug of what the request lacked. `error` is None
+        when another try would not help."""
         failure = server.failure
         if failure is None and host is not None and self._host_cache.is_down(host):
             return {"error": "no_capacity", "message": f"host {host} went down while the server was being built there"}

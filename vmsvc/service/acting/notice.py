@@ -2,9 +2,9 @@
 VM is reprieved. Nova caches that file for up to 15 s.
 
 The grace period of a guest that runs begins when its notice is written, not when it was decided: see `due`. Where the
-cloud refuses for good to write the notice (the metadata is full, the policy forbids it), a tenant's victim stays. In
-operator mode the event alone delivers the notice and the victim is evicted: else an owner could prevent evictions by
-filling the metadata.
+cloud refuses for good to write the notice (the metadata is full, the policy forbids it), the victim stays in tenant
+mode. In operator mode the event alone delivers the notice and the victim is evicted: otherwise an owner could prevent
+evictions by filling the metadata.
 """
 
 from collections.abc import Mapping

@@ -37,7 +37,7 @@ class MinimumDuration:
 
     @property
     def after_early_end(self) -> float:
-        """How long an action took at least that the first poll found done."""
+        """What to `record` for an action that the first poll found done."""
         return self._shrink_factor * self.initial_delay
 
     def record(self, at_least: float | None) -> None:
@@ -47,8 +47,8 @@ class MinimumDuration:
 
 
 class PollResult(NamedTuple):
-    """The server as the last poll found it (None: GET says 404). `at_least`: how many seconds the action took at least,
-    for `MinimumDuration.record`; None when the server did not get ready, and when a list showed it."""
+    """The server as the last poll found it; None when GET said 404. `at_least`: how many seconds the action took at
+    least, for `MinimumDuration.record`; None when the server did not get ready, and when a list showed it."""
 
     server: Server | None
     at_least: float | None

@@ -1,4 +1,5 @@
-"""Removes servers: an eviction when its time has come, a deletion by the owner, and the DELETE that ends both."""
+"""Removes servers: evicts victims when their time has come, deletes VMs for their owners, and sends the DELETE for
+both."""
 
 import asyncio
 import logging
@@ -127,7 +128,7 @@ class RemoveServer:
         raise CloudUnavailable(f"server {server_id} is still there {_REMOVAL_LIMIT:.0f} s after its DELETE")
 
     async def _is_locked(self, server_id: str) -> bool:
-        """True when the server is locked, as of a moment ago: one list answers for all that are removed at once."""
+        """True when the server was locked a moment ago: one list serves all removals that run at the same time."""
         await self._server_cache.refresh(_LOCK_SECONDS)
         server = self._server_cache.servers.get(server_id)
         return server is not None and server.locked

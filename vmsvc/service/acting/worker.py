@@ -76,8 +76,9 @@ class Worker:
         task.add_done_callback(lambda _: self._on_end(claim))
 
     def _on_end(self, claim: Claim) -> None:
-        """Claim again at once when this intent is to be retried, or when more could not be claimed before. Otherwise
-        nothing waits for the record of its end: the next claiming writes it, at the latest after _FULFIL_DELAY."""
+        """Claim again at once when this intent has to be retried, or when this replica had no slot left for more
+        intents. Otherwise the next claim records that the intent is fulfilled, after _FULFIL_DELAY at the latest:
+        nothing waits for that."""
         full = len(self._under_way) >= _MAX_UNDER_WAY
         self._under_way.pop(claim.id, None)
         if full or claim not in self._fulfilled:

@@ -28,7 +28,7 @@ class EventFilter:
     preemptible: bool | None = None
 
     def admits(self, message: Message) -> bool:
-        """True when the message is one of those."""
+        """True when the subscriber gets this message."""
         return (
             (not self.types or message.type in self.types)
             and (self.vm is None or self.vm in message.ids)

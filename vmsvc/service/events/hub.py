@@ -41,7 +41,7 @@ class Subscriber(Protocol):
     """What the hub sends events to, such as the writer of a socket."""
 
     def send(self, data: bytes) -> None:
-        """Some frames, in order. Never waits; does nothing once it has ended."""
+        """Send some frames, in order. Never waits; does nothing once the subscription has ended."""
 
     def end(self, reason: EndReason) -> None:
         """The hub has ended this subscription and sends no more events."""
@@ -93,8 +93,8 @@ class Hub:
             self._subscriptions.pop(event_filter, None)
 
     def page(self, event_filter: EventFilter, since: int, limit: int) -> tuple[list[Message], int] | None:
-        """The wanted events after `since`, some of the first `limit`, and the seq up to which that reaches; None when
-        memory does not go back so far."""
+        """Of the next `limit` events after `since` those that the filter admits, and the seq of the last of the
+        `limit`; None when memory does not go back so far."""
         if since < self._since:
             return None
         first = bisect_right(self._recent, since, key=lambda message: message.seq)
@@ -107,7 +107,7 @@ class Hub:
         self._add_recent(events)
 
     def publish(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Committed events, in order, for every subscriber. One that was published before is ignored."""
+        """Send committed events, in order, to every subscriber. An event that was published before is ignored."""
         new = self._add_recent(events)
         if new and self._subscriptions:
             self._pending += new

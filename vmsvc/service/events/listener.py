@@ -25,7 +25,7 @@ _UNREACHED = (
 
 
 class Listener:
-    """One connection that listens. A lost notification costs at most a poll of those who wait, never an event."""
+    """One connection that listens. A lost notification delays a loop until its next poll, and loses no event."""
 
     def __init__(self, runtime: Runtime, url: str):
         self._runtime = runtime

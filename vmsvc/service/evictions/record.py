@@ -1,4 +1,5 @@
-"""Evictions as their victims and their owners meet them: acknowledging, practising, and the record."""
+"""What owners, guests and clients may do about evictions: acknowledge a notice, practise an eviction, read the
+record."""
 
 import logging
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
 """Authenticates clients by tokens of the cloud's Keystone, and remembers Keystone's answers for a short while.
 
 A token is validated with itself: Keystone lets every token do that, so the service's own credentials need no right that
-a project member has not. An accepted token is remembered for a minute at most, and never beyond its end; so long a
-revoked token may still be accepted here. A rejected one is remembered for some seconds.
+a project member has not. An accepted token is remembered for a minute at most, and never beyond its end; for that time
+a revoked token may still be accepted here. A rejected one is remembered for some seconds.
 """
 
 import asyncio
@@ -98,7 +98,8 @@ class Keystone:
         return answer.principal
 
     async def recheck(self, principal: Principal, seconds: float) -> None:
-        """Raises as `authenticate()` when a socket that has been open for so many seconds is not to go on."""
+        """Raises as `authenticate()` does when the principal of a socket, which has been open for so many seconds, has
+        lost its access."""
         accepted = self._accepted.get(principal.credential)
         if accepted is not None:
             await self.authenticate(accepted.token, "")
@@ -113,8 +114,8 @@ class Keystone:
         return None
 
     async def _answer(self, key: str, token: str, peer: str) -> _Accepted | _Rejected:
-        """Ask Keystone. A token that was accepted at the last time is no stranger's, however long ago that was:
-        rejected tokens from the same address do not keep its user out."""
+        """Ask Keystone. A token that Keystone accepted the last time, however long ago, does not depend on the budget
+        of its address: so rejected tokens from the same address do not keep its user out."""
         if key in self._accepted:
             async with self._user_calls:
                 return await self._ask_keystone(key, token)
@@ -163,5 +164,6 @@ class Keystone:
 
 
 def _identity(identity: Identity) -> str:
-    """No name is like it, neither Keystone's (which have a domain) nor those of the token file."""
+    """The identity of a user. It equals no name, neither one of Keystone (which has a domain) nor one of the token
+    file."""
     return f"keystone:{identity.user_id}" if identity.user_id else ""

@@ -1,4 +1,8 @@
-"""How fast one client may go: a bucket of tokens for each, of a bounded number of clients."""
+"""How often one client may ask: a bucket of tokens for each client, for a bounded number of clients.
+
+`web.http.limits` has the buckets of requests. Rehearsals, invalid Keystone tokens and unknown ids have buckets of their
+own.
+"""
 
 import time
 from collections.abc import Callable

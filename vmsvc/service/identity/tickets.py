@@ -30,7 +30,8 @@ class Tickets:
         return ticket
 
     async def redeem(self, ticket: str) -> Principal:
-        """Whose it is; it is used up. Raises Unauthenticated for one that was used, is too old, or never was."""
+        """The principal of this ticket, which is used up then. Raises Unauthenticated for a ticket that was used, is
+        too old, or never was."""
         principal = await self._runtime.offload(_redeem, digest_of(ticket))
         if principal is None:
             raise Unauthenticated("this ticket was used, or is too old; ask for a new one: POST /api/v1/tickets")

@@ -39,7 +39,7 @@ class BadTokenFile(VmsvcError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One token that is good."""
+    """One valid line of the token file. `digest` is the SHA-256 of the token, in hex."""
 
     name: str
     role: str
@@ -79,7 +79,7 @@ def add(path: Path, name: str, role: str) -> str:
 
 
 def parse(text: str) -> tuple[tuple[Entry, ...], tuple[int, ...]]:
-    """The entries, and the numbers of the lines that are none."""
+    """The entries, and the numbers of the lines that cannot be parsed."""
     entries, bad = [], []
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
@@ -105,8 +105,8 @@ class TokenFile:
         self._lock = asyncio.Lock()
 
     def load(self) -> int:
-        """Read it at the start; how many tokens there are. Raises BadTokenFile for one that is not there, or that
-        others may write or replace."""
+        """Read the file at the start; returns the number of its tokens. Raises BadTokenFile for one that is not there,
+        or that others may write or replace."""
         hint = f"{COMMAND} token new --name NAME --role member"
         try:
             _require_private(self._path)
@@ -175,7 +175,8 @@ def _require_private(path: Path) -> os.stat_result:
 
 
 def _find(entries: Iterable[Entry], digest: str) -> Principal | None:
-    """All are compared, each in the same time, whichever it is: an answer's time tells nothing."""
+    """The entry with this digest, or None. It compares the digest with those of all entries, in constant time, so that
+    the time of an answer tells nothing."""
     found = None
     for entry in entries:
         if hmac.compare_digest(entry.digest, digest):

@@ -40,7 +40,7 @@ class ListCache:
         server_cache.on_change(self._changed)
 
     def _forget(self) -> None:
-        """Drop the list and all that it was made from. A thread that still works on them may go on: its result is not
+        """Drop the list and all that it was made from. A thread that still works on them may finish; its result is not
         used."""
         self._vm_cache, self._encoded_list = VmCache(ListedVm), EncodedList()
         self._page: ListPage | None = None

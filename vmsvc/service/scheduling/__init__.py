@@ -1,4 +1,4 @@
-"""The shell around the pure decisions of `vmsvc.scheduling`.
+"""The scheduler: read the queue and the cloud, let `vmsvc.scheduling` decide, and write what it decided.
 
 In: requests that wait, and a snapshot of the cloud.
 Out: decisions, applied in one transaction: reservations, notices, intents, events.

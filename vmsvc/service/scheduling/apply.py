@@ -1,4 +1,4 @@
-"""Write what was decided: everything that it changes, in the scheduler's one transaction."""
+"""Write decisions, with all that they change in the database, in the transaction in which the scheduler made them."""
 
 import logging
 from collections.abc import Mapping
@@ -207,8 +207,9 @@ def _simulated(vm: Vm) -> dict[str, bool]:
 
 
 def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) -> None:
-    """End a request as FAILED. Its reservation is released, and its evictions are on record as wasted. No VM is evicted
-    for the next such request: what is `foreseen` the cloud says before a notice, the rest is remembered."""
+    """End a request as FAILED. Its reservation is released, and its evictions are on record as wasted. A
+    refusal that shows that evictions do not help such requests costs the next one no VM: vmsvc remembers it, unless it
+    is `foreseen`, for then a rehearsal shows it before any notice."""
     failed = vms.move(work, row, State.FAILED, reason=message, data={"error": error})
     if failed is None:
         return
@@ -256,7 +257,7 @@ def find_leftovers(now: View) -> Leftovers:
 
 
 def clean_up(work: Unit, leftovers: Leftovers) -> None:
-    """Release the reservations, and let the victims stay. Raises ChangedMeanwhile."""
+    """Release the reservations, and reprieve the victims. Raises ChangedMeanwhile."""
     for vm_id in leftovers.orphans:
         ledger.release_reservation(work, vm_id)
         ledger.close_evictions(vm_id, wasted="the request was deleted before its room was free")

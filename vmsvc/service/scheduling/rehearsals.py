@@ -1,4 +1,4 @@
-"""Rehearsals: let Nova check a request without making a server (`Cloud.rehearse`), as seldom as will do.
+"""Rehearsals: let Nova check a request without making a server (`Cloud.rehearse`), no more often than needed.
 
 Equal requests share one rehearsal: there is never more than one under way for them, and its answer holds for a while.
 Clients have a budget of rehearsals, each of them and all together. The service's own rehearsals, before and during a
@@ -56,10 +56,11 @@ class Rehearsals:
     ) -> Objection | None:
         """Why Nova refuses this request, None when it takes it; `key` is equal for requests that Nova judges alike.
 
-        An answer will do that came less than `max_age` seconds before this call (`max_age_of_no`, if it is no yes), and
-        so does one that is awaited now. Nobody should refuse a request for good upon an older no. `client`: on whose
-        budget a rehearsal is; None for the service's own. Raises TooManyRequests when that budget is
-        used up, CloudUnavailable, and CloudError for an answer that is not understood.
+        An answer that came less than `max_age` seconds before this call is used again (`max_age_of_no`, if it was a
+        refusal), and so is the answer of a rehearsal that is under way. A caller must not refuse a request for good on
+        an older refusal. `client`: whose budget pays for the rehearsal; None for the service's own. Raises
+        TooManyRequests when that budget is used up, CloudUnavailable, and CloudError for an answer that is not
+        understood.
         """
         asked = self._clock()
         turn = self._turns.setdefault(key, asyncio.Lock())

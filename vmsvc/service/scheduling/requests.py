@@ -1,4 +1,5 @@
-"""The requests that wait, read from the database in the deciding transaction, and what is known about their like."""
+"""The requests that wait, read from the database in the transaction that decides, and what is known of requests like
+them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -107,7 +108,8 @@ def request_of(
     precedents: Precedents = Precedents(),
     verdict: Verdict | None = None,
 ) -> Request:
-    """A row that waits. `ended_since`: when the newest VM ended, to see whether trying again is worth it."""
+    """The request of a row that waits. `ended_since`: when the newest VM ended, to see whether another try is worth
+    it."""
     refusal = row.refusal or {}
     refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
     return Request(
@@ -147,6 +149,6 @@ def traits_named(boot: Mapping[str, Any]) -> frozenset[str]:
 
 
 def requirements_in(boot: Mapping[str, Any]) -> Requirements:
-    """What else they ask of a host."""
+    """What else a request's flavor and image ask of a host."""
     kept = boot.get("requirements", {})
     return Requirements(**{**kept, "capabilities": tuple(map(tuple, kept.get("capabilities", ())))})

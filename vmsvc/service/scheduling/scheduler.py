@@ -138,9 +138,9 @@ class Scheduler:
         *args: Any,
         client: str | None = None,
     ) -> T | Verify | Settle:
-        """Take a snapshot and call `decided(*args, snapshot)` in the pool, again and again until the cloud has been
-        asked all that the decision rests on, for that client if there is one. Returns what `decided` returns: a Verify
-        or a Settle if there is no end to that. Raises what the cloud raises, and TooManyRequests for a client."""
+        """Take a snapshot and call `decided(*args, snapshot)` in the pool. Where that returns a Verify or a Settle, ask
+        the cloud (on the budget of `client`, if there is one) or wait, and call it again, at most _VERIFICATIONS times.
+        Returns what the last call returned. Raises what the cloud raises, and TooManyRequests for a client."""
         with self._server_cache.watching() as watch:
             snapshot = await take(watch, traits)
             for _ in range(_VERIFICATIONS):
@@ -156,7 +156,7 @@ class Scheduler:
         return found
 
     async def _read(self, traits: frozenset[str], function: Callable[[Snapshot], T]) -> T:
-        """What the function returns, in the pool, for a full snapshot."""
+        """Take a full snapshot, and return what the function returns for it in the pool."""
         with self._server_cache.watching() as watch:
             return await self._runtime.offload(function, await self._snapshots.full_snapshot(watch, traits))
 
@@ -172,8 +172,8 @@ class Scheduler:
             self._planned(time.monotonic() - started)
 
     def _in_one_transaction(self, ids: frozenset[str], snapshot: Snapshot) -> Plan | None:
-        """Read the world, decide, and write what was decided, all under the lock. Returns the plan; None when there
-        were loose ends: then only these were tied up, and the rows have to be read again."""
+        """Read the world, decide, and write what was decided, all under the lock. Returns the plan; None when earlier
+        decisions had left something behind: then only that was cleaned up, and the rows have to be read again."""
         with unit(Lock.SCHEDULER) as work, self._at(snapshot, work.now) as view:
             if leftovers := find_leftovers(view):
                 clean_up(work, leftovers)
@@ -194,7 +194,7 @@ class Scheduler:
         return self._world_cache.at(snapshot, now, self._cloud.mode == "operator")
 
     async def preview(self, columns: dict[str, Any], client: str) -> dict[str, Any]:
-        """What would be decided for this request of a client now, upon the same facts of the cloud as in earnest.
+        """What would be decided now for this request of a client, from the same facts of the cloud as for a real one.
         Writes nothing. Raises TooManyRequests, and what the cloud raises."""
         boot = columns["boot"]
         request = Request(
@@ -270,11 +270,11 @@ class Scheduler:
 
 
 def _settled(snapshot: Snapshot, seconds: float) -> Snapshot:
-    """The snapshot after so many seconds. After a longer while the verdicts about images and networks are too old."""
+    """The snapshot after a wait of so many seconds. After _VERDICT_SECONDS it has no verdicts: they are too old."""
     verified = snapshot.verified if seconds < _VERDICT_SECONDS else replace(snapshot.verified, verdicts={})
     return replace(snapshot, settled=True, verified=verified)
 
 
 def if_refused(request: Request) -> Request:
-    """The request as it would be when the cloud had refused it for want of capacity."""
+    """The request as it would be if the cloud had refused it for lack of capacity."""
     return replace(request, refusal="no_capacity", refusals=1)

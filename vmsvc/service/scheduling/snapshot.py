@@ -1,11 +1,12 @@
 """A snapshot of the cloud for scheduling: the quota, our servers and, for an operator, the hosts.
 
-The order of reading matters. The quota and other projects' servers are read before our own: a build that starts in
-between is then not counted twice. Whether the quota counts it is sure only if its server was there before. What leaves
-is counted as leaving when the cloud showed it before or after: at worst a request waits for one more pass.
+The order of reading matters. The quota and other projects' servers are read before our own, so that a build that starts
+in between is not counted twice. vmsvc is sure that the quota counts a server only if the server was there before the
+quota was read. A VM that leaves counts as leaving if the cloud showed its server before that or afterwards: at worst a
+request waits for one more pass.
 
-A quick snapshot has no such order. There may seem to be less capacity than there is, and what is reserved for others
-may seem to be free. So it will do to place a request while nothing is reserved for others, and for nothing else
+A quick snapshot has no such order. It may show less capacity than there is, and may show capacity as free that is
+reserved for others. So it suffices to place a request while nothing is reserved for others, and for no other decision
 (`vmsvc.scheduling.verification`).
 """
 
@@ -74,8 +75,8 @@ class Snapshots:
         return self._up_to_date(Snapshot(began, quota, watch, Verified(counted=frozenset(hosts), ordered=False)))
 
     async def verify(self, snapshot: Snapshot, what: Verification, client: str | None = None) -> Snapshot:
-        """The snapshot after the cloud was asked about this, for that client if there is one. Raises what the cloud
-        raises, and TooManyRequests for a client."""
+        """Ask the cloud about this, on the budget of that client if there is one, and return the snapshot with the
+        answers. Raises what the cloud raises, and TooManyRequests for a client."""
         # The longest of these calls is sent first.
         calls: list[Awaitable[None]] = [self._read_servers()] if what.order or what.needs else []
         calls += [self._host_cache.find_capacity(need, traits) for need, traits in what.needs]

@@ -135,7 +135,8 @@ def _seconds(moment: datetime | None) -> int:
 
 
 def _state(row: VmRow) -> State:
-    """A VM that only practises its notice stays: it frees no capacity."""
+    """The state as scheduling sees it. A VM that only practises its notice counts as ACTIVE: it will free no
+    capacity."""
     return State.ACTIVE if (row.notice or {}).get("notice_only") else State(row.state)
 
 

@@ -1,6 +1,7 @@
-"""The one door to the world: kept between decisions, brought up to date for each of them.
+"""The world of this replica: kept between decisions, and brought up to date for each of them. Only `at` gives access to
+it.
 
-A world that is built from nothing, upon the same rows and the same cloud, is equal (the tests compare the two).
+It equals a world that is built from nothing, of the same rows and the same cloud (the tests compare the two).
 """
 
 import threading
@@ -26,7 +27,7 @@ _LOSSES_SECONDS = 86400  # for so long an eviction makes the next of its owner's
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a decision is made upon: the world, the rows that it was built from, and all open reservations."""
+    """What a decision rests on: the world, the rows that it was built from, and all open reservations."""
 
     world: IndexedWorld
     rows: VmCache[VmRow]
@@ -51,8 +52,8 @@ class WorldCache:
 
     @contextmanager
     def at(self, snapshot: Snapshot, now: datetime, operator: bool) -> Iterator[View]:
-        """The world as it is now, in a trial, by the caller's transaction, which has written nothing yet. At the end
-        the world is as before: what the transaction then commits is read by the next one."""
+        """The world as the caller's transaction sees it now, in a trial. The transaction must not have written anything
+        yet. At the end the world is as before; the next call reads what the transaction has committed."""
         with self._turn:
             # Rows before reservations: a request that has just become ACTIVE would otherwise seem to hold a
             # reservation for which no request waits.

@@ -1,4 +1,8 @@
-"""`/api/v1/vm`: create, list, show, delete."""
+"""`/api/v1/vm`: create, list, show, delete.
+
+`self.timeout` has the seconds of `Prefer: wait=N`. When they are over, `Commands.outcome` returns None and the answer
+is 202.
+"""
 
 import contextlib
 from typing import Any

@@ -1,8 +1,8 @@
 """`/api/v1/events`: the history as pages, and with an upgrade the live channel; `/api/v1/tickets`, for browsers.
 
-A socket that asks with `since` is sent page after page, each when the one before has left, until it lacks nothing. In
-that moment it joins the live sockets. Nothing is awaited in between, so history and live events meet without a gap or a
-double. Pages come from the hub's memory of the newest events, older ones from the database.
+A socket that asks with `since` gets page after page, each when the page before has left, until it lacks no event. At
+that moment it joins the live sockets. Nothing is awaited in between, so no event is missed or sent twice. Pages come
+from the hub's memory of the newest events, older ones from the database.
 """
 
 import asyncio
