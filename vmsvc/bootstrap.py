@@ -45,7 +45,9 @@ from vmsvc.service.retention import Retention
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.rehearsals import Rehearsals
 from vmsvc.service.scheduling.scheduler import Scheduler
+from vmsvc.service.scheduling.snapshot import Snapshots
 from vmsvc.service.scheduling.verdicts import Verdicts
+from vmsvc.service.scheduling.world_cache import WorldCache
 from vmsvc.simulator.embedded import Embedded
 from vmsvc.store import db, intents, preflight, schema
 from vmsvc.web.app import api_document, make_app, make_server
@@ -108,17 +110,17 @@ class Service:
         self._add_gauges(metrics)
 
     def _new_scheduler(self, metrics: ServiceMetrics) -> Scheduler:
+        world_cache = WorldCache(_policy(self.settings, self._timing), self._timing)
         return Scheduler(
             self.runtime,
             self.cloud,
             self._server_cache,
-            self._host_cache,
-            self._verdicts,
+            world_cache,
+            Snapshots(self.cloud, self._server_cache, self._host_cache, self._verdicts, world_cache.add_changes),
             self._listener.wakeup(),
             self._listener.wake,
             self._timing,
             grace_seconds=self.settings.grace_seconds,
-            policy=_policy(self.settings, self._timing),
             planned=metrics.observe_pass,
         )
 

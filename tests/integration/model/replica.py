@@ -18,7 +18,9 @@ from vmsvc.service.acting.worker import Worker
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.scheduling.rehearsals import Rehearsals
 from vmsvc.service.scheduling.scheduler import Scheduler
+from vmsvc.service.scheduling.snapshot import Snapshots
 from vmsvc.service.scheduling.verdicts import Verdicts
+from vmsvc.service.scheduling.world_cache import WorldCache
 from vmsvc.store import intents
 
 
@@ -64,17 +66,17 @@ class Replica:
         create_server = CreateServer(
             runtime, cloud, server_cache, host_cache, remove_server, verdicts, DEPLOYMENT, Timing()
         )
+        world_cache = WorldCache(Policy(max_victims=max_victims), Timing())
         self.scheduler = Scheduler(
             runtime,
             cloud,
             server_cache,
-            host_cache,
-            verdicts,
+            world_cache,
+            Snapshots(cloud, server_cache, host_cache, verdicts, world_cache.add_changes),
             self._wakeups[0],
             self.wake,
             Timing(),
             grace_seconds=grace_seconds,
-            policy=Policy(max_victims=max_victims),
         )
         work = {
             intents.BOOT: create_server.perform,

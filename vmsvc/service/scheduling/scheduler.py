@@ -16,7 +16,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache, Watch
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import CloudUnavailable
@@ -25,7 +24,6 @@ from vmsvc.domain.request import Request
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
-from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.capacity import capacity_of
 from vmsvc.scheduling.decide import decide
 from vmsvc.scheduling.decide_all import Commit, Plan, Settle, Verify, decide_all, with_precedents
@@ -46,7 +44,7 @@ from vmsvc.service.scheduling.requests import (
     waiting_requests,
 )
 from vmsvc.service.scheduling.snapshot import Snapshot, Snapshots
-from vmsvc.service.scheduling.verdicts import Verdicts, key_of
+from vmsvc.service.scheduling.verdicts import key_of
 from vmsvc.service.scheduling.world_cache import View, WorldCache
 from vmsvc.store import ledger, request_classes, vms
 from vmsvc.store.db import Lock, reading, unit
@@ -69,14 +67,13 @@ class Scheduler:
         runtime: Runtime,
         cloud: Cloud,
         server_cache: ServerCache,
-        host_cache: HostCache,
-        verdicts: Verdicts,
+        world_cache: WorldCache,
+        snapshots: Snapshots,
         wakeup: asyncio.Event,
         wake: Callable[[], None],
         timing: Timing,
         *,
         grace_seconds: float,
-        policy: Policy,
         planned: Callable[[float], None] = lambda seconds: None,
     ):
         self._runtime = runtime
@@ -86,8 +83,8 @@ class Scheduler:
         self._wake = wake
         self._timing = timing
         self._grace = timedelta(seconds=grace_seconds)
-        self._world_cache = WorldCache(policy, timing)
-        self._snapshots = Snapshots(cloud, server_cache, host_cache, verdicts, self._world_cache.add_changes)
+        self._world_cache = world_cache
+        self._snapshots = snapshots
         self._planned = planned
         self._queue: Queue | None = None  # as the last pass that decided found it ...
         self._again_at = 0.0  # ... and when a pass is made though nothing has changed
