@@ -129,7 +129,7 @@ def event_example() -> str:
 
 
 def calls() -> str:
-    """Every call of the API."""
+    """The table of all calls of the API, from the OpenAPI document."""
     return table(
         "call|what it does",
         [
@@ -169,7 +169,7 @@ def generated(text: str) -> str:
 
 
 def main() -> None:
-    """Bring every page up to date."""
+    """Write every page of docs/ whose generated parts are out of date."""
     for path in sorted(DOCS.rglob("*.md")):
         text = path.read_text(encoding="utf-8")
         if generated(text) != text:

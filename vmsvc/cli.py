@@ -94,7 +94,7 @@ def _start_message(error: OSError, settings: config.Settings) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The jobs and all flags."""
+    """The parser of the command line: the jobs, their flags, and a flag for each setting."""
     flags = argparse.ArgumentParser(
         prog=COMMAND,
         parents=[config.parser()],

@@ -26,9 +26,10 @@ from psycopg2.extras import execute_values
 
 from tests.bench.bench_choice import CHANGED, cloud, kubernetes
 from tests.bench.bench_planner import hard, typical
+from tests.servers import server_of
 from vmsvc import bootstrap
 from vmsvc.cloud.cache.server_cache import Watch
-from vmsvc.cloud.port import MARK, Flavor, Quota, Server
+from vmsvc.cloud.port import MARK, Quota, Server
 from vmsvc.domain.host import Host
 from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Inventory, Resources, total
@@ -41,7 +42,6 @@ from vmsvc.service.scheduling.world_cache import WorldCache
 from vmsvc.simulator.postgres import Postgres
 from vmsvc.store.db import Lock, open_database, unit
 
-FLAVOR = Flavor("any", "any", 1, 1024, 1)
 NOW = datetime.now(UTC)
 QUOTA = Quota({}, Resources())
 COLUMNS = (
@@ -57,7 +57,7 @@ class Installation:
         self.need = bins[0].need
         self._url = url
         self._hosts = {place.id: host_of(place) for place in bins}
-        self._servers = {one.id.upper(): server_of(one.id, place.id) for place in bins for one in place.candidates}
+        self._servers = {one.id.upper(): our_server(one.id, place.id) for place in bins for one in place.candidates}
         self._rng = random.Random(1)
         self.world_cache = WorldCache(Policy(), Timing())
         self._write(bins)
@@ -141,26 +141,10 @@ def host_of(place: Bin) -> Host:
     )
 
 
-def server_of(vm_id: str, host: str) -> Server:
+def our_server(vm_id: str, host: str) -> Server:
     """A server of ours."""
-    return Server(
-        vm_id.upper(),
-        "any",
-        "ACTIVE",
-        None,
-        "",
-        host,
-        "nova",
-        False,
-        NOW,
-        NOW,
-        NOW,
-        None,
-        {MARK: vm_id},
-        FLAVOR,
-        False,
-        Resources(),
-        {},
+    return server_of(
+        vm_id.upper(), host=host, host_id="", created=NOW, launched_at=NOW, updated=NOW, metadata={MARK: vm_id}
     )
 
 

@@ -324,7 +324,7 @@ def cloud_and_list_agree(evidence: Evidence, checked: Counter) -> Iterator[Viola
 
 
 def life_end(life: list[dict]) -> dict:
-    """The newest event."""
+    """The last event of a VM's life, which says how it ended."""
     return life[-1]
 
 

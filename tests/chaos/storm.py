@@ -41,7 +41,7 @@ TROUBLES = ("spawn_fails", "no_valid_host", "delete_fails", "metadata_refused")
 
 
 class Storm:
-    """One storm over a system."""
+    """Clients, faults and kills over one system, all at once; counts what came of it."""
 
     def __init__(self, system: SystemUnderTest, seed: int):
         self._system = system

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 def noticed(request):
-    """A victim of a request."""
+    """A VM in its notice, to be evicted for this request."""
     return move(move(new_vm(is_preemptible=True), State.BUILDING, State.ACTIVE), State.NOTICED, evicted_for=request.id)
 
 

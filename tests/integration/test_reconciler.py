@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as some
 
 from tests.integration.conftest import new_vm, read
-from vmsvc.cloud.port import EVICT_AT, KIND, MARK, OWNER, Flavor, Server
+from tests.servers import server_of
+from vmsvc.cloud.port import EVICT_AT, KIND, MARK, OWNER
 from vmsvc.domain.errors import CloudUnavailable, Locked, NotFound
 from vmsvc.domain.lifecycle import State
-from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.runtime import Runtime
@@ -74,25 +74,7 @@ class Stage:
 
 def shown(server_id, metadata, status="ACTIVE"):
     """A server in the list."""
-    return Server(
-        server_id,
-        "preemptible",
-        status,
-        None,
-        "hash",
-        "sim-1",
-        "nova",
-        False,
-        NOW,
-        NOW,
-        NOW,
-        None,
-        metadata,
-        Flavor("m1.tiny", "m1.tiny", 1, 1024, 1),
-        False,
-        Resources({"VCPU": 1}),
-        {},
-    )
+    return server_of(server_id, status=status, metadata=metadata)
 
 
 def reconcile(*rounds, answers=()):

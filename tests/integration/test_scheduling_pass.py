@@ -3,8 +3,9 @@
 import pytest
 
 from tests.integration.conftest import move, new_vm, read
+from tests.servers import server_of
 from vmsvc.cloud.cache.server_cache import Watch
-from vmsvc.cloud.port import MARK, Flavor, Quota, Server
+from vmsvc.cloud.port import MARK, Quota
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import FutileEviction, History, class_of
 from vmsvc.domain.resources import Resources
@@ -34,25 +35,10 @@ def noticed(request):
 
 
 def server(row, locked):
-    """Its server."""
-    return Server(
-        row.cloud_id,
-        "any",
-        "ACTIVE",
-        None,
-        "",
-        "sim-1",
-        "nova",
-        locked,
-        row.created_at,
-        row.created_at,
-        row.created_at,
-        None,
-        {MARK: row.id},
-        Flavor("any", "any", 1, 1024, 1),
-        False,
-        Resources(),
-        {},
+    """The server of this row."""
+    moment = row.created_at
+    return server_of(
+        row.cloud_id, locked=locked, created=moment, launched_at=moment, updated=moment, metadata={MARK: row.id}
     )
 
 

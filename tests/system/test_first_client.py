@@ -43,7 +43,7 @@ class Follower:
         return any(step == f"{event['type']}/{event['data']['state']}" for event in self.events())
 
     def stop(self):
-        """None is left behind."""
+        """End the process of the example."""
         self.process.terminate()
         self.process.wait(timeout=10)
 

@@ -42,7 +42,7 @@ def is_active(server):
 
 
 def known(*seconds, **how):
-    """A duration of such times."""
+    """A `MinimumDuration` that has recorded these seconds."""
     duration = MinimumDuration(**how)
     for each in seconds:
         duration.record(each)

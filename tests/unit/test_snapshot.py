@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from vmsvc.cloud.port import EVICT_AT, MARK, Flavor, Quota, Server
+from tests.servers import server_of
+from vmsvc.cloud.port import EVICT_AT, MARK, Quota
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
@@ -24,28 +25,7 @@ NOTHING = dict.fromkeys(
 
 def server(name, **fields):
     """A server of ours as Nova shows it; its mark is its name in small letters."""
-    return Server(
-        **{
-            "id": name,
-            "name": "any",
-            "status": "ACTIVE",
-            "task_state": None,
-            "host_id": "hash",
-            "host": "sim-1",
-            "availability_zone": "nova",
-            "locked": False,
-            "created": NOW,
-            "launched_at": NOW,
-            "updated": NOW,
-            "fault": None,
-            "metadata": {MARK: name.lower()},
-            "flavor": Flavor("m1.tiny", "m1.tiny", 1, 1024, 1),
-            "boot_from_volume": False,
-            "resources": Resources({"VCPU": 2}),
-            "body": {},
-            **fields,
-        }
-    )
+    return server_of(name, **{"metadata": {MARK: name.lower()}, "resources": Resources({"VCPU": 2}), **fields})
 
 
 def row(name, state=State.ACTIVE, **fields):

@@ -7,13 +7,13 @@ decide again) or `Commit` (apply these changes in one transaction).
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeGuard
 
 from vmsvc.domain.request import FutileEviction, History, Precedents, Request
+from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.batching import alike, decide_batch, without_unneeded
 from vmsvc.scheduling.changes import Change, change_world
 from vmsvc.scheduling.decide import decide, review
-from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Wait
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Wait, needs_victims
 from vmsvc.scheduling.futility import is_foreseen, shows_futility
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.scheduling.verification import (
@@ -31,8 +31,7 @@ from vmsvc.scheduling.world import World
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What a pass knows besides the world. `settling`: seconds for which more requests may come in, so that no VM is
-    noticed yet; `settled`: the pass has waited for them already. `pass_seconds`: from one pass to the next while a
-    request waits."""
+    noticed yet; `settled`: the pass has waited for them already."""
 
     now: datetime
     verified: Verified = Verified()
@@ -40,7 +39,7 @@ class Knowledge:
     networks: Networks = Networks()
     settling: float = 0.0
     settled: bool = False
-    pass_seconds: float = 1.0
+    timing: Timing = Timing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge
         return Verify(tally.verification)
     if tally.early and not tally.acts and not knowledge.settled:
         return Settle(knowledge.settling)
-    wait = knowledge.settling if tally.early else knowledge.pass_seconds if tally.waits else 0.0
+    wait = knowledge.settling if tally.early else knowledge.timing.pass_while_waiting if tally.waits else 0.0
     changes = without_unneeded(tally.changes, {one.request.id: one.request for one in waiting}, world)
     return Commit(tuple(changes), tally.acts, wait)
 
@@ -164,11 +163,6 @@ def decide_next(
     return list(zip(taken, together))
 
 
-def needs_victims(decision: Decision) -> TypeGuard[Evict]:
-    """True when the decision has victims."""
-    return isinstance(decision, Evict) and bool(decision.victims)
-
-
 def with_precedents(one: WaitingRequest, history: History) -> WaitingRequest:
     """The request with what the history says of requests like it. Only a request for a standard VM can cost others a
     VM."""
@@ -196,7 +190,7 @@ def _after_refusal(one: WaitingRequest, refusal: Refuse, knowledge: Knowledge, n
 
 
 def _is_futile(request: Request, error: str, history: History) -> bool:
-    refused = {"with_room": request.refused_with_capacity} if request.refusal else {}
+    untried = bool(request.conditions) and request.conditions not in history.accepted
     return not is_foreseen(error) and shows_futility(
-        error, refused, request.conditions, request.conditions in history.accepted
+        error, bool(request.refusal), request.refused_with_capacity, untried
     )

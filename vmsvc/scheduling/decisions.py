@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from vmsvc.domain.resources import Resources
 
@@ -65,3 +65,8 @@ class Postpone:
 
 
 Decision = Place | Evict | Reprieve | Wait | Postpone | Refuse
+
+
+def needs_victims(decision: Decision) -> TypeGuard[Evict]:
+    """True when the decision has victims."""
+    return isinstance(decision, Evict) and bool(decision.victims)

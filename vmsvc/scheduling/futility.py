@@ -5,9 +5,6 @@ architecture, a trait, an aggregate) can exclude every host. `eligibility` judge
 others this module looks at what became of this request and of earlier ones.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from vmsvc.domain.request import EVIDENCE_SECONDS, FUTILE_SECONDS, Request
 from vmsvc.domain.requirements import zone_condition
 from vmsvc.domain.resources import Resources, total
@@ -42,13 +39,14 @@ def why_futile(request: Request, world: World) -> Refuse | Wait | None:
     return _untried(request, world)
 
 
-def shows_futility(error: str, refusal: Mapping[str, Any], conditions: Sequence[str], accepted: bool) -> bool:
+def shows_futility(error: str, refused: bool, with_capacity: bool, untried: bool) -> bool:
     """True when a request that fails with this `error`, after VMs were evicted for it, shows that evictions do not help
-    such requests: it did not fail because others took the capacity, or the quota, that was freed for it. `refusal`: the
-    cloud's last one, with `with_room` as its row has it; `accepted`: a VM with the same conditions was built."""
+    such requests: it did not fail because others took the capacity, or the quota, that was freed for it. `refused`: the
+    cloud has refused it, `with_capacity`: though the capacity was there; `untried`: no VM with its conditions was ever
+    built."""
     if error != "no_capacity":
         return error != "quota_exceeded"
-    return bool(refusal.get("with_room") or conditions and refusal and not accepted)
+    return refused and (with_capacity or untried)
 
 
 def is_foreseen(error: str) -> bool:

@@ -10,7 +10,7 @@ from vmsvc.domain.flavors import Traits
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request, RequestClass, class_of
 from vmsvc.domain.resources import Resources
-from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait, needs_victims
 from vmsvc.scheduling.free_capacity import free_on_host
 from vmsvc.scheduling.world import HOST, World
 
@@ -103,9 +103,8 @@ def unverified_request(waiting: WaitingRequest, decision: Decision, verified: Ve
     addresses that were free may have been taken."""
     if waiting.key in verified.verdicts:
         return Verification()
-    evicts = isinstance(decision, Evict) and bool(decision.victims)
     ends = waiting.first_end is not None and waiting.first_end - now <= _LAST_CHECK
-    return Verification(boots={waiting.key: waiting.boot}) if evicts or ends else Verification()
+    return Verification(boots={waiting.key: waiting.boot}) if needs_victims(decision) or ends else Verification()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ class CachedRow(Protocol):
 
     @property
     def id(self) -> str:
-        """Our id of the VM."""
+        """The VM's id in vmsvc, which is not the cloud's."""
 
     @property
     def state(self) -> str:
-        """Its state."""
+        """A value of `domain.lifecycle.State`."""
 
     @property
     def ended_at(self) -> datetime | None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.servers import server_of
 from vmsvc.cloud.openstack.exchange import LONGEST_PAUSE, Answer, CloudRequest, TurnedAway
 from vmsvc.cloud.openstack.translate import error_of, reason
 from vmsvc.cloud.port import Server
@@ -20,7 +21,6 @@ from vmsvc.domain.errors import (
     OutcomeUnknown,
     QuotaExceeded,
 )
-from vmsvc.domain.resources import Resources
 
 READ = CloudRequest("server", "compute", "GET", "/servers/x")
 WRITE = CloudRequest("create_server", "compute", "POST", "/servers")
@@ -243,25 +243,7 @@ def test_what_has_no_sentence_gives_no_reason_and_never_html(text):
 
 def in_error(fault: str | None, status: str = "ERROR") -> Server:
     """A server with this fault."""
-    return Server(
-        id="s",
-        name="n",
-        status=status,
-        task_state=None,
-        host_id="",
-        host=None,
-        availability_zone=None,
-        locked=False,
-        created=None,
-        launched_at=None,
-        updated=None,
-        fault=fault,
-        metadata={},
-        flavor=None,
-        boot_from_volume=False,
-        resources=Resources(),
-        body={},
-    )
+    return server_of("s", status=status, fault=fault, host=None, host_id="", launched_at=None)
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,19 @@ def random_cloud(rng, most_bins, most_candidates):
     ]
 
 
+def random_hosts(rng, need, most_candidates):
+    """One to three hosts, each with candidates of its own, for requests of this need."""
+    return [
+        replace(
+            place,
+            id=f"h{at}",
+            need=need,
+            candidates=tuple(replace(one, id=f"{at}.{one.id}") for one in place.candidates),
+        )
+        for at, place in enumerate(random_cloud(rng, 1, most_candidates)[0] for _ in range(rng.randint(1, 3)))
+    ]
+
+
 def odd_cloud(rng, most_bins, most_candidates, need=None):
     """Bins in which every VM has its own odd size and three classes are short at once, so that a plan takes several
     victims and counting alone does not decide."""

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from tests.unit.planner.cases import every_plan, random_cloud
+from tests.unit.planner.cases import every_plan, random_hosts
 from vmsvc.domain.resources import Resources
 from vmsvc.planner import (
     BatchPlan,
@@ -70,15 +70,7 @@ def test_random_batches_are_planned_as_by_brute_force(seed):
     rng = random.Random(seed)
     for _ in range(60):
         need = Resources({"VCPU": rng.randint(0, 3), "MEMORY_MB": rng.randint(0, 3)})
-        bins = [
-            replace(
-                place,
-                id=f"h{at}",
-                need=need,
-                candidates=tuple(replace(one, id=f"{at}.{one.id}") for one in place.candidates),
-            )
-            for at, place in enumerate(random_cloud(rng, 1, 6)[0] for _ in range(rng.randint(1, 3)))
-        ]
+        bins = random_hosts(rng, need, 6)
         count, max_victims = rng.randint(1, 4), rng.choice((1, 20))
         expected, outcome = every_batch(bins, count, max_victims), plan_batch(bins, count, max_victims=max_victims)
         if expected is None:

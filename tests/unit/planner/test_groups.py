@@ -7,7 +7,16 @@ from itertools import product
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tests.unit.planner.cases import as_cost, assert_best, clouds, every_plan, grouped, random_cloud, within
+from tests.unit.planner.cases import (
+    as_cost,
+    assert_best,
+    clouds,
+    every_plan,
+    grouped,
+    random_cloud,
+    random_hosts,
+    within,
+)
 from tests.unit.planner.test_joint_quota import random_case
 from vmsvc.domain.resources import Resources
 from vmsvc.planner import (
@@ -183,15 +192,7 @@ def test_a_batch_keeps_to_the_budgets_and_is_called_optimal_only_where_it_is(see
     exact = 0
     for _ in range(60):
         need = Resources({"VCPU": rng.randint(1, 3), "MEMORY_MB": rng.randint(0, 3)})
-        bins = [
-            replace(
-                place,
-                id=f"h{at}",
-                need=need,
-                candidates=tuple(replace(one, id=f"{at}.{one.id}") for one in place.candidates),
-            )
-            for at, place in enumerate(random_cloud(rng, 1, 5)[0] for _ in range(rng.randint(1, 3)))
-        ]
+        bins = random_hosts(rng, need, 5)
         bins, budgets = grouped(rng, bins)
         count = rng.randint(1, 3)
         outcome = plan_batch(bins, count, budgets=budgets)

@@ -10,6 +10,7 @@ from vmsvc.domain.acceptance import Objection, Verdict
 from vmsvc.domain.catalog import Addresses
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import FutileEviction, History, Precedents
+from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.decide_all import Commit, Knowledge, Settle, Verify, decide_all
 from vmsvc.scheduling.decisions import Evict, Place, Refuse, Reprieve
 from vmsvc.scheduling.verification import UNPLUGGED, Networks, Verification, Verified, WaitingRequest
@@ -23,7 +24,7 @@ HOSTS = frozenset({"sim-1", "sim-2"})
 
 
 def waits(name="wanted", cpus=1, *, first_end=None, had_victims=False, **facts):
-    """A request that waits."""
+    """A request of so many vCPUs, as a pass sees it."""
     boot = {"flavor_id": "f", "image_id": "i", "network_id": "net", "availability_zone": None}
     return WaitingRequest(request(name, cpus, **facts), boot, "a key", first_end, had_victims)
 
@@ -64,7 +65,7 @@ def test_a_plan_that_rests_on_what_was_verified_names_its_victims_with_how_their
     world = operator(vm("a", takes_notice=False), vm("b", rate=1), vm("c", rate=1), vm("d", rate=1, since=-99))
     plan = decided([waits()], world)
     (change,) = plan.changes
-    assert isinstance(change.decision, Evict) and plan.noticed == {"a"} and plan.wait == Knowledge(NOW).pass_seconds
+    assert isinstance(change.decision, Evict) and plan.noticed == {"a"} and plan.wait == Timing().pass_while_waiting
     assert [(one.vm_id, one.takes_notice) for one in change.notices] == [("a", False)]
 
 

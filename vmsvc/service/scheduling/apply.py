@@ -227,7 +227,10 @@ def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) 
     ledger.release_reservation(work, row.id)
     ledger.close_evictions(row.id, wasted=message)
     conditions, refusal = row.boot.get("conditions", []), row.refusal or {}
-    if victims and not foreseen and shows_futility(error, refusal, conditions, request_classes.accepted(conditions)):
+    if not victims or foreseen:
+        return
+    untried = bool(conditions) and not request_classes.accepted(conditions)
+    if shows_futility(error, bool(refusal), bool(refusal.get("with_room")), untried):
         request_classes.remember_futile(work, row, error, refusal.get("message") or message)
 
 

@@ -74,7 +74,7 @@ def knowledge_of(rows: Sequence[Vm], view: View, snapshot: Snapshot, now: dateti
     networks = networks_of(
         [row.boot for row in rows if key_of(row.boot) in verified.verdicts], verified, view, [row.id for row in rows]
     )
-    return Knowledge(now, verified, history, networks, settling, snapshot.settled, timing.pass_while_waiting)
+    return Knowledge(now, verified, history, networks, settling, snapshot.settled, timing)
 
 
 def settling_seconds(now: datetime, rows: Sequence[VmRow], settle: float) -> float:

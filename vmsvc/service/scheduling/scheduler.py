@@ -160,11 +160,11 @@ class Scheduler:
     def _decide_and_apply(self, ids: frozenset[str], snapshot: Snapshot) -> Plan:
         """Decide for these requests and, if nothing is left to verify, apply the decisions. Returns the plan. Raises
         ChangedMeanwhile."""
-        started, leftovers_of = time.monotonic(), False
+        started, cleaned_up = time.monotonic(), False
         try:
             while (plan := self._in_one_transaction(ids, snapshot)) is None:
-                leftovers_of = True
-            return replace(plan, acts=plan.acts or leftovers_of) if isinstance(plan, Commit) else plan
+                cleaned_up = True
+            return replace(plan, acts=plan.acts or cleaned_up) if isinstance(plan, Commit) else plan
         finally:
             self._planned(time.monotonic() - started)
 

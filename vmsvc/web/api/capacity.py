@@ -150,24 +150,17 @@ class FlavorView(NamedItem):
     disk = fields.Integer(required=True, metadata={"description": "GiB"})
 
 
+def _default(kind: str) -> fields.String:
+    description = f"the name of the {kind}; null: a request has to name one"
+    return fields.String(required=True, allow_none=True, metadata={"description": description})
+
+
 class Defaults(OpenObject):
     """What a request gets that names none; null: a request has to name one."""
 
-    flavor = fields.String(
-        required=True,
-        allow_none=True,
-        metadata={"description": "the name of the flavor; null: a request has to name one"},
-    )
-    image = fields.String(
-        required=True,
-        allow_none=True,
-        metadata={"description": "the name of the image; null: a request has to name one"},
-    )
-    network = fields.String(
-        required=True,
-        allow_none=True,
-        metadata={"description": "the name of the network; null: a request has to name one"},
-    )
+    flavor = _default("flavor")
+    image = _default("image")
+    network = _default("network")
 
 
 class CatalogView(OpenObject):

@@ -98,6 +98,11 @@ class Party(responses.OpenObject):
     name = fields.String(required=True, metadata={"description": "the name of the VM"})
 
 
+def _moment_of_step(description: str) -> fields.DateTime:
+    """The moment of a step that an eviction may lack; null until then."""
+    return fields.DateTime(required=True, allow_none=True, metadata={"description": description})
+
+
 class EvictionSchema(responses.OpenObject):
     """Which VM was (or was to be) evicted for which request and why, and when each step was done: null for a step that
     was not."""
@@ -146,14 +151,8 @@ class EvictionSchema(responses.OpenObject):
     )
     planned_at = fields.DateTime(required=True, metadata={"description": "when the notice was decided"})
     evict_at = fields.DateTime(required=True, metadata={"description": "the end of the notice"})
-    noticed_at = fields.DateTime(
-        required=True, allow_none=True, metadata={"description": "the notice was in the server's metadata"}
-    )
-    acknowledged_at = fields.DateTime(
-        required=True,
-        allow_none=True,
-        metadata={"description": "the notice was acknowledged, which ended it early: see `acknowledged_by`"},
-    )
+    noticed_at = _moment_of_step("the notice was in the server's metadata")
+    acknowledged_at = _moment_of_step("the notice was acknowledged, which ended it early: see `acknowledged_by`")
     acknowledged_by = fields.String(
         required=True,
         allow_none=True,
@@ -162,24 +161,12 @@ class EvictionSchema(responses.OpenObject):
             "nobody did"
         },
     )
-    reprieved_at = fields.DateTime(
-        required=True, allow_none=True, metadata={"description": "when the notice was withdrawn"}
-    )
-    evicting_at = fields.DateTime(required=True, allow_none=True, metadata={"description": "when the eviction began"})
-    stopped_at = fields.DateTime(
-        required=True, allow_none=True, metadata={"description": "when the server was stopped"}
-    )
-    deleted_at = fields.DateTime(
-        required=True, allow_none=True, metadata={"description": "the cloud accepted the DELETE"}
-    )
-    freed_at = fields.DateTime(
-        required=True,
-        allow_none=True,
-        metadata={"description": "the cloud answered 404 for it: its capacity and quota are free"},
-    )
-    fulfilled_at = fields.DateTime(
-        required=True, allow_none=True, metadata={"description": "the VM that it was evicted for was active"}
-    )
+    reprieved_at = _moment_of_step("when the notice was withdrawn")
+    evicting_at = _moment_of_step("when the eviction began")
+    stopped_at = _moment_of_step("when the server was stopped")
+    deleted_at = _moment_of_step("the cloud accepted the DELETE")
+    freed_at = _moment_of_step("the cloud answered 404 for it: its capacity and quota are free")
+    fulfilled_at = _moment_of_step("the VM that it was evicted for was active")
 
 
 class EvictionPage(responses.OpenObject):
