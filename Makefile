@@ -64,6 +64,7 @@ test_hostile: $(VENV)/.tests  ## 10,000 bad requests and schemathesis', slow pee
 bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	$(BIN)/python -m tests.bench.bench_planner
 	$(BIN)/python -m tests.bench.bench_choice
+	$(BIN)/python -m tests.bench.bench_tenant
 	$(BIN)/python -m tests.bench.bench_events
 	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so || \
 		echo "Without nginx and nchan (apt-get install nginx libnginx-mod-nchan) the next tables lack that peer."

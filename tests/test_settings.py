@@ -189,3 +189,22 @@ def test_the_gateway_of_a_container_counts_as_this_machine_only_when_that_is_sai
     monkeypatch.setattr(access, "gateways", lambda: frozenset({"172.18.0.1"}))
     assert access.web_settings(config.load({})).local_peers == frozenset()
     assert access.web_settings(config.load({"VMSVC_GATEWAY_IS_LOCAL": "yes"})).local_peers == {"172.18.0.1"}
+
+
+def test_a_declared_capacity_is_a_vector():
+    declared = config.load({"VMSVC_HOST_CAPACITY": "VCPU=4, MEMORY_MB=8192,CUSTOM_GOLD=1"}).declared_capacity
+    assert dict(declared) == {"VCPU": 4, "MEMORY_MB": 8192, "CUSTOM_GOLD": 1}
+    assert not config.Settings().declared_capacity
+
+
+@pytest.mark.parametrize(
+    "text", ["4", "VCPU", "VCPU=", "VCPU=-1", "VCPU=0", "VCPU=4.5", "vcpu=4", "VCPU=٤", "VCPU=4=5"]
+)
+def test_what_is_no_amount_of_a_resource_class_is_refused(text):
+    with pytest.raises(config.ConfigError, match="VMSVC_HOST_CAPACITY.*VCPU=4,MEMORY_MB=8192"):
+        config.load({"VMSVC_HOST_CAPACITY": f"DISK_GB=1,{text}"})
+
+
+def test_a_resource_class_is_declared_once():
+    with pytest.raises(config.ConfigError, match="VMSVC_HOST_CAPACITY names VCPU twice"):
+        config.load({"VMSVC_HOST_CAPACITY": "VCPU=4,VCPU=4"})

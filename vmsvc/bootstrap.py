@@ -43,6 +43,7 @@ from vmsvc.service.loop_lag import LoopLag
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.retention import Retention
 from vmsvc.service.runtime import Runtime
+from vmsvc.service.scheduling.evidence import EvidenceWatch
 from vmsvc.service.scheduling.rehearsals import Rehearsals
 from vmsvc.service.scheduling.scheduler import Scheduler
 from vmsvc.service.scheduling.snapshot import Snapshots
@@ -97,6 +98,7 @@ class Service:
             self.runtime, self._server_cache, self._listener.wake, list_cache.invalidate, settings.grace_seconds
         )
         self.commands = self._new_commands(list_cache)
+        self._evidence: EvidenceWatch | None = None  # in tenant mode
         self._worker: Worker | None = None
         self._reconciler: Reconciler | None = None
         self._server: HTTPServer | None = None
@@ -106,7 +108,7 @@ class Service:
         self._tls = tls_of(settings)
         self.port = 0
         self._loop_lag = LoopLag(metrics.observe_loop_lag)
-        self._retention = Retention(self.runtime, settings.event_retention_hours)
+        self._retention = Retention(self.runtime, settings.event_retention_hours, settings.evidence_hours)
         self._add_gauges(metrics)
 
     def _new_scheduler(self, metrics: ServiceMetrics) -> Scheduler:
@@ -180,6 +182,11 @@ class Service:
         self.runtime.supervise("mirror", lambda: self._server_cache.run(lambda: self.runtime.mark_ready("mirror")))
         if self.cloud.mode == "operator":
             self.runtime.supervise("fleet", lambda: self._host_cache.run(lambda: self.runtime.mark_ready("fleet")))
+        else:
+            self._evidence = self._evidence or EvidenceWatch(
+                self.runtime, self._server_cache, self.settings.evidence_hours
+            )
+            self.runtime.supervise("evidence", self._evidence.run)
         self.runtime.supervise("scheduler", self._scheduler.run)
         self._worker = self._new_worker(deployment)
         self.runtime.supervise("actuator", self._worker.run)
@@ -274,6 +281,9 @@ def _policy(settings: Settings, timing: Timing) -> Policy:
         settings.max_victims,
         patience=2 * settings.grace_seconds + timing.removal,
         notices=settings.grace_seconds > 0,
+        declared=settings.declared_capacity,
+        likely=settings.tenant_eviction == "likely",
+        evidence_hours=settings.evidence_hours,
     )
 
 

@@ -13,6 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
+from vmsvc.domain.resources import Resources
 from vmsvc.store.address import BadAddress, parse_url
 from vmsvc.web.http.settings import is_loopback
 
@@ -24,6 +25,8 @@ OTHERS = frozenset({"VMSVC_URL", "VMSVC_TOKEN", "VMSVC_TEST_CLOUD"})
 #: that the C library takes for an address (`127.1`, `0x7f000001`) counts as a name.
 _PART = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}$)(?:{_PART}\.)*(?=[a-z]){_PART}", re.IGNORECASE | re.ASCII)
+#: What Placement takes as the name of a resource class.
+_RESOURCE_CLASS = re.compile(r"[A-Z0-9_]{1,255}", re.ASCII)
 
 
 class ConfigError(Exception):
@@ -99,6 +102,26 @@ class Settings:
     victim_policy: Annotated[
         str, About("which of equal candidates is chosen", choices=("least_lost", "oldest_first", "newest_first"))
     ] = "least_lost"
+    host_capacity: Annotated[
+        str,
+        About(
+            "tenant mode: what each host has for this project, in Placement's resource classes, as "
+            "`VCPU=4,MEMORY_MB=8192,DISK_GB=80`; of a class that is left out nothing counts as free. Empty: vmsvc goes "
+            "by what the project's servers held on a host at one moment"
+        ),
+    ] = ""
+    tenant_eviction: Annotated[
+        str,
+        About(
+            "tenant mode: `likely`: evict also where victims and capacity for which there is evidence make up a "
+            "request together; `sure`: only where victims alone are as large as the request",
+            choices=("likely", "sure"),
+        ),
+    ] = "likely"
+    evidence_hours: Annotated[
+        float,
+        About("hours for which vmsvc keeps evidence of what hosts can hold (tenant mode)", least=0.01, most=87600),
+    ] = 168.0
     request_timeout: Annotated[
         float, About("seconds that a POST waits before the answer is 202", least=0, most=86400)
     ] = 300.0
@@ -180,6 +203,11 @@ class Settings:
     tls_key: Annotated[str, About("file of the certificate's key (PEM), if that is another file")] = ""
 
     @property
+    def declared_capacity(self) -> Resources:
+        """What each host has for the project, as `host_capacity` says; empty where it says nothing."""
+        return amounts(self.host_capacity)
+
+    @property
     def host_names(self) -> frozenset[str]:
         """The names in `hosts`."""
         return frozenset(name.lower() for name in listed(self.hosts))
@@ -207,6 +235,27 @@ class Settings:
 def listed(text: str) -> frozenset[str]:
     """The words of a list with commas."""
     return frozenset(word.strip() for word in text.split(",") if word.strip())
+
+
+def amounts(text: str) -> Resources:
+    """`VCPU=4,MEMORY_MB=8192` as a vector. Raises ConfigError."""
+    found: dict[str, int] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, amount = (word.strip() for word in part.partition("="))
+        if (
+            not _RESOURCE_CLASS.fullmatch(name)
+            or not amount.isascii()
+            or not amount.isdigit()
+            or not 0 < int(amount) < 2**31
+        ):
+            raise ConfigError(
+                f"VMSVC_HOST_CAPACITY: {part!a} is no amount of a resource class; write "
+                "VCPU=4,MEMORY_MB=8192,DISK_GB=80"
+            )
+        if name in found:
+            raise ConfigError(f"VMSVC_HOST_CAPACITY names {name} twice")
+        found[name] = int(amount)
+    return Resources(found)
 
 
 def networks_and_names(text: str) -> tuple[list[IPv4Network | IPv6Network], list[str]]:
@@ -298,3 +347,4 @@ def _require_sense(settings: Settings) -> None:
             except BadAddress as error:
                 raise ConfigError(f"{variable(name)}: {error}") from None
     networks_and_names(settings.trusted_proxies)
+    amounts(settings.host_capacity)

@@ -1,4 +1,4 @@
-// An answer of `GET capacity` as bars. Read tolerantly: a tenant sees no hosts, a cloud may have no limit.
+// An answer of `GET capacity` as bars. Read tolerantly: a tenant sees hosts by evidence, a cloud may have no limit.
 
 const CLASSES = {
   VCPU: ["vCPU", count], cores: ["vCPU", count],
@@ -51,12 +51,26 @@ function quotaBin(quota) {
   return { name: "quota:", title: "Quota", available: true, measures };
 }
 
+const SHOWN_OF_ID = 8;
+
 function hostBin(host) {
   const total = host.capacity ?? {};
+  const id = host.host_id;
   return {
-    name: `host:${host.name}`, title: host.name, available: host.available !== false,
+    name: `host:${host.name}`, title: id ? `Host ${id.slice(0, SHOWN_OF_ID)}` : host.name,
+    available: host.available !== false, byEvidence: Boolean(id), words: evidenceOf(host),
     measures: classesOf(total).map(name => measure(name, total[name], host)),
   };
+}
+
+/** What there is evidence for on a host of a tenant, in sentences; "" on a host that is known. */
+function evidenceOf({ host_id: id, evidence = [], refusals = [] }) {
+  if (!id) {
+    return "";
+  }
+  const words = evidence.map(({ words: text }) => text);
+  const since = refusals.length ? ["since then the cloud refused a request that should have fitted"] : [];
+  return [...words, ...since].join("; ") || "only what is held there now is known";
 }
 
 function sumOf(hosts) {
@@ -69,7 +83,8 @@ function sumOf(hosts) {
     PARTS.forEach(part => { sum.amounts[part] += amounts[part]; });
     sums.set(title, sum);
   }
-  const title = `${hosts.length} ${hosts.length === 1 ? "host" : "hosts"}`;
+  const title = `${hosts.length} ${hosts.length === 1 ? "host" : "hosts"}${
+    hosts.some(({ byEvidence }) => byEvidence) ? ", by evidence" : ""}`;
   return { name: "all:", title, available: true, measures: [...sums.values()] };
 }
 
@@ -101,9 +116,9 @@ export function fits({ flavors = [] }) {
   }));
 }
 
-/** All vCPUs there are: of the hosts that are up, else by the quota; null when there is no limit. */
+/** All vCPUs there are: of the hosts that are known and up, else by the quota; null when there is no limit. */
 export function totalOf({ quota, hosts }) {
-  const up = (hosts ?? []).filter(({ available }) => available !== false);
+  const up = (hosts ?? []).filter(({ available, host_id: id }) => available !== false && !id);
   const limit = quota?.limit?.cores;
   return up.length ? up.reduce((sum, { capacity }) => sum + (capacity?.VCPU ?? 0), 0) : (limit > 0 ? limit : null);
 }

@@ -48,7 +48,7 @@ export class CapacityPanel {
     mode.hidden = !capacity.mode;
     write(mode, capacity.mode ?? "");
     mark(mode, "title", capacity.mode === "operator"
-      ? "Operator's credentials: hosts are known" : "A project's credentials: the quota is known, hosts are not");
+      ? "Operator's credentials: hosts are known" : "A project's credentials: the quota is known, hosts by evidence alone");
     const { wholes, hosts } = bins(capacity);
     this.#showTiles(this.#whole, wholes, "whole");
     this.#showTiles(this.#hosts, hosts, "host");
@@ -68,7 +68,8 @@ export class CapacityPanel {
     for (const bin of bins) {
       const tile = this.#tiles.get(bin.name) ?? this.#tile(home, bin.name, kind);
       write(tile.title, bin.title);
-      write(tile.note, bin.available ? "" : "not available");
+      write(tile.note, bin.byEvidence ? "by evidence" : bin.available ? "" : "not available");
+      mark(tile.element, "title", bin.words || null);
       mark(tile.element, "data-down", !bin.available);
       bin.measures.forEach((measure, index) => {
         tile.bars[index] ??= this.#bar(tile.element);

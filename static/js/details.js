@@ -5,7 +5,7 @@ import {
   createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, isWithoutRow, keyOf, kindOf, nameOf,
   stateOf, statusNote, toneOf,
 } from "./vm.js";
-import { criterionOf, preemptorOf, sentenceOf } from "./event_text.js";
+import { certaintyOfNotice, criterionOf, preemptorOf, sentenceOf } from "./event_text.js";
 
 const KIND_WORDS = { standard: "standard", preemptible: "preemptible", foreign: "not made by vmsvc" };
 const NO_RECORD = "made by vmsvc, but no record here knows it: see docs/how-to/runbook.md, “The database is lost”";
@@ -87,6 +87,7 @@ export class DetailsDialog extends EventTarget {
       ["Evicted at", dateTime(deadline)],
       ["Capacity for", state === "noticed" || state === "evicting" ? preemptorOf({ vm }, this.#find)?.name : ""],
       ["Decided by", criterionOf({ vm })],
+      ["Certainty", certaintyOfNotice({ vm })],
       ["Fault", vm.fault?.message ?? vm.fault],
       ["Cloud's id", vm.id === vm.vmsvc_id ? "" : vm.id],
       ["vmsvc's id", isOurs(vm) ? vm.vmsvc_id : ""],

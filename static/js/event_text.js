@@ -11,6 +11,24 @@ export function criterionOf(data) {
   return String(noticeOf(data).criterion ?? "");
 }
 
+/** How certain a plan is, as a sentence; "" where nobody says. */
+export function certaintyOf({ certainty, evidence }) {
+  if (certainty === "likely") {
+    return `Likely, not sure: ${evidence ?? "it counts on capacity for which there is evidence"}.`;
+  }
+  return certainty === "sure" ? "Sure: all that the plan counts on is known." : "";
+}
+
+/** True for a victim whose plan is only likely. */
+export function isLikely(data) {
+  return noticeOf(data).certainty === "likely";
+}
+
+/** How certain the plan is that a victim belongs to, as a sentence. */
+export function certaintyOfNotice(data) {
+  return certaintyOf(noticeOf(data));
+}
+
 /** The preemptor that a victim is evicted for, as {id, name}, or null. `find` looks up a VM by id. */
 export function preemptorOf(data, find = () => undefined) {
   const { makes_room_for: ofEvent, for: ofVm, request } = noticeOf(data);
@@ -50,6 +68,7 @@ export function sentenceOf({ type, data }, find) {
     Number.isFinite(deadline) && `until ${clockTime(deadline)}`,
     preemptor && `capacity for ${preemptor.name}`,
     criterionOf(data) || reason,
+    isLikely(data) && "likely",
     noticeOf(data).delivery === "event" && "its guest cannot read this",
   ].filter(Boolean).join(" · ");
 }

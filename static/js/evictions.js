@@ -1,6 +1,7 @@
 // The record of an eviction as a person reads it: victim, preemptor, reason, and when each step was done.
 
 import { el } from "./dom.js";
+import { certaintyOf } from "./event_text.js";
 import { clockTime, dateTime, lasted } from "./time.js";
 import { toneOf } from "./vm.js";
 
@@ -34,12 +35,13 @@ function titleOf({ vm, request, reason }, whose) {
   return request ? `Capacity for ${request.name}` : REASONS[reason] || reason;
 }
 
-function facts({ bin, criterion, cost, runner_up: next, optimal, wasted, round, delivery, exempt }) {
+function facts({ bin, criterion, cost, runner_up: next, optimal, certainty, evidence, wasted, round, delivery, exempt }) {
   const rows = [
     ["Where", bin],
     ["Decided by", criterion],
     ["Cost of the plan", costOf(cost)],
     ["Next best", next ? costOf(next) : ""],
+    ["Certainty", certaintyOf({ certainty, evidence })],
     ["Round", round > 1 ? String(round) : ""],
     ["Note", optimal === false ? "A better plan was not ruled out." : ""],
     ["For nothing", wasted],

@@ -1,7 +1,7 @@
 import { byId, el, mark, write } from "./dom.js";
 import { clockTime, countdown, spoken } from "./time.js";
 import { flavorOf, hostOf, isReleasable, keyOf, nameOf } from "./vm.js";
-import { criterionOf, deadlineOf, graceOf, preemptorOf } from "./event_text.js";
+import { certaintyOfNotice, criterionOf, deadlineOf, graceOf, isLikely, preemptorOf } from "./event_text.js";
 
 const TITLE = document.title;
 // How long the outcome stays in sight.
@@ -81,6 +81,7 @@ export class Notices extends EventTarget {
     const simulated = data.simulated ?? vm.notice?.simulated;
     addFact("Capacity for", preemptor?.name);
     addFact("Decided by", criterion);
+    addFact("Certainty", isLikely({ ...data, vm }) && certaintyOfNotice({ ...data, vm }));
     addFact("Why", preemptor ? "" : data.reason || (simulated ? "practice" : "its lifetime ends"));
     addFact("Then", data.notice_only ?? vm.notice?.notice_only ? "it is reprieved" : "");
     mark(clock, "title", Number.isFinite(deadline) ? `Until ${clockTime(deadline)}` : null);

@@ -1,4 +1,5 @@
 import { el } from "./dom.js";
+import { certaintyOf } from "./event_text.js";
 import { flavorOf, hostOf, kindOf, nameOf } from "./vm.js";
 
 const MOST = 8;
@@ -36,7 +37,7 @@ function victim(id, vm) {
   return el("li", {}, el("strong", {}, nameOf(vm)), el("span", { class: "note" }, about.filter(Boolean).join(" · ")));
 }
 
-function reasons({ criterion, optimal }) {
-  return [criterion && `What decided: ${criterion}.`, optimal === false && "A better choice was not ruled out."]
-    .filter(Boolean).map(text => el("p", {}, text));
+function reasons({ criterion, optimal, certainty, evidence }) {
+  return [criterion && `What decided: ${criterion}.`, optimal === false && "A better choice was not ruled out.",
+    certaintyOf({ certainty, evidence })].filter(Boolean).map(text => el("p", {}, text));
 }

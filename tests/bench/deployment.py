@@ -30,11 +30,18 @@ class Deployment:
     """A context manager: inside, the service is ready. `settings` are the service's own, by field name."""
 
     def __init__(
-        self, *, mode: str = "operator", hosts: int = 20, room: int = 500, cloud: dict | None = None, **settings: object
+        self,
+        *,
+        mode: str = "operator",
+        hosts: int = 20,
+        room: int = 500,
+        ram_mb: int | None = None,
+        cloud: dict | None = None,
+        **settings: object,
     ):
         self.folder = Path(tempfile.mkdtemp(prefix="vmsvc-bench-"))
         self._running = start(
-            self.folder / "cloud", hosts=hosts, vcpus=room, ram_mb=room * 1024, **{**QUICK, **(cloud or {})}
+            self.folder / "cloud", hosts=hosts, vcpus=room, ram_mb=ram_mb or room * 1024, **{**QUICK, **(cloud or {})}
         )
         self.sim = Sim(self._running)
         self._postgres = Postgres(self.folder / "database")

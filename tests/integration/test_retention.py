@@ -66,7 +66,7 @@ def places(store, text):
 async def test_one_round_removes_all_that_is_too_old(store, runtime):
     store.rows(EVENTS, HOURS * 3600 + 3600, 12_000)
     store.rows(EVENTS, HOURS * 3600 - 600, 100)
-    kept = Retention(runtime, HOURS)
+    kept = Retention(runtime, HOURS, HOURS)
     await kept.round()
     assert store.rows("SELECT count(*), min(seq) FROM event") == [{"count": 100, "min": 12_001}]
     assert store.rows("SELECT removed_seq FROM watermark") == [{"removed_seq": 12_000}]
@@ -76,7 +76,7 @@ async def test_one_round_removes_all_that_is_too_old(store, runtime):
 @pytest.mark.gen_test(timeout=60)
 async def test_the_oldest_event_is_never_older_than_its_age_and_a_round_while_time_goes_by(store, runtime):
     """An hour of a hundred events a second, in steps of ten minutes: the clock is set on by making all events older."""
-    kept = Retention(runtime, 1 / 6)
+    kept = Retention(runtime, 1 / 6, 1)
     for _ in range(6):
         store.rows(EVENTS, 60, 6_000)
         store.rows("UPDATE event SET time = time - interval '10 minutes'")

@@ -6,7 +6,7 @@ does is the referee's.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -17,6 +17,8 @@ from tests.unit.referee import Cloud, Referee, Wanted
 from tests.unit.shown import (
     NOW,
     cloud_id,
+    held_of,
+    policy_of,
     rehearsed,
     request_row,
     row_of,
@@ -26,17 +28,20 @@ from tests.unit.shown import (
     shown_server,
     why_not_accepted,
 )
+from tests.unit.stood import Stood
+from vmsvc.cloud.port import Server
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Precedents, Request
-from vmsvc.domain.resources import Resources
+from vmsvc.domain.resources import Resources, total
 from vmsvc.scheduling.batching import without_unneeded
-from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.changes import Change, change_world
 from vmsvc.scheduling.decide import decide
 from vmsvc.scheduling.decide_all import decide_next, in_turn
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Wait
+from vmsvc.scheduling.host_groups import note_refusals
 from vmsvc.scheduling.verification import WaitingRequest
 from vmsvc.scheduling.world import World
+from vmsvc.service.scheduling.apply import kept_basis
 from vmsvc.service.scheduling.requests import request_of
 from vmsvc.service.scheduling.scheduler import if_refused
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
@@ -85,13 +90,17 @@ class Episode:
         self._look, self._look_back = look, look_back
         self._rng = random.Random(cloud.seed)
         self._now = NOW
-        self._builder = WorldBuilder(Policy(max_victims=cloud.max_victims))
+        self._builder = WorldBuilder(policy_of(cloud))
+        self.stood = Stood(cloud)
+        self._unread: dict[str, int] = {}  # request -> when the cloud refused it, until a pass reads that
         self.rows: dict[str, VmRow] = {}
         self.requests: dict[str, SimpleNamespace] = {}
         self.reservations: dict[str, SimpleNamespace] = {}
         self._changed: set[str] = set()
         self._shown: dict[str, dict] = {"servers": {}, "hosts": {}}
         self.memory = Memory()
+        for host_id, resources in held_of(cloud):
+            self.memory.held(host_id, resources, NOW - timedelta(days=1))
         self.exempt: set[str] = set()
         self._round_of: dict[str, int] = {}
         self._thieves = list(cloud.thieves)
@@ -154,6 +163,9 @@ class Episode:
         all_of_them = len(waiting) == len(pending)
         requests, changes = {one.request.id: one.request for one in waiting}, []
         waiting = in_turn(waiting, world)
+        self._read_refusals([one.request for one in waiting])
+        for host_id, refusal in note_refusals([one.request for one in waiting], world):
+            self.memory.refused(host_id, refusal)
         while waiting:
             together = list(decide_next(waiting, world, 0.0))
             self.decisions += len(together)
@@ -202,7 +214,13 @@ class Episode:
             case Evict(kind=kind, bin=name):
                 self._evict(
                     row,
-                    SimpleNamespace(vm_id=row.id, bin_kind=kind, bin=name, members=change.members),
+                    SimpleNamespace(
+                        vm_id=row.id,
+                        bin_kind=kind,
+                        bin=name,
+                        members=change.members,
+                        evidence=change.decision.basis and kept_basis(change.decision.basis),
+                    ),
                     [notice.vm_id for notice in change.notices],
                 )
             case Postpone():
@@ -304,6 +322,8 @@ class Episode:
     def _refused(self, row: Any, slug: str, words: str) -> None:
         """As service.acting.create_server writes it down."""
         self.outcomes[row.id].refusals.append(slug)
+        if slug == "no_capacity" and self.cloud.mode == "tenant":
+            self._unread[row.id] = self.stood.refused(self.referee, self.wanted[row.id], after_round=row.rounds > 0)
         by_host = False
         if row.host and slug != "quota_exceeded":
             row.avoid = [*row.avoid, row.host]
@@ -343,13 +363,17 @@ class Episode:
             if self.cloud.mode == "operator"
             else {}
         )
+        if self.cloud.mode == "tenant":
+            self._see_what_stands(servers.values())
         self._builder.add_changes(CloudChanges(self._news("servers", servers), self._news("hosts", hosts)))
         changed, self._changed = self._changed, set()
         rows = {
             **self.rows,
             **{name: row_of_request(row) for name, row in self.requests.items() if row.state == State.PENDING},
         }
-        promises = Commitments(self._now, list(self.reservations.values()), {}, frozenset(self.exempt))
+        promises = Commitments(
+            self._now, list(self.reservations.values()), {}, frozenset(self.exempt), dict(self.memory.evidence)
+        )
         return self._builder.update(
             rows,
             changed | self.requests.keys(),
@@ -357,6 +381,26 @@ class Episode:
             promises,
             operator=self.cloud.mode == "operator",
         )
+
+    def _read_refusals(self, waiting: list[Request]) -> None:
+        """The service reads the refusals of the requests that wait. It is sure to draw its conclusions from those of
+        plain ones, while nothing has changed since."""
+        if any(row.state == State.BUILDING for row in (*self.rows.values(), *self.requests.values())):
+            return
+        for request in waiting:
+            when = self._unread.pop(request.id, None)
+            if when is not None and not request.conditions and not request.freed_since:
+                self.stood.refused(self.referee, self.wanted[request.id], when, request.refused_rounds > 0)
+
+    def _see_what_stands(self, servers: Iterable[Server]) -> None:
+        """As service.scheduling.evidence writes it down."""
+        self.stood.see(self.referee)
+        held: dict[str, list[Resources]] = {}
+        for server in servers:
+            if server.host_id and server.status in ("ACTIVE", "SHUTOFF"):
+                held.setdefault(server.host_id, []).append(server.resources)
+        for host_id, vectors in held.items():
+            self.memory.held(host_id, total(vectors), self._now)
 
     def _news(self, kind: str, now: dict) -> dict:
         before, self._shown[kind] = self._shown[kind], now

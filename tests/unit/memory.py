@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
+from vmsvc.domain.evidence import HostEvidence, Refusal
 from vmsvc.domain.request import Precedents
 from vmsvc.domain.resources import Resources
 
@@ -14,8 +16,19 @@ class Memory:
     def __init__(self):
         #: (flavor id, image id) -> the hosts that refused such VMs, and how.
         self.cooling: dict[tuple[str, str], dict[str, str]] = {}
+        #: hostId -> what is known of its capacity.
+        self.evidence: dict[str, HostEvidence] = {}
         self._accepted: set[tuple[str, ...]] = set()
         self._futile: dict[tuple, tuple[str, str, int]] = {}
+
+    def held(self, host_id: str, resources: Resources, at: datetime) -> None:
+        """The project's servers hold so much there."""
+        before = self.evidence.get(host_id, HostEvidence())
+        self.evidence[host_id] = before.after_seeing(resources, at, timedelta(hours=7))
+
+    def refused(self, host_id: str, refusal: Refusal) -> None:
+        """A refusal by the cloud shows this."""
+        self.evidence[host_id] = self.evidence.get(host_id, HostEvidence()).after_refusal(refusal)
 
     def cool(self, boot: Mapping[str, Any], host: str, words: str) -> None:
         """A host that had room refused such a VM."""

@@ -1,11 +1,13 @@
 """What is promised of evictions, judged by the referee of a cloud: each decision, and what became of each request."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 from tests.unit.episode import Episode, Outcome, evictable, going
-from tests.unit.referee import Cloud, Promise, Wanted
+from tests.unit.referee import Cloud, Promise, Referee, Server, Wanted
+from tests.unit.stood import Amounts, ours
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Refuse
 
 
@@ -29,6 +31,7 @@ class Promises:
         self._first = min(cloud.wanted, key=lambda one: (one.late, one.preemptible))
         self._foreseen: list[Decision] = []
         self._could = True
+        self._planned: dict[str, list[tuple[str, str, set[str]]]] = {}  # request -> where, how certain, who
         self._there: dict[str, set[str]] = {}  # request -> who was on the host when room began to be made there
         self.evictions = self.refusals = 0
 
@@ -51,18 +54,26 @@ class Promises:
         if any(referee.has_room(host, first) for host in referee.hosts):
             return True
         healthy = all(referee.takes(host, first) and min(referee.free(host)) >= 0 for host in referee.hosts)
-        return (
-            healthy
-            and not referee.over_quota(first)
-            and any(
-                _covers(some, host, first) and referee.at_once(one.name for one in some)
-                for host in referee.hosts
-                for size in range(1, self._cloud.max_victims + 1)
-                for some in combinations(
-                    [referee.servers[name] for name in may_go if referee.servers[name].host == host], size
-                )
+        if not healthy or referee.over_quota(first):
+            return False
+        evident = self._cloud.likely and episode.stood.is_true(referee)
+        return any(
+            _covers(some, host, first)
+            or evident
+            and episode.stood.shows(
+                referee, host, first, _beside(first, ours(referee, host, {one.name for one in some})), False
             )
+            for host, some in self._sets(referee, may_go)
         )
+
+    def _sets(self, referee: Referee, may_go: set[str]) -> Iterator[tuple[str, tuple[Server, ...]]]:
+        """All sets of VMs of one host that may go together."""
+        for host in referee.hosts:
+            there = [referee.servers[name] for name in sorted(may_go) if referee.servers[name].host == host]
+            for size in range(1, min(self._cloud.max_victims, len(there)) + 1):
+                for some in combinations(there, size):
+                    if referee.at_once(one.name for one in some):
+                        yield host, some
 
     # ------------------------------------------------------------ each decision
 
@@ -231,7 +242,7 @@ class Promises:
         promised = self._promised(episode, names)
         servers_and_occupants = [(wanted, None) for wanted, _ in evicting]
 
-        def fit(without: set[str]) -> bool:
+        def fit(without: set[str] = frozenset()) -> bool:
             left = {*gone, *victims} - without
             quota = not any(
                 episode.referee.over_quota(
@@ -240,7 +251,8 @@ class Promises:
                 for at, (wanted, _) in enumerate(servers_and_occupants)
             )
             return quota and all(
-                plan.kind != "host_id" or self._group_gives(episode, plan.bin, evicting, left) for _, plan in evicting
+                plan.kind != "host_id" or self._group_gives(episode, plan.bin, evicting, left, not without)
+                for _, plan in evicting
             )
 
         for wanted, plan in evicting:
@@ -251,13 +263,14 @@ class Promises:
                 zone = episode.referee.hosts[host].zone
                 if plan.members is None:
                     self._there[wanted.name] = {one.name for one in episode.referee.on(host) if one.ours}
+                self._is_the_best_of_its_kind(episode, wanted, plan, host)
                 _require(
                     wanted.zone in (None, zone),
                     "nobody goes unless it then fits",
                     f"{plan.victims} go on {plan.bin} in zone {zone} for {wanted}",
                 )
         _require(
-            fit(set()),
+            fit(),
             "nobody goes unless it then fits",
             f"{victims} are noticed for {evicting}: quota {self._cloud.quota}, then used "
             f"{episode.referee.quota_used({*gone, *victims})}",
@@ -265,15 +278,59 @@ class Promises:
         for victim in victims if as_one else ():
             _require(not fit({victim}), "nobody goes who could stay", f"{evicting} fit without {victim} of {victims}")
 
+    def _is_the_best_of_its_kind(self, episode: Episode, wanted: Wanted, plan: Evict, host: str) -> None:
+        """A likely plan is made only where it may be, where there is no sure one, and once on a host."""
+        if plan.certainty == "sure":
+            over = min(episode.referee.free(host)) < 0  # over-committed: nobody can tell
+            self._planned.setdefault(wanted.name, []).append((host, "over" if over else "sure", set(plan.victims)))
+            return
+        planned = self._planned.setdefault(wanted.name, [])
+        _require(self._cloud.likely, "likely plans are made where they may be", f"{plan} for {wanted}")
+        if plan.members is not None or not self._alone:
+            planned.append((host, "likely", set(plan.victims)))
+            return
+        went = {victim for victims in episode.outcomes[wanted.name].rounds for victim in victims}
+        again = [others for at, kind, others in planned if (at, kind) == (host, "likely") and others & went]
+        tried = again and "no_capacity" in episode.outcomes[wanted.name].refusals[1:]
+        _require(
+            not (tried and self._calm),
+            "a likely plan costs one round",
+            f"{again} went on {host}, and now {plan.victims}",
+        )
+        referee, may_go = episode.referee, evictable(episode, known=True)
+        zoned = [
+            some
+            for at, some in self._sets(referee, may_go)
+            if wanted.zone in (None, referee.hosts[at].zone) and _covers(some, at, wanted)
+        ]
+        _require(
+            not zoned or referee.over_quota(wanted) != "",
+            "sure before likely",
+            f"{plan.victims} go for {wanted}, but {zoned} are enough by themselves",
+        )
+        planned.append((host, "likely", set(plan.victims)))
+
     def _group_gives(
-        self, episode: Episode, group: str, evicting: list[tuple[Wanted, Evict]], leaving: set[str]
+        self,
+        episode: Episode,
+        group: str,
+        evicting: list[tuple[Wanted, Evict]],
+        leaving: set[str],
+        all_of_them: bool = True,
     ) -> bool:
         """True when what has left and leaves there, since room began to be made, gives all that those need together who
-        are to go there."""
+        are to go there (beside what the plan took to be free); or, for a new likely plan, when all that is there then
+        stood there at one moment. `all_of_them`: what only the service's caution keeps from counting counts too."""
         host, servers = group.removeprefix("id-of-"), episode.referee.servers
         names = {wanted.name for wanted, plan in evicting if plan.bin == group} | {
             name for name, kept in episode.reservations.items() if kept.bin == group
         }
+        likely = [wanted for wanted, plan in evicting if plan.bin == group and plan.certainty == "likely"]
+        if likely:
+            after = ours(episode.referee, host, {*leaving, *names})
+            for name in names:
+                after = _beside(episode.wanted[name], after)
+            return episode.stood.shows(episode.referee, host, likely[0], after, all_of_them)
         there = set().union(*(self._there[name] for name in names))
         left = [episode.known[name] for name in there if name not in servers or name in leaving]
         left = [one for one in left if one.host == host and one.status != "ERROR"]
@@ -283,7 +340,10 @@ class Promises:
             return sum(getattr(one.flavor, name) for one in of)
 
         needs = {name: amount((episode.wanted[one] for one in names), name) for name in ("vcpus", "ram", "disk")}
-        return all(amount(left, name) - amount(came, name) >= need for name, need in needs.items() if need)
+        free = _taken_to_be_free(next((kept for kept in episode.reservations.values() if kept.bin == group), None))
+        return all(
+            free.get(name, 0) + amount(left, name) - amount(came, name) >= need for name, need in needs.items() if need
+        )
 
     # ------------------------------------------------------------ refusals
 
@@ -323,6 +383,7 @@ class Promises:
                 _require(right, "the right reason", f"{name}: {outcome}")
             if self._foreseen and not outcome.decisions:
                 self._as_foreseen(outcome, Refuse(outcome.error, outcome.message))
+            self._sure_is_sure(episode, name, outcome)
         first = episode.outcomes[self._first.name]
         sure = self._alone or not any(one.mute or one.stubborn for one in self._cloud.servers)
         if self._calm and self._could and sure and not self._first.preemptible:
@@ -330,6 +391,39 @@ class Promises:
             _require(
                 first.placed or tried, "who can be served is served", f"{self._first}: {first.error} {first.message}"
             )
+
+    def _sure_is_sure(self, episode: Episode, name: str, outcome: Outcome) -> None:
+        """Where all victims of a sure plan have left, and nobody took their room, the request was built."""
+        wanted, referee = episode.wanted[name], episode.referee
+        if self._operator or not self._calm or not self._alone or outcome.error != "no_capacity":
+            return
+        for (host, certainty, victims), went in zip(self._planned.get(name, ()), outcome.rounds):
+            gone = [episode.known[victim] for victim in went]
+            _require(
+                not (
+                    certainty == "sure"
+                    and victims == {*went}
+                    and _covers(gone, host, wanted)
+                    and referee.takes(host, wanted)
+                ),
+                "a sure plan is sure",
+                f"{went} left {host} for {wanted}, which was refused: {outcome.message}",
+            )
+
+
+def _taken_to_be_free(kept: Any) -> dict[str, int]:
+    """What the plan of this reservation counts on besides its victims."""
+    free = (getattr(kept, "evidence", None) or {}).get("free", {})
+    return {
+        "vcpus": free.get("VCPU", 0),
+        "ram": free.get("MEMORY_MB", 0) // 1024,
+        "disk": free.get("DISK_GB", 0),
+    }
+
+
+def _beside(wanted: Wanted, there: Amounts) -> Amounts:
+    """What is there, and the request."""
+    return there[0] + wanted.flavor.vcpus, there[1] + wanted.flavor.ram, there[2] + wanted.flavor.disk
 
 
 def _require(held: bool, promise: str, what: str) -> None:

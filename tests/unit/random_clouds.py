@@ -17,7 +17,7 @@ def random_cloud(rng: random.Random, mode: str) -> Cloud:
     servers = tuple(_servers(rng, hosts))
     wanted = _wanted(rng, zones)
     thieves = rng.choice([()] * 8 + [("host",), ("quota",), ("host", "host"), ("quota", "host", "host")])
-    return Cloud(
+    cloud = Cloud(
         mode,
         hosts,
         servers,
@@ -27,6 +27,21 @@ def random_cloud(rng: random.Random, mode: str) -> Cloud:
         max_victims=rng.choice((20, 20, 20, 20, 1, 2, 3)),
         seed=rng.randrange(1000),
     )
+    return cloud if mode == "operator" else _with_evidence(rng, cloud)
+
+
+def _with_evidence(rng: random.Random, cloud: Cloud) -> Cloud:
+    """A tenant's cloud, with what its hosts have held: often all of a host, though others may be there by now."""
+
+    def stood(host: Host) -> Flavor:
+        part = rng.choice((0, 0, 0, 1, 2))
+        return Flavor(max(1, host.vcpus - part), max(1, host.ram - rng.choice((0, part, 1))), host.disk)
+
+    share = rng.choice((0.0, 0.5, 1.0))
+    held = tuple((host.name, stood(host)) for host in cloud.hosts for _ in range(2) if rng.random() < share)
+    some = rng.choice(cloud.hosts)
+    declared = _often(rng, None, Flavor(some.vcpus, some.ram, some.disk), Flavor(some.vcpus, some.ram, 0), share=0.15)
+    return replace(cloud, held=held, declared=declared, likely=_often(rng, True, False))
 
 
 def crowded_cloud(rng: random.Random, mode: str) -> Cloud:
@@ -147,7 +162,7 @@ def _request(rng: random.Random, name: str, zones: tuple[str, ...]) -> Wanted:
         preemptible=rng.random() < 0.06,
         odd=rng.random() < 0.04,
         spoilt=rng.random() < 0.02,
-        late=_often(rng, 0, 1, 2, share=0.2) if name != "wanted-1" else 0,
+        late=_often(rng, 0, 1, 2, 5, 8, share=0.3) if name != "wanted-1" else 0,
     )
 
 
@@ -185,13 +200,17 @@ def shrunk(cloud: Cloud, fails: Callable[[Cloud], bool]) -> Cloud:
 
 
 def _smaller(cloud: Cloud) -> Iterator[Cloud]:
-    for kind in ("wanted", "servers", "hosts", "thieves"):
+    for kind in ("wanted", "servers", "hosts", "thieves", "held"):
         items = getattr(cloud, kind)
         for at in range(len(items)):
             if kind != "wanted" or len(items) > 1:
                 gone = replace(cloud, **{kind: (*items[:at], *items[at + 1 :])})
                 if kind == "hosts":
-                    gone = replace(gone, servers=tuple(one for one in cloud.servers if one.host != items[at].name))
+                    gone = replace(
+                        gone,
+                        servers=tuple(one for one in cloud.servers if one.host != items[at].name),
+                        held=tuple(one for one in cloud.held if one[0] != items[at].name),
+                    )
                 yield gone
     for kind in ("wanted", "servers", "hosts"):
         items = getattr(cloud, kind)

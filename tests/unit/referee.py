@@ -114,7 +114,8 @@ class Wanted(Literal):
 @dataclass(frozen=True, repr=False)
 class Cloud(Literal):
     """All of it at the beginning. `quota`: instances, cores, GiB; -1 is unlimited. `thieves`: what an outsider takes
-    ("host" or "quota") each time when room that was made is about to be used."""
+    ("host" or "quota") each time when room that was made is about to be used. To a tenant: `held`, what the project's
+    servers held on a host before; `declared`, what is said of each host; `likely`, whether evidence is trusted."""
 
     mode: str
     hosts: tuple[Host, ...]
@@ -124,6 +125,9 @@ class Cloud(Literal):
     thieves: tuple[str, ...] = ()
     max_victims: int = 20
     seed: int = 0
+    held: tuple[tuple[str, Flavor], ...] = ()
+    declared: Flavor | None = None
+    likely: bool = True
 
 
 Promise = tuple[Wanted, str | None]  # a request, and the host that is kept for it if there is one

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.unit import referee
-from tests.unit.referee import Referee, Server, Wanted
+from tests.unit.referee import Cloud, Referee, Server, Wanted
 from vmsvc.cloud import port
 from vmsvc.cloud.port import MARK
 from vmsvc.domain.acceptance import Objection, Verdict, is_peculiar, objection
@@ -16,6 +16,7 @@ from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.scheduling.candidates import Policy
 from vmsvc.service.catalog import ResolvedRequest
 from vmsvc.service.commands import Commands, CreateVm
 from vmsvc.store.vm_cache import VmRow
@@ -83,6 +84,20 @@ def shown_host(judge: Referee, name: str) -> Host:
         traits=frozenset(place.traits),
         hypervisor=Hypervisor("QEMU", cpu={"arch": place.arch}),
     )
+
+
+def policy_of(cloud: Cloud) -> Policy:
+    """The settings of the service there."""
+    return Policy(
+        max_victims=cloud.max_victims,
+        declared=_room(cloud.declared) if cloud.declared else Resources(),
+        likely=cloud.likely,
+    )
+
+
+def held_of(cloud: Cloud) -> list[tuple[str, Resources]]:
+    """By hostId, what the project's servers have held there before."""
+    return [(f"id-of-{host}", _room(flavor)) for host, flavor in cloud.held]
 
 
 def cloud_id(name: str) -> str:

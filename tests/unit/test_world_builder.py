@@ -15,6 +15,7 @@ from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.scheduling.candidates import Policy, as_candidate
 from vmsvc.scheduling.decide import decide
 from vmsvc.scheduling.decisions import Evict
+from vmsvc.scheduling.host_groups import held_now
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store.models import Reservation
 from vmsvc.store.vm_cache import VmRow
@@ -27,7 +28,8 @@ STATES = (State.PENDING, State.BUILDING, *[State.ACTIVE] * 5, State.NOTICED, Sta
 class Life:
     """Rows, servers and hosts that change at random, and a world that is kept."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, operator=True):
+        self.operator = operator
         self.rng = random.Random(seed)
         self.kept = WorldBuilder(POLICY)
         self.rows, self.servers, self.hosts, self.lost = {}, {}, {}, {}
@@ -63,7 +65,9 @@ class Life:
             self.servers[name] = server(
                 name,
                 host=rng.choice(("sim-1", "sim-2") * 3 + (None,)),
-                status=rng.choice(("ACTIVE",) * 5 + ("ERROR",)),
+                status=rng.choice(("ACTIVE",) * 5 + ("ERROR", "BUILD", "SHELVED_OFFLOADED")),
+                host_id=rng.choice(("id-1", "id-2", "")),
+                resources=Resources({"VCPU": rng.choice((1, 2))}),
                 locked=rng.random() < 0.2,
                 metadata={MARK: rng.choice((name,) * 7 + ("H",)).lower()},
             )
@@ -104,7 +108,7 @@ class Life:
         anew = WorldBuilder(POLICY)
         anew.add_changes(CloudChanges(self.servers, self.hosts))
         rows = {**self.rows, "w": VmRow(*(getattr(row("w", State.PENDING), column) for column in VmRow._fields))}
-        how = {"operator": True, "added": self.added, "removed": self.removed}
+        how = {"operator": self.operator, "added": self.added, "removed": self.removed}
         promises = Commitments(now, self.reservations, self.lost, self.exempt)
         worlds = (
             self.kept.update(rows, self.changed | {"w"}, self.quota, promises, **how),
@@ -145,6 +149,30 @@ def test_whatever_changed_it_shows_the_same_world(seed):
         assert decide(asked, kept) == decision
         evictions += isinstance(decision, Evict) and bool(decision.victims)
     assert evictions
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_tenant_s_hosts_hold_is_the_same_whatever_changed(seed):
+    """All servers count once: by their VM, or as foreign."""
+    life, foreign = Life(seed, operator=False), 0
+    for at in range(120):
+        life.step()
+        if at % 40 == 39:
+            life.kept.forget()
+            life.changed.update(life.rows)
+        kept, anew = life.worlds(NOW + timedelta(seconds=at))
+        assert kept.foreign == anew.foreign
+        assert held_now(kept) == held_now(anew)
+        for host_id, held in held_now(kept).items():
+            there = [one for one in life.servers.values() if one.host_id == host_id]
+            holding = [one.resources["VCPU"] for one in there if one.status != "SHELVED_OFFLOADED"]
+            gone = [
+                vm for vm in kept.vms.values() if vm.present and vm.host_id == host_id and vm.cloud_id in life.removed
+            ]
+            assert held["VCPU"] >= sum(holding), "whoever may hold something there is counted"
+            assert gone or held["VCPU"] <= 2 * len(there), (held, there)
+        foreign += bool(kept.foreign)
+    assert foreign
 
 
 def test_what_the_largest_owner_loses_touches_no_host():

@@ -139,10 +139,12 @@ class Server:
 @dataclass(frozen=True, slots=True)
 class ServerPage:
     """All servers of the project, or those that changed. `as_of` is the cloud's own clock when reading began, less
-    a margin: pass it as the next `changes_since`. So a change can be shown twice and is never missed."""
+    a margin: pass it as the next `changes_since`. So a change can be shown twice and is never missed. `at_once`: the
+    list came in one answer, so it is as of one moment."""
 
     servers: tuple[Server, ...]
     as_of: datetime
+    at_once: bool = True
 
 
 @dataclass(frozen=True, slots=True)

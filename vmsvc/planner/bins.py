@@ -37,15 +37,18 @@ class Candidate:
 class Bin:
     """Where a request could go: a host, the project's quota, or a host group (servers with one hostId).
 
+    Bins with one `place` are alternatives: only one of them can be used (empty: no other bin has the place).
+
     When quota and host are both short, a bin holds the vectors of both (`VCPU`... and `cores`...), and the project's
     VMs on other hosts are candidates that free quota only: see `joint_quota`.
     """
 
     id: str
     need: Resources  # what the request needs here
-    free: Resources  # below 0 counts as 0; empty for a host group: nobody knows what is free
+    free: Resources  # below 0 counts as 0
     capacity: Resources  # surplus is a part of it; a class without capacity is measured by the need
     candidates: tuple[Candidate, ...] = ()
+    place: str = ""
 
     @property
     def deficit(self) -> dict[str, int]:

@@ -1,20 +1,20 @@
 """Makes the requests of one pass free no more than they need together: plans equal requests that need victims together,
 and spares the victims of different plans whose capacity other plans free as well."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Resources
-from vmsvc.planner import BatchPlan, NoPlan, plan_batch
-from vmsvc.scheduling.bins import group_bins, quota_bin
+from vmsvc.planner import BatchPlan, Bin, NoPlan, plan_batch
+from vmsvc.scheduling.bins import Group, likely_groups, quota_bin, sure_groups
 from vmsvc.scheduling.candidates import plan_cost, unneeded_victims
 from vmsvc.scheduling.changes import Change
 from vmsvc.scheduling.decide import MAX_ROUNDS, with_fewer_victims
 from vmsvc.scheduling.decisions import Decision, Evict, Place
 from vmsvc.scheduling.free_capacity import free_on_host, free_quota
 from vmsvc.scheduling.host_index import IndexedWorld, options_of
-from vmsvc.scheduling.world import HOST, HOST_GROUP, QUOTA, World
+from vmsvc.scheduling.world import HOST, QUOTA, World
 
 #: Plans for so many requests.
 _Planning = Callable[[int], BatchPlan | NoPlan]
@@ -60,23 +60,35 @@ def decide_batch(requests: Sequence[Request], kind: str, world: IndexedWorld) ->
     """
     if requests[0].rounds >= MAX_ROUNDS or not requests[0].precedents.accepted:
         return None
-    planning = _planning(requests[0], len(requests), kind, world)
-    found = planning and _largest(planning, len(requests))
-    return _decisions(found, kind, world, requests[0]) if found else None
+    for planning, bases in _plannings(requests[0], len(requests), kind, world):
+        if found := _largest(planning, len(requests)):
+            return _decisions(found, kind, world, requests[0], bases)
+    return None
 
 
-def _planning(request: Request, count: int, kind: str, world: IndexedWorld) -> _Planning | None:
-    """The way to plan for several requests like this one; None when they cannot be planned together."""
+def _plannings(
+    request: Request, count: int, kind: str, world: IndexedWorld
+) -> Iterator[tuple[_Planning, Mapping[str, Group]]]:
+    """The ways to plan for several requests like this one, the best first, each with its host groups by the bin's id;
+    none when they cannot be planned together."""
     quota = free_quota(world, request)
     if quota.shortfall:  # the excess over the quota has to leave once, not for each request
-        return None
+        return
     if kind != QUOTA and not quota.soon.covers(
         Resources({item: amount * count for item, amount in request.quota.items()})
     ):
-        return None
+        return
     if kind == HOST:
-        return lambda number: world.up_to_date_index().plan_batch(request, world, number)
-    bins = group_bins(request, world, False) if kind == HOST_GROUP else [quota_bin(request, world, False)]
+        yield lambda number: world.up_to_date_index().plan_batch(request, world, number), {}
+    elif kind == QUOTA:
+        yield _over([quota_bin(request, world, False)], world), {}
+    else:
+        for groups_of in (sure_groups, *((likely_groups,) if world.likely else ())):
+            groups = groups_of(request, world, False)
+            yield _over([each.bin for each in groups], world), {each.bin.id: each for each in groups}
+
+
+def _over(bins: Sequence[Bin], world: IndexedWorld) -> _Planning:
     options = options_of(world)
     return lambda number: plan_batch(
         bins, number, max_victims=options.max_victims, now=options.now, budgets=options.budgets
@@ -96,19 +108,31 @@ def _largest(planning: _Planning, count: int) -> BatchPlan | None:
     return best
 
 
-def _decisions(found: BatchPlan, kind: str, world: World, request: Request) -> list[Decision]:
+def _decisions(
+    found: BatchPlan, kind: str, world: World, request: Request, groups: Mapping[str, Group]
+) -> list[Decision]:
     """One decision per request: the victims of a bin are shared out among the requests that go there."""
     number = sum(share.count for share in found.shares)
     criterion = "the best for this request" if number == 1 else f"the best for {number} requests together"
     decisions: list[Decision] = []
     for share in found.shares:
         fits = not share.victims and kind == HOST and _fit_now(world, share.bin_id, request, share.count)
+        group = groups.get(share.bin_id)
+        cost = plan_cost(found.objective, world)
         for turn in range(share.count):
             victims = share.victims[turn :: share.count]
             decisions.append(
                 Place(share.bin_id)
                 if fits
-                else Evict(kind, share.bin_id, victims, criterion, found.optimal, plan_cost(found.objective, world))
+                else Evict(
+                    kind,
+                    group.host_id if group else share.bin_id,
+                    victims,
+                    criterion,
+                    found.optimal,
+                    cost,
+                    basis=group.basis if group else None,
+                )
             )
     return decisions
 

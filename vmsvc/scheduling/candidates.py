@@ -16,13 +16,17 @@ from vmsvc.scheduling.world import HOST, HOST_GROUP, PROJECT, World
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How victims are chosen: what criterion 3 compares, what it adds for owners that lost VMs lately, and how many
-    victims a plan may have; and for how many seconds a request waits for the budget of an eviction group."""
+    victims a plan may have; for how many seconds a request waits for the budget of an eviction group; and in tenant
+    mode, what is declared of each host, whether likely plans are made, and for how long evidence counts."""
 
     name: str = "least_lost"
     owner_cost: int = 0
     max_victims: int = 20
     patience: float = 600.0
     notices: bool = True  # there is a grace period, in which a guest reads its notice
+    declared: Resources = Resources()
+    likely: bool = True
+    evidence_hours: float = 168.0
 
     @property
     def words(self) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vmsvc.domain.events import instant
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request
@@ -11,15 +12,16 @@ from vmsvc.scheduling.candidates import by_host, candidate_vms, frees
 from vmsvc.scheduling.eligibility import eligible
 from vmsvc.scheduling.free_capacity import FreeCapacity, free_on_hosts, free_quota
 from vmsvc.scheduling.groups import within_budgets
+from vmsvc.scheduling.host_groups import evidence_in_words, evidence_of, held_now
 from vmsvc.scheduling.vms import VmFacts
-from vmsvc.scheduling.world import HOST, UNLIMITED, World
+from vmsvc.scheduling.world import HOST, HOST_GROUP, UNLIMITED, World
 
 _NO_REQUEST = Request("", False, Resources(), Resources())
 
 
 def capacity_of(world: World, flavors: Mapping[str, Request]) -> dict[str, Any]:
-    """The capacity of the quota, of each host (operator mode) and of each flavor. `flavors` holds, by name, a standard
-    request for one VM of the flavor."""
+    """The capacity of the quota, of each host (to a tenant by hostId, and by evidence) and of each flavor. `flavors`
+    holds, by name, a standard request for one VM of the flavor."""
     free = free_on_hosts(world, world.hosts.values())
     candidates = by_host(candidate_vms(world, False))
     return {
@@ -32,7 +34,9 @@ def capacity_of(world: World, flavors: Mapping[str, Request]) -> dict[str, Any]:
                 total(frees(vm, host) for vm in within_budgets(candidates.get(name, ()), world.budgets)),
             )
             for name, host in sorted(world.hosts.items())
-        ],
+        ]
+        if world.operator
+        else _groups(world),
         "flavors": [
             {
                 "name": name,
@@ -91,6 +95,61 @@ def _host(world: World, host: Host, free: FreeCapacity, reclaimable: Resources) 
             )
         ),
         "reclaimable": dict(reclaimable),
+    }
+
+
+def _groups(world: World) -> list[dict[str, Any]]:
+    """The hosts of a tenant, by hostId: those where servers of the project are, and those for which there is
+    evidence."""
+    held = held_now(world)
+    return [
+        _group(world, host_id, held.get(host_id, Resources()))
+        for host_id in sorted(held.keys() | world.evidence.keys())
+    ]
+
+
+def _group(world: World, host_id: str, held: Resources) -> dict[str, Any]:
+    """One host of a tenant. Its capacity is the largest vector that no refusal contradicts, or what is held there."""
+    vms = [vm for vm in world.vms.values() if vm.present and vm.host_id == host_id]
+    evidence = evidence_of(world, host_id)
+    counting = [one.resources for one in evidence.held if all(refusal.at < one.at for refusal in evidence.refusals)] + [
+        held
+    ]
+    capacity = max(counting, key=lambda vector: (vector["VCPU"], vector["MEMORY_MB"], sorted(vector.items())))
+    ours = {kind: total(vm.resources for vm in vms if vm.is_preemptible is kind) for kind in (False, True)}
+    leaving = [vm for vm in candidate_vms(world, False) if vm.host_id == host_id]
+    return {
+        "name": host_id,
+        "host_id": host_id,
+        "available": True,
+        "availability_zone": next((vm.zone for vm in vms if vm.zone), None),
+        "capacity": dict(capacity),
+        "used": dict(held),
+        "held": dict(held),
+        "free": dict((capacity - held).floored()),
+        "standard": dict(ours[False]),
+        "preemptible": dict(ours[True]),
+        "foreign": dict(held - ours[False] - ours[True]),
+        "reserved": dict(
+            total(
+                reserved.resources
+                for reserved in world.reservations.values()
+                if reserved.kind == HOST_GROUP and reserved.bin == host_id
+            )
+        ),
+        "reclaimable": dict(total(vm.resources for vm in within_budgets(leaving, world.budgets))),
+        "evidence": [
+            {
+                "resources": dict(one.resources),
+                "declared": one.is_declared,
+                "seen_at": None if one.is_declared else instant(one.at),
+                "words": evidence_in_words(one),
+            }
+            for one in evidence.held
+        ],
+        "refusals": [
+            {"need": dict(one.need), "total": dict(one.total), "at": instant(one.at)} for one in evidence.refusals
+        ],
     }
 
 

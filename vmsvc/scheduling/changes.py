@@ -70,7 +70,7 @@ def _evict(world: World, request: Request, plan: Evict, noticed: tuple[str, ...]
         for vm_id in plan.victims
         if vm_id not in noticed
     )
-    world.reserve(request, plan.kind, plan.bin, plan.victims, members)
+    world.reserve(request, plan.kind, plan.bin, plan.victims, members, plan.basis)
     return Change(request.id, plan, staying, "another plan was made", notices, members)
 
 

@@ -10,7 +10,7 @@ from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Resources
 from vmsvc.planner import Bin, NoPlan, Objective, Preempt, plan
-from vmsvc.scheduling.bins import Bins, HostBins, ListedBins, group_bins, quota_bin
+from vmsvc.scheduling.bins import Bins, GroupBins, HostBins, ListedBins, quota_bin
 from vmsvc.scheduling.candidates import as_candidate, candidate_vms, frees, plan_cost, unneeded_victims
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.scheduling.eligibility import eligible, why_no_host
@@ -18,7 +18,7 @@ from vmsvc.scheduling.free_capacity import free_in_group, free_on_host, free_quo
 from vmsvc.scheduling.futility import quota_shortage, why_futile
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.scheduling.vms import VmFacts
-from vmsvc.scheduling.world import HOST, HOST_GROUP, PROJECT, QUOTA, ReservedCapacity, World
+from vmsvc.scheduling.world import HOST, HOST_GROUP, PROJECT, QUOTA, Basis, ReservedCapacity, World
 
 MAX_ROUNDS = 2  # of eviction for one request
 MAX_REFUSALS = 4  # by the cloud, where vmsvc saw enough free capacity
@@ -104,6 +104,7 @@ def _with_more_victims(request: Request, reserved: ReservedCapacity, world: Worl
             plan_cost(outcome.objective, world),
             plan_cost(outcome.runner_up, world),
             members=reserved.members,
+            basis=reserved.basis,
         )
 
 
@@ -111,7 +112,7 @@ def with_fewer_victims(request: Request, made: Evict, unneeded: frozenset[str], 
     """The plan that was made for the request, which is reserved in `world`, without victims that are not needed."""
     victims = tuple(victim for victim in made.victims if victim not in unneeded)
     if not victims:
-        return Evict(made.kind, made.bin, (), _FREED_ALREADY, True)
+        return Evict(made.kind, made.bin, (), _FREED_ALREADY, True, basis=made.basis)
     reserved, vms = world.reservations[request.id], [world.vms[victim] for victim in victims]
     found = _reserved_bin(request, reserved, world, frozenset(victims))
     assert found is not None, "the plan was made for this host in the same pass"
@@ -120,7 +121,9 @@ def with_fewer_victims(request: Request, made: Evict, unneeded: frozenset[str], 
     bin_ = replace(bin_, need=Resources({name: bin_.need[name] for name in classes}))
     left = [as_candidate(vm, _frees_in_bin(vm, reserved, world), world) for vm in vms]
     cost = plan_cost(Objective.of(bin_, left, world.now), world)
-    return Evict(made.kind, made.bin, victims, "the least beside the victims of other requests", False, cost)
+    return Evict(
+        made.kind, made.bin, victims, "the least beside the victims of other requests", False, cost, basis=made.basis
+    )
 
 
 def _decide_again(request: Request, world: IndexedWorld) -> Decision:
@@ -246,9 +249,7 @@ def _decide_refused(request: Request, world: World) -> Decision:
         return Refuse("no_capacity", "no host has room for it now, and a preemptible VM evicts nobody")
     if any(vm.id != request.id for vm in world.vms.building):
         return Wait("other VMs are being built; where they land decides")
-    return _decide_by_plan(
-        request, world, HOST_GROUP, ListedBins(lambda building: group_bins(request, world, building), world)
-    )
+    return _decide_by_plan(request, world, HOST_GROUP, GroupBins(request, world))
 
 
 # ---------------------------------------------------------------- both modes
@@ -273,7 +274,7 @@ def _decide_by_plan(request: Request, world: World, kind: str, bins: Bins, no_ho
 def _decide_by_victims(request: Request, world: World, kind: str, bins: Bins, no_host: str | None) -> Decision:
     outcome = bins.plan(False, world.budgets)
     if isinstance(outcome, Preempt):
-        return _evict(request, world, kind, outcome)
+        return _evict(request, world, kind, outcome, *bins.basis(outcome.bin_id))
     building = any(vm.is_preemptible for vm in world.vms.building)
     if building and not isinstance(bins.plan(True, world.budgets), NoPlan):
         return Wait("VMs that could make room are still being built")
@@ -282,21 +283,22 @@ def _decide_by_victims(request: Request, world: World, kind: str, bins: Bins, no
     if reason := quota_shortage(request, world):
         return Refuse("quota_exceeded", reason)
     assert isinstance(outcome, NoPlan), "free_soon found no bin in which the request fits"
-    return Refuse("no_capacity", no_host or outcome.reason)
+    return Refuse("no_capacity", " ".join(filter(None, (no_host or outcome.reason, bins.advice()))))
 
 
-def _evict(request: Request, world: World, kind: str, found: Preempt) -> Decision:
+def _evict(request: Request, world: World, kind: str, found: Preempt, bin_id: str, basis: Basis | None) -> Decision:
     """Evict by this plan, unless the rounds are used up or `why_futile` decides otherwise."""
     if request.rounds >= MAX_ROUNDS:
         return _refuse_more_rounds(request, world)
     return why_futile(request, world) or Evict(
         kind,
-        found.bin_id,
+        bin_id,
         found.victims,
         found.criterion,
         found.optimal,
         plan_cost(found.objective, world),
         plan_cost(found.runner_up, world),
+        basis=basis,
     )
 
 

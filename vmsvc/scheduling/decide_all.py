@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from vmsvc.domain.evidence import Refusal
 from vmsvc.domain.request import FutileEviction, History, Precedents, Request
 from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.batching import alike, decide_batch, without_unneeded
@@ -15,6 +16,7 @@ from vmsvc.scheduling.changes import Change, change_world
 from vmsvc.scheduling.decide import decide, review
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Wait, needs_victims
 from vmsvc.scheduling.futility import is_foreseen, shows_futility
+from vmsvc.scheduling.host_groups import note_refusals
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.scheduling.verification import (
     Networks,
@@ -45,11 +47,12 @@ class Knowledge:
 @dataclass(frozen=True, slots=True)
 class Commit:
     """Apply these changes together. `acts`: some of them change anything; `wait`: seconds to the next pass, 0 when no
-    request waits any more."""
+    request waits any more; `refusals`: by hostId, what refusals by the cloud show of a host's capacity."""
 
     changes: tuple[Change, ...]
     acts: bool
     wait: float
+    refusals: tuple[tuple[str, Refusal], ...] = ()
 
     @property
     def noticed(self) -> frozenset[str]:
@@ -94,6 +97,7 @@ def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge
     """The decisions for these requests, each made on the world as the earlier decisions change it. `world` is in a
     trial. A refusal is a precedent for the requests after it."""
     tally, rest = _Tally(), in_turn(waiting, world)
+    refusals = note_refusals((one.request for one in waiting), world)
     while rest:
         for one, decision in decide_next(rest, world, knowledge.settling):
             decision = _decide_one(one, decision, world, knowledge, tally)
@@ -107,7 +111,7 @@ def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge
         return Settle(knowledge.settling)
     wait = knowledge.settling if tally.early else knowledge.timing.pass_while_waiting if tally.waits else 0.0
     changes = without_unneeded(tally.changes, {one.request.id: one.request for one in waiting}, world)
-    return Commit(tuple(changes), tally.acts, wait)
+    return Commit(tuple(changes), tally.acts, wait, tuple(refusals))
 
 
 def in_turn(waiting: Sequence[WaitingRequest], world: World) -> list[WaitingRequest]:

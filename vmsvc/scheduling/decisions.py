@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+from vmsvc.domain.evidence import SURE
 from vmsvc.domain.resources import Resources
+from vmsvc.scheduling.world import Basis
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,17 @@ class Evict:
     cost: Mapping[str, Any] = field(default_factory=dict)
     runner_up: Mapping[str, Any] | None = None
     members: Mapping[str, Resources] | None = None
+    basis: Basis | None = None
+
+    @property
+    def certainty(self) -> str:
+        """SURE or LIKELY. What a plan for the quota or for a known host counts on is known."""
+        return self.basis.certainty if self.basis else SURE
+
+    @property
+    def evidence(self) -> str | None:
+        """What a likely plan counts on, in words."""
+        return self.basis.words if self.basis else None
 
 
 @dataclass(frozen=True, slots=True)

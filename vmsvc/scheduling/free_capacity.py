@@ -137,10 +137,11 @@ def _free_on_host(
 
 def free_in_group(world: World, reserved: ReservedCapacity, staying: frozenset[str] = frozenset()) -> FreeCapacity:
     """A host group as the owner of this reservation may use it. A tenant does not see what is free there. So it counts
-    as free what members have left since the plan was made, less what newcomers have taken of that, and what is reserved
-    there for others of the same batch."""
+    as free what the plan counted on, and what members have left since, less what newcomers have taken of that, and what
+    is reserved there for others of the same batch."""
     present = {vm.id: vm for vm in world.vms.values() if vm.present}
     gone = total(held for member, held in reserved.members.items() if member not in present)
+    gone += _foreign_change(world, reserved)
     others = {
         other.vm_id
         for other in world.reservations.values()
@@ -171,3 +172,11 @@ def free_in_group(world: World, reserved: ReservedCapacity, staying: frozenset[s
     return _free_capacity(
         reserved.resources, gone - taken, for_others, total(held for _, held in leaving), reserved.resources
     )
+
+
+def _foreign_change(world: World, reserved: ReservedCapacity) -> Resources:
+    """What the plan took to be free, and what servers that no VM accounts for have freed or taken there since."""
+    basis = reserved.basis
+    if basis is None:
+        return Resources()
+    return basis.free + total(basis.foreign.values()) - total(world.foreign.get(reserved.bin, {}).values())

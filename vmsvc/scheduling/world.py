@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from vmsvc.domain.evidence import SURE, HostEvidence
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request
@@ -20,9 +21,21 @@ UNLIMITED = 2**53  # stands for a quota without a limit: no request reaches it
 
 
 @dataclass(frozen=True, slots=True)
+class Basis:
+    """What a plan in a host group counts on besides the capacity of its victims. `free`: what it takes to be free there
+    when the plan is made; below 0 where the servers hold more of a class than the evidence shows. `foreign`: what
+    servers of the project that no VM accounts for held there then. `words`: the evidence; None for a sure plan."""
+
+    certainty: str = SURE
+    free: Resources = Resources()
+    foreign: Mapping[str, Resources] = field(default_factory=dict)
+    words: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReservedCapacity:
-    """Capacity that is reserved for a request. `members`: what each server of a host group held when the plan was
-    made."""
+    """Capacity that is reserved for a request. Of a host group: what each VM held there when the plan was made
+    (`members`), and what else the plan counts on (`basis`; None in a reservation of an earlier release)."""
 
     vm_id: str
     kind: str
@@ -31,6 +44,7 @@ class ReservedCapacity:
     resources: Resources
     members: Mapping[str, Resources] = field(default_factory=dict)
     conditions: tuple[str, ...] = ()
+    basis: Basis | None = None
 
 
 @dataclass(slots=True)
@@ -53,6 +67,11 @@ class World:
     max_victims: int = 20
     now: int = 0  # seconds since the epoch
     cost_words: str = "less lost work"  # what the policy calls the criterion "lost work"
+    #: Tenant mode: by hostId ("": no host yet) what servers of the project hold that no VM here accounts for, ...
+    foreign: Mapping[str, Mapping[str, Resources]] = field(default_factory=dict)
+    evidence: Mapping[str, HostEvidence] = field(default_factory=dict)  # ... what is known of its capacity, ...
+    declared: Resources = Resources()  # ... what is declared of every host ...
+    likely: bool = True  # ... and whether likely plans are made
 
     def mark_changed(self, host: str) -> None:
         """Note that something about this host changed."""
@@ -66,14 +85,14 @@ class World:
     def trial(self) -> Iterator[None]:
         """In this context decisions may change the world; at its end all is as before. (The next reading of the
         database brings back what was committed.)"""
-        reservations, budgets = self.reservations, self.budgets
+        reservations, budgets, evidence = self.reservations, self.budgets, self.evidence
         self.reservations, self.budgets = dict(reservations), dict(budgets)
         try:
             with self.vms.trial():
                 yield
         finally:
             self.set_reservations(reservations)
-            self.budgets = budgets
+            self.budgets, self.evidence = budgets, evidence
 
     def set_quota(self, limit: Resources, used: Resources, now: int) -> None:
         """Replace what is known of the project's quota; `now` is the world's time, in seconds since the epoch."""
@@ -102,12 +121,20 @@ class World:
             self._set_reservation(replace(reserved, quota=Resources(), resources=Resources()))
 
     def reserve(
-        self, request: Request, kind: str, bin_id: str, victims: tuple[str, ...], members: Mapping[str, Resources]
+        self,
+        request: Request,
+        kind: str,
+        bin_id: str,
+        victims: tuple[str, ...],
+        members: Mapping[str, Resources],
+        basis: Basis | None = None,
     ) -> None:
         """Capacity is reserved for the request, and its victims are noticed."""
         self.release(request.id)
         self._set_reservation(
-            ReservedCapacity(request.id, kind, bin_id, request.quota, request.resources, members, request.conditions)
+            ReservedCapacity(
+                request.id, kind, bin_id, request.quota, request.resources, members, request.conditions, basis
+            )
         )
         for victim in victims:
             vm = self.vms[victim]

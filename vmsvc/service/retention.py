@@ -1,4 +1,5 @@
-"""Remove what is too old: events, requests that never became a VM; and user data that no boot needs any more."""
+"""Remove what is too old: events, requests that never became a VM, evidence; and user data that no boot needs any
+more."""
 
 import asyncio
 import functools
@@ -10,7 +11,7 @@ from vmsvc.store import outbox, retention
 
 _ROUND_SECONDS = 60.0
 #: Rows in one batch, which takes some ten milliseconds; the pause after it is four times as long, for others.
-_EVENTS, _REQUESTS, _USER_DATA = 2000, 500, 100
+_EVENTS, _REQUESTS, _USER_DATA, _EVIDENCE = 2000, 500, 100, 1000
 _PAUSE = 4.0
 _SHORTEST_PAUSE = 0.02
 
@@ -18,13 +19,16 @@ _SHORTEST_PAUSE = 0.02
 class Retention:
     """One round a minute, in every replica. Two rounds at the same time take different rows, or one takes none."""
 
-    def __init__(self, runtime: Runtime, hours: float, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, runtime: Runtime, hours: float, evidence_hours: float, clock: Callable[[], float] = time.monotonic
+    ):
         self._runtime = runtime
         self._clock = clock
         self._steps = (
             (functools.partial(outbox.remove_old_events, hours), _EVENTS),
             (functools.partial(retention.remove_requests, hours), _REQUESTS),
             (retention.clear_user_data, _USER_DATA),
+            (functools.partial(retention.forget_evidence, evidence_hours), _EVIDENCE),
         )
         self._age, self._read_at = 0.0, clock()
 

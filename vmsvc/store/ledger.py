@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN, SQL, Expression, ModelDelete, fn
 
+from vmsvc.domain.evidence import LIKELY
 from vmsvc.domain.lifecycle import REMOVING
 from vmsvc.store import queries
 from vmsvc.store.db import Unit
@@ -55,10 +56,21 @@ def open_reservations() -> list[Reservation]:
     return list(Reservation.select().where(Reservation.released_at.is_null()).order_by(Reservation.id))
 
 
-def reserve(work: Unit, vm_id: str, bin_kind: str, bin_id: str, members: Mapping[str, Any]) -> None:
-    """Reserve capacity for a request in one bin, in place of any that it held before."""
+def reserve(
+    work: Unit,
+    vm_id: str,
+    bin_kind: str,
+    bin_id: str,
+    members: Mapping[str, Any],
+    evidence: Mapping[str, Any] | None = None,
+) -> None:
+    """Reserve capacity for a request in one bin, in place of any that it held before. `evidence`, of a host group:
+    `certainty`; `free`, what the plan takes to be free there besides; `foreign`, what servers that vmsvc did not make
+    held there."""
     release_reservation(work, vm_id)
-    Reservation.create(vm_id=vm_id, bin_kind=bin_kind, bin=bin_id, members=members, created_at=work.now)
+    Reservation.create(
+        vm_id=vm_id, bin_kind=bin_kind, bin=bin_id, members=members, evidence=evidence, created_at=work.now
+    )
 
 
 def release_reservation(work: Unit, vm_id: str) -> None:
@@ -117,7 +129,7 @@ def record_eviction(
     plan: Mapping[str, Any] | None = None,
 ) -> None:
     """Write that a VM is to be evicted, for which request and why. `plan`: round, bin, criterion, cost, runner_up,
-    optimal."""
+    optimal, certainty, evidence."""
     no_plan: dict[str, object] = {
         "round": 0,
         "bin": None,
@@ -201,12 +213,28 @@ def move_notice(vm_id: str, evict_at: datetime) -> None:
 
 
 def close_evictions(request_vm_id: str, wasted: str | None) -> None:
-    """Record the end of a request with its evictions: fulfilled, or wasted (`wasted` says why)."""
-    of_request = (Eviction.request_vm_id == request_vm_id) & Eviction.reprieved_at.is_null()
+    """Record the end of a request with its evictions: fulfilled, or wasted (`wasted` says why). Those of a likely plan
+    that the cloud refused are wasted already, and stay so."""
+    of_request = (Eviction.request_vm_id == request_vm_id) & Eviction.reprieved_at.is_null() & Eviction.wasted.is_null()
     if wasted is None:
         Eviction.update(fulfilled_at=fn.clock_timestamp()).where(of_request).execute()
     else:
         Eviction.update(wasted=wasted).where(of_request, Eviction.evicting_at.is_null(False)).execute()
+
+
+def waste_likely_round(request_vm_id: str, round_number: int, why: str) -> None:
+    """The cloud has refused the request after this round. If its plan was only likely, the evictions are wasted."""
+    (
+        Eviction.update(wasted=why)
+        .where(
+            Eviction.request_vm_id == request_vm_id,
+            Eviction.round == round_number,
+            Eviction.certainty == LIKELY,
+            Eviction.evicting_at.is_null(False),
+            Eviction.wasted.is_null(),
+        )
+        .execute()
+    )
 
 
 def victims_of(request_vm_id: str) -> list[str]:

@@ -147,6 +147,7 @@ class Reservation(Base):
     bin_kind = TextField()  # quota, host, host_id
     bin = TextField()
     members = BinaryJSONField(default=dict, index=False)  # host_id: who held what there when it was planned
+    evidence = BinaryJSONField(null=True, index=False)  # host_id: what else the plan counts on; see store.ledger
     created_at = moment()
     released_at = moment_or_null()
 
@@ -187,6 +188,23 @@ class RequestClass(Base):
         indexes = ((("flavor_id", "image_id", "network_id", "availability_zone"), True),)
 
 
+class Evidence(Base):
+    """What the project's servers show of the capacity of a `hostId`: a vector that they held there together at one
+    moment, or a request that did not fit there. See domain.evidence."""
+
+    id = BigAutoField()
+    host_id = TextField()
+    kind = TextField()  # held, refused
+    resources = BinaryJSONField(index=False)  # held: the vector; refused: what the request needed
+    total = BinaryJSONField(default=dict, index=False)  # refused: what did not fit there together
+    seen_at = moment(index=True)  # the latest moment at which that was so
+
+    class Meta:
+        """One row for each of them."""
+
+        indexes = ((("host_id", "kind", "resources", "total"), True),)
+
+
 class Eviction(Base):
     """The record of evictions: which VM was evicted for which request and why, with the time of each step. One row for
     each victim of each round."""
@@ -218,6 +236,8 @@ class Eviction(Base):
     wasted = TextField(null=True)  # why it was for nothing, if it was
     delivery = TextField(default="metadata")  # of the notice: or event, by the event alone
     exempt = TextField(null=True)  # reprieved, for it could not be made to go: why
+    certainty = TextField(null=True)  # of its plan: sure, likely; null in a row from before, and without a plan
+    evidence = TextField(null=True)  # likely: what the plan counts on, in words
 
 
 class Event(Base):
@@ -292,4 +312,17 @@ def dicts_of(query: "ModelSelect[Any]") -> Iterator[dict[str, Any]]:
 #: Table and trigger. Without `vm_changed` no replica would learn of a row that changed.
 TRIGGERS = frozenset({("vm", "vm_changed")})
 
-MODELS = (Deployment, Vm, Idempotency, Intent, Reservation, Cooldown, RequestClass, Eviction, Event, Watermark, Ticket)
+MODELS = (
+    Deployment,
+    Vm,
+    Idempotency,
+    Intent,
+    Reservation,
+    Cooldown,
+    RequestClass,
+    Evidence,
+    Eviction,
+    Event,
+    Watermark,
+    Ticket,
+)

@@ -1,11 +1,14 @@
-"""Removes old data other than events: requests that never became a VM, and user data that no boot needs any more.
+"""Removes old data other than events: requests that never became a VM, user data that no boot needs any more, and
+evidence of the capacity of hosts.
 
 Each call is one statement over a batch of rows. Several replicas may call at once.
 """
 
+from peewee import ModelDelete
+
 from vmsvc.store import queries
 from vmsvc.store.db import connected
-from vmsvc.store.models import database
+from vmsvc.store.models import Evidence, database, seconds_from_now
 from vmsvc.store.vms import LISTED_SECONDS
 
 
@@ -21,3 +24,10 @@ def clear_user_data(limit: int) -> int:
     """Remove the user data that an older release left in rows that no boot needs any more. Returns how many rows."""
     with connected():
         return int(database.execute_sql(queries.CLEAR_USER_DATA, {"limit": limit}).rowcount)
+
+
+def forget_evidence(hours: float, limit: int) -> int:
+    """Remove evidence that is older than so many hours; returns how many rows."""
+    with connected():
+        old = Evidence.select(Evidence.id).where(Evidence.seen_at < seconds_from_now(-3600 * hours)).limit(limit)
+        return int(ModelDelete(Evidence).where(Evidence.id.in_(old)).execute())

@@ -32,7 +32,18 @@ HISTORY = "schema_migration"
 #: waits.
 PATIENCE, _LOOK_SECONDS, _SAY_SECONDS = 300.0, 0.5, 10.0
 #: The order in which transactions come to the tables, as far as they write to several: a create begins with its key.
-LOCK_ORDER = ("idempotency", "vm", "intent", "reservation", "cooldown", "request_class", "eviction", "ticket", "event")
+LOCK_ORDER = (
+    "idempotency",
+    "vm",
+    "intent",
+    "reservation",
+    "cooldown",
+    "request_class",
+    "eviction",
+    "evidence",
+    "ticket",
+    "event",
+)
 #: Milliseconds that one statement of a migration may take: a large table gets an index in minutes.
 _STATEMENT_LIMIT = 900000
 

@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+from psycopg2.extras import Json
+
 from tests.integration.model.clock import Clock
 from tests.integration.model.referee_cloud import RefereeCloud
 from tests.integration.model.replica import Replica
@@ -11,17 +13,22 @@ from tests.integration.model.stepping import Steps
 from tests.unit.episode import Outcome
 from tests.unit.promises import Promises
 from tests.unit.referee import Cloud, Referee, Server, Wanted
-from tests.unit.shown import cloud_id, columns_of, row_of, why_not_accepted
+from tests.unit.shown import cloud_id, columns_of, held_of, policy_of, row_of, why_not_accepted
+from tests.unit.stood import Stood
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.principal import Principal
 from vmsvc.scheduling.decisions import Evict, Refuse
 from vmsvc.service import commands
+from vmsvc.service.scheduling.world_builder import basis_of
 
 _GRACE = 2.0
 _MOST_STEPS = 3000
 _REST = "('active', 'evicted', 'deleted', 'failed', 'lost')"
 _MADE = """UPDATE vm SET state = 'active', cloud_id = %s, host = %s, host_id = %s, launched_at = %s, updated_at = %s,
            outcome = '{}' WHERE id = %s"""
+#: A day ago a host held so much.
+_HELD = """INSERT INTO evidence (host_id, kind, resources, total, seen_at)
+           VALUES (%s, 'held', %s, '{}', clock_timestamp() - interval '1 day') ON CONFLICT DO NOTHING"""
 
 
 class Books:
@@ -35,7 +42,7 @@ class Books:
         self.reservations = {
             one["vm_id"]: SimpleNamespace(**one)
             for one in case.clock.rows(
-                "SELECT vm_id, bin_kind, bin, members FROM reservation WHERE released_at IS NULL"
+                "SELECT vm_id, bin_kind, bin, members, evidence FROM reservation WHERE released_at IS NULL"
             )
         }
         self.exempt = {row["vm_id"] for row in case.clock.rows("SELECT vm_id FROM eviction WHERE exempt IS NOT NULL")}
@@ -48,6 +55,7 @@ class Books:
         }
         self.memory = SimpleNamespace(cooling=cooling, accepted=lambda some: json.dumps(sorted(some)) in met)
         self.outcomes = {name: case.outcome(name) for name in self.wanted}
+        self.stood = case.stood
 
 
 class Case:
@@ -60,7 +68,13 @@ class Case:
         self.cloud = RefereeCloud(Referee(cloud), self.steps.gate, clock)
         self.promises = Promises(cloud, dry_run=False)
         self._refused_before = dict.fromkeys(self.cloud.wanted, 0)
-        self._replica = Replica("replica", self.steps, self.cloud, _GRACE, cloud.max_victims, self._after)
+        self.stood = Stood(cloud)
+        self.cloud.refused = lambda wanted: self.stood.refused(self.cloud.judge, wanted)
+        self._replica = Replica(
+            "replica", self.steps, self.cloud, _GRACE, cloud.max_victims, self._after, policy_of(cloud)
+        )
+        for host_id, resources in held_of(cloud):
+            self.clock.rows(_HELD, host_id, Json(dict(resources)))
         for server in cloud.servers:
             if server.kind in ("preemptible", "standard"):
                 self._put(server)
@@ -169,7 +183,18 @@ class Case:
                 victims = tuple(sorted(name for name, other in noticed.items() if other == request))
                 adds = old is not None and (old.bin, old.members) == (kept.bin, kept.members)
                 decisions.append(
-                    (request, Evict(kept.bin_kind, kept.bin, victims, "", True, members=kept.members if adds else None))
+                    (
+                        request,
+                        Evict(
+                            kept.bin_kind,
+                            kept.bin,
+                            victims,
+                            "",
+                            True,
+                            members=kept.members if adds else None,
+                            basis=basis_of(kept.evidence),
+                        ),
+                    )
                 )
                 self._refused_before[request] = len(self.cloud.refusals[request])
             self.promises.decided(before, decisions, as_one=len(decisions) == 1)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from tests.integration.model.cloud import ModelCloud
-from tests.unit.referee import MOST_METADATA, Referee, Server
+from tests.unit.referee import MOST_METADATA, Referee, Server, Wanted
 from tests.unit.shown import cloud_id, shown_host, shown_quota, shown_server
 from vmsvc.cloud import port
 from vmsvc.domain.errors import Conflict, Forbidden, InvalidRequest, Locked, NotFound, QuotaExceeded
@@ -21,6 +21,7 @@ class RefereeCloud(ModelCloud):
         self.wanted = {wanted.name: wanted for wanted in judge.cloud.wanted}
         self.thieves = list(judge.cloud.thieves)
         self.refusals: dict[str, list[str]] = {name: [] for name in self.wanted}
+        self.refused: Callable[[Wanted], object] = lambda wanted: None  # called for each refusal for want of room
         self.known = dict(judge.servers)
         self._faults: dict[str, str] = {}
         self._metadata: dict[str, dict[str, str]] = {}
@@ -63,6 +64,8 @@ class RefereeCloud(ModelCloud):
         slug, words = self.judge.boot(wanted, spec.host)
         if slug:
             self.refusals[wanted.name].append(slug)
+        if slug == "no_capacity":
+            self.refused(wanted)
         if slug == "invalid_request":
             raise InvalidRequest(words)
         if slug == "quota_exceeded":

@@ -54,6 +54,7 @@ class Replica:
         grace_seconds: float,
         max_victims: int,
         after: Callable[[str], None],
+        policy: Policy | None = None,
     ):
         self.name = name
         self._steps = steps
@@ -66,7 +67,7 @@ class Replica:
         create_server = CreateServer(
             runtime, cloud, server_cache, host_cache, remove_server, verdicts, DEPLOYMENT, Timing()
         )
-        world_cache = WorldCache(Policy(max_victims=max_victims), Timing())
+        world_cache = WorldCache(policy or Policy(max_victims=max_victims), Timing())
         self.scheduler = Scheduler(
             runtime,
             cloud,

@@ -294,3 +294,27 @@ async def test_a_read_that_began_too_early_and_failed_fails_no_later_caller(clou
     with pytest.raises(CloudUnavailable):
         await early
     await late
+
+
+@pytest.mark.gen_test
+async def test_who_observes_is_called_when_all_servers_are_shown_as_of_one_moment(cloud, server_cache, monkeypatch):
+    moments = []
+    server_cache.on_moment(lambda: moments.append({*server_cache.servers}))
+    cloud.put("C")
+    await server_cache.read_server("C")
+    assert not moments, "one server was read by itself"
+    await server_cache.refresh()
+    assert moments == [{"A", "B", "C"}]
+    paged = cloud.servers
+
+    async def in_pages(changes_since=None):
+        return replace(await paged(changes_since), at_once=False)
+
+    monkeypatch.setattr(cloud, "servers", in_pages)
+    cloud.delete("A")
+    await server_cache.refresh()
+    assert len(moments) == 1, "its pages are as of different moments"
+    monkeypatch.undo()
+    cloud.put("D")
+    await server_cache.refresh()
+    assert moments[1:] == [{"B", "C", "D"}]

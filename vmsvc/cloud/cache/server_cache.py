@@ -81,6 +81,7 @@ class ServerCache:
         self._watches: list[Watch] = []
         self._changes: set[str] = set()
         self._callbacks: list[Callable[[str], None]] = []
+        self._moment_callbacks: list[Callable[[], None]] = []
         self._marks: Counter[str] = Counter()
 
     @contextlib.contextmanager
@@ -110,6 +111,12 @@ class ServerCache:
     def on_change(self, callback: Callable[[str], None]) -> None:
         """From now on call `callback(id)` for each server that is added, changes or is removed."""
         self._callbacks.append(callback)
+
+    def on_moment(self, callback: Callable[[], None]) -> None:
+        """From now on call `callback()` whenever a read has just made `servers` show all servers as of one moment.
+        After a read that came in several answers, and between reads, that may not be so: servers are read one by one
+        too."""
+        self._moment_callbacks.append(callback)
 
     async def refresh(self, max_age: float = 0.0) -> None:
         """Make sure that what `servers` shows was read no longer ago than `max_age` seconds before this call.
@@ -145,13 +152,16 @@ class ServerCache:
             began = time.monotonic()
             full = began - self._full_read_at > self._timing.full_list * max(1.0, len(self.servers) / _PAGE)
             page = await self._cloud.servers(None if full else self.as_of)
+            at_once = page.at_once
             if full:
-                await self._replace(page.servers)
+                at_once &= await self._replace(page.servers)
                 self._full_read_at = began
             else:
                 self._merge(page.servers)
             self.as_of = page.as_of
             self.read_at, self._read_seconds = began, time.monotonic() - began
+            for callback in self._moment_callbacks if at_once else ():
+                callback()
         self._resolve_waiters()
 
     async def servers_and_occupants(self, since: datetime) -> OccupantPage:
@@ -206,9 +216,11 @@ class ServerCache:
             else:
                 self._put(server)
 
-    async def _replace(self, servers: tuple[Server, ...]) -> None:
-        """Take the servers of a complete list, and those that the list left out though GET shows them."""
+    async def _replace(self, servers: tuple[Server, ...]) -> bool:
+        """Take the servers of a complete list, and those that the list left out though GET shows them. Returns True
+        when it left out none of them."""
         listed = {server.id: server for server in servers if server.status not in _DELETED}
+        count = len(listed)
         for server_id in self.servers.keys() - listed.keys():
             try:
                 if (server := await self._get_server(server_id)) is not None:
@@ -220,6 +232,7 @@ class ServerCache:
             self._drop(server_id)
         for server in listed.values():
             self._put(server)
+        return len(listed) == count
 
     def forget(self, server_id: str) -> None:
         """Remove a server for which the cloud said 404, until a read shows it again."""

@@ -106,14 +106,17 @@ class Calls:
         self, request: CloudRequest, key: str, read: Callable[[Json], T]
     ) -> tuple[tuple[T, ...], datetime | None]:
         """All items under `key`, page by page, and the cloud's clock at the first page (None without a Date)."""
-        items: list[T] = []
-        first: datetime | None = None
-        for number in range(MOST_PAGES):
+        pages = await self.pages(request, key, read)
+        return tuple(item for page in pages for item in page.items), pages[0].date
+
+    async def pages(self, request: CloudRequest, key: str, read: Callable[[Json], T]) -> tuple[Page[T], ...]:
+        """All pages of a list; each is as of a moment of its own."""
+        found: list[Page[T]] = []
+        for _ in range(MOST_PAGES):
             page = await self.send(request, partial(_page, request.operation, key, read))
-            items += page.items
-            first = page.date if number == 0 else first
+            found.append(page)
             if page.rest is None:
-                return tuple(items), first
+                return tuple(found)
             if page.rest == request.params:
                 break
             request = replace(request, params=page.rest)

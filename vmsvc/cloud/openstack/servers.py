@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -88,7 +88,11 @@ class ServerCalls(Caller):
         Nova cannot filter by metadata, so the create puts the mark in a tag too. Metadata has the last word: where
         Nova does not know the filter it returns every server.
         """
-        found, _ = await self._list("find_servers", {"tags": vmsvc_id})
+        found, _ = await self._calls.list(
+            CloudRequest("find_servers", "compute", "GET", "/servers/detail", {"tags": vmsvc_id}),
+            "servers",
+            parse.server,
+        )
         return tuple(server for server in found if server.vmsvc_id == vmsvc_id)
 
     async def server(self, server_id: str) -> Server:
@@ -107,9 +111,16 @@ class ServerCalls(Caller):
         params = {"changes-since": changes_since.astimezone(UTC).isoformat()} if changes_since else None
         asked = datetime.now(UTC)
         self._changes.begin()
-        found, date = await self._list("servers", params, self._changes.read if changes_since else parse.server)
-        latest = {server.id: server for server in found}  # one that changes while pages are read comes twice
-        return ServerPage(tuple(latest.values()), date - MARGIN if date else asked - OWN_CLOCK_MARGIN)
+        pages = await self._calls.pages(
+            CloudRequest("servers", "compute", "GET", "/servers/detail", params),
+            "servers",
+            self._changes.read if changes_since else parse.server,
+        )
+        # One that changes while pages are read comes twice.
+        latest = {server.id: server for page in pages for server in page.items}
+        date = pages[0].date
+        as_of = date - MARGIN if date else asked - OWN_CLOCK_MARGIN
+        return ServerPage(tuple(latest.values()), as_of, at_once=len(pages) == 1)
 
     async def stop(self, server_id: str) -> None:
         """os-stop. Raises NotFound, Locked, Conflict (already stopped, or busy)."""
@@ -161,13 +172,6 @@ class ServerCalls(Caller):
     async def _server(self, server_id: str) -> Server:
         read = partial(parse.whole, "a server", lambda body: parse.server(body["server"]))
         return await self._calls.send(CloudRequest("server", "compute", "GET", f"/servers/{server_id}"), read)
-
-    async def _list(
-        self, operation: str, params: Mapping[str, str] | None, read: Callable[[Json], Server] = parse.server
-    ) -> tuple[tuple[Server, ...], datetime | None]:
-        return await self._calls.list(
-            CloudRequest(operation, "compute", "GET", "/servers/detail", params), "servers", read
-        )
 
     async def _action(self, operation: str, server_id: str, action: Mapping[str, object]) -> None:
         request = CloudRequest(operation, "compute", "POST", f"/servers/{server_id}/action", body=action)

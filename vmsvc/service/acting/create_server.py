@@ -278,6 +278,8 @@ def _record_refusal(vm_id: str, slug: str, message: str, by_host: bool, cooldown
             "rounds": row.rounds,
             "with_room": by_host,
         }
+        if row.rounds and slug == "no_capacity":
+            ledger.waste_likely_round(row.id, row.rounds, f"the cloud refused the request all the same: {message}")
         if by_host and row.host:
             ledger.start_cooldown(work, row.host, row.boot, message, cooldown_seconds)
         vms.move(work, row, State.PENDING, reason=message, cloud_id=None, host=None, refusal=refusal, avoid=avoid)

@@ -209,6 +209,8 @@ def _view_of_eviction(row: dict[str, Any]) -> dict[str, Any]:
         "cost": row["cost"],
         "runner_up": row["runner_up"],
         "optimal": row["optimal"],
+        "certainty": row["certainty"],
+        "evidence": row["evidence"],
         "wasted": row["wasted"],
         "delivery": row["delivery"],
         "exempt": row["exempt"],

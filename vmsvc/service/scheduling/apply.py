@@ -12,9 +12,11 @@ from vmsvc.scheduling.changes import Change
 from vmsvc.scheduling.decide_all import Commit
 from vmsvc.scheduling.decisions import Evict, Place, Postpone, Refuse
 from vmsvc.scheduling.futility import is_foreseen, shows_futility
+from vmsvc.scheduling.host_groups import amounts_in_words
+from vmsvc.scheduling.world import Basis
 from vmsvc.service import trace
 from vmsvc.service.scheduling.world_cache import View
-from vmsvc.store import intents, ledger, request_classes, vms
+from vmsvc.store import evidence, intents, ledger, request_classes, vms
 from vmsvc.store.db import Unit
 from vmsvc.store.models import Vm
 from vmsvc.store.vm_cache import VmCache, VmRow
@@ -28,10 +30,19 @@ class ChangedMeanwhile(Exception):
     """Another transaction has moved a VM since it was read: the unit is rolled back. (request's id, VM's id)"""
 
 
-def apply(work: Unit, commit: Commit, rows: Mapping[str, Vm], grace: timedelta) -> None:
+def apply(work: Unit, commit: Commit, rows: Mapping[str, Vm], grace: timedelta, evidence_hours: float = 168.0) -> None:
     """Write these changes. `rows`: those of the requests, by id. Raises ChangedMeanwhile."""
     for change in commit.changes:
         apply_decision(work, rows[change.request_id], change, grace)
+    if commit.refusals:
+        evidence.remember_refusals(commit.refusals, evidence_hours)
+        for host_id, refusal in commit.refusals:
+            work.log_on_commit(
+                "host %s has less than its evidence says: the cloud refused a request for %s, which makes %s of ours",
+                host_id,
+                amounts_in_words(refusal.need),
+                amounts_in_words(refusal.total),
+            )
 
 
 def apply_decision(work: Unit, row: Vm, change: Change, grace: timedelta) -> None:
@@ -61,7 +72,14 @@ def _evict(work: Unit, row: Vm, change: Change, plan: Evict, grace: timedelta) -
     """Reserve the bin and give notice: the promise to both sides in one commit."""
     round_number = row.rounds + bool(change.notices)
     evict_at = work.now + grace
-    ledger.reserve(work, row.id, plan.kind, plan.bin, {member: dict(held) for member, held in change.members.items()})
+    ledger.reserve(
+        work,
+        row.id,
+        plan.kind,
+        plan.bin,
+        {member: dict(held) for member, held in change.members.items()},
+        kept_basis(plan.basis) if plan.basis else None,
+    )
     vms.change(row, rounds=round_number)
     shape = {
         "round": round_number,
@@ -70,6 +88,8 @@ def _evict(work: Unit, row: Vm, change: Change, plan: Evict, grace: timedelta) -
         "cost": dict(plan.cost),
         "runner_up": plan.runner_up,
         "optimal": plan.optimal,
+        "certainty": plan.certainty,
+        "evidence": plan.evidence,
     }
     for notice in change.notices:
         victim = vms.of_id(notice.vm_id)
@@ -95,6 +115,16 @@ def _evict(work: Unit, row: Vm, change: Change, plan: Evict, grace: timedelta) -
         ledger.record_eviction(
             work, victim, reason="capacity", evict_at=evict_at, request_vm_id=row.id, delivery=delivery, plan=shape
         )
+
+
+def kept_basis(basis: Basis) -> dict[str, Any]:
+    """The basis of a plan as its reservation keeps it."""
+    return {
+        "certainty": basis.certainty,
+        "free": dict(basis.free),
+        "foreign": {server_id: dict(held) for server_id, held in basis.foreign.items()},
+        "words": basis.words,
+    }
 
 
 def give_notice(
@@ -168,6 +198,8 @@ def _notice_data(evict_at: datetime, notice: dict[str, Any], evicted_for: str | 
         "makes_room_for": evicted_for,
         "criterion": notice.get("criterion"),
         "delivery": notice.get("delivery", ledger.METADATA),
+        "certainty": notice.get("certainty"),
+        "evidence": notice.get("evidence"),
     }
 
 

@@ -33,6 +33,8 @@ def preview(decision: Decision, vms: Mapping[str, VmFacts], grace_seconds: float
                 "cost": dict(decision.cost),
                 "runner_up": decision.runner_up,
                 "optimal": decision.optimal,
+                "certainty": decision.certainty,
+                "evidence": decision.evidence,
             }
         case Refuse(error=error, message=message):
             return {"result": "refused", "reason": message, "victims": [], "error": error}
@@ -55,5 +57,5 @@ def _reason(plan: Evict, grace_seconds: float) -> str:
     count = len(plan.victims)
     return (
         f"{count} preemptible VM{'s' * (count > 1)} would make room in {_place(plan)} after {grace_seconds:g} s of "
-        f"notice; what decided: {plan.criterion}"
+        f"notice; what decided: {plan.criterion}" + (f"; likely: {plan.evidence}" if plan.evidence else "")
     )

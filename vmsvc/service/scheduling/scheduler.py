@@ -20,6 +20,7 @@ from vmsvc.cloud.cache.server_cache import ServerCache, Watch
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.domain.flavors import Flavor, quota_request, traits_of
+from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.domain.resources import Resources
@@ -179,8 +180,10 @@ class Scheduler:
             knowledge = knowledge_of(rows, view, snapshot, work.now, self._timing)
             waiting = waiting_requests(rows, view, knowledge)
             plan = decide_all(waiting, view.world, knowledge)
+            if isinstance(plan, Settle) and _more_wait(view, ids):
+                return Commit((), False, plan.seconds)  # the next pass plans for them too
             if isinstance(plan, Commit):
-                apply(work, plan, {row.id: row for row in rows}, self._grace)
+                apply(work, plan, {row.id: row for row in rows}, self._grace, self._world_cache.evidence_hours)
             return plan
 
     def _prepare(self, snapshot: Snapshot) -> None:
@@ -264,6 +267,12 @@ class Scheduler:
                 return capacity_of(view.world, requests)
 
         return {"mode": self._cloud.mode, **await self._read(frozenset(named), of)}
+
+
+def _more_wait(view: View, ids: frozenset[str]) -> bool:
+    """True when requests that a plan can be for have come, or come back refused, since this pass read the queue."""
+    pending = view.rows.in_states(State.PENDING)
+    return any(row.id not in ids and not row.is_preemptible for row in pending)
 
 
 def _settled(snapshot: Snapshot, seconds: float) -> Snapshot:

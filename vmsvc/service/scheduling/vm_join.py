@@ -14,13 +14,19 @@ from vmsvc.store.vm_cache import VmRow
 
 #: Statuses in which a server's claim on its host is released though the server is still there.
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
+#: Those in which a tenant may rely on that. A server in ERROR that has a host may hold its capacity still.
+_HOLDS_NOTHING = _HOLDS_NO_ROOM - {"ERROR"}
 
 
 class VmJoin:
-    """Rows and servers joined, in `vms`. A VM is joined again when its row or its server changes."""
+    """Rows and servers joined, in `vms`. A VM is joined again when its row or its server changes. `foreign`, in tenant
+    mode: by hostId ("" for a server that builds and has none yet) and server, what no VM of `vms` accounts for."""
 
     def __init__(self, policy: Policy):
         self.vms = VmIndex(())
+        self.foreign: dict[str, dict[str, Resources]] = {}
+        self._foreign_at: dict[str, str] = {}  # server -> its key in `foreign`
+        self._touched: set[str] = set()  # servers whose place in `foreign` may have changed
         self._policy = policy
         self._rows: Mapping[str, VmRow] = {}
         self._index = ServerRows()
@@ -31,6 +37,7 @@ class VmJoin:
     def put_servers(self, servers: Mapping[str, Server | None]) -> set[str]:
         """These servers changed; None has gone. Returns the ids of the rows that may be affected, for `update`."""
         affected: set[str] = set()
+        self._touched |= servers.keys()
         for server_id, server in servers.items():
             affected |= self._index.put_server(server_id, server)
             if (row_id := self._index.row_naming(server_id)) is not None:
@@ -40,6 +47,7 @@ class VmJoin:
     def forget(self) -> set[str]:
         """Forget the rows. Returns the ids of the rows that servers name, for `update`."""
         self.vms = VmIndex(())
+        self._touched |= self._index.servers.keys()
         self._index.forget_rows()
         return self._index.marks()
 
@@ -68,10 +76,33 @@ class VmJoin:
         self._uncertain = uncertain
         for row_id in again:
             self._join(row_id, rows.get(row_id), added, removed)
+            self._touched.update(self._index.carrying(row_id))
+        touched, self._touched = self._touched, set()
+        for server_id in () if operator else touched:
+            self._note_foreign(server_id)
+
+    def _note_foreign(self, server_id: str) -> None:
+        """Note what this server holds beyond what its VM accounts for: all of it, if it has no VM."""
+        before = self._foreign_at.pop(server_id, None)
+        if before is not None:
+            del self.foreign[before][server_id]
+            if not self.foreign[before]:
+                del self.foreign[before]
+        server = self._index.servers.get(server_id)
+        if server is None or server.status in _HOLDS_NOTHING or not (server.host_id or server.status == "BUILD"):
+            return
+        row_id = self._index.row_naming(server_id) or self._index.mark_of(server_id)
+        vm = self.vms.get(row_id) if row_id else None
+        held = server.resources
+        if vm is not None and vm.cloud_id == server_id:
+            held = (server.resources - vm.resources).floored()
+        if held:
+            self.foreign.setdefault(server.host_id, {})[server_id] = held
+            self._foreign_at[server_id] = server.host_id
 
     def _join(self, row_id: str, row: VmRow | None, added: Set[str], removed: Set[str]) -> None:
         """Join one row. A request that waits for capacity is no VM yet."""
-        self._index.put_row(row_id, row and row.cloud_id)
+        self._touched |= self._index.put_row(row_id, row and row.cloud_id)
         if row is None or row.state == State.PENDING:
             self.vms.drop(row_id)
             return

@@ -8,15 +8,17 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from vmsvc.cloud.port import Quota, Server
+from vmsvc.domain.evidence import HostEvidence
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.groups import budgets, full_budgets
 from vmsvc.scheduling.host_index import IndexedWorld
-from vmsvc.scheduling.world import UNLIMITED, ReservedCapacity
+from vmsvc.scheduling.world import UNLIMITED, Basis, ReservedCapacity
 from vmsvc.service.scheduling.vm_join import VmJoin
 from vmsvc.store.models import Reservation
 from vmsvc.store.vm_cache import VmRow
@@ -33,12 +35,13 @@ class CloudChanges:
 @dataclass(frozen=True, slots=True)
 class Commitments:
     """What the database says, besides the rows. `lost`: how many VMs each owner lost to evictions lately; `exempt`: the
-    VMs that could not be evicted lately."""
+    VMs that could not be evicted lately; `evidence`: in tenant mode, what is known of the capacity of hosts."""
 
     now: datetime
     reservations: Sequence[Reservation] = ()
     lost: Mapping[str, int] = field(default_factory=dict)
     exempt: Set[str] = frozenset()
+    evidence: Mapping[str, HostEvidence] = field(default_factory=dict)
 
 
 class WorldBuilder:
@@ -91,6 +94,9 @@ class WorldBuilder:
                 patience=self._policy.patience,
                 max_victims=self._policy.max_victims,
                 cost_words=self._policy.words,
+                foreign=self._join.foreign,
+                declared=self._policy.declared,
+                likely=self._policy.likely,
             )
         affected |= self._apply_changes(world)
         self._join.update(
@@ -107,6 +113,7 @@ class WorldBuilder:
         world.set_reservations(
             {kept.vm_id: _reserved(kept, rows[kept.vm_id]) for kept in commitments.reservations if kept.vm_id in rows}
         )
+        world.evidence = commitments.evidence
         self._charge(world, commitments.lost)
         return world
 
@@ -176,4 +183,13 @@ def _reserved(kept: Reservation, row: VmRow) -> ReservedCapacity:
         Resources(row.quota if waits else {}),
         Resources(row.room if waits else {}),
         {member: Resources(held) for member, held in kept.members.items()},
+        basis=basis_of(kept.evidence),
     )
+
+
+def basis_of(kept: Mapping[str, Any] | None) -> Basis | None:
+    """The basis of a plan as `store.ledger.reserve` keeps it."""
+    if kept is None:
+        return None
+    foreign = {server_id: Resources(held) for server_id, held in kept["foreign"].items()}
+    return Basis(kept["certainty"], Resources(kept["free"]), foreign, kept["words"])

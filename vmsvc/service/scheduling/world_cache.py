@@ -17,7 +17,7 @@ from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.service.scheduling.snapshot import Snapshot
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
-from vmsvc.store import ledger
+from vmsvc.store import evidence, ledger
 from vmsvc.store.models import Reservation
 from vmsvc.store.vm_cache import VmCache, VmRow
 from vmsvc.tuning import GrowingWorld
@@ -43,6 +43,7 @@ class WorldCache:
         self._rows = VmCache(VmRow)
         self._changed: set[str] = set()
         self._builder = WorldBuilder(policy)
+        self.evidence_hours = policy.evidence_hours
         self._growing = GrowingWorld()
 
     def add_changes(self, servers: Mapping[str, Server | None], hosts: Mapping[str, Host | None]) -> None:
@@ -63,6 +64,7 @@ class WorldCache:
                 ledger.open_reservations(),
                 ledger.recent_losses(_LOSSES_SECONDS),
                 ledger.exempt_vms(self._timing.exempt),
+                {} if operator else evidence.read(self.evidence_hours),
             )
             world = self._updated(snapshot, commitments, operator)
             with world.trial():

@@ -45,18 +45,45 @@ class QuotaCapacity(OpenObject):
     )
 
 
+class HeldEvidence(OpenObject):
+    """Evidence of what a host can hold for the project."""
+
+    resources = Amounts("what the project's servers held there together, or what is declared")
+    declared = fields.Boolean(
+        required=True, metadata={"description": "true: `VMSVC_HOST_CAPACITY` says so; nobody has seen it"}
+    )
+    seen_at = fields.DateTime(
+        required=True, allow_none=True, metadata={"description": "the latest moment at which they held so much"}
+    )
+    words = fields.String(required=True, metadata={"description": "the same in a sentence"})
+
+
+class RefusalEvidence(OpenObject):
+    """The cloud refused a request that fitted by the evidence: for a request as large, what was seen before counts no
+    more."""
+
+    need = Amounts("what the request needed")
+    total = Amounts("that and what the project's servers held there then, in the classes that may be the cause")
+    at = fields.DateTime(required=True, metadata={"description": "when it was refused"})
+
+
 class HostCapacity(OpenObject):
-    """One compute host, in Placement's resource classes."""
+    """One compute host, in Placement's resource classes. In tenant mode a host is a `hostId`, and its capacity is what
+    there is evidence for."""
 
     component = "HostRoom"
 
-    name = fields.String(required=True, metadata={"description": "the name of the host"})
-    available = fields.Boolean(required=True, metadata={"description": "its compute service is up and enabled"})
+    name = fields.String(required=True, metadata={"description": "the name of the host; tenant: its `hostId`"})
+    available = fields.Boolean(
+        required=True, metadata={"description": "its compute service is up and enabled; true where a tenant asks"}
+    )
     availability_zone = fields.String(
         required=True, allow_none=True, metadata={"description": "its zone; null: the cloud does not tell"}
     )
-    capacity = Amounts("(total - reserved) x allocation ratio")
-    used = Amounts("by anybody")
+    capacity = Amounts(
+        "(total - reserved) x allocation ratio; tenant: the largest vector of `evidence` that no refusal contradicts"
+    )
+    used = Amounts("by anybody; tenant: by the project's servers")
     free = Amounts("capacity less used, less what is reserved")
     standard = Amounts("held by standard VMs that vmsvc made")
     preemptible = Amounts("held by preemptible VMs that vmsvc made")
@@ -64,6 +91,19 @@ class HostCapacity(OpenObject):
     reserved = Amounts("reserved for standard VMs whose victims leave")
     reclaimable = Amounts(
         "held by preemptible VMs that could all be evicted here now; a group's budget is one for all hosts"
+    )
+    host_id = fields.String(metadata={"description": "tenant: the `hostId`, as servers of the project show it"})
+    held = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        metadata={"description": "tenant: what all servers of the project hold there now"},
+    )
+    evidence = fields.List(
+        fields.Nested(HeldEvidence),
+        metadata={"description": "tenant: each vector stood there at one moment, or is declared"},
+    )
+    refusals = fields.List(
+        fields.Nested(RefusalEvidence), metadata={"description": "tenant: what the cloud has refused in spite of it"}
     )
 
 
@@ -96,7 +136,7 @@ class CapacityView(OpenObject):
         metadata={"description": "what the service's credentials let it see"},
     )
     quota = fields.Nested(QuotaCapacity, required=True)
-    hosts = fields.List(fields.Nested(HostCapacity), required=True, metadata={"description": "empty in tenant mode"})
+    hosts = fields.List(fields.Nested(HostCapacity), required=True, metadata={"description": "tenant: by `hostId`"})
     flavors = fields.List(
         fields.Nested(FlavorCapacity), required=True, metadata={"description": "how many of each flavor fit"}
     )

@@ -32,6 +32,8 @@ EVICTION = {
     "cost": responses.COST,
     "runner_up": responses.COST | {"lost_work": 9000},
     "optimal": True,
+    "certainty": "sure",
+    "evidence": None,
     "wasted": None,
     "planned_at": "2026-11-23T12:00:00.000Z",
     "evict_at": "2026-11-23T12:00:30.000Z",
@@ -133,6 +135,18 @@ class EvictionSchema(responses.OpenObject):
     )
     runner_up = fields.Dict(required=True, allow_none=True, metadata={"description": "the cost of the next best plan"})
     optimal = fields.Boolean(required=True, metadata={"description": "false: a better plan was not ruled out"})
+    certainty = fields.String(
+        required=True,
+        allow_none=True,
+        validate=validate.OneOf([*responses.CERTAINTIES, None]),
+        metadata={
+            "description": "`sure`: all that the plan counted on was known; `likely`: it counted on capacity for which "
+            "there was evidence; null: there was no plan, or a release before this one made it"
+        },
+    )
+    evidence = fields.String(
+        required=True, allow_none=True, metadata={"description": "what a `likely` plan counted on, in words"}
+    )
     wasted = fields.String(
         required=True, allow_none=True, metadata={"description": "why the eviction freed nothing for its preemptor"}
     )

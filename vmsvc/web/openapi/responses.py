@@ -5,6 +5,7 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, fields, validate
 
+from vmsvc.domain.evidence import LIKELY, SURE
 from vmsvc.domain.lifecycle import State
 
 VM = {
@@ -38,6 +39,8 @@ ROW = {name: value for name, value in VM.items() if name != "links"} | {
 VICTIM = "0e4c4f1e-2a3f-4bb6-a4a7-6c5d9f2b8e77"
 #: Types of events.
 TYPES = ("create", "evict", "delete")
+#: How certain a plan is.
+CERTAINTIES = (SURE, LIKELY)
 #: How a notice reaches a guest.
 DELIVERIES = ("metadata", "event")
 COST = {"victims_by_priority": {"0": 1}, "running_victims": 1, "lost_work": 7260, "surplus_ppm": 0}
@@ -52,6 +55,8 @@ PLAN = {
     "cost": COST,
     "runner_up": COST | {"lost_work": 9000},
     "optimal": True,
+    "certainty": "sure",
+    "evidence": None,
 }
 EVENT: dict[str, Any] = {
     "specversion": "1.0",
@@ -78,6 +83,8 @@ EVENT: dict[str, Any] = {
         "makes_room_for": VM["vmsvc_id"],
         "criterion": "less lost work",
         "delivery": "metadata",
+        "certainty": "sure",
+        "evidence": None,
         "simulated": False,
     },
 }
@@ -222,6 +229,14 @@ class Plan(OpenObject):
         metadata={"description": "of `evicts`: the cost of the next best plan; null: there is no other"},
     )
     optimal = fields.Boolean(metadata={"description": "of `evicts`; false: a better plan was not ruled out"})
+    certainty = fields.String(
+        validate=validate.OneOf(CERTAINTIES),
+        metadata={
+            "description": "of `evicts`: `sure`, all that the plan counts on is known; `likely`, it counts on capacity "
+            "for which there is evidence (tenant mode)"
+        },
+    )
+    evidence = fields.String(allow_none=True, metadata={"description": "of `likely`: what the plan counts on"})
 
 
 class DryRun(Plan):
@@ -276,6 +291,16 @@ class EventData(OpenObject):
             "description": "of `noticed`: `metadata`, the guest can read the notice too; `event`, it is in "
             "this event alone"
         },
+    )
+    certainty = fields.String(
+        allow_none=True,
+        validate=validate.OneOf([*CERTAINTIES, None]),
+        metadata={
+            "description": "of `noticed`: of the plan, as in a dry run; null where no request needs the capacity"
+        },
+    )
+    evidence = fields.String(
+        allow_none=True, metadata={"description": "of `noticed`: what a `likely` plan counts on, in words"}
     )
     simulated = fields.Boolean(metadata={"description": "of every `evict`: true when the owner practises the eviction"})
     evicted = fields.List(fields.String(), metadata={"description": "of `active`: the ids of its victims"})
