@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo empty run_test lint test_package test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image docs reference
+.PHONY: help run demo empty run_test lint test_package test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image docs reference pictures
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
@@ -44,6 +44,9 @@ docs: $(VENV)/.docs  ## the documents as HTML, docs/_build/html/index.html; a wa
 
 reference: $(VENV)/.tests  ## write the tables and drawings of docs/ that are made from the code
 	$(BIN)/python -m docs.generate
+
+pictures: $(VENV)/.tests  ## take the pictures of the page anew (needs chromium; some four minutes)
+	$(BIN)/python -m docs.pictures
 
 test_package: $(VENV)/.package  ## the package built, installed and run outside of the checkout; what deploy/ has, checked
 	$(BIN)/python -m pytest tests/package
