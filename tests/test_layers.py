@@ -148,6 +148,13 @@ def test_domain_planner_and_scheduling_are_pure(path):
     assert not called & {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "open", "print", "input"}
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_the_first_line_of_a_module_says_in_a_whole_sentence_what_it_is_for(path):
+    """A list of modules with their first lines is the map of the code."""
+    first = (ast.get_docstring(MODULES[path]) or "").partition("\n")[0]
+    assert first.endswith("."), first
+
+
 def test_the_planner_has_one_door():
     """Others use the names of the package itself, none of its modules."""
     users = {

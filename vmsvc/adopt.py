@@ -1,5 +1,6 @@
-"""`.venv/bin/python -m vmsvc adopt`: make rows for servers that vmsvc made with this database and that, since it was
-restored from a backup, have no row.
+"""`.venv/bin/python -m vmsvc adopt`: make rows for servers of vmsvc that a restored database does not have.
+
+They were made with this database, after the backup from which it was restored.
 
 It may run beside a running service. With `--restored` no service may run, because it then also voids the notices and
 events of the backup.

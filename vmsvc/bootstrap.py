@@ -32,7 +32,8 @@ from vmsvc.service.acting.remove_server import RemoveServer
 from vmsvc.service.acting.worker import Worker
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.commands import Commands
-from vmsvc.service.events.feed import Feed, Waiters
+from vmsvc.service.events.feed import Feed
+from vmsvc.service.events.waiters import Waiters
 from vmsvc.service.events.hub import Hub
 from vmsvc.service.events.listener import Listener
 from vmsvc.service.evictions.lifetimes import Lifetimes

@@ -143,11 +143,11 @@ def _any_database(
 def _database(url: str, listen_url: str, name: str) -> tuple[preflight.Findings | None, list[Finding]]:
     try:
         database_state = preflight.examine(url)
-        passing = preflight.passing(database_state)
-        hears = bool(passing) or preflight.hears(url, listen_url or url)
+        to_wait = preflight.reason_to_wait(database_state)
+        hears = bool(to_wait) or preflight.hears(url, listen_url or url)
     except (Unfit, *DATABASE_ERRORS) as error:
         return None, [Finding(Level.WRONG, "database", f"{error} ({name})")]
-    troubles = [*filter(None, [passing]), *preflight.troubles(database_state)]
+    troubles = [*filter(None, [to_wait]), *preflight.reasons_to_refuse(database_state)]
     if database_state.unknown:
         troubles.append(
             f"a newer vmsvc has changed its schema ({', '.join(database_state.unknown)}); "

@@ -1,5 +1,6 @@
-"""The instruments of the service and of the cloud adapter for Prometheus. The web layer has its own, and `/metrics`
-shows all that are in the registry."""
+"""The instruments of the service and of the cloud adapter for Prometheus.
+
+The web layer has its own. `/metrics` shows all that are in the registry."""
 
 from collections.abc import Callable
 from datetime import datetime

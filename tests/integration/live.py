@@ -7,7 +7,8 @@ from tornado.websocket import websocket_connect
 
 from vmsvc.domain.timing import Timing
 from vmsvc.service.commands import Commands
-from vmsvc.service.events.feed import Feed, Waiters
+from vmsvc.service.events.feed import Feed
+from vmsvc.service.events.waiters import Waiters
 from vmsvc.service.events.hub import Hub
 from vmsvc.service.events.listener import Listener
 from vmsvc.service.runtime import Runtime

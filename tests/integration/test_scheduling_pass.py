@@ -12,7 +12,7 @@ from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.verification import Verified
-from vmsvc.service.scheduling.apply import Leftovers, clean_up, fail, find_leftovers
+from vmsvc.service.scheduling.apply import StaleCommitments, clean_up, fail, find_stale_commitments
 from vmsvc.service.scheduling.snapshot import Snapshot
 from vmsvc.service.scheduling.world_cache import WorldCache
 from vmsvc.store import ledger, request_classes, vms
@@ -42,12 +42,12 @@ def server(row, locked):
     )
 
 
-def leftovers_of(cache):
+def stale_commitments_of(cache):
     """Clean up, and return what was left over."""
     with unit() as work, cache.at(SNAPSHOT, work.now, True) as view:
-        leftovers = find_leftovers(view)
-        clean_up(work, leftovers)
-    return leftovers
+        stale = find_stale_commitments(view)
+        clean_up(work, stale)
+    return stale
 
 
 @pytest.mark.parametrize("locked", [False, True])
@@ -57,9 +57,9 @@ def test_the_victims_of_a_request_that_was_deleted_stay_also_when_one_is_locked(
     move(request, State.DELETING, State.DELETED)
     cache = WorldCache(Policy(), Timing())
     cache.add_changes({victim.cloud_id: server(victim, locked)}, {})
-    assert leftovers_of(cache) == Leftovers((request.id,), (victim.id,))
+    assert stale_commitments_of(cache) == StaleCommitments((request.id,), (victim.id,))
     assert read(victim.id).state == State.ACTIVE
-    assert not leftovers_of(cache)
+    assert not stale_commitments_of(cache)
 
 
 def test_a_victim_that_was_locked_stays_and_is_no_candidate_while_its_request_waits():
@@ -67,11 +67,11 @@ def test_a_victim_that_was_locked_stays_and_is_no_candidate_while_its_request_wa
     victim = noticed(request)
     cache = WorldCache(Policy(), Timing())
     cache.add_changes({victim.cloud_id: server(victim, True)}, {})
-    assert leftovers_of(cache) == Leftovers(locked=(victim.id,))
+    assert stale_commitments_of(cache) == StaleCommitments(locked=(victim.id,))
     assert read(victim.id).state == State.ACTIVE
     with reading():
         assert victim.id in ledger.exempt_vms(0)
-    assert not leftovers_of(cache)
+    assert not stale_commitments_of(cache)
 
 
 def history():

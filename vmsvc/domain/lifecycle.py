@@ -41,7 +41,6 @@ MOVES: dict[tuple[State, State], tuple[str, str] | None] = {
     (State.ACTIVE, State.DELETING): ("delete", "deleting"),
     (State.NOTICED, State.DELETING): ("delete", "deleting"),
     (State.DELETING, State.DELETED): ("delete", "deleted"),
-    (State.BUILDING, State.LOST): ("delete", "lost"),
     (State.ACTIVE, State.LOST): ("delete", "lost"),
     (State.NOTICED, State.LOST): ("delete", "lost"),
 }

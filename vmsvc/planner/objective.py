@@ -1,4 +1,4 @@
-"""What a plan costs: the criteria in their order, and the same order as one integer per victim.
+"""The criteria that choose victims, in their order, and the same order as one integer for each victim.
 
 Every criterion is a sum over the victims. So each victim's criteria can be written as the digits of one integer, the
 most important first and each digit wide enough for the sum: the sums of these integers compare as the criteria do.

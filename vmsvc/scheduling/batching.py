@@ -1,5 +1,7 @@
-"""Makes the requests of one pass free no more than they need together: plans equal requests that need victims together,
-and spares the victims of different plans whose capacity other plans free as well."""
+"""Makes the requests of one pass free no more than they need together.
+
+Plans equal requests that need victims together, and takes back those victims of different plans whose capacity other
+plans free as well."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -1,5 +1,6 @@
-"""The bins that a request could go to: all hosts (operator mode), or the project's quota and its host groups (tenant
-mode)."""
+"""The bins that a request could go to, and the plan for each: sure plans before likely ones.
+
+In operator mode the bins are all hosts, in tenant mode the project's quota and its host groups."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from vmsvc.domain.resources import Resources, total
 from vmsvc.planner import Bin, Fits, NoPlan, Outcome, Preempt, plan
 from vmsvc.scheduling.candidates import as_candidate, candidate_vms
 from vmsvc.scheduling.free_capacity import FreeCapacity, free_on_host, free_quota
-from vmsvc.scheduling.groups import within_budgets
+from vmsvc.scheduling.eviction_groups import within_budgets
 from vmsvc.scheduling.host_groups import Slack, evidence_in_words, evidence_of, held_now, in_order, slacks
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.scheduling.vms import VmFacts

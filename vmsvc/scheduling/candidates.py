@@ -1,4 +1,4 @@
-"""Which VMs may be evicted, what the planner gets of them, what a plan costs, and which victims could stay."""
+"""The policy: which VMs are candidates, what the planner gets of them, and which victims are no longer needed."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace

@@ -12,7 +12,7 @@ from vmsvc.planner import NoPlan, plan
 from vmsvc.scheduling.bins import quota_bin
 from vmsvc.scheduling.candidates import candidate_vms
 from vmsvc.scheduling.decisions import Refuse, Wait
-from vmsvc.scheduling.groups import within_budgets
+from vmsvc.scheduling.eviction_groups import within_budgets
 from vmsvc.scheduling.world import World
 
 _UNITS = {"ram": " MiB of ram"}

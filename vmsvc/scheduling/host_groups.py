@@ -1,5 +1,6 @@
-"""The hosts of a tenant: groups of servers with one hostId. What the project holds there, what counts as free by
-evidence, and what a refusal by the cloud shows.
+"""The hosts of a tenant: groups of servers with one hostId.
+
+What the project holds there, what counts as free by evidence, and what a refusal by the cloud shows.
 
 See docs/explanation/decisions/capacity-by-evidence.md.
 """

@@ -1,6 +1,7 @@
-"""What a request may name: flavors, images, networks, zones, keys. The catalog keeps them, so that vmsvc refuses a
-wrong name before it creates anything in the cloud. It reads them again every half minute, and when a request names
-something that the catalog lacks or that Nova would refuse."""
+"""What a request may name: flavors, images, networks, zones, keys.
+
+The catalog keeps them, so that vmsvc refuses a wrong name before it creates anything in the cloud. It reads them again
+every half minute, and when a request names something that the catalog lacks or that Nova would refuse."""
 
 import asyncio
 import logging
@@ -16,7 +17,7 @@ from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import CloudUnavailable, InvalidRequest, NotFound, TooManyRequests
 from vmsvc.domain.flavors import Flavor
 from vmsvc.domain.timing import Timing
-from vmsvc.service.identity.rate_limit import Buckets
+from vmsvc.service.identity.client_buckets import Buckets
 
 T = TypeVar("T")
 Item = TypeVar("Item", Flavor, Image, Network)

@@ -1,6 +1,6 @@
-"""What clients may ask of the service: create, delete, list, show, history.
+"""What clients may ask: create, delete, list, show, history. Checks a request, then lets the store write it.
 
-Waiting: `outcome` and `delete` wait for a VM by `service.events.feed.Waiters`. The seconds come from `Prefer: wait=N`
+Waiting: `outcome` and `delete` wait for a VM by `service.events.waiters.Waiters`. The seconds come from `Prefer: wait=N`
 (`web.http.request.Prefer.timeout`). Idempotency-Keys: `store.vms.accept` looks them up.
 """
 
@@ -30,7 +30,7 @@ from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.domain.requirements import conditions_of, requirements_of
 from vmsvc.service import trace, usage
 from vmsvc.service.catalog import Catalog, ResolvedRequest
-from vmsvc.service.events.feed import Waiters
+from vmsvc.service.events.waiters import Waiters
 from vmsvc.service.listing import vm_view
 from vmsvc.service.listing.encoded_list import ListPage
 from vmsvc.service.listing.list_cache import ListCache

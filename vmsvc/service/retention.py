@@ -1,5 +1,4 @@
-"""Remove what is too old: events, requests that never became a VM, evidence; and user data that no boot needs any
-more."""
+"""Removes what is too old: events, requests that never became a VM, evidence, user data that no boot needs."""
 
 import asyncio
 import functools

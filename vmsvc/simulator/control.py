@@ -1,5 +1,6 @@
-"""The control API, which no real cloud has: /sim reads, resets and changes the simulated cloud and registers faults,
-and /metadata shows what guests read.
+"""The control API, which no real cloud has: /sim changes the simulated cloud, /metadata shows what guests read.
+
+/sim also reads and resets the cloud, and registers faults.
 
 The control API asks for no token: everybody who reaches the port can use it. So the simulator listens on loopback, or
 in a network of containers."""

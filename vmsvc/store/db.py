@@ -1,4 +1,4 @@
-"""The database: opening it, and `unit()`, the only way to change anything. `Unit.commit` gives events their numbers.
+"""The database: `unit()`, the only way to change it; `Unit.commit`, which numbers events; `Lock`, the advisory locks.
 
 Peewee is synchronous: everything in this package runs in the database pool of `service.runtime`, never on the loop.
 """
@@ -55,7 +55,7 @@ class Lock(enum.IntEnum):
     """Advisory locks, always taken in this order within one transaction."""
 
     MIGRATE = 1
-    SCHEDULER = 2  # one planner at a time
+    SCHEDULER = 2  # one transaction at a time decides who gets a notice, or reserves capacity
     OUTBOX = 3  # one writer of events at a time, to the end of its transaction
 
 

@@ -1,4 +1,4 @@
-"""Commitments on the cloud's capacity: open reservations, and the record of evictions.
+"""What decisions left: open reservations of capacity, the record of evictions, pauses and exemptions from it.
 
 A reservation keeps capacity for a request, from the decision to evict for it (`reserve`) until its VM is ACTIVE or the
 request no longer uses that capacity (`release_reservation`).

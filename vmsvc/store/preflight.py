@@ -1,4 +1,4 @@
-"""Can the service work with this database? Reads, and changes nothing; `prepare` alone applies migrations."""
+"""Which databases a start refuses, and why. Reads only; `prepare` alone waits, and applies migrations."""
 
 import logging
 import re
@@ -78,8 +78,8 @@ def examine(url: str) -> Findings:
         return _look(database)
 
 
-def troubles(known: Findings) -> Iterator[str]:
-    """Why the service cannot work with the database, in sentences. What may pass by itself is in `passing`."""
+def reasons_to_refuse(known: Findings) -> Iterator[str]:
+    """Why the service cannot work with the database, in sentences. What may pass by itself: `reason_to_wait`."""
     if known.version < OLDEST:
         yield f"it is PostgreSQL {known.release}; 14 or newer is needed"
     if known.encoding != "UTF8":
@@ -98,7 +98,7 @@ def troubles(known: Findings) -> Iterator[str]:
         yield known.refusal
 
 
-def passing(known: Findings) -> str | None:
+def reason_to_wait(known: Findings) -> str | None:
     """Why the database takes no changes now, as a sentence; None when it takes them. That may pass by itself."""
     if known.standby:
         return "it is a standby, which takes no writes; name the primary"
@@ -117,9 +117,9 @@ def prepare(url: str, patience: float = PATIENCE) -> list[str]:
             known = _examine_aloud(url)
             # What pending migrations mend is a guess, and `migrate` compares before it commits.
             guess = known.refusal if known.pending else None
-            if found := [trouble for trouble in troubles(known) if trouble != guess]:
+            if found := [trouble for trouble in reasons_to_refuse(known) if trouble != guess]:
                 raise Unfit(f"the database cannot be used: {'; '.join(found)}")
-            reason = passing(known)
+            reason = reason_to_wait(known)
             if reason is None:
                 return _migrated(url)
         except db.DATABASE_ERRORS as error:

@@ -1,5 +1,6 @@
-"""Removes old data other than events: requests that never became a VM, user data that no boot needs any more, and
-evidence of the capacity of hosts.
+"""Removes old data other than events: requests that never became a VM, user data, evidence.
+
+User data goes when no boot needs it any more, evidence of the capacity of hosts when it is too old.
 
 Each call is one statement over a batch of rows. Several replicas may call at once.
 """

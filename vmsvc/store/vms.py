@@ -1,6 +1,6 @@
-"""VMs: reading them, accepting a request, and `move()`, the only function that changes a state.
+"""VMs: reading them; `accept()` (looks up the Idempotency-Key, writes a request); `move()`, which alone changes a state.
 
-`accept()` looks an `Idempotency-Key` up, in the transaction that writes the request.
+One transaction looks the key up and writes the request.
 """
 
 import hashlib

@@ -1,5 +1,6 @@
-"""The notice in the guest: server metadata that `meta_data.json` shows, written when it begins and removed when the
-VM is reprieved. Nova caches that file for up to 15 s.
+"""Writes a victim's notice into its server's metadata, and removes it when the VM is reprieved.
+
+The guest reads it in `meta_data.json`, which Nova caches for up to 15 s.
 
 The grace period of a guest that runs begins when its notice is written, not when it was decided: see `due`. Where the
 cloud refuses for good to write the notice (the metadata is full, the policy forbids it), the victim stays in tenant

@@ -1,5 +1,4 @@
-"""Removes servers: evicts victims when their time has come, deletes VMs for their owners, and sends the DELETE for
-both."""
+"""Removes servers: evicts victims when their time has come, and deletes VMs for their owners."""
 
 import asyncio
 import logging

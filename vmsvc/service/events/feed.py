@@ -1,68 +1,26 @@
-"""The tail of the outbox: every replica reads it with a cursor of its own, and passes the events to its sockets and
-waiters."""
+"""Reads new events from the outbox, and passes them to the sockets and to requests that wait for a VM.
+
+Every replica has a cursor of its own.
+"""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from vmsvc.domain.errors import HistoryGone
 from vmsvc.domain.lifecycle import State
 from vmsvc.service.events.hub import RECENT, Hub
 from vmsvc.service.events.listener import wait_for_wakeup
+from vmsvc.service.events.waiters import Waiters
 from vmsvc.service.runtime import Runtime
 from vmsvc.store import outbox
 from vmsvc.store.db import connected, reading
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 _BATCH = 256  # encoding these takes the loop some 5 ms
 _POLL_SECONDS = 1.0  # a lost notification costs this much
 _NOT_AWAITED = frozenset({State.PENDING, State.BUILDING})  # nobody waits for these
-
-
-class Waiters:
-    """Requests that wait for something to happen to a VM, on whichever replica it happens."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Event]] = {}
-        self._closed = False
-
-    def close(self) -> None:
-        """The service stops: each waiter gets what is there now, and none waits any more."""
-        self._closed = True
-        for vm_id in self._waiting:
-            self.wake(vm_id)
-
-    def wake(self, vm_id: str) -> None:
-        """Have the waiters of this VM read again: something happened to it."""
-        for event in self._waiting.get(vm_id, ()):
-            event.set()
-
-    async def wait_for(self, vm_id: str, read: Callable[[], Awaitable[T | None]], seconds: float) -> T | None:
-        """Call `read` now and after every event of the VM until it returns something, or the time is over (None)."""
-        event = asyncio.Event()
-        self._waiting.setdefault(vm_id, set()).add(event)
-        try:
-            found = await read()  # even a client that does not wait gets what is there already
-            async with asyncio.timeout(seconds):
-                while found is None and not self._closed:
-                    with contextlib.suppress(TimeoutError):
-                        # A read every few seconds covers a feed that is behind.
-                        async with asyncio.timeout(5):
-                            await event.wait()
-                    event.clear()
-                    found = await read()
-                return found
-        except TimeoutError:
-            return None
-        finally:
-            self._waiting[vm_id].discard(event)
-            if not self._waiting[vm_id]:
-                del self._waiting[vm_id]
 
 
 class Feed:

@@ -1,5 +1,6 @@
-"""LISTEN: PostgreSQL says that a transaction was committed. The loops that this wakes read the database. In /readyz and
-in the log this part is called `doorbell`."""
+"""LISTEN: PostgreSQL says that a transaction was committed, and wakes the loops that read the database.
+
+In /readyz and in the log this part is called `doorbell`."""
 
 import asyncio
 import contextlib

@@ -9,7 +9,7 @@ from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Server
 from vmsvc.domain.lifecycle import earliest_end, end_of_life
 from vmsvc.domain.timing import Timing
-from vmsvc.scheduling.groups import budgets
+from vmsvc.scheduling.eviction_groups import budgets
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.apply import give_notice
 from vmsvc.store import ledger, vms

@@ -1,5 +1,4 @@
-"""What owners, guests and clients may do about evictions: acknowledge a notice, practise an eviction, read the
-record."""
+"""What owners, guests and clients may do: acknowledge a notice (it ends early), practise an eviction, read the record."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.events import instant, view
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.principal import ANYBODY, Principal
-from vmsvc.scheduling.groups import budgets
+from vmsvc.scheduling.eviction_groups import budgets
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.apply import give_notice
 from vmsvc.store import intents, ledger, vms

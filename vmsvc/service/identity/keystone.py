@@ -18,7 +18,7 @@ from cachetools import LRUCache
 from vmsvc.cloud.port import CHECK, Cloud, working_for
 from vmsvc.domain.errors import CloudUnavailable, Forbidden, TooManyRequests, Unauthenticated, VmsvcError
 from vmsvc.domain.principal import Identity, Principal
-from vmsvc.service.identity.rate_limit import Buckets
+from vmsvc.service.identity.client_buckets import Buckets
 from vmsvc.service.identity.tokens import digest_of
 
 log = logging.getLogger(__name__)

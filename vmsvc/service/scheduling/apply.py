@@ -267,7 +267,7 @@ def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) 
 
 
 @dataclass(frozen=True, slots=True)
-class Leftovers:
+class StaleCommitments:
     """What earlier decisions left behind. `orphans`: requests that have ended (their owner deleted them) and still have
     a reservation; `unneeded`: noticed victims of such requests; `locked`: victims that were locked in the cloud during
     their notice."""
@@ -280,25 +280,25 @@ class Leftovers:
         return bool(self.orphans or self.unneeded or self.locked)
 
 
-def find_leftovers(now: View) -> Leftovers:
-    """The leftovers to clean up before anything is decided."""
+def find_stale_commitments(now: View) -> StaleCommitments:
+    """What to clean up before anything is decided."""
     rows = now.rows
     victims = [row for row in rows.in_states(State.NOTICED) if row.evicted_for]
-    return Leftovers(
+    return StaleCommitments(
         tuple(kept.vm_id for kept in now.reservations if not _waits(rows, kept.vm_id)),
         tuple(row.id for row in victims if not _waits(rows, row.evicted_for)),
         tuple(row.id for row in victims if _waits(rows, row.evicted_for) and now.world.vms[row.id].locked),
     )
 
 
-def clean_up(work: Unit, leftovers: Leftovers) -> None:
+def clean_up(work: Unit, stale: StaleCommitments) -> None:
     """Release the reservations, and reprieve the victims. Raises ChangedMeanwhile."""
-    for vm_id in leftovers.orphans:
+    for vm_id in stale.orphans:
         ledger.release_reservation(work, vm_id)
         ledger.close_evictions(vm_id, wasted="the request was deleted before its room was free")
-    for vm_id in leftovers.unneeded:
+    for vm_id in stale.unneeded:
         reprieve(work, vms.of_id(vm_id), "the request that needed the room has gone")
-    for vm_id in leftovers.locked:
+    for vm_id in stale.locked:
         exempt(work, vms.of_id(vm_id), LOCKED)
 
 

@@ -1,5 +1,6 @@
-"""Sees what the project's servers hold on each host together, and writes down what is new: evidence of what the host
-can hold, for tenant mode. See docs/explanation/decisions/capacity-by-evidence.md."""
+"""Records what the project's servers hold on each host: in tenant mode, evidence of what the host can hold.
+
+See docs/explanation/decisions/capacity-by-evidence.md."""
 
 import asyncio
 import time

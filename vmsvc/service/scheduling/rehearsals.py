@@ -16,7 +16,7 @@ from cachetools import TTLCache
 from vmsvc.cloud.port import KIND, MARK, OWNER, SERVICE, BootSpec, Cloud, Server, working_for
 from vmsvc.domain.acceptance import Objection
 from vmsvc.domain.errors import Conflict, Forbidden, InvalidRequest, QuotaExceeded, TooManyRequests, VmsvcError
-from vmsvc.service.identity.rate_limit import Buckets
+from vmsvc.service.identity.client_buckets import Buckets
 
 #: Seconds for which an answer holds for the clients' equal requests, and for the service's own.
 CLIENTS_SECONDS, OWN_SECONDS = 1.0, 0.3

@@ -1,5 +1,4 @@
-"""The requests that wait, read from the database in the transaction that decides, and what is known of requests like
-them."""
+"""The requests that wait, read in the transaction that decides, and what is known of requests like them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -32,7 +32,7 @@ from vmsvc.scheduling.decisions import Place, Refuse
 from vmsvc.scheduling.verification import Verification, WaitingRequest, by_verdict, unverified_facts
 from vmsvc.service.events.listener import wait_for_wakeup
 from vmsvc.service.runtime import Runtime
-from vmsvc.service.scheduling.apply import ChangedMeanwhile, apply, clean_up, find_leftovers
+from vmsvc.service.scheduling.apply import ChangedMeanwhile, apply, clean_up, find_stale_commitments
 from vmsvc.service.scheduling.preview import preview
 from vmsvc.service.scheduling.queue import Queue, waiting_queue
 from vmsvc.service.scheduling.requests import (
@@ -173,8 +173,8 @@ class Scheduler:
         """Read the world, decide, and write what was decided, all under the lock. Returns the plan; None when earlier
         decisions had left something behind: then only that was cleaned up, and the rows have to be read again."""
         with unit(Lock.SCHEDULER) as work, self._at(snapshot, work.now) as view:
-            if leftovers := find_leftovers(view):
-                clean_up(work, leftovers)
+            if stale := find_stale_commitments(view):
+                clean_up(work, stale)
                 return None
             rows = rows_in_order(view, ids)
             knowledge = knowledge_of(rows, view, snapshot, work.now, self._timing)

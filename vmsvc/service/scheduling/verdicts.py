@@ -1,7 +1,7 @@
-"""Ask the cloud about a request before anything is done for it: would Nova accept it, capacity apart?
+"""Would Nova accept a request, capacity apart? Joins Nova's own check, ports and addresses to one verdict.
 
-Nova checks the whole request in a rehearsal (`service.scheduling.rehearsals`). Nova's API does not check the addresses
-of a network: this module counts them.
+Nova checks the whole request in a rehearsal (`service.scheduling.rehearsals`, which asks Nova beforehand). Nova's API
+does not check the addresses of a network: this module counts them.
 """
 
 import asyncio

@@ -16,7 +16,7 @@ from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources
 from vmsvc.scheduling.candidates import Policy
-from vmsvc.scheduling.groups import budgets, full_budgets
+from vmsvc.scheduling.eviction_groups import budgets, full_budgets
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.scheduling.world import UNLIMITED, Basis, ReservedCapacity
 from vmsvc.service.scheduling.vm_join import VmJoin

@@ -1,5 +1,6 @@
-"""Nova's compute hosts, and its scheduler: the host of a server is one with free capacity in Placement that passes the
-filters, the one with most free memory first."""
+"""Nova's compute hosts, and its scheduler, which chooses the host of a server.
+
+It is one with free capacity in Placement that passes the filters, the one with most free memory first."""
 
 import uuid
 from collections.abc import Iterator

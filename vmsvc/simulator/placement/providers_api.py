@@ -1,5 +1,6 @@
-"""Placement over HTTP: resource providers with their inventories, usages, traits and aggregates, and the base of
-Placement's handlers (measured)."""
+"""Placement over HTTP: resource providers with their inventories, usages, traits and aggregates (measured).
+
+The base of Placement's handlers is here too."""
 
 import re
 from typing import Any

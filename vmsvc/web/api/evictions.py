@@ -1,5 +1,4 @@
-"""`/api/v1/evictions`, the record of evictions; and what a VM's owner or guest may do: acknowledge a notice, practise
-an eviction."""
+"""`/api/v1/evictions`, the record of evictions; `/vm/{id}/ack` and `/vm/{id}/evict` for a VM's owner or guest."""
 
 import re
 from functools import partial

@@ -1,4 +1,4 @@
-"""The base of the handlers of `/api/v1`: an identified client, limits, JSON both ways, and how long to wait."""
+"""The base of the handlers of `/api/v1`: an identified client, limits, JSON, the seconds of `Prefer: wait=N`."""
 
 import asyncio
 import re

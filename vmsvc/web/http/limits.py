@@ -1,4 +1,4 @@
-"""How many requests the service works on at once, and how fast one client may ask.
+"""Refuses requests (429): too many at once, or more a second than one client may send.
 
 A client is a principal that has shown a credential, from whichever address it comes, and else an address. Each request
 that reaches the cloud or the database costs a token of its client's bucket; what is answered from memory (the list, the
@@ -14,7 +14,7 @@ from ipaddress import ip_address, ip_network
 
 from vmsvc.domain.errors import TooManyRequests
 from vmsvc.domain.principal import Principal
-from vmsvc.service.identity.rate_limit import MAX_CLIENTS, Buckets
+from vmsvc.service.identity.client_buckets import MAX_CLIENTS, Buckets
 
 #: How many sockets, and how many requests for pages, read the history at once: together half of the database's threads,
 #: so that the other half is free for everything else.

@@ -1,5 +1,6 @@
-"""The schemas of what the service answers, for the document alone: no response is filtered through them. Objects may
-grow new members, so clients should ignore members that they do not know."""
+"""The schemas of what the service answers, for the document alone: no response is filtered through them.
+
+Objects may grow new members, so clients should ignore members that they do not know."""
 
 from typing import Any
 

@@ -1,4 +1,6 @@
-"""Eviction groups: of each group only so many VMs may be unavailable at once, as a PodDisruptionBudget has it."""
+"""Eviction groups: counts how many more VMs of each group may be noticed, as a PodDisruptionBudget has it.
+
+The planner's search, the end of a lifetime and a practised eviction keep to that number."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How often one client may ask: a bucket of tokens for each client, for a bounded number of clients.
+"""The kinds of buckets of tokens, one bucket for each client, for a bounded number of clients.
 
 `web.http.limits` has the buckets of requests. Rehearsals, invalid Keystone tokens and unknown ids have buckets of their
 own.
