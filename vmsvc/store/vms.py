@@ -1,6 +1,6 @@
-"""VMs: reading them; `accept()` (looks up the Idempotency-Key, writes a request); `move()`, which alone changes a state.
+"""VMs: reading; `accept()`, which looks up the Idempotency-Key; `move()`, the only function that changes a state.
 
-One transaction looks the key up and writes the request.
+`accept()` looks the key up in the transaction that writes the request.
 """
 
 import hashlib
