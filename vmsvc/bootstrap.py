@@ -33,9 +33,9 @@ from vmsvc.service.acting.worker import Worker
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.commands import Commands
 from vmsvc.service.events.feed import Feed
-from vmsvc.service.events.waiters import Waiters
 from vmsvc.service.events.hub import Hub
 from vmsvc.service.events.listener import Listener
+from vmsvc.service.events.waiters import Waiters
 from vmsvc.service.evictions.lifetimes import Lifetimes
 from vmsvc.service.evictions.record import Evictions
 from vmsvc.service.identity.tickets import Tickets

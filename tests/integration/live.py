@@ -8,9 +8,9 @@ from tornado.websocket import websocket_connect
 from vmsvc.domain.timing import Timing
 from vmsvc.service.commands import Commands
 from vmsvc.service.events.feed import Feed
-from vmsvc.service.events.waiters import Waiters
 from vmsvc.service.events.hub import Hub
 from vmsvc.service.events.listener import Listener
+from vmsvc.service.events.waiters import Waiters
 from vmsvc.service.runtime import Runtime
 from vmsvc.web.app import make_app, make_server
 from vmsvc.web.channel.frames import text_frame

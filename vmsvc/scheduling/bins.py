@@ -11,8 +11,8 @@ from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Resources, total
 from vmsvc.planner import Bin, Fits, NoPlan, Outcome, Preempt, plan
 from vmsvc.scheduling.candidates import as_candidate, candidate_vms
-from vmsvc.scheduling.free_capacity import FreeCapacity, free_on_host, free_quota
 from vmsvc.scheduling.eviction_groups import within_budgets
+from vmsvc.scheduling.free_capacity import FreeCapacity, free_on_host, free_quota
 from vmsvc.scheduling.host_groups import Slack, evidence_in_words, evidence_of, held_now, in_order, slacks
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.scheduling.vms import VmFacts

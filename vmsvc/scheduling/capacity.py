@@ -10,8 +10,8 @@ from vmsvc.domain.request import Request
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources, total
 from vmsvc.scheduling.candidates import by_host, candidate_vms, frees
 from vmsvc.scheduling.eligibility import eligible
-from vmsvc.scheduling.free_capacity import FreeCapacity, free_on_hosts, free_quota
 from vmsvc.scheduling.eviction_groups import within_budgets
+from vmsvc.scheduling.free_capacity import FreeCapacity, free_on_hosts, free_quota
 from vmsvc.scheduling.host_groups import evidence_in_words, evidence_of, held_now
 from vmsvc.scheduling.vms import VmFacts
 from vmsvc.scheduling.world import HOST, HOST_GROUP, UNLIMITED, World

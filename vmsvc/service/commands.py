@@ -1,7 +1,7 @@
 """What clients may ask: create, delete, list, show, history. Checks a request, then lets the store write it.
 
-Waiting: `outcome` and `delete` wait for a VM by `service.events.waiters.Waiters`. The seconds come from `Prefer: wait=N`
-(`web.http.request.Prefer.timeout`). Idempotency-Keys: `store.vms.accept` looks them up.
+Waiting: `outcome` and `delete` wait for a VM by `service.events.waiters.Waiters`. The seconds come from
+`Prefer: wait=N` (`web.http.request.Prefer.timeout`). Idempotency-Keys: `store.vms.accept` looks them up.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What owners, guests and clients may do: acknowledge a notice (it ends early), practise an eviction, read the record."""
+"""Notices and evictions as owners, guests and clients use them: acknowledge (ends a notice early), practise, read."""
 
 import logging
 from collections.abc import Callable, Mapping

@@ -1,6 +1,7 @@
 """The world of this replica: kept between decisions, and brought up to date for each of them.
 
-Only `at` gives access to it. It equals a world that is built from nothing, of the same rows and the same cloud (the tests compare the two).
+Only `at` gives access to it. It equals a world that is built from nothing, of the same rows and the same cloud (the
+tests compare the two).
 """
 
 import threading
