@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo empty run_test lint test_package test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image docs reference pictures
+.PHONY: help run demo empty test run_test lint test_package test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image docs reference pictures
+
+# The pure parts, the adapter in front of a scripted cloud, and the web layer in front of a stand-in of the service.
+QUICK_TESTS = tests/unit tests/api tests/test_settings.py tests/test_layers.py
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
@@ -21,6 +24,9 @@ demo: $(VENV)/.service  ## play the story on the running service of VMSVC_URL (d
 
 empty: $(VENV)/.service  ## delete every VM that the running service of VMSVC_URL made (YES=1: without asking)
 	@exec $(BIN)/python -m vmsvc.demo --empty $(if $(YES),--yes)
+
+test: $(VENV)/.tests  ## the quick tests, for every edit: those that need no database and no cloud (half a minute)
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(QUICK_TESTS)
 
 run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
 	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.
