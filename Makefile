@@ -5,7 +5,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 5
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo empty run_test lint test_package test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image docs reference pictures
+.PHONY: help run demo empty test run_test lint test_package test_openstack test_chaos test_hostile bench bench_openstack clean build down logs development test_docker test_image docs reference pictures
+
+# The pure parts, the adapter in front of a scripted cloud, and the web layer in front of a stand-in of the service.
+QUICK_TESTS = tests/unit tests/api tests/test_settings.py tests/test_layers.py
+
+# Tests with random examples, and tests that run in one mode unless all examples are asked for.
+RANDOM_TESTS = tests/unit/planner tests/unit/scheduling tests/unit/test_nobody_for_nothing.py \
+	tests/unit/test_verdicts.py tests/unit/test_world_builder.py tests/integration tests/system/test_conformance.py \
+	tests/system/test_crashes.py $(shell grep -l EITHER tests/system/test_*.py)
+ALL_EXAMPLES ?= 1
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
@@ -22,13 +31,16 @@ demo: $(VENV)/.service  ## play the story on the running service of VMSVC_URL (d
 empty: $(VENV)/.service  ## delete every VM that the running service of VMSVC_URL made (YES=1: without asking)
 	@exec $(BIN)/python -m vmsvc.demo --empty $(if $(YES),--yes)
 
-run_test: $(VENV)/.tests  ## all tests that need no real OpenStack
+test: $(VENV)/.tests  ## the quick tests, for every edit: those that need no database and no cloud (half a minute)
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(QUICK_TESTS)
+
+run_test: $(VENV)/.tests  ## all tests that need no real OpenStack, with the first of their random examples
 	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.
 	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/browser --ignore=tests/docker --ignore=tests/package
 	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || \
 		echo "The tests behind a pooler were left out: install pgbouncer (apt-get install pgbouncer) to run them."
 	@# Apart: Playwright keeps an event loop of its own in the thread of the tests.
-	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest tests/browser; \
+	@if command -v chromium >/dev/null; then $(BIN)/python -m pytest -n 2 --dist loadfile tests/browser; \
 	else echo "The browser tests were left out: install chromium (apt-get install chromium) to run them."; fi
 
 lint: $(VENV)/.tests  ## ruff and pylint over everything, mypy over vmsvc
@@ -57,8 +69,10 @@ test_openstack: $(VENV)/.tests  ## the conformance and system tests against a re
 bench_openstack: $(VENV)/.tests  ## vmsvc beside the same done by hand, on a real OpenStack on loopback (some 5 minutes)
 	$(BIN)/python -m tests.bench.bench_bed
 
-test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults, random work judged from outside, a soak (SOAK_MINUTES=30, STORM_FAULTS=10000, INTEGRITY_SECONDS=540)
+test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults, random work judged from outside, a soak, all random examples (SOAK_MINUTES=30, STORM_FAULTS=10000, INTEGRITY_SECONDS=540)
 	$(BIN)/python -m tests.chaos
+	@# ALL_EXAMPLES= (empty) leaves these out.
+	$(if $(ALL_EXAMPLES),ALL_EXAMPLES=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(RANDOM_TESTS))
 
 test_hostile: $(VENV)/.tests  ## 10,000 bad requests and schemathesis', slow peers, 2,000 idle sockets (HOSTILE_REQUESTS, HOSTILE_SEED, ...)
 	$(BIN)/python -m tests.hostile

@@ -1,6 +1,7 @@
 """The rules of the architecture: who imports whom, and how long things are."""
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
@@ -62,9 +63,15 @@ def layer_of(path):
     return name_of(path).partition(".")[0]
 
 
+@functools.cache
+def nodes_of(tree):
+    """Every node of a module: a walk costs more than most of what is asked here."""
+    return tuple(ast.walk(tree))
+
+
 def imports_of(tree):
     """Every module that is imported anywhere in the text, inside functions too."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -119,14 +126,14 @@ def test_each_package_of_the_web_layer_says_where_to_begin():
 def test_no_module_uses_a_private_name_of_another(path):
     imported = [
         alias
-        for node in ast.walk(MODULES[path])
+        for node in nodes_of(MODULES[path])
         if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "vmsvc"
         for alias in node.names
     ]
     modules_ = {alias.asname or alias.name for alias in imported}
     used = {
         node.attr
-        for node in ast.walk(MODULES[path])
+        for node in nodes_of(MODULES[path])
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules_
     }
     assert not [
@@ -144,7 +151,7 @@ def test_domain_planner_and_scheduling_are_pure(path):
     top = {name.partition(".")[0] for name in imports_of(MODULES[path])} - {"vmsvc"}
     assert top <= sys.stdlib_module_names
     assert not top & IMPURE
-    called = {ast.unparse(node.func) for node in ast.walk(MODULES[path]) if isinstance(node, ast.Call)}
+    called = {ast.unparse(node.func) for node in nodes_of(MODULES[path]) if isinstance(node, ast.Call)}
     assert not called & {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "open", "print", "input"}
 
 
@@ -179,7 +186,7 @@ PEEWEE = {"_meta", "_name", "_expressions", "_unique", "_where"}
 @pytest.mark.parametrize("path", [pytest.param(path, id=name_of(path)) for path in MODULES])
 def test_no_module_uses_a_private_attribute_of_another_module_s_objects(path):
     assert not {part for part in parts_of(path) if part.rpartition(".")[2].startswith("_")}
-    nodes = list(ast.walk(MODULES[path]))
+    nodes = nodes_of(MODULES[path])
     own = {
         node.attr
         for node in nodes
@@ -190,10 +197,10 @@ def test_no_module_uses_a_private_attribute_of_another_module_s_objects(path):
         f"{ast.unparse(node)}:{node.lineno}"
         for node in nodes
         if isinstance(node, ast.Attribute)
-        and ast.unparse(node.value) != "super()"
         and node.attr.startswith("_")
         and not node.attr.startswith("__")
         and node.attr not in own | PUBLIC | (PEEWEE if name_of(path) == "store.schema" else set())
+        and ast.unparse(node.value) != "super()"
     }
     assert not foreign
 
@@ -294,7 +301,7 @@ def test_no_layer_reads_the_environment_but_the_start_up():
         name_of(path)
         for path, tree in MODULES.items()
         if layer_of(path) not in starters
-        for node in ast.walk(tree)
+        for node in nodes_of(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
     assert not readers
@@ -305,7 +312,7 @@ def test_only_move_writes_a_state():
     for path, tree in MODULES.items():
         if layer_of(path) not in ("service", "store"):
             continue
-        for node in ast.walk(tree):
+        for node in nodes_of(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in (
                 "Vm.update",
                 "vms.change",
@@ -321,6 +328,6 @@ def test_only_move_writes_a_state():
 def test_modules_and_functions_are_short(path):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 520
-    for node in ast.walk(MODULES[path]):
+    for node in nodes_of(MODULES[path]):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert node.end_lineno - node.lineno < 50, f"{node.name} has {node.end_lineno - node.lineno + 1} lines"

@@ -28,6 +28,7 @@ PROVOKED = (
 # Chromium cuts every request, to loopback too, when an interface of the machine comes or goes: a container starts.
 CUT = "net::ERR_NETWORK_CHANGED"
 LOADS = 3
+VIEWPORT = {"width": 1280, "height": 800}
 WAIT = 10_000  # milliseconds for anything that the page has to do
 
 
@@ -56,10 +57,19 @@ class Watch:
         self.faults: list[str] = []
         self.cuts = 0
         self._origin, self._provoked = origin, provoked
-        page.on("console", self._console)
-        page.on("pageerror", lambda error: self.faults.append(f"uncaught: {error}"))
-        page.on("request", self._request)
-        page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self._listeners: dict[str, Callable[[Any], object]] = {
+            "console": self._console,
+            "pageerror": lambda error: self.faults.append(f"uncaught: {error}"),
+            "request": self._request,
+            "dialog": lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+        }
+        for event, listener in self._listeners.items():
+            page.on(event, listener)
+
+    def end(self, page: Page) -> None:
+        """Look away."""
+        for event, listener in self._listeners.items():
+            page.remove_listener(event, listener)
 
     def _console(self, message: ConsoleMessage) -> None:
         if CUT in message.text:
@@ -72,11 +82,44 @@ class Watch:
             self.faults.append(f"request to {request.url}")
 
 
+class KeptPage:
+    """One page for all tests that do not need their own: a new window costs more than what most tests do in it. Each
+    test has a service on a port of its own, so an origin of its own."""
+
+    def __init__(self, browser: Browser):
+        self._browser = browser
+        self._page: Page | None = None
+
+    def take(self) -> Page:
+        """The page, for one test."""
+        page, self._page = self._page, None
+        return page or self._browser.new_context(viewport=VIEWPORT).new_page()
+
+    def give_back(self, page: Page) -> None:
+        """Leave nothing of this test in it; where that fails, the next test gets a new one."""
+        try:
+            page.evaluate("localStorage.clear(); sessionStorage.clear()")
+            page.goto("about:blank")
+            page.mouse.move(0, 0)
+            page.context.clear_cookies()
+        except Error:
+            page.context.close()
+        else:
+            self._page = page
+
+
+@pytest.fixture(name="kept_page", scope="package")
+def fixture_kept_page(browser: Browser) -> KeptPage:
+    """One for the browser."""
+    return KeptPage(browser)
+
+
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens the page of a scripted service. `provoked`: the test makes answers or sockets fail; the rest are options
-    of the browser context. What every test relies on is checked at its end."""
-    opened: list[tuple[Page, Watch]] = []
+def visit(browser: Browser, kept_page: KeptPage) -> Iterator[Callable[..., Page]]:
+    """Opens the page of a scripted service. `provoked`: the test makes answers or sockets fail; `own`: it changes more
+    of the page than its document (the clock, scripts, the size); the rest are options of the browser context. What
+    every test relies on is checked at its end."""
+    opened: list[tuple[Page, Watch, bool]] = []
 
     def load(page: Page, watch: Watch, url: str, live: bool) -> None:
         """Go there. A load that the machine cut is made again: a page whose scripts did not come cannot help itself."""
@@ -92,16 +135,23 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
             if watch.cuts == cuts:
                 return
 
-    def open_page(service: ScriptedApi, *, provoked: bool = False, live: bool = True, **options: Any) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
-        page = context.new_page()
+    def open_page(
+        service: ScriptedApi, *, provoked: bool = False, live: bool = True, own: bool = False, **options: Any
+    ) -> Page:
+        is_kept = not (own or options or opened)
+        page = kept_page.take() if is_kept else browser.new_context(**{"viewport": VIEWPORT, **options}).new_page()
         page.set_default_timeout(WAIT)
-        opened.append((page, Watch(page, urlsplit(service.url).netloc, provoked)))
-        load(*opened[-1], service.url, live)
+        watch = Watch(page, urlsplit(service.url).netloc, provoked)
+        opened.append((page, watch, is_kept))
+        load(page, watch, service.url, live)
         return page
 
     yield open_page
-    faults = [fault for _, watch in opened for fault in watch.faults]
-    for page, _ in opened:
-        page.context.close()
+    faults = [fault for _, watch, _ in opened for fault in watch.faults]
+    for page, watch, is_kept in opened:
+        watch.end(page)
+        if is_kept:
+            kept_page.give_back(page)
+        else:
+            page.context.close()
     assert not faults

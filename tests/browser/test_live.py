@@ -66,7 +66,7 @@ def states(page: Page) -> list[tuple[str, str]]:
 
 
 def test_from_an_empty_cloud_to_an_eviction(service: LiveService, visit: Callable[..., Page]):
-    page = visit(service)
+    page = visit(service, own=True)
     expect(page.locator("#vm-empty")).to_have_text("No VMs yet. Create the first one.")
     ask_for(page, "batch", "Preemptible", "m1.tiny", 4)
     page.get_by_role("button", name="Create 4").click()
@@ -99,7 +99,7 @@ def test_behind_a_reverse_proxy_a_restart_of_the_service_loses_nothing(
 ):
     proxy = ReverseProxy(service.port, "/clouds/vmsvc/")
     try:
-        page = visit(proxy, provoked=True)
+        page = visit(proxy, provoked=True, own=True)
         ask_for(page, "web-1", "Standard", "m1.tiny")
         page.locator("#create-submit").click()
         expect(page.locator("#vm-rows .chip")).to_have_text(["active"], timeout=SLOW)

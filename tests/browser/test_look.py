@@ -49,7 +49,7 @@ def busy(api: ScriptedApi) -> None:
 
 def test_nothing_sticks_out_sideways(api: ScriptedApi, visit: Callable[..., Page]):
     busy(api)
-    page = visit(api)
+    page = visit(api, own=True)
     expect(page.locator(".notice")).to_have_count(2)
     page.wait_for_selector(".capacity-fits td")
     page.get_by_role("button", name="Create VM").click()

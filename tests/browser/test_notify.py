@@ -33,7 +33,7 @@ def ready(page: Page, script: str = "") -> None:
 
 def test_evictions_are_notified_once_they_are_allowed(api: ScriptedApi, visit: Callable[..., Page]):
     db, victim = api.add("db-1"), api.add("batch-1", preemptible=True)
-    page = visit(api)
+    page = visit(api, own=True)
     ready(page)
     api.notice(victim, 300, makes_room_for=db["vmsvc_id"])
     expect(page.locator(".notice")).to_have_count(1)
@@ -53,7 +53,7 @@ def test_evictions_are_notified_once_they_are_allowed(api: ScriptedApi, visit: C
 
 def test_many_at_once_are_one(api: ScriptedApi, visit: Callable[..., Page]):
     victims = [api.add(f"batch-{number}", preemptible=True) for number in range(5)]
-    page = visit(api)
+    page = visit(api, own=True)
     ready(page, "sessionStorage.allowed = 'granted'; localStorage['vmsvc.notify'] = 'yes';")
     for victim in victims:
         api.notice(victim, 300)
@@ -62,7 +62,7 @@ def test_many_at_once_are_one(api: ScriptedApi, visit: Callable[..., Page]):
 
 
 def test_a_browser_that_refuses_is_not_asked_again(api: ScriptedApi, visit: Callable[..., Page]):
-    page = visit(api)
+    page = visit(api, own=True)
     ready(page, "sessionStorage.answer = 'denied';")
     page.get_by_role("button", name="Notify me").click()
     expect(page.get_by_role("button", name="Notify me")).to_be_disabled()

@@ -82,7 +82,7 @@ def test_works_behind_a_path_prefix(visit: Callable[..., Page]):
 
 
 def test_every_minute_the_list_is_read_again_for_what_has_no_events(api: ScriptedApi, visit: Callable[..., Page]):
-    page = visit(api, live=False)
+    page = visit(api, live=False, own=True)
     page.clock.install()
     page.reload()
     expect(page.locator("#connection-text")).to_have_text("Live")
@@ -93,7 +93,7 @@ def test_every_minute_the_list_is_read_again_for_what_has_no_events(api: Scripte
 
 def test_a_list_that_was_long_on_its_way_takes_nothing_back(api: ScriptedApi, visit: Callable[..., Page]):
     vm = api.add("web-1")
-    page = visit(api, live=False)
+    page = visit(api, live=False, own=True)
     page.clock.install()
     page.reload()
     expect(page.locator("#connection-text")).to_have_text("Live")
@@ -111,7 +111,7 @@ def test_a_list_that_was_long_on_its_way_takes_nothing_back(api: ScriptedApi, vi
 def test_a_new_database_with_smaller_numbers_begins_a_new_history(api: ScriptedApi, visit: Callable[..., Page]):
     for _ in range(3):
         api.emit("create", "active", api.add("old"))
-    page = visit(api, live=False)
+    page = visit(api, live=False, own=True)
     page.clock.install()
     page.reload()
     expect(page.locator("#log-rows .log-row")).to_have_count(3)

@@ -53,7 +53,7 @@ def test_a_server_of_vmsvc_s_that_no_record_knows_is_pointed_out(api: ScriptedAp
 
 
 def test_events_add_change_and_remove_rows(api: ScriptedApi, visit: Callable[..., Page]):
-    page = visit(api, live=False)
+    page = visit(api, live=False, own=True)
     page.clock.install()
     page.reload()
     expect(page.locator("#vm-empty")).to_have_text("No VMs yet. Create the first one.")

@@ -18,6 +18,7 @@ from pathlib import Path
 import requests
 
 from tests.chaos.points import Points, WatchedCloud, watch_commits
+from tests.system.warm_start import LATE_IMPORTS
 from vmsvc import bootstrap, cli
 from vmsvc.cloud.openstack import http_session
 from vmsvc.domain.timing import Timing
@@ -71,18 +72,7 @@ def be_a_service(order: dict) -> None:
 
 def main() -> None:
     """Until stdin ends."""
-    # What the service imports only when it connects.
-    for name in (
-        "openstack.connection",
-        "openstack.config.loader",
-        "keystoneauth1.session",
-        "requests",
-        "keystoneauth1.loading",
-        "openstack.compute.v2._proxy",
-        "openstack.network.v2._proxy",
-        "openstack.image.v2._proxy",
-        "openstack.placement.v1._proxy",
-    ):
+    for name in LATE_IMPORTS:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     for line in sys.stdin:

@@ -10,6 +10,7 @@ long out of date, a replica may die between any two steps, time passes only when
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from tests.examples import examples
 from tests.integration.model.clock import Clock
 from tests.integration.model.deeds import DEEDS, SETTINGS
 from tests.integration.model.story import Story
@@ -24,16 +25,16 @@ def fixture_clock(store):
 
 
 def test_whatever_happens_in_whatever_order_the_promises_hold(clock, request):
-    examples = request.config.getoption("--examples")
+    other_ones = request.config.getoption("--examples")
 
     def told(setting, deeds):
         Story(clock, setting).tell(deeds)
 
     story = given(SETTINGS, DEEDS)(told)
     settings(
-        max_examples=examples or 50,
+        max_examples=other_ones or examples(15, 50),
         deadline=None,
-        derandomize=not examples,
+        derandomize=not other_ones,
         database=None,
         print_blob=False,
         phases=(Phase.generate, Phase.shrink),

@@ -11,6 +11,7 @@ from itertools import islice
 
 import pytest
 
+from tests.examples import examples
 from tests.integration.model.case import Case
 from tests.integration.model.clock import Clock
 from tests.unit.promises import Broken
@@ -18,7 +19,7 @@ from tests.unit.random_clouds import random_cloud, shrunk
 from tests.unit.referee import Cloud, Flavor, Host, Server, Wanted
 from tests.unit.test_nobody_for_nothing import looked_at
 
-CASES = int(os.environ.get("DATABASE_CASES", "50"))  # in each mode
+CASES = int(os.environ.get("DATABASE_CASES", examples(15, 50)))  # in each mode
 SEED = int(os.environ.get("SEED", "1"))
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as some
 
+from tests.examples import examples
 from tests.integration.conftest import new_vm, read
 from tests.servers import server_of
 from vmsvc.cloud.port import EVICT_AT, KIND, MARK, OWNER
@@ -129,7 +130,7 @@ def unwanted(rows, server):
     return wanting[server.metadata[MARK]] not in (None, server.id)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20, 60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=some.data())
 def test_a_server_with_a_mark_of_another_deployment_is_never_touched(rows, data):
     names = [*rows.values(), "nobody", "", "VM-1"]

@@ -138,7 +138,7 @@ class Client:
             if len(found) >= times:
                 return found
             assert time.monotonic() < deadline, f"{step}: {len(found)} of {times} within {seconds} s"
-            await asyncio.sleep(0.04)
+            await asyncio.sleep(0.1)
 
     async def channel(self, query: str = ""):
         """A WebSocket on the events."""

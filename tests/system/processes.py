@@ -1,16 +1,29 @@
-"""`python -m vmsvc` as a process of its own, to be killed and to be asked to stop."""
+"""`python -m vmsvc` as a process of its own, to be killed and to be asked to stop. See `warm_start` for its start."""
 
 import os
 import re
 import signal
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
 from tests.system.client import Client, until
+from tests.system.warm_start import WarmProcess
 
 #: In a log of either kind.
 LISTENING = re.compile(r'listening on http://[\d.]+:(\d+)/(?=$|")', re.MULTILINE)
+
+
+async def output_of(*arguments: str, environ: dict[str, str], seconds: float = 40) -> tuple[int, str, str]:
+    """What a command of `python -m vmsvc` ends with in this environment: its status, stdout and stderr."""
+    with tempfile.TemporaryDirectory(prefix="vmsvc-command-") as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = WarmProcess(arguments, environ, err, out)
+        try:
+            await until(lambda: process.poll() is not None, f"the end of {arguments}", seconds)
+        finally:
+            process.send_signal(signal.SIGKILL)
+        return process.returncode, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
 
 
 class Process:
@@ -19,13 +32,8 @@ class Process:
     def __init__(self, environ: dict[str, str], log: Path, *arguments: str):
         self.log = log
         own = {name: value for name, value in os.environ.items() if not name.startswith(("VMSVC_", "OS_"))}
-        with log.open("w", encoding="utf-8") as stderr:
-            self._popen = subprocess.Popen(  # pylint: disable=consider-using-with
-                [sys.executable, "-m", "vmsvc", *arguments],
-                env={**own, **environ},
-                stderr=stderr,
-                start_new_session=True,
-            )
+        log.touch()
+        self._popen = WarmProcess(arguments, {**own, **environ}, log)
         self.client: Client | None = None
 
     @property

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.system.marks import BOTH, EITHER, TENANT
 from tests.system.timing import TIMING
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
-TENANT = pytest.mark.parametrize("mode", ["tenant"])
 TWO_HOSTS = pytest.mark.parametrize("hosts", [2])
 pytestmark = pytest.mark.parametrize(
     "options", [{"grace_seconds": 0.3, "network": "bed-net", "image": "bed-image"}], ids=["grace0.3"]
@@ -268,7 +267,7 @@ async def test_images_that_the_list_leaves_out_are_found_by_their_ids(client, si
     assert (strangers.status, strangers.json["field"]) == (400, "image")
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=30)
 async def test_what_was_made_a_moment_ago_is_found(client, sim, project):
     await client.create(True, key_name="none")
@@ -325,7 +324,7 @@ async def test_what_went_between_the_eviction_and_the_boot_is_held_against_nobod
     sim.quota(project, instances=-1)
 
 
-@BOTH
+@EITHER
 @pytest.mark.parametrize(
     "fault",
     [{"action": "status", "status": 500}, {"action": "cut"}, {"action": "status", "status": 503}, {"action": "hang"}],

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from tests.system.client import API
-
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
+from tests.system.marks import BOTH
 
 
 def options(**values):

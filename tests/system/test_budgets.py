@@ -6,14 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tests.system.client import API
+from tests.system.marks import BOTH, grace
 from tests.system.timing import TIMING
-
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
-
-
-def grace(seconds):
-    """The notice that the service gives in a test."""
-    return pytest.mark.parametrize("options", [{"grace_seconds": seconds}], ids=[f"grace{seconds}"])
 
 
 async def room(client):

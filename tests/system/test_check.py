@@ -1,10 +1,10 @@
 """`python -m vmsvc check` says in words what is wrong, and changes nothing."""
 
-import asyncio
 import re
-import sys
 
 import pytest
+
+from tests.system.processes import output_of
 
 
 @pytest.fixture(name="says")
@@ -13,17 +13,8 @@ def fixture_says(environ):
 
     async def says(**changes):
         own = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environ, **changes}
-        running = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "vmsvc",
-            "check",
-            env=own,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        said, complained = await asyncio.wait_for(running.communicate(), 40)
-        return running.returncode, said.decode().splitlines() + complained.decode().splitlines()
+        status, said, complained = await output_of("check", environ=own)
+        return status, said.splitlines() + complained.splitlines()
 
     return says
 

@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
+from tests.system.marks import EITHER
+
 POST = {"method": "POST", "path": "/servers$"}
 
 
-@BOTH
+@EITHER
 @pytest.mark.parametrize("action", ["cut_after", "cut_body", "half_json", "html", "status_after"])
 @pytest.mark.gen_test(timeout=30)
 async def test_a_create_whose_answer_is_spoiled_makes_exactly_one_server(client, sim, action):
@@ -30,7 +31,7 @@ async def test_a_create_that_times_out_after_taking_effect_makes_exactly_one_ser
     sim.clear_faults()
 
 
-@BOTH
+@EITHER
 @pytest.mark.parametrize("status", [500, 503])
 @pytest.mark.gen_test(timeout=30)
 async def test_a_create_that_failed_without_effect_is_sent_again_in_the_end(client, sim, status):
@@ -54,7 +55,7 @@ async def test_a_proxys_page_is_no_refusal_of_a_create(client, sim, status):
     assert list(sim.servers()) == [created.id]
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=30)
 async def test_what_a_proxy_says_of_a_server_does_not_end_its_build(client, sim):
     sim.fault(
@@ -109,7 +110,7 @@ async def test_a_cloud_that_limits_the_rate_makes_a_create_later_and_none_fail(c
     assert len(sim.calls(**POST)) == 2
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=30)
 async def test_revoked_tokens_are_nobodys_trouble(client, sim):
     sim.call("DELETE", "/sim/tokens")
@@ -137,7 +138,7 @@ async def test_a_delete_whose_answer_is_lost_deletes(client, sim):
     assert not sim.servers()
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=30)
 async def test_a_teardown_that_fails_is_asked_for_again(client, sim):
     vm = (await client.create(True)).id

@@ -6,13 +6,10 @@ from collections import Counter
 
 import pytest
 
+from tests.system.marks import grace
+
 FIFTY_HOSTS = pytest.mark.parametrize("hosts", [50])
 ONE_HOST = re.compile(r"/resource_providers/[^/]+/")
-
-
-def grace(seconds):
-    """The notice that the service gives in a test."""
-    return pytest.mark.parametrize("options", [{"grace_seconds": seconds}], ids=[f"grace{seconds}"])
 
 
 def of_one_host(sim):

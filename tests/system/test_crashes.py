@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.matrix import ALL, Tally, matrix, sample
+from tests.examples import examples
 
-RUNS = 16
+RUNS = examples(8, 16)
 SEED = int(os.environ.get("CHAOS_SEED") or datetime.date.today().toordinal())
 
 

@@ -5,14 +5,9 @@ import asyncio
 import pytest
 
 from tests.system.client import until
+from tests.system.marks import BOTH, grace
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 FOUR_HOSTS = pytest.mark.parametrize("hosts", [4])
-
-
-def grace(seconds):
-    """The notice that the service gives in a test."""
-    return pytest.mark.parametrize("options", [{"grace_seconds": seconds}], ids=[f"grace{seconds}"])
 
 
 def evictions(events, state):

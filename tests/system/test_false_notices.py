@@ -3,8 +3,8 @@
 import pytest
 
 from tests.system.client import until
+from tests.system.marks import BOTH
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 NOTICE = {"vmsvc_evict_at": "2030-01-01T00:00:00.000Z", "vmsvc_evict_reason": "room for nobody"}
 
 

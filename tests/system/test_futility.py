@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
-TENANT = pytest.mark.parametrize("mode", ["tenant"])
+from tests.system.marks import BOTH, TENANT
+
 pytestmark = pytest.mark.parametrize("options", [{"grace_seconds": 0.3}], ids=["grace0.3"])
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.client import until
+from tests.system.marks import grace
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "guests.md"
 #: Does what the loop needs of curl, where there is none.
@@ -22,11 +23,6 @@ try:
 except OSError:
     sys.exit(22)
 """
-
-
-def grace(seconds):
-    """The notice that the service gives in a test."""
-    return pytest.mark.parametrize("options", [{"grace_seconds": seconds}], ids=[f"grace{seconds}"])
 
 
 class Guest:

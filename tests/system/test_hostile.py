@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import examples
 from tests.hostile.attack import attack
 from tests.hostile.scenarios import MANY
 from tests.hostile.strangers import TokenlessCrowd, UnreadSockets, bad_token, creates, unknown
@@ -15,7 +16,7 @@ from tests.system.client import API
 from vmsvc.service.identity import keystone
 from vmsvc.web.http import limits
 
-REQUESTS = 800
+REQUESTS = examples(400, 800)
 IDLE = 300
 
 

@@ -5,14 +5,10 @@ import asyncio
 import pytest
 
 from tests.system.client import until
+from tests.system.marks import grace
 
 TWO_HOSTS = pytest.mark.parametrize("hosts", [2])
 POST = {"method": "POST", "path": "/servers$"}
-
-
-def grace(seconds):
-    """The notice that the service gives in a test."""
-    return pytest.mark.parametrize("options", [{"grace_seconds": seconds}], ids=[f"grace{seconds}"])
 
 
 def host_of(sim, vm):

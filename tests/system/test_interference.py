@@ -6,14 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tests.system.client import until
+from tests.system.marks import BOTH, EITHER, grace
 from tests.system.timing import TIMING
-
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
-
-
-def grace(seconds):
-    """The notice that the service gives in a test."""
-    return pytest.mark.parametrize("options", [{"grace_seconds": seconds}], ids=[f"grace{seconds}"])
 
 
 def flavor_of(mode):
@@ -21,7 +15,7 @@ def flavor_of(mode):
     return "m1.tiny" if mode == "operator" else "m1.small"
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=20)
 async def test_a_vm_that_vanished_is_reported_as_lost(client, sim):
     vm = (await client.create(False)).id
@@ -33,7 +27,7 @@ async def test_a_vm_that_vanished_is_reported_as_lost(client, sim):
     assert (await client.delete(vm)).status == 404
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=30)
 async def test_a_cell_that_is_down_loses_nothing(client, sim):
     """Its servers are missing in lists, and a GET does not say 404."""
@@ -163,7 +157,7 @@ async def test_a_cloud_that_deletes_softly_gives_its_capacity_back_all_the_same(
     assert created.id not in sim.servers()
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=30)
 async def test_a_server_with_our_mark_that_no_request_wants_is_removed(client, sim, project):
     mine, ended = await client.fill(2)
@@ -175,7 +169,7 @@ async def test_a_server_with_our_mark_that_no_request_wants_is_removed(client, s
     assert sim.servers().keys() == {mine, other}
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=30)
 async def test_a_server_with_our_mark_and_no_row_is_kept_and_reported(client, sim, project, caplog):
     mine = (await client.create(True)).id
@@ -225,7 +219,7 @@ async def test_a_host_that_is_down_is_no_place_to_free_capacity_on(client, sim):
     sim.host("sim-1", forced_down=False)
 
 
-@BOTH
+@EITHER
 @grace(0.3)
 @pytest.mark.gen_test(timeout=30)
 @pytest.mark.parametrize("timing", [replace(TIMING, resend_delete=0.5)], ids=["timing"])

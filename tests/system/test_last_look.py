@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from tests.system.marks import BOTH
 from tests.system.test_acceptance import full_cloud
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 pytestmark = pytest.mark.parametrize(
     "options", [{"grace_seconds": 3, "network": "bed-net", "image": "bed-image"}], ids=["grace3"]
 )

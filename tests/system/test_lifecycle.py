@@ -7,14 +7,13 @@ import time
 import pytest
 
 from tests.system.client import until
+from tests.system.marks import BOTH, EITHER
 from vmsvc.service import commands
 from vmsvc.service.acting import await_build as build
 from vmsvc.store import vms
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 
-
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=20)
 @pytest.mark.parametrize("preemptible, kind", [(False, "Standart"), (True, "Preemptible")])
 async def test_a_vm_is_created_listed_shown_and_deleted(client, sim, preemptible, kind):
@@ -51,7 +50,7 @@ async def test_a_vm_is_created_listed_shown_and_deleted(client, sim, preemptible
     ]
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=20)
 async def test_servers_made_elsewhere_are_listed_and_never_touched(client, sim, project):
     foreign = sim.foreign(project)[0]
@@ -75,7 +74,7 @@ async def test_an_unknown_vm_is_404(client, ref):
         assert (answer.status, answer.json["error"]) == (404, "not_found")
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=30)
 async def test_what_the_cloud_does_not_have_is_refused_without_asking_it(client, sim, database):
     for field, value in {
@@ -114,7 +113,7 @@ async def test_a_client_that_waits_a_while_gets_the_outcome_if_it_comes_by_then(
     await client.wait_for_event("delete/deleted", in_time.id)
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=20)
 async def test_a_vm_is_deleted_while_it_is_being_built(client, sim, database):
     sim.settings(boot_seconds=1)
@@ -137,7 +136,7 @@ async def test_a_vm_whose_build_hangs_can_be_deleted_at_once(client, sim):
     assert not sim.servers()
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=20)
 async def test_a_request_is_deleted_while_the_cloud_refuses_it(client, sim):
     sim.fault(kind="no_valid_host")
@@ -191,7 +190,7 @@ async def test_a_request_that_is_deleted_while_the_scheduler_reads_is_left_alone
     assert await client.steps(deleted[0]) == ["create/pending", "delete/deleting", "delete/deleted"]
 
 
-@BOTH
+@EITHER
 @pytest.mark.gen_test(timeout=20)
 async def test_a_request_whose_server_has_just_failed_and_gone_is_still_shown(client, sim, database):
     sim.settings(boot_seconds=1)
@@ -212,7 +211,7 @@ async def test_a_request_whose_server_has_just_failed_and_gone_is_still_shown(cl
     assert (await client.show(ref)).json["state"] == "active"
 
 
-@BOTH
+@EITHER
 @pytest.mark.parametrize("options", [{"request_timeout": 0.5}], ids=["timeout0.5"])
 @pytest.mark.parametrize(
     "metadata, hint", [({"note": "plain ü"}, False), ({"note": "\N{ROCKET}"}, True)], ids=["plain", "emoji"]

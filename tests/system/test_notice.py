@@ -7,14 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.system.client import until
+from tests.system.marks import BOTH, EITHER, grace
 from tests.system.timing import TIMING
-
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
-
-
-def grace(seconds):
-    """The notice that the service gives in a test."""
-    return pytest.mark.parametrize("options", [{"grace_seconds": seconds}], ids=[f"grace{seconds}"])
 
 
 def flavor_of(mode):
@@ -148,7 +142,7 @@ def seconds_of_notice(one):
     return (datetime.fromisoformat(one["evicting_at"]) - datetime.fromisoformat(one["noticed_at"])).total_seconds()
 
 
-@BOTH
+@EITHER
 @grace(1.5)
 @pytest.mark.gen_test(timeout=40)
 async def test_a_notice_that_is_written_late_moves_evict_at_and_an_event_says_so(client, sim, mode):
@@ -229,7 +223,7 @@ async def test_a_restart_forgets_no_notice_that_came_late(new_replica, sim):
     assert one["vm"]["id"] == victim and seconds_of_notice(one) >= 1.5
 
 
-@BOTH
+@EITHER
 @pytest.mark.parametrize("options", [{"grace_seconds": 0, "evict_action": "delete"}], ids=["grace0-delete"])
 @pytest.mark.gen_test(timeout=30)
 async def test_with_a_grace_period_of_zero_no_metadata_is_written_and_the_events_come_all_the_same(client, sim, mode):

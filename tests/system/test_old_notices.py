@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.system.client import until
+from tests.system.marks import BOTH
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 ASYNC = {"Prefer": "respond-async"}
 _AWAY = """
 UPDATE vm SET evict_at = evict_at - interval '1 hour', updated_at = updated_at - interval '1 hour'

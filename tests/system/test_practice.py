@@ -5,13 +5,7 @@ import asyncio
 import pytest
 
 from tests.system.client import until
-
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
-
-
-def grace(seconds):
-    """The notice that the service gives in a test."""
-    return pytest.mark.parametrize("options", [{"grace_seconds": seconds}], ids=[f"grace{seconds}"])
+from tests.system.marks import BOTH, grace
 
 
 @BOTH

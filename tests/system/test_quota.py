@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
+from tests.system.marks import BOTH
+
 pytestmark = pytest.mark.parametrize("options", [{"grace_seconds": 0.3}], ids=["grace0.3"])
 
 

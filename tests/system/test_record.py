@@ -7,15 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.system.client import API
+from tests.system.marks import BOTH, grace
 from tests.system.timing import TIMING
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 STEPS = ("planned_at", "evict_at", "evicting_at", "stopped_at", "deleted_at")
-
-
-def grace(seconds, **more):
-    """The notice that the service gives in a test."""
-    return pytest.mark.parametrize("options", [{"grace_seconds": seconds, **more}], ids=[f"grace{seconds}"])
 
 
 @BOTH

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from tests.system.client import API, until
+from tests.system.marks import BOTH
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 REHEARSALS = {"service": "compute", "method": "POST", "path": "/servers$", "body_matches": "os:scheduler_hints"}
 pytestmark = pytest.mark.parametrize("options", [{"grace_seconds": 0.5}], ids=["grace0.5"])
 

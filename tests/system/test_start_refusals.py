@@ -1,6 +1,5 @@
 """What keeps a start from working is told in one line, with status 2, and without a traceback."""
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -12,6 +11,7 @@ import pytest
 
 from tests.conftest import Database
 from tests.system.client import until
+from tests.system.processes import output_of
 from vmsvc.store import preflight
 
 SECRET = "Zx9Qw7"
@@ -23,22 +23,9 @@ def fixture_run(environ):
 
     async def run(*arguments, seconds=30, **changes):
         own = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environ, **changes}
-        running = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "vmsvc",
-            *arguments,
-            env=own,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            out, err = await asyncio.wait_for(running.communicate(), seconds)
-        except TimeoutError:
-            running.kill()
-            raise
-        assert "Traceback" not in out.decode() + err.decode()
-        return running.returncode, out.decode(), err.decode()
+        status, out, err = await output_of(*arguments, environ=own, seconds=seconds)
+        assert "Traceback" not in out + err
+        return status, out, err
 
     return run
 

@@ -8,16 +8,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.system.client import until
+from tests.system.marks import BOTH, TENANT, grace
 from tests.system.timing import TIMING
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
-TENANT = pytest.mark.parametrize("mode", ["tenant"])
 MOST = 128
-
-
-def grace(seconds):
-    """The notice that the service gives in a test."""
-    return pytest.mark.parametrize("options", [{"grace_seconds": seconds}], ids=[f"grace{seconds}"])
 
 
 def fill_metadata(sim, *vms, items=MOST):

@@ -9,12 +9,13 @@ from collections import Counter
 
 import pytest
 
+from tests.examples import examples
 from tests.unit.episode import Episode, Stuck
 from tests.unit.promises import Broken, Promises
 from tests.unit.random_clouds import crowded_cloud, random_cloud, shrunk
 from tests.unit.referee import Cloud
 
-CASES = int(os.environ.get("CASES", "5000"))  # in each mode
+CASES = int(os.environ.get("CASES", examples(700, 5000)))  # in each mode
 SEED = int(os.environ.get("SEED", "1"))
 
 

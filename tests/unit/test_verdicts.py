@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from tests.examples import examples
 from tests.unit.fast_time import in_fast_time
 from vmsvc.domain.timing import Timing
 from vmsvc.service.scheduling.verdicts import Verdicts
@@ -85,7 +86,7 @@ class FickleCloud(Cloud):
             await asyncio.sleep(60)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(examples(8, 30)))
 @in_fast_time
 async def test_whatever_the_cloud_is_silent_about_each_silence_delays_others_once(seed):
     """Whenever the silence about a request begins, its first question delays the others, by five seconds at most. A

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.examples import examples
 from tests.unit.test_snapshot import NOW, row, server
 from tests.unit.worlds import one_of, request
 from vmsvc.cloud.port import MARK, Quota
@@ -126,7 +127,7 @@ def costs(world):
     }
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(examples(7, 20)))
 def test_whatever_changed_it_shows_the_same_world(seed):
     life, evictions = Life(seed), 0
     for at in range(120):
@@ -151,7 +152,7 @@ def test_whatever_changed_it_shows_the_same_world(seed):
     assert evictions
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(examples(4, 10)))
 def test_what_a_tenant_s_hosts_hold_is_the_same_whatever_changed(seed):
     """All servers count once: by their VM, or as foreign."""
     life, foreign = Life(seed, operator=False), 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from vmsvc.cloud.openstack import calls, servers
 from vmsvc.cloud.openstack.adapter import OpenStack
 
 JSON = {"Content-Type": "application/json"}
@@ -286,8 +287,11 @@ def rogue_cloud():
 
 
 @pytest.fixture(name="adapter")
-def adapter_of_rogue(rogue, tmp_path, io_loop):
-    """Makes adapters for the misbehaving cloud; they are closed when the test ends."""
+def adapter_of_rogue(rogue, tmp_path, io_loop, monkeypatch):
+    """Makes adapters for the misbehaving cloud; they are closed when the test ends. They send again sooner than in
+    earnest, unless the cloud names a time."""
+    monkeypatch.setattr(calls, "RETRIES", (0.01, 0.04))
+    monkeypatch.setattr(servers, "FAULT_SECONDS", 0.05)
     made = []
 
     def make(password: str = "open sesame", **settings) -> OpenStack:

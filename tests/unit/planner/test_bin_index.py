@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from tests.examples import examples
 from tests.unit.planner.cases import clouds, grouped, odd_cloud, random_cloud
 from vmsvc.domain.resources import Resources
 from vmsvc.planner import Bin, BinIndex, Candidate, Fits, PlanOptions, Preempt, plan, solution_cache
@@ -34,7 +35,7 @@ def filled(*bins):
     return index
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(examples(12, 40)))
 def test_after_any_changes_and_at_any_time_it_plans_as_the_planner_does(seed):
     rng = random.Random(seed)
     index, bins, needs, now = BinIndex(), {}, [], 0
@@ -82,7 +83,7 @@ def test_a_cloud_of_odd_sizes_in_which_victims_leave_is_planned_as_by_the_planne
         now += rng.choice((0, 1, 30, 1000))
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=examples(25, 100), deadline=None, database=None)
 @given(clouds(same_need=True), st.lists(st.integers(0, 9), min_size=1, max_size=4))
 def test_as_time_passes_it_plans_as_the_planner_does(bins, times):
     index = filled(*bins)

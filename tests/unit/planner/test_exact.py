@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from tests.examples import examples
 from tests.unit.planner.cases import (
     HOST,
     QUOTA,
@@ -23,7 +24,7 @@ from vmsvc.planner.bin_plans import explore, solve
 from vmsvc.planner.bounds import CandidateLevels
 from vmsvc.planner.search import NodeBudget
 
-some = settings(max_examples=100, deadline=None, database=None)
+some = settings(max_examples=examples(25, 100), deadline=None, database=None)
 
 
 def check(bins, max_victims=20, now=0):
@@ -36,7 +37,7 @@ def check(bins, max_victims=20, now=0):
 @pytest.mark.parametrize("seed", range(16))
 def test_a_thousand_random_clouds_are_planned_as_by_brute_force(seed):
     rng = random.Random(seed)
-    for _ in range(1000):
+    for _ in range(examples(100, 1000)):
         check(random_cloud(rng, *rng.choice(((4, 4), (2, 6), (1, 9)))), rng.choice((2, 3, 20, 20)), rng.choice((0, 5)))
 
 

@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from tests.examples import examples
 from tests.unit.planner.cases import (
     as_cost,
     assert_best,
@@ -69,20 +70,20 @@ def check(bins, budgets, max_victims=20, now=0):
 @pytest.mark.parametrize("seed", range(8))
 def test_with_groups_random_clouds_are_planned_as_by_brute_force(seed):
     rng = random.Random(seed)
-    for _ in range(500):
+    for _ in range(examples(100, 500)):
         bins = random_cloud(rng, *rng.choice(((4, 4), (2, 6), (1, 9))))
         if rng.random() < 0.3:
             bins = [replace(place, need=bins[0].need) for place in bins]
         check(*grouped(rng, bins), rng.choice((2, 3, 20, 20)), rng.choice((0, 5)))
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=examples(25, 100), deadline=None, database=None)
 @given(clouds(same_need=True), st.randoms(use_true_random=False))
 def test_the_plan_is_the_best_of_all_that_keep_to_the_budgets(bins, rng):
     check(*grouped(rng, bins))
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=examples(25, 100), deadline=None, database=None)
 @given(clouds(most_candidates=8), st.randoms(use_true_random=False), st.integers(0, 20))
 def test_a_search_that_stops_early_keeps_to_the_budgets_too(bins, rng, node_cap):
     bins, budgets = grouped(rng, bins)
@@ -125,7 +126,7 @@ def test_a_refusal_for_a_group_s_sake_says_so():
 @pytest.mark.parametrize("seed", range(4))
 def test_quota_and_hosts_short_at_once_keep_to_the_budgets_exactly(seed):
     rng = random.Random(seed)
-    for _ in range(150):
+    for _ in range(examples(50, 150)):
         hosts, quota, _ = random_case(rng)
         if not quota.deficit:
             continue

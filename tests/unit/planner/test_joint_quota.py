@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.examples import examples
 from tests.unit.planner.cases import every_plan
 from vmsvc.domain.resources import Resources
 from vmsvc.planner import Bin, BinIndex, Candidate, PlanOptions, Preempt, join_quota, plan
@@ -91,7 +92,7 @@ def joined_with(quota, place):
 @pytest.mark.parametrize("seed", range(8))
 def test_with_the_few_that_can_matter_it_is_planned_as_with_all_of_the_project(seed):
     rng = random.Random(seed)
-    for _ in range(250):
+    for _ in range(examples(60, 250)):
         hosts, quota, joined = random_case(rng)
         if quota.deficit:
             now, max_victims = rng.choice((0, 3)), rng.choice((2, 20))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.examples import examples
 from tests.unit.worlds import host, operator, request, reserved, vm
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
@@ -177,7 +178,7 @@ def test_victims_are_searched_only_when_there_is_no_capacity(monkeypatch):
     assert isinstance(decision, Evict) and decision.victims == ("old",) and looks
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(examples(8, 20)))
 def test_whatever_changed_before_the_decision_is_the_same(seed):
     rng = random.Random(seed)
     cloud, kinds = Cloud(rng), set()
@@ -212,7 +213,7 @@ def apply_decision(asked, decision, world):
             world.reserve(asked, decision.kind, decision.bin, decision.victims, {})
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(examples(8, 20)))
 def test_it_is_decided_as_the_planner_would_over_all_hosts(seed):
     rng = random.Random(seed)
     cloud, found = Cloud(rng), 0
