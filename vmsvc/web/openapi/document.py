@@ -39,6 +39,10 @@ REQUEST_HEADERS = {
         "the same key and body give the same VM and the same answer",
         {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
     ),
+    "Last-Event-ID": (
+        "of an event stream: only events with a higher seq. `EventSource` sends it when it reconnects",
+        {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    ),
     "If-None-Match": ("the `ETag` of what the client has, or several", {"type": "string"}),
 }
 SECURITY = {
@@ -164,6 +168,8 @@ def _response(response: Response) -> dict[str, Any]:
         found["links"] = dict(response.links)
     if response.schema is not None:
         found["content"] = {JSON: {"schema": response.schema, "example": response.example}}
+        if response.stream is not None:
+            found["content"]["text/event-stream"] = {"schema": {"type": "string"}, "example": response.stream}
     return found
 
 
