@@ -297,7 +297,9 @@ class TestLostAccess:
     @pytest.fixture(name="app")
     def _app(self, service, evictions, hub, settings, registry, auth):
         settings = replace(settings, stream_heartbeat=0.02)
-        return make_app(service, hub, settings, auth, evictions=evictions, tickets=None, registry=registry)
+        return make_app(
+            service, hub, settings, auth, evictions=evictions, tickets=None, webhooks=None, registry=registry
+        )
 
     @pytest.mark.gen_test
     async def test_its_stream_ends(self, listen, hub, auth, registry):

@@ -20,7 +20,7 @@ from vmsvc.web.openapi import responses
 from vmsvc.web.openapi.operations import Operation, Response, describe
 
 JSON = "application/json"
-METHODS = ("get", "post", "delete")
+METHODS = ("get", "post", "patch", "delete")
 #: Errors of every operation, and of every operation of the API, besides its own.
 ALWAYS = (errors.VmsvcError, 413)
 COMMON = (
@@ -56,7 +56,7 @@ SECURITY = {
 }
 RESPONSE_HEADERS = {
     "ETag": "the body's strong entity tag: equal bodies have equal tags, from every replica",
-    "Location": "the address of the VM",
+    "Location": "the address of what was made",
     "Preference-Applied": "which preferences were honoured",
     "Retry-After": "seconds to wait before trying again",
     "WWW-Authenticate": "how to authenticate",
