@@ -1,5 +1,4 @@
-"""Webhooks as decisions: which events an endpoint gets, when a delivery is tried again, and when an endpoint is
-switched off."""
+"""Decides which events a webhook gets, when a delivery is tried again, and when a webhook is switched off."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,5 +1,4 @@
-"""`/api/v1/events`: the history as pages, and the live channel, as a WebSocket or as Server-Sent Events;
-`/api/v1/tickets`, for browsers."""
+"""The handlers of events, as pages, WebSockets and Server-Sent Events, and of the tickets with which browsers listen."""
 
 import asyncio
 import contextlib
