@@ -287,9 +287,8 @@ class Service:
         if self._server:
             self._server.stop()
         self.hub.close()
-        if self._worker:
-            await self._worker.stop(_FINISH_SECONDS)
-        await self._dispatcher.stop()
+        workers = [self._worker.stop(_FINISH_SECONDS)] if self._worker else []
+        await asyncio.gather(*workers, self._dispatcher.stop())
         self._waiters.close()
         await self._drain_requests()
         await self.runtime.stop()

@@ -16,6 +16,12 @@ def fixture_options():
     return {"webhook_networks": "127.0.0.0/8", "webhooks_per_owner": 2}
 
 
+async def recorded(client, address):
+    """Wait until what the receiver has taken is on record."""
+    while (await client.call("GET", address)).json["webhook"]["pending"]:
+        await asyncio.sleep(0.02)
+
+
 @pytest.mark.gen_test(timeout=40)
 async def test_the_life_of_a_webhook(client, caplog):
     receiver = Receiver()
@@ -35,11 +41,11 @@ async def test_the_life_of_a_webhook(client, caplog):
     assert receiver.taken[-1]["data"]["state"] == "deleted"
     rotated = (await client.call("POST", f"{address}/rotate")).json["secret"]
     assert (await client.call("POST", f"{address}/rotate")).status == 409
+    await recorded(client, address)
     replayed = await client.call("POST", f"{address}/replay", {"since": 0})
     assert (replayed.status, replayed.json["count"]) == (202, 1)
     await until(lambda: len(receiver.posts) == 6)
-    while (await client.call("GET", address)).json["webhook"]["pending"]:
-        await asyncio.sleep(0.02)
+    await recorded(client, address)
     page = (await client.call("GET", f"{address}/deliveries?status=done&limit=1")).json
     assert page["deliveries"][0]["state"] == "deleted" and page["before"] == page["deliveries"][0]["seq"]
 

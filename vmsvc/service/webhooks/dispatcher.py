@@ -30,7 +30,8 @@ _MAX_UNDER_WAY = 256  # requests of this replica
 _IDLE_SECONDS = 1.0  # a lost notification costs this much
 _FULL_SECONDS = 0.25  # between two looks while something is due and every endpoint has as much as it may have
 _TOTALS_SECONDS = 5.0
-_STOP_SECONDS = 5.0
+#: In which requests that are under way may end when the service is to stop, and then the last transaction.
+_FINISH_SECONDS, _GIVE_BACK_SECONDS = 2.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,10 @@ class Dispatcher:
             if loop.time() - counted_at > _TOTALS_SECONDS:
                 self.off, self.pending = await self._runtime.offload(_totals)
                 counted_at = loop.time()
+            if not self._results and not await self._runtime.offload(_any_exist):
+                self._runtime.mark_ready("webhooks")
+                await asyncio.sleep(_IDLE_SECONDS)  # whatever happens: there is nobody to tell
+                continue
             pause = await self._take_turn()
             self._runtime.mark_ready("webhooks")
             await asyncio.sleep(self._timing.webhook_turn)
@@ -88,8 +93,6 @@ class Dispatcher:
     async def _take_turn(self) -> float:
         """One turn; returns for how many seconds to wait for a wakeup."""
         async with self._in_turn:
-            if not self._results and not await self._runtime.offload(_any_exist):
-                return _IDLE_SECONDS
             results, slots = tuple(self._results), _MAX_UNDER_WAY - len(self._under_way)
             turn = await self._runtime.offload(_turn, self.owner, results, 0 if self._stopped else slots, self._timing)
             del self._results[: len(results)]
@@ -131,11 +134,11 @@ class Dispatcher:
         """Claim no more; let what is under way end for a few seconds; record it, and give the other claims back."""
         self._stopped = True
         if self._under_way:
-            await asyncio.wait(list(self._under_way.values()), timeout=_STOP_SECONDS)
+            await asyncio.wait(list(self._under_way.values()), timeout=_FINISH_SECONDS)
         for task in list(self._under_way.values()):
             task.cancel()
         with contextlib.suppress(VmsvcError, TimeoutError):  # else the leases end by themselves
-            async with asyncio.timeout(_STOP_SECONDS), self._in_turn:
+            async with asyncio.timeout(_GIVE_BACK_SECONDS), self._in_turn:
                 await self._runtime.offload(_give_back, self.owner, tuple(self._results), self._timing)
 
 

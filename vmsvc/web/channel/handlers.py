@@ -1,4 +1,4 @@
-"""The handlers of events, as pages, WebSockets and Server-Sent Events, and of the tickets with which browsers listen."""
+"""The handlers of events (pages, WebSockets, Server-Sent Events), and of the tickets with which browsers listen."""
 
 import asyncio
 import contextlib
