@@ -20,7 +20,8 @@ class Receiver:
         self.taken: list[dict] = []  # the events that got 2xx, in that order
         self.asked: list[dict] = []
         self.in_flight = self.most_in_flight = 0
-        self._server = HTTPServer(Application([(".*", _Handler, {"receiver": self})]), ssl_options=tls)
+        routes = [(".*", _Handler, {"receiver": self})]
+        self._server = HTTPServer(Application(routes, log_function=lambda handler: None), ssl_options=tls)
         sockets = bind_sockets(0, "127.0.0.1")
         self.port = sockets[0].getsockname()[1]
         self._server.add_sockets(sockets)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from peewee import fn
+
 from vmsvc.domain import webhooks as rules
 from vmsvc.domain.errors import HistoryGone
 from vmsvc.domain.webhooks import DONE, FAILED, MANY_FAILURES, PENDING, Health, Retry
@@ -242,7 +244,7 @@ def switch_off(work: Unit, row: Webhook, health: Health) -> None:
         Delivery.update(
             status=FAILED,
             done_at=work.now,
-            last_error="the webhook was switched off",
+            last_error=fn.COALESCE(Delivery.last_error, "the webhook was switched off"),
             lease_owner=None,
             lease_until=None,
         )
