@@ -69,8 +69,9 @@ test_openstack: $(VENV)/.tests  ## the conformance and system tests against a re
 bench_openstack: $(VENV)/.tests  ## vmsvc beside the same done by hand, on a real OpenStack on loopback (some 5 minutes)
 	$(BIN)/python -m tests.bench.bench_bed
 
-test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults, random work judged from outside, a soak, all random examples (SOAK_MINUTES=30, STORM_FAULTS=10000, INTEGRITY_SECONDS=540)
+test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults, random work judged from outside, a soak, webhooks under kills, all random examples (SOAK_MINUTES=30, STORM_FAULTS=10000, INTEGRITY_SECONDS=540, WEBHOOK_EVENTS=10000)
 	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.chaos.webhooks
 	@# ALL_EXAMPLES= (empty) leaves these out.
 	$(if $(ALL_EXAMPLES),ALL_EXAMPLES=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(RANDOM_TESTS))
 
@@ -93,6 +94,7 @@ bench: $(VENV)/.bench  ## benchmarks, each with its peers
 	@# Memory takes a longer look than fits here: CREATES=100000 python -m tests.bench.bench_create memory
 	$(BIN)/python -m tests.bench.bench_create cost pace
 	$(BIN)/python -m tests.bench.bench_lag
+	$(BIN)/python -m tests.bench.bench_webhooks
 
 build:  ## run the service and PostgreSQL in Docker, on 127.0.0.1:8888 (REPLICAS=3, PORT=8888), or upgrade what runs
 	@REPLICAS="$(REPLICAS)" PORT="$(PORT)" $(PYTHON) docker/build

@@ -29,6 +29,7 @@ WEB_ROOMS = {
     "openapi": {"openapi", "http"},
     "api": {"api", "openapi", "http"},
     "channel": {"channel", "api", "openapi", "http"},
+    "outgoing": {"outgoing"},
     "app": {"app", "channel", "api", "openapi", "http"},
 }
 #: The layers that decide: the standard library alone, the same answer for the same question.

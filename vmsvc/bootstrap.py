@@ -22,7 +22,7 @@ from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.cloud.port import Cloud
-from vmsvc.config import ConfigError, Settings
+from vmsvc.config import ConfigError, Settings, listed
 from vmsvc.domain.timing import Timing
 from vmsvc.metrics import CloudMetrics, ServiceMetrics
 from vmsvc.scheduling.candidates import Policy
@@ -50,11 +50,14 @@ from vmsvc.service.scheduling.scheduler import Scheduler
 from vmsvc.service.scheduling.snapshot import Snapshots
 from vmsvc.service.scheduling.verdicts import Verdicts
 from vmsvc.service.scheduling.world_cache import WorldCache
+from vmsvc.service.webhooks.dispatcher import Dispatcher
+from vmsvc.service.webhooks.endpoints import WebhookPolicy, Webhooks
 from vmsvc.simulator.embedded import Embedded
 from vmsvc.store import db, intents, preflight, schema
 from vmsvc.web.app import api_document, make_app, make_server
 from vmsvc.web.channel.frames import text_frame
 from vmsvc.web.http.limits import Limits
+from vmsvc.web.outgoing.client import OutgoingClient
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +112,8 @@ class Service:
         self._tls = tls_of(settings)
         self.port = 0
         self._loop_lag = LoopLag(metrics.observe_loop_lag)
+        self._outgoing = OutgoingClient(settings.allowed_networks, timing.webhook_timeout)
+        self._dispatcher = self._new_dispatcher(metrics)
         self._retention = Retention(self.runtime, settings.event_retention_hours, settings.evidence_hours)
         self._add_gauges(metrics)
 
@@ -149,6 +154,8 @@ class Service:
         metrics.add_gauge(
             "vmsvc_servers_without_row", lambda: len(self._reconciler.without_row) if self._reconciler else 0
         )
+        metrics.add_gauge("vmsvc_webhooks_off", lambda: self._dispatcher.off)
+        metrics.add_gauge("vmsvc_webhook_deliveries_pending", lambda: self._dispatcher.pending)
         metrics.add_gauge("vmsvc_oldest_event_age_seconds", self._retention.oldest_event_age)
         metrics.add_gauge(
             "vmsvc_parts_not_ready", lambda: sum(problem is not None for problem in self.runtime.problems.values())
@@ -166,6 +173,7 @@ class Service:
         await feed.begin()
         self.runtime.supervise("feed", feed.run)
         self.runtime.supervise("retention", self._retention.run)
+        self.runtime.supervise("webhooks", self._dispatcher.run)
         self.runtime.supervise("cloud", lambda: self._with_cloud(deployment), "not connected yet")
         self._listen()
 
@@ -232,6 +240,28 @@ class Service:
             self._timing,
         )
 
+    def _message_prefix(self) -> str:
+        """With what the id of each message to a webhook begins."""
+        return f"vmsvc_{self._deployment}"
+
+    def _new_dispatcher(self, metrics: ServiceMetrics) -> Dispatcher:
+        return Dispatcher(
+            self.runtime,
+            self._outgoing,
+            self._message_prefix,
+            self._listener.wakeup(),
+            self._timing,
+            lambda result, outcome: metrics.count_delivery(outcome),
+        )
+
+    def _new_webhooks(self) -> Webhooks:
+        policy = WebhookPolicy(
+            self.settings.webhooks_per_owner,
+            frozenset(name.lower() for name in listed(self.settings.webhook_hosts)),
+            min(self.settings.host_names, default="vmsvc"),
+        )
+        return Webhooks(self.runtime, self._outgoing, policy, self._message_prefix, self._listener.wake)
+
     def _listen(self) -> None:
         web = web_settings(self.settings)
         self.runtime.supervise("proxies", web.trusted_proxies.run)
@@ -242,6 +272,7 @@ class Service:
             self._auth,
             evictions=self.evictions,
             tickets=Tickets(self.runtime),
+            webhooks=self._new_webhooks(),
             registry=self._registry,
         )
         self._limits = app.dependencies.limits
@@ -256,11 +287,12 @@ class Service:
         if self._server:
             self._server.stop()
         self.hub.close()
-        if self._worker:
-            await self._worker.stop(_FINISH_SECONDS)
+        workers = [self._worker.stop(_FINISH_SECONDS)] if self._worker else []
+        await asyncio.gather(*workers, self._dispatcher.stop())
         self._waiters.close()
         await self._drain_requests()
         await self.runtime.stop()
+        self._outgoing.close()
         await self._verdicts.stop()
         if self._server:
             await asyncio.wait_for(self._server.close_all_connections(), 5)

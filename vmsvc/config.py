@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -199,6 +199,23 @@ class Settings:
             choices=("no", "yes"),
         ),
     ] = "no"
+    webhooks_per_owner: Annotated[
+        int, About("most webhooks of one owner; 0: there are no webhooks", least=0, most=1000)
+    ] = 10
+    webhook_networks: Annotated[
+        str,
+        About(
+            "addresses or networks, with commas between, that webhooks may go to besides global addresses, there also "
+            "over plain HTTP. Link-local addresses are never allowed"
+        ),
+    ] = ""
+    webhook_hosts: Annotated[
+        str,
+        About(
+            "names or addresses, with commas between, of hosts whose receivers need not answer OPTIONS before vmsvc "
+            "sends them events"
+        ),
+    ] = ""
     tls_cert: Annotated[str, About("file of the certificate and its chain (PEM); with it, HTTPS only")] = ""
     tls_key: Annotated[str, About("file of the certificate's key (PEM), if that is another file")] = ""
 
@@ -206,6 +223,14 @@ class Settings:
     def declared_capacity(self) -> Resources:
         """What each host has for the project, as `host_capacity` says; empty where it says nothing."""
         return amounts(self.host_capacity)
+
+    @property
+    def allowed_networks(self) -> list[IPv4Network | IPv6Network]:
+        """The networks in `webhook_networks`. Raises ConfigError."""
+        networks, names = networks_and_names(self.webhook_networks, "VMSVC_WEBHOOK_NETWORKS")
+        if names:
+            raise ConfigError(f"VMSVC_WEBHOOK_NETWORKS: {names[0]!a} is no address or network")
+        return networks
 
     @property
     def host_names(self) -> frozenset[str]:
@@ -258,18 +283,28 @@ def amounts(text: str) -> Resources:
     return Resources(found)
 
 
-def networks_and_names(text: str) -> tuple[list[IPv4Network | IPv6Network], list[str]]:
-    """The networks and the host names (in lower case) of a list of trusted proxies. Raises ConfigError for a word that
-    is neither."""
+def networks_and_names(
+    text: str, setting: str = "VMSVC_TRUSTED_PROXIES"
+) -> tuple[list[IPv4Network | IPv6Network], list[str]]:
+    """The networks and the host names (in lower case) of a list in a setting. Raises ConfigError for a word that is
+    neither."""
     networks, names = [], []
     for word in sorted(listed(text)):
         try:
             networks.append(ip_network(word.replace("%", " ")))  # refuses a zone: peers are compared without one
         except ValueError:
             if not _HOST_NAME.fullmatch(word):
-                raise ConfigError(f"VMSVC_TRUSTED_PROXIES: {word!a} is no address, network or host name") from None
+                raise ConfigError(f"{setting}: {word!a} is no address, network or host name") from None
             names.append(word.lower())
     return networks, names
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def variable(name: str) -> str:
@@ -347,4 +382,8 @@ def _require_sense(settings: Settings) -> None:
             except BadAddress as error:
                 raise ConfigError(f"{variable(name)}: {error}") from None
     networks_and_names(settings.trusted_proxies)
+    for name in listed(settings.webhook_hosts):
+        if not _HOST_NAME.fullmatch(name) and not _is_address(name):
+            raise ConfigError(f"VMSVC_WEBHOOK_HOSTS: {name!a} is no host name or address")
+    _ = settings.allowed_networks
     amounts(settings.host_capacity)

@@ -19,6 +19,8 @@ GAUGES = {
     "vmsvc_database_calls": "Calls to the database that are under way or wait for a thread",
     "vmsvc_servers_without_row": "Servers that carry vmsvc's mark and have no row: run `vmsvc adopt`",
     "vmsvc_oldest_event_age_seconds": "Age in seconds of the oldest event in the database",
+    "vmsvc_webhooks_off": "Webhooks that are switched off, in the whole deployment",
+    "vmsvc_webhook_deliveries_pending": "Deliveries of webhooks that are still to be made, in the whole deployment",
     "vmsvc_parts_not_ready": "Parts of this replica that do not work now (see /readyz)",
 }
 
@@ -68,6 +70,12 @@ class ServiceMetrics:
         )
         for kept in ("yes", "waived", "no"):
             self._notices.labels(kept)
+        self._deliveries = Counter(
+            "vmsvc_webhook_deliveries",
+            "Attempts to deliver an event, by what the delivery is then: done, failed, or pending (it is tried again)",
+            ["outcome"],
+            registry=registry,
+        )
         self._victims = Histogram(
             "vmsvc_victims",
             "VMs evicted for one standard VM that became active",
@@ -99,6 +107,10 @@ class ServiceMetrics:
                 self._evictions.labels(event.cause, "left").inc()
             case "create", "active" if not event.is_preemptible:
                 self._victims.observe(len(event.data.get("evicted", ())))
+
+    def count_delivery(self, outcome: str) -> None:
+        """Count an attempt to deliver an event to a webhook."""
+        self._deliveries.labels(outcome).inc()
 
     def observe_pass(self, seconds: float) -> None:
         """Measure a pass of the scheduler."""

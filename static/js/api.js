@@ -113,6 +113,43 @@ export class Api {
     return this.#call("POST", `vm/${encodeURIComponent(id)}/evict`, { body: { notice_only: noticeOnly } });
   }
 
+  webhooks() {
+    return this.#call("GET", "webhooks");
+  }
+
+  createWebhook(body) {
+    return this.#call("POST", "webhooks", { body });
+  }
+
+  /** Change a webhook, or switch it on: `{active: true}`. */
+  changeWebhook(id, body) {
+    return this.#call("PATCH", `webhooks/${id}`, { body });
+  }
+
+  removeWebhook(id) {
+    return this.#call("DELETE", `webhooks/${id}`);
+  }
+
+  /** Send a message of type `test` now; `delivered` and `reason` say what became of it. */
+  testWebhook(id) {
+    return this.#call("POST", `webhooks/${id}/test`);
+  }
+
+  /** Give a webhook a new secret. */
+  rotateWebhook(id) {
+    return this.#call("POST", `webhooks/${id}/rotate`);
+  }
+
+  /** Send the events after `since` once more. */
+  replayWebhook(id, since) {
+    return this.#call("POST", `webhooks/${id}/replay`, { body: { since } });
+  }
+
+  /** A page of deliveries: `status`, `limit`. */
+  deliveries(id, query) {
+    return this.#call("GET", `webhooks/${id}/deliveries?${new URLSearchParams(query)}`);
+  }
+
   async #call(method, path, { body, headers = {} } = {}) {
     const response = await this.#send(method, path, body, headers);
     const answer = await response.json().catch(() => null);

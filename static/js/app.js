@@ -22,6 +22,7 @@ import { EventStream } from "./stream.js";
 import { Strip } from "./strip.js";
 import { Table } from "./table.js";
 import { clockTime } from "./time.js";
+import { WebhooksDialog } from "./webhooks.js";
 
 // Often enough that no second is shown visibly late.
 const TICK = 200;
@@ -47,6 +48,7 @@ const actions = new Actions(api, confirmation);
 const notifier = new Notifier(clock, find);
 const strip = new Strip();
 const creation = new CreateDialog(api, store);
+const webhooks = new WebhooksDialog(api, confirmation);
 
 const capacity = new Poll(measure, { least: 1_500, most: 10_000 });
 // The chart moves on even when nothing happens.
@@ -145,6 +147,7 @@ for (const part of [table, details, notices]) {
 }
 confirmation.addEventListener("closed", () => table.focus());
 
+byId("open-webhooks").addEventListener("click", () => webhooks.open());
 byId("sign-out").addEventListener("click", () => { session.clear(); window.location.reload(); });
 
 setInterval(tick, TICK);

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from tests.api.contract import check
-from tests.api.standin import Evictions, Service
+from tests.api.standin import Evictions, Service, Webhooks
 from vmsvc.service.events.hub import Hub
 from vmsvc.web.app import make_app, make_server
 from vmsvc.web.channel.frames import text_frame
@@ -42,7 +42,7 @@ def _settings(tmp_path):
 
 @pytest.fixture(name="app")
 def _app(service, evictions, hub, settings, registry):
-    return make_app(service, hub, settings, evictions=evictions, tickets=None, registry=registry)
+    return make_app(service, hub, settings, evictions=evictions, tickets=None, webhooks=Webhooks(), registry=registry)
 
 
 @pytest.fixture(name="http_server")

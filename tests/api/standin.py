@@ -6,6 +6,7 @@ from vmsvc.domain.errors import HistoryGone, InvalidRequest, NotFound
 from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.service.commands import CreateVm, Outcome
 from vmsvc.service.listing.encoded_list import ListPage, page_of
+from vmsvc.web.api.webhooks import WEBHOOK
 
 #: Of the first, the second, ... VM: the cloud's id and ours.
 CLOUD_ID, OWN_ID = "c1000000-0000-4000-8000-%012d", "0a000000-0000-4000-8000-%012d"
@@ -215,3 +216,21 @@ class Evictions:
     async def one(self, eviction_id: int) -> dict:
         self._note("one", eviction_id)
         return self.found[0]
+
+
+class Webhooks:
+    """A stand-in for the service's webhooks: the same one by every id."""
+
+    async def mine(self, principal: Principal) -> list[dict]:
+        del principal
+        return [WEBHOOK]
+
+    async def one(self, webhook_id: str, principal: Principal) -> dict:
+        """By any id."""
+        del webhook_id, principal
+        return WEBHOOK
+
+    async def deliveries(self, webhook_id: str, *query: object) -> tuple[list[dict], int | None]:
+        """None."""
+        del webhook_id, query
+        return [], None

@@ -67,7 +67,16 @@ def _known(file, member, reader, monkeypatch):
 
 @pytest.fixture(name="app")
 def _app(service, evictions, hub, settings, registry, known):
-    return make_app(service, hub, settings, TokenAuth(known), evictions=evictions, tickets=Tickets(), registry=registry)
+    return make_app(
+        service,
+        hub,
+        settings,
+        TokenAuth(known),
+        evictions=evictions,
+        tickets=Tickets(),
+        webhooks=None,
+        registry=registry,
+    )
 
 
 def bearer(token):

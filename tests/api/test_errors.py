@@ -191,7 +191,7 @@ class TestWithReaders:
                     raise errors.Unauthenticated("who are you?")
                 return Principal(request.headers["Who"], may_write=request.headers["Who"] == "member")
 
-        return make_app(service, hub, settings, ByName(), evictions=None, tickets=None)
+        return make_app(service, hub, settings, ByName(), evictions=None, tickets=None, webhooks=None)
 
     @pytest.mark.gen_test
     async def test_who_is_not_known_gets_nothing_but_the_probes(self, call, service):

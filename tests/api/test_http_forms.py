@@ -7,12 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from tests.api.standin import CLOUD_1
+from tests.api.standin import CLOUD_1, OWN_1
 from vmsvc.web.app import ROUTES
 from vmsvc.web.http.auth import NoAuth
 
 VMS = "/api/v1/vm"
-FILLED = {"/api/v1/vm/{id}": f"{VMS}/{CLOUD_1}", "/api/v1/evictions/{id}": "/api/v1/evictions/1"}
+FILLED = {
+    "/api/v1/vm/{id}": f"{VMS}/{CLOUD_1}",
+    "/api/v1/evictions/{id}": "/api/v1/evictions/1",
+    "/api/v1/webhooks/{id}": f"/api/v1/webhooks/{OWN_1}",
+    "/api/v1/webhooks/{id}/deliveries": f"/api/v1/webhooks/{OWN_1}/deliveries",
+}
 #: Everything that can be got.
 GOT = [
     *(FILLED.get(handler.address, handler.address) for _, handler in ROUTES if "GET" in handler.methods()),
@@ -185,8 +190,8 @@ async def test_options_says_which_methods_an_address_knows(speak, handler):
 @pytest.mark.parametrize(
     "target, allowed",
     [
-        ("*", "get, head, post, delete, options"),
-        ("http://localhost", "get, head, post, delete, options"),
+        ("*", "get, head, post, patch, delete, options"),
+        ("http://localhost", "get, head, post, patch, delete, options"),
         ("/", "get, head, options"),
         ("/api/v1/", "get, head, options"),
         ("/static/index.html", "get, head, options"),

@@ -212,7 +212,14 @@ class TestWithTokens:
         file = TokenFile(tmp_path / "tokens")
         file.load()
         return make_app(
-            service, hub, settings, TokenAuth(file), evictions=evictions, tickets=None, registry=CollectorRegistry()
+            service,
+            hub,
+            settings,
+            TokenAuth(file),
+            evictions=evictions,
+            tickets=None,
+            webhooks=None,
+            registry=CollectorRegistry(),
         )
 
     @pytest.mark.gen_test
@@ -248,7 +255,9 @@ class TestWithKeystone:
     def fixture_app(self, service, evictions, hub, settings):
         """With a Keystone."""
         auth = KeystoneAuth(Keystone(Cloud(), ["member"], ["reader"]))
-        return make_app(service, hub, settings, auth, evictions=evictions, tickets=None, registry=CollectorRegistry())
+        return make_app(
+            service, hub, settings, auth, evictions=evictions, tickets=None, webhooks=None, registry=CollectorRegistry()
+        )
 
     @pytest.mark.gen_test
     async def test_whom_keystone_knows(self, exchange):

@@ -62,7 +62,7 @@ async def vmsvc(port_of: Callable) -> Publish:
     """Our hub and channel, as the service builds them."""
     hub = Hub(text_frame)
     settings = WebSettings(max_sockets=20_000, max_in_flight=20_000, ping_interval=600)
-    make_server(make_app(None, hub, settings, evictions=None, tickets=None)).add_sockets(port_of())
+    make_server(make_app(None, hub, settings, evictions=None, tickets=None, webhooks=None)).add_sockets(port_of())
     return hub.publish
 
 

@@ -22,6 +22,7 @@ ARGUMENTS = [
 # Over plain http, and under another name than loopback's, it also says which headers it ignores.
 PROVOKED = (
     "Failed to load resource: the server responded with a status of",
+    "Failed to load resource: net::ERR_CONNECTION_REFUSED",
     "WebSocket connection to",
     "The Cross-Origin-Opener-Policy header has been ignored",
 )

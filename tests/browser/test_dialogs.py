@@ -20,7 +20,7 @@ def press(page: Page, *keys: str) -> None:
 
 def test_a_preemptible_vm_is_created_with_the_keyboard_alone(api: ScriptedApi, visit: Callable[..., Page]):
     page = visit(api)
-    press(page, "Tab", "Tab", "Tab")
+    press(page, "Tab", "Tab", "Tab", "Tab")
     expect(page.get_by_role("button", name="Create VM")).to_be_focused()
     press(page, "Enter")
     expect(page.get_by_role("radio", name="Standard")).to_be_focused()

@@ -1,4 +1,4 @@
-"""The page on the real service: the whole story, and a restart behind a reverse proxy."""
+"""The page on the real service: the whole story, a restart behind a reverse proxy, and `EventSource` over restarts."""
 
 import os
 import re
@@ -115,3 +115,26 @@ def test_behind_a_reverse_proxy_a_restart_of_the_service_loses_nothing(
     finally:
         page.context.close()
         proxy.stop()
+
+
+LISTEN = """([name, filter]) => {
+    const seen = window[name] = [];
+    new EventSource("/api/v1/events?since=0" + filter).onmessage = message => seen.push(Number(message.lastEventId));
+}"""
+
+
+def test_an_event_source_loses_and_doubles_nothing_over_a_restart(service: LiveService, visit: Callable[..., Page]):
+    page = visit(service, provoked=True)
+    # The second gets nothing before the restart, and has to come back to its place all the same.
+    filters = {"every": "", "deletes": "&type=delete"}
+    for name, query in filters.items():
+        page.evaluate(LISTEN, [name, query])
+    created = service.call("POST", "api/v1/vm", {"is_preemptible": True})
+    page.wait_for_function("window.every.length === 3", timeout=SLOW)
+    service.stop()
+    service.start()
+    service.call("DELETE", f"api/v1/vm/{created['vm']['id']}")  # before the page has come back
+    for name, query in filters.items():
+        wanted = [event["data"]["seq"] for event in service.call("GET", f"api/v1/events?since=0{query}")["events"]]
+        page.wait_for_function("([name, seq]) => window[name].includes(seq)", arg=[name, wanted[-1]], timeout=SLOW)
+        assert page.evaluate("name => window[name]", name) == wanted and len(wanted) >= 2

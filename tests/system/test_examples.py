@@ -83,6 +83,13 @@ async def test_every_example_of_the_document_works_and_is_answered_as_shown(clie
     record = await client.record(vm=preemptible)
     await reader.follow("getOneEviction", ref=record[0]["id"])
     await reader.follow("getEvents", query="?type=evict&since=0")
+    hook = (await reader.follow("postWebhooks", "evictions", 201)).json["webhook"]["id"]
+    for name in ("getWebhooks", "getOneWebhook", "getDeliveries", "postTest", "postRotate"):
+        await reader.follow(name, ref=hook)
+    await reader.follow("patchOneWebhook", "events of one state", ref=hook)
+    await reader.follow("patchOneWebhook", "switch it on again", ref=hook)
+    await reader.follow("postReplay", "since", 202, ref=hook)
+    await reader.follow("deleteOneWebhook", ref=hook)
     await reader.follow("deleteVm", "the id once more", 202, ref=another, headers={"Prefer": "wait=0"})
     await reader.follow("deleteVm", "nothing", 200, ref=standard)
 
@@ -145,17 +152,20 @@ class TestOfTheDocuments:
         (deleted,) = await run(f"{commands[0]}\nID={created['vm']['id']}\n{commands[-1]}")
         assert deleted["code"] == "204"
 
+    @pytest.mark.parametrize("options", [{"webhook_networks": "127.0.0.1"}])
     @pytest.mark.gen_test(timeout=60)
     async def test_every_call_on_a_page_is_answered(self, client):
         pages = [path for path in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in path.parts]
         text = "".join(path.read_text("utf-8") for path in pages)
         calls = set(re.findall(r"(?:^ *|`)(curl (?:-[^|`#\n]*)?\"\$URL/[^|`#\n]*)", text, re.MULTILINE))
         assert len(calls) > 5
+        made = await client.call("POST", f"{API}/webhooks", {"url": "https://127.0.0.1:1/"})
         for call in sorted(calls):
             environ = {
                 "PATH": os.environ["PATH"],
                 "URL": f"http://127.0.0.1:{client.port}",
                 "TOKEN": "unused",
+                "HOOK": made.json["webhook"]["id"],
                 "ID": (await client.create(True)).id,
             }
             process = await asyncio.create_subprocess_exec(

@@ -47,7 +47,7 @@ class QuotaExceeded(VmsvcError):
 
 
 class NotFound(VmsvcError):
-    """There is no such VM, eviction or address."""
+    """There is no such VM, eviction, webhook or address."""
 
     slug = "not_found"
 

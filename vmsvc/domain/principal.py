@@ -28,6 +28,11 @@ class Principal:
         """What identifies the principal; it never changes."""
         return self.identity or self.name
 
+    @property
+    def is_admin(self) -> bool:
+        """True when Keystone says that the principal has an admin's role. A token file knows no such role."""
+        return bool(self.identity) and self.acts_for_others
+
     def owns(self, owner_id: str | None, owner: str) -> bool:
         """True when this principal owns a row with these two columns. A row that an older release wrote has no
         `owner_id`: there the name `owner` decides."""

@@ -3,6 +3,8 @@ Tests, whose clouds are quicker, pass others to `bootstrap`."""
 
 from dataclasses import dataclass
 
+from vmsvc.domain.webhooks import SCHEDULE, URGENT_PAUSE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
@@ -39,6 +41,13 @@ class Timing:
     resend_failed_delete: float = 2.0  # a DELETE that failed in the cloud is sent again
     unreadable_notice: float = 60.0  # after `evict_at`, for a guest that cannot read its notice yet
     unreadable_notice_poll: float = 1.0
+
+    # Webhooks
+    webhook_timeout: float = 15.0  # for one request, from the look-up of the name to the status
+    webhook_lease: float = 20.0  # a delivery whose replica died is sent again after so long; longer than one request
+    webhook_retries: tuple[float, ...] = SCHEDULE
+    webhook_urgent: float = URGENT_PAUSE
+    webhook_turn: float = 0.05  # between two turns of the dispatcher, so that a burst costs few transactions
 
     # Rounds
     reconciler_round: float = 5.0

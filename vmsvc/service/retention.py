@@ -1,4 +1,4 @@
-"""Removes what is too old: events, requests that never became a VM, evidence, user data that no boot needs."""
+"""Removes what is too old: events, requests that never became a VM, evidence, deliveries, user data."""
 
 import asyncio
 import functools
@@ -10,7 +10,7 @@ from vmsvc.store import outbox, retention
 
 _ROUND_SECONDS = 60.0
 #: Rows in one batch, which takes some ten milliseconds; the pause after it is four times as long, for others.
-_EVENTS, _REQUESTS, _USER_DATA, _EVIDENCE = 2000, 500, 100, 1000
+_EVENTS, _REQUESTS, _USER_DATA, _EVIDENCE, _DELIVERIES = 2000, 500, 100, 1000, 2000
 _PAUSE = 4.0
 _SHORTEST_PAUSE = 0.02
 
@@ -28,6 +28,7 @@ class Retention:
             (functools.partial(retention.remove_requests, hours), _REQUESTS),
             (retention.clear_user_data, _USER_DATA),
             (functools.partial(retention.forget_evidence, evidence_hours), _EVIDENCE),
+            (functools.partial(retention.remove_deliveries, hours), _DELIVERIES),
         )
         self._age, self._read_at = 0.0, clock()
 

@@ -57,6 +57,7 @@ class Lock(enum.IntEnum):
     MIGRATE = 1
     SCHEDULER = 2  # one transaction at a time decides who gets a notice, or reserves capacity
     OUTBOX = 3  # one writer of events at a time, to the end of its transaction
+    WEBHOOKS = 4  # one new webhook at a time; it makes no event
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,6 +271,59 @@ class Ticket(Base):
     expires_at = moment(index=True)
 
 
+class Webhook(Base):
+    """An endpoint that events are sent to. Who changes its deliveries locks its row first."""
+
+    id = TextField(primary_key=True)
+    owner = TextField()  # the name of who made it, for showing
+    owner_id = TextField(index=True)
+    url = TextField()
+    types = BinaryJSONField(default=list, index=False)  # of events; none: all
+    states = BinaryJSONField(default=list, index=False)
+    preemptible = BooleanField(null=True)
+    vm = TextField(null=True)
+    description = TextField(default="")
+    secret = TextField()  # in clear: it has to sign
+    old_secret = TextField(null=True)  # signs along until then
+    old_secret_until = moment_or_null()
+    verified_at = moment_or_null()  # its receiver has agreed; null: nothing is sent
+    off_at = moment_or_null()
+    off_reason = TextField(null=True)
+    after_seq = BigIntegerField()  # events up to this have their deliveries
+    failures = IntegerField(default=0)  # since the last success
+    failing_since = moment_or_null()
+    last_success_at = moment_or_null()
+    last_code = IntegerField(null=True)  # the status of the last answer; null: there was none
+    last_error = TextField(null=True)
+    created_at = moment()
+
+
+class Delivery(Base):
+    """An event on its way to an endpoint. Claimed under a lease; sent at least once."""
+
+    id = BigAutoField()
+    webhook_id = TextField()
+    seq = BigIntegerField()
+    vm_id = TextField()
+    status = TextField()  # domain.webhooks: pending, done, failed
+    blocked = BooleanField()  # an earlier event of the same VM is pending
+    attempts = IntegerField(default=0)
+    step = IntegerField(default=0)  # in the schedule
+    next_at = moment()
+    urgent_until = moment_or_null()
+    lease_owner = TextField(null=True)
+    lease_until = moment_or_null()
+    last_code = IntegerField(null=True)
+    last_error = TextField(null=True)
+    created_at = moment()
+    done_at = moment_or_null()
+
+    class Meta:
+        """One for each event of an endpoint."""
+
+        indexes = ((("webhook_id", "seq"), True),)
+
+
 # Indexes that hold a part of the rows alone. Two are promises: one open intent of a kind for a VM, one open
 # reservation.
 Vm.add_index(Vm.state, where=Vm.state.not_in(("evicted", "deleted", "failed", "lost")), name="vm_open")
@@ -281,6 +334,17 @@ Eviction.add_index(Eviction.reprieved_at, where=Eviction.noticed_at.is_null(), n
 Eviction.add_index(Eviction.reprieved_at, where=Eviction.exempt.is_null(False), name="eviction_exempt")
 Vm.add_index(Vm.ended_at, where=Vm.launched_at.is_null() & Vm.ended_at.is_null(False), name="vm_never_launched")
 Vm.add_index(Vm.id, where=SQL("boot ->> 'user_data' IS NOT NULL"), name="vm_user_data")
+Delivery.add_index(
+    Delivery.webhook_id,
+    Delivery.next_at,
+    where=SQL("status = 'pending' AND NOT blocked"),
+    name="delivery_due",
+)
+Delivery.add_index(
+    Delivery.webhook_id, Delivery.vm_id, Delivery.seq, where=Delivery.status == "pending", name="delivery_of_vm"
+)
+Delivery.add_index(Delivery.lease_owner, where=Delivery.lease_owner.is_null(False), name="delivery_leased")
+Delivery.add_index(Delivery.done_at, where=Delivery.done_at.is_null(False), name="delivery_ended")
 
 # What the record and the history are read by, in the order in which they are shown.
 Eviction.add_index(Eviction.reason, Eviction.id, name="eviction_reason_id")
@@ -325,4 +389,6 @@ MODELS = (
     Event,
     Watermark,
     Ticket,
+    Webhook,
+    Delivery,
 )

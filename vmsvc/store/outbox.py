@@ -51,6 +51,12 @@ def tail(since: int, limit: int) -> tuple[list[dict[str, Any]], int]:
     return [envelope(dict(zip(_COLUMNS, row))) for _, *row in rows if row[0] is not None], removed
 
 
+def of_seqs(seqs: Collection[int]) -> dict[int, dict[str, Any]]:
+    """The events with these numbers, as far as they are kept."""
+    rows = tuples_of(Event.select(*_FIELDS).where(Event.seq.in_(sorted(seqs)))) if seqs else ()
+    return {row[0]: envelope(dict(zip(_COLUMNS, row))) for row in rows}
+
+
 def page(
     since: int, limit: int, *, types: Collection[str] = (), vm: str | None = None, preemptible: bool | None = None
 ) -> tuple[list[dict[str, Any]], int]:

@@ -167,6 +167,87 @@ RESTART_HISTORY = """
 UPDATE watermark SET removed_seq = greatest(removed_seq, coalesce((SELECT max(seq) FROM event), 0)) + %(leap)s;
 DELETE FROM event"""
 
+# ---------------------------------------------------------------- deliveries: the callers hold the endpoints' rows
+
+#: Write the deliveries of an endpoint; one that exists stays as it is. Blocked is what follows a pending event of the
+#: same VM.
+SPREAD = """
+INSERT INTO delivery (webhook_id, seq, vm_id, status, blocked, attempts, step, next_at, urgent_until, created_at)
+SELECT %(webhook)s, new.seq, new.vm_id, 'pending',
+    new.seq > min(new.seq) OVER (PARTITION BY new.vm_id) OR EXISTS (
+        SELECT FROM delivery AS earlier WHERE earlier.webhook_id = %(webhook)s AND earlier.vm_id = new.vm_id
+            AND earlier.status = 'pending' AND earlier.seq < new.seq),
+    0, 0, %(now)s, new.urgent_until, %(now)s
+FROM unnest(%(seqs)s::bigint[], %(vms)s::text[], %(urgent)s::timestamptz[]) AS new (seq, vm_id, urgent_until)
+ON CONFLICT (webhook_id, seq) DO NOTHING"""
+#: What is pending before an urgent event of the same VM is as urgent: the notice cannot be sent before it.
+HASTEN = """
+UPDATE delivery SET urgent_until = greatest(delivery.urgent_until, new.urgent_until), next_at = least(next_at, %(now)s)
+FROM unnest(%(seqs)s::bigint[], %(vms)s::text[], %(urgent)s::timestamptz[]) AS new (seq, vm_id, urgent_until)
+WHERE webhook_id = %(webhook)s AND delivery.vm_id = new.vm_id AND status = 'pending' AND delivery.seq < new.seq
+    AND new.urgent_until > %(now)s"""
+#: Have deliveries that have ended made again, in their order.
+REPLAY = """
+UPDATE delivery SET status = 'pending', attempts = 0, step = 0, next_at = %(now)s, done_at = NULL, last_code = NULL,
+                    last_error = NULL
+WHERE webhook_id = %(webhook)s AND seq = ANY(%(seqs)s::bigint[]) AND status <> 'pending'"""
+#: Find anew which deliveries of an endpoint are the first of their VM.
+ORDER = """
+UPDATE delivery SET blocked = ranked.place > 1 FROM (
+    SELECT id, row_number() OVER (PARTITION BY vm_id ORDER BY seq) AS place FROM delivery
+    WHERE webhook_id = %(webhook)s AND status = 'pending') AS ranked
+WHERE delivery.id = ranked.id AND blocked <> (ranked.place > 1)"""
+#: Lock the endpoints that have something to send; those that another replica holds have their turn later.
+READY = """
+SELECT id, url, secret, CASE WHEN old_secret_until > %(now)s THEN old_secret END, failures FROM webhook
+WHERE off_at IS NULL AND verified_at IS NOT NULL AND EXISTS (
+    SELECT FROM delivery WHERE webhook_id = webhook.id AND status = 'pending' AND NOT blocked AND next_at <= %(now)s)
+ORDER BY id FOR UPDATE SKIP LOCKED"""
+#: Claim what is due of these endpoints: notices first, then the longest due; as much as each endpoint may have in
+#: flight, and of what was tried before a part of that.
+CLAIM_DELIVERIES = """
+WITH ready AS (SELECT * FROM unnest(%(webhooks)s::text[], %(slots)s::int[], %(again)s::int[]) AS of (id, slots, again)),
+    busy AS (SELECT webhook_id, count(*) AS total, count(*) FILTER (WHERE attempts > 1) AS again FROM delivery
+             WHERE lease_owner IS NOT NULL AND lease_until >= %(now)s GROUP BY webhook_id),
+    chosen AS (
+        SELECT due.id FROM ready LEFT JOIN busy ON webhook_id = ready.id, LATERAL (
+            SELECT id FROM (
+                SELECT id, urgent_until, next_at, seq, attempts > 0 AND row_number() OVER (
+                    PARTITION BY attempts > 0 ORDER BY coalesce(urgent_until > %(now)s, false) DESC, next_at, seq
+                ) > ready.again - coalesce(busy.again, 0) AS too_many
+                FROM delivery
+                WHERE delivery.webhook_id = ready.id AND status = 'pending' AND NOT blocked AND next_at <= %(now)s
+            ) AS waiting
+            WHERE NOT too_many
+            ORDER BY coalesce(urgent_until > %(now)s, false) DESC, next_at, seq
+            LIMIT greatest(0, ready.slots - coalesce(busy.total, 0))) AS due
+        LIMIT %(limit)s)
+UPDATE delivery SET lease_owner = %(owner)s, lease_until = %(now)s + make_interval(secs => %(lease)s),
+                    next_at = %(now)s + make_interval(secs => %(lease)s), attempts = attempts + 1
+FROM chosen WHERE delivery.id = chosen.id
+RETURNING delivery.id, webhook_id, seq, vm_id, attempts"""
+#: Record deliveries that were made; one that another replica has taken over stays.
+DELIVERED = """
+UPDATE delivery SET status = 'done', done_at = %(now)s, last_code = code, last_error = NULL, lease_owner = NULL,
+                    lease_until = NULL
+FROM unnest(%(ids)s::bigint[], %(codes)s::int[]) AS made (made_id, code)
+WHERE id = made_id AND lease_owner = %(owner)s AND status = 'pending'
+RETURNING id, vm_id"""
+#: The next event of each of these VMs may be sent.
+UNBLOCK = """
+UPDATE delivery SET blocked = false FROM (
+    SELECT DISTINCT ON (webhook_id, vm_id) id FROM delivery
+    JOIN unnest(%(webhooks)s::text[], %(vms)s::text[]) AS of (hook, vm) ON webhook_id = hook AND vm_id = vm
+    WHERE status = 'pending' ORDER BY webhook_id, vm_id, seq) AS first
+WHERE delivery.id = first.id AND blocked"""
+#: Seconds until the next delivery that may be sent is due. (While one is under way its `next_at` is the end of the
+#: lease.)
+NEXT_DELIVERY = """
+SELECT extract(epoch FROM min(due.next_at) - clock_timestamp())::float8 FROM webhook, LATERAL (
+    SELECT next_at FROM delivery WHERE webhook_id = webhook.id AND status = 'pending' AND NOT blocked
+    ORDER BY next_at LIMIT 1) AS due
+WHERE off_at IS NULL AND verified_at IS NOT NULL"""
+
 # ---------------------------------------------------------------- retention
 
 #: Remove requests that ended some time ago and never became a VM, with their Idempotency-Keys, as one statement. A

@@ -1,4 +1,4 @@
-"""Removes old data other than events: requests that never became a VM, user data, evidence.
+"""Removes old data other than events: requests that never became a VM, user data, evidence, deliveries.
 
 User data goes when no boot needs it any more, evidence of the capacity of hosts when it is too old.
 
@@ -9,7 +9,7 @@ from peewee import ModelDelete
 
 from vmsvc.store import queries
 from vmsvc.store.db import connected
-from vmsvc.store.models import Evidence, database, seconds_from_now
+from vmsvc.store.models import Delivery, Evidence, database, seconds_from_now
 from vmsvc.store.vms import LISTED_SECONDS
 
 
@@ -32,3 +32,10 @@ def forget_evidence(hours: float, limit: int) -> int:
     with connected():
         old = Evidence.select(Evidence.id).where(Evidence.seen_at < seconds_from_now(-3600 * hours)).limit(limit)
         return int(ModelDelete(Evidence).where(Evidence.id.in_(old)).execute())
+
+
+def remove_deliveries(hours: float, limit: int) -> int:
+    """Remove deliveries of webhooks that ended more than so many hours ago; returns how many rows."""
+    with connected():
+        old = Delivery.select(Delivery.id).where(Delivery.done_at < seconds_from_now(-3600 * hours)).limit(limit)
+        return int(ModelDelete(Delivery).where(Delivery.id.in_(old)).execute())

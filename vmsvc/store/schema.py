@@ -33,6 +33,8 @@ HISTORY = "schema_migration"
 PATIENCE, _LOOK_SECONDS, _SAY_SECONDS = 300.0, 0.5, 10.0
 #: The order in which transactions come to the tables, as far as they write to several: a create begins with its key.
 LOCK_ORDER = (
+    "webhook",
+    "delivery",
     "idempotency",
     "vm",
     "intent",

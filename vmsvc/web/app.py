@@ -14,7 +14,8 @@ from vmsvc.service.commands import Commands
 from vmsvc.service.events.hub import Hub
 from vmsvc.service.evictions.record import Evictions
 from vmsvc.service.identity.tickets import Tickets
-from vmsvc.web.api import capacity, evictions as record, monitoring, vms
+from vmsvc.service.webhooks.endpoints import Webhooks
+from vmsvc.web.api import capacity, evictions as record, monitoring, vms, webhooks as webhook_api
 from vmsvc.web.channel import handlers as channel
 from vmsvc.web.http import proxies, static_files
 from vmsvc.web.http.auth import Auth, NoAuth
@@ -32,7 +33,15 @@ access_log = logging.getLogger("vmsvc.access")
 _BODY_HEADERS = ("Content-Length", "Transfer-Encoding", "Content-Type")
 
 #: The most frequent request first: Tornado tries one rule after the other.
-ROUTES = [*vms.routes, *record.routes, *channel.routes, *capacity.routes, *monitoring.routes, *document.routes]
+ROUTES = [
+    *vms.routes,
+    *record.routes,
+    *channel.routes,
+    *webhook_api.routes,
+    *capacity.routes,
+    *monitoring.routes,
+    *document.routes,
+]
 
 
 @functools.cache
@@ -111,6 +120,7 @@ def make_app(
     *,
     evictions: Evictions,
     tickets: Tickets,
+    webhooks: Webhooks,
     registry: CollectorRegistry | None = None,
 ) -> Application:
     """The application. `registry` is what `/metrics` shows; other layers may have instruments in it too."""
@@ -124,6 +134,7 @@ def make_app(
             commands=commands,
             evictions=evictions,
             tickets=tickets,
+            webhooks=webhooks,
             hub=hub,
             auth=auth or NoAuth(),
             limits=limits,

@@ -1,8 +1,9 @@
-"""An event as a WebSocket message: encoded and framed once for all subscribers."""
+"""An event as a message: encoded once for all subscribers, and framed as their channel has it."""
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps() would make one for each event
@@ -10,13 +11,20 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps() would make on
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event as one WebSocket frame. `ids` are the names by which its VM is known."""
+    """An event as JSON, and as one WebSocket frame. `ids` are the names by which its VM is known."""
 
     seq: int
     type: str
     ids: frozenset[str]
     is_preemptible: bool | None
+    text: bytes
     frame: bytes
+
+
+#: How a channel writes a message to its wire. One function for a channel: subscribers share what it returns.
+Framing = Callable[[Message], bytes]
+#: Of WebSockets: each message has its frame, since most subscribers are sockets.
+websocket_frame: Framing = attrgetter("frame")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +44,20 @@ class EventFilter:
         )
 
 
+def json_of(event: Mapping[str, Any]) -> bytes:
+    """An event as every client gets it."""
+    return _ENCODER.encode(event).encode("ascii")
+
+
+def ids_of(event: Mapping[str, Any]) -> frozenset[str]:
+    """The names by which the VM of an event is known."""
+    vm = event["data"].get("vm") or {}
+    return frozenset(filter(None, (event.get("subject"), vm.get("id"), vm.get("vmsvc_id"))))
+
+
 def encode(event: Mapping[str, Any], frame: Callable[[bytes], bytes]) -> Message:
     """The message of a CloudEvents object whose `data` carries `seq` and `vm`; `frame` makes a frame of its JSON."""
     data = event["data"]
     vm = data.get("vm") or {}
-    ids = frozenset(filter(None, (event.get("subject"), vm.get("id"), vm.get("vmsvc_id"))))
-    text = _ENCODER.encode(event).encode("ascii")
-    return Message(int(data["seq"]), event["type"], ids, vm.get("is_preemptible"), frame(text))
+    text = json_of(event)
+    return Message(int(data["seq"]), event["type"], ids_of(event), vm.get("is_preemptible"), text, frame(text))

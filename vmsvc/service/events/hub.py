@@ -1,9 +1,9 @@
-"""Fan-out of committed events to the sockets of this replica, in memory.
+"""Fan-out of committed events to the sockets and event streams of this replica, in memory.
 
 The feed publishes, in order of `seq`. All that comes in one turn of the loop goes to a socket in one send: with
 bursts of 50 events of 300 bytes the kernel's price of a send, some 10 us, is paid once and not 50 times (measured by
-`make bench`). Sockets with the same filter share the bytes. Publishing never waits for a socket: what a socket cannot
-take now, its writer queues up to a limit.
+`make bench`). Sockets with the same filter share the bytes, and so do event streams. Publishing never waits for a
+socket: what a socket cannot take now, its writer queues up to a limit.
 
 The newest events are kept in memory: clients that reconnect after a cut or a restart, all of them at once, get from
 there what they missed, and the database is not read.
@@ -18,7 +18,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from vmsvc.service.events.frames import EventFilter, Message, encode
+from vmsvc.service.events.frames import EventFilter, Framing, Message, encode, websocket_frame
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +56,14 @@ class Hub:
         self._max_recent = recent
         self._clock = clock
         self._subscribers: set[Subscriber] = set()
-        self._subscriptions: dict[EventFilter, dict[Subscriber, int]] = {}  # and the seq up to which each needs nothing
+        #: By what they are sent: the subscribers, and the seq up to which each needs nothing.
+        self._subscriptions: dict[tuple[EventFilter, Framing], dict[Subscriber, int]] = {}
         self._recent: list[Message] = []
         self._since = 0  # every event after this is in `_recent`
         self._pending: list[Message] = []
         self._deliveries_left: Iterator[bool] | None = None
         self.last_seq = 0
+        self.delivered_seq = 0  # every subscriber has been sent all events up to this
         self.lag_seconds = 0.0  # from the last event's `time` to its fan-out
         self.closed = False
 
@@ -76,21 +78,23 @@ class Hub:
         """Count a subscriber; it gets nothing until it subscribes."""
         self._subscribers.add(subscriber)
 
-    def subscribe(self, subscriber: Subscriber, event_filter: EventFilter, since: int) -> bool:
+    def subscribe(
+        self, subscriber: Subscriber, event_filter: EventFilter, since: int, framing: Framing = websocket_frame
+    ) -> bool:
         """Send it what is published from now on, after `since`. Returns False, and does nothing, when the subscriber
         lacks earlier events."""
         if since < self.last_seq:
             return False
-        self._subscriptions.setdefault(event_filter, {})[subscriber] = since
+        self._subscriptions.setdefault((event_filter, framing), {})[subscriber] = since
         return True
 
-    def unregister(self, subscriber: Subscriber, event_filter: EventFilter) -> None:
+    def unregister(self, subscriber: Subscriber, event_filter: EventFilter, framing: Framing = websocket_frame) -> None:
         """Forget a subscriber; one that is not known is no error."""
         self._subscribers.discard(subscriber)
-        group = self._subscriptions.get(event_filter, {})
+        group = self._subscriptions.get((event_filter, framing), {})
         group.pop(subscriber, None)
         if not group:
-            self._subscriptions.pop(event_filter, None)
+            self._subscriptions.pop((event_filter, framing), None)
 
     def page(self, event_filter: EventFilter, since: int, limit: int) -> tuple[list[Message], int] | None:
         """Of the next `limit` events after `since` those that the filter admits, and the seq of the last of the
@@ -114,6 +118,8 @@ class Hub:
             if self._deliveries_left is None:
                 self._deliveries_left = self._deliveries()
                 asyncio.get_running_loop().call_soon(self._deliver_slice)
+        elif self._deliveries_left is None:
+            self.delivered_seq = self.last_seq
 
     def _add_recent(self, events: Iterable[Mapping[str, Any]]) -> list[Message]:
         new, newest = [], ""
@@ -141,6 +147,8 @@ class Hub:
         ]:
             subscriber.end(EndReason.GONE)
         self.last_seq = max(self.last_seq, seq)
+        if self._deliveries_left is None:
+            self.delivered_seq = self.last_seq
         self.forget(seq)
 
     def close(self) -> None:
@@ -155,13 +163,16 @@ class Hub:
             self._deliveries_left = self._deliveries() if self._pending else None
         if self._deliveries_left:
             asyncio.get_running_loop().call_soon(self._deliver_slice)
+        else:
+            self.delivered_seq = self.last_seq
 
     def _deliveries(self) -> Iterator[bool]:
         """Send what is pending, a slice of the subscribers in each step. A subscriber that joins meanwhile has it."""
         messages, self._pending = self._pending, []
         served = 0
-        for event_filter, group in tuple(self._subscriptions.items()):
-            for batch, data in _batches(group, [message for message in messages if event_filter.admits(message)]):
+        for (event_filter, framing), group in tuple(self._subscriptions.items()):
+            admitted = [message for message in messages if event_filter.admits(message)]
+            for batch, data in _batches(group, admitted, framing):
                 for first in range(0, len(batch), SLICE):
                     served += _send(batch[first : first + SLICE], data)
                     if served >= SLICE:
@@ -169,16 +180,21 @@ class Hub:
                         served = 0
 
 
-def _batches(group: Mapping[Subscriber, int], messages: list[Message]) -> list[tuple[list[Subscriber], bytes]]:
+def _batches(
+    group: Mapping[Subscriber, int], messages: list[Message], framing: Framing
+) -> list[tuple[list[Subscriber], bytes]]:
     """Which subscribers get which bytes: all of them the same, but for those that joined later and have some of the
     messages already."""
     if not messages:
         return []
     joined_later = {one: since for one, since in group.items() if since >= messages[0].seq}
     return [
-        ([one for one in group if one not in joined_later] if joined_later else list(group), _concatenate(messages)),
+        (
+            [one for one in group if one not in joined_later] if joined_later else list(group),
+            concatenate(messages, framing),
+        ),
         *(
-            ([one], _concatenate(message for message in messages if message.seq > since))
+            ([one], concatenate((message for message in messages if message.seq > since), framing))
             for one, since in joined_later.items()
         ),
     ]
@@ -196,5 +212,6 @@ def _send(subscribers: list[Subscriber], data: bytes) -> int:
     return len(subscribers)
 
 
-def _concatenate(messages: Iterable[Message]) -> bytes:
-    return b"".join([message.frame for message in messages])
+def concatenate(messages: Iterable[Message], framing: Framing) -> bytes:
+    """The bytes of some messages in their order."""
+    return b"".join([framing(message) for message in messages])

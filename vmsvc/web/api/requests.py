@@ -239,7 +239,7 @@ class EventsQuery(Schema):
         validate=validate.Range(0, MAX_SEQ),
         metadata={
             "description": "only events with a higher seq; without it a page begins at the oldest event that is "
-            "kept, and a WebSocket gets live events only"
+            "kept, and a WebSocket or an event stream gets live events only"
         },
     )
     limit = QueryInteger(validate=validate.Range(1, 1000), load_default=100)
@@ -248,7 +248,9 @@ class EventsQuery(Schema):
     preemptible = QueryBoolean(
         metadata={"description": "`true`: events of preemptible VMs only, `false`: of standard ones"}
     )
-    ticket = fields.String(metadata={"description": "with an upgrade: from `POST /api/v1/tickets`, instead of a token"})
+    ticket = fields.String(
+        metadata={"description": "of a WebSocket or an event stream: from `POST /api/v1/tickets`, instead of a token"}
+    )
 
 
 def _flatten(messages: Any) -> str:

@@ -1,6 +1,6 @@
-"""The channel: events at `/api/v1/events`, as pages and over WebSockets.
+"""The channel: events at `/api/v1/events`, as pages, over WebSockets, and as Server-Sent Events.
 
-In: events that the service's hub publishes, each framed once. Out: the same bytes to every socket that wants them.
-Begin with `handlers`. `socket_writer` sends frames past Tornado's `write_message` and says why and what that saves;
-`frames` has the WebSocket protocol; `close_codes` says how a socket can end.
+In: events that the service's hub publishes, each encoded once. Out: the same bytes to every peer that wants them.
+Begin with `handlers`, then `subscription`. `socket_writer` sends bytes past Tornado's `write_message`, and says why;
+`frames` has the WebSocket protocol, `event_stream` the other; `close_codes` says how a socket can end.
 """

@@ -1,17 +1,15 @@
-"""`/api/v1/events`: the history as pages, and with an upgrade the live channel; `/api/v1/tickets`, for browsers.
-
-A socket that asks with `since` gets page after page, each when the page before has left, until it lacks no event. At
-that moment it joins the live sockets. Nothing is awaited in between, so no event is missed or sent twice. Pages come
-from the hub's memory of the newest events, older ones from the database.
-"""
+"""The handlers of events (pages, WebSockets, Server-Sent Events), and of the tickets with which browsers listen."""
 
 import asyncio
 import contextlib
+import json
 import logging
 import re
 from typing import Any
 
 from marshmallow import fields
+from tornado.iostream import IOStream
+from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol
 
 from vmsvc.domain.errors import (
@@ -25,21 +23,22 @@ from vmsvc.domain.errors import (
     VmsvcError,
 )
 from vmsvc.domain.principal import Principal
-from vmsvc.service.events.frames import EventFilter, Message
+from vmsvc.service.events.frames import EventFilter, Message, websocket_frame
 from vmsvc.service.events.hub import EndReason
 from vmsvc.service.identity import tickets
-from vmsvc.web.api.handler import ApiHandler
-from vmsvc.web.api.requests import EventsQuery
+from vmsvc.web.api.handler import CLIENT_GONE, ApiHandler
+from vmsvc.web.api.requests import MAX_SEQ, EventsQuery
 from vmsvc.web.channel import close_codes
+from vmsvc.web.channel.event_stream import MEDIA_TYPE, EventStream, block
 from vmsvc.web.channel.frames import ServerProtocol
 from vmsvc.web.channel.socket_writer import SocketWriter
+from vmsvc.web.channel.subscription import PAGE, Subscription
 from vmsvc.web.http.handler import route
 from vmsvc.web.openapi import responses
 from vmsvc.web.openapi.operations import Response, describe
 
 log = logging.getLogger("vmsvc.web.channel")
 
-PAGE = 100  # events that a socket is sent at once while it catches up
 _KEY = re.compile(r"[0-9A-Za-z+/]{22}==")  # of 16 bytes
 
 
@@ -53,6 +52,8 @@ class EventsHandler(ApiHandler, WebSocketHandler):
     limit: int
     event_filter: EventFilter
     writer: SocketWriter | None = None
+    subscription: Subscription | None = None
+    event_stream: EventStream | None = None
     catching_up: asyncio.Task[None] | None = None
     rechecking: asyncio.Task[None] | None = None
     heartbeat: asyncio.TimerHandle | None = None
@@ -62,14 +63,17 @@ class EventsHandler(ApiHandler, WebSocketHandler):
     async def admit(self) -> None:
         await super().admit()
         query = self.query(EventsQuery)
-        self.since = query.get("since")
+        self.since = self.last_event_id() if self.wants_stream() else None
+        if self.since is None:  # else the address still has the `since` of the first time
+            self.since = query.get("since")
         self.limit = query["limit"]
         self.event_filter = EventFilter(frozenset(query.get("type", ())), query.get("vm"), query.get("preemptible"))
 
     async def identify(self) -> Principal:
-        """The principal: of the ticket with which a browser opens a socket, else as in every other handler."""
+        """The principal: of the ticket with which a browser opens a socket or a stream, else as in every other
+        handler."""
         ticket = self.get_query_argument("ticket", None)
-        if ticket is None or not self.is_upgrade():
+        if ticket is None or not (self.is_upgrade() or self.wants_stream()):
             return await super().identify()
         self.limits.spend_read(self.client)  # anybody can invent a ticket, and each costs the database a query
         return await self.dependencies.tickets.redeem(ticket)
@@ -78,24 +82,55 @@ class EventsHandler(ApiHandler, WebSocketHandler):
         """True when the client wants a WebSocket. HEAD and OPTIONS ask about the address."""
         return self.request.method == "GET" and self.request.headers.get("Upgrade", "").lower() == "websocket"
 
+    def wants_stream(self) -> bool:
+        """True when the client wants Server-Sent Events."""
+        accepted = {
+            part.partition(";")[0].strip().lower() for part in self.request.headers.get("Accept", "").split(",")
+        }
+        return self.request.method == "GET" and MEDIA_TYPE in accepted and not self.is_upgrade()
+
+    def last_event_id(self) -> int | None:
+        """The position that a client returns with when it reconnects; None the first time. Raises InvalidRequest."""
+        text = self.request.headers.get("Last-Event-ID", "")
+        if text and not (re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) and int(text) <= MAX_SEQ):
+            raise InvalidRequest("Last-Event-ID must be the id of an event", field="Last-Event-ID")
+        return int(text) if text else None
+
     @describe(
         Response(101, "The live channel: each message is an Event."),
-        Response(200, "A page of the history.", responses.EventPage, {"events": [responses.EVENT], "seq": 42}),
+        Response(
+            200,
+            "A page of the history; with `Accept: text/event-stream` the live channel as Server-Sent Events.",
+            responses.EventPage,
+            {"events": [responses.EVENT], "seq": 42},
+            stream=f"id: 42\ndata: {json.dumps(responses.EVENT)}\n\n",
+        ),
         query=EventsQuery,
+        headers=("Last-Event-ID",),
         errors=(HistoryGone, Timeout),
         notes=close_codes.markdown_table(),
     )
     async def get(self, *args: Any, **kwargs: Any) -> None:
-        """Read the history, or with an upgrade listen.
+        """Read the history, or listen: with an upgrade, or as Server-Sent Events.
 
         A page of CloudEvents in the order of their `seq`, and the `since` of the next page (also of a page with fewer
         events than `limit`, or none: up to that `seq` there are no others). A WebSocket gets the
         events after `since`, then the live ones, each once and in order, one event a message. The service pings it
-        every 20 s; messages of the client are dropped. How it can end:
+        every 20 s; messages of the client are dropped.
+
+        With `Accept: text/event-stream`, as `EventSource` sends it, the same events come as Server-Sent Events, with
+        `seq` as their `id`. `Last-Event-ID` counts more than `since`. Every 15 s there is a comment. A stream that is
+        too slow, or whose service stops, ends; `EventSource` reconnects by itself. 410 when the history does not go
+        back so far. How a WebSocket can end:
         """
+        self.add_header("Vary", "Accept")
         if self.is_upgrade():
+            self.check_handshake()
             self.admit_socket()
             await WebSocketHandler.get(self, *args, **kwargs)
+        elif self.wants_stream():
+            self.admit_socket()
+            await self.stream_events()
         else:
             events, seq = await self.read_history(self.page)
             self.finish({"events": events, "seq": seq})
@@ -121,7 +156,6 @@ class EventsHandler(ApiHandler, WebSocketHandler):
 
     def admit_socket(self) -> None:
         """Raises Unavailable while the service stops, TooManyRequests when `max_sockets` are open."""
-        self.check_handshake()
         if self.dependencies.hub.closed:
             raise Unavailable("the service stops", retry_after=1)
         if len(self.dependencies.hub) >= self.dependencies.settings.max_sockets:
@@ -160,11 +194,11 @@ class EventsHandler(ApiHandler, WebSocketHandler):
         loop, settings, hub = asyncio.get_running_loop(), self.dependencies.settings, self.dependencies.hub
         self.opened_at = loop.time()
         self.writer = SocketWriter(stream, settings.max_queue, self.on_writer_end)
-        hub.register(self.writer)
+        self.subscription = Subscription(hub, self.writer, self.event_filter, websocket_frame, self.history)
         self.heartbeat = loop.call_later(settings.ping_interval, self.beat)
         since = hub.last_seq if self.since is None else self.since
-        if not hub.subscribe(self.writer, self.event_filter, since):
-            self.catching_up = asyncio.create_task(self.catch_up(self.writer, since))
+        if not self.subscription.join(since):
+            self.catching_up = asyncio.create_task(self.catch_up(self.subscription, since))
 
     def on_message(self, message: str | bytes) -> None:
         """The channel goes one way: a client's message is dropped."""
@@ -189,11 +223,18 @@ class EventsHandler(ApiHandler, WebSocketHandler):
 
     async def recheck(self) -> None:
         """Close the socket when its principal has lost its access. While Keystone is away the socket stays."""
+        try:
+            await self.check_access()
+        except (Unauthenticated, Forbidden):
+            self.close_with(close_codes.UNAUTHENTICATED)
+
+    async def check_access(self) -> None:
+        """Raises Unauthenticated or Forbidden when the principal has lost its access."""
         seconds = asyncio.get_running_loop().time() - self.opened_at
         try:
             await self.dependencies.auth.recheck(self.principal, seconds)
         except (Unauthenticated, Forbidden):
-            self.close_with(close_codes.UNAUTHENTICATED)
+            raise
         except VmsvcError as error:
             log.warning(
                 "%s: the service cannot tell whether %s may still listen: %s",
@@ -204,9 +245,8 @@ class EventsHandler(ApiHandler, WebSocketHandler):
 
     def on_close(self) -> None:
         """Tornado's hook for a socket that has ended, however it ended."""
-        if self.writer is not None:
-            self.writer.close()
-            self.dependencies.hub.unregister(self.writer, self.event_filter)
+        if self.subscription is not None:
+            self.subscription.leave()
         if self.heartbeat is not None:
             self.heartbeat.cancel()
         if self.catching_up is not None:
@@ -221,38 +261,93 @@ class EventsHandler(ApiHandler, WebSocketHandler):
     def close_with(self, close_code: close_codes.CloseCode) -> None:
         """Close the socket from the service's side, and count it."""
         self.on_close()
-        self.dependencies.metrics.count_close(close_code.code)
+        self.count_end(close_code)
         self.close(close_code.code, close_code.reason)
 
-    async def catch_up(self, writer: SocketWriter, sent: int) -> None:
+    async def catch_up(self, subscription: Subscription, sent: int) -> None:
         """Send all events after `sent`, then join the live sockets."""
-        hub = self.dependencies.hub
         try:
-            while not hub.subscribe(writer, self.event_filter, sent):
-                messages, sent = hub.page(self.event_filter, sent, PAGE) or await self.history(sent)
-                if messages:
-                    writer.send(b"".join([message.frame for message in messages]))
-                    await writer.drained()
-        except HistoryGone:
-            self.close_with(close_codes.HISTORY_GONE)
-        except VmsvcError as error:
-            log.warning("%s: the history for a socket cannot be read: %s", self.request_id, error)
-            self.close_with(close_codes.TRY_AGAIN_LATER)
-        except Exception:  # pylint: disable=broad-exception-caught; nothing else awaits this task
-            log.exception("%s: a socket failed", self.request_id)
-            self.close_with(close_codes.INTERNAL_ERROR)
+            await subscription.catch_up(sent)
+        except Exception as error:  # pylint: disable=broad-exception-caught; nothing else awaits this task
+            self.close_with(self.close_code_of(error))
 
-    async def history(self, since: int) -> tuple[list[Message], int]:
+    def close_code_of(self, error: Exception) -> close_codes.CloseCode:
+        """How to end a socket or a stream that failed of this. What is no client's fault goes into the log."""
+        match error:
+            case HistoryGone():
+                return close_codes.HISTORY_GONE
+            case Unauthenticated() | Forbidden():
+                return close_codes.UNAUTHENTICATED
+            case VmsvcError():
+                log.warning("%s: the history for a socket cannot be read: %s", self.request_id, error)
+                return close_codes.TRY_AGAIN_LATER
+        log.error("%s: a socket failed", self.request_id, exc_info=error)
+        return close_codes.INTERNAL_ERROR
+
+    async def stream_events(self) -> None:
+        """Send Server-Sent Events for as long as the client listens. Raises HistoryGone before the stream begins."""
+        hub, settings = self.dependencies.hub, self.dependencies.settings
+        since = hub.last_seq if self.since is None else self.since
+        if since < hub.last_seq and hub.page(self.event_filter, since, 1) is None:
+            await self.history(since, 1)
+        if self._client_gone:
+            raise HTTPError(CLIENT_GONE)
+        stream = self.detach_stream()
+        self.opened_at = asyncio.get_running_loop().time()
+        self.event_stream = event_stream = EventStream(
+            stream,
+            hub,
+            lambda writer: Subscription(hub, writer, self.event_filter, block, self.history),
+            max_queue=settings.max_queue,
+            heartbeat=settings.stream_heartbeat,
+            recheck=self.check_access,
+            on_end=self.end_stream,
+        )
+        try:
+            await event_stream.run(since)
+        except asyncio.CancelledError:
+            pass  # the stream has ended
+        except Exception as error:  # pylint: disable=broad-exception-caught; the head of the response has left
+            self.count_end(self.close_code_of(error))
+        finally:
+            event_stream.close()
+
+    def detach_stream(self) -> IOStream:
+        """Write the head of a response that ends with its connection, and take the connection from Tornado."""
+        self.set_header("Content-Type", MEDIA_TYPE)
+        self.set_header("Cache-Control", "no-store, no-transform")
+        self.set_header("X-Accel-Buffering", "no")  # nginx would keep events back
+        self.set_header("Connection", "close")
+        stream: IOStream = self.detach()
+        lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in self._headers.get_all()), "", ""]
+        stream.write("\r\n".join(lines).encode("latin1"))
+        self.response_sent()
+        self._log()
+        return stream
+
+    def end_stream(self, reason: EndReason) -> None:
+        """The hub or the writer ends the stream."""
+        self.count_end(close_codes.BY_END_REASON[reason])
+        if self.event_stream is not None:
+            self.event_stream.stop()
+
+    def count_end(self, close_code: close_codes.CloseCode) -> None:
+        """Count the end of a socket or stream from the service's side."""
+        self.dependencies.metrics.count_close(close_code.code)
+
+    async def history(self, since: int, limit: int = PAGE) -> tuple[list[Message], int]:
         """A page from the database. Few sockets read at once, so that other requests get their turn."""
         async with self.limits.history:
-            events, seq = await self.read(since, PAGE)
+            events, seq = await self.read(since, limit)
         return list(map(self.dependencies.hub.encode, events)), seq
 
 
 class TicketView(responses.OpenObject):
-    """The right to open one WebSocket."""
+    """The right to open one WebSocket or event stream."""
 
-    ticket = fields.String(required=True, metadata={"description": "for the query of one WebSocket: `ticket=…`"})
+    ticket = fields.String(
+        required=True, metadata={"description": "for the query of one WebSocket or event stream: `ticket=…`"}
+    )
     expires_in = fields.Integer(required=True, metadata={"description": "seconds"})
 
 
@@ -273,10 +368,11 @@ class TicketsHandler(ApiHandler):
         errors=(Timeout,),
     )
     async def post(self) -> None:
-        """Get a ticket for a WebSocket.
+        """Get a ticket for a WebSocket or an event stream.
 
-        For browsers, which cannot send a token with a WebSocket: `GET /api/v1/events?ticket=…` with an upgrade. It is
-        good for one socket, at any replica, and for half a minute. Other clients send their token as always.
+        For browsers, which cannot send a token with a WebSocket or an `EventSource`: `GET /api/v1/events?ticket=…`. It
+        is good for one socket or stream, at any replica, and for half a minute. Other clients send their token as
+        always.
         """
         ticket = await self.dependencies.tickets.issue(self.principal)
         self.set_header("Cache-Control", "no-store")

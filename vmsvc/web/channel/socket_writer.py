@@ -27,7 +27,7 @@ def _send_nothing(data: bytes) -> int:
 
 
 class SocketWriter:
-    """Sends frames to one upgraded connection, in order and whole. `on_end(reason)` is called once, when the writer
+    """Sends frames to one detached connection, in order and whole. `on_end(reason)` is called once, when the writer
     ends the subscription.
 
     `max_queue` is in bytes. The stream's own buffer holds at most one write of the writer's: what is queued while the
@@ -71,6 +71,11 @@ class SocketWriter:
             return
         if sent < len(data):
             self._write(memoryview(data)[sent:])
+
+    @property
+    def oldest_unsent(self) -> object | None:
+        """The write that the kernel has not taken whole yet; None when it has all. Another object for each write."""
+        return self._writing
 
     def wait_for_stream(self) -> None:
         """Queue what is sent from now on until the stream has written what is in its buffer."""

@@ -23,6 +23,7 @@ from vmsvc.service.commands import Commands
 from vmsvc.service.events.hub import Hub
 from vmsvc.service.evictions.record import Evictions
 from vmsvc.service.identity.tickets import Tickets
+from vmsvc.service.webhooks.endpoints import Webhooks
 from vmsvc.web.http.auth import Auth
 from vmsvc.web.http.limits import Limits
 from vmsvc.web.http.metrics import WebMetrics
@@ -87,6 +88,7 @@ class Dependencies:
     commands: Commands
     evictions: Evictions
     tickets: Tickets
+    webhooks: Webhooks
     hub: Hub
     auth: Auth
     limits: Limits
@@ -301,7 +303,7 @@ class ServerOptions(Handler):
     @functools.cache
     def methods(cls) -> list[str]:
         """The methods that some address has."""
-        return ["GET", "HEAD", "POST", "DELETE", "OPTIONS"]
+        return ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"]
 
 
 class UnknownAddress(Handler):

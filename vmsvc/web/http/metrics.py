@@ -34,7 +34,10 @@ class WebMetrics:
         # To find the instrument of these labels takes longer than to count.
         self._requests, self._seconds = functools.cache(requests.labels), functools.cache(seconds.labels)
         self._closed = Counter(
-            "vmsvc_sockets_ended", "WebSockets that the service closed, by close code", ["code"], registry=registry
+            "vmsvc_sockets_ended",
+            "WebSockets and event streams that the service closed, by close code",
+            ["code"],
+            registry=registry,
         )
         self._gauge(
             "vmsvc_http_requests_in_flight", "API requests whose responses have not left yet", lambda: limits.in_flight
@@ -51,7 +54,7 @@ class WebMetrics:
             lambda: limits.delayed_refusals,
         )
         self._gauge("vmsvc_tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks()))
-        self._gauge("vmsvc_sockets", "Open WebSockets", lambda: len(hub))
+        self._gauge("vmsvc_sockets", "Open WebSockets and event streams", lambda: len(hub))
         self._gauge("vmsvc_event_seq", "Seq of the last event that the hub has published", lambda: hub.last_seq)
         self._gauge(
             "vmsvc_event_lag_seconds",

@@ -53,6 +53,7 @@ class WebSettings:
     static_path: Path = STATIC
     request_timeout: float = 300.0
     ping_interval: float = 20.0  # of WebSockets; one that has not answered by the next ping is closed
+    stream_heartbeat: float = 15.0  # of event streams
     header_timeout: float = 60.0  # also: how long an idle connection is kept
     body_timeout: float = 30.0
     answer_timeout: float = 60.0  # in which a peer has to take a response

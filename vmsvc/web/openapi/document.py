@@ -20,7 +20,7 @@ from vmsvc.web.openapi import responses
 from vmsvc.web.openapi.operations import Operation, Response, describe
 
 JSON = "application/json"
-METHODS = ("get", "post", "delete")
+METHODS = ("get", "post", "patch", "delete")
 #: Errors of every operation, and of every operation of the API, besides its own.
 ALWAYS = (errors.VmsvcError, 413)
 COMMON = (
@@ -39,6 +39,10 @@ REQUEST_HEADERS = {
         "the same key and body give the same VM and the same answer",
         {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
     ),
+    "Last-Event-ID": (
+        "of an event stream: only events with a higher seq. `EventSource` sends it when it reconnects",
+        {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    ),
     "If-None-Match": ("the `ETag` of what the client has, or several", {"type": "string"}),
 }
 SECURITY = {
@@ -52,7 +56,7 @@ SECURITY = {
 }
 RESPONSE_HEADERS = {
     "ETag": "the body's strong entity tag: equal bodies have equal tags, from every replica",
-    "Location": "the address of the VM",
+    "Location": "the address of what was made",
     "Preference-Applied": "which preferences were honoured",
     "Retry-After": "seconds to wait before trying again",
     "WWW-Authenticate": "how to authenticate",
@@ -164,6 +168,8 @@ def _response(response: Response) -> dict[str, Any]:
         found["links"] = dict(response.links)
     if response.schema is not None:
         found["content"] = {JSON: {"schema": response.schema, "example": response.example}}
+        if response.stream is not None:
+            found["content"]["text/event-stream"] = {"schema": {"type": "string"}, "example": response.stream}
     return found
 
 

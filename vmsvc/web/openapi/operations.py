@@ -13,13 +13,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One response that is no error. Without a schema it has no JSON body. `links` are OpenAPI's: which operations may
+    """One response that is no error. Without a schema it has no JSON body; `stream` is an example of the event stream
+    that it may be instead. `links` are OpenAPI's: which operations may
     follow with what the body has."""
 
     status: int
     description: str
     schema: type[Schema] | None = None
     example: Any = None
+    stream: str | None = None
     headers: tuple[str, ...] = ()
     always: tuple[str, ...] = ()  # headers that every such response has
     links: Mapping[str, Any] = field(default_factory=dict)
