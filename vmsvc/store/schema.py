@@ -34,6 +34,7 @@ PATIENCE, _LOOK_SECONDS, _SAY_SECONDS = 300.0, 0.5, 10.0
 #: The order in which transactions come to the tables, as far as they write to several: a create begins with its key.
 LOCK_ORDER = (
     "idempotency",
+    "lineage",
     "vm",
     "intent",
     "reservation",

@@ -7,13 +7,14 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from peewee import Expression, fn
 
 from vmsvc.domain.errors import IdempotencyMismatch
 from vmsvc.domain.events import view
-from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, State, event_of
+from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, STEPS, InvalidTransition, State, event_of
 from vmsvc.store import queries
 from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, any_of, database, seconds_from_now, tuples_of
@@ -136,23 +137,30 @@ def accept(
         earlier = _id_of_earlier(work, vm_id, request, principal, principal_id or principal, key)
         if earlier:
             return earlier
-    request = {**request, "boot": _without_second_user_data(request["boot"])}
+    write_request(work, vm_id, {"principal": principal, "principal_id": principal_id or principal, **request})
+    return vm_id
+
+
+def write_request(
+    work: Unit, vm_id: str, columns: Mapping[str, Any], data: Mapping[str, Any] = MappingProxyType({})
+) -> Vm:
+    """Write a row PENDING with its event, whose data gets `data` too; returns it. From then on it waits like every
+    other request. `columns`: all that `accept` takes, and `principal` and `principal_id`."""
+    vm: Vm
     (vm,) = (
         Vm.insert(
             id=vm_id,
             state=State.PENDING,
-            principal=principal,
-            principal_id=principal_id or principal,
             created_at=work.now,
             updated_at=work.now,
-            **request,
+            **{**columns, "boot": _without_second_user_data(columns["boot"])},
         )
         .returning(Vm)
         .execute()
     )
-    _emit(work, vm, ("create", "pending"), None, {})
+    _emit(work, vm, ("create", "pending"), None, data)
     work.log_on_commit("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
-    return vm_id
+    return vm
 
 
 def adopt(work: Unit, vm_id: str, server_id: str, columns: Mapping[str, Any], reason: str) -> Vm:
@@ -243,6 +251,31 @@ def move(
     work.notify()
     work.log_on_commit("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
     return now
+
+
+def take_step(
+    work: Unit,
+    vm: Vm,
+    step: tuple[str, str],
+    *,
+    reason: str | None = None,
+    data: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Vm | None:
+    """Change columns of a VM and write the event of a step of `lifecycle.STEPS`, if it is still in the state that `vm`
+    has. Returns the row as it is now, or None when another transaction moved it first. Raises InvalidTransition for a
+    step that the table does not allow in that state."""
+    state = State(vm.state)
+    if state not in STEPS[step]:
+        raise InvalidTransition(f"a VM that is {state} cannot take the step {'/'.join(step)}")
+    rows: list[Vm] = list(
+        Vm.update(state=state, **changes).where(Vm.id == vm.id, Vm.state == state).returning(Vm).execute()
+    )
+    if not rows:
+        return None
+    _emit(work, rows[0], step, reason, data or {})
+    work.log_on_commit("vm %s: %s%s", vm.id, step[1], f" ({reason})" if reason else "")
+    return rows[0]
 
 
 def _without_second_user_data(boot: Mapping[str, Any]) -> dict[str, Any]:
