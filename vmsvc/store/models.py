@@ -314,6 +314,15 @@ Vm.add_index(Vm.ended_at, where=Vm.launched_at.is_null() & Vm.ended_at.is_null(F
 Vm.add_index(Vm.id, where=SQL("boot ->> 'user_data' IS NOT NULL"), name="vm_user_data")
 Vm.add_index(Vm.wait_until, where=(Vm.state == "pending") & Vm.wait_until.is_null(False), name="vm_wait_until")
 Vm.add_index(Vm.fallback_at, where=(Vm.state == "pending") & Vm.fallback_at.is_null(False), name="vm_fallback_at")
+Vm.add_index(
+    Vm.patience_until, where=(Vm.state == "pending") & Vm.patience_until.is_null(False), name="vm_patience_until"
+)
+Vm.add_index(Vm.not_before, where=(Vm.state == "pending") & Vm.not_before.is_null(False), name="vm_not_before")
+Vm.add_index(
+    Vm.state,
+    where=Vm.state.in_(("pending", "building", "noticed", "evicting", "deleting")) & Vm.queued_why.is_null(),
+    name="vm_moving",
+)
 Vm.add_index(Vm.principal_id, where=(Vm.state == "pending") & Vm.queued_why.is_null(False), name="vm_queued")
 Lineage.add_index(Lineage.owner_id, where=Lineage.ended_at.is_null(), name="lineage_open")
 # Each attempt of a lineage is made once, and one of its VMs is there at a time.

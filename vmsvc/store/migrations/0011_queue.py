@@ -33,9 +33,13 @@ ALTER TABLE vm ADD COLUMN patience_until timestamptz;
 ALTER TABLE vm ADD COLUMN queued_at timestamptz;
 ALTER TABLE vm ADD COLUMN queued_why text;
 ALTER TABLE vm ADD COLUMN placed_at timestamptz;
--- Read before every pass of the scheduler, and at each POST with a deadline.
+-- The next moment at which something is due is asked for every second.
 CREATE INDEX vm_wait_until ON vm (wait_until) WHERE state = 'pending' AND wait_until IS NOT NULL;
 CREATE INDEX vm_fallback_at ON vm (fallback_at) WHERE state = 'pending' AND fallback_at IS NOT NULL;
+CREATE INDEX vm_patience_until ON vm (patience_until) WHERE state = 'pending' AND patience_until IS NOT NULL;
+-- Read at every wakeup of the scheduler: all that moves, without those that wait in the queue.
+CREATE INDEX vm_moving ON vm (state)
+    WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting') AND queued_why IS NULL;
 CREATE INDEX vm_queued ON vm (principal_id) WHERE state = 'pending' AND queued_why IS NOT NULL;
 
 -- The lineage of a VM that is started again.
@@ -43,6 +47,7 @@ ALTER TABLE vm ADD COLUMN lineage_id text REFERENCES lineage (id);
 ALTER TABLE vm ADD COLUMN restart_of text REFERENCES vm (id);
 ALTER TABLE vm ADD COLUMN attempt integer NOT NULL DEFAULT 0;
 ALTER TABLE vm ADD COLUMN not_before timestamptz;
+CREATE INDEX vm_not_before ON vm (not_before) WHERE state = 'pending' AND not_before IS NOT NULL;
 -- Each attempt is made once, each VM has one successor, and one VM of a lineage is there at a time.
 CREATE UNIQUE INDEX vm_attempt ON vm (lineage_id, attempt);
 CREATE UNIQUE INDEX vm_restart_of ON vm (restart_of);
