@@ -44,6 +44,7 @@ from vmsvc.service.loop_lag import LoopLag
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.retention import Retention
 from vmsvc.service.runtime import Runtime
+from vmsvc.service.scheduling.deadlines import Deadlines
 from vmsvc.service.scheduling.evidence import EvidenceWatch
 from vmsvc.service.scheduling.rehearsals import Rehearsals
 from vmsvc.service.scheduling.scheduler import Scheduler
@@ -124,6 +125,7 @@ class Service:
             self._listener.wake,
             self._timing,
             grace_seconds=self.settings.grace_seconds,
+            max_waiting=self.settings.max_waiting,
             planned=metrics.observe_pass,
         )
 
@@ -139,6 +141,7 @@ class Service:
             self._listener.wake,
             verdicts=self._verdicts,
             min_run_seconds=self.settings.min_run_seconds,
+            max_waiting=self.settings.max_waiting,
         )
 
     def _add_gauges(self, metrics: ServiceMetrics) -> None:
@@ -166,6 +169,7 @@ class Service:
         await feed.begin()
         self.runtime.supervise("feed", feed.run)
         self.runtime.supervise("retention", self._retention.run)
+        self.runtime.supervise("deadlines", Deadlines(self.runtime, self._listener.wake).run)
         self.runtime.supervise("cloud", lambda: self._with_cloud(deployment), "not connected yet")
         self._listen()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Resources
-from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Queued, Refuse, Reprieve, Wait
 from vmsvc.scheduling.world import HOST_GROUP, World
 
 
@@ -58,6 +58,10 @@ def change_world(world: World, request: Request, decision: Decision) -> Change:
             world.reprieve(noticed)
             world.release(request.id)
             return Change(request.id, decision, noticed, f"the request was refused: {message}")
+        case Queued(why=why):
+            world.reprieve(noticed)
+            world.release(request.id)
+            return Change(request.id, decision, noticed, f"the request waits in the queue: {why}")
     raise AssertionError(decision)
 
 

@@ -10,7 +10,7 @@ from vmsvc.domain.flavors import Traits
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request, RequestClass, class_of
 from vmsvc.domain.resources import Resources
-from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait, needs_victims
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Queued, Refuse, Reprieve, Wait, needs_victims
 from vmsvc.scheduling.free_capacity import free_on_host
 from vmsvc.scheduling.world import HOST, World
 
@@ -26,13 +26,15 @@ Need = tuple[Resources, Traits]
 class WaitingRequest:
     """A request that waits, with the further facts about it that a pass needs. `boot`: what its create asks of the
     cloud; `key`: equal for requests that Nova judges alike; `first_end`: when the first of its noticed victims is to
-    leave; `had_victims`: a VM was evicted for it."""
+    leave; `had_victims`: a VM was evicted for it; `overdue` and `more_behind`: see `queue_order.Offer`."""
 
     request: Request
     boot: Mapping[str, Any]
     key: str
     first_end: datetime | None = None
     had_victims: bool = False
+    overdue: int = 0
+    more_behind: bool = False
 
     @property
     def request_class(self) -> RequestClass:
@@ -78,7 +80,10 @@ def unverified_facts(request: Request, decision: Decision, world: World, verifie
     Before a VM is noticed: its host, and which hosts have the capacity; the latter also before a request is refused,
     for vmsvc may not know of a host. Before a create: the host, if it is uncertain or nearly full as far as vmsvc
     knows; for that it is enough to have read who holds what there. In either mode the servers have to be read in order,
-    unless the request is placed while nothing is reserved for others."""
+    unless the request is placed while nothing is reserved for others. That a request stays in the queue needs no proof:
+    the next pass looks again."""
+    if isinstance(decision, Queued) and request.queued:
+        return Verification()
     order = not verified.ordered and (not isinstance(decision, Place) or bool(world.reservations.keys() - {request.id}))
     if not world.operator:
         return Verification(order=order)
@@ -87,7 +92,7 @@ def unverified_facts(request: Request, decision: Decision, world: World, verifie
         case Evict(kind=kind, bin=name, victims=victims) if victims:
             hosts |= {name} if kind == HOST else set()
             needs.add((request.resources, request.traits))
-        case Refuse(error="no_capacity"):
+        case Refuse(error="no_capacity") | Queued(error="no_capacity"):
             needs.add((request.resources, request.traits))
         case Place(host=str() as name):
             left = free_on_host(world, world.hosts[name], request).now - request.resources

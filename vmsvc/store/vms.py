@@ -12,10 +12,11 @@ from typing import Any
 
 from peewee import Expression, fn
 
-from vmsvc.domain.errors import IdempotencyMismatch
+from vmsvc.domain.errors import IdempotencyMismatch, TooManyRequests
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, STEPS, InvalidTransition, State, event_of
-from vmsvc.store import queries
+from vmsvc.domain.request import Waits, too_many_waiting
+from vmsvc.store import queries, waiting
 from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, any_of, database, seconds_from_now, tuples_of
 
@@ -125,19 +126,26 @@ def accept(
     principal: str,
     key: str | None,
     principal_id: str | None = None,
+    waits: Waits = Waits(),
+    max_waiting: int = 100,
 ) -> str:
     """Write a request as PENDING with its event; returns the vmsvc id. `principal` is the requester's name, for
-    display, and `principal_id` its id (None: the name is the id too).
+    display, and `principal_id` its id (None: the name is the id too). `max_waiting`: how many requests of one owner may
+    wait in the queue.
 
     If the principal used this Idempotency-Key before for the same body, this returns the earlier id and writes nothing.
-    Raises IdempotencyMismatch when the key was used for another body. Between two requests at the same time the unique
-    index decides.
+    Raises IdempotencyMismatch when the key was used for another body, and TooManyRequests. Between two requests at the
+    same time the unique index decides.
     """
+    identity = principal_id or principal
     if key is not None:
-        earlier = _id_of_earlier(work, vm_id, request, principal, principal_id or principal, key)
+        earlier = _id_of_earlier(work, vm_id, request, principal, identity, key)
         if earlier:
             return earlier
-    write_request(work, vm_id, {"principal": principal, "principal_id": principal_id or principal, **request})
+    # The scheduler keeps the limit. This spares it the requests that it would refuse.
+    if waits.seconds and waiting.queued_of(identity) >= max_waiting:
+        raise TooManyRequests(too_many_waiting(max_waiting), retry_after=10.0)
+    write_request(work, vm_id, {"principal": principal, "principal_id": identity, **waits.columns(work.now), **request})
     return vm_id
 
 
@@ -235,6 +243,8 @@ def move(
     event = event_of(source, target)
     if target in FINAL:
         changes["ended_at"] = work.now
+    if source is State.PENDING:
+        changes["queued_why"] = None
     if target not in BOOTABLE and vm.boot.get("user_data"):
         changes["boot"] = _without_second_user_data({**changes.get("boot", vm.boot), "user_data": None})
     rows: list[Vm] = list(
