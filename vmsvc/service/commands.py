@@ -347,7 +347,12 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _accept(
-    vm_id: str, request: dict[str, Any], principal: Principal, key: str | None, waits: Waits, max_waiting: int
+    vm_id: str,
+    request: dict[str, Any],
+    principal: Principal,
+    key: str | None,
+    waits: Waits = Waits(),
+    max_waiting: int = 100,
 ) -> str:
     with unit() as work:
         return vms.accept(

@@ -78,6 +78,7 @@ class Replica:
             self.wake,
             Timing(),
             grace_seconds=grace_seconds,
+            max_waiting=100,
         )
         work = {
             intents.BOOT: create_server.perform,

@@ -196,7 +196,9 @@ class Scheduler:
     def _at(self, snapshot: Snapshot, now: datetime) -> AbstractContextManager[View]:
         return self._world_cache.at(snapshot, now, self._cloud.mode == "operator")
 
-    async def preview(self, columns: dict[str, Any], client: str, owner: str, waits: Waits) -> dict[str, Any]:
+    async def preview(
+        self, columns: dict[str, Any], client: str, owner: str = "", waits: Waits = Waits()
+    ) -> dict[str, Any]:
         """What would be decided now for this request of a client, from the same facts of the cloud as for a real one;
         `owner`: the id of the principal. Writes nothing. Raises TooManyRequests, and what the cloud raises."""
         boot = columns["boot"]
