@@ -19,7 +19,8 @@ from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Queued,
 from vmsvc.scheduling.futility import is_foreseen, shows_futility
 from vmsvc.scheduling.host_groups import note_refusals
 from vmsvc.scheduling.host_index import IndexedWorld
-from vmsvc.scheduling.overtaking import Overtaken
+from vmsvc.scheduling.overtaking import CountOverdue, Overtaken
+from vmsvc.scheduling.queue_order import QueueKey
 from vmsvc.scheduling.verification import (
     Networks,
     Verification,
@@ -32,11 +33,17 @@ from vmsvc.scheduling.verification import (
 from vmsvc.scheduling.world import World
 
 
+def none_overdue(shape: Hashable, before: QueueKey | None) -> int:
+    """No request waits for longer than it may be overtaken."""
+    del shape, before
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What a pass knows besides the world. `settling`: seconds for which more requests may come in, so that no VM is
     noticed yet; `settled`: the pass has waited for them already; `waiting`: by owner, how many wait in the queue, and
-    `most_waiting`: how many may."""
+    `most_waiting`: how many may; `overdue`: counts those in the queue that may not be overtaken any more."""
 
     now: datetime
     verified: Verified = Verified()
@@ -47,6 +54,7 @@ class Knowledge:
     timing: Timing = Timing()
     waiting: Mapping[str, int] = field(default_factory=dict)
     most_waiting: int = 100
+    overdue: CountOverdue = none_overdue
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +111,14 @@ class _Tally:
     #: What was decided for a request that waits in the queue, by all that this rests on: others like it wait too, until
     #: the pass frees capacity.
     without_capacity: dict[Hashable, Decision] = field(default_factory=dict)
-    overtaken: Overtaken = field(default_factory=Overtaken)
+    overtaken: Overtaken = field(default_factory=lambda: Overtaken(none_overdue))
 
 
 def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge: Knowledge) -> Plan:
     """The decisions for these requests, each made on the world as the earlier decisions change it. `world` is in a
     trial. A refusal is a precedent for the requests after it."""
-    tally, rest = _Tally(queued=dict(knowledge.waiting)), in_turn(waiting, world)
+    tally = _Tally(queued=dict(knowledge.waiting), overtaken=Overtaken(knowledge.overdue))
+    rest = in_turn(waiting, world)
     fresh = [one.request for one in waiting if one.request.refusals and not one.request.queued]
     refusals = note_refusals(fresh, world)
     while rest:
@@ -152,7 +161,7 @@ def _decide_first(
     if known is not None:
         return [(rest.pop(0), known)]
     if tally.overtaken and not request.invalid:
-        return [(rest.pop(0), tally.overtaken.decide(request, world))]
+        return [(first := rest.pop(0), tally.overtaken.decide(request, first.turn, world))]
     return decide_next(rest, world, settling)
 
 
@@ -184,8 +193,7 @@ def _decide_one(
     if isinstance(decision, Queued):
         tally.without_capacity[_facts_of(request)] = raw
         tally.queued[request.owner] = tally.queued.get(request.owner, 0) + (not request.queued)
-        if one.overdue:
-            tally.overtaken.add(request, one.overdue)
+        tally.overtaken.add(request, one.shape, one.overdue)
     if not isinstance(decision, Wait) and (not request.queued or not isinstance(decision, Queued)):
         tally.acts |= has_reservation or not isinstance(decision, Postpone)
         tally.changes.append(change_world(world, request, decision))

@@ -1,6 +1,6 @@
 """What vmsvc has to ask the cloud before it applies a decision, and what the answers make of the decision."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from vmsvc.domain.request import Request, RequestClass, class_of
 from vmsvc.domain.resources import Resources
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Queued, Refuse, Reprieve, Wait, needs_victims
 from vmsvc.scheduling.free_capacity import free_on_host
+from vmsvc.scheduling.queue_order import QueueKey
 from vmsvc.scheduling.world import HOST, World
 
 #: For so long before its first victim leaves, every pass asks the cloud about the request again.
@@ -26,14 +27,18 @@ Need = tuple[Resources, Traits]
 class WaitingRequest:
     """A request that waits, with the further facts about it that a pass needs. `boot`: what its create asks of the
     cloud; `key`: equal for requests that Nova judges alike; `first_end`: when the first of its noticed victims is to
-    leave; `had_victims`: a VM was evicted for it; `overdue` and `more_behind`: see `queue_order.Offer`."""
+    leave; `had_victims`: a VM was evicted for it; `turn`: its place in the queue's order; `shape`: of a request in the
+    queue, equal for those that fit together or not at all; `overdue`: of another one, that it waits for longer than it
+    may be overtaken; `more_behind`: the pass does not know the next one of its shape."""
 
     request: Request
     boot: Mapping[str, Any]
     key: str
     first_end: datetime | None = None
     had_victims: bool = False
-    overdue: int = 0
+    turn: QueueKey = (False, 0, 0.0, 0.0, "")
+    shape: Hashable = None
+    overdue: bool = False
     more_behind: bool = False
 
     @property

@@ -16,6 +16,7 @@ _SLOTS = 120  # what a strip can show; the answer stays small however long the t
 _LEAST_SECONDS = 600.0
 #: How old shares may be. They cover 24 h: what happened in so short a time changes little.
 _SHARES_SECONDS = 10.0
+_NO_SHARES: Shares = {}  # one object: what is in order by it stays in order
 
 
 class SharesCache:
@@ -29,7 +30,7 @@ class SharesCache:
         """The shares now, read on the caller's connection if need be; empty where fewer than two owners wait, for then
         they decide nothing."""
         if len(owners) < 2:
-            return {}
+            return _NO_SHARES
         if time.monotonic() - self._read_at > _SHARES_SECONDS:
             self._shares, self._read_at = usage.shares(now), time.monotonic()
         return self._shares

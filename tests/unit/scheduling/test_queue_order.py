@@ -63,47 +63,51 @@ def test_the_criteria_in_their_order():
 
 @pytest.mark.parametrize("seed", range(40))
 def test_lanes_say_what_the_order_says_whatever_comes_and_goes(seed):
-    rng, lanes, known = random.Random(seed), Lanes(), {}
+    rng, lanes, known, shapes = random.Random(seed), Lanes(), {}, {}
     shares = {owner: rng.choice((0.0, 1.0, 2.0)) for owner in OWNERS}
     for one in random_entries(rng, 60):
-        known[one.id] = one
-        lanes.put(one, rng.choice("xy"))
+        known[one.id], shapes[one.id] = one, rng.choice("xy")
+        lanes.put(one, shapes[one.id])
         if rng.random() < 0.3:
             gone = rng.choice(list(known))
             del known[gone]
             lanes.drop(gone)
     lanes.drop("nobody")
     place = positions(known.values(), shares)
-    assert {one.id: 1 + lanes.ahead(one, shares) for one in known.values()} == place
+    keys = {one.id: queue_key(one, shares) for one in known.values()}
+    assert {one: 1 + lanes.ahead(keys[one], shares) for one in known} == place
     assert len(lanes) == len(known) and all(one in lanes for one in known)
     assert dict(lanes.of_owner) == {
         owner: count for owner in OWNERS if (count := sum(one.owner == owner for one in known.values()))
     }
-    newcomer = entry("zzz", owner=rng.choice(OWNERS), preemptible=rng.random() < 0.5)
-    before = [one for one in known.values() if queue_key(one, shares) < queue_key(newcomer, shares)]
-    assert lanes.ahead(newcomer, shares) == len(before)
-    overdue = lanes.overdue(newcomer, shares, SECONDS + 1)
-    assert sum(count for _, count in overdue) == sum(one.came < SECONDS + 1 - HOUR for one in before)
-    offers = {offer.id: offer for offer in lanes.offers(SECONDS + 1)}
-    assert sum(offer.overdue for offer in offers.values()) == sum(
-        one.came < SECONDS + 1 - HOUR for one in known.values()
-    )
+    key = queue_key(entry("zzz", owner=rng.choice(OWNERS), preemptible=rng.random() < 0.5), shares)
+    before = [one for one in known if keys[one] < key]
+    assert lanes.ahead(key, shares) == len(before)
+    now = SECONDS + 1
+    for wanted, shown in ((key, before), (None, [*known])):
+        overdue = [one for one in shown if known[one].came < now - HOUR]
+        assert sum(lanes.overdue(shape, wanted, shares, now) for shape in "xyz") == len(overdue)
+    offers = lanes.offers(shares)
+    for shape in "xy":
+        alike = sorted((one for one in known if shapes[one] == shape), key=keys.get)
+        assert [offer.id for offer in offers if offer.shape == shape] == alike[:2]
 
 
-def test_a_lane_offers_more_while_all_that_it_offers_get_capacity():
+def test_more_of_a_shape_are_offered_while_all_that_are_offered_get_capacity():
     lanes = Lanes()
     for number in range(1000):
         lanes.put(entry(f"r{number:04}", age=1000 - number), "x")
     counts = []
     for _ in range(9):
-        offers = lanes.offers(SECONDS)
+        offers = lanes.offers({})
         counts.append(len(offers))
         assert [offer.more_behind for offer in offers] == [False] * (len(offers) - 1) + [True]
         for offer in offers:
             lanes.drop(offer.id)
     assert counts == [2, 4, 8, 16, 32, 64, 128, 256, 256]
-    lanes.offers(SECONDS)
-    assert len(lanes.offers(SECONDS)) == 2
+    assert len(lanes.offers({})) == len(lanes) == 1000 - 766, "all that are left"
+    lanes.put(entry("young"), "x")
+    assert len(lanes.offers({})) == 2, "those that were offered are still there"
 
 
 # ---------------------------------------------------------------- a pass
@@ -120,14 +124,20 @@ def waits(one, cpus=1, **facts):
         "queued": True,
         **facts,
     }
-    overdue = int(SECONDS - one.came >= HOUR)
-    return WaitingRequest(request(one.id, cpus, **known), {"network_id": "net"}, "a key", overdue=overdue)
+    return WaitingRequest(
+        request(one.id, cpus, **known), {"network_id": "net"}, "a key", turn=queue_key(one, {}), shape=cpus
+    )
 
 
 def decided(turns, world, **facts):
     """What a pass decides, request by request; the world stays as it was."""
+
+    def overdue(shape, before):
+        alike = (one for one in turns if one.shape == shape and (before is None or one.turn < before))
+        return sum(SECONDS - one.request.came >= HOUR for one in alike)
+
     with world.trial():
-        plan = decide_all(turns, world, Knowledge(NOW, **{"verified": SEEN, **facts}))
+        plan = decide_all(turns, world, Knowledge(NOW, overdue=overdue, **{"verified": SEEN, **facts}))
     assert isinstance(plan, Commit)
     return plan, {change.request_id: change.decision for change in plan.changes}
 
@@ -158,7 +168,7 @@ def test_pass_after_pass_over_the_lanes_places_whom_one_pass_over_all_would(seed
         lanes.put(one, sizes[one.id])
     with world.trial():
         for _ in range(len(entries)):
-            offers = {offer.id: offer for offer in lanes.offers(SECONDS)}
+            offers = {offer.id: offer for offer in lanes.offers(shares)}
             turn = [
                 replace(waits(one, sizes[one.id]), more_behind=offers[one.id].more_behind)
                 for one in sorted((by_id[offer] for offer in offers), key=lambda one: queue_key(one, shares))
@@ -181,7 +191,7 @@ def test_one_that_does_not_fit_is_overtaken_for_an_hour_and_no_longer():
     assert found == {"small": Place("sim-2")}, "sim-1 lacks less for it, and is kept"
     _, found = decided([waits(entry(name, age=HOUR), 4) for name in "lm"] + [small], world)
     assert not found, "both hosts are kept: one for each"
-    fresh = replace(small, request=replace(small.request, may_wait=False, queued=False))
+    fresh = replace(small, shape=None, request=replace(small.request, may_wait=False, queued=False))
     _, found = decided([waits(entry(name, age=HOUR), 4) for name in "lm"] + [fresh], world)
     assert isinstance(found["small"], Refuse) and KEPT in found["small"].message
 

@@ -12,6 +12,7 @@ from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import traits_named
 from vmsvc.scheduling.decide_all import Commit
 from vmsvc.scheduling.decisions import Queued
+from vmsvc.scheduling.overtaking import CountOverdue
 from vmsvc.scheduling.queue_order import Lanes, Offer, QueueEntry, Shares, queue_key
 from vmsvc.service.scheduling.verdicts import key_of
 from vmsvc.service.usage import SharesCache
@@ -97,19 +98,19 @@ class Backlog:
             del self._refused[next(iter(self._refused))]
         return self._refused if self._rows else {}
 
-    def row(self, request_id: str) -> QueuedRow:
-        """A request of the queue."""
-        return self._rows[request_id][0]
-
-    def offers(self, now: datetime, began: float) -> list[tuple[QueuedRow, Offer]]:
+    def offers(self, shares: Shares, began: float) -> list[tuple[QueuedRow, Offer]]:
         """The requests of the queue that a pass decides about, without those that came after it `began`
         (time.monotonic()): the cloud was read before them."""
         found = []
-        for offer in self.lanes.offers(now.timestamp()):
+        for offer in self.lanes.offers(shares):
             row, seen = self._rows[offer.id]
             if seen < began:
                 found.append((row, offer))
         return found
+
+    def overdue_at(self, now: datetime, shares: Shares) -> CountOverdue:
+        """Counts the requests of a shape that may not be overtaken any more."""
+        return lambda shape, before: self.lanes.overdue(shape, before, shares, now.timestamp())
 
     def shares(self, now: datetime, owners: Collection[str] = ()) -> Shares:
         """The shares by which the queue is ordered, in the caller's transaction. `owners`: those of requests that are
@@ -129,7 +130,7 @@ class Backlog:
         new = sorted(keys[row_id] for row_id in coming if row_id not in self.lanes)
         return {
             row_id: 1
-            + self.lanes.ahead(entries[row_id], shares)
+            + self.lanes.ahead(keys[row_id], shares)
             - bisect_left(leaving, keys[row_id])
             + bisect_left(new, keys[row_id])
             for row_id in coming

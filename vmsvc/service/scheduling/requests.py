@@ -12,7 +12,7 @@ from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.decide_all import Commit, Knowledge, with_precedents
 from vmsvc.scheduling.overtaking import Overtaken
-from vmsvc.scheduling.queue_order import OVERTAKEN_SECONDS, Offer, QueueEntry, queue_key
+from vmsvc.scheduling.queue_order import OVERTAKEN_SECONDS, Offer, QueueEntry, QueueKey, queue_key
 from vmsvc.scheduling.verification import Networks, Verified, WaitingRequest
 from vmsvc.service.scheduling.backlog import Refused, entry_of, owner_of, place_of, refused
 from vmsvc.service.scheduling.snapshot import Snapshot
@@ -31,35 +31,36 @@ Cooling = Mapping[tuple[str, str], Mapping[str, str]]
 
 
 class Turn(NamedTuple):
-    """A request that a pass decides about: its row, and what the pass knows of those behind it in its lane."""
+    """A request that a pass decides about: its row, its place in the queue's order, and, of a request in the queue,
+    what the pass was offered."""
 
     row: Vm | QueuedRow
-    offer: Offer
+    key: QueueKey
+    offer: Offer | None
 
 
 def turns_of(view: View, ids: Collection[str], began: float, now: datetime) -> list[Turn]:
     """The requests of a pass, in the queue's order: those with these ids that are not in the queue and still wait, and
     the first ones of the queue. `began`: when the reading of the cloud began, time.monotonic()."""
     backlog = view.backlog
-    undecided = vms.of_ids([row_id for row_id in ids if row_id in backlog.undecided])
-    turns = [
-        Turn(row, Offer(row.id, int(is_overdue(row, now)), False))
-        for row in undecided
-        if row.state == State.PENDING and row.queued_why is None
-    ]
-    turns += [Turn(row, offer) for row, offer in backlog.offers(now, began)]
-    shares = backlog.shares(now, {owner_of(turn.row) for turn in turns})
-    return sorted(turns, key=lambda turn: queue_key(entry_of(turn.row), shares))
+    hot = [row_id for row_id in ids if row_id in backlog.undecided]
+    undecided = [row for row in vms.of_ids(hot) if row.state == State.PENDING and row.queued_why is None] if hot else []
+    shares = backlog.shares(now, {owner_of(row) for row in undecided})
+    turns = [Turn(row, queue_key(entry_of(row), shares), None) for row in undecided]
+    turns += [Turn(row, queue_key(entry_of(row), shares), offer) for row, offer in backlog.offers(shares, began)]
+    return sorted(turns, key=lambda turn: turn.key)
 
 
-def before_in_queue(request: Request, view: View, now: datetime) -> tuple[int, Overtaken]:
-    """How many requests of the queue would come before this one, and those of them that may not be overtaken."""
-    backlog, overtaken = view.backlog, Overtaken()
+def before_in_queue(request: Request, view: View, now: datetime) -> tuple[QueueKey, int, Overtaken]:
+    """The place of a request in the queue's order, how many requests of the queue would come before it, and those of
+    them that may not be overtaken."""
+    backlog = view.backlog
     entry = QueueEntry(request.id, request.is_preemptible, request.priority, request.owner, request.came)
     shares = backlog.shares(now, {request.owner})
-    for first, count in backlog.lanes.overdue(entry, shares, now.timestamp()):
-        overtaken.add(request_of(backlog.row(first), now, None), count)
-    return backlog.lanes.ahead(entry, shares), overtaken
+    overtaken, key = Overtaken(backlog.overdue_at(now, shares)), queue_key(entry, shares)
+    for row, offer in backlog.offers(shares, float("inf")):
+        overtaken.add(request_of(row, now, None), offer.shape, False)
+    return key, backlog.lanes.ahead(key, shares), overtaken
 
 
 def rows_of(plan: Commit, turns: Sequence[Turn]) -> dict[str, Vm]:
@@ -84,7 +85,7 @@ def waiting_requests(turns: Sequence[Turn], view: View, knowledge: Knowledge) ->
     tried = [turn.row.id for turn in turns if turn.row.refusal and turn.row.rounds]
     had_victims = ledger.with_victims(tried) if tried else frozenset()
     found = []
-    for row, offer in turns:
+    for row, turn, offer in turns:
         key = key_of(row.boot)
         ends = [view.rows[vm.id].evict_at for vm in view.world.victims_of(row.id, State.NOTICED)]
         request = request_of(
@@ -104,8 +105,10 @@ def waiting_requests(turns: Sequence[Turn], view: View, knowledge: Knowledge) ->
                     key,
                     min(filter(None, ends), default=None),
                     row.id in had_victims,
-                    offer.overdue,
-                    offer.more_behind,
+                    turn,
+                    offer and offer.shape,
+                    offer is None and is_overdue(row, knowledge.now),
+                    offer is not None and offer.more_behind,
                 ),
                 knowledge.history,
             )
@@ -142,6 +145,7 @@ def knowledge_of(
         timing,
         view.backlog.lanes.of_owner,
         most_waiting,
+        view.backlog.overdue_at(now, view.backlog.shares(now, {owner_of(row) for row in rows})),
     )
 
 

@@ -236,10 +236,10 @@ class Scheduler:
             waits = with_precedents(replace(waits, request=request), request_classes.history(now, [request.conditions]))
             request, verdict = waits.request, snapshot.verified.verdicts.get(waits.key)
             networks = networks_of([boot] if verdict else [], snapshot.verified, view)
-            ahead, overtaken = before_in_queue(request, view, now)
+            turn, ahead, overtaken = before_in_queue(request, view, now)
 
             def decided(request: Request) -> Decision:
-                found = by_verdict(waits, overtaken.decide(request, world), world, verdict, networks)
+                found = by_verdict(waits, overtaken.decide(request, turn, world), world, verdict, networks)
                 return or_queued(request, found, queued=view.backlog.lanes.of_owner, most=self._most_waiting)
 
             def shown(decision: Decision) -> dict[str, Any]:
