@@ -125,7 +125,6 @@ class Service:
             self._listener.wake,
             self._timing,
             grace_seconds=self.settings.grace_seconds,
-            max_waiting=self.settings.max_waiting,
             planned=metrics.observe_pass,
         )
 
@@ -141,7 +140,6 @@ class Service:
             self._listener.wake,
             verdicts=self._verdicts,
             min_run_seconds=self.settings.min_run_seconds,
-            max_waiting=self.settings.max_waiting,
         )
 
     def _add_gauges(self, metrics: ServiceMetrics) -> None:
@@ -289,6 +287,7 @@ def _policy(settings: Settings, timing: Timing) -> Policy:
         declared=settings.declared_capacity,
         likely=settings.tenant_eviction == "likely",
         evidence_hours=settings.evidence_hours,
+        max_waiting=settings.max_waiting,
     )
 
 

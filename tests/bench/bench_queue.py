@@ -137,7 +137,7 @@ def measured(queue: Queue, change, rounds: int) -> tuple[float, list[float]]:
     return first, later
 
 
-def main(rounds: int = 20, *counts: int) -> None:
+def main(rounds: int, *counts: int) -> None:
     """Print the table."""
     postgres = Postgres(Path(tempfile.mkdtemp(prefix="vmsvc-bench-")))
     try:
@@ -164,4 +164,4 @@ def main(rounds: int = 20, *counts: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:] or (20,)))

@@ -25,9 +25,7 @@ class Replica:
         self.hub = Hub(text_frame, recent)
         self._listener = Listener(self._runtime, url)
         self.feed = Feed(self._runtime, self.hub, Waiters(), self._listener.wakeup())
-        commands = Commands(
-            self._runtime, None, None, None, None, None, None, None, verdicts=None, min_run_seconds=0, max_waiting=9
-        )
+        commands = Commands(self._runtime, None, None, None, None, None, None, None, verdicts=None, min_run_seconds=0)
         self._server = make_server(make_app(commands, self.hub, WebSettings(), evictions=None, tickets=None))
         self.port = 0
 

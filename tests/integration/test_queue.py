@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.integration.conftest import move, new_vm, read, request
+from tests.integration.conftest import move, new_vm, read, request as columns_of_request
 from vmsvc.cloud.cache.server_cache import Watch
 from vmsvc.cloud.port import Quota
 from vmsvc.domain.errors import TooManyRequests
@@ -98,7 +98,7 @@ def asked(wait=0, fallback=None, patience=0, *, owner="ann", name="q", **columns
         vm_id = vms.accept(
             work,
             f"{name}-{count}",
-            request(**columns),
+            columns_of_request(**columns),
             principal=owner,
             key=None,
             waits=Waits(wait, fallback, patience),
@@ -176,7 +176,8 @@ def test_a_wait_ends_by_the_clock_of_the_database_and_says_what_lacked(store):
     row, reserved = put(asked(60)), asked(60)
     with unit() as work:
         ledger.reserve(work, reserved.id, "quota", "project", {})
-    past(row, wait_until=1), past(reserved, wait_until=1)
+    past(row, wait_until=1)
+    past(reserved, wait_until=1)
     with reading():
         assert waiting.seconds_to_next_deadline() <= 0
     deadlines._meet_deadlines()  # pylint: disable=protected-access

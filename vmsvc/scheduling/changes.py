@@ -54,14 +54,11 @@ def change_world(world: World, request: Request, decision: Decision) -> Change:
             world.release(request.id)
             world.hold_back(groups)
             return Change(request.id, decision, noticed, f"the plan has to wait: {why}")
-        case Refuse(message=message):
+        case Refuse(message=why) | Queued(why=why):
             world.reprieve(noticed)
             world.release(request.id)
-            return Change(request.id, decision, noticed, f"the request was refused: {message}")
-        case Queued(why=why):
-            world.reprieve(noticed)
-            world.release(request.id)
-            return Change(request.id, decision, noticed, f"the request waits in the queue: {why}")
+            what = "was refused" if isinstance(decision, Refuse) else "waits in the queue"
+            return Change(request.id, decision, noticed, f"the request {what}: {why}")
     raise AssertionError(decision)
 
 

@@ -115,7 +115,6 @@ class Commands:
         *,
         verdicts: Verdicts,
         min_run_seconds: int,
-        max_waiting: int,
     ):
         self._runtime = runtime
         self._cloud = cloud
@@ -128,7 +127,6 @@ class Commands:
         self._waiters = waiters
         self._wake = wake
         self._min_run_seconds = min_run_seconds
-        self._max_waiting = max_waiting
         self._shares = SharesCache()
 
     async def create(
@@ -148,7 +146,7 @@ class Commands:
             principal,
             idempotency_key,
             request.waits,
-            self._max_waiting,
+            self._scheduler.max_waiting,
         )
         self._wake()
         return vm_id

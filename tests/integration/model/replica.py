@@ -78,7 +78,6 @@ class Replica:
             self.wake,
             Timing(),
             grace_seconds=grace_seconds,
-            max_waiting=100,
         )
         work = {
             intents.BOOT: create_server.perform,

@@ -1,5 +1,7 @@
-"""The requests that wait in the queue, as this replica knows them: an update reads those that changed, and a pass gets
-the first of each lane."""
+"""The requests that wait in the queue, as this replica knows them, and the first of them for each pass.
+
+An update reads those that changed. A pass gets the first ones of each shape.
+"""
 
 import time
 from bisect import bisect_left

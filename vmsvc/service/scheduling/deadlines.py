@@ -1,7 +1,7 @@
-"""The deadlines of requests that wait, by the database's clock: the end of the wait, the fallback, the end of a
-patience.
+"""The deadlines of requests that wait: the end of the wait, the fallback, the end of a patience.
 
-A loop of its own, without the cloud: a cloud that does not answer must not make a request wait for longer.
+They are kept by the database's clock, in a loop of its own, without the cloud: a cloud that does not answer must not
+make a request wait for longer.
 """
 
 import asyncio

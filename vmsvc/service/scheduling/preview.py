@@ -41,10 +41,9 @@ def preview(decision: Decision, vms: Mapping[str, VmFacts], grace_seconds: float
         case Queued(why=why):
             reason = f"it would wait in the queue, position {position}: {why}"
             return {"result": "waits", "reason": reason, "victims": [], "position": position}
-        case Wait(why=why) | Postpone(why=why):
-            return {"result": "waits", "reason": why, "victims": []}
-        case Reprieve():
-            return {"result": "waits", "reason": "room for it is being freed already", "victims": []}
+        case Wait() | Postpone() | Reprieve():
+            reason = "room for it is being freed already" if isinstance(decision, Reprieve) else decision.why
+            return {"result": "waits", "reason": reason, "victims": []}
     raise AssertionError(decision)
 
 

@@ -1,4 +1,4 @@
-"""The queue as the scheduler looks at it before each snapshot of the cloud: is there anything new to decide?"""
+"""What waits and what moves, as the scheduler reads it before each snapshot: is there anything new to decide?"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

@@ -74,7 +74,6 @@ class Scheduler:
         timing: Timing,
         *,
         grace_seconds: float,
-        max_waiting: int,
         planned: Callable[[float], None] = lambda seconds: None,
     ):
         self._runtime = runtime
@@ -87,7 +86,7 @@ class Scheduler:
         self._world_cache = world_cache
         self._snapshots = snapshots
         self._planned = planned
-        self._most_waiting = max_waiting
+        self.max_waiting = world_cache.max_waiting  # requests of one owner in the queue
         self._queue: Queue | None = None  # as the last pass that decided found it ...
         self._again_at = 0.0  # ... and when a pass is made though nothing has changed
         #: Requests that wait for capacity, as of the last pass.
@@ -101,9 +100,9 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            waiting = await self._pass()
+            seconds = await self._pass()
             self._runtime.mark_ready("scheduler")
-            await wait_for_wakeup(self._wakeup, waiting or _POLL_SECONDS)
+            await wait_for_wakeup(self._wakeup, seconds or _POLL_SECONDS)
             if self.waiting:
                 await asyncio.sleep(began + _PASS_SECONDS - loop.time())
                 self._wakeup.clear()
@@ -179,7 +178,7 @@ class Scheduler:
                 clean_up(work, stale)
                 return None
             turns = turns_of(view, ids, snapshot.began, work.now)
-            knowledge = knowledge_of(turns, view, snapshot, work.now, self._timing, self._most_waiting)
+            knowledge = knowledge_of(turns, view, snapshot, work.now, self._timing, self.max_waiting)
             plan = decide_all(waiting_requests(turns, view, knowledge), view.world, knowledge)
             if isinstance(plan, Settle) and _more_wait(view, ids):
                 return Commit((), False, plan.seconds)  # the next pass plans for them too
@@ -240,7 +239,7 @@ class Scheduler:
 
             def decided(request: Request) -> Decision:
                 found = by_verdict(waits, overtaken.decide(request, turn, world), world, verdict, networks)
-                return or_queued(request, found, queued=view.backlog.lanes.of_owner, most=self._most_waiting)
+                return or_queued(request, found, queued=view.backlog.lanes.of_owner, most=self.max_waiting)
 
             def shown(decision: Decision) -> dict[str, Any]:
                 return preview(decision, world.vms, self._grace.total_seconds(), 1 + ahead)

@@ -47,6 +47,7 @@ class WorldCache:
         self._backlog = Backlog()
         self._builder = WorldBuilder(policy)
         self.evidence_hours = policy.evidence_hours
+        self.max_waiting = policy.max_waiting
         self._growing = GrowingWorld()
 
     def add_changes(self, servers: Mapping[str, Server | None], hosts: Mapping[str, Host | None]) -> None:
