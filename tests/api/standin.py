@@ -141,7 +141,13 @@ class Service:
     async def capacity(self) -> dict:
         self._note("capacity")
         quota = {name: {} for name in ("used", "free", "standard", "preemptible", "reserved", "reclaimable")}
-        return {"mode": "tenant", "quota": {"limit": {"cores": 4, "ram": None}, **quota}, "hosts": [], "flavors": []}
+        return {
+            "mode": "tenant",
+            "quota": {"limit": {"cores": 4, "ram": None}, **quota},
+            "hosts": [],
+            "flavors": [],
+            "waiting": {"count": 0, "vcpus": 0, "oldest": None},
+        }
 
     async def usage(self, hours: float) -> dict:
         self._note("usage", hours)
