@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from vmsvc import config
 from vmsvc.domain import errors
-from vmsvc.domain.lifecycle import FINAL, MOVES, State
+from vmsvc.domain.lifecycle import FINAL, MOVES, STEPS, State
 from vmsvc.metrics import GAUGES, CloudMetrics, ServiceMetrics
 from vmsvc.web.app import api_document
 from vmsvc.web.channel import close_codes
@@ -109,6 +109,8 @@ def events() -> str:
     for (source, target), event in MOVES.items():
         if event:
             moves.setdefault(event, []).append(f"{source.name} → {target.name}")
+    for event, states in STEPS.items():
+        moves[event] = [f"stays {' or '.join(sorted(state.name for state in states))}"]
     return table(
         "type|`data.state`|move of the VM",
         [(f"`{kind}`", f"`{state}`", ", ".join(causes)) for (kind, state), causes in moves.items()],

@@ -44,6 +44,7 @@ from vmsvc.service.loop_lag import LoopLag
 from vmsvc.service.reconciler import Reconciler
 from vmsvc.service.retention import Retention
 from vmsvc.service.runtime import Runtime
+from vmsvc.service.scheduling.deadlines import Deadlines
 from vmsvc.service.scheduling.evidence import EvidenceWatch
 from vmsvc.service.scheduling.rehearsals import Rehearsals
 from vmsvc.service.scheduling.scheduler import Scheduler
@@ -174,6 +175,7 @@ class Service:
         self.runtime.supervise("feed", feed.run)
         self.runtime.supervise("retention", self._retention.run)
         self.runtime.supervise("webhooks", self._dispatcher.run)
+        self.runtime.supervise("deadlines", Deadlines(self.runtime, self._listener.wake).run)
         self.runtime.supervise("cloud", lambda: self._with_cloud(deployment), "not connected yet")
         self._listen()
 
@@ -317,6 +319,7 @@ def _policy(settings: Settings, timing: Timing) -> Policy:
         declared=settings.declared_capacity,
         likely=settings.tenant_eviction == "likely",
         evidence_hours=settings.evidence_hours,
+        max_waiting=settings.max_waiting,
     )
 
 

@@ -99,6 +99,9 @@ class Settings:
         ),
     ] = 3600
     max_victims: Annotated[int, About("most victims of one request", least=1, most=1000)] = 20
+    max_waiting: Annotated[
+        int, About("most requests of one owner that wait in the queue; the next one gets 429", least=1, most=100_000)
+    ] = 100
     victim_policy: Annotated[
         str, About("which of equal candidates is chosen", choices=("least_lost", "oldest_first", "newest_first"))
     ] = "least_lost"

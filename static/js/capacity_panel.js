@@ -36,13 +36,14 @@ export class CapacityPanel {
   #whole = el("div", { class: "capacity-whole" });
   #hosts = el("div", { class: "capacity-hosts", role: "list", "aria-label": "Hosts" });
   #fits = el("div", { class: "capacity-fits" });
+  #waiting = el("p", { class: "note" });
   #shown = false;
 
   /** Show an answer of `GET capacity`. */
   show(capacity) {
     if (!this.#shown) {
       this.#shown = true;
-      byId("capacity-body").replaceChildren(this.#whole, this.#hosts, this.#fits);
+      byId("capacity-body").replaceChildren(this.#whole, this.#hosts, this.#fits, this.#waiting);
     }
     const mode = byId("mode");
     mode.hidden = !capacity.mode;
@@ -55,6 +56,9 @@ export class CapacityPanel {
     this.#hosts.hidden = hosts.length === 0;
     this.#removeOthers(new Set([...wholes, ...hosts].map(({ name }) => name)));
     this.#showFits(fits(capacity));
+    const { count = 0, vcpus = 0 } = capacity.waiting ?? {};
+    this.#waiting.hidden = count === 0;
+    write(this.#waiting, `${count === 1 ? "1 request waits" : `${count} requests wait`} for capacity: ${vcpus} vCPU`);
   }
 
   /** As long as there are no bars, show this text in their place. */

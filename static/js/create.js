@@ -8,7 +8,7 @@ import { nameOf } from "./vm.js";
 const AT_ONCE = 4;
 const TEXTS = ["name", "flavor", "image", "network", "key_name", "availability_zone"];
 // What only a preemptible VM has.
-const NUMBERS = ["priority", "min_run_seconds", "max_unavailable"];
+const NUMBERS = ["priority", "min_run_seconds", "max_unavailable", "fallback_after_seconds"];
 
 /** The dialog that creates VMs, one or many, or only shows what would happen. */
 export class CreateDialog {
@@ -93,17 +93,13 @@ export class CreateDialog {
         body[name] = name === "name" && count > 1 ? `${text}-${index + 1}` : text;
       }
     }
-    if (preemptible) {
-      Object.assign(body, this.#preemptibles());
-    }
-    return body;
+    const group = preemptible && elements.group.value.trim();
+    return { ...body, ...(group ? { group } : {}), ...this.#numbers(["wait_seconds", ...(preemptible ? NUMBERS : ["patience_seconds"])]) };
   }
 
-  #preemptibles() {
+  #numbers(names) {
     const { elements } = this.#form;
-    const group = elements.group.value.trim();
-    const filled = NUMBERS.filter(name => elements[name].value !== "").map(name => [name, Number(elements[name].value)]);
-    return { ...Object.fromEntries(filled), ...(group ? { group } : {}) };
+    return Object.fromEntries(names.filter(name => elements[name].value !== "").map(name => [name, Number(elements[name].value)]));
   }
 
   /** True when the browser finds a field invalid; moves the focus there. Nothing has been sent yet. */
@@ -186,9 +182,9 @@ export class CreateDialog {
   }
 
   /** A create that was accepted can still fail, when the dialog is long closed. */
-  #eventReceived({ state, reason }, vm) {
+  #eventReceived({ state, reason, message }, vm) {
     if (["active", "failed"].includes(state) && this.#accepted.delete(vm.vmsvc_id) && state === "failed") {
-      showMessage(`“${nameOf(vm)}” could not be created. ${reason ?? ""}`);
+      showMessage(`“${nameOf(vm)}” could not be created. ${message ?? reason ?? ""}`);
     }
   }
 

@@ -3,7 +3,7 @@ import { evictionElement } from "./evictions.js";
 import { age, dateTime } from "./time.js";
 import {
   createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, isWithoutRow, keyOf, kindOf, nameOf,
-  stateOf, statusNote, toneOf,
+  positionOf, stateOf, statusNote, toneOf,
 } from "./vm.js";
 import { certaintyOfNotice, criterionOf, preemptorOf, sentenceOf } from "./event_text.js";
 
@@ -84,6 +84,8 @@ export class DetailsDialog extends EventTarget {
       ["Priority", kindOf(vm) === "preemptible" ? String(vm.priority ?? 0) : ""],
       ["Group", vm.group ? `${vm.group}, at most ${vm.max_unavailable ?? 1} at once` : ""],
       ["Created", dateTime(created), now === null || Number.isNaN(created) ? "" : `${age(now - created)} ago`],
+      ["Position in the queue", Number.isNaN(positionOf(vm)) ? "" : String(positionOf(vm))],
+      ["Waits until", state === "pending" ? dateTime(Date.parse(vm.wait_until ?? "")) : ""],
       ["Evicted at", dateTime(deadline)],
       ["Capacity for", state === "noticed" || state === "evicting" ? preemptorOf({ vm }, this.#find)?.name : ""],
       ["Decided by", criterionOf({ vm })],

@@ -58,7 +58,12 @@ export function outlineOf(vm) {
 
 /** One event as a short sentence, without the VM's name; `find` looks up a VM by id. */
 export function sentenceOf({ type, data }, find) {
-  const reason = String(data.reason ?? "");
+  const reason = String((data.reason === "deadline" && data.message) || (data.reason ?? ""));
+  if (type === "create" && data.state === "queued") {
+    const until = Date.parse(data.wait_until ?? "");
+    return [`position ${data.position}`, Number.isFinite(until) && `until ${clockTime(until)}`, data.why]
+      .filter(Boolean).join(" · ");
+  }
   if (type !== "evict" || data.state !== "noticed") {
     return reason;
   }

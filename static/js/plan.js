@@ -19,9 +19,13 @@ const SENTENCES = {
   evicts: ({ victims: ids, host, grace_seconds: grace }) => `It would evict ${
     ids.length === 1 ? "this VM" : `these ${ids.length} VMs`}${host ? ` on ${host}` : ""}${
     grace === undefined ? "" : `, after ${Math.round(grace)} s of notice`}:`,
-  waits: ({ reason }) => `It would wait for capacity that is being freed${reason ? `: ${reason}` : ""}. No VM would be evicted.`,
+  waits: ({ reason, position }) => position ? `${sentence(reason)} No VM would be evicted.` : `It would wait for capacity that is being freed${reason ? `: ${reason}` : ""}. No VM would be evicted.`,
   refused: ({ reason }) => `It would be refused: ${reason}`,
 };
+
+function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1)}.`;
+}
 
 function victims(ids, find) {
   const rest = ids.length - MOST;

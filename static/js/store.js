@@ -1,4 +1,4 @@
-import { FINAL, keyOf, stateOf } from "./vm.js";
+import { FINAL, keyOf, positionOf, stateOf } from "./vm.js";
 
 // How long a VM that is gone stays in sight, so that a person sees its final state.
 const LINGER = 10_000;
@@ -81,12 +81,28 @@ export class Store extends EventTarget {
     } else if (!["noticed", "evicting"].includes(vm.state)) {
       vm.evict_at = null;
     }
+    const before = positionOf(this.#vms.get(key) ?? {});
+    vm.position = data.state === "queued" ? data.position : null;
     this.#vms.set(key, vm);
+    this.#moveUp(key, before, positionOf(vm));
     if (FINAL.has(stateOf(vm))) {
       this.#gone.set(key, performance.now());
     } else {
       this.#gone.delete(key);
     }
     return vm;
+  }
+
+  /** A change of position is no event: those behind one that has left the queue move up, those behind a new one back. */
+  #moveUp(key, left, came) {
+    if (Number.isNaN(left) && Number.isNaN(came)) {
+      return;
+    }
+    for (const [other, vm] of this.#vms) {
+      if (other !== key && !Number.isNaN(positionOf(vm))) {
+        vm.position -= vm.position > left;
+        vm.position += vm.position >= came;
+      }
+    }
   }
 }

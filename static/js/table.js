@@ -4,7 +4,7 @@ import { Rows } from "./rows.js";
 import { age, countdown } from "./time.js";
 import {
   createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, isWithoutRow, keyOf, kindOf, nameOf,
-  stateOf, statusNote, toneOf,
+  positionOf, stateOf, statusNote, toneOf,
 } from "./vm.js";
 
 const KIND_WORDS = { standard: "Standard", preemptible: "Preemptible", foreign: "Not ours" };
@@ -171,8 +171,7 @@ export class Table extends EventTarget {
     mark(cells.kind, "data-kind", kind);
     write(chip, state);
     mark(chip, "data-tone", toneOf(state));
-    write(note, state === "noticed" && now !== null
-      ? countdown(Date.parse(vm.evict_at) - now) : statusNote(vm));
+    write(note, this.#noteOf(vm, state, now));
     write(cells.flavor, flavorOf(vm));
     write(cells.host, hostOf(vm));
     write(cells.priority, kind === "preemptible" ? String(vm.priority ?? 0) : "");
@@ -185,6 +184,19 @@ export class Table extends EventTarget {
     write(other.firstElementChild, sign);
     mark(other, "aria-label", words(nameOf(vm)) || null);
     mark(other, "title", words("it") || null);
+  }
+
+  /** What is left of its notice; or its position in the queue, with what is left of its wait. */
+  #noteOf(vm, state, now) {
+    if (state === "noticed" && now !== null) {
+      return countdown(Date.parse(vm.evict_at) - now);
+    }
+    const position = positionOf(vm);
+    const until = Date.parse(vm.wait_until ?? "");
+    if (Number.isNaN(position)) {
+      return statusNote(vm);
+    }
+    return now === null || Number.isNaN(until) ? `no. ${position}` : `no. ${position} · ${countdown(until - now)}`;
   }
 
   #activate(key) {

@@ -34,7 +34,7 @@ export function toneOf(state) {
 
 const TONES = {
   active: "good", reprieved: "good",
-  pending: "busy", building: "busy", build: "busy",
+  pending: "busy", queued: "busy", fell_back: "busy", building: "busy", build: "busy",
   noticed: "warn",
   evicting: "leaving", deleting: "leaving",
   failed: "bad", error: "bad", lost: "bad",
@@ -49,6 +49,11 @@ export function statusNote(vm) {
   const status = String(vm.status ?? "").toLowerCase();
   const expected = { active: "active", noticed: "active", building: "build" }[vm.state];
   return expected && status && status !== expected && vm.state !== "building" ? status : "";
+}
+
+/** Its position in the queue, or NaN: it does not wait there. */
+export function positionOf(vm) {
+  return stateOf(vm) === "pending" ? Number(vm.position ?? NaN) : NaN;
 }
 
 export function nameOf(vm) {

@@ -91,8 +91,8 @@ class Service:
             return Outcome(False, self.vm_rows[vmsvc_id], (), *self.refusal)
         return Outcome(True, self.vm_rows[vmsvc_id], self.evicts)
 
-    async def dry_run(self, request: CreateVm, *, client: str) -> dict:
-        del client
+    async def dry_run(self, request: CreateVm, *, client: str, principal: Principal = ANYBODY) -> dict:
+        del client, principal
         self._note("dry_run", request)
         return {"result": "placed", "reason": "host one has room for it", "host": "one", "victims": []}
 
@@ -142,7 +142,13 @@ class Service:
     async def capacity(self) -> dict:
         self._note("capacity")
         quota = {name: {} for name in ("used", "free", "standard", "preemptible", "reserved", "reclaimable")}
-        return {"mode": "tenant", "quota": {"limit": {"cores": 4, "ram": None}, **quota}, "hosts": [], "flavors": []}
+        return {
+            "mode": "tenant",
+            "quota": {"limit": {"cores": 4, "ram": None}, **quota},
+            "hosts": [],
+            "flavors": [],
+            "waiting": {"count": 0, "vcpus": 0, "oldest": None},
+        }
 
     async def usage(self, hours: float) -> dict:
         self._note("usage", hours)

@@ -103,7 +103,8 @@ class ScriptedApi:
 
     def tell(self, kind: str, state: str, vm: dict[str, Any], **data: Any) -> int:
         """The same, from the server's own thread."""
-        vm = {**vm, "state": "active" if state == "reprieved" else state}
+        steps = {"reprieved": "active", "queued": "pending", "fell_back": "pending"}
+        vm = {**vm, "state": steps.get(state, state)}
         if state in ("evicted", "deleted", "failed", "lost"):
             self.servers.pop(vm["vmsvc_id"], None)
         else:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.scripted_api import ScriptedApi
 from tests.browser.test_evictions import record
@@ -66,6 +66,29 @@ def test_events_add_change_and_remove_rows(api: ScriptedApi, visit: Callable[...
     expect(page.locator("#vm-rows .chip")).to_have_text("deleted")
     page.clock.run_for(12_000)
     expect(page.locator("#vm-rows .vm-row")).to_have_count(0)
+
+
+def test_a_request_in_the_queue_shows_its_position_and_its_deadline(api: ScriptedApi, visit: Callable[..., Page]):
+    vms = {
+        name: api.add(name, preemptible=True, state="pending", status=None, position=number, wait_until=api.instant(90))
+        for number, name in enumerate(("first", "second"), 1)
+    }
+    page = visit(api)
+
+    def note(name: str) -> Locator:
+        return page.locator("#vm-rows .vm-row", has_text=name).locator(".cell.state .note")
+
+    expect(note("second")).to_contain_text("no. 2 · 1:")
+    late = api.add("third", preemptible=True, state="pending", status=None, wait_until=api.instant(90))
+    api.emit("create", "queued", late, position=3, wait_until=late["wait_until"], why="the cloud is full")
+    expect(note("third")).to_contain_text("no. 3")
+    api.emit("create", "building", vms["first"])
+    expect(note("second")).to_contain_text("no. 1")
+    expect(note("third")).to_contain_text("no. 2")
+    page.locator("#vm-rows .vm-row", has_text="third").locator(".cell").first.click()
+    expect(page.locator("#details-facts")).to_contain_text("Position in the queue2")
+    expect(page.locator("#details-facts")).to_contain_text("Waits until")
+    expect(page.locator("#details-history")).to_contain_text("position 3")
 
 
 def test_a_click_on_a_column_sorts_and_another_turns_it_round(api: ScriptedApi, visit: Callable[..., Page]):

@@ -238,6 +238,8 @@ ALL = [
     ("failure", "tenant"),
     ("practice", "operator"),
     ("change of mind", "tenant"),
+    ("queue", "operator"),
+    ("queue", "tenant"),
 ]
 
 

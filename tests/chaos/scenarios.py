@@ -135,6 +135,24 @@ async def change_of_mind(clients: Clients, sim: Sim) -> int:
     return 3
 
 
+async def queue(clients: Clients, sim: Sim) -> int:
+    """Of two requests that wait one gets what becomes free, and one waits in vain; a third falls back and evicts."""
+    held = await clients.created("held", True, "m1.large")
+    first = name_in(await clients.create("first", True, "m1.large", LATER, wait_seconds=60))
+    await clients.wait_for_event("create/queued", first)
+    late = name_in(await clients.create("late", True, "m1.large", LATER, wait_seconds=1))
+    await clients.wait_for_event("create/failed", late)
+    await clients.delete(held.id)
+    await clients.wait_for_event("create/active", first)
+    (server,) = sim.servers()
+    batch = await clients.created("batch", True, "m1.large", wait_seconds=60, fallback_after_seconds=1)
+    assert batch.json["evicted"] == [server] and not batch.json["vm"]["is_preemptible"]
+    assert (await clients.steps(batch.json["vm"]["vmsvc_id"])).count("create/fell_back") == 1
+    await clients.delete(batch.id)
+    assert not sim.servers()
+    return 4
+
+
 def name_in(answer: Answer) -> str:
     """The id by which the answer calls the VM."""
     return answer.headers["Location"].rpartition("/")[2]
@@ -145,4 +163,5 @@ SCENARIOS: dict[str, Callable] = {
     "practice": practice,
     "failure": failure,
     "change of mind": change_of_mind,
+    "queue": queue,
 }

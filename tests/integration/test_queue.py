@@ -1,12 +1,27 @@
-"""Which requests wait for capacity, and what changes the queue."""
+"""Which requests wait for capacity, what changes the queue, and what its deadlines do: on a real database."""
+
+from datetime import timedelta
 
 import pytest
 
-from tests.integration.conftest import move, new_vm
+from tests.integration.conftest import move, new_vm, read, request as columns_of_request
+from vmsvc.cloud.cache.server_cache import Watch
+from vmsvc.cloud.port import Quota
+from vmsvc.domain.errors import TooManyRequests
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.request import Waits
+from vmsvc.domain.resources import Resources
+from vmsvc.domain.timing import Timing
+from vmsvc.scheduling.candidates import Policy
+from vmsvc.scheduling.verification import Verified
+from vmsvc.service.scheduling import deadlines
 from vmsvc.service.scheduling.queue import waiting_queue
-from vmsvc.store import ledger
-from vmsvc.store.db import unit
+from vmsvc.service.scheduling.requests import turns_of
+from vmsvc.service.scheduling.snapshot import Snapshot
+from vmsvc.service.scheduling.world_cache import WorldCache
+from vmsvc.store import ledger, usage, vms, waiting
+from vmsvc.store.db import reading, unit
+from vmsvc.store.models import Vm
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -71,3 +86,183 @@ def test_the_queue_changes_when_the_cloud_refuses_a_request():
     before = waiting_queue()
     move(row, State.BUILDING, State.PENDING)
     assert waiting_queue().ids == before.ids and waiting_queue() != before
+
+
+# ---------------------------------------------------------------- the queue and its deadlines
+
+
+def asked(wait=0, fallback=None, patience=0, *, owner="ann", name="q", **columns):
+    """A request that was just accepted, with what it says of waiting."""
+    with unit() as work:
+        count = Vm.select().count()
+        vm_id = vms.accept(
+            work,
+            f"{name}-{count}",
+            columns_of_request(**columns),
+            principal=owner,
+            key=None,
+            waits=Waits(wait, fallback, patience),
+            max_waiting=4,
+        )
+    return read(vm_id)
+
+
+def change(row, **columns):
+    """The row with these columns."""
+    with unit():
+        vms.change(row, **columns)
+    return read(row.id)
+
+
+def put(row, why="the cloud is full"):
+    """The row in the queue."""
+    with unit() as work:
+        vms.take_step(work, row, ("create", "queued"), queued_why=why, queued_at=work.now)
+    return read(row.id)
+
+
+def past(row, **seconds):
+    """The row, of which these moments are so many seconds ago."""
+    with reading():
+        now = vms.clock()
+    return change(row, **{name: now - timedelta(seconds=ago) for name, ago in seconds.items()})
+
+
+def last_event(store, row):
+    """The newest event of a VM: its state and its data."""
+    (event,) = store.rows("SELECT state, data FROM event WHERE vm_id = %s ORDER BY seq DESC LIMIT 1", row.id)
+    return event["state"], event["data"]
+
+
+def test_a_body_of_today_waits_for_nothing():
+    row = asked()
+    assert (row.wait_until, row.fallback_at, row.patience_until, row.attempt) == (None, None, None, 0)
+    with reading():
+        assert waiting.seconds_to_next_deadline() is None
+
+
+def test_a_request_waits_for_as_long_as_it_says_and_for_as_long_as_its_patience():
+    row = asked(60, 20, is_preemptible=True)
+    assert (row.wait_until - row.created_at, row.fallback_at - row.created_at) == (
+        timedelta(seconds=60),
+        timedelta(seconds=20),
+    )
+    row = asked(0, None, 30)
+    assert row.wait_until == row.patience_until == row.created_at + timedelta(seconds=30)
+    with reading():
+        assert 19 < waiting.seconds_to_next_deadline() < 20
+
+
+def test_the_queue_is_told_by_one_of_its_requests_and_is_no_reason_for_a_pass():
+    row = asked(60)
+    assert waiting_queue().ids == {row.id} and not waiting_queue().backlog
+    put(row)
+    queue = waiting_queue()
+    assert not queue.ids and not queue.moving and queue.backlog and queue
+    put(asked(60))
+    assert waiting_queue() == queue
+
+
+def test_a_restart_that_is_put_off_is_not_in_the_queue_before_its_time():
+    row = past(asked(60), not_before=-20)
+    assert not waiting_queue()
+    with reading():
+        assert 19 < waiting.seconds_to_next_deadline() < 20
+    past(row, not_before=1)
+    assert waiting_queue().ids == {row.id}
+
+
+def test_a_wait_ends_by_the_clock_of_the_database_and_says_what_lacked(store):
+    row, reserved = put(asked(60)), asked(60)
+    with unit() as work:
+        ledger.reserve(work, reserved.id, "quota", "project", {})
+    past(row, wait_until=1)
+    past(reserved, wait_until=1)
+    with reading():
+        assert waiting.seconds_to_next_deadline() <= 0
+    deadlines._meet_deadlines()  # pylint: disable=protected-access
+    row = read(row.id)
+    assert (row.state, row.queued_why) == (State.FAILED, None) and row.outcome["error"] == "no_capacity"
+    assert "the cloud is full" in row.outcome["message"]
+    state, data = last_event(store, row)
+    assert (state, data["reason"], data["error"]) == ("failed", "deadline", "no_capacity")
+    assert read(reserved.id).state == State.PENDING, "capacity is being freed for it"
+    with reading():
+        assert waiting.seconds_to_next_deadline() is None
+
+
+def test_a_preemptible_request_falls_back_in_time_to_be_planned_for(store):
+    row = past(put(asked(60, 20, is_preemptible=True)), fallback_at=1, wait_until=0)
+    deadlines._meet_deadlines()  # pylint: disable=protected-access
+    row = read(row.id)
+    assert (row.state, row.is_preemptible, row.queued_why, row.fallback_at) == (State.PENDING, False, None, None)
+    assert row.fell_back_at and row.wait_until > row.fell_back_at
+    state, data = last_event(store, row)
+    assert state == "fell_back" and not data["vm"]["is_preemptible"]
+    assert waiting_queue().ids == {row.id}
+
+
+def test_a_request_whose_wait_ended_long_ago_does_not_fall_back_any_more():
+    row = past(put(asked(60, 20, is_preemptible=True)), fallback_at=90, wait_until=60)
+    deadlines._meet_deadlines()  # pylint: disable=protected-access
+    assert read(row.id).state == State.FAILED
+
+
+def test_when_its_patience_is_over_the_scheduler_decides_about_a_request_anew():
+    row = past(put(asked(60, None, 20)), patience_until=1)
+    deadlines._meet_deadlines()  # pylint: disable=protected-access
+    row = read(row.id)
+    assert (row.patience_until, row.queued_why) == (None, None) and waiting_queue().ids == {row.id}
+
+
+def test_a_request_that_leaves_the_queue_is_in_it_no_more():
+    building, deleted = move(put(asked(60)), State.BUILDING), move(put(asked(60)), State.DELETING)
+    assert building.queued_why is None and deleted.queued_why is None
+    assert not waiting_queue().backlog
+
+
+def test_no_more_requests_of_an_owner_are_accepted_than_may_wait():
+    for _ in range(4):
+        put(asked(60))
+    with pytest.raises(TooManyRequests, match="4 requests"):
+        asked(60)
+    assert asked(60, owner="bob") and asked()
+    with reading():
+        assert waiting.totals()[:2] == (4, 4)
+
+
+def test_shares_are_what_each_owner_held_within_a_day():
+    for owner, cores, began, ended in (
+        ("ann", 2, 3600, None),
+        ("ann", 1, 7200, 3600),
+        ("bob", 1, 3 * 86_400, None),
+        ("bob", 4, 3 * 86_400, 2 * 86_400),
+    ):
+        row = asked(owner=owner, quota={"instances": 1, "cores": cores, "ram": 1})
+        row = move(row, State.BUILDING, State.ACTIVE)
+        row = move(row, State.DELETING, State.DELETED) if ended else row
+        past(row, launched_at=began, **({"ended_at": ended} if ended else {}))
+    with reading():
+        shares = usage.shares(vms.clock())
+    assert shares == {"ann": pytest.approx(2 * 3600 + 3600, abs=5), "bob": pytest.approx(86_400, abs=5)}
+
+
+def test_a_pass_reads_the_first_of_the_queue_in_its_order_and_what_changed():
+    snapshot = Snapshot(0.0, Quota({}, Resources()), Watch(), Verified())
+    cache, rows = WorldCache(Policy(), Timing()), [put(asked(60, is_preemptible=True, owner="ann")) for _ in range(3)]
+    busy = move(asked(owner="ann"), State.BUILDING, State.ACTIVE)
+    past(busy, launched_at=100)
+    other = put(asked(60, is_preemptible=True, owner="bob"))
+
+    def turns():
+        with unit() as work, cache.at(snapshot, work.now, True) as view:
+            return [turn.row.id for turn in turns_of(view, waiting_queue_ids, float("inf"), work.now)]
+
+    waiting_queue_ids = frozenset()
+    assert turns() == [other.id, rows[0].id]
+    standard = asked(60)
+    waiting_queue_ids = {standard.id}
+    move(rows[0], State.DELETING)
+    assert turns() == [standard.id, other.id, rows[1].id]
+    with unit() as work, cache.at(snapshot, work.now, True) as view:
+        assert not turns_of(view, frozenset(), 0.0, work.now), "they came after the cloud was read"

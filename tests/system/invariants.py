@@ -8,7 +8,7 @@ from tests.conftest import Database
 from tests.system.client import until
 from tests.system.simulated import Sim
 from vmsvc.domain.events import envelope
-from vmsvc.domain.lifecycle import MOVES, State
+from vmsvc.domain.lifecycle import MOVES, STEPS, State
 from vmsvc.service.acting.notice import EVICT_AT
 
 _REST = ("active", "evicted", "deleted", "failed", "lost")
@@ -41,6 +41,27 @@ def of_the_database(database: Database) -> None:
     _ledger_is_closed(database)
     _history_is_legal(database)
     _evictions_are_accounted_for(database)
+    the_queue_is_sound(database)
+
+
+def the_queue_is_sound(database: Database, late: float = 2.0) -> None:
+    """What holds of the queue at any moment; `late`: seconds after a deadline in which it is kept."""
+    assert not database.rows("SELECT id, state FROM vm WHERE queued_why IS NOT NULL AND state <> 'pending'")
+    assert not database.rows("SELECT id FROM vm WHERE queued_why IS NOT NULL AND wait_until IS NULL")
+    assert not database.rows(
+        "SELECT id, queued_why FROM vm WHERE queued_why IS NOT NULL"
+        " AND id IN (SELECT vm_id FROM reservation WHERE released_at IS NULL)"
+    )
+    assert not database.rows(
+        "SELECT id, wait_until FROM vm WHERE state = 'pending' AND wait_until < now() - make_interval(secs => %s)"
+        " AND id NOT IN (SELECT vm_id FROM reservation WHERE released_at IS NULL)",
+        late,
+    )
+    assert not database.rows("SELECT id FROM vm WHERE fell_back_at IS NOT NULL AND is_preemptible")
+    assert not database.rows(
+        "SELECT vm_id FROM event WHERE data ->> 'reason' = 'deadline'"
+        " AND time < (SELECT wait_until FROM vm WHERE id = vm_id)"
+    ), "a request was ended before its time"
 
 
 def _ledger_is_closed(database: Database) -> None:
@@ -115,6 +136,10 @@ def _walk(steps: list[tuple[str, str]]) -> State:
     assert steps[0] in (("create", "pending"), ("create", "active")), "it is asked for, or adopted"
     state = State(steps[0][1])
     for step in steps[1:]:
+        if step in STEPS:
+            assert STEPS[step] & {state, *({State.PENDING} if state is State.BUILDING else ())}, f"{step} after {state}"
+            state = State.PENDING
+            continue
         sources = {state} | ({State.PENDING} if state is State.BUILDING else set())
         targets = {target for (source, target), told in MOVES.items() if source in sources and told == step}
         assert len(targets) == 1, f"{step} after {state}: {steps}"

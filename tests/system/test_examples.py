@@ -79,6 +79,7 @@ async def test_every_example_of_the_document_works_and_is_answered_as_shown(clie
     await reader.follow("postAcknowledgement", "nothing", ref=preemptible)
     await client.wait_for_event("evict/evicted", preemptible)
     await client.wait_for_event("evict/reprieved", another)
+    await reader.follow("postVms", "a deadline for capacity", 201)
     await reader.follow("getEvictions", query=f"?vm={preemptible}")
     record = await client.record(vm=preemptible)
     await reader.follow("getOneEviction", ref=record[0]["id"])

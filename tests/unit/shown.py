@@ -178,7 +178,14 @@ def request_row(wanted: Wanted, now: datetime) -> SimpleNamespace:
         avoid=[],
         refused_at=0,
         rounds=0,
+        created_at=now,
         updated_at=now,
+        principal="owner",
+        principal_id="owner",
+        wait_until=None,
+        patience_until=None,
+        queued_why=None,
+        attempt=0,
     )
 
 

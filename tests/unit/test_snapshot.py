@@ -10,6 +10,7 @@ from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.scheduling.candidates import Policy, as_candidate
+from vmsvc.service.scheduling.backlog import Refused
 from vmsvc.service.scheduling.requests import request_of
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store.models import Reservation, Vm
@@ -246,6 +247,31 @@ def test_a_request_remembers_what_the_cloud_said_and_whether_capacity_was_freed_
     assert not request_of(asked, NOW, None).freed_since
     fresh = request_of(row("b", State.PENDING), NOW, NOW)
     assert (fresh.refusal, fresh.refusals, fresh.freed_since) == (None, 0, False)
+
+
+def test_a_request_that_can_wait_is_tried_again_when_it_helps_or_after_a_while():
+    """A VM that ended after the create was ordered may have ended too late for it."""
+    at, tried = NOW - timedelta(seconds=5), NOW - timedelta(seconds=7)
+    said = {"error": "no_capacity", "message": "No valid host", "at": at.isoformat(), "tried": tried.isoformat()}
+    facts = {"refusal": {**said, "count": 4}, "avoid": ["sim-2"], "boot": {"availability_zone": None}}
+    between = NOW - timedelta(seconds=6)
+    assert not request_of(row("a", State.PENDING, **facts), NOW, between).freed_since
+    waits = row("a", State.PENDING, wait_until=NOW + timedelta(seconds=60), **facts)
+    known = request_of(waits, NOW, between)
+    assert known.may_wait and known.freed_since and known.refusals == 4
+    assert not request_of(waits, NOW, None).freed_since
+    again = request_of(waits, NOW, None, try_again=5)
+    assert (again.freed_since, again.refusals, again.avoid) == (True, 0, frozenset())
+    later = Refused(tried + timedelta(seconds=2), NOW, "No valid host")
+    assert not request_of(waits, NOW, between, like=later).freed_since, "another one was tried since"
+
+
+def test_a_preemptible_request_does_not_try_what_those_that_wait_have_just_tried():
+    like = Refused(NOW, NOW, "No valid host")
+    fresh = row("b", State.PENDING, is_preemptible=True)
+    assert request_of(fresh, NOW, None, like=like).refusal == "no_capacity"
+    assert request_of(fresh, NOW + timedelta(seconds=90), None, like=like).refusal is None
+    assert request_of(row("b", State.PENDING, is_preemptible=False), NOW, None, like=like).refusal is None
 
 
 def test_who_could_not_be_made_to_go_lately_is_left_alone_and_groups_have_limits_beside_budgets():

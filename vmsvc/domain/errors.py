@@ -88,7 +88,8 @@ class IdempotencyMismatch(VmsvcError):
 
 
 class TooManyRequests(VmsvcError):
-    """A limit on requests was reached; try again after `Retry-After` seconds."""
+    """A limit on requests was reached, or as many requests of this principal wait in the queue as may; try again
+    later, after `Retry-After` seconds where the answer has them."""
 
     slug = "too_many_requests"
 

@@ -23,6 +23,7 @@ _SHOWN = (
     "evict_at",
     "acknowledged_at",
     "ended_at",
+    "wait_until",
 )
 
 

@@ -45,6 +45,12 @@ MOVES: dict[tuple[State, State], tuple[str, str] | None] = {
     (State.NOTICED, State.LOST): ("delete", "lost"),
 }
 
+#: Steps that clients hear of and that change no state -> the states in which a VM may take them.
+STEPS: dict[tuple[str, str], frozenset[State]] = {
+    ("create", "queued"): frozenset({State.PENDING}),  # there is no capacity for it: it waits in the queue
+    ("create", "fell_back"): frozenset({State.PENDING}),  # preemptible until now, it goes on as a standard one
+}
+
 FINAL = frozenset(state for state in State if not any(source == state for source, _ in MOVES))
 #: The states in which a VM may hold a server in the cloud.
 LIVE = frozenset({State.BUILDING, State.ACTIVE, State.NOTICED, State.EVICTING, State.DELETING})
@@ -61,7 +67,7 @@ class InvalidTransition(Exception):
 
 
 def event_of(source: State, target: State) -> tuple[str, str] | None:
-    """The (type, state) of the event for a move, None when clients get no event. Raises InvalidTransition."""
+    """The (type, state) of the event for a move; None when clients get no event. Raises InvalidTransition."""
     try:
         return MOVES[source, target]
     except KeyError:

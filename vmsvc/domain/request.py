@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from vmsvc.domain.acceptance import Objection
@@ -51,6 +51,46 @@ class Request:
     precedents: Precedents = Precedents()
     refused_rounds: int = 0  # its `rounds` when the cloud refused it last
     refused_with_capacity: bool = False  # ... on a host with enough free capacity, as far as is known
+    owner: str = ""  # who asked for it
+    priority: int = 0
+    came: float = 0.0  # when, in seconds since the epoch
+    group: str | None = None  # an eviction group of which it evicts nobody: its own, if it was preemptible once
+    may_wait: bool = False  # without capacity it waits in the queue ...
+    queued: bool = False  # ... where it is already
+    patient: bool = False  # nobody is evicted for it yet
+    attempt: int = 0  # of its lineage; 0: it is no successor
+    kept: frozenset[str] = frozenset()  # hosts whose capacity is kept together for requests before it
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """For how long a request waits, as its client asks for it, in seconds after it came. `wait`: for capacity;
+    `fallback`: preemptible, then it goes on as a standard one (None: never); `patience`: standard, nobody is evicted
+    for it before. Whoever has patience waits for at least so long."""
+
+    wait: int = 0
+    fallback: int | None = None
+    patience: int = 0
+
+    @property
+    def seconds(self) -> int:
+        """For how long it waits in all."""
+        return max(self.wait, self.patience)
+
+    def columns(self, now: datetime) -> dict[str, datetime | None]:
+        """The same as moments, by the names of their columns; `now`: when the request came."""
+        return {
+            "wait_until": now + timedelta(seconds=self.seconds) if self.seconds else None,
+            "fallback_at": now + timedelta(seconds=self.fallback) if self.fallback is not None else None,
+            "patience_until": now + timedelta(seconds=self.patience) if self.patience else None,
+        }
+
+
+def too_many_waiting(most: int) -> str:
+    """Why no further request of an owner may wait in the queue."""
+    return (
+        f"{most} requests of this owner wait for capacity already; try again when fewer wait, or without wait_seconds"
+    )
 
 
 #: Flavor, image, network and zone: what requests of one class have in common.
@@ -113,3 +153,20 @@ class History:
         tried_by = {conditions: ids - {vm_id} for conditions, ids in self.tried_by.items()}
         found = {**self.futile, request_class: futile} if futile else self.futile
         return replace(self, futile=found, tried_by=tried_by)
+
+
+def traits_in(boot: Mapping[str, Any]) -> Traits:
+    """The traits that a request's flavor and image ask for."""
+    return Traits(**{kind: frozenset(names) for kind, names in boot.get("traits", {}).items()})
+
+
+def traits_named(boot: Mapping[str, Any]) -> frozenset[str]:
+    """The traits by which hosts are told apart for a request."""
+    traits = traits_in(boot)
+    return traits.required | traits.forbidden | requirements_in(boot).telling_traits
+
+
+def requirements_in(boot: Mapping[str, Any]) -> Requirements:
+    """What else a request's flavor and image ask of a host."""
+    kept = boot.get("requirements", {})
+    return Requirements(**{**kept, "capabilities": tuple(map(tuple, kept.get("capabilities", ())))})

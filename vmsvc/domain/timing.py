@@ -21,6 +21,7 @@ class Timing:
     )
     #: Evictions wait until no standard request has come for so long: those that come together are planned together.
     settle: float = 0.1
+    try_again: float = 60.0  # a request in the queue is tried again after the cloud has refused one like it
     exempt: float = 300.0  # for so long at least a VM that could not be evicted is no candidate
     #: For how long a request about which the cloud gave no answer is not rehearsed again: the first time, and at most.
     silence: tuple[float, float] = (1.0, 30.0)

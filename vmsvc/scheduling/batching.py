@@ -3,7 +3,7 @@
 Plans equal requests that need victims together, and takes back those victims of different plans whose capacity other
 plans free as well."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vmsvc.domain.request import Request
@@ -22,34 +22,25 @@ from vmsvc.scheduling.world import HOST, QUOTA, World
 _Planning = Callable[[int], BatchPlan | NoPlan]
 
 
-def alike(one: Request, other: Request) -> bool:
-    """True when each of the two requests could take the place of the other in a plan."""
+def shape_of(request: Request) -> Hashable:
+    """What decides what becomes of a request, besides the moment and the world: each of two requests of one shape could
+    take the place of the other in a plan."""
     return (
-        one.is_preemptible,
-        one.quota,
-        one.resources,
-        one.availability_zone,
-        one.refusal,
-        one.avoid,
-        one.rounds,
-        one.traits,
-        one.cooling,
-        one.conditions,
-        one.requirements,
-        one.invalid,
-    ) == (
-        other.is_preemptible,
-        other.quota,
-        other.resources,
-        other.availability_zone,
-        other.refusal,
-        other.avoid,
-        other.rounds,
-        other.traits,
-        other.cooling,
-        other.conditions,
-        other.requirements,
-        other.invalid,
+        request.is_preemptible,
+        request.quota,
+        request.resources,
+        request.availability_zone,
+        request.refusal,
+        request.avoid,
+        request.rounds,
+        request.traits,
+        frozenset(request.cooling.items()),
+        request.conditions,
+        request.requirements,
+        request.invalid,
+        request.group,
+        request.patient,
+        request.kept,
     )
 
 
@@ -57,14 +48,16 @@ def decide_batch(requests: Sequence[Request], kind: str, world: IndexedWorld) ->
     """One decision for each of the first n of these equal requests, in their order, with n as large as possible.
 
     `kind` is the kind of bin in which a plan for the first request alone would evict. None when the requests cannot be
-    planned together: quota and hosts are both short, the quota is below what is used, the rounds are used up, or no VM
-    was ever built under their conditions. Then the caller decides one request after the other.
+    planned together: quota and hosts are both short, the quota is below what is used, the rounds are used up, no VM
+    was ever built under their conditions, or they have an eviction group of their own. Then the caller decides one
+    request after the other.
     """
-    if requests[0].rounds >= MAX_ROUNDS or not requests[0].precedents.accepted:
+    first = requests[0]
+    if first.rounds >= MAX_ROUNDS or not first.precedents.accepted or first.group is not None:
         return None
-    for planning, bases in _plannings(requests[0], len(requests), kind, world):
+    for planning, bases in _plannings(first, len(requests), kind, world):
         if found := _largest(planning, len(requests)):
-            return _decisions(found, kind, world, requests[0], bases)
+            return _decisions(found, kind, world, first, bases)
     return None
 
 

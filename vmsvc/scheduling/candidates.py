@@ -27,6 +27,7 @@ class Policy:
     declared: Resources = Resources()
     likely: bool = True
     evidence_hours: float = 168.0
+    max_waiting: int = 100  # requests of one owner in the queue
 
     @property
     def words(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Resources
-from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Queued, Refuse, Reprieve, Wait
 from vmsvc.scheduling.world import HOST_GROUP, World
 
 
@@ -54,10 +54,11 @@ def change_world(world: World, request: Request, decision: Decision) -> Change:
             world.release(request.id)
             world.hold_back(groups)
             return Change(request.id, decision, noticed, f"the plan has to wait: {why}")
-        case Refuse(message=message):
+        case Refuse(message=why) | Queued(why=why):
             world.reprieve(noticed)
             world.release(request.id)
-            return Change(request.id, decision, noticed, f"the request was refused: {message}")
+            what = "was refused" if isinstance(decision, Refuse) else "waits in the queue"
+            return Change(request.id, decision, noticed, f"the request {what}: {why}")
     raise AssertionError(decision)
 
 

@@ -13,7 +13,7 @@ from vmsvc.planner import Bin, NoPlan, Objective, Preempt, plan
 from vmsvc.scheduling.bins import Bins, GroupBins, HostBins, ListedBins, quota_bin
 from vmsvc.scheduling.candidates import as_candidate, candidate_vms, frees, plan_cost, unneeded_victims
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
-from vmsvc.scheduling.eligibility import eligible, why_no_host
+from vmsvc.scheduling.eligibility import could_take, eligible, why_no_host
 from vmsvc.scheduling.free_capacity import free_in_group, free_on_host, free_quota
 from vmsvc.scheduling.futility import quota_shortage, why_futile
 from vmsvc.scheduling.host_index import IndexedWorld
@@ -29,6 +29,11 @@ _UNCOUNTED = "servers came while the cloud was read: the next look tells whether
 
 def decide(request: Request, world: IndexedWorld) -> Decision:
     """The decision for a request without a reservation."""
+    with world.sparing(request.group):
+        return _decide(request, world)
+
+
+def _decide(request: Request, world: IndexedWorld) -> Decision:
     if request.refusal == "cloud_error" and request.refusals >= MAX_BUILDS:
         return Refuse("cloud_error", request.cloud_message or "its build failed")
     if request.refusals >= MAX_REFUSALS and (world.operator or request.refusal != "no_capacity"):
@@ -53,7 +58,8 @@ def review(request: Request, reserved: ReservedCapacity, world: IndexedWorld) ->
     bin_, fits_now = found
     if fits_now:
         return Place(reserved.bin if reserved.kind == HOST else None)
-    return (_free_elsewhere(request, world) if noticed else None) or _go_on(request, reserved, bin_, world)
+    with world.sparing(request.group):
+        return (_free_elsewhere(request, world) if noticed else None) or _go_on(request, reserved, bin_, world)
 
 
 def _go_on(request: Request, reserved: ReservedCapacity, bin_: Bin, world: IndexedWorld) -> Decision:
@@ -65,7 +71,7 @@ def _go_on(request: Request, reserved: ReservedCapacity, bin_: Bin, world: Index
     outcome = plan([replace(bin_, candidates=candidates)], max_victims=world.max_victims, now=world.now)
     if isinstance(outcome, NoPlan):
         if world.vms.uncounted:
-            return Wait(_UNCOUNTED)
+            return Wait(_UNCOUNTED, brief=True)
         return _with_more_victims(request, reserved, world) or _decide_again(request, world)
     unneeded = staying - frozenset(outcome.victims if isinstance(outcome, Preempt) else ())
     if reserved.kind != HOST_GROUP:  # the plans of other requests may count on what these victims free
@@ -230,6 +236,8 @@ def _decide_tenant(request: Request, world: World) -> Decision:
     refused = request.refusal == "no_capacity"
     worth_trying = not refused or (request.freed_since and request.refusals < MAX_REFUSALS)
     if quota.now.covers(request.quota) and worth_trying:
+        if refused and request.may_wait and _is_being_tried(request, world):
+            return Wait("another VM of this size is being tried")
         return Place()
     if refused:  # quota alone would not help it
         return _decide_refused(request, world)
@@ -239,6 +247,12 @@ def _decide_tenant(request: Request, world: World) -> Decision:
         lambda _: quota.sure.covers(request.quota + quota.shortfall),
     )
     return _decide_by_plan(request, world, QUOTA, bins)
+
+
+def _is_being_tried(request: Request, world: World) -> bool:
+    """True while the cloud has not said yet where a VM of this size goes, or that it goes nowhere. Those that wait in
+    the queue are tried one after the other: a thousand creates for one VM that has left would be refused."""
+    return any(vm.id != request.id and vm.quota == request.quota and not vm.host_id for vm in world.vms.building)
 
 
 def _decide_refused(request: Request, world: World) -> Decision:
@@ -262,11 +276,19 @@ def _decide_by_plan(request: Request, world: World, kind: str, bins: Bins, no_ho
         if coming is not None:
             return Wait("VMs are leaving and make room")
         if not free_quota(world, request).soon.covers(request.quota):
-            return Refuse("quota_exceeded", "it does not fit the quota now, and a preemptible VM evicts nobody")
-        return Refuse("no_capacity", f"{no_host or 'no host has room for it now'}, and a preemptible VM evicts nobody")
+            return Refuse(
+                "quota_exceeded",
+                "it does not fit the quota now, and a preemptible VM evicts nobody",
+                not world.quota_limit.covers(request.quota),
+            )
+        return Refuse(
+            "no_capacity",
+            f"{no_host or 'no host has room for it now'}, and a preemptible VM evicts nobody",
+            _fits_nowhere(request, world),
+        )
     if coming is not None:
         if not bins.is_sure(coming):
-            return Wait(_UNCOUNTED)
+            return Wait(_UNCOUNTED, brief=True)
         return Evict(kind, coming, (), _FREED_ALREADY, True)
     return _decide_by_victims(request, world, kind, bins, no_host)
 
@@ -281,9 +303,15 @@ def _decide_by_victims(request: Request, world: World, kind: str, bins: Bins, no
     if groups := _groups_used_up(bins, world):
         return _wait_for_budgets(request, world, groups)
     if reason := quota_shortage(request, world):
-        return Refuse("quota_exceeded", reason)
+        return Refuse("quota_exceeded", reason, not world.quota_limit.covers(request.quota))
     assert isinstance(outcome, NoPlan), "free_soon found no bin in which the request fits"
-    return Refuse("no_capacity", " ".join(filter(None, (no_host or outcome.reason, bins.advice()))))
+    message = " ".join(filter(None, (no_host or outcome.reason, bins.advice())))
+    return Refuse("no_capacity", message, _fits_nowhere(request, world))
+
+
+def _fits_nowhere(request: Request, world: World) -> bool:
+    """True when no host that vmsvc knows would take the request, were it empty and up. A tenant knows no host."""
+    return bool(world.hosts) and not any(could_take(host, request) for host in world.hosts.values())
 
 
 def _evict(request: Request, world: World, kind: str, found: Preempt, bin_id: str, basis: Basis | None) -> Decision:

@@ -4,20 +4,23 @@
 decide again) or `Commit` (apply these changes in one transaction).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 
 from vmsvc.domain.evidence import Refusal
-from vmsvc.domain.request import FutileEviction, History, Precedents, Request
+from vmsvc.domain.request import FutileEviction, History, Precedents, Request, too_many_waiting
 from vmsvc.domain.timing import Timing
-from vmsvc.scheduling.batching import alike, decide_batch, without_unneeded
+from vmsvc.scheduling.batching import decide_batch, shape_of, without_unneeded
 from vmsvc.scheduling.changes import Change, change_world
 from vmsvc.scheduling.decide import decide, review
-from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Wait, needs_victims
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Queued, Refuse, Wait, needs_victims
 from vmsvc.scheduling.futility import is_foreseen, shows_futility
 from vmsvc.scheduling.host_groups import note_refusals
 from vmsvc.scheduling.host_index import IndexedWorld
+from vmsvc.scheduling.overtaking import CountOverdue, Overtaken
+from vmsvc.scheduling.queue_order import QueueKey
 from vmsvc.scheduling.verification import (
     Networks,
     Verification,
@@ -30,10 +33,17 @@ from vmsvc.scheduling.verification import (
 from vmsvc.scheduling.world import World
 
 
+def none_overdue(shape: Hashable, before: QueueKey | None) -> int:
+    """No request waits for longer than it may be overtaken."""
+    del shape, before
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What a pass knows besides the world. `settling`: seconds for which more requests may come in, so that no VM is
-    noticed yet; `settled`: the pass has waited for them already."""
+    noticed yet; `settled`: the pass has waited for them already; `waiting`: by owner, how many wait in the queue, and
+    `most_waiting`: how many may; `overdue`: counts those in the queue that may not be overtaken any more."""
 
     now: datetime
     verified: Verified = Verified()
@@ -42,17 +52,22 @@ class Knowledge:
     settling: float = 0.0
     settled: bool = False
     timing: Timing = Timing()
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    most_waiting: int = 100
+    overdue: CountOverdue = none_overdue
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
     """Apply these changes together. `acts`: some of them change anything; `wait`: seconds to the next pass, 0 when no
-    request waits any more; `refusals`: by hostId, what refusals by the cloud show of a host's capacity."""
+    request waits any more; `refusals`: by hostId, what refusals by the cloud show of a host's capacity; `again`: there
+    may be capacity for requests that the pass did not decide about."""
 
     changes: tuple[Change, ...]
     acts: bool
     wait: float
     refusals: tuple[tuple[str, Refusal], ...] = ()
+    again: bool = False
 
     @property
     def noticed(self) -> frozenset[str]:
@@ -91,27 +106,38 @@ class _Tally:
     acts: bool = False
     early: bool = False  # an eviction waits until it has settled
     waits: bool = False  # a request waits on
+    again: bool = False  # there may be capacity for requests that this pass did not decide about
+    queued: dict[str, int] = field(default_factory=dict)  # by owner, how many wait in the queue
+    #: What was decided for a request that waits in the queue, by all that this rests on: others like it wait too, until
+    #: the pass frees capacity.
+    without_capacity: dict[Hashable, Decision] = field(default_factory=dict)
+    overtaken: Overtaken = field(default_factory=lambda: Overtaken(none_overdue))
 
 
 def decide_all(waiting: Sequence[WaitingRequest], world: IndexedWorld, knowledge: Knowledge) -> Plan:
     """The decisions for these requests, each made on the world as the earlier decisions change it. `world` is in a
     trial. A refusal is a precedent for the requests after it."""
-    tally, rest = _Tally(), in_turn(waiting, world)
-    refusals = note_refusals((one.request for one in waiting), world)
+    tally = _Tally(queued=dict(knowledge.waiting), overtaken=Overtaken(knowledge.overdue))
+    rest = in_turn(waiting, world)
+    fresh = [one.request for one in waiting if one.request.refusals and not one.request.queued]
+    refusals = note_refusals(fresh, world)
     while rest:
-        for one, decision in decide_next(rest, world, knowledge.settling):
+        for one, decision in _decide_first(rest, world, knowledge.settling, tally):
             decision = _decide_one(one, decision, world, knowledge, tally)
             if isinstance(decision, Refuse):
                 before, knowledge = knowledge.history, _after_refusal(one, decision, knowledge, world.now)
                 if knowledge.history is not before:
                     rest = [with_precedents(other, knowledge.history) for other in rest]
+            if one.more_behind and isinstance(decision, (Place, Evict)):
+                # The next request of its lane comes before those after it, and this pass does not know it.
+                tally.again, rest = True, [other for other in rest if other.request.id in world.reservations]
     if tally.verification:
         return Verify(tally.verification)
     if tally.early and not tally.acts and not knowledge.settled:
         return Settle(knowledge.settling)
     wait = knowledge.settling if tally.early else knowledge.timing.pass_while_waiting if tally.waits else 0.0
     changes = without_unneeded(tally.changes, {one.request.id: one.request for one in waiting}, world)
-    return Commit(tuple(changes), tally.acts, wait, tuple(refusals))
+    return Commit(tuple(changes), tally.acts, 0.0 if tally.again else wait, tuple(refusals), tally.again)
 
 
 def in_turn(waiting: Sequence[WaitingRequest], world: World) -> list[WaitingRequest]:
@@ -123,21 +149,82 @@ def in_turn(waiting: Sequence[WaitingRequest], world: World) -> list[WaitingRequ
     return [next(turns) if one.request.id in world.reservations else one for one in waiting]
 
 
+def _decide_first(
+    rest: list[WaitingRequest], world: IndexedWorld, settling: float, tally: _Tally
+) -> Iterable[tuple[WaitingRequest, Decision]]:
+    """As `decide_next`. For a request that waits in the queue the decision may be known from another one; and no
+    request gets the capacity that is kept together for those before it."""
+    request = rest[0].request
+    if request.id in world.reservations:
+        return decide_next(rest, world, settling)
+    known = tally.without_capacity.get(_facts_of(request)) if request.may_wait else None
+    if known is not None:
+        return [(rest.pop(0), known)]
+    if tally.overtaken and not request.invalid:
+        return [(first := rest.pop(0), tally.overtaken.decide(request, first.turn, world))]
+    return decide_next(rest, world, settling)
+
+
+def _facts_of(request: Request) -> Hashable:
+    """All that the decision for a request without a reservation rests on, besides the world and the moment."""
+    return (
+        shape_of(request),
+        request.freed_since,
+        request.refusals,
+        request.refused_rounds,
+        request.refused_with_capacity,
+        request.precedents,
+    )
+
+
 def _decide_one(
     one: WaitingRequest, decision: Decision, world: IndexedWorld, knowledge: Knowledge, tally: _Tally
 ) -> Decision:
     """Bring the decision about one request into the world and into the tally; returns the decision as it stands."""
-    verified = knowledge.verified
+    verified, request = knowledge.verified, one.request
     decision = by_verdict(one, decision, world, verified.verdicts.get(one.key), knowledge.networks)
-    tally.verification |= unverified_facts(one.request, decision, world, verified)
+    raw, has_reservation = decision, request.id in world.reservations
+    decision = or_queued(request, raw, has_reservation, queued=tally.queued, most=knowledge.most_waiting)
+    tally.verification |= unverified_facts(request, decision, world, verified)
     tally.verification |= unverified_request(one, decision, verified, knowledge.now)
     if knowledge.settling and needs_victims(decision):
         tally.early, decision = True, Wait("others may come with the same request, to be planned together")
     tally.waits |= not isinstance(decision, (Place, Refuse))
-    if not isinstance(decision, Wait):
-        tally.acts |= one.request.id in world.reservations or not isinstance(decision, Postpone)
-        tally.changes.append(change_world(world, one.request, decision))
+    if isinstance(decision, Queued):
+        tally.without_capacity[_facts_of(request)] = raw
+        tally.queued[request.owner] = tally.queued.get(request.owner, 0) + (not request.queued)
+        tally.overtaken.add(request, one.shape, one.overdue)
+    if not isinstance(decision, Wait) and (not request.queued or not isinstance(decision, Queued)):
+        tally.acts |= has_reservation or not isinstance(decision, Postpone)
+        tally.changes.append(change_world(world, request, decision))
+        if has_reservation:  # what it gives up may be enough for another one
+            tally.without_capacity.clear()
     return decision
+
+
+def or_queued(
+    request: Request,
+    decision: Decision,
+    has_reservation: bool = False,
+    *,
+    queued: Mapping[str, int] = MappingProxyType({}),
+    most: int = 100,
+) -> Decision:
+    """The decision, or that the request waits in the queue: because there is no capacity, because what would make some
+    is under way and may take long, or because nobody is to be evicted for it yet. `queued`: by owner, how many wait
+    there; `most`: how many may."""
+    if request.patient and needs_victims(decision):
+        decision = Refuse("no_capacity", "there is no capacity for it, and nobody is evicted for it yet")
+    match decision:
+        case Refuse(error=error, message=why) if request.may_wait and decision.lacks_capacity:
+            waits = Queued(error, why)
+        case Wait(brief=False, why=why) if request.may_wait and not has_reservation:
+            waits = Queued("no_capacity", why)
+        case _:
+            return decision
+    if request.queued or request.attempt or queued.get(request.owner, 0) < most:
+        return waits
+    return Refuse("too_many_requests", too_many_waiting(most))
 
 
 def decide_next(
@@ -156,7 +243,11 @@ def decide_next(
     peers = (
         []
         if reserved
-        else [one for one in waiting if alike(request, one.request) and one.request.id not in world.reservations]
+        else [
+            one
+            for one in waiting
+            if shape_of(one.request) == shape_of(request) and one.request.id not in world.reservations
+        ]
     )
     together = decide_batch([request, *(peer.request for peer in peers)], decision.kind, world) if peers else None
     if not together:

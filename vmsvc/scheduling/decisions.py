@@ -54,18 +54,35 @@ class Reprieve:
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Do nothing now, because of something that is under way. `for_others`: because of another request that has a
-    reservation."""
+    reservation. `brief`: the next look at the cloud ends it."""
 
     why: str
     for_others: bool = False
+    brief: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Refuse the request; nobody is evicted for it. `error` is the slug that the client sees."""
+    """Refuse the request; nobody is evicted for it. `error` is the slug that the client sees. `final`: it would not
+    help the request to wait, because it cannot fit however much becomes free."""
 
     error: str
     message: str
+    final: bool = False
+
+    @property
+    def lacks_capacity(self) -> bool:
+        """True when the request would be placed if more were free."""
+        return self.error in ("no_capacity", "quota_exceeded") and not self.final
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """There is no capacity for the request now, and it may wait: it waits in the queue, without a reservation. `error`
+    is the slug with which it would be refused if it could not wait."""
+
+    error: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +94,7 @@ class Postpone:
     groups: frozenset[str]
 
 
-Decision = Place | Evict | Reprieve | Wait | Postpone | Refuse
+Decision = Place | Evict | Reprieve | Wait | Postpone | Refuse | Queued
 
 
 def needs_victims(decision: Decision) -> TypeGuard[Evict]:

@@ -4,17 +4,25 @@ from vmsvc.domain.host import Host
 from vmsvc.domain.request import Request
 from vmsvc.scheduling.world import World
 
+#: Why a request gets no capacity though there is some.
+KEPT = "the capacity that is left is kept together for requests that have waited for longer"
+
 
 def eligible(host: Host, request: Request) -> bool:
     """True when the cloud would take the request on this host if it were empty."""
-    return host.name not in request.avoid and host.name not in request.cooling and _would_take(host, request)
+    refused = host.name in request.avoid or host.name in request.cooling
+    return not refused and host.name not in request.kept and _would_take(host, request)
 
 
 def _would_take(host: Host, request: Request) -> bool:
     """As `eligible`, by what Nova and Placement check, whether or not the request was tried on this host before."""
+    return host.available and could_take(host, request)
+
+
+def could_take(host: Host, request: Request) -> bool:
+    """As `_would_take`, were the host up."""
     return (
-        host.available
-        and host.admits(request.resources)
+        host.admits(request.resources)
         and request.availability_zone in (None, host.availability_zone)
         and request.traits.allow(host.traits)
         and request.requirements.unmet(host.hypervisor, host.traits) is None
@@ -32,6 +40,8 @@ def why_no_host(request: Request, world: World) -> str:
         return f"every host that could take it has refused such VMs lately ({refusals[0]})"
     if any(_would_take(world.hosts[name], request) for name in request.avoid if name in world.hosts):
         return f"every host that could take it has refused it ({request.cloud_message or 'the cloud does not say why'})"
+    if any(_would_take(world.hosts[name], request) for name in request.kept if name in world.hosts):
+        return KEPT
     return _what_all_lack(request, world) or "no host could take it, even were it empty"
 
 

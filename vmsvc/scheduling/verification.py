@@ -1,6 +1,6 @@
 """What vmsvc has to ask the cloud before it applies a decision, and what the answers make of the decision."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,8 +10,9 @@ from vmsvc.domain.flavors import Traits
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request, RequestClass, class_of
 from vmsvc.domain.resources import Resources
-from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait, needs_victims
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Queued, Refuse, Reprieve, Wait, needs_victims
 from vmsvc.scheduling.free_capacity import free_on_host
+from vmsvc.scheduling.queue_order import QueueKey
 from vmsvc.scheduling.world import HOST, World
 
 #: For so long before its first victim leaves, every pass asks the cloud about the request again.
@@ -26,13 +27,19 @@ Need = tuple[Resources, Traits]
 class WaitingRequest:
     """A request that waits, with the further facts about it that a pass needs. `boot`: what its create asks of the
     cloud; `key`: equal for requests that Nova judges alike; `first_end`: when the first of its noticed victims is to
-    leave; `had_victims`: a VM was evicted for it."""
+    leave; `had_victims`: a VM was evicted for it; `turn`: its place in the queue's order; `shape`: of a request in the
+    queue, equal for those that fit together or not at all; `overdue`: of another one, that it waits for longer than it
+    may be overtaken; `more_behind`: the pass does not know the next one of its shape."""
 
     request: Request
     boot: Mapping[str, Any]
     key: str
     first_end: datetime | None = None
     had_victims: bool = False
+    turn: QueueKey = (False, 0, 0.0, 0.0, "")
+    shape: Hashable = None
+    overdue: bool = False
+    more_behind: bool = False
 
     @property
     def request_class(self) -> RequestClass:
@@ -78,7 +85,10 @@ def unverified_facts(request: Request, decision: Decision, world: World, verifie
     Before a VM is noticed: its host, and which hosts have the capacity; the latter also before a request is refused,
     for vmsvc may not know of a host. Before a create: the host, if it is uncertain or nearly full as far as vmsvc
     knows; for that it is enough to have read who holds what there. In either mode the servers have to be read in order,
-    unless the request is placed while nothing is reserved for others."""
+    unless the request is placed while nothing is reserved for others. That a request stays in the queue needs no proof:
+    the next pass looks again."""
+    if isinstance(decision, Queued) and request.queued:
+        return Verification()
     order = not verified.ordered and (not isinstance(decision, Place) or bool(world.reservations.keys() - {request.id}))
     if not world.operator:
         return Verification(order=order)
@@ -87,7 +97,7 @@ def unverified_facts(request: Request, decision: Decision, world: World, verifie
         case Evict(kind=kind, bin=name, victims=victims) if victims:
             hosts |= {name} if kind == HOST else set()
             needs.add((request.resources, request.traits))
-        case Refuse(error="no_capacity"):
+        case Refuse(error="no_capacity") | Queued(error="no_capacity"):
             needs.add((request.resources, request.traits))
         case Place(host=str() as name):
             left = free_on_host(world, world.hosts[name], request).now - request.resources

@@ -166,6 +166,17 @@ class World:
                 self.vms.put(replace(self.vms[vm.id], untouchable=vm.locked))
             yield
 
+    @contextmanager
+    def sparing(self, group: str | None) -> Iterator[None]:
+        """In this context no plan has a victim of this eviction group."""
+        budgets, full_budgets = self.budgets, self.full_budgets
+        if group is not None:
+            self.budgets, self.full_budgets = {**budgets, group: 0}, {**full_budgets, group: 0}
+        try:
+            yield
+        finally:
+            self.budgets, self.full_budgets = budgets, full_budgets
+
     def hold_back(self, groups: Iterable[str]) -> None:
         """An earlier request waits for the budgets of these groups: no later request may use what is left of them."""
         self.budgets.update(dict.fromkeys(groups, 0))

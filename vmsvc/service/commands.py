@@ -27,7 +27,9 @@ from vmsvc.domain.events import view
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.principal import ANYBODY, Principal
+from vmsvc.domain.request import Waits
 from vmsvc.domain.requirements import conditions_of, requirements_of
+from vmsvc.scheduling.queue_order import QueueEntry, positions
 from vmsvc.service import trace, usage
 from vmsvc.service.catalog import Catalog, ResolvedRequest
 from vmsvc.service.events.waiters import Waiters
@@ -37,7 +39,8 @@ from vmsvc.service.listing.list_cache import ListCache
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.scheduler import Scheduler
 from vmsvc.service.scheduling.verdicts import Verdicts
-from vmsvc.store import intents, ledger, outbox, vms
+from vmsvc.service.usage import SharesCache
+from vmsvc.store import intents, ledger, outbox, vms, waiting
 from vmsvc.store.db import SHOW_SECONDS, connected, reading, unit
 from vmsvc.store.models import Vm
 
@@ -65,6 +68,24 @@ class CreateVm:
     min_run_seconds: int | None = None
     group: str | None = None
     max_unavailable: int | None = None
+    wait_seconds: int = 0
+    fallback_after_seconds: int | None = None
+    patience_seconds: int = 0
+
+    @property
+    def waits(self) -> Waits:
+        """For how long it waits."""
+        return Waits(self.wait_seconds, self.fallback_after_seconds, self.patience_seconds)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The request as the hash beside an Idempotency-Key has it. Of the fields that a release added, those that the
+        client leaves out are not in it: a retry after an upgrade has the same hash."""
+        return {name: value for name, value in asdict(self).items() if name not in _ADDED or value != _ADDED[name]}
+
+
+#: Fields of a request that came after the first release, with their defaults.
+_ADDED = {"wait_seconds": 0, "fallback_after_seconds": None, "patience_seconds": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +127,7 @@ class Commands:
         self._waiters = waiters
         self._wake = wake
         self._min_run_seconds = min_run_seconds
+        self._shares = SharesCache()
 
     async def create(
         self, request: CreateVm, *, client: str, idempotency_key: str | None = None, principal: Principal = ANYBODY
@@ -114,10 +136,17 @@ class Commands:
         budget pays for the rehearsal, if Nova has to rehearse the request before it is accepted.
 
         A repeated `idempotency_key` with the same body returns the earlier id. Raises IdempotencyMismatch for a key
-        that was used with another body, and InvalidRequest for a name that the cloud does not have.
+        that was used with another body, InvalidRequest for a name that the cloud does not have, and TooManyRequests
+        when as many requests of the principal wait as may.
         """
         vm_id = await self._runtime.offload(
-            _accept, str(uuid.uuid4()), await self._resolve(request, client), principal, idempotency_key
+            _accept,
+            str(uuid.uuid4()),
+            await self._resolve(request, client),
+            principal,
+            idempotency_key,
+            request.waits,
+            self._scheduler.max_waiting,
         )
         self._wake()
         return vm_id
@@ -166,7 +195,7 @@ class Commands:
             "image": image.name,
             "network": network.name,
             "boot": {
-                "asked": asdict(request),
+                "asked": request.body,
                 "request_id": trace.current_request_id(),
                 "flavor_id": flavor.id,
                 "image_id": image.id,
@@ -196,14 +225,14 @@ class Commands:
 
         return await self._waiters.wait_for(vmsvc_id, read_outcome, timeout)
 
-    async def dry_run(self, request: CreateVm, *, client: str) -> dict[str, Any]:
+    async def dry_run(self, request: CreateVm, *, client: str, principal: Principal = ANYBODY) -> dict[str, Any]:
         """What a create would do now; nothing is written anywhere. What Nova says of an equal request may be a second
         old. Raises TooManyRequests when the client, or all clients together, have tried too many different ones."""
         columns = await self._resolve(request, client)
         # The preview waits for reads that the scheduler shares: they must not queue behind the calls of clients.
         async with self._snapshots:
             with working_for(SERVICE):
-                return await self._scheduler.preview(columns, client)
+                return await self._scheduler.preview(columns, client, principal.id, request.waits)
 
     async def delete(self, ref: str, timeout: float, *, principal: Principal = ANYBODY) -> dict[str, Any] | None:
         """Delete a VM of ours and wait until the cloud says 404: its last view, or None when that takes longer.
@@ -249,13 +278,23 @@ class Commands:
             raise NotFound(f"vm {ref} was {state}")
         server_id = row.cloud_id or (ref if ref != row.id else None)
         if not server_id or state is State.FAILED:
-            return vm_view.request_view(vms.row_of(row))
+            position = await self._runtime.offload(self._position, row) if row.queued_why is not None else None
+            return vm_view.request_view(vms.row_of(row), position)
         try:
             return vm_view.server_view(await self._cloud.server(server_id), vms.row_of(row))
         except NotFound:
             if state is State.BUILDING:  # this try has failed; what becomes of the request is not written yet
                 return vm_view.request_view(vms.row_of(row))
             raise
+
+    def _position(self, row: Vm) -> int | None:
+        with reading():
+            queue = [
+                QueueEntry(vm_id, preemptible, priority, owner, came.timestamp())
+                for vm_id, preemptible, priority, owner, came in waiting.entries()
+            ]
+            shares = self._shares.of({entry.owner for entry in queue}, vms.clock())
+        return positions(queue, shares).get(row.id)
 
     async def _server_without_row(self, server_id: str) -> Server:
         """A server that no row names, from the server cache: unknown ids cost the cloud one read a second, all of
@@ -305,9 +344,25 @@ def _filled(values: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- in the database pool
 
 
-def _accept(vm_id: str, request: dict[str, Any], principal: Principal, key: str | None) -> str:
+def _accept(
+    vm_id: str,
+    request: dict[str, Any],
+    principal: Principal,
+    key: str | None,
+    waits: Waits = Waits(),
+    max_waiting: int = 100,
+) -> str:
     with unit() as work:
-        return vms.accept(work, vm_id, request, principal=principal.name, principal_id=principal.id, key=key)
+        return vms.accept(
+            work,
+            vm_id,
+            request,
+            principal=principal.name,
+            principal_id=principal.id,
+            key=key,
+            waits=waits,
+            max_waiting=max_waiting,
+        )
 
 
 def _may_be_removed(cloud_ids: frozenset[str]) -> bool:

@@ -1,16 +1,39 @@
-"""Use and evictions over the last hours, as a strip chart draws them."""
+"""Use and evictions over the last hours, as a strip chart draws them; and who used how much, for the queue's order."""
 
 import math
+import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Any
 
 from vmsvc.domain.events import instant
+from vmsvc.scheduling.queue_order import Shares
 from vmsvc.store import usage
 from vmsvc.store.db import SHOW_SECONDS, reading
 
 _SLOTS = 120  # what a strip can show; the answer stays small however long the time is
 _LEAST_SECONDS = 600.0
+#: How old shares may be. They cover 24 h: what happened in so short a time changes little.
+_SHARES_SECONDS = 10.0
+_NO_SHARES: Shares = {}  # one object: what is in order by it stays in order
+
+
+class SharesCache:
+    """The shares by which the queue is ordered. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._shares: dict[str, float] = {}
+        self._read_at = float("-inf")
+
+    def of(self, owners: Collection[str], now: datetime) -> Shares:
+        """The shares now, read on the caller's connection if need be; empty where fewer than two owners wait, for then
+        they decide nothing."""
+        if len(owners) < 2:
+            return _NO_SHARES
+        if time.monotonic() - self._read_at > _SHARES_SECONDS:
+            self._shares, self._read_at = usage.shares(now), time.monotonic()
+        return self._shares
 
 
 def over(hours: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ request no longer uses that capacity (`release_reservation`).
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from peewee import JOIN, SQL, Expression, ModelDelete, fn
 
@@ -30,25 +30,6 @@ from vmsvc.store.models import (
 METADATA, EVENT = "metadata", "event"
 
 _UNPLUGGED_SECONDS = 600
-
-
-class QueueRow(NamedTuple):
-    """A VM that waits, is being created or is leaving; or, with `state` None, a VM that has a reservation. `traits` and
-    `requirements`, of a VM that waits, are what its flavor and image ask of a host. `host` is where the VM or its
-    reserved capacity is, as far as hosts are known."""
-
-    id: str
-    state: str | None
-    updated_at: datetime | None
-    evicted_for: str | None
-    traits: dict[str, list[str]] | None
-    requirements: dict[str, object] | None
-    host: str | None
-
-
-def queue_rows() -> list[QueueRow]:
-    """All VMs that a decision may concern. One statement, because the scheduler reads them at every wakeup."""
-    return list(map(QueueRow._make, database.execute_sql(queries.QUEUE_ROWS).fetchall()))
 
 
 def open_reservations() -> list[Reservation]:

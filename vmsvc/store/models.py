@@ -57,6 +57,26 @@ class Deployment(Base):
     created_at = moment()
 
 
+class Lineage(Base):
+    """A preemptible VM and those that are started again after it, one at a time. Whoever starts a successor or ends the
+    lineage locks this row first, before any row of its VMs."""
+
+    id = TextField(primary_key=True)  # the origin: the vmsvc id of its first VM, and the handle that stays
+    owner = TextField()  # the name of who asked for it, for showing
+    owner_id = TextField()  # and who that is
+    on_eviction = TextField()  # end, restart; PATCH sets end
+    max_restarts = IntegerField()
+    restart_within_seconds = IntegerField()  # how long after an eviction a successor may wait for capacity
+    fallback_after_evictions = IntegerField(null=True)  # so many in 24 h: the next VM is a standard one
+    keep_address = BooleanField()  # vmsvc makes the port, and each successor gets it
+    port_id = TextField(null=True, unique=True)  # that port, as long as the cloud may have it
+    restarts = IntegerField()  # how many successors were started
+    short_lives = IntegerField()  # how many lives in a row were shorter than 600 s: the back-off
+    created_at = moment()
+    ended_at = moment_or_null()  # no successor from then on
+    end_reason = TextField(null=True)  # why: deleted, restarts_used_up, deadline, ...
+
+
 class Vm(Base):
     """A request for a VM and, once there is one, its server. It is the answer to a retried request. One that became a
     VM is never deleted; one that did not is deleted after a while: see `store.retention`."""
@@ -92,6 +112,17 @@ class Vm(Base):
     avoid = BinaryJSONField(default=list, index=False)  # hosts that refused it
     rounds = IntegerField(default=0)  # rounds of eviction for it, at most 2
     outcome = BinaryJSONField(null=True, index=False)  # the answer to the POST, the same for every retry
+    wait_until = moment_or_null()  # capacity is waited for until then; null: not at all
+    fallback_at = moment_or_null()  # preemptible: from then on it goes on as a standard one
+    fell_back_at = moment_or_null()  # when it did; `is_preemptible` is false since
+    patience_until = moment_or_null()  # standard: nobody is evicted for it before
+    queued_at = moment_or_null()  # when it was first found that there is no capacity for it
+    queued_why = TextField(null=True)  # PENDING: what it lacks; null: not in the queue, or not decided yet
+    placed_at = moment_or_null()  # when its server was last ordered
+    lineage_id = TextField(null=True)  # null: it is never started again
+    restart_of = TextField(null=True, unique=True)  # the VM that it is the successor of
+    attempt = IntegerField(default=0)  # of its lineage: 0 the first VM, n the n-th successor
+    not_before = moment_or_null()  # PENDING: it gets no capacity before (the back-off of a restart)
     changed = BigIntegerField(index=True)  # the transaction that wrote it last: PostgreSQL fills it in
 
     @property
@@ -345,6 +376,27 @@ Delivery.add_index(
 )
 Delivery.add_index(Delivery.lease_owner, where=Delivery.lease_owner.is_null(False), name="delivery_leased")
 Delivery.add_index(Delivery.done_at, where=Delivery.done_at.is_null(False), name="delivery_ended")
+Vm.add_index(Vm.wait_until, where=(Vm.state == "pending") & Vm.wait_until.is_null(False), name="vm_wait_until")
+Vm.add_index(Vm.fallback_at, where=(Vm.state == "pending") & Vm.fallback_at.is_null(False), name="vm_fallback_at")
+Vm.add_index(
+    Vm.patience_until, where=(Vm.state == "pending") & Vm.patience_until.is_null(False), name="vm_patience_until"
+)
+Vm.add_index(Vm.not_before, where=(Vm.state == "pending") & Vm.not_before.is_null(False), name="vm_not_before")
+Vm.add_index(
+    Vm.state,
+    where=Vm.state.in_(("pending", "building", "noticed", "evicting", "deleting")) & Vm.queued_why.is_null(),
+    name="vm_moving",
+)
+Vm.add_index(Vm.principal_id, where=(Vm.state == "pending") & Vm.queued_why.is_null(False), name="vm_queued")
+Lineage.add_index(Lineage.owner_id, where=Lineage.ended_at.is_null(), name="lineage_open")
+# Each attempt of a lineage is made once, and one of its VMs is there at a time.
+Vm.add_index(Vm.lineage_id, Vm.attempt, unique=True, name="vm_attempt")
+Vm.add_index(
+    Vm.lineage_id,
+    unique=True,
+    where=Vm.state.not_in(("evicted", "deleted", "failed", "lost")) & Vm.lineage_id.is_null(False),
+    name="vm_lineage_alive",
+)
 
 # What the record and the history are read by, in the order in which they are shown.
 Eviction.add_index(Eviction.reason, Eviction.id, name="eviction_reason_id")
@@ -378,6 +430,7 @@ TRIGGERS = frozenset({("vm", "vm_changed")})
 
 MODELS = (
     Deployment,
+    Lineage,
     Vm,
     Idempotency,
     Intent,

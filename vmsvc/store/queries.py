@@ -66,16 +66,37 @@ NEXT_DUE = """
 SELECT extract(epoch FROM min(greatest(not_before, coalesce(lease_until, not_before))) - clock_timestamp())::float8
 FROM intent WHERE done_at IS NULL"""
 
-# ---------------------------------------------------------------- ledger
+# ---------------------------------------------------------------- waiting
 
-#: Every VM on its way in or out, and every open reservation: one view of all that a decision may concern, read at
-#: each notification.
-QUEUE_ROWS = """
+#: Every VM on its way in or out, every open reservation, and whether requests wait in the queue: one view of all that a
+#: decision may concern, read at each notification. The condition is that of the index vm_moving.
+MOVING_ROWS = """
 SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END,
     CASE state WHEN 'pending' THEN boot -> 'requirements' END, host
-FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting')
+FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting') AND queued_why IS NULL
+    AND (not_before IS NULL OR state <> 'pending' OR not_before <= clock_timestamp())
 UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL, NULL, CASE bin_kind WHEN 'host' THEN bin END
-FROM reservation WHERE released_at IS NULL"""
+FROM reservation WHERE released_at IS NULL
+UNION ALL (SELECT id, 'queued', NULL, NULL, NULL, NULL, NULL
+           FROM vm WHERE state = 'pending' AND queued_why IS NOT NULL LIMIT 1)"""
+#: Requests of the queue, in the order of `waiting.QueuedRow`.
+QUEUED_ROWS = """
+SELECT id, is_preemptible, priority, principal, principal_id, group_name, quota, room,
+    boot - '{user_data,asked}'::text[], refusal, avoid, rounds, attempt, created_at, updated_at, wait_until,
+    patience_until, queued_why
+FROM vm WHERE id = ANY(%(ids)s) AND state = 'pending' AND queued_why IS NOT NULL"""
+#: Seconds until the next moment at which something is due for a request that waits. Each moment has an index.
+NEXT_DEADLINE = """
+SELECT extract(epoch FROM least(
+    (SELECT wait_until FROM vm WHERE state = 'pending' AND wait_until IS NOT NULL AND NOT EXISTS (
+         SELECT FROM reservation WHERE vm_id = vm.id AND released_at IS NULL) ORDER BY wait_until LIMIT 1),
+    (SELECT min(fallback_at) FROM vm WHERE state = 'pending' AND fallback_at IS NOT NULL),
+    (SELECT min(patience_until) FROM vm WHERE state = 'pending' AND patience_until IS NOT NULL),
+    (SELECT min(not_before) FROM vm WHERE state = 'pending' AND not_before > clock_timestamp())
+) - clock_timestamp())::float8"""
+
+# ---------------------------------------------------------------- ledger
+
 #: The newest build that failed because the network gave no address (Nova's words, measured), unless a VM was built on
 #: that network since.
 UNPLUGGED = """
@@ -285,6 +306,13 @@ GROUP BY 1, 2"""
 #: By slot: how many vCPUs VMs began to hold, and how many they gave up. A VM that was launched before the first slot
 #: and ended in it or later counts as launched in the first slot.
 BEGUN, ENDED = _HELD.format(moment="launched_at"), _HELD.format(moment="ended_at")
+#: By owner: the vCPU-seconds that VMs held within the last `seconds`.
+SHARES = """
+SELECT coalesce(principal_id, principal), sum((quota ->> 'cores')::int * greatest(0, extract(epoch FROM
+    least(coalesce(ended_at, %(now)s), %(now)s) - greatest(launched_at, %(now)s - make_interval(secs => %(seconds)s))
+)))::float8
+FROM vm WHERE launched_at IS NOT NULL
+    AND (ended_at IS NULL OR ended_at > %(now)s - make_interval(secs => %(seconds)s)) GROUP BY 1"""
 #: How many VMs were evicted, by slot.
 EVICTED = """
 SELECT floor((extract(epoch FROM evicting_at) - %(first)s) / %(step)s)::int AS slot, count(*)::int

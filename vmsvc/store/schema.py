@@ -36,6 +36,7 @@ LOCK_ORDER = (
     "webhook",
     "delivery",
     "idempotency",
+    "lineage",
     "vm",
     "intent",
     "reservation",

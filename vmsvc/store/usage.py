@@ -1,5 +1,6 @@
 """What VMs of ours have held over time. Rows of what became a VM are never deleted, so a restart forgets nothing."""
 
+from datetime import datetime
 from typing import Any
 
 from vmsvc.store import queries
@@ -27,6 +28,11 @@ def ended(first: float, step: float) -> Held:
 def evicted(first: float, step: float) -> list[tuple[int, int]]:
     """(slot, how many VMs were evicted in it)."""
     return _rows(queries.EVICTED, first, step)
+
+
+def shares(now: datetime, seconds: float = 86400) -> dict[str, float]:
+    """By owner's id, the vCPU-seconds that the owner's VMs have held within the last `seconds`."""
+    return dict(database.execute_sql(queries.SHARES, {"now": now, "seconds": seconds}).fetchall())
 
 
 def _rows(query: str, first: float, step: float) -> list[tuple[Any, ...]]:

@@ -51,6 +51,7 @@ class VmRow(NamedTuple):
     notice: dict[str, Any] | None
     evict_at: datetime | None = None
     principal_id: str | None = None
+    queued_why: str | None = None
 
 
 class VmCache(Mapping[str, T]):

@@ -7,14 +7,16 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from peewee import Expression, fn
 
-from vmsvc.domain.errors import IdempotencyMismatch
+from vmsvc.domain.errors import IdempotencyMismatch, TooManyRequests
 from vmsvc.domain.events import view
-from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, State, event_of
-from vmsvc.store import queries
+from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, STEPS, InvalidTransition, State, event_of
+from vmsvc.domain.request import Waits, too_many_waiting
+from vmsvc.store import queries, waiting
 from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, any_of, database, seconds_from_now, tuples_of
 
@@ -124,35 +126,49 @@ def accept(
     principal: str,
     key: str | None,
     principal_id: str | None = None,
+    waits: Waits = Waits(),
+    max_waiting: int = 100,
 ) -> str:
     """Write a request as PENDING with its event; returns the vmsvc id. `principal` is the requester's name, for
-    display, and `principal_id` its id (None: the name is the id too).
+    display, and `principal_id` its id (None: the name is the id too). `max_waiting`: how many requests of one owner may
+    wait in the queue.
 
     If the principal used this Idempotency-Key before for the same body, this returns the earlier id and writes nothing.
-    Raises IdempotencyMismatch when the key was used for another body. Between two requests at the same time the unique
-    index decides.
+    Raises IdempotencyMismatch when the key was used for another body, and TooManyRequests. Between two requests at the
+    same time the unique index decides.
     """
+    identity = principal_id or principal
     if key is not None:
-        earlier = _id_of_earlier(work, vm_id, request, principal, principal_id or principal, key)
+        earlier = _id_of_earlier(work, vm_id, request, principal, identity, key)
         if earlier:
             return earlier
-    request = {**request, "boot": _without_second_user_data(request["boot"])}
+    # The scheduler keeps the limit. This spares it the requests that it would refuse.
+    if waits.seconds and waiting.queued_of(identity) >= max_waiting:
+        raise TooManyRequests(too_many_waiting(max_waiting), retry_after=10.0)
+    write_request(work, vm_id, {"principal": principal, "principal_id": identity, **waits.columns(work.now), **request})
+    return vm_id
+
+
+def write_request(
+    work: Unit, vm_id: str, columns: Mapping[str, Any], data: Mapping[str, Any] = MappingProxyType({})
+) -> Vm:
+    """Write a row PENDING with its event, whose data gets `data` too; returns it. From then on it waits like every
+    other request. `columns`: all that `accept` takes, and `principal` and `principal_id`."""
+    vm: Vm
     (vm,) = (
         Vm.insert(
             id=vm_id,
             state=State.PENDING,
-            principal=principal,
-            principal_id=principal_id or principal,
             created_at=work.now,
             updated_at=work.now,
-            **request,
+            **{**columns, "boot": _without_second_user_data(columns["boot"])},
         )
         .returning(Vm)
         .execute()
     )
-    _emit(work, vm, ("create", "pending"), None, {})
+    _emit(work, vm, ("create", "pending"), None, data)
     work.log_on_commit("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
-    return vm_id
+    return vm
 
 
 def adopt(work: Unit, vm_id: str, server_id: str, columns: Mapping[str, Any], reason: str) -> Vm:
@@ -227,6 +243,8 @@ def move(
     event = event_of(source, target)
     if target in FINAL:
         changes["ended_at"] = work.now
+    if source is State.PENDING:
+        changes["queued_why"] = None
     if target not in BOOTABLE and vm.boot.get("user_data"):
         changes["boot"] = _without_second_user_data({**changes.get("boot", vm.boot), "user_data": None})
     rows: list[Vm] = list(
@@ -243,6 +261,31 @@ def move(
     work.notify()
     work.log_on_commit("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
     return now
+
+
+def take_step(
+    work: Unit,
+    vm: Vm,
+    step: tuple[str, str],
+    *,
+    reason: str | None = None,
+    data: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Vm | None:
+    """Change columns of a VM and write the event of a step of `lifecycle.STEPS`, if it is still in the state that `vm`
+    has. Returns the row as it is now, or None when another transaction moved it first. Raises InvalidTransition for a
+    step that the table does not allow in that state."""
+    state = State(vm.state)
+    if state not in STEPS[step]:
+        raise InvalidTransition(f"a VM that is {state} cannot take the step {'/'.join(step)}")
+    rows: list[Vm] = list(
+        Vm.update(state=state, **changes).where(Vm.id == vm.id, Vm.state == state).returning(Vm).execute()
+    )
+    if not rows:
+        return None
+    _emit(work, rows[0], step, reason, data or {})
+    work.log_on_commit("vm %s: %s%s", vm.id, step[1], f" ({reason})" if reason else "")
+    return rows[0]
 
 
 def _without_second_user_data(boot: Mapping[str, Any]) -> dict[str, Any]:

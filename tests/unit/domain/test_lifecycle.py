@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from vmsvc.domain.lifecycle import FINAL, LEAVING, LIVE, MOVES, InvalidTransition, State, event_of
+from vmsvc.domain.lifecycle import FINAL, LEAVING, LIVE, MOVES, STEPS, InvalidTransition, State, event_of
 
 
 def test_every_move_of_the_table_has_its_event():
@@ -40,10 +40,15 @@ def test_only_what_was_noticed_can_be_evicted_and_it_can_be_spared_until_then():
 
 def test_the_types_and_states_of_events_are_those_that_clients_are_promised():
     told = {}
-    for kind, state in filter(None, MOVES.values()):
+    for kind, state in [*filter(None, MOVES.values()), *STEPS]:
         told.setdefault(kind, set()).add(state)
     assert told == {
-        "create": {"building", "active", "failed"},
+        "create": {"queued", "fell_back", "building", "active", "failed"},
         "evict": {"noticed", "reprieved", "evicting", "evicted"},
         "delete": {"deleting", "deleted", "lost"},
     }
+
+
+def test_a_step_is_no_move_and_no_vm_that_has_ended_takes_one():
+    assert not set(STEPS) & set(filter(None, MOVES.values()))
+    assert not any(states & FINAL for states in STEPS.values())

@@ -52,6 +52,15 @@ def test_capacity_that_was_freed_since_is_tried_before_any_eviction():
     assert decide(request(freed_since=True, **REFUSED), tenant(*GROUP)) == Place(None)
 
 
+def test_those_that_wait_in_the_queue_are_tried_one_after_the_other():
+    retry = request(is_preemptible=True, freed_since=True, may_wait=True, **REFUSED)
+    trying = vm("x", state=State.BUILDING, host_id="")
+    assert isinstance(decide(retry, tenant(*GROUP, trying)), Wait)
+    assert decide(retry, tenant(*GROUP, vm("x", state=State.BUILDING))) == Place(None), "Nova has found it a host"
+    assert decide(retry, tenant(*GROUP, vm("x", 2, state=State.BUILDING, host_id=""))) == Place(None)
+    assert decide(request(freed_since=True, **REFUSED), tenant(*GROUP, trying)) == Place(None), "it does not wait"
+
+
 def test_after_a_refusal_for_want_of_capacity_no_vm_is_evicted_for_quota_alone():
     """A victim has to free room too, or it would go for nothing."""
     lone, pair = vm("a", host="sim-2"), [vm("b"), vm("c")]

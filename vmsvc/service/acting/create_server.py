@@ -274,6 +274,7 @@ def _record_refusal(vm_id: str, slug: str, message: str, by_host: bool, cooldown
             "error": slug,
             "message": message,
             "at": work.now.isoformat(),
+            "tried": (row.placed_at or row.updated_at).isoformat(),
             "count": (row.refusal or {}).get("count", 0) + 1,
             "rounds": row.rounds,
             "with_room": by_host,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from vmsvc.cloud.port import Server
 from vmsvc.domain.lifecycle import FINAL, State
+from vmsvc.scheduling.queue_order import QueueEntry, Shares, positions
 from vmsvc.service.listing import vm_view
 from vmsvc.service.server_rows import ServerRows
 
@@ -41,6 +42,9 @@ class ListedVm(NamedTuple):
     ended_at: datetime | None
     notice: dict[str, Any] | None
     outcome: dict[str, Any] | None
+    wait_until: datetime | None = None
+    queued_why: str | None = None
+    principal_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +73,22 @@ class EncodedList:
         self._index = ServerRows()
         self._servers: dict[str, bytes] = {}  # by server
         self._requests: dict[str, bytes] = {}  # by row
+        self._queue: dict[str, QueueEntry] = {}  # those of them that wait in the queue
+        self._shares: Shares = {}
         self._missing: set[str] = set()
         self._page: ListPage | None = None
 
     def update(
-        self, rows: Mapping[str, ListedVm], changed: Iterable[str], servers: Mapping[str, Server | None], seq: int
+        self,
+        rows: Mapping[str, ListedVm],
+        changed: Iterable[str],
+        servers: Mapping[str, Server | None],
+        seq: int,
+        shares: Shares | None = None,
     ) -> ListPage:
         """The page after these rows and servers (None: it has gone) changed. `rows` are all that are current, as of
-        the event `seq` or later."""
+        the event `seq` or later. `shares`: those by which the queue is ordered; None: as in the last update."""
+        self._shares = self._shares if shares is None else shares
         self._rows = rows
         affected_rows, affected_servers = dict.fromkeys(changed), dict.fromkeys(servers)
         for server_id, server in servers.items():
@@ -97,7 +109,15 @@ class EncodedList:
 
     def _assembled(self, seq: int) -> ListPage:
         waiting = sorted(self._requests, key=lambda row_id: (self._rows[row_id].created_at, row_id))
-        return page_of([*self._servers.values(), *map(self._requests.__getitem__, waiting)], seq, self._missing)
+        place = positions(self._queue.values(), self._shares)
+        requests = [
+            # A position changes with others: it is the last member, and takes the place of `null}`.
+            b"%b%d}" % (self._requests[row_id][: -len(b"null}")], place[row_id])
+            if row_id in place
+            else self._requests[row_id]
+            for row_id in waiting
+        ]
+        return page_of([*self._servers.values(), *requests], seq, self._missing)
 
     def _encode(self, pieces: dict[str, bytes], key: str, view_of: Callable[[str], dict[str, Any] | None]) -> bool:
         """Encode one server or request again; True when its bytes changed."""
@@ -135,10 +155,16 @@ class EncodedList:
 
     def _view_of_request(self, row_id: str) -> dict[str, Any] | None:
         row = self._rows.get(row_id)
+        self._queue.pop(row_id, None)
         if row is None or row.state in FINAL:
             return None
         if row.cloud_id:  # the server of one that is still built may have failed and gone: the request goes on
             waits = row.state == State.BUILDING and row.cloud_id not in self._index.servers
         else:
             waits = self._unnamed_server(row_id) is None
+        if row.queued_why is not None:
+            owner = row.principal_id or row.principal
+            self._queue[row_id] = QueueEntry(
+                row_id, row.is_preemptible, row.priority, owner, row.created_at.timestamp()
+            )
         return vm_view.request_view(row._asdict()) if waits else None

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import SERVICE, Server, working_for
+from vmsvc.domain.lifecycle import State
 from vmsvc.service.listing.encoded_list import EncodedList, ListedVm, ListPage
 from vmsvc.service.runtime import Runtime
+from vmsvc.service.usage import SharesCache
 from vmsvc.store import outbox, vms
 from vmsvc.store.db import reading
 from vmsvc.store.vm_cache import VmCache
@@ -36,6 +38,7 @@ class ListCache:
         self._lock = asyncio.Lock()
         self._read_at = float("-inf")  # time.monotonic() when reading of the rows began
         self._searched: frozenset[str] = frozenset()  # missing servers for which the server cache was read again
+        self._shares = SharesCache()
         self._forget()
         server_cache.on_change(self._changed)
 
@@ -94,7 +97,7 @@ class ListCache:
             self._wakeup.clear()
             self._page = None  # later calls wait for the changes that the wakeup announced
             self._read_at = time.monotonic()
-            page = await self._runtime.offload(_read, vm_cache, encoded_list, self._take_changes())
+            page = await self._runtime.offload(_read, vm_cache, encoded_list, self._take_changes(), self._shares)
             if page.missing - self._searched:
                 await self._server_cache.refresh()
                 found = {server_id: self._server_cache.servers.get(server_id) for server_id in page.missing}
@@ -113,9 +116,16 @@ class ListCache:
         return dict(servers) if changes is None else {server_id: servers.get(server_id) for server_id in changes}
 
 
-def _read(vm_cache: VmCache[ListedVm], encoded_list: EncodedList, servers: Mapping[str, Server | None]) -> ListPage:
+def _read(
+    vm_cache: VmCache[ListedVm],
+    encoded_list: EncodedList,
+    servers: Mapping[str, Server | None],
+    shares: SharesCache,
+) -> ListPage:
     """The page of the rows, with the seq of the newest event as of the same moment: both are read in one snapshot."""
     with reading():
-        seq = outbox.newest()
-        changed = vm_cache.update(vms.clock())
-    return encoded_list.update(vm_cache, changed, servers, seq)
+        seq, now = outbox.newest(), vms.clock()
+        changed = vm_cache.update(now)
+        waiting = vm_cache.in_states(State.PENDING)
+        queue = shares.of({row.principal_id or row.principal for row in waiting if row.queued_why is not None}, now)
+    return encoded_list.update(vm_cache, changed, servers, seq, queue)

@@ -19,6 +19,7 @@ _FIELDS = (
     "owner",
     "evict_at",
     "acknowledged_at",
+    "wait_until",
 )
 
 
@@ -38,11 +39,12 @@ def server_view(server: Server, row: Mapping[str, Any] | None) -> dict[str, Any]
     }
 
 
-def request_view(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A request without a server: the fields of its row, with no status, as the cloud does not know it."""
+def request_view(row: Mapping[str, Any], position: int | None = None) -> dict[str, Any]:
+    """A request without a server: the fields of its row, with no status, as the cloud does not know it. `position`: in
+    the queue; None when it does not wait there."""
     body = view(row)
     body["status"] = None
     body["links"] = [{"rel": "self", "href": f"/api/v1/vm/{row['id']}"}]
     if row["outcome"] and not row["outcome"]["ok"]:
         body["error"], body["message"] = row["outcome"]["error"], row["outcome"]["message"]
-    return body
+    return {**body, "position": position}

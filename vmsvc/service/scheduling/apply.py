@@ -4,13 +4,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from vmsvc.domain.events import instant, view
 from vmsvc.domain.lifecycle import State
 from vmsvc.scheduling.changes import Change
 from vmsvc.scheduling.decide_all import Commit
-from vmsvc.scheduling.decisions import Evict, Place, Postpone, Refuse
+from vmsvc.scheduling.decisions import Evict, Place, Postpone, Queued, Refuse
 from vmsvc.scheduling.futility import is_foreseen, shows_futility
 from vmsvc.scheduling.host_groups import amounts_in_words
 from vmsvc.scheduling.world import Basis
@@ -24,16 +25,28 @@ from vmsvc.store.vm_cache import VmCache, VmRow
 log = logging.getLogger(__name__)
 
 LOCKED = "it is locked in the cloud"
+#: The reason of a request that failed because its time to wait was over.
+DEADLINE = "deadline"
 
 
 class ChangedMeanwhile(Exception):
     """Another transaction has moved a VM since it was read: the unit is rolled back. (request's id, VM's id)"""
 
 
-def apply(work: Unit, commit: Commit, rows: Mapping[str, Vm], grace: timedelta, evidence_hours: float = 168.0) -> None:
-    """Write these changes. `rows`: those of the requests, by id. Raises ChangedMeanwhile."""
+def apply(
+    work: Unit,
+    commit: Commit,
+    rows: Mapping[str, Vm],
+    grace: timedelta,
+    evidence_hours: float = 168.0,
+    positions: Mapping[str, int] = MappingProxyType({}),
+) -> None:
+    """Write these changes. `rows`: those of the requests, by id; `positions`: of the requests that begin to wait in the
+    queue. Raises ChangedMeanwhile."""
     for change in commit.changes:
-        apply_decision(work, rows[change.request_id], change, grace)
+        if rows[change.request_id].state != State.PENDING:
+            raise ChangedMeanwhile(change.request_id, change.request_id)
+        apply_decision(work, rows[change.request_id], change, grace, positions.get(change.request_id, 1))
     if commit.refusals:
         evidence.remember_refusals(commit.refusals, evidence_hours)
         for host_id, refusal in commit.refusals:
@@ -45,14 +58,14 @@ def apply(work: Unit, commit: Commit, rows: Mapping[str, Vm], grace: timedelta, 
             )
 
 
-def apply_decision(work: Unit, row: Vm, change: Change, grace: timedelta) -> None:
+def apply_decision(work: Unit, row: Vm, change: Change, grace: timedelta, position: int = 1) -> None:
     """Write one decision, about the request of this row. Raises ChangedMeanwhile."""
     trace.begin_create(row)
     for victim_id in change.reprieved:
         reprieve(work, vms.of_id(victim_id), change.reason)
     match change.decision:
         case Place(host=host):
-            _require_moved(vms.move(work, row, State.BUILDING, host=host), row, row)
+            _require_moved(vms.move(work, row, State.BUILDING, host=host, placed_at=work.now), row, row)
             intents.enqueue(work, intents.BOOT, row.id)
         case Evict():
             _evict(work, row, change, change.decision, grace)
@@ -60,6 +73,17 @@ def apply_decision(work: Unit, row: Vm, change: Change, grace: timedelta) -> Non
             ledger.release_reservation(work, row.id)
         case Refuse(error=error, message=message):
             fail(work, row, error, message, foreseen=is_foreseen(error))
+        case Queued(why=why):
+            _put_into_queue(work, row, why, position)
+
+
+def _put_into_queue(work: Unit, row: Vm, why: str, position: int) -> None:
+    """The request waits in the queue from now on; it has no reservation any more."""
+    ledger.release_reservation(work, row.id)
+    data = {"position": position, "wait_until": instant(row.wait_until), "why": why}
+    queued_at = row.queued_at or work.now
+    step = ("create", "queued")
+    _require_moved(vms.take_step(work, row, step, data=data, queued_why=why, queued_at=queued_at), row, row)
 
 
 def _require_moved(moved: Vm | None, row: Vm, other: Vm) -> Vm:
@@ -80,7 +104,7 @@ def _evict(work: Unit, row: Vm, change: Change, plan: Evict, grace: timedelta) -
         {member: dict(held) for member, held in change.members.items()},
         kept_basis(plan.basis) if plan.basis else None,
     )
-    vms.change(row, rounds=round_number)
+    vms.change(row, rounds=round_number, queued_why=None)
     shape = {
         "round": round_number,
         "bin": f"{plan.kind} {plan.bin}",
@@ -239,10 +263,13 @@ def _simulated(vm: Vm) -> dict[str, bool]:
 
 
 def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) -> None:
-    """End a request as FAILED. Its reservation is released, and its evictions are on record as wasted. A
-    refusal that shows that evictions do not help such requests costs the next one no VM: vmsvc remembers it, unless it
-    is `foreseen`, for then a rehearsal shows it before any notice."""
-    failed = vms.move(work, row, State.FAILED, reason=message, data={"error": error})
+    """End a request as FAILED; where it lacked capacity to the end of its time to wait, the event's reason is DEADLINE.
+    Its reservation is released, and its evictions are on record as wasted. A refusal that shows that evictions do not
+    help such requests costs the next one no VM: vmsvc remembers it, unless it is `foreseen`, for then a rehearsal shows
+    it before any notice."""
+    late = row.wait_until is not None and row.wait_until <= work.now and Refuse(error, message).lacks_capacity
+    data = {"error": error, "message": message} if late else {"error": error}
+    failed = vms.move(work, row, State.FAILED, reason=DEADLINE if late else message, data=data)
     if failed is None:
         return
     victims = ledger.victims_of(row.id)

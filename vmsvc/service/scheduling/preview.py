@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
+from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Queued, Refuse, Reprieve, Wait
 from vmsvc.scheduling.vms import VmFacts
 from vmsvc.scheduling.world import HOST, QUOTA
 
 
-def preview(decision: Decision, vms: Mapping[str, VmFacts], grace_seconds: float) -> dict[str, Any]:
+def preview(decision: Decision, vms: Mapping[str, VmFacts], grace_seconds: float, position: int = 1) -> dict[str, Any]:
     """What a create would do, as the body of the answer. `vms`: those of the world, by vmsvc id; the answer names a
-    VM by the cloud's id."""
+    VM by the cloud's id. `position`: the one that the request would have in the queue."""
     match decision:
         case Place(host=host):
             reason = f"host {host} has room for it" if host else "the quota has room for it; the cloud chooses a host"
@@ -38,10 +38,12 @@ def preview(decision: Decision, vms: Mapping[str, VmFacts], grace_seconds: float
             }
         case Refuse(error=error, message=message):
             return {"result": "refused", "reason": message, "victims": [], "error": error}
-        case Wait(why=why) | Postpone(why=why):
-            return {"result": "waits", "reason": why, "victims": []}
-        case Reprieve():
-            return {"result": "waits", "reason": "room for it is being freed already", "victims": []}
+        case Queued(why=why):
+            reason = f"it would wait in the queue, position {position}: {why}"
+            return {"result": "waits", "reason": reason, "victims": [], "position": position}
+        case Wait() | Postpone() | Reprieve():
+            reason = "room for it is being freed already" if isinstance(decision, Reprieve) else decision.why
+            return {"result": "waits", "reason": reason, "victims": []}
     raise AssertionError(decision)
 
 

@@ -1,26 +1,30 @@
-"""The queue: the requests that wait for capacity, read before each snapshot of the cloud."""
+"""What waits and what moves, as the scheduler reads it before each snapshot: is there anything new to decide?"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vmsvc.domain.lifecycle import LEAVING, State
-from vmsvc.service.scheduling.requests import traits_named
-from vmsvc.store import ledger
+from vmsvc.domain.request import traits_named
 from vmsvc.store.db import connected
+from vmsvc.store.waiting import QUEUED, MovingRow, moving_rows
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """`ids`: the requests that wait, and those that have ended and still have a reservation; `traits`: those that they
-    name; `hosts`: those with reserved capacity that no VM is leaving any more, so that it should be free. Two queues
-    are equal when there is nothing new to decide: `moving` are the VMs on their way in or out, with their states. (That
-    a victim's eviction begins is nothing new.)"""
+    """`ids`: the requests that wait without being in the queue, and those that have ended and still have a reservation;
+    `traits`: those that they name; `hosts`: those with reserved capacity that no VM is leaving any more, so that it
+    should be free; `backlog`: others wait in the queue. Two are equal when there is nothing new to decide: `moving` are
+    the VMs on their way in or out, with their states. (That a victim's eviction begins is nothing new.)"""
 
     ids: frozenset[str]
     traits: frozenset[str]
     hosts: frozenset[str]
     moving: frozenset[tuple[str, State, datetime | None]]
+    backlog: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.ids or self.backlog)
 
     def with_noticed(self, victims: Iterable[str]) -> "Queue":
         """The queue after a pass that noticed these victims: its own notices give it nothing new to decide."""
@@ -30,7 +34,8 @@ class Queue:
 def waiting_queue() -> Queue:
     """The queue now. It has to be read before the cloud is."""
     with connected():
-        found = ledger.queue_rows()
+        every = moving_rows()
+    found = [one for one in every if one.state != QUEUED]
     rows = [one for one in found if one.state]
     waiting = [one for one in rows if one.state == State.PENDING]
     kept = {one.id for one in found if not one.state} - {one.id for one in rows if one.state == State.BUILDING}
@@ -40,10 +45,10 @@ def waiting_queue() -> Queue:
     left = hosts - {one.host for one in rows if one.state in LEAVING}
     asked = [traits_named({"traits": one.traits or {}, "requirements": one.requirements or {}}) for one in waiting]
     moving = frozenset(_queue_entry(one, State(one.state)) for one in rows if one.state)
-    return Queue(frozenset(ids), frozenset().union(*asked), frozenset(left), moving)
+    return Queue(frozenset(ids), frozenset().union(*asked), frozenset(left), moving, len(found) < len(every))
 
 
-def _queue_entry(one: ledger.QueueRow, state: State) -> tuple[str, State, datetime | None]:
+def _queue_entry(one: MovingRow, state: State) -> tuple[str, State, datetime | None]:
     """A VM as `Queue.moving` has it. A request that the cloud has refused is new in the queue."""
     if state is State.EVICTING:
         state = State.NOTICED

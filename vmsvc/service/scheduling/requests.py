@@ -1,25 +1,27 @@
 """The requests that wait, read in the transaction that decides, and what is known of requests like them."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from vmsvc.domain.acceptance import Verdict
-from vmsvc.domain.flavors import Traits
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.domain.request import Precedents, Request
-from vmsvc.domain.requirements import Requirements
+from vmsvc.domain.request import Precedents, Request, requirements_in, traits_in
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
-from vmsvc.scheduling.decide_all import Knowledge, with_precedents
+from vmsvc.scheduling.decide_all import Commit, Knowledge, with_precedents
+from vmsvc.scheduling.overtaking import Overtaken
+from vmsvc.scheduling.queue_order import OVERTAKEN_SECONDS, Offer, QueueEntry, QueueKey, queue_key
 from vmsvc.scheduling.verification import Networks, Verified, WaitingRequest
+from vmsvc.service.scheduling.backlog import Refused, entry_of, owner_of, place_of, refused
 from vmsvc.service.scheduling.snapshot import Snapshot
 from vmsvc.service.scheduling.verdicts import key_of
 from vmsvc.service.scheduling.world_cache import View
 from vmsvc.store import ledger, request_classes, vms
 from vmsvc.store.models import Vm
 from vmsvc.store.vm_cache import VmRow
+from vmsvc.store.waiting import QueuedRow
 
 #: Evictions wait for further requests at most so many seconds after the oldest came.
 _SETTLE_LIMIT = 1.0
@@ -28,44 +30,104 @@ _SETTLE_LIMIT = 1.0
 Cooling = Mapping[tuple[str, str], Mapping[str, str]]
 
 
-def rows_in_order(view: View, ids: frozenset[str]) -> list[Vm]:
-    """The rows of these requests that still wait: standard before preemptible, then by age."""
-    waiting = vms.of_ids([row.id for row in view.rows.in_states(State.PENDING) if row.id in ids])
-    return sorted(
-        (row for row in waiting if row.state == State.PENDING),
-        key=lambda row: (row.is_preemptible, row.created_at, row.id),
-    )
+class Turn(NamedTuple):
+    """A request that a pass decides about: its row, its place in the queue's order, and, of a request in the queue,
+    what the pass was offered."""
+
+    row: Vm | QueuedRow
+    key: QueueKey
+    offer: Offer | None
 
 
-def waiting_requests(rows: Sequence[Vm], view: View, knowledge: Knowledge) -> list[WaitingRequest]:
-    """These rows as the decisions see them."""
-    ended = max((row.ended_at for row in view.rows.in_states(*FINAL) if row.ended_at), default=None)
+def turns_of(view: View, ids: Collection[str], began: float, now: datetime) -> list[Turn]:
+    """The requests of a pass, in the queue's order: those with these ids that are not in the queue and still wait, and
+    the first ones of the queue. `began`: when the reading of the cloud began, time.monotonic()."""
+    backlog = view.backlog
+    hot = [row_id for row_id in ids if row_id in backlog.undecided]
+    undecided = [row for row in vms.of_ids(hot) if row.state == State.PENDING and row.queued_why is None] if hot else []
+    shares = backlog.shares(now, {owner_of(row) for row in undecided})
+    turns = [Turn(row, queue_key(entry_of(row), shares), None) for row in undecided]
+    turns += [Turn(row, queue_key(entry_of(row), shares), offer) for row, offer in backlog.offers(shares, began)]
+    return sorted(turns, key=lambda turn: turn.key)
+
+
+def before_in_queue(request: Request, view: View, now: datetime) -> tuple[QueueKey, int, Overtaken]:
+    """The place of a request in the queue's order, how many requests of the queue would come before it, and those of
+    them that may not be overtaken."""
+    backlog = view.backlog
+    entry = QueueEntry(request.id, request.is_preemptible, request.priority, request.owner, request.came)
+    shares = backlog.shares(now, {request.owner})
+    overtaken, key = Overtaken(backlog.overdue_at(now, shares)), queue_key(entry, shares)
+    for row, offer in backlog.offers(shares, float("inf")):
+        overtaken.add(request_of(row, now, None), offer.shape, False)
+    return key, backlog.lanes.ahead(key, shares), overtaken
+
+
+def rows_of(plan: Commit, turns: Sequence[Turn]) -> dict[str, Vm]:
+    """By id, the whole rows of the requests that the plan changes."""
+    rows = {turn.row.id: turn.row for turn in turns if isinstance(turn.row, Vm)}
+    queued = [change.request_id for change in plan.changes if change.request_id not in rows]
+    rows.update((row.id, row) for row in (vms.of_ids(queued) if queued else ()))
+    return rows
+
+
+def is_overdue(row: Vm | QueuedRow, now: datetime) -> bool:
+    """True when a request waits for longer than it may be overtaken."""
+    may_wait = row.wait_until is not None and row.wait_until > now
+    return may_wait and now - row.created_at >= timedelta(seconds=OVERTAKEN_SECONDS)
+
+
+def waiting_requests(turns: Sequence[Turn], view: View, knowledge: Knowledge) -> list[WaitingRequest]:
+    """These requests as the decisions see them."""
+    ended = max((row.ended_at for row in view.rows.in_states(*FINAL) if row.ended_at and row.cloud_id), default=None)
+    refusals = {} if view.world.operator else view.backlog.refusals(turn.row for turn in turns)
     cooling = ledger.cooldowns()
-    refused = [row.id for row in rows if row.refusal]
-    had_victims = ledger.with_victims(refused) if refused else frozenset()
+    tried = [turn.row.id for turn in turns if turn.row.refusal and turn.row.rounds]
+    had_victims = ledger.with_victims(tried) if tried else frozenset()
     found = []
-    for row in rows:
+    for row, turn, offer in turns:
         key = key_of(row.boot)
         ends = [view.rows[vm.id].evict_at for vm in view.world.victims_of(row.id, State.NOTICED)]
-        request = request_of(row, knowledge.now, ended, cooling, verdict=knowledge.verified.verdicts.get(key))
+        request = request_of(
+            row,
+            knowledge.now,
+            ended,
+            cooling,
+            verdict=knowledge.verified.verdicts.get(key),
+            like=refusals.get(place_of(row)),
+            try_again=knowledge.timing.try_again,
+        )
         found.append(
             with_precedents(
-                WaitingRequest(request, row.boot, key, min(filter(None, ends), default=None), row.id in had_victims),
+                WaitingRequest(
+                    request,
+                    row.boot,
+                    key,
+                    min(filter(None, ends), default=None),
+                    row.id in had_victims,
+                    turn,
+                    offer and offer.shape,
+                    offer is None and is_overdue(row, knowledge.now),
+                    offer is not None and offer.more_behind,
+                ),
                 knowledge.history,
             )
         )
     return found
 
 
-def knowledge_of(rows: Sequence[Vm], view: View, snapshot: Snapshot, now: datetime, timing: Timing) -> Knowledge:
-    """What a pass that decides for these rows has to know besides the world."""
+def knowledge_of(
+    turns: Sequence[Turn], view: View, snapshot: Snapshot, now: datetime, timing: Timing, most_waiting: int
+) -> Knowledge:
+    """What a pass that decides for these requests has to know besides the world."""
     verified = snapshot.verified
+    rows = [turn.row for turn in turns]
     history = request_classes.history(now, [tuple(row.boot.get("conditions", ())) for row in rows])
     settling = settling_seconds(
         now,
         [
             row
-            for row in view.rows.in_states(State.PENDING)
+            for row in map(view.rows.__getitem__, view.backlog.undecided)
             if not row.is_preemptible and row.id not in view.world.reservations
         ],
         timing.settle,
@@ -73,7 +135,18 @@ def knowledge_of(rows: Sequence[Vm], view: View, snapshot: Snapshot, now: dateti
     networks = networks_of(
         [row.boot for row in rows if key_of(row.boot) in verified.verdicts], verified, view, [row.id for row in rows]
     )
-    return Knowledge(now, verified, history, networks, settling, snapshot.settled, timing)
+    return Knowledge(
+        now,
+        verified,
+        history,
+        networks,
+        settling,
+        snapshot.settled,
+        timing,
+        view.backlog.lanes.of_owner,
+        most_waiting,
+        view.backlog.overdue_at(now, view.backlog.shares(now, {owner_of(row) for row in rows})),
+    )
 
 
 def settling_seconds(now: datetime, rows: Sequence[VmRow], settle: float) -> float:
@@ -100,17 +173,23 @@ def networks_of(
 
 
 def request_of(
-    row: Vm,
+    row: Vm | QueuedRow,
     now: datetime,
     ended_since: datetime | None,
     cooling: Cooling = MappingProxyType({}),
     precedents: Precedents = Precedents(),
     verdict: Verdict | None = None,
+    like: Refused | None = None,
+    try_again: float = Timing().try_again,
 ) -> Request:
-    """The request of a row that waits. `ended_since`: when the newest VM ended, to see whether another try is worth
-    it."""
-    refusal = row.refusal or {}
-    refused_at = datetime.fromisoformat(refusal["at"]) if refusal else None
+    """The request of a row that waits. `ended_since`: when the newest VM ended, to see whether another try is worth it;
+    `like`: the cloud's newest refusal of a request like it, in tenant mode; `try_again`: seconds after which a request
+    in the queue is tried again though nothing has ended, because other projects may have freed capacity."""
+    may_wait = row.wait_until is not None and row.wait_until > now
+    refusal, last = _refusal_of(row, now, like, try_again)
+    again = may_wait and last is not None and (now - last.at).total_seconds() >= try_again
+    # A VM that ended after the create was ordered may have ended too late for it. A request that can wait tries again.
+    refused_at = last and (last.tried if may_wait else last.at)
     return Request(
         row.id,
         row.is_preemptible,
@@ -121,33 +200,37 @@ def request_of(
         requirements=requirements_in(row.boot),
         invalid=verdict.objection if verdict else None,
         refusal=refusal.get("error"),
-        refusals=refusal.get("count", 0),
+        refusals=0 if again else refusal.get("count", 0),
         cloud_message=refusal.get("message"),
-        avoid=frozenset(row.avoid),
-        cooling=cooling.get((row.boot.get("flavor_id"), row.boot.get("image_id")), {}),
+        avoid=frozenset(() if again else row.avoid),
+        cooling=cooling.get((row.boot.get("flavor_id", ""), row.boot.get("image_id", "")), {}),
         rounds=row.rounds,
         waited=(now - row.updated_at).total_seconds(),
-        refused_at=refused_at,
+        refused_at=last and last.at,
         conditions=tuple(row.boot.get("conditions", ())),
         precedents=precedents,
         refused_rounds=refusal.get("rounds", 0),
         refused_with_capacity=refusal.get("with_room", False),
-        freed_since=bool(refused_at and ended_since and ended_since > refused_at),
+        freed_since=again or bool(refused_at and ended_since and ended_since > refused_at),
+        owner=owner_of(row),
+        priority=row.priority,
+        came=row.created_at.timestamp(),
+        group=None if row.is_preemptible else row.group_name,
+        may_wait=may_wait,
+        queued=row.queued_why is not None,
+        patient=row.patience_until is not None and row.patience_until > now,
+        attempt=row.attempt,
     )
 
 
-def traits_in(boot: Mapping[str, Any]) -> Traits:
-    """The traits that a request's flavor and image ask for."""
-    return Traits(**{kind: frozenset(names) for kind, names in boot.get("traits", {}).items()})
-
-
-def traits_named(boot: Mapping[str, Any]) -> frozenset[str]:
-    """The traits by which hosts are told apart for a request."""
-    traits = traits_in(boot)
-    return traits.required | traits.forbidden | requirements_in(boot).telling_traits
-
-
-def requirements_in(boot: Mapping[str, Any]) -> Requirements:
-    """What else a request's flavor and image ask of a host."""
-    kept = boot.get("requirements", {})
-    return Requirements(**{**kept, "capabilities": tuple(map(tuple, kept.get("capabilities", ())))})
+def _refusal_of(
+    row: Vm | QueuedRow, now: datetime, like: Refused | None, try_again: float
+) -> tuple[Mapping[str, Any], Refused | None]:
+    """What the cloud said last of the request, and of this one or one like it. A preemptible request does not try first
+    what others, who wait in the queue, have tried in vain a moment ago."""
+    if row.refusal:
+        own = refused(row.refusal)
+        return row.refusal, max(own, like) if like else own
+    if like and row.is_preemptible and (now - like.at).total_seconds() < try_again:
+        return {"error": "no_capacity", "message": like.message}, like
+    return {}, None

@@ -19,16 +19,15 @@ from typing import Any, TypeVar
 from vmsvc.cloud.cache.server_cache import ServerCache, Watch
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import CloudUnavailable
+from vmsvc.domain.events import instant
 from vmsvc.domain.flavors import Flavor, quota_request, traits_of
-from vmsvc.domain.lifecycle import State
-from vmsvc.domain.request import Request
+from vmsvc.domain.request import Request, Waits, requirements_in, traits_in, traits_named
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.capacity import capacity_of
-from vmsvc.scheduling.decide import decide
-from vmsvc.scheduling.decide_all import Commit, Plan, Settle, Verify, decide_all, with_precedents
-from vmsvc.scheduling.decisions import Place, Refuse
+from vmsvc.scheduling.decide_all import Commit, Plan, Settle, Verify, decide_all, or_queued, with_precedents
+from vmsvc.scheduling.decisions import Decision, Place, Queued, Refuse
 from vmsvc.scheduling.verification import Verification, WaitingRequest, by_verdict, unverified_facts
 from vmsvc.service.events.listener import wait_for_wakeup
 from vmsvc.service.runtime import Runtime
@@ -36,18 +35,17 @@ from vmsvc.service.scheduling.apply import ChangedMeanwhile, apply, clean_up, fi
 from vmsvc.service.scheduling.preview import preview
 from vmsvc.service.scheduling.queue import Queue, waiting_queue
 from vmsvc.service.scheduling.requests import (
+    before_in_queue,
     knowledge_of,
     networks_of,
-    requirements_in,
-    rows_in_order,
-    traits_in,
-    traits_named,
+    rows_of,
+    turns_of,
     waiting_requests,
 )
 from vmsvc.service.scheduling.snapshot import Snapshot, Snapshots
 from vmsvc.service.scheduling.verdicts import key_of
 from vmsvc.service.scheduling.world_cache import View, WorldCache
-from vmsvc.store import ledger, request_classes, vms
+from vmsvc.store import ledger, request_classes, vms, waiting
 from vmsvc.store.db import Lock, reading, unit
 
 log = logging.getLogger(__name__)
@@ -56,6 +54,7 @@ _POLL_SECONDS = 5.0  # between passes when no request waits; a notification star
 _VERIFICATIONS = 10  # how often one pass decides before it gives up: each time the cloud has been asked for more
 _VERDICT_SECONDS = 0.3  # how old a verdict may be when a VM is noticed for the request
 _PASS_SECONDS = 0.1  # from one pass to the next: requests that come in between are decided about together
+_AT_ONCE = 0.001  # the seconds to a pass for requests that the last one did not decide about
 
 T = TypeVar("T")
 
@@ -87,6 +86,7 @@ class Scheduler:
         self._world_cache = world_cache
         self._snapshots = snapshots
         self._planned = planned
+        self.max_waiting = world_cache.max_waiting  # requests of one owner in the queue
         self._queue: Queue | None = None  # as the last pass that decided found it ...
         self._again_at = 0.0  # ... and when a pass is made though nothing has changed
         #: Requests that wait for capacity, as of the last pass.
@@ -100,9 +100,9 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            waiting = await self._pass()
+            seconds = await self._pass()
             self._runtime.mark_ready("scheduler")
-            await wait_for_wakeup(self._wakeup, waiting or _POLL_SECONDS)
+            await wait_for_wakeup(self._wakeup, seconds or _POLL_SECONDS)
             if self.waiting:
                 await asyncio.sleep(began + _PASS_SECONDS - loop.time())
                 self._wakeup.clear()
@@ -111,13 +111,14 @@ class Scheduler:
         """Decide for all requests that waited before the cloud was read. Returns the seconds to the next pass, 0 when
         no request waits."""
         queue = await self._runtime.offload(waiting_queue)
-        self.waiting = len(queue.ids)
+        self.waiting = len(queue.ids) + (self._world_cache.queued if queue.backlog else 0)
         left = self._again_at - time.monotonic()
-        if not queue.ids or (queue == self._queue and left > 0):
-            return left if queue.ids else 0
+        if not queue or (queue == self._queue and left > 0):
+            return left if queue else 0
         take = functools.partial(self._snapshots.quick_snapshot, hosts=queue.hosts)
+        traits = queue.traits | self._world_cache.queued_traits
         try:
-            done = await self._verified(take, queue.traits, self._decide_and_apply, queue.ids)
+            done = await self._verified(take, traits, self._decide_and_apply, queue.ids)
         except ChangedMeanwhile as changed:
             log.info("the plan for %s is made again: %s changed meanwhile", *changed.args)
             return self._timing.pass_while_waiting
@@ -126,7 +127,7 @@ class Scheduler:
         self._queue, self._again_at = queue.with_noticed(done.noticed), time.monotonic() + done.wait
         if done.acts:
             self._wake()
-        return done.wait
+        return _AT_ONCE if done.again else done.wait
 
     async def _verified(
         self,
@@ -176,14 +177,15 @@ class Scheduler:
             if stale := find_stale_commitments(view):
                 clean_up(work, stale)
                 return None
-            rows = rows_in_order(view, ids)
-            knowledge = knowledge_of(rows, view, snapshot, work.now, self._timing)
-            waiting = waiting_requests(rows, view, knowledge)
-            plan = decide_all(waiting, view.world, knowledge)
+            turns = turns_of(view, ids, snapshot.began, work.now)
+            knowledge = knowledge_of(turns, view, snapshot, work.now, self._timing, self.max_waiting)
+            plan = decide_all(waiting_requests(turns, view, knowledge), view.world, knowledge)
             if isinstance(plan, Settle) and _more_wait(view, ids):
                 return Commit((), False, plan.seconds)  # the next pass plans for them too
             if isinstance(plan, Commit):
-                apply(work, plan, {row.id: row for row in rows}, self._grace, self._world_cache.evidence_hours)
+                rows = rows_of(plan, turns)
+                positions = view.backlog.positions(plan, rows, work.now)
+                apply(work, plan, rows, self._grace, self._world_cache.evidence_hours, positions)
             return plan
 
     def _prepare(self, snapshot: Snapshot) -> None:
@@ -193,9 +195,11 @@ class Scheduler:
     def _at(self, snapshot: Snapshot, now: datetime) -> AbstractContextManager[View]:
         return self._world_cache.at(snapshot, now, self._cloud.mode == "operator")
 
-    async def preview(self, columns: dict[str, Any], client: str) -> dict[str, Any]:
-        """What would be decided now for this request of a client, from the same facts of the cloud as for a real one.
-        Writes nothing. Raises TooManyRequests, and what the cloud raises."""
+    async def preview(
+        self, columns: dict[str, Any], client: str, owner: str = "", waits: Waits = Waits()
+    ) -> dict[str, Any]:
+        """What would be decided now for this request of a client, from the same facts of the cloud as for a real one;
+        `owner`: the id of the principal. Writes nothing. Raises TooManyRequests, and what the cloud raises."""
         boot = columns["boot"]
         request = Request(
             "",
@@ -206,6 +210,10 @@ class Scheduler:
             traits=traits_in(boot),
             requirements=requirements_in(boot),
             conditions=tuple(boot["conditions"]),
+            owner=owner,
+            priority=columns["priority"],
+            may_wait=waits.seconds > 0,
+            patient=waits.patience > 0,
         )
         found = await self._verified(
             self._snapshots.full_snapshot,
@@ -218,34 +226,40 @@ class Scheduler:
             raise CloudUnavailable("the cloud's hosts change too quickly to say; try again")
         return found
 
-    def _foresee(self, waiting: WaitingRequest, snapshot: Snapshot) -> dict[str, Any] | Verify:
+    def _foresee(self, waits: WaitingRequest, snapshot: Snapshot) -> dict[str, Any] | Verify:
         """The preview of this request, or what has to be verified first."""
         with reading(), self._at(snapshot, vms.clock()) as view:
-            world, boot, now = view.world, waiting.boot, vms.clock()
+            world, boot, now = view.world, waits.boot, vms.clock()
             cooling = ledger.cooldowns().get((boot["flavor_id"], boot["image_id"]), {})
-            request = replace(waiting.request, cooling=cooling)
-            waiting = with_precedents(
-                replace(waiting, request=request), request_classes.history(now, [request.conditions])
-            )
-            request, verdict = waiting.request, snapshot.verified.verdicts.get(waiting.key)
+            request = replace(waits.request, cooling=cooling, came=now.timestamp())
+            waits = with_precedents(replace(waits, request=request), request_classes.history(now, [request.conditions]))
+            request, verdict = waits.request, snapshot.verified.verdicts.get(waits.key)
             networks = networks_of([boot] if verdict else [], snapshot.verified, view)
-            decision = by_verdict(waiting, decide(request, world), world, verdict, networks)
+            turn, ahead, overtaken = before_in_queue(request, view, now)
+
+            def decided(request: Request) -> Decision:
+                found = by_verdict(waits, overtaken.decide(request, turn, world), world, verdict, networks)
+                return or_queued(request, found, queued=view.backlog.lanes.of_owner, most=self.max_waiting)
+
+            def shown(decision: Decision) -> dict[str, Any]:
+                return preview(decision, world.vms, self._grace.total_seconds(), 1 + ahead)
+
+            decision = decided(request)
             what = unverified_facts(request, decision, world, snapshot.verified)
-            refused = isinstance(decision, Refuse)  # in earnest Nova is not asked about it either
+            refused = isinstance(decision, (Refuse, Queued))  # in earnest Nova is not asked about it either
             if verdict is None and not refused:  # in earnest the create would show it, if no VM is evicted
-                return Verify(what | Verification(boots={waiting.key: boot}))
+                return Verify(what | Verification(boots={waits.key: boot}))
             if what:
                 return Verify(what)
             if verdict and verdict.unanswered and not refused:
                 raise CloudUnavailable(f"the cloud does not say whether it takes the request: {verdict.unanswered}")
             if verdict and verdict.objection and not refused:
                 decision = Refuse(verdict.objection.error, verdict.objection.message)
-            shown = preview(decision, world.vms, self._grace.total_seconds())
+            answer = shown(decision)
             if isinstance(decision, Place) and not world.operator:
                 # The cloud alone knows whether a host has the capacity; what it would cost if none has is known.
-                full = by_verdict(waiting, decide(if_refused(request), world), world, verdict, networks)
-                shown["if_no_host_has_room"] = preview(full, world.vms, self._grace.total_seconds())
-            return shown
+                answer["if_no_host_has_room"] = shown(decided(if_refused(request)))
+            return answer
 
     async def capacity(self, flavors: Sequence[Flavor]) -> dict[str, Any]:
         """The capacity as clients see it."""
@@ -264,15 +278,16 @@ class Scheduler:
 
         def of(snapshot: Snapshot) -> dict[str, Any]:
             with reading(), self._at(snapshot, vms.clock()) as view:
-                return capacity_of(view.world, requests)
+                count, vcpus, oldest = waiting.totals()
+                queue = {"count": count, "vcpus": vcpus, "oldest": instant(oldest)}
+                return {**capacity_of(view.world, requests), "waiting": queue}
 
         return {"mode": self._cloud.mode, **await self._read(frozenset(named), of)}
 
 
 def _more_wait(view: View, ids: frozenset[str]) -> bool:
     """True when requests that a plan can be for have come, or come back refused, since this pass read the queue."""
-    pending = view.rows.in_states(State.PENDING)
-    return any(row.id not in ids and not row.is_preemptible for row in pending)
+    return any(not view.rows[row_id].is_preemptible for row_id in view.backlog.undecided - ids)
 
 
 def _settled(snapshot: Snapshot, seconds: float) -> Snapshot:

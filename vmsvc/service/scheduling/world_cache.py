@@ -15,6 +15,7 @@ from vmsvc.domain.host import Host
 from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.host_index import IndexedWorld
+from vmsvc.service.scheduling.backlog import Backlog
 from vmsvc.service.scheduling.snapshot import Snapshot
 from vmsvc.service.scheduling.world_builder import CloudChanges, Commitments, WorldBuilder
 from vmsvc.store import evidence, ledger
@@ -27,11 +28,12 @@ _LOSSES_SECONDS = 86400  # for so long an eviction makes the next of its owner's
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a decision rests on: the world, the rows that it was built from, and all open reservations."""
+    """What a decision rests on: the world, the rows that it was built from, all open reservations, and the queue."""
 
     world: IndexedWorld
     rows: VmCache[VmRow]
     reservations: Sequence[Reservation]
+    backlog: Backlog
 
 
 class WorldCache:
@@ -42,14 +44,26 @@ class WorldCache:
         self._turn = threading.Lock()
         self._rows = VmCache(VmRow)
         self._changed: set[str] = set()
+        self._backlog = Backlog()
         self._builder = WorldBuilder(policy)
         self.evidence_hours = policy.evidence_hours
+        self.max_waiting = policy.max_waiting
         self._growing = GrowingWorld()
 
     def add_changes(self, servers: Mapping[str, Server | None], hosts: Mapping[str, Host | None]) -> None:
         """Keep what changed in the cloud, as of one moment, for the decisions from now on; None for what has gone. May
         be called at any time."""
         self._builder.add_changes(CloudChanges(servers, hosts))
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait in the queue, as of the last reading."""
+        return len(self._backlog.lanes)
+
+    @property
+    def queued_traits(self) -> frozenset[str]:
+        """The traits that these name."""
+        return self._backlog.traits
 
     @contextmanager
     def at(self, snapshot: Snapshot, now: datetime, operator: bool) -> Iterator[View]:
@@ -58,7 +72,9 @@ class WorldCache:
         with self._turn:
             # Rows before reservations: a request that has just become ACTIVE would otherwise seem to hold a
             # reservation for which no request waits.
-            self._changed |= self._rows.update(now)
+            changed = self._rows.update(now)
+            self._changed |= changed
+            self._backlog.update(self._rows, changed)
             commitments = Commitments(
                 now,
                 ledger.open_reservations(),
@@ -68,7 +84,7 @@ class WorldCache:
             )
             world = self._updated(snapshot, commitments, operator)
             with world.trial():
-                yield View(world, self._rows, commitments.reservations)
+                yield View(world, self._rows, commitments.reservations, self._backlog)
             self._growing.has(len(world.vms) + len(world.hosts))
 
     def _updated(self, snapshot: Snapshot, commitments: Commitments, operator: bool) -> IndexedWorld:
@@ -84,6 +100,6 @@ class WorldCache:
                 removed=frozenset(snapshot.watch.removed),
             )
         except BaseException:  # the world may be half up to date: build it from nothing
-            self._rows = VmCache(VmRow)
+            self._rows, self._backlog = VmCache(VmRow), Backlog()
             self._builder.forget()
             raise

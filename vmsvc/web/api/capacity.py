@@ -127,8 +127,18 @@ class FlavorCapacity(OpenObject):
     )
 
 
+class WaitingView(OpenObject):
+    """The queue: the requests that wait for capacity."""
+
+    count = fields.Integer(required=True, metadata={"description": "how many wait"})
+    vcpus = fields.Integer(required=True, metadata={"description": "the vCPUs that they need together"})
+    oldest = fields.DateTime(
+        required=True, allow_none=True, metadata={"description": "when the oldest of them came; null: none waits"}
+    )
+
+
 class CapacityView(OpenObject):
-    """Mode, quota, hosts, and how many more VMs of each flavor fit."""
+    """Mode, quota, hosts, how many more VMs of each flavor fit, and how many wait."""
 
     mode = fields.String(
         required=True,
@@ -140,6 +150,7 @@ class CapacityView(OpenObject):
     flavors = fields.List(
         fields.Nested(FlavorCapacity), required=True, metadata={"description": "how many of each flavor fit"}
     )
+    waiting = fields.Nested(WaitingView, required=True)
 
 
 class UsageQuery(Schema):
@@ -256,12 +267,14 @@ class CapacityHandler(ApiHandler):
                     }
                 ],
                 "flavors": [{"name": "m1.tiny", "vcpus": 1, "ram": 512, "fits_now": 0, "fits_after_evictions": 4}],
+                "waiting": {"count": 2, "vcpus": 3, "oldest": "2026-11-23T11:59:58.000Z"},
             },
         ),
         errors=(CloudError, Timeout),
     )
     async def get(self) -> None:
-        """Show mode, quota, hosts, and how many VMs of each flavor fit now and after evictions."""
+        """Show mode, quota, hosts, how many VMs of each flavor fit now and after evictions, and how many requests wait
+        in the queue."""
         self.finish(await self.commands.capacity())
 
 

@@ -19,6 +19,8 @@ MAX_METADATA = 120
 OWN_PREFIX = "vmsvc_"
 MAX_USER_DATA = 65535
 MAX_SEQ = 2**63 - 1
+#: Seconds that a request may wait: a week.
+MAX_WAIT = 604_800
 
 #: An id of a VM, the cloud's or vmsvc's own: a UUID as both write it. Nothing else may become a part of an address in
 #: the cloud's API, where `detail`, for example, has a meaning of its own.
@@ -118,6 +120,38 @@ class CreateVmSchema(Schema):
             "value of the group's VMs counts"
         },
     )
+
+    wait_seconds = StrictInteger(
+        validate=validate.Range(0, MAX_WAIT),
+        metadata={
+            "description": "without capacity the request waits in the queue for so long after it came",
+            "default": 0,
+        },
+    )
+    fallback_after_seconds = StrictInteger(
+        validate=validate.Range(0, MAX_WAIT),
+        metadata={
+            "description": "preemptible, at most `wait_seconds`: a request that still waits then goes on as a standard "
+            "one, for which VMs may be evicted"
+        },
+    )
+    patience_seconds = StrictInteger(
+        validate=validate.Range(0, MAX_WAIT),
+        metadata={
+            "description": "standard: nobody is evicted for it before so long after it came; it waits at least so long",
+            "default": 0,
+        },
+    )
+
+    @validates_schema
+    def _waits_make_sense(self, data: dict[str, Any], **_: Any) -> None:
+        preemptible, fallback = data.get("is_preemptible"), data.get("fallback_after_seconds")
+        if fallback is not None and preemptible is False:
+            raise ValidationError("Is for preemptible VMs: a standard one is one already.", "fallback_after_seconds")
+        if fallback is not None and not fallback <= data.get("wait_seconds", 0) > 0:
+            raise ValidationError("Needs wait_seconds, and must not be more.", "fallback_after_seconds")
+        if data.get("patience_seconds") and preemptible:
+            raise ValidationError("Is for standard VMs: nobody is evicted for a preemptible one.", "patience_seconds")
 
     @validates_schema
     def _budgets_have_a_group(self, data: dict[str, Any], **_: Any) -> None:

@@ -119,6 +119,7 @@ class VmsHandler(ApiHandler):
         examples=(
             ("standard", {"is_preemptible": False}),
             ("preemptible", {"is_preemptible": True, "name": "batch-7", "flavor": "m1.small", "priority": 10}),
+            ("a deadline for capacity", {"is_preemptible": True, "wait_seconds": 3600, "fallback_after_seconds": 1800}),
         ),
         errors=(413, 415, QuotaExceeded, NoCapacity, Conflict, IdempotencyMismatch, CloudError, Timeout),
     )
@@ -126,11 +127,12 @@ class VmsHandler(ApiHandler):
         """Create a standard or a preemptible VM.
 
         Waits for the outcome unless `Prefer` says otherwise; 202 means that it is not known yet. For a standard VM
-        that does not fit the service evicts preemptible ones, after their notice.
+        that does not fit the service evicts preemptible ones, after their notice. A request with `wait_seconds` that
+        finds no capacity waits in the queue until then.
         """
         query, request, key = self.query(CreateVmQuery), create_request_of(self.json_body()), self.idempotency_key()
         if query["dry_run"] == "true":
-            self.finish(await self.commands.dry_run(request, client=self.client))
+            self.finish(await self.commands.dry_run(request, client=self.client, principal=self.principal))
             return
         vm_id = await self.commands.create(request, client=self.client, idempotency_key=key, principal=self.principal)
         outcome = await self.while_connected(self.commands.outcome(vm_id, self.timeout))

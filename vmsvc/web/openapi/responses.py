@@ -26,6 +26,7 @@ VM = {
     "owner": "anonymous",
     "evict_at": None,
     "acknowledged_at": None,
+    "wait_until": None,
 }
 #: The same VM without what the cloud says of it, as creates and deletes answer it and events carry it.
 ROW = {name: value for name, value in VM.items() if name != "links"} | {
@@ -156,6 +157,15 @@ class VmView(OpenObject):
         allow_none=True,
         metadata={"description": "when its owner or its guest acknowledged the notice, which ends it early"},
     )
+    wait_until = fields.DateTime(
+        allow_none=True, metadata={"description": "until when it waits, or waited, for capacity; null: not at all"}
+    )
+    position = fields.Integer(
+        allow_none=True,
+        metadata={
+            "description": "of a request without a server: its position in the queue, 1 is next; null: it is not there"
+        },
+    )
     message = fields.String(
         metadata={"description": "of a VM that is built: since when; of a request that failed: why"}
     )
@@ -204,7 +214,8 @@ class BinSchema(OpenObject):
 
 
 class Plan(OpenObject):
-    """What would happen: placed at once, placed after evictions, waiting for capacity that is freed now, or refused."""
+    """What would happen: placed at once, placed after evictions, waiting (for capacity that is freed now, or in the
+    queue), or refused."""
 
     result = fields.String(
         required=True,
@@ -218,6 +229,9 @@ class Plan(OpenObject):
         metadata={"description": "the ids of the VMs that would be evicted, in that order"},
     )
     host = fields.String(allow_none=True, metadata={"description": "the host of the VM; null: the cloud chooses"})
+    position = fields.Integer(
+        metadata={"description": "of `waits` in the queue: the position it would have, 1 is next"}
+    )
     error = fields.String(metadata={"description": "of `refused`: the slug that a create would end with"})
     bin = fields.Nested(BinSchema, metadata={"description": "of `evicts`, and of `waits` when capacity is being freed"})
     grace_seconds = fields.Float(metadata={"description": "of `evicts`: the victims' notice"})
@@ -274,7 +288,18 @@ class EventData(OpenObject):
             "missing when nobody did"
         }
     )
-    reason = fields.String(allow_none=True, metadata={"description": "a sentence that says why"})
+    reason = fields.String(
+        allow_none=True,
+        metadata={"description": "a sentence that says why; of `failed`, `deadline`: it waited as long as it was to"},
+    )
+    position = fields.Integer(metadata={"description": "of `queued`: its position in the queue at that moment"})
+    wait_until = fields.DateTime(
+        allow_none=True, metadata={"description": "of `queued` and `fell_back`: until when it waits for capacity"}
+    )
+    why = fields.String(metadata={"description": "of `queued`: what it lacks, in words"})
+    message = fields.String(
+        metadata={"description": "of `failed` with the reason `deadline`: a sentence that says why"}
+    )
     evict_at = fields.DateTime(
         metadata={
             "description": "of `noticed`; a second `noticed` has a later one when the "
