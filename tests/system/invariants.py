@@ -40,6 +40,7 @@ def of_the_database(database: Database) -> None:
     """Those that the database alone shows."""
     _ledger_is_closed(database)
     _history_is_legal(database)
+    lineages_hold(database)
     _evictions_are_accounted_for(database)
     the_queue_is_sound(database)
 
@@ -166,3 +167,28 @@ def _evictions_are_accounted_for(database: Database) -> None:
     assert not unexplained, database.rows("SELECT * FROM eviction")
     assert not database.rows("SELECT vm_id FROM eviction WHERE reprieved_at IS NULL GROUP BY vm_id HAVING count(*) > 1")
     assert not database.rows("SELECT request_vm_id FROM eviction GROUP BY request_vm_id HAVING max(round) > 2")
+
+
+def lineages_hold(database: Database) -> None:
+    """Never two VMs of a lineage at once, never one more than it may have, none after its end, each attempt once."""
+    lines: dict[str, list[dict]] = defaultdict(list)
+    for row in database.rows("SELECT * FROM vm WHERE lineage_id IS NOT NULL ORDER BY lineage_id, attempt"):
+        lines[row["lineage_id"]].append(row)
+    lineages = {row["id"]: row for row in database.rows("SELECT * FROM lineage")}
+    assert lines.keys() == lineages.keys()
+    for lineage_id, members in lines.items():
+        lineage = lineages[lineage_id]
+        assert [row["attempt"] for row in members] == list(range(len(members))), members
+        assert [row["restart_of"] for row in members] == [None, *(row["id"] for row in members[:-1])], members
+        assert members[0]["id"] == lineage_id and all(row["state"] == "evicted" for row in members[:-1]), members
+        restarts = sum(row["attempt"] > 0 and row["launched_at"] is not None for row in members)
+        assert restarts <= lineage["restarts"] <= lineage["max_restarts"], lineage
+        living = [row for row in members if row["ended_at"] is None]
+        assert bool(living) == (lineage["ended_at"] is None), (lineage, members)
+        for before, after in zip(members, members[1:]):
+            assert before["ended_at"] <= after["created_at"]
+            assert after["name"] == before["name"] and after["flavor"] == before["flavor"]
+        if lineage["ended_at"] is not None:
+            assert all(row["created_at"] <= lineage["ended_at"] for row in members), (lineage, members)
+        kept = {row["id"] for row in members if (row["boot"] or {}).get("user_data")}
+        assert kept <= {row["id"] for row in living}, "user data are kept for the VM that is there alone"

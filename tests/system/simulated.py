@@ -93,6 +93,16 @@ class Sim:
         """The user metadata in the guest's meta_data.json."""
         return self.call("GET", f"/metadata/{server_id}/openstack/latest/meta_data.json").get("meta", {})
 
+    def made_with(self, server_id: str) -> dict:
+        """What a server was made with, as the cloud shows it to an admin."""
+        server = self._as("admin", "GET", f"/compute/v2.1/servers/{server_id}")["server"]
+        return {
+            "flavor": server["flavor"]["original_name"],
+            "image": server["image"],
+            "user_data": server["OS-EXT-SRV-ATTR:user_data"],
+            "key_name": server["key_name"],
+        }
+
     def power_off(self, server_id: str) -> None:
         """The guest halts itself."""
         self.change(server_id, power="off")

@@ -23,6 +23,9 @@ MARK = "vmsvc_id"
 #: The rest of our mark: the deployment that made the server, and its kind (standard or preemptible), which `adopt`
 #: needs when the row is lost.
 OWNER, KIND = "vmsvc_deployment", "vmsvc_kind"
+#: Of a VM that is started again after evictions: how often it was, and the id of its lineage. By these a guest finds
+#: what an earlier VM of the lineage saved.
+RESTARTS, ORIGIN = "vmsvc_restarts", "vmsvc_origin"
 #: The notice that a guest reads: the metadata keys that say when its VM is evicted, and why. The second one may be
 #: missing.
 EVICT_AT, EVICT_REASON = "vmsvc_evict_at", "vmsvc_evict_reason"

@@ -8,7 +8,7 @@ import asyncio
 
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache
-from vmsvc.cloud.port import KIND, MARK, OWNER, BootSpec, Cloud, Server
+from vmsvc.cloud.port import KIND, MARK, ORIGIN, OWNER, RESTARTS, BootSpec, Cloud, Server
 from vmsvc.domain.errors import CloudError, Conflict, Forbidden, Garbled, InvalidRequest, OutcomeUnknown, QuotaExceeded
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
@@ -36,7 +36,8 @@ _VICTIMS_POLL_SECONDS = 0.05  # ... and reads the record this often
 def marks(row: Vm, deployment: str) -> dict[str, str]:
     """The metadata that every server of ours carries. It does not name the owner: guests and the whole project can read
     it."""
-    return {MARK: row.id, OWNER: deployment, KIND: KINDS[row.is_preemptible]}
+    of_lineage = {RESTARTS: str(row.attempt), ORIGIN: row.lineage_id} if row.lineage_id else {}
+    return {MARK: row.id, OWNER: deployment, KIND: KINDS[row.is_preemptible], **of_lineage}
 
 
 class CreateRefused(Exception):

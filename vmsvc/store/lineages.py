@@ -1,0 +1,86 @@
+"""Lineages: a preemptible VM and those that are started again after it.
+
+Whoever starts a successor or ends a lineage locks the lineage's row first, before any row of its VMs. So a DELETE in
+the moment of a restart comes before the restart, and there is none, or after it, and ends the successor.
+"""
+
+from vmsvc.domain.lifecycle import FINAL, State
+from vmsvc.domain.lineage import FALLBACK_HOURS, RESTART, Terms
+from vmsvc.store.db import Unit
+from vmsvc.store.models import Lineage, Vm, seconds_from_now
+
+_FINAL = [str(state) for state in FINAL]
+
+
+def begin(work: Unit, origin: str, owner: str, owner_id: str, terms: Terms) -> None:
+    """Write the lineage of a VM that is to be started again; the VM's own row is written after it."""
+    Lineage.insert(
+        id=origin,
+        owner=owner,
+        owner_id=owner_id,
+        on_eviction=RESTART,
+        max_restarts=terms.max_restarts,
+        restart_within_seconds=terms.restart_within_seconds,
+        fallback_after_evictions=terms.fallback_after_evictions,
+        keep_address=terms.keep_address,
+        restarts=0,
+        short_lives=0,
+        created_at=work.now,
+    ).execute()
+
+
+def lock(lineage_id: str) -> Lineage:
+    """The row, locked to the end of the transaction. Raises Lineage.DoesNotExist."""
+    found: Lineage = Lineage.select().where(Lineage.id == lineage_id).for_update().get()
+    return found
+
+
+def terms_of(lineage: Lineage) -> Terms:
+    """What its owner asked for."""
+    return Terms(
+        lineage.max_restarts,
+        lineage.restart_within_seconds,
+        lineage.fallback_after_evictions,
+        lineage.keep_address,
+    )
+
+
+def restarts_vms(lineage: Lineage) -> bool:
+    """True while its VM is started again after an eviction."""
+    return lineage.ended_at is None and lineage.on_eviction == RESTART
+
+
+def end(work: Unit, lineage: Lineage, reason: str) -> None:
+    """No VM of it is started from now on. `reason`: the first one counts."""
+    if lineage.ended_at is None:
+        Lineage.update(ended_at=work.now, end_reason=reason).where(Lineage.id == lineage.id).execute()
+
+
+def change(lineage: Lineage, **changes: object) -> None:
+    """Change columns of a lineage whose row is locked."""
+    Lineage.update(**changes).where(Lineage.id == lineage.id).execute()
+
+
+def living(lineage_id: str) -> Vm | None:
+    """The VM of it that has not ended, locked. PostgreSQL allows one."""
+    found: Vm | None = Vm.select().where(Vm.lineage_id == lineage_id, Vm.state.not_in(_FINAL)).for_update().first()
+    return found
+
+
+def newest(origin: str) -> Vm | None:
+    """The last VM of the lineage with this id; None when there is no such lineage."""
+    found: Vm | None = Vm.select().where(Vm.lineage_id == origin).order_by(Vm.attempt.desc()).first()
+    return found
+
+
+def successor_of(vm_id: str) -> Vm | None:
+    """The VM that was started after this one; None when there is none."""
+    found: Vm | None = Vm.select().where(Vm.restart_of == vm_id).first()
+    return found
+
+
+def evictions_lately(lineage_id: str) -> int:
+    """How many VMs of it were evicted within FALLBACK_HOURS."""
+    since = seconds_from_now(-3600 * FALLBACK_HOURS)
+    evicted = Vm.lineage_id == lineage_id, Vm.state == str(State.EVICTED), Vm.ended_at > since
+    return int(Vm.select().where(*evicted).count())
