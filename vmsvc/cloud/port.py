@@ -23,6 +23,8 @@ MARK = "vmsvc_id"
 #: The rest of our mark: the deployment that made the server, and its kind (standard or preemptible), which `adopt`
 #: needs when the row is lost.
 OWNER, KIND = "vmsvc_deployment", "vmsvc_kind"
+#: The values of KIND, by `is_preemptible`.
+KINDS = {True: "preemptible", False: "standard"}
 #: Of a VM that is started again after evictions: how often it was, and the id of its lineage. By these a guest finds
 #: what an earlier VM of the lineage saved.
 RESTARTS, ORIGIN = "vmsvc_restarts", "vmsvc_origin"

@@ -8,7 +8,8 @@ from vmsvc.domain.events import instant
 
 #: The values of `on_eviction`.
 END, RESTART = "end", "restart"
-#: Why a request of a lineage failed, as `reason` of the event, and why the lineage ended.
+#: Why a request failed that a lineage would have gone on with, and why one whose time to wait was over: the `reason` of
+#: the event.
 RESTARTS_USED_UP, DEADLINE = "restarts_used_up", "deadline"
 MAX_RESTARTS, RESTART_WITHIN_SECONDS = 5, 86400  # the defaults
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vmsvc.cloud.cache.server_cache import ServerCache
-from vmsvc.cloud.port import SERVICE, Cloud, Server, working_for
+from vmsvc.cloud.port import KIND, KINDS, SERVICE, Cloud, Server, working_for
 from vmsvc.domain.acceptance import is_peculiar, no_address
 from vmsvc.domain.errors import (
     CloudError,
@@ -22,6 +22,7 @@ from vmsvc.domain.errors import (
     InvalidRequest,
     NotFound,
     TooManyRequests,
+    VmsvcError,
 )
 from vmsvc.domain.events import view
 from vmsvc.domain.flavors import quota_request, traits_of
@@ -41,6 +42,7 @@ from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.scheduler import Scheduler
 from vmsvc.service.scheduling.verdicts import Verdicts
 from vmsvc.service.usage import SharesCache
+from vmsvc.service.vm_changes import change_vm
 from vmsvc.store import intents, ledger, lineages, outbox, vms, waiting
 from vmsvc.store.db import SHOW_SECONDS, Unit, connected, reading, unit
 from vmsvc.store.models import Vm
@@ -283,6 +285,24 @@ class Commands:
         self._wake()
         return vm_id
 
+    async def change(
+        self, ref: str, *, ends_restarts: bool, is_preemptible: bool | None, principal: Principal = ANYBODY
+    ) -> dict[str, Any]:
+        """Change a VM, or end its restarts; its view then. See `service.vm_changes`. Raises NotFound, Forbidden,
+        Conflict."""
+        mark = self._server_cache.mark_of(ref)
+        row = await self._runtime.offload(
+            change_vm, ref, mark, principal, ends_restarts=ends_restarts, is_preemptible=is_preemptible
+        )
+        self._wake()
+        self._list_cache.invalidate()
+        if is_preemptible is not None and row.cloud_id:
+            try:
+                await self._cloud.set_metadata(row.cloud_id, {KIND: KINDS[row.is_preemptible]})
+            except VmsvcError as error:
+                log.info("vm %s: its kind is not in the metadata yet: %s", row.id, error.message)
+        return {**view(vms.row_of(row)), **await self._runtime.offload(_restarts_view, row)}
+
     async def vms(self) -> ListPage:
         """As JSON every server of the project as the cloud has it, and the requests that have no server yet; with the
         seq of the newest event that this list certainly includes. The list agrees with every outcome that this replica
@@ -300,16 +320,17 @@ class Commands:
         state = State(row.state)
         if state in (State.DELETED, State.EVICTED, State.LOST):
             raise NotFound(await self._runtime.offload(_end_of, row, ref))
+        restarts = await self._runtime.offload(_restarts_view, row) if row.lineage_id else vm_view.restarts_view(None)
         server_id = row.cloud_id or (ref if ref != row.id else None)
         if not server_id or state is State.FAILED:
             position = await self._runtime.offload(self._position, row) if row.queued_why is not None else None
-            return vm_view.request_view(vms.row_of(row), position)
+            return vm_view.request_view(vms.row_of(row), position) | restarts
         try:
-            return vm_view.server_view(await self._cloud.server(server_id), vms.row_of(row))
+            return vm_view.server_view(await self._cloud.server(server_id), vms.row_of(row)) | restarts
         except NotFound:
             # What becomes of it is not written yet: this try to build it has failed, or it is started again.
             if state is State.BUILDING or (state is State.EVICTING and row.lineage_id):
-                return vm_view.request_view(vms.row_of(row))
+                return vm_view.request_view(vms.row_of(row)) | restarts
             raise
 
     def _position(self, row: Vm) -> int | None:
@@ -403,6 +424,11 @@ def _shown_row(ref: str, mark: str | None) -> Vm | None:
     """The VM that a client means: of a lineage that it names by its origin, the newest."""
     with reading():
         return lineages.newest(ref) or vms.get(ref, mark=mark)
+
+
+def _restarts_view(row: Vm) -> dict[str, Any]:
+    with connected():
+        return vm_view.restarts_view(lineages.of(row.lineage_id) if row.lineage_id else None)
 
 
 def _end_of(row: Vm, ref: str) -> str:

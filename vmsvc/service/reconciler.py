@@ -94,7 +94,8 @@ class Reconciler:
         for row, missing in wrong[:_MAX_CALLS]:
             self._marked_at[row.server_id] = now
             log.warning(
-                "vm %s of %s: %s of its server %s was removed or changed in the cloud; restoring it",
+                "vm %s of %s: %s of its server %s was removed or changed in the cloud, or does not follow the row yet; "
+                "restoring it",
                 row.id,
                 row.principal,
                 ", ".join(missing),

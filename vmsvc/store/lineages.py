@@ -4,6 +4,8 @@ Whoever starts a successor or ends a lineage locks the lineage's row first, befo
 the moment of a restart comes before the restart, and there is none, or after it, and ends the successor.
 """
 
+from typing import Any
+
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.lineage import FALLBACK_HOURS, RESTART, Terms
 from vmsvc.store.db import Unit
@@ -35,6 +37,12 @@ def lock(lineage_id: str) -> Lineage:
     return found
 
 
+def of(lineage_id: str) -> Lineage:
+    """The row. Raises Lineage.DoesNotExist."""
+    found: Lineage = Lineage.get_by_id(lineage_id)
+    return found
+
+
 def terms_of(lineage: Lineage) -> Terms:
     """What its owner asked for."""
     return Terms(
@@ -56,7 +64,7 @@ def end(work: Unit, lineage: Lineage, reason: str) -> None:
         Lineage.update(ended_at=work.now, end_reason=reason).where(Lineage.id == lineage.id).execute()
 
 
-def change(lineage: Lineage, **changes: object) -> None:
+def change(lineage: Lineage, **changes: Any) -> None:
     """Change columns of a lineage whose row is locked."""
     Lineage.update(**changes).where(Lineage.id == lineage.id).execute()
 

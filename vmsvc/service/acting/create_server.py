@@ -8,7 +8,7 @@ import asyncio
 
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache
-from vmsvc.cloud.port import KIND, MARK, ORIGIN, OWNER, RESTARTS, BootSpec, Cloud, Server
+from vmsvc.cloud.port import KIND, KINDS, MARK, ORIGIN, OWNER, RESTARTS, BootSpec, Cloud, Server
 from vmsvc.domain.errors import CloudError, Conflict, Forbidden, Garbled, InvalidRequest, OutcomeUnknown, QuotaExceeded
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
@@ -25,7 +25,6 @@ from vmsvc.store.db import connected, unit
 from vmsvc.store.intents import Claim
 from vmsvc.store.models import Vm
 
-KINDS = {True: "preemptible", False: "standard"}
 #: How often a create is tried, over some four minutes, while each answer is one that the cloud did not write. Then the
 #: request fails: a proxy that rejects it (because of its name, say) will never let it through.
 _GARBLED_ATTEMPTS = 12

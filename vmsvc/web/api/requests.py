@@ -230,6 +230,25 @@ class CreateVmSchema(Schema):
             raise ValidationError("Must be the name of a zone alone.")
 
 
+class ChangeVmSchema(Schema):
+    """The body of `PATCH /api/v1/vm/{id}`."""
+
+    class Meta:
+        """A misspelt name is an error."""
+
+        unknown = RAISE
+
+    on_eviction = fields.String(
+        validate=validate.OneOf((END,)), metadata={"description": "`end`: it is not started again after an eviction"}
+    )
+    is_preemptible = StrictBoolean(metadata={"description": "the kind that the VM has from now on"})
+
+    @validates_schema
+    def _changes_something(self, data: dict[str, Any], **_: Any) -> None:
+        if not data:
+            raise ValidationError("Name on_eviction or is_preemptible.", "on_eviction")
+
+
 class DeleteVmSchema(Schema):
     """The optional body of `DELETE /api/v1/vm/{id}`."""
 

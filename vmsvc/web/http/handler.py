@@ -301,7 +301,7 @@ class ServerOptions(Handler):
     @functools.cache
     def methods(cls) -> list[str]:
         """The methods that some address has."""
-        return ["GET", "HEAD", "POST", "DELETE", "OPTIONS"]
+        return ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"]
 
 
 class UnknownAddress(Handler):

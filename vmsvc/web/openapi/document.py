@@ -20,7 +20,7 @@ from vmsvc.web.openapi import responses
 from vmsvc.web.openapi.operations import Operation, Response, describe
 
 JSON = "application/json"
-METHODS = ("get", "post", "delete")
+METHODS = ("get", "post", "patch", "delete")
 #: Errors of every operation, and of every operation of the API, besides its own.
 ALWAYS = (errors.VmsvcError, 413)
 COMMON = (

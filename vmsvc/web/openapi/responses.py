@@ -8,6 +8,7 @@ from marshmallow import INCLUDE, Schema, fields, validate
 
 from vmsvc.domain.evidence import LIKELY, SURE
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.lineage import END, RESTART
 
 VM = {
     "id": "6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11",
@@ -180,6 +181,13 @@ class VmView(OpenObject):
         metadata={
             "description": "of a request without a server: its position in the queue, 1 is next; null: it is not there"
         },
+    )
+    on_eviction = fields.String(
+        validate=validate.OneOf((END, RESTART)),
+        metadata={"description": "of one VM, not in lists: what follows its eviction"},
+    )
+    restarts_left = fields.Integer(
+        metadata={"description": "of one VM, not in lists: how often it may still be started again"}
     )
     message = fields.String(
         metadata={"description": "of a VM that is built: since when; of a request that failed: why"}
