@@ -139,7 +139,7 @@ def _walk(steps: list[tuple[str, str]]) -> State:
     for step in steps[1:]:
         if step in STEPS:
             assert STEPS[step] & {state, *({State.PENDING} if state is State.BUILDING else ())}, f"{step} after {state}"
-            state = State.PENDING
+            state = State.PENDING if State.PENDING in STEPS[step] else state
             continue
         sources = {state} | ({State.PENDING} if state is State.BUILDING else set())
         targets = {target for (source, target), told in MOVES.items() if source in sources and told == step}
