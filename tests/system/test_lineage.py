@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+from dataclasses import replace
 
 import pytest
 
 from tests.system.client import until
+from tests.system.timing import TIMING
 
 BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 USER_DATA = base64.b64encode(b"#!/bin/sh\necho restore\n").decode()
@@ -156,3 +158,111 @@ async def test_a_delete_while_the_vm_is_being_evicted_lets_nothing_come_after_it
     assert "restart" not in gone["data"]
     await until(lambda: not sim.servers(), "an empty cloud")
     assert len(database.rows("SELECT id FROM vm")) == 1
+
+
+@pytest.mark.parametrize("timing", [replace(TIMING, restarts_a_minute=100)], ids=["fast"])
+@pytest.mark.parametrize("hosts", [2])
+@BOTH
+@pytest.mark.gen_test(timeout=60)
+async def test_all_that_were_evicted_together_come_back_once_when_there_is_capacity_again(client, sim, database, mode):
+    if mode == "tenant":
+        sim.quota("demo", cores=8, instances=8)
+    first = await asyncio.gather(*(restartable(client, user_data=USER_DATA, name=f"vm{i}") for i in range(8)))
+    made = await asyncio.gather(*(client.create(False) for _ in range(8)))
+    assert [one.status for one in made] == [201] * 8
+    await client.wait_for_events("evict/evicted", 8)
+    waiting = await client.wait_for_events("create/queued", 8)
+    assert {event["data"]["vm"]["origin"] for event in waiting} == {vm["origin"] for vm in first}
+    assert sim.servers().keys() == {one.id for one in made}
+    await asyncio.gather(*(client.delete(one.id) for one in made))
+    successors = await asyncio.gather(*(next_of(client, vm) for vm in first))
+    assert sim.servers().keys() == {vm["id"] for vm in successors}
+    assert sorted(vm["name"] for vm in successors) == sorted(vm["name"] for vm in first)
+    assert {sim.made_with(vm["id"])["user_data"] for vm in successors} == {USER_DATA}
+    assert {vm["restarts"] for vm in successors} == {1}
+    assert len(database.rows("SELECT id FROM vm")) == 24
+
+
+@pytest.mark.parametrize("timing", [replace(TIMING, restarts_a_minute=2)], ids=["two"])
+@pytest.mark.gen_test(timeout=30)
+async def test_of_one_owner_only_so_many_are_started_again_within_a_minute(client, sim, database):
+    first = await asyncio.gather(*(restartable(client) for _ in range(3)))
+    await asyncio.gather(*(client.practise(vm["id"]) for vm in first))
+    await client.wait_for_events("evict/evicted", 3)
+    await until(lambda: len(sim.servers()) == 2, "two restarts")
+
+    def held_back() -> list:
+        return database.rows("SELECT id, queued_why FROM vm WHERE state = 'pending' AND queued_why IS NOT NULL")
+
+    (waiting,) = await until(held_back, "the third one in the queue")
+    await asyncio.sleep(1)
+    assert len(sim.servers()) == 2
+    assert (await client.show(waiting["id"])).json["position"] == 1
+    database.rows("UPDATE vm SET placed_at = placed_at - interval '1 minute' WHERE attempt > 0")
+    await until(lambda: len(sim.servers()) == 3, "the third restart")
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_a_successor_that_gets_no_capacity_in_time_ends_its_lineage(client, sim, database):
+    vm = await restartable(client, flavor="m1.large", restart_within_seconds=60)
+    standard = await client.create(False, flavor="m1.large")
+    assert standard.json["evicted"] == [vm["id"]]
+    queued = (await client.wait_for_event("create/queued"))["data"]
+    assert queued["restart_of"] == vm["vmsvc_id"] and queued["position"] == 1
+    database.rows("UPDATE vm SET wait_until = now() WHERE state = 'pending'")
+    failed = (await client.wait_for_event("create/failed"))["data"]
+    assert (failed["reason"], failed["restart_of"]) == ("deadline", vm["vmsvc_id"])
+    assert [row["end_reason"] for row in database.rows("SELECT end_reason FROM lineage")] == ["deadline"]
+    assert sim.servers().keys() == {standard.id}
+
+
+@pytest.mark.gen_test(timeout=40)
+async def test_after_so_many_evictions_within_a_day_the_next_one_is_standard(client, sim, database):
+    vm = await restartable(client, fallback_after_evictions=2, group="g")
+    for kind in (True, False):
+        age(database, vm["vmsvc_id"])
+        await client.practise(vm["id"])
+        vm = await next_of(client, vm)
+        assert vm["is_preemptible"] is kind
+    assert sim.guest_metadata(vm["id"])["vmsvc_kind"] == "standard"
+    fell = await client.wait_for_event("create/fell_back", vm["vmsvc_id"])
+    assert fell["data"]["restart_of"] == vm["restart_of"]
+    assert (await client.practise(vm["id"])).status == 403
+
+
+@pytest.mark.gen_test(timeout=40)
+async def test_a_successor_waits_out_its_pause(client, database):
+    vm = await restartable(client)
+    await client.practise(vm["id"])
+    vm = await next_of(client, vm)
+    await client.practise(vm["id"])
+    gone = await client.wait_for_event("evict/evicted", vm["id"])
+    (row,) = database.rows(
+        "SELECT id, extract(epoch FROM not_before - created_at)::float8 AS pause FROM vm WHERE attempt = 2"
+    )
+    assert 24 <= row["pause"] <= 36 and gone["data"]["restart"]["attempt"] == 2
+    await asyncio.sleep(1)
+    assert (await client.show(vm["origin"])).json["state"] == "pending"
+    database.rows("UPDATE vm SET not_before = now() WHERE id = %s", row["id"])
+    await next_of(client, vm)
+
+
+@pytest.mark.parametrize("hosts", [4])
+@pytest.mark.gen_test(timeout=60)
+async def test_a_delete_at_any_moment_is_the_end_of_it(client, sim, database):
+    """Each lineage is deleted at another moment of its eviction and its restart, from the notice on."""
+    lines = await asyncio.gather(*(restartable(client, user_data=USER_DATA) for _ in range(16)))
+
+    async def delete_after(vm: dict, seconds: float) -> None:
+        assert (await client.practise(vm["id"])).status == 202
+        await asyncio.sleep(seconds)
+        ref = vm["origin"] if round(100 * seconds) % 2 else vm["id"]
+        answer = await client.delete(ref)
+        assert answer.status == 200, answer.json
+
+    await asyncio.gather(*(delete_after(vm, 0.12 * number) for number, vm in enumerate(lines)))
+    await until(lambda: not sim.servers(), "an empty cloud", pause=0.05)
+    await asyncio.sleep(1.5)  # the guard would have started any of them by now
+    assert not sim.servers()
+    assert not database.rows("SELECT id FROM lineage WHERE ended_at IS NULL")
+    assert not database.rows("SELECT id FROM vm WHERE state NOT IN ('deleted', 'evicted')")

@@ -23,6 +23,9 @@ class Timing:
     exempt: float = 300.0  # for so long at least a VM that could not be evicted is no candidate
     #: For how long a request about which the cloud gave no answer is not rehearsed again: the first time, and at most.
     silence: tuple[float, float] = (1.0, 30.0)
+    #: A VM that was evicted is started again where there has been capacity for so long, ...
+    steady_capacity: float = 10.0
+    restarts_a_minute: int = 10  # ... and not more than so many of one owner
     #: Beyond its notice, for a victim whose guest and whose host are slow to let it go.
     removal: float = 600.0
 

@@ -321,7 +321,7 @@ class Commands:
         if state in (State.DELETED, State.EVICTED, State.LOST):
             raise NotFound(await self._runtime.offload(_end_of, row, ref))
         restarts = await self._runtime.offload(_restarts_view, row) if row.lineage_id else vm_view.restarts_view(None)
-        server_id = row.cloud_id or (ref if ref != row.id else None)
+        server_id = row.cloud_id or (ref if ref not in (row.id, row.lineage_id) else None)
         if not server_id or state is State.FAILED:
             position = await self._runtime.offload(self._position, row) if row.queued_why is not None else None
             return vm_view.request_view(vms.row_of(row), position) | restarts

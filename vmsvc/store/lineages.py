@@ -4,12 +4,15 @@ Whoever starts a successor or ends a lineage locks the lineage's row first, befo
 the moment of a restart comes before the restart, and there is none, or after it, and ends the successor.
 """
 
+from collections.abc import Collection
 from typing import Any
 
-from vmsvc.domain.lifecycle import FINAL, State
+from peewee import SQL, fn
+
+from vmsvc.domain.lifecycle import BOOTABLE, FINAL, State
 from vmsvc.domain.lineage import FALLBACK_HOURS, RESTART, Terms
 from vmsvc.store.db import Unit
-from vmsvc.store.models import Lineage, Vm, seconds_from_now
+from vmsvc.store.models import Eviction, Lineage, Vm, any_of, seconds_from_now, tuples_of
 
 _FINAL = [str(state) for state in FINAL]
 
@@ -92,3 +95,26 @@ def evictions_lately(lineage_id: str) -> int:
     since = seconds_from_now(-3600 * FALLBACK_HOURS)
     evicted = Vm.lineage_id == lineage_id, Vm.state == str(State.EVICTED), Vm.ended_at > since
     return int(Vm.select().where(*evicted).count())
+
+
+def waiting_preemptors(vm_ids: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Of these successors, those whose predecessor was evicted for a request that still waits or builds: the kind and
+    the id of the bin whose capacity was freed for it."""
+    preemptor = Vm.alias()
+    query = (
+        Vm.select(Vm.id, Eviction.bin)
+        .join(Eviction, on=(Eviction.vm_id == Vm.restart_of) & Eviction.reprieved_at.is_null())
+        .join(preemptor, on=preemptor.id == Eviction.request_vm_id)
+        .where(any_of(Vm.id, vm_ids), preemptor.state.in_([str(state) for state in BOOTABLE]))
+    )
+    return {vm_id: tuple((bin_name or " ").split(" ", 1)) for vm_id, bin_name in tuples_of(query)}
+
+
+def restarted_within(seconds: float) -> dict[str, int]:
+    """By owner's id, how many VMs that have not ended were started again within so many seconds."""
+    rows = (
+        Vm.select(fn.COALESCE(Vm.principal_id, Vm.principal), fn.COUNT(Vm.id))
+        .where(Vm.state.not_in(_FINAL), Vm.attempt > 0, Vm.placed_at > seconds_from_now(-seconds))
+        .group_by(SQL("1"))
+    )
+    return dict(tuples_of(rows))
