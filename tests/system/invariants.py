@@ -18,8 +18,10 @@ async def all_settled(database: Database, sim: Sim, seconds: float = 20.0, pause
     """Wait until nobody waits, builds or goes, no wish is left, and what is lost or left over has been seen."""
 
     def busy() -> list:
-        return database.rows("SELECT id, name, state, refusal FROM vm WHERE state NOT IN %s", _REST) + database.rows(
-            "SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL"
+        return (
+            database.rows("SELECT id, name, state, refusal FROM vm WHERE state NOT IN %s", _REST)
+            + database.rows("SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL")
+            + database.rows("SELECT id, port_id FROM lineage WHERE ended_at IS NOT NULL AND port_id IS NOT NULL")
         )
 
     try:
@@ -104,6 +106,7 @@ def left_over(database: Database, sim: Sim) -> list[str]:
     return [
         *(f"server {one}" for one in _ours(database, sim).keys() - held.keys()),
         *(f"port of {one}" for one in set(sim.ports().values()) - servers.keys()),
+        *(f"port {port} kept for no lineage" for port in _ports_without_lineage(database, sim)),
         *(f"allocation of {one}" for one in sim.allocated() - servers.keys()),
         *(f"notice in {one}" for one, server in servers.items() if EVICT_AT in server["metadata"]),
         *(
@@ -111,6 +114,12 @@ def left_over(database: Database, sim: Sim) -> list[str]:
             for row in database.rows("SELECT vm_id FROM reservation WHERE released_at IS NULL")
         ),
     ]
+
+
+def _ports_without_lineage(database: Database, sim: Sim) -> list[str]:
+    rows = database.rows("SELECT id, port_id FROM lineage WHERE ended_at IS NULL AND port_id IS NOT NULL")
+    ports = {row["id"]: row["port_id"] for row in rows}
+    return [port["id"] for origin, port in sim.kept_ports().items() if ports.get(origin) != port["id"]]
 
 
 def _history_is_legal(database: Database) -> None:

@@ -117,6 +117,24 @@ class Sim:
             port["id"]: port["device_id"] for port in self._admin("/network/v2.0/ports")["ports"] if port["device_id"]
         }
 
+    def kept_ports(self) -> dict[str, dict]:
+        """The ports that keep the address of a lineage, by its origin."""
+        every = self._admin("/network/v2.0/ports")["ports"]
+        kept = [port for port in every if port["name"].startswith("vmsvc-")]
+        assert len({port["description"] for port in kept}) == len(kept), "two ports of one lineage"
+        return {
+            port["description"]: {
+                "id": port["id"],
+                "server": port["device_id"],
+                "address": port["fixed_ips"][0]["ip_address"],
+            }
+            for port in kept
+        }
+
+    def drop_port(self, port_id: str) -> None:
+        """The port is gone."""
+        self._admin(f"/network/v2.0/ports/{port_id}", "DELETE")
+
     def allocated(self) -> set[str]:
         """Every consumer that holds room on any host."""
         providers = self._admin("/placement/resource_providers")["resource_providers"]
@@ -177,10 +195,10 @@ class Sim:
             )
         return network
 
-    def take_addresses(self, network: str, count: int, project: str = "admin") -> None:
-        """Ports that no server uses."""
-        for _ in range(count):
-            self._as(project, "POST", "/network/v2.0/ports", {"port": {"network_id": network}})
+    def take_addresses(self, network: str, count: int, project: str = "admin", **values: str) -> list[str]:
+        """Ports that no server uses; their ids."""
+        wanted = {"port": {"network_id": network, **values}}
+        return [self._as(project, "POST", "/network/v2.0/ports", wanted)["port"]["id"] for _ in range(count)]
 
     def drop_subnets(self, network: str) -> None:
         """The network has none any more."""

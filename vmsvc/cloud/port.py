@@ -215,7 +215,18 @@ class BootSpec:
     user_data: str | None = None  # base64
     availability_zone: str | None = None
     host: str | None = None
+    port_id: str | None = None  # a port that is there already, instead of a new one on the network
     networks: str = "auto"  # without a network: 'auto' (the only one there is) or 'none'
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPort:
+    """A port that vmsvc made to keep the address of a lineage. `origin`: the id of the lineage, as the port says;
+    `device_id`: the server that uses it, if one does."""
+
+    id: str
+    origin: str
+    device_id: str | None
 
 
 class Cloud(Protocol):
@@ -327,6 +338,16 @@ class Cloud(Protocol):
 
     async def ports(self, server_id: str) -> tuple[str, ...]:
         """The ids of the ports whose device is this server."""
+
+    async def create_port(self, network_id: str, name: str, origin: str) -> str:
+        """Make a port with this name that is marked with the id of a lineage, once. Returns its id. Raises
+        InvalidRequest, QuotaExceeded, Conflict (no free address), Forbidden, OutcomeUnknown (see `kept_ports`)."""
+
+    async def delete_port(self, port_id: str) -> None:
+        """Delete a port; one that is gone counts as done."""
+
+    async def kept_ports(self, name: str) -> tuple[KeptPort, ...]:
+        """The ports with this name."""
 
     async def close(self) -> None:
         """Give back sockets and threads."""

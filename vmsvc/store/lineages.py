@@ -118,3 +118,34 @@ def restarted_within(seconds: float) -> dict[str, int]:
         .group_by(SQL("1"))
     )
     return dict(tuples_of(rows))
+
+
+# ---------------------------------------------------------------- ports that keep an address
+
+
+def forget_port(vm_id: str, port_id: str) -> None:
+    """The lineage of this VM has this port no more."""
+    lineage_id = Vm.select(Vm.lineage_id).where(Vm.id == vm_id)
+    Lineage.update(port_id=None).where(Lineage.id.in_(lineage_id), Lineage.port_id == port_id).execute()
+
+
+def removable_ports() -> list[tuple[str, str]]:
+    """Lineages that have ended, with the ports that they still have; none while one of their VMs is there."""
+    there = Vm.select().where(Vm.lineage_id == Lineage.id, Vm.state.not_in(_FINAL))
+    ended = Lineage.ended_at.is_null(False), Lineage.port_id.is_null(False), ~fn.EXISTS(there)
+    return list(tuples_of(Lineage.select(Lineage.id, Lineage.port_id).where(*ended).order_by(Lineage.id)))
+
+
+def any_keeps_address() -> bool:
+    """True when a lineage keeps, or has kept, its address."""
+    return Lineage.select().where(Lineage.keep_address).exists()
+
+
+def expected_ports(lineage_ids: Collection[str]) -> dict[str, str | None]:
+    """By lineage, the port that it has; None for one that has not ended and may get its port just now."""
+    found = Lineage.select(Lineage.id, Lineage.port_id).where(
+        any_of(Lineage.id, lineage_ids),
+        Lineage.keep_address,
+        Lineage.port_id.is_null(False) | Lineage.ended_at.is_null(),
+    )
+    return dict(tuples_of(found))
