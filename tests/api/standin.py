@@ -103,6 +103,14 @@ class Service:
         row = await self.vm(ref)
         return row if self.deletes_in_time else None
 
+    async def change(
+        self, ref: str, *, ends_restarts: bool, is_preemptible: bool | None, principal: Principal = ANYBODY
+    ) -> dict:
+        """Changed at once."""
+        del principal
+        self._note("change", ref, ends_restarts, is_preemptible)
+        return await self.vm(ref)
+
     async def vms(self) -> ListPage:
         self._note("vms")
         return self.page()
@@ -181,7 +189,7 @@ class Service:
 
     def wrote(self) -> bool:
         """True when something was asked for that changes the world."""
-        return any(call[0] in ("create", "delete") for call in self.calls)
+        return any(call[0] in ("create", "change", "delete") for call in self.calls)
 
 
 class Evictions:

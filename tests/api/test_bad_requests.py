@@ -54,6 +54,28 @@ BAD_FIELDS = [
     (r'{"is_preemptible": true, "metadata": {"a": "\udfff"}}', "a"),
     (r'{"is_preemptible": true, "metadata": {"a": "x", "a": "y"}}', "a"),
     (with_field("availability_zone", "nova:host-1"), "availability_zone"),
+    *[(with_field("on_eviction", value), "on_eviction") for value in ("", "stop", "Restart", 1, True, None, [])],
+    ('{"is_preemptible": false, "on_eviction": "restart"}', "on_eviction"),
+    *[
+        (json.dumps({"is_preemptible": True, "on_eviction": "restart", name: value}), name)
+        for name, values in (
+            ("max_restarts", (-1, 1001, "1", 1.5, True, None)),
+            ("restart_within_seconds", (0, 59, 604_801, "60", None)),
+            ("fallback_after_evictions", (0, 101, "1", None)),
+            ("keep_address", (0, "true", None)),
+        )
+        for value in values
+    ],
+    *[
+        (json.dumps({"is_preemptible": True, name: value, **end}), name)
+        for name, value in (
+            ("max_restarts", 0),
+            ("restart_within_seconds", 60),
+            ("fallback_after_evictions", 1),
+            ("keep_address", True),
+        )
+        for end in ({}, {"on_eviction": "end"})
+    ],
     *[
         (with_field("user_data", value), "user_data")
         for value in ("", "#!/bin/sh", "YQ", "YQ==YQ==", "ü", "Y" * 65536, 1, None)
@@ -238,8 +260,9 @@ async def test_a_misspelt_dry_run_creates_nothing(call, service, query, field):
 )
 async def test_the_page_of_another_site_can_create_and_delete_nothing(call, service, headers):
     assert (await refused(call, service, GOOD, 403, headers=headers))["error"] == "forbidden"
-    answer = await call("DELETE", f"{VMS}/{CLOUD_1}", headers=headers)
-    assert (answer.status, answer.json["error"]) == (403, "forbidden")
+    for method, body in (("DELETE", {}), ("PATCH", {"json_body": {"is_preemptible": False}})):
+        answer = await call(method, f"{VMS}/{CLOUD_1}", headers=headers, **body)
+        assert (answer.status, answer.json["error"]) == (403, "forbidden")
     assert not service.calls
 
 

@@ -130,8 +130,8 @@ async def test_an_unknown_address_is_404_in_the_same_shape(call, path, method):
     [
         ("PUT", VMS, "GET, HEAD, POST, OPTIONS"),
         ("DELETE", VMS, "GET, HEAD, POST, OPTIONS"),
-        ("PATCH", f"{VMS}/x", "GET, HEAD, DELETE, OPTIONS"),
-        ("POST", f"{VMS}/x", "GET, HEAD, DELETE, OPTIONS"),
+        ("PUT", f"{VMS}/x", "GET, HEAD, DELETE, PATCH, OPTIONS"),
+        ("POST", f"{VMS}/x", "GET, HEAD, DELETE, PATCH, OPTIONS"),
         ("POST", "/api/v1/events", "GET, HEAD, OPTIONS"),
         ("BREW", VMS, "GET, HEAD, POST, OPTIONS"),
         ("POST", "/", "GET, HEAD, OPTIONS"),
@@ -208,6 +208,7 @@ class TestWithReaders:
         assert (await call("GET", VMS, headers={"Who": "reader"})).status == 200
         assert (await call("POST", VMS, json_body=body, headers={"Who": "reader"})).status == 403
         assert (await call("DELETE", f"{VMS}/x", headers={"Who": "reader"})).status == 403
+        assert (await call("PATCH", f"{VMS}/x", json_body=body, headers={"Who": "reader"})).status == 403
         assert not service.wrote()
         assert (await call("POST", VMS, json_body=body, headers={"Who": "member"})).status == 201
         assert service.calls[1][3] == "member"

@@ -18,6 +18,11 @@ FIELDS = (
     "min_run_seconds",
     "group",
     "max_unavailable",
+    "on_eviction",
+    "max_restarts",
+    "restart_within_seconds",
+    "fallback_after_evictions",
+    "keep_address",
     "cloud_vm_id",
     "notice_only",
 )

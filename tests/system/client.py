@@ -84,6 +84,10 @@ class Client:
         """DELETE /vm/{ref}."""
         return await self.call("DELETE", f"{API}/vm/{ref}", headers=headers)
 
+    async def change(self, ref: str, **fields) -> Answer:
+        """PATCH /vm/{ref}."""
+        return await self.call("PATCH", f"{API}/vm/{ref}", fields)
+
     async def acknowledge(self, ref: str) -> Answer:
         """POST /vm/{ref}/ack."""
         return await self.call("POST", f"{API}/vm/{ref}/ack", {})

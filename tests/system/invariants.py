@@ -18,8 +18,10 @@ async def all_settled(database: Database, sim: Sim, seconds: float = 20.0, pause
     """Wait until nobody waits, builds or goes, no wish is left, and what is lost or left over has been seen."""
 
     def busy() -> list:
-        return database.rows("SELECT id, name, state, refusal FROM vm WHERE state NOT IN %s", _REST) + database.rows(
-            "SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL"
+        return (
+            database.rows("SELECT id, name, state, refusal FROM vm WHERE state NOT IN %s", _REST)
+            + database.rows("SELECT kind, vm_id, attempts FROM intent WHERE done_at IS NULL")
+            + database.rows("SELECT id, port_id FROM lineage WHERE ended_at IS NOT NULL AND port_id IS NOT NULL")
         )
 
     try:
@@ -40,6 +42,7 @@ def of_the_database(database: Database) -> None:
     """Those that the database alone shows."""
     _ledger_is_closed(database)
     _history_is_legal(database)
+    lineages_hold(database)
     _evictions_are_accounted_for(database)
     the_queue_is_sound(database)
 
@@ -103,6 +106,7 @@ def left_over(database: Database, sim: Sim) -> list[str]:
     return [
         *(f"server {one}" for one in _ours(database, sim).keys() - held.keys()),
         *(f"port of {one}" for one in set(sim.ports().values()) - servers.keys()),
+        *(f"port {port} kept for no lineage" for port in _ports_without_lineage(database, sim)),
         *(f"allocation of {one}" for one in sim.allocated() - servers.keys()),
         *(f"notice in {one}" for one, server in servers.items() if EVICT_AT in server["metadata"]),
         *(
@@ -110,6 +114,12 @@ def left_over(database: Database, sim: Sim) -> list[str]:
             for row in database.rows("SELECT vm_id FROM reservation WHERE released_at IS NULL")
         ),
     ]
+
+
+def _ports_without_lineage(database: Database, sim: Sim) -> list[str]:
+    rows = database.rows("SELECT id, port_id FROM lineage WHERE ended_at IS NULL AND port_id IS NOT NULL")
+    ports = {row["id"]: row["port_id"] for row in rows}
+    return [port["id"] for origin, port in sim.kept_ports().items() if ports.get(origin) != port["id"]]
 
 
 def _history_is_legal(database: Database) -> None:
@@ -138,7 +148,7 @@ def _walk(steps: list[tuple[str, str]]) -> State:
     for step in steps[1:]:
         if step in STEPS:
             assert STEPS[step] & {state, *({State.PENDING} if state is State.BUILDING else ())}, f"{step} after {state}"
-            state = State.PENDING
+            state = State.PENDING if State.PENDING in STEPS[step] else state
             continue
         sources = {state} | ({State.PENDING} if state is State.BUILDING else set())
         targets = {target for (source, target), told in MOVES.items() if source in sources and told == step}
@@ -166,3 +176,28 @@ def _evictions_are_accounted_for(database: Database) -> None:
     assert not unexplained, database.rows("SELECT * FROM eviction")
     assert not database.rows("SELECT vm_id FROM eviction WHERE reprieved_at IS NULL GROUP BY vm_id HAVING count(*) > 1")
     assert not database.rows("SELECT request_vm_id FROM eviction GROUP BY request_vm_id HAVING max(round) > 2")
+
+
+def lineages_hold(database: Database) -> None:
+    """Never two VMs of a lineage at once, never one more than it may have, none after its end, each attempt once."""
+    lines: dict[str, list[dict]] = defaultdict(list)
+    for row in database.rows("SELECT * FROM vm WHERE lineage_id IS NOT NULL ORDER BY lineage_id, attempt"):
+        lines[row["lineage_id"]].append(row)
+    lineages = {row["id"]: row for row in database.rows("SELECT * FROM lineage")}
+    assert lines.keys() == lineages.keys()
+    for lineage_id, members in lines.items():
+        lineage = lineages[lineage_id]
+        assert [row["attempt"] for row in members] == list(range(len(members))), members
+        assert [row["restart_of"] for row in members] == [None, *(row["id"] for row in members[:-1])], members
+        assert members[0]["id"] == lineage_id and all(row["state"] == "evicted" for row in members[:-1]), members
+        restarts = sum(row["attempt"] > 0 and row["launched_at"] is not None for row in members)
+        assert restarts <= lineage["restarts"] <= lineage["max_restarts"], lineage
+        living = [row for row in members if row["ended_at"] is None]
+        assert bool(living) == (lineage["ended_at"] is None), (lineage, members)
+        for before, after in zip(members, members[1:]):
+            assert before["ended_at"] <= after["created_at"]
+            assert after["name"] == before["name"] and after["flavor"] == before["flavor"]
+        if lineage["ended_at"] is not None:
+            assert all(row["created_at"] <= lineage["ended_at"] for row in members), (lineage, members)
+        kept = {row["id"] for row in members if (row["boot"] or {}).get("user_data")}
+        assert kept <= {row["id"] for row in living}, "user data are kept for the VM that is there alone"

@@ -93,6 +93,16 @@ class Sim:
         """The user metadata in the guest's meta_data.json."""
         return self.call("GET", f"/metadata/{server_id}/openstack/latest/meta_data.json").get("meta", {})
 
+    def made_with(self, server_id: str) -> dict:
+        """What a server was made with, as the cloud shows it to an admin."""
+        server = self._as("admin", "GET", f"/compute/v2.1/servers/{server_id}")["server"]
+        return {
+            "flavor": server["flavor"]["original_name"],
+            "image": server["image"],
+            "user_data": server["OS-EXT-SRV-ATTR:user_data"],
+            "key_name": server["key_name"],
+        }
+
     def power_off(self, server_id: str) -> None:
         """The guest halts itself."""
         self.change(server_id, power="off")
@@ -106,6 +116,24 @@ class Sim:
         return {
             port["id"]: port["device_id"] for port in self._admin("/network/v2.0/ports")["ports"] if port["device_id"]
         }
+
+    def kept_ports(self) -> dict[str, dict]:
+        """The ports that keep the address of a lineage, by its origin."""
+        every = self._admin("/network/v2.0/ports")["ports"]
+        kept = [port for port in every if port["name"].startswith("vmsvc-")]
+        assert len({port["description"] for port in kept}) == len(kept), "two ports of one lineage"
+        return {
+            port["description"]: {
+                "id": port["id"],
+                "server": port["device_id"],
+                "address": port["fixed_ips"][0]["ip_address"],
+            }
+            for port in kept
+        }
+
+    def drop_port(self, port_id: str) -> None:
+        """The port is gone."""
+        self._admin(f"/network/v2.0/ports/{port_id}", "DELETE")
 
     def allocated(self) -> set[str]:
         """Every consumer that holds room on any host."""
@@ -167,10 +195,10 @@ class Sim:
             )
         return network
 
-    def take_addresses(self, network: str, count: int, project: str = "admin") -> None:
-        """Ports that no server uses."""
-        for _ in range(count):
-            self._as(project, "POST", "/network/v2.0/ports", {"port": {"network_id": network}})
+    def take_addresses(self, network: str, count: int, project: str = "admin", **values: str) -> list[str]:
+        """Ports that no server uses; their ids."""
+        wanted = {"port": {"network_id": network, **values}}
+        return [self._as(project, "POST", "/network/v2.0/ports", wanted)["port"]["id"] for _ in range(count)]
 
     def drop_subnets(self, network: str) -> None:
         """The network has none any more."""

@@ -15,6 +15,8 @@ TIMING = Timing(
     resend_failed_delete=0.3,
     reconciler_round=0.3,
     reconciler_round_noticed=0.3,
+    steady_capacity=0.4,
+    search_ports=0.5,
     restart_loop=(0.1, 0.2, 0.5),
 )
 CLOUD_OF_MODE = {"operator": ("sim-admin", "admin"), "tenant": ("sim-demo", "demo")}

@@ -23,6 +23,11 @@ MARK = "vmsvc_id"
 #: The rest of our mark: the deployment that made the server, and its kind (standard or preemptible), which `adopt`
 #: needs when the row is lost.
 OWNER, KIND = "vmsvc_deployment", "vmsvc_kind"
+#: The values of KIND, by `is_preemptible`.
+KINDS = {True: "preemptible", False: "standard"}
+#: Of a VM that is started again after evictions: how often it was, and the id of its lineage. By these a guest finds
+#: what an earlier VM of the lineage saved.
+RESTARTS, ORIGIN = "vmsvc_restarts", "vmsvc_origin"
 #: The notice that a guest reads: the metadata keys that say when its VM is evicted, and why. The second one may be
 #: missing.
 EVICT_AT, EVICT_REASON = "vmsvc_evict_at", "vmsvc_evict_reason"
@@ -210,7 +215,18 @@ class BootSpec:
     user_data: str | None = None  # base64
     availability_zone: str | None = None
     host: str | None = None
+    port_id: str | None = None  # a port that is there already, instead of a new one on the network
     networks: str = "auto"  # without a network: 'auto' (the only one there is) or 'none'
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPort:
+    """A port that vmsvc made to keep the address of a lineage. `origin`: the id of the lineage, as the port says;
+    `device_id`: the server that uses it, if one does."""
+
+    id: str
+    origin: str
+    device_id: str | None
 
 
 class Cloud(Protocol):
@@ -322,6 +338,16 @@ class Cloud(Protocol):
 
     async def ports(self, server_id: str) -> tuple[str, ...]:
         """The ids of the ports whose device is this server."""
+
+    async def create_port(self, network_id: str, name: str, origin: str) -> str:
+        """Make a port with this name that is marked with the id of a lineage, once. Returns its id. Raises
+        InvalidRequest, QuotaExceeded, Conflict (no free address), Forbidden, OutcomeUnknown (see `kept_ports`)."""
+
+    async def delete_port(self, port_id: str) -> None:
+        """Delete a port; one that is gone counts as done."""
+
+    async def kept_ports(self, name: str) -> tuple[KeptPort, ...]:
+        """The ports with this name."""
 
     async def close(self) -> None:
         """Give back sockets and threads."""

@@ -43,13 +43,18 @@ def instant(moment: datetime | None) -> str | None:
 
 
 def view(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A VM as clients see it: `id` is the cloud's once there is a server, ours before that."""
+    """A VM as clients see it: `id` is the cloud's once there is a server, ours before that. The successor is not in the
+    row of a VM: a caller that knows it adds it to the row."""
     shown = {"id": row["cloud_id"] or row["id"], "vmsvc_id": row["id"]}
     for name in _SHOWN:
         value = row[name]
         shown[name] = instant(value) if isinstance(value, datetime) else value
     shown["group"] = row["group_name"]
     shown["owner"] = row["principal"]
+    shown["origin"] = row["lineage_id"] or row["id"]
+    shown["restarts"] = row["attempt"]
+    shown["restart_of"] = row["restart_of"]
+    shown["successor"] = row.get("successor")
     if row["notice"]:
         shown["notice"] = row["notice"]
     return shown

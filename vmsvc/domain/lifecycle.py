@@ -49,6 +49,7 @@ MOVES: dict[tuple[State, State], tuple[str, str] | None] = {
 STEPS: dict[tuple[str, str], frozenset[State]] = {
     ("create", "queued"): frozenset({State.PENDING}),  # there is no capacity for it: it waits in the queue
     ("create", "fell_back"): frozenset({State.PENDING}),  # preemptible until now, it goes on as a standard one
+    ("create", "converted"): frozenset({State.ACTIVE}),  # its owner made it standard, or preemptible
 }
 
 FINAL = frozenset(state for state in State if not any(source == state for source, _ in MOVES))
@@ -56,6 +57,8 @@ FINAL = frozenset(state for state in State if not any(source == state for source
 LIVE = frozenset({State.BUILDING, State.ACTIVE, State.NOTICED, State.EVICTING, State.DELETING})
 #: States in which the server may still have to be created: what that needs (user data) is kept until then.
 BOOTABLE = frozenset({State.PENDING, State.BUILDING})
+#: States after which a VM of a lineage may be started again: its user data are kept until then.
+RESTARTABLE = BOOTABLE | {State.ACTIVE, State.NOTICED, State.EVICTING}
 #: On its way out: it has notice, or its server is being removed.
 LEAVING = frozenset({State.NOTICED, State.EVICTING, State.DELETING})
 #: Its server is being removed, by eviction or by its owner: nothing stops that any more.

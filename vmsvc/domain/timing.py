@@ -25,6 +25,9 @@ class Timing:
     exempt: float = 300.0  # for so long at least a VM that could not be evicted is no candidate
     #: For how long a request about which the cloud gave no answer is not rehearsed again: the first time, and at most.
     silence: tuple[float, float] = (1.0, 30.0)
+    #: A VM that was evicted is started again where there has been capacity for so long, ...
+    steady_capacity: float = 10.0
+    restarts_a_minute: int = 10  # ... and not more than so many of one owner
     #: Beyond its notice, for a victim whose guest and whose host are slow to let it go.
     removal: float = 600.0
 
@@ -54,5 +57,6 @@ class Timing:
     reconciler_round: float = 5.0
     reconciler_round_noticed: float = 1.0  # while a VM is noticed: a guest that powers itself off is released early
     restore_marks: float = 60.0  # from one try to put the marks of a server back to the next
+    search_ports: float = 60.0  # between searches for ports that no lineage has
     lifetimes_round: float = 2.0
     restart_loop: tuple[float, ...] = (0.2, 1.0, 3.0, 10.0)  # before a loop that failed is started again

@@ -21,6 +21,7 @@ from vmsvc.scheduling.host_groups import note_refusals
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.scheduling.overtaking import CountOverdue, Overtaken
 from vmsvc.scheduling.queue_order import QueueKey
+from vmsvc.scheduling.restarts import RestartGuard
 from vmsvc.scheduling.verification import (
     Networks,
     Verification,
@@ -55,6 +56,7 @@ class Knowledge:
     waiting: Mapping[str, int] = field(default_factory=dict)
     most_waiting: int = 100
     overdue: CountOverdue = none_overdue
+    guard: RestartGuard = field(default_factory=RestartGuard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +185,17 @@ def _decide_one(
     """Bring the decision about one request into the world and into the tally; returns the decision as it stands."""
     verified, request = knowledge.verified, one.request
     decision = by_verdict(one, decision, world, verified.verdicts.get(one.key), knowledge.networks)
-    raw, has_reservation = decision, request.id in world.reservations
+    raw, has_reservation, held_back = decision, request.id in world.reservations, False
     decision = or_queued(request, raw, has_reservation, queued=tally.queued, most=knowledge.most_waiting)
+    if request.attempt and request.is_preemptible and not has_reservation:
+        guarded = knowledge.guard.check(request, decision, world, knowledge.now.timestamp())
+        held_back, decision = isinstance(decision, Place) and not isinstance(guarded, Place), guarded
     tally.verification |= unverified_facts(request, decision, world, verified)
     tally.verification |= unverified_request(one, decision, verified, knowledge.now)
     if knowledge.settling and needs_victims(decision):
         tally.early, decision = True, Wait("others may come with the same request, to be planned together")
     tally.waits |= not isinstance(decision, (Place, Refuse))
-    if isinstance(decision, Queued):
+    if isinstance(decision, Queued) and not held_back:
         tally.without_capacity[_facts_of(request)] = raw
         tally.queued[request.owner] = tally.queued.get(request.owner, 0) + (not request.queued)
         tally.overtaken.add(request, one.shape, one.overdue)

@@ -11,19 +11,18 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vmsvc.cloud.port import EVICT_AT, EVICT_REASON, KIND, MARK, OWNER, Cloud, Server
+from vmsvc.cloud.port import EVICT_AT, EVICT_REASON, KIND, KINDS, MARK, ORIGIN, OWNER, RESTARTS, Cloud, Server
 from vmsvc.domain.catalog import Image
 from vmsvc.domain.errors import Conflict
 from vmsvc.domain.flavors import Flavor, quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.service.acting.create_server import KINDS
 from vmsvc.service.scheduling.apply import fail, reprieve
 from vmsvc.service.scheduling.rehearsals import is_left_over
 from vmsvc.store import intents, ledger, outbox, vms
 from vmsvc.store.db import Lock, Unit, reading, unit
 from vmsvc.store.models import Vm
 
-_MARK_KEYS = frozenset({MARK, OWNER, KIND, EVICT_AT, EVICT_REASON})
+_MARK_KEYS = frozenset({MARK, OWNER, KIND, RESTARTS, ORIGIN, EVICT_AT, EVICT_REASON})
 #: The form of a row's id, as `commands.create` makes it. The server's owner can write any text into the mark. With such
 #: an id a row could not be found, or would be found in the place of another.
 _ID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

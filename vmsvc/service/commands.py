@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vmsvc.cloud.cache.server_cache import ServerCache
-from vmsvc.cloud.port import SERVICE, Cloud, Server, working_for
+from vmsvc.cloud.port import KIND, KINDS, SERVICE, Cloud, Server, working_for
 from vmsvc.domain.acceptance import is_peculiar, no_address
 from vmsvc.domain.errors import (
     CloudError,
@@ -22,10 +22,12 @@ from vmsvc.domain.errors import (
     InvalidRequest,
     NotFound,
     TooManyRequests,
+    VmsvcError,
 )
 from vmsvc.domain.events import view
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
+from vmsvc.domain.lineage import RESTART, Terms
 from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.domain.request import Waits
 from vmsvc.domain.requirements import conditions_of, requirements_of
@@ -40,8 +42,9 @@ from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.scheduler import Scheduler
 from vmsvc.service.scheduling.verdicts import Verdicts
 from vmsvc.service.usage import SharesCache
-from vmsvc.store import intents, ledger, outbox, vms, waiting
-from vmsvc.store.db import SHOW_SECONDS, connected, reading, unit
+from vmsvc.service.vm_changes import change_vm
+from vmsvc.store import intents, ledger, lineages, outbox, vms, waiting
+from vmsvc.store.db import SHOW_SECONDS, Unit, connected, reading, unit
 from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
@@ -71,11 +74,24 @@ class CreateVm:
     wait_seconds: int = 0
     fallback_after_seconds: int | None = None
     patience_seconds: int = 0
+    on_eviction: str | None = None  # of these None is the default
+    max_restarts: int | None = None
+    restart_within_seconds: int | None = None
+    fallback_after_evictions: int | None = None
+    keep_address: bool | None = None
 
     @property
     def waits(self) -> Waits:
         """For how long it waits."""
         return Waits(self.wait_seconds, self.fallback_after_seconds, self.patience_seconds)
+
+    @property
+    def terms(self) -> Terms | None:
+        """How the VM is started again after an eviction; None: it is not."""
+        if self.on_eviction != RESTART:
+            return None
+        given = {name: getattr(self, name) for name in Terms.__dataclass_fields__}
+        return Terms(**{name: value for name, value in given.items() if value is not None})
 
     @property
     def body(self) -> dict[str, Any]:
@@ -85,7 +101,16 @@ class CreateVm:
 
 
 #: Fields of a request that came after the first release, with their defaults.
-_ADDED = {"wait_seconds": 0, "fallback_after_seconds": None, "patience_seconds": 0}
+_ADDED = {
+    "wait_seconds": 0,
+    "fallback_after_seconds": None,
+    "patience_seconds": 0,
+    "on_eviction": None,
+    "max_restarts": None,
+    "restart_within_seconds": None,
+    "fallback_after_evictions": None,
+    "keep_address": None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +172,7 @@ class Commands:
             idempotency_key,
             request.waits,
             self._scheduler.max_waiting,
+            request.terms,
         )
         self._wake()
         return vm_id
@@ -259,6 +285,24 @@ class Commands:
         self._wake()
         return vm_id
 
+    async def change(
+        self, ref: str, *, ends_restarts: bool, is_preemptible: bool | None, principal: Principal = ANYBODY
+    ) -> dict[str, Any]:
+        """Change a VM, or end its restarts; its view then. See `service.vm_changes`. Raises NotFound, Forbidden,
+        Conflict."""
+        mark = self._server_cache.mark_of(ref)
+        row = await self._runtime.offload(
+            change_vm, ref, mark, principal, ends_restarts=ends_restarts, is_preemptible=is_preemptible
+        )
+        self._wake()
+        self._list_cache.invalidate()
+        if is_preemptible is not None and row.cloud_id:
+            try:
+                await self._cloud.set_metadata(row.cloud_id, {KIND: KINDS[row.is_preemptible]})
+            except VmsvcError as error:
+                log.info("vm %s: its kind is not in the metadata yet: %s", row.id, error.message)
+        return {**view(vms.row_of(row)), **await self._runtime.offload(_restarts_view, row)}
+
     async def vms(self) -> ListPage:
         """As JSON every server of the project as the cloud has it, and the requests that have no server yet; with the
         seq of the newest event that this list certainly includes. The list agrees with every outcome that this replica
@@ -267,7 +311,7 @@ class Commands:
 
     async def vm(self, ref: str) -> dict[str, Any]:
         """One server, or one request that has no server (yet). Raises NotFound."""
-        row = await self._runtime.offload(_row, ref, self._server_cache.mark_of(ref))
+        row = await self._runtime.offload(_shown_row, ref, self._server_cache.mark_of(ref))
         if row is None:
             server = await self._server_without_row(ref)
             row = await self._runtime.offload(_row, ref, server.vmsvc_id) if server.vmsvc_id else None
@@ -275,16 +319,18 @@ class Commands:
                 return vm_view.server_view(server, None)
         state = State(row.state)
         if state in (State.DELETED, State.EVICTED, State.LOST):
-            raise NotFound(f"vm {ref} was {state}")
-        server_id = row.cloud_id or (ref if ref != row.id else None)
+            raise NotFound(await self._runtime.offload(_end_of, row, ref))
+        restarts = await self._runtime.offload(_restarts_view, row) if row.lineage_id else vm_view.restarts_view(None)
+        server_id = row.cloud_id or (ref if ref not in (row.id, row.lineage_id) else None)
         if not server_id or state is State.FAILED:
             position = await self._runtime.offload(self._position, row) if row.queued_why is not None else None
-            return vm_view.request_view(vms.row_of(row), position)
+            return vm_view.request_view(vms.row_of(row), position) | restarts
         try:
-            return vm_view.server_view(await self._cloud.server(server_id), vms.row_of(row))
+            return vm_view.server_view(await self._cloud.server(server_id), vms.row_of(row)) | restarts
         except NotFound:
-            if state is State.BUILDING:  # this try has failed; what becomes of the request is not written yet
-                return vm_view.request_view(vms.row_of(row))
+            # What becomes of it is not written yet: this try to build it has failed, or it is started again.
+            if state is State.BUILDING or (state is State.EVICTING and row.lineage_id):
+                return vm_view.request_view(vms.row_of(row)) | restarts
             raise
 
     def _position(self, row: Vm) -> int | None:
@@ -351,18 +397,11 @@ def _accept(
     key: str | None,
     waits: Waits = Waits(),
     max_waiting: int = 100,
+    terms: Terms | None = None,
 ) -> str:
+    asker = {"principal": principal.name, "principal_id": principal.id}
     with unit() as work:
-        return vms.accept(
-            work,
-            vm_id,
-            request,
-            principal=principal.name,
-            principal_id=principal.id,
-            key=key,
-            waits=waits,
-            max_waiting=max_waiting,
-        )
+        return vms.accept(work, vm_id, request, key=key, waits=waits, max_waiting=max_waiting, terms=terms, **asker)
 
 
 def _may_be_removed(cloud_ids: frozenset[str]) -> bool:
@@ -381,6 +420,24 @@ def _row(ref: str, mark: str | None = None) -> Vm | None:
         return vms.get(ref, mark=mark)
 
 
+def _shown_row(ref: str, mark: str | None) -> Vm | None:
+    """The VM that a client means: of a lineage that it names by its origin, the newest."""
+    with reading():
+        return lineages.newest(ref) or vms.get(ref, mark=mark)
+
+
+def _restarts_view(row: Vm) -> dict[str, Any]:
+    with connected():
+        return vm_view.restarts_view(lineages.of(row.lineage_id) if row.lineage_id else None)
+
+
+def _end_of(row: Vm, ref: str) -> str:
+    """What became of a VM that has ended, in words."""
+    with connected():
+        successor = lineages.successor_of(row.id)
+    return f"vm {ref} was {row.state}" + (f"; vm {successor.id} was started after it" if successor else "")
+
+
 def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]], int]:
     with reading(SHOW_SECONDS):
         return outbox.page(since, limit, **wanted)
@@ -389,13 +446,14 @@ def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]
 def _request_deletion(
     ref: str, request_id: str | None = None, principal: Principal | None = None, mark: str | None = None
 ) -> str | None:
-    """Record that a VM is to be deleted. Returns its vmsvc id, or None when vmsvc did not make it. Raises NotFound when
-    it has gone."""
+    """Record that a VM is to be deleted, and its lineage ended. Returns the vmsvc id of the VM that is removed, or None
+    when vmsvc did not make it. Raises NotFound when it has gone."""
     while True:
         with unit() as work:
             row = vms.get(ref, mark=mark)
             if row is None:
                 return None
+            row = _end_lineage(work, row) or row
             state = State(row.state)
             if state in FINAL:
                 raise NotFound(
@@ -429,3 +487,15 @@ def _request_deletion(
                 intents.drop(work, intents.EVICT, row.id)
                 intents.enqueue(work, intents.DELETE, row.id)
                 return row.id
+
+
+def _end_lineage(work: Unit, row: Vm) -> Vm | None:
+    """End the lineage of a VM that its owner deletes, whichever VM of it the owner has named: none of it is started
+    from now on. Returns the VM of it that is there, locked; None when there is none."""
+    if not row.lineage_id:
+        return None
+    lineage = lineages.lock(row.lineage_id)
+    living = lineages.living(lineage.id)
+    if living:
+        lineages.end(work, lineage, str(State.DELETED))
+    return living

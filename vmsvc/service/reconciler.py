@@ -20,6 +20,7 @@ from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.lifecycle import FINAL, State
 from vmsvc.domain.timing import Timing
 from vmsvc.service.acting.create_server import marks
+from vmsvc.service.acting.kept_ports import KeptPorts
 from vmsvc.service.acting.notice import metadata_differs
 from vmsvc.service.evictions.record import acknowledge
 from vmsvc.service.runtime import Runtime
@@ -42,6 +43,7 @@ class Reconciler:
         self._cloud = cloud
         self._server_cache = server_cache
         self._deployment = deployment
+        self._kept_ports = KeptPorts(runtime, cloud, timing, deployment)
         self._suspects: set[str] = set()
         self._round = 0
         self._checked_in: dict[str, int] = {}  # missing server -> the round in which it was last asked for
@@ -67,6 +69,7 @@ class Reconciler:
             await self._restore_marks(servers, rows)
             await self._restore_notices(servers, rows)
             await self._delete_left_overs(servers)
+            await self._kept_ports.clean_up()
             self._runtime.mark_ready("reconciler")
 
     async def _find_lost(self, servers: Mapping[str, Server], rows: list[Vm]) -> None:
@@ -94,7 +97,8 @@ class Reconciler:
         for row, missing in wrong[:_MAX_CALLS]:
             self._marked_at[row.server_id] = now
             log.warning(
-                "vm %s of %s: %s of its server %s was removed or changed in the cloud; restoring it",
+                "vm %s of %s: %s of its server %s was removed or changed in the cloud, or does not follow the row yet; "
+                "restoring it",
                 row.id,
                 row.principal,
                 ", ".join(missing),

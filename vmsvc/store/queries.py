@@ -4,7 +4,7 @@ All else in the store is Peewee expressions. Values are psycopg2's `%(name)s`, s
 Times are the database's clock: `clock_timestamp()`, or `%(now)s` where one moment has to hold for a whole unit.
 """
 
-from vmsvc.domain.lifecycle import BOOTABLE
+from vmsvc.domain.lifecycle import BOOTABLE, RESTARTABLE
 
 #: Keys of our advisory locks share this first half, so that they meet no other program's.
 LOCK_SPACE = 0x766D7376
@@ -272,7 +272,7 @@ WHERE off_at IS NULL AND verified_at IS NOT NULL"""
 # ---------------------------------------------------------------- retention
 
 #: Remove requests that ended some time ago and never became a VM, with their Idempotency-Keys, as one statement. A
-#: request that VMs were evicted for is part of their record and stays.
+#: request that VMs were evicted for is part of their record and stays. A lineage goes with the last of its VMs.
 REMOVE_REQUESTS = """
 WITH gone AS (
     DELETE FROM vm WHERE id IN (
@@ -281,14 +281,20 @@ WITH gone AS (
             AND NOT EXISTS (SELECT FROM eviction WHERE request_vm_id = vm.id)
             AND NOT EXISTS (SELECT FROM intent WHERE vm_id = vm.id AND done_at IS NULL)
         ORDER BY ended_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-    RETURNING id),
-keys AS (DELETE FROM idempotency WHERE vm_id IN (SELECT id FROM gone))
+    RETURNING id, lineage_id),
+keys AS (DELETE FROM idempotency WHERE vm_id IN (SELECT id FROM gone)),
+lineages AS (
+    DELETE FROM lineage WHERE id IN (SELECT lineage_id FROM gone) AND port_id IS NULL AND NOT EXISTS (
+        SELECT FROM vm WHERE lineage_id = lineage.id AND id NOT IN (SELECT id FROM gone)))
 SELECT count(*) FROM gone"""
-#: Remove user data from rows that no boot needs any more, as an older release left them.
+#: Remove user data from rows that no boot needs any more, as an older release left them. The VM of an open lineage may
+#: be started again.
 CLEAR_USER_DATA = f"""
 UPDATE vm SET boot = jsonb_set(boot, '{{user_data}}', 'null') #- '{{asked,user_data}}' WHERE id IN (
     SELECT id FROM vm WHERE boot ->> 'user_data' IS NOT NULL
-        AND state NOT IN ({", ".join(repr(str(state)) for state in BOOTABLE)})
+        AND state NOT IN ({", ".join(sorted(repr(str(state)) for state in BOOTABLE))})
+        AND NOT (state IN ({", ".join(sorted(repr(str(state)) for state in RESTARTABLE))}) AND EXISTS (
+            SELECT FROM lineage WHERE id = vm.lineage_id AND ended_at IS NULL AND on_eviction = 'restart'))
     LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"""
 
 # ---------------------------------------------------------------- usage

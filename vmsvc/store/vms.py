@@ -14,9 +14,10 @@ from peewee import Expression, fn
 
 from vmsvc.domain.errors import IdempotencyMismatch, TooManyRequests
 from vmsvc.domain.events import view
-from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, STEPS, InvalidTransition, State, event_of
+from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, RESTARTABLE, STEPS, InvalidTransition, State, event_of
+from vmsvc.domain.lineage import DEADLINE, RESTARTS_USED_UP, Terms
 from vmsvc.domain.request import Waits, too_many_waiting
-from vmsvc.store import queries, waiting
+from vmsvc.store import lineages, queries, waiting
 from vmsvc.store.db import Unit, connected
 from vmsvc.store.models import Idempotency, Vm, any_of, database, seconds_from_now, tuples_of
 
@@ -128,10 +129,11 @@ def accept(
     principal_id: str | None = None,
     waits: Waits = Waits(),
     max_waiting: int = 100,
+    terms: Terms | None = None,
 ) -> str:
     """Write a request as PENDING with its event; returns the vmsvc id. `principal` is the requester's name, for
     display, and `principal_id` its id (None: the name is the id too). `max_waiting`: how many requests of one owner may
-    wait in the queue.
+    wait in the queue. `terms`: how the VM is started again after an eviction; None: it is not.
 
     If the principal used this Idempotency-Key before for the same body, this returns the earlier id and writes nothing.
     Raises IdempotencyMismatch when the key was used for another body, and TooManyRequests. Between two requests at the
@@ -145,7 +147,11 @@ def accept(
     # The scheduler keeps the limit. This spares it the requests that it would refuse.
     if waits.seconds and waiting.queued_of(identity) >= max_waiting:
         raise TooManyRequests(too_many_waiting(max_waiting), retry_after=10.0)
-    write_request(work, vm_id, {"principal": principal, "principal_id": identity, **waits.columns(work.now), **request})
+    columns = {"principal": principal, "principal_id": identity, **waits.columns(work.now), **request}
+    if terms is not None:
+        lineages.begin(work, vm_id, principal, identity, terms)
+        columns["lineage_id"] = vm_id
+    write_request(work, vm_id, columns)
     return vm_id
 
 
@@ -238,14 +244,18 @@ def move(
 
     `changes` are columns that change with it. Returns the row as it is now, or None when another transaction moved it
     first (the caller reads it again). Raises InvalidTransition for a move that the table of life does not have.
+
+    A lineage ends with a VM that ends, unless the VM was evicted: then the caller decides about a successor.
     """
     source = State(vm.state)
     event = event_of(source, target)
+    # The lineage's row is locked before the VM's.
+    lineage = lineages.lock(vm.lineage_id) if vm.lineage_id and target in FINAL else None
     if target in FINAL:
         changes["ended_at"] = work.now
     if source is State.PENDING:
         changes["queued_why"] = None
-    if target not in BOOTABLE and vm.boot.get("user_data"):
+    if target not in (RESTARTABLE if vm.lineage_id else BOOTABLE) and vm.boot.get("user_data"):
         changes["boot"] = _without_second_user_data({**changes.get("boot", vm.boot), "user_data": None})
     rows: list[Vm] = list(
         Vm.update(state=target, updated_at=work.now, **changes)
@@ -258,6 +268,8 @@ def move(
     now = rows[0]
     if event:
         _emit(work, now, event, reason, data or {}, cause=_cause(vm) or _cause(now))
+    if lineage and target is not State.EVICTED:
+        lineages.end(work, lineage, reason if reason in (DEADLINE, RESTARTS_USED_UP) else str(target))
     work.notify()
     work.log_on_commit("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
     return now
@@ -346,9 +358,12 @@ def _actor(vm: Vm, event: tuple[str, str]) -> str | None:
 def _emit(
     work: Unit, vm: Vm, event: tuple[str, str], reason: str | None, data: Mapping[str, Any], cause: str | None = None
 ) -> None:
-    vm_view = view(row_of(vm))
+    vm_view = {**view(row_of(vm)), **({"successor": data["successor"]} if "successor" in data else {})}
+    data = {name: value for name, value in data.items() if name != "successor"}
     if event[0] == "evict":
         data = {"simulated": bool((vm.notice or {}).get("simulated")), **data}
+    if event[0] == "create" and vm.restart_of:
+        data = {"restart_of": vm.restart_of, **data}
     if actor := _actor(vm, event):
         data = {"by": actor, **data}
     work.emit(

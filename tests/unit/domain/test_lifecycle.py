@@ -43,7 +43,7 @@ def test_the_types_and_states_of_events_are_those_that_clients_are_promised():
     for kind, state in [*filter(None, MOVES.values()), *STEPS]:
         told.setdefault(kind, set()).add(state)
     assert told == {
-        "create": {"queued", "fell_back", "building", "active", "failed"},
+        "create": {"queued", "fell_back", "converted", "building", "active", "failed"},
         "evict": {"noticed", "reprieved", "evicting", "evicted"},
         "delete": {"deleting", "deleted", "lost"},
     }

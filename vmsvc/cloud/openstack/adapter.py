@@ -7,6 +7,7 @@ from vmsvc.cloud.openstack.calls import Calls
 from vmsvc.cloud.openstack.catalog import CatalogCalls
 from vmsvc.cloud.openstack.exchange import CloudRequest
 from vmsvc.cloud.openstack.hosts import HostCalls
+from vmsvc.cloud.openstack.ports import PortCalls
 from vmsvc.cloud.openstack.servers import ServerCalls
 from vmsvc.cloud.openstack.session import Session
 from vmsvc.domain.errors import Forbidden, NotFound
@@ -23,7 +24,7 @@ PROBES = (
 )
 
 
-class OpenStack(ServerCalls, CatalogCalls, HostCalls):
+class OpenStack(ServerCalls, CatalogCalls, HostCalls, PortCalls):
     """A cloud and a set of credentials, as the port `Cloud` has it.
 
     `cloud` and `config_file` name an entry of a clouds.yaml; without a file OS_CLOUD, OS_CLIENT_CONFIG_FILE and the

@@ -198,8 +198,14 @@ def _boot(spec: BootSpec) -> dict[str, object]:
         "flavorRef": spec.flavor_id,
         "imageRef": spec.image_id,
         # Nova wants `networks` from 2.37 on; 'auto' takes the only one there is.
-        "networks": [{"uuid": spec.network_id}] if spec.network_id else spec.networks,
+        "networks": _networks(spec),
         "metadata": dict(spec.metadata),
         "tags": [spec.vmsvc_id],
         **{name: value for name, value in asked.items() if value is not None},
     }
+
+
+def _networks(spec: BootSpec) -> object:
+    if spec.port_id:
+        return [{"port": spec.port_id}]
+    return [{"uuid": spec.network_id}] if spec.network_id else spec.networks

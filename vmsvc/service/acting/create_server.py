@@ -5,16 +5,27 @@ then raises, so the intent stays open. The next try looks again, before it sends
 """
 
 import asyncio
+from dataclasses import replace
 
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache
-from vmsvc.cloud.port import KIND, MARK, OWNER, BootSpec, Cloud, Server
-from vmsvc.domain.errors import CloudError, Conflict, Forbidden, Garbled, InvalidRequest, OutcomeUnknown, QuotaExceeded
+from vmsvc.cloud.port import KIND, KINDS, MARK, ORIGIN, OWNER, RESTARTS, BootSpec, Cloud, Server
+from vmsvc.domain.errors import (
+    CloudError,
+    CloudUnavailable,
+    Conflict,
+    Forbidden,
+    Garbled,
+    InvalidRequest,
+    OutcomeUnknown,
+    QuotaExceeded,
+)
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.timing import Timing
 from vmsvc.service import trace
 from vmsvc.service.acting.await_build import BuildWaiter, overdue_message
+from vmsvc.service.acting.kept_ports import forget_port, keep_port
 from vmsvc.service.acting.polling import MinimumDuration
 from vmsvc.service.acting.remove_server import RemoveServer
 from vmsvc.service.runtime import Runtime
@@ -25,7 +36,6 @@ from vmsvc.store.db import connected, unit
 from vmsvc.store.intents import Claim
 from vmsvc.store.models import Vm
 
-KINDS = {True: "preemptible", False: "standard"}
 #: How often a create is tried, over some four minutes, while each answer is one that the cloud did not write. Then the
 #: request fails: a proxy that rejects it (because of its name, say) will never let it through.
 _GARBLED_ATTEMPTS = 12
@@ -36,7 +46,8 @@ _VICTIMS_POLL_SECONDS = 0.05  # ... and reads the record this often
 def marks(row: Vm, deployment: str) -> dict[str, str]:
     """The metadata that every server of ours carries. It does not name the owner: guests and the whole project can read
     it."""
-    return {MARK: row.id, OWNER: deployment, KIND: KINDS[row.is_preemptible]}
+    of_lineage = {RESTARTS: str(row.attempt), ORIGIN: row.lineage_id} if row.lineage_id else {}
+    return {MARK: row.id, OWNER: deployment, KIND: KINDS[row.is_preemptible], **of_lineage}
 
 
 class CreateRefused(Exception):
@@ -125,14 +136,19 @@ class CreateServer:
         return await self._runtime.offload(_record_server, row.id, server_id)
 
     async def _send_create(self, row: Vm) -> str:
+        port_id = None
         try:
-            return await self._cloud.create_server(self._spec(row))
+            port_id = await keep_port(self._runtime, self._cloud, self._deployment, row)
+            return await self._cloud.create_server(replace(self._spec(row), port_id=port_id))
+        except (InvalidRequest, Conflict) as error:
+            if isinstance(error, InvalidRequest) and error.field == "host":  # it has gone since
+                raise CreateRefused("no_capacity", error.message) from error
+            if port_id is None or port_id not in error.message:
+                raise
+            await self._runtime.offload(forget_port, row.id, port_id)
+            raise CloudUnavailable(f"the port that keeps its address cannot be used: {error.message}") from error
         except QuotaExceeded as error:
             raise CreateRefused("quota_exceeded", error.message) from error
-        except InvalidRequest as error:
-            if error.field == "host":  # it has gone since
-                raise CreateRefused("no_capacity", error.message) from error
-            raise
         except OutcomeUnknown:
             # Nova may still be at it: only when it does not appear for a while is the POST sent again.
             for pause in self._timing.find_server:

@@ -14,6 +14,7 @@ from vmsvc.domain.timing import Timing
 from vmsvc.service import trace
 from vmsvc.service.acting.notice import NOTICE_UNREADABLE, due
 from vmsvc.service.acting.polling import MinimumDuration, ServerPoller
+from vmsvc.service.acting.restart import record_evicted
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.apply import LOCKED, exempt, reprieve
 from vmsvc.store import intents, ledger, vms
@@ -78,7 +79,7 @@ class RemoveServer:
             await self._shut_down(row.server_id)
             await self._runtime.offload(_record_step, row.id, "stopped_at")
         await self.remove(row.server_id, lambda: self._runtime.offload(_record_step, row.id, "deleted_at"))
-        await self._runtime.offload(_record_removed, row.id, State.EVICTED)
+        await self._runtime.offload(_record_evicted, row.id)
 
     async def delete(self, claim: Claim) -> None:
         """Delete the server of a VM that its owner deleted, at whatever step of its build it is."""
@@ -93,7 +94,7 @@ class RemoveServer:
         servers = {row.cloud_id} if row.cloud_id else {server.id for server in await self._cloud.find_servers(row.id)}
         for server_id in sorted(servers):
             await self.remove(server_id)
-        await self._runtime.offload(_record_removed, row.id, State.DELETED)
+        await self._runtime.offload(_record_deleted, row.id)
 
     async def remove(
         self,
@@ -227,8 +228,13 @@ def _record_step(vm_id: str, step: str) -> None:
         ledger.record_step(vm_id, step)
 
 
-def _record_removed(vm_id: str, target: State) -> None:
+def _record_evicted(vm_id: str) -> None:
+    with unit() as work:
+        record_evicted(work, vm_id)
+
+
+def _record_deleted(vm_id: str) -> None:
     with unit() as work:
         row = vms.of_id(vm_id)
-        if row.state in REMOVING and vms.move(work, row, target) and target is State.EVICTED:
-            ledger.record_step(vm_id, "freed_at")
+        if row.state in REMOVING:
+            vms.move(work, row, State.DELETED)

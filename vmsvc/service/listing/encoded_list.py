@@ -45,6 +45,9 @@ class ListedVm(NamedTuple):
     wait_until: datetime | None = None
     queued_why: str | None = None
     principal_id: str | None = None
+    lineage_id: str | None = None
+    attempt: int = 0
+    restart_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

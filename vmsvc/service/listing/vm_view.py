@@ -6,7 +6,10 @@ from typing import Any
 from vmsvc.cloud.port import Server
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.lineage import END, RESTART
 from vmsvc.service.acting.await_build import build_message
+from vmsvc.store import lineages
+from vmsvc.store.models import Lineage
 
 _FIELDS = (
     "vmsvc_id",
@@ -17,6 +20,10 @@ _FIELDS = (
     "group",
     "max_unavailable",
     "owner",
+    "origin",
+    "restarts",
+    "restart_of",
+    "successor",
     "evict_at",
     "acknowledged_at",
     "wait_until",
@@ -48,3 +55,12 @@ def request_view(row: Mapping[str, Any], position: int | None = None) -> dict[st
     if row["outcome"] and not row["outcome"]["ok"]:
         body["error"], body["message"] = row["outcome"]["error"], row["outcome"]["message"]
     return {**body, "position": position}
+
+
+def restarts_view(lineage: Lineage | None) -> dict[str, Any]:
+    """How a VM of this lineage is started again; None: it has none."""
+    restarts = lineage is not None and lineages.restarts_vms(lineage)
+    return {
+        "on_eviction": RESTART if restarts else END,
+        "restarts_left": max(0, lineage.max_restarts - lineage.restarts) if lineage and restarts else 0,
+    }

@@ -9,6 +9,7 @@ from typing import Any
 
 from vmsvc.domain.events import instant, view
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.lineage import DEADLINE
 from vmsvc.scheduling.changes import Change
 from vmsvc.scheduling.decide_all import Commit
 from vmsvc.scheduling.decisions import Evict, Place, Postpone, Queued, Refuse
@@ -25,8 +26,6 @@ from vmsvc.store.vm_cache import VmCache, VmRow
 log = logging.getLogger(__name__)
 
 LOCKED = "it is locked in the cloud"
-#: The reason of a request that failed because its time to wait was over.
-DEADLINE = "deadline"
 
 
 class ChangedMeanwhile(Exception):

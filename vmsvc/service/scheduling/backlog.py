@@ -171,4 +171,5 @@ def _shape(row: QueuedRow) -> Hashable:
         tuple(sorted(row.avoid)),
         row.group_name if not row.is_preemptible else None,
         row.patience_until is not None,
+        owner_of(row) if row.attempt else None,  # successors of one owner may have to wait though there is capacity
     )

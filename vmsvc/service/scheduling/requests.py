@@ -1,6 +1,7 @@
 """The requests that wait, read in the transaction that decides, and what is known of requests like them."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,18 +14,21 @@ from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.decide_all import Commit, Knowledge, with_precedents
 from vmsvc.scheduling.overtaking import Overtaken
 from vmsvc.scheduling.queue_order import OVERTAKEN_SECONDS, Offer, QueueEntry, QueueKey, queue_key
+from vmsvc.scheduling.restarts import RestartGuard, SteadyCapacity
 from vmsvc.scheduling.verification import Networks, Verified, WaitingRequest
+from vmsvc.scheduling.world import HOST
 from vmsvc.service.scheduling.backlog import Refused, entry_of, owner_of, place_of, refused
 from vmsvc.service.scheduling.snapshot import Snapshot
 from vmsvc.service.scheduling.verdicts import key_of
 from vmsvc.service.scheduling.world_cache import View
-from vmsvc.store import ledger, request_classes, vms
+from vmsvc.store import ledger, lineages, request_classes, vms
 from vmsvc.store.models import Vm
 from vmsvc.store.vm_cache import VmRow
 from vmsvc.store.waiting import QueuedRow
 
 #: Evictions wait for further requests at most so many seconds after the oldest came.
 _SETTLE_LIMIT = 1.0
+_MINUTE = 60.0
 
 #: (flavor id, image id) -> the hosts that refused such VMs lately, and what the cloud said.
 Cooling = Mapping[tuple[str, str], Mapping[str, str]]
@@ -84,6 +88,8 @@ def waiting_requests(turns: Sequence[Turn], view: View, knowledge: Knowledge) ->
     cooling = ledger.cooldowns()
     tried = [turn.row.id for turn in turns if turn.row.refusal and turn.row.rounds]
     had_victims = ledger.with_victims(tried) if tried else frozenset()
+    successors = [turn.row.id for turn in turns if turn.row.attempt]
+    preemptors = lineages.waiting_preemptors(successors) if successors else {}
     found = []
     for row, turn, offer in turns:
         key = key_of(row.boot)
@@ -97,6 +103,9 @@ def waiting_requests(turns: Sequence[Turn], view: View, knowledge: Knowledge) ->
             like=refusals.get(place_of(row)),
             try_again=knowledge.timing.try_again,
         )
+        kind, host = preemptors.get(row.id, ("", ""))
+        if kind == HOST:  # its capacity was freed for that request
+            request = replace(request, avoid=request.avoid | {host})
         found.append(
             with_precedents(
                 WaitingRequest(
@@ -116,8 +125,26 @@ def waiting_requests(turns: Sequence[Turn], view: View, knowledge: Knowledge) ->
     return found
 
 
+def guard_of(turns: Sequence[Turn], steady: SteadyCapacity, timing: Timing) -> RestartGuard:
+    """What a pass that decides for these requests has to know of restarts. A tenant cannot tell the capacity of a
+    preemptor from other capacity, so its victims' successors wait for it."""
+    successors = [turn.row.id for turn in turns if turn.row.attempt]
+    if not successors:
+        return RestartGuard(steady)
+    before = lineages.waiting_preemptors(successors)
+    preceded = frozenset(row_id for row_id, (kind, _) in before.items() if kind != HOST)
+    lately = lineages.restarted_within(_MINUTE)
+    return RestartGuard(steady, lately, preceded, timing.steady_capacity, timing.restarts_a_minute)
+
+
 def knowledge_of(
-    turns: Sequence[Turn], view: View, snapshot: Snapshot, now: datetime, timing: Timing, most_waiting: int
+    turns: Sequence[Turn],
+    view: View,
+    snapshot: Snapshot,
+    now: datetime,
+    timing: Timing,
+    most_waiting: int,
+    guard: RestartGuard,
 ) -> Knowledge:
     """What a pass that decides for these requests has to know besides the world."""
     verified = snapshot.verified
@@ -146,6 +173,7 @@ def knowledge_of(
         view.backlog.lanes.of_owner,
         most_waiting,
         view.backlog.overdue_at(now, view.backlog.shares(now, {owner_of(row) for row in rows})),
+        guard,
     )
 
 

@@ -28,6 +28,7 @@ from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.capacity import capacity_of
 from vmsvc.scheduling.decide_all import Commit, Plan, Settle, Verify, decide_all, or_queued, with_precedents
 from vmsvc.scheduling.decisions import Decision, Place, Queued, Refuse
+from vmsvc.scheduling.restarts import SteadyCapacity
 from vmsvc.scheduling.verification import Verification, WaitingRequest, by_verdict, unverified_facts
 from vmsvc.service.events.listener import wait_for_wakeup
 from vmsvc.service.runtime import Runtime
@@ -36,6 +37,7 @@ from vmsvc.service.scheduling.preview import preview
 from vmsvc.service.scheduling.queue import Queue, waiting_queue
 from vmsvc.service.scheduling.requests import (
     before_in_queue,
+    guard_of,
     knowledge_of,
     networks_of,
     rows_of,
@@ -87,6 +89,7 @@ class Scheduler:
         self._snapshots = snapshots
         self._planned = planned
         self.max_waiting = world_cache.max_waiting  # requests of one owner in the queue
+        self._steady = SteadyCapacity()
         self._queue: Queue | None = None  # as the last pass that decided found it ...
         self._again_at = 0.0  # ... and when a pass is made though nothing has changed
         #: Requests that wait for capacity, as of the last pass.
@@ -178,7 +181,8 @@ class Scheduler:
                 clean_up(work, stale)
                 return None
             turns = turns_of(view, ids, snapshot.began, work.now)
-            knowledge = knowledge_of(turns, view, snapshot, work.now, self._timing, self.max_waiting)
+            guard = guard_of(turns, self._steady, self._timing)
+            knowledge = knowledge_of(turns, view, snapshot, work.now, self._timing, self.max_waiting, guard)
             plan = decide_all(waiting_requests(turns, view, knowledge), view.world, knowledge)
             if isinstance(plan, Settle) and _more_wait(view, ids):
                 return Commit((), False, plan.seconds)  # the next pass plans for them too

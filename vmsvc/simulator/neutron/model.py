@@ -53,6 +53,8 @@ class Port:
     created: float
     name: str = ""
     status: str = "ACTIVE"
+    description: str = ""
+    by_user: bool = False  # made by a user: it stays when the server that uses it is deleted
 
 
 def default_group(project_id: str) -> str:
@@ -117,6 +119,15 @@ class Ports:
     def of(self, device_id: str) -> list[Port]:
         """The ports of a server."""
         return list(self.by_device.get(device_id, ()))
+
+    def plug(self, port: Port, device_id: str, host: str) -> None:
+        """A server uses the port from now on; '' for none."""
+        self.by_device[port.device_id].remove(port)
+        if not self.by_device[port.device_id]:
+            del self.by_device[port.device_id]
+        port.device_id, port.host, port.status = device_id, host, "ACTIVE" if device_id else "DOWN"
+        self.by_device.setdefault(device_id, []).append(port)
+        self.save(port)
 
     def save(self, port: Port) -> None:
         """Store what was changed of a port."""

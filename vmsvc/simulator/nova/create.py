@@ -133,6 +133,7 @@ def _new_server(
         flavor=flavor,
         image_id=request.get("imageRef", ""),
         network_ids=networks,
+        port_ids=_ports(request),
         created=now,
         updated=now,
         metadata=dict(request.get("metadata") or {}),
@@ -268,9 +269,11 @@ def _networks(cloud: Cloud, token: Token, request: dict[str, Any]) -> list[str]:
     if wanted in ("auto", []):
         return list(cloud.networks)[:1]
     if not isinstance(wanted, list) or not all(
-        isinstance(each, dict) and UUID.match(str(each.get("uuid", ""))) for each in wanted
+        isinstance(each, dict) and UUID.match(str(each.get("uuid", each.get("port", "")))) for each in wanted
     ):
         raise invalid("networks", wanted, f"{wanted} is not valid under any of the given schemas")
+    _check_ports(cloud, token, _ports(request))
+    wanted = [each for each in wanted if "uuid" in each]
     for each in wanted:
         network = cloud.networks.get(each["uuid"])
         if network is None or not (network.shared or token.is_admin or network.owner == token.project_id):
@@ -278,6 +281,22 @@ def _networks(cloud: Cloud, token: Token, request: dict[str, Any]) -> list[str]:
         if not network.subnet_id:
             raise bad_request(f"Network {each['uuid']} requires a subnet in order to boot instances on.")
     return [each["uuid"] for each in wanted]
+
+
+def _ports(request: dict[str, Any]) -> list[str]:
+    """The ports that a request names."""
+    wanted = request.get("networks", "auto")
+    return [each["port"] for each in wanted if "port" in each] if isinstance(wanted, list) else []
+
+
+def _check_ports(cloud: Cloud, token: Token, port_ids: list[str]) -> None:
+    """Raise ApiError 400 for a port that is not there, 409 for one that a server uses (read)."""
+    for port_id in port_ids:
+        port = cloud.ports.all.get(port_id)
+        if port is None or not (token.is_admin or port.project_id == token.project_id):
+            raise bad_request(f"Port id {port_id} could not be found.")
+        if port.device_id:
+            raise ApiError(409, f"Port {port_id} is still in use.")
 
 
 def _limit_to_port_quota(cloud: Cloud, token: Token, count: tuple[int, int], networks: int) -> tuple[int, int]:

@@ -60,8 +60,12 @@ class Lifecycle:
         self.model.servers.touch(server, self.model.clock.now())
 
     def delete_ports(self, server: Server) -> None:
+        """Delete the ports that Nova made; those that a user made stay, without a server (read)."""
         for port in self.model.ports.of(server.id):
-            self.model.ports.remove(port)
+            if port.by_user:
+                self.model.ports.plug(port, "", "")
+            else:
+                self.model.ports.remove(port)
 
     def finish_action(self, server: Server, name: str, message: str | None = None) -> None:
         """Write the end of the newest action of this name into os-instance-actions."""
@@ -154,6 +158,8 @@ class Boot:
         for network_id in server.network_ids:
             network, host, now = self._model.networks[network_id], server.host or "", self._model.clock.now()
             self._model.ports.add(network, server.project_id, server.id, host, now)
+        for port_id in server.port_ids:
+            self._model.ports.plug(self._model.ports.all[port_id], server.id, server.host or "")
 
     def _booted(self, server: Server) -> None:
         if self._lifecycle.host_is_silent(server):

@@ -71,6 +71,7 @@ class Server:  # pylint: disable=too-many-instance-attributes
     locked_reason: str | None = None
     key_name: str | None = None
     user_data: str | None = None
+    port_ids: list[str] = field(default_factory=list)  # ports that the create named, instead of networks
     description: str | None = None
     hostname: str = ""
     reservation_id: str = ""

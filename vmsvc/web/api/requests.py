@@ -10,6 +10,7 @@ from typing import Any
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates, validates_schema
 
 from vmsvc.domain.errors import InvalidRequest
+from vmsvc.domain.lineage import END, MAX_RESTARTS, RESTART, RESTART_WITHIN_SECONDS
 from vmsvc.service.commands import CreateVm
 from vmsvc.web.http.request import shorten
 from vmsvc.web.openapi.responses import TYPES
@@ -153,6 +154,44 @@ class CreateVmSchema(Schema):
         if data.get("patience_seconds") and preemptible:
             raise ValidationError("Is for standard VMs: nobody is evicted for a preemptible one.", "patience_seconds")
 
+    on_eviction = fields.String(
+        validate=validate.OneOf((END, RESTART)),
+        metadata={
+            "description": "of a preemptible VM: `restart` starts it again after an eviction, as a new VM of the same "
+            "lineage; default `end`"
+        },
+    )
+    max_restarts = StrictInteger(
+        validate=validate.Range(0, 1000),
+        metadata={"description": f"of `restart`: how often it is started again; default {MAX_RESTARTS}"},
+    )
+    restart_within_seconds = StrictInteger(
+        validate=validate.Range(60, 604_800),
+        metadata={
+            "description": "of `restart`: how long after an eviction its successor may wait for capacity; "
+            f"default {RESTART_WITHIN_SECONDS}"
+        },
+    )
+    fallback_after_evictions = StrictInteger(
+        validate=validate.Range(1, 100),
+        metadata={
+            "description": "of `restart`: after so many evictions within 24 h it is started again as a standard VM"
+        },
+    )
+    keep_address = StrictBoolean(
+        metadata={"description": "of `restart`: vmsvc makes its port, and each successor gets it; default false"}
+    )
+
+    @validates_schema
+    def _restarts_are_asked_for(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("on_eviction") == RESTART:
+            if data.get("is_preemptible") is False:
+                raise ValidationError("Is for preemptible VMs: nobody evicts a standard one.", "on_eviction")
+            return
+        for name in ("max_restarts", "restart_within_seconds", "fallback_after_evictions", "keep_address"):
+            if data.get(name, False) is not False:
+                raise ValidationError("Needs on_eviction: restart.", name)
+
     @validates_schema
     def _budgets_have_a_group(self, data: dict[str, Any], **_: Any) -> None:
         if "max_unavailable" in data and "group" not in data:
@@ -189,6 +228,25 @@ class CreateVmSchema(Schema):
         del data_key
         if ":" in value:
             raise ValidationError("Must be the name of a zone alone.")
+
+
+class ChangeVmSchema(Schema):
+    """The body of `PATCH /api/v1/vm/{id}`."""
+
+    class Meta:
+        """A misspelt name is an error."""
+
+        unknown = RAISE
+
+    on_eviction = fields.String(
+        validate=validate.OneOf((END,)), metadata={"description": "`end`: it is not started again after an eviction"}
+    )
+    is_preemptible = StrictBoolean(metadata={"description": "the kind that the VM has from now on"})
+
+    @validates_schema
+    def _changes_something(self, data: dict[str, Any], **_: Any) -> None:
+        if not data:
+            raise ValidationError("Name on_eviction or is_preemptible.", "on_eviction")
 
 
 class DeleteVmSchema(Schema):

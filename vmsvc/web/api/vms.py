@@ -1,4 +1,4 @@
-"""`/api/v1/vm`: create, list, show, delete.
+"""`/api/v1/vm`: create, list, show, change, delete.
 
 `self.timeout` has the seconds of `Prefer: wait=N`. When they are over, `Commands.outcome` returns None and the answer
 is 202.
@@ -20,7 +20,14 @@ from vmsvc.domain.errors import (
 )
 from vmsvc.service.commands import CreateVm, Outcome
 from vmsvc.web.api.handler import ApiHandler, OneVmHandler
-from vmsvc.web.api.requests import CreateVmQuery, CreateVmSchema, DeleteVmSchema, create_request_of, load
+from vmsvc.web.api.requests import (
+    ChangeVmSchema,
+    CreateVmQuery,
+    CreateVmSchema,
+    DeleteVmSchema,
+    create_request_of,
+    load,
+)
 from vmsvc.web.http.handler import INTERNAL, STATUS_OF_SLUG, Refusal, route
 from vmsvc.web.openapi import responses
 from vmsvc.web.openapi.operations import Response, describe
@@ -171,6 +178,28 @@ class VmHandler(OneVmHandler):
     async def get(self, ref: str) -> None:
         """Show one server, by the cloud's id or vmsvc's own."""
         self.finish(await self.while_connected(self.commands.vm(ref)))
+
+    @describe(
+        Response(
+            200,
+            "The VM is changed.",
+            responses.Done,
+            responses.message_body("200", f"vm {responses.VM['id']} was changed", vm=responses.ROW),
+        ),
+        body=ChangeVmSchema,
+        examples=(("to a standard VM", {"is_preemptible": False}), ("no more restarts", {"on_eviction": "end"})),
+        errors=(413, 415, NotFound, Conflict, CloudError, Timeout),
+    )
+    async def patch(self, ref: str) -> None:
+        """Change the kind of a VM that runs, or end its restarts.
+
+        `is_preemptible` changes the kind of an active VM; 409 from its notice on. `on_eviction: end` leaves the VM as
+        it is: it is not started again after an eviction. The id may be that of any VM of its lineage.
+        """
+        body = load(ChangeVmSchema, self.json_body())
+        kind, ends = body.get("is_preemptible"), "on_eviction" in body
+        vm = await self.commands.change(ref, ends_restarts=ends, is_preemptible=kind, principal=self.principal)
+        self.answer(200, f"vm {ref} was changed", vm=vm)
 
     @describe(
         Response(

@@ -8,6 +8,7 @@ from marshmallow import INCLUDE, Schema, fields, validate
 
 from vmsvc.domain.evidence import LIKELY, SURE
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.lineage import END, RESTART
 
 VM = {
     "id": "6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11",
@@ -24,6 +25,10 @@ VM = {
     "group": None,
     "max_unavailable": None,
     "owner": "anonymous",
+    "origin": "b1d6b0f4-7a0e-4a8e-8a55-2f3cf1f0a9c4",
+    "restarts": 0,
+    "restart_of": None,
+    "successor": None,
     "evict_at": None,
     "acknowledged_at": None,
     "wait_until": None,
@@ -145,6 +150,17 @@ class VmView(OpenObject):
         metadata={"description": "a preemptible VM that has run for less time is no victim"}
     )
     owner = fields.String(metadata={"description": "the name of the principal that created it"})
+    origin = fields.String(
+        metadata={
+            "description": "the handle that stays: the vmsvc id of the first VM of its lineage. "
+            "`GET /api/v1/vm/{origin}` shows the newest one"
+        }
+    )
+    restarts = fields.Integer(metadata={"description": "how often it was started again before: 0 for the first VM"})
+    restart_of = fields.String(allow_none=True, metadata={"description": "the vmsvc id of the VM before it"})
+    successor = fields.String(
+        allow_none=True, metadata={"description": "of an evicted VM: the vmsvc id of the one that is started after it"}
+    )
     group = fields.String(allow_none=True, metadata={"description": "its eviction group"})
     max_unavailable = fields.Integer(
         allow_none=True,
@@ -165,6 +181,13 @@ class VmView(OpenObject):
         metadata={
             "description": "of a request without a server: its position in the queue, 1 is next; null: it is not there"
         },
+    )
+    on_eviction = fields.String(
+        validate=validate.OneOf((END, RESTART)),
+        metadata={"description": "of one VM, not in lists: what follows its eviction"},
+    )
+    restarts_left = fields.Integer(
+        metadata={"description": "of one VM, not in lists: how often it may still be started again"}
     )
     message = fields.String(
         metadata={"description": "of a VM that is built: since when; of a request that failed: why"}
@@ -276,6 +299,16 @@ class VmList(OpenObject):
     )
 
 
+class RestartSchema(OpenObject):
+    """How an evicted VM is started again."""
+
+    origin = fields.String(required=True, metadata={"description": "its lineage"})
+    attempt = fields.Integer(required=True, metadata={"description": "how often it is started again with this time"})
+    not_before = fields.DateTime(
+        required=True, metadata={"description": "the end of the pause before it gets capacity"}
+    )
+
+
 class EventData(OpenObject):
     """The finer step, and the VM at that moment."""
 
@@ -331,6 +364,12 @@ class EventData(OpenObject):
     simulated = fields.Boolean(metadata={"description": "of every `evict`: true when the owner practises the eviction"})
     evicted = fields.List(fields.String(), metadata={"description": "of `active`: the ids of its victims"})
     error = fields.String(metadata={"description": "of `failed`: the slug that the create ends with"})
+    restart = fields.Nested(
+        RestartSchema, metadata={"description": "of `evicted`: how the VM is started again; missing when it is not"}
+    )
+    restart_of = fields.String(
+        metadata={"description": "of each `create` of a VM that is started again: the vmsvc id of the one before it"}
+    )
 
 
 class EventSchema(OpenObject):

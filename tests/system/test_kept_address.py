@@ -1,0 +1,71 @@
+"""The address that a lineage keeps: one port, from its first server to its end."""
+
+import asyncio
+
+import pytest
+
+from tests.system.client import until
+from tests.system.test_lineage import age, next_of, restartable
+
+BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
+
+
+@BOTH
+@pytest.mark.gen_test(timeout=40)
+async def test_each_successor_has_the_address_of_the_first_vm_until_the_lineage_ends(client, sim, database):
+    vm = await restartable(client, keep_address=True)
+    other = await restartable(client)
+    first = sim.kept_ports()[vm["origin"]]
+    assert first["server"] == vm["id"]
+    for _ in range(2):
+        age(database, vm["vmsvc_id"])
+        await client.practise(vm["id"])
+        vm = await next_of(client, vm)
+        assert sim.kept_ports() == {vm["origin"]: {**first, "server": vm["id"]}}
+    assert sim.ports()[first["id"]] == vm["id"] and len(sim.ports()) == 2
+    await client.delete(other["origin"])
+    assert (await client.delete(vm["origin"])).status == 200
+    await until(lambda: not sim.kept_ports(), "the end of the port")
+    await until(lambda: not database.rows("SELECT id FROM lineage WHERE port_id IS NOT NULL"), "the end on record")
+
+
+@pytest.mark.gen_test(timeout=40)
+async def test_a_lineage_that_ends_without_a_vm_gives_its_port_back(client, sim):
+    vm = await restartable(client, keep_address=True, max_restarts=0)
+    await client.practise(vm["id"])
+    await client.wait_for_event("create/failed")
+    await until(lambda: not sim.kept_ports(), "the end of the port")
+    lost = await restartable(client, keep_address=True)
+    await asyncio.to_thread(sim.vanish, lost["id"])
+    await client.wait_for_event("delete/lost", lost["id"])
+    await until(lambda: not sim.kept_ports(), "the end of the port")
+
+
+@pytest.mark.gen_test(timeout=40)
+async def test_a_port_whose_create_got_no_answer_is_found_and_made_once(client, sim):
+    sim.fault(action="cut_after", method="POST", path="/v2.0/ports$", count=1)
+    vm = await restartable(client, keep_address=True)
+    assert sim.kept_ports()[vm["origin"]]["server"] == vm["id"]
+    assert len(sim.calls(method="POST", path="/v2.0/ports$")) == 1
+
+
+@pytest.mark.gen_test(timeout=40)
+async def test_a_port_that_somebody_deleted_is_made_anew(client, sim, database):
+    vm = await restartable(client, keep_address=True)
+    await client.practise(vm["id"])
+    await client.wait_for_event("evict/evicting", vm["id"])
+    database.rows("UPDATE lineage SET port_id = '6f3a1c52-5d0e-4b5b-9f0e-0c7b8a3f2d11'")
+    vm = await next_of(client, vm)
+    assert sim.kept_ports()[vm["origin"]]["server"] == vm["id"]
+
+
+@pytest.mark.gen_test(timeout=40)
+async def test_a_port_of_no_lineage_is_removed_and_a_strangers_port_is_not(client, sim, database, project):
+    await restartable(client, keep_address=True)
+    (row,) = database.rows("SELECT boot ->> 'network_id' AS network, (SELECT id FROM deployment) AS deployment FROM vm")
+    network, name = row["network"], f"vmsvc-{row['deployment']}"
+    (stranger,) = sim.take_addresses(network, 1, project, name="vmsvc-of-others", description="no lineage")
+    sim.take_addresses(network, 1, project, name=name, description="0e4c4f1e-2a3f-4bb6-a4a7-6c5d9f2b8e77")
+    await until(lambda: len(sim.kept_ports()) == 2, "the end of the port without a lineage", 20)
+    assert stranger in {port["id"] for port in sim.kept_ports().values()}
+    sim.drop_port(stranger)

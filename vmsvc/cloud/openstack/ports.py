@@ -1,0 +1,45 @@
+"""Ports of vmsvc's own: they keep the address of a VM while it is started again on another server.
+
+A port that a server is created with is only unplugged when Nova deletes the server (read in nova/network/neutron.py); a
+port that Nova made goes with the server.
+"""
+
+from functools import partial
+
+from vmsvc.cloud.openstack import parse
+from vmsvc.cloud.openstack.calls import Caller
+from vmsvc.cloud.openstack.exchange import Answer, CloudRequest
+from vmsvc.cloud.port import KeptPort
+from vmsvc.domain.errors import NotFound
+
+
+class PortCalls(Caller):
+    """The calls on ports. Every one raises CloudUnavailable and CloudError, a write OutcomeUnknown too."""
+
+    async def create_port(self, network_id: str, name: str, origin: str) -> str:
+        """POST /ports, once. Returns the port's id."""
+        body = {"port": {"network_id": network_id, "name": name, "description": origin}}
+        return await self._calls.send(
+            CloudRequest("create_port", "network", "POST", "/ports", body=body),
+            partial(parse.whole, "a new port", lambda body: str(body["port"]["id"])),
+        )
+
+    async def delete_port(self, port_id: str) -> None:
+        """DELETE. A port that is absent counts as done."""
+        try:
+            await self._calls.send(CloudRequest("delete_port", "network", "DELETE", f"/ports/{port_id}"), _status)
+        except NotFound:
+            pass
+
+    async def kept_ports(self, name: str) -> tuple[KeptPort, ...]:
+        """The ports with this name."""
+        found, _ = await self._calls.list(
+            CloudRequest("kept_ports", "network", "GET", "/ports", {"name": name}),
+            "ports",
+            lambda raw: KeptPort(raw["id"], raw.get("description") or "", raw.get("device_id") or None),
+        )
+        return found
+
+
+def _status(answer: Answer) -> int:
+    return answer.status
