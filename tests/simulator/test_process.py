@@ -117,12 +117,13 @@ def test_what_was_under_way_goes_on_after_a_restart(folder):
 
 
 def test_the_stored_fields_of_a_server_keep_their_names(folder):
-    """Folders of earlier releases have these; a release that is taken back reads them as well."""
+    """Folders of earlier releases have these. A field that came later has a default."""
     running = start(folder)
     steer(running, "POST", "servers", {"name": "old"})
     with contextlib.closing(sqlite3.connect(folder / "cloud.sqlite")) as database:
         ((body,),) = database.execute("SELECT body FROM thing WHERE kind = 'server'").fetchall()
-    assert " ".join(sorted(json.loads(body))) == (
+    later = {"port_ids"}
+    assert " ".join(sorted(json.loads(body).keys() - later)) == (
         "actions admin_pass asked_az asked_host asked_node az chosen created delete_asked delete_tries description due "
         "fault fault_seen_from flavor group_id host hostname id image_id key_name launch_index launched_at locked_by "
         "locked_reason metadata name network_ids number pending power_state project_id reservation_id step tags "

@@ -1,5 +1,6 @@
-"""The port that keeps the address of a lineage: made with its first server, plugged into each later one, and removed
-when the lineage has ended.
+"""Keeps the address of a lineage: its port is made with the first server, and removed when the lineage has ended.
+
+Each later server gets it plugged in.
 
 The port's name says which deployment made it, and its description for which lineage. The row of the lineage has its id
 as soon as that is known. A port that a crash left behind without that is found by its name.

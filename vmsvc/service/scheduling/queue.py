@@ -1,4 +1,4 @@
-"""What waits and what moves, as the scheduler reads it before each snapshot: is there anything new to decide?"""
+"""What waits and what moves, as the scheduler reads it before each snapshot: whether there is anything to decide."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
