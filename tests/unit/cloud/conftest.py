@@ -1,5 +1,6 @@
 """A cloud that misbehaves on order: enough of Keystone to sign in, and a script for every other call."""
 
+import importlib
 import json
 import ssl
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.warm_start import LATE_IMPORTS
 from vmsvc.cloud.openstack import calls, servers
 from vmsvc.cloud.openstack.adapter import OpenStack
 
@@ -286,10 +288,18 @@ def rogue_cloud():
     thread.join()
 
 
+@pytest.fixture(name="imported", scope="session")
+def fixture_imported():
+    """What the SDK imports when it connects for the first time, which would be part of that test's time."""
+    for name in LATE_IMPORTS:
+        importlib.import_module(name)
+
+
 @pytest.fixture(name="adapter")
-def adapter_of_rogue(rogue, tmp_path, io_loop, monkeypatch):
+def adapter_of_rogue(imported, rogue, tmp_path, io_loop, monkeypatch):
     """Makes adapters for the misbehaving cloud; they are closed when the test ends. They send again sooner than in
     earnest, unless the cloud names a time."""
+    del imported
     monkeypatch.setattr(calls, "RETRIES", (0.01, 0.04))
     monkeypatch.setattr(servers, "FAULT_SECONDS", 0.05)
     made = []
