@@ -111,7 +111,7 @@ def test_there_is_no_age_without_an_event(store):
         (State.BUILDING, State.PENDING, State.FAILED),
         (State.DELETING,),
         (State.BUILDING, State.DELETING, State.DELETED),
-        (State.BUILDING, State.LOST),
+        (State.BUILDING, State.ACTIVE, State.LOST),
     ],
     ids="-".join,
 )
