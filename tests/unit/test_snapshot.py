@@ -253,10 +253,10 @@ def test_a_request_that_can_wait_is_tried_again_when_it_helps_or_after_a_while()
     """A VM that ended after the create was ordered may have ended too late for it."""
     at, tried = NOW - timedelta(seconds=5), NOW - timedelta(seconds=7)
     said = {"error": "no_capacity", "message": "No valid host", "at": at.isoformat(), "tried": tried.isoformat()}
-    facts = {"refusal": {**said, "count": 4}, "avoid": ["sim-2"], "boot": {"availability_zone": None}}
+    known_facts = {"refusal": {**said, "count": 4}, "avoid": ["sim-2"], "boot": {"availability_zone": None}}
     between = NOW - timedelta(seconds=6)
-    assert not request_of(row("a", State.PENDING, **facts), NOW, between).freed_since
-    waits = row("a", State.PENDING, wait_until=NOW + timedelta(seconds=60), **facts)
+    assert not request_of(row("a", State.PENDING, **known_facts), NOW, between).freed_since
+    waits = row("a", State.PENDING, wait_until=NOW + timedelta(seconds=60), **known_facts)
     known = request_of(waits, NOW, between)
     assert known.may_wait and known.freed_since and known.refusals == 4
     assert not request_of(waits, NOW, None).freed_since
