@@ -142,9 +142,13 @@ class Dispatcher:
                 await self._runtime.offload(_give_back, self.owner, tuple(self._results), self._timing)
 
 
+def _pace(timing: Timing) -> deliveries.Pace:
+    return deliveries.Pace(timing.webhook_retries, timing.webhook_urgent, timing.webhook_troubled)
+
+
 def _turn(owner: str, results: tuple[Result, ...], slots: int, timing: Timing) -> Turn:
     with unit() as work:
-        recorded = deliveries.record(work, owner, results, timing.webhook_retries, timing.webhook_urgent)
+        recorded = deliveries.record(work, owner, results, _pace(timing))
         more = deliveries.spread(work)
         claims = deliveries.claim(work, owner, slots, timing.webhook_lease)
         return Turn(claims, recorded, more, deliveries.seconds_to_next())
@@ -152,7 +156,7 @@ def _turn(owner: str, results: tuple[Result, ...], slots: int, timing: Timing) -
 
 def _give_back(owner: str, results: tuple[Result, ...], timing: Timing) -> None:
     with unit() as work:
-        deliveries.record(work, owner, results, timing.webhook_retries, timing.webhook_urgent)
+        deliveries.record(work, owner, results, _pace(timing))
         deliveries.release(work, owner)
 
 
