@@ -86,9 +86,11 @@ class Dispatcher:
                 continue
             pause = await self._take_turn()
             self._runtime.mark_ready("webhooks")
-            await asyncio.sleep(self._timing.webhook_turn)
             if pause > 0:
                 await wait_for_wakeup(self._wakeup, pause)
+            # After the wakeup, not before: the feed and the workers heard the same notification, and go first.
+            await asyncio.sleep(self._timing.webhook_turn)
+            self._wakeup.clear()
 
     async def _take_turn(self) -> float:
         """One turn; returns for how many seconds to wait for a wakeup."""
