@@ -33,7 +33,7 @@ from vmsvc.web.outgoing.client import OutgoingClient
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
 #: Pauses after failures are short, so that the run ends soon; leases are those of a service, a tenth as long.
-TIMING = Timing(webhook_timeout=1.5, webhook_lease=2.0, webhook_retries=(0.2,) * 60)
+TIMING = Timing(webhook_timeout=1.5, webhook_lease=2.0, webhook_retries=(0.2,) * 60, webhook_turn=0.02)
 REPLICAS, VMS, BATCH = 2, 200, 20
 PATIENCE = 600.0  # seconds from the last event to the last delivery
 

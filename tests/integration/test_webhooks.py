@@ -26,6 +26,7 @@ QUICK = Timing(
     webhook_lease=2.5,
     webhook_retries=(0.05, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2),
     webhook_urgent=0.05,
+    webhook_troubled=0.01,
     webhook_turn=0.005,
 )
 LOOPBACK = [ip_network("127.0.0.0/8")]
@@ -247,6 +248,21 @@ async def test_vms_whose_events_hang_leave_requests_for_the_others(world):
         emit("quick")
         await until(lambda number=number: len(receiver.taken) == 2 + number, seconds=0.5)
     assert receiver.most_in_flight == 8
+
+
+@pytest.mark.gen_test(timeout=20)
+async def test_a_dead_endpoint_costs_few_requests_until_it_answers_again(world, store):
+    fails = True
+    receiver = world.receiver(lambda event, headers: 500 if fails else 204)
+    replica = world.replica(replace(QUICK, webhook_troubled=30.0))
+    await replica.new(receiver)
+    emit(*(f"vm-{number}" for number in range(40)))
+    await until(lambda: len(replica.counted) == 8)
+    await asyncio.sleep(0.3)
+    assert len(receiver.posts) == 8
+    fails = False
+    store.rows("UPDATE webhook SET not_before = now()")  # the pause is over
+    await until(lambda: len(receiver.taken) == 40)
 
 
 @pytest.mark.gen_test(timeout=20)

@@ -51,7 +51,8 @@ class Timing:
     webhook_lease: float = 20.0  # a delivery whose replica died is sent again after so long; longer than one request
     webhook_retries: tuple[float, ...] = SCHEDULE
     webhook_urgent: float = URGENT_PAUSE
-    webhook_turn: float = 0.05  # between two turns of the dispatcher, so that a burst costs few transactions
+    webhook_troubled: float = 1.0  # after many failures in a row: from one attempt at an endpoint to the next
+    webhook_turn: float = 0.1  # between two turns of the dispatcher, so that a burst costs few transactions
 
     # Rounds
     reconciler_round: float = 5.0

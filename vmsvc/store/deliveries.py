@@ -7,6 +7,7 @@ leave the next one blocked, for ever.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
@@ -76,7 +77,7 @@ def spread(work: Unit) -> bool:
         for row in rows:
             if row.after_seq < removed:
                 work.log_on_commit("webhook %s: events up to %d are no longer kept and are not sent", row.id, removed)
-            _write(work, row, events)
+        _write(work, [(row.id, event) for row in rows for event in _admitted(row, events)])
         if events:
             last = events[-1]["data"]["seq"]
             more |= last < newest
@@ -84,25 +85,25 @@ def spread(work: Unit) -> bool:
     return more
 
 
-def _write(work: Unit, row: Webhook, events: Iterable[Mapping[str, Any]]) -> list[int]:
-    """Write the deliveries of the events that a locked endpoint wants; returns their seqs."""
+def _admitted(row: Webhook, events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of the events that an endpoint wants."""
     rule = webhooks.rule_of(row)
-    wanted = [event for event in events if rule.admits(event)]
-    if not wanted:
-        return []
-    urgent = [rules.urgent_until(event) for event in wanted]
-    seqs = [int(event["data"]["seq"]) for event in wanted]
-    values = {
-        "webhook": row.id,
-        "seqs": seqs,
-        "vms": [event["data"]["vm"]["vmsvc_id"] for event in wanted],
-        "urgent": urgent,
-        "now": work.now,
-    }
+    return [event for event in events if rule.admits(event)]
+
+
+def _write(work: Unit, wanted: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Write the deliveries of these events to these endpoints, which are locked."""
+    rows = [
+        (webhook_id, event["data"]["seq"], event["data"]["vm"]["vmsvc_id"], rules.urgent_until(event))
+        for webhook_id, event in wanted
+    ]
+    if not rows:
+        return
+    hooks, seqs, vms, urgent = map(list, zip(*rows))
+    values = {"webhooks": hooks, "seqs": seqs, "vms": vms, "urgent": urgent, "now": work.now}
     database.execute_sql(queries.SPREAD, values)
     if any(urgent):
         database.execute_sql(queries.HASTEN, values)
-    return seqs
 
 
 def replay(work: Unit, row: Webhook, since: int, until: int | None) -> tuple[int, int]:
@@ -112,7 +113,9 @@ def replay(work: Unit, row: Webhook, since: int, until: int | None) -> tuple[int
     if since < (removed := outbox.removed_seq()):
         raise HistoryGone(removed + 1)
     events = [event for event in outbox.tail(since, MAX_REPLAY)[0] if event["data"]["seq"] <= last]
-    seqs = _write(work, row, events)
+    wanted = _admitted(row, events)
+    _write(work, [(row.id, event) for event in wanted])
+    seqs = [event["data"]["seq"] for event in wanted]
     values = {"webhook": row.id, "seqs": seqs, "now": work.now}
     database.execute_sql(queries.REPLAY, values)
     database.execute_sql(queries.ORDER, values)
@@ -151,9 +154,17 @@ def claim(work: Unit, owner: str, limit: int, lease_seconds: float) -> list[Clai
     return found
 
 
-def record(
-    work: Unit, owner: str, results: Sequence[Result], schedule: Sequence[float], urgent_pause: float
-) -> list[tuple[Result, str]]:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds: the pauses after the first, second, ... failure of a delivery, and while it is urgent; and the pause
+    of an endpoint between two attempts after many failures."""
+
+    schedule: Sequence[float]
+    urgent: float
+    troubled: float
+
+
+def record(work: Unit, owner: str, results: Sequence[Result], pace: Pace) -> list[tuple[Result, str]]:
     """Record what became of claims: `done`, `failed`, or `pending` again; returns each result with that. A claim that
     its owner has lost is left out: another replica has it. An endpoint that answered 410, or has failed for days, is
     switched off."""
@@ -171,13 +182,17 @@ def record(
             if result.succeeded:
                 continue
             health = rules.after_failure(health, work.now, result.code)
-            status = _record_failure(work, owner, result, schedule, urgent_pause)
+            status = _record_failure(work, owner, result, pace)
             if status is not None:
                 recorded.append((result, status))
             if status == FAILED:
                 freed.append((row.id, result.claim.vm_id))
         _unblock(freed)
-        columns = {"last_success_at": work.now} if succeeded else {}
+        columns: dict[str, Any] = {"last_success_at": work.now} if succeeded else {}
+        if health.failures >= MANY_FAILURES:
+            columns["not_before"] = work.now + timedelta(seconds=pace.troubled)
+        elif row.not_before is not None:
+            columns["not_before"] = None
         webhooks.change(
             row,
             failures=health.failures,
@@ -209,9 +224,7 @@ def _record_made(work: Unit, owner: str, results: Sequence[Result]) -> dict[int,
     return dict(database.execute_sql(queries.DELIVERED, values).fetchall())
 
 
-def _record_failure(
-    work: Unit, owner: str, result: Result, schedule: Sequence[float], urgent_pause: float
-) -> str | None:
+def _record_failure(work: Unit, owner: str, result: Result, pace: Pace) -> str | None:
     row = Delivery.get_or_none(
         Delivery.id == result.claim.id, Delivery.lease_owner == owner, Delivery.status == PENDING
     )
@@ -219,7 +232,7 @@ def _record_failure(
         return None
     retry: Retry | None = None
     if result.claim.event is not None:
-        retry = rules.retry_of(row.step, work.now, row.urgent_until, result.share, schedule, urgent_pause)
+        retry = rules.retry_of(row.step, work.now, row.urgent_until, result.share, pace.schedule, pace.urgent)
     columns: dict[str, Any] = {"status": FAILED, "done_at": work.now}
     if retry is not None:
         columns = {"next_at": retry.at, "step": retry.step}

@@ -323,6 +323,7 @@ class Webhook(Base):
     after_seq = BigIntegerField()  # events up to this have their deliveries
     failures = IntegerField(default=0)  # since the last success
     failing_since = moment_or_null()
+    not_before = moment_or_null()  # after many failures: nothing is sent to it before this
     last_success_at = moment_or_null()
     last_code = IntegerField(null=True)  # the status of the last answer; null: there was none
     last_error = TextField(null=True)

@@ -190,22 +190,23 @@ DELETE FROM event"""
 
 # ---------------------------------------------------------------- deliveries: the callers hold the endpoints' rows
 
-#: Write the deliveries of an endpoint; one that exists stays as it is. Blocked is what follows a pending event of the
-#: same VM.
+#: Write deliveries; one that exists stays as it is. Blocked is what follows a pending event of the same VM.
 SPREAD = """
 INSERT INTO delivery (webhook_id, seq, vm_id, status, blocked, attempts, step, next_at, urgent_until, created_at)
-SELECT %(webhook)s, new.seq, new.vm_id, 'pending',
-    new.seq > min(new.seq) OVER (PARTITION BY new.vm_id) OR EXISTS (
-        SELECT FROM delivery AS earlier WHERE earlier.webhook_id = %(webhook)s AND earlier.vm_id = new.vm_id
+SELECT new.hook, new.seq, new.vm_id, 'pending',
+    new.seq > min(new.seq) OVER (PARTITION BY new.hook, new.vm_id) OR EXISTS (
+        SELECT FROM delivery AS earlier WHERE earlier.webhook_id = new.hook AND earlier.vm_id = new.vm_id
             AND earlier.status = 'pending' AND earlier.seq < new.seq),
     0, 0, %(now)s, new.urgent_until, %(now)s
-FROM unnest(%(seqs)s::bigint[], %(vms)s::text[], %(urgent)s::timestamptz[]) AS new (seq, vm_id, urgent_until)
+FROM unnest(%(webhooks)s::text[], %(seqs)s::bigint[], %(vms)s::text[], %(urgent)s::timestamptz[])
+    AS new (hook, seq, vm_id, urgent_until)
 ON CONFLICT (webhook_id, seq) DO NOTHING"""
 #: What is pending before an urgent event of the same VM is as urgent: the notice cannot be sent before it.
 HASTEN = """
 UPDATE delivery SET urgent_until = greatest(delivery.urgent_until, new.urgent_until), next_at = least(next_at, %(now)s)
-FROM unnest(%(seqs)s::bigint[], %(vms)s::text[], %(urgent)s::timestamptz[]) AS new (seq, vm_id, urgent_until)
-WHERE webhook_id = %(webhook)s AND delivery.vm_id = new.vm_id AND status = 'pending' AND delivery.seq < new.seq
+FROM unnest(%(webhooks)s::text[], %(seqs)s::bigint[], %(vms)s::text[], %(urgent)s::timestamptz[])
+    AS new (hook, seq, vm_id, urgent_until)
+WHERE webhook_id = new.hook AND delivery.vm_id = new.vm_id AND status = 'pending' AND delivery.seq < new.seq
     AND new.urgent_until > %(now)s"""
 #: Have deliveries that have ended made again, in their order.
 REPLAY = """
@@ -221,7 +222,7 @@ WHERE delivery.id = ranked.id AND blocked <> (ranked.place > 1)"""
 #: Lock the endpoints that have something to send; those that another replica holds have their turn later.
 READY = """
 SELECT id, url, secret, CASE WHEN old_secret_until > %(now)s THEN old_secret END, failures FROM webhook
-WHERE off_at IS NULL AND verified_at IS NOT NULL AND EXISTS (
+WHERE off_at IS NULL AND verified_at IS NOT NULL AND (not_before IS NULL OR not_before <= %(now)s) AND EXISTS (
     SELECT FROM delivery WHERE webhook_id = webhook.id AND status = 'pending' AND NOT blocked AND next_at <= %(now)s)
 ORDER BY id FOR UPDATE SKIP LOCKED"""
 #: Claim what is due of these endpoints: notices first, then the longest due; as much as each endpoint may have in
@@ -264,7 +265,7 @@ WHERE delivery.id = first.id AND blocked"""
 #: Seconds until the next delivery that may be sent is due. (While one is under way its `next_at` is the end of the
 #: lease.)
 NEXT_DELIVERY = """
-SELECT extract(epoch FROM min(due.next_at) - clock_timestamp())::float8 FROM webhook, LATERAL (
+SELECT extract(epoch FROM min(greatest(due.next_at, not_before)) - clock_timestamp())::float8 FROM webhook, LATERAL (
     SELECT next_at FROM delivery WHERE webhook_id = webhook.id AND status = 'pending' AND NOT blocked
     ORDER BY next_at LIMIT 1) AS due
 WHERE off_at IS NULL AND verified_at IS NOT NULL"""

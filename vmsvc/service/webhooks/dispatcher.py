@@ -86,9 +86,11 @@ class Dispatcher:
                 continue
             pause = await self._take_turn()
             self._runtime.mark_ready("webhooks")
-            await asyncio.sleep(self._timing.webhook_turn)
             if pause > 0:
                 await wait_for_wakeup(self._wakeup, pause)
+            # After the wakeup, not before: the feed and the workers heard the same notification, and go first.
+            await asyncio.sleep(self._timing.webhook_turn)
+            self._wakeup.clear()
 
     async def _take_turn(self) -> float:
         """One turn; returns for how many seconds to wait for a wakeup."""
@@ -142,9 +144,13 @@ class Dispatcher:
                 await self._runtime.offload(_give_back, self.owner, tuple(self._results), self._timing)
 
 
+def _pace(timing: Timing) -> deliveries.Pace:
+    return deliveries.Pace(timing.webhook_retries, timing.webhook_urgent, timing.webhook_troubled)
+
+
 def _turn(owner: str, results: tuple[Result, ...], slots: int, timing: Timing) -> Turn:
     with unit() as work:
-        recorded = deliveries.record(work, owner, results, timing.webhook_retries, timing.webhook_urgent)
+        recorded = deliveries.record(work, owner, results, _pace(timing))
         more = deliveries.spread(work)
         claims = deliveries.claim(work, owner, slots, timing.webhook_lease)
         return Turn(claims, recorded, more, deliveries.seconds_to_next())
@@ -152,7 +158,7 @@ def _turn(owner: str, results: tuple[Result, ...], slots: int, timing: Timing) -
 
 def _give_back(owner: str, results: tuple[Result, ...], timing: Timing) -> None:
     with unit() as work:
-        deliveries.record(work, owner, results, timing.webhook_retries, timing.webhook_urgent)
+        deliveries.record(work, owner, results, _pace(timing))
         deliveries.release(work, owner)
 
 

@@ -271,6 +271,7 @@ def _change(
             columns |= {"verified_at": None if problem else work.now, "last_error": problem}
         if active is True and row.off_at is not None:
             columns |= {"off_at": None, "off_reason": None, "failures": 0, "failing_since": None}
+            columns["not_before"] = None
             columns["after_seq"] = outbox.newest()  # what it missed comes by a replay
         if columns:
             row = webhooks.change(row, **columns)

@@ -20,6 +20,7 @@ CREATE TABLE webhook (
     after_seq bigint NOT NULL,
     failures integer NOT NULL,
     failing_since timestamptz,
+    not_before timestamptz,
     last_success_at timestamptz,
     last_code integer,
     last_error text,
