@@ -91,6 +91,8 @@ async def test_every_example_of_the_document_works_and_is_answered_as_shown(clie
     await reader.follow("patchOneWebhook", "switch it on again", ref=hook)
     await reader.follow("postReplay", "since", 202, ref=hook)
     await reader.follow("deleteOneWebhook", ref=hook)
+    await reader.follow("patchVm", "no more restarts", ref=another)
+    await reader.follow("patchVm", "to a standard VM", ref=another)
     await reader.follow("deleteVm", "the id once more", 202, ref=another, headers={"Prefer": "wait=0"})
     await reader.follow("deleteVm", "nothing", 200, ref=standard)
 

@@ -90,7 +90,7 @@ class CreateVm:
         """How the VM is started again after an eviction; None: it is not."""
         if self.on_eviction != RESTART:
             return None
-        given = {name: getattr(self, name) for name in Terms.__dataclass_fields__}
+        given = {name: getattr(self, name) for name in _TERMS}
         return Terms(**{name: value for name, value in given.items() if value is not None})
 
     @property
@@ -100,6 +100,8 @@ class CreateVm:
         return {name: value for name, value in asdict(self).items() if name not in _ADDED or value != _ADDED[name]}
 
 
+#: Fields of a request that say how its VM is started again.
+_TERMS = ("max_restarts", "restart_within_seconds", "fallback_after_evictions", "keep_address")
 #: Fields of a request that came after the first release, with their defaults.
 _ADDED = {
     "wait_seconds": 0,

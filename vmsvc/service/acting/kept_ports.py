@@ -2,8 +2,9 @@
 
 Each later server gets it plugged in.
 
-The port's name says which deployment made it, and its description for which lineage. The row of the lineage has its id
-as soon as that is known. A port that a crash left behind without that is found by its name.
+The port is made with the first server of the lineage, and each later server gets it. Its name says which deployment
+made it, and its description for which lineage. The row of the lineage has its id as soon as that is known. A port that
+a crash left behind without that is found by its name.
 """
 
 import logging
