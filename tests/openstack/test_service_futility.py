@@ -116,3 +116,25 @@ def test_what_no_eviction_makes_possible_evicts_no_vm(service, mode, project, ad
     assert not [event for event in service.events(since) if event["type"] == "evict"]
     left = {server["id"]: server["status"] for server in project("GET", "/servers/detail").body["servers"]}
     assert left == dict.fromkeys(mine, "ACTIVE")
+
+
+@pytest.fixture(name="forbidding", scope="module", autouse=True)
+def fixture_forbidding(admin) -> Iterator[str]:
+    """A flavor that forbids a trait which does not exist: Placement refuses the query, so that no host ever takes it.
+    It is there before the service reads the flavors: Nova takes a flavor and its extra specs in two requests."""
+    reply = admin("POST", "/flavors", {"flavor": {"name": "forbids-nothing", "ram": 1024, "vcpus": 1, "disk": 1}})
+    assert reply.status == 200, reply
+    flavor_id = reply.body["flavor"]["id"]
+    specs = {"extra_specs": {"trait:CUSTOM_NO_SUCH_TRAIT": "forbidden"}}
+    assert admin("POST", f"/flavors/{flavor_id}/os-extra_specs", specs).status == 200
+    yield "forbids-nothing"
+    admin("DELETE", f"/flavors/{flavor_id}")
+
+
+def test_a_flavor_that_forbids_a_trait_that_does_not_exist_evicts_no_vm(service, project, refused, forbidding):
+    mine = service.create_many(4, {"is_preemptible": True, **refused.names, "flavor": "m1.large"})
+    since = service.seq()
+    assert refused(flavor=forbidding).body["error"] == "no_capacity"
+    assert not service.evictions(since, "noticed")
+    left = {server["id"]: server["status"] for server in project("GET", "/servers/detail").body["servers"]}
+    assert left == dict.fromkeys(mine, "ACTIVE")

@@ -11,14 +11,14 @@ import pytest
 CLIENT = Path(sys.executable).with_name("openstack")
 
 
-def say(clouds: Path, cloud: str, *commands: str) -> str:
+def say(clouds: Path, cloud: str, *commands: str, version: str = "2.93") -> str:
     """The output of one openstack client that runs these commands; nothing may be on its stderr."""
     environment = {
         **os.environ,
         "OS_CLIENT_CONFIG_FILE": str(clouds),
         "OS_CLOUD": cloud,
         "PYTHONWARNINGS": "ignore",
-        "OS_COMPUTE_API_VERSION": "2.93",
+        "OS_COMPUTE_API_VERSION": version,
         "OS_PLACEMENT_API_VERSION": "1.39",
     }
     done = subprocess.run(
@@ -51,10 +51,11 @@ def test_the_members_client_creates_shows_and_deletes(sim, clouds):
         "flavor list -f csv",
         "image list -f csv",
         "network list -f csv",
-        "limits show --absolute -f csv",
         "availability zone list -f csv",
         "server show cli -f value -c status -c properties",
     )
+    # From 2.75 on Nova refuses what this command asks.
+    shown += say(clouds, "sim-demo", "limits show --absolute -f csv", version="2.74")
     for text in (
         '"cli","ACTIVE","',
         "{'bed-net': ['10.77.",

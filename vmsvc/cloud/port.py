@@ -327,8 +327,8 @@ class Cloud(Protocol):
         Placement knows nothing of services that are down, nor of capacity that vmsvc has reserved for a request."""
 
     async def providers_with_trait(self, trait: str) -> frozenset[str]:
-        """Operator mode: the ids of the providers, nested ones too, that have a trait. One that does not exist has
-        none."""
+        """Operator mode: the ids of the providers, nested ones too, that have a trait. Raises
+        NotFound for one that does not exist."""
 
     async def allocations(self, server_id: str) -> Mapping[str, Resources]:
         """Operator mode: what the server holds, by provider id; empty when its capacity is free."""

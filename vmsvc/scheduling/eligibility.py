@@ -25,8 +25,15 @@ def could_take(host: Host, request: Request) -> bool:
         host.admits(request.resources)
         and request.availability_zone in (None, host.availability_zone)
         and request.traits.allow(host.traits)
+        and not _unknown(host, request)
         and request.requirements.unmet(host.hypervisor, host.traits) is None
     )
+
+
+def _unknown(host: Host, request: Request) -> set[str]:
+    """The traits that the request forbids and that do not exist (the hosts' cache marks them): Placement refuses such a
+    query, so that Nova finds no host, whatever is evicted."""
+    return {trait for trait in request.traits.forbidden if f"!{trait}" in host.traits}
 
 
 def why_no_host(request: Request, world: World) -> str:
@@ -54,6 +61,9 @@ def _what_all_lack(request: Request, world: World) -> str | None:
     missing = sorted(trait for trait in request.traits.required if not any(trait in host.traits for host in hosts))
     if hosts and missing:
         return f"no host could take it: none has the trait {', '.join(missing)} that its image or flavor requires"
+    unknown = sorted({trait for host in hosts for trait in _unknown(host, request)})
+    if unknown:
+        return f"no host could take it: Placement knows no trait {', '.join(unknown)}, which its flavor forbids"
     zones = {host.availability_zone for host in hosts}
     if request.availability_zone is not None and request.availability_zone not in zones:
         return f"no host could take it: there is none in the availability zone {request.availability_zone}"

@@ -129,6 +129,7 @@ class Settings:
     boot_seconds: float = 0.6  # from the choice of a host to ACTIVE
     delete_seconds: float = 0.4  # teardown of a server that has a host
     stop_seconds: float = 0.2  # os-stop until SHUTOFF; other actions take as long
+    migrate_seconds: float = 0.6  # copying a server from one host to another
     fault_lag_seconds: float = 0.05  # ERROR shows before its fault (measured: 7 of 20 first looks)
     token_seconds: float = 3600.0
     service_down_seconds: float = 20.0  # until Nova calls a dead host down (Nova's service_down_time)

@@ -12,6 +12,7 @@ from vmsvc.simulator.model import Model
 from vmsvc.simulator.neutron.model import Network
 from vmsvc.simulator.nova.flavors import LARGE_QUOTA, Flavor
 from vmsvc.simulator.nova.lifecycle import Boot, Deletion, Lifecycle, StateChanges
+from vmsvc.simulator.nova.moves import Moves
 from vmsvc.simulator.nova.servers import Server
 from vmsvc.simulator.store import Store
 
@@ -20,7 +21,10 @@ IMAGE, NETWORK, SUBNET = "bed-image", "bed-net", "bed-subnet"
 FLAVORS = (("m1.large", 4, 8192), ("m1.medium", 2, 4096), ("m1.small", 1, 2048), ("m1.tiny", 1, 1024))
 #: The kinds of rows that a reset deletes. Users, tokens, the image and the network stay, so that a client that has
 #: looked them up can go on with them.
-VOLATILE = ("server", "port", "consumer", "host", "provider", "class", "quota", "group", "trouble", "keypair", "flavor")
+VOLATILE = (
+    *("server", "port", "consumer", "host", "provider", "class", "quota", "group", "trouble", "keypair", "flavor"),
+    *("migration", "security_group", "trait", "aggregate"),
+)
 
 
 class Cloud(Model):
@@ -38,6 +42,7 @@ class Cloud(Model):
         self.lifecycle = Lifecycle(self)
         self.boot, self.deletion = Boot(self.lifecycle), Deletion(self.lifecycle, self._occupy)
         self.state_changes = StateChanges(self.lifecycle)
+        self.moves = Moves(self.lifecycle)
 
         if not self.identity.users:
             self._add_users_image_and_network()

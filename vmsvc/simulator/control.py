@@ -231,6 +231,7 @@ class OneHost(ControlHandler):
         for key in ("traits", "aggregates"):
             if key in values:
                 setattr(provider, key, list(values[key]))
+        self.cloud.placement.add_traits(provider.traits)
         hosts.resize(host, values)
         hosts.save(host)
         if "alive" in values:

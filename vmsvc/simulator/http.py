@@ -8,6 +8,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NoReturn, cast
+from urllib.parse import parse_qs
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPServerRequest
@@ -33,6 +34,8 @@ REASONS = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
+#: The sentence with which WebOb begins an error.
+PLAIN_TEXTS = {404: "The resource could not be found."}
 #: Ids within a path, which the counts of calls leave out.
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b")
 
@@ -185,6 +188,11 @@ class ServiceHandler(RequestHandler):
         """The last value of each query parameter."""
         return {name: values[-1].decode() for name, values in self.request.query_arguments.items()}
 
+    @property
+    def queries(self) -> dict[str, list[str]]:
+        """All values of each query parameter, empty ones too."""
+        return parse_qs(self.request.query, keep_blank_values=True)
+
     def body(self) -> dict[str, Any]:
         """The JSON object of the request's body. Raises ApiError 400 for anything else."""
         try:
@@ -216,6 +224,19 @@ class ServiceHandler(RequestHandler):
     def refuse(self, status: int, message: str) -> None:
         """Answer a refusal in the service's form."""
         raise NotImplementedError
+
+    def plain_error(self, status: int, message: str, with_lead: bool = True) -> None:
+        """Answer an error as WebOb does, which all services use somewhere: JSON for a client that accepts it, else
+        plain text (measured)."""
+        title, self.content_type = REASONS.get(status, "Error"), "application/json"
+        lead = PLAIN_TEXTS.get(status, "") if with_lead else ""
+        if "json" in self.request.headers.get("Accept", ""):
+            text = f"{lead}<br /><br />\n{message}\n\n" if lead else f"{message}<br /><br />\n\n\n"
+            self.reply(status, {"message": text, "code": f"{status} {title}", "title": title})
+            return
+        self.set_status(status)
+        self.set_header("Content-Type", "text/plain; charset=UTF-8")
+        self.finish(f"{status} {title}\n\n{lead}\n\n {message}  " if lead else f"{status} {title}\n\n{message}\n\n   ")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer an ApiError, or a defect of the simulator, in the service's form."""

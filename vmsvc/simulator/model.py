@@ -7,7 +7,10 @@ from vmsvc.simulator.faults import ServerFaults
 from vmsvc.simulator.glance.model import Image
 from vmsvc.simulator.keystone.model import Identity
 from vmsvc.simulator.neutron.model import Network, Ports
+from vmsvc.simulator.neutron.security_groups import SecurityGroups
+from vmsvc.simulator.nova.aggregates import Aggregates
 from vmsvc.simulator.nova.flavors import Flavor, KeyPair, Quotas
+from vmsvc.simulator.nova.migrations import Migration
 from vmsvc.simulator.nova.scheduling import Hosts, Scheduler
 from vmsvc.simulator.nova.servers import Groups, MetadataService, Servers
 from vmsvc.simulator.placement.model import Placement
@@ -31,11 +34,14 @@ class Model:
         self.flavors = Table(self.store, "flavor", Flavor)
         self.images = Table(self.store, "image", Image)
         self.networks = Table(self.store, "network", Network)
+        self.migrations = Table(self.store, "migration", Migration)
         self.keypairs = Table(self.store, "keypair", KeyPair)
         self.placement = Placement(self.store)
         self.hosts = Hosts(self.store, self.placement, self.clock, self.settings)
+        self.aggregates = Aggregates(self.store, self.hosts, self.placement)
         self.servers = Servers(self.store, int(self.settings.deleted_kept))
         self.ports = Ports(self.store, self.networks)
+        self.security_groups = SecurityGroups(self.store, self.ports, self.clock)
         self.quotas = Quotas(self.store, self.servers)
         self.groups = Groups(self.store, self.servers)
         self.server_faults = ServerFaults(self.store)

@@ -22,7 +22,7 @@ from vmsvc.simulator.http import Context
 from vmsvc.simulator.keystone import api as keystone
 from vmsvc.simulator.keystone.model import Identity
 from vmsvc.simulator.neutron import api as neutron
-from vmsvc.simulator.nova import api as nova, flavors_api, hosts_api, servers_api
+from vmsvc.simulator.nova import aggregates_api, api as nova, flavors_api, hosts_api, projects_api, servers_api
 from vmsvc.simulator.placement import allocations_api, providers_api
 from vmsvc.simulator.process import FolderLock, write_atomically
 
@@ -51,7 +51,9 @@ def application(cloud: Cloud) -> Application:
         keystone,
         nova,
         servers_api,
+        aggregates_api,
         flavors_api,
+        projects_api,
         hosts_api,
         providers_api,
         allocations_api,

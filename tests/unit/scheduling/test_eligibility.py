@@ -34,6 +34,7 @@ NO = {
     "another availability zone": (has(zone="mars"), asks(availability_zone="nova")),
     "a required trait that it lacks": (has(), asks({"trait:CUSTOM_SSD": "required"})),
     "a trait that is forbidden": (has(traits=["CUSTOM_OLD"]), asks({"trait:CUSTOM_OLD": "forbidden"})),
+    "a forbidden trait that does not exist": (has(traits=["!CUSTOM_NOPE"]), asks({"trait:CUSTOM_NOPE": "forbidden"})),
     "a trait that the flavor implies": (has(), asks({"hw:cpu_thread_policy": "require"})),
     "a class that it has not": (has(), asks({"resources:CUSTOM_GOLD": "1"})),
     "no dedicated CPUs": (has(), asks({"hw:cpu_policy": "dedicated"})),
@@ -55,6 +56,7 @@ YES = {
     "any zone": (has(zone="mars"), asks()),
     "a required trait that it has": (has(traits=["CUSTOM_SSD"]), asks({"trait:CUSTOM_SSD": "required"})),
     "a forbidden trait that it lacks": (has(traits=["CUSTOM_NEW"]), asks({"trait:CUSTOM_OLD": "forbidden"})),
+    "a trait that does not exist and is not forbidden": (has(traits=["!CUSTOM_NOPE"]), asks()),
     "a class of its own": (has(CUSTOM_GOLD=Inventory(1)), asks({"resources:CUSTOM_GOLD": "1"})),
     "dedicated CPUs": (has(VCPU=None, PCPU=Inventory(8)), asks({"hw:cpu_policy": "dedicated"})),
     "a GPU": (has(VGPU=Inventory(4)), asks({"resources:VGPU": "1"})),
@@ -104,6 +106,10 @@ def test_when_no_host_is_left_the_reason_is_reported():
     lately, itself = asks(cooling={"sim-1": "a filter"}), asks(avoid=frozenset({"sim-1"}), cloud_message="a filter")
     assert why_no_host(lately, world) == "every host that could take it has refused such VMs lately (a filter)"
     assert why_no_host(itself, world) == "every host that could take it has refused it (a filter)"
+    unknown = operator(hosts=[has(traits=["!CUSTOM_NOPE"])])
+    assert why_no_host(asks({"trait:CUSTOM_NOPE": "forbidden"}), unknown) == (
+        "no host could take it: Placement knows no trait CUSTOM_NOPE, which its flavor forbids"
+    )
     assert why_no_host(asks({"resources:VGPU": "1"}), world) == "no host could take it, even were it empty"
 
 

@@ -57,7 +57,8 @@ class HostCache:
         self._changes: set[str] = set()  # hosts that were, since the last `take_changes`
         self._readings: dict[str, tuple[float, float]] = {}  # host -> when its last reading began and ended; in order
         self._services: Mapping[str, ComputeService] = {}
-        self._traits: dict[str, frozenset[str]] = {}
+        # Trait -> the providers that have it, None for one that Placement does not know.
+        self._traits: dict[str, frozenset[str] | None] = {}
         self._since: datetime | None = None
         self._started = False
         self._refreshing, self._reading_services = asyncio.Lock(), asyncio.Lock()
@@ -223,8 +224,12 @@ class HostCache:
 
     async def _read_trait(self, trait: str) -> None:
         """Find out which hosts have a trait."""
-        found = await self._cloud.providers_with_trait(trait)
-        if found != self._traits.get(trait):
+        found: frozenset[str] | None
+        try:
+            found = await self._cloud.providers_with_trait(trait)
+        except NotFound:
+            found = None
+        if trait not in self._traits or found != self._traits[trait]:
             self._traits[trait] = found
             self._stale.update(self._entries)
 
@@ -272,6 +277,15 @@ class HostCache:
             dict(self._allocations.of(name)),
             available=service.up and service.enabled,
             availability_zone=service.zone,
-            traits=frozenset(trait for trait, ids in self._traits.items() if not ids.isdisjoint(provider.parts)),
+            traits=self._traits_of(provider),
             hypervisor=provider.hypervisor,
+        )
+
+    def _traits_of(self, provider: Provider) -> frozenset[str]:
+        """The traits of a host, and marked with "!" those that Placement does not know: it refuses a query that forbids
+        one, so that no host takes the request."""
+        return frozenset(
+            f"!{trait}" if ids is None else trait
+            for trait, ids in self._traits.items()
+            if ids is None or not ids.isdisjoint(provider.parts)
         )

@@ -11,7 +11,7 @@ from vmsvc.cloud.openstack.calls import Caller, Calls
 from vmsvc.cloud.openstack.exchange import CloudRequest, Json
 from vmsvc.cloud.openstack.servers import MARGIN, OWN_CLOCK_MARGIN
 from vmsvc.cloud.port import ComputeService, Content, Occupant, OccupantPage, Provider, Server, ServerPage
-from vmsvc.domain.errors import InvalidRequest
+from vmsvc.domain.errors import InvalidRequest, NotFound
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.host import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources, merged, total
@@ -119,15 +119,15 @@ class HostCalls(Caller):
         return {consumer: each[0] if len(each) == 1 else total(each) for consumer, each in holders.items()}
 
     async def providers_with_trait(self, trait: str) -> frozenset[str]:
-        """The ids of the providers that have a trait; one that does not exist has none."""
+        """The ids of the providers that have a trait. Raises NotFound for one that does not exist."""
         try:
             found, _ = await self._calls.list(
                 CloudRequest("with_trait", "placement", "GET", "/resource_providers", {"required": trait}),
                 "resource_providers",
                 lambda raw: raw["uuid"],
             )
-        except InvalidRequest:  # "No such trait(s)"
-            return frozenset()
+        except InvalidRequest as error:  # "No such trait(s)"
+            raise NotFound(f"the trait {trait} does not exist") from error
         return frozenset(found)
 
     async def providers_with_capacity(self, resources: Resources, traits: Traits) -> frozenset[str]:

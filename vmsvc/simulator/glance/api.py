@@ -3,17 +3,17 @@
 import hashlib
 import json
 import uuid
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 from tornado.web import Finish
 
 from vmsvc.simulator.clock import seconds_text
-from vmsvc.simulator.errors import forbidden, not_found
+from vmsvc.simulator.errors import bad_request, forbidden, not_found
 from vmsvc.simulator.glance.model import Image
 from vmsvc.simulator.http import ServiceHandler
-
-TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
+from vmsvc.simulator.paging import next_page, page
 
 
 class ImageHandler(ServiceHandler):
@@ -22,9 +22,7 @@ class ImageHandler(ServiceHandler):
     service = "image"
 
     def refuse(self, status: int, message: str) -> None:
-        self.set_status(status)
-        self.set_header("Content-Type", "text/plain; charset=UTF-8")
-        self.finish(f"{status} {TITLES.get(status, 'Error')}\n\n{message}\n\n   ")
+        self.plain_error(status, message, with_lead=False)
 
     def unauthorized(self) -> NoReturn:
         self.set_header("WWW-Authenticate", f'Keystone uri="{self.base}/identity/v3"')
@@ -74,29 +72,73 @@ class Versions(ImageHandler):
         )
 
 
+#: Sort key -> what is compared.
+SORTS: dict[str, Callable[[Image], Any]] = {
+    "name": lambda image: image.name or "",
+    "status": lambda image: image.status,
+    "container_format": lambda image: "bare",
+    "disk_format": lambda image: image.disk_format,
+    "size": lambda image: image.size or 0,
+    "id": lambda image: image.id,
+    "created_at": lambda image: image.created,
+    "updated_at": lambda image: image.created,
+}
+#: Parameters that are no filter by a property.
+NO_FILTERS = (
+    *("limit", "marker", "sort", "sort_key", "sort_dir", "member_status", "os_hidden", "visibility", "name", "status"),
+    *("owner", "id", "disk_format", "size_min", "size_max", "created_at", "updated_at", "container_format"),
+)
+VISIBILITIES = ("community", "public", "private", "shared", "all")
+
+
 class Images(ImageHandler):
     """/v2/images: a page with the filters name, status, visibility, owner and id; POST makes an image."""
 
     def get(self) -> None:
+        if self.query.get("visibility", "all") not in VISIBILITIES:
+            raise bad_request(f"Invalid visibility value: {self.query['visibility']}")
+        if self.query.get("member_status", "all") not in ("pending", "accepted", "rejected", "all"):
+            raise bad_request(f"Invalid status: {self.query['member_status']}")
         images = [image for image in self.cloud.images.values() if self.listed(image)]
-        for name in ("name", "status", "visibility", "owner", "id"):
-            if name in self.query:
-                wanted = self.query[name].removeprefix("in:").split(",")
+        for name, value in self.query.items():
+            if name in ("name", "status", "visibility", "owner", "id", "disk_format") and value != "all":
+                wanted = value.removeprefix("in:").split(",")
                 images = [image for image in images if getattr(image, name) in wanted]
-        images.sort(key=lambda image: (-image.created, image.id))
-        if "marker" in self.query:
-            ids = [image.id for image in images]
-            images = images[ids.index(self.query["marker"]) + 1 :] if self.query["marker"] in ids else []
-        limit = int(self.query.get("limit", 25))
+            elif name not in NO_FILTERS:
+                images = [image for image in images if image.properties.get(name) == value]
+        shown, full = self._page(images)
         first = {name: value for name, value in self.query.items() if name != "marker"}
         body = {
-            "images": [view(image) for image in images[:limit]],
+            "images": [view(image) for image in shown],
             "schema": "/v2/schemas/images",
             "first": "/v2/images" + (f"?{urlencode(first)}" if first else ""),
         }
-        if len(images) > limit:
-            body["next"] = f"/v2/images?{urlencode({**first, 'marker': images[limit - 1].id})}"
+        if full:
+            body["next"] = next_page("/v2/images", first, shown[-1].id)
         self.reply(200, body)
+
+    def _page(self, images: list[Image]) -> tuple[Sequence[Image], bool]:
+        """A page in the order that the query asks for. Raises ApiError 400 (measured)."""
+        query = self.query
+        limit = query.get("limit", "25")
+        if not limit.lstrip("-").isdigit():
+            raise bad_request("limit param must be an integer")
+        if int(limit) < 0:
+            raise bad_request("limit param must be positive")
+        pairs = [part.partition(":")[::2] for part in query.get("sort", "").split(",") if part]
+        pairs = pairs or [(query.get("sort_key", "created_at"), query.get("sort_dir", "desc"))]
+        for key, way in pairs:
+            if way not in ("", "asc", "desc"):
+                raise bad_request(f"Invalid sort direction: {way}")
+            if key not in SORTS:
+                raise bad_request(f"Invalid sort key: {key}. It must be one of the following: {', '.join(SORTS)}.")
+        images.sort(key=lambda image: image.id)
+        for key, way in reversed(pairs):
+            images.sort(key=SORTS[key], reverse=way != "asc")
+        if limit == "0":
+            return [], False
+        unknown = "No image found with ID {}".format
+        return page(images, {**query, "limit": limit}, lambda image: image.id, unknown=unknown)
 
     def post(self) -> None:
         """Make an image without bytes, in the status queued. A field that Glance does not know is a property."""

@@ -77,7 +77,7 @@ class Tokens(IdentityHandler):
             project = self.cloud.identity.find(self.cloud.identity.projects, scope["project"])
             if project is None or project.id not in user.roles:
                 self.unauthorized()
-        token = self.cloud.identity.issue(user, project)
+        token = self.cloud.identity.issue(user, project, self._rescoped(auth["identity"]))
         self.set_header("X-Subject-Token", token.id)
         self.set_header("Vary", "X-Auth-Token")
         self.reply(201, {"token": self._view(token)})
@@ -104,6 +104,12 @@ class Tokens(IdentityHandler):
         if user is None:
             self.unauthorized()
         return user
+
+    def _rescoped(self, identity: dict[str, Any]) -> float | None:
+        """When the token ends that was shown in the place of a password: the new one ends then too (measured)."""
+        given = identity.get("token", {}).get("id") if "token" in identity["methods"] else None
+        token = self.cloud.identity.token(given)
+        return token.expires_at if token else None
 
     def _subject(self) -> Token:
         _ = self.token  # a call without one is refused first
@@ -146,7 +152,8 @@ class Tokens(IdentityHandler):
             view["project"] = {"domain": DOMAIN, "id": project.id, "name": project.name}
             view["is_domain"] = False
             view["roles"] = [{"id": identity.role_ids[name], "name": name} for name in token.roles]
-            view["catalog"] = catalog(self.base)
+            if "nocatalog" not in self.query:
+                view["catalog"] = catalog(self.base)
         return view
 
 
@@ -297,6 +304,59 @@ class Domains(UsersHandler):
             self.reply(200, {"domain": domain})
 
 
+class Roles(UsersHandler):
+    """GET /roles and /roles/{id}, for admins."""
+
+    def get(self, role_id: str | None = None) -> None:
+        self.require_admin("identity:" + ("get_role" if role_id else "list_roles"))
+        names = {key: name for name, key in self.cloud.identity.role_ids.items()}
+        if role_id is None:
+            found = [self._view(key, name) for key, name in names.items() if self.query.get("name") in (None, name)]
+            self.listing("roles", found)
+        elif role_id not in names:
+            raise not_found(f"Could not find role: {role_id}.")
+        else:
+            self.reply(200, {"role": self._view(role_id, names[role_id])})
+
+    def _view(self, role_id: str, name: str) -> dict[str, Any]:
+        return {
+            "id": role_id,
+            "name": name,
+            "domain_id": None,
+            "description": None,
+            "options": {"immutable": True},
+            "links": {"self": f"{self.base}/identity/v3/roles/{role_id}"},
+        }
+
+
+class RoleAssignments(UsersHandler):
+    """GET /role_assignments, for admins: who has which role in which project."""
+
+    def get(self) -> None:
+        self.require_admin("identity:list_role_assignments")
+        identity, query = self.cloud.identity, self.query
+        self.listing(
+            "role_assignments",
+            [
+                self._view(user, project_id, identity.role_ids[name])
+                for user in identity.users.values()
+                for project_id, name in user.roles.items()
+                if query.get("user.id") in (None, user.id)
+                and query.get("scope.project.id") in (None, project_id)
+                and query.get("role.id") in (None, identity.role_ids[name])
+            ],
+        )
+
+    def _view(self, user: User, project_id: str, role_id: str) -> dict[str, Any]:
+        path = f"{self.base}/identity/v3/projects/{project_id}/users/{user.id}/roles/{role_id}"
+        return {
+            "links": {"assignment": path},
+            "scope": {"project": {"id": project_id}},
+            "user": {"id": user.id},
+            "role": {"id": role_id},
+        }
+
+
 routes = [
     (r"/identity/?", Versions),
     (r"/identity/(v3)/?", Versions),
@@ -308,6 +368,9 @@ routes = [
     (r"/identity/v3/projects/([^/]+)", Projects),
     (r"/identity/v3/users", Users),
     (r"/identity/v3/users/([^/]+)", Users),
+    (r"/identity/v3/roles", Roles),
+    (r"/identity/v3/roles/([^/]+)", Roles),
+    (r"/identity/v3/role_assignments", RoleAssignments),
     (r"/identity/v3/domains", Domains),
     (r"/identity/v3/domains/([^/]+)", Domains),
 ]

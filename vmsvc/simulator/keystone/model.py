@@ -108,8 +108,8 @@ class Identity:
     def user_named(self, name: str) -> User | None:
         return self.find(self.users, {"name": name})
 
-    def issue(self, user: User, project: Project | None) -> Token:
-        """Make a token, unscoped without a project."""
+    def issue(self, user: User, project: Project | None, ends_at: float | None = None) -> Token:
+        """Make a token, unscoped without a project, that ends at a time or after `token_seconds`."""
         now = self._clock.now()
         roles = list(IMPLIED[user.roles[project.id]]) if project else []
         token = Token(
@@ -118,7 +118,7 @@ class Identity:
             project.id if project else "",
             roles,
             now,
-            now + self._settings.token_seconds,
+            ends_at or now + self._settings.token_seconds,
             secrets.token_urlsafe(16),
         )
         self.tokens.save(token.id, token)

@@ -8,28 +8,23 @@ from vmsvc.simulator.clock import seconds_text
 from vmsvc.simulator.errors import ApiError, bad_request, conflict, not_found
 from vmsvc.simulator.http import ServiceHandler
 from vmsvc.simulator.keystone.model import Token
+from vmsvc.simulator.neutron.listing import listed, shown
 from vmsvc.simulator.neutron.model import Network, Port, default_group
+from vmsvc.simulator.neutron.security_groups import SecurityGroup
 
-ERROR_TYPES = {400: "HTTPBadRequest", 403: "PolicyNotAuthorized", 404: "HTTPNotFound", 409: "OverQuota"}
+ERROR_TYPES = {
+    400: "HTTPBadRequest",
+    403: "PolicyNotAuthorized",
+    404: "HTTPNotFound",
+    405: "HTTPMethodNotAllowed",
+    409: "OverQuota",
+}
 EXTENSIONS = (
-    "agent",
-    "availability_zone",
-    "binding",
-    "default-subnetpools",
-    "external-net",
-    "filter-validation",
-    "ip-allocation",
-    "net-mtu",
-    "port-security",
-    "project-id",
-    "provider",
-    "quotas",
-    "quota_details",
-    "security-group",
-    "shared-network",
-    "standard-attr-tag",
-    "standard-attr-timestamp",
-    "subnet_allocation",
+    *("agent", "availability_zone", "binding", "default-subnetpools", "empty-string-filtering", "external-net"),
+    *("filter-validation", "ip-substring-filtering", "net-mtu", "network-ip-availability", "pagination"),
+    *("port-security-groups-filtering", "project-id", "provider", "quotas", "quota_details", "security-group"),
+    *("security-groups-normalized-cidr", "sorting", "standard-attr-description", "standard-attr-revisions"),
+    *("standard-attr-tag", "standard-attr-timestamp", "stateful-security-group", "subnet_allocation"),
 )
 
 
@@ -43,30 +38,22 @@ class NetworkHandler(ServiceHandler):
         if status == 404 and not message.startswith("The "):
             kind = message.split()[0] + "NotFound"
             message = message.replace("SecurityGroup", "Security group")
-        if message.startswith("No more IP addresses"):
-            kind = "IpAddressGenerationFailure"
+        for beginning, name in (
+            ("No more IP addresses", "IpAddressGenerationFailure"),
+            ("Bad limit request", "BadRequest"),
+            ("Invalid input for operation", "InvalidInput"),
+        ):
+            kind = name if message.startswith(beginning) else kind
+        if status == 405:
+            message = (
+                "The server could not comply with the request since it is either malformed or otherwise incorrect."
+            )
         self.reply(status, {"NeutronError": {"type": kind, "message": message, "detail": ""}})
 
     def filtered(self, key: str, items: list[dict[str, Any]]) -> None:
-        """Answer with a list. Every field is a filter; several values of one field mean any of them."""
-        filters = {
-            name: {value.decode() for value in values}
-            for name, values in self.request.query_arguments.items()
-            if name not in ("fields", "limit", "marker", "sort_key", "sort_dir", "page_reverse")
-        }
-        self.reply(
-            200,
-            {
-                key: [
-                    item
-                    for item in items
-                    if all(
-                        name not in item or str(item[name]).lower() in {value.lower() for value in values}
-                        for name, values in filters.items()
-                    )
-                ]
-            },
-        )
+        """Answer with a list, or the part of it that the query asks for."""
+        found = listed(key, items, self.queries, f"{self.base}/network/v2.0/{key.replace('_', '-')}")
+        self.reply(200, {key: found.items, f"{key}_links": found.links} if found.links else {key: found.items})
 
     def networks(self) -> list[Network]:
         """The networks that the user may see: shared ones and those of the own project; an admin sees all."""
@@ -87,7 +74,7 @@ class NetworkHandler(ServiceHandler):
         """Answer with the item that has this id. Raises ApiError 404."""
         for item in items:
             if item["id"] == item_id:
-                self.reply(200, {key: item})
+                self.reply(200, {key: shown(item, self.queries)})
                 return
         raise not_found(f"{key.replace('_', ' ').title().replace(' ', '')} {item_id} could not be found.")
 
@@ -366,7 +353,7 @@ def port_view(port: Port, is_admin: bool) -> dict[str, Any]:
         "fixed_ips": [{"subnet_id": port.subnet_id, "ip_address": port.address}],
         "allowed_address_pairs": [],
         "extra_dhcp_opts": [],
-        "security_groups": [default_group(port.project_id)],
+        "security_groups": [default_group(port.project_id)] if port.groups is None else port.groups,
         "description": port.description,
         "binding:vnic_type": "normal",
         "tags": [],
@@ -387,31 +374,71 @@ def port_view(port: Port, is_admin: bool) -> dict[str, Any]:
 
 
 class SecurityGroups(NetworkHandler):
-    """GET /security-groups and one of them: the default group of each project."""
+    """/security-groups and one of them: those of the own project, for an admin all."""
+
+    def _visible(self) -> list[SecurityGroup]:
+        projects = self.cloud.identity.projects if self.token.is_admin else [self.token.project_id]
+        for project in projects:
+            self.cloud.security_groups.default(project)
+        return [each for each in self.cloud.security_groups.all.values() if each.project_id in projects]
+
+    def _group(self, group_id: str) -> SecurityGroup:
+        found = [each for each in self._visible() if each.id == group_id]
+        if not found:
+            raise not_found(f"SecurityGroup {group_id} does not exist")
+        return found[0]
 
     def get(self, group_id: str | None = None) -> None:
-        projects = self.cloud.identity.projects if self.token.is_admin else [self.token.project_id]
-        items = [
-            {
-                "id": default_group(project),
-                "name": "default",
-                "stateful": True,
-                "tenant_id": project,
-                "project_id": project,
-                "description": "Default security group",
-                "shared": False,
-                "security_group_rules": [],
-                "tags": [],
-                "revision_number": 1,
-            }
-            for project in projects
-        ]
         if group_id is None:
-            self.filtered("security_groups", items)
-        elif group_id not in [item["id"] for item in items]:
-            raise not_found(f"SecurityGroup {group_id} does not exist")
+            self.filtered("security_groups", [self._view(each) for each in self._visible()])
         else:
-            self.show("security_group", items, group_id)
+            self.reply(200, {"security_group": shown(self._view(self._group(group_id)), self.queries)})
+
+    def post(self) -> None:
+        values = self.body().get("security_group")
+        if not isinstance(values, dict) or not isinstance(values.get("name", ""), str):
+            raise bad_request("Invalid input for security_group")
+        if values.get("name") == "default":
+            raise conflict("Default security group already exists.")
+        owner = values.get("project_id") or values.get("tenant_id") or self.token.project_id
+        group = self.cloud.security_groups.new(values.get("name", ""), owner, values.get("description", ""))
+        group.stateful = values.get("stateful", True)
+        self.reply(201, {"security_group": self._view(group)})
+
+    def put(self, group_id: str) -> None:
+        group, values = self._group(group_id), self.body().get("security_group", {})
+        for name in ("name", "description", "stateful"):
+            setattr(group, name, values.get(name, getattr(group, name)))
+        self.cloud.security_groups.save(group)
+        self.reply(200, {"security_group": self._view(group)})
+
+    def delete(self, group_id: str) -> None:
+        self.cloud.security_groups.remove(self._group(group_id))
+        self.reply(204)
+
+    @staticmethod
+    def _view(group: SecurityGroup) -> dict[str, Any]:
+        return {
+            "id": group.id,
+            "name": group.name,
+            "stateful": group.stateful,
+            "tenant_id": group.project_id,
+            "project_id": group.project_id,
+            "description": group.description,
+            "shared": False,
+            "security_group_rules": [{**rule_view(rule), "standard_attr_id": 1, "tags": []} for rule in group.rules],
+            "tags": [],
+            "created_at": seconds_text(group.created),
+            "updated_at": seconds_text(group.updated),
+            "revision_number": group.revision,
+        }
+
+
+def rule_view(rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule of a security group as Neutron shows it."""
+    moment = seconds_text(rule["created"])
+    view = {name: value for name, value in rule.items() if name != "created"}
+    return {**view, "created_at": moment, "updated_at": moment, "revision_number": 0}
 
 
 class Quotas(NetworkHandler):
@@ -449,7 +476,6 @@ class Extensions(NetworkHandler):
     def get(self, alias: str | None = None) -> None:
         items = [
             {
-                "id": name,
                 "name": name,
                 "alias": name,
                 "description": name,
@@ -461,13 +487,9 @@ class Extensions(NetworkHandler):
         if alias is None:
             self.reply(200, {"extensions": items})
         elif alias in EXTENSIONS:
-            self.show("extension", items, alias)
+            self.reply(200, {"extension": next(item for item in items if item["alias"] == alias)})
         else:
-            self.set_status(404)
-            self.set_header("Content-Type", "text/plain; charset=UTF-8")
-            self.finish(
-                f"404 Not Found\n\nThe resource could not be found.\n\n Extension with alias {alias} does not exist  "
-            )
+            self.plain_error(404, f"Extension with alias {alias} does not exist")
 
 
 class Missing(NetworkHandler):
@@ -489,7 +511,7 @@ routes = [
     (r"/network/v2\.0/network-ip-availabilities/([^/]+)", Availability),
     (r"/network/v2\.0/ports(?:\.json)?", Ports),
     (r"/network/v2\.0/ports/([^/]+)", OnePort),
-    (r"/network/v2\.0/security-groups", SecurityGroups),
+    (r"/network/v2\.0/security-groups(?:\.json)?", SecurityGroups),
     (r"/network/v2\.0/security-groups/([^/]+)", SecurityGroups),
     (r"/network/v2\.0/quotas/([^/]+)", Quotas),
     (r"/network/v2\.0/quotas/([^/]+)/(details)(?:\.json)?", Quotas),

@@ -3,10 +3,10 @@
 import ipaddress
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vmsvc.simulator.errors import conflict
-from vmsvc.simulator.store import Store, Table
+from vmsvc.simulator.store import LATER, Store, Table
 
 
 @dataclass
@@ -53,8 +53,15 @@ class Port:
     created: float
     name: str = ""
     status: str = "ACTIVE"
-    description: str = ""
-    by_user: bool = False  # made by a user: it stays when the server that uses it is deleted
+    description: str = field(default="", metadata=LATER)
+    by_user: bool = field(
+        default=False, metadata=LATER
+    )  # made by a user: it stays when the server that uses it is deleted
+    groups: list[str] | None = field(default=None, metadata=LATER)  # None stands for the project's default one
+
+    @property
+    def addresses(self) -> list[str]:
+        return [self.address]
 
 
 def default_group(project_id: str) -> str:
@@ -82,9 +89,12 @@ class Ports:
         self.count[port.project_id] = self.count.get(port.project_id, 0) + 1
         self.addresses.setdefault(port.network_id, set()).add(port.address)
 
-    def add(self, network: Network, project_id: str, device_id: str, host: str, now: float) -> Port:
-        """Make a port with the next free address of a network. Raises ApiError 409 when there is none (measured)."""
-        address = self._next_address(network)
+    def add(
+        self, network: Network, project_id: str, device_id: str, host: str, now: float, asked: str | None = None
+    ) -> Port:
+        """Make a port with the address that was asked for, or the next free one of a network. Raises ApiError 409 when
+        there is none (measured)."""
+        address = asked or self._next_address(network)
         self._networks.save(network.id, network)
         mac = "fa:16:3e:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
         port = Port(str(uuid.uuid4()), network.id, network.subnet_id, project_id, device_id, host, mac, address, now)
@@ -108,13 +118,16 @@ class Ports:
         """Delete a port. One that is gone already is no error."""
         if self.all.pop(port.id, None) is None:
             return
+        self._forget_device(port)
+        self.count[port.project_id] -= 1
+        self.addresses[port.network_id].discard(port.address)
+        self._store.drop("port", port.id)
+
+    def _forget_device(self, port: Port) -> None:
         siblings = self.by_device[port.device_id]
         siblings.remove(port)
         if not siblings:
             del self.by_device[port.device_id]
-        self.count[port.project_id] -= 1
-        self.addresses[port.network_id].discard(port.address)
-        self._store.drop("port", port.id)
 
     def of(self, device_id: str) -> list[Port]:
         """The ports of a server."""
@@ -122,9 +135,7 @@ class Ports:
 
     def plug(self, port: Port, device_id: str, host: str) -> None:
         """A server uses the port from now on; '' for none."""
-        self.by_device[port.device_id].remove(port)
-        if not self.by_device[port.device_id]:
-            del self.by_device[port.device_id]
+        self._forget_device(port)
         port.device_id, port.host, port.status = device_id, host, "ACTIVE" if device_id else "DOWN"
         self.by_device.setdefault(device_id, []).append(port)
         self.save(port)

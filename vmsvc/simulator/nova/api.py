@@ -13,6 +13,8 @@ from vmsvc.simulator.nova.scheduling import Host
 from vmsvc.simulator.nova.servers import Server
 
 MIN, MAX = (2, 1), (2, 100)
+#: The statuses in which a server has a progress (read: nova/api/openstack/compute/views/servers.py).
+PROGRESSING = ("ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING")
 ERROR_NAMES = {
     400: "badRequest",
     401: "unauthorized",
@@ -63,6 +65,9 @@ class ComputeHandler(ServiceHandler):
         return self.request.headers.get("X-OpenStack-Nova-API-Version")
 
     def refuse(self, status: int, message: str) -> None:
+        if status == 405:
+            self.plain_error(404, "")
+            return
         self.content_type = "application/json; charset=UTF-8"
         self.reply(status, {ERROR_NAMES.get(status, "computeFault"): {"code": status, "message": message}})
 
@@ -128,12 +133,10 @@ class Versions(ComputeHandler):
 
 
 class Missing(ComputeHandler):
-    """Any other path: 404 as plain text (measured)."""
+    """Any other path: 404 (measured)."""
 
     def missing(self) -> None:
-        self.set_status(404)
-        self.set_header("Content-Type", "text/plain; charset=UTF-8")
-        self.finish("404 Not Found\n\nThe resource could not be found.\n\n   ")
+        self.plain_error(404, "")
         raise Finish()
 
     get = post = put = delete = head = missing
@@ -162,27 +165,59 @@ class ServerView:
         self._version = version
         self._is_admin = is_admin
 
-    def show(self, server: Server, alone: bool = True) -> dict[str, Any]:
-        """A server's fields. GET of one server (`alone`) has a few more than a list."""
-        view = {
+    def short(self, server: Server) -> dict[str, Any]:
+        """The fields that PUT and rebuild answer with below 2.75 (measured)."""
+        view = self._main(server)
+        for addresses in view["addresses"].values():
+            for address in addresses:
+                del address["OS-EXT-IPS:type"], address["OS-EXT-IPS-MAC:mac_addr"]
+        version = self._version
+        if version >= (2, 9):
+            view["locked"] = server.locked_by is not None
+        if version >= (2, 19):
+            view["description"] = server.description
+        if version >= (2, 26):
+            view["tags"] = server.tags
+        if version >= (2, 63):
+            view["trusted_image_certificates"] = None
+        if version >= (2, 73):
+            view["locked_reason"] = server.locked_reason
+        return view
+
+    def _main(self, server: Server) -> dict[str, Any]:
+        """The fields that every answer has."""
+        status, gone = server.status, server.gone
+        view: dict[str, Any] = {
             "id": server.id,
             "name": server.name,
-            "status": server.status,
+            "status": status,
             "tenant_id": server.project_id,
             "user_id": server.user_id,
-            "metadata": server.metadata,
+            "metadata": {} if gone else server.metadata,
             "hostId": server.host_id,
-            "image": self._image(server, alone),
+            "image": self._image(server),
             "flavor": self._flavor(server),
             "created": seconds_text(server.created),
             "updated": seconds_text(server.updated),
             "addresses": self._addresses(server),
-            "accessIPv4": "",
-            "accessIPv6": "",
+            "accessIPv4": server.access_ip_v4,
+            "accessIPv6": server.access_ip_v6,
             "links": links(server, self._address),
-            "OS-DCF:diskConfig": "MANUAL",
+            "OS-DCF:diskConfig": server.disk_config,
+        }
+        if status in PROGRESSING:
+            view["progress"] = 0
+        if server.fault is not None and status in ("ERROR", "DELETED"):
+            self._add_fault(view, server.fault, server.fault_seen_from)
+        return view
+
+    def show(self, server: Server, alone: bool = True) -> dict[str, Any]:
+        """A server's fields. GET of one server (`alone`) has a few more than a list. A deleted server has lost its
+        metadata, tags, security groups and the status of its host (measured)."""
+        view = self._main(server)
+        view |= {
             "OS-EXT-AZ:availability_zone": server.az,
-            "config_drive": "",
+            "config_drive": "True" if server.config_drive else "",
             "key_name": server.key_name,
             "OS-SRV-USG:launched_at": micros_text(server.launched_at),
             "OS-SRV-USG:terminated_at": micros_text(server.terminated_at),
@@ -191,25 +226,26 @@ class ServerView:
             "OS-EXT-STS:power_state": server.power_state,
             "os-extended-volumes:volumes_attached": [],
         }
-        if server.vm_state != "error" or server.host:
-            view["security_groups"] = [{"name": "default"}]
-        if server.status in ("BUILD", "ACTIVE"):
-            view["progress"] = 0
-        if server.fault is not None and server.status in ("ERROR", "DELETED"):
-            self._add_fault(view, server.fault, server.fault_seen_from)
+        if not server.gone and (server.vm_state != "error" or server.host):
+            view["security_groups"] = self._groups(server)
         self._add_versioned(view, server, alone)
         if self._is_admin:
             self._add_admin(view, server)
         return view
 
-    def _image(self, server: Server, alone: bool) -> dict[str, Any] | str:
+    def _groups(self, server: Server) -> list[dict[str, Any]]:
+        """The names of the server's security groups."""
+        groups = self._cloud.security_groups.all
+        return [{"name": groups[each].name} for each in server.groups if each in groups] or [{"name": "default"}]
+
+    def _image(self, server: Server) -> dict[str, Any] | str:
         if not server.image_id:
             return ""
         image: dict[str, Any] = {
             "id": server.image_id,
             "links": [{"rel": "bookmark", "href": f"{self._address}/images/{server.image_id}"}],
         }
-        if alone and self._version >= (2, 98):
+        if self._version >= (2, 98):
             image["properties"] = {}
         return image
 
@@ -226,7 +262,7 @@ class ServerView:
             "disk": flavor["disk"],
             "ephemeral": flavor["ephemeral"],
             "swap": flavor["swap"],
-            "original_name": flavor["id"],
+            "original_name": flavor.get("name") or flavor["id"],
             "extra_specs": flavor["extra_specs"],
         }
 
@@ -256,7 +292,7 @@ class ServerView:
         if version >= (2, 19):
             view["description"] = server.description
         if version >= (2, 26):
-            view["tags"] = server.tags
+            view["tags"] = [] if server.gone else server.tags
         if version >= (2, 63):
             view["trusted_image_certificates"] = None
         if version >= (2, 71) and alone:
@@ -268,7 +304,7 @@ class ServerView:
         if version >= (2, 96):
             view["pinned_availability_zone"] = server.asked_az
         if version >= (2, 100):
-            view["scheduler_hints"] = {"group": [server.group_id]} if server.group_id else {}
+            view["scheduler_hints"] = server.hints
 
     def _add_admin(self, view: dict[str, Any], server: Server) -> None:
         host = self._cloud.hosts.all.get(server.host or "")
@@ -288,7 +324,7 @@ class ServerView:
                 }
             )
         if self._version >= (2, 16):
-            view["host_status"] = self._host_status(host)
+            view["host_status"] = "" if server.gone else self._host_status(host)
 
     def _host_status(self, host: Host | None) -> str:
         if host is None:

@@ -2,59 +2,33 @@
 
 The messages of the 400s were measured at microversion 2.93."""
 
-import base64
 import re
 import secrets
 import uuid
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from vmsvc.simulator.cloud import Cloud
 from vmsvc.simulator.errors import ApiError, bad_request, forbidden, not_allowed
 from vmsvc.simulator.glance.model import Image
 from vmsvc.simulator.keystone.model import Token
+from vmsvc.simulator.nova import schemas
 from vmsvc.simulator.nova.flavors import Flavor, keypair_key
 from vmsvc.simulator.nova.servers import Server
 
-KNOWN = {
-    "name",
-    "flavorRef",
-    "imageRef",
-    "networks",
-    "metadata",
-    "tags",
-    "key_name",
-    "user_data",
-    "availability_zone",
-    "min_count",
-    "max_count",
-    "host",
-    "hypervisor_hostname",
-    "security_groups",
-    "config_drive",
-    "description",
-    "adminPass",
-    "personality",
-    "block_device_mapping_v2",
-    "accessIPv4",
-    "accessIPv6",
-    "OS-DCF:diskConfig",
-    "return_reservation_id",
-    "trusted_image_certificates",
-    "hostname",
-}
-UUID = re.compile(r"^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$", re.I)
+TRUE = (True, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes")
 
 
 def create_servers(
     cloud: Cloud, token: Token, body: dict[str, Any], version: tuple[int, int], request_id: str
 ) -> list[Server]:
     """Make the servers that a POST requests. Raises ApiError when it makes none."""
-    request = _validated(body, version)
-    hints = body.get("os:scheduler_hints") or body.get("OS-SCH-HNT:scheduler_hints") or {}
+    schemas.check(schemas.create(version), body)
+    request: dict[str, Any] = body["server"]
+    hints = _hints(body)
+    if version < (2, 19):
+        request.setdefault("description", request["name"])
     flavor, image, networks, least_and_most = _look_up(cloud, token, request)
-    _check_groups(cloud, request, hints)
+    _check_groups(cloud, token, request, hints)
     count = _limit_to_quota(cloud, token, least_and_most, {"cores": flavor.vcpus, "ram": flavor.ram})
     reservation, embedded = "r-" + secrets.token_hex(4), flavor.embedded()
     embedded |= {"traits": sorted({*embedded["traits"], *image.traits()}), "image_wants": image.wants()}
@@ -62,23 +36,31 @@ def create_servers(
     for index in range(count):
         name = request["name"] if count == 1 else f"{request['name']}-{index + 1}"
         server = _new_server(cloud, token, {**request, "name": name}, embedded, networks)
-        server.reservation_id, server.launch_index = reservation, index
+        server.reservation_id, server.launch_index, server.hints = reservation, index, hints
         server.actions.append(action_entry("create", request_id, token, server))
-        if hints.get("group") in cloud.groups.all:
-            server.group_id = hints["group"]
+        if hints.get("group", [""])[0] in cloud.groups.all:
+            server.group_id = hints["group"][0]
             cloud.groups.join(server.group_id, server)
         cloud.boot.begin(server)
         servers.append(server)
     return servers
 
 
+def _hints(body: dict[str, Any]) -> dict[str, list[Any]]:
+    """The scheduler's hints as Nova keeps them: lists."""
+    hints = body.get("os:scheduler_hints") or body.get("OS-SCH-HNT:scheduler_hints") or {}
+    return {name: value if isinstance(value, list) else [value] for name, value in hints.items()}
+
+
 def _look_up(cloud: Cloud, token: Token, request: dict[str, Any]) -> tuple[Flavor, Image, list[str], tuple[int, int]]:
     """The flavor, image and networks that a request names, and the least and the largest number of servers. Nova checks
     the ports before the key pair, and last whether the image suits the flavor (read, and measured)."""
     count = _count(request)
+    if not request.get("imageRef") and not request.get("block_device_mapping_v2"):
+        raise bad_request("Missing imageRef attribute")
     _check_destination(cloud, token, request)
     flavor = cloud.flavors.get(str(request["flavorRef"]))
-    if flavor is None:
+    if flavor is None or not (flavor.is_public or token.is_admin or token.project_id in flavor.projects):
         raise bad_request(f"Flavor {request['flavorRef']} could not be found.")
     image = cloud.images.get(request.get("imageRef", ""))
     if image is None or not image.usable_by(token):
@@ -95,15 +77,14 @@ def _look_up(cloud: Cloud, token: Token, request: dict[str, Any]) -> tuple[Flavo
     return flavor, image, networks, count
 
 
-def _check_groups(cloud: Cloud, request: dict[str, Any], hints: dict[str, Any]) -> None:
+def _check_groups(cloud: Cloud, token: Token, request: dict[str, Any], hints: dict[str, list[Any]]) -> None:
     """Raise ApiError 400 for an unknown server group or security group."""
-    if hints.get("group") and not UUID.match(str(hints["group"])):
-        raise invalid("group", hints["group"], f"{hints['group']!r} is not valid under any of the given schemas")
-    if hints.get("group") and hints["group"] not in cloud.groups.all and not cloud.settings.ignores_groups:
-        raise bad_request(f"Instance group {hints['group']} could not be found.")
+    for group_id in hints.get("group", [])[:1]:
+        if group_id not in cloud.groups.all and not cloud.settings.ignores_groups:
+            raise bad_request(f"Instance group {group_id} could not be found.")
     for group in request.get("security_groups") or []:
-        if group.get("name") != "default":
-            raise bad_request(f"Unable to find security_group with name or id '{group.get('name')}'")
+        if cloud.security_groups.find(token.project_id, group["name"]) is None:
+            raise bad_request(f"Unable to find security_group with name or id '{group['name']}'")
 
 
 def action_entry(name: str, request_id: str, token: Token, server: Server) -> dict[str, Any]:
@@ -117,6 +98,13 @@ def action_entry(name: str, request_id: str, token: Token, server: Server) -> di
         "updated_at": server.created,
         "message": None,
     }
+
+
+def _group_ids(cloud: Cloud, token: Token, request: dict[str, Any]) -> list[str]:
+    """The ids of the security groups that a request names, which are there; [] for the default group alone."""
+    names = [group["name"] for group in request.get("security_groups") or []]
+    found = [cloud.security_groups.find(token.project_id, name) for name in names if names != ["default"]]
+    return [group.id for group in found if group is not None]
 
 
 def _new_server(
@@ -145,101 +133,18 @@ def _new_server(
         user_data=request.get("user_data"),
         description=request.get("description"),
         hostname=request.get("hostname") or re.sub(r"[^A-Za-z0-9.-]+", "-", request["name"]).strip("-.").lower()[:63],
+        access_ip_v4=request.get("accessIPv4", ""),
+        access_ip_v6=request.get("accessIPv6", ""),
+        disk_config=request.get("OS-DCF:diskConfig", "MANUAL"),
+        config_drive=request.get("config_drive") in TRUE,
+        groups=_group_ids(cloud, token, request),
+        addresses_asked=_addresses(request),
     )
     server.admin_pass = request.get("adminPass") or secrets.token_urlsafe(9)
     return server
 
 
-def _validated(body: dict[str, Any], version: tuple[int, int]) -> dict[str, Any]:
-    """The part `server` of a body. Raises ApiError 400 for what Nova's JSON schema refuses."""
-    if "server" not in body:
-        raise bad_request("'server' is a required property")
-    if not isinstance(body["server"], dict):
-        raise invalid("server", body["server"], f"{body['server']} is not of type 'object'")
-    request: dict[str, Any] = body["server"]
-    required = ["name", "flavorRef"] + (["networks"] if version >= (2, 37) else [])
-    for name in required:
-        if name not in request:
-            raise invalid("server", request, f"'{name}' is a required property")
-    known = KNOWN if version >= (2, 74) else KNOWN - {"host", "hypervisor_hostname"}
-    for name in request:
-        if name not in (known if version >= (2, 52) else known - {"tags"}):
-            raise invalid("server", request, f"Additional properties are not allowed ('{name}' was unexpected)")
-    check_name("name", request["name"])
-    if request.get("availability_zone") is not None:
-        check_name("availability_zone", request["availability_zone"])
-    if not request.get("imageRef") and not request.get("block_device_mapping_v2"):
-        raise bad_request("Missing imageRef attribute")
-    if not UUID.match(str(request.get("imageRef"))):
-        raise invalid(
-            "imageRef", request["imageRef"], f"{request['imageRef']!r} is not valid under any of the given schemas"
-        )
-    _check_user_data(request.get("user_data", ""))
-    check_metadata(request.get("metadata") or {})
-    if len(request.get("tags") or []) > 50:
-        raise invalid("tags", request["tags"], f"{request['tags']} is too long")
-    for index, tag in enumerate(request.get("tags") or []):
-        check_tag(tag, partial(invalid, str(index), tag))
-    return request
-
-
-def invalid(field: str, value: object, text: str) -> ApiError:
-    """A 400 with the message of Nova's JSON schema."""
-    return bad_request(f"Invalid input for field/attribute {field}. Value: {value}. {text}")
-
-
-def _check_user_data(value: object) -> None:
-    """Require base64 of up to 65535 characters. Ends of lines are ignored."""
-    try:
-        if not isinstance(value, str):
-            raise ValueError("no text")
-        base64.b64decode("".join(value.split()), validate=True)
-    except ValueError:
-        raise invalid("user_data", value, f"{value!r} is not a 'base64'") from None
-    if len(value) > 65535:
-        raise invalid("user_data", value, f"{value!r} is too long")
-
-
-def check_name(field: str, value: object) -> None:
-    """Require a string of 1 to 255 characters."""
-    if not isinstance(value, str):
-        raise invalid(field, value, f"{value!r} is not of type 'string'")
-    if not value:
-        raise invalid(field, value, "'' should be non-empty")
-    if len(value) > 255:
-        raise invalid(field, value, f"{value!r} is too long")
-
-
-def check_metadata(items: dict[str, Any]) -> None:
-    """Require keys and values of up to 255 characters. The 400 names the key."""
-    for key, value in items.items():
-        if not isinstance(value, str):
-            raise invalid(key, value, f"{value!r} is not of type 'string'")
-        if len(value) > 255:
-            raise invalid(key, value, f"{value!r} is too long")
-        if not 0 < len(key) <= 255 or not re.fullmatch(r"[a-zA-Z0-9-_:. ]{1,255}", key):
-            raise invalid(
-                "metadata", items, f"'{key}' does not match any of the regexes: '^[a-zA-Z0-9-_:. ]{{1,255}}$'"
-            )
-
-
-def check_tag(tag: object, refusal: Callable[[str], ApiError]) -> None:
-    """Require up to 60 characters without `/` and `,`. `refusal` makes the error from the text of the schema."""
-    if not isinstance(tag, str) or not tag:
-        raise refusal(f"{tag!r} is not of type 'string'" if not isinstance(tag, str) else "'' should be non-empty")
-    if len(tag) > 60:
-        raise refusal(f"{tag!r} is too long")
-    if "/" in tag or "," in tag:
-        raise refusal(f"{tag!r} does not match '^[^,/]*$'")
-
-
 def _count(request: dict[str, Any]) -> tuple[int, int]:
-    for name in ("min_count", "max_count"):
-        value = request.get(name, 1)
-        if not re.fullmatch("[0-9]*", str(value)):
-            raise invalid(name, value, f"{value!r} does not match '^[0-9]*$'")
-        if int(value) < 1:
-            raise invalid(name, value, f"{value} is less than the minimum of 1")
     low = int(request.get("min_count", 1))
     high = int(request.get("max_count", low))
     if low > high:
@@ -268,12 +173,11 @@ def _networks(cloud: Cloud, token: Token, request: dict[str, Any]) -> list[str]:
         return []
     if wanted in ("auto", []):
         return list(cloud.networks)[:1]
-    if not isinstance(wanted, list) or not all(
-        isinstance(each, dict) and UUID.match(str(each.get("uuid", each.get("port", "")))) for each in wanted
-    ):
-        raise invalid("networks", wanted, f"{wanted} is not valid under any of the given schemas")
+    for each in wanted:
+        if not each.get("port") and "uuid" not in each:
+            raise bad_request("Bad network format: missing 'uuid'")
     _check_ports(cloud, token, _ports(request))
-    wanted = [each for each in wanted if "uuid" in each]
+    wanted = [each for each in wanted if not each.get("port")]
     for each in wanted:
         network = cloud.networks.get(each["uuid"])
         if network is None or not (network.shared or token.is_admin or network.owner == token.project_id):
@@ -286,7 +190,14 @@ def _networks(cloud: Cloud, token: Token, request: dict[str, Any]) -> list[str]:
 def _ports(request: dict[str, Any]) -> list[str]:
     """The ports that a request names."""
     wanted = request.get("networks", "auto")
-    return [each["port"] for each in wanted if "port" in each] if isinstance(wanted, list) else []
+    return [each["port"] for each in wanted if each.get("port")] if isinstance(wanted, list) else []
+
+
+def _addresses(request: dict[str, Any]) -> dict[str, str]:
+    """The addresses that a request names, by network."""
+    wanted = request.get("networks", "auto")
+    asked = [each for each in wanted if isinstance(each, dict) and each.get("fixed_ip") and each.get("uuid")]
+    return {each["uuid"]: each["fixed_ip"] for each in asked}
 
 
 def _check_ports(cloud: Cloud, token: Token, port_ids: list[str]) -> None:

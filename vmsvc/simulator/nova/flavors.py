@@ -2,12 +2,12 @@
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from vmsvc.simulator.errors import forbidden
 from vmsvc.simulator.nova.servers import Servers
-from vmsvc.simulator.store import Store
+from vmsvc.simulator.store import LATER, Store
 
 #: Nova's defaults (measured); -1 is unlimited.
 DEFAULT_QUOTA = {
@@ -33,7 +33,8 @@ LARGE_QUOTA = {
 
 @dataclass
 class Flavor:
-    """A flavor, whose id is its name as well. `ram` and `swap` are in MiB, `disk` and `ephemeral` in GiB."""
+    """A flavor. Without a name, its id is its name as well; `projects` may use a private one. `ram` and `swap` are in
+    MiB, `disk` and `ephemeral` in GiB."""
 
     id: str
     vcpus: int
@@ -42,6 +43,11 @@ class Flavor:
     ephemeral: int = 0
     swap: int = 0
     extra_specs: dict[str, str] = field(default_factory=dict)
+    name: str = field(default="", metadata=LATER)
+    description: str | None = field(default=None, metadata=LATER)
+    is_public: bool = field(default=True, metadata=LATER)
+    projects: list[str] = field(default_factory=list, metadata=LATER)
+    rxtx_factor: float = field(default=1.0, metadata=LATER)
 
     def request(self, from_volume: bool) -> dict[str, int]:
         """The amount of each resource class that a server allocates in Placement (read: nova/scheduler/utils.py)."""
@@ -60,8 +66,10 @@ class Flavor:
 
     def embedded(self, from_volume: bool = False) -> dict[str, Any]:
         """The copy of the flavor that a server keeps: its fields, and what the server asks of a host."""
+        copied = ("id", "vcpus", "ram", "disk", "ephemeral", "swap", "name")
         return {
-            **asdict(self),
+            **{name: getattr(self, name) for name in copied},
+            "extra_specs": dict(self.extra_specs),
             "request": self.request(from_volume),
             "traits": self.traits("required"),
             "forbidden": self.traits("forbidden"),
@@ -84,10 +92,14 @@ class KeyPair:
     name: str
     public_key: str
     created: float
+    type: str = field(default="ssh", metadata=LATER)
+    shown: str = field(default="", metadata=LATER)
 
     @property
     def fingerprint(self) -> str:
-        """A text in the form of an MD5 fingerprint."""
+        """Nova's fingerprint, or for a text that is no key one in the form of an MD5 fingerprint."""
+        if self.shown:
+            return self.shown
         digest = hashlib.md5(self.public_key.encode(), usedforsecurity=False).hexdigest()
         return ":".join(digest[i : i + 2] for i in range(0, 32, 2))
 

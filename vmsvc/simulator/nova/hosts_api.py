@@ -7,8 +7,11 @@ from typing import Any
 
 from vmsvc.simulator.clock import micros_text
 from vmsvc.simulator.errors import bad_request, not_found
+from vmsvc.simulator.nova import schemas
 from vmsvc.simulator.nova.api import ComputeHandler
+from vmsvc.simulator.nova.create import TRUE
 from vmsvc.simulator.nova.scheduling import Host
+from vmsvc.simulator.paging import next_page, page
 
 CPU_INFO = {
     "arch": "x86_64",
@@ -25,29 +28,50 @@ class Hypervisors(ComputeHandler):
     def get(self, key: str | None = None) -> None:
         rule = "list" if key is None else "list-detail" if key == "detail" else "show"
         self.require_admin(f"os_compute_api:os-hypervisors:{rule}")
-        hosts = [
-            host
-            for host in self.cloud.hosts.all.values()
-            if self.query.get("hypervisor_hostname_pattern", "") in host.node
-        ]
-        if key is None:
-            self.reply(200, {"hypervisors": [self._brief(host) for host in hosts]})
-        elif key == "detail":
-            self.reply(200, {"hypervisors": [self._whole(host) for host in hosts]})
+        if key in (None, "detail"):
+            self._list(key)
         else:
+            assert key is not None
             self.require_uuid(key)
+            hosts = self.cloud.hosts.all.values()
             found = [host for host in hosts if key in (host.provider_id, str(host.number))]
             if not found:
                 raise not_found(f"Hypervisor with ID '{key}' could not be found.")
             self.reply(200, {"hypervisor": self._whole(found[0])})
 
+    def _list(self, part: str | None) -> None:
+        """Answer with a page of hypervisors; they are paged from 2.33 on."""
+        schemas.check_query(schemas.query_of("hypervisors", self.version), self.queries)
+        query, hosts = self.query, list(self.cloud.hosts.all.values())
+        if self.version >= (2, 53) and "hypervisor_hostname_pattern" in query:
+            pattern = query["hypervisor_hostname_pattern"]
+            if "limit" in query or "marker" in query:
+                raise bad_request(
+                    "Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not supported."
+                )
+            hosts = [host for host in hosts if pattern in host.node]
+            if not hosts:
+                raise not_found(f"No hypervisor matching '{pattern}' could be found.")
+        key = (lambda host: host.provider_id) if self.version >= (2, 53) else (lambda host: str(host.number))
+        shown, full = page(hosts, query if self.version >= (2, 33) else {}, key)
+        view = self._whole if part else self._brief
+        body: dict[str, Any] = {"hypervisors": [view(host) for host in shown]}
+        if full and self.version >= (2, 33):
+            path = f"{self.address}/v2.1/os-hypervisors{'/detail' if part else ''}"
+            body["hypervisors_links"] = [{"rel": "next", "href": next_page(path, query, key(shown[-1]))}]
+        self.reply(200, body)
+
     def _brief(self, host: Host) -> dict[str, Any]:
-        return {
+        view: dict[str, Any] = {
             "id": host.provider_id if self.version >= (2, 53) else host.number,
             "hypervisor_hostname": host.node,
             "state": "up" if self.cloud.hosts.is_up(host) else "down",
             "status": "disabled" if host.disabled else "enabled",
         }
+        servers = self._servers(host)
+        if self.version >= (2, 53) and self.query.get("with_servers") in TRUE and (servers or self.version >= (2, 75)):
+            view["servers"] = servers
+        return view
 
     def _whole(self, host: Host) -> dict[str, Any]:
         service = {
@@ -64,8 +88,6 @@ class Hypervisors(ComputeHandler):
         }
         if self.version >= (2, 88):
             view["uptime"] = None
-            if self.query.get("with_servers") in ("1", "true", "True"):
-                view["servers"] = self._servers(host)
             return view
         cpu_info = {**CPU_INFO, "arch": host.arch}
         return {
@@ -137,6 +159,7 @@ class Services(ServiceHandler):
     def get(self) -> None:
         """nova-compute of every host, nova-scheduler and nova-conductor."""
         self.require_admin("os_compute_api:os-services:list")
+        schemas.check_query(schemas.query_of("services", self.version), self.queries)
         views = [self._other("nova-scheduler", 100002), self._other("nova-conductor", 100003)]
         views += [self.view(host) for host in self.cloud.hosts.all.values()]
         self.reply(
@@ -178,6 +201,7 @@ class OneService(ServiceHandler):
             }.get(key, {"status": "disabled", "disabled_reason": body.get("disabled_reason")})
         else:
             self.require_uuid(key)
+            schemas.check(schemas.SERVICE, body)
             host, changes = self._by(lambda each: each.service_id == key, key), body
         self._change(host, changes)
         self.reply(200, {"service": self.view(host)})
@@ -197,42 +221,6 @@ class OneService(ServiceHandler):
         if "forced_down" in changes:
             host.forced_down = bool(changes["forced_down"])
         self.cloud.hosts.save(host)
-
-
-class Aggregates(ComputeHandler):
-    """GET /os-aggregates: one for each zone that is not `nova`."""
-
-    def get(self) -> None:
-        self.require_admin("os_compute_api:os-aggregates:index")
-        now = micros_text(self.cloud.clock.now())
-        zones = [(name, hosts) for name, hosts in self.cloud.hosts.zones().items() if name != "nova"]
-        self.reply(
-            200,
-            {
-                "aggregates": [
-                    {
-                        "id": number,
-                        "name": name,
-                        "availability_zone": name,
-                        "hosts": [host.name for host in hosts],
-                        "metadata": {"availability_zone": name},
-                        "created_at": now,
-                        "updated_at": None,
-                        "deleted": False,
-                        "deleted_at": None,
-                    }
-                    for number, (name, hosts) in enumerate(zones, 1)
-                ]
-            },
-        )
-
-
-class Migrations(ComputeHandler):
-    """GET /os-migrations: always an empty list."""
-
-    def get(self) -> None:
-        self.require_admin("os_compute_api:os-migrations:index")
-        self.reply(200, {"migrations": []})
 
 
 class Zones(ComputeHandler):
@@ -275,8 +263,6 @@ routes = [
     (r"/compute/v2\.1/os-hypervisors/([^/]+)", Hypervisors),
     (r"/compute/v2\.1/os-services", Services),
     (r"/compute/v2\.1/os-services/([^/]+)", OneService),
-    (r"/compute/v2\.1/os-aggregates", Aggregates),
-    (r"/compute/v2\.1/os-migrations", Migrations),
     (r"/compute/v2\.1/os-availability-zone", Zones),
     (r"/compute/v2\.1/os-availability-zone/(detail)", Zones),
 ]

@@ -67,6 +67,13 @@ class Lifecycle:
             else:
                 self.model.ports.remove(port)
 
+    def release(self, server: Server) -> None:
+        """Free all that a server holds in Placement: also what a move of it holds on the source."""
+        self.model.placement.release(server.id)
+        if server.move is not None and server.move["migration"] in self.model.migrations:
+            self.model.placement.release(self.model.migrations[server.move["migration"]].uuid)
+            server.move = None
+
     def finish_action(self, server: Server, name: str, message: str | None = None) -> None:
         """Write the end of the newest action of this name into os-instance-actions."""
         for action in reversed(server.actions):
@@ -155,11 +162,18 @@ class Boot:
         self._after(server, "booted", 0.6)
 
     def _plug(self, server: Server) -> None:
+        """Attach the ports that the user made, and make one in each network."""
+        host, now, groups = server.host or "", self._model.clock.now(), server.groups
         for network_id in server.network_ids:
-            network, host, now = self._model.networks[network_id], server.host or "", self._model.clock.now()
-            self._model.ports.add(network, server.project_id, server.id, host, now)
+            network = self._model.networks[network_id]
+            asked = server.addresses_asked.get(network_id)
+            port = self._model.ports.add(network, server.project_id, server.id, host, now, asked)
+            if groups:
+                port.groups = list(groups)
+                self._model.ports.save(port)
         for port_id in server.port_ids:
-            self._model.ports.plug(self._model.ports.all[port_id], server.id, server.host or "")
+            if port_id in self._model.ports.all:
+                self._model.ports.plug(self._model.ports.all[port_id], server.id, host)
 
     def _booted(self, server: Server) -> None:
         if self._lifecycle.host_is_silent(server):
@@ -282,7 +296,7 @@ class Deletion:
         self._lifecycle.delete_ports(server)
         server.vm_state, server.task_state, server.power_state = "deleted", None, 0
         server.terminated_at = self._model.clock.now()
-        self._model.placement.release(server.id)
+        self._lifecycle.release(server)
         fault = self._model.server_faults.take("thief", server)
         if fault is not None:
             self._on_theft(fault.project, server, server.chosen)
@@ -292,8 +306,9 @@ class Deletion:
     def purge(self, server: Server) -> None:
         """End a server, whatever its state is: from now on GET answers 404, and only changes-since still shows it."""
         self._lifecycle.delete_ports(server)
-        self._model.placement.release(server.id)
+        self._lifecycle.release(server)
         self._model.groups.leave(server)
+        self._lifecycle.finish_action(server, "delete")
         server.vm_state, server.task_state, server.power_state, server.step = "deleted", None, 0, None
         server.terminated_at = server.terminated_at or self._model.clock.now()
         self._lifecycle.touch(server)
@@ -319,32 +334,60 @@ class StateChanges:
     def __init__(self, lifecycle: Lifecycle):
         self._lifecycle = lifecycle
         self._model = lifecycle.model
-        lifecycle.steps.update({"settle": self._settle, "offloaded": self._offloaded, "unshelved": self._unshelved})
+        lifecycle.steps.update(
+            {
+                "settle": self._settle,
+                "shelved": self._shelved,
+                "offloaded": self._offloaded,
+                "unshelve_spawn": self._unshelve_spawn,
+                "unshelved": self._unshelved,
+            }
+        )
 
-    def begin(self, server: Server, task: str, outcome: str, power: int, action: str) -> None:
-        """Start an action: `task` is its task_state, `outcome` and `power` the vm_state and power_state in the end.
-        Host, allocation and ports stay (measured)."""
-        server.task_state = task
-        server.pending = {"vm_state": outcome, "power_state": power, "action": action}
+    def begin(self, server: Server, tasks: tuple[str, ...], outcome: str, power: int, action: str) -> None:
+        """Start an action: `tasks` are its task_states one after another, `outcome` and `power` the vm_state and the
+        power_state in the end. Host, allocation and ports stay (measured)."""
+        server.task_state = tasks[0]
+        server.pending = {
+            "tasks": list(tasks[1:]),
+            "seconds": self._model.settings.stop_seconds / len(tasks),
+            "vm_state": outcome,
+            "power_state": power,
+            "action": action,
+        }
         self._lifecycle.touch(server)
-        self._lifecycle.next_step(server, "settle", self._model.settings.stop_seconds)
+        self._lifecycle.next_step(server, "settle", server.pending["seconds"])
 
     def _settle(self, server: Server) -> None:
         if self._lifecycle.host_is_silent(server):
             self._lifecycle.hang(server)
             return
+        pending = server.pending or {}
+        if pending.get("tasks"):
+            server.task_state = pending["tasks"].pop(0)
+            self._lifecycle.touch(server)
+            self._lifecycle.next_step(server, "settle", pending["seconds"])
+            return
         if server.pending is not None:
-            server.vm_state, server.power_state = server.pending["vm_state"], server.pending["power_state"]
-            self._lifecycle.finish_action(server, server.pending["action"])
+            server.vm_state, server.power_state = pending["vm_state"], pending["power_state"]
+            self._lifecycle.finish_action(server, pending["action"])
             server.pending = None
         server.task_state = None
+        if server.vm_state == "active":
+            server.fault = None
         self._lifecycle.touch(server)
 
     def shelve(self, server: Server) -> None:
-        """Start shelving: SHELVED/shelving_offloading, then SHELVED_OFFLOADED (measured)."""
-        server.vm_state, server.task_state = "shelved", "shelving_offloading"
+        """Start shelving: ACTIVE/shelving, SHELVED/shelving_offloading, then SHELVED_OFFLOADED (measured)."""
+        server.task_state = "shelving"
         self._lifecycle.touch(server)
-        self._lifecycle.next_step(server, "offloaded", self._model.settings.stop_seconds)
+        self._lifecycle.next_step(server, "shelved", self._model.settings.stop_seconds / 2)
+
+    def _shelved(self, server: Server) -> None:
+        server.vm_state, server.task_state, server.power_state = "shelved", "shelving_offloading", 4
+        self._lifecycle.finish_action(server, "shelve")
+        self._lifecycle.touch(server)
+        self._lifecycle.next_step(server, "offloaded", self._model.settings.stop_seconds / 2)
 
     def _offloaded(self, server: Server) -> None:
         """Give up host and allocation. The ports stay, unbound (measured)."""
@@ -356,24 +399,36 @@ class StateChanges:
             self._model.ports.save(port)
         self._lifecycle.touch(server)
 
-    def unshelve(self, server: Server) -> None:
-        """Start unshelving, which needs a host."""
-        server.task_state = "unshelving"
+    def unshelve(self, server: Server, host: str | None) -> None:
+        """Start unshelving, which needs a host: this one, or with None any."""
+        server.task_state, server.pending = "unshelving", {"host": host}
         self._lifecycle.touch(server)
-        settings = self._model.settings
-        self._lifecycle.next_step(server, "unshelved", settings.schedule_seconds + settings.boot_seconds)
+        self._lifecycle.next_step(server, "unshelve_spawn", self._model.settings.schedule_seconds)
 
-    def _unshelved(self, server: Server) -> None:
-        """End unshelving. In a full cloud the server stays offloaded without a fault; only its action says Error
+    def _unshelve_spawn(self, server: Server) -> None:
+        """Claim a host. In a full cloud the server stays offloaded without a fault; only its action says Error
         (measured)."""
-        server.task_state = None
         try:
             if server.host is None:
-                server.host = server.chosen = self._model.scheduler.place(server).name
-            server.vm_state, server.power_state = "active", 1
-            self._lifecycle.finish_action(server, "unshelve")
+                host = self._model.scheduler.place(server, host=(server.pending or {}).get("host"))
+                server.host = server.chosen = host.name
+                server.az = host.az
         except NoValidHost:
+            server.task_state = server.pending = None
             self._lifecycle.finish_action(server, "unshelve", "Error")
+            self._lifecycle.touch(server)
+            return
+        server.task_state = "spawning"
+        self._lifecycle.touch(server)
+        self._lifecycle.next_step(server, "unshelved", self._model.settings.boot_seconds)
+
+    def _unshelved(self, server: Server) -> None:
+        server.task_state = server.pending = None
+        server.vm_state, server.power_state, server.launched_at = "active", 1, self._model.clock.now()
+        self._lifecycle.finish_action(server, "unshelve")
+        if server.shelved_image in self._model.images:
+            self._model.images.remove(server.shelved_image or "")
+        server.shelved_image = None
         for port in self._model.ports.of(server.id):
             port.status, port.host = ("ACTIVE", server.host) if server.host else ("DOWN", "")
             self._model.ports.save(port)

@@ -3,7 +3,7 @@
 It is one with free capacity in Placement that passes the filters, the one with most free memory first."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,23 +171,39 @@ class Scheduler:
         self._placement = placement
         self._groups = groups
 
-    def place(self, server: Server) -> Host:
-        """Allocate capacity for the server and return its host. Raises NoValidHost."""
-        request, has_candidates = server.flavor["request"], False
-        for host in self._by_weight(server, request):
-            allocations = self._allocations(host, server, request)
+    def place(
+        self,
+        server: Server,
+        flavor: dict[str, Any] | None = None,
+        host: str | None = None,
+        avoid: Collection[str] = (),
+    ) -> Host:
+        """Allocate capacity for the server and return its host: for another flavor than its own, on this host only, or
+        on none of those. Raises NoValidHost."""
+        flavor, has_candidates = flavor or server.flavor, False
+        if not self._placement.knows_traits((*flavor["traits"], *flavor.get("forbidden", ()))):
+            raise NoValidHost(NO_CANDIDATES)  # Placement refuses the query with 400 (measured).
+        request = flavor["request"]
+        for found in self._by_weight(server, request, host):
+            if found.name in avoid:
+                continue
+            allocations = self._allocations(found, flavor, request)
             if allocations is None:
                 continue
             has_candidates = True
-            if self._passes_filters(host, server):
+            if self._passes_filters(found, server):
                 claim = Consumer(server.id, server.project_id, server.user_id, allocations)
                 if self._placement.claim(claim):
-                    return host
+                    return found
         raise NoValidHost(ALL_FILTERED if has_candidates else NO_CANDIDATES)
 
-    def _by_weight(self, server: Server, request: dict[str, int]) -> Iterator[Host]:
-        """The hosts that the server may go to (those of a pin, of a zone, or all), the best one first."""
-        if server.asked_host or server.asked_node:
+    def _by_weight(self, server: Server, request: dict[str, int], asked: str | None) -> Iterator[Host]:
+        """The hosts that the server may go to (the one that was asked for, those of a pin, of a zone, or all), the best
+        one first."""
+        if asked is not None:
+            yield from self._hosts.matching(asked, None)
+            return
+        if (server.asked_host or server.asked_node) and server.vm_state == "building":
             yield from self._hosts.matching(server.asked_host, server.asked_node)
             return
         for provider_id in self._placement.by_free_memory.at_least(request.get("MEMORY_MB", 0)):
@@ -195,10 +211,12 @@ class Scheduler:
             if host is not None and server.asked_az in (None, host.az):
                 yield host
 
-    def _allocations(self, host: Host, server: Server, request: dict[str, int]) -> dict[str, dict[str, int]] | None:
+    def _allocations(
+        self, host: Host, flavor: dict[str, Any], request: dict[str, int]
+    ) -> dict[str, dict[str, int]] | None:
         """What the server would take of each provider of the host; None without capacity or with a wrong trait."""
         traits = {trait for part in self._placement.tree(host.provider_id) for trait in part.traits}
-        if not set(server.flavor["traits"]) <= traits or traits & set(server.flavor.get("forbidden", ())):
+        if not set(flavor["traits"]) <= traits or traits & set(flavor.get("forbidden", ())):
             return None
         return self._placement.allocate_over_tree(host.provider_id, request)
 

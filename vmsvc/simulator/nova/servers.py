@@ -11,7 +11,7 @@ from typing import Any
 
 from vmsvc.simulator.clock import Clock, Settings
 from vmsvc.simulator.errors import bad_request, not_found
-from vmsvc.simulator.store import Store
+from vmsvc.simulator.store import LATER, Store
 
 STATUS = {
     "building": "BUILD",
@@ -27,11 +27,23 @@ STATUS = {
     "rescued": "RESCUE",
     "resized": "VERIFY_RESIZE",
 }
-REBOOTS = {
-    "rebooting": "REBOOT",
-    "reboot_pending": "REBOOT",
-    "reboot_started": "REBOOT",
-    "rebooting_hard": "HARD_REBOOT",
+_RESIZING = dict.fromkeys(("resize_prep", "resize_migrating", "resize_migrated", "resize_finish"), "RESIZE")
+_REBUILDING = dict.fromkeys(("rebuilding", "rebuild_block_device_mapping", "rebuild_spawning"), "REBUILD")
+_REBOOTING = {
+    **dict.fromkeys(("rebooting", "reboot_pending", "reboot_started"), "REBOOT"),
+    **dict.fromkeys(("rebooting_hard", "reboot_pending_hard", "reboot_started_hard"), "HARD_REBOOT"),
+}
+#: The statuses that a task gives to a server in a state (read: nova/api/openstack/common.py).
+TASK_STATUS = {
+    (state, task): status
+    for state, tasks in {
+        "active": {**_REBOOTING, **_REBUILDING, **_RESIZING, "updating_password": "PASSWORD", "migrating": "MIGRATING"},
+        "stopped": {**_RESIZING, **_REBUILDING},
+        "resized": {"resize_reverting": "REVERT_RESIZE"},
+        "paused": {"migrating": "MIGRATING"},
+        "error": _REBUILDING,
+    }.items()
+    for task, status in tasks.items()
 }
 #: The policies that a server group can have.
 POLICIES = ("anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity")
@@ -71,7 +83,6 @@ class Server:  # pylint: disable=too-many-instance-attributes
     locked_reason: str | None = None
     key_name: str | None = None
     user_data: str | None = None
-    port_ids: list[str] = field(default_factory=list)  # ports that the create named, instead of networks
     description: str | None = None
     hostname: str = ""
     reservation_id: str = ""
@@ -85,13 +96,23 @@ class Server:  # pylint: disable=too-many-instance-attributes
     pending: dict[str, Any] | None = None  # the end of the action that is under way
     actions: list[dict[str, Any]] = field(default_factory=list)
     group_id: str | None = None
+    hints: dict[str, list[Any]] = field(default_factory=dict, metadata=LATER)  # the scheduler's, each a list
+    access_ip_v4: str = field(default="", metadata=LATER)
+    access_ip_v6: str = field(default="", metadata=LATER)
+    disk_config: str = field(default="MANUAL", metadata=LATER)
+    config_drive: bool = field(default=False, metadata=LATER)
+    groups: list[str] = field(default_factory=list, metadata=LATER)  # security groups; [] stands for the default one
+    port_ids: list[str] = field(default_factory=list, metadata=LATER)  # that the create named, instead of networks
+    addresses_asked: dict[str, str] = field(default_factory=dict, metadata=LATER)  # by network
+    shelved_image: str | None = field(default=None, metadata=LATER)
+    move: dict[str, Any] | None = field(default=None, metadata=LATER)  # see nova.moves
 
     @property
     def status(self) -> str:
         """The `status` that clients see."""
-        if self.vm_state == "active" and self.task_state in REBOOTS:
-            return REBOOTS[self.task_state]
-        return STATUS[self.vm_state]
+        if self.task_state is None:
+            return STATUS[self.vm_state]
+        return TASK_STATUS.get((self.vm_state, self.task_state), STATUS[self.vm_state])
 
     @property
     def gone(self) -> bool:

@@ -1,10 +1,13 @@
 """Placement over HTTP: allocations of a consumer, allocation candidates, and usages of a project (measured)."""
 
+import re
 from typing import Any
 
 from vmsvc.simulator.errors import ApiError, bad_request, not_found
+from vmsvc.simulator.placement import queries
 from vmsvc.simulator.placement.model import Consumer, Provider
 from vmsvc.simulator.placement.providers_api import PlacementHandler
+from vmsvc.simulator.schema import fields, string
 
 
 class Allocations(PlacementHandler):
@@ -35,11 +38,12 @@ class Allocations(PlacementHandler):
         """Replace the allocations. Answers 409 without capacity."""
         self.require_admin("allocations:update")
         body, placement = self.body(), self.cloud.placement
-        allocations = body.get("allocations")
-        if self.version < (1, 12) and isinstance(allocations, list):
+        queries.check_body(queries.allocations(self.version), body)
+        if not re.fullmatch(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}", consumer_id):
+            raise bad_request(f"Malformed consumer_uuid: {consumer_id}")
+        allocations = body["allocations"]
+        if isinstance(allocations, list):
             allocations = {each["resource_provider"]["uuid"]: each for each in allocations}
-        if not isinstance(allocations, dict):
-            raise bad_request("JSON does not validate: 'allocations' is a required property")
         consumer = placement.consumers.get(consumer_id)
         generation = consumer.generation if consumer else None
         if self.version >= (1, 28) and body.get("consumer_generation") != generation:
@@ -52,6 +56,11 @@ class Allocations(PlacementHandler):
         missing = [uuid for uuid in allocations if uuid not in placement.providers]
         if missing:
             raise bad_request(f"Allocation for resource provider '{missing[0]}' that does not exist.")
+        classes = {name for each in allocations.values() for name in each["resources"]}
+        if unknown := sorted(classes - set(placement.classes())):
+            raise bad_request(
+                f"Unable to allocate inventory for consumer {consumer_id}: No such resource class {unknown[0]}."
+            )
         claim = Consumer(
             consumer_id,
             body.get("project_id", ""),
@@ -95,20 +104,35 @@ class Candidates(PlacementHandler):
     def get(self) -> None:
         self.require_version(1, 10)
         self.require_admin("allocation_candidates:list")
-        if "resources" not in self.query:
+        queries.check_query(queries.candidates(self.version), self.queries)
+        if not any(name.startswith("resources") for name in self.query):
             raise bad_request("There must be at least one resources or resources[$S] parameter.")
-        request = self.amounts(self.query["resources"])
-        limit = int(self.query.get("limit", 0)) or None
-        filters: dict[str, str] = {
-            name: self.query[name] for name in ("resources", "required", "member_of", "in_tree") if name in self.query
-        }
-        found = self.select(filters)[:limit]
+        if suffixed := self._suffixes():
+            raise bad_request(
+                "Resourceless suffixed group request should be specified in `same_subtree` query param: bad group(s) - "
+                f"{suffixed}."
+            )
+        tree = self.query.get("in_tree")
+        if tree is not None:
+            queries.require_uuid("in_tree", tree)
+        placement = self.cloud.placement
+        wanted = queries.filters(placement, self.queries, self.version, True)
+        request = wanted.resources
+        providers = placement.providers.values() if tree is None else placement.tree_at(tree)
+        found = [each for each in providers if wanted.passes(placement, each)]
+        found = found[: int(self.query.get("limit", 0)) or None]
         self.answer(
             {
                 "allocation_requests": [self._request(each, request) for each in found],
                 "provider_summaries": {each.uuid: self._summary(each) for each in found},
             }
         )
+
+    def _suffixes(self) -> list[str]:
+        """The suffixes of groups of filters that have no resources."""
+        kinds = ("required", "member_of", "in_tree")
+        suffixes = {name.removeprefix(kind) for kind in kinds for name in self.query if name.startswith(kind)}
+        return sorted(suffix for suffix in suffixes if suffix and f"resources{suffix}" not in self.query)
 
     def _request(self, provider: Provider, request: dict[str, int]) -> dict[str, Any]:
         if self.version < (1, 12):
@@ -138,9 +162,11 @@ class ProjectUsages(PlacementHandler):
 
     def get(self) -> None:
         self.require_version(1, 9)
-        project_id = self.query.get("project_id")
-        if project_id is None:
-            raise bad_request("Invalid query string parameters: 'project_id' is a required property")
+        project_id = self.query.get("project_id", "")
+        known = {name: string(1) for name in ("project_id", "user_id")}
+        if self.version >= (1, 38):
+            known["consumer_type"] = string(1, pattern="^[A-Z0-9_]+$|^all$|^unknown$")
+        queries.check_query(fields(known, "project_id"), self.queries)
         if project_id != self.token.project_id:
             self.require_admin("usages")
         totals = self.cloud.placement.project_usage(project_id)

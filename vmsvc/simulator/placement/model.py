@@ -2,8 +2,10 @@
 
 import bisect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from vmsvc.simulator.errors import conflict, not_found
@@ -29,17 +31,23 @@ STANDARD_CLASSES = (
     "FPGA",
     "PGPU",
     "NET_PACKET_RATE_KILOPACKET_PER_SEC",
+    "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
+    "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
 )
-STANDARD_TRAITS = (
-    "COMPUTE_NODE",
-    "COMPUTE_IMAGE_TYPE_RAW",
-    "COMPUTE_NET_ATTACH_INTERFACE",
-    "COMPUTE_VOLUME_MULTI_ATTACH",
-    "HW_CPU_X86_AVX2",
-    "STORAGE_DISK_SSD",
-    "OWNER_NOVA",
+#: The traits of a compute host with the fake virtualisation driver (measured).
+HOST_TRAITS = (
+    *("COMPUTE_ADDRESS_SPACE_EMULATED", "OWNER_NOVA", "COMPUTE_NET_ATTACH_INTERFACE", "COMPUTE_ACCELERATORS"),
+    *("COMPUTE_ADDRESS_SPACE_PASSTHROUGH", "COMPUTE_VOLUME_EXTEND", "COMPUTE_TRUSTED_CERTS"),
+    *("COMPUTE_VOLUME_MULTI_ATTACH", "COMPUTE_NODE", "COMPUTE_VOLUME_ATTACH_WITH_TAG", "COMPUTE_STORAGE_VIRTIO_FS"),
+    *("COMPUTE_NET_ATTACH_INTERFACE_WITH_TAG", "COMPUTE_MEM_BACKING_FILE", "COMPUTE_IMAGE_TYPE_RAW"),
+    *("COMPUTE_SECURITY_STATELESS_FIRMWARE", "COMPUTE_DEVICE_TAGGING"),
 )
-HOST_TRAITS = ("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_NET_ATTACH_INTERFACE", "OWNER_NOVA")
+
+
+@cache
+def standard_traits() -> frozenset[str]:
+    """The names of os-traits, which every Placement knows."""
+    return frozenset((Path(__file__).parent / "standard_traits.txt").read_text("utf-8").split())
 
 
 @dataclass
@@ -87,6 +95,7 @@ class Placement:
         self.used: dict[str, dict[str, int]] = {}  # provider -> class -> amount
         self.holders: dict[str, dict[str, None]] = {}  # provider -> its consumers, oldest first
         self.custom_classes: dict[str, None] = {}
+        self.custom_traits = {key: None for key, _ in store.load("trait")}
         self._nested: dict[str, list[Provider]] = {}  # compute node -> the providers nested in it
         self.by_free_memory = FreeMemoryOrder()
         self._by_project: dict[tuple[str, str], dict[str, int]] = {}
@@ -98,6 +107,8 @@ class Placement:
             self.custom_classes[key] = None
 
     def _add(self, provider: Provider) -> None:
+        if provider.traits != list(HOST_TRAITS):
+            self.add_traits(provider.traits)
         self.providers[provider.uuid] = self.by_name[provider.name] = provider
         self.used.setdefault(provider.uuid, {})
         self.holders.setdefault(provider.uuid, {})
@@ -154,6 +165,21 @@ class Placement:
         """A compute node and the providers that are nested in it."""
         return [self.providers[uuid], *self._nested.get(uuid, ())]
 
+    def tree_at(self, uuid: str) -> list[Provider]:
+        """The tree of the provider with this uuid, empty for an unknown one."""
+        return self.tree_of(self.providers[uuid]) if uuid in self.providers else []
+
+    def tree_of(self, provider: Provider) -> list[Provider]:
+        """The tree in which the provider is."""
+        return self.tree(provider.parent or provider.uuid)
+
+    def rename_provider(self, provider: Provider, name: str) -> None:
+        """Give a provider a name that no other one has."""
+        del self.by_name[provider.name]
+        provider.name = name
+        self.by_name[name] = provider
+        self._store.put("provider", provider.uuid, provider)
+
     def allocate_over_tree(self, uuid: str, request: dict[str, int]) -> dict[str, dict[str, int]] | None:
         """Divide a request over a compute node's tree: for each class the first provider with capacity for it. None
         when a class fits nowhere."""
@@ -185,6 +211,29 @@ class Placement:
     def add_class(self, name: str) -> None:
         self.custom_classes[name] = None
         self._store.put("class", name, {})
+
+    def remove_class(self, name: str) -> None:
+        """Remove a custom class that there is."""
+        del self.custom_classes[name]
+        self._store.drop("class", name)
+
+    def add_traits(self, names: Iterable[str]) -> None:
+        """Let these names be traits."""
+        for name in names:
+            if name not in standard_traits() and name not in self.custom_traits:
+                self.custom_traits[name] = None
+                self._store.put("trait", name, {})
+
+    def remove_trait(self, name: str) -> None:
+        del self.custom_traits[name]
+        self._store.drop("trait", name)
+
+    def unknown_traits(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that are no traits. Traits that a provider has are known."""
+        return sorted(name for name in names if name not in self.custom_traits and name not in standard_traits())
+
+    def knows_traits(self, names: Iterable[str]) -> bool:
+        return not self.unknown_traits(names)
 
     def usage(self, provider: Provider) -> dict[str, int]:
         """The used amount of every class that the provider has."""
@@ -238,6 +287,14 @@ class Placement:
         for uuid in consumer.allocations:
             self.save(self.providers[uuid])
         return True
+
+    def rename(self, consumer_id: str, new_id: str) -> None:
+        """Give a consumer's allocations to another one, as Nova does at the start and the end of a move."""
+        consumer = self.consumers[consumer_id]
+        self.release(consumer_id)
+        moved = Consumer(new_id, consumer.project_id, consumer.user_id, consumer.allocations, type=consumer.type)
+        self._add_consumer(moved)
+        self._store.put("consumer", new_id, moved)
 
     def release(self, consumer_id: str, by_claim: bool = False) -> bool:
         """Delete a consumer's allocations. False when it had none. With `by_claim`, which stands for a PUT of no

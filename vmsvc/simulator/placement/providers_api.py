@@ -9,7 +9,9 @@ from uuid import uuid4
 from vmsvc.simulator.clock import http_date
 from vmsvc.simulator.errors import ApiError, bad_request, conflict, not_found
 from vmsvc.simulator.http import ServiceHandler
-from vmsvc.simulator.placement.model import STANDARD_TRAITS, Provider
+from vmsvc.simulator.placement import queries
+from vmsvc.simulator.placement.model import Provider, standard_traits
+from vmsvc.simulator.schema import ANY, fields
 
 MIN, MAX = (1, 0), (1, 39)
 TITLES = {
@@ -18,6 +20,7 @@ TITLES = {
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    410: "Gone",
     406: "Not Acceptable",
     409: "Conflict",
     500: "Internal Server Error",
@@ -40,7 +43,9 @@ class PlacementHandler(ServiceHandler):
     def negotiate(self) -> None:
         """Read OpenStack-API-Version. Raises ApiError 406 for an unknown version."""
         header = self.request.headers.get("OpenStack-API-Version", "")
-        match = re.search(r"placement\s+(latest|(\d+)\.(\d+))", header)
+        match = re.search(r"placement\s+(latest|(\d+)\.(\d+))\s*(,|$)", header)
+        if match is None and (bad := re.search(r"placement\s+(\S+)", header)):
+            raise bad_request(f"Invalid microversion: invalid version string: {bad[1]}")
         if match:
             text = match[1]
             self.version = MAX if text == "latest" else (int(match[2]), int(match[3]))
@@ -58,6 +63,11 @@ class PlacementHandler(ServiceHandler):
             "detail": f"{lead}\n\n {message}  ",
             "request_id": self.request_id,
         }
+        if status == 405:
+            error["detail"] = (
+                f"The method {self.request.method} is not allowed for this resource. \n\n The method specified is not "
+                "allowed for this resource."
+            )
         if status == 406:
             error.update(detail=f"{lead}\n\n {message}", max_version="1.39", min_version="1.0")
         elif self.version >= (1, 23):
@@ -93,61 +103,6 @@ class PlacementHandler(ServiceHandler):
     def with_generation(self, provider: Provider, body: dict[str, Any]) -> dict[str, Any]:
         return {**body, "resource_provider_generation": provider.generation}
 
-    def amounts(self, text: str) -> dict[str, int]:
-        """`VCPU:1,MEMORY_MB:1024` as a dictionary."""
-        amounts = {}
-        for part in text.split(","):
-            name, _, amount = part.partition(":")
-            if name not in self.cloud.placement.classes():
-                raise bad_request(f"Invalid resource class in resources parameter: No such resource class {name}.")
-            if amount == "0":
-                raise bad_request(f"Requested resource {name} requires amount >= 1. Got: 0.")
-            if not amount.isdigit():
-                raise bad_request(
-                    f"Badly formed resources parameter. Expected resources query string parameter in "
-                    f"form: ?resources=VCPU:2,MEMORY_MB:1024. Got: {text}."
-                )
-            amounts[name] = int(amount)
-        return amounts
-
-    def select(self, query: dict[str, str]) -> list[Provider]:
-        """The providers that pass the filters name, uuid, in_tree, member_of, required, resources."""
-        placement = self.cloud.placement
-        if "uuid" in query or "in_tree" in query:
-            wanted = {query.get("uuid", query.get("in_tree")), query.get("in_tree", query.get("uuid"))}
-            found = [placement.providers[uuid] for uuid in wanted if uuid in placement.providers]
-            found = found if len(wanted) == 1 else []
-        elif "name" in query:
-            found = [placement.by_name[query["name"]]] if query["name"] in placement.by_name else []
-        else:
-            found = list(placement.providers.values())
-        if "name" in query:
-            found = [each for each in found if each.name == query["name"]]
-        request = self.amounts(query["resources"]) if "resources" in query else {}
-        return [
-            each
-            for each in found
-            if placement.fits(each, request)
-            and self._has_traits(each, query.get("required"))
-            and self._is_member(each, query.get("member_of"))
-        ]
-
-    @staticmethod
-    def _has_traits(provider: Provider, required: str | None) -> bool:
-        if not required:
-            return True
-        traits = set(provider.traits)
-        if required.startswith("in:"):
-            return bool(traits & set(required[3:].split(",")))
-        return all((name[1:] not in traits) if name.startswith("!") else name in traits for name in required.split(","))
-
-    @staticmethod
-    def _is_member(provider: Provider, member_of: str | None) -> bool:
-        if not member_of:
-            return True
-        negated, text = member_of.startswith("!"), member_of.removeprefix("!")
-        return bool(set(text.removeprefix("in:").split(",")) & set(provider.aggregates)) != negated
-
 
 class Root(PlacementHandler):
     """The discovery document."""
@@ -179,12 +134,17 @@ class Providers(PlacementHandler):
         if uuid:
             self.answer(self._view(self.provider(uuid)))
             return
-        for name in self.query:
-            if name not in ("name", "uuid", "member_of", "resources", "in_tree", "required"):
-                raise bad_request(
-                    f"Invalid query string parameters: Additional properties are not allowed ('{name}' was unexpected)"
-                )
-        self.answer({"resource_providers": [self._view(each) for each in self.select(self.query)]})
+        queries.check_query(queries.providers(self.version), self.queries)
+        wanted = queries.filters(self.cloud.placement, self.queries, self.version, False)
+        found = [
+            provider
+            for provider in self.cloud.placement.providers.values()
+            if self.query.get("name") in (None, "", provider.name)
+            and self.query.get("uuid") in (None, provider.uuid)
+            and self.query.get("in_tree") in (None, *(each.uuid for each in self.cloud.placement.tree_of(provider)))
+            and wanted.passes(self.cloud.placement, provider)
+        ]
+        self.answer({"resource_providers": [self._view(each) for each in found]})
 
     def _view(self, provider: Provider) -> dict[str, Any]:
         path = f"/placement/resource_providers/{provider.uuid}"
@@ -202,17 +162,33 @@ class Providers(PlacementHandler):
         return view
 
     def post(self) -> None:
-        """Make a provider that is nested in a compute node, from name, uuid and parent_provider_uuid."""
-        self.require_version(1, 14)
+        """Make a provider, at the top or nested in another one."""
         self.require_admin("resource_providers:create")
         body, placement = self.body(), self.cloud.placement
+        queries.check_body(queries.PROVIDER, body)
         parent = body.get("parent_provider_uuid")
-        if parent not in placement.providers:
+        if not body["name"]:
+            raise bad_request('Unable to create resource provider "": Object action create failed: name is required')
+        if parent is not None and parent not in placement.providers:
             raise bad_request(f"parent provider UUID provided does not exist: {parent}")
-        if body.get("name") in placement.by_name:
+        if body["name"] in placement.by_name or body.get("uuid") in placement.providers:
             raise conflict(f"Conflicting resource provider name: {body['name']} already exists.")
         provider = Provider(body.get("uuid") or str(uuid4()), body["name"], parent, traits=[], generation=0)
         placement.add(provider)
+        self.set_header("Location", f"{self.base}/placement/resource_providers/{provider.uuid}")
+        if self.version < (1, 20):
+            self.reply(201)
+        else:
+            self.answer(self._view(provider))
+
+    def put(self, uuid: str) -> None:
+        """Rename a provider."""
+        self.require_admin("resource_providers:update")
+        provider, body = self.provider(uuid), self.body()
+        queries.check_body(queries.PROVIDER, body)
+        if self.cloud.placement.by_name.get(body["name"], provider) is not provider:
+            raise conflict(f"Conflicting resource provider name: {body['name']} already exists.")
+        self.cloud.placement.rename_provider(provider, body["name"])
         self.answer(self._view(provider))
 
     def delete(self, uuid: str) -> None:
@@ -223,47 +199,127 @@ class Providers(PlacementHandler):
 
 
 class AllTraits(PlacementHandler):
-    """GET /traits."""
+    """GET /traits: the standard ones and those that were made."""
 
     def get(self) -> None:
-        """Some standard traits, and those that providers have."""
         self.require_version(1, 6)
         self.require_admin("traits:list")
-        names = dict.fromkeys(STANDARD_TRAITS)
-        for provider in self.cloud.placement.providers.values():
-            names.update(dict.fromkeys(provider.traits))
-        text = self.query.get("name", "")
+        queries.check_query(fields({"name": ANY, "associated": ANY}), self.queries)
+        placement, text = self.cloud.placement, self.query.get("name", "startswith:")
+        names = [*sorted(standard_traits()), *placement.custom_traits]
         if text.startswith("startswith:"):
-            names = {name: None for name in names if name.startswith(text[11:])}
+            names = [name for name in names if name.startswith(text[11:])]
         elif text.startswith("in:"):
-            names = {name: None for name in names if name in text[3:].split(",")}
-        self.answer({"traits": list(names)})
+            names = [name for name in names if name in text[3:].split(",")]
+        else:
+            raise bad_request(
+                "Badly formatted name parameter. Expected name query string parameter in form: "
+                f'?name=[in|startswith]:[name1,name2|prefix]. Got: "{text}"'
+            )
+        if "associated" in self.query:
+            if self.query["associated"].lower() not in ("true", "false"):
+                raise bad_request('The query parameter "associated" only accepts "true" or "false"')
+            used = {trait for provider in placement.providers.values() for trait in provider.traits}
+            names = [name for name in names if (name in used) == (self.query["associated"].lower() == "true")]
+        self.answer({"traits": names})
 
 
-class ResourceClasses(PlacementHandler):
-    """/resource_classes; PUT makes a custom one."""
+class OneTrait(PlacementHandler):
+    """/traits/{name}: whether there is one; PUT makes and DELETE removes one of a user's own."""
+
+    def get(self, name: str) -> None:
+        self.require_version(1, 6)
+        self.require_admin("traits:show")
+        self._require(name)
+        self.reply(204)
+
+    def put(self, name: str) -> None:
+        self.require_version(1, 6)
+        self.require_admin("traits:update")
+        if not re.fullmatch("CUSTOM_[A-Z0-9_]+", name) or len(name) > 255:
+            raise bad_request(
+                "The trait is invalid. A valid trait must be no longer than 255 characters, start with the prefix "
+                '"CUSTOM_" and use following characters: "A"-"Z", "0"-"9" and "_"'
+            )
+        known = name in self.cloud.placement.custom_traits
+        self.cloud.placement.add_traits([name])
+        self.set_header("Location", f"{self.base}/placement/traits/{name}")
+        self.reply(204 if known else 201)
+
+    def delete(self, name: str) -> None:
+        self.require_version(1, 6)
+        self.require_admin("traits:delete")
+        self._require(name)
+        if name not in self.cloud.placement.custom_traits:
+            raise bad_request(f"Cannot delete standard trait {name}.")
+        if any(name in provider.traits for provider in self.cloud.placement.providers.values()):
+            raise conflict(f"The trait {name} is in use by a resource provider.")
+        self.cloud.placement.remove_trait(name)
+        self.reply(204)
+
+    def _require(self, name: str) -> None:
+        if self.cloud.placement.unknown_traits([name]):
+            raise not_found(f"No such trait(s): {name}.")
+
+
+class ClassHandler(PlacementHandler):
+    """Base of the handlers of resource classes."""
+
+    def view(self, name: str) -> dict[str, Any]:
+        """A class as Placement shows it."""
+        return {"name": name, "links": [{"rel": "self", "href": f"/placement/resource_classes/{name}"}]}
+
+
+class ResourceClasses(ClassHandler):
+    """/resource_classes; POST makes a custom one."""
 
     def get(self) -> None:
         self.require_version(1, 2)
         self.require_admin("resource_classes:list")
-        self.answer(
-            {
-                "resource_classes": [
-                    {"name": name, "links": [{"rel": "self", "href": f"/placement/resource_classes/{name}"}]}
-                    for name in self.cloud.placement.classes()
-                ]
-            }
-        )
+        self.answer({"resource_classes": [self.view(name) for name in self.cloud.placement.classes()]})
+
+    def post(self) -> None:
+        self.require_version(1, 2)
+        self.require_admin("resource_classes:create")
+        body = self.body()
+        queries.check_body(fields({"name": queries.CUSTOM}, "name"), body)
+        if body["name"] in self.cloud.placement.classes():
+            raise conflict(f"Conflicting resource class already exists: {body['name']}")
+        self.cloud.placement.add_class(body["name"])
+        self.set_header("Location", f"{self.base}/placement/resource_classes/{body['name']}")
+        self.reply(201)
+
+
+class OneClass(ClassHandler):
+    """/resource_classes/{name}; PUT makes a custom one."""
+
+    def get(self, name: str) -> None:
+        self.require_version(1, 2)
+        self.require_admin("resource_classes:show")
+        if name not in self.cloud.placement.classes():
+            raise not_found(f"No such resource class {name}.")
+        self.answer(self.view(name))
 
     def put(self, name: str) -> None:
         """Answers 201 for a new one, 204 for one that exists."""
         self.require_version(1, 7)
         self.require_admin("resource_classes:update")
-        if not re.fullmatch(r"CUSTOM_[A-Z0-9_]+", name):
-            raise bad_request(f"JSON does not validate: '{name}' does not match '^CUSTOM\\\\_[A-Z0-9_]+$'")
+        queries.check_body(fields({"name": queries.CUSTOM}), {"name": name})
         known = name in self.cloud.placement.custom_classes
         self.cloud.placement.add_class(name)
         self.reply(204 if known else 201)
+
+    def delete(self, name: str) -> None:
+        self.require_version(1, 2)
+        self.require_admin("resource_classes:delete")
+        if name not in self.cloud.placement.classes():
+            raise not_found(f"No such resource class {name}.")
+        if name not in self.cloud.placement.custom_classes:
+            raise bad_request(f"Error in delete resource class: Cannot delete standard resource class {name}.")
+        if any(name in provider.inventories for provider in self.cloud.placement.providers.values()):
+            raise conflict(f"Error in delete resource class: Cannot destroy resource class {name}: it is in use.")
+        self.cloud.placement.remove_class(name)
+        self.reply(204)
 
 
 class Inventories(PlacementHandler):
@@ -275,7 +331,7 @@ class Inventories(PlacementHandler):
         if name is None:
             self.answer(self.with_generation(provider, {"inventories": provider.inventories}))
         elif name not in provider.inventories:
-            raise not_found(f"No inventory of class {name} for {uuid}")
+            raise not_found(f"No inventory of class {name} for resource provider {uuid}")
         else:
             self.answer(self.with_generation(provider, dict(provider.inventories[name])))
 
@@ -284,15 +340,10 @@ class Inventories(PlacementHandler):
         would go."""
         self.require_admin("resource_providers:inventories:update")
         provider, body = self.provider(uuid), self.body()
-        if "resource_provider_generation" not in body:
-            raise bad_request("JSON does not validate: 'resource_provider_generation' is a required property")
+        queries.check_body(queries.PUT_INVENTORY if name else queries.PUT_INVENTORIES, body)
         if body["resource_provider_generation"] != provider.generation:
             raise ApiError(409, "resource provider generation conflict")
-        wanted = {name: body} if name else body.get("inventories")
-        if not isinstance(wanted, dict) or not all(
-            isinstance(each, dict) and "total" in each for each in wanted.values()
-        ):
-            raise bad_request("JSON does not validate: 'inventories' is a required property")
+        wanted = {name: body} if name else body["inventories"]
         self._replace(provider, wanted, keep_rest=name is not None)
         if name:
             self.answer(self.with_generation(provider, dict(provider.inventories[name])))
@@ -353,11 +404,14 @@ class Traits(PlacementHandler):
         self.require_version(1, 6)
         self.require_admin("resource_providers:traits:update")
         provider, body = self.provider(uuid), self.body()
-        if body.get("resource_provider_generation") != provider.generation:
+        queries.check_body(queries.PUT_TRAITS, body)
+        if body["resource_provider_generation"] != provider.generation:
             raise ApiError(
                 409, "Resource provider's generation already changed. Please update the generation and try again."
             )
-        provider.traits = list(body.get("traits", []))
+        if unknown := self.cloud.placement.unknown_traits(body["traits"]):
+            raise bad_request(f"No such trait(s): {', '.join(unknown)}.")
+        provider.traits = list(body["traits"])
         self.cloud.placement.save(provider)
         self.answer(self.with_generation(provider, {"traits": provider.traits}))
 
@@ -388,8 +442,9 @@ routes = [
     (r"/placement/resource_providers", Providers),
     (r"/placement/resource_providers/([^/]+)", Providers),
     (r"/placement/traits", AllTraits),
+    (r"/placement/traits/([^/]+)", OneTrait),
     (r"/placement/resource_classes", ResourceClasses),
-    (r"/placement/resource_classes/([^/]+)", ResourceClasses),
+    (r"/placement/resource_classes/([^/]+)", OneClass),
     (r"/placement/resource_providers/([^/]+)/inventories", Inventories),
     (r"/placement/resource_providers/([^/]+)/inventories/([^/]+)", Inventories),
     (r"/placement/resource_providers/([^/]+)/usages", Usages),
