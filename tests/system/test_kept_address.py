@@ -5,9 +5,8 @@ import asyncio
 import pytest
 
 from tests.system.client import until
+from tests.system.marks import BOTH
 from tests.system.test_lineage import age, next_of, restartable
-
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 
 
 @BOTH

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.system.client import until
+from tests.system.marks import BOTH
 from tests.system.timing import TIMING
 
-BOTH = pytest.mark.parametrize("mode", ["operator", "tenant"])
 USER_DATA = base64.b64encode(b"#!/bin/sh\necho restore\n").decode()
 
 
