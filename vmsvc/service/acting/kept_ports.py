@@ -1,8 +1,6 @@
 """Keeps the address of a lineage: its port is made with the first server, and removed when the lineage has ended.
 
-Each later server gets it plugged in.
-
-The port is made with the first server of the lineage, and each later server gets it. Its name says which deployment
+Each later server gets the port plugged in. Its name says which deployment
 made it, and its description for which lineage. The row of the lineage has its id as soon as that is known. A port that
 a crash left behind without that is found by its name.
 """
