@@ -263,15 +263,13 @@ class Ports(NetworkHandler):
         )
 
     def post(self) -> None:
-        """Make a port that no server uses. Answers 409 beyond the quota (measured)."""
+        """Make a port that no server uses. Answers 409 beyond the quota (read)."""
         body = self.body()["port"]
         network, limit = self.network(body["network_id"]), self.cloud.quotas.port_limit(self.token.project_id)
         if 0 <= limit <= self.cloud.ports.count.get(self.token.project_id, 0):
             raise conflict("Quota exceeded for resources: ['port'].")
         port = self.cloud.ports.add(network, self.token.project_id, "", "", self.cloud.clock.now())
-        port.name, port.description = body.get("name", ""), body.get("description", "")
-        port.by_user, port.status = True, "DOWN"
-        self.cloud.ports.save(port)
+        self.cloud.ports.give_to_user(port, body.get("name", ""), body.get("description", ""))
         self.reply(201, {"port": port_view(port, self.token.is_admin)})
 
 

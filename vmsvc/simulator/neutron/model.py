@@ -133,6 +133,11 @@ class Ports:
         """The ports of a server."""
         return list(self.by_device.get(device_id, ()))
 
+    def give_to_user(self, port: Port, name: str, description: str) -> None:
+        """A user made the port: it has these texts, and no server yet."""
+        port.name, port.description, port.by_user, port.status = name, description, True, "DOWN"
+        self.save(port)
+
     def plug(self, port: Port, device_id: str, host: str) -> None:
         """A server uses the port from now on; '' for none."""
         self._forget_device(port)
