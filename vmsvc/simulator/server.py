@@ -21,7 +21,7 @@ from vmsvc.simulator.glance import api as glance
 from vmsvc.simulator.http import Context
 from vmsvc.simulator.keystone import api as keystone
 from vmsvc.simulator.keystone.model import Identity
-from vmsvc.simulator.neutron import api as neutron
+from vmsvc.simulator.neutron import api as neutron, security_groups_api
 from vmsvc.simulator.nova import aggregates_api, api as nova, flavors_api, hosts_api, projects_api, servers_api
 from vmsvc.simulator.placement import allocations_api, providers_api
 from vmsvc.simulator.process import FolderLock, write_atomically
@@ -59,6 +59,7 @@ def application(cloud: Cloud) -> Application:
         allocations_api,
         glance,
         neutron,
+        security_groups_api,
     )
     routes = [route for module in modules for route in module.routes]
     routes += [route for module in modules for route in getattr(module, "last_routes", ())]
