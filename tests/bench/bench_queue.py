@@ -29,6 +29,7 @@ from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.decide_all import Commit, decide_all
 from vmsvc.scheduling.decisions import Place
+from vmsvc.scheduling.restarts import RestartGuard
 from vmsvc.scheduling.verification import Verified
 from vmsvc.service.scheduling.apply import apply
 from vmsvc.service.scheduling.queue import waiting_queue
@@ -114,7 +115,7 @@ class Queue:
         queue = waiting_queue()
         with unit(Lock.SCHEDULER) as work, self._cloud.world_cache.at(snapshot, work.now, True) as view:
             turns = turns_of(view, queue.ids, snapshot.began, work.now)
-            knowledge = knowledge_of(turns, view, snapshot, work.now, Timing(), 10_000)
+            knowledge = knowledge_of(turns, view, snapshot, work.now, Timing(), 10_000, RestartGuard())
             plan = decide_all(waiting_requests(turns, view, knowledge), view.world, knowledge)
             if isinstance(plan, Commit):
                 apply(work, plan, rows_of(plan, turns), None)
