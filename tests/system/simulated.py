@@ -19,6 +19,10 @@ def password_of(clouds: Path | str, user: str) -> str:
     return known[f"sim-{user}"]["auth"]["password"] if f"sim-{user}" in known else PASSWORD
 
 
+#: A key that Nova takes; nobody has the private part.
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGgkcMXQ0RFJ2qz8bJnrL2vTQ6dLtUuQnVv3mEJ7WvFv vmsvc"
+
+
 class Sim:
     """Calls to a running simulated cloud: /sim for steering, and the admin's own view of the services."""
 
@@ -207,7 +211,7 @@ class Sim:
 
     def key_pair(self, name: str, project: str = "demo") -> None:
         """One more key pair of the user that is named as the project."""
-        pair = {"name": name, "public_key": "ssh-ed25519 A"}
+        pair = {"name": name, "public_key": PUBLIC_KEY}
         self._as(project, "POST", "/compute/v2.1/os-keypairs", {"keypair": pair})
 
     def drop_key_pair(self, name: str, project: str = "demo") -> None:

@@ -239,6 +239,6 @@ async def test_a_build_that_never_ends_is_reported_while_it_lasts_and_given_up_a
 
 @pytest.mark.gen_test(timeout=20)
 async def test_a_build_that_ends_has_no_more_to_say(client):
-    created = await client.create(True, name="\N{ROCKET}")
+    created = await client.create(True, name="\N{SNOWMAN}")
     assert created.status == 201
     assert "message" not in (await client.show(created.id)).json
