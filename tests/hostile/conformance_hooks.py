@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from schemathesis.openapi.checks import RejectedPositiveData
 
 #: A body that OpenAPI 3.0 cannot tell from a good one may be refused with 400 when that names one of these: what the
-#: cloud does not have; keys of an object; members that need or exclude one another; what is in the path too.
+#: cloud does not have; keys of an object; members that need or exclude one another; what is in the path too; a URL
+#: whose host is no name and no address.
 BEYOND_SCHEMA = {
     "POST /api/v1/vm": {
         "flavor",
@@ -21,7 +22,17 @@ BEYOND_SCHEMA = {
         "metadata",
         "group",
         "max_unavailable",
+        "fallback_after_seconds",
+        "patience_seconds",
+        "on_eviction",
+        "max_restarts",
+        "restart_within_seconds",
+        "fallback_after_evictions",
+        "keep_address",
     },
+    "PATCH /api/v1/vm/{id}": {"on_eviction"},
+    "POST /api/v1/webhooks": {"url"},
+    "PATCH /api/v1/webhooks/{id}": {"url"},
     "DELETE /api/v1/vm/{id}": {"cloud_vm_id"},
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from vmsvc.domain.errors import Conflict, Forbidden, HistoryGone, NotFound, Timeout
-from vmsvc.domain.lifecycle import MOVES
+from vmsvc.domain.lifecycle import MOVES, STEPS
 from vmsvc.domain.webhook_url import MAX_URL
 from vmsvc.domain.webhooks import STATUSES
 from vmsvc.service.webhooks.endpoints import Webhooks
@@ -18,7 +18,7 @@ from vmsvc.web.openapi.operations import Response, describe
 
 WEBHOOKS = "/api/v1/webhooks"
 #: States of events.
-STATES = sorted({"pending"} | {event[1] for event in MOVES.values() if event})
+STATES = sorted({"pending"} | {event[1] for event in MOVES.values() if event} | {state for _, state in STEPS})
 MAX_DESCRIPTION = 255
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -69,7 +69,7 @@ class WordList(fields.List[str]):
         super().__init__(
             fields.String(validate=validate.OneOf(words)),
             validate=validate.Length(max=len(words)),
-            metadata={"description": description},
+            metadata={"description": description, "uniqueItems": True},
         )
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[str | None]:

@@ -41,7 +41,7 @@ REQUEST_HEADERS = {
     ),
     "Last-Event-ID": (
         "of an event stream: only events with a higher seq. `EventSource` sends it when it reconnects",
-        {"type": "string", "pattern": "^[0-9]{1,18}$"},
+        {"type": "string", "pattern": "^[0-9]{0,18}$"},
     ),
     "If-None-Match": ("the `ETag` of what the client has, or several", {"type": "string"}),
 }
