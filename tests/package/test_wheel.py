@@ -30,7 +30,7 @@ def test_the_wheel_has_the_whole_package_and_the_page_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     page = {f"vmsvc/{name}" for name in files_of("static", "*.html", "*.css", "*.js", "*.svg")}
-    assert names == page | files_of("vmsvc", "*.py", "*.sha256", "*.html", "*.js")
+    assert names == page | files_of("vmsvc", "*.py", "*.sha256", "*.html", "*.js", "*.txt")
     assert wheel.name == f"vmsvc-{__version__}-py3-none-any.whl"
 
 
