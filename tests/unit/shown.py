@@ -185,6 +185,7 @@ def request_row(wanted: Wanted, now: datetime) -> SimpleNamespace:
         wait_until=None,
         patience_until=None,
         queued_why=None,
+        queued_at=None,
         attempt=0,
     )
 

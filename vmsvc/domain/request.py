@@ -57,6 +57,7 @@ class Request:
     group: str | None = None  # an eviction group of which it evicts nobody: its own, if it was preemptible once
     may_wait: bool = False  # without capacity it waits in the queue ...
     queued: bool = False  # ... where it is already
+    has_waited: bool = False  # it was there once; the limit of an owner does not refuse it any more
     patient: bool = False  # nobody is evicted for it yet
     attempt: int = 0  # of its lineage; 0: it is no successor
     kept: frozenset[str] = frozenset()  # hosts whose capacity is kept together for requests before it

@@ -188,7 +188,9 @@ def _decide_one(
     raw, has_reservation, held_back = decision, request.id in world.reservations, False
     decision = or_queued(request, raw, has_reservation, queued=tally.queued, most=knowledge.most_waiting)
     if request.attempt and request.is_preemptible and not has_reservation:
-        guarded = knowledge.guard.check(request, decision, world, knowledge.now.timestamp())
+        guarded = knowledge.guard.check(
+            request, decision, world, knowledge.now.timestamp(), elsewhere=not tally.overtaken
+        )
         held_back, decision = isinstance(decision, Place) and not isinstance(guarded, Place), guarded
     tally.verification |= unverified_facts(request, decision, world, verified)
     tally.verification |= unverified_request(one, decision, verified, knowledge.now)
@@ -227,7 +229,7 @@ def or_queued(
             waits = Queued("no_capacity", why)
         case _:
             return decision
-    if request.queued or request.attempt or queued.get(request.owner, 0) < most:
+    if request.has_waited or request.attempt or queued.get(request.owner, 0) < most:
         return waits
     return Refuse("too_many_requests", too_many_waiting(most))
 
@@ -243,7 +245,7 @@ def decide_next(
         return [(first, Refuse(request.invalid.error, request.invalid.message))]
     reserved = world.reservations.get(request.id)
     decision = review(request, reserved, world) if reserved else decide(request, world)
-    if settling or not needs_victims(decision):
+    if settling or request.patient or not needs_victims(decision):
         return [(first, decision)]
     peers = (
         []

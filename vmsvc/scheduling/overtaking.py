@@ -42,6 +42,9 @@ class Overtaken:
     def add(self, request: Request, shape: Hashable, overdue: bool) -> None:
         """This request does not fit, nor do those of its shape behind it. `overdue`: it is not in the queue yet, and
         may not be overtaken."""
+        # `_overdue` counts all of a shape: they are kept for once, not once for each that the pass looks at.
+        if not overdue and any(known == shape for _, known, alone in self._requests if not alone):
+            return
         if overdue or self._overdue(shape, None):
             self._requests.append((request, shape, overdue))
 

@@ -72,9 +72,9 @@ class RestartGuard:
     taken: dict[tuple[Hashable, Location], int] = field(default_factory=dict)
     noted: set[Hashable] = field(default_factory=set)  # the shapes that this pass has counted
 
-    def check(self, request: Request, decision: Decision, world: World, now: float) -> Decision:
+    def check(self, request: Request, decision: Decision, world: World, now: float, elsewhere: bool = True) -> Decision:
         """The decision about a successor without a reservation, or that it waits. `world`: with all that the pass has
-        decided before."""
+        decided before; `elsewhere`: it may go to another place than the decision's, no capacity is kept together."""
         shape = shape_of(request)
         wanted = {decision.host} if isinstance(decision, Place) else set()
         if shape not in self.noted:
@@ -87,7 +87,7 @@ class RestartGuard:
             return Queued("no_capacity", "the request that its predecessor was evicted for gets capacity first")
         if self.lately.get(request.owner, 0) + self.started.get(request.owner, 0) >= self.most:
             return Queued("no_capacity", f"{self.most} VMs of its owner were started again within the last minute")
-        others = self.steady.locations(shape) - wanted
+        others = self.steady.locations(shape) - wanted if elsewhere else set()
         for place in (decision.host, *sorted(others, key=str)):
             used = self.taken.get((shape, place), 0)
             if self.steady.count(shape, place, now - self.seconds) > used and _fitting(request, place, world):

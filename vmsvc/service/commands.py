@@ -499,5 +499,5 @@ def _end_lineage(work: Unit, row: Vm) -> Vm | None:
     lineage = lineages.lock(row.lineage_id)
     living = lineages.living(lineage.id)
     if living:
-        lineages.end(work, lineage, str(State.DELETED))
+        lineages.end(lineage, str(State.DELETED))
     return living

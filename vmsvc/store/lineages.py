@@ -12,7 +12,7 @@ from peewee import SQL, fn
 from vmsvc.domain.lifecycle import BOOTABLE, FINAL, State
 from vmsvc.domain.lineage import FALLBACK_HOURS, RESTART, Terms
 from vmsvc.store.db import Unit
-from vmsvc.store.models import Eviction, Lineage, Vm, any_of, seconds_from_now, tuples_of
+from vmsvc.store.models import Eviction, Lineage, Reservation, Vm, any_of, seconds_from_now, tuples_of
 
 _FINAL = [str(state) for state in FINAL]
 
@@ -61,10 +61,11 @@ def restarts_vms(lineage: Lineage) -> bool:
     return lineage.ended_at is None and lineage.on_eviction == RESTART
 
 
-def end(work: Unit, lineage: Lineage, reason: str) -> None:
+def end(lineage: Lineage, reason: str) -> None:
     """No VM of it is started from now on. `reason`: the first one counts."""
     if lineage.ended_at is None:
-        Lineage.update(ended_at=work.now, end_reason=reason).where(Lineage.id == lineage.id).execute()
+        # Not the start of the transaction: it may have begun before the one that made the newest VM, and have waited.
+        Lineage.update(ended_at=fn.clock_timestamp(), end_reason=reason).where(Lineage.id == lineage.id).execute()
 
 
 def change(lineage: Lineage, **changes: Any) -> None:
@@ -98,14 +99,15 @@ def evictions_lately(lineage_id: str) -> int:
 
 
 def waiting_preemptors(vm_ids: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Of these successors, those whose predecessor was evicted for a request that still waits or builds: the kind and
-    the id of the bin whose capacity was freed for it."""
+    """Of these successors, those whose predecessor was evicted for a request that still waits or builds, with capacity
+    reserved for it: the kind and the id of the bin whose capacity was freed for it."""
     preemptor = Vm.alias()
+    reserved = Reservation.select().where(Reservation.vm_id == preemptor.id, Reservation.released_at.is_null())
     query = (
         Vm.select(Vm.id, Eviction.bin)
         .join(Eviction, on=(Eviction.vm_id == Vm.restart_of) & Eviction.reprieved_at.is_null())
         .join(preemptor, on=preemptor.id == Eviction.request_vm_id)
-        .where(any_of(Vm.id, vm_ids), preemptor.state.in_([str(state) for state in BOOTABLE]))
+        .where(any_of(Vm.id, vm_ids), preemptor.state.in_([str(state) for state in BOOTABLE]), fn.EXISTS(reserved))
     )
     return {vm_id: tuple((bin_name or " ").split(" ", 1)) for vm_id, bin_name in tuples_of(query)}
 

@@ -269,7 +269,7 @@ def move(
     if event:
         _emit(work, now, event, reason, data or {}, cause=_cause(vm) or _cause(now))
     if lineage and target is not State.EVICTED:
-        lineages.end(work, lineage, reason if reason in (DEADLINE, RESTARTS_USED_UP) else str(target))
+        lineages.end(lineage, reason if reason in (DEADLINE, RESTARTS_USED_UP) else str(target))
     work.notify()
     work.log_on_commit("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
     return now

@@ -266,6 +266,33 @@ def test_nobody_is_evicted_for_a_patient_request_and_nobody_of_its_group_for_one
     assert isinstance(decided([fell_back], world, verified=seen)[1]["s"], Queued)
 
 
+def test_patient_requests_that_are_alike_reserve_nothing_together():
+    """One victim would be enough for both: neither may count on it."""
+    large = vm("large", 4)
+    world = operator(large, hosts=[host("sim-1", [large])])
+    pair = [waits(entry(name, preemptible=False), queued=False, patient=True) for name in "ab"]
+    plan, found = decided(pair, world, verified=replace(SEEN, verdicts={"a key": Verdict()}))
+    assert {type(decision) for decision in found.values()} == {Queued} and len(found) == 2
+    assert not plan.noticed
+
+
+def test_capacity_is_kept_once_for_all_of_a_shape():
+    there = [vm(f"v{number}", 3, host=f"sim-{number}") for number in range(1, 5)]
+    world = operator(*there, hosts=[host(f"sim-{number}", there) for number in range(1, 5)])
+    overdue = [waits(entry(name, age=HOUR + 1), 4) for name in "lm"]
+    _, found = decided([*overdue, waits(entry("small"))], world)
+    assert isinstance(found["small"], Place)
+    _, found = decided([*overdue, *(waits(entry(f"small{number}")) for number in range(4))], world)
+    assert [type(decision) for decision in found.values()].count(Place) == 2
+
+
+def test_a_request_that_has_waited_is_not_refused_for_the_number_of_those_that_wait():
+    world = two_hosts(vm("a", 4), vm("b", 4, host="sim-2"))
+    returns = waits(entry("old"), queued=False, has_waited=True)
+    _, found = decided([returns], world, waiting={"ann": 2}, most_waiting=2)
+    assert isinstance(found["old"], Queued)
+
+
 # ---------------------------------------------------------------- shares over a day
 
 

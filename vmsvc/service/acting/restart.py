@@ -56,7 +56,7 @@ def record_evicted(work: Unit, vm_id: str) -> None:
         return
     match following:
         case None:
-            lineages.end(work, lineage, str(State.EVICTED))
+            lineages.end(lineage, str(State.EVICTED))
         case Restart():
             columns = {**_columns(row), "not_before": not_before, "attempt": following.attempt}
             columns["wait_until"] = work.now + timedelta(seconds=lineage.restart_within_seconds)

@@ -22,9 +22,10 @@ log = logging.getLogger(__name__)
 
 #: The longest sleep: a request that comes meanwhile waits for at least so long.
 _POLL_SECONDS = 1.0
+_PAUSE = 0.02  # between two looks, whatever is due
 _AT_ONCE = 200  # requests in one transaction
-#: For so long the scheduler may plan for a request that has fallen back, or whose patience is over, just when its wait
-#: ends too. One whose wait ended longer ago (no replica ran) gets no such time.
+#: For so long the scheduler may plan for a request that has fallen back just when its wait ends too. One whose wait
+#: ended longer ago (no replica ran) gets no such time.
 _PLANNING = timedelta(seconds=1.5)
 _LATE = timedelta(seconds=30)
 #: The step of a request that goes on as a standard one.
@@ -42,7 +43,7 @@ class Deadlines:
         """Keep the deadlines until this is cancelled."""
         left: float | None = None
         while True:
-            await asyncio.sleep(_POLL_SECONDS if left is None else min(max(left, 0.0), _POLL_SECONDS))
+            await asyncio.sleep(_POLL_SECONDS if left is None else min(max(left, _PAUSE), _POLL_SECONDS))
             due = left is not None and left <= _POLL_SECONDS
             left = await self._runtime.offload(_next_deadline)
             if left is not None and left <= 0:
@@ -67,7 +68,9 @@ def _meet_deadlines() -> None:
         for row in waiting.falling_back(work.now, work.now - _LATE, _AT_ONCE):
             _fall_back(work, row)
         for row in waiting.without_patience(work.now, work.now - _LATE, _AT_ONCE):
-            vms.change(row, patience_until=None, queued_why=None, wait_until=_end_of_wait(work, row))
+            # Where its wait ends too, it is from now on a request that does not wait.
+            waits_on = row.wait_until is not None and row.wait_until > work.now + _PLANNING
+            vms.change(row, patience_until=None, queued_why=None, wait_until=row.wait_until if waits_on else None)
             work.notify()
         for row in waiting.expired(work.now, _AT_ONCE):
             _expire(work, row)

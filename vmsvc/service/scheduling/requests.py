@@ -246,6 +246,7 @@ def request_of(
         group=None if row.is_preemptible else row.group_name,
         may_wait=may_wait,
         queued=row.queued_why is not None,
+        has_waited=isinstance(row, QueuedRow) or row.queued_at is not None,
         patient=row.patience_until is not None and row.patience_until > now,
         attempt=row.attempt,
     )
