@@ -455,7 +455,7 @@ def _request_deletion(
             row = vms.get(ref, mark=mark)
             if row is None:
                 return None
-            row = _end_lineage(work, row) or row
+            row = _end_lineage(row) or row
             state = State(row.state)
             if state in FINAL:
                 raise NotFound(
@@ -491,7 +491,7 @@ def _request_deletion(
                 return row.id
 
 
-def _end_lineage(work: Unit, row: Vm) -> Vm | None:
+def _end_lineage(row: Vm) -> Vm | None:
     """End the lineage of a VM that its owner deletes, whichever VM of it the owner has named: none of it is started
     from now on. Returns the VM of it that is there, locked; None when there is none."""
     if not row.lineage_id:
