@@ -44,7 +44,7 @@ from vmsvc.service.scheduling.verdicts import Verdicts
 from vmsvc.service.usage import SharesCache
 from vmsvc.service.vm_changes import change_vm
 from vmsvc.store import intents, ledger, lineages, outbox, vms, waiting
-from vmsvc.store.db import SHOW_SECONDS, Unit, connected, reading, unit
+from vmsvc.store.db import SHOW_SECONDS, connected, reading, unit
 from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
