@@ -61,8 +61,10 @@ def ask_for(page: Page, name: str, kind: str, flavor: str, count: int = 1) -> No
 def states(page: Page) -> list[tuple[str, str]]:
     """The event log as (name, state), oldest first."""
     rows = page.locator("#log-rows .log-row")
-    names, found = rows.locator(".log-name").all_text_contents(), rows.locator(".chip").all_text_contents()
-    return list(zip(names, found, strict=True))[::-1]
+    found = rows.evaluate_all(  # at one moment: an event may come between two looks
+        "rows => rows.map(row => ['.log-name', '.chip'].map(part => row.querySelector(part).textContent))"
+    )
+    return [tuple(one) for one in found][::-1]
 
 
 def test_from_an_empty_cloud_to_an_eviction(service: LiveService, visit: Callable[..., Page]):
