@@ -11,7 +11,7 @@ from vmsvc.domain.acceptance import Verdict
 from vmsvc.domain.evidence import Held, HostEvidence
 from vmsvc.domain.resources import Resources
 from vmsvc.scheduling.decide_all import Commit, Knowledge, decide_all
-from vmsvc.scheduling.decisions import Place, Queued, Refuse
+from vmsvc.scheduling.decisions import Evict, Place, Queued, Refuse
 from vmsvc.scheduling.eligibility import KEPT
 from vmsvc.scheduling.queue_order import OVERTAKEN_SECONDS, Lanes, QueueEntry, positions, queue_key
 from vmsvc.scheduling.verification import Verified, WaitingRequest
@@ -274,6 +274,50 @@ def test_patient_requests_that_are_alike_reserve_nothing_together():
     plan, found = decided(pair, world, verified=replace(SEEN, verdicts={"a key": Verdict()}))
     assert {type(decision) for decision in found.values()} == {Queued} and len(found) == 2
     assert not plan.noticed
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_waits_with_patience_costs_nobody_a_vm(seed):
+    """Random hosts, victims and requests, patient ones among them: only impatient ones evict. A patient one counts on
+    capacity that is being freed only where victims of this pass leave."""
+    rng = random.Random(seed)
+    names = [f"sim-{number}" for number in range(1, rng.randint(2, 4))]
+    there = [
+        vm(f"{name}-{number}", size, host=name, priority=rng.choice((0, 0, 5)))
+        for name in names
+        for number, size in enumerate(rng.choice([(4,), (3, 1), (2, 2), (1, 1, 2), (3,), (1, 1)]))
+    ]
+    world = operator(*there, hosts=[host(name, there) for name in names])
+    turns = []
+    for number in range(rng.randint(2, 7)):
+        one = entry(
+            f"r{number}", preemptible=rng.random() < 0.2, owner=rng.choice(OWNERS), age=rng.choice((0, 10, HOUR))
+        )
+        patient = not one.is_preemptible and rng.random() < 0.6
+        turns.append(waits(one, rng.randint(1, 4), queued=rng.random() < 0.5, patient=patient))
+    turns.sort(key=lambda turn: turn.turn)
+    _, found = decided(turns, world, verified=replace(SEEN, verdicts={"a key": Verdict()}))
+    emptied = {one.bin for one in found.values() if isinstance(one, Evict) and one.victims}
+    for turn in turns:
+        decision = found.get(turn.request.id)
+        if turn.request.patient or turn.request.is_preemptible:
+            freed = isinstance(decision, Evict) and not decision.victims and decision.bin in emptied
+            assert decision is None or freed or isinstance(decision, (Place, Queued)), (turn.request.id, decision)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_more_hosts_are_kept_than_requests_are_overdue(seed):
+    """So many hosts in which one more small VM fits and no large one: all but one for each large request that is
+    overdue get a small VM."""
+    rng = random.Random(seed)
+    count, overdue = rng.randint(2, 7), rng.randint(0, 3)
+    there = [vm(f"v{number}", 3, host=f"sim-{number}") for number in range(1, count + 1)]
+    world = operator(*there, hosts=[host(f"sim-{number}", there) for number in range(1, count + 1)])
+    large = [waits(entry(f"l{number}", age=HOUR + number + 1), 4) for number in range(overdue)]
+    large += [waits(entry(f"young{number}", age=HOUR / 2), 4) for number in range(rng.randint(0, 3))]
+    small = [waits(entry(f"s{number}")) for number in range(count)]
+    _, found = decided(sorted([*large, *small], key=lambda turn: turn.turn), world)
+    assert sum(isinstance(decision, Place) for decision in found.values()) == max(0, count - overdue)
 
 
 def test_capacity_is_kept_once_for_all_of_a_shape():
