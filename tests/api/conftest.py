@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from tests.api.contract import check
-from tests.api.standin import Evictions, Service, Webhooks
+from tests.api.standin import Evictions, Service, Webhooks, event
 from vmsvc.service.events.hub import Hub
 from vmsvc.web.app import make_app, make_server
 from vmsvc.web.channel.frames import text_frame
@@ -91,3 +91,15 @@ def _call(http_server, base_url, request):
         return answer
 
     return fetch
+
+
+@pytest.fixture(name="commit")
+def _commit(service, hub):
+    """Commit events and publish them, as outbox and feed do."""
+
+    def write(*seqs, **kwargs):
+        for seq in seqs:
+            service.log.append(event(seq, **kwargs))
+            hub.publish([service.log[-1]])
+
+    return write

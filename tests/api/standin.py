@@ -106,7 +106,7 @@ class Service:
     async def change(
         self, ref: str, *, ends_restarts: bool, is_preemptible: bool | None, principal: Principal = ANYBODY
     ) -> dict:
-        """Changed at once."""
+        """Record the call, change nothing, and show the VM as it is."""
         del principal
         self._note("change", ref, ends_restarts, is_preemptible)
         return await self.vm(ref)
@@ -240,11 +240,11 @@ class Webhooks:
         return [WEBHOOK]
 
     async def one(self, webhook_id: str, principal: Principal) -> dict:
-        """By any id."""
+        """The one webhook that there is, whatever the id."""
         del webhook_id, principal
         return WEBHOOK
 
     async def deliveries(self, webhook_id: str, *query: object) -> tuple[list[dict], int | None]:
-        """None."""
+        """An empty last page."""
         del webhook_id, query
         return [], None

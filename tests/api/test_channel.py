@@ -24,18 +24,6 @@ def _url(http_server, http_port):
     return f"ws://127.0.0.1:{http_port}/api/v1/events"
 
 
-@pytest.fixture(name="commit")
-def _commit(service, hub):
-    """Commit events and publish them, as outbox and feed do."""
-
-    def write(*seqs, **kwargs):
-        for seq in seqs:
-            service.log.append(event(seq, **kwargs))
-            hub.publish([service.log[-1]])
-
-    return write
-
-
 async def read(client, count):
     """The seqs of the next messages."""
     return [json.loads(await client.read_message())["data"]["seq"] for _ in range(count)]

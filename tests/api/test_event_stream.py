@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from tests.api.contract import check_event
-from tests.api.standin import event
 from vmsvc.domain.errors import CloudUnavailable, Unauthenticated
 from vmsvc.domain.principal import Principal
 from vmsvc.service.events.hub import Hub
@@ -18,18 +17,6 @@ from vmsvc.web.channel.subscription import PAGE
 from vmsvc.web.http.auth import NoAuth
 
 PATH = "/api/v1/events"
-
-
-@pytest.fixture(name="commit")
-def _commit(service, hub):
-    """Commit events and publish them, as outbox and feed do."""
-
-    def write(*seqs, **kwargs):
-        for seq in seqs:
-            service.log.append(event(seq, **kwargs))
-            hub.publish([service.log[-1]])
-
-    return write
 
 
 class Stream:
@@ -82,7 +69,7 @@ class Stream:
         return seqs
 
     async def refusal(self):
-        """The body of an error."""
+        """The whole body of an answer that is an error, as JSON."""
         return json.loads(await self.reader.readexactly(int(self.headers["Content-Length"])))
 
     def close(self):

@@ -66,7 +66,7 @@ class Simulator:
         return {"start": self.started * 1000, "POST": posted / POSTS * 1000, "list": listed / LISTS * 1000}
 
     def stop(self) -> None:
-        """End it."""
+        """Send SIGTERM, and wait for the end of the process."""
         self.process.terminate()
         self.process.wait(timeout=20)
 

@@ -113,12 +113,12 @@ class Project:
         self.empty()
 
     def record(self) -> list[dict]:
-        """The newest evictions."""
+        """The newest 200 evictions of the record, newest first."""
         return self._call("GET", "/evictions?limit=200")[1]["evictions"]
 
 
 def measured(hosts: int, share: float, way: str, tries: int) -> Tally:
-    """The tries of one way."""
+    """What came of so many requests for an m1.large in one way, with the seeds 0 to `tries` - 1."""
     settings = {**WAYS[way]}
     mode = str(settings.pop("mode"))
     tally = Tally()

@@ -53,7 +53,7 @@ class Receiver:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """End it."""
+        """Close its socket and end its thread."""
         self._server.shutdown()
         self._server.server_close()
 

@@ -52,7 +52,7 @@ def change_world(world: World, request: Request, decision: Decision) -> Change:
         case Postpone(why=why, groups=groups):
             world.reprieve(noticed)
             world.release(request.id)
-            world.hold_back(groups)
+            world.use_up_budgets(groups)
             return Change(request.id, decision, noticed, f"the plan has to wait: {why}")
         case Refuse(message=why) | Queued(why=why):
             world.reprieve(noticed)

@@ -29,7 +29,7 @@ _UNCOUNTED = "servers came while the cloud was read: the next look tells whether
 
 def decide(request: Request, world: IndexedWorld) -> Decision:
     """The decision for a request without a reservation."""
-    with world.sparing(request.group):
+    with world.without_victims_of(request.group):
         return _decide(request, world)
 
 
@@ -58,7 +58,7 @@ def review(request: Request, reserved: ReservedCapacity, world: IndexedWorld) ->
     bin_, fits_now = found
     if fits_now:
         return Place(reserved.bin if reserved.kind == HOST else None)
-    with world.sparing(request.group):
+    with world.without_victims_of(request.group):
         return (_free_elsewhere(request, world) if noticed else None) or _go_on(request, reserved, bin_, world)
 
 

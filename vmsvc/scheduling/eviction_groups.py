@@ -1,6 +1,8 @@
 """Eviction groups: counts how many more VMs of each group may be noticed, as a PodDisruptionBudget has it.
 
-The planner's search, the end of a lifetime and a practised eviction keep to that number."""
+Counted under the lock SCHEDULER. The planner's search, the end of a lifetime and a practised eviction keep to that
+number; a request that needs more victims is postponed (`decide`).
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

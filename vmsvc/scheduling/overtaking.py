@@ -1,4 +1,4 @@
-"""How long a request that does not fit is overtaken by those behind it which do: then its capacity is kept together.
+"""Keeps later requests from taking the capacity that a request needs which has waited for OVERTAKEN_SECONDS.
 
 In operator mode that is the capacity of one host for each such request: of the host that lacks least for it. Where the
 quota is too small for one, the items that it lacks are kept. A tenant does not choose hosts: there the requests behind

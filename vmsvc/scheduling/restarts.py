@@ -61,13 +61,15 @@ def _cut(moments: list[float], count: int, now: float) -> list[float]:
 class RestartGuard:
     """What a pass knows of restarts, and what it has started. `lately`: by owner, how many VMs were started again
     within the last minute, of `most` that may; `preceded`: successors that must not come before the request that their
-    predecessor was evicted for; `seconds`: for how long capacity has to have been free."""
+    predecessor was evicted for; `seconds`: for how long capacity has to have been free; `freed_for_others`: by
+    successor, the host whose capacity was freed for that request."""
 
     steady: SteadyCapacity = field(default_factory=SteadyCapacity)
     lately: Mapping[str, int] = field(default_factory=dict)
     preceded: frozenset[str] = frozenset()
     seconds: float = 10.0
     most: int = 10
+    freed_for_others: Mapping[str, str] = field(default_factory=dict)
     started: dict[str, int] = field(default_factory=dict)  # by owner
     taken: dict[tuple[Hashable, Location], int] = field(default_factory=dict)
     noted: set[Hashable] = field(default_factory=set)  # the shapes that this pass has counted

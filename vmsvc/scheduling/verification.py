@@ -1,4 +1,4 @@
-"""What vmsvc has to ask the cloud before it applies a decision, and what the answers make of the decision."""
+"""What the cloud has to confirm before a decision is applied; Nova or Neutron may object: then it is a refusal."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
@@ -170,6 +170,6 @@ def _victims(request: Request, decision: Decision, world: World) -> frozenset[st
         case Evict(victims=victims):
             return frozenset(victims)
         case Wait() | Reprieve() if request.id:
-            spared = decision.victims if isinstance(decision, Reprieve) else ()
-            return frozenset(vm.id for vm in world.victims_of(request.id, State.NOTICED)) - {*spared}
+            reprieved = decision.victims if isinstance(decision, Reprieve) else ()
+            return frozenset(vm.id for vm in world.victims_of(request.id, State.NOTICED)) - {*reprieved}
     return frozenset()

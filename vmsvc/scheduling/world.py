@@ -167,7 +167,7 @@ class World:
             yield
 
     @contextmanager
-    def sparing(self, group: str | None) -> Iterator[None]:
+    def without_victims_of(self, group: str | None) -> Iterator[None]:
         """In this context no plan has a victim of this eviction group."""
         budgets, full_budgets = self.budgets, self.full_budgets
         if group is not None:
@@ -177,7 +177,7 @@ class World:
         finally:
             self.budgets, self.full_budgets = budgets, full_budgets
 
-    def hold_back(self, groups: Iterable[str]) -> None:
+    def use_up_budgets(self, groups: Iterable[str]) -> None:
         """An earlier request waits for the budgets of these groups: no later request may use what is left of them."""
         self.budgets.update(dict.fromkeys(groups, 0))
 

@@ -1,4 +1,4 @@
-"""Deliveries: written from the outbox by each endpoint's cursor, claimed under a lease, and recorded.
+"""Deliveries of events to webhooks: written from the outbox, claimed under a lease, recorded or tried again.
 
 Whoever changes the deliveries of an endpoint holds the row of the endpoint, to the end of the transaction. So of each
 VM exactly the first pending delivery is not `blocked`: two transactions that did not see each other could else both

@@ -1,4 +1,4 @@
-"""What decisions left: open reservations of capacity, the record of evictions, pauses and exemptions from it.
+"""Reservations of capacity, the record of evictions, hosts in cooldown, and VMs exempt from eviction.
 
 A reservation keeps capacity for a request, from the decision to evict for it (`reserve`) until its VM is ACTIVE or the
 request no longer uses that capacity (`release_reservation`).

@@ -144,7 +144,7 @@ def accept(
         earlier = _id_of_earlier(work, vm_id, request, principal, identity, key)
         if earlier:
             return earlier
-    # The scheduler keeps the limit. This spares it the requests that it would refuse.
+    # The scheduler keeps the limit. What it would refuse is refused here already.
     if waits.seconds and waiting.queued_of(identity) >= max_waiting:
         raise TooManyRequests(too_many_waiting(max_waiting), retry_after=10.0)
     columns = {"principal": principal, "principal_id": identity, **waits.columns(work.now), **request}

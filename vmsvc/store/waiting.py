@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from peewee import SQL, Expression, fn
+from peewee import SQL, Expression, Field, fn
 
 from vmsvc.domain.lifecycle import State
 from vmsvc.store import queries
@@ -115,19 +115,15 @@ def expired(now: datetime, limit: int) -> list[Vm]:
 
 def falling_back(now: datetime, since: datetime, limit: int) -> list[Vm]:
     """Requests that go on as standard ones from now on. None whose wait ended before `since`."""
-    return list(
-        Vm.select()
-        .where(Vm.state == State.PENDING, Vm.fallback_at <= now, Vm.wait_until > since)
-        .order_by(Vm.fallback_at)
-        .limit(limit)
-    )
+    return _due(Vm.fallback_at, now, since, limit)
 
 
 def without_patience(now: datetime, since: datetime, limit: int) -> list[Vm]:
     """Requests whose patience is over. None whose wait ended before `since`."""
+    return _due(Vm.patience_until, now, since, limit)
+
+
+def _due(moment: Field, now: datetime, since: datetime, limit: int) -> list[Vm]:
     return list(
-        Vm.select()
-        .where(Vm.state == State.PENDING, Vm.patience_until <= now, Vm.wait_until > since)
-        .order_by(Vm.patience_until)
-        .limit(limit)
+        Vm.select().where(Vm.state == State.PENDING, moment <= now, Vm.wait_until > since).order_by(moment).limit(limit)
     )

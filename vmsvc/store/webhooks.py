@@ -1,4 +1,4 @@
-"""Webhooks: the endpoints, whose they are, and how they take their deliveries."""
+"""The rows of webhooks: each endpoint, its owner, and how its deliveries have gone."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -247,7 +247,7 @@ def test_nobody_later_in_the_order_uses_the_budget_that_an_earlier_request_waits
     world = operator(*vms, budgets={"web": 1}, full_budgets={"web": 2})
     waits = decide(request(cpus=3), operator(*vms, budgets={"web": 1}, full_budgets={"web": 3}))
     assert isinstance(waits, Postpone) and not isinstance(decide(request("later", 2), world), Postpone)
-    world.hold_back(waits.groups)
+    world.use_up_budgets(waits.groups)
     assert isinstance(decide(request("later", 2), world), Postpone)
 
 

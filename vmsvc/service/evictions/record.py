@@ -121,8 +121,9 @@ def _acknowledge(ref: str, principal: Principal = ANYBODY, mark: str | None = No
 
 
 def acknowledge(work: Unit, row: Vm, by: str | None) -> None:
-    """End a notice early, because the victim's owner or guest asks; the service itself never does. `by` is the name of
-    the principal, None where the guest has powered itself off. The row is locked and NOTICED."""
+    """End a notice early: the victim's owner, or a principal that acts for others, asks for it, or (`by` is None) the
+    reconciler has seen that the guest powered itself off. `by`: the principal's name. The row is locked and
+    NOTICED."""
     if row.acknowledged_at is None:
         vms.change(row, acknowledged_at=work.now)
         ledger.record_acknowledgement(row.id, by)

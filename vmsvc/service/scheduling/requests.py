@@ -88,8 +88,6 @@ def waiting_requests(turns: Sequence[Turn], view: View, knowledge: Knowledge) ->
     cooling = ledger.cooldowns()
     tried = [turn.row.id for turn in turns if turn.row.refusal and turn.row.rounds]
     had_victims = ledger.with_victims(tried) if tried else frozenset()
-    successors = [turn.row.id for turn in turns if turn.row.attempt]
-    preemptors = lineages.waiting_preemptors(successors) if successors else {}
     found = []
     for row, turn, offer in turns:
         key = key_of(row.boot)
@@ -103,8 +101,7 @@ def waiting_requests(turns: Sequence[Turn], view: View, knowledge: Knowledge) ->
             like=refusals.get(place_of(row)),
             try_again=knowledge.timing.try_again,
         )
-        kind, host = preemptors.get(row.id, ("", ""))
-        if kind == HOST:  # its capacity was freed for that request
+        if host := knowledge.guard.freed_for_others.get(row.id):
             request = replace(request, avoid=request.avoid | {host})
         found.append(
             with_precedents(
@@ -132,9 +129,14 @@ def guard_of(turns: Sequence[Turn], steady: SteadyCapacity, timing: Timing) -> R
     if not successors:
         return RestartGuard(steady)
     before = lineages.waiting_preemptors(successors)
-    preceded = frozenset(row_id for row_id, (kind, _) in before.items() if kind != HOST)
-    lately = lineages.restarted_within(_MINUTE)
-    return RestartGuard(steady, lately, preceded, timing.steady_capacity, timing.restarts_a_minute)
+    return RestartGuard(
+        steady,
+        lineages.restarted_within(_MINUTE),
+        frozenset(row_id for row_id, (kind, _) in before.items() if kind != HOST),
+        timing.steady_capacity,
+        timing.restarts_a_minute,
+        freed_for_others={row_id: name for row_id, (kind, name) in before.items() if kind == HOST},
+    )
 
 
 def knowledge_of(

@@ -1,4 +1,4 @@
-"""What clients may ask about their webhooks."""
+"""Clients' commands on webhooks: create, change, test, replay, rotate. Asks the receiver for its consent first."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""The contract of what sends requests to endpoints, and the headers of a request."""
+"""The interface that sends requests to webhooks (`web.outgoing` implements it), and the signed headers of a POST."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -1,1 +1,4 @@
-"""Neutron v2.0: networks and ports. `model` holds them, `api` answers over HTTP."""
+"""Neutron v2.0: networks, subnets, ports, security groups.
+
+`model` and `security_groups` hold them; `api` and `security_groups_api` answer over HTTP.
+"""

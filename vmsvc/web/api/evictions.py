@@ -182,15 +182,10 @@ class EvictionSchema(responses.OpenObject):
     fulfilled_at = _moment_of_step("the VM that it was evicted for was active")
 
 
-class EvictionPage(responses.OpenObject):
+class EvictionPage(responses.NewestFirst):
     """Evictions, newest first; ask for the next page with `before=<before>` (null: there is none)."""
 
     evictions = fields.List(fields.Nested(EvictionSchema), required=True, metadata={"description": "newest first"})
-    before = fields.Integer(
-        required=True,
-        allow_none=True,
-        metadata={"description": "ask for the next page with this `before`; null: there is none"},
-    )
 
 
 class AcknowledgementHandler(OneVmHandler):

@@ -258,15 +258,10 @@ class DeliveryView(responses.OpenObject):
     done_at = _moment("when it was made, or had failed")
 
 
-class DeliveryPage(responses.OpenObject):
+class DeliveryPage(responses.NewestFirst):
     """Deliveries, the newest event first."""
 
     deliveries = fields.List(fields.Nested(DeliveryView), required=True, metadata={"description": "newest first"})
-    before = fields.Integer(
-        required=True,
-        allow_none=True,
-        metadata={"description": "ask for the next page with this `before`; null: there is none"},
-    )
 
 
 class WebhookHandler(ApiHandler):

@@ -126,6 +126,16 @@ class OpenObject(Schema):
         unknown = INCLUDE
 
 
+class NewestFirst(OpenObject):
+    """A page of a list, newest first."""
+
+    before = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={"description": "ask for the next page with this `before`; null: there is none"},
+    )
+
+
 class Link(OpenObject):
     """An address of the VM in the cloud."""
 
