@@ -1,6 +1,7 @@
 """Raw requests for two clouds, good and bad: some written by hand, most made from those by chance, always the same.
 
-A text in braces stands for the id of something that each cloud has: `{server}`, `{image}`, ...
+A text in braces stands for the id of something that each cloud has: `{server}`, `{image}`, ...; `{since}` for the moment
+before these were made: what a cloud tells of an earlier time depends on how long it has been in use.
 """
 
 import copy
@@ -94,7 +95,7 @@ def bodies() -> dict[tuple[str, str, str, str | None], Any]:
 
 QUERIES: dict[tuple[str, str, str, str | None], dict[str, str]] = {
     ("demo", "compute", "/servers", "2.93"): {"limit": "1", "sort_key": "display_name", "sort_dir": "asc", "name": "s"},
-    ("demo", "compute", "/servers/detail", "2.60"): {"status": "ACTIVE", "changes-since": "2020-01-01T00:00:00Z"},
+    ("demo", "compute", "/servers/detail", "2.60"): {"status": "ACTIVE", "changes-since": "{since}"},
     ("admin", "compute", "/servers", "2.80"): {"all_tenants": "1", "host": "none", "tenant_id": "{project}"},
     ("demo", "compute", "/flavors", None): {"limit": "2", "minRam": "1024", "minDisk": "1", "sort_key": "flavorid"},
     ("demo", "compute", "/flavors/detail", None): {"limit": "2", "is_public": "true", "sort_dir": "desc"},
@@ -141,7 +142,7 @@ def reads() -> Iterator[Call]:
     for version in ("2.1", "2.47", "2.75", "2.100"):
         yield Call("GET", "/servers/{server}", version=version)
         yield Call("GET", "/servers/{server}", version=version, user="admin")
-        yield Call("GET", "/servers/detail?changes-since=2020-01-01T00:00:00Z&name=gone", version=version)
+        yield Call("GET", "/servers/detail?changes-since={since}&name=gone", version=version)
         yield Call("GET", "/flavors/m1.tiny", version=version)
         yield Call("GET", "/os-hypervisors", version=version, user="admin")
         yield Call("GET", "/os-services?binary=nova-compute", version=version, user="admin")

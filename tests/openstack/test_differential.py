@@ -8,6 +8,7 @@ tries more, and others.
 import os
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ class Side:
         demo("POST", "/os-keypairs", {"keypair": {"name": "pair", "public_key": key}})
         self.names = {
             "key": key,
+            "since": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "project": demo.project,
             "image": demo("GET", "/images?name=bed-image", service="image").body["images"][0]["id"],
             "network": demo("GET", "/networks?name=bed-net", service="network").body["networks"][0]["id"],
