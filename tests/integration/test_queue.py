@@ -1,5 +1,6 @@
 """Which requests wait for capacity, what changes the queue, and what its deadlines do: on a real database."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -266,3 +267,28 @@ def test_a_pass_reads_the_first_of_the_queue_in_its_order_and_what_changed():
     assert turns() == [standard.id, other.id, rows[1].id]
     with unit() as work, cache.at(snapshot, work.now, True) as view:
         assert not turns_of(view, frozenset(), 0.0, work.now), "they came after the cloud was read"
+
+
+def test_nobody_gets_a_turn_before_one_that_came_back_from_a_refusal_while_the_pass_read_the_cloud():
+    snapshot = Snapshot(0.0, Quota({}, Resources()), Watch(), Verified())
+    cache = WorldCache(Policy(), Timing())
+    first, second, third = (put(asked(60, is_preemptible=True)) for _ in range(3))
+
+    def turns(*ids, began=float("inf")):
+        with unit() as work, cache.at(snapshot, work.now, False) as view:
+            return [turn.row.id for turn in turns_of(view, ids, began, work.now)]
+
+    assert turns() == [first.id, second.id]
+    second = move(second, State.BUILDING)
+    assert turns() == [first.id, third.id]
+    began = time.monotonic()
+    said = {"error": "no_capacity", "message": "No valid host was found.", "at": "2026-11-30T12:00:00.000Z"}
+    second = change(move(second, State.PENDING), refusal=said)
+    assert turns(began=began) == [first.id], "third is behind the one about which this pass cannot decide"
+    assert turns(second.id) == [first.id, second.id, third.id]
+    second = put(second)
+    assert turns(began=began) == [first.id], "it is in the queue, but the cloud was read before"
+    assert turns() == [first.id, second.id]
+    new = asked(60, is_preemptible=True, priority=9)
+    assert turns() == [first.id, second.id], "one that nobody has decided about yet holds up nobody"
+    assert turns(new.id) == [new.id, first.id, second.id]

@@ -36,7 +36,7 @@ async def queued(client, count):
 async def test_of_twenty_that_wait_the_first_five_get_what_becomes_free_and_the_others_fail_in_time(client, sim, mode):
     del mode
     held = await client.fill(4)
-    answers = [await client.create(True, headers=ASYNC, name=f"w{number}", wait_seconds=8) for number in range(20)]
+    answers = [await client.create(True, headers=ASYNC, name=f"w{number}", wait_seconds=12) for number in range(20)]
     asked = [answer.headers["Location"].rpartition("/")[2] for answer in answers]
     waiting = await queued(client, 20)
     assert [waiting[position]["id"] for position in sorted(waiting)] == asked
@@ -50,7 +50,7 @@ async def test_of_twenty_that_wait_the_first_five_get_what_becomes_free_and_the_
     assert [event["subject"] for event in failed] == asked[5:]
     for event in failed:
         assert (event["data"]["reason"], event["data"]["error"]) == ("deadline", "no_capacity")
-        assert 8 <= age(event) <= 10
+        assert 12 <= age(event) <= 14
     assert len(sim.servers()) == 4
 
 

@@ -234,7 +234,9 @@ def _decide_tenant(request: Request, world: World) -> Decision:
         return Wait("room is being freed for another request, and this cloud does not say where a VM would go", True)
     quota = free_quota(world, request)
     refused = request.refusal == "no_capacity"
-    worth_trying = not refused or (request.freed_since and request.refusals < MAX_REFUSALS)
+    # Each try of a request that can wait follows the end of a VM; a bound on them would let later requests overtake it.
+    may_try = request.may_wait or request.refusals < MAX_REFUSALS
+    worth_trying = not refused or (request.freed_since and may_try)
     if quota.now.covers(request.quota) and worth_trying:
         if refused and request.may_wait and _is_being_tried(request, world):
             return Wait("another VM of this size is being tried")

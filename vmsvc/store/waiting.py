@@ -8,7 +8,7 @@ from peewee import SQL, Expression, Field, fn
 
 from vmsvc.domain.lifecycle import State
 from vmsvc.store import queries
-from vmsvc.store.models import Reservation, Vm, database, tuples_of
+from vmsvc.store.models import Reservation, Vm, any_of, database, tuples_of
 
 
 class MovingRow(NamedTuple):
@@ -64,6 +64,15 @@ def queued_rows(vm_ids: Collection[str]) -> list[QueuedRow]:
     """Those of these requests that wait in the queue, in no order."""
     found = database.execute_sql(queries.QUEUED_ROWS, {"ids": list(vm_ids)}).fetchall()
     return list(map(QueuedRow._make, found))
+
+
+def refused_requests(vm_ids: Collection[str]) -> list[Vm]:
+    """Those of these requests that the cloud refused, and that wait for their next decision."""
+    return list(
+        Vm.select().where(
+            any_of(Vm.id, vm_ids), Vm.state == State.PENDING, Vm.refusal.is_null(False), Vm.queued_why.is_null()
+        )
+    )
 
 
 def is_queued() -> Expression:

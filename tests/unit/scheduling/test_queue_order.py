@@ -221,6 +221,15 @@ def test_a_tenants_requests_wait_for_one_that_was_overtaken_if_a_host_can_hold_i
     assert found == ({} if seen == 4 else {"small": Place()}) and plan.wait
 
 
+@pytest.mark.parametrize("refusals", [1, 4, 40])
+def test_the_number_of_its_refusals_lets_nobody_overtake_a_tenants_request(refusals):
+    world = tenant(vm("a", 2))
+    facts = {"refusal": "no_capacity", "refused_at": NOW, "freed_since": True}
+    first = waits(entry("first", age=9), refusals=refusals, **facts)
+    _, found = decided([first, waits(entry("second"), refusals=1, **facts)], world)
+    assert found["first"] == Place()
+
+
 def test_those_alike_wait_without_a_decision_of_their_own():
     """Ten thousand that wait cost no more than their kinds."""
     world = two_hosts(vm("a", 4), vm("b", 4, host="sim-2"))

@@ -100,15 +100,10 @@ class Backlog:
             del self._refused[next(iter(self._refused))]
         return self._refused if self._rows else {}
 
-    def offers(self, shares: Shares, began: float) -> list[tuple[QueuedRow, Offer]]:
-        """The requests of the queue that a pass decides about, without those that came after it `began`
-        (time.monotonic()): the cloud was read before them."""
-        found = []
-        for offer in self.lanes.offers(shares):
-            row, seen = self._rows[offer.id]
-            if seen < began:
-                found.append((row, offer))
-        return found
+    def offers(self, shares: Shares) -> list[tuple[QueuedRow, Offer, float]]:
+        """The requests of the queue that a pass may decide about, each with the moment (time.monotonic()) since which
+        this replica has known it: the cloud has to be read after that."""
+        return [(row, offer, since) for offer in self.lanes.offers(shares) for row, since in [self._rows[offer.id]]]
 
     def overdue_at(self, now: datetime, shares: Shares) -> CountOverdue:
         """Counts the requests of a shape that may not be overtaken any more."""

@@ -24,7 +24,7 @@ from vmsvc.service.scheduling.world_cache import View
 from vmsvc.store import ledger, lineages, request_classes, vms
 from vmsvc.store.models import Vm
 from vmsvc.store.vm_cache import VmRow
-from vmsvc.store.waiting import QueuedRow
+from vmsvc.store.waiting import QueuedRow, refused_requests
 
 #: Evictions wait for further requests at most so many seconds after the oldest came.
 _SETTLE_LIMIT = 1.0
@@ -45,13 +45,23 @@ class Turn(NamedTuple):
 
 def turns_of(view: View, ids: Collection[str], began: float, now: datetime) -> list[Turn]:
     """The requests of a pass, in the queue's order: those with these ids that are not in the queue and still wait, and
-    the first ones of the queue. `began`: when the reading of the cloud began, time.monotonic()."""
+    the first ones of the queue. `began`: when the reading of the cloud began, time.monotonic().
+
+    A request that the cloud refused may have come back since then. This pass cannot decide about it, so none of the
+    queue behind it gets a turn: the next pass begins at once, and keeps the order."""
     backlog = view.backlog
-    hot = [row_id for row_id in ids if row_id in backlog.undecided]
+    hot, missed = backlog.undecided.intersection(ids), backlog.undecided.difference(ids)
     undecided = [row for row in vms.of_ids(hot) if row.state == State.PENDING and row.queued_why is None] if hot else []
-    shares = backlog.shares(now, {owner_of(row) for row in undecided})
+    returned: list[Vm | QueuedRow] = [*refused_requests(missed)] if missed else []
+    shares = backlog.shares(now, {owner_of(row) for row in (*undecided, *returned)})
+    offers = backlog.offers(shares)
+    returned += [row for row, _, known_since in offers if known_since >= began and row.refusal]
+    first_returned = min((queue_key(entry_of(row), shares) for row in returned), default=None)
     turns = [Turn(row, queue_key(entry_of(row), shares), None) for row in undecided]
-    turns += [Turn(row, queue_key(entry_of(row), shares), offer) for row, offer in backlog.offers(shares, began)]
+    for row, offer, known_since in offers:
+        key = queue_key(entry_of(row), shares)
+        if known_since < began and (first_returned is None or key < first_returned):
+            turns.append(Turn(row, key, offer))
     return sorted(turns, key=lambda turn: turn.key)
 
 
@@ -62,7 +72,7 @@ def before_in_queue(request: Request, view: View, now: datetime) -> tuple[QueueK
     entry = QueueEntry(request.id, request.is_preemptible, request.priority, request.owner, request.came)
     shares = backlog.shares(now, {request.owner})
     overtaken, key = Overtaken(backlog.overdue_at(now, shares)), queue_key(entry, shares)
-    for row, offer in backlog.offers(shares, float("inf")):
+    for row, offer, _ in backlog.offers(shares):
         overtaken.add(request_of(row, now, None), offer.shape, False)
     return key, backlog.lanes.ahead(key, shares), overtaken
 
