@@ -8,14 +8,15 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from unittest.mock import MagicMock
+from unittest.mock import AsyncMock, MagicMock
 
+import yaml
 from prometheus_client import CollectorRegistry
 
 from vmsvc import config
 from vmsvc.domain import errors
 from vmsvc.domain.lifecycle import FINAL, MOVES, STEPS, State
-from vmsvc.metrics import GAUGES, CloudMetrics, ServiceMetrics
+from vmsvc.metrics import GAUGES, CloudMetrics, DeploymentMetrics, ServiceMetrics
 from vmsvc.web.app import api_document
 from vmsvc.web.channel import close_codes
 from vmsvc.web.http.handler import HTTP_REFUSALS, INTERNAL, STATUS
@@ -23,6 +24,9 @@ from vmsvc.web.http.metrics import WebMetrics
 from vmsvc.web.openapi import responses
 
 DOCS = Path(__file__).resolve().parent
+DEPLOY = DOCS.parent / "deploy"
+RULES = DEPLOY / "prometheus" / "vmsvc.rules.yml"
+KUBERNETES_RULES = DEPLOY / "kubernetes" / "monitoring" / "prometheusrule.yaml"
 _PART = re.compile(r"(?<=<!-- generated: )(?P<name>\w+)( -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
 
 
@@ -72,21 +76,39 @@ def metrics() -> str:
     for name in GAUGES:
         service.add_gauge(name, lambda: 0.0)
     CloudMetrics(registry)
-    WebMetrics(registry, MagicMock(), MagicMock(), MagicMock())
+    DeploymentMetrics(registry)
+    WebMetrics(registry, MagicMock(), MagicMock(), MagicMock(), AsyncMock())
     rows = []
     for instrument in registry.instruments:
-        (family,) = instrument.describe()
         # The client library shows the names of labels nowhere else while nothing is counted.
-        labels = vars(instrument)["_labelnames"]
-        rows.append(
-            (
-                f"`{family.name}{'_total' if family.type == 'counter' else ''}`",
-                family.type,
-                ", ".join(f"`{label}`" for label in labels),
-                family.documentation,
-            )
-        )
+        labels = ", ".join(f"`{label}`" for label in vars(instrument).get("_labelnames", ()))
+        families = getattr(instrument, "describe", instrument.collect)()  # the process's are not described
+        for family in families:
+            name = f"`{family.name}{'_total' if family.type == 'counter' else ''}`"
+            rows.append((name, family.type, labels, family.documentation.rstrip(".")))
     return table("name|kind|labels|meaning", sorted(rows))
+
+
+def alarms() -> str:
+    """The alarms of deploy/prometheus, the worst first as they are there."""
+    rows = []
+    for rule in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]:
+        notes = rule["annotations"]
+        waits = f"for {rule['for']}" if "for" in rule else "at once"
+        rows.append((f"`{rule['alert']}`", rule["labels"]["severity"], notes["summary"], waits, notes["action"]))
+    return table("alarm|severity|when|how long|what to do", rows)
+
+
+def kubernetes_rules() -> str:
+    """The alarms as a resource of the Prometheus Operator."""
+    resource = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "vmsvc", "labels": {"app.kubernetes.io/name": "vmsvc"}},
+        "spec": yaml.safe_load(RULES.read_text(encoding="utf-8")),
+    }
+    head = "# Made from deploy/prometheus/vmsvc.rules.yml by `make reference`: change that file.\n"
+    return head + yaml.safe_dump(resource, sort_keys=False, width=1000)
 
 
 def error_table() -> str:
@@ -155,6 +177,7 @@ def lifecycle() -> str:
 PARTS = {
     "settings": settings,
     "metrics": metrics,
+    "alarms": alarms,
     "errors": error_table,
     "events": events,
     "calls": calls,
@@ -171,12 +194,13 @@ def generated(text: str) -> str:
 
 
 def main() -> None:
-    """Write every page of docs/ whose generated parts are out of date."""
+    """Write every page of docs/ whose generated parts are out of date, and the alarms for Kubernetes."""
     for path in sorted(DOCS.rglob("*.md")):
         text = path.read_text(encoding="utf-8")
         if generated(text) != text:
             path.write_text(generated(text), encoding="utf-8")
             print(path.relative_to(DOCS))
+    KUBERNETES_RULES.write_text(kubernetes_rules(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,9 +22,9 @@ from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.openstack.adapter import OpenStack
 from vmsvc.cloud.port import Cloud
-from vmsvc.config import ConfigError, Settings, listed
+from vmsvc.config import ConfigError, Settings, authority, listed
 from vmsvc.domain.timing import Timing
-from vmsvc.metrics import CloudMetrics, ServiceMetrics
+from vmsvc.metrics import CloudMetrics, DeploymentMetrics, ServiceMetrics
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.service.acting.create_server import CreateServer
 from vmsvc.service.acting.notice import NoticeWriter
@@ -32,6 +32,7 @@ from vmsvc.service.acting.remove_server import RemoveServer
 from vmsvc.service.acting.worker import Worker
 from vmsvc.service.catalog import Catalog
 from vmsvc.service.commands import Commands
+from vmsvc.service.deployment_figures import DeploymentFigures
 from vmsvc.service.events.feed import Feed
 from vmsvc.service.events.hub import Hub
 from vmsvc.service.events.listener import Listener
@@ -55,7 +56,7 @@ from vmsvc.service.webhooks.dispatcher import Dispatcher
 from vmsvc.service.webhooks.endpoints import WebhookPolicy, Webhooks
 from vmsvc.simulator.embedded import Embedded
 from vmsvc.store import db, intents, preflight, schema
-from vmsvc.web.app import api_document, make_app, make_server
+from vmsvc.web.app import api_document, make_app, make_metrics_app, make_server
 from vmsvc.web.channel.frames import text_frame
 from vmsvc.web.http.limits import Limits
 from vmsvc.web.outgoing.client import OutgoingClient
@@ -79,8 +80,10 @@ class Service:
         registry: CollectorRegistry | None = None,
         sockets: Sequence[socket.socket] | None = None,
         timing: Timing = Timing(),
+        number: int = 1,
     ):
         self.settings = settings
+        self._number = number  # which of several replicas that share the sockets
         self._timing = timing
         self._sockets = sockets
         self._registry = registry or CollectorRegistry()
@@ -106,7 +109,7 @@ class Service:
         self._evidence: EvidenceWatch | None = None  # in tenant mode
         self._worker: Worker | None = None
         self._reconciler: Reconciler | None = None
-        self._server: HTTPServer | None = None
+        self._servers: list[HTTPServer] = []
         self._limits: Limits | None = None
         self._connected = False
         self._auth = auth_of(settings, cloud)
@@ -116,6 +119,8 @@ class Service:
         self._outgoing = OutgoingClient(settings.allowed_networks, timing.webhook_timeout)
         self._dispatcher = self._new_dispatcher(metrics)
         self._retention = Retention(self.runtime, settings.event_retention_hours, settings.evidence_hours)
+        figures = DeploymentMetrics(self._registry)
+        self._figures = DeploymentFigures(self.runtime, self._scheduler, figures.observe_figures)
         self._add_gauges(metrics)
 
     def _new_scheduler(self, metrics: ServiceMetrics) -> Scheduler:
@@ -158,6 +163,7 @@ class Service:
         metrics.add_gauge("vmsvc_webhooks_off", lambda: self._dispatcher.off)
         metrics.add_gauge("vmsvc_webhook_deliveries_pending", lambda: self._dispatcher.pending)
         metrics.add_gauge("vmsvc_oldest_event_age_seconds", self._retention.oldest_event_age)
+        metrics.add_gauge("vmsvc_event_retention_seconds", lambda: 3600 * self.settings.event_retention_hours)
         metrics.add_gauge(
             "vmsvc_parts_not_ready", lambda: sum(problem is not None for problem in self.runtime.problems.values())
         )
@@ -276,18 +282,27 @@ class Service:
             tickets=Tickets(self.runtime),
             webhooks=self._new_webhooks(),
             registry=self._registry,
+            refresh_metrics=self._figures.refresh,
         )
         self._limits = app.dependencies.limits
-        self._server = make_server(app, self._tls)
+        server = make_server(app, self._tls)
         sockets = self._sockets or listening_sockets(self.settings)
         self.port = sockets[0].getsockname()[1]
-        self._server.add_sockets(sockets)
+        self._serve(server, sockets)
+        if self.settings.metrics_port:
+            port = self.settings.metrics_port + self._number - 1
+            address = self.settings.metrics_address
+            self._serve(make_server(make_metrics_app(app, address)), _bound(address, port, "VMSVC_METRICS"))
+
+    def _serve(self, server: HTTPServer, sockets: Iterable[socket.socket]) -> None:
+        server.add_sockets(sockets)
+        self._servers.append(server)
 
     async def stop(self) -> None:
         """Take no new connection; let what is under way end, for some seconds; tell those who still wait to come back,
         give the leases back, end the loops and close everything."""
-        if self._server:
-            self._server.stop()
+        for server in self._servers:
+            server.stop()
         self.hub.close()
         workers = [self._worker.stop(_FINISH_SECONDS)] if self._worker else []
         await asyncio.gather(*workers, self._dispatcher.stop())
@@ -296,8 +311,8 @@ class Service:
         await self.runtime.stop()
         self._outgoing.close()
         await self._verdicts.stop()
-        if self._server:
-            await asyncio.wait_for(self._server.close_all_connections(), 5)
+        for server in self._servers:
+            await asyncio.wait_for(server.close_all_connections(), 5)
         await self.cloud.close()
         self._database.close_all()
 
@@ -335,22 +350,27 @@ def openapi() -> dict[str, Any]:
 
 
 def listening_sockets(settings: Settings) -> list[socket.socket]:
-    """The sockets of the settings' address; `::` stands for every address, IPv4 and IPv6. Raises ConfigError when it is
-    taken or is not this machine's."""
+    """The sockets that all replicas share. Raises ConfigError when they are taken or are not this machine's."""
+    return _bound(settings.address, settings.port, "VMSVC")
+
+
+def _bound(address: str, port: int, setting: str) -> list[socket.socket]:
+    """The sockets of this address and port; `::` stands for every address, IPv4 and IPv6. `setting`: with what the
+    names of the settings of both begin. Raises ConfigError when it is taken or is not this machine's."""
     # After a restart all clients come back at once.
     bind = functools.partial(bind_sockets, backlog=_BACKLOG)
     try:
-        if settings.address != "::":
-            return bind(settings.port, settings.address)
+        if address != "::":
+            return bind(port, address)
         # A socket for each family, so that an IPv4 client's address is shown as one. (Tornado's IPv6 sockets are for
         # IPv6 alone.)
-        sockets = _where_there_is_ipv6(lambda: bind(settings.port, "::"))
-        return sockets + bind(sockets[0].getsockname()[1] if sockets else settings.port, "0.0.0.0")
+        sockets = _where_there_is_ipv6(lambda: bind(port, "::"))
+        return sockets + bind(sockets[0].getsockname()[1] if sockets else port, "0.0.0.0")
     except OSError as error:
-        place = settings.authority(settings.port)
+        place = authority(address, port)
         if error.errno == errno.EADDRINUSE:
-            raise ConfigError(f"{place} is in use; stop who listens there or set VMSVC_PORT") from None
-        raise ConfigError(f"cannot listen on {place}: {error.strerror} (VMSVC_ADDRESS, VMSVC_PORT)") from None
+            raise ConfigError(f"{place} is in use; stop who listens there or set {setting}_PORT") from None
+        raise ConfigError(f"cannot listen on {place}: {error.strerror} ({setting}_ADDRESS, {setting}_PORT)") from None
 
 
 def _where_there_is_ipv6(bind: Callable[[], list[socket.socket]]) -> list[socket.socket]:
@@ -422,10 +442,12 @@ def service_of(
     entry: Mapping[str, str | None],
     sockets: Sequence[socket.socket] | None = None,
     timing: Timing = Timing(),
+    number: int = 1,
 ) -> Service:
-    """A replica that works on the cloud of this entry. With `sockets` it serves on these, which others may share."""
+    """A replica that works on the cloud of this entry. With `sockets` it serves on these, which others may share; it is
+    the replica `number` of these."""
     registry = CollectorRegistry()
-    return Service(settings, database_url, cloud_of(settings, entry, registry), registry, sockets, timing)
+    return Service(settings, database_url, cloud_of(settings, entry, registry), registry, sockets, timing, number)
 
 
 def cloud_of(

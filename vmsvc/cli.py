@@ -126,14 +126,15 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
         settings = backends.settings
         _prepare(backends.database_url)
 
-        def replica(sockets: list[socket.socket] | None = None, parent: int | None = None) -> int:
-            asyncio.run(_serve(bootstrap.service_of(settings, backends.database_url, backends.cloud, sockets), parent))
+        def replica(sockets: list[socket.socket] | None = None, parent: int | None = None, number: int = 1) -> int:
+            service = bootstrap.service_of(settings, backends.database_url, backends.cloud, sockets, number=number)
+            asyncio.run(_serve(service, parent))
             return 0
 
         if settings.replicas == 1:
             return replica()
         sockets = bootstrap.listening_sockets(settings)
-        Supervisor(settings.replicas, sockets, lambda parent: _run_one_of_several(replica, sockets, parent)).run()
+        Supervisor(settings.replicas, sockets, functools.partial(_run_one_of_several, replica, sockets)).run()
     return 0
 
 
@@ -162,11 +163,11 @@ def _ending_on(*numbers: signal.Signals) -> Iterator[None]:
 
 
 def _run_one_of_several(
-    replica: Callable[[list[socket.socket], int], int], sockets: list[socket.socket], parent: int
+    replica: Callable[[list[socket.socket], int, int], int], sockets: list[socket.socket], parent: int, number: int
 ) -> int:
     """Run one of several replicas and return its exit status. When it cannot start, the supervisor tries again."""
     try:
-        return replica(sockets, parent)
+        return replica(sockets, parent, number)
     except REFUSALS as error:
         log.error("%s", error)
         return 2

@@ -43,6 +43,11 @@ class About:
     choices: tuple[str, ...] = ()
 
 
+def authority(address: str, port: int) -> str:
+    """Address and port as a URL has them: an IPv6 address stands in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings, checked. Durations are seconds."""
@@ -54,6 +59,18 @@ class Settings:
     replicas: Annotated[
         int, About("processes that serve on this port; one that dies is started again", least=1, most=64)
     ] = 1
+    metrics_port: Annotated[
+        int,
+        About(
+            "port where the first replica serves `/metrics`, `/healthz` and `/readyz` alone, in the clear and without "
+            "authentication; the second replica has the next port, and so on; 0: none",
+            least=0,
+            most=65472,
+        ),
+    ] = 0
+    metrics_address: Annotated[str, About("address of these ports: who can connect to it sees the metrics")] = (
+        "127.0.0.1"
+    )
     database_url: Annotated[
         str,
         About(
@@ -241,8 +258,8 @@ class Settings:
         return frozenset(name.lower() for name in listed(self.hosts))
 
     def authority(self, port: int) -> str:
-        """Address and port as a URL has them: an IPv6 address stands in brackets."""
-        return f"[{self.address}]:{port}" if ":" in self.address else f"{self.address}:{port}"
+        """The address with this port, as a URL has them."""
+        return authority(self.address, port)
 
     @property
     def folder(self) -> Path:

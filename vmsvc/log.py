@@ -18,6 +18,8 @@ from pythonjsonlogger.json import JsonFormatter
 from vmsvc.cloud.port import REQUEST_ID
 from vmsvc.service.trace import PRINCIPAL
 
+#: What a line in JSON has of the `fields` of a record: of a response, and of a VM that changes its state.
+FIELDS = ("method", "route", "status", "duration_ms", "vm", "state_from", "state_to")
 #: What looks like a credential in a line that was made elsewhere.
 _SECRET = re.compile(
     r"(?i)((?:x-auth-token|x-subject-token|authorization|password|adminpass|secret|token)"
@@ -75,7 +77,8 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonLogFormatter(JsonFormatter):
-    """One JSON object a line: time, level, logger, message, and where there is one request_id, principal, exception."""
+    """One JSON object a line: time, level, logger, message, and where there is one request_id, principal, exception and
+    each of FIELDS."""
 
     converter = staticmethod(time.gmtime)
 
@@ -85,6 +88,7 @@ class JsonLogFormatter(JsonFormatter):
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         """Fill `log_data` with these fields alone: what else hangs on a record (`extra`, the place in the code) could
         hold a secret that nobody has scrubbed."""
+        fields = getattr(record, "fields", {})
         log_data |= {
             "time": f"{self.formatTime(record, self.datefmt)}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
@@ -93,6 +97,7 @@ class JsonLogFormatter(JsonFormatter):
             "request_id": REQUEST_ID.get(),
             "principal": PRINCIPAL.get(),
             "exception": scrubbed(message_dict["exc_info"]) if "exc_info" in message_dict else None,
+            **{name: fields.get(name) for name in FIELDS},
         }
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:

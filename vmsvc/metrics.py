@@ -2,11 +2,22 @@
 
 The web layer has its own. `/metrics` shows all that are in the registry."""
 
+import platform
 from collections.abc import Callable
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
+from vmsvc import __version__
+from vmsvc.domain.lifecycle import FINAL, State
+from vmsvc.service.deployment_figures import Figures
 from vmsvc.store.db import CommittedEvent
 from vmsvc.web.http.metrics import BUCKETS
 
@@ -19,10 +30,14 @@ GAUGES = {
     "vmsvc_database_calls": "Calls to the database that are under way or wait for a thread",
     "vmsvc_servers_without_row": "Servers that carry vmsvc's mark and have no row: run `vmsvc adopt`",
     "vmsvc_oldest_event_age_seconds": "Age in seconds of the oldest event in the database",
+    "vmsvc_event_retention_seconds": "Seconds for which events are kept (VMSVC_EVENT_RETENTION_HOURS)",
     "vmsvc_webhooks_off": "Webhooks that are switched off, in the whole deployment",
     "vmsvc_webhook_deliveries_pending": "Deliveries of webhooks that are still to be made, in the whole deployment",
     "vmsvc_parts_not_ready": "Parts of this replica that do not work now (see /readyz)",
 }
+
+#: The moment at which a counter began is a series of its own for each counter, and nobody reads it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class CloudMetrics:
@@ -95,6 +110,12 @@ class ServiceMetrics:
             registry=registry,
         )
 
+        build = Gauge(
+            "vmsvc_build_info", "1; its labels: what this replica runs", ["version", "python"], registry=registry
+        )
+        build.labels(__version__, platform.python_version()).set(1)
+        ProcessCollector(registry=registry)
+
     def observe_commit(self, event: CommittedEvent) -> None:
         """Count an event that this replica has committed."""
         self._events.labels(event.type, event.state, "preemptible" if event.is_preemptible else "standard").inc()
@@ -123,6 +144,44 @@ class ServiceMetrics:
     def add_gauge(self, name: str, read: Callable[[], float]) -> None:
         """Add one of `GAUGES`; `read()` is called for each scrape."""
         Gauge(name, GAUGES[name], registry=self._registry).set_function(read)
+
+
+class DeploymentMetrics:
+    """What is true of the whole deployment: each replica shows the same, so take the maximum over all replicas."""
+
+    def __init__(self, registry: CollectorRegistry):
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        self._vms = gauge("vmsvc_vms", "VMs that have not ended, in the whole deployment", "state", "kind")
+        self._quota = gauge(
+            "vmsvc_quota", "The project's quota in instances, cores and MiB of ram (no limit: no value)", "item", "type"
+        )
+        self._capacity = gauge(
+            "vmsvc_host_capacity",
+            "Placement's resource classes, summed over the hosts that are available; in tenant mode what there is "
+            "evidence for",
+            "resource",
+            "type",
+        )
+        self._hosts = gauge("vmsvc_hosts", "Compute hosts by whether they are up and enabled: yes, no", "available")
+
+    def observe_figures(self, figures: Figures | None) -> None:
+        """Show these figures alone; None: the database or the cloud does not answer, so there are none."""
+        for family in (self._vms, self._quota, self._capacity, self._hosts):
+            family.clear()
+        if figures is None:
+            return
+        for state in State:
+            for is_preemptible in (True, False) if state not in FINAL else ():
+                kind = "preemptible" if is_preemptible else "standard"
+                self._vms.labels(state, kind).set(figures.counts.get((state, is_preemptible), 0))
+        for family, amounts in ((self._quota, figures.quota), (self._capacity, figures.hosts)):
+            for type_, by_name in amounts.items():
+                for name, amount in by_name.items():
+                    family.labels(name, type_).set(amount)
+        for is_available, count in figures.host_counts.items():
+            self._hosts.labels("yes" if is_available else "no").set(count)
 
 
 def _was_kept(event: CommittedEvent) -> str:

@@ -22,11 +22,11 @@ _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
 
 
 class Supervisor:
-    """Runs `serve(parent)` in each of `number` processes, on the `sockets`. It returns that process's exit status;
-    `parent` is a file descriptor that becomes readable when the supervisor has died. Call `run()` before there are
-    threads: it forks."""
+    """Runs `serve(parent, which)` in each of `number` processes, on the `sockets`. It returns that process's exit
+    status; `parent` is a file descriptor that becomes readable when the supervisor has died, `which` is 1 to `number`.
+    Call `run()` before there are threads: it forks."""
 
-    def __init__(self, number: int, sockets: Sequence[socket.socket], serve: Callable[[int], int]):
+    def __init__(self, number: int, sockets: Sequence[socket.socket], serve: Callable[[int, int], int]):
         self._number = number
         self._sockets = sockets
         self._serve = serve
@@ -72,7 +72,7 @@ class Supervisor:
             os.setpgid(0, 0)  # Ctrl-C reaches the supervisor alone, which passes it on: once, not twice
             os.close(self._held)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            status = self._serve(self._watched)
+            status = self._serve(self._watched, which)
         except BaseException:  # pylint: disable=broad-exception-caught; the child must not go on as the parent
             log.exception("replica %d died", which)
         finally:

@@ -4,12 +4,15 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from tests.api.standin import CLOUD_1, event
 from vmsvc import __version__
 from vmsvc.domain.errors import CloudUnavailable, TooManyRequests
 from vmsvc.metrics import CloudMetrics
+from vmsvc.web.app import make_app, make_metrics_app
+from vmsvc.web.http.auth import TokenAuth
 from vmsvc.web.http.limits import Limits
 
 VMS = "/api/v1/vm"
@@ -113,6 +116,29 @@ async def test_metrics_show_what_other_layers_have_in_the_registry(call, registr
     assert seen['vmsvc_cloud_calls_total{operation="create server",outcome="no_capacity"}'] == 1
     assert seen['vmsvc_cloud_call_seconds_bucket{le="0.1",operation="create server"}'] == 2
     assert seen['vmsvc_cloud_call_seconds_count{operation="create server"}'] == 3
+
+
+class TestOnThePortOfTheMetrics:
+    """A service that asks everybody for a token, at an address that strangers reach."""
+
+    @pytest.fixture(name="settings")
+    def _settings(self, settings):
+        return replace(settings, address="0.0.0.0", hosts=frozenset({"vms.example"}))
+
+    @pytest.fixture(name="app")
+    def _app(self, service, evictions, hub, settings, registry):
+        auth = TokenAuth(None)
+        parts = {"evictions": evictions, "tickets": None, "webhooks": None}
+        return make_metrics_app(make_app(service, hub, settings, auth, registry=registry, **parts), "0.0.0.0")
+
+    @pytest.mark.gen_test
+    async def test_everybody_who_can_connect_gets_metrics_and_probes_and_nothing_else(self, http_server, base_url):
+        del http_server
+        statuses = {}
+        for path in ("/metrics", "/healthz", "/readyz", VMS, "/", "/api/v1/openapi.json", "/static/index.html"):
+            wanted = HTTPRequest(base_url + path, headers={"Host": "10.1.2.3:9101"})
+            statuses[path] = (await AsyncHTTPClient().fetch(wanted, raise_error=False)).code
+        assert list(statuses.values()) == [200, 200, 200, 404, 404, 404, 404]
 
 
 class TestWithTightLimits:

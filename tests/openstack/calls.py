@@ -1,7 +1,7 @@
 """Raw requests for two clouds, good and bad: some written by hand, most made from those by chance, always the same.
 
-A text in braces stands for the id of something that each cloud has: `{server}`, `{image}`, ...; `{since}` for the moment
-before these were made: what a cloud tells of an earlier time depends on how long it has been in use.
+A text in braces stands for the id of something that each cloud has: `{server}`, `{image}`, ...; `{since}` for the
+moment before these were made: what a cloud tells of an earlier time depends on how long it has been in use.
 """
 
 import copy

@@ -5,12 +5,13 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import time
 
 import pytest
 from tornado.simple_httpclient import HTTPStreamClosedError
 
-from tests.system.client import until
+from tests.system.client import Client, until
 from vmsvc.simulator.process import start_time
 
 
@@ -25,6 +26,26 @@ def replicas(process):
     return [int(pid) for pid in re.findall(r"replica \d of 3 is process (\d+)", process.text())]
 
 
+def consecutive_ports(count):
+    """Ports on which nobody listens, below those that the kernel gives away."""
+    for first in range(20000 + os.getpid() % 1000 * 10, 32000, 10):
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            ports = range(first, first + count)
+            for port in ports:
+                probes.enter_context(socket.create_server(("127.0.0.1", port)))
+            return list(ports)
+    raise AssertionError("all ports are taken")
+
+
+async def metrics_of(ports, name):
+    """For each of these ports the values of a metric, by its labels."""
+    texts = [await Client(port).text("/metrics") for port in ports]
+    return [
+        {labels: float(value) for labels, value in re.findall(rf"^{name}({{.*}})? (\S+)$", text, re.MULTILINE)}
+        for text in texts
+    ]
+
+
 def lives(pid):
     """False once it has ended. (Whether an orphan is reaped then is up to the machine's first process.)"""
     return start_time(pid) is not None
@@ -32,10 +53,17 @@ def lives(pid):
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_replica_that_is_killed_is_replaced_and_the_others_serve_meanwhile(new_process, three, sim):
-    process = new_process(three)
+    ports = consecutive_ports(3)
+    process = new_process({**three, "VMSVC_METRICS_PORT": str(ports[0])})
     client = await process.ready()
     await until(lambda: process.text().count("ready in operator mode") == 3, "all three", 30)
     first = replicas(process)
+    assert await metrics_of(ports, "vmsvc_hosts") == [{'{available="yes"}': 1, '{available="no"}': 0}] * 3
+    answered = [sum(found.values()) for found in await metrics_of(ports, "vmsvc_http_requests_total")]
+    for _ in range(20):
+        await client.call("GET", "/api/v1/catalog")
+    added = [sum(found.values()) for found in await metrics_of(ports, "vmsvc_http_requests_total")]
+    assert sum(added) - sum(answered) == 20 + 3  # each reading of the metrics is a request too
     sim.settings(boot_seconds=1)
     keyed = {"Idempotency-Key": "one", "Prefer": "respond-async"}
     assert (await client.create(False, headers=keyed)).status == 202
@@ -45,6 +73,7 @@ async def test_a_replica_that_is_killed_is_replaced_and_the_others_serve_meanwhi
     await until(lambda: process.text().count("ready in operator mode") == 4, "the fourth", 30)
     created = await client.create(False, headers={"Idempotency-Key": "one"})
     assert created.status == 201
+    assert len(await metrics_of(ports, "vmsvc_build_info")) == 3  # the fourth has the port of the first
     assert list(sim.servers()) == [created.id]
     process.tell_to_stop()
     assert await process.exit_status() == 0

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import logging
+import platform
 
 import pytest
 
+from vmsvc import __version__
 from vmsvc.log import JsonLogFormatter
-from vmsvc.service import trace
+from vmsvc.service import deployment_figures, trace
 
 ONE, OTHER = (f"req-0000000{number}-0000-4000-8000-000000000000" for number in (1, 2))
 
@@ -75,6 +77,34 @@ async def test_evictions_their_reasons_and_whether_the_notice_was_kept_are_count
         assert f"vmsvc_{gauge}" in seen
 
 
+@pytest.mark.parametrize("mode", ["operator", "tenant"])
+@pytest.mark.gen_test(timeout=40)
+async def test_metrics_show_the_vms_and_the_capacity_while_the_cloud_tells_them(client, sim, monkeypatch):
+    monkeypatch.setattr(deployment_figures, "_MAX_AGE", 0)
+    await client.fill(3)
+    assert (await client.create(False)).status == 201
+    capacity = (await client.call("GET", "/api/v1/capacity")).json
+    seen = await client.text("/metrics")
+    values = dict(line.rsplit(" ", 1) for line in seen.splitlines() if line[0] != "#")
+    for name, value in {
+        'vmsvc_vms{kind="preemptible",state="active"}': 3,
+        'vmsvc_vms{kind="standard",state="active"}': 1,
+        'vmsvc_vms{kind="standard",state="noticed"}': 0,
+        'vmsvc_quota{item="cores",type="limit"}': capacity["quota"]["limit"]["cores"],
+        'vmsvc_quota{item="cores",type="preemptible"}': 3,
+        'vmsvc_hosts{available="yes"}': len(capacity["hosts"]),
+        'vmsvc_host_capacity{resource="VCPU",type="used"}': 4,
+        'vmsvc_host_capacity{resource="VCPU",type="free"}': 0,
+        f'vmsvc_build_info{{python="{platform.python_version()}",version="{__version__}"}}': 1,
+    }.items():
+        assert float(values[name]) == value, name
+    assert "process_resident_memory_bytes " in seen and "_created" not in seen
+    sim.fault(action="status", method="GET", path="/(servers|limits)", status=503)
+    unknown = await client.text("/metrics")
+    assert "vmsvc_build_info{" in unknown
+    assert not [line for line in unknown.splitlines() if line.startswith(("vmsvc_vms{", "vmsvc_host", "vmsvc_quota{"))]
+
+
 @pytest.mark.parametrize("options", [{"grace_seconds": 0.3, "log_format": "json"}], ids=["grace0.3"])
 @pytest.mark.gen_test(timeout=60)
 async def test_whatever_changes_a_vm_the_log_says_for_which_request_and_for_whom(new_process, environ):
@@ -107,6 +137,16 @@ async def test_whatever_changes_a_vm_the_log_says_for_which_request_and_for_whom
         (own, "deleting -> deleted", OTHER),
     ):
         assert (vm, change, request, "anonymous") in told
+        before, _, after = change.partition(" -> ")
+        assert {"vm": vm, "state_from": before, "state_to": after}.items() <= {
+            name: value
+            for line in lines
+            if line["message"].startswith(f"vm {vm}: {change}")
+            for name, value in line.items()
+        }.items()
+    (answered,) = [line for line in lines if line.get("request_id") == OTHER and "route" in line]
+    assert (answered["method"], answered["route"], answered["status"]) == ("DELETE", "/api/v1/vm/{id}", 200)
+    assert answered["vm"] == created.id and 0 < answered["duration_ms"] < 60_000
     for number, answer in enumerate(first):
         assert (answer.json["vm"]["vmsvc_id"], "pending -> building", f"fill-{number}", "anonymous") in told
 

@@ -104,7 +104,7 @@ class Unit:
         self._committed: list[CommittedEvent] = []
         self._notifies = False
         self._has_intents = False
-        self._lines: list[tuple[contextvars.Context, str, tuple[object, ...]]] = []
+        self._lines: list[tuple[contextvars.Context, str, tuple[object, ...], dict[str, object]]] = []
 
     def lock(self, lock: Lock) -> None:
         """Wait for an advisory lock and keep it to the end of the transaction."""
@@ -118,11 +118,11 @@ class Unit:
             CommittedEvent(event["type"], event["state"], event["is_preemptible"], cause, self.now, event["data"])
         )
 
-    def log_on_commit(self, message: str, *args: object) -> None:
+    def log_on_commit(self, message: str, *args: object, **fields: object) -> None:
         """Write a line into the log once the unit has committed: a unit that fails has changed nothing. The line names
         the request for which the unit works at this call; a unit that decides about many works for one after the
-        other."""
-        self._lines.append((contextvars.copy_context(), message, args))
+        other. `fields`: for the line in JSON (`vmsvc.log.FIELDS`)."""
+        self._lines.append((contextvars.copy_context(), message, args, fields))
 
     def notify(self, *, intents: bool = False) -> None:
         """Wake the loops of every replica when this is committed; the workers only if there are new `intents`."""
@@ -148,8 +148,8 @@ class Unit:
 
     def after_commit(self) -> None:
         """Write the log lines and call the observers, after the transaction has committed."""
-        for context, message, args in self._lines:
-            context.run(log.info, message, *args)
+        for context, message, args, fields in self._lines:
+            context.run(log.info, message, *args, extra={"fields": fields})
         for event in self._committed:
             for observe in _observers:
                 observe(event)

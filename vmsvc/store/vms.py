@@ -107,6 +107,15 @@ def is_current() -> Expression:
     return Vm.state.not_in(_names(FINAL)) | (Vm.ended_at > seconds_from_now(-LISTED_SECONDS))
 
 
+def counts() -> dict[tuple[str, bool], int]:
+    """How many VMs that have not ended there are, by state and whether they are preemptible."""
+    found = Vm.select(Vm.state, Vm.is_preemptible, fn.COUNT(Vm.id)).where(Vm.state.not_in(_names(FINAL)))
+    return {
+        (state, is_preemptible): count
+        for state, is_preemptible, count in tuples_of(found.group_by(Vm.state, Vm.is_preemptible))
+    }
+
+
 def cloud_ids(vm_ids: Collection[str]) -> list[str]:
     """The cloud's ids of these VMs, in the same order."""
     known = {row.id: row.cloud_id for row in of_ids(vm_ids) if row.cloud_id} if vm_ids else {}
@@ -173,7 +182,8 @@ def write_request(
         .execute()
     )
     _emit(work, vm, ("create", "pending"), None, data)
-    work.log_on_commit("vm %s: accepted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
+    kind = "preemptible" if vm.is_preemptible else "standard"
+    work.log_on_commit("vm %s: accepted, %s %s", vm_id, kind, vm.flavor, vm=vm_id, state_to=vm.state)
     return vm
 
 
@@ -196,7 +206,8 @@ def adopt(work: Unit, vm_id: str, server_id: str, columns: Mapping[str, Any], re
         data={"vm": vm_view, "reason": reason, "adopted": True, "evicted": []},
     )
     record_outcome(vm, {"ok": True, "error": None, "message": reason, "vm": vm_view, "evicted": []})
-    work.log_on_commit("vm %s: adopted, %s %s", vm_id, "preemptible" if vm.is_preemptible else "standard", vm.flavor)
+    kind = "preemptible" if vm.is_preemptible else "standard"
+    work.log_on_commit("vm %s: adopted, %s %s", vm_id, kind, vm.flavor, vm=vm_id, state_to=vm.state)
     return vm
 
 
@@ -271,7 +282,9 @@ def move(
     if lineage and target is not State.EVICTED:
         lineages.end(lineage, reason if reason in (DEADLINE, RESTARTS_USED_UP) else str(target))
     work.notify()
-    work.log_on_commit("vm %s: %s -> %s%s", now.id, source, target, f" ({reason})" if reason else "")
+    because = f" ({reason})" if reason else ""
+    fields = {"vm": now.id, "state_from": source, "state_to": target}
+    work.log_on_commit("vm %s: %s -> %s%s", now.id, source, target, because, **fields)
     return now
 
 
@@ -296,7 +309,7 @@ def take_step(
     if not rows:
         return None
     _emit(work, rows[0], step, reason, data or {})
-    work.log_on_commit("vm %s: %s%s", vm.id, step[1], f" ({reason})" if reason else "")
+    work.log_on_commit("vm %s: %s%s", vm.id, step[1], f" ({reason})" if reason else "", vm=vm.id)
     return rows[0]
 
 

@@ -2,6 +2,8 @@
 
 import functools
 import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from ssl import SSLContext
 from typing import Any, cast
 
@@ -32,6 +34,8 @@ access_log = logging.getLogger("vmsvc.access")
 #: The headers of a request with a body. (Tornado parses an empty body by its Content-Type.)
 _BODY_HEADERS = ("Content-Length", "Transfer-Encoding", "Content-Type")
 
+_WATCHERS = 50  # connections to the metrics' own port
+
 #: The most frequent request first: Tornado tries one rule after the other.
 ROUTES = [
     *vms.routes,
@@ -53,10 +57,10 @@ def api_document() -> dict[str, Any]:
 class Application(TornadoApplication):
     """Writes the client's address into each request before anything is decided about it, and streams bodies."""
 
-    def __init__(self, dependencies: Dependencies):
+    def __init__(self, dependencies: Dependencies, rules: list[Any]):
         settings = dependencies.settings
         super().__init__(
-            [*ROUTES, *static_files.routes(settings.static_path), *document.swagger_routes, (r"\*", ServerOptions)],
+            [*rules, (r"\*", ServerOptions)],
             default_handler_class=UnknownAddress,
             dependencies=dependencies,
             document=api_document(),
@@ -90,8 +94,9 @@ class Application(TornadoApplication):
 
     def _record(self, handler: RequestHandler) -> None:
         """Count a response and write one log line; never a body, never a query (a ticket may be in it)."""
-        request, status = handler.request, handler.get_status()
-        self.dependencies.metrics.count_response(request, getattr(handler, "address", "unknown"), status)
+        request, status, address = handler.request, handler.get_status(), getattr(handler, "address", "unknown")
+        duration_ms = round(1000 * request.request_time(), 1)
+        self.dependencies.metrics.count_response(request, address, status)
         level = logging.INFO if request.method not in SAFE or status >= 400 else logging.DEBUG
         if access_log.isEnabledFor(level):
             access_log.log(
@@ -100,16 +105,29 @@ class Application(TornadoApplication):
                 request.method,
                 shorten(request.path, 200),
                 status,
-                1000 * request.request_time(),
+                duration_ms,
                 request.remote_ip,
                 getattr(getattr(handler, "principal", None), "name", "-"),
                 getattr(handler, "request_id", "-"),
+                extra={
+                    "fields": {
+                        "method": request.method,
+                        "route": address,
+                        "status": status,
+                        "duration_ms": duration_ms,
+                        "vm": shorten(handler.path_args[0], 40) if address.startswith("/api/v1/vm/{") else None,
+                    }
+                },
             )
 
 
 @functools.cache
 def _streaming(handler: type[RequestHandler]) -> type[RequestHandler]:
     return stream_request_body(type(handler.__name__, (handler,), {"__module__": handler.__module__}))
+
+
+async def _nothing() -> None:
+    pass
 
 
 def make_app(
@@ -122,26 +140,37 @@ def make_app(
     tickets: Tickets,
     webhooks: Webhooks,
     registry: CollectorRegistry | None = None,
+    refresh_metrics: Callable[[], Awaitable[None]] = _nothing,
 ) -> Application:
-    """The application. `registry` is what `/metrics` shows; other layers may have instruments in it too."""
+    """The application. `registry` is what `/metrics` shows; other layers may have instruments in it too, and
+    `refresh_metrics` is awaited before it is shown."""
     limits = Limits(
         settings.max_in_flight, settings.write_rate, settings.write_burst, settings.read_rate, settings.read_burst
     )
     unsent = UnsentResponses(settings.max_unsent)
+    dependencies = Dependencies(
+        settings=settings,
+        commands=commands,
+        evictions=evictions,
+        tickets=tickets,
+        webhooks=webhooks,
+        hub=hub,
+        auth=auth or NoAuth(),
+        limits=limits,
+        connections=Connections(settings.max_connections, settings.answer_timeout),
+        unsent=unsent,
+        metrics=WebMetrics(registry or CollectorRegistry(), hub, limits, unsent, refresh_metrics),
+    )
+    return Application(dependencies, [*ROUTES, *static_files.routes(settings.static_path), *document.swagger_routes])
+
+
+def make_metrics_app(app: Application, address: str) -> Application:
+    """What serves on `address` beside `app`: its metrics and probes alone, for everybody who can connect there. It has
+    connections of its own, so that clients cannot keep those who watch the service out."""
+    settings = replace(app.dependencies.settings, address=address, hosts=frozenset())
+    connections = Connections(_WATCHERS, settings.answer_timeout)
     return Application(
-        Dependencies(
-            settings=settings,
-            commands=commands,
-            evictions=evictions,
-            tickets=tickets,
-            webhooks=webhooks,
-            hub=hub,
-            auth=auth or NoAuth(),
-            limits=limits,
-            connections=Connections(settings.max_connections, settings.answer_timeout),
-            unsent=unsent,
-            metrics=WebMetrics(registry or CollectorRegistry(), hub, limits, unsent),
-        )
+        replace(app.dependencies, settings=settings, auth=NoAuth(), connections=connections), [*monitoring.routes]
     )
 
 

@@ -86,8 +86,9 @@ class ExpositionHandler(Handler):
         errors=(Unauthenticated, Forbidden, TooManyRequests, CloudUnavailable, Unavailable),
         guarded=True,
     )
-    def get(self) -> None:
+    async def get(self) -> None:
         """All instruments in Prometheus' text format."""
+        await self.dependencies.metrics.refresh()
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest(self.dependencies.metrics.registry))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from tornado.httputil import HTTPServerRequest
@@ -17,10 +17,19 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120,
 
 
 class WebMetrics:
-    """Requests, responses and WebSockets, in the registry that is given: nothing is global."""
+    """Requests, responses and WebSockets, in the registry that is given: nothing is global. `refresh` brings up to date
+    what is read only for a scrape."""
 
-    def __init__(self, registry: CollectorRegistry, hub: Hub, limits: Limits, unsent: UnsentResponses):
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        hub: Hub,
+        limits: Limits,
+        unsent: UnsentResponses,
+        refresh: Callable[[], Awaitable[None]],
+    ):
         self.registry = registry
+        self.refresh = refresh
         requests = Counter(
             "vmsvc_http_requests", "HTTP requests that were answered", ["route", "method", "status"], registry=registry
         )
