@@ -158,6 +158,18 @@ class Service:
             "waiting": {"count": 0, "vcpus": 0, "oldest": None},
         }
 
+    async def advice(self, flavor: str | None, hours: float) -> dict:
+        self._note("advice", flavor, hours)
+        few = {"n": 3, "too_few": True}
+        return {
+            "flavor": flavor or "m1.tiny",
+            "since": "2026-11-22T12:00:00.000Z",
+            "until": "2026-11-23T12:00:00.000Z",
+            "eviction_rate": {"per_hour": None, "evicted": 1, **few},
+            "expected_uptime_seconds": {"p10": None, "p50": None, "longest": 12.5, **few},
+            "wait_seconds": {"p50": None, "p90": None, **few},
+        }
+
     async def usage(self, hours: float) -> dict:
         self._note("usage", hours)
         return {

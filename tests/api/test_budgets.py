@@ -18,6 +18,7 @@ COSTLY = (
     f"{VMS}/{CLOUD_9}",
     "/api/v1/capacity",
     "/api/v1/usage",
+    "/api/v1/advice",
     "/api/v1/events?since=0",
     "/api/v1/evictions",
     "/api/v1/evictions/1",

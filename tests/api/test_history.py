@@ -6,7 +6,7 @@ import pytest
 
 from vmsvc.web.http.limits import MAX_PAGE_READERS, MAX_PAGES
 
-PATHS = ("/api/v1/events?type=evict", "/api/v1/evictions?reason=lifetime", "/api/v1/usage?hours=24")
+PATHS = ("/api/v1/events?type=evict", "/api/v1/evictions?reason=lifetime", "/api/v1/usage?hours=24", "/api/v1/advice")
 
 
 @pytest.fixture(name="slow")

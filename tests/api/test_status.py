@@ -55,6 +55,15 @@ async def test_usage_is_of_the_last_six_hours_unless_others_are_asked_for(call, 
 
 
 @pytest.mark.gen_test
+async def test_advice_is_of_the_last_thirty_days_unless_others_are_asked_for(call, service):
+    assert (await call("GET", "/api/v1/advice")).json["flavor"] == "m1.tiny"
+    assert (await call("GET", "/api/v1/advice?flavor=m1.large&hours=24")).json["eviction_rate"]["too_few"] is True
+    assert service.calls == [("advice", None, 720), ("advice", "m1.large", 24)]
+    for query in ("hours=0", "hours=8761", "flavor=", "flavour=x", f"flavor={'x' * 256}"):
+        assert (await call("GET", f"/api/v1/advice?{query}")).status == 400
+
+
+@pytest.mark.gen_test
 async def test_the_catalog_is_the_services_or_503_before_it_was_read(call, service):
     answer = await call("GET", "/api/v1/catalog")
     assert (answer.status, answer.json["defaults"]) == (200, {"flavor": "m1.tiny", "image": None, "network": "private"})

@@ -221,7 +221,12 @@ class RandomClient:
 
     async def read(self) -> None:
         await self._send(
-            "read", "", "GET", self._chance.choice(["/evictions?limit=20", "/capacity", "/usage?hours=1", "/catalog"])
+            "read",
+            "",
+            "GET",
+            self._chance.choice(
+                ["/evictions?limit=20", "/capacity", "/usage?hours=1", "/advice?flavor=m1.tiny", "/catalog"]
+            ),
         )
 
 

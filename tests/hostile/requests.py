@@ -15,6 +15,7 @@ ADDRESSES = (
     "/api/v1/capacity",
     "/api/v1/evictions",
     "/api/v1/usage",
+    "/api/v1/advice",
     "/api/v1/catalog",
     "/api/v1/tickets",
     "/api/v1/",

@@ -1,12 +1,13 @@
 """Use over time, from the rows that are never deleted."""
 
+import math
 from datetime import datetime
 
 import pytest
 
 from tests.integration.conftest import new_vm, request
-from vmsvc.service import usage
-from vmsvc.store import db
+from vmsvc.service import advice, usage
+from vmsvc.store import db, usage as store_usage
 
 
 def lived(
@@ -76,3 +77,63 @@ def test_before_anything_has_happened_all_is_nought(store):
     answer = usage.over(6)
     assert set(answer["standard"] + answer["preemptible"] + answer["evictions"]) == {0}
     assert store.rows("SELECT * FROM deployment") == []
+
+
+def history(store, flavor: str, count: int, per_hour: float, **columns) -> None:
+    """So many preemptible VMs of the flavor, each launched 6 h ago, whose hazard is `per_hour`: the k-th of n is
+    evicted at the age that the share (k + 1/2) / n of such VMs does not outlive, or deleted after 4 h."""
+    for number in range(count):
+        hours = -math.log(1 - (number + 0.5) / count) / per_hour
+        vm = new_vm(is_preemptible=True, flavor=flavor, **columns)
+        store.rows(
+            "UPDATE vm SET created_at = start - interval '20 seconds', launched_at = start, "
+            "ended_at = start + %s * interval '1 hour' "
+            "FROM (SELECT now() - interval '6 hours' AS start) AS begun WHERE id = %s",
+            min(hours, 4.0),
+            vm.id,
+        )
+        if hours < 4:
+            store.rows(
+                "INSERT INTO eviction (vm_id, owner, reason, simulated, round, cost, optimal, planned_at, evict_at, "
+                "evicting_at) SELECT id, principal, 'capacity', false, 1, '{}', true, ended_at, ended_at, ended_at "
+                "FROM vm WHERE id = %s",
+                vm.id,
+            )
+
+
+def test_advice_finds_the_hazard_of_a_flavor_and_says_when_there_are_too_few(store):
+    history(store, "often", 60, per_hour=0.5)
+    history(store, "rare", 29, per_hour=0.5)
+    found = advice.of("often", 24)
+    assert found["eviction_rate"]["per_hour"] == pytest.approx(0.5, rel=0.1)
+    assert found["eviction_rate"] | {"per_hour": 0} == {"per_hour": 0, "evicted": 52, "n": 60, "too_few": False}
+    assert found["expected_uptime_seconds"]["p50"] == pytest.approx(3600 * math.log(2) / 0.5, rel=0.1)
+    assert found["expected_uptime_seconds"]["p10"] == pytest.approx(3600 * -math.log(0.9) / 0.5, rel=0.2)
+    assert found["expected_uptime_seconds"]["longest"] == pytest.approx(4 * 3600)
+    assert found["wait_seconds"] == {"p50": 20, "p90": 20, "n": 60, "too_few": False}
+    for answer, count in ((advice.of("rare", 24), 29), (advice.of("unheard", 24), 0), (advice.of("often", 5), 0)):
+        for name in ("eviction_rate", "expected_uptime_seconds", "wait_seconds"):
+            assert (answer[name]["n"], answer[name]["too_few"]) == (count, True)
+        assert answer["eviction_rate"]["per_hour"] is answer["expected_uptime_seconds"]["p50"] is None
+        assert answer["wait_seconds"]["p90"] is None
+
+
+def test_who_was_not_evicted_for_capacity_counts_as_long_as_he_lived(store):
+    lived(store, 60)  # runs
+    lived(store, 60, 30)  # deleted by its owner
+    lived(store, 60, 15, evicted=True)
+    for change in ("reason = 'lifetime'", "simulated = true", "reprieved_at = now()"):
+        lived(store, 60, 15, evicted=True)
+        store.rows(f"UPDATE eviction SET {change} WHERE id = (SELECT max(id) FROM eviction)")
+    lived(store, 60, preemptible=False)
+    with db.reading():
+        lives, waits = store_usage.lives(request()["flavor"], 0, 100)
+    assert sorted((round(life.seconds / 60), life.was_evicted) for life in lives) == [
+        (30, False),
+        (45, False),
+        (45, False),
+        (45, False),
+        (45, True),
+        (60, False),
+    ]
+    assert len(waits) == 6

@@ -32,7 +32,7 @@ from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.domain.request import Waits
 from vmsvc.domain.requirements import conditions_of, requirements_of
 from vmsvc.scheduling.queue_order import QueueEntry, positions
-from vmsvc.service import trace, usage
+from vmsvc.service import advice, trace, usage
 from vmsvc.service.catalog import Catalog, ResolvedRequest
 from vmsvc.service.events.waiters import Waiters
 from vmsvc.service.listing import vm_view
@@ -371,6 +371,11 @@ class Commands:
     async def usage(self, hours: float) -> dict[str, Any]:
         """vCPUs held by VMs of ours, and evictions, over the last hours."""
         return await self._runtime.offload(usage.over, hours)
+
+    async def advice(self, flavor: str | None, hours: float) -> dict[str, Any]:
+        """What to expect of a preemptible VM of this flavor, by the last hours. Raises InvalidRequest for a flavor that
+        a request could not name either."""
+        return await self._runtime.offload(advice.of, self._catalog.flavor(flavor).name, hours)
 
     def catalog(self) -> dict[str, Any]:
         """What a request may name, as last read. Raises CloudUnavailable before the first reading."""

@@ -325,6 +325,20 @@ EVICTED = """
 SELECT floor((extract(epoch FROM evicting_at) - %(first)s) / %(step)s)::int AS slot, count(*)::int
 FROM eviction WHERE evicting_at >= to_timestamp(%(first)s) GROUP BY 1"""
 
+#: The newest preemptible VMs of a flavor that started since a moment: how many seconds each has lived, whether it was
+#: evicted for capacity (also where its owner deleted it during its notice: it would have been), and how long its
+#: request waited until it ran (null: a successor of a lineage, for which nobody waited).
+LIVES = """
+SELECT greatest(0, extract(epoch FROM coalesce(evicting_at, ended_at, clock_timestamp()) - launched_at))::float8,
+       evicted.vm_id IS NOT NULL,
+       CASE WHEN restart_of IS NULL THEN greatest(0, extract(epoch FROM launched_at - created_at))::float8 END
+FROM vm LEFT JOIN LATERAL (
+    SELECT vm_id, max(evicting_at) AS evicting_at FROM eviction
+    WHERE vm_id = vm.id AND reason = 'capacity' AND NOT simulated AND reprieved_at IS NULL AND vm.ended_at IS NOT NULL
+    GROUP BY vm_id) AS evicted ON true
+WHERE is_preemptible AND flavor = %(flavor)s AND launched_at >= to_timestamp(%(since)s)
+ORDER BY launched_at DESC LIMIT %(limit)s"""
+
 # ---------------------------------------------------------------- preflight and schema: the catalogs of PostgreSQL
 
 #: Version, encoding, role and rights of the connection, in the order of `preflight._OF_SERVER`.

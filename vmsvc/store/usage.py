@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+from vmsvc.domain.survival import Life
 from vmsvc.store import queries
 from vmsvc.store.models import database
 
@@ -33,6 +34,15 @@ def evicted(first: float, step: float) -> list[tuple[int, int]]:
 def shares(now: datetime, seconds: float = 86400) -> dict[str, float]:
     """By owner's id, the vCPU-seconds that the owner's VMs have held within the last `seconds`."""
     return dict(database.execute_sql(queries.SHARES, {"now": now, "seconds": seconds}).fetchall())
+
+
+def lives(flavor: str, since: float, limit: int) -> tuple[list[Life], list[float]]:
+    """The lives of the newest `limit` preemptible VMs of the flavor that started since then (seconds since 1970), and
+    for how many seconds their requests had waited; a successor of a lineage has no such wait."""
+    rows = database.execute_sql(queries.LIVES, {"flavor": flavor, "since": since, "limit": limit}).fetchall()
+    return [Life(seconds, was_evicted) for seconds, was_evicted, _ in rows], [
+        wait for _, _, wait in rows if wait is not None
+    ]
 
 
 def _rows(query: str, first: float, step: float) -> list[tuple[Any, ...]]:

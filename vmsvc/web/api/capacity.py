@@ -1,10 +1,10 @@
-"""`/api/v1/capacity`, `/usage` and `/catalog`: how much more fits, how much was used, what a request may name."""
+"""`/api/v1/capacity`, `/usage`, `/advice` and `/catalog`: what there is, what was, and what a request may name."""
 
 from functools import partial
 
 from marshmallow import RAISE, Schema, fields, validate
 
-from vmsvc.domain.errors import CloudError, Timeout
+from vmsvc.domain.errors import CloudError, CloudUnavailable, InvalidRequest, Timeout
 from vmsvc.web.api.handler import ApiHandler
 from vmsvc.web.api.requests import QueryInteger
 from vmsvc.web.http.handler import route
@@ -184,6 +184,79 @@ class UsageView(OpenObject):
     )
 
 
+class AdviceQuery(Schema):
+    """The query of `GET /api/v1/advice`."""
+
+    class Meta:
+        """A misspelt name is an error."""
+
+        unknown = RAISE
+
+    flavor = fields.String(
+        validate=validate.Length(1, 255),
+        metadata={"description": "name or id; left out: the flavor that a request gets which names none"},
+    )
+    hours = QueryInteger(validate=validate.Range(1, 8760), load_default=720)
+
+
+class _Basis(OpenObject):
+    n = fields.Integer(required=True, metadata={"description": "from so many VMs"})
+    too_few = fields.Boolean(
+        required=True, metadata={"description": "true: `n` is below 30, so nothing is concluded; the values are null"}
+    )
+
+
+class EvictionRate(_Basis):
+    """How often such VMs were evicted."""
+
+    per_hour = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "evictions for capacity for each hour that one VM runs; rehearsals do not count"},
+    )
+    evicted = fields.Integer(
+        required=True,
+        metadata={"description": "how many of the `n` were evicted, or deleted by their owner during their notice"},
+    )
+
+
+class ExpectedUptime(_Basis):
+    """How long such VMs live before they are evicted, by Kaplan and Meier: a VM that still runs, or that its owner
+    deleted, counts for as long as it was seen to live."""
+
+    p10 = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "seconds after which 1 VM in 10 is evicted; null: not so many were, or too few"},
+    )
+    p50 = fields.Float(required=True, allow_none=True, metadata={"description": "the same for every second VM"})
+    longest = fields.Float(
+        required=True, allow_none=True, metadata={"description": "seconds of the longest life; null: there is none"}
+    )
+
+
+class WaitTime(_Basis):
+    """How long requests waited that got a VM."""
+
+    p50 = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "seconds from the request until every second VM was ACTIVE"},
+    )
+    p90 = fields.Float(required=True, allow_none=True, metadata={"description": "the same for 9 in 10"})
+
+
+class AdviceView(OpenObject):
+    """What to expect of a preemptible VM of a flavor, by those that started within a time."""
+
+    flavor = fields.String(required=True, metadata={"description": "its name"})
+    since = fields.DateTime(required=True, metadata={"description": "where the time begins: `hours` ago"})
+    until = fields.DateTime(required=True, metadata={"description": "now"})
+    eviction_rate = fields.Nested(EvictionRate, required=True)
+    expected_uptime_seconds = fields.Nested(ExpectedUptime, required=True)
+    wait_seconds = fields.Nested(WaitTime, required=True)
+
+
 class NamedItem(OpenObject):
     """An image or network, which a request names by id or name."""
 
@@ -309,6 +382,45 @@ class UsageHandler(ApiHandler):
         self.finish(await self.read_history(partial(self.commands.usage, self.query(UsageQuery)["hours"])))
 
 
+class AdviceHandler(ApiHandler):
+    """What to expect of a preemptible VM."""
+
+    address = "/api/v1/advice"
+    tag = "room"
+
+    @describe(
+        Response(
+            200,
+            "What to expect.",
+            AdviceView,
+            {
+                "flavor": "m1.small",
+                "since": "2026-10-24T12:00:00.000Z",
+                "until": "2026-11-23T12:00:00.000Z",
+                "eviction_rate": {"per_hour": 0.042, "evicted": 57, "n": 214, "too_few": False},
+                "expected_uptime_seconds": {
+                    "p10": 8040.0,
+                    "p50": 59400.0,
+                    "longest": 310000.0,
+                    "n": 214,
+                    "too_few": False,
+                },
+                "wait_seconds": {"p50": 2.4, "p90": 61.0, "n": 190, "too_few": False},
+            },
+        ),
+        query=AdviceQuery,
+        errors=(InvalidRequest, CloudUnavailable, Timeout),
+    )
+    async def get(self) -> None:
+        """Show how often preemptible VMs of a flavor were evicted, how long they lived, and how long their requests
+        waited.
+
+        From the service's own record, of at most the newest 5,000 VMs. It says what was, and promises nothing.
+        """
+        query = self.query(AdviceQuery)
+        self.finish(await self.read_history(partial(self.commands.advice, query.get("flavor"), query["hours"])))
+
+
 class CatalogHandler(ApiHandler):
     """What a request may name."""
 
@@ -339,4 +451,4 @@ class CatalogHandler(ApiHandler):
         self.finish(self.commands.catalog())
 
 
-routes = [route(CapacityHandler), route(UsageHandler), route(CatalogHandler)]
+routes = [route(CapacityHandler), route(UsageHandler), route(AdviceHandler), route(CatalogHandler)]
