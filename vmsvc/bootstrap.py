@@ -48,7 +48,7 @@ from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.deadlines import Deadlines
 from vmsvc.service.scheduling.evidence import EvidenceWatch
 from vmsvc.service.scheduling.rehearsals import Rehearsals
-from vmsvc.service.scheduling.scheduler import Scheduler
+from vmsvc.service.scheduling.scheduler import Observers, Scheduler
 from vmsvc.service.scheduling.snapshot import Snapshots
 from vmsvc.service.scheduling.verdicts import Verdicts
 from vmsvc.service.scheduling.world_cache import WorldCache
@@ -56,6 +56,7 @@ from vmsvc.service.webhooks.dispatcher import Dispatcher
 from vmsvc.service.webhooks.endpoints import WebhookPolicy, Webhooks
 from vmsvc.simulator.embedded import Embedded
 from vmsvc.store import db, intents, preflight, schema
+from vmsvc.tracing import NoTraces, Traces, traces_to
 from vmsvc.web.app import api_document, make_app, make_metrics_app, make_server
 from vmsvc.web.channel.frames import text_frame
 from vmsvc.web.http.limits import Limits
@@ -69,6 +70,14 @@ _FINISH_SECONDS = 5.0  # in which steps that are under way may end when the serv
 _ANSWER_SECONDS = 2.0  # and then its answers
 
 
+@dataclass(frozen=True)
+class Listening:
+    """Where a replica listens: on sockets that it shares with others (None: on its own), as which of them."""
+
+    sockets: Sequence[socket.socket] | None = None
+    number: int = 1
+
+
 class Service:
     """One replica. `start()` when the loop runs, `stop()` before it ends."""
 
@@ -78,14 +87,14 @@ class Service:
         database_url: str,
         cloud: Cloud,
         registry: CollectorRegistry | None = None,
-        sockets: Sequence[socket.socket] | None = None,
+        listening: Listening = Listening(),
         timing: Timing = Timing(),
-        number: int = 1,
+        traces: Traces = NoTraces(),
     ):
         self.settings = settings
-        self._number = number  # which of several replicas that share the sockets
         self._timing = timing
-        self._sockets = sockets
+        self._listening = listening
+        self._traces = traces
         self._registry = registry or CollectorRegistry()
         self.cloud = cloud
         self.runtime = Runtime(timing)
@@ -135,7 +144,7 @@ class Service:
             self._listener.wake,
             self._timing,
             grace_seconds=self.settings.grace_seconds,
-            planned=metrics.observe_pass,
+            observers=Observers(metrics.observe_pass, self._traces.decision),
         )
 
     def _new_commands(self, list_cache: ListCache) -> Commands:
@@ -283,14 +292,15 @@ class Service:
             webhooks=self._new_webhooks(),
             registry=self._registry,
             refresh_metrics=self._figures.refresh,
+            traced=self._traces.response,
         )
         self._limits = app.dependencies.limits
         server = make_server(app, self._tls)
-        sockets = self._sockets or listening_sockets(self.settings)
+        sockets = self._listening.sockets or listening_sockets(self.settings)
         self.port = sockets[0].getsockname()[1]
         self._serve(server, sockets)
         if self.settings.metrics_port:
-            port = self.settings.metrics_port + self._number - 1
+            port = self.settings.metrics_port + self._listening.number - 1
             address = self.settings.metrics_address
             self._serve(make_server(make_metrics_app(app, address)), _bound(address, port, "VMSVC_METRICS"))
 
@@ -315,6 +325,7 @@ class Service:
             await asyncio.wait_for(server.close_all_connections(), 5)
         await self.cloud.close()
         self._database.close_all()
+        await asyncio.to_thread(self._traces.close)
 
     async def _drain_requests(self) -> None:
         """Wait until every request has its answer, but not for long."""
@@ -440,28 +451,37 @@ def service_of(
     settings: Settings,
     database_url: str,
     entry: Mapping[str, str | None],
-    sockets: Sequence[socket.socket] | None = None,
+    listening: Listening = Listening(),
     timing: Timing = Timing(),
-    number: int = 1,
 ) -> Service:
-    """A replica that works on the cloud of this entry. With `sockets` it serves on these, which others may share; it is
-    the replica `number` of these."""
-    registry = CollectorRegistry()
-    return Service(settings, database_url, cloud_of(settings, entry, registry), registry, sockets, timing, number)
+    """A replica that works on the cloud of this entry. Raises ConfigError where traces need packages that are
+    missing."""
+    registry, traces = CollectorRegistry(), traces_to(settings.traces_url)
+    cloud = cloud_of(settings, entry, registry, traces)
+    return Service(settings, database_url, cloud, registry, listening, timing, traces)
 
 
 def cloud_of(
-    settings: Settings, entry: Mapping[str, str | None], registry: CollectorRegistry | None = None
+    settings: Settings,
+    entry: Mapping[str, str | None],
+    registry: CollectorRegistry | None = None,
+    traces: Traces = NoTraces(),
 ) -> OpenStack:
-    """The adapter with the settings' limits; its calls are counted in `registry`. OS_* variables are read when it
-    connects."""
+    """The adapter with the settings' limits; its calls are counted in `registry` and told to `traces`. OS_* variables
+    are read when it connects."""
+    metrics = CloudMetrics(registry or CollectorRegistry())
+
+    def observe(operation: str, outcome: str, seconds: float) -> None:
+        metrics.observe_call(operation, outcome, seconds)
+        traces.cloud_call(operation, outcome, seconds)
+
     return OpenStack(
         cloud=entry["cloud"],
         config_file=entry["config_file"],
         workers=settings.cloud_workers,
         rate=settings.cloud_rate,
         timeout=settings.cloud_timeout,
-        on_call=CloudMetrics(registry or CollectorRegistry()).observe_call,
+        on_call=observe,
     )
 
 

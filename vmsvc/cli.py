@@ -126,8 +126,8 @@ def serve(settings: config.Settings, environ: Mapping[str, str]) -> int:
         settings = backends.settings
         _prepare(backends.database_url)
 
-        def replica(sockets: list[socket.socket] | None = None, parent: int | None = None, number: int = 1) -> int:
-            service = bootstrap.service_of(settings, backends.database_url, backends.cloud, sockets, number=number)
+        def replica(listening: bootstrap.Listening = bootstrap.Listening(), parent: int | None = None) -> int:
+            service = bootstrap.service_of(settings, backends.database_url, backends.cloud, listening)
             asyncio.run(_serve(service, parent))
             return 0
 
@@ -163,11 +163,11 @@ def _ending_on(*numbers: signal.Signals) -> Iterator[None]:
 
 
 def _run_one_of_several(
-    replica: Callable[[list[socket.socket], int, int], int], sockets: list[socket.socket], parent: int, number: int
+    replica: Callable[[bootstrap.Listening, int], int], sockets: list[socket.socket], parent: int, number: int
 ) -> int:
     """Run one of several replicas and return its exit status. When it cannot start, the supervisor tries again."""
     try:
-        return replica(sockets, parent, number)
+        return replica(bootstrap.Listening(sockets, number), parent)
     except REFUSALS as error:
         log.error("%s", error)
         return 2

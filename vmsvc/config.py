@@ -154,6 +154,13 @@ class Settings:
     sim_hosts: Annotated[int, About("hosts of the simulated cloud", least=1, most=10000)] = 4
     sim_vcpus: Annotated[int, About("vCPUs of each simulated host", least=1)] = 4
     sim_ram_mb: Annotated[int, About("MiB of memory of each simulated host", least=1)] = 8192
+    traces_url: Annotated[
+        str,
+        About(
+            "where traces go by OTLP over HTTP, as `http://collector:4318/v1/traces`; needs `vmsvc[tracing]`; "
+            "empty: nowhere"
+        ),
+    ] = ""
     log_format: Annotated[str, About("form of the log lines", choices=("text", "json"))] = "text"
     allow_remote: Annotated[
         str,

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+LIMIT = 60.0  # seconds for the service to start
+LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)/")
 _PAUSES = (2.0, 10.0)  # seconds before a download is tried again
 
 
@@ -67,6 +71,39 @@ def download(*command: str | Path, cwd: Path, **environment: str) -> subprocess.
     raise AssertionError("unreachable")
 
 
+class Started:
+    """A program of the package, in a folder of its own; what it says goes to a file."""
+
+    def __init__(self, folder, *command, **environment):
+        self.log = folder / f"{command[1]}.log"
+        with self.log.open("w", encoding="utf-8") as output:
+            self._process = subprocess.Popen(  # pylint: disable=consider-using-with
+                list(map(str, command)),
+                cwd=folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=bare_environment(**environment),
+            )
+
+    def said(self, pattern):
+        """Wait until it says this; the match."""
+        deadline = time.monotonic() + LIMIT
+        while not (found := re.search(pattern, self.log.read_text(encoding="utf-8"))):
+            assert self._process.poll() is None and time.monotonic() < deadline, self.log.read_text(encoding="utf-8")
+            time.sleep(0.05)
+        return found
+
+    def stop(self):
+        """SIGTERM; the exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(30)
+
+    def clean_up(self):
+        """Nothing of it is left."""
+        if self._process.poll() is None:
+            self.stop()
+
+
 @pytest.fixture(name="built", scope="session")
 def fixture_built(tmp_path_factory):
     """A folder with the source distribution, and the wheel that was built from it as an installer builds it."""
@@ -103,4 +140,4 @@ def install(wheel: Path, extras: str, folder: Path, python: str = sys.executable
 @pytest.fixture(name="installed", scope="session")
 def fixture_installed(wheel, tmp_path_factory):
     """The folder of programs of an environment with everything."""
-    return install(wheel, "[service,embedded]", tmp_path_factory.mktemp("installed") / "env")
+    return install(wheel, "[service,embedded,tracing]", tmp_path_factory.mktemp("installed") / "env")

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -13,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.package.conftest import ROOT, bare_environment, download, install, program, run
+from tests.package.conftest import LIMIT, LISTENING, ROOT, Started, download, install, program, run
 from vmsvc import __version__
 from vmsvc.web.app import api_document
-
-LIMIT = 60.0  # seconds for the service to start
-LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)/")
 
 
 def files_of(folder, *patterns):
@@ -68,39 +64,6 @@ def test_messages_name_commands_as_they_can_be_typed(installed, tmp_path):
     assert "make one: vmsvc token new" in refused.stderr
     by_module = run(installed / "python", "-m", "vmsvc", "--help", cwd=tmp_path).stdout
     assert f"{installed / 'python'} -m vmsvc" in by_module.replace("\n", " ")
-
-
-class Started:
-    """A program of the package, in a folder of its own; what it says goes to a file."""
-
-    def __init__(self, folder, *command, **environment):
-        self.log = folder / f"{command[1]}.log"
-        with self.log.open("w", encoding="utf-8") as output:
-            self._process = subprocess.Popen(  # pylint: disable=consider-using-with
-                list(map(str, command)),
-                cwd=folder,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=bare_environment(**environment),
-            )
-
-    def said(self, pattern):
-        """Wait until it says this; the match."""
-        deadline = time.monotonic() + LIMIT
-        while not (found := re.search(pattern, self.log.read_text(encoding="utf-8"))):
-            assert self._process.poll() is None and time.monotonic() < deadline, self.log.read_text(encoding="utf-8")
-            time.sleep(0.05)
-        return found
-
-    def stop(self):
-        """SIGTERM; the exit status."""
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(30)
-
-    def clean_up(self):
-        """Nothing of it is left."""
-        if self._process.poll() is None:
-            self.stop()
 
 
 @pytest.fixture(name="folder")

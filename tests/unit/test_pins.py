@@ -57,7 +57,7 @@ def test_what_development_needs_has_the_release_of_the_constraints(name):
 def test_the_package_allows_the_releases_that_are_tested_and_needs_nothing_else():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["dependencies"] == []
-    assert project["optional-dependencies"].keys() == {"service", "embedded"}
+    assert project["optional-dependencies"].keys() == {"service", "embedded", "tracing"}
     for extra, name in (("service", "requirements-service.txt"), ("embedded", "requirements.txt")):
         allowed = {spelt(one.name): one.specifier for one in map(Requirement, project["optional-dependencies"][extra])}
         pinned = {name: version.removeprefix("==") for name, version in versions_of(name).items()}

@@ -21,7 +21,7 @@ from vmsvc.web.api import capacity, evictions as record, monitoring, vms, webhoo
 from vmsvc.web.channel import handlers as channel
 from vmsvc.web.http import proxies, static_files
 from vmsvc.web.http.auth import Auth, NoAuth
-from vmsvc.web.http.handler import SAFE, Dependencies, ServerOptions, UnknownAddress
+from vmsvc.web.http.handler import SAFE, Dependencies, Handler, ServerOptions, Traced, UnknownAddress
 from vmsvc.web.http.limits import Limits
 from vmsvc.web.http.metrics import WebMetrics
 from vmsvc.web.http.request import normalize_target, shorten
@@ -97,6 +97,8 @@ class Application(TornadoApplication):
         request, status, address = handler.request, handler.get_status(), getattr(handler, "address", "unknown")
         duration_ms = round(1000 * request.request_time(), 1)
         self.dependencies.metrics.count_response(request, address, status)
+        if isinstance(handler, Handler) and address.startswith("/api/"):
+            self.dependencies.traced(handler.request_id, request.method or "", address, status, request.request_time())
         level = logging.INFO if request.method not in SAFE or status >= 400 else logging.DEBUG
         if access_log.isEnabledFor(level):
             access_log.log(
@@ -141,6 +143,7 @@ def make_app(
     webhooks: Webhooks,
     registry: CollectorRegistry | None = None,
     refresh_metrics: Callable[[], Awaitable[None]] = _nothing,
+    traced: Traced = lambda request_id, method, route, status, seconds: None,
 ) -> Application:
     """The application. `registry` is what `/metrics` shows; other layers may have instruments in it too, and
     `refresh_metrics` is awaited before it is shown."""
@@ -160,6 +163,7 @@ def make_app(
         connections=Connections(settings.max_connections, settings.answer_timeout),
         unsent=unsent,
         metrics=WebMetrics(registry or CollectorRegistry(), hub, limits, unsent, refresh_metrics),
+        traced=traced,
     )
     return Application(dependencies, [*ROUTES, *static_files.routes(settings.static_path), *document.swagger_routes])
 

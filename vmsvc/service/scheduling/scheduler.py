@@ -10,11 +10,11 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from vmsvc.cloud.cache.server_cache import ServerCache, Watch
 from vmsvc.cloud.port import Cloud
@@ -49,6 +49,7 @@ from vmsvc.service.scheduling.verdicts import key_of
 from vmsvc.service.scheduling.world_cache import View, WorldCache
 from vmsvc.store import ledger, request_classes, vms, waiting
 from vmsvc.store.db import Lock, reading, unit
+from vmsvc.store.models import Vm
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,14 @@ _PASS_SECONDS = 0.1  # from one pass to the next: requests that come in between 
 _AT_ONCE = 0.001  # the seconds to a pass for requests that the last one did not decide about
 
 T = TypeVar("T")
+
+
+class Observers(NamedTuple):
+    """Who is told of passes. `planned`: the seconds that a pass took. `decided`, for each decision that was applied:
+    the id of the client's request, of its VM, what was decided, how many VMs were noticed, the seconds of the pass."""
+
+    planned: Callable[[float], None] = lambda seconds: None
+    decided: Callable[[str | None, str, str, int, float], None] = lambda *decision: None
 
 
 class Scheduler:
@@ -76,7 +85,7 @@ class Scheduler:
         timing: Timing,
         *,
         grace_seconds: float,
-        planned: Callable[[float], None] = lambda seconds: None,
+        observers: Observers = Observers(),
     ):
         self._runtime = runtime
         self._cloud = cloud
@@ -87,7 +96,7 @@ class Scheduler:
         self._grace = timedelta(seconds=grace_seconds)
         self._world_cache = world_cache
         self._snapshots = snapshots
-        self._planned = planned
+        self._observers = observers
         self.max_waiting = world_cache.max_waiting  # requests of one owner in the queue
         self._steady = SteadyCapacity()
         self._queue: Queue | None = None  # as the last pass that decided found it ...
@@ -167,15 +176,23 @@ class Scheduler:
         ChangedMeanwhile."""
         started, cleaned_up = time.monotonic(), False
         try:
-            while (plan := self._in_one_transaction(ids, snapshot)) is None:
+            while (found := self._in_one_transaction(ids, snapshot)) is None:
                 cleaned_up = True
-            return replace(plan, acts=plan.acts or cleaned_up) if isinstance(plan, Commit) else plan
+            plan, rows = found
+            if not isinstance(plan, Commit):
+                return plan
+            for change in plan.changes:
+                request_id = rows[change.request_id].boot.get("request_id")
+                decision, seconds = type(change.decision).__name__.lower(), time.monotonic() - started
+                self._observers.decided(request_id, change.request_id, decision, len(change.notices), seconds)
+            return replace(plan, acts=plan.acts or cleaned_up)
         finally:
-            self._planned(time.monotonic() - started)
+            self._observers.planned(time.monotonic() - started)
 
-    def _in_one_transaction(self, ids: frozenset[str], snapshot: Snapshot) -> Plan | None:
-        """Read the world, decide, and write what was decided, all under the lock. Returns the plan; None when earlier
-        decisions had left something behind: then only that was cleaned up, and the rows have to be read again."""
+    def _in_one_transaction(self, ids: frozenset[str], snapshot: Snapshot) -> tuple[Plan, Mapping[str, Vm]] | None:
+        """Read the world, decide, and write what was decided, all under the lock. Returns the plan and, by id, the rows
+        of the requests that it changed; None when earlier decisions had left something behind: then only that was
+        cleaned up, and the rows have to be read again."""
         with unit(Lock.SCHEDULER) as work, self._at(snapshot, work.now) as view:
             if stale := find_stale_commitments(view):
                 clean_up(work, stale)
@@ -185,12 +202,13 @@ class Scheduler:
             knowledge = knowledge_of(turns, view, snapshot, work.now, self._timing, self.max_waiting, guard)
             plan = decide_all(waiting_requests(turns, view, knowledge), view.world, knowledge)
             if isinstance(plan, Settle) and _more_wait(view, ids):
-                return Commit((), False, plan.seconds)  # the next pass plans for them too
-            if isinstance(plan, Commit):
-                rows = rows_of(plan, turns)
-                positions = view.backlog.positions(plan, rows, work.now)
-                apply(work, plan, rows, self._grace, self._world_cache.evidence_hours, positions)
-            return plan
+                return Commit((), False, plan.seconds), {}  # the next pass plans for them too
+            if not isinstance(plan, Commit):
+                return plan, {}
+            rows = rows_of(plan, turns)
+            positions = view.backlog.positions(plan, rows, work.now)
+            apply(work, plan, rows, self._grace, self._world_cache.evidence_hours, positions)
+            return plan, rows
 
     def _prepare(self, snapshot: Snapshot) -> None:
         with reading(), self._at(snapshot, vms.clock()) as view:

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 from asyncio import Future
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, cast
@@ -80,6 +80,10 @@ COMMON_HEADERS = {
 }
 
 
+#: Called for each response: the request's id, its method, its route, the status, and the seconds that it took.
+Traced = Callable[[str, str, str, int, float], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """What handlers work with. They find it as `self.dependencies`."""
@@ -95,6 +99,7 @@ class Dependencies:
     connections: Connections
     unsent: UnsentResponses
     metrics: WebMetrics
+    traced: Traced
 
 
 @dataclass(frozen=True, slots=True)
