@@ -22,7 +22,12 @@ MAY_IMPORT = {
     "service": {"service", "store", "cloud.port", "cloud.cache", "scheduling", "domain", "tuning"},
     "web": {"web", "service", "domain"},
     "simulator": {"simulator"},
+    "client": {"client"},
+    "osc": {"osc", "client"},
+    "demo": {"client"},
 }
+#: What the package brings without an extra: the client needs nothing else, so that it can be used anywhere.
+CLIENT_PACKAGES = {"httpx", "httpx_sse"}
 #: Room of the web layer -> the rooms that it may import.
 WEB_ROOMS = {
     "http": {"http"},
@@ -140,11 +145,6 @@ def test_no_module_uses_a_private_name_of_another(path):
     assert not [
         name for name in {alias.name for alias in imported} | used if name.startswith("_") and not name.startswith("__")
     ]
-
-
-def test_the_demo_is_a_client_and_knows_nothing_of_the_service():
-    (demo,) = (path for path in MODULES if name_of(path) == "demo")
-    assert not parts_of(demo)
 
 
 @pytest.mark.parametrize("path", modules(*PURE))
@@ -274,7 +274,7 @@ def test_tornado_is_the_web_s_the_simulator_s_and_the_start_up_s():
         for path, tree in MODULES.items()
         if "tornado" in {name.partition(".")[0] for name in imports_of(tree)}
     }
-    assert users <= {"web", "simulator", "bootstrap", "demo"}
+    assert users <= {"web", "simulator", "bootstrap"}
 
 
 def test_the_simulator_s_models_know_nothing_of_http():
@@ -287,6 +287,29 @@ def test_the_simulator_s_models_know_nothing_of_http():
             assert not {part for part in parts_of(path) if any(part.startswith(f"{one}.") for one in handlers)}
 
 
+@pytest.mark.parametrize("path", modules("client", "osc", "demo"))
+def test_the_client_needs_two_packages_and_its_plugin_what_the_program_has(path):
+    """So both work where the extra `service` is not installed."""
+    top = {name.partition(".")[0] for name in imports_of(MODULES[path])} - {"vmsvc"} - set(sys.stdlib_module_names)
+    assert top <= {"client": CLIENT_PACKAGES, "osc": {"osc_lib"}, "demo": set()}[layer_of(path)]
+
+
+def test_only_the_client_makes_http_requests_with_httpx():
+    users = {layer_of(path) for path, tree in MODULES.items() if CLIENT_PACKAGES & {*map(_top, imports_of(tree))}}
+    assert users == {"client"}
+
+
+def _top(name):
+    return name.partition(".")[0]
+
+
+def test_the_client_s_decisions_know_no_io():
+    """`core` and `results` are driven with blocking calls, with `await`, and by tests."""
+    for name in ("core", "results", "steps", "errors"):
+        tops = {*map(_top, imports_of(MODULES[ROOT / "vmsvc" / "client" / f"{name}.py"]))}
+        assert not tops & (CLIENT_PACKAGES | {"asyncio", "socket", "ssl", "threading", "os"})
+
+
 def test_peewee_and_the_driver_are_the_store_s():
     users = {
         layer_of(path)
@@ -297,7 +320,7 @@ def test_peewee_and_the_driver_are_the_store_s():
 
 
 def test_no_layer_reads_the_environment_but_the_start_up():
-    starters = ("simulator", "bootstrap", "__main__", "demo")
+    starters = ("simulator", "bootstrap", "__main__", "demo", "osc")
     readers = {
         name_of(path)
         for path, tree in MODULES.items()

@@ -1,7 +1,7 @@
 """The entry of the command `vmsvc` and of `python -m vmsvc`.
 
-It imports everything else late: the package without its extra `service` answers `--version`, and names the extra when
-somebody asks for more.
+It imports everything else late: the package without its extra `service` answers `--version`, plays the demo, which is a
+client, and names the extra when somebody asks for more.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from vmsvc import __version__
+from vmsvc import COMMAND, __version__
 
 
 def run() -> NoReturn:
@@ -34,6 +34,9 @@ def _status(arguments: Sequence[str]) -> int:
     if list(arguments) == ["--version"]:
         print(f"vmsvc {__version__}")
         return 0
+    if list(arguments[:1]) == ["demo"]:  # a client, with flags of its own
+        played: int = importlib.import_module("vmsvc.demo").main(arguments[1:], f"{COMMAND} demo")
+        return played
     try:
         cli = importlib.import_module("vmsvc.cli")
         bootstrap = importlib.import_module("vmsvc.bootstrap")

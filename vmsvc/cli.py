@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from vmsvc import COMMAND, __version__, access, adopt as adopting, bootstrap, check as report, config, demo, tuning
+from vmsvc import COMMAND, __version__, access, adopt as adopting, bootstrap, check as report, config, tuning
 from vmsvc.domain.errors import VmsvcError
 from vmsvc.domain.principal import MEMBER, ROLES
 from vmsvc.log import configure
@@ -46,11 +46,11 @@ _JOBS = {
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Do the job that the arguments name. Returns the exit status: that of the job, or 2 after one line on stderr that
     says why the job cannot be done."""
-    if list(arguments[:1]) == ["demo"]:  # a client, with flags of its own
-        return demo.main(arguments[1:], f"{COMMAND} demo")
     known = parser()
     flags = vars(known.parse_args(arguments))
     job, verb, name, role = (flags.pop(key) for key in ("job", "verb", "name", "role"))
+    if job == "demo":
+        known.error("the demo has flags of its own, and comes before them: demo --help")
     if (job == "token") != bool(verb and name):
         known.error("it is: token new --name NAME --role member|reader")
     adoption = {key: flags.pop(key) for key in ("dry_run", "owner", "restored")}

@@ -11,17 +11,26 @@ made.
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from vmsvc.client import (
+    AsyncClient,
+    ClientError,
+    FlavorCapacity,
+    NotFound,
+    Plan,
+    StillPending,
+    Unauthenticated,
+    Unreachable,
+    Vm,
+)
 
 URL = "http://127.0.0.1:8888"
 _CALL_SECONDS = 90.0
+_AWAY_SECONDS = 2.0
 _WAIT_SECONDS = 0.5
 _OUTCOME_SECONDS = 600.0
 _AT_ONCE = 4
@@ -41,81 +50,77 @@ class Stopped(Exception):
 class DemoClient:
     """The calls of the story, and the vmsvc ids (with the names) of all VMs that it made and that may still be there.
 
-    No call waits for long, and none is broken off: whatever was asked for is known, and can be removed.
+    No call waits for an outcome, and none is broken off: whatever was asked for is known, and can be removed. All raise
+    DemoFailed when the service refuses, or is away.
     """
 
     def __init__(self, url: str, token: str = ""):
-        self._api = f"{url.rstrip('/')}/api/v1"
-        # Each way of authentication looks at a header of its own.
-        self._login = {"Authorization": f"Bearer {token}", "X-Auth-Token": token} if token else {}
-        self._client = AsyncHTTPClient(force_instance=True, max_clients=20)
+        with self._failures():
+            self._client = AsyncClient(url, token=token, timeout=_CALL_SECONDS, patience=_AWAY_SECONDS)
+        self.url = url.rstrip("/")
         self.made: dict[str, str] = {}
 
-    async def call(self, method: str, path: str, body: object = None, prefer: str = "") -> tuple[int, dict[str, Any]]:
-        """Status and body of an answer. Raises DemoFailed when there is none."""
-        headers = {"Content-Type": "application/json", **self._login, **({"Prefer": prefer} if prefer else {})}
-        request = HTTPRequest(
-            f"{self._api}/{path}",
-            method,
-            headers,
-            None if body is None else json.dumps(body),
-            request_timeout=_CALL_SECONDS,
-            allow_nonstandard_methods=True,
-        )
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
         try:
-            answer = await self._client.fetch(request, raise_error=False)
-            return answer.code, json.loads(answer.body)
-        except (OSError, ValueError) as error:
-            raise DemoFailed(f"no vmsvc answers at {self._api}: start one with `make run` or `vmsvc serve`") from error
-
-    async def demand(self, method: str, path: str, body: object = None, prefer: str = "") -> dict[str, Any]:
-        """As `call`; raises DemoFailed for a status that is no success."""
-        status, answer = await self.call(method, path, body, prefer)
-        if status == 401:
-            raise DemoFailed(f"{answer.get('message')}. Name a token of a member: VMSVC_TOKEN=… or --token")
-        if status >= 300:
-            raise DemoFailed(f"{method} {path}: {answer.get('message', status)}")
-        return answer
+            yield
+        except Unreachable as error:
+            message = f"no vmsvc answers at {self.url}/api/v1: start one with `make run` or `vmsvc serve`"
+            raise DemoFailed(message) from error
+        except Unauthenticated as error:
+            raise DemoFailed(f"{error.message}. Name a token of a member: VMSVC_TOKEN=… or --token") from error
+        except (ClientError, ValueError) as error:
+            raise DemoFailed(str(error)) from error
 
     async def create(self, name: str, flavor: str, preemptible: bool, priority: int = 0) -> str:
         """Ask for a VM; its vmsvc id."""
-        request_body = {"is_preemptible": preemptible, "name": name, "flavor": flavor, "priority": priority}
-        vm_id: str = (await self.demand("POST", "vm", request_body, "respond-async"))["vm"]["vmsvc_id"]
-        self.made[vm_id] = name
-        return vm_id
+        with self._failures():
+            asked = await self._client.create(preemptible, wait=False, name=name, flavor=flavor, priority=priority)
+            if asked.vm is None or asked.vm.vmsvc_id is None:
+                raise DemoFailed(f"{name} was accepted, and cannot be shown")
+        self.made[asked.vm.vmsvc_id] = name
+        return asked.vm.vmsvc_id
+
+    async def show(self, vm_id: str) -> Vm:
+        """A VM that it made."""
+        with self._failures():
+            return await self._client.show(vm_id)
 
     async def delete(self, vm_id: str) -> None:
         """Delete a VM of ours and wait until it is gone; one that is gone already is no error."""
-        status, answer = await self.call("DELETE", f"vm/{vm_id}", prefer="wait=60")
-        if status not in (200, 202, 404):
-            raise DemoFailed(f"deleting {self.made.get(vm_id)}: {answer.get('message', status)}")
+        with self._failures(), contextlib.suppress(NotFound, StillPending):
+            await self._client.delete(vm_id, timeout=60)
         self.made.pop(vm_id, None)
 
-    async def known(self) -> dict[str, str]:
-        """The names of all VMs that the service made or is about to make, by their vmsvc ids."""
-        return {
-            server["vmsvc_id"]: server["name"]
-            for server in (await self.demand("GET", "vm"))["servers"]
-            if "vmsvc_id" in server
-        }
+    async def plan(self, name: str, flavor: str) -> Plan:
+        """What a standard VM would do now."""
+        with self._failures():
+            return await self._client.plan(False, name=name, flavor=flavor)
+
+    async def flavors(self) -> Sequence[FlavorCapacity]:
+        """How many of each flavor fit."""
+        with self._failures():
+            return (await self._client.capacity()).flavors
+
+    async def known(self) -> dict[str, Vm]:
+        """All VMs that the service made or is about to make, by their vmsvc ids."""
+        with self._failures():
+            return {vm.vmsvc_id: vm for vm in (await self._client.list()).vms if vm.vmsvc_id}
 
     async def take_all(self) -> int:
         """Treat every VM that the service made as one of ours. Returns how many there are."""
-        self.made = await self.known()
+        self.made = {vm_id: vm.name for vm_id, vm in (await self.known()).items()}
         return len(self.made)
 
     async def ours(self) -> set[str]:
         """The cloud's ids of those that are still there; what has gone is forgotten."""
-        there = {
-            server["vmsvc_id"]: server["id"]
-            for server in (await self.demand("GET", "vm"))["servers"]
-            if server.get("vmsvc_id") in self.made
-        }
+        there = {vm_id: vm.id for vm_id, vm in (await self.known()).items() if vm_id in self.made}
         self.made = {vm_id: name for vm_id, name in self.made.items() if vm_id in there}
         return set(there.values())
 
-    def close(self) -> None:
-        self._client.close()
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._client.close()
 
 
 class Story:
@@ -152,21 +157,14 @@ class Story:
         """Print what is there, and choose the smallest and the largest flavor that would fit. Raises DemoFailed when
         other VMs take all the capacity."""
         others = len(await self._service.known())
-        sizes = [
-            flavor for flavor in await self.flavors() if flavor["fits_after_evictions"] > 0 or flavor["fits_now"] > 0
-        ]
+        sizes = [flavor for flavor in await self._service.flavors() if flavor.fits_after_evictions or flavor.fits_now]
         if not sizes:
             raise DemoFailed("there is no room at all, not even after evictions")
-        sizes.sort(key=lambda flavor: (flavor["vcpus"], flavor["ram"]))
-        self._small, self._large = sizes[0]["name"], sizes[-1]["name"]
-        say(f"there are {others} VMs that this demo did not make, and room for {sizes[0]['fits_now']} of {self._small}")
-        if not sizes[0]["fits_now"]:
+        sizes.sort(key=lambda flavor: (flavor.vcpus, flavor.ram))
+        self._small, self._large = sizes[0].name, sizes[-1].name
+        say(f"there are {others} VMs that this demo did not make, and room for {sizes[0].fits_now} of {self._small}")
+        if not sizes[0].fits_now:
             raise DemoFailed(f"there is no room for a VM of its own, and it has nobody else's evicted. {MAKE_ROOM}")
-
-    async def flavors(self) -> list[dict[str, Any]]:
-        """How many of each flavor fit."""
-        found: list[dict[str, Any]] = (await self._service.demand("GET", "capacity"))["flavors"]
-        return found
 
     async def round(self) -> None:
         """Fill, ask, notice, evict, create, delete."""
@@ -184,7 +182,7 @@ class Story:
 
     async def fill(self) -> None:
         """Preemptible VMs while they fit, by what the service says, or until there are enough."""
-        fits = next(flavor["fits_now"] for flavor in await self.flavors() if flavor["name"] == self._small)
+        fits = next(flavor.fits_now for flavor in await self._service.flavors() if flavor.name == self._small)
         count = min(fits, self._most - len(self._service.made))
         say(f"filling the room with {count} preemptible VMs of {self._small}")
         left = iter(range(count))
@@ -202,26 +200,25 @@ class Story:
         other end."""
         for _ in range(int(_OUTCOME_SECONDS / _WAIT_SECONDS)):
             await self.wait(_WAIT_SECONDS)
-            status, vm = await self._service.call("GET", f"vm/{vm_id}")
-            if status == 200 and vm["state"] == "failed" and vm.get("error") in _NO_ROOM:
+            vm = await self._service.show(vm_id)
+            if vm.state == "failed" and vm.error in _NO_ROOM:
                 self._service.made.pop(vm_id)
                 return False
-            if status != 200 or vm["state"] == "failed":
-                raise DemoFailed(f"{self._service.made[vm_id]}: {vm.get('message', status)}")
-            if vm["state"] not in ("pending", "building"):
+            if vm.state == "failed":
+                raise DemoFailed(f"{self._service.made[vm_id]}: {vm.message}")
+            if vm.state not in ("pending", "building"):
                 return True
         raise DemoFailed(f"{self._service.made[vm_id]} has no outcome after {_OUTCOME_SECONDS:.0f} s")
 
     async def ask(self, name: str) -> bool:
         """Ask by a dry run which VMs a standard VM would evict. False when no eviction would help. Raises DemoFailed
         when it would evict a VM that the demo did not make."""
-        request_body = {"is_preemptible": False, "name": name, "flavor": self._large}
-        plan = await self._service.demand("POST", "vm?dry_run=true", request_body)
-        plans = [plan, *filter(None, [plan.get("if_no_host_has_room")])]
-        say(f"who would go for {name} ({self._large})? {plans[-1]['reason']}")
-        if not {victim for one in plans for victim in one["victims"]} <= await self._service.ours():
+        plan = await self._service.plan(name, self._large)
+        plans = [plan, *filter(None, [plan.if_no_host_has_room])]
+        say(f"who would go for {name} ({self._large})? {plans[-1].reason}")
+        if not {victim for one in plans for victim in one.victims} <= await self._service.ours():
             raise DemoFailed(f"VMs that this demo did not make would go, so {name} is not asked for. {MAKE_ROOM}")
-        return bool(plans[-1]["result"] != "refused")
+        return plans[-1].result != "refused"
 
     async def clear(self, prefix: str = "demo-") -> None:
         """Delete the demo's VMs whose names begin so. Standard VMs first, so that their victims are reprieved."""
@@ -269,7 +266,7 @@ async def empty(url: str, token: str = "", sure: bool = False) -> None:
         left_over = await service.known()
         say(f"{len(left_over)} are on their way" if left_over else "all of them are deleted")
     finally:
-        service.close()
+        await service.close()
 
 
 def confirm(what: str) -> None:
@@ -296,7 +293,7 @@ async def play(url: str, rounds: int, pause: float, most: int, token: str = "") 
         await story.tell(rounds)
     finally:
         loop.remove_signal_handler(signal.SIGINT)
-        service.close()
+        await service.close()
 
 
 def main(arguments: Sequence[str] | None = None, program: str = ".venv/bin/python -m vmsvc.demo") -> int:
