@@ -1,7 +1,7 @@
 """The errors that a call may end with: one tree, whose root is `ClientError`.
 
 Each has `status` (None: no answer came), `code` (the stable word), `message` and `request_id` (which the service's log
-has too). No error holds a token.
+has too). No error holds a token. All members but the message have defaults, so that errors can be pickled.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ class StillPending(ClientError):
 
     code = "still_pending"
 
-    def __init__(self, message: str, *, vm_id: str, idempotency_key: str | None = None):
+    def __init__(self, message: str, *, vm_id: str = "", idempotency_key: str | None = None):
         super().__init__(message)
         self.vm_id = vm_id
         self.idempotency_key = idempotency_key
@@ -62,8 +62,8 @@ class ServiceError(ClientError):
         self,
         message: str,
         *,
-        status: int,
-        code: str,
+        status: int | None = None,
+        code: str = "",
         request_id: str | None = None,
         field: str | None = None,
         retry_after: float | None = None,

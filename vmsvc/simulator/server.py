@@ -19,7 +19,7 @@ from vmsvc.simulator.clock import Settings
 from vmsvc.simulator.cloud import Cloud
 from vmsvc.simulator.glance import api as glance
 from vmsvc.simulator.http import Context
-from vmsvc.simulator.keystone import api as keystone
+from vmsvc.simulator.keystone import api as keystone, catalog_api
 from vmsvc.simulator.keystone.model import Identity
 from vmsvc.simulator.neutron import api as neutron, security_groups_api
 from vmsvc.simulator.nova import aggregates_api, api as nova, flavors_api, hosts_api, projects_api, servers_api
@@ -49,6 +49,7 @@ def application(cloud: Cloud) -> Application:
     modules = (
         control,
         keystone,
+        catalog_api,
         nova,
         servers_api,
         aggregates_api,

@@ -10,13 +10,6 @@ from vmsvc.simulator.http import ServiceHandler
 from vmsvc.simulator.keystone.model import Project, Token, User
 
 DOMAIN = {"id": "default", "name": "Default"}
-SERVICES = (
-    ("compute", "nova", "/compute/v2.1"),
-    ("placement", "placement", "/placement"),
-    ("identity", "keystone", "/identity/v3"),
-    ("image", "glance", "/image"),
-    ("network", "neutron", "/network"),
-)
 TITLES = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict"}
 NO_AUTH = (
     "Expecting to find auth in request body. The server could not comply with the request since it is either "
@@ -153,41 +146,12 @@ class Tokens(IdentityHandler):
             view["is_domain"] = False
             view["roles"] = [{"id": identity.role_ids[name], "name": name} for name in token.roles]
             if "nocatalog" not in self.query:
-                view["catalog"] = catalog(self.base)
+                view["catalog"] = identity.catalog.view(self.base)
         return view
 
 
 def _micros(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.000000Z")
-
-
-def catalog(base: str) -> list[dict[str, Any]]:
-    """The services and their endpoints, all under one address."""
-    return [
-        {
-            "id": f"{name}-service",
-            "type": kind,
-            "name": name,
-            "endpoints": [
-                {
-                    "id": f"{name}-{interface}",
-                    "interface": interface,
-                    "region_id": "bed",
-                    "region": "bed",
-                    "url": base + path,
-                }
-                for interface in ("public", "internal", "admin")
-            ],
-        }
-        for kind, name, path in SERVICES
-    ]
-
-
-class Catalog(IdentityHandler):
-    """GET /auth/catalog."""
-
-    def get(self) -> None:
-        self.listing("catalog", catalog(self.base))
 
 
 class Missing(IdentityHandler):
@@ -361,7 +325,6 @@ routes = [
     (r"/identity/?", Versions),
     (r"/identity/(v3)/?", Versions),
     (r"/identity/v3/auth/tokens", Tokens),
-    (r"/identity/v3/auth/catalog", Catalog),
     (r"/identity/v3/auth/projects", OwnProjects),
     (r"/identity/v3/users/([^/]+)/projects", OwnProjects),
     (r"/identity/v3/projects", Projects),

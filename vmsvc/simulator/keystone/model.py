@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from vmsvc.simulator.clock import Clock, Settings
+from vmsvc.simulator.keystone.catalog import Catalog
 from vmsvc.simulator.store import Store, Table
 
 #: The password of every user but the admin, whose password is made together with the cloud.
@@ -65,6 +66,7 @@ class Identity:
         self.projects = Table(store, "project", Project)
         self.users = Table(store, "user", User)
         self.tokens = Table(store, "token", Token)
+        self.catalog = Catalog(store)
         self.role_ids = {key: body["id"] for key, body in store.load("role")}
 
     def add_first_users(self) -> None:
