@@ -228,7 +228,7 @@ class Core:
             page = yield from self._get(results.EventPage, "/events", query)
             for event in page.events:
                 yield Give(event)
-            if page.seq == since or not page.events:
+            if page.seq == since:  # a page with few events, or none, may still not be the last
                 return
             since = page.seq
 
