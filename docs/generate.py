@@ -4,9 +4,12 @@ A page has pairs of markers, `<!-- generated: NAME -->` and `<!-- end -->`. The 
 what `PARTS[NAME]` returns. `tests/unit/test_reference.py` fails while a page differs from the code.
 """
 
+import argparse
 import dataclasses
+import importlib
 import json
 import re
+import tomllib
 from pathlib import Path
 from unittest.mock import AsyncMock, MagicMock
 
@@ -165,6 +168,33 @@ def calls() -> str:
     )
 
 
+def openstack_commands() -> str:
+    """Every command of the plugin for `openstack`, with its own options."""
+    groups = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    parts = []
+    for name, target in sorted(groups["openstack.preemptible.v1"].items()):
+        module, _, attribute = target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)(None, None)
+        title = f"openstack {name.replace('_', ' ')}"
+        # Groups with a title of their own are the program's: how a table is printed. argparse shows no other list.
+        actions = [action for action in vars(command.get_parser(title))["_actions"] if action.dest != "help"]
+        own = [action for action in actions if action.container.title in (None, "options", "positional arguments")]
+        parts += [f"## {title}", f"{command.get_description()}."]
+        if own:
+            parts.append(table("argument|meaning", [(f"`{_usage(action)}`", _help(action)) for action in own]))
+    return "\n\n".join(parts)
+
+
+def _usage(action: argparse.Action) -> str:
+    value = action.metavar or (f"{{{','.join(action.choices)}}}" if action.choices else "")
+    shown = "" if action.nargs == 0 or (action.option_strings and not value) else str(value)
+    return " ".join(filter(None, [", ".join(action.option_strings), shown])).replace("|", "\\|")
+
+
+def _help(action: argparse.Action) -> str:
+    return (action.help or "") % vars(action)
+
+
 def lifecycle() -> str:
     """The life of a VM as a drawing. An arrow has the event that clients get; one without a label makes no event."""
     lines = ["```mermaid", "stateDiagram-v2", "    [*] --> PENDING: create/pending"]
@@ -185,6 +215,7 @@ PARTS = {
     "event_example": event_example,
     "lifecycle": lifecycle,
     "close_codes": close_codes.markdown_table,
+    "openstack_commands": openstack_commands,
 }
 
 

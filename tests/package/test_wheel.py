@@ -30,16 +30,36 @@ def test_the_wheel_has_the_whole_package_and_the_page_and_nothing_else(wheel):
     assert wheel.name == f"vmsvc-{__version__}-py3-none-any.whl"
 
 
-def test_the_package_alone_brings_no_other_and_says_what_serving_needs(wheel, tmp_path):
-    programs = install(wheel, "", tmp_path / "env")
-    (packages,) = (tmp_path / "env").glob("lib/python*/site-packages")
-    assert [path.name for path in packages.glob("*.dist-info")] == [f"vmsvc-{__version__}.dist-info"]
-    assert run(programs / "vmsvc", "--version", cwd=tmp_path).stdout == f"vmsvc {__version__}\n"
-    refused = run(programs / "vmsvc", "serve", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert re.fullmatch(
-        r"vmsvc: the package \w+ is missing. It comes with: pip install 'vmsvc\[service\]' .*\n", refused.stderr
-    )
+@pytest.fixture(name="alone", scope="module")
+def fixture_alone(wheel, tmp_path_factory):
+    """The folder of programs of an environment with the package alone."""
+    return install(wheel, "", tmp_path_factory.mktemp("alone") / "env")
+
+
+def test_the_package_alone_brings_what_its_client_needs_and_says_what_serving_needs(alone, tmp_path):
+    (packages,) = alone.parent.glob("lib/python*/site-packages")
+    found = {path.name.partition("-")[0] for path in packages.glob("*.dist-info")}
+    http = {"anyio", "certifi", "h11", "httpcore", "httpx", "httpx_sse", "idna", "typing_extensions"}
+    assert {"vmsvc", "httpx", "httpx_sse"} <= found <= http | {"vmsvc"}
+    assert run(alone / "vmsvc", "--version", cwd=tmp_path).stdout == f"vmsvc {__version__}\n"
+    for job in ("serve", "check", "--help"):
+        refused = run(alone / "vmsvc", job, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert re.fullmatch(
+            r"vmsvc: the package \w+ is missing. It comes with: pip install 'vmsvc\[service\]' .*\n", refused.stderr
+        )
+
+
+def test_the_package_alone_has_a_client_and_the_demo(alone, tmp_path):
+    imported = run(alone / "python", "-c", "import sys, vmsvc.client, vmsvc.demo; print(*sys.modules)", cwd=tmp_path)
+    names = set(imported.stdout.split())
+    assert "vmsvc.client.clients" in names and not names & {"tornado", "peewee", "psycopg2", "openstack", "osc_lib"}
+    assert {name for name in names if name.startswith("vmsvc.")} <= {"vmsvc.demo"} | {
+        name for name in names if name.startswith("vmsvc.client")
+    }
+    played = run(alone / "vmsvc", "demo", "--url", "http://127.0.0.1:1", "--token", "secret-token", cwd=tmp_path)
+    assert (played.returncode, played.stdout) == (2, "") and "no vmsvc answers at http://127.0.0.1:1" in played.stderr
+    assert "secret-token" not in played.stderr
 
 
 def test_without_the_extra_of_the_database_the_refusal_names_it(installed, tmp_path):
@@ -132,6 +152,38 @@ def test_the_installed_service_serves_the_page_the_api_and_vms_and_stops_on_a_si
     while left := processes_in(folder):  # the cloud is a process of its own, and ends on its own
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
+
+
+@pytest.fixture(name="terminal", scope="module")
+def fixture_terminal(wheel, tmp_path_factory):
+    """The folder of programs of an environment with the package and `openstack`."""
+    return install(wheel, "[openstack]", tmp_path_factory.mktemp("terminal") / "env")
+
+
+def test_the_plugin_works_with_keystone_s_tokens_where_only_the_client_is_installed(installed, terminal, folder, start):
+    """The service is one of another environment, on the simulated cloud."""
+    cloud = start(installed / "vmsvc", "sim", "--data-dir", folder / "cloud")
+    file, _ = cloud.said(r"export OS_CLIENT_CONFIG_FILE=(\S+) OS_CLOUD=(\S+)\n").groups()
+    configured = {"OS_CLIENT_CONFIG_FILE": file}
+    flags = ("--auth", "keystone", "--port", "0", "--data-dir", folder / "data", "--flavor", "m1.tiny")
+    service = start(installed / "vmsvc", "serve", *flags, OS_CLOUD="sim-demo", **configured)
+    address = {"OS_PREEMPTIBLE_ENDPOINT": service.said(LISTENING)[1], "HOME": str(folder)}
+    service.said("ready in ")
+
+    def openstack(*arguments, **environment):
+        return run(terminal / "openstack", *arguments, cwd=folder, **configured, **address, **environment)
+
+    made = openstack("--os-cloud", "sim-demo", "preemptible", "create", "--preemptible", "--wait", "-f", "json")
+    assert made.returncode == 0, made.stderr
+    vm = json.loads(made.stdout)
+    assert (vm["state"], vm["is_preemptible"], vm["owner"]) == ("active", True, "demo@Default")
+    listed = openstack("--os-cloud", "sim-demo", "preemptible", "list", "-f", "value", "-c", "ID")
+    assert listed.stdout == f"{vm['id']}\n"
+    refused = openstack("preemptible", "list")
+    assert refused.returncode == 1 and "this service wants to know who asks" in refused.stderr
+    commands = re.search(r"cmds_preemptible='(.*)'", openstack("complete").stdout)[1]
+    assert commands == "ack capacity create delete events evict evictions list plan show"
+    assert service.stop() == 0 and cloud.stop() == 0
 
 
 def test_uvx_and_pipx_run_the_wheel(wheel, tmp_path):

@@ -1,6 +1,10 @@
 """`vmsvc.client` against a whole service: both clients, every call."""
 
+import re
 import ssl
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +24,9 @@ from vmsvc.client import (
     Unreachable,
 )
 from vmsvc.service.identity import tokens
+
+ROOT = Path(__file__).parents[2]
+HOW_TO = ROOT / "docs" / "how-to" / "python-client.md"
 
 
 @pytest.fixture(name="form", params=FORMS)
@@ -128,6 +135,48 @@ async def test_events_come_as_they_happen_and_by_their_filter(api, client):
             break
     assert [(event.type, event.state) for event in heard] == [("delete", "deleting"), ("delete", "deleted")]
     assert heard[-1].vm.id == heard[-1].subject == vm
+
+
+class TestOfTheHowTo:
+    """The programs of docs/how-to/python-client.md, as processes."""
+
+    @pytest.fixture(name="run")
+    def fixture_run(self, client, tmp_path):
+        """Starts one; what it prints goes to the file that comes back."""
+        started = []
+
+        def run(name):
+            codes = re.findall(
+                r"(?ms)Save it as `(\w+\.py)`:\n\n```python\n(.*?)^```$", HOW_TO.read_text(encoding="utf-8")
+            )
+            (tmp_path / name).write_text(dict(codes)[name], encoding="utf-8")
+            printed = tmp_path / f"{name}.out"
+            with printed.open("w") as out:
+                environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "URL": f"http://127.0.0.1:{client.port}"}
+                command = [sys.executable, tmp_path / name]
+                # pylint: disable-next=consider-using-with
+                started.append(subprocess.Popen(command, env=environ, stdout=out, stderr=subprocess.STDOUT))
+            return printed
+
+        yield run
+        for process in started:
+            process.kill()
+            process.wait()
+
+    @pytest.mark.gen_test(timeout=60)
+    async def test_they_do_what_the_page_says(self, run, client):
+        watch = run("watch.py")
+        await until(lambda: watch.read_text() == "0 VMs\n", watch.read_text())
+        guard = run("guard.py")
+        await until(lambda: "batch-7 has to leave at 20" in guard.read_text(), "the notice")
+        await until(lambda: watch.read_text().endswith("delete deleted batch-7\n"), watch.read_text())
+        assert [line.split()[1:3] for line in watch.read_text().splitlines()[1:5]] == [
+            ["create", "pending"],
+            ["create", "building"],
+            ["create", "active"],
+            ["evict", "noticed"],
+        ]
+        assert await client.listed() == {}
 
 
 class TestOfWebhooks:

@@ -17,7 +17,15 @@ NAMES = [
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
 ]
 #: What a document tells its reader to make.
-MADE = {"vmsvc/store/migrations/NNNN_what.py", "deploy/kubernetes/mine/kustomization.yaml", "client.py", "receive.py"}
+MADE = {
+    "vmsvc/store/migrations/NNNN_what.py",
+    "deploy/kubernetes/mine/kustomization.yaml",
+    "client.py",
+    "receive.py",
+} | {
+    "guard.py",
+    "watch.py",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -56,10 +56,16 @@ def test_what_development_needs_has_the_release_of_the_constraints(name):
 
 def test_the_package_allows_the_releases_that_are_tested_and_needs_nothing_else():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["dependencies"] == []
-    assert project["optional-dependencies"].keys() == {"service", "embedded", "tracing"}
-    for extra, name in (("service", "requirements-service.txt"), ("embedded", "requirements.txt")):
-        allowed = {spelt(one.name): one.specifier for one in map(Requirement, project["optional-dependencies"][extra])}
+    extras = project["optional-dependencies"]
+    assert extras.keys() == {"service", "embedded", "openstack", "tracing"}
+    assert len(project["dependencies"]) == 2, "the client stays small"
+    for wanted, name in (
+        (project["dependencies"] + extras["service"], "requirements-service.txt"),
+        (extras["embedded"], "requirements.txt"),
+    ):
+        allowed = {spelt(one.name): one.specifier for one in map(Requirement, wanted)}
         pinned = {name: version.removeprefix("==") for name, version in versions_of(name).items()}
         assert allowed.keys() == pinned.keys()
         assert {name for name, version in pinned.items() if not allowed[name].contains(version)} == set()
+    (program,) = map(Requirement, extras["openstack"])
+    assert program.specifier.contains(versions_of("requirements-dev.txt")[program.name].removeprefix("=="))

@@ -1,7 +1,6 @@
 """`openstack preemptible list`, `show`, `delete`, `ack` and `evict`: the VMs that there are."""
 
 import argparse
-import logging
 from typing import Any
 
 from osc_lib.command import command
@@ -9,8 +8,6 @@ from osc_lib.exceptions import CommandError
 
 from vmsvc.client import ClientError, Vm
 from vmsvc.osc.commands import ServiceCommand, add_wait, kind_of, printed, show_vm
-
-log = logging.getLogger(__name__)
 
 
 class ListVms(ServiceCommand, command.Lister):
@@ -102,12 +99,11 @@ class DeleteVm(ServiceCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Delete each of them. Raises CommandError when one could not be deleted."""
-        failed = 0
+        failed = []
         for vm_id in parsed_args.vms:
             try:
                 self.client.delete(vm_id, wait=parsed_args.wait, timeout=parsed_args.timeout)
             except (ClientError, ValueError) as error:
-                log.error("%s: %s", vm_id, error)
-                failed += 1
+                failed.append(f"{vm_id}: {error}")
         if failed:
-            raise CommandError(f"{failed} of {len(parsed_args.vms)} VMs were not deleted")
+            raise CommandError("\n".join([f"{len(failed)} of {len(parsed_args.vms)} VMs were not deleted:", *failed]))
