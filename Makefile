@@ -25,8 +25,8 @@ help:  ## show this
 run: $(VENV)/.service  ## run the service with an embedded database and a simulated cloud, on 127.0.0.1:8888
 	@VMSVC_GRACE_SECONDS=$${VMSVC_GRACE_SECONDS:-10} exec $(BIN)/python -m vmsvc
 
-demo: $(VENV)/.service  ## play the story on the running service of VMSVC_URL (default: that of `make run`), until Ctrl-C
-	@exec $(BIN)/python -m vmsvc.demo
+demo: $(VENV)/.service  ## play the story on the running service of VMSVC_URL (default: that of `make run`), until Ctrl-C; VMSVC_TOKEN or ARGUMENTS="--token ..."
+	@exec $(BIN)/python -m vmsvc.demo $(ARGUMENTS)
 
 empty: $(VENV)/.service  ## delete every VM that the running service of VMSVC_URL made (YES=1: without asking)
 	@exec $(BIN)/python -m vmsvc.demo --empty $(if $(YES),--yes)
@@ -69,9 +69,10 @@ test_openstack: $(VENV)/.tests  ## the conformance and system tests against a re
 bench_openstack: $(VENV)/.tests  ## vmsvc beside the same done by hand, on a real OpenStack on loopback (some 5 minutes)
 	$(BIN)/python -m tests.bench.bench_bed
 
-test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults, random work judged from outside, a soak, webhooks under kills, all random examples (SOAK_MINUTES=30, STORM_FAULTS=10000, INTEGRITY_SECONDS=540, WEBHOOK_EVENTS=10000)
+test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults, random work judged from outside, a soak, webhooks and clients under kills, all random examples (SOAK_MINUTES=30, STORM_FAULTS=10000, INTEGRITY_SECONDS=540, WEBHOOK_EVENTS=10000, FOLLOW_KILLS=20)
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.chaos.webhooks
+	$(BIN)/python -m tests.chaos.following
 	@# ALL_EXAMPLES= (empty) leaves these out.
 	$(if $(ALL_EXAMPLES),ALL_EXAMPLES=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(RANDOM_TESTS))
 
