@@ -15,8 +15,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from keystoneauth1.identity.v3 import Password
+from keystoneauth1.session import Session
 from osc_lib.exceptions import CommandError
 
+from tests.system.client import until
+from tests.system.simulated import password_of
 from vmsvc.client import Client
 from vmsvc.osc import plugin
 
@@ -142,6 +146,49 @@ def test_the_commands_of_the_documents_can_be_parsed():
     assert {name for name, _ in found} >= {"plan", "create", "list", "evict", "delete", "events"}
     for name, arguments in found:
         command_of(name).get_parser(name).parse_args(shlex.split(arguments))
+
+
+class TestWithKeystone:
+    """Where the service asks for Keystone's tokens."""
+
+    @pytest.fixture(name="mode")
+    def fixture_mode(self):
+        return "tenant"
+
+    @pytest.fixture(name="options")
+    def fixture_options(self):
+        return {"auth": "keystone"}
+
+    @pytest.mark.gen_test(timeout=60)
+    async def test_a_token_that_ends_while_events_are_followed_is_renewed(self, new_process, environ, sim):
+        process = new_process(environ)
+        port = (await process.ready()).port
+        login = {"username": "demo", "project_name": "demo", "password": password_of(sim.clouds, "demo")}
+        domains = {"user_domain_name": "Default", "project_domain_name": "Default"}
+        session = Session(Password(auth_url=sim.address("/identity/v3"), **login, **domains))
+        config = {plugin.OVERRIDE: f"http://127.0.0.1:{port}", "auth": {"auth_url": "http://keystone"}}
+        instance = SimpleNamespace(get_configuration=lambda: config, verify=True, cert=None, session=session)
+        instance.region_name = instance.interface = None
+        heard = []
+
+        def follow():
+            with plugin.make_client(instance) as client:
+                for event in client.events(0):
+                    heard.append(event.state)
+                    if event.state == "deleted":
+                        return
+
+        following = asyncio.create_task(asyncio.to_thread(follow))
+        with plugin.make_client(instance) as client:
+            vm = (await asyncio.to_thread(client.create, True)).vm
+            await until(lambda: heard == ["pending", "building", "active"])
+            old = session.get_token()
+            sim.call("DELETE", "/sim/tokens")
+            process.kill()
+            await new_process({**environ, "VMSVC_PORT": str(port)}).ready()
+            await asyncio.to_thread(client.delete, vm.id)
+        await following
+        assert heard[3:] == ["deleting", "deleted"] and session.get_token() != old
 
 
 class TestOfThePlugin:
