@@ -55,9 +55,9 @@ class DemoClient:
     """
 
     def __init__(self, url: str, token: str = ""):
+        self.url = url.rstrip("/")
         with self._failures():
             self._client = AsyncClient(url, token=token, timeout=_CALL_SECONDS, patience=_AWAY_SECONDS)
-        self.url = url.rstrip("/")
         self.made: dict[str, str] = {}
 
     @contextlib.contextmanager
