@@ -16,6 +16,7 @@ from unittest.mock import AsyncMock, MagicMock
 import yaml
 from prometheus_client import CollectorRegistry
 
+from tests.broken_promises import HELD, TESTS
 from vmsvc import config
 from vmsvc.domain import errors
 from vmsvc.domain.lifecycle import FINAL, MOVES, STEPS, State
@@ -204,6 +205,15 @@ def lifecycle() -> str:
     return "\n".join([*lines, "```"])
 
 
+def promises() -> str:
+    """For each promise the line that holds it, and the test that fails when that line is broken."""
+    rows = []
+    for held in sorted(HELD, key=lambda held: held.promise):
+        line = held.line.strip().splitlines()[0].replace("|", "\\|")
+        rows.append((held.promise, f"`{held.file}`", f"`{line}`", f"`{held.test.removeprefix('test_')}`"))
+    return f"The tests are in `{TESTS}`.\n\n{table('promise|module|line|test', rows)}"
+
+
 PARTS = {
     "settings": settings,
     "metrics": metrics,
@@ -216,6 +226,7 @@ PARTS = {
     "lifecycle": lifecycle,
     "close_codes": close_codes.markdown_table,
     "openstack_commands": openstack_commands,
+    "promises": promises,
 }
 
 

@@ -2,10 +2,10 @@
 
 The guest reads it in `meta_data.json`, which Nova caches for up to 15 s.
 
-The grace period of a guest that runs begins when its notice is written, not when it was decided: see `due`. Where the
-cloud refuses for good to write the notice (the metadata is full, the policy forbids it), the victim stays in tenant
-mode. In operator mode the event alone delivers the notice and the victim is evicted: otherwise an owner could prevent
-evictions by filling the metadata.
+The grace period of a guest that runs begins when its notice is written, not when it was decided: see
+`vmsvc.domain.grace_period`. Where the cloud refuses for good to write the notice (the metadata is full, the policy
+forbids it), the victim stays in tenant mode. In operator mode the event alone delivers the notice and the victim is
+evicted: otherwise an owner could prevent evictions by filling the metadata.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from typing import Any
 from vmsvc.cloud.port import EVICT_AT, EVICT_REASON, Cloud
 from vmsvc.domain.errors import Conflict, Forbidden, InvalidRequest, Locked, NotFound, QuotaExceeded, VmsvcError
 from vmsvc.domain.events import instant
+from vmsvc.domain.grace_period import Notice
 from vmsvc.domain.lifecycle import State
 from vmsvc.service import trace
 from vmsvc.service.runtime import Runtime
@@ -116,18 +117,22 @@ def _reason_text(row: Vm) -> str:
     return "".join(character if character <= "\uffff" else "?" for character in text)[:255]
 
 
-def due(row: Vm) -> datetime | None:
-    """When a noticed VM may be evicted, unless it is released early; None while its guest runs and cannot read the
-    notice yet. With a grace period of zero the eviction does not wait for the notice: there is no time to read it."""
-    grace = timedelta(seconds=row.notice["grace_seconds"])
-    evict_at: datetime = row.notice_end
-    if not grace:
-        return evict_at
-    by_event = row.notice.get("delivery") == ledger.EVENT
-    readable_at = (ledger.noticed_event_at(row.id) or evict_at - grace) if by_event else ledger.readable_since(row.id)
-    if readable_at is None:
-        return None if row.notice["running"] else evict_at
-    return max(evict_at, readable_at + grace)
+def notice_of(row: Vm) -> Notice:
+    """The notice of a NOTICED VM, read in the caller's transaction."""
+    grace, evict_at = timedelta(seconds=row.notice["grace_seconds"]), row.notice_end
+    readable_at: datetime | None
+    if row.notice.get("delivery") == ledger.EVENT:
+        readable_at = ledger.noticed_event_at(row.id) or evict_at - grace
+    else:
+        readable_at = ledger.readable_since(row.id)
+    return Notice(
+        evict_at=evict_at,
+        grace=grace,
+        readable_at=readable_at,
+        running=row.notice["running"],
+        acknowledged_at=row.acknowledged_at,
+        only_practised=bool(row.notice.get("notice_only")),
+    )
 
 
 def _record_readable(vm_id: str, evict_at: datetime) -> None:
@@ -138,7 +143,7 @@ def _record_readable(vm_id: str, evict_at: datetime) -> None:
         if row.state != State.NOTICED or row.evict_at != evict_at:
             return  # that notice is out of date
         ledger.record_step(vm_id, "noticed_at")
-        when = due(row)
+        when = notice_of(row).due
         if when is not None and when > row.notice_end and row.acknowledged_at is None:
             intents.put_off(work, intents.EVICT, vm_id, when)
             if when > row.notice_end + _TOLERANCE:

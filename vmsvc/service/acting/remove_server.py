@@ -3,16 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import Cloud, Server
 from vmsvc.domain.errors import CloudUnavailable, Conflict, Locked, NotFound
 from vmsvc.domain.events import instant
+from vmsvc.domain.grace_period import Step, next_step
 from vmsvc.domain.lifecycle import REMOVING, State
 from vmsvc.domain.timing import Timing
 from vmsvc.service import trace
-from vmsvc.service.acting.notice import NOTICE_UNREADABLE, due
+from vmsvc.service.acting.notice import NOTICE_UNREADABLE, notice_of
 from vmsvc.service.acting.polling import MinimumDuration, ServerPoller
 from vmsvc.service.acting.restart import record_evicted
 from vmsvc.service.runtime import Runtime
@@ -28,17 +29,6 @@ _STOP_LIMIT = 75.0  # the guest has 60 s by Nova's default shutdown_timeout
 _LOCK_SECONDS = 0.5  # how old the list may be that shows a server as not locked
 _GET_SECONDS = 5.0  # a GET at least this often: a list may lack a server
 _REMOVAL_LIMIT = 300.0
-#: A notice is out of date when it ended longer ago than this, and longer ago than its grace period lasted: the service
-#: or the cloud was away, or a backup was restored.
-_EXPIRED_AFTER = timedelta(minutes=10)
-
-
-class NoticeUnreadable(Exception):
-    """A victim's guest still cannot read its notice, a minute after `evict_at`."""
-
-
-class NoticeExpired(Exception):
-    """A notice ended long ago and was not carried out. Whether the eviction is still needed has to be decided anew."""
 
 
 class RemoveServer:
@@ -62,15 +52,13 @@ class RemoveServer:
             if await self._is_locked(row.server_id):
                 await self._runtime.offload(_record_exempt, row.id, row.notice_end, LOCKED)
                 return
-            try:
-                begun = await self._runtime.offload(_begin_eviction, row.id, self._runs(row.server_id), self._timing)
-            except NoticeUnreadable:
-                await self._runtime.offload(_record_exempt, row.id, row.notice_end, NOTICE_UNREADABLE)
-                return
-            except NoticeExpired:
-                await self._runtime.offload(_withdraw_expired, row.id)
-                return
-            if begun is None:
+            begun = await self._runtime.offload(_begin_eviction, row.id, self._runs(row.server_id), self._timing)
+            match begun:
+                case Step.EXEMPT:
+                    await self._runtime.offload(_record_exempt, row.id, row.notice_end, NOTICE_UNREADABLE)
+                case Step.WITHDRAW:
+                    await self._runtime.offload(_withdraw_expired, row.id)
+            if not isinstance(begun, Vm):
                 return
             row = begun
         if row.state != State.EVICTING:
@@ -164,32 +152,26 @@ def _is_being_created(vm_id: str) -> bool:
         return intents.is_open(intents.BOOT, vm_id)
 
 
-def _begin_eviction(vm_id: str, runs: bool, timing: Timing) -> Vm | None:
+def _begin_eviction(vm_id: str, runs: bool, timing: Timing) -> Vm | Step | None:
     """Begin the eviction if its time has come, else put the intent off. Returns the row when the eviction has begun or
-    the VM is no longer NOTICED, else None. Raises NoticeExpired, and NoticeUnreadable while the guest runs (`runs`): a
-    guest that does not run reads no notice, so its eviction waits for none."""
+    the VM is no longer NOTICED; EXEMPT or WITHDRAW when the caller has to end the notice; else None."""
     with unit() as work:
         row = vms.of_id(vm_id, lock=True)
         # It may have been reprieved and noticed anew since this intent was claimed: the newer notice counts.
         if row.state != State.NOTICED:
             return row
-        if _is_expired(row, work.now):
-            raise NoticeExpired
-        when = row.acknowledged_at or due(row) or (_next_check(row, work.now, timing) if runs else row.notice_end)
-        if when > work.now:
-            intents.put_off(work, intents.EVICT, vm_id, when)
-        elif row.notice.get("notice_only"):
-            reprieve(work, row, "the notice was only practised")
-        else:
-            ledger.record_step(vm_id, "evicting_at")
-            ledger.count_round(vm_id)
-            return vms.move(work, row, State.EVICTING)
+        match next_step(notice_of(row), work.now, runs, timing):
+            case datetime() as when:
+                intents.put_off(work, intents.EVICT, vm_id, when)
+            case Step.REPRIEVE:
+                reprieve(work, row, "the notice was only practised")
+            case Step.EVICT:
+                ledger.record_step(vm_id, "evicting_at")
+                ledger.count_round(vm_id)
+                return vms.move(work, row, State.EVICTING)
+            case step:
+                return step
         return None
-
-
-def _is_expired(row: Vm, now: datetime) -> bool:
-    ended: datetime = max(row.notice_end, due(row) or row.notice_end)
-    return now - ended > max(_EXPIRED_AFTER, timedelta(seconds=row.notice["grace_seconds"]))
 
 
 def _withdraw_expired(vm_id: str) -> None:
@@ -203,16 +185,11 @@ def _withdraw_expired(vm_id: str) -> None:
             if noticed.id != vm_id and (request is None or noticed.evicted_for != request):
                 continue
             row = vms.of_id(noticed.id, lock=True)
-            if row.state == State.NOTICED and _is_expired(row, work.now):  # else it has left, or was noticed anew
+            if row.state == State.NOTICED and notice_of(row).has_expired(
+                work.now
+            ):  # else it has left, or was noticed anew
                 reprieve(work, row, f"its notice ended at {instant(row.notice_end)} and was not carried out in time")
                 ledger.discount_round(row.id)
-
-
-def _next_check(row: Vm, now: datetime, timing: Timing) -> datetime:
-    """When to check again whether the guest can read its notice. Raises NoticeUnreadable after too long a time."""
-    if now >= row.notice_end + timedelta(seconds=timing.unreadable_notice):
-        raise NoticeUnreadable
-    return now + timedelta(seconds=timing.unreadable_notice_poll)
 
 
 def _record_exempt(vm_id: str, evict_at: datetime, reason: str) -> None:
