@@ -16,6 +16,10 @@ RANDOM_TESTS = tests/unit/planner tests/unit/scheduling tests/unit/test_nobody_f
 	tests/system/test_crashes.py $(shell grep -l EITHER tests/system/test_*.py)
 ALL_EXAMPLES ?= 1
 
+# pytest keeps what it has made of the tests (it rewrites each assert). Where it may not, every process of a run makes all
+# of it anew: 5 s of CPU each.
+unexport PYTHONDONTWRITEBYTECODE
+
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 ALL_PROFILES = COMPOSE_PROFILES=simulated,replicas
 
@@ -35,8 +39,8 @@ test: $(VENV)/.tests  ## the quick tests, for every edit: those that need no dat
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(QUICK_TESTS)
 
 run_test: $(VENV)/.tests  ## all tests that need no real OpenStack, with the first of their random examples
-	@# Most of the time a test waits for a notice or a cloud: three at a time keep two cores busy.
-	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/browser --ignore=tests/docker --ignore=tests/package
+	@# Most of the time a test waits for a notice or a cloud: five at a time keep two cores busy (tests/order.py).
+	$(BIN)/python -m pytest -n 5 --dist loadscope --ignore=tests/browser --ignore=tests/docker --ignore=tests/package
 	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || \
 		echo "The tests behind a pooler were left out: install pgbouncer (apt-get install pgbouncer) to run them."
 	@# Apart: Playwright keeps an event loop of its own in the thread of the tests.

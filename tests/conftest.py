@@ -12,6 +12,10 @@ import psycopg2
 import pytest
 from psycopg2.extras import RealDictCursor
 
+from tests.order import (  # noqa: F401  pylint: disable=unused-import; pytest looks for hooks here
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
 from tests.system import warm_start
 from vmsvc import bootstrap
 from vmsvc.simulator.postgres import Postgres

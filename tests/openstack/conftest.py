@@ -236,13 +236,16 @@ def fixture_mode(request) -> str:
 
 
 @pytest.fixture(scope="module", name="running")
-def fixture_running(mode, clouds_yaml, entries, demo, admin) -> Iterator[Service]:
+def fixture_running(mode, clouds_yaml, entries, demo, admin, postgres) -> Iterator[Service]:
     """A service on this cloud with a database of its own, in a project whose quota is no limit."""
     set_quota(admin, {"tenant": demo, "operator": admin}[mode], **LARGE)
     folder = Path(tempfile.mkdtemp(prefix="vmsvc-"))
-    service = Service(clouds_yaml, entries[USER_OF[mode]][0], folder)
+    postgres.command("CREATE DATABASE service")
+    url = postgres.url.replace("/postgres?", "/service?")
+    service = Service(clouds_yaml, entries[USER_OF[mode]][0], folder, VMSVC_DATABASE_URL=url)
     yield service
     service.stop()
+    postgres.command("DROP DATABASE service WITH (FORCE)")
     shutil.rmtree(folder)
 
 

@@ -4,16 +4,14 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
 from tests.openstack.http import Api, Reply, send, until
+from tests.system.warm_start import WarmProcess
 
-ROOT = Path(__file__).parents[2]
 #: Of every notice. A host that goes down is seen within ten seconds.
 GRACE = 15.0
 #: Each fills a host.
@@ -23,7 +21,7 @@ USER_OF = {"tenant": "demo", "operator": "admin"}
 
 
 class Service:
-    """One vmsvc: a process and its REST interface."""
+    """One vmsvc: a process and its REST interface. See `warm_start` for its start."""
 
     def __init__(self, clouds: Path, cloud: str, folder: Path, **settings: str):
         self._environment = {
@@ -38,15 +36,16 @@ class Service:
             "VMSVC_FLAVOR": "m1.small",
             **settings,
         }
-        self.log = folder / "service.log"
+        self._folder = folder
+        self._starts = 0
         self.start()
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-                [sys.executable, "-m", "vmsvc"], cwd=ROOT, env=self._environment, stderr=log
-            )
+        self._starts += 1
+        self.log = self._folder / f"service{self._starts}.log"
+        self.log.touch()
+        self.process = WarmProcess((), self._environment, self.log)
         self.url = until("the service listens", self._address)
         until("the service is ready", lambda: send("GET", f"{self.url}/readyz").status == 200)
 
@@ -66,7 +65,7 @@ class Service:
 
     def stop(self) -> None:
         """SIGTERM, and an orderly end."""
-        self.process.terminate()
+        self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(timeout=60) == 0, self.log.read_text()
 
     def __call__(self, method: str, path: str, body: object = None, headers: dict | None = None) -> Reply:

@@ -1,6 +1,7 @@
 """The whole service on a cloud, with a member's credentials (tenant mode) and with an admin's (operator mode)."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -38,6 +39,7 @@ def test_a_standard_vm_on_a_full_cloud_evicts_the_planned_victims_after_their_no
     )
     deadline = instant(noticed[0]["data"]["vm"]["evict_at"])
     while (asked_at := datetime.now(UTC)) < deadline:
+        time.sleep(0.05)
         seen = [project.server(victim) for victim in victims]
         if datetime.now(UTC) < deadline:
             assert {server["status"] for server in seen} == {"ACTIVE"}, f"touched before {deadline}, at {asked_at}"

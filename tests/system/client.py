@@ -15,14 +15,17 @@ from tests.system.simulated import Sim
 
 T = TypeVar("T")
 API = "/api/v1"
+_LONGEST_PAUSE = 0.1
 
 
 async def until(look: Callable[[], T], what: str = "it", seconds: float = 15.0, pause: float = 0.02) -> T:
-    """What `look()` gives as soon as it is true, asked every `pause` seconds; fails after so many seconds."""
-    deadline = time.monotonic() + seconds
+    """What `look()` gives as soon as it is true; fails after so many seconds. It is asked every `pause` seconds, and
+    less often the longer it takes: a look costs the service and its cloud as much as their own work."""
+    began = time.monotonic()
     while not (found := look()):
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        await asyncio.sleep(pause)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"{what} did not happen within {seconds} s"
+        await asyncio.sleep(max(pause, min(_LONGEST_PAUSE, waited / 20)))
     return found
 
 
