@@ -205,8 +205,11 @@ def test_4_two_requests_never_share_a_victim():
     assert not candidate_vms(world, False), "who is noticed is no candidate"
 
 
-def test_4_nobody_is_noticed_twice():
-    assert apply.give_notice(None, Vm(id="a", state=State.NOTICED), NOW, "room", GRACE, {}) is None
+def test_4_nobody_is_noticed_twice(monkeypatch):
+    monkeypatch.setattr(apply.vms, "move", lambda *_, **columns: SimpleNamespace(**columns))
+    monkeypatch.setattr(apply.intents, "enqueue", lambda *_, **__: None)
+    for state in set(State) - {State.ACTIVE}:
+        assert apply.give_notice(None, Vm(id="a", state=state), NOW, "room", GRACE, {}) is None
 
 
 # 5. Reprieve
