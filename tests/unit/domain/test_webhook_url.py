@@ -3,7 +3,7 @@
 from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import given, strategies
+from hypothesis import given, settings, strategies
 
 from vmsvc.domain.errors import InvalidRequest
 from vmsvc.domain.webhook_url import Target, parse, refusal
@@ -158,6 +158,7 @@ def test_a_name_without_an_address_is_refused():
     assert refusal("https", [], NONE)
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(strategies.ip_addresses())
 def test_no_ipv6_spelling_of_an_ipv4_address_is_judged_otherwise(address):
     if address.version == 6:
