@@ -133,6 +133,16 @@ def test_a_plan_reads_only_the_bins_that_can_be_the_best_or_the_runner_up():
     assert len(set(looked)) < 10
 
 
+def test_why_there_is_no_plan_is_told_of_the_bins_that_may_be_used_alone():
+    index = filled(host("a", 1, 2), host("b", 3))
+    need = Resources({"VCPU": 99, "DISK_GB": 0})
+    for outcome in (
+        index.plan(need, eligible=lambda place: place.id == "b"),
+        index.plan_batch(need, 2, eligible=lambda place: place.id == "b"),
+    ):
+        assert "the best, b, lacks" in outcome.reason
+
+
 def test_a_bin_is_not_searched_again_until_it_changes():
     bins = [
         replace(place, id=f"h{at:03}")

@@ -191,7 +191,7 @@ def test_ids_that_occur_twice_are_a_mistake_of_the_caller(bins):
 
 
 def test_a_plan_with_zero_victims_cannot_be_made():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="^a plan to preempt needs a victim$"):
         Preempt("h", (), Objective((), 0, 0, 0), "lowest id", None)
 
 
