@@ -1,5 +1,6 @@
 """Which requests wait for capacity, what changes the queue, and what its deadlines do: on a real database."""
 
+import random
 import time
 from datetime import timedelta
 
@@ -14,8 +15,10 @@ from vmsvc.domain.request import Waits
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.candidates import Policy
+from vmsvc.scheduling.queue_order import positions
 from vmsvc.scheduling.verification import Verified
 from vmsvc.service.scheduling import deadlines
+from vmsvc.service.scheduling.backlog import entry_of
 from vmsvc.service.scheduling.queue import waiting_queue
 from vmsvc.service.scheduling.requests import turns_of
 from vmsvc.service.scheduling.snapshot import Snapshot
@@ -246,6 +249,23 @@ def test_shares_are_what_each_owner_held_within_a_day():
     with reading():
         shares = usage.shares(vms.clock())
     assert shares == {"ann": pytest.approx(2 * 3600 + 3600, abs=5), "bob": pytest.approx(86_400, abs=5)}
+
+
+def test_a_position_is_that_of_the_queues_order():
+    chance = random.Random(7)
+    for number in range(60):
+        owner, name = chance.choice(["ann", "bob", "cid", "dot"]), chance.choice(["a", "B", "_", "ä"])
+        with unit() as work:
+            wanted = columns_of_request(is_preemptible=chance.random() < 0.7, priority=chance.randrange(3))
+            vms.accept(work, f"{name}{number}", wanted, principal=owner, key=None, waits=Waits(60))
+        row = put(read(f"{name}{number}"))
+        if chance.random() < 0.5:
+            past(row, created_at=3600)
+    move(new_vm(), State.BUILDING)
+    with reading():
+        rows = list(Vm.select().where(waiting.is_queued()))
+        for shares in ({}, {"ann": 5.0, "bob": 0.25}, {"ann": 1.0, "bob": 1.0, "cid": 3.0, "elf": 2.0}):
+            assert {row.id: waiting.position(row, shares) for row in rows} == positions(map(entry_of, rows), shares)
 
 
 def test_a_pass_reads_the_first_of_the_queue_in_its_order_and_what_changed():

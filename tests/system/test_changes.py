@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.system.client import until
-from tests.system.test_lineage import USER_DATA, restartable
+from tests.system.test_lineage import USER_DATA, next_of, restartable
 from tests.system.timing import TIMING
 
 
@@ -64,9 +64,10 @@ async def test_metadata_that_the_cloud_did_not_take_follow_later(client, sim):
 async def test_ended_restarts_leave_the_vm_and_nothing_comes_after_it(client, sim, database):
     vm = await restartable(client, user_data=USER_DATA, max_restarts=4)
     shown = (await client.show(vm["origin"])).json
-    assert (shown["on_eviction"], shown["restarts_left"]) == ("restart", 4)
+    assert restarts_of(shown) == restarts_of((await client.listed())[vm["id"]]) == ("restart", 4, 4)
     changed = await client.change(vm["origin"], on_eviction="end")
-    assert (changed.status, changed.json["vm"]["on_eviction"], changed.json["vm"]["restarts_left"]) == (200, "end", 0)
+    assert (changed.status, restarts_of(changed.json["vm"])) == (200, ("end", 4, 0))
+    assert restarts_of((await client.listed())[vm["id"]]) == ("end", 4, 0)
     assert sim.servers()[vm["id"]]["status"] == "ACTIVE"
     assert not database.rows("SELECT id FROM vm WHERE boot ->> 'user_data' IS NOT NULL")
     await client.practise(vm["id"])
@@ -74,6 +75,28 @@ async def test_ended_restarts_leave_the_vm_and_nothing_comes_after_it(client, si
     assert "restart" not in gone["data"]
     assert [row["end_reason"] for row in database.rows("SELECT end_reason FROM lineage")] == ["evicted"]
     assert (await client.change(vm["origin"], on_eviction="end")).status == 404
+
+
+def restarts_of(view: dict) -> tuple:
+    """What the view of a VM says of its restarts."""
+    return view["on_eviction"], view["max_restarts"], view["restarts_left"]
+
+
+@pytest.mark.gen_test(timeout=40)
+async def test_the_list_shows_how_often_a_vm_may_still_be_started_again(client, sim):
+    vm, (plain,) = await restartable(client, max_restarts=2), await client.fill(1)
+    listed = await client.listed()
+    assert (restarts_of(listed[vm["id"]]), restarts_of(listed[plain])) == (("restart", 2, 2), ("end", None, 0))
+    await client.practise(vm["id"])
+    vm = await next_of(client, vm)
+    assert restarts_of(vm) == restarts_of((await client.listed())[vm["id"]]) == ("restart", 2, 1)
+    sim.settings(delete_seconds=2)
+    await client.practise(vm["id"])
+    await client.wait_for_event("evict/evicting", vm["id"])
+    assert (await client.delete(vm["origin"], {"Prefer": "respond-async"})).status == 202
+    leaving = (await client.listed())[vm["id"]]
+    assert (leaving["state"], restarts_of(leaving)) == ("evicting", ("end", 2, 0))
+    await until(lambda: vm["id"] not in sim.servers(), "its end")
 
 
 @pytest.mark.gen_test(timeout=30)

@@ -31,7 +31,6 @@ from vmsvc.domain.lineage import RESTART, Terms
 from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.domain.request import Waits
 from vmsvc.domain.requirements import conditions_of, requirements_of
-from vmsvc.scheduling.queue_order import QueueEntry, positions
 from vmsvc.service import advice, trace, usage
 from vmsvc.service.catalog import Catalog, ResolvedRequest
 from vmsvc.service.events.waiters import Waiters
@@ -298,12 +297,12 @@ class Commands:
         )
         self._wake()
         self._list_cache.invalidate()
-        if is_preemptible is not None and row.cloud_id:
+        if is_preemptible is not None and row["cloud_id"]:
             try:
-                await self._cloud.set_metadata(row.cloud_id, {KIND: KINDS[row.is_preemptible]})
+                await self._cloud.set_metadata(row["cloud_id"], {KIND: KINDS[row["is_preemptible"]]})
             except VmsvcError as error:
-                log.info("vm %s: its kind is not in the metadata yet: %s", row.id, error.message)
-        return {**view(vms.row_of(row)), **await self._runtime.offload(_restarts_view, row)}
+                log.info("vm %s: its kind is not in the metadata yet: %s", row["id"], error.message)
+        return {**view(row), **vm_view.restarts_view(row)}
 
     async def vms(self) -> ListPage:
         """As JSON every server of the project as the cloud has it, and the requests that have no server yet; with the
@@ -313,36 +312,36 @@ class Commands:
 
     async def vm(self, ref: str) -> dict[str, Any]:
         """One server, or one request that has no server (yet). Raises NotFound."""
-        row = await self._runtime.offload(_shown_row, ref, self._server_cache.mark_of(ref))
+        row = await self._runtime.offload(self._shown_row, ref, self._server_cache.mark_of(ref))
         if row is None:
             server = await self._server_without_row(ref)
-            row = await self._runtime.offload(_row, ref, server.vmsvc_id) if server.vmsvc_id else None
+            row = await self._runtime.offload(self._shown_row, ref, server.vmsvc_id) if server.vmsvc_id else None
             if row is None:
                 return vm_view.server_view(server, None)
-        state = State(row.state)
+        state = State(row["state"])
         if state in (State.DELETED, State.EVICTED, State.LOST):
-            raise NotFound(await self._runtime.offload(_end_of, row, ref))
-        restarts = await self._runtime.offload(_restarts_view, row) if row.lineage_id else vm_view.restarts_view(None)
-        server_id = row.cloud_id or (ref if ref not in (row.id, row.lineage_id) else None)
+            raise NotFound(await self._runtime.offload(_end_of, row["id"], state, ref))
+        server_id = row["cloud_id"] or (ref if ref not in (row["id"], row["lineage_id"]) else None)
         if not server_id or state is State.FAILED:
-            position = await self._runtime.offload(self._position, row) if row.queued_why is not None else None
-            return vm_view.request_view(vms.row_of(row), position) | restarts
+            return vm_view.request_view(row, row["position"])
         try:
-            return vm_view.server_view(await self._cloud.server(server_id), vms.row_of(row)) | restarts
+            return vm_view.server_view(await self._cloud.server(server_id), row)
         except NotFound:
             # What becomes of it is not written yet: this try to build it has failed, or it is started again.
-            if state is State.BUILDING or (state is State.EVICTING and row.lineage_id):
-                return vm_view.request_view(vms.row_of(row)) | restarts
+            if state is State.BUILDING or (state is State.EVICTING and row["lineage_id"]):
+                return vm_view.request_view(row)
             raise
 
-    def _position(self, row: Vm) -> int | None:
+    def _shown_row(self, ref: str, mark: str | None) -> dict[str, Any] | None:
+        """The VM that a client means, with its position in the queue, as of one moment: of a lineage that it names by
+        its origin, the newest."""
         with reading():
-            queue = [
-                QueueEntry(vm_id, preemptible, priority, owner, came.timestamp())
-                for vm_id, preemptible, priority, owner, came in waiting.entries()
-            ]
-            shares = self._shares.of({entry.owner for entry in queue}, vms.clock())
-        return positions(queue, shares).get(row.id)
+            row = lineages.newest(ref) or vms.get(ref, mark=mark)
+            if row is None:
+                return None
+            queued = row.queued_why is not None
+            position = waiting.position(row, self._shares.now(vms.clock())) if queued else None
+            return {**vms.shown_row(row), "position": position}
 
     async def _server_without_row(self, server_id: str) -> Server:
         """A server that no row names, from the server cache: unknown ids cost the cloud one read a second, all of
@@ -427,22 +426,11 @@ def _row(ref: str, mark: str | None = None) -> Vm | None:
         return vms.get(ref, mark=mark)
 
 
-def _shown_row(ref: str, mark: str | None) -> Vm | None:
-    """The VM that a client means: of a lineage that it names by its origin, the newest."""
-    with reading():
-        return lineages.newest(ref) or vms.get(ref, mark=mark)
-
-
-def _restarts_view(row: Vm) -> dict[str, Any]:
-    with connected():
-        return vm_view.restarts_view(lineages.of(row.lineage_id) if row.lineage_id else None)
-
-
-def _end_of(row: Vm, ref: str) -> str:
+def _end_of(vm_id: str, state: State, ref: str) -> str:
     """What became of a VM that has ended, in words."""
     with connected():
-        successor = lineages.successor_of(row.id)
-    return f"vm {ref} was {row.state}" + (f"; vm {successor.id} was started after it" if successor else "")
+        successor = lineages.successor_of(vm_id)
+    return f"vm {ref} was {state}" + (f"; vm {successor.id} was started after it" if successor else "")
 
 
 def _history(since: int, limit: int, **wanted: Any) -> tuple[list[dict[str, Any]], int]:
@@ -502,7 +490,7 @@ def _end_lineage(row: Vm) -> Vm | None:
     if not row.lineage_id:
         return None
     lineage = lineages.lock(row.lineage_id)
-    living = lineages.living(lineage.id)
-    if living:
+    living = lineages.living(row.lineage_id)
+    if lineage and living:
         lineages.end(lineage, str(State.DELETED))
     return living

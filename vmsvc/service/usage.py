@@ -20,7 +20,7 @@ _NO_SHARES: Shares = {}  # one object: what is in order by it stays in order
 
 
 class SharesCache:
-    """The shares by which the queue is ordered. One thread at a time."""
+    """The shares by which the queue is ordered. Threads that ask at once may each read them."""
 
     def __init__(self) -> None:
         self._shares: dict[str, float] = {}
@@ -31,6 +31,10 @@ class SharesCache:
         they decide nothing."""
         if len(owners) < 2:
             return _NO_SHARES
+        return self.now(now)
+
+    def now(self, now: datetime) -> Shares:
+        """The same, whoever waits."""
         if time.monotonic() - self._read_at > _SHARES_SECONDS:
             self._shares, self._read_at = usage.shares(now), time.monotonic()
         return self._shares

@@ -4,6 +4,8 @@ The row decides. The metadata of the server follow at once where the cloud takes
 reconciler puts them right, as it does with marks that somebody has changed.
 """
 
+from typing import Any
+
 from vmsvc.domain.errors import Conflict, Forbidden, NotFound
 from vmsvc.domain.lifecycle import BOOTABLE, FINAL, State
 from vmsvc.domain.lineage import END
@@ -15,9 +17,10 @@ from vmsvc.store.models import Lineage, Vm
 
 def change_vm(
     ref: str, mark: str | None, principal: Principal, *, ends_restarts: bool, is_preemptible: bool | None
-) -> Vm:
-    """Make these changes, all or none; returns the row as it is then. `ref` may be any id of a lineage. Raises
-    NotFound, Forbidden for another owner's VM, Conflict for a VM whose kind cannot be changed now."""
+) -> dict[str, Any]:
+    """Make these changes, all or none; returns the row as it is then, with what clients see of its lineage. `ref` may
+    be any id of a lineage. Raises NotFound, Forbidden for another owner's VM, Conflict for a VM whose kind cannot be
+    changed now."""
     with unit() as work:
         if is_preemptible is not None:
             work.lock(Lock.SCHEDULER)  # no plan may count on its old kind
@@ -28,7 +31,7 @@ def change_vm(
             row = _convert(work, row, is_preemptible, principal.name)
         if ends_restarts and lineage:
             row = _end_restarts(row, lineage)
-        return row
+        return vms.shown_row(row)
 
 
 def _locked(ref: str, mark: str | None) -> tuple[Vm, Lineage | None]:
@@ -37,7 +40,7 @@ def _locked(ref: str, mark: str | None) -> tuple[Vm, Lineage | None]:
     if row is None:
         raise NotFound(f"vmsvc made no vm {ref}")
     lineage = lineages.lock(row.lineage_id) if row.lineage_id else None
-    found = lineages.living(lineage.id) if lineage else vms.of_id(row.id, lock=True)
+    found = lineages.living(lineage.id) if lineage else vms.get(row.id, lock=True)
     if found is None or State(found.state) in FINAL:
         raise NotFound(f"vm {ref} was {row.state}")
     return found, lineage

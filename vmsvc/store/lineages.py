@@ -15,6 +15,8 @@ from vmsvc.store.db import Unit
 from vmsvc.store.models import Eviction, Lineage, Reservation, Vm, any_of, seconds_from_now, tuples_of
 
 _FINAL = [str(state) for state in FINAL]
+#: Columns that clients see with the VM that is there.
+_SHOWN = frozenset({"on_eviction", "end_reason"})
 
 
 def begin(work: Unit, origin: str, owner: str, owner_id: str, terms: Terms) -> None:
@@ -34,15 +36,15 @@ def begin(work: Unit, origin: str, owner: str, owner_id: str, terms: Terms) -> N
     ).execute()
 
 
-def lock(lineage_id: str) -> Lineage:
-    """The row, locked to the end of the transaction. Raises Lineage.DoesNotExist."""
-    found: Lineage = Lineage.select().where(Lineage.id == lineage_id).for_update().get()
+def lock(lineage_id: str) -> Lineage | None:
+    """The row, locked to the end of the transaction; None when it was removed with the last of its VMs."""
+    found: Lineage | None = Lineage.select().where(Lineage.id == lineage_id).for_update().first()
     return found
 
 
-def of(lineage_id: str) -> Lineage:
-    """The row. Raises Lineage.DoesNotExist."""
-    found: Lineage = Lineage.get_by_id(lineage_id)
+def of(lineage_id: str) -> Lineage | None:
+    """The row; None when it was removed with the last of its VMs."""
+    found: Lineage | None = Lineage.get_or_none(Lineage.id == lineage_id)
     return found
 
 
@@ -65,12 +67,15 @@ def end(lineage: Lineage, reason: str) -> None:
     """No VM of it is started from now on. `reason`: the first one counts."""
     if lineage.ended_at is None:
         # Not the start of the transaction: it may have begun before the one that made the newest VM, and have waited.
-        Lineage.update(ended_at=fn.clock_timestamp(), end_reason=reason).where(Lineage.id == lineage.id).execute()
+        change(lineage, ended_at=fn.clock_timestamp(), end_reason=reason)
 
 
 def change(lineage: Lineage, **changes: Any) -> None:
     """Change columns of a lineage whose row is locked."""
     Lineage.update(**changes).where(Lineage.id == lineage.id).execute()
+    if not _SHOWN.isdisjoint(changes):
+        # Caches read a VM and its lineage together, when the row of the VM has changed.
+        Vm.update(changed=Vm.changed).where(Vm.lineage_id == lineage.id, Vm.state.not_in(_FINAL)).execute()
 
 
 def living(lineage_id: str) -> Vm | None:

@@ -85,6 +85,14 @@ SELECT id, is_preemptible, priority, principal, principal_id, group_name, quota,
     boot - '{user_data,asked}'::text[], refusal, avoid, rounds, attempt, created_at, updated_at, wait_until,
     patience_until, queued_why
 FROM vm WHERE id = ANY(%(ids)s) AND state = 'pending' AND queued_why IS NOT NULL"""
+#: How many requests of the queue come before this one. Only their number leaves PostgreSQL.
+AHEAD = """
+SELECT count(*) FROM vm
+LEFT JOIN unnest(%(owners)s::text[], %(shares)s::float8[]) AS held (owner, share)
+    ON owner = coalesce(principal_id, principal)
+WHERE state = 'pending' AND queued_why IS NOT NULL
+    AND (is_preemptible, -priority, coalesce(share, 0), created_at, id COLLATE "C")
+        < (%(is_preemptible)s, -%(priority)s, %(share)s, %(came)s::timestamptz, %(id)s COLLATE "C")"""
 #: Seconds until the next moment at which something is due for a request that waits. Each moment has an index.
 NEXT_DEADLINE = """
 SELECT extract(epoch FROM least(

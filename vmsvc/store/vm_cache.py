@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from peewee import JOIN
+
 from vmsvc.domain.lifecycle import FINAL
 from vmsvc.store import queries, vms
-from vmsvc.store.models import Vm, database, tuples_of
+from vmsvc.store.models import Lineage, Vm, database, tuples_of
 
 
 class CachedRow(Protocol):
-    """What the cache needs of a row: a NamedTuple whose fields are columns of a VM, with these among them."""
+    """What the cache needs of a row: a NamedTuple whose fields are columns of a VM, or columns of its lineage that a VM
+    does not have, with these among them."""
 
     @property
     def id(self) -> str:
@@ -61,7 +64,10 @@ class VmCache(Mapping[str, T]):
     def __init__(self, kind: type[T]):
         self._kind: Callable[..., T] = kind
         # There is no type for "any NamedTuple" that would have `_fields`.
-        self._columns = [getattr(Vm, name) for name in getattr(kind, "_fields")]
+        names = getattr(kind, "_fields")
+        self._rows_of = Vm.select(*(getattr(Vm, name, None) or getattr(Lineage, name) for name in names))
+        if any(not hasattr(Vm, name) for name in names):
+            self._rows_of = self._rows_of.join(Lineage, JOIN.LEFT_OUTER, on=Lineage.id == Vm.lineage_id)
         self._rows: dict[str, T] = {}
         self._states: dict[str, dict[str, T]] = {}
         self._mark: tuple[int, datetime] | None = None
@@ -75,7 +81,7 @@ class VmCache(Mapping[str, T]):
             raise RuntimeError("rows are to be read before anything is written")
         whole = self._mark is None or self._mark[1] != mark[1]
         wanted = vms.is_current() if self._mark is None or whole else Vm.changed >= self._mark[0]
-        found = [self._kind(*values) for values in tuples_of(Vm.select(*self._columns).where(wanted))]
+        found = [self._kind(*values) for values in tuples_of(self._rows_of.where(wanted))]
         changed = self._rows.keys() - {row.id for row in found} if whole else set()
         for row_id in changed:
             self._drop(row_id)

@@ -31,6 +31,12 @@ def row_of(vm: Vm) -> dict[str, Any]:
     return row
 
 
+def shown_row(vm: Vm) -> dict[str, Any]:
+    """The row as a plain mapping, with the columns of its lineage that clients see. In the caller's transaction."""
+    lineage = lineages.of(vm.lineage_id) if vm.lineage_id else None
+    return row_of(vm) | {name: getattr(lineage, name, None) for name in ("on_eviction", "max_restarts", "end_reason")}
+
+
 def of_id(vm_id: str, lock: bool = False) -> Vm:
     """By our id, in the caller's transaction; `lock` as in `get`. Raises Vm.DoesNotExist."""
     found = Vm.select().where(Vm.id == vm_id)

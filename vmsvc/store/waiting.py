@@ -1,6 +1,6 @@
 """The requests that wait for capacity: those of which the scheduler has to be told, the queue, and its deadlines."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -95,10 +95,18 @@ def totals() -> tuple[int, int, datetime | None]:
     return count, vcpus, oldest
 
 
-def entries() -> list[tuple[str, bool, int, str, datetime]]:
-    """The requests that wait in the queue: id, whether preemptible, priority, owner's id, when it came."""
-    owner = fn.COALESCE(Vm.principal_id, Vm.principal)
-    return list(tuples_of(Vm.select(Vm.id, Vm.is_preemptible, Vm.priority, owner, Vm.created_at).where(is_queued())))
+def position(vm: Vm, shares: Mapping[str, float]) -> int:
+    """The position of a request in the queue: 1 is next. `scheduling.queue_order.queue_key` has the same order."""
+    values = {
+        "owners": list(shares),
+        "shares": list(shares.values()),
+        "is_preemptible": vm.is_preemptible,
+        "priority": vm.priority,
+        "share": shares.get(vm.principal_id or vm.principal, 0.0),
+        "came": vm.created_at,
+        "id": vm.id,
+    }
+    return 1 + int(database.execute_sql(queries.AHEAD, values).fetchone()[0])
 
 
 # ---------------------------------------------------------------- deadlines

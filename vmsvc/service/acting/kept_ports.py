@@ -86,13 +86,14 @@ class KeptPorts:
 def _port_of(lineage_id: str) -> tuple[bool, str | None]:
     with connected():
         lineage = lineages.of(lineage_id)
-    return lineage.keep_address, lineage.port_id
+    return (lineage.keep_address, lineage.port_id) if lineage else (False, None)
 
 
 def _record_port(lineage_id: str, port_id: str | None) -> str | None:
     """Record the port of a lineage, and return it. One that has ended gets it too: so it is removed."""
     with unit():
-        lineages.change(lineages.lock(lineage_id), port_id=port_id)
+        if lineage := lineages.lock(lineage_id):
+            lineages.change(lineage, port_id=port_id)
         return port_id
 
 

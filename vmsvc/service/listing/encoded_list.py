@@ -19,7 +19,7 @@ from vmsvc.service.server_rows import ServerRows
 
 
 class ListedVm(NamedTuple):
-    """Those columns of a VM that a list shows."""
+    """Those columns of a VM, and of its lineage, that a list shows."""
 
     id: str
     cloud_id: str | None
@@ -48,6 +48,9 @@ class ListedVm(NamedTuple):
     lineage_id: str | None = None
     attempt: int = 0
     restart_of: str | None = None
+    on_eviction: str | None = None  # of its lineage, as the next two; None: it has none
+    max_restarts: int | None = None
+    end_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

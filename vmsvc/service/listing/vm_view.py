@@ -1,4 +1,7 @@
-"""One VM as clients get it: the cloud's server with the fields of its row, or a request that has no server."""
+"""One VM as clients get it: the cloud's server with the fields of its row, or a request that has no server.
+
+A row has the columns of the VM, and those of its lineage that say how it is started again.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +11,6 @@ from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.lineage import END, RESTART
 from vmsvc.service.acting.await_build import build_message
-from vmsvc.store import lineages
-from vmsvc.store.models import Lineage
 
 _FIELDS = (
     "vmsvc_id",
@@ -42,6 +43,7 @@ def server_view(server: Server, row: Mapping[str, Any] | None) -> dict[str, Any]
         "name": row["name"],
         **server.body,
         **{name: ours[name] for name in _FIELDS},
+        **restarts_view(row),
         **{name: ours[name] for name in ("notice", "message") if name in ours},
     }
 
@@ -54,13 +56,15 @@ def request_view(row: Mapping[str, Any], position: int | None = None) -> dict[st
     body["links"] = [{"rel": "self", "href": f"/api/v1/vm/{row['id']}"}]
     if row["outcome"] and not row["outcome"]["ok"]:
         body["error"], body["message"] = row["outcome"]["error"], row["outcome"]["message"]
-    return {**body, "position": position}
+    return {**body, **restarts_view(row), "position": position}
 
 
-def restarts_view(lineage: Lineage | None) -> dict[str, Any]:
-    """How a VM of this lineage is started again; None: it has none."""
-    restarts = lineage is not None and lineages.restarts_vms(lineage)
+def restarts_view(row: Mapping[str, Any]) -> dict[str, Any]:
+    """How a VM is started again. `row`: with the columns of its lineage, None or absent for a VM that has none."""
+    restarts = row.get("on_eviction") == RESTART and row.get("end_reason") is None
+    most = row.get("max_restarts")
     return {
         "on_eviction": RESTART if restarts else END,
-        "restarts_left": max(0, lineage.max_restarts - lineage.restarts) if lineage and restarts else 0,
+        "max_restarts": most,
+        "restarts_left": max(0, most - row["attempt"]) if restarts and most is not None else 0,
     }

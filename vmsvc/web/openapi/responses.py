@@ -194,10 +194,14 @@ class VmView(OpenObject):
     )
     on_eviction = fields.String(
         validate=validate.OneOf((END, RESTART)),
-        metadata={"description": "of one VM, not in lists: what follows its eviction"},
+        metadata={"description": "what follows its eviction; not in events"},
+    )
+    max_restarts = fields.Integer(
+        allow_none=True,
+        metadata={"description": "how often its lineage may be started again; null: it has none; not in events"},
     )
     restarts_left = fields.Integer(
-        metadata={"description": "of one VM, not in lists: how often it may still be started again"}
+        metadata={"description": "how often it may still be started again: 0 once that has ended; not in events"}
     )
     message = fields.String(
         metadata={"description": "of a VM that is built: since when; of a request that failed: why"}
