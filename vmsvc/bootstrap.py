@@ -190,7 +190,7 @@ class Service:
         self.runtime.supervise("feed", feed.run)
         self.runtime.supervise("retention", self._retention.run)
         self.runtime.supervise("webhooks", self._dispatcher.run)
-        self.runtime.supervise("deadlines", Deadlines(self.runtime, self._listener.wake).run)
+        self.runtime.supervise("deadlines", Deadlines(self.runtime, self._listener.wake, self._timing).run)
         self.runtime.supervise("cloud", lambda: self._with_cloud(deployment), "not connected yet")
         self._listen()
 

@@ -11,16 +11,19 @@ from vmsvc.cloud.cache.server_cache import Watch
 from vmsvc.cloud.port import Quota
 from vmsvc.domain.errors import TooManyRequests
 from vmsvc.domain.lifecycle import State
+from vmsvc.domain.lineage import Terms
 from vmsvc.domain.request import Waits
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.queue_order import positions
+from vmsvc.scheduling.restarts import RestartGuard, SteadyCapacity
 from vmsvc.scheduling.verification import Verified
-from vmsvc.service.scheduling import deadlines
+from vmsvc.service.scheduling import deadlines, requests
 from vmsvc.service.scheduling.backlog import entry_of
 from vmsvc.service.scheduling.queue import waiting_queue
 from vmsvc.service.scheduling.requests import turns_of
+from vmsvc.service.scheduling.scheduler import _more_wait
 from vmsvc.service.scheduling.snapshot import Snapshot
 from vmsvc.service.scheduling.world_cache import WorldCache
 from vmsvc.store import ledger, usage, vms, waiting
@@ -132,6 +135,12 @@ def past(row, **seconds):
     return change(row, **{name: now - timedelta(seconds=ago) for name, ago in seconds.items()})
 
 
+def clock_now():
+    """The database's clock."""
+    with reading():
+        return vms.clock()
+
+
 def last_event(store, row):
     """The newest event of a VM: its state and its data."""
     (event,) = store.rows("SELECT state, data FROM event WHERE vm_id = %s ORDER BY seq DESC LIMIT 1", row.id)
@@ -200,10 +209,130 @@ def test_a_preemptible_request_falls_back_in_time_to_be_planned_for(store):
     deadlines._meet_deadlines()  # pylint: disable=protected-access
     row = read(row.id)
     assert (row.state, row.is_preemptible, row.queued_why, row.fallback_at) == (State.PENDING, False, None, None)
-    assert row.fell_back_at and row.wait_until > row.fell_back_at
+    assert row.fell_back_at and row.updated_at == row.fell_back_at > row.wait_until
     state, data = last_event(store, row)
     assert state == "fell_back" and not data["vm"]["is_preemptible"]
     assert waiting_queue().ids == {row.id}
+
+
+def met(row):
+    """The row after its deadlines were met."""
+    deadlines._meet_deadlines()  # pylint: disable=protected-access
+    return read(row.id)
+
+
+@pytest.mark.parametrize("kind", ["fallback", "patience"])
+@pytest.mark.parametrize("end", ["queued", "late"])
+def test_a_request_that_was_given_back_when_its_wait_ended_gets_its_decision_first(store, kind, end):
+    """However slow the cloud is; but not for ever, and not once the scheduler has found no capacity for it."""
+    if kind == "fallback":
+        row = met(past(put(asked(60, 60, is_preemptible=True)), created_at=60, fallback_at=0, wait_until=0))
+    else:
+        row = met(past(put(asked(0, None, 60)), created_at=60, patience_until=0, wait_until=0))
+    for seconds in (0, 5, 29):
+        row = met(past(row, updated_at=seconds))
+        assert (row.state, row.queued_why, row.is_preemptible) == (State.PENDING, None, False)
+        with reading():
+            assert waiting.seconds_to_next_deadline() is None
+        assert not requests.request_of(row, clock_now(), None).may_wait
+    row = met(put(row) if end == "queued" else past(row, updated_at=31))
+    assert row.state == State.FAILED and last_event(store, row)[1]["reason"] == "deadline"
+
+
+def test_at_its_deadline_a_request_says_what_the_cloud_has_refused_it_for_last(store):
+    row = past(move(asked(60), State.BUILDING, State.PENDING), created_at=60, wait_until=0)
+    said = {"error": "cloud_error", "message": "the build failed: no route", "at": row.updated_at.isoformat()}
+    row = met(change(row, refusal=said))
+    assert (row.state, row.outcome["error"]) == (State.FAILED, "cloud_error")
+    assert row.outcome["message"].endswith("within 60 s; the cloud said last: the build failed: no route")
+    state, data = last_event(store, row)
+    assert (state, data["reason"], data["message"]) == ("failed", "deadline", row.outcome["message"])
+
+
+# ---------------------------------------------------------------- successors
+
+
+def successor(owner="ann", within=60, *, placed=None, ended=None, **columns):
+    """The first successor of a lineage, which was placed or ended so many seconds ago."""
+    with unit() as work:
+        name = f"lineage-{Vm.select().count()}"
+        vms.accept(
+            work,
+            name,
+            columns_of_request(is_preemptible=True),
+            principal=owner,
+            key=None,
+            terms=Terms(restart_within_seconds=within),
+        )
+    move(read(name), State.BUILDING, State.ACTIVE, State.NOTICED, State.EVICTING, State.EVICTED)
+    with unit() as work:
+        wanted = {"principal": owner, "principal_id": owner, "lineage_id": name, "restart_of": name, "attempt": 1}
+        wait = {"wait_until": work.now + timedelta(seconds=within)}
+        row = vms.write_request(
+            work, f"{name}+1", {**columns_of_request(is_preemptible=True), **wanted, **wait, **columns}
+        )
+    if placed is not None:
+        row = past(move(row, State.BUILDING), placed_at=placed)
+    if ended is not None:
+        row = past(move(row, State.FAILED), ended_at=ended)
+    return row
+
+
+def test_two_replicas_start_ten_of_an_owner_within_a_minute_together_whatever_became_of_them():
+    """Each replica reads from the database whom another one has started."""
+    for number in range(12):
+        successor(placed=5 * number + 1, ended=number if number % 2 else None)
+    successor(placed=61)
+    successor("bob", placed=1)
+    waits = put(successor())
+    for steady in (SteadyCapacity(), SteadyCapacity()):
+        with reading():
+            guard = requests.guard_of([requests.Turn(waits, (True, 0, 0.0, 0.0, ""), None)], steady, Timing())
+        assert guard.lately == {"ann": 12, "bob": 1}
+
+
+def test_a_successor_that_the_storm_guard_has_kept_back_waits_on_for_its_turn():
+    for number in range(10):
+        successor(placed=30 + number)
+    row = met(past(put(successor()), created_at=60, wait_until=0))
+    assert row.state == State.PENDING
+    # In 21 s the one that was started first is a minute old; then there is time for capacity that stays free.
+    assert timedelta(seconds=35) < row.wait_until - clock_now() < timedelta(seconds=36.1)
+    other = met(past(put(successor("bob")), created_at=60, wait_until=0))
+    assert other.state == State.FAILED, "nobody of its owner was started"
+    for one in placed_ones():
+        change(one, placed_at=one.placed_at - timedelta(seconds=60))
+    row = met(past(row, wait_until=0))
+    assert (row.state, row.outcome["error"]) == (State.FAILED, "no_capacity")
+
+
+def test_the_storm_guard_prolongs_a_wait_by_an_hour_at_most():
+    for _ in range(10):
+        successor(placed=30)
+    row = past(put(successor(within=600)), created_at=600 + 3500, wait_until=0)
+    assert met(row).state == State.PENDING
+    assert met(past(row, created_at=600 + 3600, wait_until=0)).state == State.FAILED
+
+
+def placed_ones():
+    """The VMs whose servers were ordered."""
+    with reading():
+        return list(Vm.select().where(Vm.placed_at.is_null(False)))
+
+
+def test_a_standard_successor_in_its_pause_does_not_keep_others_from_being_planned_together():
+    snapshot, cache = Snapshot(0.0, Quota({}, Resources()), Watch(), Verified()), WorldCache(Policy(), Timing())
+    paused = past(successor(is_preemptible=False), updated_at=20, not_before=-20)
+    asked()
+    ids = waiting_queue().ids
+    assert paused.id not in ids
+    for over in (False, True):
+        if over:
+            past(paused, not_before=1)
+        with unit() as work, cache.at(snapshot, work.now, True) as view:
+            turns = requests.turns_of(view, ids, float("inf"), work.now)
+            known = requests.knowledge_of(turns, view, snapshot, work.now, Timing(), 100, RestartGuard())
+            assert (known.settling == 0, _more_wait(view, ids, work.now)) == (over, over)
 
 
 def test_a_request_whose_wait_ended_long_ago_does_not_fall_back_any_more():

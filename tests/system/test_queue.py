@@ -73,6 +73,17 @@ async def test_a_preemptible_request_falls_back_and_evicts_one_vm_for_itself(cli
     ]
 
 
+@pytest.mark.gen_test(timeout=40)
+async def test_a_fallback_at_the_end_of_the_wait_gets_its_plan_however_slow_the_cloud_is(client, sim):
+    await client.fill(4)
+    asked = asyncio.ensure_future(client.create(True, wait_seconds=2, fallback_after_seconds=2))
+    await queued(client, 1)
+    sim.fault(action="delay", seconds=2.5, service="placement")
+    answer = await asked
+    sim.clear_faults()
+    assert answer.status == 201 and len(answer.json["evicted"]) == 1, answer.json
+
+
 @pytest.mark.gen_test(timeout=30)
 async def test_a_request_that_fell_back_evicts_nobody_of_its_own_group(client):
     mine = await client.fill(4, group="web", max_unavailable=4)

@@ -17,6 +17,8 @@ MAX_RESTARTS, RESTART_WITHIN_SECONDS = 5, 86400  # the defaults
 SHORT_LIFE_SECONDS = 600
 #: The pause before the second restart in a row after short lives; each further one takes twice as long, up to an hour.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 3600.0
+#: A pause takes at most this share of the time that a successor has, so that it can get capacity after it.
+LONGEST_SHARE = 0.5
 #: Each pause is so much shorter or longer, so that VMs that were evicted together do not come back together.
 SPREAD = 0.2
 #: The evictions that `fallback_after_evictions` counts are those of so many hours.
@@ -65,7 +67,8 @@ def after_eviction(
         )
     short_lives = short_lives + 1 if life_seconds < SHORT_LIFE_SECONDS else 0
     falls_back = terms.fallback_after_evictions is not None and evictions_lately >= terms.fallback_after_evictions
-    return Restart(restarts + 1, pause_seconds(vm_id, short_lives), short_lives, falls_back)
+    pause = min(pause_seconds(vm_id, short_lives), terms.restart_within_seconds * LONGEST_SHARE)
+    return Restart(restarts + 1, pause, short_lives, falls_back)
 
 
 def pause_seconds(vm_id: str, short_lives: int) -> float:

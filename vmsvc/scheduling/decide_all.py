@@ -4,7 +4,7 @@
 decide again) or `Commit` (apply these changes in one transaction).
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -164,7 +164,7 @@ def _decide_first(
         return [(rest.pop(0), known)]
     if tally.overtaken and not request.invalid:
         return [(first := rest.pop(0), tally.overtaken.decide(request, first.turn, world))]
-    return decide_next(rest, world, settling)
+    return decide_next(rest, world, settling, tally.overtaken.is_before)
 
 
 def _facts_of(request: Request) -> Hashable:
@@ -235,10 +235,13 @@ def or_queued(
 
 
 def decide_next(
-    waiting: list[WaitingRequest], world: IndexedWorld, settling: float
+    waiting: list[WaitingRequest],
+    world: IndexedWorld,
+    settling: float,
+    keeps_place: Callable[[WaitingRequest, WaitingRequest], bool] = lambda one, other: False,
 ) -> Iterable[tuple[WaitingRequest, Decision]]:
     """Take the first requests off the list, with a decision for each: one request, or as many equal ones as need
-    victims."""
+    victims. `keeps_place(one, other)`: the other request, which comes after this one, must not be decided before it."""
     first = waiting.pop(0)
     request = first.request
     if request.invalid:
@@ -247,15 +250,7 @@ def decide_next(
     decision = review(request, reserved, world) if reserved else decide(request, world)
     if settling or request.patient or not needs_victims(decision):
         return [(first, decision)]
-    peers = (
-        []
-        if reserved
-        else [
-            one
-            for one in waiting
-            if shape_of(one.request) == shape_of(request) and one.request.id not in world.reservations
-        ]
-    )
+    peers = [] if reserved else _peers(request, waiting, world, keeps_place)
     together = decide_batch([request, *(peer.request for peer in peers)], decision.kind, world) if peers else None
     if not together:
         return [(first, decision)]
@@ -263,6 +258,28 @@ def decide_next(
     ids = {one.request.id for one in taken}
     waiting[:] = [one for one in waiting if one.request.id not in ids]
     return list(zip(taken, together))
+
+
+def _peers(
+    request: Request,
+    waiting: Sequence[WaitingRequest],
+    world: World,
+    keeps_place: Callable[[WaitingRequest, WaitingRequest], bool],
+) -> list[WaitingRequest]:
+    """The requests that are planned together with this one: equal ones without a reservation, up to the first that
+    would come before one which must not be overtaken any more."""
+    shape, peers = shape_of(request), []
+    passed: dict[Hashable, WaitingRequest] = {}  # requests of other shapes, one of each
+    for one in waiting:
+        if one.request.id in world.reservations:
+            continue
+        if shape_of(one.request) != shape:
+            passed.setdefault((one.shape, one.overdue), one)
+        elif any(keeps_place(other, one) for other in passed.values()):
+            break
+        else:
+            peers.append(one)
+    return peers
 
 
 def with_precedents(one: WaitingRequest, history: History) -> WaitingRequest:

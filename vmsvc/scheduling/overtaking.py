@@ -17,6 +17,7 @@ from vmsvc.scheduling.free_capacity import free_on_hosts, free_quota
 from vmsvc.scheduling.host_groups import evidence_of, held_now
 from vmsvc.scheduling.host_index import IndexedWorld
 from vmsvc.scheduling.queue_order import QueueKey
+from vmsvc.scheduling.verification import WaitingRequest
 from vmsvc.scheduling.world import World
 
 #: Why a request waits though the quota would do for it.
@@ -47,6 +48,11 @@ class Overtaken:
             return
         if overdue or self._overdue(shape, None):
             self._requests.append((request, shape, overdue))
+
+    def is_before(self, one: WaitingRequest, other: WaitingRequest) -> bool:
+        """True when this request, or one of its shape that comes before the other request, may not be overtaken by the
+        other one any more."""
+        return one.overdue or (one.shape is not None and self._overdue(one.shape, other.turn) > 0)
 
     def decide(self, request: Request, turn: QueueKey, world: IndexedWorld) -> Decision:
         """As `decide.decide`, for a request that does not get what is kept together."""

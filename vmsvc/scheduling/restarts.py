@@ -19,6 +19,8 @@ from vmsvc.scheduling.world import World
 #: A kind of request that nobody has looked at for so many seconds may have lacked capacity meanwhile.
 _GAP_SECONDS = 5.0
 _MOST_COUNTED = 256
+#: The time in which only so many VMs of an owner are started again.
+RESTART_SPAN_SECONDS = 60.0
 
 #: Where a VM would be: a host; None in tenant mode, where the cloud chooses it.
 Location = str | None

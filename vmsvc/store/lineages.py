@@ -5,9 +5,10 @@ the moment of a restart comes before the restart, and there is none, or after it
 """
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
-from peewee import SQL, fn
+from peewee import fn
 
 from vmsvc.domain.lifecycle import BOOTABLE, FINAL, State
 from vmsvc.domain.lineage import FALLBACK_HOURS, RESTART, Terms
@@ -117,14 +118,19 @@ def waiting_preemptors(vm_ids: Collection[str]) -> dict[str, tuple[str, str]]:
     return {vm_id: tuple((bin_name or " ").split(" ", 1)) for vm_id, bin_name in tuples_of(query)}
 
 
-def restarted_within(seconds: float) -> dict[str, int]:
-    """By owner's id, how many VMs that have not ended were started again within so many seconds."""
+def restarted_within(seconds: float) -> dict[str, list[datetime]]:
+    """By owner's id, when VMs were started again within so many seconds, newest first: by all replicas, and whatever
+    became of them since."""
+    since = seconds_from_now(-seconds)
     rows = (
-        Vm.select(fn.COALESCE(Vm.principal_id, Vm.principal), fn.COUNT(Vm.id))
-        .where(Vm.state.not_in(_FINAL), Vm.attempt > 0, Vm.placed_at > seconds_from_now(-seconds))
-        .group_by(SQL("1"))
+        Vm.select(fn.COALESCE(Vm.principal_id, Vm.principal), Vm.placed_at)
+        .where(Vm.state.not_in(_FINAL) | (Vm.ended_at > since), Vm.attempt > 0, Vm.placed_at > since)
+        .order_by(Vm.placed_at.desc())
     )
-    return dict(tuples_of(rows))
+    found: dict[str, list[datetime]] = {}
+    for owner, placed_at in tuples_of(rows):
+        found.setdefault(owner, []).append(placed_at)
+    return found
 
 
 # ---------------------------------------------------------------- ports that keep an address

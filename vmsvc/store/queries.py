@@ -93,10 +93,15 @@ LEFT JOIN unnest(%(owners)s::text[], %(shares)s::float8[]) AS held (owner, share
 WHERE state = 'pending' AND queued_why IS NOT NULL
     AND (is_preemptible, -priority, coalesce(share, 0), created_at, id COLLATE "C")
         < (%(is_preemptible)s, -%(priority)s, %(share)s, %(came)s::timestamptz, %(id)s COLLATE "C")"""
+#: The condition for a request about which the scheduler has to decide anew, because it fell back or its patience is
+#: over, and has not decided yet. (`updated_at` is that moment, the one of its creation, or that of the last refusal.)
+GIVEN_BACK = """(queued_why IS NULL AND updated_at > created_at
+    AND coalesce((refusal ->> 'at')::timestamptz < updated_at, true)
+    AND updated_at > clock_timestamp() - interval '30 seconds')"""
 #: Seconds until the next moment at which something is due for a request that waits. Each moment has an index.
-NEXT_DEADLINE = """
+NEXT_DEADLINE = f"""
 SELECT extract(epoch FROM least(
-    (SELECT wait_until FROM vm WHERE state = 'pending' AND wait_until IS NOT NULL AND NOT EXISTS (
+    (SELECT wait_until FROM vm WHERE state = 'pending' AND wait_until IS NOT NULL AND NOT {GIVEN_BACK} AND NOT EXISTS (
          SELECT FROM reservation WHERE vm_id = vm.id AND released_at IS NULL) ORDER BY wait_until LIMIT 1),
     (SELECT min(fallback_at) FROM vm WHERE state = 'pending' AND fallback_at IS NOT NULL),
     (SELECT min(patience_until) FROM vm WHERE state = 'pending' AND patience_until IS NOT NULL),

@@ -55,6 +55,7 @@ class VmRow(NamedTuple):
     evict_at: datetime | None = None
     principal_id: str | None = None
     queued_why: str | None = None
+    not_before: datetime | None = None
 
 
 class VmCache(Mapping[str, T]):

@@ -120,11 +120,12 @@ def seconds_to_next_deadline() -> float | None:
 
 
 def expired(now: datetime, limit: int) -> list[Vm]:
-    """Requests whose time to wait is over, and for which no capacity is being freed; longest over first."""
+    """Requests whose time to wait is over, for which no capacity is being freed, and about which the scheduler does not
+    have to decide first; longest over first."""
     reserved = Reservation.select().where(Reservation.vm_id == Vm.id, Reservation.released_at.is_null())
     return list(
         Vm.select()
-        .where(Vm.state == State.PENDING, Vm.wait_until <= now, ~fn.EXISTS(reserved))
+        .where(Vm.state == State.PENDING, Vm.wait_until <= now, ~fn.EXISTS(reserved), SQL(f"NOT {queries.GIVEN_BACK}"))
         .order_by(Vm.wait_until)
         .limit(limit)
     )

@@ -51,6 +51,14 @@ def test_vms_that_live_for_a_second_are_restarted_six_times_at_most_in_a_quarter
         assert 4 <= restarts <= 6
 
 
+@pytest.mark.parametrize("seconds", [60, 100, 3600, 86_400])
+def test_a_pause_leaves_half_of_the_time_for_capacity(seconds):
+    terms = Terms(restart_within_seconds=seconds)
+    for short_lives in range(40):
+        found = follow(IDS[short_lives], terms, short_lives=short_lives, life_seconds=1.0)
+        assert found.pause == min(pause_seconds(IDS[short_lives], short_lives + 1), seconds / 2)
+
+
 def test_a_life_of_ten_minutes_ends_the_row_of_short_ones():
     assert follow(IDS[0], short_lives=5, life_seconds=599.9).short_lives == 6
     found = follow(IDS[0], short_lives=5, life_seconds=600.0)

@@ -196,6 +196,25 @@ def test_one_that_does_not_fit_is_overtaken_for_an_hour_and_no_longer():
     assert isinstance(found["small"], Refuse) and KEPT in found["small"].message
 
 
+@pytest.mark.parametrize("queued", [True, False])
+def test_equal_requests_that_are_planned_together_do_not_come_before_one_that_is_overdue(queued):
+    """A plan for both small ones takes two of the four that can be evicted; the large one between them needs three."""
+    there = [vm(name) for name in "abcd"]
+    first = waits(entry("first", preemptible=False, priority=1))
+    last = waits(entry("last", preemptible=False))
+    for age, chosen in ((HOUR + 1, {"first", "large"}), (HOUR - 1, {"first", "last"})):
+        large = waits(entry("large", preemptible=False, age=age), 3, queued=queued)
+        if not queued:
+            large = replace(large, shape=None, overdue=age > HOUR)
+        _, found = decided([first, large, last], operator(*there), verified=verdict())
+        assert {name for name, decision in found.items() if isinstance(decision, Evict)} == chosen
+
+
+def verdict():
+    """All that can be verified was, and Nova takes the requests."""
+    return replace(SEEN, verdicts={"a key": Verdict()})
+
+
 def test_what_is_kept_for_one_that_was_overtaken_goes_to_those_before_it():
     world = two_hosts(vm("a", 2), vm("b", 4, host="sim-2"))
     before = waits(entry("before", priority=1))

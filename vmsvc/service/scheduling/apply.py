@@ -261,12 +261,13 @@ def _simulated(vm: Vm) -> dict[str, bool]:
     return {"simulated": bool((vm.notice or {}).get("simulated"))}
 
 
-def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False) -> None:
-    """End a request as FAILED; where it lacked capacity to the end of its time to wait, the event's reason is DEADLINE.
-    Its reservation is released, and its evictions are on record as wasted. A refusal that shows that evictions do not
-    help such requests costs the next one no VM: vmsvc remembers it, unless it is `foreseen`, for then a rehearsal shows
-    it before any notice."""
-    late = row.wait_until is not None and row.wait_until <= work.now and Refuse(error, message).lacks_capacity
+def fail(work: Unit, row: Vm, error: str, message: str, foreseen: bool = False, *, at_deadline: bool = False) -> None:
+    """End a request as FAILED. The event's reason is DEADLINE where its time to wait is over (`at_deadline`), or where
+    that is over and it lacked capacity. Its reservation is released, and its evictions are on record as wasted. A
+    refusal that shows that evictions do not help such requests costs the next one no VM: vmsvc remembers it, unless it
+    is `foreseen`, for then a rehearsal shows it before any notice."""
+    over = row.wait_until is not None and row.wait_until <= work.now
+    late = at_deadline or (over and Refuse(error, message).lacks_capacity)
     data = {"error": error, "message": message} if late else {"error": error}
     failed = vms.move(work, row, State.FAILED, reason=DEADLINE if late else message, data=data)
     if failed is None:

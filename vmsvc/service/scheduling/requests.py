@@ -14,7 +14,7 @@ from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.decide_all import Commit, Knowledge, with_precedents
 from vmsvc.scheduling.overtaking import Overtaken
 from vmsvc.scheduling.queue_order import OVERTAKEN_SECONDS, Offer, QueueEntry, QueueKey, queue_key
-from vmsvc.scheduling.restarts import RestartGuard, SteadyCapacity
+from vmsvc.scheduling.restarts import RESTART_SPAN_SECONDS, RestartGuard, SteadyCapacity
 from vmsvc.scheduling.verification import Networks, Verified, WaitingRequest
 from vmsvc.scheduling.world import HOST
 from vmsvc.service.scheduling.backlog import Refused, entry_of, owner_of, place_of, refused
@@ -28,7 +28,6 @@ from vmsvc.store.waiting import QueuedRow, refused_requests
 
 #: Evictions wait for further requests at most so many seconds after the oldest came.
 _SETTLE_LIMIT = 1.0
-_MINUTE = 60.0
 
 #: (flavor id, image id) -> the hosts that refused such VMs lately, and what the cloud said.
 Cooling = Mapping[tuple[str, str], Mapping[str, str]]
@@ -141,7 +140,7 @@ def guard_of(turns: Sequence[Turn], steady: SteadyCapacity, timing: Timing) -> R
     before = lineages.waiting_preemptors(successors)
     return RestartGuard(
         steady,
-        lineages.restarted_within(_MINUTE),
+        {owner: len(moments) for owner, moments in lineages.restarted_within(RESTART_SPAN_SECONDS).items()},
         frozenset(row_id for row_id, (kind, _) in before.items() if kind != HOST),
         timing.steady_capacity,
         timing.restarts_a_minute,
@@ -167,7 +166,7 @@ def knowledge_of(
         [
             row
             for row in map(view.rows.__getitem__, view.backlog.undecided)
-            if not row.is_preemptible and row.id not in view.world.reservations
+            if not row.is_preemptible and row.id not in view.world.reservations and not is_paused(row, now)
         ],
         timing.settle,
     )
@@ -187,6 +186,11 @@ def knowledge_of(
         view.backlog.overdue_at(now, view.backlog.shares(now, {owner_of(row) for row in rows})),
         guard,
     )
+
+
+def is_paused(row: VmRow, now: datetime) -> bool:
+    """True for a successor during the pause before its start: no pass decides about it."""
+    return row.not_before is not None and row.not_before > now
 
 
 def settling_seconds(now: datetime, rows: Sequence[VmRow], settle: float) -> float:

@@ -38,6 +38,7 @@ from vmsvc.service.scheduling.queue import Queue, waiting_queue
 from vmsvc.service.scheduling.requests import (
     before_in_queue,
     guard_of,
+    is_paused,
     knowledge_of,
     networks_of,
     rows_of,
@@ -201,7 +202,7 @@ class Scheduler:
             guard = guard_of(turns, self._steady, self._timing)
             knowledge = knowledge_of(turns, view, snapshot, work.now, self._timing, self.max_waiting, guard)
             plan = decide_all(waiting_requests(turns, view, knowledge), view.world, knowledge)
-            if isinstance(plan, Settle) and _more_wait(view, ids):
+            if isinstance(plan, Settle) and _more_wait(view, ids, work.now):
                 return Commit((), False, plan.seconds), {}  # the next pass plans for them too
             if not isinstance(plan, Commit):
                 return plan, {}
@@ -307,9 +308,10 @@ class Scheduler:
         return {"mode": self._cloud.mode, **await self._read(frozenset(named), of)}
 
 
-def _more_wait(view: View, ids: frozenset[str]) -> bool:
+def _more_wait(view: View, ids: frozenset[str], now: datetime) -> bool:
     """True when requests that a plan can be for have come, or come back refused, since this pass read the queue."""
-    return any(not view.rows[row_id].is_preemptible for row_id in view.backlog.undecided - ids)
+    more = map(view.rows.__getitem__, view.backlog.undecided - ids)
+    return any(not row.is_preemptible and not is_paused(row, now) for row in more)
 
 
 def _settled(snapshot: Snapshot, seconds: float) -> Snapshot:
