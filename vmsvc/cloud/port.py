@@ -222,11 +222,12 @@ class BootSpec:
 @dataclass(frozen=True, slots=True)
 class KeptPort:
     """A port that vmsvc made to keep the address of a lineage. `origin`: the id of the lineage, as the port says;
-    `device_id`: the server that uses it, if one does."""
+    `device_id`: the server that uses it, if one does; `network_id`: where its address is."""
 
     id: str
     origin: str
     device_id: str | None
+    network_id: str
 
 
 class Cloud(Protocol):
@@ -347,7 +348,10 @@ class Cloud(Protocol):
         """Delete a port; one that is gone counts as done."""
 
     async def kept_ports(self, name: str) -> tuple[KeptPort, ...]:
-        """The ports with this name."""
+        """The project's ports with this name."""
+
+    async def kept_port(self, port_id: str) -> KeptPort | None:
+        """The port of the project with this id; None when there is none."""
 
     async def close(self) -> None:
         """Give back sockets and threads."""

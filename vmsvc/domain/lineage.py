@@ -54,6 +54,16 @@ class RestartsUsedUp:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class UserDataLost:
+    """The VM was to be started again, and its user data are not there any more."""
+
+    attempt: int
+    message: str = (
+        "an older release of vmsvc, which ran beside this one, has removed its user data: it is not started again"
+    )
+
+
 def after_eviction(
     vm_id: str, terms: Terms, *, restarts: int, short_lives: int, life_seconds: float, evictions_lately: int
 ) -> Restart | RestartsUsedUp:

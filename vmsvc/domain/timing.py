@@ -58,6 +58,7 @@ class Timing:
     reconciler_round: float = 5.0
     reconciler_round_noticed: float = 1.0  # while a VM is noticed: a guest that powers itself off is released early
     restore_marks: float = 60.0  # from one try to put the marks of a server back to the next
+    search_lineages: float = 10.0  # between searches for lineages that an older release has left open
     search_ports: float = 60.0  # between searches for ports that no lineage has
     lifetimes_round: float = 2.0
     restart_loop: tuple[float, ...] = (0.2, 1.0, 3.0, 10.0)  # before a loop that failed is started again

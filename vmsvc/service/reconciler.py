@@ -22,6 +22,7 @@ from vmsvc.domain.timing import Timing
 from vmsvc.service.acting.create_server import marks
 from vmsvc.service.acting.kept_ports import KeptPorts
 from vmsvc.service.acting.notice import metadata_differs
+from vmsvc.service.acting.restart import complete_lineages
 from vmsvc.service.evictions.record import acknowledge
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.rehearsals import is_left_over
@@ -44,6 +45,7 @@ class Reconciler:
         self._server_cache = server_cache
         self._deployment = deployment
         self._kept_ports = KeptPorts(runtime, cloud, timing, deployment)
+        self._lineages_at = 0.0  # when lineages are searched next
         self._suspects: set[str] = set()
         self._round = 0
         self._checked_in: dict[str, int] = {}  # missing server -> the round in which it was last asked for
@@ -70,6 +72,9 @@ class Reconciler:
             await self._restore_notices(servers, rows)
             await self._delete_left_overs(servers)
             await self._kept_ports.clean_up()
+            if time.monotonic() >= self._lineages_at:
+                self._lineages_at = time.monotonic() + self._timing.search_lineages
+                await self._runtime.offload(complete_lineages)
             self._runtime.mark_ready("reconciler")
 
     async def _find_lost(self, servers: Mapping[str, Server], rows: list[Vm]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from peewee import fn
+from peewee import ModelDelete, fn
 
 from vmsvc.domain.lifecycle import BOOTABLE, FINAL, State
 from vmsvc.domain.lineage import FALLBACK_HOURS, RESTART, Terms
@@ -91,6 +91,19 @@ def newest(origin: str) -> Vm | None:
     return found
 
 
+def without_vm(limit: int) -> list[str]:
+    """Open lineages none of whose VMs is there."""
+    there = Vm.select().where(Vm.lineage_id == Lineage.id, Vm.state.not_in(_FINAL))
+    found = Lineage.select(Lineage.id).where(Lineage.ended_at.is_null(), ~fn.EXISTS(there)).limit(limit)
+    return [lineage_id for (lineage_id,) in tuples_of(found)]
+
+
+def remove_empty(lineage_id: str) -> None:
+    """Remove a lineage, whose row is locked, if it has neither a VM nor a port: retention has removed its VMs."""
+    vm = Vm.select().where(Vm.lineage_id == lineage_id)
+    ModelDelete(Lineage).where(Lineage.id == lineage_id, Lineage.port_id.is_null(), ~fn.EXISTS(vm)).execute()
+
+
 def successor_of(vm_id: str) -> Vm | None:
     """The VM that was started after this one; None when there is none."""
     found: Vm | None = Vm.select().where(Vm.restart_of == vm_id).first()
@@ -136,10 +149,10 @@ def restarted_within(seconds: float) -> dict[str, list[datetime]]:
 # ---------------------------------------------------------------- ports that keep an address
 
 
-def forget_port(vm_id: str, port_id: str) -> None:
-    """The lineage of this VM has this port no more."""
-    lineage_id = Vm.select(Vm.lineage_id).where(Vm.id == vm_id)
-    Lineage.update(port_id=None).where(Lineage.id.in_(lineage_id), Lineage.port_id == port_id).execute()
+def servers_of(lineage_id: str) -> frozenset[str]:
+    """The servers that VMs of it have, or have had."""
+    named = Vm.lineage_id == lineage_id, Vm.cloud_id.is_null(False)
+    return frozenset(server_id for (server_id,) in tuples_of(Vm.select(Vm.cloud_id).where(*named)))
 
 
 def removable_ports() -> list[tuple[str, str]]:

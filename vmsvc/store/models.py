@@ -390,6 +390,7 @@ Vm.add_index(
 )
 Vm.add_index(Vm.principal_id, where=(Vm.state == "pending") & Vm.queued_why.is_null(False), name="vm_queued")
 Lineage.add_index(Lineage.owner_id, where=Lineage.ended_at.is_null(), name="lineage_open")
+Lineage.add_index(Lineage.id, where=Lineage.keep_address, name="lineage_keeps_address")
 # Each attempt of a lineage is made once, and one of its VMs is there at a time.
 Vm.add_index(Vm.lineage_id, Vm.attempt, unique=True, name="vm_attempt")
 Vm.add_index(

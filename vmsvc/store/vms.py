@@ -166,6 +166,8 @@ def accept(
     if terms is not None:
         lineages.begin(work, vm_id, principal, identity, terms)
         columns["lineage_id"] = vm_id
+        # A release that knows nothing of lineages removes the user data when the VM is active.
+        columns["boot"] = {**request["boot"], "with_user_data": bool(request["boot"].get("user_data"))}
     write_request(work, vm_id, columns)
     return vm_id
 

@@ -4,7 +4,9 @@ A port that a server is created with is only unplugged when Nova deletes the ser
 port that Nova made goes with the server.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from vmsvc.cloud.openstack import parse
 from vmsvc.cloud.openstack.calls import Caller
@@ -15,6 +17,8 @@ from vmsvc.domain.errors import NotFound
 
 class PortCalls(Caller):
     """The calls on ports. Every one raises CloudUnavailable and CloudError, a write OutcomeUnknown too."""
+
+    project_id: str
 
     async def create_port(self, network_id: str, name: str, origin: str) -> str:
         """POST /ports, once. Returns the port's id."""
@@ -32,13 +36,28 @@ class PortCalls(Caller):
             pass
 
     async def kept_ports(self, name: str) -> tuple[KeptPort, ...]:
-        """The ports with this name."""
+        """The project's ports with this name. (An admin sees those of all projects, and their users give any names.)"""
         found, _ = await self._calls.list(
-            CloudRequest("kept_ports", "network", "GET", "/ports", {"name": name}),
+            CloudRequest("kept_ports", "network", "GET", "/ports", {"name": name, "project_id": self.project_id}),
             "ports",
-            lambda raw: KeptPort(raw["id"], raw.get("description") or "", raw.get("device_id") or None),
+            _kept_port,
         )
         return found
+
+    async def kept_port(self, port_id: str) -> KeptPort | None:
+        """GET one of the project's; None for 404."""
+        try:
+            owner, port = await self._calls.send(
+                CloudRequest("kept_port", "network", "GET", f"/ports/{port_id}"),
+                partial(parse.whole, "a port", lambda body: (body["port"].get("project_id"), _kept_port(body["port"]))),
+            )
+        except NotFound:
+            return None
+        return port if owner == self.project_id else None
+
+
+def _kept_port(raw: Mapping[str, Any]) -> KeptPort:
+    return KeptPort(raw["id"], raw.get("description") or "", raw.get("device_id") or None, raw["network_id"])
 
 
 def _status(answer: Answer) -> int:

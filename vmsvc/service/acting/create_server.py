@@ -25,7 +25,7 @@ from vmsvc.domain.lifecycle import State
 from vmsvc.domain.timing import Timing
 from vmsvc.service import trace
 from vmsvc.service.acting.await_build import BuildWaiter, overdue_message
-from vmsvc.service.acting.kept_ports import forget_port, keep_port
+from vmsvc.service.acting.kept_ports import keep_port
 from vmsvc.service.acting.polling import MinimumDuration
 from vmsvc.service.acting.remove_server import RemoveServer
 from vmsvc.service.runtime import Runtime
@@ -39,6 +39,8 @@ from vmsvc.store.models import Vm
 #: How often a create is tried, over some four minutes, while each answer is one that the cloud did not write. Then the
 #: request fails: a proxy that rejects it (because of its name, say) will never let it through.
 _GARBLED_ATTEMPTS = 12
+#: How often a create is tried, within a minute, while the port that keeps its address is taken or refused.
+_PORT_ATTEMPTS = 5
 _VICTIMS_SECONDS = 5.0  # an answer waits at most so long for the last victim to be on record as gone ...
 _VICTIMS_POLL_SECONDS = 0.05  # ... and reads the record this often
 
@@ -86,7 +88,7 @@ class CreateServer:
         retries = iter(self._timing.create_retries if row.rounds else ())
         while row.state == State.BUILDING:
             try:
-                server = await self._wait_for_build(await self._ensure_server(row, claim.attempt > 1), row)
+                server = await self._wait_for_build(await self._ensure_server(row, claim.attempt), row)
                 if row.rounds:
                     await self._wait_for_victims(row.id)
                 await self._runtime.offload(_record_active, row.id, server)
@@ -125,28 +127,29 @@ class CreateServer:
         while await self._runtime.offload(_has_leaving_victims, vm_id) and loop.time() < deadline:
             await asyncio.sleep(_VICTIMS_POLL_SECONDS)
 
-    async def _ensure_server(self, row: Vm, retry: bool) -> str:
+    async def _ensure_server(self, row: Vm, attempt: int) -> str:
         """The id of the request's server: of the one that is there, or of a new one. A server may exist though the row
-        names none: after an earlier try (`retry`), or because the database was restored from a backup."""
+        names none: after an earlier `attempt`, or because the database was restored from a backup."""
         if row.cloud_id:
             return row.cloud_id
-        server_id = await self._find_server(row.id) if retry or self._server_cache.shows_mark(row.id) else None
+        searched = attempt > 1 or self._server_cache.shows_mark(row.id)
+        server_id = await self._find_server(row.id) if searched else None
         if server_id is None:
-            server_id = await self._send_create(row)
+            server_id = await self._send_create(row, attempt)
         return await self._runtime.offload(_record_server, row.id, server_id)
 
-    async def _send_create(self, row: Vm) -> str:
+    async def _send_create(self, row: Vm, attempt: int) -> str:
         port_id = None
         try:
-            port_id = await keep_port(self._runtime, self._cloud, self._deployment, row)
+            port_id = await keep_port(self._runtime, self._cloud, self._deployment, row, attempt <= _PORT_ATTEMPTS)
             return await self._cloud.create_server(replace(self._spec(row), port_id=port_id))
         except (InvalidRequest, Conflict) as error:
             if isinstance(error, InvalidRequest) and error.field == "host":  # it has gone since
                 raise CreateRefused("no_capacity", error.message) from error
-            if port_id is None or port_id not in error.message:
+            if port_id is None or port_id not in error.message or attempt > _PORT_ATTEMPTS:
                 raise
-            await self._runtime.offload(forget_port, row.id, port_id)
-            raise CloudUnavailable(f"the port that keeps its address cannot be used: {error.message}") from error
+            # The next try sees what has become of the port.
+            raise CloudUnavailable(f"the port that keeps its address cannot be used now: {error.message}") from error
         except QuotaExceeded as error:
             raise CreateRefused("quota_exceeded", error.message) from error
         except OutcomeUnknown:
