@@ -6,7 +6,18 @@ import psycopg2
 from psycopg2.extras import RealDictCursor
 
 _START = datetime(2030, 1, 1, tzinfo=UTC)
-_TABLES = ("intent", "reservation", "eviction", "idempotency", "event", "cooldown", "request_class", "evidence", "vm")
+_TABLES = (
+    "intent",
+    "reservation",
+    "eviction",
+    "idempotency",
+    "event",
+    "cooldown",
+    "request_class",
+    "evidence",
+    "vm",
+    "lineage",
+)
 _SETUP = """
 CREATE SCHEMA model;
 CREATE TABLE model.clock (at timestamptz);

@@ -16,6 +16,7 @@ from vmsvc.service.acting.notice import NoticeWriter
 from vmsvc.service.acting.remove_server import RemoveServer
 from vmsvc.service.acting.worker import Worker
 from vmsvc.service.reconciler import Reconciler
+from vmsvc.service.scheduling.deadlines import Deadlines
 from vmsvc.service.scheduling.rehearsals import Rehearsals
 from vmsvc.service.scheduling.scheduler import Scheduler
 from vmsvc.service.scheduling.snapshot import Snapshots
@@ -55,6 +56,7 @@ class Replica:
         max_victims: int,
         after: Callable[[str], None],
         policy: Policy | None = None,
+        keeps_deadlines: bool = False,
     ):
         self.name = name
         self._steps = steps
@@ -95,6 +97,8 @@ class Replica:
             "leases": self._worker.renew,
             "reconciler": reconciler.run,
         }
+        if keeps_deadlines:
+            loops["deadlines"] = Deadlines(runtime, self.wake, Timing()).run
         context = copy_context()
         context.run(OWNER.set, name)
         self._tasks = [
