@@ -73,10 +73,11 @@ test_openstack: $(VENV)/.tests  ## the conformance and system tests against a re
 bench_openstack: $(VENV)/.tests  ## vmsvc beside the same done by hand, on a real OpenStack on loopback (some 5 minutes)
 	$(BIN)/python -m tests.bench.bench_bed
 
-test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults, random work judged from outside, a soak, webhooks and clients under kills, all random examples (SOAK_MINUTES=30, STORM_FAULTS=10000, INTEGRITY_SECONDS=540, WEBHOOK_EVENTS=10000, FOLLOW_KILLS=20)
+test_chaos: $(VENV)/.tests  ## the crash matrix, 10,000 faults, random work judged from outside, a soak, webhooks and clients under kills, lineages by the hundred, all random examples (SOAK_MINUTES=30, STORM_FAULTS=10000, INTEGRITY_SECONDS=540, WEBHOOK_EVENTS=10000, FOLLOW_KILLS=20, LINEAGES=100, DELETES=1000)
 	$(BIN)/python -m tests.chaos
 	$(BIN)/python -m tests.chaos.webhooks
 	$(BIN)/python -m tests.chaos.following
+	$(BIN)/python -m tests.chaos.lineages
 	@# ALL_EXAMPLES= (empty) leaves these out.
 	$(if $(ALL_EXAMPLES),ALL_EXAMPLES=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(RANDOM_TESTS))
 

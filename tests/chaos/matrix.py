@@ -37,7 +37,7 @@ VARIANTS = {
 }
 #: Reads are repeated for as long as something is awaited: only the first ones are points of their own.
 READS = 2
-_WRITES = ("create_server", "stop", "delete", "set_metadata", "unset_metadata")
+_WRITES = ("create_server", "stop", "delete", "set_metadata", "unset_metadata", "create_port", "delete_port")
 
 
 @dataclass(frozen=True)
@@ -240,6 +240,8 @@ ALL = [
     ("change of mind", "tenant"),
     ("queue", "operator"),
     ("queue", "tenant"),
+    ("lineage", "operator"),
+    ("lineage", "tenant"),
 ]
 
 

@@ -153,6 +153,38 @@ async def queue(clients: Clients, sim: Sim) -> int:
     return 4
 
 
+async def lineage(clients: Clients, sim: Sim) -> int:
+    """A VM that keeps its address is evicted and started again. Its owner makes it standard and preemptible again, ends
+    its restarts, and deletes it."""
+    kept = {"on_eviction": "restart", "keep_address": True, "user_data": "cmVzdG9yZQ=="}
+    first = await clients.created("batch", True, "m1.large", **kept)
+    origin, made = first.json["vm"]["origin"], sim.made_with(first.id)
+    port = sim.kept_ports()[origin]
+    assert port["server"] == first.id
+    await _practise(clients, first.id, False)
+    vm = await _successor(clients, origin)
+    assert sim.kept_ports() == {origin: {**port, "server": vm["id"]}} and list(sim.servers()) == [vm["id"]]
+    assert sim.made_with(vm["id"]) == made
+    for change in ({"is_preemptible": False}, {"is_preemptible": True}, {"on_eviction": "end"}):
+        changed = await clients.ask("PATCH", f"/vm/{origin}", change)
+        assert changed.status == 200 and changed.json["vm"]["vmsvc_id"] == vm["vmsvc_id"], changed.json
+    assert (await clients.steps(vm["vmsvc_id"])).count("create/converted") == 2
+    assert (changed.json["vm"]["is_preemptible"], changed.json["vm"]["restarts_left"]) == (True, 0)
+    await clients.delete(origin)
+    assert not sim.servers()
+    return 2
+
+
+async def _successor(clients: Clients, origin: str) -> dict:
+    """The second VM of a lineage, once it runs."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            shown = await clients.ask("GET", f"/vm/{origin}")
+            if shown.status == 200 and shown.json["restarts"] == 1 and shown.json["state"] == "active":
+                return shown.json
+            await asyncio.sleep(0.1)
+
+
 def name_in(answer: Answer) -> str:
     """The id by which the answer calls the VM."""
     return answer.headers["Location"].rpartition("/")[2]
@@ -164,4 +196,5 @@ SCENARIOS: dict[str, Callable] = {
     "failure": failure,
     "change of mind": change_of_mind,
     "queue": queue,
+    "lineage": lineage,
 }

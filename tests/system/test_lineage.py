@@ -247,11 +247,12 @@ async def test_a_successor_waits_out_its_pause(client, database):
     await next_of(client, vm)
 
 
-@pytest.mark.parametrize("hosts", [4])
+@pytest.mark.parametrize("hosts", [8])
 @pytest.mark.gen_test(timeout=60)
 async def test_a_delete_at_any_moment_is_the_end_of_it(client, sim, database):
-    """Each lineage is deleted at another moment of its eviction and its restart, from the notice on."""
-    lines = await asyncio.gather(*(restartable(client, user_data=USER_DATA) for _ in range(16)))
+    """Each lineage is deleted at another moment of its eviction and its restart, from the notice on. `python -m
+    tests.chaos.lineages` does it at a thousand."""
+    lines = await asyncio.gather(*(restartable(client, user_data=USER_DATA) for _ in range(30)))
 
     async def delete_after(vm: dict, seconds: float) -> None:
         assert (await client.practise(vm["id"])).status == 202
@@ -260,7 +261,7 @@ async def test_a_delete_at_any_moment_is_the_end_of_it(client, sim, database):
         answer = await client.delete(ref)
         assert answer.status == 200, answer.json
 
-    await asyncio.gather(*(delete_after(vm, 0.12 * number) for number, vm in enumerate(lines)))
+    await asyncio.gather(*(delete_after(vm, 0.07 * number) for number, vm in enumerate(lines)))
     await until(lambda: not sim.servers(), "an empty cloud", pause=0.05)
     await asyncio.sleep(1.5)  # the guard would have started any of them by now
     assert not sim.servers()

@@ -16,6 +16,7 @@ TIMING = Timing(
     reconciler_round=0.3,
     reconciler_round_noticed=0.3,
     steady_capacity=0.4,
+    search_lineages=0.5,
     search_ports=0.5,
     restart_loop=(0.1, 0.2, 0.5),
 )

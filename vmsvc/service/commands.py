@@ -448,7 +448,7 @@ def _request_deletion(
             row = vms.get(ref, mark=mark)
             if row is None:
                 return None
-            row = _end_lineage(row) or row
+            row = _end_lineage(row) or (lineages.newest(row.lineage_id) if row.lineage_id else None) or row
             state = State(row.state)
             if state in FINAL:
                 raise NotFound(
