@@ -1,8 +1,8 @@
-"""Lineages by the hundred: `python -m tests.chaos.lineages`; LINEAGES (100), DELETES (1000), CHAOS_SEED (1).
+"""Lineages by the hundred: `python -m tests.chaos.lineages`; LINEAGES (100), DELETES (1000), LATER (60), CHAOS_SEED.
 
 Two replicas on a simulated cloud. Restartable VMs are all evicted by as many standard ones, and come back once each,
 with their user data, when those are deleted. Then lineages are deleted at random moments of an eviction and a restart,
-while replicas are killed: a minute later no server is left, and none has come.
+while replicas are killed: LATER seconds after the last DELETE no server is left, and none has come.
 """
 
 import asyncio
@@ -27,7 +27,6 @@ PATIENCE = 600.0
 ABREAST = 10  # calls of clients at a time
 BATCH = 50  # lineages that are deleted in one batch
 LONGEST = 6.0  # seconds after its notice began in which a lineage is deleted
-LATER = 60.0  # seconds after the last DELETE in which no server may come
 #: Restarts of one owner are not counted here: all that were evicted come back at once.
 MANY = replace(TIMING, restarts_a_minute=100_000, lease=2.0)
 
@@ -102,14 +101,15 @@ class Lineages:
             await until(lambda: not sim.servers(), "an empty cloud", 60, 0.2)
             await kill
         made = len(sim.calls(method="POST", path="/servers$"))
-        await asyncio.sleep(LATER)
+        later = setting("LATER", 60)
+        await asyncio.sleep(later)
         assert not sim.servers() and made == len(sim.calls(method="POST", path="/servers$")), "one came after its end"
         states = database.rows("SELECT state, count(*) FROM vm WHERE name LIKE 'deleted-%%' GROUP BY 1 ORDER BY 1")
         assert not database.rows("SELECT id FROM lineage WHERE ended_at IS NULL OR end_reason <> 'deleted'")
         restarted = database.rows("SELECT count(*) FROM vm WHERE name LIKE 'deleted-%%' AND attempt > 0")[0]["count"]
         return (
             f"{count} lineages were deleted at random moments, {restarted} of them during or after their restart, in "
-            f"{time.monotonic() - began:.0f} s, with {self.kills} kills: no server is left {LATER:.0f} s later; "
+            f"{time.monotonic() - began:.0f} s, with {self.kills} kills: no server is left {later:.0f} s later; "
             "VMs: " + ", ".join(f"{row['count']} {row['state']}" for row in states)
         )
 

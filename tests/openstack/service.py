@@ -63,6 +63,11 @@ class Service:
         finally:
             self.process.send_signal(signal.SIGCONT)
 
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait(timeout=60)
+
     def stop(self) -> None:
         """SIGTERM, and an orderly end."""
         self.process.send_signal(signal.SIGTERM)
