@@ -4,10 +4,11 @@
 decide again) or `Commit` (apply these changes in one transaction).
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
+from typing import Protocol
 
 from vmsvc.domain.evidence import Refusal
 from vmsvc.domain.request import FutileEviction, History, Precedents, Request, too_many_waiting
@@ -99,6 +100,12 @@ class Settle:
 Plan = Commit | Verify | Settle
 
 
+class KeepsPlace(Protocol):
+    """Whether a request must be decided before another one, which comes after it, or before any."""
+
+    def __call__(self, one: WaitingRequest, other: WaitingRequest | None = None) -> bool: ...
+
+
 @dataclass(slots=True)
 class _Tally:
     """What has been decided so far."""
@@ -164,7 +171,7 @@ def _decide_first(
         return [(rest.pop(0), known)]
     if tally.overtaken and not request.invalid:
         return [(first := rest.pop(0), tally.overtaken.decide(request, first.turn, world))]
-    return decide_next(rest, world, settling, tally.overtaken.is_before)
+    return decide_next(rest, world, settling, tally.overtaken.keeps_place)
 
 
 def _facts_of(request: Request) -> Hashable:
@@ -238,10 +245,10 @@ def decide_next(
     waiting: list[WaitingRequest],
     world: IndexedWorld,
     settling: float,
-    keeps_place: Callable[[WaitingRequest, WaitingRequest], bool] = lambda one, other: False,
+    keeps_place: KeepsPlace = lambda one, other=None: False,
 ) -> Iterable[tuple[WaitingRequest, Decision]]:
     """Take the first requests off the list, with a decision for each: one request, or as many equal ones as need
-    victims. `keeps_place(one, other)`: the other request, which comes after this one, must not be decided before it."""
+    victims. `keeps_place`: as `Overtaken.keeps_place`."""
     first = waiting.pop(0)
     request = first.request
     if request.invalid:
@@ -264,18 +271,21 @@ def _peers(
     request: Request,
     waiting: Sequence[WaitingRequest],
     world: World,
-    keeps_place: Callable[[WaitingRequest, WaitingRequest], bool],
+    keeps_place: KeepsPlace,
 ) -> list[WaitingRequest]:
     """The requests that are planned together with this one: equal ones without a reservation, up to the first that
     would come before one which must not be overtaken any more."""
     shape, peers = shape_of(request), []
-    passed: dict[Hashable, WaitingRequest] = {}  # requests of other shapes, one of each
+    passed: list[WaitingRequest] = []  # of other shapes, one of each that must not be overtaken
+    seen: set[Hashable] = set()
     for one in waiting:
         if one.request.id in world.reservations:
             continue
         if shape_of(one.request) != shape:
-            passed.setdefault((one.shape, one.overdue), one)
-        elif any(keeps_place(other, one) for other in passed.values()):
+            if (one.shape, one.overdue) not in seen and keeps_place(one):
+                passed.append(one)
+            seen.add((one.shape, one.overdue))
+        elif any(keeps_place(other, one) for other in passed):
             break
         else:
             peers.append(one)

@@ -49,10 +49,11 @@ class Overtaken:
         if overdue or self._overdue(shape, None):
             self._requests.append((request, shape, overdue))
 
-    def is_before(self, one: WaitingRequest, other: WaitingRequest) -> bool:
-        """True when this request, or one of its shape that comes before the other request, may not be overtaken by the
-        other one any more."""
-        return one.overdue or (one.shape is not None and self._overdue(one.shape, other.turn) > 0)
+    def keeps_place(self, one: WaitingRequest, other: WaitingRequest | None = None) -> bool:
+        """True when this request, or one of its shape that comes before the other request (None: any of its shape), may
+        not be overtaken any more."""
+        turn = other.turn if other else None
+        return one.overdue or (one.shape is not None and self._overdue(one.shape, turn) > 0)
 
     def decide(self, request: Request, turn: QueueKey, world: IndexedWorld) -> Decision:
         """As `decide.decide`, for a request that does not get what is kept together."""
