@@ -90,12 +90,11 @@ class Replica:
         }
         self._worker = Worker(runtime, work, self._wakeups[1], Timing())
         self._worker.owner = name
-        reconciler = Reconciler(runtime, cloud, server_cache, Timing(), DEPLOYMENT)
         loops = {
             "scheduler": self.scheduler.run,
             "actuator": self._worker.run,
             "leases": self._worker.renew,
-            "reconciler": reconciler.run,
+            "reconciler": Reconciler(runtime, cloud, server_cache, Timing(), DEPLOYMENT).run,
         }
         if keeps_deadlines:
             loops["deadlines"] = Deadlines(runtime, self.wake, Timing()).run
