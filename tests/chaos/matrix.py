@@ -93,7 +93,8 @@ class CaseRunner:
         replicas: list[Replica] = []
         self._died_at = 0.0
         try:
-            tally.servers += await self._play(case, folder, database, replicas)
+            made = await self._play(case, folder, database, replicas)  # other lanes count meanwhile
+            tally.servers += made
         except Exception as error:  # pylint: disable=broad-exception-caught; each run is judged by itself
             log = "\n".join(
                 line for replica in replicas for line in replica.text().splitlines() if "access: GET" not in line
