@@ -4,7 +4,8 @@ import json
 
 from vmsvc.domain.errors import HistoryGone, InvalidRequest, NotFound
 from vmsvc.domain.principal import ANYBODY, Principal
-from vmsvc.service.commands import CreateVm, Outcome
+from vmsvc.service.commands import Outcome
+from vmsvc.service.create_vm import CreateVm
 from vmsvc.service.listing.encoded_list import ListPage, page_of
 from vmsvc.web.api.webhooks import WEBHOOK
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.api.standin import CLOUD_1, CLOUD_2, CLOUD_8, CLOUD_9, OWN_1
 from vmsvc.domain.errors import NotFound
-from vmsvc.service.commands import CreateVm
+from vmsvc.service.create_vm import CreateVm
 
 VMS = "/api/v1/vm"
 

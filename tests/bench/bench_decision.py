@@ -97,7 +97,7 @@ class Installation:
 
     def decided(self, look: Callable[[World, object], None] = lambda world, decision: None) -> object:
         """A decision for one request as a pass makes it; `look` sees the world that it was made upon."""
-        snapshot = SimpleNamespace(quota=QUOTA, watch=Watch())
+        snapshot = SimpleNamespace(quota=QUOTA, watch=Watch(), server_groups={})
         request = Request("wanted", False, Resources({"instances": 1}), self.need)
         with unit() as work:
             work.lock(Lock.SCHEDULER)

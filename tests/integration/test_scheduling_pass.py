@@ -127,4 +127,4 @@ def test_a_refusal_of_a_request_without_conditions_is_remembered_by_its_size():
 def test_the_networks_of_vms_are_read_by_their_ids():
     here, nowhere = new_vm(boot=BOOT), new_vm()
     with reading():
-        assert vms.networks_by_vm([here.id, nowhere.id, "nobody"]) == {here.id: "net"}
+        assert vms.networks_by_vm([here.id, nowhere.id, "nobody"]) == {here.id: {"net": 1}}

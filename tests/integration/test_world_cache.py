@@ -18,7 +18,7 @@ from vmsvc.service.scheduling.world_cache import WorldCache
 from vmsvc.store import ledger, vms
 from vmsvc.store.db import unit
 
-SNAPSHOT = SimpleNamespace(quota=Quota({}, Resources()), watch=Watch())
+SNAPSHOT = SimpleNamespace(quota=Quota({}, Resources()), watch=Watch(), server_groups={})
 
 
 @pytest.fixture(name="cache")

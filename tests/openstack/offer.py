@@ -58,6 +58,29 @@ class Offer:
             assert owner("POST", "/ports", {"port": {"network_id": network}}, service="network").status == 201
         return network
 
+    def port(self, owner: Api, network: str, **values: object) -> dict:
+        """A port that a user makes."""
+        reply = owner("POST", "/ports", {"port": {"network_id": network, **values}}, service="network")
+        assert reply.status == 201, reply
+        self._made.append(("network", f"/ports/{reply.body['port']['id']}"))
+        return reply.body["port"]
+
+    def security_group(self, owner: Api, name: str) -> str:
+        """A security group's id."""
+        reply = owner("POST", "/security-groups", {"security_group": {"name": name}}, service="network")
+        assert reply.status == 201, reply
+        group = reply.body["security_group"]["id"]
+        self._made.append(("network", f"/security-groups/{group}"))
+        return group
+
+    def server_group(self, owner: Api, name: str, policy: str, **rules: int) -> str:
+        """A server group's id."""
+        wanted = {"name": name, "policy": policy, **({"rules": rules} if rules else {})}
+        reply = owner("POST", "/os-server-groups", {"server_group": wanted})
+        assert reply.status == 200, reply
+        self._made.append(("compute", f"/os-server-groups/{reply.body['server_group']['id']}"))
+        return reply.body["server_group"]["id"]
+
     def flavor(self, name: str, disk: int) -> str:
         """A flavor's name."""
         reply = self._admin(
@@ -70,7 +93,7 @@ class Offer:
     def clear(self) -> None:
         """Delete all that was made, with the ports on it."""
         for service, path in reversed(self._made):
-            if service == "network":
+            if path.startswith("/networks/"):
                 network = path.rpartition("/")[2]
                 for port in self._admin("GET", f"/ports?network_id={network}", service=service).body["ports"]:
                     self._admin("DELETE", f"/ports/{port['id']}", service=service)

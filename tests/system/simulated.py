@@ -23,7 +23,47 @@ def password_of(clouds: Path | str, user: str) -> str:
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGgkcMXQ0RFJ2qz8bJnrL2vTQ6dLtUuQnVv3mEJ7WvFv vmsvc"
 
 
-class Sim:
+class Belongings:
+    """What a user of the cloud has besides images and networks: ports, groups, servers made without vmsvc."""
+
+    def _as(self, project: str, method: str, path: str, body: object = None):
+        raise NotImplementedError
+
+    def port(self, network: str, project: str = "demo", **values: object) -> str:
+        """A port that a user made; its id."""
+        wanted = {"port": {"network_id": network, **values}}
+        return self._as(project, "POST", "/network/v2.0/ports", wanted)["port"]["id"]
+
+    def port_of(self, port_id: str) -> dict | None:
+        """A port as Neutron shows it; None when it is gone."""
+        ports = self._as("admin", "GET", "/network/v2.0/ports")["ports"]
+        return next((port for port in ports if port["id"] == port_id), None)
+
+    def server_group(self, name: str, policy: str, project: str = "demo", **rules: int) -> str:
+        """A server group; its id."""
+        wanted = {"server_group": {"name": name, "policy": policy, **({"rules": rules} if rules else {})}}
+        return self._as(project, "POST", "/compute/v2.1/os-server-groups", wanted)["server_group"]["id"]
+
+    def drop_server_group(self, group_id: str, project: str = "demo") -> None:
+        """The server group is gone."""
+        self._as(project, "DELETE", f"/compute/v2.1/os-server-groups/{group_id}")
+
+    def security_group(self, name: str, project: str = "demo") -> str:
+        """A security group; its id."""
+        wanted = {"security_group": {"name": name}}
+        return self._as(project, "POST", "/network/v2.0/security-groups", wanted)["security_group"]["id"]
+
+    def direct(self, project: str, body: dict, hints: dict | None = None) -> str:
+        """A server that the project makes without vmsvc; its id."""
+        wanted = {"server": body, **({"os:scheduler_hints": hints} if hints else {})}
+        return self._as(project, "POST", "/compute/v2.1/servers", wanted)["server"]["id"]
+
+    def shown(self, server_id: str, project: str = "demo") -> dict:
+        """A server as Nova shows it to its project."""
+        return self._as(project, "GET", f"/compute/v2.1/servers/{server_id}")["server"]
+
+
+class Sim(Belongings):
     """Calls to a running simulated cloud: /sim for steering, and the admin's own view of the services."""
 
     def __init__(self, running: RunningSimulator):

@@ -23,6 +23,7 @@ from tests.unit.shown import (
     request_row,
     row_of,
     row_of_request,
+    server_groups,
     shown_host,
     shown_quota,
     shown_server,
@@ -323,7 +324,8 @@ class Episode:
         """As service.acting.create_server writes it down."""
         self.outcomes[row.id].refusals.append(slug)
         if slug == "no_capacity" and self.cloud.mode == "tenant":
-            self._unread[row.id] = self.stood.refused(self.referee, self.wanted[row.id], after_round=row.rounds > 0)
+            if not self.wanted[row.id].server_group:  # its policy may be the cause
+                self._unread[row.id] = self.stood.refused(self.referee, self.wanted[row.id], after_round=row.rounds > 0)
         by_host = False
         if row.host and slug != "quota_exceeded":
             row.avoid = [*row.avoid, row.host]
@@ -380,6 +382,7 @@ class Episode:
             shown_quota(self.referee),
             promises,
             operator=self.cloud.mode == "operator",
+            server_groups=server_groups(self.referee),
         )
 
     def _read_refusals(self, waiting: list[Request]) -> None:

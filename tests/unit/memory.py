@@ -75,6 +75,7 @@ class Memory:
             if (other.refusal or {}).get("error") == "no_capacity"
             and other.state in ("pending", "failed")
             and not other.boot["conditions"]
+            and "server_group" not in other.boot.get("options", {})
             and room.covers(Resources(other.room))
         ]
         return replace(known, accepted=False, being_tried=tried, refused_at=max(refused, default=None))

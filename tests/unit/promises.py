@@ -265,6 +265,11 @@ class Promises:
                     self._there[wanted.name] = {one.name for one in episode.referee.on(host) if one.ours}
                 self._is_the_best_of_its_kind(episode, wanted, plan, host)
                 _require(
+                    episode.referee.allows(host, wanted, promised),
+                    "nobody goes where the server group forbids the host",
+                    f"{plan.victims} go on {plan.bin} for {wanted}",
+                )
+                _require(
                     wanted.zone in (None, zone),
                     "nobody goes unless it then fits",
                     f"{plan.victims} go on {plan.bin} in zone {zone} for {wanted}",
@@ -301,7 +306,9 @@ class Promises:
         zoned = [
             some
             for at, some in self._sets(referee, may_go)
-            if wanted.zone in (None, referee.hosts[at].zone) and _covers(some, at, wanted)
+            if wanted.zone in (None, referee.hosts[at].zone)
+            and referee.allows(at, wanted)
+            and _covers(some, at, wanted)
         ]
         _require(
             not zoned or referee.over_quota(wanted) != "",
@@ -433,7 +440,8 @@ def _require(held: bool, promise: str, what: str) -> None:
 
 def _special(wanted: Wanted) -> bool:
     """True when it asks for more of its host than room and a zone."""
-    return bool(wanted.flavor.required or wanted.flavor.forbidden or wanted.image.required or wanted.image.arch)
+    asks = wanted.flavor.required or wanted.flavor.forbidden or wanted.image.required or wanted.image.arch
+    return bool(asks or wanted.server_group)
 
 
 def _readable(wanted: Wanted) -> Wanted:

@@ -27,7 +27,28 @@ def random_cloud(rng: random.Random, mode: str) -> Cloud:
         max_victims=rng.choice((20, 20, 20, 20, 1, 2, 3)),
         seed=rng.randrange(1000),
     )
+    cloud = _with_server_group(rng, cloud) if rng.random() < 0.15 else cloud
     return cloud if mode == "operator" else _with_evidence(rng, cloud)
+
+
+def _with_server_group(rng: random.Random, cloud: Cloud) -> Cloud:
+    """The same with a server group, of which the requests for standard VMs and others that stay may be members."""
+
+    def joined(one, share: float):
+        stays = (
+            isinstance(one, Wanted)
+            and not one.preemptible
+            or (isinstance(one, Server) and one.kind in ("standard", "outsider") and not one.leaving)
+        )
+        return replace(one, server_group="together") if stays and rng.random() < share else one
+
+    policy = rng.choice(("anti-affinity", "anti-affinity", "affinity", "soft-anti-affinity"))
+    return replace(
+        cloud,
+        servers=tuple(joined(one, 0.6) for one in cloud.servers),
+        wanted=tuple(joined(one, 0.8) for one in cloud.wanted),
+        groups=(("together", policy, rng.choice((1, 1, 1, 2))),),
+    )
 
 
 def _with_evidence(rng: random.Random, cloud: Cloud) -> Cloud:
@@ -48,8 +69,12 @@ def crowded_cloud(rng: random.Random, mode: str) -> Cloud:
     """The same with several requests, each different, that wait together."""
     cloud = random_cloud(rng, mode)
     zones = tuple({host.zone for host in cloud.hosts})
+    group = "together" if cloud.groups else None
     wanted = tuple(
-        replace(_request(rng, f"wanted-{number}", zones), late=0) for number in range(1, rng.choice((2, 3, 3, 4)) + 1)
+        replace(_request(rng, f"wanted-{number}", zones), late=0, preemptible=False, server_group=group)
+        if group and rng.random() < 0.5
+        else replace(_request(rng, f"wanted-{number}", zones), late=0)
+        for number in range(1, rng.choice((2, 3, 3, 4)) + 1)
     )
     return replace(cloud, wanted=wanted)
 

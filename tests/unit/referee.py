@@ -68,7 +68,8 @@ class Server(Literal):
     """A server. `kind`: preemptible or standard (made by the service), outsider (of the same project), hidden (of
     another project). `items`: how much metadata its owner has written. `mute`: the cloud refuses to write more, and
     nothing shows that. `stubborn`: it is locked as soon as it is noticed. `young`: it has not run for as long as it
-    was promised. `leaving`: its owner deletes it. `group`: of which one may go at a time. In BUILD it is built yet."""
+    was promised. `leaving`: its owner deletes it. `group`: of which one may go at a time; `server_group`: of Nova. In
+    BUILD it is built yet."""
 
     name: str
     flavor: Flavor
@@ -84,6 +85,7 @@ class Server(Literal):
     young: bool = False
     leaving: bool = False
     group: str | None = None
+    server_group: str | None = None
 
     @property
     def ours(self) -> bool:
@@ -109,6 +111,7 @@ class Wanted(Literal):
     odd: bool = False
     spoilt: bool = False
     late: int = 0
+    server_group: str | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,6 +131,7 @@ class Cloud(Literal):
     held: tuple[tuple[str, Flavor], ...] = ()
     declared: Flavor | None = None
     likely: bool = True
+    groups: tuple[tuple[str, str, int], ...] = ()  # server groups: name, policy, how many may be on one host
 
 
 Promise = tuple[Wanted, str | None]  # a request, and the host that is kept for it if there is one
@@ -202,7 +206,23 @@ class Referee:
             and not {*flavor.forbidden} & {*place.traits}
             and flavor.vcpus <= (place.vcpus if place.largest is None else place.largest)
             and self._fit((place.vcpus, place.ram, place.disk), [flavor], flavor)
+            and self.allows(host, wanted)
         )
+
+    def members(self, group: str) -> list[Server]:
+        """The servers of a server group."""
+        return [one for one in self.servers.values() if one.server_group == group]
+
+    def allows(self, host: str, wanted: Wanted, promised: Iterable[Promise] = ()) -> bool:
+        """True when its server group lets it go there, beside what others of the group were promised."""
+        policy, most = next(
+            ((policy, most) for name, policy, most in self.cloud.groups if name == wanted.server_group), ("", 0)
+        )
+        there = [one.host for one in self.members(wanted.server_group or "-") if one.host and one.status != "ERROR"]
+        there += [place for other, place in promised if place and other.server_group == wanted.server_group]
+        if policy == "anti-affinity":
+            return there.count(host) < most
+        return policy != "affinity" or not there or host in there
 
     @staticmethod
     def _fit(free: tuple[int, ...], flavors: Collection[Flavor], mine: Flavor) -> bool:
@@ -213,7 +233,11 @@ class Referee:
     def has_room(self, host: str, wanted: Wanted, gone: Collection[str] = (), promised: Iterable[Promise] = ()) -> bool:
         """True when it could be claimed there, beside what others were promised there."""
         flavors = [wanted.flavor, *(other.flavor for other, place in promised if place == host)]
-        return self.takes(host, wanted) and self._fit(self.free(host, gone), flavors, wanted.flavor)
+        return (
+            self.takes(host, wanted)
+            and self.allows(host, wanted, promised)
+            and self._fit(self.free(host, gone), flavors, wanted.flavor)
+        )
 
     def fits(
         self,
@@ -238,7 +262,11 @@ class Referee:
             return "no_capacity", "No valid host was found. There are not enough hosts available."
         host = max(hosts, key=lambda name: (self.free(name), name))
         self.servers[wanted.name] = Server(
-            wanted.name, wanted.flavor, host, kind="preemptible" if wanted.preemptible else "standard"
+            wanted.name,
+            wanted.flavor,
+            host,
+            kind="preemptible" if wanted.preemptible else "standard",
+            server_group=wanted.server_group,
         )
         return "", ""
 

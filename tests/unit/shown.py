@@ -10,15 +10,18 @@ from tests.unit.referee import Cloud, Referee, Server, Wanted
 from vmsvc.cloud import port
 from vmsvc.cloud.port import MARK
 from vmsvc.domain.acceptance import Objection, Verdict, is_peculiar, objection
+from vmsvc.domain.boot_options import BootOptions
 from vmsvc.domain.catalog import Image as domain_image, Network
 from vmsvc.domain.flavors import Flavor as domain_flavor, quota_request
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.requirements import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.server_group import ServerGroup
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.service.catalog import ResolvedRequest
-from vmsvc.service.commands import Commands, CreateVm
+from vmsvc.service.commands import Commands
+from vmsvc.service.create_vm import CreateVm
 from vmsvc.store.vm_cache import VmRow
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -131,6 +134,7 @@ def row_of(server: Server) -> VmRow:
         None,
         None,
         None,
+        options={"server_group": server.server_group} if server.server_group else None,
     )
 
 
@@ -163,8 +167,17 @@ def chosen(wanted: Wanted) -> ResolvedRequest:
 
 def columns_of(wanted: Wanted) -> dict[str, Any]:
     """The columns of a request, as the service writes them."""
-    wish = CreateVm(wanted.preemptible, wanted.name, availability_zone=wanted.zone)
-    return Commands._columns(_COMMANDS, wish, chosen(wanted))  # pylint: disable=protected-access
+    wish = CreateVm(wanted.preemptible, wanted.name, availability_zone=wanted.zone, server_group=wanted.server_group)
+    options = BootOptions(server_group=wanted.server_group)
+    return Commands._columns(_COMMANDS, wish, chosen(wanted), options)  # pylint: disable=protected-access
+
+
+def server_groups(judge: Referee) -> dict[str, ServerGroup]:
+    """As GET /os-server-groups has them, by id."""
+    return {
+        name: ServerGroup(name, name, policy, frozenset(cloud_id(one.name) for one in judge.members(name)), most)
+        for name, policy, most in judge.cloud.groups
+    }
 
 
 def request_row(wanted: Wanted, now: datetime) -> SimpleNamespace:
@@ -225,4 +238,5 @@ def row_of_request(row: Any) -> VmRow:
         None,
         None,
         None,
+        options=row.boot.get("options"),
     )

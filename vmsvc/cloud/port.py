@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from vmsvc.domain.catalog import Addresses, Image, Network
+from vmsvc.domain.boot_options import NO_OPTIONS, BootOptions
+from vmsvc.domain.catalog import Addresses, Image, Network, Port
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
 from vmsvc.domain.flavors import Flavor, Traits
 from vmsvc.domain.host import Hypervisor
 from vmsvc.domain.principal import Identity
 from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.server_group import ServerGroup
 
 #: Our mark: the metadata key that every server of ours carries from its POST on; the value is the vmsvc id.
 MARK = "vmsvc_id"
@@ -62,7 +64,7 @@ def working_for(whom: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An availability zone: what a request refers to by id or name."""
+    """An availability zone or a security group: what a request refers to by id or name."""
 
     id: str
     name: str
@@ -217,6 +219,7 @@ class BootSpec:
     host: str | None = None
     port_id: str | None = None  # a port that is there already, instead of a new one on the network
     networks: str = "auto"  # without a network: 'auto' (the only one there is) or 'none'
+    options: BootOptions = NO_OPTIONS  # its network interfaces come instead of `network_id`
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +241,7 @@ class Cloud(Protocol):
 
     mode: str  # 'tenant' or 'operator'
     project_id: str
+    unsupported: frozenset[str]  # fields of a create that this Nova is too old for
 
     async def connect(self) -> None:
         """Authenticate, build the clients, find out mode and project. Safe to call again after a failure."""
@@ -298,6 +302,21 @@ class Cloud(Protocol):
     async def networks(self) -> tuple[Network, ...]:
         """Every network of the project or shared with it."""
 
+    async def subnets(self, network_id: str) -> tuple[str, ...]:
+        """The address ranges of a network's subnets: `10.0.0.0/24`."""
+
+    async def find_ports(self, filters: Mapping[str, str]) -> tuple[Port, ...]:
+        """The ports that the user sees and that have these values: `id`, `name`, `network_id`, `fixed_ips`."""
+
+    async def security_groups(self) -> tuple[Named, ...]:
+        """The security groups of the project."""
+
+    async def server_groups(self) -> tuple[ServerGroup, ...]:
+        """The server groups of the project."""
+
+    async def server_group(self, group_id: str) -> ServerGroup:
+        """One server group, read now. Raises NotFound."""
+
     async def availability_zones(self) -> tuple[Named, ...]:
         """The zones that are available."""
 
@@ -340,9 +359,10 @@ class Cloud(Protocol):
     async def ports(self, server_id: str) -> tuple[str, ...]:
         """The ids of the ports whose device is this server."""
 
-    async def create_port(self, network_id: str, name: str, origin: str) -> str:
-        """Make a port with this name that is marked with the id of a lineage, once. Returns its id. Raises
-        InvalidRequest, QuotaExceeded, Conflict (no free address), Forbidden, OutcomeUnknown (see `kept_ports`)."""
+    async def create_port(self, network_id: str, name: str, origin: str, security_groups: tuple[str, ...] = ()) -> str:
+        """Make a port with this name that is marked with the id of a lineage, once, in these security groups (none: in
+        the project's default one). Returns its id. Raises InvalidRequest, QuotaExceeded, Conflict (no free address),
+        Forbidden, OutcomeUnknown (see `kept_ports`)."""
 
     async def delete_port(self, port_id: str) -> None:
         """Delete a port; one that is gone counts as done."""

@@ -4,8 +4,8 @@ Measured on a real Nova 34 and read in nova/compute/api.py (`_validate_flavor_im
 depends on a policy of the cloud (a flavor without a disk) or on a combination of properties: see `Cloud.rehearse`.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.flavors import Flavor
@@ -29,27 +29,32 @@ class Objection:
 class Verdict:
     """The cloud's answer about a request, asked before any VM is noticed for it. `objection`: why Nova refuses it.
     `ports`: how many more ports the project may have; None without a limit. `addresses`: those of its network; None
-    where they were not counted. `unplugged`: the message of the last build that failed because the network gave it no
-    address, unless a later build got one. `unanswered`: why the cloud gave no answer; None when it did."""
+    where they were not counted; `addresses_of`: of several networks, by their ids. `unplugged`: the message of the last
+    build that failed because the network gave it no address, unless a later build got one. `unanswered`: why the cloud
+    gave no answer; None when it did."""
 
     objection: Objection | None = None
     ports: int | None = None
     addresses: Addresses | None = None
     unplugged: str | None = None
     unanswered: str | None = None
+    addresses_of: Mapping[str, Addresses] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
         """True when so few ports or addresses are left that it matters which other VMs take or give back one."""
-        return self.ports is not None or self.addresses is not None and self.addresses.free <= _FEW_ADDRESSES
+        counted = [*self.addresses_of.values(), *([self.addresses] if self.addresses else [])]
+        return self.ports is not None or any(addresses.free <= _FEW_ADDRESSES for addresses in counted)
 
-    def object_to(self, leaving: Collection[str], claims: int = 0) -> Objection | None:
+    def object_to(
+        self, leaving: Collection[str], claims: int = 0, addresses: int = 1, ports: int = 1
+    ) -> Objection | None:
         """Why Nova will refuse the request even after the servers in `leaving` (the cloud's ids) have gone and given
         back their ports and addresses; None when Nova will take it. `claims`: how many other VMs will take a port and
-        an address that the counts do not show yet."""
+        an address that the counts do not show yet; `addresses`, `ports`: how many the request itself needs."""
         if self.objection:
             return self.objection
-        if self.ports is not None and self.ports + len(leaving) - claims < 1:
+        if self.ports is not None and ports and self.ports + len(leaving) - claims < ports:
             return Objection(
                 "the project has as many ports as its quota in Neutron allows, and the VMs that could be "
                 "evicted would not give back enough",
@@ -57,7 +62,7 @@ class Verdict:
                 "quota_exceeded",
             )
         given_back = self.addresses.holders & set(leaving) if self.addresses else frozenset()
-        if self.addresses is not None and self.addresses.free + len(given_back) - claims < 1:
+        if self.addresses is not None and self.addresses.free + len(given_back) - claims < addresses:
             return Objection(no_address("of this request", self.addresses), "network")
         if self.unplugged and not given_back:
             return Objection(f"the last VM could not be plugged into this network: {self.unplugged}", "network")

@@ -36,11 +36,37 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network; `subnets` are the ids of its subnets."""
+    """A network; `subnets` are the ids of its subnets. `own`: it is the project's, so the project sees all its ports,
+    and may choose addresses there; `filters`: security groups can be applied to its ports."""
 
     id: str
     name: str
     subnets: tuple[str, ...] = ()
+    own: bool = True
+    filters: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port in Neutron. `device_id`: what uses it, a server or a router; None for nothing."""
+
+    id: str
+    network_id: str
+    project_id: str
+    device_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume in Cinder. `properties` are those of the image that it was made of."""
+
+    id: str
+    name: str
+    status: str
+    size_gb: int
+    bootable: bool
+    multiattach: bool = False
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

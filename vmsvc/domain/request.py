@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from vmsvc.domain.acceptance import Objection
+from vmsvc.domain.boot_options import kind_of, options_in
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.requirements import Requirements
 from vmsvc.domain.resources import Resources
@@ -61,6 +62,22 @@ class Request:
     patient: bool = False  # nobody is evicted for it yet
     attempt: int = 0  # of its lineage; 0: it is no successor
     kept: frozenset[str] = frozenset()  # hosts whose capacity is kept together for requests before it
+    server_group: str | None = None  # of Nova: its policy limits the hosts
+    same_host: tuple[str, ...] = ()  # servers of the cloud: only their hosts will do ...
+    different_host: tuple[str, ...] = ()  # ... and theirs will not
+    claims: frozenset[str] = frozenset()  # ports and addresses that only one server can have, in words
+    #: What group and servers leave, in a world: hosts, for a tenant hostIds (`scheduling.host_rules` fills these in).
+    only: frozenset[str] | None = None
+    forbidden: frozenset[str] = frozenset()
+
+    @property
+    def has_host_rules(self) -> bool:
+        """True when other servers decide on which hosts it may be."""
+        return bool(self.server_group or self.same_host or self.different_host)
+
+    def may_be_at(self, place: str) -> bool:
+        """True when its rules allow this host, or hostId."""
+        return place not in self.forbidden and (self.only is None or place in self.only)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +111,19 @@ def too_many_waiting(most: int) -> str:
     )
 
 
-#: Flavor, image, network and zone: what requests of one class have in common.
+#: Flavor, image, network, zone and the other options: what requests of one class have in common.
 RequestClass = tuple[str, ...]
 #: What a request asks of its host besides capacity, in words.
 Conditions = tuple[str, ...]
 
 
 def class_of(boot: Mapping[str, Any]) -> RequestClass:
-    """The class of a request that asks for this `boot`; "" stands for what it does not name."""
-    return tuple(boot.get(name) or "" for name in ("flavor_id", "image_id", "network_id", "availability_zone"))
+    """The class of a request that asks for this `boot`; "" stands for what it does not name. Requests with options have
+    the kind of these behind the network: see `store.request_classes`."""
+    flavor, image, network, zone = (
+        boot.get(name) or "" for name in ("flavor_id", "image_id", "network_id", "availability_zone")
+    )
+    return flavor, image, f"{network} {kind_of(boot)}".rstrip(), zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +175,12 @@ class History:
         tried_by = {conditions: ids - {vm_id} for conditions, ids in self.tried_by.items()}
         found = {**self.futile, request_class: futile} if futile else self.futile
         return replace(self, futile=found, tried_by=tried_by)
+
+
+def rules_in(boot: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request that its options decide, by name."""
+    options = options_in(boot)
+    return {name: getattr(options, name) for name in ("server_group", "same_host", "different_host", "claims")}
 
 
 def traits_in(boot: Mapping[str, Any]) -> Traits:

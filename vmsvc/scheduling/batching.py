@@ -41,6 +41,10 @@ def shape_of(request: Request) -> Hashable:
         request.group,
         request.patient,
         request.kept,
+        request.server_group,
+        request.same_host,
+        request.different_host,
+        request.claims,
     )
 
 
@@ -49,11 +53,13 @@ def decide_batch(requests: Sequence[Request], kind: str, world: IndexedWorld) ->
 
     `kind` is the kind of bin in which a plan for the first request alone would evict. None when the requests cannot be
     planned together: quota and hosts are both short, the quota is below what is used, the rounds are used up, no VM
-    was ever built under their conditions, or they have an eviction group of their own. Then the caller decides one
-    request after the other.
+    was ever built under their conditions, other servers decide on their hosts, only one of them can have its port, or
+    they have an eviction group of their own. Then the caller decides one request after the other.
     """
     first = requests[0]
     if first.rounds >= MAX_ROUNDS or not first.precedents.accepted or first.group is not None:
+        return None
+    if first.has_host_rules or first.claims:  # where one of them goes decides about the next
         return None
     for planning, bases in _plannings(first, len(requests), kind, world):
         if found := _largest(planning, len(requests)):

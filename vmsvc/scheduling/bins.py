@@ -206,9 +206,14 @@ def likely_groups(request: Request, world: World, building: bool) -> list[Group]
 
 
 def _candidates(request: Request, world: World, building: bool) -> tuple[FreeCapacity, list[VmFacts], list[str]]:
-    """The quota, the candidates, and the hostIds of those that are in the zone of the request."""
+    """The quota, the candidates, and the hostIds of those that are in the zone of the request, as far as its rules
+    allow them."""
     vms = candidate_vms(world, building)
-    host_ids = {vm.host_id for vm in vms if vm.host_id and request.availability_zone in (None, vm.zone)}
+    host_ids = {
+        vm.host_id
+        for vm in vms
+        if vm.host_id and request.availability_zone in (None, vm.zone) and request.may_be_at(vm.host_id)
+    }
     return free_quota(world, request), vms, sorted(host_ids)
 
 

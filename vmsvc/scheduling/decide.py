@@ -17,6 +17,7 @@ from vmsvc.scheduling.eligibility import could_take, eligible, why_no_host
 from vmsvc.scheduling.free_capacity import free_in_group, free_on_host, free_quota
 from vmsvc.scheduling.futility import quota_shortage, why_futile
 from vmsvc.scheduling.host_index import IndexedWorld
+from vmsvc.scheduling.host_rules import objection, preference, with_host_rules
 from vmsvc.scheduling.vms import VmFacts
 from vmsvc.scheduling.world import HOST, HOST_GROUP, PROJECT, QUOTA, Basis, ReservedCapacity, World
 
@@ -30,7 +31,7 @@ _UNCOUNTED = "servers came while the cloud was read: the next look tells whether
 def decide(request: Request, world: IndexedWorld) -> Decision:
     """The decision for a request without a reservation."""
     with world.without_victims_of(request.group):
-        return _decide(request, world)
+        return objection(request, world) or _decide(with_host_rules(request, world), world)
 
 
 def _decide(request: Request, world: IndexedWorld) -> Decision:
@@ -50,6 +51,9 @@ def _decide(request: Request, world: IndexedWorld) -> Decision:
 def review(request: Request, reserved: ReservedCapacity, world: IndexedWorld) -> Decision:
     """The decision for a request with a reservation: place it when its capacity is free; reprieve victims that are no
     longer needed; decide again when its capacity cannot be freed any more."""
+    if isinstance(refusal := objection(request, world), Refuse):
+        return refusal
+    request = with_host_rules(request, world)
     noticed = world.victims_of(request.id, State.NOTICED)
     staying = frozenset(vm.id for vm in noticed)
     found = _reserved_bin(request, reserved, world, staying)
@@ -162,6 +166,8 @@ def _reserved_bin(
             return None
         free = free_on_host(world, host, request, staying)
     else:
+        if not request.may_be_at(reserved.bin):
+            return None
         free = free_in_group(world, reserved, staying)
     return (
         Bin(
@@ -222,7 +228,7 @@ def _free_host(request: Request, world: IndexedWorld) -> Place | None:
     """The host on which the request fits now, where least would stay free; None when there is none, or no quota."""
     if not free_quota(world, request).now.covers(request.quota):
         return None
-    host = world.up_to_date_index().free_host(request, world)
+    host = world.up_to_date_index().free_host(request, world, preference(request, world))
     return None if host is None else Place(host)
 
 

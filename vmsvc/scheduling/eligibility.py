@@ -2,6 +2,7 @@
 
 from vmsvc.domain.host import Host
 from vmsvc.domain.request import Request
+from vmsvc.scheduling.host_rules import rules_in_words
 from vmsvc.scheduling.world import World
 
 #: Why a request gets no capacity though there is some.
@@ -11,7 +12,7 @@ KEPT = "the capacity that is left is kept together for requests that have waited
 def eligible(host: Host, request: Request) -> bool:
     """True when the cloud would take the request on this host if it were empty."""
     refused = host.name in request.avoid or host.name in request.cooling
-    return not refused and host.name not in request.kept and _would_take(host, request)
+    return not refused and host.name not in request.kept and request.may_be_at(host.name) and _would_take(host, request)
 
 
 def _would_take(host: Host, request: Request) -> bool:
@@ -49,6 +50,8 @@ def why_no_host(request: Request, world: World) -> str:
         return f"every host that could take it has refused it ({request.cloud_message or 'the cloud does not say why'})"
     if any(_would_take(world.hosts[name], request) for name in request.kept if name in world.hosts):
         return KEPT
+    if any(_would_take(host, request) for host in world.hosts.values() if not request.may_be_at(host.name)):
+        return f"no host that could take it is allowed by {rules_in_words(request, world)}"
     return _what_all_lack(request, world) or "no host could take it, even were it empty"
 
 

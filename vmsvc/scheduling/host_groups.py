@@ -70,6 +70,8 @@ def refuted(request: Request, world: World) -> dict[str, Refusal]:
     refused_at = request.refused_at
     if refused_at is None or request.refusal != "no_capacity" or not request.precedents.accepted:
         return {}
+    if request.has_host_rules:  # they may be why: Nova names no cause
+        return {}
     if request.freed_since or request.id in world.reservations or _moves(request, world):
         return {}
     found, held = {}, held_now(world)

@@ -143,11 +143,12 @@ class HostIndex:
             free.shortfall,
         )
 
-    def free_host(self, request: Request, world: World) -> str | None:
-        """The host on which the request fits now, where least would stay free."""
-        return next(
-            (name for name in self._free_hosts.with_free(request.resources) if eligible(world.hosts[name], request)),
-            None,
+    def free_host(self, request: Request, world: World, reluctance: Mapping[str, int] | None = None) -> str | None:
+        """The host on which the request fits now, where least would stay free. `reluctance`: by host, how little it
+        suits for another reason, which comes before that; None: there is no such reason."""
+        fit = (name for name in self._free_hosts.with_free(request.resources) if eligible(world.hosts[name], request))
+        return (
+            next(fit, None) if reluctance is None else min(fit, key=lambda name: reluctance.get(name, 0), default=None)
         )
 
     def free_soon(self, request: Request, world: World) -> str | None:

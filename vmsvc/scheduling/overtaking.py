@@ -16,6 +16,7 @@ from vmsvc.scheduling.eligibility import KEPT, eligible
 from vmsvc.scheduling.free_capacity import free_on_hosts, free_quota
 from vmsvc.scheduling.host_groups import evidence_of, held_now
 from vmsvc.scheduling.host_index import IndexedWorld
+from vmsvc.scheduling.host_rules import with_host_rules
 from vmsvc.scheduling.queue_order import QueueKey
 from vmsvc.scheduling.verification import WaitingRequest
 from vmsvc.scheduling.world import World
@@ -93,6 +94,7 @@ def _best_hosts(request: Request, count: int, kept: set[str], world: World) -> l
     """The hosts, at most so many, that lack least for the request; none of those that are kept for others."""
     if not count:
         return []
+    request = with_host_rules(request, world)
     hosts = [host for host in world.hosts.values() if host.name not in kept and eligible(host, request)]
     free = free_on_hosts(world, hosts, request)
 

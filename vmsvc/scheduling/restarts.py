@@ -14,6 +14,7 @@ from vmsvc.scheduling.batching import shape_of
 from vmsvc.scheduling.decisions import Decision, Place, Queued
 from vmsvc.scheduling.eligibility import eligible
 from vmsvc.scheduling.free_capacity import free_on_host, free_quota
+from vmsvc.scheduling.host_rules import with_host_rules
 from vmsvc.scheduling.world import World
 
 #: A kind of request that nobody has looked at for so many seconds may have lacked capacity meanwhile.
@@ -108,7 +109,7 @@ def _fitting(request: Request, place: Location, world: World) -> int:
     counts = [_times(free_quota(world, request).now, request.quota)]
     if place is not None:
         host = world.hosts.get(place)
-        if host is None or not eligible(host, request):
+        if host is None or not eligible(host, with_host_rules(request, world)):
             return 0
         counts.append(_times(free_on_host(world, host, request).now, request.resources))
     return min(_MOST_COUNTED, *counts)

@@ -1,11 +1,12 @@
 """What the cloud has to confirm before a decision is applied; Nova or Neutron may object: then it is a refusal."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from vmsvc.domain.acceptance import Verdict
+from vmsvc.domain.acceptance import Objection, Verdict
+from vmsvc.domain.boot_options import new_ports
 from vmsvc.domain.flavors import Traits
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request, RequestClass, class_of
@@ -119,10 +120,10 @@ def unverified_request(waiting: WaitingRequest, decision: Decision, verified: Ve
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """What is known of networks besides the verdicts. `of_vms`: on which network each VM that builds or waits gets a
-    port; `unplugged`: by network, the message of the last build that got no address there."""
+    """What is known of networks besides the verdicts. `of_vms`: how many ports each VM that builds or waits gets in
+    which network; `unplugged`: by network, the message of the last build that got no address there."""
 
-    of_vms: Mapping[str, str] = field(default_factory=dict)
+    of_vms: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     unplugged: Mapping[str, str | None] = field(default_factory=dict)
 
     def after_refusal(self, network: str | None, message: str) -> "Networks":
@@ -148,20 +149,36 @@ def by_verdict(
             if isinstance(decision, Evict)
             else decision
         )
-    network = waiting.boot["network_id"]
     leaving = {
         vm.cloud_id
         for vm in (*map(world.vms.__getitem__, victims), *world.vms.leaving)
         if vm.cloud_id
+        and not vm.keeps_ports
         and (vm.id in victims or vm.state is State.DELETING or (request.id and vm.evicted_for == request.id))
     }
-    claims = 0
-    if verdict.counts:
-        holders = verdict.addresses.holders if verdict.addresses else frozenset()
-        taking = {vm.id for vm in world.vms.building if vm.cloud_id not in holders} | world.reservations.keys()
-        claims = sum(networks.of_vms.get(vm_id) == network for vm_id in taking - {request.id})
-    objection = replace(verdict, unplugged=networks.unplugged.get(network)).object_to(leaving, claims)
+    objection = _plugging(waiting, world, verdict, networks, leaving)
     return Refuse(objection.error, objection.message) if objection else decision
+
+
+def _plugging(
+    waiting: WaitingRequest, world: World, verdict: Verdict, networks: Networks, leaving: Collection[str]
+) -> Objection | None:
+    """Why the request cannot be plugged into one of its networks; None when it can. `leaving`: the servers, by the
+    cloud's ids, that give their ports back before."""
+    wanted = new_ports(waiting.boot)
+    if not wanted:  # it brings all its ports
+        return verdict.objection
+    for network, count in wanted.items():
+        addresses = verdict.addresses_of.get(network, verdict.addresses)
+        claims = 0
+        if verdict.counts:
+            holders = addresses.holders if addresses else frozenset()
+            taking = {vm.id for vm in world.vms.building if vm.cloud_id not in holders} | world.reservations.keys()
+            claims = sum(networks.of_vms.get(vm_id, {}).get(network, 0) for vm_id in taking - {waiting.request.id})
+        of_network = replace(verdict, addresses=addresses, unplugged=networks.unplugged.get(network))
+        if objection := of_network.object_to(leaving, claims, count, wanted.total()):
+            return objection
+    return None
 
 
 def _victims(request: Request, decision: Decision, world: World) -> frozenset[str]:

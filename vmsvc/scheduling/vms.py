@@ -41,6 +41,9 @@ class VmFacts:
     takes_notice: bool = True  # if the guest runs, the cloud lets vmsvc write a notice for it
     locked: bool = False  # only who locked the server can delete it
     zone: str | None = None  # availability zone of its host
+    server_group: str | None = None  # of Nova, that its request named
+    claims: frozenset[str] = frozenset()  # ports and addresses that it alone can have, in words
+    keeps_ports: bool = False  # its ports stay when it leaves
 
     @property
     def is_leaving(self) -> bool:
@@ -68,6 +71,7 @@ class VmIndex(Mapping[str, VmFacts]):
         self._in_transition: dict[str, dict[str, VmFacts]] = {}
         self._owners: dict[str, dict[str, VmFacts]] = {}
         self._victims: dict[str, dict[str, VmFacts]] = {}
+        self._server_groups: dict[str, dict[str, VmFacts]] = {}
         self._building: dict[str, VmFacts] = {}
         self._leaving: dict[str, VmFacts] = {}
         self._uncounted: dict[str, VmFacts] = {}
@@ -144,6 +148,8 @@ class VmIndex(Mapping[str, VmFacts]):
             yield self._owners, vm.owner
         if vm.evicted_for is not None:
             yield self._victims, vm.evicted_for
+        if vm.server_group is not None:
+            yield self._server_groups, vm.server_group
 
     def at(self, host: str) -> Collection[VmFacts]:
         """The VMs whose server is on a host or is to be built there."""
@@ -176,6 +182,10 @@ class VmIndex(Mapping[str, VmFacts]):
     def victims_of(self, vm_id: str) -> Collection[VmFacts]:
         """The VMs that leave, or have left, for a request."""
         return self._victims.get(vm_id, _NONE).values()
+
+    def in_server_group(self, group_id: str) -> Collection[VmFacts]:
+        """The VMs whose requests named this server group."""
+        return self._server_groups.get(group_id, _NONE).values()
 
     def __getitem__(self, vm_id: str) -> VmFacts:
         return self._all[vm_id]

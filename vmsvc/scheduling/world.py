@@ -13,6 +13,7 @@ from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Resources
+from vmsvc.domain.server_group import ServerGroup
 from vmsvc.scheduling.vms import VmFacts, VmIndex
 
 QUOTA, HOST, HOST_GROUP = "quota", "host", "host_id"  # kinds of bin, as the database stores them
@@ -45,6 +46,8 @@ class ReservedCapacity:
     members: Mapping[str, Resources] = field(default_factory=dict)
     conditions: tuple[str, ...] = ()
     basis: Basis | None = None
+    server_group: str | None = None
+    claims: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -72,6 +75,10 @@ class World:
     evidence: Mapping[str, HostEvidence] = field(default_factory=dict)  # ... what is known of its capacity, ...
     declared: Resources = Resources()  # ... what is declared of every host ...
     likely: bool = True  # ... and whether likely plans are made
+    #: The server groups that requests name, by id; None for one that is not there. Nova's members are servers ...
+    server_groups: Mapping[str, ServerGroup | None] = field(default_factory=dict)
+    #: ... and where servers of the project are, by the cloud's ids: hosts, for a tenant hostIds.
+    locations: Mapping[str, str] = field(default_factory=dict)
 
     def mark_changed(self, host: str) -> None:
         """Note that something about this host changed."""
@@ -114,7 +121,16 @@ class World:
         """The request builds now. Its need counts as used although the cloud does not count it yet, and its reservation
         holds nothing any more."""
         self.vms.put(
-            VmFacts(request.id, State.BUILDING, request.is_preemptible, request.quota, request.resources, host=host)
+            VmFacts(
+                request.id,
+                State.BUILDING,
+                request.is_preemptible,
+                request.quota,
+                request.resources,
+                host=host,
+                server_group=request.server_group,
+                claims=request.claims,
+            )
         )
         reserved = self.reservations.get(request.id)
         if reserved is not None:
@@ -133,7 +149,16 @@ class World:
         self.release(request.id)
         self._set_reservation(
             ReservedCapacity(
-                request.id, kind, bin_id, request.quota, request.resources, members, request.conditions, basis
+                request.id,
+                kind,
+                bin_id,
+                request.quota,
+                request.resources,
+                members,
+                request.conditions,
+                basis,
+                request.server_group,
+                request.claims,
             )
         )
         for victim in victims:

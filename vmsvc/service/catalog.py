@@ -95,18 +95,18 @@ class Catalog:
         *,
         flavor: str | None = None,
         image: str | None = None,
-        network: str | None = None,
+        network: str | Network | None = None,
         key_name: str | None = None,
         zone: str | None = None,
     ) -> ResolvedRequest:
-        """What these ids or names (None: the defaults) mean. Raises InvalidRequest, which names the field, for what the
-        cloud does not have and for what does not go together. Before it raises, it reads the lists of the cloud
-        again."""
+        """What these ids or names (None: the defaults) mean; a network may have been found before. Raises
+        InvalidRequest, which names the field, for what the cloud does not have and for what does not go together.
+        Before it raises, it reads the lists of the cloud again."""
         self._require_loaded()
         found = ResolvedRequest(
             await self._find_or_reread("flavor", self.flavor, flavor),
             await self._find_or_reread("image", self.image, image),
-            await self._find_or_reread("network", self.network, network),
+            network if isinstance(network, Network) else await self.find_network(network),
             await self._find_or_reread("key", self.key, key_name),
             await self._find_or_reread("zone", self.zone, zone),
         )
@@ -118,13 +118,24 @@ class Catalog:
         found = ResolvedRequest(
             self.flavor(found.flavor.id),
             self.image(found.image.id),
-            self.network(found.network.id),
+            found.network if isinstance(network, Network) else self.network(found.network.id),
             found.key_name,
             found.availability_zone,
         )
         if error := objection(found.flavor, found.image, found.network):
             raise InvalidRequest(error.message, error.field)
         return found
+
+    async def find_network(self, ref: str | None, field: str = "network") -> Network:
+        """The network of this id or name, or the default. It is read again where there is none, or where it has no
+        subnet. Raises InvalidRequest that names the `field`."""
+        try:
+            found = await self._find_or_reread("network", self.network, ref)
+            if not found.subnets:
+                await self._reread("network")
+            return found if found.subnets else self.network(found.id)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, field) from None
 
     async def _find_or_reread(self, kind: str, find: Callable[[str | None], T], ref: str | None) -> T:
         """What `find` returns now, or after the list was read again."""

@@ -7,13 +7,15 @@ Waiting: `outcome` and `delete` wait for a VM by `service.events.waiters.Waiters
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import KIND, KINDS, SERVICE, Cloud, Server, working_for
 from vmsvc.domain.acceptance import is_peculiar, no_address
+from vmsvc.domain.boot_options import NO_OPTIONS, BootOptions, new_ports, options_in
+from vmsvc.domain.catalog import Network
 from vmsvc.domain.errors import (
     CloudError,
     CloudUnavailable,
@@ -27,12 +29,13 @@ from vmsvc.domain.errors import (
 from vmsvc.domain.events import view
 from vmsvc.domain.flavors import quota_request, traits_of
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.domain.lineage import RESTART, Terms
+from vmsvc.domain.lineage import Terms
 from vmsvc.domain.principal import ANYBODY, Principal
 from vmsvc.domain.request import Waits
 from vmsvc.domain.requirements import conditions_of, requirements_of
 from vmsvc.service import advice, trace, usage
 from vmsvc.service.catalog import Catalog, ResolvedRequest
+from vmsvc.service.create_vm import CreateOptions, CreateVm
 from vmsvc.service.events.waiters import Waiters
 from vmsvc.service.listing import vm_view
 from vmsvc.service.listing.encoded_list import ListPage
@@ -51,67 +54,6 @@ log = logging.getLogger(__name__)
 _ACCEPT_SECONDS = 2.0  # a create waits at most so long for Nova's word whether it would take the request
 _MAX_AGE = 1.0  # seconds: how old the answer about a server that is not ours may be
 _SNAPSHOTS = 2  # how many dry runs and reads of capacity read the whole cloud at once
-
-
-@dataclass(frozen=True, slots=True)
-class CreateVm:
-    """A validated request. `flavor`, `image` and `network` are ids or names; None is the service's default."""
-
-    is_preemptible: bool
-    name: str | None = None
-    flavor: str | None = None
-    image: str | None = None
-    network: str | None = None
-    key_name: str | None = None
-    user_data: str | None = None  # base64
-    metadata: dict[str, str] = field(default_factory=dict)
-    availability_zone: str | None = None
-    priority: int = 0
-    min_run_seconds: int | None = None
-    group: str | None = None
-    max_unavailable: int | None = None
-    wait_seconds: int = 0
-    fallback_after_seconds: int | None = None
-    patience_seconds: int = 0
-    on_eviction: str | None = None  # of these None is the default
-    max_restarts: int | None = None
-    restart_within_seconds: int | None = None
-    fallback_after_evictions: int | None = None
-    keep_address: bool | None = None
-
-    @property
-    def waits(self) -> Waits:
-        """For how long it waits."""
-        return Waits(self.wait_seconds, self.fallback_after_seconds, self.patience_seconds)
-
-    @property
-    def terms(self) -> Terms | None:
-        """How the VM is started again after an eviction; None: it is not."""
-        if self.on_eviction != RESTART:
-            return None
-        given = {name: getattr(self, name) for name in _TERMS}
-        return Terms(**{name: value for name, value in given.items() if value is not None})
-
-    @property
-    def body(self) -> dict[str, Any]:
-        """The request as the hash beside an Idempotency-Key has it. Of the fields that a release added, those that the
-        client leaves out are not in it: a retry after an upgrade has the same hash."""
-        return {name: value for name, value in asdict(self).items() if name not in _ADDED or value != _ADDED[name]}
-
-
-#: Fields of a request that say how its VM is started again.
-_TERMS = ("max_restarts", "restart_within_seconds", "fallback_after_evictions", "keep_address")
-#: Fields of a request that came after the first release, with their defaults.
-_ADDED = {
-    "wait_seconds": 0,
-    "fallback_after_seconds": None,
-    "patience_seconds": 0,
-    "on_eviction": None,
-    "max_restarts": None,
-    "restart_within_seconds": None,
-    "fallback_after_evictions": None,
-    "keep_address": None,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +95,7 @@ class Commands:
         self._waiters = waiters
         self._wake = wake
         self._min_run_seconds = min_run_seconds
+        self._options = CreateOptions(cloud, catalog, self._server_without_row)
         self._shares = SharesCache()
 
     async def create(
@@ -165,6 +108,10 @@ class Commands:
         that was used with another body, InvalidRequest for a name that the cloud does not have, and TooManyRequests
         when as many requests of the principal wait as may.
         """
+        if idempotency_key is not None and request.has_options:
+            earlier = await self._runtime.offload(_accepted_before, request.body, principal, idempotency_key)
+            if earlier:
+                return earlier
         vm_id = await self._runtime.offload(
             _accept,
             str(uuid.uuid4()),
@@ -181,34 +128,43 @@ class Commands:
     async def _resolve(self, request: CreateVm, client: str) -> dict[str, Any]:
         """The columns of a request: its names resolved, and its needs computed. Raises InvalidRequest for a request
         that Nova would refuse however much capacity there is."""
+        options, networks = await self._options.resolve(request.options)
         resolved = await self._catalog.resolve(
             flavor=request.flavor,
             image=request.image,
-            network=request.network,
+            network=networks[0] if networks else request.network,
             key_name=request.key_name,
             zone=request.availability_zone,
         )
-        columns = self._columns(request, resolved)
+        columns = self._columns(request, resolved, options)
         try:
             async with asyncio.timeout(_ACCEPT_SECONDS):
-                await self._check_acceptable(resolved, columns["boot"], client)
+                await self._check_acceptable(resolved, networks or [resolved.network], columns["boot"], client)
         except (CloudUnavailable, CloudError, TooManyRequests, TimeoutError) as error:
             # The scheduler asks again before it notices any VM.
             log.info("accepted without a check by the cloud: %s", str(error) or "no answer in time")
         return columns
 
-    async def _check_acceptable(self, resolved: ResolvedRequest, boot: Mapping[str, Any], client: str) -> None:
+    async def _check_acceptable(
+        self, resolved: ResolvedRequest, networks: Sequence[Network], boot: Mapping[str, Any], client: str
+    ) -> None:
         """Raises InvalidRequest for a network without a free address that no VM of ours would give back, and for a
         combination that Nova refuses."""
-        addresses = await self._catalog.addresses(resolved.network.id)
-        if not addresses.free and not await self._runtime.offload(_may_be_removed, addresses.holders):
-            raise InvalidRequest(no_address(resolved.network.name, addresses), "network")
-        if not is_peculiar(resolved.flavor, resolved.image):
+        options, wanted = options_in(boot), new_ports(boot)
+        field = "networks" if options.nics else "network"
+        for network in {network.id: network for network in networks if network.id in wanted}.values():
+            addresses = await self._catalog.addresses(network.id)
+            if addresses.free < wanted[network.id] and not await self._runtime.offload(
+                _may_be_removed, addresses.holders
+            ):
+                raise InvalidRequest(no_address(network.name, addresses), field)
+        if options == NO_OPTIONS and not is_peculiar(resolved.flavor, resolved.image):
             return
         if objection := await self._verdicts.at_acceptance(boot, client):
-            raise InvalidRequest(objection.message, objection.field)
+            raise InvalidRequest(objection.message, field if objection.field == "network" else objection.field)
 
-    def _columns(self, request: CreateVm, resolved: ResolvedRequest) -> dict[str, Any]:
+    def _columns(self, request: CreateVm, resolved: ResolvedRequest, options: BootOptions) -> dict[str, Any]:
+        more = {"options": options.body} if options.body else {}
         flavor, image, network = resolved.flavor, resolved.image, resolved.network
         min_run = self._min_run_seconds if request.min_run_seconds is None else request.min_run_seconds
         return {
@@ -237,6 +193,7 @@ class Commands:
                 },
                 "requirements": _filled(asdict(requirements_of(flavor.extra_specs, image.properties))),
                 "conditions": conditions_of(flavor.extra_specs, image.properties, request.availability_zone),
+                **more,
             },
             "quota": dict(quota_request(flavor.vcpus, flavor.ram_mb)),
             "room": dict(flavor.resources_with(image.properties, image.boots_volume)),
@@ -408,6 +365,11 @@ def _accept(
     asker = {"principal": principal.name, "principal_id": principal.id}
     with unit() as work:
         return vms.accept(work, vm_id, request, key=key, waits=waits, max_waiting=max_waiting, terms=terms, **asker)
+
+
+def _accepted_before(asked: dict[str, Any], principal: Principal, key: str) -> str | None:
+    with connected():
+        return vms.accepted_before(asked, principal.name, principal.id, key)
 
 
 def _may_be_removed(cloud_ids: frozenset[str]) -> bool:

@@ -22,7 +22,15 @@ from vmsvc.simulator.http import Context
 from vmsvc.simulator.keystone import api as keystone, catalog_api
 from vmsvc.simulator.keystone.model import Identity
 from vmsvc.simulator.neutron import api as neutron, security_groups_api
-from vmsvc.simulator.nova import aggregates_api, api as nova, flavors_api, hosts_api, projects_api, servers_api
+from vmsvc.simulator.nova import (
+    aggregates_api,
+    api as nova,
+    attachments_api,
+    flavors_api,
+    hosts_api,
+    projects_api,
+    servers_api,
+)
 from vmsvc.simulator.placement import allocations_api, providers_api
 from vmsvc.simulator.process import FolderLock, write_atomically
 
@@ -52,6 +60,7 @@ def application(cloud: Cloud) -> Application:
         catalog_api,
         nova,
         servers_api,
+        attachments_api,
         aggregates_api,
         flavors_api,
         projects_api,

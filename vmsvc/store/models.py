@@ -126,6 +126,11 @@ class Vm(Base):
     changed = BigIntegerField(index=True)  # the transaction that wrote it last: PostgreSQL fills it in
 
     @property
+    def options(self) -> dict[str, Any] | None:
+        """The options of its create (domain.boot_options); None for none."""
+        return self.__data__["boot"].get("options")  # type: ignore[no-any-return]
+
+    @property
     def server_id(self) -> str:
         """The cloud's id of its server. Raises ValueError for a VM without one."""
         if self.cloud_id is None:

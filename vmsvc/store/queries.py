@@ -72,12 +72,13 @@ FROM intent WHERE done_at IS NULL"""
 #: decision may concern, read at each notification. The condition is that of the index vm_moving.
 MOVING_ROWS = """
 SELECT id, state, updated_at, evicted_for, CASE state WHEN 'pending' THEN boot -> 'traits' END,
-    CASE state WHEN 'pending' THEN boot -> 'requirements' END, host
+    CASE state WHEN 'pending' THEN boot -> 'requirements' END, host,
+    CASE state WHEN 'pending' THEN boot #>> '{options,server_group}' END
 FROM vm WHERE state IN ('pending', 'building', 'noticed', 'evicting', 'deleting') AND queued_why IS NULL
     AND (not_before IS NULL OR state <> 'pending' OR not_before <= clock_timestamp())
-UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL, NULL, CASE bin_kind WHEN 'host' THEN bin END
+UNION ALL SELECT vm_id, NULL, NULL, NULL, NULL, NULL, CASE bin_kind WHEN 'host' THEN bin END, NULL
 FROM reservation WHERE released_at IS NULL
-UNION ALL (SELECT id, 'queued', NULL, NULL, NULL, NULL, NULL
+UNION ALL (SELECT id, 'queued', NULL, NULL, NULL, NULL, NULL, NULL
            FROM vm WHERE state = 'pending' AND queued_why IS NOT NULL LIMIT 1)"""
 #: Requests of the queue, in the order of `waiting.QueuedRow`.
 QUEUED_ROWS = """
@@ -151,11 +152,13 @@ SELECT vm.id FROM reservation JOIN vm ON vm.id = reservation.vm_id
 WHERE released_at IS NULL AND vm.boot -> 'conditions' = %(conditions)s::jsonb
 UNION SELECT id FROM vm
 WHERE state = 'pending' AND (refusal ->> 'rounds')::int > 0 AND boot -> 'conditions' = %(conditions)s::jsonb"""
-#: Requests without conditions to which the cloud said a short while ago that no host has capacity for them.
+#: Requests without conditions to which the cloud said a short while ago that no host has capacity for them. (Where
+#: other servers decide on the hosts, the refusal says nothing about capacity.)
 REFUSED = """
 SELECT room, (refusal ->> 'at')::timestamptz FROM vm
 WHERE (state = 'pending' OR state = 'failed' AND ended_at > %(since)s) AND refusal ->> 'error' = 'no_capacity'
     AND coalesce(boot -> 'conditions', '[]') = '[]'
+    AND NOT coalesce(boot -> 'options', '{}') ?| array['server_group', 'same_host', 'different_host']
 ORDER BY 2 DESC LIMIT 1000"""
 
 # ---------------------------------------------------------------- outbox

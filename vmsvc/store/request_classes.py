@@ -1,4 +1,4 @@
-"""What became of earlier requests of the same class: those with the same flavor, image, network and zone.
+"""What became of earlier requests of the same class: those with the same flavor, image, network, zone and options.
 
 A request whose flavor, image or zone sets conditions on its host may find no host whatever capacity there is. That VMs
 with the same conditions were built shows that there are hosts for it. When an eviction for one did not help, this
@@ -18,7 +18,8 @@ from vmsvc.store import queries
 from vmsvc.store.db import Unit
 from vmsvc.store.models import RequestClass, Vm, database, tuples_of
 
-#: The columns of a class, in the order of `class_of`.
+#: The columns of a class, in the order of `class_of`. (The options share the column of the network, because an earlier
+#: release relies on the index of these four.)
 _KEY = (RequestClass.flavor_id, RequestClass.image_id, RequestClass.network_id, RequestClass.availability_zone)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from peewee import JOIN
+from peewee import JOIN, fn
 
 from vmsvc.domain.lifecycle import FINAL
 from vmsvc.store import queries, vms
@@ -32,7 +32,8 @@ T = TypeVar("T", bound=CachedRow)
 
 
 class VmRow(NamedTuple):
-    """Those columns of a VM that scheduling needs of each. A caller that needs others passes a class of its own."""
+    """Those columns of a VM that scheduling needs of each, and a part of `boot`. A caller that needs others passes a
+    class of its own."""
 
     id: str
     state: str
@@ -56,6 +57,11 @@ class VmRow(NamedTuple):
     principal_id: str | None = None
     queued_why: str | None = None
     not_before: datetime | None = None
+    options: dict[str, Any] | None = None  # of `boot`: see domain.boot_options
+
+
+#: Columns of such a class that are a part of a column of the table.
+_PARTS = {"options": fn.jsonb_extract_path(Vm.boot, "options")}
 
 
 class VmCache(Mapping[str, T]):
@@ -66,8 +72,9 @@ class VmCache(Mapping[str, T]):
         self._kind: Callable[..., T] = kind
         # There is no type for "any NamedTuple" that would have `_fields`.
         names = getattr(kind, "_fields")
-        self._rows_of = Vm.select(*(getattr(Vm, name, None) or getattr(Lineage, name) for name in names))
-        if any(not hasattr(Vm, name) for name in names):
+        columns = [_PARTS.get(name) or getattr(Vm, name, None) or getattr(Lineage, name) for name in names]
+        self._rows_of = Vm.select(*columns)
+        if any(name not in _PARTS and not hasattr(Vm, name) for name in names):
             self._rows_of = self._rows_of.join(Lineage, JOIN.LEFT_OUTER, on=Lineage.id == Vm.lineage_id)
         self._rows: dict[str, T] = {}
         self._states: dict[str, dict[str, T]] = {}

@@ -12,6 +12,7 @@ from typing import Any
 
 from peewee import Expression, fn
 
+from vmsvc.domain.boot_options import new_ports
 from vmsvc.domain.errors import IdempotencyMismatch, TooManyRequests
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import BOOTABLE, FINAL, REMOVING, RESTARTABLE, STEPS, InvalidTransition, State, event_of
@@ -89,11 +90,12 @@ def of_servers(server_ids: Collection[str]) -> list[Vm]:
     return list(Vm.select().where(any_of(Vm.cloud_id, server_ids)))
 
 
-def networks_by_vm(vm_ids: Collection[str]) -> dict[str, str]:
-    """The networks on which these VMs get a port, by the VMs' ids."""
-    network = fn.jsonb_extract_path_text(Vm.boot, "network_id")
-    rows = tuples_of(Vm.select(Vm.id, network).where(any_of(Vm.id, vm_ids)))
-    return {vm_id: found for vm_id, found in rows if found}
+def networks_by_vm(vm_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    """How many ports these VMs get in which networks, by the VMs' ids."""
+    network, options = (fn.jsonb_extract_path(Vm.boot, name) for name in ("network_id", "options"))
+    rows = tuples_of(Vm.select(Vm.id, network, options).where(any_of(Vm.id, vm_ids)))
+    found = {vm_id: dict(new_ports({"network_id": own, "options": more})) for vm_id, own, more in rows}
+    return {vm_id: ports for vm_id, ports in found.items() if ports}
 
 
 def may_be_removed(servers: Collection[str]) -> bool:
@@ -219,10 +221,28 @@ def adopt(work: Unit, vm_id: str, server_id: str, columns: Mapping[str, Any], re
     return vm
 
 
+def accepted_before(asked: Mapping[str, Any], name: str, identity: str | None, key: str) -> str | None:
+    """The id of the request for which the principal used this Idempotency-Key; None when it did not. `asked`: the body.
+    A retry is answered by this before the body is judged: what the first request was given, such as its port, would not
+    be free for another one. Raises IdempotencyMismatch."""
+    used = Idempotency.get_or_none(Idempotency.principal == (identity or name), Idempotency.key == key)
+    return _same(used, _digest(asked)) if used else None
+
+
+def _digest(asked: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _same(used: Idempotency, digest: str) -> str:
+    if used.body_hash != digest:
+        raise IdempotencyMismatch("this Idempotency-Key was used before with another body; use a new key")
+    return used.vm_id
+
+
 def _id_of_earlier(
     work: Unit, vm_id: str, request: Mapping[str, Any], name: str, identity: str, key: str
 ) -> str | None:
-    digest = hashlib.sha256(json.dumps(request["boot"]["asked"], sort_keys=True).encode()).hexdigest()
+    digest = _digest(request["boot"]["asked"])
     used = _key_of_older_release(name, key) if name != identity else None
     if used is None:
         inserted = (
@@ -234,9 +254,7 @@ def _id_of_earlier(
         if list(inserted):
             return None
         used = Idempotency.get(Idempotency.principal == identity, Idempotency.key == key)
-    if used.body_hash != digest:
-        raise IdempotencyMismatch("this Idempotency-Key was used before with another body; use a new key")
-    return used.vm_id
+    return _same(used, digest)
 
 
 def _key_of_older_release(name: str, key: str) -> Idempotency | None:

@@ -14,8 +14,8 @@ from vmsvc.store.models import Reservation, Vm, any_of, database, tuples_of
 class MovingRow(NamedTuple):
     """A VM that waits for its decision, is being created or is leaving; or, with `state` None, a VM that has a
     reservation; or, with `state` QUEUED, one of the requests that wait in the queue. `traits` and `requirements`, of a
-    VM that waits, are what its flavor and image ask of a host. `host` is where the VM or its reserved capacity is, as
-    far as hosts are known."""
+    VM that waits, are what its flavor and image ask of a host; `server_group` is the one that it names. `host` is where
+    the VM or its reserved capacity is, as far as hosts are known."""
 
     id: str
     state: str | None
@@ -24,6 +24,7 @@ class MovingRow(NamedTuple):
     traits: dict[str, list[str]] | None
     requirements: dict[str, object] | None
     host: str | None
+    server_group: str | None = None
 
 
 #: Of a row of `moving_rows`: requests wait in the queue.

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 from tests.integration.model.cloud import ModelCloud
 from tests.unit.referee import MOST_METADATA, Referee, Server, Wanted
-from tests.unit.shown import cloud_id, shown_host, shown_quota, shown_server
+from tests.unit.shown import cloud_id, server_groups, shown_host, shown_quota, shown_server
 from vmsvc.cloud import port
 from vmsvc.domain.errors import Conflict, Forbidden, InvalidRequest, Locked, NotFound, QuotaExceeded
 from vmsvc.domain.host import Host
+from vmsvc.domain.server_group import ServerGroup
 
 
 class RefereeCloud(ModelCloud):
@@ -120,6 +121,11 @@ class RefereeCloud(ModelCloud):
         """DELETE one key."""
         await self.gate(f"unset {server_id}")
         self._metadata.get(self._unlocked(server_id).name, {}).pop(key, None)
+
+    async def server_group(self, group_id: str) -> ServerGroup:
+        """GET one server group."""
+        await self.gate(f"group {group_id}")
+        return server_groups(self.judge)[group_id]
 
     async def quota(self) -> port.Quota:
         """GET /limits."""

@@ -209,7 +209,7 @@ def test_vms_that_build_take_the_last_addresses_of_their_own_network(network, re
     world = tenant(*FULL, builds, limit={"cores": 5})
     used = Addresses(9, 9, frozenset("ABCD"))
     counted = asked(verdicts={"a key": Verdict(addresses=used)})
-    plan = decided([waits()], world, verified=counted, networks=Networks({"new": network}))
+    plan = decided([waits()], world, verified=counted, networks=Networks({"new": {network: 1}}))
     assert isinstance(decisions(plan)["wanted"], Refuse) is refused
 
 

@@ -15,6 +15,8 @@ from vmsvc.domain.errors import Forbidden, NotFound
 log = logging.getLogger(__name__)
 #: The microversion that has `host` in the create.
 PINS = (2, 74)
+#: Fields of the create that came after the oldest Nova that vmsvc works with.
+FIELDS_SINCE = {"trusted_image_certificates": (2, 63), "hostname": (2, 90)}
 #: What an operator may read.
 PROBES = (
     ("compute", "/os-services", {"binary": "nova-compute"}),
@@ -48,11 +50,14 @@ class OpenStack(ServerCalls, CatalogCalls, HostCalls, PortCalls):
         super().__init__(calls)
         self.mode = "tenant"
         self.project_id = ""
+        self.unsupported: frozenset[str] = frozenset()
 
     async def connect(self) -> None:
         """Sign in, build the clients, find out mode and project. Raises CloudUnavailable, or CloudError when the
         settings cannot work; it may then be called again."""
         self.project_id = await self._calls.blocking("connect", self._session.open)
+        version = self._session.version("compute")
+        self.unsupported = frozenset(name for name, since in FIELDS_SINCE.items() if version < since)
         self.mode = "operator" if await self._may_operate() else "tenant"
         log.info("connected to the cloud in %s mode, project %s", self.mode, self.project_id)
 

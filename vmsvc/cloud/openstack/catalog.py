@@ -1,5 +1,6 @@
 """What a request can name (flavors, images, networks, availability zones, key pairs) and whose a client's token is."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from vmsvc.domain.catalog import Addresses, Image, Network
 from vmsvc.domain.errors import Forbidden, NotFound
 from vmsvc.domain.flavors import Flavor
 from vmsvc.domain.principal import Identity
+from vmsvc.domain.server_group import ServerGroup
 
 #: vmsvc does not count the ports of a network with more addresses than this: the list would take seconds.
 MOST_PORTS = 4096
@@ -94,7 +96,38 @@ class CatalogCalls(Caller):
             "networks",
             lambda raw: (raw.get("project_id", raw.get("tenant_id")), raw.get("shared", False), parse.network(raw)),
         )
-        return tuple(network for owner, shared, network in found if shared or owner == self.project_id)
+        return tuple(
+            replace(network, own=owner == self.project_id)
+            for owner, shared, network in found
+            if shared or owner == self.project_id
+        )
+
+    async def subnets(self, network_id: str) -> tuple[str, ...]:
+        """The address ranges of a network's subnets."""
+        request = CloudRequest("subnets", "network", "GET", "/subnets", {"network_id": network_id})
+        found, _ = await self._calls.list(request, "subnets", lambda raw: str(raw["cidr"]))
+        return found
+
+    async def security_groups(self) -> tuple[Named, ...]:
+        """The security groups of the project. An admin is shown those of all projects without the filter."""
+        params = {"project_id": self.project_id}
+        request = CloudRequest("security_groups", "network", "GET", "/security-groups", params)
+        found, _ = await self._calls.list(request, "security_groups", lambda raw: Named(raw["id"], raw["name"]))
+        return found
+
+    async def server_groups(self) -> tuple[ServerGroup, ...]:
+        """The server groups of the project."""
+        found, _ = await self._calls.list(
+            CloudRequest("server_groups", "compute", "GET", "/os-server-groups"), "server_groups", parse.server_group
+        )
+        return found
+
+    async def server_group(self, group_id: str) -> ServerGroup:
+        """One server group. Raises NotFound."""
+        return await self._calls.send(
+            CloudRequest("server_group", "compute", "GET", f"/os-server-groups/{quote(group_id, safe='')}"),
+            partial(parse.whole, "a server group", lambda body: parse.server_group(body["server_group"])),
+        )
 
     async def availability_zones(self) -> tuple[Named, ...]:
         """The zones that are available; a zone's name is its id."""

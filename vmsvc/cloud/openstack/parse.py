@@ -15,6 +15,7 @@ from vmsvc.domain.errors import Garbled
 from vmsvc.domain.flavors import Flavor, placement_request
 from vmsvc.domain.host import Hypervisor
 from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.server_group import ServerGroup
 
 T = TypeVar("T")
 #: Seen by an operator: up to 64 KiB of user data, which can hold secrets. It leaves this module for nobody.
@@ -152,7 +153,12 @@ def image(raw: Json) -> Image:
 
 def network(raw: Json) -> Network:
     """A network of GET /networks or /networks/{id}."""
-    return Network(id=raw["id"], name=raw.get("name") or "", subnets=tuple(raw.get("subnets") or ()))
+    return Network(
+        id=raw["id"],
+        name=raw.get("name") or "",
+        subnets=tuple(raw.get("subnets") or ()),
+        filters=bool(raw.get("port_security_enabled", True)),
+    )
 
 
 def subnet(raw: Json) -> tuple[tuple[str, int], int | None]:
@@ -290,6 +296,13 @@ def inventories(raw: Json) -> tuple[dict[str, Inventory], int]:
 def allocations(raw: Json) -> dict[str, Resources]:
     """GET /allocations/{consumer} (by provider) or /resource_providers/{id}/allocations (by consumer)."""
     return {holder: Resources(entry["resources"]) for holder, entry in raw["allocations"].items()}
+
+
+def server_group(raw: Json) -> ServerGroup:
+    """A server group of GET /os-server-groups; below 2.64 it has a list of policies, and no rules."""
+    policy = raw.get("policy") or next(iter(raw.get("policies") or ()), "")
+    most = int((raw.get("rules") or {}).get("max_server_per_host") or 1)
+    return ServerGroup(raw["id"], raw.get("name") or "", policy, frozenset(raw.get("members") or ()), most)
 
 
 def moment(value: str) -> datetime:

@@ -10,8 +10,9 @@ from typing import Any
 
 from vmsvc.cloud.openstack import parse
 from vmsvc.cloud.openstack.calls import Caller
-from vmsvc.cloud.openstack.exchange import Answer, CloudRequest
+from vmsvc.cloud.openstack.exchange import Answer, CloudRequest, Json
 from vmsvc.cloud.port import KeptPort
+from vmsvc.domain.catalog import Port
 from vmsvc.domain.errors import NotFound
 
 
@@ -20,9 +21,10 @@ class PortCalls(Caller):
 
     project_id: str
 
-    async def create_port(self, network_id: str, name: str, origin: str) -> str:
+    async def create_port(self, network_id: str, name: str, origin: str, security_groups: tuple[str, ...] = ()) -> str:
         """POST /ports, once. Returns the port's id."""
-        body = {"port": {"network_id": network_id, "name": name, "description": origin}}
+        groups = {"security_groups": [*security_groups]} if security_groups else {}
+        body = {"port": {"network_id": network_id, "name": name, "description": origin, **groups}}
         return await self._calls.send(
             CloudRequest("create_port", "network", "POST", "/ports", body=body),
             partial(parse.whole, "a new port", lambda body: str(body["port"]["id"])),
@@ -34,6 +36,13 @@ class PortCalls(Caller):
             await self._calls.send(CloudRequest("delete_port", "network", "DELETE", f"/ports/{port_id}"), _status)
         except NotFound:
             pass
+
+    async def find_ports(self, filters: Mapping[str, str]) -> tuple[Port, ...]:
+        """The ports that the user sees and that have these values."""
+        found, _ = await self._calls.list(
+            CloudRequest("find_ports", "network", "GET", "/ports", filters), "ports", _port
+        )
+        return found
 
     async def kept_ports(self, name: str) -> tuple[KeptPort, ...]:
         """The project's ports with this name. (An admin sees those of all projects, and their users give any names.)"""
@@ -58,6 +67,12 @@ class PortCalls(Caller):
 
 def _kept_port(raw: Mapping[str, Any]) -> KeptPort:
     return KeptPort(raw["id"], raw.get("description") or "", raw.get("device_id") or None, raw["network_id"])
+
+
+def _port(raw: Json) -> Port:
+    return Port(
+        raw["id"], raw["network_id"], raw.get("project_id") or raw.get("tenant_id") or "", raw.get("device_id") or None
+    )
 
 
 def _status(answer: Answer) -> int:

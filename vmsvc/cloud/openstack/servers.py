@@ -10,6 +10,7 @@ from vmsvc.cloud.openstack import parse
 from vmsvc.cloud.openstack.calls import Caller, Calls
 from vmsvc.cloud.openstack.exchange import Answer, CloudRequest, Json
 from vmsvc.cloud.port import BootSpec, Quota, Server, ServerPage
+from vmsvc.domain.boot_options import Nic
 from vmsvc.domain.errors import CloudError, Garbled, InvalidRequest, NotFound
 
 #: Nova stamps changes in whole seconds, by the clock of the host that made them, before it commits them. A watermark
@@ -54,7 +55,8 @@ class ServerCalls(Caller):
         Raises QuotaExceeded, InvalidRequest, Forbidden, CloudUnavailable (nothing was made) or OutcomeUnknown (look
         with `find_servers`). A lack of capacity does not show here: Nova says 202 and the server goes to ERROR.
         """
-        request = CloudRequest("create_server", "compute", "POST", "/servers", body={"server": _boot(spec)})
+        body = {"server": _boot(spec), **_hints(spec)}
+        request = CloudRequest("create_server", "compute", "POST", "/servers", body=body)
         read = partial(parse.whole, "a new server", lambda body: str(body["server"]["id"]))
         try:
             return await self._calls.send(request, read)
@@ -187,11 +189,16 @@ def _taken(answer: Answer) -> None:
 
 def _boot(spec: BootSpec) -> dict[str, object]:
     """The body of the create; what was not asked for is left out, so that the cloud's defaults hold."""
+    options = spec.options
     asked = {
         "key_name": spec.key_name,
         "user_data": spec.user_data,
         "availability_zone": spec.availability_zone,
         "host": spec.host,
+        "security_groups": [{"name": group} for group in options.security_groups] or None,
+        "config_drive": options.config_drive,
+        "hostname": options.hostname,
+        "trusted_image_certificates": [*options.trusted_image_certificates] or None,
     }
     return {
         "name": spec.name,
@@ -200,12 +207,28 @@ def _boot(spec: BootSpec) -> dict[str, object]:
         # Nova wants `networks` from 2.37 on; 'auto' takes the only one there is.
         "networks": _networks(spec),
         "metadata": dict(spec.metadata),
-        "tags": [spec.vmsvc_id],
+        "tags": [spec.vmsvc_id, *options.tags],
         **{name: value for name, value in asked.items() if value is not None},
     }
+
+
+def _hints(spec: BootSpec) -> dict[str, object]:
+    """The scheduler's hints, which stand beside the server in the body."""
+    options = spec.options
+    hints = {"group": options.server_group, "same_host": options.same_host, "different_host": options.different_host}
+    given = {name: [*value] if isinstance(value, tuple) else value for name, value in hints.items() if value}
+    return {"os:scheduler_hints": given} if given else {}
+
+
+def _nic(nic: Nic) -> dict[str, str]:
+    if nic.port_id:
+        return {"port": nic.port_id}
+    return {"uuid": nic.network_id, **({"fixed_ip": nic.fixed_ip} if nic.fixed_ip else {})}
 
 
 def _networks(spec: BootSpec) -> object:
     if spec.port_id:
         return [{"port": spec.port_id}]
+    if spec.options.nics:
+        return [_nic(nic) for nic in spec.options.nics]
     return [{"uuid": spec.network_id}] if spec.network_id else spec.networks

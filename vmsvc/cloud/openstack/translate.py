@@ -49,6 +49,8 @@ SENTENCES: tuple[Rule, ...] = (
     # Nova with unified limits (oslo.limit).
     _rule({403, 413}, r"is over (a )?limit (of|for) ", QuotaExceeded),
     _rule({409}, r"is locked\b", Locked),
+    # Two have the name. Nova's API says 409 for a request that has to be corrected.
+    _rule({409}, r"^Multiple security_group matches", lambda text: InvalidRequest(text, "security_groups")),
 )
 
 STATUSES: dict[int, Callable[[str], VmsvcError]] = {
@@ -59,6 +61,7 @@ STATUSES: dict[int, Callable[[str], VmsvcError]] = {
     413: InvalidRequest,
 }
 
+BLOCK_DEVICES = "block_device_mapping_v2"
 #: Which field of a create request Nova's 400 speaks of.
 FIELDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), name)
@@ -68,6 +71,17 @@ FIELDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^invalid input for field/attribute (uuid|networks)", "network"),
         (r"^invalid input for field/attribute (?P<name>name|metadata|key_name|user_data|availability_zone)\b", ""),
         (r"^invalid image metadata|^memory encryption|^page size|numa", "image"),
+        (
+            r"^invalid input for field/attribute (?P<name>hostname|security_groups|tags|trusted_image_certificates)\b",
+            "",
+        ),
+        (r"security_group", "security_groups"),
+        (
+            r"^block device mapping|^the volume|^volume|^snapshot|^boot sequence|^you specified more local",
+            BLOCK_DEVICES,
+        ),
+        (r"^instance group", "server_group"),
+        (r"certificate", "trusted_image_certificates"),
         (r"^flavor", "flavor"),
         (r"requested image|^image", "image"),
         (r"^network|^port |fixed ip", "network"),

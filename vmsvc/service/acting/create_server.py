@@ -10,6 +10,7 @@ from dataclasses import replace
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache
 from vmsvc.cloud.port import KIND, KINDS, MARK, ORIGIN, OWNER, RESTARTS, BootSpec, Cloud, Server
+from vmsvc.domain.boot_options import options_in
 from vmsvc.domain.errors import (
     CloudError,
     CloudUnavailable,
@@ -181,6 +182,7 @@ class CreateServer:
             availability_zone=boot["availability_zone"],
             host=row.host,
             metadata={**boot["metadata"], **marks(row, self._deployment)},
+            options=options_in(boot),
         )
 
     async def _host_refuses(self, row: Vm, slug: str) -> bool:

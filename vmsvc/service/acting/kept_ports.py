@@ -9,6 +9,7 @@ import logging
 import time
 
 from vmsvc.cloud.port import Cloud, KeptPort
+from vmsvc.domain.boot_options import options_in
 from vmsvc.domain.errors import CloudUnavailable, VmsvcError
 from vmsvc.domain.timing import Timing
 from vmsvc.service.runtime import Runtime
@@ -50,7 +51,8 @@ async def keep_port(runtime: Runtime, cloud: Cloud, deployment: str, row: Vm, pa
         found = port.origin == row.lineage_id and port.network_id == row.boot["network_id"] and port.id != known
         if found and port.device_id is None:
             return await runtime.offload(_record_port, row.lineage_id, port.id)
-    port_id = await cloud.create_port(row.boot["network_id"], name_of(deployment), row.lineage_id)
+    groups = options_in(row.boot).security_groups
+    port_id = await cloud.create_port(row.boot["network_id"], name_of(deployment), row.lineage_id, groups)
     return await runtime.offload(_record_port, row.lineage_id, port_id)
 
 

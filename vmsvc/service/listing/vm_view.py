@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vmsvc.cloud.port import Server
+from vmsvc.domain.boot_options import FIELDS
 from vmsvc.domain.events import view
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.lineage import END, RESTART
@@ -49,9 +50,11 @@ def server_view(server: Server, row: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def request_view(row: Mapping[str, Any], position: int | None = None) -> dict[str, Any]:
-    """A request without a server: the fields of its row, with no status, as the cloud does not know it. `position`: in
-    the queue; None when it does not wait there."""
+    """A request without a server: the fields of its row and the options that it asks for, with no status, as the cloud
+    does not know it. `position`: in the queue; None when it does not wait there."""
     body = view(row)
+    asked = row["boot"].get("asked", {})
+    body["options"] = {name: asked[name] for name in FIELDS if asked.get(name) is not None}
     body["status"] = None
     body["links"] = [{"rel": "self", "href": f"/api/v1/vm/{row['id']}"}]
     if row["outcome"] and not row["outcome"]["ok"]:

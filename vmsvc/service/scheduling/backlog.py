@@ -10,6 +10,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from vmsvc.domain.boot_options import kind_of, options_in
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import traits_named
 from vmsvc.scheduling.decide_all import Commit
@@ -52,6 +53,7 @@ class Backlog:
         self._rows: dict[str, tuple[QueuedRow, float]] = {}  # and when this replica first saw it, time.monotonic()
         self._unread: set[str] = set()
         self._traits: Counter[str] = Counter()
+        self._server_groups: Counter[str] = Counter()
         self._refused: dict[Hashable, Refused] = {}
         self._shares = SharesCache()
 
@@ -76,18 +78,25 @@ class Backlog:
         if before is not None:
             self.lanes.drop(row_id)
             self._traits.subtract(traits_named(before.boot))
+            self._server_groups.subtract(_server_groups(before))
         if row is None:
             return
         if before is not None and before.updated_at != row.updated_at:
             seen = time.monotonic()
         self._rows[row_id] = row, seen
         self._traits.update(traits_named(row.boot))
+        self._server_groups.update(_server_groups(row))
         self.lanes.put(entry_of(row), _shape(row))
 
     @property
     def traits(self) -> frozenset[str]:
         """The traits that requests of the queue name."""
         return frozenset(trait for trait, count in self._traits.items() if count > 0)
+
+    @property
+    def server_groups(self) -> frozenset[str]:
+        """The server groups that requests of the queue name."""
+        return frozenset(group for group, count in self._server_groups.items() if count > 0)
 
     def refusals(self, rows: Iterable[Vm | QueuedRow]) -> Mapping[Hashable, Refused]:
         """By `place_of`, what the cloud said last, for lack of capacity, of requests that wait; empty while none waits
@@ -153,7 +162,12 @@ def entry_of(row: Vm | QueuedRow) -> QueueEntry:
 
 def place_of(row: Vm | QueuedRow) -> Hashable:
     """Equal for requests that the cloud refuses together when it has no capacity."""
-    return tuple(row.boot.get(name) for name in ("flavor_id", "image_id", "availability_zone"))
+    return *(row.boot.get(name) for name in ("flavor_id", "image_id", "availability_zone")), kind_of(row.boot)
+
+
+def _server_groups(row: QueuedRow) -> list[str]:
+    group = options_in(row.boot).server_group
+    return [group] if group else []
 
 
 def _shape(row: QueuedRow) -> Hashable:

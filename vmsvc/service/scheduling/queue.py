@@ -13,15 +13,17 @@ from vmsvc.store.waiting import QUEUED, MovingRow, moving_rows
 @dataclass(frozen=True, slots=True)
 class Queue:
     """`ids`: the requests that wait without being in the queue, and those that have ended and still have a reservation;
-    `traits`: those that they name; `hosts`: those with reserved capacity that no VM is leaving any more, so that it
-    should be free; `backlog`: others wait in the queue. Two are equal when there is nothing new to decide: `moving` are
-    the VMs on their way in or out, with their states. (That a victim's eviction begins is nothing new.)"""
+    `traits`: those that they name, `server_groups` too; `hosts`: those with reserved capacity that no VM is leaving any
+    more, so that it should be free; `backlog`: others wait in the queue. Two are equal when there is nothing new to
+    decide: `moving` are the VMs on their way in or out, with their states. (That a victim's eviction begins is nothing
+    new.)"""
 
     ids: frozenset[str]
     traits: frozenset[str]
     hosts: frozenset[str]
     moving: frozenset[tuple[str, State, datetime | None]]
     backlog: bool = False
+    server_groups: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.ids or self.backlog)
@@ -45,7 +47,9 @@ def waiting_queue() -> Queue:
     left = hosts - {one.host for one in rows if one.state in LEAVING}
     asked = [traits_named({"traits": one.traits or {}, "requirements": one.requirements or {}}) for one in waiting]
     moving = frozenset(_queue_entry(one, State(one.state)) for one in rows if one.state)
-    return Queue(frozenset(ids), frozenset().union(*asked), frozenset(left), moving, len(found) < len(every))
+    groups = frozenset(one.server_group for one in waiting if one.server_group)
+    backlog = len(found) < len(every)
+    return Queue(frozenset(ids), frozenset().union(*asked), frozenset(left), moving, backlog, groups)
 
 
 def _queue_entry(one: MovingRow, state: State) -> tuple[str, State, datetime | None]:

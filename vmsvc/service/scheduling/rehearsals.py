@@ -8,6 +8,7 @@ notice, are not on that budget and never wait for it.
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,6 +16,7 @@ from cachetools import TTLCache
 
 from vmsvc.cloud.port import KIND, MARK, OWNER, SERVICE, BootSpec, Cloud, Server, working_for
 from vmsvc.domain.acceptance import Objection
+from vmsvc.domain.boot_options import options_in
 from vmsvc.domain.errors import Conflict, Forbidden, InvalidRequest, QuotaExceeded, TooManyRequests, VmsvcError
 from vmsvc.service.identity.client_buckets import Buckets
 
@@ -114,6 +116,7 @@ class Rehearsals:
         return None
 
     def _spec(self, boot: Mapping[str, Any], plugged: bool = True) -> BootSpec:
+        options = options_in(boot)
         return BootSpec(
             vmsvc_id=_REHEARSAL,
             name=_NAME,
@@ -126,6 +129,7 @@ class Rehearsals:
             key_name=boot.get("key_name"),
             user_data=boot.get("user_data"),
             availability_zone=boot.get("availability_zone"),
+            options=options if plugged else replace(options, nics=()),
         )
 
 

@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vmsvc.domain.acceptance import Verdict
+from vmsvc.domain.boot_options import new_ports
 from vmsvc.domain.lifecycle import FINAL, State
-from vmsvc.domain.request import Precedents, Request, requirements_in, traits_in
+from vmsvc.domain.request import Precedents, Request, requirements_in, rules_in, traits_in
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.decide_all import Commit, Knowledge, with_precedents
@@ -212,7 +213,7 @@ def networks_of(
     counts = any(verdict.counts for verdict in verified.verdicts.values())
     return Networks(
         vms.networks_by_vm(taking) if counts else {},
-        {network: ledger.unplugged(network) for network in {boot["network_id"] for boot in boots}},
+        {network: ledger.unplugged(network) for network in {network for boot in boots for network in new_ports(boot)}},
     )
 
 
@@ -242,10 +243,10 @@ def request_of(
         availability_zone=row.boot.get("availability_zone"),
         traits=traits_in(row.boot),
         requirements=requirements_in(row.boot),
+        **rules_in(row.boot),
         invalid=verdict.objection if verdict else None,
-        refusal=refusal.get("error"),
         refusals=0 if again else refusal.get("count", 0),
-        cloud_message=refusal.get("message"),
+        **_in_words(refusal),
         avoid=frozenset(() if again else row.avoid),
         cooling=cooling.get((row.boot.get("flavor_id", ""), row.boot.get("image_id", "")), {}),
         rounds=row.rounds,
@@ -266,6 +267,11 @@ def request_of(
         patient=row.patience_until is not None and row.patience_until > now,
         attempt=row.attempt,
     )
+
+
+def _in_words(refusal: Mapping[str, Any]) -> dict[str, Any]:
+    """The refusal as a request has it."""
+    return {"refusal": refusal.get("error"), "cloud_message": refusal.get("message")}
 
 
 def _refusal_of(

@@ -21,7 +21,7 @@ from vmsvc.cloud.port import Cloud
 from vmsvc.domain.errors import CloudUnavailable
 from vmsvc.domain.events import instant
 from vmsvc.domain.flavors import Flavor, quota_request, traits_of
-from vmsvc.domain.request import Request, Waits, requirements_in, traits_in, traits_named
+from vmsvc.domain.request import Request, Waits, requirements_in, rules_in, traits_in, traits_named
 from vmsvc.domain.requirements import requirements_of
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
@@ -129,9 +129,12 @@ class Scheduler:
         if not queue or (queue == self._queue and left > 0):
             return left if queue else 0
         take = functools.partial(self._snapshots.quick_snapshot, hosts=queue.hosts)
-        traits = queue.traits | self._world_cache.queued_traits
+        named = (
+            queue.traits | self._world_cache.queued_traits,
+            queue.server_groups | self._world_cache.queued_server_groups,
+        )
         try:
-            done = await self._verified(take, traits, self._decide_and_apply, queue.ids)
+            done = await self._verified(take, named, self._decide_and_apply, queue.ids)
         except ChangedMeanwhile as changed:
             log.info("the plan for %s is made again: %s changed meanwhile", *changed.args)
             return self._timing.pass_while_waiting
@@ -144,17 +147,18 @@ class Scheduler:
 
     async def _verified(
         self,
-        take: Callable[[Watch, frozenset[str]], Awaitable[Snapshot]],
-        traits: frozenset[str],
+        take: Callable[[Watch, frozenset[str], frozenset[str]], Awaitable[Snapshot]],
+        named: tuple[frozenset[str], frozenset[str]],
         decided: Callable[..., T | Verify | Settle],
         *args: Any,
         client: str | None = None,
     ) -> T | Verify | Settle:
-        """Take a snapshot and call `decided(*args, snapshot)` in the pool. Where that returns a Verify or a Settle, ask
-        the cloud (on the budget of `client`, if there is one) or wait, and call it again, at most _VERIFICATIONS times.
-        Returns what the last call returned. Raises what the cloud raises, and TooManyRequests for a client."""
+        """Take a snapshot, with the traits and the server groups that are `named`, and call `decided(*args, snapshot)`
+        in the pool. Where that returns a Verify or a Settle, ask the cloud (on the budget of `client`, if there is one)
+        or wait, and call it again, at most _VERIFICATIONS times. Returns what the last call returned. Raises what the
+        cloud raises, and TooManyRequests for a client."""
         with self._server_cache.watching() as watch:
-            snapshot = await take(watch, traits)
+            snapshot = await take(watch, *named)
             for _ in range(_VERIFICATIONS):
                 found = await self._runtime.offload(decided, *args, snapshot)
                 match found:
@@ -237,10 +241,11 @@ class Scheduler:
             priority=columns["priority"],
             may_wait=waits.seconds > 0,
             patient=waits.patience > 0,
+            **rules_in(boot),
         )
         found = await self._verified(
             self._snapshots.full_snapshot,
-            traits_named(boot),
+            (traits_named(boot), frozenset(filter(None, [request.server_group]))),
             self._foresee,
             WaitingRequest(request, boot, key_of(boot)),
             client=client,

@@ -13,12 +13,14 @@ reserved for others. So it suffices to place a request while nothing is reserved
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vmsvc.cloud.cache.host_cache import HostCache
 from vmsvc.cloud.cache.server_cache import ServerCache, Watch
 from vmsvc.cloud.port import Cloud, Quota, Server
+from vmsvc.domain.errors import NotFound, VmsvcError
 from vmsvc.domain.host import Host
+from vmsvc.domain.server_group import ServerGroup
 from vmsvc.scheduling.verification import Verification, Verified
 from vmsvc.service.scheduling.verdicts import Verdicts
 
@@ -37,6 +39,9 @@ class Snapshot:
     watch: Watch  # the servers that came and went since before the quota was read
     verified: Verified
     settled: bool = False  # others had time to come since it began
+    #: The server groups that requests name, by id; None for one that is not there. One that could not be read is
+    #: missing.
+    server_groups: Mapping[str, ServerGroup | None] = field(default_factory=dict)
 
 
 class Snapshots:
@@ -56,23 +61,35 @@ class Snapshots:
         self._add_changes = add_changes
         self._verdicts = verdicts
 
-    async def full_snapshot(self, watch: Watch, traits: Collection[str] = ()) -> Snapshot:
-        """Read the cloud now. `watch` has just begun; `traits` are those that requests name. Raises what the cloud
-        raises."""
+    async def full_snapshot(
+        self, watch: Watch, traits: Collection[str] = (), server_groups: Collection[str] = ()
+    ) -> Snapshot:
+        """Read the cloud now. `watch` has just begun; `traits` and `server_groups` are those that requests name. Raises
+        what the cloud raises."""
         began = time.monotonic()
-        quota = await self._cloud.quota()
+        quota, groups = await asyncio.gather(self._cloud.quota(), self._read_groups(server_groups))
         await self._read_servers(traits)
-        return self._up_to_date(Snapshot(began, quota, watch, Verified()))
+        return self._up_to_date(Snapshot(began, quota, watch, Verified(), server_groups=groups))
 
-    async def quick_snapshot(self, watch: Watch, traits: Collection[str] = (), hosts: Collection[str] = ()) -> Snapshot:
+    async def quick_snapshot(
+        self,
+        watch: Watch,
+        traits: Collection[str] = (),
+        server_groups: Collection[str] = (),
+        hosts: Collection[str] = (),
+    ) -> Snapshot:
         """Read the quota now, and which servers hold what on these hosts; other servers and hosts are as the caches
         have them. A host that others have filled just now is refused by the cloud, and one that is nearly full is read
         before it is used. Raises what the cloud raises."""
         began = time.monotonic()
-        quota, _, _ = await asyncio.gather(
-            self._cloud.quota(), self._host_cache.refresh(_QUICK_SECONDS, traits), self._host_cache.count(hosts)
+        quota, groups, _, _ = await asyncio.gather(
+            self._cloud.quota(),
+            self._read_groups(server_groups),
+            self._host_cache.refresh(_QUICK_SECONDS, traits),
+            self._host_cache.count(hosts),
         )
-        return self._up_to_date(Snapshot(began, quota, watch, Verified(counted=frozenset(hosts), ordered=False)))
+        verified = Verified(counted=frozenset(hosts), ordered=False)
+        return self._up_to_date(Snapshot(began, quota, watch, verified, server_groups=groups))
 
     async def verify(self, snapshot: Snapshot, what: Verification, client: str | None = None) -> Snapshot:
         """Ask the cloud about this, on the budget of that client if there is one, and return the snapshot with the
@@ -95,6 +112,19 @@ class Snapshots:
                 ),
             )
         )
+
+    async def _read_groups(self, group_ids: Collection[str]) -> dict[str, ServerGroup | None]:
+        """These server groups. A request whose group cannot be read waits; the others need not."""
+        found = await asyncio.gather(*map(self._cloud.server_group, group_ids), return_exceptions=True)
+        groups: dict[str, ServerGroup | None] = {}
+        for group_id, group in zip(group_ids, found):
+            if isinstance(group, ServerGroup):
+                groups[group_id] = group
+            elif isinstance(group, NotFound):
+                groups[group_id] = None
+            elif not isinstance(group, VmsvcError):
+                raise group
+        return groups
 
     async def _read_servers(self, traits: Collection[str] = ()) -> None:
         """Read the servers; for an operator those of all projects, in one list."""

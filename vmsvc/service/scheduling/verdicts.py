@@ -14,6 +14,7 @@ from cachetools import TTLCache
 
 from vmsvc.cloud.port import Cloud
 from vmsvc.domain.acceptance import Objection, Verdict
+from vmsvc.domain.boot_options import kind_of, new_ports
 from vmsvc.domain.catalog import Addresses
 from vmsvc.domain.errors import CloudError, CloudUnavailable, Forbidden, Garbled, NotFound
 from vmsvc.domain.timing import Timing
@@ -21,7 +22,7 @@ from vmsvc.service.scheduling.rehearsals import CLIENTS_SECONDS, OWN_SECONDS, Re
 
 log = logging.getLogger(__name__)
 
-#: How long, and of how many, a flavor and an image that Nova accepted together are not rehearsed again.
+#: How long, and of how many, a flavor, an image and options that Nova accepted together are not rehearsed again.
 _GOOD_SECONDS, _MOST_GOOD = 60.0, 10_000
 _ANSWER_SECONDS = 5.0  # a verdict that takes longer keeps the other requests waiting no longer
 
@@ -29,7 +30,8 @@ _ANSWER_SECONDS = 5.0  # a verdict that takes longer keeps the other requests wa
 def key_of(boot: Mapping[str, Any]) -> str:
     """A key that is equal for requests that Nova judges alike."""
     named = ("flavor_id", "image_id", "network_id", "key_name", "availability_zone")
-    return json.dumps([*map(boot.get, named), len(boot.get("metadata") or {})])
+    options = [boot["options"]] if boot.get("options") else []
+    return json.dumps([*map(boot.get, named), len(boot.get("metadata") or {}), *options], sort_keys=True)
 
 
 class Verdicts:
@@ -39,7 +41,7 @@ class Verdicts:
         self._cloud = cloud
         self._timing = timing
         self._rehearsals = rehearsals
-        self._good: TTLCache[tuple[str, str], bool] = TTLCache(_MOST_GOOD, _GOOD_SECONDS)
+        self._good: TTLCache[tuple[str, str, str], bool] = TTLCache(_MOST_GOOD, _GOOD_SECONDS)
         self._silent: dict[str, tuple[float, float, Verdict]] = {}  # key -> until when, for how long, what was said
         self._asking_again: dict[str, asyncio.Task[None]] = {}
 
@@ -59,9 +61,9 @@ class Verdicts:
 
     async def at_acceptance(self, boot: Mapping[str, Any], client: str) -> Objection | None:
         """Why Nova refuses a request of a client that is about to be accepted; None when it does not, or accepted its
-        flavor and image together within the last minute. Raises TooManyRequests, CloudUnavailable, and CloudError for
-        an answer that is not understood."""
-        combination = boot["flavor_id"], boot["image_id"]
+        flavor, image and options together within the last minute. Raises TooManyRequests, CloudUnavailable, and
+        CloudError for an answer that is not understood."""
+        combination = boot["flavor_id"], boot["image_id"], kind_of(boot)
         if combination in self._good:
             return None
         objection = await self._rehearsals.objection(key_of(boot), boot, CLIENTS_SECONDS, client=client)
@@ -125,8 +127,12 @@ class Verdicts:
             rehearsal = self._rehearsals.objection(
                 key, boot, CLIENTS_SECONDS, max_age_of_no=CLIENTS_SECONDS, client=client
             )
-        objection, ports, addresses = await asyncio.gather(rehearsal, self._ports(), self._addresses(boot))
-        return Verdict(objection, ports, addresses)
+        networks = [*new_ports(boot)]
+        objection, ports, found = await asyncio.gather(
+            rehearsal, self._ports(), asyncio.gather(*map(self._addresses, networks))
+        )
+        counted = {network: addresses for network, addresses in zip(networks, found) if addresses}
+        return Verdict(objection, ports, next(iter(found), None), addresses_of=counted)
 
     async def _ports(self) -> int | None:
         try:
@@ -136,8 +142,8 @@ class Verdicts:
         except (NotFound, Forbidden, CloudError):  # this Neutron does not show it
             return None
 
-    async def _addresses(self, boot: Mapping[str, Any]) -> Addresses | None:
+    async def _addresses(self, network_id: str) -> Addresses | None:
         try:
-            return await self._cloud.addresses(boot["network_id"])
+            return await self._cloud.addresses(network_id)
         except (NotFound, Forbidden):
             return None

@@ -1,10 +1,11 @@
 """The VMs of vmsvc as scheduling sees them: each row joined with its server."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from datetime import datetime
 
 from vmsvc.cloud.port import METADATA_ITEMS, Server
+from vmsvc.domain.boot_options import options_of
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.scheduling.candidates import Policy
@@ -16,6 +17,26 @@ from vmsvc.store.vm_cache import VmRow
 _HOLDS_NO_ROOM = frozenset({"SHELVED_OFFLOADED", "ERROR", "SOFT_DELETED"})
 #: Those in which a tenant may rely on that. A server in ERROR that has a host may hold its capacity still.
 _HOLDS_NOTHING = _HOLDS_NO_ROOM - {"ERROR"}
+
+
+class Locations(Mapping[str, str]):
+    """By the cloud's id, the host of each server that is on one; its hostId for a tenant. It changes with `servers`."""
+
+    def __init__(self, servers: Mapping[str, Server], operator: bool):
+        self._servers = servers
+        self._operator = operator
+
+    def __getitem__(self, server_id: str) -> str:
+        server = self._servers[server_id]
+        if place := (server.host if self._operator else server.host_id):
+            return place
+        raise KeyError(server_id)
+
+    def __iter__(self) -> Iterator[str]:
+        return (server_id for server_id, server in self._servers.items() if server.host or server.host_id)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class VmJoin:
@@ -43,6 +64,11 @@ class VmJoin:
             if (row_id := self._index.row_naming(server_id)) is not None:
                 affected.add(row_id)
         return affected
+
+    @property
+    def locations(self) -> Mapping[str, str]:
+        """Where servers of the project are, by the cloud's ids: hosts, for a tenant hostIds."""
+        return Locations(self._index.servers, self._operator)
 
     def forget(self) -> set[str]:
         """Forget the rows. Returns the ids of the rows that servers name, for `update`."""
@@ -132,7 +158,7 @@ def _facts(row: VmRow, server: Server | None, was_there: bool, policy: Policy, e
     state = _state(row)
     present = server is not None or (state is not State.BUILDING and was_there)
     holds = server is None or server.status not in _HOLDS_NO_ROOM
-    launched = _seconds(row.launched_at)
+    launched, options = _seconds(row.launched_at), options_of(row.options)
     return VmFacts(
         row.id,
         state,
@@ -158,6 +184,9 @@ def _facts(row: VmRow, server: Server | None, was_there: bool, policy: Policy, e
         running=server is not None and server.runs,
         locked=server is not None and server.locked,
         zone=server.availability_zone if server is not None else None,
+        server_group=options.server_group,
+        claims=options.claims,
+        keeps_ports=options.keeps_ports,
     )
 
 

@@ -8,13 +8,16 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from vmsvc.cloud.port import Quota, Server
+from vmsvc.domain.boot_options import options_of
 from vmsvc.domain.evidence import HostEvidence
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import QUOTA_ITEMS, Resources
+from vmsvc.domain.server_group import ServerGroup
 from vmsvc.scheduling.candidates import Policy
 from vmsvc.scheduling.eviction_groups import budgets, full_budgets
 from vmsvc.scheduling.host_index import IndexedWorld
@@ -42,6 +45,10 @@ class Commitments:
     lost: Mapping[str, int] = field(default_factory=dict)
     exempt: Set[str] = frozenset()
     evidence: Mapping[str, HostEvidence] = field(default_factory=dict)
+
+
+#: The server groups that requests name, as the cloud shows them now, by id; None for one that is not there.
+ServerGroups = Mapping[str, ServerGroup | None]
 
 
 class WorldBuilder:
@@ -78,26 +85,14 @@ class WorldBuilder:
         operator: bool,
         added: Set[str] = frozenset(),
         removed: Set[str] = frozenset(),
+        server_groups: ServerGroups = MappingProxyType({}),
     ) -> IndexedWorld:
         """The world as it is now. `rows` are the VMs that have not ended and those that ended a short while ago,
         `changed` the ids of those that changed since the last update; for `added` and `removed` see `VmJoin.update`."""
         affected, self._affected = {*self._affected, *changed}, set()
+        if self._world is None:
+            self._world = self._new_world(operator)
         world = self._world
-        if world is None:
-            world = self._world = IndexedWorld(
-                operator,
-                Resources(),
-                Resources(),
-                self._hosts,
-                self._join.vms,
-                {},
-                patience=self._policy.patience,
-                max_victims=self._policy.max_victims,
-                cost_words=self._policy.words,
-                foreign=self._join.foreign,
-                declared=self._policy.declared,
-                likely=self._policy.likely,
-            )
         affected |= self._apply_changes(world)
         self._join.update(
             rows,
@@ -113,9 +108,29 @@ class WorldBuilder:
         world.set_reservations(
             {kept.vm_id: _reserved(kept, rows[kept.vm_id]) for kept in commitments.reservations if kept.vm_id in rows}
         )
-        world.evidence = commitments.evidence
+        world.evidence, world.server_groups, world.locations = (
+            commitments.evidence,
+            server_groups,
+            self._join.locations,
+        )
         self._charge(world, commitments.lost)
         return world
+
+    def _new_world(self, operator: bool) -> IndexedWorld:
+        return IndexedWorld(
+            operator,
+            Resources(),
+            Resources(),
+            self._hosts,
+            self._join.vms,
+            {},
+            patience=self._policy.patience,
+            max_victims=self._policy.max_victims,
+            cost_words=self._policy.words,
+            foreign=self._join.foreign,
+            declared=self._policy.declared,
+            likely=self._policy.likely,
+        )
 
     def _apply_changes(self, world: IndexedWorld) -> set[str]:
         """Bring the changes of the cloud into the world. Returns the ids of the rows that may be affected."""
@@ -175,7 +190,7 @@ def _limit(limit: Mapping[str, int]) -> Resources:
 def _reserved(kept: Reservation, row: VmRow) -> ReservedCapacity:
     """A reservation as scheduling sees it. While the request builds, its build claims the capacity: then the
     reservation holds nothing, and only keeps others waiting."""
-    waits = row.state == State.PENDING
+    waits, options = row.state == State.PENDING, options_of(row.options)
     return ReservedCapacity(
         kept.vm_id,
         kept.bin_kind,
@@ -184,6 +199,8 @@ def _reserved(kept: Reservation, row: VmRow) -> ReservedCapacity:
         Resources(row.room if waits else {}),
         {member: Resources(held) for member, held in kept.members.items()},
         basis=basis_of(kept.evidence),
+        server_group=options.server_group,
+        claims=options.claims,
     )
 
 

@@ -65,6 +65,11 @@ class WorldCache:
         """The traits that these name."""
         return self._backlog.traits
 
+    @property
+    def queued_server_groups(self) -> frozenset[str]:
+        """The server groups that these name."""
+        return self._backlog.server_groups
+
     @contextmanager
     def at(self, snapshot: Snapshot, now: datetime, operator: bool) -> Iterator[View]:
         """The world as the caller's transaction sees it now, in a trial. The transaction must not have written anything
@@ -98,6 +103,7 @@ class WorldCache:
                 operator=operator,
                 added=frozenset(snapshot.watch.added),
                 removed=frozenset(snapshot.watch.removed),
+                server_groups=snapshot.server_groups,
             )
         except BaseException:  # the world may be half up to date: build it from nothing
             self._rows, self._backlog = VmCache(VmRow), Backlog()

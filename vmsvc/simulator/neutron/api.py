@@ -262,12 +262,25 @@ class Ports(NetworkHandler):
         )
 
     def post(self) -> None:
-        """Make a port that no server uses. Answers 409 beyond the quota (read)."""
+        """Make a port that no server uses. Answers 409 beyond the quota (read), and for an address that is taken."""
         body = self.body()["port"]
         network, limit = self.network(body["network_id"]), self.cloud.quotas.port_limit(self.token.project_id)
         if 0 <= limit <= self.cloud.ports.count.get(self.token.project_id, 0):
             raise conflict("Quota exceeded for resources: ['port'].")
-        port = self.cloud.ports.add(network, self.token.project_id, "", "", self.cloud.clock.now())
+        asked = next((each.get("ip_address") for each in body.get("fixed_ips") or ()), None)
+        if asked and not self.token.is_admin and network.owner != self.token.project_id:
+            raise ApiError(
+                403,
+                "((rule:create_port and (rule:create_port:fixed_ips and (rule:create_port:fixed_ips:ip_address))) and "
+                "rule:create_port:fixed_ips) is disallowed by policy",
+            )
+        if asked and not network.has(asked):
+            raise bad_request(f"IP address {asked} is not a valid IP for any of the subnets on the specified network.")
+        if asked and asked in self.cloud.ports.addresses.get(network.id, ()):
+            raise conflict(f"Unable to complete operation for network {network.id}. The IP address {asked} is in use.")
+        port = self.cloud.ports.add(network, self.token.project_id, "", "", self.cloud.clock.now(), asked)
+        if body.get("security_groups"):
+            port.groups = list(body["security_groups"])
         self.cloud.ports.give_to_user(port, body.get("name", ""), body.get("description", ""))
         self.reply(201, {"port": port_view(port, self.token.is_admin)})
 

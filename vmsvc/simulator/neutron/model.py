@@ -31,6 +31,10 @@ class Network:
         """The first and the last address for servers, as numbers within the subnet."""
         return (2 if self.gateway else 1), ipaddress.ip_network(self.cidr).num_addresses - 2
 
+    def has(self, address: str) -> bool:
+        """True for an address of its subnet."""
+        return bool(self.subnet_id) and ipaddress.ip_address(address) in ipaddress.ip_network(self.cidr)
+
     @property
     def size(self) -> int:
         """How many addresses there are for servers."""

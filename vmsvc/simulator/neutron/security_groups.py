@@ -97,6 +97,11 @@ class SecurityGroups:
         mine = [group for group in self.all.values() if group.project_id == project_id]
         return next((group for group in mine if key in (group.id, group.name)), None)
 
+    def is_ambiguous(self, project_id: str, key: str) -> bool:
+        """True for a name that several groups of a project have."""
+        mine = [group for group in self.all.values() if group.project_id == project_id]
+        return not any(group.id == key for group in mine) and sum(group.name == key for group in mine) > 1
+
     def of_server(self, project_id: str, key: str) -> SecurityGroup:
         """The group that Nova's actions name. Raises ApiError 404 (measured)."""
         group = self.find(project_id, key)

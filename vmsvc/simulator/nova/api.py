@@ -179,7 +179,7 @@ class ServerView:
         if version >= (2, 26):
             view["tags"] = server.tags
         if version >= (2, 63):
-            view["trusted_image_certificates"] = None
+            view["trusted_image_certificates"] = server.certificates
         if version >= (2, 73):
             view["locked_reason"] = server.locked_reason
         return view
@@ -234,9 +234,12 @@ class ServerView:
         return view
 
     def _groups(self, server: Server) -> list[dict[str, Any]]:
-        """The names of the server's security groups."""
-        groups = self._cloud.security_groups.all
-        return [{"name": groups[each].name} for each in server.groups if each in groups] or [{"name": "default"}]
+        """The names of the security groups of each of the server's ports (measured); while it has none, of those that
+        its create named."""
+        groups = self._cloud.security_groups
+        ports = self._cloud.ports.of(server.id)
+        ids = [each for port in ports for each in groups.of_port(port)] if ports else server.groups
+        return [{"name": groups.all[each].name} for each in ids if each in groups.all] or [{"name": "default"}]
 
     def _image(self, server: Server) -> dict[str, Any] | str:
         if not server.image_id:
@@ -294,7 +297,7 @@ class ServerView:
         if version >= (2, 26):
             view["tags"] = [] if server.gone else server.tags
         if version >= (2, 63):
-            view["trusted_image_certificates"] = None
+            view["trusted_image_certificates"] = server.certificates
         if version >= (2, 71) and alone:
             view["server_groups"] = [server.group_id] if server.group_id in self._cloud.groups.all else []
         if version >= (2, 73):

@@ -11,6 +11,7 @@ from vmsvc.simulator.cloud import Cloud
 from vmsvc.simulator.errors import ApiError, bad_request, forbidden, not_allowed
 from vmsvc.simulator.glance.model import Image
 from vmsvc.simulator.keystone.model import Token
+from vmsvc.simulator.neutron.model import Network
 from vmsvc.simulator.nova import schemas
 from vmsvc.simulator.nova.flavors import Flavor, keypair_key
 from vmsvc.simulator.nova.servers import Server
@@ -28,7 +29,7 @@ def create_servers(
     if version < (2, 19):
         request.setdefault("description", request["name"])
     flavor, image, networks, least_and_most = _look_up(cloud, token, request)
-    _check_groups(cloud, token, request, hints)
+    _check_server_group(cloud, token, hints)
     count = _limit_to_quota(cloud, token, least_and_most, {"cores": flavor.vcpus, "ram": flavor.ram})
     reservation, embedded = "r-" + secrets.token_hex(4), flavor.embedded()
     embedded |= {"traits": sorted({*embedded["traits"], *image.traits()}), "image_wants": image.wants()}
@@ -65,6 +66,7 @@ def _look_up(cloud: Cloud, token: Token, request: dict[str, Any]) -> tuple[Flavo
     image = cloud.images.get(request.get("imageRef", ""))
     if image is None or not image.usable_by(token):
         raise bad_request("Can not find requested image")
+    _check_security_groups(cloud, token, request)
     networks = _networks(cloud, token, request)
     count = _limit_to_port_quota(cloud, token, count, len(networks))
     if request.get("key_name") and keypair_key(token.user_id, request["key_name"]) not in cloud.keypairs:
@@ -77,14 +79,26 @@ def _look_up(cloud: Cloud, token: Token, request: dict[str, Any]) -> tuple[Flavo
     return flavor, image, networks, count
 
 
-def _check_groups(cloud: Cloud, token: Token, request: dict[str, Any], hints: dict[str, list[Any]]) -> None:
-    """Raise ApiError 400 for an unknown server group or security group."""
+def _check_server_group(cloud: Cloud, token: Token, hints: dict[str, list[Any]]) -> None:
+    """Raise ApiError 400 for a server group that is not there, or not the project's (measured)."""
     for group_id in hints.get("group", [])[:1]:
-        if group_id not in cloud.groups.all and not cloud.settings.ignores_groups:
+        group = cloud.groups.all.get(group_id)
+        unknown = group is None or not (token.is_admin or group.project_id == token.project_id)
+        if unknown and not cloud.settings.ignores_groups:
             raise bad_request(f"Instance group {group_id} could not be found.")
+
+
+def _check_security_groups(cloud: Cloud, token: Token, request: dict[str, Any]) -> None:
+    """Raise ApiError 400 for an unknown security group, 409 for a name that several have (measured). Nova looks for
+    them before it looks for networks."""
     for group in request.get("security_groups") or []:
-        if cloud.security_groups.find(token.project_id, group["name"]) is None:
-            raise bad_request(f"Unable to find security_group with name or id '{group['name']}'")
+        name = group["name"]
+        if cloud.security_groups.find(token.project_id, name) is None:
+            raise bad_request(f"Unable to find security_group with name or id '{name}'")
+        if cloud.security_groups.is_ambiguous(token.project_id, name):
+            raise ApiError(
+                409, f"Multiple security_group matches found for name '{name}', use an ID to be more specific."
+            )
 
 
 def action_entry(name: str, request_id: str, token: Token, server: Server) -> dict[str, Any]:
@@ -121,7 +135,9 @@ def _new_server(
         flavor=flavor,
         image_id=request.get("imageRef", ""),
         network_ids=networks,
-        port_ids=_ports(request),
+        nics=_nics(request),
+        by_admin=token.is_admin,
+        certificates=request.get("trusted_image_certificates"),
         created=now,
         updated=now,
         metadata=dict(request.get("metadata") or {}),
@@ -138,7 +154,6 @@ def _new_server(
         disk_config=request.get("OS-DCF:diskConfig", "MANUAL"),
         config_drive=request.get("config_drive") in TRUE,
         groups=_group_ids(cloud, token, request),
-        addresses_asked=_addresses(request),
     )
     server.admin_pass = request.get("adminPass") or secrets.token_urlsafe(9)
     return server
@@ -176,6 +191,11 @@ def _networks(cloud: Cloud, token: Token, request: dict[str, Any]) -> list[str]:
     for each in wanted:
         if not each.get("port") and "uuid" not in each:
             raise bad_request("Bad network format: missing 'uuid'")
+        if each.get("port") and each.get("fixed_ip"):
+            raise bad_request(
+                f"Specified Fixed IP '{each['fixed_ip']}' cannot be used with port '{each['port']}': the two cannot be "
+                "specified together."
+            )
     _check_ports(cloud, token, _ports(request))
     wanted = [each for each in wanted if not each.get("port")]
     for each in wanted:
@@ -184,24 +204,34 @@ def _networks(cloud: Cloud, token: Token, request: dict[str, Any]) -> list[str]:
             raise bad_request(f"Network {each['uuid']} could not be found.")
         if not network.subnet_id:
             raise bad_request(f"Network {each['uuid']} requires a subnet in order to boot instances on.")
+        _check_address(cloud, token, network, each.get("fixed_ip"))
     return [each["uuid"] for each in wanted]
 
 
 def _ports(request: dict[str, Any]) -> list[str]:
     """The ports that a request names."""
-    wanted = request.get("networks", "auto")
-    return [each["port"] for each in wanted if each.get("port")] if isinstance(wanted, list) else []
+    return [each["port"] for each in _nics(request) if each.get("port")]
 
 
-def _addresses(request: dict[str, Any]) -> dict[str, str]:
-    """The addresses that a request names, by network."""
+def _nics(request: dict[str, Any]) -> list[dict[str, str]]:
+    """The network interfaces that a request names."""
     wanted = request.get("networks", "auto")
-    asked = [each for each in wanted if isinstance(each, dict) and each.get("fixed_ip") and each.get("uuid")]
-    return {each["uuid"]: each["fixed_ip"] for each in asked}
+    return wanted if isinstance(wanted, list) else []
+
+
+def _check_address(cloud: Cloud, token: Token, network: Network, address: str | None) -> None:
+    """Raise ApiError 400 for an address that a port has which the user sees (measured)."""
+    for port in cloud.ports.all.values() if address else ():
+        seen = token.is_admin or token.project_id in (port.project_id, network.owner)
+        if seen and (port.network_id, port.address) == (network.id, address):
+            raise bad_request(f"Fixed IP address {address} is already in use on instance {port.device_id}.")
 
 
 def _check_ports(cloud: Cloud, token: Token, port_ids: list[str]) -> None:
-    """Raise ApiError 400 for a port that is not there, 409 for one that a server uses (read)."""
+    """Raise ApiError 400 for a port that is not there or named twice, 409 for one that a server uses (measured)."""
+    twice = [port_id for port_id in port_ids if port_ids.count(port_id) > 1]
+    if twice:
+        raise bad_request(f"Port ID '{twice[0]}' was specified twice: you cannot attach a port multiple times.")
     for port_id in port_ids:
         port = cloud.ports.all.get(port_id)
         if port is None or not (token.is_admin or port.project_id == token.project_id):

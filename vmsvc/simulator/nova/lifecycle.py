@@ -6,8 +6,9 @@ shelving, each in the order that was measured. `Lifecycle` runs their steps, acr
 from collections.abc import Callable
 
 from vmsvc.simulator.clock import seconds_text
-from vmsvc.simulator.errors import ApiError
+from vmsvc.simulator.errors import ApiError, conflict
 from vmsvc.simulator.model import Model
+from vmsvc.simulator.neutron.model import Network
 from vmsvc.simulator.nova.scheduling import ALL_FILTERED, MAX_ATTEMPTS, NoValidHost
 from vmsvc.simulator.nova.servers import Server
 
@@ -82,6 +83,10 @@ class Lifecycle:
                 return
 
 
+class AddressRefused(Exception):
+    """Neutron refused an address, and Nova tries the build on another host. Its argument is what Neutron said."""
+
+
 class Boot:
     """From POST to ACTIVE or ERROR."""
 
@@ -149,31 +154,58 @@ class Boot:
             return
         try:
             self._plug(server)
-        except ApiError:
+        except AddressRefused as error:
+            self._retry(server, str(error))
+            return
+        except ApiError as error:
             self._lifecycle.delete_ports(server)
             self._model.placement.release(server.id)
-            self.fail(
-                server,
-                f"Build of instance {server.id} aborted: Failed to allocate the network(s) with error No "
-                f"fixed IP addresses available for network: {server.network_ids[0]}, not rescheduling.",
-            )
+            self.fail(server, f"Build of instance {server.id} aborted: {error.message}")
             return
         server.task_state = "spawning"
         self._after(server, "booted", 0.6)
 
     def _plug(self, server: Server) -> None:
-        """Attach the ports that the user made, and make one in each network."""
-        host, now, groups = server.host or "", self._model.clock.now(), server.groups
-        for network_id in server.network_ids:
-            network = self._model.networks[network_id]
-            asked = server.addresses_asked.get(network_id)
-            port = self._model.ports.add(network, server.project_id, server.id, host, now, asked)
-            if groups:
-                port.groups = list(groups)
-                self._model.ports.save(port)
-        for port_id in server.port_ids:
-            if port_id in self._model.ports.all:
-                self._model.ports.plug(self._model.ports.all[port_id], server.id, host)
+        """Attach the ports that the user made, and make one in each network. Raises ApiError with the end of Nova's
+        message, and AddressRefused."""
+        ports, host = self._model.ports, server.host or ""
+        for nic in server.nics or [{"uuid": network_id} for network_id in server.network_ids]:
+            if nic.get("port"):
+                own = ports.all.get(nic["port"])
+                if own is None or own.device_id:
+                    raise conflict("Failed to allocate the network(s), not rescheduling.")
+                ports.plug(own, server.id, host)
+                continue
+            network = self._model.networks[nic["uuid"]]
+            self._check_address(server, network, nic.get("fixed_ip"))
+            try:
+                now = self._model.clock.now()
+                port = ports.add(network, server.project_id, server.id, host, now, nic.get("fixed_ip"))
+            except ApiError:
+                raise conflict(
+                    "Failed to allocate the network(s) with error No fixed IP addresses available for network: "
+                    f"{network.id}, not rescheduling."
+                ) from None
+            if server.groups:
+                port.groups = list(server.groups)
+                ports.save(port)
+
+    def _check_address(self, server: Server, network: Network, address: str | None) -> None:
+        """Raise AddressRefused for an address that Neutron does not let the project choose, or that is taken, and
+        ApiError for one that the network does not have (measured)."""
+        if not address:
+            return
+        if not server.by_admin and network.owner != server.project_id:
+            raise AddressRefused(
+                "((rule:create_port and (rule:create_port:fixed_ips and (rule:create_port:fixed_ips:ip_address))) and "
+                "rule:create_port:fixed_ips) is disallowed by policy"
+            )
+        if not network.has(address):
+            raise conflict(
+                f"Invalid input received: Fixed IP {address} is not a valid ip address for network {network.id}."
+            )
+        if address in self._model.ports.addresses.get(network.id, ()):
+            raise AddressRefused(f"Fixed IP {address} is already in use.")
 
     def _booted(self, server: Server) -> None:
         if self._lifecycle.host_is_silent(server):

@@ -102,8 +102,11 @@ class Server:  # pylint: disable=too-many-instance-attributes
     disk_config: str = field(default="MANUAL", metadata=LATER)
     config_drive: bool = field(default=False, metadata=LATER)
     groups: list[str] = field(default_factory=list, metadata=LATER)  # security groups; [] stands for the default one
-    port_ids: list[str] = field(default_factory=list, metadata=LATER)  # that the create named, instead of networks
-    addresses_asked: dict[str, str] = field(default_factory=dict, metadata=LATER)  # by network
+    #: The network interfaces that the create named, as Nova takes them (`uuid`, `port`, `fixed_ip`), in their order;
+    #: without them there is one in each of `network_ids`.
+    nics: list[dict[str, str]] = field(default_factory=list, metadata=LATER)
+    by_admin: bool = field(default=False, metadata=LATER)  # an admin made it
+    certificates: list[str] | None = field(default=None, metadata=LATER)  # trusted_image_certificates
     shelved_image: str | None = field(default=None, metadata=LATER)
     move: dict[str, Any] | None = field(default=None, metadata=LATER)  # see nova.moves
 

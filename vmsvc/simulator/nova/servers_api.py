@@ -5,7 +5,6 @@ from urllib.parse import urlencode
 
 from vmsvc.simulator.clock import micros_text
 from vmsvc.simulator.errors import ApiError, bad_request, conflict, forbidden, not_allowed, not_found
-from vmsvc.simulator.neutron.model import default_group
 from vmsvc.simulator.nova import schemas
 from vmsvc.simulator.nova.actions import check_body, check_lock, delete_server, do_action
 from vmsvc.simulator.nova.api import ComputeHandler, ServerView, links, summary
@@ -351,73 +350,6 @@ class Tag(TagsHandler):
         self.reply(204)
 
 
-class Interfaces(ServersHandler):
-    """GET /servers/{id}/os-interface."""
-
-    def get(self, server_id: str) -> None:
-        self.reply(
-            200,
-            {
-                "interfaceAttachments": [
-                    {
-                        "net_id": port.network_id,
-                        "port_id": port.id,
-                        "mac_addr": port.mac,
-                        "port_state": port.status,
-                        "fixed_ips": [{"subnet_id": port.subnet_id, "ip_address": port.address}],
-                        "tag": None,
-                    }
-                    for port in self.cloud.ports.of(self.server(server_id).id)
-                ]
-            },
-        )
-
-
-class Addresses(ServersHandler):
-    """GET /servers/{id}/ips and /ips/{network}."""
-
-    def get(self, server_id: str, network: str | None = None) -> None:
-        addresses: dict[str, list[dict[str, Any]]] = {}
-        for port in self.cloud.ports.of(self.server(server_id).id):
-            name = self.cloud.networks[port.network_id].name
-            addresses.setdefault(name, []).append({"version": 4, "addr": port.address})
-        if network is None:
-            self.reply(200, {"addresses": addresses})
-        elif network not in addresses:
-            raise not_found("Instance is not a member of specified network")
-        else:
-            self.reply(200, {network: addresses[network]})
-
-
-class Volumes(ServersHandler):
-    """GET /servers/{id}/os-volume_attachments: there is no Cinder."""
-
-    def get(self, server_id: str) -> None:
-        self.server(server_id)
-        self.reply(200, {"volumeAttachments": []})
-
-
-class SecurityGroups(ServersHandler):
-    """GET /servers/{id}/os-security-groups: the default group, without its rules."""
-
-    def get(self, server_id: str) -> None:
-        project_id = self.server(server_id).project_id
-        self.reply(
-            200,
-            {
-                "security_groups": [
-                    {
-                        "id": default_group(project_id),
-                        "name": "default",
-                        "rules": [],
-                        "description": "Default security group",
-                        "tenant_id": project_id,
-                    }
-                ]
-            },
-        )
-
-
 class Topology(ServersHandler):
     """GET /servers/{id}/topology."""
 
@@ -508,11 +440,6 @@ routes = [
     (r"/compute/v2\.1/servers/([^/]+)/metadata/([^/]+)", MetadataItem),
     (r"/compute/v2\.1/servers/([^/]+)/tags", Tags),
     (r"/compute/v2\.1/servers/([^/]+)/tags/([^/]+)", Tag),
-    (r"/compute/v2\.1/servers/([^/]+)/os-interface", Interfaces),
-    (r"/compute/v2\.1/servers/([^/]+)/ips", Addresses),
-    (r"/compute/v2\.1/servers/([^/]+)/ips/([^/]+)", Addresses),
-    (r"/compute/v2\.1/servers/([^/]+)/os-volume_attachments", Volumes),
-    (r"/compute/v2\.1/servers/([^/]+)/os-security-groups", SecurityGroups),
     (r"/compute/v2\.1/servers/([^/]+)/topology", Topology),
     (r"/compute/v2\.1/servers/([^/]+)/os-instance-actions", Actions),
     (r"/compute/v2\.1/servers/([^/]+)/os-instance-actions/([^/]+)", Actions),

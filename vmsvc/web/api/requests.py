@@ -11,7 +11,8 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate, valida
 
 from vmsvc.domain.errors import InvalidRequest
 from vmsvc.domain.lineage import END, MAX_RESTARTS, RESTART, RESTART_WITHIN_SECONDS
-from vmsvc.service.commands import CreateVm
+from vmsvc.service.create_vm import CreateVm
+from vmsvc.web.api import create_options
 from vmsvc.web.http.request import shorten
 from vmsvc.web.openapi.responses import TYPES
 
@@ -90,7 +91,7 @@ class CreateVmSchema(Schema):
     )
     flavor = TextField("id or name")
     image = TextField("id or name")
-    network = TextField("id or name")
+    network = TextField("id or name: the short form of `networks`")
     key_name = TextField("the name of a key pair that the service's user has")
     user_data = fields.String(
         validate=validate.Length(1, MAX_USER_DATA), metadata={"description": "base64", "format": "byte"}
@@ -181,6 +182,19 @@ class CreateVmSchema(Schema):
     keep_address = StrictBoolean(
         metadata={"description": "of `restart`: vmsvc makes its port, and each successor gets it; default false"}
     )
+
+    networks = create_options.networks()
+    security_groups = create_options.security_groups()
+    tags = create_options.tags()
+    server_group = TextField("id or name of a server group of Nova; vmsvc plans by its policy")
+    scheduler_hints = fields.Nested(create_options.HintsSchema, metadata={"description": "for the choice of the host"})
+    config_drive = StrictBoolean(metadata={"description": "true: the guest reads its metadata from a drive"})
+    hostname = create_options.hostname()
+    trusted_image_certificates = create_options.trusted_image_certificates()
+
+    @validates_schema
+    def _options_go_together(self, data: dict[str, Any], **_: Any) -> None:
+        create_options.check(data)
 
     @validates_schema
     def _restarts_are_asked_for(self, data: dict[str, Any], **_: Any) -> None:

@@ -18,7 +18,8 @@ from vmsvc.domain.errors import (
     Timeout,
     VmsvcError,
 )
-from vmsvc.service.commands import CreateVm, Outcome
+from vmsvc.service.commands import Outcome
+from vmsvc.service.create_vm import CreateVm
 from vmsvc.web.api.handler import ApiHandler, OneVmHandler
 from vmsvc.web.api.requests import (
     ChangeVmSchema,

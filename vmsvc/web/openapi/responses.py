@@ -192,6 +192,12 @@ class VmView(OpenObject):
             "description": "of a request without a server: its position in the queue, 1 is next; null: it is not there"
         },
     )
+    options = fields.Dict(
+        metadata={
+            "description": "of one request without a server, not in lists: the options that it asks for, as `networks` "
+            "or `tags`. Of a server the cloud's own members say them"
+        }
+    )
     on_eviction = fields.String(
         validate=validate.OneOf((END, RESTART)),
         metadata={"description": "what follows its eviction; not in events"},
