@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -106,6 +107,76 @@ BAD_FIELDS = [
     ],
     *[(with_field("priority", value), "priority") for value in (-1001, 1001, "1", 1.0, 1.5, True, None)],
     ('{"is_preemptible": true, "priority": 1e400}', "priority"),
+    *[
+        (with_field(field, value), field)
+        for field, values in (
+            (
+                "networks",
+                (
+                    "auto",
+                    [],
+                    [{}],
+                    ["bed-net"],
+                    [{"uuid": "n"}],
+                    [{"network": "n", "port": "p"}],
+                    [{"network": "n", "fixed_ip": "10.0.0"}],
+                    [{"port": "p", "fixed_ip": "10.0.0.1"}],
+                    [{"port": "p"}] * 2,
+                    [{"network": "n", "fixed_ip": "10.0.0.1"}] * 2,
+                    [{"network": "n\u2028"}],
+                    [{"network": "n"}] * 17,
+                ),
+            ),
+            ("security_groups", ("web", [], [1], ["web", "web"], ["a\u0000"], [{"name": "web"}], ["x" * 256])),
+            (
+                "tags",
+                ("a", [], ["a,b"], ["a/b"], [""], ["x" * 61], ["a", "a"], ["a\u0000"], [f"t{n}" for n in range(50)]),
+            ),
+            ("server_group", ("", 1, [], " x", "a\u0000", None)),
+            (
+                "scheduler_hints",
+                (
+                    [],
+                    {"query": "[]"},
+                    {"build_near_host_ip": "10.0.0.1"},
+                    {"same_host": "x"},
+                    {"same_host": []},
+                    {"group": 1},
+                    {"same_host": [str(uuid.UUID(int=1))], "different_host": [str(uuid.UUID(int=1))]},
+                ),
+            ),
+            ("config_drive", (1, "true", None)),
+            ("hostname", ("x", "-x", "x-", "a.b", "a_b", "web\n", "x" * 64, 1, None)),
+            ("trusted_image_certificates", ([], ["a", "a"], "a", [""], [f"c{n}" for n in range(51)])),
+            (
+                "block_device_mapping_v2",
+                (
+                    [],
+                    [{}],
+                    [{"source_type": "volume", "uuid": "v"}],
+                    [{"source_type": "volume", "boot_index": 0}],
+                    [{"source_type": "volume", "uuid": "v", "boot_index": 0, "volume_size": 1}],
+                    [{"source_type": "image", "uuid": "i", "boot_index": 0}],
+                    [{"source_type": "blank", "uuid": "i", "volume_size": 1, "boot_index": 0}],
+                    [{"source_type": "snapshot", "uuid": "s", "boot_index": 0}],
+                    [{"source_type": "volume", "uuid": "v", "boot_index": 0, "destination_type": "local"}],
+                    [{"source_type": "volume", "uuid": "v", "boot_index": 0, "volume_type": "fast"}],
+                    [{"source_type": "volume", "uuid": "v", "boot_index": 0}] * 2,
+                    [{"source_type": "volume", "uuid": "v", "boot_index": True}],
+                    [{"source_type": "volume", "uuid": "v", "boot_index": 0, "delete_on_termination": 1}],
+                ),
+            ),
+        )
+        for value in values
+    ],
+    (json.dumps({"is_preemptible": False, "network": "n", "networks": [{"network": "n"}]}), "networks"),
+    *[
+        (
+            json.dumps({"is_preemptible": True, "on_eviction": "restart", "keep_address": True, "networks": networks}),
+            "keep_address",
+        )
+        for networks in ([{"port": "p"}], [{"network": "n", "fixed_ip": "10.0.0.1"}], [{"network": "n"}] * 2)
+    ],
     *[(with_field("min_run_seconds", value), "min_run_seconds") for value in (-1, 31_536_001, "60", 0.5, False, None)],
 ]
 

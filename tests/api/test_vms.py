@@ -51,6 +51,32 @@ async def test_every_optional_field_reaches_the_service(call, service):
 
 
 @pytest.mark.gen_test
+async def test_every_option_reaches_the_service(call, service):
+    """One server of a hint may stand alone, as Nova takes it; the service gets a list."""
+    one, other = CLOUD_8, CLOUD_9
+    fields = {
+        "is_preemptible": False,
+        "networks": [{"network": "private", "fixed_ip": "10.0.0.9"}, {"port": "mine"}, {"network": "private"}],
+        "security_groups": ["web", "default"],
+        "tags": ["blue", "b c"],
+        "server_group": "apart",
+        "scheduler_hints": {"group": "apart", "same_host": [one], "different_host": [other]},
+        "config_drive": False,
+        "hostname": "web-1",
+        "block_device_mapping_v2": [
+            {"boot_index": 0, "source_type": "volume", "uuid": one, "delete_on_termination": True},
+            {"source_type": "blank", "volume_size": 3, "destination_type": "volume", "boot_index": None},
+        ],
+    }
+    body = {**fields, "scheduler_hints": {**fields["scheduler_hints"], "same_host": one}}
+    assert (await call("POST", VMS, json_body=body)).status == 201
+    assert service.calls[0][1] == CreateVm(**fields)
+    certified = {"is_preemptible": False, "trusted_image_certificates": ["a", "b"]}
+    assert (await call("POST", VMS, json_body=certified)).status == 201
+    assert service.calls[2][1] == CreateVm(**certified)
+
+
+@pytest.mark.gen_test
 async def test_the_answer_names_the_victims(call, service):
     service.evicts = (CLOUD_8, CLOUD_9)
     answer = await call("POST", VMS, json_body={"is_preemptible": False})

@@ -112,6 +112,8 @@ def test_a_bad_value_of_each_field_costs_nobody_a_vm(offer, service, project, ou
         ("hostname", "-x"),
         ("config_drive", "on"),
         ("trusted_image_certificates", []),
+        # The real cloud has no Cinder, and no volume of the simulated one has this id.
+        ("block_device_mapping_v2", [{"boot_index": 0, "source_type": "volume", "uuid": NOBODY}]),
     ]
     set_quota(admin, project, instances=2)
     service.create_many(2, {**PREEMPTIBLE, "flavor": "m1.tiny", "network": network_id})

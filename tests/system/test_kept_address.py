@@ -138,3 +138,33 @@ async def test_a_lineage_that_ends_leaves_its_port_to_the_server_that_it_was_giv
     assert sim.ports()[taken] == stranger
     asked(sim, project, "DELETE", f"/compute/v2.1/servers/{stranger}")
     await until(lambda: not sim.kept_ports(), "the end of the port", 20)
+
+
+@pytest.mark.gen_test(timeout=40)
+async def test_each_successor_gets_the_port_that_the_caller_made_and_the_other_options(client, sim, database, project):
+    """The port is never vmsvc's to delete."""
+    network = sim.network("own", "10.9.0.0/24", project, shared=False)
+    port = sim.port(network, project)
+    wanted = {"networks": [{"port": port}, {"network": "own", "fixed_ip": "10.9.0.77"}], "tags": ["blue"]}
+    vm = await restartable(client, hostname="web-1", config_drive=True, **wanted)
+
+    def built(server_id):
+        shown = sim.shown(server_id, project)
+        addresses = {each["addr"] for each in shown["addresses"]["own"]}
+        return addresses, shown["OS-EXT-SRV-ATTR:hostname"], shown["config_drive"], "blue" in shown["tags"]
+
+    first = built(vm["id"])
+    assert "10.9.0.77" in first[0] and len(first[0]) == 2 and first[1:] == ("web-1", "True", True)
+    age(database, vm["vmsvc_id"])
+    await client.practise(vm["id"])
+    vm = await next_of(client, vm)
+    assert built(vm["id"]) == first and sim.port_of(port)["device_id"] == vm["id"]
+    assert (await client.delete(vm["origin"])).status == 200
+    assert sim.port_of(port)["device_id"] == "" and not sim.kept_ports()
+
+
+@pytest.mark.gen_test(timeout=40)
+async def test_a_kept_port_is_in_the_security_groups_of_the_request(client, sim, project):
+    sim.security_group("web", project)
+    vm = await restartable(client, keep_address=True, security_groups=["web"])
+    assert [group["name"] for group in sim.shown(vm["id"], project)["security_groups"]] == ["web"]

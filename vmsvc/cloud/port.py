@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from vmsvc.domain.boot_options import NO_OPTIONS, BootOptions
-from vmsvc.domain.catalog import Addresses, Image, Network, Port
+from vmsvc.domain.catalog import Addresses, Image, Network, Port, Volume, VolumesLeft
 from vmsvc.domain.errors import CloudError, NoCapacity, QuotaExceeded, VmsvcError
 from vmsvc.domain.flavors import Flavor, Traits
 from vmsvc.domain.host import Hypervisor
@@ -242,6 +242,7 @@ class Cloud(Protocol):
     mode: str  # 'tenant' or 'operator'
     project_id: str
     unsupported: frozenset[str]  # fields of a create that this Nova is too old for
+    has_volumes: bool  # the cloud has Cinder
 
     async def connect(self) -> None:
         """Authenticate, build the clients, find out mode and project. Safe to call again after a failure."""
@@ -316,6 +317,12 @@ class Cloud(Protocol):
 
     async def server_group(self, group_id: str) -> ServerGroup:
         """One server group, read now. Raises NotFound."""
+
+    async def volume(self, volume_id: str) -> Volume:
+        """One volume, where there is Cinder. Raises NotFound."""
+
+    async def volumes_left(self) -> VolumesLeft:
+        """How many more volumes the project may have, where there is Cinder."""
 
     async def availability_zones(self) -> tuple[Named, ...]:
         """The zones that are available."""

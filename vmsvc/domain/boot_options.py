@@ -62,8 +62,9 @@ class BootOptions:
 
     @property
     def claims(self) -> frozenset[str]:
-        """The ports and addresses that only one server can have, in words."""
-        return frozenset(nic.claim for nic in self.nics if nic.claim)
+        """The ports, addresses and volumes that only one server can have, in words."""
+        volumes = (f"volume {one['uuid']}" for one in self.block_devices if one["source_type"] == "volume")
+        return frozenset([*(nic.claim for nic in self.nics if nic.claim), *volumes])
 
     @property
     def keeps_ports(self) -> bool:

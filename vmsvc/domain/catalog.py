@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +16,18 @@ class Image:
     min_disk_gb: int = 0
     size_bytes: int = 0
     properties: Mapping[str, str] = field(default_factory=dict)
+    of_volume: bool = False  # the request has its root disk in Cinder
+
+    def on_volume(self) -> "Image":
+        """The same for a server whose root disk is a volume that Cinder makes of it: the create names no image."""
+        return replace(self, id="", of_volume=True)
 
     @property
     def boots_volume(self) -> bool:
-        """True for an image that stands for a volume (the snapshot of a server that booted from one): Nova makes the
-        root disk in Cinder, and asks no host for it."""
+        """True where Nova has the root disk in Cinder, and asks no host for it: also for an image that stands for a
+        volume (the snapshot of a server that booted from one)."""
+        if self.of_volume:
+            return True
         mapping = self.properties.get("block_device_mapping")
         try:
             devices = json.loads(mapping) if isinstance(mapping, str) else mapping
@@ -58,15 +65,28 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume in Cinder. `properties` are those of the image that it was made of."""
+    """A volume in Cinder. `properties` are those of the image that it was made of, with `min_ram` among them."""
 
     id: str
     name: str
     status: str
     size_gb: int
     bootable: bool
-    multiattach: bool = False
     properties: Mapping[str, str] = field(default_factory=dict)
+
+    def as_image(self) -> Image:
+        """What stands for the image of a server that boots from it."""
+        least = self.properties.get("min_ram", "")
+        ram = int(least) if least.isdigit() else 0
+        return Image("", f"volume {self.name or self.id}", "active", ram, properties=self.properties, of_volume=True)
+
+
+@dataclass(frozen=True, slots=True)
+class VolumesLeft:
+    """How many more volumes, and GiB of them, a project may have in Cinder; None without a limit."""
+
+    count: int | None
+    gib: int | None
 
 
 @dataclass(frozen=True, slots=True)

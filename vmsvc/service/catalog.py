@@ -94,18 +94,18 @@ class Catalog:
         self,
         *,
         flavor: str | None = None,
-        image: str | None = None,
+        image: str | Image | None = None,
         network: str | Network | None = None,
         key_name: str | None = None,
         zone: str | None = None,
     ) -> ResolvedRequest:
-        """What these ids or names (None: the defaults) mean; a network may have been found before. Raises
+        """What these ids or names (None: the defaults) mean; image and network may have been found before. Raises
         InvalidRequest, which names the field, for what the cloud does not have and for what does not go together.
         Before it raises, it reads the lists of the cloud again."""
         self._require_loaded()
         found = ResolvedRequest(
             await self._find_or_reread("flavor", self.flavor, flavor),
-            await self._find_or_reread("image", self.image, image),
+            image if isinstance(image, Image) else await self.find_image(image),
             network if isinstance(network, Network) else await self.find_network(network),
             await self._find_or_reread("key", self.key, key_name),
             await self._find_or_reread("zone", self.zone, zone),
@@ -117,7 +117,7 @@ class Catalog:
             await self._read_by_id("image", found.image.id)
         found = ResolvedRequest(
             self.flavor(found.flavor.id),
-            self.image(found.image.id),
+            found.image if isinstance(image, Image) else self.image(found.image.id),
             found.network if isinstance(network, Network) else self.network(found.network.id),
             found.key_name,
             found.availability_zone,
@@ -125,6 +125,14 @@ class Catalog:
         if error := objection(found.flavor, found.image, found.network):
             raise InvalidRequest(error.message, error.field)
         return found
+
+    async def find_image(self, ref: str | None, field: str = "image") -> Image:
+        """The image of this id or name, or the default, read again where there is none. Raises InvalidRequest that
+        names the `field`."""
+        try:
+            return await self._find_or_reread("image", self.image, ref)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, field) from None
 
     async def find_network(self, ref: str | None, field: str = "network") -> Network:
         """The network of this id or name, or the default. It is read again where there is none, or where it has no

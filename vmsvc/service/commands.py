@@ -128,10 +128,10 @@ class Commands:
     async def _resolve(self, request: CreateVm, client: str) -> dict[str, Any]:
         """The columns of a request: its names resolved, and its needs computed. Raises InvalidRequest for a request
         that Nova would refuse however much capacity there is."""
-        options, networks = await self._options.resolve(request.options)
+        options, networks, root = await self._options.resolve(request.options)
         resolved = await self._catalog.resolve(
             flavor=request.flavor,
-            image=request.image,
+            image=root or request.image,
             network=networks[0] if networks else request.network,
             key_name=request.key_name,
             zone=request.availability_zone,

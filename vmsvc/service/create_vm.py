@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 from vmsvc.cloud.port import Cloud, Named, Server
 from vmsvc.domain.boot_options import FIELDS, BootOptions, Nic
-from vmsvc.domain.catalog import Network, Port
+from vmsvc.domain.catalog import Image, Network, Port
 from vmsvc.domain.errors import InvalidRequest, NotFound
 from vmsvc.domain.lineage import RESTART, Terms
 from vmsvc.domain.request import Waits
 from vmsvc.domain.server_group import ServerGroup
+from vmsvc.service import volumes
 from vmsvc.service.catalog import Catalog
 
 T = TypeVar("T", Named, ServerGroup)
@@ -112,8 +113,9 @@ class CreateOptions:
         self._catalog = catalog
         self._server_of = server_of
 
-    async def resolve(self, asked: Mapping[str, Any]) -> tuple[BootOptions, list[Network]]:
-        """The options by the cloud's ids, and the networks of the interfaces in their order. `asked`: the fields of the
+    async def resolve(self, asked: Mapping[str, Any]) -> tuple[BootOptions, list[Network], Image | None]:
+        """The options by the cloud's ids, the networks of the interfaces in their order, and what stands for the image
+        of a server that boots from a volume. `asked`: the fields of the
         request, by name; None for what it leaves out. Raises InvalidRequest that names the field, and what the cloud
         raises."""
         for name in FIELDS:
@@ -121,6 +123,11 @@ class CreateOptions:
                 raise InvalidRequest("the cloud's Nova is too old for it", name)
         plugged = [await self._nic(entry) for entry in asked["networks"] or ()]
         networks = [network for _, network in plugged]
+        devices, root = (
+            await volumes.resolve(self._cloud, self._catalog, asked[volumes.FIELD])
+            if asked[volumes.FIELD]
+            else ((), None)
+        )
         hints: Mapping[str, Any] = asked["scheduler_hints"] or {}
         return (
             BootOptions(
@@ -133,8 +140,10 @@ class CreateOptions:
                 config_drive=asked["config_drive"],
                 hostname=asked["hostname"],
                 trusted_image_certificates=tuple(asked["trusted_image_certificates"] or ()),
+                block_devices=devices,
             ),
             networks,
+            root,
         )
 
     async def _nic(self, entry: Mapping[str, str]) -> tuple[Nic, Network]:

@@ -23,7 +23,7 @@ FLAVORS = (("m1.large", 4, 8192), ("m1.medium", 2, 4096), ("m1.small", 1, 2048),
 #: looked them up can go on with them.
 VOLATILE = (
     *("server", "port", "consumer", "host", "provider", "class", "quota", "group", "trouble", "keypair", "flavor"),
-    *("migration", "security_group", "trait", "aggregate", "service", "endpoint"),
+    *("migration", "security_group", "trait", "aggregate", "service", "endpoint", "volume", "volume_limit"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vmsvc.simulator.cinder.model import Volumes
 from vmsvc.simulator.clock import Clock, Settings
 from vmsvc.simulator.faults import ServerFaults
 from vmsvc.simulator.glance.model import Image
@@ -42,6 +43,7 @@ class Model:
         self.servers = Servers(self.store, int(self.settings.deleted_kept))
         self.ports = Ports(self.store, self.networks)
         self.security_groups = SecurityGroups(self.store, self.ports, self.clock)
+        self.volumes = Volumes(self.store)
         self.quotas = Quotas(self.store, self.servers)
         self.groups = Groups(self.store, self.servers)
         self.server_faults = ServerFaults(self.store)

@@ -15,6 +15,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from vmsvc.simulator import control
+from vmsvc.simulator.cinder import api as cinder
 from vmsvc.simulator.clock import Settings
 from vmsvc.simulator.cloud import Cloud
 from vmsvc.simulator.glance import api as glance
@@ -68,6 +69,7 @@ def application(cloud: Cloud) -> Application:
         providers_api,
         allocations_api,
         glance,
+        cinder,
         neutron,
         security_groups_api,
     )

@@ -10,6 +10,7 @@ from vmsvc.cloud.openstack.hosts import HostCalls
 from vmsvc.cloud.openstack.ports import PortCalls
 from vmsvc.cloud.openstack.servers import ServerCalls
 from vmsvc.cloud.openstack.session import Session
+from vmsvc.cloud.openstack.volumes import SERVICE, VolumeCalls
 from vmsvc.domain.errors import Forbidden, NotFound
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ PROBES = (
 )
 
 
-class OpenStack(ServerCalls, CatalogCalls, HostCalls, PortCalls):
+class OpenStack(ServerCalls, CatalogCalls, HostCalls, PortCalls, VolumeCalls):
     """A cloud and a set of credentials, as the port `Cloud` has it.
 
     `cloud` and `config_file` name an entry of a clouds.yaml; without a file OS_CLOUD, OS_CLIENT_CONFIG_FILE and the
@@ -51,11 +52,13 @@ class OpenStack(ServerCalls, CatalogCalls, HostCalls, PortCalls):
         self.mode = "tenant"
         self.project_id = ""
         self.unsupported: frozenset[str] = frozenset()
+        self.has_volumes = False
 
     async def connect(self) -> None:
         """Sign in, build the clients, find out mode and project. Raises CloudUnavailable, or CloudError when the
         settings cannot work; it may then be called again."""
         self.project_id = await self._calls.blocking("connect", self._session.open)
+        self.has_volumes = SERVICE in self._session.services
         version = self._session.version("compute")
         self.unsupported = frozenset(name for name, since in FIELDS_SINCE.items() if version < since)
         self.mode = "operator" if await self._may_operate() else "tenant"

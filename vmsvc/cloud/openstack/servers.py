@@ -199,11 +199,12 @@ def _boot(spec: BootSpec) -> dict[str, object]:
         "config_drive": options.config_drive,
         "hostname": options.hostname,
         "trusted_image_certificates": [*options.trusted_image_certificates] or None,
+        "block_device_mapping_v2": [dict(device) for device in options.block_devices] or None,
     }
     return {
         "name": spec.name,
         "flavorRef": spec.flavor_id,
-        "imageRef": spec.image_id,
+        **({} if options.block_devices else {"imageRef": spec.image_id}),
         # Nova wants `networks` from 2.37 on; 'auto' takes the only one there is.
         "networks": _networks(spec),
         "metadata": dict(spec.metadata),

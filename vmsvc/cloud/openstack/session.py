@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SERVICES = ("compute", "image", "network", "placement")
+VOLUMES = "block-storage"
 #: What the parsers were written for. Newer ones are not asked for: they may change an answer's shape.
 NEWEST = {"compute": (2, 93), "placement": (1, 36)}
 #: 2.53: hypervisors by uuid (and tags in a create, 2.52). 1.19: providers' aggregates as they look now.
@@ -85,6 +86,8 @@ class Session:
             if "compute" not in proxies:
                 raise CloudError(self._no_compute(connection.config))
             proxies["identity"] = self._identity()
+            if _in_catalog(connection, VOLUMES):
+                proxies[VOLUMES] = self._volumes(connection)
             self._versions = {name: _negotiate(name, proxies[name]) for name in NEWEST if name in proxies}
             self._proxies = proxies
             return project_id
@@ -148,7 +151,7 @@ class Session:
         self._settings = config.get_one(cloud=self._cloud, api_timeout=self._timeout, **tls)
         http_session: "type[HttpSession]" = importlib.import_module("vmsvc.cloud.openstack.http_session").HttpSession
         direct = bool(self._settings.config.get("direct"))
-        self._http = http_session(self._workers, len(SERVICES) + 1, direct)
+        self._http = http_session(self._workers, len(SERVICES) + 2, direct)
         connection: "Connection" = importlib.import_module("openstack.connection").Connection(config=self._settings)
         return connection
 
@@ -161,6 +164,18 @@ class Session:
             interface=plugin.AUTH_INTERFACE,
             min_version="3",
             max_version="3.latest",
+        )
+        return proxy
+
+    def _volumes(self, connection: "Connection") -> "Adapter":
+        """Cinder as the catalogue has it. The SDK's own proxy would ask it for its versions, and a Cinder that does not
+        answer would keep vmsvc from the rest of the cloud."""
+        config = connection.config
+        proxy: "Adapter" = importlib.import_module("keystoneauth1.adapter").Adapter(
+            self._keystone,
+            service_type=VOLUMES,
+            interface=config.get_interface(VOLUMES),
+            region_name=config.get_region_name(VOLUMES),
         )
         return proxy
 

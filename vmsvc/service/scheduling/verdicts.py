@@ -19,6 +19,7 @@ from vmsvc.domain.catalog import Addresses
 from vmsvc.domain.errors import CloudError, CloudUnavailable, Forbidden, Garbled, NotFound
 from vmsvc.domain.timing import Timing
 from vmsvc.service.scheduling.rehearsals import CLIENTS_SECONDS, OWN_SECONDS, Rehearsals
+from vmsvc.service.volumes import objection_to
 
 log = logging.getLogger(__name__)
 
@@ -128,11 +129,11 @@ class Verdicts:
                 key, boot, CLIENTS_SECONDS, max_age_of_no=CLIENTS_SECONDS, client=client
             )
         networks = [*new_ports(boot)]
-        objection, ports, found = await asyncio.gather(
-            rehearsal, self._ports(), asyncio.gather(*map(self._addresses, networks))
+        objection, disks, ports, found = await asyncio.gather(
+            rehearsal, objection_to(self._cloud, boot), self._ports(), asyncio.gather(*map(self._addresses, networks))
         )
         counted = {network: addresses for network, addresses in zip(networks, found) if addresses}
-        return Verdict(objection, ports, next(iter(found), None), addresses_of=counted)
+        return Verdict(objection or disks, ports, next(iter(found), None), addresses_of=counted)
 
     async def _ports(self) -> int | None:
         try:

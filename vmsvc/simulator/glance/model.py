@@ -24,10 +24,11 @@ class Image:
     members: list[str] = field(default_factory=list)
     properties: dict[str, str] = field(default_factory=dict)
 
-    def refuses(self, flavor: Flavor, zero_disk: bool) -> tuple[int, str] | None:
+    def refuses(self, flavor: Flavor, zero_disk: bool, on_volume: bool = False) -> tuple[int, str] | None:
         """The status and the message with which Nova refuses a server of this flavor from the image, None when it
-        accepts one (measured). `zero_disk`: the policy lets the user boot without a root disk."""
-        disk, least = flavor.disk * 2**30, self.min_disk * 2**30
+        accepts one (measured). `zero_disk`: the policy lets the user boot without a root disk; `on_volume`: the root
+        disk is a volume."""
+        disk, least = (0 if on_volume else flavor.disk * 2**30), self.min_disk * 2**30
         refusals = (
             (
                 self.properties.get("cinder_encryption_key_id"),
@@ -37,7 +38,11 @@ class Image:
             ),
             (self.status != "active", 400, f"Image {self.id} is not active."),
             (flavor.ram < self.min_ram, 400, "Flavor's memory is too small for requested image."),
-            (not disk and not zero_disk, 403, "Only volume-backed servers are allowed for flavors with zero disk."),
+            (
+                not disk and not zero_disk and not on_volume,
+                403,
+                "Only volume-backed servers are allowed for flavors with zero disk.",
+            ),
             (
                 disk and (self.size or 0) > disk,
                 400,

@@ -15,6 +15,7 @@ SERVICES = (
     ("identity", "keystone", "/identity/v3"),
     ("image", "glance", "/image"),
     ("network", "neutron", "/network"),
+    ("block-storage", "cinder", "/volume/v3"),
 )
 
 

@@ -224,7 +224,7 @@ class ServerView:
             "OS-EXT-STS:task_state": server.task_state,
             "OS-EXT-STS:vm_state": server.vm_state,
             "OS-EXT-STS:power_state": server.power_state,
-            "os-extended-volumes:volumes_attached": [],
+            "os-extended-volumes:volumes_attached": self._volumes(server),
         }
         if not server.gone and (server.vm_state != "error" or server.host):
             view["security_groups"] = self._groups(server)
@@ -232,6 +232,15 @@ class ServerView:
         if self._is_admin:
             self._add_admin(view, server)
         return view
+
+    def _volumes(self, server: Server) -> list[dict[str, Any]]:
+        """The volumes of the server; from 2.3 on with what becomes of them."""
+        kept = {device.get("made"): bool(device.get("delete_on_termination", False)) for device in server.devices}
+        more = self._version >= (2, 3)
+        return [
+            {"id": volume.id, **({"delete_on_termination": kept.get(volume.id, False)} if more else {})}
+            for volume in self._cloud.volumes.of_server(server.id)
+        ]
 
     def _groups(self, server: Server) -> list[dict[str, Any]]:
         """The names of the security groups of each of the server's ports (measured); while it has none, of those that

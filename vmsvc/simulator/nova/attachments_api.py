@@ -46,11 +46,14 @@ class Addresses(ServersHandler):
 
 
 class Volumes(ServersHandler):
-    """GET /servers/{id}/os-volume_attachments: there is no Cinder."""
+    """GET /servers/{id}/os-volume_attachments."""
 
     def get(self, server_id: str) -> None:
-        self.server(server_id)
-        self.reply(200, {"volumeAttachments": []})
+        found = self.cloud.volumes.of_server(self.server(server_id).id)
+        shown = [{"volumeId": one.id, "serverId": server_id, "device": one.device} for one in found]
+        if self.version < (2, 89):
+            shown = [{**each, "id": each["volumeId"]} for each in shown]
+        self.reply(200, {"volumeAttachments": shown})
 
 
 class SecurityGroups(ServersHandler):

@@ -12,7 +12,7 @@ from vmsvc.simulator.errors import ApiError, bad_request, forbidden, not_allowed
 from vmsvc.simulator.glance.model import Image
 from vmsvc.simulator.keystone.model import Token
 from vmsvc.simulator.neutron.model import Network
-from vmsvc.simulator.nova import schemas
+from vmsvc.simulator.nova import schemas, volumes
 from vmsvc.simulator.nova.flavors import Flavor, keypair_key
 from vmsvc.simulator.nova.servers import Server
 
@@ -30,8 +30,10 @@ def create_servers(
         request.setdefault("description", request["name"])
     flavor, image, networks, least_and_most = _look_up(cloud, token, request)
     _check_server_group(cloud, token, hints)
+    devices = volumes.of_request(request)
+    volumes.check(cloud, token, devices)
     count = _limit_to_quota(cloud, token, least_and_most, {"cores": flavor.vcpus, "ram": flavor.ram})
-    reservation, embedded = "r-" + secrets.token_hex(4), flavor.embedded()
+    reservation, embedded = "r-" + secrets.token_hex(4), flavor.embedded(volumes.boots(devices))
     embedded |= {"traits": sorted({*embedded["traits"], *image.traits()}), "image_wants": image.wants()}
     servers = []
     for index in range(count):
@@ -63,8 +65,10 @@ def _look_up(cloud: Cloud, token: Token, request: dict[str, Any]) -> tuple[Flavo
     flavor = cloud.flavors.get(str(request["flavorRef"]))
     if flavor is None or not (flavor.is_public or token.is_admin or token.project_id in flavor.projects):
         raise bad_request(f"Flavor {request['flavorRef']} could not be found.")
-    image = cloud.images.get(request.get("imageRef", ""))
-    if image is None or not image.usable_by(token):
+    devices = volumes.of_request(request)
+    on_volume = volumes.boots(devices)
+    image = volumes.root_image(cloud, token, devices) if on_volume else cloud.images.get(request.get("imageRef", ""))
+    if image is None or not (on_volume or image.usable_by(token)):
         raise bad_request("Can not find requested image")
     _check_security_groups(cloud, token, request)
     networks = _networks(cloud, token, request)
@@ -74,7 +78,7 @@ def _look_up(cloud: Cloud, token: Token, request: dict[str, Any]) -> tuple[Flavo
     limit = cloud.quotas.limits(token.project_id)["metadata_items"]
     if len(request.get("metadata") or {}) > limit:
         raise forbidden(f"Maximum number of metadata items exceeds {limit}")
-    if refusal := image.refuses(flavor, token.is_admin):
+    if refusal := image.refuses(flavor, token.is_admin, on_volume):
         raise ApiError(*refusal)
     return flavor, image, networks, count
 
@@ -136,6 +140,7 @@ def _new_server(
         image_id=request.get("imageRef", ""),
         network_ids=networks,
         nics=_nics(request),
+        devices=[dict(device) for device in volumes.of_request(request)],
         by_admin=token.is_admin,
         certificates=request.get("trusted_image_certificates"),
         created=now,

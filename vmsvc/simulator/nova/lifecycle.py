@@ -9,6 +9,7 @@ from vmsvc.simulator.clock import seconds_text
 from vmsvc.simulator.errors import ApiError, conflict
 from vmsvc.simulator.model import Model
 from vmsvc.simulator.neutron.model import Network
+from vmsvc.simulator.nova import volumes
 from vmsvc.simulator.nova.scheduling import ALL_FILTERED, MAX_ATTEMPTS, NoValidHost
 from vmsvc.simulator.nova.servers import Server
 
@@ -61,7 +62,9 @@ class Lifecycle:
         self.model.servers.touch(server, self.model.clock.now())
 
     def delete_ports(self, server: Server) -> None:
-        """Delete the ports that Nova made; those that a user made stay, without a server (read)."""
+        """Delete the ports that Nova made; those that a user made stay, without a server (read). The server's volumes
+        go with it or stay, as its create says."""
+        volumes.detach(self.model, server)
         for port in self.model.ports.of(server.id):
             if port.by_user:
                 self.model.ports.plug(port, "", "")
@@ -154,6 +157,7 @@ class Boot:
             return
         try:
             self._plug(server)
+            volumes.attach(self._model, server)
         except AddressRefused as error:
             self._retry(server, str(error))
             return

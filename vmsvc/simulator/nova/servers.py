@@ -107,6 +107,7 @@ class Server:  # pylint: disable=too-many-instance-attributes
     nics: list[dict[str, str]] = field(default_factory=list, metadata=LATER)
     by_admin: bool = field(default=False, metadata=LATER)  # an admin made it
     certificates: list[str] | None = field(default=None, metadata=LATER)  # trusted_image_certificates
+    devices: list[dict[str, Any]] = field(default_factory=list, metadata=LATER)  # block_device_mapping_v2
     shelved_image: str | None = field(default=None, metadata=LATER)
     move: dict[str, Any] | None = field(default=None, metadata=LATER)  # see nova.moves
 

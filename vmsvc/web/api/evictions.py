@@ -6,8 +6,9 @@ from functools import partial
 from marshmallow import RAISE, Schema, fields, validate
 
 from vmsvc.domain.errors import CloudError, Conflict, NotFound, Timeout
+from vmsvc.web.api.field_types import StrictBoolean
 from vmsvc.web.api.handler import ApiHandler, OneVmHandler
-from vmsvc.web.api.requests import MAX_SEQ, QueryInteger, StrictBoolean, VmRef, load
+from vmsvc.web.api.requests import MAX_SEQ, QueryInteger, VmRef, load
 from vmsvc.web.http.handler import route
 from vmsvc.web.openapi import responses
 from vmsvc.web.openapi.operations import Response, describe

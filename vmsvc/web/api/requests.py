@@ -4,7 +4,6 @@ import base64
 import binascii
 import functools
 import re
-import unicodedata
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates, validates_schema
@@ -13,6 +12,7 @@ from vmsvc.domain.errors import InvalidRequest
 from vmsvc.domain.lineage import END, MAX_RESTARTS, RESTART, RESTART_WITHIN_SECONDS
 from vmsvc.service.create_vm import CreateVm
 from vmsvc.web.api import create_options
+from vmsvc.web.api.field_types import NO_CONTROLS, NO_NUL, StrictBoolean, StrictInteger, TextField
 from vmsvc.web.http.request import shorten
 from vmsvc.web.openapi.responses import TYPES
 
@@ -29,48 +29,7 @@ MAX_WAIT = 604_800
 VM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: An id in a query, which only the database sees.
 _REF = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
-#: Control characters are the part of Nova's rule for names that a pattern can say.
-NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f]*$"
-NO_NUL = r"^[^\u0000]*$"
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9_:. -]{1,255}")
-
-
-def _check_printable(text: str) -> None:
-    """Nova's rule for names: no control characters, no separators but spaces, no space at either end."""
-    if text != text.strip():
-        raise ValidationError("Must not begin or end with a space.")
-    categories = {unicodedata.category(character) for character in text}
-    if any(category[0] == "C" or category in ("Zl", "Zp") for category in categories):
-        raise ValidationError("Must be printable.")
-
-
-class TextField(fields.String):
-    """A string of 1 to 255 printable characters."""
-
-    def __init__(self, about: str = "", pattern: str = NO_CONTROLS):
-        # No pattern of OpenAPI 3.0 can express categories of Unicode; the format's name stands for them.
-        super().__init__(
-            validate=[validate.Length(1, 255), _check_printable],
-            metadata={"format": "printable", "pattern": pattern, **({"description": about} if about else {})},
-        )
-
-
-class StrictBoolean(fields.Boolean):
-    """A JSON boolean; marshmallow's own field also takes 1 and "yes"."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
-        if not isinstance(value, bool):
-            raise ValidationError("Must be true or false.")
-        return value
-
-
-class StrictInteger(fields.Integer):
-    """A JSON integer; marshmallow's own field also takes booleans and fractions."""
-
-    def _validated(self, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValidationError("Must be an integer.")
-        return value
 
 
 class CreateVmSchema(Schema):
@@ -191,6 +150,7 @@ class CreateVmSchema(Schema):
     config_drive = StrictBoolean(metadata={"description": "true: the guest reads its metadata from a drive"})
     hostname = create_options.hostname()
     trusted_image_certificates = create_options.trusted_image_certificates()
+    block_device_mapping_v2 = create_options.block_devices()
 
     @validates_schema
     def _options_go_together(self, data: dict[str, Any], **_: Any) -> None:

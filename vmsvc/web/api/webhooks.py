@@ -10,8 +10,9 @@ from vmsvc.domain.lifecycle import MOVES, STEPS
 from vmsvc.domain.webhook_url import MAX_URL
 from vmsvc.domain.webhooks import STATUSES
 from vmsvc.service.webhooks.endpoints import Webhooks
+from vmsvc.web.api.field_types import StrictBoolean, StrictInteger
 from vmsvc.web.api.handler import ApiHandler
-from vmsvc.web.api.requests import MAX_SEQ, QueryInteger, StrictBoolean, StrictInteger, load
+from vmsvc.web.api.requests import MAX_SEQ, QueryInteger, load
 from vmsvc.web.http.handler import route
 from vmsvc.web.openapi import responses
 from vmsvc.web.openapi.operations import Response, describe
