@@ -4,6 +4,8 @@ import gzip
 import json
 import random
 
+from vmsvc.domain.boot_options import FIELDS as OPTIONS
+
 FIELDS = (
     "is_preemptible",
     "name",
@@ -23,15 +25,7 @@ FIELDS = (
     "restart_within_seconds",
     "fallback_after_evictions",
     "keep_address",
-    "networks",
-    "security_groups",
-    "tags",
-    "server_group",
-    "scheduler_hints",
-    "config_drive",
-    "hostname",
-    "trusted_image_certificates",
-    "block_device_mapping_v2",
+    *OPTIONS,
     "cloud_vm_id",
     "notice_only",
 )
