@@ -24,7 +24,7 @@ FIELDS = (
     "block_device_mapping_v2",
 )
 #: Options that no refusal can rest on, once Nova has taken the request.
-_HARMLESS = ("tags", "hostname")
+_HARMLESS = ("tags", "hostname", "keeps_address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class BootOptions:
     hostname: str | None = None
     trusted_image_certificates: tuple[str, ...] = ()
     block_devices: tuple[Mapping[str, Any], ...] = ()
+    keeps_address: bool | None = None  # vmsvc makes its port, and keeps it for the next VM of the lineage
 
     @property
     def claims(self) -> frozenset[str]:
@@ -68,8 +69,8 @@ class BootOptions:
 
     @property
     def keeps_ports(self) -> bool:
-        """True for a server with a port that the caller made: it stays when the server is deleted."""
-        return any(nic.port_id for nic in self.nics)
+        """True for a server with a port that stays when the server is deleted: the caller or vmsvc made it."""
+        return bool(self.keeps_address) or any(nic.port_id for nic in self.nics)
 
     @property
     def body(self) -> dict[str, Any]:

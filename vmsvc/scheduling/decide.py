@@ -249,6 +249,9 @@ def _decide_tenant(request: Request, world: World) -> Decision:
         return Place()
     if refused:  # quota alone would not help it
         return _decide_refused(request, world)
+    if request.only is not None and not quota.soon.covers(request.quota):
+        # Its server group leaves few hosts. Quota that is freed elsewhere would be of no use if they are full.
+        return _decide_refused(request, world)
     bins = ListedBins(
         lambda building: [quota_bin(request, world, building)],
         world,

@@ -60,8 +60,8 @@ class CreateVm:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The fields that are options, by name; None for those that the client leaves out."""
-        return {name: getattr(self, name) for name in FIELDS}
+        """The fields that are options, by name, and `keep_address`; None for those that the client leaves out."""
+        return {name: getattr(self, name) for name in (*FIELDS, "keep_address")}
 
     @property
     def has_options(self) -> bool:
@@ -141,6 +141,7 @@ class CreateOptions:
                 hostname=asked["hostname"],
                 trusted_image_certificates=tuple(asked["trusted_image_certificates"] or ()),
                 block_devices=devices,
+                keeps_address=asked["keep_address"] or None,
             ),
             networks,
             root,

@@ -28,6 +28,7 @@ def test_options_are_read_as_they_were_written():
 def test_what_only_one_server_can_have_is_claimed():
     assert WHOLE.claims == {"port p", "address 10.0.0.9 of network n", "volume v"} and WHOLE.keeps_ports
     assert NO_OPTIONS.claims == frozenset() and not NO_OPTIONS.keeps_ports
+    assert BootOptions(keeps_address=True).keeps_ports
 
 
 def test_nova_makes_a_port_for_each_interface_without_one():

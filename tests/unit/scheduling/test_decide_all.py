@@ -213,6 +213,25 @@ def test_vms_that_build_take_the_last_addresses_of_their_own_network(network, re
     assert isinstance(decisions(plan)["wanted"], Refuse) is refused
 
 
+def test_a_victim_whose_port_stays_gives_no_address_back():
+    counted = asked(verdicts={"a key": Verdict(addresses=Addresses(4, 4, frozenset("ABCD")))})
+    for stays, refused in ((False, False), (True, True)):
+        world = tenant(*(replace(each, keeps_ports=stays) for each in FULL), limit={"cores": 4})
+        decision = decisions(decided([waits()], world, verified=counted))["wanted"]
+        assert isinstance(decision, Refuse) is refused, decision
+
+
+@pytest.mark.parametrize("second, ports, refused", [(1, 2, False), (0, 2, True), (1, 0, True)])
+def test_each_network_of_a_request_needs_a_free_address_and_each_interface_a_port(second, ports, refused):
+    """One victim gives one port back."""
+    one = waits()
+    nics = [{"network_id": "net"}, {"network_id": "two"}, {"network_id": "two", "port_id": "own"}]
+    one = replace(one, boot={**one.boot, "options": {"nics": nics}})
+    verdict = Verdict(ports=ports, addresses_of={"net": Addresses(9, 0), "two": Addresses(9, 9 - second)})
+    plan = decided([one], tenant(*FULL, limit={"cores": 4}), verified=asked(verdicts={"a key": verdict}))
+    assert isinstance(decisions(plan)["wanted"], Refuse) is refused
+
+
 def test_the_world_is_as_before_when_the_pass_is_over():
     world = tenant(*FULL, limit={"cores": 4})
     before = dict(world.vms)

@@ -135,6 +135,21 @@ def test_a_later_request_for_the_same_port_is_refused():
     assert isinstance(decide(request("first", claims=claims), world_of(None, kept=[kept])), Place)
 
 
+def test_a_tenant_frees_quota_where_affinity_lets_the_vm_go():
+    """A victim elsewhere would be cheaper; if the host of the group is full, Nova would refuse the VM all the same."""
+    ours = [vm(name, host=place, lost_work=cost) for name, place, cost in (("x", "sim-1", 9), ("y", "sim-2", 0))]
+    facts = {
+        "server_groups": {"g": ServerGroup("g", "g", "affinity", frozenset("M"))},
+        "locations": {"M": "id-of-sim-1"},
+        "limit": {"instances": 2},
+    }
+    plan = decide(request(), tenant(*ours, **facts))
+    assert isinstance(plan, Evict) and plan.victims == ("y",)
+    plan = decide(request(server_group="g"), tenant(*ours, **facts))
+    assert isinstance(plan, Evict) and plan.victims == ("x",)
+    assert isinstance(decide(request(server_group="g"), tenant(ours[1], **facts | {"limit": {"instances": 1}})), Refuse)
+
+
 def test_a_tenant_evicts_on_no_hostid_that_the_group_forbids():
     ours = [vm(name, 4, host=place) for name, place in (("x", "sim-1"), ("y", "sim-2"))]
     group = ServerGroup("g", "g", "anti-affinity", frozenset({"M"}))
