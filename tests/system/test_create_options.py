@@ -205,6 +205,19 @@ async def test_of_two_requests_for_one_port_only_the_first_costs_vms(client, sim
     assert len(await client.events(type="evict")) == 3  # of one victim
 
 
+@EITHER
+@pytest.mark.gen_test(timeout=30)
+async def test_a_request_that_waits_shows_what_it_asks_for(client, sim, project):
+    sim.quota(project, instances=1)
+    await client.create(False)
+    body = {"tags": ["blue"], "networks": [{"network": "bed-net"}], "config_drive": True}
+    waits = await client.create(True, wait_seconds=60, headers={"Prefer": "respond-async"}, **body)
+    assert waits.status == 202, waits.json
+    assert (await client.show(waits.id)).json["options"] == body
+    assert waits.id in await client.listed()
+    assert (await client.delete(waits.id)).status == 200
+
+
 # ---------------------------------------------------------------- server groups
 
 

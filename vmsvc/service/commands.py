@@ -280,13 +280,13 @@ class Commands:
             raise NotFound(await self._runtime.offload(_end_of, row["id"], state, ref))
         server_id = row["cloud_id"] or (ref if ref not in (row["id"], row["lineage_id"]) else None)
         if not server_id or state is State.FAILED:
-            return vm_view.request_view(row, row["position"])
+            return vm_view.request_view(row, row["position"]) | vm_view.options_view(row["boot"])
         try:
             return vm_view.server_view(await self._cloud.server(server_id), row)
         except NotFound:
             # What becomes of it is not written yet: this try to build it has failed, or it is started again.
             if state is State.BUILDING or (state is State.EVICTING and row["lineage_id"]):
-                return vm_view.request_view(row)
+                return vm_view.request_view(row) | vm_view.options_view(row["boot"])
             raise
 
     def _shown_row(self, ref: str, mark: str | None) -> dict[str, Any] | None:

@@ -50,16 +50,20 @@ def server_view(server: Server, row: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def request_view(row: Mapping[str, Any], position: int | None = None) -> dict[str, Any]:
-    """A request without a server: the fields of its row and the options that it asks for, with no status, as the cloud
-    does not know it. `position`: in the queue; None when it does not wait there."""
+    """A request without a server: the fields of its row, with no status, as the cloud does not know it. `position`: in
+    the queue; None when it does not wait there."""
     body = view(row)
-    asked = row["boot"].get("asked", {})
-    body["options"] = {name: asked[name] for name in FIELDS if asked.get(name) is not None}
     body["status"] = None
     body["links"] = [{"rel": "self", "href": f"/api/v1/vm/{row['id']}"}]
     if row["outcome"] and not row["outcome"]["ok"]:
         body["error"], body["message"] = row["outcome"]["error"], row["outcome"]["message"]
     return {**body, **restarts_view(row), "position": position}
+
+
+def options_view(boot: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a request without a server asks for, as its client named them."""
+    asked = boot.get("asked", {})
+    return {"options": {name: asked[name] for name in FIELDS if asked.get(name) is not None}}
 
 
 def restarts_view(row: Mapping[str, Any]) -> dict[str, Any]:
