@@ -92,7 +92,7 @@ class Service:
             return Outcome(False, self.vm_rows[vmsvc_id], (), *self.refusal)
         return Outcome(True, self.vm_rows[vmsvc_id], self.evicts)
 
-    async def dry_run(self, request: CreateVm, *, client: str, principal: Principal = ANYBODY) -> dict:
+    async def dry_run(self, request: CreateVm, count: int = 1, *, client: str, principal: Principal = ANYBODY) -> dict:
         del client, principal
         self._note("dry_run", request)
         return {"result": "placed", "reason": "host one has room for it", "host": "one", "victims": []}

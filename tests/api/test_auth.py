@@ -130,6 +130,8 @@ async def test_a_reader_reads_and_a_member_creates_by_name(call, service, member
         answer = await call(method, path, json_body=BODY, headers=bearer(reader))
         assert (answer.status, answer.json["error"]) == (403, "forbidden")
     assert not service.wrote()
+    assert (await call("GET", "/api/v1/me", headers=bearer(reader))).json == {"name": "bob", "role": "reader"}
+    assert (await call("GET", "/api/v1/me", headers=bearer(member))).json == {"name": "alice", "role": "member"}
     assert (await call("POST", VMS, json_body=BODY, headers=bearer(member))).status == 201
     assert service.calls[1][3] == "alice"
 

@@ -308,6 +308,9 @@ async def test_an_idempotency_key_that_cannot_be_one_is_refused(call, service, k
         ("dry_run", "dry_run"),
         ("dry_run=true&dry_run=false", "dry_run"),
         ("x=1", "x"),
+        ("count=2", "count"),
+        ("dry_run=true&count=0", "count"),
+        ("dry_run=true&count=51", "count"),
     ],
 )
 async def test_a_misspelt_dry_run_creates_nothing(call, service, query, field):

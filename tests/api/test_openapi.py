@@ -121,7 +121,7 @@ def test_every_answer_of_a_create_is_documented():
     ]
     refused = post["responses"]["403"]["content"]["application/json"]
     assert set(refused["examples"]) == {"forbidden", "quota_exceeded"}
-    assert {one["name"] for one in post["parameters"]} == {"dry_run", "Prefer", "Idempotency-Key"}
+    assert {one["name"] for one in post["parameters"]} == {"dry_run", "count", "Prefer", "Idempotency-Key"}
 
 
 def test_no_example_of_a_key_is_there_for_swagger_ui_to_send_for_everybody():

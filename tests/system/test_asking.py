@@ -70,6 +70,19 @@ async def test_a_tenant_hears_what_would_happen_in_either_case(client):
     assert len(full["victims"]) == 1 and full["victims"][0] in mine
 
 
+@pytest.mark.gen_test(timeout=30)
+async def test_a_dry_run_for_several_requests_names_the_victims_that_they_have_together(client):
+    await client.fill(4)
+    answer = await client.create(False, query="?dry_run=true&count=3", flavor="m1.medium")
+    plans = answer.json["plans"]
+    assert [plan["result"] for plan in plans] == ["evicts", "evicts", "refused"]
+    foreseen = {victim for plan in plans for victim in plan["victims"]}
+    assert len(foreseen) == 4 and answer.json["victims"] == plans[0]["victims"]
+    created = await asyncio.gather(*(client.create(False, flavor="m1.medium") for _ in range(3)))
+    assert sorted(each.status for each in created) == [201, 201, 409]
+    assert {victim for each in created if each.status == 201 for victim in each.json["evicted"]} == foreseen
+
+
 @options(grace_seconds=30)
 @pytest.mark.gen_test(timeout=30)
 async def test_capacity_that_is_being_freed_is_waited_for(client):

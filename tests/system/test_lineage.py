@@ -54,6 +54,9 @@ async def test_an_evicted_vm_is_started_again_with_all_that_it_had(client, sim, 
     assert (successor["origin"], successor["restarts"], successor["successor"]) == (vm["origin"], 1, None)
     assert (successor["name"], successor["priority"], successor["is_preemptible"]) == ("batch", 7, True)
     metadata = sim.guest_metadata(successor["id"])
+    assert (successor["image_name"], successor["network"]) == (vm["image"], vm["network"])
+    members = [(one["vmsvc_id"], one["restarts"], one["state"]) for one in successor["lineage"]]
+    assert members == [(successor["vmsvc_id"], 1, "active"), (vm["vmsvc_id"], 0, "evicted")]
     assert metadata["job"] == "7" and metadata["vmsvc_origin"] == vm["origin"] and metadata["vmsvc_restarts"] == "1"
     assert sim.servers().keys() == {successor["id"]} and sim.made_with(successor["id"]) == before
     assert [call["status"] for call in sim.calls(method="POST", path="/servers$")] == [202, 202]

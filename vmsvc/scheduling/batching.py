@@ -116,10 +116,10 @@ def _decisions(
     number = sum(share.count for share in found.shares)
     criterion = "the best for this request" if number == 1 else f"the best for {number} requests together"
     decisions: list[Decision] = []
+    cost = plan_cost(found.objective, world, [victim for share in found.shares for victim in share.victims])
     for share in found.shares:
         fits = not share.victims and kind == HOST and _fit_now(world, share.bin_id, request, share.count)
         group = groups.get(share.bin_id)
-        cost = plan_cost(found.objective, world)
         for turn in range(share.count):
             victims = share.victims[turn :: share.count]
             decisions.append(

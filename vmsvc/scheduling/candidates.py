@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import Any
 
 from vmsvc.domain.host import Host
 from vmsvc.domain.lifecycle import State
@@ -96,18 +96,19 @@ def by_host(vms: Iterable[VmFacts]) -> dict[str, list[VmFacts]]:
     return found
 
 
-@overload
-def plan_cost(objective: Objective, world: World) -> Mapping[str, Any]: ...
+def plan_cost(objective: Objective, world: World, victims: Iterable[str]) -> Mapping[str, Any]:
+    """The objective of a plan with these victims as `cost_of` shows it, with the common surcharge that plans leave out.
+    `surcharge` is the part of `lost_work` that no VM lost: it is added because the owners lost VMs lately."""
+    surcharge = sum(world.surcharges.get(world.vms[victim].owner, 0) for victim in victims)
+    return {**_whole_cost(objective, world), "surcharge": surcharge}
 
 
-@overload
-def plan_cost(objective: None, world: World) -> None: ...
+def runner_up_cost(objective: Objective | None, world: World) -> Mapping[str, Any] | None:
+    """As `plan_cost`, for a plan of which only the objective is known; None for None."""
+    return None if objective is None else _whole_cost(objective, world)
 
 
-def plan_cost(objective: Objective | None, world: World) -> Mapping[str, Any] | None:
-    """An objective as `cost_of` shows it, with the common surcharge that plans leave out; None for None."""
-    if objective is None:
-        return None
+def _whole_cost(objective: Objective, world: World) -> dict[str, Any]:
     count = sum(number for _, number in objective.victims)
     return cost_of(replace(objective, lost_work=objective.lost_work + count * world.common_surcharge))
 

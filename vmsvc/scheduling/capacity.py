@@ -1,6 +1,6 @@
 """The capacity that people see (`GET /api/v1/capacity`): what there is, who holds it, how many of each flavor fit."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vmsvc.domain.events import instant
@@ -24,6 +24,7 @@ def capacity_of(world: World, flavors: Mapping[str, Request]) -> dict[str, Any]:
     holds, by name, a standard request for one VM of the flavor."""
     free = free_on_hosts(world, world.hosts.values())
     candidates = by_host(candidate_vms(world, False))
+    groups = [] if world.operator else _groups(world)
     return {
         "quota": _quota(world),
         "hosts": [
@@ -36,13 +37,14 @@ def capacity_of(world: World, flavors: Mapping[str, Request]) -> dict[str, Any]:
             for name, host in sorted(world.hosts.items())
         ]
         if world.operator
-        else _groups(world),
+        else groups,
         "flavors": [
             {
                 "name": name,
                 "vcpus": request.quota["cores"],
                 "ram": request.quota["ram"],
                 **_fits(world, request, free, candidates),
+                **({} if world.operator else {"fits_by_evidence": _fits_by_evidence(world, request, groups)}),
             }
             for name, request in sorted(flavors.items())
         ],
@@ -174,6 +176,13 @@ def _fits(
             ),
         )
     return {"fits_now": now, "fits_after_evictions": after}
+
+
+def _fits_by_evidence(world: World, request: Request, groups: Sequence[Mapping[str, Any]]) -> int:
+    """How many more VMs of a flavor fit for a tenant on the hosts for which there is evidence, and into the quota.
+    There may be more hosts, and others may fill these."""
+    on_hosts = sum(times(Resources(group["free"]), request.resources) for group in groups)
+    return min(on_hosts, times(free_quota(world, _NO_REQUEST).now, request.quota))
 
 
 def _after_evictions(

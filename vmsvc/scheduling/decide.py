@@ -11,7 +11,7 @@ from vmsvc.domain.request import Request
 from vmsvc.domain.resources import Resources
 from vmsvc.planner import Bin, NoPlan, Objective, Preempt, plan
 from vmsvc.scheduling.bins import Bins, GroupBins, HostBins, ListedBins, quota_bin
-from vmsvc.scheduling.candidates import as_candidate, candidate_vms, frees, plan_cost, unneeded_victims
+from vmsvc.scheduling.candidates import as_candidate, candidate_vms, frees, plan_cost, runner_up_cost, unneeded_victims
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Refuse, Reprieve, Wait
 from vmsvc.scheduling.eligibility import could_take, eligible, why_no_host
 from vmsvc.scheduling.free_capacity import free_in_group, free_on_host, free_quota
@@ -111,8 +111,8 @@ def _with_more_victims(request: Request, reserved: ReservedCapacity, world: Worl
             outcome.victims,
             outcome.criterion,
             outcome.optimal,
-            plan_cost(outcome.objective, world),
-            plan_cost(outcome.runner_up, world),
+            plan_cost(outcome.objective, world, outcome.victims),
+            runner_up_cost(outcome.runner_up, world),
             members=reserved.members,
             basis=reserved.basis,
         )
@@ -130,7 +130,7 @@ def with_fewer_victims(request: Request, made: Evict, unneeded: frozenset[str], 
     classes = request.quota if made.kind == QUOTA else request.resources
     bin_ = replace(bin_, need=Resources({name: bin_.need[name] for name in classes}))
     left = [as_candidate(vm, _frees_in_bin(vm, reserved, world), world) for vm in vms]
-    cost = plan_cost(Objective.of(bin_, left, world.now), world)
+    cost = plan_cost(Objective.of(bin_, left, world.now), world, victims)
     return Evict(
         made.kind, made.bin, victims, "the least beside the victims of other requests", False, cost, basis=made.basis
     )
@@ -335,8 +335,8 @@ def _evict(request: Request, world: World, kind: str, found: Preempt, bin_id: st
         found.victims,
         found.criterion,
         found.optimal,
-        plan_cost(found.objective, world),
-        plan_cost(found.runner_up, world),
+        plan_cost(found.objective, world, found.victims),
+        runner_up_cost(found.runner_up, world),
         basis=basis,
     )
 

@@ -4,7 +4,7 @@
 decide again) or `Commit` (apply these changes in one transaction).
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -290,6 +290,28 @@ def _peers(
         else:
             peers.append(one)
     return peers
+
+
+def decide_alike(
+    request: Request, count: int, world: IndexedWorld, verified: Verified, decided: Callable[[Request], Decision]
+) -> tuple[list[Decision], Verification]:
+    """What a pass would decide for so many requests like this one, each on the world as the earlier decisions change
+    it, and what has to be verified before. `decided` decides for one of them. `world` is in a trial, and is afterwards
+    as it was before."""
+    requests = [replace(request, id=f"{request.id}#{number}") for number in range(count)]
+    changes: list[Change] = []
+    what = Verification()
+    with world.trial():
+        while left := requests[len(changes) :]:
+            decision = decided(left[0])
+            together = None
+            if needs_victims(decision) and not request.patient and len(left) > 1:
+                together = decide_batch(left, decision.kind, world)
+            for one, each in zip(left, together or [decision]):
+                what |= unverified_facts(one, each, world, verified)
+                changes.append(change_world(world, one, each))
+        changes = without_unneeded(changes, {one.id: one for one in requests}, world)
+    return [change.decision for change in changes], what
 
 
 def with_precedents(one: WaitingRequest, history: History) -> WaitingRequest:

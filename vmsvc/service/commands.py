@@ -209,14 +209,17 @@ class Commands:
 
         return await self._waiters.wait_for(vmsvc_id, read_outcome, timeout)
 
-    async def dry_run(self, request: CreateVm, *, client: str, principal: Principal = ANYBODY) -> dict[str, Any]:
-        """What a create would do now; nothing is written anywhere. What Nova says of an equal request may be a second
-        old. Raises TooManyRequests when the client, or all clients together, have tried too many different ones."""
+    async def dry_run(
+        self, request: CreateVm, count: int = 1, *, client: str, principal: Principal = ANYBODY
+    ) -> dict[str, Any]:
+        """What `count` equal creates would do now; nothing is written anywhere. What Nova says of an equal request may
+        be a second old. Raises TooManyRequests when the client, or all clients together, have tried too many different
+        ones."""
         columns = await self._resolve(request, client)
         # The preview waits for reads that the scheduler shares: they must not queue behind the calls of clients.
         async with self._snapshots:
             with working_for(SERVICE):
-                return await self._scheduler.preview(columns, client, principal.id, request.waits)
+                return await self._scheduler.preview(columns, client, principal.id, request.waits, count)
 
     async def delete(self, ref: str, timeout: float, *, principal: Principal = ANYBODY) -> dict[str, Any] | None:
         """Delete a VM of ours and wait until the cloud says 404: its last view, or None when that takes longer.
@@ -278,15 +281,16 @@ class Commands:
         state = State(row["state"])
         if state in (State.DELETED, State.EVICTED, State.LOST):
             raise NotFound(await self._runtime.offload(_end_of, row["id"], state, ref))
+        lineage = vm_view.lineage_view(row["members"])
         server_id = row["cloud_id"] or (ref if ref not in (row["id"], row["lineage_id"]) else None)
         if not server_id or state is State.FAILED:
-            return vm_view.request_view(row, row["position"]) | vm_view.options_view(row["boot"])
+            return vm_view.request_view(row, row["position"]) | vm_view.options_view(row["boot"]) | lineage
         try:
-            return vm_view.server_view(await self._cloud.server(server_id), row)
+            return vm_view.server_view(await self._cloud.server(server_id), row) | lineage
         except NotFound:
             # What becomes of it is not written yet: this try to build it has failed, or it is started again.
             if state is State.BUILDING or (state is State.EVICTING and row["lineage_id"]):
-                return vm_view.request_view(row) | vm_view.options_view(row["boot"])
+                return vm_view.request_view(row) | vm_view.options_view(row["boot"]) | lineage
             raise
 
     def _shown_row(self, ref: str, mark: str | None) -> dict[str, Any] | None:
@@ -298,7 +302,8 @@ class Commands:
                 return None
             queued = row.queued_why is not None
             position = waiting.position(row, self._shares.now(vms.clock())) if queued else None
-            return {**vms.shown_row(row), "position": position}
+            members = lineages.members(row.lineage_id) if row.lineage_id else []
+            return {**vms.shown_row(row), "position": position, "members": members}
 
     async def _server_without_row(self, server_id: str) -> Server:
         """A server that no row names, from the server cache: unknown ids cost the cloud one read a second, all of

@@ -104,6 +104,11 @@ def remove_empty(lineage_id: str) -> None:
     ModelDelete(Lineage).where(Lineage.id == lineage_id, Lineage.port_id.is_null(), ~fn.EXISTS(vm)).execute()
 
 
+def members(lineage_id: str, limit: int = 50) -> list[Vm]:
+    """The VMs of the lineage with this id, the newest first, at most so many."""
+    return list(Vm.select().where(Vm.lineage_id == lineage_id).order_by(Vm.attempt.desc()).limit(limit))
+
+
 def successor_of(vm_id: str) -> Vm | None:
     """The VM that was started after this one; None when there is none."""
     found: Vm | None = Vm.select().where(Vm.restart_of == vm_id).first()

@@ -17,7 +17,7 @@ from vmsvc.service.events.hub import Hub
 from vmsvc.service.evictions.record import Evictions
 from vmsvc.service.identity.tickets import Tickets
 from vmsvc.service.webhooks.endpoints import Webhooks
-from vmsvc.web.api import capacity, evictions as record, monitoring, vms, webhooks as webhook_api
+from vmsvc.web.api import capacity, evictions as record, identity, monitoring, vms, webhooks as webhook_api
 from vmsvc.web.channel import handlers as channel
 from vmsvc.web.http import proxies, static_files
 from vmsvc.web.http.auth import Auth, NoAuth
@@ -43,6 +43,7 @@ ROUTES = [
     *channel.routes,
     *webhook_api.routes,
     *capacity.routes,
+    *identity.routes,
     *monitoring.routes,
     *document.routes,
 ]

@@ -1,6 +1,9 @@
 """Room as people see it."""
 
-from tests.unit.worlds import host, operator, request, reserved, tenant, vm
+from datetime import UTC, datetime
+
+from tests.unit.worlds import host, operator, request, reserved, resources, tenant, vm
+from vmsvc.domain.evidence import Held, HostEvidence
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Resources
 from vmsvc.scheduling.capacity import capacity_of, times
@@ -60,6 +63,16 @@ def test_a_host_shows_its_usage_by_kind():
         "reserved": 1,
         "reclaimable": 1,
     }
+
+
+def test_a_tenant_is_told_what_fits_by_evidence_beside_what_fits_the_quota():
+    evidence = {"id-of-sim-1": HostEvidence((Held(resources(4), datetime(2026, 11, 23, tzinfo=UTC)),), ())}
+    shown = {each["name"]: each for each in capacity_of(tenant(vm("a"), evidence=evidence), FLAVORS)["flavors"]}
+    assert (shown["m1.tiny"]["fits_by_evidence"], shown["m1.tiny"]["fits_now"]) == (3, 96)
+    assert (shown["m1.large"]["fits_by_evidence"], shown["m1.large"]["fits_now"]) == (0, 24)
+    by_quota = capacity_of(tenant(vm("a"), evidence=evidence, limit={"cores": 2}), FLAVORS)["flavors"]
+    assert {each["name"]: each["fits_by_evidence"] for each in by_quota}["m1.tiny"] == 1
+    assert all("fits_by_evidence" not in each for each in capacity_of(operator(), FLAVORS)["flavors"])
 
 
 def test_the_quota_shows_its_usage_by_kind():

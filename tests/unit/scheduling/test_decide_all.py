@@ -11,7 +11,8 @@ from vmsvc.domain.catalog import Addresses
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.request import FutileEviction, History, Precedents
 from vmsvc.domain.timing import Timing
-from vmsvc.scheduling.decide_all import Commit, Knowledge, Settle, Verify, decide_all
+from vmsvc.scheduling.decide import decide
+from vmsvc.scheduling.decide_all import Commit, Knowledge, Settle, Verify, decide_alike, decide_all
 from vmsvc.scheduling.decisions import Evict, Place, Refuse, Reprieve
 from vmsvc.scheduling.verification import UNPLUGGED, Networks, Verification, Verified, WaitingRequest
 from vmsvc.scheduling.world import HOST
@@ -104,7 +105,35 @@ def test_of_the_victims_of_one_plan_the_costlier_stays_and_the_cost_is_that_of_t
         "running_victims": 1,
         "lost_work": 8,
         "surplus_ppm": 500_000,
+        "surcharge": 0,
     }
+
+
+@pytest.mark.parametrize(("surcharges", "common"), [({"loser": 300}, 0), ({"loser": 300, "": 200}, 200)])
+def test_the_cost_tells_lost_work_and_the_surcharge_of_owners_apart(surcharges, common):
+    vms = [vm("a", 2, since=0, rate=2, owner="loser"), vm("b", 2, priority=1)]
+    world = operator(*vms, now=10)
+    world.set_surcharges(surcharges, common)
+    one = decisions(decided([waits("wanted", 2)], world))["wanted"]
+    assert one.victims == ("a",)
+    assert (one.cost["lost_work"], one.cost["surcharge"]) == (2 * 10 + 300, 300)
+    two = decisions(decided([waits("one", 2), waits("two", 2)], world))
+    assert {each.cost["surcharge"] for each in two.values()} == {300 + surcharges.get("", 0)}
+
+
+def test_so_many_requests_alike_are_decided_as_the_pass_would_and_leave_the_world_as_it_was():
+    world = operator(*FULL)
+    wanted = [waits(name, 2) for name in ("one", "two", "three")]
+
+    def ask(one):
+        return decide(one, world)
+
+    with world.trial():
+        found, what = decide_alike(wanted[0].request, 3, world, Verified(), ask)
+        assert [type(each) for each in found] == [Evict, Evict, Refuse] and what
+        assert decide_alike(wanted[0].request, 3, world, Verified(), ask)[0] == found
+    pass_ = decisions(decided(wanted, world))
+    assert [each.victims for each in found[:2]] == [pass_[name].victims for name in ("one", "two")]
 
 
 def test_a_victim_that_could_not_leave_costs_the_request_whose_victim_it_was():

@@ -12,7 +12,15 @@ from vmsvc.domain.lifecycle import State
 from vmsvc.domain.resources import Inventory, Resources
 from vmsvc.planner import Bin, Preempt, join_quota, plan
 from vmsvc.scheduling.batching import decide_batch
-from vmsvc.scheduling.candidates import as_candidate, by_host, candidate_vms, candidates_on, frees, plan_cost
+from vmsvc.scheduling.candidates import (
+    as_candidate,
+    by_host,
+    candidate_vms,
+    candidates_on,
+    frees,
+    plan_cost,
+    runner_up_cost,
+)
 from vmsvc.scheduling.decide import decide, review
 from vmsvc.scheduling.decisions import Evict, Place
 from vmsvc.scheduling.eligibility import eligible
@@ -229,8 +237,8 @@ def test_it_is_decided_as_the_planner_would_over_all_hosts(seed):
                 outcome.bin_id,
                 outcome.victims,
                 outcome.criterion,
-                plan_cost(outcome.objective, world),
-                plan_cost(outcome.runner_up, world),
+                plan_cost(outcome.objective, world, outcome.victims),
+                runner_up_cost(outcome.runner_up, world),
             )
     assert found
 

@@ -3,15 +3,16 @@
 A row has the columns of the VM, and those of its lineage that say how it is started again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vmsvc.cloud.port import Server
 from vmsvc.domain.boot_options import FIELDS
-from vmsvc.domain.events import view
+from vmsvc.domain.events import instant, view
 from vmsvc.domain.lifecycle import State
 from vmsvc.domain.lineage import END, RESTART
 from vmsvc.service.acting.await_build import build_message
+from vmsvc.store.models import Vm
 
 _FIELDS = (
     "vmsvc_id",
@@ -45,6 +46,8 @@ def server_view(server: Server, row: Mapping[str, Any] | None) -> dict[str, Any]
         **server.body,
         **{name: ours[name] for name in _FIELDS},
         **restarts_view(row),
+        "image_name": row["image"],
+        "network": row["network"],
         **{name: ours[name] for name in ("notice", "message") if name in ours},
     }
 
@@ -74,4 +77,21 @@ def restarts_view(row: Mapping[str, Any]) -> dict[str, Any]:
         "on_eviction": RESTART if restarts else END,
         "max_restarts": most,
         "restarts_left": max(0, most - row["attempt"]) if restarts and most is not None else 0,
+    }
+
+
+def lineage_view(members: Sequence[Vm]) -> dict[str, Any]:
+    """The VMs of a lineage, where one of them is shown; none for a VM without one."""
+    return {
+        "lineage": [
+            {
+                "id": vm.cloud_id or vm.id,
+                "vmsvc_id": vm.id,
+                "restarts": vm.attempt,
+                "state": vm.state,
+                "created_at": instant(vm.created_at),
+                "ended_at": instant(vm.ended_at),
+            }
+            for vm in members
+        ],
     }

@@ -1,11 +1,20 @@
 """The answer to a dry run: a decision in words and in figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vmsvc.scheduling.decisions import Decision, Evict, Place, Postpone, Queued, Refuse, Reprieve, Wait
 from vmsvc.scheduling.vms import VmFacts
 from vmsvc.scheduling.world import HOST, QUOTA
+
+
+def preview_all(
+    decisions: Sequence[Decision], vms: Mapping[str, VmFacts], grace_seconds: float, ahead: int
+) -> dict[str, Any]:
+    """What equal creates that come together would do, as the body of the answer: that of the first one, and of several
+    each under `plans`. `ahead`: how many requests the queue has before them."""
+    plans = [preview(each, vms, grace_seconds, ahead + number) for number, each in enumerate(decisions, 1)]
+    return {**plans[0], **({"plans": plans} if len(plans) > 1 else {})}
 
 
 def preview(decision: Decision, vms: Mapping[str, VmFacts], grace_seconds: float, position: int = 1) -> dict[str, Any]:

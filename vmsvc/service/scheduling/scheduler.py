@@ -26,14 +26,23 @@ from vmsvc.domain.requirements import requirements_of
 from vmsvc.domain.resources import Resources
 from vmsvc.domain.timing import Timing
 from vmsvc.scheduling.capacity import capacity_of
-from vmsvc.scheduling.decide_all import Commit, Plan, Settle, Verify, decide_all, or_queued, with_precedents
+from vmsvc.scheduling.decide_all import (
+    Commit,
+    Plan,
+    Settle,
+    Verify,
+    decide_alike,
+    decide_all,
+    or_queued,
+    with_precedents,
+)
 from vmsvc.scheduling.decisions import Decision, Place, Queued, Refuse
 from vmsvc.scheduling.restarts import SteadyCapacity
-from vmsvc.scheduling.verification import Verification, WaitingRequest, by_verdict, unverified_facts
+from vmsvc.scheduling.verification import Verification, WaitingRequest, by_verdict
 from vmsvc.service.events.listener import wait_for_wakeup
 from vmsvc.service.runtime import Runtime
 from vmsvc.service.scheduling.apply import ChangedMeanwhile, apply, clean_up, find_stale_commitments
-from vmsvc.service.scheduling.preview import preview
+from vmsvc.service.scheduling.preview import preview_all
 from vmsvc.service.scheduling.queue import Queue, waiting_queue
 from vmsvc.service.scheduling.requests import (
     before_in_queue,
@@ -223,10 +232,11 @@ class Scheduler:
         return self._world_cache.at(snapshot, now, self._cloud.mode == "operator")
 
     async def preview(
-        self, columns: dict[str, Any], client: str, owner: str = "", waits: Waits = Waits()
+        self, columns: dict[str, Any], client: str, owner: str = "", waits: Waits = Waits(), count: int = 1
     ) -> dict[str, Any]:
-        """What would be decided now for this request of a client, from the same facts of the cloud as for a real one;
-        `owner`: the id of the principal. Writes nothing. Raises TooManyRequests, and what the cloud raises."""
+        """What would be decided now for `count` requests like this one of a client, from the same facts of the cloud as
+        for real ones; `owner`: the id of the principal. Writes nothing. Raises TooManyRequests, and what the cloud
+        raises."""
         boot = columns["boot"]
         request = Request(
             "",
@@ -248,46 +258,59 @@ class Scheduler:
             (traits_named(boot), frozenset(filter(None, [request.server_group]))),
             self._foresee,
             WaitingRequest(request, boot, key_of(boot)),
+            count,
             client=client,
         )
         if not isinstance(found, dict):
             raise CloudUnavailable("the cloud's hosts change too quickly to say; try again")
         return found
 
-    def _foresee(self, waits: WaitingRequest, snapshot: Snapshot) -> dict[str, Any] | Verify:
-        """The preview of this request, or what has to be verified first."""
+    def _foresee(self, waits: WaitingRequest, count: int, snapshot: Snapshot) -> dict[str, Any] | Verify:
+        """The preview of so many requests like this one, or what has to be verified first."""
         with reading(), self._at(snapshot, vms.clock()) as view:
-            world, boot, now = view.world, waits.boot, vms.clock()
-            cooling = ledger.cooldowns().get((boot["flavor_id"], boot["image_id"]), {})
-            request = replace(waits.request, cooling=cooling, came=now.timestamp())
-            waits = with_precedents(replace(waits, request=request), request_classes.history(now, [request.conditions]))
-            request, verdict = waits.request, snapshot.verified.verdicts.get(waits.key)
-            networks = networks_of([boot] if verdict else [], snapshot.verified, view)
-            turn, ahead, overtaken = before_in_queue(request, view, now)
+            request, decided, ahead = self._decider(waits, snapshot, view)
+            world, verdict = view.world, snapshot.verified.verdicts.get(waits.key)
 
-            def decided(request: Request) -> Decision:
-                found = by_verdict(waits, overtaken.decide(request, turn, world), world, verdict, networks)
-                return or_queued(request, found, queued=view.backlog.lanes.of_owner, most=self.max_waiting)
+            def alike(request: Request) -> tuple[list[Decision], Verification]:
+                return decide_alike(request, count, world, snapshot.verified, decided)
 
-            def shown(decision: Decision) -> dict[str, Any]:
-                return preview(decision, world.vms, self._grace.total_seconds(), 1 + ahead)
-
-            decision = decided(request)
-            what = unverified_facts(request, decision, world, snapshot.verified)
-            refused = isinstance(decision, (Refuse, Queued))  # in earnest Nova is not asked about it either
+            decisions, what = alike(request)
+            refused = isinstance(decisions[0], (Refuse, Queued))  # in earnest Nova is not asked about it either
             if verdict is None and not refused:  # in earnest the create would show it, if no VM is evicted
-                return Verify(what | Verification(boots={waits.key: boot}))
+                return Verify(what | Verification(boots={waits.key: waits.boot}))
             if what:
                 return Verify(what)
             if verdict and verdict.unanswered and not refused:
                 raise CloudUnavailable(f"the cloud does not say whether it takes the request: {verdict.unanswered}")
             if verdict and verdict.objection and not refused:
-                decision = Refuse(verdict.objection.error, verdict.objection.message)
-            answer = shown(decision)
-            if isinstance(decision, Place) and not world.operator:
+                decisions = [Refuse(verdict.objection.error, verdict.objection.message)] * count
+            shown = functools.partial(
+                preview_all, vms=world.vms, grace_seconds=self._grace.total_seconds(), ahead=ahead
+            )
+            answer = shown(decisions)
+            if isinstance(decisions[0], Place) and not world.operator:
                 # The cloud alone knows whether a host has the capacity; what it would cost if none has is known.
-                answer["if_no_host_has_room"] = shown(decided(if_refused(request)))
+                answer["if_no_host_has_room"] = shown(alike(if_refused(request))[0])
             return answer
+
+    def _decider(
+        self, waits: WaitingRequest, snapshot: Snapshot, view: View
+    ) -> tuple[Request, Callable[[Request], Decision], int]:
+        """The request as it is decided about now, what decides about it and requests like it, and how many the queue
+        has before it."""
+        world, boot, now = view.world, waits.boot, vms.clock()
+        cooling = ledger.cooldowns().get((boot["flavor_id"], boot["image_id"]), {})
+        request = replace(waits.request, cooling=cooling, came=now.timestamp())
+        waits = with_precedents(replace(waits, request=request), request_classes.history(now, [request.conditions]))
+        verdict = snapshot.verified.verdicts.get(waits.key)
+        networks = networks_of([boot] if verdict else [], snapshot.verified, view)
+        turn, ahead, overtaken = before_in_queue(waits.request, view, now)
+
+        def decided(request: Request) -> Decision:
+            found = by_verdict(waits, overtaken.decide(request, turn, world), world, verdict, networks)
+            return or_queued(request, found, queued=view.backlog.lanes.of_owner, most=self.max_waiting)
+
+        return waits.request, decided, ahead
 
     async def capacity(self, flavors: Sequence[Flavor]) -> dict[str, Any]:
         """The capacity as clients see it."""

@@ -119,6 +119,12 @@ class FlavorCapacity(OpenObject):
         required=True,
         metadata={"description": "by the quota, and in operator mode by the hosts, which a tenant does not see"},
     )
+    fits_by_evidence = fields.Integer(
+        metadata={
+            "description": "tenant: into the quota, and on the hosts for which there is evidence; `fits_now` knows the "
+            "quota alone"
+        }
+    )
     fits_after_evictions = fields.Integer(
         required=True,
         metadata={

@@ -30,7 +30,7 @@ EVICTION = {
     "bin": "host compute-7",
     "criterion": "less lost work",
     "cost": responses.COST,
-    "runner_up": responses.COST | {"lost_work": 9000},
+    "runner_up": responses.RUNNER_UP_COST,
     "optimal": True,
     "certainty": "sure",
     "evidence": None,

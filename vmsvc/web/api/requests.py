@@ -21,6 +21,8 @@ MAX_METADATA = 120
 OWN_PREFIX = "vmsvc_"
 MAX_USER_DATA = 65535
 MAX_SEQ = 2**63 - 1
+#: So many equal requests one dry run may be for.
+MAX_DRY_RUNS = 50
 #: Seconds that a request may wait: a week.
 MAX_WAIT = 604_800
 
@@ -291,6 +293,17 @@ class CreateVmQuery(Schema):
         load_default="false",
         metadata={"description": "`true`: say what would happen and do nothing"},
     )
+    count = QueryInteger(
+        validate=validate.Range(1, MAX_DRY_RUNS),
+        load_default=1,
+        metadata={"description": "of a dry run: what would happen to so many equal requests that come together"},
+    )
+
+    @validates_schema
+    def _check_count(self, data: dict[str, Any], **_: Any) -> None:
+        """A create makes one VM: a count without a dry run is a mistake."""
+        if data["count"] != 1 and data["dry_run"] != "true":
+            raise ValidationError("Is for a dry run alone.", "count")
 
 
 class EventsQuery(Schema):

@@ -140,7 +140,8 @@ class VmsHandler(ApiHandler):
         """
         query, request, key = self.query(CreateVmQuery), create_request_of(self.json_body()), self.idempotency_key()
         if query["dry_run"] == "true":
-            self.finish(await self.commands.dry_run(request, client=self.client, principal=self.principal))
+            count = query["count"]
+            self.finish(await self.commands.dry_run(request, count, client=self.client, principal=self.principal))
             return
         vm_id = await self.commands.create(request, client=self.client, idempotency_key=key, principal=self.principal)
         outcome = await self.while_connected(self.commands.outcome(vm_id, self.timeout))

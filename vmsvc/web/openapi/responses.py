@@ -50,7 +50,8 @@ TYPES = ("create", "evict", "delete")
 CERTAINTIES = (SURE, LIKELY)
 #: How a notice reaches a guest.
 DELIVERIES = ("metadata", "event")
-COST = {"victims_by_priority": {"0": 1}, "running_victims": 1, "lost_work": 7260, "surplus_ppm": 0}
+COST = {"victims_by_priority": {"0": 1}, "running_victims": 1, "lost_work": 7260, "surplus_ppm": 0, "surcharge": 0}
+RUNNER_UP_COST = {name: value for name, value in COST.items() if name != "surcharge"} | {"lost_work": 9000}
 PLAN = {
     "result": "evicts",
     "reason": "1 preemptible VM would make room in host compute-7 after 30 s of notice; what decided: less lost work",
@@ -60,7 +61,7 @@ PLAN = {
     "grace_seconds": 30,
     "criterion": "less lost work",
     "cost": COST,
-    "runner_up": COST | {"lost_work": 9000},
+    "runner_up": RUNNER_UP_COST,
     "optimal": True,
     "certainty": "sure",
     "evidence": None,
@@ -143,6 +144,17 @@ class Link(OpenObject):
     href = fields.String(required=True, metadata={"description": "the address"})
 
 
+class MemberView(OpenObject):
+    """A VM of a lineage."""
+
+    id = fields.String(required=True, metadata={"description": "the cloud's id; vmsvc's own while there is no server"})
+    vmsvc_id = fields.String(required=True, metadata={"description": "vmsvc's own id"})
+    restarts = fields.Integer(required=True, metadata={"description": "0 for the first VM, n for the n-th after it"})
+    state = fields.String(required=True, metadata={"description": "the step of its life"})
+    created_at = fields.DateTime(required=True, metadata={"description": "when it was asked for"})
+    ended_at = fields.DateTime(required=True, allow_none=True, metadata={"description": "when it ended; null: not yet"})
+
+
 class VmView(OpenObject):
     """A server of the project, or a request that has none yet. What the cloud says of it is there too, under the
     cloud's names; the members below `links` are there when vmsvc made it."""
@@ -160,6 +172,10 @@ class VmView(OpenObject):
         metadata={"description": "a preemptible VM that has run for less time is no victim"}
     )
     owner = fields.String(metadata={"description": "the name of the principal that created it"})
+    image_name = fields.String(
+        metadata={"description": "of a server: the name that its image had; `image` is the cloud's"}
+    )
+    network = fields.String(metadata={"description": "the name of the network that it was created on"})
     origin = fields.String(
         metadata={
             "description": "the handle that stays: the vmsvc id of the first VM of its lineage. "
@@ -208,6 +224,13 @@ class VmView(OpenObject):
     )
     restarts_left = fields.Integer(
         metadata={"description": "how often it may still be started again: 0 once that has ended; not in events"}
+    )
+    lineage = fields.List(
+        fields.Nested(MemberView),
+        metadata={
+            "description": "of one VM, not in lists: the VMs of its lineage, the newest first, at most 50; empty: it "
+            "is never started again"
+        },
     )
     message = fields.String(
         metadata={"description": "of a VM that is built: since when; of a request that failed: why"}
@@ -281,7 +304,12 @@ class Plan(OpenObject):
     criterion = fields.String(
         metadata={"description": "of `evicts`: the criterion that decided between this plan and the next best"}
     )
-    cost = fields.Dict(metadata={"description": "of `evicts`, in the order in which plans are compared"})
+    cost = fields.Dict(
+        metadata={
+            "description": "of `evicts`, in the order in which plans are compared. `surcharge` is the part of "
+            "`lost_work` that no VM lost: it is added for owners that lost VMs lately"
+        }
+    )
     runner_up = fields.Dict(
         allow_none=True,
         metadata={"description": "of `evicts`: the cost of the next best plan; null: there is no other"},
@@ -297,12 +325,23 @@ class Plan(OpenObject):
     evidence = fields.String(allow_none=True, metadata={"description": "of `likely`: what the plan counts on"})
 
 
-class DryRun(Plan):
+class Plans(Plan):
+    """What would happen to one request and, with `count`, to each of so many."""
+
+    plans = fields.List(
+        fields.Nested(Plan),
+        metadata={
+            "description": "with a `count` over 1: for each of the requests, in their order; the first is the one above"
+        },
+    )
+
+
+class DryRun(Plans):
     """What would happen. The cloud does not tell a tenant whether a host has free capacity: `if_no_host_has_room` says
     what would happen when no host has."""
 
     if_no_host_has_room = fields.Nested(
-        Plan, metadata={"description": "what would happen if no host had free capacity"}
+        Plans, metadata={"description": "what would happen if no host had free capacity"}
     )
 
 
