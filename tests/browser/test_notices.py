@@ -82,11 +82,44 @@ def test_a_notice_given_before_the_page_came_is_shown(api: ScriptedApi, visit: C
 
 def test_many_notices_at_once_are_announced_as_one_and_sorted_by_time(api: ScriptedApi, visit: Callable[..., Page]):
     victims = [api.add(f"batch-{number}", preemptible=True) for number in range(6)]
-    page = visit(api)
+    page = visit(api, viewport={"width": 1800, "height": 800})
     for number, victim in enumerate(victims):
         api.notice(victim, 60 - number)
     expect(page.locator("#announcer")).to_have_text("6 VMs were told that they will be evicted.")
     expect(page.locator(".notice-name")).to_have_text([f"batch-{number}" for number in reversed(range(6))])
+
+
+def test_notices_take_one_row_grouped_by_preemptor_and_the_table_keeps_eight_rows(
+    api: ScriptedApi, visit: Callable[..., Page]
+):
+    vms = [api.add(f"batch-{number:02d}", preemptible=True) for number in range(60)]
+    requests = [{"vmsvc_id": f"r{number}", "name": f"urgent-{number}"} for number in range(12)]
+    for number, vm in enumerate(vms[:48]):
+        request, seconds = requests[number % 12], 60 + number % 12
+        notice = {"for": request["vmsvc_id"], "request": request["name"], "criterion": "less lost work"}
+        api.tell("evict", "noticed", {**vm, "notice": notice, "evict_at": api.instant(seconds)})
+    page = visit(api, viewport={"width": 1280, "height": 720})
+    row, every = page.locator("#notice-list > li"), page.locator("#notices-all > li")
+    expect(row).to_have_count(4)
+    expect(row.locator(".notice-name")).to_have_text(["urgent-0", "urgent-1", "urgent-2", "9 more"])
+    expect(row.locator(".note")).to_have_text(["4 VMs", "4 VMs", "4 VMs", "36 VMs"])
+    expect(row.first.locator(".notice-clock")).to_have_text(re.compile(r"0:5\d|1:00"))
+    tops = row.evaluate_all("rows => rows.map(row => row.getBoundingClientRect().top)")
+    assert len(set(tops)) == 1
+    seen = "grid => Math.floor((grid.clientHeight - grid.querySelector('.grid-head').offsetHeight) / 38.5)"
+    assert page.locator("#vm-grid").evaluate(seen) >= 8
+    page.locator("#vm-grid").scroll_into_view_if_needed()
+    assert page.evaluate("scrollY > 0 && document.documentElement.scrollWidth <= innerWidth")
+
+    page.get_by_role("button", name="urgent-1", exact=True).click()
+    expect(page.locator("#notices-dialog-title")).to_have_text("Capacity for urgent-1")
+    expect(every.locator(".notice-name")).to_have_text(["batch-01", "batch-13", "batch-25", "batch-37"])
+    every.first.get_by_role("button", name="Release batch-01 early…").click()
+    page.get_by_role("button", name="Release it", exact=True).click()
+    expect(every.first.locator(".notice-clock")).to_have_text("Evicting")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="9 more").click()
+    expect(every).to_have_count(48)
 
 
 def test_a_notice_that_ended_while_the_page_was_away_does_not_stay(api: ScriptedApi, visit: Callable[..., Page]):
