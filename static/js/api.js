@@ -55,6 +55,11 @@ export class Api {
     return this.#call("GET", "../../healthz");
   }
 
+  /** Whether the service can do its work: by part, "ok" or what is wrong. It answers with 503 when it cannot. */
+  ready() {
+    return this.#call("GET", "../../readyz", { refusals: [503] });
+  }
+
   list() {
     return this.#call("GET", "vm");
   }
@@ -150,10 +155,11 @@ export class Api {
     return this.#call("GET", `webhooks/${id}/deliveries?${new URLSearchParams(query)}`);
   }
 
-  async #call(method, path, { body, headers = {} } = {}) {
+  /** `refusals`: the statuses besides 2xx that are answers too. */
+  async #call(method, path, { body, headers = {}, refusals = [] } = {}) {
     const response = await this.#send(method, path, body, headers);
     const answer = await response.json().catch(() => null);
-    if (response.ok && answer !== null) {
+    if ((response.ok || refusals.includes(response.status)) && answer !== null) {
       return answer;
     }
     const seconds = response.headers.get("Retry-After");

@@ -11,6 +11,7 @@ import { Connection } from "./connection.js";
 import { CreateDialog } from "./create.js";
 import { DetailsDialog } from "./details.js";
 import { byId, write } from "./dom.js";
+import { Health } from "./health.js";
 import { EventLog } from "./log.js";
 import { Notices } from "./notices.js";
 import { Notifier } from "./notify.js";
@@ -26,6 +27,7 @@ import { WebhooksDialog } from "./webhooks.js";
 
 // Often enough that no second is shown visibly late.
 const TICK = 200;
+const HEALTH_EVERY = 5_000;
 
 const clock = new ServerClock();
 const session = new Session();
@@ -37,12 +39,13 @@ const stream = new EventStream({
   latest: async since => (await api.history({ since, limit: 1 })).events.at(-1)?.data.seq ?? since,
 });
 const find = id => store.get(id);
-const connection = new Connection(stream);
-const table = new Table(store, clock);
+const health = new Health(clock, HEALTH_EVERY, () => healthPoll.soon());
+const connection = new Connection(stream, health);
+const table = new Table(store, clock, health);
 const capacityPanel = new CapacityPanel();
 const log = new EventLog(query => api.history(query), find);
 const notices = new Notices(store, clock, new Announcer());
-const details = new DetailsDialog(api, clock, find);
+const details = new DetailsDialog(api, clock, find, health);
 const confirmation = new ConfirmDialog();
 const actions = new Actions(api, confirmation);
 const notifier = new Notifier(clock, find);
@@ -50,6 +53,7 @@ const strip = new Strip();
 const creation = new CreateDialog(api, store);
 const webhooks = new WebhooksDialog(api, confirmation);
 
+const healthPoll = new Poll(() => api.ready().catch(() => null).then(checked), { least: 1_000, most: HEALTH_EVERY });
 const capacity = new Poll(measure, { least: 1_500, most: 10_000 });
 // The chart moves on even when nothing happens.
 const use = new Poll(() => api.usage(strip.hours).then(usage => strip.show(usage), () => {}), { least: 3_000, most: 30_000 });
@@ -97,11 +101,21 @@ async function refresh() {
 async function measure() {
   try {
     const measured = await api.capacity();
-    capacityPanel.show(measured);
+    capacityPanel.show(measured, clock.now());
     strip.limit(totalOf(measured));
   } catch (error) {
     capacityPanel.explain(error.message);
   }
+}
+
+/** An answer about the service's health, or null. When the cloud is back, its capacity is read at once. */
+function checked(answer) {
+  const wasAway = health.cloudIsAway;
+  health.show(answer);
+  if (wasAway && !health.cloudIsAway) {
+    capacity.soon();
+  }
+  tick();
 }
 
 /** Which release runs; another one may after a lost connection. */
@@ -116,9 +130,11 @@ function tick() {
   connection.tick();
   store.sweep();
   if (!document.hidden) {
-    // Both count down to the same second at the same moment.
+    // All count down to the same second at the same moment.
     notices.tick();
     table.tick();
+    health.tick();
+    capacityPanel.tick(now, health);
   }
 }
 
@@ -131,7 +147,7 @@ stream.addEventListener("event", ({ detail }) => {
   use.soon();
 });
 stream.addEventListener("stale", begin);
-stream.addEventListener("state", ({ detail }) => { if (detail.name === "live") { capacity.soon(); use.soon(); nameRelease(); } });
+stream.addEventListener("state", ({ detail }) => { if (detail.name === "live") { healthPoll.soon(); capacity.soon(); use.soon(); nameRelease(); } });
 strip.addEventListener("range", () => use.soon());
 
 store.addEventListener("event", ({ detail }) => details.refresh(detail.vm));
@@ -151,6 +167,7 @@ byId("open-webhooks").addEventListener("click", () => webhooks.open());
 byId("sign-out").addEventListener("click", () => { session.clear(); window.location.reload(); });
 
 setInterval(tick, TICK);
+healthPoll.soon();
 capacity.soon();
 use.soon();
 list.later();

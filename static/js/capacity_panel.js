@@ -1,5 +1,6 @@
 import { byId, el, mark, write } from "./dom.js";
 import { bins, fits, PARTS } from "./capacity.js";
+import { age, clockTime } from "./time.js";
 
 const PART_NAMES = { foreign: "not ours" };
 
@@ -38,9 +39,13 @@ export class CapacityPanel {
   #fits = el("div", { class: "capacity-fits" });
   #waiting = el("p", { class: "note" });
   #shown = false;
+  #readAt = null;
+  #failed = false;
 
-  /** Show an answer of `GET capacity`. */
-  show(capacity) {
+  /** Show an answer of `GET capacity` that came at `now`. */
+  show(capacity, now) {
+    this.#readAt = now;
+    this.#failed = false;
     if (!this.#shown) {
       this.#shown = true;
       byId("capacity-body").replaceChildren(this.#whole, this.#hosts, this.#fits, this.#waiting);
@@ -61,10 +66,22 @@ export class CapacityPanel {
     write(this.#waiting, `${count === 1 ? "1 request waits" : `${count} requests wait`} for capacity: ${vcpus} vCPU`);
   }
 
-  /** As long as there are no bars, show this text in their place. */
+  /** It could not be read: why. As long as there are no bars, show this text in their place. */
   explain(text) {
+    this.#failed = true;
     if (!this.#shown) {
       byId("capacity-body").replaceChildren(el("p", { class: "empty" }, text));
+    }
+  }
+
+  /** Show how old the numbers are when they are not those of now. */
+  tick(now, { cloudIsAway, goodAt }) {
+    const aged = this.#shown && (this.#failed || cloudIsAway);
+    const asOf = cloudIsAway && goodAt !== null ? Math.min(goodAt, this.#readAt) : this.#readAt;
+    byId("capacity-age").hidden = !aged;
+    mark(byId("capacity-body"), "data-aged", aged);
+    if (aged && now !== null) {
+      write(byId("capacity-age"), `as of ${clockTime(asOf)}, ${age(now - asOf)} ago`);
     }
   }
 

@@ -22,14 +22,16 @@ export class DetailsDialog extends EventTarget {
   #api;
   #clock;
   #find;
+  #health;
   #dialog = byId("details-dialog");
   #vm = null;
 
-  constructor(api, clock, find) {
+  constructor(api, clock, find, health) {
     super();
     this.#api = api;
     this.#clock = clock;
     this.#find = find;
+    this.#health = health;
     closable(this.#dialog);
     this.#dialog.addEventListener("close", () => this.dispatchEvent(new CustomEvent("closed")));
     for (const [action, id] of Object.entries(ACTIONS)) {
@@ -74,7 +76,7 @@ export class DetailsDialog extends EventTarget {
     const state = stateOf(vm);
     const deadline = Date.parse(vm.evict_at ?? "");
     const facts = [
-      ["State", el("span", { class: "chip", "data-tone": toneOf(state) }, state), statusNote(vm)],
+      ["State", el("span", { class: "chip", "data-tone": toneOf(state) }, state), this.#health.reasonFor(state) || statusNote(vm)],
       ["Kind", isWithoutRow(vm) ? NO_RECORD : KIND_WORDS[kindOf(vm)]],
       ["Flavor", flavorOf(vm)],
       ["Host", hostOf(vm)],

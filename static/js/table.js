@@ -30,6 +30,7 @@ function otherOf(vm) {
 export class Table extends EventTarget {
   #store;
   #clock;
+  #health;
   #grid = byId("vm-grid");
   #sort = { column: "age", descending: false };
   #active = null;
@@ -39,10 +40,11 @@ export class Table extends EventTarget {
   #states = "";
   #loaded = false;
 
-  constructor(store, clock) {
+  constructor(store, clock, health) {
     super();
     this.#store = store;
     this.#clock = clock;
+    this.#health = health;
     this.#rows = new Rows({ scroller: this.#grid, body: byId("vm-rows"), make: vm => this.#makeRow(vm), keyOf });
     this.#makeHead();
     for (const id of ["filter-text", "filter-kind", "filter-state"]) {
@@ -172,6 +174,7 @@ export class Table extends EventTarget {
     write(chip, state);
     mark(chip, "data-tone", toneOf(state));
     write(note, this.#noteOf(vm, state, now));
+    mark(note, "title", note.textContent || null);
     write(cells.flavor, flavorOf(vm));
     write(cells.host, hostOf(vm));
     write(cells.priority, kind === "preemptible" ? String(vm.priority ?? 0) : "");
@@ -186,7 +189,7 @@ export class Table extends EventTarget {
     mark(other, "title", words("it") || null);
   }
 
-  /** What is left of its notice; or its position in the queue, with what is left of its wait. */
+  /** What is left of its notice; its position in the queue, with what is left of its wait; or what it waits for. */
   #noteOf(vm, state, now) {
     if (state === "noticed" && now !== null) {
       return countdown(Date.parse(vm.evict_at) - now);
@@ -194,7 +197,7 @@ export class Table extends EventTarget {
     const position = positionOf(vm);
     const until = Date.parse(vm.wait_until ?? "");
     if (Number.isNaN(position)) {
-      return statusNote(vm);
+      return this.#health.reasonFor(state) || statusNote(vm);
     }
     return now === null || Number.isNaN(until) ? `no. ${position}` : `no. ${position} · ${countdown(until - now)}`;
   }

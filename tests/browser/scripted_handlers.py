@@ -79,6 +79,16 @@ class Health(Base):
         self.finish({"status": "ok", "version": self.api.version})
 
 
+class Ready(Base):
+    """`/readyz`."""
+
+    def get(self) -> None:
+        """As scripted."""
+        ready = all(text == "ok" for text in self.api.parts.values())
+        self.set_status(200 if ready else 503)
+        self.finish({"status": "ready" if ready else "not ready", "parts": self.api.parts})
+
+
 class Vms(Base):
     """`/api/v1/vm`."""
 
@@ -125,7 +135,10 @@ class Capacity(Base):
 
     async def get(self) -> None:
         """As scripted."""
-        self.finish(self.api.capacity)
+        if self.api.capacity_failure:
+            self.fail(*self.api.capacity_failure)
+        else:
+            self.finish(self.api.capacity)
 
 
 class Events(WebSocketHandler, Base):
