@@ -55,6 +55,11 @@ export class Api {
     return this.#call("GET", "../../healthz");
   }
 
+  /** Whom the service takes the viewer for: `name` and `role`. */
+  me() {
+    return this.#call("GET", "me");
+  }
+
   /** Whether the service can do its work: by part, "ok" or what is wrong. It answers with 503 when it cannot. */
   ready() {
     return this.#call("GET", "../../readyz", { refusals: [503] });

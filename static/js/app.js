@@ -1,5 +1,6 @@
 // The page: everything is made and joined here.
 
+import { Access } from "./access.js";
 import { Actions } from "./actions.js";
 import { Announcer } from "./announcer.js";
 import { Api } from "./api.js";
@@ -32,6 +33,7 @@ const HEALTH_EVERY = 5_000;
 const clock = new ServerClock();
 const session = new Session();
 const api = new Api(clock, session);
+const access = new Access(api);
 const store = new Store();
 const stream = new EventStream({
   // A browser cannot send a token with a WebSocket; a ticket takes its place.
@@ -41,11 +43,11 @@ const stream = new EventStream({
 const find = id => store.get(id);
 const health = new Health(clock, HEALTH_EVERY, () => healthPoll.soon());
 const connection = new Connection(stream, health);
-const table = new Table(store, clock, health);
+const table = new Table(store, clock, health, access);
 const capacityPanel = new CapacityPanel();
 const log = new EventLog(query => api.history(query), find);
-const notices = new Notices(store, clock, new Announcer());
-const details = new DetailsDialog(api, clock, find, health);
+const notices = new Notices(store, clock, new Announcer(), access);
+const details = new DetailsDialog(api, clock, find, health, access);
 const confirmation = new ConfirmDialog();
 const actions = new Actions(api, confirmation);
 const notifier = new Notifier(clock, find);
@@ -86,6 +88,7 @@ function goOn(seq) {
   log.start(seq);
   stream.start(seq);
   byId("sign-out").hidden = !session.signedIn;
+  access.read();
   tick();
 }
 
@@ -147,6 +150,7 @@ stream.addEventListener("event", ({ detail }) => {
   use.soon();
 });
 stream.addEventListener("stale", begin);
+session.addEventListener("signed-in", () => access.read());
 stream.addEventListener("state", ({ detail }) => { if (detail.name === "live") { healthPoll.soon(); capacity.soon(); use.soon(); nameRelease(); } });
 strip.addEventListener("range", () => use.soon());
 

@@ -23,15 +23,17 @@ export class DetailsDialog extends EventTarget {
   #clock;
   #find;
   #health;
+  #access;
   #dialog = byId("details-dialog");
   #vm = null;
 
-  constructor(api, clock, find, health) {
+  constructor(api, clock, find, health, access) {
     super();
     this.#api = api;
     this.#clock = clock;
     this.#find = find;
     this.#health = health;
+    this.#access = access;
     closable(this.#dialog);
     this.#dialog.addEventListener("close", () => this.dispatchEvent(new CustomEvent("closed")));
     for (const [action, id] of Object.entries(ACTIONS)) {
@@ -63,9 +65,10 @@ export class DetailsDialog extends EventTarget {
     this.#vm = vm;
     byId("details-title").textContent = nameOf(vm);
     byId("details-facts").replaceChildren(...this.#facts(vm));
-    byId("details-delete").hidden = !isDeletable(vm);
-    byId("details-practise").hidden = !isPractisable(vm);
-    byId("details-release").hidden = !isReleasable(vm);
+    const { mayWrite } = this.#access;
+    byId("details-delete").hidden = !mayWrite || !isDeletable(vm);
+    byId("details-practise").hidden = !mayWrite || !isPractisable(vm);
+    byId("details-release").hidden = !mayWrite || !isReleasable(vm);
     this.#showHistory(vm);
     this.#showEvictions(vm);
   }

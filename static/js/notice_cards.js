@@ -2,7 +2,7 @@
 
 import { el, mark, write } from "./dom.js";
 import { clockTime, countdown } from "./time.js";
-import { flavorOf, hostOf, isReleasable, nameOf } from "./vm.js";
+import { flavorOf, hostOf, nameOf } from "./vm.js";
 
 export const OUTCOMES = { evicted: "Evicted", reprieved: "Reprieved", deleted: "Deleted by its owner", lost: "Vanished" };
 const MOST_NAMES = 12;
@@ -60,20 +60,22 @@ class Card {
   }
 }
 
-/** One victim. `send(type)` is called with `open` or `release`; `find()` gives the VM as it is now. */
+/**
+ * One victim. `send(type)` is called with `open` or `release`; `mayRelease()` says whether the viewer may release it now.
+ */
 export class VictimCard {
   #notice;
   #card;
   #release;
-  #find;
+  #mayRelease;
 
-  constructor(notice, send, find) {
+  constructor(notice, send, mayRelease) {
     this.#notice = notice;
-    this.#find = find;
+    this.#mayRelease = mayRelease;
     const { vm, preemptor, criterion, certainty, why, then } = notice;
     const name = nameOf(vm);
     this.#release = el("button", { type: "button", class: "notice-release", "aria-label": `Release ${name} early…`,
-      title: "Its work is saved: release it before its time", "data-writes": true }, "Release…");
+      title: "Its work is saved: release it before its time" }, "Release…");
     this.#release.addEventListener("click", () => send("release"));
     this.#card = new Card(() => send("open"), this.#release);
     this.#card.write(name, [flavorOf(vm), hostOf(vm)].filter(Boolean).join(" on "), [
@@ -87,7 +89,7 @@ export class VictimCard {
 
   tick(now) {
     this.#card.showProgress(progressOf(this.#notice, now), this.#notice.deadline);
-    this.#release.hidden = !isRunning(this.#notice, now) || !isReleasable(this.#find() ?? {});
+    this.#release.hidden = !isRunning(this.#notice, now) || !this.#mayRelease();
   }
 }
 

@@ -1,6 +1,6 @@
 import { byId, closable } from "./dom.js";
 import { spoken } from "./time.js";
-import { keyOf, nameOf } from "./vm.js";
+import { isReleasable, keyOf, nameOf } from "./vm.js";
 import { certaintyOfNotice, criterionOf, deadlineOf, graceOf, isLikely, preemptorOf } from "./event_text.js";
 import { GroupCard, OUTCOMES, VictimCard } from "./notice_cards.js";
 
@@ -21,6 +21,7 @@ export class Notices extends EventTarget {
   #store;
   #clock;
   #announcer;
+  #access;
   #notices = new Map();
   #list = byId("notice-list");
   #dialog = byId("notices-dialog");
@@ -28,8 +29,9 @@ export class Notices extends EventTarget {
   #cards = new Map(); // by list and key
   #shownGroup = null;
 
-  constructor(store, clock, announcer) {
+  constructor(store, clock, announcer, access) {
     super();
+    this.#access = access;
     this.#store = store;
     this.#clock = clock;
     this.#announcer = announcer;
@@ -158,7 +160,8 @@ export class Notices extends EventTarget {
     const key = keyOf(notice.vm);
     const find = () => this.#store.get(key);
     const send = type => this.dispatchEvent(new CustomEvent(type, { detail: find() ?? notice.vm }));
-    return this.#card(list, key, () => new VictimCard(notice, send, find));
+    const mayRelease = () => this.#access.mayWrite && isReleasable(find() ?? {});
+    return this.#card(list, key, () => new VictimCard(notice, send, mayRelease));
   }
 
   #group(key, group, title, notices) {

@@ -2,9 +2,15 @@ import { byId } from "./dom.js";
 
 const STORAGE_KEY = "vmsvc.token";
 
-/** The viewer's token, which lives as long as the tab. Without authentication there is none, and nobody asks for one. */
-export class Session {
-  #token = sessionStorage.getItem(STORAGE_KEY);
+// What a browser can send in a header, and any service would take: other letters come from a wrong paste.
+const SENDABLE = /^[!-~]+$/;
+
+/**
+ * The viewer's token, which lives as long as the tab. Without authentication there is none, and nobody asks for one.
+ * Dispatches `signed-in`.
+ */
+export class Session extends EventTarget {
+  #token = storedToken();
   #scheme = sessionStorage.getItem(`${STORAGE_KEY}.scheme`) ?? "bearer";
   #asked = null;
 
@@ -44,13 +50,20 @@ export class Session {
     return new Promise(resolve => {
       const given = event => {
         event.preventDefault();
-        this.#token = input.value.trim();
+        const token = input.value.trim();
+        if (!SENDABLE.test(token)) {
+          byId("sign-in-text").textContent = "A token has no spaces and no letters outside of ASCII. Copy it once more.";
+          input.select();
+          return;
+        }
+        this.#token = token;
         sessionStorage.setItem(STORAGE_KEY, this.#token);
         sessionStorage.setItem(`${STORAGE_KEY}.scheme`, this.#scheme);
         input.value = "";
         byId("sign-in-form").removeEventListener("submit", given);
         dialog.removeEventListener("cancel", stay);
         dialog.close();
+        this.dispatchEvent(new CustomEvent("signed-in"));
         resolve();
       };
       // There is nothing to see without a token, so Escape does not close this one.
@@ -59,4 +72,9 @@ export class Session {
       dialog.addEventListener("cancel", stay);
     });
   }
+}
+
+function storedToken() {
+  const token = sessionStorage.getItem(STORAGE_KEY);
+  return token !== null && SENDABLE.test(token) ? token : null;
 }

@@ -16,11 +16,6 @@ const OTHERS = {
   release: { sign: "✓", words: name => `Release ${name} early` },
 };
 
-/** What else can be done to a VM now, or null. */
-function otherOf(vm) {
-  return (isReleasable(vm) && "release") || (isPractisable(vm) && "practise") || null;
-}
-
 /**
  * The table of VMs: sorted, filtered, driven by keys. The grid keeps the focus and names the active row
  * (`aria-activedescendant`), because rows come and go while it is scrolled.
@@ -31,6 +26,7 @@ export class Table extends EventTarget {
   #store;
   #clock;
   #health;
+  #access;
   #grid = byId("vm-grid");
   #sort = { column: "age", descending: false };
   #active = null;
@@ -40,8 +36,9 @@ export class Table extends EventTarget {
   #states = "";
   #loaded = false;
 
-  constructor(store, clock, health) {
+  constructor(store, clock, health, access) {
     super();
+    this.#access = access;
     this.#store = store;
     this.#clock = clock;
     this.#health = health;
@@ -52,6 +49,7 @@ export class Table extends EventTarget {
     }
     this.#grid.addEventListener("keydown", event => this.#key(event));
     store.addEventListener("change", () => this.draw());
+    access.addEventListener("change", () => this.draw());
     store.addEventListener("replaced", () => { this.#loaded = true; });
   }
 
@@ -152,7 +150,7 @@ export class Table extends EventTarget {
     element.addEventListener("click", event => {
       this.#activate(keyOf(vm));
       const button = event.target.closest("button");
-      this.#send(button === remove ? "remove" : (button === other ? otherOf(vm) : "open"), vm);
+      this.#send(button === remove ? "remove" : (button === other ? this.#otherOf(vm) : "open"), vm);
     });
     const update = (item, index) => {
       vm = item;
@@ -179,10 +177,10 @@ export class Table extends EventTarget {
     write(cells.host, hostOf(vm));
     write(cells.priority, kind === "preemptible" ? String(vm.priority ?? 0) : "");
     write(cells.age, now === null ? "" : age(now - createdOf(vm)));
-    remove.disabled = !isDeletable(vm);
+    remove.disabled = !this.#mayRemove(vm);
     mark(remove, "aria-label", `Delete ${nameOf(vm)}`);
     mark(remove, "title", isOurs(vm) ? "Delete" : "Not made by vmsvc");
-    const { sign, words } = OTHERS[otherOf(vm)] ?? { sign: "", words: () => "" };
+    const { sign, words } = OTHERS[this.#otherOf(vm)] ?? { sign: "", words: () => "" };
     other.hidden = !sign;
     write(other.firstElementChild, sign);
     mark(other, "aria-label", words(nameOf(vm)) || null);
@@ -200,6 +198,15 @@ export class Table extends EventTarget {
       return this.#health.reasonFor(state) || statusNote(vm);
     }
     return now === null || Number.isNaN(until) ? `no. ${position}` : `no. ${position} · ${countdown(until - now)}`;
+  }
+
+  #mayRemove(vm) {
+    return this.#access.mayWrite && isDeletable(vm);
+  }
+
+  /** What else the viewer may do to a VM now, or null. */
+  #otherOf(vm) {
+    return this.#access.mayWrite ? (isReleasable(vm) && "release") || (isPractisable(vm) && "practise") || null : null;
   }
 
   #activate(key) {
@@ -229,13 +236,13 @@ export class Table extends EventTarget {
       // Else the same key would press the button that has the focus in the dialog it opens.
       event.preventDefault();
       this.#send("open", items[at]);
-    } else if (at >= 0 && event.key === "Delete" && isDeletable(items[at])) {
+    } else if (at >= 0 && event.key === "Delete") {
       this.#send("remove", items[at]);
     }
   }
 
   #send(type, vm) {
-    if (type === "open" || type === otherOf(vm) || (type === "remove" && isDeletable(vm))) {
+    if (type === "open" || type === this.#otherOf(vm) || (type === "remove" && this.#mayRemove(vm))) {
       this.dispatchEvent(new CustomEvent(type, { detail: vm }));
     }
   }

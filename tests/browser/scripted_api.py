@@ -12,7 +12,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, StaticFileHandler
 
 from tests.browser.scripted_capacity import CAPACITY
-from tests.browser.scripted_handlers import STATIC, Capacity, Events, Health, Index, Ready, Tickets, Vm, Vms
+from tests.browser.scripted_handlers import STATIC, Capacity, Events, Health, Index, Me, Ready, Tickets, Vm, Vms
 from tests.browser.scripted_records import Catalog, Evictions, Practice, Release, Usage
 
 LIMIT = 30  # seconds that a test thread waits for the server's thread
@@ -37,6 +37,7 @@ class ScriptedApi:
         self.records: list[dict[str, Any]] = []
         self.token: str | None = None
         self.version = "1.2.3"
+        self.me = {"name": "anonymous", "role": "member"}
         self.parts = {"cloud": "ok", "mirror": "ok", "feed": "ok"}
         self.tickets: set[str] = set()
         self.create_failure: tuple[int, str, str] | None = None
@@ -185,6 +186,7 @@ class ScriptedApi:
                 (self.prefix, Index),
                 (f"{self.prefix}healthz", Health),
                 (f"{self.prefix}readyz", Ready),
+                (f"{self.prefix}api/v1/me", Me),
                 (f"{self.prefix}api/v1/vm", Vms),
                 (f"{self.prefix}api/v1/tickets", Tickets),
                 (f"{self.prefix}api/v1/vm/([^/]+)", Vm),

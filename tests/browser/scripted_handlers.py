@@ -79,6 +79,14 @@ class Health(Base):
         self.finish({"status": "ok", "version": self.api.version})
 
 
+class Me(Base):
+    """`/api/v1/me`."""
+
+    def get(self) -> None:
+        """As scripted."""
+        self.finish(self.api.me)
+
+
 class Ready(Base):
     """`/readyz`."""
 
