@@ -9,12 +9,16 @@ const CREATE_WAIT_SECONDS = 3;
 
 /** The service answered with an error, or could not be reached. `message` is for people. */
 export class ApiError extends Error {
-  /** `retryAfter` is milliseconds, null when the service did not say when it may be asked again. */
-  constructor(message, { status = 0, retryAfter = null } = {}) {
+  /**
+   * `retryAfter` is milliseconds, null when the service did not say when it may be asked again; `field` the field of the
+   * request that is wrong, or null.
+   */
+  constructor(message, { status = 0, retryAfter = null, field = null } = {}) {
     super(message);
     this.name = "ApiError";
     this.status = status;
     this.retryAfter = retryAfter;
+    this.field = field;
   }
 }
 
@@ -104,9 +108,9 @@ export class Api {
     });
   }
 
-  /** What a create would do, without doing it. */
-  dryRun(body) {
-    return this.#call("POST", "vm?dry_run=true", { body });
+  /** What so many equal creates would do, without doing it. */
+  dryRun(body, count) {
+    return this.#call("POST", `vm?dry_run=true&count=${count}`, { body });
   }
 
   remove(id) {
@@ -169,7 +173,7 @@ export class Api {
     }
     const seconds = response.headers.get("Retry-After");
     throw new ApiError(answer?.message ?? messageOf(response),
-      { status: response.status, retryAfter: seconds === null ? null : 1000 * Number(seconds) });
+      { status: response.status, retryAfter: seconds === null ? null : 1000 * Number(seconds), field: answer?.field });
   }
 
   async #send(method, path, body, headers) {

@@ -19,6 +19,7 @@ export class CreateDialog {
   #outcome = byId("create-outcome");
   #keys = [];
   #accepted = new Set();
+  #busy = false;
 
   constructor(api, store) {
     this.#api = api;
@@ -58,6 +59,9 @@ export class CreateDialog {
     this.#fill("flavor", usual(defaults.flavor), flavors.map(sized));
     this.#fill("image", usual(defaults.image), images);
     this.#fill("network", usual(defaults.network), networks);
+    for (const name of ["flavor", "image", "network"]) {
+      this.#form.elements[name].required = defaults[name] === null;
+    }
     this.#fill("key_name", "None", keys.map(plain));
     this.#fill("availability_zone", "Any", zones.map(plain));
   }
@@ -106,35 +110,50 @@ export class CreateDialog {
   #invalid() {
     const field = [...this.#form.elements].find(element => element.willValidate && !element.validity.valid);
     if (field) {
-      field.closest("details")?.setAttribute("open", "");
-      field.focus();
-      this.#showOutcome(`${field.closest("label").firstChild.textContent.trim()}: ${field.validationMessage}`, "bad");
+      const name = field.closest("label").firstChild.textContent.trim();
+      const why = field.validity.valueMissing ? "there is no default, so choose one." : field.validationMessage;
+      this.#showOutcome(`${name}: ${why}`, "bad");
+      this.#reach(field);
     }
     return Boolean(field);
   }
 
+  #reach(field) {
+    field.closest("details")?.setAttribute("open", "");
+    field.focus();
+  }
+
+  /** Say why it was refused, and go to the field that is to blame if there is one. */
+  #explain(text, { field }) {
+    this.#showOutcome(text, "bad");
+    const element = this.#form.elements[field];
+    if (element instanceof HTMLElement) {
+      this.#reach(element);
+    }
+  }
+
   async #try() {
-    if (this.#invalid()) {
+    if (this.#busy || this.#invalid()) {
       return;
     }
-    this.#busy(true);
+    this.#setBusy(true);
     this.#showOutcome("Asking…", "");
     try {
-      const plan = await this.#api.dryRun(this.#body(0, this.#count()));
+      const plan = await this.#api.dryRun(this.#body(0, this.#count()), this.#count());
       this.#showOutcome("", "plan", ...planElements(plan, id => this.#store.get(id)));
     } catch (error) {
-      this.#showOutcome(error.message, "bad");
+      this.#explain(error.message, error);
     } finally {
-      this.#busy(false);
+      this.#setBusy(false);
     }
   }
 
   async #create() {
-    if (this.#invalid()) {
+    if (this.#busy || this.#invalid()) {
       return;
     }
     const count = this.#count();
-    this.#busy(true);
+    this.#setBusy(true);
     this.#showOutcome("Asking…", "");
     const left = Array.from({ length: count }, (_, index) => index).filter(index => this.#keys[index] !== "done");
     const failures = [];
@@ -144,14 +163,16 @@ export class CreateDialog {
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, work));
-    this.#busy(false);
+    this.#setBusy(false);
     const done = this.#keys.filter(key => key === "done").length;
     if (failures.length === 0) {
       this.#dialog.close();
+      this.#form.elements.name.value = "";
+      this.#form.elements.count.value = 1;
       return;
     }
     const progress = count > 1 ? `${done} of ${count} were accepted. ` : "";
-    this.#showOutcome(progress + failures[0].message, "bad");
+    this.#explain(progress + failures[0].message, failures[0]);
     if (!this.#dialog.open) {
       showMessage(progress + failures[0].message);
     }
@@ -188,9 +209,12 @@ export class CreateDialog {
     }
   }
 
-  #busy(busy) {
-    byId("create-submit").disabled = busy;
-    byId("create-try").disabled = busy;
+  /** Until the answer is there, neither button does anything. They are not disabled: that would take their focus away. */
+  #setBusy(busy) {
+    this.#busy = busy;
+    for (const id of ["create-submit", "create-try"]) {
+      byId(id).setAttribute("aria-disabled", busy);
+    }
     this.#form.setAttribute("aria-busy", busy);
   }
 

@@ -40,7 +40,7 @@ function facts({ bin, criterion, cost, runner_up: next, optimal, certainty, evid
     ["Where", bin],
     ["Decided by", criterion],
     ["Cost of the plan", costOf(cost)],
-    ["Next best", next ? costOf(next) : ""],
+    ["Next best", next ? costOf(next, cost) : ""],
     ["Certainty", certaintyOf({ certainty, evidence })],
     ["Round", round > 1 ? String(round) : ""],
     ["Note", optimal === false ? "A better plan was not ruled out." : ""],
@@ -52,14 +52,21 @@ function facts({ bin, criterion, cost, runner_up: next, optimal, certainty, evid
     el("div", {}, el("dt", {}, term), el("dd", {}, text))));
 }
 
-/** What a plan costs, as plans are compared: victims by priority, how many ever ran, lost work, surplus. */
-function costOf({ victims_by_priority: victims, running_victims: ran, lost_work: work } = {}) {
+/**
+ * What a plan costs, as plans are compared: victims by priority, how many ever ran, lost work. Part of the latter may be a
+ * surcharge, which nobody lost; of the next best plan (`best`: the cost of the best one) only the sum is known.
+ */
+function costOf({ victims_by_priority: victims, running_victims: ran, lost_work: work, surcharge } = {}, best = null) {
   if (!victims) {
     return "";
   }
   const of = Object.entries(victims).map(([priority, count]) => `${count} of priority ${priority}`).join(", ");
-  return [of, `${ran} running`, work === undefined ? "" : `${Math.round(work).toLocaleString()} vCPU-seconds of work`]
-    .filter(Boolean).join(" · ");
+  const number = amount => Math.round(amount).toLocaleString();
+  const lost = work === undefined ? [] : surcharge ?? best?.surcharge
+    ? (best ? [`${number(work)} for lost work and owners together`]
+      : [`${number(work - surcharge)} vCPU-seconds of work lost`, `${number(surcharge)} more because its owners lost VMs lately`])
+    : [`${number(work)} vCPU-seconds of work lost`];
+  return [of, `${ran} running`, ...lost].join(" · ");
 }
 
 function timeline(record) {

@@ -13,7 +13,7 @@ from tornado.web import Application, StaticFileHandler
 
 from tests.browser.scripted_capacity import CAPACITY
 from tests.browser.scripted_handlers import STATIC, Capacity, Events, Health, Index, Me, Ready, Tickets, Vm, Vms
-from tests.browser.scripted_records import Catalog, Evictions, Practice, Release, Usage
+from tests.browser.scripted_records import CATALOG, Catalog, Evictions, Practice, Release, Usage
 
 LIMIT = 30  # seconds that a test thread waits for the server's thread
 
@@ -33,6 +33,8 @@ class ScriptedApi:
         self.events: list[dict[str, Any]] = []
         self.capacity: dict[str, Any] = CAPACITY
         self.plan: dict[str, Any] = {"result": "placed", "host": "bed-3", "victims": []}
+        self.asked_to_foresee: list[int] = []
+        self.catalog: dict[str, Any] = CATALOG
         self.usage = {"standard": [1, 2, 4, 4], "preemptible": [0, 6, 4, 4], "evictions": [0, 0, 2, 1]}
         self.records: list[dict[str, Any]] = []
         self.token: str | None = None

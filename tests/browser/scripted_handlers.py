@@ -117,6 +117,7 @@ class Vms(Base):
         if self.api.create_failure:
             self.fail(*self.api.create_failure)
         elif self.get_query_argument("dry_run", "") == "true":
+            self.api.asked_to_foresee.append(int(self.get_query_argument("count", "1")))
             self.finish(self.api.plan)
         else:
             vm = self.api.boot(body)

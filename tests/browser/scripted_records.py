@@ -13,7 +13,7 @@ CATALOG = {
     "networks": [{"id": "n-1", "name": "bed-net"}],
     "availability_zones": ["nova"],
     "key_names": ["mine"],
-    "defaults": {"flavor": "m1.tiny", "image": "bed-image", "network": None},
+    "defaults": {"flavor": "m1.tiny", "image": "bed-image", "network": "bed-net"},
 }
 
 
@@ -25,7 +25,7 @@ class Catalog(Base):
         if self.api.catalog_failure:
             self.fail(*self.api.catalog_failure)
         else:
-            self.finish(CATALOG)
+            self.finish(self.api.catalog)
 
 
 class Usage(Base):

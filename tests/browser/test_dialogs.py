@@ -5,6 +5,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page, expect
 
 from tests.browser.scripted_api import ScriptedApi
+from tests.browser.scripted_records import CATALOG
 
 
 def posts(api: ScriptedApi) -> list[tuple[str, str, dict[str, str], dict]]:
@@ -122,6 +123,61 @@ def test_what_would_happen_names_the_victims_and_creates_nothing(api: ScriptedAp
     expect(page.locator("#vm-count")).to_have_text("1")
 
 
+def test_what_would_happen_counts_all_that_are_asked_for_and_leaves_the_focus_where_it_is(
+    api: ScriptedApi, visit: Callable[..., Page]
+):
+    victims = [api.add(f"batch-{number}", preemptible=True)["id"] for number in range(7)]
+    plan = {"result": "evicts", "grace_seconds": 30, "criterion": "the best for 2 requests together"}
+    plans = [
+        {**plan, "victims": victims[:4]},
+        {**plan, "victims": victims[4:]},
+        {"result": "refused", "victims": [], "reason": "no host has room"},
+    ]
+    api.plan = {**plans[0], "plans": plans}
+    page = visit(api)
+    page.get_by_role("button", name="Create VM").click()
+    page.get_by_label("Name", exact=True).fill("db")
+    page.get_by_label("Count").fill("3")
+    button = page.get_by_role("button", name="What would happen?")
+    button.focus()
+    press(page, "Enter")
+    outcome = page.locator("#create-outcome")
+    expect(outcome.locator("p")).to_have_text(
+        [
+            "Of 3 VMs 2 would be placed after 7 evictions, after 30 s of notice, 1 would be refused:",
+            "What decided: the best for 2 requests together.",
+            "No host has room.",
+        ]
+    )
+    expect(outcome.locator(".victims li")).to_have_count(7)
+    expect(button).to_be_focused()
+    assert [path for method, path, *_ in posts(api)] == ["/api/v1/vm"] and api.asked_to_foresee == [3]
+    page.locator("#create-submit").click()
+    expect(page.locator("#create-dialog")).to_be_hidden()
+    page.get_by_role("button", name="Create VM").click()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("")  # the next VMs are others
+    expect(page.get_by_label("Count")).to_have_value("1")
+
+
+def test_where_there_is_no_default_one_has_to_be_chosen_before_anybody_is_asked(
+    api: ScriptedApi, visit: Callable[..., Page]
+):
+    api.catalog = {**CATALOG, "defaults": {"flavor": None, "image": "bed-image", "network": "bed-net"}}
+    page = visit(api)
+    page.get_by_role("button", name="Create VM").click()
+    flavor = page.locator("[name=flavor]")
+    expect(flavor.locator("option").first).to_have_text("Choose…")
+    expect(flavor).to_have_attribute("required", "")
+    expect(page.locator("[name=image]")).not_to_have_attribute("required", "")
+    page.locator("#create-submit").click()
+    expect(page.locator("#create-outcome")).to_have_text("Flavor: there is no default, so choose one.")
+    expect(flavor).to_be_focused()
+    assert not posts(api)
+    flavor.select_option("f-2")
+    page.locator("#create-submit").click()
+    expect(page.locator("#create-dialog")).to_be_hidden()
+
+
 def test_a_wrong_number_is_named_before_anybody_is_asked(api: ScriptedApi, visit: Callable[..., Page]):
     page = visit(api)
     page.get_by_role("button", name="Create VM").click()
@@ -139,7 +195,7 @@ def test_the_cloud_s_lists_are_offered_and_the_defaults_named(api: ScriptedApi, 
         ["Default (m1.tiny)", "m1.tiny — 1 vCPU, 1 GiB", "m1.small — 2 vCPU, 2 GiB", "m1.medium — 3 vCPU, 3 GiB"]
     )
     expect(page.locator("[name=image] option")).to_have_text(["Default (bed-image)", "bed-image", "<b>debian</b>"])
-    expect(page.locator("[name=network] option")).to_have_text(["Choose…", "bed-net"])
+    expect(page.locator("[name=network] option")).to_have_text(["Default (bed-net)", "bed-net"])
     page.get_by_text("More").click()
     page.get_by_label("Image").select_option("<b>debian</b>")
     page.get_by_label("Network").select_option("bed-net")

@@ -64,8 +64,8 @@ def test_an_eviction_is_shown_with_its_timeline(api: ScriptedApi, visit: Callabl
         [
             "host bed-2",
             "less lost work",
-            "2 of priority 0 · 2 running · 7,260 vCPU-seconds of work",
-            "2 of priority 0 · 2 running · 9,000 vCPU-seconds of work",
+            "2 of priority 0 · 2 running · 7,260 vCPU-seconds of work lost",
+            "2 of priority 0 · 2 running · 9,000 vCPU-seconds of work lost",
         ]
     )
     expect(eviction.locator(".timeline li > span:last-child")).to_have_text(
@@ -106,6 +106,19 @@ def test_a_reprieve_and_a_practice_are_reported_as_what_they_were(api: ScriptedA
     expect(page.locator(".record").nth(1).locator(".timeline li > span:last-child")).to_have_text(
         ["Chosen, and told by an event", "Reprieved"]
     )
+
+
+def test_a_surcharge_for_owners_is_not_shown_as_lost_work(api: ScriptedApi, visit: Callable[..., Page]):
+    victim = api.add("batch-1", preemptible=True)
+    kept = record(api, victim, api.add("db-1", age=9), "evicted", planned_at=60, freed_at=25)
+    kept["cost"] |= {"lost_work": 345_620, "surcharge": 345_600}
+    kept["runner_up"] |= {"lost_work": 345_800}
+    page = visit(api)
+    page.locator("#vm-rows .name").first.click()
+    expect(page.locator(".record .facts")).to_contain_text(
+        "20 vCPU-seconds of work lost · 345,600 more because its owners lost VMs lately"
+    )
+    expect(page.locator(".record .facts")).to_contain_text("345,800 for lost work and owners together")
 
 
 def test_while_it_is_noticed_its_deadline_stands_open(api: ScriptedApi, visit: Callable[..., Page]):
