@@ -5,11 +5,13 @@ import { kindOf, nameOf } from "./vm.js";
 export class Actions {
   #api;
   #dialog;
+  #changed;
 
-  /** `dialog` asks: a ConfirmDialog. */
-  constructor(api, dialog) {
+  /** `dialog` asks: a ConfirmDialog; `changed(vm)` is told of a change of which there is no event. */
+  constructor(api, dialog, changed) {
     this.#api = api;
     this.#dialog = dialog;
+    this.#changed = changed;
   }
 
   /** Have it deleted. The answer comes when the server is gone from the cloud; events tell the rest meanwhile. */
@@ -37,6 +39,22 @@ export class Actions {
     });
     if (yes) {
       await this.#api.acknowledge(vm.id).catch(error => showMessage(`“${nameOf(vm)}” was not released. ${error.message}`));
+    }
+  }
+
+  /** Let it not be started again; the VM itself stays as it is. */
+  async endRestarts(vm) {
+    const yes = await this.#dialog.ask({
+      title: "End restarts", text: `“${nameOf(vm)}” stays as it is, and is not started again after its eviction?`, no: "Keep them",
+      hint: "Its restarts cannot be switched on again.",
+      choices: [{ value: "end", verb: "End restarts", danger: true }],
+    });
+    if (yes) {
+      try {
+        this.#changed({ ...vm, ...(await this.#api.change(vm.id, { on_eviction: "end" })).vm });
+      } catch (error) {
+        showMessage(`The restarts of “${nameOf(vm)}” were not ended. ${error.message}`);
+      }
     }
   }
 

@@ -73,6 +73,16 @@ export class Api {
     return this.#call("GET", "vm");
   }
 
+  /** One VM: its view has more than the list's. */
+  vm(id) {
+    return this.#call("GET", `vm/${encodeURIComponent(id)}`);
+  }
+
+  /** Change a VM: `{on_eviction: "end"}` ends its restarts. */
+  change(id, body) {
+    return this.#call("PATCH", `vm/${encodeURIComponent(id)}`, { body });
+  }
+
   /** The right to open one WebSocket. */
   ticket() {
     return this.#call("POST", "tickets");

@@ -49,7 +49,7 @@ const log = new EventLog(query => api.history(query), find);
 const notices = new Notices(store, clock, new Announcer(), access);
 const details = new DetailsDialog(api, clock, find, health, access);
 const confirmation = new ConfirmDialog();
-const actions = new Actions(api, confirmation);
+const actions = new Actions(api, confirmation, vm => { store.put(vm); details.show(vm); });
 const notifier = new Notifier(clock, find);
 const strip = new Strip();
 const creation = new CreateDialog(api, store);
@@ -137,6 +137,7 @@ function tick() {
     notices.tick();
     table.tick();
     health.tick();
+    details.tick();
     capacityPanel.tick(now, health);
   }
 }
@@ -161,7 +162,7 @@ log.addEventListener("open", ({ detail: event }) => {
   details.show(find(event.data.vm?.vmsvc_id) ?? event.data.vm ?? { id: event.subject }, event);
 });
 for (const part of [table, details, notices]) {
-  for (const action of ["remove", "practise", "release"]) {
+  for (const action of ["remove", "practise", "release", "endRestarts"]) {
     part.addEventListener(action, ({ detail }) => actions[action](detail));
   }
 }

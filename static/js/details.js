@@ -1,22 +1,26 @@
 import { byId, closable, el } from "./dom.js";
 import { evictionElement } from "./evictions.js";
-import { age, dateTime } from "./time.js";
+import { factElements, tickFacts } from "./facts.js";
+import { lineageElement } from "./lineage.js";
+import { dateTime } from "./time.js";
 import {
-  createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, isWithoutRow, keyOf, kindOf, nameOf,
-  positionOf, stateOf, statusNote, toneOf,
+  FINAL, isDeletable, isOurs, isPractisable, isReleasable, keyOf, mayEndRestarts, nameOf, stateOf, toneOf,
 } from "./vm.js";
-import { certaintyOfNotice, criterionOf, preemptorOf, sentenceOf } from "./event_text.js";
+import { sentenceOf } from "./event_text.js";
 
-const KIND_WORDS = { standard: "standard", preemptible: "preemptible", foreign: "not made by vmsvc" };
-const NO_RECORD = "made by vmsvc, but no record here knows it: see docs/how-to/runbook.md, “The database is lost”";
 const HISTORY = 200;
 const MOST_EVICTIONS = 20;
-const ACTIONS = { remove: "details-delete", practise: "details-practise", release: "details-release" };
+const ACTIONS = {
+  remove: ["details-delete", isDeletable], practise: ["details-practise", isPractisable],
+  release: ["details-release", isReleasable], endRestarts: ["details-end-restarts", mayEndRestarts],
+};
+// What the view of one VM has, and an event or an older list lacks.
+const OF_ONE = ["addresses", "image_name", "network", "on_eviction", "restarts_left", "lineage"];
 
 /**
- * All about one VM: its facts, its evictions with their timelines, its history, its JSON.
+ * All about one VM: its facts, its lineage, its evictions with their timelines, its history, its JSON.
  *
- * Dispatches `remove`, `practise` and `release` (detail: the VM), and `closed`.
+ * Dispatches `remove`, `practise`, `release` and `endRestarts` (detail: the VM), and `closed`.
  */
 export class DetailsDialog extends EventTarget {
   #api;
@@ -25,7 +29,10 @@ export class DetailsDialog extends EventTarget {
   #health;
   #access;
   #dialog = byId("details-dialog");
+  #facts = byId("details-facts");
   #vm = null;
+  #view = null; // the service's view of this one VM
+  #past = null; // as its last event has it, for a VM that is gone
 
   constructor(api, clock, find, health, access) {
     super();
@@ -36,71 +43,86 @@ export class DetailsDialog extends EventTarget {
     this.#access = access;
     closable(this.#dialog);
     this.#dialog.addEventListener("close", () => this.dispatchEvent(new CustomEvent("closed")));
-    for (const [action, id] of Object.entries(ACTIONS)) {
+    for (const [action, [id]] of Object.entries(ACTIONS)) {
       byId(id).addEventListener("click", () => {
+        const vm = this.#whole;
         this.#dialog.close();
-        this.dispatchEvent(new CustomEvent(action, { detail: this.#vm }));
+        this.dispatchEvent(new CustomEvent(action, { detail: vm }));
       });
     }
   }
 
   /** Show a VM; `json` is shown under "As JSON", by default the VM. */
   show(vm, json = vm) {
-    byId("details-history").replaceChildren();
-    byId("details-evictions").replaceChildren();
+    this.#view = this.#past = null;
+    for (const id of ["details-history", "details-evictions", "details-lineage"]) {
+      byId(id).replaceChildren();
+    }
     byId("details-evictions").hidden = true;
     byId("details-json").textContent = JSON.stringify(json, null, 2);
-    this.#write(vm);
-    this.#dialog.showModal();
+    this.#read(vm);
+    if (!this.#dialog.open) {
+      this.#dialog.showModal();
+    }
+  }
+
+  /** The id of the VM that is shown; null when none is. */
+  get shown() {
+    return this.#dialog.open ? keyOf(this.#vm) : null;
   }
 
   /** A VM has changed: show its new state if it is the one that is shown. */
   refresh(vm) {
-    if (this.#dialog.open && keyOf(vm) === keyOf(this.#vm)) {
-      this.#write(vm);
+    if (this.shown === keyOf(vm)) {
+      this.#read(vm);
     }
   }
 
-  #write(vm) {
+  /** Show what is left of its notice, or of its wait. */
+  tick() {
+    if (this.#dialog.open) {
+      tickFacts(this.#facts, this.#clock.now());
+    }
+  }
+
+  #read(vm) {
     this.#vm = vm;
-    byId("details-title").textContent = nameOf(vm);
-    byId("details-facts").replaceChildren(...this.#facts(vm));
-    const { mayWrite } = this.#access;
-    byId("details-delete").hidden = !mayWrite || !isDeletable(vm);
-    byId("details-practise").hidden = !mayWrite || !isPractisable(vm);
-    byId("details-release").hidden = !mayWrite || !isReleasable(vm);
+    this.#write();
+    this.#readView(vm);
     this.#showHistory(vm);
     this.#showEvictions(vm);
   }
 
-  #facts(vm) {
-    const created = createdOf(vm);
-    const now = this.#clock.now();
-    const state = stateOf(vm);
-    const deadline = Date.parse(vm.evict_at ?? "");
-    const facts = [
-      ["State", el("span", { class: "chip", "data-tone": toneOf(state) }, state), this.#health.reasonFor(state) || statusNote(vm)],
-      ["Kind", isWithoutRow(vm) ? NO_RECORD : KIND_WORDS[kindOf(vm)]],
-      ["Flavor", flavorOf(vm)],
-      ["Host", hostOf(vm)],
-      ["Image", typeof vm.image === "object" ? vm.image?.id : vm.image],
-      ["Network", vm.network],
-      ["Addresses", addressesOf(vm)],
-      ["Priority", kindOf(vm) === "preemptible" ? String(vm.priority ?? 0) : ""],
-      ["Group", vm.group ? `${vm.group}, at most ${vm.max_unavailable ?? 1} at once` : ""],
-      ["Created", dateTime(created), now === null || Number.isNaN(created) ? "" : `${age(now - created)} ago`],
-      ["Position in the queue", Number.isNaN(positionOf(vm)) ? "" : String(positionOf(vm))],
-      ["Waits until", state === "pending" ? dateTime(Date.parse(vm.wait_until ?? "")) : ""],
-      ["Evicted at", dateTime(deadline)],
-      ["Capacity for", state === "noticed" || state === "evicting" ? preemptorOf({ vm }, this.#find)?.name : ""],
-      ["Decided by", criterionOf({ vm })],
-      ["Certainty", certaintyOfNotice({ vm })],
-      ["Fault", vm.fault?.message ?? vm.fault],
-      ["Cloud's id", vm.id === vm.vmsvc_id ? "" : vm.id],
-      ["vmsvc's id", isOurs(vm) ? vm.vmsvc_id : ""],
-    ];
-    return facts.filter(([, value]) => value).map(([term, value, note]) =>
-      el("div", {}, el("dt", {}, term), el("dd", {}, value, note ? el("span", { class: "note" }, note) : "")));
+  /** All that is known: by the store, or by the last event, with what only the view of one VM has. */
+  get #whole() {
+    const view = Object.fromEntries(OF_ONE.filter(name => name in (this.#view ?? {})).map(name => [name, this.#view[name]]));
+    return { ...this.#past, ...this.#vm, ...view };
+  }
+
+  #write() {
+    const vm = this.#whole;
+    byId("details-title").textContent = nameOf(vm);
+    this.#facts.replaceChildren(
+      ...factElements(vm, this.#clock.now(), this.#find, this.#health.reasonFor(stateOf(vm))));
+    for (const [id, isOffered] of Object.values(ACTIONS)) {
+      byId(id).hidden = !this.#access.mayWrite || !isOffered(vm);
+    }
+    const home = byId("details-lineage");
+    const line = lineageElement(vm, home.querySelector("details")?.open ?? false, member => this.show(
+      this.#find(member.vmsvc_id) ?? { name: vm.name, is_preemptible: vm.is_preemptible, ...member }));
+    home.replaceChildren(...(line ? [line] : []));
+  }
+
+  async #readView(vm) {
+    if (FINAL.has(stateOf(vm))) {
+      return; // the service has no view of a VM that is gone
+    }
+    const view = await this.#api.vm(vm.id ?? keyOf(vm)).catch(() => null);
+    // The id of a lineage's first VM leads to the newest one.
+    if (vm === this.#vm && view && keyOf(view) === keyOf(vm)) {
+      this.#view = view;
+      this.#write();
+    }
   }
 
   async #showHistory(vm) {
@@ -114,6 +136,8 @@ export class DetailsDialog extends EventTarget {
       const { events } = await this.#api.history({ vm: vm.vmsvc_id, limit: HISTORY });
       if (vm === this.#vm) {
         list.replaceChildren(...events.map(event => this.#line(event)));
+        this.#past = events.at(-1)?.data.vm ?? null;
+        this.#write();
       }
     } catch (error) {
       list.replaceChildren(el("li", {}, error.message));
@@ -145,10 +169,4 @@ export class DetailsDialog extends EventTarget {
       el("span", { class: "chip", "data-tone": toneOf(event.data.state) }, event.data.state),
       el("span", { class: "log-reason" }, sentenceOf(event, this.#find)));
   }
-}
-
-function addressesOf({ addresses }) {
-  return Object.entries(addresses ?? {})
-    .flatMap(([network, ports]) => (Array.isArray(ports) ? ports : []).map(({ addr }) => `${addr} (${network})`))
-    .join(", ");
 }

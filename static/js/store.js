@@ -49,6 +49,12 @@ export class Store extends EventTarget {
     this.dispatchEvent(new CustomEvent("change"));
   }
 
+  /** A VM has changed without an event. */
+  put(vm) {
+    this.#vms.set(keyOf(vm), { ...this.#vms.get(keyOf(vm)), ...vm });
+    this.dispatchEvent(new CustomEvent("change"));
+  }
+
   /** Remove what has been gone for long enough. */
   sweep() {
     const limit = performance.now() - LINGER;

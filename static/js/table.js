@@ -4,7 +4,7 @@ import { Rows } from "./rows.js";
 import { age, countdown } from "./time.js";
 import {
   createdOf, flavorOf, hostOf, isDeletable, isOurs, isPractisable, isReleasable, isWithoutRow, keyOf, kindOf, nameOf,
-  positionOf, stateOf, statusNote, toneOf,
+  positionOf, restartsLeftOf, stateOf, statusNote, toneOf,
 } from "./vm.js";
 
 const KIND_WORDS = { standard: "Standard", preemptible: "Preemptible", foreign: "Not ours" };
@@ -15,6 +15,12 @@ const OTHERS = {
   practise: { sign: "◷", words: name => `Practise the eviction of ${name}` },
   release: { sign: "✓", words: name => `Release ${name} early` },
 };
+
+function restartsNote(vm) {
+  const left = restartsLeftOf(vm);
+  return [vm.restarts && `started again ${vm.restarts} ${vm.restarts === 1 ? "time" : "times"}`,
+    Number.isNaN(left) ? "" : `${left} restarts left`].filter(Boolean).map(text => `\n${text}`).join("");
+}
 
 /**
  * The table of VMs: sorted, filtered, driven by keys. The grid keeps the focus and names the active row
@@ -137,7 +143,7 @@ export class Table extends EventTarget {
   #makeRow(first) {
     let vm = first;
     const cells = Object.fromEntries(COLUMNS.map(({ name }) =>
-      [name, el("div", { role: "gridcell", class: `cell ${name}` })]));
+      [name, el("div", { role: "gridcell", class: `cell ${name}`, dir: name === "name" ? "auto" : null })]));
     const chip = el("span", { class: "chip" });
     const note = el("span", { class: "note" });
     cells.state.append(chip, note);
@@ -166,7 +172,8 @@ export class Table extends EventTarget {
     const kind = kindOf(vm);
     const now = this.#clock.now();
     write(cells.name, nameOf(vm));
-    mark(cells.name, "title", `${nameOf(vm)}\n${vm.id}`);
+    mark(cells.name, "data-restarts", vm.restarts || null);
+    mark(cells.name, "title", `${nameOf(vm)}\n${vm.id}${restartsNote(vm)}`);
     write(cells.kind, isWithoutRow(vm) ? "No record" : KIND_WORDS[kind]);
     mark(cells.kind, "data-kind", kind);
     write(chip, state);

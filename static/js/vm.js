@@ -68,6 +68,21 @@ export function flavorOf(vm) {
   return String(flavor ?? "");
 }
 
+/** The name of its image; the cloud's id where no name is known. */
+export function imageOf({ image, image_name: name }) {
+  return String(name ?? (image && typeof image === "object" ? image.id : image) ?? "");
+}
+
+/** How often it may still be started again, or NaN: it is not, or that is not known. */
+export function restartsLeftOf(vm) {
+  return vm.on_eviction === "restart" ? Number(vm.restarts_left ?? NaN) : NaN;
+}
+
+/** True when it is started again after an eviction, which its owner can end. */
+export function mayEndRestarts(vm) {
+  return vm.on_eviction === "restart" && !FINAL.has(stateOf(vm));
+}
+
 /** The host's name for an operator; for a tenant the beginning of the hash that stands for it. */
 export function hostOf(vm) {
   const host = vm.host ?? vm["OS-EXT-SRV-ATTR:host"];

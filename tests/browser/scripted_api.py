@@ -33,6 +33,7 @@ class ScriptedApi:
         self.events: list[dict[str, Any]] = []
         self.capacity: dict[str, Any] = CAPACITY
         self.plan: dict[str, Any] = {"result": "placed", "host": "bed-3", "victims": []}
+        self.views: dict[str, dict[str, Any]] = {}  # by the cloud's id: what only the view of one VM has
         self.asked_to_foresee: list[int] = []
         self.catalog: dict[str, Any] = CATALOG
         self.usage = {"standard": [1, 2, 4, 4], "preemptible": [0, 6, 4, 4], "evictions": [0, 0, 2, 1]}

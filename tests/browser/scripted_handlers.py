@@ -128,6 +128,20 @@ class Vms(Base):
 class Vm(Base):
     """`/api/v1/vm/{id}`."""
 
+    def get(self, vm_id: str) -> None:
+        """As it is, with what only the view of one VM has."""
+        vm = next((vm for vm in self.api.servers.values() if vm_id in (vm["id"], vm.get("vmsvc_id"))), None)
+        if vm is None:
+            self.fail(404, "not_found", f"there is no vm {vm_id}")
+        else:
+            self.finish({"on_eviction": "end", "restarts_left": 0, "lineage": []} | vm | self.api.views.get(vm_id, {}))
+
+    def patch(self, vm_id: str) -> None:
+        """Restarts end."""
+        self.api.views[vm_id] |= {"on_eviction": "end", "restarts_left": 0}
+        vm = self.api.find(vm_id)
+        self.finish({"code": "200", "message": f"vm {vm_id} was changed", "vm": vm | self.api.views[vm_id]})
+
     async def delete(self, vm_id: str) -> None:
         """Gone at once, or what the script says."""
         if self.api.delete_failure:
