@@ -52,6 +52,7 @@ function quotaBin(quota) {
 }
 
 const SHOWN_OF_ID = 8;
+const naturally = new Intl.Collator(undefined, { numeric: true });
 
 function hostBin(host) {
   const total = host.capacity ?? {};
@@ -97,7 +98,7 @@ function scarce(up) {
 
 /** `wholes`: all hosts together and the quota; `hosts`: one by one. Each has name, title, available, measures. */
 export function bins({ quota, hosts = [] }) {
-  const single = (hosts ?? []).map(hostBin);
+  const single = (hosts ?? []).map(hostBin).sort((one, other) => naturally.compare(one.title, other.title));
   const up = single.filter(({ available }) => available);
   return {
     wholes: [...(up.length ? [sumOf(up)] : []), ...(quota ? [quotaBin(quota)] : [])],
@@ -105,15 +106,23 @@ export function bins({ quota, hosts = [] }) {
   };
 }
 
-/** How many VMs of each flavor fit, as texts: name, size, now, later. */
-export function fits({ flavors = [] }) {
+const NOW = { title: "Now", of: "fits_now", why: "Without an eviction" };
+const LATER = { title: "With evictions", of: "fits_after_evictions", why: "Of standard VMs" };
+const BY_EVIDENCE = { title: "By evidence", of: "fits_by_evidence",
+  why: "On the hosts for which there is evidence. There may be more hosts, and others may fill these" };
+const BY_QUOTA = { title: "By quota", of: "fits_now", why: "The quota allows so many; the hosts may hold fewer" };
+
+/** How many VMs of each flavor fit: `columns` with a title and why, and `rows` with the name, the size and the texts. */
+export function fits({ mode, flavors = [] }) {
   const known = amount => (amount === null || amount === undefined ? "?" : count(amount));
-  return (flavors ?? []).map(flavor => ({
+  const columns = mode !== "tenant" ? [NOW, LATER]
+    : flavors?.some(({ fits_by_evidence: amount }) => amount !== undefined) ? [BY_EVIDENCE, BY_QUOTA] : [BY_QUOTA, LATER];
+  const rows = (flavors ?? []).map(flavor => ({
     name: String(flavor.name ?? flavor.id),
     size: flavor.vcpus ? `${flavor.vcpus} × ${mebibytes(flavor.ram_mb ?? flavor.ram ?? 0)}` : "",
-    now: known(flavor.fits_now),
-    later: known(flavor.fits_after_evictions),
+    texts: columns.map(({ of }) => known(flavor[of])),
   }));
+  return { columns, rows };
 }
 
 /** All vCPUs there are: of the hosts that are known and up, else by the quota; null when there is no limit. */

@@ -86,15 +86,18 @@ export class CapacityPanel {
   }
 
   #showTiles(home, bins, kind) {
-    for (const bin of bins) {
+    for (const [index, bin] of bins.entries()) {
       const tile = this.#tiles.get(bin.name) ?? this.#tile(home, bin.name, kind);
+      if (home.children[index] !== tile.element) {
+        home.insertBefore(tile.element, home.children[index] ?? null);
+      }
       write(tile.title, bin.title);
       write(tile.note, bin.byEvidence ? "by evidence" : bin.available ? "" : "not available");
       mark(tile.element, "title", bin.words || null);
       mark(tile.element, "data-down", !bin.available);
-      bin.measures.forEach((measure, index) => {
-        tile.bars[index] ??= this.#bar(tile.element);
-        tile.bars[index].update(measure);
+      bin.measures.forEach((measure, number) => {
+        tile.bars[number] ??= this.#bar(tile.element);
+        tile.bars[number].update(measure);
       });
     }
   }
@@ -125,15 +128,13 @@ export class CapacityPanel {
     }
   }
 
-  #showFits(flavors) {
-    this.#fits.hidden = flavors.length === 0;
-    const rows = flavors.map(({ name, size, now, later }) => el("tr", {},
-      el("th", { scope: "row", title: size || null }, name),
-      el("td", {}, now), el("td", { class: "after" }, later)));
+  #showFits({ columns, rows }) {
+    this.#fits.hidden = rows.length === 0;
     this.#fits.replaceChildren(el("table", {},
       el("caption", {}, "How many still fit"),
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Flavor"), el("th", { scope: "col" }, "Now"),
-        el("th", { scope: "col" }, "With evictions"))),
-      el("tbody", {}, ...rows)));
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Flavor"),
+        ...columns.map(({ title, why }) => el("th", { scope: "col", title: why }, title)))),
+      el("tbody", {}, ...rows.map(({ name, size, texts }) => el("tr", {},
+        el("th", { scope: "row", title: size || null }, name), ...texts.map(text => el("td", {}, text)))))));
   }
 }

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.scripted_api import ScriptedApi
+from tests.browser.scripted_capacity import CAPACITY
 from tests.browser.scripted_handlers import STATIC
 
 SCHEMES = ["light", "dark"]
@@ -104,6 +105,12 @@ def test_the_capacity_is_there_in_words_too(api: ScriptedApi, visit: Callable[..
     )
     expect(page.get_by_role("listitem").filter(has_text="bed-4")).to_contain_text("not available")
     expect(page.locator(".capacity-fits tbody tr").nth(2)).to_have_text("m1.medium02")
+
+
+def test_hosts_are_in_the_order_of_their_numbers(api: ScriptedApi, visit: Callable[..., Page]):
+    (host, *_) = CAPACITY["hosts"]
+    api.capacity = {**CAPACITY, "hosts": [{**host, "name": name} for name in ("bed-1", "bed-10", "bed-2")]}
+    expect(visit(api).locator(".host h3")).to_have_text(["bed-1", "bed-2", "bed-10"])
 
 
 def test_a_tenant_without_limits_sees_what_is_used(api: ScriptedApi, visit: Callable[..., Page]):

@@ -44,6 +44,40 @@ def test_another_time_is_asked_for_and_remembered(api: ScriptedApi, visit: Calla
     expect(page.locator("#strip-readout")).to_contain_text("3 evictions in 1 d 0 h")
 
 
+def test_the_axis_is_as_long_as_was_chosen_however_young_the_service_is(api: ScriptedApi, visit: Callable[..., Page]):
+    api.usage |= {"since": api.instant(-40), "step_seconds": 10}
+    page = visit(api)
+    expect(page.get_by_label("Time shown")).to_have_value("1")  # nobody has chosen yet
+    expect(page.locator("#strip-readout")).to_contain_text("3 evictions in 40 s, since the service was first started")
+    first = page.locator("#strip-times span").first
+    drawn, seen = "area => area.getBBox().x / area.ownerSVGElement.viewBox.baseVal.width", []
+    for hours in ("6 hours", "7 days"):
+        before = first.text_content() or ""
+        page.get_by_label("Time shown").select_option(hours)
+        expect(first).not_to_have_text(before)
+        seen.append((first.text_content(), page.locator(".area-standard").evaluate(drawn)))
+    assert seen[0][0] != seen[1][0] and 0.99 < seen[0][1] < seen[1][1] < 1
+    page.locator("#strip-plot").press("Home")
+    expect(page.locator("#strip-readout")).to_contain_text("1 standard + 0 preemptible")
+
+
+def test_a_tenant_s_chart_and_table_go_by_what_is_known_of_hosts(api: ScriptedApi, visit: Callable[..., Page]):
+    flavor = {"name": "m1.tiny", "vcpus": 1, "ram": 512, "fits_now": 99_987, "fits_after_evictions": 99_990}
+    api.capacity = {
+        "mode": "tenant",
+        "quota": {"limit": {"cores": 1_000_000}, "used": {}, "free": {}},
+        "hosts": [],
+        "flavors": [{**flavor, "fits_by_evidence": 3}],
+    }
+    page = visit(api)
+    expect(page.locator("#strip-readout")).to_contain_text("4 standard + 4 preemptible of 1,000,000 vCPUs")
+    share = "area => area.getBBox().height / area.ownerSVGElement.viewBox.baseVal.height"
+    assert page.locator(".area-preemptible").evaluate(share) > 0.5
+    expect(page.locator(".limit")).to_be_hidden()
+    expect(page.locator(".capacity-fits thead th")).to_have_text(["Flavor", "By evidence", "By quota"])
+    expect(page.locator(".capacity-fits tbody tr")).to_have_text("m1.tiny399,987")
+
+
 def test_without_hosts_the_quota_is_the_measure_and_without_a_limit_none(api: ScriptedApi, visit: Callable[..., Page]):
     api.capacity = {
         "mode": "tenant",
