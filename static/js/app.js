@@ -14,6 +14,7 @@ import { DetailsDialog } from "./details.js";
 import { byId, write } from "./dom.js";
 import { Health } from "./health.js";
 import { EventLog } from "./log.js";
+import { Navigation } from "./navigation.js";
 import { Notices } from "./notices.js";
 import { Notifier } from "./notify.js";
 import { Poll } from "./poll.js";
@@ -56,6 +57,10 @@ const creation = new CreateDialog(api, store);
 const webhooks = new WebhooksDialog(api, confirmation);
 
 const healthPoll = new Poll(() => api.ready().catch(() => null).then(checked), { least: 1_000, most: HEALTH_EVERY });
+// Signing in is no step: there is nothing to go back to.
+const dialogs = [...document.querySelectorAll("dialog:not(#sign-in-dialog)")];
+const navigation = new Navigation(dialogs, () => details.shown, id => details.show(find(id) ?? { id, vmsvc_id: id }));
+
 const capacity = new Poll(measure, { least: 1_500, most: 10_000 });
 // The chart moves on even when nothing happens.
 const use = new Poll(() => api.usage(strip.hours).then(usage => strip.show(usage), () => {}), { least: 3_000, most: 30_000 });
@@ -89,6 +94,7 @@ function goOn(seq) {
   stream.start(seq);
   byId("sign-out").hidden = !session.signedIn;
   access.read();
+  navigation.start();
   tick();
 }
 
@@ -166,6 +172,7 @@ for (const part of [table, details, notices]) {
     part.addEventListener(action, ({ detail }) => actions[action](detail));
   }
 }
+details.addEventListener("shown", () => navigation.vmChanged());
 confirmation.addEventListener("closed", () => table.focus());
 
 byId("open-webhooks").addEventListener("click", () => webhooks.open());

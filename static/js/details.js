@@ -20,7 +20,8 @@ const OF_ONE = ["addresses", "image_name", "network", "on_eviction", "restarts_l
 /**
  * All about one VM: its facts, its lineage, its evictions with their timelines, its history, its JSON.
  *
- * Dispatches `remove`, `practise`, `release` and `endRestarts` (detail: the VM), and `closed`.
+ * Dispatches `remove`, `practise`, `release` and `endRestarts` (detail: the VM), `shown` when it shows another VM than
+ * before, and `closed`.
  */
 export class DetailsDialog extends EventTarget {
   #api;
@@ -61,7 +62,9 @@ export class DetailsDialog extends EventTarget {
     byId("details-evictions").hidden = true;
     byId("details-json").textContent = JSON.stringify(json, null, 2);
     this.#read(vm);
-    if (!this.#dialog.open) {
+    if (this.#dialog.open) {
+      this.dispatchEvent(new CustomEvent("shown"));
+    } else {
       this.#dialog.showModal();
     }
   }

@@ -55,7 +55,8 @@ export function closable(dialog) {
     const box = dialog.getBoundingClientRect();
     const inside = event.clientX >= box.left && event.clientX <= box.right
       && event.clientY >= box.top && event.clientY <= box.bottom;
-    if (event.target === dialog && !inside) {
+    // The second press of a double click comes from before the dialog was there.
+    if (event.target === dialog && !inside && event.detail < 2) {
       dialog.close();
     }
   });

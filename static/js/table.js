@@ -1,5 +1,6 @@
 import { arrange, COLUMNS } from "./columns.js";
 import { byId, el, mark, write } from "./dom.js";
+import { parameterOf, writeParameters } from "./navigation.js";
 import { Rows } from "./rows.js";
 import { age, countdown } from "./time.js";
 import {
@@ -11,10 +12,19 @@ const KIND_WORDS = { standard: "Standard", preemptible: "Preemptible", foreign: 
 const NO_ROWS = "No VM matches the filter.";
 const NO_VMS = "No VMs yet. Create the first one.";
 
+// The controls of the filter, and how the page's address calls what they have.
+const FILTERS = { "filter-text": "q", "filter-kind": "kind", "filter-state": "state" };
+
 const OTHERS = {
   practise: { sign: "◷", words: name => `Practise the eviction of ${name}` },
   release: { sign: "✓", words: name => `Release ${name} early` },
 };
+
+/** The order of the table by its name in the address: a column, with a minus when it is descending. */
+function sortOf(text) {
+  const column = text.replace(/^-/, "");
+  return COLUMNS.some(({ name }) => name === column) ? { column, descending: text.startsWith("-") } : { column: "age", descending: false };
+}
 
 function restartsNote(vm) {
   const left = restartsLeftOf(vm);
@@ -34,7 +44,7 @@ export class Table extends EventTarget {
   #health;
   #access;
   #grid = byId("vm-grid");
-  #sort = { column: "age", descending: false };
+  #sort = sortOf(parameterOf("sort"));
   #active = null;
   #ids = 0;
   #rows;
@@ -50,8 +60,13 @@ export class Table extends EventTarget {
     this.#health = health;
     this.#rows = new Rows({ scroller: this.#grid, body: byId("vm-rows"), make: vm => this.#makeRow(vm), keyOf });
     this.#makeHead();
-    for (const id of ["filter-text", "filter-kind", "filter-state"]) {
-      byId(id).addEventListener("input", () => { this.#grid.scrollTop = 0; this.draw(); });
+    for (const [id, name] of Object.entries(FILTERS)) {
+      this.#readFilter(byId(id), parameterOf(name));
+      byId(id).addEventListener("input", () => {
+        writeParameters({ [name]: byId(id).value });
+        this.#grid.scrollTop = 0;
+        this.draw();
+      });
     }
     this.#grid.addEventListener("keydown", event => this.#key(event));
     store.addEventListener("change", () => this.draw());
@@ -126,8 +141,20 @@ export class Table extends EventTarget {
     this.#markSort();
   }
 
+  /** What the address says; a state that no VM is in now can still be chosen. */
+  #readFilter(control, text) {
+    if (text && control.id === "filter-state" && ![...control.options].some(({ value }) => value === text)) {
+      control.append(new Option(text, text));
+    }
+    control.value = text;
+    if (control.selectedIndex === -1) {
+      control.value = ""; // an address that was written by hand
+    }
+  }
+
   #sortBy(column) {
     this.#sort = { column, descending: this.#sort.column === column && !this.#sort.descending };
+    writeParameters({ sort: `${this.#sort.descending ? "-" : ""}${column}` });
     this.#markSort();
     this.#grid.scrollTop = 0;
     this.draw();
