@@ -1,5 +1,7 @@
 // The REST contract, as this page uses it. All addresses are relative to the page, so a path prefix does not matter.
 
+import { plain } from "./wording.js";
+
 const BASE = new URL("api/v1/", document.baseURI);
 const READ_LIMIT = 30_000;
 // A delete answers when the server is gone from the cloud; the service's own limit is 300 s.
@@ -182,7 +184,7 @@ export class Api {
       return answer;
     }
     const seconds = response.headers.get("Retry-After");
-    throw new ApiError(answer?.message ?? messageOf(response),
+    throw new ApiError(answer?.message ? plain(answer.message) : messageOf(response),
       { status: response.status, retryAfter: seconds === null ? null : 1000 * Number(seconds), field: answer?.field });
   }
 

@@ -84,6 +84,7 @@ async function begin() {
     } catch (error) {
       connection.explain(error.message);
       table.explain(error.message);
+      log.explain(error.message);
       await new Promise(resolve => { setTimeout(resolve, backoff.next()); });
     }
   }

@@ -4,6 +4,7 @@ import { mebibytes } from "./capacity.js";
 import { showMessage } from "./messages.js";
 import { planElements } from "./plan.js";
 import { nameOf } from "./vm.js";
+import { plain } from "./wording.js";
 
 const AT_ONCE = 4;
 const TEXTS = ["name", "flavor", "image", "network", "key_name", "availability_zone"];
@@ -205,7 +206,7 @@ export class CreateDialog {
   /** A create that was accepted can still fail, when the dialog is long closed. */
   #eventReceived({ state, reason, message }, vm) {
     if (["active", "failed"].includes(state) && this.#accepted.delete(vm.vmsvc_id) && state === "failed") {
-      showMessage(`“${nameOf(vm)}” could not be created. ${message ?? reason ?? ""}`);
+      showMessage(`“${nameOf(vm)}” could not be created. ${plain(message ?? reason)}`);
     }
   }
 

@@ -1,5 +1,6 @@
 import { flavorOf, hostOf, kindOf, nameOf } from "./vm.js";
 import { clockTime } from "./time.js";
+import { plain } from "./wording.js";
 
 /** The data of a notice: what the VM carries, and the event's data. */
 function noticeOf({ vm, ...data }) {
@@ -58,10 +59,10 @@ export function outlineOf(vm) {
 
 /** One event as a short sentence, without the VM's name; `find` looks up a VM by id. */
 export function sentenceOf({ type, data }, find) {
-  const reason = String((data.reason === "deadline" && data.message) || (data.reason ?? ""));
+  const reason = plain((data.reason === "deadline" && data.message) || data.reason);
   if (type === "create" && data.state === "queued") {
     const until = Date.parse(data.wait_until ?? "");
-    return [`position ${data.position}`, Number.isFinite(until) && `until ${clockTime(until)}`, data.why]
+    return [`position ${data.position}`, Number.isFinite(until) && `until ${clockTime(until)}`, plain(data.why)]
       .filter(Boolean).join(" · ");
   }
   if (type !== "evict" || data.state !== "noticed") {

@@ -4,6 +4,7 @@ import { el } from "./dom.js";
 import { certaintyOf } from "./event_text.js";
 import { clockTime, dateTime, lasted } from "./time.js";
 import { toneOf } from "./vm.js";
+import { plain } from "./wording.js";
 
 const STEPS = {
   planned_at: () => "Chosen, and told by an event",
@@ -37,14 +38,14 @@ function titleOf({ vm, request, reason }, whose) {
 
 function facts({ bin, criterion, cost, runner_up: next, optimal, certainty, evidence, wasted, round, delivery, exempt }) {
   const rows = [
-    ["Where", bin],
+    ["Where", plain(bin)],
     ["Decided by", criterion],
     ["Cost of the plan", costOf(cost)],
     ["Next best", next ? costOf(next, cost) : ""],
     ["Certainty", certaintyOf({ certainty, evidence })],
     ["Round", round > 1 ? String(round) : ""],
     ["Note", optimal === false ? "A better plan was not ruled out." : ""],
-    ["For nothing", wasted],
+    ["For nothing", plain(wasted)],
     ["Notice", delivery === "event" ? "By the event alone: the cloud let none be written for the guest." : ""],
     ["Could not be evicted", exempt],
   ].filter(([, text]) => text);

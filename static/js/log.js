@@ -28,6 +28,7 @@ export class EventLog extends EventTarget {
   #hidden = new Set();
   #history = null;
   #loading = false;
+  #failure = "";
   #rows;
   #frame = 0;
 
@@ -53,6 +54,12 @@ export class EventLog extends EventTarget {
     this.#history = new History(this.#read, seq + 1);
     this.#unseen = 0;
     this.#older();
+  }
+
+  /** As long as nothing could be read, show this text in place of events. */
+  explain(text) {
+    this.#failure = text;
+    this.#draw();
   }
 
   add(event) {
@@ -101,9 +108,10 @@ export class EventLog extends EventTarget {
       this.#scroll.scrollTop = scrolled + added * this.#rows.height;
     }
     this.#offerNew();
-    byId("log-empty").hidden = shown.length > 0 || this.#loading;
-    write(byId("log-empty"), this.#events.length ? "No event of the chosen types." : "Nothing has happened yet.");
-    write(byId("log-end"), this.#loading ? "Reading the history…" : "");
+    byId("log-empty").hidden = shown.length > 0 || (this.#loading && !this.#failure);
+    write(byId("log-empty"), this.#events.length ? "No event of the chosen types."
+      : this.#failure ? `The events could not be read. ${this.#failure}` : "Nothing has happened yet.");
+    write(byId("log-end"), this.#loading && !this.#failure ? "Reading the history…" : "");
     // A filter may leave less than a screenful: read on until it is full or the history ends.
     this.#scrolled();
   }
@@ -135,12 +143,14 @@ export class EventLog extends EventTarget {
     this.#draw();
     try {
       const events = await history.older();
+      this.#failure = "";
       if (history === this.#history) {
         const first = this.#events[0];
         this.#events = [...events.filter(event => !first || seqOf(event) < seqOf(first)), ...this.#events];
       }
-    } catch {
-      // Scrolling on asks again; the connection's state is shown elsewhere. Not at once, lest it asks without end.
+    } catch (error) {
+      this.explain(error.message);
+      // Scrolling on asks again. Not at once, lest it asks without end.
       await new Promise(resolve => { setTimeout(resolve, 5_000); });
     } finally {
       this.#loading = false;
@@ -173,7 +183,7 @@ export class EventLog extends EventTarget {
     const name = nameOf(data.vm ?? { id: event.subject });
     const element = el("div", { class: "log-row", "data-type": type },
       el("span", { class: "chip", "data-tone": toneOf(data.state) }, data.state ?? ""),
-      el("button", { type: "button", class: "log-name", title: name }, name), time,
+      el("button", { type: "button", class: "log-name", title: name, dir: "auto" }, name), time,
       el("span", { class: "log-type" }, type), reason);
     element.addEventListener("click", () => this.dispatchEvent(new CustomEvent("open", { detail: event })));
     const update = () => {

@@ -1,4 +1,5 @@
 import { byId, mark } from "./dom.js";
+import { showMessage } from "./messages.js";
 import { readPreference, savePreference } from "./preferences.js";
 import { spoken } from "./time.js";
 import { nameOf } from "./vm.js";
@@ -23,8 +24,7 @@ export class Notifier {
   constructor(clock, find) {
     this.#clock = clock;
     this.#find = find;
-    // Browsers offer them over https and on the own machine only.
-    this.#button.hidden = !("Notification" in window);
+    this.#button.hidden = !isPossible();
     this.#button.addEventListener("click", () => this.#toggle());
     this.#show();
   }
@@ -67,7 +67,9 @@ export class Notifier {
         const shown = new Notification(title, { body, tag, icon: byId("mark").src });
         shown.addEventListener("click", () => { window.focus(); shown.close(); });
       } catch {
-        this.#button.hidden = true; // Chromium on Android: only a service worker may
+        this.#button.hidden = true;
+        showMessage("This browser shows no notifications of a page.");
+        break;
       }
     }
   }
@@ -87,6 +89,25 @@ export class Notifier {
     this.#button.disabled = refused;
     mark(this.#button, "title", refused ? "The browser's settings forbid notifications of this page"
       : "Show a notification of the browser when a VM gets its notice, and when it is evicted");
+  }
+}
+
+/**
+ * Browsers offer them over https and on the own machine only. Chromium on Android has the class all the same, and lets only
+ * a service worker use it; this page may start none, by its security policy. So it is tried, where trying shows nothing.
+ */
+function isPossible() {
+  if (!("Notification" in window)) {
+    return false;
+  }
+  if (Notification.permission === "granted") {
+    return true; // what is shown first tells
+  }
+  try {
+    new Notification("").close();
+    return true;
+  } catch {
+    return false;
   }
 }
 

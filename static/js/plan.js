@@ -1,6 +1,7 @@
 import { el } from "./dom.js";
 import { certaintyOf } from "./event_text.js";
 import { flavorOf, hostOf, kindOf, nameOf } from "./vm.js";
+import { plain } from "./wording.js";
 
 const MOST = 8;
 
@@ -17,11 +18,11 @@ function ofOne(plan, find) {
 }
 
 const SENTENCES = {
-  placed: ({ host }) => `It would be placed${host ? ` on ${host}` : ""}; nobody would be evicted.`,
+  placed: ({ host }) => `It would be placed${host ? ` on ${plain(host)}` : ""}; nobody would be evicted.`,
   evicts: ({ victims: ids, host, grace_seconds: grace }) => `It would evict ${
     ids.length === 1 ? "this VM" : `these ${ids.length} VMs`}${host ? ` on ${host}` : ""}${notice(grace)}:`,
-  waits: ({ reason, position }) => position ? `${sentence(reason)} No VM would be evicted.` : `It would wait for capacity that is being freed${reason ? `: ${reason}` : ""}. No VM would be evicted.`,
-  refused: ({ reason }) => `It would be refused: ${reason}`,
+  waits: ({ reason, position }) => position ? `${sentence(reason)} No VM would be evicted.` : `It would wait for capacity that is being freed${reason ? `: ${plain(reason)}` : ""}. No VM would be evicted.`,
+  refused: ({ reason }) => `It would be refused: ${plain(reason)}`,
 };
 
 /** Of several VMs that are asked for together: how many would be placed, and whom they would evict together. */
@@ -46,7 +47,8 @@ function notice(grace) {
   return grace === undefined ? "" : `, after ${Math.round(grace)} s of notice`;
 }
 
-function sentence(text) {
+function sentence(reason) {
+  const text = plain(reason);
   return `${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`;
 }
 

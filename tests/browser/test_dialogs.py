@@ -84,6 +84,17 @@ def test_a_refused_create_says_why_and_trying_again_is_the_same_wish(api: Script
     assert posts(api)[0][3] == {"is_preemptible": False}
 
 
+def test_messages_are_in_plain_words(api: ScriptedApi, visit: Callable[..., Page]):
+    host = "0f7c2f9c3a46ab39cf1dd2b8f6f3a7c10e4c4f1e2a3f4bb6a4a76c5d"
+    api.create_failure = (409, "no_capacity", f"host_id {host} lacks 2 VCPU, 4096 MEMORY_MB with all VMs evicted")
+    page = visit(api, provoked=True)
+    page.get_by_role("button", name="Create VM").click()
+    page.locator("#create-submit").click()
+    expect(page.locator("#create-outcome")).to_have_text(
+        "host 0f7c2f9c… lacks 2 vCPU, 4 GiB of RAM with all VMs evicted"
+    )
+
+
 def test_a_count_creates_so_many_each_with_its_own_name_and_key(api: ScriptedApi, visit: Callable[..., Page]):
     page = visit(api)
     page.get_by_role("button", name="Create VM").click()

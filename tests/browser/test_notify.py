@@ -14,9 +14,15 @@ NOTED = """
     static async requestPermission() {
       return this.permission = sessionStorage.allowed = sessionStorage.answer ?? 'granted';
     }
-    constructor(title, { body }) { super(); window.noted.push([title, body].filter(Boolean).join(' ')); }
+    constructor(title, { body } = {}) {
+      super();
+      if (Notification.permission === 'granted') { window.noted.push([title, body].filter(Boolean).join(' ')); }
+    }
+    close() {}
   };
 """
+# Chromium on Android: there is a class, and its constructor throws.
+ANDROID = "window.Notification = class { static permission = 'default'; constructor() { throw new TypeError(); } };"
 
 
 def noted(page: Page) -> list[str]:
@@ -67,3 +73,12 @@ def test_a_browser_that_refuses_is_not_asked_again(api: ScriptedApi, visit: Call
     page.get_by_role("button", name="Notify me").click()
     expect(page.get_by_role("button", name="Notify me")).to_be_disabled()
     expect(page.get_by_role("button", name="Notify me")).to_have_attribute("aria-pressed", "false")
+
+
+def test_where_a_page_may_show_none_they_are_not_offered(api: ScriptedApi, visit: Callable[..., Page]):
+    page = visit(api, own=True)
+    expect(page.get_by_role("button", name="Notify me")).to_be_visible()
+    page.add_init_script(ANDROID)
+    page.reload()
+    expect(page.locator("#connection-text")).to_have_text("Live")
+    expect(page.get_by_role("button", name="Notify me")).to_be_hidden()

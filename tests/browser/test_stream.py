@@ -66,6 +66,7 @@ def test_a_service_that_is_not_there_yet_is_explained_and_asked_again(api: Scrip
     api.list_failure = (503, "cloud_unavailable", "The cloud does not answer now.")
     page = visit(api, provoked=True, live=False)
     expect(page.locator("#vm-empty")).to_have_text("The cloud does not answer now.")
+    expect(page.locator("#log-empty")).to_have_text("The events could not be read. The cloud does not answer now.")
     expect(page.locator("#connection-text")).to_have_text("The cloud does not answer now.")
     api.list_failure = None
     expect(page.locator("#connection-text")).to_have_text("Live")
