@@ -1,6 +1,7 @@
 import { mark } from "./dom.js";
 
 const OVERSCAN = 8;
+const MOST_PRINTED = 1000;
 
 /**
  * A long list of rows of equal height, of which only those in sight exist. 5,000 rows cost as much as 50.
@@ -16,6 +17,7 @@ export class Rows {
   #items = [];
   #shown = new Map();
   #frame = 0;
+  #printed = false;
 
   constructor({ scroller, body, make, keyOf }) {
     this.#scroller = scroller;
@@ -24,6 +26,9 @@ export class Rows {
     this.#keyOf = keyOf;
     scroller.addEventListener("scroll", () => this.#draw(), { passive: true });
     new ResizeObserver(() => this.draw()).observe(scroller);
+    // Paper does not scroll.
+    window.addEventListener("beforeprint", () => { this.#printed = true; this.#draw(); });
+    window.addEventListener("afterprint", () => { this.#printed = false; this.#draw(); });
   }
 
   get items() {
@@ -62,8 +67,7 @@ export class Rows {
 
   #draw() {
     const { height } = this;
-    const first = Math.max(0, Math.floor((this.#scroller.scrollTop - this.#body.offsetTop) / height) - OVERSCAN);
-    const last = Math.min(this.#items.length, first + Math.ceil(this.#scroller.clientHeight / height) + 2 * OVERSCAN);
+    const [first, last] = this.#range(height);
     this.#body.style.height = `${this.#items.length * height}px`;
     const wanted = this.#items.slice(first, last);
     const keys = new Set(wanted.map(this.#keyOf));
@@ -83,6 +87,16 @@ export class Rows {
         this.#body.insertBefore(element, next);
       }
     });
+  }
+
+  /** The rows to draw: from the first to before the last. */
+  #range(height) {
+    const count = this.#items.length;
+    if (this.#printed) {
+      return [0, Math.min(count, MOST_PRINTED)];
+    }
+    const first = Math.max(0, Math.floor((this.#scroller.scrollTop - this.#body.offsetTop) / height) - OVERSCAN);
+    return [first, Math.min(count, first + Math.ceil(this.#scroller.clientHeight / height) + 2 * OVERSCAN)];
   }
 
   #place(item, index, height) {

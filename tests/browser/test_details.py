@@ -1,4 +1,4 @@
-"""The dialog of one VM: names and addresses that stay, what is left of a notice, its lineage and the end of restarts."""
+"""The dialog of one VM: names and addresses that stay, what is left of a notice, its lineage, the end of restarts."""
 
 import re
 from collections.abc import Callable

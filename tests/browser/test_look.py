@@ -144,3 +144,48 @@ def test_no_source_writes_html_or_names_another_host():
     page = (STATIC / "index.html").read_text()
     assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script(?![^>]*\bsrc=)", page)
     assert not re.search(r"(?:src|href)=\"/", page)
+
+
+# What is smaller than 44 px; the whole row of the log opens its event, not the name alone.
+SMALL = """() => [...document.querySelectorAll(
+    'button:not(.log-name), select, input:not([type=radio]), summary, .kinds label, #vm-rows .vm-row, .log-row'
+  )].filter(control => control.checkVisibility()).map(control => {
+    const { width, height } = control.getBoundingClientRect();
+    return [control.id || control.className || control.textContent, width, height];
+  }).filter(([, width, height]) => width < 44 || height < 44)"""
+
+
+def test_a_finger_finds_every_control_on_a_phone(api: ScriptedApi, visit: Callable[..., Page]):
+    busy(api)
+    victim = api.find("c0000004-0000-4000-8000-000000000000")
+    page = visit(api, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    expect(page.locator(".notice")).to_have_count(2)
+    assert page.evaluate(SMALL) == []
+    expect(page.locator(".vm-row .row-action:visible")).to_have_count(0)  # nothing that ends a VM is beside another
+    page.locator("#vm-rows .name", has_text=victim["name"]).tap()
+    box = page.locator("#details-dialog").bounding_box()
+    assert box and (box["x"], box["width"], box["height"]) == (0, 390, 844)
+    bar = page.get_by_role("button", name="Release early…").bounding_box()
+    assert bar and bar["height"] >= 44 and bar["y"] + bar["height"] <= 844
+    assert page.evaluate(SMALL) == []
+    page.get_by_role("button", name="Close").tap()
+    page.get_by_role("button", name="Create VM").tap()
+    assert page.evaluate(SMALL) == []
+
+
+def test_on_paper_there_are_all_rows_and_no_controls(api: ScriptedApi, visit: Callable[..., Page]):
+    for number in range(60):
+        api.add(f"vm-{number}", age=number)
+    page = visit(api, own=True, color_scheme="dark")
+    expect(page.locator("#vm-count")).to_have_text("60")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    rows = page.locator("#vm-rows .vm-row")
+    expect(rows).to_have_count(60)
+    tops = rows.evaluate_all("rows => rows.map(row => row.getBoundingClientRect().top)")
+    assert tops == sorted(tops) and len(set(tops)) == 60
+    expect(page.get_by_role("button", name=re.compile("^(Create VM|Webhooks|Delete|Pause)"))).to_have_count(0)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert rows.count() < 60

@@ -158,6 +158,16 @@ def test_the_active_row_is_reported_to_screen_readers(api: ScriptedApi, visit: C
     expect(page.locator("#vm-grid")).to_have_attribute("aria-rowcount", "3")
 
 
+def test_a_name_that_is_read_from_the_right_keeps_its_beginning(api: ScriptedApi, visit: Callable[..., Page]):
+    vm = api.add("خادم الدفعات رقم واحد وهو اسم طويل جدا", preemptible=True)
+    page = visit(api)
+    api.notice(vm, 300)
+    page.locator(".notice-name").click()
+    for place in ("#vm-rows .name", ".notice-name", ".log-name", "#details-title"):
+        direction = page.locator(place).first.evaluate("element => getComputedStyle(element).direction")
+        assert (place, direction) == (place, "rtl")
+
+
 @pytest.mark.parametrize("name", [HOSTILE, "\u202egnp.exe", "a" * 255])
 def test_a_hostile_name_stays_a_name_wherever_it_is_shown(name: str, api: ScriptedApi, visit: Callable[..., Page]):
     vm = api.add(name, preemptible=True, flavor=name, host=name)
