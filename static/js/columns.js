@@ -27,15 +27,17 @@ export const COLUMNS = [
   { name: "state", title: "State", compare: byNumber(stateRank) },
   { name: "flavor", title: "Flavor", compare: byText(flavorOf) },
   { name: "host", title: "Host", compare: byText(hostOf) },
+  { name: "owner", title: "Owner", compare: byText(vm => String(vm.owner ?? "")) },
   { name: "priority", title: "Priority", compare: byNumber(priorityOf) },
   // The younger is the smaller age.
   { name: "age", title: "Age", compare: byNumber(vm => -createdOf(vm)) },
 ];
 
-/** The VMs that match, sorted. `filter` is {text, kind, state}; "" matches all. */
-export function arrange(vms, { text, kind, state }, { column, descending }) {
+/** The VMs that match, sorted. `filter` is {text, kind, state, owner}; "" matches all. */
+export function arrange(vms, { text, kind, state, owner }, { column, descending }) {
   const needle = text.trim().toLowerCase();
   const found = vms.filter(vm => (!kind || kindOf(vm) === kind) && (!state || stateOf(vm) === state)
+    && (!owner || vm.owner === owner)
     && (!needle || haystack(vm).includes(needle)));
   const { compare } = COLUMNS.find(({ name }) => name === column);
   const sign = descending ? -1 : 1;
@@ -43,5 +45,5 @@ export function arrange(vms, { text, kind, state }, { column, descending }) {
 }
 
 function haystack(vm) {
-  return [nameOf(vm), vm.id, vm.vmsvc_id, flavorOf(vm), hostOf(vm)].join("\n").toLowerCase();
+  return [nameOf(vm), vm.id, vm.vmsvc_id, flavorOf(vm), hostOf(vm), vm.owner].join("\n").toLowerCase();
 }

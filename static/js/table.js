@@ -13,7 +13,9 @@ const NO_ROWS = "No VM matches the filter.";
 const NO_VMS = "No VMs yet. Create the first one.";
 
 // The controls of the filter, and how the page's address calls what they have.
-const FILTERS = { "filter-text": "q", "filter-kind": "kind", "filter-state": "state" };
+const FILTERS = { "filter-text": "q", "filter-kind": "kind", "filter-state": "state", "filter-owner": "owner" };
+const MINE = "@me";
+const NOBODY = "anonymous"; // the owner of all VMs where authentication is off
 
 const OTHERS = {
   practise: { sign: "◷", words: name => `Practise the eviction of ${name}` },
@@ -50,6 +52,7 @@ export class Table extends EventTarget {
   #rows;
   #frame = 0;
   #states = "";
+  #owners = null;
   #loaded = false;
 
   constructor(store, clock, health, access) {
@@ -105,8 +108,11 @@ export class Table extends EventTarget {
     }
     const vms = this.#store.all();
     this.#offerStates(vms);
+    this.#offerOwners(vms);
+    const owner = byId("filter-owner").value;
     const filter = {
       text: byId("filter-text").value, kind: byId("filter-kind").value, state: byId("filter-state").value,
+      owner: owner === MINE ? this.#access.name : owner,
     };
     const shown = arrange(vms, filter, this.#sort);
     this.#rows.set(shown);
@@ -130,6 +136,24 @@ export class Table extends EventTarget {
     }
   }
 
+  /** Who has VMs; where all are nobody's, there is neither a column nor a filter. */
+  #offerOwners(vms) {
+    const { name } = this.#access;
+    const owners = [...new Set(vms.map(({ owner }) => owner).filter(Boolean))].sort();
+    const shown = owners.some(owner => owner !== NOBODY) || ![NOBODY, ""].includes(name);
+    const select = byId("filter-owner");
+    select.hidden = !shown && !select.value;
+    mark(this.#grid, "data-owners", shown);
+    if ([name, ...owners].join("\n") !== this.#owners) {
+      this.#owners = [name, ...owners].join("\n");
+      const chosen = select.value;
+      const offered = chosen && chosen !== MINE && !owners.includes(chosen) ? [...owners, chosen] : owners;
+      select.replaceChildren(new Option("All owners", ""), new Option(name ? `Mine (${name})` : "Mine", MINE),
+        ...offered.map(owner => new Option(owner, owner)));
+      select.value = chosen;
+    }
+  }
+
   #makeHead() {
     const heads = COLUMNS.map(({ name, title }) => {
       const button = el("button", { type: "button", "data-column": name }, title);
@@ -143,7 +167,7 @@ export class Table extends EventTarget {
 
   /** What the address says; a state that no VM is in now can still be chosen. */
   #readFilter(control, text) {
-    if (text && control.id === "filter-state" && ![...control.options].some(({ value }) => value === text)) {
+    if (text && ["filter-state", "filter-owner"].includes(control.id) && ![...control.options].some(({ value }) => value === text)) {
       control.append(new Option(text, text));
     }
     control.value = text;
@@ -170,7 +194,7 @@ export class Table extends EventTarget {
   #makeRow(first) {
     let vm = first;
     const cells = Object.fromEntries(COLUMNS.map(({ name }) =>
-      [name, el("div", { role: "gridcell", class: `cell ${name}`, dir: name === "name" ? "auto" : null })]));
+      [name, el("div", { role: "gridcell", class: `cell ${name}`, dir: ["name", "owner"].includes(name) ? "auto" : null })]));
     const chip = el("span", { class: "chip" });
     const note = el("span", { class: "note" });
     cells.state.append(chip, note);
@@ -209,6 +233,7 @@ export class Table extends EventTarget {
     mark(note, "title", note.textContent || null);
     write(cells.flavor, flavorOf(vm));
     write(cells.host, hostOf(vm));
+    write(cells.owner, vm.owner ?? "");
     write(cells.priority, kind === "preemptible" ? String(vm.priority ?? 0) : "");
     write(cells.age, now === null ? "" : age(now - createdOf(vm)));
     remove.disabled = !this.#mayRemove(vm);

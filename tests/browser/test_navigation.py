@@ -56,7 +56,7 @@ def test_a_reload_and_a_bookmark_lead_to_the_same_filter_order_and_vm(api: Scrip
     gone = api.add("gone", preemptible=True, id="c9", vmsvc_id="v9")
     api.tell("evict", "evicted", gone)
     page = visit(api, provoked=True)
-    page.get_by_label("Filter by name, id, flavor or host").fill("vm")
+    page.get_by_label("Filter by name, id, flavor, host or owner").fill("vm")
     page.get_by_label("Kind", exact=True).first.select_option("preemptible")
     page.get_by_label("State").select_option("active")
     page.get_by_role("columnheader", name="Name").get_by_role("button").click()

@@ -9,7 +9,7 @@ from tests.browser.scripted_api import ScriptedApi
 from tests.browser.test_evictions import record
 
 HOSTILE = "<img src=x onerror=\"alert('run')\"><script>alert('run')</script>"
-TOLD = ".cell:nth-child(-n+7)"  # all but the button that deletes
+TOLD = ".cell:not(.owner, .actions)"
 
 
 def test_rows_show_kind_state_flavor_host_and_priority(api: ScriptedApi, visit: Callable[..., Page]):
@@ -21,6 +21,27 @@ def test_rows_show_kind_state_flavor_host_and_priority(api: ScriptedApi, visit: 
     expect(rows.nth(1).locator(TOLD)).to_have_text(
         ["batch-1", "Preemptible", "active", "m1.small", "bed-3", "7", "3 h 00 min"]
     )
+
+
+def test_owners_have_a_column_and_a_filter_where_there_are_any(api: ScriptedApi, visit: Callable[..., Page]):
+    api.add("web-1", owner="anonymous", age=1)
+    page = visit(api)
+    expect(page.locator("#vm-count")).to_have_text("1")
+    expect(page.locator("#filter-owner")).to_be_hidden()
+    expect(page.locator("#vm-rows .owner")).to_be_hidden()
+    api.me = {"name": "alice", "role": "member"}
+    api.add("web-2", owner="alice", age=5)
+    api.add("web-3", owner="bob", age=9)
+    page.reload()
+    expect(page.locator("#vm-rows .owner")).to_have_text(["anonymous", "alice", "bob"])
+    owners = page.get_by_label("Owner", exact=True)
+    expect(owners.locator("option")).to_have_text(["All owners", "Mine (alice)", "alice", "anonymous", "bob"])
+    owners.select_option("@me")
+    expect(page.locator("#vm-rows .name")).to_have_text(["web-2"])
+    page.reload()
+    expect(page.locator("#vm-rows .name")).to_have_text(["web-2"])
+    owners.select_option("bob")
+    expect(page.locator("#vm-rows .name")).to_have_text(["web-3"])
 
 
 def test_a_server_made_elsewhere_is_shown_and_cannot_be_deleted(api: ScriptedApi, visit: Callable[..., Page]):
@@ -115,7 +136,7 @@ def test_filters_by_words_kind_and_state(api: ScriptedApi, visit: Callable[..., 
     expect(page.locator("#vm-rows .name")).to_have_text(["batch-2"])
     page.get_by_label("State").select_option("")
     page.get_by_label("Kind", exact=True).first.select_option("")
-    page.get_by_label("Filter by name, id, flavor or host").fill("LARGE")
+    page.get_by_label("Filter by name, id, flavor, host or owner").fill("LARGE")
     expect(page.locator("#vm-rows .name")).to_have_text(["web-1"])
 
 
@@ -138,7 +159,7 @@ def test_five_thousand_rows_stay_quick_and_all_can_be_reached(api: ScriptedApi, 
     expect(page.locator("#vm-rows [data-active] .name")).to_have_text("vm-4999")
     page.keyboard.press("Home")
     expect(page.locator("#vm-rows [data-active] .name")).to_have_text("vm-0000")
-    page.get_by_label("Filter by name, id, flavor or host").fill("vm-2711")
+    page.get_by_label("Filter by name, id, flavor, host or owner").fill("vm-2711")
     expect(page.locator("#vm-rows .name")).to_have_text(["vm-2711"])
     api.emit("create", "active", {**api.servers["v0000001"], "name": "vm-2711-b"})
     expect(page.locator("#vm-count")).to_have_text("2 of 5,000")
