@@ -12,6 +12,7 @@ import { Connection } from "./connection.js";
 import { CreateDialog } from "./create.js";
 import { DetailsDialog } from "./details.js";
 import { byId, write } from "./dom.js";
+import { EvictionsDialog } from "./eviction_list.js";
 import { Health } from "./health.js";
 import { EventLog } from "./log.js";
 import { Navigation } from "./navigation.js";
@@ -55,11 +56,12 @@ const notifier = new Notifier(clock, find);
 const strip = new Strip();
 const creation = new CreateDialog(api, store);
 const webhooks = new WebhooksDialog(api, confirmation);
+const evictions = new EvictionsDialog(api, access);
 
 const healthPoll = new Poll(() => api.ready().catch(() => null).then(checked), { least: 1_000, most: HEALTH_EVERY });
 // Signing in is no step: there is nothing to go back to.
 const dialogs = [...document.querySelectorAll("dialog:not(#sign-in-dialog)")];
-const navigation = new Navigation(dialogs, () => details.shown, id => details.show(find(id) ?? { id, vmsvc_id: id }));
+const navigation = new Navigation(dialogs, [details.place, evictions.place]);
 
 const capacity = new Poll(measure, { least: 1_500, most: 10_000 });
 // The chart moves on even when nothing happens.
@@ -173,9 +175,10 @@ for (const part of [table, details, notices]) {
     part.addEventListener(action, ({ detail }) => actions[action](detail));
   }
 }
-details.addEventListener("shown", () => navigation.vmChanged());
+details.addEventListener("shown", () => navigation.changed());
 confirmation.addEventListener("closed", () => table.focus());
 
+byId("open-evictions").addEventListener("click", () => evictions.open());
 byId("open-webhooks").addEventListener("click", () => webhooks.open());
 byId("sign-out").addEventListener("click", () => { session.clear(); window.location.reload(); });
 

@@ -2,6 +2,7 @@ import { byId, closable, el } from "./dom.js";
 import { evictionElement } from "./evictions.js";
 import { factElements, tickFacts } from "./facts.js";
 import { lineageElement } from "./lineage.js";
+import { hashOf } from "./navigation.js";
 import { dateTime } from "./time.js";
 import {
   FINAL, isDeletable, isOurs, isPractisable, isReleasable, keyOf, mayEndRestarts, nameOf, stateOf, toneOf,
@@ -69,6 +70,20 @@ export class DetailsDialog extends EventTarget {
     }
   }
 
+  /** As a place with an address. */
+  get place() {
+    return {
+      dialog: this.#dialog, hash: () => (this.shown === null ? "" : hashOf(this.shown)),
+      show: hash => {
+        if (!hash.startsWith(hashOf(""))) {
+          return false;
+        }
+        const id = decodeURIComponent(hash.slice(hashOf("").length));
+        return id === this.shown || this.show(this.#find(id) ?? { id, vmsvc_id: id });
+      },
+    };
+  }
+
   /** The id of the VM that is shown; null when none is. */
   get shown() {
     return this.#dialog.open ? keyOf(this.#vm) : null;
@@ -91,8 +106,12 @@ export class DetailsDialog extends EventTarget {
   #read(vm) {
     this.#vm = vm;
     this.#write();
-    this.#readView(vm);
-    this.#showHistory(vm);
+    const history = this.#showHistory(vm);
+    if (stateOf(vm) === "unknown") {
+      history.then(() => this.#readView(vm)); // its last event says whether it is still there
+    } else {
+      this.#readView(vm);
+    }
     this.#showEvictions(vm);
   }
 
@@ -117,7 +136,7 @@ export class DetailsDialog extends EventTarget {
   }
 
   async #readView(vm) {
-    if (FINAL.has(stateOf(vm))) {
+    if (vm !== this.#vm || FINAL.has(stateOf(this.#whole))) {
       return; // the service has no view of a VM that is gone
     }
     const view = await this.#api.vm(vm.id ?? keyOf(vm)).catch(() => null);

@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 import { certaintyOf } from "./event_text.js";
+import { vmLink } from "./navigation.js";
 import { clockTime, dateTime, lasted } from "./time.js";
 import { toneOf } from "./vm.js";
 import { plain } from "./wording.js";
@@ -18,6 +19,9 @@ const STEPS = {
   freed_at: () => "Gone from the cloud: its capacity is free",
   fulfilled_at: ({ request }) => `${request?.name ?? "The preemptor"} is active`,
 };
+/** Why a VM was chosen for which no request waits. */
+export const reasonOf = ({ reason }) => REASONS[reason] || reason;
+
 const REASONS = { capacity: "", lifetime: "Its lifetime ended", simulated: "Practised by its owner" };
 
 /** One eviction. `whose` is the vmsvc id of the VM whose details are shown: the victim's or the preemptor's. */
@@ -26,18 +30,20 @@ export function evictionElement(record, whose, open) {
     el("summary", {}, el("strong", {}, titleOf(record, whose)),
       el("span", { class: "chip", "data-tone": toneOf(record.state) }, record.state),
       el("time", { datetime: record.planned_at, class: "note" }, dateTime(Date.parse(record.planned_at)))),
-    facts(record), timeline(record));
+    facts(record, whose), timeline(record));
 }
 
 function titleOf({ vm, request, reason }, whose) {
   if (request?.vmsvc_id === whose) {
     return `${vm.name} freed capacity`;
   }
-  return request ? `Capacity for ${request.name}` : REASONS[reason] || reason;
+  return request ? `Capacity for ${request.name}` : reasonOf({ reason });
 }
 
-function facts({ bin, criterion, cost, runner_up: next, optimal, certainty, evidence, wasted, round, delivery, exempt }) {
+function facts({ vm, request, bin, criterion, cost, runner_up: next, optimal, certainty, evidence, wasted, round, delivery, exempt }, whose) {
   const rows = [
+    request && request.vmsvc_id !== whose ? ["Capacity for", vmLink(request.vmsvc_id, request.name)] : ["", ""],
+    vm.vmsvc_id !== whose ? ["Victim", vmLink(vm.vmsvc_id, vm.name)] : ["", ""],
     ["Where", plain(bin)],
     ["Decided by", criterion],
     ["Cost of the plan", costOf(cost)],

@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 import { certaintyOfNotice, criterionOf, preemptorOf } from "./event_text.js";
+import { vmLink } from "./navigation.js";
 import { age, countdown, dateTime } from "./time.js";
 import {
   createdOf, flavorOf, hostOf, imageOf, isOurs, isWithoutRow, kindOf, positionOf, restartsLeftOf, stateOf, statusNote, toneOf,
@@ -56,10 +57,11 @@ function lifeOf(vm, now, waiting) {
 function noticeOf(vm, now, find) {
   const deadline = Date.parse(vm.evict_at ?? "");
   const state = stateOf(vm);
+  const preemptor = preemptorOf({ vm }, find);
   const ahead = state === "noticed" && !(now !== null && deadline <= now);
   return [
     [ahead ? "Will be evicted at" : "Its notice ended at", dateTime(deadline), ahead ? countdownTo(deadline, now) : ""],
-    ["Capacity for", state === "noticed" || state === "evicting" ? preemptorOf({ vm }, find)?.name : ""],
+    ["Capacity for", preemptor && (state === "noticed" || state === "evicting") ? vmLink(preemptor.id, preemptor.name) : ""],
     ["Decided by", criterionOf({ vm })],
     ["Certainty", certaintyOfNotice({ vm })],
   ];

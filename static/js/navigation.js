@@ -1,5 +1,7 @@
-// What the viewer looks at is in the page's address: an open VM, the filter and the order of the table. So a reload, a
-// bookmark and the browser's Back and Forward lead there. Back closes a dialog; it does not leave the page.
+// What the viewer looks at is in the page's address: an open VM, the evictions, the filter and the order of the table. So a
+// reload, a bookmark and the browser's Back and Forward lead there. Back closes a dialog; it does not leave the page.
+
+import { el } from "./dom.js";
 
 const VM = "#vm/";
 
@@ -21,55 +23,59 @@ export function writeParameters(parameters) {
   history.replaceState(history.state, "", url);
 }
 
-/** The id of the VM that the address names, or null. */
-export function vmOf(hash) {
-  return hash.startsWith(VM) ? decodeURIComponent(hash.slice(VM.length)) : null;
+/** The address of a VM within this page. */
+export function hashOf(id) {
+  return VM + encodeURIComponent(id);
 }
 
-/** Keeps the dialogs and the history of the browser together: each open dialog is one step. */
-export class Navigation {
-  #shownVm;
-  #openVm;
-  #started = false;
-  #open = []; // the dialogs that are open, the one on top last
+/** A link that shows a VM. */
+export function vmLink(id, name) {
+  return el("a", { href: hashOf(id), dir: "auto" }, name);
+}
 
-  /** `shownVm()` is the id of the VM whose dialog is open, or null; `openVm(id)` opens it. */
-  constructor(dialogs, shownVm, openVm) {
-    this.#shownVm = shownVm;
-    this.#openVm = openVm;
+/**
+ * Keeps the dialogs and the history of the browser together: each open dialog is one step. Some dialogs are places with an
+ * address of their own.
+ */
+export class Navigation {
+  #places;
+  #open = []; // the dialogs that are open, the one on top last
+  #started = false;
+
+  /** `places` are {dialog, hash, show}: `hash()` is the address of what it shows, `show(hash)` shows it or returns false. */
+  constructor(dialogs, places) {
+    this.#places = places;
     const observer = new MutationObserver(() => this.#dialogsChanged(dialogs));
     dialogs.forEach(dialog => observer.observe(dialog, { attributeFilter: ["open"] }));
     window.addEventListener("popstate", () => this.#stepped());
-    window.addEventListener("hashchange", () => this.#stepped());
+    document.addEventListener("click", event => this.#followed(event));
   }
 
-  /** The VMs are known: open what the address names. Later calls do nothing. */
+  /** The VMs are known: show what the address names. Later calls do nothing. */
   start() {
     if (this.#started) {
       return;
     }
     this.#started = true;
-    const id = vmOf(window.location.hash);
-    if (id !== null && !history.state?.depth) {
-      // A bookmark: closing the dialog leads to the page, not to where the viewer came from.
-      history.replaceState({ depth: 0 }, "", this.#address(null));
-    }
-    if (id !== null) {
-      this.#openVm(id);
-    } else {
-      this.#synchronize();
+    const { hash } = window.location;
+    // After a reload nothing is open. Closing what the address names leads to the page, not to where the viewer came from.
+    history.replaceState({ depth: 0 }, "", this.#address());
+    this.#show(hash);
+  }
+
+  /** What is shown in the dialog on top has another address now. */
+  changed() {
+    if (this.#open.length) {
+      history.replaceState(history.state, "", this.#address());
     }
   }
 
-  /** Another VM is shown in the dialog that is open. */
-  vmChanged() {
-    if (this.#open.length) {
-      history.replaceState(history.state, "", this.#address(this.#shownVm()));
-    }
+  #show(hash) {
+    return this.#places.some(({ show }) => show(hash) !== false);
   }
 
   #dialogsChanged(dialogs) {
-    this.#open = [...this.#open.filter(dialog => dialog.open), ...dialogs.filter(dialog => dialog.open && !this.#open.includes(dialog))];
+    this.#open = [...this.#open.filter(({ open }) => open), ...dialogs.filter(dialog => dialog.open && !this.#open.includes(dialog))];
     this.#synchronize();
   }
 
@@ -77,31 +83,45 @@ export class Navigation {
   #synchronize() {
     const depth = history.state?.depth ?? 0;
     if (this.#open.length > depth) {
-      history.pushState({ depth: depth + 1 }, "", this.#address(this.#shownVm()));
+      history.pushState({ depth: depth + 1 }, "", this.#address());
       this.#synchronize();
     } else if (this.#open.length < depth) {
       history.go(this.#open.length - depth);
     } else {
-      history.replaceState({ depth }, "", this.#address(this.#shownVm()));
+      history.replaceState({ depth }, "", this.#address());
     }
   }
 
   /** The viewer went back or forward, or wrote another address. */
   #stepped() {
-    const depth = history.state?.depth ?? 0;
-    const id = vmOf(window.location.hash);
-    if (id !== null && id !== this.#shownVm() && depth >= this.#open.length) {
-      this.#openVm(id);
-    } else if (depth > this.#open.length) {
-      this.#synchronize(); // only a VM can be opened again
-    } else {
+    const { hash } = window.location;
+    if (history.state === null) {
+      history.replaceState({ depth: this.#open.length }, "");
+    }
+    const { depth } = history.state;
+    if (depth < this.#open.length) {
       this.#open.slice(depth).reverse().forEach(dialog => dialog.close());
+    } else if ((hash === this.#hash() || !this.#show(hash)) && depth > this.#open.length) {
+      this.#synchronize(); // what has no address cannot be opened again
     }
   }
 
-  #address(vm) {
-    const url = new URL(window.location.href);
-    url.hash = vm === null ? "" : VM + encodeURIComponent(vm);
-    return vm === null ? url.href.replace(/#$/, "") : url.href;
+  /** A link to a VM opens it in the dialog that is open, if that shows VMs. */
+  #followed(event) {
+    const link = event.target.closest?.("a[href^='#vm/']");
+    if (link && event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      event.stopPropagation();
+      this.#show(link.getAttribute("href"));
+    }
+  }
+
+  #hash() {
+    const top = this.#open.at(-1);
+    return this.#places.find(({ dialog }) => dialog === top)?.hash() ?? "";
+  }
+
+  #address() {
+    return `${window.location.pathname}${window.location.search}${this.#hash()}`;
   }
 }

@@ -1,6 +1,7 @@
 // The cards of notices: one for a victim, one for all victims of a preemptor. Each counts down when it is told the time.
 
 import { el, mark, write } from "./dom.js";
+import { vmLink } from "./navigation.js";
 import { clockTime, countdown } from "./time.js";
 import { flavorOf, hostOf, nameOf } from "./vm.js";
 
@@ -44,12 +45,12 @@ class Card {
       this.#clock, this.#facts, ...more, el("span", { class: "notice-bar", "aria-hidden": "true" }, this.#bar));
   }
 
-  /** `facts` are [term, text]; those without a text are left out. */
+  /** `facts` are [term, text or link]; those without a text are left out. */
   write(name, note, facts) {
     write(this.#name, name);
     write(this.#note, note);
     this.#facts.replaceChildren(...facts.filter(([, text]) => text)
-      .map(([term, text]) => el("div", {}, el("dt", {}, term), el("dd", { title: text, dir: "auto" }, text))));
+      .map(([term, text]) => el("div", {}, el("dt", {}, term), el("dd", { title: text.textContent ?? text, dir: "auto" }, text))));
   }
 
   showProgress({ text, tone, share }, until) {
@@ -79,7 +80,7 @@ export class VictimCard {
     this.#release.addEventListener("click", () => send("release"));
     this.#card = new Card(() => send("open"), this.#release);
     this.#card.write(name, [flavorOf(vm), hostOf(vm)].filter(Boolean).join(" on "), [
-      ["Capacity for", preemptor?.name], ["Decided by", criterion], ["Certainty", certainty], ["Why", why], ["Then", then],
+      ["Capacity for", preemptor && vmLink(preemptor.id, preemptor.name)], ["Decided by", criterion], ["Certainty", certainty], ["Why", why], ["Then", then],
     ]);
   }
 

@@ -48,11 +48,17 @@ class Evictions(Base):
     """`/api/v1/evictions`."""
 
     async def get(self) -> None:
-        """The records of a VM: as the victim, or as who needed the room."""
-        party = "vm" if self.get_query_argument("vm", None) else "request"
-        wanted = self.get_query_argument(party)
-        found = [record for record in self.api.records if (record[party] or {}).get("vmsvc_id") == wanted]
-        self.finish({"evictions": found, "before": None})
+        """A page of all records; or those of a VM, as the victim, or as who needed the capacity."""
+        found = self.api.records
+        for party in ("vm", "request"):
+            if wanted := self.get_query_argument(party, None):
+                found = [record for record in found if (record[party] or {}).get("vmsvc_id") == wanted]
+                self.finish({"evictions": found, "before": None})
+                return
+        before, limit = int(self.get_query_argument("before", "1000000")), int(self.get_query_argument("limit"))
+        older = [record for record in reversed(found) if record["id"] < before]
+        rest = older[limit:]
+        self.finish({"evictions": older[:limit], "before": older[limit - 1]["id"] if rest else None})
 
 
 class Release(Base):

@@ -62,6 +62,7 @@ def test_an_eviction_is_shown_with_its_timeline(api: ScriptedApi, visit: Callabl
     expect(eviction.locator("summary strong")).to_have_text("Capacity for db-1")
     expect(eviction.locator("dd")).to_have_text(
         [
+            "db-1",
             "host bed-2",
             "less lost work",
             "2 of priority 0 · 2 running · 7,260 vCPU-seconds of work lost",
