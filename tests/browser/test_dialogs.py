@@ -21,7 +21,7 @@ def press(page: Page, *keys: str) -> None:
 
 def test_a_preemptible_vm_is_created_with_the_keyboard_alone(api: ScriptedApi, visit: Callable[..., Page]):
     page = visit(api)
-    press(page, "Tab", "Tab", "Tab", "Tab")
+    press(page, *["Tab"] * 5)
     expect(page.get_by_role("button", name="Create VM")).to_be_focused()
     press(page, "Enter")
     expect(page.get_by_role("radio", name="Standard")).to_be_focused()
@@ -271,7 +271,7 @@ def test_details_show_facts_history_and_json(api: ScriptedApi, visit: Callable[.
     api.emit("delete", "deleting", vm)
     expect(page.locator("#details-facts .chip")).to_have_text("deleting")
     expect(page.locator("#details-history .chip")).to_have_text(["pending", "active", "deleting"])
-    page.get_by_text("As JSON").click()
+    page.get_by_text("As JSON", exact=True).click()
     expect(page.locator("#details-json")).to_contain_text('"vmsvc_id": "v0000001"')
     press(page, "Escape")
     expect(page.locator("#vm-grid")).to_be_focused()
