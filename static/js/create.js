@@ -80,6 +80,8 @@ export class CreateDialog {
     for (const part of this.#form.querySelectorAll("[data-only]")) {
       part.hidden = part.dataset.only !== value;
     }
+    const { on_eviction: then, max_restarts: most } = this.#form.elements;
+    most.closest("label").hidden ||= then.value === "";
     byId("create-submit").textContent = this.#count() > 1 ? `Create ${this.#count()}` : "Create";
   }
 
@@ -99,7 +101,11 @@ export class CreateDialog {
       }
     }
     const group = preemptible && elements.group.value.trim();
-    return { ...body, ...(group ? { group } : {}), ...this.#numbers(["wait_seconds", ...(preemptible ? NUMBERS : ["patience_seconds"])]) };
+    const restarts = preemptible && elements.on_eviction.value === "restart";
+    return {
+      ...body, ...(group ? { group } : {}), ...(restarts ? { on_eviction: "restart", ...this.#numbers(["max_restarts"]) } : {}),
+      ...this.#numbers(["wait_seconds", ...(preemptible ? NUMBERS : ["patience_seconds"])]),
+    };
   }
 
   #numbers(names) {
@@ -222,5 +228,8 @@ export class CreateDialog {
   #showOutcome(text, tone, ...elements) {
     this.#outcome.replaceChildren(...(text ? [text] : []), ...elements);
     this.#outcome.dataset.tone = tone;
+    if (text || elements.length) {
+      this.#outcome.scrollIntoView({ block: "nearest" });
+    }
   }
 }

@@ -38,7 +38,7 @@ function ofMany(plans, find) {
   ].filter(([count]) => count);
   const others = [...new Set([...of("waits"), ...of("refused")].map(({ reason }) => reason))].filter(Boolean);
   return [
-    el("p", {}, `Of ${plans.length} VMs ${shares.map(([count, text]) => `${count} ${text}`).join(", ")}${ids.length ? ":" : "."}`),
+    el("p", {}, `Of ${plans.length} VMs, ${shares.map(([count, text]) => `${count} ${text}`).join(", ")}${ids.length ? ":" : "."}`),
     ...(ids.length ? [victims(ids, find)] : []), ...reasons(evicting), ...others.map(reason => el("p", {}, sentence(reason))),
   ];
 }

@@ -155,7 +155,7 @@ def test_what_would_happen_counts_all_that_are_asked_for_and_leaves_the_focus_wh
     outcome = page.locator("#create-outcome")
     expect(outcome.locator("p")).to_have_text(
         [
-            "Of 3 VMs 2 would be placed after 7 evictions, after 30 s of notice, 1 would be refused:",
+            "Of 3 VMs, 2 would be placed after 7 evictions, after 30 s of notice, 1 would be refused:",
             "What decided: the best for 2 requests together.",
             "No host has room.",
         ]
@@ -187,6 +187,20 @@ def test_where_there_is_no_default_one_has_to_be_chosen_before_anybody_is_asked(
     flavor.select_option("f-2")
     page.locator("#create-submit").click()
     expect(page.locator("#create-dialog")).to_be_hidden()
+
+
+def test_a_vm_that_is_started_again_can_be_asked_for(api: ScriptedApi, visit: Callable[..., Page]):
+    page = visit(api)
+    page.get_by_role("button", name="Create VM").click()
+    page.get_by_text("More", exact=True).click()
+    expect(page.get_by_label("After an eviction")).to_be_hidden()
+    page.locator("[name=kind][value=preemptible]").check()
+    expect(page.get_by_label("Restarts at most")).to_be_hidden()
+    page.get_by_label("After an eviction").select_option("It is started again")
+    page.get_by_label("Restarts at most").fill("20")
+    page.locator("#create-submit").click()
+    expect(page.locator("#create-dialog")).to_be_hidden()
+    assert posts(api)[0][3] == {"is_preemptible": True, "on_eviction": "restart", "max_restarts": 20}
 
 
 def test_a_wrong_number_is_named_before_anybody_is_asked(api: ScriptedApi, visit: Callable[..., Page]):
