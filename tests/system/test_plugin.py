@@ -82,7 +82,10 @@ async def test_every_command_does_what_it_says(openstack, client, sim, tmp_path)
     assert (await openstack.read("capacity", "--hosts"))[0]["Preemptible"]["VCPU"] == 1
     assert {row["Item"] for row in await openstack.read("capacity", "--quota")} == {"cores", "instances", "ram"}
 
-    second = await openstack.read("create", "--preemptible", "--wait")
+    asked = ["--nic", "network=bed-net", "--tag", "blue", "--security-group", "default", "--config-drive"]
+    second = await openstack.read("create", "--preemptible", "--wait", *asked, "--hostname", "web-1")
+    built = sim.shown(second["id"], "admin")
+    assert built["config_drive"] == "True" and "blue" in built["tags"]
     assert (await openstack.read("evict", second["id"], "--notice-only"))["state"] == "noticed"
     assert (await openstack.read("ack", second["id"]))["acknowledged_at"].endswith("Z")
     await client.wait_for_event("evict/reprieved", second["id"])

@@ -52,6 +52,15 @@ class VmFields(TypedDict, total=False):
     restart_within_seconds: int
     fallback_after_evictions: int
     keep_address: bool
+    networks: Sequence[Mapping[str, str]]
+    security_groups: Sequence[str]
+    tags: Sequence[str]
+    server_group: str
+    scheduler_hints: Mapping[str, str | Sequence[str]]
+    config_drive: bool
+    hostname: str
+    trusted_image_certificates: Sequence[str]
+    block_device_mapping_v2: Sequence[Mapping[str, Any]]
 
 
 class WebhookFields(TypedDict, total=False):

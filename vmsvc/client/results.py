@@ -44,6 +44,7 @@ class Vm:
     acknowledged_at: datetime | None = None
     wait_until: datetime | None = None
     position: int | None = None
+    options: Mapping[str, Any] | None = None
     flavor: str | None = None
     image: str | None = None
     network: str | None = None

@@ -18,6 +18,8 @@ _FIELDS = (
     ("image", str, "image, by name or id"),
     ("network", str, "network, by name or id"),
     ("key_name", str, "key pair"),
+    ("server_group", str, "server group of Nova, by name or id"),
+    ("hostname", str, "the guest's name of itself"),
     ("availability_zone", str, "availability zone"),
     ("priority", int, "of a preemptible VM: higher is evicted later"),
     ("min_run_seconds", int, "a VM that has run for less time is not evicted"),
@@ -36,6 +38,10 @@ _FIELDS = (
 )
 
 
+#: Options that have arguments of their own kind.
+_OPTIONS = ("networks", "security_groups", "tags", "config_drive")
+
+
 def add_fields(parser: argparse.ArgumentParser) -> None:
     """The options that describe a VM."""
     kind = parser.add_mutually_exclusive_group(required=True)
@@ -50,6 +56,23 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
         )
     parser.add_argument("--on-eviction", choices=["end", "restart"], help="what follows an eviction (default: end)")
     parser.add_argument("--keep-address", action="store_true", help="of --on-eviction restart: successors get its port")
+    parser.add_argument(
+        "--nic",
+        dest="networks",
+        metavar="<network=…[,fixed_ip=…]|port=…>",
+        action=parseractions.MultiKeyValueCommaAction,
+        optional_keys=["network", "fixed_ip", "port"],
+        help="network interface, instead of --network (repeat option for several)",
+    )
+    for name, what in (("security-group", "security group, by name or id"), ("tag", "tag of the server")):
+        parser.add_argument(
+            f"--{name}",
+            dest=f"{name.replace('-', '_')}s",
+            metavar=f"<{name}>",
+            action="append",
+            help=f"{what} (repeat option for several)",
+        )
+    parser.add_argument("--config-drive", action="store_true", default=None, help="the guest has a config drive")
     parser.add_argument("--user-data", metavar="<file>", help="user data file for the guest")
     parser.add_argument(
         "--property",
@@ -62,7 +85,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
 
 def fields_of(parsed_args: argparse.Namespace) -> dict[str, Any]:
     """The fields of the request that the options name. Raises CommandError for a file that cannot be read."""
-    names = ("name", "on_eviction", "metadata", *(name for name, _, _ in _FIELDS))
+    names = ("name", "on_eviction", "metadata", *_OPTIONS, *(name for name, _, _ in _FIELDS))
     fields = {name: getattr(parsed_args, name) for name in names}
     if parsed_args.keep_address:
         fields["keep_address"] = True
