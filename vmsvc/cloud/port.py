@@ -233,7 +233,19 @@ class KeptPort:
     network_id: str
 
 
-class Cloud(Protocol):
+class Volumes(Protocol):
+    """Cinder, where the cloud has it."""
+
+    has_volumes: bool  # the cloud has it
+
+    async def volume(self, volume_id: str) -> Volume:
+        """One volume. Raises NotFound."""
+
+    async def volumes_left(self) -> VolumesLeft:
+        """How many more volumes the project may have."""
+
+
+class Cloud(Volumes, Protocol):
     """One cloud with one set of credentials. After `connect()` `mode` and `project_id` are known.
 
     Any call can raise CloudUnavailable and CloudError, a write OutcomeUnknown too; the rest is said with each call.
@@ -242,7 +254,6 @@ class Cloud(Protocol):
     mode: str  # 'tenant' or 'operator'
     project_id: str
     unsupported: frozenset[str]  # fields of a create that this Nova is too old for
-    has_volumes: bool  # the cloud has Cinder
 
     async def connect(self) -> None:
         """Authenticate, build the clients, find out mode and project. Safe to call again after a failure."""
@@ -317,12 +328,6 @@ class Cloud(Protocol):
 
     async def server_group(self, group_id: str) -> ServerGroup:
         """One server group, read now. Raises NotFound."""
-
-    async def volume(self, volume_id: str) -> Volume:
-        """One volume, where there is Cinder. Raises NotFound."""
-
-    async def volumes_left(self) -> VolumesLeft:
-        """How many more volumes the project may have, where there is Cinder."""
 
     async def availability_zones(self) -> tuple[Named, ...]:
         """The zones that are available."""
