@@ -47,6 +47,7 @@ class Vm:
     options: Mapping[str, Any] | None = None
     flavor: str | None = None
     image: str | None = None
+    image_name: str | None = None
     network: str | None = None
     host: str | None = None
     created_at: datetime | None = None
@@ -55,6 +56,7 @@ class Vm:
     error: str | None = None
     message: str | None = None
     notice: Mapping[str, Any] | None = None
+    lineage: "tuple[Member, ...]" = ()
     body: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -80,6 +82,18 @@ def _name_of(reference: object) -> object:
     if isinstance(reference, Mapping):
         return reference.get("original_name") or reference.get("name") or reference.get("id")
     return reference or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A VM of a lineage. `restarts`: 0 for the first, n for the n-th after it; `ended_at`: None while it is there."""
+
+    id: str
+    vmsvc_id: str
+    restarts: int
+    state: str
+    created_at: datetime
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +146,7 @@ class Plan:
     optimal: bool | None = None
     certainty: str | None = None
     evidence: str | None = None
+    plans: "tuple[Plan, ...]" = ()
     if_no_host_has_room: "Plan | None" = None
 
 
@@ -232,6 +247,7 @@ class FlavorCapacity:
     ram: int
     fits_now: int
     fits_after_evictions: int
+    fits_by_evidence: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

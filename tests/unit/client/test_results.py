@@ -15,6 +15,7 @@ from vmsvc.web.openapi import responses
 #: Class of the client -> schema of the document, and the members that one of them has for reasons of its own.
 SCHEMAS = {
     results.Vm: (responses.VmView, {"links"}, set(responses.ROW) - set(responses.VM)),
+    results.Member: (responses.MemberView, set(), set()),
     results.VmList: (responses.VmList, {"servers"}, {"vms"}),
     results.Plan: (responses.DryRun, set(), set()),
     results.Bin: (responses.BinSchema, set(), set()),
