@@ -94,7 +94,7 @@ class Service:
 
     async def dry_run(self, request: CreateVm, count: int = 1, *, client: str, principal: Principal = ANYBODY) -> dict:
         del client, principal
-        self._note("dry_run", request)
+        self._note("dry_run", request, count)
         return {"result": "placed", "reason": "host one has room for it", "host": "one", "victims": []}
 
     async def delete(self, ref: str, timeout: float, *, principal: Principal = ANYBODY) -> dict | None:

@@ -145,7 +145,9 @@ async def test_the_idempotency_key_reaches_the_service(call, service):
 async def test_a_dry_run_creates_nothing(call, service):
     answer = await call("POST", f"{VMS}?dry_run=true", json_body={"is_preemptible": False})
     assert (answer.status, answer.json["result"]) == (200, "placed")
+    await call("POST", f"{VMS}?dry_run=true&count=3", json_body={"is_preemptible": False})
     assert not service.wrote()
+    assert [count for _, _, count in service.calls] == [1, 3]
 
 
 @pytest.mark.gen_test
