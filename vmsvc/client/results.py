@@ -39,6 +39,7 @@ class Vm:
     restart_of: str | None = None
     successor: str | None = None
     on_eviction: str | None = None
+    max_restarts: int | None = None
     restarts_left: int | None = None
     evict_at: datetime | None = None
     acknowledged_at: datetime | None = None

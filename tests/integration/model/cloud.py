@@ -9,6 +9,7 @@ from vmsvc.cloud.port import Addresses, BootSpec, Flavor, Quota, Server, ServerP
 from vmsvc.domain.errors import Conflict, Locked, NotFound, OutcomeUnknown, QuotaExceeded
 from vmsvc.domain.host import Host
 from vmsvc.domain.resources import Inventory, Resources
+from vmsvc.domain.server_group import ServerGroup
 
 RAM = 1024  # MiB for each VCPU of every flavor
 
@@ -224,6 +225,10 @@ class ModelCloud:
     async def rehearse(self, _spec: BootSpec) -> None:
         """Nova would take any of the requests."""
         await self.gate("rehearse")
+
+    async def server_group(self, group_id: str) -> ServerGroup:
+        """There are none."""
+        raise NotFound(f"there is no server group {group_id}")
 
     async def ports_left(self) -> None:
         """There is no quota of ports."""
