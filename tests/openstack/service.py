@@ -65,7 +65,7 @@ class Service:
 
     def kill(self) -> None:
         """SIGKILL."""
-        self.process.kill()
+        self.process.send_signal(signal.SIGKILL)
         self.process.wait(timeout=60)
 
     def stop(self) -> None:

@@ -245,7 +245,25 @@ class Volumes(Protocol):
         """How many more volumes the project may have."""
 
 
-class Cloud(Volumes, Protocol):
+class KeptPorts(Protocol):
+    """The ports that keep the addresses of lineages."""
+
+    async def create_port(self, network_id: str, name: str, origin: str, security_groups: tuple[str, ...] = ()) -> str:
+        """Make a port with this name that is marked with the id of a lineage, once, in these security groups (none: in
+        the project's default one). Returns its id. Raises InvalidRequest, QuotaExceeded, Conflict (no free address),
+        Forbidden, OutcomeUnknown (see `kept_ports`)."""
+
+    async def delete_port(self, port_id: str) -> None:
+        """Delete a port; one that is gone counts as done."""
+
+    async def kept_ports(self, name: str) -> tuple[KeptPort, ...]:
+        """The project's ports with this name."""
+
+    async def kept_port(self, port_id: str) -> KeptPort | None:
+        """The port of the project with this id; None when there is none."""
+
+
+class Cloud(Volumes, KeptPorts, Protocol):
     """One cloud with one set of credentials. After `connect()` `mode` and `project_id` are known.
 
     Any call can raise CloudUnavailable and CloudError, a write OutcomeUnknown too; the rest is said with each call.
@@ -370,20 +388,6 @@ class Cloud(Volumes, Protocol):
 
     async def ports(self, server_id: str) -> tuple[str, ...]:
         """The ids of the ports whose device is this server."""
-
-    async def create_port(self, network_id: str, name: str, origin: str, security_groups: tuple[str, ...] = ()) -> str:
-        """Make a port with this name that is marked with the id of a lineage, once, in these security groups (none: in
-        the project's default one). Returns its id. Raises InvalidRequest, QuotaExceeded, Conflict (no free address),
-        Forbidden, OutcomeUnknown (see `kept_ports`)."""
-
-    async def delete_port(self, port_id: str) -> None:
-        """Delete a port; one that is gone counts as done."""
-
-    async def kept_ports(self, name: str) -> tuple[KeptPort, ...]:
-        """The project's ports with this name."""
-
-    async def kept_port(self, port_id: str) -> KeptPort | None:
-        """The port of the project with this id; None when there is none."""
 
     async def close(self) -> None:
         """Give back sockets and threads."""
